@@ -61,7 +61,7 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def open(path: str | PathLike[str]) -> Trace:
-    """The trace in the folder `path`. InputError where there is none, or it is not whole."""
+    """The trace in the folder `path`. InputError if there is none, or it is not whole."""
     from pathlib import Path
 
     from .trace import Trace
@@ -72,7 +72,7 @@ def open(path: str | PathLike[str]) -> Trace:
 def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
     """Make a trace of access logs (rotated, gzipped, in any order) in the new folder `out`.
 
-    InputError where a log cannot be read as one; OutputError where `out` exists or cannot be written.
+    InputError if a log cannot be read as one; OutputError if `out` exists or cannot be written.
     """
     from pathlib import Path
 
@@ -83,7 +83,7 @@ def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
 
 def inspect(trace: Trace | str | PathLike[str]) -> Inspection:
     """What is in a trace: rates, peaks, routes with their recorded latencies, statuses. `.document` is what
-    `replay inspect --json` prints. InputError where the trace is damaged.
+    `replay inspect --json` prints. InputError if the trace is damaged.
     """
     from .trace.inspection import inspect
 
@@ -99,8 +99,8 @@ def transform(
 ) -> Trace:
     """Make the new trace `out` from another: a window, a share, more of it, faster.
 
-    Steps come in this order: window, routes, sample, scale, peak, speed, rewrite. UsageError where a setting is wrong,
-    InputError where nothing is left, OutputError where `out` exists (unless `overwrite`) or cannot be written.
+    Steps come in this order: window, routes, sample, scale, peak, speed, rewrite. UsageError if a setting is wrong,
+    InputError if nothing is left, OutputError if `out` exists (unless `overwrite`) or cannot be written.
     """
     from pathlib import Path
 
@@ -173,7 +173,7 @@ def _scenario(target: str, settings: Mapping[str, object]) -> Scenario:
 
 
 def load(path: str | PathLike[str]) -> Run:
-    """The run in the folder `path`, whole or killed. InputError where there is none."""
+    """The run in the folder `path`, whole or killed. InputError if there is none."""
     from .results.run import load_run
 
     return load_run(path)
@@ -195,7 +195,7 @@ def peak(
     """Find the highest scale of a trace that meets the objectives (`slo`), hold it, and come down again.
 
     The folder `out` gets the runs and peak.json. `lowest` and `highest` are scales, `trial` and `hold` times; see
-    `replay peak --help`. Blocks, as `run` does. Raises a ReplayError where a setting is wrong, and RefusedError where
+    `replay peak --help`. Blocks, as `run` does. Raises a ReplayError if a setting is wrong, and RefusedError if
     the target refuses most of the lowest load already.
     """
     from pathlib import Path
@@ -226,8 +226,8 @@ def compare(
 ) -> Comparison:
     """Is the new build slower? Each side is a run, a folder of runs or a `.hlog` file, or several of them.
 
-    Tolerances are ratios (0.1) or texts ("10%"); `metrics` are p50, p99.9, service.p99, errors. InputError where a side
-    holds no runs, UsageError where an option is wrong or a run is given twice.
+    Tolerances are ratios (0.1) or texts ("10%"); `metrics` are p50, p99.9, service.p99, errors. InputError if a side
+    holds no runs, UsageError if an option is wrong or a run is given twice.
     """
     from .comparison.given import compare_given
 

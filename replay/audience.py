@@ -64,7 +64,7 @@ class Audience:
 def audience(scenario: Scenario, say: Say) -> Iterator[Audience]:
     """Open what a scenario asks for. `say` prints a line: the link, and what was not delivered.
 
-    UsageError where a port, certificate or URL cannot be used, LimitError where a host is not allowed. At the end the last
+    UsageError if a port, certificate or URL cannot be used, LimitError if a host is not allowed. At the end the last
     message is sent, the page stays as long as the scenario says, and its port is closed.
     """
     watching = Audience(say)

@@ -34,7 +34,7 @@ _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a so
 
 
 def open_regular(path: str | os.PathLike[str], *, or_pipe: bool = False) -> BinaryIO:
-    """A regular file, open for reading. InputError where it is something else, which might never end; OSError where the
+    """A regular file, open for reading. InputError if it is something else, which might never end; OSError if the
     system refuses.
 
     `or_pipe`: a pipe that the shell made, such as that of `<(zcat totals.hlog.gz)`, will do as well.
@@ -52,7 +52,7 @@ def open_regular(path: str | os.PathLike[str], *, or_pipe: bool = False) -> Bina
 
 
 def read_whole(path: str | os.PathLike[str], bytes_max: int = TEXT_BYTES_MAX) -> bytes:
-    """The bytes of a regular file. InputError where it is something else or larger than `bytes_max`; OSError where the
+    """The bytes of a regular file. InputError if it is something else or larger than `bytes_max`; OSError if the
     system refuses.
     """
     with open_regular(path) as file:
@@ -77,8 +77,8 @@ def _size_text(size: int) -> str:
 
 
 def open_own(path: Path) -> BinaryIO:
-    """A file to be changed in place. InputError where that would change another: it is a link, has a second name, or is
-    another user's. OSError where the system refuses.
+    """A file to be changed in place. InputError if that would change another: it is a link, has a second name, or is
+    another user's. OSError if the system refuses.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -96,7 +96,7 @@ def open_own(path: Path) -> BinaryIO:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """InputError where a folder that is to be changed belongs to another user."""
+    """InputError if a folder that is to be changed belongs to another user."""
     if folder.stat().st_uid != os.geteuid():
         raise InputError(
             f"{folder} belongs to another user: it is not changed", hint="copy it (cp -r), and use the copy"
@@ -106,7 +106,7 @@ def refuse_foreign(folder: Path) -> None:
 @contextlib.contextmanager
 def replacing(place: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     """A file that takes the place of what stands at `place` when the block ends, and is gone where it is left by an
-    error. `durable`: it is on the disk then. OSError where the system refuses.
+    error. `durable`: it is on the disk then. OSError if the system refuses.
     """
     folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     partial = f".{place.name[:_NAME_KEPT]}.{secrets.token_hex(8)}"
@@ -144,7 +144,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def append(path: Path, data: bytes) -> None:
-    """Put `data` behind what stands at `path`, a name that the user gave. OutputError where that cannot be."""
+    """Put `data` behind what stands at `path`, a name that the user gave. OutputError if that cannot be."""
     try:
         with followed(path).open("ab") as file:
             file.write(data)

@@ -25,7 +25,7 @@ def is_action_name(name: str) -> bool:
 def named_by(routes: Sequence[str], actions: Sequence[str], pattern: str, where: str) -> list[int]:
     """The indices of the routes that a pattern names, themselves or by their action ("" is none).
 
-    UsageError where it names none: it says `where`, and what was probably meant.
+    UsageError if it names none: it says `where`, and what was probably meant.
     """
     named = [
         index
@@ -48,7 +48,7 @@ def first_naming(
 ) -> list[int]:
     """By route, the index of the first pattern that names it or its action ("" is none); -1: none does.
 
-    UsageError where pattern i names no route: it says where[i].
+    UsageError if pattern i names no route: it says where[i].
     """
     found = [-1] * len(routes)
     for number, pattern in reversed(list(enumerate(patterns))):

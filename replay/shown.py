@@ -16,7 +16,7 @@ _UNSAFE_CLASS = (
     "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # soft hyphen, joiners and fillers that take no room
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f"  # zero width, line separators, directions
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff"  # fillers, variation selectors, the byte order mark, specials
-    "\ud800-\udfff"  # surrogates: bytes of names that are no UTF-8
+    "\ud800-\udfff"  # surrogates: bytes of names that are not UTF-8
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"  # shorthand and music formats, tags
 )
 _UNSAFE = re.compile(f"[{_UNSAFE_CLASS}]")

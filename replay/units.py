@@ -64,7 +64,7 @@ _OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word most like `word`; empty where none is."""
+    """The known word most like `word`; empty if none is."""
     lowered = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.5)
     return lowered[found[0]] if found else ""

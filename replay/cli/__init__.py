@@ -1,4 +1,4 @@
-"""The command's entry point. It decides what signals do before it imports anything that takes time."""
+"""The command's entry point. It sets up signal handling before the slow imports."""
 
 from __future__ import annotations
 

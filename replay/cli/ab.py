@@ -26,7 +26,7 @@ from .outputs import DEFAULT_PAGE, outputs_of
 from .streams import tell
 
 SESSIONS = Path("ab")
-"""Where sessions go without `-o`."""
+"""The default folder of sessions, without `-o`."""
 
 SETTINGS = (
     "headers",
@@ -182,12 +182,12 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
 
 
 def _unless_made(html: str | None) -> str | None:
-    """Where else a page goes: the session's own is made always."""
+    """An additional place for the page: the session always writes its own."""
     return None if html == DEFAULT_PAGE else html
 
 
 def _kernels_of(scenario: Any, *builds: Any) -> tuple[str, ...]:
-    """Kernel modules that runs onto the builds need. UsageError where one of them is no target."""
+    """Kernel modules that runs onto the builds need. UsageError if one of them is no target."""
     from msgspec.structs import replace
 
     from replay.comparison.session import url_of_builds

@@ -97,7 +97,7 @@ def command(sides: tuple[str, ...], **given: Any) -> None:
 
 
 def options_of(given: dict[str, Any]) -> Options:
-    """The comparison options of a command line. UsageError where one is not a percentage or metric."""
+    """The comparison options of a command line. UsageError if one is not a percentage or metric."""
     from replay.comparison.decision import Options
     from replay.comparison.given import parse_tolerance
     from replay.comparison.metrics import DEFAULT, parse_metric

@@ -1,4 +1,4 @@
-"""`replay demo`: an evening of a fitness app, half an hour of it a quarter minute, onto a built-in service."""
+"""`replay demo`: half an hour of a fitness app's evening in a quarter of a minute, against a built-in service."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ MOCK = "librdkafka's mock cluster in this process: no real broker, nothing reach
 
 @contextlib.contextmanager
 def mock_cluster() -> Iterator[str]:
-    """The embedded broker; its address. UsageError where its package is missing."""
+    """The embedded broker; its address. UsageError if its package is missing."""
     try:
         from confluent_kafka import Producer
     except ImportError:
@@ -106,7 +106,7 @@ def command(out: Path | None, kafka: bool, plain: bool) -> None:
 
 
 def print_next(folder: Path, code: int, console: Console) -> None:
-    """What the verdict means in a demo, and what to type next."""
+    """The meaning of the verdict in a demo, and the next command to try."""
     page = Page(console)
     page.title("Next")
     if code == Exit.INVALID:

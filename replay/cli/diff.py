@@ -133,7 +133,7 @@ def _against_recording(sides: tuple[str, ...], given: dict[str, Any], options: O
 
 
 def _new_file(name: str | None) -> Path | None:
-    """Where accepted rules go. OutputError where something is there: it may be a scenario."""
+    """Where accepted rules go. OutputError if something is there: it may be a scenario."""
     if name is None:
         return None
     path = Path(name)

@@ -35,7 +35,7 @@ SLACK_READ = 30
 
 
 class Finding(NamedTuple):
-    """One thing looked at: how it is, and what would make it better."""
+    """One check: its result, and how to improve it."""
 
     name: str
     state: str
@@ -107,7 +107,7 @@ def _files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     text = f"{units.format_count(soft)} open files, {units.format_count(hard)} at most"
     if hard < FILES_ENOUGH:
-        return Finding("files", FAIR, text, "each connection is one: raise it with ulimit -n 65536")
+        return Finding("files", FAIR, text, "each connection takes one: raise it with ulimit -n 65536")
     return Finding("files", GOOD, text)
 
 
@@ -154,7 +154,7 @@ def _kernels_text(modules: Iterable[str]) -> str:
 
 
 def warm(console: Console) -> None:
-    """Compile every kernel that is not there, and say where they are. OutputError where they cannot be kept."""
+    """Compile all missing kernels, and report where they are stored. OutputError if they cannot be stored."""
     from .progress import compile_kernels
 
     names = sources.with_entries()
@@ -177,7 +177,7 @@ def _disk() -> Finding:
 
 
 def _capacity() -> Finding:
-    """A closed loop against the built-in sink: what a lane of this machine can do at most."""
+    """Measure the maximum rate of a lane on this machine: a closed loop against the built-in sink."""
     from replay.engine.calibrate import closed_loop_per_s
 
     unsupported = libc.lanes_supported()
@@ -210,7 +210,7 @@ def findings() -> list[Finding]:
 
 
 def print_findings(found: list[Finding], console: Console) -> None:
-    """A line a finding, and below it what would help."""
+    """One line per finding, with its advice below."""
     page = Page(console)
     page.say(f"replay {__version__}", "bold")
     for finding in found:
@@ -254,7 +254,7 @@ def look_at_name(name: str, resolver: str, console: Console) -> None:
 
 
 def host_of(text: str) -> str:
-    """The name in a name, a name with a port, or a URL. UsageError where there is none."""
+    """The name in a name, a name with a port, or a URL. UsageError if there is none."""
     try:
         host = urlsplit(text if "://" in text else f"//{text}").hostname
     except ValueError:

@@ -38,7 +38,7 @@ class OptionalSettingFlag(SettingFlag, OptionalValue):
 
 
 def _values(setting: Setting) -> tuple[str, ...]:
-    """The few values that a setting can have; none where it has many."""
+    """The values of a setting that has few; empty if it has many."""
     if setting.choices:
         return setting.choices
     written = metavar_of(setting).split("|")
@@ -115,7 +115,7 @@ def _last(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 
 
 def _switch_help(setting: Setting) -> str:
-    """The help of a switch; of one that turns something off, what it does not do any more."""
+    """The help of a switch; for one that disables something, what it disables."""
     if not setting.row.flags[0].startswith("--no-"):
         return f"{setting.help}."
     return f"Do not {setting.help[0].lower()}{setting.help[1:]}."
@@ -130,7 +130,7 @@ def _help(setting: Setting) -> str:
 
 
 def default_text(setting: Setting) -> str:
-    """The default of a setting in words; empty where there is none."""
+    """The default of a setting in words; empty if there is none."""
     if setting.row.default:
         return setting.row.default
     value = setting.default
@@ -163,7 +163,7 @@ def given_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 
 def _value(setting: Setting, value: Any) -> Any:
-    """What a flag says, as a scenario file would."""
+    """The value of a flag in scenario file syntax."""
     if setting.kind is bool:
         return not setting.row.flags[0].startswith("--no-")
     if setting.kind is int:
@@ -174,7 +174,7 @@ def _value(setting: Setting, value: Any) -> Any:
 
 
 def whole_number(text: str, flag: str) -> int:
-    """A whole number from a flag. UsageError where it is none."""
+    """A whole number from a flag. UsageError if it is invalid."""
     if not text.isascii() or not text.isdigit():
         raise UsageError(f"{flag}: {text!r} is not a number", hint="write a whole number from 0 on")
     return int(text)

@@ -1,4 +1,4 @@
-"""`replay follow`: each entry of a source that grows is sent to a target, some seconds after it was recorded."""
+"""`replay follow`: sends each entry of a growing source to a target, some seconds after it was recorded."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def command(
 
 
 def _is_mirror(name: str, mirror: bool, listen: str | None) -> bool:
-    """Whether mirrored requests are followed. UsageError where the options contradict each other."""
+    """Whether mirrored requests are followed. UsageError if the options contradict each other."""
     if name == HTTP and mirror and listen:
         return True
     if name == HTTP and not Path(name).exists():
@@ -162,7 +162,7 @@ def _is_mirror(name: str, mirror: bool, listen: str | None) -> bool:
 
 
 def _mirror(scenario: Scenario, place: str | None) -> Stream:
-    """The mirror's receiver. UsageError where the target is the receiver itself."""
+    """The mirror's receiver. UsageError if the target is the receiver itself."""
     from replay.following.mirror import MirrorStream
     from replay.recording.listening import parse_place
 

@@ -1,4 +1,4 @@
-"""A trace's history in words: what each step did to the trace before it."""
+"""A trace's history in words: the effect of each step."""
 
 from __future__ import annotations
 

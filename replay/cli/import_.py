@@ -78,7 +78,7 @@ def span_text(trace: Trace) -> str:
 
 
 def stamps_text(manifest: Manifest) -> str:
-    """What the recorded stamps were, and what was done to them."""
+    """The recorded timestamps, and how they were treated."""
     meaning = {
         "start": "of the start",
         "end": "of the end",
@@ -101,7 +101,7 @@ def actions_text(manifest: Manifest) -> list[str]:
 
 
 def folded_lines(manifest: Manifest) -> list[Text]:
-    """The routes that stand for the most names of their own, and for how many."""
+    """The routes that combine the most names, and how many."""
     folded = sorted(manifest.routes_folded.items(), key=lambda item: -item[1])
     lines = [Text(f"{names:,} names as {label}") for label, names in folded[:FOLDED_SHOWN]]
     if len(folded) > FOLDED_SHOWN:
@@ -110,7 +110,7 @@ def folded_lines(manifest: Manifest) -> list[Text]:
 
 
 def names_text(manifest: Manifest) -> str:
-    """The names beside what was taken out, the most frequent first: ` (token 5, code 3)`."""
+    """The names of removed secrets, most frequent first: ` (token 5, code 3)`."""
     names = [f"{name} {count:,}" for name, count in manifest.secrets_by_name.items()]
     if not names:
         return ""
@@ -122,7 +122,7 @@ PLACES_SHOWN = 6
 
 
 def changed_lines(manifest: Manifest) -> list[Text]:
-    """What was changed, by place and name, and what became of it."""
+    """Changed values by place and name, with the action taken."""
     lines = [
         Text(
             f"{change['count']:,} {change['place']} {shown(str(change['name']))}: {WORDS_OF_HOW[str(change['how'])]}"
@@ -144,7 +144,7 @@ EXAMPLE_CHARS = 100
 
 
 def example_lines(trace: Trace) -> list[Text]:
-    """Three requests as they were understood."""
+    """Three requests as they were imported."""
     from replay.trace.examples import examples
 
     zone = units.parse_zone(trace.manifest.time_zone or "UTC")
@@ -159,7 +159,7 @@ def example_lines(trace: Trace) -> list[Text]:
 
 
 def unknown_text(manifest: Manifest) -> str:
-    """How many values of which fields were not what these should have."""
+    """Counts of invalid values by field."""
     return ", ".join(f"{count:,} {name}" for name, count in manifest.unknown_values.items())
 
 
@@ -172,12 +172,12 @@ def responses_text(manifest: Manifest) -> str:
 
 
 def assumed_lines(manifest: Manifest) -> list[Text]:
-    """What the import supposed, a sentence each."""
+    """The assumptions of the import, one sentence each."""
     return [Text(shown(sentence), "yellow") for sentence in manifest.assumptions]
 
 
 def as_json(trace: Trace) -> bytes:
-    """What an import did and understood, for scripts."""
+    """The results of an import, for scripts."""
     from replay.trace.examples import examples
 
     manifest = trace.manifest
@@ -293,7 +293,7 @@ routes_option = click.option(
 
 
 class _Said(TypedDict):
-    """What the user says of the recordings (`Options`)."""
+    """The user's description of the recordings (`Options`)."""
 
     columns: str
     log_format: str
@@ -307,7 +307,7 @@ class _Said(TypedDict):
 
 
 def format_names() -> list[str]:
-    """What `--format` takes."""
+    """The values of `--format`."""
     return formats.with_brought("replay.importers", formats.READ)
 
 

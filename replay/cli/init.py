@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a new file. OutputError where it exists or cannot be written; then nothing is left of it."""
+    """Write a new file. OutputError if it exists or cannot be written; then nothing is left of it."""
     made = False
     try:
         with path.open("x", encoding="utf-8") as file:

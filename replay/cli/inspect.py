@@ -1,4 +1,4 @@
-"""`replay inspect`: what is in a recording, in one screen."""
+"""`replay inspect`: the content of a recording on one screen."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STATUSES_SHOWN = 8
 TYPES_SHOWN = 5
 
 HEAT_MAP_FROM_NS = 2 * 3600 * units.SECOND_NS
-"""A recording shorter than this has no hours to be compared."""
+"""A shorter recording has no hourly pattern to show."""
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _SHADES = " ░▒▓█"
@@ -48,13 +48,13 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 
 def sparkline(counts: list[int]) -> str:
-    """Counts as bars of eighths; a count that is not 0 never looks like one that is."""
+    """Counts as bars in eighths; a nonzero count is always visible."""
     most = max(counts, default=0) or 1
     return "".join(_BARS[0 if count == 0 else max(1, round(8 * count / most))] for count in counts)
 
 
 def heat_map(by_hour: list[list[int]]) -> list[str]:
-    """A line for each weekday that has anything: a cell an hour, its shade by its share of the busiest one."""
+    """A line for each weekday with requests: one cell per hour, shaded by its share of the busiest one."""
     most = max(max(hours) for hours in by_hour) or 1
     return [
         f"{day} " + "".join(_SHADES[0 if not count else 1 + (4 * count - 1) // most] * 2 for count in hours)
@@ -64,7 +64,7 @@ def heat_map(by_hour: list[list[int]]) -> list[str]:
 
 
 def _hours(summary: Summary) -> list[tuple[str, str | Text]]:
-    """The heat map, where the recording is longer than it is fine."""
+    """The heat map, if the recording is long enough."""
     if summary.span_ns < HEAT_MAP_FROM_NS:
         return []
     rows: list[tuple[str, str | Text]] = []
@@ -76,7 +76,7 @@ def _hours(summary: Summary) -> list[tuple[str, str | Text]]:
 
 
 def as_json(found: Inspection, stats: dict[str, Any]) -> bytes:
-    """The figures for scripts, those of `--stats` among them."""
+    """The figures for scripts, including those of `--stats`."""
     return msgspec.json.format(msgspec.json.encode({**found.document, **stats}), indent=2)
 
 

@@ -93,7 +93,7 @@ def output_options(
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Where a result goes besides the report: a file each, `-` for stdout, None for nowhere."""
+    """Destinations of a result besides the report: one file each, `-` for stdout, None for none."""
 
     json: str | None = None
     junit: str | None = None
@@ -108,11 +108,11 @@ class Outputs:
 
     @property
     def takes_stdout(self) -> bool:
-        """Whether one of them goes to stdout, so that what people read goes to stderr."""
+        """Whether an output goes to stdout, so that the report goes to stderr."""
         return STDOUT in (self.json, self.junit, self.markdown)
 
     def write(self, result: Result, page: Path) -> None:
-        """Write them: files first, stdout last. `page` is where a page goes that has no name. OutputError where one
+        """Write them: files first, stdout last. `page` is where a page goes that has no name. OutputError if one
         cannot be written.
         """
         from replay.report.outputs.annotations import workflow_commands
@@ -136,7 +136,7 @@ class Outputs:
 
 
 def outputs_of(given: dict[str, Any], *, measures: bool = True) -> Outputs:
-    """The outputs of a command line, taken out of its options. UsageError where two go to stdout, or where a file cannot be
+    """The outputs of a command line, taken out of its options. UsageError if two go to stdout, or where a file cannot be
     written: that is found before anything is sent.
 
     A verb that `measures` prints annotations in GitHub Actions without being asked; one that shows an earlier result again
@@ -174,7 +174,7 @@ def _check(flag: str, path: Path) -> None:
 
 
 def write_file(place: str, data: bytes, *, append: bool = False) -> None:
-    """All of it, or an OutputError; what stood there is replaced only by a whole file."""
+    """Write all of it, or raise OutputError; an existing file is replaced only by a complete one."""
     if place == STDOUT:
         click.echo(data, nl=False)
         return

@@ -91,7 +91,7 @@ def find(
     paths: tuple[str, ...], out: Path | None, bounds: tuple[str, str, str, int], lengths: tuple[str, str, str],
     surge: str | None, plain: bool, given: dict[str, Any],
 ) -> int:  # fmt: skip
-    """Do what the flags of `replay peak` ask for, and return the exit code.
+    """Run `replay peak`, and return the exit code.
 
     `bounds` are --lowest, --highest, --width and --votes; `lengths` are --trial, --hold and --trigger.
     """
@@ -181,7 +181,7 @@ def _surged(
     bench: Bench, folder: Path, console: Console, times: float, trigger_ns: int, before: list[tuple[str, str]],
     recording: dict[str, Any], outputs: Outputs,
 ) -> int:  # fmt: skip
-    """A surge, printed and saved; the exit code."""
+    """Make a surge, print and save it; returns the exit code."""
     recovery = bench.surge(times, trigger_ns)
     document = save(folder, recovery, recording)
     surge = load_run(folder / "surge")

@@ -1,4 +1,4 @@
-"""Where results go: a folder that no other command takes, and what an error says of runs that are already in it."""
+"""Chooses result folders, each used by one command only, and adds the runs already made to errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from replay.errors import (
 )
 
 RUNS = Path("runs")
-"""Where runs go without `-o`."""
+"""The default folder of runs, without `-o`."""
 
 _NAME_KEPT = 100
 """How many characters of a recording's name its result keeps."""
@@ -30,7 +30,7 @@ def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
     """A path for a new result: `out`, or one in `parent` by the name of the recording and the time.
 
     Nothing stands at that path, and a path that is chosen here is this command's alone until the context ends, however
-    many start within one second. OutputError where `out` exists, or `parent` cannot be written to.
+    many start within one second. OutputError if `out` exists, or `parent` cannot be written to.
     """
     if out is not None:
         if os.path.lexists(out):
@@ -55,7 +55,7 @@ def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
 
 
 def _made(claim: Path) -> bool:
-    """Claim a name for this command; False where another command has it."""
+    """Claim a name for this command; False if another command has it."""
     try:
         claim.mkdir(parents=True)
     except FileExistsError:

@@ -1,4 +1,4 @@
-"""Kernels that have to be compiled: once for all that is likely to be typed next, with a progress that moves."""
+"""Compiles kernels: all that later commands are likely to need, at once, with a progress display."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SELDOM = ("kafka.", "staging.")
 """Packages of kernels that are compiled only where a command needs them."""
 
 LINE_EVERY_S = 5.0
-"""Without a terminal, a line says so often how far it is."""
+"""Without a terminal, how often a line reports the progress."""
 
 _TEXT = "compiling kernels for this machine, once"
 _LEFT_FROM_SHARE = 0.03
@@ -38,7 +38,7 @@ _LEFT_FROM_SHARE = 0.03
 
 
 def usual_kernels() -> list[str]:
-    """The modules with kernels that any command is likely to need."""
+    """The modules with kernels that commands usually need."""
     return [name for name in sources.with_entries() if not name.startswith(_SELDOM)]
 
 
@@ -97,7 +97,7 @@ def _shown(console: Console) -> Iterator[Callable[[float, list[str]], None]]:
 
 
 def left_text(share: float, elapsed_s: float) -> str:
-    """`, about 20 s left`; nothing where that cannot be known yet."""
+    """`, about 20 s left`; nothing if that cannot be known yet."""
     if share < _LEFT_FROM_SHARE:
         return ""
     left_s = elapsed_s * (1 - share) / share

@@ -1,4 +1,4 @@
-"""`replay record`: live HTTP, or topics of a Kafka cluster, become a trace."""
+"""`replay record`: records live HTTP or the topics of a Kafka cluster as a trace."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _RecordCommand(click.Command):
 
 
 def _refuse_others(context: click.Context, names: tuple[str, ...], source: str, other: str) -> None:
-    """UsageError where an option was given that is for the other kind of source."""
+    """UsageError if an option was given that is for the other kind of source."""
     for parameter in context.command.params:
         given = context.get_parameter_source(parameter.name or "")
         if parameter.name in names and given is click.core.ParameterSource.COMMANDLINE:
@@ -57,7 +57,7 @@ def _refuse_others(context: click.Context, names: tuple[str, ...], source: str, 
 def _bounds_ms(from_: str, until: str) -> tuple[int | None, int | None]:
     """`--from` and `--until` in ms since the epoch; None for earliest and latest.
 
-    `+10m` counts from --from, else from now. UsageError where they are no moments, or nothing can be between them.
+    `+10m` counts from --from, else from now. UsageError if they are no moments, or nothing can be between them.
     """
     now_ns = time.time_ns()
     from_ns = None if from_ == "earliest" else _moment_ns(from_, "--from", "earliest", now_ns)

@@ -22,7 +22,7 @@ ROUTES_SHOWN = 6
 
 
 def parse_limits(texts: Sequence[str]) -> BodyLimits:
-    """`--body-limit`: sizes, and routes with sizes (`POST /upload=0`). UsageError where one is neither."""
+    """`--body-limit`: sizes, and routes with sizes (`POST /upload=0`). UsageError if one is neither."""
     default, rules = BodyLimits().bytes_max, list[tuple[str, int]]()
     for text in texts:
         route, _, size = text.rpartition("=")
@@ -64,7 +64,7 @@ class HttpOptions:
     scrub_key_file: Path | None
 
     def check(self) -> None:
-        """UsageError where options contradict each other."""
+        """UsageError if options contradict each other."""
         if self.mirror == (self.upstream is not None):
             raise UsageError(
                 "both --mirror and --upstream" if self.mirror else "neither --upstream nor --mirror",

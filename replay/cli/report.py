@@ -49,7 +49,7 @@ def command(run: Path | None, hgrm: Path | None, **given: Any) -> None:
 
 
 def _newest() -> Path:
-    """The newest run in runs/, and say which. UsageError where there is none."""
+    """The newest run in runs/, and say which. UsageError if there is none."""
     from replay.results.listing import list_runs
 
     from .places import RUNS

@@ -143,7 +143,7 @@ def command(
 
 
 def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:
-    """Set variables of the scenario for this process (`--set NAME=VALUE`). UsageError where it has none of that name."""
+    """Set variables of the scenario for this process (`--set NAME=VALUE`). UsageError if it has none of that name."""
     from replay import units
 
     known = {variable.name: variable.env for variable in scenario.variable if variable.env is not None}
@@ -165,7 +165,7 @@ def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:
 
 
 def made_sinks(texts: tuple[str, ...]) -> list[Sink]:
-    """The sinks of `--sink`. UsageError for what is none."""
+    """The sinks of `--sink`. UsageError for an invalid one."""
     if not texts:
         return []
     from replay.engine.sinks import make_sinks
@@ -214,7 +214,7 @@ def _prepare(
 
 
 def _import_options(recordings: list[str], wanted: Scrubbing | None) -> Options | None:
-    """How recordings are imported. UsageError where what is wanted can no longer be done."""
+    """How recordings are imported. UsageError if what is wanted can no longer be done."""
     from replay.trace import is_trace
     from replay.trace.importing import Options
 

@@ -83,7 +83,7 @@ def _cells(run: ListedRun) -> tuple[str, ...]:
 
 
 def _columns() -> int | None:
-    """Columns of the terminal; None where stdout is none: then nothing is cut."""
+    """Columns of the terminal; None if stdout is none: then nothing is cut."""
     import shutil
     import sys
 
@@ -106,7 +106,7 @@ def _lines(rows: Sequence[tuple[str, ...]], columns: int | None) -> list[str]:
 
 
 def _fitted(text: str, width: int) -> str:
-    """A text that fits, cut in its middle."""
+    """A text shortened in the middle to fit."""
     if len(text) <= width:
         return text
     head = (width - 1) // 2

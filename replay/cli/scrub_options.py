@@ -26,7 +26,7 @@ class Scrubbing(NamedTuple):
     keep_secrets: bool
 
     def check_used(self, why: str) -> None:
-        """UsageError where any of the options was given, although nothing is recorded."""
+        """UsageError if any of the options was given, although nothing is recorded."""
         if self.rules.rules or self.key or self.keep_secrets:
             raise UsageError(
                 f"{why}: its secrets were replaced when it was made", hint="give --scrub to replay import"
@@ -57,7 +57,7 @@ def scrub_options(command: Command) -> Command:
 
 
 def scrubbing(scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool) -> Scrubbing:
-    """What the options say. UsageError where a rule is wrong, or has no effect; InputError where there is no key."""
+    """What the options say. UsageError if a rule is wrong, or has no effect; InputError if there is no key."""
     from replay.trace.importing.scrub_rules import parse_rules
 
     rules = parse_rules(scrub)

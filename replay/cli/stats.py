@@ -55,7 +55,7 @@ class Stats:
         return data
 
     def _off(self, window: str) -> float | None:
-        """The relative error of the IDC in a window; None where either value is unknown."""
+        """The relative error of the IDC in a window; None if either value is unknown."""
         found = self.figures.dispersion[window]
         if found is None or window not in self.expected:
             return None

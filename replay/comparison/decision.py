@@ -51,7 +51,7 @@ class Options:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One metric. `change`, `low`, `high`, `caught` are ratios less 1 for latencies, differences of shares for errors;
-    bounds are infinite where nothing can be excluded. With one run a side they are within-run, and `p_adjusted` is None.
+    bounds are infinite if nothing can be excluded. With one run a side they are within-run, and `p_adjusted` is None.
     `base`, `new` are the sides' figures (geometric mean of ns; mean share).
     """
 

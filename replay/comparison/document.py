@@ -26,7 +26,7 @@ class SideDocument(msgspec.Struct, frozen=True):
 
 class MetricDocument(msgspec.Struct, frozen=True, kw_only=True):
     """One metric. `change`, `interval`, `would_catch` are relative (0.1: 10% slower) where `unit` is `ns`, differences of
-    shares where it is `share`; null where nothing can be excluded. `route` is `all` over all routes.
+    shares where it is `share`; null if nothing can be excluded. `route` is `all` over all routes.
     """
 
     route: str

@@ -84,7 +84,7 @@ class Fit:
 
 
 def fit(model: Model, values: np.ndarray) -> Fit:
-    """Fit each column of `values` float64[runs, metrics]. Errors are NaN where the model is not estimable."""
+    """Fit each column of `values` float64[runs, metrics]. Errors are NaN if the model is not estimable."""
     if not model.weight > _NOTHING:
         nothing = np.full(values.shape[1], np.nan)
         return Fit(nothing, nothing, nothing, np.zeros(values.shape[::-1]))

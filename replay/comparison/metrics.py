@@ -144,7 +144,7 @@ def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str
 
 
 def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None:
-    """The metric, or where one side is too short beside the other the highest percentile that both can bear; None where
+    """The metric, or where one side is too short beside the other the highest percentile that both can bear; None if
     there is none. What is replaced is named.
     """
     counts = [[run.count(metric.kind, metric.route) for run in side.runs] for side in (base, new)]

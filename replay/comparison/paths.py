@@ -14,7 +14,7 @@ FORM = "base=PATH[,PATH...] new=PATH[,PATH...]"
 def two_sides(given: Sequence[str], verb: str = "compare") -> tuple[str, str]:
     """Both sides, each as `load_sides` reads it. More than two paths are grouped by the folders they are in.
 
-    UsageError where they are not in exactly two folders; its hint is the command to type.
+    UsageError if they are not in exactly two folders; its hint is the command to type.
     """
     if len(given) == 2:
         return given[0], given[1]

@@ -15,7 +15,7 @@ from .sides import Side
 
 
 def runs_of(side: Side) -> RunsOfSide:
-    """A side's runs with their responses. InputError where one is a log of somebody else."""
+    """A side's runs with their responses. InputError if one is a log of somebody else."""
     runs = []
     for run in side.runs:
         if run.document is None:

@@ -86,7 +86,7 @@ def load_sides(
     """Both sides from `[LABEL=]PATH[,PATH...]`; labels `base` and `new` say themselves which is which. `folder` reads the
     folder of a run [default: `load_run_folder`].
 
-    UsageError for a wrong form, InputError where a path holds no runs, a log is damaged beyond use, or its unit is unknown.
+    UsageError for a wrong form, InputError if a path holds no runs, a log is damaged beyond use, or its unit is unknown.
     """
     one, two = (_split(text, label) for text, label in ((base, "base"), (new, "new")))
     if (one[0], two[0]) == ("new", "base"):
@@ -167,7 +167,7 @@ def _is_run(path: Path) -> bool:
 
 
 def load_run_folder(path: Path) -> SideRun:
-    """Loads a run folder that `replay run` wrote. InputError if it is none."""
+    """Loads a run folder that `replay run` wrote. InputError if it is invalid."""
     run = load_run(path)
     document = run.document
     doubts = []
@@ -191,7 +191,7 @@ def load_run_folder(path: Path) -> SideRun:
 
 
 def load_without_latencies(path: Path) -> SideRun:
-    """The run in a folder, for whoever reads its document alone. InputError where it is none."""
+    """The run in a folder, for whoever reads its document alone. InputError if it is invalid."""
     return SideRun(str(path), Measured(lambda tag: None, {}, _NEVER), load_run(path).document)
 
 

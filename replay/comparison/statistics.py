@@ -38,7 +38,7 @@ _SEED = 20_240_229
 @dataclass(frozen=True, slots=True, eq=False)
 class Inference:
     """What the runs say of each metric, float64[metrics] each: effect of the new build, its standard error, bounds of
-    its simultaneous interval (infinite where nothing can be excluded), adjusted p-value, and what |t| must exceed.
+    its simultaneous interval (infinite if nothing can be excluded), adjusted p-value, and what |t| must exceed.
 
     `labellings` is 0 where labels were not permuted; `exact` says that every labelling was counted.
     """
@@ -117,7 +117,7 @@ def infer_from(
     alpha: float,
 ) -> Inference:
     """`infer` with the labellings given: they depend on the design alone."""
-    # Nothing here depends on a metric's level; without it runs that are all the same differ by 0, not by a rounding.
+    # Nothing here depends on a metric's level; without it, equal runs differ by exactly 0 and not by a rounding error.
     columns = columns - columns[:1]
     model = linear.model_of(observed.tolist(), sizes)
     found = linear.fit(model, columns)
@@ -240,7 +240,7 @@ def caught(error: float, critical_t: float, margin: float) -> float:
 def runs_needed(spread: float, metrics: int, margin: float, alpha: float = ALPHA) -> int | None:
     """Runs a side so that no change at all ends as NO_REGRESSION with probability POWER, by Bonferroni over `metrics`.
 
-    `spread` is the standard deviation from run to run, on the scale of `margin`. None where RUNS_NEEDED_MAX are too few.
+    `spread` is the standard deviation from run to run, on the scale of `margin`. None if RUNS_NEEDED_MAX are too few.
     """
     reserve = NormalDist().inv_cdf(POWER)
 

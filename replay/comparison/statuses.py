@@ -13,7 +13,7 @@ from .words import NOTHING_SHOWN
 
 
 def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
-    """A verdict on statuses alone, and its sentence; None where they do not stand in the way of comparing latencies.
+    """A verdict on statuses alone, and its sentence; None if they do not stand in the way of comparing latencies.
 
     A build whose responses are worse than recorded for more than SUSPECT_SHARE more of the requests is a REGRESSION. Runs
     that failed by their statuses on both sides, or on base's alone, say nothing of the builds.

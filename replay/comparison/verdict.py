@@ -161,7 +161,7 @@ def _compare_speed(
     made = family(base, new, [parse_metric(name) for name in options.metrics], chosen)
     reasons = incomparable(base, new)
     if not made.metrics:
-        why = made.left_out[0] if made.left_out else "none was asked for"
+        why = made.left_out[0] if made.left_out else "no metric was requested"
         sentence = f"{NOTHING_SHOWN}: no metric can be compared: {why}; {RUNS_MIN} runs a side that have one would show it"
         return _nothing("INCONCLUSIVE", sentence, [*reasons, *made.left_out], base, new, options)
     if lone := one_run(base, new):

@@ -1,1 +1,1 @@
-"""Whether two builds answer the same: which fields of responses differ more between builds than between runs of one."""
+"""Compares the responses of two builds: which fields differ more between builds than between runs of one build."""

@@ -1,4 +1,4 @@
-"""`--accept`: what was seen to differ, as rules for a scenario that somebody reviews."""
+"""`--accept`: writes rules for the observed differences, to be reviewed and added to a scenario."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEAD = """\
 
 
 def rules_text(found: Differences) -> str:
-    """A `[[ignore]]` rule for each field that the verdict names, with what was seen as a comment."""
+    """A `[[ignore]]` rule for each field in the verdict, with the observed values as a comment."""
     parts = [_HEAD.format(base=_comment(found.base.label), new=_comment(found.new.label))]
     parts += [_rule(one) for one in found.different if not one.inside]
     if len(parts) == 1:
@@ -37,7 +37,7 @@ def _comment(text: str) -> str:
 
 
 def _toml(text: str) -> str:
-    """A basic string. What a terminal or an editor would obey is written as its code."""
+    """A TOML basic string; control characters are escaped."""
     made = []
     for char in text:
         code = ord(char)

@@ -67,7 +67,7 @@ def _lead(later: _First, earlier: _First) -> int:
 
 
 def _whole_of(at: int, findings: Sequence[FieldFinding], rows: Sequence[set[int]]) -> str:
-    """The nearest field that this one is a part of and differs with; empty where there is none."""
+    """The nearest field that this one is a part of and differs with; empty if there is none."""
     finding = findings[at]
     own = [
         other

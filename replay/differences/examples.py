@@ -1,4 +1,4 @@
-"""Which requests stand for a field that differs, and what was answered to them."""
+"""Chooses example requests for each differing field, with their responses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIELDS_MAX = 300
 """Fields that get examples; those that the verdict names come first."""
 
 _VOTES = 12
-"""Requests that say of which kind the differences of a field are."""
+"""How many requests are used to determine the kind of a field's differences."""
 
 
 class Where(NamedTuple):
@@ -73,7 +73,7 @@ def add_examples(
     counters: dict[str, RouteCounter],
     runs: Sequence[KeptRun],
 ) -> None:
-    """Give the findings their kinds and examples. What is read of a run is read once."""
+    """Add kinds and examples to the findings. The data of a run is read once."""
     cases: list[list[_Case]] = []
     for finding, where in zip(findings, places, strict=True):
         cases.append(_cases(counters[finding.route], where))
@@ -137,7 +137,7 @@ def _elements(row: dict[str, Any] | None, field: str) -> list[Element]:
 
 
 def _head(row: dict[str, Any] | None, field: str) -> Any:
-    """What stands beside the body: a status, a media type, a header, a digest."""
+    """A value outside the body: a status, a media type, a header, a digest."""
     if row is None:
         return MISSING
     if field.startswith("header "):
@@ -161,7 +161,7 @@ def _voted(finding: FieldFinding, pairs: Sequence[Pair]) -> Kind:
 def _examples(
     finding: FieldFinding, seen: Sequence[tuple[_Case, Pair]], runs: Sequence[KeptRun]
 ) -> list[Example]:
-    """The first one, and a typical one of the finding's kind."""
+    """The first example, and a typical one of the finding's kind."""
     usual = [(case, pair) for case, pair in seen[1:] if pair.kind == finding.kind]
     chosen = [("first", *seen[0]), *[("typical", *one) for one in usual[:1]]]
     made = []

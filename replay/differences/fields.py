@@ -16,16 +16,16 @@ from typing import Any
 import msgspec
 
 BODY = "body"
-"""What stands for bodies that are compared by their digests."""
+"""The field of bodies that are compared by their digests."""
 
 ROOT = "document"
 LINES = "lines"
 OTHER = "(other fields)"
-"""The field that takes what a route has beyond FIELDS_MAX fields."""
+"""The field that collects those beyond FIELDS_MAX on a route."""
 
 FIELDS_MAX = 1_000
 LINES_MAX = 256
-"""Distinct fields of a route, and lines of a text, that are judged each by itself."""
+"""How many fields of a route, and lines of a text, are judged separately."""
 
 ABSENT = 0
 MASK = 0xFFFFFFFF
@@ -54,7 +54,7 @@ class Sightings:
         self.types = array("H")
 
     def add(self, row: int, types: int, shape: int, value: int, order: int = ABSENT) -> None:
-        """The field in one more row."""
+        """Add the field in one more row."""
         self.rows.append(row)
         self.types.append(types)
         self.shapes.append(shape & MASK or 1)
@@ -110,12 +110,12 @@ class Names:
 
     @property
     def other(self) -> int:
-        """The index of OTHER; -1 where nothing was folded."""
+        """The index of OTHER; -1 if nothing was folded."""
         return self._other
 
 
 class Flattener:
-    """Takes the bodies of one route in one run apart, into the sightings of each field."""
+    """Parses the bodies of one route in one run into the sightings of each field."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
@@ -123,7 +123,7 @@ class Flattener:
         self._decode = msgspec.json.Decoder().decode
 
     def add(self, row: int, body: bytes, form: int) -> None:
-        """The body of one response."""
+        """Add the body of one response."""
         if form == FORM_JSON:
             try:
                 document = self._decode(body)
@@ -201,13 +201,13 @@ def lines_of(body: bytes, form: int) -> list[str]:
 
 
 def _shape_of_text(text: str) -> int:
-    """Length and kinds of characters: what ids of one kind have in common."""
+    """Length and kinds of characters, which ids of one kind share."""
     kinds = text.isascii() | text.isdigit() << 1 | text.isalpha() << 2 | text.isupper() << 3
     return _TEXT | min(len(text), _LENGTH_MAX) << 8 | kinds << 24
 
 
 def decimals_of(number: float) -> int:
-    """Digits behind the point of a number, as JSON would show it."""
+    """Decimals of a number, as JSON would show it."""
     return 0 if type(number) is int else len(repr(number).partition(".")[2])
 
 
@@ -248,7 +248,7 @@ def _array(node: list[Any]) -> tuple[int, int, int, int, list[Any]]:
 
 
 def key_of(elements: Sequence[Any]) -> str | None:
-    """The name of the key that tells the objects of an array apart; None where there is none."""
+    """The name of the key that tells the objects of an array apart; None if there is none."""
     first = elements[0]
     if type(first) is not dict:
         return None

@@ -1,4 +1,4 @@
-"""What was found of one field, and of a whole comparison of responses."""
+"""The findings on one field, and on a whole comparison of responses."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ class FieldFinding:
 
     @property
     def name(self) -> FieldName:
-        """What names it."""
+        """Identifies the field."""
         return FieldName(self.route, self.field)
 
     @property
     def is_first(self) -> bool:
-        """Whether it differs by itself, as far as is known."""
+        """Whether it differs independently, as far as is known."""
         return self.after is None and not self.inside
 
 
@@ -116,7 +116,7 @@ class Differences:
 
     @property
     def exit_code(self) -> Exit:
-        """What scripts are given."""
+        """The document for scripts."""
         if self.verdict == "INVALID":
             return Exit.INVALID
         if self.verdict == "DIFFERENT" and "different" in self.fail_on:

@@ -13,7 +13,7 @@ _INDEX = re.compile(r"/\d+(?=/|$)")
 
 
 class IgnoredField(NamedTuple):
-    """A field that differs and was left out, with the rule that says so."""
+    """A field that differs and was left out, with the rule that matched."""
 
     route: str
     field: str
@@ -29,7 +29,7 @@ class Ignoring:
         self._used: set[IgnoreRule] = set()
 
     def takes(self, route: str, field: str) -> bool:
-        """Whether a rule leaves this field out; it is noted."""
+        """Whether a rule ignores this field; records the match."""
         for rule in self.rules:
             if names_route(rule.route, route) and _names_field(rule.field, field):
                 self.left_out[route, field] = IgnoredField(route, field, rule)
@@ -47,7 +47,7 @@ class Ignoring:
 
 
 def _names_field(pattern: str, field: str) -> bool:
-    """Whether a rule's field is this one, or has it inside. An index stands for every element: they share a field."""
+    """Whether a rule's field is this one or contains it. An index stands for every element: they share a field."""
     for text in dict.fromkeys((pattern, _INDEX.sub("/*", pattern))):
         if names_route(text, field) or (text.startswith("/") and names_route(f"{text}/*", field)):
             return True

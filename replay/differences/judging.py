@@ -53,7 +53,7 @@ class RunsOfSide:
 
     @property
     def compared(self) -> ComparedSide:
-        """As it stands in the result."""
+        """The options in the form that the result has."""
         return ComparedSide(self.label, tuple(str(run.path) for run in self.runs))
 
 
@@ -66,7 +66,7 @@ class _Family:
 
 
 def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Differences:
-    """The whole comparison. InputError where a run kept nothing, UsageError where traces or scenarios are not the same."""
+    """The whole comparison. InputError if a run kept nothing, UsageError if traces or scenarios are not the same."""
     runs = [*base.runs, *new.runs]
     refuse_unlike(runs)
     sides = base.compared, new.compared
@@ -100,7 +100,7 @@ def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Di
 
 
 def refuse_unlike(runs: Sequence[KeptRun]) -> None:
-    """UsageError where runs are of different recordings or scenarios: their requests cannot be paired."""
+    """UsageError if runs are of different recordings or scenarios: their requests cannot be paired."""
     first = runs[0]
     for run in runs[1:]:
         one, two = first.document, run.document
@@ -197,7 +197,7 @@ def _findings(family: _Family, judged: Judged, alpha: float, *, settled: bool) -
 
 
 def _comes_before(judged: Judged, at: int, held: int, alpha: float) -> bool:
-    """Whether one aspect of a field says more than another."""
+    """Whether one aspect of a field is more significant than another."""
     if min(judged.p[at], judged.p[held]) <= alpha:
         return bool((judged.p[at], -judged.t[at]) < (judged.p[held], -judged.t[held]))
     return bool(judged.across[at] > judged.across[held])
@@ -280,7 +280,7 @@ def _opaque(findings: Sequence[FieldFinding], responses: Responses) -> tuple[lis
 
 
 def _notes(base: RunsOfSide, new: RunsOfSide) -> list[str]:
-    """What else to know of the runs."""
+    """Notes on the runs."""
     notes = []
     starts = [[run.document.start.wall_ns for run in side.runs] for side in (base, new)]
     if min(map(len, starts)) >= 2 and (max(starts[0]) < min(starts[1]) or max(starts[1]) < min(starts[0])):

@@ -18,7 +18,7 @@ from replay.units import counted
 from .fields import FORM_HTML, FORM_JSON, FORM_TEXT, Flattener, Names, Sightings
 
 UNKNOWN = np.uint32(1)
-"""What stands in a column of hashes where the run does not say."""
+"""The value in a column of hashes if the run has none."""
 
 LOST_ROWS = ("ring", "disk", "late")
 """Reasons why a run has no row of a response that it got."""
@@ -85,7 +85,7 @@ class RouteResponses:
 
 @dataclass(slots=True, eq=False)
 class Responses:
-    """All routes, with what to know of the reading."""
+    """All routes, with notes from the reading."""
 
     routes: list[RouteResponses]
     notes: list[str] = field(default_factory=list)
@@ -98,7 +98,7 @@ def key_parts(key: int) -> tuple[int, int]:
 
 
 def read_responses(runs: Sequence[KeptRun]) -> Responses:
-    """What the runs answered, as far as all of them go. InputError where one kept nothing, or its files are damaged."""
+    """What the runs answered, as far as all of them go. InputError if one kept nothing, or its files are damaged."""
     notes: list[str] = []
     heads = [_read_head(run, notes) for run in runs]
     horizon = _horizon(runs, heads, notes)
@@ -179,7 +179,7 @@ def _read_head(run: KeptRun, notes: list[str]) -> _Head:
 
 
 def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) -> int | None:
-    """Up to which due time all runs go, where one was cut short."""
+    """The due time up to which all runs have data, if one was cut short."""
     found: int | None = None
     for run, head in zip(runs, heads, strict=True):
         if run.document.ending.how == "whole" and not run.answers.problems:
@@ -254,7 +254,7 @@ def _place_head(
     routes: dict[int, RouteResponses],
     left_out: Set[str],
 ) -> None:
-    """Put the columns of one run where its requests are."""
+    """Place the columns of one run at its requests."""
     place = np.searchsorted(universe.keys, head.keys)
     place[place == len(universe.keys)] = 0
     kept = universe.keys[place] == head.keys
@@ -289,7 +289,7 @@ def _place_head(
 
 
 def _headers(column: pa.ChunkedArray, kept: np.ndarray) -> dict[str, np.ndarray]:
-    """By `header NAME`, a hash of all its values, 0 where a response lacks it. Each distinct value is hashed once."""
+    """By `header NAME`, a hash of all its values, 0 if a response lacks it. Each distinct value is hashed once."""
     found: dict[str, np.ndarray] = {}
     begin = 0
     for chunk in column.chunks:
@@ -353,7 +353,7 @@ def _note_missing_bodies(runs: Sequence[KeptRun], found: Responses) -> None:
 
 
 def _bodies(run: KeptRun, universe: _Universe) -> Iterator[tuple[int, bytes, int]]:
-    """Place in the universe, body and form of each whole body that has fields."""
+    """For each complete body with fields: its position among all requests, the body, and its form."""
     for batch in run.answers.batches("number", "copy", "form", "body", "cut"):
         keys = batch["number"].to_numpy() << np.uint64(_COPIES_BITS) | batch["copy"].to_numpy()
         keys = keys.astype(np.int64)

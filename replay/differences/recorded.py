@@ -37,7 +37,7 @@ _RECORDED_MIN = 10
 
 
 def compare_with_recording(new: RunsOfSide, trace_path: str | None, options: Options) -> Differences:
-    """Compare runs with their recording. UsageError where it is not at hand, or has no responses."""
+    """Compare runs with their recording. UsageError if it is not at hand, or has no responses."""
     runs = new.runs
     refuse_unlike(runs)
     base = ComparedSide(RECORDED, ())

@@ -108,7 +108,7 @@ def _below(element: Element, token: str) -> list[Element]:
 
 
 def first_difference(base: Sequence[Element], new: Sequence[Element], field: str) -> Pair | None:
-    """The first place where two responses differ in a field; None where they do not."""
+    """The first place where two responses differ in a field; None if they do not."""
     ours, theirs = ({element.identity: element for element in side} for side in (base, new))
     counts = [Counter(_canonical(element.value) for element in side) for side in (base, new)]
     differing = [

@@ -2,10 +2,10 @@
 
 prepare     from a trace and a scenario to a run: what commands and the library call
 nursery     one run: its tasks, and how it ends
-run_state   what the tasks share; the run folder and the memory of lanes
+run_state   the state that tasks share; the run folder and the memory of lanes
 target_runs one target's share of a run
 watch       signals, the circuit breaker, lanes that must end
-blocking    Trio for programs that are not under Trio
+blocking    Trio for programs that do not use Trio
 """
 
 from .prepare import Prepared, prepare, run

@@ -1,4 +1,4 @@
-"""Runs Trio functions for programs that are not under Trio: in any thread, beside any other event loop."""
+"""Runs Trio functions for programs that do not use Trio: in any thread, beside any other event loop."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ Result = TypeVar("Result")
 
 
 def run_blocking(main: Callable[[], Awaitable[Result]]) -> Result:
-    """Run a Trio function to its end, and block meanwhile.
+    """Run a Trio function to its end, blocking the caller.
 
-    Where an event loop runs in this thread (asyncio's, or Trio's own) it gets a thread to itself: two loops in one thread
-    would share one way to be woken by signals. KeyboardInterrupt then cancels it, and is raised once it has ended.
+    If an event loop runs in this thread (asyncio's, or Trio's own), the function gets its own thread: two loops in
+    one thread would share the mechanism by which signals wake them. KeyboardInterrupt then cancels it, and is raised
+    once it has ended.
     """
     return _in_own_thread(main) if _has_event_loop() else trio.run(main)
 
@@ -30,8 +31,8 @@ def owns_signals() -> bool:
 
 
 def _has_event_loop() -> bool:
-    """Whether an event loop runs in this thread, or one may be woken by the main thread's signals."""
-    if asyncio := sys.modules.get("asyncio"):  # where nobody has imported it, none of its loops runs
+    """Whether an event loop runs in this thread, or may be woken by the main thread's signals."""
+    if asyncio := sys.modules.get("asyncio"):  # if asyncio was never imported, none of its loops is running
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop()
             return True
@@ -79,7 +80,7 @@ def _in_own_thread(main: Callable[[], Awaitable[Result]]) -> Result:
     thread = threading.Thread(target=run, name="replay", daemon=True)
     thread.start()
     try:
-        # Not `join`: Python 3.11 takes a thread for ended whose `join` was interrupted.
+        # Not `join`: after an interrupted `join`, Python 3.11 treats the thread as ended.
         with _interrupts_raise():
             has_ended.wait()
     except BaseException:

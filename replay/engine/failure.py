@@ -1,4 +1,4 @@
-"""A run that fails after it has begun: the true cause, what was kept of it, and how to get at that."""
+"""A run that fails after it has begun: the true cause, what was saved, and how to recover it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ REMEDIES = {
 
 
 def failure_of(error: BaseException, folder: RunFolder, sent: int, *, saved: bool) -> BaseException:
-    """What a run raises that failed by `error` when `sent` requests had been sent.
+    """The exception for a run that failed by `error` after `sent` requests.
 
-    `saved`: its run.json was written. An error that is neither ours nor the system's stays what it is: a crash.
+    `saved`: its run.json was written. An error that is neither ours nor the system's is left unchanged: it is a
+    crash.
     """
     if not isinstance(error, ReplayError | OSError):
         return error
@@ -48,7 +49,7 @@ def _what_was_kept(error: BaseException, folder: RunFolder, *, saved: bool) -> s
 
 
 def _errno_of(error: BaseException) -> int:
-    """Why the system refused, where it did."""
+    """The system's reason for refusing, if it did."""
     known: BaseException | None = error
     while known is not None and not isinstance(known, OSError):
         known = known.__cause__

@@ -1,4 +1,4 @@
-"""What a run needs of a source that is followed while it goes on, such as a growing log."""
+"""The interface of a source that is followed during a run, such as a growing log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from replay_native.ledger.lane_metrics import LaneMetrics
 
 
 class LiveSource(Protocol):
-    """Feeds the schedule of a run while the run goes on, and says at its end what became of every entry."""
+    """Feeds the schedule during the run, and accounts for every entry at its end."""
 
     drain_s: float
     """How long requests in flight may take to end after a signal."""
@@ -20,13 +20,13 @@ class LiveSource(Protocol):
         ...
 
     async def watch(self, end: Callable[[str, str], None], changed: Callable[[], None]) -> None:
-        """Look after the source until cancelled. `end(how, detail)` breaks the run off; `changed()` says that routes have
-        got other names.
+        """Watch the source until cancelled. `end(how, detail)` stops the run; `changed()` reports that routes have
+        new names.
         """
         ...
 
     def finish(self, why: str) -> None:
-        """Read no more: the run ends once what is due by now has ended."""
+        """Stop reading: the run ends once everything due by now has ended."""
         ...
 
     def why_ended(self) -> str:
@@ -38,17 +38,17 @@ class LiveSource(Protocol):
         ...
 
     def figures(self, planned: int) -> SourceFigures:
-        """What became of the entries, of which `planned` requests were due."""
+        """Counts of the entries, of which `planned` requests were due."""
         ...
 
     def identity(self) -> TraceIdentity:
-        """What was followed, in place of the trace of other runs."""
+        """The followed source, which replaces the trace of other runs."""
         ...
 
     def recorded_routes(self) -> None:
-        """Add to the routes what was recorded of each."""
+        """Add the recorded figures of each route."""
         ...
 
     def notes(self) -> list[Note]:
-        """What is worth knowing about the source."""
+        """Notes about the source."""
         ...

@@ -1,4 +1,4 @@
-"""The Trio nursery of a run: feeds the lanes, reads what they counted once a second, stops them, saves the result."""
+"""The Trio nursery of a run: feeds the lanes, reads their counters once per second, stops them, saves the result."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ START_DELAY_NS = 500_000_000
 """Before the first due time: the run is written down, the first requests are rendered, lanes start and sleep."""
 
 GRACE_S = 1.0
-"""What is in flight at an interrupt may still be answered for this long."""
+"""After an interrupt, requests in flight may still be answered for this long."""
 
 SILENT_S = 2.0
-"""A lane that was told to leave and is silent for this long is given up."""
+"""A lane that does not react to a stop for this long is given up."""
 
 START_POLL_S = 0.005
 
@@ -81,11 +81,11 @@ async def run_targets(
     last: bool = False,
     live: LiveSource | None = None,
 ) -> RunDocument:
-    """Replay onto targets that were planned, and save the run in the new folder `out`; returns its run.json.
+    """Replay onto planned targets, and save the run in the new folder `out`; returns its run.json.
 
-    All are on one timeline: what is due at the same recorded moment is due at the same instant. See `Prepared.run` for
-    the options; with `signals` the process is the run's own, and SIGINT and SIGTERM end it in order. `live` feeds the
-    schedule of a followed source, which a signal ends.
+    All targets share one timeline: requests recorded at one time are due at one instant. See `Prepared.run` for the
+    options; with `signals` the run owns the process, and SIGINT and SIGTERM end it in order. `live` feeds the
+    schedule of a followed source; a signal ends that source.
     """
     run_id = secrets.token_hex(4)
     _check_start(start_at_ns)
@@ -110,7 +110,7 @@ async def run_targets(
 
 
 def _check_start(start_at_ns: int | None) -> None:
-    """UsageError where the instant to start at is over, or so near that the first requests would be late."""
+    """UsageError if the instant to start at is over, or so near that the first requests would be late."""
     if start_at_ns is None:
         return
     left_ns = start_at_ns - time.time_ns()
@@ -123,7 +123,7 @@ def _check_start(start_at_ns: int | None) -> None:
 
 
 def _check_keeping(scenario: Scenario, adapters: Sequence[ProtocolAdapter]) -> None:
-    """UsageError where responses are to be kept, and no target sends any that lanes can keep."""
+    """UsageError if responses are to be kept, and no target sends any that lanes can keep."""
     if scenario.answers.keep in (None, "none") or any(adapter.keeps_responses for adapter in adapters):
         return
     raise UsageError(
@@ -141,7 +141,7 @@ def _start_ns(state: RunState) -> int:
 
 
 async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: bool) -> RunDocument:
-    """Lanes in an inner nursery that nothing cancels; around them whoever may tell them to stop."""
+    """Run the lanes in an inner nursery that nothing cancels, and around them the tasks that may stop them."""
     _enable_faulthandler()
     received = Signals()
     state.start_ns = _start_ns(state)
@@ -216,26 +216,26 @@ def _begin_keeping(state: RunState) -> None:
 
 
 def _end_keeping(state: RunState, patience_s: float = LEAVE_S) -> None:
-    """The lanes have ended: write what they kept and is not written yet."""
+    """The lanes have ended: write the kept responses that remain."""
     if state.answers is not None:
         state.answers.end(patience_s)
 
 
 def _enable_faulthandler() -> None:
-    """A crash in a kernel prints where it was, if standard error is a file: in a notebook it is not."""
+    """Make a crash in a kernel print its location, if standard error is a file (in a notebook it is not)."""
     with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):
         faulthandler.enable()
 
 
 def _failed(state: RunState, recording: Recording, error: BaseException) -> BaseException:
-    """Save what can be saved of a run that failed; what to raise."""
+    """Save what can be saved of a failed run; returns the error to raise."""
     state.ending = Ending(how="failed", detail=str(error), at_s=state.ended_at_s())
     saved = _save_what_can_be(state, recording)
     return failure_of(error, state.folder, state.sent(), saved=saved)
 
 
 def _first_error(error: BaseException) -> BaseException:
-    """The error that matters out of a group: the first that is not a cancellation."""
+    """The relevant error in a group: the first that is not a cancellation."""
     while isinstance(error, BaseExceptionGroup):
         others = [e for e in error.exceptions if not isinstance(e, trio.Cancelled)]
         error = (others or list(error.exceptions))[0]
@@ -243,7 +243,7 @@ def _first_error(error: BaseException) -> BaseException:
 
 
 async def _run_lanes(state: RunState) -> None:
-    """All lanes to their end. A cancellation from outside tells them to leave at once, and waits for that."""
+    """Run all lanes to their end. A cancellation from outside stops them at once, and waits for them."""
     failures: list[BaseException] = []
 
     async def one(engine: Engine, spec: LaneSpec) -> None:
@@ -274,8 +274,8 @@ async def _run_lanes(state: RunState) -> None:
 
 
 def _may_step_aside(state: RunState) -> bool:
-    """Whether the lanes can do without this thread for a while: not where it is the engine, or where it hands over what has
-    just come from a source.
+    """Whether the lanes can do without this thread for a while: not if it is the engine, or passes on entries as they
+    arrive.
     """
     return state.live is None and all(target.adapter.engine_name != "portable" for target in state.targets)
 
@@ -289,7 +289,7 @@ async def _step_aside(state: RunState, last: bool) -> None:
 
 
 async def _tick(state: RunState, recording: Recording) -> None:
-    """Once a second, on the second: hand what was counted to the sinks."""
+    """At each full second, pass the counts to the sinks."""
     number = 1
     while True:
         await trio.sleep(max(0.0, number - state.elapsed_s()))
@@ -300,13 +300,13 @@ async def _tick(state: RunState, recording: Recording) -> None:
 
 
 def _break_off(state: RunState, why: str) -> None:
-    """The circuit breaker is open: end the run, unless it is ending already."""
+    """The circuit breaker opened: end the run, unless it is already ending."""
     if state.ending.how == "whole" and not state.done.is_set():
         _end(state, "circuit_breaker", why)
 
 
 async def _follow_name(state: RunState, target: TargetRun, name: NameWatch) -> None:
-    """A target's lanes use what its name says, and are answered where they ask; the run ends where that is not allowed."""
+    """Keep a target's addresses current and answer its lanes' lookups; the run ends if no address is allowed."""
 
     def use(addresses: tuple[Address, ...]) -> list[Address]:
         full: list[Address] = []
@@ -338,9 +338,9 @@ def _end(state: RunState, how: str, detail: str) -> None:
 
 
 async def _obey(state: RunState, received: Signals, recording: Recording) -> None:
-    """An interrupt: an end in order within the grace, at once at the second one.
+    """Handle signals: the first drains within the grace time, the second aborts.
 
-    A lane that does not leave even then cannot be cancelled: what was measured is saved, and the process ends.
+    A lane that does not leave even then cannot be cancelled: the measurements are saved, and the process ends.
     """
     await received.first.wait()
     if state.live is not None:
@@ -372,7 +372,7 @@ async def _watch_live(state: RunState, recording: Recording) -> None:
 
 
 def _end_live(state: RunState, how: str, detail: str) -> None:
-    """The source must not be followed any further: end the run, unless it is ending already."""
+    """The source must not be followed any further: end the run, unless it is already ending."""
     if state.ending.how == "whole" and not state.done.is_set():
         _end(state, how, detail)
 
@@ -419,7 +419,7 @@ def _finish(state: RunState, recording: Recording, cpu_s: float) -> RunDocument:
 
 
 def _followed(state: RunState, live: LiveSource) -> dict[str, Any]:
-    """What the end of a run adds of the source that was followed."""
+    """The facts about a followed source, known only at the end of the run."""
     live.recorded_routes()
     if state.ending.how == "whole":
         how: EndedHow = "failed" if live.failed() else "whole"
@@ -431,7 +431,7 @@ def _followed(state: RunState, live: LiveSource) -> dict[str, Any]:
 
 
 def _save_what_can_be(state: RunState, recording: Recording) -> bool:
-    """The run as far as it got, and whether it was saved. Else the lanes' memory stays for a recovery."""
+    """Save the run as far as it got; returns whether that worked. If not, the lanes' memory stays for a recovery."""
     try:
         _finish(state, recording, 0.0)
     except (ReplayError, OSError):

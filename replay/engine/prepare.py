@@ -53,8 +53,8 @@ def parse_targets(scenario: Scenario) -> list[Target]:
 
 
 async def find_targets(scenario: Scenario) -> list[Found]:
-    """Parse and look up every target of a scenario. TargetError where one has no address, LimitError where it has one that
-    is not allowed; else as `parse_targets`.
+    """Parse and look up every target of a scenario. TargetError if one has no address, LimitError if one of its
+    addresses is not allowed; otherwise as in `parse_targets`.
     """
     targets = zip(scenario.by_target(), parse_targets(scenario), strict=True)
     return [await protocol_of(own.target).find(target, own) for own, target in targets]
@@ -70,8 +70,8 @@ def kernels_of(scenario: Scenario) -> tuple[str, ...]:
 class Prepared:
     """A run that may begin: every target was looked up, and its requests were planned and checked.
 
-    What it needs on disk meanwhile is removed by `close`, or at the end of a `with` block. It may be run more than once;
-    a later run looks the names up again.
+    `close`, or the end of a `with` block, removes its temporary files. It may be run more than once; a later run
+    looks the names up again.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Prepared:
 
     @property
     def plans(self) -> list[Plan]:
-        """What will be sent to each target."""
+        """The plan for each target."""
         return [target.schedule.plan for target in self.targets]
 
     @property
@@ -104,7 +104,7 @@ class Prepared:
         In the main thread SIGINT and SIGTERM end it in order. `sinks` get each second as it is measured
         (`replay.engine.sinks`). `start_at_ns` is the instant, in ns since the epoch, at which the first request may be
         due; without it that is half a second from now. `last` says that no run follows in this process. TargetError,
-        LimitError or OutputError before anything is sent; EngineError where it failed after that.
+        LimitError or OutputError before anything is sent; EngineError if it failed after that.
         """
         return run_blocking(
             partial(
@@ -140,12 +140,12 @@ class Prepared:
         )
 
     async def _looked_up_again(self) -> list[TargetPlan]:
-        """The targets where their names say they are now, checked once more."""
+        """The targets at their current addresses, checked again."""
         found = await find_targets(self.scenario)
         return [planned(target.schedule, one) for target, one in zip(self.targets, found, strict=True)]
 
     def close(self) -> None:
-        """Remove what was made on disk for it."""
+        """Remove its temporary files."""
         if self._area is not None:
             shutil.rmtree(self._area, ignore_errors=True)
 
@@ -205,7 +205,7 @@ def planned(
 async def _run_targets(
     targets: Sequence[TargetPlan], scenario: Scenario, out: str | os.PathLike[str], **how: Any
 ) -> RunDocument:
-    """Run planned targets. What only a run needs is loaded here: a dry run starts faster."""
+    """Run planned targets. Imports only needed by a run are made here, so that a dry run starts faster."""
     from .nursery import run_targets
 
     warm({name: None for target in targets for name in protocol_of(target.schedule.plan.target).kernels})

@@ -1,4 +1,4 @@
-"""Where control plane and lanes share a core the lanes come first: the control plane's thread lowers its own priority."""
+"""If the control plane and lanes share a CPU, lanes take precedence: the control plane's thread lowers its priority."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import threading
 from collections.abc import Iterator
 
 CONTROL_NICE = 10
-"""Niceness of the control plane's thread beside lanes that spin: a tenth of a core where there is only one."""
+"""Niceness of the control plane's thread beside spinning lanes: a tenth of a CPU if there is only one."""
 
 
 @functools.cache
 def may_rise() -> bool:
-    """Whether a thread of this process may take back that it lowered its priority; tried on one made for it."""
+    """Whether a thread of this process can raise its priority again; tested in a temporary thread."""
     found = []
 
     def tried() -> None:
@@ -33,8 +33,8 @@ def may_rise() -> bool:
 
 @contextlib.contextmanager
 def lowered(*, for_good: bool) -> Iterator[None]:
-    """This thread stands back meanwhile. Where that cannot be taken back it does so only if it may be `for_good`:
-    threads that are made later inherit it, and so would the lanes of another run.
+    """Lower this thread's priority in the block. If that cannot be undone, it happens only when allowed to be
+    `for_good`: threads made later inherit it, including the lanes of another run.
     """
     thread = threading.get_native_id()
     if not (for_good or may_rise()):

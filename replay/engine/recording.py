@@ -39,7 +39,7 @@ from .sinks.threads import SinkThreads
 
 
 class _Ended(NamedTuple):
-    """The last tick of a run: when (CLOCK_MONOTONIC), and what the machine had done until then."""
+    """The last tick of a run: its time (CLOCK_MONOTONIC), and the machine's counters then."""
 
     at_ns: int
     load: host.HostLoad
@@ -47,7 +47,7 @@ class _Ended(NamedTuple):
 
 
 class Recording:
-    """The recorder of a run with its sinks: the run folder first, then those of the run itself, then all others."""
+    """The recorder of a run with its sinks: first the run folder, then the run's own sinks, then all others."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Recording:
         sinks: Sequence[Sink] = (),
         others: SinkThreads | None = None,
     ) -> None:
-        """Write what is known at the start. OutputError where there is no room, UsageError for an objective that is none."""
+        """Write the facts known at the start. OutputError if the disk is full, UsageError for an invalid objective."""
         self._folder, self._all_metrics, self._started = folder, list(all_metrics), started
         self._others = others or SinkThreads(())
         self._recorder = Recorder(all_metrics, started, every_total=len(self._others) > 0)
@@ -74,7 +74,9 @@ class Recording:
         self._ended: _Ended | None = None
 
     def started_changed(self) -> None:
-        """Write started.json once more: routes of a followed source have got names. Without room the older one stays."""
+        """Write started.json again, because routes of a followed source got names. If the disk is full, the older one
+        stays.
+        """
         with contextlib.suppress(OutputError):
             self._folder.write(self._folder.started, msgspec.json.encode(self._started))
 
@@ -87,8 +89,8 @@ class Recording:
         watched: dict[str, float | None] | None = None,
         events: Sequence[RunEvent] = (),
     ) -> Second:
-        """Hand what was counted since the last tick to every sink. The run ends with its `last` tick. OutputError where
-        the folder has no room.
+        """Pass the counts since the last tick to every sink. The run ends with its `last` tick. OutputError if the
+        disk of the folder is full.
         """
         if last:
             self._ended = _Ended(now_ns, host.load(), self._run_delay())
@@ -102,7 +104,7 @@ class Recording:
     def finish(self, now_ns: int, **facts: Any) -> RunDocument:
         """Write the rest of the folder, and remove the lanes' memory once everything is safely on the disk.
 
-        Makes the last tick, unless that was made before. `facts` are those of `_assembled`. OutputError where there is no
+        Makes the last tick, unless that was made before. `facts` are those of `_assembled`. OutputError if there is no
         room: the lanes' memory stays, and `replay.results.recover` can still make the folder whole.
         """
         ending = facts.get("ending")
@@ -113,7 +115,7 @@ class Recording:
         except OutputError:
             if ending is None or ending.how != "failed":
                 raise
-            # The logs end where they could be written; the totals do not depend on them.
+            # The logs may be cut short; the totals do not depend on them.
         assert self._ended is not None
         document = self._assembled(self._ended, **facts)
         for sink in self._sinks:
@@ -163,7 +165,9 @@ class Recording:
         return assemble(self._folder, self._all_metrics, self._started, facts, lookup)
 
     def _run_delay(self) -> host.RunDelay | None:
-        """Of the lanes: this thread where the engine is portable, others where it is native. Sinks' threads are none."""
+        """The threads of the lanes: this one for the portable engine, others for the native engine. Sinks' threads do
+        not count.
+        """
         portable, own = self._started.engine == "portable", threading.get_native_id()
         others = self._others.thread_ids()
         now = {
@@ -174,7 +178,7 @@ class Recording:
         return host.run_delay(self._threads, now, len(self._all_metrics))
 
     def with_last_notes(self, document: RunDocument) -> RunDocument:
-        """The document, written once more where sinks failed after it had been written."""
+        """The document, written again if sinks failed after it had been written."""
         notes = self._others.notes()
         if notes == self._sink_notes:
             return document
@@ -185,6 +189,6 @@ class Recording:
         return document
 
     def close(self) -> None:
-        """Close every sink, also of a run that failed. What was written stays, and can be recovered."""
+        """Close every sink, even after a failed run. Written data stays, and can be recovered."""
         for sink in self._sinks:
             sink.close()

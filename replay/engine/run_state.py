@@ -1,4 +1,4 @@
-"""The state of a run: its targets, its folder, the memory of its lanes, and what is written down at its start."""
+"""The state of a run: its targets, its folder, the memory of its lanes, and the facts recorded at its start."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class RunState:
     live_notes: list[Note] = field(default_factory=list)
     done: trio.Event = field(default_factory=trio.Event)
     events: list[RunEvent] = field(default_factory=list)
-    """What happened since the last tick."""
+    """Events since the last tick."""
 
     @property
     def schedule(self) -> Schedule:
-        """Of the first target, whose timeline the others share."""
+        """The timeline of the first target, which the others share."""
         return self.targets[0].schedule
 
     def elapsed_s(self) -> float:
@@ -83,7 +83,7 @@ class RunState:
         return ClockPair(self.start_ns, time.time_ns() + self.start_ns - time.monotonic_ns())
 
     def ended_at_s(self) -> float:
-        """When a run that ends now has ended: at 0 where nothing was due yet."""
+        """When a run that ends now has ended: at 0 if nothing was due yet."""
         return max(self.elapsed_s(), 0.0)
 
     def happened(self, kind: str, text: str) -> None:
@@ -97,7 +97,7 @@ class RunState:
 
     @property
     def specs(self) -> list[LaneSpec]:
-        """Of all lanes, those of the first target first."""
+        """The lanes of all targets, those of the first target first."""
         return [spec for target in self.targets for spec in target.specs]
 
     def sent(self) -> int:
@@ -139,7 +139,7 @@ def make_state(
 
 
 def _keeper(folder: RunFolder, scenario: Scenario, targets: list[TargetRun]) -> AnswerKeeper | None:
-    """What writes the responses that lanes keep; None where they keep none."""
+    """The writer of kept responses; None if lanes keep none."""
     sources = []
     for target in targets:
         lanes = [spec.keeping for spec in target.specs if spec.keeping.mode != NONE]
@@ -236,7 +236,7 @@ def _keeping(scenario: Scenario, adapter: ProtocolAdapter, number: int) -> Keepi
 
 
 def started(state: RunState) -> Started:
-    """What is known of the run when its first request is due."""
+    """The facts known when the first request is due."""
     plan, trace = state.schedule.plan, state.schedule.trace
     lines, rejected = trace.manifest.unread()
     return Started(

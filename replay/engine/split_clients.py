@@ -1,4 +1,4 @@
-"""The sessions of recorded clients as clients of their own (`split_clients`), told apart by the values that rules name."""
+"""Makes each session of a recorded client its own client (`split_clients`), distinguished by values in the rules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Rule = TypeVar("Rule", SetRule, CaptureRule)
 
 def with_split_clients(trace: Trace, scenario: Scenario, area: Path) -> Trace:
     """The trace with a client for each session, made in `area`; the trace as it is where the scenario does not ask for it.
-    UsageError where no rule tells sessions apart.
+    UsageError if no rule tells sessions apart.
     """
     if not scenario.split_clients:
         return trace
@@ -64,7 +64,7 @@ def _by_route(requests: Requests, rules: Sequence[Rule]) -> list[list[Rule]]:
 
 
 def _names(rule: SetRule, sent: Sent, names: set[str]) -> bool:
-    """Whether a rule sets what was sent here."""
+    """Whether a rule sets the value sent here."""
     if rule.path is not None:
         path = rule.path.partition("?")[0]
         if sent.kind == "target":
@@ -80,7 +80,7 @@ def _names(rule: SetRule, sent: Sent, names: set[str]) -> bool:
 
 
 def _finds(rule: CaptureRule, given: Given) -> bool:
-    """Whether a capture takes what was given here."""
+    """Whether a capture takes the value issued here."""
     if given.finder == "location":
         return rule.as_ == "path" and (rule.header or "").lower() == "location"
     if given.finder == "header":

@@ -1,4 +1,4 @@
-"""The targets of one run: each has a schedule, lanes and a feeder of its own, all on one timeline and in one folder."""
+"""The targets of one run: each has its own schedule, lanes and feeder, all on one timeline and in one folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from replay.results.document import (
 from replay.results.samples import RecordedRow
 
 UNBOUNDED_ROWS = 1 << 40
-"""Sequence numbers kept for a schedule whose length the target decides."""
+"""Sequence numbers reserved for a schedule whose length the target decides."""
 
 
 @dataclass
@@ -35,11 +35,11 @@ class TargetRun:
 
     @property
     def schedule(self) -> Schedule:
-        """What is due when."""
+        """The schedule."""
         return self.planned.schedule
 
     def started(self) -> TargetStart:
-        """What is known of it when its first request is due."""
+        """The facts known when its first request is due."""
         plan = self.schedule.plan
         return TargetStart(
             target=self.planned.target.url,
@@ -53,12 +53,12 @@ class TargetRun:
         )
 
     def name_figures(self) -> NameFigures | None:
-        """What looking its name up took; None where it has none."""
+        """The lookup statistics of its name; None without a name."""
         return None if self.adapter.name is None else self.adapter.name.figures()
 
 
 def first_seqs(schedules: Sequence[Schedule]) -> list[int]:
-    """Where the sequence numbers of each begin, so that no two requests of a run have the same."""
+    """The first sequence number of each target, so that no two requests of a run share one."""
     firsts = [0]
     for schedule in schedules:
         rows = schedule.plan.rows
@@ -67,7 +67,7 @@ def first_seqs(schedules: Sequence[Schedule]) -> list[int]:
 
 
 def named_apart(routes: Sequence[RouteStart], taken: Sequence[RouteStart], target: str) -> list[RouteStart]:
-    """Routes under names that no other target's has."""
+    """Route names made unique across targets."""
     names = {route.name for route in taken}
     return [
         msgspec.structs.replace(route, name=f"{route.name} @ {target}") if route.name in names else route

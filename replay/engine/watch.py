@@ -22,10 +22,10 @@ BREAKER_LEAST = 20
 
 
 class CircuitBreaker:
-    """Opens when more than a share of the requests that ended over the last seconds failed. A request that the target
-    kept from being sent has failed; one that was unsent for another reason does not count.
+    """Opens when more than a given share of the requests that ended over the last seconds failed. A request that the
+    target prevented from being sent counts as failed; one unsent for another reason does not count.
 
-    A sink of the run (`replay.engine.sinks`): `stop` is called with the reason, in the second in which it opens.
+    As a sink of the run (`replay.engine.sinks`), it calls `stop` with the reason in the second in which it opens.
     """
 
     def __init__(self, breaker: Breaker, stop: Callable[[str], None]) -> None:
@@ -36,7 +36,7 @@ class CircuitBreaker:
         """Nothing is known of the target yet."""
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Take in one second, and stop the run where too much of the last ones failed."""
+        """Add one second, and stop the run if too many of the latest requests failed."""
         if why := self.open(second):
             self._stop(why)
 
@@ -76,9 +76,10 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Signals:
-    """SIGINT, SIGTERM, and SIGHUP but under nohup: the first asks for an end in order, the second for one at once.
+    """Handle SIGINT, SIGTERM, and SIGHUP except under nohup: the first signal drains, the second aborts.
 
-    A shell without job control has what it starts with `&` ignore SIGINT; who sends one to a run means it.
+    A shell without job control makes background jobs (`&`) ignore SIGINT. Sending one to a run is deliberate, so it
+    is handled.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What became of the entries of a followed source."""
+"""Counts of what became of a followed source's entries."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy.typing as npt
 from replay.units import MS_NS
 
 _STEP = 1.01
-"""Delays are counted within one percent."""
+"""Relative width of a delay cell: one percent."""
 
 _CELLS = 2_500
 SHARE_NAMED = 0.999
 
 
 class NeededDelays:
-    """By which delay each entry would have been in time, counted in cells of one percent above 1 ms."""
+    """The delay with which each entry would have been in time, counted in cells of one percent above 1 ms."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(_CELLS, np.int64)
@@ -33,7 +33,7 @@ class NeededDelays:
         np.add.at(self._counts, np.minimum(cells, _CELLS - 1), 1)
 
     def at(self, share: float = SHARE_NAMED) -> int | None:
-        """The delay at which this share of the entries would have been in time; None where there are none."""
+        """The delay at which this share of the entries would have been in time; None if there are none."""
         total = int(self._counts.sum())
         if not total or self.max_ns is None:
             return None
@@ -57,5 +57,5 @@ class SourceAccount:
     own_requests: int = 0
 
     def not_due(self, planned: int) -> int:
-        """Entries that were due after the end, where `planned` requests were due before it."""
+        """Entries due after the end, given that `planned` requests were due before it."""
         return max(self.entries - self.late - self.skipped.total() - (planned - self.copies), 0)

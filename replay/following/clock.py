@@ -1,4 +1,6 @@
-"""The wall clock, mapped to the monotonic clock once: what a later change of the system's clock does is known and named."""
+"""The wall clock, mapped to the monotonic clock once, so that later changes of the system clock are detected and
+reported.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +25,6 @@ class WallClock:
         return monotonic_ns + self.offset_ns
 
     def jumped_ns(self) -> int:
-        """How far the system's clock has been set since the start; 0 where it runs as it did."""
+        """How far the system's clock has been set since the start; 0 if it runs as it did."""
         moved = time.time_ns() - self.now_ns()
         return moved if abs(moved) >= JUMP_NS else 0

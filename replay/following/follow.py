@@ -1,4 +1,4 @@
-"""Puts a followed run together: the source, what is read of it, the schedule that it feeds, and what is looked after."""
+"""Assembles a followed run: the source, its reader, the schedule, and the watch over limits."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from .watching import Looking
 
 CLIENTS_MAX = 1 << 16
 FEED_RATE_MIN_PER_S = 5_000.0
-"""What the lanes' feeds are made for at least: the rate of a source is not known beforehand."""
+"""Minimum rate for which the lanes' feeds are sized: the rate of a source is not known in advance."""
 
 DRAIN_MAX_S = 10.0
 Say = Callable[[str], None]
@@ -88,7 +88,7 @@ class Following:
         self._kept = ""
 
     def wait_for_history(self) -> None:
-        """Wait until the lines from before have been read; they say what routes there are."""
+        """Wait until the existing lines have been read: they show the routes."""
         while not self.reading.ready.wait(0.05):
             pass
         if self.reading.failure is not None:
@@ -155,7 +155,7 @@ class Following:
         )
 
     def set_addresses(self, addresses: Sequence[str]) -> None:
-        """Where the target is: beyond this machine the default limits hold."""
+        """The target; beyond this machine the default limits apply."""
         self.looking.set_limits(self.scenario, is_local=all(map(is_loopback, addresses)))
 
     def begin(self, start: ClockPair, routes: list[RouteStart], metrics: Sequence[LaneMetrics]) -> None:

@@ -1,4 +1,4 @@
-"""Keeps what was followed as a trace, in a thread of its own: a slow disk loses records of the trace, never requests."""
+"""Keeps a followed source as a trace, in a separate thread: a slow disk loses records of the trace, never requests."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Keeper:
         self._rows += len(targets)
 
     def close(self) -> Trace | None:
-        """Write the rest; the trace, or None where there is none. `failure` then says why."""
+        """Write the rest; returns the trace, or None with the reason in `failure`."""
         self._parts.put(None)
         self._thread.join()
         manifest, reading = self._writer.manifest, self._reading
@@ -111,6 +111,6 @@ class Keeper:
         return self._writer.trace
 
     def _discard(self) -> None:
-        """Leave nothing behind."""
+        """Remove the unfinished trace."""
         error = self.failure or KeyboardInterrupt()
         self._writer.__exit__(type(error), error, None)

@@ -1,10 +1,10 @@
-"""A growing log file as one stream of whole lines, over rotation by rename and by copy and truncate.
+"""A growing log file as one stream of whole lines, across rotation by rename and by copy and truncate.
 
-Three cases at every look:
+Three cases at every poll:
 - The file has grown: its new whole lines are read.
-- The name leads to another file: the log was rotated. The old file is read on for DRAIN_S, since a server may still write
-  to it, beside the new one.
-- The file is shorter than what was read of it, or what was read last is no longer there: it was truncated or replaced in
+- The name refers to another file: the log was rotated. The old file is still read for DRAIN_S beside the new one,
+  since a server may still write to it.
+- The file is shorter than what was read of it, or its last read bytes are gone: it was truncated or replaced in
   place, and is read from its beginning.
 """
 
@@ -26,7 +26,7 @@ DRAIN_S = 10.0
 """How long a rotated file is still read."""
 
 HISTORY_HEAD_BYTES, HISTORY_TAIL_BYTES = 64 << 10, 1 << 20
-"""What is read of the lines that were there before: the first ones, which may name the columns, and the last ones, for the
+"""How many of the existing lines are read: the first ones, which may name the columns, and the last ones, for the
 routes.
 """
 
@@ -47,7 +47,7 @@ class _Open:
         self._seen = self._before(position)
 
     def _before(self, position: int) -> bytes:
-        """The bytes before a position, by which it is noticed that the file was replaced in place."""
+        """The bytes before a position, which reveal that the file was replaced in place."""
         begin = max(0, position - _SEEN_BYTES)
         return os.pread(self._file.fileno(), position - begin, begin)
 
@@ -57,7 +57,7 @@ class _Open:
         return os.fstat(self._file.fileno()).st_size
 
     def lines(self) -> bytes:
-        """New whole lines, at most BLOCK_BYTES of them; empty where there are none."""
+        """New whole lines, at most BLOCK_BYTES of them; empty if there are none."""
         size = self.size
         if size < self.position or (size > self.position and self._before(self.position) != self._seen):
             self.truncations += 1
@@ -75,11 +75,11 @@ class _Open:
         return data[:end]
 
     def read(self, begin: int, count: int) -> bytes:
-        """Bytes of it, without a change to where it goes on."""
+        """Read bytes without moving the position."""
         return os.pread(self._file.fileno(), count, begin)
 
     def rest(self) -> bytes:
-        """The last line, where it has no end."""
+        """The last line, if it has no line end."""
         rest, self.partial = self.partial, b""
         return rest + b"\n" if rest.strip() else b""
 
@@ -89,7 +89,7 @@ class _Open:
 
 
 class GrowingLog(Stream):
-    """A log file that is written while it is read. From its end on, or from its beginning."""
+    """A log file read while it is written, from its end or its beginning."""
 
     kind = "log"
 
@@ -111,11 +111,11 @@ class GrowingLog(Stream):
         return self._truncations_gone + sum(file.truncations for file in self._files())
 
     def trouble(self) -> str:
-        """What is wrong with the file now; empty for nothing."""
+        """The current problem with the file; empty if there is none."""
         return "" if os.path.lexists(self._place) else f"{self.name} does not exist"
 
     def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
-        """Wait until there is a first line to tell the format by; False where it was stopped before."""
+        """Wait until a first line shows the format; False if stopped before."""
         told = False
         while not (head := self._read_head()):
             if is_stopped():
@@ -234,7 +234,7 @@ class GrowingLog(Stream):
 
 
 def _line_begin(file: _Open, size: int) -> int:
-    """Where the last line of a file begins that has no end yet, or the size."""
+    """The start of an unfinished last line, or the size of the file."""
     begin = max(0, size - LINE_BYTES_MAX)
     data = file.read(begin, size - begin)
     at = data.rfind(b"\n")

@@ -1,4 +1,4 @@
-"""Mirrored requests as a source: what a proxy sends here is answered at once, and followed."""
+"""Mirrored requests as a source: requests from a proxy are answered at once, and followed."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ class MirrorStream(Stream):
             self._listens.set()
 
     def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
-        """Nothing has to be told: requests are what they are."""
+        """Nothing to detect: requests need no format."""
         return True
 
     def _new(self) -> list[bytes]:
         return []
 
     def requests(self) -> Iterator[list[Exchange]]:
-        """The requests as they come."""
+        """Yield the requests as they arrive."""
         self.in_history = False
         self.on_live()
         while not self.stopped.is_set():
@@ -89,7 +89,7 @@ class MirrorStream(Stream):
                 )
 
     def taken(self, exchange: Exchange) -> None:
-        """The body of a request is somebody else's now: the receiver may use its memory again."""
+        """Copy the body, because the receiver reuses its memory."""
         if exchange.body and self._token is not None:
             with_size = len(exchange.body)
             try:
@@ -119,9 +119,9 @@ class MirrorReader(RecordReader):
         return Probe(None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of the requests, as they come."""
+        """Yield the rows of the requests as they arrive."""
         assert isinstance(file, MirrorStream)
-        self.rows_at_once, self.follows = TOGETHER, False  # whole lists of records are handed on
+        self.rows_at_once, self.follows = TOGETHER, False  # records are passed on in whole lists
         for exchanges in file.requests():
             yield from self.rows(iter(self._records(file, exchanges)))
 
@@ -151,4 +151,4 @@ class MirrorReader(RecordReader):
 MIRROR = Importer(
     name="mirror", title="requests that a proxy mirrors", sniff=lambda head, options: 0.0, reader=MirrorReader
 )
-"""Not in the registry: no file is one."""
+"""Not in the registry, because no file has this format."""

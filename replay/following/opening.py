@@ -1,4 +1,4 @@
-"""How a source is to be followed: its format by its first lines, and the delay by its format."""
+"""Chooses how to follow a source: the format from its first lines, and the delay from the format."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"BZh", b"\xfd7zXZ")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """How a source is to be followed. `delay_ns` is None for the default."""
+    """How a source is followed. `delay_ns` is None for the default."""
 
     name: str
     format: Importer | None = None
@@ -38,7 +38,7 @@ class Wanted:
 
 
 def format_of(stream: Stream, wanted: Wanted) -> Importer:
-    """The format of a source by its first lines. InputError where it is none that can be followed."""
+    """The format of a source, from its first lines. InputError if it cannot be followed."""
     if isinstance(stream, MirrorStream):
         return MIRROR
     if stream.head.startswith(COMPRESSED):
@@ -56,7 +56,7 @@ def format_of(stream: Stream, wanted: Wanted) -> Importer:
 
 
 def delay_of(wanted: Wanted, stream: Stream, resolution_ns: int) -> tuple[int, str]:
-    """The delay, and why it is this one."""
+    """The delay, and the reason for it."""
     if wanted.delay_ns is not None:
         return wanted.delay_ns, "--delay"
     resolution = format_duration(max(resolution_ns, 1))

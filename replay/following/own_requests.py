@@ -1,12 +1,12 @@
-"""Notices that the followed source holds this run's own requests: every request then comes back, and is sent again.
+"""Detects that the followed source contains this run's own requests, which would then be sent again and again.
 
-Nothing marks our requests, so what is compared is the timing. A request of ours that is due at an instant comes back as an
-entry of the same method and target that was recorded at that instant. Traffic of others has no reason to repeat itself
-after our delay more than after half of it: entries that match at the whole delay and not at the half are ours.
+Our requests have no mark, so the timing is compared. A request of ours comes back as an entry with the same method
+and target, recorded when it was due. Other traffic has no reason to repeat after our delay more often than after half
+of it: if entries match at the whole delay and not at the half, they are ours.
 
-Two measures decide. The wide one allows for a late generator and a late server, and can tell only targets that are asked for
-now and then. The narrow one also tells targets that are asked for all the time, where ours come back at once. Only some keys
-are looked at when there are many.
+Two measures decide. The wide one tolerates a late generator and a late server, but works only for targets requested
+now and then. The narrow one also works for targets requested all the time, if ours come back at once. If there are
+many keys, only some are checked.
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ WIDE_NS, NARROW_NS = 300 * MS_NS, 25 * MS_NS
 """How far from the due time an entry may have been recorded, beyond the resolution of the stamps."""
 
 KEYS_PER_S_MAX = 400
-"""Keys that are looked at in a second."""
+"""How many keys are checked per second."""
 
 LEAST = 8
 """Matches that are needed."""
 
 SHARE, STRAY_SHARE = 0.45, 0.3
-"""Wide: so many of the entries match (in a loop a half after one delay, then more), and at half of the delay at most this
-share of those.
+"""Wide: this share of the entries must match (in a loop half of them after one delay, then more), and at half of the
+delay at most this share of those.
 """
 
 NARROW_SHARE, NARROW_EXCESS = 0.6, 0.3
-"""Narrow: so many of the entries match, and so many more than at half of the delay."""
+"""Narrow: this share of the entries must match, and this many more than at half of the delay."""
 
 WINDOW_S = 30
 
 
 class OwnRequests:
-    """Counts entries that look like requests of this run. `found` is how many of the last ones do, once that is certain."""
+    """Counts entries that look like requests of this run. `found` is the number among the latest entries, once that
+    is certain.
+    """
 
     def __init__(self, delay_ns: int, resolution_ns: int) -> None:
         self._delay_ns = delay_ns
@@ -76,7 +78,7 @@ class OwnRequests:
         return list(zip(keys[rows].tolist(), entries.start_ns[rows].tolist(), strict=True))
 
     def second(self) -> int:
-        """Once a second: how many entries of the last ones are ours; 0 where that is not certain."""
+        """Once per second: how many of the latest entries are ours; 0 if that is not certain."""
         if self._now[0] > KEYS_PER_S_MAX:
             self._mask = self._mask << 1 | 1
         self._seconds.append(self._now)
@@ -102,6 +104,6 @@ class OwnRequests:
 
 
 def _has(due: list[int], at_ns: int, tolerance_ns: int) -> bool:
-    """Whether one of these instants, which are in order, is as good as this one."""
+    """Whether one of these sorted instants is close enough to this one."""
     place = bisect_left(due, at_ns - tolerance_ns)
     return place < len(due) and due[place] <= at_ns + tolerance_ns

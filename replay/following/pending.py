@@ -1,9 +1,9 @@
-"""From entries as they come to due rows in order: the schedule of a followed source.
+"""The schedule of a followed source: sorts arriving entries into due rows.
 
-An entry is in time where it was read a little before it is due (`lead_ns`). It then waits, sorted with the others by due
-time, and is handed to the feeder SPARE_NS later than that. What is read later is late at the source. When this process
-itself was late to read, the entry counts from the last instant at which it was not there yet: then the lateness is the
-generator's own.
+An entry is in time if it is read at least `lead_ns` before it is due. It then waits, sorted with the others by due
+time, and is released to the feeder SPARE_NS later than that. An entry read later is late at the source. If this
+process itself was late to read, the entry counts from the last instant at which it was not there yet; the lag is then
+the generator's own.
 """
 
 from __future__ import annotations
@@ -31,22 +31,24 @@ from .selecting import Entries, Selecting
 from .trace import BatchTrace
 
 LEAD_MAX_NS, LEAD_SHARE = 300 * MS_NS, 0.2
-"""How long before it is due an entry must have been read: this share of the delay, at most so long. The time is for the
-lanes to get it while this process waits for a CPU.
+"""How long before its due time an entry must be read: this share of the delay, with an upper limit. The lanes need
+the time while this process waits for a CPU.
 """
 
 LAG_MIN_NS = 20 * MS_NS
 """The source is looked at no more often than that."""
 
 SPARE_NS = 30 * MS_NS
-"""From the time limit for reading an entry to its release: what is read in between still takes its place in the order."""
+"""Time between the deadline for reading an entry and its release: entries read meanwhile are still sorted in."""
 
 PAUSE_S = 0.01
 SETTLE_NS = 200 * MS_NS
-"""How long after its end entries of one coarse stamp are still waited for, so that they are spread together."""
+"""How long to wait for further entries with the same coarse timestamp after it is over, so that they are spread
+together.
+"""
 
 SPREAD_TOGETHER_NS = 100 * MS_NS
-"""Stamps as coarse as this, or coarser, are held until all of one stamp are there."""
+"""Timestamps this coarse or coarser are held until all entries with the same one have arrived."""
 
 SPREAD_FROM_NS = MS_NS
 AHEAD_MAX_NS = 60_000 * MS_NS
@@ -67,7 +69,7 @@ class _Recent(NamedTuple):
 
 
 def lead_of(delay_ns: int) -> int:
-    """How long before it is due an entry must have been read."""
+    """How long before its due time an entry must be read."""
     return min(LEAD_MAX_NS, round(delay_ns * LEAD_SHARE))
 
 
@@ -139,7 +141,7 @@ class FollowedRows:
         self.reading.stream.stopped.set()
 
     async def arriving(self) -> AsyncGenerator[DueBatch, None]:
-        """Due rows in order, until the source has ended and all of it is released, or `stop`."""
+        """Yield due rows in order, until the source has ended and everything is released, or `stop`."""
         while not self._stopped:
             ended = self.reading.ended.is_set()
             self._take()
@@ -163,7 +165,7 @@ class FollowedRows:
         return self._wall.now_ns() - self._start.wall_ns
 
     def _take(self) -> None:
-        """Take what was read, and spread what is coarse."""
+        """Take the entries read, and spread those with coarse timestamps."""
         chunks = self.reading.chunks
         waiting = len(chunks)
         while self.reading.book.renames:
@@ -181,7 +183,7 @@ class FollowedRows:
         self._take_complete()
 
     def _take_complete(self) -> None:
-        """Take the entries of coarse stamps whose time is over, and those that can wait no longer."""
+        """Take the entries with coarse timestamps that are over, or that can wait no longer."""
         now_ns, resolution_ns = self._wall.now_ns(), self.reading.resolution_ns
         all_there = self.reading.ended.is_set()
         ready: list[Chunk] = []
@@ -199,7 +201,7 @@ class FollowedRows:
             self._enter(ready)
 
     def _starts(self, chunk: Chunk) -> Int64s:
-        """When requests began, by stamps as they were read."""
+        """When requests began, from the timestamps as read."""
         return chunk.at_ns - np.maximum(chunk.took_ns, 0) if self.reading.reader.subtracts else chunk.at_ns
 
     def _enter(self, chunks: list[Chunk]) -> None:
@@ -269,7 +271,7 @@ class FollowedRows:
             self._buckets.setdefault(bucket, []).append(entries[buckets == bucket])
 
     def _due(self, until_ns: int) -> Iterator[Entries]:
-        """What is due up to an instant of the run, in order, and no longer waits."""
+        """Take the rows due up to an instant of the run, in order."""
         for bucket in sorted(bucket for bucket in self._buckets if bucket * BUCKET_NS <= until_ns):
             entries = _concatenated(self._buckets.pop(bucket))
             entries = entries[np.argsort(entries.start_ns, kind="stable")]
@@ -300,7 +302,7 @@ class FollowedRows:
         )
 
     def _own(self, requests: npt.NDArray[np.uint32]) -> BatchTrace:
-        """The header sets and bodies of a batch, to which its requests refer from now on."""
+        """Store the header sets and bodies of a batch, and refer its requests to them."""
         store, headers, bodies = self.reading.store, list[Headers](), list[bytes]()
         sets: dict[Headers, int] = {}
         for number in requests.tolist():
@@ -338,11 +340,11 @@ class FollowedRows:
             self._samples[seq] = RecordedRow(at_ns, self.reading.methods[method], target.decode("latin-1"))
 
     def numbers(self, rows_a_pass: int) -> RowNumbers:
-        """Entries are numbered as they are sent."""
+        """Entries are numbered in sending order."""
         return RowNumbers.whole(0, rows_a_pass)
 
     def recorded(self, wanted: list[int]) -> dict[int, RecordedRow]:
-        """The recorded rows of sampled requests, as far as they are known."""
+        """The recorded rows of sampled requests, if known."""
         self.remember(set(wanted))
         return {seq: self._samples[seq] for seq in wanted if seq in self._samples}
 
@@ -360,7 +362,7 @@ _COLUMNS = ("at_ns", "took_ns", "status", "size", "client", "request", "method",
 
 
 def _joined(chunks: list[Chunk]) -> Columns:
-    """The columns of chunks one after the other, with the instant of each row before which it was not there."""
+    """Concatenate the columns of chunks, with the last instant at which each row did not yet exist."""
     columns: Columns = {name: np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in _COLUMNS}
     columns["absent_ns"] = np.concatenate(
         [np.full(len(chunk.at_ns), chunk.absent_ns, np.int64) for chunk in chunks]

@@ -1,4 +1,6 @@
-"""The reading thread: lines of the source to entries, in chunks that say until when they were not there."""
+"""The reading thread: converts lines of the source to entries, in chunks with the time at which they did not yet
+exist.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +108,7 @@ class Reading:
         self._thread.start()
 
     def stop(self) -> None:
-        """Read no more, and wait until the thread has ended."""
+        """Stop reading, and wait until the thread has ended."""
         self.stream.stopped.set()
         if self._thread is not None:
             self._thread.join(timeout=5.0)
@@ -142,7 +144,7 @@ class Reading:
                     self._take(rows)
         except ReplayError as error:
             self.failure = error
-        except Exception as error:  # whatever it is, the run must end and say so
+        except Exception as error:  # any error must end the run and be reported
             self.failure = EngineError(f"reading {self.stream.name} failed: {type(error).__name__}: {error}")
         finally:
             self.ready.set()
@@ -162,7 +164,7 @@ class Reading:
         return np.array([*known, other], np.uint8)[rows.method]
 
     def _host_ids(self, rows: Rows) -> Int64s:
-        """Hosts by their numbers here, -1 for none."""
+        """Hosts by number, -1 for none."""
         self.hosts[:] = self.reader.hosts
         return rows.host
 

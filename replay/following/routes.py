@@ -1,7 +1,7 @@
-"""Routes of a source whose requests are not known beforehand: found as they come, under a fixed number of rows.
+"""Routes of a source whose requests are not known in advance: assigned as they arrive, in a fixed number of rows.
 
-The lines that were there before the run say what is a route and what is a slug. A route that comes up later takes one of
-the unused rows; when none is left, it is counted under OTHERS.
+The lines from before the run show what is a route and what is a slug. A later route takes an unused row; if none is
+left, it is counted under OTHERS.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from replay.trace.route_rules import RouteRules
 from replay.trace.routes import SLUG_CHILDREN, TEMPLATES_MAX, RouteFinder
 
 SPARE_ROUTES = 100
-"""Rows for routes that come up while the run goes on."""
+"""Rows reserved for routes that appear during the run."""
 
 HISTORY_ROUTES_MAX = 400
 OTHERS = "(later routes)"
 
 
 def unused_name(row: int) -> str:
-    """The name of a row that no route has yet."""
+    """The name of a row that has no route yet."""
     return f"(unused {row})"
 
 
 class RouteBook(RouteFinder):
-    """Numbers routes in the order in which they come up. `names` and `actions` have `size` rows, by `open`.
+    """Numbers routes in order of appearance. `open` fills `names` and `actions` to `size` rows.
 
-    Routes that rules of the scenario name have rows of their own from the start, so that rules find them; a pattern with `*`
-    is one row for all new routes that it names.
+    Routes in the scenario's rules have rows from the start, so that the rules match; a pattern with `*` is one row
+    for all new routes that it matches.
     """
 
     def __init__(self, methods: list[str], rules: RouteRules, named: Sequence[str] = ()) -> None:
@@ -54,7 +54,7 @@ class RouteBook(RouteFinder):
         self._number_all(data, offsets, method)
 
     def open(self) -> None:
-        """No more history: give the rows their names."""
+        """End of the existing lines: name the rows."""
         self._fold_to(TEMPLATES_MAX)
         counts = list(zip(self._labels_now(), self._rows[: len(self._table)].tolist(), strict=True))
         known = [label for label, _ in sorted(counts, key=lambda pair: -pair[1])][:HISTORY_ROUTES_MAX]
@@ -92,7 +92,7 @@ class RouteBook(RouteFinder):
     def _number_all(
         self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], method: npt.NDArray[np.uint8]
     ) -> npt.NDArray[np.uint32]:
-        """Template ids of requests. Where templates have become many, the children of one parent become a slug."""
+        """Template ids of requests. If there are too many templates, the children of one parent become a slug."""
         crowded = len(self._table) + len(method) > TEMPLATES_MAX
         if crowded or (
             self.size and self._free > self.size - SPARE_ROUTES // 2 and len(self._table) >= SLUG_CHILDREN
@@ -111,7 +111,7 @@ class RouteBook(RouteFinder):
         return [template.decode("utf-8", "backslashreplace") for template in self._table.strings()]
 
     def _map_templates(self) -> None:
-        """Give rows to the templates that have none."""
+        """Assign rows to templates that have none."""
         for label in self._labels_now()[len(self._row_of_template) :]:
             self._row_of_template.append(self._row_of(label))
 

@@ -1,7 +1,7 @@
-"""Which entries are replayed, and how often: methods, routes, samples and scaling, for entries as they come.
+"""Decides which entries are replayed and how often (methods, routes, samples, scaling), as they arrive.
 
-What `replay transform` does to a trace is done here without knowing the future: a copy comes after its entry and not before
-it, by a share of the gap since the entry of the same route before.
+It does the work of `replay transform` without knowing the future: a copy follows its entry by a fraction of the gap
+since the route's previous entry, instead of preceding it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from replay.workload.transform import check_scale
 from replay_native.plan import survey
 
 GAP_MAX_NS = SECOND_NS
-"""A copy comes at most so long after its entry."""
+"""Maximum delay of a copy after its entry."""
 
 Int64s = npt.NDArray[np.int64]
 Picked = npt.NDArray[np.bool_]
@@ -31,7 +31,7 @@ Picked = npt.NDArray[np.bool_]
 
 @dataclass(slots=True)
 class Entries:
-    """Entries or copies of them, as columns: when each was recorded, who sent it, and where the rest of it is."""
+    """Entries or copies of them, as columns: recorded time, client, and a reference to the rest."""
 
     start_ns: Int64s
     client: npt.NDArray[np.uint32]
@@ -55,7 +55,7 @@ class Entries:
 
 
 def refuse_unfit(scenario: Scenario) -> None:
-    """UsageError for settings that need a whole recording, or contradict a source that sets the pace."""
+    """UsageError for settings that need a whole recording, or that conflict with a source that sets the pace."""
     unfit = {
         "--rate": scenario.rate_per_s is not None,
         "--speed": float(scenario.speed) != 1.0,
@@ -81,14 +81,14 @@ def refuse_unfit(scenario: Scenario) -> None:
 
 
 def copies_max(scenario: Scenario) -> int:
-    """How many clients one recorded client may become."""
+    """Maximum number of clients that one recorded client may become."""
     if scenario.grow != "sessions":
         return 1
     return max((math.ceil(factor) for _, factor in scenario.scale), default=1)
 
 
 class Selecting:
-    """Applies what the scenario asks for. `clients` is how many recorded clients there may be."""
+    """Applies the scenario's selection. `clients` is the maximum number of recorded clients."""
 
     def __init__(
         self, scenario: Scenario, methods: list[str], names: list[str], actions: list[str], clients: int
@@ -106,7 +106,7 @@ class Selecting:
             self.renamed(row, name, actions[row])
 
     def renamed(self, row: int, name: str, action: str) -> None:
-        """A row of the routes has got this name: which rules are for it."""
+        """A row of the routes got this name: find the rules for it."""
         self._by_row.clear()
         self._factors[row] = 1.0
         for route, factor in self._scenario.scale:
@@ -123,7 +123,7 @@ class Selecting:
         return self._by_row[what]
 
     def select(self, entries: Entries, skipped: Counter[str]) -> Entries:
-        """Those that are replayed; the others are counted by reason."""
+        """The entries to replay; the others are counted by reason."""
         rules = self._rules[entries.method]
         for number in np.unique(entries.method[rules >= survey.NOT_ALLOWED]).tolist():
             skipped[f"method {self._methods[number]}"] += int(np.count_nonzero(entries.method == number))
@@ -156,7 +156,7 @@ class Selecting:
         return np.arange(first, first + count)
 
     def scale(self, entries: Entries, skipped: Counter[str]) -> tuple[Entries, list[Entries]]:
-        """The entries that stay, and copies of them. A factor below 1 leaves entries out."""
+        """The kept entries, and copies of them. A factor below 1 drops entries."""
         if not self._scenario.scale or not len(entries):
             return entries, []
         factors = self._factors[entries.route]
@@ -175,7 +175,7 @@ class Selecting:
         return (entries[times > 0] if gone else entries), copies
 
     def _copied(self, entries: Entries, names: Int64s, gaps_ns: Int64s, copy: int) -> Entries:
-        """Copy number `copy` of entries: of a session with pauses of its own length, at a client of its own."""
+        """Copy number `copy` of entries: as part of a session with its own pauses, from its own client."""
         entries.is_copy = np.ones(len(entries), bool)
         if self._scenario.grow == "repeat":
             return entries
@@ -189,7 +189,7 @@ class Selecting:
         return entries
 
     def _gaps(self, entries: Entries) -> Int64s:
-        """How long after the entry of the same route before each comes, at most GAP_MAX_NS."""
+        """The gap since the previous entry of the same route, at most GAP_MAX_NS."""
         gaps = np.zeros(len(entries), np.int64)
         for row in np.unique(entries.route).tolist():
             places = np.flatnonzero(entries.route == row)

@@ -1,7 +1,7 @@
-"""The requests that wait to be sent, in memory, as render kernels read them (`replay_native.trace.columns`).
+"""The requests waiting to be sent, in memory, as render kernels read them (`replay_native.trace.columns`).
 
-They lie in blocks that are appended to and given up as a whole: memory is bounded by what waits, and the table that
-kernels read stays where it is. An id is its block's place in the table and its row in the block.
+They are stored in blocks that are filled and released as a whole: memory is bounded by what waits, and the kernels'
+table never moves. An id combines its block's place in the table and its row in the block.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from replay_native.trace import columns
 
 BLOCK_ROWS = 1 << 16
 BLOCK_BYTES = 8 << 20
-"""A block is full at so many requests, or bytes of targets. Memory is used only as it fills."""
+"""Limits of a block: requests, and bytes of targets. Memory is used only as it fills."""
 
 BLOCKS_MAX = 1 << 12
 """Places in the table: ids are 32 bits, of which a row takes 20."""
 
 BLOCKS_KEPT = 4
-"""Blocks that are kept after their last request was sent: samples of a run name their requests."""
+"""How many blocks are kept after their last request was sent, because samples of the run refer to their requests."""
 
 Ids = npt.NDArray[np.uint32]
 Int64s = npt.NDArray[np.int64]
@@ -43,7 +43,7 @@ class _Block:
 
     @property
     def is_done(self) -> bool:
-        """Whether none of its requests waits."""
+        """Whether none of its requests is waiting."""
         return self.released >= self.rows + self.copies
 
     def addresses(self) -> list[int]:
@@ -52,7 +52,9 @@ class _Block:
 
 
 class RequestStore:
-    """Requests by id. The reading thread calls `add`, the control plane all else: each word of a block has one writer."""
+    """Requests by id. The reading thread calls `add`, the control plane everything else, so each word of a block has
+    one writer.
+    """
 
     def __init__(self) -> None:
         self.table = np.zeros((BLOCKS_MAX, columns.TABLE_COLUMNS), np.int64)
@@ -119,7 +121,9 @@ class RequestStore:
                 self._copies[number] = self._copies.get(number, 0) + 1
 
     def release(self, ids: Ids) -> None:
-        """These requests wait no longer. A full block goes once none of its requests waits, the last ones a little later."""
+        """Mark requests as no longer waiting. A full block is released once none of its requests waits, the last ones
+        a little later.
+        """
         for place, count in self._by_block(ids):
             self._blocks[place].released += count
         if self.messages:
@@ -143,7 +147,7 @@ class RequestStore:
                 self.messages.pop(number, None)
 
     def refer(self, number: int, headers: int, body: int) -> None:
-        """Say which header set and body a request has among those that are rendered next, -1 for none."""
+        """Set the header set and body of a request for the next rendering, -1 for none."""
         block, row = self._at(number)
         if block is not None:
             block.headers[row], block.body[row] = headers, body
@@ -154,12 +158,12 @@ class RequestStore:
         return list(zip(places.tolist(), counts.tolist(), strict=True))
 
     def target(self, number: int) -> bytes | None:
-        """The target of a request; None where its block is gone."""
+        """The target of a request; None if its block is gone."""
         block, row = self._at(number)
         return None if block is None else block.data[block.offsets[row] : block.offsets[row + 1]].tobytes()
 
     def method(self, number: int) -> int:
-        """The method of a request, -1 where its block is gone."""
+        """The method of a request, -1 if its block is gone."""
         block, row = self._at(number)
         return -1 if block is None else int(block.method[row])
 

@@ -1,4 +1,4 @@
-"""What grows, as importers read it: a `SourceFile` whose blocks come as they are written, and wait in between."""
+"""A growing source in the form that importers read: a `SourceFile` whose blocks arrive as they are written."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy.typing as npt
 from replay.trace.importing.sources import SourceFile
 
 POLL_S = 0.02
-"""Between two looks at the source."""
+"""Time between two polls of the source."""
 
 LINE_BYTES_MAX = 1 << 20
-"""A longer line is not waited for."""
+"""Longer lines are not waited for."""
 
 
 class Stream(SourceFile):
-    """A source of lines without an end of its own, or with one that is not known.
+    """A source of lines whose end is unknown.
 
-    `in_history` is true while lines from before the run are handed out. `caught_up_ns` is the last instant
-    (CLOCK_MONOTONIC) at which there was nothing left to read: what is read later was not there then. `has_header`: the
+    `in_history` is true while lines from before the run are delivered. `caught_up_ns` is the last instant
+    (CLOCK_MONOTONIC) at which there was nothing left to read: lines read later did not exist then. `has_header`: the
     first line of a file names its columns.
     """
 
@@ -43,7 +43,7 @@ class Stream(SourceFile):
 
     @abstractmethod
     def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
-        """Wait for what the format is told by, into `head`; False where it was stopped before."""
+        """Wait until `head` has enough to detect the format; False if stopped before."""
 
     @property
     def truncations(self) -> int:
@@ -51,11 +51,11 @@ class Stream(SourceFile):
         return 0
 
     def trouble(self) -> str:
-        """What is wrong with the source now; empty for nothing."""
+        """The current problem with the source; empty if there is none."""
         return ""
 
     def lost(self) -> dict[str, int]:
-        """What came and could not be handed over, by reason."""
+        """Requests that arrived but could not be passed on, by reason."""
         return {}
 
     def _history(self) -> Iterator[bytes]:
@@ -64,14 +64,14 @@ class Stream(SourceFile):
 
     @abstractmethod
     def _new(self) -> list[bytes]:
-        """New whole lines; none where there are none now."""
+        """New whole lines; empty if there are none now."""
 
     def _last(self) -> list[bytes]:
-        """What is left at the end: a last line without its end."""
+        """The remainder at the end: a last line without its line end."""
         return []
 
     def _has_ended(self) -> bool:
-        """Whether nothing will ever come."""
+        """Whether no more data will ever come."""
         return False
 
     def stream(self) -> Iterator[memoryview]:
@@ -81,7 +81,7 @@ class Stream(SourceFile):
 
     def _blocks(self) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
         for data in self._pieces():
-            buffer = np.zeros(len(data) + 64, dtype=np.uint8)  # kernels look at some bytes behind the end
+            buffer = np.zeros(len(data) + 64, dtype=np.uint8)  # kernels read some bytes past the end
             buffer[: len(data)] = np.frombuffer(data, dtype=np.uint8)
             yield buffer, len(data)
 
@@ -106,4 +106,4 @@ class Stream(SourceFile):
             yield from self._last()
 
     def close(self) -> None:
-        """Give up what is open."""
+        """Close everything."""

@@ -1,4 +1,4 @@
-"""A source that is followed, in place of a trace: lists for plan and renderer that grow with the source."""
+"""A followed source in place of a trace: lists for plan and renderer that grow with the source."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _MemoryBlobs(Blobs):
         return self._batches[0].column(0)[index].as_py()
 
     def loaded_batches(self) -> Iterator[pa.RecordBatch]:
-        """All of it is in memory."""
+        """Nothing to load: all data is in memory."""
         return iter(self._batches)
 
 
@@ -39,7 +39,7 @@ class _MemoryBodies(_MemoryBlobs, PlainBodies):
 
 
 class FollowedRequests(Requests):
-    """The requests of a source. None is known before it is due: kernels read them by `RequestStore.table`."""
+    """The requests of a source. None is known before it is due: kernels read them through `RequestStore.table`."""
 
     def __init__(
         self, reading: Reading, headers: Sequence[Headers] = (), bodies: Sequence[bytes] = ()
@@ -56,7 +56,7 @@ class FollowedRequests(Requests):
 
 
 class FollowedTrace(Trace):
-    """What is followed. It has no rows of its own; its digest is that of no other source."""
+    """The followed source. It has no rows, and its digest is unique."""
 
     def __init__(self, name: str, reading: Reading, clients: int) -> None:
         super().__init__(Path(name), Manifest(clients=clients, time_zone=reading.found.time_zone))
@@ -70,7 +70,7 @@ class FollowedTrace(Trace):
 
     @property
     def digest(self) -> str:  # type: ignore[override]
-        """A name of its own: what was followed cannot be followed again."""
+        """A unique name: a source cannot be followed twice."""
         return self._digest
 
 

@@ -1,4 +1,4 @@
-"""Looks after a source once a second: limits, silence, the clock, requests that come back."""
+"""Watches a source once per second: limits, silence, the clock, the run's own requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .pending import FollowedRows
 
 SILENT_S = 30.0
 RATE_TOLERANCE = 1.2
-"""A second of ours may hold a little more than one of the source."""
+"""Tolerance: a second of ours may contain slightly more than one of the source."""
 
 STAMPS_LONG_PAST_NS = 3_600 * SECOND_NS
 
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 class Looking:
-    """What is looked at each second, and what is said of it then and at the end."""
+    """The checks made each second, and their messages during the run and at its end."""
 
     def __init__(self, rows: FollowedRows, wall: WallClock, delay_ns: int, say: Say) -> None:
         self._rows, self._wall, self._say = rows, wall, say
@@ -61,7 +61,7 @@ class Looking:
         return self._over_rate()
 
     def is_too_long(self) -> bool:
-        """Whether the run has lasted for as long as it may."""
+        """Whether the run has reached its maximum length."""
         return self.length_max_ns is not None and time.monotonic_ns() - self._start_ns > self.length_max_ns
 
     def _over_rate(self) -> str:
@@ -112,7 +112,7 @@ class Looking:
         return f"{units.counted(sum(rejected.values()), 'line')} rejected ({reasons})"
 
     def notes(self) -> list[Note]:
-        """What is worth knowing at the end."""
+        """Notes for the end of the run."""
         account, stream, notes = self._rows.account, self._stream, []
         if account.late:
             notes.append(Note("LATE_AT_SOURCE", self._late_words()))

@@ -1,4 +1,4 @@
-"""The shell of a lane: its contract, its feed, the addresses it connects to, and the native engine."""
+"""Everything around a lane: its contract, its feed, its addresses, and the native engine."""
 
 KERNEL_MODULES = (
     "ground.shared",
@@ -11,4 +11,4 @@ KERNEL_MODULES = (
     "ledger.gaps",
     "lane.loop",
 )
-"""Kernel modules of a native lane. `native` imports them, which takes a while: a plan does without."""
+"""Kernel modules of a native lane. `native` imports them, which is slow, so a plan does without."""

@@ -1,4 +1,4 @@
-"""The control plane's side of the lanes' address tables: what lanes may connect to, from the start and in mid-run."""
+"""The control plane's side of the lanes' address tables: where lanes may connect, initially and during the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .contract import Address
 
 
 class AddressTable:
-    """The table of one lane. Only one thread may write to it; the lane reads it whenever its version changes."""
+    """The address table of one lane. Only one thread may write to it; the lane reads it when its version changes."""
 
     def __init__(self, metrics: LaneMetrics) -> None:
         self._metrics = metrics
@@ -30,9 +30,10 @@ class AddressTable:
         return int(shared.read_word(self._metrics.control, Control.ADDRESSES))
 
     def use(self, addresses: Iterable[Address]) -> list[Address]:
-        """Have the lane connect to these, and end its connections to all others. Wake the lane afterwards.
+        """Set the addresses that the lane connects to, and end its connections to all others. Wake the lane
+        afterwards.
 
-        Returns those that no row was left for: they are not used.
+        Returns the addresses that did not fit into the table; they are not used.
         """
         packed = {pack_address(address.host, address.port): address for address in addresses}
         for row, known in enumerate(self._rows()):
@@ -48,12 +49,12 @@ class AddressTable:
         return left_out
 
     def begin(self, addresses: Sequence[Address]) -> None:
-        """What a lane starts with, unless something was published before."""
+        """Set the initial addresses, unless some were published before."""
         if self.version == 0:
             self.use(addresses)
 
     def row_of(self, address: Address) -> int:
-        """The row of an address that is in the table."""
+        """The row of an address in the table."""
         return self._rows().index(pack_address(address.host, address.port))
 
     def chosen(self) -> list[tuple[int, Address]]:
@@ -65,7 +66,7 @@ class AddressTable:
         ]
 
     def is_removed(self, row: int) -> bool:
-        """Whether connections to this row are to end."""
+        """Whether connections to this row must end."""
         return bool(shared.read_word(self._metrics.address_states, row) == REMOVED)
 
     def _rows(self) -> list[bytes]:

@@ -1,4 +1,6 @@
-"""What a lane is given and what it promises: the one interface of both engines. `docs/lane-contract.md` is the law."""
+"""The input and the guarantees of a lane: the interface that both engines implement, defined in
+`docs/lane-contract.md`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One resolved place to connect to."""
+    """One resolved address to connect to."""
 
     host: str
     port: int
@@ -33,7 +35,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """What is tried again, and how: see docs/retries.md. Shares are parts per million.
+    """Which requests are retried, and how: see docs/retries.md. Shares are parts per million.
 
     `on` is uint8[RETRY_ON] (see `replay_native.lane.retry`); `budget_ppm` is -1 without a budget.
     """
@@ -50,32 +52,32 @@ class Retry:
 
 
 class SessionTables(Protocol):
-    """What a native lane takes from responses and checks (docs/sessions.md), as tables for its kernel."""
+    """The values that a native lane captures from responses, and its checks (docs/sessions.md), as tables for its
+    kernel.
+    """
 
     def table(
         self, clients: int, lanes: int, connections: int, refused: npt.NDArray[np.int64] | None = None
     ) -> Sessions:
-        """The tables for so many clients and connections; `refused` is the lane's `rule_refused`."""
+        """Build the tables for these numbers of clients and connections; `refused` is the lane's `rule_refused`."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneSpec(LaneSettings):
-    """Everything one lane needs: the scenario's settings for lanes, and what a run adds. Times are in ns.
+    """Everything one lane needs: the scenario's settings for lanes, and what the run adds. Times are in ns.
 
-    Due times in the feed are those of CLOCK_MONOTONIC.
+    Due times in the feed use CLOCK_MONOTONIC.
 
-    wake_fd is an eventfd that the control plane writes to after it published a word of the control block. `addresses`
-    are what the lane begins with (`AddressTable` changes them); lane `number` begins with another than its neighbour.
-    `tls` is how connections are secured, None for plain ones.
-    With `resolve_rings` of more than one row, and an eventfd `resolve_fd` for them, the native lane has an address looked up
-    for each of its connections; the portable one awaits `ask` for a row of the table.
-    `connect` says whose connections are: everybody's (`pool`), each client's own (`per-client`, at most
-    `client_connections`, closed when idle for `idle_timeout_ns`), or each request's. With `ordered` the requests of one
-    client go one after another. Without `retry` none is tried again. The lane has every `lanes`-th client,
-    `clients` of them.
-    `sessions` is what a native lane takes from responses and checks; the order of clients goes with it.
-    `keeping` is what the lane keeps of responses, and the ring through which it hands that over.
+    `wake_fd` is an eventfd that the control plane writes to after it published a word of the control block.
+    `addresses` are the initial ones (`AddressTable` changes them); the lanes start at different addresses, by
+    `number`. `tls` describes how connections are secured; None for plain ones. If `resolve_rings` has more than one
+    row and there is an eventfd `resolve_fd`, the native lane has an address looked up for each of its connections;
+    the portable lane awaits `ask` for a row of the table. `connect` is the owner of connections: everybody (`pool`),
+    each client (`per-client`, at most `client_connections`, closed when idle for `idle_timeout_ns`), or each request.
+    With `ordered` a client's requests are sent one after another. Without `retry` nothing is retried. The lane serves
+    every `lanes`-th client, `clients` of them. `sessions` holds the captures and checks of a native lane; they need
+    ordered clients. `keeping` defines which responses the lane keeps, and the ring that it passes them through.
     """
 
     metrics: LaneMetrics
@@ -99,14 +101,14 @@ class LaneSpec(LaneSettings):
 
     @property
     def by_client(self) -> bool:
-        """Whether the lane knows its clients: one client lives on one lane."""
+        """Whether the lane distinguishes clients: one client stays on one lane."""
         return self.ordered or self.connect == "per-client"
 
 
 class Engine(Protocol):
     """Runs one lane until its feed ends or it is stopped; all results are in `spec.metrics`.
 
-    Raises EngineError only where the lane itself could not go on. A failed request is an outcome.
+    Raises EngineError only if the lane itself cannot continue. A failed request is an outcome.
     """
 
     async def __call__(self, spec: LaneSpec) -> None:

@@ -1,4 +1,4 @@
-"""The producer's side of a lane's feed: request bytes and due entries, published ahead of time."""
+"""The producer's side of a lane's feed: publishes request bytes and due entries ahead of time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AHEAD_NS = 2 * SECOND_NS
 
 
 class FeedWriter:
-    """Single producer of one lane's feed. Never blocks: `push_nowait` says False where the rings are full.
+    """Single producer of one lane's feed. Never blocks: `push_nowait` returns False if the rings are full.
 
     `rings` is for kernels that push many requests at once.
     """
@@ -35,7 +35,7 @@ class FeedWriter:
     def push_nowait(
         self, due_ns: int, seq: int, request: bytes, *, client: int = 0, route: int = 0, flags: int = 0
     ) -> bool:
-        """Add one rendered request; visible to the lane only after `publish`."""
+        """Add one rendered request; the lane sees it only after `publish`."""
         entries, ring = self.feed
         tail, offset = self.tails.tolist()
         if tail - shared.read_word(self.control, Control.FEED_HEAD) >= entries.size:
@@ -52,7 +52,7 @@ class FeedWriter:
         return True
 
     def publish(self) -> None:
-        """Let the lane see what was pushed, and wake it if there is any."""
+        """Publish what was pushed, and wake the lane if there is any."""
         tail = int(self.tails[TAIL])
         if tail != self._published:
             self._published = tail
@@ -60,7 +60,7 @@ class FeedWriter:
             self.wake()
 
     def end(self) -> None:
-        """Say that nothing more will come."""
+        """Mark the end of the feed."""
         self.publish()
         shared.write_word(self.control, Control.FEED_END, 1)
         self.wake()
@@ -71,5 +71,5 @@ class FeedWriter:
         self.wake()
 
     def wake(self) -> None:
-        """End the lane's sleep."""
+        """Wake the lane."""
         os.write(self._wake_fd, _ONE)

@@ -1,4 +1,4 @@
-"""The memory in which a lane keeps responses, as a scenario's `[answers]` ask for it."""
+"""The memory in which a lane keeps responses, sized by a scenario's `[answers]`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from replay_native.keeping.responses import ALL, DIGEST, NONE, NOTES_MAX, SAMPLE
 from replay_native.keeping.ring import make_ring
 
 MODES = {"none": NONE, "digest": DIGEST, "sample": SAMPLE, "all": ALL}
-"""What is kept, by the words of `answers.keep`."""
+"""What is kept, by the values of `answers.keep`."""
 
 ALWAYS_NOTED = ("content-type", "content-encoding")
-"""Headers that are noted of every response, before the chosen ones."""
+"""Headers kept of every response, before the chosen ones."""
 
 PACKED_BYTES_MAX = 1 << 20
-"""A body with a content coding is handed over up to this size, so that it can be decoded."""
+"""A body with a content coding is kept up to this size, so that it can be decoded."""
 
 RING_BYTES = {NONE: 64, DIGEST: 8 << 20, SAMPLE: 16 << 20, ALL: 32 << 20}
 
@@ -32,7 +32,7 @@ def make_keeping(
     head_limit: int = 0,
     ring_bytes: int = 0,
 ) -> Keeping:
-    """The memory for so many connections. With NONE it has one row of each table, and nothing looks at it."""
+    """Allocate the memory for these connections. With NONE each table has one unused row."""
     rows = connections if mode != NONE else 1
     names = [name.lower().encode() for name in (*ALWAYS_NOTED, *headers)]
     initials = np.zeros(256, np.bool_)

@@ -1,9 +1,9 @@
-"""The target's name during a run: looked up again as its TTL says, or for each connection; lanes follow, as far as that is
-allowed.
+"""Follows the target's name during a run: looked up again by its TTL, or for each connection, within the allowed
+addresses.
 
-A lookup that fails changes nothing: the run goes on with the addresses it has, and says so. Addresses that are not
-allowed are never connected to; where a name has no other any more, the run is stopped: what it would go on to load
-is no longer what was asked for.
+A failed lookup changes nothing: the run continues with the known addresses and reports the failure. It never connects
+to addresses that are not allowed. If a name has no allowed address left, the run stops: it would load something other
+than the user asked for.
 """
 
 from __future__ import annotations
@@ -24,27 +24,29 @@ from .contract import Address
 from .resolve import Lookups, places
 
 TTL_S_MIN = 1.0
-"""A shorter TTL is looked up again after this long."""
+"""The shortest time between lookups, for shorter TTLs."""
 
 HOSTS_S = 5.0
-"""Between two looks at a name of /etc/hosts, which has no TTL."""
+"""Time between lookups of a name in /etc/hosts, which has no TTL."""
 
 RETRY_S_MAX = 30.0
 LATE_S = 1.0
-"""A lookup that has no answer after so long, when the run ends, is one that failed."""
+"""When the run ends, a lookup that has taken this long counts as failed."""
 
 CHANGES_KEPT = 100
 
 LOOKUPS_AT_ONCE = 128
-"""More connections than these wait for their turn to be looked up."""
+"""How many lookups run at once; further connections wait."""
 
 Use = Callable[[tuple[Address, ...]], Sequence[Address]]
-"""Have the lanes connect to these, and no others; those that their tables have no room for."""
+"""Make the lanes connect to these addresses only; returns those that did not fit into their tables."""
 
 
 @dataclass(eq=False)
 class NameWatch:
-    """One name, from the answer before the start. `allow(host)` raises LimitError where an address may not be used."""
+    """One name, starting from the answer before the run. `allow(host)` raises LimitError if an address may not be
+    used.
+    """
 
     lookups: Lookups
     resolve: str
@@ -68,15 +70,15 @@ class NameWatch:
 
     @property
     def is_per_connection(self) -> bool:
-        """Whether lanes ask for an address for each of their connections."""
+        """Whether lanes request an address for each connection."""
         return self.resolve == "per-connection" and self.answer.source != "literal"
 
     def begin(self, use: Use, stop: Callable[[str], None], elapsed_s: Callable[[], float]) -> None:
-        """Whom to tell of addresses, and to call `stop(why)` when the name left what is allowed."""
+        """Set where addresses are published, and the `stop(why)` to call when the name has no allowed address left."""
         self._use, self._stop, self._elapsed_s = use, stop, elapsed_s
 
     async def run(self) -> None:
-        """Follow the name until cancelled, or until it left what is allowed."""
+        """Follow the name until cancelled, or until no allowed address is left."""
         if self.resolve != "ttl" or self.answer.source == "literal":
             return
         retry_s = TTL_S_MIN
@@ -99,10 +101,10 @@ class NameWatch:
             await trio.sleep(self._ttl_s())
 
     async def row_for(self, metrics: LaneMetrics) -> int:
-        """Look the name up for one new connection of a lane: the row of one of its addresses, in turn.
+        """Look the name up for one new connection: returns the row of one of its addresses, in rotation.
 
-        Where the lookup fails, or finds nothing that is allowed, it is one of those that are known. Addresses are added
-        to the lanes' tables and stay there: a client that holds a connection does not know that its address is gone.
+        If the lookup fails or finds no allowed address, a known one is used. Addresses are added to the lanes' tables
+        and stay there: a client that holds a connection does not notice that its address was removed.
         """
         async with self._at_once:
             try:
@@ -115,7 +117,7 @@ class NameWatch:
         return AddressTable(metrics).row_of(found[self._turn % len(found)])
 
     def _add_allowed(self) -> tuple[Address, ...]:
-        """What of the answer is allowed, and known from now on. Where that is nothing the run is stopped."""
+        """The allowed addresses of the answer, which become the known ones. If there is none, the run is stopped."""
         allowed, refused = self._allowed(places(self.answer, self.port))
         added = [address for address in allowed if address not in self.addresses]
         if added or refused:
@@ -127,7 +129,9 @@ class NameWatch:
         return tuple(address for address in allowed if address in self.addresses)
 
     def _switch(self, addresses: tuple[Address, ...]) -> None:
-        """Have the lanes use these, as far as their tables have room; where there is none, those they have."""
+        """Publish these addresses to the lanes as far as their tables have space; if there is none, keep the present
+        ones.
+        """
         full = self._use(addresses)
         self.no_room += len(full)
         kept = tuple(address for address in addresses if address not in full)
@@ -137,7 +141,7 @@ class NameWatch:
             self._use(self.addresses)
 
     def _allowed(self, found: tuple[Address, ...]) -> tuple[list[Address], list[str]]:
-        """Addresses that may be used, and the hosts of those that may not."""
+        """The allowed addresses, and the hosts of the others."""
         allowed, refused = [], []
         for address in self._of_known_family(found):
             try:
@@ -154,7 +158,7 @@ class NameWatch:
             self.failed_at_s, self.failure = max(self._elapsed_s() - ago_s, 0.0), why
 
     def _left_unanswered(self, waited_s: float) -> None:
-        """The run ended before a lookup did: one that was late by then has failed."""
+        """The run ended before a lookup did; it counts as failed if it was already late."""
         if waited_s >= LATE_S:
             self.lookups.failed += 1
             waited = format_duration(round(waited_s * SECOND_NS))
@@ -165,7 +169,7 @@ class NameWatch:
         return HOSTS_S if self.answer.ttl_s is None else max(float(self.answer.ttl_s), TTL_S_MIN)
 
     def _follow(self) -> bool:
-        """Have the lanes use what the answer allows, and nothing else; False where the run has to stop."""
+        """Make the lanes use only the allowed addresses of the answer; False if the run must stop."""
         allowed, refused = self._allowed(places(self.answer, self.port))
         before, now = set(self.addresses), set(allowed)
         if before == now and not refused:
@@ -182,7 +186,7 @@ class NameWatch:
         return True
 
     def _note(self, added: list[str], refused: list[str], removed: list[str] | None = None) -> None:
-        """Write a change down, unless it is the last one still."""
+        """Record a change, unless it equals the last one."""
         if self.changes and not added and not removed and refused == self.changes[-1].refused:
             return
         self.changed += 1
@@ -191,12 +195,12 @@ class NameWatch:
             self.changes.append(AddressChange(at_s=at_s, added=added, removed=removed or [], refused=refused))
 
     def _of_known_family(self, found: tuple[Address, ...]) -> tuple[Address, ...]:
-        """Without a family that took no connection before the start, unless there is nothing else."""
+        """Leave out a family that accepted no connection before the start, unless it is the only one."""
         families = {address.ipv6 for address in self.addresses}
         return tuple(address for address in found if address.ipv6 in families) or found
 
     def figures(self) -> NameFigures | None:
-        """What it took; None where the target is an address."""
+        """The lookup statistics; None if the target is an address."""
         if self.answer.source == "literal":
             return None
         lookups = self.lookups

@@ -1,4 +1,4 @@
-"""The native engine: one kernel without the interpreter lock, on one thread, a lane."""
+"""The native engine: each lane is one kernel on one thread, without the interpreter lock."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .tls import Tls, native_context
 
 
 def _settings(spec: LaneSpec) -> LaneSettings:
-    """What the kernels are told; TLS is added by whoever runs the lane."""
+    """The settings passed to the kernels; the function that runs the lane adds TLS."""
     retry = spec.retry
     return LaneSettings(
         wake_fd=spec.wake_fd,
@@ -105,9 +105,9 @@ def make_lane(spec: LaneSpec) -> Lane:
 
 
 def _run_secured(lane: Lane, tls: Tls) -> None:
-    """Run a lane whose connections are secured, on this thread."""
+    """Run a lane with secured connections on this thread."""
     name = ctypes.create_string_buffer(tls.sni.encode())
-    # Clients have many connections, and seldom use them.
+    # With connections per client there are many, each rarely used.
     keeps_buffers = not lane.settings.per_client
     with native_context(tls, keeps_buffers=keeps_buffers) as context, sigpipe_held_back():
         settings = lane.settings._replace(
@@ -119,7 +119,7 @@ def _run_secured(lane: Lane, tls: Tls) -> None:
 async def run_lane(spec: LaneSpec) -> None:
     """Run one native lane to its end. It cannot be cancelled: write STOP to its control block.
 
-    Raises EngineError where the lane could not start.
+    Raises EngineError if the lane could not start.
     """
     lane = make_lane(spec)
     with trio.CancelScope(shield=True):

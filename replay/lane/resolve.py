@@ -1,4 +1,4 @@
-"""From the target's name to the addresses that lanes connect to, each checked against what is allowed."""
+"""Resolves the target's name to the addresses that lanes connect to, each checked against the allowed ones."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from .contract import Address
 
 REACHABLE_S = 5.0
 TRIED_MAX = 12
-"""Addresses of one family that are tried until one takes a connection: a minute where all are silent."""
+"""Addresses of one family tried before giving up: a minute if all are silent."""
 
 OTHER_MEANS_S = 2.0
 
 
 class Lookups:
-    """Looks one name up, again and again, and counts what that took: time only of lookups that came to an end."""
+    """Looks one name up repeatedly and measures it; only completed lookups count."""
 
     def __init__(self, name: str, resolver: str) -> None:
         self.name, self._resolver = name, resolver
@@ -42,7 +42,7 @@ class Lookups:
         self.total_ns = self.longest_ns = 0
 
     async def one(self) -> Answer:
-        """A lookup by the machine's settings of this moment. NameFailure where the name has no address."""
+        """Look the name up with the machine's current settings. NameFailure if it has no address."""
         begin = time.monotonic_ns()
         self.count += 1
         try:
@@ -55,7 +55,7 @@ class Lookups:
         return answer
 
     def servers(self) -> str:
-        """Who is asked."""
+        """The name servers in use."""
         return " and ".join(show_server(server) for server in read_settings(self._resolver).servers)
 
     def _ended(self, begin_ns: int) -> None:
@@ -70,22 +70,22 @@ class Lookups:
 
 
 class Reachable(NamedTuple):
-    """Addresses that are used, and what was left out of them: `ADDRESS (why)`."""
+    """The addresses in use, and those left out: `ADDRESS (why)`."""
 
     addresses: tuple[Address, ...]
     left_out: tuple[str, ...]
 
 
 async def resolve(target: Target, scenario: Scenario) -> tuple[Address, ...]:
-    """The target's addresses in the resolver's order, each once.
+    """The target's distinct addresses in the resolver's order.
 
-    TargetError where the name has none; LimitError where one of them is not allowed.
+    TargetError if the name has none; LimitError if one is not allowed.
     """
     return (await look_up(target, scenario, Lookups(target.host, scenario.resolver)))[0]
 
 
 async def look_up(target: Target, scenario: Scenario, lookups: Lookups) -> tuple[tuple[Address, ...], Answer]:
-    """The same, with the answer they are of."""
+    """The same, with the lookup's answer."""
     try:
         answer = await lookups.one()
     except NameFailure as error:
@@ -98,7 +98,7 @@ async def look_up(target: Target, scenario: Scenario, lookups: Lookups) -> tuple
 
 
 async def _by_other_means(host: str) -> str:
-    """What to do where the system's own resolver knows a name that neither hosts nor DNS has (mDNS, NIS); or nothing."""
+    """Advice for a name known only to the system's own resolver (mDNS, NIS), not to hosts or DNS; or nothing."""
     with trio.move_on_after(OTHER_MEANS_S), contextlib.suppress(OSError):
         found = await trio.socket.getaddrinfo(host, None)
         return (
@@ -109,17 +109,17 @@ async def _by_other_means(host: str) -> str:
 
 
 def places(answer: Answer, port: int) -> tuple[Address, ...]:
-    """An answer's addresses as lanes connect to them."""
+    """The addresses of an answer in the form that lanes use."""
     return tuple(Address(host, port, ":" in host) for host in answer.addresses)
 
 
 async def check_reachable(
     addresses: tuple[Address, ...], name: str = "", timeout_s: float = REACHABLE_S
 ) -> Reachable:
-    """One connection of each family before the run starts. TargetError where no address takes it.
+    """Try one connection per family before the run starts. TargetError if no address accepts it.
 
-    A family none of whose addresses takes one is left out where the other does: so does any client with Happy Eyeballs
-    (RFC 8305). One address of several that takes none is the target's own matter, and stays.
+    A family without a working address is left out if the other works, as in any client with Happy Eyeballs (RFC
+    8305). If a family works, its failing addresses stay: they are the target's own behaviour.
     """
     used: list[Address] = []
     left_out: list[str] = []
@@ -151,7 +151,7 @@ async def check_reachable(
 
 
 async def _problem(address: Address, timeout_s: float) -> str:
-    """Why an address takes no connection; nothing where it does."""
+    """Why an address does not accept a connection; empty if it does."""
     try:
         with trio.fail_after(timeout_s):
             stream = await trio.open_tcp_stream(address.host, address.port)
@@ -164,7 +164,7 @@ async def _problem(address: Address, timeout_s: float) -> str:
 
 
 def _why(error: OSError) -> str:
-    """The reason at the bottom of what Trio raises for one or several attempts."""
+    """The root cause of Trio's exception for one or several attempts."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, BaseExceptionGroup):

@@ -1,4 +1,4 @@
-"""Answers the resolve requests of a native lane, which has its name looked up for each connection."""
+"""Answers the resolve requests of a native lane that looks its name up for each connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .contract import LaneSpec
 
 
 async def answer_resolve_requests(spec: LaneSpec, wake: Callable[[], None]) -> None:
-    """Answer each resolve request of a lane once, many at once and in any order, until cancelled."""
+    """Answer each resolve request of a lane once, concurrently and in any order, until cancelled."""
     assert spec.ask is not None
     rings, find_row, begun = spec.resolve_rings, spec.ask, 0
 

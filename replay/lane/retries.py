@@ -1,4 +1,4 @@
-"""From a scenario's [retry] table to what a lane tries again."""
+"""Converts a scenario's [retry] table to the settings of a lane."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .contract import Retry
 
 
 def retry_of(scenario: Scenario) -> Retry | None:
-    """What a lane tries again; None where nothing is."""
+    """The retry settings of a lane; None without retries."""
     given = scenario.retry
     if given.attempts == 1:
         return None

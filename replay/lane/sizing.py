@@ -1,4 +1,4 @@
-"""How many lanes, how many connections, and how large a feed: what a plan needs, within what the machine has."""
+"""How many lanes and connections, and how large a feed, a plan needs within the machine's limits."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ from replay.units import SECOND_NS
 from .feed import AHEAD_NS
 
 LANE_RATE_PER_S = 40_000.0
-"""Requests a second that one lane is trusted with before `auto` takes another."""
+"""Requests per second for one lane before `auto` adds another."""
 
 CLOSED_LOOP_CONNECTIONS = 64
-"""Connections of a closed loop where the scenario does not say."""
+"""Connections of a closed loop if the scenario does not set them."""
 
 RESERVED_FILES = 64
-"""Descriptors left to the process itself: run folder, trace, epoll, eventfds."""
+"""File descriptors reserved for the process itself: run folder, trace, epoll, eventfds."""
 
 ENTRIES_MIN = 16_384
-"""Entries below which a feed is not made smaller because there is little to send: its ring holds large requests, too."""
+"""Minimum number of feed entries, even if there is little to send: the ring holds large requests, too."""
 
 PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 PORTS_DEFAULT = 16_384
-"""Local ports where the system does not say: IANA's dynamic ones (RFC 6335)."""
+"""Local ports if the system does not report them: IANA's dynamic range (RFC 6335)."""
 
 
 def lanes_for(schedule: Schedule, scenario: Scenario) -> int:
-    """Threads as asked for, else by the planned peak, always a core left to the control plane and the target."""
+    """Threads as requested, otherwise by the planned peak; one CPU is always left to the control plane and the
+    target.
+    """
     if scenario.threads != AUTO:
         return int(scenario.threads)
     peak = schedule.plan.peak_1s_per_s or 0.0
@@ -42,8 +44,8 @@ def lanes_for(schedule: Schedule, scenario: Scenario) -> int:
 
 
 def check_sockets(plan: Plan, scenario: Scenario, addresses: int) -> None:
-    """LimitError where the connections that a plan needs at once are more than this process may have open, or than this
-    machine has local ports to so many addresses.
+    """LimitError if a plan needs more connections at once than the process may open, or than there are local ports to
+    this many addresses.
     """
     asked = int(scenario.connections)
     needed = asked if asked != AUTO else 1
@@ -68,7 +70,7 @@ def check_sockets(plan: Plan, scenario: Scenario, addresses: int) -> None:
 
 
 def _open_files() -> int:
-    """How many files this process may open, once its limit is raised as far as it may be."""
+    """How many files this process may open once its limit is raised to the maximum."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -76,7 +78,7 @@ def _open_files() -> int:
 
 
 def _local_ports() -> int:
-    """Local ports that connections to one address can have."""
+    """Number of local ports for connections to one address."""
     try:
         first, last = map(int, PORT_RANGE.read_text().split())
     except (OSError, ValueError):
@@ -85,13 +87,13 @@ def _local_ports() -> int:
 
 
 def connections_for(plan: Plan, scenario: Scenario, lanes: int) -> list[int]:
-    """Connections of each lane. LimitError where the file limit does not allow as many as asked for."""
+    """Connections of each lane. LimitError if the file limit does not allow the requested number."""
     room = _open_files() - RESERVED_FILES
     asked = int(scenario.connections)
     if asked == AUTO:
         asked = CLOSED_LOOP_CONNECTIONS if scenario.closed_loop else int(scenario.limits.auto_connections)
         if plan.clients is not None:
-            # A lane may have more than its share of the clients, and some answers take their time.
+            # A lane may have more than its share of the clients, and some responses are slow.
             asked = max(asked, lanes * plan.clients.at_once * max(2, scenario.client_connections))
         asked = min(asked, room)
     if asked > room or room < lanes:
@@ -105,16 +107,16 @@ def connections_for(plan: Plan, scenario: Scenario, lanes: int) -> list[int]:
 
 
 def feed_size(schedule: Schedule, scenario: Scenario, request_bytes: int, lanes: int) -> tuple[int, int]:
-    """Entries and ring bytes of a lane: what is rendered ahead, and as much again for what may wait."""
+    """Entries and ring bytes of a lane: the requests rendered ahead, and as much again for waiting ones."""
     if scenario.closed_loop:
         return 65_536, 65_536 * request_bytes
-    # A client lives on one lane, and one client may be most of the load.
+    # A client is bound to one lane, and one client may cause most of the load.
     rate_per_s = schedule.plan.feed_rate_per_s or schedule.plan.peak_1s_per_s or 1.0
     peak = rate_per_s / (1 if scenario.by_client else lanes)
     ahead_s = AHEAD_NS / SECOND_NS
     waiting_s = min(scenario.max_wait_ns / SECOND_NS, 10.0)
     entries = math.ceil(peak * (ahead_s + 2 * waiting_s))
     if schedule.plan.rows is not None:
-        # Half of them may wait: more than all of the requests never do.
+        # Only half of the entries may wait, and never more than all requests.
         entries = min(entries, max(2 * schedule.plan.rows, ENTRIES_MIN))
     return entries, entries * request_bytes

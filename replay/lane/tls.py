@@ -1,6 +1,8 @@
-"""How connections are secured: one set of settings, as Python's context (portable engine, probe) and as OpenSSL's (lanes).
+"""How connections are secured: one set of settings for Python's context (portable engine, probe) and OpenSSL's
+(lanes).
 
-Both trust the same certificates, speak TLS 1.2 and 1.3, offer http/1.1 alone, and take a closed connection for an end.
+Both trust the same certificates, speak TLS 1.2 and 1.3, offer only http/1.1, and accept a close without close_notify
+as the end.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ _VERIFY_PEER, _HOST_NO_PARTIAL_WILDCARDS = 1, 0x4
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a connection is secured. `ca`, `cert` and `key` are PEM files; an empty `ca` is the system's store.
+    """How a connection is secured. `ca`, `cert` and `key` are PEM files; an empty `ca` means the system's store.
 
-    `server_name` is asked for (SNI) and must stand in the certificate, unless `verify` is off. With `resume` a new
-    connection takes up the session of an earlier one.
+    `server_name` is requested (SNI) and must match the certificate, unless `verify` is off. With `resume` a new
+    connection resumes an earlier session.
     """
 
     server_name: str
@@ -39,7 +41,7 @@ class Tls:
 
     @property
     def sni(self) -> str:
-        """The name that is sent: addresses are not (RFC 6066, section 3)."""
+        """The name sent in SNI; addresses are not sent (RFC 6066, section 3)."""
         return "" if is_address(self.server_name) else self.server_name
 
 
@@ -66,7 +68,7 @@ def is_address(name: str) -> bool:
 
 
 def python_context(tls: Tls) -> ssl.SSLContext:
-    """The settings as Python's context. InputError where a file is not what it was given for."""
+    """The settings as Python's context. InputError if a file is not of the expected kind."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(list(ALPN))
@@ -122,7 +124,7 @@ def _load_identity(context: ssl.SSLContext, tls: Tls) -> None:
 def native_context(tls: Tls, *, keeps_buffers: bool = False) -> Iterator[int]:
     """The settings as the address of an SSL_CTX, for one lane (`libssl.new_context`).
 
-    EngineError where a file changed since the run began.
+    EngineError if a file changed since the run began.
     """
     context = libssl.new_context("TLS_client_method", keeps_buffers=keeps_buffers)
     try:
@@ -155,5 +157,5 @@ def _verify(context: int, tls: Tls) -> None:
 
 
 def _changed(path: str) -> EngineError:
-    """What OpenSSL could refuse was read before, by Python's ssl."""
+    """Raised only if a file changed: Python's ssl has already read everything that OpenSSL could refuse."""
     return EngineError(f"{path} cannot be read any more: it has changed since the run began")

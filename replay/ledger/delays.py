@@ -17,7 +17,7 @@ from .limits import Figures, Quantiles, ValidityLimits
 from .verdicts import WORSE, Reason, Verdict, above_share
 
 _ENOUGH = {"p50": 2, "p90": 10, "p99": 100}
-"""Values that a quantile needs to be more than the largest value."""
+"""Minimum number of values beyond a quantile, so that it is more than the maximum."""
 
 _TIMES = 3
 """From this ratio on a delay is described as a multiple."""
@@ -149,7 +149,7 @@ def _difference(latency: Quantiles, own: Quantiles) -> Quantiles:
 
 
 def _weight(code: str) -> int:
-    """All delays include lateness. Where lateness is at least half of them, LATE is the better finding."""
+    """All delays include lateness. If lateness is at least half of them, LATE is the better finding."""
     return 2 if code == "LATE" else 1
 
 

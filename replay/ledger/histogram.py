@@ -96,7 +96,7 @@ class Histogram:
         return int(hdr.total(self.counts))
 
     def percentiles(self, percentiles: Sequence[float]) -> list[int]:
-        """The highest value equivalent to that at each percentile (0 to 100; 0 is the minimum); zeros where it is
+        """The value at each percentile (0 to 100; 0 is the minimum), as the highest equivalent one; zeros if it is
         empty.
         """
         count = self.count
@@ -109,13 +109,13 @@ class Histogram:
 
     @property
     def min(self) -> int:
-        """The lowest value equivalent to the smallest recorded one; 0 where it is empty."""
+        """The lowest value equivalent to the smallest recorded one; 0 if it is empty."""
         at = int(hdr_decode.first_used(self.counts))
         return 0 if at == self.counts.size else self._lowest_at(at)
 
     @property
     def max(self) -> int:
-        """The highest value equivalent to the largest recorded one; 0 where it is empty."""
+        """The highest value equivalent to the largest recorded one; 0 if it is empty."""
         end = int(hdr_decode.used(self.counts))
         return 0 if end == 0 else self._lowest_at(end - 1) + self._width_at(end - 1) - 1
 
@@ -126,7 +126,7 @@ class Histogram:
         return float(out[0]), float(out[1])
 
     def merged(self, other: Histogram) -> Histogram:
-        """The sum of both, over the wider range (auto-resized histograms differ). ValueError where digits or units
+        """The sum of both, over the wider range (auto-resized histograms differ). ValueError if digits or units
         differ.
         """
         if (self.layout.half, self.layout.unit) != (other.layout.half, other.layout.unit):
@@ -245,7 +245,7 @@ def _words(body: bytes, cookie: int, layout: Layout, is_cut: bool) -> np.ndarray
     """V0 and V1: big-endian counters of one size.
 
     Where 8 bytes are missing at the end, only zeros may have been lost: the highest counters of a wide range.
-    ValueError where the last counters are not zero, because others may have followed.
+    ValueError if the last counters are not zero, because others may have followed.
     """
     word = (cookie & _WORD_BITS) >> 4 & 0xE
     if word not in (2, 4, 8):

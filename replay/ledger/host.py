@@ -29,7 +29,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostLoad(msgspec.Struct, frozen=True, kw_only=True):
-    """Counters of the machine at one instant; null where the kernel does not report them."""
+    """Counters of the machine at one instant; null if the kernel does not report them."""
 
     at_ns: int
     throttled_ns: int | None = None
@@ -55,7 +55,7 @@ class RunDelay(msgspec.Struct, frozen=True):
 
 
 def threads() -> dict[int, ThreadLoad]:
-    """The scheduler's counters of each thread of this process, by its id; empty where there are none."""
+    """The scheduler's counters of each thread of this process, by its id; empty if there are none."""
     found = {}
     with contextlib.suppress(OSError):
         for task in Path("/proc/self/task").iterdir():
@@ -66,7 +66,7 @@ def threads() -> dict[int, ThreadLoad]:
 
 
 def run_delay(before: dict[int, ThreadLoad], after: dict[int, ThreadLoad], lanes: int) -> RunDelay | None:
-    """The worst delay of the lanes' threads, which are those that ran the most; None where none is known."""
+    """The worst delay of the lanes' threads, which are those that ran the most; None if none is known."""
     none = ThreadLoad(0, 0, 0)
     came = []
     for thread, now in after.items():
@@ -104,7 +104,7 @@ def facts() -> Host:
 
 
 def peak_rss_bytes() -> int | None:
-    """The most memory that this program has had; None where the kernel does not report it.
+    """The most memory that this program has had; None if the kernel does not report it.
 
     getrusage's `ru_maxrss` will not do: fork and exec keep it, so it is at least that of the parent process.
     """
@@ -126,7 +126,7 @@ def load() -> HostLoad:
 
 
 def throttled_share(before: HostLoad, after: HostLoad) -> float | None:
-    """Share of the time for which the CPU quota of the process's cgroup kept it from running; None where unknown."""
+    """Share of the time for which the CPU quota of the process's cgroup kept it from running; None if unknown."""
     if before.throttled_ns is None or after.throttled_ns is None or after.at_ns <= before.at_ns:
         return None
     # The counter is a sum over cores.
@@ -134,7 +134,7 @@ def throttled_share(before: HostLoad, after: HostLoad) -> float | None:
 
 
 def steal_share(before: HostLoad, after: HostLoad) -> float | None:
-    """Share of the machine's CPU time that its hypervisor gave to others; None where unknown, or where the time is
+    """Share of the machine's CPU time that its hypervisor gave to others; None if unknown, or where the time is
     too short for a counter of 10 ms.
     """
     if before.steal_ns is None or after.steal_ns is None or after.at_ns - before.at_ns < STEAL_SPAN_MIN_NS:

@@ -61,9 +61,9 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What the verdict reads. Shares are None where they are unknown. A closed loop has no lateness. The `_net`
+    """What the verdict reads. Shares are None if they are unknown. A closed loop has no lateness. The `_net`
     latencies exclude the generator's delays; `response_arrived` excludes the time that a response lay unread. Both
-    are None where the engine does not count it.
+    are None if the engine does not count it.
     """
 
     planned: int

@@ -25,7 +25,7 @@ def rank(percentile: float, count: int) -> int:
 
 
 def values_at(counts: np.ndarray, half: int, count: int, percentiles: Sequence[float]) -> list[int]:
-    """The value at each of `percentiles` (any order), 0 where nothing was recorded.
+    """The value at each of `percentiles` (any order), 0 if nothing was recorded.
 
     counts uint64[n] laid out with `half` (see `replay_native.ledger.hdr`), `count` their sum.
     """

@@ -91,7 +91,7 @@ def total_of(counts: Iterable[StatusCount]) -> StatusCount:
 
 
 def figures_of(by_route: Mapping[str, StatusCount], *, replaced: bool) -> StatusFigures | None:
-    """The figures of a run; None where there was no response. `replaced`: an objective replaces the rule."""
+    """The figures of a run; None if there was no response. `replaced`: an objective replaces the rule."""
     total = total_of(by_route.values())
     if not total.is_known:
         return None

@@ -17,7 +17,7 @@ from .starvation import contended, incomplete, kept_from_running, own_errors, un
 from .verdicts import VALID, WORSE, Reason, Validity, Verdict
 
 __all__ = ["VALID", "Figures", "Quantiles", "Reason", "Validity", "ValidityLimits", "Verdict"]
-# What a caller of `judge` needs, declared in the modules above.
+# Re-exported from the modules above for callers of `judge`.
 
 _DEFAULT = ValidityLimits()
 

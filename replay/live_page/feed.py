@@ -69,7 +69,7 @@ class Feed:
             return [message for _, message in found], found[-1][0] if found else number + lost, lost
 
     def sections_after(self, version: int) -> tuple[bytes, int]:
-        """A message with the sections that changed since a version; empty where none did. And the version now."""
+        """A message with the sections that changed since a version; empty if none did. And the version now."""
         with self._lock:
             changed = {name: text for name, (at, text) in self._sections.items() if at > version}
             now = self._version

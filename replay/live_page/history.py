@@ -1,4 +1,4 @@
-"""A run over time in bounded memory: where there is too much of it, neighbours are joined."""
+"""The history of a run in bounded memory: when it grows too long, neighbouring entries are merged."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ HEAT_KINDS = ("response", "service", "lateness")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What ended in a part of a run, by bins of a log scale."""
+    """Requests that ended in a part of a run, by bins of a log scale."""
 
     start_s: float
     bins: np.ndarray
     counts: np.ndarray
 
     def joined(self, other: Column) -> Column:
-        """This column with the one after it."""
+        """Merge this column with the next one."""
         bins, place = np.unique(np.concatenate([self.bins, other.bins]), return_inverse=True)
         return Column(self.start_s, bins, np.bincount(place, np.concatenate([self.counts, other.counts])))
 
@@ -39,7 +39,7 @@ class History:
     end_s: float = 0.0
 
     def add(self, row: Second, retries: int) -> None:
-        """Add a second; join pairs of seconds where there are ROWS_MAX."""
+        """Add a second; at ROWS_MAX, merge pairs of seconds."""
         self.rows.append(row)
         self.retries.append(retries)
         self.lag.append(sum(row.lag.values()))

@@ -58,7 +58,7 @@ def sections_of(view: View) -> dict[str, str]:
 
 
 def figure_sections(view: View) -> dict[str, str]:
-    """The sections of a run that goes which are figures and tables."""
+    """The sections with figures and tables of a run in progress."""
     return {
         "headline": _headline(view),
         "cards": _cards(view),
@@ -164,7 +164,7 @@ def _objectives(view: View) -> str:
 
 
 def chart_sections(view: View) -> dict[str, str]:
-    """Every chart; empty where there is nothing to draw yet."""
+    """Every chart; empty if there is nothing to draw yet."""
     rows, clock = view.history.rows, view.started.recorded_clock
     closed, slo = view.started.closed_loop, view.started.slo
     made: dict[str, tuple[str, Chart | None]] = {
@@ -237,7 +237,7 @@ def _connections(rows: list[Second], clock: RecordedClock | None) -> Chart | Non
 def _counted(
     rows: list[Second], counts: list[int], title: str, clock: RecordedClock | None, *, per_s: bool = True
 ) -> Chart | None:
-    """A count that is not in the rows, per second or as it stood."""
+    """A count that is not in the rows, per second or as a level."""
     of_row = {
         row.t_s: count / (max(row.length_s, 1e-9) if per_s else 1)
         for row, count in zip(rows, counts, strict=True)
@@ -323,7 +323,7 @@ def _events(view: View) -> str:
 
 
 def _runs(view: View) -> str:
-    """The runs of this command that have ended, where it makes several."""
+    """The finished runs of this command, if it makes several."""
     if view.number < 2:
         return ""
     rows = [

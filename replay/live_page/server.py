@@ -31,7 +31,7 @@ class LiveServer:
     """Serves a feed. `start` it, and `close` it at the end of the command."""
 
     def __init__(self, place: str, allow: Sequence[str] = (), cert: str = "", key: str = "") -> None:
-        """Bind the socket. UsageError where that cannot be, where a certificate cannot be used, or where what the page is
+        """Bind the socket. UsageError if that cannot be, where a certificate cannot be used, or where what the page is
         served by is not installed.
         """
         check_installed("--live")
@@ -52,7 +52,7 @@ class LiveServer:
 
     @property
     def link(self) -> str:
-        """What a viewer opens; its fragment, which no browser sends, is the key."""
+        """The link for viewers; its fragment, which browsers do not send, is the key."""
         named = [name.strip("[]") for name in self._allow if name.strip("[]") != self._host]
         host = [*named, *self._own_names][0] if self._own_names else self._host
         return f"{'https' if self._cert else 'http'}://{place_text(host, self.port)}/#{self.token}"
@@ -63,7 +63,7 @@ class LiveServer:
         return not self._cert and not is_loopback_host(self._host)
 
     def start(self) -> None:
-        """Begin to serve. UsageError where that fails."""
+        """Begin to serve. UsageError if that fails."""
         self._thread.start()
         if not self._started.wait(STARTED_S) or self._failure:
             raise UsageError(
@@ -137,7 +137,7 @@ def _check_certificate(cert: str, key: str) -> None:
         return
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, password=_no_password)
-    except OSError as error:  # ssl.SSLError is one
+    except OSError as error:  # includes ssl.SSLError
         where = f"{cert} and {key}" if key != cert else cert
         hint = (
             "give a PEM file with the certificate and its chain, and its key without a password (--live-key)"

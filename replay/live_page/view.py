@@ -1,4 +1,4 @@
-"""What the live page knows of the run that goes, and of those before it in the same command."""
+"""The data of the live page: the current run, and the earlier ones of the same command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LATENCIES_SHOWN = (*HEAT_KINDS, "wait", *CONSUMED)
 """Latencies of which the page has figures."""
 
 SHORT_S = 0.5
-"""The last row of a run may be a few milliseconds long. A shorter one than this is no second to show rates of."""
+"""The last row of a run may be a few milliseconds long. Rates are not shown for rows shorter than this."""
 
 EVENTS_MAX, RUNS_MAX = 200, 200
 """Events of a run and runs of a command that are listed: the last ones."""
@@ -90,7 +90,7 @@ class View:
             self.events_left_out += 1
 
     def take(self, second: Second, deltas: Deltas) -> None:
-        """Take in one second."""
+        """Add one second."""
         self.standings = self.so_far.take(second, deltas)
         self.history.add(second, deltas.counters.get("retries", 0))
         wanted = {tag_over_all(kind): kind for kind in LATENCIES_SHOWN}

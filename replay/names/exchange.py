@@ -166,7 +166,7 @@ class _Exchange:
             replies, is_complete = await self._round()
             if is_complete or not replies:
                 return replies
-            # One of two replies is missing. Ask once more, in the next more careful way.
+            # One of two replies is missing: repeat the queries in the next more careful mode.
             if not self._client.one_at_a_time:
                 self._client.one_at_a_time = True
             elif not self._client.socket_for_each:
@@ -226,7 +226,7 @@ class _Exchange:
                         refused += 1
                         if replies or refused == len(self._questions):
                             return tuple(replies), True
-                        # With one query at a time glibc now waits in vain: the second one is never sent.
+                        # With one query at a time, glibc waits for a second reply although it never sends that query.
                         continue
                     if reply.is_truncated:
                         self._end(reply.kind, "truncated", reply)

@@ -33,7 +33,7 @@ _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\.")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A name's addresses, IPv6 after IPv4, each once. `found` is the name that had them; `ttl_s` is None where nothing
+    """A name's addresses, IPv6 after IPv4, each once. `found` is the name that had them; `ttl_s` is None if nothing
     limits it.
     """
 
@@ -53,7 +53,7 @@ async def lookup(name: str, settings: Settings, note: Note = lambda query: None)
         # RFC 6761, 6.3. This differs from glibc, which asks DNS.
         return Answer(LOCALHOST, "hosts", bare)
     if bare == "invalid" or bare.endswith(".invalid"):
-        # RFC 6761, 6.4: no name ends so. This, too, differs from glibc.
+        # RFC 6761, 6.4: no such name exists. glibc asks DNS here, too.
         raise NameFailure("reserved", [], settings, 0.0)
     failure: NameFailure | None = None
     for source in settings.sources:
@@ -112,7 +112,7 @@ async def _ask_dns(name: str, settings: Settings, note: Note) -> Answer:
         whys.append(why)
         is_unavailable |= not replies and why != "not a name"
         if why == "NODATA" and any(reply.records for reply in replies):
-            # An alias of nothing: for glibc the name is found.
+            # An alias without addresses: glibc treats the name as found.
             break
         if candidate.is_searched:
             if why == "unreachable":

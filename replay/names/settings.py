@@ -91,7 +91,7 @@ class Settings:
 
 
 def parse_server(text: str) -> Server:
-    """`HOST:PORT`, `HOST` or `[::1]:PORT` of a name server. UsageError where it is not an address."""
+    """`HOST:PORT`, `HOST` or `[::1]:PORT` of a name server. UsageError if it is not an address."""
     text = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
     try:
         parts = urlsplit(f"//{text}")
@@ -159,7 +159,7 @@ def _read_resolv_conf(path: Path) -> tuple[list[Server], list[str] | None, list[
             address = address_of(re.split("[;#]", values[0])[0])
             servers += [(address, PORT)] if address else []
         elif key in ("search", "domain") and values:
-            # A comment after the domains is taken for more of them, by the C library as well.
+            # A comment after the domains is read as further domains, as in the C library.
             search = values if key == "search" else values[:1]
         elif key == "options":
             options += values

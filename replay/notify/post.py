@@ -61,7 +61,7 @@ class WebHook:
 def web_hooks(
     urls: Sequence[str], allowed: Allowed, environ: Mapping[str, str] | None = None
 ) -> list[WebHook]:
-    """The web hooks of a scenario. UsageError where one is no URL or its variable is not set, LimitError where its host is
+    """The web hooks of a scenario. UsageError if one is no URL or its variable is not set, LimitError if its host is
     not allowed.
     """
     found = []
@@ -79,7 +79,7 @@ def web_hooks(
 
 
 def _addresses(hook: WebHook, allowed: Allowed) -> list[str]:
-    """The addresses of a web hook that are allowed. LimitError where one is not."""
+    """The addresses of a web hook that are allowed. LimitError if one is not."""
     port = hook.url.port or (443 if hook.url.scheme == "https" else 80)
     try:
         found = socket.getaddrinfo(hook.host, port, type=socket.SOCK_STREAM)
@@ -122,7 +122,7 @@ class Poster:
             self._why = self._why or "the web hook is too slow"
 
     def close(self) -> str:
-        """Wait for what is queued, LEAVE_S at most; then what was not delivered, in words, empty where everything was."""
+        """Wait for what is queued, LEAVE_S at most; then what was not delivered, in words, empty if everything was."""
         until = time.monotonic() + LEAVE_S
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=LEAVE_S)

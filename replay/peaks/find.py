@@ -32,12 +32,12 @@ VOTES = (1, 3, 5)
 
 
 def find_peak(search: Search, bench: Bench, say: Callable[[Trial], None] = lambda _: None) -> Climb:
-    """Climb, hold, and come down again. RefusedError where the target refuses most of the lowest load already."""
+    """Climb, hold, and come down again. RefusedError if the target refuses most of the lowest load already."""
     window = bench.stretch or bench.prepare()
     found = climb(search, bench, say)
     last = found.trials[-1]
     if last.status_failure and last.stage == "up" and last.load == search.lowest:
-        # Whatever the generator did meanwhile: a refusal is a refusal.
+        # A refusal by the target counts even if the generator had problems too.
         raise RefusedError(
             f"{last.status_failure} at the lowest load already, {search.lowest:g} times the recording",
             hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
@@ -111,7 +111,7 @@ def save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> byt
 
 @contextlib.contextmanager
 def made(folder: Path, hint: str = "give another -o") -> Iterator[None]:
-    """Make the folder; remove it at the end if it is empty. OutputError where it cannot be made."""
+    """Make the folder; remove it at the end if it is empty. OutputError if it cannot be made."""
     try:
         folder.mkdir(parents=True)
     except OSError as error:

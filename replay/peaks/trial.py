@@ -225,7 +225,7 @@ class Bench:
     def surge(self, factor: float, trigger_ns: int) -> Recovery:
         """One run: the baseline, the trigger times `factor`, and the exact baseline again for three times as long.
 
-        InputError where the trace is too short.
+        InputError if the trace is too short.
         """
         folder, area = self._folder / "surge", self._area / "surge"
         scenario = msgspec.structs.replace(

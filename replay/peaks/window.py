@@ -67,7 +67,7 @@ def busiest(counts: Int64s, trial: int, window: int) -> tuple[int, int]:
 def find_stretch(
     trace: Trace, scenario: Scenario, area: Path, *, trial_ns: int, window_ns: int
 ) -> Stretch | None:
-    """The busiest stretch of the scenario's window; from its first moment where only that is given. None where nothing of
+    """The busiest stretch of the scenario's window; from its first moment where only that is given. None if nothing of
     it would be sent.
 
     `area` is a folder to work in. The lengths are those of the replay: at twice the speed a window of the recording is twice
@@ -88,7 +88,7 @@ def find_stretch(
     recorded_bin_ns = bin_ns * clock.speed
 
     def moments(begin: int, length: int) -> tuple[int, int, float]:
-        """First and last moment of a number of bins, and the rate in them."""
+        """First and last time of a number of bins, and the rate in them."""
         from_ns = clock.origin_ns + round(begin * recorded_bin_ns)
         until_ns = min(from_ns + round(length * recorded_bin_ns), clock.origin_ns + bounds)
         rows = int(counts[begin : begin + length].sum())

@@ -1,1 +1,1 @@
-"""Trace x scenario: when each request is due (`due`), how it is written (`render`), and what is planned (`plan`)."""
+"""Combines a trace and a scenario: when each request is due (`due`), and what is planned (`plan`)."""

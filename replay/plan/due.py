@@ -1,6 +1,4 @@
-"""When each row of a trace is due: the window, the pace, the methods that are sent; read lazily, in constant
-memory.
-"""
+"""When each row of a trace is due: window, pace and methods sent; read lazily, in constant memory."""
 
 from __future__ import annotations
 
@@ -27,20 +25,18 @@ from replay_native.trace import columns
 from .numbers import RowNumbers
 
 DUE_ROWS = 65_536
-"""Rows of one DueBatch."""
+"""Rows per DueBatch."""
 
 DEFAULT_TOOK_NS = 100 * units.MS_NS
-"""How long an answer is taken to need where the recording does not say: for the estimate of connections
-alone.
-"""
+"""Assumed duration of a response whose recorded one is unknown; only for the estimate of connections."""
 
 STATUS_CLASSES = ("unknown", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 NOT_SENDABLE = ("CONNECT", "PRI")
-"""Methods that are no requests for an origin server."""
+"""Methods that an origin server does not serve."""
 
 FOREVER = 1 << 62
-"""Of `Clock.rows_max`: no bound."""
+"""The value of `Clock.rows_max` for no limit."""
 
 _METHODS = 256
 
@@ -49,12 +45,11 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class DueBatch:
-    """Due requests in due order, as columns of one length. Request i has the sequence number `first_seq` + i.
+    """Due requests in due order, as columns of equal length. Request i has the sequence number `first_seq` + i.
 
-    `due_ns` counts from the start of the run; `request` and `route` index the trace's dictionary, `method`
-    its list; `status` is the recorded one, -1 where it is not known; `at_ns` is when it was recorded, since the epoch.
-    `own` has the hosts, header sets and bodies that the rows of a followed source refer to; None: those of the schedule's
-    trace.
+    `due_ns` counts from the start of the run; `request` and `route` index the trace's dictionary, `method` its list;
+    `status` is the recorded one, -1 if unknown; `at_ns` is the recorded time since the epoch. `own` has the hosts,
+    header sets and bodies that rows of a followed source refer to; None: those of the schedule's trace.
     """
 
     first_seq: int
@@ -72,17 +67,17 @@ class DueBatch:
 
     @property
     def rows(self) -> kernels.DueRows:
-        """As kernels take them."""
+        """The columns in the order that kernels take."""
         return kernels.DueRows(*(getattr(self, name) for name in kernels.DueRows._fields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """How recorded time becomes due time. All `_ns` are recorded time since the epoch, but `period_ns`.
+    """How recorded time becomes due time. All `_ns` except `period_ns` are recorded times since the epoch.
 
-    `origin_ns` is due at the start. Rows from `from_ns` and before `until_ns` are taken; `window_until_ns` is
-    where they would end without the duration. `period_ns` is 0 for the recorded pace, that of a constant
-    rate, or below 0 for a closed loop. `repeats`: the trace starts anew at its end, until `rows_max`.
+    A row recorded at `origin_ns` is due at the start. Rows from `from_ns` and before `until_ns` are taken; without
+    the scenario's duration, they would end at `window_until_ns`. `period_ns` is 0 for the recorded pace, positive for
+    a constant rate, and negative for a closed loop. `repeats`: the trace starts again at its end, until `rows_max`.
     """
 
     origin_ns: int
@@ -96,17 +91,17 @@ class Clock:
 
     @property
     def pace(self) -> kernels.Pace:
-        """As kernels take it."""
+        """The clock in the form that kernels take."""
         return kernels.Pace(self.origin_ns, self.speed, self.period_ns)
 
 
 def span_text(from_ns: int, until_ns: int, zone: dt.tzinfo) -> str:
-    """A stretch of recorded time, for people."""
+    """Format a span of recorded time."""
     return f"{units.format_moment(from_ns, zone)} to {units.format_moment(until_ns, zone)}"
 
 
 def time_zone(trace: Trace, scenario: Scenario) -> dt.tzinfo:
-    """The zone in which a window is meant: the scenario's, else the recording's, else UTC."""
+    """The zone of a window: the scenario's, otherwise the recording's, otherwise UTC."""
     if scenario.window.tz is not None:
         return units.parse_zone(scenario.window.tz)
     try:
@@ -116,7 +111,7 @@ def time_zone(trace: Trace, scenario: Scenario) -> dt.tzinfo:
 
 
 def make_clock(trace: Trace, scenario: Scenario, zone: dt.tzinfo) -> Clock:
-    """The scenario's window and pace for this trace. UsageError where the window misses the recording."""
+    """The scenario's window and pace for this trace. UsageError if the window lies outside the recording."""
     window, start_ns, end_ns = scenario.window, trace.start_ns, trace.end_ns
     from_ns, until_ns = start_ns, end_ns + 1
     if window.from_ is not None:
@@ -153,7 +148,7 @@ def make_clock(trace: Trace, scenario: Scenario, zone: dt.tzinfo) -> Clock:
 
 
 def method_rules(methods: list[str], scenario: Scenario) -> npt.NDArray[np.uint8]:
-    """What becomes of a request, uint8[256] by method id."""
+    """The treatment of each method's requests, uint8[256] by method id."""
     rules = np.full(_METHODS, kernels.NOT_SENDABLE, np.uint8)
     for index, method in enumerate(methods):
         if method in NOT_SENDABLE or not method.isascii() or not method.replace("-", "").isalnum():
@@ -167,7 +162,7 @@ def method_rules(methods: list[str], scenario: Scenario) -> npt.NDArray[np.uint8
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What one pass counts; see the kernel `survey`."""
+    """The counts of one pass; see the kernel `survey`."""
 
     sent: Int64s
     skipped: Int64s
@@ -182,7 +177,7 @@ class Tally:
 
     @classmethod
     def of(cls, trace: Trace) -> Tally:
-        """Nothing counted yet."""
+        """All counts at zero."""
         routes, hosts = len(trace.requests.routes), len(trace.requests.hosts)
         windows = np.zeros((2, kernels.WINDOW_WORDS), np.int64)
         windows[:, kernels.EDGE_NS] = [SECOND_NS // kernels.BINS, 60 * SECOND_NS // kernels.BINS]
@@ -198,16 +193,16 @@ class Tally:
 
     @property
     def counts(self) -> kernels.SurveyCounts:
-        """As kernels take them."""
+        """The counts in the order that kernels take."""
         return kernels.SurveyCounts(*(getattr(self, name) for name in kernels.SurveyCounts._fields))
 
     @property
     def seen(self) -> int:
-        """Rows looked at."""
+        """Number of rows read."""
         return int(self.sent.sum() + self.skipped.sum())
 
     def add(self, other: Tally, times: int) -> None:
-        """Count another pass `times` more; peaks stay."""
+        """Add another pass `times` times; peaks stay."""
         for name in ("sent", "routes", "hosts", "bodiless"):
             getattr(self, name)[:] += getattr(other, name) * times
         self.tooks += other.tooks * np.uint32(times)
@@ -215,9 +210,7 @@ class Tally:
 
 
 def request_table(trace: Trace) -> npt.NDArray[np.int64]:
-    """Raw addresses of the requests dictionary, int64[batches, TABLE_COLUMNS]; valid for as long as the
-    trace.
-    """
+    """Raw addresses of the requests dictionary, int64[batches, TABLE_COLUMNS]; valid as long as the trace exists."""
     rows = [(b.offsets, b.data, b.method, b.route, b.host, b.headers, b.body) for b in trace.requests.batches]
     table = np.zeros((len(rows), columns.TABLE_COLUMNS), np.int64)
     for index, row in enumerate(rows):
@@ -226,7 +219,7 @@ def request_table(trace: Trace) -> npt.NDArray[np.int64]:
 
 
 class RowSource(Protocol):
-    """Where due rows come from: a trace, or a source that is followed while the run goes on."""
+    """A source of due rows: a trace, or a source that is followed during the run."""
 
     @property
     def clock(self) -> Clock:
@@ -239,7 +232,7 @@ class RowSource(Protocol):
         ...
 
     def batches(self) -> Iterator[DueBatch]:
-        """The due rows that are known before the run, in order."""
+        """The due rows known before the run, in order."""
         ...
 
     def arriving(self) -> AsyncGenerator[DueBatch, None]:
@@ -247,11 +240,11 @@ class RowSource(Protocol):
         ...
 
     def stop(self) -> None:
-        """Let `arriving` end."""
+        """End `arriving`."""
         ...
 
     def recorded(self, wanted: list[int]) -> dict[int, RecordedRow]:
-        """The recorded rows of sequence numbers."""
+        """The recorded rows for these sequence numbers."""
         ...
 
     def numbers(self, rows_a_pass: int) -> RowNumbers:
@@ -260,7 +253,7 @@ class RowSource(Protocol):
 
 
 class DueRows:
-    """The rows of a trace that are sent, each with its due time."""
+    """The rows of a trace that are sent, with their due times."""
 
     def __init__(self, trace: Trace, clock: Clock, scenario: Scenario) -> None:
         self.trace, self.clock = trace, clock
@@ -268,9 +261,7 @@ class DueRows:
         self._rules = method_rules(trace.requests.methods, scenario)
 
     def batches(self) -> Iterator[DueBatch]:
-        """The due requests in order; where a trace is repeated, until `rows_max` (a closed loop: without
-        end).
-        """
+        """The due requests in order; for a repeated trace until `rows_max`, for a closed loop without end."""
         seq = 0
         while seq < self.clock.rows_max:
             before = seq
@@ -287,15 +278,15 @@ class DueRows:
                 return
 
     async def arriving(self) -> AsyncGenerator[DueBatch, None]:
-        """All of `batches`: the whole trace is known."""
+        """The same as `batches`: the whole trace is known in advance."""
         for batch in self.batches():
             yield batch
 
     def stop(self) -> None:
-        """The feeder ends by itself."""
+        """Nothing to do: the feeder ends by itself."""
 
     def count(self, rows_max: int) -> Tally:
-        """Survey one pass over the trace, of at most `rows_max` requests that are sent."""
+        """Survey one pass over the trace, up to `rows_max` requests sent."""
         clock = self.clock
         tally = Tally.of(self.trace)
         for batch in self._trace_batches(columns_alone=True):
@@ -308,7 +299,7 @@ class DueRows:
         return tally
 
     def recorded(self, wanted: list[int]) -> dict[int, RecordedRow]:
-        """The recorded rows of sequence numbers of the first pass. Reads the trace up to the last of them."""
+        """The recorded rows for sequence numbers of the first pass. Reads the trace up to the last of them."""
         numbers = np.array(sorted(set(wanted)), np.int64)
         found: dict[int, RecordedRow] = {}
         first = 0
@@ -325,7 +316,7 @@ class DueRows:
         return found
 
     def rows_in_window(self) -> int:
-        """Rows of the window, whatever becomes of them: whole files by the manifest."""
+        """Number of rows in the window, sent or not; whole files are counted from the manifest."""
         from_ns, until_ns = self.clock.from_ns, self.clock.window_until_ns
         segments = self.trace.manifest.segments
         whole = [part.rows for part in segments if from_ns <= part.start_ns and part.end_ns < until_ns]
@@ -334,7 +325,7 @@ class DueRows:
         return sum(len(batch) for batch in self.trace.batches(from_ns, until_ns))
 
     def numbers(self, rows_a_pass: int) -> RowNumbers:
-        """Which row of the trace each request is. Reads the window once more where not all of it is sent."""
+        """Which row of the trace each request is. Reads the window once more if some of it is not sent."""
         from_ns = self.clock.from_ns
         first = (
             sum(len(batch) for batch in self.trace.batches(None, from_ns))
@@ -351,7 +342,7 @@ class DueRows:
         return bool((self._rules[:methods] >= kernels.NOT_ALLOWED).any())
 
     def _sent_rows(self, row: int) -> Iterator[Int64s]:
-        """The rows of the trace that are sent; its first batch begins with `row`."""
+        """The rows of the trace that are sent; the first batch begins with `row`."""
         for batch in self._trace_batches(columns_alone=True):
             marks = np.zeros(len(batch), np.bool_)
             mark_sent(batch.request, self.table, self._rules, marks)
@@ -364,12 +355,12 @@ class DueRows:
         return RecordedRow(int(due.at_ns[index]), method, request.target.decode("latin-1"))
 
     def _trace_batches(self, *, columns_alone: bool = False) -> Iterator[Batch]:
-        """Batches whose requests are loaded until the next one is asked for."""
+        """Yield batches whose requests stay loaded until the next one is requested."""
         batches = self.trace.batches(self.clock.from_ns, self.clock.until_ns)
         return with_requests(batches, self.trace.requests, columns_alone=columns_alone)
 
     def _select(self, batch: Batch, begin: int, first: int) -> tuple[DueBatch, int]:
-        """Up to DUE_ROWS due requests from row `begin` of a batch of the trace, and the row to go on with."""
+        """Up to DUE_ROWS due requests from row `begin` of a batch, and the row to continue with."""
         capacity = min(DUE_ROWS, len(batch) - begin, self.clock.rows_max - first)
         due_ns, at_ns = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
         request, client, route = (np.empty(capacity, np.uint32) for _ in range(3))

@@ -1,7 +1,7 @@
-"""The numbers of requests: which row of the trace each request of a run is.
+"""Maps request numbers to rows of the trace.
 
-Requests of a run are numbered in the order they are due. Two runs with other windows or methods number the same request
-differently, so what is kept of it goes by its row in the trace.
+Requests of a run are numbered in due order. Two runs with different windows or methods number the same request
+differently, so kept data refers to its row in the trace.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ Int64s = npt.NDArray[np.int64]
 
 
 class RowNumbers(NamedTuple):
-    """Stretches of adjacent rows that are sent: stretch i begins with request `starts[i]` of a pass, which is row `rows[i]`.
-    A pass over the trace has `rows_a_pass` requests.
+    """Stretches of adjacent rows that are sent: stretch i begins with request `starts[i]` of a pass, which is row
+    `rows[i]`. One pass over the trace has `rows_a_pass` requests.
     """
 
     starts: Int64s
@@ -26,12 +26,12 @@ class RowNumbers(NamedTuple):
 
     @classmethod
     def whole(cls, first_row: int, rows_a_pass: int) -> RowNumbers:
-        """Every row from the first on is sent."""
+        """Numbers for a trace of which every row from the first on is sent."""
         return cls(np.zeros(1, np.int64), np.array([first_row], np.int64), rows_a_pass)
 
     @classmethod
     def of_rows(cls, batches: Iterable[Int64s], rows_a_pass: int) -> RowNumbers:
-        """Of the rows that are sent, in batches."""
+        """Numbers for the rows that are sent, given in batches."""
         starts, rows, sent, last = [], [], 0, -2
         for batch in batches:
             breaks = np.flatnonzero(np.diff(batch, prepend=last) != 1)

@@ -1,6 +1,4 @@
-"""What may be a target, and how much: loopback alone until a host is allowed, and limits that refuse at plan
-time.
-"""
+"""Limits on targets and load: only loopback unless a host is allowed; plans beyond the limits are refused."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 class Allowed:
     """Hosts that may be targets: names in lower case, suffixes with their dot, networks.
 
-    An allowed name is allowed with every address that it has.
+    An allowed name is allowed with all of its addresses.
     """
 
     names: frozenset[str]
@@ -41,18 +39,18 @@ class Allowed:
     networks: tuple[_Network, ...]
 
     def host(self, name: str) -> bool:
-        """Whether a host is allowed by its name."""
+        """Whether a host is allowed by name."""
         name = _plain(name)
         return name in self.names or name.endswith(self.suffixes)
 
     def address(self, address: _Address) -> bool:
-        """Whether an address is allowed whatever its name."""
+        """Whether an address is allowed regardless of its name."""
         return any(address in network for network in self.networks)
 
     def check(self, host: str, addresses: Sequence[str], *, advertised: bool = False) -> None:
-        """LimitError where one of a host's addresses is neither loopback nor allowed.
+        """LimitError if an address of a host is neither loopback nor allowed.
 
-        `advertised`: the user did not name this host, the cluster did.
+        `advertised`: the host was advertised by the cluster, not given by the user.
         """
         if self.host(host):
             return
@@ -72,7 +70,7 @@ def _plain(host: str) -> str:
 
 
 def _network(text: str) -> _Network:
-    """An address or a network, without its zone. IPv4 inside IPv6 becomes IPv4. ValueError where it is neither."""
+    """An address or a network, without its zone. IPv4 inside IPv6 becomes IPv4. ValueError if it is neither."""
     network = ipaddress.ip_network(re.sub(r"%[^/]*", "", text), strict=False)
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= MAPPED_BITS:
         mapped = network.network_address.ipv4_mapped
@@ -82,14 +80,14 @@ def _network(text: str) -> _Network:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a name or `*.name` can be allowed. A last label of digits would be a mistyped address."""
+    """Whether a name or `*.name` can be allowed. If the last label is all digits, it is a mistyped address."""
     if text.startswith("*") and text.count(".") < 2:
         return False
     return bool(_NAME.fullmatch(text)) and not text.rpartition(".")[2].isdigit()
 
 
 def _is_pattern(host: str) -> bool:
-    """Whether `--allow` takes this host as it is written."""
+    """Whether `--allow` accepts this host as written."""
     try:
         _network(_plain(host))
     except ValueError:
@@ -98,7 +96,7 @@ def _is_pattern(host: str) -> bool:
 
 
 def allowed_hosts(texts: Iterable[str]) -> Allowed:
-    """What these names, `*.name` suffixes, addresses and networks allow. UsageError for what is none of them."""
+    """The hosts that these names, `*.name` suffixes, addresses and networks allow. UsageError for anything else."""
     names, suffixes, networks = set(), [], []
     for text in (_plain(text.strip()) for text in texts if text.strip()):
         try:
@@ -119,7 +117,7 @@ def allowed_hosts(texts: Iterable[str]) -> Allowed:
 
 
 def allowed(scenario: Scenario, environ: Mapping[str, str] | None = None) -> Allowed:
-    """What the scenario, the flags and REPLAY_ALLOW allow. UsageError for what cannot be allowed."""
+    """The hosts that the scenario, the flags and REPLAY_ALLOW allow. UsageError for an entry that cannot be allowed."""
     environ = os.environ if environ is None else environ
     return allowed_hosts([*scenario.allow, *environ.get(ALLOW_VARIABLE, "").split(",")])
 
@@ -131,22 +129,22 @@ def parse_address(address: str) -> _Address:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address is this machine's own."""
+    """Whether an address belongs to this machine."""
     return parse_address(address).is_loopback
 
 
 def check_addresses(host: str, addresses: Sequence[str], scenario: Scenario) -> None:
-    """LimitError where one of a target's resolved addresses is neither loopback nor allowed."""
+    """LimitError if a resolved address of a target is neither loopback nor allowed."""
     allowed(scenario).check(host, addresses)
 
 
 def check_plan(
     plan: Plan, target: Target, addresses: Sequence[str], origins: Sequence[str], scenario: Scenario
 ) -> None:
-    """LimitError where a plan goes to the recording's own origin, is too fast or too long, with the flag to
-    type.
+    """LimitError if a plan targets the recording's own origin, or is too fast or too long; it shows the flag that
+    permits it.
 
-    `origins` are the hosts that the recording names. Beyond loopback the default limits hold.
+    `origins` are the hosts in the recording. Beyond loopback the default limits apply.
     """
     local = all(is_loopback(address) for address in addresses)
     origin = next((name for name in origins if _same_host(name, target.host)), "")
@@ -160,7 +158,7 @@ def check_plan(
 
 
 def _same_host(recorded: str, host: str) -> bool:
-    """Whether a recorded Host names this host, whatever its port."""
+    """Whether a recorded Host matches this host, ignoring the port."""
     name = (
         recorded.rpartition(":")[0]
         if re.search(r":\d*$", recorded) and recorded.count(":") == 1

@@ -1,8 +1,7 @@
-"""A trace and a scenario make a schedule: what will be sent, when each request is due, and what the plan says
-of it.
+"""Makes a schedule from a trace and a scenario: what will be sent, when each request is due, and the plan's figures.
 
-One streaming pass counts everything that the plan prints and that limits refuse by; `Schedule.batches` then
-makes the due requests again, lazily.
+One streaming pass counts everything that the plan prints and the limits check; `Schedule.batches` then yields the due
+requests again, lazily.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ KERNELS = ("plan.survey", "plan.numbers", "ledger.hdr")
 
 
 class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is planned for a route, and what the recording says of the same requests."""
+    """The planned figures of a route, and the recorded ones of the same requests."""
 
     route: str
     rows: int
@@ -63,8 +62,8 @@ class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClientsPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Clients with connections of their own, as recorded: how many have one at once at most, each until `idle_timeout`
-    after its last request; how many are made in all, and in the busiest second.
+    """Clients with connections of their own, as recorded: how many hold one at once at most (each until
+    `idle_timeout` after its last request), and how many are opened in all and in the busiest second.
     """
 
     at_once: int
@@ -73,15 +72,14 @@ class ClientsPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What will be sent, before anything is. Rates are requests a second of the replay's own time.
+    """What will be sent. Rates are requests per second of replay time.
 
-    `rows` is None where the duration alone bounds a closed loop (counts are then those of one pass); peaks,
-    mean and `length_ns` are None where the target sets the pace. `recorded_*_ns` are since the epoch: the
-    part of the recording that is replayed. `by_route` is in the order of the trace's routes. `rejected` counts the `lines`
-    of the recording that could not be read, by reason; `files_left_out` says why files of a folder were not read.
-    `feed_rate_per_s` is the rate that feeds are made for where the requests are not known beforehand.
-    `out_of_time_order` has, by partition of a whole Kafka recording, records stamped before one at a lower offset (None:
-    not counted).
+    `rows` is None if only the duration bounds a closed loop (counts are then those of one pass); peaks, mean and
+    `length_ns` are None if the target sets the pace. `recorded_*_ns` are since the epoch: the part of the recording
+    that is replayed. `by_route` is in the order of the trace's routes. `rejected` counts unreadable `lines` of the
+    recording by reason; `files_left_out` explains which files of a folder were skipped. `feed_rate_per_s` sizes the
+    feeds if the requests are not known in advance. `out_of_time_order` counts, by partition of a whole Kafka
+    recording, records timestamped before one at a lower offset (None: not counted).
     """
 
     trace: str
@@ -119,11 +117,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What is due when; `plan` says what it amounts to. How a request is written is the protocol's matter.
+    """The due times of a run; `plan` has its figures. The protocol decides how a request is written.
 
-    `requests_table` holds the raw addresses that render kernels read, valid for as long as this object.
-    `recorded_origin_ns` is the recorded moment that is due at the start of the run. `bodiless` counts by route the
-    requests that need a body and have no recorded one.
+    `requests_table` holds the raw addresses that render kernels read, valid as long as this object exists.
+    `recorded_origin_ns` is the recorded time that is due at the start of the run. `bodiless` counts by route the
+    requests that need a body but have no recorded one.
     """
 
     trace: Trace
@@ -140,18 +138,16 @@ class Schedule:
 
     @property
     def recorded_origin_ns(self) -> int:
-        """The recorded moment, since the epoch, that is due at the start of the run."""
+        """The recorded time, since the epoch, that is due at the start of the run."""
         return self._rows.clock.origin_ns
 
     @property
     def requests_table(self) -> npt.NDArray[np.int64]:
-        """Raw addresses of the requests dictionary, for the kernels; valid for as long as this schedule."""
+        """Raw addresses of the requests dictionary, for the kernels; valid as long as this schedule exists."""
         return self._rows.table
 
     def batches(self) -> Iterator[DueBatch]:
-        """The due requests in order, made anew at each call. A closed loop with a duration has no end: stop
-        it.
-        """
+        """The due requests in order, computed anew at each call. A closed loop with a duration has no end: stop it."""
         return self._rows.batches()
 
     def numbers(self) -> RowNumbers:
@@ -159,16 +155,16 @@ class Schedule:
         return self._rows.numbers(self.rows_a_pass)
 
     def arriving(self) -> AsyncGenerator[DueBatch, None]:
-        """The due requests in order, as they become known: those of a trace at once, those of a followed source later."""
+        """The due requests in order, as they become known: for a trace at once, for a followed source later."""
         return self._rows.arriving()
 
     def stop(self) -> None:
-        """Nothing more is wanted: `arriving` ends."""
+        """Stop: `arriving` ends."""
         self._rows.stop()
 
     def lookup(self, seqs: list[int]) -> dict[int, RecordedRow]:
-        """The recorded rows of sequence numbers, of any pass. None of a trace that was damaged or taken away meanwhile:
-        what was measured does not depend on it.
+        """The recorded rows for sequence numbers of any pass. Empty if the trace was damaged or removed meanwhile:
+        the measurements do not depend on it.
         """
         try:
             found = self._rows.recorded([seq % self.rows_a_pass for seq in seqs])
@@ -178,12 +174,10 @@ class Schedule:
 
 
 def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Path | None = None) -> Schedule:
-    """Read the trace once and plan what the scenario makes of it. `name` is what the plan calls the
-    recording.
+    """Read the trace once and plan the scenario. `name` is the plan's name for the recording.
 
-    A scenario that scales or samples is replayed from a trace made for it in the folder `area`, which has to
-    stay for as long as the schedule. InputError where the trace is empty or damaged; UsageError where nothing
-    would be sent.
+    If the scenario scales or samples, a transformed trace is written to the folder `area`, which must exist as long
+    as the schedule. InputError if the trace is empty or damaged; UsageError if nothing would be sent.
     """
     if scenario.also:
         raise UsageError(
@@ -210,7 +204,7 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Pat
 def make_schedules(
     trace: Trace, scenario: Scenario, *, name: str = "", area: Path | None = None
 ) -> list[Schedule]:
-    """A schedule for each target, all on one timeline: what was recorded at one moment is due at one instant."""
+    """A schedule for each target, all on one timeline: requests recorded at one time are due at one instant."""
     schedules = []
     for number, own in enumerate(scenario.by_target()):
         place = area / f"target-{number}" if area is not None and number else area
@@ -222,9 +216,7 @@ def make_schedules(
 
 
 def _transformed(trace: Trace, scenario: Scenario, clock: Clock, area: Path | None) -> Trace:
-    """The part of the trace that is replayed, as the scenario's transforms make it; the trace where it has
-    none.
-    """
+    """The replayed part of the trace, transformed as the scenario asks; the trace itself if there is no transform."""
     wanted = Transform.of(scenario)
     if not wanted.changes:
         return trace
@@ -235,7 +227,7 @@ def _transformed(trace: Trace, scenario: Scenario, clock: Clock, area: Path | No
 
 
 def _repeat(rows: DueRows, tally: Tally) -> float:
-    """Count the further passes of a trace that is repeated; how often it is sent."""
+    """Count the further passes of a repeated trace; returns the number of passes."""
     clock, once = rows.clock, tally.selected
     if not clock.repeats or clock.rows_max == FOREVER or once >= clock.rows_max:
         return 1.0
@@ -322,7 +314,7 @@ def _peaks(
 
 
 def _connections(clock: Clock, scenario: Scenario, tally: Tally, peak_per_s: float | None) -> int:
-    """Requests in flight in the busiest second, by how long their answers took in the recording."""
+    """Requests in flight in the busiest second, estimated from the recorded response times."""
     if clock.period_ns < 0:
         return int(scenario.connections)
     in_flight = int(tally.windows[0, kernels.BUSY_PEAK]) / SECOND_NS
@@ -334,7 +326,7 @@ def _connections(clock: Clock, scenario: Scenario, tally: Tally, peak_per_s: flo
 
 
 def _clients(rows: DueRows, scenario: Scenario) -> ClientsPlan:
-    """One more pass over the due requests, for their clients."""
+    """Estimate the clients' connections in one more pass over the due requests."""
     count = max(rows.trace.manifest.clients, 1)
     last_ns, connected = np.zeros(count, np.int64), make_lists(count)
     words = np.zeros(kernels.CLIENT_WORDS, np.int64)
@@ -348,7 +340,7 @@ def _clients(rows: DueRows, scenario: Scenario) -> ClientsPlan:
 
 
 def _routes(trace: Trace, tally: Tally) -> list[RoutePlan]:
-    """The routes of the trace in its order (their index is the lanes'), with what was recorded of them."""
+    """The routes of the trace in its order (their index is the lanes'), with their recorded figures."""
     plans = []
     for name, statuses, tooks in zip(trace.requests.routes, tally.routes, tally.tooks, strict=True):
         p50, p99 = None, None
@@ -366,7 +358,7 @@ def _routes(trace: Trace, tally: Tally) -> list[RoutePlan]:
 
 
 def _by_name(names: list[str], counts: npt.NDArray[np.int64]) -> dict[str, int]:
-    """Counts above 0 by name, the greatest first."""
+    """Counts above 0 by name, the highest first."""
     pairs = [(name, count) for name, count in zip(names, counts.tolist(), strict=False) if count]
     return dict(sorted(pairs, key=lambda pair: -pair[1]))
 

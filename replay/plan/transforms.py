@@ -1,4 +1,4 @@
-"""What the settings of a scenario make of a trace, with its window and speed: `replay transform` and the library."""
+"""Transforms of a trace that a scenario's settings ask for, for `replay transform` and the library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .due import make_clock, time_zone
 
 
 def transform_of(trace: Trace, scenario: Scenario) -> Transform:
-    """The transform that a scenario's settings ask for. UsageError where its window is not in the trace."""
+    """The transform for a scenario's settings. UsageError if its window is not in the trace."""
     clock = make_clock(trace, scenario, time_zone(trace, scenario)) if trace.rows else None
     window = scenario.window
     return replace(

@@ -1,8 +1,8 @@
 """The portable engine: the reference model of the lane's contract, in plain Trio, for any machine and any protocol.
 
-One task keeps the schedule: it sleeps until a request is due, takes it up, and queues it. One task a
-connection serves those that wait for it, oldest first; idle ones wait on a stack. Trio wakes by the
-millisecond, so lateness is about that.
+One task keeps the schedule: it sleeps until a request is due, takes it, and queues it. One task per connection serves
+the waiting requests, oldest first; idle connections wait on a stack. Trio sleeps in whole milliseconds, so lateness
+is about that.
 """
 
 from __future__ import annotations
@@ -52,17 +52,16 @@ HEARTBEAT_NS = 100_000_000
 FAR_NS = 1 << 62
 TAKEN_AT_ONCE = 64
 _OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM))
-"""Errors that are the generator's own."""
+"""Errors caused by the generator, not the target."""
 
 
 async def run_lane(spec: LaneSpec, transport: Transport) -> None:
     """Run one lane to its end.
 
-    Ends by the feed's end or by STOP; cancelled, it leaves as by Stop.ABANDON. A failed request is an
-    outcome.
+    Ends with the feed or by STOP; when cancelled, as by Stop.ABANDON. A failed request is an outcome.
     """
     AddressTable(spec.metrics).begin(spec.addresses)
-    # What is there by now stays: a garbage collection that looked at all of it would hold the lane up.
+    # Exclude existing objects from garbage collection: scanning them would delay the lane.
     gc.freeze()
     try:
         await _Lane(spec, transport).run()
@@ -71,7 +70,7 @@ async def run_lane(spec: LaneSpec, transport: Transport) -> None:
 
 
 def outcome_of(error: OSError) -> int:
-    """The outcome that an error of connecting stands for."""
+    """The outcome for an error while connecting."""
     if error.errno in _OURS:
         return GENERATOR
     if isinstance(error, HandshakeError):
@@ -122,7 +121,7 @@ class _Lane:
     # The loop.
 
     async def _loop(self) -> None:
-        """Until the feed ends or STOP: take up, serve, expire, sleep."""
+        """Loop until the feed ends or STOP: take due requests, serve, expire, sleep."""
         while True:
             stop = shared.read_word(self._metrics.control, Control.STOP)
             if stop != Stop.RUN and not self._draining:
@@ -140,7 +139,7 @@ class _Lane:
             await self._sleep()
 
     async def _sleep(self) -> None:
-        """Until the next due time or deadline, or until woken."""
+        """Sleep until the next due time or deadline, or until woken."""
         now = time.monotonic_ns()
         self._counters[C.loops] += 1
         shared.write_word(self._metrics.control, Control.HEARTBEAT_NS, now)
@@ -157,7 +156,7 @@ class _Lane:
         self._counters[C.idle_ns] += time.monotonic_ns() - now
 
     async def _heed_wakes(self) -> None:
-        """The control plane wakes the lane by its eventfd."""
+        """Wait for the control plane to wake the lane through its eventfd."""
         while True:
             await trio.lowlevel.wait_readable(self._spec.wake_fd)
             os.read(self._spec.wake_fd, 8)
@@ -173,7 +172,7 @@ class _Lane:
     # The feed and the queue.
 
     def _take_due(self) -> None:
-        """Take up what is due, so much at once that connections get their turn; sets the next due time."""
+        """Take due requests, a limited number at once so that connections get their turn; sets the next due time."""
         feed = self._feed
         until, tail = feed.taken + TAKEN_AT_ONCE, feed.tail
         while feed.taken < tail and not (self._spec.closed_loop and self._started):
@@ -196,9 +195,11 @@ class _Lane:
             feed.is_starved = True
 
     def _wait(self, job: Job) -> None:
-        """It waits, for its client's turn or a connection; where the queue is full its oldest is given up.
+        """Queue a request for its client's turn or a connection; if the queue is full, the oldest request is given
+        up.
 
-        The queue may hold half of the rings. Where clients matter requests leave the rings at once, else they stay there.
+        The queue may hold half of the rings. With client order, requests leave the rings at once; otherwise they stay
+        there.
         """
         self._waiting.add(job)
         if self._spec.by_client:
@@ -210,7 +211,7 @@ class _Lane:
             self._give_up(self._waiting.oldest, C.unsent_limit)
 
     def _leave(self, job: Job) -> None:
-        """It waits no more."""
+        """Remove a request from the queue."""
         if not self._spec.by_client and not job.tries:
             self._feed.release(job)
         self._counters[C.waiting] = len(self._waiting)
@@ -231,13 +232,15 @@ class _Lane:
         self._records.unsent(job, reason)
 
     def _expire(self) -> None:
-        """Give up what waited for max_wait."""
+        """Give up requests that waited longer than max_wait."""
         now = time.monotonic_ns()
         while (job := self._waiting.oldest) is not None and job.since_ns + self._spec.max_wait_ns <= now:
             self._give_up(job, C.unsent_max_wait)
 
     def _drain(self) -> None:
-        """STOP: what is due by now is planned, and unsent; so is what waits. What is in flight may finish."""
+        """Handle STOP: requests due by now count as planned and unsent, as do the waiting ones. Those in flight may
+        finish.
+        """
         now = time.monotonic_ns()
         tail = self._feed.tail
         while not self._spec.closed_loop and self._feed.taken < tail:
@@ -255,7 +258,7 @@ class _Lane:
     # Connections.
 
     def _wanted(self, owner: int) -> int:
-        """How many requests want one of these connections now."""
+        """How many requests are waiting for one of these connections now."""
         if self._draining or not self._started:
             return 0
         if self._spec.closed_loop:
@@ -264,7 +267,7 @@ class _Lane:
         return self._waiting.ready(owner)
 
     def _next_job(self, owner: int) -> Job | None:
-        """The next request to attempt, with its client's values; from now on it is in flight."""
+        """The next request to attempt, with its client's values; it is in flight from now on."""
         while self._wanted(owner) > 0:
             if self._spec.closed_loop and not self._waiting.ready(owner):
                 self._waiting.add(self._feed.take_up())
@@ -279,7 +282,7 @@ class _Lane:
         return None
 
     def _count_try(self, job: Job) -> None:
-        """One more try; with the first the request is in flight."""
+        """Count an attempt; the first one puts the request in flight."""
         if not job.tries:
             self._in_flight += 1
             record_attempt(self._metrics)
@@ -287,13 +290,13 @@ class _Lane:
         job.tries += 1
 
     def _serve(self) -> None:
-        """Give free connections to those that wait, and open more where there are too few."""
+        """Assign free connections to waiting requests, and open more if needed."""
         for owner in (EVERYBODY,) if self._spec.closed_loop else tuple(self._waiting.unserved):
             if self._serve_owner(owner):
                 self._waiting.unserved.pop(owner, None)
 
     def _serve_owner(self, owner: int) -> bool:
-        """Serve those that wait for these connections; False where they wait because the cap is reached."""
+        """Serve the requests that wait for these connections; False if the connection limit stops that."""
         owned = self._pool.of(owner)
         most = self._spec.client_connections if self._per_client else self._spec.connections
         while self._wanted(owner) > 0:
@@ -313,7 +316,7 @@ class _Lane:
         return True
 
     async def _work(self, worker: Worker) -> None:
-        """The life of one connection: connect, serve those that wait for it, wait idle, until it ends."""
+        """The life of one connection: connect, serve waiting requests, wait idle, until it ends."""
         owned = self._pool.of(worker.owner)
         try:
             failure = await self._connect(worker)
@@ -340,7 +343,7 @@ class _Lane:
             self._woken.set()
 
     async def _idle(self, worker: Worker) -> Job | None:
-        """Wait on the stack of free connections; None where the connection ended meanwhile."""
+        """Wait on the stack of free connections; None if the connection ended meanwhile."""
         self._pool.push_idle(worker)
         with trio.move_on_after(self._idle_timeout_s) as patience:
             await worker.wake.wait()
@@ -350,7 +353,7 @@ class _Lane:
         return worker.job
 
     async def _connect(self, worker: Worker) -> int:
-        """Connect within the time-out: 0, or the outcome of the failure."""
+        """Connect within the time limit: 0, or the outcome of the failure."""
         self._counters[C.connects] += 1
         worker.fresh = True
         try:
@@ -366,7 +369,7 @@ class _Lane:
         return failure
 
     def _fail_next(self, owner: int, failure: int) -> None:
-        """A connect failed: so does the request that is next to be served, if one still waits."""
+        """Fail the next waiting request after a failed connect."""
         job = self._next_job(owner)
         if job is not None:
             self._record(job, Outcome(failure=failure))
@@ -374,7 +377,7 @@ class _Lane:
     # One request.
 
     async def _carry_out(self, worker: Worker, job: Job) -> None:
-        """Send; once more on a new connection if a reused one was closed under it. Record how it ended."""
+        """Send a request, once more on a new connection if a reused one was closed. Records the outcome."""
         reused = not worker.fresh
         self._counters[C.retries] += job.tries > 1
         assert worker.connection is not None
@@ -406,7 +409,7 @@ class _Lane:
         return await self._attempt(worker, job)
 
     async def _attempt(self, worker: Worker, job: Job) -> Outcome:
-        """One send and its answer, within the time-out from now; `sent` stays the first."""
+        """Send once and read the response, within the time limit from now; `sent` keeps its first value."""
         now = time.monotonic_ns()
         if job.sent_ns < 0:
             self._records.sent(job, now, is_fresh=worker.fresh)
@@ -421,7 +424,7 @@ class _Lane:
         return outcome
 
     def _record(self, job: Job, outcome: Outcome) -> None:
-        """Write down how a try ended: with it the request, unless it is tried again."""
+        """Record how an attempt ended; this ends the request unless it is retried."""
         request = job.request
         self._records.traffic(request)
         if request.is_evaluated and outcome.code < REFUSED:
@@ -436,7 +439,7 @@ class _Lane:
             self._end(job, outcome, self._polls.unread_ns(time.monotonic_ns()))
 
     def _may_retry(self, job: Job, outcome: Outcome) -> bool:
-        """Whether a request is tried again; where that is asked for and not granted, it is counted."""
+        """Whether a request is retried; a retry that is due but not granted is counted."""
         if self._draining or not self._retries.asks(job, outcome):
             return False
         is_granted = self._retries.grant()
@@ -444,7 +447,7 @@ class _Lane:
         return is_granted
 
     def _try_again(self) -> None:
-        """Those that have backed off wait for a connection, before others of their client."""
+        """Queue requests whose back-off is over, before others of their client."""
         now = time.monotonic_ns()
         while (job := self._retries.pop_due(now)) is not None:
             job.request.forget_answer()
@@ -452,7 +455,9 @@ class _Lane:
         self._serve()
 
     def _end(self, job: Job, outcome: Outcome, unread_ns: int = 0) -> None:
-        """Write down how a request ended, whose response lay unread for `unread_ns`; its client's next one is ready."""
+        """Record how a request ended, whose response lay unread for `unread_ns`; its client's next request becomes
+        ready.
+        """
         self._records.ended(job, outcome, unread_ns)
         self._transport.ended(job.request, job.due_ns, outcome)
         self._in_flight -= 1

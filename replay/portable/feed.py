@@ -1,4 +1,4 @@
-"""The lane's end of the feed: due requests are taken up, and their place in the rings is given back."""
+"""The lane's end of the feed: takes due requests and frees their space in the rings."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .waiting import Job
 class FeedReader:
     """Single consumer of one lane's feed. `answer_limit` bytes of each response are kept for rules.
 
-    `taken` counts the entries that were taken up. `is_starved` says that the lane was there before the next entry.
-    `entries_limit` requests, of `ring_limit` bytes, may wait: half of the rings.
+    `taken` counts the entries taken. `is_starved` means that the lane was ready before the next entry was. Up to
+    `entries_limit` requests of `ring_limit` bytes may wait: half of the rings.
     """
 
     def __init__(self, spec: LaneSpec, answer_limit: int) -> None:
@@ -33,21 +33,21 @@ class FeedReader:
 
     @property
     def tail(self) -> int:
-        """How many entries were published so far."""
+        """Number of entries published so far."""
         return int(shared.read_word(self._metrics.control, Control.FEED_TAIL))
 
     @property
     def is_ended(self) -> bool:
-        """Whether no entry will be published any more."""
+        """Whether no more entries will be published."""
         return bool(shared.read_word(self._metrics.control, Control.FEED_END) == 1)
 
     @property
     def next_due_ns(self) -> int:
-        """When the next entry is due. One must have been published."""
+        """When the next entry is due. There must be a published one."""
         return int(self._entries[self.taken % self._size]["due_ns"])
 
     def take_up(self) -> Job:
-        """Take up the next entry: it is planned from now on."""
+        """Take the next entry, which counts as planned from now on."""
         entry = self._entries[self.taken % self._size]
         taken_ns = time.monotonic_ns()
         due_ns, seq, offset, length, client, route, flags = entry.item()[:7]
@@ -60,7 +60,7 @@ class FeedReader:
         return Job(request, due_ns, taken_ns, offset + length, own_ns=own_ns)
 
     def _count(self, due_ns: int, taken_ns: int, flags: int) -> None:
-        """Count an entry as planned, and how late it was taken up."""
+        """Count an entry as planned, with its lag."""
         if self.is_starved:
             self.is_starved = False
             if due_ns < taken_ns and not self._closed_loop:
@@ -74,7 +74,7 @@ class FeedReader:
             self._counters[C.sends_postponed_ns] += taken_ns - due_ns
 
     def release(self, job: Job) -> None:
-        """The oldest entry in the rings is done with: its place is the producer's again."""
+        """Free the oldest entry in the rings for the producer."""
         self._released += 1
         shared.write_word(self._metrics.control, Control.RING_HEAD, job.end)
         shared.write_word(self._metrics.control, Control.FEED_HEAD, self._released)

@@ -1,4 +1,4 @@
-"""The connections of a portable lane: whose they are, which are idle, and how many are open."""
+"""The connections of a portable lane: their owners, which are idle, and how many are open."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .waiting import EVERYBODY, Job
 
 @dataclass(eq=False, slots=True)
 class Worker:
-    """One connection and its task: everybody's, or one client's. `job` is what it is to do next, or was woken for.
+    """One connection and its task: shared, or one client's. `job` is the next thing to do, or None after a wake-up.
 
     `is_counted` is false once another connection was opened in its place.
     """
@@ -32,7 +32,7 @@ class Worker:
 
 @dataclass(eq=False, slots=True)
 class Owned:
-    """The connections of a client, or of everybody; the idle ones in the order in which they became so."""
+    """The connections of a client, or the shared ones; idle ones in the order in which they became idle."""
 
     open: int = 0
     connecting: int = 0
@@ -40,7 +40,7 @@ class Owned:
 
 
 class Pool:
-    """All connections of a lane. The last one that became idle is used first."""
+    """All connections of a lane. The most recently idle one is used first."""
 
     def __init__(self, spec: LaneSpec) -> None:
         self._metrics, self._counters = spec.metrics, spec.metrics.counters
@@ -50,16 +50,16 @@ class Pool:
         self.open = 0
 
     def of(self, owner: int) -> Owned:
-        """The connections of a client, or of everybody."""
+        """The connections of a client, or the shared ones."""
         return self._owned.setdefault(owner, Owned())
 
     def forget(self, owner: int, owned: Owned) -> None:
-        """A client that has no connection any more is not kept."""
+        """Drop a client that has no connections left."""
         if not owned.open and self._owned.get(owner) is owned:
             del self._owned[owner]
 
     def count(self, owned: Owned, change: int) -> None:
-        """One more connection is open, or one fewer."""
+        """Count a connection opened or closed."""
         owned.open += change
         self.open += change
         self._counters[C.open] = self.open
@@ -73,29 +73,29 @@ class Pool:
         return bool(self._idle_by_age)
 
     def is_idle(self, worker: Worker) -> bool:
-        """Whether this one is."""
+        """Whether this connection is idle."""
         return worker in self._idle_by_age
 
     def push_idle(self, worker: Worker) -> None:
-        """A connection has nothing to do."""
+        """Mark a connection as idle."""
         worker.job = None
         worker.wake = trio.Event()
         self._owned[worker.owner].idle.append(worker)
         self._idle_by_age[worker] = None
 
     def pop_idle(self, worker: Worker) -> Worker:
-        """An idle connection is used, or ended."""
+        """Remove a connection from the idle ones, to use or end it."""
         self._owned[worker.owner].idle.remove(worker)
         del self._idle_by_age[worker]
         return worker
 
     def end_idle(self, worker: Worker) -> None:
-        """Close an idle connection; its task is woken without a job."""
+        """Close an idle connection; its task wakes without a job."""
         self.close(self.pop_idle(worker))
         worker.wake.set()
 
     def make_room(self) -> bool:
-        """At the cap on connections close the one that was idle for longest; False where all are busy."""
+        """At the connection limit, close the one idle for longest; False if all are busy."""
         oldest = next(iter(self._idle_by_age), None)
         if oldest is not None:
             self._counters[C.cap_bound] += 1
@@ -104,10 +104,10 @@ class Pool:
             oldest.is_counted = False
         return oldest is not None
 
-    # Ends of connections.
+    # Closing connections.
 
     def is_open(self, worker: Worker) -> bool:
-        """Whether a connection that was idle still is one; else it is closed."""
+        """Whether an idle connection still works; otherwise it is closed."""
         if worker.connection is not None and worker.connection.is_open():
             return True
         self._counters[C.closed_by_target] += 1
@@ -121,7 +121,9 @@ class Pool:
             worker.connection = None
 
     def heed_addresses(self) -> None:
-        """Where the address table changed: end what is idle on a removed address. What is busy ends after its response."""
+        """After a change of the address table, close idle connections to removed addresses. Busy ones end after their
+        response.
+        """
         if self._addresses_seen == self._addresses.version:
             return
         self._addresses_seen = self._addresses.version
@@ -130,7 +132,7 @@ class Pool:
             worker.wake.set()
 
     def is_removed(self, worker: Worker) -> bool:
-        """Whether a connection goes to an address that is not to be used any more."""
+        """Whether a connection goes to an address that was removed."""
         connection = worker.connection
         return (
             connection is not None

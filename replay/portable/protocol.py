@@ -31,11 +31,11 @@ from replay_native.ledger.record import Evaluation
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """One rendered request, and what its protocol notes of it on the way, so that a time-out finds it.
+    """One rendered request, with the protocol's notes so far, so that a time-out can use them.
 
-    `first_byte_ns` is CLOCK_MONOTONIC when the answer's first bytes were read, -1 without any;
-    `informational` counts answers that were not the last. Where `is_evaluated` the protocol leaves the answer's bytes, up
-    to `answer_limit` of its `answer_bytes`, and the size of its body, for captures and checks.
+    `first_byte_ns` is the CLOCK_MONOTONIC time of the response's first bytes, -1 without any; `informational` counts
+    interim responses. If `is_evaluated`, the protocol stores up to `answer_limit` of the response's `answer_bytes`
+    and its body size, for captures and checks.
     """
 
     data: bytes
@@ -53,46 +53,46 @@ class Request:
     answer_size: int = 0
 
     def forget_answer(self) -> None:
-        """Forget what is left of an attempt, before the next one."""
+        """Clear the notes of an attempt before the next one."""
         self.first_byte_ns = -1
         self.bytes_sent = self.bytes_received = self.informational = self.answer_bytes = self.answer_size = 0
         self.answer.clear()
 
     @property
     def is_evaluated(self) -> bool:
-        """Captures or checks look at its answer."""
+        """Captures or checks read the response."""
         return bool(self.flags & EVALUATED)
 
     @property
     def patches(self) -> int:
-        """How many patches stand behind its bytes, as they came by the feed."""
+        """How many patches follow its bytes in the feed."""
         return self.flags >> PATCHES_SHIFT & PATCHES_MASK
 
     @property
     def recorded_status(self) -> int:
-        """What the recording says that it was answered with; 0: it says nothing."""
+        """The recorded status; 0 if unknown."""
         return self.flags >> STATUS_SHIFT
 
     @property
     def is_head(self) -> bool:
-        """Its answer has no body, whatever its headers say."""
+        """The response has no body, whatever its headers say."""
         return bool(self.flags & HEAD)
 
     @property
     def is_idempotent(self) -> bool:
-        """It may be sent once more where a reused connection was closed under it."""
+        """The request may be sent again if a reused connection was closed."""
         return bool(self.flags & IDEMPOTENT)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one request ended: a whole answer has a status from 200 to 599, else `failure` is an index of
+    """How one request ended: a complete response has a status from 200 to 599, otherwise `failure` is an index of
     OUTCOMES.
 
-    `reusable`: the connection may carry another request. `stale`: it ended before any byte of the answer; where it
-    had served before, an idempotent request is sent once more on a new one. `unread`: the server said so, and that it
-    had not read the request, so any request is sent once more. `reason`, an index of `http1.REASONS`: why the answer
-    was malformed, and `beginning` its first bytes.
+    `reusable`: the connection may carry another request. `stale`: it closed before any byte of the response; if it
+    had served before, an idempotent request is sent again on a new one. `unread`: the server also stated that it had
+    not read the request, so any request is sent again. `reason`, an index of `http1.REASONS`, is why the response was
+    malformed; `beginning` is its first bytes.
     """
 
     status: int = 0
@@ -113,16 +113,16 @@ class Outcome:
 
 
 OK = Outcome(status=200, reusable=True)
-"""A whole response, of a protocol that has no statuses; the connection may carry another request."""
+"""A complete response of a protocol without statuses; the connection may carry another request."""
 
 
 class HandshakeError(OSError):
-    """Raised by `connect`: a connection was there, but could not be secured."""
+    """Raised by `connect`: the connection was made but could not be secured."""
 
 
 class Connection(ABC):
     """One connection of the pool. It carries one request at a time. `address` is its row of the lane's address table,
-    -1 where it has none.
+    -1 without one.
     """
 
     address: int = -1
@@ -132,49 +132,49 @@ class Connection(ABC):
         """Send a request and read its response. A failure is an Outcome, or an OSError. Cancelled at the time limit."""
 
     def is_open(self) -> bool:
-        """Whether it still looks usable, without waiting: asked before it is used again."""
+        """Whether it still seems usable, without waiting; called before it is reused."""
         return True
 
     def close(self, *, abort: bool = False) -> None:  # noqa: B027
-        """Give it back at once; with `abort` the other side may learn it by a reset."""
+        """Close it at once; with `abort` possibly by a reset."""
 
 
 class Evaluated(NamedTuple):
-    """What was found in a response. `is_whole` is false where the response was longer than what is kept of it."""
+    """The values found in a response. `is_whole` is false if the response was longer than the part kept."""
 
     found: Evaluation = Evaluation(0, -1, 0)
     is_whole: bool = True
 
 
 class Transport(ABC):
-    """How the connections of a lane are made, and what becomes of responses. `answer_limit` bytes of each are kept."""
+    """Makes a lane's connections and handles their responses. `answer_limit` bytes of each response are kept."""
 
     answer_limit: int = 0
 
     @abstractmethod
     async def connect(self, client: int) -> Connection:
-        """Make a connection for a recorded client, or for everybody (-1).
+        """Connect for a recorded client, or a shared connection (-1).
 
-        OSError says why not; the request that waits for it gets the outcome of its errno.
+        OSError gives the reason; the waiting request gets the outcome of its errno.
         """
 
     def fill_in(self, request: Request) -> bool:
-        """Put the client's values into a request; False where one of them is not there, so that it cannot be sent."""
+        """Fill the client's values into a request; False if one is missing, so that the request cannot be sent."""
         return True
 
     def evaluate(self, request: Request, outcome: Outcome) -> Evaluated:
-        """Take values from a whole response and check it by rules, where the request `is_evaluated`."""
+        """If the request `is_evaluated`, capture values from a complete response and check it."""
         return Evaluated()
 
     def ended(self, request: Request, due_ns: int, outcome: Outcome) -> None:  # noqa: B027
         """A request has ended."""
 
     def tried_again(self, request: Request) -> None:  # noqa: B027
-        """A request will be tried again: nothing counts of the response that it has."""
+        """A request will be retried: its response does not count."""
 
 
 class Connectionless(Connection, Transport):
-    """A transport that is one function, which keeps connections, if it has any, to itself."""
+    """A transport made of one function, which manages any connections itself."""
 
     def __init__(self, send: Callable[[Request], Awaitable[Outcome]]) -> None:
         self._send = send
@@ -184,5 +184,5 @@ class Connectionless(Connection, Transport):
         return self
 
     async def send(self, request: Request) -> Outcome:
-        """Hand the request to the function."""
+        """Pass the request to the function."""
         return await self._send(request)

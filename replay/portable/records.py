@@ -1,4 +1,4 @@
-"""What a portable lane writes down of its requests: the same records, by the same kernels, as a native lane."""
+"""Records the requests of a portable lane: the same records, by the same kernels, as a native lane."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from .waiting import Job
 
 
 def _due_request(job: Job) -> DueRequest:
-    """A request as it is recorded."""
+    """The recorded fields of a request."""
     request = job.request
     return DueRequest(request.flags, request.route, request.seq, request.client, job.due_ns, job.taken_ns)
 
 
 class Records:
-    """The metrics of one lane, as its requests change them."""
+    """The metrics of one lane, updated as its requests change state."""
 
     def __init__(self, spec: LaneSpec) -> None:
         self._metrics, self._counters = spec.metrics, spec.metrics.counters
         self._closed_loop, self._max_wait_ns = spec.closed_loop, spec.max_wait_ns
 
     def _own_ns(self, job: Job) -> int:
-        """The lane's own part of the time until a request was first sent, or until now."""
+        """The lane's own share of the time until a request was first sent, or until now."""
         return job.own_ns if job.sent_ns >= 0 else job.own_ns + int(self._counters[C.lost_ns])
 
     def unsent(self, job: Job, reason: int) -> None:
-        """A request will not be attempted; `reason` is a counter."""
+        """Count a request that will not be attempted; `reason` is a counter."""
         request = job.request
         waited_ns = time.monotonic_ns() - job.due_ns
         record_net_unsent(
@@ -51,7 +51,7 @@ class Records:
         record_unsent(self._metrics, reason, _due_request(job), self._max_wait_ns)
 
     def sent(self, job: Job, now_ns: int, *, is_fresh: bool) -> None:
-        """A request is sent for the first time, on a new connection or a reused one."""
+        """Record that a request is sent for the first time, on a new or a reused connection."""
         job.own_ns = self._own_ns(job)
         job.sent_ns = now_ns
         record_sent(
@@ -60,20 +60,20 @@ class Records:
         )  # fmt: skip
 
     def evaluated(self, job: Job, outcome: Outcome, evaluated: Evaluated) -> None:
-        """The rules of its route were applied to a whole response."""
+        """Record that the rules of its route were applied to a complete response."""
         self._counters[C.answers_cut] += not evaluated.is_whole
         first_byte_ns = job.request.first_byte_ns
         ending = Ending(outcome.code, outcome.status, 0, job.sent_ns, first_byte_ns, time.monotonic_ns())
         record_evaluation(self._metrics, evaluated.found, _due_request(job), ending, self._closed_loop)
 
     def traffic(self, request: Request) -> None:
-        """Count the bytes and informational responses of one attempt."""
+        """Count the bytes and interim responses of one attempt."""
         self._counters[C.bytes_sent] += request.bytes_sent
         self._counters[C.bytes_received] += request.bytes_received
         self._counters[C.informational] += request.informational
 
     def ended(self, job: Job, outcome: Outcome, unread_ns: int) -> None:
-        """A request has ended; its response lay unread for `unread_ns`."""
+        """Record the end of a request; its response lay unread for `unread_ns`."""
         request, now = job.request, time.monotonic_ns()
         record_net(
             self._metrics, request.flags, job.due_ns, job.sent_ns, now, self._own_ns(job), unread_ns,

@@ -1,4 +1,4 @@
-"""The portable engine's retries (docs/retries.md): which requests are tried again, and when."""
+"""The portable engine's retries (docs/retries.md): which requests are retried, and when."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .waiting import Job
 
 
 class Retries:
-    """Requests between two tries, by the time of the next one, at most `room` of them, and the budget for more."""
+    """Requests in back-off, ordered by the time of the next attempt, at most `room` of them; and the retry budget."""
 
     def __init__(self, retry: Retry | None, room: int) -> None:
         self._retry, self._room = retry, room
@@ -22,16 +22,16 @@ class Retries:
 
     @property
     def next_ns(self) -> int | None:
-        """When the next of them has backed off; None where there is none."""
+        """When the next back-off ends; None if there is none."""
         return self._backing_off[0][0] if self._backing_off else None
 
     def earn(self) -> None:
-        """A request's first try earns its share of a retry."""
+        """Add the share of a retry that each first attempt earns."""
         if self._retry is not None:
             self._tokens_ppm = min(self._tokens_ppm + self._retry.budget_ppm, self._retry.burst_ppm)
 
     def asks(self, job: Job, outcome: Outcome) -> bool:
-        """Whether a try that ended so is one to be tried again."""
+        """Whether an attempt with this outcome should be retried."""
         retry = self._retry
         if retry is None or job.tries >= retry.attempts:
             return False
@@ -41,7 +41,7 @@ class Retries:
         return not never_filled_in and (job.request.is_idempotent or retry.all_methods)
 
     def grant(self) -> bool:
-        """Take one retry out of the budget; False where that, or the room, is used up."""
+        """Take one retry from the budget; False if the budget or the space is used up."""
         assert self._retry is not None
         if len(self._backing_off) >= self._room:
             return False
@@ -52,7 +52,7 @@ class Retries:
         return True
 
     def back_off(self, job: Job, now_ns: int) -> None:
-        """Hold a request until its next try."""
+        """Hold a request until its next attempt."""
         retry, seq = self._retry, job.request.seq
         assert retry is not None
         wait_ns = backoff_ns(
@@ -61,13 +61,13 @@ class Retries:
         heapq.heappush(self._backing_off, (now_ns + int(wait_ns), seq, job))
 
     def pop_due(self, now_ns: int) -> Job | None:
-        """The next that has backed off by now."""
+        """The next request whose back-off has ended."""
         if not self._backing_off or self._backing_off[0][0] > now_ns:
             return None
         return heapq.heappop(self._backing_off)[2]
 
     def give_up(self) -> list[Job]:
-        """All of them: none is tried again."""
+        """Remove all requests: none is retried."""
         jobs = [job for _, _, job in self._backing_off]
         self._backing_off.clear()
         return jobs

@@ -1,4 +1,4 @@
-"""Which address the next connection of a portable lane goes to."""
+"""Chooses the address of the next connection of a portable lane."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from replay_native.ledger.lane_metrics import LaneMetrics
 
 
 class Turns:
-    """The rows in use of a lane's address table, in turn; with `ask` a row that is looked up for each connection."""
+    """The rows in use of a lane's address table, in rotation; with `ask`, a row looked up for each connection."""
 
     def __init__(
         self, metrics: LaneMetrics, first: int = 0, ask: Callable[[], Awaitable[int]] | None = None
@@ -20,7 +20,7 @@ class Turns:
         self._chosen: list[tuple[int, Address]] = []
 
     async def next(self) -> tuple[int, Address]:
-        """The next row and its address; one of the last known ones where the table has none in use."""
+        """The next row and its address; a last known one if no row of the table is in use."""
         if self._ask is not None:
             row = await self._ask()
             return row, dict(self._table.chosen())[row]

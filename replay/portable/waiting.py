@@ -1,4 +1,4 @@
-"""The portable engine's wait queue: requests taken up and not yet attempted, and whose turn it is."""
+"""The portable engine's wait queue: requests taken from the feed but not yet attempted, and their order."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from .protocol import Outcome, Request
 
 EVERYBODY = -1
-"""Whose connections are a pool's."""
+"""The owner key of shared connections."""
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """One request that was taken up. `ready_ns` is when it first waited for a connection alone; `end` is where it ends in
-    the stream of ring bytes. It waits since `since_ns`, was tried `tries` times, and `last` is what its last try came to.
-    `own_ns` is the lane's own part of the time until it was first sent; until then `lost_ns` is still to be added.
+    """One request taken from the feed. `ready_ns` is when it first waited only for a connection; `end` is its end in
+    the stream of ring bytes. It has waited since `since_ns` and was attempted `tries` times; `last` is the result of
+    the last attempt. `own_ns` is the lane's own share of the time until it was first sent; until then `lost_ns` must
+    still be added.
     """
 
     request: Request
@@ -31,10 +32,10 @@ class Job:
 
 
 class Waiting:
-    """Who waits, oldest first. With `ordered` a client's request is ready only when the one before it has ended; with
-    `per_client` it waits for a connection of its client's own, else of everybody's.
+    """The waiting requests, oldest first. With `ordered` a client's request is ready only after the previous one
+    ended; with `per_client` it waits for a connection of its client, otherwise for a shared one.
 
-    `unserved` holds whose connections somebody waits for that nobody looked at since.
+    `unserved` has the owners with waiting requests that nobody has tried to serve since.
     """
 
     def __init__(self, *, ordered: bool, per_client: bool) -> None:
@@ -50,16 +51,16 @@ class Waiting:
         return len(self._by_age)
 
     def ready(self, owner: int) -> int:
-        """How many wait for one of these connections alone."""
+        """How many requests wait only for one of these connections."""
         return len(self._ready.get(owner, ()))
 
     @property
     def oldest(self) -> Job | None:
-        """Who has waited longest, for whatever."""
+        """The request that has waited longest, for any reason."""
         return next(iter(self._by_age), None)
 
     def add(self, job: Job) -> None:
-        """It waits from now on."""
+        """Add a request."""
         job.since_ns = job.taken_ns
         self._by_age[job] = None
         self.held_bytes += len(job.request.data)
@@ -70,7 +71,9 @@ class Waiting:
             self._make_ready(job, job.taken_ns)
 
     def add_again(self, job: Job, now_ns: int) -> None:
-        """It was tried before, and waits for a connection before others. Its turn it has had all along."""
+        """Add a request that was attempted before: it waits for a connection ahead of others and keeps its client's
+        turn.
+        """
         job.since_ns = now_ns
         self._by_age[job] = None
         self.held_bytes += len(job.request.data)
@@ -79,13 +82,13 @@ class Waiting:
         self.unserved[owner] = None
 
     def take(self, owner: int) -> Job:
-        """The first that is ready, to be attempted; `ended` must follow."""
+        """Take the first ready request to attempt it; `ended` must follow."""
         job = next(iter(self._ready[owner]))
         self.forget(job)
         return job
 
     def drop(self, job: Job, now_ns: int) -> None:
-        """It waits no more, and will not be attempted."""
+        """Remove a request that will not be attempted."""
         self.forget(job)
         client = job.request.client
         if not self._ordered or self._turns.get(client) is job:
@@ -94,7 +97,7 @@ class Waiting:
             self._lines[client].remove(job)
 
     def ended(self, job: Job, now_ns: int) -> None:
-        """It is over: the next of its client is ready."""
+        """A request ended: the next one of its client becomes ready."""
         client = job.request.client
         if self._turns.pop(client, None) is not None and (line := self._lines.get(client)):
             self._make_ready(line.popleft(), now_ns)
@@ -113,7 +116,7 @@ class Waiting:
         return job.request.client if self._per_client else EVERYBODY
 
     def forget(self, job: Job) -> None:
-        """It waits no more; whether its turn is over, others say."""
+        """Remove a request from the queue; the caller decides whether its turn is over."""
         del self._by_age[job]
         owner = self._owner(job)
         if (ready := self._ready.get(owner)) is not None and ready.pop(job, self) is None and not ready:

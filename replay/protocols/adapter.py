@@ -40,8 +40,8 @@ class Renderer(Protocol):
         horizon_ns: int,
         writer: FeedWriter,
     ) -> int:
-        """A lane's share of the rows from `row` on, up to what is due after `horizon_ns` or finds no room; the row
-        to go on with. LimitError where a request is larger than the feed.
+        """Write a lane's share of the rows from `row` on, up to `horizon_ns` or until the feed is full; returns the
+        row to continue with. LimitError if a request is larger than the feed.
         """
         ...
 

@@ -21,11 +21,11 @@ from replay_native.ledger.lane_metrics import C
 from .adapter import Renderer
 
 PAUSE_S = 0.02
-"""Between two looks at feeds that are full, or filled up to the horizon: it moves on with every one."""
+"""Time between two polls of feeds that are full, or filled up to the horizon."""
 
 
 def checked(reached: int, batch: DueBatch, writer: FeedWriter) -> int:
-    """What a rendering kernel returned. LimitError where it found a request larger than the ring."""
+    """What a rendering kernel returned. LimitError if it found a request larger than the ring."""
     if reached < 0:
         raise LimitError(
             f"request {batch.first_seq - 1 - reached} is larger than a lane's feed"
@@ -79,7 +79,7 @@ class Feeder:
         return replace(batch, first_seq=batch.first_seq + self._first_seq) if self._first_seq else batch
 
     def _render(self, batch: DueBatch, lane: int, start_ns: int, horizon_ns: int) -> int:
-        """Render what there is room for, under the routes' numbers of this run; the row to go on with."""
+        """Render as many rows as fit, with the route numbers of this run; returns the row to continue with."""
         writer = self.writers[lane]
         first = int(writer.tails[TAIL])
         reached = self._renderer.render(
@@ -108,7 +108,7 @@ class Feeder:
             await trio.sleep(PAUSE_S)
 
     def _give_up_rest(self, batch: DueBatch, start_ns: int) -> None:
-        """What was due by the stop but never reached a feed is planned, and unsent."""
+        """Count requests due by the stop that never reached a feed as planned and unsent."""
         assert self.stop_ns is not None
         if self._closed_loop:
             return

@@ -24,27 +24,27 @@ from .protocol import Found
 
 @dataclass(frozen=True)
 class FoundName(Found):
-    """A target with the response of the lookup, which the run goes on with."""
+    """A looked-up target with the answer of the lookup, from which the run continues."""
 
     lookups: Lookups
     answer: Answer
 
 
 async def find_name(target: Target, scenario: Scenario) -> FoundName:
-    """Look a target's name up. TargetError where it has no address, LimitError where one of them is not allowed."""
+    """Look a target's name up. TargetError if it has no address, LimitError if one is not allowed."""
     lookups = Lookups(target.host, scenario.resolver)
     _, answer = await look_up(target, scenario, lookups)
     return FoundName(target, tuple(answer.addresses), lookups, answer)
 
 
 def check_target(schedule: Schedule, found: Found) -> None:
-    """LimitError where a plan may not be sent to a target, or is too fast or too long for it."""
+    """LimitError if a plan may not be sent to a target, or is too fast or too long for it."""
     origins = schedule.trace.requests.hosts
     check_plan(schedule.plan, found.target, found.hosts, origins, schedule.scenario)
 
 
 async def follow_name(schedule: Schedule, found: FoundName, *, by_tcp: bool = True) -> NameWatch:
-    """The addresses that take TCP connections, and whoever follows the name. TargetError where none does.
+    """The addresses that accept TCP connections, and the task that follows the name. TargetError if none does.
 
     Without `by_tcp` no connection is tried, and all addresses are used.
     """

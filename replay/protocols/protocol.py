@@ -56,14 +56,14 @@ class TargetPlan(ABC):
 
     @abstractmethod
     async def open(self, run_id: str, first_route: int) -> ProtocolAdapter:
-        """Connect, and make what the run needs. `first_route` is the number that its first route has in the run.
+        """Connect, and create the adapter of the run. `first_route` is the number of its first route in the run.
 
-        TargetError, LimitError or UsageError where the target cannot or may not be sent to.
+        TargetError, LimitError or UsageError if the target cannot or may not be used.
         """
 
 
 class Protocol(ABC):
-    """What a scheme of target URLs stands for."""
+    """A protocol, identified by the scheme of its target URLs."""
 
     kernels: tuple[str, ...] = ()
     """Kernel modules that a run needs beyond those that all runs need: compiled with a progress bar."""
@@ -75,7 +75,7 @@ class Protocol(ABC):
     """Settings that make no sense for a first target of this protocol, by key; each with why."""
 
     refuses_alone: Mapping[str, str] = MappingProxyType({})
-    """Settings that make none where no other target of the run could use them."""
+    """Settings that have no effect if no other target of the run can use them."""
 
     @abstractmethod
     def parse(self, url: str) -> Target:
@@ -86,22 +86,24 @@ class Protocol(ABC):
 
     @abstractmethod
     async def find(self, target: Target, scenario: Scenario) -> Found:
-        """Look the target up. TargetError where it has no address, LimitError where one of them is not allowed."""
+        """Look the target up. TargetError if it has no address, LimitError if one of them is not allowed."""
 
     @abstractmethod
     def plan(self, schedule: Schedule, found: Found) -> TargetPlan:
-        """Plan a target's requests. UsageError or LimitError where they cannot be written."""
+        """Plan a target's requests. UsageError or LimitError if they cannot be written."""
 
     def unused(self, scenario: Scenario, targets: Sequence[Target]) -> list[tuple[str, str]]:
-        """Settings of this protocol that are set and that none of its `targets` uses; each with who would use it."""
+        """Settings of this protocol that are set but not used by any of its `targets`, each with the targets that
+        would use it.
+        """
         return []
 
     def facts(self, plan: Plan, scenario: Scenario) -> list[Fact]:
-        """What the printed plan says below the target."""
+        """The protocol's lines of the printed plan, below the target."""
         return []
 
     def bounds(self, plan: Plan, scenario: Scenario) -> list[Fact]:
-        """What the printed plan says of connections and time limits."""
+        """The plan's lines about connections and time limits."""
         return [("waits", waits(scenario))]
 
 

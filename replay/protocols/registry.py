@@ -27,7 +27,7 @@ _BUILT_IN = {"http": "http1", "https": "http1", "kafka": "kafka"}
 
 
 def protocol_of(url: str) -> Protocol:
-    """The protocol of a target URL. UsageError where there is none of its scheme, or it cannot be loaded."""
+    """The protocol of a target URL. UsageError if there is none of its scheme, or it cannot be loaded."""
     scheme = scheme_of(url)
     if scheme in _BUILT_IN:
         return _built_in(scheme)

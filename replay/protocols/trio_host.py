@@ -75,7 +75,7 @@ class TrioConnection(Connection):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A recorded request that is due. `status` is the recorded one, -1 where it is not known; `at_ns` is when it was
+    """A recorded request that is due. `status` is the recorded one, -1 if it is not known; `at_ns` is when it was
     recorded, since the epoch. Rows have the sequence number `seq`.
     """
 
@@ -97,7 +97,7 @@ class Row:
 
     @property
     def body(self) -> bytes:
-        """The recorded body; empty where it was not recorded."""
+        """The recorded body; empty if it was not recorded."""
         place = self._requests.get(self._index).body
         return self._requests.body(place) if place >= 0 else b""
 

@@ -1,4 +1,4 @@
-"""A request that was received and, behind a proxy, its response: what the recorder and other users get."""
+"""A received request and, behind a proxy, its response, as passed to the recorder and other users."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _PORT = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}):\d+|\[([^\]]+)\](?::\d+)?")
 
 
 class Response(msgspec.Struct, array_like=True):
-    """What came back. `size` counts the body without its transfer coding; `body` is None where it was not kept, `cut` where
-    it is only the beginning. `complete` is false where the connection broke off.
+    """The response. `size` counts the body without its transfer coding; `body` is None if it was not kept, `cut` if
+    only the beginning was. `complete` is false if the connection broke.
     """
 
     headers: Headers
@@ -32,11 +32,11 @@ class Response(msgspec.Struct, array_like=True):
 
 
 class Exchange(msgspec.Struct, array_like=True):
-    """A request as it was sent, with its response where one came. -1 is unknown.
+    """A request as sent, with its response if one came. -1 is unknown.
 
-    `at_ns` is when its first byte was read, ns since the Unix epoch; `first_byte_ns` and `took_ns` count from there to the
-    first and last byte of the response. `headers` are all of them, in their order. `client` is the address of who asked
-    first. `body` is None where it was not kept, `body_bytes` its whole size.
+    `at_ns` is when its first byte was read, in ns since the Unix epoch; `first_byte_ns` and `took_ns` count from
+    there to the first and last byte of the response. `headers` are complete and in order. `client` is the address of
+    the original client. `body` is None if it was not kept; `body_bytes` is its whole size.
     """
 
     at_ns: int
@@ -55,10 +55,11 @@ class Exchange(msgspec.Struct, array_like=True):
 
 @dataclass(slots=True)
 class Accounts:
-    """What came, and what became of it, each by its words.
+    """Counts of requests and of their results, by name.
 
-    `counts["requests"]` are requests with a good head; each of them is handed over, or in `lost`. `incomplete` are those
-    that were handed over without a part. `refused` were answered by us, never passed on, and are no requests.
+    `counts["requests"]` are requests with a valid head; each of them is either handed over or in `lost`. `incomplete`
+    counts those handed over without a part. `refused` ones were answered by us and not forwarded, and are not in
+    `requests`.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -68,25 +69,25 @@ class Accounts:
 
 
 class Budget:
-    """Memory for bodies: those that are being received and those that wait to be written."""
+    """Memory for bodies that are being received or wait to be written."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max, self.used = bytes_max, 0
 
     def take(self, count: int) -> bool:
-        """Take so many bytes; False where there are not so many left."""
+        """Reserve this many bytes; False if they are not available."""
         if self.used + count > self._bytes_max:
             return False
         self.used += count
         return True
 
     def give_back(self, count: int) -> None:
-        """Give so many bytes back."""
+        """Release this many bytes."""
         self.used -= count
 
 
 class KeptBody:
-    """The beginning of a body, up to a limit and as far as there is memory, and the size of all of it."""
+    """The beginning of a body, limited in size and by available memory, and the size of the whole."""
 
     __slots__ = ("_budget", "_limit", "data", "size", "starved", "whole")
 
@@ -95,7 +96,7 @@ class KeptBody:
         self.data, self.size, self.whole, self.starved = bytearray(), 0, True, False
 
     def add(self, piece: memoryview) -> None:
-        """Take the next piece."""
+        """Add the next piece."""
         self.size += len(piece)
         if not self.whole:
             return
@@ -108,15 +109,16 @@ class KeptBody:
             self.whole, self.starved = False, True
 
     def give_up(self) -> None:
-        """Free what was kept: it will not be recorded."""
+        """Release the body: it will not be recorded."""
         self._budget.give_back(len(self.data))
         self.data = bytearray()
 
 
 class Clock:
-    """Wall-clock time that never jumps: the wall clock at the start, and the time that has passed since.
+    """Wall-clock time that never jumps: the wall clock at the start plus the time passed since.
 
-    A recording whose clock is set in the middle keeps its order and its distances. `set_by_ns` says by how much it was set.
+    If the clock is set during a recording, order and intervals stay correct. `set_by_ns` returns by how much it was
+    set.
     """
 
     def __init__(self) -> None:
@@ -132,7 +134,9 @@ class Clock:
 
 
 class Clients:
-    """Finds out who asked: the peer, or whom the peer names where it is a proxy on this machine or a private network."""
+    """Finds the client: the peer, or the address that the peer forwards if it is a proxy on this machine or a private
+    network.
+    """
 
     def __init__(self) -> None:
         self._is_proxy: dict[str, bool] = {}
@@ -157,7 +161,7 @@ def _is_near(peer: str) -> bool:
 
 
 def forwarded_client(headers: Headers) -> str:
-    """The first client that a proxy names: in X-Forwarded-For, Forwarded or X-Real-IP. Empty where none does."""
+    """The original client in a proxy's X-Forwarded-For, Forwarded or X-Real-IP. Empty if there is none."""
     found = {"x-forwarded-for": "", "forwarded": "", "x-real-ip": ""}
     for name, value in headers:
         if len(name) not in (9, 15) or value is None:
@@ -179,7 +183,7 @@ def _plain(address: str) -> str:
 
 
 def exchange_of(head: RequestHead, at_ns: int, client: str, kept: KeptBody) -> Exchange:
-    """The request of a head and its body."""
+    """Combine a request head with its body."""
     return Exchange(
         at_ns=at_ns,
         method=head.method.decode("latin-1"),

@@ -1,9 +1,9 @@
 """Where HTTP/1 messages begin and end: strict for requests, lenient for responses.
 
-Two servers that disagree about where a request ends can be made to take a part of one request for another one (request
-smuggling). What two servers could read differently is therefore refused here, on the raw bytes, before any of it is
-passed on: both length headers, repeated ones, folded lines, bare line feeds, blanks before a colon, and loose chunk
-sizes. Nothing is rewritten: whoever passes a message on sends the bytes that came in.
+If two servers disagree about where a request ends, an attacker can hide one request inside another (request
+smuggling). Requests that servers could read differently are therefore refused, on the raw bytes and before any of
+them is forwarded: both length headers, repeated ones, folded lines, bare line feeds, blanks before a colon, and loose
+chunk sizes. Nothing is rewritten: the forwarded bytes are those received.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Protocol
 from replay.trace.requests import Headers
 
 HEAD_BYTES_MAX = 64 << 10
-"""The longest head of a request, with its request line. A longer one is answered 431."""
+"""Maximum length of a request's head with its request line. A longer one is answered with 431."""
 
 RESPONSE_HEAD_BYTES_MAX = 1 << 20
 
 TARGET_BYTES_MAX = 32 << 10
-"""The longest target. A longer one is answered 414."""
+"""Maximum length of a target. A longer one is answered with 414."""
 
 CHUNK_LINE_BYTES_MAX = 4 << 10
 TRAILER_BYTES_MAX = 16 << 10
@@ -41,7 +41,7 @@ _LOOSE_FIELD = re.compile(rb"([^:\r\n]+?)[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r?\n")
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"host"})
 _READ_AS_FRAMING = frozenset({b"content_length", b"transfer_encoding"})
-"""Gateways that make variables of headers (CGI, WSGI) cannot tell these from the headers with a hyphen."""
+"""Gateways that turn headers into variables (CGI, WSGI) cannot distinguish these from the headers with a hyphen."""
 
 REASONS = {
     400: "Bad Request",
@@ -56,7 +56,7 @@ REASONS = {
 
 
 class RefusedError(Exception):
-    """A request that is not passed on. `why` names the reason in the accounts, `status` is the answer."""
+    """A request that is not forwarded. `why` is the reason in the accounts, `status` the response."""
 
     def __init__(self, why: str, status: int = 400) -> None:
         super().__init__(why)
@@ -81,7 +81,7 @@ class RequestHead:
 
 @dataclass(slots=True)
 class ResponseHead:
-    """The head of a response. `length` is -1 for a chunked body, and None where the end of the connection ends it."""
+    """The head of a response. `length` is -1 for a chunked body, and None if the body ends with the connection."""
 
     status: int
     headers: Headers
@@ -90,8 +90,8 @@ class ResponseHead:
 
 
 def request_head(data: bytes | bytearray, begin: int = 0) -> RequestHead | None:
-    """The head of the request that begins at `begin`; None where it is not complete yet. RefusedError where it is ambiguous,
-    malformed or too long.
+    """The head of the request that begins at `begin`; None if it is not complete yet. RefusedError if it is
+    ambiguous, malformed or too long.
     """
     end = data.find(b"\r\n\r\n", begin, begin + HEAD_BYTES_MAX)
     if end < 0:
@@ -110,7 +110,7 @@ def request_head(data: bytes | bytearray, begin: int = 0) -> RequestHead | None:
 
 
 def _check_partial(data: bytes | bytearray, begin: int) -> None:
-    """Refuse a head that cannot become a good one, so that nobody waits for its end."""
+    """Refuse an incomplete head that can no longer become valid, so that nobody waits for its end."""
     if _BARE_LF.search(data, begin):
         raise RefusedError("bare line feed")
     if len(data) - begin >= HEAD_BYTES_MAX:
@@ -151,7 +151,7 @@ def _wrong_field(block: bytes) -> str:
 
 
 def _checked(line: re.Match[bytes], headers: Headers, end: int) -> RequestHead:
-    """The head of a request whose lines are well formed, if its framing has one meaning."""
+    """The head of a request with well-formed lines, provided that its framing is unambiguous."""
     method, target, minor = line[1], line[2], line[3] == b"1"
     lengths, codings, hosts = list[bytes](), list[bytes](), list[bytes]()
     connection, upgrade, expect = b"", False, False
@@ -204,7 +204,7 @@ def _length(lengths: list[bytes], codings: list[bytes], minor: bool) -> int:
 
 
 def _host(hosts: list[bytes], target: bytes, minor: bool) -> bytes:
-    """The host that a request names. A target that is a whole URL must name the same one."""
+    """The host of a request. A target that is a whole URL must have the same host."""
     if len(hosts) > 1:
         raise RefusedError("more than one Host")
     if minor and not hosts:
@@ -221,8 +221,8 @@ def _host(hosts: list[bytes], target: bytes, minor: bool) -> bytes:
 
 
 def response_head(data: bytes | bytearray, method: bytes) -> ResponseHead | None:
-    """The head of a response to a request of `method`; None where it is not complete yet. ValueError where it is not
-    HTTP/1, or says contradictory things about its length.
+    """The head of a response to a request of `method`; None if it is not complete yet. ValueError if it is not
+    HTTP/1, or its length headers contradict each other.
     """
     found = _HEAD_END.search(data, 0, RESPONSE_HEAD_BYTES_MAX)
     if found is None:
@@ -260,7 +260,7 @@ def _response_length(status: int, headers: Headers, method: bytes) -> int | None
 
 
 Keep = Callable[[memoryview], object]
-"""Takes a piece of a body's content, which is only valid during the call."""
+"""Receives a piece of a body's content, which is only valid during the call."""
 
 
 class Body(Protocol):
@@ -269,19 +269,19 @@ class Body(Protocol):
     done: bool
 
     def take(self, data: bytes | bytearray, begin: int) -> int:
-        """Where the part of the body ends that begins at `begin` and is known to be good. ValueError where it is not."""
+        """The end of the valid part of the body that begins at `begin`. ValueError if it is malformed."""
         ...
 
 
 class SizedBody:
-    """A body of known length, or (`length` None) one that the end of the connection ends."""
+    """A body of known length, or (`length` None) one that ends with the connection."""
 
     def __init__(self, length: int | None, keep: Keep) -> None:
         self._left, self._keep = length, keep
         self.done = length == 0
 
     def take(self, data: bytes | bytearray, begin: int) -> int:
-        """Take what is there of the body."""
+        """Consume the available part of the body."""
         end = len(data) if self._left is None else min(len(data), begin + self._left)
         if end > begin:
             with memoryview(data) as view, view[begin:end] as piece:
@@ -293,7 +293,7 @@ class SizedBody:
 
 
 class ChunkedBody:
-    """A chunked body. Chunk sizes and trailers count as taken once their whole line is there and good."""
+    """A chunked body. Chunk sizes and trailers are consumed only when their line is complete and valid."""
 
     def __init__(self, keep: Keep) -> None:
         self._keep = keep
@@ -301,7 +301,7 @@ class ChunkedBody:
         self.done = False
 
     def take(self, data: bytes | bytearray, begin: int) -> int:
-        """Take as many chunks as are there."""
+        """Consume all complete chunks."""
         at = begin
         while not self.done and at < len(data):
             if self._left:
@@ -325,7 +325,7 @@ class ChunkedBody:
         return at
 
     def _size(self, data: bytes | bytearray, at: int) -> int:
-        """Read a line with a chunk's size. Returns the offset after it, or -1 where it is not complete."""
+        """Read a chunk-size line. Returns the offset after it, or -1 if it is not complete."""
         line = _CHUNK_LINE.match(data, at, at + CHUNK_LINE_BYTES_MAX)
         if line is None:
             if data.find(b"\n", at) >= 0 or len(data) - at >= CHUNK_LINE_BYTES_MAX:
@@ -337,7 +337,7 @@ class ChunkedBody:
         return line.end()
 
     def _trailer(self, data: bytes | bytearray, at: int) -> int:
-        """Read a trailer, or the blank line behind them. Returns the offset after it, or -1 where it is not complete."""
+        """Read a trailer, or the final blank line. Returns the offset after it, or -1 if it is not complete."""
         feed = data.find(b"\n", at)
         size = (feed + 1 if feed >= 0 else len(data)) - at
         if self._trailer_bytes + size > TRAILER_BYTES_MAX:
@@ -358,12 +358,12 @@ class ChunkedBody:
 
 
 def body_of(length: int | None, keep: Keep) -> Body:
-    """The body of a message: of this length, chunked (-1), or up to the end of the connection (None)."""
+    """The reader of a message's body: of this length, chunked (-1), or up to the end of the connection (None)."""
     return ChunkedBody(keep) if length == -1 else SizedBody(length, keep)
 
 
 def refusal(status: int, text: str, *, with_body: bool = True) -> bytes:
-    """A response of ours, after which the connection is closed."""
+    """A response generated by us, after which the connection is closed."""
     body = f"replay: {text}\n".encode() if with_body else b""
     head = (
         f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"

@@ -1,4 +1,4 @@
-"""Which headers of requests are recorded (`--record-headers`)."""
+"""Selects the request headers that are recorded (`--record-headers`)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _NAME = re.compile(r"!?[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 @dataclass(frozen=True, slots=True)
 class HeaderList:
-    """Names of headers, in lower case, with `*` for anything; those after `!` are left out."""
+    """Header name patterns in lower case, with `*` for anything; those after `!` are excluded."""
 
     wanted: tuple[str, ...]
     unwanted: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> HeaderList:
-        """`all`, `none`, or a list such as `accept,x-*,!x-trace`. UsageError where it is none."""
+        """Parse `all`, `none`, or a list such as `accept,x-*,!x-trace`. UsageError if invalid."""
         names = [name.strip().lower() for name in text.split(",") if name.strip()]
         if names == ["all"]:
             return cls(("*",), ())

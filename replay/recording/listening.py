@@ -73,7 +73,7 @@ Handle = Callable[[Connection], Awaitable[None]]
 
 
 def parse_place(text: str) -> tuple[str, int]:
-    """HOST:PORT, with brackets around IPv6. UsageError where it is none."""
+    """HOST:PORT, with brackets around IPv6. UsageError if it is invalid."""
     found = _PLACE.fullmatch(text.strip())
     if found is None or int(found[3]) > 65_535:
         raise UsageError(
@@ -83,7 +83,7 @@ def parse_place(text: str) -> tuple[str, int]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. UsageError where the address cannot be had."""
+    """A listening socket. UsageError if the address cannot be had."""
     try:
         kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(kind, socket.SOCK_STREAM)

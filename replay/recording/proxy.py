@@ -1,9 +1,9 @@
-"""The recording proxy: passes each client's bytes on to one service and back, unchanged, and hands over what it saw.
+"""The recording proxy: forwards each client's bytes to one service and back, unchanged, and records them.
 
-A client's connection has one connection to the service of its own, made at its first request. So nothing needs to be
-added to a request or taken from it, and a client can only ever confuse its own requests. Both directions run at once: one
-task reads requests and sends them on, the other one reads responses and sends them back. Requests are checked before they
-are passed on (`framing`); a response is passed on whatever it is.
+Each client connection has its own connection to the service, made at its first request. So nothing has to be added to
+or removed from a request, and a client can only confuse its own requests. Both directions run at once: one task
+forwards requests, the other forwards responses. Requests are checked before they are forwarded (`framing`); responses
+are forwarded whatever they are.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from .turns import ProxySettings, Turn
 from .upstream import Upstream
 
 PIPELINED_MAX = 64
-"""Requests of one connection that may wait for their responses. The next one is not read before."""
+"""How many requests of one connection may wait for responses. No more are read meanwhile."""
 
 
 class _ServiceIsDeafError(Exception):
-    """The service takes no more; what it has sent is still to be read."""
+    """The service accepts no more data; what it has sent must still be read."""
 
 
 class Proxy:
@@ -72,7 +72,7 @@ class _Conversation:
         self._why_cut = turns.CUT_OFF
 
     async def run(self) -> None:
-        """Pass everything on until either side has ended."""
+        """Forward everything until either side has ended."""
         try:
             head = await self._reader.head()
             if head is None:
@@ -122,13 +122,13 @@ class _Conversation:
         if refused:
             raise refused[0]
         if self._sending is not None and not self._resets_client:
-            # The service did not want the rest of the request: its answer must not be lost to a reset of ours.
+            # The service did not read the rest of the request. A reset by us could destroy its response.
             await linger(self._connection)
 
     # From the client to the service.
 
     async def _requests(self, head: framing.RequestHead | None) -> None:
-        """Pass requests on until the client ends its direction."""
+        """Forward requests until the client ends its direction."""
         connection, server = self._connection, self._proxy.server
         while head is not None:
             turn = Turn(head, self._reader.at_ns, self._settings)
@@ -154,7 +154,7 @@ class _Conversation:
             await self._service.end()
 
     async def _pass_on(self, turn: Turn) -> None:
-        """Pass one request on: its head with what is there of its body, then the rest as it comes."""
+        """Forward one request: its head with the available part of its body, then the rest as it comes."""
         reader = self._reader
         buffer, begin = reader.buffer, turn.head.end
         body = framing.body_of(turn.head.length, turn.kept.add)
@@ -179,7 +179,7 @@ class _Conversation:
 
     async def _to_service(self, data: bytes) -> None:
         assert self._service is not None
-        # Where the service is slow, the client is not to blame.
+        # A slow service must not count against the client's time limit.
         self._connection.deadline_s = math.inf
         try:
             await self._service.send(data)
@@ -187,14 +187,14 @@ class _Conversation:
             raise _ServiceIsDeafError from None
 
     async def _drop_requests(self) -> None:
-        """Read what the client sends, so that it finds the response which the service has sent."""
+        """Keep reading from the client, so that it receives the response that the service has sent."""
         self._connection.deadline_s = math.inf
         with contextlib.suppress(OSError):
             while await self._reader.more():
                 self._reader.buffer.clear()
 
     async def _tunnel(self) -> None:
-        """After an upgrade: pass on whatever the client sends."""
+        """After an upgrade: forward whatever the client sends."""
         reader, service, self._connection.deadline_s = self._reader, self._service, math.inf
         assert service is not None
         while True:
@@ -218,7 +218,7 @@ class _Conversation:
     # From the service to the client.
 
     async def _responses(self) -> None:
-        """Pass responses on until the service ends, or nothing more can come."""
+        """Forward responses until the service ends, or no more can come."""
         buffer = bytearray()
         while buffer or await self._more(buffer):
             if not self._pending:
@@ -235,7 +235,7 @@ class _Conversation:
                 return
 
     async def _response(self, turn: Turn, buffer: bytearray) -> bool:
-        """Pass on one response, or one informational one; whether another one may follow."""
+        """Forward one response, or one interim response; returns whether another one may follow."""
         while (head := self._response_head(turn, buffer)) is None:
             if self._is_opaque or not await self._more(buffer):
                 await self._pass_back_the_rest(buffer)
@@ -283,7 +283,7 @@ class _Conversation:
         return None
 
     def _not_understood(self) -> None:
-        """What follows cannot be told apart: it is passed on up to its end, and no further request is."""
+        """Message boundaries are lost: forward everything up to the end, and no further requests."""
         self._is_opaque, self._why_cut = True, turns.NOT_UNDERSTOOD
 
     async def _more(self, buffer: bytearray) -> bool:
@@ -293,7 +293,7 @@ class _Conversation:
         return bool(data)
 
     async def _send_back(self, buffer: bytearray, end: int) -> None:
-        """Send the beginning of the buffer to the client, and take it out."""
+        """Send the beginning of the buffer to the client, and remove it."""
         if not end:
             return
         data = bytes(memoryview(buffer)[:end])
@@ -308,7 +308,7 @@ class _Conversation:
         connection.send_deadline_s = math.inf
 
     async def _pass_back_the_rest(self, buffer: bytearray) -> None:
-        """Pass on whatever the service sends, up to its end."""
+        """Forward whatever the service sends, up to its end."""
         while True:
             await self._send_back(buffer, len(buffer))
             if not await self._more(buffer):
@@ -317,7 +317,7 @@ class _Conversation:
     # What is recorded.
 
     def _finish(self, turn: Turn) -> None:
-        """The response is complete: hand the exchange over, and let the next one be."""
+        """The response is complete: hand the exchange over, and allow the next one."""
         self._pending.popleft()
         if not turn.whole:
             self._accounts.incomplete[turns.EARLY] += 1
@@ -340,7 +340,7 @@ class _Conversation:
     # Ends.
 
     async def _down(self, head: framing.RequestHead, error: OSError) -> None:
-        """The service cannot be reached: the request is recorded, and answered with 502."""
+        """Record the request, and answer it with 502: the service cannot be reached."""
         upstream = self._proxy.upstream
         self._proxy.server.say_once(
             f"the service at {upstream.host}:{upstream.port} cannot be reached ({reason_of(error)}): clients get 502"
@@ -357,12 +357,14 @@ class _Conversation:
         await answer(self._connection, 502, "the service cannot be reached", with_body=head.method != b"HEAD")
 
     async def _refuse(self, error: framing.RefusedError) -> None:
-        """Answer a request that is not passed on, unless a response has begun that this would become a part of."""
+        """Answer a request that is not forwarded, unless a response has already begun (the answer would become part
+        of it).
+        """
         self._accounts.refused[error.why] += 1
         self._resets_service = True
         sending = self._sending
         if sending is not None:
-            # A part of it was passed on. The service sees the connection break off.
+            # Part of the request was forwarded. The service sees the connection break.
             has_begun = sending.response is not None
             if sending in self._pending:
                 self._pending.remove(sending)
@@ -375,7 +377,7 @@ class _Conversation:
         await answer(self._connection, error.status, error.why)
 
     def _end(self) -> None:
-        """Account for what did not come to its end, and close both connections."""
+        """Account for unfinished requests, and close both connections."""
         if self._reader.begun:
             self._accounts.counts[HALF_HEADS] += 1
         self._end_pending()
@@ -384,7 +386,7 @@ class _Conversation:
         self._connection.stream.close(reset=self._resets_client)
 
     def _end_pending(self) -> None:
-        """Record the requests whose response is not complete; one that is not complete itself is lost."""
+        """Record the requests with incomplete responses; a request that is incomplete itself is lost."""
         for turn in self._pending:
             if not turn.whole and turn.response is None:
                 self._accounts.lost[HALF_REQUEST] += 1

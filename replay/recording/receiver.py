@@ -123,7 +123,7 @@ async def serve_mirror(
     """Serve a mirror at `HOST:PORT` until `receiver.server.drain()` is called, or the task is cancelled.
 
     Each complete request is handed to `on_request`, which must not wait; it is answered right after. `accounts.lost` counts
-    requests that were not handed over, by reason. `nursery.start` returns the receiver once it listens. UsageError where
+    requests that were not handed over, by reason. `nursery.start` returns the receiver once it listens. UsageError if
     the address cannot be had.
     """
     host, port = parse_place(place)

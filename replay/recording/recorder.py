@@ -1,4 +1,4 @@
-"""The serving side of a recording: hands exchanges to the writer's process, and never waits for it."""
+"""The serving side of a recording: passes exchanges to the writer's process, and never waits for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .exchange import Accounts, Exchange
 from .writer import ACCOUNTS, EXCHANGES, FRAME, SETUP, Began, Ended, Given, Setup
 
 QUEUE_BYTES, QUEUE_EXCHANGES = 128 << 20, 1 << 16
-"""What may wait for the writer. What comes on top of it is lost."""
+"""Maximum size of the queue to the writer. Exchanges beyond it are lost."""
 
 FRAME_EXCHANGES, FRAME_BYTES = 512, 1 << 20
 GATHER_S = 0.02
@@ -27,15 +27,16 @@ ACCOUNTS_EVERY_S = 0.5
 PIPE_BYTES = 1 << 20
 END_WITHIN_S = 30.0
 EXCHANGE_BYTES = 512
-"""About what an exchange takes beside its bodies."""
+"""Approximate overhead of an exchange besides its bodies."""
 
 QUEUE_FULL, WRITER_ENDED = "queue full", "the writer ended"
 
 
 class Recorder:
-    """Takes exchanges by `put`, and writes them through a process of its own. `run` is its task.
+    """Accepts exchanges through `put`, and writes them in a separate process. `run` is its task.
 
-    A disk that is too slow fills the queue, and what finds it full is lost: counted, and said once.
+    If the disk is too slow, the queue fills and further exchanges are lost: each is counted, and the first is
+    reported.
     """
 
     def __init__(self, setup: Setup, accounts: Accounts, say: Callable[[str], None]) -> None:
@@ -48,7 +49,7 @@ class Recorder:
         self._sent_s = -math.inf
 
     async def start(self) -> None:
-        """Start the writer. OutputError where it cannot write."""
+        """Start the writer. OutputError if it cannot write."""
         command = [sys.executable, "-m", "replay.recording.writer"]
         self._process = await trio.lowlevel.open_process(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
@@ -66,7 +67,7 @@ class Recorder:
             raise OutputError(began.error, hint=began.hint)
 
     def put(self, exchange: Exchange) -> None:
-        """Record an exchange; lose it where the writer cannot keep up."""
+        """Record an exchange; it is lost if the writer cannot keep up."""
         size = EXCHANGE_BYTES + len(exchange.body or b"")
         if exchange.response is not None:
             size += len(exchange.response.body or b"")
@@ -85,7 +86,7 @@ class Recorder:
             self._wake.set()
 
     async def run(self) -> None:
-        """Hand over what is put, until `close`."""
+        """Pass on exchanges until `close`."""
         try:
             while not (self._closing and not self._queue):
                 with trio.move_on_after(ACCOUNTS_EVERY_S):
@@ -149,7 +150,7 @@ class Recorder:
         return bytes(line)
 
     async def close(self) -> Ended | None:
-        """Hand over the rest, and let the writer end; what it did, or None where it cannot say that any more."""
+        """Pass on the rest, and end the writer; returns its result, or None if it is no longer able to report one."""
         self._closing = True
         self._wake.set()
         line = b""

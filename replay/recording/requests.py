@@ -1,4 +1,4 @@
-"""Reading the requests of a client's connection, one after the other."""
+"""Reads the requests of a client's connection, one after the other."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class RequestReader:
         return bool(data)
 
     async def head(self) -> framing.RequestHead | None:
-        """The next head, which stays in the buffer; None where the client has ended. RefusedError as `request_head` says.
+        """The next head, which stays in the buffer; None if the client has ended. RefusedError as in `request_head`.
 
-        `at_ns` is then the time of the request's first byte. `begun` is whether a part of a head is there.
+        `at_ns` is then the time of the request's first byte. `begun` is true once part of a head has arrived.
         """
         connection, buffer = self._connection, self.buffer
         while True:
@@ -54,8 +54,8 @@ class RequestReader:
         self._connection.wait_for("body", self._limits.body_s)
 
     async def body(self, head: framing.RequestHead, keep: framing.Keep) -> bool:
-        """Receive the body of a request whose head is still in the buffer; whether it came to its end. RefusedError where it
-        is malformed. A client that waits for 100 (Continue) gets it.
+        """Receive the body of a request whose head is still in the buffer; returns whether it is complete.
+        RefusedError if it is malformed. A client that waits for 100 (Continue) gets it.
         """
         buffer = self.buffer
         del buffer[: head.end]
@@ -75,14 +75,14 @@ class RequestReader:
 
 
 async def answer(connection: Connection, status: int, text: str, *, with_body: bool = True) -> None:
-    """Send a response of ours. The connection is to be closed after it."""
+    """Send a response of our own. The connection must be closed after it."""
     with contextlib.suppress(OSError):
         await connection.stream.send(framing.refusal(status, text, with_body=with_body))
         await linger(connection)
 
 
 async def linger(connection: Connection) -> None:
-    """Read and drop what the client still sends, so that our answer is not lost to a reset."""
+    """Read and discard what the client still sends, so that a reset does not destroy our response."""
     with contextlib.suppress(OSError), trio.move_on_after(1.0):
         await connection.stream.end()
         for _ in range(256):

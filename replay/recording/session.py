@@ -1,4 +1,4 @@
-"""One recording from its start to its trace: listen, record until a signal, and make the trace."""
+"""A recording from start to trace: listen, record until a signal, and convert the journal."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from .upstream import Upstream
 from .writer import Setup
 
 CLOCK_SET_NS = 1_000_000_000
-"""A clock that was set by this much is worth a line."""
+"""Report if the clock was set by at least this much."""
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """How much of a request's body is recorded: by route, the first pattern that names it, or `bytes_max`."""
+    """How much of a request's body is recorded: by route (the first matching pattern), or `bytes_max`."""
 
     bytes_max: int = BODY_BYTES_MAX
     by_route: tuple[tuple[str, int], ...] = ()
@@ -74,7 +74,9 @@ class Recording:
 
 @dataclass(slots=True)
 class Recorded:
-    """What came of a recording. `trace` is None where no request came, or `failure` says why it could not be made."""
+    """The result of a recording. `trace` is None if no request came, or if it could not be made for the reason in
+    `failure`.
+    """
 
     accounts: Accounts
     notes: Notes
@@ -90,8 +92,8 @@ def record(
 ) -> Recorded:  # fmt: skip
     """Record until SIGINT, SIGTERM or SIGHUP, then make the trace.
 
-    `say` gets a line for what a user should know meanwhile; `listening` the address, once requests are taken. UsageError,
-    LimitError and OutputError where it cannot begin.
+    `say` receives messages for the user; `listening` receives the address once requests are accepted. UsageError,
+    LimitError and OutputError if it cannot begin.
     """
     TraceWriter(recording.out, overwrite=recording.overwrite).refuse_existing()
     recorded = trio.run(_serve, recording, say, listening)

@@ -1,4 +1,4 @@
-"""Sockets as the recorders use them: plain ones without a detour through the scheduler, and TLS."""
+"""Sockets for the recorders: plain ones that bypass the scheduler when data is ready, and TLS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Protocol
 import trio
 
 TURNS_MAX = 16
-"""Reads that find data at once before other tasks get a turn."""
+"""How many reads may find data at once before other tasks get a turn."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -21,7 +21,7 @@ class Stream(Protocol):
     """A connection to a client or to the service. Errors of the connection are OSErrors."""
 
     async def receive(self, bytes_max: int) -> bytes:
-        """The next bytes; none where the peer has ended its direction."""
+        """The next bytes; empty if the peer has ended its direction."""
         ...
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
@@ -29,11 +29,11 @@ class Stream(Protocol):
         ...
 
     async def end(self) -> None:
-        """Say that nothing more will be sent, where the protocol can say so."""
+        """Signal that nothing more will be sent, if the protocol can."""
         ...
 
     def close(self, *, reset: bool = False) -> None:
-        """Close it at once; with `reset` so that the peer sees an error and not an orderly end."""
+        """Close it at once; with `reset` the peer sees an error instead of an orderly end."""
         ...
 
 
@@ -106,7 +106,7 @@ class TlsStream:
         )
 
     async def secure(self) -> None:
-        """Shake hands. OSError where that fails (also ssl.SSLError, which is one)."""
+        """Perform the handshake. OSError (or its subclass ssl.SSLError) if it fails."""
         with _os_errors():
             await self._tls.do_handshake()
 
@@ -121,10 +121,10 @@ class TlsStream:
             await self._tls.send_all(bytes(data))
 
     async def end(self) -> None:
-        """TLS connections end both directions at once, so there is nothing to say yet."""
+        """Do nothing: TLS connections end both directions at once."""
 
     def close(self, *, reset: bool = False) -> None:
-        """Close it without a farewell."""
+        """Close it without close_notify."""
         with contextlib.suppress(OSError, ValueError):
             trio.lowlevel.notify_closing(self._socket)
             if reset:
@@ -134,7 +134,7 @@ class TlsStream:
 
 @contextlib.contextmanager
 def _os_errors() -> Iterator[None]:
-    """Trio's errors of a stream as OSErrors."""
+    """Convert Trio's stream errors to OSErrors."""
     try:
         yield
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:

@@ -1,4 +1,4 @@
-"""A request with its response, while either of them is on its way through the proxy."""
+"""A request with its response, while either is passing through the proxy."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ DOWN, UPGRADES = "502 of ours", "upgrades"
 NOT_UNDERSTOOD, SERVICE_ENDED = "response not understood", "service ended before its response"
 CLIENT_LEFT, CUT_OFF = "client left before its response", "no response until the end"
 EARLY = "answered before the whole request"
-"""Why an exchange is recorded without a part of it."""
+"""Reasons why an exchange is recorded incompletely."""
 
 _EMPTY_DIGEST = 0xEF46DB3751D8E999
-"""XXH64 of no bytes."""
+"""XXH64 of an empty body."""
 
 
 @dataclass(slots=True)
 class ProxySettings:
-    """How a proxy behaves. `response_limit` is how much of a response's body is kept; 0 keeps none."""
+    """Settings of a proxy. `response_limit` is how much of a response's body is kept; 0 keeps none."""
 
     limits: Limits = field(default_factory=Limits)
     body_limit: BodyLimit = field(default_factory=lambda: fixed_limit(BODY_BYTES_MAX))
@@ -75,10 +75,10 @@ class Turn:
         self.response_kept.give_up()
 
     def exchange(self, client: str, ended_ns: int) -> Exchange:
-        """What is recorded of it. `ended_ns` is when the response was complete, -1 where it is not."""
+        """The exchange to record. `ended_ns` is when the response was complete, -1 if it is not."""
         exchange = exchange_of(self.head, self.at_ns, client, self.kept)
         if not self.whole:
-            # The service answered before it had the whole request, or one side left.
+            # The service responded before it had the whole request, or one side disconnected.
             exchange.body = None
         if self.response is None:
             return exchange

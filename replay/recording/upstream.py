@@ -20,15 +20,15 @@ from .streams import PlainStream, Stream, TlsStream
 
 CONNECT_S = 10.0
 LOOKED_UP_FOR_S = 30.0
-"""How long the addresses of a name are used without another lookup."""
+"""How long looked-up addresses are used before another lookup."""
 
 _PORTS = {"http": 80, "https": 443}
 
 
 class Upstream:
-    """The service that a proxy passes requests on to.
+    """The service that a proxy forwards requests to.
 
-    `check` looks it up before the first request. UsageError for a URL that cannot be one, LimitError for an address that is
+    `check` looks it up before the first request. UsageError for an invalid URL, LimitError for an address that is
     neither loopback nor allowed.
     """
 
@@ -61,7 +61,7 @@ class Upstream:
         return self._tls is not None
 
     async def check(self) -> None:
-        """Look the service up. UsageError where its name has no address, LimitError where one is not allowed."""
+        """Look the service up. UsageError if its name has no address, LimitError if one is not allowed."""
         try:
             await self._look_up()
         except OSError as error:
@@ -74,9 +74,9 @@ class Upstream:
         self._looked_up_s = trio.current_time()
 
     async def connect(self) -> Stream:
-        """A new connection, secured where it speaks TLS. OSError where there is none."""
+        """A new connection, secured if the service uses TLS. OSError if it fails."""
         if trio.current_time() - self._looked_up_s > LOOKED_UP_FOR_S:
-            # A name that cannot be looked up now keeps the addresses that it had.
+            # If the lookup fails, the known addresses stay in use.
             with contextlib.suppress(OSError):
                 try:
                     await self._look_up()
@@ -115,7 +115,7 @@ class Upstream:
 
 
 def _client_context(ca: Path | None) -> ssl.SSLContext:
-    """Verifies the service, by the system's authorities or by those of a file."""
+    """The TLS context that verifies the service, against the system's authorities or those of a file."""
     try:
         context = ssl.create_default_context(cafile=None if ca is None else str(ca))
     except (OSError, ssl.SSLError) as error:
@@ -125,7 +125,7 @@ def _client_context(ca: Path | None) -> ssl.SSLContext:
 
 
 def server_context(cert: Path, key: Path | None) -> ssl.SSLContext:
-    """What a listener proves itself by. InputError where a file cannot be used."""
+    """The TLS context of a listener, with its certificate. InputError if a file is invalid."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(cert, key)

@@ -1,8 +1,8 @@
-"""The writer of a recording: a process of its own, so that cleaning and the disk never keep the traffic waiting.
+"""The writer of a recording: a separate process, so that neither cleaning nor the disk delays the traffic.
 
-It reads frames from its standard input: a kind, a length, and msgpack. The first one is a `Setup`; then come `Exchange`s, in
-lists, and once a second the accounts of the process that serves. It ends when its input does, also where that process was
-killed, and then says in a line of JSON what it did. Signals of the terminal do not concern it.
+It reads frames from its standard input: a kind, a length, and msgpack. The first one is a `Setup`; then come lists of
+`Exchange`s, and once per second the accounts of the serving process. It ends when its input does, even if that
+process was killed, and then reports its results in a line of JSON. It ignores the terminal's signals.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ DISK, CUT_BODY = "the disk took no more", "body over the limit"
 
 
 class Setup(msgspec.Struct):
-    """What the writer is to do. `began` says whether it could."""
+    """The settings of the writer. `began` reports whether it could start."""
 
     journal: str
     source: str
@@ -60,14 +60,14 @@ class Setup(msgspec.Struct):
 
 
 class Began(msgspec.Struct):
-    """The writer's first line: an error where it could not begin."""
+    """The writer's first line: an error if it could not start."""
 
     error: str = ""
     hint: str = ""
 
 
 class Given(msgspec.Struct):
-    """Accounts of the process that serves."""
+    """Accounts of the serving process."""
 
     lost: dict[str, int]
     incomplete: dict[str, int]
@@ -83,7 +83,7 @@ class Ended(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class _Counts:
-    """What was counted of secrets."""
+    """Counts of removed secrets."""
 
     dropped: Counter[str]
     names: Counter[str]
@@ -91,17 +91,17 @@ class _Counts:
 
     @classmethod
     def of(cls, found: Found) -> _Counts:
-        """All that was counted so far."""
+        """All counts so far."""
         return cls(Counter(found.secrets_dropped), Counter(found.secrets_by_name), Counter(found.changes))
 
     def since(self, before: _Counts) -> _Counts:
-        """What was counted since."""
+        """The counts since an earlier state."""
         return _Counts(
             self.dropped - before.dropped, self.names - before.names, self.changes - before.changes
         )
 
     def count_again(self, found: Found) -> None:
-        """Count the same once more."""
+        """Add counts again."""
         for what, count in self.dropped.items():
             found.drop(what, count)
         for name, count in self.names.items():
@@ -111,7 +111,7 @@ class _Counts:
 
 
 class RecordMaker:
-    """Makes clean records of exchanges."""
+    """Converts exchanges to clean records."""
 
     def __init__(self, setup: Setup) -> None:
         self.found = Found(key=secrets.token_bytes(32))
@@ -126,7 +126,7 @@ class RecordMaker:
         self._secrets_known = 0
 
     def made(self, exchange: Exchange) -> JournalRecord | str:
-        """The record of an exchange; why there can be none, where that is so."""
+        """The record of an exchange, or the reason why there is none."""
         response = exchange.response
         record = Record(
             at_ns=exchange.at_ns,
@@ -157,9 +157,9 @@ class RecordMaker:
         return hashlib.blake2b(address.encode(), key=self._client_key, digest_size=8).digest()
 
     def _headers(self, headers: Headers) -> Headers:
-        """The headers that are recorded, without secrets. Sets are remembered: most requests repeat one."""
+        """The recorded headers without secrets. Sets are cached: most requests repeat one."""
         if len(self.found.known_secrets) != self._secrets_known:
-            # A header may hold a value that has turned out to be a secret since.
+            # A value in a cached header may have proved to be a secret since.
             self._secrets_known = len(self.found.known_secrets)
             self._known.clear()
         known = self._known.get(headers)
@@ -197,7 +197,7 @@ class RecordMaker:
 
 
 class Writer:
-    """Writes what comes in to a journal: a block when it is large, or a quarter of a second old."""
+    """Writes its input to a journal: a block when it is large, or a quarter of a second old."""
 
     def __init__(self, setup: Setup) -> None:
         self._maker = RecordMaker(setup)
@@ -214,7 +214,7 @@ class Writer:
         self._cut = 0
 
     def take(self, kind: bytes, payload: bytes) -> None:
-        """Take one frame."""
+        """Process one frame."""
         if kind == ACCOUNTS:
             self._given = msgspec.msgpack.decode(payload, type=Given)
             return
@@ -233,11 +233,11 @@ class Writer:
                 self.flush()
 
     def is_due(self) -> float:
-        """How long the records that are held may still wait, in seconds."""
+        """How long the buffered records may still wait, in seconds."""
         return max(0.0, self._flushed_s + BLOCK_EVERY_S - time.monotonic())
 
     def flush(self) -> None:
-        """Write what is held, and the notes."""
+        """Write the buffered records, and the notes."""
         self._flushed_s = time.monotonic()
         held, self._held, self._held_bytes = self._held, [], 0
         try:
@@ -279,7 +279,7 @@ class _Frames:
         self._file, self._held = file, bytearray()
 
     def next(self, wait_s: float | None) -> tuple[bytes, bytes] | None:
-        """The next frame; None where there is none in time. EOFError at the end."""
+        """The next frame; None if none arrives in time. EOFError at the end."""
         while True:
             if len(self._held) >= FRAME.size:
                 kind, size = FRAME.unpack_from(self._held)

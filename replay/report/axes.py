@@ -1,7 +1,7 @@
-"""Axes of charts: where a value stands, which values are labelled, and with which words.
+"""Chart axes: positions of values, and the labelled ticks.
 
-A scale offers its ticks from many to few; a chart takes the first that have room, so that no two labels overlap. At least
-two ticks are offered whatever the range is.
+A scale offers sets of ticks from many to few; a chart takes the first set that fits, so that no two labels overlap.
+At least two ticks are offered for any range.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from replay.results.document import RecordedClock
 from replay.units import MS_NS, SECOND_NS, US_NS, to_datetime
 
 TICKS_MAX = 13
-"""More are never offered of a clock."""
+"""Maximum number of ticks offered on a clock axis."""
 
 Label = Callable[[float, float], tuple[str, ...]]
-"""The lines of a tick's label: of a value, and the distance to the next tick, which says how many digits are needed."""
+"""Formats the lines of a tick's label from its value and the distance to the next tick, which decides the number of
+digits.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A labelled place; several lines where it is named twice."""
+    """A labelled tick; it has several lines if it has two names."""
 
     value: float
     words: tuple[str, ...]
@@ -72,7 +74,7 @@ def percentile_label(inverse: float, _: float) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A scale from `low` to `high`, linear or logarithmic; `title` says what it is of."""
+    """A scale from `low` to `high`, linear or logarithmic, with a `title`."""
 
     low: float
     high: float
@@ -80,15 +82,15 @@ class Axis:
     is_log: bool = False
     label: Label = plain_label
     kind: str = "number"
-    """What the page's script shows of a value: number, time, percentile, latency, times."""
+    """How the page's script shows a value: number, time, percentile, latency, times."""
     fixed: tuple[float, ...] = ()
-    """Ticks that are wanted, whatever the scale would offer; none: the scale's own."""
+    """Fixed ticks that replace the scale's own; empty: the scale's own."""
     clock: RecordedClock | None = None
     bare: bool = False
     """Without labels."""
 
     def share(self, value: float) -> float:
-        """Where a value stands, from 0 to 1, clipped to the scale."""
+        """The position of a value from 0 to 1, clipped to the scale."""
         if self.is_log:
             low, high = math.log(self.low), math.log(self.high)
             at = math.log(value) if value > 0 else low
@@ -188,11 +190,11 @@ STEPS_NS = (
 """Distances of ticks on a clock."""
 
 CLOCK_LEAST_NS = 1_000
-"""Of a shorter part of a recording only the run's own clock is labelled."""
+"""For a shorter part of a recording, only the run's own clock is labelled."""
 
 
 def time_axis(length_s: float, clock: RecordedClock | None) -> Axis:
-    """Seconds since the start of a run, in the recorded clock where there is one, and in the run's own below."""
+    """Seconds since the start of a run: the recorded clock if there is one, and the run's own below."""
     if clock is None or not CLOCK_LEAST_NS <= length_s * clock.speed * SECOND_NS < math.inf:
         return Axis(0.0, max(length_s, 1e-3), "time since the start", kind="time")
     start = to_datetime(clock.start_ns, _zone(clock))

@@ -1,8 +1,8 @@
-"""One renderer for every chart: marks on two axes, drawn as SVG when a page is made.
+"""One renderer for all charts: marks on two axes, drawn as SVG when a page is made.
 
-A chart collects marks in the units of its axes; `replay.report.drawing` draws it as often as is needed: wide for a screen
-and for paper, narrow for a phone. The page's script reads `Chart.data`: it shows the values under the pointer. Without a
-script nothing else is missing, and the tables hold the figures.
+A chart collects marks in the units of its axes; `replay.report.drawing` draws it once per width: wide for screens and
+paper, narrow for phones. The page's script reads `Chart.data` to show the values under the pointer. Without a script
+only that is missing, and the tables have the figures.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from .svg import element, escape, number, path, paths
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#3d7fcc", "#d9702c", "#2f9950", "#d14a46", "#8f5fd0", "#77808b"
 YELLOW, DARK, LIGHT = "#b08d16", "#222", "#eee"
 CYCLE = (RED, PURPLE, ORANGE, YELLOW, "#c9529a", GREY, BLUE, GREEN, "#8a5a36", "#2a9d94")
-"""They stand on light and dark alike."""
+"""Colours that work on light and dark backgrounds."""
 
 WIDE, NARROW = 1000, 360
-"""Pixels of the two drawings of a chart."""
+"""Widths in pixels of the two drawings of a chart."""
 
 Place = Callable[[float], float]
 """From a value to its pixel."""
@@ -34,13 +34,13 @@ Mark = Callable[[Place, Place, float, float], str]
 
 Cells = Sequence[tuple[str, Sequence[tuple[int, float, float]]]]
 CELL_WIDTH = 6
-"""Pixels of a column of a heat map at least."""
+"""Minimum width of a heat map's column, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Values under the pointer: of a name, at places of the x axis; None where nothing was measured. `unit` is how the
-    script shows them: latency (ns), rate, count, share, change.
+    """Values under the pointer: a name and the values at positions on the x axis; None if nothing was measured.
+    `unit` is how the script shows them: latency (ns), rate, count, share, change.
     """
 
     name: str
@@ -61,14 +61,14 @@ class Key:
 
 @dataclass
 class Chart:
-    """Marks on two axes; see the methods. `label` says in words what is seen, for those who do not see it."""
+    """Marks on two axes; see the methods. `label` describes the chart for screen readers."""
 
     x: Axis
     y: Axis
     label: str = ""
     height: int = 220
     rows: Sequence[str] = ()
-    """Names of rows in place of a y axis: row 0 is the first from above, at y = -0.5 to 0.5."""
+    """Names of rows instead of a y axis: row 0 is the topmost, at y = -0.5 to 0.5."""
 
     hover: list[Series] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Chart:
         dash: str | None = None,
         fill: bool = False,
     ) -> None:
-        """A line through points; None breaks it. `fill` tints what is below."""
+        """A line through points; None breaks it. `fill` tints the area below."""
         self.key(name, colour, "dash" if dash else "line")
         runs: list[list[tuple[float, float]]] = [[]]
         for at, value in points:
@@ -133,7 +133,7 @@ class Chart:
         self.marks.append(draw)
 
     def area(self, bars: Sequence[tuple[float, float, float]], colour: str, name: str = "") -> None:
-        """Bars side by side from the bottom up, each (from x, to x, y), as one shape."""
+        """Adjacent bars on the axis, each (from x, to x, y), as one shape."""
         self.key(name, colour, "bar")
 
         def draw(x: Place, y: Place, wide: float, high: float) -> str:
@@ -154,7 +154,7 @@ class Chart:
         filled: bool = True,
         size: float = 9,
     ) -> None:
-        """A dot for each (x, y, what it says): filled, or a ring."""
+        """A dot for each (x, y, label): filled, or a ring."""
         self.key(name, colour, "dot" if filled else "ring")
 
         def draw(x: Place, y: Place, wide: float, high: float) -> str:
@@ -208,7 +208,7 @@ class Chart:
     def rule_y(
         self, at: float, colour: str, name: str, until: float | None = None, *, named_left: bool = False
     ) -> None:
-        """A line from side to side, such as an objective; up to `until` with a drop to the axis, where it ends there."""
+        """A horizontal line, such as an objective; with `until` it ends there, with a vertical drop to the axis."""
         end = self.x.high if until is None else min(max(until, self.x.low), self.x.high)
         drop = [(end, self.y.low)] if until is not None else []
         self.line([(self.x.low, at), (end, at), *drop], colour, width=1.4, dash="6 4")
@@ -221,7 +221,7 @@ class Chart:
         self.texts.append((words, at, value, colour, anchor))
 
     def data(self) -> str:
-        """What the script needs for the values under the pointer, as JSON that can stand in a page; empty: nothing."""
+        """The pointer values for the script, as JSON that is safe in a page; empty if there are none."""
         if not self.hover:
             return ""
         shared = self.hover[0].at
@@ -255,7 +255,7 @@ def _short(value: float | None, digits: int = 3) -> float | int | None:
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points in pixels; of many in one column of pixels the first, the highest, the lowest and the last."""
+    """Points in pixels; of many in one pixel column, only the first, highest, lowest and last are kept."""
     if len(points) < 500:
         return points
     kept: list[tuple[float, float]] = []

@@ -1,4 +1,4 @@
-"""Moments of a run in both clocks: the recorded one and the wall's."""
+"""Times of a run in both clocks: the recorded one and the wall clock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def recorded_span(document: RunDocument) -> str:
 
 
 def wall_span(document: RunDocument) -> str:
-    """From when to when by the wall clock."""
+    """A span of wall clock time."""
     start_ns = document.start.wall_ns
     return f"{_moment(start_ns)} – {_clock(start_ns + round(document.duration_s * SECOND_NS))}"
 
@@ -40,7 +40,7 @@ def _clock(at_ns: int, utc_offset_s: int = 0, form: str = "%H:%M:%S.%f") -> str:
 def both_clocks(
     document: RunDocument, since_start_ns: int, recorded_ns: int | None = None
 ) -> tuple[str, str]:
-    """A moment of the run as (recorded, wall); the recorded one is empty where nobody knows it."""
+    """A time of the run as (recorded, wall); the recorded one is empty if unknown."""
     clock, offset_s = document.recorded_clock, 0
     if clock is not None:
         offset_s = clock.utc_offset_s

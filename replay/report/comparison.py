@@ -1,4 +1,4 @@
-"""A comparison in the terminal: the verdict in plain words, then the metrics, then what else to know."""
+"""A comparison in the terminal: the verdict in plain words, then the metrics, then notes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WORDS = {
 
 
 def print_comparison(found: Comparison, console: Console) -> None:
-    """Print all that a comparison says."""
+    """Print a comparison."""
     page = Page(console)
     page.say(f"{found.verdict}: {found.sentence}", _STYLE[found.verdict])
     for reason in found.reasons:

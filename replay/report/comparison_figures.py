@@ -20,7 +20,7 @@ from .figures import binned, spectrum
 _FINDING_COLOURS = {"REGRESSION": RED, "INCONCLUSIVE": YELLOW}
 BINS_PER_DECADE = 20
 DOTS_NAMED = 200
-"""Where there are more runs to draw, their dots carry no names: the page would be too heavy."""
+"""With more runs than this, their dots have no names: the page would be too large."""
 
 REACH_MAX = 20.0
 """Ratios beyond are drawn at the edge: an interval may be unbounded."""
@@ -72,7 +72,7 @@ def changes(findings: Sequence[Finding], base: Side, new: Side, tolerance: float
 
 
 def _ratios(side: Side, finding: Finding) -> list[tuple[float, str]]:
-    """Of each run of a side, its figure as a ratio to the baseline's, and what it says."""
+    """For each run of a side, its figure as a ratio to the baseline's, and its label."""
     metric = finding.metric
     found = []
     for run in side.runs:
@@ -84,7 +84,7 @@ def _ratios(side: Side, finding: Finding) -> list[tuple[float, str]]:
 
 
 def both_spectra(base: Side, new: Side, kind: str) -> Chart | None:
-    """The percentiles of both builds: the geometric mean of each one's runs, and the band that they span."""
+    """The percentiles of both builds: the geometric mean of each side's runs, and the range that they cover."""
     lines = []
     for side, colour in ((base, BLUE), (new, ORANGE)):
         found = [run.measured.histogram(kind) for run in side.runs]
@@ -93,8 +93,8 @@ def both_spectra(base: Side, new: Side, kind: str) -> Chart | None:
 
 
 def distributions(base: Side, new: Side, kind: str, route: str) -> Chart | None:
-    """How the requests of both sides are spread over latencies, on a ratio axis: ticks are named by their latency, and by
-    how many times the baseline's median they are.
+    """The latency distributions of both sides on a ratio axis: ticks show the latency, and its ratio to the
+    baseline's median.
     """
     sides = [
         (side.label, colour, *_spread(side, kind, route)) for side, colour in ((base, BLUE), (new, ORANGE))
@@ -119,7 +119,7 @@ def distributions(base: Side, new: Side, kind: str, route: str) -> Chart | None:
 
 
 def _ratio_axis(edges: np.ndarray, kind: str, first: tuple[str, str, np.ndarray, np.ndarray, int]) -> Axis:
-    """Latencies on a log scale, named a second time by their ratio to the median of the first side."""
+    """Latencies on a log scale, with second labels: the ratio to the first side's median."""
     label, _, bins, shares, _ = first
     middle = bins[int(np.searchsorted(np.cumsum(shares), 0.5))]
     median_ns = 10.0 ** ((middle + 0.5) / BINS_PER_DECADE)
@@ -146,7 +146,7 @@ def _spread(side: Side, kind: str, route: str) -> tuple[np.ndarray, np.ndarray, 
 
 
 def runs_in_order(base: Side, new: Side, kind: str) -> Chart | None:
-    """p50 and p99 of every run, in the order they were made: a drift, or one run apart, is seen here."""
+    """p50 and p99 of every run in the order of the runs, which reveals drift and outliers."""
     runs = [(run.started_ns, side, run) for side in (base, new) for run in side.runs]
     if len(runs) < 3 or any(started is None for started, _, _ in runs):
         return None

@@ -34,19 +34,19 @@ from .html import (
 from .svg import escape
 
 DISTRIBUTIONS_SHOWN = 10
-"""Routes whose distributions are drawn."""
+"""How many routes have their distributions drawn."""
 
 RUNS_SHOWN, LEFT_OUT_SHOWN = 200, 100
 
 
 def write_comparison_page(found: Comparison, path: Path) -> None:
-    """Write the page of a comparison. OutputError where it cannot be."""
+    """Write the page of a comparison. OutputError if that fails."""
     page, _ = comparison_page(found)
     write_whole(path, page)
 
 
 def comparison_page(found: Comparison) -> tuple[bytes, str]:
-    """The page of a comparison and its policy."""
+    """The page of a comparison and its Content-Security-Policy."""
     kind = next((f.metric.kind for f in found.findings if f.metric.is_latency), "response")
     sections: list[Section] = [
         headline(found.verdict, found.sentence, [*found.reasons, caught_text(found)]),

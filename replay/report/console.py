@@ -1,4 +1,4 @@
-"""The console that everything is printed on, and its tables: text of others goes through `shown` in both."""
+"""The console for all output, and its tables: untrusted text goes through `shown` in both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _PADDING = re.compile(r"[ ]+$", re.MULTILINE)
 
 
 class Console(rich.console.Console):
-    """Rich's, but no text is taken as markup or emoji (`[red]`, `:boom:`), and none reaches the terminal unescaped."""
+    """Rich's console, without markup or emoji codes in text (`[red]`, `:boom:`), and with all control characters
+    escaped.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, **settings)
@@ -33,7 +35,7 @@ class Console(rich.console.Console):
             yield segment if text == segment.text else Segment(text, segment.style, segment.control)
 
     def print(self, *objects: Any, **settings: Any) -> None:
-        """Rich's; where nobody sees it as a picture, in a pipe or a file, no line ends in spaces that only pad."""
+        """Rich's renderer; in a pipe or a file, lines have no trailing padding."""
         if self.is_terminal or self.quiet or self._buffer_index:
             super().print(*objects, **settings)
             return
@@ -48,7 +50,7 @@ class Console(rich.console.Console):
 
 
 class Table(rich.table.Table):
-    """Rich's, with a line of text a cell: a line break that came with a name begins no other line."""
+    """Rich's table with one line of text per cell: a line break in a name does not begin a new line."""
 
     @classmethod
     def grid(cls, *headers: Any, **settings: Any) -> Table:
@@ -63,10 +65,10 @@ class Table(rich.table.Table):
 
 
 def shown_text(text: Text) -> Text:
-    """A styled text in one line, with nothing in it that a terminal would obey."""
+    """A styled text in one line, without terminal control sequences."""
     return text if shown(text.plain) == text.plain else Text(shown(text.plain), style=text.style)
 
 
 def shown_cell(cell: rich.console.RenderableType | None) -> rich.console.RenderableType | None:
-    """A cell of a table: the same for a text of any kind."""
+    """The text of a table cell, made safe in the same way."""
     return shown_text(Text(cell) if isinstance(cell, str) else cell) if isinstance(cell, str | Text) else cell

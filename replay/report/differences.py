@@ -1,4 +1,4 @@
-"""A comparison of responses in the terminal: the verdict, the fields that differ with an example each, what else to know."""
+"""A comparison of responses in the terminal: the verdict, the differing fields with an example each, then notes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMED_MAX, NOISY_MAX = 40, 12
 
 
 def print_differences(found: Differences, console: Console, *, again: bool = True) -> None:
-    """Print all that a comparison of responses says; `again` repeats the verdict at the end."""
+    """Print a comparison of responses; `again` repeats the verdict at the end."""
     page = Page(console)
     page.say(f"{found.verdict}: {found.sentence}", STYLE[found.verdict])
     for reason in found.reasons:
@@ -107,7 +107,7 @@ def within_text(one: FieldFinding) -> str:
 
 
 def following_text(one: FieldFinding) -> str:
-    """What its difference follows from; empty where from nothing."""
+    """The cause of a field's difference; empty if there is none."""
     if one.inside:
         return f"; a part of {one.inside}"
     if one.after is not None:
@@ -116,7 +116,7 @@ def following_text(one: FieldFinding) -> str:
 
 
 def smallest_text(one: FieldFinding) -> str:
-    """The smallest rate of a new difference that would have been found."""
+    """The smallest rate of a new difference that would have been detected."""
     if one.smallest is not None:
         return format_share(one.smallest)
     return "its shape alone" if one.field.startswith("/") and one.p is not None else "nothing"

@@ -30,7 +30,7 @@ FIELDS_SHOWN = 500
 
 
 def write_differences_page(found: Differences, path: Path) -> None:
-    """Write the page. OutputError where it cannot be."""
+    """Write the page. OutputError if that fails."""
     above = f"{found.new.label} against {found.base.label}"
     write_page(
         path, f"replay: responses of {above}", above, [headline_of(found), *sections_of(found), _runs(found)]
@@ -43,7 +43,7 @@ def headline_of(found: Differences, level: int = 1) -> str:
 
 
 def sections_of(found: Differences) -> list[Section]:
-    """What the page of a comparison shows of responses, below the verdict."""
+    """The content of the page below the verdict."""
     different, noisy = found.different, [one for one in found.fields if not one.different]
     notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in found.notes)
     return [
@@ -83,7 +83,7 @@ def _fields(title: str, listed: list[FieldFinding], found: Differences) -> str:
 
 
 def _block(one: FieldFinding, found: Differences) -> str:
-    """One field: what it is, how often it differs, and its examples side by side."""
+    """One field: its name, how often it differs, and its examples side by side."""
     tone = "bad" if one.different else "soft"
     head = f'<b>{escape(named(one.field))}</b> <span class="soft">{escape(named(one.route))}</span>'
     head += f" {toned(one.kind, tone)} {barred(format_share(one.across), one.across)}"

@@ -1,4 +1,4 @@
-"""Draws a chart at one width: first how much room the labels need, then the frame, then what is in it."""
+"""Draws a chart at one width: measures the labels, then draws the frame and its content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def draw(chart: Chart, width: int = WIDE, *, hidden: bool = False) -> str:
 
 
 class _Drawing:
-    """A chart at one width: first how much the labels take, then the frame, then what is in it."""
+    """Draws a chart at one width: measures the labels, then draws the frame and its content."""
 
     def __init__(self, chart: Chart, width: int) -> None:
         self._chart, self._width = chart, width
@@ -41,7 +41,7 @@ class _Drawing:
         return [shortened(shown(name), most) for name in self._chart.rows]
 
     def _placed_legend(self) -> tuple[list[tuple[float, float, Key]], float]:
-        """Each entry with its place, in as many lines as they need; and where the frame begins."""
+        """Legend entries with their positions, in as many rows as needed, and where the frame begins."""
         placed, x, line = [], 0.0, 0
         title = self._chart.y.title
         if title:
@@ -56,7 +56,7 @@ class _Drawing:
         return placed, lines * (LINE + 2.0) + 8
 
     def _fitting(self, axis: Axis, length: float, fits: Fits) -> list[Tick]:
-        """The first ticks that have room; of none that have, as many as do."""
+        """The first set of ticks that fits; otherwise as many of the last set as fit."""
         kept: list[Tick] = []
         for ticks in axis.ticks():
             if fits([(axis.share(tick.value) * length, tick) for tick in ticks], length):
@@ -153,7 +153,7 @@ class _Drawing:
         return "".join(drawn + named)
 
     def _words(self, x: Place, y: Place) -> str:
-        """Texts inside the frame; one that would lie on another moves up or down to the next free line."""
+        """Texts inside the frame; one that would overlap another moves up or down to the next free line."""
         taken: list[tuple[float, float, float]] = []
         drawn = []
         wide, high = self._right - self._left, self._height
@@ -170,7 +170,7 @@ class _Drawing:
 def _free(
     wanted: float, start: float, length: float, taken: Sequence[tuple[float, float, float]], high: float
 ) -> float:
-    """A baseline near the wanted one, inside the frame, that no other text is on."""
+    """A baseline near the wanted one, inside the frame, without other text."""
     wanted = min(max(wanted, 12.0), high - 4)
     for move in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6):
         place = wanted + move * LINE
@@ -184,7 +184,7 @@ def _free(
 
 
 def _span(place: float, tick: Tick, length: float) -> tuple[float, float]:
-    """From where to where a tick's label stands: in the middle of its place, but never far beyond the frame."""
+    """The extent of a tick's label: centred on its tick, but kept near the frame."""
     half = max(text_width(words) for words in tick.words) / 2
     middle = min(max(place, half - 8), max(length + 12 - half, half - 8))
     return middle - half, middle + half
@@ -196,7 +196,7 @@ def _spaced(
     length: float,
     fits: Fits,
 ) -> list[Tick]:
-    """As many of the ticks as have room, the first always, the last where it can be."""
+    """As many ticks as fit: always the first, and the last if possible."""
     kept: list[Tick] = []
     for tick in ticks:
         tried = [*kept, tick]
@@ -206,7 +206,7 @@ def _spaced(
 
 
 def _sample(key: Key, x: float, y: float) -> str:
-    """What an entry of the legend looks like in the chart."""
+    """A sample of a series' style for the legend."""
     if key.shape in ("dot", "ring"):
         fill = key.colour if key.shape == "dot" else "none"
         return element(

@@ -1,4 +1,4 @@
-"""What a run says of its target in words: a bus, a name, TLS. The terminal and the page show the same."""
+"""Facts about a run's target in words (Kafka, name, TLS), the same in the terminal and on the page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CHANGES_SHOWN = 5
 
 
 class Fact(NamedTuple):
-    """One line. `label` is empty where it goes on from the one before; `style` is yellow or red where something is wrong."""
+    """One line. `label` is empty if it continues the previous one; `style` is yellow or red for problems."""
 
     label: str
     words: str
@@ -56,7 +56,7 @@ def facts_of(document: RunDocument) -> list[Fact]:
 
 
 def _watched(document: RunDocument) -> Iterator[Fact]:
-    """The watched figures: from where to where, when each changed, and what could not be sampled."""
+    """The watched figures: their range, when each changed, and what could not be sampled."""
     for figure in document.watches:
         known = [value for value in document.watched.get(figure.name, []) if value is not None]
         words = "no sample"
@@ -80,11 +80,11 @@ DROPPED_WORDS = {
     "header_values": "header values that were cut",
     "late": "responses still unwritten at the end",
 }
-"""What is lost of responses, by the reasons in run.json."""
+"""How many responses were lost, by the reasons in run.json."""
 
 
 def _answers(answers: AnswerFigures) -> Fact:
-    """Responses that were kept, and what was lost."""
+    """How many responses were kept and lost."""
     words = [f"{counted(answers.kept, 'response')} kept"]
     if answers.bodies:
         bodies = f"{counted(answers.bodies, 'body', 'bodies')}"
@@ -99,7 +99,7 @@ def _answers(answers: AnswerFigures) -> Fact:
 
 
 def target_words(document: RunDocument) -> str:
-    """Where requests went, how many a second, by which engine."""
+    """The target, the rate, and the engine."""
     generator = document.generator
     rate = document.accounts.sent / document.duration_s if document.duration_s > 0 else 0.0
     parts = [
@@ -112,9 +112,9 @@ def target_words(document: RunDocument) -> str:
 
 
 def sent_words(document: RunDocument) -> str:
-    """How much of the recording was sent, rejected lines counted in: `53.5% of the recording sent (1,000 of 1,868 lines; 868
-    rejected)`. Where only a part of it was replayed nobody knows which rejected lines belong to that part: they are taken as
-    spread evenly.
+    """How much of the recording was sent, counting rejected lines: `53.5% of the recording sent (1,000 of 1,868
+    lines; 868 rejected)`. If only a part was replayed, the rejected lines are assumed to be spread evenly over the
+    recording.
     """
     accounts, trace = document.accounts, document.trace
     if document.source is not None:
@@ -138,7 +138,7 @@ def sent_words(document: RunDocument) -> str:
 
 
 def rejected_words(rejected: int, lines: int) -> str:
-    """`868 of 1,868 lines of the recording were rejected`; nothing where none was."""
+    """`868 of 1,868 lines of the recording were rejected`; empty if none was."""
     if not rejected:
         return ""
     were = "was" if rejected == 1 else "were"
@@ -153,7 +153,7 @@ def ok_words(document: RunDocument) -> str:
 
 
 def retries_words(document: RunDocument) -> str:
-    """How many more requests than its users' the target got; empty where nothing was to be retried."""
+    """How many more requests the target received than the users sent; empty without retries."""
     retries = document.retries
     if retries is None:
         return ""
@@ -165,13 +165,13 @@ def retries_words(document: RunDocument) -> str:
 
 
 def reasons(counts: dict[str, int]) -> str:
-    """` (max wait 3, capture 180)`; nothing where all are 0."""
+    """` (max wait 3, capture 180)`; empty if all are 0."""
     named = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count]
     return f" ({', '.join(named)})" if named else ""
 
 
 def _source(source: SourceFigures) -> list[Fact]:
-    """What was followed, and what became of its entries."""
+    """The source followed, and what became of its entries."""
     delay = f"{format_duration(source.delay_ns)} later ({source.delay_reason})"
     found = [Fact("source", f"{source.source} ({source.format}), {delay}")]
     entries = f"{counted(source.entries, 'entry', 'entries')}: late at source {source.late_at_source:,}"
@@ -197,7 +197,7 @@ def _source(source: SourceFigures) -> list[Fact]:
 
 
 def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
-    """What a broker acknowledged, what it refused by its own words, and whether its offsets say the same."""
+    """How many records the broker acknowledged and refused, with its errors, and whether the offsets agree."""
     acknowledged = sum(part.acknowledged for part in kafka.partitions)
     moved = [part.moved for part in kafka.partitions if part.moved is not None]
     ends = f", ends moved by {sum(moved):,}" if moved else ""
@@ -223,7 +223,7 @@ def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
 
 
 def _offsets(kafka: KafkaFigures) -> str:
-    """What the ends of the partitions prove."""
+    """The result of the check against the partitions' end offsets."""
     if kafka.offsets_agree is None:
         return "offsets unknown"
     if kafka.offsets_agree:
@@ -235,7 +235,7 @@ def _offsets(kafka: KafkaFigures) -> str:
 
 
 def _name(name: NameFigures) -> Iterator[Fact]:
-    """What looking a target's name up took, and how it moved."""
+    """The cost of looking up the target's name, and its address changes."""
     if name.source == "dns":
         parts = [
             counted(name.lookups, "lookup"),
@@ -251,7 +251,7 @@ def _name(name: NameFigures) -> Iterator[Fact]:
 
 
 def _tls(tls: TlsFigures) -> Fact:
-    """What connections were secured by, and how often a session was resumed."""
+    """The protocol and cipher of connections, and how often a session was resumed."""
     peer = tls.peer
     how = f"verified by {peer.ca}" if peer.ca else "verified"
     parts = [peer.version, peer.cipher, how if peer.verified else "NOT VERIFIED (--insecure)"]

@@ -23,26 +23,26 @@ from .axes import Axis, count_axis, latency_axis, percentile_label, time_axis
 from .charts import BLUE, CYCLE, GREEN, ORANGE, RED, Chart, Series
 
 SPECTRUM_STEPS = 16
-"""Points of a spectrum for each factor of ten."""
+"""Points of a spectrum per factor of ten."""
 
 COLUMNS_MAX, ROWS_PER_DECADE = 90, 12
 SECONDS_MAX = 200
 ROUTES_BESIDE = 12
 GOAL_ROOM = 4.0
-"""A chart of failures grows by this factor at most to show what an objective allows."""
+"""A chart of failures is enlarged by at most this factor to show the limit of an objective."""
 
 HEAT = ("#6f97cf", "#6a72c9", "#8f5fd0", "#c2539b", "#e0583c", "#f0a53a")
-"""From few requests to many; they stand on light and dark alike."""
+"""Colours from few requests to many; they work on light and dark backgrounds."""
 
 Goal = tuple[str, float, float | None]
 """An objective in a chart: its text, its limit, and its percentile (None for a share)."""
 
 HeatColumn = tuple[float, np.ndarray, np.ndarray]
-"""A column of a heat map: since when (in s), the rows that it has requests in, and how many."""
+"""A column of a heat map: its start (s), the rows that contain requests, and their counts."""
 
 
 def goals_of(document: RunDocument, metrics: Sequence[str]) -> list[Goal]:
-    """The objectives of a run on all requests, that are of one of these metrics (`errors` for the share)."""
+    """The objectives on all requests that limit one of these metrics (`errors` for the share)."""
     return goals_among([outcome.slo for outcome in document.slo], metrics)
 
 
@@ -63,8 +63,8 @@ def goals_among(objectives: Sequence[str], metrics: Sequence[str]) -> list[Goal]
 def spectrum(
     lines: Sequence[tuple[str, Sequence[Histogram], float, str]], goals: Sequence[Goal] = (), title: str = ""
 ) -> Chart | None:
-    """Latency by 1/(1-p): a line for each (name, histograms, scale to ns, colour), and a band: what its runs span, or of one
-    run the interval of its order statistics.
+    """Latency by 1/(1-p): a line for each (name, histograms, scale to ns, colour), and a band: the range of several
+    runs, or the order-statistic interval of one.
     """
     lines = [(name, [run for run in runs if run.count], scale, colour) for name, runs, scale, colour in lines]
     lines = [line for line in lines if line[1]]
@@ -109,7 +109,7 @@ def _quantiles(
 
 
 def heat_map(run: Run, rows: Sequence[Second]) -> Chart | None:
-    """The heat map of a run's response, of a closed loop its service."""
+    """The heat map of a run's response, or of the service in a closed loop."""
     document = run.document
     columns, length_s = _heat_columns(run)
     kind = "service" if document.closed_loop else "response"
@@ -124,8 +124,8 @@ def heat_chart(
     clock: RecordedClock | None,
     goals: Sequence[Goal],
 ) -> Chart | None:
-    """How many requests had which latency over the run, hotter where more, on a log scale; p50 and p99 of each second, and
-    the objectives.
+    """A latency heat map over the run on a log scale: colour shows the number of requests; with p50 and p99 per
+    second, and the objectives.
     """
     if len(columns) < 2:
         return None
@@ -178,7 +178,7 @@ def _ended(row: Second) -> int:
 
 
 def _levels(cells: np.ndarray, edges: np.ndarray) -> list[tuple[str, list[tuple[int, float, float]]]]:
-    """The cells of each colour, on a log scale; neighbours of one colour above each other are one cell."""
+    """The cells of each colour, on a log scale; vertical neighbours of equal colour are merged."""
     heat = np.log(np.maximum(cells, 1.0)) / math.log(max(float(cells.max()), 2.0))
     level = np.minimum((heat * len(HEAT)).astype(int), len(HEAT) - 1)
     level[cells == 0] = -1
@@ -212,7 +212,7 @@ def _heat_columns(run: Run) -> tuple[list[HeatColumn], float]:
 def binned(
     histogram: Histogram, scale: float = 1.0, per_decade: int = ROWS_PER_DECADE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The bins of a log scale, so many to a factor of ten, that a histogram has values in, and how many."""
+    """The bins of a log scale (a number per factor of ten) in which a histogram has values, and their counts."""
     at = np.flatnonzero(histogram.counts)
     values = np.maximum(histogram.values()[at] * scale, 1.0)
     bins = np.floor(np.log10(values) * per_decade).astype(np.int64)
@@ -255,7 +255,7 @@ def over_time(
 
 
 def thinned(rows: Sequence[Second]) -> list[Second]:
-    """At most SECONDS_MAX rows: of several, counts are added, and the worst latencies stand for all."""
+    """Reduce to at most SECONDS_MAX rows: merged rows add their counts and keep the worst latencies."""
     at_once = math.ceil(len(rows) / SECONDS_MAX)
     if at_once <= 1:
         return list(rows)
@@ -305,7 +305,7 @@ def rates(rows: Sequence[Second], clock: RecordedClock | None) -> Chart | None:
 def errors(
     rows: Sequence[Second], failed: Sequence[str], clock: RecordedClock | None, goals: Sequence[Goal] = ()
 ) -> Chart | None:
-    """Failed requests per second, stacked by outcome; what an objective allows in each second as a line."""
+    """Failed requests per second, stacked by outcome, with a line at the limit of an objective."""
     rows = thinned(rows)
     names = [name for name in failed if any(row.outcomes.get(name) for row in rows)]
     if not names:
@@ -354,7 +354,7 @@ def watched(rows: Sequence[Second], name: str, clock: RecordedClock | None) -> C
 
 
 def latency_of(field: str) -> Callable[[Second], float | None]:
-    """A latency of a second, for `over_time`."""
+    """A latency per second, for `over_time`."""
     return lambda row: _positive(getattr(row, field))
 
 

@@ -1,4 +1,4 @@
-"""Text made to fit: names shortened in the middle, paragraphs broken where they may be."""
+"""Fits text to a width: shortens names in the middle and wraps paragraphs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PART = re.compile(r"[^/&?,;=·|_-]*[/&?,;=·|_-]*")
 
 
 def shortened(words: str, most: int, mark: str = "…") -> str:
-    """A text at most `most` columns wide; its middle is left out where it is wider."""
+    """A text of at most `most` columns; a longer one is shortened in the middle."""
     if cell_len(words) <= most:
         return words
     room = max(most - cell_len(mark), 0)
@@ -23,8 +23,8 @@ def shortened(words: str, most: int, mark: str = "…") -> str:
 
 
 def breaks(words: str, width: int) -> list[tuple[int, int]]:
-    """From where to where the lines of a paragraph go, so that none is wider than `width`: broken at spaces; a word that is
-    too long behind a separator of a path or a list, or else anywhere.
+    """The line ranges of a paragraph wrapped to `width`: at spaces; a long word after a separator of a path or list,
+    or else anywhere.
     """
     lines: list[tuple[int, int]] = []
     start, end, used = 0, 0, 0
@@ -40,7 +40,7 @@ def breaks(words: str, width: int) -> list[tuple[int, int]]:
 
 
 def _pieces(words: str, width: int) -> Iterator[str]:
-    """Parts of a text that are not broken, each narrow enough for a line."""
+    """Unbreakable parts of a text, each narrow enough for a line."""
     for word in _WORD.findall(words):
         if cell_len(word.rstrip()) <= width:
             yield word

@@ -1,4 +1,4 @@
-"""The plan of a followed run in the terminal: what is followed, how much later it is sent, and where."""
+"""The plan of a followed run in the terminal: the source, the delay, and the target."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def print_followed(
     source: Sequence[tuple[str, str]],
     console: Console,
 ) -> None:
-    """Print what will be done. `source` says what is followed."""
+    """Print the plan. `source` describes what is followed."""
     page = Page(console)
     page.say("Plan", "bold")
     ends = "at a signal, or at the source's end"

@@ -1,8 +1,8 @@
 """The page builder: one frame for every HTML page.
 
-A page is self-contained and asks nothing of anybody. It is complete without a script, reads by light and dark, wide and
-narrow, on paper, and without a style sheet, as under a server's strict policy. All text of traces and targets is escaped: it
-is untrusted. The page's own policy allows the one style sheet and the one script by their digests.
+A page is self-contained and loads nothing. It works without a script, in light and dark mode, wide and narrow, on
+paper, and without a style sheet (as under a server's strict policy). All text from traces and targets is escaped,
+because it is untrusted. The page's own policy allows its one style sheet and its one script by their digests.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Html(str):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A chart with its title, and how to read it; or what is shown where there is nothing to draw."""
+    """A chart with its title and explanation; or the text shown if there is nothing to draw."""
 
     title: str
     reading: str
@@ -63,7 +63,7 @@ def toned(text: str, tone: str) -> Html:
 
 
 def named(text: str) -> str:
-    """A name of others, as long as a page can show it."""
+    """An untrusted name, shortened to fit a page."""
     return shortened(text, NAME_CHARS)
 
 
@@ -77,8 +77,8 @@ def barred(text: str, share: float) -> Html:
 def headline(
     verdict: str, sentence: str, more: Sequence[str] = (), *, failed: str = "", level: int = 1
 ) -> str:
-    """The verdict in words, and below it what else must be known at once. No verdict is green beside what `failed`.
-    `level` is that of the heading.
+    """The verdict in words, and urgent notes below it. A verdict is never green if anything `failed`. `level` is that
+    of the heading.
     """
     tone = TONES.get(verdict, OPEN)
     lines = f'<p class="bad"><b>{escape(failed)}</b></p>' if failed else ""
@@ -108,9 +108,9 @@ def html_table(
     long: Sequence[int] = (),
     left: bool = False,
 ) -> str:
-    """A section with a table; cells are text, or `Html`. `groups` stand above the heads: (name, columns). Columns in `long`
-    wrap; `left`: all columns are text. On a phone a row is a paragraph, and each cell says which column it is of. Nothing
-    where there are no rows.
+    """A section with a table; cells are text or `Html`. `groups` are header groups: (name, columns). Columns in
+    `long` wrap; `left`: all columns are text. On a phone a row becomes a paragraph whose cells repeat their column's
+    name. Empty if there are no rows.
     """
     if not rows:
         return ""
@@ -129,13 +129,13 @@ def html_table(
 
 
 def _labels(head: Sequence[str], groups: Sequence[tuple[str, int]]) -> list[str]:
-    """What a cell of each column is of, its group included."""
+    """The label of each column's cells, including the group."""
     over = [name for name, columns in groups for _ in range(columns)] or [""] * len(head)
     return [f"{group} {name}".strip() for group, name in zip(over, head, strict=True)]
 
 
 def _row(cells: Sequence[str], left: bool) -> str:
-    """A row; figures stand on the right, even without a style sheet."""
+    """A row; figures are right-aligned, even without a style sheet."""
     first = cells[0].replace(">", ' align="left">', 1)
     return f"<tr{'' if left else ' align=right'}>{''.join([first, *cells[1:]])}</tr>"
 
@@ -149,7 +149,7 @@ _LABELLED = re.compile(r'<table(?: class="\w+")? cellpadding="3" data-l="([^"]*)
 
 
 def _label_rules(body: str) -> str:
-    """Style rules by which each cell says on a phone which column it is of."""
+    """Style rules that label the cells on a phone with their column's name."""
     rules = []
     for labels in dict.fromkeys(_LABELLED.findall(body)):
         of_table = f"table[data-l={_css_text(html.unescape(labels))}] td:nth-child"
@@ -160,17 +160,17 @@ def _label_rules(body: str) -> str:
 
 
 def _css_text(text: str) -> str:
-    """A string of a style sheet: whatever could end it is written as its code."""
+    """A CSS string with all special characters escaped."""
     return '"' + "".join(c if c.isalnum() or c in " .,|" else f"\\{ord(c):x} " for c in text) + '"'
 
 
 def facts_table(title: str, rows: Sequence[tuple[str, str]]) -> str:
-    """Names, and what there is to say of each."""
+    """A list of names with their descriptions."""
     return html_table(("", ""), [list(row) for row in rows if row[1]], title, left=True)
 
 
 def folded(summary: str, inner: str) -> str:
-    """What not everybody needs, behind a click."""
+    """A collapsed section for details."""
     return f"<details><summary>{escape(summary)}</summary>{inner}</details>" if inner else ""
 
 
@@ -188,9 +188,9 @@ def drawn(figure: Figure) -> str:
 
 
 def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) -> None:
-    """Put the page together, and write it whole or not at all. `above` stands over it: what it is of.
+    """Assemble the page and write it completely or not at all. `above` is the text above the title.
 
-    OutputError where it cannot be written.
+    OutputError if it cannot be written.
     """
     page, _ = page_and_policy(title, above, sections)
     write_whole(path, page)
@@ -199,8 +199,8 @@ def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) 
 def page_and_policy(
     title: str, above: str, sections: Sequence[Section], *, script: str = "", own_server: bool = False
 ) -> tuple[bytes, str]:
-    """A page, and its Content-Security-Policy. `script` is added to the script of every page. With `own_server` the page may
-    fetch from the server that it came from, and from nowhere else.
+    """A page, and its Content-Security-Policy. `script` is appended to the common script. With `own_server` the page
+    may fetch only from the server that it came from.
     """
     body = "".join(section if isinstance(section, str) else drawn(section) for section in sections)
     style, script = _part("page.css") + _label_rules(body), _part("page.js") + script
@@ -219,7 +219,7 @@ def page_and_policy(
 
 @functools.cache
 def _part(name: str) -> str:
-    """The style sheet or the script of every page: one text each, so that the policy can allow it by its digest."""
+    """The style sheet or script of every page, as a single text so that the policy can allow it by its digest."""
     return Path(__file__).with_name(name).read_text("utf-8")
 
 

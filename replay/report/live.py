@@ -1,4 +1,4 @@
-"""What a run shows while it goes: one small panel in a terminal, a plain line every few seconds elsewhere."""
+"""The live view of a run: one small panel in a terminal, a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class LiveView:
         self._slow = SlowRoutes("service" if started.closed_loop else "response")
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Show one more second."""
+        """Show another second."""
         self._slow.take(second.t_s + second.length_s, deltas)
         self.update(second)
 
@@ -85,10 +85,10 @@ class LiveView:
         """The report shows the document."""
 
     def close(self) -> None:
-        """The terminal is given back where the context ends."""
+        """Release the terminal at the end of the context."""
 
     def update(self, second: Second) -> None:
-        """Take in one more second."""
+        """Add another second's figures."""
         self._elapsed_s = second.t_s + second.length_s
         self._minute.append(second)
         for name in ("planned", "sent", "ok", "error", "timeout", "unsent"):
@@ -104,7 +104,7 @@ class LiveView:
             self._console.print(self._line(), highlight=False, soft_wrap=True)
 
     def _draw(self, live: Live) -> None:
-        """Draw anew. A terminal that was resized has broken the old lines anew, so nobody knows where they are."""
+        """Redraw. After a resize the terminal has rewrapped the old lines, so their positions are unknown."""
         if self._console.size != self._size:
             self._size = self._console.size
             live.stop()
@@ -152,7 +152,7 @@ class LiveView:
         return ", ".join(parts) or "none"
 
     def _kind(self) -> str:
-        """The latency to show: of a closed loop only the service is measured."""
+        """The latency to show: the service in a closed loop."""
         return "response" if any(row.response_p50_ns is not None for row in self._minute) else "service"
 
     def _line(self) -> str:
@@ -173,7 +173,7 @@ class LiveView:
         return "  ".join(part for part in parts if part)
 
     def _panel(self) -> _Panel:
-        """A picture of this moment; it fits whatever width the terminal has when it is drawn."""
+        """A picture of this instant, which fits the terminal's width when it is drawn."""
         last, kind, rows = self._minute[-1], self._kind(), list(self._minute)
         curves = [
             ("sent", [row.sent / max(row.length_s, 1e-3) for row in rows], _rate(last.sent, last)),
@@ -211,7 +211,7 @@ def _rate(count: int, second: Second) -> str:
 
 @dataclass(frozen=True)
 class _Panel:
-    """The figures of a moment, laid out when they are drawn: the terminal may have another width by then."""
+    """The current figures, laid out when drawn: the terminal's width may have changed."""
 
     share: float
     left: str
@@ -249,7 +249,7 @@ class _Panel:
 
 
 def sparkline(values: Sequence[float | None], columns: int) -> str:
-    """The last values, one in each column, from 0 to the highest of them; blank where there is none."""
+    """A bar chart of the latest values, one per column, scaled to the highest; blank where there is none."""
     shown_values = list(values)[-columns:] if columns else []
     top = max((value for value in shown_values if value), default=0.0)
     made = "".join(

@@ -1,4 +1,4 @@
-"""What a name costs, in a terminal: each query, and what a trailing dot saves."""
+"""The cost of resolving a name, in a terminal: each query, and what a trailing dot saves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .page import Page
 
 
 def print_name_cost(written: Cost, full: Cost, settings: Settings, console: Console) -> None:
-    """Print the queries of one lookup of a name as it is written, and what they add up to."""
+    """Print the queries for one lookup of a name as written, and their total."""
     page = Page(console)
     print_settings(written.name, settings, page)
     if written.answer.source != "dns":
@@ -27,7 +27,7 @@ def print_name_cost(written: Cost, full: Cost, settings: Settings, console: Cons
 
 
 def print_settings(name: str, settings: Settings, page: Page) -> None:
-    """The name, and by which settings it is looked up."""
+    """The name, and the resolver settings used."""
     servers = ", ".join(show_server(server) for server in settings.servers)
     search = f"search {' '.join(settings.search)}" if settings.search else "no search domains"
     page.parts([(name, "bold"), (f"  ndots {settings.ndots}, {search}, name server {servers}", "dim")])

@@ -1,7 +1,7 @@
-"""How a report is laid out on a console: paragraphs, facts and tables, in the characters that it can show.
+"""Lays a report out on a console: paragraphs, facts and tables, in characters that it can show.
 
-No figure is ever cut. A table that is too wide first lets its notes go, then moves its texts below their rows, then shortens
-its names in the middle; what still has no room goes into further tables below, each with the names again.
+Figures are never cut. A table that is too wide first drops its notes, then moves its texts below their rows, then
+shortens its names in the middle; the remaining columns go into further tables below, which repeat the names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .console import shown_text
 from .fit import breaks, shortened
 
 WIDTH = 100
-"""Columns of a report that goes to a file or a pipe, where COLUMNS does not say another number."""
+"""Columns of a report to a file or a pipe, unless COLUMNS sets another number."""
 
 LEAST_WIDTH = 20
 NAME_LEAST = 18
@@ -59,7 +59,7 @@ def console_width() -> int:
 
 
 def report_console(*, stderr: bool = False) -> ours.Console:
-    """Standard output, or error; as wide as the report is meant to be where it is no terminal."""
+    """Standard output or error; with the report's width if it is not a terminal."""
     console = ours.Console(stderr=stderr)
     return console if console.is_terminal else ours.Console(stderr=stderr, width=console_width())
 
@@ -74,12 +74,12 @@ class Page:
         self._mark = "..." if self._ascii else "…"
 
     def text(self, words: str, style: str = "") -> Text:
-        """`words` in one line, in characters that the console knows."""
+        """`words` in one line, in characters that the console can show."""
         words = shown(words)
         return Text(words.translate(_ASCII) if self._ascii else words, style=style)
 
     def say(self, words: str = "", style: str = "", indent: int = 0) -> None:
-        """A paragraph, broken where the console ends."""
+        """A paragraph, wrapped at the console's width."""
         self._paragraph(self.text(words, style), indent)
 
     def parts(self, parts: Iterable[tuple[str, str]], hang: int = 0) -> None:
@@ -95,7 +95,7 @@ class Page:
         self.say(words, "bold")
 
     def facts(self, rows: Iterable[tuple[str, Cell]]) -> None:
-        """Names on the left, and what there is to say of each."""
+        """Names on the left, their descriptions on the right."""
         made = [(self.text(name, "cyan"), self._cell(cell)) for name, cell in rows]
         widest = max((name.cell_len for name, _ in made), default=0)
         left = widest + GAP
@@ -111,9 +111,9 @@ class Page:
                 self._line((first if at == 0 else Text(" " * left)) + line)
 
     def table(self, headers: Sequence[tuple[str, str]], rows: Iterable[Sequence[Cell]]) -> None:
-        """Columns by (header, kind): `right` and `` are figures, which are never cut; `name` is shortened in the middle,
-        `text` and `path` wrap or go below their row, `note` is left out where it has no room. The first column names the
-        row.
+        """Columns by (header, kind): `right` and `` are figures, which are never cut; `name` is shortened in the
+        middle, `text` and `path` wrap or move below their row, `note` is dropped if it does not fit. The first column
+        names the row.
         """
         lines = [[self.text(header, "dim") for header, _ in headers]]
         lines += [[self._cell(cell) for cell in row] for row in rows]
@@ -127,7 +127,7 @@ class Page:
         return self.text(cell) if isinstance(cell, str) else shown_text(cell)
 
     def _split(self, columns: list[int], kinds: Sequence[str], widths: Sequence[int]) -> Iterator[list[int]]:
-        """The columns of each table: all where they fit with texts below their rows, else as many as do."""
+        """The columns of each table: all of them if they fit with texts below their rows, otherwise as many as fit."""
         key, rest = columns[0], columns[1:]
         if _total(widths) > self.width:
             rest = [at for at in rest if kinds[at] != "note"]
@@ -153,7 +153,7 @@ class Page:
         kinds: Sequence[str],
         natural: Sequence[int],
     ) -> None:
-        """One table. Texts without room stand below their rows."""
+        """One table. Texts that do not fit go below their rows."""
         widths = {at: natural[at] for at in columns}
         beside = list(columns)
         for at in reversed(columns):

@@ -1,4 +1,4 @@
-"""What a climb, or a surge, has found, in words: the terminal and the page show the same."""
+"""The results of a climb or a surge in words, the same for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def trial_cells(trial: Trial) -> list[str]:
 
 
 def trial_line(trial: Trial) -> str:
-    """A trial in a line, as it is reported when it has ended."""
+    """A trial in one line, as reported when it ended."""
     stage, load, rate, p50, p99, failed, said = trial_cells(trial)
     return f"{stage} {load} times, {rate}: p50 {p50}, p99 {p99}, {failed} failed: {said}"
 
@@ -53,13 +53,13 @@ def rate_at(found: Climb, load: float) -> str:
 
 
 def in_order(trials: Sequence[Trial]) -> list[Trial]:
-    """The ascending trials by load, then the held and the descending ones as they were made; no probes."""
+    """The ascending trials by load, then the held and descending ones in order; no probes."""
     up = sorted((trial for trial in trials if trial.stage == "up"), key=lambda trial: trial.load)
     return [*up, *(trial for trial in trials if trial.stage in ("hold", "down"))]
 
 
 def climb_facts(found: Climb) -> list[tuple[str, str]]:
-    """What a climb has found, but for its first sentence."""
+    """The results of a climb, without the first sentence."""
     facts = [] if found.window is None else [("window", found.window.words)]
     if not math.isinf(found.above):
         facts.append(("missed at", f"{found.above:.3g} times, {rate_at(found, found.above)}"))
@@ -101,7 +101,7 @@ def _held(found: Climb) -> str:
 
 
 def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[str, str]]:
-    """What a surge was, and what it did."""
+    """The surge and its effects."""
     facts = [
         ("surge", f"{times:g} times the baseline for {format_duration(trigger_ns)}"),
         ("baseline", f"p50 {format_latency(found.baseline_p50_ns)}"),
@@ -125,7 +125,7 @@ def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[st
 
 
 def recording_facts(manifest: Manifest, scenario: Scenario) -> list[tuple[str, str]]:
-    """What to know before the figures: rejected lines of the recording, times without a unit."""
+    """Notes before the figures: rejected lines of the recording, times without a unit."""
     lines, rejected = manifest.unread()
     unread = rejected_words(sum(rejected.values()), lines)
     return [
@@ -137,7 +137,7 @@ def recording_facts(manifest: Manifest, scenario: Scenario) -> list[tuple[str, s
 def print_climb(
     found: Climb, sentence: str, before: Sequence[tuple[str, str]], folder: Path, console: Console
 ) -> None:
-    """Print what a climb has found: in a sentence, as a table of trials, as facts, and again in a sentence."""
+    """Print the results of a climb: a sentence, a table of trials, facts, and the sentence again."""
     page = Page(console)
     page.say(sentence, "bold")
     page.say()
@@ -163,7 +163,7 @@ def print_surge(
     folder: Path,
     console: Console,
 ) -> None:
-    """Print what a surge was, and what it did; the verdict stands first and last."""
+    """Print the surge and its effects; the verdict comes first and last."""
     page = Page(console)
     facts = surge_facts(found, times, trigger_ns)
     page.say(found.verdict, "bold")

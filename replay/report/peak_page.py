@@ -1,4 +1,4 @@
-"""The page of a climb, or of a surge: load against latency and failures, up and down; what came before and after."""
+"""The page of a climb or a surge: load against latency and failures, ascending and descending; before and after."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _stage(plot: Chart, chosen: Sequence[tuple[Trial, float]], colour: str, word
 
 
 def _limits(found: Climb) -> list[float]:
-    """The limits of objectives on the response, as far as they can be drawn."""
+    """The limits of objectives on the response that can be drawn."""
     return [limit for _, limit, _ in _goals(found)]
 
 
@@ -110,7 +110,7 @@ def _latency(found: Climb, percentile: float) -> Chart | None:
 
 
 def _failed(found: Climb) -> str:
-    """Why a peak that was found is no good news; empty where it is."""
+    """Why a found peak is not good news; empty if it is."""
     if found.recovery == "DID_NOT_RECOVER":
         return "FAILED: the target did not recover from the overload"
     return "The peak could not be held" if found.held is False and found.held_load is None else ""
@@ -121,7 +121,7 @@ def _percent(value: float, step: float) -> tuple[str, ...]:
 
 
 def write_peak_page(found: Climb, sentence: str, path: Path, before: Sequence[tuple[str, str]] = ()) -> None:
-    """Write the page to `path`; the facts `before` stand above what was found. OutputError where it cannot be."""
+    """Write the page to `path`, with the facts in `before` above the results. OutputError if that fails."""
     trials = in_order(found.trials)
     notes = [f"{name}: {words}" for name, words in [*before, *climb_facts(found)]]
     has_failures = any(trial.failed_share for trial in trials)
@@ -153,7 +153,7 @@ def write_surge_page(
     path: Path,
     before: Sequence[tuple[str, str]] = (),
 ) -> None:
-    """Write the page of a surge to `path`, the facts `before` above. OutputError where it cannot be."""
+    """Write the page of a surge to `path`, with the facts in `before` above. OutputError if that fails."""
     facts = surge_facts(found, times, trigger_ns)
     rows, clock = run.seconds(), run.document.recorded_clock
     series = [("p99", latency_of("response_p99_ns"), ORANGE), ("p50", latency_of("response_p50_ns"), BLUE)]

@@ -1,4 +1,4 @@
-"""The plan of a run in the terminal: what will be sent, where, when and how fast, before anything is."""
+"""The plan of a run in the terminal: what will be sent, where, when and how fast."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def print_plan(
     portable_because: str = "",
     unused: Sequence[str] = (),
 ) -> None:
-    """Print a plan. `addresses` are the target's resolved ones; none: it was not asked for. `portable_because` says why
-    native lanes can't run, `unused` which settings are for no target of the run.
+    """Print a plan. `addresses` are the target's resolved ones; empty: not looked up. `portable_because` explains why
+    native lanes cannot run; `unused` lists settings that apply to no target of the run.
     """
     page = Page(console)
     page.say("Plan", "bold")
@@ -62,7 +62,7 @@ ADDRESSES_SHOWN = 8
 
 
 def _places(addresses: Sequence[str]) -> str:
-    """The first of the addresses, how many there are, and how many of them are used where that is not all."""
+    """The first address, how many there are, and how many are used if not all."""
     if len(addresses) <= ADDRESSES_SHOWN:
         return ", ".join(addresses)
     shown = f"{', '.join(addresses[:ADDRESSES_SHOWN])} and {len(addresses) - ADDRESSES_SHOWN:,} more"
@@ -72,7 +72,7 @@ def _places(addresses: Sequence[str]) -> str:
 
 
 def target_facts(plan: Plan, scenario: Scenario, addresses: Sequence[str]) -> list[tuple[str, str]]:
-    """Where requests go, and what the protocol says of it."""
+    """The target, and the protocol's description."""
     where = f", {_places(addresses)}" if addresses and addresses[0] not in plan.target else ""
     rows = [("target", f"{plan.target}{where}")]
     return [*rows, *protocol_of(plan.target).facts(plan, scenario)]
@@ -93,7 +93,7 @@ def _recording(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _order(disordered: Mapping[str, int]) -> str:
-    """In what order the records of a partition are replayed."""
+    """The order in which a partition's records are replayed."""
     count = sum(disordered.values())
     if not count:
         return "by offset in each partition, which is also the order of time"
@@ -125,7 +125,7 @@ def _requests(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _unread(plan: Plan) -> list[tuple[str, str]]:
-    """What of the recording could not be read."""
+    """The unreadable part of the recording."""
     rows = []
     if plan.rejected:
         count = sum(plan.rejected.values())
@@ -140,7 +140,7 @@ def _unread(plan: Plan) -> list[tuple[str, str]]:
 
 
 def objectives_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
-    """What the run is judged by, in canonical units; with the rule on statuses that holds where no objective replaces it."""
+    """The objectives in canonical units, and the default rule on statuses if no objective replaces it."""
     objectives = [slo.parse(str(text)) for text in scenario.slo]
     words = [slo.canonical(objective) + _cannot_fail(objective, scenario) for objective in objectives]
     if protocol_of(plan.target).has_statuses and not any(map(slo.replaces_status_rule, objectives)):
@@ -151,7 +151,7 @@ def objectives_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
 
 
 def _cannot_fail(objective: slo.Slo, scenario: Scenario) -> str:
-    """That an objective would hold whatever the target does; empty where it could fail."""
+    """A warning that an objective can never fail; empty if it can."""
     if objective.percentile is None:
         accepts_all = objective.limit >= 1 and (objective.or_equal or slo.replaces_status_rule(objective))
         return " (any share is accepted: it cannot fail)" if accepts_all else ""

@@ -1,4 +1,4 @@
-"""The parts of a run's page for a closer look: single requests, the machine, the settings."""
+"""The detailed parts of a run's page: single requests, the machine, the settings."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _between(start_ns: int | None, end_ns: int | None) -> str:
 
 
 def _ended(sample: Sample) -> str:
-    """What became of a request; of a malformed response why, and how it begins."""
+    """The outcome of a request; for a malformed response the reason and its first bytes."""
     words = sample.rule or str(sample.status or sample.outcome)
     words += f" ({sample.reason})" if sample.reason else ""
     if sample.problem:
@@ -78,7 +78,7 @@ def _clock(at_ns: int, utc_offset_s: int = 0) -> str:
 
 
 def machine_section(document: RunDocument) -> str:
-    """Where the generator ran, and with which versions."""
+    """The generator's machine and versions."""
     host, generator = document.host, document.generator
     usable = f", {host.cores_usable} usable" if host.cores_usable and host.cores_usable != host.cores else ""
     versions = ", ".join(f"{name} {version}" for name, version in host.versions.items())
@@ -115,7 +115,7 @@ def _defaults() -> dict[str, Any]:
 def _changed(
     given: Mapping[str, Any], usual: Mapping[str, Any], above: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Each setting that is not what it is by default, as a scenario file has it."""
+    """Each setting that differs from its default, in scenario file syntax."""
     for name, value in given.items():
         if isinstance(value, dict) and isinstance(usual.get(name), dict):
             yield from _changed(value, usual[name], f"{above}{name}.")

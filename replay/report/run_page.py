@@ -45,17 +45,17 @@ from .words import FIGURES, LATENCIES
 
 ROUTES_SHOWN, CHECKED_SHOWN = 50, 20
 RATIO_NOTED = 1.1
-"""A service time that is as many times the recorded one is marked, and its mirror."""
+"""A service time this many times the recorded one is marked; so is the inverse."""
 
 
 def write_run_page(run: Run, path: Path) -> None:
-    """Write the page of a run. OutputError where it cannot be."""
+    """Write the page of a run. OutputError if that fails."""
     page, _ = run_page(run, str(run.folder.path))
     write_whole(path, page)
 
 
 def run_page(run: Run, name: str) -> tuple[bytes, str]:
-    """The page of a run and its policy; `name` stands over it."""
+    """The page of a run and its Content-Security-Policy; `name` is shown above it."""
     document = run.document
     own = document_sections(document)
     sections: list[Section] = [*own[:ABOVE_CHARTS], *_figures(run), *own[ABOVE_CHARTS:ABOVE_SAMPLES]]
@@ -66,11 +66,11 @@ def run_page(run: Run, name: str) -> tuple[bytes, str]:
 
 
 ABOVE_CHARTS, ABOVE_SAMPLES = 3, 6
-"""How many of a document's sections stand above the charts, and above the samples."""
+"""How many of a document's sections come before the charts, and before the samples."""
 
 
 def document_sections(document: RunDocument) -> list[str]:
-    """What a page of a run has from its run.json alone, in order."""
+    """The parts of a run's page that need only run.json, in order."""
     return [
         _headline(document),
         _cards(document),
@@ -204,7 +204,7 @@ def _missed(rule: RuleFigures) -> str:
 
 
 def _checked(document: RunDocument) -> str:
-    """What captures found and checks decided, rule by rule, and the routes whose responses were checked."""
+    """Results of captures and checks by rule, and the routes whose responses were checked."""
     sessions = document.sessions
     if sessions is None:
         return ""
@@ -257,8 +257,8 @@ def _latency_table(latency: Latencies, title: str) -> str:
 
 
 def _routes(document: RunDocument, title: str, routes: list[RouteFigures]) -> str:
-    """The biggest routes, or the actions, and what the recording has of them; times in a table of their own where it has
-    any.
+    """The largest routes, or the actions, with their recorded figures; recorded times get a separate table if there
+    are any.
     """
     total = sum(route.recorded.count for route in document.routes if route.recorded)
     timed = any(route.recorded and route.recorded.p50_ns is not None for route in routes)
@@ -321,7 +321,7 @@ def _times(title: str, routes: list[RouteFigures]) -> str:
 
 
 def _target(document: RunDocument) -> str:
-    """Where requests went, and what only some targets have: a bus, a name, TLS."""
+    """The target, with facts specific to its kind: Kafka, a name, TLS."""
     facts = [Fact("", target_words(document)), *facts_of(document)]
     lines = [
         f"{fact.label} {toned(fact.words, BAD) if fact.style else escape(fact.words)}".strip()
@@ -331,7 +331,7 @@ def _target(document: RunDocument) -> str:
 
 
 def _addresses(document: RunDocument) -> str:
-    """What each address of the target got, where it had several."""
+    """The requests to each address of the target, if there are several."""
     if len(document.addresses) < 2:
         return ""
     rows = [

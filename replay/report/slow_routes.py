@@ -9,7 +9,7 @@ from replay.ledger.percentiles import values_at
 from replay.results.deltas import Deltas
 
 KEPT_S = 30.0
-"""A route that had no request for so long is forgotten, or for two of its own intervals where those are longer."""
+"""A route is forgotten after this long without a request, or after two of its own intervals if those are longer."""
 
 
 class SlowRoutes:

@@ -1,6 +1,6 @@
-"""SVG as text: elements, numbers and paths in few bytes, and how wide a text is.
+"""SVG as text: compact elements, numbers and paths, and estimated text widths.
 
-Everything is said by presentation attributes, so that a picture needs neither a style sheet nor a script.
+Only presentation attributes are used, so a picture needs neither a style sheet nor a script.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from replay.shown import shown
 
 FONT_SIZE = 12
 LINE = 15
-"""Pixels from one line of text to the next."""
+"""Pixels between two lines of text."""
 
 _WIDE, _NARROW = frozenset("mwMWQ@%—…"), frozenset("iljtfrI.,:;'|!()[]/ ·-")
 
@@ -31,7 +31,7 @@ def number(value: float) -> str:
 
 
 def attributes(given: dict[str, object]) -> str:
-    """` name="value"` for each that is not None; `_` stands for `-`, and a last `_` for nothing."""
+    """` name="value"` for each that is not None; `_` becomes `-`, and a trailing `_` is dropped."""
     parts = []
     for name, value in given.items():
         if value is None:
@@ -42,7 +42,7 @@ def attributes(given: dict[str, object]) -> str:
 
 
 def element(name: str, *inner: str, **given: object) -> str:
-    """An element around what is SVG already."""
+    """An element with SVG content."""
     body = "".join(inner)
     return f"<{name}{attributes(given)}>{body}</{name}>" if body else f"<{name}{attributes(given)}/>"
 
@@ -67,7 +67,7 @@ def text_width(words: str, size: float = FONT_SIZE) -> float:
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:
-    """A line through points in pixels, as the relative steps of a path, to a tenth of a pixel."""
+    """A polyline through points in pixels, as relative path steps rounded to a tenth of a pixel."""
     parts: list[str] = []
     at_x = at_y = 0
     for x, y in points:

@@ -1,8 +1,8 @@
-"""The report of a run in the terminal: validity first, then what was sent, then how it went; the verdict and what to do
-next stand last again.
+"""The report of a run in the terminal: validity, what was sent, the results; the verdict and next steps are repeated
+last.
 
-Every moment stands in both clocks, the recorded one and the wall's. Plain where the console is no terminal; without
-characters beyond ASCII where it cannot show them.
+Every time is given in both clocks, the recorded one and the wall clock. Output is plain if the console is not a
+terminal, and ASCII if it cannot show more.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .terminal_tables import (
 
 _VERDICT_STYLE = {"VALID": "bold green", "SUSPECT": "bold yellow", "INVALID": "bold red"}
 _NOT_GREEN = "bold"
-"""Of a VALID that stands beside a failure: the measurement is right, and the target failed."""
+"""Shown with a VALID verdict beside a failure: the measurement is right, and the target failed."""
 
 _ENDINGS = {
     "whole": "",
@@ -45,7 +45,7 @@ _ENDINGS = {
 
 
 def print_report(run: Run, console: Console) -> None:
-    """Print all that a run says of itself."""
+    """Print the report of a run."""
     page, document = Page(console), run.document
     _headline(page, document)
     _accounts(page, document)
@@ -62,7 +62,7 @@ def print_report(run: Run, console: Console) -> None:
 
 
 def _verdict(page: Page, document: RunDocument) -> None:
-    """The verdict in a line, and what failed below it."""
+    """The verdict in a line, with the failures below it."""
     verdict = document.validity.verdict
     ended = _ENDINGS.get(document.ending.how, document.ending.how)
     failures = failures_of(document)
@@ -121,7 +121,7 @@ def _differs(document: RunDocument) -> str:
 
 
 def _facts(page: Page, document: RunDocument) -> None:
-    """Where requests went and when, and what only some targets have: a bus, a name, TLS, sessions."""
+    """Target and time, with facts specific to the kind of target: Kafka, a name, TLS, sessions."""
     spans = [("recorded", recorded_span(document)), ("wall", wall_span(document))]
     facts = [Fact(name, words) for name, words in [("target", target_words(document)), *spans] if words]
     facts += [*facts_of(document), *_sessions(document)]
@@ -129,7 +129,7 @@ def _facts(page: Page, document: RunDocument) -> None:
 
 
 def _sessions(document: RunDocument) -> Iterator[Fact]:
-    """What captures found and checks decided, rule by rule."""
+    """Results of captures and checks, by rule."""
     sessions = document.sessions
     if sessions is None:
         return
@@ -171,7 +171,7 @@ def _files(page: Page, run: Run) -> None:
 
 
 def _closing(page: Page, run: Run) -> None:
-    """The verdict again, and what to do next: the last lines are what stays on the screen."""
+    """The verdict again and the next steps: the last lines stay on the screen."""
     page.say()
     _verdict(page, run.document)
     for reason in run.document.validity.reasons:

@@ -33,7 +33,7 @@ Row = Sequence[str | Text]
 
 
 def print_addresses(page: Page, document: RunDocument) -> None:
-    """What each address of the target got, where it had several."""
+    """The requests to each address of the target, if there are several."""
     if len(document.addresses) > 1:
         columns = ("connects", "requests", "errors", "drained")
         page.say()
@@ -58,7 +58,7 @@ def _state_of(row: AddressFigures) -> str:
 
 
 def shares_words(counts: dict[str, int]) -> str:
-    """`2xx 99.1%, reset 0.9%`; of one alone just its name."""
+    """`2xx 99.1%, reset 0.9%`; for a single outcome just its name."""
     total = sum(counts.values())
     found = sorted(((name, count) for name, count in counts.items() if count), key=lambda item: -item[1])
     if len(found) == 1:
@@ -67,7 +67,7 @@ def shares_words(counts: dict[str, int]) -> str:
 
 
 def _short_share(share: float) -> str:
-    """A share to a tenth of a percent: there is little room in a row."""
+    """A share to a tenth of a percent, because a row has little space."""
     if 0 < share < 0.0005:
         return "<0.1%"
     return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
@@ -80,7 +80,7 @@ def _figure(latency: Latency | None, name: str) -> str:
 
 
 def print_latencies(page: Page, document: RunDocument) -> None:
-    """The latencies of the run, and of each target where it had several."""
+    """The latencies of the run, and of each target if there are several."""
     _latency_table(page, "latency", document.latency)
     for target in document.targets:
         a = target.accounts
@@ -132,9 +132,7 @@ def _replayed_row(page: Page, route: RouteFigures) -> list[str | Text]:
 
 
 def _recorded_row(page: Page, route: RouteFigures, total: int) -> list[str | Text]:
-    """What the recording says, under what was replayed. What a log calls a request's time is the target's:
-    its service.
-    """
+    """The recorded figures below the replayed ones. A log's request time is the target's service time."""
     recorded = route.recorded
     assert recorded is not None
     took = [format_latency(ns) if ns is not None else "" for ns in (recorded.p50_ns, recorded.p99_ns)]
@@ -209,7 +207,7 @@ def print_seconds(page: Page, run: Run) -> None:
 
 
 def _bounded(figure: tuple[int, bool] | None) -> str:
-    """A figure of a second."""
+    """A figure of one second."""
     return "" if figure is None else ("≥" if figure[1] else "") + format_latency(figure[0])
 
 
@@ -264,7 +262,7 @@ def _is_bad(sample: Sample) -> bool:
 
 
 def _became(sample: Sample) -> str:
-    """What became of a request, in a word or two."""
+    """The outcome of a request in a word or two."""
     why = f" ({sample.reason})" if sample.reason else ""
     return sample.rule or str(sample.status or sample.outcome) + why
 

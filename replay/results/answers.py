@@ -24,15 +24,15 @@ REDACTED = "REDACTED"
 """Stands in bodies and headers in place of a secret (`replay.trace.importing.secrets`)."""
 
 FORMS = ("none", "json", "text", "html", "binary", "unreadable")
-"""What a body was taken for; `form` is the index. `none`: there was no body. `unreadable`: its content coding could not be
-undone, or it was not looked at.
+"""The form in which a body was read; `form` is the index. `none`: there was no body. `unreadable`: its content coding
+could not be decoded, or it was not examined.
 """
 
 BATCH_ROWS_MAX = 1 << 16
 BATCH_BODY_BYTES_MAX = 32 << 20
 FILE_BYTES_MAX = 64 << 20
-"""A batch holds no more rows, and no more than one body beyond these bytes; a file that has reached its size is the last
-to grow.
+"""Limits of a batch: rows, and bytes of bodies (exceeded by at most one body). A file that reaches its size is the
+last to grow.
 """
 
 _NAME = pa.dictionary(pa.int32(), pa.utf8())
@@ -62,7 +62,7 @@ SCHEMA = pa.schema(
 targets (0 is the event itself). `route` is the index among `answers.routes` of run.json. `type` is the media type in lower
 case without parameters, `encoding` the content coding as sent. `length` counts the bytes of the body as received.
 `digest` (0: unknown) does not depend on white space and key order for JSON, and is XXH64 of the decoded body otherwise.
-`headers` are the chosen ones. `body` is decoded, and null where it was not kept; `cut`: it is only the beginning.
+`headers` are the chosen ones. `body` is decoded, and null if it was not kept; `cut`: it is only the beginning.
 """
 
 DEFAULTS: dict[str, Any] = {"copy": 0, "type": "", "encoding": "identity", "cut": False, "digest": 0}
@@ -80,7 +80,7 @@ class AnswersWriter:
     """Writes the rows of a run in the order they come. `rows` and `bytes_written` are what is in the files so far."""
 
     def __init__(self, run: str | os.PathLike[str]) -> None:
-        """Make the folder in the folder of a run. OutputError where that is not possible, or where it exists."""
+        """Make the folder in the folder of a run. OutputError if that is not possible, or where it exists."""
         self._folder = Path(run) / FOLDER
         self._sink: pa.OSFile | None = None
         self._stream: pa.ipc.RecordBatchStreamWriter | None = None
@@ -99,7 +99,7 @@ class AnswersWriter:
 
     def write(self, columns: Mapping[str, Any]) -> None:
         """Append rows: columns of equal length by name, as arrays of NumPy or Arrow, or lists. A header is a pair (name,
-        value). OutputError where the system refuses; a column that is missing, unknown or of another type is a ValueError.
+        value). OutputError if the system refuses; a column that is missing, unknown or of another type is a ValueError.
         """
         batch = batch_of(columns)
         for begin, end in _parts(batch):
@@ -141,7 +141,7 @@ class AnswersWriter:
 
 
 def batch_of(columns: Mapping[str, Any]) -> pa.RecordBatch:
-    """Columns as a batch of SCHEMA, with DEFAULTS for those that are left out. ValueError where one is wrong."""
+    """Columns as a batch of SCHEMA, with DEFAULTS for those that are left out. ValueError if one is wrong."""
     if unknown := columns.keys() - set(SCHEMA.names):
         raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
     if "number" not in columns:
@@ -172,7 +172,7 @@ def _array(field: pa.Field, values: Any, rows: int) -> pa.Array:
 
 
 def _parts(batch: pa.RecordBatch) -> Iterator[tuple[int, int]]:
-    """Where to cut a batch so that none has too many rows, or too many bytes of bodies."""
+    """Where to split a batch to respect the limits on rows and bytes."""
     lengths = pc.fill_null(pc.binary_length(batch["body"]), 0).to_numpy(zero_copy_only=False)
     ends = np.cumsum(lengths, dtype=np.int64)
     begin, written = 0, 0
@@ -184,7 +184,7 @@ def _parts(batch: pa.RecordBatch) -> Iterator[tuple[int, int]]:
 
 
 class Answers:
-    """The responses that a run kept. `problems` names the files of which only the beginning could be read, after reading."""
+    """The responses that a run kept. After reading, `problems` lists the files that were cut off."""
 
     def __init__(self, run: str | os.PathLike[str]) -> None:
         self.folder = Path(run) / FOLDER
@@ -202,8 +202,8 @@ class Answers:
         return bool(self._files)
 
     def batches(self, *names: str) -> Iterator[pa.RecordBatch]:
-        """The rows in the order they were written, with the named columns, or all. A file that ends in the middle gives
-        what it has, and is among `problems`. InputError where one is something else.
+        """The rows in writing order, with the given columns, or all. A file that is cut off yields what it has, and
+        is added to `problems`. InputError if one is something else.
         """
         for path in self._files:
             yield from self._batches_of(path, names)

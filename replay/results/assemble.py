@@ -29,7 +29,7 @@ _AS_STARTED = (
     "run_id", "start", "closed_loop", "target", "recorded_clock", "rows_in_window", "max_wait_ns", "scenario", "plan",
     "host",
 )  # fmt: skip
-"""What run.json repeats of started.json."""
+"""The fields of started.json that run.json repeats."""
 
 
 def assemble(
@@ -39,7 +39,7 @@ def assemble(
     facts: Facts,
     lookup: Lookup | None = None,
 ) -> RunDocument:
-    """Write totals.hlog, samples.jsonl and, last, run.json; then remove the lanes' memory. OutputError where there is
+    """Write totals.hlog, samples.jsonl and, last, run.json; then remove the lanes' memory. OutputError if there is
     no space.
     """
     names = [route.name for route in started.routes]
@@ -57,7 +57,7 @@ def assemble(
 
 
 def write_document(folder: RunFolder, document: RunDocument) -> None:
-    """Write run.json. OutputError where there is no room."""
+    """Write run.json. OutputError if there is no room."""
     folder.write(folder.run, json_shown(msgspec.json.format(msgspec.json.encode(document), indent=2)) + b"\n")
 
 
@@ -73,7 +73,7 @@ def _totals(measured: Measured, started: Started, length_s: float) -> bytes:
 def describe(
     folder: RunFolder, all_metrics: Sequence[LaneMetrics], started: Started, facts: Facts, measured: Measured
 ) -> RunDocument:
-    """The document of the run. Nothing is lost where the accounts do not balance: the verdict says so."""
+    """The document of the run. If the accounts do not balance, the verdict says so and no data is lost."""
     counters = [metrics.counters for metrics in all_metrics]
     by_name = sum_counters(counters)
     accounts, detail, imbalance = balanced(counters, facts.skipped, facts)

@@ -1,7 +1,7 @@
-"""What was counted in one second of a run, by counter, route and histogram: what sinks get beside the `Second`.
+"""Counts of one second of a run by counter, route and histogram, passed to sinks beside the `Second`.
 
-Sums over a run are exact: added up over all seconds, `counters` give the accounts of run.json, `routes` the outcomes of
-each route, and the histograms of a tag the one of totals.hlog. docs/sinks.md is the reference.
+Sums over a run are exact: added up over all seconds, `counters` give the accounts of run.json, `routes` the outcomes
+of each route, and the histograms of a tag the one of totals.hlog. docs/sinks.md is the reference.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class HistogramDelta:
     def of(
         cls, tag: str, since_s: float, length_s: float, counts: np.ndarray, layout: Layout
     ) -> HistogramDelta:
-        """Copy what is counted in `counts`, which may be reused afterwards."""
+        """Copy the nonzero entries of `counts`, which may be reused afterwards."""
         at = np.flatnonzero(counts)
         return cls(tag, since_s, length_s, layout, at.astype(np.int32), counts[at].astype(np.uint64))
 

@@ -90,7 +90,7 @@ __all__ = [
     "WindowsHeld",
     "actions_of",
 ]
-# The parts of the document, for whoever reads it; the modules above declare them.
+# The parts of the document, re-exported from the modules above.
 
 EndedHow = Literal["whole", "interrupted", "killed", "circuit_breaker", "not_allowed", "over_limit", "failed"]
 
@@ -164,7 +164,7 @@ class _Version(msgspec.Struct):
 
 
 def refuse_newer(path: Path, data: bytes) -> None:
-    """InputError where a newer replay wrote `data`; msgspec.DecodeError where it holds no version."""
+    """InputError if a newer replay wrote `data`; msgspec.DecodeError if it holds no version."""
     version = msgspec.json.decode(data, type=_Version).format_version
     if version > FORMAT_VERSION:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What the end of a run adds to what was known at its start."""
+"""Facts known only at the end of a run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from .document import (
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the end of a run adds to what was known at its start. `ended_ns` is CLOCK_MONOTONIC. `source` and `trace` are
-    those of a followed run.
+    """Facts known only at the end of a run. `ended_ns` is CLOCK_MONOTONIC. `source` and `trace` are those of a
+    followed run.
     """
 
     ending: Ending

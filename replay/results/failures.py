@@ -30,5 +30,5 @@ def statuses_words(differs: StatusFigures) -> str:
 
 
 def failed_words(failures: Sequence[str]) -> str:
-    """`FAILED: 1 of 2 objectives missed`; empty where nothing failed."""
+    """`FAILED: 1 of 2 objectives missed`; empty if nothing failed."""
     return f"FAILED: {'; '.join(failures)}" if failures else ""

@@ -165,7 +165,7 @@ class WindowsHeld(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """One service level objective of this run. `value` is ns or a share; null where nothing was measured, which fails.
+    """One service level objective of this run. `value` is ns or a share; null if nothing was measured, which fails.
     `windows` is null for an objective over the whole run.
     """
 
@@ -259,7 +259,7 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
 class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of Kafka. `errors` counts failed records by the broker's name for the error. `late` ones were
     acknowledged after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight;
-    null where the offsets could not be read. `missing` counts acknowledged records that the ends of their partitions
+    null if the offsets could not be read. `missing` counts acknowledged records that the ends of their partitions
     do not cover: they were lost. `consumed` is by histogram (`end_to_end`, `answer`). `lag_max` is the greatest lag
     of the consumer in records, by partition; `consumer` says why it ended early. `hosts_refused` are hosts that the
     cluster named during the run and that are not allowed: nothing was sent there.

@@ -37,7 +37,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """Make a new run folder. OutputError where the path exists, or cannot be created."""
+        """Make a new run folder. OutputError if the path exists, or cannot be created."""
         folder = cls(Path(path))
         try:
             folder.path.mkdir(parents=True)
@@ -53,7 +53,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """The folder of a run, complete or killed. InputError where `path` is not one."""
+        """The folder of a run, complete or killed. InputError if `path` is not one."""
         folder = cls(Path(path))
         if not folder.path.is_dir():
             what = "is not a folder" if folder.path.exists() else "does not exist"
@@ -72,7 +72,7 @@ class RunFolder:
 
     @property
     def started(self) -> Path:
-        """What was known at the start; it exists only until the run is complete."""
+        """The facts known at the start; the file exists only until the run is complete."""
         return self.path / "started.json"
 
     @property
@@ -114,7 +114,7 @@ class RunFolder:
         return self.run.exists()
 
     def write(self, path: Path, data: bytes) -> None:
-        """Write one file of the folder completely or not at all, and flush it to the disk. OutputError where that
+        """Write one file of the folder completely or not at all, and flush it to the disk. OutputError if that
         fails.
         """
         try:
@@ -127,7 +127,7 @@ class RunFolder:
             ) from error
 
     def settle(self) -> None:
-        """Remove what only a run in progress needs. Called when everything else is on the disk."""
+        """Remove the files of a run in progress. Called when everything else is on the disk."""
         delete_named(self.lanes, lambda name: _LANE_FILE.fullmatch(name) is not None)
         self.started.unlink(missing_ok=True)
 
@@ -149,7 +149,7 @@ class AppendFile:
             raise OutputError(f"{path} cannot be made: {reason_of(error)}") from None
 
     def append(self, data: bytes) -> None:
-        """Write `data`, all of it or none. OutputError where there is no space, or where the file was removed."""
+        """Write `data`, all of it or none. OutputError if there is no space, or where the file was removed."""
         self._refuse_if_removed()
         try:
             written = os.write(self._fd, data)
@@ -164,7 +164,7 @@ class AppendFile:
         self._size += written
 
     def _refuse_if_removed(self) -> None:
-        """A removed file can still be written to, but what is written is lost."""
+        """Detect a removed file: writes to it succeed, but the data is lost."""
         try:
             there = os.path.samestat(self.path.stat(), os.fstat(self._fd))
         except OSError as error:

@@ -66,7 +66,7 @@ def distribution(histogram: Histogram, scale: float = NS_PER_MS) -> str:
 
 
 def export(histograms: dict[str, Histogram], folder: str | os.PathLike[str]) -> list[Path]:
-    """Write one `.hgrm` per histogram into `folder`, which is created if missing. OutputError where that fails."""
+    """Write one `.hgrm` per histogram into `folder`, which is created if missing. OutputError if that fails."""
     written = []
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)

@@ -98,7 +98,7 @@ def read_unit(text: bytes) -> str:
 @dataclass(frozen=True, slots=True, eq=False)
 class Interval:
     """One line of a log, its histogram as text, and how many `counters` that needs in memory. `start_s` counts from
-    the epoch where the log states its base, else it is as written. `tag` is empty where the line has none.
+    the epoch where the log states its base, else it is as written. `tag` is empty if the line has none.
     """
 
     tag: str
@@ -138,7 +138,7 @@ class Log:
             self.problems.append(f"{self.path}, line {number}: {why}")
 
     def by_tag(self) -> dict[str, Histogram]:
-        """The sum over time of each tag. InputError where the histograms of a tag differ in range or digits."""
+        """The sum over time of each tag. InputError if the histograms of a tag differ in range or digits."""
         needed = dict[str, int]()
         for interval in self.intervals:
             needed[interval.tag] = max(needed.get(interval.tag, 0), interval.counters)
@@ -160,7 +160,7 @@ def read_hlog(path: str | os.PathLike[str]) -> Log:
     """Read a log of any HdrHistogram writer (log versions 1.0 to 1.3, histograms in V0, V1 or V2, tagged or not,
     lines in any order).
 
-    An incomplete or damaged line is left out and listed in `problems`. InputError where the file cannot be read, or
+    An incomplete or damaged line is left out and listed in `problems`. InputError if the file cannot be read, or
     holds no histogram at all.
     """
     log = Log(Path(path))
@@ -182,7 +182,7 @@ def read_hlog(path: str | os.PathLike[str]) -> Log:
 
 def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterator[Interval]:
     """The intervals of the wanted tags of a log, one at a time; others are not decoded. `log` collects the rest of its
-    content. InputError where the file cannot be read.
+    content. InputError if the file cannot be read.
     """
     try:
         with open_regular(log.path, or_pipe=True) as file:
@@ -199,7 +199,7 @@ def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterato
 
 
 def index(path: Path) -> dict[str, bytes]:
-    """The encoded histogram of each tag, in a log with one line per tag. InputError where it cannot be read."""
+    """The encoded histogram of each tag, in a log with one line per tag. InputError if it cannot be read."""
     try:
         with open_regular(path) as file:
             return dict(_tagged(path, read_lines(file, path)))

@@ -1,4 +1,4 @@
-"""What a run is judged by: its own validity, the recorded statuses, the objectives."""
+"""Judges a run: its own validity, the recorded statuses, the objectives."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _latencies(measured: Measured, closed_loop: bool) -> dict[str, Quantiles | N
 
 
 def _allowing(limits: ValidityLimits, tick_ns: int) -> ValidityLimits:
-    """The limits with lateness by design added to those of lateness."""
+    """The lateness limits, with the lateness by design added."""
     floors = [
         name for name in limits.__struct_fields__ if name.startswith("lateness_") and name.endswith("_ns")
     ]

@@ -42,7 +42,7 @@ def generator_figures(
 
 
 def _delays(measured: Measured, by_name: dict[str, int]) -> Delays:
-    """Delays of the lanes. Latencies without them are null where the engine does not count them."""
+    """Delays of the lanes. Latencies without them are null if the engine does not count them."""
     found: dict[str, Any] = {name: by_name[name] for name in Delays.__struct_fields__ if name in by_name}
     found |= {row.field: measured.latency(row.name) for row in HISTOGRAMS if row.net}
     return Delays(**found)
@@ -73,7 +73,7 @@ def _busy_share(metrics: LaneMetrics) -> float:
 
 
 def retry_figures(started: Started, by_name: dict[str, int]) -> Retries | None:
-    """Figures of retries; None where the scenario has none."""
+    """Figures of retries; None if the scenario has none."""
     if started.scenario.get("retry", {}).get("attempts", 1) == 1:
         return None
     return Retries(

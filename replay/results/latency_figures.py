@@ -31,7 +31,7 @@ def latencies_of(measured: Measured, closed_loop: bool, kafka: Sequence[KafkaFig
 
 
 def _missing_from_ns(name: str, kafka: Sequence[KafkaFigures | None]) -> int | None:
-    """From which latency on a consumer's histogram holds records that had not come by the end; None where all came."""
+    """The latency from which a consumer's histogram holds records missing at the end; None if none are missing."""
     consumed = [each.consumed[name] for each in kafka if each is not None and name in each.consumed]
     return min((each.at_least_ns for each in consumed if each.at_least_ns is not None), default=None)
 

@@ -1,6 +1,6 @@
-"""The runs of a folder, newest first: what each says of itself in a line.
+"""The runs of a folder, newest first, with one line each.
 
-It reads the few fields that it needs, so that a list of a thousand runs takes no time.
+It reads only the fields that it needs, so that a list of a thousand runs is fast.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Listing:
 
 
 def list_runs(parent: Path) -> Listing:
-    """The runs of `parent`; none where it does not exist. InputError where it cannot be read."""
+    """The runs of `parent`; none where it does not exist. InputError if it cannot be read."""
     listing = Listing()
     if not parent.exists():
         return listing
@@ -117,7 +117,7 @@ def list_runs(parent: Path) -> Listing:
 
 
 def listed(path: Path) -> ListedRun:
-    """What the folder of a run says of itself."""
+    """The line for a run folder."""
     try:
         if (path / "run.json").exists():
             return _of_document(path, _read(path / "run.json", _Document))

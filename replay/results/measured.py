@@ -36,7 +36,7 @@ from .document import (
 from .folder import RunFolder
 
 __all__ = ["CONSUMED", "FAILED"]
-# Part of what measured figures are asked for; the catalog declares them.
+# Re-exported from the catalog, because callers of this module need them.
 
 OTHER = "other"
 """The route that takes what no longer fits the lanes' arena: the last row of a lane's memory."""
@@ -96,7 +96,7 @@ class Measured:
         return sum(outcomes.get("unsent", 0) for outcomes in self._rows(route))
 
     def percentiles(self, kind: str, percentiles: Sequence[float], route: str = "") -> list[Value] | None:
-        """Values at percentiles (0 to 100); None where nothing was measured."""
+        """Values at percentiles (0 to 100); None if nothing was measured."""
         histogram = self.histogram(kind, route)
         if histogram is None or histogram.count == 0:
             return None
@@ -119,7 +119,7 @@ class Measured:
         return Value(self.max_wait_ns if ns - self.max_wait_ns < width else ns, True)
 
     def latency(self, kind: str, route: str = "") -> Latency | None:
-        """The figures of one histogram; None where nothing was measured."""
+        """The figures of one histogram; None if nothing was measured."""
         histogram = self.histogram(kind, route)
         values = self.percentiles(kind, (*REPORTED, 100.0), route)
         if histogram is None or values is None:
@@ -137,13 +137,13 @@ class Measured:
         )
 
     def share_of(self, outcomes: Sequence[str], route: str = "") -> float | None:
-        """Share of requests (of one route) that ended in one of `outcomes`; None where there were none."""
+        """Share of requests (of one route) that ended in one of `outcomes`; None if there were none."""
         rows = self._rows(route)
         total = sum(sum(row.values()) for row in rows)
         return sum(row.get(name, 0) for row in rows for name in outcomes) / total if total else None
 
     def mismatched_share(self, route: str = "") -> float | None:
-        """Share of the checked responses (of one route) that failed a check; None where none was checked."""
+        """Share of the checked responses (of one route) that failed a check; None if none was checked."""
         rows = [
             self.checked.get(member, (0, 0)) for member in (self.members(route) if route else self.checked)
         ]
@@ -212,7 +212,7 @@ def _checked(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> dict[s
 
 
 def slot_of(metrics: LaneMetrics, row: int, code: int) -> int:
-    """The arena slot of a row and outcome; -1 where it has none of its own, or is counted in OTHER's."""
+    """The arena slot of a row and outcome; -1 if it has none of its own, or is counted in OTHER's."""
     slot = int(metrics.slots[row, code])
     return slot if slot >= N_OUTCOMES or row == metrics.slots.shape[0] - 1 else -1
 

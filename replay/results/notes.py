@@ -1,4 +1,4 @@
-"""The notes of run.json: what is worth knowing about a run besides its figures."""
+"""The notes of run.json: remarks about a run besides its figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def notes_of(
     known: Sequence[Note],
     names: Sequence[NameFigures],
 ) -> list[Note]:
-    """All notes. `by_name` are the sums of the lanes' counters, `known` the notes of others, `names` the targets' names."""
+    """All notes. `by_name` are the sums of the lanes' counters, `known` the other notes, `names` the targets' names."""
     notes = []
     if killed:
         words = "the run was killed; these results were recovered from what its lanes had counted"
@@ -38,7 +38,7 @@ def notes_of(
 
 
 def _target_notes(target: TargetStart) -> list[Note]:
-    """What was known of a target at the start: its engine, its certificate."""
+    """Facts about a target known at the start: its engine, its certificate."""
     notes = []
     if target.portable_because:
         notes.append(Note("PORTABLE_ENGINE", target.portable_because))
@@ -52,7 +52,7 @@ def _target_notes(target: TargetStart) -> list[Note]:
 
 
 def _counted_notes(by_name: dict[str, int]) -> list[Note]:
-    """What the lanes counted that needs an explanation."""
+    """Lane counters that need an explanation."""
     notes = []
     if count := by_name["cap_bound"]:
         words = f"{count:,} requests waited because the cap on connections (-c) was reached; "

@@ -1,4 +1,4 @@
-"""What a run proves of objectives, for assertions in tests: which of them it does not, in words."""
+"""Objectives that a run fails to prove, in words, for assertions in tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .verdicts import NOT_ENDED
 
 
 def failed_proof(document: RunDocument, measured: Measured, objectives: Sequence[str]) -> str:
-    """What an assertion says; empty where the run proves every objective. UsageError for a wrong objective."""
+    """The message of an assertion; empty if the run proves every objective. UsageError for a wrong objective."""
     if not objectives:
         raise UsageError("no objective to assert", hint=f"write {slo.FORMS}")
     parsed = [slo.parse(text) for text in objectives]
@@ -32,7 +32,7 @@ def failed_proof(document: RunDocument, measured: Measured, objectives: Sequence
 
 
 def _proves_nothing(document: RunDocument) -> str:
-    """Why no figure of a run is evidence; empty where they are."""
+    """Why no figure of a run is evidence; empty if they are."""
     how = document.ending.how
     if how in NOT_ENDED or how == "circuit_breaker":
         detail = f": {document.ending.detail}" if document.ending.detail else ""

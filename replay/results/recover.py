@@ -1,4 +1,4 @@
-"""Completes the folder of a killed run, from the lanes' memory and what was written at its start."""
+"""Completes the folder of a killed run, from the lanes' memory and the facts recorded at its start."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from .samples import Lookup
 def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
     """Write totals.hlog, samples.jsonl and run.json of a killed run, and mark it as killed.
 
-    An incomplete last line is removed from the logs. InputError where too little is left, or the run still goes on.
+    An incomplete last line is removed from the logs. InputError if too little is left, or the run still goes on.
     """
     refuse_foreign(folder.path)
     started = _read_started(folder)
@@ -109,9 +109,9 @@ def _answers_left(
 
 
 def cut_to_whole_lines(path: Path) -> int:
-    """Remove what follows the last line break of a file; returns how many bytes. A missing file is not created.
+    """Truncate a file after its last line break; returns the number of bytes removed. A missing file is not created.
 
-    InputError where it is a link, or belongs to another user.
+    InputError if it is a link, or belongs to another user.
     """
     if not os.path.lexists(path):
         return 0
@@ -148,7 +148,7 @@ def _open(path: Path) -> LaneMetrics:
 
 
 def _refuse_if_alive(folder: RunFolder) -> None:
-    """InputError where the run goes on: its recorder holds a lock on started.json for as long as its process lives."""
+    """InputError if the run goes on: its recorder holds a lock on started.json for as long as its process lives."""
     with open_regular(folder.started) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

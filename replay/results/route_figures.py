@@ -62,7 +62,7 @@ def _figures(
 def session_figures(
     all_metrics: Sequence[LaneMetrics], started: Started, by_name: dict[str, int], measured: Measured
 ) -> SessionFigures | None:
-    """Figures of captures, cookies and checks; None where there were none."""
+    """Figures of captures, cookies and checks; None if there were none."""
     scenario = started.scenario
     if not started.rules and not scenario.get("cookies"):
         return None

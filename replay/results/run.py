@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from replay.ledger.hdr_package import RunHistogram
 
 HTML_ROUTES = 10
-"""Routes in a notebook's table of a run."""
+"""How many routes a notebook shows in a run's table."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,7 +64,7 @@ class Run:
         """The latencies of this name: response, service, wait, generator lag ("lateness") and so on; over all routes, or
         of one.
 
-        UsageError where the run has none of this name; a closed loop has `service` and `first_byte` alone.
+        UsageError if the run has none of this name; a closed loop has `service` and `first_byte` alone.
         """
         kind = self._kind(name, route)
         if route:
@@ -104,7 +104,7 @@ class Run:
         return percentiles_table(self.measured, kinds, route)
 
     def _kind(self, name: str, route: str) -> str:
-        """The histogram of this name. UsageError where a route is unknown, or has no histograms of this name."""
+        """The histogram of this name. UsageError if a route is unknown, or has no histograms of this name."""
         kind = ALIASES.get(name, name)
         kind = next((row.name for row in HISTOGRAMS if kind in (row.name, row.field)), kind)
         if route:
@@ -154,7 +154,7 @@ class Run:
         return read_rows(self.folder.samples, Sample)
 
     def _head(self) -> list[tuple[str, str]]:
-        """What sums it up: verdict, target, requests, latency."""
+        """A summary: verdict, target, requests, latency."""
         document, latency = self.document, self._shown_latency()
         sent = counted(document.accounts.sent, "request")
         rows = [("verdict", self.verdict), ("target", document.target), ("sent", sent)]
@@ -195,7 +195,7 @@ def _pair(latency: Latency | None) -> tuple[str, str]:
 
 
 def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
-    """Open the folder of a run; a killed run is completed first. InputError where it is none, or of a newer version."""
+    """Open the folder of a run; a killed run is completed first. InputError if it is invalid, or of a newer version."""
     folder = RunFolder.open(path)
     recovered = not folder.is_whole
     if recovered:

@@ -73,7 +73,7 @@ def balanced(
 
 
 def tls_figures(share: Share) -> TlsFigures | None:
-    """Figures of TLS; None where the target has none."""
+    """Figures of TLS; None if the target has none."""
     if share.start.tls is None:
         return None
     by_name = sum_counters([metrics.counters for metrics in share.all_metrics])

@@ -101,7 +101,7 @@ class Slo:
 
     @property
     def unit(self) -> Literal["ns", "share"]:
-        """What `limit` counts."""
+        """The unit of `limit`."""
         return "share" if self.percentile is None else "ns"
 
 
@@ -163,11 +163,11 @@ _READINGS = {
     "LIMIT": lambda number: [f"{number} ms", f"{number} s"],
     "WINDOW": lambda number: [f"{number} s", f"{number} m"],
 }
-"""What a number without a unit may mean."""
+"""The possible meanings of a number without a unit."""
 
 
 def _refuse_bare(text: str, number: str, at: int, kind: str) -> None:
-    """UsageError where a limit or a window has no unit. It lists what it may mean."""
+    """UsageError if a limit or a window has no unit. It lists what it may mean."""
     if not is_bare(number):
         return
     readings = list(dict.fromkeys(_READINGS[kind](number)))
@@ -236,7 +236,7 @@ def _guess(word: str, known: Iterable[str]) -> str:
 
 def rows_of(slo: Slo, routes: Sequence[RouteStart]) -> list[int]:
     """The rows of the lanes' memory that an objective is about: a route (`*` matches anything) or an action.
-    UsageError where the recording has none.
+    UsageError if the recording has none.
     """
     if not slo.route:
         return []
@@ -259,7 +259,7 @@ def evaluate(
 
 
 def figure_name(objective: Slo) -> str:
-    """What an objective is of: `p99`, `max service`, `errors`."""
+    """The figure of an objective: `p99`, `max service`, `errors`."""
     if objective.percentile is None:
         return objective.text.partition("<")[0].partition(' of "')[0].strip()
     name = "max" if objective.percentile == 100 else f"p{objective.percentile:g}"
@@ -313,7 +313,7 @@ def _by_window(slo: Slo, windows: Iterable[Window]) -> SloOutcome:
 
 
 def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | None:
-    """The figure that the objective is about, and whether it is a lower bound; None where nothing was measured."""
+    """The figure that the objective is about, and whether it is a lower bound; None if nothing was measured."""
     if slo.outcomes == (STATUSES,):
         count = measured.status_count(route)
         return (count.share, False) if count.is_known else None

@@ -80,7 +80,7 @@ class SoFar:
         counts[delta.at] += delta.counts.astype(counts.dtype)
 
     def histogram(self, tag: str) -> Histogram | None:
-        """What a histogram counted so far; None where it counted nothing."""
+        """The accumulated counts of a histogram; None if it is empty."""
         counts = self._counts.get(tag)
         if counts is None:
             return None

@@ -61,7 +61,7 @@ class Standing:
         self._windows = self._failed = 0
 
     def take(self, second: Second, deltas: Deltas, measured: Measured) -> StandingNow:
-        """Take in one second; `measured` is the run so far, this second included."""
+        """Add one second; `measured` is the run so far, including this second."""
         self._recent.add(second, deltas)
         window = self._recent.measured()
         (now,) = slo.evaluate([self._plain], window)
@@ -90,7 +90,9 @@ class Standing:
         return StandingNow(self._objective.text, so_far, _words(now), not self._failed, met_now, left, budget)
 
     def _budget(self, measured: Measured) -> tuple[float | None, str]:
-        """What is left of the requests that may be slow or fail: of those planned, else of those that have ended."""
+        """The remaining budget of slow or failed requests: of the planned requests if known, otherwise of those
+        ended.
+        """
         objective = self._objective
         spent, ended = _spent(objective, measured)
         if spent is None or not ended:
@@ -105,7 +107,7 @@ class Standing:
 
 
 def _spent(objective: slo.Slo, measured: Measured) -> tuple[int | None, int]:
-    """Requests that count against an objective, and all that ended; None where only the end of a run can say."""
+    """Requests that count against an objective, and all that ended; None if only the end of a run can say."""
     route = objective.route
     rows = [
         measured.outcomes.get(name, {}) for name in (measured.members(route) if route else measured.outcomes)

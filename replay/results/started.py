@@ -1,4 +1,4 @@
-"""`started.json`: what is known of a run when its first request is due.
+"""`started.json`: the facts known when a run's first request is due.
 
 Times are int64 nanoseconds (`_ns`) or seconds (`_s`); wall clock is ns since the epoch.
 """
@@ -102,8 +102,8 @@ class TargetStart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known when the first request is due. It is kept as `started.json`, from which a killed run is recovered.
-    `consumed` lists the histograms that a Kafka consumer fills, `rules` the captures and checks.
+    """The facts known when the first request is due. It is kept as `started.json`, from which a killed run is
+    recovered. `consumed` lists the histograms that a Kafka consumer fills, `rules` the captures and checks.
     """
 
     start: ClockPair

@@ -11,7 +11,7 @@ from replay_native.ledger import hdr
 
 
 class _Accounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What every row has: when it was, requests by account, connections."""
+    """The fields common to all rows: time, requests by account, connections."""
 
     t_s: float
     length_s: float
@@ -36,7 +36,7 @@ class _Accounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     watched: dict[str, float | None] = {}
 
     def figure_ns(self, name: str) -> tuple[int, bool] | None:
-        """The percentile of this name, and whether it is a lower bound; None where nothing ended."""
+        """The percentile of this name, and whether it is a lower bound; None if nothing ended."""
         value: int | None = getattr(self, name)
         return None if value is None else (min(value, hdr.HIGHEST_NS), value >= hdr.HIGHEST_NS)
 

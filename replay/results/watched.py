@@ -29,7 +29,7 @@ _HIGH_PERCENTILE = 90.0
 
 
 def values_of(rows: Sequence[Second]) -> dict[str, list[float | None]]:
-    """The values of each figure, one per row of the timeline; None where there is no sample."""
+    """The values of each figure, one per row of the timeline; None if there is no sample."""
     names = dict.fromkeys(name for row in rows for name in row.watched)
     return {name: [row.watched.get(name) for row in rows] for name in names}
 

@@ -63,7 +63,7 @@ def windows_of(
 
 
 def _begins(rows: Sequence[Second], window_s: float) -> list[int]:
-    """For each interval the first interval of the window that ends with it; -1 where the run is too short so far, or
+    """For each interval the first interval of the window that ends with it; -1 if the run is too short so far, or
     where the next window contains this one.
     """
     if not rows:
@@ -135,6 +135,6 @@ class _Running:
                 self._counts[at] -= counts
 
     def measured(self) -> Measured:
-        """A `Measured` whose every figure is of this window."""
+        """A `Measured` whose figures all come from this window."""
         whole = Histogram(self._counts, self.layout)
         return Measured(lambda _: whole, {"": self._outcomes}, self._max_wait_ns)

@@ -35,7 +35,7 @@ class ServedRun:
 
 
 def runs_in(root: Path) -> list[ServedRun]:
-    """The runs below a folder, the newest first. InputError where it cannot be read."""
+    """The runs below a folder, the newest first. InputError if it cannot be read."""
     try:
         found = [ServedRun(name, listed(path)) for name, path in _folders(root, "", DEPTH_MAX)]
     except OSError as error:
@@ -113,7 +113,7 @@ def _is_file(path: Path) -> bool:
 
 
 def whole_run(root: Path, name: str) -> Path:
-    """The folder of a finished run that the list names. InputError where there is none, or where it holds anything but
+    """The folder of a finished run that the list names. InputError if there is none, or where it holds anything but
     files and folders of its own.
     """
     path = dict(_folders(root, "", DEPTH_MAX)).get(name)

@@ -100,13 +100,13 @@ def link_to(name: str) -> str:
 
 
 def one_run(root: Path, name: str) -> Page:
-    """The page of a run, made anew. InputError where there is none, or it is damaged."""
+    """The page of a run, made anew. InputError if there is none, or it is damaged."""
     with damage_named(f"the run {name}"):
         return run_page(load_run(whole_run(root, name)), name)
 
 
 def two_groups(root: Path, base: Sequence[str], new: Sequence[str]) -> Page:
-    """The page of a comparison. UsageError where a group has no run, InputError where one cannot be read."""
+    """The page of a comparison. UsageError if a group has no run, InputError if one cannot be read."""
     if not base or not new:
         raise UsageError(
             "a comparison needs runs of both builds", hint="tick one of base and one of new at least"

@@ -77,7 +77,7 @@ def _meant(name: str, keys: Mapping[str, Any], root: type[msgspec.Struct]) -> st
 
 
 def _line_of(text: str, path: str) -> int:
-    """The line that sets a key; 0 where it cannot be found (an inline table)."""
+    """The line that sets a key; 0 if it cannot be found (an inline table)."""
     wanted = re.sub(r"\[(\d+)\]", r".\1", path)
     table = ""
     counts: dict[str, int] = {}
@@ -219,7 +219,7 @@ def load(
     """The scenario of a TOML file (None: defaults) with flags applied.
 
     `flags` maps a setting's key (`speed`, `window.from`) to its value; `names` maps it to the flag, for errors. Paths in
-    the file are relative to it. InputError where the file cannot be read, UsageError where a setting is wrong. `and_check`
+    the file are relative to it. InputError if the file cannot be read, UsageError if a setting is wrong. `and_check`
     is a further check; it gets the function that names a setting in an error.
     """
     text, values = ("", {}) if path is None else _read_toml(path)

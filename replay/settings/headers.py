@@ -24,7 +24,7 @@ _VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)\}|([A-Za-z_]\w*))")
 
 
 def parse_header(text: str) -> tuple[str, str]:
-    """`Name: value` as (name, value). UsageError where it is not one."""
+    """`Name: value` as (name, value). UsageError if it is not one."""
     name, separator, value = text.partition(":")
     if not separator:
         raise UsageError(f"the header {name!r} has no value", hint="write -H 'Name: value'")
@@ -33,7 +33,7 @@ def parse_header(text: str) -> tuple[str, str]:
 
 
 def check_header_name(name: str) -> None:
-    """UsageError where a header of this name cannot be set."""
+    """UsageError if a header of this name cannot be set."""
     if not HEADER_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not a header's name", hint="write -H 'Name: value'")
     if name.lower() == "host":

@@ -12,7 +12,7 @@ from .scenario import Scenario
 
 
 def instant_of(scenario: Scenario, now_ns: int | None = None) -> int | None:
-    """The instant of `start_at` in ns since the epoch; None without one. UsageError where it is over.
+    """The instant of `start_at` in ns since the epoch; None without one. UsageError if it is over.
 
     A time of day is today's, by this machine's clock and zone; so is a date without a zone.
     """

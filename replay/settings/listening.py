@@ -11,7 +11,7 @@ _FORMS = "HOST:PORT, such as 127.0.0.1:8089 or [::1]:8089"
 
 
 def parse_place(text: str) -> tuple[str, int]:
-    """Host (an address or a name, in lower case, without brackets) and port. UsageError where the text has not both."""
+    """Host (an address or a name, in lower case, without brackets) and port. UsageError if the text has not both."""
     host, separator, port = text.strip().rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     host = host[1:-1] if bracketed else host

@@ -74,7 +74,7 @@ class Scenario(OutputSettings, kw_only=True, frozen=True):
     def request_headers(self, environ: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
         """All headers of a request except Host and those of the body, with $NAME expanded.
 
-        UsageError where a variable is not set, or a header cannot be sent.
+        UsageError if a variable is not set, or a header cannot be sent.
         """
         environ = os.environ if environ is None else environ
         expanded = [

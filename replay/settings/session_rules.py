@@ -41,7 +41,7 @@ def placeholders(text: str) -> list[tuple[str, int]]:
 
 
 def pointer_tokens(text: str) -> list[bytes]:
-    """The reference tokens of a JSON Pointer (RFC 6901). UsageError where it is none."""
+    """The reference tokens of a JSON Pointer (RFC 6901). UsageError if it is invalid."""
     if text and not text.startswith("/"):
         raise UsageError(
             f"{text!r} is not a JSON Pointer", hint='write "/user/token": each step has a slash before it'

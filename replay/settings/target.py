@@ -24,7 +24,7 @@ class Target:
 
 
 def scheme_of(url: str) -> str:
-    """The scheme of a target URL, in lower case. UsageError where it has none."""
+    """The scheme of a target URL, in lower case. UsageError if it has none."""
     if not url:
         raise UsageError("no target", hint="give --target http://127.0.0.1:8080")
     scheme, separator, _ = url.partition("://")

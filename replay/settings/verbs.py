@@ -25,7 +25,7 @@ def tables_of(keys: Iterable[str]) -> list[str]:
 
 
 def refuse_others(verb: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """UsageError where a setting is given that `verb` does not take."""
+    """UsageError if a setting is given that `verb` does not take."""
     known = list(known)
     for key in given:
         if key not in known:

@@ -1,1 +1,1 @@
-"""Targets that come with the project: to calibrate against, to test with, to show what a run is."""
+"""Targets included with the project: for calibration, tests and demonstrations."""

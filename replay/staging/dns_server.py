@@ -1,13 +1,13 @@
-"""A DNS server on loopback, by UDP and TCP: it answers by a script, and keeps what it was asked.
+"""A scripted DNS server on loopback, over UDP and TCP, that records its questions.
 
     with DnsServer() as server:
         server.set("staging.example", "127.0.0.2", "::1", ttl_s=1)
         server.fail("broken.example", "SERVFAIL")
         ... server.address, server.asked ...
 
-A name that was not set has NXDOMAIN; one that was set without addresses of a kind has an empty answer (NODATA).
-`silent` stops all answers, as a server that is gone; so does `fail(name, "silence")` for one name. A failure may be of one
-kind of record only. `lame` is the empty answer of a server that is not responsible for the name and does not recurse.
+An unknown name gives NXDOMAIN; a name without addresses of a kind gives an empty answer (NODATA). `silent` stops all
+answers, like a server that is down; `fail(name, "silence")` does so for one name. A failure may apply to one record
+type only. `lame` is the empty answer of a server that is not responsible for the name and does not recurse.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ import dns.rdatatype
 import dns.rrset
 
 DATAGRAM_BYTES = 512
-"""The longest answer by UDP (RFC 1035, 4.2.1)."""
+"""Maximum length of a UDP answer (RFC 1035, 4.2.1)."""
 
 TCP_S = 2.0
 
 
 class Asked(NamedTuple):
-    """One question: an absolute name in lower case with its dot, A or AAAA, and how it came."""
+    """One question: an absolute name in lower case with its dot, A or AAAA, and the transport."""
 
     name: str
     kind: str
@@ -52,7 +52,7 @@ class _Zone:
 
 @dataclass
 class DnsServer:
-    """Serves on two threads of this process between `with` and its end. `asked` grows with every question."""
+    """Serves on two threads of this process inside its `with` block. `asked` grows with every question."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -85,28 +85,30 @@ class DnsServer:
 
     @property
     def address(self) -> str:
-        """`HOST:PORT`, as --resolver takes it."""
+        """`HOST:PORT`, in the form that --resolver takes."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def set(self, name: str, *addresses: str, ttl_s: int = 60) -> None:
-        """From now on a name has these addresses."""
+        """Set the addresses of a name."""
         self._zones[_absolute(name)] = _Zone(addresses, ttl_s)
 
     def alias(self, name: str, of: str, ttl_s: int = 60) -> None:
-        """From now on a name is another one's (CNAME); the answer holds both."""
+        """Make a name an alias (CNAME) of another; the answer includes both."""
         self._zones[_absolute(name)] = _Zone(alias=_absolute(of), ttl_s=ttl_s)
 
     def fail(self, name: str, how: str, kind: str = "") -> None:
-        """From now on a name (or its records of one kind) has a code such as SERVFAIL, `silence`, `garbage` or `lame`."""
+        """Make a name (or its records of one type) fail with a code such as SERVFAIL, or with `silence`, `garbage` or
+        `lame`.
+        """
         zone = self._zones.setdefault(_absolute(name), _Zone())
         zone.failures.update(dict.fromkeys([kind] if kind else ["A", "AAAA"], how))
 
     def remove(self, name: str) -> None:
-        """From now on there is no such name."""
+        """Remove a name."""
         self._zones.pop(_absolute(name), None)
 
     def count(self, name: str = "", kind: str = "") -> int:
-        """How often it was asked, for a name or a kind alone where they are given."""
+        """The number of questions, optionally for one name or record type."""
         wanted = _absolute(name) if name else ""
         return sum(
             (not wanted or asked.name == wanted) and (not kind or asked.kind == kind)
@@ -167,7 +169,7 @@ class DnsServer:
         return wire
 
     def _follow(self, name: str, kind: str, reply: dns.message.Message) -> _Zone | None:
-        """What is known of a name, its aliases followed; records go into the reply."""
+        """Look a name up, following aliases; adds records to the reply."""
         zone = self._zones.get(name)
         while zone is not None and zone.alias:
             reply.answer.append(dns.rrset.from_text(name, zone.ttl_s, "IN", "CNAME", zone.alias))

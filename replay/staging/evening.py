@@ -1,7 +1,7 @@
-"""An evening of a fitness app as its web server would have logged it: a quiet hour, and everyone at 6 PM.
+"""The web server log of a fitness app's evening: a quiet hour, then everyone at 6 PM.
 
-People open the app, log in, look at their plan, train, note what they ate; some register, a few pay. The rate follows
-a bell around 18:00 over a steady base. The same seed gives the same log, byte for byte.
+People open the app, log in, look at their plan, train, record their meals; some register, a few pay. The rate follows
+a bell curve around 18:00 over a steady base. Equal seeds give equal logs, byte for byte.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AGENTS = ("FitApp/4.2 (iOS 13.3)", "FitApp/4.2 (Android 10)", "Mozilla/5.0 (Wind
 
 
 class Step(NamedTuple):
-    """One request of a session: what, how long after the one before (mean, s), the status and size it had."""
+    """One request of a session: the request, its mean delay after the previous one (s), its status and size."""
 
     method: str
     path: str
@@ -65,7 +65,7 @@ _FOODS = ("oats", "rice", "apple", "egg", "lentils", "yoghurt", "tofu", "bread")
 
 
 def sessions_per_s(at_s: float) -> float:
-    """How many people open the app a second, `at_s` after 17:30."""
+    """How many people open the app per second, `at_s` seconds after 17:30."""
     bell = math.exp(-(((at_s - PEAK_AT_S) / PEAK_WIDTH_S) ** 2) / 2)
     return BASE_SESSIONS_PER_S + PEAK_SESSIONS_PER_S * bell
 
@@ -84,7 +84,7 @@ def _session(random_: random.Random, starts_s: float) -> Iterator[tuple[float, S
 
 
 def log_lines(seed: int = 1) -> Iterator[str]:
-    """The log in combined format, a line at a time, in order; one-second stamps as web servers write them."""
+    """The log in combined format, one line at a time, in order, with one-second timestamps as web servers write them."""
     random_ = random.Random(seed)
     requests: list[tuple[float, str]] = []
     at_s = 0.0

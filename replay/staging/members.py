@@ -1,4 +1,4 @@
-"""Who may ask the staging service for what: people who register once, log in, and hold a token for a while."""
+"""Access control of the staging service: people register once, log in, and hold a token for a while."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _Member:
 
 
 class Members:
-    """E-mail addresses, passwords and tokens. A token is good for `lifetime_s`, and until its owner logs in again."""
+    """E-mail addresses, passwords and tokens. A token is valid for `lifetime_s`, or until its owner logs in again."""
 
     def __init__(self, lifetime_s: float) -> None:
         self._lifetime_s = lifetime_s
@@ -24,7 +24,7 @@ class Members:
         self._tokens: dict[str, tuple[str, float]] = {}
 
     def register(self, body: bytes) -> tuple[int, dict[str, object]]:
-        """Status and answer: 201, 400 for a body that is not understood, 409 for an address that is taken."""
+        """Register. Returns status and response: 201, 400 for an invalid body, 409 for an existing address."""
         email, password = _credentials(body)
         if not email or not password:
             return 400, {"error": "email and password are needed"}
@@ -34,7 +34,7 @@ class Members:
         return 201, {"id": f"m{member.number}", "email": email}
 
     def log_in(self, body: bytes) -> tuple[int, dict[str, object]]:
-        """Status and answer: 200 with a new token, or 401."""
+        """Log in. Returns status and response: 200 with a new token, or 401."""
         email, password = _credentials(body)
         member = self._members.get(email)
         if member is None or member.password != password:
@@ -45,7 +45,7 @@ class Members:
         return 200, {"token": member.token, "user": {"id": f"m{member.number}"}}
 
     def knows(self, authorization: str) -> bool:
-        """Whether `Bearer TOKEN` is a token that is good now."""
+        """Whether `Bearer TOKEN` is a valid token now."""
         kind, _, token = authorization.partition(" ")
         _, until = self._tokens.get(token, ("", 0.0))
         return kind == "Bearer" and time.monotonic() < until

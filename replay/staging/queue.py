@@ -1,9 +1,9 @@
-"""A service of known capacity: requests wait for one of k servers, each of which takes a fixed time for one (M/D/k).
+"""A service of known capacity: requests wait for one of k servers, each with a fixed service time (M/D/k).
 
-With retries it has the storm of a service that asks another one and does not wait for long: what took longer than
-`--patience` is asked for again, while the servers still work on what was given up. It is a sink with servers, so that
-its answers are late by microseconds; in a process of its own (`python -m replay.staging.queue`), it prints its port,
-and ends when its standard input is closed.
+With retries it shows the retry storm of a service that calls another one with a short time-out: work that takes
+longer than `--patience` is requested again, while the servers still process the abandoned request. It is a sink with
+servers, so its responses are accurate to microseconds; as a separate process (`python -m replay.staging.queue`), it
+prints its port, and ends when its standard input is closed.
 """
 
 from __future__ import annotations

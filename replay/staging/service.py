@@ -1,10 +1,10 @@
-"""The built-in staging service of the demo: the fitness app's endpoints, with latencies like a real one's.
+"""The built-in staging service of the demo: a fitness app's endpoints with realistic latencies.
 
-Every request waits for one of the places at a database, so that a crowd is felt by everyone. With `--sessions` it knows
-its members: they register, log in, and show the token of their last login with all they do. It runs in a process of its
-own (`python -m replay.staging.service`), prints its port, and ends when its standard input is closed. A build in which
-an endpoint is slower: `--slower 'GET /v1/profile=1.1'`, 10% here; in which it answers something else:
-`--field 'GET /v1/profile=plan:gold'`.
+Every request waits for one of the connections to a database, so that a crowd slows everyone down. With `--sessions`
+it has members: they register, log in, and send the token of their last login with each request. It runs in a separate
+process (`python -m replay.staging.service`), prints its port, and ends when its standard input is closed. `--slower
+'GET /v1/profile=1.1'` simulates a build with an endpoint 10% slower; `--field 'GET /v1/profile=plan:gold'` one with a
+different response.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DATABASE_PLACES = 24
 
 
 class Endpoint(NamedTuple):
-    """How an endpoint behaves: median and spread (sigma of the log) of its work in ms, the answer, the failures."""
+    """How an endpoint behaves: median and spread (sigma of the log) of its work in ms, the response, the failures."""
 
     prefix: str
     median_ms: float
@@ -58,13 +58,15 @@ ENDPOINTS = (
 )
 REGISTER, LOG_IN = "POST /v1/users", "POST /v1/auth/login"
 OPEN_TO_ALL = (REGISTER, LOG_IN, "GET /register")
-"""What is answered without a token."""
+"""Endpoints that need no token."""
 
 UNKNOWN = Endpoint("", 1.0, 0.2, 24, 404)
 
 
 def build_of(slower: Sequence[str]) -> tuple[Endpoint, ...]:
-    """The endpoints, those of `slower` ("POST /v1/users=1.2", by their prefixes) by so much. UsageError for others."""
+    """The endpoints, with those in `slower` ("POST /v1/users=1.2", by prefix) slowed by that factor. UsageError for
+    unknown ones.
+    """
     factors = {}
     for text in slower:
         prefix, _, factor = text.rpartition("=")
@@ -79,7 +81,7 @@ def build_of(slower: Sequence[str]) -> tuple[Endpoint, ...]:
 
 
 def fields_of(given: Sequence[str]) -> dict[str, dict[str, object]]:
-    """Fields of responses by endpoint, from "GET /v1/profile=plan:gold". UsageError where one names no endpoint."""
+    """Response fields by endpoint, from "GET /v1/profile=plan:gold". UsageError if an endpoint does not exist."""
     fields: dict[str, dict[str, object]] = {}
     known = {endpoint.prefix for endpoint in ENDPOINTS}
     for text in given:
@@ -94,7 +96,9 @@ def fields_of(given: Sequence[str]) -> dict[str, dict[str, object]]:
 
 
 class Service:
-    """Answers each request after its work, at most DATABASE_PLACES at a time; with `members` only to those."""
+    """Answers each request after its simulated work, at most DATABASE_PLACES at a time; with `members` only
+    authorized ones.
+    """
 
     def __init__(
         self,
@@ -108,7 +112,7 @@ class Service:
         self._database = trio.CapacityLimiter(DATABASE_PLACES)
 
     async def handle(self, stream: trio.SocketStream) -> None:
-        """One connection, until it closes."""
+        """Serve one connection until it closes."""
         connection = h11.Connection(h11.SERVER)
         try:
             while connection.our_state is h11.IDLE:
@@ -128,7 +132,7 @@ class Service:
         return next((each for each in self._endpoints if asked.startswith(each.prefix)), UNKNOWN)
 
     async def work(self, method: str, path: str) -> tuple[int, int]:
-        """Do what is asked for; the status of the answer, and how long its body is."""
+        """Handle a request; returns the status and the length of the body."""
         endpoint = self._endpoint(method, path)
         work_ms = self._random.lognormvariate(math.log(endpoint.median_ms), endpoint.sigma)
         async with self._database:
@@ -160,7 +164,7 @@ class Service:
     def _as_member(
         members: Members, prefix: str, request: h11.Request, asked: bytes, status: int
     ) -> tuple[int, dict[str, object]]:
-        """Status and answer where people are known: a token that is not good (any more) is refused."""
+        """Status and response when members are known: an invalid or expired token is refused."""
         if prefix == REGISTER:
             return members.register(asked)
         if prefix == LOG_IN:
@@ -174,7 +178,7 @@ class Service:
 
 
 def _padded(said: dict[str, object], size: int) -> bytes:
-    """A JSON object of about this many bytes; never less than it says."""
+    """A JSON object of about this many bytes; never fewer."""
     empty = json.dumps(said | {"padding": ""}).encode()
     return empty[:-2] + b"." * (size - len(empty)) + b'"}'
 
@@ -182,7 +186,7 @@ def _padded(said: dict[str, object], size: int) -> bytes:
 async def _next_request(
     connection: h11.Connection, stream: trio.SocketStream
 ) -> tuple[h11.Request | None, bytes]:
-    """The next whole request and its body; None where the peer is gone."""
+    """The next whole request and its body; None if the peer is gone."""
     request: h11.Request | None = None
     body = b""
     while True:
@@ -201,7 +205,7 @@ async def _next_request(
 
 @contextlib.contextmanager
 def running(seed: int, slower: Sequence[str] = (), fields: Sequence[str] = ()) -> Iterator[int]:
-    """The service in a process of its own; its port. It ends with the context, or with this process."""
+    """Start the service in a separate process; yields its port. It ends with the context, or with this process."""
     command = [sys.executable, "-m", __name__, "--seed", str(seed)]
     command += [word for text in slower for word in ("--slower", text)]
     command += [word for text in fields for word in ("--field", text)]
@@ -222,14 +226,14 @@ def running(seed: int, slower: Sequence[str] = (), fields: Sequence[str] = ()) -
 
 
 class Handler(Protocol):
-    """Answers one connection until it closes."""
+    """Serves one connection until it closes."""
 
     async def handle(self, stream: trio.SocketStream) -> None:
-        """Answer it."""
+        """Serve the connection."""
 
 
 async def serve(service: Handler, port: int) -> None:
-    """Print the port, then answer until standard input is closed."""
+    """Print the port, then serve until standard input is closed."""
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(
             lambda task_status: trio.serve_tcp(

@@ -72,14 +72,14 @@ STOP_S = 5.0
 
 @dataclass(frozen=True)
 class SinkMemory:
-    """What the sink writes and others read, also from another process: its words, the stamps of arrivals."""
+    """The shared state of the sink, readable from other processes: its control words and the arrival stamps."""
 
     control: np.ndarray
     rows: np.ndarray
 
     @classmethod
     def create(cls, capacity: int, path: Path | None = None) -> SinkMemory:
-        """Memory for `capacity` stamps, every page resident: shared by the file at `path`, or private."""
+        """Memory for `capacity` stamps, with every page resident: shared through the file at `path`, or private."""
         size = SinkWords.WORDS * 8 + capacity * STAMP.itemsize
         if path is None:
             return cls._map(mmap.mmap(-1, size))
@@ -93,7 +93,7 @@ class SinkMemory:
 
     @classmethod
     def open(cls, path: Path) -> SinkMemory:
-        """The memory of a sink that runs in another process, or ran."""
+        """The memory of a sink in another process, running or ended."""
         try:
             with path.open("r+b") as file:
                 memory = mmap.mmap(file.fileno(), 0)
@@ -117,20 +117,20 @@ class SinkMemory:
 
     @property
     def port(self) -> int:
-        """The port it listens on; 0 until then."""
+        """The port it listens on; 0 before that."""
         return self.word(SinkWords.PORT)
 
     @property
     def arrivals(self) -> int:
-        """How many requests came, stored or not."""
+        """Number of requests received, stored or not."""
         return self.word(SinkWords.ARRIVALS)
 
     def stamps(self) -> np.ndarray:
-        """A copy of the stored arrivals, in their order: seq (-1: none), arrival_ns, connection."""
+        """A copy of the stored arrivals, in order: seq (-1: none), arrival_ns, connection."""
         return self.rows[: min(self.arrivals, self.rows.size)].copy()
 
     def stall(self, for_s: float, at_ns: int | None = None) -> None:
-        """The whole server neither reads nor answers for so long, from `at_ns` (CLOCK_MONOTONIC) or now."""
+        """Stall the whole server (no reads, no responses) for this long, from `at_ns` (CLOCK_MONOTONIC) or now."""
         shared.write_word(
             self.control, SinkWords.STALL_AT_NS, time.monotonic_ns() if at_ns is None else at_ns
         )
@@ -139,9 +139,9 @@ class SinkMemory:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a sink that speaks TLS proves itself by, PEM files. With `client_ca` clients must prove themselves, too.
+    """The certificate of a TLS sink, as PEM files. With `client_ca` clients must present one too.
 
-    `resume` is whether sessions can be resumed; `version` is the only one spoken, 0x0303 or 0x0304, 0 for both.
+    `resume`: sessions can be resumed; `version` is the only version offered, 0x0303 or 0x0304, or 0 for both.
     """
 
     cert: Path
@@ -153,10 +153,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """A queue in front of `count` servers, each of which takes `service_ns` for a request, first come first served.
+    """A queue in front of `count` servers, each with a service time of `service_ns`, first come first served.
 
-    With `retries` what a server has not done within `patience_ns` is asked for again, while it works on what was
-    given up; a request whose last try has failed is a 503.
+    With `retries`, a request not done within `patience_ns` is sent again while the server still processes the
+    abandoned one; when the last try fails, the response is a 503.
     """
 
     count: int
@@ -176,9 +176,9 @@ class Servers:
 class Sink:
     """A sink on a thread of this process: `with Sink() as sink: ... sink.port ... sink.stamps()`.
 
-    `capacity` stamps are kept (later ones only counted); `connections` is a cap: more are closed at once.
-    `spin` looks for requests without sleeping, so that stamps hold no wake-up time, at the price of a core.
-    It ends by `stop`, or by itself after `run_s`. Raises UsageError where the address cannot be had.
+    `capacity` stamps are kept (later ones are only counted); `connections` is a limit: further ones are closed at
+    once. `spin` polls without sleeping, so that stamps include no wake-up time; this uses a whole CPU. It ends by
+    `stop`, or by itself after `run_s`. UsageError if the address is not available.
     """
 
     def __init__(
@@ -217,12 +217,12 @@ class Sink:
 
     @property
     def arrivals(self) -> int:
-        """How many requests came, stored or not."""
+        """Number of requests received, stored or not."""
         return self.memory.arrivals
 
     @property
     def running(self) -> bool:
-        """Whether its thread serves."""
+        """Whether its thread is running."""
         return self._thread is not None and self._thread.is_alive()
 
     def word(self, index: int) -> int:
@@ -230,16 +230,16 @@ class Sink:
         return self.memory.word(index)
 
     def stamps(self) -> np.ndarray:
-        """A copy of the stored arrivals, in their order: seq (-1: none), arrival_ns, connection."""
+        """A copy of the stored arrivals, in order: seq (-1: none), arrival_ns, connection."""
         return self.memory.stamps()
 
     def stall(self, for_s: float, at_ns: int | None = None) -> None:
-        """The whole server neither reads nor answers for so long, from `at_ns` (CLOCK_MONOTONIC) or now."""
+        """Stall the whole server (no reads, no responses) for this long, from `at_ns` (CLOCK_MONOTONIC) or now."""
         self.memory.stall(for_s, at_ns)
         self._wake()
 
     def start(self) -> None:
-        """Listen, and serve on a thread of its own."""
+        """Listen, and serve on a separate thread."""
         if self._thread is not None:
             raise EngineError("this sink was started before")
         if unsupported := lanes_supported():
@@ -259,7 +259,7 @@ class Sink:
             kernels.run(self._kernel_memory)
 
     def stop(self) -> None:
-        """End it; its connections are reset. Safe to call twice."""
+        """Stop; its connections are reset. Safe to call twice."""
         if self._thread is None or self._wake_fd < 0:
             return
         shared.write_word(self.memory.control, SinkWords.STOP, 1)
@@ -295,7 +295,7 @@ class Sink:
         return listener
 
     def _make(self) -> layout.Sink:
-        """All memory of the kernel; what it writes in the course of things is resident from the start."""
+        """All memory of the kernel; what it writes regularly is resident from the start."""
         peers = np.zeros(self._connections, layout.PEER)
         peers["fd"] = layout.NONE
         settings = np.zeros(1, layout.SETTINGS)
@@ -333,7 +333,7 @@ _VERIFY_PEER_AND_FAIL = 1 | 2
 
 
 def _server_context(tls: Identity) -> int:
-    """An SSL_CTX for a sink. UsageError where a file can't be used, EngineError where there is no OpenSSL."""
+    """An SSL_CTX for a sink. UsageError if a file is invalid, EngineError without OpenSSL."""
     if unsupported := libssl.unsupported():
         raise EngineError(f"the sink cannot speak TLS here: {unsupported}")
     context = libssl.new_context("TLS_server_method")
@@ -344,7 +344,7 @@ def _server_context(tls: Identity) -> int:
         if libssl.call_int("SSL_CTX_load_verify_locations", context, str(tls.client_ca).encode(), None) != 1:
             problem = f"{tls.client_ca} holds no certificates"
         libssl.call("SSL_CTX_set_verify", context, _VERIFY_PEER_AND_FAIL, None)
-    # Sessions of clients that have certificates are resumed in the context they were made in alone.
+    # Sessions with client certificates can be resumed only in the context that created them.
     libssl.call("SSL_CTX_set_session_id_context", context, b"sink", 4)
     if not tls.resume:
         libssl.call("SSL_CTX_set_options", context, _OP_NO_TICKET)

@@ -1,4 +1,4 @@
-"""The trace: what was requested and when, as columns on disk (docs/trace-format.md)."""
+"""The trace: recorded requests and their times, as columns on disk (docs/trace-format.md)."""
 
 from .batch import Batch, with_requests
 from .derived import DerivedTraceWriter

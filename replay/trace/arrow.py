@@ -1,4 +1,4 @@
-"""A trace as Arrow record batches, with names in place of ids, for programs that read tables."""
+"""Presents a trace as Arrow record batches, with names in place of ids, for programs that read tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .batch import Batch
 from .requests import Requests
 
 ROWS_MAX = 1 << 16
-"""Rows of a record batch: a few megabytes."""
+"""Rows per record batch: a few megabytes."""
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 
@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
         pa.field("bytes", pa.int64()),
     ]
 )
-"""Names are dictionaries: each is stored once. Null is unknown, or none."""
+"""Names are dictionary-encoded: each is stored once. Null is unknown, or none."""
 
 _UNSAFE = re.compile(rb"[^!-~]")
 
@@ -42,7 +42,7 @@ def printable(target: bytes) -> bytes:
 
 
 class RequestColumns:
-    """The dictionary of requests as Arrow columns, to be taken from by id. What is asked for has to be loaded."""
+    """The dictionary of requests as Arrow columns, indexed by id. The requests read must be loaded."""
 
     def __init__(self, requests: Requests) -> None:
         batches = requests.batches
@@ -61,7 +61,7 @@ class RequestColumns:
         return _taken(self._indexes[name], ids)
 
     def targets(self, ids: npt.NDArray[np.uint32]) -> pa.Array:
-        """The targets of these requests as text; of one that is not UTF-8 every odd byte is percent-encoded."""
+        """The targets of these requests as text; if one is not UTF-8, its non-ASCII bytes are percent-encoded."""
         targets = _taken(self._targets, ids)
         try:
             return targets.cast(pa.large_string())
@@ -70,8 +70,8 @@ class RequestColumns:
 
 
 def _taken(column: list[pa.Array], ids: npt.NDArray[np.uint32]) -> pa.Array:
-    """Values of a column of the dictionary, which is in batches, by id. Only what is asked for is read: other parts may
-    not be loaded.
+    """Values of a dictionary column (stored in batches) by id. Reads only those values: other parts may not be
+    loaded.
     """
     if len(column) == 1:
         return column[0].take(pa.array(ids))
@@ -84,7 +84,7 @@ def _taken(column: list[pa.Array], ids: npt.NDArray[np.uint32]) -> pa.Array:
 
 
 def batches_of(events: Iterator[Batch], requests: Requests) -> pa.RecordBatchReader:
-    """A reader of events, which are of these requests."""
+    """A reader of events that refer to these requests."""
     return pa.RecordBatchReader.from_batches(SCHEMA, _batches(events, requests))
 
 
@@ -110,7 +110,7 @@ def _record_batch(
     actions: pa.Array,
     action_of: npt.NDArray[np.int32],
 ) -> pa.RecordBatch:
-    """A record batch of events whose requests are loaded. It copies them, because their memory is used again."""
+    """A record batch of events whose requests are loaded. The data is copied, because the memory is reused."""
     ids = batch.request
     indexes = {name: columns.indexes(name, ids).to_numpy() for name in names}
     named = {name: _named(indexes[name], names[name]) for name in names}
@@ -134,7 +134,7 @@ def _dictionary(names: Sequence[str]) -> pa.Array:
 
 
 def _actions(of_routes: Sequence[str]) -> tuple[pa.Array, npt.NDArray[np.int32]]:
-    """The actions, and by route the index of its own; -1 is none."""
+    """The actions, and the action index of each route; -1 is none."""
     names = sorted({action for action in of_routes if action})
     places = {name: at for at, name in enumerate(names)}
     return _dictionary(names), np.array([places.get(action, -1) for action in of_routes], np.int32)
@@ -147,5 +147,5 @@ def _named(indexes: npt.NDArray[np.int32], names: pa.Array) -> pa.Array:
 
 
 def _known(column: npt.NDArray[np.signedinteger]) -> pa.Array:
-    """A column of what was recorded; -1 is null."""
+    """A column of recorded values; -1 is null."""
     return pa.array(column.copy(), mask=column < 0)

@@ -1,4 +1,4 @@
-"""Events of a trace as columns, as many as fit into memory at once."""
+"""Events of a trace as columns, in batches that fit into memory."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from .requests import Requests
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Events in time order, as columns of one length (writable, contiguous).
+    """Events in time order, as columns of equal length (writable, contiguous).
 
     `at_ns` is ns since the Unix epoch; `request` indexes `Trace.requests`; `client` is a dense id; `status`,
-    `took_ns` and `bytes` are what was recorded of the response, -1 where the recording does not say. `response` indexes
-    `Trace.responses`, and `first_byte_ns` is the time to its first byte (-1 is none); both are None where no event of the
-    batch has either.
+    `took_ns` and `bytes` describe the recorded response, -1 if unknown. `response` indexes `Trace.responses`, and
+    `first_byte_ns` is the time to its first byte (-1 is none); both are None if no event of the batch has either.
     """
 
     at_ns: npt.NDArray[np.int64]
@@ -38,17 +37,17 @@ class Batch:
 
     @property
     def rows(self) -> TraceRows:
-        """As kernels take them."""
+        """The columns in the order that kernels take."""
         return TraceRows(self.at_ns, self.request, self.client, self.status, self.took_ns)
 
     def __getitem__(self, rows: slice) -> Batch:
-        """A stretch of it."""
+        """A slice of the batch."""
         if rows == slice(0, len(self)):
             return self
         return self.taken(lambda column: column[rows])
 
     def taken(self, of: Callable[[Any], Any], **replaced: npt.NDArray[Any]) -> Batch:
-        """Events whose columns are `of` these columns, or those given."""
+        """Events with the columns in `of`, or with the given ones."""
         columns = {
             name: of(column)
             for name in self.__slots__
@@ -60,8 +59,8 @@ class Batch:
 def with_requests(
     batches: Iterable[Batch], requests: Requests, *, columns_alone: bool = False
 ) -> Iterator[Batch]:
-    """Events in the same order; the requests of each batch are loaded until the next one is asked for. With `columns_alone`
-    without their targets, headers and bodies.
+    """Events in the same order; the requests of each batch stay loaded until the next one is requested. With
+    `columns_alone`, targets, headers and bodies are not loaded.
     """
     for batch in batches:
         for rows in requests.loaded(batch.request, columns_alone=columns_alone):

@@ -1,4 +1,4 @@
-"""Writing the dictionaries of header sets, bodies and responses: values of any size, of which repeated ones get one id."""
+"""Writes the dictionaries of header sets, bodies and responses: values of any size; repeated ones share an id."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import pyarrow as pa
 from .requests import HEADERS_SCHEMA, Headers
 
 BLOBS_REMEMBERED = 1 << 16
-"""Values of one dictionary whose repetition is noticed."""
+"""How many values of one dictionary are remembered to find repetitions."""
 
 HEADERS_KNOWN = 1 << 13
-"""Header sets that are known without their digest."""
+"""How many header sets are recognized without computing their digest."""
 
 BLOB_BATCH_ROWS, BLOB_BATCH_BYTES = 1 << 16, 16 << 20
 
 
 class BlobWriter:
-    """Appends values to a dictionary file that is made at the first of them."""
+    """Appends values to a dictionary file, which is created for the first of them."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._path, self._schema = path, schema
@@ -32,7 +32,7 @@ class BlobWriter:
         self._file: Any = None
 
     def add(self, value: Any, key: Hashable, size: int) -> int:
-        """The id of a value, which equals another one where their keys are equal."""
+        """The id of a value; values with equal keys are equal."""
         found = self._known.get(key)
         if found is not None:
             return found
@@ -53,7 +53,7 @@ class BlobWriter:
         self._pending, self._pending_bytes = [], 0
 
     def close(self) -> None:
-        """Write what is held, and close the file."""
+        """Write the buffered values, and close the file."""
         if self._pending:
             self._flush()
         if self._file is not None:
@@ -82,5 +82,5 @@ class HeaderSets:
         return index
 
     def close(self) -> None:
-        """Write what is held, and close the file."""
+        """Write the buffered values, and close the file."""
         self._blobs.close()

@@ -1,4 +1,4 @@
-"""The dictionaries of header sets and of bodies: values of any size, by id."""
+"""Reads the dictionaries of header sets and bodies: values of any size, by id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .manifest import FileSums
 from .packed import PACKED_SCHEMA, PackedBodies
 
 BUDGET_BYTES_MAX = 1 << 30
-"""Memory for one such dictionary, and at most an eighth of the machine's."""
+"""Memory limit of one such dictionary, which also takes at most an eighth of the machine's memory."""
 
 
 def _budget_bytes() -> int:
@@ -26,7 +26,7 @@ def _budget_bytes() -> int:
 
 
 def open_file(path: Path, sums: FileSums | None) -> PagedFile:
-    """A dictionary file, within the memory that one may take."""
+    """A dictionary file, loaded within its memory limit."""
     return PagedFile(path, sums, _budget_bytes())
 
 
@@ -37,7 +37,7 @@ class Blobs:
         self._file = file
         self._batches = list(open_paged(self._file, *schemas))
         self._portion = BATCH_ROWS
-        """Ids that `load` tries first: twice as many as it could load the last time."""
+        """How many ids `load` tries first: twice as many as it loaded the last time."""
         starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._starts: list[int] = starts.tolist()
         self._places = np.array([self._place_of(batch) for batch in self._batches], np.int64).reshape(-1, 2)
@@ -64,18 +64,18 @@ class Blobs:
 
     @property
     def whole(self) -> bool:
-        """Whether all of it is loaded, to stay."""
+        """Whether the whole file is loaded permanently."""
         return self._file.whole
 
     def loaded_batches(self) -> Iterator[pa.RecordBatch]:
-        """The batches, one after the other, while each is loaded."""
+        """Yield the batches, each while it is loaded."""
         for batch, (begin, end) in zip(self._batches, self._places.tolist(), strict=True):
             self._file.load(begin, end)
             yield batch
 
     def load(self, ids: npt.NDArray[np.int32]) -> int:
-        """Load the values of the first of these ids (-1 is none), as many as memory is allowed for but at least one; how
-        many.
+        """Load the values of the first of these ids (-1 is none), as many as the memory limit allows but at least
+        one; returns how many.
         """
         count = min(len(ids), self._portion)
         batch_of = np.searchsorted(self._starts, ids[:count], side="right") - 1
@@ -93,7 +93,7 @@ BODIES_SCHEMA = pa.schema([pa.field("body", pa.large_binary(), False)])
 
 
 class PlainBodies(Blobs):
-    """Bodies as replay wrote them before they were packed."""
+    """Bodies in the older, unpacked format."""
 
     def __init__(self, file: PagedFile) -> None:
         super().__init__(file, BODIES_SCHEMA)
@@ -121,7 +121,7 @@ class PlainBodies(Blobs):
 
 
 def open_bodies(path: Path, sums: FileSums | None) -> PlainBodies | PackedBodies:
-    """A dictionary of bodies, packed or not. InputError where it is damaged."""
+    """A dictionary of bodies, packed or not. InputError if it is damaged."""
     file = PagedFile(path, sums, 0)
     if schema_of(file).equals(PACKED_SCHEMA):
         return PackedBodies(file)

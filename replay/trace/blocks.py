@@ -1,7 +1,7 @@
-"""Reading the files of a trace: plain reads into this process's own memory, where each block is checked.
+"""Reads the files of a trace into the process's own memory and checks each block.
 
-Kernels never see a map of a file. A map of a file that somebody truncates ends the process by SIGBUS, which a kernel
-cannot catch, and a map cannot be checked: the bytes may change afterwards.
+Kernels never see a memory-mapped file. If a mapped file is truncated, the process dies of SIGBUS, which a kernel
+cannot catch. A map cannot be checked either: the bytes may change afterwards.
 
 The manifest has the length of each file and a checksum of each of its blocks. Traces of format 1 have neither; they
 are read in the same way, unchecked.
@@ -30,13 +30,13 @@ from replay_native.trace import blocks as kernels
 from .manifest import FileSums
 
 BLOCK_BYTES = 1 << 18
-"""Bytes under one checksum: they stay in the processor's cache between being read and being checked."""
+"""Bytes per checksum: a block stays in the CPU cache between being read and being checked."""
 
 READ_BYTES = 1 << 18
-"""Bytes of one read: small enough to be in the processor's cache still when they are checked."""
+"""Bytes per read: small enough to be still in the CPU cache when checked."""
 
 _HUGE_FROM_BYTES = 8 << 20
-"""Memory from this size on is asked for in huge pages: fewer of them have to be cleared."""
+"""Memory of at least this size uses huge pages: fewer pages have to be cleared."""
 
 _HEX_OF_A_SUM = 16
 _TAIL_BYTES = 32
@@ -47,23 +47,23 @@ Int64s = npt.NDArray[np.int64]
 
 
 AGAIN = "copy the trace again from where it is whole, or import the log again"
-"""What to do about a damaged trace."""
+"""Advice for a damaged trace."""
 
 
 def corrupt(path: Path, what: str) -> InputError:
-    """The error of a file that is not what the manifest says."""
+    """The error for a file that differs from the manifest."""
     return InputError(f"{path} is damaged: {what}", hint=AGAIN)
 
 
 def check_size(path: Path, found_bytes: int, written_bytes: int) -> None:
-    """InputError where a file has not the length in which it was written."""
+    """InputError if a file does not have the length with which it was written."""
     if found_bytes != written_bytes:
         what = "was cut" if found_bytes < written_bytes else "has grown"
         raise corrupt(path, f"it {what}: it has {found_bytes:,} bytes, and {written_bytes:,} were written")
 
 
 class Hasher:
-    """Hashes blocks. One for each reader: it holds scratch memory."""
+    """Hashes blocks. Each reader needs its own: it holds scratch memory."""
 
     def __init__(self) -> None:
         warm(["trace.blocks"])
@@ -96,7 +96,7 @@ def sums_of(path: Path) -> FileSums:
 
 
 class CheckedFile:
-    """A file of a trace, open for reading. InputError where it is missing, or its length is not that of its manifest."""
+    """A file of a trace, open for reading. InputError if it is missing, or its length differs from the manifest."""
 
     def __init__(self, path: Path, sums: FileSums | None) -> None:
         self.path = path
@@ -113,13 +113,13 @@ class CheckedFile:
             raise corrupt(path, "it is empty")
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         self._file.close()
 
     def read(self, memory: Bytes, first_byte: int) -> None:
-        """Fill `memory` with the bytes from `first_byte` on, the start of a block, up to the end of a block or of the file.
+        """Fill `memory` with the bytes from `first_byte` (the start of a block) to the end of a block or of the file.
 
-        InputError where they are not what was written.
+        InputError if they are not what was written.
         """
         done = 0
         while done < len(memory):
@@ -129,7 +129,7 @@ class CheckedFile:
             done += len(piece)
 
     def read_unchecked(self, piece: Bytes, at: int) -> None:
-        """Fill `piece` with the bytes from `at` on, whatever they are."""
+        """Fill `piece` with the bytes from `at` on, without a check."""
         done = 0
         while done < len(piece):
             try:
@@ -156,7 +156,7 @@ class CheckedFile:
 
 
 def _expected(path: Path, sums: FileSums | None) -> npt.NDArray[np.uint64] | None:
-    """The checksums of the manifest as an array; None where it has none for this file."""
+    """The checksums in the manifest as an array; None if it has none for this file."""
     if sums is None:
         return None
     try:
@@ -169,8 +169,8 @@ def _expected(path: Path, sums: FileSums | None) -> npt.NDArray[np.uint64] | Non
 
 
 class ReusedBuffers:
-    """Memory for one file after another. New pages have to be cleared by the kernel first, which takes longer than
-    reading a file into them, so a buffer is taken again as soon as nobody refers to it.
+    """Reuses memory for one file after another. The kernel must clear new pages, which takes longer than reading a
+    file into them, so a buffer is reused as soon as nothing refers to it.
     """
 
     def __init__(self) -> None:
@@ -178,7 +178,7 @@ class ReusedBuffers:
         self._buffers: list[Bytes] = []
 
     def take(self, size: int) -> Bytes:
-        """Uninitialised memory, for as long as it or a view of it is referred to."""
+        """Uninitialised memory, which stays valid while it or a view of it is referenced."""
         with self._lock:
             for index in range(len(self._buffers)):
                 if sys.getrefcount(self._buffers[index]) == _UNUSED and len(self._buffers[index]) >= size:
@@ -190,14 +190,14 @@ class ReusedBuffers:
 
 _PROBE = [np.empty(0)]
 _UNUSED = sys.getrefcount(_PROBE[0])
-"""What this says of a buffer that nothing but its list refers to."""
+"""The reference count of a buffer that only its list refers to."""
 
 
 class PagedFile(CheckedFile):
-    """A file at fixed addresses of this process's memory, which is filled as its blocks are asked for.
+    """A file at fixed addresses in memory, filled as its blocks are requested.
 
-    `raw` is as long as the file; only what was loaded may be read. Past `budget_bytes` blocks that are not wanted now
-    are given back, and have to be loaded again. What was loaded stays until the next call of `load` or `fit`.
+    `raw` is as long as the file; only loaded parts may be read. Beyond `budget_bytes`, blocks not needed now are
+    released and must be loaded again. Loaded data stays until the next call of `load` or `fit`.
     """
 
     def __init__(self, path: Path, sums: FileSums | None, budget_bytes: int) -> None:
@@ -217,16 +217,16 @@ class PagedFile(CheckedFile):
 
     @property
     def whole(self) -> bool:
-        """Whether all of it is loaded, to stay."""
+        """Whether the whole file is loaded permanently."""
         return self._held == len(self._loaded) <= self._budget_blocks
 
     def settle(self) -> None:
-        """Give back what is past the budget."""
+        """Release what exceeds the budget."""
         if self._held > self._budget_blocks:
             self._give_back(self._loaded & ~self._pinned)
 
     def load(self, begin: int, end: int, *, pin: bool = False) -> None:
-        """Load the bytes from `begin` to before `end`, whatever the budget. `pin`: they are never given back."""
+        """Load the bytes from `begin` to before `end`, whatever the budget. `pin`: they are never released."""
         begin, end = max(begin, 0), min(end, self.size)
         wanted = np.zeros_like(self._loaded)
         wanted[begin // BLOCK_BYTES : -(-end // BLOCK_BYTES)] = True
@@ -234,7 +234,9 @@ class PagedFile(CheckedFile):
         self._bring(wanted)
 
     def fit(self, begins: Int64s, ends: Int64s, *, at_any_rate: bool = False) -> bool:
-        """Load all of these ranges of bytes, unless they are more than the budget (or `at_any_rate`); whether it did."""
+        """Load all of these ranges, unless they exceed the budget (ignored with `at_any_rate`); returns whether it
+        did.
+        """
         wanted = self._blocks(begins, ends)
         if wanted.sum() > self._budget_blocks and not at_any_rate:
             return False
@@ -242,7 +244,7 @@ class PagedFile(CheckedFile):
         return True
 
     def check_rest(self) -> None:
-        """Load, and with it check, every block that never was."""
+        """Load, and so check, every block that was never loaded."""
         for block in np.flatnonzero(~self._ever_loaded).tolist():
             self.load(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES)
 
@@ -275,14 +277,14 @@ class PagedFile(CheckedFile):
 
 
 class EditedFile(PagedFile):
-    """A paged file of our own, parts of which are changed in memory and written back."""
+    """A paged file being written, whose parts are changed in memory and written back."""
 
     def __init__(self, path: Path, budget_bytes: int) -> None:
         super().__init__(path, None, budget_bytes)
         self._target = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         super().close()
         os.close(self._target)
 
@@ -292,7 +294,7 @@ class EditedFile(PagedFile):
         self.load(begin, begin + view.nbytes)
 
     def write_back(self, view: npt.NDArray[Any]) -> None:
-        """Write a view of `raw` to where it lies in the file. OSError where the system refuses."""
+        """Write a view of `raw` to its place in the file. OSError if the system refuses."""
         begin, data = view.ctypes.data - self.raw.ctypes.data, view.view(np.uint8)
         done = 0
         while done < len(data):
@@ -300,7 +302,7 @@ class EditedFile(PagedFile):
 
 
 def _runs(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """The stretches of a mask that are set: (first, past the last)."""
+    """The runs of set values in a mask: (first, past the last)."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 

@@ -1,4 +1,4 @@
-"""What bodies a trace has: of requests and of recorded responses, by media type."""
+"""Summarizes the bodies of a trace: of requests and of recorded responses, by media type."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .responses import media_type
 Int64s = npt.NDArray[np.int64]
 
 NO_TYPE = ""
-"""Bodies without a media type."""
+"""The type of bodies without a media type."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypeShare:
-    """Messages with bodies of one media type: how many, and the bytes of their bodies (of `sized` messages)."""
+    """Messages with bodies of one media type: their number, and the total size of those with a known size (`sized`)."""
 
     type: str
     messages: int
@@ -30,7 +30,7 @@ class TypeShare:
 
 @dataclass(frozen=True, slots=True)
 class BodySummary:
-    """Bodies of requests, and recorded responses; types by their messages, the most frequent first."""
+    """Bodies of requests and of recorded responses, by type, most frequent first."""
 
     requests: int
     distinct: int
@@ -43,7 +43,7 @@ class BodySummary:
 
 
 class _Counts:
-    """Messages and bytes by type."""
+    """Counters of messages and bytes by type."""
 
     def __init__(self) -> None:
         self.names: dict[str, int] = {}
@@ -53,7 +53,7 @@ class _Counts:
         return self.names.setdefault(name, len(self.names))
 
     def add(self, types: Int64s, sizes: Int64s) -> None:
-        """Messages of these types, whose bodies have these sizes (-1 is unknown)."""
+        """Add messages of these types and body sizes (-1 is unknown)."""
         width = max(len(self.names), self._sums.shape[1])
         self._sums = np.pad(self._sums, ((0, 0), (0, width - self._sums.shape[1])))
         known = sizes >= 0
@@ -71,7 +71,7 @@ class _Counts:
 
 
 def _request_bodies(trace: Trace, counts: _Counts) -> tuple[int, int]:
-    """Count the bodies of requests by type; how many there are, and how many distinct ones."""
+    """Count the bodies of requests by type; returns how many there are, and how many distinct ones."""
     requests = trace.requests
     sizes = requests.body_sizes()
     if not len(sizes):
@@ -108,7 +108,7 @@ def _response_ids(trace: Trace) -> Iterator[npt.NDArray[np.int32]]:
 
 
 def summarize_bodies(trace: Trace) -> BodySummary:
-    """Read the events once more, where the trace has bodies or responses. InputError where it is damaged."""
+    """Read the events again, if the trace has bodies or responses. InputError if it is damaged."""
     manifest, of_requests, of_responses = trace.manifest, _Counts(), _Counts()
     found, distinct = _request_bodies(trace, of_requests)
     if manifest.responses:

@@ -1,4 +1,4 @@
-"""The columns of events and requests, and reading them out of Arrow files without a copy."""
+"""The columns of events and requests, read from Arrow files without a copy."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ EVENT_COLUMNS: dict[str, np.dtype[Any]] = {
     "took_ns": np.dtype(np.int64),
     "bytes": np.dtype(np.int64),
 }
-"""An event: when it was recorded, what was asked by whom, and what came of it (-1 is unknown)."""
+"""An event: when it was recorded, its request and client, and the result (-1 is unknown)."""
 
 
 RESPONSE_COLUMNS: dict[str, np.dtype[Any]] = {
     "response": np.dtype(np.int32),
     "first_byte_ns": np.dtype(np.int64),
 }
-"""Further columns of events files with recorded responses: the row of the responses dictionary, and the time from the
-first byte of the request to that of the response (-1 is none). A file whose events have neither lacks the columns.
+"""Extra columns of events files with recorded responses: the row of the responses dictionary, and the time from the
+first byte of the request to that of the response (-1 is none). Files without responses lack these columns.
 """
 
 ALL_COLUMNS = EVENT_COLUMNS | RESPONSE_COLUMNS
@@ -81,19 +81,21 @@ def empty_events(rows: int, *, wide: bool = False) -> dict[str, npt.NDArray[Any]
 
 
 def is_wide(columns: Mapping[str, Any]) -> bool:
-    """Whether event columns have those of responses."""
+    """Whether event columns include the response columns."""
     return "response" in columns
 
 
 def widen(columns: dict[str, npt.NDArray[Any]]) -> None:
-    """Add the columns of responses, without any, where they are missing."""
+    """Add empty response columns if they are missing."""
     rows = len(columns["at_ns"])
     for name, dtype in RESPONSE_COLUMNS.items():
         columns.setdefault(name, np.full(rows, -1, dtype))
 
 
 def array_of(column: npt.NDArray[Any]) -> pa.Array:
-    """A column of numbers as an Arrow array, in the same memory. `pa.array` would import pandas first, where it is."""
+    """A column of numbers as an Arrow array that shares its memory. `pa.array` would import pandas if it is
+    installed.
+    """
     column = np.ascontiguousarray(column)
     kind = pa.from_numpy_dtype(column.dtype)
     return pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(column)], null_count=0)
@@ -116,10 +118,10 @@ _RECORD_BATCHES = 3
 
 
 def _batch_places(path: Path, footer: bytes) -> list[tuple[int, int, int]]:
-    """Where the record batches of an Arrow IPC file lie: first byte, bytes of the metadata, bytes of the body.
+    """Where the record batches of an Arrow IPC file lie: first byte, bytes of metadata, bytes of the body.
 
-    pyarrow does not tell, and only what was loaded may be read. The footer is a FlatBuffers table; the list is its field 3,
-    a vector of structs (Arrow's File.fbs).
+    pyarrow does not expose this, and only loaded parts may be read. The footer is a FlatBuffers table; the list is
+    its field 3, a vector of structs (Arrow's File.fbs).
     """
     try:
         table = _UINT32.unpack_from(footer, 0)[0]
@@ -141,7 +143,7 @@ def _batch_places(path: Path, footer: bytes) -> list[tuple[int, int, int]]:
 
 
 def _load_footer(file: PagedFile) -> list[tuple[int, int, int]]:
-    """Load, to stay, what Arrow reads of a file before its batches; where those lie."""
+    """Permanently load what Arrow reads of a file before its batches; returns where those lie."""
     file.load(0, BLOCK_BYTES, pin=True)
     if file.size < 2 * _FOOTER_END.size:
         raise corrupt(file.path, "it is too short for an Arrow file")
@@ -155,8 +157,8 @@ def _load_footer(file: PagedFile) -> list[tuple[int, int, int]]:
 
 
 def open_paged(file: PagedFile, *schemas: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The record batches of a paged file, each loaded and checked as it comes: see `_check_batch`. Each stays valid, but its
-    memory has to be loaded again once another was asked for. At the end every block of the file was checked.
+    """The record batches of a paged file, each loaded and checked in turn (see `_check_batch`). A batch stays valid,
+    but its memory must be loaded again once another was requested. At the end every block of the file was checked.
     """
     with _arrow_errors(file.path):
         places = _load_footer(file)
@@ -175,7 +177,7 @@ def open_paged(file: PagedFile, *schemas: pa.Schema) -> Iterator[pa.RecordBatch]
 
 
 def schema_of(file: PagedFile) -> pa.Schema:
-    """The schema of a paged file. InputError where it is damaged."""
+    """The schema of a paged file. InputError if it is damaged."""
     with _arrow_errors(file.path):
         _load_footer(file)
         return pa.ipc.open_file(pa.py_buffer(file.raw)).schema
@@ -183,7 +185,7 @@ def schema_of(file: PagedFile) -> pa.Schema:
 
 @contextlib.contextmanager
 def _arrow_errors(path: Path) -> Iterator[None]:
-    """What Arrow finds wrong with a file, as our own error."""
+    """Convert Arrow's errors about a file to InputError."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -198,7 +200,9 @@ def _open(path: Path, source: pa.Buffer, schemas: tuple[pa.Schema, ...]) -> Any:
 
 
 def _check_batch(path: Path, source: pa.Buffer, batch: pa.RecordBatch) -> None:
-    """Kernels read the buffers of a batch by their addresses: no null column, and whole buffers inside `source`."""
+    """Check a batch for kernels, which read its buffers by address: no null column, and whole buffers inside
+    `source`.
+    """
     batch.validate(full=True)
     if any(column.null_count or column.offset for column in batch.columns):
         raise corrupt(path, "a value is missing")
@@ -207,7 +211,7 @@ def _check_batch(path: Path, source: pa.Buffer, batch: pa.RecordBatch) -> None:
 
 
 def _lies_in(source: pa.Buffer, buffer: pa.Buffer | None) -> bool:
-    """Whether a buffer is part of the file, and no copy that Arrow unpacked."""
+    """Whether a buffer is part of the file, not a copy that Arrow unpacked."""
     if buffer is None or not buffer.size:
         return True
     begin = buffer.address - source.address
@@ -217,10 +221,10 @@ def _lies_in(source: pa.Buffer, buffer: pa.Buffer | None) -> bool:
 def read_events(
     path: Path, sums: FileSums | None = None, buffers: ReusedBuffers | None = None
 ) -> list[dict[str, npt.NDArray[Any]]]:
-    """The batches of one events file as columns in memory from `buffers`. InputError where it is damaged.
+    """The batches of one events file as columns in memory from `buffers`. InputError if it is damaged.
 
-    The columns are writable. Their memory is used again once nobody refers to them. The columns of responses are there
-    where the file has them.
+    The columns are writable. Their memory is reused once nothing refers to them. Response columns are present if the
+    file has them.
     """
     file = CheckedFile(path, sums)
     try:
@@ -249,7 +253,7 @@ _ALL = 1 << 62
 
 
 def event_offsets(path: Path) -> tuple[int, dict[str, int]]:
-    """Rows of an events file of our own writing, and where each column lies in it."""
+    """The number of rows in an events file written by this process, and where each column lies in it."""
     file = PagedFile(path, None, _ALL)
     try:
         ((begin, metadata, _),) = _load_footer(file)

@@ -1,4 +1,4 @@
-"""Writing a trace of another one's requests: its dictionaries are taken over whole, ids and routes stay."""
+"""Writes a trace that uses the requests of another one: the dictionaries are copied whole; ids and routes stay."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from .writer import TraceWriter
 
 
 class DerivedTraceWriter(TraceWriter):
-    """A TraceWriter whose events are of the requests of `base`, by their ids; requests cannot be added. With `rewrite`
-    their targets are others, and so are their routes.
+    """A TraceWriter whose events refer to the requests of `base` by id; requests cannot be added. With `rewrite`,
+    their targets and routes are replaced.
 
-    The manifest goes on from that of `base`, with `change` at the end of its history.
+    The manifest continues that of `base`, with `change` added to its history.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class DerivedTraceWriter(TraceWriter):
             kernels.count_classes(request[rows], self._table, self._routes, self._counts)
 
     def _end_dictionaries(self) -> None:
-        """They are copies."""
+        """Nothing to close: the dictionaries are copies."""
 
     def _close_dictionaries(self) -> None:
         base, manifest = self._base.manifest, self.manifest
@@ -93,16 +93,16 @@ class DerivedTraceWriter(TraceWriter):
         ]
 
     def _discard_dictionaries(self) -> None:
-        """They are copies."""
+        """Nothing to release: the dictionaries are copies."""
 
 
 def _requests_of(trace: Trace) -> PagedFile:
-    """The requests dictionary of a trace, opened on its own."""
+    """The requests dictionary of a trace, opened separately."""
     return PagedFile(trace.path / REQUESTS, trace.manifest.files.get(REQUESTS), REQUESTS_BUDGET_BYTES)
 
 
 def _copy_checked(old: Path, sums: FileSums | None, new: Path) -> None:
-    """Copy a file of a trace. InputError where it is damaged: the copy gets checksums of its own."""
+    """Copy a file of a trace. InputError if it is damaged: the copy gets new checksums."""
     source, buffer = CheckedFile(old, sums), np.empty(READ_BYTES, np.uint8)
     try:
         with new.open("wb") as file:
@@ -115,7 +115,7 @@ def _copy_checked(old: Path, sums: FileSums | None, new: Path) -> None:
 
 
 def _rewrite_targets(old: PagedFile, new: Path, rewrite: Callable[[bytes], bytes]) -> None:
-    """A requests dictionary with other targets: ids stay."""
+    """A requests dictionary with other targets and the same ids."""
     place = REQUEST_SCHEMA.get_field_index("target")
     with pa.OSFile(os.fspath(new), "wb") as sink, pa.ipc.new_file(sink, REQUEST_SCHEMA) as file:
         for batch in open_paged(old, REQUEST_SCHEMA):
@@ -136,7 +136,7 @@ def _actions_of(old: PagedFile, routes: list[Route], new: PagedFile) -> dict[int
 
 
 def inherited_manifest(base: Manifest, change: list[dict[str, Any]]) -> Manifest:
-    """The manifest of what is made of a trace: its sources, stamps and lists stay, counts begin anew."""
+    """The manifest of a derived trace: sources, timestamps and lists are kept; counts start at zero."""
     kept = msgspec.json.decode(msgspec.json.encode(base), type=Manifest)
     kept.history = [*kept.history, *change]
     if not kept.imported_lines:

@@ -1,4 +1,4 @@
-"""Python shells of the dictionary kernels: strings to ids, and hashes to dense ids."""
+"""Python interfaces of the dictionary kernels: strings to ids, and hashes to dense ids."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Bytes = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.uint32]
 
 _SLOTS_MIN = 1 << 16
-"""Slots of a table that is to be large, as long as it holds little: they stay in the processor's cache."""
+"""Initial slots of a large table: few enough to stay in the CPU cache."""
 
 
 def flatten(strings: list[bytes]) -> tuple[Bytes, Int64s]:
@@ -31,10 +31,10 @@ def flatten(strings: list[bytes]) -> tuple[Bytes, Int64s]:
 
 
 class StringTable:
-    """Byte strings, each with two extra words, to ids that count up by first appearance.
+    """Maps byte strings, each with two extra words, to ids in order of first appearance.
 
-    Remembers at most `entries_max` strings of `bytes_max` bytes together; later unknown strings get fresh ids
-    every time (`closed` tells). Memory is touched only as it fills.
+    Remembers at most `entries_max` strings with `bytes_max` bytes in total; later unknown strings get a new id each
+    time (`closed` is then true). Memory is touched only as it fills.
     """
 
     def __init__(self, entries_max: int, bytes_max: int) -> None:
@@ -47,7 +47,7 @@ class StringTable:
         self._hashes = np.empty(kernels.HASHED_AHEAD, dtype=np.int64)
 
     def arrays(self, more: int) -> kernels.Table:
-        """The table as kernels take it, with space for so many more strings."""
+        """The table in the form that kernels take, with space for so many more strings."""
         wanted = _slots_for(min(len(self) + more, len(self._entries)))
         if wanted > len(self._slots):
             slots: Int64s = _mapped((wanted,), np.int64)
@@ -57,14 +57,14 @@ class StringTable:
 
     @property
     def closed(self) -> bool:
-        """Whether a string came that did not fit."""
+        """Whether a string did not fit."""
         return bool(self._state[kernels.CLOSED])
 
     def __len__(self) -> int:
         return int(self._state[kernels.ENTRIES])
 
     def strings(self) -> list[bytes]:
-        """The strings remembered, by id."""
+        """The remembered strings, by id."""
         data = self._store[: self._state[kernels.STORED_BYTES]].tobytes()
         places = self._entries[: len(self), kernels.PLACE] >> kernels.LENGTH_BITS
         begins = [*places.tolist(), len(data)]
@@ -78,9 +78,7 @@ class StringTable:
         first: int = 0,
         last: int | None = None,
     ) -> tuple[Ids, Int64s]:
-        """Ids of strings `first` to `last` of (data, offsets), and the indexes of those that were new, in
-        order.
-        """
+        """Ids of strings `first` to `last` of (data, offsets), and the indexes of the new ones, in order."""
         last = len(offsets) - 1 if last is None else last
         if words is None:
             words = np.zeros((len(offsets) - 1, 2), dtype=np.int64)
@@ -93,7 +91,7 @@ class StringTable:
 
 
 def _mapped(shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDArray[Any]:
-    """Zeros with pages of their own: there is no memory behind them until it is used, and none once they are dropped."""
+    """Zeros in separate pages: memory is allocated only when used, and released when they are dropped."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     return np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype, math.prod(shape)).reshape(shape)
 
@@ -103,9 +101,9 @@ def _slots_for(entries: int) -> int:
 
 
 class ClientTable:
-    """Keyed hashes of client addresses to ids, dense by first appearance; the hashes are not kept.
+    """Maps keyed hashes of client addresses to ids, dense by first appearance; the hashes are not kept.
 
-    Past `clients_max` clients an unknown one shares an id, so that memory stays bounded.
+    Beyond `clients_max` clients, unknown ones share ids, so that memory stays bounded.
     """
 
     def __init__(self, clients_max: int = 1 << 22) -> None:

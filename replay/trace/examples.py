@@ -1,4 +1,4 @@
-"""A few requests of a trace as it understood them: what a person checks a new recording by."""
+"""A few requests of a trace in readable form, to check a new recording by."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXAMPLES = 3
 
 
 class Example(msgspec.Struct, kw_only=True):
-    """One request. `at` names its zone; `client` is the number that stands for who asked; -1 is unknown."""
+    """One request. `at` includes its zone; `client` is the client's number; -1 is unknown."""
 
     at: str
     at_ns: int
@@ -28,7 +28,7 @@ class Example(msgspec.Struct, kw_only=True):
 
 
 def examples(trace: Trace, zone: dt.tzinfo = dt.UTC) -> list[Example]:
-    """The first request of a trace, the one in the middle, and the last; fewer where it has fewer."""
+    """The first, middle and last request of a trace; fewer if it has fewer."""
     wanted = sorted({0, trace.rows // 2, max(trace.rows - 1, 0)})[: min(EXAMPLES, trace.rows)]
     found, begin, requests = list[Example](), 0, trace.requests
     for batch in trace.batches():
@@ -55,6 +55,6 @@ def examples(trace: Trace, zone: dt.tzinfo = dt.UTC) -> list[Example]:
 
 
 def moment_text(at_ns: int, zone: dt.tzinfo) -> str:
-    """A moment with milliseconds and its zone: 2026-11-29 16:28:40.123 +00:00."""
+    """A time with milliseconds and zone: 2026-11-29 16:28:40.123 +00:00."""
     text, _, offset = format_moment(at_ns - at_ns % SECOND_NS, zone).rpartition(" ")
     return f"{text.partition('.')[0]}.{np.int64(at_ns) % SECOND_NS // 1_000_000:03d} {offset}"

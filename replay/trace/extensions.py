@@ -1,4 +1,4 @@
-"""Importers and exporters that installed packages bring, by entry points."""
+"""Importers and exporters from installed packages, found through entry points."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from replay.shown import shown
 
 
 class Extensions:
-    """The entry points of a group, each an object of `kind`. They are found once, and loaded when they are asked for."""
+    """The entry points of a group, each an object of `kind`. They are found once, and loaded when requested."""
 
     def __init__(self, group: str, what: str, kind: type) -> None:
         self.group, self._what, self._kind = group, what, kind
@@ -18,12 +18,12 @@ class Extensions:
         self._loaded: dict[str, Any] = {}
 
     def names(self) -> list[str]:
-        """The names of what packages bring."""
+        """The names that packages provide."""
         return sorted(self._found())
 
     def get(self, name: str, *, is_taken: bool = False) -> Any:
-        """What a package brings under this name. UsageError where it cannot be loaded, or something else has the name
-        too (`is_taken`: replay itself has).
+        """The object that a package provides under this name. UsageError if it cannot be loaded, or the name is used
+        twice (`is_taken`: replay itself uses it).
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(name, is_taken=is_taken)

@@ -127,7 +127,7 @@ class Inspection:
 
 
 def inspect(trace: Trace) -> Inspection:
-    """Read a trace once. InputError where it is damaged."""
+    """Read a trace once. InputError if it is damaged."""
     return Inspection(trace, summarize(trace), summarize_bodies(trace))
 
 

@@ -1,12 +1,12 @@
-"""The journal of a recording that is under way: what survives when its process is killed.
+"""The journal of a recording in progress: what survives if its process is killed.
 
     MAGIC, two slots of NOTES_BYTES with notes, then blocks of records
 
-A block is appended at least once a second while requests come. Each has a length and a checksum, so that one which was cut
-is noticed and left out. Notes (what was lost, which secrets were taken out) are rewritten in place, in the two slots in
-turn: a full disk or a kill cannot take the last good ones. Records are clean: secrets never reach the disk.
+A block is appended at least once per second while requests come. Each has a length and a checksum, so that a cut
+block is noticed and skipped. Notes (losses, removed secrets) are rewritten in place, alternating between the two
+slots: neither a full disk nor a kill can destroy the last good ones. Records are clean: secrets never reach the disk.
 
-While it is written, its file is locked.
+The file is locked while it is written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ENDING = ".journal"
 NOTES_BYTES = 64 << 10
 FIRST_BLOCK = len(MAGIC) + 2 * NOTES_BYTES
 BLOCK_BYTES_MAX = 1 << 30
-"""The longest block: a recorder writes one when it has some MiB."""
+"""Maximum length of a block: a recorder writes one when it has some MiB."""
 
 _NOTES_HEAD = struct.Struct("<QII")
 _BLOCK_HEAD = struct.Struct("<4sIII")
@@ -50,7 +50,7 @@ class JournalResponse(msgspec.Struct, array_like=True):
 
 
 class JournalRecord(msgspec.Struct, array_like=True):
-    """A recorded request, clean and in shape. `client` is a keyed hash."""
+    """A recorded request, cleaned and normalized. `client` is a keyed hash."""
 
     at_ns: int
     method: str
@@ -67,8 +67,8 @@ class JournalRecord(msgspec.Struct, array_like=True):
 
 
 class Notes(msgspec.Struct):
-    """What a recording says of itself. `records` are in blocks; `lost` and `incomplete` are requests by reason; `ended` is
-    whether the recording came to its end.
+    """The notes of a recording. `records` counts those in blocks; `lost` and `incomplete` count requests by reason;
+    `ended` is true if the recording was completed.
     """
 
     source: str = ""
@@ -89,12 +89,12 @@ class Notes(msgspec.Struct):
 
 
 def journal_of(trace: Path) -> Path:
-    """Where the journal of a recording to `trace` is."""
+    """The path of the journal for a recording to `trace`."""
     return trace.parent / f"{trace.name}{ENDING}"
 
 
 class JournalWriter:
-    """Appends records to a new journal at `path`. OutputError where it exists, or cannot be written."""
+    """Appends records to a new journal at `path`. OutputError if it exists or cannot be written."""
 
     def __init__(self, path: Path, notes: Notes) -> None:
         self.path, self.notes = path, notes
@@ -117,7 +117,7 @@ class JournalWriter:
             raise OutputError(f"{path} cannot be written: {reason_of(error)}") from None
 
     def append(self, records: list[JournalRecord]) -> None:
-        """Write a block. OSError where the disk does not take it; the journal is then as before."""
+        """Write a block. OSError if the disk refuses it; the journal is then unchanged."""
         payload = bytes(cramjam.zstd.compress(msgspec.msgpack.encode(records), level=1))
         block = _BLOCK_HEAD.pack(_BLOCK_MARK, len(payload), len(records), zlib.crc32(payload)) + payload
         try:
@@ -134,7 +134,7 @@ class JournalWriter:
         self.notes.last_ns = max(self.notes.last_ns, *(record.at_ns for record in records))
 
     def write_notes(self) -> None:
-        """Rewrite the notes, in the slot that does not hold the last ones."""
+        """Write the notes to the slot that does not hold the latest ones."""
         payload = msgspec.msgpack.encode(self.notes)
         if len(payload) > NOTES_BYTES - _NOTES_HEAD.size:
             self.notes.secrets_by_name, self.notes.assumptions, self.notes.changes = {}, [], []
@@ -144,21 +144,21 @@ class JournalWriter:
         os.pwrite(self._file, data, len(MAGIC) + self._turn % 2 * NOTES_BYTES)
 
     def close(self) -> None:
-        """Write the notes once more, and close the file."""
+        """Write the notes a last time, and close the file."""
         with contextlib.suppress(OSError):
             self.write_notes()
         os.close(self._file)
 
 
 def _remove_empty(path: Path) -> None:
-    """Remove a journal that a recording left behind which ended before its first request."""
+    """Remove the journal of a recording that ended before its first request."""
     with contextlib.suppress(OSError, InputError):
         if path.stat().st_size == FIRST_BLOCK and not is_being_written(path) and not read_notes(path).records:
             path.unlink()
 
 
 def _in_the_way(path: Path) -> OutputError:
-    """The error of a journal that is already there."""
+    """The error for a journal that already exists."""
     trace = str(path).removesuffix(ENDING)
     if is_being_written(path):
         return OutputError(f"{path} is being written by another recording", hint="give another -o")
@@ -184,12 +184,12 @@ def is_being_written(path: Path) -> bool:
 
 
 def is_journal(head: bytes) -> bool:
-    """Whether a file begins as a journal does."""
+    """Whether a file begins as a journal."""
     return head.startswith(MAGIC)
 
 
 def notes_in(head: bytes) -> Notes:
-    """The last good notes of a journal, of which `head` is at least FIRST_BLOCK bytes; empty ones where there are none."""
+    """The latest valid notes of a journal (`head` has at least FIRST_BLOCK bytes); empty ones if there are none."""
     found: list[tuple[int, Notes]] = []
     for slot in range(2):
         begin = len(MAGIC) + slot * NOTES_BYTES
@@ -205,7 +205,7 @@ def notes_in(head: bytes) -> Notes:
 
 
 def read_notes(path: Path) -> Notes:
-    """The notes of the journal at `path`. InputError where it is none."""
+    """The notes of the journal at `path`. InputError if it is not a journal."""
     try:
         with path.open("rb") as file:
             head = file.read(FIRST_BLOCK)
@@ -217,16 +217,17 @@ def read_notes(path: Path) -> Notes:
 
 
 class CutJournalError(Exception):
-    """A journal ends, or is damaged, in the middle of a block."""
+    """A journal is cut off or damaged in the middle of a block."""
 
 
 _Records = msgspec.msgpack.Decoder(list[JournalRecord])
 
 
 def blocks_in(pieces: Iterator[memoryview]) -> Iterator[Notes | list[JournalRecord]]:
-    """The notes of a journal, then the records of its blocks. CutJournalError behind the last good one, if more follows.
+    """The notes of a journal, then the records of its blocks. CutJournalError after the last good block, if more data
+    follows.
 
-    A block that was damaged is not skipped: what follows it cannot be found.
+    A damaged block is not skipped, because the next one cannot be found.
     """
     held = bytearray()
     begun = False
@@ -246,7 +247,7 @@ def blocks_in(pieces: Iterator[memoryview]) -> Iterator[Notes | list[JournalReco
 
 
 def _whole_block(held: bytearray) -> int:
-    """The length of the first block; 0 where it is not complete."""
+    """The length of the first block; 0 if it is incomplete."""
     if len(held) < _BLOCK_HEAD.size:
         return 0
     mark, size, _, _ = _BLOCK_HEAD.unpack_from(held)

@@ -1,4 +1,4 @@
-"""manifest.json: what a trace is, where it came from, and what was changed or left out on the way."""
+"""manifest.json: describes a trace, its sources, and what was changed or left out."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from replay.files import read_whole
 from replay.shown import json_shown
 
 FORMAT_VERSION = 3
-"""The newest version of the trace folder that this code reads. It writes this one where a trace has bodies or responses, and
-PLAIN_VERSION otherwise. Version 1 has no `files`.
+"""The newest version of the trace folder that this code reads. It writes this version for traces with bodies or
+responses, and PLAIN_VERSION otherwise. Version 1 has no `files`.
 """
 
 PLAIN_VERSION = 2
@@ -24,29 +24,31 @@ _FROM_VERSION_3 = ("responses", "response_bodies", "response_bodies_cut", "lost"
 MANIFEST = "manifest.json"
 
 MANIFEST_BYTES_MAX = 256 << 20
-"""The largest manifest that is read: ten times what one with every list full takes."""
+"""Maximum size of a manifest: ten times that of one with every list full."""
 
 ROUTES_MAX = 1_000
-"""Distinct routes of a trace."""
+"""Maximum number of distinct routes in a trace."""
 
 METHODS_MAX = 256
-"""Distinct methods of a trace."""
+"""Maximum number of distinct methods in a trace."""
 
 HOSTS_MAX = 1 << 16
-"""Distinct hosts kept; a request to a later one keeps its target without its host."""
+"""Maximum number of distinct hosts; requests to further hosts keep their target without the host."""
 
 OUT_OF_TIME_ORDER = "out_of_time_order"
-"""Key of `options` in a recording of Kafka: by `topic/partition`, records stamped before one at a lower offset."""
+"""Key of `options` in a recording of Kafka: by `topic/partition`, the number of records timestamped before one at a
+lower offset.
+"""
 
 CUT_BODY_MARK = "(body-cut)"
-"""Behind a method: requests that were recorded without the whole of their body. A name with brackets is never sent."""
+"""Suffix of a method: requests recorded without their whole body. A method with brackets is never sent."""
 
 Stamp = Literal["start", "end", "unknown"]
-"""What the recorded stamp meant. "unknown": start or end cannot be told from the log; taken as it is."""
+"""The meaning of the recorded timestamps. "unknown": the log does not show whether start or end; taken as they are."""
 
 
 class Source(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One file that was imported. `xxh64` is of its bytes as they lay on disk; `wrapper` is what was taken off."""
+    """One imported file. `xxh64` hashes its bytes as stored on disk; `wrapper` is the wrapper that was removed."""
 
     name: str
     bytes: int
@@ -56,14 +58,14 @@ class Source(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class LeftOut(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A file, found in a folder or by a pattern, that is no recording, and why."""
+    """A file found in a folder or by a pattern that is not a recording, and why."""
 
     name: str
     why: str
 
 
 class RejectedExample(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One of the first rejected lines of a reason, cut, with addresses and secrets taken out."""
+    """One of the first rejected lines for a reason, shortened, without addresses and secrets."""
 
     reason: str
     file: str
@@ -72,14 +74,14 @@ class RejectedExample(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Jitter(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Whether stamps were spread inside the recorded resolution, and from which seed."""
+    """Whether timestamps were spread within the recorded resolution, and the seed."""
 
     done: bool = False
     seed: int = 0
 
 
 class Segment(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One events file: its rows and the stamps of its first and last."""
+    """One events file: its rows, and its first and last timestamp."""
 
     file: str
     rows: int
@@ -95,7 +97,7 @@ class FileSums(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Route(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """A route's label, such as `GET /users/{id}`, its rows, and the business action that it belongs to."""
+    """A route's label, such as `GET /users/{id}`, its rows, and its business action."""
 
     route: str
     rows: int
@@ -108,24 +110,24 @@ NO_REQUEST = frozenset(
         "of another service", "span that came before", "logs or metrics",
     }
 )  # fmt: skip
-"""Reasons of rejected lines that hold no request that a server saw: nothing is missing without them."""
+"""Reject reasons for lines without a request that a server saw: nothing is missing without them."""
 
 
 class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The whole manifest. `rows` + the sum of `rejected` = `lines`.
 
-    `files` has each file of the trace but this one.
+    `files` lists every file of the trace except this one.
 
-    `assumptions` are sentences: what the import supposed because the recording does not say it. `unknown_values` counts, by
-    field, values of rows that are not what the field should have.
+    `assumptions` are sentences: what the import assumed because the recording does not contain it. `unknown_values`
+    counts invalid values by field.
 
-    `lost` counts, by reason, requests that a live recording or a capture saw and does not have, or has only a part of.
+    `lost` counts, by reason, requests that a live recording or a capture saw but lacks wholly or partly.
 
-    A trace that was made of another one has the `lines` and `rejected` of the import in `imported_lines` and
+    A trace derived from another one keeps the `lines` and `rejected` of the import in `imported_lines` and
     `imported_rejected`.
 
-    `responses` counts the events with a recorded response, `response_bodies` those of them whose body was kept, and
-    `response_bodies_cut` those of which only the beginning was.
+    `responses` counts the events with a recorded response, `response_bodies` those whose body was kept, and
+    `response_bodies_cut` those of which only the beginning was kept.
     """
 
     format_version: int = PLAIN_VERSION
@@ -168,18 +170,18 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def scrubbed(self) -> list[dict[str, str | int]]:
-        """What became of secrets: `place`, `name`, `how` and `count`, most often first."""
+        """How secrets were treated: `place`, `name`, `how` and `count`, most frequent first."""
         found: list[dict[str, str | int]] = self.options.get("scrubbed", [])
         return found
 
     @property
     def cut_rows(self) -> int:
-        """Requests that were recorded without the whole of their body."""
+        """Requests recorded without their whole body."""
         return sum(route.rows for route in self.routes if CUT_BODY_MARK in route.route)
 
     def unread(self) -> tuple[int, dict[str, int]]:
-        """Lines of the recording as it was imported, and those of them that could not be read, by reason; blank lines and
-        headers aside.
+        """Lines of the imported recording, and how many could not be read, by reason; without blank lines and
+        headers.
         """
         lines, rejected = self.lines, self.rejected
         if self.imported_lines:
@@ -188,7 +190,7 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return lines - sum(rejected.values()) + sum(unread.values()), unread
 
     def actions(self) -> dict[str, list[Route]]:
-        """The routes of each business action; what belongs to none is left out."""
+        """The routes of each business action, without routes that have none."""
         found: dict[str, list[Route]] = {}
         for route in self.routes:
             if route.action:
@@ -201,7 +203,7 @@ class _Version(msgspec.Struct):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a trace folder. InputError where it is newer than this code, or not whole."""
+    """The manifest of a trace folder. InputError if it is newer than this code, or incomplete."""
     path = folder / MANIFEST
     try:
         data = read_whole(path, MANIFEST_BYTES_MAX)

@@ -1,7 +1,7 @@
-"""Bodies, packed: a file of blocks of about 16 KiB, each compressed by itself, so that any body is read without the others.
+"""Packed bodies: a file of blocks of about 16 KiB, each compressed separately, so that any body can be read alone.
 
-A row of the Arrow file is a block. Unpacked it is the places between its bodies (int64, one more than there are bodies), and
-then the bodies. A block that LZ4 makes no smaller is kept as it is.
+A row of the Arrow file is a block. An unpacked block has the boundaries of its bodies (int64, one more than there are
+bodies), then the bodies. A block that LZ4 does not make smaller is stored as it is.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ PACKED_SCHEMA = pa.schema(
         pa.field("packed", pa.large_binary(), False),
     ]
 )
-"""By block: its bodies, their bytes together, those of the largest, XXH64 of the packed bytes, and these."""
+"""By block: number of bodies, total bytes, largest body, XXH64 of the packed bytes, and the packed bytes."""
 
 UNPACKED_BUDGET_BYTES_MAX = 256 << 20
-"""Memory for unpacked blocks, and at most an eighth of the machine's."""
+"""Memory limit for unpacked blocks, which also take at most an eighth of the machine's memory."""
 
 READ_BYTES_MAX = 1 << 20
-"""Blocks that lie near each other are read together, up to so many bytes,"""
+"""Neighbouring blocks are read together, up to this many bytes,"""
 
 GAP_BYTES_MAX = 32 << 10
-"""and with at most so many bytes between two of them, which are read for nothing: that costs less than another read."""
+"""and with at most this many unneeded bytes between two of them: reading those costs less than another read."""
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -46,9 +46,9 @@ def _budget_bytes() -> int:
 
 
 class PackedBodies:
-    """The bodies of a packed file, by id. Each block has a fixed place in memory, which is filled when the block is loaded.
+    """The bodies of a packed file, by id. Each block has a fixed place in memory, filled when the block is loaded.
 
-    What was loaded stays until the next call of `load`, `sizes` or `[]`.
+    Loaded data stays until the next call of `load`, `sizes` or `[]`.
     """
 
     def __init__(self, file: PagedFile) -> None:
@@ -80,9 +80,9 @@ class PackedBodies:
         self._loaded, self._seen = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
         self._held_bytes, self._budget_bytes = 0, _budget_bytes()
         self._portion = 1 << 20
-        """Ids that `load` tries first: twice as many as it could load the last time."""
+        """How many ids `load` tries first: twice as many as it loaded the last time."""
         self.whole = int(self._sizes.sum()) <= self._budget_bytes
-        """Whether all of it is loaded, to stay."""
+        """Whether the whole file is loaded permanently."""
         if self.whole:
             self._bring(np.ones(len(rows), bool))
 
@@ -119,8 +119,8 @@ class PackedBodies:
         return table, int(self._bytes.sum()) // max(len(self), 1), int(self._largest.max(initial=0))
 
     def load(self, ids: npt.NDArray[np.int32]) -> int:
-        """Load the bodies of the first of these ids (-1 is none), as many as memory is allowed for but at least one; how
-        many.
+        """Load the bodies of the first of these ids (-1 is none), as many as the memory limit allows but at least
+        one; returns how many.
         """
         count = min(len(ids), self._portion)
         block_of = np.searchsorted(self._starts, ids[:count], side="right") - 1
@@ -136,7 +136,7 @@ class PackedBodies:
         return count
 
     def _offsets(self, block: int) -> Int64s:
-        """The places between the bodies of a block that is loaded."""
+        """The boundaries of the bodies in a loaded block."""
         place = int(self._places[block])
         return self._raw[place : place + 8 * (int(self._rows[block]) + 1)].view(np.int64)
 
@@ -146,7 +146,7 @@ class PackedBodies:
         self._load(missing)
 
     def _load(self, missing: Int64s) -> None:
-        """Load blocks, those together that lie near each other in the file."""
+        """Load blocks, reading neighbours in the file together."""
         begins, ends = self._begins[missing], self._ends[missing]
         places = zip(begins.tolist(), ends.tolist(), strict=True)
         first, begin, before = 0, -1, -1
@@ -159,7 +159,7 @@ class PackedBodies:
             self._read(missing[first:], begins[first:], ends[first:])
 
     def _make_room(self, more_bytes: int, spare: Bools) -> None:
-        """Give back blocks that are not needed where so many more bytes are past the budget."""
+        """Release blocks that are not needed, if so many more bytes would exceed the budget."""
         if self._held_bytes + more_bytes <= self._budget_bytes:
             return
         edges = np.flatnonzero(np.diff(np.concatenate([[False], spare, [False]]).astype(np.int8)))
@@ -170,7 +170,7 @@ class PackedBodies:
         self._loaded &= ~spare
 
     def _read(self, blocks: Int64s, begins: Int64s, ends: Int64s) -> None:
-        """Read, check and unpack blocks by one read of what lies from the first to the last of them."""
+        """Read, check and unpack blocks with one read from the first to the last of them."""
         begin = int(begins[0])
         packed = np.empty(int(ends[-1]) - begin, np.uint8)
         self._file.read_unchecked(packed, begin)
@@ -190,7 +190,7 @@ class PackedBodies:
         self._held_bytes += sum(sizes)
 
     def _check(self, block: int) -> None:
-        """Kernels read by the places in a block: each must be inside of it."""
+        """Check that all boundaries lie inside the block: kernels read by them."""
         offsets = self._offsets(block)
         if offsets[0] != 0 or offsets[-1] != self._bytes[block] or (offsets[1:] < offsets[:-1]).any():
             raise self._damage(block)
@@ -204,7 +204,7 @@ class PackedBodies:
 
 
 def _unpack(packed: memoryview, target: memoryview) -> bool:
-    """Unpack a block into memory; whether it is what it was."""
+    """Unpack a block into memory; returns whether it matches its checksum."""
     if len(packed) == len(target):
         target[:] = packed
         return True

@@ -1,4 +1,4 @@
-"""Writing bodies, packed by block (`packed`); equal ones are written once while a table of their digests remembers them."""
+"""Writes bodies packed in blocks (`packed`); equal bodies are written once while a table of digests remembers them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,10 @@ from .blocks import Hasher
 from .packed import PACKED_SCHEMA
 
 BLOCK_BYTES = 16 << 10
-"""Bodies that are packed together, with the places between them: little is unpacked for nothing when one is read, and yet
-they compress.
-"""
+"""Bytes of a block, with its boundaries: a compromise between good compression and the cost of reading one body."""
 
 DIGESTS_MAX = 1 << 23
-"""Slots of the largest table of digests, 24 bytes each. Past half of them the oldest bodies are forgotten."""
+"""Slots of the largest table of digests, 24 bytes each. When it is half full, the oldest bodies are forgotten."""
 
 _DIGESTS_MIN = 1 << 12
 _BATCH_BLOCKS, _BATCH_BYTES = 1 << 12, 16 << 20
@@ -33,7 +31,7 @@ _DIGEST = struct.Struct("<qq")
 
 
 class DigestTable:
-    """Bodies by their digests: 128 bits, so that no two bodies are taken for one."""
+    """Bodies by digest: 128 bits, so that different bodies are never confused."""
 
     def __init__(self, slots_max: int = DIGESTS_MAX) -> None:
         warm(["trace.digests"])
@@ -42,7 +40,7 @@ class DigestTable:
         self._count = 0
 
     def find_or_put(self, body: bytes, index: int) -> int:
-        """The id of an equal body that came before, or `index`."""
+        """The id of an earlier equal body, or `index`."""
         low, high = _DIGEST.unpack(hashlib.blake2b(body, digest_size=_DIGEST.size).digest())
         found = int(kernels.find_or_put(self._table, low, high, index))
         if found == index:
@@ -55,7 +53,7 @@ class DigestTable:
 
 
 class PackedWriter:
-    """Appends bodies to a packed file that is made at the first of them."""
+    """Appends bodies to a packed file, which is created for the first of them."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -109,11 +107,11 @@ class PackedWriter:
         self._blocks, self._blocks_bytes = [], 0
 
     def end(self) -> None:
-        """No more bodies come: give back the memory in which repeated ones were looked up."""
+        """Release the memory used to find repeated bodies: no more bodies come."""
         self._known = DigestTable(1)
 
     def close(self) -> None:
-        """Write what is held, and close the file."""
+        """Write the buffered bodies, and close the file."""
         if self._held:
             self._pack()
         if self._blocks:

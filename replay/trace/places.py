@@ -1,7 +1,7 @@
-"""Where values stand in requests and responses: JSON leaves, fields of forms and queries, cookies, path segments.
+"""Locates values in requests and responses: JSON leaves, fields of forms and queries, cookies, path segments.
 
-Each function yields `Place`s: the name of a place, the range of its raw text, and the value that the raw text stands for.
-Texts are decoded as Latin-1, so that an offset in the text is an offset in the bytes.
+Each function yields `Place`s: the name of the place, the range of its raw text, and the decoded value. Texts are
+decoded as Latin-1, so that an offset in the text is an offset in the bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Kind = Literal["header", "cookie", "query", "form", "json", "path"]
 KINDS: tuple[Kind, ...] = ("header", "cookie", "query", "form", "json", "path")
 
 JSON_DEPTH_MAX = 64
-"""Deeper leaves are not listed."""
+"""JSON leaves below this depth are not listed."""
 
 _SPACE = r"[ \t\r\n]*"
 _JSON_TOKEN = re.compile(
@@ -32,9 +32,9 @@ _SHORT_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
 class Place(NamedTuple):
-    """A value: the name of its place (a JSON Pointer, the name of a field), its raw range, and what it stands for.
+    """A value: the name of its place (a JSON Pointer or field name), its raw range, and its decoded value.
 
-    `quoted` is whether it stands inside the quotes of a JSON string. `first` is where the whole member begins.
+    `quoted`: the value lies inside the quotes of a JSON string. `first` is the start of the whole member.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Place(NamedTuple):
 
 
 def json_text(raw: str) -> str:
-    """The text that the inside of a JSON string stands for; `raw` is UTF-8 read as Latin-1."""
+    """Decode the inside of a JSON string; `raw` is UTF-8 read as Latin-1."""
     text = _utf8(raw)
     if "\\" not in text:
         return text
@@ -54,7 +54,7 @@ def json_text(raw: str) -> str:
     def one(match: re.Match[str]) -> str:
         return chr(int(match[1], 16)) if match[1] else _SHORT_ESCAPES.get(match[2], match[2])
 
-    # UTF-16 puts the two halves of a character together.
+    # UTF-16 joins the two surrogates of a character.
     return _ESCAPE.sub(one, text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
@@ -66,7 +66,7 @@ def _utf8(latin: str) -> str:
 
 
 def percent_text(raw: str, *, plus: bool = False) -> str:
-    """The text that a percent-encoded value stands for; `plus` is a space in queries and forms."""
+    """Percent-decode a value; `plus` is a space in queries and forms."""
     if plus:
         raw = raw.replace("+", " ")
     return _utf8(unquote_to_bytes(raw).decode("latin-1")) if "%" in raw else _utf8(raw)
@@ -83,7 +83,7 @@ class _Level:
 
 
 def json_leaves(text: str) -> Iterator[Place]:
-    """The strings, numbers and literals of a JSON text by their JSON Pointers; stops where the text is not JSON."""
+    """The strings, numbers and literals of a JSON text by JSON Pointer; stops at the first syntax error."""
     levels: list[_Level] = []
     at = 0
     while (token := _JSON_TOKEN.match(text, at)) is not None:
@@ -122,7 +122,7 @@ def _leaf(levels: list[_Level], text: str, begin: int, end: int, quoted: bool) -
 
 
 def pointer_matches(pattern: str, pointer: str) -> bool:
-    """Whether a JSON Pointer is one that a rule names: `*` is any step."""
+    """Whether a JSON Pointer matches a rule's pattern, in which `*` is any step."""
     if "*" not in pattern:
         return pattern == pointer
     wanted, given = pattern.split("/"), pointer.split("/")
@@ -130,7 +130,7 @@ def pointer_matches(pattern: str, pointer: str) -> bool:
 
 
 def form_fields(text: str, begin: int = 0) -> Iterator[Place]:
-    """The fields of a form, or of a query from `begin` on."""
+    """The fields of a form, or of a query that starts at `begin`."""
     for match in _FIELD.finditer(text[begin:] if begin else text):
         yield Place(
             percent_text(match[1], plus=True), begin + match.start(2), begin + match.end(2),
@@ -152,7 +152,7 @@ def cookies(value: str) -> Iterator[Place]:
 
 
 def path_segments(target: str) -> Iterator[Place]:
-    """The segments of a path, named by their number from 0."""
+    """The segments of a path, numbered from 0."""
     for number, match in enumerate(_SEGMENT.finditer(target.partition("?")[0])):
         yield Place(str(number), match.start(1), match.end(1), percent_text(match[1]), first=match.start())
 

@@ -1,4 +1,4 @@
-"""Opening a trace: its manifest, its events in time order in constant memory, its requests."""
+"""Opens a trace: its manifest, its events in time order in constant memory, its requests."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 HTML_ROUTES = 10
-"""Routes in a notebook's table of a trace."""
+"""How many routes a notebook shows in a trace's table."""
 
 PARTIAL_MARK = ".partial-"
-"""Inside the name of a trace folder that is being written: NAME.partial-PID."""
+"""Part of the name of a trace folder that is being written: NAME.partial-PID."""
 
 PARTIAL_FILE = ".replay-partial"
 """Marks a folder in which a trace is being written."""
@@ -57,23 +57,23 @@ _TRACE_FILE = re.compile(
 
 
 def is_trace(path: Path) -> bool:
-    """Whether `path` is a whole trace folder."""
+    """Whether `path` is a complete trace folder."""
     return (path / MANIFEST).is_file()
 
 
 def is_partial_of(name: str, whole: str = "") -> bool:
-    """Whether a folder may be one that an import (of the trace named `whole`) writes, by its name."""
+    """Whether a folder's name marks it as a partial import (of the trace `whole`)."""
     found = _PARTIAL_NAME.fullmatch(name)
     return found is not None and found[1] == (whole or found[1])
 
 
 def is_trace_file(name: str) -> bool:
-    """Whether a file of a trace folder, whole or half, has this name."""
+    """Whether this is the name of a file in a complete or partial trace folder."""
     return _TRACE_FILE.fullmatch(name) is not None
 
 
 def strangers(path: Path) -> list[str] | None:
-    """What is in a trace folder, whole or half, beside the trace; None where it is no trace folder."""
+    """Foreign files in a trace folder, complete or partial; None if it is not a trace folder."""
     if path.is_symlink() or not path.is_dir():
         return None
     names = sorted(entry.name for entry in path.iterdir())
@@ -85,7 +85,7 @@ def strangers(path: Path) -> list[str] | None:
 
 
 def _has_version(path: Path) -> bool:
-    """Whether a manifest is one of a trace: other programs have files of this name."""
+    """Whether a manifest belongs to a trace: other programs use the same file name."""
     try:
         read_manifest(path)
     except InputError:
@@ -94,7 +94,7 @@ def _has_version(path: Path) -> bool:
 
 
 def half_trace(path: Path) -> Path | None:
-    """The folder that a killed import of `path` left: itself, or one beside it. None where there is none."""
+    """The folder that a killed import of `path` left: `path` itself, or one beside it. None if there is none."""
     if path.is_dir():
         unfinished = is_partial_of(path.name) or next(path.glob("*events-*.arrow"), None) is not None
         return path if unfinished and not is_trace(path) else None
@@ -124,7 +124,7 @@ def _refuse(path: Path) -> InputError:
 
 
 def _killed(path: Path, journal: Path) -> InputError:
-    """What is to be said of a recording that did not end."""
+    """The error for a recording that was not completed."""
     notes = read_notes(journal)
     found = f"{units.counted(notes.records, 'request')}"
     if notes.records:
@@ -141,22 +141,22 @@ def _killed(path: Path, journal: Path) -> InputError:
 
 
 class Trace:
-    """A recording on disk. Knows nothing of targets.
+    """A recording on disk, independent of any target.
 
-    Programs that read Arrow streams take it as a table (pandas, polars, DuckDB): see `to_arrow` for its columns.
+    Programs that read Arrow streams accept it as a table (pandas, polars, DuckDB): see `to_arrow` for its columns.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
         self._buffers = ReusedBuffers()
         self._looked_up = (-1, np.empty(0, np.int32))
-        """The segment in which `response` looked last, and its responses."""
+        """The last segment that `response` read, and its responses."""
 
     @classmethod
     def open(cls, path: str | Path) -> Trace:
         """Open the trace folder at `path`.
 
-        InputError where it is missing, not whole, damaged, or of a newer version.
+        InputError if it is missing, incomplete, damaged, or of a newer version.
         """
         path = Path(path)
         try:
@@ -169,17 +169,17 @@ class Trace:
         return trace
 
     def again(self) -> Trace:
-        """The same trace with memory of its own: what is loaded of the requests of one is not loaded of the other."""
+        """The same trace with separate memory: loading requests of one does not affect the other."""
         return Trace(self.path, self.manifest)
 
     def has_file(self, name: str) -> bool:
-        """Whether a dictionary belongs to the trace. A trace with checksums has only the files that they are of."""
+        """Whether a dictionary belongs to the trace. With checksums, only listed files do."""
         files = self.manifest.files
         return name in files if files else (self.path / name).exists()
 
     @property
     def has_checksums(self) -> bool:
-        """Whether damage to its files is noticed: traces of format 1 have no checksums."""
+        """Whether damage to its files is detected: traces of format 1 have no checksums."""
         return bool(self.manifest.files) or not self.manifest.segments
 
     def __repr__(self) -> str:
@@ -195,7 +195,7 @@ class Trace:
         return format_duration(self.end_ns - self.start_ns)
 
     def _repr_html_(self) -> str:
-        """A notebook shows this: when it was recorded, and its biggest routes."""
+        """For notebooks: when the trace was recorded, and its largest routes."""
         manifest, zone = self.manifest, parse_zone(self.manifest.time_zone or "UTC")
         facts = [
             ("folder", str(self.path)),
@@ -212,9 +212,9 @@ class Trace:
     def to_arrow(self, from_ns: int | None = None, until_ns: int | None = None) -> pa.Table:
         """The requests as an Arrow table, from `from_ns` on and before `until_ns` (ns since the epoch).
 
-        Columns: `at` (UTC), `method`, `path`, `host`, `route`, `action`, `client`, and of the recorded response `status`,
-        `took_ns`, `bytes`; null where the recording does not say. All of it is in memory: `arrow_batches` reads a trace
-        of any length. InputError where a file is damaged.
+        Columns: `at` (UTC), `method`, `path`, `host`, `route`, `action`, `client`, and of the recorded response
+        `status`, `took_ns`, `bytes`; null if unknown. The whole table is in memory: `arrow_batches` reads a trace of
+        any length. InputError if a file is damaged.
         """
         return self.arrow_batches(from_ns, until_ns).read_all()
 
@@ -226,7 +226,9 @@ class Trace:
         return batches_of(own.batches(from_ns, until_ns), own.requests)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Arrow's C stream interface (PyCapsule), by which other programs take a trace as a table, in constant memory."""
+        """Arrow's C stream interface (PyCapsule), through which other programs read a trace as a table in constant
+        memory.
+        """
         return self.arrow_batches().__arrow_c_stream__(requested_schema)
 
     def _check(self) -> None:
@@ -248,7 +250,7 @@ class Trace:
             raise corrupt(path, "it ends before it starts")
 
     def _check_files(self) -> None:
-        """Each file that has checksums is there, in its length. What is in it is checked when it is read."""
+        """Check that each file with checksums exists in its full length. Its content is checked when read."""
         files = self.manifest.files
         for name, sums in files.items():
             path = self.path / name
@@ -275,7 +277,7 @@ class Trace:
 
     @property
     def digest(self) -> str:
-        """Names the recording: the same sources, importer, options and transforms give the same digest."""
+        """Identifies the recording: equal sources, importer, options and transforms give the same digest."""
         manifest = self.manifest
         identity = (
             manifest.importer,
@@ -291,7 +293,7 @@ class Trace:
 
     @cached_property
     def requests(self) -> Requests:
-        """The dictionary of distinct requests. InputError where it is damaged."""
+        """The dictionary of distinct requests. InputError if it is damaged."""
         manifest = self.manifest
         return Requests(
             self.path, manifest.requests, manifest.methods, manifest.hosts,
@@ -301,11 +303,11 @@ class Trace:
 
     @cached_property
     def responses(self) -> Responses:
-        """The dictionary of distinct recorded responses. InputError where it is damaged."""
+        """The dictionary of distinct recorded responses. InputError if it is damaged."""
         return Responses(self.path, self.manifest.files)
 
     def response(self, event: int) -> RecordedResponse | None:
-        """The recorded response of the event in row `event` of the trace. IndexError where there is no such row."""
+        """The recorded response of the event in row `event` of the trace. IndexError if there is no such row."""
         segments = self.manifest.segments
         index = bisect_right(self._first_rows, event) - 1
         if not 0 <= event < self.rows:
@@ -329,7 +331,7 @@ class Trace:
     def recorded_responses(
         self, from_ns: int | None = None, until_ns: int | None = None
     ) -> Iterator[RecordedResponse | None]:
-        """The recorded response of each event (None where it has none), in the order of the events."""
+        """The recorded response of each event (None if it has none), in the order of the events."""
         get = self.responses.get
         for batch in self.batches(from_ns, until_ns):
             ids = [-1] * len(batch) if batch.response is None else batch.response.tolist()
@@ -338,7 +340,7 @@ class Trace:
     def batches(self, from_ns: int | None = None, until_ns: int | None = None) -> Iterator[Batch]:
         """The events in time order, from `from_ns` on and before `until_ns`, at most 1,048,576 at a time.
 
-        InputError where a file is damaged.
+        InputError if a file is damaged.
         """
         before_ns = self.start_ns
         for segment in self.manifest.segments:
@@ -360,7 +362,7 @@ class Trace:
         yield from batches
 
     def _check_batch(self, segment: Segment, batch: Batch, before_ns: int) -> None:
-        """Kernels index by these columns and rely on their order."""
+        """Check the order and range of these columns: kernels rely on both."""
         path = self.path / segment.file
         if batch.at_ns[0] < before_ns or not np.all(batch.at_ns[1:] >= batch.at_ns[:-1]):
             raise corrupt(path, "its events are not in time order")

@@ -1,5 +1,5 @@
-"""Writing the dictionaries of a trace: requests, header sets, bodies. Repeated ones are found while a table
-lasts.
+"""Writes the dictionaries of a trace: requests, header sets, bodies. Repeated ones are found as long as the table has
+space.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ from .requests import (
 )
 
 DEDUPE_ENTRIES_MAX = 1 << 19
-"""Distinct requests that are remembered; later new ones are written each time they come."""
+"""How many distinct requests are remembered; later new ones are written each time they occur."""
 
 DEDUPE_BYTES_MAX = 48 << 20
-"""Bytes of their targets."""
+"""Maximum bytes of the remembered targets."""
 
 METHOD_LENGTH_MAX = 32
 
 PENDING_ROWS = 1 << 15
-"""Requests that are held before they are put by."""
+"""How many requests are buffered before they are spilled."""
 
 
 class _Names:
-    """Names (methods, hosts) to indexes, at most `limit` of them."""
+    """Maps names (methods, hosts) to indexes, at most `limit` of them."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -66,14 +66,16 @@ class _Names:
 
 
 class _PutBy:
-    """Columns of requests on disk until the end: a batch's length must be known before the first of its bytes."""
+    """Spills columns of requests to disk until the end: a batch's length must be known before its first byte is
+    written.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._data, self._ends, self._words = (TemporaryFile(dir=folder) for _ in range(3))  # noqa: SIM115 (`close` does)
         self.rows = self._bytes = 0
 
     def append(self, data: Bytes, ends: Int64s, words: Int64s) -> None:
-        """Take n requests: their targets, the n + 1 places between those, two words of each."""
+        """Add n requests: their targets, the n + 1 boundaries between them, and two words for each."""
         self._data.write(data[: ends[-1]].data)
         self._ends.write((ends[1:] + self._bytes).data)
         self._words.write(words.data)
@@ -81,7 +83,7 @@ class _PutBy:
         self._bytes += int(ends[-1])
 
     def batches(self, rows: int) -> Iterator[tuple[Bytes, Int64s, Int64s]]:
-        """What was taken, so many requests at a time, as views that hold until the next is asked for."""
+        """Yield the stored requests in batches, as views that are valid until the next batch is requested."""
         begin = 0
         for first in range(0, self.rows, rows):
             count = min(rows, self.rows - first)
@@ -93,14 +95,14 @@ class _PutBy:
             begin += int(ends[-1])
 
     def close(self) -> None:
-        """Close them, also where a full disk takes no more of what is still to be written: it is not needed."""
+        """Close the files, even if a full disk rejects the unwritten rest, which is not needed."""
         for file in (self._data, self._ends, self._words):
             with contextlib.suppress(OSError):
                 file.close()
 
 
 def _mapped(file: IO[bytes], begin: int, length: int) -> Bytes:
-    """A part of a file in memory, for as long as it is referred to."""
+    """A memory-mapped part of a file, valid while it is referenced."""
     if not length:
         return np.empty(0, dtype=np.uint8)
     file.flush()
@@ -110,7 +112,7 @@ def _mapped(file: IO[bytes], begin: int, length: int) -> Bytes:
 
 
 class RequestWriter:
-    """Writes requests.arrow (routes 0, to be patched), headers.arrow and bodies.arrow into `folder`."""
+    """Writes requests.arrow (routes are 0 at first, filled in later), headers.arrow and bodies.arrow into `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._methods, self._hosts = _Names(METHODS_MAX), _Names(HOSTS_MAX)
@@ -125,7 +127,7 @@ class RequestWriter:
         self._words = np.empty((PENDING_ROWS, 2), dtype=np.int64)
         self._pending = 0
         self.repeated_rows = 0
-        """Requests below this id may stand for many events; each later one stands for one. Known at the end."""
+        """Requests below this id may stand for many events; each later one stands for one. Known only at the end."""
 
     @property
     def methods(self) -> list[str]:
@@ -139,16 +141,16 @@ class RequestWriter:
 
     @property
     def bodies(self) -> int:
-        """Distinct bodies taken."""
+        """Number of distinct bodies added."""
         return self._bodies.rows
 
     @property
     def rows(self) -> int:
-        """Requests taken."""
+        """Number of requests added."""
         return self._put_by.rows + self._pending
 
     def method_id(self, name: str) -> int:
-        """Index of a method. InputError where it is none, or past METHODS_MAX different ones."""
+        """Index of a method. InputError if it is not a method, or there are more than METHODS_MAX."""
         if not 0 < len(name) <= METHOD_LENGTH_MAX or not name.isascii():
             raise InputError(f"{name[:40]!r} is not an HTTP method")
         found = self._methods.get(name)
@@ -159,7 +161,7 @@ class RequestWriter:
         return found
 
     def host_id(self, name: str) -> int:
-        """Index of a host, or -1 past HOSTS_MAX different ones."""
+        """Index of a host, or -1 beyond HOSTS_MAX different ones."""
         return self._hosts.get(name)
 
     def headers_id(self, headers: Headers) -> int:
@@ -237,7 +239,7 @@ class RequestWriter:
         self._file.write_batch(pa.record_batch(arrays, schema=REQUEST_SCHEMA))
 
     def end(self) -> None:
-        """No more requests come: give back the memory in which repeated ones were looked up."""
+        """Release the memory used to find repeated requests: no more requests come."""
         self._flush()
         self.repeated_rows = len(self._table)
         self._table = StringTable(0, 0)
@@ -254,5 +256,5 @@ class RequestWriter:
         self._bodies.close()
 
     def discard(self) -> None:
-        """Give up what is only there while the requests are written."""
+        """Release what is needed only while the requests are written."""
         self._put_by.close()

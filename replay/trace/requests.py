@@ -1,4 +1,4 @@
-"""The dictionary of requests of an open trace. Tens of millions of requests take no memory until they are loaded."""
+"""The dictionary of requests of an open trace. Even tens of millions of requests use no memory until they are loaded."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ def _headers_schema(*, nullable: bool) -> pa.Schema:
 
 
 HEADERS_SCHEMA = _headers_schema(nullable=True)
-"""A record's header may have null for a value."""
+"""The header of a Kafka record may have a null value."""
 
 _HEADERS_SCHEMA_BEFORE = _headers_schema(nullable=False)
-"""That of traces which have no null."""
+"""The schema of traces without null values."""
 
 CONTENT_TYPE_BYTES_MAX = 1_000
 
 REQUESTS_BUDGET_BYTES = 96 << 20
-"""Memory for the requests: a batch of the usual ones."""
+"""Memory limit for the requests: a batch of the usual size."""
 
 _CHUNK_BITS = 14
 _CHUNK_ROWS = 1 << _CHUNK_BITS
-"""Requests that are loaded together."""
+"""How many requests are loaded together."""
 
 Headers = tuple[tuple[bytes, bytes | None], ...]
-"""Pairs of name and value; None is null, which Kafka tells from an empty value."""
+"""Pairs of name and value; None is null, which Kafka distinguishes from an empty value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One distinct request. `target` is as it goes on the request line; `method`, `route` and `host` are
-    indexes into the lists of `Requests`, `headers` and `body` into its dictionaries; -1 is none.
+    """One distinct request. `target` is as written in the request line; `method`, `route` and `host` are indexes into
+    the lists of `Requests`, `headers` and `body` into its dictionaries; -1 is none.
     """
 
     method: int
@@ -70,7 +70,7 @@ class RequestBatch:
 
 
 def request_batches(file: PagedFile) -> Iterator[RequestBatch]:
-    """The batches of a requests dictionary as views of the file's memory; each is loaded when it comes."""
+    """The batches of a requests dictionary as views of the file's memory; each is loaded when accessed."""
     for batch in open_paged(file, REQUEST_SCHEMA):
         rows, columns = batch.num_rows, batch.columns
         _, starts, data = columns[1].buffers()
@@ -85,7 +85,7 @@ def request_batches(file: PagedFile) -> Iterator[RequestBatch]:
 
 
 def _sendable(content_type: bytes) -> bool:
-    """Whether a recorded content type may stand in a header."""
+    """Whether a recorded content type is valid in a header."""
     return len(content_type) <= CONTENT_TYPE_BYTES_MAX and all(
         byte == 9 or 32 <= byte != 127 for byte in content_type
     )
@@ -94,10 +94,10 @@ def _sendable(content_type: bytes) -> bool:
 class Requests:
     """The distinct requests of a trace by id. Id i is row `i & 0xFFFFF` of batch `i >> 20`.
 
-    actions[i] is the business action of routes[i], empty where it has none.
+    actions[i] is the business action of routes[i], empty if it has none.
 
-    A dictionary may be larger than memory. What kernels read by raw address, and what is read of `batches`, has to be
-    loaded before: `load` and `loaded`. The other methods load what they read.
+    A dictionary may be larger than memory. Data that kernels read by address, and data read from `batches`, must be
+    loaded first: `load` and `loaded`. The other methods load what they read.
     """
 
     def __init__(
@@ -128,12 +128,12 @@ class Requests:
             raise corrupt(self._path, f"it has not the {self.rows:,} requests that its manifest says")
         self._chunks = np.concatenate(chunks)
         self._ready = np.full(len(self._chunks), self._file.whole)
-        """Chunks that are known to be loaded."""
+        """Chunks known to be loaded."""
         self._portion = BATCH_ROWS
-        """Ids that `load` tries first: twice as many as it could load the last time."""
+        """How many ids `load` tries first: twice as many as it loaded the last time."""
 
     def _check(self, batch: RequestBatch) -> None:
-        """Kernels read these columns by raw address: every index must be inside what it indexes."""
+        """Check that every index is in range: kernels read these columns by address."""
         limits = {
             "method": (0, len(self.methods)),
             "route": (0, len(self.routes)),
@@ -151,10 +151,10 @@ class Requests:
                 raise corrupt(self._path, f"a {name} outside 0 to {limit - 1}")
 
     def load(self, ids: npt.NDArray[np.uint32]) -> int:
-        """Load the first of these requests with their headers and bodies, as many as memory is allowed for but at least
-        one; how many. They stay until something else of these requests is loaded.
+        """Load the first of these requests with headers and bodies, as many as the memory limit allows but at least
+        one; returns how many. They stay until other requests are loaded.
 
-        InputError where the files are not what was written.
+        InputError if the files are not what was written.
         """
         count = self._load_requests(ids)
         for column, blobs in (("headers", self._header_sets), ("body", self._bodies)):
@@ -182,8 +182,8 @@ class Requests:
         return count
 
     def loaded(self, ids: npt.NDArray[np.uint32], *, columns_alone: bool = False) -> Iterator[slice]:
-        """Slices of these ids, one after the other, while the requests of each are loaded; with `columns_alone` without
-        their targets, headers and bodies.
+        """Yield slices of these ids, each while its requests are loaded; with `columns_alone`, targets, headers and
+        bodies are not loaded.
         """
         begin, load = 0, self.load_columns if columns_alone else self.load
         while begin < len(ids):
@@ -192,7 +192,7 @@ class Requests:
             begin = end
 
     def loaded_batches(self) -> Iterator[RequestBatch]:
-        """`batches`, one after the other, while each is loaded."""
+        """Yield `batches`, each while it is loaded."""
         for index, batch in enumerate(self.batches):
             first = index * BATCH_ROWS >> _CHUNK_BITS
             places = self._chunks[first : first + (BATCH_ROWS >> _CHUNK_BITS)].reshape(-1, 2)
@@ -201,7 +201,7 @@ class Requests:
             yield batch
 
     def column(self, name: str, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
-        """A column of requests that are loaded."""
+        """A column of loaded requests."""
         if len(self.batches) == 1:
             only: npt.NDArray[np.int32] = getattr(self.batches[0], name)
             return only[ids]
@@ -212,7 +212,7 @@ class Requests:
         return found
 
     def get(self, index: int) -> Request:
-        """Request `index`. IndexError where there is none."""
+        """Request `index`. IndexError if there is none."""
         if not 0 <= index < self.rows:
             raise IndexError(index)
         if not self._ready[index >> _CHUNK_BITS]:
@@ -229,11 +229,11 @@ class Requests:
 
     @property
     def has_headers(self) -> bool:
-        """Whether the recording holds headers; an access log's does not."""
+        """Whether the recording has headers; access logs do not."""
         return self._header_sets is not None
 
     def headers(self, index: int) -> Headers:
-        """Header set `index`, as (name, value) pairs in their order. IndexError where there is none."""
+        """Header set `index`, as (name, value) pairs in order. IndexError if there is none."""
         if self._header_sets is None:
             raise IndexError(index)
         return tuple((pair["name"], pair["value"]) for pair in self._header_sets[index])
@@ -245,7 +245,7 @@ class Requests:
                 yield tuple((pair["name"], pair["value"]) for pair in pairs)
 
     def body(self, index: int) -> bytes:
-        """Body `index`. IndexError where there is none."""
+        """Body `index`. IndexError if there is none."""
         if self._bodies is None:
             raise IndexError(index)
         return bytes(self._bodies[index])
@@ -255,18 +255,18 @@ class Requests:
         return self._bodies.sizes() if self._bodies is not None else np.empty(0, np.int64)
 
     def body_batches(self) -> tuple[npt.NDArray[np.int64], int, int]:
-        """Where bodies lie, int64[batches + 1, 3]: the id of the first of each batch, and raw addresses of its
-        offsets (int64) and data, valid for as long as this object; the last row is the id past the end. Then the
-        mean and the largest length. What lies there has to be loaded (`load`).
+        """The addresses of bodies, int64[batches + 1, 3]: the first id of each batch, and raw addresses of its
+        offsets (int64) and data, valid as long as this object exists; the last row is the id past the end. Then the
+        mean and the largest length. The bodies must be loaded first (`load`).
         """
         if self._bodies is None:
             return np.zeros((1, 3), np.int64), 0, 0
         return self._bodies.table()
 
     def header_batches(self) -> npt.NDArray[np.int64]:
-        """Where header sets lie, int64[batches + 1, 7]: the id of the first of each batch, and raw addresses of the
-        offsets of its sets, of names and of values (int32 each), offsets before data, and of the bits of the values that are
-        not null (0: all are); the last row is the id past the end. What lies there has to be loaded (`load`).
+        """The addresses of header sets, int64[batches + 1, 7]: the first id of each batch, and raw addresses of the
+        offsets of its sets, of names and of values (int32 each), offsets before data, and of the validity bits of the
+        values (0: all valid); the last row is the id past the end. The header sets must be loaded first (`load`).
         """
         rows, first = [], 0
         for batch in self._header_sets.loaded_batches() if self._header_sets is not None else ():
@@ -283,7 +283,7 @@ class Requests:
         return np.array(rows, np.int64)
 
     def content_types(self) -> tuple[list[bytes], npt.NDArray[np.int32]]:
-        """The content types of header sets, and by header set the index of its own, or -1."""
+        """The distinct content types, and for each header set the index of its own, or -1."""
         names: dict[bytes, int] = {}
         found = [np.empty(0, np.int32)]
         for batch in self._header_sets.loaded_batches() if self._header_sets is not None else ():
@@ -305,8 +305,8 @@ class Requests:
         return list(names), np.concatenate(found)
 
     def addresses(self) -> npt.NDArray[np.int64]:
-        """Raw addresses for kernels, int64[n_batches, 4]: target offsets (int64), target data (uint8), method
-        (uint8) and route (uint32) of each batch. Valid for as long as this object lives; what lies there has to be loaded
+        """Raw addresses for kernels, int64[n_batches, 4]: target offsets (int64), target data (uint8), method (uint8)
+        and route (uint32) of each batch. Valid as long as this object exists; the requests must be loaded first
         (`load`).
         """
         columns = [(b.offsets, b.data, b.method, b.route) for b in self.batches]
@@ -315,7 +315,7 @@ class Requests:
 
 
 _COLUMNS = len(REQUEST_SCHEMA) + 1
-"""Columns of the places of a chunk: offsets of targets, those of a fixed size, and the data of the targets."""
+"""Byte ranges of a chunk's columns: target offsets, fixed-size columns, and target data."""
 
 _FIXED = slice(1, _COLUMNS - 1)
 

@@ -1,4 +1,4 @@
-"""Recorded responses of a trace: one dictionary of distinct responses, their header sets and the bodies that were kept."""
+"""Recorded responses of a trace: a dictionary of distinct responses, their header sets and the kept bodies."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ RESPONSES, RESPONSE_HEADERS, RESPONSE_BODIES = (
 )
 
 MEDIA_TYPE_CHARS_MAX = 127
-"""A longer media type is cut: RFC 6838 (4.2) allows 127 characters in each of its two parts, and none comes near."""
+"""A longer media type is cut: RFC 6838 (4.2) allows 127 characters in each of its two parts, and real ones are far
+shorter.
+"""
 
 RESPONSES_REMEMBERED, REMEMBERED_BODY_BYTES_MAX = 1 << 12, 1 << 12
-"""Responses that are kept in memory once they were read, and the largest body of one: many events have the same."""
+"""How many responses are cached once read, and the largest body of one: many events share a response."""
 
 _ROW_BYTES = 64
-"""About what a response takes in memory until it is written."""
+"""Approximate memory of a response until it is written."""
 
 _RESPONSE = pa.struct(
     [
@@ -52,10 +54,9 @@ RESPONSES_SCHEMA = pa.schema([pa.field("response", _RESPONSE, False)])
 class RecordedResponse:
     """One recorded response.
 
-    `type` is the media type in lower case without parameters ("" where there is none). `size` counts the bytes of the body
-    as they came over the wire, without the transfer coding (-1 is unknown); `digest` is XXH64 of them (0 is unknown).
-    `body` is the body where it was kept, in the content coding that `headers` name; where it is `cut`, it is only the
-    beginning.
+    `type` is the media type in lower case without parameters ("" if there is none). `size` is the body's size on the
+    wire, without the transfer coding (-1 is unknown); `digest` is the XXH64 of those bytes (0 is unknown). `body` is
+    the body if it was kept, in the content coding given in `headers`; with `cut`, it is only the beginning.
     """
 
     type: str = ""
@@ -67,7 +68,7 @@ class RecordedResponse:
 
 
 def media_type(headers: Headers) -> str:
-    """The media type that the first Content-Type names, in lower case and without its parameters; "" where none does."""
+    """The media type of the first Content-Type, in lower case and without parameters; "" if there is none."""
     for name, value in headers:
         if name.lower() == b"content-type" and value:
             text = value.partition(b";")[0].strip().lower()[:MEDIA_TYPE_CHARS_MAX].decode("latin-1")
@@ -76,7 +77,7 @@ def media_type(headers: Headers) -> str:
 
 
 class BodyDigest:
-    """XXH64 of a body that comes in pieces."""
+    """XXH64 of a body that arrives in pieces."""
 
     def __init__(self) -> None:
         warm(["ground.xxh64"])
@@ -123,7 +124,7 @@ class Responses:
         return len(self._rows or ())
 
     def get(self, index: int) -> RecordedResponse:
-        """Response `index`. IndexError where there is none; InputError where the trace is damaged."""
+        """Response `index`. IndexError if there is none; InputError if the trace is damaged."""
         known = self._known.get(index)
         if known is not None:
             return known
@@ -157,7 +158,7 @@ class Responses:
         return bytes(self._bodies[index])
 
     def kept(self) -> npt.NDArray[np.uint8]:
-        """By response: KEPT_BODY where a body is kept, with CUT_BODY where it is only the beginning."""
+        """By response: KEPT_BODY if a body was kept, with CUT_BODY if it is only the beginning."""
         found = [np.empty(0, np.uint8)]
         for batch in self._rows.loaded_batches() if self._rows is not None else ():
             rows = batch.column(0)
@@ -167,7 +168,7 @@ class Responses:
         return np.concatenate(found)
 
     def types(self) -> Iterator[tuple[list[str], npt.NDArray[np.int64]]]:
-        """The media types and sizes of all responses, a batch at a time, in the order of their ids."""
+        """The media types and sizes of all responses, a batch at a time, in id order."""
         for batch in self._rows.loaded_batches() if self._rows is not None else ():
             rows = batch.column(0)
             yield rows.field("type").to_pylist(), rows.field("size").to_numpy().copy()
@@ -177,12 +178,12 @@ KEPT_BODY, CUT_BODY = np.uint8(1), np.uint8(2)
 
 
 def kept_flags(has: npt.NDArray[np.bool_], cut: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """What `Responses.kept` says of responses."""
+    """The flags in `Responses.kept`."""
     return np.where(has, KEPT_BODY + np.where(cut, CUT_BODY, np.uint8(0)), np.uint8(0)).astype(np.uint8)
 
 
 class ResponseWriter:
-    """Writes the three dictionary files of responses into `folder`; none where no response comes."""
+    """Writes the three dictionary files of responses into `folder`; none if there are no responses."""
 
     def __init__(self, folder: Path) -> None:
         self._rows = BlobWriter(folder / RESPONSES, RESPONSES_SCHEMA)
@@ -211,6 +212,6 @@ class ResponseWriter:
         return np.frombuffer(bytes(self._kept), np.uint8)
 
     def close(self) -> None:
-        """Write what is held, and close the files."""
+        """Write the buffered responses, and close the files."""
         for file in (self._rows, self._header_sets, self._bodies):
             file.close()

@@ -1,4 +1,4 @@
-"""What a user says of a recording's routes: templates of their own, and business actions. Read from TOML.
+"""User rules for routes: path templates and business actions, read from TOML.
 
 routes = ["GET /shop/{category}/{product}", "/files/*"]
 
@@ -24,7 +24,7 @@ from replay.units import nearest
 from .manifest import Route
 
 TEMPLATES_MAX = 500
-"""Templates of a user's own: half of the routes that a trace has."""
+"""Maximum number of user templates: half of the routes that a trace can have."""
 
 TEMPLATE_CHARS_MAX = 900
 
@@ -35,20 +35,20 @@ _LITERAL = r"""[!-"$-)+-.0-:<->@-z|~]*"""
 _PATH = re.compile(rf"(?:/{_LITERAL}(?:\{{\w+\}}{_LITERAL})?)+(?:(?<=/)\*)?", re.ASCII)
 
 RESERVED = frozenset({"all", "other"})
-"""Words that stand for routes elsewhere, and can name no action."""
+"""Words with another meaning for routes, so they cannot be action names."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteRules:
-    """Templates, tried in their order before any is found; and the patterns of each action, the first that names
-    a route having it.
+    """Templates, tried in order before automatic detection; and the patterns of each action, of which the first match
+    wins.
     """
 
     templates: tuple[str, ...] = ()
     actions: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """As the manifest keeps them; empty where there are none."""
+        """The rules in the form that the manifest keeps; empty if there are none."""
         found: dict[str, Any] = {}
         if self.templates:
             found["routes"] = list(self.templates)
@@ -62,14 +62,14 @@ class RouteRules:
         return [(b"" if method == "*" else method.encode(), path.encode()) for method, _, path in parts]
 
     def action_of(self, route: str) -> str:
-        """The action that a route belongs to, or an empty string."""
+        """The action of a route, or an empty string."""
         for name, patterns in self.actions:
             if any(names_route(pattern, route) for pattern in patterns):
                 return name
         return ""
 
     def idle(self, routes: Sequence[Route]) -> list[str]:
-        """What of the rules is for no route of the recording: each a sentence, with what was probably meant."""
+        """Rules that match no route of the recording: one sentence each, with a suggestion."""
         labels = [route.route for route in routes]
         said = []
         for name, patterns in self.actions:
@@ -86,7 +86,7 @@ class RouteRules:
 
 
 def read_route_rules(path: Path) -> RouteRules:
-    """The rules in a TOML file. InputError where it cannot be read, UsageError where it says something else."""
+    """The rules in a TOML file. InputError if it cannot be read, UsageError if it is invalid."""
     try:
         data = tomllib.loads(read_whole(path).decode("utf-8-sig"))
     except OSError as error:
@@ -114,7 +114,7 @@ def read_route_rules(path: Path) -> RouteRules:
 
 
 def is_template(text: str) -> bool:
-    """Whether a text is a template that `read_route_rules` would take."""
+    """Whether `read_route_rules` would accept this template."""
     try:
         _check_template(text, "")
     except UsageError:
@@ -123,7 +123,7 @@ def is_template(text: str) -> bool:
 
 
 def by_precision(templates: Sequence[str]) -> list[str]:
-    """Templates in an order in which each is tried before those that name its paths, too: fewest holes first."""
+    """Order templates so that specific ones are tried before general ones: fewest placeholders first."""
     return sorted(templates, key=lambda text: (text.endswith("*"), text.count("{"), -len(text), text))
 
 
@@ -134,8 +134,8 @@ def _texts(value: Any, where: str, example: str) -> tuple[str, ...]:
 
 
 def _check_template(template: str, where: str) -> None:
-    """UsageError where a template is not `METHOD /path`: with `{name}` for a segment or its beginning, and `*`
-    at the end alone.
+    """UsageError if a template is not `METHOD /path`, with `{name}` for a segment or its beginning, and `*` only at
+    the end.
     """
     method, _, path = template.rpartition(" ")
     if not (method in ("", "*") or _METHOD.fullmatch(method)):

@@ -1,10 +1,8 @@
-"""Routes: what a report groups requests by. Every distinct request is given one, in a pass over the
-dictionary.
+"""Routes group requests in reports. One pass over the dictionary gives every distinct request a route.
 
-A route is a method and a path template (`GET /users/{id}`): `replay_native.routes` says which segments are
-variable. Two things only the whole recording can tell, and they are found here: where one parent has very
-many children, each of them rare, the children become {slug}; and past ROUTES_MAX routes the rarest are
-gathered under their first segment.
+A route is a method and a path template (`GET /users/{id}`): `replay_native.routes` decides which segments are
+variable. Two decisions need the whole recording and are made here: if a parent has very many rare children, they
+become {slug}; and beyond ROUTES_MAX routes, the rarest are grouped under their first segment.
 """
 
 from __future__ import annotations
@@ -28,13 +26,13 @@ from .requests import REQUESTS_BUDGET_BYTES, RequestBatch, request_batches
 from .route_rules import RouteRules
 
 SLUG_CHILDREN = 100
-"""A path position with more rare children than this is a {slug}."""
+"""A path position with more rare children than this becomes {slug}."""
 
 RARE_SHARE = 0.01
-"""A child with a smaller share than this of its parent's rows is rare."""
+"""A child with a smaller share of its parent's rows than this is rare."""
 
 TEMPLATES_MAX = 1 << 16
-"""Distinct templates in memory: when there are more, slugs are looked for at once."""
+"""Maximum number of templates in memory: beyond it, slugs are folded at once."""
 
 _UNLIMITED = 1 << 62
 _FOLDED = b"{*"
@@ -51,14 +49,14 @@ def _text(label: bytes) -> str:
 
 
 def gathered(template: bytes) -> bytes:
-    """The label of a rare template: `METHOD /first-segment/*`, or `METHOD *` where it is no deeper."""
+    """The label of a rare template: `METHOD /first-segment/*`, or `METHOD *` if it has no deeper segments."""
     method, segments = _split(template)
     return b"%s /%s/*" % (method, segments[0]) if len(segments) > 1 else method + b" *"
 
 
 @dataclass(frozen=True, slots=True)
 class _OwnTemplates:
-    """A user's own templates as the kernels take them, and the labels that they give."""
+    """The user's templates in the form that kernels take, and their labels."""
 
     arrays: tuple[npt.NDArray[np.uint8], Int64s, Int64s]
     labels: frozenset[bytes]
@@ -79,8 +77,8 @@ def _own_templates(rules: RouteRules, methods: dict[bytes, int]) -> _OwnTemplate
 class RouteFinder:
     """Learns the routes of all requests in one pass over the dictionary, then labels them.
 
-    While learning, a request's `route` holds its template's id in the table of that time; every time the
-    table is rebuilt, `_maps` follows what the ids of each earlier table have become.
+    While learning, a request's `route` holds its template's id in the current table; when the table is rebuilt,
+    `_maps` records the new ids for each earlier table.
     """
 
     def __init__(self, methods: list[str], rules: RouteRules | None = None) -> None:
@@ -126,7 +124,7 @@ class RouteFinder:
         self._rows[: len(counts)] += counts
 
     def learn(self, batch: RequestBatch, weights: Int64s) -> None:
-        """Count the templates of a batch of requests; weights[i] is the rows of request i."""
+        """Count the templates of a batch of requests; weights[i] is the number of rows of request i."""
         first, rows = 0, len(batch.method)
         while first < rows:
             stop, ids = self._number(batch.offsets, batch.data, batch.method, first, TEMPLATES_MAX)
@@ -138,8 +136,8 @@ class RouteFinder:
             first = stop
 
     def _fold_to(self, limit: int) -> None:
-        """Fold slugs until at most `limit` templates are left, at ever smaller families, then at ever less
-        depth.
+        """Fold slugs until at most `limit` templates are left: first ever smaller families, then ever shallower
+        paths.
         """
         children = SLUG_CHILDREN
         while self._fold(children) or len(self._table) > limit:
@@ -151,7 +149,7 @@ class RouteFinder:
                 self._rebuild()
 
     def _families(self) -> dict[bytes, dict[bytes, int]]:
-        """Rows of every literal child, by the template prefix (with its slash) that it stands behind."""
+        """Rows of every literal child, by the template prefix (with its slash) before it."""
         families: dict[bytes, dict[bytes, int]] = defaultdict(dict)
         for template, rows in zip(self._table.strings(), self._rows.tolist(), strict=False):
             if template in self._own.labels:
@@ -166,7 +164,7 @@ class RouteFinder:
         return families
 
     def _fold(self, children: int) -> bool:
-        """Fold each position with more than `children` rare children; whether there was one."""
+        """Fold each position with more than `children` rare children; returns whether there was one."""
         found = False
         for prefix, family in self._families().items():
             if len(family) <= children or prefix in self._slugs:
@@ -184,7 +182,7 @@ class RouteFinder:
         return found
 
     def _close_rules(self) -> None:
-        """A prefix may itself lie under a folded parent: add what it has become, until nothing changes."""
+        """Add the folded forms of prefixes that lie under folded parents, until nothing changes."""
         while True:
             self._slug_hashes, self._kept_hashes = self._hashed(self._slugs), self._hashed(self._kept)
             become = set(self._retemplated(sorted(self._slugs)))
@@ -208,7 +206,7 @@ class RouteFinder:
         return offsets, data, np.array([self._methods[method] for method, _, _ in parts], dtype=np.uint8)
 
     def _retemplated(self, templates: list[bytes]) -> list[bytes]:
-        """Templates under the rules of now."""
+        """Templates under the current rules."""
         table, rows = self._table, self._rows
         self._new_table()
         _, ids = self._number(*self._requests_of(templates), 0, _UNLIMITED)
@@ -217,7 +215,7 @@ class RouteFinder:
         return [strings[index] for index in ids]
 
     def _rebuild(self) -> None:
-        """Bring the table of templates under the rules of now."""
+        """Rebuild the table of templates under the current rules."""
         templates, rows = self._table.strings(), self._rows[: len(self._table)]
         self._new_table()
         _, ids = self._number(*self._requests_of(templates), 0, _UNLIMITED)
@@ -225,7 +223,7 @@ class RouteFinder:
         self._maps = [*(ids[became] for became in self._maps), ids]
 
     def settle(self) -> list[Route]:
-        """Fold what is left to fold, keep the ROUTES_MAX heaviest; the routes by index, with their rows."""
+        """Finish folding and keep the ROUTES_MAX largest; returns the routes by index, with their rows."""
         self._fold_to(TEMPLATES_MAX)
         templates, rows = self._table.strings(), self._rows[: len(self._table)].tolist()
         labels = self._labels(templates, rows)
@@ -241,7 +239,7 @@ class RouteFinder:
         ]
 
     def _labels(self, templates: list[bytes], rows: list[int]) -> list[bytes]:
-        """The route of each template: itself, or where it was gathered."""
+        """The route of each template: itself, or the group that it was folded into."""
         if len(templates) <= ROUTES_MAX:
             return templates
         heaviest = sorted(range(len(templates)), key=lambda index: -rows[index])
@@ -263,7 +261,7 @@ class RouteFinder:
         return labels
 
     def label(self) -> Iterator[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]]:
-        """Stretches of the `route` columns that were learned, each with the route of the numbers that stand in it."""
+        """Learned ranges of the `route` columns, each with the route for every template id in it."""
         routes = [*(self._routes[became] for became in self._maps), self._routes]
         for column, table in self._learned:
             yield column, routes[table]
@@ -272,10 +270,10 @@ class RouteFinder:
 def assign_routes(
     path: Path, methods: list[str], weights: Int64s, rules: RouteRules | None = None
 ) -> tuple[list[Route], dict[str, int]]:
-    """Give every request of the dictionary at `path` its route, in place.
+    """Set the route of every request of the dictionary at `path`, in place.
 
-    weights[i] is the rows of request i, which is 1 past its end. Returns the routes with their rows, heaviest
-    first, and what was folded: label -> the number of different names that it stands for.
+    weights[i] is the number of rows of request i, which is 1 past its end. Returns the routes with their rows,
+    largest first, and the folded names: label -> number of different names.
     """
     file = EditedFile(path, REQUESTS_BUDGET_BYTES)
     try:

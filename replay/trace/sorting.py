@@ -1,7 +1,7 @@
-"""Events in any order to events files in time order, in constant memory.
+"""Sorts events into events files in constant memory.
 
-A window of rows is kept and sorted, its older part is written: small disorder ends here, in one run. A row
-older than what was written starts a new run; at the end several runs are merged.
+A window of rows is buffered and sorted, and its older part is written, which fixes small disorder in a single run. A
+row older than the last one written starts a new run; at the end the runs are merged.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from .columns import (
 from .manifest import Segment
 
 WINDOW_ROWS = 1 << 17
-"""Rows kept back to be sorted: a row this late or less costs nothing."""
+"""Rows buffered for sorting: a row late by at most this many costs nothing."""
 
 WINDOWS_HELD = 9
-"""Windows of rows that are held at most: all but one are written when so many have come, a file of BATCH_ROWS."""
+"""Maximum number of buffered windows: when it is reached, all but one are written, as a file of BATCH_ROWS."""
 
 MERGE_ROWS = 1 << 20
-"""Rows in memory while runs are merged, of all runs together."""
+"""Total rows in memory while runs are merged."""
 
 MERGE_ROWS_OF_RUN_MIN = 1 << 12
 
 
 def order_of(stamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
-    """The indexes that sort stamps, equal ones in the order they have; None where they are sorted.
+    """The indexes that sort timestamps stably; None if they are sorted.
 
-    Stamp and index go into one word, where they fit.
+    Timestamp and index are combined in one word if they fit.
     """
     if np.all(stamps[1:] >= stamps[:-1]):
         return None
@@ -65,7 +65,7 @@ def order_of(stamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
 
 
 def _sorted(columns: Columns) -> Columns:
-    """The columns in the order of at_ns; equal stamps keep their order."""
+    """Sort the columns by at_ns; equal timestamps keep their order."""
     rows = order_of(columns["at_ns"])
     return columns if rows is None else {name: column[rows] for name, column in columns.items()}
 
@@ -105,7 +105,7 @@ class _EventFiles:
             self._buffered = 0
 
     def close(self) -> None:
-        """Write what is buffered, and give the buffer back."""
+        """Write the buffered rows, and release the buffer."""
         self.flush()
         self._buffer = empty_events(0)
 
@@ -119,8 +119,8 @@ class _EventFiles:
 
 
 class _RunReader:
-    """Reads the files of one run a chunk of rows at a time, by plain reads; removes each file when it is
-    read. `wide`: with the columns of responses, also where a file has none.
+    """Reads the files of one run in chunks of rows, and removes each file once read. `wide`: adds response columns to
+    files without them.
     """
 
     def __init__(self, paths: list[Path], chunk_rows: int, *, wide: bool = False) -> None:
@@ -137,7 +137,7 @@ class _RunReader:
         return not self._paths and self._at == self._end
 
     def fill(self) -> None:
-        """Load the next chunk when nothing is loaded."""
+        """Load the next chunk if nothing is loaded."""
         if len(self.loaded["at_ns"]) or self.exhausted:
             return
         if self._at == self._end:
@@ -164,7 +164,7 @@ class _RunReader:
             self._fd = -1
 
     def take(self, until_ns: int) -> Columns:
-        """The loaded rows up to and with `until_ns`."""
+        """Take the loaded rows up to and including `until_ns`."""
         count = int(np.searchsorted(self.loaded["at_ns"], until_ns, side="right"))
         taken = _rows(self.loaded, 0, count)
         self.loaded = _rows(self.loaded, count, None)
@@ -172,7 +172,7 @@ class _RunReader:
 
 
 def _merge(runs: list[_RunReader], output: _EventFiles) -> None:
-    """Merge sorted runs: what is not later than the least last row loaded of an unfinished run is settled."""
+    """Merge sorted runs: rows up to the earliest last loaded row of an unfinished run can be written."""
     while True:
         for run in runs:
             run.fill()
@@ -185,7 +185,7 @@ def _merge(runs: list[_RunReader], output: _EventFiles) -> None:
 
 
 class EventSorter:
-    """Takes events in any order, leaves `events-*.arrow` in time order (equal stamps by arrival)."""
+    """Takes events in any order, and writes `events-*.arrow` in time order (equal timestamps by arrival)."""
 
     def __init__(self, folder: Path) -> None:
         warm(["trace.order"])
@@ -196,7 +196,7 @@ class EventSorter:
         self._runs = [_EventFiles(folder, "run0-")]
 
     def add(self, columns: Columns) -> None:
-        """Take rows (columns of equal length)."""
+        """Add rows (columns of equal length)."""
         columns = self._of_one_width(columns)
         rows, done = len(columns["at_ns"]), 0
         while done < rows:
@@ -209,7 +209,7 @@ class EventSorter:
                 self._settle(self._held - WINDOW_ROWS)
 
     def _of_one_width(self, columns: Columns) -> Columns:
-        """Once rows have had the columns of responses, what is held and all later rows have them."""
+        """Add response columns to all held rows; every later row will have them too."""
         if is_wide(columns):
             widen(self._window)
             widen(self._spare)
@@ -219,7 +219,7 @@ class EventSorter:
         return columns
 
     def add_in_order(self, columns: Columns) -> None:
-        """Take rows in time order, none before those taken so far: they are written as they are."""
+        """Add rows that are in time order and not before those already added: they are written directly."""
         columns = self._of_one_width(columns)
         if self._held:
             self._settle(self._held)
@@ -240,14 +240,14 @@ class EventSorter:
         self._held -= rows
 
     def _ordered(self) -> Columns:
-        """What is held, in order; memory that was used before is cheaper than new pages."""
+        """The held rows in order; reused memory is cheaper than new pages."""
         held = _rows(self._window, 0, self._held)
         rows = order_of(held["at_ns"])
         if rows is None:
             return held
         for name, column in held.items():
             if (column == column[0]).all():
-                # Where nothing is known of answers: to fill costs a fifth of moving.
+                # Without recorded responses, filling a column costs a fifth of moving it.
                 self._spare[name][: self._held] = column[0]
             else:
                 np.take(column, rows, out=self._spare[name][: self._held], mode="clip")
@@ -255,7 +255,7 @@ class EventSorter:
         return _rows(self._window, 0, self._held)
 
     def finish(self) -> list[Segment]:
-        """Write what is held, merge the runs if there are several; the final files, in time order."""
+        """Write the held rows and merge the runs if there are several; returns the final files, in time order."""
         self._settle(self._held)
         self._runs[-1].close()
         wide = is_wide(self._window)

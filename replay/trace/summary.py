@@ -1,4 +1,4 @@
-"""Figures of a whole trace, in one pass and constant memory: rates, peaks, statuses, the shape over time."""
+"""Figures of a whole trace, in one pass and constant memory: rates, peaks, statuses, rate over time."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from .batch import Batch
 from .reader import Trace
 
 PEAK_WINDOWS_S = (1, 10, 60)
-"""Windows of whole seconds over which peak rates are given."""
+"""Windows of whole seconds for which peak rates are given."""
 
 LATENCY_ROUTES = 100
-"""Routes, the heaviest first, whose recorded latencies are told apart."""
+"""How many routes, largest first, have their own recorded latencies."""
 
 _QUARTER_NS = 900 * SECOND_NS
 _CELLS_A_LOG = 1 / math.log(1.01)
 _CELLS = int(64 * math.log(2) * _CELLS_A_LOG) + 1
 
 BUCKETS = 60
-"""Points of the rate over time."""
+"""Points of the rate curve."""
 
 Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """Recorded latencies of a route: of how many rows they are known, and percentiles to half a percent."""
+    """Recorded latencies of a route: the number of rows with one, and percentiles to within half a percent."""
 
     count: int
     p50_ns: int
@@ -43,9 +43,9 @@ class Took:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is in a trace. Rates are requests a second; `statuses` and `methods` count rows (-1: no status
-    known). `by_hour` counts rows by weekday (Monday first) and hour of the recording's zone; `took_by_route` is of
-    the first LATENCY_ROUTES routes of the manifest.
+    """Figures of a trace. Rates are requests per second; `statuses` and `methods` count rows (-1: no status known).
+    `by_hour` counts rows by weekday (Monday first) and hour of the recording's zone; `took_by_route` covers the first
+    LATENCY_ROUTES routes of the manifest.
     """
 
     rows: int
@@ -62,7 +62,7 @@ class Summary:
 
 
 class _Peaks:
-    """Most events in any window of whole seconds; keeps the last window's seconds between batches."""
+    """Most events in any window of whole seconds; keeps the seconds of the last window between batches."""
 
     def __init__(self) -> None:
         self._seconds = self._counts = np.empty(0, dtype=np.int64)
@@ -89,7 +89,7 @@ class _Peaks:
 
 
 class _Hours:
-    """Rows by weekday and hour: zones change at quarters of an hour, if at all."""
+    """Rows by weekday and hour; the time zone is looked up per quarter of an hour, since zones change only then."""
 
     def __init__(self, zone: dt.tzinfo) -> None:
         self._zone = zone
@@ -103,7 +103,7 @@ class _Hours:
 
 
 class _Latencies:
-    """Recorded latencies by route, in cells that each are a hundredth wider than the one before."""
+    """Recorded latencies by route, in cells that are each one hundredth wider than the previous one."""
 
     def __init__(self, trace: Trace) -> None:
         self._requests = trace.requests
@@ -151,7 +151,7 @@ def _methods(trace: Trace) -> dict[str, int]:
 
 
 def summarize(trace: Trace) -> Summary:
-    """Read the whole trace once. InputError where it is damaged."""
+    """Read the whole trace once. InputError if it is damaged."""
     span_ns = trace.end_ns - trace.start_ns
     peaks, statuses, known = _Peaks(), np.zeros(1 << 16, dtype=np.int64), 0
     buckets = np.zeros(BUCKETS, dtype=np.int64)

@@ -1,7 +1,7 @@
-"""Writing a trace: under a temporary name, renamed when whole, in constant memory.
+"""Writes a trace in constant memory: under a temporary name, renamed when complete.
 
-While it is written, the folder holds a file that marks it as half a trace, locked for as long as its writer lives. Only
-what has this mark, or is a trace and nothing else, is ever deleted.
+While it is written, the folder holds a file that marks it as incomplete and is locked as long as its writer lives.
+Only folders with this mark, or that contain a trace and nothing else, are ever deleted.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from .sorting import EventSorter
 Column = npt.NDArray[np.generic]
 
 PRIVATE_FILES = (BODIES, RESPONSE_BODIES)
-"""A trace with any of these is readable by its user alone."""
+"""A trace with any of these is readable only by its user."""
 
 
 def _cannot_write(path: Path, error: OSError) -> Exception:
-    """An error of the disk as an OutputError that names the trace; one of the process stays what it is."""
+    """Convert a disk error to an OutputError with the trace's path; other errors are unchanged."""
     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         return error
     if error.errno == errno.ENOSPC:
@@ -69,14 +69,14 @@ def _written_to(path: Path) -> Iterator[None]:
 
 
 def _give_back_memory() -> None:
-    """Give what is free to the system (glibc keeps it otherwise): what comes next maps files instead."""
+    """Return free memory to the system (glibc would keep it): the next step maps files instead."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def _mark(folder: Path) -> int:
-    """Mark a new folder as half a trace; the descriptor holds a lock for as long as it is open."""
+    """Mark a new folder as incomplete; the descriptor holds a lock as long as it is open."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(folder / PARTIAL_FILE, flags, 0o600)
     with contextlib.suppress(OSError):
@@ -85,7 +85,7 @@ def _mark(folder: Path) -> int:
 
 
 def _is_left_over(folder: Path) -> bool:
-    """Whether a folder has our mark, and nobody writes to it any more."""
+    """Whether a folder has our mark and no running writer."""
     try:
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(folder / PARTIAL_FILE, flags)
@@ -103,11 +103,10 @@ def _is_left_over(folder: Path) -> bool:
 class TraceWriter:
     """Writes the trace at `path`; use it in a `with` block.
 
-    Leaving the block whole renames the trace into place (`trace` is then open); leaving it by an exception
-    leaves nothing behind. OutputError where `path` exists (unless `overwrite`, and only if it is a trace) or
-    cannot be written. The importer fills in what it knows in `manifest`; counts, lists and segments are
-    filled in here. `rules` are the user's own, for the routes. Only the user can read a `private` trace, and one with
-    bodies.
+    At the end of the block the trace is renamed into place (`trace` is then open); an exception leaves nothing
+    behind. OutputError if `path` exists (unless `overwrite`, and only if it is a trace) or cannot be written. The
+    importer sets its fields in `manifest`; counts, lists and segments are added here. `rules` are the user's route
+    rules. A `private` trace, and one with bodies, is readable only by the user.
     """
 
     def __init__(
@@ -144,21 +143,21 @@ class TraceWriter:
         return self
 
     def _open_dictionaries(self) -> None:
-        """Begin the dictionaries in the folder."""
+        """Create the dictionaries in the folder."""
         self._requests = RequestWriter(self._folder)
         self._responses = ResponseWriter(self._folder)
         self._weights = np.zeros(DEDUPE_ENTRIES_MAX, dtype=np.int64)
 
     def _weigh(self, request: npt.NDArray[np.uint32]) -> None:
-        """Note which requests events are of."""
+        """Note which requests the events refer to."""
         kernels.tally(request, self._weights)
 
     def _end_dictionaries(self) -> None:
-        """No more requests come."""
+        """Finish adding requests."""
         self._requests.end()
 
     def _close_dictionaries(self) -> None:
-        """Settle the dictionaries, and say in the manifest what they hold."""
+        """Complete the dictionaries, and describe them in the manifest."""
         manifest, requests = self.manifest, self._requests
         requests.close()
         _give_back_memory()
@@ -173,7 +172,7 @@ class TraceWriter:
         )
 
     def _discard_dictionaries(self) -> None:
-        """Give up what was there only to write them."""
+        """Release what was needed only for writing them."""
         self._requests.discard()
 
     def __exit__(
@@ -190,14 +189,14 @@ class TraceWriter:
                 self._discard_folder()
 
     def _discard_folder(self) -> None:
-        """Remove the folder, where it was not renamed into place, and give up the mark."""
+        """Remove the folder if it was not renamed into place, and remove the mark."""
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._marked >= 0:
             os.close(self._marked)
             self._marked = -1
 
     def refuse_existing(self) -> None:
-        """OutputError where something stands at the path that will not be replaced."""
+        """OutputError if the path holds something that must not be replaced."""
         if not os.path.lexists(self.path):
             return
         if not self.overwrite:
@@ -212,22 +211,22 @@ class TraceWriter:
             )
 
     def _remove_leftovers(self) -> None:
-        """Remove what killed imports to the same name left behind: folders with our mark that nobody writes to."""
+        """Remove partial folders of killed imports to the same name: those with our mark and no running writer."""
         with contextlib.suppress(OSError):
             for entry in [*self.path.parent.iterdir()]:
                 if is_partial_of(entry.name, self.path.name) and _is_left_over(entry):
                     delete_named(entry, is_trace_file)
 
     def use_rules(self, rules: RouteRules) -> None:
-        """Take other rules for the routes, which are found at the end."""
+        """Replace the route rules, which are applied at the end."""
         self._rules = rules
 
     def method_id(self, name: str) -> int:
-        """Index of a method name, for `add_requests`. InputError past 256 different ones."""
+        """Index of a method name, for `add_requests`. InputError beyond 256 different ones."""
         return self._requests.method_id(name)
 
     def host_id(self, name: str) -> int:
-        """Index of a host, for `add_requests`; -1 past 65,536 different ones."""
+        """Index of a host, for `add_requests`; -1 beyond 65,536 different ones."""
         return self._requests.host_id(name)
 
     def add_headers(self, headers: Headers) -> int:
@@ -259,7 +258,7 @@ class TraceWriter:
         headers: Headers | None = None,
         body: bytes | None = None,
     ) -> int:
-        """The id of one request, for `add_events`. `target` is exactly what goes on the request line."""
+        """The id of one request, for `add_events`. `target` is exactly what the request line contains."""
         with _written_to(self.path):
             return self._requests.add(
                 self.method_id(method),
@@ -295,9 +294,10 @@ class TraceWriter:
         first_byte_ns: Column | None = None,
         in_order: bool = False,
     ) -> None:
-        """Take events in any order (columns of one length; None is unknown), of requests and responses added before.
+        """Add events in any order (columns of equal length; None is unknown) that refer to requests and responses
+        added before.
 
-        `in_order`: they are in time order, and none comes before those taken so far: this costs less.
+        `in_order`: they are in time order, and none is earlier than those already added; this is faster.
         """
         given = (at_ns, request, client, status, took_ns, bytes, response, first_byte_ns)
         wide = response is not None or first_byte_ns is not None
@@ -320,7 +320,7 @@ class TraceWriter:
                 self._events.add(columns)
 
     def add_batch(self, batch: Batch, *, later_ns: int = 0, in_order: bool = False) -> None:
-        """Take events of another trace whose requests and responses have the same ids here."""
+        """Add events of another trace whose requests and responses have the same ids here."""
         self.add_events(
             batch.at_ns + later_ns if later_ns else batch.at_ns, batch.request, batch.client, batch.status,
             batch.took_ns, batch.bytes, response=batch.response, first_byte_ns=batch.first_byte_ns, in_order=in_order,
@@ -343,7 +343,7 @@ class TraceWriter:
             manifest.format_version = FORMAT_VERSION
 
     def _finish(self) -> None:
-        """Settle events, dictionaries and routes; write the manifest last; rename."""
+        """Complete events, dictionaries and routes; write the manifest last; rename."""
         manifest = self.manifest
         self._end_dictionaries()
         manifest.segments = self._events.finish()
@@ -365,7 +365,7 @@ class TraceWriter:
         self.trace = Trace.open(self.path)
 
     def _open_to_others(self) -> None:
-        """Give the folder its usual mode. A trace with secrets or bodies stays private."""
+        """Set the folder's usual mode. A trace with secrets or bodies stays private."""
         if self._private or any(name in self.manifest.files for name in PRIVATE_FILES):
             for entry in self._folder.iterdir():
                 entry.chmod(0o600)

@@ -63,7 +63,7 @@ class Sampler:
             await trio.sleep_until(due_s)
 
     def take(self) -> dict[str, float | None]:
-        """The newest sample of each figure since the last call; None where there is none."""
+        """The newest sample of each figure since the last call; None if there is none."""
         taken = {watched.watch.name: watched.fresh for watched in self._all}
         for watched in self._all:
             watched.fresh = None

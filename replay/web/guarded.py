@@ -1,4 +1,4 @@
-"""The checks and headers of every answer, around an application."""
+"""Wraps an application with the checks and headers that every answer needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ALL_HEADERS = {**HEADERS, "Content-Security-Policy": STRICT}
 
 
 class Guarded:
-    """Refuses what the guard refuses, and gives every answer its headers. `private` is the path that needs the key."""
+    """Refuses what the guard refuses, and adds its headers to every answer. `private` is the path that needs the key."""
 
     def __init__(self, app: ASGIApp, guard: Guard, *, private: str = "") -> None:
         self._app, self._guard, self._private = app, guard, private

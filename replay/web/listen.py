@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hypercorn.config import Config
 
 USER_TIMEOUT_S = 20
-"""A connection whose peer takes nothing for so long is closed by the kernel."""
+"""If a peer accepts no data for this long, the kernel closes the connection."""
 
 BACKLOG = 128
 GRACE_S = 0.5
@@ -32,7 +32,7 @@ def quiet() -> logging.Logger:
 
 
 def check_installed(flag: str) -> None:
-    """UsageError where what pages are served by is not installed."""
+    """UsageError if what pages are served by is not installed."""
     try:
         import_module("hypercorn.trio")
         import_module("starlette.applications")
@@ -54,7 +54,7 @@ def config_of(made: socket.socket) -> Config:
 
 
 def bound(flag: str, host: str, port: int) -> socket.socket:
-    """A socket that listens. UsageError where the address is not this machine's, or the port is taken."""
+    """A socket that listens. UsageError if the address is not this machine's, or the port is taken."""
     place = place_text(host, port)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -65,7 +65,7 @@ def bound(flag: str, host: str, port: int) -> socket.socket:
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Connections inherit it: a viewer that never reads cannot hold one for longer.
+        # Connections inherit this limit, so a viewer that never reads cannot hold one for longer.
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * USER_TIMEOUT_S)
         made.bind(address)
         made.listen(BACKLOG)

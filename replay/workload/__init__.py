@@ -1,1 +1,1 @@
-"""Traffic that was not recorded: transforms of a trace, generated traces, and figures that say how true they are."""
+"""Derived and generated traffic: transforms of a trace, generated traces, and figures on how realistic they are."""

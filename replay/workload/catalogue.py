@@ -1,4 +1,4 @@
-"""The requests of a generated trace: filled templates, and how often each is drawn."""
+"""The requests of a generated trace: expanded templates, and how often each is drawn."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 MIX_MAX = 1 << 20
-"""Requests of a trace that are drawn from: its first million distinct ones."""
+"""Only the first million distinct requests of a trace are drawn from."""
 
 _PLACEHOLDER = re.compile(r"\{(id|uuid|email)\}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Catalogue:
-    """Requests of a writer by entry, their weights, and what is recorded of their answers (-1: unknown)."""
+    """The writer's request ids by entry, their weights, and their recorded responses (-1: unknown)."""
 
     ids: npt.NDArray[np.uint32]
     weights: Floats
@@ -40,7 +40,7 @@ class Catalogue:
 
 
 def alias_of(weights: Floats, where: str) -> mixes.Alias:
-    """The alias table of weights. UsageError where all are 0."""
+    """The alias table of weights. UsageError if all are 0."""
     if not weights.sum() > 0:
         raise UsageError(f"{where}: every weight is 0", hint="give one of them a weight above 0")
     warm(["workload.mixes"])
@@ -64,7 +64,7 @@ def _filled(template: str, seed: int, number: int) -> str:
 
 
 def _variants(writer: TraceWriter, rule: RequestRule, seed: int) -> list[int]:
-    """The writer's ids of a rule's requests."""
+    """The writer's ids for the requests of a rule."""
     if not rule.path.startswith("/") or not all("!" <= character <= "~" for character in rule.path):
         raise UsageError(f"{rule.path!r} is not a path", hint="write /users/{id}: printable, from a slash on")
     count = rule.ids if _PLACEHOLDER.search(rule.path + (rule.body or "")) else 1
@@ -81,7 +81,7 @@ def _variants(writer: TraceWriter, rule: RequestRule, seed: int) -> list[int]:
 
 
 def of_rules(writer: TraceWriter, rules: Sequence[RequestRule], seed: int) -> tuple[Catalogue, Int64s]:
-    """The requests of rules, and where those of each begin (int64[rules + 1])."""
+    """The requests of all rules, and where those of each begin (int64[rules + 1])."""
     ids, weights, begins = list[int](), list[Floats](), [0]
     answers: list[tuple[int, int, int]] = []
     for rule in rules:
@@ -100,7 +100,7 @@ def of_rules(writer: TraceWriter, rules: Sequence[RequestRule], seed: int) -> tu
 
 
 def of_trace(writer: TraceWriter, trace: Trace) -> Catalogue:
-    """The requests of a trace, as often as it has them."""
+    """The requests of a trace, weighted by their frequency."""
     warm(["trace.dictionary"])
     counts = np.zeros(min(trace.manifest.requests, MIX_MAX), np.int64)
     for batch in trace.batches():

@@ -1,4 +1,4 @@
-"""Rates over time: constant, ramps, steps, recorded counts, and the shapes that days and weeks have."""
+"""Rates over time: constant, ramps, steps, recorded counts, and typical shapes of days and weeks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from replay.units import SECOND_NS
 HOUR_NS = 3_600 * SECOND_NS
 
 RELATIVE_NS = 100_000_000 * SECOND_NS
-"""A file whose first time is before (March 1973) counts from 0, and not since the epoch."""
+"""A file whose first time is earlier (before March 1973) counts from 0, not from the epoch."""
 
 _MOMENT_NS_MAX = 9.2e18
 
 SEGMENTS_MAX = 1 << 22
-"""The most parts of a curve: a minute each, for eight years."""
+"""Maximum segments of a curve: one per minute for eight years."""
 
 Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -34,19 +34,19 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RateCurve:
-    """`edges_ns` int64[n + 1] from 0 on; `rates` float64[n, 2], a second, at the begin and end of each segment."""
+    """`edges_ns` int64[n + 1] from 0 on; `rates` float64[n, 2], per second, at the start and end of each segment."""
 
     edges_ns: Int64s
     rates: Floats
 
     @property
     def length_ns(self) -> int:
-        """How long it is."""
+        """The length of the curve."""
         return int(self.edges_ns[-1])
 
     @property
     def requests(self) -> float:
-        """How many requests are to be expected of it: the area under it."""
+        """The expected number of requests: the area under the curve."""
         return float((np.diff(self.edges_ns) / SECOND_NS * self.rates.mean(axis=1)).sum())
 
     @property
@@ -55,23 +55,23 @@ class RateCurve:
         return self.requests * SECOND_NS / self.length_ns
 
     def times(self, factor: float) -> RateCurve:
-        """The same shape, higher or lower."""
+        """The same shape, scaled up or down."""
         return RateCurve(self.edges_ns, self.rates * factor)
 
     def squeezed(self, length_ns: int) -> RateCurve:
-        """The same rates in another length."""
+        """The same rates, stretched to another length."""
         edges = np.rint(self.edges_ns * (length_ns / self.length_ns)).astype(np.int64)
         return RateCurve(edges, self.rates)
 
     def repeated(self, length_ns: int) -> RateCurve:
-        """Over and over, until `length_ns`."""
+        """The curve repeated until `length_ns`."""
         times = -(-length_ns // self.length_ns)
         starts = np.arange(times, dtype=np.int64)[:, None] * self.length_ns
         edges = np.append((starts + self.edges_ns[:-1]).ravel(), times * self.length_ns)
         return RateCurve(edges, np.tile(self.rates, (times, 1))).part(0, length_ns)
 
     def part(self, from_ns: int, until_ns: int) -> RateCurve:
-        """From a moment until before another, which becomes 0. UsageError where nothing is between them."""
+        """The part between two times, starting at 0. UsageError if it is empty."""
         from_ns, until_ns = max(from_ns, 0), min(until_ns, self.length_ns)
         if from_ns >= until_ns:
             raise UsageError(
@@ -89,23 +89,23 @@ class RateCurve:
 
 
 def constant(rate_per_s: float, length_ns: int) -> RateCurve:
-    """The same rate all the time."""
+    """A constant rate."""
     return ramp(rate_per_s, rate_per_s, length_ns)
 
 
 def ramp(begin_per_s: float, end_per_s: float, length_ns: int) -> RateCurve:
-    """From one rate to another, evenly."""
+    """A linear change from one rate to another."""
     return RateCurve(np.array([0, length_ns], np.int64), np.array([[begin_per_s, end_per_s]]))
 
 
 def steps(rates_per_s: Sequence[float], length_ns: int) -> RateCurve:
-    """One rate after the other, for the same time each."""
+    """Several rates in turn, each for the same time."""
     edges = np.linspace(0, length_ns, len(rates_per_s) + 1).astype(np.int64)
     return RateCurve(edges, np.repeat(np.array(rates_per_s, np.float64)[:, None], 2, axis=1))
 
 
 def points(times_ns: Sequence[int], rates_per_s: Sequence[float], where: str) -> RateCurve:
-    """Straight lines between points. UsageError where times are out of order, or a rate is below 0 or no number."""
+    """Straight lines between points. UsageError if times are out of order, or a rate is negative or not a number."""
     if len(times_ns) != len(rates_per_s) or len(times_ns) < 2:
         raise UsageError(f"{where}: a curve needs as many times as rates, and two of them at least")
     for number, (before, after) in enumerate(pairwise(times_ns), 2):
@@ -122,14 +122,18 @@ def points(times_ns: Sequence[int], rates_per_s: Sequence[float], where: str) ->
 
 @dataclass(frozen=True, slots=True)
 class RecordedCurve:
-    """A curve of a file, and the moment at which it begins, ns since the epoch (0 where it counts seconds)."""
+    """A curve read from a file, and the time at which it begins, in ns since the epoch (0 if the file counts
+    seconds).
+    """
 
     curve: RateCurve
     start_ns: int
 
 
 def _moment_ns(text: str) -> int:
-    """Seconds, or ISO 8601. ValueError for another text, and past what an int64 of ns holds (ms since the epoch do that)."""
+    """Parse seconds or ISO 8601. ValueError for other texts, and for values beyond an int64 of ns (as ms since the
+    epoch would be).
+    """
     try:
         moment_ns = float(text) * SECOND_NS
     except ValueError:
@@ -143,7 +147,7 @@ def _moment_ns(text: str) -> int:
 
 
 def _rows(path: Path) -> tuple[bool, list[int], list[float]]:
-    """A file's rows: whether they are counts, times, and values."""
+    """The rows of a file: whether they are counts, the times, and the values."""
     counts, times, values = False, list[int](), list[float]()
     with io.StringIO(read_whole(path).decode(), newline="") as file:
         for row in (reader := csv.reader(file)):
@@ -173,10 +177,11 @@ def _rows(path: Path) -> tuple[bool, list[int], list[float]]:
 
 
 def read_curve(path: Path) -> RecordedCurve:
-    """A rate curve from a CSV file: a time (ISO 8601, UTC without a zone, or seconds) and a rate a second a row.
+    """A rate curve from a CSV file; each row has a time (ISO 8601, UTC without a zone, or seconds) and a rate per
+    second.
 
-    Where the second column is called `count`, it is requests from this time until the next. Rows are steps; the
-    last one is as long as most. InputError, with the line, where a row is wrong or out of order.
+    If the second column is called `count`, it is the number of requests from this time until the next. Rows are
+    steps; the last one gets the most common length. InputError, with the line, if a row is invalid or out of order.
     """
     try:
         counts, times, values = _rows(path)
@@ -205,10 +210,10 @@ _DAY = (
     0.32, 0.22, 0.16, 0.13, 0.14, 0.25, 0.52, 0.85, 1.0, 1.03, 1.05, 1.08, 1.12, 1.08, 1.04, 1.07, 1.22, 1.62, 2.05,
     1.98, 1.70, 1.32, 0.90, 0.55,
 )  # fmt: skip
-"""Hours of a consumer service: the night, two humps, the peak from 18:00 on."""
+"""Hourly levels of a consumer service: night, two humps, the peak from 18:00 on."""
 
 _WEEKDAYS = (1.18, 1.10, 1.05, 1.00, 0.86, 0.84, 0.97)
-"""Monday to Sunday of a fitness service."""
+"""Daily levels of a fitness service, Monday to Sunday."""
 
 DAY_NS = 24 * HOUR_NS
 
@@ -217,7 +222,7 @@ _SIX_PM_NS = 18 * HOUR_NS
 
 
 def _rush() -> tuple[list[int], list[float]]:
-    """The hour from 17:30 to 18:30, by minute: times of its own, and levels."""
+    """The hour from 17:30 to 18:30 by minute: irregular times, and levels."""
     middle, minutes = _RUSH_MINUTES / 2, range(_RUSH_MINUTES + 1)
     levels = [
         _RUSH_LEVEL + _RUSH_HEIGHT * float(np.exp(-((((minute - middle) / 7) ** 2) / 2)))
@@ -227,7 +232,7 @@ def _rush() -> tuple[list[int], list[float]]:
 
 
 def _rush_days(length_ns: int) -> RateCurve:
-    """One rush a day, at 18:00; a part of a day lies around it."""
+    """One peak a day, at 18:00; a partial day is placed around it."""
     times, levels = _rush()
     first_ns = _SIX_PM_NS - times[-1] // 2
     times = [0, *(first_ns + time for time in times), DAY_NS]
@@ -239,7 +244,7 @@ def _rush_days(length_ns: int) -> RateCurve:
 
 
 def _hours(levels: Sequence[float]) -> RateCurve:
-    """A curve through hourly levels, which closes."""
+    """A periodic curve through hourly levels."""
     hours = [number * HOUR_NS for number in range(len(levels) + 1)]
     return points(hours, [*levels, levels[0]], "shape")
 
@@ -254,13 +259,15 @@ def _monday() -> list[float]:
 
 
 def _monday_weeks(length_ns: int) -> RateCurve:
-    """Weeks that begin with that day: the other days are ordinary ones."""
+    """Weeks that begin with that day, followed by ordinary days."""
     others = [factor / _WEEKDAYS[0] * level for factor in _WEEKDAYS[1:] for level in _DAY]
     return _hours([*_monday(), *others]).repeated(length_ns)
 
 
 def _lockdown(day: int = 0) -> list[float]:
-    """The announcement at 10:00 of the first day, and then everyone at home: twice a Monday, four times in the evening."""
+    """A lockdown: the announcement at 10:00 of the first day, then everyone at home: twice a Monday, four times in
+    the evening.
+    """
     return [
         level * (1.1 if hour < 10 and day == 0 else 4.0 if 17 <= hour <= 21 else 2.3)
         for hour, level in enumerate(_monday())
@@ -268,25 +275,25 @@ def _lockdown(day: int = 0) -> list[float]:
 
 
 def _lockdown_days(length_ns: int) -> RateCurve:
-    """The announcement comes once: everyone is still at home on the days after it."""
+    """The announcement happens once; on the days after it everyone is still at home."""
     days = length_ns // DAY_NS + 1
     return _hours([level for day in range(days) for level in _lockdown(day)]).part(0, length_ns)
 
 
 def _january_days(days: int) -> RateCurve:
-    """Good intentions, fewer every day."""
+    """New Year's resolutions, which fade every day."""
     return _days([1.0 + 1.4 * 0.9**day for day in range(days)])
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A named shape: the curve by itself, and how it goes on where it has to be longer than that."""
+    """A named shape: its natural curve, and how it continues if it must be longer."""
 
     curve: Callable[[], RateCurve]
     longer: Callable[[int], RateCurve] | None = None
 
     def of_length(self, length_ns: int | None) -> RateCurve:
-        """Squeezed where it has to be shorter than it is by itself."""
+        """The curve for a length; compressed if that is shorter than its natural one."""
         curve = self.curve()
         if length_ns is None:
             return curve
@@ -305,16 +312,16 @@ SHAPES = {
     ),
     "lockdown": Shape(lambda: _hours(_lockdown()), _lockdown_days),
 }
-"""Named shapes. Each has a length of its own: an hour from 17:30 (6pm), a day, a week, or a month. What happens once a
-day, once a week or once at all happens as often in a longer trace: only a day and a week are repeated as they are.
+"""Named shapes. Each has a natural length: an hour from 17:30 (6pm), a day, a week, or a month. Events that happen
+daily, weekly or once keep that frequency in a longer trace: only a day and a week are repeated as they are.
 """
 
 
 def shape(name: str, mean_per_s: float, length_ns: int | None) -> RateCurve:
-    """A named shape of a mean rate, at midnight where it is a day or longer: it goes on where `length_ns` is longer than it
-    is, and is squeezed where it is shorter.
+    """A named shape with a mean rate, from midnight if it is a day or longer: continued if `length_ns` is longer than
+    its natural length, and compressed if shorter.
 
-    UsageError where there is none of this name.
+    UsageError if there is no shape of this name.
     """
     if name not in SHAPES:
         guess = units.nearest(name, SHAPES)

@@ -1,9 +1,9 @@
-"""How true to a recording a trace is: how bursty at each time scale, its gaps, its sessions, its mix.
+"""How closely a trace resembles a recording: burstiness at each time scale, gaps, sessions, mix.
 
 N(w) counts arrivals in windows of w, with mean m. IDC(w) = Var / m is the index of dispersion for counts (Gusella
 1991); beta(w) = (IDC - 1) / m is the relative variance of the bursts. Scaling the intensity of a Cox process, or
-thinning it, leaves beta alone, and takes IDC to 1 + k (IDC - 1). Intervals are of 95%, by resampling 64 equal
-parts of the span.
+thinning it, leaves beta unchanged, and changes IDC to 1 + k (IDC - 1). Confidence intervals are 95%, by resampling 64
+equal parts of the span.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WINDOWS_NS = {
 """Windows of the report, by name."""
 
 WINDOWS_LEAST = 10
-"""Whole windows that a span must hold to say anything of them."""
+"""Minimum number of whole windows in a span to compute figures for them."""
 
 RESAMPLES = 400
 _HURST_BINS, _HURST_LEVELS = 4_096, 7
@@ -50,7 +50,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Dispersion:
-    """Counts in windows of one width: how many windows, their mean, IDC and beta with their intervals."""
+    """Counts in windows of one width: the number of windows, their mean, IDC and beta with confidence intervals."""
 
     window_ns: int
     windows: int
@@ -63,7 +63,7 @@ class Dispersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
-    """The figures of a trace. None: the trace does not say (too short, or stamps too coarse).
+    """The figures of a trace. None: not available (trace too short, or timestamps too coarse).
 
     `gap_histogram` counts gaps in units of their mean; `curve` is the share of the requests in each sixtieth of the
     span; `routes` the share of each route.
@@ -125,7 +125,7 @@ class _Windows:
 
 
 def _moments(windows: Any, total: Any, squares: Any) -> tuple[Any, Any, Any]:
-    """Mean, IDC and beta of counts by how many there are, their sum and the sum of their squares."""
+    """Mean, IDC and beta, from the number of counts, their sum and the sum of their squares."""
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = total / windows
         variance = squares / windows - mean * mean
@@ -133,7 +133,7 @@ def _moments(windows: Any, total: Any, squares: Any) -> tuple[Any, Any, Any]:
 
 
 def dispersions(trace: Trace, windows_ns: Mapping[str, int]) -> dict[str, Dispersion]:
-    """IDC and beta in windows of these widths, ns, by name: those that the span and the stamps allow."""
+    """IDC and beta in windows of these widths (ns), by name, if the span and the timestamps allow them."""
     warm(["workload.dispersion"])
     windows = _Windows(trace, windows_ns)
     for batch in trace.batches():
@@ -182,15 +182,15 @@ class _Sessions:
         )
 
     def end(self) -> tuple[int, int]:
-        """How many, and the most at once."""
+        """The number of sessions, and the most open at once."""
         ends = self._last_ns[self._last_ns >= 0] // self._bin_ns + 1
         np.subtract.at(self._opened, ends, 1)
         return int(self._words[0]), int(np.cumsum(self._opened).max(initial=0))
 
 
 def hurst_exponent(counts: Floats) -> tuple[float | None, float | None]:
-    """H of counts in equal bins, and R^2 of the fit: variance of aggregated counts, a cubic trend taken out first
-    (Taqqu, Teverovsky, Willinger 1995). None where there is too little.
+    """The Hurst parameter H of counts in equal bins, and R^2 of the fit: variance of aggregated counts after removing
+    a cubic trend (Taqqu, Teverovsky, Willinger 1995). None if there is too little data.
     """
     place = np.linspace(-1.0, 1.0, len(counts))
     rest = counts - np.polynomial.Polynomial.fit(place, counts, 3)(place)
@@ -211,7 +211,7 @@ def hurst_exponent(counts: Floats) -> tuple[float | None, float | None]:
 
 
 def _popularity(weights: Int64s, rows: int) -> tuple[float | None, float]:
-    """Zipf's exponent over the most popular requests, and the share of the rows that the top 1% of requests has."""
+    """Zipf's exponent over the most popular requests, and the share of rows that the top 1% of requests has."""
     counts = np.sort(weights[weights > 0])[::-1]
     top = counts[: max(1, len(counts) // 100)]
     ranked = counts[:_ZIPF_RANKS]
@@ -223,7 +223,7 @@ def _popularity(weights: Int64s, rows: int) -> tuple[float | None, float]:
 
 
 def measure(trace: Trace, windows_ns: Mapping[str, int] = WINDOWS_NS) -> Fidelity:
-    """Read a trace once, in constant memory, and give its figures. InputError where it is empty or damaged."""
+    """Read a trace once, in constant memory, and compute its figures. InputError if it is empty or damaged."""
     if not trace.rows:
         raise InputError(f"{trace.path} holds no requests: there is nothing to measure")
     warm(["workload.dispersion", "trace.dictionary"])
@@ -266,8 +266,8 @@ def measure(trace: Trace, windows_ns: Mapping[str, int] = WINDOWS_NS) -> Fidelit
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far a trace is from another: Kolmogorov and Smirnov's distance of the gaps in units of their mean, and
-    the total variation of the rate over the span and of the mix of routes.
+    """The distance between two traces: Kolmogorov-Smirnov for gaps in units of their mean, total variation for the
+    rate over the span and for the mix of routes.
     """
 
     gaps_ks: float
@@ -276,7 +276,7 @@ class Distance:
 
 
 def distance(one: Fidelity, other: Fidelity) -> Distance:
-    """How far apart two traces are; each is 0 for the same and at most 1."""
+    """The distances between two traces; each is 0 for equal traces and at most 1."""
     shares = [np.cumsum(each.gap_histogram) / max(each.gap_histogram.sum(), 1) for each in (one, other)]
     names = one.routes.keys() | other.routes.keys()
     return Distance(
@@ -287,7 +287,7 @@ def distance(one: Fidelity, other: Fidelity) -> Distance:
 
 
 def steps_between(other: Trace, trace: Trace) -> list[dict[str, Any]] | None:
-    """What was done to `other` to make `trace`, by their histories; None where it was not made of it."""
+    """The steps that derived `trace` from `other`, by their histories; None if it was not derived from it."""
     before, after = other.manifest, trace.manifest
     if (
         before.sources != after.sources
@@ -299,10 +299,10 @@ def steps_between(other: Trace, trace: Trace) -> list[dict[str, Any]] | None:
 
 
 def expected(other: Trace, steps: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-    """IDC and beta that these steps should make of a trace, by window; none where theory has no answer.
+    """IDC and beta expected after these steps, by window; None if theory gives no answer.
 
-    Scaling by k, or drawing a share k: 1 + k (IDC - 1), and beta stays. Repeating stamps k times: k IDC. Speed k:
-    those of windows k times as wide.
+    Scaling by k, or sampling a share k: 1 + k (IDC - 1), and beta is unchanged. Repeating timestamps k times: k IDC.
+    Speed k: the values of windows k times as wide.
     """
     factors: list[tuple[bool, float]] = []
     speed = 1.0

@@ -1,4 +1,4 @@
-"""A recipe to a trace: arrivals under a rate curve, what each asks for, whole sessions; in constant memory."""
+"""Generates a trace from a recipe: arrivals under a rate curve, their requests, whole sessions; in constant memory."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from .mmpp2 import fit
 from .recipe import Curve, Recipe, RequestRule
 
 BATCH_ROWS = 1 << 20
-"""Arrivals made at a time: one events file."""
+"""Arrivals generated at a time: one events file."""
 
 REQUESTS_MAX = 20e9
-"""More are a slip of the pen: 700 GB."""
+"""More requests are assumed to be a mistake: they take 700 GB."""
 
 PROCESSES = {"even": arrivals.EVEN, "poisson": arrivals.POISSON, "gamma": arrivals.GAMMA}
 START = "2026-01-05T00:00:00+00:00"
 STAMP_NS_MAX = units.datetime_to_ns(dt.datetime(2262, 1, 1, tzinfo=dt.UTC))
-"""Traces end before: stamps are ns in int64."""
+"""Traces must end before: timestamps are ns in int64."""
 
 NO_CHAIN = np.array([1.0, 1.0, 0.0, 0.0])
 
@@ -53,7 +53,7 @@ Int64s = npt.NDArray[np.int64]
 
 
 class Arrivals:
-    """A process under a rate curve; iterating gives its arrivals in order, ns from `start_ns` on."""
+    """An arrival process under a rate curve; iterating yields its arrivals in order, in ns from `start_ns` on."""
 
     def __init__(
         self, curve: RateCurve, process: str, *, cv: float = 1.0, chain: npt.NDArray[np.float64] = NO_CHAIN,
@@ -66,7 +66,7 @@ class Arrivals:
 
     @property
     def end_ns(self) -> int:
-        """Where the curve ends."""
+        """The end of the curve."""
         return self._start_ns + self.curve.length_ns
 
     def __iter__(self) -> Iterator[Int64s]:
@@ -84,9 +84,9 @@ class Arrivals:
 
 
 def curve_of(recipe: Recipe) -> tuple[RateCurve, int | None]:
-    """The rate curve of a recipe, and the recorded moment at which it begins, where it has one.
+    """The rate curve of a recipe, and the recorded time at which it begins, if it has one.
 
-    UsageError where the recipe says nothing of a rate, or two things; InputError where a file is wrong.
+    UsageError if the recipe has no rate or two; InputError if a file is invalid.
     """
     length_ns = None if recipe.duration_ns is None else int(recipe.duration_ns)
     if length_ns == 0:
@@ -109,7 +109,7 @@ def curve_of(recipe: Recipe) -> tuple[RateCurve, int | None]:
 
 
 def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
-    """The curve that a [curve] table draws."""
+    """The curve described by a [curve] table."""
     kinds = [
         given.ramp is not None,
         bool(given.steps),
@@ -150,7 +150,7 @@ def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
 
 
 def _refuse_longer(length_ns: int, curve_ns: int) -> None:
-    """UsageError where a curve that has a length of its own ends before the duration."""
+    """UsageError if a curve with its own length ends before the duration."""
     if length_ns > curve_ns > 0:
         raise UsageError(
             f"duration: {units.format_duration(length_ns)} is longer than the curve, which ends after"
@@ -160,7 +160,7 @@ def _refuse_longer(length_ns: int, curve_ns: int) -> None:
 
 
 def _arrivals(recipe: Recipe) -> Arrivals:
-    """The arrivals that a recipe asks for."""
+    """The arrivals for a recipe."""
     curve, recorded_ns = curve_of(recipe)
     chain = NO_CHAIN
     if recipe.bursts_of is not None:
@@ -191,10 +191,10 @@ def _moment_ns(text: str) -> int:
 
 
 def generate(recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> Trace:
-    """Write the trace that a recipe makes to `out`. The same recipe gives the same trace.
+    """Write the trace of a recipe to `out`. Equal recipes give equal traces.
 
-    UsageError where the recipe contradicts itself; InputError where a file that it names is wrong, or nothing
-    arrived; LimitError past 20e9 requests; OutputError where `out` exists or cannot be written.
+    UsageError if the recipe contradicts itself; InputError if one of its files is invalid, or nothing arrives;
+    LimitError beyond 20e9 requests; OutputError if `out` exists or cannot be written.
     """
     warm(["workload.arrivals", "workload.mixes"])
     made = _arrivals(recipe)
@@ -213,7 +213,7 @@ def generate(recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> Tra
 
 
 def _zone_text(moment: str) -> str:
-    """The zone that an ISO 8601 moment is written in: `+01:00`; UTC where it says none."""
+    """The zone of an ISO 8601 time: `+01:00`; UTC if it has none."""
     try:
         offset = dt.datetime.fromisoformat(moment).strftime("%z")
     except ValueError:
@@ -224,7 +224,7 @@ def _zone_text(moment: str) -> str:
 
 
 def _write_requests(writer: TraceWriter, recipe: Recipe, made: Arrivals) -> None:
-    """Each arrival a request, drawn by weight, of a client drawn evenly."""
+    """Make each arrival a request, drawn by weight, from a uniformly drawn client."""
     if recipe.mix_of is not None:
         catalogue = of_trace(writer, Trace.open(recipe.mix_of))
     else:
@@ -249,7 +249,7 @@ def _write_requests(writer: TraceWriter, recipe: Recipe, made: Arrivals) -> None
 
 
 class _Answers:
-    """What is recorded of each request's answer, by the writer's ids; nothing where nothing is said of any."""
+    """The recorded response of each request, by the writer's ids; None if no request has any."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._columns: list[Int64s | None] = []
@@ -264,7 +264,7 @@ class _Answers:
 
 
 def _write_sessions(writer: TraceWriter, recipe: Recipe, made: Arrivals) -> None:
-    """Each arrival a session: a client of its own that takes the steps of a kind drawn by weight."""
+    """Make each arrival a session: a new client that takes the steps of a session kind, drawn by weight."""
     rules = [rule for kind in recipe.session for rule in kind.step]
     if any(rule.zipf for rule in rules):
         raise UsageError("session.step: ids of a session go through all its steps: zipf is not for them")

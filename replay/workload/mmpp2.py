@@ -1,9 +1,9 @@
 """A two-state Markov-modulated Poisson process with the burstiness of a recording, fitted to its IDC.
 
-IDC(t) = 1 + A [1 - (1 - exp(-r t)) / (r t)], A = 2 (l1 - l2)^2 r1 r2 / [r^2 (l1 r2 + l2 r1)], r = r1 + r2
-(Heffes and Lucantoni 1986): l1 and l2 are the rates of its states, r1 and r2 how soon it leaves them. IDC says A
-and r; of the processes that have these, the one is taken whose busy state has half the time, or as much as lets
-the rate of the quiet one be 0 or more.
+IDC(t) = 1 + A [1 - (1 - exp(-r t)) / (r t)], A = 2 (l1 - l2)^2 r1 r2 / [r^2 (l1 r2 + l2 r1)], r = r1 + r2 (Heffes and
+Lucantoni 1986): l1 and l2 are the rates of its states, r1 and r2 the rates of leaving them. IDC determines A and r;
+of the processes with these values, we take the one that is in its busy state for half the time, or as long as keeps
+the rate of the quiet state at 0 or above.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _WORST_FIT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Mmpp2:
-    """The process: rates of its states a second, and how often it leaves each a second. `error` is the largest
-    relative error of its IDC among the windows fitted.
+    """The process: arrival rates of its states and rates of leaving them, per second. `error` is the largest relative
+    error of its IDC among the fitted windows.
     """
 
     mean_per_s: float
@@ -54,7 +54,7 @@ class Mmpp2:
         return 1 + a * _grown(r * window_s)
 
     def modulation(self) -> npt.NDArray[np.float64]:
-        """For the kernel: factors on the mean rate, and mean dwell times, ns, of both states."""
+        """For the kernel: factors on the mean rate, and mean dwell times (ns), of both states."""
         return np.array(
             [self.l1 / self.mean_per_s, self.l2 / self.mean_per_s, SECOND_NS / self.r1, SECOND_NS / self.r2]
         )
@@ -66,8 +66,8 @@ def _grown(rt: float) -> float:
 
 
 def fit_idc(windows_s: list[float], idcs: list[float], mean_per_s: float) -> Mmpp2 | None:
-    """The process whose largest relative error of IDC is least; None where the measured one does not rise above 1
-    as such a process's does, or no fit comes within half of it.
+    """The process with the smallest maximum relative error of IDC; None if the measured IDC does not rise above 1, or
+    no fit has an error below one half.
     """
     if min(idcs) <= 1 or idcs[-1] < 1.02 * idcs[0]:
         return None
@@ -93,8 +93,7 @@ def fit_idc(windows_s: list[float], idcs: list[float], mean_per_s: float) -> Mmp
 def fit(trace: Trace) -> Mmpp2:
     """The process fitted to a trace's IDC from 1 s to 60 s.
 
-    InputError where the trace is too short, or its IDC is not that of such a process; it then says what was
-    measured.
+    InputError with the measured values if the trace is too short, or no such process has its IDC.
     """
     windows = {f"{width} s": width * SECOND_NS for width in FITTED_S}
     found = dispersions(trace, windows)

@@ -1,4 +1,4 @@
-"""What a generated trace is made of: a TOML recipe, or the flags that stand for one."""
+"""The description of a generated trace: a TOML recipe, or the equivalent flags."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEPS_MAX = 64
 
 
 class Curve(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """How the rate goes over time. One of these; the first three are in requests (or sessions) a second."""
+    """The rate over time. Give one of these; the first three are in requests (or sessions) per second."""
 
     ramp: Annotated[tuple[Rate, Rate] | None, Meta(description="From one rate to another")] = None
     steps: Annotated[tuple[float, ...], Meta(description="One rate after the other, as long each")] = ()
@@ -34,7 +34,7 @@ class Curve(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
 
 
 class RequestRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A request. {id} in its path and body is 1 to `ids`; {uuid} and {email} are seeded and go with it."""
+    """A request. {id} in its path and body is 1 to `ids`; {uuid} and {email} are seeded and belong to that id."""
 
     path: str
     method: str = "GET"
@@ -54,14 +54,14 @@ class RequestRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
 
 
 class SessionRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A kind of session: its steps in order; exponential pauses between them."""
+    """A kind of session: its steps in order, with exponential pauses between them."""
 
     step: Annotated[tuple[RequestRule, ...], Meta(min_length=1, max_length=STEPS_MAX)]
     weight: Annotated[float, Meta(ge=0)] = 1.0
 
 
 class Recipe(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A generated trace. With sessions, rates are of sessions that begin."""
+    """A generated trace. With sessions, rates count sessions begun."""
 
     start: Annotated[
         MomentText | None,

@@ -1,7 +1,7 @@
-"""Other targets for the same requests: `FROM -> TO`, a regular expression and what takes the place of its matches.
+"""Rewrites targets: `FROM -> TO`, a regular expression and the replacement of its matches.
 
-Expressions are RE2's, which take time linear in the target: Python's can take for ever on a target of thirty characters
-that somebody else chose.
+Expressions use RE2, whose time is linear in the target: with Python's, a crafted target of thirty characters could
+take forever.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FORM = r"write '^/v1/ -> /v2/', or '^/users/(\d+) -> /people/\1'"
 
 @dataclass(slots=True)
 class Rewrite:
-    """Rules over every target, one after the other; how often each has matched."""
+    """Rules applied in turn to every target, and how often each has matched."""
 
     rules: Sequence[tuple[str, Any, bytes]]
     matched: list[int] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Rewrite:
         self.matched = [0] * len(self.rules)
 
     def __call__(self, target: bytes) -> bytes:
-        """The target as it is to be. UsageError where it is none any more."""
+        """The rewritten target. UsageError if it is not a valid target."""
         for number, (text, pattern, put) in enumerate(self.rules):
             made, count = pattern.subn(lambda match, put=put: match.expand(put), target)
             self.matched[number] += count > 0
@@ -44,7 +44,7 @@ class Rewrite:
         return target
 
     def check(self) -> None:
-        """UsageError where a rule has matched nothing."""
+        """UsageError if a rule has matched nothing."""
         for (text, *_), count in zip(self.rules, self.matched, strict=True):
             if not count:
                 raise UsageError(
@@ -53,7 +53,7 @@ class Rewrite:
 
 
 def read_rewrite(texts: Sequence[str]) -> Rewrite:
-    """Rules from their text. UsageError where one is not understood."""
+    """Parse rules. UsageError if one is invalid."""
     rules = []
     for text in texts:
         pattern, arrow, put = text.partition(ARROW)
@@ -78,7 +78,7 @@ def _options() -> Any:
 
 
 def _why(error: Exception, pattern: str) -> str:
-    """RE2's complaint, and what it lacks where that is what was written."""
+    """RE2's error message, with the unsupported feature if one was used."""
     said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
     if re.search(r"\(\?<?[=!]|\\[1-9]", pattern):
         return f"{said}: look-around and references back to groups are not supported"
@@ -86,7 +86,7 @@ def _why(error: Exception, pattern: str) -> str:
 
 
 def _check_template(put: bytes, pattern: Any) -> None:
-    """re.error or IndexError where TO names a group that FROM does not have, as Python says it."""
+    """Raise re.error or IndexError, as Python does, if TO refers to a group that FROM lacks."""
     names = {index: name for name, index in pattern.groupindex.items()}
     groups = [b"(?P<%s>)" % names[n] if n in names else b"()" for n in range(1, pattern.groups + 1)]
     re.compile(b"".join(groups)).sub(put, b"")

@@ -1,4 +1,4 @@
-"""`ROUTE=FACTOR`: factors above 0 by route, and which of a trace's routes each is meant for."""
+"""`ROUTE=FACTOR`: factors above 0 by route, and the routes of a trace that each one applies to."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from replay.settings.kinds import Scale
 from replay.trace import Requests
 
 EVERY = ""
-"""The route of a factor that is meant for all of them."""
+"""The route of a factor that applies to all routes."""
 
 
 def classes_of(requests: Requests, patterns: Sequence[str], flag: str) -> npt.NDArray[np.int64]:
-    """The rule of each route, by the first pattern that names it or its action; -1: none.
+    """The rule of each route: the first whose pattern matches it or its action; -1: none.
 
-    UsageError where a pattern names no route, with the one that was probably meant.
+    UsageError, with a suggestion, if a pattern matches no route.
     """
     named = [pattern if pattern != EVERY else "*" for pattern in patterns]
     found = first_naming(requests.routes, requests.actions, named, [flag] * len(named))
@@ -27,7 +27,7 @@ def classes_of(requests: Requests, patterns: Sequence[str], flag: str) -> npt.ND
 
 
 def classes_to_scale(requests: Requests, scale: Scale) -> npt.NDArray[np.int64]:
-    """The rule of each route, as `classes_of` says. UsageError where a rule has no route that the ones before it left."""
+    """The rule of each route, as in `classes_of`. UsageError if earlier rules leave none for a rule."""
     classes = classes_of(requests, [route for route, _ in scale], "--scale")
     for number, (route, factor) in enumerate(scale):
         if not (classes == number).any():

@@ -1,4 +1,4 @@
-"""Growing by whole sessions: new clients that do what recorded ones did, in their order and with their pauses."""
+"""Growth by whole sessions: new clients that repeat recorded ones, in their order and with their pauses."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from .steps import (
 )
 
 PAUSE_NS = 1_800 * 1_000_000_000
-"""A client that comes back after half an hour begins a new session."""
+"""A client that returns after half an hour begins a new session."""
 
 RULES_MAX = 62
-"""Rules at once: their bits fit one word."""
+"""Maximum number of rules: one bit each in a word."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sessions:
-    """What one pass finds: of each session its begin and the rules that its events fall under (bits)."""
+    """The results of one pass: for each session its start and the rules that match its events (bits)."""
 
     starts_ns: Int64s
     masks: Int64s
@@ -39,10 +39,10 @@ class _Sessions:
 
 @dataclass(frozen=True, slots=True)
 class CloneSessions:
-    """Each session that has an event of a rule's route, times the rule's factor (the greatest of them).
+    """Multiplies each session that has an event of a rule's route by the rule's factor (the greatest of several).
 
-    A clone is a new client; it begins earlier by a part of the gap since the session before of the same rule, so
-    that begins of sessions are interpolated as `Grow` does events. Memory grows by 40 bytes a session.
+    A clone is a new client. It begins earlier by a fraction of the gap since the previous session of the same rule,
+    so that session starts are interpolated as `Grow` interpolates events. Memory grows by 40 bytes per session.
     """
 
     scale: Scale
@@ -50,7 +50,7 @@ class CloneSessions:
     ordered = False
 
     def record(self) -> dict[str, Any]:
-        """For the history."""
+        """The entry for the history."""
         return {
             "transform": "scale", "scale": setting_text(self.scale), "grow": "sessions", "seed": self.seed,
         }  # fmt: skip
@@ -99,7 +99,7 @@ def _clients(count: int) -> npt.NDArray[np.int64]:
 
 
 def _grown(array: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.int64]:
-    """The array with room for `rows` rows: twice of it, if need be."""
+    """The array with space for `rows` rows: doubled if necessary."""
     if rows <= len(array):
         return array
     larger = np.full((max(rows, 2 * len(array)), *array.shape[1:]), 0, np.int64)
@@ -108,7 +108,7 @@ def _grown(array: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.int64]:
 
 
 def _find(events: Events, requests: Requests, classes: Int64s) -> tuple[_Sessions, int]:
-    """The sessions of a stream, by their first events, and how many clients it has."""
+    """The sessions of a stream, by their first events, and the number of clients."""
     table, sessions, clients = requests.addresses(), 0, 0
     known = _clients(1024)
     starts_ns, masks = np.zeros(1024, np.int64), np.zeros(1024, np.int64)

@@ -1,7 +1,7 @@
-"""Transforms of a stream of events, each a step: events in, events out, in time order unless it says otherwise.
+"""Transforms of a stream of events. Each is a step: events in, events out, in time order unless noted.
 
-Steps hold no trace in memory. What a step draws is named by its seed and the number of the event since the start
-of the stream (or of its client), so that the same seed gives the same events whatever the batches.
+Steps hold no trace in memory. Random draws depend on the seed and on the number of the event in the stream (or of its
+client), so that a seed gives the same events regardless of the batches.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from replay_native.workload import scale as kernels
 from .rules import classes_of, classes_to_scale
 
 OUTPUT_ROWS = 1 << 20
-"""Rows of one batch that a growing step gives."""
+"""Rows per batch from a growing step."""
 
 Events = Callable[[], Iterator[Batch]]
 """A stream of events that can be read again."""
@@ -33,13 +33,13 @@ class Step(Protocol):
 
     @property
     def ordered(self) -> bool:
-        """Whether what it gives is in time order."""
+        """Whether the output is in time order."""
 
     def record(self) -> dict[str, Any]:
-        """What the trace's history says of it: the same entry makes the same events."""
+        """The entry for the trace's history: equal entries make equal events."""
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
-        """The events that it makes of others."""
+        """Transform events."""
 
 
 def taken(batch: Batch, rows: Int64s, **replaced: npt.NDArray[Any]) -> Batch:
@@ -49,14 +49,14 @@ def taken(batch: Batch, rows: Int64s, **replaced: npt.NDArray[Any]) -> Batch:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Only events of some routes, or all but these."""
+    """Keeps only events of some routes, or drops them."""
 
     routes: tuple[str, ...]
     without: bool = False
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """For the history."""
+        """The entry for the history."""
         return {"transform": "without" if self.without else "only", "routes": list(self.routes)}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
@@ -74,7 +74,7 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A share of the events, each drawn by itself (Bernoulli thinning), or of the clients with all they do."""
+    """Samples the events, each independently (Bernoulli thinning), or whole clients."""
 
     share: float
     by: Literal["request", "client"]
@@ -82,11 +82,11 @@ class Sample:
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """For the history."""
+        """The entry for the history."""
         return {"transform": "sample", "share": self.share, "by": self.by, "seed": self.seed}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
-        """Events that stay."""
+        """Events that are kept."""
         first, seed = 0, np.uint64(self.seed)
         for batch in events():
             kept = np.empty(len(batch), np.int64)
@@ -101,11 +101,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Grow:
-    """Each route's events times its factor, exactly (rounded so that a rule's are, too): more by gap interpolation,
-    fewer by drawing.
+    """Multiplies each route's events by its factor, exactly (the total of a rule is rounded): more by gap
+    interpolation, fewer by sampling.
 
-    Copies of an event are spread uniformly over the gap since the event before it that falls under the same rule;
-    or, to show what that does, all come at its own stamp (`repeat`).
+    Copies of an event are spread uniformly over the gap since the previous event under the same rule; or with
+    `repeat`, for comparison, all get its own timestamp.
     """
 
     scale: Scale
@@ -114,11 +114,11 @@ class Grow:
 
     @property
     def ordered(self) -> bool:
-        """Copies of one route reach back past events of others."""
+        """Not in order: copies of one route reach back past events of others."""
         return len(self.scale) == 1 and not self.scale[0][0]
 
     def record(self) -> dict[str, Any]:
-        """For the history."""
+        """The entry for the history."""
         return {
             "transform": "scale", "scale": setting_text(self.scale), "seed": self.seed,
             "grow": "repeat" if self.repeat else "requests",
@@ -145,7 +145,7 @@ class Grow:
             begin = 0
             while begin < len(batch):
                 at_ns, source = np.empty(rows, np.int64), np.empty(rows, np.int64)
-                # Whoever takes what is yielded may load other requests: these are loaded for each call anew.
+                # The consumer may load other requests between two yields, so these are loaded again for each call.
                 end = begin + requests.load_columns(batch.request[begin:])
                 out = kernels.Copies(at_ns, source, no_clients)
                 count, begin = kernels.grow(batch[:end].rows, begin, table, growth, first, out)
@@ -155,10 +155,10 @@ class Grow:
 
 
 def once_more(counts: Int64s, classes: Int64s, factors: npt.NDArray[np.float64], seed: int) -> Int64s:
-    """How many of each route's events are there once more than the whole part of their rule's factor says.
+    """How many of each route's events get one more copy than the whole part of their rule's factor.
 
-    A rule's events come out exactly, rounded to the nearest; those of each route to less than one: the largest
-    remainders are rounded up (Hamilton's method), of equal ones those that the seed names.
+    The total of a rule is exact, rounded to the nearest; each route is within one event: the largest remainders are
+    rounded up (Hamilton's method), with ties broken by the seed.
     """
     more, ties = np.zeros(len(counts), np.int64), np.empty(len(counts))
     kernels.draw_ties(np.uint64(seed), ties)
@@ -175,14 +175,14 @@ def once_more(counts: Int64s, classes: Int64s, factors: npt.NDArray[np.float64],
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Faster, or slower: the stamps are squeezed, and with them every time scale of the recording."""
+    """Speeds up or slows down: rescales the timestamps, and with them every time scale of the recording."""
 
     factor: float
     origin_ns: int
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """For the history."""
+        """The entry for the history."""
         return {"transform": "speed", "factor": self.factor}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:

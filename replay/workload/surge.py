@@ -1,4 +1,4 @@
-"""A surge in the middle of ordinary traffic: before it, in it, and the exact baseline again behind it."""
+"""A surge in the middle of ordinary traffic, with the unchanged baseline before and after."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ def surge(
     trace: Trace, out: str | Path, factor: float, *, start_ns: int, from_ns: int, until_ns: int, end_ns: int,
     seed: int = 1,
 ) -> Trace:  # fmt: skip
-    """Write the trace from `start_ns` to `end_ns` with its requests from `from_ns` to `until_ns` times `factor`.
+    """Write the trace from `start_ns` to `end_ns`, with its requests from `from_ns` to `until_ns` multiplied by
+    `factor`.
 
-    UsageError for a factor that makes no sense; InputError where the trace ends before `end_ns`.
+    UsageError for an invalid factor; InputError if the trace ends before `end_ns`.
     """
     scale = Scale([("", factor)])
     check_scale(scale)

@@ -1,6 +1,6 @@
-"""A trace to another one: a window of it, some routes, a sample, more of the same, at another speed.
+"""Derives a trace from another: a window, some routes, a sample, more of the same, another speed.
 
-The steps always come in this order, whatever the order of the flags; each is written into the history.
+The steps always run in this order, whatever the order of the flags; each is recorded in the history.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from .steps import (
 )
 
 FACTOR_MAX = 10_000.0
-"""The most by which anything grows: beyond it copies are all there is."""
+"""Maximum growth factor: beyond it nearly all events are copies."""
 
 PEAK_WINDOW_NS = 60 * SECOND_NS
-"""The busiest minute is what a target peak is about."""
+"""A target peak refers to the busiest minute."""
 
 _PEAK_PARTS_MAX = 1 << 24
-"""Parts of minutes at most: seconds, for half a year; then longer ones."""
+"""Maximum number of bins per search for the busiest minute: seconds for half a year, longer bins beyond."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transform:
-    """What is to be done to a trace. `from_ns` and `until_ns` are since the epoch; `peak_per_s` of the busiest
-    minute and `compress_to_ns` of the whole are turned into a factor when the trace is known. The peak is that of the
-    result: at `speed`, and at `replayed_speed` if it is then replayed faster.
+    """The requested changes. `from_ns` and `until_ns` are since the epoch; `peak_per_s` of the busiest minute and
+    `compress_to_ns` of the whole become factors once the trace is known. The peak is that of the result: at `speed`,
+    and at `replayed_speed` if it is replayed faster.
     """
 
     from_ns: int | None = None
@@ -66,7 +66,7 @@ class Transform:
 
     @classmethod
     def of(cls, scenario: Scenario) -> Transform:
-        """What the settings of a scenario ask for, without window and speed: the schedule's clock handles those."""
+        """The changes in a scenario's settings, without window and speed: the schedule's clock handles those."""
         return cls(
             only=scenario.only,
             without=scenario.without,
@@ -81,7 +81,7 @@ class Transform:
 
     @property
     def changes(self) -> bool:
-        """Whether anything but the window is to be changed."""
+        """Whether anything but the window changes."""
         return bool(
             self.only or self.without or self.sample is not None or self.scale or self.peak_per_s is not None
             or self.speed != 1.0 or self.compress_to_ns is not None or self.rewrite
@@ -89,7 +89,7 @@ class Transform:
 
 
 class _Pipeline:
-    """The steps behind each other over a window of a trace."""
+    """The chain of steps over a window of a trace."""
 
     def __init__(self, trace: Trace, from_ns: int | None, until_ns: int | None) -> None:
         self.trace, self.history, self.ordered = trace, list[dict[str, Any]](), True
@@ -132,7 +132,7 @@ def _pipeline(trace: Trace, wanted: Transform) -> _Pipeline:
 
 
 def check_scale(scale: Scale) -> None:
-    """UsageError where a factor is not above 0, or beyond all sense."""
+    """UsageError if a factor is not above 0, or absurdly large."""
     for route, factor in scale:
         if not 0 < factor <= FACTOR_MAX:
             name = f"{route}={factor:g}" if route else f"{factor:g}"
@@ -143,8 +143,8 @@ def check_scale(scale: Scale) -> None:
 
 
 def _busiest_minute_per_s(pipeline: _Pipeline, speed: float) -> float:
-    """The most events that any minute has at a speed, a second; of all of it, where that is shorter. Minutes begin at
-    whole seconds, as those of `replay inspect`.
+    """The highest rate of any minute at a speed, per second; of the whole if that is shorter. Minutes begin at whole
+    seconds, as in `replay inspect`.
     """
     trace, window_ns = pipeline.trace, max(round(PEAK_WINDOW_NS * speed), 1)
     parts = next(
@@ -179,7 +179,7 @@ def _span_ns(pipeline: _Pipeline) -> int:
 
 
 def rows_by_route(trace: Trace, from_ns: int | None, until_ns: int | None) -> list[int]:
-    """Events of each route of a trace between two moments."""
+    """Events of each route of a trace between two times."""
     warm(["workload.scale"])
     routes, table = np.arange(len(trace.requests.routes), dtype=np.int64), trace.requests.addresses()
     counts = np.zeros(len(routes) + 1, np.int64)
@@ -189,7 +189,7 @@ def rows_by_route(trace: Trace, from_ns: int | None, until_ns: int | None) -> li
 
 
 def rows_by_request(trace: Trace, from_ns: int | None, until_ns: int | None) -> npt.NDArray[np.int64]:
-    """Events of each request of a trace between two moments: a rewritten trace has the same requests in other routes."""
+    """Events of each request of a trace between two times: a rewritten trace has the same requests in other routes."""
     counts = np.zeros(trace.manifest.requests, np.int64)
     for batch in trace.batches(from_ns, until_ns):
         np.add.at(counts, batch.request, 1)
@@ -197,7 +197,7 @@ def rows_by_request(trace: Trace, from_ns: int | None, until_ns: int | None) -> 
 
 
 def rows_in_routes(trace: Trace, rows: npt.NDArray[np.int64]) -> list[int]:
-    """Events of each route of a trace, by those of each of its requests."""
+    """Events of each route of a trace, from the events of each request."""
     counts, first = np.zeros(len(trace.manifest.routes), np.int64), 0
     for batch in trace.requests.loaded_batches():
         np.add.at(counts, batch.route, rows[first : first + len(batch.route)])
@@ -206,10 +206,10 @@ def rows_in_routes(trace: Trace, rows: npt.NDArray[np.int64]) -> list[int]:
 
 
 def transform(trace: Trace, out: str | Path, wanted: Transform, *, overwrite: bool = False) -> Trace:
-    """Write what `wanted` makes of a trace to the new trace `out`, in constant memory.
+    """Write the transformed trace to `out`, in constant memory.
 
-    The same seed gives the same trace. UsageError where a rule names no route or a factor is wrong; InputError
-    where nothing is left, or the trace is damaged; OutputError where `out` exists or cannot be written.
+    Equal seeds give equal traces. UsageError if a rule matches no route or a factor is invalid; InputError if nothing
+    is left, or the trace is damaged; OutputError if `out` exists or cannot be written.
     """
     if not trace.rows:
         raise InputError(f"{trace.path} holds no requests: there is nothing to transform")
@@ -232,7 +232,7 @@ def transform(trace: Trace, out: str | Path, wanted: Transform, *, overwrite: bo
 
 
 def _renumbered(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same events with their clients numbered anew, by first appearance."""
+    """The same events with clients renumbered by first appearance."""
     ids, known = np.full(1024, -1, np.int64), 0
     for batch in batches:
         most = int(batch.client.max()) + 1

@@ -43,7 +43,7 @@ def media_type(value: bytes) -> str:
 
 @lru_cache(4_096)
 def form_of_type(name: str) -> np.uint8:
-    """What a body of a media type is, unless it is JSON."""
+    """The kind of a body by its media type, unless it is JSON."""
     if name in ("text/html", "application/xhtml+xml"):
         return HTML
     if name.startswith("text/") or name.endswith(("xml", "json")) or name in _TEXT_TYPES:
@@ -52,13 +52,13 @@ def form_of_type(name: str) -> np.uint8:
 
 
 def is_json_type(name: str) -> bool:
-    """Whether a media type says that the body is JSON."""
+    """Whether a media type is JSON."""
     return name.endswith("json")
 
 
 @dataclass
 class Counts:
-    """What became of responses so far. `lost` is by reason, without what the rings count."""
+    """Counts of kept responses. `lost` is by reason, without the rings' own counts."""
 
     kept: int = 0
     bodies: int = 0
@@ -67,7 +67,7 @@ class Counts:
     lost: dict[str, int] = field(default_factory=dict)
 
     def stored(self) -> tuple[int, int, int]:
-        """What counts only once it is stored."""
+        """Counts that become final once the rows are stored."""
         return self.bodies, self.cut, self.redacted
 
     def restore(self, stored: tuple[int, int, int]) -> None:
@@ -75,7 +75,7 @@ class Counts:
         self.bodies, self.cut, self.redacted = stored
 
     def lose(self, reason: str, count: int = 1) -> None:
-        """Count what was lost for a reason."""
+        """Count lost responses for a reason."""
         if count:
             self.lost[reason] = self.lost.get(reason, 0) + count
 
@@ -221,7 +221,7 @@ class Columns:
 
 
 class _Rows:
-    """Drained rows, and what their bodies turned out to be."""
+    """Drained rows, and the results of decoding their bodies."""
 
     def __init__(self, drained: Drained, count: int, types: Names, codings: Names) -> None:
         self.count = count
@@ -242,12 +242,12 @@ class _Rows:
         return self._codings.words[int(self._codings.numbers[row])]
 
     def raw_body(self, row: int) -> bytes:
-        """What came of the body."""
+        """The result of decoding the body."""
         body: bytes = self._bodies[self._body_ends[row] : self._body_ends[row + 1]].tobytes()
         return body
 
     def judge(self, row: int, flags: int, of_json: int, of_bytes: int, length: int) -> None:
-        """Note what a decoded body is."""
+        """Record the properties of a decoded body."""
         if flags & IS_JSON and (flags & IS_CONTAINER or self._says_json[row]):
             self.form[row], self.digest[row] = JSON, of_json
         else:

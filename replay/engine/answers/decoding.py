@@ -1,4 +1,4 @@
-"""Undoes the content coding of a body, within a limit."""
+"""Decodes the content coding of a body, within a limit."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import zlib
 import cramjam
 
 DECODED_BYTES_MAX = 16 << 20
-"""A body that is longer once it is decoded is not looked at: it may be a bomb."""
+"""Maximum decoded size: a larger body may be a decompression bomb."""
 
 CODINGS_MAX = 4
-"""Codings of one body that are undone at most."""
+"""Maximum number of codings per body."""
 
 _OVERFLOWS = "failed to write whole buffer"
 
@@ -21,14 +21,14 @@ class TooLargeError(Exception):
 
 
 class Decoder:
-    """Decodes bodies one after another; its memory is used again."""
+    """Decodes bodies one after another, reusing its memory."""
 
     def __init__(self, limit: int = DECODED_BYTES_MAX) -> None:
         self._limit = limit
         self._buffer = bytearray(limit)
 
     def decode(self, body: bytes, coding: str) -> bytes:
-        """The body without its content codings. ValueError where that is not possible, TooLargeError beyond the limit."""
+        """The body without its content codings. ValueError if that is not possible, TooLargeError beyond the limit."""
         names = [name.strip().lower() for name in coding.split(",") if name.strip()]
         if len(names) > CODINGS_MAX:
             raise ValueError(f"{len(names)} content codings")

@@ -34,23 +34,23 @@ BODY_BYTES = 8 << 20
 """A batch has no more rows, and no more bytes of bodies."""
 
 FREE_BYTES_MIN = 16 << 20
-"""Where less space than this is free, responses are no longer written: the figures of the run need it."""
+"""If less disk space than this is free, responses are no longer written: the run's figures need it."""
 
 TARGET_SHIFT = 24
-"""`copy` of a request is its pass over the trace, and from this bit on the number of its target."""
+"""`copy` of a request is its pass over the trace; the target's number is stored from this bit on."""
 
 PAUSE_S = 0.05
-"""Between two looks at rings that were emptied: a quarter of the time in which a fast lane fills one."""
+"""Time between two polls of emptied rings: a quarter of the time in which a fast lane fills one."""
 
 GATHER_S = 1.0
-"""Rows are gathered for so long, unless they are many: a file of small batches is a large one."""
+"""How long rows are gathered before they are written, unless there are many: small batches make a large file."""
 
 LEAVE_S = 30.0
-"""How long the end of a run waits for what is still in the rings."""
+"""How long the end of a run waits for the remaining data in the rings."""
 
 
 class Source(NamedTuple):
-    """The lanes of one target: the first number of its requests, which rows of the trace they are, what lanes keep."""
+    """The lanes of one target: the first number of its requests, their rows in the trace, and what the lanes keep."""
 
     first_seq: int
     numbers: RowNumbers
@@ -58,7 +58,7 @@ class Source(NamedTuple):
 
 
 class _Batch:
-    """Rows of one target that are gathered to be written together."""
+    """Gathered rows of one target, to be written together."""
 
     def __init__(self, source: Source, target: int) -> None:
         self.source, self.target = source, target
@@ -67,7 +67,7 @@ class _Batch:
         self._begun_s = 0.0
 
     def drain(self) -> bool:
-        """Move rows out of the rings. Returns whether it is time to write them: there are many, or they have waited."""
+        """Move rows out of the rings. Returns whether to write them now, because of their number or age."""
         before = self.count
         for lane in self.source.lanes:
             self.count = int(drain(lane.ring, self.drained, self.count))
@@ -100,20 +100,20 @@ class AnswerKeeper:
         return self._thread.native_id
 
     def begin(self, start_ns: int) -> None:
-        """Make the folder and start the thread; due times count from `start_ns`. OutputError where that is not possible."""
+        """Make the folder and start the thread; due times count from `start_ns`. OutputError if that is not possible."""
         self._start_ns = start_ns
         self._writer = AnswersWriter(self._run)
         (self._run / FOLDER).chmod(0o700)
         self._thread.start()
 
     def end(self, patience_s: float = LEAVE_S) -> None:
-        """The lanes have ended: write what is left. Ending twice does nothing."""
+        """The lanes have ended: write the rest. A second call does nothing."""
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join(patience_s)
 
     def figures(self) -> AnswerFigures:
-        """What was kept, and what was lost."""
+        """Counts of kept and lost responses."""
         counts = self._columns.counts
         dropped = dict(counts.lost)
         words = [lane.ring.words for source in self._sources for lane in source.lanes]
@@ -174,7 +174,7 @@ class AnswerKeeper:
             counts.lose("disk", count)
 
     def _store(self, columns: dict[str, Any]) -> bool:
-        """Write a batch. False where there is no space: from then on nothing more is written."""
+        """Write a batch. False if there is no space: from then on nothing more is written."""
         assert self._writer is not None
         try:
             self._is_full = shutil.disk_usage(self._run).free < FREE_BYTES_MIN

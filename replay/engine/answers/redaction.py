@@ -1,7 +1,7 @@
-"""Takes secrets out of bodies and headers of responses that are kept.
+"""Removes secrets from bodies and headers of kept responses.
 
-In JSON a value is a secret by its member's name. `code` and `key` name secrets in a URL, but in a response mostly other
-things: there only a value that looks like a token is one.
+In JSON a value is secret by its member's name. `code` and `key` name secrets in a URL, but usually not in a response:
+there only a value that looks like a token is secret.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _may_be_secret(name: bytes) -> bool:
 
 
 def redact_json(body: bytes) -> bytes:
-    """A JSON text without the values of members whose names are secrets'. One that was cut may end within such a value."""
+    """A JSON text without the values of secret members. A cut text may end within such a value."""
     if (
         _JWT_BEGINS not in body
         and b'\\"' not in body
@@ -62,7 +62,7 @@ def _is_token(value: object) -> bool:
 
 
 def redact_text(body: bytes) -> bytes:
-    """Any other text without the secrets in it."""
+    """Any other text without its secrets."""
     text = body.decode("utf-8", "surrogateescape")
     return JWT.sub(REDACTED, redacted(text, Shown())).encode("utf-8", "surrogateescape")
 
@@ -75,7 +75,7 @@ def hides_header(name: str) -> bool:
 
 @lru_cache(1 << 12)
 def redact_header(value: bytes) -> bytes:
-    """A value of a header, such as a URL, without the secrets in it."""
+    """A header value, such as a URL, without its secrets."""
     if b"=" not in value and b"@" not in value and b"eyJ" not in value:
         return value
     text = redacted(value.decode("latin-1"), Shown(), in_url=True)

@@ -13,10 +13,11 @@ METHODS = ("start", "second", "end", "close")
 
 @runtime_checkable
 class Sink(Protocol):
-    """Writes a run down while it goes. Subclass it and override what you need: each method does nothing by default.
+    """Receives the figures of a run as it goes. Subclass it and override what you need: each method does nothing by
+    default.
 
-    The calls come in this order, all from one thread: `start` once, `second` about once per second, `end` where the run
-    was saved, `close` always, last. Whatever a method raises is counted and reported; the run goes on.
+    The calls come in this order, all from one thread: `start` once, `second` about once per second, `end` if the run
+    was saved, and `close` always, last. An exception from a method is counted and reported; the run continues.
     """
 
     def start(self, started: Started) -> None:
@@ -32,12 +33,12 @@ class Sink(Protocol):
         return None
 
     def close(self) -> None:
-        """Release what the sink holds. Called once after `start`, also where `start` failed."""
+        """Release the sink's resources. Called once after `start`, even if `start` failed."""
         return None
 
 
 def name_of(sink: object) -> str:
-    """What reports call a sink: its `name`, or its class."""
+    """A sink's name in reports: its `name`, or its class."""
     name = getattr(sink, "name", "")
     return name if isinstance(name, str) and name else type(sink).__name__
 
@@ -49,12 +50,12 @@ def lacking(sink: object) -> list[str]:
 
 @runtime_checkable
 class LingeringSink(Protocol):
-    """A sink that may need more time after the run, such as a port that is still to be scraped. The command asks it once the
-    report was printed; a program that runs `replay.run` may do the same.
+    """A sink that may need more time after the run, such as a port that is still to be scraped. The command asks for
+    it after printing the report; a program that calls `replay.run` may do the same.
     """
 
     def lingering(self) -> str:
-        """What it still waits for, in a sentence; empty if nothing."""
+        """What it is still waiting for, as a sentence; empty if nothing."""
 
     def linger(self) -> str:
         """Waits for it. Returns a warning if it did not come, else an empty string."""

@@ -1,7 +1,7 @@
 """Sinks by name: those that come with replay, and those that installed packages bring by the entry point group
 `replay.sinks`.
 
-An entry point is a function from the text after `=` in `--sink NAME=VALUE` (empty where there is none) to a sink. It
+An entry point is a function from the text after `=` in `--sink NAME=VALUE` (empty if there is none) to a sink. It
 checks the value and opens nothing: what it raises refuses the run before anything is sent.
 """
 
@@ -58,7 +58,7 @@ def names() -> list[str]:
 
 
 def make_sink(text: str) -> Sink:
-    """The sink of `NAME=VALUE` or `NAME`. UsageError where there is none of that name, or its value is wrong."""
+    """The sink of `NAME=VALUE` or `NAME`. UsageError if there is none of that name, or its value is wrong."""
     name, _, value = text.partition("=")
     factory = _factory(name.strip())
     try:
@@ -74,7 +74,7 @@ def make_sink(text: str) -> Sink:
 
 
 def make_sinks(given: Iterable[str | Sink]) -> list[Sink]:
-    """Sinks of texts as `make_sink` reads them, and of objects. UsageError where one is no sink, or a text is given
+    """Sinks of texts as `make_sink` reads them, and of objects. UsageError if one is no sink, or a text is given
     twice.
     """
     made: list[Sink] = []
@@ -117,7 +117,7 @@ def _owner(point: EntryPoint) -> str:
 
 
 def _words(error: Exception) -> str:
-    """What a package of somebody else raised, in one line."""
+    """The exception of a package as one line."""
     text = " ".join(str(error).split())
     return shown(
         text if text and isinstance(error, ValueError) else f"{type(error).__name__}: {text}".rstrip(": ")

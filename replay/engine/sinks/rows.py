@@ -32,7 +32,7 @@ class _RowFile:
     """A text file with a row for each second. It is made when the run starts, and each row is flushed at once."""
 
     def __init__(self, name: str, path: Path) -> None:
-        """UsageError where the file cannot be made, or exists already."""
+        """UsageError if the file cannot be made, or exists already."""
         self.name, self._path = f"{name}={path}", path
         self._file: IO[str] = io.StringIO()
         _refuse(self.name, path)
@@ -64,7 +64,7 @@ def _refuse(name: str, path: Path) -> None:
 
 
 class JsonLines(_RowFile):
-    """`--sink jsonl=FILE`: the rows of timeline.jsonl, as they come."""
+    """`--sink jsonl=FILE`: the rows of timeline.jsonl, as they are produced."""
 
     def second(self, second: Second, deltas: Deltas) -> None:
         """Write one row."""
@@ -72,7 +72,7 @@ class JsonLines(_RowFile):
 
 
 class CsvRows(_RowFile):
-    """`--sink csv=FILE`: the same figures as a table. What was not measured is an empty cell."""
+    """`--sink csv=FILE`: the same figures as a table. Values not measured are empty cells."""
 
     _writer: Any = None
     _watched: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ class RunFolderSink:
         self._logs: list[AppendFile] = []
 
     def start(self, started: Started) -> None:
-        """OutputError where there is no room."""
+        """OutputError if there is no room."""
         self._folder.write(self._folder.started, msgspec.json.encode(started))
         self._lock_fd = os.open(self._folder.started, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
@@ -38,7 +38,7 @@ class RunFolderSink:
         self._logs.append(AppendFile(self._folder.timeline))
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """OutputError where there is no room; what was written before stays whole."""
+        """OutputError if there is no room; what was written before stays whole."""
         latency, timeline = self._logs
         latency.append(
             b"".join(
@@ -50,7 +50,7 @@ class RunFolderSink:
         timeline.append(msgspec.json.encode(second) + b"\n")
 
     def close_logs(self) -> None:
-        """Bring both logs to the disk. OutputError where that cannot be."""
+        """Bring both logs to the disk. OutputError if that cannot be."""
         with contextlib.ExitStack() as stack:
             for log in self._logs:
                 stack.callback(log.close)

@@ -31,7 +31,7 @@ QUEUED_MAX = 60
 """Seconds that wait for a slow sink. Later ones are dropped until it has caught up."""
 
 LEAVE_S = 2.0
-"""How long the end of a run waits for its sinks, each time that it does: to catch up, and to write the end."""
+"""How long the end of a run waits for its sinks, each time: to catch up, and to write the end."""
 
 SINK_NOTES = (SINK_FAILED, SINK_BEHIND) = ("SINK_FAILED", "SINK_BEHIND")
 """Codes of the notes on sinks."""
@@ -47,7 +47,7 @@ class SinkThread:
     def __init__(self, sink: Sink) -> None:
         self.name = name_of(sink)
         self.noted = getattr(sink, "noted", True)
-        """Whether what it lost is worth a note of the run. What the screen lost is not."""
+        """Whether its losses deserve a note in the run. Those of the screen do not."""
         self._sink = sink
         self._calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]]] = queue.SimpleQueue()
         self._queued = self._returned = 0
@@ -61,7 +61,7 @@ class SinkThread:
         self._thread.start()
 
     def call(self, method: str, *arguments: object) -> None:
-        """Queue a call. A second is dropped where QUEUED_MAX calls wait."""
+        """Queue a call. A second is dropped if QUEUED_MAX calls are waiting."""
         if method == "second":
             self._seconds += 1
             if self._queued - self._returned >= QUEUED_MAX:
@@ -80,7 +80,7 @@ class SinkThread:
         return self._returned >= self._queued
 
     def give_up(self) -> None:
-        """Once the present call returns, make no other but `close`."""
+        """After the current call, make no other than `close`."""
         self.is_given_up = True
 
     def _run(self) -> None:
@@ -99,7 +99,7 @@ class SinkThread:
     def _make(self, method: str, arguments: tuple[Any, ...]) -> None:
         try:
             getattr(self._sink, method)(*arguments)
-        except BaseException as error:  # whatever the sink raises, SystemExit too, ends this call alone
+        except BaseException as error:  # any exception of the sink, even SystemExit, ends only this call
             text = " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split())[:_ERROR_KEPT]
             self._errors.setdefault(method, text)
             self._raised += method == "second"
@@ -107,7 +107,7 @@ class SinkThread:
             self._written += method == "second"
 
     def notes(self) -> list[Note]:
-        """What it lost so far, and why; nothing where it wrote all of it."""
+        """Its losses so far, with the reason; empty if there are none."""
         if not self.noted:
             return []
         notes = []
@@ -131,7 +131,7 @@ class SinkThread:
 
 
 class SinkThreads:
-    """All sinks of a run that run in threads; to the recorder one sink, which never waits and never raises."""
+    """All threaded sinks of a run as one sink for the recorder, which never waits and never raises."""
 
     def __init__(self, sinks: Iterable[Sink]) -> None:
         self._threads = [SinkThread(sink) for sink in sinks]
@@ -170,9 +170,9 @@ class SinkThreads:
             thread.call(method, *arguments)
 
     async def caught_up(self) -> None:
-        """Wait until every sink has done what was queued, LEAVE_S at most; those that have not are given up.
+        """Wait until every sink has processed its queue, LEAVE_S at most; the others are given up.
 
-        A cancellation waits for that. An interrupt ends the waiting, not the run.
+        A cancellation waits for that too. An interrupt ends the waiting, not the run.
         """
         with (
             trio.CancelScope(shield=True),
@@ -190,5 +190,5 @@ class SinkThreads:
         ]
 
     def notes(self) -> list[Note]:
-        """What the sinks lost so far."""
+        """The losses of the sinks so far."""
         return [note for thread in self._threads for note in thread.notes()]

@@ -37,13 +37,13 @@ ONE_MORE_S = 5.0
 
 
 def why_portable(name: str, *, secure: bool) -> str:
-    """Why `auto` is the portable engine here, for a target by TLS (`secure`) or not; empty where it is not."""
+    """Why `auto` is the portable engine here, for a target by TLS (`secure`) or not; empty if it is not."""
     missing = lanes_supported() or (libssl.unsupported() if secure else "")
     return missing if name == "auto" else ""
 
 
 def choose_engine(name: str, *, secure: bool = False) -> tuple[Literal["native", "portable"], Engine]:
-    """The engine of this name; `auto` is native where lanes can run. UsageError where they can't but must."""
+    """The engine of this name; `auto` is native where lanes can run. UsageError if they can't but must."""
     missing = lanes_supported() or (libssl.unsupported() if secure else "")
     if name == "native" and missing:
         raise UsageError(f"--engine native: {missing}", hint="use --engine auto")
@@ -83,7 +83,7 @@ class HttpPlan(TargetPlan):
 
 
 async def open_http(plan: HttpPlan, run_id: str) -> ProtocolAdapter:
-    """What a run onto HTTP needs. TargetError, LimitError or UsageError where the target cannot be sent to."""
+    """What a run onto HTTP needs. TargetError, LimitError or UsageError if the target cannot be sent to."""
     schedule, scenario = plan.schedule, plan.schedule.scenario
     assert isinstance(plan.found, FoundName)
     followed = await follow_name(schedule, plan.found)

@@ -31,7 +31,7 @@ class Authoriser:
         self._why = ""
 
     async def first(self) -> bytes:
-        """The header line that the run begins with. InputError where the command fails; UsageError where its output
+        """The header line that the run begins with. InputError if the command fails; UsageError if its output
         cannot be sent."""
         return await header_line(self._auth)
 
@@ -115,7 +115,7 @@ async def _output_of(words: list[str]) -> tuple[int, bytes, bytes]:
         async for piece in stream:
             into += piece
             if len(into) > OUTPUT_BYTES_MAX:
-                # Not to its end: what the program started may hold the other stream open.
+                # Do not read to the end: a child of the program may keep the other stream open.
                 process.kill()
                 nursery.cancel_scope.cancel()
 

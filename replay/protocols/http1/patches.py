@@ -25,10 +25,10 @@ RECORDED_SEGMENT = "{*}"
 """A segment of a path that stays as it was recorded."""
 
 PATCHED_BYTES_MAX = 1 << 30
-"""The templates of recorded requests may take so much memory."""
+"""Memory limit for the templates of recorded requests."""
 
 Heads = Callable[[int, frozenset[int]], Template]
-"""The headers of a route with these rules, by their numbers, of those for headers that were recorded."""
+"""The templates that replace the headers of a route, among the numbers of the rules for recorded headers."""
 
 
 class RuleOfRoute(NamedTuple):
@@ -39,14 +39,14 @@ class RuleOfRoute(NamedTuple):
 
 
 class _Templates:
-    """Different templates, numbered as they come."""
+    """Distinct templates, numbered in order of appearance."""
 
     def __init__(self) -> None:
         self.numbers: dict[Template, int] = {}
         self.bytes = 0
 
     def number(self, template: Template) -> int:
-        """The number of a template, known or new. LimitError where all of them are too large."""
+        """The number of a template, added if new. LimitError if all of them are too large."""
         if template not in self.numbers:
             self.bytes += sum(64 + len(part.text) for part in template.parts)
             if self.bytes > PATCHED_BYTES_MAX:
@@ -120,7 +120,7 @@ class _Patcher:
         )
 
     def head(self, request: Request, heads: Heads) -> int:
-        """What replaces the headers of a request that was recorded with those that are set there, or -1."""
+        """The template that replaces the recorded headers of a request, or -1."""
         rules = [one for one in self._rules[request.route] if one.rule.when_recorded]
         if not rules or request.headers < 0:
             return -1
@@ -133,7 +133,7 @@ class _Patcher:
         return self.heads.number(heads(request.route, recorded)) if recorded else -1
 
     def _in_body(self, text: str, rules: list[RuleOfRoute]) -> list[tuple[Place, SetRule, Encode]]:
-        """The places of a body that rules change."""
+        """The places in a body that rules change."""
         changes: list[tuple[Place, SetRule, Encode]] = []
         if any(one.rule.json is not None for one in rules):
             for place in json_leaves(text):
@@ -161,7 +161,7 @@ class _Patcher:
     def _patched(
         self, text: str, changes: Sequence[tuple[Place, SetRule, Encode]]
     ) -> tuple[Part, ...] | None:
-        """The parts of a text with values in these places; of two rules for a place the later one counts."""
+        """The parts of a text with values in these places; for one place the later rule wins."""
         if not changes:
             return None
         parts: list[Part] = []
@@ -178,7 +178,9 @@ class _Patcher:
         return merged([part for part in parts if part != Part(LITERAL)])
 
     def _value(self, value: str, encode: Encode) -> list[Part]:
-        """A value in its place. Where JSON had no quotes, a captured value is written as what it is, and text in quotes."""
+        """A value in its place. If the JSON value had no quotes, a captured value is written as it is, and text in
+        quotes.
+        """
         if encode not in ("json", "json_value"):
             return list(parse_template(value.encode(), self._values, encode))
         quoted = parse_template(b'"' + value.encode() + b'"', self._values, "json")
@@ -203,7 +205,7 @@ class _Patcher:
             [before[place.begin : place.end] for place in places],
         )
         parts: list[Part] = []
-        first = [] if path[0].startswith("/") else [path[0]]  # a captured link, which is all of the path
+        first = [] if path[0].startswith("/") else [path[0]]  # a captured link is the whole path
         for number, segment in enumerate(first or path[0].split("/")[1:]):
             value = recorded[number] if number < len(recorded) else ""
             self._values.recorded = value.encode("utf-8", "surrogatepass")
@@ -219,7 +221,7 @@ class _Patcher:
 
 
 def _without_quotes(parts: Sequence[Part]) -> list[Part]:
-    """The parts of a JSON string without the quotes around it."""
+    """The content of a JSON string, without its quotes, as parts."""
     first, last = parts[0], parts[-1]
     if len(parts) == 1:
         return [first._replace(text=first.text[1:-1])]
@@ -231,12 +233,12 @@ def _is_number(text: bytes) -> bool:
 
 
 def is_by_request(path: str, values: Values) -> bool:
-    """Whether a path takes something from the recorded one: a segment (`{*}`), or the value in the place of which it is."""
+    """Whether a path uses parts of the recorded one: a segment (`{*}`), or the recorded value."""
     return RECORDED_SEGMENT in path or values.has_by_value(path)
 
 
 def needs_patches(rules: Sequence[RuleOfRoute], values: Values) -> bool:
-    """Whether requests of a route with these rules are templates of their own."""
+    """Whether requests of a route with these rules have templates of their own."""
     return any(
         one.rule.json is not None
         or one.rule.form is not None
@@ -250,7 +252,7 @@ def needs_patches(rules: Sequence[RuleOfRoute], values: Values) -> bool:
 def make_patches(
     requests: Requests, rules: Sequence[Sequence[RuleOfRoute]], values: Values, heads: Heads
 ) -> Patches:
-    """The templates of single requests. UsageError where a rule changes none of the requests of its routes."""
+    """The templates of single requests. UsageError if a rule changes no request of its routes."""
     routes = np.array([needs_patches(of_route, values) for of_route in rules], bool)
     if not routes.any():
         return Patches()

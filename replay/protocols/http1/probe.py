@@ -38,9 +38,10 @@ INSECURE = "--insecure replays without verifying"
 
 
 async def shake_hands(addresses: Sequence[Address], tls: Tls | None, authority: str) -> TlsPeer | None:
-    """Who answers by TLS at the first address that takes a connection; None for a plain target.
+    """The TLS server at the first address that accepts a connection; None for a plain target.
 
-    `authority` is the target's host and port, as the user wrote it. TargetError where it is not who it should be.
+    `authority` is the target's host and port, as the user wrote it. TargetError if the server is not the expected
+    one.
     """
     for address in addresses:
         try:
@@ -74,7 +75,7 @@ class _Talk:
         self.asks_certificate |= (direction, kind, message) == ("read", HANDSHAKE, CERTIFICATE_REQUEST)
 
     async def shake_hands(self) -> None:
-        """To the handshake's end, and to the first that the server says after it. ssl.SSLError, OSError."""
+        """Complete the handshake, and read the first data after it. ssl.SSLError, OSError."""
         await self._until_done(self.tls.do_handshake)
         if self.tls.version() == "TLSv1.3":
             with trio.move_on_after(AFTERWARDS_S):
@@ -149,12 +150,12 @@ def _peer(talk: ssl.SSLObject, tls: Tls, asks_certificate: bool) -> TlsPeer:
 
 
 def _names(certificate: dict[str, Any]) -> list[str]:
-    """What a certificate is for."""
+    """The purposes of a certificate."""
     return [str(name) for _, name in certificate.get("subjectAltName", ())]
 
 
 async def _read_certificate(address: Address, tls: Tls) -> dict[str, Any]:
-    """The target's certificate, whatever its names and dates; empty where it cannot be had."""
+    """The target's certificate, without checking names and dates; empty if it is not available."""
     context = python_context(tls)
     context.check_hostname = False
     context.verify_flags |= NO_CHECK_TIME
@@ -170,7 +171,7 @@ async def _read_certificate(address: Address, tls: Tls) -> dict[str, Any]:
 async def _explain_certificate(
     error: ssl.SSLCertVerificationError, address: Address, tls: Tls, authority: str
 ) -> NoReturn:
-    """TargetError in words for what is wrong with a certificate."""
+    """TargetError that explains what is wrong with a certificate."""
     code, store = error.verify_code, tls.ca or "this machine"
     certificate = (
         await _read_certificate(address, tls) if code in (EXPIRED, NOT_YET_VALID, *WRONG_NAME) else {}
@@ -230,7 +231,7 @@ def _explain_handshake(error: ssl.SSLError, seen: bytes, tls: Tls, authority: st
 
 
 async def _answers_plainly(address: Address, authority: str) -> bool:
-    """Whether a server that waits for more of the handshake answers a plain request: one that asks for nothing."""
+    """Whether a server that does not complete the handshake answers a plain request."""
     with trio.move_on_after(TIMEOUT_S), contextlib.suppress(OSError, trio.BrokenResourceError):
         async with await trio.open_tcp_stream(address.host, address.port) as stream:
             await stream.send_all(f"OPTIONS * HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
@@ -252,12 +253,12 @@ def _broken_off(authority: str) -> TargetError:
 
 
 def is_port_of_tls(port: int) -> bool:
-    """Whether a port is one of TLS by its number: 443, 8443 and the like."""
+    """Whether a port usually speaks TLS: 443, 8443 and the like."""
     return port % 1_000 == 443
 
 
 async def _refuse_tls(address: Address, authority: str) -> None:
-    """TargetError where a port that is one of TLS by its number speaks TLS indeed: plain requests would all be refused."""
+    """TargetError if a port that is one of TLS by its number speaks TLS indeed: plain requests would all be refused."""
     context = python_context(Tls("", verify=False))
     with contextlib.suppress(ssl.SSLError, OSError, trio.BrokenResourceError, trio.TooSlowError):
         with trio.fail_after(TIMEOUT_S):

@@ -48,7 +48,7 @@ _PLAIN = re.compile(rb"[!-~]+")
 
 
 def renamed(host: bytes, names: HostNames) -> bytes | None:
-    """What a host (with its port, or without) is called by the rules; None where no rule names it.
+    """What a host (with its port, or without) is called by the rules; None if no rule names it.
 
     A rule without a port is for any, which stays; `*.` at both ends of a rule stands for any subdomain.
     """

@@ -48,7 +48,7 @@ class RecordedBodies:
 
 
 def recorded_bodies(trace: Trace) -> RecordedBodies | None:
-    """The recorded bodies of a trace; None where it has none."""
+    """The recorded bodies of a trace; None if it has none."""
     batches, mean_bytes, largest_bytes = trace.requests.body_batches()
     if len(batches) == 1:
         return None
@@ -208,7 +208,7 @@ def _places(of_route: Sequence[int], first: int, routes: int) -> npt.NDArray[np.
 
 
 def _places_of_requests(of_request: npt.NDArray[np.int32], first: int) -> npt.NDArray[np.int32]:
-    """By request its template among those from `first` on, or -1; empty where no request has one."""
+    """By request its template among those from `first` on, or -1; empty if no request has one."""
     return np.where(of_request < 0, of_request, of_request + first).astype(np.int32)
 
 

@@ -135,7 +135,7 @@ def check_given(variables: Sequence[Variable]) -> None:
 
 
 def _check_one_body(requests: Requests, scenario: Scenario, rules: Sequence[Sequence[RuleOfRoute]]) -> None:
-    """UsageError where a route has a body of its own, and fields of the recorded one are set."""
+    """UsageError if a route has a body of its own, and fields of the recorded one are set."""
     for route, body in enumerate(rules_by_route(requests, scenario.body)):
         for one in rules[route]:
             if body >= 0 and (one.rule.json is not None or one.rule.form is not None):
@@ -163,7 +163,7 @@ def header_lines(trace: Trace, scenario: Scenario, target: Target) -> tuple[list
     given |= {rule.header.lower() for rule in scenario.set if rule.header is not None}
     constant = [("Host", scenario.host or target.authority), *scenario.request_headers()]
     if scenario.connect == "per-request":
-        # RFC 9112, 9.6: who sends no more on a connection says so.
+        # RFC 9112, 9.6: a client announces its last request on a connection.
         constant.append(("Connection", "close"))
     kept = {name.lower(): (name, value) for name, value in constant}
     sends_host = "host" in scenario.send_headers or bool(scenario.rewrite_host)
@@ -242,7 +242,7 @@ class _Heads:
         self._always = scenario.cookies or not all(line.is_constant for line in lines)
 
     def of_route(self, route: int) -> Template | None:
-        """The headers of a route; None where they are those of all."""
+        """The headers of a route; None if they are those of all."""
         own = any(one.rule.header is not None and not one.rule.when_recorded for one in self._rules[route])
         return self.template(route, frozenset()) if own or self._always else None
 
@@ -266,7 +266,7 @@ class _Heads:
 
 
 def _path(rules: Sequence[RuleOfRoute], values: Values) -> Template | None:
-    """The path that [[set]] gives a route; a later rule wins. None where it has none, or one for each request."""
+    """The path that [[set]] gives a route; a later rule wins. None if it has none, or one for each request."""
     own = [one.rule.path for one in rules if one.rule.path is not None]
     by_request = any(one.rule.query is not None for one in rules) and "?" not in (own[-1] if own else "?")
     if not own or is_by_request(own[-1], values) or by_request:

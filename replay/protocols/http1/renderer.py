@@ -33,7 +33,7 @@ class RequestRenderer:
         self._table, self._own = self._spec.table(), None
 
     def _table_of(self, batch: DueBatch) -> kernels.RenderTable:
-        """The table with what was recorded of a batch that brings its own headers and bodies."""
+        """The render table, extended by the recorded hosts, headers and bodies of a batch that has its own."""
         if batch.own is None:
             return self._table
         if batch.own is not self._own:

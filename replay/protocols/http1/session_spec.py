@@ -170,8 +170,8 @@ def slots_of(scenario: Scenario) -> Slots:
 
 
 def make_session_spec(requests: Requests, scenario: Scenario, clients: int) -> SessionSpec:
-    """What the scenario takes from answers and checks. UsageError where a rule names no route, or a value can never be
-    taken; LimitError where the clients' values could grow over `limits.sessions`.
+    """What the scenario takes from answers and checks. UsageError if a rule names no route, or a value can never be
+    taken; LimitError if the clients' values could grow over `limits.sessions`.
     """
     slots = slots_of(scenario)
     rules = [_capture(rule, slots) for rule in scenario.capture] + [_check(rule) for rule in scenario.check]

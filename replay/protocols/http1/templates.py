@@ -104,7 +104,7 @@ class Template(NamedTuple):
 
 class Patches(NamedTuple):
     """Templates of single requests: recorded bodies, paths and headers with values in some places. The arrays have the
-    template of each request of the trace, or -1; they are empty where no request has one.
+    template of each request of the trace, or -1; they are empty if no request has one.
     """
 
     bodies: tuple[Template, ...] = ()
@@ -162,7 +162,7 @@ class Values:
         """The recorded value in the place of which the text that is parsed stands."""
 
     def part(self, name: bytes, encode: Encode) -> Part | None:
-        """The part that a name stands for; None where it stands for itself."""
+        """The part that a name stands for; None if it stands for itself."""
         if name in _BUILT_IN:
             return Part(_BUILT_IN[name])
         if name in self._slots:
@@ -186,7 +186,7 @@ class Values:
         return any(name in self._variables and self._variables[name].by == "value" for name in names)
 
     def _generated(self, variable: Variable) -> Part:
-        """The part of a generated value. UsageError where it belongs to a recorded value, and there is none."""
+        """The part of a generated value. UsageError if it belongs to a recorded value, and there is none."""
         kinds = _BY_REQUEST if variable.by == "request" else _BY_CLIENT
         kind, salt, text = kinds[variable.generate or ""], 0, b""
         if variable.by == "value":
@@ -229,7 +229,7 @@ def _hash_of(*texts: bytes) -> int:
 
 
 def given_value(variable: Variable) -> bytes:
-    """The value that the user gives for a variable. UsageError where it is not set, or cannot be sent."""
+    """The value that the user gives for a variable. UsageError if it is not set, or cannot be sent."""
     text = os.environ.get(variable.env or "")
     if text is None:
         raise UsageError(

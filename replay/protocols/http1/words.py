@@ -1,4 +1,4 @@
-"""What the printed plan says of HTTP: headers, TLS, connections."""
+"""The HTTP part of the printed plan: headers, TLS, connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from replay.settings.scenario import Scenario
 
 
 def facts(plan: Plan, scenario: Scenario, *, is_secure: bool) -> list[Fact]:
-    """What is sent beside the recorded requests, and how connections are secured."""
+    """Headers added to the recorded requests, and how connections are secured."""
     rows = []
     if is_secure:
         rows.append(("TLS", _tls(scenario)))
@@ -45,7 +45,7 @@ def _tls(scenario: Scenario) -> str:
 
 
 def bounds(plan: Plan, scenario: Scenario) -> list[Fact]:
-    """How many connections there are, whose they are, and how long requests wait for one."""
+    """The number and owner of connections, and how long requests wait for one."""
     basis = "as long as recorded" if plan.connections_recorded else "100 ms (the recording has no durations)"
     if plan.length_ns is None or plan.peak_1s_per_s is None:
         needed = "each has one request in flight"

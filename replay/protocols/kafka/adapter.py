@@ -289,7 +289,7 @@ async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> Protocol
         described,
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    # What is there by now stays: a garbage collection that looked at all of it would hold the lane up.
+    # Exclude existing objects from garbage collection: scanning them would delay the lane.
     gc.freeze()
     entries, ring_bytes = sizing.feed_size(schedule, scenario, renderer.typical_bytes, 1)
     return ProtocolAdapter(

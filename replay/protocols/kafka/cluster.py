@@ -230,7 +230,7 @@ def _leaderless(cluster: ClusterMetadata, topic: str, number: int) -> TargetErro
 class TopicSettings:
     """A topic's settings as the brokers report them: how long it keeps records, and its largest batch.
 
-    None where records are not removed by age, or where the brokers do not report it.
+    None if records are not removed by age, or where the brokers do not report it.
     """
 
     retention_ms: int | None = None

@@ -1,8 +1,8 @@
 """A Kafka lane: a thread with its own asyncio loop that keeps the lane's contract (docs/lane-contract.md).
 
 Every tick takes the due records from the feed, appends each to the open batch of its partition, and sends what the
-brokers accept now. `wait` is the time until then, `sent` is just before the batch's first send, and `done` is the
-broker's acknowledgement.
+brokers accept now. `wait` ends when the brokers accept the record's batch, `sent` is just before the batch's first
+send, and `done` is the broker's acknowledgement.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class KafkaLane:
 
 
 async def _stopped(producer: AIOKafkaProducer) -> None:
-    """Close the producer, however it is."""
+    """Close the producer, whatever its state."""
     try:
         async with asyncio.timeout(STOP_S):
             await producer.stop()
@@ -201,7 +201,7 @@ class _Running:
             shared.write_word(control, Control.STATE, state)
 
     def _woken(self) -> None:
-        """The control plane wrote something: look at once if there was nothing to wait for, or it is to stop."""
+        """The control plane sent a signal: check at once if the lane was idle, or must stop."""
         os.read(self._spec.wake_fd, 8)
         if (
             self._starved
@@ -248,7 +248,7 @@ class _Running:
         self._sleep(now, took)
 
     def _sleep(self, now: int, took: int) -> None:
-        """Until the next due time, not sooner than a tick from now where something was taken up."""
+        """Time until the next due request, but at least one tick if something was taken."""
         until = now + (EXPIRE_NS if self._waiting or self._in_flight else HEARTBEAT_NS)
         due = -1 if self._draining else int(self._lane[produce.NEXT_DUE_NS])
         self._starved = due < 0 and shared.read_word(self._control, Control.FEED_END) == 0
@@ -330,10 +330,10 @@ class _Running:
         self._waiting_bytes -= batch.size
         self._count_waiting()
 
-    # What becomes of a batch.
+    # The end of a batch: acknowledged, failed or given up.
 
     def _sending(self, batches: list[Batch], size: int) -> None:
-        """These are about to be sent for the first time, in a request of so many bytes."""
+        """These batches are about to be sent for the first time, in a request of this many bytes."""
         now = time.monotonic_ns()
         self._counters[C.bytes_sent] += size
         for batch in batches:
@@ -361,7 +361,7 @@ class _Running:
         return bool(self._lane[produce.NEXT_DUE_NS] >= 0)
 
     def _halved(self, batch: Batch, parts: tuple[Batch, Batch]) -> None:
-        """Two halves take the place of a batch that was too large, also in the order in which time-outs are looked for."""
+        """Replace a batch that was too large by its two halves, also in the time-out queue."""
         self._limits.refused(batch)
         if not batch.settled:
             order = [part for one in self._in_flight for part in (parts if one is batch else (one,))]
@@ -407,7 +407,7 @@ class _Running:
             self._counters[C.unsent_own] += batch.count
 
     def _expire(self, now: int) -> None:
-        """Give up what waited for max_wait, and what was not acknowledged within the time-out."""
+        """Give up what waited longer than max_wait, and what was not acknowledged within the time limit."""
         while self._waiting and self._waited(self._waiting[0], now):
             self._give_up(self._waiting[0], C.unsent_max_wait)
         while self._in_flight:
@@ -426,7 +426,7 @@ class _Running:
     # Ending.
 
     def _drain(self, now: int) -> None:
-        """STOP: what is due by now is planned, and unsent; so is what waits. What is in flight may finish."""
+        """STOP: requests due by now count as planned and unsent, as do those waiting. Those in flight may finish."""
         self._draining = True
         while not self._spec.closed_loop:
             count = produce.take_up(

@@ -1,5 +1,5 @@
-"""What a CI system reads of a result: JSON, JUnit XML, a Markdown summary, a page, GitHub's annotations.
+"""Results for CI systems: JSON, JUnit XML, a Markdown summary, a page, GitHub annotations.
 
-A result (a run, a climb, a comparison) says what it has to say by the methods of `Result`; the formats are written in one
-place each, and `replay.cli.outputs` writes the files.
+A result (run, climb, comparison) provides the methods of `Result`; each format is written in one place, and
+`replay.cli.outputs` writes the files.
 """

@@ -9,7 +9,7 @@ from replay.shown import shown
 from .result import Annotation
 
 SHOWN_MAX = 10
-"""GitHub shows no more of one step."""
+"""Maximum number of annotations that GitHub shows per step."""
 
 
 def workflow_commands(annotations: Sequence[Annotation]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Markdown of a job summary, with the text of others escaped."""
+"""Markdown for a job summary, with untrusted text escaped."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _ESCAPES = str.maketrans(
         "~": "\\~", "\\": "\\\\",
     }
 )  # fmt: skip
-"""What would be a tag, a mention, a cell, a link or an emphasis."""
+"""Characters that could begin a tag, mention, cell, link or emphasis."""
 
 
 def escaped(text: str) -> str:
-    """A text as Markdown shows it, in one line."""
+    """A text escaped for Markdown, in one line."""
     return shown(text.replace("\n", " ")).translate(_ESCAPES)
 
 
@@ -26,7 +26,7 @@ def code(text: str) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a table; heads that end in `>` are of columns of figures, to the right. Cells are escaped already."""
+    """The lines of a table; columns whose head ends in `>` are right-aligned. Cells must be escaped already."""
     names = [head.removesuffix(">") for head in heads]
     rules = ["--:" if head.endswith(">") else "---" for head in heads]
     return [_row(names), "|" + "|".join(rules) + "|", *map(_row, rows), ""]
@@ -37,5 +37,5 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def bullets(texts: Iterable[str]) -> list[str]:
-    """The lines of a list; texts are escaped here."""
+    """The lines of a list; escapes its texts."""
     return [f"- {escaped(text)}" for text in texts]

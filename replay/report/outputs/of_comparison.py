@@ -44,11 +44,11 @@ class ComparisonResult:
         write_comparison_page(self.found, path)
 
     def suite(self) -> Suite:
-        """A case for each metric, those that one side lacks too. A regression is a failure; what could not be shown is
-        skipped with its reason, or a failure with `--fail-on inconclusive`.
+        """A case for each metric, including those that one side lacks. A regression is a failure; an inconclusive
+        metric is skipped with its reason, or a failure with `--fail-on inconclusive`.
 
-        Where no case says what the verdict says, the verdict itself is a case: the suite is never green where the exit
-        code, or the verdict, is not.
+        If no case matches the verdict, the verdict itself becomes a case, so that the suite is never green when the
+        exit code or the verdict is not.
         """
         found = self.found
         cases = [self._case(finding) for finding in found.findings]
@@ -86,7 +86,7 @@ class ComparisonResult:
         return Case(where, name, "skipped", f"inconclusive: {why}")
 
     def _says_the_verdict(self, cases: list[Case]) -> bool:
-        """Whether the cases alone say that a verdict is not green."""
+        """Whether the cases already show that the verdict is not green."""
         if self.found.exit_code:
             return any(case.status in ("failure", "error") for case in cases)
         return self.found.verdict != "INCONCLUSIVE" or any(case.status == "skipped" for case in cases)
@@ -101,7 +101,7 @@ class ComparisonResult:
         return Case("all", "verdict", status, found.sentence, found.verdict)
 
     def markdown(self) -> str:
-        """The verdict, a table of the metrics, and what else to know."""
+        """The verdict, a table of the metrics, and notes."""
         found = self.found
         lines = [f"### {_MARK[found.verdict]} {found.verdict}: {escaped(found.sentence)}", ""]
         if found.findings:
@@ -155,7 +155,7 @@ def _row(finding: Finding) -> list[str]:
 
 
 def _length_s(run: SideRun) -> float:
-    """How long a run took; 0 where a log does not say."""
+    """The length of a run; 0 if unknown, as for a log."""
     if run.document is not None:
         return run.document.duration_s
     begin, end = run.logged_ns or (0, 0)

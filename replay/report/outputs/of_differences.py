@@ -37,7 +37,7 @@ class DifferencesResult:
         write_differences_page(self.found, path)
 
     def suite(self) -> Suite:
-        """A case for each field that differs; one for the verdict where no case says it."""
+        """A case for each differing field, and one for the verdict if no case reflects it."""
         found = self.found
         cases = [self._case(one) for one in found.fields]
         whole = self._whole_case()

@@ -57,7 +57,7 @@ class PeakResult:
         return Suite("replay peak", self.name, self.cases, self.time_s, f"{self.verdict}: {self.sentence}")
 
     def markdown(self) -> str:
-        """The verdict, the trials, and what else was found."""
+        """The verdict, the trials, and other findings."""
         lines = [f"### {MARK[self._worst()]} {self.verdict}: {escaped(self.sentence)}", ""]
         if self.trials:
             heads = ["stage", "times>", "rate>", "p50>", "p99>", "failed>", "objectives"]
@@ -115,7 +115,7 @@ def _objectives(found: Climb) -> list[Case]:
 
 
 def _objective(found: Climb, goal: str, met: bool) -> Case:
-    """Met up to the peak. What a generator at its limit left open is skipped."""
+    """Passed if the objective was met up to the peak; skipped if a generator limit left it open."""
     where = slo.parse(goal).route or "all"
     if found.verdict == "FAILS_AT_LOWEST" and not met:
         return Case(where, goal, "failure", "missed at the lowest load already", found.verdict)

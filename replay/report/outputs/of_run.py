@@ -1,4 +1,4 @@
-"""A run as CI systems read it: a case for each objective, and one each for how it ended, its validity and its statuses."""
+"""A run for CI systems: a case for each objective, and one each for how it ended, its validity and its statuses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RunResult:
     run: Run
 
     def json(self) -> bytes:
-        """run.json, as it stands in the run's folder."""
+        """run.json, unchanged."""
         return json_shown(self.run.folder.run.read_bytes())
 
     def page(self, path: Path) -> None:
@@ -48,14 +48,14 @@ class RunResult:
         write_run_page(self.run, path)
 
     def suite(self) -> Suite:
-        """What passed and what did not. Where the run is INVALID nothing is said of its objectives: they are skipped."""
+        """Passed and failed checks. In an INVALID run the objectives are skipped."""
         document = self.run.document
         cases = [_ending(document), _validity(document), *_statuses(document), *_objectives(document)]
         name = f"{self.run.folder.path.name} ({document.target})"
         return Suite("replay run", name, cases, document.duration_s, _headline(document))
 
     def markdown(self) -> str:
-        """The verdict, objectives, the biggest routes, and what else to know."""
+        """The verdict, objectives, the largest routes, and notes."""
         document = self.run.document
         word = _verdict(document)
         mark = MARK["passed" if word == "VALID" else "skipped" if word == "SUSPECT" else "failure"]
@@ -135,7 +135,7 @@ def _objective(outcome: SloOutcome, document: RunDocument) -> Case:
 
 
 def _title(case: Case) -> str:
-    """`p99 of GET /users/{id}` where the case is an objective, else its name."""
+    """`p99 of GET /users/{id}` for an objective, otherwise the case's name."""
     if case.name in ("ending", "validity", "statuses differ"):
         return case.name
     return f"{slo.figure_name(slo.parse(case.name))} of {case.where}"

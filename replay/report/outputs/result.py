@@ -1,4 +1,4 @@
-"""What every result says of itself to other tools: cases, annotations, and whole documents."""
+"""The interface of all results for other tools: cases, annotations, and whole documents."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MARK: dict[Status, str] = {"passed": "✅", "failure": "❌", "error": "❌", "s
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing that was checked. A `failure` is the target's, an `error` says that the check is void; `skipped` says
-    that nothing was shown. `where` is a route or `all`, `kind` the verdict behind a failure or an error.
+    """One check. A `failure` is the target's, an `error` means that the check is void; `skipped` means that nothing
+    was shown. `where` is a route or `all`, `kind` the verdict behind a failure or an error.
     """
 
     where: str
@@ -29,7 +29,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The cases of one result. `time_s` is how long was measured: each case is a statement about all of it."""
+    """The cases of one result. `time_s` is the measured time, the same for each case."""
 
     command: str
     name: str
@@ -60,14 +60,14 @@ class Result(Protocol):
         """A section for a job summary."""
 
     def annotations(self) -> Sequence[Annotation]:
-        """The verdict, then what needs a look."""
+        """The verdict, then the problems."""
 
     def page(self, path: Path) -> None:
-        """Write a page for a browser. OutputError where it cannot be written."""
+        """Write an HTML page. OutputError if it cannot be written."""
 
 
 def no_greener(cases: Sequence[Case], *, failed: bool, whole: Case) -> list[Case]:
-    """The cases, with `whole` among them where none of them fails although the result did."""
+    """The cases, plus `whole` if none of them fails although the result did."""
     if failed and not any(case.status in ("failure", "error") for case in cases):
         return [*cases, whole]
     return list(cases)

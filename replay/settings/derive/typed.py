@@ -41,7 +41,7 @@ def text() -> str:
     blocks.append(
         _block("PeakSettings", Scenario, [name for name in names if name not in SET_BY_PEAK], _OF_PEAK)
     )
-    space = "\n\n" if blocks[0].startswith("class") else "\n"  # as the linter spaces imports
+    space = "\n\n" if blocks[0].startswith("class") else "\n"  # matches the import spacing of the linter
     return _HEAD + space + "\n\n\n".join(blocks) + "\n"
 
 

@@ -134,7 +134,7 @@ _HUGE = 1 << 62
 
 
 def size_range(text: str) -> tuple[int, int]:
-    """The least and the most bytes of a SizeRange. UsageError where the text is none."""
+    """The least and the most bytes of a SizeRange. UsageError if the text is none."""
     match = _RANGE.fullmatch(text)
     size = units.parse_size_bytes(match[2] if match else text)
     sign = match[1] if match else ""

@@ -1,1 +1,1 @@
-"""Traces in the formats of other programs."""
+"""Exports traces to the formats of other programs."""

@@ -1,4 +1,4 @@
-"""A trace as a file for others: Parquet, CSV, TSV, GoReplay, HAR, vegeta targets, log lines. The ending says which."""
+"""Exports a trace to Parquet, CSV, TSV, GoReplay, HAR, vegeta targets or log lines, chosen by the file ending."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ TABLE_SCHEMA = pa.schema(
         ("bytes", pa.int64()),
     ]
 )  # fmt: skip
-"""The columns of a table: those of an import, so that it comes back by itself; -1 is unknown."""
+"""The columns of a table. They are those of an import, so that the table can be imported again; -1 is unknown."""
 
 _IN_QUOTES = re.compile(rb'["\\]')
 
 
 class _Lookup:
-    """The dictionary of requests as columns of names, to be taken from by id."""
+    """The dictionary of requests as columns of names, indexed by id."""
 
     def __init__(self, trace: Trace) -> None:
         requests = trace.requests
@@ -79,7 +79,7 @@ class _Lookup:
         )
 
     def _safe_text(self, ids: npt.NDArray[np.uint32]) -> pa.Array:
-        """The targets as cells of a table: those that begin with a slash are no formulas."""
+        """The targets as cells of a table: those that begin with a slash are not formulas."""
         texts = self._columns.targets(ids)
         odd = pc.invert(pc.starts_with(texts, "/"))
         if not pc.any(odd).as_py():
@@ -149,7 +149,7 @@ _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """One format. `name` is the ending of its files, without the dot; `write(trace, file, progress)` writes a trace."""
+    """One format. `name` is the file ending without the dot; `write(trace, file, progress)` writes a trace."""
 
     name: str
     title: str
@@ -169,16 +169,16 @@ _BUILT_IN = (
     Exporter("log", "combined log lines", _to_log),
 )
 ENDINGS = {f".{exporter.name}": exporter for exporter in _BUILT_IN}
-"""What replay itself writes, by the ending of the file's name."""
+"""The built-in formats, by file ending."""
 
 
 def endings() -> list[str]:
-    """Every ending that can be written; exporters of packages are not loaded for it."""
+    """All supported file endings, without loading the exporters of packages."""
     return [*ENDINGS, *(f".{name}" for name in _BROUGHT.names() if f".{name}" not in ENDINGS)]
 
 
 def exporter_of(out: Path) -> Exporter:
-    """The exporter that the ending of a name asks for. UsageError where there is none, or it cannot be used."""
+    """The exporter for a file name. UsageError if there is none, or it cannot be used."""
     name = out.suffix.removeprefix(".")
     if name in _BROUGHT.names():
         brought: Exporter = _BROUGHT.get(name, is_taken=out.suffix in ENDINGS)
@@ -193,10 +193,10 @@ def exporter_of(out: Path) -> Exporter:
 def export(
     trace: Trace, out: str | Path, *, overwrite: bool = False, progress: Progress | None = None
 ) -> Path:
-    """Write a trace to the file `out`, in the format that its ending names; whole or not at all.
+    """Write a trace to the file `out`, in the format of its ending; completely or not at all.
 
-    UsageError for another ending; OutputError where `out` exists (unless `overwrite`) or cannot be written;
-    InputError where the trace is damaged.
+    UsageError for an unknown ending; OutputError if `out` exists (unless `overwrite`) or cannot be written;
+    InputError if the trace is damaged.
     """
     out = Path(out)
     exporter = exporter_of(out)

@@ -1,4 +1,4 @@
-"""GoReplay's files: each request as it is sent, and behind it what is recorded of its response."""
+"""GoReplay's files: each request as sent, followed by its recorded response."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .rows import Progress, Row, body_of, headers_of, host_of, rows
 
 
 def _response(method: str, row: Row) -> bytes:
-    """A response whose length is that of its body, or the recorded one where the body was not kept whole."""
+    """A response with the length of its body, or the recorded length if the body was not kept whole."""
     response, status = row.response, max(row.status, 0)
     body = (response.body or b"") if response else b""
     size = row.size if row.size >= 0 or not response else response.size

@@ -1,4 +1,4 @@
-"""The events of a trace one by one, with their requests and recorded responses, for exporters of whole messages."""
+"""The events of a trace one by one, with requests and recorded responses, for exporters of whole messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all)."""
 
 NO_HOST = "localhost"
-"""The host of a URL whose request has none."""
+"""The host used in the URL if the request has none."""
 
 
 class Row(NamedTuple):
@@ -38,7 +38,7 @@ def counted(trace: Trace, progress: Progress) -> Iterator[Batch]:
 
 
 def rows(trace: Trace, progress: Progress) -> Iterator[Row]:
-    """Every event whose request is there with its whole body."""
+    """All events whose requests were recorded with their whole body."""
     get, response_of = trace.requests.get, trace.responses.get
     cut = {number for number, method in enumerate(trace.requests.methods) if method.endswith(CUT_BODY_MARK)}
     for batch in counted(trace, progress):
@@ -58,16 +58,16 @@ def rows(trace: Trace, progress: Progress) -> Iterator[Row]:
 
 
 def headers_of(trace: Trace, request: Request) -> tuple[tuple[bytes, bytes], ...]:
-    """Those with a value: a null one, as a record's may be, has no place in a request."""
+    """Headers with a value: a null value (possible in Kafka records) cannot be sent in a request."""
     found = trace.requests.headers(request.headers) if request.headers >= 0 else ()
     return tuple((name, value) for name, value in found if value is not None)
 
 
 def body_of(trace: Trace, request: Request) -> bytes:
-    """The body of a request; empty where it has none."""
+    """The body of a request; empty if it has none."""
     return trace.requests.body(request.body) if request.body >= 0 else b""
 
 
 def host_of(trace: Trace, request: Request) -> str:
-    """The host of a request; empty where it has none."""
+    """The host of a request; empty if it has none."""
     return trace.requests.hosts[request.host] if request.host >= 0 else ""

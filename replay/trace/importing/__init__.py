@@ -1,4 +1,4 @@
-"""Recordings in: one importer a file, behind one registry."""
+"""Importers: one module per recording format, behind one registry."""
 
 from .formats import (
     alb,

@@ -1,4 +1,6 @@
-"""What a recording keeps of requests and responses: targets, headers and bodies with pseudonyms for secrets and people."""
+"""Removes secrets and personal data from recorded requests and responses: pseudonyms replace them in targets, headers
+and bodies.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,13 @@ from .secret_names import WHO_WORDS, is_secret, is_secret_header
 from .secrets import REDACTED, redacted
 
 REMEMBERED = 1 << 16
-"""Texts whose clean form is remembered, and values that are known as secrets."""
+"""How many cleaned texts are cached, and how many secret values are remembered."""
 
 REMEMBERED_BYTES_MAX = 4_096
-"""Longer texts are cleaned each time."""
+"""Longer texts are not cached."""
 
 VALUE_CHARS_MIN = 8
-"""A secret of fewer characters may stand elsewhere by chance: it is not looked for there."""
+"""A shorter secret may occur by chance, so it is not searched for in other places."""
 
 _PARAMETER = re.compile(r"([?&;])([^=&;?#]*)=([^&;?#]+)")
 _PATH_PARAMETER = re.compile(r"([;&])([^=&;?#/]*)=([^&;?#/]+)")
@@ -43,7 +45,7 @@ _PARTS_OF_NAMES = (
     b"ccnum", b"cv", b"ssn", b"number", b"sid", b"otp", b"pin", b"ticket", b"hint", b"cookie", b"csc", b"iban", b"phone",
     b"msisdn", b"//", b"%", b"\\", b"eyj", b"basic", b"digest", b"@",
 )  # fmt: skip
-"""A body without any of these, in lower case and without the marks of names, holds no secret that has a name."""
+"""A body that contains none of these words (in lower case, without punctuation) holds no named secret."""
 
 _LOWERED = bytes(byte | 32 if 65 <= byte <= 90 else byte for byte in range(256))
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
@@ -53,10 +55,10 @@ Known = tuple[bytes, list[Change]]
 
 
 class Cleaner:
-    """Cleans what one recording keeps, and counts in `found` what it changed.
+    """Cleans the texts of one recording and counts the changes in `found`.
 
-    One that `learns` finds a secret again wherever it stands later, as a segment of a path or under another name. Logs,
-    which are read by kernels, do without.
+    With `learns`, it recognizes a secret again in other places, such as a path segment or under another name. Logs
+    are read by kernels and do without this.
     """
 
     def __init__(self, found: Found, options: Options, *, learns: bool = True) -> None:
@@ -66,7 +68,7 @@ class Cleaner:
         self._known: dict[tuple[bytes, str], Known] = {}
 
     def _how(self, place: Kind, name: str) -> How | None:
-        """What the user's rules say of a value; a rule that says something is noted."""
+        """Apply the user's rules to a value, and count a rule that applies."""
         rule = self._rules.of(place, name)
         if rule is None:
             return None
@@ -74,7 +76,7 @@ class Cleaner:
         return rule.how
 
     def _clean(self, text: bytes, place: str, clean: Callable[[str, Marks], str]) -> bytes:
-        """A text cleaned, and remembered; what was changed is counted every time."""
+        """Clean a text, using the cache; changes are counted every time."""
         known = self._known.get((text, place))
         if known is None:
             marks = Marks(place)
@@ -107,7 +109,7 @@ class Cleaner:
             found.note_change(change, count)
 
     def _learn(self, secrets: list[str]) -> None:
-        """Look for these values from now on, and report those that a response gave out before under another name."""
+        """Search for these values from now on. Report those that an earlier response contained under another name."""
         for value in secrets:
             word = value.rpartition(" ")[2]
             if len(word) < VALUE_CHARS_MIN or not _WORD.fullmatch(word):
@@ -121,7 +123,7 @@ class Cleaner:
                 )
 
     def _without_known(self, text: bytes, place: str) -> bytes:
-        """A text in which values that are known as secrets have their pseudonyms, whatever stands beside them."""
+        """Replace known secret values in a text, whatever surrounds them."""
         changes: list[Change] = []
 
         def word(match: re.Match[str]) -> str:
@@ -135,12 +137,12 @@ class Cleaner:
         return cleaned.encode("latin-1") if changes else text
 
     def target(self, target: bytes) -> bytes:
-        """A request's target with pseudonyms for secrets."""
+        """A request target with pseudonyms for secrets."""
         return target if self._keeps else self._clean(target, "query", self._clean_target)
 
     def targets(self, data: Bytes, ends: Int64s, needs: Int64s) -> tuple[Bytes, Int64s]:
-        """The targets of rows, cleaned where a kernel found them suspect; all of them where values or names are to be
-        looked for that the kernels do not know.
+        """Clean the targets that a kernel flagged. If there are values or names to search for that the kernels do not
+        know, clean all.
         """
         changed: dict[int, bytes] = {}
         if self._keeps:
@@ -162,7 +164,7 @@ class Cleaner:
         return np.concatenate(pieces), ends + np.cumsum(grown)
 
     def headers(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> Headers:
-        """Headers with pseudonyms for secrets, in their values and in those of others; addresses of clients are left out."""
+        """Headers with pseudonyms for secrets in their values; headers with client addresses are dropped."""
         given = tuple(pairs)
         if self._keeps:
             return given
@@ -186,7 +188,7 @@ class Cleaner:
         return tuple(kept)
 
     def _header(self, name: str, value: bytes, has_rule: bool) -> bytes:
-        """The value of one header."""
+        """Clean the value of one header."""
         how = self._how("header", name) or "pseudonym"
 
         def clean(text: str, marks: Marks) -> str:
@@ -201,8 +203,9 @@ class Cleaner:
         return self._clean(value, f"header {name}" if has_rule or is_secret_header(name) else "header", clean)
 
     def body(self, body: bytes, side: str = "") -> bytes:
-        """A body with pseudonyms for the secrets in it; a binary one as it is. `side` is `response ` for
-        those of responses."""
+        """A body with pseudonyms for its secrets; a binary body is unchanged. `side` is `response ` for response
+        bodies.
+        """
         if self._keeps or not body or _BINARY.search(body):
             return body
         start = body.lstrip()[:1]
@@ -216,7 +219,7 @@ class Cleaner:
         return self._cleaned_body(body, f"{side}text", _clean_markup)
 
     def _cleaned_body(self, body: bytes, place: str, clean: Callable[[str, Marks], str]) -> bytes:
-        """A body cleaned, where it may hold a secret at all."""
+        """Clean a body, if it can hold a secret."""
         if place.endswith("json") and place != "json":
             self._note_given_out(body)
         if not self._rules.has("json", "form"):
@@ -226,7 +229,7 @@ class Cleaner:
         return self._clean(body, place, clean)
 
     def _note_given_out(self, body: bytes) -> None:
-        """Remember the texts that a response gives out, so that one which turns out to be a secret is reported."""
+        """Remember the texts of a response, to report any that later proves to be a secret."""
         for leaf in json_leaves(body.decode("latin-1")):
             named = is_secret(leaf.name.rpartition("/")[2]) or self._rules.of("json", leaf.name) is not None
             is_new = leaf.value not in self._found.known_secrets and not named
@@ -236,7 +239,7 @@ class Cleaner:
     def _ruled(
         self, text: str, places: Iterable[Place], kind: Kind, marks: Marks, *, default: bool = False
     ) -> str:
-        """A text whose values are marked as the rules say; with `default` those without a rule get pseudonyms."""
+        """Mark the values of a text by the rules; with `default`, values without a rule get pseudonyms."""
         pieces, at = [], 0
         for place in places:
             how = self._how(kind, place.name) or ("pseudonym" if default else None)
@@ -254,7 +257,7 @@ class Cleaner:
         return "".join([*pieces, text[at:]]) if at else text
 
     def _clean_target(self, target: str, marks: Marks) -> str:
-        """A target or query."""
+        """Mark a target or query."""
 
         def one(match: re.Match[str]) -> str:
             if not is_secret(match[2]) or match[3].startswith(REDACTED):
@@ -281,7 +284,7 @@ class Cleaner:
 
 
 def _says_address(name: str, value: bytes) -> bool:
-    """Whether a header holds the address of a client."""
+    """Whether a header holds a client address."""
     words = set(re.split(r"[-_.]", name))
     if words & _ADDRESS_WORDS and is_secret_header(name) and not words & (WHO_WORDS - _ADDRESS_WORDS):
         return True
@@ -289,7 +292,7 @@ def _says_address(name: str, value: bytes) -> bool:
 
 
 def _with_separator(text: str, place: Place) -> tuple[int, int]:
-    """Where a member or field begins and ends, with the separator that goes with it."""
+    """Start and end of a member or field, including its separator."""
     begin, end = place.first, place.end + place.quoted
     if place.quoted and text[begin] != '"':
         begin -= 1
@@ -301,7 +304,7 @@ def _with_separator(text: str, place: Place) -> tuple[int, int]:
 
 
 def _clean_markup(text: str, marks: Marks) -> str:
-    """XML, HTML or any other text."""
+    """Mark XML, HTML or any other text."""
 
     def element(match: re.Match[str]) -> str:
         name = match[2].rpartition(":")[2]

@@ -1,4 +1,4 @@
-"""Content codings (RFC 9110, 8.4.1) of recorded bodies: taken off to look for secrets, and put on again."""
+"""Content codings (RFC 9110, 8.4.1) of recorded bodies: removed to search for secrets, then applied again."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import pyarrow as pa
 from replay.trace.requests import Headers
 
 DECODED_BYTES_MAX = 64 << 20
-"""A body that is larger without its coding is not read."""
+"""Maximum decoded size of a body. Larger bodies are not searched."""
 
 _PIECE_BYTES = 1 << 18
-"""Bytes that are decoded at once: a small body may stand for gigabytes."""
+"""Bytes decoded per step: a small body may expand to gigabytes."""
 
 _ANY_ZLIB = 32 + zlib.MAX_WBITS
-"""gzip or zlib, by the header."""
+"""zlib's option to detect gzip or zlib from the header."""
 
 
 class BadCoding(ValueError):
-    """A body is not in its coding, or not in one that is known."""
+    """A body is not in its declared coding, or the coding is unknown."""
 
 
 def coding_of(headers: Headers | list[tuple[bytes, bytes]]) -> bytes:
-    """The content coding that headers name, in lower case; empty for none (`identity`)."""
+    """The content coding given in the headers, in lower case; empty for `identity`."""
     named = [
         coding.strip().lower()
         for name, value in headers
@@ -35,7 +35,7 @@ def coding_of(headers: Headers | list[tuple[bytes, bytes]]) -> bytes:
 
 
 def decoded(body: bytes, coding: bytes) -> bytes:
-    """A body without its coding. BadCoding where it is none of gzip, deflate, br and zstd, or not whole."""
+    """Decode a body. BadCoding if it is incomplete or not gzip, deflate, br or zstd."""
     if not coding or not body:
         return body
     decode = _DECODERS.get(coding)
@@ -45,7 +45,7 @@ def decoded(body: bytes, coding: bytes) -> bytes:
 
 
 def encoded(body: bytes, coding: bytes) -> bytes:
-    """A body in a coding that `decoded` knows."""
+    """Encode a body in a coding that `decoded` supports."""
     import cramjam
 
     if coding in (b"gzip", b"x-gzip"):
@@ -71,7 +71,7 @@ def _zlib(bits: int) -> Callable[[bytes], bytes]:
 
 
 def _deflate(body: bytes) -> bytes:
-    """zlib's format (RFC 1950), or the bare one that some servers send."""
+    """Decode zlib's format (RFC 1950), or the raw deflate that some servers send."""
     try:
         zlib.decompressobj(zlib.MAX_WBITS).decompress(body, 1)
     except zlib.error:

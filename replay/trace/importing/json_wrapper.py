@@ -1,8 +1,9 @@
-r"""Access lines inside JSON: what collectors write around a server's line.
+r"""Unwraps access lines that log collectors put inside JSON.
 
-Filebeat, Vector and Logstash have it in `message`, Fluent Bit and docker's json-file (with its keys in any order) in `log`,
-journald in `MESSAGE`, Google Cloud in `textPayload`, Splunk in `_raw`. The wrapper is taken off where the text is of a
-request (`"GET /a HTTP/1.1"`, or JSON or pairs that name a method) and the object around it names none itself.
+Filebeat, Vector and Logstash put the line in `message`, Fluent Bit and docker's json-file (with its keys in any
+order) in `log`, journald in `MESSAGE`, Google Cloud in `textPayload`, Splunk in `_raw`. The wrapper is removed if the
+text contains a request (`"GET /a HTTP/1.1"`, or JSON or pairs with a method) and the object around it has no method
+of its own.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ PATTERN = re.compile(
     rb"(?=" + _OF_A_REQUEST + rb")" + _TEXT + rb'"[^\n]*\n',
     re.MULTILINE,
 )
-"""A line of docker's json-file with its usual keys is left to docker's own wrapper, which knows parts of lines."""
+"""Matches a docker json-file line with its usual keys: docker's own wrapper handles it, since that joins parts of
+lines.
+"""
 
 _ANY = re.compile(rb"^\{[^\n]*?" + _KEYS + rb'[ \t]*:[ \t]*"' + _TEXT + rb'"[^\n]*\n', re.MULTILINE)
 
@@ -42,5 +45,5 @@ def _text_of(found: re.Match[bytes]) -> bytes:
 
 
 def unwrap(data: bytes) -> bytes:
-    """Lines of JSON as the texts that they hold; a line without one stays as it is."""
+    """Replace JSON lines by the texts inside; a line without one is unchanged."""
     return _ANY.sub(_text_of, data)

@@ -1,6 +1,6 @@
-"""The secrets of one text: each is marked when it is found, and replaced when the whole text was looked at.
+"""The secrets of one text: each is marked when found, and all are replaced once the whole text was searched.
 
-A mark is a word that the search for secrets passes over, so that no value is found, or replaced, twice.
+A mark is a word that the search for secrets skips, so that no value is found or replaced twice.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from .secrets import REDACTED
 
 _FIRST = 0xF0000
 MARKS_MAX = 0xFFFD
-"""Values of one text that are replaced each by its own pseudonym; later ones become one word."""
+"""How many values of one text get their own pseudonym. The rest become one fixed word."""
 
 _MARK = re.compile(f"{REDACTED}([\U000f0000-\U000fffff])")
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 PERSON = ("(e-mail)", "(token)", "(phone)", "(card)", "(iban)")
-"""What stands in place of a name where a value was found by its form."""
+"""Stands for the name when a value was found by its form."""
 
 
 class Change(NamedTuple):
-    """What was done to a value: where it stood, the name beside it, and what became of it."""
+    """A change made to a value: its place, the name beside it, and what was done."""
 
     place: str
     name: str
@@ -43,7 +43,7 @@ class Marks:
         self.changes: list[Change] = []
 
     def mark(self, text: str, name: str, how: How = "pseudonym", place: Kind | str = "") -> str:
-        """A mark for a value, which is counted."""
+        """Count a value and return a mark for it."""
         if how != "keep":
             shown = name if name in PERSON or place else secret_key(name) or name.lower()
             self.changes.append(Change(place or self._place, shown, "fake" if name in PERSON else how))
@@ -53,7 +53,7 @@ class Marks:
         return REDACTED + chr(_FIRST + len(self._found) - 1)
 
     def dropped(self, name: str, place: Kind) -> None:
-        """Count a value that is taken out with its name."""
+        """Count a value that is removed together with its name."""
         self.changes.append(Change(place, name, "drop"))
 
     def value(self, text: str, name: str) -> str:
@@ -65,7 +65,7 @@ class Marks:
         return self.mark(scheme + text, "authorization")
 
     def structure(self, text: str, name: str, quote: str) -> str:
-        """See `Instead`: each text and number inside by itself, where the text is plain JSON."""
+        """See `Instead`: marks each text and number inside separately, if the text is plain JSON."""
         pieces, at = [], 0
         for leaf in json_leaves(text):
             if leaf.end > leaf.begin and (leaf.quoted or _NUMBER.fullmatch(leaf.value)):
@@ -85,7 +85,7 @@ class Marks:
         self.changes.append(Change(self._place, "user info", "drop"))
 
     def person(self, text: str, what: str) -> str:
-        """A value that was found by its form."""
+        """Mark a value found by its form."""
         return self.mark(text, what)
 
     def _unmarked(self, text: str) -> str:
@@ -97,14 +97,14 @@ class Marks:
         return [text for text, how in self._found if how != "keep"]
 
     def resolved(self, text: str, pseudonyms: Pseudonyms) -> str:
-        """The text with what stands in the place of each value."""
+        """The text with each mark replaced."""
         if not self._found:
             return text
         return _MARK.sub(lambda match: replaced(pseudonyms, *self._found[ord(match[1]) - _FIRST]), text)
 
 
 def replaced(pseudonyms: Pseudonyms, text: str, how: How) -> str:
-    """What stands in the place of a value."""
+    """The replacement of a value."""
     if how == "keep":
         return text
     digits = sum(char.isdigit() for char in text)

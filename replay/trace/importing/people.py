@@ -1,7 +1,9 @@
-"""Values that name people wherever they stand: e-mail addresses, JSON Web Tokens, phone, card and account numbers.
+"""Values that identify people wherever they stand: e-mail addresses, JSON Web Tokens, phone, card and account
+numbers.
 
-Each becomes a fake that no one else has. Addresses go to example.com (RFC 2606). Card numbers get the prefix of a payment
-provider's test cards, and a right check digit. Account numbers (IBAN) keep their country, and get right check digits.
+Each becomes a fake that belongs to nobody. E-mail addresses go to example.com (RFC 2606). Card numbers get the prefix
+of a payment provider's test cards and a valid check digit. Account numbers (IBAN) keep their country and get valid
+check digits.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ _NOT_MAIL = frozenset(
         "webp", "woff", "xml", "xz", "zip",
     }
 )  # fmt: skip
-"""Endings of files: `logo@2x.png` is no address."""
+"""File endings: `logo@2x.png` is not an e-mail address."""
 
 _GAP = r"(?:[ +-]|%(?:25){0,4}20)?"
 CARD = re.compile(rf"(?<![\w.%-])[2-6](?:{_GAP}\d){{12,18}}(?![\w-]|\.\d)")
@@ -38,16 +40,16 @@ PHONE = re.compile(
 _NOT_DIGIT = re.compile(r"%(?:25){0,4}[0-9A-Fa-f]{2}|\D")
 _SEPARATOR = re.compile(r"%(?:25){0,4}20|[^A-Z0-9]")
 _TEST_CARDS = {"4": "400000", "5": "520082", "2": "222300", "3": "378282", "6": "601111"}
-"""By first digit: the prefix of cards that payment providers give out for tests."""
+"""By first digit: the prefix of the test cards of payment providers."""
 PHONE_PREFIX_DIGITS = 5
-"""Digits of a phone number that stay: its country, and where it is."""
+"""Leading digits of a phone number that are kept: country and area."""
 
 Mark = Callable[[str, str], str]
-"""Called with a value and what it is; gives what stands in its place for now."""
+"""Called with a value and its kind; returns the temporary replacement."""
 
 
 def fake(pseudonyms: Pseudonyms, text: str) -> str:
-    """Another value for one: by what it is, wherever it stands."""
+    """The fake for a value, chosen by its kind."""
     if "@" in text or "40" in text:
         match = EMAIL.fullmatch(text)
         if match is not None and is_mail(match):
@@ -63,7 +65,7 @@ def fake(pseudonyms: Pseudonyms, text: str) -> str:
 
 
 def marked(text: str, mark: Mark) -> str:
-    """A text in which each value that names a person, and each JSON Web Token, is marked."""
+    """Mark each value in a text that identifies a person, and each JSON Web Token."""
     if "eyJ" in text:
         text = JWT.sub(lambda match: mark(match[0], "(token)"), text)
     if "@" in text or "40" in text:
@@ -79,12 +81,12 @@ _MAY_BE_NUMBERS = re.compile(r"\d[\dA-Z +%()-]{6}")
 
 
 def is_mail(match: re.Match[str]) -> bool:
-    """Whether a match of EMAIL is an address, and no name of a file."""
+    """Whether a match of EMAIL is an address and not a file name."""
     return match["domain"].rpartition(".")[2].lower() not in _NOT_MAIL
 
 
 def email(pseudonyms: Pseudonyms, match: re.Match[str]) -> str:
-    """A fake e-mail address. Addresses of one domain share their fake domain, below example.com."""
+    """A fake e-mail address. Addresses that share a domain share a fake domain below example.com."""
     domain = match["domain"].lower()
     local = match[0][: match.start("at") - match.start()]
     if domain == "example.com" or domain.endswith(".example.com"):
@@ -100,7 +102,7 @@ def _digits_of(text: str) -> str:
 
 @lru_cache(1 << 12)
 def is_card(text: str) -> bool:
-    """Whether the digits of a text are a card number: their length, and the check digit (ISO/IEC 7812)."""
+    """Whether the digits of a text form a card number: by length and check digit (ISO/IEC 7812)."""
     digits = _digits_of(text)
     return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and _luhn(digits) == 0
 
@@ -114,7 +116,7 @@ def _luhn(digits: str) -> int:
 
 
 def card(pseudonyms: Pseudonyms, text: str) -> str:
-    """A card number for tests, as long and with the same gaps."""
+    """A test card number with the same length and the same gaps."""
     digits = _digits_of(text)
     prefix = _TEST_CARDS[digits[0]]
     middle = len(digits) - len(prefix) - 1
@@ -125,7 +127,7 @@ def card(pseudonyms: Pseudonyms, text: str) -> str:
 
 @lru_cache(1 << 12)
 def is_iban(text: str) -> bool:
-    """Whether a text is an IBAN: its length, and its check digits (ISO 13616)."""
+    """Whether a text is an IBAN: by length and check digits (ISO 13616)."""
     plain = _SEPARATOR.sub("", text)
     return 15 <= len(plain) <= 34 and _remainder(plain) == 1
 
@@ -135,7 +137,7 @@ def _remainder(plain: str) -> int:
 
 
 def iban(pseudonyms: Pseudonyms, text: str) -> str:
-    """Another account of the same country, with right check digits."""
+    """Another account number of the same country, with valid check digits."""
     plain = _SEPARATOR.sub("", text)
     account = pseudonyms.of(plain[4:])
     check = 98 - _remainder(f"{plain[:2]}00{account}")
@@ -143,7 +145,7 @@ def iban(pseudonyms: Pseudonyms, text: str) -> str:
 
 
 def phone(pseudonyms: Pseudonyms, text: str) -> str:
-    """Another number with the same beginning and gaps."""
+    """Another number with the same leading digits and gaps."""
     digits = _digits_of(text)
     kept = min(PHONE_PREFIX_DIGITS, len(digits) - 4)
     rest = len(digits) - kept
@@ -151,7 +153,7 @@ def phone(pseudonyms: Pseudonyms, text: str) -> str:
 
 
 def _in_place(text: str, made: str, gap: re.Pattern[str]) -> str:
-    """Characters in the places of those of a text; its gaps stay."""
+    """Put characters in place of those of a text, keeping its gaps."""
     pieces, at, taken = [], 0, 0
     for match in gap.finditer(text):
         count = match.start() - at

@@ -1,4 +1,4 @@
-"""From recordings to a trace: tell the format, order the files by time, read, spread, write."""
+"""Turns recordings into a trace: detect the format, order the files by time, read, spread timestamps, write."""
 
 from __future__ import annotations
 
@@ -46,27 +46,29 @@ from .unreadable import refuse_unreadable
 from .wrappers import VAGUE, unwrap, wrappers_of
 
 CLIENTS_FROM_ROWS, ONE_CLIENT_SHARE = 20, 0.8
-"""A recording of at least so many requests, of which one client has at least this share, was likely made behind a proxy."""
+"""A recording of at least this many requests, with at least this share from one client, was likely made behind a
+proxy.
+"""
 
 LIKELY = 0.5
-"""A format is taken for a file's where at least this share of its first lines is of it."""
+"""Minimum share of the first lines that must match a format for it to be chosen."""
 
 SURE = 0.75
-"""A format that so many of the first lines are of is looked for no further."""
+"""At this share of matching lines, no other format is tried."""
 
 NEAR_LINES = 50
-"""How many lines are looked at first."""
+"""How many lines are examined first."""
 
 WRAPPERS_MAX = 3
-"""How deep lines may be wrapped."""
+"""Maximum number of nested wrappers."""
 
 SHOWN_CHARS = 120
 
 SPREAD_FROM_NS = 1_000_000
-"""Stamps as coarse as this, or coarser, are spread inside their resolution."""
+"""Timestamps of this resolution or coarser are spread within it."""
 
 Progress = Callable[[int, int, int], None]
-"""Called with (bytes done, bytes in all or -1, lines) after every block."""
+"""Called with (bytes done, total bytes or -1, lines) after every block."""
 
 
 def _first_line(head: bytes) -> str:
@@ -75,13 +77,13 @@ def _first_line(head: bytes) -> str:
 
 
 def _is_binary(head: bytes) -> bool:
-    """Whether the head has a NUL, or more than a twentieth of it are controls that no text has."""
+    """Whether the head has a NUL, or control characters make up more than a twentieth of it."""
     controls = sum(byte < 9 or 13 < byte < 27 for byte in head[:4096])
     return 0 in head or controls * 20 > min(len(head), 4096)
 
 
 def _kind_of_table(head: bytes) -> str:
-    """What a file whose columns are named can only be: its reader then says which of them is missing."""
+    """The only formats possible for a file with named columns: their reader reports which column is missing."""
     first = head.lstrip().partition(b"\n")[0]
     if first.startswith(b"{"):
         return "jsonl"
@@ -89,9 +91,7 @@ def _kind_of_table(head: bytes) -> str:
 
 
 def _looked_at(head: bytes) -> Iterator[bytes]:
-    """The first lines of a head, all of it, and its second half: what a program says at its start must not hide a good
-    log.
-    """
+    """The first lines of a head, the whole head, and its second half: startup messages must not hide a good log."""
     at = -1
     for _ in range(NEAR_LINES):
         at = head.find(b"\n", at + 1)
@@ -105,7 +105,7 @@ def _looked_at(head: bytes) -> Iterator[bytes]:
 
 
 def _scores(head: bytes, options: Options, known: Mapping[str, Importer]) -> dict[str, tuple[float, int]]:
-    """How much a head looks like each format, with the ranks that decide between equals."""
+    """The score of a head for each format, with the ranks that break ties."""
     return {
         name: (candidate.sniff(head, options), candidate.rank)
         for name, candidate in known.items()
@@ -114,7 +114,7 @@ def _scores(head: bytes, options: Options, known: Mapping[str, Importer]) -> dic
 
 
 def _best(head: bytes, options: Options, known: Mapping[str, Importer]) -> tuple[float, int, str]:
-    """The format that a head looks most like, and how much; a score below LIKELY is that of the nearest one."""
+    """The best matching format and its score; a score below LIKELY means that it is only the nearest."""
     best = (0.0, 0, "")
     for part in _looked_at(head):
         scores = _scores(part, options, known)
@@ -126,7 +126,7 @@ def _best(head: bytes, options: Options, known: Mapping[str, Importer]) -> tuple
 
 
 def _unwrap(file: SourceFile, options: Options, known: Mapping[str, Importer]) -> tuple[float, int, str]:
-    """Take off what the lines are wrapped in where what is left is more of a format than the lines are; as `_best`."""
+    """As `_best`, with a wrapper removed if the remaining lines match a format better."""
     best, chosen = _best(file.head, options, known), ""
     vague = bool(options.log_format) or len(known) == 1
     left = [("", file.whole_lines())]
@@ -152,9 +152,9 @@ def _unwrap(file: SourceFile, options: Options, known: Mapping[str, Importer]) -
 def tell_format(
     file: SourceFile, options: Options | None = None, *, named: Importer | None = None
 ) -> Importer:
-    """The importer that the head of a file looks most like (`named`: the one that the user says), with wrappers taken off.
+    """The importer that fits the head of a file best (or `named`, the user's choice), with wrappers removed.
 
-    InputError where it looks like none.
+    InputError if none fits.
     """
     options = options or Options()
     known = importers() if named is None else {named.name: named}
@@ -172,7 +172,7 @@ def tell_format(
 def raise_unknown(
     file: SourceFile, options: Options, known: Mapping[str, Importer], share: float, nearest: str
 ) -> NoReturn:
-    """InputError that says what a file is, if not a log that is known."""
+    """InputError that describes a file of no known format."""
     if _is_binary(file.head):
         raise InputError(f"{file.name} is a binary file, not a log")
     if not file.head.strip():
@@ -201,18 +201,18 @@ def raise_unknown(
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether a head is lines of text."""
+    """Whether a head consists of lines of text."""
     return not _is_binary(head) and bool(head.strip())
 
 
 def detect(path: str | Path) -> Importer:
-    """The importer of a file. InputError where the file is not a recording that replay knows."""
+    """The importer of a file. InputError if the file is not a known kind of recording."""
     return tell_format(SourceFile(str(path)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """A file to import, and its first stamp."""
+    """A file to import, with its first timestamp."""
 
     file: SourceFile
     first_ns: int | None
@@ -221,7 +221,9 @@ class _Input:
 def _opened(
     paths: Sequence[str | Path], options: Options, told: Importer | None
 ) -> tuple[list[tuple[SourceFile, Importer]], list[LeftOut]]:
-    """The files with their formats (`told`: that of all); those found in folders or by patterns may be none, and why."""
+    """Detect the formats of the files (`told`: the format the user gave). Files found in folders or by patterns may
+    be skipped, with the reason.
+    """
     named = {str(path) for path in paths}
     opened: list[tuple[SourceFile, Importer]] = []
     left_out: list[LeftOut] = []
@@ -241,7 +243,7 @@ def _opened(
 
 
 def named_importer(format_name: str, options: Options) -> Importer:
-    """The format that the user named, if the other options are for it."""
+    """The format that the user gave, if the other options apply to it."""
     chosen = importer_named(format_name)
     if options.columns and not chosen.takes_columns:
         raise UsageError(
@@ -257,7 +259,7 @@ def named_importer(format_name: str, options: Options) -> Importer:
 
 
 def _shared(opened: list[tuple[SourceFile, Importer]]) -> Importer:
-    """The one format that the files share."""
+    """The format that all files share."""
     first, chosen = opened[0]
     for file, other in opened:
         if other.name != chosen.name:
@@ -269,7 +271,7 @@ def _shared(opened: list[tuple[SourceFile, Importer]]) -> Importer:
 
 
 def _inputs(files: list[SourceFile], reader: Reader) -> tuple[int, list[_Input]]:
-    """The finest resolution of the files, and the files in the order of their first stamps."""
+    """The finest resolution of the files, and the files ordered by first timestamp."""
     probes = [reader.probe(file.head) for file in files]
     inputs = [_Input(file, probe.first_ns) for file, probe in zip(files, probes, strict=True)]
     resolution_ns = min((probe.resolution_ns for probe in probes if probe.first_ns is not None), default=1)
@@ -277,7 +279,7 @@ def _inputs(files: list[SourceFile], reader: Reader) -> tuple[int, list[_Input]]
 
 
 class _Import:
-    """One import: carries rows from a reader to a writer."""
+    """One import: passes rows from a reader to a writer."""
 
     def __init__(self, writer: TraceWriter, reader: Reader, resolution_ns: int, seed: int | None) -> None:
         self._writer, self._reader = writer, reader
@@ -295,7 +297,7 @@ class _Import:
     def _mapped(
         known: list[int], names: list[str], number: Callable[[str], int], column: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
-        """A column of the reader's indexes (-1: none) as the writer's."""
+        """Convert a column of the reader's indexes (-1: none) to the writer's."""
         known.extend(number(name) if name else -1 for name in names[len(known) :])
         return np.array([*known, -1], dtype=np.int64)[column]
 
@@ -303,14 +305,14 @@ class _Import:
     def _numbered(
         column: npt.NDArray[np.int64] | None, values: Sequence[Any], number: Callable[[Any], int]
     ) -> npt.NDArray[np.int64] | None:
-        """A column of indexes into values of these rows (-1: none) as the writer's."""
+        """Convert indexes into the values of these rows (-1: none) to the writer's."""
         if column is None:
             return None
         return np.array([*(number(value) for value in values), -1], dtype=np.int64)[column]
 
     def begin_file(self, first_ns: int | None) -> None:
-        """A file that begins before the one before it ended is spread on its own: they were written side by
-        side.
+        """Begin a file. If it overlaps the previous one, its timestamps are spread separately: both were written at
+        once.
         """
         if self._seed is None:
             return
@@ -326,11 +328,11 @@ class _Import:
 
     @staticmethod
     def _follows(before_ns: int | None, first_ns: int, latest_ns: int) -> bool:
-        """Whether a file goes on where the one before it (from `before_ns` to `latest_ns`) ended."""
+        """Whether a file continues where the previous one (`before_ns` to `latest_ns`) ended."""
         return first_ns > latest_ns or (first_ns == latest_ns and before_ns != latest_ns)
 
     def add(self, rows: Rows) -> None:
-        """Take rows of the file begun."""
+        """Write rows of the current file."""
         writer, reader = self._writer, self._reader
         columns: Columns = {
             "at_ns": rows.at_ns,
@@ -352,9 +354,7 @@ class _Import:
         self._write([columns] if self._jitter is None else self._jitter.add(columns))
 
     def _add_responses(self, rows: Rows, columns: Columns) -> None:
-        """Add the columns of responses. Once rows have had them, all later ones have them: the jitter holds rows of several
-        blocks together.
-        """
+        """Add response columns. Once any rows had them, all later rows do: the jitter mixes rows of several blocks."""
         self._wide = self._wide or rows.response is not None or rows.first_byte_ns is not None
         if not self._wide:
             return
@@ -363,7 +363,7 @@ class _Import:
             columns[name] = np.full(len(rows.at_ns), -1, np.int64) if column is None else column
 
     def _numbered_clients(self, hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
-        """Ids of clients. The one that has most of the first requests, if one has, is counted."""
+        """Client ids of rows. If one client has most of the first requests, its requests are counted."""
         numbers = self._clients.number(hashes)
         if self._rows == 0 and len(numbers):
             self._frequent = int(np.partition(numbers, len(numbers) // 2)[len(numbers) // 2])
@@ -373,7 +373,7 @@ class _Import:
         return numbers
 
     def note_clients(self, found: Found, importer: Importer) -> None:
-        """Report where most requests are one client's, or no one's."""
+        """Report if most requests come from one client, or name none."""
         if self._rows < CLIENTS_FROM_ROWS or not importer.names_clients:
             return
         if self._unnamed_rows >= ONE_CLIENT_SHARE * self._rows:
@@ -387,7 +387,7 @@ class _Import:
             )
 
     def end(self) -> None:
-        """Write what the jitter holds."""
+        """Write the rows that the jitter holds back."""
         if self._jitter is not None:
             self._write(self._jitter.flush())
 
@@ -400,7 +400,7 @@ class _Import:
 
 
 def _about_time(found: Found, time_zone: str) -> list[str]:
-    """What was supposed of stamps that name no zone."""
+    """The assumptions made about timestamps without a zone."""
     zoneless, repeated, skipped = (found.moments.get(name, 0) for name in ("zoneless", "repeated", "skipped"))
     said = []
     if zoneless:
@@ -419,7 +419,7 @@ def _about_time(found: Found, time_zone: str) -> list[str]:
 
 
 def _about_queries(found: Found) -> list[str]:
-    """Whether a server left queries out of its log."""
+    """Report that a server omitted queries from its log."""
     if not found.queries_cut:
         return []
     return [
@@ -429,7 +429,7 @@ def _about_queries(found: Found) -> list[str]:
 
 
 def _about_bodies(found: Found) -> list[str]:
-    """Which recorded bodies of responses were not kept."""
+    """Report which response bodies were not kept."""
     return [
         f"bodies of {units.counted(count, 'response')} {why}: their sizes and digests are kept, not the bodies"
         + (" (--responses all)" if why == NOT_TEXT else "")
@@ -438,7 +438,7 @@ def _about_bodies(found: Found) -> list[str]:
 
 
 def _take_names(writer: TraceWriter, found: Found, options: Options) -> None:
-    """Take the routes and topics that the recording itself names; the user's own routes come first."""
+    """Add the routes and topics that the recording names; the user's routes take precedence."""
     own = options.routes.templates
     named = by_precision(found.templates)[: max(TEMPLATES_MAX - len(own), 0)]
     if named:
@@ -483,10 +483,10 @@ def import_files(
     """Import recordings (rotated files in any order, compressed, folders, `-` for standard input) into the trace
     `out`.
 
-    A file that is found in a folder or by a pattern, and is no recording, is left out (`Manifest.left_out`).
-    `jitter` spreads coarse stamps inside their resolution, by `seed`. InputError where a file cannot be read, is
-    empty or of another format; OutputError where `out` exists (unless `overwrite`) or cannot be written. Nothing
-    is left of an import that fails.
+    Files in a folder or matching a pattern that are not recordings are skipped (`Manifest.left_out`). `jitter`
+    spreads coarse timestamps within their resolution, seeded by `seed`. InputError if a file cannot be read, is empty
+    or has another format; OutputError if `out` exists (unless `overwrite`) or cannot be written. A failed import
+    leaves nothing behind.
     """
     options = options or Options()
     opened, left_out = _opened(paths, options, None if format is None else named_importer(format, options))
@@ -529,7 +529,7 @@ def import_files(
 
 
 def _all_rejected(rejects: Rejects) -> str:
-    """What became of the lines of a recording of which nothing is left."""
+    """Explain why a recording gave no requests."""
     if not rejects.lines:
         return ""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejects.counts.most_common())
@@ -545,7 +545,7 @@ def _import_file(
     judge: FileJudge | None,
     progress: Progress | None,
 ) -> None:
-    """Import one file; `inputs` are all of them, for the progress."""
+    """Import one file; `inputs` are all files, for the progress."""
     total = sum(each.file.bytes_total for each in inputs)
     total = -1 if any(each.file.bytes_total < 0 for each in inputs) else total
     work.begin_file(given.first_ns)
@@ -577,9 +577,9 @@ def open_trace(
     options: Options | None = None,
     progress: Progress | None = None,
 ) -> Trace:
-    """The trace folder given, or the logs given imported into the trace `imported` (a place of the caller's).
+    """Open the given trace folder, or import the given logs into `imported`, a path chosen by the caller.
 
-    Errors as `Trace.open` and `import_files` say.
+    Errors as in `Trace.open` and `import_files`.
     """
     first = Path(paths[0]) if paths else Path()
     missing_trace = not first.exists() and (first.suffix == ".trace" or half_trace(first) is not None)

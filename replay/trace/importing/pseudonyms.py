@@ -1,9 +1,9 @@
-"""Other values for secret ones: the same for the same value within a recording, of equal length and alphabet.
+"""Pseudonyms for secrets: equal values get equal pseudonyms within a recording, with the same length and alphabet.
 
-Capitals stay capitals, small letters small, digits digits, and everything else stays. A short value is permuted among all
-values of its form, so that different values never get the same pseudonym (a generalized Feistel network, as in format-
-preserving encryption); a long one gets letters and digits from a keyed hash. A value is the same however it is coded:
-percent-encoded, escaped for JSON, or with the scheme of an Authorization header before it.
+Letters keep their case, digits stay digits, and all other characters stay. A short value is permuted among all values
+of its form, so that different values never share a pseudonym (a generalized Feistel network, as in format-preserving
+encryption); a long one gets letters and digits from a keyed hash. The encoding of a value does not matter:
+percent-encoded, escaped for JSON, or after the scheme of an Authorization header.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 REMEMBERED = 1 << 16
-"""Values whose pseudonyms are remembered."""
+"""How many pseudonyms are cached."""
 
 _UNIT = re.compile(
     r"(?P<percent>%(?:25){0,4})(?P<coded>[0-9A-Fa-f]{2})"
@@ -28,13 +28,13 @@ _SCHEME = re.compile(
     r"(?:Bearer|Basic|Digest|Negotiate|NTLM|Token|ApiKey)(?:[ +]|%(?:25)*20)+", re.IGNORECASE
 )
 _PERMUTED_BITS = 120
-"""Forms with more values than this many bits are not permuted: two of a hash's values are never the same."""
+"""Forms with more bits than this are hashed, not permuted: at that size two hashes practically never collide."""
 _ROUNDS = 8
 _LETTERS, _DIGITS, _LEADING, _OTHERS = 26, 10, 9, 64
 
 
 class _Unit(NamedTuple):
-    """How one or more bytes of a value are written: as they are, `%XX` (`mark`), or an escape."""
+    """How bytes of a value are written: literally, as `%XX` (`mark`), or as an escape."""
 
     mark: str
     text: str
@@ -43,7 +43,7 @@ class _Unit(NamedTuple):
 
 
 def _units(text: str) -> tuple[list[_Unit], bytes]:
-    """A text as the units that it is written in, and the bytes that these stand for."""
+    """Split a text into its written units and the bytes they stand for."""
     units: list[_Unit] = []
     plain = bytearray()
     for match in _UNIT.finditer(text):
@@ -68,7 +68,7 @@ def _units(text: str) -> tuple[list[_Unit], bytes]:
 
 
 def _written(units: list[_Unit], plain: bytes) -> str:
-    """Bytes written in the units of a text before."""
+    """Write bytes in the units of an earlier text."""
     return "".join(_in_unit(unit, plain[unit.begin : unit.end]) for unit in units)
 
 
@@ -85,12 +85,14 @@ def _in_unit(unit: _Unit, data: bytes) -> str:
 
 
 def _in_case_of(code: str, given: str) -> str:
-    """Hexadecimal digits in the case of those before."""
+    """Hexadecimal digits in the case of the earlier ones."""
     return code if given == given.lower() and not given.isdigit() else code.upper()
 
 
 class _Digit(NamedTuple):
-    """A byte of a value that changes: its place, how many bytes it can become, its number among them, and the first."""
+    """A byte that changes: its position, how many values it can take, its current number among them, and the first
+    value.
+    """
 
     place: int
     radix: int
@@ -99,7 +101,7 @@ class _Digit(NamedTuple):
 
 
 def _digits(plain: bytes) -> Iterator[_Digit]:
-    """The bytes of a value that are changed. A number's first digit stays above 0, so that it stays a number."""
+    """The bytes of a value that change. The first digit of a number stays above 0, so that it stays a number."""
     start = 1 if plain[:1] == b"-" else 0
     for place, byte in enumerate(plain):
         if 97 <= byte <= 122:
@@ -116,7 +118,7 @@ def _digits(plain: bytes) -> Iterator[_Digit]:
 
 
 def _ends_letter(plain: bytes, place: int) -> bool:
-    """Whether the last byte of a letter beyond ASCII is here; in other encodings than UTF-8, a byte that may be one."""
+    """Whether this is the last byte of a non-ASCII letter; in encodings other than UTF-8, any byte that may be one."""
     begin = place
     while begin > 0 and place - begin < 3 and plain[begin] & 0xC0 == 0x80:
         begin -= 1
@@ -135,14 +137,14 @@ def _is_utf8(plain: bytes) -> bool:
 
 
 class Pseudonyms:
-    """Makes values into others. `key` is of the recording alone: whoever has the trace without it cannot try values."""
+    """Makes pseudonyms. `key` belongs to the recording alone: without it, nobody who has the trace can test guesses."""
 
     def __init__(self, key: bytes) -> None:
         self._key = hashlib.blake2b(key, digest_size=32, person=b"replay-pseudonym").digest()
         self._made: dict[str, str] = {}
 
     def of(self, text: str) -> str:
-        """The pseudonym of a value, as it is written; a scheme before it (`Bearer `) stays."""
+        """The pseudonym of a value in the same encoding; a scheme before it (`Bearer `) is kept."""
         known = self._made.get(text)
         if known is None:
             scheme = _SCHEME.match(text)
@@ -157,7 +159,7 @@ class Pseudonyms:
         return known
 
     def number(self, text: str, below: int) -> int:
-        """A number below `below` for a text: the same for the same."""
+        """A number below `below`, always the same for the same text."""
         return int.from_bytes(self._hash(b"number", text.lower().encode()), "big") % below
 
     def _of(self, text: str) -> str:
@@ -170,7 +172,7 @@ class Pseudonyms:
         return _written(units, bytes(made))
 
     def _basic(self, text: str) -> str:
-        """That of a user and password: of each by itself, as they stand elsewhere."""
+        """The pseudonym of `user:password`: each part separately, as they occur elsewhere."""
         try:
             user, colon, password = base64.b64decode(text, validate=True).decode("latin-1").partition(":")
         except (binascii.Error, ValueError):
@@ -180,7 +182,7 @@ class Pseudonyms:
         return base64.b64encode(f"{self.of(user)}:{self.of(password)}".encode("latin-1")).decode()
 
     def _others(self, digits: list[_Digit]) -> list[int]:
-        """Other digits for those of a value."""
+        """The value with its changeable characters replaced."""
         size = 1
         for digit in digits:
             size *= digit.radix
@@ -197,7 +199,7 @@ class Pseudonyms:
         ]
 
     def _permuted(self, digits: list[_Digit], size: int) -> list[int]:
-        """The value after this one in a keyed order of all values of its form: never the value itself."""
+        """The next value in a keyed order of all values of this form: never the value itself."""
         radixes = bytes(digit.radix for digit in digits)
         number, right = 0, 1
         for place, digit in enumerate(digits):
@@ -224,7 +226,7 @@ Round = Callable[[int, int, int], int]
 
 
 def _shuffled(number: int, left: int, right: int, f: Round) -> int:
-    """A number in another place of the same order: a Feistel network of two halves."""
+    """Permute a number with a Feistel network of two halves."""
     a, b = divmod(number, right)
     for turn in range(_ROUNDS):
         if turn % 2:
@@ -235,7 +237,7 @@ def _shuffled(number: int, left: int, right: int, f: Round) -> int:
 
 
 def _unshuffled(number: int, left: int, right: int, f: Round) -> int:
-    """The number that `_shuffled` makes into this one."""
+    """The inverse of `_shuffled`."""
     a, b = divmod(number, right)
     for turn in reversed(range(_ROUNDS)):
         if turn % 2:

@@ -1,4 +1,4 @@
-"""The importers by name: what each says of itself, and what it hands on."""
+"""The importers by name: the description of each, and the data it delivers."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ Body = bytes
 KeptResponses = Literal["none", "digest", "text", "all"]
 
 SECRET_NAMES_MAX = 200
-"""Names of secrets that are counted each by itself."""
+"""How many names of secrets are counted separately."""
 
 OTHER_NAMES = "(other)"
 
 CHANGES_MAX = 500
-"""Places and names that are counted each by itself."""
+"""How many places and names are counted separately."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Log lines as columns of one length, in the order of the file; -1 is unknown.
+    """Log entries as columns of equal length, in file order; -1 is unknown.
 
-    `at_ns` is the recorded instant, cut to the format's resolution. Target i is data[offsets[i]:offsets[i +
-    1]]. `method` and `host` index the reader's `methods` and `hosts`. `client_hash` is a keyed hash of who
-    asked. `headers`, `body` and `response` index the sequences beside them (-1 is none).
+    `at_ns` is the recorded instant, cut to the format's resolution. Target i is data[offsets[i]:offsets[i + 1]].
+    `method` and `host` index the reader's `methods` and `hosts`. `client_hash` is a keyed hash of the client.
+    `headers`, `body` and `response` index the sequences beside them (-1 is none).
     """
 
     at_ns: npt.NDArray[np.int64]
@@ -66,11 +66,11 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user says of a recording. `columns` maps roles to columns or constants (`fields.read_columns`),
-    `log_format` is a server's own format string, `time_zone` that of stamps which name none, `routes` the rules of
-    the user's own. `scrub` are the user's rules for secrets, and `scrub_key` is the key of pseudonyms, where two recordings
-    are to agree. `responses` says what is kept of recorded responses: nothing, sizes and digests, bodies that are text
-    too, or all bodies; `service` takes the share of one service out of a recording of spans.
+    """The user's options for a recording. `columns` maps roles to columns or constants (`fields.read_columns`),
+    `log_format` is a server's own format string, `time_zone` applies to timestamps without a zone, `routes` are the
+    user's route rules. `scrub` are the user's rules for secrets; `scrub_key` is the pseudonym key, for recordings
+    that must agree. `responses` selects what is kept of recorded responses: nothing, sizes and digests, text bodies
+    too, or all bodies. `service` selects one service of a recording of spans.
     """
 
     keep_secrets: bool = False
@@ -85,7 +85,7 @@ class Options:
     service: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """As the manifest keeps them."""
+        """The options in the form that the manifest keeps."""
         return {
             **self.routes.as_dict(),
             "keep_secrets": self.keep_secrets,
@@ -102,7 +102,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What the head of a file says of its stamps: the first (None: there is none) and how coarse they are."""
+    """The timestamps in the head of a file: the first one (None if there is none) and the resolution."""
 
     first_ns: int | None
     resolution_ns: int
@@ -110,11 +110,12 @@ class Probe:
 
 @dataclass(slots=True)
 class Found:
-    """What a reader learns on the way, for the manifest. `key` is that of pseudonyms, `assumptions` what was supposed where
-    the recording says nothing, `unknown_values` counts values by field that could not be read, `queries_cut` requests whose
-    query the server left out of its log, `lost` what a live recording does not have, by reason, `bodies_left` recorded
-    bodies of responses that were not kept, by reason. `missing` counts what a recording of spans does not have, `queries`
-    its targets that have one, `topics` the partitions of its Kafka topics; `templates` are routes that it names itself.
+    """What a reader finds out during an import, for the manifest. `key` is the pseudonym key; `assumptions` are made
+    where the recording is silent; `unknown_values` counts unreadable values by field; `queries_cut` counts requests
+    whose query the server did not log; `lost` counts, by reason, what a live recording lacks; `bodies_left` counts,
+    by reason, response bodies that were not kept. For recordings of spans, `missing` counts absent data, `queries`
+    counts targets with a query, `topics` has the partitions of Kafka topics, and `templates` are the routes that the
+    recording names.
     """
 
     rejects: Rejects = field(default_factory=Rejects)
@@ -139,44 +140,46 @@ class Found:
     templates: list[str] = field(default_factory=list)
 
     def assume(self, what: str) -> None:
-        """Note what the recording does not say and the import supposes, once."""
+        """Note an assumption once."""
         if what not in self.assumptions:
             self.assumptions.append(what)
 
     def count_unknown(self, what: str, count: int) -> None:
-        """Count values that are not what their field should have, and so are unknown."""
+        """Count invalid values of a field, which become unknown."""
         if count:
             self.unknown_values[what] = self.unknown_values.get(what, 0) + count
 
     def count_moments(self, what: str, count: int) -> None:
-        """Count stamps: `zoneless`, `repeated` (in an hour that was there twice), `skipped` (in one that was not there)."""
+        """Count timestamps: `zoneless`, `repeated` (in an hour that occurred twice), `skipped` (in an hour that did
+        not occur).
+        """
         if count:
             self.moments[what] = self.moments.get(what, 0) + count
 
     def leave_body(self, why: str) -> None:
-        """Count the body of a response that is not kept."""
+        """Count a response body that is not kept."""
         self.bodies_left[why] = self.bodies_left.get(why, 0) + 1
 
     def drop(self, what: str, count: int) -> None:
-        """Count what was taken out."""
+        """Count a removed secret."""
         if count:
             self.secrets_dropped[what] = self.secrets_dropped.get(what, 0) + count
 
     def note_secret(self, name: str, count: int = 1) -> None:
-        """Count what was taken out because of a name, under this name; past SECRET_NAMES_MAX names together."""
+        """Count a secret removed because of its name; names beyond SECRET_NAMES_MAX are counted together."""
         name = secret_key(name) or name.lower()
         if name not in self.secrets_by_name and len(self.secrets_by_name) >= SECRET_NAMES_MAX:
             name = OTHER_NAMES
         self.secrets_by_name[name] = self.secrets_by_name.get(name, 0) + count
 
     def note_change(self, change: Change, count: int) -> None:
-        """Count what became of values, by place and name; past CHANGES_MAX names of a place together."""
+        """Count changed values by place and name; names beyond CHANGES_MAX per place are counted together."""
         if change not in self.changes and len(self.changes) >= CHANGES_MAX:
             change = change._replace(name=OTHER_NAMES)
         self.changes[change] = self.changes.get(change, 0) + count
 
     def scrubbed(self) -> list[dict[str, str | int]]:
-        """What was changed, most often first, for the manifest."""
+        """The changes for the manifest, most frequent first."""
         listed = sorted(self.changes.items(), key=lambda item: (-item[1], item[0]))
         return [{**change._asdict(), "count": count} for change, count in listed]
 
@@ -205,33 +208,30 @@ class Reader(Protocol):
         ...
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines of a file say of its stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines of a file."""
         ...
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of a file, a block at a time; the arrays may be used again after the next block is asked
-        for.
-        """
+        """Yield the rows of a file in blocks. The arrays may be reused once the next block is requested."""
         ...
 
 
 @runtime_checkable
 class EndsLate(Protocol):
-    """A reader that has rows only when all files were read."""
+    """A reader that knows its rows only after all files were read."""
 
     def rows_at_end(self) -> Iterator[Rows]:
-        """The rows that were held back."""
+        """The rows held back until the end."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Importer:
-    """One format. `sniff(head, options)` says how much the head of a file looks like it (0 to 1); of equals the
-    one with the higher `rank` is taken. `reader(found, options)` makes a reader.
+    """One format. `sniff(head, options)` scores how well the head of a file matches (0 to 1); `rank` breaks ties, the
+    highest first. `reader(found, options)` creates a reader.
 
-    `takes_columns`, `takes_log_format` and `takes_service` say that `--columns`, `--log-format` and `--service` may be given
-    for it. `names_clients` is
-    false for formats that never say who asked.
+    `takes_columns`, `takes_log_format` and `takes_service` allow `--columns`, `--log-format` and `--service`.
+    `names_clients` is false for formats that never identify the client.
     """
 
     name: str
@@ -250,29 +250,29 @@ _importers: dict[str, Importer] = {}
 
 
 def importer(new: Importer) -> Importer:
-    """Enter an importer into the registry."""
+    """Register an importer."""
     _importers[new.name] = new
     return new
 
 
 def importers() -> dict[str, Importer]:
-    """All importers by name, those of installed packages last. UsageError where one of these cannot be used."""
+    """All importers by name, those of installed packages last. UsageError if a package's importer cannot be used."""
     brought = {name: _BROUGHT.get(name, is_taken=name in _importers) for name in _BROUGHT.names()}
     return {**_importers, **brought}
 
 
 def importer_names() -> list[str]:
-    """The names of all importers; those of packages are not loaded for it."""
+    """The names of all importers, without loading those of packages."""
     return [*_importers, *(name for name in _BROUGHT.names() if name not in _importers)]
 
 
 def importers_that(accepts: Callable[[Importer], bool]) -> list[str]:
-    """The names of the importers that accept something, in order."""
+    """The names of the importers that satisfy a condition, in order."""
     return sorted(name for name, known in importers().items() if accepts(known))
 
 
 def importer_named(name: str) -> Importer:
-    """The importer of a `--format`. UsageError where there is none."""
+    """The importer for a `--format`. UsageError if there is none."""
     if name in _importers and name not in _BROUGHT.names():
         return _importers[name]
     known = importers()

@@ -1,4 +1,4 @@
-"""What an import could not use: counted by reason, with the first examples, and when to give up."""
+"""Rejected input: counted by reason, with the first examples, and when an import gives up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXAMPLES_A_REASON = 3
 EXAMPLE_CHARS = 200
 
 LINES_BEFORE_JUDGING = 1_000
-"""A file of fewer lines is judged at its end."""
+"""A file with fewer lines is judged only at its end."""
 
 BLANK = "blank"
 NO_METHOD, NO_PATH = "no method", "no path"
@@ -25,10 +25,12 @@ AMBIGUOUS, NO_START = "completed, but which request", "completed without a start
 BODY_ELSEWHERE = "body in another file"
 BANNER = "message of the server"
 CACHED, NEVER_SENT = "from the browser's cache", "never sent"
-"""What a browser has in its recording, but sent to no server."""
+"""Entries that a browser recorded but never sent to a server."""
 
 CAUSED, NOT_WANTED, REPEATED_SPAN = "caused by another request", "of another service", "span that came before"
-"""Spans of requests that are not sent: their cause is, another service was asked for, or they are already."""
+"""Spans of requests that are not sent: another request causes them, another service was selected, or they are
+duplicates.
+"""
 
 NO_SPAN_REQUEST = frozenset(
     {
@@ -36,27 +38,27 @@ NO_SPAN_REQUEST = frozenset(
         "no topic", "logs or metrics", CAUSED, NOT_WANTED, REPEATED_SPAN,
     }
 )  # fmt: skip
-"""What spans are that give no request of their own."""
+"""Kinds of spans that are not requests."""
 
 NOT_CAPTURED, REQUEST_NOT_CAPTURED = "not captured whole", "response without request"
-"""What holes in a capture cost."""
+"""Losses caused by holes in a capture."""
 
 _NO_REQUEST = frozenset(
     {HEADER, DETAIL, MEASUREMENT, AMBIGUOUS, NO_START, BODY_ELSEWHERE, BANNER, CACHED, NEVER_SENT}
     | NO_SPAN_REQUEST
 )
-"""What lines are that are no request of their own."""
+"""Kinds of lines that are not requests of their own."""
 
 WELL_FORMED = (
     frozenset({BLANK, NO_METHOD, NO_PATH, HEALTH_CHECK, NOT_CAPTURED, REQUEST_NOT_CAPTURED}) | _NO_REQUEST
 )
-"""Reasons that say nothing against the format: blank lines, headers, health checks, requests that were garbage to the
-server too, what was never sent, and lines that are no request of their own.
+"""Reasons that do not count against the format: blank lines, headers, health checks, requests that were garbage to
+the server too, requests never sent, and lines that are not requests.
 """
 
 
 class Rejects:
-    """Counts of rejected lines over all files, and examples. `lines` is what was read, rejected or not."""
+    """Counts of rejected lines over all files, with examples. `lines` counts every line read, rejected or not."""
 
     def __init__(self) -> None:
         self.lines = 0
@@ -64,11 +66,11 @@ class Rejects:
         self.examples: list[RejectedExample] = []
 
     def wants_example(self, reason: str) -> bool:
-        """Whether another example of `reason` would be kept."""
+        """Whether another example for `reason` would be kept."""
         return sum(example.reason == reason for example in self.examples) < EXAMPLES_A_REASON
 
     def add(self, reason: str, file: str, line: int, text: bytes) -> None:
-        """Count one rejected line, and keep it (cut, scrubbed) among the first of its reason."""
+        """Count one rejected line, and keep it (cut and scrubbed) if it is among the first for its reason."""
         self.counts[reason] += 1
         if self.wants_example(reason):
             shown = showable(text.rstrip(b"\r\n"), EXAMPLE_CHARS)
@@ -76,16 +78,14 @@ class Rejects:
 
 
 class FileJudge:
-    """Refuses a file most of whose lines are not of the format it was taken for."""
+    """Aborts when most lines of a file do not match the chosen format."""
 
     def __init__(self, rejects: Rejects, file: str, title: str) -> None:
         self._rejects, self._file, self._title = rejects, file, title
         self._lines_before, self._counts_before = rejects.lines, rejects.counts.copy()
 
     def judge(self, *, at_end: bool = False) -> None:
-        """InputError where more than half of the lines so far (1,000 at least, or the whole file) are
-        foreign.
-        """
+        """InputError if more than half of the lines so far (at least 1,000, or the whole file) do not match."""
         lines = self._rejects.lines - self._lines_before
         if lines < LINES_BEFORE_JUDGING and not at_end:
             return

@@ -1,4 +1,4 @@
-"""Rules of the user's own for what is taken out of a recording: `--scrub json:/email=email`."""
+"""User rules that control the removal of secrets: `--scrub json:/email=email`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from replay.trace.places import KINDS, Kind
 
 How = Literal["pseudonym", "drop", "keep", "email", "phone", "card", "iban"]
 HOWS: tuple[How, ...] = get_args(How)
-"""What can become of a value. `drop` takes the name out with it; `keep` leaves what would be replaced."""
+"""The actions for a value. `drop` removes it together with its name; `keep` leaves it unchanged."""
 
 EXAMPLE = "json:/email=email"
 _RULE = re.compile(r"(?P<place>[^:=]+):(?P<name>.+)=(?P<how>[^=]*)", re.DOTALL)
 
 
 class ScrubRule(NamedTuple):
-    """What becomes of the values of one name in one kind of place."""
+    """The action for the values of one name in one kind of place."""
 
     place: Kind
     name: str
@@ -32,7 +32,7 @@ class ScrubRule(NamedTuple):
 
 
 def parse_rule(text: str) -> ScrubRule:
-    """A rule as the user writes it. UsageError names the rule, and what was probably meant."""
+    """Parse a rule. UsageError quotes it and suggests a correction."""
     match = _RULE.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"--scrub {text!r} is not a rule", hint=f"write PLACE:NAME=HOW: {EXAMPLE}")
@@ -59,13 +59,13 @@ def _unknown(text: str, what: str, given: str, known: tuple[str, ...]) -> UsageE
 
 
 def parse_rules(texts: Iterable[str]) -> ScrubRules:
-    """All rules of a command line; of two for one value the later one counts."""
+    """All rules of a command line; a later rule for the same value wins."""
     return ScrubRules(tuple(parse_rule(text) for text in texts))
 
 
 @lru_cache(1 << 10)
 def _pattern(place: Kind, name: str) -> re.Pattern[str]:
-    """A name with `*` for anything; in a JSON Pointer, for one step."""
+    """Match a name in which `*` stands for anything; in a JSON Pointer, for one step."""
     anything = "[^/]*" if place == "json" else ".*"
     text = anything.join(map(re.escape, name.split("*")))
     return re.compile(text, re.IGNORECASE if place == "header" else 0)
@@ -73,21 +73,21 @@ def _pattern(place: Kind, name: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True, slots=True)
 class ScrubRules:
-    """The user's rules, in their order."""
+    """The user's rules, in order."""
 
     rules: tuple[ScrubRule, ...] = ()
 
     def has(self, *places: Kind) -> bool:
-        """Whether any rule is for one of these places."""
+        """Whether any rule applies to one of these places."""
         return any(rule.place in places for rule in self.rules)
 
     def of(self, place: Kind, name: str) -> ScrubRule | None:
-        """The rule of a value, the last one that names it; None where none does."""
+        """The last rule that matches a value; None if none does."""
         for rule in reversed(self.rules):
             if rule.place == place and _pattern(place, rule.name).fullmatch(name):
                 return rule
         return None
 
     def as_list(self) -> list[str]:
-        """As the manifest keeps them."""
+        """The rules in the form that the manifest keeps."""
         return [str(rule) for rule in self.rules]

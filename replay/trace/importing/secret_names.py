@@ -1,4 +1,4 @@
-"""Names of parameters, fields and headers whose values are secrets, or say who asked."""
+"""Names of parameters, fields and headers whose values are secret or identify the client."""
 
 from __future__ import annotations
 
@@ -57,8 +57,7 @@ SECRET_SUFFIXES = (
     "securitynumber",
     "passportnumber",
 )
-"""A parameter whose name ends with one of these is a secret (`csrf_token`, `X-Amz-Signature`, `PHPSESSID`).
-"""
+"""A parameter whose name ends with one of these is secret (`csrf_token`, `X-Amz-Signature`, `PHPSESSID`)."""
 
 SECRET_NAMES = (
     "key",
@@ -94,7 +93,7 @@ SECRET_NAMES = (
     "cellphone",
     "msisdn",
 )
-"""A parameter of exactly this name is a secret."""
+"""A parameter with exactly one of these names is secret."""
 
 SECRET_WORDS = frozenset(
     {
@@ -103,10 +102,10 @@ SECRET_WORDS = frozenset(
         "assertion", "apikey", "cert",
     }
 )  # fmt: skip
-"""A header with one of these words in its name (`X-User-Jwt`) is a secret."""
+"""A header with one of these words in its name (`X-User-Jwt`) is secret."""
 
 WHO_WORDS = frozenset({"ip", "addr", "address", "email", "forwarded", "user", "username", "userid", "from"})
-"""A header with one of these words in its name (`X-Real-IP`) says who asked."""
+"""A header with one of these words in its name (`X-Real-IP`) identifies the client."""
 
 _HARMLESS_HEADERS = frozenset(
     {
@@ -122,9 +121,9 @@ _DIGITS = "0123456789"
 
 @lru_cache(1 << 12)
 def secret_key(name: str) -> str:
-    """The known name that a parameter's is, or ends with; empty where it is no secret's.
+    """The known secret name that a parameter's name equals or ends with; empty if there is none.
 
-    Compared in lower case, percent-decoded, without `- _ . [ ]` and without digits at its end.
+    Compared in lower case, percent-decoded, without `- _ . [ ]` and without trailing digits.
     """
     decoded = _NAME.sub(lambda m: chr(int(m[0][1:], 16)) if len(m[0]) == 3 else m[0], name).lower()
     plain = _MARKS.sub("", decoded).rstrip(_DIGITS)
@@ -134,13 +133,13 @@ def secret_key(name: str) -> str:
 
 
 def is_secret(name: str) -> bool:
-    """Whether a parameter's name looks like a secret's."""
+    """Whether a parameter's name marks a secret."""
     return secret_key(name) != ""
 
 
 @lru_cache(1 << 12)
 def is_secret_header(name: str) -> bool:
-    """Whether a header says who asked, or lets its reader in."""
+    """Whether a header identifies or authorizes its client."""
     lowered = name.strip().lower()
     if lowered in _HARMLESS_HEADERS:
         return False

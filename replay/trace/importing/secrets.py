@@ -1,7 +1,7 @@
-"""Where secrets stand in a text.
+"""Finds secrets in texts.
 
-A value is known as a secret by the name beside it, wherever the pair stands: in a URL, a header, a form, JSON, or a text
-inside one of these. The marks around it may be percent-encoded or escaped for JSON.
+A value is recognized by the name beside it, wherever the pair occurs: in a URL, a header, a form, JSON, or a text
+nested in one of these. The surrounding delimiters may be percent-encoded or escaped for JSON.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from urllib.parse import unquote
 from .secret_names import is_secret, is_secret_header
 
 REDACTED = "REDACTED"
-"""What stands in the place of a secret's value."""
+"""Replaces a secret value in texts to be shown."""
 
 
 class Instead(Protocol):
-    """What stands in the place of secrets."""
+    """Supplies the replacements of secrets."""
 
     def value(self, text: str, name: str) -> str:
-        """Instead of a value."""
+        """Replace a value."""
         ...
 
     def credentials(self, scheme: str, text: str) -> str:
-        """Instead of a scheme (`Bearer `) and what is behind it."""
+        """Replace a scheme (`Bearer `) and what follows it."""
         ...
 
     def structure(self, text: str, name: str, quote: str) -> str:
-        """Instead of a JSON object or array, whose strings stand between `quote`s."""
+        """Replace a JSON object or array whose strings are delimited by `quote`."""
         ...
 
     def bare(self, text: str, name: str, quote: str) -> str:
-        """Instead of a JSON value without quotes."""
+        """Replace an unquoted JSON value."""
         ...
 
     def user_info(self, text: str) -> None:
-        """The user info of a URL goes."""
+        """Replace the user info of a URL."""
         ...
 
 
 class Shown:
-    """For texts that are shown: one word instead of any secret."""
+    """For texts to be shown: one fixed word replaces every secret."""
 
     def value(self, text: str, name: str) -> str:
         """See `Instead`."""
@@ -63,13 +63,15 @@ class Shown:
         """See `Instead`."""
 
 
-# Marks, in every way in which they may be written.
+# Delimiters, in all of their encodings.
 
 CODED = r"%(?:25){0,4}"
 
 
 def coded_marks(characters: str) -> str:
-    """Any of some characters: as it is, percent-encoded (however often), or escaped for JSON or a log."""
+    """A pattern for any of these characters: literal, percent-encoded (any number of times), or escaped for JSON or a
+    log.
+    """
     codes = "|".join(
         f"{code:02X}"
         if f"{code:02X}".isdigit()
@@ -81,7 +83,7 @@ def coded_marks(characters: str) -> str:
 
 QUOTE = r"(?:\\{0,16}[\"']|%(?:25){0,4}2[27]|\\{1,16}(?:u00|x)2[27]|&(?:quot|\#34|\#39);)"
 _BLANK = r"(?:[ \t]|\+|%(?:25){0,4}20){0,8}"
-"""All repeats are bounded, so that no text takes more than a multiple of its length."""
+"""All repetitions are bounded, so the time is linear in the length of the text."""
 _OPERATOR = re.compile(rf"(?P<quote>{QUOTE})?{_BLANK}(?P<mark>{coded_marks('=:')}(?:>)?)")
 _NAME_AT_END = re.compile(r"[\w.\[\]$-]+\Z")
 _ESCAPED = re.compile(r"\\{1,16}(?:u00|x)([0-9A-Fa-f]{2})")
@@ -106,14 +108,14 @@ _OBJECT_MARK = re.compile(rf"{coded_marks('{}')}|[<>\r\n]")
 
 @lru_cache(64)
 def _value_end(level: int, stops: str) -> re.Pattern[str]:
-    """The end of a bare value: a delimiter that is written like the mark before it, or more plainly."""
+    """A pattern for the end of an unquoted value: a delimiter encoded like the one before the value, or less."""
     plain = re.escape("&;#?\"'<> \t\r\n" + stops)
     coded = rf"|%(?:25){{0,{level - 1}}}(?:2[0236]|3[BbCcEe]|0[AaDd])" if level else ""
     return re.compile(rf"[{plain}]|\\(?![/u])|\\u00(?:2[267]|3[ce])|&quot{coded}")
 
 
 class Span(NamedTuple):
-    """A secret value's place, the name beside it, and how it is written."""
+    """The position of a secret value, the name beside it, and how it is written."""
 
     begin: int
     end: int
@@ -123,8 +125,8 @@ class Span(NamedTuple):
 
 
 def _quoted_end(text: str, begin: int, quote: str) -> int:
-    """Where the string ends that begins behind `quote`: at a quote that is escaped as often, or less. The text's end where
-    none does.
+    """The end of the string that begins after `quote`: the next quote escaped equally or less, or the end of the
+    text.
     """
     depth = len(quote) - len(quote.lstrip("\\"))
     if quote.lstrip("\\")[:1] in "\"'":
@@ -146,7 +148,9 @@ def _bracket_end(text: str, begin: int) -> int:
 
 
 def _is_secret_beside_colon(name: str) -> bool:
-    """Whether a key of JSON, or a header, names a secret. `user` and `address` may be keys of anything."""
+    """Whether a JSON key or header is that of a secret. `user` and `address` do not count: as keys they are too
+    common.
+    """
     lowered = name.lower()
     return (
         is_secret(name) or lowered == "set-cookie" or (lowered.startswith("x-") and is_secret_header(lowered))
@@ -154,7 +158,9 @@ def _is_secret_beside_colon(name: str) -> bool:
 
 
 def _sibling_is_secret(text: str, begin: int, end: int) -> bool:
-    """Whether the object around a `value` names a secret (`{"name": "token", "value": ...}`), or is cut before it could."""
+    """Whether the object around a `value` marks it as secret (`{"name": "token", "value": ...}`), or is cut off too
+    early to tell.
+    """
     first = max(0, begin - SIBLING_CHARS_MAX)
     first = max((found.end() for found in _OBJECT_MARK.finditer(text, first, begin)), default=first)
     last = min(len(text), end + SIBLING_CHARS_MAX)
@@ -173,13 +179,13 @@ def _decoded(text: str) -> str:
 
 
 def _name_before(text: str, end: int) -> str:
-    """The name that ends at `end`, decoded."""
+    """The decoded name that ends at `end`."""
     found = _NAME_AT_END.search(_decoded(text[max(0, end - _NAME_CHARS_MAX) : end]))
     return found[0].strip(".") if found else ""
 
 
 def _secret_value(text: str, found: re.Match[str], stops: str, in_url: bool) -> Span | None:
-    """The value behind an operator (`=`, `:`), where the name before it is a secret's."""
+    """The value after an operator (`=`, `:`), if the name before it is that of a secret."""
     name, mark, quote = _name_before(text, found.start()), found["mark"], found["quote"] or ""
     is_colon = mark[0] == ":" or mark.rstrip(">")[-2:].upper() == "3A"
     begin = found.end()
@@ -214,7 +220,7 @@ def _secret_value(text: str, found: re.Match[str], stops: str, in_url: bool) -> 
 
 
 def _secret_spans(text: str, stops: str, in_url: bool) -> Iterator[Span]:
-    """The secret values of a text, from left to right; what is inside one is not looked at again."""
+    """The secret values of a text, from left to right. Secrets are not searched again for nested ones."""
     done = 0
     for found in _OPERATOR.finditer(text):
         if found.start() < done:
@@ -260,10 +266,10 @@ _MAY_HOLD = re.compile(r"[:=%\\ +]|//")
 
 
 def redacted(text: str, instead: Instead, stops: str = "", *, in_url: bool = False) -> str:
-    """A text without the secrets in it: values by their names, credentials behind their scheme, user info of URLs.
+    """A text with its secrets replaced: named values, credentials after their scheme, user info of URLs.
 
-    `in_url` is for paths and queries, in which a bare value ends at the next delimiter. `stops` are those of a path, in
-    which a bare colon says nothing (`/v1/key:rotate`).
+    `in_url` is for paths and queries, where an unquoted value ends at the next delimiter. `stops` are the delimiters
+    of a path, where a bare colon has no meaning (`/v1/key:rotate`).
     """
     if _MAY_HOLD.search(text) is None:
         return text

@@ -1,4 +1,4 @@
-"""Lines fit to be shown: without who asked, addresses and secrets."""
+"""Makes lines safe to show: without clients, addresses and secrets."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _GROUPS = r"[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6}"
 _IPV6 = re.compile(
     rf"(?<![\w:])(?:(?:[0-9A-Fa-f]{{1,4}}:){{7}}[0-9A-Fa-f]{{1,4}}|{_GROUPS}::(?:{_GROUPS})?|::{_GROUPS})(?![\w:])"
 )
-"""All eight groups, or `::` for some: a time of day has colons, too."""
+"""An IPv6 address: all eight groups, or `::` for some, since a time of day has colons too."""
 _LOG_HEAD = re.compile(r"^[^\s\[{\"]\S*(?: .{0,200}?)?(?= \[)")
-"""Who asked, in a line that has a stamp in brackets behind it."""
+"""The client fields at the start of a line, before a timestamp in brackets."""
 _PASSWORD = re.compile(
     rf"((?:\\{{0,4}}/|{CODED}2[Ff]){{2}})(?:(?!{CODED})[^/\s\"'@:?#\\])+{coded_marks(':')}(?!\d{{1,5}}(?![\w.-]))[^/\s\"'@]*"
 )
-"""A user and password whose `@` was cut off: what is behind the colon is no port."""
+"""A user and password whose `@` was cut off: the text after the colon is not a port."""
 _OPAQUE = re.compile(r"(?<![\w-])(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{24,}={0,2}")
 _LISTED = re.compile(rf"({QUOTE})([\w.-]{{1,100}})\1(\s*,\s*)\1((?:(?!\1).)+)\1(?!\s*:)")
 
 
 def scrub(text: str, *, as_it_begins: bool = False) -> str:
-    """A line fit to be shown: who asked, addresses, secrets and what looks like one taken out. `as_it_begins` leaves what
-    stands before a stamp in brackets, but for addresses: there one sees what a line is wrapped in.
+    """A line safe to show: client, addresses, secrets and possible secrets are removed. `as_it_begins` keeps the text
+    before a bracketed timestamp (except addresses), because it shows how a line is wrapped.
     """
 
     def listed(match: re.Match[str]) -> str:
@@ -43,7 +43,9 @@ def scrub(text: str, *, as_it_begins: bool = False) -> str:
 
 
 def showable(line: bytes, chars: int, *, as_it_begins: bool = False) -> str:
-    """A line fit to be shown on a terminal: scrubbed (see `scrub`), controls written out, cut to `chars` characters."""
+    """A line safe to show on a terminal: scrubbed (see `scrub`), control characters escaped, cut to `chars`
+    characters.
+    """
     text = scrub(line[: 4 * chars].decode("utf-8", "backslashreplace"), as_it_begins=as_it_begins)
     shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
     return shown if len(shown) <= chars else shown[: chars - 1] + "…"

@@ -1,4 +1,4 @@
-"""The bytes of a recording: files (plain, gzip, zstd) and standard input, in blocks of whole lines."""
+"""Reads the bytes of a recording: files (plain, gzip, zstd) and standard input, in blocks of whole lines."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from replay_native.ground.jit import warm
 from .wrappers import unwrap, unwrapped
 
 BLOCK_BYTES = 4 << 20
-"""Bytes that are read at a time."""
+"""Bytes per read."""
 
 HEAD_BYTES = 1 << 20
-"""Bytes by which a format is told."""
+"""How many bytes are used to detect a format."""
 
 HEAD_BYTES_MAX = 16 << 20
-"""A head whose first line does not end goes on up to here."""
+"""If the first line is longer than the head, the head is extended up to this size."""
 
 STDIN = "-"
 _MAGICS = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "parquet": b"PAR1"}
@@ -49,16 +49,16 @@ _UNREAD = {
     "a zip archive": (re.compile(rb"PK\x03\x04"), "unzip -p {}"),
     "a tar archive": (re.compile(rb".{257}ustar", re.DOTALL), "tar -xOf {}"),
 }  # fmt: skip
-"""What some know a recording by that is not read as it is: how it begins, and the command that unpacks it."""
+"""Compressions and encodings that are not read: how each begins, what it is, and the command that converts it."""
 
 _CHUNK_BYTES = 1 << 20
 _PARQUET_ROWS = 1 << 14
 _ZSTD_READ_BYTES = 4096
-"""So much at most is lost of what was good before damage."""
+"""Upper limit for the good data lost in front of damage."""
 
 
 class SourceFile:
-    """One file of a recording; `head` is its first bytes, uncompressed. InputError where it can't be read."""
+    """One file of a recording; `head` is its first bytes, uncompressed. InputError if it cannot be read."""
 
     def __init__(self, name: str) -> None:
         self.name = "standard input" if name == STDIN else name
@@ -85,23 +85,23 @@ class SourceFile:
         self.wrapper, self.head = "", head
 
     def take_off(self, wrapper: str) -> None:
-        """Read the lines without a wrapper that `wrappers` names."""
+        """Remove a wrapper from the lines; `wrappers` lists those removed."""
         self.head = unwrap(wrapper, self.whole_lines())
         self.wrapper = wrapper
 
     def whole_lines(self) -> bytes:
-        """The head without a last line that it may have cut."""
+        """The head, without a last line that may be cut off."""
         return self.head[: self.head.rfind(b"\n") + 1] or self.head
 
     def _refuse_packed(self, name: str, head: bytes) -> None:
-        """InputError where the lines are there, but only others can unpack them."""
+        """InputError if the file is compressed in a way that replay does not read."""
         for kind, (pattern, command) in _UNREAD.items():
             if pattern.match(head):
                 shown = shlex.quote(name)
                 raise InputError(f"{self.name} is {kind}", hint=f"{command.format(shown)} | replay import -")
 
     def _check(self) -> int:
-        """The size in bytes, -1 where there is none."""
+        """The size in bytes; -1 if unknown."""
         if self._path is None:
             return -1
         status = self._path.stat()
@@ -114,7 +114,7 @@ class SourceFile:
         return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
     def _open(self) -> BinaryIO:
-        """A file from its beginning; a pipe, which is read but once, from where it is."""
+        """A file from its beginning; a pipe, which can be read only once, from its current position."""
         if self._path is not None and self.bytes_total >= 0:
             return self._path.open("rb", buffering=0)
         if self._pipe is None and self._path is not None:
@@ -142,7 +142,7 @@ class SourceFile:
         return head
 
     def source(self) -> Source:
-        """What the manifest says of the file; whole only after all blocks were read."""
+        """The manifest entry of the file; complete only after all blocks were read."""
         return Source(
             name=name_text(Path(self.name).name),
             bytes=self.bytes_done,
@@ -152,21 +152,21 @@ class SourceFile:
         )
 
     def blocks(self) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
-        """(buffer, end): whole lines in buffer[:end], the last one closed even where the file does not.
+        """Yield (buffer, end): whole lines in buffer[:end]; a missing last line end is added.
 
-        The buffer is used again for the next block. A line that does not fit comes in pieces without a
-        newline. What lines are wrapped in is taken off.
+        The buffer is reused for the next block. A line that does not fit comes in pieces without a newline. Wrappers
+        are removed.
         """
         return unwrapped(self.wrapper, self._blocks()) if self.wrapper else self._blocks()
 
     def lines(self) -> Iterator[bytes]:
-        """The lines of the file, without their ends: for readers that take one at a time."""
+        """Yield the lines of the file without line ends, for readers that take one at a time."""
         for block, end in self.blocks():
             for line in block[:end].tobytes().split(b"\n")[:-1]:
                 yield line.removesuffix(b"\r")
 
     def stream(self) -> Iterator[memoryview]:
-        """The bytes uncompressed, a piece at a time; a piece is overwritten by the next."""
+        """Yield the uncompressed bytes in pieces; each piece is overwritten by the next."""
         view = memoryview(bytearray(BLOCK_BYTES))
         with self._open() as file:
             reader = _Unmarked(self._reader(_Counted(file, self)))
@@ -174,7 +174,7 @@ class SourceFile:
                 yield view[:count]
 
     def _rows_as_csv(self) -> Iterator[bytes]:
-        """A Parquet file as CSV: one importer of tables reads both."""
+        """A Parquet file as CSV, so that one importer of tables reads both."""
         if self._path is None or self.bytes_total < 0:
             raise InputError(f"Parquet cannot be read from {self.name}", hint="give the name of a file")
         try:
@@ -217,18 +217,18 @@ class SourceFile:
                 yield buffer, held + 1
 
     def account(self, chunk: memoryview) -> None:
-        """Count and digest bytes as they lie on disk."""
+        """Count and hash bytes as stored on disk."""
         checksum.update(self._checksum, self._tail, np.frombuffer(chunk, dtype=np.uint8))
         self.bytes_done += len(chunk)
 
     def take_peeked(self, room: int) -> bytes:
-        """Bytes of a stream that were read for its head, to be read again."""
+        """Bytes of a stream that were read for its head and will be read again."""
         taken, self._peeked = self._peeked[:room], self._peeked[room:]
         return taken
 
 
 def _first_bytes(file: BinaryIO) -> bytes:
-    """HEAD_BYTES of a file, or all of it, and more where the first line is longer; a pipe gives them as they come."""
+    """HEAD_BYTES of a file (or all of it), extended if the first line is longer; a pipe delivers them as they arrive."""
     found, wanted = bytearray(), HEAD_BYTES
     while len(found) < wanted and (piece := file.read(wanted - len(found))):
         found += piece
@@ -238,9 +238,10 @@ def _first_bytes(file: BinaryIO) -> bytes:
 
 
 def expand(paths: Sequence[str | Path]) -> list[str]:
-    """Files named by paths, by folders (all in them, but for hidden ones and traces) and by patterns (`*.gz`); each once.
+    """Find files by path, by folder (all files inside, except hidden ones and traces) and by pattern (`*.gz`), each
+    once.
 
-    UsageError where there is none, InputError where a folder or pattern holds none.
+    UsageError if there is none, InputError if a folder or pattern has none.
     """
     if not paths:
         raise UsageError("no log given")
@@ -263,7 +264,7 @@ def expand(paths: Sequence[str | Path]) -> list[str]:
 
 
 def _once(names: Sequence[str]) -> list[str]:
-    """The names without those of files that others of them name (`current.log`, a link to `access.log`)."""
+    """The names without duplicates of the same file (`current.log` may be a link to `access.log`)."""
     files: dict[object, str] = {}
     for name in names:
         status = None
@@ -275,7 +276,7 @@ def _once(names: Sequence[str]) -> list[str]:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    """The files of a folder and of those in it, but for hidden ones and for traces, which were recordings once."""
+    """The files of a folder and its subfolders, except hidden ones and traces (already imported recordings)."""
     for entry in folder.iterdir():
         if entry.name.startswith("."):
             continue
@@ -286,7 +287,7 @@ def _files_in(folder: Path) -> Iterator[Path]:
 
 
 def _after_last_newline(buffer: npt.NDArray[np.uint8], begin: int, end: int) -> int:
-    """The offset behind the last newline of buffer[begin:end], or 0."""
+    """The offset after the last newline of buffer[begin:end], or 0."""
     step = 1 << 12
     while begin < end:
         first = max(begin, end - step)
@@ -298,7 +299,7 @@ def _after_last_newline(buffer: npt.NDArray[np.uint8], begin: int, end: int) -> 
 
 
 class _Counted:
-    """A file that is counted and digested as it is read."""
+    """A file that is counted and hashed as it is read."""
 
     def __init__(self, file: BinaryIO, source: SourceFile) -> None:
         self._file, self._source = file, source
@@ -319,14 +320,14 @@ class _Counted:
 
 
 class _Unmarked:
-    """Bytes without the mark that some editors put before UTF-8."""
+    """Remove the byte order mark that some editors put before UTF-8."""
 
     def __init__(self, reader: _Counted | _Gunzip | _Unzstd | _Pieces) -> None:
         self._reader = reader
         self._begun = False
 
     def readinto(self, view: memoryview) -> int:
-        """The next bytes; 0 at the end."""
+        """Read the next bytes; 0 at the end."""
         count = self._reader.readinto(view)
         if self._begun:
             return count
@@ -342,9 +343,7 @@ class _Unmarked:
 
 
 class _Gunzip:
-    """The members of a gzip file, uncompressed. What follows damage is left out, and `source.damaged` says
-    so.
-    """
+    """The members of a gzip file, uncompressed. Data after damage is skipped, and `source.damaged` describes it."""
 
     def __init__(self, raw: _Counted, source: SourceFile) -> None:
         self._raw, self._source = raw, source
@@ -366,7 +365,7 @@ class _Gunzip:
         return 0
 
     def _step(self, room: int) -> bytes:
-        """Uncompress some of the rest; at the end of the file, what the decompressor still holds."""
+        """Uncompress part of the remaining data; at the end of the file, drain the decompressor."""
         if self._inflate.eof:
             if not self._rest.strip(b"\0"):
                 self._rest = b""
@@ -389,13 +388,13 @@ _TEXTS = (pa.binary(), pa.large_binary(), pa.binary_view(), pa.string_view())
 
 
 def _is_flat(kind: pa.DataType) -> bool:
-    """Whether a column has one value a row, or is a struct of others."""
+    """Whether a column has one value per row, as opposed to a struct."""
     return pa.types.is_struct(kind) or not pa.types.is_nested(kind)
 
 
 @functools.cache
 def _has_csv(kind: pa.DataType) -> bool:
-    """Whether Arrow can write a column as CSV; a UUID's bytes or an interval's are no text."""
+    """Whether Arrow can write a column as CSV; UUID bytes and intervals have no text form."""
     try:
         csv.write_csv(pa.table([pa.nulls(1, kind)], names=["a"]), pa.BufferOutputStream())
     except pa.ArrowException:
@@ -404,8 +403,8 @@ def _has_csv(kind: pa.DataType) -> bool:
 
 
 def _column_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column as CSV can have it: bytes as text, durations as numbers with the unit of their type."""
-    # Importing it takes as long as all of our own modules.
+    """Convert a column for CSV: bytes to text, durations to numbers in the unit of their type."""
+    # Importing pyarrow takes as long as importing all of our own modules.
     import pyarrow.compute as pc
 
     if pa.types.is_duration(column.type):
@@ -416,7 +415,7 @@ def _column_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _as_text(batch: pa.RecordBatch) -> pa.Table:
-    """The columns that CSV can have: those of structs by their paths (`request.path`), bytes as text."""
+    """The columns that CSV can hold: struct fields under their paths (`request.path`), bytes as text."""
     table = pa.Table.from_batches([batch])
     while any(pa.types.is_struct(kind) for kind in table.schema.types):
         table = table.flatten()
@@ -428,7 +427,7 @@ def _as_text(batch: pa.RecordBatch) -> pa.Table:
 
 
 class _Pieces:
-    """Pieces of bytes made from a file, which is counted as they are read."""
+    """Bytes derived from a file, which is counted as they are read."""
 
     def __init__(self, pieces: Iterator[bytes], raw: _Counted) -> None:
         self._pieces, self._raw = pieces, raw
@@ -436,7 +435,7 @@ class _Pieces:
         self._chunk = memoryview(bytearray(_CHUNK_BYTES))
 
     def readinto(self, view: memoryview) -> int:
-        """The next bytes; 0 at the end."""
+        """Read the next bytes; 0 at the end."""
         while not self._rest:
             self._raw.readinto(self._chunk)
             piece = next(self._pieces, None)
@@ -451,7 +450,7 @@ class _Pieces:
 
 
 def _zstd_head(raw: bytes) -> bytes:
-    """What the beginning of a zstd file holds."""
+    """What a zstd file begins with."""
     head = b""
     stream = pa.CompressedInputStream(pa.BufferReader(raw), "zstd")
     with contextlib.suppress(OSError, pa.ArrowException):
@@ -461,7 +460,7 @@ def _zstd_head(raw: bytes) -> bytes:
 
 
 class _Unzstd:
-    """The frames of a zstd file, uncompressed. What follows damage is left out, and `source.damaged` says so."""
+    """The frames of a zstd file, uncompressed. Data after damage is skipped, and `source.damaged` describes it."""
 
     closed = False
 
@@ -470,12 +469,12 @@ class _Unzstd:
         self._stream = pa.CompressedInputStream(pa.PythonFile(self, mode="r"), "zstd")
 
     def read(self, count: int) -> bytes:
-        """Compressed bytes, as Arrow asks for them."""
+        """Compressed bytes, in the interface that Arrow reads from."""
         chunk = memoryview(bytearray(count))
         return bytes(chunk[: self._raw.readinto(chunk)])
 
     def readinto(self, view: memoryview) -> int:
-        """The next bytes; 0 at the end."""
+        """Read the next bytes; 0 at the end."""
         done = 0
         try:
             while done < len(view) and not self._source.damaged:

@@ -1,4 +1,4 @@
-"""Recordings that people have and that cannot be read as they are: what each is, and what makes a recording of it."""
+"""Common files that cannot be imported directly: what each is, and how to convert it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _jq(program: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A kind of file, known by how its head looks (`pattern` is searched); `way` makes a recording of the file {}."""
+    """A kind of file, recognized by searching its head for `pattern`; `way` is the command that converts the file {}."""
 
     kind: str
     pattern: re.Pattern[bytes]
@@ -60,7 +60,7 @@ UNREADABLE = (
 
 
 def refuse_unreadable(name: str, head: bytes) -> None:
-    """InputError, with the way, where a head is of a kind that is known and not read."""
+    """InputError, with the way to convert it, if a head belongs to one of these kinds."""
     for known in UNREADABLE:
         if known.pattern.search(head):
             raise InputError(

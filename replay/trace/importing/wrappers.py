@@ -1,8 +1,7 @@
-"""What containers and collectors write in front of a server's line: taken off before the line is read.
+"""Removes what containers and log collectors put around a server's line.
 
-Some wrap the whole line (docker's json-file, JSON of collectors) or cut it into parts (CRI), most put a prefix before it.
-Whether a file is wrapped is decided by what is left: `importing` takes a wrapper off only where that is of a format and the
-line is not.
+Some wrap the whole line (docker's json-file, JSON of collectors) or split it into parts (CRI); most put a prefix
+before it. A wrapper is removed only if the remaining text matches a format and the original line does not.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from . import json_wrapper
 _WRAPPED_SHARE = 0.5
 _SNIFFED_LINES = 200
 _PART_BYTES_MAX = 1 << 20
-"""Parts of a line are joined up to so many bytes: what is longer is no line of a log."""
+"""Parts of a line are joined up to this many bytes; anything longer is not a log line."""
 
 _ISO = rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|[+-]\d\d:?\d\d))?"
 _TAG = rb"[^\s:\[\]]{1,48}(?:\[[^\]\s]{1,48}\])?:(?: |(?!\d))"
@@ -46,9 +45,9 @@ _PREFIXES = {
     "stream": _ISO + rb"[ \t]+\S+[ \t]+",
     "stern": rb"[\w.-]{1,200} [\w.-]{1,100} ",
 }
-"""What stands before a line, in the order in which it is tried: `kubectl logs --prefix`; a stamp (`docker logs -t`,
-`kubectl logs --timestamps`); one with labels (logcli); syslog, with its host or without (Heroku); `docker compose logs` and
-PM2; a stamp with the name of a stream (`aws logs tail`); a pod and its container (stern).
+"""Prefixes, in the order in which they are tried: `kubectl logs --prefix`; a timestamp (`docker logs -t`, `kubectl
+logs --timestamps`); one with labels (logcli); syslog, with or without its host (Heroku); `docker compose logs` and
+PM2; a timestamp with the name of a stream (`aws logs tail`); a pod and its container (stern).
 """
 
 _PATTERNS = {
@@ -57,7 +56,7 @@ _PATTERNS = {
 
 
 def _escapes_undone(text: bytes) -> bytes:
-    """A JSON string's text without its escapes."""
+    """Decode the escapes of a JSON string."""
     text = text.replace(rb"\\", b"\0").replace(rb"\"", b'"').replace(rb"\n", b"\n").replace(rb"\t", b"\t")
     text = text.replace(rb"\r", b"\r").replace(rb"\/", b"/")
     if b"\\u" in text:
@@ -66,28 +65,28 @@ def _escapes_undone(text: bytes) -> bytes:
 
 
 class _Prefix:
-    """Takes a prefix off each line."""
+    """Removes a prefix from each line."""
 
     def __init__(self, pattern: re.Pattern[bytes]) -> None:
         self._pattern = pattern
 
     def feed(self, data: bytes) -> bytes:
-        """Whole lines without it."""
+        """Unwrap whole lines."""
         return self._pattern.sub(b"", data)
 
     def finish(self) -> bytes:
-        """What was held back."""
+        """Return the lines held back."""
         return b""
 
 
 class _Parts(ABC):
-    """Joins the parts of lines, each stream's by themselves: standard output and standard error are mixed in one file."""
+    """Joins the parts of lines, separately for each stream: standard output and standard error share one file."""
 
     def __init__(self) -> None:
         self._held: dict[bytes, bytes] = {}
 
     def feed(self, data: bytes) -> bytes:
-        """The lines that are whole by now."""
+        """Return the lines that are now complete."""
         if not self._held and not self._has_parts(data):
             return self._plain(data)
         out = bytearray()
@@ -104,22 +103,22 @@ class _Parts(ABC):
         return bytes(out)
 
     def finish(self) -> bytes:
-        """Parts whose lines never ended, a line for each stream."""
+        """Return parts whose lines never ended, as one line for each stream."""
         left = b"".join(text + b"\n" for text in self._held.values())
         self._held.clear()
         return left
 
     @abstractmethod
     def _has_parts(self, data: bytes) -> bool:
-        """Whether a line of these is a part of one."""
+        """Whether any of these lines is only a part."""
 
     @abstractmethod
     def _plain(self, data: bytes) -> bytes:
-        """Whole lines, none of which is a part, without what they are wrapped in."""
+        """Unwrap lines that are all complete."""
 
     @abstractmethod
     def _part(self, line: bytes) -> tuple[bytes | None, bytes, bool]:
-        """A line's stream (None: it is not wrapped), its text, and whether that ends a line."""
+        """Split a line into stream (None: not wrapped), text, and whether the text ends a line."""
 
 
 class _Cri(_Parts):
@@ -139,7 +138,7 @@ class _Cri(_Parts):
 
 
 class _Docker(_Parts):
-    """Docker's json-file: an entry whose text does not end in a newline goes on in the next of its stream."""
+    """Docker's json-file: an entry whose text lacks a final newline continues in the next entry of its stream."""
 
     def _has_parts(self, data: bytes) -> bool:
         return _DOCKER_PART.search(data) is not None
@@ -156,14 +155,14 @@ class _Docker(_Parts):
 
 
 class _Json:
-    """Takes a line out of the JSON that a collector wrote around it."""
+    """Extracts a line from the JSON of a log collector."""
 
     def feed(self, data: bytes) -> bytes:
-        """The lines inside."""
+        """Return the lines inside."""
         return json_wrapper.unwrap(data)
 
     def finish(self) -> bytes:
-        """What was held back."""
+        """Return the lines held back."""
         return b""
 
 
@@ -177,11 +176,11 @@ _WHOLE: dict[str, tuple[re.Pattern[bytes], Callable[[], _Stage]]] = {
 
 
 VAGUE = frozenset({"stern"})
-"""What many lines that are not wrapped begin with, too."""
+"""Prefixes that many unwrapped lines have too."""
 
 
 def wrappers_of(head: bytes) -> list[str]:
-    """The wrappers that more than half of the first lines may have, the likeliest first."""
+    """The wrappers that more than half of the first lines may have, most likely first."""
     lines = [line + b"\n" for line in head.split(b"\n")[:-1] or [head] if line.strip()][:_SNIFFED_LINES]
     patterns = {**{name: pattern for name, (pattern, _) in _WHOLE.items()}, **_PATTERNS}
     return [
@@ -192,7 +191,7 @@ def wrappers_of(head: bytes) -> list[str]:
 
 
 def _stages(wrapper: str) -> list[_Stage]:
-    """What takes off the wrappers of `outer+inner`, the outer one first."""
+    """The functions that remove the wrappers of `outer+inner`, the outer one first."""
     return [
         _WHOLE[name][1]() if name in _WHOLE else _Prefix(_PATTERNS[name])
         for name in filter(None, wrapper.split("+"))
@@ -200,7 +199,7 @@ def _stages(wrapper: str) -> list[_Stage]:
 
 
 def unwrap(wrapper: str, data: bytes) -> bytes:
-    """Whole lines without what they are wrapped in."""
+    """Unwrap whole lines."""
     for stage in _stages(wrapper):
         data = stage.feed(data)
         data += stage.finish()
@@ -208,7 +207,7 @@ def unwrap(wrapper: str, data: bytes) -> bytes:
 
 
 def unwrapped(wrapper: str, blocks: Iterator[tuple[Bytes, int]]) -> Iterator[tuple[Bytes, int]]:
-    """Blocks as `SourceFile.blocks` gives them, without what their lines are wrapped in."""
+    """Unwrap blocks as `SourceFile.blocks` yields them."""
     stages = _stages(wrapper)
     buffer = np.empty(0, dtype=np.uint8)
 

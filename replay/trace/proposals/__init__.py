@@ -1,4 +1,4 @@
-"""What a recording shows of sessions: values that responses give out, values that are new for each client, passwords."""
+"""Finds session values in a recording: values that responses issue, values unique to each client, passwords."""
 
 from .find import find_proposals
 from .found import Proposals

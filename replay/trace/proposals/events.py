@@ -1,4 +1,4 @@
-"""The events of a trace with what they sent and what their responses gave out."""
+"""The events of a trace with the values that they sent and that their responses issued."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from replay.trace import Batch, Trace
 from .values import Given, Sent, given_by, is_common, sent_by
 
 FAILED = 400
-"""A response of this status or a higher one gives nothing out."""
+"""Responses with this status or a higher one issue no values."""
 
 
 class Event(NamedTuple):
-    """One event of the trace, with what it sent and what its response gave out."""
+    """One event of the trace, with the values that it sent and that its response issued."""
 
     client: int
     route: int

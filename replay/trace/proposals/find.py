@@ -1,7 +1,7 @@
-"""Looks through a trace for what its sessions are made of.
+"""Searches a trace for session values.
 
-The first pass finds, client by client, values of responses that later requests send. The second one replays the captures
-that follow from it on paper, and counts how often each would have had the value that was recorded.
+The first pass finds, client by client, response values that later requests send. The second pass simulates the
+resulting captures, and counts how often each would have held the recorded value.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from .uniques import uniques
 from .values import BITS_MIN, bits_of
 
 EVENTS_MAX = 200_000
-"""Events of a trace that are looked at: its first ones."""
+"""How many events of a trace are examined: its first ones."""
 
 MANY_CLIENTS = 3
-"""A value that so many clients share is a constant, not one of a session."""
+"""A value shared by this many clients is a constant, not a session value."""
 
 
 @dataclass(slots=True)
 class Link:
-    """How often a value of a giver was sent in a place, by which clients."""
+    """How often a value from a source was sent in a place, and by which clients."""
 
     hits: int = 0
     values: set[str] = field(default_factory=set)
@@ -36,14 +36,14 @@ class Link:
 
     @property
     def is_proof(self) -> bool:
-        """Whether these matches are no chance, and no constant."""
+        """Whether these matches are neither chance nor a constant."""
         if len(self.values) == 1 and len(self.clients) >= MANY_CLIENTS:
             return False
         return sum(map(bits_of, self.values)) >= BITS_MIN
 
 
 def find_proposals(trace: Trace) -> Proposals:
-    """What the recording shows of sessions."""
+    """Find the session values of a recording."""
     found = Proposals()
 
     def events() -> Iterator[Event]:
@@ -60,7 +60,7 @@ def find_proposals(trace: Trace) -> Proposals:
 
 
 def _try_split(events: Callable[[], Iterator[Event]], found: Proposals) -> None:
-    """Take the sessions of one client apart by their credentials and new values, where more rules hold then."""
+    """Split each client into sessions by credentials and new values, if more rules hold then."""
     sessions = [session for session in found.sessions if session.is_credential]
     places = {place for session in sessions for place in session.places}
     places |= {place for unique in found.uniques for place in unique.places}
@@ -79,7 +79,7 @@ Links = dict[tuple[Giver, SentPlace], Link]
 
 
 def _links(events: Callable[[], Iterator[Event]], found: Proposals) -> Links:
-    """Each giver with each place to which its values went; fills in what clients sent of their own."""
+    """Each source with each place that received its values; also records the values that clients sent themselves."""
     links: Links = defaultdict(Link)
     given: dict[int, dict[str, Giver]] = defaultdict(dict)
     own: dict[int, set[str]] = defaultdict(set)
@@ -116,7 +116,9 @@ def _links(events: Callable[[], Iterator[Event]], found: Proposals) -> Links:
 
 
 def _sessions(links: Links, routes: Sequence[str]) -> list[Session]:
-    """The links that are no chance, gathered: givers that feed one place are one value, and so are places of one giver."""
+    """Group the links that are not chance: sources that feed one place are one value, and so are places fed by one
+    source.
+    """
     proofs = _proofs(links, routes)
     groups: list[Session] = []
     of: dict[Giver | SentPlace, Session] = {}
@@ -144,7 +146,7 @@ def _sessions(links: Links, routes: Sequence[str]) -> list[Session]:
 
 
 def _proofs(links: Links, routes: Sequence[str]) -> Links:
-    """The links that are no chance: by themselves, or with those of routes that differ in the value alone."""
+    """The links that are not chance, alone or together with those of routes that differ only in the value."""
     alike: dict[tuple[Giver, str], Link] = defaultdict(Link)
     shapes: dict[tuple[Giver, SentPlace], tuple[Giver, str]] = {}
     for (giver, place), link in links.items():
@@ -161,7 +163,7 @@ def _proofs(links: Links, routes: Sequence[str]) -> Links:
 
 
 def _fits(giver: Giver, place: SentPlace) -> bool:
-    """Whether a rule can bring a value from here to there: a link goes to a whole path, and a cookie to its own name."""
+    """Whether a rule can carry a value from here to there: a link fills a whole path, and a cookie its own name."""
     if (giver.finder == "location") != (place.kind == "target"):
         return False
     if place.kind == "cookie":
@@ -170,7 +172,7 @@ def _fits(giver: Giver, place: SentPlace) -> bool:
 
 
 def _replay_on_paper(events: Iterator[Event], sessions: list[Session]) -> None:
-    """Count for each place of each session how often the last captured value was the one that was sent."""
+    """Count for each place of each session how often the last captured value was the one sent."""
     of_place = {place: number for number, session in enumerate(sessions) for place in session.places}
     of_giver = {giver: number for number, session in enumerate(sessions) for giver in session.givers}
     held: dict[tuple[int, int, str], str] = {}

@@ -1,4 +1,4 @@
-"""What a look through a trace finds."""
+"""The results of a search for session values."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 VALUES_MAX = 4_096
-"""Values of responses that are remembered of one client, and values of one place."""
+"""How many response values are remembered per client, and how many values per place."""
 
 HIT_RATE_MIN = 0.9
-"""A rule that would have had the recorded value less often is proposed as a comment: more often than not something else
-gives the value.
-"""
+"""Below this hit rate a rule is proposed only as a comment: the value then usually comes from elsewhere."""
 
 
 class Giver(NamedTuple):
-    """Where values come from: responses of a route, and how they are found in them."""
+    """A source of values: responses of a route, and how to find the value in them."""
 
     route: int
     finder: str
@@ -23,7 +21,7 @@ class Giver(NamedTuple):
 
 
 class SentPlace(NamedTuple):
-    """Where values go: requests of a route, the kind and name of the place, and the scheme before them."""
+    """A destination of values: requests of a route, the kind and name of the place, and the scheme before the value."""
 
     route: int
     kind: str
@@ -32,7 +30,7 @@ class SentPlace(NamedTuple):
 
 
 class Unique(NamedTuple):
-    """Values that are new for each client or request: how they are made, the place that brings them, and all places."""
+    """Values unique to each client or request: how to generate them, the place that introduces them, and all places."""
 
     generate: str
     first: SentPlace
@@ -41,7 +39,7 @@ class Unique(NamedTuple):
 
 
 class Needed(NamedTuple):
-    """Values that the replay needs and the trace does not hold: the variable's name, the places, how many there are."""
+    """Values that a replay needs but the trace lacks: the variable's name, the places, and their number."""
 
     name: str
     places: list[SentPlace]
@@ -50,7 +48,7 @@ class Needed(NamedTuple):
 
 @dataclass(slots=True)
 class OwnValues:
-    """The values that clients sent in one place, and that no response had given them before: by value, the clients."""
+    """The values that clients sent in one place without having received them: the clients of each value."""
 
     count: int = 0
     values: dict[str, set[int]] = field(default_factory=dict)
@@ -64,7 +62,7 @@ class OwnValues:
 
 @dataclass(slots=True)
 class Session:
-    """A value of a session: where it is given out, where it is sent, and how often a replay on paper had it right."""
+    """A session value: its sources, its places, and how often a simulated replay had the right value."""
 
     givers: list[Giver]
     places: list[SentPlace]
@@ -73,19 +71,19 @@ class Session:
 
     @property
     def good(self) -> int:
-        """Requests of the places that had the recorded value often enough."""
+        """The places in which the simulated value was right often enough."""
         return sum(sent for place, sent in self.sent.items() if self.hits[place] >= HIT_RATE_MIN * sent)
 
     @property
     def is_credential(self) -> bool:
-        """Whether the value says who asks: it is sent in a header or a cookie."""
+        """Whether the value identifies the client: it is sent in a header or a cookie."""
         return any(place.kind in ("header", "cookie") for place in self.places)
 
 
 @dataclass(slots=True)
 class Proposals:
-    """What was found. `counts` are the sends of each place, `first_places` where a client's own value was first sent.
-    `split` is how many sessions there are, where those of one client must be told apart (0: they need not).
+    """The results. `counts` has the sends of each place, `first_places` where a client's own value was first sent.
+    `split` is the number of sessions if clients had to be split (0: not needed).
     """
 
     events: int = 0

@@ -1,4 +1,4 @@
-"""The rules of a scenario that follow from what a recording shows, each with its figures."""
+"""Converts the session values found to scenario rules, each with its figures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .found import HIT_RATE_MIN, Giver, Needed, Proposals, SentPlace, Session
 from .uniques import WRITES, passwords, plain_name
 
 ROUTES_LISTED_MAX = 3
-"""A header that more routes send is set for all of them but those that do not."""
+"""If more routes than this send a header, it is set for all routes except those that do not send it."""
 
 TAKEN = {"uuid", "email", "client", "n", "output"}
-"""Names that have a meaning already."""
+"""Names with a predefined meaning."""
 
 
 class Rule(NamedTuple):
-    """A table of the scenario, its keys, what speaks for it, and whether it is good enough to be written as it is."""
+    """A table of the scenario: its keys, the evidence for it, and whether that is strong enough to enable it."""
 
     table: str
     keys: dict[str, Any]
@@ -30,7 +30,9 @@ class Rule(NamedTuple):
 
 @dataclass(slots=True)
 class Proposed:
-    """Rules, and what else a scenario needs: the cookie jar, all methods. `notes` say what could not be proposed."""
+    """The rules, and other needs of the scenario: the cookie jar, all methods. `notes` list what could not be
+    proposed.
+    """
 
     rules: list[Rule] = field(default_factory=list)
     cookies: str = ""
@@ -41,8 +43,8 @@ class Proposed:
 
 
 def propose(found: Proposals, routes: Sequence[str], *, keeps_secrets: bool, scenario: str) -> Proposed:
-    """The rules for what was found. With `keeps_secrets` passwords and keys are in the trace. `scenario` begins the names
-    of environment variables.
+    """The rules for the values found. With `keeps_secrets`, the trace contains passwords and keys. `scenario`
+    prefixes the names of environment variables.
     """
     return _Writer(found, routes, scenario).written(keeps_secrets)
 
@@ -55,7 +57,7 @@ class _Writer:
         self._paths: dict[int, tuple[dict[int, str], list[str]]] = {}
 
     def written(self, keeps_secrets: bool) -> Proposed:
-        """All rules: variables first, then captures, then what is set."""
+        """All rules: variables first, then captures, then the values that are set."""
         taken: list[SentPlace] = []
         for session in self._found.sessions:
             taken += session.places
@@ -85,7 +87,7 @@ class _Writer:
         return self._made
 
     def _name(self, wanted: str) -> str:
-        """A name for a value that no other one has."""
+        """A unique name for a value."""
         name = re.sub(r"\W", "_", wanted.lower()).strip("_") or "value"
         name = name if name[0].isalpha() else f"v_{name}"
         number = 2
@@ -100,7 +102,7 @@ class _Writer:
         return f"{kind} {place.name} of {self._routes[place.route]}".replace("  ", " ")
 
     def _session(self, session: Session) -> None:
-        """Captures of a session's value, and the rules that send it."""
+        """Captures of a session value, and the rules that send it."""
         cookies = [place for place in session.places if place.kind == "cookie"]
         if cookies:
             sent = sum(session.sent[place] for place in cookies)
@@ -147,7 +149,7 @@ class _Writer:
         return "location"
 
     def _headers(self, session: Session, places: list[SentPlace], name: str) -> None:
-        """One rule for each header: for its routes by name, or for all but those that do not send it."""
+        """One rule per header: for its routes by name, or for all but those that do not send it."""
         by_header: dict[tuple[str, str], list[SentPlace]] = {}
         for place in places:
             by_header.setdefault((place.name, place.scheme), []).append(place)
@@ -185,7 +187,7 @@ class _Writer:
         )
 
     def _set_all(self, places: list[SentPlace], name: str) -> None:
-        """Rules for a value that is made, not captured."""
+        """Rules for a generated value."""
         keys: dict[str, Any]
         for place in places:
             count = self._found.own[place].count
@@ -204,7 +206,7 @@ class _Writer:
                 self._made.rules.append(Rule("set", keys, f"sent {units.counted(count, 'time')}"))
 
     def _path(self, place: SentPlace, name: str, hits: int, sent: int) -> None:
-        """Note a segment of a route's path: all segments of a route are one rule."""
+        """Note a value in a path segment; all segments of a route become one rule."""
         if hits < HIT_RATE_MIN * sent:
             self._made.notes.append(
                 f"{self._where(place)} is {{{name}}} only in {_rate(hits, sent)}: not proposed"
@@ -234,7 +236,7 @@ class _Writer:
             self._made.rules.append(Rule("set", {"route": self._routes[route], "path": path}, ", ".join(why)))
 
     def _secret_headers(self, taken: list[SentPlace]) -> list[Needed]:
-        """Keys in headers that no response gives out."""
+        """Keys in headers that no response issues."""
         from replay.trace.importing.secret_names import is_secret_header
 
         found: dict[tuple[str, str], list[SentPlace]] = {}
@@ -252,7 +254,7 @@ class _Writer:
         ]
 
     def _needed(self, needed: Needed) -> None:
-        """A variable of the user's, and where it goes."""
+        """A user-supplied variable, and where it is sent."""
         name = self._name(needed.name if needed.name not in TAKEN else f"user_{needed.name}")
         variable = re.sub(r"\W", "_", f"{self._scenario}_{name}".upper()).lstrip("_0123456789")
         why = f"the trace does not hold it; {units.counted(needed.values, 'value')} recorded"
@@ -264,5 +266,5 @@ class _Writer:
 
 
 def _rate(hits: int, sent: int) -> str:
-    """`98 of 100 (98%)`."""
+    """Format a hit rate: `98 of 100 (98%)`."""
     return f"{hits:,} of {sent:,} ({units.format_share(hits / max(1, sent))})"

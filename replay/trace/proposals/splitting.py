@@ -1,4 +1,4 @@
-"""Tells the sessions of one client apart: people behind one address, by the values that they send and are given."""
+"""Splits clients into sessions: separates people behind one address by the values that they send and receive."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .events import Event, read_events
 from .values import Given, Sent
 
 IsSent = Callable[[int, Sent], bool]
-"""Whether a value that requests of a route send says whose they are."""
+"""Whether a value sent to a route identifies its session."""
 
 IsGiven = Callable[[int, Given], bool]
-"""Whether a value that responses of a route give out does."""
+"""Whether a value issued by a route identifies its session."""
 
 _FIRST = {"header": 0, "cookie": 0}
-"""Credentials say more than what is asked for."""
+"""Credentials are stronger evidence than requested ids."""
 
 
 class Splitter:
-    """Numbers sessions by first appearance. A request belongs to the session that sent one of its values first, or was
-    given it; one without such values to what is left of its client.
+    """Numbers sessions by first appearance. A request belongs to the session that first sent or received one of its
+    values; a request without such values belongs to the rest of its client.
     """
 
     def __init__(self, is_sent: IsSent, is_given: IsGiven) -> None:
@@ -59,7 +59,7 @@ class Splitter:
 
 
 def split_trace(trace: Trace, out: Path, splitter: Splitter) -> Trace:
-    """The trace with a client for each session, written to `out`."""
+    """The trace with one client per session, written to `out`."""
     with DerivedTraceWriter(out, trace, [{"transform": "split_clients"}]) as writer:
         for batch, events in read_events(trace):
             client = np.fromiter((splitter.session(event) for event in events), np.uint32, len(batch))

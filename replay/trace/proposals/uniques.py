@@ -1,4 +1,6 @@
-"""Values that clients bring themselves: new for each client or request, passwords, and keys that the trace must not hold."""
+"""Values that clients bring themselves: unique to each client or request, passwords, and keys that the trace must not
+hold.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from .found import Needed, OwnValues, Proposals, SentPlace, Unique
 from .values import bits_of
 
 UNIQUE_SHARE = 0.9
-"""So many of a place's values must be different, and of one client each, to be new for each."""
+"""Minimum number of values of a place that are all different, each from one client, to count as unique."""
 
 _EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@]+\.[^\s@]+")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -25,13 +27,13 @@ _CREATES = re.compile(
 )
 _LOGS_IN = re.compile(r"log-?in|sign-?in|auth|token|session|oauth|password", re.IGNORECASE)
 _LIKE_CHARS_MIN = 8
-"""A shorter value has too few others of its form: it is made of more characters than the recorded one."""
+"""A shorter value has too few alternatives of its form, so it is generated with more characters than recorded."""
 
 WRITES = ("POST", "PUT", "PATCH")
 
 
 def plain_name(name: str) -> str:
-    """The last step of a place's name, in lower case, without marks."""
+    """The last step of a place's name, in lower case, without punctuation."""
     steps = [step for step in re.split(r"[/.\[\]]", name) if step and not step.isdigit()]
     return re.sub(r"[^a-z0-9]", "", (steps[-1] if steps else name).lower())
 
@@ -42,20 +44,20 @@ def is_password(place: SentPlace) -> bool:
 
 
 def logs_in(route: str) -> bool:
-    """Whether a route is for people who are known already."""
+    """Whether a route serves existing users."""
     path = route.partition(" ")[2]
     return _LOGS_IN.search(path) is not None and _CREATES.search(path) is None
 
 
 def passwords(found: Proposals) -> list[Needed]:
-    """The passwords: one variable for all fields that hold one."""
+    """The passwords: one variable for all password fields."""
     places = [place for place in found.own if is_password(place)]
     values = {value for place in places for value in found.own[place].values}
     return [Needed("password", places, len(values))] if places else []
 
 
 def uniques(found: Proposals, routes: Sequence[str]) -> tuple[list[Unique], list[Needed]]:
-    """Values that are new for each client or request, and accounts that exist before the recording begins."""
+    """Values unique to each client or request, and accounts that exist before the recording begins."""
     made: list[Unique] = []
     needed: list[Needed] = []
     used = {place for session in found.sessions for place in session.places}
@@ -83,7 +85,7 @@ def uniques(found: Proposals, routes: Sequence[str]) -> tuple[list[Unique], list
 
 
 def _generator(place: SentPlace, own: OwnValues, created: set[str]) -> str:
-    """How values of a place are made; empty where they are not new for each client or request."""
+    """How values of a place are generated; empty if they are not unique to each client or request."""
     if not created or len(created) < UNIQUE_SHARE * len(own.values) or is_password(place):
         return ""
     values = list(own.values)
@@ -105,7 +107,7 @@ def _generator(place: SentPlace, own: OwnValues, created: set[str]) -> str:
 
 
 def _places_of(found: Proposals, created: set[str], used: set[SentPlace]) -> list[SentPlace]:
-    """Other places to which most of what is sent are these values."""
+    """Other places in which most of the values sent are these."""
     return [
         place
         for place, own in found.own.items()

@@ -1,4 +1,4 @@
-"""The values that a recorded request sends, and those that a recorded response gives out."""
+"""The values that a recorded request sends, and those that a recorded response issues."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from replay.trace.requests import Headers
 from replay.trace.responses import RecordedResponse
 
 LEAVES_MAX = 256
-"""Values of one body that are looked at."""
+"""How many values of one body are examined."""
 
 VALUE_CHARS_MAX = 2_048
-"""A longer value is not looked for: a capture's `longest`."""
+"""Longer values are ignored: the limit of a capture's `longest`."""
 
 BITS_MIN = 32.0
-"""Values must be that improbable together before a match is no chance: one in four billion."""
+"""Combined information, in bits, from which matching values are not chance: one in four billion."""
 
 _PLAIN_HEADERS = re.compile(
     r"host|user-agent|accept.*|content-.*|connection|keep-alive|cache-control|pragma|origin|referer|te|date|expect|via"
     r"|upgrade.*|sec-.*|if-.*|range|dnt|priority|transfer-encoding|x-forwarded-.*|x-real-ip|forwarded|traceparent|tracestate"
 )
-"""Headers of requests and responses that no session is made of."""
+"""Headers of requests and responses that never carry session values."""
 
 _RESPONSE_HEADERS = re.compile(
     r"server|etag|last-modified|vary|age|expires|allow|alt-svc|strict-transport-security|access-control-.*|x-powered-by"
@@ -44,7 +44,7 @@ _COMMON = re.compile(
     r"|-?\d+\.\d+|\s*",
     re.IGNORECASE | re.DOTALL,
 )
-"""Truths, dates, times, amounts: the same value says nothing."""
+"""Booleans, dates, times, amounts: equal values mean nothing."""
 
 _INPUT = re.compile(r"<(input|meta)\b([^<>]{1,1000})>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"([\w:-]+)\s*=\s*\"([^\"<>]*)\"")
@@ -52,7 +52,7 @@ _PATH = re.compile(r"/(?!/)[!-~]*")
 
 
 class Sent(NamedTuple):
-    """A value that a request sends: the kind and name of its place, and the scheme before it."""
+    """A value in a request: the kind and name of its place, and the scheme before it."""
 
     kind: str
     name: str
@@ -61,7 +61,7 @@ class Sent(NamedTuple):
 
 
 class Given(NamedTuple):
-    """A value that a response gives out: how a [[capture]] finds it (`json`, `header`, `cookie`, `regex`), and where."""
+    """A value in a response: how a [[capture]] finds it (`json`, `header`, `cookie`, `regex`), and where."""
 
     finder: str
     name: str
@@ -69,12 +69,12 @@ class Given(NamedTuple):
 
 
 def is_common(value: str) -> bool:
-    """Whether a value stands in many places by chance, or is too long to be taken."""
+    """Whether a value occurs in many places by chance, or is too long."""
     return len(value) > VALUE_CHARS_MAX or _COMMON.fullmatch(value) is not None
 
 
 def bits_of(value: str) -> float:
-    """How improbable a value is, in bits: by its letters and digits. Words of small letters alone say little."""
+    """The information in a value, in bits, from its letters and digits. Lower-case words count little."""
     digits = sum(char.isdigit() for char in value)
     letters = sum(char.isalpha() for char in value)
     if not digits and (value.islower() or value.isupper() or value.istitle()):
@@ -112,7 +112,7 @@ def _of_body(body: bytes) -> Iterator[Sent]:
 
 
 def given_by(response: RecordedResponse) -> Iterator[Given]:
-    """The values that a response gives out."""
+    """The values that a response issues."""
     for name, value in response.headers:
         lowered, text = name.decode("latin-1").lower(), (value or b"").decode("latin-1")
         if lowered == "set-cookie":
@@ -133,7 +133,7 @@ def given_by(response: RecordedResponse) -> Iterator[Given]:
 
 
 def _of_markup(text: str) -> Iterator[Given]:
-    """The fields of forms and the meta tags of a page, each by the pattern that finds it."""
+    """The form fields and meta tags of a page, each with the pattern that finds it."""
     for tag in _INPUT.finditer(text):
         found = {match[1].lower(): match[2] for match in _ATTRIBUTE.finditer(tag[2])}
         value_key = "value" if tag[1].lower() == "input" else "content"

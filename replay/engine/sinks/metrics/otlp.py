@@ -57,7 +57,7 @@ _UNITS = {"seconds": "s", "ns": "ns", "bytes": "By", "": "{request}"}
 
 
 def otlp(value: str) -> OtlpSink:
-    """The sink of `--sink otlp=...`. UsageError for a URL that is none."""
+    """The sink of `--sink otlp=...`. UsageError for an invalid URL."""
     address, options = take_apart("otlp", value, {"every": EVERY_S}, FORM)
     try:
         import opentelemetry.proto.collector.metrics.v1.metrics_service_pb2  # noqa: F401
@@ -193,7 +193,7 @@ class OtlpSink(Sink):
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """An export is not sent to where nobody asked for it to go."""
+    """Refuse redirects: an export must go only to the given URL."""
 
     def redirect_request(self, *args: Any) -> None:
         return None
@@ -203,7 +203,7 @@ _OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 def _rejected(body: bytes) -> str:
-    """What a collector rejected of an export that it answered with 200; empty if nothing."""
+    """What a collector rejected although it answered 200; empty if nothing."""
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 

@@ -183,7 +183,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away in mid-response harms nobody."""
+        """Ignore a client that disconnects during a response."""
 
 
 class _Server6(_Server):

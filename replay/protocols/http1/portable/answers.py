@@ -1,4 +1,4 @@
-"""What stands in a whole answer, for the portable engine: what `replay_native.answers` does, in plain Python."""
+"""Splits a complete response for the portable engine: the plain-Python twin of `replay_native.answers`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def parts_of(answer: bytes | bytearray) -> tuple[Headers, bytes]:
-    """The headers (names in lower case, folded values joined by a space) and the body, without chunks around it.
+    """The headers (names in lower case, folded values joined by a space) and the body, without chunk framing.
 
-    `answer` is one that the parser has found to be whole, or the beginning of one.
+    The parser has found `answer` to be complete, or it is the beginning of one.
     """
     data, begin = bytes(answer), 0
     end = _section_ends(data, begin)

@@ -79,7 +79,7 @@ class Http(Transport):
     async def connect(self, client: int) -> HttpConnection:
         """Connect to the next address; a client resumes sessions of its own.
 
-        OSError where that fails, HandshakeError where it cannot be secured.
+        OSError if that fails, HandshakeError if it cannot be secured.
         """
         row, address = await self._turns.next()
         sock = socket.socket(socket.AF_INET6 if address.ipv6 else socket.AF_INET, socket.SOCK_STREAM)
@@ -217,7 +217,7 @@ class Exchange:
         return outcome
 
     async def _send(self) -> None:
-        # What a broken connection means, the reader says: the answer may be there already.
+        # The reader decides what a broken connection means: the response may already be here.
         with contextlib.suppress(trio.BrokenResourceError):
             await self._stream.send_all(self._request.data)
             self._request.bytes_sent += len(self._request.data)

@@ -11,7 +11,7 @@ _BLANKS = b" \t"
 
 
 def cookie_parts(value: bytes) -> tuple[bytes, bytes, list[bytes]] | None:
-    """A Set-Cookie value: name, value, attributes; None where it is no cookie."""
+    """Parse a Set-Cookie value: name, value, attributes; None if it is not a cookie."""
     pair, *attributes = value.split(b";")
     name, equals, text = pair.partition(b"=")
     name, text = name.strip(_BLANKS), text.strip(_BLANKS)
@@ -20,7 +20,7 @@ def cookie_parts(value: bytes) -> tuple[bytes, bytes, list[bytes]] | None:
 
 
 def is_ended(attributes: list[bytes]) -> bool:
-    """Whether they say that the cookie is to go; Max-Age goes before Expires."""
+    """Whether the attributes delete the cookie; Max-Age takes precedence over Expires."""
     ended = False
     for attribute in attributes:
         name, _, value = attribute.partition(b"=")
@@ -34,14 +34,14 @@ def is_ended(attributes: list[bytes]) -> bool:
 
 
 class Jar:
-    """The cookies of one client, in the order in which they came."""
+    """The cookies of one client, in order of arrival."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._cookies: dict[bytes, bytes] = {}
 
     def put(self, header: bytes) -> bool:
-        """Take a Set-Cookie value; False where there is no room for it."""
+        """Add a Set-Cookie value; False if there is no space for it."""
         parts = cookie_parts(header)
         if parts is None:
             return True

@@ -1,4 +1,4 @@
-"""One value of a JSON text by its JSON Pointer, as `replay_native.json_pointer` finds it, in plain Python."""
+"""Finds a value in a JSON text by its JSON Pointer: the plain-Python twin of `replay_native.json_pointer`."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _SHORT = {
 }
 
 Found = tuple[int, bytes]
-"""What was found (see the kernel), and its bytes: of a STRING what is between its quotes, not yet decoded."""
+"""The type found (see the kernel), and its bytes: for a STRING the content of its quotes, not yet decoded."""
 
 NOTHING: Found = (ABSENT, b"")
 
 
 def decoded(raw: bytes) -> bytes | None:
-    """The inside of a string with its escapes undone; None where one is broken."""
+    """Decode the escapes of a string; None if one is invalid."""
     out = bytearray()
     at = 0
     while at < len(raw):
@@ -82,7 +82,7 @@ class _Scan:
         self.at += 1
         inside = self.skip(_STRING_END)
         if self.at < len(self.data) and self.data[self.at] == 0x5C:
-            # A backslash at the very end escapes nothing: the string has no end.
+            # A backslash at the very end escapes nothing, so the string is unterminated.
             inside, self.at = self.data[self.at - len(inside) :], len(self.data)
         self.at += 1
         return inside
@@ -166,7 +166,7 @@ def find(data: bytes, tokens: Sequence[bytes]) -> Found:
 
 
 def value_of(data: bytes, tokens: Sequence[bytes]) -> bytes | None:
-    """The decoded string, or the number or truth value as it stands; None for all else."""
+    """The decoded string, or the text of a number or boolean; None for anything else."""
     kind, raw = find(data, tokens)
     if kind == STRING:
         return decoded(raw)

@@ -1,4 +1,6 @@
-"""Captures, cookie jars, checks and patches of the portable engine: what `replay_native.sessions` does, in plain Python."""
+"""Captures, cookie jars, checks and patches of the portable engine: the plain-Python twin of
+`replay_native.sessions`.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ _PERCENT_ENCODED = re.compile(rb"%(?:25)*([0-9A-Fa-f]{2})")
 
 
 def link_of(value: bytes) -> bytes | None:
-    """The link in a value, without its fragment; None where it could leave its place on this target (see the kernel)."""
+    """The link in a value, without its fragment; None if it could leave its place on this target (see the kernel)."""
     link = value.partition(b"#")[0]
     plain = _PERCENT_ENCODED.sub(lambda match: bytes.fromhex(match[1].decode()), link)
     if not link.startswith(b"/") or b"\\" in plain or b"//" in plain:
@@ -36,7 +38,7 @@ def link_of(value: bytes) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. `headers` have lower-case names; `body` is None where it was longer than is looked at."""
+    """A whole answer. `headers` have lower-case names; `body` is None if it was longer than is looked at."""
 
     status: int
     headers: Sequence[tuple[bytes, bytes]]
@@ -56,7 +58,7 @@ class Sessions:
         self._jars: dict[int, Jar] = {}
 
     def patched(self, entry: bytes, patches: int, client: int) -> bytes | None:
-        """A request of the feed with its values; None where one is absent."""
+        """A request of the feed with its values; None if one is absent."""
         length = len(entry) - patches * kernels.PATCH_BYTES
         out, copied, length_at = bytearray(), 0, -1
         for at, what in struct.iter_unpack("<ii", entry[length:]):
@@ -121,7 +123,7 @@ class Sessions:
         return True
 
     def _find(self, rule: Rule, answer: Answer) -> tuple[bytes | None, bool]:
-        """The value that a rule looks for, and whether there is something at all."""
+        """The value that a rule selects, and whether anything was found."""
         if rule.source == kernels.HEADER:
             value = next((value for name, value in answer.headers if name == rule.name), None)
             return value, value is not None

@@ -1,4 +1,4 @@
-"""TCP segments put in order (RFC 9293, 3.4): what was sent again or twice goes once, what is missing becomes a hole."""
+"""Reassembles TCP streams (RFC 9293, 3.4): duplicates and retransmissions are dropped, missing bytes become holes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 WAITING_BYTES_MAX = 4 << 20
 WAITING_NS_MAX = 10_000_000_000
-"""Segments behind a gap wait for it so long, by the capture's stamps; then the gap is a hole."""
+"""How long segments wait behind a gap, in capture time, before the gap becomes a hole."""
 
 _MASK, _HALF = 0xFFFFFFFF, 1 << 31
 _SEGMENT_BYTES = 200
-"""About what a waiting segment costs besides its data."""
+"""Approximate memory overhead of a waiting segment, in bytes."""
 
 
 class _Segment(NamedTuple):
@@ -29,10 +29,11 @@ _position = attrgetter("position")
 
 
 class Direction:
-    """One direction of a connection. `feed(data, at_ns, acknowledged, number)` and `hole(size)` get the stream in order.
+    """One direction of a connection. `feed(data, at_ns, acknowledged, number)` and `hole(size)` receive the stream in
+    order.
 
-    Positions count from the first byte and do not wrap. `sequence` is that of the first byte, or None where the beginning
-    was not captured: then the first segment that comes is the first.
+    Positions count from the first byte and do not wrap. `sequence` is the sequence number of the first byte, or None
+    if the start was not captured; the first segment seen then sets it.
     """
 
     def __init__(
@@ -48,20 +49,22 @@ class Direction:
         self.hole_bytes = 0
 
     def place(self, sequence: int) -> int:
-        """The position of a sequence number, the one next to where the stream is."""
+        """Convert a sequence number to the nearest stream position."""
         if self._first is None:
             return self.position
         distance = (sequence - self._first - self.position) & _MASK
         return self.position + (distance - (1 << 32) if distance >= _HALF else distance)
 
     def acknowledge(self, sequence: int) -> None:
-        """The other end has all before `sequence`: what is missing of it was not captured, and does not come any more."""
+        """The peer acknowledged everything before `sequence`: bytes still missing there were not captured and will
+        not come.
+        """
         if self._first is None:
             self._first = sequence
             return
         position = self.place(sequence)
         if self.end is not None:
-            # A FIN counts as one byte, and is none.
+            # A FIN takes one sequence number but is not a byte.
             position = min(position, self.end)
         while self.position < position:
             first = self._waiting[0].position if self._waiting else position
@@ -70,17 +73,17 @@ class Direction:
 
     @property
     def is_over(self) -> bool:
-        """Whether all up to the FIN was read."""
+        """Whether everything up to the FIN was read."""
         return self.end is not None and self.position >= self.end
 
     def finish(self, sequence: int) -> None:
-        """A FIN stands at `sequence`."""
+        """Note the FIN at `sequence`."""
         self.end = self.place(sequence)
 
     def take(
         self, sequence: int, data: bytes, missing: int, at_ns: int, acknowledged: int, number: int
     ) -> None:
-        """A segment; `missing` bytes of it behind `data` were not captured."""
+        """Add a segment. `missing` bytes after `data` were not captured."""
         if self._first is None:
             self._first = sequence
         at = self.place(sequence)
@@ -95,7 +98,7 @@ class Direction:
         self._drain()
 
     def flush(self) -> None:
-        """No more comes: what waits is handed on, with its gaps as holes."""
+        """End the stream: pass on the waiting segments, with gaps as holes."""
         while self._waiting:
             self._skip_to(self._waiting[0].position)
             self._drain()
@@ -113,7 +116,7 @@ class Direction:
     def _deliver(
         self, at: int, data: bytes, missing: int, at_ns: int, acknowledged: int, number: int
     ) -> None:
-        """Hand on what is new of a segment that is not ahead of the stream."""
+        """Pass on the new bytes of a segment that does not lie ahead of the stream."""
         old = self.position - at
         if old < len(data):
             fresh = data[old:]
@@ -122,7 +125,7 @@ class Direction:
         self._skip_to(at + len(data) + missing)
 
     def _drain(self) -> None:
-        """Hand on what waits and is no longer ahead."""
+        """Pass on waiting segments that the stream has reached."""
         while self._waiting and self._waiting[0].position <= self.position:
             segment = self._waiting.pop(0)
             self._waiting_bytes -= len(segment.data) + _SEGMENT_BYTES

@@ -1,4 +1,4 @@
-"""The connections of a capture: which packet belongs to which, from the first segment of each to its last."""
+"""The connections of a capture: assigns each packet to its connection, from the first segment to the last."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .messages import REQUEST_LINE, STATUS_LINE
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
 _MASK = 0xFFFFFFFF
 CLOSED_MAX = 1 << 16
-"""Connections that ended and are remembered: segments of theirs that come again begin no new connection."""
+"""How many ended connections are remembered, so that their retransmitted segments do not open new ones."""
 
 OPEN_MAX = 1 << 18
-"""Connections that are followed at once; the oldest ends when one more begins."""
+"""How many connections are tracked at once. The oldest is closed when another begins."""
 
 _End = tuple[int, int, int]
 _Key = tuple[int, int, int, int, int, int]
 
 Note = tuple[str, str]
-"""A noun, which is counted, and what is said of it; without a noun the count stands behind."""
+"""A noun to count and the text about it. Without a noun, the count follows the text."""
 
 _GAP, _GAP_BYTES = ("gap", ""), ("byte", "")
 
@@ -40,7 +40,7 @@ class Connections:
 
     def __init__(self, found: Found, name: str) -> None:
         self._found, self.name = found, name
-        """`name` is the file that is being read."""
+        """Start a file; `name` is its name."""
         self._open: OrderedDict[_Key, Conversation] = OrderedDict()
         self._closed: OrderedDict[_Key, int] = OrderedDict()
         self._fragments = Fragments()
@@ -49,16 +49,16 @@ class Connections:
         self.last_ns = 0
         """The stamp of the last packet."""
         self.others: Counter[tuple[str, int]] = Counter()
-        """Connections by what they spoke, where that was not HTTP/1, and the server's port."""
+        """Number of connections that were not HTTP/1, by protocol and server port."""
         self._hole_bytes = self._holes = self._headless = self._cut_responses = 0
 
     def finished(self) -> Iterator[Exchange]:
-        """The exchanges since the last call."""
+        """Return the exchanges completed since the last call."""
         yield from self._finished
         self._finished.clear()
 
     def take(self, packets: Packets) -> None:
-        """Follow the packets of a block."""
+        """Process a block of packets."""
         data, columns = packets.data, packets.columns
         for column in columns.T.tolist():
             if column[kernels.KIND] == kernels.FRAGMENT:
@@ -69,7 +69,7 @@ class Connections:
                 self._segment(data, column)
 
     def _segment(self, data: npt.NDArray[np.uint8], column: list[int]) -> None:
-        """One TCP segment."""
+        """Process one TCP segment."""
         flags, ports = column[kernels.FLAGS], column[kernels.PORTS]
         source = (column[kernels.SOURCE_HIGH], column[kernels.SOURCE_LOW], ports >> 16)
         target = (column[kernels.TARGET_HIGH], column[kernels.TARGET_LOW], ports & 0xFFFF)
@@ -106,7 +106,7 @@ class Connections:
         *,
         acknowledges: bool,
     ) -> None:
-        """A SYN: a connection begins (again, where its ports were used before), or its server answers."""
+        """Handle a SYN: it opens a connection (even on reused ports), or is the server's reply."""
         if acknowledges:
             conversation = self._open.get((*target, *source))
             first = column[kernels.ACK] & _MASK
@@ -139,7 +139,7 @@ class Connections:
         return made
 
     def _find(self, source: _End, target: _End, payload: bytes, length: int) -> tuple[bool, _Key | None]:
-        """Whether a segment comes from its connection's client, and the connection; None where it is of none."""
+        """Whether a segment comes from the client, and its connection (None if it belongs to none)."""
         up, down = (*source, *target), (*target, *source)
         if up in self._open:
             return True, up
@@ -147,7 +147,7 @@ class Connections:
             return False, down
         if not length or up in self._closed or down in self._closed:
             return True, None
-        # Its beginning was not captured. The payload shows who asks; if it does not, the client has the higher port.
+        # Its beginning was not captured. The payload shows which side is the client; otherwise the higher port is.
         if REQUEST_LINE.match(payload):
             is_up = True
         elif STATUS_LINE.match(payload):
@@ -173,12 +173,12 @@ class Connections:
             self.others[conversation.speaks, conversation.port] += 1
 
     def end(self) -> None:
-        """The capture ends: so do all connections."""
+        """End the capture, and all its connections."""
         while self._open:
             self._close(next(iter(self._open)))
 
     def _lost(self, what: str, number: int) -> None:
-        """Count a message that holes in the capture cost."""
+        """Count a message lost to holes in the capture."""
         rejects = self._found.rejects
         if what == "response":
             self._cut_responses += 1
@@ -187,7 +187,7 @@ class Connections:
         rejects.add(NOT_CAPTURED if what == "request" else REQUEST_NOT_CAPTURED, self.name, number, b"")
 
     def notes(self) -> Counter[Note]:
-        """What was lost, and what was not HTTP/1: how much of it, for `noted`."""
+        """Amounts of what was lost or was not HTTP/1, for `noted`."""
         notes: Counter[Note] = Counter()
         for (speaks, port), count in self.others.most_common():
             notes["connection", f"to port {port} spoke {speaks}, which is not read"] = count
@@ -199,7 +199,7 @@ class Connections:
 
 
 def noted(notes: Counter[Note]) -> list[str]:
-    """The notes of all captures of an import, a sentence each."""
+    """The notes about all captures of an import, one sentence each."""
     gaps, gap_bytes = notes.pop(_GAP, 0), notes.pop(_GAP_BYTES, 0)
     said = [
         f"{counted(count, noun)} {what}" if noun else f"{what}: {count:,}"

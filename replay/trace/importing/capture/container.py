@@ -1,4 +1,4 @@
-"""The containers of packet captures, pcap and pcapng: their packets as columns, ordered by time."""
+"""Packet capture files, pcap and pcapng: yields their packets as columns, ordered by time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from replay_native.importing import packets as kernels
 PACKETS_AT_ONCE = 1 << 15
 
 HELD_BACK = 1 << 11
-"""Packets that wait for earlier ones: captures of several queues are not quite in order."""
+"""How many packets are held back for reordering: captures of several queues are slightly out of order."""
 
 _PCAP_MAGICS = {0xA1B2C3D4: 1_000_000, 0xA1B23C4D: 1_000_000_000}
 _PCAPNG_MAGIC, _BYTE_ORDER_MAGIC = 0x0A0D0D0A, 0x1A2B3C4D
@@ -41,17 +41,19 @@ def begins_capture(head: bytes) -> bool:
 
 
 def first_stamp(head: bytes) -> int | None:
-    """The instant of the first TCP packet in the head of a capture, or None."""
+    """The time of the first TCP packet in the head of a capture, or None."""
     first = next(Capture("", [memoryview(head)]).blocks(), None)
     return int(first.columns[kernels.AT_NS, 0]) if first is not None and first.columns.size else None
 
 
 @dataclass(slots=True)
 class Losses:
-    """What the capture itself reports as missing, and what could not be read."""
+    """Losses that the capture itself reports, and data that could not be read."""
 
     drops: dict[tuple[int, int, int], int] = field(default_factory=dict)
-    """By section, interface and who dropped them. Statistics count from the start, so the last ones are complete."""
+    """Drop counts by section, interface and dropper. Each statistic counts from the start, so the last one is
+    complete.
+    """
 
     without_time: int = 0
     cut_in_headers: int = 0
@@ -59,7 +61,7 @@ class Losses:
     has_tls_secrets: bool = False
 
     def add(self, other: Losses) -> None:
-        """Take those of a further file, whose sections count from 0 again."""
+        """Add the drop counts of another file, whose sections count from 0 again."""
         sections = 1 + max((section for section, *_ in self.drops), default=-1)
         self.drops |= {(sections + section, *rest): count for (section, *rest), count in other.drops.items()}  # type: ignore[misc]
         self.without_time += other.without_time
@@ -68,7 +70,7 @@ class Losses:
         self.has_tls_secrets |= other.has_tls_secrets
 
     def notes(self) -> list[str]:
-        """What the capture lacks, for the summary of the import."""
+        """What the capture lacks, for the import summary."""
         counts = {
             "packets dropped while it was captured": sum(self.drops.values()),
             "packets without a time (simple packet blocks)": self.without_time,
@@ -86,14 +88,18 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Packets:
-    """A block of packets in the order of their stamps: `columns` as in `replay_native.importing.packets`, over `data`."""
+    """A block of packets ordered by timestamp: `columns` as in `replay_native.importing.packets`, referring to
+    `data`.
+    """
 
     data: npt.NDArray[np.uint8]
     columns: Columns
 
 
 class Capture:
-    """Reads one capture file. InputError where it is none; damage in the middle ends it, and `damaged` says so."""
+    """Reads one capture file. InputError if it is not a capture. Damage ends the reading and is described in
+    `damaged`.
+    """
 
     def __init__(self, name: str, pieces: Iterable[memoryview]) -> None:
         self._name, self._pieces = name, pieces
@@ -107,7 +113,7 @@ class Capture:
         self._sections = 0
 
     def blocks(self) -> Iterator[Packets]:
-        """All packets."""
+        """Yield all packets."""
         buffer, held, begun = np.empty(1 << 20, dtype=np.uint8), 0, False
         waiting: list[Packets] = []
         for piece in self._pieces:
@@ -132,7 +138,7 @@ class Capture:
             yield _sorted(waiting)
 
     def _begin(self, head: bytes) -> bool:
-        """Read the header of the file."""
+        """Read the file header."""
         state = self._state
         if struct.unpack("<I", head[:4])[0] == _PCAPNG_MAGIC:
             state[kernels.PCAPNG] = 1
@@ -149,7 +155,9 @@ class Capture:
         raise InputError(f"{self._name} is not a packet capture")
 
     def _ordered(self, waiting: list[Packets], buffer: npt.NDArray[np.uint8], end: int) -> Iterator[Packets]:
-        """The whole packets of the buffer and those that waited, but for the last, which wait for earlier ones."""
+        """The complete packets in the buffer and those held back, except the last ones, which are held back for
+        reordering.
+        """
         columns = np.empty((kernels.COLUMNS, PACKETS_AT_ONCE), dtype=np.int64)
         while True:
             why = kernels.scan(buffer, end, self._state, self._table, columns, self._packet)
@@ -177,7 +185,7 @@ class Capture:
         self.losses.unknown_links.update(columns[kernels.PORTS, kinds == kernels.UNKNOWN_LINK].tolist())
 
     def _take_block(self, buffer: npt.NDArray[np.uint8], end: int) -> bool:
-        """Read the pcapng block at the position, which holds no packet; whether all of it was there."""
+        """Read the pcapng block at the position that is not a packet. Returns whether the whole block was there."""
         at = int(self._state[kernels.POSITION])
         if bytes(buffer[at : at + 4]) == _PCAPNG_MAGIC.to_bytes(4, "big"):
             if at + 12 > end:
@@ -215,7 +223,7 @@ class Capture:
             self.losses.has_tls_secrets = True
 
     def _clock(self, options: dict[int, bytes]) -> tuple[int, int]:
-        """Ticks per second and the offset in seconds of an interface (if_tsresol, if_tsoffset)."""
+        """Ticks per second and time offset in seconds of an interface (if_tsresol, if_tsoffset)."""
         resolution = options.get(_OPTION_RESOLUTION, b"\x06")[:1] or b"\x06"
         power = resolution[0] & 0x7F
         ticks = 2**power if resolution[0] & 0x80 else 10**power
@@ -228,7 +236,7 @@ class Capture:
         return ticks, struct.unpack(self._order + "q", offset)[0] if len(offset) == 8 else 0
 
     def _options(self, data: bytes) -> dict[int, bytes]:
-        """The options of a block; of a repeated one the first."""
+        """The options of a block; the first one if an option is repeated."""
         found: dict[int, bytes] = {}
         at = 0
         while at + 4 <= len(data):
@@ -244,7 +252,7 @@ _PLACES = (kernels.BEGIN, kernels.END, kernels.IP_BEGIN)
 
 
 def _used(columns: Columns) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Where in the data each packet's bytes of interest begin and end."""
+    """The start and end of the relevant bytes of each packet."""
     fragment = columns[kernels.KIND] == kernels.FRAGMENT
     wanted = fragment | (columns[kernels.KIND] == kernels.TCP)
     begins = np.where(fragment, columns[kernels.IP_BEGIN], columns[kernels.BEGIN])
@@ -252,7 +260,7 @@ def _used(columns: Columns) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
 
 
 def _copied(data: npt.NDArray[np.uint8], columns: Columns) -> Packets:
-    """Packets with data of their own, without those that are neither TCP nor fragments."""
+    """Copy packets into their own data, without packets that are neither TCP nor fragments."""
     kinds = columns[kernels.KIND]
     columns = columns[:, (kinds == kernels.TCP) | (kinds == kernels.FRAGMENT)]
     begins, ends = _used(columns)
@@ -267,7 +275,7 @@ def _copied(data: npt.NDArray[np.uint8], columns: Columns) -> Packets:
 
 
 def _sorted(parts: list[Packets]) -> Packets:
-    """Packets in the order of their stamps; those of one stamp stay as they were."""
+    """Sort packets by timestamp; equal timestamps keep their order."""
     shifts = np.cumsum([0, *(len(part.data) for part in parts)])
     moved = [part.columns.copy() for part in parts]
     for columns, shift in zip(moved, shifts.tolist(), strict=False):

@@ -1,4 +1,4 @@
-"""One TCP connection: both directions, its requests with their responses, and what it speaks where that is not HTTP/1."""
+"""One TCP connection: pairs its requests with responses, or names its protocol if it is not HTTP/1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .assembly import Direction
 from .messages import OTHER, REQUEST_LINE, STATUS_LINE, Message, Messages
 
 WAITING_MAX = 1 << 12
-"""Requests of one connection that wait for their responses; the oldest goes without when one more comes."""
+"""How many requests of a connection wait for responses. When one more comes, the oldest stays unanswered."""
 
 TLS, HTTP_2, ANOTHER = (
     "TLS (capture where it has ended; keys are not used)",
@@ -24,7 +24,7 @@ _NO_BODY = frozenset({b"204", b"304"})
 
 
 def spoken(data: bytes) -> str:
-    """What the first bytes of a stream are, or nothing where they may be HTTP/1."""
+    """Name the protocol that a stream begins with; empty if it may be HTTP/1."""
     if len(data) >= 3 and data[0] in _TLS_RECORDS and data[1] == 3 and data[2] <= 4:
         return TLS
     if data.startswith(_PREFACE[: len(data)]) and len(data) >= 4:
@@ -34,7 +34,7 @@ def spoken(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request and, if one was captured, its response."""
+    """A request with its response, if one was captured."""
 
     request: Message
     response: Message | None
@@ -43,9 +43,11 @@ class Exchange:
 
 
 class Conversation:
-    """A connection from its first captured packet on. `done` takes exchanges, `lost(reason, number)` counts messages.
+    """A connection from its first captured packet on. `done` receives exchanges; `lost(reason, number)` counts lost
+    messages.
 
-    `client` and `port` are the client's address (16 bytes) and the server's port. `begins` is whether its SYN was captured.
+    `client` and `port` are the client's address (16 bytes) and the server's port. `begins` is true if its SYN was
+    captured.
     """
 
     def __init__(
@@ -77,17 +79,17 @@ class Conversation:
         self.down = Direction(None, self._take_response_bytes, self._hole_below)
 
     def begin_down(self, sequence: int) -> None:
-        """The server's SYN: its first byte follows."""
+        """Note the server's SYN; its first byte follows."""
         if self.down.position == 0:
             self.down = Direction(sequence, self._take_response_bytes, self._hole_below)
 
     @property
     def is_over(self) -> bool:
-        """Whether both ends have closed and all was read."""
+        """Whether both ends have closed and everything was read."""
         return self.up.is_over and self.down.is_over
 
     def close(self, at_ns: int) -> None:
-        """The connection ends, or the capture does."""
+        """End the connection, or the capture."""
         self.up.flush()
         self.requests.close(at_ns)
         self.down.flush()
@@ -115,7 +117,7 @@ class Conversation:
         self.responses.feed(data, at_ns, self.up.place(acknowledged), number)
 
     def _stop(self) -> None:
-        """Read no further: what follows is no HTTP/1."""
+        """Stop reading: what follows is not HTTP/1."""
         self.requests.state = self.responses.state = OTHER
 
     def _hole_above(self, size: int) -> None:
@@ -140,7 +142,7 @@ class Conversation:
             self._give_up(self._waiting.popleft())
 
     def _without_body(self, response: Message) -> bool:
-        """Whether a response has no body: by its status, or by the method of its request (RFC 9112, 6.3)."""
+        """Whether a response has no body, by its status or by the method of its request (RFC 9112, 6.3)."""
         status = response.start[1]
         if status.startswith(b"1") or status in _NO_BODY:
             return True
@@ -153,8 +155,8 @@ class Conversation:
     def _request_of(self, response: Message) -> Message | None:
         """The request that a response answers, if that is certain.
 
-        In order as long as nothing was lost. After that the one whose last byte the response acknowledges: between two
-        requests without pipelining that is exactly the one before it.
+        Responses are paired in order as long as nothing was lost. After a loss, only the request whose last byte the
+        response acknowledges matches; without pipelining, that is the request just before it.
         """
         if not self._lossy:
             return self._waiting[0] if self._waiting else None

@@ -1,4 +1,4 @@
-"""IP packets put together from their fragments (RFC 791, 3.2; RFC 8200, 4.5)."""
+"""Reassembles IP packets from fragments (RFC 791, 3.2; RFC 8200, 4.5)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from replay_native.importing import packets as kernels
 
 WAITING_MAX = 1 << 10
-"""Packets of which fragments are missing; the oldest is given up when one more begins."""
+"""How many incomplete packets are held. The oldest is dropped when another begins."""
 
 _RAW_LINK = 101
 _FRAGMENT_HEADER = 44
@@ -22,7 +22,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Whole(NamedTuple):
-    """A segment out of fragments: its column, over data of its own."""
+    """A TCP segment built from fragments: its column, with its own data."""
 
     data: Bytes
     column: list[int]
@@ -35,7 +35,7 @@ class _Parts:
     parts: dict[int, bytes] = field(default_factory=dict)
 
     def whole(self) -> bytes | None:
-        """The packet without its head, once every byte is there. What overlaps is taken from the part that begins first."""
+        """The payload of the packet, once complete. Where fragments overlap, the one that begins first wins."""
         if self.size < 0 or not self.head:
             return None
         data = bytearray()
@@ -75,7 +75,7 @@ def _of_ipv6(packet: bytes) -> _Fragment | None:
 
 
 class Fragments:
-    """Fragments that wait for the others of their packets."""
+    """Fragments waiting for the rest of their packets."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[tuple[bytes, ...], _Parts] = OrderedDict()
@@ -83,11 +83,11 @@ class Fragments:
 
     @property
     def incomplete(self) -> int:
-        """Packets of which fragments were not captured."""
+        """Number of packets with missing fragments."""
         return self._given_up + len(self._waiting)
 
     def take(self, data: Bytes, column: list[int]) -> Whole | None:
-        """A fragment; the segment, if this was its last fragment and it is of TCP."""
+        """Add a fragment. Returns the segment if this completed a TCP packet."""
         packet = data[column[kernels.IP_BEGIN] : column[kernels.END]].tobytes()
         fragment = _of_ipv4(packet) if packet[0] >> 4 == 4 else _of_ipv6(packet)
         if fragment is None or column[kernels.MISSING]:

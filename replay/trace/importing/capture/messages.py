@@ -1,7 +1,8 @@
-"""One direction of a connection, cut into HTTP/1 messages (RFC 9112), where bytes may be missing.
+"""Splits one direction of a connection into HTTP/1 messages (RFC 9112), even if bytes are missing.
 
-States: HEAD collects a start line and headers; LENGTH, SIZE, CHUNK, CHUNK_END, TRAILER and CLOSE are the framings of a body;
-LOST waits for a segment that begins with a message; OTHER is another protocol, behind an upgrade or from the start.
+States: HEAD collects a start line and headers; LENGTH, SIZE, CHUNK, CHUNK_END, TRAILER and CLOSE read a body by its
+framing; LOST waits for a segment that begins with a message; OTHER is another protocol, from the start or after an
+upgrade.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ HEAD, LENGTH, SIZE, CHUNK, CHUNK_END, TRAILER, CLOSE, LOST, OTHER = range(9)
 
 HEAD_BYTES_MAX = 256 << 10
 BODY_BYTES_MAX = 64 << 20
-"""A longer body is cut, and its message marked."""
+"""Maximum body size kept; a longer body is cut and its message is marked."""
 
 REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([^\r\n ]{1,65536}) HTTP/1\.[01]\r?\n")
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)(?: [^\r\n]*)?\r?\n")
@@ -26,8 +27,9 @@ _SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 @dataclass(slots=True)
 class Message:
-    """One message. `at_ns` and `acknowledged` are of the segment with its first byte, `end_ns` of that with its last;
-    `end` is its end in the stream. A `damaged` one lacks bytes of its body; `body_bytes` counts them all the same.
+    """One message. `at_ns` and `acknowledged` come from the segment with its first byte, `end_ns` from the one with
+    its last; `end` is its end position in the stream. A `damaged` message lacks bytes of its body; `body_bytes` still
+    counts them.
     """
 
     start: re.Match[bytes]
@@ -43,9 +45,11 @@ class Message:
 
 
 class Messages:
-    """Cuts one direction. `done(message)` takes each message, `lost(number)` reports one that a hole cost.
+    """Splits one direction into messages. `done(message)` receives each message; `lost(number)` reports one lost to a
+    hole.
 
-    `without_body(message)` tells whether a response has none whatever its headers say (to HEAD, RFC 9110, 9.3.2).
+    `without_body(message)` returns whether a response has no body regardless of its headers (a response to HEAD, RFC
+    9110, 9.3.2).
     """
 
     def __init__(
@@ -71,11 +75,11 @@ class Messages:
 
     @property
     def between(self) -> bool:
-        """Whether no message is under way."""
+        """Whether no message is in progress."""
         return self.state in (LOST, OTHER) or (self.state == HEAD and not self._head)
 
     def feed(self, data: bytes, at_ns: int, acknowledged: int, number: int) -> None:
-        """The next bytes of the stream: the payload of one segment (packet `number`), or what is new of it."""
+        """Add the next bytes of the stream: the new part of the payload of packet `number`."""
         if self.state == LOST and self._start_line.match(data):
             self.state = HEAD
         at, size = 0, len(data)
@@ -94,7 +98,7 @@ class Messages:
         self._offset += size - at
 
     def hole(self, size: int) -> None:
-        """So many bytes of the stream are missing."""
+        """Skip `size` missing bytes of the stream."""
         self._offset += size
         if self.state in (LENGTH, CHUNK) and size < self._left + (self.state == LENGTH):
             self._left -= size
@@ -110,7 +114,7 @@ class Messages:
             self._forget(LOST)
 
     def close(self, at_ns: int) -> None:
-        """The stream ends. A body that only the end delimits is whole; any other message is lost."""
+        """End the stream. A body delimited by the close is complete; any other open message is lost."""
         if self.state == CLOSE:
             self._end(at_ns)
         elif not self.between:
@@ -129,7 +133,7 @@ class Messages:
             self._message.body_bytes += size
 
     def _step(self, data: bytes, at: int) -> int:
-        """Take some of data[at:]; the offset behind it."""
+        """Consume bytes from data[at:] and return the new offset."""
         if self.state == HEAD:
             return self._take_head(data, at)
         if self.state in (LENGTH, CHUNK, CLOSE):
@@ -164,7 +168,7 @@ class Messages:
         self._head.clear()
         start = self._start_line.match(head)
         if start is None:
-            # What a client says first tells its protocol. Anything else that is no message is a message lost.
+            # A client's first bytes show its protocol. Later data that is not a message counts as a lost message.
             is_another = not self.count and self._without_body is None
             if not is_another:
                 self._lost(self._begun[2])
@@ -177,7 +181,7 @@ class Messages:
         return at + used
 
     def _frame(self, message: Message) -> None:
-        """How long the body is (RFC 9112, 6.3); chunks come before a length."""
+        """Find the length of the body (RFC 9112, 6.3); chunked takes precedence over a length."""
         named: dict[bytes, bytes] = {}
         for name, value in message.headers:
             named.setdefault(name.lower(), value)
@@ -194,7 +198,7 @@ class Messages:
             self.state = CLOSE if is_response else HEAD
 
     def _take_line(self, data: bytes, at: int) -> int:
-        """A line of the chunked coding: a size, the end of a chunk, a trailer."""
+        """Handle a line of the chunked coding: a size, the end of a chunk, or a trailer."""
         end = data.find(b"\n", at)
         self._line += data[at : end if end >= 0 else len(data)]
         if end < 0:

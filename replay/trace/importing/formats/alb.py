@@ -1,7 +1,7 @@
-"""AWS Application Load Balancer: the start is request_creation_time; the durations of its three parts are added.
+r"""AWS Application Load Balancer: a request starts at request_creation_time and takes the sum of its three durations.
 
-A part is -1 where the load balancer could not dispatch the request, or the target did not answer before the idle timeout:
-how long it took is then unknown. Bytes outside ASCII stand as `\\xHH`.
+A duration is -1 if the load balancer could not dispatch the request, or if the target did not respond before the idle
+timeout; the total is then unknown. Bytes outside ASCII are written as `\xHH`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-r"""Apache with a `LogFormat` of the user's own (mod_log_config).
+r"""Apache with a custom `LogFormat` (mod_log_config).
 
-`%t` is when the request was received, unless it says `end:`; `%D` (µs), `%T` (s) and `%{ms}T` are how long it took.
+`%t` is the time of receipt, or of the end with `end:`; `%D` (µs), `%T` (s) and `%{ms}T` are durations.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _role(argument: str, letter: str) -> int:
 
 
 def unquoted(text: str) -> str:
-    """A format string, out of a LogFormat line or itself."""
+    """Extract the format string from a LogFormat line; a plain string is returned as it is."""
     declared = _DECLARED.match(text)
     return without_escapes(declared[1] if declared else text).strip("\n")
 
@@ -55,7 +55,7 @@ def _unit_ns(argument: str, letter: str) -> int:
 
 
 def _finest(text: str) -> int:
-    """Where the duration with the finest unit stands, the first of equal ones; -1: there is none."""
+    """Index of the duration with the finest unit (the first of equal ones); -1 if there is none."""
     found = [
         (_unit_ns(match[1] or "", match[2]), match.start())
         for match in _DIRECTIVE.finditer(text)
@@ -65,7 +65,7 @@ def _finest(text: str) -> int:
 
 
 def _literal(text: str, begin: int, end: int) -> str:
-    """What stands between two directives. UsageError where it has a percent sign: that begins a directive."""
+    """Literal text between two directives. UsageError if it has a percent sign, which begins a directive."""
     unread = _UNREAD.search(text, begin)
     if unread is not None and unread.start() < end:
         raise _unknown(unread[0])
@@ -80,7 +80,7 @@ def _unknown(directive: str) -> UsageError:
 
 
 def layout_of(text: str) -> Layout:
-    """The layout of a LogFormat. UsageError where it says neither when nor what was requested."""
+    """The layout of a LogFormat. UsageError if it has no time or no request."""
     literals, roles, names = [""], list[int](), list[str]()
     stamp, unit_ns, at, text = "start", UNITS_NS["s"], 0, unquoted(text)
     finest = _finest(text)
@@ -129,7 +129,7 @@ def _checked(literals: list[str], roles: list[int], names: list[str], stamp: str
 def _joined(
     literals: list[str], roles: list[int], names: list[str]
 ) -> tuple[list[str], list[int], list[str]]:
-    """`%U%q` stand side by side: together they are the target."""
+    """Join adjacent `%U%q` into the target."""
     for index in range(1, len(roles)):
         if not literals[index] and roles[index - 1 : index + 1] == [field_spec.TARGET, field_spec.QUERY]:
             return (

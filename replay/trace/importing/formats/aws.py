@@ -1,8 +1,9 @@
-"""Logs of AWS that are not an Application Load Balancer's: the classic load balancer's, and S3's server access logs.
+"""AWS logs of the Classic Load Balancer and of S3.
 
-- Classic (docs.aws.amazon.com, access logs of a Classic Load Balancer): the stamp is when the load balancer received the
-  request; its three durations, in s, are added; -1 is unknown.
-- S3 (docs.aws.amazon.com, server access log format): the stamp is when the request was received; `total time` in ms.
+- Classic (docs.aws.amazon.com, access logs of a Classic Load Balancer): the timestamp is when the load balancer
+  received the request; its three durations, in s, are added; -1 is unknown.
+- S3 (docs.aws.amazon.com, server access log format): the timestamp is when the request was received; `total time` is
+  in ms.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Envoy's access log: the default text, that of Istio, and JSON. START_TIME is the start, DURATION in ms."""
+"""Envoy's access log: the default text format, Istio's, and JSON. START_TIME is the start; DURATION is in ms."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Fastify's log (pino): a request has two lines, `incoming request` with `req`, and `request completed` with `res`.
 
-They belong together by `reqId` and `pid`. `time` (ms) of the first is the start, `responseTime` of the second (ms) the
-duration (fastify.dev, reference/logging). Where the same id comes again before it was completed, the process was restarted:
-the request before it has no status.
+They are paired by `reqId` and `pid`. `time` (ms) of the first is the start; `responseTime` of the second (ms) is the
+duration (fastify.dev, reference/logging). If an id repeats before its request completed, the process was restarted
+and the earlier request has no status.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _decoded(line: bytes) -> _Line | None:
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """The share of the first lines that are of pino, if one of them is of a request that comes in."""
+    """The share of the first lines that are pino's, provided that one of them is an incoming request."""
     if options.columns:
         return 0.0
     lines = sniffed_lines(head)
@@ -74,14 +74,14 @@ def sniff(head: bytes, options: Options) -> float:
 
 
 class FastifyReader(RecordReader):
-    """Reads Fastify's logs: rows are the lines of requests that come in."""
+    """Reads Fastify's logs; each `incoming request` line gives a row."""
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
         self._waiting: dict[tuple[int, str | int], Record] = {}
 
     def probe(self, head: bytes) -> Probe:
-        """What the first line says of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first line."""
         for line in sniffed_lines(head):
             found = _decoded(line)
             if found is not None and found.req is not None:
@@ -89,7 +89,7 @@ class FastifyReader(RecordReader):
         return Probe(None, _MS_NS)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file."""
+        """Yield the rows of one file."""
         yield from self.rows(self._records(file))
 
     def _records(self, file: SourceFile) -> Iterator[Record]:

@@ -51,11 +51,11 @@ from replay_native.trace.blocks import hash_pieces
 SEPARATOR = "\n🐵🙈🙉\n".encode()
 RECORD_BYTES_MAX = 64 << 20
 PENDING_MAX = 1 << 16
-"""Requests that wait for their responses, and responses for their requests; the oldest goes without when one more comes."""
+"""How many requests and responses wait to be paired. When one more comes, the oldest is given up."""
 
 PARTS_AT_ONCE = 1 << 14
 HEADS_BYTES_MAX = 32 << 20
-"""Header sets that are remembered; past them they are learned anew."""
+"""How many header sets are cached; beyond that the cache starts again."""
 
 BROKEN, TOO_LONG, LONE, REPLAYED = (
     "broken record",
@@ -66,13 +66,13 @@ BROKEN, TOO_LONG, LONE, REPLAYED = (
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Whether the head is that of a message and a message follows."""
+    """Whether the head is a record header followed by a message."""
     found = HEAD.match(head.lstrip(b"\n"))
     return 1.0 if found and re.match(rb"[A-Z]+ |HTTP/", head.lstrip(b"\n")[found.end() :]) else 0.0
 
 
 class GorReader(RecordReader):
-    """Reads `.gor` files: kernels take the plain records that lie near their responses, `_taken` all others."""
+    """Reads `.gor` files: kernels read plain records that lie near their responses; `_taken` reads the others."""
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
@@ -86,12 +86,12 @@ class GorReader(RecordReader):
         self._plain = PlainRecords(self, found, options)
 
     def probe(self, head: bytes) -> Probe:
-        """What the first message says of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first message."""
         found = HEAD.match(head.lstrip(b"\n"))
         return Probe(int(found[3]) if found else None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file."""
+        """Yield the rows of one file."""
         plain, rejects = self._plain, self._found.rejects
         self._pending.clear()
         self._early.clear()
@@ -106,20 +106,20 @@ class GorReader(RecordReader):
         yield from self._end_file(file)
 
     def _end_file(self, file: SourceFile) -> Iterator[Rows]:
-        """What still waits at the end of a file: requests without answers are rows too."""
+        """Requests still waiting at the end of a file: they become rows without a response."""
         yield from self.rows(iter(self._pending.values()))
         self._pending.clear()
         while self._early:
             self._reject_early(file, next(iter(self._early)))
 
     def _reject_early(self, file: SourceFile, name: bytes) -> None:
-        """Give up a response that waits for its request."""
+        """Drop a response that waits for its request."""
         answer = self._early.pop(name)
         self._found.rejects.lines += 1
         self._found.rejects.add(LONE, file.name, answer.number, answer.shown)
 
     def _records(self, file: SourceFile, parts: Iterable[tuple[int, bytes]]) -> Iterator[Record]:
-        """Requests of numbered parts, each as soon as its response came or waits no longer."""
+        """Yield requests from numbered parts, each once its response came or it stops waiting."""
         pending, rejects = self._pending, self._found.rejects
         for number, part in parts:
             head = HEAD.match(part)
@@ -154,7 +154,7 @@ class GorReader(RecordReader):
                 rejects.add(REPLAYED, file.name, number, part[:200])
 
     def _placed(self, name: bytes, record: Record) -> Iterator[Record]:
-        """A request that need not wait for its response; else what waits no longer where it does."""
+        """Return a request that need not wait for its response; otherwise whatever has stopped waiting."""
         pending = self._pending
         if self.follows:
             yield record
@@ -177,8 +177,8 @@ class GorReader(RecordReader):
     def response_of(
         self, head: tuple[Headers, str], body: bytes, size: int, *, bare: bool, digest: int | None = None
     ) -> RecordedResponse | None:
-        """A response with these headers and this media type, of whose body of `size` bytes (-1: to its end) this was
-        recorded. `bare`: it has no body whatever its length says. `digest` is that of what was recorded, if it is known.
+        """Make a response. `size` is the length of its body (-1: up to the end), of which this was recorded. `bare`:
+        it has no body whatever its length says. `digest` is the digest of the recorded part, if known.
         """
         if self._options.responses == "none":
             return None
@@ -191,7 +191,7 @@ class GorReader(RecordReader):
         )
 
     def response_head(self, head: bytes) -> tuple[Headers, str]:
-        """The headers of a response without secrets, and its media type. Sets are remembered."""
+        """Response headers without secrets, and the media type. Header sets are cached."""
         known = self._response_heads.get(head)
         if known is None:
             pairs = end_to_end(HEADER.findall(head))
@@ -201,7 +201,7 @@ class GorReader(RecordReader):
         return known
 
     def _behind(self, file: SourceFile, number: int, behind: bytes) -> Iterator[Record]:
-        """What stands behind a message: a record that only its separator is missing before, or nothing that is known."""
+        """Classify what follows a message: a record that only lacks its separator, or unknown data."""
         begins = behind.lstrip(b"\r\n")
         if HEAD.match(begins):
             yield from self._records(file, [(number, begins)])
@@ -237,7 +237,7 @@ class GorReader(RecordReader):
         return body[: int(length[1])] if length else body
 
     def headers_of(self, head: bytes) -> Headers:
-        """The headers, without what a replay writes itself. Sets are remembered: most requests repeat one."""
+        """Headers without those that a replay writes itself. Cached, because most requests repeat a set."""
         known = self._header_sets.get(head)
         if known is None:
             known = self.kept(end_to_end(HEADER.findall(head)))
@@ -247,7 +247,7 @@ class GorReader(RecordReader):
 
 
 class PlainRecords:
-    """Plain requests with their responses out of pieces of a file, by kernels; what is left, cut into parts."""
+    """Uses kernels to read plain requests with their responses from pieces of a file; the rest is cut into parts."""
 
     def __init__(self, reader: GorReader, found: Found, options: Options) -> None:
         self._reader, self._found = reader, found
@@ -272,20 +272,20 @@ class PlainRecords:
             StringTable(PENDING_MAX, HEADS_BYTES_MAX),
             list[tuple[Headers, str]](),
         )
-        """Header lines of requests and responses, and the clean headers of each with the media type of a response."""
+        """Header lines of requests and responses, with the cleaned headers and the response media type of each."""
 
     def _make_room(self, size: int) -> None:
-        """Buffers for records of so many bytes."""
+        """Allocate buffers for records of `size` bytes."""
         self._buffer, self._head_data, self._host_data = (np.empty(size, dtype=np.uint8) for _ in range(3))
         self._targets = np.empty(4 * size, dtype=np.uint8)
 
     def begin(self) -> None:
-        """A new file begins."""
+        """Start a new file."""
         self._held = 0
         self._state[scan.LINES] = 0
 
     def take(self, piece: memoryview) -> Iterator[tuple[Rows | None, list[tuple[int, bytes]]]]:
-        """The rows of the whole records so far, and the numbered parts that are left, in portions."""
+        """Yield the rows of the complete records, and the remaining numbered parts, in portions."""
         if self._held + len(piece) > len(self._buffer):
             held = self._buffer[: self._held]
             self._make_room(2 * (self._held + len(piece)))
@@ -307,7 +307,7 @@ class PlainRecords:
         self._buffer[: self._held] = self._buffer[done : done + self._held].copy()
 
     def end(self) -> list[tuple[int, bytes]]:
-        """What is left behind the last separator."""
+        """The remainder after the last separator."""
         last, number = self._buffer[: self._held].tobytes(), int(self._state[scan.LINES]) + 1
         return [(number, last)] if last.strip() else []
 
@@ -323,11 +323,11 @@ class PlainRecords:
         return (self._paired(count, paired) if paired else None), left
 
     def _paired(self, count: int, paired: int) -> Rows:
-        """Rows of the requests that have their responses."""
+        """Rows of the requests paired with responses."""
         rows, chosen = self._rows[:, :paired], self._chosen[:paired]
         unused = np.zeros(PARTS_AT_ONCE + 1, dtype=np.int64)
         secret = targets.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name)
-        # The requests are plain: none is rewritten, so the scratch is not used.
+        # Plain requests are not rewritten, so the scratch buffer is unused.
         out = targets.TargetsOut(self._targets, self._targets, self._target_ends, self._host_data[:0], unused)
         targets.write_targets(self._buffer, self._rows, paired, secret, out, unused)
         data, offsets = self._cleaner.targets(
@@ -358,7 +358,7 @@ class PlainRecords:
         )
 
     def _host(self, count: int) -> Int64s:
-        """The reader's index of each part's host, -1 for none."""
+        """The reader's host index for each part; -1 for none."""
         ends = self._host_ends[: count + 1]
         ids, fresh = self._hosts.intern(self._host_data, ends)
         for part in fresh.tolist():
@@ -367,7 +367,7 @@ class PlainRecords:
         return np.array(self._host_indexes, dtype=np.int64)[ids]
 
     def _interned_heads(self, count: int) -> Int64s:
-        """Each part's index into the header sets that are remembered."""
+        """Index of each part into the cached header sets."""
         if self._heads.closed:
             self._new_heads()
         ends = self._head_ends[: count + 1]
@@ -380,14 +380,14 @@ class PlainRecords:
         return ids.astype(np.int64)
 
     def _headers(self, heads: Int64s) -> tuple[Int64s, list[Headers]]:
-        """Each row's index into the header sets of these rows (-1: none), and those."""
+        """Each row's index into the header sets of these rows (-1: none), and the sets."""
         used, places = np.unique(heads, return_inverse=True)
         sets = [self._known_heads[index][0] for index in used.tolist()]
         empty = np.array([not headers for headers in sets])
         return np.where(empty[places], -1, places).astype(np.int64), sets
 
     def _responses(self, rows: Int64s, heads: Int64s) -> tuple[Int64s, list[RecordedResponse]]:
-        """Each row's index into the responses of these rows (-1: none), and those."""
+        """Each row's index into the responses of these rows (-1: none), and the responses."""
         column, found = np.full(rows.shape[1], -1, dtype=np.int64), list[RecordedResponse]()
         if self._keeps_none:
             return column, found
@@ -417,7 +417,7 @@ class PlainRecords:
     def _bodies(
         self, rows: Int64s, headers: Int64s, header_sets: list[Headers]
     ) -> tuple[Int64s, list[bytes]]:
-        """Each row's index into the bodies of these rows (-1: none), and those."""
+        """Each row's index into the bodies of these rows (-1: none), and the bodies."""
         begins, ends = rows[kernels.BODY_BEGIN], rows[kernels.BODY_END]
         column = np.full(rows.shape[1], -1, dtype=np.int64)
         found: dict[bytes, int] = {}

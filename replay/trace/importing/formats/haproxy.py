@@ -1,8 +1,8 @@
-"""HAProxy's httplog: the accept date is the start of a request, in ms and in the proxy's own zone.
+"""HAProxy's httplog: a request starts at the accept date, in ms and in the proxy's own time zone.
 
-A log does not name its captured headers, in braces with bars between them: the client is the first of them that is an
-address, as `X-Forwarded-For` is.
-What is no printable ASCII, a quote or a `#` stands as `#XX` (its manual, 8.6).
+A log does not name its captured headers (in braces, separated by bars): the first one that is an address is taken as
+the client, as from `X-Forwarded-For`. Quotes, `#` and anything but printable ASCII are written as `#XX` (its manual,
+8.6).
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _HEAD = re.compile(rb'\s*(?:\xef\xbb\xbf)?\{\s*"log"\s*:\s*\{')
 _STARTED = re.compile(rb'"startedDateTime"\s*:\s*"([^"]{1,64})"')
 _MS_NS = 1_000_000
 _BELOW_US = re.compile(r"[.,]\d{6}(\d{1,3})")
-"""Digits that `datetime` drops."""
+"""Fraction digits that `datetime` drops."""
 
 _FRACTION = re.compile(rb"[.,](\d{1,9})")
 
@@ -40,7 +40,7 @@ NO_START = "no start time"
 _SENT_ALL_THE_SAME = re.compile(
     r"TIMED_OUT|EMPTY_RESPONSE|CONNECTION_(?:RESET|CLOSED|ABORTED)|HTTP2|QUIC|INVALID_HTTP|INCOMPLETE|MISMATCH|TOO_MANY_REDIRECTS"
 )
-"""Errors of Chrome that come after a request was sent; all others come before."""
+"""Chrome errors that occur after a request was sent; all other errors occur before."""
 
 _BOUNDARY = re.compile(r"boundary=\"?([^\";,]+)", re.IGNORECASE)
 _OWN_BOUNDARY = "replay-form-boundary"
@@ -125,8 +125,8 @@ def _instant(text: str) -> int | None:
 
 
 def _took_ns(entry: _Entry) -> int:
-    """`time`, or the sum of the timings (`ssl` is inside `connect`). -1 is none for those that need not be there, but
-    without `send`, `wait` or `receive` the sum is unknown; so it is where no response came.
+    """The duration: `time`, or the sum of the timings (`ssl` is part of `connect`). An optional timing of -1 counts
+    as absent. Without `send`, `wait` or `receive`, or without a response, the duration is unknown.
     """
     total = entry.time
     if total is None or not total >= 0:
@@ -143,11 +143,13 @@ def _took_ns(entry: _Entry) -> int:
 
 
 _SIZE_MAX = 1 << 53
-"""A size that is larger is none: it would not even be exact in JSON."""
+"""Larger sizes are treated as unknown: JSON numbers would not be exact."""
 
 
 def _not_sent(entry: _Entry) -> str:
-    """Why no server saw an entry; empty where one did. Firefox writes status 0 for what its cache has and what it blocks."""
+    """The reason why an entry never reached a server; empty if it did. Firefox writes status 0 for cached and blocked
+    requests.
+    """
     if entry.fromCache or str(entry.fetchType or "") in ("Memory Cache", "Disk Cache"):
         return CACHED
     status = entry.response.status if entry.response is not None else -1
@@ -157,7 +159,7 @@ def _not_sent(entry: _Entry) -> str:
 
 
 def _multipart(params: list[_Param], boundary: str) -> bytes:
-    """A form's body as RFC 7578 has it."""
+    """Build a form body as in RFC 7578."""
     lines = []
     for param in params:
         quoted = param.name.replace('"', "%22")
@@ -169,7 +171,7 @@ def _multipart(params: list[_Param], boundary: str) -> bytes:
 
 
 def _posted(posted: _Posted) -> tuple[bytes, str]:
-    """A request's body and its media type: the text, or the form that the params say (they exclude each other)."""
+    """A request body and its media type, from the text or the form params (they exclude each other)."""
     kind = posted.mimeType
     if posted.text or not posted.params:
         text = (posted.text or "").encode("utf-8", "surrogatepass")
@@ -201,7 +203,7 @@ _CHARSET = re.compile(r"charset=\"?([\w.:-]{1,40})", re.IGNORECASE)
 
 
 def _content_bytes(content: _Content) -> bytes | None:
-    """The body of a response, without its content coding: a HAR has it as text, decoded. None where it is left out."""
+    """A response body without its content coding: a HAR stores it decoded. None if it is left out."""
     if content.text is None or (not content.text and content.size != 0):
         return None
     if (content.encoding or "").lower() == "base64":
@@ -214,7 +216,7 @@ def _content_bytes(content: _Content) -> bytes | None:
 
 
 def _first_byte_ns(entry: _Entry) -> int:
-    """From the first byte of the request to that of the response: sending and waiting."""
+    """Time from the first byte of the request to the first of the response: sending plus waiting."""
     parts = [(entry.timings or {}).get(name, -1) for name in ("send", "wait")]
     if not all(isinstance(part, int | float) and 0 <= part < 1e12 for part in parts):
         return -1
@@ -225,7 +227,7 @@ class HarReader(RecordReader):
     """Reads HAR files, whole."""
 
     def probe(self, head: bytes) -> Probe:
-        """What the first entry says of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first entry."""
         found = _STARTED.search(head)
         if found is None:
             return Probe(None, _MS_NS)
@@ -234,7 +236,7 @@ class HarReader(RecordReader):
         return Probe(_instant(found[1].decode("latin-1")), 10 ** (9 - digits))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file. InputError where it is not whole."""
+        """Yield the rows of one file. InputError if it is incomplete."""
         data = bytearray()
         for piece in file.stream():
             data += piece
@@ -295,8 +297,8 @@ class HarReader(RecordReader):
         )
 
     def _response(self, response: _Response) -> RecordedResponse | None:
-        """What a HAR says of a response. It has bodies without their content coding: so are they kept, and the header that
-        names it is not.
+        """The response of an entry. A HAR stores bodies without their content coding, so they are kept that way and
+        Content-Encoding is dropped.
         """
         pairs, content = end_to_end(_pairs(response.headers)), response.content or _Content()
         plain = [pair for pair in pairs if pair[0].lower() != b"content-encoding"]

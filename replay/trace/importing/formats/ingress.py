@@ -1,4 +1,4 @@
-"""ingress-nginx: the combined format, the request's length and time, then lists of upstreams (one each try)."""
+"""ingress-nginx: the combined format, then the request's length and time, then lists of upstreams (one item per try)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""JMeter's results (JTL), as CSV and as XML: `timeStamp` (`ts`) is the start of a sample, `elapsed` (`t`) its duration (ms).
+"""JMeter's results (JTL), as CSV and as XML: `timeStamp` (`ts`) is the start of a sample, `elapsed` (`t`) its
+duration (ms).
 
-JMeter's jmeter.properties sets sampleresult.timestamp.start=true. A sample's URL is in `URL`; its label is a name that
-people give it. The CSV does not say the method: every sample is taken for a GET. In XML a sample may hold others (redirects,
-embedded resources): the requests are the innermost ones. A thread is a client.
+JMeter's jmeter.properties sets sampleresult.timestamp.start=true. `URL` holds a sample's URL; the label is only a
+display name. The CSV has no method, so every sample is taken as a GET. In XML a sample may contain others (redirects,
+embedded resources): the innermost ones are the requests. A thread is a client.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _TEXT_MAX = 1 << 16
 
 @dataclass(slots=True)
 class _Sample:
-    """An HTTP sample, and whether it holds no other."""
+    """An HTTP sample, and whether it has no nested samples."""
 
     attributes: dict[str, str]
     texts: dict[str, str] = field(default_factory=dict)
@@ -55,12 +56,12 @@ def _names(head: bytes) -> list[str]:
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Whether the first line names JMeter's columns, the URL among them."""
+    """Whether the first line has JMeter's columns, including the URL."""
     return 1.0 if not options.columns and set(_names(head)) >= _NEEDED else 0.0
 
 
 class JmeterReader(TableReader):
-    """Reads results in CSV."""
+    """Reads results as CSV."""
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options, _DELIMITERS)
@@ -73,7 +74,7 @@ class JmeterReader(TableReader):
 
 
 def sniff_xml(head: bytes, options: Options) -> float:
-    """Whether the head begins results in XML."""
+    """Whether the head begins XML results."""
     return 1.0 if _XML.match(head) else 0.0
 
 
@@ -82,15 +83,15 @@ def _number(text: str | None) -> int:
 
 
 class JmeterXmlReader(RecordReader):
-    """Reads results in XML, a sample at a time."""
+    """Reads XML results, one sample at a time."""
 
     def probe(self, head: bytes) -> Probe:
-        """What the first sample says of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first sample."""
         found = _FIRST.search(head)
         return Probe(int(found[1]) * _MS_NS if found else None, _MS_NS)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file."""
+        """Yield the rows of one file."""
         yield from self.rows(self._records(file))
 
     def _records(self, file: SourceFile) -> Iterator[Record]:
@@ -123,7 +124,7 @@ def _record(sample: _Sample) -> Record:
 
 
 class _Parser:
-    """Finds the innermost HTTP samples of XML that comes in pieces."""
+    """Finds the innermost HTTP samples in XML that arrives in pieces."""
 
     def __init__(self) -> None:
         self.samples: list[_Sample] = []
@@ -136,7 +137,7 @@ class _Parser:
         self._expat.CharacterDataHandler = self._add_text
 
     def feed(self, piece: bytes, *, last: bool = False) -> None:
-        """Parse a piece. ExpatError where the XML is damaged, LookupError where its encoding is unknown."""
+        """Parse a piece. ExpatError if the XML is damaged, LookupError if its encoding is unknown."""
         self._expat.Parse(piece, last)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
@@ -162,7 +163,7 @@ class _Parser:
 
 
 def _samples(file: SourceFile) -> Iterator[_Sample | None]:
-    """The innermost HTTP samples; None where the XML is damaged, after the samples before it."""
+    """Yield the innermost HTTP samples. At damaged XML, yield None and stop."""
     parser, whole = _Parser(), True
     pieces = file.stream()
     piece: bytes | None = b""

@@ -1,4 +1,6 @@
-"""The journal of a recording (`replay record http`): what became of it when it was killed, or what ends it."""
+"""The journal of a recording (`replay record http`): what remains after it was killed, or the input of its final
+step.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +25,23 @@ CUT = "recording cut here"
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Whether a file begins as a journal does."""
+    """Whether a file begins as a journal."""
     return 1.0 if is_journal(head) else 0.0
 
 
 class JournalReader(RecordReader):
-    """Reads journals. Their records are clean already, and stay as they are."""
+    """Reads journals. Their records are already clean and are not changed."""
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
         warm(["trace.dictionary"])
 
     def probe(self, head: bytes) -> Probe:
-        """When the recording began; nanoseconds."""
+        """Start of the recording, in ns."""
         return Probe(notes_in(head).started_ns or None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one journal, up to where it was cut."""
+        """Yield the rows of one journal, up to where it breaks off."""
         rejects, held = self._found.rejects, list[JournalRecord]()
         try:
             for block in blocks_in(file.stream()):
@@ -56,7 +58,7 @@ class JournalReader(RecordReader):
         yield from self.rows(map(_record, held))
 
     def _note(self, notes: Notes) -> None:
-        """Take over what the recording says of itself."""
+        """Take over the notes of the recording."""
         found = self._found
         for mine, theirs in (
             (found.lost, {**notes.lost, **{f"only a part: {why}": n for why, n in notes.incomplete.items()}}),

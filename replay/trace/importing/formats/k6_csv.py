@@ -1,7 +1,6 @@
 """Results of k6 as CSV (`--out csv=FILE`): as in its JSON (see `makers`), a point's time is the end of a request.
 
-Of the measurements of a request `http_req_duration` alone is taken. Stamps are whole seconds, unless K6_CSV_TIME_FORMAT says
-otherwise.
+Only `http_req_duration` measurements are read. Timestamps are whole seconds, unless K6_CSV_TIME_FORMAT changes that.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ _COLUMNS = (
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Whether the first line names k6's columns."""
+    """Whether the first line has k6's columns."""
     named = {"metric_name", *(name for _, name in _COLUMNS)} <= set(header_fields(head, ","))
     return 1.0 if named and not options.columns else 0.0
 
 
 class K6Reader(TableReader):
-    """Reads results in CSV."""
+    """Reads results as CSV."""
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, replace(options, columns=_COLUMNS), ",")
@@ -48,11 +47,11 @@ class K6Reader(TableReader):
         return data
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         return super().probe(_OTHERS.sub(b"", head))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file."""
+        """Yield the rows of one file."""
         self._blanked = 0
         yield from super().read(RewrittenFile(file, self._rewrite))  # type: ignore[arg-type]
         name_blanks(self._found.rejects, self._blanked, MEASUREMENT)

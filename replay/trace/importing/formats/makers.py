@@ -51,10 +51,10 @@ _STATUS, _SIZE, _AGENT = field_spec.STATUS_CODE, field_spec.SIZE, field_spec.AGE
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """A maker's JSON. An object is of it if it has all of `needs` (`a|b`: one of them). `stamps` says of each key of a
-    stamp what it means, the best one first; `keys` says the roles of others, the best one of a role first. `whole` are keys
-    of targets that have their query, so that no other key is one. `rewrite` makes lines JSON (a pattern and what replaces
-    it); lines that `only` finds are no requests, but `others`. `utc`: stamps without a zone are UTC.
+    """A vendor's JSON format. An object matches if it has all keys in `needs` (`a|b`: one of them). `stamps` maps
+    timestamp keys to their meaning, best first; `keys` maps other keys to roles, the best key of a role first.
+    `whole` lists target keys that include the query. `rewrite` turns lines into JSON (a pattern and its replacement).
+    Lines matching `only` are not requests and are counted as `others`. `utc`: timestamps without a zone are UTC.
     """
 
     name: str
@@ -70,12 +70,12 @@ class Maker:
     utc: bool = False
 
     def fits(self, names: Iterable[str]) -> bool:
-        """Whether an object with these keys is of this maker."""
+        """Whether an object with these keys matches this format."""
         has = set(names)
         return all(not has.isdisjoint(need.split("|")) for need in self.needs)
 
     def layout(self, names: list[str]) -> Layout:
-        """The layout of objects with these keys."""
+        """The layout for objects with these keys."""
         known = dict.fromkeys(self.stamps, _AT) | dict(self.keys)
         roles = first_named(known, names)
         keys = {name: role for name, role in zip(names, roles, strict=True) if role >= 0} or known
@@ -238,7 +238,7 @@ MAKERS = (
 
 
 class MakerReader(RewritingReader):
-    """Reads a maker's JSON; of keys that say the same, the first that the file has is taken."""
+    """Reads a vendor's JSON; if several keys have one role, the first one present in the file is taken."""
 
     def __init__(self, found: Found, options: Options, maker: Maker) -> None:
         self._maker, self.blank_reason, self.zone_known = maker, maker.others, maker.utc
@@ -246,32 +246,32 @@ class MakerReader(RewritingReader):
         super().__init__(found, options, maker.layout([]))
 
     def rewrite(self, data: bytes) -> bytes:
-        """The lines as JSON, those blank that are no requests."""
+        """Convert the lines to JSON; lines that are not requests become blank."""
         if self._maker.only is not None:
             data, blanked = self._maker.only.subn(b"", data)
             self.blanked += blanked
         return rewritten(self._maker, data)
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         layout = self._maker.layout(paths_of(self.rewrite(head)))
         self.use(replace(layout, at_unit_ns=self.layout.at_unit_ns))
         return super().probe(head)
 
 
 def rewritten(maker: Maker, data: bytes) -> bytes:
-    """A maker's lines as JSON objects."""
+    """Parse a vendor's lines as JSON objects."""
     return data if maker.rewrite is None else maker.rewrite[0].sub(maker.rewrite[1], data)
 
 
 @functools.lru_cache(maxsize=2)
 def _paths_by_line(head: bytes) -> tuple[tuple[str, ...], ...]:
-    """The keys of each of the first objects; cached, since every maker asks for them."""
+    """The keys of each of the first objects; cached, since every format asks for them."""
     return tuple(tuple(paths_of_one(value)) for value in objects(head))
 
 
 def paths_of_one(value: dict[str, object]) -> Iterable[str]:
-    """The keys of an object, `request.method` for one inside another."""
+    """The keys of an object; a nested key is written `request.method`."""
     pending = [("", value)]
     while pending:
         prefix, inside = pending.pop()

@@ -1,7 +1,7 @@
-"""nginx with a `log_format` of the user's own.
+"""nginx with a custom `log_format`.
 
-nginx writes a line when a request ends: the start is the stamp less `$request_time`, where the log has that.
-`$msec` (1 ms) is preferred to `$time_iso8601` and `$time_local` (1 s).
+nginx writes a line when a request ends: the start is the timestamp minus `$request_time`, if logged. `$msec` (1 ms)
+is preferred to `$time_iso8601` and `$time_local` (1 s).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ VARIABLES = {
     "request_time": field_spec.TOOK,
     "http_user_agent": field_spec.AGENT,
 }
-"""nginx's variables by what they say; of two that say the same the first is taken."""
+"""nginx variables by role; the first one present is taken."""
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _DECLARED = re.compile(r"^\s*log_format\s+\S+\s+(?:escape=(\w+)\s+)?", re.DOTALL)
@@ -50,7 +50,9 @@ _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
 
 
 def unquoted(text: str) -> tuple[str, str]:
-    """A format string and its escape mode, out of `log_format name escape=... '...' '...';` or the string itself."""
+    """Extract the format string and escape mode from `log_format name escape=... '...' '...';`, or take the string
+    itself.
+    """
     declared = _DECLARED.match(text)
     if declared is None:
         text = without_escapes(text).strip("\n")
@@ -62,7 +64,7 @@ def unquoted(text: str) -> tuple[str, str]:
 
 
 def layout_of(text: str) -> Layout:
-    """The layout of a log_format. UsageError where it says neither when nor what was requested."""
+    """The layout of a log_format. UsageError if it has no time or no request."""
     text, escape = unquoted(text)
     parts = _VARIABLE.split(text)
     literals, names = parts[0::3], [a or b for a, b in zip(parts[1::3], parts[2::3], strict=True)]
@@ -84,7 +86,7 @@ def layout_of(text: str) -> Layout:
 
 
 def _roles(names: list[str]) -> list[int]:
-    """The role of each variable. The request line says more than its parts, `$request_uri` than `$uri`."""
+    """The role of each variable. `$request` is preferred to its parts, `$request_uri` to `$uri`."""
     drop: set[str] = set()
     if "request" in names:
         drop |= {"request_method", "request_uri", "uri", "document_uri", "args", "query_string"}

@@ -1,6 +1,6 @@
-"""nginx with a log_format that writes JSON (`escape=json` or not): keys named as nginx names its variables, or nearly.
+"""nginx with a log_format that writes JSON (`escape=json` or not), with keys named like nginx's variables, or nearly.
 
-Keys of one's own are mapped with --columns (see `tabular`); of `--format nginx-json` the stamp is of the end even so.
+Map custom keys with --columns (see `tabular`). With `--format nginx-json`, their timestamp is still taken as the end.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _REQUEST_TIME = re.compile(r"\d+\.\d{1,3}")
 
 
 def _is_nginx(value: dict[str, Any]) -> bool:
-    """Whether an object has three of nginx's variables, or a `request_time` as nginx writes it beside when and what."""
+    """Whether an object has three of nginx's variables, or nginx's `request_time` next to a time and a request."""
     if sum(_has(value, name) for name in _ONLY_NGINX) >= 3:
         return True
     timed = _REQUEST_TIME.fullmatch(str(value.get("request_time", "")))
@@ -73,7 +73,7 @@ def _is_nginx(value: dict[str, Any]) -> bool:
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """The share of the first lines that are objects as nginx writes them."""
+    """The share of the first lines that are JSON objects from nginx."""
     if options.columns:
         return 0.0
     having = [value for value in objects(head) if _is_nginx(value)]
@@ -81,7 +81,7 @@ def sniff(head: bytes, options: Options) -> float:
 
 
 def reader(found: Found, options: Options) -> FieldReader:
-    """A reader of nginx's JSON, of the keys that the user names if there are any: their stamp is of the end, too."""
+    """A reader of nginx's JSON, with the keys of `--columns` if given. The timestamp is the end in both cases."""
     if options.columns:
         ended = tuple((re.sub(r"^at(?=_|$)", "end", role), key) for role, key in options.columns)
         return JsonReader(found, replace(options, columns=ended))

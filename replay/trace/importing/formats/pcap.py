@@ -1,4 +1,4 @@
-"""Packet captures (pcap, pcapng): HTTP/1 requests and their responses, put together from TCP segments.
+"""Packet captures (pcap, pcapng): HTTP/1 requests and their responses, reassembled from TCP segments.
 
 A request's time is that of its first byte; its duration ends with the last byte of its response.
 """
@@ -20,16 +20,18 @@ from replay.units import SECOND_NS
 from replay_native.ground.jit import warm
 
 DISORDER_NS = SECOND_NS
-"""A file of a rotation may begin so much before the last packet of the one before: packets are not written in order."""
+"""How far a rotated file may begin before the last packet of the previous file: packets are not written in order."""
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Whether a file begins as a capture does."""
+    """Whether a file begins as a capture."""
     return 1.0 if begins_capture(head) else 0.0
 
 
 class PcapReader(RecordReader):
-    """Reads captures. Files that follow each other in time are a rotation: connections go on from one into the next."""
+    """Reads captures. Files that follow each other in time are a rotation: connections continue from one into the
+    next.
+    """
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
@@ -39,11 +41,11 @@ class PcapReader(RecordReader):
         self._notes: Counter[Note] = Counter()
 
     def probe(self, head: bytes) -> Probe:
-        """The captures of a rotation carry their order in their first stamps; microseconds at worst."""
+        """The resolution: the first timestamps order the files of a rotation, in microseconds at worst."""
         return Probe(first_stamp(head), 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one capture, which may have none."""
+        """Yield the rows of one capture, possibly none."""
         first_ns, before = first_stamp(file.head), self._connections
         if before is not None and (first_ns is None or first_ns < before.last_ns - DISORDER_NS):
             yield from self._end(before)
@@ -58,7 +60,7 @@ class PcapReader(RecordReader):
         self._losses.add(capture.losses)
 
     def rows_at_end(self) -> Iterator[Rows]:
-        """The rows of the connections that were still open."""
+        """The rows of connections that were still open."""
         if self._connections is not None:
             yield from self._end(self._connections)
         for each in (*noted(self._notes), *self._losses.notes()):
@@ -103,7 +105,7 @@ class PcapReader(RecordReader):
         )
 
     def _response(self, response: Message) -> RecordedResponse | None:
-        """A body with a hole in it is not kept: what is behind the hole is no part of its beginning."""
+        """Drop a body with a hole: the bytes after the hole are not part of its beginning."""
         body = None if response.damaged else response.body
         return self.responses.made(end_to_end(response.headers), body, size=response.body_bytes)
 

@@ -43,12 +43,12 @@ def _escaped(found: re.Match[bytes]) -> bytes:
 
 
 def of_werkzeug(data: bytes) -> bytes:
-    """Lines without colours; quotes in a target, which Werkzeug decodes, are escaped."""
+    """Remove colours from lines; escape quotes in a target, which Werkzeug decodes."""
     return _QUOTES.sub(_escaped, without_colours(data))
 
 
 def without_colours(data: bytes) -> bytes:
-    """Lines without colours and without what Python's logging puts before them."""
+    """Remove colours and the prefix of Python's logging from lines."""
     return _BEFORE.sub(b"", COLOURS.sub(b"", data) if b"\x1b" in data else data)
 
 

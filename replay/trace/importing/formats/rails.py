@@ -1,13 +1,13 @@
 """Rails' production.log and development.log.
 
-A request has several lines (ActionPack's and Rails::Rack::Logger's): `Started GET "/users?x=1" for 1.2.3.4 at 2026-11-29
-16:28:40 +0000` says when it started, what was asked, and by whom; `Completed 200 OK in 58ms` what became of it. The stamp is
-that of the start; where Ruby's Logger puts its own before the line, its microseconds are taken.
+A request has several lines (from ActionPack and Rails::Rack::Logger): `Started GET "/users?x=1" for 1.2.3.4 at
+2026-11-29 16:28:40 +0000` gives the start, the request and the client; `Completed 200 OK in 58ms` gives the result.
+The timestamp is that of the start; if Ruby's Logger puts its own in front of the line, its microseconds are used.
 
-Which lines belong together: those with the same tags (`config.log_tags = [:request_id]`), without tags those of the same
-process (`#25`), without that those of the file. Of the requests that share these and are not completed, a `Completed` line
-belongs to the one that can have started its duration (and SLACK_NS) before it. Where several can, the status and the
-duration of all of them are unknown, and the line is counted as `completed, but which request`.
+Lines are grouped by their tags (`config.log_tags = [:request_id]`), without tags by process (`#25`), and otherwise by
+file. Within a group, a `Completed` line belongs to the open request whose start is its duration (plus SLACK_NS)
+earlier. If several requests fit, the status and duration of all of them are unknown, and the line is counted as
+`completed, but which request`.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from replay.trace.importing.sources import SourceFile
 from replay.units import SECOND_NS, datetime_to_ns
 
 FORGOTTEN_NS = 600 * SECOND_NS
-"""A request that was not completed in this time is taken for one that never will be."""
+"""A request not completed within this time is assumed never to complete."""
 
 SLACK_NS = 3 * SECOND_NS
-"""Stamps are cut to seconds, and the duration leaves out what comes before the controller."""
+"""Timestamps are cut to seconds, and the duration excludes time before the controller."""
 
 WAITING_MAX = 100
-"""So many requests that share their tags, or have none, wait for their end; the oldest then goes without one."""
+"""How many requests with the same tags, or without tags, wait for completion. Beyond that the oldest gets no status."""
 
 OPEN_MAX = 100_000
-"""So many requests with tags wait for their end; the oldest then goes without one."""
+"""How many tagged requests wait for completion. Beyond that the oldest gets no status."""
 
 _MS_NS, _US_NS = 1_000_000, 1_000
 _LINE = re.compile(
@@ -63,7 +63,7 @@ _LINE = re.compile(
 
 @dataclass(slots=True)
 class _Waiting:
-    """A request that waits for its end. `unsure`: a line that completed a request may have been this one's."""
+    """A request waiting for its completion. `unsure`: an ambiguous line may have completed this request."""
 
     record: Record
     unsure: bool = False
@@ -71,17 +71,17 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Group:
-    """The requests that share tags and wait for their end; how many of the unsure ones are completed."""
+    """The waiting requests of one tag group, and how many of the unsure ones are completed."""
 
     waiting: list[_Waiting] = field(default_factory=list)
     completed: int = 0
 
     def candidates(self, earliest_ns: int) -> list[_Waiting]:
-        """Those that started at `earliest_ns` or later."""
+        """Requests that started at `earliest_ns` or later."""
         return [each for each in self.waiting if each.record.at_ns >= earliest_ns]
 
     def take_forgotten(self, before_ns: int) -> list[Record]:
-        """Take out those that started before an instant, and the oldest ones where too many wait."""
+        """Remove requests that started before an instant, and the oldest ones if too many wait."""
         count = max(len(self.waiting) - WAITING_MAX, 0)
         while count < len(self.waiting) and self.waiting[count].record.at_ns < before_ns:
             count += 1
@@ -92,7 +92,7 @@ class _Group:
         return [each.record for each in gone]
 
     def complete_one_of(self, candidates: list[_Waiting]) -> list[Record]:
-        """Note that one of several was completed; takes out all unsure ones when as many were completed as there are."""
+        """Note that one of several requests completed; remove all unsure ones once all of them have completed."""
         for each in candidates:
             each.unsure = True
         self.completed += 1
@@ -105,7 +105,7 @@ class _Group:
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Whether the first lines have one that starts a request: most lines of such a log are of other kinds."""
+    """Whether one of the first lines starts a request: most lines of such a log are of other kinds."""
     if options.columns or options.log_format:
         return 0.0
     return 0.9 if any(found["at"] for found in _LINE.finditer(head)) else 0.0
@@ -113,7 +113,9 @@ def sniff(head: bytes, options: Options) -> float:
 
 @functools.lru_cache(maxsize=4096)
 def _second(text: bytes) -> tuple[int, int] | None:
-    """A stamp as ns and its zone in minutes (0 where it names none); None where it is none. Many lines share one."""
+    """A timestamp in ns, and its zone in minutes (0 if not given); None if invalid. Cached, because many lines share
+    one.
+    """
     try:
         at = dt.datetime.fromisoformat(
             text.decode().replace(" UTC", " +0000").replace(" +", "+").replace(" -", "-")
@@ -127,7 +129,7 @@ def _second(text: bytes) -> tuple[int, int] | None:
 
 
 def _logged_ns(text: bytes, zone_min: int) -> int:
-    """The stamp of Ruby's Logger in a zone; -1 where it is none."""
+    """The timestamp of Ruby's Logger in a zone; -1 if invalid."""
     second = _second(text[:19])
     if second is None:
         return -1
@@ -135,7 +137,7 @@ def _logged_ns(text: bytes, zone_min: int) -> int:
 
 
 def _started_ns(found: re.Match[bytes]) -> tuple[int, int] | None:
-    """When a request started, and the zone in minutes."""
+    """When a request started, and its zone in minutes."""
     started = _second(found["at"])
     if started is None or not found["logged"]:
         return started
@@ -145,7 +147,7 @@ def _started_ns(found: re.Match[bytes]) -> tuple[int, int] | None:
 
 
 class RailsReader(RecordReader):
-    """Reads Rails' logs: rows are the lines that start a request."""
+    """Reads Rails' logs; each line that starts a request gives a row."""
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
@@ -153,14 +155,14 @@ class RailsReader(RecordReader):
         self._lines_done = self._zone_min = self._latest_ns = 0
 
     def probe(self, head: bytes) -> Probe:
-        """What the first request says of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first request."""
         for found in _LINE.finditer(head):
             if found["at"] and (started := _started_ns(found)) is not None:
                 return Probe(started[0], _US_NS if found["logged"] else SECOND_NS)
         return Probe(None, SECOND_NS)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file."""
+        """Yield the rows of one file."""
         yield from self.rows(self._records(file))
 
     def _records(self, file: SourceFile) -> Iterator[Record]:
@@ -231,7 +233,7 @@ class RailsReader(RecordReader):
             self._groups.pop(key, None)
 
     def _now_ns(self, found: re.Match[bytes]) -> int:
-        """When a line was written, as far as it tells: no earlier than the latest start."""
+        """When a line was written, as far as known: no earlier than the latest start."""
         if not found["logged"]:
             return self._latest_ns
         logged_ns = _logged_ns(found["logged"], self._zone_min)
@@ -239,7 +241,7 @@ class RailsReader(RecordReader):
 
     @staticmethod
     def _key_of(found: re.Match[bytes]) -> tuple[bytes, bytes]:
-        """What the lines of a request share: their tags, or their process."""
+        """The group of a line: its tags, or its process."""
         return (found["tags"], b"" if found["tags"] else found["process"] or b"")
 
     def _reject(self, why: str, file: SourceFile, found: re.Match[bytes], data: bytes) -> None:

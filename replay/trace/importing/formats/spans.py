@@ -1,4 +1,4 @@
-"""Spans as OTLP JSON and as Jaeger's JSON: the requests of servers, and Kafka records without values."""
+"""Spans as OTLP JSON and as Jaeger's JSON: HTTP requests of servers, and Kafka records without values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from replay.trace.importing.spans.model import NotASpan, Span
 from replay.trace.route_rules import TEMPLATES_MAX, is_template
 
 DOCUMENT_BYTES_MAX = 2 << 30
-"""One JSON document, which is read whole."""
+"""Maximum size of one JSON document, which is read as a whole."""
 
 SERVICES_SHOWN = 8
 
@@ -49,7 +49,7 @@ def _sniff_jaeger(head: bytes, options: Options) -> float:
 
 
 class SpanReader(RecordReader):
-    """Reads spans. Which of their requests are sent is known when all files were read (`rows_at_end`)."""
+    """Reads spans. Which requests are sent is known only after all files were read (`rows_at_end`)."""
 
     def __init__(
         self, found: Found, options: Options, spans_of: Callable[[Any], Iterator[Span | NotASpan]],
@@ -62,12 +62,12 @@ class SpanReader(RecordReader):
         self._last = ""
 
     def probe(self, head: bytes) -> Probe:
-        """The first span that is written is not the first that began, but near it."""
+        """The resolution: the first span written is not always the earliest, but is close to it."""
         first = self._start.search(head)
         return Probe(int(first[1]) * self._unit_ns if first else None, self._unit_ns)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """Take the spans of one file; their rows come at the end."""
+        """Collect the spans of one file; the rows come at the end."""
         for number, document in _documents(file):
             try:
                 self._take(file, number, msgspec.json.decode(document))
@@ -104,7 +104,7 @@ class SpanReader(RecordReader):
                 self._held.append((span, found, file.name, number))
 
     def rows_at_end(self) -> Iterator[Rows]:
-        """The rows of the requests that nothing else in the recording causes, or of those of one service."""
+        """The rows of requests that enter the system from outside, or of the requests of one service."""
         service = self._options.service or None
         if service is not None and service not in self._entries.services:
             raise UsageError(
@@ -153,7 +153,7 @@ class SpanReader(RecordReader):
         )
 
     def _note(self, found: Asked, record: Record, span: Span) -> None:
-        """Count what the recording does not have."""
+        """Count the data that the recording lacks."""
         missing = self._found.missing
         if found.method == PRODUCE:
             missing["value"] += 1
@@ -177,7 +177,7 @@ class SpanReader(RecordReader):
             templates.append(template)
 
     def _services_text(self, sent: Counter[str] | None) -> str:
-        """The services, with the requests of each that are sent."""
+        """The services, with the number of requests sent for each."""
         names = sorted(self._entries.services, key=lambda name: -(sent or Counter())[name])
         shown = [
             (name or "(no name)") + (f" {sent[name]:,}" if sent is not None else "")
@@ -187,7 +187,7 @@ class SpanReader(RecordReader):
         return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
 
     def _describe(self, sent: Counter[str], orphans: int, circles: int) -> None:
-        """What was supposed, and what the recording does not have, a sentence each."""
+        """Assumptions made and data missing, one sentence each."""
         assume, missing = self._found.assume, self._found.missing
         counted = units.counted
         if self._options.service:
@@ -232,7 +232,7 @@ class SpanReader(RecordReader):
 
 
 def _documents(file: SourceFile) -> Iterator[tuple[int, bytes | bytearray]]:
-    """The JSON documents of a file, with the numbers of their first lines: one per line, or one that is the whole file."""
+    """The JSON documents of a file with their first line numbers: one per line, or one for the whole file."""
     held, number, by_line = bytearray(), 1, None
     for piece in file.stream():
         before = len(held)
@@ -255,7 +255,7 @@ def _documents(file: SourceFile) -> Iterator[tuple[int, bytes | bytearray]]:
 
 
 def _goes_on(lines: list[bytearray]) -> bool:
-    """Whether the first line is the beginning of a document of several."""
+    """Whether the first line begins a document of several lines."""
     first = next((line.rstrip() for line in lines if line.strip()), bytearray())
     return first.endswith((b"{", b"[", b",", b":"))
 

@@ -1,9 +1,9 @@
-"""Squid's native access.log: its stamp is when the transaction was completed, the duration behind it is in ms.
+"""Squid's native access.log: the timestamp is when the transaction completed; the duration after it is in ms.
 
-`time elapsed client result/status bytes method URL user hierarchy/peer type` (wiki.squid-cache.org, SquidFaq/SquidLogs). The
-duration is padded with spaces. Queries are cut off behind their `?` unless the configuration says `strip_query_terms off`;
-such requests are counted.
-Tunnels (CONNECT) name a port and no path: they are rejected, and counted.
+`time elapsed client result/status bytes method URL user hierarchy/peer type` (wiki.squid-cache.org,
+SquidFaq/SquidLogs). The duration is padded with spaces. Queries are cut off after their `?` unless the configuration
+has `strip_query_terms off`; such requests are counted. Tunnels (CONNECT) have a port and no path: they are rejected
+and counted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Traefik's access log, JSON and its own common format: the stamp is the start; durations are ns in JSON."""
+"""Traefik's access log, as JSON and in its common format: the timestamp is the start; JSON has durations in ns."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """vegeta's targets as JSON lines: a method, a URL, headers, a body in base64. They have no times.
 
-Each gets the next millisecond from 1970 on, so that their order stays; a replay gives them their pace (`rate`).
+Each gets the next millisecond from 1970 on, which keeps their order; the replay sets their pace (`rate`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ STEP_NS = 1_000_000
 
 
 class _Target(msgspec.Struct, forbid_unknown_fields=True):
-    """What vegeta reads. An object with other keys is something else, such as a result, whose body is that of an answer."""
+    """The keys of a target. An object with other keys is not one: in a vegeta result, for example, the body is the
+    response's.
+    """
 
     method: str
     url: str
@@ -44,7 +46,7 @@ def _decoded(line: bytes) -> _Target | None:
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """The share of the first lines that are targets."""
+    """The share of the first lines that are vegeta targets."""
     lines = sniffed_lines(head)
     return (
         sum(_decoded(line) is not None for line in lines) / max(len(lines), 1) if not options.columns else 0.0
@@ -60,11 +62,11 @@ class VegetaReader(RecordReader):
         self._count = 0
 
     def probe(self, head: bytes) -> Probe:
-        """There are no stamps."""
+        """Return no timestamp: targets have none."""
         return Probe(None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file."""
+        """Yield the rows of one file."""
         yield from self.rows(self._records(file))
 
     def _records(self, file: SourceFile) -> Iterator[Record]:

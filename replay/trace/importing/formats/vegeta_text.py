@@ -1,6 +1,7 @@
-"""vegeta's targets as text: a line `METHOD URL`, headers behind it, perhaps a line `@FILE` for the body. They have no times.
+"""vegeta's targets as text: a line `METHOD URL`, then headers, then optionally a line `@FILE` for the body. They have
+no times.
 
-As for JSON targets, each gets the next millisecond. A recording names no files that are read: a line `@FILE` is counted as
+As for JSON targets, each gets the next millisecond. An import reads no other files: a line `@FILE` is counted as
 `body in another file`, and its request has no body.
 """
 
@@ -30,7 +31,7 @@ _OTHER = re.compile(rb"@\S.*|#.*")
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """The share of the first lines that are of targets; the first of them must be a target itself."""
+    """The share of the first lines that belong to targets; 0 unless the first line is a target line."""
     lines = [line for line in sniffed_lines(head) if not line.startswith(b"#")]
     if options.columns or not lines or not _TARGET.fullmatch(lines[0]):
         return 0.0
@@ -39,7 +40,7 @@ def sniff(head: bytes, options: Options) -> float:
 
 
 class VegetaTextReader(RecordReader):
-    """Reads targets, each with the headers behind it."""
+    """Reads targets, each with the headers below it."""
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
@@ -47,11 +48,11 @@ class VegetaTextReader(RecordReader):
         self._count = 0
 
     def probe(self, head: bytes) -> Probe:
-        """There are no stamps."""
+        """Return no timestamp: targets have none."""
         return Probe(None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file."""
+        """Yield the rows of one file."""
         yield from self.rows(self._records(file))
 
     def _records(self, file: SourceFile) -> Iterator[Record]:
@@ -89,7 +90,7 @@ class VegetaTextReader(RecordReader):
 
 
 def _kind_of(line: bytes, is_header: bool) -> str:
-    """What a line is that is no target."""
+    """The reject reason for a line that is not part of a target."""
     if not line.strip():
         return BLANK
     if line.startswith(b"@"):

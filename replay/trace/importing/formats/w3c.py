@@ -1,7 +1,7 @@
-"""Logs that name their fields in a `#Fields:` line: W3C extended (IIS) and CloudFront.
+"""Logs that list their fields in a `#Fields:` line: W3C extended (IIS) and CloudFront.
 
-Both stamp the end of a request, in UTC: the start is that less `time-taken`, ms for IIS, and s for CloudFront and where it
-has a point, as in the W3C's own draft and in Tomcat's logs.
+Both log the end of a request, in UTC; the start is `time-taken` earlier. That is in ms for IIS, and in s for
+CloudFront and for values with a decimal point, as in the W3C draft and Tomcat's logs.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ CLOUDFRONT = [
     "cs(Referer)", "cs(User-Agent)", "cs-uri-query", "cs(Cookie)", "x-edge-result-type", "x-edge-request-id",
     "x-host-header", "cs-protocol", "cs-bytes", "time-taken",
 ]  # fmt: skip
-"""CloudFront's fields where the header is missing."""
+"""CloudFront's fields, used if the header is missing."""
 
 _HEADER = b"#Fields:"
 
 
 def layout_of(names: list[str], delimiter: str, took_unit_ns: int) -> Layout:
-    """The layout of the fields of a `#Fields:` line."""
+    """The layout given by a `#Fields:` line."""
     roles = first_named(FIELDS, names)
     kept = max((place for place, role in enumerate(roles) if role >= 0), default=-1) + 1
     subtracts = field_spec.TOOK in roles
@@ -66,7 +66,7 @@ def layout_of(names: list[str], delimiter: str, took_unit_ns: int) -> Layout:
 
 
 class DirectedReader(FieldReader):
-    """Reads lines whose fields a `#Fields:` line names; another may follow at any place."""
+    """Reads lines whose fields are listed in a `#Fields:` line; a new one may follow anywhere."""
 
     zone_known = True
 
@@ -77,7 +77,7 @@ class DirectedReader(FieldReader):
         super().__init__(found, options, self._default)
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         header = next((line for line in head.split(b"\n") if line.startswith(_HEADER)), b"")
         if _has_point(head, self._default.delimiter):
             self._took_unit_ns = UNITS_NS["s"]
@@ -101,7 +101,7 @@ def _header(head: bytes) -> list[str]:
 
 
 def _has_point(head: bytes, delimiter: str) -> bool:
-    """Whether a `time-taken` of the first lines has a point: IIS writes whole milliseconds."""
+    """Whether a `time-taken` in the first lines has a decimal point: IIS writes whole milliseconds."""
     names = _header(head)
     if "time-taken" not in names:
         return False

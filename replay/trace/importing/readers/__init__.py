@@ -1,1 +1,1 @@
-"""How lines, records and tables are read, whatever program wrote them."""
+"""Readers of lines, records and tables, independent of the program that wrote them."""

@@ -1,11 +1,10 @@
 """The common and combined log formats of Apache and nginx.
 
-`host ident user [dd/Mon/yyyy:HH:MM:SS +zzzz] "METHOD target HTTP/x" status bytes`, and anything behind it
-(referer and user agent in the combined format). Apache stamps the start of a request, nginx its end, and the
-line does not tell.
+`host ident user [dd/Mon/yyyy:HH:MM:SS +zzzz] "METHOD target HTTP/x" status bytes`, then anything (referer and user
+agent in the combined format). Apache logs the start of a request, nginx its end, and the line does not show which.
 
-Most logs are exactly that, and a scanner of their own reads them. The field scanner reads the variants: a virtual host or an
-`X-Forwarded-For` before the client, stamps with a fraction or without a zone.
+Most logs have exactly this form, and a dedicated scanner reads them. The field scanner reads the variants: a virtual
+host or an `X-Forwarded-For` before the client, timestamps with a fraction or without a zone.
 """
 
 from __future__ import annotations
@@ -48,19 +47,21 @@ _HOST = re.compile(r"[\w.-]+(?::\d+)?")
 _BEHIND = re.compile(rb'" (?:\d{3}|-) (?:\d+|-) "(?:[^"\\]|\\.)*" "(?:[^"\\]|\\.)*" "([^"]*)"')
 _PLAIN, _HOST_FIRST, _FORWARDED_FIRST, _ODD = "plain", "host", "forwarded", "odd"
 _ODD_SHARE = 0.55
-"""How much a line counts that has the stamp and the request of this format, but before them something else."""
+"""The weight of a line that has this timestamp and request, but an unknown beginning."""
 
 _NEAR = 400
-"""How many lines tell what variant a log is of."""
+"""How many lines are examined to find the variant of a log."""
 
 _VARIANT_SHARE = 0.01
-"""Of so many variants of lines a log is read by the scanner that knows them all."""
+"""Above this share of variant lines, the field scanner reads the log, since it knows all variants."""
 
 _SERVER_PORTS = (":80", ":443")
 
 
 def _kind(who: list[str]) -> str:
-    """What the words before the stamp are: `client ident user`, perhaps behind a virtual host or forwarded addresses."""
+    """Classify the words before the timestamp: `client ident user`, perhaps after a virtual host or forwarded
+    addresses.
+    """
     if len(who) >= 4 and is_address(who[1]):
         if is_address(who[0]) or who[0] == "-" or who[0].endswith(","):
             return _FORWARDED_FIRST
@@ -71,7 +72,7 @@ def _kind(who: list[str]) -> str:
 
 
 def _lines_of(head: bytes, limit: int = SNIFFED_LINES) -> list[tuple[str, list[str], bool]]:
-    """Of each of the first lines that is of this format: its kind, the words before its stamp, and whether that is usual."""
+    """For each matching line among the first: its kind, the words before its timestamp, and whether those are usual."""
     found = (_WHOLE_LINE.match(line.lstrip(b"\0")) for line in sniffed_lines(head, limit))
     split = ((each["who"].decode("latin-1").split(" "), each["zone"]) for each in found if each)
     return [(_kind(who), who, _ZONE.fullmatch(zone) is not None) for who, zone in split]
@@ -84,7 +85,7 @@ def sniff(head: bytes, options: Options) -> float:
 
 
 def _has_forwarded(head: bytes) -> bool:
-    """Whether the first lines have `X-Forwarded-For` in quotes behind the user agent."""
+    """Whether the first lines have a quoted `X-Forwarded-For` after the user agent."""
     fields = [
         found[1].decode("latin-1") for line in sniffed_lines(head, _NEAR) if (found := _BEHIND.search(line))
     ]
@@ -93,7 +94,7 @@ def _has_forwarded(head: bytes) -> bool:
 
 
 class CommonLog(LineReader):
-    """Reads common and combined log files with the scanner's kernels."""
+    """Reads common and combined log files with the dedicated kernels."""
 
     stamp: Stamp = "unknown"
     subtracts = False
@@ -104,11 +105,11 @@ class CommonLog(LineReader):
         self._host_rows = np.empty(self._columns.shape[1], dtype=np.int64)
 
     def expect_forwarded(self, expected: bool) -> None:
-        """Take the client of lines from the quoted field behind the user agent, where that has an address."""
+        """Take the client from the quoted field after the user agent, if that holds an address."""
         self._state[scan.FORWARDED_LAST] = expected
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         state = np.zeros(scan.STATE_WORDS, dtype=np.int64)
         at = 0
         while at < len(head):
@@ -148,7 +149,7 @@ class CommonFields(TemplateReader):
     """Reads the variants of common and combined log files with the field scanner."""
 
     def probe_as_it_is(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps, by the layout in use."""
+        """Return the first timestamp and the resolution, read with the layout in use."""
         return FieldReader.probe(self, head)
 
     def _begin(self, file: SourceFile, block: Bytes, end: int) -> int:
@@ -191,7 +192,7 @@ def _layout(head: bytes) -> Layout:
 
 
 class CommonReader:
-    """Reads common logs with the scanner for them, or all with the field scanner where one of the files is a variant."""
+    """Reads common logs with the dedicated scanner, or all files with the field scanner if one of them is a variant."""
 
     def __init__(self, found: Found, options: Options) -> None:
         self._found, self._options = found, options
@@ -226,7 +227,7 @@ class CommonReader:
         return False
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps; which scanner is needed for them."""
+        """Return the first timestamp and the resolution, and choose the scanner for them."""
         lines = _lines_of(head, _NEAR) or _lines_of(head)
         variants = sum(kind not in (_PLAIN, _ODD) or not usual for kind, _, usual in lines)
         if variants > _VARIANT_SHARE * len(lines):
@@ -238,14 +239,14 @@ class CommonReader:
         return self._reader.probe(head)
 
     def _note_clients(self, lines: list[tuple[str, list[str], bool]]) -> None:
-        """Report where the clients are no addresses."""
+        """Report if the clients are not addresses."""
         clients = [who[kind in (_HOST_FIRST, _FORWARDED_FIRST)] for kind, who, _ in lines]
         named = [client for client in clients if is_address(client.rstrip(",")) or "." in client]
         if clients and 2 * len(named) < len(clients):
             self._found.assume("the first field is no address: each of its values is taken for a client")
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file, block by block."""
+        """Yield the rows of one file, block by block."""
         if self._fields is not None:
             yield from self._fields.read(file)
             return

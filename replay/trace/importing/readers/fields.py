@@ -1,4 +1,4 @@
-"""Reads files of lines with the field scanner: every format of lines but the common one."""
+"""Reads files of lines with the field scanner: all line formats except the common log."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .local_times import Clock
 _LIKELY_FROM_NS, _POSSIBLE_FROM_NS = (
     round(dt.datetime(year, 1, 1, tzinfo=dt.UTC).timestamp()) * units.SECOND_NS for year in (1990, 1980)
 )
-"""Where bare numbers are moments since the first of these, a number before the second is none."""
+"""If the largest bare number is a time after the first of these, numbers before the second are not times."""
 
 _UNKNOWN = {
     field_spec.UNKNOWN_STATUS: "status",
@@ -48,7 +48,7 @@ class FieldReader(LineReader):
     """Reads lines of one layout. A subclass may find the layout in each file's head (`_begin`)."""
 
     zone_known = False
-    """Whether the format says what zone its stamps are of."""
+    """Whether the format implies the zone of its timestamps."""
 
     def __init__(self, found: Found, options: Options, layout: Layout) -> None:
         warm(["trace.dictionary", "importing.times", "importing.field_log", "importing.field_targets"])
@@ -65,7 +65,7 @@ class FieldReader(LineReader):
         self.use(layout)
 
     def use(self, layout: Layout) -> None:
-        """Read the lines to come as this layout says."""
+        """Use this layout for the following lines."""
         self.layout = layout
         self._gaps[:] = 0
         constant = layout.method.encode("ascii")
@@ -77,20 +77,20 @@ class FieldReader(LineReader):
 
     @property
     def stamp(self) -> Stamp:
-        """What the layout's stamps mean."""
+        """The meaning of the layout's timestamps."""
         return self.layout.stamp
 
     @property
     def subtracts(self) -> bool:
-        """Whether the layout has stamps of the end, and durations."""
+        """Whether the layout has end timestamps and durations."""
         return self.layout.subtracts
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         return self._probe(head if head.endswith(b"\n") else head + b"\n")
 
     def _probe(self, lines: bytes) -> Probe:
-        """Scan lines for their stamps alone, and settle the unit of bare numbers by the largest."""
+        """Scan only the timestamps of lines, and determine the unit of bare numbers from the largest."""
         data = np.frombuffer(bytearray(lines) + bytearray(8), dtype=np.uint8)
         kept = self._state.copy()
         self._state[scan.POSITION], self._state[scan.ALL_THERE] = 0, 1
@@ -107,7 +107,9 @@ class FieldReader(LineReader):
         return Probe(first, max(1, int(state[field_spec.FINEST_NS])))
 
     def _settle_unit(self, largest: int) -> None:
-        """The unit of bare numbers since the epoch, and which are too small to be moments, by the largest of the first."""
+        """The unit of bare numbers since the epoch, judged by the largest of the first; and which are too small to be
+        times.
+        """
         unit_ns = self.layout.at_unit_ns or int(times.unit_of(largest))
         least_ns = _POSSIBLE_FROM_NS if largest * unit_ns >= _LIKELY_FROM_NS else 0
         self._suppose_unit(unit_ns, near_1970=not least_ns)
@@ -115,10 +117,10 @@ class FieldReader(LineReader):
             self.use(dataclasses.replace(self.layout, at_unit_ns=unit_ns, stamp_min_ns=least_ns))
 
     def _suppose_unit(self, unit_ns: int, *, near_1970: bool) -> None:
-        """Note the unit of bare numbers where the format does not say it."""
+        """Note the unit of bare numbers if the format does not define it."""
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file, block by block."""
+        """Yield the rows of one file, block by block."""
         self._clock.begin_file()
         yield from super().read(file)
 
@@ -153,7 +155,7 @@ class FieldReader(LineReader):
         )
 
     def _local(self, stamps: Int64s, zoned: Int64s) -> Int64s:
-        """Stamps that name no zone, as those of the zone that the user named."""
+        """Interpret timestamps without a zone in the zone that the user gave."""
         zoneless = np.flatnonzero(zoned == 0)
         if not len(zoneless):
             return stamps.copy()

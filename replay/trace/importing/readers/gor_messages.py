@@ -1,4 +1,4 @@
-"""The messages of a `.gor` file in plain Python: where each ends, its length, its chunks, what a response says."""
+"""Parses the messages of a `.gor` file in plain Python: where each ends, its length, its chunks and its response."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ LENGTH = re.compile(rb"\nContent-Length:[ \t]*(\d{1,15})[ \t]*\r?\n", re.IGNOREC
 CHUNKED = re.compile(rb"\nTransfer-Encoding:[ \t]*chunked", re.IGNORECASE)
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _GLUED = re.compile(rb"\s*(?:[123] [0-9A-Za-z]+ \d{10,19}\b|[A-Z]{3,16} \S+ HTTP/|HTTP/[\d.]+ \d{3})")
-"""How a message begins that no separator parts from the one before."""
+"""How a message begins when no separator precedes it."""
 
 HOST = re.compile(rb"\nHost:[ \t]*([^\s]+)", re.IGNORECASE)
 
 
 def dechunked(raw: bytes) -> bytes:
-    """A body without its chunk sizes (RFC 9112, 7.1); what is left of a broken one is cut off."""
+    """A body without its chunk sizes (RFC 9112, 7.1); the rest of a broken one is cut off."""
     return b"".join(raw[begin:end] for begin, end in _chunks(raw))
 
 
 def _chunks(raw: bytes) -> list[tuple[int, int]]:
-    """Where the data of each chunk is."""
+    """Where the data of each chunk lies."""
     found, at = list[tuple[int, int]](), 0
     while (end := raw.find(b"\r\n", at)) >= 0:
         size = re.match(rb"[0-9A-Fa-f]{1,8}", raw[at:end])
@@ -40,14 +40,16 @@ _LAST_CHUNK = re.compile(rb"(?:\r\n)?0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
 
 
 def _chunked_end(raw: bytes) -> int:
-    """Where a chunked body ends: behind its last chunk and its trailers, or nowhere before the end."""
+    """Where a chunked body ends, after its last chunk and trailers; the end of `raw` if it is not complete."""
     chunks = _chunks(raw)
     last = _LAST_CHUNK.match(raw, chunks[-1][1] if chunks else 0)
     return last.end() if last else len(raw)
 
 
 def parted(part: bytes, begin: int) -> tuple[int, int]:
-    """Where the headers of a message end, behind their last line break, and where its body begins. Tools write LF alone."""
+    """Where the headers of a message end (after their last line break), and where its body begins. Some tools write
+    bare LF.
+    """
     found = _HEAD_END.search(part, begin)
     if found is None:
         return len(part), len(part)
@@ -55,7 +57,7 @@ def parted(part: bytes, begin: int) -> tuple[int, int]:
 
 
 def message_end(part: bytes, begin: int) -> int:
-    """Where the message that begins at `begin` ends, by its length; what is behind it belongs to none."""
+    """Where the message at `begin` ends, by its length; the bytes after it belong to no message."""
     headers_end, body_begin = parted(part, begin)
     head = part[max(begin - 1, 0) : headers_end]
     length = LENGTH.search(head)
@@ -67,7 +69,7 @@ def message_end(part: bytes, begin: int) -> int:
 
 
 class Answer(NamedTuple):
-    """What a response says of its request: its header lines and its body without chunk sizes among it."""
+    """The response to a request, including its header lines and its body without chunk sizes."""
 
     at_ns: int
     latency_ns: int
@@ -80,7 +82,7 @@ class Answer(NamedTuple):
 
 
 def answer_of(number: int, head: re.Match[bytes], part: bytes) -> Answer:
-    """What a response in `part`, behind its `head`, says."""
+    """Read the response in `part`, after its `head`."""
     status = _STATUS.match(part, head.end())
     headers_end, body_begin = parted(part, head.end())
     lines = part[head.end() : headers_end]

@@ -1,4 +1,4 @@
-"""Coarse stamps spread inside their resolution: sixty requests "at 18:00:01" did not come in one instant."""
+"""Spreads coarse timestamps within their resolution: sixty requests "at 18:00:01" did not arrive at one instant."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from replay_native.ground.jit import warm
 from replay_native.importing import jitter as kernels
 
 WINDOW_ROWS = 1 << 17
-"""Rows kept back, so that rows of one stamp that lie apart in the file are spread together."""
+"""Rows held back, so that rows with equal timestamps are spread together even if they lie apart in the file."""
 
 SAME_STAMP_ROWS_MAX = 1 << 20
-"""Rows of one stamp beyond which they are spread in parts, each over the whole of the resolution."""
+"""Beyond this many rows of one timestamp, they are spread in parts, each over the whole resolution."""
 
 Columns = dict[str, npt.NDArray[Any]]
 
 
 class Jitter:
-    """Spreads rows uniformly inside `resolution_ns` behind their `at_ns`, in the order in which they came.
+    """Spreads rows uniformly over `resolution_ns` after their `at_ns`, keeping their order.
 
     Feed one file, or files that follow each other in time, then `flush`. Seeded: the same rows get the same
-    stamps.
+    timestamps.
     """
 
     def __init__(self, seed: int, stream: int, resolution_ns: int) -> None:
@@ -37,7 +37,7 @@ class Jitter:
         self.latest_ns = np.iinfo(np.int64).min
 
     def add(self, columns: Columns) -> Iterator[Columns]:
-        """Take rows; gives those of the older stamps, spread and in order."""
+        """Add rows; returns the finished older ones, spread and in order."""
         if not len(columns["at_ns"]):
             return
         self.latest_ns = max(self.latest_ns, int(columns["at_ns"].max()))
@@ -55,13 +55,13 @@ class Jitter:
                 yield self._take(older)
 
     def flush(self) -> Iterator[Columns]:
-        """Give what is held."""
+        """Return the rows still held."""
         if self._held_rows:
             self._sort()
             yield self._take(self._held_rows)
 
     def _make_room(self, columns: Columns) -> None:
-        """Room for some more rows of such columns: where none could be given away, twice as much."""
+        """Make room for more rows of these columns; double the space if no row could be released."""
         room = len(self._held["at_ns"]) if self._held else 0
         if self._held_rows == room:
             more = max(room, 2 * WINDOW_ROWS)
@@ -71,14 +71,14 @@ class Jitter:
             }
 
     def _older(self) -> int:
-        """How many of the rows held, which are sorted now, may be given away."""
+        """How many of the held rows (now sorted) may be released."""
         self._sort()
         stamps = self._held["at_ns"][: self._held_rows]
         older = int(np.searchsorted(stamps, stamps[len(stamps) - WINDOW_ROWS], side="left"))
         return len(stamps) if older == 0 and len(stamps) > SAME_STAMP_ROWS_MAX else older
 
     def _sort(self) -> None:
-        """Sort the rows held by stamp; rows of one stamp stay in their order."""
+        """Sort the held rows by timestamp; equal timestamps keep their order."""
         stamps = self._held["at_ns"][: self._held_rows]
         if not np.all(stamps[1:] >= stamps[:-1]):
             order = np.argsort(stamps, kind="stable")
@@ -86,7 +86,7 @@ class Jitter:
                 column[: self._held_rows] = column[order]
 
     def _take(self, rows: int) -> Columns:
-        """The first rows, spread, and no longer held."""
+        """Release the first rows, spread."""
         taken = {name: column[:rows].copy() for name, column in self._held.items()}
         for column in self._held.values():
             column[: self._held_rows - rows] = column[rows : self._held_rows].copy()
@@ -94,11 +94,13 @@ class Jitter:
         return self._spread(taken)
 
     def _spread(self, columns: Columns) -> Columns:
-        """Sorting stamp + draw sorts the draws inside each stamp, and leaves the rows where they are."""
+        """Sort timestamp + draw: this sorts the draws within each timestamp and leaves the rows in place."""
         stamps = columns["at_ns"]
         draws = self._random.integers(0, self._resolution_ns, len(stamps))
         spread = np.empty_like(stamps)
         kernels.spread(stamps, draws, self._resolution_ns, spread, self._ends)
-        if not np.all(spread[1:] >= spread[:-1]):  # stamps finer than the resolution, further on in a file
+        if not np.all(
+            spread[1:] >= spread[:-1]
+        ):  # timestamps finer than the resolution may occur later in a file
             spread.sort()
         return {**columns, "at_ns": spread}

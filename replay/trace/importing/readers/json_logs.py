@@ -1,4 +1,4 @@
-"""JSON logs whose keys are known, and how such a format is put into the registry."""
+"""JSON logs with known keys, and how to register such a format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .templates import first_named
 def settled_host(
     found: Found, known: Mapping[str, int], names: list[str], values: list[dict[str, Any]]
 ) -> Mapping[str, int]:
-    """The roles of keys, where `host` is an address that of the client if a port stands beside it, and else of nothing."""
+    """Resolve an address in `host`: it is the client if a port stands beside it, and otherwise ignored."""
     if known.get("host") != field_spec.HOST or "host" not in names:
         return known
     if not are_addresses(str(value.get("host") or "") for value in values):
@@ -39,14 +39,14 @@ def settled_host(
 
 
 class KeyedReader(FieldReader):
-    """Reads JSON objects of known keys; of keys that say the same, the first that the file has is taken."""
+    """Reads JSON objects with known keys; if several keys have one role, the first one present is taken."""
 
     def __init__(self, found: Found, options: Options, keys: Mapping[str, int], **more: Any) -> None:
         self._known, self._more = keys, more
         super().__init__(found, options, Layout(keys=keys, escapes=field_spec.JSON_ESCAPES, **more))
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         names = paths_of(head)
         known = settled_host(self._found, self._known, names, objects(head))
         roles = first_named(known, names)
@@ -60,7 +60,7 @@ class KeyedReader(FieldReader):
 def register(
     name: str, title: str, keys: Mapping[str, int], *, needs: tuple[str, ...], **more: Any
 ) -> Importer:
-    """Enter a format of JSON objects that have the keys `needs` into the registry."""
+    """Register a format of JSON objects that have the keys `needs`."""
 
     def sniff(head: bytes, options: Options) -> float:
         if options.columns:

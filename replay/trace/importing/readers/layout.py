@@ -1,7 +1,7 @@
-"""What a line looks like: which of its fields is what, for the field scanner.
+"""Describes a line for the field scanner: which field has which role.
 
-A layout is made of a template (`$client - $user [$at] "$request" $status`), of a delimiter and the roles of its
-columns, of the paths of JSON keys, or of a delimiter and keys (`key=value` pairs).
+A layout consists of a template (`$client - $user [$at] "$request" $status`), a delimiter and the roles of its
+columns, the paths of JSON keys, or a delimiter and keys (`key=value` pairs).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ ROLES = {
     "bytes": field_spec.SIZE,
     "agent": field_spec.AGENT,
 }
-"""What a column may be. `end` is a stamp of the end of a request, `time` the time of day where `at` is a date, `forwarded`
-an `X-Forwarded-For`: the client is its first address, where a line has one.
+"""The roles of columns. `end` is the time of a request's end, `time` the time of day if `at` is a date, `forwarded`
+an `X-Forwarded-For`, whose first address is the client.
 """
 
 UNITS_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
@@ -57,10 +57,10 @@ _LOOKS = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A format, for the field scanner. `pieces` is a template, `columns` a delimited line's roles, `keys` JSON
-    paths to roles, or with a delimiter keys of pairs; one of them is given. `subtracts`: a request began its duration
-    before its stamp. A `took_unit_ns` of 0: a duration without a unit is unknown. `decimal`, `padded` and `stamp_min_ns`
-    are options of `field_spec`.
+    """A format for the field scanner. One of these is given: `pieces` (a template), `columns` (roles of a delimited
+    line), or `keys` (JSON paths to roles; with a delimiter, keys of pairs). `subtracts`: a request began its duration
+    before its timestamp. With a `took_unit_ns` of 0, a duration without a unit is unknown. `decimal`, `padded` and
+    `stamp_min_ns` are options of `field_spec`.
     """
 
     stamp: Stamp = "start"
@@ -82,7 +82,7 @@ class Layout:
     stamp_min_ns: int = 0
 
     def spec(self) -> field_spec.FieldSpec:
-        """As the kernel takes it. `agents` are to be filled in."""
+        """The layout as the kernel's spec; `agents` is filled in by the caller."""
         cutter = (
             field_spec.TEMPLATE
             if self.pieces
@@ -115,7 +115,7 @@ class Layout:
         )  # fmt: skip
 
     def cut(self, line: str) -> dict[int, str] | None:
-        """The fields of a template's line by role; None where it is not of this layout."""
+        """The fields of a line by role; None if it does not match the template."""
         if not line.startswith(self.pieces[0][0]):
             return None
         at, found = len(self.pieces[0][0]), {}
@@ -135,7 +135,7 @@ class Layout:
         return found
 
     def looks_like(self, line: str) -> bool:
-        """Whether a line is of this template, as far as stamps and numbers tell."""
+        """Whether a line matches the template, including its timestamps and numbers."""
         found = self.cut(line)
         return found is not None and all(
             pattern.fullmatch(found[role]) for role, pattern in _LOOKS.items() if role in found
@@ -163,8 +163,8 @@ def _field_end(line: str, at: int, literal: str, quoted: bool) -> int:
 
 
 def _trie(keys: Mapping[str, int]) -> tuple[np.ndarray, ...]:
-    """Paths as a tree: of each node its keys, of each key the node it leads to and its role, of each node its parent.
-    A key that holds a dot is also looked for as it is.
+    """Paths as a tree: the keys of each node, the target node and role of each key, the parent of each node. A key
+    that contains a dot is also matched literally.
     """
     nodes: list[dict[str, list[int]]] = [{}]
     parents_of = [-1]
@@ -198,21 +198,21 @@ _ESCAPED = re.compile(r"\\([trn'\"\\])")
 
 
 def without_escapes(text: str) -> str:
-    r"""A server's format string without the escapes of its configuration: \t, \r, \n, quotes and backslashes."""
+    r"""A server's format string with the escapes of its configuration resolved: \t, \r, \n, quotes and backslashes."""
     return _ESCAPED.sub(lambda found: {"t": "\t", "r": "\r", "n": "\n"}.get(found[1], found[1]), text)
 
 
 def template(text: str, roles: Mapping[str, int], **more: object) -> Layout:
     """The layout of `literal $field literal ...`, up to the last field whose name has a role.
 
-    UsageError where two fields touch.
+    UsageError if two fields are adjacent.
     """
     parts = _TOKEN.split(text)
     return of_parts(parts[0::2], [roles.get(name, -1) for name in parts[1::2]], parts[1::2], **more)
 
 
 def of_parts(literals: Sequence[str], roles: list[int], names: Sequence[str], **more: object) -> Layout:
-    """The layout of literals with fields between them; of fields with one role the first is taken."""
+    """The layout of alternating literals and fields; of fields with the same role, the first is taken."""
     roles = [role if role not in roles[:index] else -1 for index, role in enumerate(roles)]
     kept = max((index for index, role in enumerate(roles) if role >= 0), default=-1) + 1
     for index in range(1, kept):

@@ -1,4 +1,4 @@
-"""Reading recordings of lines: blocks in, rows and rejects out, whatever scanner reads the lines."""
+"""Base of all line readers: takes blocks and yields rows and rejects, whatever scanner reads the lines."""
 
 from __future__ import annotations
 
@@ -60,25 +60,25 @@ HEALTH_CHECKERS = (
     "Azure Traffic Manager Endpoint Monitor",
     "Load Balancer Agent",
 )
-"""User agents that begin with one of these are load balancers asking whether a server lives."""
+"""User agents with these prefixes are health checks of load balancers."""
 
 HOSTS_MAX, HOSTS_BYTES_MAX = 1 << 16, 4 << 20
 
 _CONTROL = re.compile(rb"[\0-\x1f\x7f]")
-"""No host has one: as a header of a request it would be more than one line."""
+"""Characters no host has: in a request header they would break the line."""
 
 _BLOCK_BYTES_MAX = 2 * BLOCK_BYTES + 1 + scan.LINE_BYTES_MAX
-"""What is scanned at once: a block, behind what the one before left open."""
+"""Bytes scanned at once: a block, after the rest of the previous one."""
 
 _ROOM = np.zeros(64, dtype=np.uint8)
-"""Kernels look at some bytes together, and so at some behind the end."""
+"""Padding: kernels read several bytes at a time, some of them past the end."""
 
 _ROWS_A_SCAN = (1 << 16) + 72
 _REJECTS_A_SCAN = 1 << 14
 
 
 class LineReader(ABC):
-    """What all readers of lines share. A subclass scans a block (`_scan`) and makes rows of it (`_rows`)."""
+    """Shared by all readers of lines. A subclass scans a block (`_scan`) and makes rows of it (`_rows`)."""
 
     def __init__(self, found: Found, options: Options, *, columns: int, state_words: int) -> None:
         self._found = found
@@ -104,10 +104,10 @@ class LineReader(ABC):
 
     @abstractmethod
     def probe(self, head: bytes) -> Probe:
-        """What the first lines of a file say of its stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines of a file."""
 
     def _begin(self, file: SourceFile, block: Bytes, end: int) -> int:
-        """Where the first line of a file to be scanned begins, in its first block."""
+        """Where the first line to scan begins, in the first block of a file."""
         return 0
 
     @abstractmethod
@@ -116,13 +116,13 @@ class LineReader(ABC):
 
     @abstractmethod
     def _rows(self, block: Bytes) -> Rows:
-        """The rows of the last scan; targets as they are to be sent."""
+        """The rows of the last scan, with targets as they are to be sent."""
 
     def _directive(self, line: bytes) -> None:  # noqa: B027 (most formats have none)
-        """Take up a line that says what the next ones are."""
+        """Process a line that describes the lines after it."""
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file, block by block."""
+        """Yield the rows of one file, block by block."""
         state, rejects = self._state, self._found.rejects
         lines_before = rejects.lines
         state[scan.LINES] = state[scan.BREAKS] = 0
@@ -156,7 +156,7 @@ class LineReader(ABC):
         self._note_file()
 
     def _blocks(self, file: SourceFile) -> Iterator[tuple[Bytes, int]]:
-        """The blocks of a file, each behind the record that the scan before left open; at last that record alone."""
+        """The blocks of a file, each after the record left open by the previous scan; last, that record alone."""
         state, left = self._state, np.empty(0, dtype=np.uint8)
         state[scan.ALL_THERE] = state[scan.GOES_ON] = 0
         for block, end in file.blocks():
@@ -187,16 +187,16 @@ class LineReader(ABC):
             rejects.counts[reason] += len(places) - shown
 
     def _cleaned(self, rows: Int64s, count: int) -> tuple[Bytes, Int64s]:
-        """The targets of the last scan, with pseudonyms where the kernel found them suspect."""
+        """The targets of the last scan, with pseudonyms in those that the kernel flagged."""
         return self._cleaner.targets(self._targets, self._target_ends[: count + 1], rows[scan.NEEDS, :count])
 
     def _name_methods(self) -> None:
-        """Name the methods that the last scan was the first to see."""
+        """Register the methods that first appeared in the last scan."""
         for words in self._method_words[len(self.methods) : self._state[scan.METHODS]]:
             self.methods.append(words.tobytes().rstrip(b"\0").decode("ascii"))
 
     def _host_indexes(self, named: int) -> Int64s:
-        """The indexes in `hosts` of the hosts that the last scan named; -1 past HOSTS_MAX different ones."""
+        """Indexes in `hosts` of the hosts in the last scan; -1 beyond HOSTS_MAX different hosts."""
         ids, fresh = self._hosts.intern(self._named_hosts, self._host_ends[: named + 1])
         if len(fresh) and not self._hosts.closed:
             names = self._hosts.strings()
@@ -208,7 +208,7 @@ class LineReader(ABC):
         return np.where(indexes < len(self.hosts), indexes, -1)
 
     def _scanner(self) -> scan.Scan:
-        """What the scanning kernels know and fill."""
+        """The state that the scanning kernels share."""
         return scan.Scan(
             self._key,
             self._agents,
@@ -224,13 +224,13 @@ class LineReader(ABC):
         return targets.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name)
 
     def _targets_out(self) -> targets.TargetsOut:
-        """Where the kernels write targets and hosts."""
+        """The buffers into which kernels write targets and hosts."""
         return targets.TargetsOut(
             self._scratch, self._targets, self._target_ends, self._named_hosts, self._host_ends
         )
 
     def _host_name(self, name: str) -> str:
-        """A host as it is kept; empty where it is none."""
+        """Normalize a host; empty if it is not a host."""
         return name
 
     def _note_file(self) -> None:
@@ -243,7 +243,7 @@ class LineReader(ABC):
 
 
 def zone_text(minutes: int) -> str:
-    """A zone as logs write it: +0100."""
+    """Format a zone as logs do: +0100."""
     hour, minute = divmod(abs(minutes), 60)
     return f"{'-' if minutes < 0 else '+'}{hour:02d}{minute:02d}"
 
@@ -252,7 +252,7 @@ SNIFFED_LINES = 2_000
 
 
 def sniffed_lines(head: bytes, limit: int = SNIFFED_LINES) -> list[bytes]:
-    """The first whole lines of a file that are not blank, without their ends."""
+    """The first complete lines of a file that are not blank, without line ends."""
     lines = head.split(b"\n", 2 * limit)
     if len(lines) > 1:
         lines.pop()

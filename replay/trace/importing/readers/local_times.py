@@ -1,4 +1,4 @@
-"""Stamps that name no zone: which instants they are in a zone whose clock is set back in autumn and forward in spring."""
+"""Converts timestamps without a zone to instants, through the clock changes of autumn and spring."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ _QUARTER_NS = 900 * SECOND_NS
 _QUARTER = dt.timedelta(minutes=15)
 _EPOCH = dt.datetime(1970, 1, 1)
 _BACK_NS = 1800 * SECOND_NS
-"""A log whose local time goes back by more than this is in the second of two hours that have the same name."""
+"""If local time goes back by more than this, the log is in the second of two hours with the same name."""
 
 _STRAGGLES_NS = 60 * SECOND_NS
-"""In the second hour, a stamp of the last moments of the first one belongs to that: lines are written as requests end."""
+"""In the second hour, timestamps this close to the end of the first belong to the first: lines are written as
+requests end.
+"""
 
 
 def _offset_ns(zone: dt.tzinfo, quarter: int, fold: int) -> int:
@@ -25,7 +27,7 @@ def _offset_ns(zone: dt.tzinfo, quarter: int, fold: int) -> int:
 
 
 class Clock:
-    """Reads the stamps of one import, file after file, each in its order."""
+    """Reads the timestamps of one import, file after file, each in its own order."""
 
     def __init__(self, zone: dt.tzinfo) -> None:
         self._zone = zone
@@ -35,17 +37,17 @@ class Clock:
         self._begins = True
 
     def begin_file(self) -> None:
-        """Another file begins; one that begins in a repeated hour goes on from the one before."""
+        """Begin another file; one that begins in a repeated hour continues the previous file."""
         self._begins = True
 
     def first(self, stamp_ns: int) -> int:
-        """The instant of a stamp that stands alone."""
+        """The instant of a single timestamp."""
         return stamp_ns - _offset_ns(self._zone, stamp_ns // _QUARTER_NS, 0)
 
     def instants(self, stamps: Int64s) -> tuple[Int64s, int, int]:
-        """The instants of local stamps, how many were in a repeated hour, and how many in one that the clock skipped.
+        """The instants of local timestamps, how many were in a repeated hour, and how many in a skipped one.
 
-        An hour that is skipped is counted from before the change.
+        A skipped hour is counted from before the change.
         """
         if self._is_utc:
             return stamps, 0, 0
@@ -66,7 +68,7 @@ class Clock:
         return found, len(repeated), skipped
 
     def _order(self, found: Int64s, repeated: Int64s, shift: Int64s) -> None:
-        """Move the stamps of a second hour behind the first."""
+        """Move the timestamps of a second hour after those of the first."""
         latest_ns = int(found[: repeated[0]].max()) if repeated[0] else self._latest_ns
         second = self._second and repeated[0] == 0
         for place in repeated.tolist():

@@ -67,7 +67,7 @@ _USUAL = {
     "bytes": ("bytes", "size", "bytes_written", "resp_bytes", "bytes_sent", "response_size", "length"),
     "took_ms": ("duration", "took_ms", "duration_ms", "latency_ms", "elapsed_ms", "latency", "elapsed", "took", "dur"),
 }  # fmt: skip
-"""Keys of logfmt by role, that need not be named."""
+"""Keys of logfmt by role; they are found without being configured."""
 
 _LTSV = {
     "time": field_spec.AT, "host": field_spec.CLIENT_NAME, "req": field_spec.REQUEST, "method": field_spec.METHOD_NAME,
@@ -82,7 +82,7 @@ def _names(lines: Iterable[dict[str, str]]) -> list[str]:
 
 
 def _logfmt_pairs(line: bytes) -> dict[str, str]:
-    """The pairs of a line that has nothing behind its first pair but pairs; else none."""
+    """The pairs of a line that has only pairs after its first one; otherwise none."""
     found = list(_PAIR.finditer(line))
     if not found:
         return {}
@@ -100,12 +100,12 @@ def _ltsv_pairs(line: bytes) -> dict[str, str]:
 
 
 def rewrite_logfmt(data: bytes) -> bytes:
-    """The stamp before the pairs of a line as the pair `prefix`."""
+    """Add the timestamp before the pairs of a line as the pair `prefix`."""
     return _STAMPED.sub(rb'prefix="\1" ', data)
 
 
 class PairsReader(RewritingReader):
-    """Reads lines of pairs; which keys there are is found in the first lines."""
+    """Reads lines of pairs; the keys are found in the first lines."""
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options, Layout(delimiter=" ", keys={PREFIX: field_spec.AT}))
@@ -115,13 +115,13 @@ class PairsReader(RewritingReader):
         return rewrite_logfmt(data)
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         self.use(logfmt_layout(rewrite_logfmt(head), self._options))
         return super().probe(head)
 
 
 def logfmt_layout(head: bytes, options: Options) -> Layout:
-    """The layout of a logfmt log, by its first lines. InputError where no key is a stamp."""
+    """The layout of a logfmt log, from its first lines. InputError if no key is a timestamp."""
     lines = [_logfmt_pairs(line) for line in sniffed_lines(head)]
     names = _names(line for line in lines if _is_request(line)) or _names(lines)
     layout, found = layout_of(options, names, "the file", _USUAL)
@@ -133,12 +133,12 @@ def logfmt_layout(head: bytes, options: Options) -> Layout:
 
 
 def _is_request(pairs: Mapping[str, str]) -> bool:
-    """Whether pairs name a method and a path."""
+    """Whether pairs include a method and a path."""
     return not pairs.keys().isdisjoint(_USUAL["method"]) and not pairs.keys().isdisjoint(_USUAL["path"])
 
 
 def sniff_logfmt(head: bytes, options: Options) -> float:
-    """The share of the first lines that are pairs; 0 where none of them has a stamp, a method and a path."""
+    """The share of the first lines that are pairs; 0 if none has a timestamp, a method and a path."""
     if options.log_format:
         return 0.0
     lines = sniffed_lines(rewrite_logfmt(head))
@@ -159,23 +159,23 @@ def _has_stamp(pairs: Mapping[str, str]) -> bool:
 
 
 class LtsvReader(RewritingReader):
-    """Reads LTSV; which labels there are is found in the first lines."""
+    """Reads LTSV; the labels are found in the first lines."""
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options, Layout(delimiter="\t", keys=_LTSV))
 
     def rewrite(self, data: bytes) -> bytes:
-        """The lines as they are."""
+        """The lines, unchanged."""
         return data
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         self.use(ltsv_layout(head, self._options))
         return super().probe(head)
 
 
 def ltsv_layout(head: bytes, options: Options) -> Layout:
-    """The layout of an LTSV log, by its first lines. InputError where no label is a stamp."""
+    """The layout of an LTSV log, from its first lines. InputError if no label is a timestamp."""
     names = _names(_ltsv_pairs(line) for line in sniffed_lines(head))
     if options.columns:
         layout, found = layout_of(options, names, "the file", {})
@@ -195,7 +195,7 @@ def ltsv_layout(head: bytes, options: Options) -> Layout:
 
 
 def sniff_ltsv(head: bytes, options: Options) -> float:
-    """The share of the first lines that are labels with values, a stamp and a request among them."""
+    """The share of the first lines that have labels with values, including a timestamp and a request."""
     lines = sniffed_lines(head)
     needed = {key for _, key in options.columns} or {"time"}
     asked = {"req", "uri"} if not options.columns else needed

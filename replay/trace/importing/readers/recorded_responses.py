@@ -12,10 +12,10 @@ from replay.trace.requests import Headers
 from replay.trace.responses import RecordedResponse, body_digest, media_type
 
 RESPONSE_BODY_BYTES_MAX = 1 << 20
-"""Of a longer body of a response the beginning is kept."""
+"""Only this much of a response body is kept."""
 
 NOT_TEXT, NOT_READ = "are not text", "are not in the coding that they name"
-"""Why bodies of responses are not kept."""
+"""Reasons why response bodies are not kept."""
 
 _TEXT = frozenset(
     {
@@ -27,25 +27,25 @@ _TEXT = frozenset(
 )  # fmt: skip
 _LOOKED_AT_BYTES = 1 << 10
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a]")
-"""Bytes that no text has."""
+"""Bytes that do not occur in text."""
 
 
 def is_text(kind: str, body: bytes) -> bool:
-    """Whether a body is text, by its media type; by its beginning where it has no type."""
+    """Whether a body is text: by its media type, or by its first bytes if it has none."""
     if kind:
         return kind.startswith("text/") or kind in _TEXT or kind.endswith(("+json", "+xml", "+text"))
     return _CONTROL.search(body, 0, _LOOKED_AT_BYTES) is None
 
 
 def without_secrets(cleaner: Cleaner, body: bytes, coding: bytes, side: str = "") -> bytes:
-    """A body whose secrets are taken out under its content coding. BadCoding where that cannot be taken off."""
+    """A body with its secrets removed under its content coding. BadCoding if that cannot be decoded."""
     plain = decoded(body, coding)
     clean = cleaner.body(plain, side)
     return body if clean == plain else encoded(clean, coding)
 
 
 class ResponseKeeper:
-    """Makes recorded responses of what a reader found."""
+    """Builds recorded responses from what a reader found."""
 
     def __init__(self, cleaner: Cleaner, found: Found, options: Options) -> None:
         self._cleaner, self._found = cleaner, found
@@ -55,8 +55,8 @@ class ResponseKeeper:
         self, pairs: Sequence[tuple[bytes, bytes]], body: bytes | None, *, size: int = -1, is_whole: bool = True,
         kind: str = "",
     ) -> RecordedResponse | None:  # fmt: skip
-        """A response with these headers (end to end). `body` is what was recorded of its body (None: nothing), which had
-        `size` bytes on the wire. `kind` is the media type where it is recorded apart from the headers.
+        """Build a response with these headers (end to end). `body` is the recorded part of its body (None: nothing),
+        which had `size` bytes on the wire. `kind` is the media type if recorded separately from the headers.
         """
         if self._keeps == "none":
             return None
@@ -67,8 +67,8 @@ class ResponseKeeper:
         self, headers: Headers, kind: str, body: bytes | None, *, size: int = -1, is_whole: bool = True,
         digest: int | None = None,
     ) -> RecordedResponse | None:  # fmt: skip
-        """As `made`, with clean headers. `digest` is that of the body, if it is known already. None if only the size is
-        known, which the event has, too.
+        """As `made`, for headers that are already clean. `digest` is that of the body, if known. Returns None if only
+        the size is known, which the event has too.
         """
         if body is None:
             return RecordedResponse(kind, headers, size) if headers or kind else None
@@ -83,7 +83,7 @@ class ResponseKeeper:
         return RecordedResponse(kind, headers, size, digest, kept, cut and kept is not None)
 
     def _kept(self, kind: str, headers: Headers, body: bytes) -> bytes | None:
-        """A body as it is kept; None where it is not."""
+        """The part of a body to keep; None if it is not kept."""
         if self._keeps == "digest":
             return None
         coding = coding_of(headers)

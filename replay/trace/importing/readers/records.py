@@ -30,8 +30,8 @@ _UNSAFE = re.compile(rb"[^!-~]")
 
 @dataclass(slots=True)
 class Record:
-    """One recorded request. `target` may be a whole URL; -1 is unknown. `first_byte_ns` is from the first byte of the
-    request to that of the response.
+    """One recorded request. `target` may be a whole URL; -1 is unknown. `first_byte_ns` is the time from the first
+    byte of the request to that of the response.
     """
 
     at_ns: int
@@ -49,11 +49,11 @@ class Record:
 
 
 WRITTEN_ANEW = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive"})
-"""Headers that say how a message was sent, not what was asked."""
+"""Headers that describe the transfer of a message, not the request."""
 
 
 def end_to_end(pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Headers without those of the recorded connection, which its `Connection` may name (RFC 9110, 7.6.1)."""
+    """Headers without those of the recorded connection, including any listed in `Connection` (RFC 9110, 7.6.1)."""
     named = {
         option.strip().lower()
         for name, value in pairs
@@ -64,15 +64,15 @@ def end_to_end(pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]
 
 
 class RecordReader:
-    """Makes rows of records; a subclass makes the records."""
+    """Converts records to rows; a subclass provides the records."""
 
     stamp: Stamp = "start"
     subtracts = False
     rows_at_once = ROWS_AT_ONCE
-    """Records that are made into rows together."""
+    """How many records are converted together."""
 
     follows = False
-    """Whether the file still grows: records then wait neither for each other nor for their responses."""
+    """Whether the file is still growing: records then wait neither for each other nor for their responses."""
 
     def __init__(self, found: Found, options: Options) -> None:
         self._found, self._options = found, options
@@ -93,15 +93,15 @@ class RecordReader:
         return list(self._hosts)
 
     def method_index(self, name: str) -> int:
-        """The index of a method, known or new."""
+        """The index of a method, added if new."""
         return self._methods.setdefault(name, len(self._methods))
 
     def host_index(self, name: str) -> int:
-        """The index of a host, known or new."""
+        """The index of a host, added if new."""
         return self._hosts.setdefault(name, len(self._hosts))
 
     def wrong(self, record: Record) -> str:
-        """Bring method, target and host into shape; why the record cannot be used, or nothing."""
+        """Normalize method, target and host. Returns why the record cannot be used, or an empty text."""
         if not METHOD.fullmatch(record.method):
             return NO_METHOD
         target = record.target
@@ -119,7 +119,7 @@ class RecordReader:
         return ""
 
     def clean_body(self, body: bytes, headers: Headers) -> bytes:
-        """The body of a request without secrets, also where it is compressed."""
+        """The request body without secrets, even if it is compressed."""
         coding = coding_of(headers) if body and not self._options.keep_secrets else b""
         try:
             return without_secrets(self._cleaner, body, coding)
@@ -132,7 +132,7 @@ class RecordReader:
         return self._cleaner.headers(headers)
 
     def rows(self, records: Iterator[Record]) -> Iterator[Rows]:
-        """Good records as rows."""
+        """The valid records as rows."""
         while taken := list(islice(records, 1 if self.follows else self.rows_at_once)):
             yield self._rows(taken)
 

@@ -1,7 +1,7 @@
-"""Lines that the kernels cannot read as they stand, rewritten line by line before they are scanned.
+"""Rewrites lines that the kernels cannot read as they are, before the scan.
 
-A rewriting never adds or removes a line, so that the numbers of rejected lines stay those of the file. A line that it
-does not know stays as it is: the scanner then rejects it.
+A rewrite never adds or removes a line, so the numbers of rejected lines match the file. It leaves unknown lines
+alone, and the scanner rejects them.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from replay.trace.importing.sources import BLOCK_BYTES, SourceFile
 from .fields import FieldReader
 
 Rewrite = Callable[[bytes], bytes]
-"""Whole lines in, as many lines out."""
+"""Takes whole lines and returns as many lines."""
 
 _BEHIND = 64
-"""Kernels look at some bytes together, and so at some behind the end."""
+"""Padding: kernels read several bytes at a time, some of them past the end."""
 
 
 class RewrittenFile:
-    """A file whose blocks are rewritten. The other attributes are those of the file."""
+    """A file with rewritten blocks. All other attributes are the file's."""
 
     def __init__(self, file: SourceFile, rewrite: Rewrite) -> None:
         self._file, self._rewrite = file, rewrite
@@ -37,7 +37,7 @@ class RewrittenFile:
         return getattr(self._file, name)
 
     def blocks(self) -> Iterator[tuple[Bytes, int]]:
-        """As `SourceFile.blocks`; rewritten blocks that grew are handed out in parts."""
+        """As `SourceFile.blocks`; blocks that grew are delivered in parts."""
         for block, end in self._file.blocks():
             data = self._rewrite(block[:end].tobytes())
             while data:
@@ -50,8 +50,8 @@ class RewrittenFile:
 
 
 class RewritingReader(FieldReader):
-    """Reads rewritten lines. Where `rewrite` makes lines blank that are no requests, it adds their number to `blanked`,
-    and they are counted under the reason `blank_reason`.
+    """Reads rewritten lines. When `rewrite` blanks lines that are not requests, it adds their number to `blanked`;
+    they are counted under `blank_reason`.
     """
 
     blanked = 0
@@ -60,21 +60,21 @@ class RewritingReader(FieldReader):
 
     @abstractmethod
     def rewrite(self, data: bytes) -> bytes:
-        """The lines as the layout reads them."""
+        """The lines in the form that the layout reads."""
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         return super().probe(self.rewrite(head))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file, block by block."""
+        """Yield the rows of one file, block by block."""
         self.blanked = 0
         yield from super().read(RewrittenFile(file, self.rewrite))  # type: ignore[arg-type]
         name_blanks(self._found.rejects, self.blanked, self.blank_reason)
 
 
 def name_blanks(rejects: Rejects, blanked: int, reason: str) -> None:
-    """Count lines that a rewriting made blank by what they were."""
+    """Count the lines blanked by a rewrite under their own reason."""
     if blanked:
         rejects.counts[reason] += blanked
         rejects.counts[BLANK] -= blanked

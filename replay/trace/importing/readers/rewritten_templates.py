@@ -1,4 +1,4 @@
-"""Templates for lines that are rewritten before they are cut, and how such a format is put into the registry."""
+"""Templates for lines that are rewritten before they are split, and how to register such a format."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .rewritten import Rewrite, RewritingReader
 from .templates import share
 
 COLOURS = re.compile(rb"\x1b\[[\d;]*m")
-"""What terminals take for a colour."""
+"""Terminal colour sequences."""
 
 
 def without_banner(data: bytes, banner: re.Pattern[bytes] | None) -> tuple[bytes, int]:
-    """Lines with what a server writes between requests made blank, and how many these are."""
+    """Blank the server messages between requests. Returns the lines and the number blanked."""
     return (data, 0) if banner is None else banner.subn(b"", data)
 
 
 class RewritingTemplate(RewritingReader):
-    """Reads rewritten lines of the one of several layouts that fits a file's head best."""
+    """Reads rewritten lines by whichever of several layouts fits a file's head best."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class RewritingTemplate(RewritingReader):
         self.blank_reason = BANNER
 
     def rewrite(self, data: bytes) -> bytes:
-        """The lines as the layouts read them."""
+        """The lines in the form that the layouts read."""
         data, blanked = without_banner(self._rewritten(data), self._banner)
         self.blanked += blanked
         if self._cut_query is not None:
@@ -56,13 +56,13 @@ class RewritingTemplate(RewritingReader):
         return data
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """The rows of one file, block by block."""
+        """Yield the rows of one file, block by block."""
         self._queries_cut = 0
         yield from super().read(file)
         self._found.queries_cut += self._queries_cut
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         after = self.rewrite(head)
         self.use(max(self._layouts, key=lambda layout: share(after, layout)))
         return super().probe(head)
@@ -78,8 +78,8 @@ def register(
     banner: re.Pattern[bytes] | None = None,
     cut_query: re.Pattern[bytes] | None = None,
 ) -> Importer:
-    """Enter a format of these layouts. `is_its` says which share of a rewritten head's lines has this form; `banner`
-    finds what the server writes between requests, `cut_query` the lines whose query it left out.
+    """Register a format of these layouts. `is_its` returns the share of a rewritten head's lines that have this form;
+    `banner` matches server messages between requests, `cut_query` lines whose query was omitted.
     """
 
     def sniff(head: bytes, options: Options) -> float:

@@ -1,8 +1,8 @@
-"""CSV, TSV and JSON Lines with a mapping of columns: research traces, exports, logs of one's own.
+"""CSV, TSV and JSON Lines with a mapping of columns: research traces, exports, custom logs.
 
-`--columns at=TIMESTAMP,method=GET,path=/v1/chat` names for each role the column that has it, or a constant:
-a method, a path, a host, a status. What is not named is found by the usual names. Requests of a table that says
-neither method nor path are `GET /`.
+`--columns at=TIMESTAMP,method=GET,path=/v1/chat` gives for each role its column, or a constant: a method, a path, a
+host, a status. Other columns are found by their usual names. Requests of a table with neither method nor path are
+`GET /`.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from .lines import sniffed_lines
 from .usual_names import MAKERS, START_NAMES, USUAL_NAMES
 
 _SNIFFED_RECORDS = 2_000
-"""A table is known by so many."""
+"""How many records are read to recognize a table."""
 
 _VALUES = 200
-"""What a column is like is seen from so many of its values."""
+"""How many values are read to judge a column."""
 
 _CONSTANTS = {
     "method": re.compile(r"[A-Za-z_][A-Za-z_-]{0,15}"),
@@ -56,13 +56,13 @@ _STAMP_ROLES = ("at", "end")
 
 
 def roles_known() -> list[str]:
-    """Every name that may stand before `=` in --columns."""
+    """The roles accepted before `=` in --columns."""
     timed = [f"{name}_{unit}" for name in ("at", "end", "took") for unit in UNITS_NS]
     return [*ROLES, *timed]
 
 
 def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
-    """`at=COL,method=COL` as pairs. UsageError where a role is unknown, or two say the same (`at` and `end`)."""
+    """Parse `at=COL,method=COL` into pairs. UsageError for an unknown role, or two with one meaning (`at` and `end`)."""
     pairs: list[tuple[str, str]] = []
     said: dict[str, str] = {}
     for part in next(csv.reader([text]), []) if text else []:
@@ -85,13 +85,13 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def _split_role(role: str) -> tuple[str, int]:
-    """`took_ms` as (took, ns of a ms); a unit of 0 is to be found from the values."""
+    """Split `took_ms` into (took, ns per ms); a unit of 0 is determined from the values."""
     name, _, unit = role.rpartition("_")
     return (name, UNITS_NS[unit]) if name in ("at", "end", "took") and unit in UNITS_NS else (role, 0)
 
 
 def _find(wanted: str, names: list[str]) -> int:
-    """The index of a column by its name (in any case, if need be) or by its number from 1; -1: none."""
+    """The index of a column, by name (ignoring case if necessary) or by number from 1; -1 if there is none."""
     if wanted in names:
         return names.index(wanted)
     folded = [name.casefold() for name in names]
@@ -103,7 +103,7 @@ def _find(wanted: str, names: list[str]) -> int:
 def _taken(
     options: Options, names: list[str], where: str, usual_names: Mapping[str, tuple[str, ...]]
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Roles to indexes of columns, and constants by role. InputError where a column is not there."""
+    """Roles mapped to column indexes, and constants by role. InputError if a column does not exist."""
     found: dict[str, int] = {}
     constants: dict[str, str] = {}
     for role, wanted in options.columns:
@@ -139,7 +139,7 @@ def _taken(
 def _names_by_role(
     names: list[str], usual_names: Mapping[str, tuple[str, ...]]
 ) -> list[tuple[str, tuple[str, ...]]]:
-    """Roles and the names of columns that may have them, in the order in which they are looked for."""
+    """Roles and the usual names of their columns, in search order."""
     if usual_names is not USUAL_NAMES:
         return list(usual_names.items())
     lowered = {name.casefold() for name in names}
@@ -153,9 +153,9 @@ def layout_of(
     where: str,
     usual_names: Mapping[str, tuple[str, ...]] = USUAL_NAMES,
 ) -> tuple[Layout, dict[str, int]]:
-    """The layout of a table with these columns (without how they are cut), and which column has which role.
+    """The layout of a table with these columns (not how they are split), and which column has which role.
 
-    InputError where no column is a stamp.
+    InputError if no column is a timestamp.
     """
     found, constants = _taken(options, names, where, usual_names)
     stamps = [role for role in found if _split_role(role)[0] in _STAMP_ROLES]
@@ -181,14 +181,14 @@ def layout_of(
 
 
 def role_number(role: str) -> int:
-    """The role of a field that `--columns` calls by this name."""
+    """The role of a field under its `--columns` name."""
     name = _split_role(role)[0]
     own = {"took": field_spec.TOOK, "client_other": field_spec.CLIENT_OTHER}
     return own[name] if name in own else ROLES[name]
 
 
 def _records(head: bytes, delimiter: str) -> Iterator[bytes]:
-    """The first records of a table, as its scanner finds them, without those that the head may have cut."""
+    """The first records of a table, as its scanner finds them, without one that the head may cut off."""
     warm(["importing.csv_record"])
     data, at = np.frombuffer(bytearray(head), dtype=np.uint8), 0
     while (newline := head.find(b"\n", at)) >= 0:
@@ -219,41 +219,41 @@ def header_fields(head: bytes, delimiter: str) -> list[str]:
 
 
 def _column(head: bytes, delimiter: str, place: int) -> list[str]:
-    """The values of a column in the first records but the very first."""
+    """The values of a column in the first records, without the very first."""
     rows = (_fields(record, delimiter) for record in islice(_records(head, delimiter), 1, _VALUES))
     return [row[place] for row in rows if len(row) > place]
 
 
 def _widths(head: bytes, delimiter: str) -> list[int]:
-    """How many fields each of the first records has, but for the very first."""
+    """The number of fields of each of the first records, without the very first."""
     records = (record for record in _records(head, delimiter) if record.strip(b"\r\0 "))
     whole = list(islice(records, _SNIFFED_RECORDS))[1:]
     return [len(_fields(record, delimiter)) for record in whole or sniffed_lines(head)[1:]]
 
 
 def delimiter_of(head: bytes, delimiters: str) -> str:
-    """The one of `delimiters` that cuts the first record into most fields; the first of equal ones."""
+    """The delimiter that splits the first record into the most fields; the first of equal ones."""
     return max(delimiters, key=lambda delimiter: len(header_fields(head, delimiter)))
 
 
 def _is_header(names: list[str]) -> bool:
-    """Whether a first line names columns: no field of it is a number or a stamp."""
+    """Whether a first line is a header: none of its fields is a number or a timestamp."""
     return bool(names) and not any(re.match(r"[\d.+-]+(?:$|[T :/])", name) for name in names)
 
 
 _UNIT_NAMES = {1: "nanoseconds", 1_000: "microseconds", 1_000_000: "milliseconds", 1_000_000_000: "seconds"}
 _SEPARATOR_LINE = re.compile(rb"sep=([,;|\t])\r?\n", re.IGNORECASE)
-"""How Excel is told the delimiter, before the first record."""
+"""A line before the first record that tells Excel the delimiter."""
 
 
 def _separator(head: bytes, delimiters: str) -> tuple[str, int]:
-    """The delimiters that are possible, and how many bytes a line takes that names the one."""
+    """The possible delimiters, and the length of a `sep=` line if there is one."""
     found = _SEPARATOR_LINE.match(head)
     return (found[1].decode(), found.end()) if found else (delimiters, 0)
 
 
 class MappedReader(FieldReader):
-    """Reads columns whose meaning is given by names, and reports what it had to suppose."""
+    """Reads columns with the given meanings, and reports the assumptions made."""
 
     _unit_given = False
     _host_mixed = False
@@ -278,7 +278,7 @@ class MappedReader(FieldReader):
     def _settled(
         self, layout: Layout, found: dict[str, int], names: list[str], column: Callable[[int], list[str]]
     ) -> dict[str, int]:
-        """The roles of columns, with what was supposed of them noted."""
+        """Find the roles of columns, and note the assumptions made."""
 
         def values(role: str) -> list[str]:
             return column(found[role])
@@ -300,7 +300,7 @@ class MappedReader(FieldReader):
     def _with_queries(
         self, found: dict[str, int], names: list[str], column: Callable[[int], list[str]]
     ) -> dict[str, int]:
-        """The roles of columns, where of two that have the path the one with the query is taken."""
+        """The roles of columns; of two path columns, the one with the query is taken."""
         if "path" not in found or "query" in found or "path" in dict(self._options.columns):
             return found
         usual = [_find(name, names) for name in USUAL_NAMES["path"]]
@@ -311,7 +311,7 @@ class MappedReader(FieldReader):
         return found
 
     def _without_host(self, found: dict[str, int], names: list[str]) -> dict[str, int]:
-        """The roles of columns where that of the host has addresses."""
+        """The roles of columns, corrected if the host column holds addresses."""
         name = names[found["host"]]
         found = dict(found)
         place = found.pop("host")
@@ -334,7 +334,7 @@ class MappedReader(FieldReader):
 
 
 class TableReader(MappedReader):
-    """Reads delimited files; each file's first record may name its columns."""
+    """Reads delimited files; the first record of each may be a header."""
 
     def __init__(self, found: Found, options: Options, delimiters: str) -> None:
         self._delimiters = delimiters
@@ -342,7 +342,7 @@ class TableReader(MappedReader):
         super().__init__(found, options, Layout(delimiter=delimiters[0], escapes=field_spec.DOUBLED))
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         self._take(head, "the file")
         lines = head[self._header_bytes :]
         return super().probe(lines) if lines else Probe(None, 1)
@@ -387,13 +387,13 @@ class TableReader(MappedReader):
 
 
 class JsonReader(MappedReader):
-    """Reads JSON Lines; which keys there are is told from the first objects."""
+    """Reads JSON Lines; the keys are found in the first objects."""
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options, Layout(escapes=field_spec.JSON_ESCAPES))
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         names = paths_of(head)
         layout, found = layout_of(self._options, names, "the file")
         found = self._settled(layout, found, names, lambda place: _values(head, names[place]))
@@ -408,7 +408,7 @@ class JsonReader(MappedReader):
 
 
 def at_path(value: Any, path: str) -> Any:
-    """What stands at a path of an object; None where nothing does."""
+    """The value at a path of an object; None if there is none."""
     if isinstance(value, dict) and path in value:
         return value[path]
     name, _, rest = path.partition(".")
@@ -416,7 +416,7 @@ def at_path(value: Any, path: str) -> Any:
 
 
 def _walk(value: dict[str, Any], prefix: str, depth: int) -> Iterable[str]:
-    """The paths of what an object holds; another object is no value by itself."""
+    """The paths of the values in an object; nested objects are not values themselves."""
     for name, inner in value.items():
         if isinstance(inner, dict) and inner:
             if depth < 4:
@@ -426,7 +426,7 @@ def _walk(value: dict[str, Any], prefix: str, depth: int) -> Iterable[str]:
 
 
 def _values(head: bytes, path: str) -> list[str]:
-    """What the first objects have at a path, as texts."""
+    """The values at a path in the first objects, as texts."""
     found = (at_path(value, path) for value in objects(head))
     return ["" if value is None else str(value) for value in found]
 
@@ -436,7 +436,7 @@ _LOG_ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
-    r"""A line as an object, as leniently as its reader takes it (`\x22`, NaN, bytes that are no UTF-8); None for another."""
+    r"""Parse a line as an object, as leniently as its reader (`\x22`, NaN, invalid UTF-8); None if it is not one."""
     if not line.lstrip().startswith(b"{"):
         return None
     try:
@@ -457,12 +457,12 @@ def objects(head: bytes) -> list[dict[str, Any]]:
 
 @functools.lru_cache(maxsize=4)
 def paths_of(head: bytes) -> list[str]:
-    """The keys of the first objects, `request.method` for one inside another."""
+    """The keys of the first objects; a nested key is written `request.method`."""
     return list(dict.fromkeys(path for value in objects(head) for path in _walk(value, "", 0)))
 
 
 def _names_requests(options: Options, names: list[str]) -> bool:
-    """Whether columns say when and, unless the user said something of them, what was requested."""
+    """Whether the columns give a time and, unless the user mapped some, a request."""
     try:
         _, found = layout_of(options, names, "")
     except InputError:
@@ -495,7 +495,7 @@ def _sniff_json(head: bytes, options: Options) -> float:
 
 
 _CSV_DELIMITERS = ",;"
-"""Spreadsheets write semicolons where a comma is the decimal point."""
+"""Try semicolons too: spreadsheets write them where the decimal point is a comma."""
 
 CSV = importer(
     Importer(

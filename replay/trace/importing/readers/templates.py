@@ -1,4 +1,4 @@
-"""Log formats that are templates of literals and fields, and how such a format is put into the registry."""
+"""Log formats defined by templates of literals and fields, and how to register such a format."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ NAMES = {name: role for name, role in ROLES.items() if name != "end"} | {
     "took2": field_spec.TOOK_2,
     "took3": field_spec.TOOK_3,
 }
-"""Names of fields in the templates of formats that are always the same; any other name is a field of no interest."""
+"""Field names with a role in the templates of fixed formats; fields with other names are ignored."""
 
 
 def share(head: bytes, layout: Layout) -> float:
-    """The share of the first lines that a layout's template fits."""
+    """The share of the first lines that match a layout's template."""
     lines = [line.decode("utf-8", "replace") for line in sniffed_lines(head)]
     return sum(layout.looks_like(line) for line in lines) / max(len(lines), 1)
 
 
 class TemplateReader(FieldReader):
-    """Reads lines of the one of several layouts that fits each file's head best."""
+    """Reads lines by whichever of several layouts fits each file's head best."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class TemplateReader(FieldReader):
         self._layouts, self._supposed = layouts, supposed
 
     def probe(self, head: bytes) -> Probe:
-        """What the first lines say of the stamps."""
+        """Return the first timestamp and the resolution, judged by the first lines."""
         if sentence := self._supposed(head):
             self._found.assume(sentence)
         unit_ns = self.layout.at_unit_ns
@@ -80,8 +80,8 @@ def register(
     rank: int = 1,
     supposed: Callable[[bytes], str] = lambda head: "",
 ) -> Importer:
-    """Enter a format of these layouts (variants of it) into the registry. `supposed` says what is supposed of a file with
-    this head, in a sentence, or nothing.
+    """Register a format with these layouts (variants of it). `supposed` returns the assumption made for a file with
+    this head as a sentence, or nothing.
     """
 
     def sniff(head: bytes, options: Options) -> float:
@@ -96,8 +96,8 @@ def register(
 def register_own(
     name: str, title: str, setting: str, is_its: Callable[[str], bool], layout_of: Callable[[str], Layout]
 ) -> Importer:
-    """Enter a server whose log's format is its user's own: `setting` is what the server's configuration calls it,
-    `is_its` whether a --log-format is one of this server.
+    """Register a server with a user-defined log format: `setting` is its name in the server's configuration; `is_its`
+    returns whether a --log-format belongs to this server.
     """
 
     def sniff(head: bytes, options: Options) -> float:
@@ -122,8 +122,8 @@ def register_own(
 
 
 def first_named(wanted: Mapping[str, int], names: list[str]) -> list[int]:
-    """The role of each field: of those with the same role the one that `wanted` names first has it. A second client is
-    taken where a line does not have the first.
+    """The role of each field: of fields with one role, the first in `wanted` gets it. A second client field is used
+    on lines that lack the first.
     """
     order = {name: place for place, name in enumerate(wanted)}
     taken: dict[int, str] = {}

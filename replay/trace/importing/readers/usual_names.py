@@ -1,4 +1,4 @@
-"""Names that columns of tables and keys of JSON usually have, by what they say; and what known makers mean by others."""
+"""Usual names of table columns and JSON keys by role, and special meanings of names in known tools."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ USUAL_NAMES = {
     "took": ("took", "duration", "latency", "elapsed", "response_time"),
     "agent": ("agent", "user_agent", "http_user_agent", "user_agent.original"),
 }  # fmt: skip
-"""Column names by role, in any case, that need not be given. `took` has no unit: only values that name theirs are read."""
+"""Column names by role, in any case; they are found without being configured. `took` has no unit: only values with a
+unit are read.
+"""
 
 START_NAMES = {
     "at_ns": ("start_ns", "start_time_ns"),
@@ -59,7 +61,7 @@ START_NAMES = {
         "start_time", "starttime", "start_timestamp", "started", "started_at", "request_start", "event.start",
     ),
 }  # fmt: skip
-"""Names that say outright that they are the start: beside one of these a `timestamp` is when the line was written."""
+"""Names that explicitly mean the start: beside one of these, a `timestamp` is when the line was written."""
 
 MAKERS: tuple[tuple[frozenset[str], dict[str, str]], ...] = (
     (
@@ -71,4 +73,6 @@ MAKERS: tuple[tuple[frozenset[str], dict[str, str]], ...] = (
         {"at_ms": "timestamp", "took_ms": "elapsed"},
     ),
 )
-"""What a maker means by names, known by these together (in lower case): vegeta's results, and JMeter's."""
+"""The meaning of names in a known tool, recognized by their combination (in lower case): vegeta's results, and
+JMeter's.
+"""

@@ -1,1 +1,1 @@
-"""Recordings of spans: two JSON formats become spans, spans become requests, and those that enter the system are kept."""
+"""Recordings of spans: reads two JSON formats, converts spans to requests, and keeps those that enter the system."""

@@ -1,6 +1,8 @@
-"""What a span says of its request: OpenTelemetry's semantic conventions for HTTP and Kafka, of both generations.
+"""Converts a span's attributes to its request, by OpenTelemetry's semantic conventions for HTTP and Kafka, old and
+new.
 
-HTTP was made stable in 1.23 (`http.request.method`, `url.path`); before it were `http.method` and `http.target`.
+HTTP became stable in 1.23 (`http.request.method`, `url.path`); before that the names were `http.method` and
+`http.target`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from urllib.parse import quote_from_bytes
 from .model import Span
 
 PRODUCE = "PRODUCE"
-"""The method of a Kafka record, whose target is `/topic/partition?key=...`."""
+"""The method used for a Kafka record, whose target is `/topic/partition?key=...`."""
 
 _METHOD_OF_NAME = re.compile(r"(?:HTTP )?(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)(?:\s|$)")
 _HOLE_IN_ROUTE = re.compile(r"[{<*:\[(]")
@@ -26,12 +28,12 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 class Unusable(Exception):
-    """A span is of no request that can be replayed; the text is the reason."""
+    """The span has no request that can be replayed; the text is the reason."""
 
 
 @dataclass(slots=True)
 class Asked:
-    """What a span says of its request. `route` is a template of paths; `from_route` says that the path was taken from it."""
+    """The request of a span. `route` is a path template; `from_route` means that the path was taken from it."""
 
     method: str
     target: bytes
@@ -49,7 +51,9 @@ class Asked:
 
 
 def asked(span: Span) -> Asked:
-    """The request of a server's span, or the record of a producer's or a consumer's. Unusable where there is none."""
+    """The request of a server's span, or the record of a producer's or consumer's span. Raises Unusable if there is
+    none.
+    """
     if span.kind in ("client", "internal"):
         raise Unusable("client or internal span")
     if span.text("messaging.system"):
@@ -97,7 +101,7 @@ def _request(span: Span) -> Asked:
 
 
 def _method(span: Span) -> tuple[str, bool]:
-    """The method, and whether only the span's name says it."""
+    """The method, and whether it was taken from the span's name."""
     method = span.text("http.request.method", "http.method")
     if method == "_OTHER":
         method = span.text("http.request.method_original")
@@ -108,7 +112,7 @@ def _method(span: Span) -> tuple[str, bool]:
 
 
 def _target(span: Span, route: str) -> tuple[bytes, bool]:
-    """Path and query (or a whole URL), and whether they are a route that has no parameters."""
+    """Path and query (or a whole URL), and whether they come from a route without parameters."""
     path, query = span.text("url.path"), span.text("url.query").removeprefix("?")
     if path:
         return f"{path}?{query}".encode() if query else path.encode(), False
@@ -135,7 +139,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _headers(span: Span, prefix: str) -> list[tuple[bytes, bytes]]:
-    """Captured headers, an attribute each, whose values are a list. Older instrumentations wrote `_` for `-`."""
+    """Captured headers: one attribute each, with a list of values. Older instrumentations wrote `_` for `-`."""
     found = []
     for name, value in span.attributes.items():
         if name.startswith(prefix) and value is not None:
@@ -145,7 +149,7 @@ def _headers(span: Span, prefix: str) -> list[tuple[bytes, bytes]]:
 
 
 def template_of(route: str) -> str:
-    """A route as a template of ours (`/users/{id}`): frameworks write `:id`, `<int:id>` or `[id]`."""
+    """Convert a framework's route (`:id`, `<int:id>`, `[id]`) to a replay template (`/users/{id}`)."""
     if not route.startswith("/"):
         return ""
     return _ROUTE_SEGMENT.sub(lambda found: f"{{{next(filter(None, found.groups()))}}}", route)

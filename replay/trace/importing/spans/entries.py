@@ -1,7 +1,7 @@
-"""Which requests of a recording of spans are sent: a request that another one causes must not be sent as well.
+"""Decides which requests of a recording of spans are sent: a request caused by another must not be sent as well.
 
-A span's parent is often in another file, and often comes later than the span, so all spans are held until the end: of each
-its ids, its service and its place, some 40 bytes.
+A span's parent is often in another file, and often comes later, so all spans are held until the end, in some 40 bytes
+each: ids, service and position.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from .model import Span, SpanId
 
 _STEPS_MAX = 1_000
-"""Spans between a request and the one that caused it. More are taken for a circle."""
+"""Maximum number of spans between a request and its cause. A longer chain is treated as a circle."""
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -23,8 +23,8 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What becomes of each request, by its number: SENT, or why not. `orphans` name a parent that is not in the recording;
-    `circles` are spans whose parents go in a circle.
+    """The result for each request by number: SENT, or why it is not sent. `orphans` refer to a parent that is not in
+    the recording; `circles` are spans whose parents form a circle.
     """
 
     what: npt.NDArray[np.uint8]
@@ -33,16 +33,16 @@ class Choice:
 
 
 SENT, NESTED, ELSEWHERE, REPEATED = range(4)
-"""Sent; caused by another request of the recording; of a service that is not wanted; recorded before."""
+"""Sent; caused by another request; not of the selected service; duplicate."""
 
 
 def _key(of: SpanId | None) -> int:
-    """64 bits of the ids of a span; 0 is none."""
+    """64 bits of a span's ids; 0 is none."""
     return hash(of) or 1 if of is not None else 0
 
 
 class Entries:
-    """The spans of a recording: who caused whom."""
+    """The spans of a recording and their parents."""
 
     def __init__(self) -> None:
         self._keys, self._parents, self._links = array("q"), array("q"), array("q")
@@ -55,7 +55,7 @@ class Entries:
         return list(self._names)
 
     def add(self, span: Span, request: int) -> None:
-        """Take a span: it is of request `request`, or of none (-1)."""
+        """Add a span of request `request`, or of none (-1)."""
         self._keys.append(_key(span.id))
         self._parents.append(_key(span.parent))
         self._links.append(_key(span.link))
@@ -64,7 +64,7 @@ class Entries:
         self._consumers.append(span.kind == "consumer")
 
     def choose(self, requests: int, service: str | None) -> Choice:
-        """What becomes of so many requests; `service` is the one whose share is wanted (None: what enters the system)."""
+        """Classify the requests; `service` selects one service (None: the requests that enter the system)."""
         keys, request = np.array(self._keys, np.int64), np.array(self._requests, np.int64)
         services, is_request = np.array(self._services, np.int64), request >= 0
         repeated = _repeated(keys, np.array(self._services, np.int64), request)
@@ -87,7 +87,7 @@ class Entries:
 
 
 def _repeated(keys: Int64s, services: Int64s, request: Int64s) -> Bools:
-    """Spans of requests that came before: an exporter sends a batch again. A client and a server may share an id."""
+    """Find duplicate spans: an exporter may send a batch twice. A client and a server span may share an id."""
     order = np.lexsort((np.arange(len(keys)), services, keys))
     order = order[request[order] >= 0]
     same = (
@@ -101,7 +101,9 @@ def _repeated(keys: Int64s, services: Int64s, request: Int64s) -> Bools:
 
 
 def _found(keys: Int64s, preferred: Bools, wanted: Int64s) -> Int64s:
-    """The place of the span of each wanted key, -1 for none: of spans that share it a request's, else the first."""
+    """The index of the span for each key, -1 for none; if several share a key, a request's span wins, otherwise the
+    first.
+    """
     if not len(keys):
         return np.full(len(wanted), -1, np.int64)
     order = np.lexsort((np.arange(len(keys)), ~preferred, keys))
@@ -111,8 +113,8 @@ def _found(keys: Int64s, preferred: Bools, wanted: Int64s) -> Int64s:
 
 
 def _causes(mine: Int64s, parent: Int64s, is_request: Bools, inside: Bools) -> tuple[Int64s, int]:
-    """The nearest request above each of these spans, -1 for none. The way up ends where it leaves what is `inside`; a
-    circle has no request above it, and is counted.
+    """The nearest ancestor request of each span, -1 for none. The search stops when it leaves `inside`; spans in a
+    circle have no ancestor and are counted.
     """
     causes = np.full(len(mine), -1, np.int64)
     open_, above = np.arange(len(mine)), parent[mine]

@@ -1,4 +1,4 @@
-"""Spans out of Jaeger's JSON: what `/api/traces` answers and its page downloads. Times are microseconds."""
+"""Reads spans from Jaeger's JSON, as returned by `/api/traces` and downloaded from its page. Times are microseconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _value(value: Any) -> Any:
-    """A tag's value. Lists come as their JSON."""
+    """The value of a tag. Lists come as their JSON text."""
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         try:
             return json.loads(value)
@@ -34,7 +34,7 @@ def _tags(value: Any) -> dict[str, Any]:
 
 
 def _parents(fields: dict[str, Any]) -> Iterator[tuple[str, SpanId]]:
-    """What a span refers to, with the kind of each reference."""
+    """The references of a span, with their kinds."""
     for reference in _list(fields.get("references")):
         if isinstance(reference, dict):
             found = span_id(reference.get("traceID") or fields.get("traceID"), reference.get("spanID"))
@@ -71,9 +71,9 @@ def _span(fields: Any, services: dict[str, str]) -> Span:
 
 
 def spans_of(document: Any) -> Iterator[Span | NotASpan]:
-    """The spans of one answer, of one trace or of a list of traces; NotASpan for each that is none.
+    """The spans of one response (one trace or a list of traces), with NotASpan in place of invalid ones.
 
-    NotASpan is raised where the document is something else.
+    Raises NotASpan if the document is something else.
     """
     traces = document.get("data", document) if isinstance(document, dict) else document
     traces = traces if isinstance(traces, list) else [traces]

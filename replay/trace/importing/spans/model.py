@@ -1,4 +1,4 @@
-"""A span as both formats have it."""
+"""A span in the form shared by both formats."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 Kind = Literal["server", "client", "producer", "consumer", "internal"]
 
 _OF_SERVERS = ("http.target", "url.path", "http.route", "http.server_name")
-"""Attributes that only the spans of servers have."""
+"""Attributes found only on server spans."""
 
 KINDS: dict[str, Kind] = {
     "server": "server", "client": "client", "producer": "producer", "consumer": "consumer", "internal": "internal",
@@ -19,12 +19,12 @@ SpanId = tuple[str, str]
 
 
 class NotASpan(ValueError):
-    """A JSON value is not what the format says."""
+    """A JSON value is not valid in the format."""
 
 
 @dataclass(slots=True)
 class Span:
-    """One span. `id` is None and `end_ns` is -1 where they are not recorded; `parent` and `link` may be of another trace."""
+    """One span. `id` is None and `end_ns` is -1 if not recorded; `parent` and `link` may belong to another trace."""
 
     id: SpanId | None
     parent: SpanId | None
@@ -37,7 +37,7 @@ class Span:
     attributes: dict[str, Any] = field(default_factory=dict)
 
     def first(self, *names: str) -> Any:
-        """The first of these attributes that it has; None where it has none."""
+        """The first of these attributes that is present; None if none is."""
         for name in names:
             found = self.attributes.get(name)
             if found is not None and found != "":
@@ -45,12 +45,12 @@ class Span:
         return None
 
     def text(self, *names: str) -> str:
-        """The same as text."""
+        """The same, as text."""
         found = self.first(*names)
         return "" if found is None else str(found)
 
     def number(self, *names: str) -> int:
-        """The same as a number; -1 where it is none."""
+        """The same, as a number; -1 if it is not a number."""
         found = self.first(*names)
         try:
             return int(found) if found is not None and abs(int(found)) < 1 << 62 else -1
@@ -59,19 +59,21 @@ class Span:
 
 
 def span_id(trace: Any, span: Any) -> SpanId | None:
-    """The ids of a span, or of the parent that is named; None where either is missing or nothing but zeros."""
+    """The ids of a span or its parent; None if either is missing or all zeros."""
     if not isinstance(trace, str) or not isinstance(span, str) or not span.strip("0"):
         return None
     return _normal(trace), _normal(span)
 
 
 def _normal(text: str) -> str:
-    """Hexadecimal digits in lower case and without leading zeros: some programs write 64 bits of 128. Base64 as it is."""
+    """Hexadecimal digits in lower case without leading zeros, since some programs write 64 bits of 128. Base64 is
+    unchanged.
+    """
     return text.lower().lstrip("0") if len(text) in (16, 32) or len(text) < 16 else text
 
 
 def kind_of(name: str, attributes: dict[str, Any]) -> Kind:
-    """The kind of this name; where it names none, the spans of servers are told by their attributes."""
+    """The span kind of this name; if there is none, server spans are recognized by their attributes."""
     found = KINDS.get(name.removeprefix("SPAN_KIND_").lower())
     if found is not None:
         return found

@@ -1,8 +1,8 @@
-"""Spans out of OTLP's JSON (opentelemetry-proto, "JSON Protobuf Encoding"): what exporters send and the collector's file
-exporter writes.
+"""Reads spans from OTLP's JSON (opentelemetry-proto, "JSON Protobuf Encoding"), as exporters send it and the
+collector's file exporter writes it.
 
-Ids are hexadecimal, times are strings of nanoseconds (64 bits do not fit JSON's numbers), a kind is a number or its name.
-Names are in camel case; the names of the .proto files are valid, too.
+Ids are hexadecimal; times are strings of nanoseconds (64 bits do not fit JSON's numbers); a kind is a number or its
+name. Names are in camel case; the names of the .proto files are valid too.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _value(value: Any) -> Any:
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:
-    """Attributes, which are lists of key and value."""
+    """Attributes, given as lists of key and value."""
     found: dict[str, Any] = {}
     for pair in _list(pairs):
         key = _dict(pair).get("key")
@@ -102,14 +102,14 @@ def _span(value: Any, service: str) -> Span:
 
 
 def is_another_signal(document: Any) -> bool:
-    """Whether a document has logs or metrics: a collector may write all into one file."""
+    """Whether a document holds logs or metrics: a collector may write all of them into one file."""
     return isinstance(document, dict) and any(key in document for key in _OTHER_SIGNALS)
 
 
 def spans_of(document: Any) -> Iterator[Span | NotASpan]:
-    """The spans of an ExportTraceServiceRequest (or of what Jaeger's API v3 answers); NotASpan for each that is none.
+    """The spans of an ExportTraceServiceRequest (also Jaeger's API v3), with NotASpan in place of invalid ones.
 
-    NotASpan is raised where the document is something else.
+    Raises NotASpan if the document is something else.
     """
     fields = _dict(document)
     if isinstance(fields.get("result"), dict):
