@@ -50,6 +50,11 @@ PRIVATE_FILES = (BODIES, RESPONSE_BODIES)
 """A trace with any of these is readable by its user alone."""
 
 
+def is_private(manifest: Manifest) -> bool:
+    """Whether only the user may read a trace, and what is exported from it: it holds bodies, or secrets as they are."""
+    return bool(manifest.options.get("keep_secrets")) or any(name in manifest.files for name in PRIVATE_FILES)
+
+
 def _cannot_write(path: Path, error: OSError) -> Exception:
     """An error of the disk as an OutputError that names the trace; one of the process stays what it is."""
     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
@@ -366,7 +371,7 @@ class TraceWriter:
 
     def _open_to_others(self) -> None:
         """Give the folder its usual mode. A trace with secrets or bodies stays private."""
-        if self._private or any(name in self.manifest.files for name in PRIVATE_FILES):
+        if self._private or is_private(self.manifest):
             for entry in self._folder.iterdir():
                 entry.chmod(0o600)
         else:

@@ -115,6 +115,7 @@ class Found:
     query the server left out of its log, `lost` what a live recording does not have, by reason, `bodies_left` recorded
     bodies of responses that were not kept, by reason. `missing` counts what a recording of spans does not have, `queries`
     its targets that have one, `topics` the partitions of its Kafka topics; `templates` are routes that it names itself.
+    `keeps_secrets` is set where the recording says that it holds secrets as they are.
     """
 
     rejects: Rejects = field(default_factory=Rejects)
@@ -137,6 +138,7 @@ class Found:
     queries: int = 0
     topics: dict[str, int] = field(default_factory=dict)
     templates: list[str] = field(default_factory=list)
+    keeps_secrets: bool = False
 
     def assume(self, what: str) -> None:
         """Note what the recording does not say and the import supposes, once."""
