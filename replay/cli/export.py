@@ -13,7 +13,9 @@ from replay.report.console import Console
 from .options import out_option
 
 
-@click.command(name="export", short_help="Write a trace as Parquet, CSV, .gor, vegeta targets or log lines.")
+@click.command(
+    name="export", short_help="Write a trace as Parquet, CSV, .gor, HAR, vegeta targets or log lines."
+)
 @click.argument("trace", type=click.Path(path_type=Path))
 @out_option(
     f"File to write: {', '.join(formats.with_brought('replay.exporters', formats.WRITTEN, '.'))}.",

@@ -17,7 +17,7 @@ from .help import GroupedCommand
 from .options import out_option
 from .outputs import Outputs, output_options, outputs_of
 from .places import RUNS, result_folder
-from .run import exit_code, made_sinks, read_scenario, report_console_for
+from .run import exit_code, made_sinks, read_scenario, report_console_for, said_on_stderr
 from .streams import say, shown_of
 
 if TYPE_CHECKING:
@@ -28,15 +28,19 @@ if TYPE_CHECKING:
     from replay.report.console import Console
     from replay.settings.scenario import Scenario
 
-NOT_FOLLOWED = frozenset({"window.from", "window.until", "window.tz", "speed", "compress_to", "rate", "peak"})
+NOT_FOLLOWED = frozenset(
+    {"window.from", "window.until", "window.tz", "speed", "compress_to", "rate", "peak", "start_at"}
+)
 """Settings that need a whole recording."""
-
 
 HTTP = "http"
 
 
 def _flags() -> list[str]:
-    return [key for key in flags_of_all() if key not in NOT_FOLLOWED]
+    """Flags that mean something here: targets are HTTP, and the source sets the pace."""
+    from replay.settings.table import SETTINGS
+
+    return [key for key in flags_of_all() if key not in NOT_FOLLOWED and SETTINGS[key].group != "Kafka"]
 
 
 @click.command(
@@ -44,7 +48,11 @@ def _flags() -> list[str]:
 )
 @click.argument("paths", nargs=-1, metavar="SOURCE [SCENARIO.toml]")
 @settings_flags(
-    _flags(), words={"duration": "End after this long [default: at a signal, or at the source's end]."}
+    _flags(),
+    words={
+        "target": "Where to send: http[s]://HOST[:PORT][/BASE/PATH].",
+        "duration": "End after this long [default: at a signal, or at the source's end].",
+    },
 )
 @out_option("Folder of the run [default: runs/NAME-TIME].")
 @click.option("--scenario", metavar="FILE", help="Scenario; flags override it.")
@@ -89,7 +97,9 @@ def _flags() -> list[str]:
     "--routes", "rules_file", type=click.Path(path_type=Path), metavar="FILE",
     help="TOML with routes and business actions of your own (docs/importing.md).",
 )  # fmt: skip
-@click.option("--keep-secrets", is_flag=True, help="Keep the values of parameters that look like secrets.")
+@click.option(
+    "--keep-secrets", is_flag=True, help="Send secrets as they are, and keep them as they are with --keep."
+)
 @click.option(
     "--keep-health-checks", is_flag=True, help="Keep the requests of load balancers' health checks."
 )
@@ -109,10 +119,12 @@ def command(
 ) -> None:  # fmt: skip
     """Follow a log while it is written, and send each of its requests to a target some seconds after it was recorded.
 
-    SOURCE is a log file that grows (rotated and truncated files are followed, and one that does not exist yet is waited
-    for), or - for standard input. Ends at SIGINT or SIGTERM, after -d, or at the end of standard input. The result is a run
-    as that of `replay run`, with its exit codes.
+    SOURCE is a log file that grows (rotated and truncated files are followed, and one that does not exist yet
+    is waited for), - for standard input, or http with --mirror --listen HOST:PORT for what a proxy mirrors.
+    Ends at SIGINT or SIGTERM, after -d, or at the end of standard input. The result is a run as that of `replay
+    run`, with its exit codes.
     """
+    from replay.audience import audience
     from replay.following.selecting import refuse_unfit
     from replay.settings.target import scheme_of
     from replay.units import parse_duration_ns
@@ -141,8 +153,11 @@ def command(
     with (
         result_folder(out, RUNS, "stdin" if sources[0] == "-" else sources[0]) as folder,
         contextlib.closing(stream),
+        audience(scenario, said_on_stderr) as watching,
     ):
-        raise SystemExit(_follow(stream, wanted, scenario, folder, console, plain, outputs, writers))
+        watching.waiting(f"The first lines of {stream.name} are awaited.")
+        sinks_of_all = [*writers, *watching.sinks]
+        raise SystemExit(_follow(stream, wanted, scenario, folder, console, plain, outputs, sinks_of_all))
 
 
 def _is_mirror(name: str, mirror: bool, listen: str | None) -> bool:
@@ -270,6 +285,7 @@ def _closing(following: Following) -> Iterator[None]:
 
 
 def _show(following: Following, console: Console, target: Any) -> None:
+    from replay.protocols.registry import unused_settings
     from replay.report.followed import print_followed
     from replay.units import counted, format_duration
 
@@ -280,4 +296,7 @@ def _show(following: Following, console: Console, target: Any) -> None:
     ]
     if history.rows:
         source.append(("known", f"routes of the last {counted(history.rows, 'request')} before now"))
-    print_followed(target.schedule.plan, target.schedule.scenario, target.found.hosts, source, console)
+    print_followed(
+        target.schedule.plan, target.schedule.scenario, target.found.hosts, source, console,
+        unused=unused_settings(target.schedule.scenario),
+    )  # fmt: skip

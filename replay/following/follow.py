@@ -162,7 +162,7 @@ class Following:
         """See `LiveSource`."""
         self._routes, self._metrics = routes, metrics
         if self.wanted.keep is not None:
-            self._keeper = Keeper(self.wanted.keep, self.reading, self.wanted.options.routes)
+            self._keeper = Keeper(self.wanted.keep, self.reading, self.wanted.options)
             keeper = self._keeper
             self.rows.on_recorded = lambda entries, part: keeper.add(part)
         self.rows.begin(start)

@@ -14,8 +14,8 @@ from replay.errors import ReplayError
 from replay.trace import Trace, TraceWriter
 from replay.trace.dictionary import flatten
 from replay.trace.importing.readers.jitter import Columns
+from replay.trace.importing.registry import Options
 from replay.trace.requests import Headers
-from replay.trace.route_rules import RouteRules
 
 from .reading import Reading
 
@@ -37,9 +37,9 @@ class _Part(NamedTuple):
 class Keeper:
     """Writes entries to the new trace at `path`. `dropped` counts those for which there was no time or no room."""
 
-    def __init__(self, path: Path, reading: Reading, rules: RouteRules) -> None:
-        self._reading = reading
-        self._writer = TraceWriter(path, rules=rules)
+    def __init__(self, path: Path, reading: Reading, options: Options) -> None:
+        self._reading, self._options = reading, options
+        self._writer = TraceWriter(path, rules=options.routes, private=options.keep_secrets)
         self._writer.__enter__()
         self._parts: queue.Queue[_Part | None] = queue.Queue(QUEUE_PARTS_MAX)
         self._thread = threading.Thread(target=self._run, name="replay-keep", daemon=True)
@@ -96,7 +96,11 @@ class Keeper:
         manifest.stamp, manifest.duration_subtracted = reading.reader.stamp, reading.reader.subtracts
         manifest.time_zone = reading.found.time_zone
         manifest.rejected = reading.rejected()
-        manifest.secrets_dropped = reading.found.secrets_dropped
+        found = reading.found
+        manifest.options = {"format": reading.importer.name, **self._options.as_dict()}
+        manifest.secrets_dropped, manifest.secrets_by_name = found.secrets_dropped, found.secrets_by_name
+        if found.changes:
+            manifest.options["scrubbed"] = found.scrubbed()
         if self.failure is None and self._rows == 0:
             self._discard()
             return None
@@ -106,6 +110,7 @@ class Keeper:
             self._writer.__exit__(None, None, None)
         except ReplayError as error:
             self.failure = error
+            self.dropped += self._rows  # they were written, and go with the trace
             self._discard()
             return None
         return self._writer.trace

@@ -21,6 +21,9 @@ NOT_FOLLOWED = {
     "har": "a HAR file is whole only at its end",
     "pcap": "a capture is imported once it is whole",
     "jmeter": "results of JMeter are imported once they are whole",
+    "otlp": "spans are imported once all of them are there",
+    "jaeger": "spans are imported once all of them are there",
+    "journal": "a recording is followed at its source: replay follow http --mirror",
 }
 COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"BZh", b"\xfd7zXZ")
 

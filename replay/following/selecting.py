@@ -61,6 +61,7 @@ def refuse_unfit(scenario: Scenario) -> None:
         "--speed": float(scenario.speed) != 1.0,
         "--compress-to": scenario.compress_to_ns is not None,
         "--peak": scenario.peak_per_s is not None,
+        "--start-at": scenario.start_at is not None,
         "a window": scenario.window.from_ is not None or scenario.window.until is not None,
         "[[also]]": bool(scenario.also),
     }

@@ -114,7 +114,7 @@ def _refuse(path: Path) -> InputError:
     if half is not None:
         return InputError(
             f"{half} is half a trace: its import did not end",
-            hint="import the log again; this one can be deleted",
+            hint="import the recording again, if there is one; this folder can be deleted",
         )
     if path.is_dir():
         return InputError(f"{path} is a folder, but not a trace: it has no {MANIFEST}")

@@ -50,6 +50,11 @@ PRIVATE_FILES = (BODIES, RESPONSE_BODIES)
 """A trace with any of these is readable only by its user."""
 
 
+def is_private(manifest: Manifest) -> bool:
+    """Whether only the user may read a trace, and what is exported from it: it holds bodies, or secrets as they are."""
+    return bool(manifest.options.get("keep_secrets")) or any(name in manifest.files for name in PRIVATE_FILES)
+
+
 def _cannot_write(path: Path, error: OSError) -> Exception:
     """Convert a disk error to an OutputError with the trace's path; other errors are unchanged."""
     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
@@ -365,8 +370,8 @@ class TraceWriter:
         self.trace = Trace.open(self.path)
 
     def _open_to_others(self) -> None:
-        """Set the folder's usual mode. A trace with secrets or bodies stays private."""
-        if self._private or any(name in self.manifest.files for name in PRIVATE_FILES):
+        """Give the folder its usual mode. A trace with secrets or bodies stays private."""
+        if self._private or is_private(self.manifest):
             for entry in self._folder.iterdir():
                 entry.chmod(0o600)
         else:

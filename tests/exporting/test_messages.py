@@ -165,3 +165,14 @@ def test_what_is_kept_of_responses_can_be_said(
     if bodies is False:
         answer = back.response(0)
         assert answer is not None and answer.digest == body_digest(SENT[0][4].body or b"")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("ending", ["gor", "har", "json", "csv"])
+def test_what_is_exported_of_a_private_trace_is_private(tmp_path: Path, trace: Trace, ending: str) -> None:
+    assert export(trace, tmp_path / f"a.{ending}").stat().st_mode & 0o777 == 0o600
+    with TraceWriter(tmp_path / "bare.trace") as writer:
+        ids = np.array([writer.add_request("GET", b"/", "h.example")], np.uint32)
+        unknown = np.array([-1])
+        writer.add_events(np.array([START_NS]), ids, np.zeros(1, np.uint32), unknown, unknown, unknown)
+    assert writer.trace is not None
+    assert export(writer.trace, tmp_path / f"b.{ending}").stat().st_mode & 0o044

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from replay.trace import Trace
-from tests.support.followed import Followed, line
+from tests.support.followed import MS_FORMAT, Followed, line
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.whole
@@ -157,6 +157,54 @@ def test_mirrored_requests_are_followed(tmp_path: Path, service: _Service) -> No
         seen = first[f"/{number}"]
         assert seen[4] == b"body %d" % number and seen[3]["content-type"] == "text/plain"
         assert seen[0] - at_s > 0.95
+
+
+def test_a_live_page_shows_a_followed_run(tmp_path: Path, service: _Service) -> None:
+    (tmp_path / "a.log").write_text(line("/before"))
+    follow = Followed(
+        tmp_path, "a.log", service.server_port, "--log-format", MS_FORMAT, "--live=127.0.0.1:0", "--only", "GET *",
+        "--sample", "50%", "--scale", "2",
+    )  # fmt: skip
+    follow.wait_for_error("live page: ")
+    follow.wait_for_plan()
+    ended = follow.end()
+    link = ended.err.split("live page: ")[1].split()[0]
+    assert link.startswith("http://127.0.0.1:")
+    shown = {" ".join(row.split()) for row in ended.out.splitlines()}
+    assert {"only GET *", "sample 50%, drawn by request", "scale 2; grows requests"} <= shown
+
+
+def test_a_kept_trace_with_secrets_says_so_and_is_private(tmp_path: Path, service: _Service) -> None:
+    for flags, keeps in (((), False), (("--keep-secrets",), True)):
+        (tmp_path / "a.log").write_text(line("/before"))
+        name = f"{keeps}.trace"
+        folder = tmp_path / str(keeps)
+        folder.mkdir()
+        given = ("--log-format", MS_FORMAT, "--keep", name, *flags)
+        follow = Followed(folder, "../a.log", service.server_port, *given)
+        follow.wait_for_plan()
+        time.sleep(0.5)
+        with (tmp_path / "a.log").open("a") as file:
+            file.write(line("/a?token=0123456789ab"))
+        time.sleep(1)
+        follow.end()
+        trace = Trace.open(folder / name)
+        assert trace.manifest.options["keep_secrets"] is keeps
+        assert bool(trace.manifest.secrets_by_name) is not keeps
+        assert (trace.requests.get(0).target == b"/a?token=0123456789ab") is keeps
+        assert (trace.path.stat().st_mode & 0o077 == 0) is keeps
+
+
+def test_what_means_nothing_while_following_is_refused(tmp_path: Path, service: _Service) -> None:
+    (tmp_path / "a.log").write_text(line("/"))
+    (tmp_path / "later.toml").write_text('start_at = "+10m"\n')
+    for flags, said in (
+        (("a.log", "--start-at", "+5s"), "--start-at"),
+        (("a.log", "--scenario", "later.toml"), "--start-at is not for a source that is followed"),
+        (("a.log", "--acks", "all"), "--acks"),
+    ):
+        ended = Followed(tmp_path, flags[0], service.server_port, *flags[1:]).end(None)
+        assert ended.code == 2 and said in ended.err, ended.err
 
 
 def test_what_a_mirror_needs_is_said(tmp_path: Path, service: _Service) -> None:

@@ -183,3 +183,15 @@ def test_a_file_of_something_else_is_no_journal(tmp_path):
     (tmp_path / "x").write_bytes(b"hello")
     with pytest.raises(InputError, match="not the journal"):
         read_notes(tmp_path / "x")
+
+
+def test_secrets_that_a_killed_recording_kept_are_said_and_private(tmp_path):
+    """The journal knows that they were kept: the import that makes the trace of it does not have to be told."""
+    for keeps in (False, True):
+        path = tmp_path / f"{keeps}.trace.journal"
+        bare = record(0)
+        bare.response = None
+        JournalWriter(path, Notes(started_ns=START_NS, options={"keep_secrets": keeps})).append([bare])
+        trace = import_files([path], tmp_path / f"{keeps}.trace")
+        assert trace.manifest.options["keep_secrets"] is keeps
+        assert (trace.path.stat().st_mode & 0o077 == 0) is keeps

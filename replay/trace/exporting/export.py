@@ -26,6 +26,7 @@ from replay.shown import csv_cell
 from replay.trace import Batch, Trace
 from replay.trace.arrow import RequestColumns, printable
 from replay.trace.extensions import Extensions
+from replay.trace.writer import is_private
 
 from .gor import write_gor
 from .har import write_har
@@ -193,7 +194,8 @@ def exporter_of(out: Path) -> Exporter:
 def export(
     trace: Trace, out: str | Path, *, overwrite: bool = False, progress: Progress | None = None
 ) -> Path:
-    """Write a trace to the file `out`, in the format of its ending; completely or not at all.
+    """Write a trace to the file `out`, in the format of its ending; completely or not at all. Only the user can read what
+    comes from a trace with bodies or secrets.
 
     UsageError for an unknown ending; OutputError if `out` exists (unless `overwrite`) or cannot be written;
     InputError if the trace is damaged.
@@ -204,6 +206,8 @@ def export(
         raise OutputError(f"{out} exists", hint="give another -o, or --force to replace it")
     try:
         with replacing(out) as file:
+            if is_private(trace.manifest):
+                os.fchmod(file.fileno(), 0o600)
             exporter.write(trace, file, progress or (lambda done, total: None))
     except (OSError, pa.ArrowException) as error:
         raise OutputError(f"cannot write {out}: {reason_of(error)}") from error

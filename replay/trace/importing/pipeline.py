@@ -515,6 +515,7 @@ def import_files(
         manifest.importer, manifest.resolution_ns = chosen.name, resolution_ns
         manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)
         manifest.options = {"format": format, "jitter": jitter, "seed": seed, **options.as_dict()}
+        manifest.options["keep_secrets"] |= found.keeps_secrets
         _take_names(writer, found, options)
         manifest.left_out = left_out
         if found.changes:

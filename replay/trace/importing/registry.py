@@ -115,7 +115,7 @@ class Found:
     whose query the server did not log; `lost` counts, by reason, what a live recording lacks; `bodies_left` counts,
     by reason, response bodies that were not kept. For recordings of spans, `missing` counts absent data, `queries`
     counts targets with a query, `topics` has the partitions of Kafka topics, and `templates` are the routes that the
-    recording names.
+    recording names. `keeps_secrets` is set if the recording says that it holds secrets as they are.
     """
 
     rejects: Rejects = field(default_factory=Rejects)
@@ -138,6 +138,7 @@ class Found:
     queries: int = 0
     topics: dict[str, int] = field(default_factory=dict)
     templates: list[str] = field(default_factory=list)
+    keeps_secrets: bool = False
 
     def assume(self, what: str) -> None:
         """Note an assumption once."""

@@ -71,6 +71,7 @@ class JournalReader(RecordReader):
         for place, name, how, count in notes.changes:
             found.note_change(Change(place, name, how), count)
         found.rules_used |= set(notes.rules_used)
+        found.keeps_secrets |= bool(notes.options.get("keep_secrets"))
         for sentence in notes.assumptions:
             found.assume(sentence)
         if not notes.ended:
