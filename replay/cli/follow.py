@@ -120,7 +120,9 @@ def command(
     """Follow a log while it is written, and send each of its requests to a target some seconds after it was recorded.
 
     SOURCE is a log file that grows (rotated and truncated files are followed, and one that does not exist yet is waited
-    for), - for standard input, or http with --mirror --listen HOST:PORT for what a proxy mirrors. Ends at SIGINT or SIGTERM, after -d, or at the end of standard input. The result is a run
+    for), - for standard input, or http with --mirror
+    --listen HOST:PORT for what a proxy mirrors.
+    Ends at SIGINT or SIGTERM, after -d, or at the end of standard input. The result is a run
     as that of `replay run`, with its exit codes.
     """
     from replay.audience import audience

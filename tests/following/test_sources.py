@@ -162,8 +162,8 @@ def test_mirrored_requests_are_followed(tmp_path: Path, service: _Service) -> No
 def test_a_live_page_shows_a_followed_run(tmp_path: Path, service: _Service) -> None:
     (tmp_path / "a.log").write_text(line("/before"))
     follow = Followed(
-        tmp_path, "a.log", service.server_port, "--log-format", MS_FORMAT, "--live=127.0.0.1:0", "--only", "GET *", "--sample",
-        "50%", "--scale", "2",
+        tmp_path, "a.log", service.server_port, "--log-format", MS_FORMAT, "--live=127.0.0.1:0", "--only", "GET *",
+        "--sample", "50%", "--scale", "2",
     )  # fmt: skip
     follow.wait_for_error("live page: ")
     follow.wait_for_plan()
