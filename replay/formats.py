@@ -4,7 +4,8 @@ from __future__ import annotations
 
 READ = (
     "alb", "apache", "elb", "s3", "csv", "parquet", "tsv", "jsonl", "caddy", "envoy", "envoy-json", "fastify", "gor",
-    "haproxy", "har", "nginx", "ingress-nginx", "jaeger", "jmeter", "jmeter-xml", "k6-csv", "gcp-lb", "cloudflare",
+    "haproxy", "har", "nginx", "ingress-nginx", "jaeger",
+    "jmeter", "jmeter-xml", "k6-csv", "gcp-lb", "cloudflare",
     "azure-front-door", "azure-app-gateway", "ecs", "kong", "pino", "api-gateway", "envoy-gateway", "cloudfront-json",
     "caddy-console", "k6", "nginx-json", "otlp", "pcap", "journal", "nginx-proxy-manager", "apisix", "python-http",
     "django", "rails",
