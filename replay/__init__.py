@@ -161,7 +161,7 @@ def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpa
     for name in ("live", "notify", "start_at"):
         if getattr(scenario, name):
             hint = "replay.run takes it; the .run of what is prepared takes sinks and start_at_ns"
-            raise UsageError(f"{name}: nothing is run here", hint=hint)
+            raise UsageError(f"{name}: `prepare` does not start a run", hint=hint)
     return prepare(_opened(trace), scenario)
 
 

@@ -110,7 +110,7 @@ def test_the_library_serves_it_too_and_what_is_only_prepared_does_not(
         )
         assert abs(run.document.start.wall_ns / 1e9 - at.timestamp()) < 0.05
         for given in ({"live": "127.0.0.1:0"}, {"notify": ["http://127.0.0.1:1/"]}, {"start_at": "+1h"}):
-            with pytest.raises(UsageError, match="nothing is run here"):
+            with pytest.raises(UsageError, match="does not start a run"):
                 replay.prepare(trace, target=url, **given)  # type: ignore[arg-type]
     assert "live page: http://127.0.0.1:" in capsys.readouterr().err
 

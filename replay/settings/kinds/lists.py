@@ -184,7 +184,7 @@ class HostNames(tuple[tuple[str, str], ...], Kind):
                 raise UsageError(f"{text!r} does not name two hosts", hint=f"write {cls.forms}")
             if new.startswith("*.") and not old.startswith("*."):
                 raise UsageError(
-                    f"{text!r}: only a name with *. can become one with *.", hint=f"write {cls.forms}"
+                    f"{text!r}: NEW can begin with *. only if OLD does", hint=f"write {cls.forms}"
                 )
             rules.append((old.lower(), new))
         return cls(rules)
