@@ -9,6 +9,7 @@ from pathlib import Path
 from replay import units
 from replay.errors import ReplayError, UsageError, reason_of
 from replay.recording.headers import HeaderList
+from replay.recording.listening import parse_place
 from replay.recording.session import BodyLimits, Recorded, Recording, record
 from replay.recording.upstream import Upstream, server_context
 from replay.report.console import Console
@@ -89,6 +90,7 @@ def _recording(options: HttpOptions, out: Path, allow: tuple[str, ...], force: b
     if options.upstream is not None:
         permitted = allowed(load(None, flags={"allow": list(allow)}))
         upstream = Upstream(options.upstream, permitted, options.upstream_ca)
+        _refuse_loop(options, upstream)
     return Recording(
         place=options.listen,
         out=out,
@@ -103,6 +105,19 @@ def _recording(options: HttpOptions, out: Path, allow: tuple[str, ...], force: b
         tls=None if options.cert is None else server_context(options.cert, options.key),
         overwrite=force,
     )
+
+
+def _refuse_loop(options: HttpOptions, upstream: Upstream) -> None:
+    """UsageError if the proxy would pass requests on to itself."""
+    host, port = parse_place(options.listen)
+    local = ("localhost", "127.0.0.1", "::1")
+    takes = (*local, host) if host in ("0.0.0.0", "::") else local if host == "localhost" else (host,)
+    reached = local if upstream.host == "localhost" else (upstream.host,)
+    if port == upstream.port and set(takes) & set(reached):
+        raise UsageError(
+            f"--upstream {options.upstream} is where --listen {options.listen} takes requests",
+            hint="give the proxy a port of its own",
+        )
 
 
 def record_http(options: HttpOptions, out: Path, *, allow: tuple[str, ...], force: bool) -> None:

@@ -354,6 +354,7 @@ def test_a_second_recording_to_the_same_trace_is_refused(tmp_path):
         (("http", "--mirror", "--key", "x.pem"), "--key without --cert"),
         (("http", "--mirror", "--cert", "missing.pem"), "--cert missing.pem"),
         (("http", "--upstream", "http://192.0.2.1"), "--allow 192.0.2.1"),
+        (("http", "--upstream", "http://localhost:8080", "--listen", "0.0.0.0:8080"), "a port of its own"),
         (("http", "--upstream", "http://127.0.0.1:9000/api"), "give http://127.0.0.1:9000"),
         (
             ("http", "--upstream", "https://127.0.0.1", "--upstream-ca", "missing.pem"),
