@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
-import re
 import resource
 import socket
 import ssl
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 import trio
 
 from replay.errors import UsageError, reason_of
+from replay.settings import listening
 
 from .streams import PlainStream, Stream, TlsStream
 
@@ -30,8 +30,6 @@ _AGAIN_S = 0.05
 _EXPIRE_EVERY_S = 0.25
 _LAST_REQUEST_S = 0.1
 """How long an idle connection may still begin a request once the server drains."""
-
-_PLACE = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]*)):(\d{1,5})")
 
 Say = Callable[[str], None]
 
@@ -73,13 +71,14 @@ Handle = Callable[[Connection], Awaitable[None]]
 
 
 def parse_place(text: str) -> tuple[str, int]:
-    """HOST:PORT, with brackets around IPv6. UsageError if it is invalid."""
-    found = _PLACE.fullmatch(text.strip())
-    if found is None or int(found[3]) > 65_535:
+    """HOST:PORT, with brackets around IPv6; `:PORT` is on loopback. UsageError if it is invalid."""
+    place = text.strip()
+    try:
+        return listening.parse_place(f"127.0.0.1{place}" if place.startswith(":") else place)
+    except UsageError:
         raise UsageError(
             f"--listen {text!r} is not HOST:PORT", hint="for example 127.0.0.1:8080, or [::1]:8080"
-        )
-    return found[1] or found[2] or "127.0.0.1", int(found[3])
+        ) from None
 
 
 def listen(host: str, port: int) -> socket.socket:

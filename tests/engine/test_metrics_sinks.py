@@ -29,8 +29,9 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
 from replay.engine.sinks import make_sink
-from replay.engine.sinks.metrics.otlp import BUCKETS_MAX, fill_exponential
+from replay.engine.sinks.metrics.otlp import BUCKETS_MAX, OtlpSink, fill_exponential
 from replay.engine.sinks.metrics.prometheus import BOUNDS_S, add_buckets
+from replay.engine.sinks.metrics.totals import Snapshot
 from replay.errors import UsageError
 from replay.ledger import histogram as hdr
 from replay.ledger.metrics import METRICS, SERIES
@@ -285,7 +286,7 @@ def test_a_port_that_nobody_scrapes_is_closed_after_the_linger_time(log: Path, t
     with Target() as target:
         done = command(
             "run", log, "--target", f"http://127.0.0.1:{target.port}", "-o", tmp_path / "run", "-q",
-            "--sink", f"prometheus={port},linger=300ms",
+            "--sink", f"prometheus=127.0.0.1:{port},linger=300ms",
         )  # fmt: skip
     assert done.returncode in (0, 4), done.stderr
     assert "stays until its next scrape" in done.stderr and "nobody scraped the final figures" in done.stderr
@@ -297,11 +298,12 @@ def test_a_port_that_nobody_scrapes_is_closed_after_the_linger_time(log: Path, t
     ("text", "words"),
     [
         ("prometheus", "needs an address"),
-        ("prometheus=example.org:9464", "not an address of this machine"),
-        ("prometheus=127.0.0.1:99999", "at most 65535"),
+        ("prometheus=9464", "not an address to listen on"),
+        ("prometheus=127.0.0.1:99999", "not an address to listen on"),
         ("prometheus=127.0.0.1:9464,linger=soon", "linger"),
         ("prometheus=127.0.0.1:9464,lingr=3s", "did you mean linger?"),
         ("otlp", "needs an address"),
+        ("otlp=http://127.0.0.1:4318,every=0s", "every is at least 0.5 s"),
         ("otlp=collector:4318", "not a URL"),
         ("otlp=ftp://collector", "not a URL"),
         ("otlp=http://me:secret@collector:4318", "OTEL_EXPORTER_OTLP_HEADERS"),
@@ -331,7 +333,15 @@ def test_a_header_of_the_environment_that_is_no_pair_is_refused(monkeypatch: pyt
 def test_without_the_extra_the_command_to_install_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("prometheus_client", "opentelemetry.proto.collector.metrics.v1.metrics_service_pb2"):
         monkeypatch.setitem(sys.modules, module, None)
-    for text in ("prometheus=9464", "otlp=http://127.0.0.1:4318"):
+    for text in ("prometheus=127.0.0.1:9464", "otlp=http://127.0.0.1:4318"):
         with pytest.raises(UsageError) as refused:
             make_sink(text)
         assert "pip install 'replay-engine[metrics]'" in refused.value.hint
+
+
+def test_a_header_that_cannot_be_sent_is_the_reason_and_stays_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2%0Ax")
+    sink = make_sink("otlp=http://127.0.0.1:4318")
+    assert isinstance(sink, OtlpSink)
+    why = sink._export(Snapshot())
+    assert why == "a header of OTEL_EXPORTER_OTLP_HEADERS cannot be sent"

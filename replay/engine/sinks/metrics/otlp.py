@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 FORM = "otlp=http://HOST:4318[,every=TIME]"
 EVERY_S = 5.0
+EVERY_S_MIN = 0.5
 PATH = "/v1/metrics"
 HEADERS_VARIABLE = "OTEL_EXPORTER_OTLP_HEADERS"
 ATTRIBUTES_VARIABLE = "OTEL_RESOURCE_ATTRIBUTES"
@@ -71,6 +72,8 @@ def otlp(value: str) -> OtlpSink:
             "--sink otlp: the URL has a user or a password in it",
             hint=f"put credentials into the environment: {HEADERS_VARIABLE}='authorization=Bearer ...'",
         )
+    if options["every"] < EVERY_S_MIN:
+        raise UsageError(f"--sink otlp: every is at least {EVERY_S_MIN:g} s", hint=f"write --sink {FORM}")
     path = PATH if url.path in ("", "/") else url.path
     return OtlpSink(urllib.parse.urlunsplit(url._replace(path=path)), options["every"], _headers())
 
@@ -161,7 +164,7 @@ class OtlpSink(Sink):
                 give_up_at = time.monotonic() + FINAL_S
             self._error = self._export(snapshot)
             if not self._error:
-                pause_s, self._failures = self._every_s, self._failures
+                pause_s = self._every_s
                 if snapshot.is_final:
                     self._delivered.set()
                     return
@@ -188,6 +191,9 @@ class OtlpSink(Sink):
         except urllib.error.URLError as error:
             reason = error.reason
             return reason_of(reason) if isinstance(reason, OSError) else str(reason)
+        except ValueError:
+            # http.client names the value, which may be a secret.
+            return f"a header of {HEADERS_VARIABLE} cannot be sent"
         except (OSError, HTTPException) as error:
             return reason_of(error) if isinstance(error, OSError) else type(error).__name__
 

@@ -22,10 +22,10 @@ from replay.engine.sinks.interface import Sink
 from replay.errors import UsageError, reason_of
 from replay.ledger.histogram import Histogram
 from replay.ledger.metrics import METRICS, Metric
-from replay.listening import Listen, parse_listen
 from replay.results.deltas import Deltas
 from replay.results.document import RunDocument, Started
 from replay.results.timeline import Second
+from replay.settings.listening import parse_place, place_text
 from replay.units import SECOND_NS
 
 from .options import missing_extra, take_apart
@@ -59,10 +59,10 @@ def prometheus(value: str) -> PrometheusSink:
     except ImportError as error:
         raise missing_extra("prometheus", error) from None
     try:
-        place = parse_listen(address)
-    except ValueError as error:
+        host, port = parse_place(address)
+    except UsageError as error:
         raise UsageError(f"--sink prometheus: {error}", hint=f"write --sink {FORM}") from None
-    sink = PrometheusSink(place, options["linger"])
+    sink = PrometheusSink(host, port, options["linger"])
     sink.check()
     return sink
 
@@ -70,9 +70,10 @@ def prometheus(value: str) -> PrometheusSink:
 class PrometheusSink(Sink):
     """Serves `/metrics` while the run goes, and until a scrape has seen its end."""
 
-    def __init__(self, place: Listen, linger_s: float) -> None:
-        self.name = f"prometheus={place}"
-        self._place, self._linger_s = place, linger_s
+    def __init__(self, host: str, port: int, linger_s: float) -> None:
+        self._host, self._port, self._linger_s = host, port, linger_s
+        self._place = place_text(host, port)
+        self.name = f"prometheus={self._place}"
         self._totals = Totals()
         self._server: WSGIServer | None = None
         self._thread: threading.Thread | None = None
@@ -81,8 +82,8 @@ class PrometheusSink(Sink):
         """The final figures were sent to somebody."""
 
     def _listen(self) -> WSGIServer:
-        server = _Server6 if ":" in self._place.host else _Server
-        return make_server(self._place.host, self._place.port, _app(self), server, _Handler)
+        server = _Server6 if ":" in self._host else _Server
+        return make_server(self._host, self._port, _app(self), server, _Handler)
 
     def check(self) -> None:
         """UsageError if the address cannot be listened on."""
