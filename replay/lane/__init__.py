@@ -3,7 +3,6 @@
 KERNEL_MODULES = (
     "ground.shared",
     "ledger.hdr",
-    "ledger.hdr_decode",
     "http1.parser",
     "keeping.responses",
     "keeping.ring",

@@ -34,7 +34,7 @@ CLOCK = RecordedClock(start_ns=1_600_000_000 * S, speed=60.0, utc_offset_s=7_200
 ROUTES = ["GET /users/{id}", "POST /v1/users", "GET /a,b c%"]
 MAX_WAIT_NS = 10 * S
 
-warm(["ledger.hdr", "ledger.hdr_decode", "ledger.record"])
+warm(["ledger.hdr", "ledger.record"])
 
 
 def started(routes: list[str] = ROUTES, named: list[RouteStart] | None = None, **more: Any) -> Started:

@@ -25,7 +25,6 @@ from . import words
 KERNELS = (
     "ground.shared",
     "ledger.hdr",
-    "ledger.hdr_decode",
     "ledger.record",
     "kafka.recordbatch",
     "kafka.events",
