@@ -39,7 +39,7 @@ FIRST_KEYS = 257
 
 _HEX_DIGITS = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
 _ONES = np.int64(0x0101010101010101)
-_QUESTIONS, _SEMICOLONS, _AMPERSANDS = _ONES * _QUESTION, _ONES * _SEMICOLON, _ONES * 38
+_EQUALS = _ONES * 61
 _STRIDE = 7
 """Of any number with this many digits at least one is looked at."""
 PHONE_DIGITS, CARD_DIGITS, IBAN_BYTES = 8, 13, 15
@@ -153,9 +153,10 @@ def _ends_name(byte):
 def is_secret_name(data, begin, end, secrets):
     """Whether a parameter's name may be a key, or end with one. Python then decides where a name begins.
 
-    Names are compared in lower case, percent-decoded, without the marks `- _ . [ ]` and without digits, blanks
-    and signs at the end. The keys are sorted by their last byte: key_ends[byte] is the first that ends with it. After these, key_ends[FIRST_KEYS
-    + key] is twice the place where a key begins in `keys`, plus 1 where something may come before it.
+    Names are compared in lower case, percent-decoded, without the marks `- _ . [ ]` and without digits, blanks and
+    signs at the end. The keys are sorted by their last byte: key_ends[byte] is the first that ends with it. After
+    these, key_ends[FIRST_KEYS + key] is twice the place where a key begins in `keys`, plus 1 where something may come
+    before it.
     """
     keys, key_ends, name = secrets.keys, secrets.key_ends, secrets.name
     length = 0
@@ -179,7 +180,9 @@ def is_secret_name(data, begin, end, secrets):
     for key in range(key_ends[last], key_ends[last + 1]):
         first = key_ends[FIRST_KEYS + key] >> 1
         size = (key_ends[FIRST_KEYS + key + 1] >> 1) - first
-        if size == length or (size < length and (key_ends[FIRST_KEYS + key] & 1 or _ends_name(name[length - size - 1]))):
+        if size == length or (
+            size < length and (key_ends[FIRST_KEYS + key] & 1 or _ends_name(name[length - size - 1]))
+        ):
             same = True
             for index in range(size - 1):
                 if keys[first + index] != name[length - size + index]:
@@ -244,18 +247,35 @@ def holds_number(data, begin, end):
     return False
 
 
+@kernel(inlined=True)
+def _next_equals(data, at, end):
+    """Where the next `=` is; `end` where there is none."""
+    while at + 8 <= end and zero_bytes(word_at(data, at) ^ _EQUALS) == 0:
+        at += 8
+    while at < end and data[at] != 61:
+        at += 1
+    return at
+
+
+@kernel(inlined=True)
+def _name_begins(data, at, begin):
+    """Where the name before a `=` begins: behind `/ ? & ; # =`."""
+    while at > begin:
+        byte = data[at - 1]
+        if byte in (_SLASH, 63, 38, 59, 35, 61):
+            break
+        at -= 1
+    return at
+
+
 @kernel()
 def has_secret(data, begin, end, secrets):
     """Whether a target has a secret name before a `=`, in its path, its query or inside a value."""
-    name = begin
-    for at in range(begin, end):
-        byte = data[at]
-        if byte == 61:
-            if at + 1 < end and is_secret_name(data, name, at, secrets):
-                return True
-            name = at + 1
-        elif byte == _SLASH or byte == 63 or byte == 59 or byte == 38 or byte == 35:
-            name = at + 1
+    at = _next_equals(data, begin, end)
+    while at + 1 < end:
+        if is_secret_name(data, _name_begins(data, at, begin), at, secrets):
+            return True
+        at = _next_equals(data, at + 1, end)
     return False
 
 
