@@ -43,14 +43,14 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """Any message."""
 
 
-class Challenge(Message, kw_only=True, tag="challenge"):
+class Challenge(Message, frozen=True, kw_only=True, tag="challenge"):
     """The coordinator's first message. The agent proves with `nonce` that it knows the token."""
 
     protocol: int = PROTOCOL
     nonce: bytes
 
 
-class Hello(Message, kw_only=True, tag="hello"):
+class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """The agent and its machine. `kernels` is the digest of its kernels' sources, `order` what it was started for."""
 
     protocol: int = PROTOCOL
@@ -67,14 +67,14 @@ class Hello(Message, kw_only=True, tag="hello"):
     proof: bytes = b""
 
 
-class Welcome(Message, kw_only=True, tag="welcome"):
+class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
     """The agent is accepted as number `agent`. `proof` shows that the coordinator knows the token, too."""
 
     agent: int
     proof: bytes = b""
 
 
-class Refusal(Message, kw_only=True, tag="refusal"):
+class Refusal(Message, frozen=True, kw_only=True, tag="refusal"):
     """The other side is not accepted, or what it asked for is not done."""
 
     why: str
@@ -82,14 +82,14 @@ class Refusal(Message, kw_only=True, tag="refusal"):
     code: int = 2
 
 
-class Probe(Message, kw_only=True, tag="probe"):
+class Probe(Message, frozen=True, kw_only=True, tag="probe"):
     """The coordinator's clock when it sent this."""
 
     number: int
     sent_ns: int
 
 
-class Echo(Message, kw_only=True, tag="echo"):
+class Echo(Message, frozen=True, kw_only=True, tag="echo"):
     """The answer to a probe: the agent's clock when the probe came, and when this was sent."""
 
     number: int
@@ -106,7 +106,7 @@ class FileOffer(msgspec.Struct, frozen=True):
     sha256: str = ""
 
 
-class Plan(Message, kw_only=True, tag="plan"):
+class Plan(Message, frozen=True, kw_only=True, tag="plan"):
     """An agent's share of a run. Everything in it is a value: `environ` has the variables that the scenario names,
     `files` the content of the files that it names.
 
@@ -131,14 +131,14 @@ class Plan(Message, kw_only=True, tag="plan"):
     auth_line: bytes = b""
 
 
-class Want(Message, kw_only=True, tag="want"):
+class Want(Message, frozen=True, kw_only=True, tag="want"):
     """Asks for a file of the trace from this offset on."""
 
     file: str
     offset: int
 
 
-class Piece(Message, kw_only=True, tag="piece"):
+class Piece(Message, frozen=True, kw_only=True, tag="piece"):
     """A piece of a file."""
 
     file: str
@@ -147,7 +147,7 @@ class Piece(Message, kw_only=True, tag="piece"):
     last: bool
 
 
-class Ready(Message, kw_only=True, tag="ready"):
+class Ready(Message, frozen=True, kw_only=True, tag="ready"):
     """The share is planned and the lanes are warm. `due_by_second` counts the share's requests by second of the run."""
 
     epoch: str
@@ -155,7 +155,7 @@ class Ready(Message, kw_only=True, tag="ready"):
     due_by_second: list[int]
 
 
-class Start(Message, kw_only=True, tag="start"):
+class Start(Message, frozen=True, kw_only=True, tag="start"):
     """When the first request of the run is due: `instant_ns` by the coordinator's clock, `agent_ns` by the agent's.
 
     `bound_ns` is how far `agent_ns` may be from the instant.
@@ -168,7 +168,7 @@ class Start(Message, kw_only=True, tag="start"):
     bound_ns: int
 
 
-class Armed(Message, kw_only=True, tag="armed"):
+class Armed(Message, frozen=True, kw_only=True, tag="armed"):
     """The agent will start at the instant."""
 
     epoch: str
@@ -184,7 +184,7 @@ class Counts(msgspec.Struct, frozen=True):
     counts: bytes
 
 
-class Report(Message, kw_only=True, tag="report"):
+class Report(Message, frozen=True, kw_only=True, tag="report"):
     """What an agent counted up to `at_s` of the run. `totals` are since the start, so that a report replaces every
     earlier one; everything else is of this second alone.
     """
@@ -199,7 +199,7 @@ class Report(Message, kw_only=True, tag="report"):
     histograms: list[Counts] = []
 
 
-class Stop(Message, kw_only=True, tag="stop"):
+class Stop(Message, frozen=True, kw_only=True, tag="stop"):
     """End the run: `drain` lets requests in flight be answered, `abandon` does not."""
 
     epoch: str
@@ -207,7 +207,7 @@ class Stop(Message, kw_only=True, tag="stop"):
     why: str = ""
 
 
-class End(Message, kw_only=True, tag="end"):
+class End(Message, frozen=True, kw_only=True, tag="end"):
     """The agent's share has ended, and its run folder is complete."""
 
     epoch: str
@@ -217,14 +217,14 @@ class End(Message, kw_only=True, tag="end"):
     files: list[FileOffer] = []
 
 
-class Fetch(Message, kw_only=True, tag="fetch"):
+class Fetch(Message, frozen=True, kw_only=True, tag="fetch"):
     """Asks for a file of the agent's run folder from this offset on."""
 
     file: str
     offset: int
 
 
-class Release(Message, kw_only=True, tag="release"):
+class Release(Message, frozen=True, kw_only=True, tag="release"):
     """The coordinator needs nothing more: the agent may leave, and remove its copy of what was fetched."""
 
 

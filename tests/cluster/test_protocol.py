@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from replay.cluster import protocol
 from replay.cluster.messages import End, Hello, Message, Plan, Report, Start, Stop, decode, encode
 from replay.cluster.protocol import (
@@ -27,8 +29,8 @@ EPOCH = "e1"
 
 
 def hello(pid: int = 1, **changes: str) -> Hello:
-    named = {"version": "1", "kernels": "k", "host": "h", "engine": "native"} | changes
-    return Hello(pid=pid, cpus=2, memory_bytes=1, open_files=1024, **named)  # type: ignore[arg-type]
+    named: dict[str, Any] = {"version": "1", "kernels": "k", "host": "h", "engine": "native"} | changes
+    return Hello(pid=pid, cpus=2, memory_bytes=1, open_files=1024, **named)
 
 
 def plan(agent: int, epoch: str = EPOCH) -> Plan:
