@@ -170,7 +170,7 @@ def test_no_second_agent_gets_a_lost_share() -> None:
 def test_an_agent_that_differs_is_refused() -> None:
     for changes, word in (({"version": "2"}, "replay is 2"), ({"kernels": "x"}, "kernels")):
         state = CoordinatorState(1, epoch=EPOCH, version="1", kernels="k")
-        number, (refusal,) = state.joined(hello(**changes), 0)
+        number, (refusal,) = state.joined(hello(1, **changes), 0)
         assert number == -1 and word in refusal.message.why  # type: ignore[union-attr]
 
 
