@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from replay.engine.sinks import Sink
     from replay.protocols.protocol import TargetPlan
     from replay.report.console import Console
+    from replay.results.document import RunDocument
     from replay.settings.scenario import Scenario
     from replay.trace.importing import Options
+
+    from .cluster_run import Over
 
 
 def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Scenario, list[str]]:
@@ -84,6 +87,18 @@ def work_area(out: Path) -> Iterator[Path]:
     help="Also export each second: otlp=URL, prometheus=HOST:PORT, csv=FILE, jsonl=FILE, or a sink of an "
     "installed package; repeatable.",
 )
+@click.option(
+    "--cluster",
+    metavar="CLUSTER",
+    help="Run over many machines: tls://HOST:PORT (a Dask scheduler), ssh:FILE (a list of hosts), k8s: (print a"
+    " manifest), local:N (N processes here, for tests; more load from one machine needs lanes: -t).",
+)
+@click.option(
+    "--on-lost",
+    type=click.Choice(["stop", "continue"]),
+    default="stop",
+    help="With --cluster: whether the run ends, or goes on, when an agent is lost [default: stop].",
+)
 @output_options("report.html in the run's folder")
 @click.option(
     "--set",
@@ -99,7 +114,7 @@ def work_area(out: Path) -> Iterator[Path]:
 def command(
     paths: tuple[str, ...], out: Path | None, sinks: tuple[str, ...], variables: tuple[str, ...],
     scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool,
-    dry_run: bool, plain: bool, quiet: bool, **given: Any,
+    dry_run: bool, plain: bool, quiet: bool, cluster: str | None, on_lost: str, **given: Any,
 ) -> None:  # fmt: skip
     """Replay a trace, or logs, onto a target: each request at its recorded moment.
 
@@ -115,6 +130,7 @@ def command(
     scheme_of(scenario.target)
     wanted = scrubbing(scrub, scrub_key_file, keep_secrets)
     writers = made_sinks(sinks)
+    over = _over(cluster, on_lost, scenario, writers)
     console = report_console_for(plain, quiet, stderr=outputs.takes_stdout)
     if dry_run:
         import tempfile
@@ -138,8 +154,20 @@ def command(
                 outputs=outputs,
                 sinks=writers,
                 wanted=wanted,
+                over=over,
             )
         )
+
+
+def _over(cluster: str | None, on_lost: str, scenario: Scenario, sinks: Sequence[Sink]) -> Over | None:
+    """The machines of `--cluster`; None without it. UsageError for what does not go together with it."""
+    if cluster is None:
+        if on_lost != "stop":
+            raise UsageError("--on-lost is about agents, and there are none", hint="give --cluster, too")
+        return None
+    from .cluster_run import over_cluster
+
+    return over_cluster(cluster, on_lost, scenario, sinks)
 
 
 def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:
@@ -248,6 +276,7 @@ def _plan_printer(scenario: Scenario, targets: int, console: Console) -> Callabl
 def replay_recordings(
     scenario: Scenario, recordings: list[str], folder: Path, area: Path, console: Console, plain: bool,
     *, outputs: Outputs | None = None, sinks: Sequence[Sink] = (), wanted: Scrubbing | None = None,
+    over: Over | None = None,
 ) -> int:  # fmt: skip
     """Run, print the report, write the outputs, and return the exit code."""
     from replay.audience import audience
@@ -257,6 +286,9 @@ def replay_recordings(
     with audience(scenario, said_on_stderr) as watching:
         watching.waiting("The run is being planned.")
         prepared = _prepare(scenario, recordings, area, console, wanted=wanted)
+        if over is not None:
+            document = over.run(prepared, recordings[0], folder, quiet=console.quiet)
+            return _report(document, folder, console, outputs)
         return _run_and_report(
             prepared, folder, console, plain, watching, outputs=outputs, sinks=sinks, instant_ns=instant_ns
         )
@@ -271,12 +303,8 @@ def _run_and_report(
     prepared: Prepared, folder: Path, console: Console, plain: bool, watching: Audience,
     *, outputs: Outputs | None, sinks: Sequence[Sink], instant_ns: int | None,
 ) -> int:  # fmt: skip
-    from replay.engine.sinks.threads import SINK_NOTES
     from replay.report.console import Console
     from replay.report.live import LiveView
-    from replay.report.outputs.of_run import RunResult
-    from replay.report.terminal import print_report
-    from replay.results.run import load_run
     from replay.settings.instant import moment_text
 
     from .starting import wait_for
@@ -288,6 +316,18 @@ def _run_and_report(
     with LiveView(errors, *prepared.plans) as live:
         all_sinks = [live, *sinks, *watching.sinks]
         document = prepared.run(folder, sinks=all_sinks, start_at_ns=instant_ns, last=True)
+    code = _report(document, folder, console, outputs)
+    _linger(sinks)
+    return code
+
+
+def _report(document: RunDocument, folder: Path, console: Console, outputs: Outputs | None) -> int:
+    """Print the report of a run that has ended, and write the outputs. Returns the exit code."""
+    from replay.engine.sinks.threads import SINK_NOTES
+    from replay.report.outputs.of_run import RunResult
+    from replay.report.terminal import print_report
+    from replay.results.run import load_run
+
     result = RunResult(load_run(folder))
     with shown_of(folder):
         if not console.quiet:
@@ -297,7 +337,6 @@ def _run_and_report(
                 say(f"{note.code}: {note.message}")
         if outputs is not None:
             outputs.write(result, folder / "report.html")
-    _linger(sinks)
     return exit_code(document)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from replay.engine.target_runs import first_seqs
 from replay.lane.contract import LaneRange
 from replay.lane.sizing import LANE_RATE_PER_S
 from replay.plan.schedule import Schedule
@@ -42,10 +43,10 @@ def share_of(agent: int, agents: int, lanes: int) -> LaneRange:
 def due_by_second(schedules: Sequence[Schedule], share: LaneRange, *, by_client: bool) -> list[int]:
     """How many requests of a share are due in each second of the run."""
     counts = np.zeros(0, np.int64)
-    for schedule in schedules:
+    for schedule, first_seq in zip(schedules, first_seqs(schedules), strict=True):
         for batch in schedule.batches():
-            owner = batch.client.astype(np.int64) if by_client else batch.first_seq + np.arange(len(batch))
-            lane = owner % share.of
+            numbers = first_seq + batch.first_seq + np.arange(len(batch), dtype=np.int64)
+            lane = (batch.client.astype(np.int64) if by_client else numbers) % share.of
             own = batch.due_ns[(lane >= share.first) & (lane < share.first + share.count)]
             found = np.bincount(own // SECOND_NS, minlength=len(counts))
             found[: len(counts)] += counts

@@ -17,6 +17,7 @@ import secrets
 import socket
 import stat
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
@@ -25,6 +26,8 @@ from replay.errors import InputError, UsageError, reason_of
 
 from .framing import Broken, Connection
 from .messages import PROTOCOL, Challenge, Hello, Refusal, Welcome
+
+First = TypeVar("First", Challenge, Welcome)
 
 NONCE_BYTES = 32
 HANDSHAKE_S = 20.0
@@ -109,7 +112,8 @@ async def introduce(connection: Connection, token: bytes, order: str) -> Welcome
     return welcome
 
 
-async def _first(connection: Connection, kind: type) -> Challenge | Welcome:  # type: ignore[type-arg]
+async def _first(connection: Connection, kind: type[First]) -> First:
+    """The next message, which has to be of this kind."""
     message = None
     with trio.move_on_after(HANDSHAKE_S), contextlib.suppress(Broken):
         message = await connection.receive()
@@ -119,7 +123,7 @@ async def _first(connection: Connection, kind: type) -> Challenge | Welcome:  # 
         raise UsageError(
             "what answers is not a coordinator", hint="look at the address that the agent was given"
         )
-    return message  # type: ignore[return-value]
+    return message
 
 
 async def receive_hello(connection: Connection, token: bytes) -> Hello:

@@ -225,7 +225,11 @@ class Fetch(Message, frozen=True, kw_only=True, tag="fetch"):
 
 
 class Release(Message, frozen=True, kw_only=True, tag="release"):
-    """The coordinator needs nothing more: the agent may leave, and remove its copy of what was fetched."""
+    """The coordinator needs nothing more: the agent may leave. With `remove` it removes its run folder, which the
+    coordinator has.
+    """
+
+    remove: bool = False
 
 
 AnyMessage = (

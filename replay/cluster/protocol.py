@@ -66,6 +66,9 @@ LEAST_LEAD_NS = 550 * MS
 CLOCK_SAMPLES = 8
 """Exchanges with each agent before its clock is used."""
 
+ENDS_ALL = ("circuit_breaker", "not_allowed", "over_limit")
+"""Endings of one share that end the whole run: they protect the target."""
+
 JOIN_NS = 60_000 * MS
 """All agents must have come after this time."""
 
@@ -392,7 +395,7 @@ class CoordinatorState:
             return self._reported(seat, message, now_ns)
         elif isinstance(message, End) and seat.end is None:
             seat.end = message
-            return self._settled(now_ns)
+            return [*self._ended_early(seat, message), *self._settled(now_ns)]
         return []
 
     def _gathered(self) -> list[Output]:
@@ -432,6 +435,14 @@ class CoordinatorState:
         if self.phase is Phase.RUNNING:
             return self.lost(seat.agent, refusal.why, now_ns, is_gone=True)
         return self._fail(f"{seat.name}: {refusal.why}", refusal.hint, refusal.code)
+
+    def _ended_early(self, seat: Seat, end: End) -> list[Output]:
+        """One share ended before its time: the others end, too, unless the run is to go on without lost agents."""
+        if end.ending == "whole" or self.stopped_why or self.phase is not Phase.RUNNING:
+            return []
+        if self.on_lost == "continue" and end.ending not in ENDS_ALL:
+            return []
+        return self.stop("drain", f"{seat.name} ended early ({end.ending})")
 
     # What goes wrong
 

@@ -91,6 +91,7 @@ async def for_agents(scenario: Scenario, agents: int) -> tuple[Scenario, dict[st
     shared = replace(
         scenario, tls=tls, body=body, variable=variable, headers=headers, auth=Auth(), connections=connections,
         watch=(), notify=(), live="", live_allow=(), live_cert="", live_key="", start_at=None, allow=(), trace="",
+        split_clients=False,
     )  # fmt: skip
     return shared, files
 

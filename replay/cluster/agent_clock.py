@@ -1,0 +1,44 @@
+"""The clock that an agent reports: CLOCK_MONOTONIC, which nobody can set."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from replay.errors import UsageError
+
+SKEW_VARIABLE = "REPLAY_CLOCK_SKEW"
+"""For tests: `250ms` or `-3s,500ppm` makes an agent's clock differ by this much, and drift."""
+
+_FORM = re.compile(r"(-?\d+)(ms|s)(?:,(-?\d+)ppm)?")
+
+
+class AgentClock:
+    """CLOCK_MONOTONIC, plus an offset and a drift that tests inject."""
+
+    def __init__(self, offset_ns: int = 0, drift_ppm: int = 0) -> None:
+        self._offset_ns, self._ppm = offset_ns, drift_ppm
+        self._base_ns = time.monotonic_ns()
+
+    @classmethod
+    def of(cls, text: str) -> AgentClock:
+        """The clock of REPLAY_CLOCK_SKEW; without one, the machine's own."""
+        if not text:
+            return cls()
+        match = _FORM.fullmatch(text)
+        if match is None:
+            raise UsageError(f"{SKEW_VARIABLE}={text}: write 250ms, or -3s,500ppm")
+        return cls(int(match[1]) * (1_000_000 if match[2] == "ms" else 1_000_000_000), int(match[3] or 0))
+
+    def now_ns(self) -> int:
+        """What the clock shows."""
+        return self.shown_at(time.monotonic_ns())
+
+    def shown_at(self, monotonic_ns: int) -> int:
+        """What the clock shows at an instant of CLOCK_MONOTONIC."""
+        return monotonic_ns + self._offset_ns + (monotonic_ns - self._base_ns) * self._ppm // 1_000_000
+
+    def monotonic(self, shown_ns: int) -> int:
+        """When the clock shows this, by CLOCK_MONOTONIC."""
+        since_ns = shown_ns - self._offset_ns - self._base_ns
+        return self._base_ns + since_ns * 1_000_000 // (1_000_000 + self._ppm)

@@ -1,0 +1,66 @@
+"""From what a coordinator gathered to the one run: the agents' folders, and what is known of those that were lost."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from replay.results.document import RunDocument
+
+from .coordinator import Gathered
+from .merging import merge_runs
+from .reports import unknown_requests
+from .share import LostAgent, ShareClock, read_share, write_share
+
+AGENTS = "agents"
+"""Where the agents' own run folders are in the merged one."""
+
+
+def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
+    """The merged run in the new folder `out`, with the agents' own folders in it."""
+    for number, folder in enumerate(gathered.folders):
+        if folder is not None:
+            _with_drift(folder, gathered.drifts[number][0])
+    folders = [folder for folder in gathered.folders if folder is not None]
+    document = merge_runs(folders, out, lost=lost_agents(gathered))
+    shutil.move(agents, out / AGENTS)
+    return document
+
+
+def _with_drift(folder: Path, drift_ppm: float) -> None:
+    """Write the drift, which is known only now, into share.json."""
+    share = read_share(folder)
+    clock = msgspec.structs.replace(share.clock, drift_ppm=round(drift_ppm, 3))
+    write_share(folder, msgspec.structs.replace(share, clock=clock))
+
+
+def lost_agents(gathered: Gathered) -> list[LostAgent]:
+    """What is known of the agents that were lost."""
+    found = []
+    for seat in gathered.seats:
+        if seat.lost_ns is None or seat.hello is None:
+            continue
+        reports = gathered.reports[seat.agent]
+        last_ns = gathered.last_sending_ns[seat.agent]
+        start = seat.start
+        found.append(
+            LostAgent(
+                agent=seat.agent,
+                why=seat.lost_why,
+                host=seat.hello.host,
+                pid=seat.hello.pid,
+                at_s=round((seat.lost_ns - gathered.instant_ns) / 1e9, 3),
+                planned=seat.ready.planned if seat.ready is not None else 0,
+                unknown=unknown_requests(seat, reports, gathered.instant_ns, last_ns),
+                lanes=gathered.lanes[seat.agent],
+                clock=ShareClock(offset_ns=start.offset_ns, bound_ns=start.bound_ns)
+                if start
+                else ShareClock(),
+                counters=reports.totals,
+                routes={route: dict(counts) for route, counts in reports.routes.items()},
+                histograms=reports.histogram_lists(),
+            )
+        )
+    return found
