@@ -52,6 +52,7 @@ VERBS = {
     "ab": ("ab", "Run two builds in turns and compare them."),
     "serve": ("serve", "Show the runs of a folder in a browser."),
     "agent": ("agent", "Send a share of a run over many machines."),
+    "merge": ("merge", "Merge the run folders of agents into one run."),
     "doctor": ("doctor", "Show what this machine can do, and what it lacks."),
 }
 """Verb to its module and its line in the help, so that the help imports none of them."""

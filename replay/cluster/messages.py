@@ -158,7 +158,7 @@ class Ready(Message, frozen=True, kw_only=True, tag="ready"):
 class Start(Message, frozen=True, kw_only=True, tag="start"):
     """When the first request of the run is due: `instant_ns` by the coordinator's clock, `agent_ns` by the agent's.
 
-    `bound_ns` is how far `agent_ns` may be from the instant.
+    `bound_ns` is how far `agent_ns` may be from the instant. `planned_whole` are the requests of all agents.
     """
 
     epoch: str
@@ -166,6 +166,7 @@ class Start(Message, frozen=True, kw_only=True, tag="start"):
     agent_ns: int
     offset_ns: int
     bound_ns: int
+    planned_whole: int = 0
 
 
 class Armed(Message, frozen=True, kw_only=True, tag="armed"):

@@ -412,6 +412,7 @@ class CoordinatorState:
             return []
         self.phase = Phase.RUNNING
         self.instant_ns = now_ns + LEAD_NS
+        planned = sum(seat.ready.planned for seat in self.seats if seat.ready is not None)
         outputs: list[Output] = [Began(self.instant_ns)]
         for seat in self.seats:
             found = seat.clock.reference(now_ns)
@@ -421,6 +422,7 @@ class CoordinatorState:
                 agent_ns=self.instant_ns + found.offset_ns,
                 offset_ns=found.offset_ns,
                 bound_ns=found.bound_ns,
+                planned_whole=planned,
             )
             outputs.append(Send(seat.start, seat.agent))
         return outputs

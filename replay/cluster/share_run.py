@@ -128,6 +128,7 @@ class ShareRun:
             after_lane=plan.first_lane + plan.lanes,
             of_lanes=plan.all_lanes,
             planned=sum(due),
+            planned_whole=start.planned_whole,
             due_by_second=due,
             instant_ns=start.instant_ns,
             start_ns=start_ns,

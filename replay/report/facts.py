@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from replay.ledger.accounts import Accounts
 from replay.ledger.catalog import HISTOGRAMS
 from replay.results.document import (
     AnswerFigures,
@@ -150,6 +151,11 @@ def ok_words(document: RunDocument) -> str:
     classes = document.accounts_detail.status_class
     bad = [f"{name} {classes[name]:,}" for name in ("4xx", "5xx") if classes.get(name)]
     return f"ok {document.accounts.ok:,}" + (f" (of these {', '.join(bad)})" if bad else "")
+
+
+def unknown_words(accounts: Accounts) -> str:
+    """Requests of lost agents of which it is not known whether they were sent; empty if there are none."""
+    return f" + unknown {accounts.unknown:,}" if accounts.unknown else ""
 
 
 def retries_words(document: RunDocument) -> str:
