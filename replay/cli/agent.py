@@ -7,8 +7,6 @@ from pathlib import Path
 
 import click
 
-from replay.errors import UsageError
-
 from .streams import say
 
 
@@ -36,10 +34,16 @@ from .streams import say
     "--runs", type=click.Path(path_type=Path), metavar="DIR",
     help="Where the run folder is made [default: runs in --folder].",
 )  # fmt: skip
+@click.option(
+    "--server-name", metavar="NAME", default="",
+    help="Name in the coordinator's certificate [default: the host of --connect]; any: every name that --ca has signed.",
+)  # fmt: skip
+@click.option("--remove-token", is_flag=True, help="Remove the file of the token once it was read.")
 @click.option("--order", default="", metavar="TEXT", help="What the coordinator started this agent for.")
 def command(
     connect: str | None, stdio: bool, token_file: Path | None, ca: str | None, cert: str | None, key: str | None,
-    allow: tuple[str, ...], folder: Path | None, runs: Path | None, order: str,
+    allow: tuple[str, ...], folder: Path | None, runs: Path | None, order: str, server_name: str,
+    remove_token: bool,
 ) -> None:  # fmt: skip
     """Send a share of a run that `replay run --cluster` plans. The coordinator usually starts its agents itself.
 
@@ -60,16 +64,17 @@ def command(
     check_runs(runs)
     own = (*allow, *filter(None, os.environ.pop(ALLOW_VARIABLE, "").split(",")))
     allowed_hosts(own)
+    token = read_token(token_file) if token_file is not None else b""
+    if token_file is not None and remove_token:
+        token_file.unlink(missing_ok=True)
     options = AgentOptions(
         allow=own,
         store=folder or default_store(),
         runs=runs,
-        token=read_token(token_file) if token_file is not None else b"",
+        token=token,
         order=order,
         clock=AgentClock.of(os.environ.get(SKEW_VARIABLE, "")),
         say=say,
     )
-    if connect is None and not stdio:
-        raise UsageError("no coordinator", hint="give --connect HOST:PORT")
-    code = trio.run(serve, options, connect, (ca or "", cert or "", key or ""))
+    code = trio.run(serve, options, connect, (ca or "", cert or "", key or ""), server_name)
     raise SystemExit(code)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from replay.errors import UsageError
 
@@ -20,16 +23,47 @@ if TYPE_CHECKING:
     from replay.settings.scenario import Scenario
 
 
-def over_cluster(cluster: str, on_lost: str, scenario: Scenario, sinks: Sequence[Sink]) -> Over:
-    """What `--cluster` names. UsageError for one that is unknown, or a setting that it does not support."""
-    from replay.cluster.transports import make_transport
+def over_cluster(given: Mapping[str, Any], scenario: Scenario, sinks: Sequence[Sink]) -> Over:
+    """What `--cluster` names. UsageError for one that is unknown, or a setting that it does not support. For k8s: the
+    manifest is printed, and the command ends.
+    """
+    from replay.cluster.clusters import make_transport
+    from replay.cluster.transports import Identity
     from replay.cluster.values import check_fits
 
-    transport = make_transport(cluster)
     check_fits(scenario)
     if sinks:
         raise UsageError("--cluster and --sink do not go together yet", hint="leave one of them out")
-    return Over(transport, on_lost)
+    cluster = given["cluster"]
+    kind, _, rest = cluster.partition(":")
+    if kind == "k8s":
+        _print_manifest(rest, scenario)
+        raise SystemExit(0)
+    identity = Identity(*(given[f"cluster_{name}"] or "" for name in ("ca", "cert", "key")))
+    return Over(make_transport(cluster, identity), given["on_lost"] or "stop")
+
+
+def _print_manifest(text: str, scenario: Scenario) -> None:
+    """The manifest of an Indexed Job: the words of this command are those of its coordinator."""
+    from replay.cluster.kubernetes import manifest, parse_job
+
+    click.echo(manifest(parse_job(text), words_of_run(sys.argv), scenario), nl=False)
+
+
+def words_of_run(argv: Sequence[str]) -> list[str]:
+    """The words of a `replay run` without those about the cluster and the place of the result."""
+    words = list(argv[argv.index("run") + 1 :]) if "run" in argv else []
+    kept: list[str] = []
+    skips = False
+    for word in words:
+        flag = word.partition("=")[0]
+        if skips:
+            skips = False
+        elif flag in ("--cluster", "-o", "--out", "--cluster-ca", "--cluster-cert", "--cluster-key"):
+            skips = "=" not in word
+        else:
+            kept.append(word)
+    return kept
 
 
 @dataclass

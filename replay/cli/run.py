@@ -18,6 +18,7 @@ from replay.errors import (
     reason_of,
 )
 
+from .cluster_options import check_unused, cluster_options
 from .flags import flags_of_all, given_settings, settings_flags
 from .help import GroupedCommand
 from .options import out_option
@@ -87,18 +88,7 @@ def work_area(out: Path) -> Iterator[Path]:
     help="Also export each second: otlp=URL, prometheus=HOST:PORT, csv=FILE, jsonl=FILE, or a sink of an "
     "installed package; repeatable.",
 )
-@click.option(
-    "--cluster",
-    metavar="CLUSTER",
-    help="Run over many machines: tls://HOST:PORT (a Dask scheduler), ssh:FILE (a list of hosts), k8s: (print a"
-    " manifest), local:N (N processes here, for tests; more load from one machine needs lanes: -t).",
-)
-@click.option(
-    "--on-lost",
-    type=click.Choice(["stop", "continue"]),
-    default="stop",
-    help="With --cluster: whether the run ends, or goes on, when an agent is lost [default: stop].",
-)
+@cluster_options
 @output_options("report.html in the run's folder")
 @click.option(
     "--set",
@@ -114,7 +104,7 @@ def work_area(out: Path) -> Iterator[Path]:
 def command(
     paths: tuple[str, ...], out: Path | None, sinks: tuple[str, ...], variables: tuple[str, ...],
     scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool,
-    dry_run: bool, plain: bool, quiet: bool, cluster: str | None, on_lost: str, **given: Any,
+    dry_run: bool, plain: bool, quiet: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Replay a trace, or logs, onto a target: each request at its recorded moment.
 
@@ -130,7 +120,7 @@ def command(
     scheme_of(scenario.target)
     wanted = scrubbing(scrub, scrub_key_file, keep_secrets)
     writers = made_sinks(sinks)
-    over = _over(cluster, on_lost, scenario, writers)
+    over = _over(given, scenario, writers)
     console = report_console_for(plain, quiet, stderr=outputs.takes_stdout)
     if dry_run:
         import tempfile
@@ -159,15 +149,14 @@ def command(
         )
 
 
-def _over(cluster: str | None, on_lost: str, scenario: Scenario, sinks: Sequence[Sink]) -> Over | None:
+def _over(given: Mapping[str, Any], scenario: Scenario, sinks: Sequence[Sink]) -> Over | None:
     """The machines of `--cluster`; None without it. UsageError for what does not go together with it."""
-    if cluster is None:
-        if on_lost != "stop":
-            raise UsageError("--on-lost is about agents, and there are none", hint="give --cluster, too")
+    if given["cluster"] is None:
+        check_unused(given)
         return None
     from .cluster_run import over_cluster
 
-    return over_cluster(cluster, on_lost, scenario, sinks)
+    return over_cluster(given, scenario, sinks)
 
 
 def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:

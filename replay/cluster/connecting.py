@@ -21,6 +21,9 @@ CONNECT_S = 20.0
 
 RETRY_S = 0.5
 
+ANY_NAME = "any"
+"""Accept every certificate that the authority has signed: as Dask does, whose certificates name no hosts."""
+
 
 def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: Sequence[str | None]) -> None:
     """UsageError for options that contradict each other, or that would leave the connection open to others."""
@@ -43,9 +46,9 @@ def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: S
         )
 
 
-async def serve(options: AgentOptions, connect: str | None, tls: tuple[str, str, str]) -> int:
-    """Serve one run. Returns the exit code."""
-    stream = _standard_streams() if connect is None else await _connected(connect, tls)
+async def serve(options: AgentOptions, connect: str | None, tls: tuple[str, str, str], name: str) -> int:
+    """Serve one run. `name` is the one that the coordinator's certificate has to have. Returns the exit code."""
+    stream = _standard_streams() if connect is None else await _connected(connect, tls, name)
     return await Agent(Connection(stream), options).run()
 
 
@@ -59,12 +62,16 @@ def _standard_streams() -> trio.abc.Stream:
     return trio.StapledStream(trio.lowlevel.FdStream(writing), trio.lowlevel.FdStream(reading))
 
 
-async def _connected(place: str, tls: tuple[str, str, str]) -> trio.abc.Stream:
+async def _connected(place: str, tls: tuple[str, str, str], name: str) -> trio.abc.Stream:
     host, _ = parse_place(place)
     stream = await _reached(place)
     if not any(tls):
         return stream
-    secured = trio.SSLStream(stream, client_context(*tls), server_hostname=host, https_compatible=True)
+    context = client_context(*tls)
+    context.check_hostname = name != ANY_NAME
+    secured = trio.SSLStream(
+        stream, context, server_hostname=host if name in ("", ANY_NAME) else name, https_compatible=True
+    )
     try:
         await secured.do_handshake()
     except (trio.BrokenResourceError, ssl.SSLError) as error:

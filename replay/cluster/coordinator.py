@@ -334,6 +334,7 @@ class Coordinator:
         """An agent whose process has ended sends nothing any more."""
         while True:
             await trio.sleep(TICK_S)
+            self._watch_for_missing()
             for seat in self.state.seats:
                 if seat.hello is None or seat.gone_ns is not None or seat.end is not None:
                     continue
@@ -341,6 +342,18 @@ class Coordinator:
                     self._act(
                         self.state.lost(seat.agent, "its process ended", time.monotonic_ns(), is_gone=True)
                     )
+
+    def _watch_for_missing(self) -> None:
+        """An agent whose process ends before it has come: say why at once."""
+        if self.state.phase is not Phase.GATHERING:
+            return
+        came = {seat.hello.order for seat in self.state.seats if seat.hello is not None}
+        for order, started in self._transport.started.items():
+            if started.ended.is_set() and order not in came:
+                log = self._folder / f"agent-{order}.log"
+                lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+                last = lines[-1][:300] if lines else "it printed nothing"
+                self._fail(f"agent {order} ended before it came: {last}", "", 1)
 
     async def _watch_signals(self) -> None:
         received = Signals()
@@ -361,10 +374,8 @@ class Coordinator:
 
     async def _folder_of(self, seat: Seat) -> Path | None:
         own = self._folder / f"agent-{seat.agent}"
-        candidates = [own] + ([Path(seat.end.folder)] if seat.end is not None and seat.end.folder else [])
-        for path in candidates:
-            if self._is_share(path, seat.agent):
-                return path
+        if self._is_share(own, seat.agent):
+            return own
         if seat.end is None or seat.agent not in self._outgoing:
             return None
         try:

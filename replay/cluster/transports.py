@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -11,11 +12,11 @@ from pathlib import Path
 
 import trio
 
-from replay.errors import OutputError, UsageError, reason_of
+from replay.errors import OutputError, reason_of
 from replay.units import counted
 
 from .framing import Connection
-from .handshake import make_token
+from .handshake import HANDSHAKE_S, make_token
 
 Accept = Callable[[Connection], Awaitable[None]]
 """Serves one connection of an agent until it ends."""
@@ -45,6 +46,8 @@ class Transport(ABC):
 
     def __init__(self) -> None:
         self.started: dict[str, Started] = {}
+        self.refused = 0
+        """Connections whose TLS handshake failed."""
 
     @abstractmethod
     async def serve(self, accept: Accept, folder: Path, allow: tuple[str, ...]) -> None:
@@ -61,6 +64,42 @@ class Transport(ABC):
 def agent_command(*arguments: str) -> list[str]:
     """The command of an agent on this machine."""
     return [sys.executable, "-m", "replay.cli", "agent", *arguments]
+
+
+async def wait_for(process: trio.Process, started: Started) -> None:
+    """Wait until an agent's process has left by itself; after the run, for LEAVE_S at most."""
+    try:
+        await process.wait()
+    finally:
+        with trio.CancelScope(shield=True):
+            with trio.move_on_after(LEAVE_S):
+                await process.wait()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        started.ended.set()
+
+
+async def serve_listener(
+    transport: Transport, listener: trio.SocketListener, accept: Accept, context: ssl.SSLContext | None = None
+) -> None:
+    """Serve every connection that comes in, by TLS if there is a context. A failed handshake ends that one alone."""
+
+    async def served(stream: trio.SocketStream) -> None:
+        if context is None:
+            await accept(Connection(stream))
+            return
+        secured = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+        try:
+            with trio.fail_after(HANDSHAKE_S):
+                await secured.do_handshake()
+        except (trio.BrokenResourceError, trio.TooSlowError, OSError):
+            transport.refused += 1
+            await trio.aclose_forcefully(stream)
+            return
+        await accept(Connection(secured))
+
+    await trio.serve_listeners(served, [listener])
 
 
 class Local(Transport):
@@ -80,11 +119,7 @@ class Local(Transport):
         port = listener.socket.getsockname()[1]
         try:
             async with trio.open_nursery() as nursery:
-
-                async def served(stream: trio.SocketStream) -> None:
-                    await accept(Connection(stream))
-
-                nursery.start_soon(trio.serve_listeners, served, [listener])
+                nursery.start_soon(serve_listener, self, listener, accept)
                 for number in range(self.agents):
                     hosts = [text for host in allow for text in ("--allow", host)]
                     command = agent_command(
@@ -103,32 +138,21 @@ class Local(Transport):
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         started.process = process
-        try:
-            await process.wait()
-        finally:
-            with trio.CancelScope(shield=True):
-                with trio.move_on_after(LEAVE_S):
-                    await process.wait()
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
-            started.ended.set()
+        await wait_for(process, started)
 
 
-def make_transport(text: str) -> Transport:
-    """The transport that `--cluster` names. UsageError for anything else."""
-    kind, _, rest = text.partition(":")
-    if kind == "local":
-        if not rest.isdigit() or not 1 <= int(rest) <= LOCAL_MAX:
-            raise UsageError(
-                f"--cluster {text}: give a number of agents from 1 to {LOCAL_MAX}",
-                hint="local:2 is for tests; for more load from this machine use more lanes: -t",
-            )
-        return Local(int(rest))
-    raise UsageError(
-        f"--cluster {text!r} is not a cluster",
-        hint="write local:N, tls://HOST:PORT, tcp://127.0.0.1:PORT, ssh:FILE or k8s:",
-    )
+@dataclass(frozen=True)
+class Identity:
+    """PEM files: the authorities that sign agents' and coordinators' certificates, and this side's own."""
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether connections can be secured."""
+        return bool(self.ca and self.cert)
 
 
 def make_folder(folder: Path) -> None:

@@ -47,7 +47,8 @@ class Command:
         return self.process.returncode, out + err
 
     def document(self) -> dict[str, Any]:
-        return json.loads((self.out / "run.json").read_text())
+        document: dict[str, Any] = json.loads((self.out / "run.json").read_text())
+        return document
 
     def agent_pids(self) -> list[int]:
         """The processes of the agents, by their number in the run."""

@@ -162,7 +162,7 @@ def test_the_token_is_its_owners_alone(tmp_path: Path) -> None:
         Sink() as sink,
         running(tmp_path, "t.trace", "--target", url(sink), "--cluster", "local:1", "-t", "1") as run,
     ):
-        until(lambda: (run.agents / "token").exists())
+        until((run.agents / "token").exists)
         assert stat.S_IMODE((run.agents / "token").stat().st_mode) == 0o600
         run.process.send_signal(signal.SIGINT)
         code, printed = run.wait()
