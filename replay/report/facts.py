@@ -25,6 +25,8 @@ from replay.units import (
     format_share,
 )
 
+from .agents import agents_words
+
 CHANGES_SHOWN = 5
 
 
@@ -53,6 +55,9 @@ def facts_of(document: RunDocument) -> list[Fact]:
     if document.answers is not None:
         facts.append(_answers(document.answers))
     facts += [_tls(tls) for tls in [each.tls for each in several] or [document.tls] if tls]
+    facts += [
+        Fact("" if number else "agents", *line) for number, line in enumerate(agents_words(document.agents))
+    ]
     return facts + list(_watched(document))
 
 
