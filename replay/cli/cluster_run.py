@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from replay.errors import UsageError
 from .streams import tell
 
 if TYPE_CHECKING:
+    from replay.cluster.messages import Report
     from replay.cluster.transports import Transport
     from replay.engine.prepare import Prepared
     from replay.engine.sinks import Sink
@@ -86,13 +87,35 @@ class Over:
         order = Order(prepared.trace, name, prepared.scenario, prepared.schedules, self.on_lost)
         began = False
         try:
-            coordinator = Coordinator(order, self.transport, agents, _quiet if quiet else _say)
+            progress = Progress(prepared.plans[0].rows or 0, lambda line: None if quiet else _say(line))
+            coordinator = Coordinator(
+                order, self.transport, agents, _quiet if quiet else _say, progress.reported
+            )
             gathered = trio.run(lambda: coordinator.run(signals=True))
             began = True
         finally:
             if not began and not list(agents.glob("agent-*/share.json")):
                 shutil.rmtree(agents, ignore_errors=True)
         return merged(gathered, agents, folder)
+
+
+PROGRESS_EVERY_S = 10.0
+
+
+class Progress:
+    """Prints the sum of what agents report, each PROGRESS_EVERY_S."""
+
+    def __init__(self, planned: int, say: Callable[[str], object]) -> None:
+        self._planned, self._say = planned, say
+        self._sent: dict[int, int] = {}
+        self._next_s = PROGRESS_EVERY_S
+
+    def reported(self, agent: int, report: Report) -> None:
+        """Add a report."""
+        self._sent[agent] = report.totals.get("sent", 0)
+        if report.at_s >= self._next_s:
+            self._next_s = report.at_s + PROGRESS_EVERY_S
+            self._say(f"{report.at_s:.0f} s: {sum(self._sent.values()):,} requests sent of {self._planned:,}")
 
 
 def _say(line: str) -> None:

@@ -6,18 +6,23 @@ import re
 import time
 
 from replay.errors import UsageError
+from replay.units import MS_NS, SECOND_NS
 
 SKEW_VARIABLE = "REPLAY_CLOCK_SKEW"
-"""For tests: `250ms` or `-3s,500ppm` makes an agent's clock differ by this much, and drift."""
+"""For tests: `250ms` or `-3s,500ppm` makes an agent's clock differ by this much, and drift; `0s,0ppm,40ms@12s` sets it
+forward by 40 ms once the agent is 12 s old."""
 
-_FORM = re.compile(r"(-?\d+)(ms|s)(?:,(-?\d+)ppm)?")
+_FORM = re.compile(r"(-?\d+)(ms|s)(?:,(-?\d+)ppm)?(?:,(-?\d+)ms@(\d+)s)?")
 
 
 class AgentClock:
-    """CLOCK_MONOTONIC, plus an offset and a drift that tests inject."""
+    """CLOCK_MONOTONIC, plus an offset, a drift and a jump that tests inject."""
 
-    def __init__(self, offset_ns: int = 0, drift_ppm: int = 0) -> None:
+    def __init__(
+        self, offset_ns: int = 0, drift_ppm: int = 0, jump_ns: int = 0, jump_after_ns: int = 0
+    ) -> None:
         self._offset_ns, self._ppm = offset_ns, drift_ppm
+        self._jump_ns, self._jump_after_ns = jump_ns, jump_after_ns
         self._base_ns = time.monotonic_ns()
 
     @classmethod
@@ -27,12 +32,16 @@ class AgentClock:
             return cls()
         match = _FORM.fullmatch(text)
         if match is None:
-            raise UsageError(f"{SKEW_VARIABLE}={text}: write 250ms, or -3s,500ppm")
-        return cls(int(match[1]) * (1_000_000 if match[2] == "ms" else 1_000_000_000), int(match[3] or 0))
+            raise UsageError(f"{SKEW_VARIABLE}={text}: write 250ms, -3s,500ppm or 0s,0ppm,40ms@12s")
+        unit_ns = MS_NS if match[2] == "ms" else SECOND_NS
+        jump_ns, after_ns = int(match[4] or 0) * MS_NS, int(match[5] or 0) * SECOND_NS
+        return cls(int(match[1]) * unit_ns, int(match[3] or 0), jump_ns, after_ns)
 
     def now_ns(self) -> int:
         """What the clock shows."""
-        return self.shown_at(time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        jumped_ns = self._jump_ns if now_ns - self._base_ns > self._jump_after_ns else 0
+        return self.shown_at(now_ns) + jumped_ns
 
     def shown_at(self, monotonic_ns: int) -> int:
         """What the clock shows at an instant of CLOCK_MONOTONIC."""

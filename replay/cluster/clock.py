@@ -83,9 +83,9 @@ class PeerClock:
         self.first = min(self.samples, key=lambda one: _bound_at(one, now_ns))
         return Estimate(self.first.offset_ns, _bound_at(self.first, now_ns))
 
-    def drift(self, now_ns: int) -> tuple[float, int]:
+    def drift(self) -> tuple[float, int]:
         """The drift since the reference in ppm, and by how much the offset has changed in ns. 0 if too little time has
-        passed.
+        passed, or if the bounds are too wide to tell the change from nothing.
         """
         if self.first is None or not self.samples:
             return 0.0, 0
@@ -95,7 +95,9 @@ class PeerClock:
         span_ns = best.at_ns - self.first.at_ns
         if span_ns < DRIFT_SPAN_NS:
             return 0.0, 0
-        change_ns = best.offset_ns - self.first.offset_ns
+        change_ns = best.offset_ns - self.first.offset_ns - self.jumped_ns
+        if abs(change_ns) <= best.bound_ns + self.first.bound_ns:
+            return 0.0, 0
         return change_ns / span_ns * 1e6, change_ns
 
 

@@ -71,7 +71,7 @@ class Gathered:
     reports: list[Reports] = field(default_factory=list)
     lanes: list[tuple[int, int, int]] = field(default_factory=list)
     last_sending_ns: dict[int, int] = field(default_factory=dict)
-    drifts: list[tuple[float, int]] = field(default_factory=list)
+    drifts: list[float] = field(default_factory=list)
     bytes_received: int = 0
     bytes_sent: int = 0
 
@@ -131,7 +131,7 @@ class Coordinator:
         return gathered
 
     def _gathered(self, folders: list[Path | None]) -> Gathered:
-        now_ns, seats = time.monotonic_ns(), self.state.seats
+        seats = self.state.seats
         for connection in self._connections.values():
             self._sent += connection.sent_bytes
             self._received += connection.received_bytes
@@ -153,7 +153,7 @@ class Coordinator:
                 for seat in seats
                 if seat.lost_ns is not None
             },
-            drifts=[seat.clock.drift(now_ns) for seat in seats],
+            drifts=[seat.clock.drift()[0] for seat in seats],
             bytes_received=self._received,
             bytes_sent=self._sent,
         )

@@ -343,7 +343,8 @@ def _unbalanced(parts: Sequence[Part], losses: Sequence[_Loss]) -> list[Reason]:
 def _clock_reasons(document: RunDocument, parts: Sequence[Part]) -> list[Reason]:
     """Clocks that are known less exactly than the lateness that the run states."""
     lateness = document.latency.lateness
-    bound_ns, worst = max((part.share.clock.bound_ns, -n) for n, part in enumerate(parts))
+    length_ns = round(document.duration_s * SECOND_NS)
+    bound_ns, worst = max((part.share.clock.error_ns(length_ns), -n) for n, part in enumerate(parts))
     if not isinstance(lateness, Latency) or not lateness.count:
         return []
     floor_ns = parts[0].started.limits.lateness_p90_floor_suspect_ns
@@ -353,11 +354,20 @@ def _clock_reasons(document: RunDocument, parts: Sequence[Part]) -> list[Reason]
         Reason(
             code="CLOCK_UNCERTAIN",
             verdict="SUSPECT",
-            message=f"the clock of {parts[-worst].name} is known to {format_duration(bound_ns)} only, while the generator "
-            f"lag that this run states is {format_duration(lateness.p90_ns)} (p90): agents may have sent that far apart",
+            message=f"the clock of {parts[-worst].name} is known to {format_duration(bound_ns)} only"
+            f"{_changes(parts[-worst])}, while the generator lag that this run states is "
+            f"{format_duration(lateness.p90_ns)} (p90): agents may have sent that far apart",
             advice="put the coordinator nearer to the agents, or keep the network between them free",
         )
     ]
+
+
+def _changes(part: Part) -> str:
+    """How an agent's clock changed during the run."""
+    clock = part.share.clock
+    drift = f"it drifted by {clock.drift_ppm:+.0f} ppm" if clock.drift_ppm else ""
+    jump = f"it was set by {format_duration(abs(clock.jumped_ns))}" if clock.jumped_ns else ""
+    return f" ({' and '.join(filter(None, (drift, jump)))})" if drift or jump else ""
 
 
 def _agents_reasons(whole: Validity, parts: Sequence[Part]) -> list[Reason]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from replay.errors import EngineError
 from replay.results.document import RunDocument
 
 from .coordinator import Gathered
@@ -22,17 +23,25 @@ def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
     """The merged run in the new folder `out`, with the agents' own folders in it."""
     for number, folder in enumerate(gathered.folders):
         if folder is not None:
-            _with_drift(folder, gathered.drifts[number][0])
+            seat = gathered.seats[number]
+            _with_drift(folder, gathered.drifts[number], seat.clock.jumped_ns)
     folders = [folder for folder in gathered.folders if folder is not None]
+    if not folders:
+        why = "; ".join(
+            f"{seat.name}: {seat.lost_why or 'its results did not come'}" for seat in gathered.seats
+        )
+        raise EngineError(
+            f"every agent was lost with its results ({why})", hint=f"what they printed is in {agents}"
+        )
     document = merge_runs(folders, out, lost=lost_agents(gathered))
     shutil.move(agents, out / AGENTS)
     return document
 
 
-def _with_drift(folder: Path, drift_ppm: float) -> None:
-    """Write the drift, which is known only now, into share.json."""
+def _with_drift(folder: Path, drift_ppm: float, jumped_ns: int) -> None:
+    """Write the drift and the jumps of the agent's clock, which are known only now, into share.json."""
     share = read_share(folder)
-    clock = msgspec.structs.replace(share.clock, drift_ppm=round(drift_ppm, 3))
+    clock = msgspec.structs.replace(share.clock, drift_ppm=round(drift_ppm, 3), jumped_ns=jumped_ns)
     write_share(folder, msgspec.structs.replace(share, clock=clock))
 
 

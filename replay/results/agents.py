@@ -18,11 +18,20 @@ class AgentLanes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentClock(msgspec.Struct, frozen=True, kw_only=True):
-    """The agent's clock was `offset_ns` ahead of the coordinator's at the start, give or take `bound_ns`."""
+    """The agent's clock was `offset_ns` ahead of the coordinator's at the start, give or take `bound_ns`. It ran
+    `drift_ppm` faster during the run (null: not measured; 0: less than the exchanges can show), and was set by
+    `jumped_ns` meanwhile.
+    """
 
     offset_ns: int = 0
     bound_ns: int = 0
     drift_ppm: float | None = None
+    jumped_ns: int = 0
+
+    def error_ns(self, length_ns: int) -> int:
+        """How far the agent's requests may be from the common clock at the end of a run of this length."""
+        drifted_ns = abs(self.drift_ppm or 0.0) / 1e6 * length_ns
+        return self.bound_ns + round(drifted_ns) + abs(self.jumped_ns)
 
 
 class AgentFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -261,3 +261,82 @@ def test_clusters_that_are_refused(tmp_path: Path) -> None:
         assert word in lines_of(tmp_path, *target, *flags, "--cluster", "local:2"), flags
     assert "--cluster" in lines_of(tmp_path, *target, "--on-lost", "continue")
     assert not list(tmp_path.glob("*.agents"))
+
+
+# What goes wrong on the agents' machines
+
+
+@whole
+def test_an_agent_has_an_allowlist_of_its_own(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=1, per_second=10)
+    (tmp_path / "hosts.txt").write_text(f"h {AGENT} --stdio --folder {tmp_path / 'store'}\n")
+    env = {"REPLAY_SSH": ssh_of(tmp_path)}
+    target = ("--target", "http://192.0.2.1", "--allow", "192.0.2.1")
+    with running(tmp_path, "t.trace", *target, "--cluster", "ssh:hosts.txt", env=env) as run:
+        code, printed = run.wait()
+    assert code == 2 and "agent 0" in printed and "192.0.2.1" in printed and "not allowed" in printed
+    assert not run.out.exists() and not run.agents.exists()
+
+
+@whole
+def test_of_an_agent_that_dies_with_its_folder_what_it_reported_is_kept(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=8, per_second=100)
+    stores = [tmp_path / f"store-{n}" for n in range(2)]
+    hosts = "".join(f"host-{n} exec {AGENT} --stdio --folder {store}\n" for n, store in enumerate(stores))
+    (tmp_path / "hosts.txt").write_text(hosts)
+    env = {"REPLAY_SSH": ssh_of(tmp_path)}
+    how = ("--cluster", "ssh:hosts.txt", "--on-lost", "continue", "-t", "1")
+    with Sink() as sink, running(tmp_path, "t.trace", "--target", url(sink), *how, env=env) as run:
+        until(lambda: len(list(tmp_path.glob("store-*/runs/*/share.json"))) == 2)
+        until(lambda: len(sink.stamps()["seq"]) > 350)
+        (share,) = stores[1].glob("runs/*/share.json")
+        os.kill(json.loads(share.read_text())["pid"], signal.SIGKILL)
+        _, printed = run.wait()
+        seqs = sink.stamps()["seq"].tolist()
+    document = run.document()
+    accounts, agents = document["accounts"], document["agents"]
+    assert "LOST agent" in printed and len(seqs) == len(set(seqs))
+    assert accounts["planned"] == accounts["sent"] + accounts["unsent"] + accounts["unknown"] == 800
+    assert accounts["unknown"] > 0 and document["accounts_detail"]["unsent"]["agent_lost"] > 0
+    assert accounts["sent"] <= len(seqs) <= accounts["sent"] + accounts["unknown"]
+    lost = next(agent for agent in agents if agent["lost"])
+    assert lost["reported_only"] and lost["accounts"]["sent"] > 0
+    assert document["validity"]["verdict"] in ("SUSPECT", "INVALID")
+
+
+@whole
+def test_values_of_the_environment_files_and_commands_come_from_the_coordinator(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=1, per_second=20)
+    (tmp_path / "token.sh").write_text("#!/bin/sh\necho once >> called.txt\necho secret-token\n")
+    (tmp_path / "token.sh").chmod(0o700)
+    (tmp_path / "users.csv").write_text("user\nana\nben\n")
+    (tmp_path / "day.toml").write_text(
+        f"""
+        trace = "{tmp_path}/t.trace"
+        [headers]
+        X-Shop = "$SHOP"
+        [auth]
+        command = "{tmp_path}/token.sh"
+        [[variable]]
+        name = "user"
+        file = "users.csv"
+        [[set]]
+        route = "*"
+        header = "X-User"
+        value = "{{user}}"
+        """
+    )
+    (tmp_path / "hosts.txt").write_text(f"h env -u SHOP {AGENT} --stdio --folder {tmp_path / 'store'}\n")
+    env = {"REPLAY_SSH": ssh_of(tmp_path), "SHOP": "north"}
+    with EchoServer() as server, running(
+        tmp_path, "day.toml", "--target", server.url, "--cluster", "ssh:hosts.txt", "-t", "1", env=env
+    ) as run:  # fmt: skip
+        _, printed = run.wait()
+        heads = server.heads()
+    assert run.document()["accounts"]["ok"] == 20, printed
+    sent = [head for head in heads if b"/r/" in head]
+    assert all(b"X-Shop: north" in head and b"Authorization: Bearer secret-token" in head for head in sent)
+    assert {word for head in sent for word in (b"X-User: ana", b"X-User: ben") if word in head}
+    assert (tmp_path / "called.txt").read_text() == "once\n"
+    kept = b"".join(path.read_bytes() for path in run.out.rglob("*") if path.is_file())
+    assert b"secret-token" not in kept
