@@ -23,7 +23,7 @@ from .agent_clock import AgentClock
 from .framing import Broken, Connection
 from .handshake import introduce
 from .messages import AnyMessage, End, Fetch, Message, Piece, Plan, Refusal, Release, Report, Want
-from .protocol import AgentPhase, AgentState, Begin, Finish, Leave, Output, Prepare, Send
+from .protocol import ORPHANED_NS, AgentPhase, AgentState, Begin, Finish, Leave, Output, Prepare, Send
 from .share_run import ShareRun, failure_words
 
 TICK_S = 0.1
@@ -117,6 +117,9 @@ class Agent:
             self._nursery.start_soon(self._send_piece, message)
         else:
             self._act(self._state.receive(message, self._now()))
+            if self._share is not None:
+                heard_until_ns = self._state.heard_ns + ORPHANED_NS
+                self._share.order.until_ns = self._options.clock.monotonic(heard_until_ns)
             if isinstance(message, Release) and message.remove and self._share is not None:
                 shutil.rmtree(self._share.out, ignore_errors=True)
 

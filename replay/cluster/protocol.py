@@ -410,6 +410,10 @@ class CoordinatorState:
     def _all_ready(self, now_ns: int) -> list[Output]:
         if any(seat.ready is None for seat in self.seats):
             return []
+        for seat in self.seats:
+            if now_ns - seat.heard_ns > LOST_NS:
+                silent_s = (now_ns - seat.heard_ns) / 1e9
+                return self.lost(seat.agent, f"it was silent for {silent_s:.1f} s", now_ns)
         self.phase = Phase.RUNNING
         self.instant_ns = now_ns + LEAD_NS
         planned = sum(seat.ready.planned for seat in self.seats if seat.ready is not None)

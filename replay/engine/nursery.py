@@ -107,6 +107,8 @@ async def run_targets(
         state.start_at_ns, state.live = start_at_ns, live
         try:
             if order is not None:
+                for target in state.targets:
+                    target.feeder.limit = lambda: order.until_ns
                 await _await_instant(state, order)
             received = order.requests if order is not None else Signals()
             return await _supervise(state, others, received, signals, last)

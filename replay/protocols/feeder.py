@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -56,6 +56,8 @@ class Feeder:
         self.writers = [FeedWriter(spec) for spec in lanes]
         self.fed = trio.Event()
         self.stop_ns: int | None = None
+        self.limit: Callable[[], int] = lambda: 1 << 62
+        """Nothing that is due later than this instant is fed for now."""
 
     async def run(self, start_ns: int) -> None:
         """Feed until the schedule ends, or up to `stop_ns`; then end every feed."""
@@ -103,6 +105,7 @@ class Feeder:
         self._rows = [0] * len(self.writers)
         while self.stop_ns is None:
             horizon_ns = (1 << 62) if self._closed_loop else time.monotonic_ns() + AHEAD_NS
+            horizon_ns = min(horizon_ns, self.limit())
             for lane, writer in enumerate(self.writers):
                 before = self._rows[lane]
                 if before < len(batch):
