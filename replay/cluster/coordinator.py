@@ -296,7 +296,8 @@ class Coordinator:
         """The share of each agent."""
         order, agents = self._order, len(self.state.seats)
         hellos = [seat.hello for seat in self.state.seats if seat.hello is not None]
-        scenario, files = await values.for_agents(order.scenario, agents)
+        length_ns = max(schedule.plan.length_ns or 0 for schedule in order.schedules)
+        scenario, files = await values.for_agents(order.scenario, agents, length_ns)
         lanes = self._lanes = lanes_of_each(order.schedules, order.scenario, hellos)
         path = order.trace.path.absolute()
         self._trace_files = await trio.to_thread.run_sync(shipping.trace_offers, path)

@@ -16,6 +16,7 @@ from replay.settings.headers import expand
 from replay.settings.kinds import Count, read_setting, setting_text
 from replay.settings.scenario import Scenario
 from replay.settings.session_rules import Auth
+from replay.units import format_duration
 
 FILE_BYTES_MAX = 32 << 20
 """The largest file of a scenario that agents get. A trace is shipped in pieces; these are part of the plan."""
@@ -65,8 +66,10 @@ def check_environment(scenario: Scenario, environ: Mapping[str, str]) -> None:
         raise UsageError(f"the plan sets {strange[0]}, which its scenario does not take")
 
 
-async def for_agents(scenario: Scenario, agents: int) -> tuple[Scenario, dict[str, bytes]]:
-    """The scenario that agents get, and the content of its files by name. The auth command runs here, once."""
+async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[Scenario, dict[str, bytes]]:
+    """The scenario that agents get for a run of this length, and the content of its files by name. The auth command runs
+    here, once.
+    """
     files: dict[str, bytes] = {}
 
     def content(path: str | None) -> str | None:
@@ -84,7 +87,7 @@ async def for_agents(scenario: Scenario, agents: int) -> tuple[Scenario, dict[st
     variable = tuple(replace(rule, file=content(rule.file)) for rule in scenario.variable)
     headers = dict(scenario.headers)
     if scenario.auth.command:
-        headers |= await _auth_header(scenario.auth)
+        headers |= await _auth_header(scenario.auth, length_ns)
     connections = scenario.connections
     if str(connections) != "auto":
         connections = Count(max(1, -(-int(connections) // agents)))
@@ -96,14 +99,14 @@ async def for_agents(scenario: Scenario, agents: int) -> tuple[Scenario, dict[st
     return shared, files
 
 
-async def _auth_header(auth: Auth) -> dict[str, str]:
+async def _auth_header(auth: Auth, length_ns: int) -> dict[str, str]:
     """The auth header that the command prints. UsageError where it would have to be refreshed."""
     from replay.protocols.http1.auth import header_line
 
-    if auth.refresh_ns:
+    if 0 < auth.refresh_ns < length_ns:
         raise UsageError(
-            "auth.refresh: agents get the header once, before the run",
-            hint="leave auth.refresh out, and use a token that lasts as long as the run",
+            f"auth.refresh: the run takes {format_duration(length_ns)}, and agents get the header once, before it",
+            hint="use a token that lasts as long as the run, and a longer auth.refresh (0s: never)",
         )
     name, _, value = (await header_line(auth)).decode("latin-1").strip().partition(": ")
     return {name: value.replace("$", "$$")}

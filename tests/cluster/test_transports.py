@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -304,6 +306,32 @@ def test_of_an_agent_that_dies_with_its_folder_what_it_reported_is_kept(tmp_path
     assert document["validity"]["verdict"] in ("SUSPECT", "INVALID")
 
 
+@contextmanager
+def recording_server() -> Iterator[tuple[int, list[bytes]]]:
+    """An HTTP server that keeps the heads of the requests it gets."""
+    heads: list[bytes] = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            head = b""
+            for line in self.rfile:
+                head += line
+                if line == b"\r\n":
+                    heads.append(head)
+                    head = b""
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_address[1], heads
+        finally:
+            server.shutdown()
+
+
 @whole
 def test_values_of_the_environment_files_and_commands_come_from_the_coordinator(tmp_path: Path) -> None:
     evening(tmp_path / "t.trace", seconds=1, per_second=20)
@@ -328,11 +356,11 @@ def test_values_of_the_environment_files_and_commands_come_from_the_coordinator(
     )
     (tmp_path / "hosts.txt").write_text(f"h env -u SHOP {AGENT} --stdio --folder {tmp_path / 'store'}\n")
     env = {"REPLAY_SSH": ssh_of(tmp_path), "SHOP": "north"}
-    with EchoServer() as server, running(
-        tmp_path, "day.toml", "--target", server.url, "--cluster", "ssh:hosts.txt", "-t", "1", env=env
+    with recording_server() as (port, heads), running(
+        tmp_path, "day.toml", "--target", f"http://127.0.0.1:{port}", "--cluster", "ssh:hosts.txt", "-t", "1", env=env
     ) as run:  # fmt: skip
         _, printed = run.wait()
-        heads = server.heads()
+    assert run.out.exists(), printed
     assert run.document()["accounts"]["ok"] == 20, printed
     sent = [head for head in heads if b"/r/" in head]
     assert all(b"X-Shop: north" in head and b"Authorization: Bearer secret-token" in head for head in sent)
