@@ -27,9 +27,12 @@ from replay.cluster.share import Share, read_share, write_share
 from replay.cluster.shipping import read_piece
 from replay.ledger.catalog import each_second
 from replay.ledger.histogram import NS_2, NS_3
+from replay.plan.schedule import make_schedule
 from replay.results.hlog import tag_of
+from replay.settings.scenario import Scenario
 from replay_native.ground.jit import warm
 from tests.support.metrics_data import START, at_s, trial
+from tests.support.trace_data import Row, write_trace
 
 MS = 1_000_000
 ROUTES = 50
@@ -163,6 +166,20 @@ def cost_of_shipping() -> float:
         return pieces * PIECE_BYTES / (time.process_time() - began_s)
 
 
+def rows_per_second() -> float:
+    """Rows of a trace that one core turns into due requests. Each agent reads the rows of all agents."""
+    rows = 300_000
+    with tempfile.TemporaryDirectory(prefix="replay-") as name:
+        trace = write_trace(Path(name) / "t.trace", [Row(number * 1_000) for number in range(rows)])
+        schedule = make_schedule(trace, Scenario(target="http://127.0.0.1:1"))
+        best_s = float("inf")
+        for _ in range(5):
+            began_s = time.process_time()
+            assert sum(len(batch) for batch in schedule.batches()) == rows
+            best_s = min(best_s, time.process_time() - began_s)
+    return rows / best_s
+
+
 def average_of_percentiles(seed: int) -> list[tuple[str, float, float, float]]:
     """(percentile, true ms, average of the agents' ms, error) of four agents, of which one has a slower path."""
     generator = np.random.default_rng(seed)
@@ -207,6 +224,7 @@ def main() -> int:
         )
     rate = cost_of_shipping()
     print(f"shipping: {rate / 1e6:,.0f} MB/s per core")
+    print(f"planning: {rows_per_second() / 1e6:,.1f} M rows/s per core")
     print("\n| percentile | of all requests | average of four agents | error |")
     for name, true, average, error in average_of_percentiles(given.seed):
         print(f"| {name} | {true:.2f} ms | {average:.2f} ms | {error:+.0%} |")
