@@ -11,42 +11,30 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import msgspec
 
-from replay.errors import InputError
-from replay.ledger.accounts import balance
+from replay.ledger.accounts import Accounts, AccountsDetail, balance, with_lost
 from replay.ledger.validity import Validity
-from replay.ledger.verdicts import WORSE, Reason
-from replay.results.agents import AgentFigures, AgentLanes, agent_name
+from replay.results.agents import AgentClock, AgentFigures, AgentLanes, agent_name
 from replay.results.answers import Answers, AnswersWriter
 from replay.results.assemble import assemble
 from replay.results.document import ClockPair, Note, RunDocument, Started, TargetStart
 from replay.results.folder import RunFolder, read_rows
-from replay.results.latencies import Latency
 from replay.results.samples import Lookup, RecordedRow, Sample
-from replay.units import SECOND_NS, format_duration, format_share
+from replay.units import SECOND_NS
 from replay_native.ledger.lane_metrics import LaneMetrics
 
+from .judging import judged
+from .losses import Loss, losses_of
 from .merged_facts import ending_of, whole_facts
 from .merged_logs import merge_logs
-from .parts import Part, read_parts
+from .parts import Found, Part, read_parts
 from .reported import lane_of
 from .share import LostAgent
 
-_OF_THE_WHOLE = ("EMPTY", "STATUS_DIFFERS")
-"""Findings that only matter for the whole run: a share may be empty, and hold few requests of a route."""
-
-
-class _Loss(NamedTuple):
-    """An agent that was lost. Of its share `unsent` requests were not sent, and of `unknown` that is not known."""
-
-    agent: int
-    name: str
-    why: str
-    unsent: int
-    unknown: int
+_NOTHING, _NO_CLOCK = Accounts(), AgentClock()
 
 
 def merge_runs(
@@ -63,23 +51,22 @@ def merge_runs(
     was left by a killed agent is completed first. InputError if the folders are not parts of one run, or overlap;
     OutputError if `out` exists or cannot be written.
     """
-    parts = read_parts([Path(folder) for folder in folders])
+    found = read_parts([Path(folder) for folder in folders], {one.agent for one in lost})
     folder = RunFolder.create(out)
     try:
-        return _merged(parts, folder, lost, wall_ns)
+        return _merged(found, folder, lost, wall_ns)
     except BaseException:
         folder.discard()
         raise
 
 
-def _merged(
-    parts: Sequence[Part], folder: RunFolder, lost: Sequence[LostAgent], wall_ns: int | None
-) -> RunDocument:
-    first = parts[0]
+def _merged(found: Found, folder: RunFolder, lost: Sequence[LostAgent], wall_ns: int | None) -> RunDocument:
+    parts, first = found.parts, found.parts[0]
     wall_ns = first.started.start.wall_ns - first.shift_ns if wall_ns is None else wall_ns
     start = ClockPair(first.started.start.monotonic_ns - first.shift_ns, wall_ns)
-    missing = [one for one in lost if one.agent not in {part.share.agent for part in parts}]
-    losses = _losses(parts, lost)
+    idle = {share.agent for share in found.not_begun}
+    missing = [one for one in lost if one.agent not in {part.share.agent for part in parts} | idle]
+    losses = losses_of(parts, found.not_begun, lost)
     lanes = _lanes(parts, missing, start.monotonic_ns)
     started = _started(parts, missing, start)
     problems = merge_logs(parts, folder, wall_ns)
@@ -89,13 +76,13 @@ def _merged(
         parts,
         ending_of(parts, [loss.agent for loss in losses]),
         _ended_ns(parts, start.monotonic_ns),
-        agents=_agents(parts, missing, losses),
+        agents=_agents(found, missing, losses),
         unsent_lost=sum(loss.unsent for loss in losses),
         unknown=sum(loss.unknown for loss in losses),
-        notes=[*notes, *_lost_notes(parts, missing)],
+        notes=[*notes, *_lost_notes(found, missing)],
     )
     return assemble(
-        folder, lanes, started, facts, _lookup(parts), partial(_judged, parts=parts, losses=losses)
+        folder, lanes, started, facts, _lookup(parts), partial(judged, parts=parts, losses=losses)
     )
 
 
@@ -182,213 +169,62 @@ def _merge_answers(parts: Sequence[Part], folder: RunFolder) -> None:
         writer.close()
 
 
-# Lost agents
-
-
-def _losses(parts: Sequence[Part], lost: Sequence[LostAgent]) -> list[_Loss]:
-    """Every agent that was lost, and what became of its share."""
-    told = {one.agent: one for one in lost}
-    losses = []
-    for part in parts:
-        one = told.pop(part.share.agent, None)
-        if one is None and part.has_ended:
-            continue
-        why = one.why if one is not None else part.document.ending.detail
-        # Its own folder is exact: nothing is unknown.
-        losses.append(_Loss(part.share.agent, part.name, why, max(part.share.planned - part.planned, 0), 0))
-    for one in told.values():
-        planned = one.counters.get("planned", 0)
-        unknown = min(one.unknown, max(one.planned - planned, 0))
-        name = agent_name(one.agent, one.host)
-        losses.append(_Loss(one.agent, name, one.why, max(one.planned - planned - unknown, 0), unknown))
-    return losses + _absent(parts, lost)
-
-
-def _absent(parts: Sequence[Part], lost: Sequence[LostAgent]) -> list[_Loss]:
-    """Agents of which nothing is known: their folders were not given. All of their shares is unknown."""
-    share = parts[0].share
-    known = {part.share.agent for part in parts} | {one.agent for one in lost}
-    absent = [agent for agent in range(share.agents) if agent not in known]
-    if not absent:
-        return []
-    names = ", ".join(f"agent {agent}" for agent in absent)
-    if share.planned_whole is None:
-        raise InputError(
-            f"the folder of {names} of {share.agents} is missing, and how many requests it had is not known",
-            hint="give the folders of all agents",
+def _lost_notes(found: Found, missing: Sequence[LostAgent]) -> list[Note]:
+    """What the results lack of agents whose folders are missing, or cannot be read."""
+    notes = []
+    for one in missing:
+        why = found.unread.get(one.agent, "it did not come")
+        words = f"the folder of {agent_name(one.agent, one.host)} is missing ({why}): its counts are those of its last "
+        notes.append(
+            Note("REPORTS_ONLY", words + "report; it has no samples, and no seconds in the timeline")
         )
-    rest = share.planned_whole - sum(part.share.planned for part in parts) - sum(one.planned for one in lost)
-    if rest < 0:
-        raise InputError(
-            f"the shares have {-rest:,} more requests than the whole run ({share.planned_whole:,}): they overlap, or "
-            "belong to different runs"
-        )
-    why = "no folder of it was given"
-    return [_Loss(agent, f"agent {agent}", why, 0, rest if not n else 0) for n, agent in enumerate(absent)]
-
-
-def _lost_notes(parts: Sequence[Part], missing: Sequence[LostAgent]) -> list[Note]:
-    """What the results lack of agents whose folders are missing."""
-    return [
-        Note(
-            "REPORTS_ONLY",
-            f"the folder of {agent_name(one.agent, one.host)} is missing: its counts are those of its last report; it has "
-            "no samples, and no seconds in the timeline",
-        )
-        for one in missing
-        if one.counters
-    ]
+    return notes
 
 
 # Agents, and the verdict
 
 
-def _agents(
-    parts: Sequence[Part], missing: Sequence[LostAgent], losses: Sequence[_Loss]
-) -> list[AgentFigures]:
-    why = {loss.agent: loss.why or "it was lost" for loss in losses}
-    found = [
-        AgentFigures(
-            agent=part.share.agent,
-            host=part.share.host,
-            pid=part.share.pid,
-            accounts=part.document.accounts,
-            validity=part.document.validity,
-            clock=part.share.clock,
-            lanes=AgentLanes(
-                first=part.share.first_lane, after=part.share.after_lane, of=part.share.of_lanes
-            ),
-            planned=part.share.planned,
-            start_error_ns=part.shift_ns,
-            ending=part.document.ending.how,
-            lost=why.get(part.share.agent, ""),
-            machine=part.document.host,
-        )
-        for part in parts
-    ]
+def _agents(found: Found, missing: Sequence[LostAgent], losses: Sequence[Loss]) -> list[AgentFigures]:
+    """One entry for each agent. Their accounts add up to those of the whole run."""
+    parts = found.parts
+    agents = {part.share.agent: _figures_of(part) for part in parts}
+    agents |= {
+        share.agent: _figures(share.agent, share.host, share.pid, clock=share.clock, planned=share.planned)
+        for share in found.not_begun
+    }
     rules = _rules(parts)
     for one in missing:
         accounts, _ = balance([lane_of(one, parts[0].started, rules).counters])
-        found.append(
-            AgentFigures(
-                agent=one.agent,
-                host=one.host,
-                pid=one.pid,
-                accounts=accounts,
-                validity=Validity(),
-                clock=one.clock,
-                planned=one.planned,
-                lost=why[one.agent],
-                reported_only=True,
-            )
+        agents[one.agent] = _figures(
+            one.agent, one.host, one.pid, accounts, one.clock, planned=one.planned, reported_only=True
         )
-    return sorted(found, key=lambda agent: agent.agent)
+    for loss in losses:
+        own = agents.get(loss.agent) or _figures(loss.agent, "", 0)
+        accounts, _ = with_lost(own.accounts, AccountsDetail(), loss.unsent, loss.unknown)
+        agents[loss.agent] = msgspec.structs.replace(own, accounts=accounts, lost=loss.why or "it was lost")
+    return [agents[number] for number in sorted(agents)]
 
 
-def _judged(document: RunDocument, *, parts: Sequence[Part], losses: Sequence[_Loss]) -> RunDocument:
-    """The verdict on the whole run: no better than that on an agent, and not VALID if one was lost."""
-    reasons = [
-        *_loss_reasons(document, losses),
-        *_unbalanced(parts, losses),
-        *_clock_reasons(document, parts),
-        *_agents_reasons(document.validity, parts),
-    ]
-    reasons.sort(key=lambda reason: -WORSE[reason.verdict])
-    verdict = reasons[0].verdict if reasons else "VALID"
-    return msgspec.structs.replace(document, validity=Validity(verdict=verdict, reasons=reasons))
+def _figures(
+    agent: int, host: str, pid: int, accounts: Accounts = _NOTHING, clock: AgentClock = _NO_CLOCK, **more: Any
+) -> AgentFigures:
+    return AgentFigures(
+        agent=agent, host=host, pid=pid, accounts=accounts, validity=Validity(), clock=clock, **more
+    )
 
 
-def _loss_reasons(document: RunDocument, losses: Sequence[_Loss]) -> list[Reason]:
-    """Agents that were lost."""
-    if not losses:
-        return []
-    missing = sum(loss.unsent + loss.unknown for loss in losses)
-    share = missing / max(document.accounts.planned, 1)
-    found = [
-        f"{loss.name} was lost ({loss.why}): {loss.unsent:,} requests of its share were not sent"
-        + (f", of {loss.unknown:,} that is not known" if loss.unknown else "")
-        for loss in losses
-    ]
-    return [
-        Reason(
-            code="AGENT_LOST",
-            verdict="SUSPECT",
-            message=f"{'; '.join(found)}. The target got {format_share(share)} less than planned",
-            advice="look at the machine and its log; the results are those of the load that was sent",
-        )
-    ]
-
-
-def _unbalanced(parts: Sequence[Part], losses: Sequence[_Loss]) -> list[Reason]:
-    """An agent that ended whole, and did not plan what its share has: a bug."""
-    gone = {loss.agent for loss in losses}
-    wrong = [
-        f"{part.name} planned {part.planned:,} of the {part.share.planned:,} requests of its share"
-        for part in parts
-        if part.document.ending.how == "whole" and part.share.agent not in gone
-        if part.share.planned and part.planned != part.share.planned
-    ]
-    if not wrong:
-        return []
-    return [
-        Reason(
-            code="UNBALANCED",
-            verdict="INVALID",
-            message="; ".join(wrong),
-            advice="this is a bug of replay: please report it with the run folders",
-        )
-    ]
-
-
-def _clock_reasons(document: RunDocument, parts: Sequence[Part]) -> list[Reason]:
-    """Clocks that are known less exactly than the lateness that the run states."""
-    lateness = document.latency.lateness
-    length_ns = round(document.duration_s * SECOND_NS)
-    bound_ns, worst = max((part.share.clock.error_ns(length_ns), -n) for n, part in enumerate(parts))
-    if not isinstance(lateness, Latency) or not lateness.count:
-        return []
-    floor_ns = parts[0].started.limits.lateness_p90_floor_suspect_ns
-    if bound_ns <= max(lateness.p90_ns, floor_ns):
-        return []
-    return [
-        Reason(
-            code="CLOCK_UNCERTAIN",
-            verdict="SUSPECT",
-            message=f"the clock of {parts[-worst].name} is known to {format_duration(bound_ns)} only"
-            f"{_changes(parts[-worst])}, while the generator lag that this run states is "
-            f"{format_duration(lateness.p90_ns)} (p90): agents may have sent that far apart",
-            advice="put the coordinator nearer to the agents, or keep the network between them free",
-        )
-    ]
-
-
-def _changes(part: Part) -> str:
-    """How an agent's clock changed during the run."""
-    clock = part.share.clock
-    drift = f"it drifted by {clock.drift_ppm:+.0f} ppm" if clock.drift_ppm else ""
-    jump = f"it was set by {format_duration(abs(clock.jumped_ns))}" if clock.jumped_ns else ""
-    return f" ({' and '.join(filter(None, (drift, jump)))})" if drift or jump else ""
-
-
-def _agents_reasons(whole: Validity, parts: Sequence[Part]) -> list[Reason]:
-    """Findings about the whole run and about each agent. One of an agent takes the place of the same one about the whole,
-    since it says where.
-    """
-    if len(parts) == 1:
-        return list(whole.reasons)
-    own: dict[Reason, list[Part]] = {}
-    for part in parts:
-        for reason in part.document.validity.reasons:
-            if reason.code not in _OF_THE_WHOLE:
-                own.setdefault(reason, []).append(part)
-    named = [
-        reason
-        if len(of) == len(parts)
-        else msgspec.structs.replace(reason, message=f"{', '.join(p.name for p in of)}: {reason.message}")
-        for reason, of in own.items()
-    ]
-    worst = {reason.code: WORSE[reason.verdict] for reason in sorted(named, key=lambda r: WORSE[r.verdict])}
-    return [
-        *named,
-        *(reason for reason in whole.reasons if WORSE[reason.verdict] > worst.get(reason.code, -1)),
-    ]
+def _figures_of(part: Part) -> AgentFigures:
+    share, document = part.share, part.document
+    return AgentFigures(
+        agent=share.agent,
+        host=share.host,
+        pid=share.pid,
+        accounts=document.accounts,
+        validity=document.validity,
+        clock=share.clock,
+        lanes=AgentLanes(first=share.first_lane, after=share.after_lane, of=share.of_lanes),
+        planned=share.planned,
+        start_error_ns=part.shift_ns,
+        ending=document.ending.how,
+        machine=document.host,
+    )

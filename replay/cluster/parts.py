@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -91,24 +91,58 @@ def _moved(metrics: LaneMetrics, move_ns: int, *, killed: bool) -> LaneMetrics:
     return metrics._replace(counters=counters, **samples)
 
 
-def read_parts(folders: Sequence[Path]) -> list[Part]:
+class Found(NamedTuple):
+    """The folders of a run: those that can be merged, shares whose agents died before they began to send, and why the
+    folders of other lost agents cannot be read.
+    """
+
+    parts: list[Part]
+    not_begun: list[Share]
+    unread: dict[int, str]
+
+
+def read_parts(folders: Sequence[Path], lost: Collection[int] = ()) -> Found:
     """The parts of one run, in the order of their lanes. A part whose agent was killed is completed first.
 
-    InputError if a folder is not one of an agent, or is damaged, or if they do not belong together.
+    InputError if a folder is not one of an agent, or is damaged (unless its agent is `lost`, and what it reported is known
+    otherwise), or if they do not belong together.
     """
-    parts = sorted((_read(folder) for folder in folders), key=lambda part: part.share.first_lane)
+    found = Found([], [], {})
+    for folder in folders:
+        _add(folder, found, lost)
+    parts = sorted(found.parts, key=lambda part: part.share.first_lane)
     if not parts:
-        raise InputError("there are no runs to merge", hint="name the run folders of the agents")
+        problems = "; ".join(found.unread.values()) or "no agent began to send"
+        raise InputError(f"there is nothing to merge: {problems}", hint="name the run folders of the agents")
     for part in parts[1:]:
         _check_same(parts[0], part)
+    for share in found.not_begun:
+        if (share.run_id, share.epoch) != (parts[0].share.run_id, parts[0].share.epoch):
+            raise InputError(
+                f"the folder of agent {share.agent} of run {share.run_id} is not part of this run"
+            )
     for before, after in itertools.pairwise(parts):
         _check_apart(before, after)
-    return parts
+    return found._replace(parts=parts)
 
 
-def _read(path: Path) -> Part:
-    folder = RunFolder.open(path)
+def _add(path: Path, found: Found, lost: Collection[int]) -> None:
+    """Read one folder."""
     share = read_share(path)
+    folder = RunFolder(path)
+    if not folder.run.exists() and not folder.started.exists():
+        found.not_begun.append(share)
+        return
+    try:
+        found.parts.append(_read(path, share))
+    except InputError as error:
+        if share.agent not in lost:
+            raise
+        found.unread[share.agent] = str(error)
+
+
+def _read(path: Path, share: Share) -> Part:
+    folder = RunFolder.open(path)
     document = load_run(path).document
     if document.source is not None:
         raise InputError(f"{path} is the run of a followed source, which cannot be merged")

@@ -12,6 +12,7 @@ from replay.results.document import RunDocument
 
 from .coordinator import Gathered
 from .merging import merge_runs
+from .protocol import Seat
 from .reports import unknown_requests
 from .share import LostAgent, ShareClock, read_share, write_share
 
@@ -49,20 +50,20 @@ def lost_agents(gathered: Gathered) -> list[LostAgent]:
     """What is known of the agents that were lost."""
     found = []
     for seat in gathered.seats:
-        if seat.lost_ns is None or seat.hello is None:
+        has_come = gathered.folders[seat.agent] is not None
+        if seat.hello is None or (seat.lost_ns is None and has_come):
             continue
         reports = gathered.reports[seat.agent]
-        last_ns = gathered.last_sending_ns[seat.agent]
         start = seat.start
         found.append(
             LostAgent(
                 agent=seat.agent,
-                why=seat.lost_why,
+                why=seat.lost_why or "its results did not come",
                 host=seat.hello.host,
                 pid=seat.hello.pid,
-                at_s=round((seat.lost_ns - gathered.instant_ns) / 1e9, 3),
+                at_s=_since_start_s(seat, gathered),
                 planned=seat.ready.planned if seat.ready is not None else 0,
-                unknown=unknown_requests(seat, reports, gathered.instant_ns, last_ns),
+                unknown=_unknown(seat, gathered),
                 lanes=gathered.lanes[seat.agent],
                 clock=ShareClock(offset_ns=start.offset_ns, bound_ns=start.bound_ns)
                 if start
@@ -73,3 +74,17 @@ def lost_agents(gathered: Gathered) -> list[LostAgent]:
             )
         )
     return found
+
+
+def _since_start_s(seat: Seat, gathered: Gathered) -> float | None:
+    """When an agent was lost; None if only its results were."""
+    return None if seat.lost_ns is None else round((seat.lost_ns - gathered.instant_ns) / 1e9, 3)
+
+
+def _unknown(seat: Seat, gathered: Gathered) -> int:
+    """Requests of which it is not known whether they were sent. An agent that ended in order said how many it had."""
+    reports = gathered.reports[seat.agent]
+    if seat.lost_ns is None and seat.end is not None:
+        return max(seat.end.accounts.get("planned", 0) - reports.totals.get("planned", 0), 0)
+    last_ns = gathered.last_sending_ns[seat.agent]
+    return unknown_requests(seat, reports, gathered.instant_ns, last_ns)
