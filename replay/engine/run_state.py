@@ -210,6 +210,7 @@ def _lane_spec(
         number=number,
         ordered=scenario.ordered,
         retry=adapter.retry,
+        trace_seed=adapter.trace_seed,
         clients=-(-schedule.trace.manifest.clients // lanes),
         lanes=lanes,
         sessions=adapter.sessions,

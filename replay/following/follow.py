@@ -169,7 +169,7 @@ class Following:
         self.looking.begin(start.monotonic_ns)
 
     def _rename(self, row: int, name: str, action: str) -> None:
-        self._routes[row] = RouteStart(name, None, action)
+        self._routes[row] = msgspec.structs.replace(self._routes[row], name=name, action=action)
         self._changed = True
 
     async def watch(self, end: Callable[[str, str], None], changed: Callable[[], None]) -> None:
@@ -271,10 +271,8 @@ class Following:
                     for name, count in zip(STATUS_CLASSES, counts, strict=True)
                     if count and name != "unknown"
                 }
-                route = self._routes[row]
-                self._routes[row] = RouteStart(
-                    route.name, Recorded(count=sum(counts), statuses=statuses), route.action
-                )
+                recorded = Recorded(count=sum(counts), statuses=statuses)
+                self._routes[row] = msgspec.structs.replace(self._routes[row], recorded=recorded)
 
     def notes(self) -> list[Note]:
         """See `LiveSource`."""

@@ -2,6 +2,7 @@
 
 KERNEL_MODULES = (
     "ground.shared",
+    "templates.trace_context",
     "ledger.hdr",
     "ledger.hdr_decode",
     "http1.parser",

@@ -24,6 +24,7 @@ from .notes import notes_of
 from .route_figures import action_figures, route_figures, session_figures
 from .samples import Lookup, collect, iso
 from .shares import balanced, shares_of, target_figures, tls_figures
+from .traces import seed_of
 
 _AS_STARTED = (
     "run_id", "start", "closed_loop", "target", "recorded_clock", "rows_in_window", "max_wait_ns", "scenario", "plan",
@@ -47,13 +48,22 @@ def assemble(
     length_s = (facts.ended_ns - started.start.monotonic_ns) / SECOND_NS
     folder.write(folder.totals, _totals(measured, started, length_s))
     samples = collect(
-        all_metrics, [*names, OTHER], started.start, started.recorded_clock, lookup, started.rules
+        all_metrics, [*names, OTHER], started.start, started.recorded_clock, lookup, started.rules, _trace_seeds(started)
     )
     folder.write(folder.samples, b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
     document = describe(folder, all_metrics, started, facts, measured)
     write_document(folder, document)
     folder.settle()
     return document
+
+
+def _trace_seeds(started: Started) -> dict[str, int]:
+    """The seed of the traces by route, of routes whose requests carry a traceparent."""
+    traced = [route.name for route in started.routes if route.traced]
+    if not traced:
+        return {}
+    every = [OTHER] if len(traced) == len(started.routes) else []
+    return dict.fromkeys([*traced, *every], seed_of(started.run_id))
 
 
 def write_document(folder: RunFolder, document: RunDocument) -> None:

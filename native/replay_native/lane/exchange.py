@@ -35,6 +35,7 @@ from replay_native.ledger.record import (
     record_unsent,
     request_of,
 )
+from replay_native.templates.trace_context import attempt_of, renew_parent
 
 from . import tls
 from .clients import (
@@ -152,6 +153,10 @@ def transmit(lane, slot):
     """Send the connection's request from its first byte."""
     c = lane.connections[slot]
     c.state = BUSY
+    if lane.settings.trace_seed and c.sent_ns >= 0:
+        renew_parent(
+            np.int64(c.request), c.request_bytes, lane.settings.trace_seed, c.seq, attempt_of(c.tries, c.resent)
+        )
     now = now_ns(lane.scratch)
     if c.sent_ns < 0:
         c.sent_ns = now

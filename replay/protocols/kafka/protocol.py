@@ -24,6 +24,7 @@ from . import words
 
 KERNELS = (
     "ground.shared",
+    "templates.trace_context",
     "ledger.hdr",
     "ledger.hdr_decode",
     "ledger.record",
