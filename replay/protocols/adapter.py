@@ -62,7 +62,8 @@ class ProtocolAdapter:
 
     `name` follows the target's name during the run. `tls` is how connections are secured, `peer` who responded;
     `portable_because` says why native lanes can't run. `tick_ns` is lateness by design: due requests are gathered for
-    that long. `trace_seed` names the traces of its requests, 0 if they carry no traceparent. With `keeps_responses` its lanes can keep responses.
+    that long. `trace_seed` names the traces of its requests, 0 if they carry no traceparent. With `keeps_responses` its
+    lanes can keep responses.
     `rules` labels the captures and checks that are counted. `close` is called when the run is over, or
     did not begin; `figures` and `notes` after its last lane ended; `background` runs beside the lanes until then.
     `afterwards` says what only a look at the target can tell, after a run that was not interrupted.

@@ -13,6 +13,7 @@ from replay.results.measured import FAILED, Value
 from replay.results.run import Run
 from replay.results.samples import Sample
 from replay.results.timeline import Second
+from replay.settings.trace_url import NO_TRACE, link_of
 from replay.units import SECOND_NS, format_latency
 
 from .clocks import both_clocks
@@ -250,7 +251,13 @@ def print_samples(page: Page, run: Run) -> None:
             ("service", "right"),
         ]
         headers += [("ended", ""), ("request", "path")]
-        page.table(headers, [_sample_row(page, run.document, sample) for sample in found[:SAMPLES_SHOWN]])
+        rows = [_sample_row(page, run.document, sample) for sample in found[:SAMPLES_SHOWN]]
+        if any(sample.trace_id for sample in found[:SAMPLES_SHOWN]):
+            headers.append(("trace", ""))
+            rows = [[*row, sample.trace_id] for row, sample in zip(rows, found, strict=False)]
+        page.table(headers, rows)
+    if link_of(run.document.scenario.get("trace_url"), NO_TRACE):
+        page.say(f"the page of a trace: {run.document.scenario['trace_url']}", "dim")
     problems = Counter((sample.problem, sample.begins) for sample in failed if sample.problem)
     for (problem, begins), count in problems.most_common(PROBLEMS_SHOWN):
         responses = f"{count:,} malformed responses: " if count > 1 else "a malformed response: "

@@ -48,7 +48,13 @@ def assemble(
     length_s = (facts.ended_ns - started.start.monotonic_ns) / SECOND_NS
     folder.write(folder.totals, _totals(measured, started, length_s))
     samples = collect(
-        all_metrics, [*names, OTHER], started.start, started.recorded_clock, lookup, started.rules, _trace_seeds(started)
+        all_metrics,
+        [*names, OTHER],
+        started.start,
+        started.recorded_clock,
+        lookup,
+        started.rules,
+        _trace_seeds(started),
     )
     folder.write(folder.samples, b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
     document = describe(folder, all_metrics, started, facts, measured)

@@ -129,7 +129,8 @@ def collect(
     offset_s = clock.utc_offset_s if clock else 0
     return [
         _traced(
-            _sample(kind, name, raw, start, offset_s, rows.get(raw.seq), rules), (trace_seeds or {}).get(name, 0)
+            _sample(kind, name, raw, start, offset_s, rows.get(raw.seq), rules),
+            (trace_seeds or {}).get(name, 0),
         )
         for kind, name, raw in found
     ]

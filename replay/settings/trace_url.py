@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 TRACE_ID = "{trace_id}"
 """What `trace_url` has in place of the id."""
 
+NO_TRACE = "0" * 32
+"""An id that no trace has."""
+
 _TRACE_ID = re.compile("[0-9a-f]{32}")
 
 

@@ -55,9 +55,7 @@ def _sent(asked: list[bytes]) -> list[bytes]:
     return [match[1] for head in asked if (match := re.search(rb"\r\ntraceparent: (\S+)\r\n", head))]
 
 
-async def test_each_try_has_a_parent_id_of_its_own_in_the_same_trace(
-    engine: RunLane, tmp_path: Path
-) -> None:
+async def test_each_try_has_a_parent_id_of_its_own_in_the_same_trace(engine: RunLane, tmp_path: Path) -> None:
     body = b'{"a":"\r\ntraceparent: 00-1"}'
     with ScriptedServer({"/flaky": Turns(UNAVAILABLE, UNAVAILABLE, OK), "/ok": OK}) as server:
         asks = [
@@ -91,8 +89,16 @@ class _HangsUp:
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 for number in range(2):
-                    lines = iter(self.rfile.readline, b"\r\n")
-                    asked.append(b"".join(line for line in lines if line))
+                    head = b""
+                    while not head.endswith(b"\r\n\r\n"):
+                        try:
+                            line = self.rfile.readline()
+                        except ConnectionResetError:
+                            return
+                        if not line:
+                            return
+                        head += line
+                    asked.append(head)
                     if number == 0:
                         self.wfile.write(OK[0])
 

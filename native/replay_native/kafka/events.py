@@ -164,10 +164,10 @@ def _trace(table, seq, at):
 def _is_named(address, length, name):
     if length != name.shape[0]:
         return False
-    for place in range(length):
-        if peek_u8(np.uint64(address + place)) != name[place]:
-            return False
-    return True
+    same = np.int64(0)
+    while same < length and peek_u8(np.uint64(address + same)) == name[same]:
+        same += 1
+    return same == length
 
 
 @kernel(inlined=True)

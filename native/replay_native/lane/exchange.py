@@ -155,7 +155,11 @@ def transmit(lane, slot):
     c.state = BUSY
     if lane.settings.trace_seed and c.sent_ns >= 0:
         renew_parent(
-            np.int64(c.request), c.request_bytes, lane.settings.trace_seed, c.seq, attempt_of(c.tries, c.resent)
+            np.int64(c.request),
+            c.request_bytes,
+            lane.settings.trace_seed,
+            c.seq,
+            attempt_of(c.tries, c.resent),
         )
     now = now_ns(lane.scratch)
     if c.sent_ns < 0:

@@ -81,10 +81,10 @@ def put_trace_line(at, seed, seq):
 @kernel(inlined=True)
 def _begins_line(at):
     """Whether the header line stands at an address, after the end of the line above."""
-    for place in range(_BEFORE.shape[0]):
-        if peek_u8(np.uint64(at + place)) != _BEFORE[place]:
-            return False
-    return True
+    same = np.int64(0)
+    while same < _BEFORE.shape[0] and peek_u8(np.uint64(at + same)) == _BEFORE[same]:
+        same += 1
+    return same == _BEFORE.shape[0]
 
 
 @kernel()
