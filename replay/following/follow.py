@@ -24,6 +24,7 @@ from replay.results.document import (
     TraceIdentity,
 )
 from replay.settings.scenario import Scenario
+from replay.trace.actions import rules_of
 from replay.trace.importing.readers.records import RecordReader
 from replay.trace.importing.registry import Importer
 from replay.units import SECOND_NS, format_duration
@@ -70,7 +71,7 @@ class Following:
         ]
         book = RouteBook(
             [*METHODS, OTHER_METHOD],
-            wanted.options.routes,
+            rules_of(scenario.actions).before(wanted.options.routes),
             [name for name in named if name not in ("all", "*")],
         )
         rewrite = read_rewrite(scenario.rewrite) if scenario.rewrite else None

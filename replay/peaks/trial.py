@@ -34,6 +34,7 @@ from replay.settings.kinds import (
 )
 from replay.settings.scenario import Scenario, Window
 from replay.trace import Trace
+from replay.trace.actions import with_actions
 from replay.workload.rules import classes_of
 from replay.workload.surge import surge
 
@@ -93,6 +94,7 @@ class Bench:
     ) -> None:  # fmt: skip
         if scenario.closed_loop:
             raise UsageError("a closed loop has no load to scale", hint="leave --rate max out")
+        trace = with_actions(trace, scenario.actions)
         self._trace, self._folder, self._area, self._sinks = trace, folder, area, sinks
         self.each = not scenario.slo
         self._given = msgspec.structs.replace(scenario, slo=scenario.slo or GOALS)

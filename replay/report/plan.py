@@ -17,6 +17,7 @@ from replay.settings.bare_times import bare_time_notes
 from replay.settings.scenario import Scenario
 from replay_native.feed.addresses import ADDRESSES_MAX
 
+from .business import actions_facts
 from .facts import rejected_words
 from .page import Page
 
@@ -48,6 +49,7 @@ def print_plan(
             *_pace(plan),
             *bounds_facts(plan, scenario),
             *objectives_facts(plan, scenario),
+            *actions_facts(plan, scenario),
             *([("note", "; ".join(notes))] if (notes := bare_time_notes(scenario)) else []),
             *([("engine", f"portable: {portable_because}")] if portable_because else []),
             *([("not used", "; ".join(unused))] if unused else []),

@@ -16,6 +16,7 @@ from replay.results.timeline import Second
 from replay.settings.trace_url import NO_TRACE, link_of
 from replay.units import SECOND_NS, format_latency
 
+from .business import business_words, interval_words, worst_minutes
 from .clocks import both_clocks
 from .fit import shortened
 from .page import Page
@@ -101,6 +102,24 @@ def _latency_table(page: Page, title: str, latency: Latencies) -> None:
             if isinstance(figures := getattr(latency, field), Latency)
         ],
     )
+
+
+def print_business(page: Page, document: RunDocument) -> None:
+    """What failed by business action, what it costs, and the worst minutes."""
+    business, words = document.business, business_words(document)
+    if business is None or not words:
+        return
+    page.title("Business actions")
+    for sentence in words:
+        page.say(sentence)
+    page.say(business.counted, "dim")
+    if worst := worst_minutes(document):
+        page.say()
+        lost = [("lost", "right")] if any(row[3] for row in worst) else []
+        page.table(
+            [(f"worst by {interval_words(business)}", ""), ("action", "name"), ("failed", "right"), *lost],
+            [row[: 3 + len(lost)] for row in worst],
+        )
 
 
 def print_routes(page: Page, title: str, routes: list[RouteFigures], document: RunDocument) -> None:

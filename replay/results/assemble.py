@@ -13,6 +13,7 @@ from replay.units import SECOND_NS
 from replay_native.ledger.lane_metrics import LaneMetrics
 
 from . import hlog, slo, watched
+from .business import business_of
 from .document import AnswerFigures, RunDocument, Started
 from .facts import Facts
 from .folder import RunFolder
@@ -124,6 +125,7 @@ def describe(
         latency=latencies_of(measured, started.closed_loop, facts.kafka),
         routes=route_figures(measured, started),
         actions=action_figures(measured, started),
+        business=business_of(started, rows, measured.not_of_target),
         source=facts.source,
         trace=facts.trace or started.trace,
         generator=generator,

@@ -18,6 +18,7 @@ from replay.ledger.host import Host
 from replay.ledger.statuses import StatusFigures
 from replay.ledger.validity import Validity
 
+from .business_figures import BusinessFigures
 from .figures import (
     AddressChange,
     AddressFigures,
@@ -60,6 +61,7 @@ __all__ = [
     "AddressChange",
     "AddressFigures",
     "AnswerFigures",
+    "BusinessFigures",
     "ClockPair",
     "Connections",
     "Consumed",
@@ -138,6 +140,7 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     latency: Latencies
     routes: list[RouteFigures]
     actions: list[RouteFigures] = []
+    business: BusinessFigures | None = None
     generator: Generator
     connections: Connections
     retries: Retries | None = None

@@ -313,6 +313,8 @@ class Settings(TypedDict, total=False):
     slo: Sequence[str]
     validity: ValidityLimitsSettings
     watch: Sequence[WatchSettings]
+    actions: Mapping[str, Sequence[str]]
+    values: Mapping[str, str]
     ignore: Sequence[IgnoreRuleSettings]
 
 
@@ -391,4 +393,6 @@ class PeakSettings(TypedDict, total=False):
     slo: Sequence[str]
     validity: ValidityLimitsSettings
     watch: Sequence[WatchSettings]
+    actions: Mapping[str, Sequence[str]]
+    values: Mapping[str, str]
     ignore: Sequence[IgnoreRuleSettings]

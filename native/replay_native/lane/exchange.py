@@ -124,7 +124,7 @@ def _give_back(lane, slot):
     now = now_ns(lane.scratch)
     own_ns = c.own_ns + lane.metrics.counters[C.lost_ns]
     record_net_unsent(
-        lane.metrics, C.unsent_capture, c.flags, own_ns, now - c.due_ns, lane.settings.max_wait_ns
+        lane.metrics, C.unsent_capture, c.route, c.flags, own_ns, now - c.due_ns, lane.settings.max_wait_ns
     )
     record_unsent(lane.metrics, C.unsent_capture, request_of(c), lane.settings.max_wait_ns)
     push_idle(lane, slot, now)
