@@ -59,20 +59,28 @@ def business_words(document: RunDocument) -> list[str]:
     business = document.business
     if business is None:
         return []
+    by_loss = _has_one_currency(business)
     order = sorted(
-        business.actions, key=lambda action: (-(action.lost or 0.0), -action.failed, action.action)
+        business.actions,
+        key=lambda action: (-(action.lost or 0.0) if by_loss else 0.0, -action.failed, action.action),
     )
     words = [action.words for action in order if action.failed or action.value][:ACTIONS_SHOWN]
-    if sum(1 for action in business.actions if action.lost) > 1:
-        words += [f"together {sums}" for sums in _sums(business)]
-    if not words:
-        return []
-    return [*words, *_left_out(business.actions)]
+    return [*words, *_sums(business), *_left_out(business.actions)] if words else []
+
+
+def _has_one_currency(business: BusinessFigures) -> bool:
+    """Whether losses can be compared."""
+    return len(business.lost) == 1
 
 
 def _sums(business: BusinessFigures) -> list[str]:
-    """The losses by currency, which are never added up."""
-    return [format_money(amount, currency) for currency, amount in business.lost.items() if amount]
+    """The losses of several actions in one currency; currencies are never added up."""
+    words = []
+    for currency, amount in business.lost.items():
+        of = [action.action for action in business.actions if action.currency == currency and action.lost]
+        if len(of) > 1:
+            words.append(f"together {format_money(amount, currency)} ({', '.join(of)})")
+    return words
 
 
 def _left_out(actions: Sequence[ActionFigures]) -> list[str]:
@@ -90,7 +98,8 @@ def worst_minutes(document: RunDocument) -> list[tuple[str, str, str, str]]:
     if business is None:
         return []
     found = [(action, minute) for action in business.actions for minute in action.intervals if minute.failed]
-    found.sort(key=lambda pair: (-(pair[1].lost or 0.0), -pair[1].failed, pair[1].at_ns))
+    by_loss = _has_one_currency(business)
+    found.sort(key=lambda pair: (-(pair[1].lost or 0.0) if by_loss else 0.0, -pair[1].failed, pair[1].at_ns))
     offset_s = document.recorded_clock.utc_offset_s if document.recorded_clock is not None else 0
     zone = dt.timezone(dt.timedelta(seconds=offset_s if business.clock == "recorded" else 0))
     return [
