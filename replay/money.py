@@ -11,7 +11,7 @@ from .errors import UsageError
 FORMS = "9.99 EUR: an amount above 0 with a point, and the three letters of a currency"
 AMOUNT_MAX = Decimal(10) ** 12
 
-_AMOUNT = re.compile(r"\d{1,13}(?:\.\d{1,6})?")
+_AMOUNT = re.compile(r"[0-9]{1,13}(?:\.[0-9]{1,6})?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 _WHOLE_FROM = 1_000

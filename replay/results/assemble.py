@@ -98,7 +98,7 @@ def describe(
     shares = shares_of(all_metrics, started, facts, measured)
     validity = validity_of(shares, started, facts, accounts, detail, generator, imbalance)
     differs, validity = status_differs(started, measured, validity)
-    rows = rows_of(folder)
+    rows, actions = rows_of(folder), action_figures(measured, started)
     watches, watched_first = watched.with_shifts(
         facts.watches, rows, [slo.parse(text) for text in started.slo]
     )
@@ -124,8 +124,8 @@ def describe(
         ),
         latency=latencies_of(measured, started.closed_loop, facts.kafka),
         routes=route_figures(measured, started),
-        actions=action_figures(measured, started),
-        business=business_of(started, rows, measured.not_of_target),
+        actions=actions,
+        business=business_of(started, rows, actions),
         source=facts.source,
         trace=facts.trace or started.trace,
         generator=generator,

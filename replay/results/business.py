@@ -11,12 +11,14 @@ from decimal import Decimal
 from typing import Any
 
 from replay.errors import UsageError
+from replay.ledger.catalog import FAILED
 from replay.money import Money, format_money, format_rough, parse_money
 from replay.units import SECOND_NS, format_share
 
-from .action_counts import Counts, added
+from .action_counts import Counts
 from .business_figures import ActionFigures, ActionMinute, BusinessFigures
-from .started import RecordedClock, Started, actions_of
+from .figures import RouteFigures
+from .started import RecordedClock, Started
 from .timeline import Second
 
 MINUTES_MAX = 1_440
@@ -52,60 +54,52 @@ def warm_up_s(plan: Mapping[str, Any]) -> float:
 
 
 def business_of(
-    started: Started, rows: Sequence[Second], not_of_target: Mapping[str, int]
+    started: Started, rows: Sequence[Second], actions: Sequence[RouteFigures]
 ) -> BusinessFigures | None:
-    """The figures of a run from its timeline; None if it has neither actions nor values. `not_of_target` counts by route
-    failures for which the target is not to blame.
+    """The figures of a run from those of its `actions`; None if it has neither actions nor values. The timeline shows when.
+    Of a killed run it lacks the last moments.
     """
-    members = actions_of((route.name, route.action) for route in started.routes)
     values = values_of(started.scenario)
     asked = started.scenario.get("actions")
-    defined = [*dict.fromkeys([*members, *(asked if isinstance(asked, dict) else ())])]
+    defined = dict.fromkeys(route.action for route in started.routes if route.action)
+    defined |= dict.fromkeys(asked if isinstance(asked, dict) else ())
     if not defined and not values:
         return None
-    sums = added(row.actions for row in rows)
     clock = started.recorded_clock
     is_recorded = clock is not None and clock.speed > 0
     due_s = max((row.t_s + row.length_s for row in rows if row.planned), default=0.0)
     hours = recorded_hours(due_s, warm_up_s(started.plan), clock)
     width_ns = _width_ns(rows, clock if is_recorded else None)
     by_interval = _by_interval(rows, started, width_ns, is_recorded=is_recorded)
-
-    def left_out(name: str) -> int:
-        return sum(not_of_target.get(route, 0) for route in members.get(name, ()))
-
-    actions = [
-        _figures(name, sums[name], values.get(name), hours, left_out(name), by_interval.get(name, {}))
-        for name in sorted(sums, key=lambda name: (-sums[name][0], name))
+    figures = [
+        _figures(action, values.get(action.route), hours, by_interval.get(action.route, {}))
+        for action in actions
     ]
+    counted = {action.route for action in actions}
     return BusinessFigures(
         clock="recorded" if is_recorded else "run",
         hours=round(hours, 6),
         interval_s=width_ns // SECOND_NS,
-        actions=actions,
-        lost=_by_currency(actions, "lost"),
-        lost_per_hour=_by_currency(actions, "lost_per_hour"),
-        without_requests=[name for name in defined if name not in sums],
+        actions=figures,
+        lost=_by_currency(figures, "lost"),
+        lost_per_hour=_by_currency(figures, "lost_per_hour"),
+        without_requests=[name for name in defined if name not in counted],
         values_unused=[name for name in values if name not in defined],
     )
 
 
 def _figures(
-    name: str,
-    counted: tuple[int, int],
-    value: Money | None,
-    hours: float,
-    left_out: int,
-    by_interval: Mapping[int, tuple[int, int]],
+    of: RouteFigures, value: Money | None, hours: float, by_interval: Mapping[int, tuple[int, int]]
 ) -> ActionFigures:
-    requests, failed = counted
+    name, requests = of.route, of.count
+    failed = max(sum(of.outcomes.get(outcome, 0) for outcome in FAILED) - of.not_of_target, 0)
     lost = None if value is None else value.amount * failed
     per_hour = None if lost is None or hours <= 0 else float(lost) / hours
     return ActionFigures(
         action=name,
         requests=requests,
         failed=failed,
-        not_of_target=left_out,
+        not_of_target=of.not_of_target,
         value="" if value is None else f"{value.amount} {value.currency}",
         currency="" if value is None else value.currency,
         lost=None if lost is None else float(lost),
@@ -114,11 +108,11 @@ def _figures(
         intervals=[
             ActionMinute(
                 at_ns=at_ns,
-                requests=of[0],
-                failed=of[1],
-                lost=None if value is None else float(value.amount * of[1]),
+                requests=ended,
+                failed=bad,
+                lost=None if value is None else float(value.amount * bad),
             )
-            for at_ns, of in sorted(by_interval.items())
+            for at_ns, (ended, bad) in sorted(by_interval.items())
         ],
     )
 
