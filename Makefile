@@ -10,6 +10,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
+# Commands that tests start by the hundred would compile all of replay each time if they could not keep its byte code.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup demo test kafka unit check boundscheck founding fuzz bench long calibrate docs wheel image wheeltest debian traces clean
 
 help: ## List the targets

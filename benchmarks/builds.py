@@ -244,9 +244,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=A_A_RUNS)
     options = parser.parse_args()
-    jit.warm(
-        ["statistics.rank", "statistics.student", "statistics.unequal", "ledger.hdr", "ledger.hdr_decode"]
-    )
+    jit.warm(["statistics.rank", "statistics.student", "statistics.unequal", "ledger.hdr"])
     if options.what == "record":
         record(options.folder, options.rounds)
     else:

@@ -30,7 +30,7 @@ IN_CI = os.environ.get("CI", "").lower() == "true"
 KERNELS = sources.with_entries()
 """Modules with an entry: a kernel of a declared signature."""
 
-FEW = ("ground.shared", "ledger.hdr", "ledger.hdr_decode", "http1.parser", "ledger.record")
+FEW = ("ground.shared", "ledger.hdr", "http1.parser", "ledger.record")
 """Those that most tests need."""
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from replay.comparison.decision import Options
     from replay.comparison.verdict import Comparison
 
-KERNELS = ("ledger.hdr", "ledger.hdr_decode", "statistics.rank", "statistics.student", "statistics.unequal")
+KERNELS = ("ledger.hdr", "statistics.rank", "statistics.student", "statistics.unequal")
 
 
 _OPTIONS = (

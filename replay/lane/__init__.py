@@ -4,7 +4,6 @@ KERNEL_MODULES = (
     "ground.shared",
     "templates.trace_context",
     "ledger.hdr",
-    "ledger.hdr_decode",
     "http1.parser",
     "keeping.responses",
     "keeping.ring",

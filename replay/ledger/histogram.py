@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from replay_native.ledger import hdr, hdr_decode
+from replay_native.ledger.hdr_layout import HIGHEST_NS, half_magnitude
 
-from .percentiles import values_at
+from . import counters
+from .percentiles import highest_at, values_at
 
 _INNER = struct.Struct(">iiiiqqd")
 _INNER_V0 = struct.Struct(">iiqqq")
@@ -47,12 +48,12 @@ class Layout:
 
     digits: int = 3
     lowest: int = 1
-    highest: int = hdr.HIGHEST_NS
+    highest: int = HIGHEST_NS
 
     @property
     def half(self) -> int:
         """log2 of half the sub-bucket count."""
-        return hdr.half_magnitude(self.digits)
+        return half_magnitude(self.digits)
 
     @property
     def unit(self) -> int:
@@ -93,7 +94,7 @@ class Histogram:
     @property
     def count(self) -> int:
         """How many values were recorded."""
-        return int(hdr.total(self.counts))
+        return int(self.counts.sum())
 
     def percentiles(self, percentiles: Sequence[float]) -> list[int]:
         """The value at each percentile (0 to 100; 0 is the minimum), as the highest equivalent one; zeros if it is
@@ -110,20 +111,25 @@ class Histogram:
     @property
     def min(self) -> int:
         """The lowest value equivalent to the smallest recorded one; 0 if it is empty."""
-        at = int(hdr_decode.first_used(self.counts))
-        return 0 if at == self.counts.size else self._lowest_at(at)
+        used = np.flatnonzero(self.counts)
+        return self._lowest_at(int(used[0])) if used.size else 0
 
     @property
     def max(self) -> int:
         """The highest value equivalent to the largest recorded one; 0 if it is empty."""
-        end = int(hdr_decode.used(self.counts))
-        return 0 if end == 0 else self._lowest_at(end - 1) + self._width_at(end - 1) - 1
+        used = np.flatnonzero(self.counts)
+        return self._lowest_at(int(used[-1])) + self._width_at(int(used[-1])) - 1 if used.size else 0
 
     def mean_and_deviation(self) -> tuple[float, float]:
         """Mean and standard deviation, by the middle value of each counter."""
-        out = np.zeros(2)
-        hdr.moments(self.counts, self.layout.half, self.layout.unit, out)
-        return float(out[0]), float(out[1])
+        used = np.flatnonzero(self.counts)
+        if not used.size:
+            return 0.0, 0.0
+        width = np.int64(1) << np.maximum((used >> self.layout.half) - 1, 0) + self.layout.unit
+        middle = (self._highest_at(used) - (width - 1) + (width >> 1)).astype(float)
+        weight = self.counts[used].astype(float)
+        mean = float((weight * middle).sum() / weight.sum())
+        return mean, math.sqrt(float((weight * (middle - mean) ** 2).sum() / weight.sum()))
 
     def merged(self, other: Histogram) -> Histogram:
         """The sum of both, over the wider range (auto-resized histograms differ). ValueError if digits or units
@@ -149,11 +155,11 @@ class Histogram:
 
     def values(self) -> np.ndarray:
         """Highest equivalent value of every counter, int64[layout.length]."""
-        index = np.arange(self.counts.size, dtype=np.int64)
-        half = self.layout.half
-        bucket = np.maximum((index >> half) - 1, 0)
-        sub = (index & ((1 << half) - 1)) + np.where(index >> half > 0, 1 << half, 0)
-        return np.asarray(((sub + 1) << (bucket + self.layout.unit)) - 1, np.int64)
+        return self._highest_at(np.arange(self.counts.size, dtype=np.int64))
+
+    def _highest_at(self, index: np.ndarray) -> np.ndarray:
+        unit = self.layout.unit
+        return ((highest_at(index, self.layout.half) + 1) << unit) - 1
 
 
 def empty(layout: Layout = NS_3) -> Histogram:
@@ -164,11 +170,14 @@ def empty(layout: Layout = NS_3) -> Histogram:
 def encode(histogram: Histogram) -> bytes:
     """The V2 compressed text of a log: base64 of zlib of ZigZag LEB128 counts."""
     layout = histogram.layout
-    limit = max(int(hdr_decode.used(histogram.counts)), 1)
+    from replay_native.ledger import hdr
+
+    used = np.flatnonzero(histogram.counts)
+    limit = int(used[-1]) + 1 if used.size else 1
     out = np.empty(9 * limit, np.uint8)
-    size = hdr.encode_payload(histogram.counts, limit, out)
-    inner = _INNER.pack(_COOKIE_INNER, size, 0, layout.digits, layout.lowest, layout.highest, 1.0)
-    packed = zlib.compress(inner + out[:size].tobytes(), _COMPRESSION)
+    payload = out[: hdr.encode_payload(histogram.counts, limit, out)].tobytes()
+    inner = _INNER.pack(_COOKIE_INNER, len(payload), 0, layout.digits, layout.lowest, layout.highest, 1.0)
+    packed = zlib.compress(inner + payload, _COMPRESSION)
     return base64.b64encode(_OUTER.pack(_COOKIE_OUTER, len(packed)) + packed)
 
 
@@ -231,10 +240,10 @@ def _payload(body: bytes, length: int, header: int) -> bytes:
 
 def _zigzag(body: bytes, layout: Layout) -> np.ndarray:
     """V2: ZigZag LEB128 counters and runs of zeros."""
-    counts = np.zeros(layout.length, np.uint64)
-    if hdr_decode.decode_payload(np.frombuffer(body, np.uint8), counts) < 0:
-        raise ValueError("the payload does not fit the range in its header")
-    return counts
+    try:
+        return counters.decoded(np.frombuffer(body, np.uint8), layout.length)
+    except ValueError:
+        raise ValueError("the payload does not fit the range in its header") from None
 
 
 _ZEROS_BEFORE_CUT = 512

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from replay_native.ledger import hdr
-
 REPORTED = (50.0, 90.0, 95.0, 99.0, 99.9, 99.99)
 """Percentiles that run.json holds."""
 
@@ -27,14 +25,19 @@ def rank(percentile: float, count: int) -> int:
 def values_at(counts: np.ndarray, half: int, count: int, percentiles: Sequence[float]) -> list[int]:
     """The value at each of `percentiles` (any order), 0 if nothing was recorded.
 
-    counts uint64[n] laid out with `half` (see `replay_native.ledger.hdr`), `count` their sum.
+    counts uint64[n] laid out with `half` (see `replay_native.ledger.hdr_layout`), `count` their sum.
     """
-    if count == 0:
+    used = np.flatnonzero(counts)
+    if count == 0 or not used.size:
         return [0] * len(percentiles)
-    ranks = np.array([rank(p, count) for p in percentiles], np.int64)
-    order = np.argsort(ranks, kind="stable")
-    ascending = np.zeros(len(ranks), np.int64)
-    hdr.values_at_ranks(counts, half, ranks[order], ascending)
-    values = np.empty_like(ascending)
-    values[order] = ascending
-    return [int(value) for value in values]
+    ranks = np.array([rank(p, count) for p in percentiles], np.uint64)
+    found = np.searchsorted(np.cumsum(counts[used]), ranks)
+    highest = highest_at(used[np.minimum(found, used.size - 1)], half)
+    return [int(value) for value in highest]
+
+
+def highest_at(index: np.ndarray, half: int) -> np.ndarray:
+    """The highest value of each counter, int64, as a multiple of the width of the smallest counter."""
+    bucket = np.maximum((index >> half) - 1, 0)
+    sub = (index & ((1 << half) - 1)) + np.where(index >> half > 0, 1 << half, 0)
+    return np.asarray(((sub + 1) << bucket) - 1, np.int64)

@@ -7,15 +7,17 @@ little: such requests count only if more than half of them got one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
 
 from replay.units import format_share
-from replay_native.ledger.lane_metrics import LaneMetrics
 
 from .validity import Reason, Validity, Verdict
+
+if TYPE_CHECKING:
+    from replay_native.ledger.lane_metrics import LaneMetrics
 
 STATUS_DIFFERS = "STATUS_DIFFERS"
 SUSPECT_SHARE = 0.05

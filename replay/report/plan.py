@@ -17,9 +17,9 @@ from replay.settings.bare_times import bare_time_notes
 from replay.settings.scenario import Scenario
 from replay_native.feed.addresses import ADDRESSES_MAX
 
-from .business import actions_facts
 from .facts import rejected_words
 from .page import Page
+from .plan_actions import actions_facts
 
 ROUTES_SHOWN = 12
 HOSTS_SHOWN = 3

@@ -7,14 +7,18 @@ left out: requests that the generator failed to send, and those that were unsent
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from replay.ledger.catalog import FAILED
-from replay_native.ledger.lane_metrics import OUTCOMES, LaneMetrics
+from replay_native.ledger.catalog import OUTCOMES
 
 from .measured import counts_by_route, not_of_target
 from .started import RouteStart
+
+if TYPE_CHECKING:
+    from replay_native.ledger.lane_metrics import LaneMetrics
 
 _FAILED = [OUTCOMES.index(name) for name in FAILED]
 

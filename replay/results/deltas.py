@@ -13,7 +13,7 @@ import numpy as np
 
 from replay.ledger import catalog
 from replay.ledger.histogram import Histogram, Layout
-from replay_native.ledger.lane_metrics import COUNTERS
+from replay_native.ledger.catalog import COUNTERS
 
 from . import hlog
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,16 +17,8 @@ from replay.ledger.histogram import NS_2, NS_3, Histogram
 from replay.ledger.percentiles import REPORTED
 from replay.ledger.statuses import StatusCount, count_statuses, total_of
 from replay.naming import names_route
-from replay_native.ledger import hdr
-from replay_native.ledger.lane_metrics import (
-    GENERATOR,
-    N_OUTCOMES,
-    OUTCOMES,
-    PER_ROUTE,
-    TOTALS,
-    UNSENT,
-    LaneMetrics,
-)
+from replay_native.ledger.catalog import GENERATOR, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, UNSENT
+from replay_native.ledger.hdr_layout import COUNTERS_2, COUNTERS_3, HIGHEST_NS
 
 from . import hlog
 from .document import (
@@ -36,6 +28,9 @@ from .document import (
     actions_of,
 )
 from .folder import RunFolder
+
+if TYPE_CHECKING:
+    from replay_native.ledger.lane_metrics import LaneMetrics
 
 __all__ = ["CONSUMED", "FAILED"]
 # Re-exported from the catalog, because callers of this module need them.
@@ -115,8 +110,8 @@ class Measured:
         """The figure for a value of a histogram: a lower bound from `max_wait` on, where requests were unsent, and at
         the highest value of the histogram.
         """
-        if ns >= hdr.HIGHEST_NS and histogram.layout in (NS_3, NS_2):
-            return Value(hdr.HIGHEST_NS, True)
+        if ns >= HIGHEST_NS and histogram.layout in (NS_3, NS_2):
+            return Value(HIGHEST_NS, True)
         if not censored or ns < self.max_wait_ns:
             return Value(ns, False)
         width = 1 << max(ns.bit_length() - histogram.layout.half - 1, 0)
@@ -204,9 +199,9 @@ def from_metrics(
 
     def totals(tag: str) -> Histogram | None:
         if tag in TOTALS:
-            merged = np.zeros(hdr.COUNTERS_3, np.uint64)
+            merged = np.zeros(COUNTERS_3, np.uint64)
             for metrics in all_metrics:
-                hdr.merge(merged, metrics.totals[TOTALS.index(tag)])
+                merged += metrics.totals[TOTALS.index(tag)]
             return Histogram(merged)
         kind, outcome, route = hlog.parts_of(tag)
         if route not in rows or kind not in PER_ROUTE or outcome not in OUTCOMES:
@@ -238,7 +233,7 @@ def _of_route(all_metrics: Sequence[LaneMetrics], row: int, code: int, kind: int
     for metrics in all_metrics:
         slot = slot_of(metrics, row, code)
         if slot >= 0:
-            counts = np.zeros(hdr.COUNTERS_2, np.uint64) if counts is None else counts
+            counts = np.zeros(COUNTERS_2, np.uint64) if counts is None else counts
             counts += metrics.arena[slot, kind]
     return None if counts is None else Histogram(counts, NS_2)
 

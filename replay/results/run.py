@@ -19,7 +19,6 @@ from replay.units import counted, format_latency, format_share
 from .document import Latency, RunDocument, refuse_newer
 from .folder import DOCUMENT_BYTES_MAX, RunFolder, read_rows
 from .measured import Measured, from_folder
-from .recover import recover
 from .samples import Lookup, Sample
 from .timeline import Second
 from .verdicts import verdict_word
@@ -199,6 +198,8 @@ def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
     folder = RunFolder.open(path)
     recovered = not folder.is_whole
     if recovered:
+        from .recover import recover  # Only a killed run needs the lanes' memory, and with it Numba.
+
         recover(folder, lookup)
     try:
         data = read_whole(folder.run, DOCUMENT_BYTES_MAX)

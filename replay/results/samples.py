@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
-from replay_native.http1.parser import REASONS
-from replay_native.ledger.lane_metrics import (
-    COUNTERS,
-    MALFORMED,
-    OUTCOMES,
-    SAMPLES_KEPT,
-    UNSENT,
-    LaneMetrics,
-)
+from replay_native.ledger.catalog import COUNTERS, MALFORMED, OUTCOMES, SAMPLES_KEPT, UNSENT
 
 from .beginnings import shown
 from .document import ClockPair, RecordedClock
 from .traces import trace_id
+
+if TYPE_CHECKING:
+    from replay_native.ledger.lane_metrics import LaneMetrics
 
 
 class RecordedRow(NamedTuple):
@@ -186,6 +181,8 @@ def _sample(
     row: RecordedRow | None,
     rules: Sequence[str],
 ) -> Sample:
+    from replay_native.http1.parser import REASONS
+
     zero = start.monotonic_ns
     unsent = raw.outcome == UNSENT
     due_ns = raw.due_ns - zero

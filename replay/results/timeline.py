@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from replay.ledger.catalog import EACH_SECOND_COUNTERS, FIGURES
-from replay_native.ledger import hdr
+from replay_native.ledger.hdr_layout import HIGHEST_NS
 
 
 class _Accounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -39,7 +39,7 @@ class _Accounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def figure_ns(self, name: str) -> tuple[int, bool] | None:
         """The percentile of this name, and whether it is a lower bound; None if nothing ended."""
         value: int | None = getattr(self, name)
-        return None if value is None else (min(value, hdr.HIGHEST_NS), value >= hdr.HIGHEST_NS)
+        return None if value is None else (min(value, HIGHEST_NS), value >= HIGHEST_NS)
 
     @property
     def measured(self) -> dict[str, int]:

@@ -6,9 +6,6 @@ import hashlib
 
 import numpy as np
 
-from replay_native.ground.jit import warm
-from replay_native.templates import trace_context as kernels
-
 
 def seed_of(run_id: str) -> int:
     """The seed of all trace ids of a run; never 0, which means that requests carry none."""
@@ -16,11 +13,14 @@ def seed_of(run_id: str) -> int:
     return int.from_bytes(digest, "big") or 1
 
 
-def traceparent(seed: int, seq: int, attempt: int = kernels.FIRST_ATTEMPT) -> bytes:
-    """The header's value for a request."""
+def traceparent(seed: int, seq: int, attempt: int | None = None) -> bytes:
+    """The header's value for an attempt of a request; by default the first."""
+    from replay_native.ground.jit import warm  # reports load no Numba
+    from replay_native.templates import trace_context as kernels
+
     warm(("templates.trace_context",))
     out = np.empty(kernels.TRACEPARENT_BYTES, np.uint8)
-    kernels.write_traceparent(out, np.uint64(seed), seq, attempt)
+    kernels.write_traceparent(out, np.uint64(seed), seq, attempt or kernels.FIRST_ATTEMPT)
     return out.tobytes()
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.compare_data import make_run
+
 LINE = '10.0.0.{n} - - [10/Oct/2025:13:55:{second:02d} +0000] "GET /users/{n} HTTP/1.1" 200 512\n'
 
 
@@ -58,3 +60,20 @@ def test_the_list_of_runs_imports_nothing_heavy(tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [(), ("--html=r.html", "--json=r.json", "--junit=r.xml", "--markdown=r.md"), ("--hgrm", "hgrm")],
+)
+def test_a_report_needs_no_numba(tmp_path: Path, outputs: tuple[str, ...]) -> None:
+    code = "import sys; from replay.cli import invoke; c = invoke(sys.argv[1:]); print('numba' in sys.modules); sys.exit(c)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "report", str(make_run(tmp_path / "run", seed=1)), *outputs],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-1] == "False"

@@ -62,7 +62,7 @@ def drift(tmp_path_factory) -> tuple[str, str]:
 
 def test_a_drift_is_not_called_a_regression(drift):
     found = compare(*drift)
-    assert (found.verdict, int(found.exit_code)) == ("INCONCLUSIVE", 0)
+    assert (found.verdict, int(found.exit_code)) == ("INCONCLUSIVE", 0), found.reasons
     (reason,) = found.reasons
     assert reason.startswith(f"{NOT_INTERLEAVED}: all runs of base started before all runs of new")
     assert "replay ab" in reason and "--sequential" in reason

@@ -20,6 +20,7 @@ from replay.lane.feed import FeedWriter
 from replay.lane.keeping import NOTHING_KEPT
 from replay.lane.resolve_replies import answer_resolve_requests
 from replay.ledger.accounts import Accounts, balance
+from replay.ledger.histogram import Histogram
 from replay.protocols.http1.portable import lane as portable
 from replay.protocols.http1.session_spec import SessionSpec
 from replay.staging.sink import Sink
@@ -35,7 +36,7 @@ from replay_native.feed.ring import (
 )
 from replay_native.http1.sessions import JAR_SLOT
 from replay_native.keeping.responses import Keeping
-from replay_native.ledger import hdr, lane_metrics
+from replay_native.ledger import lane_metrics
 from replay_native.ledger.lane_metrics import (
     COUNTERS,
     OUTCOMES,
@@ -130,17 +131,12 @@ class Driven:
         return int(self.counts(total).sum())
 
     def percentile_ns(self, total: str, quantile: float) -> int:
-        counts = self.counts(total)
-        rank = np.array([max(1, int(np.ceil(quantile * counts.sum())))], np.int64)
-        value = np.zeros(1, np.int64)
-        hdr.values_at_ranks(counts, hdr.HALF_3, rank, value)
-        return int(value[0])
+        return Histogram(self.counts(total)).percentiles([100 * quantile])[0]
 
     def count_over(self, total: str, least_ns: int) -> int:
         """How many values are above, to the resolution of the histogram."""
-        values = np.zeros(self.count(total), np.int64)
-        hdr.values_at_ranks(self.counts(total), hdr.HALF_3, np.arange(1, values.size + 1), values)
-        return int((values > least_ns).sum())
+        histogram = Histogram(self.counts(total))
+        return int(histogram.counts[histogram.values() > least_ns].sum())
 
     def samples(self, kind: str, route: int = 0) -> np.ndarray:
         """The kept samples of a route: `slowest` or `failed`."""

@@ -46,7 +46,7 @@ latencies = st.lists(st.floats(1e5, 1e11).map(int), min_size=1, max_size=60)
 
 
 def histogram_of(values: list[int]) -> hdr.Histogram:
-    warm(["ledger.hdr", "ledger.hdr_decode"])
+    warm(["ledger.hdr"])
     made = hdr.empty()
     lowest = made.values()
     for value in values:

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from replay.trace.importing.cleaning import Cleaner
 from replay.trace.importing.people import fake, is_card, is_iban, marked
 from replay.trace.importing.pseudonyms import Pseudonyms
+from replay.trace.importing.registry import Found, Options
 
 MADE = Pseudonyms(b"key")
 
@@ -116,3 +118,28 @@ def test_addresses_go_nowhere_and_those_of_a_domain_stay_together() -> None:
     first, second = fake(MADE, "ann.lee@corp.example.org"), fake(MADE, "bob@corp.example.org")
     assert first.endswith(".example.com") and first.partition("@")[2] == second.partition("@")[2]
     assert fake(MADE, "Ann.Lee%40Corp.example.org").lower().replace("%40", "@") == first
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"sec-ch-ua", b'"Chromium";v="120", "Not A(Brand";v="99"'),
+        (b"accept", b"text/html,application/signed-exchange;v=b3;q=0.9"),
+        (b"content-type", b"application/json; v=2"),
+        (b":target", b"/app.js?v=123"),
+        (b":target", b"/search?value=1&x=2"),
+    ],
+)
+def test_a_parameter_named_value_is_no_secret_by_itself(name: bytes, value: bytes) -> None:
+    """Only an object that was cut off may hide that its `value` is that of a token."""
+    cleaner = Cleaner(Found(), Options())
+    if name == b":target":
+        assert cleaner.target(value) == value
+    else:
+        assert cleaner.headers([(name, value)]) == ((name, value),)
+
+
+def test_a_value_beside_the_name_of_a_secret_is_one() -> None:
+    cleaner = Cleaner(Found(), Options())
+    assert cleaner.target(b"/a?name=token&value=abc") != b"/a?name=token&value=abc"
+    assert cleaner.target(b'/a?q={"value":12') != b'/a?q={"value":12'

@@ -24,7 +24,7 @@ from replay_native.ground import jit
 from replay_native.ledger import hdr
 from tests.support.places import DATA
 
-jit.warm(["ledger.hdr", "ledger.hdr_decode"])
+jit.warm(["ledger.hdr"])
 
 LOGS = DATA / "hlogs"
 """Written by tests/java/old/WriteOldHlog.java with HdrHistogram 1.2.1 (V0) and 2.0.1 (V1)."""

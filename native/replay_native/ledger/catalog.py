@@ -156,3 +156,6 @@ ACCOUNTS = tuple(
 
 ACCOUNT_COUNTERS = tuple(-1 if account == "unsent" else COUNTERS.index(account) for account in ACCOUNTS)
 """Where that account's counter is. A request that is not sent has a counter for each reason instead (-1)."""
+
+SAMPLES_KEPT = 20
+"""How many of the slowest, of the failed and of the mismatched requests of a route a lane keeps."""

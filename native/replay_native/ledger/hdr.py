@@ -1,4 +1,4 @@
-"""HDR histograms as plain count arrays: record, merge, percentile, and the V2 payload.
+"""HDR histograms as plain count arrays: record, merge, take what is new, and the V2 payload.
 
 The layout is the one Java, C and Python implementations share (Gil Tene, HdrHistogram), with lowest value 1 ns and
 highest value 1 h. A histogram here is only its counts: `counts[index_of(value)]`; everything else is computed.
@@ -6,34 +6,15 @@ highest value 1 h. A histogram here is only its counts: `counts[index_of(value)]
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba.cpython.unsafe.numbers import leading_zeros
 
 from replay_native.ground.jit import kernel
 
-HIGHEST_NS = 3_600_000_000_000
-"""The largest value. A larger one is recorded as this."""
+from .hdr_layout import COUNTERS_2, COUNTERS_3, HALF_2, HALF_3, HIGHEST_NS
 
-
-def half_magnitude(digits: int) -> int:
-    """log2 of half the sub-bucket count: 10 for 3 significant digits, 7 for 2."""
-    return math.ceil(math.log2(2 * 10**digits)) - 1
-
-
-def counters(digits: int) -> int:
-    """Length of the counts array for values from 1 to HIGHEST_NS."""
-    half = half_magnitude(digits)
-    smallest_untrackable, buckets = 2 << half, 1
-    while smallest_untrackable <= HIGHEST_NS:
-        smallest_untrackable <<= 1
-        buckets += 1
-    return (buckets + 1) << half
-
-
-HALF_3, HALF_2 = half_magnitude(3), half_magnitude(2)
-COUNTERS_3, COUNTERS_2 = counters(3), counters(2)
+__all__ = ["COUNTERS_2", "COUNTERS_3", "HALF_2", "HALF_3", "HIGHEST_NS"]
+# Kernels that record take the layout from here as well.
 
 
 @kernel(inlined=True)
@@ -57,15 +38,6 @@ def value_at(index, half):
 
 
 @kernel(inlined=True)
-def highest_at(index, half):
-    """Highest value that counter `index` holds (what a percentile reports)."""
-    bucket = (index >> np.int64(half)) - 1
-    if bucket < 0:
-        bucket = np.int64(0)
-    return value_at(index, half) + (np.int64(1) << bucket) - 1
-
-
-@kernel(inlined=True)
 def clamp(value):
     """Limit a value to the range of the histograms."""
     return min(max(value, np.int64(0)), np.int64(HIGHEST_NS))
@@ -82,15 +54,6 @@ def record_all(counts, half, values):
     """Count every value of an array."""
     for i in range(values.size):
         record(counts, half, values[i])
-
-
-@kernel("int64(uint64[::1])")
-def total(counts):
-    """How many values were recorded."""
-    n = np.int64(0)
-    for i in range(counts.size):
-        n += np.int64(counts[i])
-    return n
 
 
 @kernel("void(uint64[::1], uint64[::1])")
@@ -125,45 +88,6 @@ def take_delta_u32(now, before, delta):
         before[i] = current
         n += np.int64(delta[i])
     return n
-
-
-@kernel("void(uint64[::1], int64, int64[::1], int64[::1])")
-def values_at_ranks(counts, half, ranks, values):
-    """Write the value of each of the ascending 1-based `ranks` to `values`: the highest one of its counter."""
-    seen, r = np.int64(0), 0
-    for i in range(counts.size):
-        seen += np.int64(counts[i])
-        while r < ranks.size and seen >= ranks[r]:
-            values[r] = highest_at(np.int64(i), half)
-            r += 1
-        if r == ranks.size:
-            return
-
-
-@kernel("void(uint64[::1], int64, int64, float64[::1])")
-def moments(counts, half, unit, out):
-    """Write mean and standard deviation to `out[0:2]`, from the middle value of each counter, as HdrHistogram does.
-
-    `unit` is log2 of the width of the smallest counter.
-    """
-    n, sum_, squares = 0.0, 0.0, 0.0
-    for i in range(counts.size):
-        if counts[i]:
-            sum_ += float(counts[i]) * _middle(np.int64(i), half, unit)
-            n += float(counts[i])
-    mean = sum_ / n if n else 0.0
-    for i in range(counts.size):
-        if counts[i]:
-            squares += float(counts[i]) * (_middle(np.int64(i), half, unit) - mean) ** 2
-    out[0] = mean
-    out[1] = math.sqrt(squares / n) if n else 0.0
-
-
-@kernel(inlined=True)
-def _middle(index, half, unit):
-    """The middle of a counter's range: lowest value plus half the width, as Java's medianEquivalentValue."""
-    width = np.int64(1) << max((index >> np.int64(half)) - 1, np.int64(0)) + unit
-    return float((value_at(index, half) << unit) + (width >> 1))
 
 
 @kernel("int64(uint64[::1], int64, uint8[::1])")

@@ -31,6 +31,7 @@ from .catalog import (
     REFUSED,
     REJECTED,
     RESET,
+    SAMPLES_KEPT,
     TIMEOUT,
     TLS,
     TOTALS,
@@ -39,21 +40,19 @@ from .catalog import (
     C,
     T,
 )
-from .hdr import COUNTERS_2, COUNTERS_3
+from .hdr_layout import COUNTERS_2, COUNTERS_3
 from .statuses import StatusIndex
 
 Control, Stop, State = _control.Control, _control.Stop, _control.State
 
 __all__ = [
     "COUNTERS", "FIRST_OUTCOME", "GENERATOR", "MALFORMED", "N_OUTCOMES", "OUTCOMES", "PER_ROUTE", "REFUSED", "REJECTED",
-    "RESET", "TIMEOUT", "TLS", "TOTALS", "TRUNCATED", "UNSENT", "C", "Control", "State", "Stop", "T",
+    "RESET", "SAMPLES_KEPT", "TIMEOUT", "TLS", "TOTALS", "TRUNCATED", "UNSENT", "C", "Control", "State", "Stop", "T",
 ]  # fmt: skip
 # Readers of a lane's memory need the catalog's indices as well, and may import both from here.
 
 MAGIC = 0x5245504C41593031
 
-
-SAMPLES_KEPT = 20
 
 BEGINNING_BYTES = 32
 """Bytes of a malformed response that are kept at most."""

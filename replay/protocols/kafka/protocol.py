@@ -27,7 +27,6 @@ KERNELS = (
     "ground.shared",
     "templates.trace_context",
     "ledger.hdr",
-    "ledger.hdr_decode",
     "ledger.record",
     "kafka.recordbatch",
     "kafka.events",

@@ -157,9 +157,9 @@ def _is_secret_beside_colon(name: str) -> bool:
     )
 
 
-def _sibling_is_secret(text: str, begin: int, end: int) -> bool:
+def _sibling_is_secret(text: str, begin: int, end: int, *, may_be_cut: bool) -> bool:
     """Whether the object around a `value` marks it as secret (`{"name": "token", "value": ...}`), or is cut off too
-    early to tell.
+    early to tell. Parameters (`v=1`) are no object: nothing of them `may_be_cut`.
     """
     first = max(0, begin - SIBLING_CHARS_MAX)
     first = max((found.end() for found in _OBJECT_MARK.finditer(text, first, begin)), default=first)
@@ -167,7 +167,7 @@ def _sibling_is_secret(text: str, begin: int, end: int) -> bool:
     closing = _OBJECT_MARK.search(text, end, last)
     last = closing.start() if closing else last
     names = [_decoded(found[1]) for found in _SIBLING.finditer(text, first, last)]
-    return any(map(_is_secret_beside_colon, names)) if names else last == len(text)
+    return any(map(_is_secret_beside_colon, names)) if names else may_be_cut and last == len(text)
 
 
 def _decoded(text: str) -> str:
@@ -196,7 +196,7 @@ def _secret_value(text: str, found: re.Match[str], stops: str, in_url: bool) -> 
         if name.lower() not in _VALUE_NAMES:
             return None
         end = _quoted_end(text, string.end(), string[1]) if string else begin
-        if not _sibling_is_secret(text, found.start(), end):
+        if not _sibling_is_secret(text, found.start(), end, may_be_cut=is_colon):
             return None
     if string:
         return Span(string.end(), _quoted_end(text, string.end(), string[1]), name)
