@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from . import units
 from .errors import UsageError
 
+RESERVED_ACTIONS = frozenset({"all", "other"})
+"""Words with another meaning for routes, so they cannot be action names."""
+
 _ACTION = re.compile(r"[A-Za-z0-9_][\w.-]*")
 
 
@@ -19,7 +22,7 @@ def names_route(pattern: str, route: str) -> bool:
 
 def is_action_name(name: str) -> bool:
     """Whether an action may have this name: one word, so that it is never taken for a route."""
-    return _ACTION.fullmatch(name) is not None
+    return _ACTION.fullmatch(name) is not None and name not in RESERVED_ACTIONS
 
 
 def named_by(routes: Sequence[str], actions: Sequence[str], pattern: str, where: str) -> list[int]:

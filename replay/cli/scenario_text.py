@@ -29,7 +29,11 @@ RULES = {
 }
 """An example for each table of rules."""
 
-TABLES = {"headers": {"Tenant": "$TENANT"}}
+TABLES: dict[str, dict[str, Any]] = {
+    "headers": {"Tenant": "$TENANT"},
+    "actions": {"registration": ["POST /v1/users"]},
+    "values": {"registration": "9.99 EUR"},
+}
 """An example for each table with keys of the user's own."""
 
 BODY_EXAMPLE = """# template = '{"id": "{uuid}", "email": "{email}", "client": {client}, "number": {n}}'"""

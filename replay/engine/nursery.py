@@ -100,7 +100,7 @@ async def run_targets(
             adapter = await plan.open(run_id, len(routes))
             stack.callback(adapter.close)
             opened.append((plan, adapter))
-            routes += named_apart(adapter.routes, routes, plan.target.authority)
+            routes += named_apart(adapter.started_routes(), routes, plan.target.authority)
         _check_keeping(scenario, [adapter for _, adapter in opened])
         share = order.share if order is not None else None
         state = make_state(stack, scenario, Path(out), opened, routes, run_id, share)

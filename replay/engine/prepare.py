@@ -23,6 +23,7 @@ from replay.protocols.registry import protocol_of
 from replay.settings.scenario import Scenario
 from replay.settings.target import Target
 from replay.trace import Trace
+from replay.trace.actions import with_actions
 from replay_native.ground.jit import warm
 
 from .blocking import owns_signals, run_blocking
@@ -187,7 +188,7 @@ def prepare(
     try:
         place = area or own_area
         assert place is not None
-        trace = with_split_clients(trace, scenario, place)
+        trace = with_split_clients(with_actions(trace, scenario.actions), scenario, place)
         schedules = make_schedules(trace, scenario, name=name, area=place)
         targets = [planned(schedule, one, show) for schedule, one in zip(schedules, found, strict=True)]
     except BaseException:

@@ -226,6 +226,7 @@ def _lane_spec(
         number=lanes.first + number,
         ordered=scenario.ordered,
         retry=adapter.retry,
+        trace_seed=adapter.trace_seed,
         clients=-(-schedule.trace.manifest.clients // lanes.of),
         lanes=lanes.of,
         sessions=adapter.sessions,

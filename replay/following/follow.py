@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+import msgspec
 import numpy as np
 import trio
 
@@ -23,6 +24,7 @@ from replay.results.document import (
     TraceIdentity,
 )
 from replay.settings.scenario import Scenario
+from replay.trace.actions import rules_of
 from replay.trace.importing.readers.records import RecordReader
 from replay.trace.importing.registry import Importer
 from replay.units import SECOND_NS, format_duration
@@ -69,7 +71,7 @@ class Following:
         ]
         book = RouteBook(
             [*METHODS, OTHER_METHOD],
-            wanted.options.routes,
+            rules_of(scenario.actions).before(wanted.options.routes),
             [name for name in named if name not in ("all", "*")],
         )
         rewrite = read_rewrite(scenario.rewrite) if scenario.rewrite else None
@@ -169,7 +171,7 @@ class Following:
         self.looking.begin(start.monotonic_ns)
 
     def _rename(self, row: int, name: str, action: str) -> None:
-        self._routes[row] = RouteStart(name, None, action)
+        self._routes[row] = msgspec.structs.replace(self._routes[row], name=name, action=action)
         self._changed = True
 
     async def watch(self, end: Callable[[str, str], None], changed: Callable[[], None]) -> None:
@@ -271,10 +273,8 @@ class Following:
                     for name, count in zip(STATUS_CLASSES, counts, strict=True)
                     if count and name != "unknown"
                 }
-                route = self._routes[row]
-                self._routes[row] = RouteStart(
-                    route.name, Recorded(count=sum(counts), statuses=statuses), route.action
-                )
+                recorded = Recorded(count=sum(counts), statuses=statuses)
+                self._routes[row] = msgspec.structs.replace(self._routes[row], recorded=recorded)
 
     def notes(self) -> list[Note]:
         """See `LiveSource`."""

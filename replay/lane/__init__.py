@@ -2,6 +2,7 @@
 
 KERNEL_MODULES = (
     "ground.shared",
+    "templates.trace_context",
     "ledger.hdr",
     "http1.parser",
     "keeping.responses",

@@ -84,7 +84,8 @@ class LaneSpec(LaneSettings):
     row and there is an eventfd `resolve_fd`, the native lane has an address looked up for each of its connections;
     the portable lane awaits `ask` for a row of the table. `connect` is the owner of connections: everybody (`pool`),
     each client (`per-client`, at most `client_connections`, closed when idle for `idle_timeout_ns`), or each request.
-    With `ordered` a client's requests are sent one after another. Without `retry` nothing is retried. The lane serves
+    With `ordered` a client's requests are sent one after another. Without `retry` nothing is retried. With
+    a `trace_seed` requests carry a traceparent, whose parent id is renewed at each further attempt. The lane serves
     every `lanes`-th client, `clients` of them. `sessions` holds the captures and checks of a native lane; they need
     ordered clients. `keeping` defines which responses the lane keeps, and the ring that it passes them through.
     """
@@ -100,6 +101,7 @@ class LaneSpec(LaneSettings):
     tls: Tls | None = None
     ordered: bool = False
     retry: Retry | None = None
+    trace_seed: int = 0
     clients: int = 0
     lanes: int = 1
     resolve_rings: ResolveRings = field(default_factory=lambda: make_resolve_rings(0))

@@ -53,6 +53,7 @@ def _settings(spec: LaneSpec) -> LaneSettings:
         retry_burst_ppm=0 if retry is None else retry.burst_ppm,
         retry_all_methods=retry is not None and retry.all_methods,
         seed=0 if retry is None else retry.seed,
+        trace_seed=spec.trace_seed,
         tls_context=0,
         tls_name=0,
         tls_resume=False,

@@ -35,7 +35,7 @@ from replay.units import SECOND_NS, format_duration, format_latency, format_mome
 
 from .view import LATENCIES_SHOWN, View
 
-ROUTES_SHOWN = 50
+ROUTES_SHOWN, ACTIONS_SHOWN = 50, 12
 PERCENTILES = (50.0, 99.0, 99.9)
 TITLES = {"response": "Response", "service": "Service", "lateness": "Generator lag"}
 SECTIONS = (
@@ -287,7 +287,8 @@ def _actions(view: View) -> str:
     members = actions_of((route.name, route.action) for route in view.started.routes)
     actions = view.so_far.actions[:ROUTES_SHOWN]
     rows = [_route(view, name, outcomes, members[name]) for name, outcomes in actions]
-    return _route_table("Business actions", rows, view, "")
+    words = view.so_far.business_sentences[:ACTIONS_SHOWN]
+    return _route_table("Business actions", rows, view, ". ".join(words) + "." if words else "")
 
 
 def _route_table(title: str, rows: list[list[str]], view: View, reading: str) -> str:

@@ -17,6 +17,9 @@ from replay.units import counted, format_duration, format_latency
 
 Message = dict[str, Any]
 
+ACTIONS_SHOWN = 5
+"""Business actions that a message has a sentence for."""
+
 
 class Notifications:
     """A sink that hands messages to `send`. `finish` sends the last one, once the command has its result.
@@ -62,12 +65,19 @@ class Notifications:
         ):
             self._has_recovered = True
             words = f"every objective is met again, {_after(at_s)}; the first breach was of {self._breach}"
-            self._say("recovery", words, at_s=at_s)
+            business = self._so_far.business_sentences[:ACTIONS_SHOWN]
+            self._say("recovery", "; ".join([words, *business]), at_s=at_s, business=business)
 
     def _say_breach(self, missed: list[StandingNow], at_s: float) -> None:
         each = ", ".join(f"{standing.text}: {standing.now}" for standing in missed)
+        assert self._so_far is not None
+        business = self._so_far.business_sentences[:ACTIONS_SHOWN]
         self._say(
-            "breach", f"breach {_after(at_s)}: {each}", at_s=at_s, slo=[standing.text for standing in missed]
+            "breach",
+            "; ".join([f"breach {_after(at_s)}: {each}", *business]),
+            at_s=at_s,
+            slo=[standing.text for standing in missed],
+            business=business,
         )
 
     def end(self, document: RunDocument) -> None:
@@ -96,8 +106,22 @@ class Notifications:
         words += f"; {ending.detail or ending.how}" if ending.how != "whole" else ""
         words += f"; {'; '.join(failed)}" if failed else ""
         words += "; the command was interrupted" if is_cancelled and ending.how == "whole" else ""
+        business = (
+            []
+            if document.business is None
+            else [one.words for one in document.business.actions if one.failed]
+        )
+        words = "; ".join([words, *business[:ACTIONS_SHOWN]])
         verdict = document.validity.verdict
-        self._say("end", words, verdict=verdict, ending=ending.how, failed=failed, runs=self._runs)
+        self._say(
+            "end",
+            words,
+            verdict=verdict,
+            ending=ending.how,
+            failed=failed,
+            runs=self._runs,
+            business=business,
+        )
 
     def _say(self, event: str, words: str, **more: Any) -> None:
         assert self._started is not None

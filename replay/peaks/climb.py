@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from replay.shown import html_table
 from replay.units import format_latency, format_rate, format_share
 
+from .actions import ActionHold
 from .recovery import WATCH_TIMES, like_baseline
 from .recovery import Verdict as RecoveryVerdict
 from .search import Search, Trial, Verdict
@@ -48,6 +49,7 @@ class Climb:
     not known).
     `window` is the part of the recording that trials and holds are made of, where they are of a recording (a
     `replay.peaks.window.Stretch`).
+    `actions` says up to which load each business action holds.
     `hysteresis` is by how much the first load that met them on the way down is below the peak (0: it is the peak).
     """
 
@@ -63,6 +65,7 @@ class Climb:
     cool_downs: list[CoolDown] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     window: Any = None
+    actions: list[ActionHold] = field(default_factory=list)
 
     def _facts(self) -> list[tuple[str, str]]:
         held = {True: "yes", False: "no", None: "not known"}[self.held]

@@ -20,6 +20,7 @@ from replay.settings.scenario import Scenario
 from replay.shown import json_shown
 from replay.trace import Trace
 
+from .actions import action_holds
 from .climb import Climb, climb
 from .recovery import Recovery
 from .search import Search, Trial
@@ -43,6 +44,7 @@ def find_peak(search: Search, bench: Bench, say: Callable[[Trial], None] = lambd
             hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
         )
     found.window = window
+    found.actions = action_holds(found.trials, bench.goals, bench.load_words)
     return found
 
 

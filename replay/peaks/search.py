@@ -33,7 +33,7 @@ class Trial:
     `passed` is whether each goal was met. `generator_limited`, if not empty, is why the trial says nothing about the
     target. Latencies are in ns, None if nothing was answered. `rate_per_s` was requested, `done_per_s` was answered
     well. `differs_share` is the share of responses with a worse status than recorded. `status_failure`, if not empty,
-    is why statuses alone fail every goal.
+    is why statuses alone fail every goal. `actions` has the requests of each business action, and how many of them failed.
     """
 
     load: float
@@ -48,6 +48,7 @@ class Trial:
     generator_limited: str = ""
     differs_share: float = 0.0
     status_failure: str = ""
+    actions: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

@@ -34,9 +34,11 @@ from replay.settings.kinds import (
 )
 from replay.settings.scenario import Scenario, Window
 from replay.trace import Trace
+from replay.trace.actions import with_actions
 from replay.workload.rules import classes_of
 from replay.workload.surge import surge
 
+from .actions import load_words
 from .recovery import (
     WATCH_TIMES,
     Moment,
@@ -93,6 +95,7 @@ class Bench:
     ) -> None:  # fmt: skip
         if scenario.closed_loop:
             raise UsageError("a closed loop has no load to scale", hint="leave --rate max out")
+        trace = with_actions(trace, scenario.actions)
         self._trace, self._folder, self._area, self._sinks = trace, folder, area, sinks
         self.each = not scenario.slo
         self._given = msgspec.structs.replace(scenario, slo=scenario.slo or GOALS)
@@ -222,6 +225,12 @@ class Bench:
             is_failed = share > self._baseline[1] + SUSPECT_SHARE and not self._accepts_statuses
         return f"{units.format_share(share)} of the responses worse than recorded" if is_failed else ""
 
+    @property
+    def load_words(self) -> str:
+        """What a load of 1 is, in words."""
+        at_ns = self._clock().origin_ns if self.stretch is None else self.stretch.from_ns
+        return load_words(self._given, at_ns, time_zone(self._trace, self._given), time.time_ns())
+
     def surge(self, factor: float, trigger_ns: int) -> Recovery:
         """One run: the baseline, the trigger times `factor`, and the exact baseline again for three times as long.
 
@@ -325,4 +334,7 @@ def _judged(document: RunDocument, load: float, stage: str, status_failure: str)
         generator_limited="; ".join(reason.message for reason in document.validity.reasons)
         if invalid
         else "",
+        actions={}
+        if document.business is None
+        else {one.action: (one.requests, one.failed) for one in document.business.actions},
     )

@@ -24,6 +24,7 @@ from replay.results.samples import RecordedRow
 from replay.settings.kinds import Factor
 from replay.settings.scenario import Scenario
 from replay.trace import Trace
+from replay.trace.actions import with_actions
 from replay.trace.manifest import OUT_OF_TIME_ORDER
 from replay.units import SECOND_NS
 from replay.workload.transform import Transform, transform
@@ -54,11 +55,12 @@ KERNELS = ("plan.survey", "plan.numbers", "ledger.hdr")
 
 
 class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The planned figures of a route, and the recorded ones of the same requests."""
+    """The planned figures of a route, and the recorded ones of the same requests; `action` is its business action."""
 
     route: str
     rows: int
     recorded: Recorded
+    action: str = ""
 
 
 class ClientsPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,6 +188,7 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Pat
     if not trace.rows:
         raise InputError(f"{trace.path} holds no requests: there is nothing to replay")
     warm(KERNELS)
+    trace = with_actions(trace, scenario.actions)
     zone = time_zone(trace, scenario)
     clock = make_clock(trace, scenario, zone)
     name = units.name_text(name or str(trace.path))
@@ -342,7 +345,9 @@ def _clients(rows: DueRows, scenario: Scenario) -> ClientsPlan:
 def _routes(trace: Trace, tally: Tally) -> list[RoutePlan]:
     """The routes of the trace in its order (their index is the lanes'), with their recorded figures."""
     plans = []
-    for name, statuses, tooks in zip(trace.requests.routes, tally.routes, tally.tooks, strict=True):
+    requests = trace.requests
+    named = zip(requests.routes, requests.actions, tally.routes, tally.tooks, strict=True)
+    for name, action, statuses, tooks in named:
         p50, p99 = None, None
         if tooks.any():
             p50, p99 = Histogram(tooks.astype(np.uint64), NS_2).percentiles((50.0, 99.0))
@@ -353,7 +358,7 @@ def _routes(trace: Trace, tally: Tally) -> list[RoutePlan]:
             p50_ns=p50,
             p99_ns=p99,
         )
-        plans.append(RoutePlan(route=name, rows=recorded.count, recorded=recorded))
+        plans.append(RoutePlan(route=name, rows=recorded.count, recorded=recorded, action=action))
     return plans
 
 

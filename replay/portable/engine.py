@@ -406,13 +406,15 @@ class _Lane:
         failure = await self._connect(worker)
         if failure:
             return Outcome(failure=failure)
-        return await self._attempt(worker, job)
+        return await self._attempt(worker, job, resent=True)
 
-    async def _attempt(self, worker: Worker, job: Job) -> Outcome:
+    async def _attempt(self, worker: Worker, job: Job, *, resent: bool = False) -> Outcome:
         """Send once and read the response, within the time limit from now; `sent` keeps its first value."""
         now = time.monotonic_ns()
         if job.sent_ns < 0:
             self._records.sent(job, now, is_fresh=worker.fresh)
+        else:
+            self._transport.sent_again(job.request, job.tries, resent=resent)
         assert worker.connection is not None
         self._counters[C.attempts] += 1
         outcome = Outcome(failure=TIMEOUT)

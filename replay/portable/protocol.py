@@ -169,6 +169,9 @@ class Transport(ABC):
     def ended(self, request: Request, due_ns: int, outcome: Outcome) -> None:  # noqa: B027
         """A request has ended."""
 
+    def sent_again(self, request: Request, tries: int, *, resent: bool) -> None:  # noqa: B027
+        """A request that was sent before is about to be sent again: by its try number `tries`, or on a new connection."""
+
     def tried_again(self, request: Request) -> None:  # noqa: B027
         """A request will be retried: its response does not count."""
 

@@ -46,7 +46,13 @@ class Records:
         request = job.request
         waited_ns = time.monotonic_ns() - job.due_ns
         record_net_unsent(
-            self._metrics, reason, request.flags, self._own_ns(job), waited_ns, self._max_wait_ns
+            self._metrics,
+            reason,
+            request.route,
+            request.flags,
+            self._own_ns(job),
+            waited_ns,
+            self._max_wait_ns,
         )
         record_unsent(self._metrics, reason, _due_request(job), self._max_wait_ns)
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+import msgspec
 import trio
 
 from replay.lane.contract import (
@@ -61,7 +62,8 @@ class ProtocolAdapter:
 
     `name` follows the target's name during the run. `tls` is how connections are secured, `peer` who responded;
     `portable_because` says why native lanes can't run. `tick_ns` is lateness by design: due requests are gathered for
-    that long. With `keeps_responses` its lanes can keep responses.
+    that long. `trace_seed` names the traces of its requests, 0 if they carry no traceparent. With `keeps_responses` its
+    lanes can keep responses.
     `rules` labels the captures and checks that are counted. `close` is called when the run is over, or
     did not begin; `figures` and `notes` after its last lane ended; `background` runs beside the lanes until then.
     `afterwards` says what only a look at the target can tell, after a run that was not interrupted.
@@ -82,6 +84,7 @@ class ProtocolAdapter:
     sessions: SessionTables | None = None
     rules: list[str] = field(default_factory=list)
     retry: Retry | None = None
+    trace_seed: int = 0
     tick_ns: int = 0
     keeps_responses: bool = False
     close: Callable[[], None] = field(default=lambda: None)
@@ -91,3 +94,7 @@ class ProtocolAdapter:
     background: Callable[[], Awaitable[None]] = field(default=trio.lowlevel.checkpoint)
     notes: Callable[[], list[Note]] = field(default=list)
     afterwards: Callable[[Sequence[LaneSpec]], Awaitable[list[Note]]] = field(default=_nothing)
+
+    def started_routes(self) -> list[RouteStart]:
+        """Its routes, with whether their requests carry a traceparent."""
+        return [msgspec.structs.replace(route, traced=bool(self.trace_seed)) for route in self.routes]

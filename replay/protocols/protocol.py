@@ -68,6 +68,9 @@ class Protocol(ABC):
     kernels: tuple[str, ...] = ()
     """Kernel modules that a run needs beyond those that all runs need: compiled with a progress bar."""
 
+    sends_traceparent: bool = False
+    """Whether `traceparent` sends a trace context with its requests."""
+
     has_statuses: bool = False
     """Whether responses have HTTP's statuses, which are held against the recorded ones."""
 
@@ -105,6 +108,13 @@ class Protocol(ABC):
     def bounds(self, plan: Plan, scenario: Scenario) -> list[Fact]:
         """The plan's lines about connections and time limits."""
         return [("waits", waits(scenario))]
+
+
+def trace_facts(scenario: Scenario) -> list[Fact]:
+    """The plan's line about the trace context that every request carries; empty without one."""
+    if not scenario.traceparent:
+        return []
+    return [("traces", "a traceparent for each request; a recorded traceparent and tracestate are not sent")]
 
 
 def waits(scenario: Scenario) -> str:

@@ -9,7 +9,7 @@ A package brings one by an entry point of the group `replay.protocols`, whose na
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
@@ -62,7 +62,16 @@ def unused_settings(scenario: Scenario) -> list[str]:
         own = [target for target in targets if protocol_of(target.url) is protocol]
         for key, user in protocol.unused(scenario, own):
             unused.setdefault(user, []).append(key)
+    for key, user in _unused_traces(scenario, targets):
+        unused.setdefault(user, []).append(key)
     return [f"{', '.join(keys)} (for {user})" for user, keys in unused.items()]
+
+
+def _unused_traces(scenario: Scenario, targets: Sequence[Target]) -> Iterator[tuple[str, str]]:
+    if scenario.traceparent and not any(protocol_of(target.url).sends_traceparent for target in targets):
+        yield "traceparent", "HTTP and Kafka targets"
+    if scenario.trace_url and not scenario.traceparent:
+        yield "trace_url", "--traceparent"
 
 
 def _all_built_in() -> Iterator[Protocol]:

@@ -67,6 +67,11 @@ def named(text: str) -> str:
     return shortened(text, NAME_CHARS)
 
 
+def linked(text: str, url: str) -> str:
+    """Text as a link, which does not tell the other host where it was clicked; plain text without an address."""
+    return Html(f'<a href="{escape(url)}" rel="noreferrer">{escape(text)}</a>') if url else text
+
+
 def barred(text: str, share: float) -> Html:
     """Text beside a bar as long as a share."""
     length = BAR_WIDTH * min(max(share, 0.0), 1.0)

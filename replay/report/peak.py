@@ -65,6 +65,8 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
         facts.append(("missed at", f"{found.above:.3g} times, {rate_at(found, found.above)}"))
     if found.held is not None:
         facts.append(("held", _held(found)))
+    for number, hold in enumerate(found.actions):
+        facts.append(("actions" if number == 0 else "", hold.words))
     if found.hysteresis is not None:
         lower = format_share(found.hysteresis)
         facts.append(

@@ -19,6 +19,7 @@ from replay_native.feed.addresses import ADDRESSES_MAX
 
 from .facts import rejected_words
 from .page import Page
+from .plan_actions import actions_facts
 
 ROUTES_SHOWN = 12
 HOSTS_SHOWN = 3
@@ -48,6 +49,7 @@ def print_plan(
             *_pace(plan),
             *bounds_facts(plan, scenario),
             *objectives_facts(plan, scenario),
+            *actions_facts(plan, scenario),
             *([("note", "; ".join(notes))] if (notes := bare_time_notes(scenario)) else []),
             *([("engine", f"portable: {portable_because}")] if portable_because else []),
             *([("not used", "; ".join(unused))] if unused else []),

@@ -14,9 +14,10 @@ from replay.results.measured import FAILED
 from replay.results.run import Run
 from replay.results.samples import Sample
 from replay.settings.scenario import Scenario
+from replay.settings.trace_url import link_of
 from replay.units import counted, format_bytes, format_latency, to_datetime
 
-from .html import BAD, facts_table, html_table, named, toned
+from .html import BAD, facts_table, html_table, linked, named, toned
 
 SAMPLES_SHOWN = 15
 PROBLEM_CHARS = 200
@@ -32,12 +33,17 @@ def samples_sections(run: Run) -> list[str]:
     """The slowest and the first failed requests, in both clocks."""
     samples = run.samples()
     sections = []
+    head: tuple[str, ...]
     for kind, title in _TITLES:
         found = [sample for sample in samples if sample.kind == kind]
         found.sort(key=lambda s: -(s.response_ns or 0) if s.kind == "slowest" else s.due_ns)
-        rows = [_sample_row(run.document, sample) for sample in found[:SAMPLES_SHOWN]]
+        found = found[:SAMPLES_SHOWN]
+        rows = [_sample_row(run.document, sample) for sample in found]
         head = ("request", "recorded", "due (UTC)", "response", "wait", "service", "ended")
-        sections.append(html_table(head, rows, title, long=(6,)))
+        if any(sample.trace_id for sample in found):
+            head = (*head, "trace")
+            rows = [[*row, _trace(run.document, sample)] for row, sample in zip(rows, found, strict=True)]
+        sections.append(html_table(head, rows, title, long=(6, 7)))
     return sections
 
 
@@ -57,6 +63,11 @@ def _sample_row(document: RunDocument, sample: Sample) -> list[str]:
         service,
         toned(ended, BAD) if is_bad else ended,
     ]
+
+
+def _trace(document: RunDocument, sample: Sample) -> str:
+    """The trace of a request, with a link to its page if the run has a `trace_url`."""
+    return linked(sample.trace_id, link_of(document.scenario.get("trace_url"), sample.trace_id))
 
 
 def _between(start_ns: int | None, end_ns: int | None) -> str:

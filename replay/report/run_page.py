@@ -23,6 +23,7 @@ from replay.results.timeline import Second
 from replay.units import format_duration, format_latency, format_rate, format_share
 
 from . import figures
+from .business import business_words, interval_words, worst_minutes
 from .charts import BLUE, ORANGE
 from .facts import Fact, facts_of, ok_words, reasons, retries_words, sent_words, target_words, unknown_words
 from .html import (
@@ -65,7 +66,7 @@ def run_page(run: Run, name: str) -> tuple[bytes, str]:
     return page_and_policy(f"replay: {run.folder.path.name}", above, sections)
 
 
-ABOVE_CHARTS, ABOVE_SAMPLES = 3, 6
+ABOVE_CHARTS, ABOVE_SAMPLES = 3, 7
 """How many of a document's sections come before the charts, and before the samples."""
 
 
@@ -76,6 +77,7 @@ def document_sections(document: RunDocument) -> list[str]:
         _cards(document),
         _objectives(document),
         _latencies(document),
+        _business(document),
         _routes(document, "Actions", document.actions),
         _routes(document, "Routes", document.routes),
         _checked(document),
@@ -254,6 +256,17 @@ def _latency_table(latency: Latencies, title: str) -> str:
         if isinstance(figures := getattr(latency, field), Latency)
     ]
     return html_table(("", *FIGURES.values()), rows, title)
+
+
+def _business(document: RunDocument) -> str:
+    """What failed by business action, what it costs, and the worst minutes."""
+    business, words = document.business, business_words(document)
+    if business is None or not words:
+        return ""
+    lines = "<br>".join(escape(text) for text in words)
+    said = f'<h2>Business actions</h2><p>{lines}</p><p class="soft">{escape(business.counted)}</p>'
+    head = ("moment", "action", "failed", "lost")
+    return said + html_table(head, worst_minutes(document), f"Worst by {interval_words(business)}")
 
 
 def _routes(document: RunDocument, title: str, routes: list[RouteFigures]) -> str:

@@ -23,6 +23,7 @@ from .facts import Fact, facts_of, ok_words, reasons, retries_words, sent_words,
 from .page import Page
 from .terminal_tables import (
     print_addresses,
+    print_business,
     print_latencies,
     print_routes,
     print_samples,
@@ -51,6 +52,7 @@ def print_report(run: Run, console: Console) -> None:
     _accounts(page, document)
     print_addresses(page, document)
     print_latencies(page, document)
+    print_business(page, document)
     print_routes(page, "Actions", document.actions, document)
     print_routes(page, "Routes", document.routes, document)
     print_spectrum(page, run)

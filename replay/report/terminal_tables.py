@@ -13,8 +13,10 @@ from replay.results.measured import FAILED, Value
 from replay.results.run import Run
 from replay.results.samples import Sample
 from replay.results.timeline import Second
+from replay.settings.trace_url import NO_TRACE, link_of
 from replay.units import SECOND_NS, format_latency
 
+from .business import business_words, interval_words, worst_minutes
 from .clocks import both_clocks
 from .fit import shortened
 from .page import Page
@@ -100,6 +102,24 @@ def _latency_table(page: Page, title: str, latency: Latencies) -> None:
             if isinstance(figures := getattr(latency, field), Latency)
         ],
     )
+
+
+def print_business(page: Page, document: RunDocument) -> None:
+    """What failed by business action, what it costs, and the worst minutes."""
+    business, words = document.business, business_words(document)
+    if business is None or not words:
+        return
+    page.title("Business actions")
+    for sentence in words:
+        page.say(sentence)
+    page.say(business.counted, "dim")
+    if worst := worst_minutes(document):
+        page.say()
+        lost = [("lost", "right")] if any(row[3] for row in worst) else []
+        page.table(
+            [(f"worst by {interval_words(business)}", ""), ("action", "name"), ("failed", "right"), *lost],
+            [row[: 3 + len(lost)] for row in worst],
+        )
 
 
 def print_routes(page: Page, title: str, routes: list[RouteFigures], document: RunDocument) -> None:
@@ -250,7 +270,13 @@ def print_samples(page: Page, run: Run) -> None:
             ("service", "right"),
         ]
         headers += [("ended", ""), ("request", "path")]
-        page.table(headers, [_sample_row(page, run.document, sample) for sample in found[:SAMPLES_SHOWN]])
+        rows = [_sample_row(page, run.document, sample) for sample in found[:SAMPLES_SHOWN]]
+        if any(sample.trace_id for sample in found[:SAMPLES_SHOWN]):
+            headers.append(("trace", ""))
+            rows = [[*row, sample.trace_id] for row, sample in zip(rows, found, strict=False)]
+        page.table(headers, rows)
+    if link_of(run.document.scenario.get("trace_url"), NO_TRACE):
+        page.say(f"the page of a trace: {run.document.scenario['trace_url']}", "dim")
     problems = Counter((sample.problem, sample.begins) for sample in failed if sample.problem)
     for (problem, begins), count in problems.most_common(PROBLEMS_SHOWN):
         responses = f"{count:,} malformed responses: " if count > 1 else "a malformed response: "

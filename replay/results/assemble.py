@@ -13,6 +13,7 @@ from replay.units import SECOND_NS
 from replay_native.ledger.lane_metrics import LaneMetrics
 
 from . import hlog, slo, watched
+from .business import business_of
 from .document import AnswerFigures, RunDocument, Started
 from .facts import Facts
 from .folder import RunFolder
@@ -24,6 +25,7 @@ from .notes import notes_of
 from .route_figures import action_figures, route_figures, session_figures
 from .samples import Lookup, collect, iso
 from .shares import balanced, shares_of, target_figures, tls_figures
+from .traces import seed_of
 
 _AS_STARTED = (
     "run_id", "start", "closed_loop", "target", "recorded_clock", "rows_in_window", "max_wait_ns", "scenario", "plan",
@@ -48,13 +50,28 @@ def assemble(
     length_s = (facts.ended_ns - started.start.monotonic_ns) / SECOND_NS
     folder.write(folder.totals, _totals(measured, started, length_s))
     samples = collect(
-        all_metrics, [*names, OTHER], started.start, started.recorded_clock, lookup, started.rules
+        all_metrics,
+        [*names, OTHER],
+        started.start,
+        started.recorded_clock,
+        lookup,
+        started.rules,
+        _trace_seeds(started),
     )
     folder.write(folder.samples, b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
     document = finish(describe(folder, all_metrics, started, facts, measured))
     write_document(folder, document)
     folder.settle()
     return document
+
+
+def _trace_seeds(started: Started) -> dict[str, int]:
+    """The seed of the traces by route, of routes whose requests carry a traceparent."""
+    traced = [route.name for route in started.routes if route.traced]
+    if not traced:
+        return {}
+    every = [OTHER] if len(traced) == len(started.routes) else []
+    return dict.fromkeys([*traced, *every], seed_of(started.run_id))
 
 
 def write_document(folder: RunFolder, document: RunDocument) -> None:
@@ -83,7 +100,7 @@ def describe(
     shares = shares_of(all_metrics, started, facts, measured)
     validity = validity_of(shares, started, facts, accounts, detail, generator, imbalance)
     differs, validity = status_differs(started, measured, validity)
-    rows = rows_of(folder)
+    rows, actions = rows_of(folder), action_figures(measured, started)
     watches, watched_first = watched.with_shifts(
         facts.watches, rows, [slo.parse(text) for text in started.slo]
     )
@@ -109,7 +126,8 @@ def describe(
         ),
         latency=latencies_of(measured, started.closed_loop, facts.kafka),
         routes=route_figures(measured, started),
-        actions=action_figures(measured, started),
+        actions=actions,
+        business=business_of(started, rows, actions),
         source=facts.source,
         agents=facts.agents,
         trace=facts.trace or started.trace,

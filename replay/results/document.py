@@ -19,6 +19,7 @@ from replay.ledger.statuses import StatusFigures
 from replay.ledger.validity import Validity
 
 from .agents import AgentFigures
+from .business_figures import BusinessFigures
 from .figures import (
     AddressChange,
     AddressFigures,
@@ -61,6 +62,7 @@ __all__ = [
     "AddressChange",
     "AddressFigures",
     "AnswerFigures",
+    "BusinessFigures",
     "ClockPair",
     "Connections",
     "Consumed",
@@ -140,6 +142,7 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     latency: Latencies
     routes: list[RouteFigures]
     actions: list[RouteFigures] = []
+    business: BusinessFigures | None = None
     generator: Generator
     connections: Connections
     retries: Retries | None = None

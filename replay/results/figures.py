@@ -72,7 +72,8 @@ class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):
 class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One route, or one business action: its requests by outcome, its share of all requests, its latencies over all
     outcomes (null: none), and what was recorded. In the figures of an action `route` is the name of the action.
-    `worse` counts responses with a worse status than recorded.
+    `worse` counts responses with a worse status than recorded. Of its failed requests `not_of_target` failed by the
+    generator, or were unsent for another reason than the target.
     """
 
     route: str
@@ -86,6 +87,7 @@ class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
     checked: int = 0
     mismatches: int = 0
     worse: int = 0
+    not_of_target: int = 0
 
 
 class Delays(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from replay.ledger.histogram import NS_2, NS_3, Histogram
 from replay.ledger.percentiles import REPORTED
 from replay.ledger.statuses import StatusCount, count_statuses, total_of
 from replay.naming import names_route
-from replay_native.ledger.catalog import N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS
+from replay_native.ledger.catalog import GENERATOR, N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, UNSENT
 from replay_native.ledger.hdr_layout import COUNTERS_2, COUNTERS_3, HIGHEST_NS
 
 from . import hlog
@@ -54,7 +54,8 @@ class Value(NamedTuple):
 class Measured:
     """`totals(tag)` is a histogram of totals.hlog or None. `outcomes` counts requests by route, without the warm-up.
     `actions` are names of groups of routes; an action may be given in place of a route. `checked` counts by route the
-    responses checked and the mismatches among them, `statuses` the responses compared with the recording.
+    responses checked and the mismatches among them, `statuses` the responses compared with the recording,
+    `not_of_target` failed requests for which the target is not to blame.
     """
 
     totals: Callable[[str], Histogram | None]
@@ -63,6 +64,7 @@ class Measured:
     actions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     checked: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     statuses: Mapping[str, StatusCount] = field(default_factory=dict)
+    not_of_target: Mapping[str, int] = field(default_factory=dict)
 
     def histogram(self, kind: str, route: str = "") -> Histogram | None:
         """`kind` (`response`, `wait.queue`, ...) over all routes at 3 digits, or of one route over all its outcomes
@@ -171,6 +173,17 @@ def counts_by_route(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
     return counts
 
 
+def not_of_target(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
+    """By row: failed requests for which the target is not to blame, in the same rows as `counts_by_route`."""
+    found: np.ndarray = counts_by_route(all_metrics)[:, GENERATOR].copy()
+    for metrics in all_metrics:
+        own = np.array(metrics.route_own)
+        merged = np.where(merged_into_other(metrics)[:, UNSENT], own, 0)
+        found += own - merged
+        found[-1] += merged.sum()
+    return found
+
+
 def from_metrics(
     all_metrics: Sequence[LaneMetrics], routes: Sequence[RouteStart], max_wait_ns: int
 ) -> Measured:
@@ -197,7 +210,8 @@ def from_metrics(
 
     actions = actions_of((route.name, route.action) for route in routes)
     statuses = count_statuses(all_metrics, names)
-    return Measured(totals, outcomes, max_wait_ns, actions, _checked(all_metrics, names), statuses)
+    left_out = dict(zip(names, not_of_target(all_metrics).tolist(), strict=True))
+    return Measured(totals, outcomes, max_wait_ns, actions, _checked(all_metrics, names), statuses, left_out)
 
 
 def _checked(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -260,4 +274,5 @@ def from_folder(folder: RunFolder, document: RunDocument) -> Measured:
         return None
 
     checked = {route.route: (route.checked, route.mismatches) for route in document.routes if route.checked}
-    return Measured(totals, outcomes, document.max_wait_ns, actions, checked)
+    left_out = {route.route: route.not_of_target for route in document.routes}
+    return Measured(totals, outcomes, document.max_wait_ns, actions, checked, not_of_target=left_out)

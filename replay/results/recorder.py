@@ -27,6 +27,7 @@ from replay_native.ledger.lane_metrics import (
 from replay_native.ledger.statuses import S
 
 from . import hlog, slo
+from .action_counts import ActionCounts
 from .deltas import SUMMED, Deltas, HistogramDelta
 from .document import RouteStart, Started
 from .measured import OTHER, counts_by_route, slot_of
@@ -157,6 +158,7 @@ class Recorder:
         self._by_route_before = np.zeros_like(counts_by_route(self._all_metrics))
         self._outcomes_before: np.ndarray = np.zeros(N_OUTCOMES, np.int64)
         self._statuses_before = [0, 0]
+        self._actions = ActionCounts(self._all_metrics, started.routes)
         self.last_s = 0.0
 
     def _routes_of(self, asked: Sequence[tuple[slo.Slo, list[int]]]) -> list[_Routes]:
@@ -252,6 +254,7 @@ class Recorder:
             **dict(zip(("status_worse", "unknown_4xx"), self._statuses(), strict=True)),
             lag=lag,
             watched=watched,
+            actions=self._actions.take(),
         )
 
     def _outcomes_measured(self) -> dict[str, int]:

@@ -56,6 +56,7 @@ def _figures(
         checked=sum(checked for checked, _ in counted),
         mismatches=sum(mismatches for _, mismatches in counted),
         worse=measured.status_count(name).differing,
+        not_of_target=sum(measured.not_of_target.get(member, 0) for member in measured.members(name)),
     )
 
 

@@ -13,6 +13,7 @@ from replay_native.ledger.catalog import COUNTERS, MALFORMED, OUTCOMES, SAMPLES_
 
 from .beginnings import shown
 from .document import ClockPair, RecordedClock
+from .traces import trace_id
 
 if TYPE_CHECKING:
     from replay_native.ledger.lane_metrics import LaneMetrics
@@ -37,7 +38,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One request in full. Stamps are ns since the start of the run; a stamp that never came is left out. For a
     request that was not sent, the response is a lower bound (`at_least`), and `reason` says why, by the names of the
     accounts. `rule` is the first check that a mismatch failed. For a malformed response `problem` says what is wrong,
-    and `begins` is the start of its first line, without possible secrets.
+    and `begins` is the start of its first line, without possible secrets. `trace_id` is that of the traceparent that was
+    sent with it (`--traceparent`).
     """
 
     kind: SampleKind
@@ -64,6 +66,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rule: str = ""
     problem: str = ""
     begins: str = ""
+    trace_id: str = ""
 
 
 def iso(at_ns: int, utc_offset_s: int = 0) -> str:
@@ -105,9 +108,11 @@ def collect(
     clock: RecordedClock | None = None,
     lookup: Lookup | None = None,
     rules: Sequence[str] = (),
+    trace_seeds: Mapping[str, int] | None = None,
 ) -> list[Sample]:
     """The samples of all lanes by route: the slowest, then the first failed, then the first mismatches. `names` are
-    those of the rows, `rules` those of the captures and checks.
+    those of the rows, `rules` those of the captures and checks. `trace_seeds` has the seed of the traces of each route
+    whose requests carry a traceparent.
     """
     found: list[tuple[SampleKind, str, _Raw]] = []
     for row, name in enumerate(names):
@@ -117,7 +122,20 @@ def collect(
             found += [("mismatched", name, raw) for raw in _mismatched(all_metrics, row)]
     rows = lookup([raw.seq for _, _, raw in found]) if lookup and found else {}
     offset_s = clock.utc_offset_s if clock else 0
-    return [_sample(kind, name, raw, start, offset_s, rows.get(raw.seq), rules) for kind, name, raw in found]
+    return [
+        _traced(
+            _sample(kind, name, raw, start, offset_s, rows.get(raw.seq), rules),
+            (trace_seeds or {}).get(name, 0),
+        )
+        for kind, name, raw in found
+    ]
+
+
+def _traced(sample: Sample, seed: int) -> Sample:
+    """The sample with its trace id; a request that was never sent has none."""
+    if not seed or sample.sent_ns is None:
+        return sample
+    return msgspec.structs.replace(sample, trace_id=trace_id(seed, sample.seq))
 
 
 def _kept(samples: np.ndarray, count: int) -> list[_Raw]:

@@ -12,6 +12,8 @@ from replay.ledger.catalog import tag_over_all
 from replay.ledger.histogram import NS_2, NS_3, Histogram
 
 from . import hlog, slo
+from .action_counts import added
+from .business import recorded_hours, sentences, warm_up_s
 from .deltas import Deltas, HistogramDelta
 from .measured import OTHER, Measured
 from .standing import Standing, StandingNow
@@ -34,6 +36,8 @@ class SoFar:
         self.outcomes: Counter[str] = Counter()
         """Requests by outcome, the warm-up included."""
         self.elapsed_s = 0.0
+        self.business: dict[str, tuple[int, int]] = {}
+        """By business action its requests and how many failed, without those that are not the target's fault."""
         self.left_out = 0
         """Histograms by route that were not kept."""
         self._actions = actions_of((route.name, route.action) for route in started.routes)
@@ -62,6 +66,7 @@ class SoFar:
         self.sums.update(deltas.counters)
         self.sums.update(unsent=second.unsent, status_worse=second.status_worse)
         self.outcomes.update(second.outcomes)
+        self.business = added((self.business, second.actions))
         for route, outcomes in deltas.routes.items():
             self._outcomes.setdefault(route, Counter()).update(outcomes)
         for delta in deltas.histograms:
@@ -95,6 +100,13 @@ class SoFar:
     def measured(self) -> Measured:
         """Every figure so far, without the warm-up."""
         return Measured(self.histogram, self._outcomes, self._started.max_wait_ns, self._actions)
+
+    @property
+    def business_sentences(self) -> list[str]:
+        """A sentence for each business action of which requests failed, the worst first."""
+        started = self._started
+        hours = recorded_hours(self.elapsed_s, warm_up_s(started.plan), started.recorded_clock)
+        return sentences(self.business, started.scenario, hours, only_failed=True)
 
     @property
     def routes(self) -> list[tuple[str, Counter[str]]]:

@@ -62,11 +62,12 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteStart(msgspec.Struct, frozen=True):
-    """A route of the plan. `action` is its business action, empty for none."""
+    """A route of the plan. `action` is its business action, empty for none. `traced`: its requests carry a traceparent."""
 
     name: str
     recorded: Recorded | None = None
     action: str = ""
+    traced: bool = False
 
 
 class TlsPeer(msgspec.Struct, frozen=True, kw_only=True):

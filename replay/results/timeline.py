@@ -34,6 +34,7 @@ class _Accounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unknown_4xx: int = 0
     lag: dict[str, int] = {}
     watched: dict[str, float | None] = {}
+    actions: dict[str, tuple[int, int]] = {}
 
     def figure_ns(self, name: str) -> tuple[int, bool] | None:
         """The percentile of this name, and whether it is a lower bound; None if nothing ended."""
@@ -53,6 +54,8 @@ _MEANING = """One row of the timeline: what happened from `t_s` (since the start
     worse status than recorded, `unknown_4xx` responses with a 4xx where the recording has no status; both without the
     warm-up. `unsent_of_target` counts requests in `unsent` that were not sent because of the target. `lag` is that of the
     Kafka consumer in records, by partition. `watched` are the newest samples of watched figures; null where there is none.
+    `actions` has the requests of each business action that ended, and how many of them failed (docs/actions.md), without the
+    warm-up.
     """
 
 if TYPE_CHECKING:

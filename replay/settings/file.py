@@ -260,7 +260,29 @@ def _convert(
     try:
         return msgspec.convert(merged, kind, dec_hook=read_setting)
     except msgspec.ValidationError as error:
-        raise source.error(error) from None
+        raise source.error(_with_key(error, kind, merged)) from None
+
+
+def _with_key(
+    error: msgspec.ValidationError, kind: type[msgspec.Struct], values: Mapping[str, Any]
+) -> msgspec.ValidationError:
+    """The error with the key that it is about: msgspec calls each key of a table `[...]`."""
+    found = _PATH.search(str(error))
+    if found is None or not (table := found[1].partition("[...]")[0]) or "[...]" not in found[1]:
+        return error
+    parts = table.split(".")
+    inner: Any = values
+    for part in parts:
+        inner = inner.get(part) if isinstance(inner, dict) else None
+    for key, value in inner.items() if isinstance(inner, dict) else ():
+        alone: Any = {key: value}
+        for part in reversed(parts):
+            alone = {part: alone}
+        try:
+            msgspec.convert(alone, kind, dec_hook=read_setting)
+        except msgspec.ValidationError as own:
+            return msgspec.ValidationError(str(own).replace("[...]", f".{key}", 1))
+    return error
 
 
 def _beside(scenario: Scenario, path: Path, flags: Mapping[str, Any]) -> Scenario:

@@ -19,6 +19,9 @@ MANAGED_HEADERS = (
 )
 """Headers that frame a request on its connection: only the engine sets them."""
 
+OF_TRACE_CONTEXT = ("traceparent", "tracestate")
+"""Headers of W3C Trace Context. A new traceparent replaces both: the recorded tracestate belongs to the recorded trace."""
+
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)\}|([A-Za-z_]\w*))")
 

@@ -254,6 +254,8 @@ class Settings(TypedDict, total=False):
     client_ip_header: str
     client_ip_range: Literal["10.0.0.0/8", "198.18.0.0/15", "2001:db8::/32"]
     x_replay: bool
+    traceparent: bool
+    trace_url: str
     resolve: Literal["ttl", "once", "per-connection"]
     resolver: str
     also: Sequence[AlsoSettings]
@@ -311,6 +313,8 @@ class Settings(TypedDict, total=False):
     slo: Sequence[str]
     validity: ValidityLimitsSettings
     watch: Sequence[WatchSettings]
+    actions: Mapping[str, Sequence[str]]
+    values: Mapping[str, str]
     ignore: Sequence[IgnoreRuleSettings]
 
 
@@ -340,6 +344,8 @@ class PeakSettings(TypedDict, total=False):
     rewrite_host: str | Sequence[str]
     client_ip_header: str
     client_ip_range: Literal["10.0.0.0/8", "198.18.0.0/15", "2001:db8::/32"]
+    traceparent: bool
+    trace_url: str
     resolve: Literal["ttl", "once", "per-connection"]
     resolver: str
     also: Sequence[AlsoSettings]
@@ -387,4 +393,6 @@ class PeakSettings(TypedDict, total=False):
     slo: Sequence[str]
     validity: ValidityLimitsSettings
     watch: Sequence[WatchSettings]
+    actions: Mapping[str, Sequence[str]]
+    values: Mapping[str, str]
     ignore: Sequence[IgnoreRuleSettings]

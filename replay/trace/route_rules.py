@@ -34,9 +34,6 @@ _METHOD = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
 _LITERAL = r"""[!-"$-)+-.0-:<->@-z|~]*"""
 _PATH = re.compile(rf"(?:/{_LITERAL}(?:\{{\w+\}}{_LITERAL})?)+(?:(?<=/)\*)?", re.ASCII)
 
-RESERVED = frozenset({"all", "other"})
-"""Words with another meaning for routes, so they cannot be action names."""
-
 
 @dataclass(frozen=True, slots=True)
 class RouteRules:
@@ -60,6 +57,12 @@ class RouteRules:
         """The method (empty: any) and the path of each template."""
         parts = [template.rpartition(" ") for template in self.templates]
         return [(b"" if method == "*" else method.encode(), path.encode()) for method, _, path in parts]
+
+    def before(self, others: RouteRules) -> RouteRules:
+        """These rules, with those of `others` behind them. An action that both define has only the routes of this one."""
+        own = {name for name, _ in self.actions}
+        rest = tuple((name, patterns) for name, patterns in others.actions if name not in own)
+        return RouteRules((*self.templates, *others.templates), (*self.actions, *rest))
 
     def action_of(self, route: str) -> str:
         """The action of a route, or an empty string."""
@@ -145,7 +148,7 @@ def _check_template(template: str, where: str) -> None:
 
 
 def _action(path: Path, name: str, value: Any) -> tuple[str, ...]:
-    if not is_action_name(name) or name in RESERVED:
+    if not is_action_name(name):
         raise UsageError(
             f"{path}: actions.{name}: an action cannot have this name",
             hint="one word of letters, digits, _ . - (all and other are taken)",

@@ -77,6 +77,7 @@ class Ask:
     looked_at: bool = False
     takes: tuple[int, ...] = ()
     recorded_status: int = 0
+    traceparent: bytes = b""
 
     @property
     def flags(self) -> int:
@@ -94,7 +95,8 @@ class Ask:
     def render(self, seq: int) -> bytes:
         length = b"Content-Length: %d\r\n" % len(self.body) if self.body else b""
         head = f"{self.method} {self.path} HTTP/1.1\r\nHost: sink\r\nX-Replay: test-{seq}\r\n".encode()
-        request, patches = bytearray(head + length), b""
+        traced = b"traceparent: %s\r\n" % self.traceparent if self.traceparent else b""
+        request, patches = bytearray(head + traced + length), b""
         for slot in self.takes:
             request += b"" if slot == JAR_SLOT else b"X-%d: " % slot
             patches += struct.pack("<ii", len(request), slot)
@@ -157,6 +159,7 @@ async def drive(
     idle_timeout_s: float = 60.0,
     ordered: bool = False,
     retry: Retry | None = None,
+    trace_seed: int = 0,
     clients: int = 64,
     lanes: int = 1,
     header_limit_bytes: int = 65_536,
@@ -202,6 +205,7 @@ async def drive(
             idle_timeout_ns=round(idle_timeout_s * SECOND_NS),
             ordered=ordered,
             retry=retry,
+            trace_seed=trace_seed,
             clients=clients,
             lanes=lanes,
             resolve_rings=make_resolve_rings(connections if find_row is not None else 0),

@@ -81,7 +81,7 @@ def write(metrics: LaneMetrics, one: Ended, closed_loop: bool) -> None:
     record.record_taken(metrics, flags, one.taken - one.due, closed_loop)
     if one.outcome == "unsent":
         reason = getattr(C, f"unsent_{one.reason}")
-        record.record_net_unsent(metrics, reason, flags, one.own, MAX_WAIT_NS, MAX_WAIT_NS)
+        record.record_net_unsent(metrics, reason, one.route, flags, one.own, MAX_WAIT_NS, MAX_WAIT_NS)
         request = record.Request(flags, one.route, one.seq, CLIENT, one.due, one.taken)
         record.record_unsent(metrics, reason, request, MAX_WAIT_NS)
         return
@@ -122,6 +122,13 @@ def test_it_counts_as_the_twin_does(
         assert (name, int(metrics.counters[COUNTERS.index(name)])) == (name, value)
     for name, values in book.totals().items():
         assert (name, counted(metrics.totals[TOTALS.index(name)])) == (name, expected(values, HALF_3))
+    own = Counter(
+        one.route
+        for one in rows
+        if one.outcome == "unsent" and not one.warm_up
+        if one.reason not in ("max_wait", "limit") or 4 * one.own > MAX_WAIT_NS
+    )
+    assert Counter({route: int(count) for route, count in enumerate(metrics.route_own) if count}) == own
     assert_by_route(metrics, book)
     assert_samples(metrics, book)
 

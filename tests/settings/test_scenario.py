@@ -11,7 +11,7 @@ import pytest
 
 import replay.settings
 from replay import units
-from replay.cli.scenario_text import scenario_text
+from replay.cli.scenario_text import TABLES, scenario_text
 from replay.errors import InputError, UsageError
 from replay.protocols.registry import parse_target, protocol_of
 from replay.protocols.scenario import load_scenario as load
@@ -252,7 +252,8 @@ def test_the_scenario_that_init_writes_can_be_read_as_it_is_and_with_every_key_s
     assert every.window.from_ == "18:00" and every.body[0].route == "POST /v1/users"
     assert every.slo and every.headers and every.validity == plain.validity
     named = {line.removeprefix("# ").partition(" = ")[0] for line in text.splitlines() if " = " in line}
-    assert {setting.name for setting in SETTINGS.values() if setting.table is None} - {"headers"} <= named
+    assert {setting.name for setting in SETTINGS.values() if setting.table is None} - TABLES.keys() <= named
+    assert every.actions and every.values
 
 
 def test_the_scenario_that_init_writes_is_short(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Due rows to request bytes in a lane's feed, ready to be sent.
 
-A request is `METHOD SP base-path target SP HTTP/1.1 CRLF headers [X-Replay: RUN-SEQ CRLF] [body headers] CRLF body`.
+A request is `METHOD SP base-path target SP HTTP/1.1 CRLF headers [X-Replay: RUN-SEQ CRLF] [traceparent CRLF] [body
+headers] CRLF body`.
 What is the same for every row is rendered once, in a RenderTable. Targets are read from the trace's dictionary by raw
 address. Bytes that may not stand in a request line are percent-encoded (RFC 9112, 3.2).
 
@@ -54,6 +55,8 @@ from replay_native.templates.text import (
     put_uuid,
     put_word,
 )
+from replay_native.templates.trace_context import LINE_BYTES as TRACE_LINE_BYTES
+from replay_native.templates.trace_context import put_trace_line
 from replay_native.trace.columns import BODY as BODY_COLUMN
 from replay_native.trace.columns import HEADERS, HOST, body_at, entry_of, target_of
 
@@ -76,6 +79,7 @@ class RenderTable(NamedTuple):
     numbered: Annotated[
         bool, "boolean", "`headers` ends with `X-Replay: RUN-`, and the number of the request follows"
     ]
+    trace_seed: Annotated[int, "uint64", "names the traces of requests; 0: they have no traceparent"]
     route_flags: Annotated[Array, "int64[::1]", "per route: flags of the feed"]
     route_template: Annotated[Array, "int32[::1]", "per route: the template of its body, or -1"]
     route_path: Annotated[
@@ -443,7 +447,9 @@ def _put_line(at, patches, table, line, row):
 def _headers_length(table, head, row):
     """Bytes from after the target to the last header, without those of a body."""
     total = table.headers.shape[0] if head < 0 else template_length(table, head, row)
-    return total + digits_of(row.seq) + 2 if table.numbered else total
+    if table.numbered:
+        total += digits_of(row.seq) + 2
+    return total + TRACE_LINE_BYTES if table.trace_seed else total
 
 
 @kernel(inlined=True)
@@ -455,7 +461,7 @@ def _put_headers(at, request, patches, table, head, row):
         at = put_template(at, request, patches, table, head, row)
     if table.numbered:
         at = _put_end_of_line(put_number(at, row.seq, digits_of(row.seq)))
-    return at
+    return put_trace_line(at, table.trace_seed, row.seq) if table.trace_seed else at
 
 
 @kernel()

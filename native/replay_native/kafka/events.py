@@ -47,6 +47,7 @@ from replay_native.templates.text import (
     put_number,
     put_uuid,
 )
+from replay_native.templates.trace_context import FIRST_ATTEMPT, TRACEPARENT_BYTES, put_traceparent
 from replay_native.trace.columns import BODY, HEADERS, batch_of, body_at, entry_of, target_of
 from replay_native.trace.columns import has_entry as has_set
 
@@ -94,6 +95,7 @@ class EventTable(NamedTuple):
         "a numbered header: the length of its name, its name, what comes before the number; or empty",
     ]
     mark_name_bytes: Annotated[int, "int64", "bytes of its name with the length"]
+    trace_seed: Annotated[int, "uint64", "names the traces of records; 0: they have no traceparent"]
 
 
 EVENT_TYPE = numba_type(EventTable)
@@ -111,6 +113,11 @@ class Event(NamedTuple):
 
 
 _SLASH, _QUERY, _PERCENT, _QUOTE, _BACKSLASH = 47, 63, 37, 34, 92
+_TRACEPARENT = np.frombuffer(b"traceparent", dtype=np.uint8)
+_TRACESTATE = np.frombuffer(b"tracestate", dtype=np.uint8)
+_TRACE_HEADER = np.frombuffer(b"\x16traceparent\x6e", dtype=np.uint8)
+"""The name and the length of the value as a record has them: zigzag varints of 11 and 55."""
+
 _KEY_MARK = 5
 """Bytes of `?key=`, without the `?`."""
 
@@ -142,23 +149,60 @@ def _mark(table, seq, at):
     return name + varint_bytes(length) + length
 
 
+@kernel(inlined=True)
+def _trace(table, seq, at):
+    """Bytes of the traceparent header, 0 where there is none. It is written at the address unless that is 0."""
+    if table.trace_seed == np.uint64(0):
+        return np.int64(0)
+    if at:
+        at = put(at, _TRACE_HEADER, 0, _TRACE_HEADER.shape[0])
+        put_traceparent(at, table.trace_seed, seq, np.int64(FIRST_ATTEMPT))
+    return np.int64(_TRACE_HEADER.shape[0] + TRACEPARENT_BYTES)
+
+
+@kernel(inlined=True)
+def _is_named(address, length, name):
+    if length != name.shape[0]:
+        return False
+    same = np.int64(0)
+    while same < length and peek_u8(np.uint64(address + same)) == name[same]:
+        same += 1
+    return same == length
+
+
+@kernel(inlined=True)
+def _is_replaced(table, batch, pair):
+    """Whether a recorded header belongs to the recorded trace, which the record's own replaces."""
+    if table.trace_seed == np.uint64(0):
+        return False
+    address, length = _pair(table.headers, batch, pair, 2)
+    return _is_named(address, length, _TRACEPARENT) or _is_named(address, length, _TRACESTATE)
+
+
 @kernel()
 def _headers(table, number, seq, at):
-    """Bytes of a header set with its count, the numbered header first. It is written at the address unless that is 0."""
+    """Bytes of a header set with its count, the headers of `replay` first. It is written at the address unless that is
+    0.
+    """
     first, last, batch = np.int64(0), np.int64(0), np.int64(0)
     if has_set(table.headers, number):
         batch = batch_of(table.headers, number)
         place = table.headers[batch, 1] + 4 * (number - table.headers[batch, 0])
         first, last = np.int64(peek_i32(np.uint64(place))), np.int64(peek_i32(np.uint64(place + 4)))
-    count = last - first + (table.mark.shape[0] > 0)
+    count = np.int64(table.mark.shape[0] > 0) + np.int64(table.trace_seed != np.uint64(0))
+    for pair in range(first, last):
+        count += not _is_replaced(table, batch, pair)
     total = varint_bytes(count)
     if at:
         at = put_varint(at, count)
     size = _mark(table, seq, at)
+    size += _trace(table, seq, at + size if at else at)
     total += size
     if at:
         at += size
     for pair in range(first, last):
+        if _is_replaced(table, batch, pair):
+            continue
         for column in (2, 4):
             address, length = _pair(table.headers, batch, pair, column)
             total += varint_bytes(length) + max(length, np.int64(0))

@@ -107,6 +107,7 @@ class LaneSettings(NamedTuple):
     retry_burst_ppm: Annotated[int, "int64", "what the budget holds at most"]
     retry_all_methods: Annotated[bool, "boolean", "requests that are not idempotent are tried again too"]
     seed: Annotated[int, "int64", "names the random parts of back-offs"]
+    trace_seed: Annotated[int, "uint64", "names the traces of requests; 0: they have no traceparent"]
     tls_context: Annotated[int, "uint64", "address of the SSL_CTX of all connections; 0: they are plain"]
     tls_name: Annotated[int, "uint64", "address of the server's name for SNI; 0: none is sent"]
     tls_resume: Annotated[bool, "boolean", "sessions are kept and resumed"]

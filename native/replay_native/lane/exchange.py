@@ -35,6 +35,7 @@ from replay_native.ledger.record import (
     record_unsent,
     request_of,
 )
+from replay_native.templates.trace_context import attempt_of, renew_parent
 
 from . import tls
 from .clients import (
@@ -123,7 +124,7 @@ def _give_back(lane, slot):
     now = now_ns(lane.scratch)
     own_ns = c.own_ns + lane.metrics.counters[C.lost_ns]
     record_net_unsent(
-        lane.metrics, C.unsent_capture, c.flags, own_ns, now - c.due_ns, lane.settings.max_wait_ns
+        lane.metrics, C.unsent_capture, c.route, c.flags, own_ns, now - c.due_ns, lane.settings.max_wait_ns
     )
     record_unsent(lane.metrics, C.unsent_capture, request_of(c), lane.settings.max_wait_ns)
     push_idle(lane, slot, now)
@@ -152,6 +153,14 @@ def transmit(lane, slot):
     """Send the connection's request from its first byte."""
     c = lane.connections[slot]
     c.state = BUSY
+    if lane.settings.trace_seed and c.sent_ns >= 0:
+        renew_parent(
+            np.int64(c.request),
+            c.request_bytes,
+            lane.settings.trace_seed,
+            c.seq,
+            attempt_of(c.tries, c.resent),
+        )
     now = now_ns(lane.scratch)
     if c.sent_ns < 0:
         c.sent_ns = now

@@ -112,9 +112,8 @@ def give_up_head(lane, reason):
     st = lane.state[0]
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
     waited_ns = now_ns(lane.scratch) - e.due_ns
-    record_net_unsent(
-        lane.metrics, reason, e.flags, own_since_due(lane, e), waited_ns, lane.settings.max_wait_ns
-    )
+    own_ns, route = own_since_due(lane, e), np.int64(e.route)
+    record_net_unsent(lane.metrics, reason, route, e.flags, own_ns, waited_ns, lane.settings.max_wait_ns)
     record_unsent(lane.metrics, reason, request_of(e), lane.settings.max_wait_ns)
     release_head(lane)
 
@@ -232,7 +231,8 @@ def give_up_row(lane, row, reason):
         end_row(lane, row, now)
     else:
         own_ns = w.own_ns + lane.metrics.counters[C.lost_ns]
-        record_net_unsent(lane.metrics, reason, w.flags, own_ns, now - w.due_ns, lane.settings.max_wait_ns)
+        waited_ns, route = now - w.due_ns, np.int64(w.route)
+        record_net_unsent(lane.metrics, reason, route, w.flags, own_ns, waited_ns, lane.settings.max_wait_ns)
         record_unsent(lane.metrics, reason, request_of(w), lane.settings.max_wait_ns)
     _end_waiting(lane, row, now)
 

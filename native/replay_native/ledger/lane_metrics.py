@@ -82,6 +82,9 @@ class LaneMetrics(NamedTuple):
     slots: Annotated[Array, "int32[:, ::1]", "per route and outcome: its slot in the arena, -1 for none yet"]
     arena: Annotated[Array, "uint32[:, :, ::1]", "per slot: histograms of `PER_ROUTE`, at 2 digits"]
     route_counts: Annotated[Array, "int64[:, ::1]", "requests per route and outcome"]
+    route_own: Annotated[
+        Array, "int64[::1]", "per route: of its unsent requests, those for which the target is not to blame"
+    ]
     slowest: Annotated[Array, sample_type[:, ::1], "per route: the slowest requests"]
     slowest_counts: Annotated[Array, "int64[::1]", "per route: how many of these there are"]
     failed: Annotated[Array, sample_type[:, ::1], "per route: the first requests that failed"]
@@ -129,6 +132,7 @@ def _fields(routes: int, slots: int, rules: int) -> list[tuple[str, np.dtype, tu
         ("slots", np.dtype("i4"), (rows, N_OUTCOMES)),
         ("arena", np.dtype("u4"), (slots, len(PER_ROUTE), COUNTERS_2)),
         ("route_counts", np.dtype("i8"), (rows, N_OUTCOMES)),
+        ("route_own", np.dtype("i8"), (rows,)),
         ("slowest", SAMPLE, (rows, SAMPLES_KEPT)),
         ("slowest_counts", np.dtype("i8"), (rows,)),
         ("failed", SAMPLE, (rows, SAMPLES_KEPT)),

@@ -285,13 +285,14 @@ def record_net(metrics, flags, due_ns, sent_ns, done_ns, own_ns, unread_ns, clos
         _count(metrics, T.service_net, done_ns - sent_ns - late_ns)
 
 
-@kernel((METRICS_TYPE, *[int64] * 5))
-def record_net_unsent(metrics, reason, flags, own_ns, waited_ns, max_wait_ns):
+@kernel((METRICS_TYPE, *[int64] * 6))
+def record_net_unsent(metrics, reason, route, flags, own_ns, waited_ns, max_wait_ns):
     """As `record_net`, for a request that is not sent. `own_ns` is the generator's own part of `waited_ns`, the time
     since it was due. Above a quarter of it the target is not to blame.
     """
     if reason in UNSENT_OF_TARGET and OWN_PART * own_ns > waited_ns:
         metrics.counters[C.unsent_own] += 1
+        metrics.route_own[route] += flags & WARM_UP == 0
     if flags & WARM_UP == 0:
         _count(metrics, T.response_arrived, max_wait_ns)
         _count(metrics, T.response_net, max(max_wait_ns - own_ns, np.int64(0)))
@@ -368,6 +369,7 @@ def record_unsent(metrics, reason, request, max_wait_ns):
         return
     route, never = request.route, np.int64(-1)
     metrics.route_counts[route, UNSENT] += 1
+    metrics.route_own[route] += reason not in UNSENT_OF_TARGET
     _count(metrics, T.response_all, max_wait_ns)
     _count_route(metrics, route, UNSENT, RESPONSE, max_wait_ns, np.int64(1))
     done_ns = request.due_ns + max_wait_ns

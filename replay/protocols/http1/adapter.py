@@ -20,6 +20,7 @@ from replay.protocols.names import FoundName, check_target, follow_name
 from replay.protocols.protocol import Found, TargetPlan
 from replay.protocols.routes import route_starts
 from replay.results.document import Note
+from replay.results.traces import seed_of
 from replay.units import counted
 from replay_native.ground.libc import lanes_supported
 from replay_native.lane import libssl
@@ -92,6 +93,8 @@ async def open_http(plan: HttpPlan, run_id: str) -> ProtocolAdapter:
     peer = await shake_hands(followed.addresses, tls, plan.target.authority)
     render = plan.render.of_run(run_id)
     render = render.numbered(run_id) if scenario.x_replay else render
+    trace_seed = seed_of(run_id) if scenario.traceparent else 0
+    render = render.traced(trace_seed)
     authoriser = Authoriser(scenario.auth) if scenario.auth.command else None
     if authoriser is not None:
         render = render.authorised(await authoriser.first())
@@ -118,6 +121,7 @@ async def open_http(plan: HttpPlan, run_id: str) -> ProtocolAdapter:
         rules=plan.sessions.labels,
         keeps_responses=True,
         retry=retry_of(scenario),
+        trace_seed=trace_seed,
         feed=(entries, ring_bytes),
         addresses=followed.addresses,
         name=followed,

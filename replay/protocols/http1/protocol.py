@@ -32,6 +32,7 @@ class Http1(Protocol):
 
     kernels = ("http1.render", *KERNEL_MODULES)
     has_statuses = True
+    sends_traceparent = True
 
     def parse(self, url: str) -> Target:
         """See `Protocol`."""

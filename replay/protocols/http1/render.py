@@ -60,7 +60,8 @@ def recorded_bodies(trace: Trace) -> RecordedBodies | None:
 class RenderSpec:
     """Everything in a request that does not depend on its row.
 
-    `x_replay` is the run's id where requests are numbered, else None. `headers` are the serialised header lines, Host
+    `x_replay` is the run's id where requests are numbered, else None. `trace_seed` names the traces of requests that carry
+    a traceparent, else 0. `headers` are the serialised header lines, Host
     first. By route, `route_template`, `route_head` and `route_path` are the indices of its body, its headers (in
     place of `headers`) and its path; -1 means that the route has none of its own. `auth` is a header line that is
     known only when the run begins. `route_flags` are the flags of every entry of a route.
@@ -80,6 +81,7 @@ class RenderSpec:
     route_flags: tuple[int, ...] = ()
     auth: bytes = b""
     x_replay: bytes | None = None
+    trace_seed: int = 0
     recorded: RecordedBodies | None = None
     lines: RecordedLines = NOTHING
     patches: Patches = NO_PATCHES
@@ -89,6 +91,10 @@ class RenderSpec:
     def numbered(self, run_id: str) -> RenderSpec:
         """The same, with `X-Replay: RUN-SEQ` on every request."""
         return dataclasses.replace(self, x_replay=run_id.encode("ascii"))
+
+    def traced(self, seed: int) -> RenderSpec:
+        """The same, with a traceparent on every request; 0: without."""
+        return dataclasses.replace(self, trace_seed=seed)
 
     def of_run(self, run_id: str) -> RenderSpec:
         """The same, with values of this run where a variable has others in each run."""
@@ -132,6 +138,7 @@ class RenderSpec:
             flags=np.array([flags_of(method) for method in self.methods], np.int64),
             headers=_bytes(constant),
             numbered=self.x_replay is not None,
+            trace_seed=self.trace_seed,
             route_template=np.array(self.route_template, np.int32),
             route_flags=np.array(self.route_flags or [0] * len(self.route_template), np.int64),
             route_path=_places(self.route_path, bodies, len(self.route_template)),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from replay import units
 from replay.errors import LimitError, UsageError
 from replay.naming import first_naming, named_by
-from replay.settings.headers import MANAGED_HEADERS, expand
+from replay.settings.headers import MANAGED_HEADERS, OF_TRACE_CONTEXT, expand
 from replay.settings.scenario import BODY_METHODS, BodyRule, Scenario
 from replay.settings.session_rules import SetRule, Variable
 from replay.settings.target import Target
@@ -161,6 +161,7 @@ def header_lines(trace: Trace, scenario: Scenario, target: Target) -> tuple[list
     """The headers of every request, Host first; and what of them was recorded. UsageError for one that cannot be sent."""
     given = {name.lower() for name in scenario.headers}
     given |= {rule.header.lower() for rule in scenario.set if rule.header is not None}
+    given |= set(OF_TRACE_CONTEXT) if scenario.traceparent else set()
     constant = [("Host", scenario.host or target.authority), *scenario.request_headers()]
     if scenario.connect == "per-request":
         # RFC 9112, 9.6: a client announces its last request on a connection.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from replay import units
 from replay.plan.schedule import Plan
-from replay.protocols.protocol import Fact, waits
+from replay.protocols.protocol import Fact, trace_facts, waits
 from replay.settings.kinds import AUTO
 from replay.settings.scenario import Scenario
 
@@ -28,7 +28,7 @@ def facts(plan: Plan, scenario: Scenario, *, is_secure: bool) -> list[Fact]:
         rows.append(
             ("clients", f"an address each of {scenario.client_ip_range}, in {scenario.client_ip_header}")
         )
-    return rows
+    return [*rows, *trace_facts(scenario)]
 
 
 def _tls(scenario: Scenario) -> str:

@@ -27,6 +27,7 @@ from replay.results.document import (
     Note,
     RouteStart,
 )
+from replay.results.traces import seed_of
 from replay.settings.scenario import Scenario
 from replay.settings.target import Target
 from replay.units import SECOND_NS
@@ -242,7 +243,9 @@ async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> Protocol
     recorded = recorded_topics(schedule.trace)
     keep = keeps_partitions(scenario, recorded, topics, goes_to, cluster.partitions)
     mark = f"{run_id}-".encode() if scenario.kafka.answers_by == MARK else b""
-    renderer = EventRenderer(schedule, goes_to, [cluster.partitions[topic] for topic in topics], keep, mark)
+    trace_seed = seed_of(run_id) if scenario.traceparent else 0
+    partitions = [cluster.partitions[topic] for topic in topics]
+    renderer = EventRenderer(schedule, goes_to, partitions, keep, mark, trace_seed)
     parts = cluster.parts(topics)
     described = await trio.to_thread.run_sync(settings_of, target, settings, topics, check)
     known: list[Note] = []
@@ -295,6 +298,7 @@ async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> Protocol
     return ProtocolAdapter(
         engine_name="kafka",
         engine=fitted.engine,
+        trace_seed=trace_seed,
         routes=[RouteStart(f"PRODUCE {part.topic}/{part.partition}") for part in parts],
         renderer=renderer,
         connections=[1],

@@ -79,12 +79,12 @@ class EventRenderer(Renderer):
 
     `destination` maps each recorded topic to the index of its target topic. `partitions` has the number of partitions
     of each target topic; each partition is a route. With a `mark` each record gets a header X-Replay: the mark and
-    its sequence number.
+    its sequence number, with a `trace_seed` a traceparent, which replaces a recorded one.
     """
 
     def __init__(
         self, schedule: Schedule, destination: dict[str, int], partitions: Sequence[int], keep_partition: bool,
-        mark: bytes = b"",
+        mark: bytes = b"", trace_seed: int = 0,
     ) -> None:  # fmt: skip
         kafka, trace = schedule.scenario.kafka, schedule.trace
         self._schedule = schedule
@@ -120,6 +120,7 @@ class EventRenderer(Renderer):
             keep_time=kafka.timestamps == "recorded",
             mark=_bytes(_MARK_NAME + mark if mark else b""),
             mark_name_bytes=len(_MARK_NAME),
+            trace_seed=trace_seed,
         )
 
     @property

@@ -24,7 +24,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from replay.errors import EngineError
 from replay.lane.contract import LaneSpec
 from replay.lane.polls import Polls, is_own
-from replay_native.feed.ring import ENTRY
+from replay_native.feed.ring import ENTRY, WARM_UP
 from replay_native.ground import shared
 from replay_native.kafka import produce
 from replay_native.ledger.lane_metrics import (
@@ -405,6 +405,8 @@ class _Running:
         own_ns = batch.taken_first_ns - due_ns + int(self._counters[C.lost_ns]) - batch.lost_ns
         if is_own(own_ns, time.monotonic_ns() - due_ns):
             self._counters[C.unsent_own] += batch.count
+            measured = batch.rows[batch.rows["flags"] & WARM_UP == 0]
+            np.add.at(self._metrics.route_own, measured["route"], 1)
 
     def _expire(self, now: int) -> None:
         """Give up what waited longer than max_wait, and what was not acknowledged within the time limit."""

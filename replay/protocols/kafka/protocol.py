@@ -14,6 +14,7 @@ from replay.protocols.protocol import (
     Found,
     Protocol,
     TargetPlan,
+    trace_facts,
 )
 from replay.settings.given import given_keys
 from replay.settings.scenario import Scenario
@@ -24,6 +25,7 @@ from . import words
 
 KERNELS = (
     "ground.shared",
+    "templates.trace_context",
     "ledger.hdr",
     "ledger.record",
     "kafka.recordbatch",
@@ -40,6 +42,7 @@ class KafkaProtocol(Protocol):
     """Produces records onto topics."""
 
     kernels = KERNELS
+    sends_traceparent = True
     refuses = MappingProxyType(
         {
             "order": "a Kafka target sends no responses to wait for; records keep the order of their partition",
@@ -94,6 +97,10 @@ class KafkaProtocol(Protocol):
             elif key.startswith("kafka.sasl_") and not security.startswith("SASL"):
                 unused.append((key, "kafka.security_protocol SASL_PLAINTEXT and SASL_SSL"))
         return unused
+
+    def facts(self, plan: Plan, scenario: Scenario) -> list[Fact]:
+        """See `Protocol`."""
+        return trace_facts(scenario)
 
     def bounds(self, plan: Plan, scenario: Scenario) -> list[Fact]:
         """See `Protocol`."""

@@ -74,7 +74,7 @@ def _type(kind: Any) -> dict[str, Any]:
     if origin is tuple:
         return {"type": "array", "items": _type(typing.get_args(kind)[0])}
     if origin is dict:
-        return {"type": "object", "additionalProperties": {"type": "string"}}
+        return {"type": "object", "additionalProperties": _type(typing.get_args(kind)[1])}
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return _table(kind)
     return dict(_PLAIN[kind])

@@ -92,7 +92,7 @@ def _type(hint: Any) -> str:
     if origin is tuple:
         return f"Sequence[{_type(typing.get_args(hint)[0])}]"
     if origin is dict:
-        return "Mapping[str, str]"
+        return f"Mapping[str, {_type(typing.get_args(hint)[1])}]"
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         return _name(hint)
     return str(hint.__name__)

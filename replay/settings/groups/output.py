@@ -3,11 +3,14 @@
 from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
+import msgspec
+
 from replay.errors import UsageError
 from replay.ledger.validity import ValidityLimits
+from replay.naming import is_action_name
 
 from ..ignore_rules import IgnoreRule
-from ..kinds import SloText
+from ..kinds import MoneyText, SloText
 from ..naming import NameOf
 from ..row import Table, row
 from .live import LiveSettings
@@ -60,6 +63,17 @@ class OutputSettings(LiveSettings, kw_only=True, frozen=True):
         ValidityLimits, row("Thresholds that decide whether the generator was the bottleneck (docs/trust.md)")
     ] = ValidityLimits()
     watch: Annotated[tuple[Watch, ...], row("Figures of the target's own side (docs/watching.md)")] = ()
+    actions: Annotated[
+        dict[str, tuple[str, ...]],
+        row(
+            "Business actions: the routes of each, * matches anything; before those of the recording (docs/actions.md)",
+            metavar="ROUTES",
+        ),
+    ] = msgspec.field(default_factory=dict)
+    values: Annotated[
+        dict[str, MoneyText],
+        row("What a failed request of an action costs: 9.99 EUR (docs/actions.md)", metavar="AMOUNT"),
+    ] = msgspec.field(default_factory=dict)
     ignore: Annotated[
         tuple[IgnoreRule, ...],
         row("Fields of responses that may differ between builds (docs/differences.md)"),
@@ -67,7 +81,9 @@ class OutputSettings(LiveSettings, kw_only=True, frozen=True):
 
 
 def check(settings: OutputSettings, name_of: NameOf) -> None:
-    """UsageError for a watched figure that has no source, or more than one, or shares its name."""
+    """UsageError for a watched figure that has no source, or more than one, or shares its name; for an action that cannot
+    be one.
+    """
     if len(settings.watch) > WATCHED_MAX:
         raise UsageError(f"{name_of('watch')}: at most {WATCHED_MAX} figures can be watched")
     names: set[str] = set()
@@ -77,6 +93,18 @@ def check(settings: OutputSettings, name_of: NameOf) -> None:
             raise UsageError(f"{where}: each figure needs a name of its own", hint='write name = "queue"')
         names.add(watch.name)
         _check_watch(watch, where)
+    for table in ("actions", "values"):
+        for name in getattr(settings, table):
+            if not is_action_name(name):
+                raise UsageError(
+                    f"{name_of(f'{table}.{name}')}: an action cannot have this name",
+                    hint="one word of letters, digits, _ . - (all and other are taken)",
+                )
+    for name, patterns in settings.actions.items():
+        if not patterns or not all(pattern.strip() for pattern in patterns):
+            raise UsageError(
+                f"{name_of(f'actions.{name}')}: it names no route", hint='write ["POST /v1/users"]'
+            )
 
 
 def _check_watch(watch: Watch, where: str) -> None:

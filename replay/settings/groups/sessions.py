@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar
 
 from replay.errors import UsageError
 
+from ..headers import OF_TRACE_CONTEXT
 from ..naming import NameOf
 from ..row import row
 from ..session_rules import (
@@ -66,6 +67,7 @@ def check(settings: SessionSettings, name_of: NameOf) -> None:
     if named is not None:
         raise _rule_error(name_of, *named)
     _check_headers_once(settings, name_of)
+    _check_trace_context(settings, name_of)
     _check_cookies(settings, name_of)
     auth = settings.auth
     check_header(auth.header, "auth.header", name_of)
@@ -87,6 +89,21 @@ def _check_headers_once(settings: SessionSettings, name_of: NameOf) -> None:
             raise UsageError(
                 f"{name_of('client_ip_header')}: {settings.client_ip_header} is also set by a [[set]] rule",
                 hint="give it once",
+            )
+
+
+def _check_trace_context(settings: SessionSettings, name_of: NameOf) -> None:
+    """With traceparent nothing else may set the headers of the trace context."""
+    if not settings.traceparent:
+        return
+    given = {f"set[{index}].header": rule.header or "" for index, rule in enumerate(settings.set)}
+    if settings.auth.command:
+        given["auth.header"] = settings.auth.header
+    for key, name in given.items():
+        if name.lower() in OF_TRACE_CONTEXT:
+            raise UsageError(
+                f"{name_of(key)}: traceparent sets the trace context of each request",
+                hint=f"leave out this {name}, or --traceparent",
             )
 
 

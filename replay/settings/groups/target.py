@@ -6,11 +6,12 @@ import msgspec
 
 from replay.errors import UsageError
 
-from ..headers import check_header_name
+from ..headers import OF_TRACE_CONTEXT, check_header_name
 from ..kinds import HeaderNames, HostNames, Methods
 from ..naming import NameOf
 from ..row import Table, row
 from ..target import sendable
+from ..trace_url import url_problem
 
 
 class Also(Table, kw_only=True, frozen=True):
@@ -112,6 +113,25 @@ class TargetSettings(Table, kw_only=True, frozen=True):
             used_by="HTTP",
         ),
     ] = True
+    traceparent: Annotated[
+        bool,
+        row(
+            "Send a W3C trace context with every request; reports name the traces of slow and failed requests",
+            "--traceparent",
+            used_by="HTTP and Kafka",
+        ),
+    ] = False
+    trace_url: Annotated[
+        str,
+        row(
+            "Page of a trace, to which reports link its id; {trace_id} stands for it",
+            "--trace-url",
+            metavar="URL",
+            default="none",
+            used_by="traceparent",
+            example="https://tracing.example/trace/{trace_id}",
+        ),
+    ] = ""
     resolve: Annotated[
         Literal["ttl", "once", "per-connection"],
         row(
@@ -138,6 +158,12 @@ def check(settings: TargetSettings, name_of: NameOf) -> None:
     """Names and headers must be sendable, and no header may be given in two ways."""
     for name in settings.headers:
         check_header(name, f"headers.{name}", name_of)
+    if settings.trace_url and (problem := url_problem(settings.trace_url)):
+        raise UsageError(
+            f"{name_of('trace_url')}: {problem}", hint="write https://HOST/PATH with {trace_id} in it"
+        )
+    if settings.traceparent:
+        _check_own_trace(settings, name_of)
     if settings.host and not sendable(settings.host):
         raise UsageError(
             f"{name_of('host')}: {settings.host!r} is not a host", hint="write NAME or NAME:PORT"
@@ -146,6 +172,21 @@ def check(settings: TargetSettings, name_of: NameOf) -> None:
         _check_resolver(settings.resolver, name_of)
     if settings.client_ip_header:
         _check_client_ip_header(settings, name_of)
+
+
+def _check_own_trace(settings: TargetSettings, name_of: NameOf) -> None:
+    """UsageError where a header of the trace context is also set in another way."""
+    for name in settings.headers:
+        if name.lower() in OF_TRACE_CONTEXT:
+            raise UsageError(
+                f"{name_of(f'headers.{name}')}: traceparent sets the trace context of each request",
+                hint=f"leave out {name}, or --traceparent",
+            )
+    if settings.client_ip_header.lower() in OF_TRACE_CONTEXT:
+        raise UsageError(
+            f"{name_of('client_ip_header')}: traceparent sets {settings.client_ip_header} itself",
+            hint="name another header",
+        )
 
 
 def _check_resolver(resolver: str, name_of: NameOf) -> None:

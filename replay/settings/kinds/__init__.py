@@ -22,6 +22,7 @@ from .quantities import Share as Share
 from .quantities import Size as Size
 from .texts import Acks as Acks
 from .texts import MomentText as MomentText
+from .texts import MoneyText as MoneyText
 from .texts import SizeRange as SizeRange
 from .texts import SloText as SloText
 from .texts import ZoneText as ZoneText

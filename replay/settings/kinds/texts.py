@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 from replay import units
 from replay.errors import UsageError
+from replay.money import FORMS, parse_money
 
 from .kind import Kind
 
@@ -105,6 +106,22 @@ class Acks(_Text):
         if text not in ("1", "all", "-1"):
             raise UsageError(f"{value!r} is not a number of acknowledgements", hint=f"write {cls.forms}")
         return cls("1" if text == "1" else "all")
+
+
+class MoneyText(_Text):
+    """An amount of money: `9.99 EUR`. `replay.money` reads it."""
+
+    __slots__ = ()
+
+    forms = FORMS
+    examples = ("9.99 EUR", "120 USD")
+    metavar = "AMOUNT"
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        """The text of an amount."""
+        money = parse_money(str(value))
+        return cls(f"{money.amount} {money.currency}")
 
 
 class SizeRange(_Text):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from replay.lane.contract import LaneSpec
 from replay.portable import engine
 from replay.portable.protocol import Evaluated, Outcome, Request
@@ -10,6 +12,7 @@ from replay_native.feed.ring import WARM_UP
 from replay_native.keeping.responses import NONE
 from replay_native.ledger.lane_metrics import C
 from replay_native.ledger.record import record_handshake
+from replay_native.templates.trace_context import renew_parent_in
 
 from .answers import parts_of
 from .connection import Http
@@ -36,7 +39,7 @@ class HttpTransport(Http):
         )  # fmt: skip
         if spec.keeping.mode != NONE:
             self.keeping = ResponseKeeping(spec.keeping)
-        self._metrics = spec.metrics
+        self._metrics, self._trace_seed = spec.metrics, spec.trace_seed
         rules = spec.sessions if isinstance(spec.sessions, SessionSpec) else SessionSpec()
         self.answer_limit = rules.answer_bytes
         self._values = Sessions(rules, spec.metrics.rule_counts, spec.metrics.rule_refused)
@@ -56,6 +59,13 @@ class HttpTransport(Http):
         """See `Transport`."""
         if self.keeping is not None:
             self.keeping.end(request, due_ns, outcome)
+
+    def sent_again(self, request: Request, tries: int, *, resent: bool) -> None:
+        """See `Transport`. The attempt gets a parent id of its own."""
+        if self._trace_seed:
+            data = np.frombuffer(bytearray(request.data), np.uint8)
+            renew_parent_in(data, np.uint64(self._trace_seed), request.seq, tries, int(resent))
+            request.data = data.tobytes()
 
     def tried_again(self, request: Request) -> None:
         """See `Transport`."""

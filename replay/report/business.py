@@ -1,0 +1,81 @@
+"""Business actions in words, the same for terminal and page: what failed, what it costs, and when it was worst."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+from replay.money import format_money
+from replay.results.business_figures import ActionFigures, BusinessFigures
+from replay.results.document import RunDocument
+from replay.units import counted, format_count, format_moment
+
+ACTIONS_SHOWN = 12
+MINUTES_SHOWN = 5
+"""The worst intervals of each run that reports list."""
+
+
+def business_words(document: RunDocument) -> list[str]:
+    """A sentence for each action of a run that has values, or of which requests failed; then the sums by currency."""
+    business = document.business
+    if business is None:
+        return []
+    by_loss = _has_one_currency(business)
+    order = sorted(
+        business.actions,
+        key=lambda action: (-(action.lost or 0.0) if by_loss else 0.0, -action.failed, action.action),
+    )
+    words = [action.words for action in order if action.failed or action.value][:ACTIONS_SHOWN]
+    return [*words, *_sums(business), *_left_out(business.actions)] if words else []
+
+
+def _has_one_currency(business: BusinessFigures) -> bool:
+    """Whether losses can be compared."""
+    return len(business.lost) == 1
+
+
+def _sums(business: BusinessFigures) -> list[str]:
+    """The losses of several actions in one currency; currencies are never added up."""
+    words = []
+    for currency, amount in business.lost.items():
+        of = [action.action for action in business.actions if action.currency == currency and action.lost]
+        if len(of) > 1:
+            words.append(f"together {format_money(amount, currency)} ({', '.join(of)})")
+    return words
+
+
+def _left_out(actions: Sequence[ActionFigures]) -> list[str]:
+    count = sum(action.not_of_target for action in actions)
+    if not count:
+        return []
+    return [
+        f"{counted(count, 'request')} of these actions failed for another reason than the target, and cost nothing here"
+    ]
+
+
+def worst_minutes(document: RunDocument) -> list[tuple[str, str, str, str]]:
+    """The intervals with the highest losses, or the most failures: moment, action, failed, lost."""
+    business = document.business
+    if business is None:
+        return []
+    found = [(action, minute) for action in business.actions for minute in action.intervals if minute.failed]
+    by_loss = _has_one_currency(business)
+    found.sort(key=lambda pair: (-(pair[1].lost or 0.0) if by_loss else 0.0, -pair[1].failed, pair[1].at_ns))
+    offset_s = document.recorded_clock.utc_offset_s if document.recorded_clock is not None else 0
+    zone = dt.timezone(dt.timedelta(seconds=offset_s if business.clock == "recorded" else 0))
+    return [
+        (
+            format_moment(minute.at_ns, zone),
+            action.action,
+            f"{format_count(minute.failed)} of {format_count(minute.requests)}",
+            "" if minute.lost is None else format_money(minute.lost, action.currency),
+        )
+        for action, minute in found[:MINUTES_SHOWN]
+    ]
+
+
+def interval_words(business: BusinessFigures) -> str:
+    """What an interval is."""
+    minutes = business.interval_s // 60
+    length = "minute" if minutes == 1 else f"{minutes} minutes"
+    return f"{length} of the {business.clock} clock"

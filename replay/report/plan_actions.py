@@ -1,0 +1,48 @@
+"""Business actions in the printed plan: their requests and values, and what names nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from replay.plan.schedule import Plan
+from replay.settings.scenario import Scenario
+from replay.trace.actions import rules_of
+from replay.trace.manifest import Route
+from replay.units import counted, nearest
+
+from .business import ACTIONS_SHOWN
+
+
+def actions_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
+    """The plan's lines about business actions, and what names nothing."""
+    rows: dict[str, int] = {}
+    for route in plan.by_route:
+        if route.action:
+            rows[route.action] = rows.get(route.action, 0) + route.rows
+    if not plan.by_route or not (rows or scenario.actions or scenario.values):
+        return []
+    words = [
+        f"{name}: {counted(count, 'request')}"
+        + (f", {value} each" if (value := scenario.values.get(name)) else "")
+        for name, count in sorted(rows.items(), key=lambda pair: -pair[1])[:ACTIONS_SHOWN]
+        if count
+    ]
+    if len(rows) > ACTIONS_SHOWN:
+        words.append(f"{len(rows) - ACTIONS_SHOWN} more actions")
+    said = [*words, *_amiss(plan, scenario, rows)]
+    return [("actions" if number == 0 else "", text) for number, text in enumerate(said)]
+
+
+def _amiss(plan: Plan, scenario: Scenario, rows: dict[str, int]) -> Iterator[str]:
+    """Actions without requests, patterns that name no route, and values of no action."""
+    rules = rules_of(scenario.actions)
+    yield from rules.idle(
+        [Route(route=route.route, rows=route.rows, action=route.action) for route in plan.by_route]
+    )
+    known = dict.fromkeys([*rows, *scenario.actions])
+    yield from (f"{name}: no requests of it are sent" for name in known if not rows.get(name))
+    for name, value in scenario.values.items():
+        if name not in known:
+            guess = nearest(name, known)
+            more = f" (did you mean {guess}?)" if guess else ""
+            yield f"the value {value} is not used: there is no action {name}{more}"

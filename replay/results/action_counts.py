@@ -1,0 +1,59 @@
+"""How many requests of each business action ended and failed, from the lanes' counters.
+
+A request has failed as in the accounts: a 5xx, no complete response, or never sent. What is not the target's fault is
+left out: requests that the generator failed to send, and those that were unsent for another reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from replay.ledger.catalog import FAILED
+from replay_native.ledger.catalog import OUTCOMES
+
+from .measured import counts_by_route, not_of_target
+from .started import RouteStart
+
+if TYPE_CHECKING:
+    from replay_native.ledger.lane_metrics import LaneMetrics
+
+_FAILED = [OUTCOMES.index(name) for name in FAILED]
+
+Counts = Mapping[str, tuple[int, int]]
+"""By action: requests, and how many of them failed."""
+
+
+class ActionCounts:
+    """Takes the differences of each action. Routes of a followed source get their actions during the run."""
+
+    def __init__(self, all_metrics: Sequence[LaneMetrics], routes: Sequence[RouteStart]) -> None:
+        self._all_metrics, self._routes = all_metrics, routes
+        self._before = np.zeros((len(routes) + 1, 2), np.int64)
+
+    def take(self) -> dict[str, tuple[int, int]]:
+        """Requests that ended since the last call and those that failed, by action; only actions with any."""
+        if not any(route.action for route in self._routes):
+            return {}
+        counts = counts_by_route(self._all_metrics)
+        failed = counts[:, _FAILED].sum(axis=1) - not_of_target(self._all_metrics)
+        now = np.stack([counts.sum(axis=1), failed], axis=1)
+        came, self._before = now - self._before, now
+        rows: dict[str, list[int]] = {}
+        for row, route in enumerate(self._routes):
+            if route.action:
+                rows.setdefault(route.action, []).append(row)
+        sums = {action: came[of].sum(axis=0).tolist() for action, of in rows.items()}
+        return {action: (ended, max(bad, 0)) for action, (ended, bad) in sums.items() if ended}
+
+
+def added(parts: Iterable[Counts]) -> dict[str, tuple[int, int]]:
+    """The sums by action."""
+    sums: dict[str, tuple[int, int]] = {}
+    for part in parts:
+        for action, (requests, failed) in part.items():
+            before = sums.get(action, (0, 0))
+            sums[action] = before[0] + requests, before[1] + failed
+    return sums

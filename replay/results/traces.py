@@ -1,0 +1,29 @@
+"""The W3C trace of a request: its id follows from the run and the number of the request."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+
+def seed_of(run_id: str) -> int:
+    """The seed of all trace ids of a run; never 0, which means that requests carry none."""
+    digest = hashlib.blake2b(run_id.encode(), digest_size=8, person=b"traceparent").digest()
+    return int.from_bytes(digest, "big") or 1
+
+
+def traceparent(seed: int, seq: int, attempt: int | None = None) -> bytes:
+    """The header's value for an attempt of a request; by default the first."""
+    from replay_native.ground.jit import warm  # reports load no Numba
+    from replay_native.templates import trace_context as kernels
+
+    warm(("templates.trace_context",))
+    out = np.empty(kernels.TRACEPARENT_BYTES, np.uint8)
+    kernels.write_traceparent(out, np.uint64(seed), seq, attempt or kernels.FIRST_ATTEMPT)
+    return out.tobytes()
+
+
+def trace_id(seed: int, seq: int) -> str:
+    """The trace id of a request, the same for all its attempts."""
+    return traceparent(seed, seq).decode()[3:35]
