@@ -38,6 +38,7 @@ from replay_native.ledger.lane_metrics import Stop
 
 from .answers.keeper import LEAVE_S
 from .failure import failure_of
+from .joined import JoinedRun
 from .live import LiveSource
 from .priority import lowered
 from .recording import Recording
@@ -80,12 +81,14 @@ async def run_targets(
     signals: bool = False,
     last: bool = False,
     live: LiveSource | None = None,
+    joined: JoinedRun | None = None,
 ) -> RunDocument:
     """Replay onto planned targets, and save the run in the new folder `out`; returns its run.json.
 
     All targets share one timeline: requests recorded at one time are due at one instant. See `Prepared.run` for the
     options; with `signals` the run owns the process, and SIGINT and SIGTERM end it in order. `live` feeds the
-    schedule of a followed source; a signal ends that source.
+    schedule of a followed source; a signal ends that source. A run that is `joined` starts with another one, shares its
+    lanes' threads, and whoever joined them watches for signals.
     """
     run_id = secrets.token_hex(4)
     _check_start(start_at_ns)
@@ -100,7 +103,7 @@ async def run_targets(
             routes += named_apart(adapter.routes, routes, plan.target.authority)
         _check_keeping(scenario, [adapter for _, adapter in opened])
         state = make_state(stack, scenario, Path(out), opened, routes, run_id)
-        state.start_at_ns, state.live = start_at_ns, live
+        state.start_at_ns, state.live, state.joined = start_at_ns, live, joined
         try:
             return await _supervise(state, others, signals, last)
         finally:
@@ -132,6 +135,11 @@ def _check_keeping(scenario: Scenario, adapters: Sequence[ProtocolAdapter]) -> N
     )
 
 
+async def _common_start_ns(state: RunState) -> int:
+    """When the first request may be due: the same instant for runs that are joined."""
+    return _start_ns(state) if state.joined is None else await state.joined.start_ns()
+
+
 def _start_ns(state: RunState) -> int:
     """When the first request may be due, by CLOCK_MONOTONIC."""
     now_ns = time.monotonic_ns()
@@ -143,16 +151,16 @@ def _start_ns(state: RunState) -> int:
 async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: bool) -> RunDocument:
     """Run the lanes in an inner nursery that nothing cancels, and around them the tasks that may stop them."""
     _enable_faulthandler()
-    received = Signals()
+    received = Signals() if state.joined is None else state.joined.received
     state.start_ns = _start_ns(state)
     recording: Recording | None = None
     breaker = CircuitBreaker(state.scenario.breaker, partial(_break_off, state))
     try:
         _check_start(state.start_at_ns)
         async with trio.open_nursery() as nursery:
-            if signals:
+            if signals and state.joined is None:
                 await nursery.start(received.watch)
-            state.start_ns = _start_ns(state)
+            state.start_ns = await _common_start_ns(state)
             all_metrics = [spec.metrics for spec in state.specs]
             _begin_live(state)
             recording = Recording(state.folder, all_metrics, started(state), [breaker], others)
@@ -265,8 +273,9 @@ async def _run_lanes(state: RunState) -> None:
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as inner:
                 for target in state.targets:
+                    engine = target.adapter.engine if state.joined is None else state.joined.engine
                     for spec in target.specs:
-                        inner.start_soon(one, target.adapter.engine, spec)
+                        inner.start_soon(one, engine, spec)
         state.done.set()
         outer.cancel_scope.cancel()
     if failures:
@@ -335,6 +344,8 @@ def _end(state: RunState, how: str, detail: str) -> None:
     state.happened(how, detail)
     state.end_feeding()
     state.stop(Stop.DRAIN)
+    if state.joined is not None:
+        state.joined.ends(detail)
 
 
 async def _obey(state: RunState, received: Signals, recording: Recording) -> None:

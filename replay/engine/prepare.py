@@ -31,6 +31,7 @@ from .split_clients import with_split_clients
 if TYPE_CHECKING:
     from replay.results.document import RunDocument
 
+    from .joined import JoinedRun
     from .sinks import Sink
 
 
@@ -125,8 +126,12 @@ class Prepared:
         start_at_ns: int | None = None,
         last: bool = False,
         signals: bool = False,
+        joined: JoinedRun | None = None,
     ) -> RunDocument:
-        """The same under Trio. Cancelled, it saves what was measured. With `signals` it handles SIGINT and SIGTERM."""
+        """The same under Trio. Cancelled, it saves what was measured. With `signals` it handles SIGINT and SIGTERM.
+
+        `joined`: the run is one of two at the same instants (`replay.engine.together`).
+        """
         targets = self.targets if self._is_fresh else await self._looked_up_again()
         self._is_fresh = False
         return await _run_targets(
@@ -137,6 +142,7 @@ class Prepared:
             start_at_ns=start_at_ns,
             signals=signals,
             last=last,
+            joined=joined,
         )
 
     async def _looked_up_again(self) -> list[TargetPlan]:

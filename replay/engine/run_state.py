@@ -44,6 +44,7 @@ from replay_native.keeping.responses import NONE, Keeping
 from replay_native.ledger import lane_metrics
 
 from .answers import AnswerKeeper, Source
+from .joined import JoinedRun
 from .live import LiveSource
 from .target_runs import TargetRun, first_seqs
 
@@ -64,6 +65,7 @@ class RunState:
     notes: list[Note] = field(default_factory=list)
     answers: AnswerKeeper | None = None
     live: LiveSource | None = None
+    joined: JoinedRun | None = None
     live_notes: list[Note] = field(default_factory=list)
     done: trio.Event = field(default_factory=trio.Event)
     events: list[RunEvent] = field(default_factory=list)
