@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass, field
 
@@ -11,6 +12,9 @@ from replay.errors import EngineError
 from replay.lane.contract import LaneSpec
 
 from .watch import Signals
+
+OTHER_ENDED = "the run of the other build ended"
+"""How the detail of a run begins that ended because the other one did."""
 
 
 class PartnerLostError(EngineError):
@@ -32,6 +36,7 @@ class Meeting:
     """
 
     def __init__(self, delay_ns: int) -> None:
+        self.id = secrets.token_hex(4)
         self.received = Signals(), Signals()
         self._delay_ns = delay_ns
         self._ready = 0
@@ -120,7 +125,7 @@ class JoinedRun:
     def ends(self, why: str) -> None:
         """This run ends early: so does the other one, unless it is the cause."""
         if not self.received.first.is_set():
-            self.meeting.leave(self.number, f"the run of the other build ended: {why}")
+            self.meeting.leave(self.number, f"{OTHER_ENDED}: {why}")
 
     async def start_ns(self) -> int:
         """See `Meeting`."""

@@ -250,6 +250,7 @@ def started(state: RunState) -> Started:
         target=", ".join(target.planned.target.url for target in state.targets),
         targets=[target.started() for target in state.targets],
         run_id=state.run_id,
+        together="" if state.joined is None else state.joined.meeting.id,
         trace=TraceIdentity(
             path=plan.trace,
             digest=trace.digest,
