@@ -74,10 +74,11 @@ def session(folder: Path, *, slower: float, together: bool, seed: int, limit_s: 
     if not path.exists():
         return {"verdict": "FAILED", "why": done.stderr.strip().splitlines()[-1:], "took_s": took_s}
     found = json.loads(path.read_text())
-    row = found["metrics"][0] if found["metrics"] else {"change": None, "interval": [None, None]}
-    low, high = row["interval"]
-    width = None if low is None or high is None else high - low
-    return {"verdict": found["verdict"], "change": row["change"], "width": width, "took_s": took_s}
+    made: dict[str, Any] = {"verdict": found["verdict"], "change": None, "width": None, "took_s": took_s}
+    for row in found["metrics"][:1]:
+        low, high = row["interval"]
+        made |= {"change": row["change"], "width": None if low is None or high is None else high - low}
+    return made
 
 
 def summary(made: list[dict[str, Any]]) -> dict[str, Any]:
