@@ -3,10 +3,10 @@
     python -m benchmarks.together --alike 100 --slower 30 [--seed 1] [--budget 8h] [--json FILE]
 
 A session is the real command. `--alike` sessions compare a build with itself, each process a fresh one. `--slower`
-sessions have a new build whose service takes 5% longer; each is made together and, right after or before, in turns with
-as much wall time. The build is a process that works on the CPU for an exponential time, so it has noise of its own and
-slows down where it is disturbed. The tolerance is 2%, so that 5% is over it. It stops at the budget and says how many
-sessions it made.
+sessions have a new build whose service takes 5% longer; each is made together and then in turns with about as much wall
+time: twelve runs, each shorter. The build is a process that works on the CPU for a partly exponential time, so it has
+noise of its own and slows down where it is disturbed. The tolerance is 2%, so that 5% is over it. It stops at the budget
+and says how many sessions it made.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from typing import Any
 
 from replay.units import parse_duration_ns
 
-ROWS, GAP_MS = 1_500, 4
-RESTART_S = ROWS * GAP_MS / 1_000
+ROWS, LENGTH_S = 1_500, 6
+RUNS_IN_TURNS, AROUND_S = 12, 1.4
+"""Three blocks, the fewest that can decide anything, and the seconds that a run takes besides its requests."""
 MEAN_MS = 1.0
 SERVICE = """
 import http.server, random, sys, time
@@ -66,7 +67,11 @@ def session(folder: Path, *, slower: float, together: bool, seed: int, limit_s: 
     ]
     words += ["-m", "p50", "--routes", "0", "--tolerance", "2%", "--cool-down", "0s", "--seed", str(seed)]
     words += ["--keep-answers", "none", "-o", str(out), "--json=" + str(out) + ".json"]
-    words += ["--together"] if together else ["--time-limit", f"{max(limit_s, 1.0):.0f}s"]
+    if together:
+        words += ["--together"]
+    else:
+        run_s = max(limit_s / RUNS_IN_TURNS - AROUND_S, 1.0)
+        words += ["--duration", f"{run_s:.2f}s", "--time-limit", f"{limit_s * 1.1 + 1:.0f}s"]
     began = time.monotonic()
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=1_200, check=False)
     took_s = time.monotonic() - began
@@ -101,7 +106,7 @@ def summary(made: list[dict[str, Any]]) -> dict[str, Any]:
 def measure(folder: Path, alike: int, slower: int, seed: int, budget_s: float) -> dict[str, Any]:
     """All sessions that fit into the budget."""
     line = '192.0.2.1 - - [05/Jan/2026:18:00:{0:02} +0000] "GET /a HTTP/1.1" 200 2\n'
-    rows = "".join(line.format(at) for at in range(6) for _ in range(ROWS // 6))
+    rows = "".join(line.format(at) for at in range(LENGTH_S) for _ in range(ROWS // LENGTH_S))
     (folder / "access.log").write_text(rows)
     (folder / "ab.toml").write_text('trace = "access.log"\n')
     (folder / "service.py").write_text(SERVICE)
