@@ -44,6 +44,7 @@ from replay_native.keeping.responses import NONE, Keeping
 from replay_native.ledger import lane_metrics
 
 from .answers import AnswerKeeper, Source
+from .joined import JoinedRun
 from .live import LiveSource
 from .target_runs import TargetRun, first_seqs
 
@@ -65,6 +66,7 @@ class RunState:
     notes: list[Note] = field(default_factory=list)
     answers: AnswerKeeper | None = None
     live: LiveSource | None = None
+    joined: JoinedRun | None = None
     live_notes: list[Note] = field(default_factory=list)
     done: trio.Event = field(default_factory=trio.Event)
     events: list[RunEvent] = field(default_factory=list)
@@ -265,6 +267,7 @@ def started(state: RunState) -> Started:
         target=", ".join(target.planned.target.url for target in state.targets),
         targets=[target.started() for target in state.targets],
         run_id=state.run_id,
+        together="" if state.joined is None else state.joined.meeting.id,
         trace=TraceIdentity(
             path=plan.trace,
             digest=trace.digest,
