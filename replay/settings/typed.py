@@ -308,6 +308,8 @@ class Settings(TypedDict, total=False):
     live_linger: str | float | timedelta
     notify: Sequence[str]
     start_at: str | datetime | time | None
+    build: str
+    name: str
     slo: Sequence[str]
     validity: ValidityLimitsSettings
     watch: Sequence[WatchSettings]
@@ -384,6 +386,8 @@ class PeakSettings(TypedDict, total=False):
     live_linger: str | float | timedelta
     notify: Sequence[str]
     start_at: str | datetime | time | None
+    build: str
+    name: str
     slo: Sequence[str]
     validity: ValidityLimitsSettings
     watch: Sequence[WatchSettings]
