@@ -23,6 +23,7 @@ from .flags import given_settings, settings_flags
 from .help import GroupedCommand
 from .options import out_option
 from .outputs import DEFAULT_PAGE, outputs_of
+from .run import named_after
 from .streams import tell
 
 SESSIONS = Path("ab")
@@ -51,10 +52,12 @@ SETTINGS = (
     "live_linger",
     "notify",
     "start_at",
+    "build",
 )
 """The settings that flags may change for both builds."""
 
 WORDS = {
+    "build": "Label of the new build [default: from CI's environment, or new]; runs of the old one are labelled base.",
     "methods": 'Methods to send; "all" includes those that write [default: the scenario\'s].',
     "warm_up": "First moments of each run that are not measured [default: the scenario's].",
     "answers.keep": "Keep responses of each run: their digests, the bodies of a sample, too, or all [default: digest].",
@@ -280,7 +283,7 @@ def _scenario(name: str, given: dict[str, Any]) -> tuple[Any, str]:
     from replay.protocols.scenario import load_scenario
 
     path = Path(name) if name.endswith(".toml") else None
-    scenario = load_scenario(path, *given_settings(given))
+    scenario = named_after(load_scenario(path, *given_settings(given)), path)
     if path is not None and not scenario.trace:
         raise UsageError(f"{name} names no trace", hint='add trace = "FILE" to it, or give the trace itself')
     return scenario, name if path is None else str(path.parent / scenario.trace)

@@ -16,7 +16,7 @@ from .flags import flags_of_all, settings_flags
 from .help import GroupedCommand
 from .options import out_option
 from .outputs import Outputs, output_options, outputs_of
-from .places import RUNS, result_folder
+from .places import RUNS, remember_run, result_folder
 from .run import exit_code, made_sinks, read_scenario, report_console_for, said_on_stderr
 from .streams import say, shown_of
 
@@ -301,6 +301,7 @@ def _follow(
                 )
             )  # fmt: skip
     result = RunResult(load_run(folder))
+    remember_run(folder)
     with shown_of(folder):
         if not console.quiet:
             print_report(result.run, console)

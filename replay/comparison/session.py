@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from replay.errors import (
     reason_of,
 )
 from replay.protocols.registry import parse_target
+from replay.results.build_label import build_of
 from replay.results.document import Latency, RunDocument
 from replay.results.failures import failures_of
 from replay.settings.scenario import Scenario
@@ -169,7 +171,9 @@ class Session:
             run_step(
                 "prepare", self.plan.prepare.replace("{url}", url), self.plan.log("prepare"), self.left_s
             )
-            scenario = msgspec.structs.replace(self.scenario, target=url)
+            label = self.scenario.build or build_of(os.environ) or build.label
+            label = label if build is self.plan.new else build.label
+            scenario = msgspec.structs.replace(self.scenario, target=url, build=label)
             with prepare(self.trace, scenario) as prepared:
                 document = prepared.run(self.plan.out / name, sinks=self.sinks)
         check_run(document, name, self.plan.out, is_base=build is self.plan.base)

@@ -27,6 +27,7 @@ from replay.lane.addresses import AddressTable
 from replay.lane.contract import Address, Engine, LaneSpec
 from replay.lane.name_watch import NameWatch
 from replay.lane.resolve_replies import answer_resolve_requests
+from replay.ledger.control_workload import control_ns
 from replay.protocols.adapter import ProtocolAdapter
 from replay.protocols.protocol import TargetPlan
 from replay.results.document import EndedHow, Ending, RouteStart, RunDocument
@@ -95,6 +96,7 @@ async def run_targets(
     """
     run_id = order.run_id if order is not None else secrets.token_hex(4)
     _check_start(start_at_ns)
+    control_ns()  # measured before the load, then known
     others = SinkThreads(make_sinks(sinks))
     with ExitStack() as stack:
         opened: list[tuple[TargetPlan, ProtocolAdapter]] = []

@@ -124,6 +124,8 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     replay_version: str
     run_id: str = ""
     together: str = ""
+    name: str = ""
+    build: str = ""
     started_at: str
     ended_at: str
     start: ClockPair

@@ -117,6 +117,8 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     targets: list[TargetStart] = []
     run_id: str = ""
     together: str = ""
+    name: str = ""
+    build: str = ""
     trace: TraceIdentity | None = None
     recorded_clock: RecordedClock | None = None
     rows_in_window: int = 0
