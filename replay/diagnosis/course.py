@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from replay.peaks.recovery import like_baseline
+from replay.results.baseline import like_baseline
 from replay.results.slo import Slo
 from replay.results.timeline import Second
 from replay.results.watched import BEGINNING, figure_of, misses

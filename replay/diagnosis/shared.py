@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from replay.peaks.recovery import FAILED_MORE, P50_FLOOR_NS, P50_TIMES
+from replay.results.baseline import FAILED_MORE, slow_from_ns
 from replay.results.run import Run
 from replay.results.timeline import Second
 
@@ -59,6 +59,8 @@ def shared_cause(run: Run, rows: Sequence[Second], harmed: int | None) -> Shared
     if _waited(rows[harmed:]):
         return Shared(evidence=["requests waited for a connection, which all routes share"])
     edges, routes = series_of(run, rows)
+    if edges.size == 0:
+        return Shared(evidence=["the run was too short to compare routes over time"])
     return shared_among(routes, _load_by_window(rows, edges))
 
 
@@ -109,7 +111,7 @@ def worse_from(route: RouteSeries) -> int | None:
         return None
     base_ns = float(np.nanmedian(medians))
     base_share = float(route.failed[begin].sum() / max(route.ended[begin].sum(), 1))
-    limit_ns = max(P50_TIMES * base_ns, base_ns + P50_FLOOR_NS)
+    limit_ns = slow_from_ns(base_ns)
     share = route.failed_share
     bad = [
         bool(route.p50_ns[at] > limit_ns)
