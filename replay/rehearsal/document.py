@@ -52,6 +52,7 @@ class SideResult(msgspec.Struct, frozen=True, kw_only=True):
     events: dict[str, int] = {}
     others_cpu_share: float | None = None
     first_resource: str | None = None
+    diagnosis: str = ""
     broken: list[str] = []
     doubts: list[str] = []
 

@@ -11,7 +11,6 @@ import msgspec
 from replay import units
 from replay.files import write_whole
 from replay.settings.file import load_as
-from replay.settings.kinds import setting_text
 from replay.trace import Trace
 from replay.workload.generate import generate
 from replay.workload.recipe import Recipe
@@ -100,7 +99,8 @@ def write_files(scene: Scene, folder: Path, addresses: Addresses, seed: int) -> 
         _write(files.twin(side), twin_document(scene, promise, addresses, seed), comment)
     comment = f"{head} Both sides are judged by it.\n{COPIED}"
     _write(files.scenario, _scenario(scene, files, addresses), comment)
-    _write(files.recipe, scene.recipe() | {"seed": seed}, f"{head} The load of replay generate.")
+    recipe = scene.recipe() | {"seed": seed, "duration": f"{(scene.load_ns + _margin_ns(scene)) / units.SECOND_NS:g}s"}
+    _write(files.recipe, recipe, f"{head} The load of replay generate.")
     _generate(scene, files, seed)
     return files
 
@@ -111,7 +111,7 @@ def _write(path: Path, document: dict[str, Any], comment: str) -> None:
 
 def twin_document(scene: Scene, promise: Promise, addresses: Addresses, seed: int) -> dict[str, Any]:
     """The twin of a side, with its addresses and its seed."""
-    own = {"seed": seed, "balancer": {"port": addresses.front_port}}
+    own = {"seed": seed, "control_port": addresses.control_port, "balancer": {"port": addresses.front_port}}
     return laid_over(scene.twin_of(promise), own)
 
 
@@ -121,6 +121,11 @@ def _scenario(scene: Scene, files: SceneFiles, addresses: Addresses) -> dict[str
         for name in scene.watch
     ]
     return {"target": addresses.target, "trace": files.trace.name, **scene.settings(), "watch": watch}
+
+
+def _margin_ns(scene: Scene) -> int:
+    """How much longer the load without the surge is: `replay peak` refuses one that ends before its last second."""
+    return 0 if scene.surge is None else 2 * units.SECOND_NS
 
 
 def _generate(scene: Scene, files: SceneFiles, seed: int) -> Trace:
@@ -136,7 +141,7 @@ def _generate(scene: Scene, files: SceneFiles, seed: int) -> Trace:
         start_ns=start_ns,
         from_ns=start_ns + scene.surge.from_ns,
         until_ns=start_ns + scene.surge.until_ns,
-        end_ns=base.end_ns + 1,
+        end_ns=start_ns + scene.load_ns,
         seed=seed,
     )
 
@@ -147,4 +152,4 @@ def surge_flags(scene: Scene) -> str:
     if found is None or len(found.scale) != 1 or found.scale[0][0] or found.until_ns != 2 * found.from_ns:
         return ""
     length = units.format_duration(found.until_ns - found.from_ns).replace(" ", "")
-    return f"--surge {setting_text(found.scale)[0]} --trigger {length}"
+    return f"--surge {found.scale[0][1]:g} --trigger {length}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from replay import units
+from replay.diagnosis.diagnose import diagnose
 from replay.ledger.catalog import GOOD
 from replay.peaks.recovery import judge
 from replay.peaks.trial import moments
@@ -29,6 +30,7 @@ def side_result(scene: Scene, promise: Promise, run: Run, place: str, others: fl
     failed = sum(route.outcomes.get(name, 0) for route in document.routes for name in FAILED)
     good = {route.route: sum(route.outcomes.get(name, 0) for name in GOOD) for route in document.routes}
     recovery, after_s = _recovery(scene, run)
+    diagnosis = diagnose(run)
     objectives = [
         Objective(slo=outcome.slo, met=outcome.passed, words=words_of(outcome)) for outcome in document.slo
     ]
@@ -49,12 +51,15 @@ def side_result(scene: Scene, promise: Promise, run: Run, place: str, others: fl
         highest=_highest(run, scene.watch),
         good_by_route=good,
         others_cpu_share=others,
+        first_resource=diagnosis.first_resource,
+        diagnosis=diagnosis.words,
     )
     return msgspec.structs.replace(made, broken=broken(promise, made), doubts=_doubts(run, others))
 
 
 def _recovery(scene: Scene, run: Run) -> tuple[str, float | None]:
-    if scene.surge is None:
+    """The verdict on the surge, where a side promises one: others have no time left after it."""
+    if scene.surge is None or not (scene.before.recovery or scene.after.recovery):
         return "", None
     from_s, until_s = scene.surge.from_ns / units.SECOND_NS, scene.surge.until_ns / units.SECOND_NS
     found = judge(moments(run), from_s, until_s)

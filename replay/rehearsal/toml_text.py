@@ -15,8 +15,8 @@ def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
     made = dict(below)
     for key, value in above.items():
         old = made.get(key)
-        both_tables = isinstance(old, Mapping) and isinstance(value, Mapping)
-        made[key] = laid_over(old, value) if both_tables else value
+        is_merged = isinstance(old, Mapping) and isinstance(value, Mapping)
+        made[key] = laid_over(old or {}, value) if is_merged else value
     return made
 
 

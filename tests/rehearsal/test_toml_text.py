@@ -1,4 +1,5 @@
 import tomllib
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +24,10 @@ def test_what_is_written_reads_back(document):
 
 
 def test_a_document_laid_over_another_changes_only_what_it_names():
-    below = {"seed": 1, "services": {"auth": {"workers": 8, "calls": ["a", "b"]}, "cms": {"workers": 1}}}
+    below: dict[str, Any] = {
+        "seed": 1,
+        "services": {"auth": {"workers": 8, "calls": ["a", "b"]}, "cms": {"workers": 1}},
+    }
     above = {"services": {"auth": {"workers": 2, "calls": []}}}
     assert laid_over(below, above) == {
         "seed": 1,
