@@ -181,7 +181,10 @@ def _closing(page: Page, run: Run) -> None:
     """The verdict again and the next steps: the last lines stay on the screen."""
     page.say()
     _verdict(page, run.document)
+    # Agents give one advice each, and several may be in the same trouble.
+    first = {reason.code: reason for reason in reversed(run.document.validity.reasons)}
     for reason in run.document.validity.reasons:
-        page.say(f"{reason.code}: {reason.advice}", _VERDICT_STYLE[reason.verdict], indent=2)
+        if not run.document.agents or first[reason.code] is reason:
+            page.say(f"{reason.code}: {reason.advice}", _VERDICT_STYLE[reason.verdict], indent=2)
     path = shlex.quote(str(run.folder.path))
     page.say(f"next: replay report {path} --html=report.html shows it with charts", indent=2)
