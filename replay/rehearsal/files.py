@@ -99,7 +99,10 @@ def write_files(scene: Scene, folder: Path, addresses: Addresses, seed: int) -> 
         _write(files.twin(side), twin_document(scene, promise, addresses, seed), comment)
     comment = f"{head} Both sides are judged by it.\n{COPIED}"
     _write(files.scenario, _scenario(scene, files, addresses), comment)
-    recipe = scene.recipe() | {"seed": seed, "duration": f"{(scene.load_ns + _margin_ns(scene)) / units.SECOND_NS:g}s"}
+    recipe = scene.recipe() | {
+        "seed": seed,
+        "duration": f"{(scene.load_ns + _margin_ns(scene)) / units.SECOND_NS:g}s",
+    }
     _write(files.recipe, recipe, f"{head} The load of replay generate.")
     _generate(scene, files, seed)
     return files
