@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,8 @@ from replay.engine.sinks import Sink
 from replay.errors import EngineError
 from replay.protocols.scenario import load_scenario
 from replay.results.run import Run, load_run
+from replay.settings.groups.output import Watch
+from replay.settings.scenario import Scenario
 from replay.staging.twin import read_twin, running
 from replay.trace import Trace
 
@@ -87,6 +89,7 @@ def _play_side(
     twin = read_twin(files.twin(side))
     with running(twin, log=files.log(side)) as app:
         first = Usage.now(app.pids)
+        scenario = _with_limits(scenario, app.figures())
         with prepare(Trace.open(files.trace), scenario, name=str(files.trace)) as prepared:
             _run(prepared, files.run(side), sinks, app.died)
         last = Usage.now(app.pids)
@@ -96,6 +99,20 @@ def _play_side(
     result = msgspec.structs.replace(result, events=count_events(files.log(side)))
     audience.side_ended(scene, side, result)
     return result
+
+
+def _with_limits(scenario: Scenario, figures: Mapping[str, float]) -> Scenario:
+    """A scenario whose watched figures have the limits of the twin that runs, so that a diagnosis can compare them.
+
+    What an autoscaler changes has no fixed limit.
+    """
+
+    def limited(watch: Watch) -> Watch:
+        limit = figures.get(f"{watch.name}.limit")
+        scales = f"{watch.name.partition('.')[0]}.replicas.limit" in figures
+        return watch if limit is None or scales else msgspec.structs.replace(watch, limit=float(limit))
+
+    return msgspec.structs.replace(scenario, watch=tuple(map(limited, scenario.watch)))
 
 
 def _run(prepared: Prepared, out: Path, sinks: Sequence[Sink], dead: Callable[[], str]) -> None:

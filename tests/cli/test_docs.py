@@ -36,7 +36,8 @@ def by_verb() -> dict[str, set[str]]:
     for verb in replay.list_commands(context):
         command = replay.get_command(context, verb)
         assert command is not None
-        names = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+        parts = [command, *(command.commands.values() if isinstance(command, click.Group) else ())]
+        names = {name for each in parts for one in each.params for name in (*one.opts, *one.secondary_opts)}
         flags[verb] = names | {"--help"}
     return flags
 
