@@ -25,7 +25,12 @@ from tests.support.ports import free_port
 from .support import evening, running, until
 from .test_local import url
 
-whole = pytest.mark.whole
+
+def whole(test):
+    """A run by the real command, which a busy machine may disturb."""
+    return pytest.mark.whole(pytest.mark.timing(test))
+
+
 AGENT = f"{sys.executable} -m replay.cli agent"
 
 
