@@ -210,7 +210,9 @@ def test_kept_responses_and_several_targets_are_merged(tmp_path):
     assert [target["accounts"]["sent"] for target in found["targets"]] == [rows, rows]
     assert [target["lanes"] for target in found["targets"]] == [4, 4]
     assert found["accounts"]["planned"] == 2 * rows and found["answers"]["kept"] == 2 * rows
-    kept = [row for batch in Answers(tmp_path / "whole").batches("number", "copy") for row in batch.to_pylist()]
+    kept = [
+        row for batch in Answers(tmp_path / "whole").batches("number", "copy") for row in batch.to_pylist()
+    ]
     assert len(kept) == len({(row["number"], row["copy"]) for row in kept}) == 2 * rows
     assert_is_the_sum(tmp_path / "whole", parts, "totals.hlog")
     assert replay("report", tmp_path / "whole", "--html").returncode == 0
