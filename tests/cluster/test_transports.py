@@ -212,7 +212,7 @@ def _workers(folder: Path) -> int:
 @whole
 def test_agents_beside_the_workers_of_a_dask_cluster(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    evening(tmp_path / "t.trace", seconds=6, per_second=100)
+    evening(tmp_path / "t.trace", seconds=15, per_second=40)
     with Sink() as sink, dask(tmp_path, 2) as at:
         how = ("t.trace", "--target", url(sink), "--cluster", at, "-t", "1")
         with running(tmp_path, *how) as run:
