@@ -249,7 +249,7 @@ class Agent:
         files = shipping.offers(share.out)
         self._offered = {file.name: file.size for file in files}
         accounts = {
-            name: int(getattr(document.accounts, name)) for name in document.accounts.__struct_fields__
+            name: int(getattr(document.accounts, name) or 0) for name in document.accounts.__struct_fields__
         }
         return End(
             epoch=plan.epoch,

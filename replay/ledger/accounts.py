@@ -38,7 +38,7 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
 
     `ok` requests have a complete response of any status, `error` requests have none. `skipped` requests are not part of
     `planned`. `unknown` requests may or may not have been sent: they were due between the last report of a lost agent and
-    its death (only in a run over several machines).
+    its death. Only a run over several machines has them.
     """
 
     planned: int = 0
@@ -49,7 +49,7 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
     error: int = 0
     timeout: int = 0
     in_flight: int = 0
-    unknown: int = 0
+    unknown: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,13 +69,11 @@ def with_lost(
     accounts: Accounts, detail: AccountsDetail, agent_lost: int, unknown: int
 ) -> tuple[Accounts, AccountsDetail]:
     """The accounts with requests of lost agents: those that were not sent, and those of which that is not known."""
-    if not agent_lost and not unknown:
-        return accounts, detail
     whole = msgspec.structs.replace(
         accounts,
         planned=accounts.planned + agent_lost + unknown,
         unsent=accounts.unsent + agent_lost,
-        unknown=accounts.unknown + unknown,
+        unknown=(accounts.unknown or 0) + unknown,
     )
     reasons = detail.unsent | {catalog.AGENT_LOST: agent_lost}
     return whole, msgspec.structs.replace(detail, unsent=reasons)

@@ -96,7 +96,8 @@ def describe(
     counters = [metrics.counters for metrics in all_metrics]
     by_name = sum_counters(counters)
     accounts, detail, imbalance = balanced(counters, facts.skipped, facts)
-    accounts, detail = with_lost(accounts, detail, facts.unsent_lost, facts.unknown)
+    if facts.agents:
+        accounts, detail = with_lost(accounts, detail, facts.unsent_lost, facts.unknown)
     generator = generator_figures(all_metrics, started, facts, by_name, measured)
     shares = shares_of(all_metrics, started, facts, measured)
     validity = validity_of(shares, started, facts, accounts, detail, generator, imbalance)

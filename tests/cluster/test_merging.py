@@ -60,7 +60,7 @@ def changed(path: Path, **changes: Any) -> None:
 def balances(document: RunDocument) -> bool:
     a = document.accounts
     sums = {
-        name: sum(getattr(agent.accounts, name) for agent in document.agents)
+        name: sum(getattr(agent.accounts, name) or 0 for agent in document.agents)
         for name in ("planned", "sent", "ok", "unsent", "unknown")
     }
     assert all(getattr(a, name) == count for name, count in sums.items()), sums
@@ -140,7 +140,7 @@ def test_a_run_of_another_trace_or_scenario_is_refused(tmp_path):
     parts = three(tmp_path)
     path = parts[2] / "started.json"
     started = json.loads(path.read_text())
-    path.write_text(json.dumps(started | {"routes": started["routes"][:2] + [{"name": "GET /other"}]}))
+    path.write_text(json.dumps(started | {"routes": [*started["routes"][:2], {"name": "GET /other"}]}))
     with pytest.raises(InputError, match="routes"):
         merge_runs(parts, tmp_path / "whole")
     path.write_text(json.dumps(started | {"scenario": {"speed": 2, "connections": 5}}))
@@ -158,7 +158,7 @@ def test_a_run_of_another_trace_or_scenario_is_refused(tmp_path):
         lambda part: (part / "run.json").write_text("{}"),
         lambda part: shutil.rmtree(part / "lanes"),
         lambda part: (part / "lanes" / "0.lane").write_bytes(b"short"),
-        lambda part: shutil.rmtree(part),
+        shutil.rmtree,
     ],
 )
 def test_a_damaged_part_is_a_sentence_with_its_name(tmp_path, capsys, damage):

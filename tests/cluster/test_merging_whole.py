@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from replay.results.answers import Answers
 from replay.results.hlog import read_hlog
 from replay.results.run import load_run
 from replay.staging.sink import Sink
@@ -77,7 +78,7 @@ def merged(tmp_path_factory):
     folder = tmp_path_factory.mktemp("merging")
     with Sink(capacity=2 * ROWS) as sink:
         trace = made_trace(folder / "t.trace")
-        day = scenario(folder / "day.toml", sink.port, 'order = "client"\n')
+        day = scenario(folder / "day.toml", sink.port, 'order = "client"\nslo = ["p99<20s over 2s"]\n')
         parts = run_shares(trace, day, folder, AGENTS)
         stamps = sink.stamps().copy()
     done = replay("merge", *parts, "-o", folder / "whole")
@@ -117,6 +118,12 @@ def test_the_timeline_adds_up_to_the_accounts(merged):
     assert [round(row.t_s + row.length_s, 3) for row in rows[:-1]] == [row.t_s for row in rows[1:]]
     assert all(row.response_p99_ns is not None for row in rows if row.ok)
     assert sum(sum(row.outcomes.values()) for row in rows) == ROWS
+
+
+def test_objectives_by_window_are_judged_by_merged_seconds(merged):
+    folder, _, _, _ = merged
+    (outcome,) = document(folder / "whole")["slo"]
+    assert outcome["passed"] and outcome["value"] and outcome["windows"]["count"] >= SECONDS - 2
 
 
 def test_samples_are_the_slowest_of_all_agents_with_their_recorded_rows(merged):
@@ -187,3 +194,25 @@ def test_a_killed_agent_is_completed_named_and_its_share_accounted_for(tmp_path)
     assert accounts["planned"] == rows == accounts["sent"] + accounts["unsent"] + accounts["unknown"]
     assert accounts["unknown"] == rows // 2
     assert "agent 1" in done.stdout and "unknown 3,000" in done.stdout
+
+
+def test_kept_responses_and_several_targets_are_merged(tmp_path):
+    rows, seconds = 1_200, 3
+    with Sink(capacity=4 * rows) as sink, Sink(capacity=4 * rows) as other:
+        trace = made_trace(tmp_path / "t.trace", rows, seconds)
+        more = f'[answers]\nkeep = "all"\n[[also]]\ntarget = "http://127.0.0.1:{other.port}"\n'
+        parts = run_shares(trace, scenario(tmp_path / "day.toml", sink.port, more), tmp_path, 2, lanes=2)
+        received = np.concatenate([sink.stamps()["seq"], other.stamps()["seq"]])
+    assert sorted(received.tolist()) == list(range(2 * rows))
+    done = replay("merge", *parts, "-o", tmp_path / "whole")
+    assert done.returncode in (0, 4), done.stderr
+    found = document(tmp_path / "whole")
+    assert [target["accounts"]["sent"] for target in found["targets"]] == [rows, rows]
+    assert [target["lanes"] for target in found["targets"]] == [4, 4]
+    assert found["accounts"]["planned"] == 2 * rows and found["answers"]["kept"] == 2 * rows
+    kept = [
+        row for batch in Answers(tmp_path / "whole").batches("number", "copy") for row in batch.to_pylist()
+    ]
+    assert len(kept) == len({(row["number"], row["copy"]) for row in kept}) == 2 * rows
+    assert_is_the_sum(tmp_path / "whole", parts, "totals.hlog")
+    assert replay("report", tmp_path / "whole", "--html").returncode == 0
