@@ -16,8 +16,11 @@ from replay.settings.listening import is_loopback_host, parse_place
 from .agent import Agent, AgentOptions
 from .framing import Connection
 
-CONNECT_S = 20.0
-"""How long an agent tries to reach its coordinator: the network of a new pod may need some seconds."""
+CONNECT_S = 120.0
+"""How long an agent tries to reach its coordinator, which may still plan, or compile kernels in a new pod."""
+
+CONNECT_HERE_S = 2.0
+"""The same with a token: its file is there only while the coordinator listens."""
 
 RETRY_S = 0.5
 
@@ -64,7 +67,7 @@ def _standard_streams() -> trio.abc.Stream:
 
 async def _connected(place: str, tls: tuple[str, str, str], name: str) -> trio.abc.Stream:
     host, _ = parse_place(place)
-    stream = await _reached(place)
+    stream = await _reached(place, CONNECT_S if any(tls) else CONNECT_HERE_S)
     if not any(tls):
         return stream
     context = client_context(*tls)
@@ -83,11 +86,11 @@ async def _connected(place: str, tls: tuple[str, str, str], name: str) -> trio.a
     return secured
 
 
-async def _reached(place: str) -> trio.SocketStream:
+async def _reached(place: str, limit_s: float) -> trio.SocketStream:
     """A connection to the coordinator, which may come up a little later than its agents."""
     host, port = parse_place(place)
-    failure = f"no answer within {CONNECT_S:g} s"
-    with trio.move_on_after(CONNECT_S):
+    failure = f"no answer within {limit_s:g} s"
+    with trio.move_on_after(limit_s):
         while True:
             try:
                 return await trio.open_tcp_stream(host, port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -179,8 +180,9 @@ class Coordinator:
             for output in outputs:
                 if isinstance(output, Send) and isinstance(output.message, Refusal):
                     self._say(f"the agent on {hello.host} (pid {hello.pid}) is refused: {output.message.why}")
-                    await connection.send(output.message)
                     self._refused_agent(output.message)
+                    with contextlib.suppress(Broken):
+                        await connection.send(output.message)
             await connection.close()
             return
         self._connections[agent] = connection
@@ -233,8 +235,10 @@ class Coordinator:
         if isinstance(message, Want):
             self._nursery.start_soon(self._ship, agent, message)
         elif isinstance(message, Piece):
-            if agent in self._pieces:
-                self._pieces[agent].send_nowait(message)
+            # One that nobody asked for is dropped.
+            with contextlib.suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+                if agent in self._pieces:
+                    self._pieces[agent].send_nowait(message)
         else:
             self._act(self.state.receive(agent, message, time.monotonic_ns()))
 
@@ -354,6 +358,7 @@ class Coordinator:
                 log = self._folder / f"agent-{order}.log"
                 lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
                 last = lines[-1][:300] if lines else "it printed nothing"
+                self._say(f"LOST agent {order}: it ended before it came")
                 self._fail(f"agent {order} ended before it came: {last}", "", 1)
 
     async def _watch_signals(self) -> None:

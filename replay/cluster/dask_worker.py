@@ -33,22 +33,19 @@ def start_agent(
                 "why": f"the worker {address} already has an agent, of another coordinator",
                 "pid": _pid_in(lock),
             }
-        return {"pid": _spawn(connect, order, token, server_name, lock, lock_path.with_suffix(".log"))}
+        proofs = [] if token else [*_certificates(dask_worker), "--server-name", server_name]
+        return {"pid": _spawn(connect, order, token, proofs, lock, lock_path.with_suffix(".log"))}
     finally:
         os.close(lock)
 
 
-def _spawn(connect: str, order: str, token: bytes, server_name: str, lock: int, log_path: Path) -> int:
-    folder = Path(tempfile.mkdtemp(prefix="replay-agent-token-"))
-    words = [sys.executable, "-m", "replay.cli", "agent", "--connect", connect, "--order", order]
+def _spawn(connect: str, order: str, token: bytes, proofs: list[str], lock: int, log_path: Path) -> int:
+    words = [sys.executable, "-m", "replay.cli", "agent", "--connect", connect, "--order", order, *proofs]
     if token:
-        token_file = folder / "token"
-        descriptor = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor, token_file = tempfile.mkstemp(prefix="replay-agent-token-")
         with os.fdopen(descriptor, "wb") as file:
             file.write(token)
-        words += ["--token-file", str(token_file), "--remove-token"]
-    else:
-        words += [*_certificates(), "--server-name", server_name]
+        words += ["--token-file", token_file, "--remove-token"]
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock]
@@ -63,10 +60,8 @@ def _pid_in(lock: int) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _certificates() -> list[str]:
-    """The worker's own certificates, as Dask's configuration of this machine has them."""
-    from distributed.security import Security
-
-    config = Security().get_tls_config_for_role("worker")
+def _certificates(dask_worker: Any) -> list[str]:
+    """The worker's own certificates, on its own machine."""
+    config = dask_worker.security.get_tls_config_for_role("worker")
     words = ["--ca", config.get("ca_file") or "", "--cert", config.get("cert") or ""]
     return words + (["--key", config["key"]] if config.get("key") else [])

@@ -24,8 +24,11 @@ Accept = Callable[[Connection], Awaitable[None]]
 LOCAL_MAX = 64
 """Agents of `local:N`: it is for tests."""
 
-LEAVE_S = 8.0
-"""How long agents may take to leave after the run, before they are killed."""
+LEAVE_S = 2.0
+"""How long agents may take to leave by themselves after the run. Then they are asked to."""
+
+ASKED_S = 6.0
+"""How long they may take to end in order then, before they are killed."""
 
 
 @dataclass
@@ -67,13 +70,17 @@ def agent_command(*arguments: str) -> list[str]:
 
 
 async def wait_for(process: trio.Process, started: Started) -> None:
-    """Wait until an agent's process has left by itself; after the run, for LEAVE_S at most."""
+    """Wait until an agent's process has left by itself; after the run it is asked to, and at last killed."""
     try:
         await process.wait()
     finally:
         with trio.CancelScope(shield=True):
             with trio.move_on_after(LEAVE_S):
                 await process.wait()
+            if process.returncode is None:
+                process.terminate()
+                with trio.move_on_after(ASKED_S):
+                    await process.wait()
             if process.returncode is None:
                 process.kill()
                 await process.wait()

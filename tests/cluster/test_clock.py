@@ -94,6 +94,7 @@ def agents_through(
 
 
 @pytest.mark.whole
+@pytest.mark.timing
 def test_the_start_is_as_exact_as_the_run_says_and_a_wide_bound_makes_it_say_so(tmp_path: Path) -> None:
     evening(tmp_path / "t.trace", seconds=3, per_second=100)
     port = free_port()
@@ -117,6 +118,7 @@ def test_the_start_is_as_exact_as_the_run_says_and_a_wide_bound_makes_it_say_so(
 
 
 @pytest.mark.whole
+@pytest.mark.timing
 def test_a_partition_of_the_network_loses_the_agent_and_nothing_is_sent_twice(tmp_path: Path) -> None:
     evening(tmp_path / "t.trace", seconds=8, per_second=50)
     port = free_port()
@@ -141,6 +143,7 @@ def test_a_partition_of_the_network_loses_the_agent_and_nothing_is_sent_twice(tm
 
 
 @pytest.mark.whole
+@pytest.mark.timing
 def test_a_clock_that_drifts_is_named(tmp_path: Path) -> None:
     evening(tmp_path / "t.trace", seconds=12, per_second=20)
     env = {"REPLAY_CLOCK_SKEW": "0s,500ppm"}

@@ -19,7 +19,7 @@ from replay.staging.sink import Sink
 
 from .support import SECOND_NS, evening, is_alive, running, until
 
-pytestmark = pytest.mark.whole
+pytestmark = [pytest.mark.whole, pytest.mark.timing]
 
 
 def url(sink: Sink) -> str:

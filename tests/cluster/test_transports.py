@@ -25,7 +25,12 @@ from tests.support.ports import free_port
 from .support import evening, running, until
 from .test_local import url
 
-whole = pytest.mark.whole
+
+def whole(test):
+    """A run by the real command, which a busy machine may disturb."""
+    return pytest.mark.whole(pytest.mark.timing(test))
+
+
 AGENT = f"{sys.executable} -m replay.cli agent"
 
 
@@ -218,6 +223,27 @@ def test_agents_beside_the_workers_of_a_dask_cluster(tmp_path: Path) -> None:
             _, printed = run.wait()
         assert sorted(sink.stamps()["seq"].tolist()) == list(range(600)), printed
         assert run.document()["accounts"]["ok"] == 600
+
+
+@whole
+def test_a_dask_cluster_by_tls(tmp_path: Path, authority: Authority) -> None:
+    pytest.importorskip("distributed")
+    evening(tmp_path / "t.trace", seconds=2, per_second=100)
+    identity = authority.issue("dask")
+    files = {"ca": authority.path, "cert": identity.cert, "key": identity.key}
+    options = (
+        "--tls-ca-file",
+        str(files["ca"]),
+        "--tls-cert",
+        str(files["cert"]),
+        "--tls-key",
+        str(files["key"]),
+    )
+    ours = [word for name, path in files.items() for word in (f"--cluster-{name}", str(path))]
+    with Sink() as sink, dask(tmp_path, 1, *options) as at:
+        with running(tmp_path, "t.trace", "--target", url(sink), "--cluster", at, *ours, "-t", "1") as run:
+            _, printed = run.wait()
+        assert sorted(sink.stamps()["seq"].tolist()) == list(range(200)), printed
 
 
 @whole
