@@ -64,7 +64,10 @@ def balances(document: RunDocument) -> bool:
         for name in ("planned", "sent", "ok", "unsent", "unknown")
     }
     assert all(getattr(a, name) == count for name, count in sums.items()), sums
-    return a.planned == a.sent + a.unsent + a.unknown and a.sent == a.ok + a.error + a.timeout + a.in_flight
+    return (
+        a.planned == a.sent + a.unsent + (a.unknown or 0)
+        and a.sent == a.ok + a.error + a.timeout + a.in_flight
+    )
 
 
 def test_the_order_of_the_folders_does_not_matter(tmp_path):
@@ -285,3 +288,16 @@ def test_an_agent_that_was_interrupted_ends_the_whole_so(tmp_path):
     document = merge_runs(parts, tmp_path / "whole")
     assert document.ending.how == "interrupted" and "the coordinator is gone" in document.ending.detail
     assert balances(document) and document.accounts.planned == 240
+
+
+def test_percentiles_of_a_merged_run_are_those_of_one_process(tmp_path):
+    one = trial(tmp_path / "one")
+    for seed in (1, 2, 3):
+        one.lanes[0].many(100, seed=seed)
+    alone = one.recorder.finish(at_s(2))
+    whole = merge_runs(three(tmp_path), tmp_path / "whole")
+    assert whole.latency.response == alone.latency.response
+    assert whole.latency.service == alone.latency.service
+    assert [(r.route, r.count, r.response) for r in whole.routes] == [
+        (r.route, r.count, r.response) for r in alone.routes
+    ]

@@ -159,7 +159,8 @@ def test_other_verbs_read_a_merged_run(merged, verb):
         assert replay("merge", *reversed(parts), "-o", folder / "again").returncode in (0, 4)
     arguments = {"compare": [whole, folder / "again"], "runs": [folder]}.get(verb[0], [whole])
     done = replay(verb[0], *arguments, *verb[1:])
-    assert done.returncode == 0, done.stderr
+    # A busy machine makes the runs INVALID, and what compare says of them inconclusive.
+    assert done.returncode in ((0, 4) if verb[0] == "compare" else (0,)), done.stderr
     assert "Traceback" not in done.stderr
 
 
