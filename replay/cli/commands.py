@@ -51,6 +51,8 @@ VERBS = {
     "diff": ("diff", "Compare the responses of two builds: are they the same?"),
     "ab": ("ab", "Run two builds in turns and compare them."),
     "serve": ("serve", "Show the runs of a folder in a browser."),
+    "agent": ("agent", "Send a share of a run over many machines."),
+    "merge": ("merge", "Merge the run folders of agents into one run."),
     "doctor": ("doctor", "Show what this machine can do, and what it lacks."),
 }
 """Verb to its module and its line in the help, so that the help imports none of them."""

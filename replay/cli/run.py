@@ -18,6 +18,7 @@ from replay.errors import (
     reason_of,
 )
 
+from .cluster_options import check_unused, cluster_options
 from .flags import flags_of_all, given_settings, settings_flags
 from .help import GroupedCommand
 from .options import out_option
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
     from replay.engine.sinks import Sink
     from replay.protocols.protocol import TargetPlan
     from replay.report.console import Console
+    from replay.results.document import RunDocument
     from replay.settings.scenario import Scenario
     from replay.trace.importing import Options
+
+    from .cluster_run import Over
 
 
 def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Scenario, list[str]]:
@@ -84,6 +88,7 @@ def work_area(out: Path) -> Iterator[Path]:
     help="Also export each second: otlp=URL, prometheus=HOST:PORT, csv=FILE, jsonl=FILE, or a sink of an "
     "installed package; repeatable.",
 )
+@cluster_options
 @output_options("report.html in the run's folder")
 @click.option(
     "--set",
@@ -115,6 +120,7 @@ def command(
     scheme_of(scenario.target)
     wanted = scrubbing(scrub, scrub_key_file, keep_secrets)
     writers = made_sinks(sinks)
+    over = _over(given, scenario, writers)
     console = report_console_for(plain, quiet, stderr=outputs.takes_stdout)
     if dry_run:
         import tempfile
@@ -138,8 +144,19 @@ def command(
                 outputs=outputs,
                 sinks=writers,
                 wanted=wanted,
+                over=over,
             )
         )
+
+
+def _over(given: Mapping[str, Any], scenario: Scenario, sinks: Sequence[Sink]) -> Over | None:
+    """The machines of `--cluster`; None without it. UsageError for what does not go together with it."""
+    if given["cluster"] is None:
+        check_unused(given)
+        return None
+    from .cluster_run import over_cluster
+
+    return over_cluster(given, scenario, sinks)
 
 
 def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:
@@ -248,6 +265,7 @@ def _plan_printer(scenario: Scenario, targets: int, console: Console) -> Callabl
 def replay_recordings(
     scenario: Scenario, recordings: list[str], folder: Path, area: Path, console: Console, plain: bool,
     *, outputs: Outputs | None = None, sinks: Sequence[Sink] = (), wanted: Scrubbing | None = None,
+    over: Over | None = None,
 ) -> int:  # fmt: skip
     """Run, print the report, write the outputs, and return the exit code."""
     from replay.audience import audience
@@ -257,6 +275,9 @@ def replay_recordings(
     with audience(scenario, said_on_stderr) as watching:
         watching.waiting("The run is being planned.")
         prepared = _prepare(scenario, recordings, area, console, wanted=wanted)
+        if over is not None:
+            document = over.run(prepared, recordings[0], folder, quiet=console.quiet)
+            return _report(document, folder, console, outputs)
         return _run_and_report(
             prepared, folder, console, plain, watching, outputs=outputs, sinks=sinks, instant_ns=instant_ns
         )
@@ -271,12 +292,8 @@ def _run_and_report(
     prepared: Prepared, folder: Path, console: Console, plain: bool, watching: Audience,
     *, outputs: Outputs | None, sinks: Sequence[Sink], instant_ns: int | None,
 ) -> int:  # fmt: skip
-    from replay.engine.sinks.threads import SINK_NOTES
     from replay.report.console import Console
     from replay.report.live import LiveView
-    from replay.report.outputs.of_run import RunResult
-    from replay.report.terminal import print_report
-    from replay.results.run import load_run
     from replay.settings.instant import moment_text
 
     from .starting import wait_for
@@ -288,6 +305,18 @@ def _run_and_report(
     with LiveView(errors, *prepared.plans) as live:
         all_sinks = [live, *sinks, *watching.sinks]
         document = prepared.run(folder, sinks=all_sinks, start_at_ns=instant_ns, last=True)
+    code = _report(document, folder, console, outputs)
+    _linger(sinks)
+    return code
+
+
+def _report(document: RunDocument, folder: Path, console: Console, outputs: Outputs | None) -> int:
+    """Print the report of a run that has ended, and write the outputs. Returns the exit code."""
+    from replay.engine.sinks.threads import SINK_NOTES
+    from replay.report.outputs.of_run import RunResult
+    from replay.report.terminal import print_report
+    from replay.results.run import load_run
+
     result = RunResult(load_run(folder))
     with shown_of(folder):
         if not console.quiet:
@@ -297,7 +326,6 @@ def _run_and_report(
                 say(f"{note.code}: {note.message}")
         if outputs is not None:
             outputs.write(result, folder / "report.html")
-    _linger(sinks)
     return exit_code(document)
 
 

@@ -39,6 +39,7 @@ from replay_native.ledger.lane_metrics import Stop
 from .answers.keeper import LEAVE_S
 from .failure import failure_of
 from .live import LiveSource
+from .order import Order
 from .priority import lowered
 from .recording import Recording
 from .run_state import RunState, make_state, started
@@ -51,6 +52,7 @@ from .target_runs import (
 )
 from .watch import (
     CircuitBreaker,
+    EndRequests,
     Signals,
     ended,
     running,
@@ -80,14 +82,15 @@ async def run_targets(
     signals: bool = False,
     last: bool = False,
     live: LiveSource | None = None,
+    order: Order | None = None,
 ) -> RunDocument:
     """Replay onto planned targets, and save the run in the new folder `out`; returns its run.json.
 
     All targets share one timeline: requests recorded at one time are due at one instant. See `Prepared.run` for the
     options; with `signals` the run owns the process, and SIGINT and SIGTERM end it in order. `live` feeds the
-    schedule of a followed source; a signal ends that source.
+    schedule of a followed source; a signal ends that source. `order` makes it a share of a larger run.
     """
-    run_id = secrets.token_hex(4)
+    run_id = order.run_id if order is not None else secrets.token_hex(4)
     _check_start(start_at_ns)
     others = SinkThreads(make_sinks(sinks))
     with ExitStack() as stack:
@@ -99,10 +102,16 @@ async def run_targets(
             opened.append((plan, adapter))
             routes += named_apart(adapter.started_routes(), routes, plan.target.authority)
         _check_keeping(scenario, [adapter for _, adapter in opened])
-        state = make_state(stack, scenario, Path(out), opened, routes, run_id)
+        share = order.share if order is not None else None
+        state = make_state(stack, scenario, Path(out), opened, routes, run_id, share)
         state.start_at_ns, state.live = start_at_ns, live
         try:
-            return await _supervise(state, others, signals, last)
+            if order is not None:
+                for target in state.targets:
+                    target.feeder.limit = lambda: order.until_ns
+                await _await_instant(state, order)
+            received = order.requests if order is not None else Signals()
+            return await _supervise(state, others, received, signals, last)
         finally:
             Sending.began = Sending.began or state.sent() > 0
             others.close()
@@ -122,6 +131,15 @@ def _check_start(start_at_ns: int | None) -> None:
         )
 
 
+async def _await_instant(state: RunState, order: Order) -> None:
+    """Everything is ready: learn when the run begins. If that never comes, remove the folder."""
+    try:
+        state.begin_ns = await order.instant(state.folder.path, [target.schedule for target in state.targets])
+    except BaseException:
+        state.folder.discard()
+        raise
+
+
 def _check_keeping(scenario: Scenario, adapters: Sequence[ProtocolAdapter]) -> None:
     """UsageError if responses are to be kept, and no target sends any that lanes can keep."""
     if scenario.answers.keep in (None, "none") or any(adapter.keeps_responses for adapter in adapters):
@@ -135,22 +153,25 @@ def _check_keeping(scenario: Scenario, adapters: Sequence[ProtocolAdapter]) -> N
 def _start_ns(state: RunState) -> int:
     """When the first request may be due, by CLOCK_MONOTONIC."""
     now_ns = time.monotonic_ns()
+    if state.begin_ns is not None:
+        return state.begin_ns
     if state.start_at_ns is None:
         return now_ns + START_DELAY_NS
     return now_ns + state.start_at_ns - time.time_ns()
 
 
-async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: bool) -> RunDocument:
+async def _supervise(
+    state: RunState, others: SinkThreads, received: EndRequests, signals: bool, last: bool
+) -> RunDocument:
     """Run the lanes in an inner nursery that nothing cancels, and around them the tasks that may stop them."""
     _enable_faulthandler()
-    received = Signals()
     state.start_ns = _start_ns(state)
     recording: Recording | None = None
     breaker = CircuitBreaker(state.scenario.breaker, partial(_break_off, state))
     try:
         _check_start(state.start_at_ns)
         async with trio.open_nursery() as nursery:
-            if signals:
+            if signals and isinstance(received, Signals):
                 await nursery.start(received.watch)
             state.start_ns = _start_ns(state)
             all_metrics = [spec.metrics for spec in state.specs]
@@ -191,7 +212,12 @@ async def _supervise(state: RunState, others: SinkThreads, signals: bool, last: 
 
 
 def _start_tasks(
-    nursery: trio.Nursery, state: RunState, recording: Recording, received: Signals, signals: bool, last: bool
+    nursery: trio.Nursery,
+    state: RunState,
+    recording: Recording,
+    received: EndRequests,
+    signals: bool,
+    last: bool,
 ) -> None:
     """Start everything that runs beside the lanes."""
     for target in state.targets:
@@ -203,7 +229,7 @@ def _start_tasks(
     nursery.start_soon(_tick, state, recording)
     nursery.start_soon(_watch_live, state, recording)
     nursery.start_soon(_obey, state, received, recording)
-    if signals and _may_step_aside(state):
+    if (signals or not isinstance(received, Signals)) and _may_step_aside(state):
         nursery.start_soon(_step_aside, state, last)
     if state.scenario.closed_loop and state.scenario.duration_ns is not None:
         nursery.start_soon(_end_closed_loop, state)
@@ -337,7 +363,7 @@ def _end(state: RunState, how: str, detail: str) -> None:
     state.stop(Stop.DRAIN)
 
 
-async def _obey(state: RunState, received: Signals, recording: Recording) -> None:
+async def _obey(state: RunState, received: EndRequests, recording: Recording) -> None:
     """Handle signals: the first drains within the grace time, the second aborts.
 
     A lane that does not leave even then cannot be cancelled: the measurements are saved, and the process ends.

@@ -32,6 +32,7 @@ from .split_clients import with_split_clients
 if TYPE_CHECKING:
     from replay.results.document import RunDocument
 
+    from .order import Order
     from .sinks import Sink
 
 
@@ -126,8 +127,11 @@ class Prepared:
         start_at_ns: int | None = None,
         last: bool = False,
         signals: bool = False,
+        order: Order | None = None,
     ) -> RunDocument:
-        """The same under Trio. Cancelled, it saves what was measured. With `signals` it handles SIGINT and SIGTERM."""
+        """The same under Trio. Cancelled, it saves what was measured. With `signals` it handles SIGINT and SIGTERM. With
+        `order` it is a share of a larger run.
+        """
         targets = self.targets if self._is_fresh else await self._looked_up_again()
         self._is_fresh = False
         return await _run_targets(
@@ -138,6 +142,7 @@ class Prepared:
             start_at_ns=start_at_ns,
             signals=signals,
             last=last,
+            order=order,
         )
 
     async def _looked_up_again(self) -> list[TargetPlan]:

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import trio
 
-from replay.errors import OutputError, reason_of
-from replay.lane.contract import LaneSpec
+from replay.errors import OutputError, UsageError, reason_of
+from replay.lane.contract import LaneRange, LaneSpec
 from replay.lane.keeping import MODES, NOTHING_KEPT, make_keeping
 from replay.ledger.host import facts
 from replay.plan.safety import allowed
@@ -60,6 +60,7 @@ class RunState:
     sampler: Sampler
     start_ns: int = 0
     start_at_ns: int | None = None
+    begin_ns: int | None = None
     ending: Ending = field(default_factory=Ending)
     notes: list[Note] = field(default_factory=list)
     answers: AnswerKeeper | None = None
@@ -124,12 +125,12 @@ class RunState:
 @trio.lowlevel.enable_ki_protection
 def make_state(
     stack: ExitStack, scenario: Scenario, out: Path, opened: list[tuple[TargetPlan, ProtocolAdapter]],
-    routes: list[RouteStart], run_id: str,
+    routes: list[RouteStart], run_id: str, share: LaneRange | None = None,
 ) -> RunState:  # fmt: skip
     """The run folder, and the memory of every lane. An interrupt waits until the folder is the caller's to remove."""
     folder = RunFolder.create(out)
     try:
-        targets = _target_runs(stack, scenario, folder, opened, len(routes))
+        targets = _target_runs(stack, scenario, folder, opened, len(routes), share)
     except BaseException:
         folder.discard()
         raise
@@ -150,7 +151,7 @@ def _keeper(folder: RunFolder, scenario: Scenario, targets: list[TargetRun]) -> 
 
 def _target_runs(
     stack: ExitStack, scenario: Scenario, folder: RunFolder, opened: list[tuple[TargetPlan, ProtocolAdapter]],
-    routes: int,
+    routes: int, share: LaneRange | None,
 ) -> list[TargetRun]:  # fmt: skip
     """The targets of the run, each with its lanes."""
     schedules = [plan.schedule for plan, _ in opened]
@@ -159,14 +160,28 @@ def _target_runs(
     lanes_made, first_route = 0, 0
     for (plan, adapter), first_seq in zip(opened, first_seqs(schedules), strict=True):
         specs = []
+        lanes = _lanes_of(adapter, share)
         for number in range(len(adapter.connections)):
             memory = _lane_memory(folder, lanes_made + number, routes, scenario, rules)
-            specs.append(_lane_spec(stack, memory, plan.schedule, adapter, number))
+            specs.append(_lane_spec(stack, memory, plan.schedule, adapter, number, lanes))
         lanes_made += len(specs)
-        feeder = Feeder(plan.schedule, adapter.renderer, specs, scenario.closed_loop, first_seq, first_route)
+        feeder = Feeder(
+            plan.schedule, adapter.renderer, specs, scenario.closed_loop, first_seq, first_route, lanes
+        )
         targets.append(TargetRun(plan, adapter, specs, feeder, first_seq))
         first_route += len(adapter.routes)
     return targets
+
+
+def _lanes_of(adapter: ProtocolAdapter, share: LaneRange | None) -> LaneRange:
+    """The lanes of a target: all there are, or those of this process's share. UsageError if it has another number."""
+    count = len(adapter.connections)
+    if share is not None and share.count != count:
+        raise UsageError(
+            f"this machine would run {count} lanes, and its share of the run is {share.count}",
+            hint="give -t, or --engine native",
+        )
+    return share or LaneRange(0, count, count)
 
 
 def _lane_memory(
@@ -186,9 +201,10 @@ def _lane_spec(
     schedule: Schedule,
     adapter: ProtocolAdapter,
     number: int,
+    lanes: LaneRange,
 ) -> LaneSpec:
-    """Lane `number` of its target."""
-    scenario, lanes = schedule.scenario, len(adapter.connections)
+    """Lane `number` of this process, of its target."""
+    scenario = schedule.scenario
     wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     stack.callback(os.close, wake_fd)
     name = adapter.name
@@ -207,12 +223,12 @@ def _lane_spec(
         connections=adapter.connections[number],
         closed_loop=scenario.closed_loop,
         tls=adapter.tls,
-        number=number,
+        number=lanes.first + number,
         ordered=scenario.ordered,
         retry=adapter.retry,
         trace_seed=adapter.trace_seed,
-        clients=-(-schedule.trace.manifest.clients // lanes),
-        lanes=lanes,
+        clients=-(-schedule.trace.manifest.clients // lanes.of),
+        lanes=lanes.of,
         sessions=adapter.sessions,
         keeping=_keeping(scenario, adapter, number),
         **lane_settings(scenario),

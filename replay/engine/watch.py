@@ -75,16 +75,27 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a run to end."""
 
 
-class Signals:
+class EndRequests:
+    """Requests to end a run: the first drains, the second aborts. `name` says who asked first."""
+
+    def __init__(self) -> None:
+        self.first, self.second = trio.Event(), trio.Event()
+        self.name = ""
+
+    def ask(self, name: str, *, at_once: bool = False) -> None:
+        """Ask the run to end. Call it in the thread of the run."""
+        self.name = self.name or name
+        if self.first.is_set() or at_once:
+            self.second.set()
+        self.first.set()
+
+
+class Signals(EndRequests):
     """Handle SIGINT, SIGTERM, and SIGHUP except under nohup: the first signal drains, the second aborts.
 
     A shell without job control makes background jobs (`&`) ignore SIGINT. Sending one to a run is deliberate, so it
     is handled.
     """
-
-    def __init__(self) -> None:
-        self.first, self.second = trio.Event(), trio.Event()
-        self.name = ""
 
     async def watch(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled."""
@@ -93,8 +104,7 @@ class Signals:
         with trio.open_signal_receiver(*heard) as received:
             task_status.started()
             async for number in received:
-                self.name = self.name or signal.Signals(number).name
-                (self.second if self.first.is_set() else self.first).set()
+                self.ask(signal.Signals(number).name)
 
 
 def ended(spec: LaneSpec) -> bool:

@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneRange:
+    """Which lanes of a larger run a process has: `count` lanes of `of`, from number `first` on. A run of its own has all."""
+
+    first: int
+    count: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """One resolved address to connect to."""
 

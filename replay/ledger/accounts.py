@@ -34,10 +34,11 @@ COUNTED = ("planned", "sent", "ok", "error", "timeout", "in_flight")
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers of requests. planned = sent + unsent; sent = ok + error + timeout + in_flight.
+    """Numbers of requests. planned = sent + unsent + unknown; sent = ok + error + timeout + in_flight.
 
     `ok` requests have a complete response of any status, `error` requests have none. `skipped` requests are not part of
-    `planned`.
+    `planned`. `unknown` requests may or may not have been sent: they were due between the last report of a lost agent and
+    its death (only in a run over several machines).
     """
 
     planned: int = 0
@@ -48,6 +49,7 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
     error: int = 0
     timeout: int = 0
     in_flight: int = 0
+    unknown: int = 0
 
 
 class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +63,22 @@ class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
     status_class: dict[str, int] = {}
     resent: int = 0
     warm_up: int = 0
+
+
+def with_lost(
+    accounts: Accounts, detail: AccountsDetail, agent_lost: int, unknown: int
+) -> tuple[Accounts, AccountsDetail]:
+    """The accounts with requests of lost agents: those that were not sent, and those of which that is not known."""
+    if not agent_lost and not unknown:
+        return accounts, detail
+    whole = msgspec.structs.replace(
+        accounts,
+        planned=accounts.planned + agent_lost + unknown,
+        unsent=accounts.unsent + agent_lost,
+        unknown=accounts.unknown + unknown,
+    )
+    reasons = detail.unsent | {catalog.AGENT_LOST: agent_lost}
+    return whole, msgspec.structs.replace(detail, unsent=reasons)
 
 
 def unsent(words: np.ndarray) -> int:
@@ -101,7 +119,7 @@ def balance(
     """
     words = [np.array(lane, np.int64) for lane in counters]
     if killed:
-        words = [_settled(lane) for lane in words]
+        words = [settled(lane) for lane in words]
     by_name = sum_counters(words)
     skipped = {reason: n for reason, n in (skipped or {}).items() if n}
     reasons = {reason.name: by_name[reason.counter] for reason in catalog.UNSENT_REASONS}
@@ -122,7 +140,7 @@ def balance(
     return accounts, detail
 
 
-def _settled(words: np.ndarray) -> np.ndarray:
+def settled(words: np.ndarray) -> np.ndarray:
     """One lane's counters, with the request during which it was killed in one account. The counters by outcome decide;
     of unsent requests those by reason.
     """

@@ -177,6 +177,11 @@ UNSENT_REASONS = (
     UnsentReason("capture", "it takes a captured value that its client does not have"),
 )
 
+AGENT_LOST = "agent_lost"
+"""Why a request of a run over several machines was not sent: its agent was lost before it was due. No lane counts these:
+they follow from the plan.
+"""
+
 COUNTERS = (
     Counter("planned", "requests that were due", metric="replay_due_total"),
     Counter("sent", "requests that were attempted", metric="replay_sent_total"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ import numpy as np
 import trio
 
 from replay.errors import LimitError
-from replay.lane.contract import LaneSpec
+from replay.lane.contract import LaneRange, LaneSpec
 from replay.lane.feed import AHEAD_NS, FeedWriter
 from replay.plan.schedule import DueBatch, Schedule
 from replay_native.feed.ring import TAIL
@@ -37,7 +37,7 @@ def checked(reached: int, batch: DueBatch, writer: FeedWriter) -> int:
 
 class Feeder:
     """Renders due rows into the lanes' feeds. Row i of the run goes to lane i % lanes; where lanes know clients,
-    every row of client i does.
+    every row of client i does. With `share` these are lanes of a larger run; rows of its other lanes are passed over.
 
     Where a run has several targets its rows are numbered from `first_seq` on, and its routes from `first_route` on.
     `fed` becomes true once the first AHEAD_NS of the run are in the rings.
@@ -45,16 +45,19 @@ class Feeder:
 
     def __init__(
         self, schedule: Schedule, renderer: Renderer, lanes: Sequence[LaneSpec], closed_loop: bool,
-        first_seq: int = 0, first_route: int = 0,
+        first_seq: int = 0, first_route: int = 0, share: LaneRange | None = None,
     ) -> None:  # fmt: skip
         self._schedule = schedule
         self._lanes = lanes
         self._closed_loop = closed_loop
         self._renderer = renderer
         self._first_seq, self._first_route = first_seq, first_route
+        self._share = share or LaneRange(0, len(lanes), len(lanes))
         self.writers = [FeedWriter(spec) for spec in lanes]
         self.fed = trio.Event()
         self.stop_ns: int | None = None
+        self.limit: Callable[[], int] = lambda: 1 << 62
+        """Nothing that is due later than this instant is fed for now."""
 
     async def run(self, start_ns: int) -> None:
         """Feed until the schedule ends, or up to `stop_ns`; then end every feed."""
@@ -83,7 +86,13 @@ class Feeder:
         writer = self.writers[lane]
         first = int(writer.tails[TAIL])
         reached = self._renderer.render(
-            batch, self._rows[lane], lane, len(self.writers), start_ns, horizon_ns, writer
+            batch,
+            self._rows[lane],
+            self._share.first + lane,
+            self._share.of,
+            start_ns,
+            horizon_ns,
+            writer,
         )
         if self._first_route:
             entries = writer.feed.entries
@@ -96,6 +105,7 @@ class Feeder:
         self._rows = [0] * len(self.writers)
         while self.stop_ns is None:
             horizon_ns = (1 << 62) if self._closed_loop else time.monotonic_ns() + AHEAD_NS
+            horizon_ns = min(horizon_ns, self.limit())
             for lane, writer in enumerate(self.writers):
                 before = self._rows[lane]
                 if before < len(batch):
@@ -115,7 +125,7 @@ class Feeder:
         for lane, spec in enumerate(self._lanes):
             for row in range(self._rows[lane], len(batch)):
                 owner = int(batch.client[row]) if spec.by_client else batch.first_seq + row
-                if owner % len(self._lanes) != lane:
+                if owner % self._share.of != self._share.first + lane:
                     continue
                 due_ns = int(batch.due_ns[row]) + start_ns
                 if due_ns > self.stop_ns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from replay.ledger.accounts import Accounts
 from replay.ledger.catalog import HISTOGRAMS
 from replay.results.document import (
     AnswerFigures,
@@ -23,6 +24,8 @@ from replay.units import (
     format_rate,
     format_share,
 )
+
+from .agents import agents_words
 
 CHANGES_SHOWN = 5
 
@@ -52,6 +55,9 @@ def facts_of(document: RunDocument) -> list[Fact]:
     if document.answers is not None:
         facts.append(_answers(document.answers))
     facts += [_tls(tls) for tls in [each.tls for each in several] or [document.tls] if tls]
+    facts += [
+        Fact("" if number else "agents", *line) for number, line in enumerate(agents_words(document.agents))
+    ]
     return facts + list(_watched(document))
 
 
@@ -150,6 +156,11 @@ def ok_words(document: RunDocument) -> str:
     classes = document.accounts_detail.status_class
     bad = [f"{name} {classes[name]:,}" for name in ("4xx", "5xx") if classes.get(name)]
     return f"ok {document.accounts.ok:,}" + (f" (of these {', '.join(bad)})" if bad else "")
+
+
+def unknown_words(accounts: Accounts) -> str:
+    """Requests of lost agents of which it is not known whether they were sent; empty if there are none."""
+    return f" + unknown {accounts.unknown:,}" if accounts.unknown else ""
 
 
 def retries_words(document: RunDocument) -> str:

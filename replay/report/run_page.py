@@ -25,7 +25,7 @@ from replay.units import format_duration, format_latency, format_rate, format_sh
 from . import figures
 from .business import business_words, interval_words, worst_minutes
 from .charts import BLUE, ORANGE
-from .facts import Fact, facts_of, ok_words, reasons, retries_words, sent_words, target_words
+from .facts import Fact, facts_of, ok_words, reasons, retries_words, sent_words, target_words, unknown_words
 from .html import (
     BAD,
     GOOD,
@@ -192,7 +192,7 @@ def kinds_of(document: RunDocument) -> tuple[str, ...]:
 def _accounts(document: RunDocument) -> str:
     a = document.accounts
     unsent, errors = reasons(document.accounts_detail.unsent), reasons(document.accounts_detail.error)
-    sums = f"planned {a.planned:,} = sent {a.sent:,} + unsent {a.unsent:,}{unsent}; "
+    sums = f"planned {a.planned:,} = sent {a.sent:,} + unsent {a.unsent:,}{unsent}{unknown_words(a)}; "
     sums += f"sent = {ok_words(document)} + error {a.error:,}{errors} + timeout {a.timeout:,}"
     sums += f" + in flight {a.in_flight:,}" if a.in_flight else ""
     skipped = f"; {a.skipped:,} skipped" if a.skipped else ""

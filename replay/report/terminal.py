@@ -19,7 +19,7 @@ from replay.results.slo import words_of
 from replay.units import SECOND_NS, counted, format_duration, format_share
 
 from .clocks import recorded_span, wall_span
-from .facts import Fact, facts_of, ok_words, reasons, retries_words, sent_words, target_words
+from .facts import Fact, facts_of, ok_words, reasons, retries_words, sent_words, target_words, unknown_words
 from .page import Page
 from .terminal_tables import (
     print_addresses,
@@ -99,7 +99,8 @@ def _accounts(page: Page, document: RunDocument) -> None:
     page.say()
     unsent, errors = reasons(detail.unsent), reasons(detail.error)
     sums = (
-        f"planned {accounts.planned:,} = sent {accounts.sent:,} + unsent {accounts.unsent:,}{unsent}; sent = "
+        f"planned {accounts.planned:,} = sent {accounts.sent:,} + unsent {accounts.unsent:,}{unsent}"
+        f"{unknown_words(accounts)}; sent = "
     )
     sums += f"{ok_words(document)} + error {accounts.error:,}{errors} + timeout {accounts.timeout:,}"
     sums += f" + in flight {accounts.in_flight:,}" if accounts.in_flight else ""

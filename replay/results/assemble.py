@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from replay._version import __version__
-from replay.ledger.accounts import sum_counters
+from replay.ledger.accounts import sum_counters, with_lost
 from replay.shown import json_shown
 from replay.units import SECOND_NS
 from replay_native.ledger.lane_metrics import LaneMetrics
@@ -40,9 +40,10 @@ def assemble(
     started: Started,
     facts: Facts,
     lookup: Lookup | None = None,
+    finish: Callable[[RunDocument], RunDocument] = lambda document: document,
 ) -> RunDocument:
-    """Write totals.hlog, samples.jsonl and, last, run.json; then remove the lanes' memory. OutputError if there is
-    no space.
+    """Write totals.hlog, samples.jsonl and, last, run.json; then remove the lanes' memory. `finish` may change the
+    document before it is written. OutputError if there is no space.
     """
     names = [route.name for route in started.routes]
     measured = from_metrics(all_metrics, started.routes, started.max_wait_ns)
@@ -58,7 +59,7 @@ def assemble(
         _trace_seeds(started),
     )
     folder.write(folder.samples, b"".join(msgspec.json.encode(sample) + b"\n" for sample in samples))
-    document = describe(folder, all_metrics, started, facts, measured)
+    document = finish(describe(folder, all_metrics, started, facts, measured))
     write_document(folder, document)
     folder.settle()
     return document
@@ -94,6 +95,7 @@ def describe(
     counters = [metrics.counters for metrics in all_metrics]
     by_name = sum_counters(counters)
     accounts, detail, imbalance = balanced(counters, facts.skipped, facts)
+    accounts, detail = with_lost(accounts, detail, facts.unsent_lost, facts.unknown)
     generator = generator_figures(all_metrics, started, facts, by_name, measured)
     shares = shares_of(all_metrics, started, facts, measured)
     validity = validity_of(shares, started, facts, accounts, detail, generator, imbalance)
@@ -127,6 +129,7 @@ def describe(
         actions=actions,
         business=business_of(started, rows, actions),
         source=facts.source,
+        agents=facts.agents,
         trace=facts.trace or started.trace,
         generator=generator,
         connections=connection_figures(by_name),

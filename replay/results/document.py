@@ -18,6 +18,7 @@ from replay.ledger.host import Host
 from replay.ledger.statuses import StatusFigures
 from replay.ledger.validity import Validity
 
+from .agents import AgentFigures
 from .business_figures import BusinessFigures
 from .figures import (
     AddressChange,
@@ -115,7 +116,8 @@ class Note(msgspec.Struct, frozen=True):
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The content of run.json. In a run of several targets the figures are over all of them, and `targets` has those
     of each; `kafka` and `tls` are those of the first target that has any. `watched` are the samples of watched figures, one
-    per row of the timeline; `watched_first` says which of them changed first before an objective was missed.
+    per row of the timeline; `watched_first` says which of them changed first before an objective was missed. `agents` are
+    those of a run over several machines.
     """
 
     format_version: int = FORMAT_VERSION
@@ -156,6 +158,7 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     watched_first: str = ""
     answers: AnswerFigures | None = None
     source: SourceFigures | None = None
+    agents: list[AgentFigures] = []
     max_wait_ns: int
     scenario: dict[str, Any] = {}
     plan: dict[str, Any] = {}

@@ -6,6 +6,7 @@ import msgspec
 
 from replay.ledger.host import RunDelay
 
+from .agents import AgentFigures
 from .document import (
     AnswerFigures,
     Ending,
@@ -20,7 +21,7 @@ from .document import (
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Facts known only at the end of a run. `ended_ns` is CLOCK_MONOTONIC. `source` and `trace` are those of a
-    followed run.
+    followed run. A run over several machines has `agents`, and requests of lost ones that are `unsent_lost` or `unknown`.
     """
 
     ending: Ending
@@ -39,3 +40,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     answers: AnswerFigures | None = None
     source: SourceFigures | None = None
     trace: TraceIdentity | None = None
+    agents: list[AgentFigures] = []
+    unsent_lost: int = 0
+    unknown: int = 0

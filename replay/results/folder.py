@@ -21,6 +21,9 @@ from replay.files import (
 
 LANES = "lanes"
 
+SHARE = "share.json"
+"""In the folder of an agent: which part of a run over several machines it is (`replay.cluster.share`)."""
+
 DOCUMENT_BYTES_MAX = 256 << 20
 """The largest run.json that is read: a hundred times that of a run with a thousand routes."""
 
@@ -127,7 +130,11 @@ class RunFolder:
             ) from error
 
     def settle(self) -> None:
-        """Remove the files of a run in progress. Called when everything else is on the disk."""
+        """Remove the files of a run in progress. Called when everything else is on the disk. Those of an agent stay:
+        merging adds up the lanes of all agents.
+        """
+        if (self.path / SHARE).exists():
+            return
         delete_named(self.lanes, lambda name: _LANE_FILE.fullmatch(name) is not None)
         self.started.unlink(missing_ok=True)
 

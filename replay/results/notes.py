@@ -9,6 +9,13 @@ from replay.units import counted, format_latency
 from .document import NameFigures, Note, Started, TargetStart
 from .measured import OTHER, Measured
 
+COMPUTED = (
+    "RECOVERED", "LINES_REJECTED", "PORTABLE_ENGINE", "INSECURE", "NO_CLIENT_CERTIFICATE", "CLOSED_LOOP",
+    "CONNECTION_LIMITED", "VALUES_MISSING", "ROUTES_MERGED", "NAME_LOST", "ADDRESS_NOT_ALLOWED", "ADDRESSES_FULL",
+    "ADDRESS_LEFT_OUT", "TAIL_IS_OURS",
+)  # fmt: skip
+"""Codes of the notes that follow from other figures of a run. A merged run has its own."""
+
 TAIL_NOTE_FLOOR_NS = 1_000_000
 """A p99 of lateness below this is not worth a note: any sleeping thread has it."""
 

@@ -37,16 +37,9 @@ PARAMETER_BYTES_MAX = 64
 FIRST_KEYS = 257
 """Where the keys begin in `key_ends` (see `is_secret_name`)."""
 
-_EQUALS, _ENDS = 1, 2
-_PATH_ENDS, _QUERY_ENDS = np.zeros((2, 256), dtype=np.uint8)
-_PATH_ENDS[[ord("?"), ord(";"), ord("#"), ord("&"), _SLASH]] = _ENDS
-_QUERY_ENDS[[ord("?"), ord(";"), ord("#"), ord("&")]] = _ENDS
-_PATH_ENDS[ord("=")] = _QUERY_ENDS[ord("=")] = _EQUALS
-"""By byte: whether it ends a parameter's name (`=`) or value, in a path and after its `?`."""
-
 _HEX_DIGITS = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
 _ONES = np.int64(0x0101010101010101)
-_QUESTIONS, _SEMICOLONS, _AMPERSANDS = _ONES * _QUESTION, _ONES * _SEMICOLON, _ONES * 38
+_EQUALS = _ONES * 61
 _STRIDE = 7
 """Of any number with this many digits at least one is looked at."""
 PHONE_DIGITS, CARD_DIGITS, IBAN_BYTES = 8, 13, 15
@@ -150,13 +143,20 @@ def unescape(data, begin, end, out):
     return at
 
 
+@kernel(inlined=True)
+def _ends_name(byte):
+    """Whether a name may begin behind this byte: a control character, a space, a sign, or no ASCII."""
+    return not (48 <= byte <= 57 or 97 <= byte <= 122)
+
+
 @kernel()
 def is_secret_name(data, begin, end, secrets):
-    """Whether a parameter's name is a key, or ends with one.
+    """Whether a parameter's name may be a key, or end with one. Python then decides where a name begins.
 
-    Names are compared in lower case, percent-decoded, without the marks `- _ . [ ]` and without digits at the end. The
-    keys are sorted by their last byte: key_ends[byte] is the first that ends with it. After these, key_ends[FIRST_KEYS
-    + key] is twice the place where a key begins in `keys`, plus 1 where something may come before it.
+    Names are compared in lower case, percent-decoded, without the marks `- _ . [ ]` and without digits, blanks and
+    signs at the end. The keys are sorted by their last byte: key_ends[byte] is the first that ends with it. After
+    these, key_ends[FIRST_KEYS + key] is twice the place where a key begins in `keys`, plus 1 where something may come
+    before it.
     """
     keys, key_ends, name = secrets.keys, secrets.key_ends, secrets.name
     length = 0
@@ -172,7 +172,7 @@ def is_secret_name(data, begin, end, secrets):
         if byte not in (_DASH, 95, 46, 91, 93):
             name[length] = lowered(byte)
             length += 1
-    while length > 0 and 48 <= name[length - 1] <= 57:
+    while length > 0 and not 97 <= name[length - 1] <= 122:
         length -= 1
     if length == 0:
         return False
@@ -180,7 +180,9 @@ def is_secret_name(data, begin, end, secrets):
     for key in range(key_ends[last], key_ends[last + 1]):
         first = key_ends[FIRST_KEYS + key] >> 1
         size = (key_ends[FIRST_KEYS + key + 1] >> 1) - first
-        if size == length or (key_ends[FIRST_KEYS + key] & 1 and size < length):
+        if size == length or (
+            size < length and (key_ends[FIRST_KEYS + key] & 1 or _ends_name(name[length - size - 1]))
+        ):
             same = True
             for index in range(size - 1):
                 if keys[first + index] != name[length - size + index]:
@@ -246,42 +248,34 @@ def holds_number(data, begin, end):
 
 
 @kernel(inlined=True)
-def _parameters_begin(data, at, end):
-    """Where the first parameter of a target begins, after its `?`, `;` or `&`; `end` where there is none."""
-    while at + 8 <= end:
-        word = word_at(data, at)
-        found = (
-            zero_bytes(word ^ _QUESTIONS) | zero_bytes(word ^ _SEMICOLONS) | zero_bytes(word ^ _AMPERSANDS)
-        )
-        if found != 0:
-            break
+def _next_equals(data, at, end):
+    """Where the next `=` is; `end` where there is none."""
+    while at + 8 <= end and zero_bytes(word_at(data, at) ^ _EQUALS) == 0:
         at += 8
-    while at < end and data[at] != 63 and data[at] != 59 and data[at] != 38:
+    while at < end and data[at] != 61:
         at += 1
-    return min(at + 1, end)
+    return at
+
+
+@kernel(inlined=True)
+def _name_begins(data, at, begin):
+    """Where the name before a `=` begins: behind `/ ? & ; # =`."""
+    while at > begin:
+        byte = data[at - 1]
+        if byte in (_SLASH, 63, 38, 59, 35, 61):
+            break
+        at -= 1
+    return at
 
 
 @kernel()
 def has_secret(data, begin, end, secrets):
-    """Whether a target has a parameter (`?a=b`, `;a=b`, `&a=b`) with a secret name and a value."""
-    first = _parameters_begin(data, begin, end)
-    in_query = first > begin and data[first - 1] == 63
-    while first < end:
-        ending = _QUERY_ENDS if in_query else _PATH_ENDS
-        equals = first
-        while equals < end and ending[data[equals]] == 0:
-            equals += 1
-        last = equals
-        if equals < end and data[equals] == 61:
-            last += 1
-            while last < end and ending[data[last]] != _ENDS:
-                last += 1
-            if last > equals + 1 and is_secret_name(data, first, equals, secrets):
-                return True
-        while last < end and data[last] != 63 and data[last] != 59 and data[last] != 38:
-            last += 1
-        in_query = in_query or (last < end and data[last] == 63)
-        first = last + 1
+    """Whether a target has a secret name before a `=`, in its path, its query or inside a value."""
+    at = _next_equals(data, begin, end)
+    while at + 1 < end:
+        if is_secret_name(data, _name_begins(data, at, begin), at, secrets):
+            return True
+        at = _next_equals(data, at + 1, end)
     return False
 
 

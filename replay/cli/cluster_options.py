@@ -1,0 +1,50 @@
+"""The flags of runs over many machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from replay.errors import UsageError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--cluster",
+        metavar="CLUSTER",
+        help="Run over many machines: tls://HOST:PORT (a Dask scheduler), ssh:FILE (a list of hosts), k8s: (print a"
+        " manifest), listen:HOST:PORT,agents=N (agents that come by themselves), local:N (N processes here, for tests;"
+        " more load from one machine needs lanes: -t).",
+    ),
+    click.option(
+        "--on-lost",
+        type=click.Choice(["stop", "continue"]),
+        help="With --cluster: whether the run ends, or goes on, when an agent is lost [default: stop].",
+    ),
+    click.option(
+        "--cluster-ca", metavar="FILE", help="With --cluster: certificates that agents' are verified by."
+    ),
+    click.option("--cluster-cert", metavar="FILE", help="With --cluster: certificate of the coordinator."),
+    click.option(
+        "--cluster-key", metavar="FILE", help="With --cluster: its private key [default: in its file]."
+    ),
+)
+
+
+def cluster_options(command: Command) -> Command:
+    """Give a verb the flags of `--cluster`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def check_unused(given: Mapping[str, Any]) -> None:
+    """UsageError for one of these flags without `--cluster`."""
+    for name in ("on_lost", "cluster_ca", "cluster_cert", "cluster_key"):
+        if given[name] is not None:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is about agents, and there are none", hint="give --cluster, too"
+            )

@@ -1,0 +1,127 @@
+"""`replay run --cluster`: the coordinator of a run over many machines."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from replay.errors import UsageError
+
+from .streams import tell
+
+if TYPE_CHECKING:
+    from replay.cluster.messages import Report
+    from replay.cluster.transports import Transport
+    from replay.engine.prepare import Prepared
+    from replay.engine.sinks import Sink
+    from replay.results.document import RunDocument
+    from replay.settings.scenario import Scenario
+
+
+def over_cluster(given: Mapping[str, Any], scenario: Scenario, sinks: Sequence[Sink]) -> Over:
+    """What `--cluster` names. UsageError for one that is unknown, or a setting that it does not support. For k8s: the
+    manifest is printed, and the command ends.
+    """
+    from replay.cluster.clusters import make_transport
+    from replay.cluster.transports import Identity
+    from replay.cluster.values import check_fits
+
+    check_fits(scenario)
+    if sinks:
+        raise UsageError("--cluster and --sink do not go together yet", hint="leave one of them out")
+    cluster = given["cluster"]
+    kind, _, rest = cluster.partition(":")
+    if kind == "k8s":
+        _print_manifest(rest, scenario)
+        raise SystemExit(0)
+    identity = Identity(*(given[f"cluster_{name}"] or "" for name in ("ca", "cert", "key")))
+    return Over(make_transport(cluster, identity), given["on_lost"] or "stop")
+
+
+def _print_manifest(text: str, scenario: Scenario) -> None:
+    """The manifest of an Indexed Job: the words of this command are those of its coordinator."""
+    from replay.cluster.kubernetes import manifest, parse_job
+
+    click.echo(manifest(parse_job(text), words_of_run(sys.argv), scenario), nl=False)
+
+
+def words_of_run(argv: Sequence[str]) -> list[str]:
+    """The words of a `replay run` without those about the cluster and the place of the result."""
+    words = list(argv[argv.index("run") + 1 :]) if "run" in argv else []
+    kept: list[str] = []
+    skips = False
+    for word in words:
+        flag = word.partition("=")[0]
+        if skips:
+            skips = False
+        elif flag in ("--cluster", "-o", "--out", "--cluster-ca", "--cluster-cert", "--cluster-key"):
+            skips = "=" not in word
+        else:
+            kept.append(word)
+    return kept
+
+
+@dataclass
+class Over:
+    """The machines of a run."""
+
+    transport: Transport
+    on_lost: Any
+
+    def run(self, prepared: Prepared, name: str, folder: Path, *, quiet: bool) -> RunDocument:
+        """Run what was planned over the agents, and merge their runs into the new folder."""
+        import trio
+
+        from replay.cluster.coordinator import Coordinator, Order
+        from replay.cluster.result import merged
+        from replay.cluster.transports import make_folder
+
+        agents = folder.with_name(f"{folder.name}.agents")
+        make_folder(agents)
+        order = Order(prepared.trace, name, prepared.scenario, prepared.schedules, self.on_lost)
+        began = False
+        try:
+            progress = Progress(prepared.plans[0].rows or 0, lambda line: None if quiet else _say(line))
+            coordinator = Coordinator(
+                order, self.transport, agents, _quiet if quiet else _say, progress.reported
+            )
+            gathered = trio.run(lambda: coordinator.run(signals=True))
+            began = True
+        finally:
+            if not began and not list(agents.glob("agent-*/share.json")):
+                shutil.rmtree(agents, ignore_errors=True)
+        return merged(gathered, agents, folder)
+
+
+PROGRESS_EVERY_S = 10.0
+
+
+class Progress:
+    """Prints the sum of what agents report, each PROGRESS_EVERY_S."""
+
+    def __init__(self, planned: int, say: Callable[[str], object]) -> None:
+        self._planned, self._say = planned, say
+        self._sent: dict[int, int] = {}
+        self._next_s = PROGRESS_EVERY_S
+
+    def reported(self, agent: int, report: Report) -> None:
+        """Add a report."""
+        self._sent[agent] = report.totals.get("sent", 0)
+        if report.at_s >= self._next_s:
+            self._next_s = report.at_s + PROGRESS_EVERY_S
+            self._say(f"{report.at_s:.0f} s: {sum(self._sent.values()):,} requests sent of {self._planned:,}")
+
+
+def _say(line: str) -> None:
+    tell(line, err=True)
+
+
+def _quiet(line: str) -> None:
+    if line.startswith("LOST"):
+        _say(line)

@@ -1,0 +1,53 @@
+"""The clock that an agent reports: CLOCK_MONOTONIC, which nobody can set."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from replay.errors import UsageError
+from replay.units import MS_NS, SECOND_NS
+
+SKEW_VARIABLE = "REPLAY_CLOCK_SKEW"
+"""For tests: `250ms` or `-3s,500ppm` makes an agent's clock differ by this much, and drift; `0s,0ppm,40ms@12s` sets it
+forward by 40 ms once the agent is 12 s old."""
+
+_FORM = re.compile(r"(-?\d+)(ms|s)(?:,(-?\d+)ppm)?(?:,(-?\d+)ms@(\d+)s)?")
+
+
+class AgentClock:
+    """CLOCK_MONOTONIC, plus an offset, a drift and a jump that tests inject."""
+
+    def __init__(
+        self, offset_ns: int = 0, drift_ppm: int = 0, jump_ns: int = 0, jump_after_ns: int = 0
+    ) -> None:
+        self._offset_ns, self._ppm = offset_ns, drift_ppm
+        self._jump_ns, self._jump_after_ns = jump_ns, jump_after_ns
+        self._base_ns = time.monotonic_ns()
+
+    @classmethod
+    def of(cls, text: str) -> AgentClock:
+        """The clock of REPLAY_CLOCK_SKEW; without one, the machine's own."""
+        if not text:
+            return cls()
+        match = _FORM.fullmatch(text)
+        if match is None:
+            raise UsageError(f"{SKEW_VARIABLE}={text}: write 250ms, -3s,500ppm or 0s,0ppm,40ms@12s")
+        unit_ns = MS_NS if match[2] == "ms" else SECOND_NS
+        jump_ns, after_ns = int(match[4] or 0) * MS_NS, int(match[5] or 0) * SECOND_NS
+        return cls(int(match[1]) * unit_ns, int(match[3] or 0), jump_ns, after_ns)
+
+    def now_ns(self) -> int:
+        """What the clock shows."""
+        now_ns = time.monotonic_ns()
+        jumped_ns = self._jump_ns if now_ns - self._base_ns > self._jump_after_ns else 0
+        return self.shown_at(now_ns) + jumped_ns
+
+    def shown_at(self, monotonic_ns: int) -> int:
+        """What the clock shows at an instant of CLOCK_MONOTONIC."""
+        return monotonic_ns + self._offset_ns + (monotonic_ns - self._base_ns) * self._ppm // 1_000_000
+
+    def monotonic(self, shown_ns: int) -> int:
+        """When the clock shows this, by CLOCK_MONOTONIC."""
+        since_ns = shown_ns - self._offset_ns - self._base_ns
+        return self._base_ns + since_ns * 1_000_000 // (1_000_000 + self._ppm)

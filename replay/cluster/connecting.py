@@ -1,0 +1,115 @@
+"""How an agent reaches its coordinator: TCP on loopback, mutual TLS beyond it, or standard input and output."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from replay.errors import TargetError, UsageError, reason_of
+from replay.lane.tls import Tls, python_context
+from replay.settings.listening import is_loopback_host, parse_place
+
+from .agent import Agent, AgentOptions
+from .framing import Connection
+
+CONNECT_S = 20.0
+"""How long an agent tries to reach its coordinator: the network of a new pod may need some seconds."""
+
+RETRY_S = 0.5
+
+ANY_NAME = "any"
+"""Accept every certificate that the authority has signed: as Dask does, whose certificates name no hosts."""
+
+
+def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: Sequence[str | None]) -> None:
+    """UsageError for options that contradict each other, or that would leave the connection open to others."""
+    if stdio and connect is not None:
+        raise UsageError("--stdio and --connect do not go together", hint="give one of them")
+    if stdio:
+        return
+    if connect is None:
+        raise UsageError("the agent has no coordinator", hint="give --connect HOST:PORT")
+    host, _ = parse_place(connect)
+    ca, cert, _ = tls
+    if is_loopback_host(host) and not (ca or cert):
+        if token_file is None:
+            raise UsageError("on loopback an agent proves itself by a token", hint="give --token-file FILE")
+        return
+    if not ca or not cert:
+        raise UsageError(
+            f"{host} is beyond this machine: agents and coordinators identify each other by certificates",
+            hint="give --ca, --cert and --key",
+        )
+
+
+async def serve(options: AgentOptions, connect: str | None, tls: tuple[str, str, str], name: str) -> int:
+    """Serve one run. `name` is the one that the coordinator's certificate has to have. Returns the exit code."""
+    stream = _standard_streams() if connect is None else await _connected(connect, tls, name)
+    return await Agent(Connection(stream), options).run()
+
+
+def _standard_streams() -> trio.abc.Stream:
+    """Standard input and output as a stream of their own; what is printed goes to standard error."""
+    reading, writing = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
+    return trio.StapledStream(trio.lowlevel.FdStream(writing), trio.lowlevel.FdStream(reading))
+
+
+async def _connected(place: str, tls: tuple[str, str, str], name: str) -> trio.abc.Stream:
+    host, _ = parse_place(place)
+    stream = await _reached(place)
+    if not any(tls):
+        return stream
+    context = client_context(*tls)
+    context.check_hostname = name != ANY_NAME
+    secured = trio.SSLStream(
+        stream, context, server_hostname=host if name in ("", ANY_NAME) else name, https_compatible=True
+    )
+    try:
+        await secured.do_handshake()
+    except (trio.BrokenResourceError, ssl.SSLError) as error:
+        why = error.__cause__ or error
+        raise TargetError(
+            f"the coordinator at {place} and this agent do not trust each other: {why}",
+            hint="look at --ca, --cert and --key on both sides",
+        ) from None
+    return secured
+
+
+async def _reached(place: str) -> trio.SocketStream:
+    """A connection to the coordinator, which may come up a little later than its agents."""
+    host, port = parse_place(place)
+    failure = f"no answer within {CONNECT_S:g} s"
+    with trio.move_on_after(CONNECT_S):
+        while True:
+            try:
+                return await trio.open_tcp_stream(host, port)
+            except OSError as error:
+                failure = reason_of(error)
+                await trio.sleep(RETRY_S)
+    raise TargetError(f"no coordinator at {place}: {failure}", hint="look at --connect")
+
+
+def client_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
+    """How an agent secures its connection: it verifies the coordinator, and shows its own certificate."""
+    context = python_context(Tls(server_name="", ca=ca, cert=cert, key=key))
+    context.set_alpn_protocols([])
+    return context
+
+
+def server_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
+    """How a coordinator secures its listener: an agent without a certificate of `ca` is refused."""
+    python_context(Tls(server_name="", ca=ca, cert=cert, key=key))  # its messages name a file that is wrong
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cafile=ca)
+    context.load_cert_chain(cert, key or None)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context

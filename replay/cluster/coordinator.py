@@ -1,0 +1,427 @@
+"""The coordinator: the rules of `protocol.CoordinatorState` over real connections to its agents."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import trio
+
+from replay._version import __version__
+from replay.engine.watch import Signals
+from replay.errors import EngineError, InputError, ReplayError, Sending, UsageError
+from replay.plan.schedule import Schedule
+from replay.settings.scenario import Scenario
+from replay.trace import Trace
+
+from . import shipping, values
+from .cut import lanes_of_each, share_of
+from .framing import Broken, Connection
+from .handshake import kernels_digest, receive_hello
+from .messages import AnyMessage, Fetch, FileOffer, Message, Piece, Plan, Refusal, Release, Report, Want
+from .protocol import (
+    AllHere,
+    Began,
+    CoordinatorState,
+    Failed,
+    Lost,
+    Output,
+    Over,
+    Phase,
+    Reported,
+    Seat,
+    Send,
+)
+from .reports import Reports
+from .share import NAME, read_share
+from .transports import Transport
+
+TICK_S = 0.125
+FETCH_S = 600.0
+"""Time limit for all files of the agents, after the run."""
+
+
+@dataclass
+class Order:
+    """What is to be run: the whole, planned and checked by the coordinator."""
+
+    trace: Trace
+    name: str
+    scenario: Scenario
+    schedules: Sequence[Schedule]
+    on_lost: Literal["stop", "continue"] = "stop"
+
+
+@dataclass
+class Gathered:
+    """What came of it: each agent's seat, and where its run folder is (None: there is none to be had)."""
+
+    run_id: str
+    epoch: str
+    seats: list[Seat]
+    folders: list[Path | None]
+    instant_ns: int
+    stopped_why: str
+    how: str
+    reports: list[Reports] = field(default_factory=list)
+    lanes: list[tuple[int, int, int]] = field(default_factory=list)
+    last_sending_ns: dict[int, int] = field(default_factory=dict)
+    drifts: list[float] = field(default_factory=list)
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+
+class Coordinator:
+    """One run over many agents. `say` prints a line; `reported` gets each report."""
+
+    def __init__(
+        self,
+        order: Order,
+        transport: Transport,
+        folder: Path,
+        say: Callable[[str], None] = lambda line: None,
+        reported: Callable[[int, Report], None] = lambda agent, report: None,
+    ) -> None:
+        self._order, self._transport, self._folder = order, transport, folder
+        self._say, self._reported = say, reported
+        self.run_id, epoch = secrets.token_hex(4), secrets.token_hex(8)
+        self.state = CoordinatorState(
+            transport.agents,
+            epoch=epoch,
+            version=__version__,
+            kernels=kernels_digest(),
+            now_ns=time.monotonic_ns(),
+            on_lost=order.on_lost,
+        )
+        self._connections: dict[int, Connection] = {}
+        self._outgoing: dict[int, trio.MemorySendChannel[Message]] = {}
+        self._pieces: dict[int, trio.MemorySendChannel[Piece]] = {}
+        self._over = trio.Event()
+        self._failure: Failed | None = None
+        self._trace_files: list[FileOffer] = []
+        self._sent = self._received = 0
+        self._how = "whole"
+        self._reports = [Reports() for _ in range(transport.agents)]
+        self._lanes = 1
+
+    async def run(self, *, signals: bool = False) -> Gathered:
+        """Run it. ReplayError if it cannot begin; what came of it otherwise, also where agents were lost."""
+        values.check_fits(self._order.scenario)
+        values.checked_headers(self._order.scenario)
+        values.environment(self._order.scenario)
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self._serve)
+            nursery.start_soon(self._tick)
+            nursery.start_soon(self._watch_processes)
+            if signals:
+                nursery.start_soon(self._watch_signals)
+            await self._over.wait()
+            folders = [] if self._failure is not None else await self._collect()
+            gathered = self._gathered(folders)
+            await self._release(folders)
+            nursery.cancel_scope.cancel()
+        if self._failure is not None:
+            raise _error_of(self._failure)
+        return gathered
+
+    def _gathered(self, folders: list[Path | None]) -> Gathered:
+        seats = self.state.seats
+        for connection in self._connections.values():
+            self._sent += connection.sent_bytes
+            self._received += connection.received_bytes
+        return Gathered(
+            run_id=self.run_id,
+            epoch=self.state.epoch,
+            seats=seats,
+            folders=folders,
+            instant_ns=self.state.instant_ns or 0,
+            stopped_why=self.state.stopped_why,
+            how=self._how,
+            reports=self._reports,
+            lanes=[
+                (seat.agent * self._lanes, (seat.agent + 1) * self._lanes, len(seats) * self._lanes)
+                for seat in seats
+            ],
+            last_sending_ns={
+                seat.agent: self.state.last_sending_ns(seat.agent)
+                for seat in seats
+                if seat.lost_ns is not None
+            },
+            drifts=[seat.clock.drift()[0] for seat in seats],
+            bytes_received=self._received,
+            bytes_sent=self._sent,
+        )
+
+    # Connections
+
+    async def _serve(self) -> None:
+        try:
+            await self._transport.serve(self._accept, self._folder, self._order.scenario.allow)
+        except ReplayError as error:
+            self._fail(str(error), error.hint, int(error.exit_code))
+
+    async def _accept(self, connection: Connection) -> None:
+        """Serve one connection, from the challenge to its end."""
+        try:
+            hello = await receive_hello(connection, self._transport.token)
+        except Broken as error:
+            self._say(f"a connection was refused: {error}")
+            await connection.close()
+            return
+        agent, outputs = self.state.joined(hello, time.monotonic_ns())
+        if agent < 0:
+            for output in outputs:
+                if isinstance(output, Send) and isinstance(output.message, Refusal):
+                    self._say(f"the agent on {hello.host} (pid {hello.pid}) is refused: {output.message.why}")
+                    await connection.send(output.message)
+                    self._refused_agent(output.message)
+            await connection.close()
+            return
+        self._connections[agent] = connection
+        await self._serve_agent(agent, connection, outputs, hello.nonce)
+
+    def _refused_agent(self, refusal: Refusal) -> None:
+        """An agent that does not fit never will: say so at once, and do not wait for it to come again."""
+        if self.state.phase is Phase.GATHERING:
+            self._fail(f"an agent was refused: {refusal.why}", "install the same replay on every machine", 2)
+
+    async def _serve_agent(
+        self, agent: int, connection: Connection, outputs: list[Output], nonce: bytes
+    ) -> None:
+        send, receive = trio.open_memory_channel[Message](1024)
+        self._outgoing[agent] = send
+        self._welcome(outputs, nonce)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_all, connection, receive)
+            self._act(outputs)
+            why = "its connection ended"
+            try:
+                while (message := await connection.receive()) is not None:
+                    self._receive(agent, message)
+            except Broken as error:
+                why = str(error)
+            self._act(self.state.disconnected(agent, time.monotonic_ns(), why))
+            self._outgoing.pop(agent, None)
+            if agent in self._pieces:
+                self._pieces[agent].close()
+            nursery.cancel_scope.cancel()
+
+    def _welcome(self, outputs: list[Output], nonce: bytes) -> None:
+        """Add to the welcome the proof that this side knows the token."""
+        from .handshake import proof
+        from .messages import Welcome
+
+        for index, output in enumerate(outputs):
+            if isinstance(output, Send) and isinstance(output.message, Welcome):
+                shown = proof(self._transport.token, "coordinator", nonce)
+                outputs[index] = Send(Welcome(agent=output.message.agent, proof=shown), output.agent)
+
+    async def _send_all(self, connection: Connection, messages: trio.MemoryReceiveChannel[Message]) -> None:
+        async for message in messages:
+            try:
+                await connection.send(message)
+            except Broken:
+                return
+
+    def _receive(self, agent: int, message: AnyMessage) -> None:
+        if isinstance(message, Want):
+            self._nursery.start_soon(self._ship, agent, message)
+        elif isinstance(message, Piece):
+            if agent in self._pieces:
+                self._pieces[agent].send_nowait(message)
+        else:
+            self._act(self.state.receive(agent, message, time.monotonic_ns()))
+
+    async def _ship(self, agent: int, want: Want) -> None:
+        offered = {file.name: file.size for file in self._trace_files}
+        read = partial(shipping.read_piece, self._order.trace.path, offered, want.file, want.offset)
+        try:
+            piece = await trio.to_thread.run_sync(read)
+        except InputError as error:
+            self._fail(f"the trace cannot be shipped: {error}", "", 2)
+            return
+        self._put(agent, piece)
+
+    def _put(self, agent: int, message: Message) -> None:
+        channel = self._outgoing.get(agent)
+        if channel is None:
+            return
+        try:
+            channel.send_nowait(message)
+        except trio.WouldBlock:
+            return  # the agent takes nothing: silence is what it is judged by
+
+    # What happens
+
+    def _act(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, Send):
+                self._put(output.agent, output.message)
+            elif isinstance(output, AllHere):
+                self._nursery.start_soon(self._give_orders)
+            elif isinstance(output, Began):
+                Sending.began = True
+                left_s = (output.instant_ns - time.monotonic_ns()) / 1e9
+                self._say(f"all {len(self.state.seats)} agents are ready; they start in {left_s:.1f} s")
+            elif isinstance(output, Reported):
+                self._reports[output.agent].add(output.report)
+                self._reported(output.agent, output.report)
+            elif isinstance(output, Lost):
+                self._say(f"LOST {self.state.seats[output.agent].name}: {output.why}")
+            elif isinstance(output, Failed):
+                self._fail(output.why, output.hint, output.code)
+            elif isinstance(output, Over):
+                self._over.set()
+
+    def _fail(self, why: str, hint: str, code: int) -> None:
+        if self._failure is None and not self._over.is_set():
+            self._failure = Failed(why, hint, code)
+            self._over.set()
+
+    async def _give_orders(self) -> None:
+        try:
+            plans = await self._plans()
+        except ReplayError as error:
+            self._fail(str(error), error.hint, int(error.exit_code))
+            return
+        self._act(self.state.order(plans))
+
+    async def _plans(self) -> list[Plan]:
+        """The share of each agent."""
+        order, agents = self._order, len(self.state.seats)
+        hellos = [seat.hello for seat in self.state.seats if seat.hello is not None]
+        length_ns = max(schedule.plan.length_ns or 0 for schedule in order.schedules)
+        scenario, files = await values.for_agents(order.scenario, agents, length_ns)
+        lanes = self._lanes = lanes_of_each(order.schedules, order.scenario, hellos)
+        path = order.trace.path.absolute()
+        self._trace_files = await trio.to_thread.run_sync(shipping.trace_offers, path)
+        digest = shipping.trace_digest(path)
+        for hello in hellos:
+            self._say(
+                f"agent on {hello.host}, pid {hello.pid}: {hello.cpus} CPUs, {lanes} of {agents * lanes} lanes"
+            )
+        return [
+            Plan(
+                epoch=self.state.epoch,
+                run_id=self.run_id,
+                agent=agent,
+                agents=agents,
+                first_lane=share_of(agent, agents, lanes).first,
+                lanes=lanes,
+                all_lanes=agents * lanes,
+                scenario=values.encoded(scenario),
+                environ=values.environment(order.scenario),
+                files=files,
+                trace_digest=digest,
+                trace_name=order.name,
+                trace_path=str(path),
+                trace=self._trace_files,
+            )
+            for agent in range(agents)
+        ]
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(TICK_S)
+            self._act(self.state.tick(time.monotonic_ns()))
+
+    async def _watch_processes(self) -> None:
+        """An agent whose process has ended sends nothing any more."""
+        while True:
+            await trio.sleep(TICK_S)
+            self._watch_for_missing()
+            for seat in self.state.seats:
+                if seat.hello is None or seat.gone_ns is not None or seat.end is not None:
+                    continue
+                if await self._transport.gone(seat.hello.order):
+                    self._act(
+                        self.state.lost(seat.agent, "its process ended", time.monotonic_ns(), is_gone=True)
+                    )
+
+    def _watch_for_missing(self) -> None:
+        """An agent whose process ends before it has come: say why at once."""
+        if self.state.phase is not Phase.GATHERING:
+            return
+        came = {seat.hello.order for seat in self.state.seats if seat.hello is not None}
+        for order, started in self._transport.started.items():
+            if started.ended.is_set() and order not in came:
+                log = self._folder / f"agent-{order}.log"
+                lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+                last = lines[-1][:300] if lines else "it printed nothing"
+                self._fail(f"agent {order} ended before it came: {last}", "", 1)
+
+    async def _watch_signals(self) -> None:
+        received = Signals()
+        self._nursery.start_soon(received.watch)
+        await received.first.wait()
+        self._how = "interrupted"
+        self._act(self.state.stop("drain", received.name))
+        await received.second.wait()
+        self._act(self.state.stop("abandon", received.name))
+
+    # The end
+
+    async def _collect(self) -> list[Path | None]:
+        """The run folder of each agent: where it is, or fetched."""
+        with trio.move_on_after(FETCH_S):
+            return [await self._folder_of(seat) for seat in self.state.seats]
+        raise EngineError("the agents' results did not come in time", hint=f"see {self._folder}")
+
+    async def _folder_of(self, seat: Seat) -> Path | None:
+        own = self._folder / f"agent-{seat.agent}"
+        if self._is_share(own, seat.agent):
+            return own
+        if seat.end is None or seat.agent not in self._outgoing:
+            return None
+        try:
+            await self._fetch(seat.agent, own, seat.end.files)
+        except (InputError, trio.EndOfChannel) as error:
+            self._say(f"the results of {seat.name} were not fetched: {error or 'its connection ended'}")
+            return None
+        return own if self._is_share(own, seat.agent) else None
+
+    def _is_share(self, path: Path, agent: int) -> bool:
+        if not (path / NAME).is_file():
+            return False
+        try:
+            share = read_share(path)
+        except InputError:
+            return False
+        return (share.epoch, share.agent) == (self.state.epoch, agent)
+
+    async def _fetch(self, agent: int, folder: Path, files: list[FileOffer]) -> None:
+        send, receive = trio.open_memory_channel[Piece](64)
+        self._pieces[agent] = send
+
+        async def ask(name: str, offset: int) -> Piece:
+            self._put(agent, Fetch(file=name, offset=offset))
+            return await receive.receive()
+
+        folder.mkdir(exist_ok=True)
+        await shipping.receive_files(folder, files, ask)
+
+    async def _release(self, folders: list[Path | None]) -> None:
+        """Let the agents go; those whose results are here remove their own copies."""
+        for seat in self.state.seats:
+            path = folders[seat.agent] if folders else None
+            fetched = path is not None and seat.end is not None and str(path.absolute()) != seat.end.folder
+            self._put(seat.agent, Release(remove=fetched))
+        with trio.move_on_after(2):
+            while any(channel.statistics().current_buffer_used for channel in self._outgoing.values()):
+                await trio.sleep(0.01)
+            await trio.sleep(0.05)
+
+
+def _error_of(failed: Failed) -> ReplayError:
+    """The error of a run that could not begin."""
+    if failed.code == 1:
+        return EngineError(failed.why, hint=failed.hint)
+    if failed.code == 130:
+        raise KeyboardInterrupt
+    return UsageError(failed.why, hint=failed.hint)

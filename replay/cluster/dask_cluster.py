@@ -1,0 +1,123 @@
+"""Agents beside the workers of a Dask cluster: `tls://HOST:PORT` of its scheduler, or `tcp://` on loopback.
+
+Dask finds the machines and starts a process on each (`dask_worker`); from then on agents and coordinator speak
+directly. A scheduler that goes away during a run is not missed. A scheduler without TLS executes whatever anybody
+sends it, so that it is only accepted on loopback.
+"""
+
+from __future__ import annotations
+
+import socket
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from replay.errors import TargetError, UsageError
+from replay.settings.listening import is_loopback_host, parse_place, place_text
+
+from .dask_worker import start_agent
+from .listening import Listening
+from .transports import Identity, Transport
+
+TIMEOUT_S = 20.0
+
+
+def make_dask(url: str, identity: Identity) -> Transport:
+    """The cluster of this scheduler. UsageError if it may not be used, TargetError if it cannot be reached."""
+    scheme, _, place = url.partition("://")
+    host, port = parse_place(place)
+    if scheme == "tcp" and not is_loopback_host(host):
+        raise UsageError(
+            f"--cluster {url}: a scheduler without TLS executes what anybody sends it",
+            hint=f"secure the cluster, and give tls://{place_text(host, port)}",
+        )
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        raise UsageError(f"--cluster {url} needs Dask", hint="pip install 'replay-engine[cluster]'") from None
+    if scheme == "tls" and not identity.is_given:
+        identity = _of_dask()
+    return Dask(url, host, port, identity if scheme == "tls" else Identity())
+
+
+def _of_dask() -> Identity:
+    """The client's certificates in Dask's configuration. UsageError if it has none."""
+    from distributed.security import Security
+
+    config = Security().get_tls_config_for_role("client")
+    found = Identity(config.get("ca_file") or "", config.get("cert") or "", config.get("key") or "")
+    if not found.is_given:
+        raise UsageError(
+            "tls:// needs certificates", hint="give --cluster-ca, --cluster-cert and --cluster-key"
+        )
+    return found
+
+
+class Dask(Listening):
+    """One agent beside each worker."""
+
+    def __init__(self, url: str, host: str, port: int, identity: Identity) -> None:
+        self._url = url
+        self._client = _connected(url, identity)
+        self._workers = sorted(self._client.scheduler_info(n_workers=-1)["workers"])
+        if not self._workers:
+            self._client.close(timeout=2)
+            raise TargetError(f"no agent: the scheduler {url} has no workers", hint="start some: dask worker")
+        super().__init__(_own_address(host, port), 0, len(self._workers), identity)
+
+    async def begin(self, token_file: Path, folder: Path) -> None:
+        """Start an agent beside each worker. Dask's client works in its own thread."""
+        try:
+            await trio.to_thread.run_sync(self._start_all, abandon_on_cancel=True)
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(5):
+                await trio.to_thread.run_sync(partial(self._client.close, timeout=2), abandon_on_cancel=True)
+
+    def _start_all(self) -> None:
+        connect = place_text(self.host, self.port)
+        name = "any" if self._identity.is_given else ""
+        for number, worker in enumerate(self._workers):
+            try:
+                answers: dict[str, Any] = self._client.run(
+                    start_agent, connect, str(number), self.token, name, workers=[worker], on_error="return"
+                )
+            except Exception as error:
+                raise TargetError(f"{self._url}: the worker {worker} was not reached: {error}") from None
+            answer = answers.get(worker)
+            if not isinstance(answer, dict):
+                raise TargetError(
+                    f"the worker {worker} cannot start an agent: {answer}",
+                    hint="install the same replay for the workers",
+                )
+            if why := answer.get("why"):
+                raise UsageError(f"{why} (pid {answer['pid']})", hint="wait for its run to end")
+
+
+def _connected(url: str, identity: Identity) -> Any:
+    from distributed import Client
+    from distributed.security import Security
+
+    security = None
+    if identity.is_given:
+        security = Security(
+            tls_ca_file=identity.ca,
+            tls_client_cert=identity.cert,
+            tls_client_key=identity.key or identity.cert,
+            require_encryption=True,
+        )
+    try:
+        return Client(url, security=security, timeout=TIMEOUT_S, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise TargetError(f"no Dask scheduler at {url}: {error}", hint="look at --cluster") from None
+
+
+def _own_address(host: str, port: int) -> str:
+    """The address of this machine that faces the scheduler."""
+    if is_loopback_host(host):
+        return "127.0.0.1"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as found:
+        found.connect((host, port))
+        return str(found.getsockname()[0])

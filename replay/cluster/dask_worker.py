@@ -1,0 +1,72 @@
+"""What runs in a Dask worker: it starts an agent as a process of its own beside the worker, and returns at once.
+
+It runs by `Client.run`, outside of Dask's scheduling: nothing of it is ever stolen, retried or computed again. The
+process has a session of its own, so that it outlives a worker or a nanny that dies, and never waits for the worker's
+loop. While it lives it holds a lock of this worker: a second coordinator is refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def start_agent(
+    connect: str, order: str, token: bytes, server_name: str, dask_worker: Any = None
+) -> dict[str, Any]:
+    """Start an agent that connects to the coordinator. Returns its pid, or why there is none."""
+    address = getattr(dask_worker, "address", "")
+    mark = hashlib.sha256(address.encode()).hexdigest()[:16]
+    lock_path = Path(tempfile.gettempdir()) / f"replay-agent-{os.geteuid()}-{mark}.lock"
+    lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return {
+                "why": f"the worker {address} already has an agent, of another coordinator",
+                "pid": _pid_in(lock),
+            }
+        return {"pid": _spawn(connect, order, token, server_name, lock, lock_path.with_suffix(".log"))}
+    finally:
+        os.close(lock)
+
+
+def _spawn(connect: str, order: str, token: bytes, server_name: str, lock: int, log_path: Path) -> int:
+    folder = Path(tempfile.mkdtemp(prefix="replay-agent-token-"))
+    words = [sys.executable, "-m", "replay.cli", "agent", "--connect", connect, "--order", order]
+    if token:
+        token_file = folder / "token"
+        descriptor = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(token)
+        words += ["--token-file", str(token_file), "--remove-token"]
+    else:
+        words += [*_certificates(), "--server-name", server_name]
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=[lock]
+        )
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(process.pid).encode(), 0)
+    return process.pid
+
+
+def _pid_in(lock: int) -> int:
+    text = os.pread(lock, 20, 0)
+    return int(text) if text.isdigit() else 0
+
+
+def _certificates() -> list[str]:
+    """The worker's own certificates, as Dask's configuration of this machine has them."""
+    from distributed.security import Security
+
+    config = Security().get_tls_config_for_role("worker")
+    words = ["--ca", config.get("ca_file") or "", "--cert", config.get("cert") or ""]
+    return words + (["--key", config["key"]] if config.get("key") else [])

@@ -1,0 +1,144 @@
+"""How coordinator and agent make sure of each other.
+
+With TLS both sides show certificates. On loopback both prove that they know the same token, which lies in a file that
+only its owner can read: each answers the other's random nonce with a keyed hash, so that the token never travels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import hmac
+import os
+import platform
+import resource
+import secrets
+import socket
+import stat
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from replay._version import __version__
+from replay.errors import InputError, UsageError, reason_of
+
+from .framing import Broken, Connection
+from .messages import PROTOCOL, Challenge, Hello, Refusal, Welcome
+
+First = TypeVar("First", Challenge, Welcome)
+
+NONCE_BYTES = 32
+HANDSHAKE_S = 20.0
+"""A peer that has not introduced itself after this time is disconnected."""
+
+
+def make_token(path: Path) -> bytes:
+    """Write a new token into a file that only this user can read."""
+    token = secrets.token_hex(32).encode()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(token)
+    return token
+
+
+def read_token(path: Path) -> bytes:
+    """The token in a file. UsageError if others can read it."""
+    try:
+        found = path.stat()
+        token = path.read_bytes().strip()
+    except OSError as error:
+        raise InputError(f"--token-file {path}: {reason_of(error)}") from None
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise UsageError(f"--token-file {path}: others can read it", hint=f"chmod 600 {path}")
+    if len(token) < NONCE_BYTES:
+        raise UsageError(f"--token-file {path}: a token has at least {NONCE_BYTES} characters")
+    return token
+
+
+def proof(token: bytes, side: str, nonce: bytes) -> bytes:
+    """What `side` answers to a nonce. The name keeps one side's proof from serving as the other's."""
+    return hmac.digest(token, side.encode() + b"\0" + nonce, "sha256") if token else b""
+
+
+@functools.cache
+def kernels_digest() -> str:
+    """The digest of all kernels: agents whose kernels differ would count differently."""
+    from replay_native.ground import sources
+
+    names = [sources.digest(name) for name in sources.with_entries()]
+    return hashlib.sha256(" ".join(names).encode()).hexdigest()[:16]
+
+
+def engine_here() -> str:
+    """The engine that this machine can run: `native`, or why not."""
+    from replay_native.ground.libc import lanes_supported
+
+    return "portable" if lanes_supported() else "native"
+
+
+def make_hello(challenge: Challenge, token: bytes, nonce: bytes, order: str) -> Hello:
+    """What an agent says of itself and its machine."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Hello(
+        version=__version__,
+        kernels=kernels_digest(),
+        host=socket.gethostname() or platform.node(),
+        pid=os.getpid(),
+        cpus=len(os.sched_getaffinity(0)),
+        memory_bytes=memory,
+        open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        engine=engine_here(),
+        order=order,
+        nonce=nonce,
+        proof=proof(token, "agent", challenge.nonce),
+    )
+
+
+async def introduce(connection: Connection, token: bytes, order: str) -> Welcome:
+    """The agent's side. UsageError if the coordinator refuses, or is not the one that has the token."""
+    challenge = await _first(connection, Challenge)
+    if challenge.protocol != PROTOCOL:
+        raise UsageError(
+            f"the coordinator speaks version {challenge.protocol} of the protocol, this agent {PROTOCOL}",
+            hint="install the same replay on both machines",
+        )
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    await connection.send(make_hello(challenge, token, nonce, order))
+    welcome = await _first(connection, Welcome)
+    if not hmac.compare_digest(welcome.proof, proof(token, "coordinator", nonce)):
+        raise UsageError("the coordinator does not know the token", hint="give --token-file of this run")
+    return welcome
+
+
+async def _first(connection: Connection, kind: type[First]) -> First:
+    """The next message, which has to be of this kind."""
+    message = None
+    with trio.move_on_after(HANDSHAKE_S), contextlib.suppress(Broken):
+        message = await connection.receive()
+    if isinstance(message, Refusal):
+        raise UsageError(f"the coordinator refuses this agent: {message.why}", hint=message.hint)
+    if not isinstance(message, kind):
+        raise UsageError(
+            "what answers is not a coordinator", hint="look at the address that the agent was given"
+        )
+    return message
+
+
+async def receive_hello(connection: Connection, token: bytes) -> Hello:
+    """The coordinator's side: challenge whoever connected. Broken if it is no agent of this run."""
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    await connection.send(Challenge(nonce=nonce))
+    message = None
+    with trio.move_on_after(HANDSHAKE_S):
+        message = await connection.receive()
+    if not isinstance(message, Hello):
+        raise Broken("it is no agent")
+    if message.protocol != PROTOCOL:
+        await connection.send(Refusal(why=f"its protocol is version {message.protocol}, not {PROTOCOL}"))
+        raise Broken(f"an agent on {message.host} speaks version {message.protocol} of the protocol")
+    if not hmac.compare_digest(message.proof, proof(token, "agent", nonce)):
+        await connection.send(Refusal(why="it does not know the token"))
+        raise Broken(f"an agent on {message.host} does not know the token")
+    return message

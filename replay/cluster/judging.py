@@ -1,0 +1,128 @@
+"""The verdict on a merged run: no better than that on its worst agent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from replay.ledger.validity import Validity
+from replay.ledger.verdicts import WORSE, Reason
+from replay.results.document import RunDocument
+from replay.results.latencies import Latency
+from replay.units import SECOND_NS, format_duration, format_share
+
+from .losses import Loss
+from .parts import Part
+
+_OF_THE_WHOLE = ("EMPTY", "STATUS_DIFFERS")
+"""Findings that only matter for the whole run: a share may be empty, and hold few requests of a route."""
+
+
+def judged(document: RunDocument, *, parts: Sequence[Part], losses: Sequence[Loss]) -> RunDocument:
+    """The verdict on the whole run: no better than that on an agent, and not VALID if one was lost."""
+    reasons = [
+        *_loss_reasons(document, losses),
+        *_unbalanced(parts, losses),
+        *_clock_reasons(document, parts),
+        *_agents_reasons(document.validity, parts),
+    ]
+    reasons.sort(key=lambda reason: -WORSE[reason.verdict])
+    verdict = reasons[0].verdict if reasons else "VALID"
+    return msgspec.structs.replace(document, validity=Validity(verdict=verdict, reasons=reasons))
+
+
+def _loss_reasons(document: RunDocument, losses: Sequence[Loss]) -> list[Reason]:
+    """Agents that were lost."""
+    if not losses:
+        return []
+    missing = sum(loss.unsent + loss.unknown for loss in losses)
+    share = missing / max(document.accounts.planned, 1)
+    found = [
+        f"{loss.name} was lost ({loss.why}): {loss.unsent:,} requests of its share were not sent"
+        + (f", of {loss.unknown:,} that is not known" if loss.unknown else "")
+        for loss in losses
+    ]
+    return [
+        Reason(
+            code="AGENT_LOST",
+            verdict="SUSPECT",
+            message=f"{'; '.join(found)}. The target got {format_share(share)} less than planned",
+            advice="look at the machine and its log; the results are those of the load that was sent",
+        )
+    ]
+
+
+def _unbalanced(parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
+    """An agent that ended whole, and did not plan what its share has: a bug."""
+    gone = {loss.agent for loss in losses}
+    wrong = [
+        f"{part.name} planned {part.planned:,} of the {part.share.planned:,} requests of its share"
+        for part in parts
+        if part.document.ending.how == "whole" and part.share.agent not in gone
+        if part.share.planned and part.planned != part.share.planned
+    ]
+    if not wrong:
+        return []
+    return [
+        Reason(
+            code="UNBALANCED",
+            verdict="INVALID",
+            message="; ".join(wrong),
+            advice="this is a bug of replay: please report it with the run folders",
+        )
+    ]
+
+
+def _clock_reasons(document: RunDocument, parts: Sequence[Part]) -> list[Reason]:
+    """Clocks that are known less exactly than the lateness that the run states."""
+    lateness = document.latency.lateness
+    length_ns = round(document.duration_s * SECOND_NS)
+    bound_ns, worst = max((part.share.clock.error_ns(length_ns), -n) for n, part in enumerate(parts))
+    if not isinstance(lateness, Latency) or not lateness.count:
+        return []
+    floor_ns = parts[0].started.limits.lateness_p90_floor_suspect_ns
+    if bound_ns <= max(lateness.p90_ns, floor_ns):
+        return []
+    return [
+        Reason(
+            code="CLOCK_UNCERTAIN",
+            verdict="SUSPECT",
+            message=f"the clock of {parts[-worst].name} is known to {format_duration(bound_ns)} only"
+            f"{_changes(parts[-worst])}, while the generator lag that this run states is "
+            f"{format_duration(lateness.p90_ns)} (p90): agents may have sent that far apart",
+            advice="put the coordinator nearer to the agents, or keep the network between them free",
+        )
+    ]
+
+
+def _changes(part: Part) -> str:
+    """How an agent's clock changed during the run."""
+    clock = part.share.clock
+    drift = f"it drifted by {clock.drift_ppm:+.0f} ppm" if clock.drift_ppm else ""
+    jump = f"it was set by {format_duration(abs(clock.jumped_ns))}" if clock.jumped_ns else ""
+    return f" ({' and '.join(filter(None, (drift, jump)))})" if drift or jump else ""
+
+
+def _agents_reasons(whole: Validity, parts: Sequence[Part]) -> list[Reason]:
+    """Findings about the whole run and about each agent. One of an agent takes the place of the same one about the whole,
+    since it says where.
+    """
+    if len(parts) == 1:
+        return list(whole.reasons)
+    own: dict[Reason, list[Part]] = {}
+    for part in parts:
+        for reason in part.document.validity.reasons:
+            if reason.code not in _OF_THE_WHOLE:
+                own.setdefault(reason, []).append(part)
+    named = [
+        reason
+        if len(of) == len(parts)
+        else msgspec.structs.replace(reason, message=f"{', '.join(p.name for p in of)}: {reason.message}")
+        for reason, of in own.items()
+    ]
+    worst = {reason.code: WORSE[reason.verdict] for reason in sorted(named, key=lambda r: WORSE[r.verdict])}
+    return [
+        *named,
+        *(reason for reason in whole.reasons if WORSE[reason.verdict] > worst.get(reason.code, -1)),
+    ]

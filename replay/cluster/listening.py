@@ -1,0 +1,70 @@
+"""Agents that are started elsewhere, and connect to the coordinator: the pods of a Job, or anybody's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+
+from replay.errors import OutputError, UsageError, reason_of
+from replay.settings.listening import is_loopback_host, parse_place, place_text
+
+from .connecting import server_context
+from .handshake import make_token
+from .transports import Accept, Identity, Transport, serve_listener
+
+AGENTS_MAX = 10_000
+_FORM = "write --cluster listen:HOST:PORT,agents=N"
+
+
+class Listening(Transport):
+    """Waits for `agents` agents at HOST:PORT: by mutual TLS, or on loopback by a token."""
+
+    def __init__(self, host: str, port: int, agents: int, identity: Identity) -> None:
+        super().__init__()
+        self.host, self.port, self.agents = host, port, agents
+        self._identity = identity
+
+    async def serve(self, accept: Accept, folder: Path, allow: tuple[str, ...]) -> None:
+        """See `Transport`."""
+        given = self._identity
+        context = server_context(given.ca, given.cert, given.key) if given.is_given else None
+        token_file = folder / "token"
+        if context is None:
+            self.token = make_token(token_file)
+        try:
+            listeners = await trio.open_tcp_listeners(self.port, host=self.host)
+        except OSError as error:
+            place = place_text(self.host, self.port)
+            raise OutputError(f"the coordinator cannot listen on {place}: {reason_of(error)}") from None
+        try:
+            async with trio.open_nursery() as nursery:
+                for listener in listeners:
+                    self.port = listener.socket.getsockname()[1]
+                    nursery.start_soon(serve_listener, self, listener, accept, context)
+                nursery.start_soon(self.begin, token_file, folder)
+        finally:
+            token_file.unlink(missing_ok=True)
+
+    async def begin(self, token_file: Path, folder: Path) -> None:
+        """Called once the port is open."""
+
+
+def check_secured(host: str, identity: Identity) -> None:
+    """UsageError where a coordinator would listen beyond loopback without certificates."""
+    if not is_loopback_host(host) and not identity.is_given:
+        raise UsageError(
+            f"{host} is beyond this machine: agents and coordinators identify each other by certificates",
+            hint="give --cluster-ca, --cluster-cert and --cluster-key",
+        )
+
+
+def parse_listening(text: str, identity: Identity) -> Listening:
+    """`HOST:PORT,agents=N`. UsageError for anything else."""
+    place, comma, rest = text.partition(",")
+    name, _, count = rest.partition("=")
+    if not comma or name != "agents" or not count.isdigit() or not 1 <= int(count) <= AGENTS_MAX:
+        raise UsageError(f"--cluster listen:{text} does not say how many agents come", hint=_FORM)
+    host, port = parse_place(place)
+    check_secured(host, identity)
+    return Listening(host, port, int(count), identity)

@@ -1,0 +1,222 @@
+"""What agents say of their runs besides counts, put together: endings, machines, names, Kafka, responses, notes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from replay.ledger.host import RunDelay
+from replay.results.document import (
+    AnswerFigures,
+    Consumed,
+    EndedHow,
+    Ending,
+    KafkaFigures,
+    KafkaPartition,
+    NameFigures,
+    Note,
+    RunDocument,
+)
+from replay.results.facts import Facts
+from replay.results.notes import COMPUTED
+
+from .parts import Part
+
+CHANGES_KEPT = 100
+
+_WORSE: tuple[EndedHow, ...] = (
+    "whole", "interrupted", "killed", "over_limit", "circuit_breaker", "not_allowed", "failed",
+)  # fmt: skip
+"""Endings, the worst last."""
+
+
+def ending_of(parts: Sequence[Part], lost: Iterable[int]) -> Ending:
+    """How the whole run ended: as the worst ending of an agent that was not lost. If all were lost it was killed."""
+    gone = set(lost)
+    left = [part for part in parts if part.share.agent not in gone]
+    if not left:
+        at_s = max((part.document.ending.at_s for part in parts), default=0.0)
+        return Ending(how="killed", detail="every agent was lost", at_s=at_s)
+    worst = max(left, key=lambda part: _WORSE.index(part.document.ending.how))
+    ending = worst.document.ending
+    if ending.how == "whole":
+        return Ending(at_s=max(part.document.ending.at_s for part in left))
+    same = all(part.document.ending.detail == ending.detail for part in left)
+    detail = ending.detail if same else f"{worst.name}: {ending.detail}"
+    return msgspec.structs.replace(ending, detail=detail)
+
+
+def facts_of(parts: Sequence[Part]) -> dict[str, Any]:
+    """The arguments of `Facts` that are sums or maxima of those of the agents."""
+    documents = [part.document for part in parts]
+    generators = [document.generator for document in documents]
+    notes = notes_of(parts)
+    kafka, kafka_notes = _kafka(documents)
+    return {
+        "control_cpu_s": sum(one.control_cpu_s for one in generators),
+        "throttled_share": _most(one.throttled_share for one in generators),
+        "steal_share": _most(one.steal_share for one in generators),
+        "run_delay": _longest(one.run_delay for one in generators),
+        "peak_rss_bytes": _sum(one.peak_rss_bytes for one in generators),
+        "kafka": kafka,
+        "notes": [*notes, *kafka_notes],
+        "names": _names(documents),
+        "watches": documents[0].watches,
+        "answers": answers_of(documents),
+    }
+
+
+def _known(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if value is not None]
+
+
+def _most(values: Iterable[float | None]) -> float | None:
+    return max(_known(values), default=None)
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    known = _known(values)
+    return sum(known) if known else None
+
+
+def _longest(delays: Iterable[RunDelay | None]) -> RunDelay | None:
+    """The delay of the agent that waited most for a CPU."""
+    return max(_known(delays), key=lambda delay: delay.share, default=None)
+
+
+def notes_of(parts: Sequence[Part]) -> list[Note]:
+    """The agents' notes that do not follow from other figures. Those of single agents name them."""
+    found: dict[Note, list[Part]] = {}
+    for part in parts:
+        for note in part.document.notes:
+            if note.code not in COMPUTED:
+                found.setdefault(note, []).append(part)
+    return [
+        note
+        if len(of) == len(parts)
+        else Note(note.code, f"{', '.join(part.name for part in of)}: {note.message}")
+        for note, of in found.items()
+    ]
+
+
+def _names(documents: Sequence[RunDocument]) -> list[NameFigures]:
+    by_name: dict[str, list[NameFigures]] = {}
+    for document in documents:
+        for name in document.names:
+            by_name.setdefault(name.name, []).append(name)
+    return [_merged_name(own) for own in by_name.values()]
+
+
+def _merged_name(own: Sequence[NameFigures]) -> NameFigures:
+    """Lookups of one name by all agents. A change that several agents saw is in the list once for each."""
+    lookups = sum(name.lookups for name in own)
+    answers: Counter[str] = Counter()
+    for name in own:
+        answers.update(name.answers)
+    mean_ns = sum(name.lookup_mean_ns * name.lookups for name in own) / max(lookups, 1)
+    lost = [name for name in own if name.failed_at_s is not None]
+    first_lost = min(lost, key=lambda name: name.failed_at_s or 0.0, default=own[0])
+    changes = sorted((change for name in own for change in name.changes), key=lambda change: change.at_s)
+    return msgspec.structs.replace(
+        own[0],
+        lookups=lookups,
+        lookups_failed=sum(name.lookups_failed for name in own),
+        queries=sum(name.queries for name in own),
+        answers=dict(answers),
+        lookup_mean_ns=round(mean_ns),
+        lookup_max_ns=max(name.lookup_max_ns for name in own),
+        changed=sum(name.changed for name in own),
+        changes=changes[:CHANGES_KEPT],
+        left_out=list(dict.fromkeys(address for name in own for address in name.left_out)),
+        no_room=sum(name.no_room for name in own),
+        failed_at_s=first_lost.failed_at_s,
+        failure=first_lost.failure,
+    )
+
+
+def answers_of(documents: Sequence[RunDocument]) -> AnswerFigures | None:
+    """Kept responses of all agents."""
+    own = _known(document.answers for document in documents)
+    if not own:
+        return None
+    dropped: Counter[str] = Counter()
+    for answers in own:
+        dropped.update(answers.dropped)
+    sums = {
+        name: sum(getattr(answers, name) for answers in own) for name in ("kept", "bodies", "cut", "redacted")
+    }
+    first: AnswerFigures = own[0]
+    return msgspec.structs.replace(first, dropped=dict(dropped), **sums)
+
+
+def _kafka(documents: Sequence[RunDocument]) -> tuple[list[KafkaFigures | None], list[Note]]:
+    """Kafka's figures of each target, and what they lack."""
+    of_each = [
+        [target.kafka for target in document.targets] if document.targets else [document.kafka]
+        for document in documents
+    ]
+    merged = [_merged_kafka(_known(own)) for own in zip(*of_each, strict=True)]
+    if len(documents) < 2 or not any(merged):
+        return merged, []
+    words = (
+        "several agents wrote to the same partitions: how far the ends of partitions moved is not compared with the "
+        "acknowledged records of the whole run"
+    )
+    return merged, [Note("OFFSETS_NOT_COMPARED", words)]
+
+
+def _merged_kafka(own: Sequence[KafkaFigures]) -> KafkaFigures | None:
+    if not own:
+        return None
+    if len(own) == 1:
+        return own[0]
+    acknowledged: Counter[tuple[str, int]] = Counter()
+    errors: Counter[str] = Counter()
+    lag: dict[str, int] = {}
+    for kafka in own:
+        errors.update(kafka.errors)
+        for part in kafka.partitions:
+            acknowledged[part.topic, part.partition] += part.acknowledged
+        for name, count in kafka.lag_max.items():
+            lag[name] = max(count, lag.get(name, 0))
+    return msgspec.structs.replace(
+        own[0],
+        partitions=[
+            KafkaPartition(topic=topic, partition=partition, acknowledged=count)
+            for (topic, partition), count in sorted(acknowledged.items())
+        ],
+        errors=dict(errors),
+        late=sum(kafka.late for kafka in own),
+        offsets_agree=None,
+        missing=sum(kafka.missing for kafka in own),
+        consumed=_consumed(own),
+        lag_max=lag,
+        consumer="; ".join(dict.fromkeys(kafka.consumer for kafka in own if kafka.consumer)),
+        hosts_refused=list(dict.fromkeys(host for kafka in own for host in kafka.hosts_refused)),
+    )
+
+
+def _consumed(own: Sequence[KafkaFigures]) -> dict[str, Consumed]:
+    names = dict.fromkeys(name for kafka in own for name in kafka.consumed)
+    found = {}
+    for name in names:
+        each = [kafka.consumed[name] for kafka in own if name in kafka.consumed]
+        found[name] = Consumed(
+            count=sum(one.count for one in each),
+            missing=sum(one.missing for one in each),
+            at_least_ns=min(_known(one.at_least_ns for one in each), default=None),
+            strange=sum(one.strange for one in each),
+        )
+    return found
+
+
+def whole_facts(parts: Sequence[Part], ending: Ending, ended_ns: int, **more: Any) -> Facts:
+    """The facts of the whole run."""
+    given = facts_of(parts)
+    given["notes"] = [*given["notes"], *more.pop("notes", [])]
+    return Facts(
+        ending=ending, ended_ns=ended_ns, skipped=parts[0].document.accounts_detail.skipped, **given, **more
+    )

@@ -1,0 +1,253 @@
+"""What a coordinator and its agents say to each other.
+
+A connection carries messages in frames: four bytes of length (big-endian), then the message in MessagePack, as a map
+with its name in `kind`. Instants are ns of the clock of the side that is named. A message that is unknown, or too
+large, ends the connection.
+
+    coordinator                          agent
+    Challenge(nonce)          ->
+                              <-         Hello(versions, machine, proof)
+    Welcome(agent, proof)     ->
+    Probe                    <->         Echo            from now on, four times per second: clocks, and signs of life
+    Plan(epoch, share, ...)   ->
+                              <-         Want(file, offset)            what the agent lacks of the trace
+    Piece(file, offset, data) ->
+                              <-         Ready(planned)
+    Start(instant)            ->
+                              <-         Armed
+                              <-         Report(second)                once per second, all counts since the start
+    Stop(how)                 ->
+                              <-         End(accounts)
+    Fetch(file, offset)       ->
+                              <-         Piece(file, offset, data)     the agent's run folder
+    Release                   ->
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+PROTOCOL = 1
+"""The version of these messages. Both sides must have the same."""
+
+FRAME_BYTES_MAX = 64 << 20
+"""The largest message. Files travel in pieces."""
+
+PIECE_BYTES = 1 << 20
+"""A piece of a file: small enough that signs of life are not held up behind it."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """Any message."""
+
+
+class Challenge(Message, frozen=True, kw_only=True, tag="challenge"):
+    """The coordinator's first message. The agent proves with `nonce` that it knows the token."""
+
+    protocol: int = PROTOCOL
+    nonce: bytes
+
+
+class Hello(Message, frozen=True, kw_only=True, tag="hello"):
+    """The agent and its machine. `kernels` is the digest of its kernels' sources, `order` what it was started for."""
+
+    protocol: int = PROTOCOL
+    version: str
+    kernels: str
+    host: str
+    pid: int
+    cpus: int
+    memory_bytes: int
+    open_files: int
+    engine: str
+    order: str = ""
+    nonce: bytes = b""
+    proof: bytes = b""
+
+
+class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
+    """The agent is accepted as number `agent`. `proof` shows that the coordinator knows the token, too."""
+
+    agent: int
+    proof: bytes = b""
+
+
+class Refusal(Message, frozen=True, kw_only=True, tag="refusal"):
+    """The other side is not accepted, or what it asked for is not done."""
+
+    why: str
+    hint: str = ""
+    code: int = 2
+
+
+class Probe(Message, frozen=True, kw_only=True, tag="probe"):
+    """The coordinator's clock when it sent this."""
+
+    number: int
+    sent_ns: int
+
+
+class Echo(Message, frozen=True, kw_only=True, tag="echo"):
+    """The answer to a probe: the agent's clock when the probe came, and when this was sent."""
+
+    number: int
+    sent_ns: int
+    came_ns: int
+    left_ns: int
+
+
+class FileOffer(msgspec.Struct, frozen=True):
+    """A file of the trace, or of an agent's run folder."""
+
+    name: str
+    size: int
+    sha256: str = ""
+
+
+class Plan(Message, frozen=True, kw_only=True, tag="plan"):
+    """An agent's share of a run. Everything in it is a value: `environ` has the variables that the scenario names,
+    `files` the content of the files that it names.
+
+    `epoch` is new for each run; an agent accepts each epoch once. The agent has lanes `first_lane` up to
+    `first_lane + lanes` of the `all_lanes` of the run.
+    """
+
+    epoch: str
+    run_id: str
+    agent: int
+    agents: int
+    first_lane: int
+    lanes: int
+    all_lanes: int
+    scenario: bytes
+    environ: dict[str, str] = {}
+    files: dict[str, bytes] = {}
+    trace_digest: str
+    trace_name: str
+    trace_path: str = ""
+    trace: list[FileOffer] = []
+    auth_line: bytes = b""
+
+
+class Want(Message, frozen=True, kw_only=True, tag="want"):
+    """Asks for a file of the trace from this offset on."""
+
+    file: str
+    offset: int
+
+
+class Piece(Message, frozen=True, kw_only=True, tag="piece"):
+    """A piece of a file."""
+
+    file: str
+    offset: int
+    data: bytes
+    last: bool
+
+
+class Ready(Message, frozen=True, kw_only=True, tag="ready"):
+    """The share is planned and the lanes are warm. `due_by_second` counts the share's requests by second of the run."""
+
+    epoch: str
+    planned: int
+    due_by_second: list[int]
+
+
+class Start(Message, frozen=True, kw_only=True, tag="start"):
+    """When the first request of the run is due: `instant_ns` by the coordinator's clock, `agent_ns` by the agent's.
+
+    `bound_ns` is how far `agent_ns` may be from the instant. `planned_whole` are the requests of all agents.
+    """
+
+    epoch: str
+    instant_ns: int
+    agent_ns: int
+    offset_ns: int
+    bound_ns: int
+    planned_whole: int = 0
+
+
+class Armed(Message, frozen=True, kw_only=True, tag="armed"):
+    """The agent will start at the instant."""
+
+    epoch: str
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """The counters of a histogram that grew, and by how much. `since_s` is since the start of the run."""
+
+    tag: str
+    since_s: float
+    length_s: float
+    at: bytes
+    counts: bytes
+
+
+class Report(Message, frozen=True, kw_only=True, tag="report"):
+    """What an agent counted up to `at_s` of the run. `totals` are since the start, so that a report replaces every
+    earlier one; everything else is of this second alone.
+    """
+
+    epoch: str
+    number: int
+    at_s: float
+    totals: dict[str, int]
+    second: dict[str, Any] = {}
+    counters: dict[str, int] = {}
+    routes: dict[str, dict[str, int]] = {}
+    histograms: list[Counts] = []
+
+
+class Stop(Message, frozen=True, kw_only=True, tag="stop"):
+    """End the run: `drain` lets requests in flight be answered, `abandon` does not."""
+
+    epoch: str
+    how: Literal["drain", "abandon"]
+    why: str = ""
+
+
+class End(Message, frozen=True, kw_only=True, tag="end"):
+    """The agent's share has ended, and its run folder is complete."""
+
+    epoch: str
+    accounts: dict[str, int]
+    ending: str
+    folder: str = ""
+    files: list[FileOffer] = []
+
+
+class Fetch(Message, frozen=True, kw_only=True, tag="fetch"):
+    """Asks for a file of the agent's run folder from this offset on."""
+
+    file: str
+    offset: int
+
+
+class Release(Message, frozen=True, kw_only=True, tag="release"):
+    """The coordinator needs nothing more: the agent may leave. With `remove` it removes its run folder, which the
+    coordinator has.
+    """
+
+    remove: bool = False
+
+
+AnyMessage = (
+    Challenge | Hello | Welcome | Refusal | Probe | Echo | Plan | Want | Piece | Ready | Start | Armed | Report
+    | Stop | End | Fetch | Release
+)  # fmt: skip
+"""Every message."""
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
+
+
+def encode(message: Message) -> bytes:
+    """A message as it travels, without its length."""
+    return _ENCODER.encode(message)
+
+
+def decode(data: bytes) -> AnyMessage:
+    """The message. msgspec.DecodeError if it is none."""
+    return _DECODER.decode(data)

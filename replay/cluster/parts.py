@@ -1,0 +1,229 @@
+"""The run folders of agents, read and checked for merging."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from replay.errors import InputError, reason_of
+from replay.files import read_whole
+from replay.ledger.accounts import AT, settled
+from replay.results.agents import agent_name
+from replay.results.document import RunDocument, Started
+from replay.results.folder import DOCUMENT_BYTES_MAX, RunFolder
+from replay.results.run import load_run
+from replay.units import SECOND_NS
+from replay_native.ledger.lane_metrics import LaneMetrics, open_metrics
+
+from .share import Share, read_share
+
+OF_AN_AGENT = ("connections", "threads", "allow", "allow_production", "trace", "limits")
+"""Settings in which the shares of one run may differ."""
+
+_STAMPS = ("due_ns", "taken_ns", "sent_ns", "first_byte_ns", "done_ns")
+_INSTANTS = ("first_due_ns", "last_done_ns")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One agent's folder. `lanes` is its lanes' memory, with stamps as the agent's clock showed them."""
+
+    folder: RunFolder
+    share: Share
+    started: Started
+    document: RunDocument
+    lanes: list[LaneMetrics]
+
+    @property
+    def name(self) -> str:
+        """The agent in messages."""
+        return agent_name(self.share.agent, self.share.host)
+
+    @property
+    def shift_ns(self) -> int:
+        """How much later than the common instant this run began, by the coordinator's clock."""
+        if not self.share.instant_ns:
+            return 0
+        started_ns = self.started.start.monotonic_ns + self.share.skew_ns
+        return started_ns - self.share.clock.offset_ns - self.share.instant_ns
+
+    @property
+    def shift_s(self) -> float:
+        """The same in seconds."""
+        return self.shift_ns / SECOND_NS
+
+    @property
+    def planned(self) -> int:
+        """Requests of its share that were due."""
+        return self.document.accounts.planned
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it ended by itself: it was not killed, and did not fail."""
+        return self.document.ending.how not in ("killed", "failed")
+
+    def lanes_at(self, start_ns: int) -> list[LaneMetrics]:
+        """Its lanes with stamps as if the run had begun at `start_ns` of this clock."""
+        move_ns = start_ns + self.shift_ns - self.started.start.monotonic_ns
+        killed = self.document.ending.how == "killed"
+        return [_moved(metrics, move_ns, killed=killed) for metrics in self.lanes]
+
+
+def _moved(metrics: LaneMetrics, move_ns: int, *, killed: bool) -> LaneMetrics:
+    """A lane with other stamps. What has none is shared with the file."""
+    counters = np.array(metrics.counters, np.int64)
+    counters = settled(counters) if killed else counters
+    for name in _INSTANTS:
+        if counters[AT[name]] > 0:
+            counters[AT[name]] += move_ns
+    samples = {}
+    for name in ("slowest", "failed", "mismatched"):
+        copied = np.array(getattr(metrics, name))
+        for stamp in _STAMPS:
+            copied[stamp] += np.where(copied[stamp] > 0, move_ns, 0)
+        samples[name] = copied
+    return metrics._replace(counters=counters, **samples)
+
+
+class Found(NamedTuple):
+    """The folders of a run: those that can be merged, shares whose agents died before they began to send, and why the
+    folders of other lost agents cannot be read.
+    """
+
+    parts: list[Part]
+    not_begun: list[Share]
+    unread: dict[int, str]
+
+
+def read_parts(folders: Sequence[Path], lost: Collection[int] = ()) -> Found:
+    """The parts of one run, in the order of their lanes. A part whose agent was killed is completed first.
+
+    InputError if a folder is not one of an agent, or is damaged (unless its agent is `lost`, and what it reported is known
+    otherwise), or if they do not belong together.
+    """
+    found = Found([], [], {})
+    for folder in folders:
+        _add(folder, found, lost)
+    parts = sorted(found.parts, key=lambda part: part.share.first_lane)
+    if not parts:
+        problems = "; ".join(found.unread.values()) or "no agent began to send"
+        raise InputError(f"there is nothing to merge: {problems}", hint="name the run folders of the agents")
+    for part in parts[1:]:
+        _check_same(parts[0], part)
+    for share in found.not_begun:
+        if (share.run_id, share.epoch) != (parts[0].share.run_id, parts[0].share.epoch):
+            raise InputError(
+                f"the folder of agent {share.agent} of run {share.run_id} is not part of this run"
+            )
+    for before, after in itertools.pairwise(parts):
+        _check_apart(before, after)
+    return found._replace(parts=parts)
+
+
+def _add(path: Path, found: Found, lost: Collection[int]) -> None:
+    """Read one folder."""
+    share = read_share(path)
+    folder = RunFolder(path)
+    if not folder.run.exists() and not folder.started.exists():
+        found.not_begun.append(share)
+        return
+    try:
+        found.parts.append(_read(path, share))
+    except InputError as error:
+        if share.agent not in lost:
+            raise
+        found.unread[share.agent] = str(error)
+
+
+def _read(path: Path, share: Share) -> Part:
+    folder = RunFolder.open(path)
+    document = load_run(path).document
+    if document.source is not None:
+        raise InputError(f"{path} is the run of a followed source, which cannot be merged")
+    started = _started(folder)
+    lanes = [_open(file, path) for file in folder.lane_files()]
+    if any(metrics.slots.shape[0] != len(started.routes) + 1 for metrics in lanes):
+        raise InputError(f"{path}: its lanes and {folder.started.name} belong to different runs")
+    targets = max(len(started.targets), 1)
+    if len(lanes) != targets * (share.after_lane - share.first_lane):
+        raise InputError(
+            f"{path}: share.json lists {share.after_lane - share.first_lane} lanes for each target, and {folder.lanes} "
+            f"has the memory of {len(lanes)}",
+            hint="copy the agent's folder again, with its lanes",
+        )
+    return Part(folder, share, started, document, lanes)
+
+
+def _started(folder: RunFolder) -> Started:
+    try:
+        return msgspec.json.decode(read_whole(folder.started, DOCUMENT_BYTES_MAX), type=Started)
+    except OSError as error:
+        raise InputError(f"{folder.started} cannot be read: {reason_of(error)}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{folder.started} is damaged: {error}") from None
+
+
+def _open(file: Path, folder: Path) -> LaneMetrics:
+    try:
+        return open_metrics(file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} cannot be merged: {error}") from None
+
+
+def _check_same(one: Part, other: Part) -> None:
+    """InputError if two parts are not of one run."""
+    for what, of in (
+        ("run id", lambda part: part.share.run_id),
+        ("epoch", lambda part: part.share.epoch),
+        ("number of agents", lambda part: part.share.agents),
+        ("number of lanes in all", lambda part: part.share.of_lanes),
+        ("instant", lambda part: part.share.instant_ns),
+        ("trace (digest)", lambda part: part.started.trace.digest if part.started.trace else ""),
+        ("targets", lambda part: [target.target for target in part.started.targets]),
+        ("routes", lambda part: [route.name for route in part.started.routes]),
+        ("objectives", lambda part: part.started.slo),
+    ):
+        if of(one) != of(other):
+            raise InputError(
+                f"{one.folder.path} and {other.folder.path} are not parts of one run: the {what} differs "
+                f"({_short(of(one))} and {_short(of(other))})",
+                hint="give the folders of one run alone",
+            )
+    changed = [
+        key
+        for key in sorted(one.started.scenario.keys() | other.started.scenario.keys())
+        if key not in OF_AN_AGENT and one.started.scenario.get(key) != other.started.scenario.get(key)
+    ]
+    if changed:
+        raise InputError(
+            f"{one.folder.path} and {other.folder.path} are not parts of one run: their scenarios differ in "
+            f"{', '.join(changed)}",
+            hint="give the folders of one run alone",
+        )
+
+
+def _short(value: Any) -> str:
+    text = str(value) or "none"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _check_apart(before: Part, after: Part) -> None:
+    """InputError if two parts have the same lanes, or the same agent."""
+    if before.folder.path.samefile(after.folder.path):
+        raise InputError(f"{before.folder.path} is given twice")
+    if after.share.first_lane < before.share.after_lane:
+        raise InputError(
+            f"{before.folder.path} and {after.folder.path} overlap: both have lane {after.share.first_lane} of "
+            f"{after.share.of_lanes}",
+            hint="each share of a run is merged once",
+        )
+    if after.share.agent == before.share.agent:
+        raise InputError(
+            f"{before.folder.path} and {after.folder.path} are both of agent {after.share.agent}"
+        )

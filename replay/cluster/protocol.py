@@ -1,0 +1,560 @@
+"""The rules of a run over many machines, as two state machines without sockets, clocks or files.
+
+Each is fed with messages, events and instants (ns of its own clock, which only grows), and returns what to do, in
+order. The same code runs over real connections (`coordinator`, `agent`) and in the simulation of deaths, delays and
+lost messages.
+
+What holds, whatever is lost or delayed:
+- **Nothing is sent twice.** Shares do not overlap, no share is given to a second agent, and an agent begins an epoch at
+  most once. A share whose agent is lost stays unsent.
+- **A lost agent is reported within two seconds** of the last sign of life: at once when its connection ends, otherwise
+  after LOST_NS of silence.
+- **An agent without a coordinator stops by itself.** It drains after ORPHANED_NS of silence, or at once when the
+  connection ends. So the requests that it may still have sent after its last report are bounded.
+- **Reports replace each other.** Each has the totals since the start: a lost or repeated one does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from .clock import Estimate, PeerClock
+from .messages import (
+    AnyMessage,
+    Armed,
+    Echo,
+    End,
+    Hello,
+    Message,
+    Plan,
+    Probe,
+    Ready,
+    Refusal,
+    Release,
+    Report,
+    Start,
+    Stop,
+    Welcome,
+)
+
+MS = 1_000_000
+
+PROBE_NS = 250 * MS
+"""Time between two probes of an agent."""
+
+LOST_NS = 1_500 * MS
+"""An agent that is silent for this long during a run is lost. With a probe interval on top it is reported within 2 s."""
+
+PATIENCE_NS = 15_000 * MS
+"""The same before the start, while an agent plans and compiles: nothing can be sent yet."""
+
+ORPHANED_NS = 2_500 * MS
+"""An agent that does not hear its coordinator for this long during a run ends in order."""
+
+LEAVE_NS = 5_000 * MS
+"""A lost agent has ended by itself after this time: it notices, drains, and saves."""
+
+LEAD_NS = 1_500 * MS
+"""From the order to start to the first due time."""
+
+LEAST_LEAD_NS = 550 * MS
+"""An agent refuses a start that is nearer than this: its first requests would be late."""
+
+CLOCK_SAMPLES = 8
+"""Exchanges with each agent before its clock is used."""
+
+ENDS_ALL = ("circuit_breaker", "not_allowed", "over_limit")
+"""Endings of one share that end the whole run: they protect the target."""
+
+JOIN_NS = 60_000 * MS
+"""All agents must have come after this time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message; the coordinator sends it to `agent`."""
+
+    message: Message
+    agent: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Agent: plan the share, and warm the lanes. Then call `prepared`."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Agent: run the share; its first request is due at `agent_ns` of this machine's clock."""
+
+    start: Start
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Agent: end the run that is going on."""
+
+    how: Literal["drain", "abandon"]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Agent: nothing more will come. `why` is empty where everything went as it should."""
+
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AllHere:
+    """Coordinator: every agent has come, and its clock is known. Call `order`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """Coordinator: every agent is ready, and was told when to start."""
+
+    instant_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """Coordinator: a new report of an agent."""
+
+    agent: int
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Coordinator: an agent was lost."""
+
+    agent: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Coordinator: the run cannot begin; nothing was sent."""
+
+    why: str
+    hint: str = ""
+    code: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """Coordinator: every agent has ended or is lost for good."""
+
+
+Output = Send | Prepare | Begin | Finish | Leave | AllHere | Began | Reported | Lost | Failed | Over
+
+
+class AgentPhase(Enum):
+    """Where an agent is."""
+
+    IDLE = "idle"
+    PREPARING = "preparing"
+    READY = "ready"
+    STARTED = "started"
+    ENDING = "ending"
+    ENDED = "ended"
+    GONE = "gone"
+
+
+class AgentState:
+    """One agent. `accepted` are the epochs that it, or an earlier process in its place, has already accepted."""
+
+    def __init__(self, now_ns: int = 0, accepted: Sequence[str] = ()) -> None:
+        self.phase = AgentPhase.IDLE
+        self.accepted = set(accepted)
+        self.plan: Plan | None = None
+        self.start: Start | None = None
+        self.end: End | None = None
+        self.heard_ns = now_ns
+        self.is_connected = True
+
+    @property
+    def epoch(self) -> str:
+        """The epoch of the run; empty before the plan."""
+        return self.plan.epoch if self.plan is not None else ""
+
+    def receive(self, message: AnyMessage, now_ns: int) -> list[Output]:
+        """A message of the coordinator."""
+        self.heard_ns = now_ns
+        if isinstance(message, Probe):
+            return [
+                Send(Echo(number=message.number, sent_ns=message.sent_ns, came_ns=now_ns, left_ns=now_ns))
+            ]
+        if isinstance(message, Plan):
+            return self._planned(message)
+        if isinstance(message, Start) and message.epoch == self.epoch:
+            return self._started(message, now_ns)
+        if isinstance(message, Stop) and message.epoch == self.epoch:
+            return self._stopped(message.how, message.why)
+        if isinstance(message, Refusal):
+            return [*self._stopped("drain", message.why), *self._leave(message.why)]
+        if isinstance(message, Release):
+            return self._leave()
+        return []
+
+    def prepared(self, planned: int, due_by_second: list[int]) -> list[Output]:
+        """The share is planned, and the lanes are warm."""
+        if self.phase is not AgentPhase.PREPARING:
+            return []
+        self.phase = AgentPhase.READY
+        return [Send(Ready(epoch=self.epoch, planned=planned, due_by_second=due_by_second))]
+
+    def failed(self, why: str, hint: str = "", code: int = 2) -> list[Output]:
+        """The share cannot be sent, or the run broke."""
+        if self.phase in (AgentPhase.ENDED, AgentPhase.GONE):
+            return []
+        self.phase = AgentPhase.ENDED
+        return [Send(Refusal(why=why, hint=hint, code=code))]
+
+    def reported(self, report: Report) -> list[Output]:
+        """A second of the run was counted."""
+        running = self.phase in (AgentPhase.STARTED, AgentPhase.ENDING)
+        return [Send(report)] if running and self.is_connected else []
+
+    def ended(self, end: End) -> list[Output]:
+        """The run has ended, and its folder is complete."""
+        if self.phase not in (AgentPhase.STARTED, AgentPhase.ENDING):
+            return []
+        self.phase, self.end = AgentPhase.ENDED, end
+        return [Send(end)] if self.is_connected else self._leave("the coordinator is gone")
+
+    def disconnected(self, why: str = "the connection to the coordinator ended") -> list[Output]:
+        """No message can come any more."""
+        self.is_connected = False
+        if self.phase in (AgentPhase.STARTED, AgentPhase.ENDING):
+            return self._stopped("drain", why)
+        return self._leave(why)
+
+    def tick(self, now_ns: int) -> list[Output]:
+        """Time has passed. Call it several times per second."""
+        silent_ns = now_ns - self.heard_ns
+        if self.phase is AgentPhase.STARTED and silent_ns > ORPHANED_NS:
+            return self._stopped("drain", f"the coordinator was silent for {silent_ns / 1e9:.1f} s")
+        waits = self.phase not in (AgentPhase.STARTED, AgentPhase.ENDING, AgentPhase.GONE)
+        if waits and silent_ns > PATIENCE_NS + LEAVE_NS:
+            return self._leave(f"the coordinator was silent for {silent_ns / 1e9:.0f} s")
+        return []
+
+    def _planned(self, plan: Plan) -> list[Output]:
+        if plan.epoch in self.accepted:
+            if plan.epoch == self.epoch:
+                return []
+            return [Send(Refusal(why=f"order {plan.epoch} was accepted before"))]
+        if self.phase is not AgentPhase.IDLE:
+            return [Send(Refusal(why=f"the agent has an order already ({self.epoch})"))]
+        self.accepted.add(plan.epoch)
+        self.plan, self.phase = plan, AgentPhase.PREPARING
+        return [Prepare(plan)]
+
+    def _started(self, start: Start, now_ns: int) -> list[Output]:
+        armed = Send(Armed(epoch=self.epoch))
+        if self.start is not None:
+            return [armed] if start == self.start else []
+        if self.phase is not AgentPhase.READY:
+            return []
+        if start.agent_ns - now_ns < LEAST_LEAD_NS:
+            left_ms = (start.agent_ns - now_ns) // MS
+            return self.failed(f"the order to start came {left_ms} ms before the instant: too late", code=1)
+        self.phase, self.start = AgentPhase.STARTED, start
+        return [armed, Begin(start)]
+
+    def _stopped(self, how: Literal["drain", "abandon"], why: str) -> list[Output]:
+        if self.phase is AgentPhase.STARTED or (self.phase is AgentPhase.ENDING and how == "abandon"):
+            self.phase = AgentPhase.ENDING
+            return [Finish(how, why)]
+        if self.phase in (AgentPhase.IDLE, AgentPhase.PREPARING, AgentPhase.READY):
+            return self._leave(why)
+        return []
+
+    def _leave(self, why: str = "") -> list[Output]:
+        if self.phase in (AgentPhase.STARTED, AgentPhase.ENDING, AgentPhase.GONE):
+            return []
+        self.phase = AgentPhase.GONE
+        return [Leave(why)]
+
+
+class Phase(Enum):
+    """Where the whole run is."""
+
+    GATHERING = "gathering"
+    PLANNING = "planning"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    OVER = "over"
+    FAILED = "failed"
+
+
+@dataclass
+class Seat:
+    """What the coordinator knows of one agent."""
+
+    agent: int
+    hello: Hello | None = None
+    clock: PeerClock = field(default_factory=PeerClock)
+    heard_ns: int = 0
+    is_connected: bool = False
+    probes: int = 0
+    ready: Ready | None = None
+    start: Start | None = None
+    is_armed: bool = False
+    report: Report | None = None
+    report_ns: int = 0
+    end: End | None = None
+    lost_ns: int | None = None
+    lost_why: str = ""
+    gone_ns: int | None = None
+    """When its process was known to be gone; None if it may still have sent after it was lost."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more is expected."""
+        return self.end is not None or self.lost_ns is not None
+
+    @property
+    def name(self) -> str:
+        """The agent for messages."""
+        if self.hello is None:
+            return f"agent {self.agent}"
+        return f"agent {self.agent} ({self.hello.host}, pid {self.hello.pid})"
+
+
+class CoordinatorState:
+    """The coordinator of one run with `agents` agents.
+
+    `version` and `kernels` are those of this process: an agent with others is refused.
+    """
+
+    def __init__(
+        self, agents: int, *, epoch: str, version: str, kernels: str, now_ns: int = 0,
+        on_lost: Literal["stop", "continue"] = "stop",
+    ) -> None:  # fmt: skip
+        self.phase = Phase.GATHERING
+        self.epoch, self.version, self.kernels, self.on_lost = epoch, version, kernels, on_lost
+        self.seats = [Seat(number) for number in range(agents)]
+        self.since_ns = now_ns
+        self.instant_ns: int | None = None
+        self.stopped_why = ""
+
+    # Who comes
+
+    def joined(self, hello: Hello, now_ns: int) -> tuple[int, list[Output]]:
+        """An agent has come. Its number, or -1 and the refusal to send."""
+        why = self._why_refused(hello)
+        if why:
+            return -1, [Send(Refusal(why=why))]
+        seat = next(seat for seat in self.seats if seat.hello is None)
+        seat.hello, seat.heard_ns, seat.is_connected = hello, now_ns, True
+        return seat.agent, [Send(Welcome(agent=seat.agent), seat.agent), self._probe(seat, now_ns)]
+
+    def _why_refused(self, hello: Hello) -> str:
+        if self.phase is not Phase.GATHERING or all(seat.hello is not None for seat in self.seats):
+            return f"the run has its {len(self.seats)} agents: no share is left, and none is given twice"
+        if hello.version != self.version:
+            return f"its replay is {hello.version}, the coordinator's is {self.version}"
+        if hello.kernels != self.kernels:
+            return "its kernels differ from the coordinator's"
+        return ""
+
+    def order(self, plans: Sequence[Plan]) -> list[Output]:
+        """Give each agent its share, after `AllHere`."""
+        if self.phase is not Phase.PLANNING:
+            return []
+        self.phase = Phase.PREPARING
+        return [Send(plan, seat.agent) for plan, seat in zip(plans, self.seats, strict=True)]
+
+    # What they say
+
+    def receive(self, agent: int, message: AnyMessage, now_ns: int) -> list[Output]:
+        """A message of an agent."""
+        seat = self.seats[agent]
+        seat.heard_ns = now_ns
+        if isinstance(message, Echo):
+            seat.clock.add(message.sent_ns, message.came_ns, message.left_ns, now_ns)
+            return self._gathered()
+        if isinstance(message, Refusal):
+            return self._refused(seat, message, now_ns)
+        if getattr(message, "epoch", self.epoch) != self.epoch:
+            return []
+        if isinstance(message, Ready) and seat.ready is None and self.phase is Phase.PREPARING:
+            seat.ready = message
+            return self._all_ready(now_ns)
+        if isinstance(message, Armed):
+            seat.is_armed = True
+        elif isinstance(message, Report):
+            return self._reported(seat, message, now_ns)
+        elif isinstance(message, End) and seat.end is None:
+            seat.end = message
+            return [*self._ended_early(seat, message), *self._settled(now_ns)]
+        return []
+
+    def _gathered(self) -> list[Output]:
+        known = all(
+            seat.hello is not None and len(seat.clock.samples) >= CLOCK_SAMPLES for seat in self.seats
+        )
+        if self.phase is not Phase.GATHERING or not known:
+            return []
+        self.phase = Phase.PLANNING
+        return [AllHere()]
+
+    def _all_ready(self, now_ns: int) -> list[Output]:
+        if any(seat.ready is None for seat in self.seats):
+            return []
+        for seat in self.seats:
+            if now_ns - seat.heard_ns > LOST_NS:
+                silent_s = (now_ns - seat.heard_ns) / 1e9
+                return self.lost(seat.agent, f"it was silent for {silent_s:.1f} s", now_ns)
+        self.phase = Phase.RUNNING
+        self.instant_ns = now_ns + LEAD_NS
+        planned = sum(seat.ready.planned for seat in self.seats if seat.ready is not None)
+        outputs: list[Output] = [Began(self.instant_ns)]
+        for seat in self.seats:
+            found = seat.clock.reference(now_ns)
+            seat.start = Start(
+                epoch=self.epoch,
+                instant_ns=self.instant_ns,
+                agent_ns=self.instant_ns + found.offset_ns,
+                offset_ns=found.offset_ns,
+                bound_ns=found.bound_ns,
+                planned_whole=planned,
+            )
+            outputs.append(Send(seat.start, seat.agent))
+        return outputs
+
+    def _reported(self, seat: Seat, report: Report, now_ns: int) -> list[Output]:
+        if seat.report is not None and report.number <= seat.report.number:
+            return []
+        seat.report, seat.report_ns = report, now_ns
+        return [Reported(seat.agent, report)]
+
+    def _refused(self, seat: Seat, refusal: Refusal, now_ns: int) -> list[Output]:
+        if self.phase is Phase.RUNNING:
+            return self.lost(seat.agent, refusal.why, now_ns, is_gone=True)
+        return self._fail(f"{seat.name}: {refusal.why}", refusal.hint, refusal.code)
+
+    def _ended_early(self, seat: Seat, end: End) -> list[Output]:
+        """One share ended before its time: the others end, too, unless the run is to go on without lost agents."""
+        if end.ending == "whole" or self.stopped_why or self.phase is not Phase.RUNNING:
+            return []
+        if self.on_lost == "continue" and end.ending not in ENDS_ALL:
+            return []
+        return self.stop("drain", f"{seat.name} ended early ({end.ending})")
+
+    # What goes wrong
+
+    def disconnected(self, agent: int, now_ns: int, why: str = "its connection ended") -> list[Output]:
+        """An agent's connection ended: it is gone, or stops by itself."""
+        seat = self.seats[agent]
+        seat.is_connected = False
+        return [] if seat.end is not None else self.lost(agent, why, now_ns)
+
+    def lost(self, agent: int, why: str, now_ns: int, *, is_gone: bool = False) -> list[Output]:
+        """An agent is lost. `is_gone`: it is known that it sends nothing any more."""
+        seat = self.seats[agent]
+        if is_gone and seat.gone_ns is None:
+            seat.gone_ns = now_ns
+        if seat.is_settled or self.phase in (Phase.OVER, Phase.FAILED):
+            return []
+        seat.lost_ns, seat.lost_why = now_ns, why
+        if self.phase is not Phase.RUNNING:
+            return [Lost(agent, why), *self._fail(f"{seat.name} was lost before the start: {why}", code=1)]
+        outputs: list[Output] = [Lost(agent, why)]
+        if seat.is_connected:
+            outputs.append(Send(Stop(epoch=self.epoch, how="drain", why="lost"), agent))
+        if self.on_lost == "stop":
+            outputs += self.stop("drain", f"{seat.name} was lost: {why}")
+        return outputs + self._settled(now_ns)
+
+    def stop(self, how: Literal["drain", "abandon"], why: str) -> list[Output]:
+        """End the run: every agent drains, or abandons what is in flight."""
+        if self.phase in (Phase.OVER, Phase.FAILED):
+            return []
+        if self.phase is not Phase.RUNNING:
+            return self._fail(why, code=130)
+        self.stopped_why = self.stopped_why or why
+        message = Stop(epoch=self.epoch, how=how, why=why)
+        return [Send(message, seat.agent) for seat in self.seats if seat.is_connected and seat.end is None]
+
+    def _fail(self, why: str, hint: str = "", code: int = 2) -> list[Output]:
+        if self.phase in (Phase.OVER, Phase.FAILED):
+            return []
+        self.phase = Phase.FAILED
+        stop = Stop(epoch=self.epoch, how="abandon", why=why)
+        return [
+            *(Send(stop, seat.agent) for seat in self.seats if seat.is_connected),
+            Failed(why, hint, code),
+        ]
+
+    def _settled(self, now_ns: int) -> list[Output]:
+        """Over, once each agent has ended or is lost for good: it had the time to end by itself."""
+        if self.phase is not Phase.RUNNING:
+            return []
+        for seat in self.seats:
+            if seat.end is None and (seat.lost_ns is None or (self._may_end(seat, now_ns))):
+                return []
+        self.phase = Phase.OVER
+        return [Over()]
+
+    def _may_end(self, seat: Seat, now_ns: int) -> bool:
+        """Whether a lost agent may still send its last counts."""
+        assert seat.lost_ns is not None
+        return seat.is_connected and now_ns < seat.lost_ns + LEAVE_NS
+
+    # Time
+
+    def tick(self, now_ns: int) -> list[Output]:
+        """Time has passed. Call it each PROBE_NS, or more often."""
+        outputs: list[Output] = []
+        if self.phase is Phase.GATHERING and now_ns > self.since_ns + JOIN_NS:
+            return self._fail(*self._who_is_missing(), code=1)
+        for seat in self.seats:
+            if not seat.is_connected:
+                continue
+            outputs.append(self._probe(seat, now_ns))
+            limit_ns = LOST_NS if self.phase is Phase.RUNNING else PATIENCE_NS
+            silent_ns = now_ns - seat.heard_ns
+            if silent_ns > limit_ns and not seat.is_settled:
+                outputs += self.lost(seat.agent, f"it was silent for {silent_ns / 1e9:.1f} s", now_ns)
+            elif self._missed_start(seat, now_ns):
+                outputs += self.lost(seat.agent, "it did not confirm the start", now_ns)
+        return outputs + self._settled(now_ns)
+
+    def _missed_start(self, seat: Seat, now_ns: int) -> bool:
+        started = self.instant_ns is not None and now_ns > self.instant_ns
+        return started and not (seat.is_armed or seat.report or seat.is_settled)
+
+    def _who_is_missing(self) -> tuple[str, str]:
+        came = sum(1 for seat in self.seats if seat.hello is not None)
+        waited = f"within {JOIN_NS // (1000 * MS)} s"
+        hint = "look at what the agents printed, and whether they can reach the coordinator"
+        if not came:
+            return f"no agent came {waited}", hint
+        return f"{came} of {len(self.seats)} agents came {waited}", hint
+
+    def _probe(self, seat: Seat, now_ns: int) -> Send:
+        seat.probes += 1
+        return Send(Probe(number=seat.probes, sent_ns=now_ns), seat.agent)
+
+    # What is known at the end
+
+    def clock_of(self, agent: int, now_ns: int) -> Estimate:
+        """An agent's clock now."""
+        return self.seats[agent].clock.estimate(now_ns)
+
+    def last_sending_ns(self, agent: int) -> int:
+        """The latest instant at which a lost agent can have sent: when it was gone, or had to notice that it was alone."""
+        seat = self.seats[agent]
+        if seat.gone_ns is not None:
+            return seat.gone_ns
+        assert seat.lost_ns is not None
+        return seat.lost_ns + ORPHANED_NS + PROBE_NS

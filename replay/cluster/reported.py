@@ -1,0 +1,62 @@
+"""The lanes of a lost agent whose folder is missing: what its reports added up to, as memory of a lane."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from replay.ledger.accounts import AT
+from replay.results import hlog
+from replay.results.document import Started
+from replay.results.measured import OTHER
+from replay_native.ledger import lane_metrics
+from replay_native.ledger.hdr import COUNTERS_2
+from replay_native.ledger.lane_metrics import N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, C, LaneMetrics
+
+from .share import LostAgent
+
+
+def lane_of(lost: LostAgent, started: Started, rules: int) -> LaneMetrics:
+    """One lane with all that a lost agent reported. Its samples are lost.
+
+    Reports may lack the newest values of histograms by route, which are not reported every second.
+    """
+    with tempfile.TemporaryDirectory(prefix="replay-") as area:
+        metrics = lane_metrics.create(Path(area) / "0.lane", len(started.routes), _arena_bytes(lost), rules)
+    for name, count in lost.counters.items():
+        if name in AT:
+            metrics.counters[AT[name]] = count
+    ended = sum(int(metrics.counters[AT[name]]) for name in ("ok", "error", "timeout"))
+    metrics.counters[AT["in_flight"]] = int(metrics.counters[AT["sent"]]) - ended
+    rows = {route.name: row for row, route in enumerate(started.routes)} | {OTHER: len(started.routes)}
+    for route, outcomes in lost.routes.items():
+        for outcome, count in outcomes.items():
+            if route in rows and outcome in OUTCOMES:
+                metrics.route_counts[rows[route], OUTCOMES.index(outcome)] = count
+    for tag, (at, counts) in lost.histograms.items():
+        _add(metrics, rows, tag, np.array(at, np.int64), np.array(counts, np.uint64))
+    return metrics
+
+
+def _arena_bytes(lost: LostAgent) -> int:
+    by_route = {hlog.parts_of(tag)[1:] for tag in lost.histograms if hlog.parts_of(tag)[2]}
+    return (len(by_route) + N_OUTCOMES) * len(PER_ROUTE) * COUNTERS_2 * 4
+
+
+def _add(metrics: LaneMetrics, rows: dict[str, int], tag: str, at: np.ndarray, counts: np.ndarray) -> None:
+    """Add what a histogram counted."""
+    if tag in TOTALS:
+        metrics.totals[TOTALS.index(tag)][at] += counts
+        return
+    kind, outcome, route = hlog.parts_of(tag)
+    if route not in rows or kind not in PER_ROUTE or outcome not in OUTCOMES:
+        return
+    row, code = rows[route], OUTCOMES.index(outcome)
+    slot = int(metrics.slots[row, code])
+    if slot < 0:
+        slot = int(metrics.counters[C.slots_used])
+        metrics.slots[row, code] = slot
+        metrics.counters[C.slots_used] += 1
+    metrics.arena[slot, PER_ROUTE.index(kind)][at] += counts.astype(np.uint32)

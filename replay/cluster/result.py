@@ -1,0 +1,90 @@
+"""From what a coordinator gathered to the one run: the agents' folders, and what is known of those that were lost."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from replay.errors import EngineError
+from replay.results.document import RunDocument
+
+from .coordinator import Gathered
+from .merging import merge_runs
+from .protocol import Seat
+from .reports import unknown_requests
+from .share import LostAgent, ShareClock, read_share, write_share
+
+AGENTS = "agents"
+"""Where the agents' own run folders are in the merged one."""
+
+
+def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
+    """The merged run in the new folder `out`, with the agents' own folders in it."""
+    for number, folder in enumerate(gathered.folders):
+        if folder is not None:
+            seat = gathered.seats[number]
+            _with_drift(folder, gathered.drifts[number], seat.clock.jumped_ns)
+    folders = [folder for folder in gathered.folders if folder is not None]
+    if not folders:
+        why = "; ".join(
+            f"{seat.name}: {seat.lost_why or 'its results did not come'}" for seat in gathered.seats
+        )
+        raise EngineError(
+            f"every agent was lost with its results ({why})", hint=f"what they printed is in {agents}"
+        )
+    document = merge_runs(folders, out, lost=lost_agents(gathered))
+    shutil.move(agents, out / AGENTS)
+    return document
+
+
+def _with_drift(folder: Path, drift_ppm: float, jumped_ns: int) -> None:
+    """Write the drift and the jumps of the agent's clock, which are known only now, into share.json."""
+    share = read_share(folder)
+    clock = msgspec.structs.replace(share.clock, drift_ppm=round(drift_ppm, 3), jumped_ns=jumped_ns)
+    write_share(folder, msgspec.structs.replace(share, clock=clock))
+
+
+def lost_agents(gathered: Gathered) -> list[LostAgent]:
+    """What is known of the agents that were lost."""
+    found = []
+    for seat in gathered.seats:
+        has_come = gathered.folders[seat.agent] is not None
+        if seat.hello is None or (seat.lost_ns is None and has_come):
+            continue
+        reports = gathered.reports[seat.agent]
+        start = seat.start
+        found.append(
+            LostAgent(
+                agent=seat.agent,
+                why=seat.lost_why or "its results did not come",
+                host=seat.hello.host,
+                pid=seat.hello.pid,
+                at_s=_since_start_s(seat, gathered),
+                planned=seat.ready.planned if seat.ready is not None else 0,
+                unknown=_unknown(seat, gathered),
+                lanes=gathered.lanes[seat.agent],
+                clock=ShareClock(offset_ns=start.offset_ns, bound_ns=start.bound_ns)
+                if start
+                else ShareClock(),
+                counters=reports.totals,
+                routes={route: dict(counts) for route, counts in reports.routes.items()},
+                histograms=reports.histogram_lists(),
+            )
+        )
+    return found
+
+
+def _since_start_s(seat: Seat, gathered: Gathered) -> float | None:
+    """When an agent was lost; None if only its results were."""
+    return None if seat.lost_ns is None else round((seat.lost_ns - gathered.instant_ns) / 1e9, 3)
+
+
+def _unknown(seat: Seat, gathered: Gathered) -> int:
+    """Requests of which it is not known whether they were sent. An agent that ended in order said how many it had."""
+    reports = gathered.reports[seat.agent]
+    if seat.lost_ns is None and seat.end is not None:
+        return max(seat.end.accounts.get("planned", 0) - reports.totals.get("planned", 0), 0)
+    last_ns = gathered.last_sending_ns[seat.agent]
+    return unknown_requests(seat, reports, gathered.instant_ns, last_ns)

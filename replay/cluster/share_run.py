@@ -1,0 +1,172 @@
+"""An agent's share as a run of its own, in a thread beside the agent's connection.
+
+The run has a Trio loop of its own, so that nothing it does (planning, compiling, writing its results) keeps the agent
+from answering probes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import trio
+
+from replay.engine.order import Order
+from replay.engine.prepare import kernels_of, prepare
+from replay.engine.sinks import Sink
+from replay.errors import ReplayError
+from replay.lane.contract import LaneRange
+from replay.plan.schedule import Schedule
+from replay.results.deltas import Deltas
+from replay.results.document import RunDocument
+from replay.results.timeline import Second
+from replay.settings.scenario import Scenario
+from replay.trace import Trace
+from replay_native.ground.jit import warm
+
+from .cut import due_by_second
+from .messages import Counts, Plan, Report, Start
+from .share import Share, ShareClock, write_share
+
+
+class ReportSink(Sink):
+    """Makes a report of each second."""
+
+    noted = False
+
+    def __init__(self, epoch: str, report: Callable[[Report], None]) -> None:
+        self._epoch, self._report = epoch, report
+        self._number = 0
+
+    def second(self, second: Second, deltas: Deltas) -> None:
+        """See `Sink`."""
+        self._number += 1
+        self._report(
+            Report(
+                epoch=self._epoch,
+                number=self._number,
+                at_s=second.t_s + second.length_s,
+                totals=dict(deltas.totals),
+                second=msgspec.to_builtins(second),
+                counters=dict(deltas.counters),
+                routes={route: dict(counts) for route, counts in deltas.routes.items()},
+                histograms=[
+                    Counts(
+                        tag=one.tag,
+                        since_s=one.since_s,
+                        length_s=one.length_s,
+                        at=one.at.astype("<i4").tobytes(),
+                        counts=one.counts.astype("<u8").tobytes(),
+                    )
+                    for one in deltas.histograms
+                ],
+            )
+        )
+
+
+class ShareRun:
+    """The run of a share. `tell` gets what happens, in the agent's thread: ("prepared", ...), ("reported", ...)."""
+
+    def __init__(
+        self, plan: Plan, scenario: Scenario, trace: Trace, out: Path, tell: Callable[..., None]
+    ) -> None:
+        self._plan, self._scenario, self._trace, self.out = plan, scenario, trace, out
+        self._tell = tell
+        self.order = Order(plan.run_id, LaneRange(plan.first_lane, plan.lanes, plan.all_lanes), self._instant)
+        self._scope = trio.CancelScope()
+        self._begin = trio.Event()
+        self._start: tuple[Start, int] | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._called_off = threading.Event()
+
+    def run(self) -> RunDocument | None:
+        """Plan, get ready, wait for the instant, run; blocks. None if it was called off before the start."""
+        warm(dict.fromkeys(kernels_of(self._scenario)))
+        with prepare(self._trace, self._scenario, name=self._plan.trace_name) as prepared:
+            return trio.run(self._under_trio, prepared)
+
+    async def _under_trio(self, prepared: Any) -> RunDocument | None:
+        self._token = trio.lowlevel.current_trio_token()
+        document = None
+        with self._scope:
+            if self._called_off.is_set():
+                self._scope.cancel()
+            sink = ReportSink(self._plan.epoch, partial(self._tell, "reported"))
+            document = await prepared.run_async(self.out, sinks=[sink], order=self.order, last=True)
+        return document
+
+    async def _instant(self, folder: Path, schedules: list[Schedule]) -> int:
+        """Say that everything is ready, wait for the order to start, and write down what this share is."""
+        share = self.order.share
+        by_client = bool(self._scenario.by_client)
+        due = await trio.to_thread.run_sync(
+            partial(due_by_second, schedules, share, by_client=by_client), abandon_on_cancel=True
+        )
+        self._tell("prepared", sum(due), due)
+        await self._begin.wait()
+        assert self._start is not None
+        start, start_ns = self._start
+        write_share(folder, self._share(start, start_ns, due))
+        return start_ns
+
+    def _share(self, start: Start, start_ns: int, due: list[int]) -> Share:
+        plan = self._plan
+        return Share(
+            run_id=plan.run_id,
+            epoch=plan.epoch,
+            agent=plan.agent,
+            agents=plan.agents,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            first_lane=plan.first_lane,
+            after_lane=plan.first_lane + plan.lanes,
+            of_lanes=plan.all_lanes,
+            planned=sum(due),
+            planned_whole=start.planned_whole,
+            due_by_second=due,
+            instant_ns=start.instant_ns,
+            start_ns=start_ns,
+            skew_ns=start.agent_ns - start_ns,
+            clock=ShareClock(offset_ns=start.offset_ns, bound_ns=start.bound_ns),
+            trace_digest=plan.trace_digest,
+        )
+
+    # From the agent's thread
+
+    def begin(self, start: Start, start_ns: int) -> None:
+        """Start at this instant of CLOCK_MONOTONIC."""
+
+        def set_it() -> None:
+            self._start = (start, start_ns)
+            self._begin.set()
+
+        self._soon(set_it)
+
+    def finish(self, how: str, why: str) -> None:
+        """End the run."""
+        self._soon(partial(self.order.requests.ask, why, at_once=how == "abandon"))
+
+    def call_off(self) -> None:
+        """Send nothing: the run has not begun."""
+        self._called_off.set()
+        self._soon(self._scope.cancel)
+
+    def _soon(self, action: Callable[[], object]) -> None:
+        if self._token is not None:
+            try:
+                self._token.run_sync_soon(action)
+            except trio.RunFinishedError:
+                return
+
+
+def failure_words(error: BaseException) -> tuple[str, str, int]:
+    """What the coordinator is told of an error: the sentence, the hint, the exit code."""
+    if isinstance(error, ReplayError):
+        return str(error), error.hint, int(error.exit_code)
+    return f"{type(error).__name__}: {error}", "", 1

@@ -1,0 +1,82 @@
+"""Agents on hosts that are reached by ssh: each speaks over the standard streams of its own ssh process.
+
+ssh authenticates both sides and encrypts, so that no port is opened and no token is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import trio
+
+from replay.errors import InputError, TargetError, UsageError, reason_of
+
+from .framing import Connection
+from .transports import Accept, Started, Transport, wait_for
+
+SSH_VARIABLE = "REPLAY_SSH"
+"""The command that stands for `ssh`, with its options."""
+
+SSH = "ssh -o BatchMode=yes -o ServerAliveInterval=5"
+AGENT = "replay agent --stdio"
+HOSTS_BYTES_MAX = 1 << 20
+
+
+def read_hosts(path: Path) -> list[tuple[str, str]]:
+    """The hosts of a file, each with the command of its agent: `HOST [COMMAND]` per line, `#` begins a comment.
+
+    InputError if it cannot be read, UsageError names the line that is wrong.
+    """
+    try:
+        text = path.read_bytes()[:HOSTS_BYTES_MAX].decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: {reason_of(error)}", hint="write one host per line, as `ssh` takes it"
+        ) from None
+    hosts = []
+    for number, line in enumerate(text.splitlines(), 1):
+        host, _, command = line.partition("#")[0].strip().partition(" ")
+        if host.startswith("-"):
+            raise UsageError(f"{path}, line {number}: {host!r} is an option of ssh, and not a host")
+        if host:
+            hosts.append((host, command.strip() or AGENT))
+    if not hosts:
+        raise UsageError(f"{path} names no host", hint="write one host per line, as `ssh` takes it")
+    return hosts
+
+
+class Ssh(Transport):
+    """One agent on each host of a file."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._hosts = read_hosts(path)
+        self.agents = len(self._hosts)
+        self._ssh = shlex.split(os.environ.get(SSH_VARIABLE, "") or SSH)
+
+    async def serve(self, accept: Accept, folder: Path, allow: tuple[str, ...]) -> None:
+        """See `Transport`."""
+        async with trio.open_nursery() as nursery:
+            for number, (host, command) in enumerate(self._hosts):
+                words = [*self._ssh, host, f"{command} --order {number}"]
+                nursery.start_soon(self._run, words, host, folder, str(number), accept)
+
+    async def _run(self, words: list[str], host: str, folder: Path, order: str, accept: Accept) -> None:
+        started = self.started[order] = Started(order)
+        log_path = folder / f"agent-{order}.log"
+        try:
+            with log_path.open("wb") as log:
+                process = await trio.lowlevel.open_process(
+                    words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+                )
+        except OSError as error:
+            raise TargetError(
+                f"{words[0]}: {reason_of(error)}", hint=f"{SSH_VARIABLE} names another ssh"
+            ) from None
+        assert process.stdin is not None and process.stdout is not None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait_for, process, started)
+            await accept(Connection(trio.StapledStream(process.stdin, process.stdout)))

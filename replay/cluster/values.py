@@ -1,0 +1,209 @@
+"""A scenario as values: what an agent gets needs no file, variable or command of the coordinator's machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from replay.errors import InputError, UsageError, reason_of
+from replay.settings.groups.output import Watch
+from replay.settings.headers import expand
+from replay.settings.kinds import Count, read_setting, setting_text
+from replay.settings.scenario import Scenario
+from replay.settings.session_rules import Auth
+from replay.units import format_duration
+
+FILE_BYTES_MAX = 32 << 20
+"""The largest file of a scenario that agents get. A trace is shipped in pieces; these are part of the plan."""
+
+_NAMES = re.compile(r"\$\$|\$(?:(\w+)|\{(\w+)\})", re.ASCII)
+
+RESERVED = "REPLAY_"
+"""Variables of the agent's own machine. A plan cannot set them."""
+
+
+def names_in(text: str) -> Iterator[str]:
+    """The variables that a text takes from the environment."""
+    for match in _NAMES.finditer(text):
+        if match[1] or match[2]:
+            yield match[1] or match[2]
+
+
+def variables_of(scenario: Scenario) -> list[str]:
+    """The variables of the environment that requests are made of."""
+    texts = [
+        *scenario.headers.values(),
+        *(rule.value or "" for rule in scenario.set if rule.header is not None),
+    ]
+    names = [name for text in texts for name in names_in(text)]
+    return list(dict.fromkeys(names + [one.env for one in scenario.variable if one.env is not None]))
+
+
+def environment(scenario: Scenario, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The values of these variables. UsageError names one that is not set, or that no plan may set."""
+    environ = os.environ if environ is None else environ
+    values = {}
+    for name in variables_of(scenario):
+        if name.startswith(RESERVED):
+            raise UsageError(
+                f"${name}: variables of replay itself are not passed to agents", hint="use another name"
+            )
+        if name not in environ:
+            raise UsageError(f"the environment variable {name} is not set", hint=f"export {name}")
+        values[name] = environ[name]
+    return values
+
+
+def check_environment(scenario: Scenario, environ: Mapping[str, str]) -> None:
+    """The agent's side: UsageError if a plan sets a variable that its scenario does not take."""
+    known = {name for name in variables_of(scenario) if not name.startswith(RESERVED)}
+    if strange := sorted(set(environ) - known):
+        raise UsageError(f"the plan sets {strange[0]}, which its scenario does not take")
+
+
+async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[Scenario, dict[str, bytes]]:
+    """The scenario that agents get for a run of this length, and the content of its files by name. The auth command runs
+    here, once.
+    """
+    files: dict[str, bytes] = {}
+
+    def content(path: str | None) -> str | None:
+        if not path:
+            return path
+        name = f"file-{len(files)}{Path(path).suffix}"
+        files[name] = _read(Path(path))
+        return name
+
+    replace = msgspec.structs.replace
+    tls = replace(
+        scenario.tls, **{key: content(getattr(scenario.tls, key)) or "" for key in ("ca", "cert", "key")}
+    )
+    body = tuple(replace(rule, file=content(rule.file)) for rule in scenario.body)
+    variable = tuple(replace(rule, file=content(rule.file)) for rule in scenario.variable)
+    headers = dict(scenario.headers)
+    if scenario.auth.command:
+        headers |= await _auth_header(scenario.auth, length_ns)
+    connections = scenario.connections
+    if str(connections) != "auto":
+        connections = Count(max(1, -(-int(connections) // agents)))
+    shared = replace(
+        scenario, tls=tls, body=body, variable=variable, headers=headers, auth=Auth(), connections=connections,
+        watch=(), notify=(), live="", live_allow=(), live_cert="", live_key="", start_at=None, allow=(), trace="",
+        split_clients=False,
+    )  # fmt: skip
+    return shared, files
+
+
+async def _auth_header(auth: Auth, length_ns: int) -> dict[str, str]:
+    """The auth header that the command prints. UsageError where it would have to be refreshed."""
+    from replay.protocols.http1.auth import header_line
+
+    if 0 < auth.refresh_ns < length_ns:
+        raise UsageError(
+            f"auth.refresh: the run takes {format_duration(length_ns)}, and agents get the header once, before it",
+            hint="use a token that lasts as long as the run, and a longer auth.refresh (0s: never)",
+        )
+    name, _, value = (await header_line(auth)).decode("latin-1").strip().partition(": ")
+    return {name: value.replace("$", "$$")}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {reason_of(error)}", hint="agents need its content") from None
+    if len(data) > FILE_BYTES_MAX:
+        raise UsageError(f"{path} is too large to be part of a plan", hint="the limit is 32 MiB")
+    return data
+
+
+def encoded(scenario: Scenario) -> bytes:
+    """A scenario as it travels: the text of a scenario file, as JSON."""
+    return msgspec.json.encode(scenario, enc_hook=setting_text)
+
+
+def decoded(data: bytes) -> Scenario:
+    """The scenario of a plan. UsageError if it is none."""
+    try:
+        values: Any = msgspec.json.decode(data)
+        return msgspec.convert(values, Scenario, dec_hook=read_setting)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise UsageError(f"the plan's scenario cannot be read: {error}") from None
+
+
+def settled(
+    scenario: Scenario, files: Mapping[str, bytes], area: Path, allow: tuple[str, ...], lanes: int
+) -> Scenario:
+    """The agent's side: the scenario with its files in `area`, this machine's own allowed hosts, and its lanes."""
+    for name, data in files.items():
+        if Path(name).name != name or not name.startswith("file-"):
+            raise UsageError(f"the plan names a file {name!r}")
+        path = area / name
+        path.touch(0o600)
+        path.write_bytes(data)
+
+    def placed(name: str | None) -> str | None:
+        if not name:
+            return name
+        if name not in files:
+            raise UsageError(f"the plan has no file {name!r}")
+        return str(area / name)
+
+    replace = msgspec.structs.replace
+    tls = replace(
+        scenario.tls, **{key: placed(getattr(scenario.tls, key)) or "" for key in ("ca", "cert", "key")}
+    )
+    return replace(
+        scenario,
+        tls=tls,
+        body=tuple(replace(rule, file=placed(rule.file)) for rule in scenario.body),
+        variable=tuple(replace(rule, file=placed(rule.file)) for rule in scenario.variable),
+        allow=allow,
+        threads=Count(lanes),
+    )
+
+
+UNFIT = {
+    "live": "the live page shows one process",
+    "notify": "notifications are those of one process",
+    "start_at": "the coordinator sets the instant itself",
+}
+"""Settings that a run over many machines does not support, with why."""
+
+
+def check_fits(scenario: Scenario) -> None:
+    """UsageError for a scenario that cannot go over many machines."""
+    for key, why in UNFIT.items():
+        if getattr(scenario, key):
+            raise UsageError(
+                f"--cluster and {key.replace('_', '-')} do not go together: {why}", hint="leave one out"
+            )
+    if scenario.watch:
+        raise UsageError(
+            f"--cluster does not sample [[watch]] figures yet ({_name(scenario.watch[0])})",
+            hint="leave it out",
+        )
+    if scenario.closed_loop:
+        raise UsageError("--cluster needs a schedule to cut, and a closed loop has none", hint="give a rate")
+    for own in scenario.by_target():
+        scheme = own.target.partition(":")[0].lower()
+        if scheme not in ("http", "https"):
+            raise UsageError(
+                f"--cluster sends HTTP alone so far, and the target is {scheme}",
+                hint="run it without --cluster",
+            )
+
+
+def _name(watch: Watch) -> str:
+    return watch.name
+
+
+def checked_headers(scenario: Scenario) -> None:
+    """UsageError for a header that cannot be sent, before anything is shipped."""
+    for name, value in scenario.headers.items():
+        expand(f"the header {name}", value, os.environ)

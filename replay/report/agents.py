@@ -1,0 +1,37 @@
+"""The agents of a run over several machines, in words."""
+
+from __future__ import annotations
+
+from replay.ledger.verdicts import WORSE
+from replay.results.agents import AgentFigures, agent_name
+from replay.units import format_duration
+
+SHOWN = 8
+"""Agents that a report lists: lost ones and bad verdicts first."""
+
+
+def agents_words(agents: list[AgentFigures]) -> list[tuple[str, str]]:
+    """A line for each agent, and its style."""
+    worst_first = sorted(
+        agents, key=lambda agent: (not agent.lost, -WORSE[agent.validity.verdict], agent.agent)
+    )
+    lines = [(_line(agent), _style(agent)) for agent in worst_first[:SHOWN]]
+    if len(agents) > SHOWN:
+        lines.append((f"and {len(agents) - SHOWN} more: see agents in run.json", ""))
+    return lines
+
+
+def _line(agent: AgentFigures) -> str:
+    accounts = agent.accounts
+    parts = [
+        f"{agent_name(agent.agent, agent.host)}: sent {accounts.sent:,}",
+        "lost: " + agent.lost if agent.lost else agent.validity.verdict,
+        f"clock known to {format_duration(agent.clock.bound_ns)}",
+    ]
+    if agent.start_error_ns and abs(agent.start_error_ns) > agent.clock.bound_ns:
+        parts.append(f"began {format_duration(agent.start_error_ns)} after the others")
+    return ", ".join(parts)
+
+
+def _style(agent: AgentFigures) -> str:
+    return "yellow" if agent.lost or agent.validity.verdict != "VALID" else ""

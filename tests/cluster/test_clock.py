@@ -1,0 +1,155 @@
+"""Clocks: what exchanges show of them, and that a start is as exact as the run says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replay.cluster.clock import PeerClock, sample
+from replay.staging.sink import Sink
+from tests.support.ports import free_port
+
+from .forwarder import Forwarder
+from .support import evening, running, until
+from .test_local import url
+
+MS = 1_000_000
+DELAY = st.integers(0, 500 * MS)
+
+
+@given(st.integers(-(10**15), 10**15), st.lists(st.tuples(DELAY, DELAY), min_size=1, max_size=20))
+def test_the_true_offset_is_always_within_the_bound(offset: int, delays: list[tuple[int, int]]) -> None:
+    clock, now = PeerClock(), 0
+    for out, back in delays:
+        now += 250 * MS
+        came = now + out + offset
+        clock.add(now, came, came + 10, now + out + 10 + back)
+        now += out + back + 10
+        found = clock.estimate(now)
+        assert abs(found.offset_ns - offset) <= found.bound_ns
+    assert clock.jumped_ns == 0
+
+
+def test_stamps_that_contradict_each_other_are_no_sample() -> None:
+    assert sample(100, 50, 40, 200) is None and sample(100, 50, 60, 90) is None
+
+
+@pytest.mark.parametrize("ppm", [500, -500])
+def test_a_drift_is_measured(ppm: int) -> None:
+    clock = PeerClock()
+    for number in range(200):
+        sent = number * 250 * MS
+        came = sent + MS + sent * ppm // 1_000_000
+        clock.add(sent, came, came, sent + 2 * MS)
+        if number == 20:
+            clock.reference(sent)
+    drift_ppm, change = clock.drift()
+    assert abs(drift_ppm - ppm) < 60 and change * ppm > 0
+
+
+def test_a_clock_that_is_set_is_noticed() -> None:
+    clock = PeerClock()
+    for number in range(40):
+        sent = number * 250 * MS
+        came = sent + MS + (700 * MS if number >= 30 else 0)
+        clock.add(sent, came, came, sent + 2 * MS)
+        if number == 20:
+            clock.reference(sent)
+    assert abs(clock.jumped_ns - 700 * MS) < 5 * MS
+    assert clock.drift() == (0.0, 0)
+    assert abs(clock.estimate(40 * 250 * MS).offset_ns - 700 * MS) < 5 * MS
+
+
+# By the real command: agents that connect through a network with delays
+
+
+def agents_through(
+    tmp_path: Path, stack: ExitStack, port: int, ways: list[dict[str, float]]
+) -> list[Forwarder]:
+    """One agent behind each forwarder."""
+    token = tmp_path / "RUN.agents" / "token"
+    until(lambda: token.exists() and token.stat().st_size > 0)
+    forwarders = []
+    for way in ways:
+        forwarder = stack.enter_context(Forwarder(port, **way))  # type: ignore[arg-type]
+        forwarders.append(forwarder)
+        words = ["agent", "--connect", f"127.0.0.1:{forwarder.port}", "--token-file", str(token)]
+        words += ["--folder", str(tmp_path / "store")]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "replay.cli", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={**os.environ, "REPLAY_CLOCK_SKEW": "-3s"},
+        )  # fmt: skip
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+    return forwarders
+
+
+@pytest.mark.whole
+def test_the_start_is_as_exact_as_the_run_says_and_a_wide_bound_makes_it_say_so(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=3, per_second=100)
+    port = free_port()
+    with ExitStack() as stack:
+        sink = stack.enter_context(Sink())
+        how = ("t.trace", "--target", url(sink), "--cluster", f"listen:127.0.0.1:{port},agents=2", "-t", "1")
+        run = stack.enter_context(running(tmp_path, *how))
+        agents_through(
+            tmp_path, stack, port, [{"out_s": 0.06, "jitter_s": 0.01}, {"back_s": 0.05, "jitter_s": 0.01}]
+        )
+        _, printed = run.wait()
+    document = run.document()
+    assert document["accounts"]["ok"] == 300, printed
+    for agent in document["agents"]:
+        share = json.loads((run.out / "agents" / f"agent-{agent['agent']}" / "share.json").read_text())
+        # All on one machine: both instants are of one clock.
+        assert abs(share["start_ns"] - share["instant_ns"]) <= agent["clock"]["bound_ns"]
+        assert agent["clock"]["bound_ns"] > 20 * MS
+        assert abs(agent["clock"]["offset_ns"] + 3_000 * MS) <= agent["clock"]["bound_ns"]
+    assert "CLOCK_UNCERTAIN" in {reason["code"] for reason in document["validity"]["reasons"]}
+
+
+@pytest.mark.whole
+def test_a_partition_of_the_network_loses_the_agent_and_nothing_is_sent_twice(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=8, per_second=50)
+    port = free_port()
+    with ExitStack() as stack:
+        sink = stack.enter_context(Sink())
+        how = ("t.trace", "--target", url(sink), "--cluster", f"listen:127.0.0.1:{port},agents=2", "-t", "1")
+        run = stack.enter_context(running(tmp_path, *how, "--on-lost", "continue"))
+        forwarders = agents_through(tmp_path, stack, port, [{}, {}])
+        until(lambda: len(sink.stamps()["seq"]) > 60)
+        forwarders[0].flowing.clear()
+        stack.callback(forwarders[0].flowing.set)
+        time.sleep(5)
+        forwarders[0].flowing.set()
+        _, printed = run.wait()
+        seqs = sink.stamps()["seq"].tolist()
+    document = run.document()
+    accounts = document["accounts"]
+    assert "LOST agent" in printed
+    assert len(seqs) == len(set(seqs))
+    assert accounts["planned"] == accounts["sent"] + accounts["unsent"] + accounts["unknown"] == 400
+    assert accounts["sent"] <= len(seqs) <= accounts["sent"] + accounts["unknown"]
+
+
+@pytest.mark.whole
+def test_a_clock_that_drifts_is_named(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=12, per_second=20)
+    env = {"REPLAY_CLOCK_SKEW": "0s,500ppm"}
+    with (
+        Sink() as sink,
+        running(
+            tmp_path, "t.trace", "--target", url(sink), "--cluster", "local:1", "-t", "1", env=env
+        ) as run,
+    ):
+        run.wait()
+    (agent,) = run.document()["agents"]
+    assert 300 < agent["clock"]["drift_ppm"] < 700

@@ -1,0 +1,169 @@
+"""Runs over agents that are processes of this machine, by the real command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from replay.results.run import load_run
+from replay.staging.sink import Sink
+
+from .support import SECOND_NS, evening, is_alive, running, until
+
+pytestmark = pytest.mark.whole
+
+
+def url(sink: Sink) -> str:
+    return f"http://127.0.0.1:{sink.port}"
+
+
+def test_two_agents_send_each_request_once_and_the_run_looks_like_any_other(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=3, per_second=200)
+    with (
+        Sink() as sink,
+        running(tmp_path, "t.trace", "--target", url(sink), "--cluster", "local:2", "-t", "1") as run,
+    ):
+        _, printed = run.wait()
+        stamps = sink.stamps()
+    document = run.document()
+    assert document["accounts"]["planned"] == document["accounts"]["ok"] == 600, printed
+    assert sorted(stamps["seq"].tolist()) == list(range(600))
+    assert [agent["planned"] for agent in document["agents"]] == [300, 300]
+    for agent in document["agents"]:
+        assert set(agent) >= {"agent", "host", "pid", "accounts", "validity", "clock"}
+        assert 0 < agent["clock"]["bound_ns"] < SECOND_NS
+    # The sum of the agents' own folders, which are kept in the run.
+    own = [load_run(run.out / "agents" / f"agent-{n}").document.accounts for n in range(2)]
+    assert sum(accounts.ok for accounts in own) == 600
+    assert not run.agents.exists() and not (run.out / "agents" / "token").exists()
+
+
+def test_a_client_stays_whole_and_in_order(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=2, per_second=300, clients=11)
+    settings = ("--order", "client", "-t", "1")
+    with (
+        Sink() as sink,
+        running(tmp_path, "t.trace", "--target", url(sink), "--cluster", "local:2", *settings) as run,
+    ):
+        run.wait()
+        stamps = sink.stamps()
+    by_client = defaultdict(list)
+    for seq in stamps["seq"][stamps["arrival_ns"].argsort(kind="stable")].tolist():
+        by_client[seq % 11].append(seq)
+    assert sum(map(len, by_client.values())) == 600
+    assert all(seqs == sorted(seqs) for seqs in by_client.values())
+
+
+def test_a_killed_agent_is_named_and_its_rest_is_not_sent(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=8, per_second=100)
+    how = ("--cluster", "local:2", "--on-lost", "continue", "-t", "1")
+    with Sink() as sink, running(tmp_path, "t.trace", "--target", url(sink), *how) as run:
+        run.await_start(2)
+        time.sleep(3.5)
+        os.kill(run.agent_pids()[1], signal.SIGKILL)
+        _, printed = run.wait()
+        stamps = sink.stamps()
+    document = run.document()
+    accounts, unsent = document["accounts"], document["accounts_detail"]["unsent"]
+    assert "LOST agent" in printed and "AGENT_LOST" in printed
+    assert document["validity"]["verdict"] in ("SUSPECT", "INVALID")
+    assert unsent["agent_lost"] > 0
+    assert accounts["planned"] == accounts["sent"] + accounts["unsent"] + accounts["unknown"] == 800
+    assert document["agents"][0]["accounts"]["ok"] == 400, "the other agent goes on"
+    times_sent = Counter(stamps["seq"].tolist())
+    assert max(times_sent.values()) == 1
+    assert abs(len(times_sent) - accounts["sent"]) <= 1
+
+
+def test_with_stop_the_others_end_in_order(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=30, per_second=50)
+    with (
+        Sink() as sink,
+        running(tmp_path, "t.trace", "--target", url(sink), "--cluster", "local:2", "-t", "1") as run,
+    ):
+        run.await_start(2)
+        time.sleep(2.5)
+        began = time.monotonic()
+        os.kill(run.agent_pids()[0], signal.SIGKILL)
+        _, printed = run.wait()
+        assert time.monotonic() - began < 20
+    accounts = run.document()["accounts"]
+    assert "LOST agent" in printed
+    assert accounts["planned"] == accounts["sent"] + accounts["unsent"] + accounts["unknown"]
+
+
+def test_a_silent_agent_is_named_within_two_seconds(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=6, per_second=50)
+    how = ("--cluster", "local:2", "--on-lost", "continue", "-t", "1")
+    with Sink() as sink, running(tmp_path, "t.trace", "--target", url(sink), *how) as run:
+        run.await_start(2)
+        time.sleep(2.5)
+        pid = run.agent_pids()[1]
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(5)  # a partition: then it is heard again
+        os.kill(pid, signal.SIGCONT)
+        _, printed = run.wait()
+    document = run.document()
+    assert "LOST agent 1" in printed and "silent" in printed
+    lost = next(agent for agent in document["agents"] if agent["lost"])
+    assert float(lost["lost"].split("silent for ")[1].split(" s")[0]) < 2.0
+    accounts = document["accounts"]
+    assert accounts["planned"] == accounts["sent"] + accounts["unsent"] + accounts["unknown"] == 300
+
+
+def test_when_the_coordinator_dies_agents_end_in_order_with_folders_that_merge(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=30, per_second=50)
+    with (
+        Sink() as sink,
+        running(tmp_path, "t.trace", "--target", url(sink), "--cluster", "local:2", "-t", "1") as run,
+    ):
+        run.await_start(2)
+        time.sleep(2.5)
+        pids = run.agent_pids()
+        run.process.kill()
+        run.process.wait()
+        began = time.monotonic()
+        until(lambda: not any(map(is_alive, pids)), 20)
+        assert time.monotonic() - began < 5
+        sent = len(sink.stamps()["seq"])
+    folders = sorted(path.parent for path in run.agents.glob("*/run.json"))
+    assert len(folders) == 2
+    command = [sys.executable, "-m", "replay.cli", "merge", *map(str, folders), "-o", "merged"]
+    subprocess.run(command, cwd=tmp_path, timeout=60, check=False, capture_output=True)
+    accounts = json.loads((tmp_path / "merged" / "run.json").read_text())["accounts"]
+    assert accounts["sent"] == sent and accounts["in_flight"] == 0
+
+
+def test_an_interrupt_ends_every_agent_in_order(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=30, per_second=50)
+    with (
+        Sink() as sink,
+        running(tmp_path, "t.trace", "--target", url(sink), "--cluster", "local:2", "-t", "1") as run,
+    ):
+        run.await_start(2)
+        time.sleep(2.5)
+        run.process.send_signal(signal.SIGINT)
+        code, _ = run.wait()
+    assert code == 130 and run.document()["ending"]["how"] == "interrupted"
+
+
+def test_the_token_is_its_owners_alone(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=5, per_second=20)
+    with (
+        Sink() as sink,
+        running(tmp_path, "t.trace", "--target", url(sink), "--cluster", "local:1", "-t", "1") as run,
+    ):
+        until((run.agents / "token").exists)
+        assert stat.S_IMODE((run.agents / "token").stat().st_mode) == 0o600
+        run.process.send_signal(signal.SIGINT)
+        code, printed = run.wait()
+    assert code == 130 and "Traceback" not in printed

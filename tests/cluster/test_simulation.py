@@ -1,0 +1,45 @@
+"""Some hundred seeded schedules of faults; `python -m benchmarks.cluster_simulation` runs ten thousand."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.cluster_simulation import Broken, simulate
+from replay.cluster import protocol
+from replay.cluster.protocol import CoordinatorState
+
+
+def test_what_is_promised_holds_in_seeded_schedules_of_faults():
+    outcomes = simulate(250, seed=7)
+    assert sum(outcomes.values()) == 250
+    assert set(outcomes) == {"whole", "lost agents", "coordinator died", "could not begin"}
+
+
+def test_a_coordinator_that_believes_too_early_that_an_agent_has_stopped_is_found(monkeypatch):
+    monkeypatch.setattr(CoordinatorState, "last_sending_ns", lambda self, agent: self.seats[agent].heard_ns)
+    with pytest.raises(Broken, match="unknown more"):
+        simulate(400, seed=7)
+
+
+def test_a_coordinator_that_is_too_patient_is_found(monkeypatch):
+    monkeypatch.setattr(protocol, "LOST_NS", 4_000_000_000)
+    with pytest.raises(Broken, match="reported"):
+        simulate(400, seed=7)
+
+
+def test_agents_that_never_feel_orphaned_are_found(monkeypatch):
+    monkeypatch.setattr(protocol, "ORPHANED_NS", 1 << 60)
+    with pytest.raises(Broken):
+        simulate(400, seed=7)
+
+
+def test_an_agent_that_accepts_an_order_twice_is_found(monkeypatch):
+    """The shares of a run are told apart by the agent in the plan: who gets the plan of another one sends it again."""
+    honest = CoordinatorState.order
+
+    def one_plan_for_all(self, plans):
+        return honest(self, [plans[0]] * len(plans))
+
+    monkeypatch.setattr(CoordinatorState, "order", one_plan_for_all)
+    with pytest.raises(Broken, match="sent twice"):
+        simulate(50, seed=7)
