@@ -23,10 +23,16 @@ from .flags import given_settings, settings_flags
 from .help import GroupedCommand
 from .options import out_option
 from .outputs import DEFAULT_PAGE, outputs_of
+from .run import named_after
 from .streams import tell
 
 SESSIONS = Path("ab")
 """The default folder of sessions, without `-o`."""
+
+RESTART_NS = 10_000_000_000
+"""How long both builds run before they are restarted, unless the scenario or --duration says so."""
+
+FAIL_ON = ("regression", "effect", "different", "inconclusive")
 
 SETTINGS = (
     "headers",
@@ -46,14 +52,16 @@ SETTINGS = (
     "live_linger",
     "notify",
     "start_at",
+    "build",
 )
 """The settings that flags may change for both builds."""
 
 WORDS = {
+    "build": "Label of the new build [default: from CI's environment, or new]; runs of the old one are labelled base.",
     "methods": 'Methods to send; "all" includes those that write [default: the scenario\'s].',
     "warm_up": "First moments of each run that are not measured [default: the scenario's].",
     "answers.keep": "Keep responses of each run: their digests, the bodies of a sample, too, or all [default: digest].",
-    "duration": "End each run after this long [default: the scenario's].",
+    "duration": "End each run after this long [default: the scenario's; with --together 10s].",
 }
 
 
@@ -109,24 +117,37 @@ def _is_recording(text: str) -> bool:
     help="Begin no block that would end later.",
 )
 @click.option("--seed", "order_seed", type=int, help="Seed of the order of the blocks [default: random].")
+@click.option(
+    "--together",
+    is_flag=True,
+    help="Send every request to both builds at the same instant, and restart both between runs (experimental).",
+)
+@click.option(
+    "--restarts",
+    type=click.IntRange(6, 100),
+    metavar="N",
+    help="With --together: how often both builds are started and measured [default: 6].",
+)
 @settings_flags(SETTINGS, words=WORDS)
 @out_option("Folder of the session [default: ab/NAME-TIME].")
-@comparison_options("compare.html in the session's folder", _is_recording)
+@comparison_options("compare.html in the session's folder", _is_recording, FAIL_ON)
 def command(scenario: str, out: Path | None, **given: Any) -> None:
     """Replay a scenario onto two builds, in randomised ABBA and BAAB blocks, and compare them.
 
     Each run starts and stops its build. The session may end with a verdict after 3, 4 and 6 blocks (alpha 0.01, 0.015,
-    0.025). Exit codes are those of `replay compare`; 130 interrupted.
+    0.025). With --together it makes a fixed number of restarts of both builds, each 10 s long, and compares them in pairs.
+    Exit codes are those of `replay compare`; 130 interrupted.
     """
     from replay.audience import audience
-    from replay.comparison.session import Plan, Session
+    from replay.comparison.session import Session
+    from replay.comparison.together import TogetherSession
+    from replay.engine.together import KERNELS as OF_PAIRS
     from replay.files import write_whole
     from replay.report.console import Console
     from replay.report.outputs.of_comparison import ComparisonResult
     from replay.settings.bare_times import bare_time_notes
     from replay.settings.instant import instant_of, moment_text
     from replay.trace.importing import open_trace
-    from replay.units import parse_duration_ns
 
     from .import_ import ProgressBar
     from .places import keeping, result_folder
@@ -139,24 +160,19 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     settings, recording = _scenario(scenario, given)
     base, new = _builds(given)
     settings = _keeping_answers(settings, base, new)
+    if given["together"]:
+        settings = _for_both(settings, given)
+    elif given["restarts"] is not None:
+        raise UsageError("--restarts: builds are restarted for every run", hint="add --together")
     if "different" in given["fail_on"] and settings.answers.keep in (None, "none"):
         raise UsageError("--fail-on different: no responses are kept", hint="add --keep-answers all")
-    seed = given["order_seed"]
-
-    def seconds(flag: str) -> float:
-        return parse_duration_ns(given[flag]) / 1e9
-
-    plan = Plan(
-        base=base, new=new, out=SESSIONS, ready=given["ready"], ready_s=seconds("ready_timeout"),
-        setup=given["setup"], prepare=given["prepare"], reset=given["reset"], cleanup=given["cleanup"],
-        cool_down_s=seconds("cool_down"),
-        time_limit_s=seconds("time_limit"), seed=secrets.randbits(32) if seed is None else seed,
-        options=options_of(given),
-    )  # fmt: skip
+    plan = _plan(given, base, new)
+    kind = TogetherSession if given["together"] else Session
+    of_pairs = OF_PAIRS if given["together"] else ()
     errors = Console(stderr=True, highlight=False)
     for note in bare_time_notes(settings):
         errors.print(f"note: {note}")
-    warm_kernels(errors, (*OF_A_RUN, *_kernels_of(settings, base, new), *KERNELS))
+    warm_kernels(errors, (*OF_A_RUN, *_kernels_of(settings, base, new), *of_pairs, *KERNELS))
     instant_ns = instant_of(settings)
     with (
         result_folder(out, SESSIONS, scenario) as folder, keeping(folder),
@@ -169,7 +185,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
             if instant_ns is not None:
                 watching.waiting(f"The first run begins at {moment_text(instant_ns)}.")
                 wait_for(instant_ns, report, plain=given["plain"], lead_ns=0)
-            found = Session(replace(plan, out=folder), trace, settings, report, watching.sinks).run()
+            found = kind(replace(plan, out=folder), trace, settings, report, watching.sinks).run()
         write_whole(folder / "compare.json", _json(found))
         page = folder / "compare.html"
         ComparisonResult(found).page(page)
@@ -179,6 +195,25 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
             )
             tell(f"the page of this comparison: {page}", err=outputs.takes_stdout)
         raise SystemExit(int(found.exit_code))
+
+
+def _plan(given: dict[str, Any], base: Any, new: Any) -> Any:
+    """The options of the session; its folder is still to come."""
+    from replay.comparison.design import RESTARTS_MIN
+    from replay.comparison.session import Plan
+    from replay.units import parse_duration_ns
+
+    def seconds(flag: str) -> float:
+        return parse_duration_ns(given[flag]) / 1e9
+
+    seed = given["order_seed"]
+    return Plan(
+        base=base, new=new, out=SESSIONS, ready=given["ready"], ready_s=seconds("ready_timeout"),
+        setup=given["setup"], prepare=given["prepare"], reset=given["reset"], cleanup=given["cleanup"],
+        cool_down_s=seconds("cool_down"),
+        time_limit_s=seconds("time_limit"), seed=secrets.randbits(32) if seed is None else seed,
+        options=options_of(given), restarts=given["restarts"] or RESTARTS_MIN,
+    )  # fmt: skip
 
 
 def _unless_made(html: str | None) -> str | None:
@@ -210,6 +245,27 @@ def _keeping_answers(scenario: Any, *builds: Any) -> Any:
     return replace(scenario, answers=replace(scenario.answers, keep="digest"))
 
 
+def _for_both(scenario: Any, given: dict[str, Any]) -> Any:
+    """The scenario of runs that both builds get at once. UsageError where writes would reach one database twice."""
+    from msgspec.structs import replace
+
+    from replay.settings.kinds.quantities import Duration
+    from replay.trace.inspection import SAFE_METHODS
+    from replay.units import format_duration
+
+    writing = [method for method in scenario.methods if method not in {*SAFE_METHODS, "OPTIONS"}]
+    if writing and "methods" not in given_settings(given)[0]:
+        raise UsageError(
+            f"--together sends every request to both builds, and the scenario's methods are {', '.join(scenario.methods)}:"
+            " what writes would be done twice where both share a database",
+            hint="give --methods GET,HEAD, or --methods with those that write if each build has its own",
+        )
+    if scenario.duration_ns is not None:
+        return scenario
+    tell(f"each restart ends after {format_duration(RESTART_NS)} (--duration)", err=True)
+    return replace(scenario, duration_ns=Duration(RESTART_NS))
+
+
 def _json(found: Any) -> bytes:
     from replay.comparison.document import to_json
 
@@ -227,7 +283,7 @@ def _scenario(name: str, given: dict[str, Any]) -> tuple[Any, str]:
     from replay.protocols.scenario import load_scenario
 
     path = Path(name) if name.endswith(".toml") else None
-    scenario = load_scenario(path, *given_settings(given))
+    scenario = named_after(load_scenario(path, *given_settings(given)), path)
     if path is not None and not scenario.trace:
         raise UsageError(f"{name} names no trace", hint='add trace = "FILE" to it, or give the trace itself')
     return scenario, name if path is None else str(path.parent / scenario.trace)

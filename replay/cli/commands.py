@@ -40,7 +40,7 @@ VERBS = {
     "transform": ("transform", "Make a trace from another: a window, a share, more of it, faster."),
     "inspect": ("inspect", "Show what is in a trace or a log."),
     "export": ("export", "Write a trace as Parquet, CSV, .gor, vegeta targets or log lines."),
-    "runs": ("runs", "List runs: when, target, verdict, p99, objectives."),
+    "runs": ("runs", "List runs, or show where they got slower (--trend)."),
     "demo": ("demo", "Replay a small evening onto a built-in service."),
     "init": ("init", "Write a commented scenario for a trace and a target."),
     "run": ("run", "Replay a trace or a log onto a target."),

@@ -29,20 +29,27 @@ _OPTIONS = (
     click.option("--route", multiple=True, metavar="ROUTE", help="Compare this route, not the biggest ones; repeatable."),
     click.option("--routes", type=click.IntRange(0, 200), default=5, show_default=True,
                  help="Number of biggest routes to compare."),
-    fail_on_option(("regression", "different", "inconclusive"), "regression",
-                   "different: exit with 99 where responses differ, too; inconclusive: with 3 where nothing can be"
-                   " concluded."),
-    click.option("--plain", is_flag=True, help="No colours."),
 )  # fmt: skip
+_PLAIN = click.option("--plain", is_flag=True, help="No colours.")
+FAIL_ON = ("regression", "different", "inconclusive")
+_FAIL_ON_WORDS = {
+    "effect": "exit with 99 also where builds run together at URLs, whose processes alone are compared",
+    "different": "with 99 where responses differ, too",
+    "inconclusive": "with 3 where nothing can be concluded",
+}
 
 
 def comparison_options(
-    page: str, is_argument: Callable[[str], bool]
+    page: str, is_argument: Callable[[str], bool], fail_on: tuple[str, ...] = FAIL_ON
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The options of whatever ends with a comparison; `page` and `is_argument` as of `output_options`."""
+    """The options of whatever ends with a comparison; `page` and `is_argument` as of `output_options`. `fail_on` are the
+    words of `--fail-on`.
+    """
+    text = "; ".join(f"{word}: {_FAIL_ON_WORDS[word]}" for word in fail_on if word in _FAIL_ON_WORDS)
+    guard = fail_on_option(fail_on, "regression", f"{text}.")
 
     def added(function: Callable[..., None]) -> Callable[..., None]:
-        for option in (*reversed(_OPTIONS), output_options(page, is_argument)):
+        for option in (_PLAIN, guard, *reversed(_OPTIONS), output_options(page, is_argument)):
             function = option(function)
         return function
 
@@ -59,11 +66,11 @@ def _is_runs(text: str) -> bool:
 @click.option("--unit", default="", metavar="ns|us|ms|s", help="Unit of a log's values, if the log has none.")
 @click.option(
     "--design",
-    type=click.Choice(["auto", "labels", "blocks", "pairs", "sessions"]),
+    type=click.Choice(["auto", "labels", "blocks", "pairs", "together", "sessions"]),
     default="auto",
     show_default=True,
-    help="What is compared: all runs, runs within blocks or pairs, or sessions as wholes (nights; each PATH is one)."
-    " auto finds ABBA blocks and sessions by the start times.",
+    help="What is compared: all runs, runs within blocks or pairs, pairs that ran at the same instants (together), or"
+    " sessions as wholes (nights; each PATH is one). auto finds ABBA blocks, such pairs and sessions by the start times.",
 )
 @click.option(
     "--sequential",

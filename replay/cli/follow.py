@@ -16,7 +16,7 @@ from .flags import flags_of_all, settings_flags
 from .help import GroupedCommand
 from .options import out_option
 from .outputs import Outputs, output_options, outputs_of
-from .places import RUNS, result_folder
+from .places import RUNS, remember_run, result_folder
 from .run import exit_code, made_sinks, read_scenario, report_console_for, said_on_stderr
 from .streams import say, shown_of
 
@@ -50,7 +50,7 @@ def _flags() -> list[str]:
 @settings_flags(
     _flags(),
     words={
-        "target": "Where to send: http[s]://HOST[:PORT][/BASE/PATH].",
+        "target": "Where to send: http[s]://HOST[:PORT][/BASE/PATH], or kafka://HOST:PORT[/TOPIC] for records.",
         "duration": "End after this long [default: at a signal, or at the source's end].",
     },
 )
@@ -120,13 +120,13 @@ def command(
     """Follow a log while it is written, and send each of its requests to a target some seconds after it was recorded.
 
     SOURCE is a log file that grows (rotated and truncated files are followed, and one that does not exist yet
-    is waited for), - for standard input, or http with --mirror --listen HOST:PORT for what a proxy mirrors.
+    is waited for), - for standard input, http with --mirror --listen HOST:PORT for what a proxy mirrors, or
+    kafka://HOST:PORT/TOPIC,TOPIC, whose records go to a --target kafka://HOST:PORT[/TOPIC].
     Ends at SIGINT or SIGTERM, after -d, or at the end of standard input. The result is a run as that of `replay
     run`, with its exit codes.
     """
     from replay.audience import audience
     from replay.following.selecting import refuse_unfit
-    from replay.settings.target import scheme_of
     from replay.units import parse_duration_ns
 
     scenario, sources = read_scenario(paths, given)
@@ -134,11 +134,8 @@ def command(
         raise UsageError(
             f"{len(sources)} sources: {', '.join(sources)}", hint="follow one; others by runs of their own"
         )
-    if scheme_of(scenario.target) not in ("http", "https"):
-        raise UsageError(
-            f"{scenario.target}: a followed source is sent to HTTP targets",
-            hint="--target http://127.0.0.1:8080",
-        )
+    is_kafka = sources[0].startswith("kafka://")
+    _check_target(scenario.target, is_kafka=is_kafka)
     refuse_unfit(scenario)
     delay_ns = None if delay is None else parse_duration_ns(delay)
     if delay_ns is not None and delay_ns <= 0:
@@ -148,7 +145,10 @@ def command(
     outputs, writers = outputs_of(given), made_sinks(sinks)
     console = report_console_for(plain, quiet, stderr=outputs.takes_stdout)
     is_mirror = _is_mirror(sources[0], mirror, listen)
-    stream = _mirror(scenario, listen) if is_mirror else _opened(sources[0], from_)
+    if is_kafka:
+        stream = _topics(sources[0], scenario, from_, keep)
+    else:
+        stream = _mirror(scenario, listen) if is_mirror else _opened(sources[0], from_)
     wanted = _wanted(sources[0], delay_ns, scenario, keep, given)
     with (
         result_folder(out, RUNS, "stdin" if sources[0] == "-" else sources[0]) as folder,
@@ -187,6 +187,41 @@ def _mirror(scenario: Scenario, place: str | None) -> Stream:
     if port and target_port == str(port) and name.strip("[]") in (host, "localhost"):
         raise UsageError(f"{scenario.target} is where the mirror listens", hint="give another target")
     return MirrorStream(place, say)
+
+
+def _check_target(url: str, *, is_kafka: bool) -> None:
+    """UsageError if what is followed cannot be sent to a target."""
+    from replay.settings.target import scheme_of
+
+    scheme = scheme_of(url)
+    if is_kafka and scheme != "kafka":
+        raise UsageError(
+            f"a topic cannot be followed onto {url}: its records are no HTTP requests",
+            hint="--target kafka://HOST:PORT[/TOPIC]",
+        )
+    if not is_kafka and scheme not in ("http", "https"):
+        raise UsageError(
+            f"{url}: requests that are followed are sent to HTTP targets, and records of kafka:// to kafka://",
+            hint="--target http://127.0.0.1:8080",
+        )
+
+
+def _topics(name: str, scenario: Scenario, from_: str, keep: Path | None) -> Stream:
+    """Kafka topics, from their ends on. UsageError if they cannot be followed so, or onto this target."""
+    from replay.following.topics import TopicStream
+    from replay.plan.safety import allowed
+    from replay.protocols.kafka.record import parse_source
+    from replay.protocols.kafka.tail import refuse_loop
+
+    source = parse_source(name)
+    if from_ != "now":
+        raise UsageError(
+            "--from beginning: a topic is followed from now on", hint="replay record, then replay run"
+        )
+    if keep is not None:
+        raise UsageError("--keep is not for topics", hint=f"replay record {name} records them")
+    refuse_loop(source, scenario.target, scenario.kafka.topic_map)
+    return TopicStream(source, scenario.kafka, allowed(scenario))
 
 
 def _opened(name: str, from_: str) -> Stream:
@@ -266,6 +301,7 @@ def _follow(
                 )
             )  # fmt: skip
     result = RunResult(load_run(folder))
+    remember_run(folder)
     with shown_of(folder):
         if not console.quiet:
             print_report(result.run, console)

@@ -54,6 +54,23 @@ def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
                 claim.rmdir()
 
 
+def remember_run(folder: Path) -> None:
+    """Leave a row for a run of the default folder in the database beside it. Where that cannot be done, one line says
+    so.
+    """
+    from .streams import say
+
+    if folder.parent != RUNS:
+        from replay.history.database import database_of
+
+        if not database_of(folder.parent).exists():
+            return
+    from replay.history.database import remember
+
+    if problem := remember(folder.parent, folder.name):
+        say(f"the run is saved, but not remembered: {problem}")
+
+
 def _made(claim: Path) -> bool:
     """Claim a name for this command; False if another command has it."""
     try:

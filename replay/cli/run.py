@@ -23,7 +23,7 @@ from .flags import flags_of_all, given_settings, settings_flags
 from .help import GroupedCommand
 from .options import out_option
 from .outputs import Outputs, output_options, outputs_of
-from .places import RUNS, result_folder
+from .places import RUNS, remember_run, result_folder
 from .scrub_options import Scrubbing, scrub_options, scrubbing
 from .streams import say, shown_of, tell
 
@@ -50,12 +50,19 @@ def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sce
     if len(files) > 1:
         raise UsageError(f"more than one scenario: {', '.join(files)}")
     path = Path(files[0]) if files else None
-    scenario = load_scenario(path, *given_settings(given))
+    scenario = named_after(load_scenario(path, *given_settings(given)), path)
     if not recordings and scenario.trace and path is not None:
         recordings = [str(path.parent / scenario.trace)]
     if not recordings:
         raise UsageError("no trace or log to replay", hint="name one: TRACE|LOG --target URL")
     return scenario, recordings
+
+
+def named_after(scenario: Scenario, path: Path | None) -> Scenario:
+    """The scenario with a name: its own, or that of its file."""
+    from msgspec.structs import replace
+
+    return scenario if path is None or scenario.name else replace(scenario, name=path.stem)
 
 
 @contextlib.contextmanager
@@ -318,6 +325,7 @@ def _report(document: RunDocument, folder: Path, console: Console, outputs: Outp
     from replay.results.run import load_run
 
     result = RunResult(load_run(folder))
+    remember_run(folder)
     with shown_of(folder):
         if not console.quiet:
             print_report(result.run, console)

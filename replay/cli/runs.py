@@ -1,4 +1,4 @@
-"""`replay runs`: the runs of a folder, newest first."""
+"""`replay runs`: the runs of a folder, newest first, or their trends."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from replay import units
-from replay.errors import InputError
+from replay.errors import InputError, UsageError, reason_of
 from replay.shown import json_shown, shown
 
 from .options import OptionalValue
 from .outputs import STDOUT, write_file
 from .places import RUNS
+from .streams import say, tell
 
 if TYPE_CHECKING:
     from replay.results.listing import ListedRun, Listing
@@ -25,24 +26,95 @@ _HEADS = ("when", "run", "target", "verdict", "p99", "objectives")
 _GAP = "  "
 
 
-@click.command(name="runs", short_help="List runs: when, target, verdict, p99, objectives.")
-@click.argument("folder", type=click.Path(path_type=Path), default=RUNS, metavar="[FOLDER]")
+@click.command(name="runs", short_help="List runs, or show where they got slower (--trend).")
+@click.argument("words", nargs=-1, metavar="[FOLDER] [SCENARIO]")
 @click.option("-n", "--newest", type=click.IntRange(1), metavar="N", help="List the newest N only.")
+@click.option("--trend", is_flag=True, help="Show the builds at which runs of a scenario changed.")
+@click.option(
+    "--since",
+    default="",
+    metavar="BUILD",
+    help="Show changes since BUILD; each of them counts for --fail-on.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["change", "slower"]),
+    help="Exit with 99 if there is a change that was not reported before, or one for the worse.",
+)
+@click.option("--rebuild", is_flag=True, help="Make the database anew from the folders.")
 @click.option(
     "--json", "json_file", cls=OptionalValue, bare=STDOUT, metavar="FILE", help="Write the list for scripts."
 )
-def command(folder: Path, newest: int | None, json_file: str | None) -> None:
-    """List the runs in FOLDER [default: runs], newest first."""
+def command(
+    words: tuple[str, ...], newest: int | None, trend: bool, since: str, fail_on: str | None, rebuild: bool,
+    json_file: str | None,
+) -> None:  # fmt: skip
+    """List the runs in FOLDER [default: runs], newest first; of SCENARIO only, if one is given (its name or file).
+
+    With --trend, show for each scenario the builds at which its runs changed (docs/runs.md). Exit codes: 0, or 99 with
+    --fail-on.
+    """
     from replay.results.listing import list_runs
 
-    if not folder.is_dir() and folder != RUNS:
-        raise InputError(f"{folder} is not a folder", hint="give the folder that holds runs")
+    folder, scenario = _folder_and_scenario(words)
+    if trend or since or fail_on:
+        from .trends import show_trends
+
+        raise SystemExit(show_trends(folder, scenario, since, fail_on, json_file, rebuild=rebuild))
+    if rebuild:
+        _rebuild(folder)
     listing = list_runs(folder)
+    if scenario:
+        listing = _only(listing, scenario, folder)
     chosen = listing.runs[:newest]
     if json_file is not None:
         write_file(json_file, _json(chosen))
     if json_file != STDOUT:
         _print(folder, listing, chosen)
+
+
+def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
+    """A word that is a folder is the FOLDER, another one the SCENARIO. UsageError if that cannot be."""
+    folders = [word for word in words if Path(word).is_dir()]
+    others = [word for word in words if not Path(word).is_dir()]
+    if len(folders) > 1 or len(others) > 1:
+        raise UsageError(f"too many arguments: {' '.join(words)}", hint="give one folder and one scenario")
+    scenario = others[0] if others else ""
+    folder = Path(folders[0]) if folders else RUNS
+    if scenario and (("/" in scenario and not scenario.endswith(".toml")) or not folder.is_dir()):
+        raise InputError(f"{scenario} is not a folder", hint="give the folder that holds runs")
+    return folder, scenario
+
+
+def _rebuild(folder: Path) -> None:
+    """Make the database anew, and report how many runs it has."""
+    from replay.history.database import database_of, opened
+
+    try:
+        with opened(folder, rebuild=True) as history:
+            count = len(history.rows())
+            problem = history.problem
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {reason_of(error)}") from None
+    if problem:
+        say(problem)
+    else:
+        tell(f"{database_of(folder).name} made anew: {count:,} runs", err=True)
+
+
+def _only(listing: Listing, scenario: str, folder: Path) -> Listing:
+    """The runs of one scenario. InputError if there are none."""
+    from dataclasses import replace
+
+    name = Path(scenario).stem if scenario.endswith(".toml") else scenario
+    runs = [run for run in listing.runs if run.scenario == name]
+    if not runs:
+        known = sorted({run.scenario for run in listing.runs if run.scenario})
+        hint = f"it has runs of {', '.join(known[:10])}" if known else "replay run makes them"
+        raise InputError(
+            f"{scenario} is not a folder, and {folder} has no runs of a scenario {name!r}", hint=hint
+        )
+    return replace(listing, runs=runs)
 
 
 def _json(runs: list[ListedRun]) -> bytes:

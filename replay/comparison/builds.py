@@ -14,11 +14,13 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from replay.errors import TargetError, UsageError
+
+from .cores import pinned
 
 HOST = "127.0.0.1"
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
@@ -50,11 +52,17 @@ class Build:
 
     @contextlib.contextmanager
     def running(
-        self, log: Path, ready: str = "", ready_s: float = READY_S, url: str = f"http://{HOST}:{{port}}"
+        self,
+        log: Path,
+        ready: str = "",
+        ready_s: float = READY_S,
+        url: str = f"http://{HOST}:{{port}}",
+        cores: Collection[int] = (),
     ) -> Iterator[str]:
         """Starts the build, waits until it is ready, and yields its URL. Everything it started is gone afterwards.
 
-        `url` is that of a build that is started, with `{port}` in it. `ready` is a path or URL that must answer below
+        `url` is that of a build that is started, with `{port}` in it.
+        It runs on `cores`, or on any. `ready` is a path or URL that must answer below
         500 (`{port}` is replaced); without it the port must accept connections. TargetError if the build ends or is
         not ready in time, with its last output.
         """
@@ -63,10 +71,11 @@ class Build:
             return
         port = free_port()
         with log.open("wb") as file:
-            process = subprocess.Popen(
-                self.what.replace("{port}", str(port)), shell=True, stdin=subprocess.DEVNULL, stdout=file,
-                stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, "PORT": str(port)},
-            )  # fmt: skip
+            with pinned(cores):
+                process = subprocess.Popen(
+                    self.what.replace("{port}", str(port)), shell=True, stdin=subprocess.DEVNULL, stdout=file,
+                    stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, "PORT": str(port)},
+                )  # fmt: skip
             try:
                 self._wait(process, port, ready, ready_s, log)
                 yield url.replace("{port}", str(port))

@@ -20,7 +20,7 @@ VerdictName = Literal["REGRESSION", "IMPROVEMENT", "NO_REGRESSION", "INCONCLUSIV
 FailOn = Sequence[str]
 """Words of FAIL_ON that change the exit code."""
 
-FAIL_ON = ("regression", "different", "inconclusive")
+FAIL_ON = ("regression", "effect", "different", "inconclusive")
 
 TOLERANCE = 0.10
 ERROR_TOLERANCE = 0.001
@@ -30,7 +30,8 @@ ERROR_TOLERANCE = 0.001
 class Options:
     """How to compare. `tolerance` is a ratio (0.1: 10% slower), `error_tolerance` a difference of shares.
 
-    `sequential`: judge sides that were run one after the other as if they had taken turns.
+    `sequential`: judge sides that were run one after the other as if they had taken turns. `of_processes`: no build was
+    restarted, so that an effect is one of two processes; it fails only with `effect` in `fail_on`.
     """
 
     tolerance: float = TOLERANCE
@@ -42,6 +43,7 @@ class Options:
     unit: str = ""
     fail_on: FailOn = ("regression",)
     sequential: bool = False
+    of_processes: bool = False
 
     def margin(self, metric: Metric) -> float:
         """The tolerance on the metric's scale."""

@@ -9,16 +9,19 @@ from typing import Literal
 
 from replay.errors import UsageError
 
-from .order import Order, sessions_as_given, sessions_by_time
+from .order import Order, pairs_together, sessions_as_given, sessions_by_time
 from .sides import Side, SideRun
 
-Asked = Literal["auto", "labels", "blocks", "pairs", "sessions"]
+Asked = Literal["auto", "labels", "blocks", "pairs", "together", "sessions"]
 BLOCK = 4
 BLOCKS_MIN, PAIRS_MIN = 3, 10
 """Minimum numbers: fewer blocks cannot reach alpha, and fewer pairs have little power (docs/statistics.md)."""
 
 SESSIONS_MIN = 4
 """Sessions per side that a verdict needs."""
+
+RESTARTS_MIN = 6
+"""Pairs of runs that were made together: fewer cannot reach an alpha of 0.05, with 2 of 64 labellings for 6."""
 
 _ABBA = ((0, 1, 1, 0), (1, 0, 0, 1))
 
@@ -27,7 +30,7 @@ _ABBA = ((0, 1, 1, 0), (1, 0, 0, 1))
 class Design:
     """The units of the comparison in the order of their blocks, each one run or the runs of a session; the blocks' sizes;
     all in words. `trend`: units are in the order of time, and a steady change over them is taken out. `problem` says why
-    there are not the sessions that were asked for.
+    there are not the sessions that were asked for. `runs_min`: the fewest runs of a side that can decide anything.
     """
 
     units: list[list[SideRun]]
@@ -36,6 +39,7 @@ class Design:
     trend: bool = False
     is_sessions: bool = False
     problem: str = ""
+    runs_min: int = 0
 
 
 def design_of(
@@ -48,12 +52,22 @@ def design_of(
     """
     everyone = [*base.runs, *new.runs]
     plain = Design([[run] for run in everyone], [len(everyone)], "labels of all runs")
+    if blocks is not None and asked == "together":
+        return _together(blocks)
     if blocks is not None:
         return _in_blocks(
             [run for block in blocks for run in block], [len(block) for block in blocks], "blocks"
         )
     if asked == "labels":
         return plain
+    pairs = pairs_together(base, new)
+    if asked == "together" and pairs is None:
+        raise UsageError(
+            "--design together: these are not whole pairs of runs that were made at the same instants",
+            hint="`replay ab --together` makes such runs; or --design auto",
+        )
+    if pairs is not None and asked in ("auto", "together"):
+        return _together(pairs)
     if asked in ("blocks", "pairs"):
         return _as_given(base, new, asked)
     if asked == "sessions":
@@ -62,6 +76,12 @@ def design_of(
         return _by_session(base, new, order, as_given=False) or plain
     found = _interleaved(base, new)
     return plain if found is None else _in_blocks(found, [BLOCK] * (len(found) // BLOCK), "blocks")
+
+
+def _together(pairs: Sequence[Sequence[SideRun]]) -> Design:
+    """Pairs of runs that were made at the same instants."""
+    runs = [run for pair in pairs for run in pair]
+    return Design([[run] for run in runs], [2] * len(pairs), "together", runs_min=RESTARTS_MIN)
 
 
 def _in_blocks(runs: list[SideRun], sizes: list[int], what: str) -> Design:

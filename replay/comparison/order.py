@@ -69,6 +69,21 @@ def order_of(base: Side, new: Side) -> Order:
     )
 
 
+def pairs_together(base: Side, new: Side) -> list[tuple[SideRun, SideRun]] | None:
+    """The runs in pairs that were made at the same instants (`replay ab --together`); None if they are not all such."""
+    one, two = (
+        {
+            run.document.together: run
+            for run in side.runs
+            if run.document is not None and run.document.together
+        }
+        for side in (base, new)
+    )
+    if not one or one.keys() != two.keys() or not len(one) == len(base.runs) == len(new.runs):
+        return None
+    return [(run, two[key]) for key, run in one.items()]
+
+
 def _unchecked(why: str) -> str:
     return f"{why}, so it was not checked whether the builds were run in turns"
 

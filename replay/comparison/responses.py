@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from replay.differences.findings import Differences
@@ -21,7 +22,7 @@ def runs_of(side: Side) -> RunsOfSide:
         if run.document is None:
             raise InputError(f"{run.name} is a log: it holds no responses", hint="give run folders")
         runs.append(KeptRun(Path(run.name), run.document))
-    return RunsOfSide(side.label, tuple(runs))
+    return RunsOfSide(side.label, tuple(runs), side.set_aside)
 
 
 def responses_of(
@@ -37,6 +38,8 @@ def responses_of(
             f"responses are not compared: {runs[kept.index(False)].name} kept none, {runs[kept.index(True)].name} did"
         ]
     try:
-        return compare_responses(runs_of(base), runs_of(new), Options(fail_on=fail_on, alpha=alpha)), []
+        # The comparison itself names the runs that were set aside.
+        old, now = (runs_of(replace(side, set_aside=())) for side in (base, new))
+        return compare_responses(old, now, Options(fail_on=fail_on, alpha=alpha)), []
     except ReplayError as error:
         return None, [f"responses are not compared: {error}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from replay.errors import (
     reason_of,
 )
 from replay.protocols.registry import parse_target
+from replay.results.build_label import build_of
 from replay.results.document import Latency, RunDocument
 from replay.results.failures import failures_of
 from replay.settings.scenario import Scenario
@@ -29,6 +31,7 @@ from replay.units import format_latency
 from .builds import HOST, READY_S, Build, run_step
 from .decision import Options
 from .looks import LOOKS, Look
+from .set_aside import set_aside
 from .sides import Side, SideRun, load_run_folder
 from .verdict import Comparison, compare_sides
 
@@ -37,13 +40,16 @@ RETRIES_MAX = 2
 """Limit on the blocks that are repeated in a session because the generator was the bottleneck in one of their runs."""
 
 OBJECTIVE = 'slo = ["statuses differ<100%"]'
+BOTTLENECK = "the generator was the bottleneck"
 SETTLED = ("REGRESSION", "IMPROVEMENT", "NO_REGRESSION")
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The options of a session. Times are in seconds; `ready` is as for `Build.running`."""
+    """The options of a session. Times are in seconds; `ready` is as for `Build.running`. `restarts` is how often both
+    builds are started where they run together.
+    """
 
     base: Build
     new: Build
@@ -58,6 +64,11 @@ class Plan:
     time_limit_s: float = 600.0
     seed: int = 0
     options: Options = field(default_factory=Options)
+    restarts: int = 0
+
+    def log(self, name: str) -> Path:
+        """Where the output of a build or step goes."""
+        return self.out / f"{name}.log"
 
 
 def url_of_builds(scenario: Scenario) -> str:
@@ -109,10 +120,10 @@ class Session:
             raise OutputError(f"{self.plan.out} cannot be made: {reason_of(error)}") from None
         order = random.Random(self.plan.seed)
         try:
-            run_step("setup", self.plan.setup, self._log("setup"), self.left_s)
+            run_step("setup", self.plan.setup, self.plan.log("setup"), self.left_s)
             return self._looks(order)
         finally:
-            run_step("cleanup", self.plan.cleanup, self._log("cleanup"), max(self.left_s, 30.0))
+            run_step("cleanup", self.plan.cleanup, self.plan.log("cleanup"), max(self.left_s, 30.0))
 
     def _looks(self, order: random.Random) -> Comparison:
         found: Comparison | None = None
@@ -142,7 +153,8 @@ class Session:
             if any(run.document and run.document.validity.verdict == "INVALID" for _, run in made):
                 if self.retries < RETRIES_MAX:
                     self.retries += 1
-                    self.say("the generator was the bottleneck in this block: it is made anew")
+                    set_aside([Path(run.name) for _, run in made], BOTTLENECK)
+                    self.say(f"{BOTTLENECK} in this block: it is made anew")
                     continue
                 self.blocks.append(made)
                 return False
@@ -154,31 +166,20 @@ class Session:
         self.number += 1
         name = f"{self.number:02}-{build.label}"
         ready = self.plan.ready, self.plan.ready_s
-        run_step("reset", self.plan.reset, self._log("reset"), self.left_s)
-        with build.running(self._log(name), *ready, url_of_builds(self.scenario)) as url:
-            run_step("prepare", self.plan.prepare.replace("{url}", url), self._log("prepare"), self.left_s)
-            scenario = msgspec.structs.replace(self.scenario, target=url)
+        run_step("reset", self.plan.reset, self.plan.log("reset"), self.left_s)
+        with build.running(self.plan.log(name), *ready, url_of_builds(self.scenario)) as url:
+            run_step(
+                "prepare", self.plan.prepare.replace("{url}", url), self.plan.log("prepare"), self.left_s
+            )
+            label = self.scenario.build or build_of(os.environ) or build.label
+            label = label if build is self.plan.new else build.label
+            scenario = msgspec.structs.replace(self.scenario, target=url, build=label)
             with prepare(self.trace, scenario) as prepared:
                 document = prepared.run(self.plan.out / name, sinks=self.sinks)
-        if document.ending.how == "interrupted":
-            raise Interrupted("the session was interrupted", hint=f"its runs are in {self.plan.out}")
-        if document.interrupted:
-            raise TargetError(
-                f"run {name} was stopped: {document.ending.detail}",
-                hint=f"look at it: replay report {self.plan.out / name}",
-            )
-        differs = document.status_differs
-        if differs is not None and differs.failed and build is self.plan.base:
-            raise RefusedError(
-                f"run {name}: {'; '.join(failures_of(document))}",
-                hint=f"check the build, its data and credentials, or accept it in the scenario: {OBJECTIVE}",
-            )
-        self.say(f"block {len(self.blocks) + 1}, run {name}: {_figures(document)}")
+        check_run(document, name, self.plan.out, is_base=build is self.plan.base)
+        self.say(f"block {len(self.blocks) + 1}, run {name}: {figures_of(document)}")
         time.sleep(self.plan.cool_down_s)
         return load_run_folder(self.plan.out / name)
-
-    def _log(self, name: str) -> Path:
-        return self.plan.out / f"{name}.log"
 
     def compare(self, look: Look) -> Comparison:
         """Compares the blocks so far, at the alpha of a look."""
@@ -190,7 +191,25 @@ class Session:
         return compare_sides(sides[0], sides[1], replace(self.plan.options, alpha=look.alpha), blocks)
 
 
-def _figures(document: RunDocument) -> str:
+def check_run(document: RunDocument, name: str, out: Path, *, is_base: bool) -> None:
+    """Interrupted, TargetError or RefusedError if a session cannot go on after this run."""
+    if document.ending.how == "interrupted":
+        raise Interrupted("the session was interrupted", hint=f"its runs are in {out}")
+    if document.interrupted:
+        raise TargetError(
+            f"run {name} was stopped: {document.ending.detail}",
+            hint=f"look at it: replay report {out / name}",
+        )
+    differs = document.status_differs
+    if differs is not None and differs.failed and is_base:
+        raise RefusedError(
+            f"run {name}: {'; '.join(failures_of(document))}",
+            hint=f"check the build, its data and credentials, or accept it in the scenario: {OBJECTIVE}",
+        )
+
+
+def figures_of(document: RunDocument) -> str:
+    """A run in a few words."""
     latency = document.latency.response
     if not isinstance(latency, Latency):
         latency = document.latency.service

@@ -17,6 +17,8 @@ from replay.results.document import RunDocument
 from replay.results.measured import Measured, Value
 from replay.results.run import load_run
 
+from .set_aside import why_set_aside
+
 UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 LOGGED = "logged"
 """The outcome of values in a foreign log, which does not say how requests ended."""
@@ -74,10 +76,11 @@ class SideRun:
 
 @dataclass(frozen=True)
 class Side:
-    """The runs of one build."""
+    """The runs of one build. `set_aside` says which others were given and do not count."""
 
     label: str
     runs: tuple[SideRun, ...]
+    set_aside: tuple[str, ...] = ()
 
 
 def load_sides(
@@ -106,13 +109,7 @@ def sides_of(
 ) -> tuple[Side, Side]:
     """Two sides of these labels and paths. Errors as `load_sides` says."""
     sides = tuple(
-        Side(
-            name,
-            tuple(
-                replace(run, given=at) for at, path in enumerate(given) for run in _load(path, unit, folder)
-            ),
-        )
-        for name, given in ((label, paths), (other_label, other_paths))
+        _side(name, given, unit, folder) for name, given in ((label, paths), (other_label, other_paths))
     )
     seen: dict[Path, str] = {}
     for side in sides:
@@ -129,7 +126,27 @@ def sides_of(
 def load_side(text: str, default: str, folder: Callable[[Path], SideRun] | None = None) -> Side:
     """One side from `[LABEL=]PATH[,PATH...]`. UsageError and InputError as of `load_sides`."""
     label, paths = _split(text, default)
-    return Side(label, tuple(run for path in paths for run in _load(path, "", folder)))
+    return _side(label, paths, "", folder)
+
+
+def _side(
+    label: str, paths: Sequence[Path], unit: str, folder: Callable[[Path], SideRun] | None = None
+) -> Side:
+    """The runs at these paths. Those that `replay ab` made again are left out; InputError if there are no others."""
+    runs, left_out = [], []
+    for at, path in enumerate(paths):
+        for run in _load(path, unit, folder):
+            why = why_set_aside(Path(run.name)) if run.document is not None else ""
+            if why:
+                left_out.append(f"{run.name} ({label}) is left out: `replay ab` set it aside ({why})")
+            else:
+                runs.append(replace(run, given=at))
+    if left_out and not runs:
+        raise InputError(
+            f"every run of {label} was set aside by `replay ab`: {left_out[0]}",
+            hint="give the other runs of its folder",
+        )
+    return Side(label, tuple(runs), tuple(left_out))
 
 
 def _split(text: str, default: str) -> tuple[str, list[Path]]:

@@ -30,7 +30,7 @@ from .metrics import (
     family,
     parse_metric,
 )
-from .order import Order, order_of
+from .order import Order, order_of, pairs_together
 from .responses import responses_of
 from .sides import Side, SideRun, load_sides
 from .statistics import Inference
@@ -70,7 +70,8 @@ class Comparison:
     @property
     def exit_code(self) -> Exit:
         """The exit code for scripts."""
-        if self.verdict == "REGRESSION":
+        is_guarded = "effect" in self.options.fail_on or not self.options.of_processes
+        if self.verdict == "REGRESSION" and is_guarded:
             return Exit.FAILED
         if self.verdict == "INVALID":
             return Exit.INVALID
@@ -166,7 +167,8 @@ def _compare_speed(
         return _nothing("INCONCLUSIVE", sentence, [*reasons, *made.left_out], base, new, options)
     if lone := one_run(base, new):
         reasons.insert(0, lone)
-    order = Order() if options.sequential or blocks is not None else order_of(base, new)
+    is_paired = blocks is not None or pairs_together(base, new) is not None
+    order = Order() if options.sequential or is_paired else order_of(base, new)
     design = design_of(base, new, options.design, order, blocks)
     if design.problem:
         reasons.append(design.problem)
@@ -177,7 +179,9 @@ def _compare_speed(
     inference = statistics.infer(values, labels, design.sizes, options.alpha, trend=design.trend)
     counts = (labels.count(0), labels.count(1))
     findings = tuple(
-        _finding(made, at, inference, base, new, options, counts, settled=not reasons)
+        _finding(
+            made, at, inference, base, new, options, counts, settled=not reasons, runs_min=design.runs_min
+        )
         for at in range(len(made.metrics))
     )
     doubts = [*made.gaps, *(doubt for run in everyone for doubt in run.doubts)]
@@ -185,6 +189,8 @@ def _compare_speed(
     notes = dict.fromkeys(
         [
             *order.notes,
+            *base.set_aside,
+            *new.set_aside,
             *_unequal(base, new, counts, design),
             *(note for run in everyone for note in run.notes),
         ]
@@ -221,7 +227,8 @@ def _unequal(base: Side, new: Side, counts: tuple[int, int], design: Design) -> 
 def _nothing(
     verdict: VerdictName, sentence: str, reasons: Sequence[str], base: Side, new: Side, options: Options
 ) -> Comparison:
-    return Comparison(verdict, sentence, tuple(reasons), (), (), (), base, new, options)
+    notes = (*base.set_aside, *new.set_aside)
+    return Comparison(verdict, sentence, tuple(reasons), notes, (), (), base, new, options)
 
 
 def _finding(
@@ -234,6 +241,7 @@ def _finding(
     counts: tuple[int, int],
     *,
     settled: bool,
+    runs_min: int,
 ) -> Finding:
     metric, margin = made.metrics[at], options.margin(made.metrics[at])
     effect, low, high = (float(row[at]) for row in (inference.effects, inference.lower, inference.upper))
@@ -249,6 +257,8 @@ def _finding(
     needed: int | None = RUNS_MIN
     if math.isfinite(spread):
         needed = statistics.runs_needed(spread, len(made.metrics), margin, options.alpha)
+    if needed is not None:
+        needed = max(needed, runs_min)
     caught = statistics.caught(error, float(inference.critical[at]), margin) if settled else math.inf
     return Finding(
         metric=metric,

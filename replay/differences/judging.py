@@ -46,10 +46,11 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class RunsOfSide:
-    """A side: its label and its runs."""
+    """A side: its label, its runs, and which others were given and do not count."""
 
     label: str
     runs: tuple[KeptRun, ...]
+    set_aside: tuple[str, ...] = ()
 
     @property
     def compared(self) -> ComparedSide:
@@ -281,7 +282,7 @@ def _opaque(findings: Sequence[FieldFinding], responses: Responses) -> tuple[lis
 
 def _notes(base: RunsOfSide, new: RunsOfSide) -> list[str]:
     """Notes on the runs."""
-    notes = []
+    notes = [*base.set_aside, *new.set_aside]
     starts = [[run.document.start.wall_ns for run in side.runs] for side in (base, new)]
     if min(map(len, starts)) >= 2 and (max(starts[0]) < min(starts[1]) or max(starts[1]) < min(starts[0])):
         notes.append(

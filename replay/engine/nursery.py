@@ -27,6 +27,7 @@ from replay.lane.addresses import AddressTable
 from replay.lane.contract import Address, Engine, LaneSpec
 from replay.lane.name_watch import NameWatch
 from replay.lane.resolve_replies import answer_resolve_requests
+from replay.ledger.control_workload import control_ns
 from replay.protocols.adapter import ProtocolAdapter
 from replay.protocols.protocol import TargetPlan
 from replay.results.document import EndedHow, Ending, RouteStart, RunDocument
@@ -38,6 +39,7 @@ from replay_native.ledger.lane_metrics import Stop
 
 from .answers.keeper import LEAVE_S
 from .failure import failure_of
+from .joined import JoinedRun
 from .live import LiveSource
 from .order import Order
 from .priority import lowered
@@ -83,15 +85,18 @@ async def run_targets(
     last: bool = False,
     live: LiveSource | None = None,
     order: Order | None = None,
+    joined: JoinedRun | None = None,
 ) -> RunDocument:
     """Replay onto planned targets, and save the run in the new folder `out`; returns its run.json.
 
     All targets share one timeline: requests recorded at one time are due at one instant. See `Prepared.run` for the
     options; with `signals` the run owns the process, and SIGINT and SIGTERM end it in order. `live` feeds the
-    schedule of a followed source; a signal ends that source. `order` makes it a share of a larger run.
+    schedule of a followed source; a signal ends that source. `order` makes it a share of a larger run. A run that is
+    `joined` starts with another one, shares its lanes' threads, and whoever joined them watches for signals.
     """
     run_id = order.run_id if order is not None else secrets.token_hex(4)
     _check_start(start_at_ns)
+    control_ns()  # measured before the load, then known
     others = SinkThreads(make_sinks(sinks))
     with ExitStack() as stack:
         opened: list[tuple[TargetPlan, ProtocolAdapter]] = []
@@ -104,13 +109,14 @@ async def run_targets(
         _check_keeping(scenario, [adapter for _, adapter in opened])
         share = order.share if order is not None else None
         state = make_state(stack, scenario, Path(out), opened, routes, run_id, share)
-        state.start_at_ns, state.live = start_at_ns, live
+        state.start_at_ns, state.live, state.joined = start_at_ns, live, joined
         try:
             if order is not None:
                 for target in state.targets:
                     target.feeder.limit = lambda: order.until_ns
                 await _await_instant(state, order)
-            received = order.requests if order is not None else Signals()
+            own = Signals() if joined is None else joined.received
+            received = order.requests if order is not None else own
             return await _supervise(state, others, received, signals, last)
         finally:
             Sending.began = Sending.began or state.sent() > 0
@@ -150,6 +156,11 @@ def _check_keeping(scenario: Scenario, adapters: Sequence[ProtocolAdapter]) -> N
     )
 
 
+async def _common_start_ns(state: RunState) -> int:
+    """When the first request may be due: the same instant for runs that are joined."""
+    return _start_ns(state) if state.joined is None else await state.joined.start_ns()
+
+
 def _start_ns(state: RunState) -> int:
     """When the first request may be due, by CLOCK_MONOTONIC."""
     now_ns = time.monotonic_ns()
@@ -171,9 +182,9 @@ async def _supervise(
     try:
         _check_start(state.start_at_ns)
         async with trio.open_nursery() as nursery:
-            if signals and isinstance(received, Signals):
+            if signals and state.joined is None and isinstance(received, Signals):
                 await nursery.start(received.watch)
-            state.start_ns = _start_ns(state)
+            state.start_ns = await _common_start_ns(state)
             all_metrics = [spec.metrics for spec in state.specs]
             _begin_live(state)
             recording = Recording(state.folder, all_metrics, started(state), [breaker], others)
@@ -291,8 +302,9 @@ async def _run_lanes(state: RunState) -> None:
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as inner:
                 for target in state.targets:
+                    engine = target.adapter.engine if state.joined is None else state.joined.engine
                     for spec in target.specs:
-                        inner.start_soon(one, target.adapter.engine, spec)
+                        inner.start_soon(one, engine, spec)
         state.done.set()
         outer.cancel_scope.cancel()
     if failures:
@@ -361,6 +373,8 @@ def _end(state: RunState, how: str, detail: str) -> None:
     state.happened(how, detail)
     state.end_feeding()
     state.stop(Stop.DRAIN)
+    if state.joined is not None:
+        state.joined.ends(detail)
 
 
 async def _obey(state: RunState, received: EndRequests, recording: Recording) -> None:

@@ -32,6 +32,7 @@ from .split_clients import with_split_clients
 if TYPE_CHECKING:
     from replay.results.document import RunDocument
 
+    from .joined import JoinedRun
     from .order import Order
     from .sinks import Sink
 
@@ -128,9 +129,12 @@ class Prepared:
         last: bool = False,
         signals: bool = False,
         order: Order | None = None,
+        joined: JoinedRun | None = None,
     ) -> RunDocument:
         """The same under Trio. Cancelled, it saves what was measured. With `signals` it handles SIGINT and SIGTERM. With
         `order` it is a share of a larger run.
+
+        `joined`: the run is one of two at the same instants (`replay.engine.together`).
         """
         targets = self.targets if self._is_fresh else await self._looked_up_again()
         self._is_fresh = False
@@ -143,6 +147,7 @@ class Prepared:
             signals=signals,
             last=last,
             order=order,
+            joined=joined,
         )
 
     async def _looked_up_again(self) -> list[TargetPlan]:

@@ -16,12 +16,14 @@ import trio
 from replay.errors import OutputError, UsageError, reason_of
 from replay.lane.contract import LaneRange, LaneSpec
 from replay.lane.keeping import MODES, NOTHING_KEPT, make_keeping
+from replay.ledger.control_workload import control_ns
 from replay.ledger.host import facts
 from replay.plan.safety import allowed
 from replay.plan.schedule import Schedule
 from replay.protocols.adapter import ProtocolAdapter
 from replay.protocols.feeder import Feeder
 from replay.protocols.protocol import TargetPlan
+from replay.results.build_label import build_of, name_of
 from replay.results.deltas import RunEvent
 from replay.results.document import (
     ClockPair,
@@ -44,6 +46,7 @@ from replay_native.keeping.responses import NONE, Keeping
 from replay_native.ledger import lane_metrics
 
 from .answers import AnswerKeeper, Source
+from .joined import JoinedRun
 from .live import LiveSource
 from .target_runs import TargetRun, first_seqs
 
@@ -65,6 +68,7 @@ class RunState:
     notes: list[Note] = field(default_factory=list)
     answers: AnswerKeeper | None = None
     live: LiveSource | None = None
+    joined: JoinedRun | None = None
     live_notes: list[Note] = field(default_factory=list)
     done: trio.Event = field(default_factory=trio.Event)
     events: list[RunEvent] = field(default_factory=list)
@@ -265,6 +269,9 @@ def started(state: RunState) -> Started:
         target=", ".join(target.planned.target.url for target in state.targets),
         targets=[target.started() for target in state.targets],
         run_id=state.run_id,
+        together="" if state.joined is None else state.joined.meeting.id,
+        name=state.scenario.name or name_of(plan.trace),
+        build=state.scenario.build or build_of(os.environ),
         trace=TraceIdentity(
             path=plan.trace,
             digest=trace.digest,
@@ -286,7 +293,7 @@ def started(state: RunState) -> Started:
         consumed=list(dict.fromkeys(kind for target in state.targets for kind in target.adapter.consumed)),
         limits=state.scenario.validity,
         rules=state.targets[0].adapter.rules,
-        host=facts(),
+        host=facts(control_ns=control_ns()),
     )
 
 

@@ -24,6 +24,7 @@ from replay.results.document import (
     TraceIdentity,
 )
 from replay.settings.scenario import Scenario
+from replay.settings.target import scheme_of
 from replay.trace.actions import rules_of
 from replay.trace.importing.readers.records import RecordReader
 from replay.trace.importing.registry import Importer
@@ -170,7 +171,14 @@ class Following:
         self.rows.begin(start)
         self.looking.begin(start.monotonic_ns)
 
+    @property
+    def _has_own_routes(self) -> bool:
+        """Whether the run has the routes of the source: onto Kafka it has partitions instead."""
+        return scheme_of(self.scenario.target) != "kafka"
+
     def _rename(self, row: int, name: str, action: str) -> None:
+        if not self._has_own_routes:
+            return
         self._routes[row] = msgspec.structs.replace(self._routes[row], name=name, action=action)
         self._changed = True
 
@@ -266,6 +274,8 @@ class Following:
 
     def recorded_routes(self) -> None:
         """See `LiveSource`."""
+        if not self._has_own_routes:
+            return
         for row, counts in enumerate(self.rows.statuses.tolist()):
             if sum(counts):
                 statuses = {
@@ -278,7 +288,7 @@ class Following:
 
     def notes(self) -> list[Note]:
         """See `LiveSource`."""
-        notes = self.looking.notes()
+        notes = [*self.looking.notes(), *self.stream.notes()]
         if self._keep_failure is not None or self._kept_dropped:
             why = f": {self._keep_failure}" if self._keep_failure is not None else ""
             notes.append(

@@ -21,7 +21,7 @@ from .reading import Reading
 
 QUEUE_PARTS_MAX = 1 << 12
 
-Message = tuple[Headers, bytes]
+Message = tuple[Headers, bytes | None]
 _NO_MESSAGE: Message = ((), b"")
 
 

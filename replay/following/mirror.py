@@ -152,3 +152,5 @@ MIRROR = Importer(
     name="mirror", title="requests that a proxy mirrors", sniff=lambda head, options: 0.0, reader=MirrorReader
 )
 """Not in the registry, because no file has this format."""
+
+MirrorStream.own_format = MIRROR

@@ -10,7 +10,6 @@ from replay.trace.importing.pipeline import tell_format
 from replay.trace.importing.registry import Importer, Options
 from replay.units import SECOND_NS, format_duration
 
-from .mirror import MIRROR, MirrorStream
 from .pending import SPREAD_TOGETHER_NS
 from .stream import Stream
 
@@ -42,8 +41,8 @@ class Wanted:
 
 def format_of(stream: Stream, wanted: Wanted) -> Importer:
     """The format of a source, from its first lines. InputError if it cannot be followed."""
-    if isinstance(stream, MirrorStream):
-        return MIRROR
+    if stream.own_format is not None:
+        return stream.own_format
     if stream.head.startswith(COMPRESSED):
         raise InputError(
             f"{stream.name} is compressed: a compressed log does not grow", hint="follow the log itself"
@@ -63,8 +62,8 @@ def delay_of(wanted: Wanted, stream: Stream, resolution_ns: int) -> tuple[int, s
     if wanted.delay_ns is not None:
         return wanted.delay_ns, "--delay"
     resolution = format_duration(max(resolution_ns, 1))
-    if stream.kind == "mirror":
-        return SLACK_NS, "the default for a mirror"
+    if stream.own_format is not None:
+        return SLACK_NS, f"the default for {stream.own_format.title}"
     if resolution_ns < SPREAD_TOGETHER_NS:
         return SLACK_NS, f"the default for stamps of {resolution}"
     return (

@@ -312,9 +312,9 @@ class FollowedRows:
             if found[0] not in sets:
                 sets[found[0]] = len(headers)
                 headers.append(found[0])
-            if found[1]:
+            if found[1] is not None:
                 bodies.append(found[1])
-            store.refer(number, sets[found[0]], len(bodies) - 1 if found[1] else -1)
+            store.refer(number, sets[found[0]], -1 if found[1] is None else len(bodies) - 1)
         return BatchTrace(self.reading, headers, bodies)
 
     def remember(self, seqs: set[int]) -> None:

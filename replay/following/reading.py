@@ -27,7 +27,7 @@ from .stream import Stream
 
 METHODS = (
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "PROPPATCH", "MKCOL", "COPY",
-    "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH", "PURGE", "QUERY",
+    "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH", "PURGE", "QUERY", "PRODUCE",
 )  # fmt: skip
 """Methods that a source may have: they are numbered before the first request is known."""
 
@@ -183,8 +183,8 @@ class Reading:
         bodies = [-1] * len(request) if rows.body is None else rows.body.tolist()
         for place, number in enumerate(request.tolist()):
             headers = rows.header_sets[sets[place]] if sets[place] >= 0 else ()
-            body = rows.bodies[bodies[place]] if bodies[place] >= 0 else b""
-            if headers or body:
+            body = rows.bodies[bodies[place]] if bodies[place] >= 0 else None
+            if headers or body is not None:
                 self.store.messages[number] = (headers, body)
                 has_body[place] = bool(body)
         return has_body

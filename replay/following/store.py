@@ -59,8 +59,9 @@ class RequestStore:
     def __init__(self) -> None:
         self.table = np.zeros((BLOCKS_MAX, columns.TABLE_COLUMNS), np.int64)
         self._blocks: dict[int, _Block] = {}
-        self.messages: dict[int, tuple[Headers, bytes]] = {}
-        """Recorded headers and bodies, by request: few sources have any."""
+        self.messages: dict[int, tuple[Headers, bytes | None]] = {}
+        """Recorded headers and bodies, by request: few sources have any. A body is None if there is none, which differs from
+        an empty one for Kafka."""
         self._copies: dict[int, int] = {}
         self._full: deque[_Block] = deque()
         self._kept: deque[int] = deque()

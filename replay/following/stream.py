@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from replay.results.document import Note
+from replay.trace.importing.registry import Importer
 from replay.trace.importing.sources import SourceFile
 
 POLL_S = 0.02
@@ -30,6 +32,8 @@ class Stream(SourceFile):
     kind = ""
     rotations = 0
     has_header = False
+    own_format: Importer | None = None
+    """The format of a source that is no text; None if it is found in the first lines."""
 
     def __init__(self, name: str) -> None:
         self.name, self.head, self.wrapper, self.damaged = name, b"", "", ""
@@ -53,6 +57,10 @@ class Stream(SourceFile):
     def trouble(self) -> str:
         """The current problem with the source; empty if there is none."""
         return ""
+
+    def notes(self) -> list[Note]:
+        """What else the result should say of the source."""
+        return []
 
     def lost(self) -> dict[str, int]:
         """Requests that arrived but could not be passed on, by reason."""

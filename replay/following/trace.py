@@ -59,7 +59,10 @@ class FollowedTrace(Trace):
     """The followed source. It has no rows, and its digest is unique."""
 
     def __init__(self, name: str, reading: Reading, clients: int) -> None:
-        super().__init__(Path(name), Manifest(clients=clients, time_zone=reading.found.time_zone))
+        options = {"topics": dict(reading.found.topics)} if reading.found.topics else {}
+        super().__init__(
+            Path(name), Manifest(clients=clients, time_zone=reading.found.time_zone, options=options)
+        )
         self._requests = FollowedRequests(reading)
         self._digest = f"followed-{secrets.token_hex(8)}"
 

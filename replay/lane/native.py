@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+from collections.abc import Iterator
 
 import numpy as np
 import trio
@@ -105,8 +107,12 @@ def make_lane(spec: LaneSpec) -> Lane:
     )
 
 
-def _run_secured(lane: Lane, tls: Tls) -> None:
-    """Run a lane with secured connections on this thread."""
+@contextlib.contextmanager
+def secured(lane: Lane, tls: Tls | None) -> Iterator[Lane]:
+    """The lane as its kernel runs it: with what secured connections need, on the thread that runs it."""
+    if tls is None:
+        yield lane
+        return
     name = ctypes.create_string_buffer(tls.sni.encode())
     # With connections per client there are many, each rarely used.
     keeps_buffers = not lane.settings.per_client
@@ -114,7 +120,13 @@ def _run_secured(lane: Lane, tls: Tls) -> None:
         settings = lane.settings._replace(
             tls_context=context, tls_name=ctypes.addressof(name) if tls.sni else 0, tls_resume=tls.resume
         )
-        kernels.run(lane._replace(settings=settings))
+        yield lane._replace(settings=settings)
+
+
+def _run_secured(lane: Lane, tls: Tls) -> None:
+    """Run a lane with secured connections on this thread."""
+    with secured(lane, tls) as ready:
+        kernels.run(ready)
 
 
 async def run_lane(spec: LaneSpec) -> None:
@@ -128,6 +140,11 @@ async def run_lane(spec: LaneSpec) -> None:
             await trio.to_thread.run_sync(kernels.run, lane)
         else:
             await trio.to_thread.run_sync(_run_secured, lane, spec.tls)
+    check_ended(spec)
+
+
+def check_ended(spec: LaneSpec) -> None:
+    """EngineError if a lane could not start."""
     state = int(spec.metrics.control[Control.STATE])
     if state != State.ENDED:
         raise EngineError(

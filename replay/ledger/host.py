@@ -16,7 +16,9 @@ _PACKAGES = ("replay-engine", "numba", "numpy", "trio", "msgspec", "h11")
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts of a machine. Runs on different machines cannot be compared."""
+    """Facts of a machine. Runs on different machines cannot be compared. `control_ns` is how long a fixed piece of work
+    takes on it (docs/runs.md; null: not measured).
+    """
 
     name: str = ""
     cpu_model: str = ""
@@ -26,6 +28,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     kernel: str = ""
     python: str = ""
     versions: dict[str, str] = {}
+    control_ns: int | None = None
 
 
 class HostLoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +86,7 @@ def run_delay(before: dict[int, ThreadLoad], after: dict[int, ThreadLoad], lanes
     return max(delays, key=lambda delay: delay.share, default=None)
 
 
-def facts() -> Host:
+def facts(control_ns: int | None = None) -> Host:
     """The facts of this machine."""
     from importlib import metadata  # help and completion need no versions
 
@@ -100,6 +103,7 @@ def facts() -> Host:
         kernel=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
         versions=versions,
+        control_ns=control_ns,
     )
 
 

@@ -123,6 +123,9 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     format_version: int = FORMAT_VERSION
     replay_version: str
     run_id: str = ""
+    together: str = ""
+    name: str = ""
+    build: str = ""
     started_at: str
     ended_at: str
     start: ClockPair

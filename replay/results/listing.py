@@ -15,6 +15,7 @@ import msgspec
 from replay.errors import InputError, reason_of
 from replay.files import read_whole
 
+from .build_label import name_of
 from .verdicts import verdict_word
 
 T = TypeVar("T")
@@ -54,6 +55,15 @@ class _Differs(msgspec.Struct):
     failed: bool = False
 
 
+class _Trace(msgspec.Struct):
+    path: str = ""
+
+
+class _Host(msgspec.Struct):
+    name: str = ""
+    control_ns: int | None = None
+
+
 class _Document(msgspec.Struct):
     start: _Start
     target: str
@@ -63,6 +73,10 @@ class _Document(msgspec.Struct):
     status_differs: _Differs | None = None
     slo: list[_Objective] = []
     duration_s: float = 0.0
+    name: str = ""
+    build: str = ""
+    trace: _Trace | None = None
+    host: _Host = msgspec.field(default_factory=_Host)
 
 
 class _Begun(msgspec.Struct):
@@ -87,6 +101,10 @@ class ListedRun:
     p99_at_least: bool = False
     objectives: int = 0
     objectives_met: int = 0
+    scenario: str = ""
+    build: str = ""
+    host: str = ""
+    control_ns: int | None = None
     problem: str = ""
 
 
@@ -152,6 +170,10 @@ def _of_document(path: Path, document: _Document) -> ListedRun:
         p99_at_least=latency is not None and "p99_ns" in latency.at_least,
         objectives=len(document.slo),
         objectives_met=met,
+        scenario=document.name or name_of(document.trace.path if document.trace is not None else ""),
+        build=document.build,
+        host=document.host.name,
+        control_ns=document.host.control_ns,
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
+
+import msgspec
 
 NOT_OF_THE_LOAD = (
     "target",
@@ -24,8 +27,17 @@ NOT_OF_THE_LOAD = (
     "live_linger",
     "notify",
     "start_at",
+    "build",
+    "name",
 )
 """Settings that do not change what is sent, and when."""
+
+
+def load_digest(scenario: dict[str, Any], trace_digest: str, closed_loop: bool) -> str:
+    """A short text that is the same for runs that put the same load on their targets."""
+    kept = {key: value for key, value in scenario.items() if key not in NOT_OF_THE_LOAD}
+    data = msgspec.json.encode([kept, trace_digest, closed_loop], order="deterministic")
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def changed_settings(one: dict[str, Any], two: dict[str, Any]) -> list[str]:

@@ -104,7 +104,8 @@ class TargetStart(msgspec.Struct, frozen=True, kw_only=True):
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
     """The facts known when the first request is due. It is kept as `started.json`, from which a killed run is
-    recovered. `consumed` lists the histograms that a Kafka consumer fills, `rules` the captures and checks.
+    recovered. `consumed` lists the histograms that a Kafka consumer fills, `rules` the captures and checks. `together` is
+    shared by two runs that were made at the same instants (`replay ab --together`).
     """
 
     start: ClockPair
@@ -115,6 +116,9 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
     target: str = ""
     targets: list[TargetStart] = []
     run_id: str = ""
+    together: str = ""
+    name: str = ""
+    build: str = ""
     trace: TraceIdentity | None = None
     recorded_clock: RecordedClock | None = None
     rows_in_window: int = 0

@@ -310,6 +310,8 @@ class Settings(TypedDict, total=False):
     live_linger: str | float | timedelta
     notify: Sequence[str]
     start_at: str | datetime | time | None
+    build: str
+    name: str
     slo: Sequence[str]
     validity: ValidityLimitsSettings
     watch: Sequence[WatchSettings]
@@ -390,6 +392,8 @@ class PeakSettings(TypedDict, total=False):
     live_linger: str | float | timedelta
     notify: Sequence[str]
     start_at: str | datetime | time | None
+    build: str
+    name: str
     slo: Sequence[str]
     validity: ValidityLimitsSettings
     watch: Sequence[WatchSettings]

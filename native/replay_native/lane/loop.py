@@ -7,7 +7,7 @@ A lane is one thread without the interpreter lock. `run` begins, takes turns unt
 `turn`:
 
 1. obeys the control plane: STOP, a changed address table, replies to resolve requests;
-2. takes up what is due (`_take_due`) and gives it to free connections, or lets it wait;
+2. takes up what is due (`take_due`) and gives it to free connections, or lets it wait;
 3. sleeps in epoll until shortly before the next due time, or until a socket, a deadline or the control plane needs it.
    The last `spin_ns` are spent awake, since no sleep ends on time;
 4. handles the events. Between any two it looks whether something is due: a burst of responses must not delay a
@@ -20,7 +20,7 @@ ON_TIME requests in one turn) it makes no connections: requests then wait becaus
 would not help. That time is counted as the lane's own.
 
 `exchange` has a request on its connection, `connecting` and `dialing` a connection before that, `waiting` and
-`clients` requests that wait, `retry` those that are tried again. Nothing here blocks but `_wait`, and nothing
+`clients` requests that wait, `retry` those that are tried again. Nothing here blocks but `wait`, and nothing
 allocates but the buffers of requests and values.
 """
 
@@ -132,7 +132,7 @@ def _serve(lane):
 
 
 @kernel()
-def _take_due(lane, at_most):
+def take_due(lane, at_most):
     """Take up what is due, `at_most` requests, and serve it. Returns how many, and sets `next_due_ns`."""
     st, metrics = lane.state[0], lane.metrics
     entries = lane.feed.entries
@@ -282,20 +282,26 @@ def _on_event(lane, slot, generation, mask):
         hang_up(lane, slot, False)
 
 
+@kernel(inlined=True)
+def handle_event(lane, i):
+    """Handle event `i` of those that were found."""
+    base = lane.events.ctypes.data
+    token = peek_i64(base + np.uint64(i * EPOLL_EVENT_BYTES + EPOLL_DATA_OFFSET))
+    if token == WAKE_TOKEN:
+        _read(lane.settings.wake_fd, lane.scratch.ctypes.data, 8)
+    else:
+        _on_event(lane, token & 0xFFFFFFFF, token >> 32, event_mask(lane.events, i, EPOLL_EVENT_BYTES))
+        _serve(lane)
+
+
 @kernel()
 def _handle(lane, n):
     """Handle n events. Between any two, take up what is due."""
     st = lane.state[0]
-    base = lane.events.ctypes.data
     for i in range(n):
-        token = peek_i64(base + np.uint64(i * EPOLL_EVENT_BYTES + EPOLL_DATA_OFFSET))
-        if token == WAKE_TOKEN:
-            _read(lane.settings.wake_fd, lane.scratch.ctypes.data, 8)
-        else:
-            _on_event(lane, token & 0xFFFFFFFF, token >> 32, event_mask(lane.events, i, EPOLL_EVENT_BYTES))
-            _serve(lane)
+        handle_event(lane, i)
         if st.next_due_ns < FAR_NS and now_ns(lane.scratch) >= st.next_due_ns:
-            _take_due(lane, 1)
+            take_due(lane, 1)
 
 
 @kernel(inlined=True)
@@ -318,7 +324,7 @@ def _sleep_ns(lane, now):
 
 
 @kernel()
-def _wait(lane, sleep_ns):
+def wait(lane, sleep_ns):
     """Wait for events, at most this long (0 or less: only poll). Returns how many there are, 0 on EINTR."""
     st, scratch = lane.state[0], lane.scratch
     events = lane.events.ctypes.data
@@ -360,7 +366,7 @@ def _drain(lane):
 
 
 @kernel(inlined=True)
-def _finished(lane):
+def is_finished(lane):
     """Whether nothing more will come, nothing waits, and nothing is in flight."""
     st, metrics = lane.state[0], lane.metrics
     if st.taken > st.head or length_of(lane.wait_order, 0) or metrics.counters[C.in_flight]:
@@ -405,37 +411,46 @@ def _dial_one(lane, taken):
     st.behind = wants_dial(lane)
 
 
-@kernel((LANE_TYPE,))
-def turn(lane):
-    """Take one turn: obey, take up, wait, handle, expire. Returns 0 when the lane has ended."""
-    st, metrics = lane.state[0], lane.metrics
-    control, counters, scratch = metrics.control, metrics.counters, lane.scratch
+@kernel(inlined=True)
+def obey(lane):
+    """Obey the control plane: STOP, a changed address table, replies. Returns whether the lane goes on."""
+    st, control = lane.state[0], lane.metrics.control
     stop = load_acquire(control, Control.STOP)
     if stop != Stop.RUN and not st.draining:
         _drain(lane)
     if stop == Stop.ABANDON:
-        return 0
+        return False
     version = load_acquire(control, Control.ADDRESSES)
     if version != st.addresses_seen:
         leave_removed(lane, version)
     take_replies(lane)
-    taken = 0 if st.draining else _take_due(lane, TAKEN_AT_ONCE)
-    if _finished(lane):
-        return 0
-    asleep = now_ns(scratch)
-    sleep = np.int64(0) if taken or wants_dial(lane) else max(_sleep_ns(lane, asleep), np.int64(0))
-    n = _wait(lane, sleep)
-    polled = now_ns(scratch)
-    unread = note_poll(metrics, st.polled_ns, asleep, asleep + sleep, polled, GAP_NS, st.behind)
+    return True
+
+
+@kernel(inlined=True)
+def sleep_after(lane, taken, now):
+    """How long a lane that took up `taken` requests may sleep, in ns; 0: it only polls."""
+    return np.int64(0) if taken or wants_dial(lane) else max(_sleep_ns(lane, now), np.int64(0))
+
+
+@kernel(inlined=True)
+def note_events(lane, asleep, sleep, polled, n):
+    """Note that the lane fell asleep at `asleep` for `sleep` ns, and found `n` events at `polled`."""
+    st = lane.state[0]
+    unread = note_poll(lane.metrics, st.polled_ns, asleep, asleep + sleep, polled, GAP_NS, st.behind)
     _note_unread(lane, unread, polled, n)
-    if n:
-        _handle(lane, n)
-    now = now_ns(scratch)
-    if not n and not taken:
-        counters[C.idle_ns] += now - st.now_ns
+
+
+@kernel(inlined=True)
+def end_turn(lane, taken, idle):
+    """Expire, retry, serve, dial. `idle`: this turn had nothing to do."""
+    st, metrics = lane.state[0], lane.metrics
+    now = now_ns(lane.scratch)
+    if idle:
+        metrics.counters[C.idle_ns] += now - st.now_ns
     st.now_ns = now
-    counters[C.loops] += 1
-    store_release(control, Control.HEARTBEAT_NS, now)
+    metrics.counters[C.loops] += 1
+    store_release(metrics.control, Control.HEARTBEAT_NS, now)
     _expire(lane, now)
     if lane.settings.per_client:
         _expire_idle(lane, now)
@@ -445,6 +460,23 @@ def turn(lane):
     if not st.draining:
         _serve(lane)
     _dial_one(lane, taken)
+
+
+@kernel((LANE_TYPE,))
+def turn(lane):
+    """Take one turn: obey, take up, wait, handle, expire. Returns 0 when the lane has ended."""
+    if not obey(lane):
+        return 0
+    taken = 0 if lane.state[0].draining else take_due(lane, TAKEN_AT_ONCE)
+    if is_finished(lane):
+        return 0
+    asleep = now_ns(lane.scratch)
+    sleep = sleep_after(lane, taken, asleep)
+    n = wait(lane, sleep)
+    note_events(lane, asleep, sleep, now_ns(lane.scratch), n)
+    if n:
+        _handle(lane, n)
+    end_turn(lane, taken, not n and not taken)
     return 1
 
 

@@ -88,6 +88,7 @@ class EventRenderer(Renderer):
     ) -> None:  # fmt: skip
         kafka, trace = schedule.scenario.kafka, schedule.trace
         self._schedule = schedule
+        self._own: Trace | None = None
         self._requests, self._warm_up_ns = schedule.requests_table, schedule.warm_up_ns
         key, value = parse(kafka.key), parse(kafka.value)
         literals = bytearray()
@@ -148,9 +149,19 @@ class EventRenderer(Renderer):
         """See `Renderer`."""
         share = LaneShare(lane, lanes, False, start_ns, self._warm_up_ns, horizon_ns)
         reached = kernels.render_events(
-            batch.rows, batch.first_seq, row, share, self._requests, self._table, writer.rings
+            batch.rows, batch.first_seq, row, share, self._requests, self._table_of(batch), writer.rings
         )
         return checked(reached, batch, writer)
+
+    def _table_of(self, batch: DueBatch) -> kernels.EventTable:
+        """The table, with the headers and values of a batch that has its own."""
+        if batch.own is not self._own:
+            self._own = batch.own
+            trace = self._schedule.trace if batch.own is None else batch.own
+            self._table = self._table._replace(
+                headers=trace.requests.header_batches(), bodies=trace.requests.body_batches()[0]
+            )
+        return self._table
 
     def route(self, batch: DueBatch, row: int) -> int:
         """The first partition of the first topic, since a record's partition is known only when it is rendered."""

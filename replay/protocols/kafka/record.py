@@ -107,7 +107,7 @@ def record(
     `permitted`, and the hosts that the source names are connected to.
     """
     settings = client_settings(source.target, kafka or Kafka())
-    check = _check_for(source, permitted or allowed_hosts(()))
+    check = check_for(source, permitted or allowed_hosts(()))
     cluster = look(source.target, settings, source.topics, check)
     recording = Recording(isolation=isolation)
     gate = Gate(check)
@@ -141,7 +141,7 @@ def record(
     return recording
 
 
-def _check_for(source: Source, permitted: Allowed) -> Check:
+def check_for(source: Source, permitted: Allowed) -> Check:
     """The hosts that the source names need no --allow, since reading is no load. Hosts that they advertise do."""
     named = {host for host, _ in source.target.brokers}
 

@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
 from replay.errors import UsageError
+from replay.shown import shown
 
 from ..kinds import Duration, MomentText
 from ..listening import DEFAULT_PLACE, is_loopback_host, parse_place
@@ -83,6 +84,38 @@ class LiveSettings(AnswersSettings, kw_only=True, frozen=True):
             example="18:00",
         ),
     ] = None
+    build: Annotated[
+        str,
+        row(
+            "Build that the target runs, as a commit or a version: replay runs --trend compares builds",
+            "--build",
+            metavar="LABEL",
+            default="from CI's environment (docs/runs.md)",
+            example="3f2a91c",
+        ),
+    ] = ""
+    name: Annotated[
+        str,
+        row(
+            "Name of the scenario in replay runs",
+            metavar="NAME",
+            default="the name of the scenario's file, or of the recording",
+            example="evening",
+        ),
+    ] = ""
+
+
+LABEL_MAX = 200
+"""Characters of a name or a build label."""
+
+
+def _check_label(text: str, name: str) -> None:
+    """UsageError where a label has more than one line, characters that cannot be seen, or too many."""
+    if len(text) > LABEL_MAX or (text and not text.isprintable()) or text != text.strip():
+        raise UsageError(
+            f"{name}: {shown(text[:40])!r} is no label",
+            hint=f"write one line of at most {LABEL_MAX} characters, such as a commit or a version",
+        )
 
 
 def check(settings: LiveSettings, name_of: NameOf) -> None:
@@ -98,6 +131,8 @@ def check(settings: LiveSettings, name_of: NameOf) -> None:
         raise UsageError(
             f"{name_of('live_key')}: a key without its certificate", hint="give --live-cert FILE"
         )
+    for key in ("build", "name"):
+        _check_label(getattr(settings, key), name_of(key))
     for url in settings.notify:
         check_web_hook(url, name_of("notify"))
 

@@ -1,0 +1,59 @@
+"""Which cores each of two builds runs on, when both run at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+_TOPOLOGY = Path("/sys/devices/system/cpu")
+CORES_MIN = 3
+"""Two builds and the generator: with fewer cores they take time from each other."""
+
+
+def usable_cores() -> list[int]:
+    """The cores this thread may run on; empty where the system does not say."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def siblings_of(core: int) -> frozenset[int]:
+    """The hardware threads of a core's physical core, itself included."""
+    with contextlib.suppress(OSError, ValueError):
+        text = (_TOPOLOGY / f"cpu{core}" / "topology" / "thread_siblings_list").read_text().strip()
+        found: set[int] = set()
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            found |= set(range(int(first), int(last or first) + 1))
+        return frozenset(found | {core})
+    return frozenset({core})
+
+
+def two_shares(cores: Collection[int]) -> tuple[frozenset[int], frozenset[int]] | None:
+    """Two sets of equally many physical cores, one for each build; None where there is only one physical core.
+
+    With three or more physical cores, at least one belongs to neither: it is the generator's.
+    """
+    physical: dict[frozenset[int], set[int]] = {}
+    for core in sorted(cores):
+        physical.setdefault(siblings_of(core), set()).add(core)
+    groups = list(physical.values())
+    if len(groups) < 2:
+        return None
+    each = max(1, (len(groups) - 1) // 2)
+    one, two = groups[:each], groups[each : 2 * each]
+    return frozenset().union(*one), frozenset().union(*two)
+
+
+@contextlib.contextmanager
+def pinned(cores: Collection[int]) -> Iterator[None]:
+    """This thread, and so the processes that it starts meanwhile, run on these cores; on any if there are none."""
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

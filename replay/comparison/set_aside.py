@@ -1,0 +1,35 @@
+"""Runs that `replay ab` made again: they stay in its folder, marked, and no comparison takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from replay.files import write_whole
+
+MARK = "set_aside.json"
+"""A file in the folder of a run that counts for nothing."""
+
+
+class SetAside(msgspec.Struct, frozen=True):
+    """Why a run was made again."""
+
+    why: str
+
+
+def set_aside(runs: Iterable[Path], why: str) -> None:
+    """Mark runs. OutputError if the disk is full."""
+    for run in runs:
+        write_whole(run / MARK, msgspec.json.encode(SetAside(why)) + b"\n")
+
+
+def why_set_aside(run: Path) -> str:
+    """Why a run was made again; empty if it counts."""
+    try:
+        return msgspec.json.decode((run / MARK).read_bytes(), type=SetAside).why
+    except FileNotFoundError:
+        return ""
+    except (OSError, msgspec.MsgspecError):
+        return "its mark cannot be read"

@@ -1,0 +1,170 @@
+"""Kafka topics as a source: records from now on, as they are written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import quote_from_bytes
+
+import numpy as np
+
+from replay.errors import ReplayError, TargetError
+from replay.plan.safety import Allowed
+from replay.protocols.kafka.events import PRODUCE
+from replay.protocols.kafka.record import Source
+from replay.protocols.kafka.tail import Tail
+from replay.results.document import Note
+from replay.settings.scenario import Kafka
+from replay.trace.dictionary import flatten
+from replay.trace.importing.registry import Found, Importer, Options, Probe, Rows
+from replay.trace.importing.sources import SourceFile
+from replay.trace.manifest import Stamp
+from replay.trace.requests import Headers
+from replay.units import MS_NS, counted
+
+from .stream import POLL_S, Stream
+
+if TYPE_CHECKING:
+    from aiokafka import ConsumerRecord
+
+AHEAD_MAX_MS = 60_000
+"""A record that is stamped so long after now was stamped by a wrong clock: the records behind it do not wait for it."""
+
+_SAFE = "".join(chr(byte) for byte in range(33, 127) if byte != ord("%"))
+
+
+class TopicStream(Stream):
+    """Records of topics from now on: they are consumed from the start."""
+
+    kind = "kafka"
+
+    def __init__(self, source: Source, kafka: Kafka, permitted: Allowed) -> None:
+        super().__init__(f"{', '.join(source.topics)} on {source.target.authority}")
+        self._consuming = Tail(source, kafka, permitted)
+        self.topics = dict(self._consuming.topics)
+        self.disordered = 0
+
+    def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
+        """Nothing to detect: records need no format."""
+        return True
+
+    def _new(self) -> list[bytes]:
+        return []
+
+    def records(self) -> Iterator[list[ConsumerRecord]]:
+        """Yield the records as they arrive."""
+        self.in_history = False
+        self.on_live()
+        while not self.stopped.is_set():
+            failure = self._consuming.failure
+            if found := self._consuming.take():
+                yield found
+            elif failure is not None:
+                raise (
+                    failure
+                    if isinstance(failure, ReplayError)
+                    else TargetError(f"{self.name} cannot be read any more: {failure}")
+                )
+            else:
+                self.caught_up_ns = time.monotonic_ns()
+                self.stopped.wait(POLL_S)
+
+    def trouble(self) -> str:
+        """A host of the cluster that must not be connected to."""
+        return self._consuming.refused()
+
+    def notes(self) -> list[Note]:
+        """How many stamps went back, and hosts that were not connected to."""
+        notes = []
+        if self.disordered:
+            text = f"{counted(self.disordered, 'record')} had a stamp before that of an earlier record of the partition"
+            notes.append(
+                Note("STAMPS_GO_BACK", f"{text}, and was due with that one, so that the order is kept")
+            )
+        if refused := self._consuming.refused():
+            notes.append(Note("HOST_REFUSED", f"a part of the source was not read: {refused}"))
+        return notes
+
+    def close(self) -> None:
+        """Stop consuming."""
+        self.stopped.set()
+        self._consuming.close()
+
+
+class TopicReader:
+    """Makes rows of records, as `replay record` stores them: a record keeps its topic, partition, key, value and
+    headers. A partition's order is kept: a record that is stamped before an earlier one is due with that one.
+    """
+
+    stamp: Stamp = "start"
+    subtracts = False
+
+    def __init__(self, found: Found, options: Options) -> None:
+        self._found = found
+        self.disordered = 0
+        self._latest_ms: dict[tuple[str, int], int] = {}
+        self.methods, self.hosts = [PRODUCE], list[str]()
+
+    def probe(self, head: bytes) -> Probe:
+        """Stamps are in ms, and are not spread: that would mix up records of one ms."""
+        return Probe(None, 1)
+
+    def read(self, file: SourceFile) -> Iterator[Rows]:
+        """Yield the rows of the records as they arrive."""
+        assert isinstance(file, TopicStream)
+        self._found.topics = dict(file.topics)
+        for records in file.records():
+            self._found.rejects.lines += len(records)
+            rows = self._rows(records)
+            file.disordered = self.disordered
+            yield rows
+
+    def _rows(self, records: Sequence[ConsumerRecord]) -> Rows:
+        count = len(records)
+        data, offsets = flatten([_target(record) for record in records])
+        sets: list[Headers] = [
+            tuple((name.encode(), value) for name, value in record.headers) for record in records
+        ]
+        bodies = [record.value for record in records if record.value is not None]
+        has_value = np.array([record.value is not None for record in records])
+        unknown = np.full(count, -1, np.int64)
+        return Rows(
+            at_ns=np.array([self._at_ms(record) * MS_NS for record in records], np.int64),
+            data=data,
+            offsets=offsets,
+            method=np.zeros(count, np.int64),
+            host=unknown,
+            client_hash=np.array([hash(record.key) for record in records], np.int64),
+            status=unknown,
+            took_ns=None,
+            bytes=unknown,
+            headers=np.where([bool(one) for one in sets], np.arange(count), -1),
+            header_sets=sets,
+            body=np.where(has_value, np.cumsum(has_value) - 1, -1),
+            bodies=bodies,
+        )
+
+    def _at_ms(self, record: ConsumerRecord) -> int:
+        """When a record was written; not before those at lower offsets."""
+        part, at_ms = (record.topic, record.partition), int(record.timestamp)
+        latest = self._latest_ms.get(part, at_ms)
+        if at_ms < latest:
+            self.disordered += 1
+        if at_ms < time.time() * 1_000 + AHEAD_MAX_MS:
+            self._latest_ms[part] = max(at_ms, latest)
+        return max(at_ms, latest)
+
+
+def _target(record: ConsumerRecord) -> bytes:
+    place = f"/{record.topic}/{record.partition}"
+    key = "" if record.key is None else f"?key={quote_from_bytes(record.key, _SAFE)}"
+    return (place + key).encode()
+
+
+KAFKA = Importer(
+    name="kafka", title="records of Kafka topics", sniff=lambda head, options: 0.0, reader=TopicReader
+)
+"""Not in the registry, because no file has this format."""
+
+TopicStream.own_format = KAFKA

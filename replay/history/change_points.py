@@ -1,0 +1,261 @@
+"""Where a series of runs changed level: a sequential test with a permutation test of the largest t.
+
+After each build the runs since the last change are tested for one step, over all candidate builds and all series at once.
+What is known of the machine (its control workload, one level per host, and the levels before earlier changes) is taken
+out of the series and of the candidate steps first. An alarm needs both tests:
+1. the largest |t| passes Student's t with Bonferroni's correction, loosely (SCREEN): this makes the second test rare;
+2. at most LEVEL of the permutations of the residuals have a |t| as large anywhere (Freedman and Lane 1983; the maximum over
+   series and candidates is that of Westfall and Young 1993).
+So each look raises a false alarm with a probability of at most LEVEL, whatever the shape of the noise, and there is one
+look per build: at most one false alarm in 1 / LEVEL builds, expected, however the looks depend on each other. After an
+alarm the series begins anew at the step, so a change is found once, and later runs do not move what was found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+LEVEL = 1 / 200
+SCREEN = 10 * LEVEL
+PERMUTATIONS = 999
+WINDOW = 120
+"""Runs that a look uses: the newest ones."""
+
+BEFORE_MIN, AFTER_MIN = 4, 3
+RUNS_MIN = 12
+NEAR = 24
+"""Candidates among so many newest runs are all tried, of the older ones each fourth."""
+
+SHARE_MIN = 0.05
+"""A candidate of which less than this share is left once hosts and levels are taken out is confounded with them."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Runs in order. `values` has a column per series (a logarithm, or a share), NaN where nothing was measured;
+    `floors` are the smallest changes that the histograms resolve.
+    """
+
+    values: Floats
+    builds: Sequence[str]
+    hosts: Sequence[str]
+    control: Floats
+    floors: Floats
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change that begins with the run `at`, found at the look after the run `found`. `sizes` and `t` are by
+    series. `doubt` says why nobody can tell whether it is the build's.
+    """
+
+    at: int
+    found: int
+    sizes: Floats
+    t: Floats
+    doubt: str = ""
+
+
+def find_steps(series: Series, seed: int = 0) -> list[Step]:
+    """Every change, in the order of the runs; those with a doubt as well."""
+    steps: list[Step] = []
+    start, runs = 0, len(series.builds)
+    for end in range(1, runs + 1):
+        if end < runs and series.builds[end] and series.builds[end] == series.builds[end - 1]:
+            continue
+        step = _look(series, start, end, [step.at for step in steps], seed)
+        if step is not None:
+            steps.append(step)
+            start = step.at
+    return steps
+
+
+def _look(series: Series, start: int, end: int, known: list[int], seed: int) -> Step | None:
+    """Test the runs from `start` to `end` for a step; None if there is none."""
+    first = max(end - WINDOW, 0)
+    if end - first < RUNS_MIN:
+        return None
+    rows = slice(first, end)
+    values = series.values[rows]
+    judged = np.isfinite(values).mean(axis=0) >= 0.9
+    candidates = _candidates(series, max(start, first), end)
+    if not judged.any() or not len(candidates):
+        return None
+    kept, floors = values[:, judged], series.floors[judged]
+    at = candidates - first
+    levels = [np.arange(end - first) >= begin - first for begin in known if begin > first]
+    own = [np.ones(end - first), *(level.astype(float) for level in levels)]
+    plain, machines = np.column_stack(own), _machines(series, rows)
+    found = _test(kept, floors, at, plain, seed + end)
+    if found is None:
+        return None
+    known_machine = np.column_stack([plain, *machines]) if machines else plain
+    doubt = ""
+    if machines:
+        with_machines = _test(kept, floors, at, known_machine, seed + end)
+        if with_machines is None:
+            doubt = "hosts"
+        else:
+            found = with_machines
+    if not doubt and _is_drift(kept, found, known_machine, floors, at, seed + end):
+        return None
+    place, sizes, t = found
+    sizes_all, t_all = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
+    sizes_all[judged], t_all[judged] = sizes, t
+    begin = first + place
+    return Step(begin, end - 1, sizes_all, t_all, doubt or _doubt(series, first, begin, end, sizes, t))
+
+
+def _doubt(series: Series, first: int, begin: int, end: int, sizes: Floats, t: Floats) -> str:
+    """Why a step cannot be put down to its build."""
+    control = series.control
+    before, after = control[max(begin - NEAR, first) : begin], control[begin:end]
+    before, after = before[np.isfinite(before)], after[np.isfinite(after)]
+    if len(before) and len(after):
+        moved = float(np.median(after) - np.median(before))
+        largest = float(sizes[np.nanargmax(np.abs(t))])
+        if abs(moved) >= abs(largest) and moved * largest > 0:
+            return "control"
+    build = series.builds[begin]
+    return "build" if build and build in series.builds[first:begin] else ""
+
+
+def _candidates(series: Series, start: int, end: int) -> npt.NDArray[np.int64]:
+    """The first runs of builds at which a step may begin."""
+    found = [
+        at
+        for at in range(start + BEFORE_MIN, end - AFTER_MIN + 1)
+        if not series.builds[at] or series.builds[at] != series.builds[at - 1]
+    ]
+    near = [at for at in found if at >= end - NEAR]
+    return np.array(sorted({*near, *[at for at in found if at < end - NEAR][::4]}), np.int64)
+
+
+def _machines(series: Series, rows: slice) -> list[Floats]:
+    """What is known of the machines: a level per host with several runs (one for all others), and the control workload."""
+    hosts = np.array(series.hosts[rows], object)
+    names, counts = np.unique(hosts.astype(str), return_counts=True)
+    often = [name for name, count in zip(names, counts, strict=True) if count > 1]
+    columns = [(hosts == name).astype(float) for name in often]
+    if columns and len(often) == len(names):
+        columns = columns[1:]
+    control = series.control[rows]
+    if np.isfinite(control).any():
+        filled = np.where(np.isfinite(control), control, np.nanmean(control))
+        if np.ptp(filled) > 0:
+            columns.append(filled - filled.mean())
+    return columns
+
+
+def _test(
+    values: Floats, floors: Floats, at: npt.NDArray[np.int64], nuisance: Floats, seed: int
+) -> tuple[int, Floats, Floats] | None:
+    """The place of a step, its sizes and t by series; None if chance explains it."""
+    runs = len(values)
+    basis, triangle = np.linalg.qr(nuisance)
+    basis = basis[:, np.abs(np.diag(triangle)) > 1e-9]
+    steps = (np.arange(runs)[:, None] >= at[None, :]).astype(float)
+    spread = (steps * (1 - steps.mean(axis=0))).sum(axis=0)
+    steps -= basis @ (basis.T @ steps)
+    lengths = np.einsum("ij,ij->j", steps, steps)
+    free = lengths > SHARE_MIN * spread
+    freedom = runs - basis.shape[1] - 1
+    if not free.any() or freedom < 4:
+        return None
+    steps, lengths, at = steps[:, free], lengths[free], at[free]
+    residuals = _residuals(values, basis)
+    t, sizes = _t(steps, lengths, residuals, floors, freedom)
+    best = np.unravel_index(np.argmax(np.abs(t)), t.shape)
+    largest = float(np.abs(t[best]))
+    if _two_sided(largest, freedom) * t.size > SCREEN:
+        return None
+    if _share_as_large(steps, lengths, residuals, floors, freedom, basis, largest, seed) > LEVEL:
+        return None
+    return int(at[best[0]]), sizes[best[0]], t[best[0]]
+
+
+def _residuals(values: Floats, basis: Floats) -> Floats:
+    """Values without what is known; 0 where nothing was measured."""
+    missing = ~np.isfinite(values)
+    filled = np.where(missing, 0.0, values)
+    if missing.any():
+        means = filled.sum(axis=0) / np.maximum((~missing).sum(axis=0), 1)
+        filled = np.where(missing, means, filled)
+    residuals = filled - basis @ (basis.T @ filled)
+    return np.where(missing, 0.0, residuals)
+
+
+def _t(
+    steps: Floats, lengths: Floats, residuals: Floats, floors: Floats, freedom: int
+) -> tuple[Floats, Floats]:
+    """t and the size of a step, by candidate and series. What is below the floor has no t."""
+    products = steps.T @ residuals
+    sizes = products / lengths[:, None]
+    left = np.einsum("ij,ij->j", residuals, residuals)[None, :] - products * sizes
+    sd = np.sqrt(np.maximum(left, 0.0) / freedom + (floors / 4) ** 2)
+    t = np.where(np.abs(sizes) >= floors, sizes * np.sqrt(lengths)[:, None] / sd, 0.0)
+    return t, sizes
+
+
+def _share_as_large(
+    steps: Floats, lengths: Floats, residuals: Floats, floors: Floats, freedom: int, basis: Floats,
+    largest: float, seed: int,
+) -> float:  # fmt: skip
+    """The share of permutations of the residuals with a |t| at least as large; stops once it is above LEVEL for sure."""
+    rng = np.random.default_rng(seed)
+    above, limit = 1, int(LEVEL * (PERMUTATIONS + 1))
+    for _ in range(PERMUTATIONS):
+        permuted = residuals[rng.permutation(len(residuals))]
+        permuted = permuted - basis @ (basis.T @ permuted)
+        t, _ = _t(steps, lengths, permuted, floors, freedom)
+        above += float(np.abs(t).max()) >= largest * (1 - 1e-12)
+        if above > limit:
+            return 1.0
+    return above / (PERMUTATIONS + 1)
+
+
+def _is_drift(
+    values: Floats, found: tuple[int, Floats, Floats], nuisance: Floats, floors: Floats, at: npt.NDArray[np.int64],
+    seed: int,
+) -> bool:  # fmt: skip
+    """Whether a steady drift explains the series better than the step, and no step is left once it is taken out."""
+    place, _, t = found
+    one = values[:, [int(np.nanargmax(np.abs(t)))]]
+    runs = len(values)
+    step = (np.arange(runs) >= place).astype(float)
+    line = np.linspace(-1.0, 1.0, runs)
+    if _left(one, np.column_stack([nuisance, line])) >= _left(one, np.column_stack([nuisance, step])):
+        return False
+    return _test(values, floors, at, np.column_stack([nuisance, line]), seed) is None
+
+
+def _left(values: Floats, nuisance: Floats) -> float:
+    basis, _ = np.linalg.qr(nuisance)
+    residuals = _residuals(values, basis)
+    return float((residuals**2).sum())
+
+
+def _two_sided(t: float, freedom: int) -> float:
+    """P(|T| >= t) of Student's t with a whole number of degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    angle = math.atan(t / math.sqrt(freedom))
+    cosine = math.cos(angle)
+    if freedom % 2:
+        term, total = cosine, cosine if freedom > 1 else 0.0
+        for k in range(3, freedom - 1, 2):
+            term *= cosine * cosine * (k - 1) / k
+            total += term
+        inside = 2 / math.pi * (angle + math.sin(angle) * total)
+    else:
+        term = total = 1.0
+        for k in range(2, freedom - 1, 2):
+            term *= cosine * cosine * (k - 1) / k
+            total += term
+        inside = math.sin(angle) * total
+    return max(1.0 - inside, 0.0)

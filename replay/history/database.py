@@ -1,0 +1,246 @@
+"""The database beside a folder of runs: `runs.sqlite` beside `runs`.
+
+It holds nothing that the folders do not hold, but for which changes were reported. So whatever is wrong with it costs no
+result: what cannot be used is named, and the folders are read instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from replay.errors import reason_of
+
+from .rows import Figures, Row, read_row, stamps_in
+
+VERSION = 1
+APPLICATION = 0x5245504C
+WAIT_S = 2.0
+"""How long a command waits for another one that writes."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS runs (
+    name BLOB PRIMARY KEY, stamp TEXT NOT NULL, started_ns INTEGER NOT NULL, scenario TEXT NOT NULL, load TEXT NOT NULL,
+    build TEXT NOT NULL, host TEXT NOT NULL, control_ns INTEGER, verdict TEXT NOT NULL, validity TEXT NOT NULL,
+    ending TEXT NOT NULL, problem TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS figures (
+    name BLOB NOT NULL REFERENCES runs ON DELETE CASCADE, route TEXT NOT NULL, requests INTEGER NOT NULL,
+    failed REAL NOT NULL, p50_ns INTEGER, p99_ns INTEGER);
+CREATE INDEX IF NOT EXISTS figures_of_runs ON figures (name);
+CREATE TABLE IF NOT EXISTS reported (
+    scenario TEXT NOT NULL, load TEXT NOT NULL, run BLOB NOT NULL, newest BLOB NOT NULL,
+    PRIMARY KEY (scenario, load, run));
+"""
+_RUN = "name, stamp, started_ns, scenario, load, build, host, control_ns, verdict, validity, ending, problem"
+
+
+class Unusable(Exception):
+    """A database that cannot be used; the sentence says why."""
+
+
+def database_of(folder: Path) -> Path:
+    """Where the database of a folder of runs is: beside it."""
+    whole = folder.absolute()
+    whole = whole.resolve() if whole.name in ("", "..") else whole
+    return whole.with_name(f"{whole.name}.sqlite")
+
+
+class History:
+    """The runs of a folder. `problem` says why they are not remembered; then they are read from the folders each time."""
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, problem: str = "") -> None:
+        self.folder, self.problem, self._connection = folder, problem, connection
+
+    def update(self) -> None:
+        """Bring the rows up to date with the folders. OSError if the folder cannot be read."""
+        found = dict(stamps_in(self.folder))
+        known = {os.fsdecode(name): stamp for name, stamp in self._all("SELECT name, stamp FROM runs")}
+        fresh = [
+            read_row(self.folder, name, stamp) for name, stamp in found.items() if known.get(name) != stamp
+        ]
+        gone = [name for name in known if name not in found]
+        if not fresh and not gone:
+            return
+        try:
+            self.write(fresh, gone)
+        except sqlite3.Error as error:
+            self._without_database(error)
+            self.write([read_row(self.folder, name, stamp) for name, stamp in found.items()])
+
+    def write(self, rows: Iterable[Row], gone: Iterable[str] = ()) -> None:
+        """Write rows in one transaction, and delete those of folders that are gone."""
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for name in gone:
+                self._connection.execute("DELETE FROM runs WHERE name = ?", (os.fsencode(name),))
+            for row in rows:
+                self._write(row)
+
+    def _write(self, row: Row) -> None:
+        key = os.fsencode(row.name)
+        values = [getattr(row, column.strip()) for column in _RUN.split(",")]
+        self._connection.execute("DELETE FROM runs WHERE name = ?", (key,))
+        self._connection.execute(
+            f"INSERT INTO runs ({_RUN}) VALUES ({', '.join('?' * len(values))})", (key, *values[1:])
+        )
+        self._connection.executemany(
+            "INSERT INTO figures VALUES (?, ?, ?, ?, ?, ?)",
+            [(key, f.route, f.requests, f.failed, f.p50_ns, f.p99_ns) for f in row.figures],
+        )
+
+    def rows(self) -> list[Row]:
+        """Every run, the oldest first."""
+        figures: dict[bytes, list[Figures]] = {}
+        for name, *values in self._all(
+            "SELECT name, route, requests, failed, p50_ns, p99_ns FROM figures ORDER BY rowid"
+        ):
+            figures.setdefault(name, []).append(Figures(*values))
+        found = [
+            Row(os.fsdecode(name), *rest[:-1], figures=figures.get(name, []), problem=rest[-1])
+            for name, *rest in self._all(f"SELECT {_RUN} FROM runs")
+        ]
+        return sorted(found, key=lambda row: (row.started_ns, row.name))
+
+    def reported(self, scenario: str, load: str) -> dict[str, str]:
+        """The changes that were reported before: the run that begins each, and the newest run of that moment."""
+        rows = self._all("SELECT run, newest FROM reported WHERE scenario = ? AND load = ?", scenario, load)
+        return {os.fsdecode(run): os.fsdecode(newest) for run, newest in rows}
+
+    def report(self, scenario: str, load: str, runs: Iterable[str], newest: str) -> None:
+        """Remember that changes were reported. What cannot be written becomes a problem."""
+        rows = [(scenario, load, os.fsencode(run), os.fsencode(newest)) for run in runs]
+        try:
+            with self._connection:
+                self._connection.executemany("INSERT OR IGNORE INTO reported VALUES (?, ?, ?, ?)", rows)
+        except sqlite3.Error as error:
+            self.problem = self.problem or _why(database_of(self.folder), error)
+
+    def _all(self, query: str, *values: str) -> list[tuple]:
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            self._without_database(error)
+            if "reported" not in query:
+                rows = [read_row(self.folder, name, stamp) for name, stamp in stamps_in(self.folder)]
+                self.write(rows)
+            return self._connection.execute(query, values).fetchall()
+
+    def _without_database(self, error: sqlite3.Error) -> None:
+        """Go on in memory."""
+        if self.problem:
+            raise error
+        self.problem = _why(database_of(self.folder), error)
+        self._connection.close()
+        self._connection = _in_memory()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+
+@contextlib.contextmanager
+def opened(folder: Path, *, rebuild: bool = False) -> Iterator[History]:
+    """The history of a folder, up to date; in memory where the database cannot be used. `rebuild` makes it anew.
+    OSError if the folder cannot be read.
+    """
+    path = database_of(folder)
+    try:
+        if rebuild:
+            _set_aside(path)
+        history = History(folder, _connect(path))
+    except Unusable as error:
+        history = History(folder, _in_memory(), str(error))
+    try:
+        history.update()
+        yield history
+    finally:
+        history.close()
+
+
+def remember(folder: Path, run: str) -> str:
+    """Write the row of one run that has ended. Returns why that could not be done; empty if it was."""
+    path = database_of(folder)
+    try:
+        connection = _connect(path)
+    except Unusable as error:
+        return str(error)
+    try:
+        stamps = dict(stamps_in(folder))
+        if run in stamps:
+            History(folder, connection).write([read_row(folder, run, stamps[run])])
+    except (sqlite3.Error, OSError) as error:
+        return _why(path, error)
+    finally:
+        connection.close()
+    return ""
+
+
+def _in_memory() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.executescript(_TABLES)
+    return connection
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open or make a database. Unusable says why that cannot be."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise Unusable(f"{path} is no file of its own")
+    if path.exists() and path.stat().st_uid not in (os.geteuid(), 0):
+        raise Unusable(f"{path} belongs to another user")
+    connection = None
+    try:
+        connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        if version > VERSION:
+            raise Unusable(
+                f"{path} was written by a newer replay (version {version}; this one knows {VERSION})"
+            )
+        has_tables = bool(connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone())
+        if has_tables and application != APPLICATION:
+            raise Unusable(f"{path} is a database of another program")
+        if version < VERSION or not has_tables:
+            _make(connection)
+        connection.execute("PRAGMA foreign_keys = ON")
+    except (sqlite3.Error, OSError, Unusable) as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, Unusable):
+            raise
+        raise Unusable(_why(path, error)) from None
+    return connection
+
+
+def _make(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in _TABLES.split(";"):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a database and its journals, so that a new one can be made."""
+    if path.is_symlink():
+        raise Unusable(f"{path} is no file of its own")
+    try:
+        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+            if path.with_name(name).exists():
+                path.with_name(name).replace(path.with_name(f"{name}.old"))
+    except OSError as error:
+        raise Unusable(f"{path} cannot be replaced: {reason_of(error)}") from None
+
+
+def _why(path: Path, error: Exception) -> str:
+    if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+        return f"{path} is locked by another program"
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+        return f"{path} is damaged ({error}): `replay runs --rebuild` makes it anew from the folders"
+    return f"{path} cannot be used: {reason_of(error)}"

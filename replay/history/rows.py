@@ -1,0 +1,183 @@
+"""What is remembered of a run: its label, host, verdict, and the figures of its routes. Links are not followed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from replay.errors import InputError, reason_of
+from replay.files import read_whole
+from replay.results.build_label import name_of
+from replay.results.same_load import load_digest
+from replay.results.verdicts import verdict_word
+
+DOCUMENT_BYTES_MAX = 256 << 20
+INTEGER_MAX = (1 << 63) - 1
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """Of one route, or of all of them (an empty route). `failed` is the share of requests that were not answered well."""
+
+    route: str
+    requests: int
+    failed: float
+    p50_ns: int | None = None
+    p99_ns: int | None = None
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A run. `name` is its folder's name, `load` the same for runs of the same load, `stamp` that of its run.json."""
+
+    name: str
+    stamp: str
+    started_ns: int = 0
+    scenario: str = ""
+    load: str = ""
+    build: str = ""
+    host: str = ""
+    control_ns: int | None = None
+    verdict: str = ""
+    validity: str = ""
+    ending: str = ""
+    figures: list[Figures] = []
+    problem: str = ""
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether it measured the target: a whole run whose generator was not the bottleneck."""
+        return not self.problem and self.ending in ("whole", "circuit_breaker") and self.validity != "INVALID"
+
+
+class _Latency(msgspec.Struct):
+    count: int
+    p50_ns: int
+    p99_ns: int
+
+
+class _Latencies(msgspec.Struct):
+    response: _Latency | None = None
+    service: _Latency | None = None
+
+
+class _Route(msgspec.Struct):
+    route: str
+    count: int
+    outcomes: dict[str, int] = {}
+    response: _Latency | None = None
+    service: _Latency | None = None
+
+
+class _Start(msgspec.Struct):
+    wall_ns: int
+
+
+class _Word(msgspec.Struct):
+    verdict: str = ""
+    how: str = "whole"
+    digest: str = ""
+    path: str = ""
+    passed: bool = True
+    failed: bool = False
+
+
+class _Host(msgspec.Struct):
+    name: str = ""
+    cpu_model: str = ""
+    cores_usable: int = 0
+    control_ns: int | None = None
+
+
+class _Document(msgspec.Struct):
+    start: _Start
+    validity: _Word
+    latency: _Latencies
+    routes: list[_Route] = []
+    ending: _Word = msgspec.field(default_factory=_Word)
+    trace: _Word | None = None
+    status_differs: _Word | None = None
+    slo: list[_Word] = []
+    scenario: dict[str, Any] = {}
+    closed_loop: bool = False
+    name: str = ""
+    build: str = ""
+    host: _Host = msgspec.field(default_factory=_Host)
+
+
+def stamps_in(root: Path) -> Iterator[tuple[str, str]]:
+    """The runs right in a folder that have ended: name and stamp. OSError if it cannot be read."""
+    with os.scandir(root) as entries:
+        names = [e.name for e in entries if e.name[0] != "." and e.is_dir(follow_symlinks=False)]
+    for name in sorted(names):
+        try:
+            found = (root / name / "run.json").lstat()
+        except OSError:
+            continue
+        if stat.S_ISREG(found.st_mode):
+            yield name, f"{found.st_mtime_ns} {found.st_size} {found.st_ino}"
+
+
+def read_row(root: Path, name: str, stamp: str) -> Row:
+    """The row of a run; one with a `problem` where its document cannot be read."""
+    try:
+        data = read_whole(root / name / "run.json", DOCUMENT_BYTES_MAX)
+        return _row(name, stamp, msgspec.json.decode(data, type=_Document))
+    except (OSError, InputError) as error:
+        return Row(name, stamp, problem=reason_of(error) if isinstance(error, OSError) else str(error))
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return Row(name, stamp, problem=f"damaged: {error}")
+
+
+def _row(name: str, stamp: str, document: _Document) -> Row:
+    if not 0 <= document.start.wall_ns <= INTEGER_MAX:
+        raise ValueError("its start is no time")
+    missed = not all(objective.passed for objective in document.slo)
+    differs = document.status_differs is not None and document.status_differs.failed
+    trace = document.trace or _Word()
+    host = document.host
+    return Row(
+        name=name,
+        stamp=stamp,
+        started_ns=document.start.wall_ns,
+        scenario=document.name or name_of(trace.path) or "(no name)",
+        load=load_digest(document.scenario, trace.digest, document.closed_loop),
+        build=document.build,
+        host=f"{host.name}, {host.cpu_model}, {host.cores_usable} cores",
+        control_ns=_bounded(host.control_ns),
+        verdict=verdict_word(document.ending.how, document.validity.verdict, failed=missed or differs),
+        validity=document.validity.verdict,
+        ending=document.ending.how,
+        figures=_figures(document),
+    )
+
+
+def _bounded(value: int | None) -> int | None:
+    return value if value is not None and 0 < value <= INTEGER_MAX else None
+
+
+def _figures(document: _Document) -> list[Figures]:
+    """Over all routes first, then by route."""
+    total = sum(route.count for route in document.routes)
+    failed = sum(_failed(route) for route in document.routes)
+    everything = _of("", total, failed, document.latency.response or document.latency.service)
+    each = [
+        _of(route.route, route.count, _failed(route), route.response or route.service)
+        for route in document.routes
+    ]
+    return [everything, *each]
+
+
+def _failed(route: _Route) -> int:
+    """Requests without an answer, and answers with a status of 5xx."""
+    good = sum(count for outcome, count in route.outcomes.items() if outcome in ("1xx", "2xx", "3xx", "4xx"))
+    return max(sum(route.outcomes.values()) - good, 0)
+
+
+def _of(route: str, requests: int, failed: int, latency: _Latency | None) -> Figures:
+    p50, p99 = (latency.p50_ns, latency.p99_ns) if latency is not None and latency.count > 0 else (None, None)
+    share = failed / requests if requests else 0.0
+    return Figures(route, min(requests, INTEGER_MAX), share, _bounded(p50), _bounded(p99))

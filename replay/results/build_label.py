@@ -1,0 +1,36 @@
+"""What a run is filed under in the list of runs: the build of its target, and the name of its scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+
+VARIABLES = (
+    "REPLAY_BUILD",
+    "GITHUB_SHA",
+    "CI_COMMIT_SHA",
+    "GIT_COMMIT",
+    "BUILD_SOURCEVERSION",
+    "CIRCLE_SHA1",
+    "BUILDKITE_COMMIT",
+    "BITBUCKET_COMMIT",
+    "TRAVIS_COMMIT",
+    "BUILD_NUMBER",
+)
+"""Variables of CI systems that name the build, the first one that is set counts."""
+
+LABEL_MAX = 200
+
+
+def build_of(environ: Mapping[str, str]) -> str:
+    """The build that the environment names; empty if it names none."""
+    for name in VARIABLES:
+        text = environ.get(name, "").strip()
+        if text and text.isprintable():
+            return text[:LABEL_MAX]
+    return ""
+
+
+def name_of(recording: str) -> str:
+    """The name of a scenario without one: that of its recording, without folders and endings."""
+    return PurePath(recording.split(" and ", maxsplit=1)[0]).name.split(".")[0]
