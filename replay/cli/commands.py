@@ -51,6 +51,8 @@ VERBS = {
     "diff": ("diff", "Compare the responses of two builds: are they the same?"),
     "ab": ("ab", "Run two builds in turns and compare them."),
     "serve": ("serve", "Show the runs of a folder in a browser."),
+    "rehearse": ("rehearse", "Live through an evening of failures, and their fixes."),
+    "twin": ("twin", "Run services with limits on loopback, and change them while they run."),
     "agent": ("agent", "Send a share of a run over many machines."),
     "merge": ("merge", "Merge the run folders of agents into one run."),
     "doctor": ("doctor", "Show what this machine can do, and what it lacks."),

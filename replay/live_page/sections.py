@@ -26,7 +26,8 @@ from replay.report.html import (
     named,
     toned,
 )
-from replay.report.run_page import ABOVE_CHARTS, document_sections, watched_figures
+from replay.report.run_page import ABOVE_CHARTS, document_sections
+from replay.report.watched import charts_of
 from replay.results.document import RecordedClock
 from replay.results.hlog import tag_of
 from replay.results.started import actions_of
@@ -192,7 +193,7 @@ def chart_sections(view: View) -> dict[str, str]:
         for name, (title, chart) in made.items()
     }
     names = list(dict.fromkeys(name for row in rows for name in row.watched))
-    return shown | {"watched": "".join(map(drawn, watched_figures(rows, names, clock)))}
+    return shown | {"watched": "".join(map(drawn, charts_of(rows, clock, names)))}
 
 
 def _heat(view: View, kind: str) -> Chart | None:
@@ -277,7 +278,7 @@ def _routes(view: View) -> str:
     routes = view.so_far.routes
     more = f" (the {ROUTES_SHOWN} biggest of {len(routes):,})" if len(routes) > ROUTES_SHOWN else ""
     rows = [_route(view, name, outcomes, [name]) for name, outcomes in routes[:ROUTES_SHOWN]]
-    note = "Latencies of a route are renewed every 10 s or so; of a run of many routes less often."
+    note = "Latencies of a route are renewed each second of a short run, less often later on and with many routes."
     if view.so_far.left_out:
         note += " Some routes have none here, because there are too many: the report has them."
     return _route_table(f"Routes{more}", rows, view, note)

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from replay.results.baseline import like_baseline
 from replay.shown import html_table
 from replay.units import format_latency, format_rate, format_share
 
 from .actions import ActionHold
-from .recovery import WATCH_TIMES, like_baseline
+from .recovery import WATCH_TIMES
 from .recovery import Verdict as RecoveryVerdict
 from .search import Search, Trial, Verdict
 

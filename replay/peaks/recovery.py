@@ -10,17 +10,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
+from replay.results.baseline import like_baseline
+
 Verdict = Literal["RECOVERED", "DID_NOT_RECOVER", "NOT_HARMED", "UNSTEADY", "UNKNOWN"]
 """UNSTEADY: the baseline itself got slower during the run, so recovery cannot be judged."""
 
 WATCH_TIMES = 3
 """The target is watched for this many times the length of the surge."""
-
-P50_TIMES, P50_FLOOR_NS = 2.0, 5_000_000
-"""A median of up to twice the baseline's, or up to 5 ms above it, counts as recovered."""
-
-FAILED_MORE = 0.01
-"""A share of failures up to this much above the baseline's counts as recovered."""
 
 GOOD_LEAST, GOOD_SHARE = 3, 0.9
 """Recovery must last: at least three good seconds, and nine in ten until the end."""
@@ -54,17 +50,6 @@ class Recovery:
     suffered: int = 0
     from_ns: int = 0
     window: str = ""
-
-
-def like_baseline(
-    p50_ns: float | None, failed_share: float, base_p50_ns: float | None, base_failed_share: float
-) -> bool:
-    """Whether a median and a share of failures are like the baseline's. An unknown median counts as alike."""
-    if failed_share > base_failed_share + FAILED_MORE:
-        return False
-    if p50_ns is None or base_p50_ns is None:
-        return True
-    return p50_ns <= max(P50_TIMES * base_p50_ns, base_p50_ns + P50_FLOOR_NS)
 
 
 def judge(rows: Sequence[Moment], from_s: float, until_s: float) -> Recovery:

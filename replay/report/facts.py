@@ -58,23 +58,7 @@ def facts_of(document: RunDocument) -> list[Fact]:
     facts += [
         Fact("" if number else "agents", *line) for number, line in enumerate(agents_words(document.agents))
     ]
-    return facts + list(_watched(document))
-
-
-def _watched(document: RunDocument) -> Iterator[Fact]:
-    """The watched figures: their range, when each changed, and what could not be sampled."""
-    for figure in document.watches:
-        known = [value for value in document.watched.get(figure.name, []) if value is not None]
-        words = "no sample"
-        if known:
-            words = f"{known[0]:g} at first, {min(known):g} to {max(known):g}, {known[-1]:g} at last"
-        if figure.changed_at_s is not None:
-            words += f"; changed at {figure.changed_at_s:.0f} s"
-        if figure.failed:
-            words += f"; {counted(figure.failed, 'sample')} failed: {figure.reason}"
-        yield Fact("watched", f"{figure.name}: {words}", "yellow" if figure.failed else "")
-    if document.watched_first:
-        yield Fact("", document.watched_first, "yellow")
+    return facts
 
 
 DROPPED_WORDS = {

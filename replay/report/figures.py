@@ -347,12 +347,6 @@ def lag_and_wait(rows: Sequence[Second], clock: RecordedClock | None) -> Chart |
     return over_time(rows, series, "", clock, "latency")
 
 
-def watched(rows: Sequence[Second], name: str, clock: RecordedClock | None) -> Chart | None:
-    """A figure of the target's own side, as it was sampled."""
-    series = [(name, lambda row: row.watched.get(name), BLUE)]
-    return over_time(rows, series, "", clock, zero_counts=True)
-
-
 def latency_of(field: str) -> Callable[[Second], float | None]:
     """A latency per second, for `over_time`."""
     return lambda row: _positive(getattr(row, field))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from replay.diagnosis.diagnose import diagnose
 from replay.files import write_whole
 from replay.results.document import (
     Latencies,
     Latency,
-    RecordedClock,
     RouteFigures,
     RuleFigures,
     RunDocument,
@@ -19,12 +18,12 @@ from replay.results.failures import failed_words, failures_of
 from replay.results.measured import FAILED
 from replay.results.run import Run
 from replay.results.slo import words_of
-from replay.results.timeline import Second
 from replay.units import format_duration, format_latency, format_rate, format_share
 
 from . import figures
 from .business import business_words, interval_words, worst_minutes
 from .charts import BLUE, ORANGE
+from .diagnosis import diagnosis_section
 from .facts import Fact, facts_of, ok_words, reasons, retries_words, sent_words, target_words, unknown_words
 from .html import (
     BAD,
@@ -42,6 +41,7 @@ from .html import (
 )
 from .run_details import machine_section, samples_sections, settings_section
 from .svg import escape
+from .watched import charts_of, fixed_limits, table_of
 from .words import FIGURES, LATENCIES
 
 ROUTES_SHOWN, CHECKED_SHOWN = 50, 20
@@ -59,8 +59,8 @@ def run_page(run: Run, name: str) -> tuple[bytes, str]:
     """The page of a run and its Content-Security-Policy; `name` is shown above it."""
     document = run.document
     own = document_sections(document)
-    sections: list[Section] = [*own[:ABOVE_CHARTS], *_figures(run), *own[ABOVE_CHARTS:ABOVE_SAMPLES]]
-    sections += [*samples_sections(run), *own[ABOVE_SAMPLES:]]
+    sections: list[Section] = [*own[:ABOVE_CHARTS], diagnosis_section(diagnose(run)), *_figures(run)]
+    sections += [*own[ABOVE_CHARTS:ABOVE_SAMPLES], *samples_sections(run), *own[ABOVE_SAMPLES:]]
     where = f" · {document.trace.path}" if document.trace else ""
     above = f"{name}{where} · {document.target} · {document.started_at[:19].replace('T', ' ')} UTC"
     return page_and_policy(f"replay: {run.folder.path.name}", above, sections)
@@ -81,7 +81,7 @@ def document_sections(document: RunDocument) -> list[str]:
         _routes(document, "Actions", document.actions),
         _routes(document, "Routes", document.routes),
         _checked(document),
-        _target(document),
+        _target(document) + table_of(document),
         _addresses(document),
         _accounts(document),
         machine_section(document),
@@ -164,24 +164,12 @@ def _figures(run: Run) -> list[Section]:
             figures.lag_and_wait(rows, clock),
         ),
     ]
-    made += watched_figures(rows, list(document.watched), clock)
+    made += charts_of(rows, clock, list(document.watched), fixed_limits(document))
     beside = figures.recorded_beside(document.routes)
     if beside is not None:
         reading = "The service time of the biggest routes: rings as recorded, dots as replayed."
         made.append(Figure("Recorded and replayed", reading, beside))
     return made
-
-
-def watched_figures(
-    rows: Sequence[Second], names: Sequence[str], clock: RecordedClock | None
-) -> list[Figure]:
-    """A chart of each watched figure."""
-    reading = "A figure of the target's own side, sampled each second (long runs: the largest of several)."
-    nothing = "It has no sample, or the run was too short to draw it."
-    return [
-        Figure(f"Watched: {named(name)}", reading, figures.watched(rows, name, clock), nothing=nothing)
-        for name in names
-    ]
 
 
 def kinds_of(document: RunDocument) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
+from replay.diagnosis.diagnose import diagnose
 from replay.results.document import RunDocument
 from replay.results.failures import failed_words, failures_of
 from replay.results.run import Run
@@ -19,6 +20,7 @@ from replay.results.slo import words_of
 from replay.units import SECOND_NS, counted, format_duration, format_share
 
 from .clocks import recorded_span, wall_span
+from .diagnosis import print_diagnosis
 from .facts import Fact, facts_of, ok_words, reasons, retries_words, sent_words, target_words, unknown_words
 from .page import Page
 from .terminal_tables import (
@@ -31,6 +33,7 @@ from .terminal_tables import (
     print_spectrum,
     shares_words,
 )
+from .watched import facts_of_watched
 
 _VERDICT_STYLE = {"VALID": "bold green", "SUSPECT": "bold yellow", "INVALID": "bold red"}
 _NOT_GREEN = "bold"
@@ -59,6 +62,7 @@ def print_report(run: Run, console: Console) -> None:
     print_seconds(page, run)
     print_samples(page, run)
     _objectives(page, document)
+    print_diagnosis(page, diagnose(run))
     _files(page, run)
     _closing(page, run)
 
@@ -127,7 +131,7 @@ def _facts(page: Page, document: RunDocument) -> None:
     """Target and time, with facts specific to the kind of target: Kafka, a name, TLS, sessions."""
     spans = [("recorded", recorded_span(document)), ("wall", wall_span(document))]
     facts = [Fact(name, words) for name, words in [("target", target_words(document)), *spans] if words]
-    facts += [*facts_of(document), *_sessions(document)]
+    facts += [*facts_of(document), *facts_of_watched(document), *_sessions(document)]
     page.facts((fact.label, page.text(fact.words, fact.style)) for fact in facts)
 
 
@@ -177,7 +181,10 @@ def _closing(page: Page, run: Run) -> None:
     """The verdict again and the next steps: the last lines stay on the screen."""
     page.say()
     _verdict(page, run.document)
+    # Agents give one advice each, and several may be in the same trouble.
+    first = {reason.code: reason for reason in reversed(run.document.validity.reasons)}
     for reason in run.document.validity.reasons:
-        page.say(f"{reason.code}: {reason.advice}", _VERDICT_STYLE[reason.verdict], indent=2)
+        if not run.document.agents or first[reason.code] is reason:
+            page.say(f"{reason.code}: {reason.advice}", _VERDICT_STYLE[reason.verdict], indent=2)
     path = shlex.quote(str(run.folder.path))
     page.say(f"next: replay report {path} --html=report.html shows it with charts", indent=2)

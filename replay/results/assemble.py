@@ -28,8 +28,8 @@ from .shares import balanced, shares_of, target_figures, tls_figures
 from .traces import seed_of
 
 _AS_STARTED = (
-    "run_id", "together", "name", "build", "start", "closed_loop", "target", "recorded_clock", "rows_in_window", "max_wait_ns",
-    "scenario",
+    "run_id", "together", "name", "build", "start", "closed_loop", "target", "recorded_clock", "rows_in_window",
+    "max_wait_ns", "scenario",
     "plan", "host",
 )  # fmt: skip
 """The fields of started.json that run.json repeats."""

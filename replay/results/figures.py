@@ -294,7 +294,8 @@ class TargetFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 class WatchFigures(msgspec.Struct, frozen=True, kw_only=True):
     """A watched figure of the target's own side: how often it was sampled, how often that failed, and the first reason.
-    `changed_at_s` is when it left what it was in the beginning; null if it never did.
+    `changed_at_s` is when it left what it was in the beginning; null if it never did. `limit` is the most that it can be,
+    as its `[[watch]]` states it.
     """
 
     name: str
@@ -303,6 +304,7 @@ class WatchFigures(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     reason: str = ""
     changed_at_s: float | None = None
+    limit: float | None = None
 
 
 class AnswerFigures(msgspec.Struct, frozen=True, kw_only=True):

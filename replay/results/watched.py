@@ -57,20 +57,30 @@ def shifted_at(values: Values) -> int | None:
 
 def breached_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None:
     """The first row whose own figures miss an objective over all routes; None if no row does."""
-    return next((at for at, row in enumerate(rows) if any(_misses(row, slo) for slo in objectives)), None)
+    return next((at for at, row in enumerate(rows) if any(misses(row, slo) for slo in objectives)), None)
 
 
-def _misses(row: Second, slo: Slo) -> bool:
-    """A row has p50, p99 and the maximum alone: an objective of another percentile is judged by the nearest of them."""
+def misses(row: Second, slo: Slo) -> bool:
+    """Whether the figures of one row miss an objective; False for one of a route, because rows are over all routes."""
     if slo.route:
         return False
     if slo.percentile is None:
         ended = sum(row.measured.values())
         return ended > 0 and sum(row.measured.get(name, 0) for name in slo.outcomes) > slo.limit * ended
+    name = figure_of(slo)
+    figure = row.figure_ns(name) if name is not None else None
+    return figure is not None and figure[0] > slo.limit
+
+
+def figure_of(slo: Slo) -> str | None:
+    """The figure of a row that judges a latency: a row has p50, p99 and the maximum alone, so it is the nearest of them.
+    None if rows have none of this latency.
+    """
+    if slo.percentile is None:
+        return None
     near = "max" if slo.percentile == 100 else "p99" if slo.percentile >= _HIGH_PERCENTILE else "p50"
     name = f"{slo.metric.replace('.', '_')}_{near}_ns"
-    figure = row.figure_ns(name) if name in row.__struct_fields__ else None
-    return figure is not None and figure[0] > slo.limit
+    return name if name in Second.__struct_fields__ else None
 
 
 def with_shifts(

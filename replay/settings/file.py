@@ -98,7 +98,7 @@ def _line_of(text: str, path: str) -> int:
     return 0
 
 
-class _Source:
+class Source:
     """Where settings came from, for errors."""
 
     def __init__(
@@ -120,16 +120,21 @@ class _Source:
 
     def error(self, error: msgspec.ValidationError) -> UsageError:
         """An error of msgspec in plain words."""
-        message = str(error)
-        path = match[1] if (match := _PATH.search(message)) else ""
-        message, _, hint = _PATH.sub("", message).partition("\0")
+        path = match[1] if (match := _PATH.search(str(error))) else ""
+        return self.error_at(path, error, lambda: _choices(path, self._kind))
+
+    def error_at(
+        self, path: str, error: msgspec.ValidationError, choices: Callable[[], list[str]]
+    ) -> UsageError:
+        """An error of msgspec about the setting at `path` in plain words. `choices` are the words that it takes."""
+        message, _, hint = _PATH.sub("", str(error)).partition("\0")
         if expected := re.fullmatch(r"Expected `([^`]*)`, got `([^`]*)`", message):
             kinds = [_TOML_TYPES.get(kind.strip(), kind.strip()) for kind in expected[1].split("|")]
             wanted = " or ".join(dict.fromkeys(kind for kind in kinds if kind != "nothing"))
             got = _TOML_TYPES.get(expected[2], expected[2])
             message = "expected a whole number" if wanted == got else f"expected {wanted}, got {got}"
         elif choice := re.fullmatch(r"Invalid enum value '(.*)'", message):
-            known = _choices(path, self._kind)
+            known = choices()
             guess = units.nearest(choice[1], known)
             message = f"{choice[1]!r} is unknown" + (f" (did you mean {guess}?)" if guess else "")
             hint = f"write {', '.join(known)}"
@@ -168,9 +173,10 @@ def _choices(path: str, kind: type[msgspec.Struct]) -> list[str]:
     return list(typing.get_args(hint))
 
 
-def _read_toml(
+def read_toml(
     path: Path, hint: str = "replay init TRACE --target URL writes a scenario"
 ) -> tuple[str, dict[str, Any]]:
+    """The text of a TOML file and its values. InputError if it cannot be read."""
     try:
         with path.open("rb") as file:
             data = file.read(SIZE_BYTES_MAX + 1)
@@ -222,8 +228,8 @@ def load(
     the file are relative to it. InputError if the file cannot be read, UsageError if a setting is wrong. `and_check`
     is a further check; it gets the function that names a setting in an error.
     """
-    text, values = ("", {}) if path is None else _read_toml(path)
-    source = _Source(path, text, names or {})
+    text, values = ("", {}) if path is None else read_toml(path)
+    source = Source(path, text, names or {})
     scenario = _convert(Scenario, values, flags or {}, source, "docs/settings.md lists every setting")
     check(scenario, source.name)
     and_check(scenario, source.name)
@@ -240,12 +246,12 @@ def load_as(
     names: Mapping[str, str] | None = None,
 ) -> Table:
     """Another table of settings from a TOML file and flags, with the same errors as `load`."""
-    text, values = ("", {}) if path is None else _read_toml(path, "")
-    return _convert(kind, values, flags or {}, _Source(path, text, names or {}, kind), "")
+    text, values = ("", {}) if path is None else read_toml(path, "")
+    return _convert(kind, values, flags or {}, Source(path, text, names or {}, kind), "")
 
 
 def _convert(
-    kind: type[Table], values: dict[str, Any], flags: Mapping[str, Any], source: _Source, hint: str
+    kind: type[Table], values: dict[str, Any], flags: Mapping[str, Any], source: Source, hint: str
 ) -> Table:
     """Values as a table of settings. UsageError names the one that is unknown or wrong."""
     merged = _merge(values, flags)

@@ -235,6 +235,8 @@ class WatchSettings(TypedDict, total=False):
     json: str
     pointer: str
     command: str
+    limit: float | None
+    members: bool
 
 
 class IgnoreRuleSettings(TypedDict, total=False):

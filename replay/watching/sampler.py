@@ -7,14 +7,15 @@ samples; the seconds between them are empty, never filled with an old value.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import msgspec
 import trio
 
 from replay.results.figures import WatchFigures
-from replay.settings.groups.output import Watch
+from replay.settings.groups.output import SOURCES, Watch
 
-from .sources import Command, Permitted, Sample, SampleError, source_of
+from .sources import Command, Members, Permitted, Sample, SampleError, source_of
 
 PERIOD_S = 1.0
 
@@ -23,10 +24,34 @@ PERIOD_S = 1.0
 class _Watched:
     watch: Watch
     sample: Sample
-    fresh: float | None = None
-    samples: int = 0
+    fresh: dict[str, float | None] = field(default_factory=dict)
+    names: dict[str, int] = field(default_factory=dict)
+    """Figures that it had, and how many samples of each; one of an object may have several."""
     failed: int = 0
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.watch.members:
+            self.names[self.watch.name] = 0
+
+    def add(self, sample: float | Members) -> None:
+        """Take one sample."""
+        prefix = f"{self.watch.name}." if self.watch.name else ""
+        of = {prefix + name: value for name, value in sample.items()} if isinstance(sample, dict) else None
+        for name, value in ({self.watch.name: sample} if of is None else of).items():
+            self.fresh[name] = value  # type: ignore[assignment]
+            self.names[name] = self.names.get(name, 0) + 1
+
+    def take(self) -> dict[str, float | None]:
+        """The newest sample of each figure since the last call."""
+        taken = dict.fromkeys(self.names) | self.fresh
+        self.fresh = {}
+        return taken
+
+    @property
+    def source(self) -> str:
+        """The key of its source."""
+        return next(name for name in SOURCES if getattr(self.watch, name))
 
 
 class Sampler:
@@ -52,10 +77,9 @@ class Sampler:
         due_s = trio.current_time()
         while True:
             try:
-                watched.fresh = await trio.to_thread.run_sync(
-                    watched.sample, limiter=limiter, abandon_on_cancel=True
+                watched.add(
+                    await trio.to_thread.run_sync(watched.sample, limiter=limiter, abandon_on_cancel=True)
                 )
-                watched.samples += 1
             except SampleError as error:
                 watched.failed += 1
                 watched.reason = watched.reason or str(error)
@@ -63,25 +87,33 @@ class Sampler:
             await trio.sleep_until(due_s)
 
     def take(self) -> dict[str, float | None]:
-        """The newest sample of each figure since the last call; None if there is none."""
-        taken = {watched.watch.name: watched.fresh for watched in self._all}
+        """The newest sample of each figure since the last call; None if there is none. Of two figures of one name the
+        first one counts.
+        """
+        taken: dict[str, float | None] = {}
         for watched in self._all:
-            watched.fresh = None
+            taken = watched.take() | taken
         return taken
 
     def figures(self) -> list[WatchFigures]:
-        """What was sampled and what failed, by figure."""
-        return [
-            WatchFigures(
-                name=watched.watch.name,
-                source="prometheus"
-                if watched.watch.prometheus
-                else "json"
-                if watched.watch.json
-                else "command",
-                samples=watched.samples,
-                failed=watched.failed,
-                reason=watched.reason,
-            )
-            for watched in self._all
-        ]
+        """What was sampled and what failed, by figure. The failures of an object are those of each figure in it."""
+        found: dict[str, WatchFigures] = {}
+        for watched in self._all:
+            for name, samples in (
+                watched.names or {watched.watch.name or watched.watch.json.partition("?")[0]: 0}
+            ).items():
+                if name in found:
+                    reason = f"{name} is the name of another figure"
+                    found[name] = msgspec.structs.replace(
+                        found[name], failed=found[name].failed + samples, reason=reason
+                    )
+                    continue
+                found[name] = WatchFigures(
+                    name=name,
+                    source=watched.source,
+                    samples=samples,
+                    failed=watched.failed,
+                    reason=watched.reason,
+                    limit=watched.watch.limit,
+                )
+        return list(found.values())

@@ -36,7 +36,14 @@ END_S = 0.5
 BODY_BYTES_MAX = 1 << 20
 OUTPUT_BYTES_MAX = 1 << 12
 
-Sample = Callable[[], float]
+MEMBERS_MAX = 256
+"""Numbers that are taken from one object; more are a failed sample, so that none is left out silently."""
+
+DEPTH_MAX = 8
+"""Objects within objects that are looked into."""
+
+Members = dict[str, float]
+Sample = Callable[[], float | Members]
 
 
 class Permitted(Protocol):
@@ -55,7 +62,8 @@ def source_of(watch: Watch, permitted: Permitted) -> Sample:
     if watch.prometheus:
         return partial(_prometheus, watch.prometheus, watch.query, permitted)
     if watch.json:
-        return partial(_json, watch.json, watch.pointer, permitted)
+        read = _members if watch.members else _json
+        return partial(read, watch.json, watch.pointer, permitted)
     return Command(watch.command)
 
 
@@ -169,6 +177,34 @@ def _get(url: str, permitted: Permitted) -> Any:
 
 
 def _json(url: str, pointer: str, permitted: Permitted) -> float:
+    return _number(_value_at(url, pointer, permitted), f"{pointer or 'the document'} is no number")
+
+
+def _members(url: str, pointer: str, permitted: Permitted) -> Members:
+    """Every number in an object and in the objects in it, by its dotted name; what is no number is no figure."""
+    value = _value_at(url, pointer, permitted)
+    found: Members = {}
+    if isinstance(value, dict):
+        _collect(value, "", found)
+    if not found:
+        raise SampleError(f"{pointer or 'the document'} is no object with numbers in it")
+    if len(found) > MEMBERS_MAX:
+        raise SampleError(
+            f"{pointer or 'the document'} has more than {MEMBERS_MAX} numbers: point to a part of it"
+        )
+    return found
+
+
+def _collect(value: dict[str, Any], before: str, found: Members) -> None:
+    for name, member in value.items():
+        if isinstance(member, dict):
+            if before.count(".") < DEPTH_MAX:
+                _collect(member, f"{before}{name}.", found)
+        elif isinstance(member, int | float) and not isinstance(member, bool) and abs(member) < math.inf:
+            found[before + name] = float(member)
+
+
+def _value_at(url: str, pointer: str, permitted: Permitted) -> Any:
     value = _get(url, permitted)
     for token in pointer.split("/")[1:]:
         name = token.replace("~1", "/").replace("~0", "~")
@@ -178,7 +214,7 @@ def _json(url: str, pointer: str, permitted: Permitted) -> float:
             value = value[int(name)]
         else:
             raise SampleError(f"the document has no {pointer}")
-    return _number(value, f"{pointer or 'the document'} is no number")
+    return value
 
 
 def _prometheus(url: str, query: str, permitted: Permitted) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from replay import units
 from replay.errors import InputError
-from replay.settings.kinds import Scale
+from replay.settings.kinds import Scale, setting_text
 from replay.trace import DerivedTraceWriter, Trace
 from replay_native.ground.jit import warm
 
@@ -15,15 +15,15 @@ from .transform import check_scale
 
 
 def surge(
-    trace: Trace, out: str | Path, factor: float, *, start_ns: int, from_ns: int, until_ns: int, end_ns: int,
+    trace: Trace, out: str | Path, factor: float | Scale, *, start_ns: int, from_ns: int, until_ns: int, end_ns: int,
     seed: int = 1,
 ) -> Trace:  # fmt: skip
     """Write the trace from `start_ns` to `end_ns`, with its requests from `from_ns` to `until_ns` multiplied by
-    `factor`.
+    `factor`, or by their route's.
 
     UsageError for an invalid factor; InputError if the trace ends before `end_ns`.
     """
-    scale = Scale([("", factor)])
+    scale = factor if isinstance(factor, Scale) else Scale([("", factor)])
     check_scale(scale)
     if end_ns > trace.end_ns + 1:
         raise InputError(
@@ -31,17 +31,20 @@ def surge(
             hint="shorten --trigger; a surge needs the baseline, and three times its own length behind it",
         )
     warm(["workload.scale"])
+    factors = {"scale": setting_text(factor)} if isinstance(factor, Scale) else {"factor": factor}
     change = {
-        "transform": "surge", "factor": factor, "start_ns": start_ns, "from_ns": from_ns, "until_ns": until_ns,
+        "transform": "surge", **factors, "start_ns": start_ns, "from_ns": from_ns, "until_ns": until_ns,
         "end_ns": end_ns, "seed": seed,
     }  # fmt: skip
     during: Events = lambda: trace.batches(from_ns, until_ns)  # noqa: E731
+    grow = Grow(scale, seed)
     with DerivedTraceWriter(out, trace, [change]) as writer:
         for part in (
-            trace.batches(start_ns, from_ns), Grow(scale, seed).apply(during, trace.requests),
-            trace.batches(until_ns, end_ns),
+            trace.batches(start_ns, from_ns), grow.apply(during, trace.requests), trace.batches(until_ns, end_ns),
         ):  # fmt: skip
             for batch in part:
-                writer.add_batch(batch, in_order=True)
+                writer.add_batch(
+                    batch, in_order=grow.ordered
+                )  # by route, copies reach back past other events
     assert writer.trace is not None
     return writer.trace

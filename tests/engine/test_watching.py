@@ -105,7 +105,9 @@ def place() -> Iterator[str]:
     ],
 )
 def test_a_sample_is_a_number(place: str, fields: dict[str, str], value: float) -> None:
-    given = {key: place + text if key in ("json", "prometheus") else text for key, text in fields.items()}
+    given: dict[str, Any] = {
+        key: place + text if key in ("json", "prometheus") else text for key, text in fields.items()
+    }
     assert source_of(Watch(name="x", **given), NOBODY)() == value
 
 
@@ -130,7 +132,9 @@ def test_a_sample_is_a_number(place: str, fields: dict[str, str], value: float) 
     ],
 )
 def test_what_is_no_number_is_a_reason(place: str, fields: dict[str, str], words: str) -> None:
-    given = {key: place + text if key in ("json", "prometheus") else text for key, text in fields.items()}
+    given: dict[str, Any] = {
+        key: place + text if key in ("json", "prometheus") else text for key, text in fields.items()
+    }
     with pytest.raises(SampleError, match=words):
         source_of(Watch(name="x", **given), NOBODY)()
 

@@ -19,6 +19,10 @@ WATCHED_MAX = 32
 """Figures that a run may watch: each is a request per second."""
 
 
+SOURCES = ("prometheus", "json", "command")
+"""Keys of a watched figure that say where it comes from."""
+
+
 class Watch(Table, kw_only=True, frozen=True):
     """Figures of the target's own side, sampled each second: from Prometheus, from JSON, or from a command."""
 
@@ -43,6 +47,17 @@ class Watch(Table, kw_only=True, frozen=True):
     command: Annotated[
         str, row("Command whose output begins with the number", metavar="COMMAND", example="./replicas.sh")
     ] = ""
+    limit: Annotated[
+        float | None,
+        row("The most that the figure can be: reports say how near it came (docs/diagnosis.md)", example=64),
+    ] = None
+    members: Annotated[
+        bool,
+        row(
+            "The json value is an object: each number in it is a figure of its own, named NAME.MEMBER, or MEMBER if the "
+            "name is empty"
+        ),
+    ] = False
 
 
 class OutputSettings(LiveSettings, kw_only=True, frozen=True):
@@ -89,7 +104,7 @@ def check(settings: OutputSettings, name_of: NameOf) -> None:
     names: set[str] = set()
     for index, watch in enumerate(settings.watch):
         where = name_of(f"watch[{index}]")
-        if not watch.name or watch.name in names:
+        if (not watch.name and not watch.members) or watch.name in names:
             raise UsageError(f"{where}: each figure needs a name of its own", hint='write name = "queue"')
         names.add(watch.name)
         _check_watch(watch, where)
@@ -108,7 +123,7 @@ def check(settings: OutputSettings, name_of: NameOf) -> None:
 
 
 def _check_watch(watch: Watch, where: str) -> None:
-    sources = [name for name in ("prometheus", "json", "command") if getattr(watch, name)]
+    sources = [name for name in SOURCES if getattr(watch, name)]
     if len(sources) != 1:
         raise UsageError(
             f"{where} ({watch.name}) has {' and '.join(sources) or 'no source'}",
@@ -117,6 +132,12 @@ def _check_watch(watch: Watch, where: str) -> None:
     source = sources[0]
     if (source == "prometheus") != bool(watch.query):
         raise UsageError(f"{where} ({watch.name}): prometheus and query belong together")
+    if watch.members and (source != "json" or watch.limit is not None):
+        raise UsageError(
+            f"{where} ({watch.name}): members needs json, and takes limits from the document (docs/diagnosis.md)"
+        )
+    if watch.limit is not None and not watch.limit > 0:
+        raise UsageError(f"{where} ({watch.name}): limit {watch.limit:g} is not above 0")
     if watch.pointer and (source != "json" or not watch.pointer.startswith("/")):
         raise UsageError(
             f"{where} ({watch.name}): pointer {watch.pointer!r} is not a JSON Pointer into a json document",

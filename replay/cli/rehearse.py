@@ -1,0 +1,139 @@
+"""`replay rehearse`: an evening of failures and their fixes, played against a twin of a fitness app."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from replay.errors import EngineError, UsageError
+
+from .flags import whole_number
+from .options import out_option
+from .places import RUNS, keeping, result_folder
+
+if TYPE_CHECKING:
+    from replay.rehearsal.document import SceneResult
+    from replay.rehearsal.narration import Narrator
+    from replay.rehearsal.scene import Scene
+
+
+@click.command(name="rehearse", short_help="Live through an evening of failures, and their fixes.")
+@click.option("--scene", metavar="N", help="Play this scene alone: its number or its name.")
+@click.option("--all", "everything", is_flag=True, help="Play all scenes without asking.")
+@click.option("--headless", is_flag=True, help="Ask nothing, and print a few lines for each scene: for CI.")
+@click.option("--seed", default="1", metavar="N", show_default=True, help="Seed of the load and of the twin.")
+@click.option("--list", "only_list", is_flag=True, help="List the scenes, and play none.")
+@out_option("Folder of the results [default: runs/rehearsal-TIME].")
+@click.option("--plain", is_flag=True, help="No colours.")
+def command(
+    scene: str | None,
+    everything: bool,
+    headless: bool,
+    seed: str,
+    only_list: bool,
+    out: Path | None,
+    plain: bool,
+) -> None:
+    """Live through the evening on which each defence of a fitness app failed in turn: ten scenes.
+
+    Each plays the same load twice onto a twin of the app, which runs on this machine: as it was, and with the fix. Without
+    options, the scenes are listed and the first is played; Enter plays the next.
+
+    Exit codes: 0 each scene failed before its fix and recovered after it, as it promises, 1 a process of the twin died, 2
+    wrong usage, 4 this machine was too busy to tell, 99 a scene did not come out as it promises, 130 interrupted.
+    """
+    from replay.rehearsal.narration import Narrator
+    from replay.rehearsal.scene import all_scenes, scene_of
+
+    from .run import report_console_for
+
+    if scene is not None and everything:
+        raise UsageError("--scene and --all contradict each other", hint="give one of them")
+    number = whole_number(seed, "--seed")
+    scenes = all_scenes()
+    chosen = [scene_of(scene)] if scene is not None else scenes
+    console = report_console_for(plain or headless, quiet=False)
+    narrator = Narrator(console, len(scenes), brief=headless)
+    if only_list or (scene is None and not headless):
+        narrator.list_scenes(scenes)
+    if only_list:
+        return
+    if scene is None and not everything and (headless or not _asks()):
+        chosen = chosen[:1]
+    with result_folder(out, RUNS, "rehearsal") as folder, keeping(folder):
+        played = _Played(folder, number, scenes, narrator)
+        asks = scene is None and not everything and len(chosen) > 1
+        played.play(chosen, asks=asks)
+        raise SystemExit(played.finish())
+
+
+def _asks() -> bool:
+    """Whether there is somebody to press Enter."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+class _Played:
+    """The scenes that were played into a folder. After each one its results are saved, and kept whatever follows."""
+
+    def __init__(self, folder: Path, seed: int, scenes: Sequence[Scene], narrator: Narrator) -> None:
+        self._folder, self._seed, self._scenes, self._narrator = folder, seed, scenes, narrator
+        self._results: list[SceneResult] = []
+
+    def play(self, chosen: Sequence[Scene], *, asks: bool) -> None:
+        """Play scenes; with `asks`, each after the first only once Enter was pressed."""
+        from replay.rehearsal.playing import play
+
+        _warm()
+        try:
+            for at, scene in enumerate(chosen):
+                if at and asks and not self._wanted(scene):
+                    return
+                if at and not asks:
+                    self._narrator.time_left(chosen[at:])
+                self._results.append(play(scene, self._folder, self._seed, self._narrator))
+                self._save()
+        finally:
+            if not self._results:
+                with contextlib.suppress(OSError):
+                    self._folder.rmdir()
+
+    def _wanted(self, scene: Scene) -> bool:
+        self._narrator.next_scene(scene)
+        answer = sys.stdin.readline()
+        return bool(answer) and not answer.strip().lower().startswith("q")
+
+    def _save(self) -> None:
+        from replay.rehearsal.document import Rehearsal, save
+        from replay.rehearsal.page import write_page
+
+        rehearsal = Rehearsal(seed=self._seed, scenes=self._results)
+        save(self._folder, rehearsal)
+        write_page(self._folder, self._scenes, rehearsal)
+
+    def finish(self) -> int:
+        """Say where the results are; the exit code."""
+        from replay.rehearsal.document import exit_code
+        from replay.rehearsal.page import NAME
+
+        if not self._results:
+            raise EngineError("no scene was played")
+        self._narrator.finished(self._results, str(self._folder), str(self._folder / NAME))
+        return exit_code(self._results)
+
+
+def _warm() -> None:
+    """Compile the kernels of load and runs, if they are not there yet."""
+    from replay.engine.prepare import kernels_of
+    from replay.report.console import Console
+    from replay.settings.scenario import Scenario
+
+    from .generate import KERNELS as OF_LOAD
+    from .progress import KERNELS, warm_kernels
+
+    of_target = kernels_of(Scenario(target="http://127.0.0.1:1"))
+    warm_kernels(Console(stderr=True, highlight=False), (*KERNELS, *OF_LOAD, "workload.scale", *of_target))

@@ -1,0 +1,147 @@
+"""Each objective by the seconds of a run: when it was first missed, when it was met again, and how much lay above it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from replay.results.baseline import like_baseline
+from replay.results.slo import Slo
+from replay.results.timeline import Second
+from replay.results.watched import BEGINNING, figure_of, misses
+
+from .document import ObjectiveCourse
+
+LASTING_S = 3
+"""An objective has recovered if it is met for at least this many seconds until the end."""
+
+LOAD_SECONDS = 3
+"""The load at a moment is the mean rate of this many seconds up to it."""
+
+SMALL_CHANGE = 0.05
+"""A load that differs by less than this share counts as the same."""
+
+AS_BEGUN = "like its beginning"
+"""The name of the course of a run that has no objective over all routes."""
+
+
+def courses_of(rows: Sequence[Second], objectives: Sequence[Slo]) -> list[ObjectiveCourse]:
+    """The course of each objective; where none can be judged by the second, whether the run stayed like its beginning."""
+    found = [_course(rows, slo) for slo in objectives]
+    if not any(not each.note for each in found):
+        found.append(_like_beginning(rows))
+    return found
+
+
+def harmed_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None:
+    """The row from which users felt harm: the first of two in a row that miss an objective, else the first that does.
+
+    A single second that misses an objective may be chance; where it is all there is, it still counts.
+    """
+    judged = [slo for slo in objectives if not slo.route]
+    if judged:
+        bad = [any(misses(row, slo) for slo in judged) for row in rows]
+    else:
+        bad = unlike_beginning(rows)
+    twice = (at for at in range(len(bad) - 1) if bad[at] and bad[at + 1])
+    return next(twice, next((at for at, is_bad in enumerate(bad) if is_bad), None))
+
+
+def unlike_beginning(rows: Sequence[Second]) -> list[bool]:
+    """By row, whether median and failures are unlike those of the first fifth of the run (at least 5 s)."""
+    begin = rows[: max(BEGINNING, len(rows) // 5)]
+    medians = [row.response_p50_ns or row.service_p50_ns for row in begin]
+    known = [value for value in medians if value is not None]
+    if not known:
+        return [False] * len(rows)
+    base_ns, base_share = statistics.median(known), _failed_share(begin)
+    return [
+        at >= len(begin)
+        and not like_baseline(
+            row.response_p50_ns or row.service_p50_ns, _failed_share([row]), base_ns, base_share
+        )
+        for at, row in enumerate(rows)
+    ]
+
+
+def _failed_share(rows: Sequence[Second]) -> float:
+    failed = sum(row.error + row.timeout + row.unsent + row.measured.get("5xx", 0) for row in rows)
+    ended = sum(row.ok + row.error + row.timeout + row.unsent for row in rows)
+    return failed / ended if ended else 0.0
+
+
+def _like_beginning(rows: Sequence[Second]) -> ObjectiveCourse:
+    bad = unlike_beginning(rows)
+    failed = [float(row.error + row.timeout + row.unsent + row.measured.get("5xx", 0)) for row in rows]
+    above = [failed[at] if is_bad else 0.0 for at, is_bad in enumerate(bad)]
+    return _made(rows, AS_BEGUN, "p50 and failures of each second", bad, above, is_share=True)
+
+
+def _course(rows: Sequence[Second], slo: Slo) -> ObjectiveCourse:
+    if slo.route:
+        return ObjectiveCourse(objective=slo.text, note="it is about a route: seconds are over all routes")
+    bad = [misses(row, slo) for row in rows]
+    if slo.percentile is None:
+        above = [_requests_above(row, slo) for row in rows]
+        return _made(rows, slo.text, "share of each second", bad, above, is_share=True)
+    field = figure_of(slo)
+    if field is None:
+        return ObjectiveCourse(objective=slo.text, note=f"seconds have no {slo.metric}")
+    above = [_seconds_above(row, field, slo.limit) for row in rows]
+    words = field.removesuffix("_ns").replace("_", " ") + " of each second"
+    return _made(rows, slo.text, words, bad, above, is_share=False)
+
+
+def _requests_above(row: Second, slo: Slo) -> float:
+    ended = sum(row.measured.values())
+    return max(sum(row.measured.get(name, 0) for name in slo.outcomes) - slo.limit * ended, 0.0)
+
+
+def _seconds_above(row: Second, field: str, limit_ns: float) -> float:
+    figure = row.figure_ns(field)
+    return 0.0 if figure is None else max(figure[0] - limit_ns, 0.0) / 1e9 * row.length_s
+
+
+def _made(
+    rows: Sequence[Second],
+    objective: str,
+    judged_by: str,
+    bad: Sequence[bool],
+    above: Sequence[float],
+    *,
+    is_share: bool,
+) -> ObjectiveCourse:
+    first = next((at for at, is_bad in enumerate(bad) if is_bad), None)
+    course = ObjectiveCourse(
+        objective=objective, judged_by=judged_by, area_unit="requests" if is_share else "s s"
+    )
+    if first is None:
+        return course
+    last = max(at for at, is_bad in enumerate(bad) if is_bad)
+    back = last + 1 if sum(row.length_s for row in rows[last + 1 :]) > LASTING_S - 0.5 else None
+    change = None if back is None else _lower_by(rows, first, back)
+    return ObjectiveCourse(
+        objective=objective,
+        judged_by=judged_by,
+        breached_s=rows[first].t_s,
+        recovered_s=None if back is None else rows[back].t_s,
+        bad_s=round(sum(row.length_s for row, is_bad in zip(rows, bad, strict=True) if is_bad), 3),
+        hysteresis=change,
+        area=round(sum(above), 6),
+        area_unit=course.area_unit,
+    )
+
+
+def _lower_by(rows: Sequence[Second], breach: int, back: int) -> float | None:
+    """By which share the load was lower at `back` than at `breach`; None where the load was too small to compare."""
+    at_breach, at_back = _load(rows, breach), _load(rows, back)
+    if at_breach <= 0:
+        return None
+    change = 1 - at_back / at_breach
+    return round(change, 4) if change > SMALL_CHANGE else 0.0
+
+
+def _load(rows: Sequence[Second], at: int) -> float:
+    """Requests due per second around a row."""
+    near = rows[max(0, at - LOAD_SECONDS + 1) : at + 1]
+    return sum(row.planned for row in near) / max(sum(row.length_s for row in near), 1e-9)

@@ -1,0 +1,64 @@
+"""From a run to its diagnosis."""
+
+from __future__ import annotations
+
+from replay.errors import UsageError
+from replay.results import slo
+from replay.results.run import Run
+from replay.results.slo import Slo
+
+from .course import courses_of, harmed_at
+from .document import Diagnosis
+from .resources import Given, first_of
+from .shared import Shared, shared_cause
+
+CANNOT_TELL = "cannot tell"
+
+
+def diagnose(run: Run) -> Diagnosis:
+    """What a run shows of its cause of harm. It never raises for a run that can be read."""
+    document, rows = run.document, run.seconds()
+    objectives = _objectives(run)
+    harmed = harmed_at(rows, objectives)
+    limits = {figure.name: figure.limit for figure in document.watches if figure.limit is not None}
+    given = first_of(document.watched, limits, rows, harmed)
+    shared = shared_cause(run, rows, harmed)
+    harmed_s = None if harmed is None else rows[harmed].t_s
+    return Diagnosis(
+        words=_words(given, shared, harmed_s, document.watched_first, is_watched=bool(document.watched)),
+        first_resource=given.first,
+        evidence=given.evidence,
+        shared_cause=shared.routes,
+        shared_evidence=shared.evidence,
+        harmed_s=harmed_s,
+        resources=given.resources,
+        course=courses_of(rows, objectives),
+        amplification=None if document.retries is None else document.retries.amplification,
+    )
+
+
+def _objectives(run: Run) -> list[Slo]:
+    found = []
+    for outcome in run.document.slo:
+        try:
+            found.append(slo.parse(outcome.slo))
+        except UsageError:
+            continue
+    return found
+
+
+def _words(
+    given: Given, shared: Shared, harmed_s: float | None, changed_first: str, *, is_watched: bool
+) -> str:
+    """The answer in one sentence."""
+    if harmed_s is None:
+        return "no harm seen: nothing to explain"
+    if given.first is not None:
+        return f"{given.first} gave way first ({harmed_s:.0f} s: users were harmed)"
+    if changed_first:
+        return f"{CANNOT_TELL} which resource gave way; {changed_first}"
+    if shared.routes:
+        return f"{CANNOT_TELL} which resource gave way; {shared.words}"
+    if not is_watched:
+        return f"{CANNOT_TELL}: no figure of the target was watched ([[watch]]), and the latencies show no shared cause"
+    return f"{CANNOT_TELL}: no watched figure reached its limit or changed before the harm"

@@ -1,0 +1,63 @@
+"""A diagnosis: what it names, and the evidence for it. `rehearsal.json` and `replay report --json` write it as it is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+How = Literal["limit", "refused", "changed"]
+"""A figure reached its limit, it turned work away, or it left what it was in the beginning."""
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True):
+    """A watched figure that gave way or changed. `used_before` and `used_after` are shares of its limit, in the seconds
+    before `at_s` and from then on; null without a limit. `at_start`: it was so from its first samples on.
+    """
+
+    name: str
+    at_s: float
+    how: How
+    evidence: str
+    used_before: float | None = None
+    used_after: float | None = None
+    at_start: bool = False
+
+
+class ObjectiveCourse(msgspec.Struct, frozen=True, kw_only=True):
+    """One objective over time, by the seconds of the run. `judged_by` is the figure of a second that was compared.
+
+    `breached_s` is the first second that missed it and `bad_s` how long it was missed; `recovered_s` is when it was met
+    again until the end (null: it never was, or was never missed). `hysteresis` is by how much the load was lower at the
+    recovery than at the breach (0: not lower; null: not known). `area` is what lay above the objective: seconds times
+    seconds of a latency, requests of a share. `note` says why something is not known.
+    """
+
+    objective: str
+    judged_by: str = ""
+    breached_s: float | None = None
+    recovered_s: float | None = None
+    bad_s: float = 0.0
+    hysteresis: float | None = None
+    area: float = 0.0
+    area_unit: Literal["s s", "requests"] = "s s"
+    note: str = ""
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run shows. `words` is what reports say, in one sentence; `evidence` are the sentences behind it.
+
+    `first_resource` is the watched figure that gave way first, null where no watched figure shows it. `shared_cause` are
+    routes whose latencies show a shared cause; empty where they do not. `resources` are all watched figures that gave way
+    or changed, in order. `amplification` is requests at the target for each request of a user; null without retries.
+    """
+
+    words: str
+    first_resource: str | None = None
+    evidence: list[str] = []
+    shared_cause: list[str] = []
+    shared_evidence: list[str] = []
+    harmed_s: float | None = None
+    resources: list[Resource] = []
+    course: list[ObjectiveCourse] = []
+    amplification: float | None = None

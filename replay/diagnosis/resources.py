@@ -1,0 +1,195 @@
+"""Which watched resource gave way first.
+
+A resource gives way where its figure stays at its limit, or turns work away. What waits for it fills up next, often within
+the same second, so the order alone does not tell. Where several give way together, the one that was nearest to its limit
+just before is named: as the load grows, everything is used in proportion, and the bottleneck is what has the least left.
+What only waits for it jumps from little to all. If two were equally near, the answer is "cannot tell".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from replay.results.timeline import Second
+from replay.results.watched import shifted_at
+from replay.units import format_share
+
+from .document import How, Resource
+from .usage import FULL, LASTING, Samples, Usage, is_beside_another, usages_of
+
+LATER_ROWS = 2
+"""A figure that gives way up to this many rows after the harm began may still have caused it: it is sampled once per
+second, and must stay at its limit for some samples.
+"""
+
+TOGETHER_ROWS = 2
+"""Figures that give way within this many rows of the first one are ranked by how near their limits they were before."""
+
+BEFORE_ROWS = 5
+"""Rows before the first one gave way in which that is compared."""
+
+CLEARLY_NEARER = 0.1
+"""One was clearly nearer to its limit than another if its share of it was higher by this much."""
+
+REPLICAS, CACHE = ".replicas", ".cache"
+"""Ends of names that stand for what bounds others: a full pool of a service whose replicas are at their limit is full
+because of that limit; a pool behind a cache that is too small is full because of the cache.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What gave way first (None: cannot tell), the evidence in sentences, and every figure that gave way or changed."""
+
+    first: str | None
+    evidence: list[str]
+    resources: list[Resource]
+
+
+@dataclass(frozen=True, slots=True)
+class _Onset:
+    usage: Usage
+    row: int
+    how: How
+    before: float | None
+    """Mean share of its limit just before the first figure gave way."""
+
+
+def first_of(
+    values: Mapping[str, Samples],
+    fixed_limits: Mapping[str, float],
+    rows: Sequence[Second],
+    harmed: int | None,
+) -> Given:
+    """The resource that gave way first, by the watched figures; `harmed` is the row in which users felt it."""
+    usages = usages_of(values, fixed_limits)
+    onsets = sorted(_onsets(usages, harmed), key=lambda onset: onset.row)
+    resources = [_resource(onset, rows) for onset in onsets] + _changed(values, onsets, rows)
+    if harmed is None:
+        return Given(None, _nearest(usages), resources)
+    causes = [
+        onset for onset in onsets if onset.row <= harmed + LATER_ROWS and not _was_harmless(onset, harmed)
+    ]
+    if not causes:
+        return Given(None, _nearest(usages), resources)
+    together = _together(causes)
+    first = together[0]
+    if len(together) > 1 and not _is_nearer(first, together[1]):
+        names = " and ".join(onset.usage.name for onset in together[:2])
+        why = f"{names} gave way within {TOGETHER_ROWS} s of each other, and neither was clearly nearer to its limit before"
+        return Given(None, [why, *_sentences(together, rows)], resources)
+    bound = _bound_by(first, usages, harmed)
+    evidence = _sentences([first, *(each for each in causes if each is not first)], rows)
+    if bound is not None:
+        name, why = bound
+        return Given(name, [why, *evidence], resources)
+    return Given(first.usage.name, evidence, resources)
+
+
+def _onsets(usages: Sequence[Usage], harmed: int | None) -> list[_Onset]:
+    found: list[tuple[Usage, int, How]] = []
+    for usage in usages:
+        full, refused = usage.full_at(), usage.refused_at()
+        if refused is not None and (full is None or refused <= full):
+            found.append((usage, refused, "refused"))
+        elif full is not None:
+            found.append((usage, full, "limit"))
+    moved = [row for _, row, _ in found if row > 0 and (harmed is None or row <= harmed + LATER_ROWS)]
+    first = min(moved, default=0)
+    return [_Onset(usage, row, how, usage.mean_used(first - BEFORE_ROWS, first)) for usage, row, how in found]
+
+
+def _was_harmless(onset: _Onset, harmed: int) -> bool:
+    """Whether it was at its limit from its first samples on, long before there was any harm."""
+    return _is_at_start(onset) and harmed - onset.row > LASTING + LATER_ROWS
+
+
+def _is_at_start(onset: _Onset) -> bool:
+    known = [at for at, value in enumerate(onset.usage.values) if value is not None]
+    return not known or onset.row <= known[0]
+
+
+def _together(causes: Sequence[_Onset]) -> list[_Onset]:
+    """Those that gave way with the first one, the nearest to its limit first."""
+    first = min(onset.row for onset in causes)
+    near = [onset for onset in causes if onset.row <= first + TOGETHER_ROWS]
+    return sorted(near, key=lambda onset: (-(onset.before or 0.0), onset.row))
+
+
+def _is_nearer(one: _Onset, other: _Onset) -> bool:
+    return (one.before or 0.0) - (other.before or 0.0) >= CLEARLY_NEARER or (
+        one.row < other.row and (one.before or 0.0) >= (other.before or 0.0)
+    )
+
+
+def _bound_by(first: _Onset, usages: Sequence[Usage], harmed: int) -> tuple[str, str] | None:
+    """The figure that bounds the one that gave way, and why it is named instead."""
+    service = first.usage.name.split(".")[0]
+    for usage in usages:
+        if usage is first.usage or usage.name.split(".")[0] != service:
+            continue
+        used, full = usage.mean_used(harmed, len(usage.used)), usage.full_at()
+        if usage.name.endswith(REPLICAS) and used is not None and used >= FULL:
+            return usage.name, _stood(usage, f"more than {first.usage.name} could carry was due")
+        if CACHE in usage.name and full is not None and full <= harmed:
+            return usage.name, _stood(usage, f"what it could not hold went to {first.usage.name}")
+    return None
+
+
+def _stood(usage: Usage, why: str) -> str:
+    limit = next((limit for limit in reversed(usage.limits) if limit is not None), None)
+    return f"{usage.name} stood at its limit of {limit or 0:g}; {why}"
+
+
+def _sentences(onsets: Sequence[_Onset], rows: Sequence[Second]) -> list[str]:
+    return [_evidence(onset, rows) for onset in onsets]
+
+
+def _evidence(onset: _Onset, rows: Sequence[Second]) -> str:
+    usage = onset.usage
+    limit = next((limit for limit in usage.limits[onset.row :] if limit is not None), None)
+    at = f"at {rows[onset.row].t_s:.0f} s" if onset.row else "from the start"
+    of = "" if limit is None else f" of {limit:g}"
+    words = f"{usage.name} reached its limit{of} {at}"
+    if onset.how == "refused":
+        words = f"{usage.name} turned work away {at}" + (f" (its limit is {limit:g})" if limit else "")
+    if onset.before is not None:
+        words += f"; it was at {format_share(onset.before)} of it in the {BEFORE_ROWS} s before"
+    return words
+
+
+def _resource(onset: _Onset, rows: Sequence[Second]) -> Resource:
+    after = onset.usage.mean_used(onset.row, len(rows))
+    return Resource(
+        name=onset.usage.name,
+        at_s=rows[onset.row].t_s,
+        how=onset.how,
+        evidence=_evidence(onset, rows),
+        used_before=None if onset.before is None else round(onset.before, 4),
+        used_after=None if after is None else round(after, 4),
+        at_start=_is_at_start(onset),
+    )
+
+
+def _changed(
+    values: Mapping[str, Samples], onsets: Sequence[_Onset], rows: Sequence[Second]
+) -> list[Resource]:
+    """Figures that changed without giving way, in order."""
+    given = {onset.usage.name for onset in onsets}
+    found = []
+    for name, samples in values.items():
+        at = None if name in given or is_beside_another(name, values) else shifted_at(samples)
+        if at is not None:
+            evidence = f"{name} changed at {rows[at].t_s:.0f} s"
+            found.append(Resource(name=name, at_s=rows[at].t_s, how="changed", evidence=evidence))
+    return sorted(found, key=lambda resource: resource.at_s)
+
+
+def _nearest(usages: Sequence[Usage]) -> list[str]:
+    """How near the figures came to their limits, the nearest first."""
+    known = sorted(((usage.highest or 0.0, usage.name) for usage in usages if usage.has_limit), reverse=True)
+    if not known:
+        return []
+    share, name = known[0]
+    return [f"{name} came nearest to its limit: {format_share(share)} of it"]

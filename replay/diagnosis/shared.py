@@ -1,0 +1,197 @@
+"""Which routes share a cause, from their latencies alone.
+
+Routes that get slow at the same time need not have anything in common: at 6 PM the load grows for all of them. Routes that
+wait in the same queue also move together from second to second, and in directions that the load does not explain. So two
+routes count as sharing a cause only if both got worse, began to within a few windows, and the changes of their latencies
+(or of their failures) from window to window agree beyond what the load of these windows explains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from replay.results.baseline import FAILED_MORE, slow_from_ns
+from replay.results.run import Run
+from replay.results.timeline import Second
+
+from .by_route import RouteSeries, series_of
+
+LEAST_CHANGES = 8
+"""Changes from window to window that must be known of two routes before they are compared."""
+
+LEAST_ENDED = 5
+"""Requests that a window of a route needs for its median to count."""
+
+BEGIN_WINDOWS = 2
+"""Two routes began to suffer together if their first bad windows are at most so far apart."""
+
+AGREES = 0.75
+"""The least correlation of changes that counts as agreement (docs/diagnosis.md: how it was measured)."""
+
+WAITED_SHARE = 0.2
+"""If requests waited for a connection for more than this share of the response, the generator's own queue is shared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Routes that share a cause, and the evidence; without routes `evidence` says why not."""
+
+    routes: list[str] = field(default_factory=list)
+    evidence: list[str] = field(default_factory=list)
+
+    @property
+    def words(self) -> str:
+        """The answer in words."""
+        if not self.routes:
+            return "the latencies show no shared cause"
+        return f"these routes share a cause: {', '.join(self.routes)}"
+
+
+def shared_cause(run: Run, rows: Sequence[Second], harmed: int | None) -> Shared:
+    """The routes of a run that share a cause."""
+    if harmed is None:
+        return Shared()
+    if run.document.validity.verdict == "INVALID":
+        return Shared(evidence=["the generator was at its limit, which all routes share"])
+    if _waited(rows[harmed:]):
+        return Shared(evidence=["requests waited for a connection, which all routes share"])
+    edges, routes = series_of(run, rows)
+    if edges.size == 0:
+        return Shared(evidence=["the run was too short to compare routes over time"])
+    return shared_among(routes, _load_by_window(rows, edges))
+
+
+def shared_among(routes: Sequence[RouteSeries], load: np.ndarray) -> Shared:
+    """The largest group of routes in which every two share a cause; `load` is what was due by window."""
+    begins = {route.route: begin for route in routes if (begin := worse_from(route)) is not None}
+    suffering = [route for route in routes if route.route in begins]
+    if len(suffering) < 2:
+        return Shared(evidence=["fewer than two routes got worse"])
+    pairs: dict[tuple[int, int], float] = {}
+    for one, first in enumerate(suffering):
+        for other in range(one + 1, len(suffering)):
+            second = suffering[other]
+            if abs(begins[first.route] - begins[second.route]) <= BEGIN_WINDOWS:
+                since = max(min(begins[first.route], begins[second.route]) - 1, 0)
+                agreement = agreement_of(first, second, load, since)
+                if agreement is not None and agreement >= AGREES:
+                    pairs[one, other] = agreement
+    group = _largest_group(len(suffering), pairs)
+    if not group:
+        return Shared(
+            evidence=["the routes that got worse did not move together beyond what their load explains"]
+        )
+    names = [suffering[at].route for at in group]
+    least = min(pairs[a, b] for a in group for b in group if (a, b) in pairs)
+    evidence = [
+        f"{len(names)} routes got worse within {BEGIN_WINDOWS + 1} s of each other, and moved together from then on"
+        f" (correlation of changes at least {least:.2f}, the load taken out)"
+    ]
+    unharmed = [route.route for route in routes if route.route not in begins]
+    if unharmed:
+        evidence.append(
+            "as before: "
+            + ", ".join(unharmed[:5])
+            + (f" and {len(unharmed) - 5} more" if len(unharmed) > 5 else "")
+        )
+    return Shared(names, evidence)
+
+
+def worse_from(route: RouteSeries) -> int | None:
+    """The first of two windows in a row in which a route is unlike its first fifth; None if there is none."""
+    known = np.flatnonzero(route.ended >= LEAST_ENDED)
+    begin = known[: max(LEAST_CHANGES // 2, known.size // 5)]
+    if known.size <= begin.size + 1:
+        return None
+    medians = route.p50_ns[begin]
+    if np.isnan(medians).all():
+        return None
+    base_ns = float(np.nanmedian(medians))
+    base_share = float(route.failed[begin].sum() / max(route.ended[begin].sum(), 1))
+    limit_ns = slow_from_ns(base_ns)
+    share = route.failed_share
+    bad = [
+        bool(route.p50_ns[at] > limit_ns)
+        or bool(share[at] > base_share + FAILED_MORE + 1 / max(route.ended[at], 1))
+        for at in known
+    ]
+    for place in range(begin.size, known.size - 1):
+        if bad[place] and bad[place + 1]:
+            return int(known[place])
+    return None
+
+
+def agreement_of(one: RouteSeries, other: RouteSeries, load: np.ndarray, since: int) -> float | None:
+    """How well the changes of two routes agree from window `since` on, the load's changes taken out; None: too few."""
+    enough = (one.ended >= LEAST_ENDED) & (other.ended >= LEAST_ENDED)
+    enough[:since] = False
+    found = []
+    for first, second in (
+        (np.log(one.p50_ns), np.log(other.p50_ns)),
+        (one.failed_share, other.failed_share),
+    ):
+        value = _partial_correlation(first, second, load, enough)
+        if value is not None:
+            found.append(value)
+    return max(found, default=None)
+
+
+def _partial_correlation(
+    one: np.ndarray, other: np.ndarray, load: np.ndarray, enough: np.ndarray
+) -> float | None:
+    usable = enough & np.isfinite(one) & np.isfinite(other)
+    both = usable[1:] & usable[:-1]
+    if both.sum() < LEAST_CHANGES:
+        return None
+    changes = [_ranks(np.diff(series)[both]) for series in (one, other)]
+    loads = np.column_stack([np.ones(int(both.sum())), _ranks(np.diff(load)[both]), _ranks(load[1:][both])])
+    left = [change - loads @ np.linalg.lstsq(loads, change, rcond=None)[0] for change in changes]
+    spread = float(np.sqrt((left[0] ** 2).sum() * (left[1] ** 2).sum()))
+    if spread < 1e-9:
+        return None
+    return float((left[0] * left[1]).sum()) / spread
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 0 to 1; equal values share their mean rank."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    found: np.ndarray = ((ends - (counts + 1) / 2.0) / max(values.size - 1, 1))[place]
+    return found
+
+
+def _largest_group(size: int, pairs: dict[tuple[int, int], float]) -> list[int]:
+    """A largest group in which every two are a pair, grown from each pair in turn; empty if there is none."""
+    best: list[int] = []
+    for (one, other), _ in sorted(pairs.items(), key=lambda pair: -pair[1]):
+        group = [one, other]
+        for more in range(size):
+            if more not in group and all((min(more, each), max(more, each)) in pairs for each in group):
+                group.append(more)
+        if len(group) > len(best):
+            best = sorted(group)
+    return best
+
+
+def _waited(rows: Sequence[Second]) -> bool:
+    """Whether most of the time requests waited for a connection for a large part of their response."""
+    pairs = [
+        (row.response_p50_ns, row.service_p50_ns)
+        for row in rows
+        if row.response_p50_ns is not None and row.service_p50_ns is not None
+    ]
+    return sum(response - service > WAITED_SHARE * response for response, service in pairs) > len(pairs) / 2
+
+
+def _load_by_window(rows: Sequence[Second], edges: np.ndarray) -> np.ndarray:
+    """Requests due per second, by window."""
+    planned, length_s = np.zeros(edges.size), np.zeros(edges.size)
+    for row in rows:
+        at = max(int(np.searchsorted(edges, row.t_s + row.length_s / 2, "right")) - 1, 0)
+        planned[at] += row.planned
+        length_s[at] += row.length_s
+    found: np.ndarray = planned / np.maximum(length_s, 1e-9)
+    return found

@@ -1,0 +1,94 @@
+"""`rehearsal.json`: what each scene promised, and what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from replay._version import __version__
+from replay.errors import Exit
+from replay.files import write_whole
+
+NAME = "rehearsal.json"
+
+SceneVerdict = Literal["AS_PROMISED", "NOT_AS_PROMISED", "MACHINE_TOO_BUSY"]
+SideVerdict = Literal["FAILED", "PASSED", "INVALID"]
+"""PASSED: every objective was met. INVALID: the generator was the bottleneck."""
+
+EXITS = {"AS_PROMISED": Exit.PASSED, "NOT_AS_PROMISED": Exit.FAILED, "MACHINE_TOO_BUSY": Exit.INVALID}
+
+
+class Objective(msgspec.Struct, frozen=True, kw_only=True):
+    """An objective of a side: whether it was met, and its figure in words."""
+
+    slo: str
+    met: bool
+    words: str
+
+
+class SideResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One side of a scene.
+
+    `run` is its run folder, relative to the rehearsal's. `highest` has the highest value of each watched figure (null:
+    no sample), `events` how often the twin logged each kind of event. `broken` says which promises were not kept,
+    `doubts` why the figures may say nothing of the twin.
+    """
+
+    run: str
+    verdict: SideVerdict
+    validity: str
+    planned: int
+    good: int
+    failed_share: float
+    p50_ns: int | None
+    p99_ns: int | None
+    objectives: list[Objective]
+    recovery: str = ""
+    recovered_after_s: float | None = None
+    highest: dict[str, float | None] = {}
+    good_by_route: dict[str, int] = {}
+    events: dict[str, int] = {}
+    others_cpu_share: float | None = None
+    first_resource: str | None = None
+    diagnosis: str = ""
+    broken: list[str] = []
+    doubts: list[str] = []
+
+
+class SceneResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One scene. `saved_eur` is what the good responses of the fix are worth beyond those before it."""
+
+    number: int
+    name: str
+    title: str
+    folder: str
+    before: SideResult
+    after: SideResult
+    verdict: SceneVerdict
+    reasons: list[str] = []
+    saved: dict[str, int] = {}
+    saved_eur: float | None = None
+    took_s: float = 0.0
+
+
+class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
+    """All scenes that were played, in the order in which they were."""
+
+    format_version: int = 1
+    replay: str = __version__
+    seed: int
+    scenes: list[SceneResult]
+
+
+def save(folder: Path, rehearsal: Rehearsal) -> None:
+    """Write the document. OutputError if it cannot be written."""
+    text = msgspec.json.format(msgspec.json.encode(rehearsal), indent=2)
+    write_whole(folder / NAME, text + b"\n")
+
+
+def exit_code(scenes: list[SceneResult]) -> Exit:
+    """The exit code of a rehearsal: a broken promise counts more than a machine that was too busy to tell."""
+    codes = {EXITS[scene.verdict] for scene in scenes}
+    return next((code for code in (Exit.FAILED, Exit.INVALID) if code in codes), Exit.PASSED)

@@ -1,0 +1,141 @@
+"""Plays a scene: the same load onto the twin before and after the fix. Each side is a run like any other."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from replay.engine.blocking import owns_signals, run_blocking
+from replay.engine.prepare import Prepared, prepare
+from replay.engine.sinks import Sink
+from replay.errors import EngineError
+from replay.protocols.scenario import load_scenario
+from replay.results.run import Run, load_run
+from replay.staging.twin import read_twin, running
+from replay.trace import Trace
+
+from .document import SceneResult, SideResult
+from .files import SIDES, Addresses, SceneFiles, folder_name, write_files
+from .judging import scene_result, side_result
+from .machine import Usage
+from .ports import free_ports
+from .scene import Promise, Scene
+
+LOOK_EVERY_S = 0.5
+"""How often the processes of the twin are looked at."""
+
+
+class Audience(Protocol):
+    """Who is shown a scene while it is played."""
+
+    def begins(self, scene: Scene) -> None:
+        """The scene begins."""
+
+    def side_begins(self, scene: Scene, side: str, promise: Promise) -> Sequence[Sink]:
+        """A side begins; the sinks get each second of its run."""
+
+    def side_ended(self, scene: Scene, side: str, result: SideResult) -> None:
+        """A side has ended."""
+
+    def ended(self, scene: Scene, result: SceneResult, files: SceneFiles) -> None:
+        """Both sides have ended."""
+
+
+def play(scene: Scene, folder: Path, seed: int, audience: Audience) -> SceneResult:
+    """Play a scene into a folder of its own below `folder`. If it cannot be played to its end, that folder is removed.
+
+    KeyboardInterrupt ends it in order. EngineError if a process of the twin dies.
+    """
+    began_s = time.monotonic()
+    place = folder / folder_name(scene)
+    with _whole_or_not(place):
+        with free_ports(2) as ports:
+            files = write_files(scene, place, Addresses(*ports), seed)
+        audience.begins(scene)
+        before, after = (
+            _play_side(scene, files, side, promise, audience)
+            for side, promise in zip(SIDES, (scene.before, scene.after), strict=True)
+        )
+        result = scene_result(scene, place.name, before, after, time.monotonic() - began_s)
+        audience.ended(scene, result, files)
+    return result
+
+
+@contextlib.contextmanager
+def _whole_or_not(place: Path) -> Iterator[None]:
+    """Remove a scene's folder if the scene does not come to its end."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+
+
+def _play_side(
+    scene: Scene, files: SceneFiles, side: str, promise: Promise, audience: Audience
+) -> SideResult:
+    sinks = audience.side_begins(scene, side, promise)
+    scenario = load_scenario(files.scenario)
+    twin = read_twin(files.twin(side))
+    with running(twin, log=files.log(side)) as app:
+        first = Usage.now(app.pids)
+        with prepare(Trace.open(files.trace), scenario, name=str(files.trace)) as prepared:
+            _run(prepared, files.run(side), sinks, app.died)
+        last = Usage.now(app.pids)
+    others = first.others_share(last) if first is not None and last is not None else None
+    run = load_run(files.run(side))
+    result = side_result(scene, promise, run, f"{files.folder.name}/{side}", others)
+    result = msgspec.structs.replace(result, events=count_events(files.log(side)))
+    audience.side_ended(scene, side, result)
+    return result
+
+
+def _run(prepared: Prepared, out: Path, sinks: Sequence[Sink], dead: Callable[[], str]) -> None:
+    """Make a run, which ends when a process of the twin dies. KeyboardInterrupt if it was interrupted."""
+    why, ending = "", ""
+    has_signals = owns_signals()
+
+    async def look(scope: trio.CancelScope) -> None:
+        nonlocal why
+        while not (why := dead()):
+            await trio.sleep(LOOK_EVERY_S)
+        scope.cancel()
+
+    async def run() -> None:
+        nonlocal ending
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look, nursery.cancel_scope)
+            document = await prepared.run_async(out, sinks=sinks, signals=has_signals)
+            ending = document.ending.how
+            nursery.cancel_scope.cancel()
+
+    run_blocking(run)
+    if why:
+        raise EngineError(f"the twin has ended: {why}", hint="play the scene again")
+    if ending == "interrupted":
+        raise KeyboardInterrupt
+
+
+def count_events(log: Path) -> dict[str, int]:
+    """How often a twin's log has each kind of event, the most frequent first."""
+    counts: Counter[str] = Counter()
+    with contextlib.suppress(OSError), log.open("rb") as lines:
+        for line in lines:
+            with contextlib.suppress(msgspec.DecodeError):
+                event: Any = msgspec.json.decode(line)
+                if isinstance(event, dict) and isinstance(event.get("what"), str):
+                    counts[event["what"]] += int(event.get("more", 1))
+    return dict(counts.most_common())
+
+
+def run_of(folder: Path, side: SideResult) -> Run:
+    """The run of a side that was played."""
+    return load_run(folder / side.run)

@@ -1,0 +1,161 @@
+"""Watched figures in reports: a chart of each with its limit, a table of all, and lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from replay.diagnosis.usage import LIMIT, REFUSED, Samples, Usage, usages_of
+from replay.results.document import RecordedClock, RunDocument, WatchFigures
+from replay.results.timeline import Second
+from replay.results.watched import values_of
+from replay.units import counted, format_share
+
+from .charts import BLUE, GREY, RED, Chart
+from .facts import Fact
+from .figures import over_time
+from .html import Figure, html_table, named
+
+CHARTS_SHOWN, LINES_SHOWN = 24, 12
+"""How many figures are drawn, and how many a terminal lists: those first that came nearest to a limit or changed."""
+
+NEAR = 0.8
+"""From this share of its limit on, a figure is listed even where it did not change."""
+
+READING = "A figure of the target's own side, sampled each second (long runs: the largest of several)."
+
+
+def chart_of(
+    rows: Sequence[Second], name: str, clock: RecordedClock | None, fixed_limit: float | None = None
+) -> Chart | None:
+    """A watched figure as it was sampled, with its limit and what it refused where these are known."""
+    series = [(name, lambda row: row.watched.get(name), BLUE)]
+    if any(row.watched.get(name + LIMIT) for row in rows):
+        series.append((f"limit of {name}", lambda row: row.watched.get(name + LIMIT), GREY))
+    elif fixed_limit is not None:
+        series.append((f"limit of {name}", lambda row: fixed_limit, GREY))
+    if any(row.watched.get(name + REFUSED) for row in rows):
+        series.append((f"refused at {name}", lambda row: row.watched.get(name + REFUSED), RED))
+    return over_time(rows, series, "", clock, zero_counts=True)
+
+
+def charts_of(
+    rows: Sequence[Second],
+    clock: RecordedClock | None,
+    names: Sequence[str] = (),
+    limits: Mapping[str, float] | None = None,
+) -> list[Figure]:
+    """A chart of each watched figure, at most CHARTS_SHOWN; `names` are those without any sample as well. `limits` are those
+    that do not change.
+    """
+    values = values_of(rows) | {name: [] for name in names if not any(name in row.watched for row in rows)}
+    usages = by_interest(usages_of(values, limits))
+    nothing = "It has no sample, or the run was too short to draw it."
+    return [
+        Figure(
+            f"Watched: {named(usage.name)}",
+            READING,
+            chart_of(rows, usage.name, clock, (limits or {}).get(usage.name)),
+            nothing=nothing,
+        )
+        for usage in usages[:CHARTS_SHOWN]
+    ]
+
+
+def by_interest(usages: Sequence[Usage]) -> list[Usage]:
+    """In their order, but where there are more than are drawn, those first that came nearest to a limit, then those that
+    moved most.
+    """
+    if len(usages) <= CHARTS_SHOWN:
+        return list(usages)
+    return sorted(usages, key=lambda usage: (-(usage.highest or 0.0), -_movement(usage.values)))
+
+
+def _movement(values: Samples) -> float:
+    known = [value for value in values if value is not None]
+    return (max(known) - min(known)) / (abs(max(known, key=abs)) or 1.0) if known else 0.0
+
+
+def table_of(document: RunDocument) -> str:
+    """Every watched figure: its range, its limit, and when it changed. Empty if none was watched."""
+    by_name = {figure.name: figure for figure in document.watches}
+    rows = [_row(usage, by_name.get(usage.name)) for usage in _usages(document)]
+    heads = (
+        "",
+        "first",
+        "lowest",
+        "highest",
+        "last",
+        "limit",
+        "most used",
+        "refused",
+        "changed",
+        "samples failed",
+    )
+    return html_table(heads, rows, "Watched figures", long=(9,))
+
+
+def _row(usage: Usage, figure: WatchFigures | None) -> list[str]:
+    known = [value for value in usage.values if value is not None]
+    limits = [limit for limit in usage.limits if limit is not None]
+    refused = [count for count in usage.refused if count is not None]
+    changed = None if figure is None else figure.changed_at_s
+    failed = "" if figure is None or not figure.failed else f"{figure.failed:,}: {figure.reason}"
+    range_ = [known[0], min(known), max(known), known[-1]] if known else []
+    return [
+        named(usage.name),
+        *([f"{value:g}" for value in range_] or [""] * 4),
+        f"{limits[-1]:g}" if limits else "",
+        "" if usage.highest is None else format_share(usage.highest),
+        f"{max(refused):g}" if refused else "",
+        "" if changed is None else f"{changed:.0f} s",
+        failed,
+    ]
+
+
+def facts_of_watched(document: RunDocument) -> Iterator[Fact]:
+    """The watched figures in lines: all of a few; of many, those that failed, changed, or came near a limit."""
+    usages = _usages(document)
+    by_name = {figure.name: figure for figure in document.watches}
+    shown = usages
+    if len(usages) > LINES_SHOWN:
+        shown = [usage for usage in usages if _is_notable(usage, by_name.get(usage.name))][:LINES_SHOWN]
+    for usage in shown:
+        figure = by_name.get(usage.name)
+        failed = figure is not None and bool(figure.failed)
+        yield Fact("watched", f"{usage.name}: {_words(usage, figure)}", "yellow" if failed else "")
+    if more := len(usages) - len(shown):
+        yield Fact("", f"{counted(more, 'more figure')} in run.json")
+    if document.watched_first:
+        yield Fact("", document.watched_first, "yellow")
+
+
+def _is_notable(usage: Usage, figure: WatchFigures | None) -> bool:
+    changed = figure is not None and (figure.changed_at_s is not None or bool(figure.failed))
+    return changed or (usage.highest or 0.0) >= NEAR
+
+
+def _words(usage: Usage, figure: WatchFigures | None) -> str:
+    known = [value for value in usage.values if value is not None]
+    words = "no sample"
+    if known:
+        words = f"{known[0]:g} at first, {min(known):g} to {max(known):g}, {known[-1]:g} at last"
+    if usage.highest is not None:
+        words += f"; up to {format_share(usage.highest)} of its limit"
+    if figure is not None and figure.changed_at_s is not None:
+        words += f"; changed at {figure.changed_at_s:.0f} s"
+    if figure is not None and figure.failed:
+        words += f"; {counted(figure.failed, 'sample')} failed: {figure.reason}"
+    return words
+
+
+def _usages(document: RunDocument) -> list[Usage]:
+    """Every watched figure of a run, those without a sample as well."""
+    values: dict[str, Samples] = dict(document.watched)
+    for figure in document.watches:
+        values.setdefault(figure.name, [])
+    return usages_of(values, fixed_limits(document))
+
+
+def fixed_limits(document: RunDocument) -> dict[str, float]:
+    """The limits that the scenario states."""
+    return {figure.name: figure.limit for figure in document.watches if figure.limit is not None}

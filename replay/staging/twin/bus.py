@@ -1,0 +1,78 @@
+"""The message bus: a service that answers once a message is queued, and consumers that pass messages on over HTTP."""
+
+from __future__ import annotations
+
+import time
+
+import trio
+
+from .jobs import JobQueue, Limits
+from .resolving import NameLookupError, Resolver
+from .spec import BUS, Topic
+from .wire import Client, ClosedError, Request, Response
+from .world import World
+
+
+class BusHost:
+    """The bus of a running twin. A message of TOPIC is published by `POST /TOPIC`."""
+
+    def __init__(self, world: World) -> None:
+        assert world.twin.bus is not None
+        self._world, self._topics = world, world.twin.bus.topics
+        self._client = {name: Client() for name in self._topics}
+        self._resolver = Resolver(world, BUS)
+        self._random = world.random(BUS)
+        self._queues = {name: self._queue(name) for name in self._topics}
+
+    def _queue(self, name: str) -> JobQueue:
+        def topic() -> Topic:
+            return self._topics[name]
+
+        def limits() -> Limits:
+            return Limits(topic().consumers, topic().capacity, topic().dead)
+
+        async def perform(request: Request) -> str:
+            return await self._consume(name, topic(), request)
+
+        return JobQueue(self._world, BUS, f"{BUS}.{name}", limits, topic, perform)
+
+    async def handle(self, request: Request) -> Response:
+        """Publish a message."""
+        name = request.path.strip("/").partition("?")[0]
+        if name not in self._queues:
+            return Response(404, 0, "no_topic", b"{}")
+        await self._world.work(self._topics[name].publish.draw_ns(self._random), "wait")
+        if not self._queues[name].enqueue(request):
+            return Response(503, 0, "bus_full", b"{}")
+        return Response(202, 2, body=b"{}")
+
+    def abandoned(self, request: Request) -> None:
+        """A producer was gone before it knew that its message was queued."""
+        self._world.log.note(BUS, "abandoned", request.path)
+
+    def changed(self) -> None:
+        """Take over changed limits."""
+        for queue in self._queues.values():
+            queue.resize()
+
+    def close(self) -> None:
+        """Close connections."""
+        for client in self._client.values():
+            client.close()
+
+    async def _consume(self, name: str, topic: Topic, message: Request) -> str:
+        """Pass a message on. Returns why that failed; empty for a success."""
+        method, _, path = topic.request.partition(" ")
+        request = Request(method, path, 0, message.retry, message.body)
+        host, port = self._world.addresses[topic.to]
+        status = 0
+        begin_ns = time.monotonic_ns()
+        with trio.move_on_after(topic.timeout_ns / 1e9):
+            try:
+                host = await self._resolver.address_of(topic.to, "", host)
+                status = await self._client[name].exchange(host, port, request, keeps=True)
+            except (NameLookupError, ClosedError, OSError) as error:
+                return f"no answer: {error}"
+        if not status:
+            return f"no answer within {(time.monotonic_ns() - begin_ns) / 1e9:.3g} s"
+        return f"status {status}" if status >= 400 else ""

@@ -1,0 +1,148 @@
+"""The cache of a service: entries that expire, a capacity, and what happens when many miss the same one."""
+
+from __future__ import annotations
+
+import bisect
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from itertools import accumulate
+
+import trio
+
+from .spec import Cache
+from .world import World
+
+
+class Entries:
+    """Entries with a time to live; the least recently used one goes. No clock of its own."""
+
+    def __init__(self) -> None:
+        self._until_ns: OrderedDict[Hashable, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._until_ns)
+
+    def get(self, key: Hashable, now_ns: int) -> bool:
+        """Whether a key has a good entry."""
+        until_ns = self._until_ns.get(key)
+        if until_ns is None:
+            return False
+        if until_ns <= now_ns:
+            del self._until_ns[key]
+            return False
+        self._until_ns.move_to_end(key)
+        return True
+
+    def put(self, key: Hashable, until_ns: int, capacity: int) -> int:
+        """Store an entry; returns how many were evicted for it."""
+        self._until_ns[key] = until_ns
+        self._until_ns.move_to_end(key)
+        evicted = 0
+        while len(self._until_ns) > capacity:
+            self._until_ns.popitem(last=False)
+            evicted += 1
+        return evicted
+
+    def clear(self) -> None:
+        """Forget all entries."""
+        self._until_ns.clear()
+
+
+class Popularity:
+    """Keys drawn by Zipf's law: key k with a probability proportional to 1 / k**exponent."""
+
+    def __init__(self, keys: int, exponent: float) -> None:
+        self.keys, self.exponent = keys, exponent
+        self._sums = list(accumulate(1 / k**exponent for k in range(1, keys + 1)))
+
+    def draw(self, random_: random.Random) -> int:
+        """A key, from 0, the most popular one."""
+        return min(bisect.bisect_left(self._sums, random_.random() * self._sums[-1]), self.keys - 1)
+
+
+_NEVER_NS = 1 << 62
+
+
+class ServiceCache:
+    """The cache of one service."""
+
+    def __init__(self, world: World, service: str, now_ns: Callable[[], int]) -> None:
+        self._world, self._service, self._now_ns = world, service, now_ns
+        self._entries = Entries()
+        self._random = world.random(f"{service}.cache")
+        self._popularity = Popularity(max(self._given.keys, 1), self._given.zipf)
+        self._computing: dict[Hashable, trio.Event] = {}
+        self._computed: dict[Hashable, int] = {}
+        figures, prefix = world.figures, f"{service}.cache"
+        figures.declare(
+            *(f"{prefix}.{what}" for what in ("hits", "misses", "evictions", "stampedes", "shared"))
+        )
+        figures.gauge(f"{prefix}.entries", lambda: len(self._entries), lambda: self._given.capacity)
+        figures.gauge(f"{prefix}.computing", lambda: sum(self._computed.values()))
+        if self._given.start == "warm":
+            self._fill()
+
+    @property
+    def _given(self) -> Cache:
+        given = self._world.service(self._service).cache
+        assert given is not None
+        return given
+
+    def started(self, start: str) -> None:
+        """`start` was set while the twin runs: empty it, or fill it, now."""
+        self._entries.clear()
+        if start == "warm":
+            self._fill()
+        what = "cache_filled" if start == "warm" else "cache_emptied"
+        self._world.log.note(self._service, what, f"cache.start was set to {start}")
+
+    def changed(self) -> None:
+        """Take over changed settings."""
+        given = self._given
+        if (given.keys, given.zipf) != (self._popularity.keys, self._popularity.exponent):
+            self._popularity = Popularity(max(given.keys, 1), given.zipf)
+
+    def _fill(self) -> None:
+        """Fill it with the most popular keys: without `keys` there are none to know."""
+        given, now_ns = self._given, self._now_ns()
+        for key in reversed(range(min(given.keys, given.capacity))):
+            # Entries of a warm cache are of different ages, as they would be.
+            until_ns = now_ns + int(self._random.random() * given.ttl_ns) if given.ttl_ns else _NEVER_NS
+            self._entries.put(key, until_ns, given.capacity)
+
+    async def through(self, path: str, compute: Callable[[], Awaitable[bool]]) -> bool:
+        """Answer from the cache, or compute and store. Returns whether there is an answer."""
+        given, figures, prefix = self._given, self._world.figures, f"{self._service}.cache"
+        key: Hashable = self._popularity.draw(self._random) if given.keys else path
+        if self._entries.get(key, self._now_ns()):
+            figures.count(f"{prefix}.hits")
+            return True
+        figures.count(f"{prefix}.misses")
+        if given.stampede == "single_flight" and key in self._computing:
+            figures.count(f"{prefix}.shared")
+            await self._computing[key].wait()
+            # If the one that computed it failed, so does everyone who waited for it.
+            return self._entries.get(key, self._now_ns())
+        return await self._compute(key, compute)
+
+    async def _compute(self, key: Hashable, compute: Callable[[], Awaitable[bool]]) -> bool:
+        given, prefix = self._given, f"{self._service}.cache"
+        count = self._computed[key] = self._computed.get(key, 0) + 1
+        if count > 1:
+            self._world.figures.count(f"{prefix}.stampedes")
+            self._world.log.note(self._service, "stampede", f"{count} requests compute key {key}")
+        event = self._computing.setdefault(key, trio.Event())
+        try:
+            is_computed = await compute()
+            if is_computed and given.capacity:
+                until_ns = self._now_ns() + given.ttl_ns if given.ttl_ns else _NEVER_NS
+                evicted = self._entries.put(key, until_ns, given.capacity)
+                self._world.figures.count(f"{prefix}.evictions", evicted)
+            return is_computed
+        finally:
+            self._computed[key] -= 1
+            if not self._computed[key]:
+                del self._computed[key]
+                self._computing.pop(key, None)
+            event.set()

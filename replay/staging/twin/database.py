@@ -1,0 +1,133 @@
+"""The database of a service: a primary and read replicas that lag, each with a pool of connections."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+
+from .places import FullError, Places, WaitedError
+from .spec import Database
+from .wire import Request
+from .world import World
+
+WRITERS_KEPT = 10_000
+"""Clients (by path) whose last write is remembered, to know whether a replica lacks it."""
+
+
+class PoolError(Exception):
+    """There is no connection. `str()` is the kind of event."""
+
+
+class StaleError(Exception):
+    """A replica lacks what was written."""
+
+
+class DatabasePool:
+    """Reads and writes of one service."""
+
+    def __init__(self, world: World, service: str) -> None:
+        self._world, self._service = world, service
+        given = self._given
+        self._random = world.random(f"{service}.database")
+        self._primary = Places(given.connections, given.queue)
+        self._replicas: list[Places] = []
+        self._applied_ns: list[int] = []
+        self._written: OrderedDict[str, int] = OrderedDict()
+        self._turn = 0
+        self.resize()
+        self._declare()
+
+    def _declare(self) -> None:
+        figures, prefix = self._world.figures, f"{self._service}.database"
+        primary = self._primary.station
+        figures.declare(*(f"{prefix}.{what}" for what in ("reads", "writes", "stale_reads", "pool_failures")))
+        figures.gauge(f"{prefix}.busy", lambda: primary.busy, lambda: self._given.connections)
+        figures.gauge(f"{prefix}.queue", lambda: len(primary.waiting), lambda: self._given.queue)
+        if self._given.replicas:
+            figures.gauge(
+                f"{prefix}.replicas_busy",
+                lambda: sum(places.station.busy for places in self._replicas),
+                lambda: self._given.replica_connections * self._given.replicas,
+            )
+            figures.gauge(
+                f"{prefix}.replicas_queue",
+                lambda: sum(len(places.station.waiting) for places in self._replicas),
+            )
+            figures.gauge(f"{prefix}.lag_ms", self._lag_ms)
+
+    @property
+    def _given(self) -> Database:
+        given = self._world.service(self._service).database
+        assert given is not None
+        return given
+
+    def resize(self) -> None:
+        """Take over changed limits."""
+        given = self._given
+        self._primary.resize(given.connections, given.queue)
+        while len(self._replicas) < given.replicas:
+            self._replicas.append(Places(given.replica_connections, given.queue))
+            self._applied_ns.append(0)
+        for places in self._replicas:
+            places.resize(given.replica_connections, given.queue)
+
+    async def read(self, request: Request) -> None:
+        """One read. PoolError without a connection, StaleError if the replica lacks the client's own write."""
+        given = self._given
+        places = self._primary
+        self._world.figures.count(f"{self._service}.database.reads")
+        if given.replicas:
+            self._turn = (self._turn + 1) % given.replicas
+            places = self._replicas[self._turn]
+            if self._is_stale(request.path, self._turn):
+                self._world.figures.count(f"{self._service}.database.stale_reads")
+                self._world.log.note(self._service, "stale_read", f"{given.stale}: {request.path}")
+                if given.stale == "fail":
+                    raise StaleError
+                places = self._primary if given.stale == "primary" else places
+        await self._hold(places, given.read.draw_ns(self._random))
+
+    async def write(self, request: Request) -> None:
+        """One write. PoolError without a connection."""
+        given = self._given
+        self._world.figures.count(f"{self._service}.database.writes")
+        await self._hold(self._primary, given.write.draw_ns(self._random))
+        now_ns = time.monotonic_ns()
+        self._written[request.path] = now_ns
+        self._written.move_to_end(request.path)
+        if len(self._written) > WRITERS_KEPT:
+            self._written.popitem(last=False)
+        for index, applied_ns in enumerate(self._applied_ns):
+            self._applied_ns[index] = max(applied_ns, now_ns) + given.apply_ns
+
+    def _is_stale(self, path: str, replica: int) -> bool:
+        """Whether a replica has not applied the last write to a path. It applies writes in order."""
+        written_ns = self._written.get(path)
+        if written_ns is None:
+            return False
+        return time.monotonic_ns() < written_ns + self._given.lag_ns + self._backlog_ns(replica)
+
+    def _backlog_ns(self, replica: int) -> int:
+        return max(self._applied_ns[replica] - time.monotonic_ns(), 0)
+
+    def _lag_ms(self) -> float:
+        backlogs = [self._backlog_ns(replica) for replica in range(len(self._replicas))]
+        return round((self._given.lag_ns + max(backlogs, default=0)) / 1e6, 1)
+
+    async def _hold(self, places: Places, time_ns: int) -> None:
+        try:
+            await places.take(self._given.wait_ns)
+        except (FullError, WaitedError) as error:
+            what = "pool_full" if isinstance(error, FullError) else "pool_timeout"
+            station = places.station
+            self._world.log.note(
+                self._service,
+                what,
+                f"{station.busy} of {station.workers} connections busy, {len(station.waiting)} wait",
+            )
+            self._world.figures.count(f"{self._service}.database.pool_failures")
+            raise PoolError(what) from None
+        try:
+            await self._world.work(time_ns, "wait")
+        finally:
+            places.give_back()

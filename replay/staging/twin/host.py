@@ -1,0 +1,231 @@
+"""A process of a twin, with the services that it hosts: `python -m replay.staging.twin.host`.
+
+A process reads one line of JSON from standard input, its `Orders`, prints one line when it serves, and ends when standard
+input is closed. The first process (`root.py`) starts more of them with `processes = "each"`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import trio
+
+from replay.errors import ReplayError, UsageError, reason_of
+
+from .bus import BusHost
+from .events import EventLog
+from .graph import services_of
+from .limits import change, twin_from
+from .resolving import HOST
+from .service import ServiceHost
+from .spec import BUS, TWIN, Twin
+from .wire import Request, Response, serve_connection
+from .world import World
+
+BACKLOG = 4_096
+TICK_S = 1.0
+
+
+class Orders(msgspec.Struct, kw_only=True):
+    """What a process is to do. `sockets` are the numbers of listening sockets that it inherits, by service."""
+
+    twin: dict[str, Any]
+    log: str = ""
+    token: str = ""
+    hosted: list[str] = []
+    sockets: dict[str, int] = {}
+    addresses: dict[str, tuple[str, int]] = {}
+    dns: tuple[str, int] | None = None
+    state: str = ""
+
+
+class Ready(msgspec.Struct, kw_only=True):
+    """What a process prints: where it serves, or why it does not."""
+
+    control: str = ""
+    token: str = ""
+    front: str = ""
+    urls: dict[str, str] = {}
+    pids: list[int] = []
+    error: str = ""
+    hint: str = ""
+
+
+class _Hosted(Protocol):
+    async def handle(self, request: Request) -> Response: ...
+    def abandoned(self, request: Request) -> None: ...
+    def changed(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class HostProcess:
+    """One process of a twin, with the services that it hosts."""
+
+    def __init__(self, orders: Orders, twin: Twin, sockets: dict[str, socket.socket]) -> None:
+        self.orders, self.twin = orders, twin
+        self.sockets = sockets
+        self.log = EventLog(Path(orders.log) if orders.log else None)
+        addresses = {name: (host, port) for name, (host, port) in orders.addresses.items()}
+        self.world = World(twin, addresses, self.log, orders.dns)
+        self.hosted: dict[str, _Hosted] = {}
+
+    def build(self) -> None:
+        """Make what this process hosts."""
+        for name in self.orders.hosted:
+            self.hosted[name] = BusHost(self.world) if name == BUS else ServiceHost(self.world, name)
+        self.world.figures.gauge(f"{TWIN}.late_ms", self.world.late_ms)
+
+    def apply(self, settings: dict[str, str]) -> list[dict[str, str]]:
+        """Change settings. UsageError if one is wrong; then none is changed."""
+        changes = change(self.twin, settings)
+        self.world.changed()
+        for hosted in self.hosted.values():
+            hosted.changed()
+        for name, value in settings.items():
+            service, _, key = name.partition(".")
+            hosted_service = self.hosted.get(service)
+            if key == "cache.start" and isinstance(hosted_service, ServiceHost):
+                hosted_service.cache_started(str(value))
+        return [{"name": c.name, "old": c.old, "new": c.new} for c in changes]
+
+    def answer(self, command: dict[str, Any]) -> object:
+        """The answer to a command of the first process: `{"set": {...}}` or `{"figures": true}`."""
+        if "set" in command:
+            return self.apply(command["set"])
+        return self.world.figures.document()
+
+    async def serve(self, started: Callable[[], None]) -> None:
+        """Serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self.world.nursery = nursery
+            nursery.start_soon(self._tick)
+            for name, hosted in self.hosted.items():
+                if isinstance(hosted, ServiceHost):
+                    nursery.start_soon(hosted.autoscale)
+                nursery.start_soon(listen, self.sockets[name], partial(_serve_stream, hosted))
+            started()
+
+    async def _tick(self) -> None:
+        before_s = trio.current_time()
+        while True:
+            await trio.sleep(TICK_S)
+            now_s = trio.current_time()
+            self.world.figures.tick(now_s - before_s)
+            self.log.tick()
+            before_s = now_s
+
+    def close(self) -> None:
+        """Close what is open."""
+        for hosted in self.hosted.values():
+            hosted.close()
+        for sock in self.sockets.values():
+            sock.close()
+        self.log.close()
+
+
+async def _serve_stream(hosted: _Hosted, stream: trio.SocketStream) -> None:
+    await serve_connection(stream, hosted.handle, hosted.abandoned)
+
+
+async def listen(sock: socket.socket, handle: Callable[[trio.SocketStream], Any]) -> None:
+    """Serve the connections of a listening socket."""
+    sock.setblocking(False)
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+    await trio.serve_listeners(handle, [listener])
+
+
+def bound(key: str, port: int) -> socket.socket:
+    """A listening socket on loopback. UsageError if the port is taken."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind((HOST, port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise UsageError(
+            f"{key}: {HOST}:{port} cannot be listened on: {reason_of(error)}",
+            hint="give another port; 0 takes any that is free",
+        ) from None
+    return sock
+
+
+def bind_all(twin: Twin) -> dict[str, socket.socket]:
+    """A listening socket for each service, and for the bus. UsageError names a port that is taken; then none is left."""
+    wanted = {name: (f"services.{name}.port", service.port) for name, service in services_of(twin).items()}
+    if twin.balancer is not None:
+        wanted["balancer"] = ("balancer.port", twin.balancer.port)
+    if twin.bus is not None:
+        wanted[BUS] = ("bus.port", twin.bus.port)
+    sockets: dict[str, socket.socket] = {}
+    try:
+        for name, (key, port) in wanted.items():
+            sockets[name] = bound(key, port)
+    except UsageError:
+        for sock in sockets.values():
+            sock.close()
+        raise
+    return sockets
+
+
+def ignore_terminal() -> None:
+    """Signals of the terminal go to the whole group; this process ends when its standard input is closed."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def say(ready: Ready) -> None:
+    """Print the one line of a process."""
+    sys.stdout.buffer.write(msgspec.json.encode(ready) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def report(error: ReplayError) -> int:
+    """Print why the process does not serve; returns its exit code."""
+    say(Ready(error=str(error), hint=error.hint))
+    return int(error.exit_code)
+
+
+async def commands(process: HostProcess) -> None:
+    """Answer the commands of the first process, one JSON object per line, until standard input is closed."""
+    while line := await trio.to_thread.run_sync(sys.stdin.buffer.readline, abandon_on_cancel=True):
+        sys.stdout.buffer.write(msgspec.json.encode(process.answer(msgspec.json.decode(line))) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+async def run_child(orders: Orders) -> None:
+    """A process that hosts services for the first one."""
+    sockets = {name: socket.socket(fileno=number) for name, number in orders.sockets.items()}
+    process = HostProcess(orders, twin_from(orders.twin), sockets)
+    process.build()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(process.serve, lambda: say(Ready(pids=[os.getpid()])))
+            await commands(process)
+            nursery.cancel_scope.cancel()
+    finally:
+        process.close()
+
+
+def main() -> int:
+    """Run as a process beside the first one."""
+    ignore_terminal()
+    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    try:
+        trio.run(run_child, orders)
+    except ReplayError as error:
+        return report(error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""A station driven by Trio's clock: tasks wait for a place of their own."""
+
+from __future__ import annotations
+
+import time
+
+import trio
+
+from .station import Admission, Discipline, Station
+
+
+class FullError(Exception):
+    """The queue is at its bound."""
+
+
+class WaitedError(Exception):
+    """The longest time in the queue is over."""
+
+
+class _Ticket:
+    __slots__ = ("event",)
+
+    def __init__(self) -> None:
+        self.event = trio.Event()
+
+
+class Places:
+    """Places of workers, taken and given back by tasks."""
+
+    def __init__(self, workers: int, queue_max: int, discipline: Discipline = "fifo") -> None:
+        self.station: Station[_Ticket] = Station(workers, queue_max, discipline, time.monotonic_ns())
+
+    async def take(self, wait_ns: int = 0) -> int:
+        """Wait for a place; returns how long (ns). FullError or WaitedError if there is none."""
+        ticket = _Ticket()
+        begin_ns = time.monotonic_ns()
+        admission = self.station.arrive(ticket, begin_ns)
+        if admission is Admission.FULL:
+            raise FullError
+        if admission is Admission.STARTED:
+            return 0
+        try:
+            with trio.move_on_after(wait_ns / 1e9 if wait_ns else float("inf")):
+                await ticket.event.wait()
+        finally:
+            if not ticket.event.is_set():
+                self.station.give_up(ticket, time.monotonic_ns())
+        if not ticket.event.is_set():
+            raise WaitedError
+        return time.monotonic_ns() - begin_ns
+
+    def give_back(self) -> None:
+        """A place is free again."""
+        following = self.station.finish(time.monotonic_ns())
+        if following is not None:
+            following.event.set()
+
+    def resize(self, workers: int, queue_max: int, discipline: Discipline = "fifo") -> None:
+        """Change the limits."""
+        self.station.discipline = discipline
+        for ticket in self.station.resize(workers, queue_max, time.monotonic_ns()):
+            ticket.event.set()

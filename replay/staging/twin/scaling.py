@@ -1,0 +1,34 @@
+"""The decisions of an autoscaler, by the rule of Kubernetes' HorizontalPodAutoscaler. No clock of its own."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from .spec import Autoscaler
+
+
+class Scaler:
+    """Decides how many replicas there should be."""
+
+    def __init__(self) -> None:
+        self._wanted: deque[tuple[int, int]] = deque()
+
+    def decide(
+        self, given: Autoscaler, now_ns: int, replicas: int, ready: int, signal: float
+    ) -> tuple[int, int]:
+        """The number of replicas from now on, and how many would be wanted without bounds.
+
+        `replicas` includes those that start; `signal` is the mean over the `ready` ones.
+        """
+        ratio = signal / given.target
+        unbounded = replicas if abs(ratio - 1) <= given.tolerance else math.ceil(ready * ratio - 1e-9)
+        if ratio > 1 + given.tolerance:
+            # Replicas that start are on their way: they are not asked for a second time.
+            unbounded = max(unbounded, replicas)
+        wanted = min(max(unbounded, given.min), given.max)
+        self._wanted.append((now_ns, wanted))
+        while self._wanted[0][0] < now_ns - given.down_after_ns:
+            self._wanted.popleft()
+        highest = max(number for _, number in self._wanted)
+        return (wanted if wanted >= replicas else min(replicas, highest)), unbounded

@@ -1,0 +1,84 @@
+"""A queue with a bound in front of workers: the one queue of the twin.
+
+Services, database pools and job workers are stations. A station has no clock: whoever drives it passes the time in. The
+twin drives it by Trio's clock, the tests and benchmarks of its truth by a virtual one (`virtual.py`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum, auto
+from typing import Generic, Literal, TypeVar
+
+Discipline = Literal["fifo", "lifo"]
+Who = TypeVar("Who")
+
+
+class Admission(Enum):
+    """What happens to an arrival."""
+
+    STARTED = auto()
+    WAITS = auto()
+    FULL = auto()
+
+
+class Station(Generic[Who]):
+    """`workers` serve one customer each; at most `queue_max` wait. Sums of time give utilisation and mean queue."""
+
+    __slots__ = ("_at_ns", "busy", "busy_ns", "discipline", "queue_max", "queue_ns", "waiting", "workers")
+
+    def __init__(
+        self, workers: int, queue_max: int, discipline: Discipline = "fifo", now_ns: int = 0
+    ) -> None:
+        self.workers, self.queue_max, self.discipline = workers, queue_max, discipline
+        self.busy = 0
+        self.waiting: deque[Who] = deque()
+        self.busy_ns = self.queue_ns = 0
+        self._at_ns = now_ns
+
+    def observe(self, now_ns: int) -> None:
+        """Bring `busy_ns` (busy workers x time) and `queue_ns` (waiting customers x time) up to now."""
+        passed_ns = now_ns - self._at_ns
+        self.busy_ns += self.busy * passed_ns
+        self.queue_ns += len(self.waiting) * passed_ns
+        self._at_ns = now_ns
+
+    def arrive(self, who: Who, now_ns: int) -> Admission:
+        """A customer arrives."""
+        self.observe(now_ns)
+        if self.busy < self.workers and not self.waiting:
+            self.busy += 1
+            return Admission.STARTED
+        if len(self.waiting) >= self.queue_max:
+            return Admission.FULL
+        self.waiting.append(who)
+        return Admission.WAITS
+
+    def finish(self, now_ns: int) -> Who | None:
+        """A worker has finished. Returns the customer that it serves next, if one waits."""
+        self.observe(now_ns)
+        if self.waiting and self.busy <= self.workers:
+            return self._next()
+        self.busy -= 1
+        return None
+
+    def give_up(self, who: Who, now_ns: int) -> None:
+        """A waiting customer leaves."""
+        self.observe(now_ns)
+        self.waiting.remove(who)
+
+    def resize(self, workers: int, queue_max: int, now_ns: int) -> list[Who]:
+        """Change the limits. Returns the customers that new workers serve at once.
+
+        Nobody is thrown out: with fewer workers those that are busy finish first; a queue over its bound drains.
+        """
+        self.observe(now_ns)
+        self.workers, self.queue_max = workers, queue_max
+        started: list[Who] = []
+        while self.waiting and self.busy < self.workers:
+            self.busy += 1
+            started.append(self._next())
+        return started
+
+    def _next(self) -> Who:
+        return self.waiting.popleft() if self.discipline == "fifo" else self.waiting.pop()
