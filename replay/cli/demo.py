@@ -38,6 +38,29 @@ template = '{{"id": "{{uuid}}", "email": "{{email}}"}}'
 [[body]]
 route = "*"
 template = '{{"client": {{client}}, "number": {{n}}}}'
+
+[actions]
+registration = ["POST /v1/users"]
+payment = ["POST /v1/payment/orders"]
+
+[values]
+registration = "9.99 EUR"
+payment = "9.99 EUR"
+
+[[watch]]
+name = "requests in flight"
+json = "http://127.0.0.1:{port}/figures"
+pointer = "/requests/in_flight"
+
+[[watch]]
+name = "queue"
+json = "http://127.0.0.1:{port}/figures"
+pointer = "/queue/length"
+
+[[watch]]
+name = "workers busy"
+json = "http://127.0.0.1:{port}/figures"
+pointer = "/workers/busy"
 """
 
 

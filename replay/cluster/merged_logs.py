@@ -20,6 +20,7 @@ from replay.ledger.catalog import EACH_SECOND_COUNTERS, FIGURES, PERCENTILES
 from replay.ledger.histogram import Histogram, Layout
 from replay.ledger.percentiles import values_at
 from replay.results import hlog
+from replay.results.action_counts import added
 from replay.results.folder import AppendFile, RunFolder, read_rows
 from replay.results.timeline import Second
 from replay.units import SECOND_NS, counted
@@ -180,6 +181,7 @@ def _merged_row(
         outcomes_measured=None if measured == outcomes else measured,
         lag=_largest(row.lag for row in last),
         watched=_first_known(row.watched for row in last),
+        actions=added(row.actions for row in rows),
         **fields,
         **figures,
     )

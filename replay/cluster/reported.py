@@ -8,14 +8,26 @@ from pathlib import Path
 import numpy as np
 
 from replay.ledger.accounts import AT
+from replay.ledger.catalog import UNSENT_REASONS
 from replay.results import hlog
 from replay.results.document import Started
 from replay.results.measured import OTHER
 from replay_native.ledger import lane_metrics
 from replay_native.ledger.hdr import COUNTERS_2
-from replay_native.ledger.lane_metrics import N_OUTCOMES, OUTCOMES, PER_ROUTE, TOTALS, C, LaneMetrics
+from replay_native.ledger.lane_metrics import (
+    N_OUTCOMES,
+    OUTCOMES,
+    PER_ROUTE,
+    TOTALS,
+    UNSENT,
+    C,
+    LaneMetrics,
+)
 
 from .share import LostAgent
+
+_NOT_OF_TARGET = ("unsent_own", *(reason.counter for reason in UNSENT_REASONS if not reason.of_target))
+"""Counters of requests that were unsent for another reason than the target."""
 
 
 def lane_of(lost: LostAgent, started: Started, rules: int) -> LaneMetrics:
@@ -35,6 +47,9 @@ def lane_of(lost: LostAgent, started: Started, rules: int) -> LaneMetrics:
         for outcome, count in outcomes.items():
             if route in rows and outcome in OUTCOMES:
                 metrics.route_counts[rows[route], OUTCOMES.index(outcome)] = count
+    if any(lost.counters.get(name, 0) for name in _NOT_OF_TARGET):
+        # Which route they were of is not reported, so none of its unsent requests counts as failed by the target.
+        metrics.route_own[:] = metrics.route_counts[:, UNSENT]
     for tag, (at, counts) in lost.histograms.items():
         _add(metrics, rows, tag, np.array(at, np.int64), np.array(counts, np.uint64))
     return metrics

@@ -86,8 +86,12 @@ def figure_of(slo: Slo) -> str | None:
 def with_shifts(
     figures: Sequence[WatchFigures], rows: Sequence[Second], objectives: Sequence[Slo]
 ) -> tuple[list[WatchFigures], str]:
-    """The figures with the second in which each changed, and a sentence about the first; empty if there is none to say."""
-    values, breach = values_of(rows), breached_at(rows, objectives)
+    """The figures with the second in which each changed, and a sentence about the first; empty if there is none to say.
+
+    An objective that the first second misses already shows no change, so it does not count.
+    """
+    met_at_first = [slo for slo in objectives if breached_at(rows[:1], [slo]) is None]
+    values, breach = values_of(rows), breached_at(rows, met_at_first)
     known = {figure.name: figure for figure in figures}
     moved: list[tuple[float, str]] = []
     found = []

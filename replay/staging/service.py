@@ -2,7 +2,8 @@
 
 Every request waits for one of the connections to a database, so that a crowd slows everyone down. With `--sessions`
 it has members: they register, log in, and send the token of their last login with each request. It runs in a separate
-process (`python -m replay.staging.service`), prints its port, and ends when its standard input is closed. `--slower
+process (`python -m replay.staging.service`), prints its port, and ends when its standard input is closed. `GET /figures`
+is answered at once with its own figures as JSON: requests in flight, the length of its queue, workers busy. `--slower
 'GET /v1/profile=1.1'` simulates a build with an endpoint 10% slower; `--field 'GET /v1/profile=plan:gold'` one with a
 different response.
 """
@@ -62,6 +63,9 @@ OPEN_TO_ALL = (REGISTER, LOG_IN, "GET /register")
 
 UNKNOWN = Endpoint("", 1.0, 0.2, 24, 404)
 
+FIGURES_PATH = "/figures"
+"""Where the service publishes its own figures, as JSON."""
+
 
 def build_of(slower: Sequence[str]) -> tuple[Endpoint, ...]:
     """The endpoints, with those in `slower` ("POST /v1/users=1.2", by prefix) slowed by that factor. UsageError for
@@ -110,6 +114,18 @@ class Service:
         self._endpoints, self._members, self._fields = endpoints, members, fields or {}
         self._random = random.Random(seed)
         self._database = trio.CapacityLimiter(DATABASE_PLACES)
+        self._in_flight = 0
+
+    def figures(self) -> dict[str, dict[str, int]]:
+        """What the service says of itself: requests that have begun, those that wait for the database, and workers of the
+        database that are busy.
+        """
+        database = self._database.statistics()
+        return {
+            "requests": {"in_flight": self._in_flight},
+            "queue": {"length": database.tasks_waiting},
+            "workers": {"busy": database.borrowed_tokens, "of": DATABASE_PLACES},
+        }
 
     async def handle(self, stream: trio.SocketStream) -> None:
         """Serve one connection until it closes."""
@@ -135,20 +151,21 @@ class Service:
         """Handle a request; returns the status and the length of the body."""
         endpoint = self._endpoint(method, path)
         work_ms = self._random.lognormvariate(math.log(endpoint.median_ms), endpoint.sigma)
-        async with self._database:
-            await trio.sleep(work_ms / 1_000)
+        self._in_flight += 1
+        try:
+            async with self._database:
+                await trio.sleep(work_ms / 1_000)
+        finally:
+            self._in_flight -= 1
         failed = self._random.random() < endpoint.failing
         return 503 if failed else endpoint.status, endpoint.body_bytes
 
     async def _answer(self, connection: h11.Connection, request: h11.Request, asked: bytes) -> bytes:
         method, path = request.method.decode("ascii"), request.target.decode("ascii")
-        status, length = await self.work(method, path)
-        said: dict[str, object] = dict(self._fields.get(self._endpoint(method, path).prefix, {}))
-        if self._members is not None:
-            prefix = self._endpoint(method, path).prefix
-            status, of_member = self._as_member(self._members, prefix, request, asked, status)
-            said |= of_member
-        whole = _padded(said, length)
+        if path == FIGURES_PATH:
+            status, whole = 200, json.dumps(self.figures()).encode()
+        else:
+            status, whole = await self._served(method, path, request, asked)
         body = b"" if request.method == b"HEAD" else whole
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(whole)))]
         return b"".join(
@@ -159,6 +176,16 @@ class Service:
                 h11.EndOfMessage(),
             )
         )
+
+    async def _served(self, method: str, path: str, request: h11.Request, asked: bytes) -> tuple[int, bytes]:
+        """The status and the body of a request's response."""
+        status, length = await self.work(method, path)
+        said: dict[str, object] = dict(self._fields.get(self._endpoint(method, path).prefix, {}))
+        if self._members is not None:
+            prefix = self._endpoint(method, path).prefix
+            status, of_member = self._as_member(self._members, prefix, request, asked, status)
+            said |= of_member
+        return status, _padded(said, length)
 
     @staticmethod
     def _as_member(

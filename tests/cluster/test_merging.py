@@ -17,7 +17,7 @@ from replay.cli import invoke
 from replay.cluster.merging import merge_runs
 from replay.cluster.share import LostAgent, Share, ShareClock, read_share, write_share
 from replay.errors import InputError, OutputError
-from replay.results.document import Ending, RunDocument
+from replay.results.document import Ending, RouteStart, RunDocument
 from replay.results.hlog import read_hlog
 from replay.results.run import load_run
 from tests.support.metrics_data import START, S, at_s, trial
@@ -301,3 +301,23 @@ def test_percentiles_of_a_merged_run_are_those_of_one_process(tmp_path):
     assert [(r.route, r.count, r.response) for r in whole.routes] == [
         (r.route, r.count, r.response) for r in alone.routes
     ]
+def test_business_actions_of_all_agents_add_up(tmp_path):
+    named = [RouteStart("POST /users", action="registration"), RouteStart("GET /"), RouteStart("GET /b")]
+    parts = []
+    for agent in range(2):
+        path = tmp_path / f"a{agent}"
+        made = trial(path, named=named, scenario={"values": {"registration": "9.99 EUR"}})
+        write_share(path, share(agent, 2, planned=9, planned_whole=18))
+        for second in range(3):
+            made.lanes[0].request(0, "5xx", due_ms=second * 1e3)
+            made.lanes[0].request(0, "2xx", due_ms=second * 1e3)
+            made.lanes[0].unsent(0, "interrupted", due_ms=second * 1e3)
+            made.recorder.tick(at_s(second + 1))
+        made.recorder.finish(at_s(4))
+        parts.append(path)
+    business = merge_runs(parts, tmp_path / "whole").business
+    assert business is not None
+    (action,) = business.actions
+    assert (action.requests, action.failed, action.not_of_target) == (18, 6, 6)
+    assert business.lost == {"EUR": pytest.approx(59.94)}
+    assert sum(interval.failed for interval in action.intervals) == 6

@@ -80,3 +80,5 @@ def test_the_figure_that_changed_first_is_named() -> None:
         "it changed after the breach"
     )
     assert watched.with_shifts(figures[2:3], rows, [])[1] == "", "no objective, nothing to be first before"
+    both = [slo.parse("p50<1us"), slo.parse("p99<100ms")]
+    assert watched.with_shifts(figures, rows, both)[1] == first, "one that was never met hides nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 import pytest
@@ -44,3 +45,35 @@ def test_it_answers_as_a_process_and_ends_with_its_context():
         assert answer.startswith(b"HTTP/1.1 200") and len(answer) > 6_120
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+def asked(port: int, path: str) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        return b"".join(iter(lambda: client.recv(65_536), b""))
+
+
+@pytest.mark.timing
+def test_it_publishes_its_own_figures() -> None:
+    def figures(port: int) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = json.loads(asked(port, "/figures").partition(b"\r\n\r\n")[2])
+        return found
+
+    crowd = service.DATABASE_PLACES + 6
+    with service.running(1, ["GET /register=200"]) as port:
+        idle = {"requests": {"in_flight": 0}, "queue": {"length": 0}, "workers": {"busy": 0, "of": crowd - 6}}
+        assert figures(port) == idle
+        clients = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(crowd)]
+        try:
+            for client in clients:
+                client.sendall(b"GET /register HTTP/1.1\r\nHost: x\r\n\r\n")
+            seen = figures(port)
+            for _ in range(50):
+                if seen["requests"]["in_flight"] == crowd:
+                    break
+                seen = figures(port)
+            assert seen["workers"]["busy"] == service.DATABASE_PLACES
+            assert seen["requests"]["in_flight"] == seen["workers"]["busy"] + seen["queue"]["length"] == crowd
+        finally:
+            for client in clients:
+                client.close()
