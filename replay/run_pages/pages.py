@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from replay.comparison.decision import Options
-from replay.comparison.sides import Side, load_run_folder
+from replay.comparison.sides import sides_of
 from replay.comparison.verdict import compare_sides
 from replay.errors import ReplayError, UsageError, damage_named
 from replay.report.comparison_page import comparison_page
@@ -113,14 +113,9 @@ def two_groups(root: Path, base: Sequence[str], new: Sequence[str]) -> Page:
         )
     if len(base) > BUILD_RUNS_MAX or len(new) > BUILD_RUNS_MAX:
         raise UsageError(f"more than {BUILD_RUNS_MAX} runs of one build", hint="tick fewer")
-    sides = []
-    for label, names in (("base", base), ("new", new)):
-        with damage_named(f"one of the runs of {label}"):
-            sides.append(
-                Side(label, tuple(load_run_folder(whole_run(root, name)) for name in dict.fromkeys(names)))
-            )
+    old, now = ([whole_run(root, name) for name in dict.fromkeys(names)] for names in (base, new))
     with damage_named("one of the runs"):
-        return comparison_page(compare_sides(sides[0], sides[1], Options()))
+        return comparison_page(compare_sides(*sides_of("base", old, "new", now), Options()))
 
 
 def error_page(error: ReplayError) -> Page:

@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,18 @@ import pytest
 from replay.comparison.builds import Build
 from replay.comparison.cores import two_shares, usable_cores
 from replay.comparison.decision import Options
+from replay.comparison.session import Plan, Session
 from replay.comparison.set_aside import set_aside
+from replay.comparison.sides import SideRun, load_run_folder
 from replay.comparison.together import swaps
 from replay.comparison.verdict import compare
 from replay.errors import InputError, UsageError
 from replay.results.document import ClockPair
+from replay.settings.scenario import Scenario
 from tests.support.compare_data import make_run, rewrite
 from tests.support.metrics_data import START
 from tests.support.places import ROOT
+from tests.support.trace_data import Row, write_trace
 
 SERVER = f"{sys.executable} {ROOT / 'tests' / 'support' / 'tiny_server.py'} {{port}}"
 LINE = '192.0.2.1 - - [05/Jan/2026:18:00:{0:02} +0100] "{2} /users/{1} HTTP/1.1" 200 512\n'
@@ -257,3 +263,60 @@ def test_the_engine_without_lanes_is_refused(tmp_path):
     (tmp_path / "ab.toml").write_text('trace = "access.log"\nengine = "portable"\n')
     done = ab(tmp_path, "ab.toml", "--together", "--base", f"{SERVER} 1", "--new", f"{SERVER} 1", "-o", "a")
     assert done.returncode == 2 and "--together needs native lanes" in done.stderr
+
+
+class Scripted(Session):
+    """A session whose runs were made already, in this order."""
+
+    verdicts: Iterator[str]
+
+    def _one(self, build: Build) -> SideRun:
+        self.number += 1
+        path = make_run(self.plan.out / f"{self.number:02}-{build.label}", seed=self.number)
+        rewrite(path, validity={"verdict": next(self.verdicts), "reasons": []})
+        return load_run_folder(path)
+
+
+def test_a_block_that_ab_makes_again_is_marked_whole(tmp_path):
+    verdicts = ["VALID", "INVALID", "VALID", "VALID", *["VALID"] * 24]
+    plan = Plan(
+        base=Build("base", "http://127.0.0.1:1"),
+        new=Build("new", "http://127.0.0.1:2"),
+        out=tmp_path / "ab",
+        options=Options(metrics=("p50",), tolerance=5.0),
+    )
+    session = Scripted(plan, write_trace(tmp_path / "t.trace", [Row(0)]), Scenario(), lambda text: None)
+    session.verdicts = iter(verdicts)
+    assert session.run().verdict == "NO_REGRESSION"
+    marked = sorted(path.parent.name for path in (tmp_path / "ab").glob("*/set_aside.json"))
+    assert [name[:2] for name in marked] == ["01", "02", "03", "04"]
+    sides = [
+        f"{label}=" + ",".join(sorted(str(path) for path in (tmp_path / "ab").glob(f"*-{label}")))
+        for label in ("base", "new")
+    ]
+    found = compare(sides[0], sides[1], Options(metrics=("p50",)))
+    assert found.verdict != "INVALID" and sum("set it aside" in note for note in found.notes) == 4
+
+
+@pytest.mark.whole
+def test_an_interrupt_saves_both_runs_and_ends_both_builds(tmp_path):
+    write_log(tmp_path)
+    (tmp_path / "ab.toml").write_text('trace = "access.log"\n')
+    words = ["ab", "ab.toml", "--together", "-o", "a"]
+    for side in ("base", "new"):
+        words += [f"--{side}", f"echo $$ > {side}.pid; exec {SERVER} 1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "replay.cli", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    started = tmp_path / "a" / "01-base" / "started.json", tmp_path / "a" / "01-new" / "started.json"
+    deadline = time.monotonic() + 60
+    while not all(path.exists() for path in started) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(2.5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    for side in ("base", "new"):
+        document = json.loads((tmp_path / "a" / f"01-{side}" / "run.json").read_text())
+        assert document["ending"]["how"] == "interrupted" and document["accounts"]["ok"] > 0
+        assert not Path(f"/proc/{(tmp_path / f'{side}.pid').read_text().strip()}").exists()

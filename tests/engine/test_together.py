@@ -16,7 +16,9 @@ from replay.engine.together import run_together
 from replay.errors import OutputError, UsageError
 from replay.protocols.scenario import load_scenario
 from replay.results.document import RunDocument
+from replay.staging.sink import Sink
 from replay.trace import Trace
+from tests.support.certificates import Authority
 from tests.support.trace_data import Row, write_trace
 
 ROWS = 300
@@ -79,7 +81,7 @@ class Arrivals:
 
 
 def a_trace(path: Path, rows: int = ROWS) -> Trace:
-    return write_trace(path, [Row(n * GAP_NS, target=b"/%d" % n, client=n % 5) for n in range(rows)])
+    return write_trace(path, [Row(n * GAP_NS, target=b"/%d" % n, client=n % 50) for n in range(rows)])
 
 
 def both(trace: Trace, urls: tuple[str, str], out: Path, text: str = "") -> tuple[RunDocument, RunDocument]:
@@ -90,6 +92,7 @@ def both(trace: Trace, urls: tuple[str, str], out: Path, text: str = "") -> tupl
         return run_together((one, two), (out / "base", out / "new"))
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "text", ["", 'order = "client"\n', 'connect = "per-client"\n', 'connect = "per-request"\n']
 )
@@ -135,3 +138,16 @@ def test_what_has_no_lanes_to_pair_is_refused(tmp_path):
         both(trace, ("http://127.0.0.1:1", "http://127.0.0.1:2"), tmp_path / "a", 'engine = "portable"\n')
     with pytest.raises(UsageError, match="closed loop"):
         both(trace, ("http://127.0.0.1:1", "http://127.0.0.1:2"), tmp_path / "b", 'rate = "max"\n')
+
+
+def test_lanes_with_tls_share_a_thread(tmp_path):
+    trace = a_trace(tmp_path / "t.trace")
+    (tmp_path / "certificates").mkdir()
+    authority = Authority.create(tmp_path / "certificates")
+    identity = authority.issue()
+    with Sink(tls=identity) as one, Sink(tls=identity) as two:
+        urls = f"https://127.0.0.1:{one.port}", f"https://127.0.0.1:{two.port}"
+        documents = both(trace, urls, tmp_path / "out", f'[tls]\nca = "{authority.path}"\n')
+        assert one.arrivals == two.arrivals == ROWS
+    for document in documents:
+        assert document.accounts.ok == ROWS and document.tls is not None
