@@ -87,9 +87,7 @@ def _begin(since: str, trends: list[Trend]) -> int:
     """When a build ran first. UsageError if it did not."""
     if not since:
         return 0
-    times = [
-        row.started_ns for trend in trends for row in trend.rows if since in (row.build, row.name)
-    ]
+    times = [row.started_ns for trend in trends for row in trend.rows if since in (row.build, row.name)]
     if not times:
         raise UsageError(f"--since {since}: no run of this build", hint="replay runs --json lists builds")
     return min(times)

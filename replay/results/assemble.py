@@ -26,8 +26,8 @@ from .samples import Lookup, collect, iso
 from .shares import balanced, shares_of, target_figures, tls_figures
 
 _AS_STARTED = (
-    "run_id", "name", "build", "start", "closed_loop", "target", "recorded_clock", "rows_in_window", "max_wait_ns", "scenario",
-    "plan", "host",
+    "run_id", "name", "build", "start", "closed_loop", "target", "recorded_clock", "rows_in_window", "max_wait_ns",
+    "scenario", "plan", "host",
 )  # fmt: skip
 """The fields of started.json that run.json repeats."""
 
