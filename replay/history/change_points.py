@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-LEVEL = 1 / 200
+LEVEL = 1 / 400
 SCREEN = 10 * LEVEL
 PERMUTATIONS = 999
 WINDOW = 120
