@@ -100,9 +100,8 @@ class History:
             figures.setdefault(name, []).append(Figures(*values))
         columns = _RUN.replace(" ", "").split(",")
         found = []
-        for values in self._all(f"SELECT {_RUN} FROM runs"):
-            name = values[0]
-            fields = dict(zip(columns, (os.fsdecode(name), *values[1:]), strict=True))
+        for name, *values in self._all(f"SELECT {_RUN} FROM runs"):
+            fields = dict(zip(columns, (os.fsdecode(name), *values), strict=True))
             found.append(Row(**fields, figures=figures.get(name, [])))
         return sorted(found, key=lambda row: (row.started_ns, row.name))
 

@@ -61,10 +61,9 @@ def _peaks(root: Path) -> str:
 
 
 def _matches(run: ServedRun, wanted: str) -> bool:
-    return (
-        wanted
-        in f"{run.name} {run.listed.target} {run.listed.verdict} {run.listed.validity} {run.listed.scenario} {run.listed.build}".lower()
-    )
+    found = run.listed
+    words = (run.name, found.target, found.verdict, found.validity, found.scenario, found.build)
+    return wanted in " ".join(words).lower()
 
 
 def _row(run: ServedRun) -> list[str]:
