@@ -118,9 +118,9 @@ def main() -> None:
             at = rng.random(RUNS) < 0.5 if name == "in turns" else np.arange(RUNS) >= 250
             values += 0.15 * at[:, None]
             hosts = ["slow" if slow else "fast" for slow in at]
-            found = find_steps(series_of(values, np.full(RUNS, np.nan), hosts))
-            alarms += sum(not step.doubt for step in found)
-            doubts += sum(bool(step.doubt) for step in found)
+            steps = find_steps(series_of(values, np.full(RUNS, np.nan), hosts))
+            alarms += sum(not step.doubt for step in steps)
+            doubts += sum(bool(step.doubt) for step in steps)
         print(f"hosts that differ by 15%, {name}: {alarms} alarms, {doubts} times 'cannot tell'", flush=True)
     print(f"{time.monotonic() - began:.0f} s")
 

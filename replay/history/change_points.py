@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-LEVEL = 1 / 200
+LEVEL = 1 / 400
 SCREEN = 10 * LEVEL
 PERMUTATIONS = 999
 WINDOW = 120
@@ -66,61 +66,67 @@ class Step:
 def find_steps(series: Series, seed: int = 0) -> list[Step]:
     """Every change, in the order of the runs; those with a doubt as well."""
     steps: list[Step] = []
+    doubtful: list[Step] = []
     start, runs = 0, len(series.builds)
     for end in range(1, runs + 1):
         if end < runs and series.builds[end] and series.builds[end] == series.builds[end - 1]:
             continue
         step = _look(series, start, end, [step.at for step in steps], seed)
         if step is not None:
+            doubtful += _confounded(series, start, step.at, seed)
             steps.append(step)
             start = step.at
-    return steps
+    return sorted([*steps, *doubtful, *_confounded(series, start, runs, seed)], key=lambda step: step.at)
 
 
 def _look(series: Series, start: int, end: int, known: list[int], seed: int) -> Step | None:
     """Test the runs from `start` to `end` for a step; None if there is none."""
     first = max(end - WINDOW, 0)
-    if end - first < RUNS_MIN:
+    levels = [np.arange(first, end) >= begin for begin in known if begin > first]
+    nuisance = np.column_stack([np.ones(end - first), *levels, *_machines(series, slice(first, end))])
+    step = _step(series, slice(first, end), _candidates(series, max(start, first), end), nuisance, seed)
+    if step is None or end - step.at < AFTER_MIN:
         return None
-    rows = slice(first, end)
+    return replace(step, doubt=_doubt(series, first, end, step))
+
+
+def _confounded(series: Series, start: int, end: int, seed: int) -> list[Step]:
+    """A step between two changes that only stands out if hosts are taken to be equally fast: nobody can tell."""
+    first = max(end - 4 * WINDOW, start)
+    if not _machines(series, slice(first, end)):
+        return []
+    plain = np.ones((end - first, 1))
+    step = _step(series, slice(first, end), _candidates(series, first, end), plain, seed)
+    if step is None or end - step.at < AFTER_MIN:
+        return []
+    return [replace(step, doubt="hosts")]
+
+
+def _step(
+    series: Series, rows: slice, candidates: npt.NDArray[np.int64], nuisance: Floats, seed: int
+) -> Step | None:
+    """The step that stands out most among the runs `rows`; None if chance or a steady drift explains it."""
     values = series.values[rows]
     judged = np.isfinite(values).mean(axis=0) >= 0.9
-    candidates = _candidates(series, max(start, first), end)
-    if not judged.any() or not len(candidates):
+    if len(values) < RUNS_MIN or not len(candidates) or not judged.any():
         return None
-    kept, floors = values[:, judged], series.floors[judged]
-    at = candidates - first
-    levels = [np.arange(end - first) >= begin - first for begin in known if begin > first]
-    own = [np.ones(end - first), *(level.astype(float) for level in levels)]
-    plain, machines = np.column_stack(own), _machines(series, rows)
-    found = _test(kept, floors, at, plain, seed + end)
-    if found is None:
+    kept, floors, at = values[:, judged], series.floors[judged], candidates - rows.start
+    found = _test(kept, floors, at, nuisance, seed + rows.stop)
+    if found is None or _is_drift(kept, found, nuisance, floors, at, seed + rows.stop):
         return None
-    known_machine = np.column_stack([plain, *machines]) if machines else plain
-    doubt = ""
-    if machines:
-        with_machines = _test(kept, floors, at, known_machine, seed + end)
-        if with_machines is None:
-            doubt = "hosts"
-        else:
-            found = with_machines
-    if not doubt and _is_drift(kept, found, known_machine, floors, at, seed + end):
-        return None
-    place, sizes, t = found
-    sizes_all, t_all = np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
-    sizes_all[judged], t_all[judged] = sizes, t
-    begin = first + place
-    return Step(begin, end - 1, sizes_all, t_all, doubt or _doubt(series, first, begin, end, sizes, t))
+    sizes, t = (np.full(values.shape[1], np.nan) for _ in range(2))
+    sizes[judged], t[judged] = found[1:]
+    return Step(rows.start + found[0], rows.stop - 1, sizes, t)
 
 
-def _doubt(series: Series, first: int, begin: int, end: int, sizes: Floats, t: Floats) -> str:
+def _doubt(series: Series, first: int, end: int, step: Step) -> str:
     """Why a step cannot be put down to its build."""
-    control = series.control
+    control, begin = series.control, step.at
     before, after = control[max(begin - NEAR, first) : begin], control[begin:end]
     before, after = before[np.isfinite(before)], after[np.isfinite(after)]
     if len(before) and len(after):
         moved = float(np.median(after) - np.median(before))
-        largest = float(sizes[np.nanargmax(np.abs(t))])
+        largest = float(step.sizes[np.nanargmax(np.abs(step.t))])
         if abs(moved) >= abs(largest) and moved * largest > 0:
             return "control"
     build = series.builds[begin]
@@ -131,7 +137,7 @@ def _candidates(series: Series, start: int, end: int) -> npt.NDArray[np.int64]:
     """The first runs of builds at which a step may begin."""
     found = [
         at
-        for at in range(start + BEFORE_MIN, end - AFTER_MIN + 1)
+        for at in range(start + BEFORE_MIN, end)
         if not series.builds[at] or series.builds[at] != series.builds[at - 1]
     ]
     near = [at for at in found if at >= end - NEAR]

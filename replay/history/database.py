@@ -98,10 +98,11 @@ class History:
             "SELECT name, route, requests, failed, p50_ns, p99_ns FROM figures ORDER BY rowid"
         ):
             figures.setdefault(name, []).append(Figures(*values))
-        found = [
-            Row(os.fsdecode(name), *rest[:-1], figures=figures.get(name, []), problem=rest[-1])
-            for name, *rest in self._all(f"SELECT {_RUN} FROM runs")
-        ]
+        columns = _RUN.replace(" ", "").split(",")
+        found = []
+        for name, *values in self._all(f"SELECT {_RUN} FROM runs"):
+            fields = dict(zip(columns, (os.fsdecode(name), *values), strict=True))
+            found.append(Row(**fields, figures=figures.get(name, [])))
         return sorted(found, key=lambda row: (row.started_ns, row.name))
 
     def reported(self, scenario: str, load: str) -> dict[str, str]:

@@ -163,7 +163,7 @@ def _change(
 ) -> Change:
     order = np.argsort(-np.nan_to_num(np.abs(step.t)))
     largest = float(np.nanmax(np.abs(step.t)))
-    moved = []
+    moved: list[Moved] = []
     for number in order:
         t = float(np.nan_to_num(step.t[number]))
         if moved and abs(t) < max(4.0, largest / 3):

@@ -16,18 +16,22 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from replay.errors import InputError, ReplayError, reason_of
+from replay.history.rows import Row
 from replay.web.guard import Guard
 from replay.web.guarded import Guarded
 from replay.web.listen import config_of
 
 from .pages import Page, error_page, list_page, one_run, two_groups
+from .trends import rows_in, runs_of_builds, trends_page
 
 AT_ONCE = 2
 """Pages that are made at the same time."""
 
 
 def pages_app(root: Path, guard: Guard) -> ASGIApp:
-    """`/` lists the runs below a folder, `/run?name=` shows one, `/compare?base=&new=` compares two groups."""
+    """`/` lists the runs below a folder, `/run?name=` shows one, `/compare?base=&new=` compares two groups;
+    `/trends` shows each scenario over time, `/builds?load=&base=&new=` compares the runs of two builds.
+    """
     limit = trio.CapacityLimiter(AT_ONCE)
 
     async def answer(make: Callable[[], Page]) -> Response:
@@ -57,7 +61,27 @@ def pages_app(root: Path, guard: Guard) -> ASGIApp:
         base, new = (request.query_params.getlist(side) for side in ("base", "new"))
         return await answer(lambda: two_groups(root, base, new))
 
-    routes = [Route("/", runs), Route("/run", run), Route("/compare", compare)]
+    known: dict[str, Row] = {}
+
+    async def trends(request: Request) -> Response:
+        return await answer(lambda: trends_page(root, known))
+
+    async def builds(request: Request) -> Response:
+        load, base, new = (request.query_params.get(key, "") for key in ("load", "base", "new"))
+
+        def compared() -> Page:
+            rows = rows_in(root, known)
+            return two_groups(root, *(runs_of_builds(rows, load, build) for build in (base, new)))
+
+        return await answer(compared)
+
+    routes = [
+        Route("/", runs),
+        Route("/run", run),
+        Route("/compare", compare),
+        Route("/trends", trends),
+        Route("/builds", builds),
+    ]
     app = Starlette(routes=routes)
     app.router.redirect_slashes = False
     return Guarded(app, guard)

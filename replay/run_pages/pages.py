@@ -32,7 +32,8 @@ def list_page(root: Path, wanted: str) -> Page:
     runs = [run for run in runs_in(root) if _matches(run, wanted.strip().lower())]
     search = (
         '<form method="get" action="/"><p><label>Filter <input name="q" value="'
-        f'{escape(wanted)}"></label> <button>Show</button> <a href="/">all</a></p></form>'
+        f'{escape(wanted)}"></label> <button>Show</button> <a href="/">all</a> '
+        '<a href="/trends">trends</a></p></form>'
     )
     head = ("run", "started (UTC)", "target", "verdict", "p99", "objectives", "base", "new")
     table = html_table(head, [_row(run) for run in runs], counted(len(runs), "run"), long=(2,))
@@ -48,7 +49,7 @@ def _peaks(root: Path) -> str:
     rows = [
         [
             named(name),
-            _utc(ended_s),
+            utc(ended_s),
             named(peak.verdict),
             f"{peak.peak:.3g}×" if peak.peak else "",
             format_rate(peak.rate_per_s) if peak.rate_per_s else "",
@@ -60,7 +61,9 @@ def _peaks(root: Path) -> str:
 
 
 def _matches(run: ServedRun, wanted: str) -> bool:
-    return wanted in f"{run.name} {run.listed.target} {run.listed.verdict} {run.listed.validity}".lower()
+    found = run.listed
+    words = (run.name, found.target, found.verdict, found.validity, found.scenario, found.build)
+    return wanted in " ".join(words).lower()
 
 
 def _row(run: ServedRun) -> list[str]:
@@ -78,10 +81,10 @@ def _row(run: ServedRun) -> list[str]:
         else named(run.name)
     )
     sides = [_box(side, run.name) if is_whole else "" for side in ("base", "new")]
-    return [name, _utc(found.started_ns / 1e9), named(found.target), verdict, p99, met, *sides]
+    return [name, utc(found.started_ns / 1e9), named(found.target), verdict, p99, met, *sides]
 
 
-def _utc(at_s: float) -> str:
+def utc(at_s: float) -> str:
     """A moment in UTC; a folder of others may name one that no calendar has."""
     try:
         return dt.datetime.fromtimestamp(at_s, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")

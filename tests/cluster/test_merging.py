@@ -301,6 +301,8 @@ def test_percentiles_of_a_merged_run_are_those_of_one_process(tmp_path):
     assert [(r.route, r.count, r.response) for r in whole.routes] == [
         (r.route, r.count, r.response) for r in alone.routes
     ]
+
+
 def test_business_actions_of_all_agents_add_up(tmp_path):
     named = [RouteStart("POST /users", action="registration"), RouteStart("GET /"), RouteStart("GET /b")]
     parts = []

@@ -47,7 +47,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (outside / "secret.json").write_text(json.dumps({"target": SECRET}))
     make_run(outside / "run")
     made = tmp_path_factory.mktemp("served") / "runs"
-    make_run(made / "one", 1)
+    make_run(made / "one", 1, build="b1")
+    make_run(made / "three", 6, build="b2")
     make_run(made / "peak" / "two", 2)
     make_run(made / "completed", 4, is_killed=True)
     make_run(made / "linked-answers", 5)
@@ -104,7 +105,7 @@ def test_it_lists_runs_and_follows_no_link(port: int) -> None:
     status, page, headers = ask(port, "/")
     assert status == 200
     listed = [html.unescape(name) for name in re.findall(r'name="base" value="([^"]*)"', page)]
-    assert sorted(listed) == ["completed", "linked-answers", "linked-log", "one", "peak/two"]
+    assert sorted(listed) == ["completed", "linked-answers", "linked-log", "one", "peak/two", "three"]
     assert "damaged" in page and "UNREADABLE" in page
     assert "linked-run" not in page and "linked-document" not in page and "pipe" not in page
     assert "<script>alert" not in page and SECRET not in page
@@ -177,6 +178,17 @@ def test_two_groups_are_compared(port: int) -> None:
     assert ask(port, "/compare?base=one")[0] == 404
     assert ask(port, "/compare?base=one&new=..%2Frun")[0] == 404
     assert ask(port, "/compare?base=one&new=linked-answers")[0] == 404
+
+
+def test_trends_are_shown_and_builds_compared(port: int) -> None:
+    status, page, _ = ask(port, "/trends")
+    assert status == 200 and "<h1>Trends</h1>" in page
+    assert "<script>alert" not in page and SECRET not in page and "linked-run" not in page
+    assert ">one<" in page
+    (load,) = set(re.findall(r'name="load" value="([^"]*)"', page)) or {""}
+    assert ask(port, f"/builds?load={load}&base=b1&new=%3Cscript%3Ealert(5)")[0] == 404
+    status, page, _ = ask(port, f"/builds?load={load}&base=b1&new=b2")
+    assert status == 200 and "new against base" in page
 
 
 def test_another_host_another_origin_and_another_method_are_refused(port: int) -> None:
