@@ -80,3 +80,10 @@ def test_the_figure_that_changed_first_is_named() -> None:
         "it changed after the breach"
     )
     assert watched.with_shifts(figures[2:3], rows, [])[1] == "", "no objective, nothing to be first before"
+
+
+def test_a_counter_has_changed_where_its_growth_did() -> None:
+    steady = [5.0 * at for at in range(20)]
+    assert watched.shifted_at(steady) is None, "it only goes on growing"
+    assert watched.shifted_at(steady[:10] + [steady[9] + 50.0 * at for at in range(1, 11)]) == 10
+    assert watched.shifted_at([0.0] * 10 + [1.0 * at for at in range(1, 11)]) == 10, "errors that begin"
