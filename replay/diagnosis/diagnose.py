@@ -25,7 +25,7 @@ def diagnose(run: Run) -> Diagnosis:
     shared = shared_cause(run, rows, harmed)
     harmed_s = None if harmed is None else rows[harmed].t_s
     return Diagnosis(
-        words=_words(given, shared, harmed_s, document.watched_first, is_watched=bool(document.watched)),
+        words=_words(given, shared, harmed_s, is_watched=bool(document.watched)),
         first_resource=given.first,
         evidence=given.evidence,
         shared_cause=shared.routes,
@@ -47,18 +47,16 @@ def _objectives(run: Run) -> list[Slo]:
     return found
 
 
-def _words(
-    given: Given, shared: Shared, harmed_s: float | None, changed_first: str, *, is_watched: bool
-) -> str:
+def _words(given: Given, shared: Shared, harmed_s: float | None, *, is_watched: bool) -> str:
     """The answer in one sentence."""
     if harmed_s is None:
         return "no harm seen: nothing to explain"
     if given.first is not None:
-        return f"{given.first} gave way first ({harmed_s:.0f} s: users were harmed)"
-    if changed_first:
-        return f"{CANNOT_TELL} which resource gave way; {changed_first}"
-    if shared.routes:
-        return f"{CANNOT_TELL} which resource gave way; {shared.words}"
+        return f"{given.first} gave way first; users felt it from {harmed_s:.0f} s on"
+    more = [f"{given.changed_first} changed first, which is no proof"] if given.changed_first else []
+    more += [shared.words] if shared.routes else []
+    if more:
+        return f"{CANNOT_TELL} what gave way; {'; '.join(more)}"
     if not is_watched:
-        return f"{CANNOT_TELL}: no figure of the target was watched ([[watch]]), and the latencies show no shared cause"
-    return f"{CANNOT_TELL}: no watched figure reached its limit or changed before the harm"
+        return f"{CANNOT_TELL}: no figure of the target was watched ([[watch]]), and {shared.words}"
+    return f"{CANNOT_TELL}: no watched figure shows it, and {shared.words}"

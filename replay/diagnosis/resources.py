@@ -45,6 +45,8 @@ class Given:
     first: str | None
     evidence: list[str]
     resources: list[Resource]
+    changed_first: str = ""
+    """Where no limit shows what gave way: the figure that changed first, by more than the load explains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def first_of(
         onset for onset in onsets if onset.row <= harmed + LATER_ROWS and not _was_harmless(onset, harmed)
     ]
     if not causes:
-        return Given(None, _nearest(usages), resources)
+        return Given(None, _nearest(usages), resources, _changed_first(values, rows, harmed))
     together = _together(causes)
     first = together[0]
     if len(together) > 1 and not _is_nearer(first, together[1]):
@@ -184,6 +186,29 @@ def _changed(
             evidence = f"{name} changed at {rows[at].t_s:.0f} s"
             found.append(Resource(name=name, at_s=rows[at].t_s, how="changed", evidence=evidence))
     return sorted(found, key=lambda resource: resource.at_s)
+
+
+def _changed_first(values: Mapping[str, Samples], rows: Sequence[Second], harmed: int) -> str:
+    """The figure that changed first, by the row of the harm, in itself and beside the load; empty if none did."""
+    load = [_load(rows, at) for at in range(len(rows))]
+    found = []
+    for name, samples in values.items():
+        if is_beside_another(name, values) or (at := shifted_at(samples)) is None or at > harmed:
+            continue
+        by_load = [
+            value / per_s if value is not None and per_s > 0 else None
+            for value, per_s in zip(samples, load, strict=False)
+        ]
+        beyond = shifted_at(by_load)
+        if beyond is not None and max(at, beyond) <= harmed + LATER_ROWS:
+            found.append((max(at, beyond), at, name))
+    return min(found)[2] if found else ""
+
+
+def _load(rows: Sequence[Second], at: int) -> float:
+    """Requests due per second in the LASTING rows up to one."""
+    near = rows[max(at - LASTING + 1, 0) : at + 1]
+    return sum(row.planned for row in near) / max(sum(row.length_s for row in near), 1e-9)
 
 
 def _nearest(usages: Sequence[Usage]) -> list[str]:

@@ -28,8 +28,11 @@ LEAST_ENDED = 5
 BEGIN_WINDOWS = 2
 """Two routes began to suffer together if their first bad windows are at most so far apart."""
 
-AGREES = 0.75
-"""The least correlation of changes that counts as agreement (docs/diagnosis.md: how it was measured)."""
+AGREES, AGREES_TWICE, FAILURES_AGREE = 0.75, 0.5, 0.85
+"""The least correlation of changes, and of changes of changes, that counts as agreement; and of both for failures."""
+
+PROPORTION_SPREAD = 0.15
+"""How far (median of the log of the ratio) what was added to two latencies may be from being in proportion."""
 
 WAITED_SHARE = 0.2
 """If requests waited for a connection for more than this share of the response, the generator's own queue is shared."""
@@ -77,7 +80,7 @@ def shared_among(routes: Sequence[RouteSeries], load: np.ndarray) -> Shared:
             if abs(begins[first.route] - begins[second.route]) <= BEGIN_WINDOWS:
                 since = max(min(begins[first.route], begins[second.route]) - 1, 0)
                 agreement = agreement_of(first, second, load, since)
-                if agreement is not None and agreement >= AGREES:
+                if agreement is not None:
                     pairs[one, other] = agreement
     group = _largest_group(len(suffering), pairs)
     if not group:
@@ -125,34 +128,62 @@ def worse_from(route: RouteSeries) -> int | None:
 
 
 def agreement_of(one: RouteSeries, other: RouteSeries, load: np.ndarray, since: int) -> float | None:
-    """How well the changes of two routes agree from window `since` on, the load's changes taken out; None: too few."""
+    """How well the changes of two routes agree from window `since` on; None if too few are known, or if they differ.
+
+    Their latencies agree if changes, and changes of changes, are correlated, and what was added to one stays in proportion
+    to what was added to the other: growth that only began at the same time fails the second, two queues that fill at
+    their own pace the third. Failures have no such proportion, so more is asked of their correlation.
+    """
     enough = (one.ended >= LEAST_ENDED) & (other.ended >= LEAST_ENDED)
     enough[:since] = False
-    found = []
-    for first, second in (
-        (np.log(one.p50_ns), np.log(other.p50_ns)),
-        (one.failed_share, other.failed_share),
-    ):
-        value = _partial_correlation(first, second, load, enough)
-        if value is not None:
-            found.append(value)
-    return max(found, default=None)
+    by_latency = _correlations(np.log(one.p50_ns), np.log(other.p50_ns), load, enough)
+    agrees = by_latency is not None and by_latency[0] >= AGREES and by_latency[1] >= AGREES_TWICE
+    if by_latency is not None and agrees and _are_in_proportion(one.p50_ns, other.p50_ns, since, enough):
+        return by_latency[0]
+    by_failures = _correlations(one.failed_share, other.failed_share, load, enough)
+    if by_failures is not None and min(by_failures) >= FAILURES_AGREE:
+        return by_failures[0]
+    return None
 
 
-def _partial_correlation(
+def _correlations(
     one: np.ndarray, other: np.ndarray, load: np.ndarray, enough: np.ndarray
-) -> float | None:
+) -> tuple[float, float] | None:
+    """Of the changes from window to window, and of the changes of these, with what the load explains taken out."""
     usable = enough & np.isfinite(one) & np.isfinite(other)
-    both = usable[1:] & usable[:-1]
-    if both.sum() < LEAST_CHANGES:
+    once = usable[1:] & usable[:-1]
+    twice = once[1:] & once[:-1]
+    first = _partial(np.diff(one), np.diff(other), np.diff(load), once)
+    second = _partial(np.diff(one, 2), np.diff(other, 2), np.diff(load, 2), twice)
+    return None if first is None or second is None else (first, second)
+
+
+def _partial(one: np.ndarray, other: np.ndarray, load: np.ndarray, usable: np.ndarray) -> float | None:
+    """The partial rank correlation of two series given a third one."""
+    count = int(usable.sum())
+    if count < LEAST_CHANGES:
         return None
-    changes = [_ranks(np.diff(series)[both]) for series in (one, other)]
-    loads = np.column_stack([np.ones(int(both.sum())), _ranks(np.diff(load)[both]), _ranks(load[1:][both])])
-    left = [change - loads @ np.linalg.lstsq(loads, change, rcond=None)[0] for change in changes]
+    given = np.column_stack([np.ones(count), _ranks(load[usable])])
+    left = []
+    for series in (one, other):
+        ranks = _ranks(series[usable])
+        left.append(ranks - given @ np.linalg.lstsq(given, ranks, rcond=None)[0])
     spread = float(np.sqrt((left[0] ** 2).sum() * (left[1] ** 2).sum()))
-    if spread < 1e-9:
-        return None
-    return float((left[0] * left[1]).sum()) / spread
+    return float((left[0] * left[1]).sum()) / spread if spread > 1e-9 else None
+
+
+def _are_in_proportion(one_ns: np.ndarray, other_ns: np.ndarray, since: int, enough: np.ndarray) -> bool:
+    """Whether what was added to the one latency stays in proportion to what was added to the other."""
+    added = []
+    for series in (one_ns, other_ns):
+        before = series[: max(since, 1)]
+        base = float(np.nanmedian(before)) if np.isfinite(before).any() else float("nan")
+        added.append(np.where(series > 2 * base, series - base, np.nan))
+    ratios = np.log(added[0][enough] / added[1][enough])
+    ratios = ratios[np.isfinite(ratios)]
+    if ratios.size < LEAST_CHANGES // 2:
+        return False
+    return bool(np.median(np.abs(ratios - np.median(ratios))) <= PROPORTION_SPREAD)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

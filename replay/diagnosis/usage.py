@@ -2,7 +2,8 @@
 
 A figure `NAME` may have others beside it, by name:
 - `NAME.limit`: the most that it can be (or `limit` in its `[[watch]]`);
-- `NAME.refused`: how much was turned away at that limit; it only grows, or is a rate.
+- `NAME.refused`: how much was turned away at that limit; it only grows, or is a rate. Beside a `PART.queue` it may be named
+  `PART.rejected`, `PART.refused` or `PART.pool_failures`, beside a `PART.queries_per_s` `PART.refused`.
 
 A limit that is 0 or less, or not known, is no limit.
 """
@@ -17,6 +18,9 @@ from itertools import pairwise
 Samples = Sequence[float | None]
 
 LIMIT, REFUSED = ".limit", ".refused"
+
+REFUSALS = {"queue": ("rejected", "refused", "pool_failures"), "queries_per_s": ("refused",)}
+"""Names of what a part turns away, by the last word of the figure whose limit that is."""
 
 FULL = 0.95
 """From this share of its limit on, a figure counts as at its limit."""
@@ -79,14 +83,25 @@ def usages_of(values: Mapping[str, Samples], fixed_limits: Mapping[str, float] |
             value / limit if value is not None and limit is not None and limit > 0 else None
             for value, limit in zip(samples, limits, strict=True)
         ]
-        refused = values.get(name + REFUSED) or [None] * len(samples)
+        beside = refusals_of(name, values)
+        refused = values[beside] if beside else [None] * len(samples)
         found.append(Usage(name, samples, limits, used, refused))
     return found
 
 
+def refusals_of(name: str, names: Mapping[str, Samples]) -> str:
+    """The figure that counts what was turned away at the limit of another one; empty if none is watched."""
+    part, dot, last = name.rpartition(".")
+    known = [name + REFUSED, *(part + dot + word for word in REFUSALS.get(last, ()))]
+    return next((each for each in known if each in names), "")
+
+
 def is_beside_another(name: str, names: Mapping[str, Samples]) -> bool:
     """Whether a figure is the limit or the refusals of another one that is watched."""
-    return any(name.endswith(end) and name.removesuffix(end) in names for end in (LIMIT, REFUSED))
+    if any(name.endswith(end) and name.removesuffix(end) in names for end in (LIMIT, REFUSED)):
+        return True
+    part, dot, last = name.rpartition(".")
+    return any(last in words and part + dot + of in names for of, words in REFUSALS.items())
 
 
 def _carried(limits: Samples) -> Samples:

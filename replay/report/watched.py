@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from replay.diagnosis.usage import LIMIT, REFUSED, Samples, Usage, usages_of
+from replay.diagnosis.usage import LIMIT, Samples, Usage, refusals_of, usages_of
 from replay.results.document import RecordedClock, RunDocument, WatchFigures
 from replay.results.timeline import Second
 from replay.results.watched import values_of
@@ -33,8 +33,9 @@ def chart_of(
         series.append((f"limit of {name}", lambda row: row.watched.get(name + LIMIT), GREY))
     elif fixed_limit is not None:
         series.append((f"limit of {name}", lambda row: fixed_limit, GREY))
-    if any(row.watched.get(name + REFUSED) for row in rows):
-        series.append((f"refused at {name}", lambda row: row.watched.get(name + REFUSED), RED))
+    beside = refusals_of(name, values_of(rows))
+    if beside and any(row.watched.get(beside) for row in rows):
+        series.append((f"{beside}", lambda row: row.watched.get(beside), RED))
     return over_time(rows, series, "", clock, zero_counts=True)
 
 

@@ -1,14 +1,15 @@
 """The watched figures of a run: their values by second, and which of them changed first before an objective was missed.
 
 A figure has changed where it leaves what it was in the beginning: more than SPREADS median absolute deviations from the
-median of the first seconds, and more than SHARE of that median, for LASTING samples in a row. That one thing happened
-before another does not prove that it was the cause, and reports say only the order.
+median of the first seconds, and more than SHARE of that median, for LASTING samples in a row. A counter is judged by its
+growth. That one thing happened before another does not prove that it was the cause, and reports say only the order.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 
@@ -35,8 +36,10 @@ def values_of(rows: Sequence[Second]) -> dict[str, list[float | None]]:
 
 
 def shifted_at(values: Values) -> int | None:
-    """The row from which a figure differs from its beginning; None if it never did, or too little is known."""
-    known = [(at, value) for at, value in enumerate(values) if value is not None]
+    """The row from which a figure differs from its beginning; None if it never did, or too little is known. A figure that
+    only grows, and grew in the beginning already, is a counter: it is judged by its growth.
+    """
+    known = _levels([(at, value) for at, value in enumerate(values) if value is not None])
     begin = max(BEGINNING, len(known) // 5)
     if len(known) < begin + LASTING:
         return None
@@ -53,6 +56,15 @@ def shifted_at(values: Values) -> int | None:
         ),
         None,
     )
+
+
+def _levels(known: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The samples, or the growth of a counter from sample to sample, by the rows in which it was seen."""
+    begin = max(BEGINNING, len(known) // 5)
+    growth = [(at, now - before) for (_, before), (at, now) in pairwise(known)]
+    if all(each >= 0 for _, each in growth) and sum(each > 0 for _, each in growth[:begin]) > begin / 2:
+        return growth
+    return known
 
 
 def breached_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None:

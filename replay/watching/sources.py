@@ -36,7 +36,7 @@ END_S = 0.5
 BODY_BYTES_MAX = 1 << 20
 OUTPUT_BYTES_MAX = 1 << 12
 
-MEMBERS_MAX = 256
+MEMBERS_MAX = 1_024
 """Numbers that are taken from one object; more are a failed sample, so that none is left out silently."""
 
 DEPTH_MAX = 8

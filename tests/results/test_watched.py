@@ -82,3 +82,10 @@ def test_the_figure_that_changed_first_is_named() -> None:
     assert watched.with_shifts(figures[2:3], rows, [])[1] == "", "no objective, nothing to be first before"
     both = [slo.parse("p50<1us"), slo.parse("p99<100ms")]
     assert watched.with_shifts(figures, rows, both)[1] == first, "one that was never met hides nothing"
+
+
+def test_a_counter_has_changed_where_its_growth_did() -> None:
+    steady = [5.0 * at for at in range(20)]
+    assert watched.shifted_at(steady) is None, "it only goes on growing"
+    assert watched.shifted_at(steady[:10] + [steady[9] + 50.0 * at for at in range(1, 11)]) == 10
+    assert watched.shifted_at([0.0] * 10 + [1.0 * at for at in range(1, 11)]) == 10, "errors that begin"
