@@ -51,6 +51,8 @@ def test_a_flag_with_the_name_of_a_setting_is_that_setting(name: str) -> None:
         "follow": {"--from", "--tz"},
         "ab": {"--seed"},
         "doctor": {"--resolver"},
+        "agent": {"--connect", "--allow", "--ca", "--cert", "--key", "--server-name"},
+        "rehearse": {"--seed"},
     }
     of_settings = {flag: key for key, setting in SETTINGS.items() for flag in setting.row.flags}
     for parameter in verb(name).params:
@@ -70,7 +72,7 @@ def test_help_is_in_groups_with_defaults_and_as_wide_as_the_terminal() -> None:
 
 def test_the_help_of_the_command_has_its_verbs_in_groups() -> None:
     text = printed("--help")
-    assert re.findall(r"^(\w+):$", text, re.MULTILINE) == ["Options", "Traffic", "Run", "Judge", "Machines"]
+    assert re.findall(r"^(\w+):$", text, re.MULTILINE) == ["Options", "Traffic", "Run", "Judge", "Rehearse", "Machines"]
     assert all(f"\n  {name} " in text for name in VERBS)
 
 
@@ -180,7 +182,7 @@ def completed(words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("replay re", ["record", "report"]),
+        ("replay re", ["record", "rehearse", "report"]),
         ("replay run --max-r", ["--max-rate"]),
         ("replay run --grow ", ["requests", "sessions", "repeat"]),
         ("replay run --acks ", ["1", "all"]),
