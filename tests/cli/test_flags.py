@@ -51,7 +51,7 @@ def test_a_flag_with_the_name_of_a_setting_is_that_setting(name: str) -> None:
         "follow": {"--from", "--tz"},
         "ab": {"--seed"},
         "doctor": {"--resolver"},
-        "agent": {"--connect", "--allow", "--ca", "--cert", "--key", "--server-name"},
+        "agent": {"--connect", "--allow", "--ca", "--cert", "--key", "--server-name", "--order"},
         "rehearse": {"--seed"},
     }
     of_settings = {flag: key for key, setting in SETTINGS.items() for flag in setting.row.flags}
@@ -182,7 +182,7 @@ def completed(words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("replay re", ["record", "rehearse", "report"]),
+        ("replay re", ["record", "report", "rehearse"]),
         ("replay run --max-r", ["--max-rate"]),
         ("replay run --grow ", ["requests", "sessions", "repeat"]),
         ("replay run --acks ", ["1", "all"]),
