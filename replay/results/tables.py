@@ -13,7 +13,7 @@ from replay.ledger.catalog import FIGURES
 from .measured import Measured
 from .timeline import Second
 
-_NESTED = ("outcomes", "outcomes_measured", "lag", "watched")
+_NESTED = ("outcomes", "outcomes_measured", "lag", "watched", "actions")
 """Fields that are figures by name: each name is a column."""
 
 _KINDS = {int: pa.int64(), float: pa.float64()}
@@ -49,6 +49,10 @@ def timeline_table(rows: Sequence[Second]) -> pa.Table:
             columns[f"{prefix}.{name}"] = pa.array([counts.get(name, 0) for counts in by_name], pa.int64())
     for name in dict.fromkeys(name for row in rows for name in row.watched):
         columns[f"watched.{name}"] = pa.array([row.watched.get(name) for row in rows], pa.float64())
+    for name in sorted({name for row in rows for name in row.actions}):
+        counts = [row.actions.get(name, (0, 0)) for row in rows]
+        columns[f"actions.{name}"] = pa.array([ended for ended, _ in counts], pa.int64())
+        columns[f"actions_failed.{name}"] = pa.array([failed for _, failed in counts], pa.int64())
     return pa.table(columns)
 
 

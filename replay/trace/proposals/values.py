@@ -41,10 +41,10 @@ _RESPONSE_HEADERS = re.compile(
 _SCHEME = re.compile(r"[A-Za-z][\w-]{1,20} +(?=\S)")
 _COMMON = re.compile(
     r"true|false|null|none|undefined|ok|yes|no|on|off|\d{4}-\d\d-\d\d.*|\d\d?:\d\d.*|\d{1,2}/\d{1,2}/\d{2,4}"
-    r"|-?\d+\.\d+|\s*",
+    r"|-?\d+\.\d+|v?\d+(?:\.\d+){2,3}(?:[-+.][a-z]+\.?\d*)?|\s*",
     re.IGNORECASE | re.DOTALL,
 )
-"""Booleans, dates, times, amounts: equal values mean nothing."""
+"""Booleans, dates, times, amounts, versions: equal values mean nothing."""
 
 _INPUT = re.compile(r"<(input|meta)\b([^<>]{1,1000})>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"([\w:-]+)\s*=\s*\"([^\"<>]*)\"")
