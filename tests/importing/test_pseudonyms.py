@@ -143,3 +143,12 @@ def test_a_value_beside_the_name_of_a_secret_is_one() -> None:
     cleaner = Cleaner(Found(), Options())
     assert cleaner.target(b"/a?name=token&value=abc") != b"/a?name=token&value=abc"
     assert cleaner.target(b'/a?q={"value":12') != b'/a?q={"value":12'
+
+
+@given(st.lists(st.integers(0x80, 0xD7FF), min_size=1, max_size=8))
+@example([0x5A5, 0x5A5])
+def test_a_value_of_escaped_characters_has_a_pseudonym(codes: list[int]) -> None:
+    """Its letters are replaced byte by byte, which may leave no character of UTF-8."""
+    text = "".join(f"\\u{code:04x}" for code in codes)
+    made = MADE.of(text)
+    assert made.startswith("\\u") and json.loads(f'"{made}"')

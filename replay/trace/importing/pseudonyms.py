@@ -77,7 +77,11 @@ def _in_unit(unit: _Unit, data: bytes) -> str:
         return unit.text if len(unit.text) > 1 else data.decode("latin-1")
     if not unit.mark.endswith("u"):
         return unit.mark + _in_case_of(f"{data[0]:02x}", unit.text)
-    words = data.decode("utf-8").encode("utf-16-be")
+    try:
+        plain = data.decode("utf-8")
+    except UnicodeDecodeError:  # Its bytes were replaced one by one, and are no character any more.
+        plain = data.decode("latin-1")
+    words = plain.encode("utf-16-be")
     codes = [words[at : at + 2].hex() for at in range(0, len(words), 2)]
     return "".join(
         unit.mark + _in_case_of(code, unit.text.replace("\\", "").replace("u", "")) for code in codes
