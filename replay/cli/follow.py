@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from .help import GroupedCommand
 from .options import out_option
 from .outputs import Outputs, output_options, outputs_of
 from .places import RUNS, remember_run, result_folder
+from .reading_options import contents_options, format_options, options_of
 from .run import exit_code, made_sinks, read_scenario, report_console_for, said_on_stderr
 from .streams import say, shown_of
 
@@ -75,34 +77,8 @@ def _flags() -> list[str]:
 @click.option(
     "--keep", type=click.Path(path_type=Path), metavar="X.trace", help="Keep the trace of what was followed."
 )
-@click.option(
-    "--format", "format_name", metavar="NAME", help="Take the source as this format of `replay import`."
-)
-@click.option(
-    "--columns",
-    default="",
-    metavar="ROLE=COL,...",
-    help="What is what in a table: at=ts,method=GET,path=url.",
-)
-@click.option(
-    "--log-format",
-    default="",
-    metavar="STRING",
-    help="nginx's log_format or Apache's LogFormat, as it stands there.",
-)
-@click.option(
-    "--tz", "time_zone", default="", metavar="ZONE", help="The zone of stamps that name none [default: UTC]."
-)
-@click.option(
-    "--routes", "rules_file", type=click.Path(path_type=Path), metavar="FILE",
-    help="TOML with routes and business actions of your own (docs/importing.md).",
-)  # fmt: skip
-@click.option(
-    "--keep-secrets", is_flag=True, help="Send secrets as they are, and keep them as they are with --keep."
-)
-@click.option(
-    "--keep-health-checks", is_flag=True, help="Keep the requests of load balancers' health checks."
-)
+@format_options
+@contents_options
 @click.option(
     "--sink",
     "sinks",
@@ -239,26 +215,15 @@ def _opened(name: str, from_: str) -> Stream:
 def _wanted(
     name: str, delay_ns: int | None, scenario: Scenario, keep: Path | None, given: dict[str, Any]
 ) -> Wanted:
-    from replay import units
     from replay.errors import OutputError
     from replay.following.opening import Wanted
-    from replay.trace import RouteRules, read_route_rules
     from replay.trace.importing.pipeline import named_importer
-    from replay.trace.importing.readers.tabular import parse_columns
-    from replay.trace.importing.registry import Options
 
-    if given["time_zone"]:
-        units.parse_zone(given["time_zone"])
-    if keep is not None and keep.exists():
+    if keep is not None and os.path.lexists(keep):
         raise OutputError(f"{keep} exists", hint="give another --keep")
-    options = Options(
-        keep_secrets=given["keep_secrets"],
-        keep_health_checks=given["keep_health_checks"],
-        columns=parse_columns(given["columns"]),
-        log_format=given["log_format"],
-        time_zone=given["time_zone"],
-        routes=RouteRules() if given["rules_file"] is None else read_route_rules(given["rules_file"]),
-    )
+    if keep is not None and not os.access(keep.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{keep} cannot be written", hint="give another --keep, in a folder that is there")
+    options = options_of(given)
     importer = None if given["format_name"] is None else named_importer(given["format_name"], options)
     return Wanted(
         name=name, format=importer, options=options, delay_ns=delay_ns, seed=scenario.seed, keep=keep
@@ -302,6 +267,7 @@ def _follow(
             )  # fmt: skip
     result = RunResult(load_run(folder))
     remember_run(folder)
+    keep_problem = _about_kept(following, wanted.keep, folder)
     with shown_of(folder):
         if not console.quiet:
             print_report(result.run, console)
@@ -309,7 +275,17 @@ def _follow(
     if following.reading.failure is not None:
         say(str(following.reading.failure), f"what was measured until then is in {folder}")
         return int(Exit.CRASHED)
-    return exit_code(document)
+    return int(Exit.CRASHED) if keep_problem else exit_code(document)
+
+
+def _about_kept(following: Following, keep: Path | None, folder: Path) -> str:
+    """Say what is wrong with the trace that was asked for, if anything; returns that."""
+    problem = following.keep_problem()
+    if problem:
+        say(problem, f"the run is saved in {folder}")
+    elif keep is not None and not os.path.lexists(keep):
+        say(f"{keep} was not made: no entry came")
+    return problem
 
 
 @contextlib.contextmanager

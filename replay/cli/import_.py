@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -15,9 +16,8 @@ from replay import formats, units
 from replay.report.console import Console, Table
 from replay.shown import json_shown, shown
 
-from .help import ListingOption
 from .options import out_option
-from .scrub_options import scrub_options, scrubbing
+from .reading_options import contents_options, format_options, options_of
 
 if TYPE_CHECKING:
     from replay.trace import Manifest, Trace
@@ -283,61 +283,10 @@ class ProgressBar:
         self._bar.update(self._task, completed=done, total=known, lines=f"{lines:,}", rate=rate)
 
 
-routes_option = click.option(
-    "--routes",
-    "rules_file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="TOML with routes and business actions of your own (docs/importing.md).",
-)
-
-
-class _Said(TypedDict):
-    """The user's description of the recordings (`Options`)."""
-
-    columns: str
-    log_format: str
-    time_zone: str
-    responses: KeptResponses
-    service: str
-    scrub: tuple[str, ...]
-    scrub_key_file: Path | None
-    keep_secrets: bool
-    keep_health_checks: bool
-
-
-def format_names() -> list[str]:
-    """The values of `--format`."""
-    return formats.with_brought("replay.importers", formats.READ)
-
-
 @click.command(name="import", short_help="Make a trace of access logs.")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...")
 @out_option("Trace to write [default: LOG.trace, here].")
-@click.option(
-    "--format",
-    "format_name",
-    metavar="NAME",
-    cls=ListingOption,
-    names=format_names,
-    help="Take the logs as this format: NAMES.",
-)
-@click.option(
-    "--columns",
-    default="",
-    metavar="ROLE=COL,...",
-    help="What is what in a table: at=ts,method=GET,path=url.",
-)
-@click.option(
-    "--log-format",
-    default="",
-    metavar="STRING",
-    help="nginx's log_format or Apache's LogFormat, as it stands there.",
-)
-@click.option(
-    "--tz", "time_zone", default="", metavar="ZONE", help="The zone of stamps that name none [default: UTC]."
-)
-@routes_option
+@format_options
 @click.option(
     "--service", default="", metavar="NAME", help="Of spans: only the requests that this service received."
 )
@@ -350,46 +299,28 @@ def format_names() -> list[str]:
 )
 @click.option("--no-jitter", is_flag=True, help="Keep coarse stamps as they are.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the jitter.")
-@scrub_options
-@click.option(
-    "--keep-health-checks", is_flag=True, help="Keep the requests of load balancers' health checks."
-)
+@contents_options
 @click.option("--json", "json_wanted", is_flag=True, help="What was done and understood as JSON.")
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(
     logs: tuple[str, ...],
     out: Path | None,
     format_name: str | None,
-    rules_file: Path | None,
+    service: str,
+    responses: KeptResponses,
     no_jitter: bool,
     seed: int,
     json_wanted: bool,
     force: bool,
-    **said: Unpack[_Said],
+    **given: Any,
 ) -> None:
     """Make a trace of recordings: rotated files in any order, folders, gzip or zstd, or - for standard input.
 
     Coarse stamps are spread inside their resolution. Client addresses are not kept; secrets get pseudonyms.
     """
-    from replay.trace import RouteRules, read_route_rules
-    from replay.trace.importing import Options, import_files
-    from replay.trace.importing.readers.tabular import parse_columns
+    from replay.trace.importing import import_files
 
-    if said["time_zone"]:
-        units.parse_zone(said["time_zone"])
-    wanted = scrubbing(said["scrub"], said["scrub_key_file"], said["keep_secrets"])
-    options = Options(
-        keep_secrets=wanted.keep_secrets,
-        scrub=wanted.rules,
-        scrub_key=wanted.key,
-        keep_health_checks=said["keep_health_checks"],
-        columns=parse_columns(said["columns"]),
-        log_format=said["log_format"],
-        time_zone=said["time_zone"],
-        routes=RouteRules() if rules_file is None else read_route_rules(rules_file),
-        responses=said["responses"],
-        service=said["service"],
-    )
+    options = dataclasses.replace(options_of(given), responses=responses, service=service)
     with ProgressBar(Console(stderr=True)) as progress:
         trace = import_files(
             logs,
@@ -407,4 +338,4 @@ def command(
     console = Console(highlight=False)
     console.print(_summary(trace))
     for sentence in options.routes.idle(trace.manifest.routes):
-        console.print(Text(f"{rules_file}: {sentence}", "yellow"))
+        console.print(Text(f"{given['rules_file']}: {sentence}", "yellow"))

@@ -24,10 +24,10 @@ from .import_ import (
     left_out_lines,
     rejected_lines,
     responses_text,
-    routes_option,
     span_text,
     stamps_text,
 )
+from .reading_options import routes_option
 
 if TYPE_CHECKING:
     from replay.trace import Trace

@@ -37,7 +37,7 @@ def scrub_options(command: Command) -> Command:
     """`--scrub`, `--scrub-key-file` and `--keep-secrets`, as parameters of these names (see `scrubbing`)."""
     for option in (
         click.option(
-            "--keep-secrets", is_flag=True, help="Keep secrets as they are; only you can read the trace."
+            "--keep-secrets", is_flag=True, help="Take secrets as they are; only you can read the trace."
         ),
         click.option(
             "--scrub-key-file",

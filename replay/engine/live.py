@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from replay.results.document import ClockPair, Note, RouteStart, SourceFigures, TraceIdentity
+from replay.results.document import ClockPair, Note, RouteStart, SourceFigures, SourceSoFar, TraceIdentity
 from replay_native.ledger.lane_metrics import LaneMetrics
 
 
@@ -35,6 +35,10 @@ class LiveSource(Protocol):
 
     def failed(self) -> bool:
         """Whether it ended because the source could not be read."""
+        ...
+
+    def so_far(self) -> SourceSoFar:
+        """The account of the entries until now, without how many were not due."""
         ...
 
     def figures(self, planned: int) -> SourceFigures:

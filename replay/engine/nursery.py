@@ -334,6 +334,8 @@ async def _tick(state: RunState, recording: Recording) -> None:
         recording.tick(
             time.monotonic_ns(), lag=state.lag(), watched=state.sampler.take(), events=state.take_events()
         )
+        if state.live is not None:
+            recording.source_changed(state.live.so_far())
         number = int(state.elapsed_s()) + 1
 
 

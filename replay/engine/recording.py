@@ -22,6 +22,7 @@ from replay.results.document import (
     Note,
     RunDocument,
     SourceFigures,
+    SourceSoFar,
     Started,
     TraceIdentity,
     WatchFigures,
@@ -79,6 +80,13 @@ class Recording:
         """
         with contextlib.suppress(OutputError):
             self._folder.write(self._folder.started, msgspec.json.encode(self._started))
+
+    def source_changed(self, so_far: SourceSoFar) -> None:
+        """Save the account of a followed source, for a recovery of this run if it is killed. A kill loses nothing that
+        was written, so it need not be on the disk. If that is full, the older one stays.
+        """
+        with contextlib.suppress(OutputError):
+            self._folder.write(self._folder.source, msgspec.json.encode(so_far), durable=False)
 
     def tick(
         self,

@@ -55,7 +55,3 @@ class SourceAccount:
     skipped: Counter[str] = field(default_factory=Counter)
     needed: NeededDelays = field(default_factory=NeededDelays)
     own_requests: int = 0
-
-    def not_due(self, planned: int) -> int:
-        """Entries due after the end, given that `planned` requests were due before it."""
-        return max(self.entries - self.late - self.skipped.total() - (planned - self.copies), 0)

@@ -11,7 +11,7 @@ import numpy as np
 import trio
 
 from replay import units
-from replay.errors import ReplayError
+from replay.errors import reason_of
 from replay.plan.due import STATUS_CLASSES
 from replay.plan.safety import is_loopback
 from replay.plan.schedule import ClientsPlan, Plan, Schedule
@@ -21,6 +21,7 @@ from replay.results.document import (
     Recorded,
     RouteStart,
     SourceFigures,
+    SourceSoFar,
     TraceIdentity,
 )
 from replay.settings.scenario import Scenario
@@ -28,7 +29,7 @@ from replay.settings.target import scheme_of
 from replay.trace.actions import rules_of
 from replay.trace.importing.readers.records import RecordReader
 from replay.trace.importing.registry import Importer
-from replay.units import SECOND_NS, format_duration
+from replay.units import MS_NS, SECOND_NS, counted, format_duration
 from replay.workload.rewrite import read_rewrite
 from replay_native.ledger.lane_metrics import LaneMetrics
 
@@ -49,6 +50,9 @@ FEED_RATE_MIN_PER_S = 5_000.0
 """Minimum rate for which the lanes' feeds are sized: the rate of a source is not known in advance."""
 
 DRAIN_MAX_S = 10.0
+REST_NS, REST_MAX_NS = 500 * MS_NS, 10 * SECOND_NS
+"""After a signal mirrored requests are still sent for the delay and a bit, with an upper limit."""
+
 Say = Callable[[str], None]
 
 
@@ -81,7 +85,8 @@ class Following:
         )
         self.stream = stream
         self.delay_ns, self.delay_reason = delay_of(wanted, stream, self.reading.resolution_ns)
-        self.drain_s = min(scenario.timeout_ns / SECOND_NS, DRAIN_MAX_S)
+        self._rest_ns = 0 if stream.is_recorded else min(self.delay_ns + REST_NS, REST_MAX_NS)
+        self.drain_s = min(scenario.timeout_ns / SECOND_NS, DRAIN_MAX_S) + self._rest_ns / SECOND_NS
         self.reading.start()
         self._routes: list[RouteStart] = []
         self._metrics: Sequence[LaneMetrics] = ()
@@ -89,6 +94,8 @@ class Following:
         self._changed = False
         self._keeper: Keeper | None = None
         self._kept = ""
+        self._has_begun = False
+        self._not_due = 0
 
     def wait_for_history(self) -> None:
         """Wait until the existing lines have been read: they show the routes."""
@@ -111,6 +118,8 @@ class Following:
         )
         self.looking = Looking(self.rows, self._wall, self.delay_ns, self._say)
         self.rows.on_rename = self._rename
+        if self.wanted.keep is not None:
+            self._keeper = Keeper(self.wanted.keep, self.reading, self.wanted.options)
 
     def schedule(self) -> Schedule:
         """The schedule that the source feeds."""
@@ -164,10 +173,9 @@ class Following:
     def begin(self, start: ClockPair, routes: list[RouteStart], metrics: Sequence[LaneMetrics]) -> None:
         """See `LiveSource`."""
         self._routes, self._metrics = routes, metrics
-        if self.wanted.keep is not None:
-            self._keeper = Keeper(self.wanted.keep, self.reading, self.wanted.options)
-            keeper = self._keeper
+        if (keeper := self._keeper) is not None:
             self.rows.on_recorded = lambda entries, part: keeper.add(part)
+        self._has_begun = True
         self.rows.begin(start)
         self.looking.begin(start.monotonic_ns)
 
@@ -197,9 +205,13 @@ class Following:
                 )
 
     def finish(self, why: str) -> None:
-        """See `LiveSource`."""
+        """See `LiveSource`. Requests that exist nowhere else are still sent, if they are due soon enough."""
+        if self.stream.is_recorded:
+            self.rows.stop()
+        elif not self._why:
+            self.stream.finish()
+            self.rows.end_within(self._rest_ns)
         self._why = self._why or why
-        self.rows.stop()
 
     def why_ended(self) -> str:
         """See `LiveSource`."""
@@ -214,10 +226,14 @@ class Following:
         return ""
 
     def close(self) -> None:
-        """Stop reading; write the rest of the kept trace."""
+        """Stop reading, and count what was read until then; write the rest of the kept trace."""
+        if not self.stream.is_recorded:
+            self.stream.close()
         self.reading.stop()
         with suppress(OSError):
             self.stream.close()
+        if self._has_begun:
+            self.rows.settle()
         if self._keeper is not None:
             keeper, self._keeper = self._keeper, None
             trace = keeper.close()
@@ -226,7 +242,15 @@ class Following:
                 self._kept, self._digest = str(trace.path), trace.digest
 
     _kept_dropped = 0
-    _keep_failure: ReplayError | None = None
+    _keep_failure: Exception | None = None
+
+    def keep_problem(self) -> str:
+        """Why the trace that was to be kept is not whole; empty if it is."""
+        if self._keep_failure is None and not self._kept_dropped:
+            return ""
+        why = "the disk was too slow" if self._keep_failure is None else reason_of(self._keep_failure)
+        what = "is not whole" if self._kept else "was not made"
+        return f"{self.wanted.keep} {what}: {counted(self._kept_dropped, 'entry', 'entries')} not kept, {why}"
 
     def failed(self) -> bool:
         """See `LiveSource`."""
@@ -235,6 +259,15 @@ class Following:
     def figures(self, planned: int) -> SourceFigures:
         """See `LiveSource`."""
         self.close()
+        figures = self._figures().with_planned(planned)
+        self._not_due = figures.not_due
+        return figures
+
+    def so_far(self) -> SourceSoFar:
+        """See `LiveSource`."""
+        return SourceSoFar(source=self._figures(), trace=self.identity())
+
+    def _figures(self) -> SourceFigures:
         account, reading = self.rows.account, self.reading
         return SourceFigures(
             source=units.name_text(self.wanted.name),
@@ -244,7 +277,6 @@ class Following:
             entries=account.entries,
             late_at_source=account.late,
             before_start=account.before_start,
-            not_due=account.not_due(planned),
             skipped=dict(account.skipped),
             copies=account.copies,
             needed_delay_ns=account.needed.at(),
@@ -289,11 +321,17 @@ class Following:
     def notes(self) -> list[Note]:
         """See `LiveSource`."""
         notes = [*self.looking.notes(), *self.stream.notes()]
-        if self._keep_failure is not None or self._kept_dropped:
-            why = f": {self._keep_failure}" if self._keep_failure is not None else ""
-            notes.append(
-                Note("TRACE_NOT_WHOLE", f"{self._kept_dropped:,} entries are not in the kept trace{why}")
-            )
+        if problem := self.keep_problem():
+            notes.append(Note("TRACE_NOT_WHOLE", problem))
+        if self._not_due and not self.stream.is_recorded:
+            what = counted(self._not_due, "request")
+            notes.append(Note("NOT_DUE", f"{what} that the mirror brought: due after the end, and not sent"))
+        unused = [
+            rule for rule in self.wanted.options.scrub.as_list() if rule not in self.reading.found.rules_used
+        ]
+        notes += [
+            Note("SCRUB_UNUSED", f"--scrub {rule}: it names no value of this source") for rule in unused
+        ]
         return notes
 
 

@@ -44,7 +44,7 @@ class Keeper:
         self._parts: queue.Queue[_Part | None] = queue.Queue(QUEUE_PARTS_MAX)
         self._thread = threading.Thread(target=self._run, name="replay-keep", daemon=True)
         self.dropped = 0
-        self.failure: ReplayError | None = None
+        self.failure: ReplayError | OSError | None = None
         self._rows = 0
         self._thread.start()
 
@@ -67,7 +67,7 @@ class Keeper:
                 continue
             try:
                 self._write(taken)
-            except ReplayError as error:
+            except (ReplayError, OSError) as error:
                 self.failure = error
                 self.dropped += len(taken.targets)
 
@@ -108,7 +108,7 @@ class Keeper:
             if self.failure is not None:
                 raise self.failure
             self._writer.__exit__(None, None, None)
-        except ReplayError as error:
+        except (ReplayError, OSError) as error:
             self.failure = error
             self.dropped += self._rows  # they were written, and go with the trace
             self._discard()

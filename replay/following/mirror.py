@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -12,6 +13,7 @@ import trio
 
 from replay.errors import ReplayError
 from replay.recording.exchange import Accounts, Budget, Exchange
+from replay.recording.listening import Server
 from replay.recording.receiver import BUDGET_BYTES, MirrorReceiver, MirrorSettings, serve_mirror
 from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
 from replay.trace.importing.registry import Importer, Probe, Rows
@@ -20,6 +22,9 @@ from replay.trace.importing.sources import SourceFile
 from .stream import POLL_S, Stream
 
 TOGETHER = 1_024
+LAST_PART_S = 1.0
+"""How long the end waits for requests of which a part has come."""
+
 CUT_BODY = "body over the limit"
 
 
@@ -27,6 +32,7 @@ class MirrorStream(Stream):
     """Requests that arrive at HOST:PORT. They are received in a thread of its own, from the start."""
 
     kind = "mirror"
+    is_recorded = False
 
     def __init__(self, place: str, say: Callable[[str], None] = lambda line: None) -> None:
         super().__init__(f"mirrored requests at {place}")
@@ -71,16 +77,21 @@ class MirrorStream(Stream):
         return []
 
     def requests(self) -> Iterator[list[Exchange]]:
-        """Yield the requests as they arrive."""
+        """Yield the requests as they arrive, until the receiver has ended: each of them was answered, so none is left
+        out.
+        """
         self.in_history = False
         self.on_live()
-        while not self.stopped.is_set():
+        while True:
+            all_came = not self._thread.is_alive()
             found = [self._exchanges.popleft() for _ in range(min(len(self._exchanges), TOGETHER))]
             if found:
                 yield found
+            elif all_came and self._failure is None:
+                return
             else:
                 self.caught_up_ns = time.monotonic_ns()
-                self.stopped.wait(POLL_S)
+                time.sleep(POLL_S)
             if self._failure is not None:
                 raise (
                     self._failure
@@ -99,16 +110,24 @@ class MirrorStream(Stream):
 
     def lost(self) -> dict[str, int]:
         """Requests that came and were not handed over, by reason."""
-        return dict(self.accounts.lost + self.accounts.refused)
+        return dict(Counter(self.accounts.lost) + Counter(self.accounts.refused))
+
+    def finish(self) -> None:
+        """Take no more requests; those that are being received may end."""
+        self._tell(lambda server: server.drain())
 
     def close(self) -> None:
-        """Take no more requests, and let those that are being received end."""
+        """Take no more requests. Those of which a part is missing a moment later are cut off, and counted as lost."""
+        self._tell(lambda server: server.drain())
+        self._thread.join(timeout=LAST_PART_S)
+        self._tell(lambda server: server.abort())
+        self._thread.join(timeout=LAST_PART_S)
+
+    def _tell(self, what: Callable[[Server], None]) -> None:
+        """Call this in the receiver's thread, unless that has ended."""
         if self._token is not None and self._receiver is not None:
-            try:
-                self._token.run_sync_soon(self._receiver.server.drain)
-            except trio.RunFinishedError:
-                return
-            self._thread.join(timeout=15.0)
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(what, self._receiver.server)
 
 
 class MirrorReader(RecordReader):

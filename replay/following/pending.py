@@ -135,6 +135,18 @@ class FollowedRows:
         """Nothing is known before the run."""
         return iter(())
 
+    def end_within(self, grace_ns: int) -> None:
+        """Release only what is due within this time from now."""
+        until_ns = self._elapsed_ns() + grace_ns
+        self._duration_ns = until_ns if self._duration_ns is None else min(self._duration_ns, until_ns)
+
+    def settle(self) -> None:
+        """Count what was read and not taken. It is not sent any more."""
+        self._take_chunks()
+        if self._held:
+            held, self._held = self._held, []
+            self._enter(held)
+
     def stop(self) -> None:
         """Release no more."""
         self._stopped = True
@@ -166,6 +178,17 @@ class FollowedRows:
 
     def _take(self) -> None:
         """Take the entries read, and spread those with coarse timestamps."""
+        self._take_chunks()
+        if not self._held:
+            return
+        if self.reading.resolution_ns < SPREAD_TOGETHER_NS:
+            held, self._held = self._held, []
+            self._enter(held)
+            return
+        self._take_complete()
+
+    def _take_chunks(self) -> None:
+        """Take what was read, and the routes that are named in it."""
         chunks = self.reading.chunks
         waiting = len(chunks)
         while self.reading.book.renames:
@@ -174,13 +197,6 @@ class FollowedRows:
             self.on_rename(row, name, action)
         for _ in range(waiting):
             self._held.append(chunks.popleft())
-        if not self._held:
-            return
-        if self.reading.resolution_ns < SPREAD_TOGETHER_NS:
-            held, self._held = self._held, []
-            self._enter(held)
-            return
-        self._take_complete()
 
     def _take_complete(self) -> None:
         """Take the entries with coarse timestamps that are over, or that can wait no longer."""

@@ -4,6 +4,7 @@ exist.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -80,7 +81,7 @@ class Reading:
         clients_max: int, rewrite: Rewrite | None = None,
     ) -> None:  # fmt: skip
         self.stream, self.importer = stream, importer
-        self.found = Found(key=stream.head)
+        self.found = Found(key=stream.head or secrets.token_bytes(32))
         self.reader: Reader = importer.reader(self.found, options)
         if isinstance(self.reader, RecordReader):
             self.reader.follows = True

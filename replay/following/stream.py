@@ -32,6 +32,9 @@ class Stream(SourceFile):
     kind = ""
     rotations = 0
     has_header = False
+    is_recorded = True
+    """Whether what was read and not sent still exists at the source. Mirrored requests do not."""
+
     own_format: Importer | None = None
     """The format of a source that is no text; None if it is found in the first lines."""
 
@@ -112,6 +115,9 @@ class Stream(SourceFile):
                 self.stopped.wait(POLL_S)
         if self.ended_by_itself:
             yield from self._last()
+
+    def finish(self) -> None:
+        """Take nothing new. What came until now is still read; then the source has ended."""
 
     def close(self) -> None:
         """Close everything."""

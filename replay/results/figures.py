@@ -10,7 +10,7 @@ from replay.ledger.accounts import Accounts
 from replay.ledger.host import RunDelay
 
 from .latencies import Latencies, Latency
-from .started import EngineName, Recorded, TlsPeer
+from .started import EngineName, Recorded, TlsPeer, TraceIdentity
 
 
 class RuleFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +67,18 @@ class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):
     ended_by: str = ""
     kept: str = ""
     kept_dropped: int = 0
+
+    def with_planned(self, planned: int) -> SourceFigures:
+        """The same, given that `planned` requests were due before the end: the others were not."""
+        others = self.late_at_source + sum(self.skipped.values()) + planned - self.copies
+        return msgspec.structs.replace(self, not_due=max(self.entries - others, 0))
+
+
+class SourceSoFar(msgspec.Struct, frozen=True, kw_only=True):
+    """The account of a source that is still followed, saved each second for a run that is killed."""
+
+    source: SourceFigures
+    trace: TraceIdentity
 
 
 class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -79,6 +79,11 @@ class RunFolder:
         return self.path / "started.json"
 
     @property
+    def source(self) -> Path:
+        """The account of a source that is followed, up to the last second; it exists only until the run is complete."""
+        return self.path / "source.json"
+
+    @property
     def totals(self) -> Path:
         """One histogram per tag over the whole run."""
         return self.path / "totals.hlog"
@@ -116,12 +121,12 @@ class RunFolder:
         """Whether the run ended in order, or was recovered."""
         return self.run.exists()
 
-    def write(self, path: Path, data: bytes) -> None:
-        """Write one file of the folder completely or not at all, and flush it to the disk. OutputError if that
-        fails.
+    def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
+        """Write one file of the folder completely or not at all, and flush it to the disk if it is to be `durable`.
+        OutputError if that fails.
         """
         try:
-            with replacing(path, durable=True) as file:
+            with replacing(path, durable=durable) as file:
                 file.write(data)
         except OSError as error:
             raise OutputError(
@@ -136,6 +141,7 @@ class RunFolder:
         if (self.path / SHARE).exists():
             return
         delete_named(self.lanes, lambda name: _LANE_FILE.fullmatch(name) is not None)
+        self.source.unlink(missing_ok=True)
         self.started.unlink(missing_ok=True)
 
     def discard(self) -> None:

@@ -25,13 +25,20 @@ from .assemble import assemble
 from .document import (
     AnswerFigures,
     Ending,
+    Note,
     RunDocument,
+    SourceSoFar,
     Started,
     refuse_newer,
 )
 from .facts import Facts
 from .folder import DOCUMENT_BYTES_MAX, RunFolder
 from .samples import Lookup
+
+SOURCE_CUT = (
+    "the account of the source ends with the last full second before the kill: entries that were read later are not"
+    " in it"
+)
 
 
 def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
@@ -70,13 +77,33 @@ def _assembled(
     ending = Ending(
         how="killed", detail="the process was killed, or could not save its end", at_s=round(ended_s, 3)
     )
+    so_far = _source_left(folder)
+    planned = sum(int(metrics.counters[AT["planned"]]) for metrics in all_metrics)
     facts = Facts(
         ending=ending,
         ended_ns=ended_ns,
         skipped=started.skipped,
         answers=_answers_left(folder, all_metrics, started),
+        source=None if so_far is None else so_far.source.with_planned(planned),
+        trace=None if so_far is None else so_far.trace,
+        notes=[] if so_far is None else [Note("SOURCE_CUT", SOURCE_CUT)],
     )
     return assemble(folder, all_metrics, started, facts, lookup)
+
+
+def _source_left(folder: RunFolder) -> SourceSoFar | None:
+    """The account of a followed source, as it was saved in the last second of the run; None if there is none."""
+    if not os.path.lexists(folder.source):
+        return None
+    try:
+        return msgspec.json.decode(read_whole(folder.source, DOCUMENT_BYTES_MAX), type=SourceSoFar)
+    except OSError as error:
+        raise InputError(f"{folder.source} cannot be read: {reason_of(error)}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(
+            f"{folder.source} is damaged ({error})",
+            hint="remove it: then the account of the source is left out",
+        ) from None
 
 
 def _answers_left(

@@ -72,7 +72,14 @@ def test_help_is_in_groups_with_defaults_and_as_wide_as_the_terminal() -> None:
 
 def test_the_help_of_the_command_has_its_verbs_in_groups() -> None:
     text = printed("--help")
-    assert re.findall(r"^(\w+):$", text, re.MULTILINE) == ["Options", "Traffic", "Run", "Judge", "Rehearse", "Machines"]
+    assert re.findall(r"^(\w+):$", text, re.MULTILINE) == [
+        "Options",
+        "Traffic",
+        "Run",
+        "Judge",
+        "Rehearse",
+        "Machines",
+    ]
     assert all(f"\n  {name} " in text for name in VERBS)
 
 
