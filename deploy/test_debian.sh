@@ -31,7 +31,7 @@ mapfile -t passed < <(settings)
 inside() {
     chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/root "${passed[@]}" sh -c "cd /root && $1"
 }
-passed=0 failed=0
+succeeded=0 failed=0
 # step WORDS COMMAND: run it inside, and print its CPU seconds, its time and its exit code.
 step() {
     local code=0 begun=$SECONDS
@@ -39,7 +39,7 @@ step() {
     { time inside "$2" >"$area/out" 2>"$area/errors" || code=$?; } 2>"$area/time"
     cpu=$(tail -n 1 "$area/time" | awk '{printf "%.0f", $1 + $2}')
     echo "$1: exit code $code, $cpu CPU s, $((SECONDS - begun)) s"
-    [ "$code" -ne 0 ] || passed=$((passed + 1))
+    [ "$code" -ne 0 ] || succeeded=$((succeeded + 1))
     [ "$code" -eq 0 ] || { failed=$((failed + 1)); tail -n 20 "$area/out" "$area/errors"; }
 }
 demo_cpu() {
@@ -60,5 +60,5 @@ for _ in $(seq "$(nproc)"); do
     busy+=($!)
 done
 demo_cpu 'every core busy'
-echo "$passed passed, $failed failed"
+echo "$succeeded passed, $failed failed"
 [ "$failed" -eq 0 ]
