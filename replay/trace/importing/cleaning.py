@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 import numpy as np
+import re2
 
 from replay.trace.dictionary import Bytes, Int64s
 from replay.trace.places import Kind, Place, cookies, form_fields, is_form, is_json, json_leaves, query_fields
@@ -46,6 +47,9 @@ _PARTS_OF_NAMES = (
     b"msisdn", b"//", b"%", b"\\", b"eyj", b"basic", b"digest", b"@",
 )  # fmt: skip
 """A body that contains none of these words (in lower case, without punctuation) holds no named secret."""
+
+_NAMES = re2.compile(b"|".join(map(re2.escape, _PARTS_OF_NAMES)))
+"""All of them at once: RE2 passes over the body a single time."""
 
 _LOWERED = bytes(byte | 32 if 65 <= byte <= 90 else byte for byte in range(256))
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
@@ -224,7 +228,7 @@ class Cleaner:
             self._note_given_out(body)
         if not self._rules.has("json", "form"):
             plain = body.translate(_LOWERED, b"-_.[]")
-            if not any(part in plain for part in _PARTS_OF_NAMES) and not _NUMBERS.search(body):
+            if not _NAMES.search(plain) and not _NUMBERS.search(body):
                 return self._without_known(body, place) if self._found.known_secrets else body
         return self._clean(body, place, clean)
 
