@@ -11,6 +11,9 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
 
 from replay.errors import reason_of
 
@@ -34,7 +37,11 @@ CREATE TABLE IF NOT EXISTS reported (
     scenario TEXT NOT NULL, load TEXT NOT NULL, run BLOB NOT NULL, newest BLOB NOT NULL,
     PRIMARY KEY (scenario, load, run));
 """
+_FIGURES = ("route", "requests", "failed", "p50_ns", "p99_ns")
 _RUN = "name, stamp, started_ns, scenario, load, build, host, control_ns, verdict, validity, ending, problem"
+
+
+_Kind = TypeVar("_Kind", Row, Figures)
 
 
 class Unusable(Exception):
@@ -92,17 +99,25 @@ class History:
         )
 
     def rows(self) -> list[Row]:
-        """Every run, the oldest first."""
+        """Every run, the oldest first. Values that no run has mean a damaged database: then the folders are read."""
+        try:
+            return self._rows()
+        except (msgspec.ValidationError, TypeError, ValueError) as error:
+            self._without_database(sqlite3.DatabaseError(str(error)))
+            self.write(read_row(self.folder, name, stamp) for name, stamp in stamps_in(self.folder))
+            return self._rows()
+
+    def _rows(self) -> list[Row]:
         figures: dict[bytes, list[Figures]] = {}
         for name, *values in self._all(
             "SELECT name, route, requests, failed, p50_ns, p99_ns FROM figures ORDER BY rowid"
         ):
-            figures.setdefault(name, []).append(Figures(*values))
+            figures.setdefault(name, []).append(_checked(Figures, dict(zip(_FIGURES, values, strict=True))))
         columns = _RUN.replace(" ", "").split(",")
         found = []
         for name, *values in self._all(f"SELECT {_RUN} FROM runs"):
             fields = dict(zip(columns, (os.fsdecode(name), *values), strict=True))
-            found.append(Row(**fields, figures=figures.get(name, [])))
+            found.append(_checked(Row, fields | {"figures": figures.get(name, [])}))
         return sorted(found, key=lambda row: (row.started_ns, row.name))
 
     def reported(self, scenario: str, load: str) -> dict[str, str]:
@@ -177,6 +192,13 @@ def remember(folder: Path, run: str) -> str:
     finally:
         connection.close()
     return ""
+
+
+def _checked(kind: type[_Kind], fields: dict[str, Any]) -> _Kind:
+    """A struct of what the database holds. ValidationError or ValueError if no run has such values."""
+    if any(fields.get(key) is not None and fields[key] <= 0 for key in ("p50_ns", "p99_ns", "control_ns")):
+        raise ValueError("a time that is not above 0")
+    return msgspec.convert(fields, kind)
 
 
 def _in_memory() -> sqlite3.Connection:

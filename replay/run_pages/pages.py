@@ -74,7 +74,7 @@ def _row(run: ServedRun) -> list[str]:
     verdict = toned(found.verdict, tone) if tone else found.verdict
     p99 = "" if found.p99_ns is None else ("≥" if found.p99_at_least else "") + format_latency(found.p99_ns)
     met = f"{found.objectives_met} of {found.objectives} met" if found.objectives else ""
-    is_whole = bool(found.validity)
+    is_whole = bool(found.validity) and _is_utf8(run.name)
     name = (
         Html(f'<a href="{escape(link_to(run.name))}">{escape(named(run.name))}</a>')
         if is_whole
@@ -90,6 +90,11 @@ def utc(at_s: float) -> str:
         return dt.datetime.fromtimestamp(at_s, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
         return "?"
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a link can hold a name: one of other bytes is listed without a page."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _box(side: str, name: str) -> Html:

@@ -176,6 +176,25 @@ def test_a_database_that_cannot_be_used_costs_one_line(model: Path, tmp_path: Pa
     assert done.stderr == "" and "slower from build b014" in done.stdout
 
 
+def test_values_that_no_run_has_are_damage(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    fill(model, folder, 24, at=14)
+    for damage in (
+        "UPDATE figures SET p50_ns = 'text'",
+        "UPDATE figures SET p50_ns = -5",
+        "UPDATE runs SET control_ns = 0",
+        "UPDATE runs SET started_ns = 'text'",
+        "UPDATE runs SET build = x'ff'",
+    ):
+        assert command(str(folder), "--rebuild").exit_code == 0
+        with sqlite3.connect(database_of(folder)) as connection:
+            connection.execute(damage)
+        connection.close()
+        done = command(str(folder), "--trend")
+        assert done.exit_code == 0 and "slower from build b014" in done.stdout, damage
+        assert "is damaged" in done.stderr and "the folders were read instead" in done.stderr, damage
+
+
 def test_hostile_folders_are_listed_or_named(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     fill(model, folder, 3)

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,17 @@ def test_it_lists_runs_and_follows_no_link(port: int) -> None:
     assert "unsafe" not in headers["content-security-policy"]
     assert "form-action 'self'" in headers["content-security-policy"]
     assert "set-cookie" not in headers
+
+
+def test_a_name_that_is_not_utf8_does_not_cost_the_list(port: int, root: Path) -> None:
+    bad = root / os.fsdecode(b"odd-\xff")
+    make_run(bad)
+    try:
+        status, page, _ = ask(port, "/")
+        assert (status, "odd-" in page) == (200, True)
+        assert ask(port, "/trends")[0] == 200
+    finally:
+        shutil.rmtree(bad)
 
 
 def test_searches_are_listed(port: int) -> None:
