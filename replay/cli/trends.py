@@ -106,6 +106,7 @@ def _json(found: list[tuple[Trend, list[Change], set[str]]], damaged: list[Any])
                 "builds": trend.builds,
                 "left_out": trend.left_out,
                 "unjudged": trend.unjudged,
+                "judges_p99": trend.judges_p99,
                 "changes": [
                     msgspec.to_builtins(change) | {"new": change.run in fresh, "slower": change.is_slower}
                     for change in changes
@@ -130,6 +131,8 @@ def _without_surrogates(value: Any) -> Any:
 
 
 def _print(trend: Trend, changes: list[Change], fresh: set[str]) -> None:
+    from replay.history.trends import P99_REQUESTS
+
     hosts = units.counted(trend.hosts, "host")
     click.echo(
         f"{shown(trend.scenario)} ({trend.load[:6]}): {units.counted(len(trend.rows), 'run')} of"
@@ -146,6 +149,8 @@ def _print(trend: Trend, changes: list[Change], fresh: set[str]) -> None:
 
         few = f"too few runs to find a change: {len(trend.rows)} of {RUNS_MIN}"
         click.echo(f"  {few}" if trend.too_few else "  no change")
+    if not trend.too_few and not trend.judges_p99:
+        click.echo(f"  p99 is not judged: it needs {P99_REQUESTS:,} requests in a run")
     if trend.left_out:
         left = ", ".join(f"{count} {verdict}" for verdict, count in sorted(trend.left_out.items()))
         click.echo(f"  not compared: {left}")

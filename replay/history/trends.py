@@ -62,7 +62,8 @@ class Change:
 @dataclass(frozen=True)
 class Trend:
     """The runs of one scenario and load. `left_out` counts those that measured nothing to compare, by verdict; `unjudged`
-    are routes without enough requests or runs; `too_few` says that there are not enough runs yet.
+    are routes without enough requests or runs; `judges_p99`: whether the p99 of all requests is judged; `too_few` says
+    that there are not enough runs yet.
     """
 
     scenario: str
@@ -71,6 +72,7 @@ class Trend:
     changes: list[Change] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     unjudged: list[str] = field(default_factory=list)
+    judges_p99: bool = False
 
     @property
     def builds(self) -> int:
@@ -106,7 +108,7 @@ def _trend(scenario: str, load: str, found: list[Row]) -> Trend:
         return Trend(scenario, load, rows, [], dict(left_out), unjudged)
     series = _series(rows, keys)
     changes = [_change(rows, series, keys, step, steps_after) for step, steps_after in _with_next(series)]
-    return Trend(scenario, load, rows, changes, dict(left_out), unjudged)
+    return Trend(scenario, load, rows, changes, dict(left_out), unjudged, ("", "p99") in keys)
 
 
 def _with_next(series: Series) -> list[tuple[Step, tuple[int, int]]]:

@@ -83,6 +83,15 @@ def test_runs_without_a_change_have_none(model: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0 and "no change" in done.output
 
 
+def test_a_p99_that_is_not_judged_is_named(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    fill(model, folder, 14)
+    document = json.loads(command(str(folder), "--trend", "--json").stdout)["scenarios"][0]
+    few = all(run["figures"][0]["requests"] < 1_000 for run in document["runs"])
+    assert document["judges_p99"] is not few
+    assert ("p99 is not judged" in command(str(folder), "--trend").stdout) is few
+
+
 def test_other_hosts_are_no_change(model: Path, tmp_path: Path) -> None:
     """Runs moved to a host that is 15% slower: nobody can tell."""
     folder = tmp_path / "runs"
