@@ -143,7 +143,7 @@ def kill_coordinator(folder: Path, at_s: float) -> list[str]:
 
 
 def kill_worker(folder: Path, at_s: float) -> list[str]:
-    """Kill a Dask worker with its nanny: its agent is a process of its own, and nothing is started twice."""
+    """Kill a Dask worker with its nanny: its agent is a separate process, and nothing is started twice."""
     with Sink() as sink, dask(folder, 2) as at:
         workers = _processes(f"dask_worker\0{at}")
         with running(folder, *_words(sink), "--cluster", at, "--on-lost", "continue") as run:

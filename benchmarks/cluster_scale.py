@@ -79,7 +79,7 @@ def clock_errors(link: Link, agents: int, exchanges: int, draw: random.Random) -
 
 
 def report_of(rate_per_s: int, generator: np.random.Generator) -> Report:
-    """The report of a second with this many requests."""
+    """The report of one second with this many requests."""
     histograms = []
     for tag in each_second(closed_loop=False, tls=False, consumed=()):
         histograms.append(_counts(tag, rate_per_s, NS_3.half, generator))

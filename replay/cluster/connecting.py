@@ -56,7 +56,7 @@ async def serve(options: AgentOptions, connect: str | None, tls: tuple[str, str,
 
 
 def _standard_streams() -> trio.abc.Stream:
-    """Standard input and output as a stream of their own; what is printed goes to standard error."""
+    """Use standard input and output as a stream; what is printed goes to standard error."""
     reading, writing = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)

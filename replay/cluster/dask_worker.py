@@ -1,4 +1,4 @@
-"""What runs in a Dask worker: it starts an agent as a process of its own beside the worker, and returns at once.
+"""What runs in a Dask worker: it starts an agent as a separate process beside the worker, and returns at once.
 
 It runs by `Client.run`, outside of Dask's scheduling: nothing of it is ever stolen, retried or computed again. The
 process has a session of its own, so that it outlives a worker or a nanny that dies, and never waits for the worker's

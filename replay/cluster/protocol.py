@@ -117,7 +117,7 @@ class AllHere:
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """Coordinator: every agent is ready, and was told when to start."""
+    """Coordinator: every agent is ready and knows when to start."""
 
     instant_ns: int
 

@@ -1,4 +1,4 @@
-"""An agent's share as a run of its own, in a thread beside the agent's connection.
+"""Runs an agent's share in a thread beside the agent's connection.
 
 The run has a Trio loop of its own, so that nothing it does (planning, compiling, writing its results) keeps the agent
 from answering probes.
@@ -166,7 +166,7 @@ class ShareRun:
 
 
 def failure_words(error: BaseException) -> tuple[str, str, int]:
-    """What the coordinator is told of an error: the sentence, the hint, the exit code."""
+    """What the coordinator learns about an error: the sentence, the hint, the exit code."""
     if isinstance(error, ReplayError):
         return str(error), error.hint, int(error.exit_code)
     return f"{type(error).__name__}: {error}", "", 1

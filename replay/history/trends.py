@@ -76,7 +76,7 @@ class Trend:
 
     @property
     def builds(self) -> int:
-        """Builds that ran; a run without a label is one of its own."""
+        """Builds that ran; a run without a label counts as a separate build."""
         return len({row.build or row.name for row in self.rows})
 
     @property

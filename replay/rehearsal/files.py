@@ -1,4 +1,4 @@
-"""The files of a scene: a twin for each side, a scenario and its load. They are what is played, and can be run by hand."""
+"""The files of a scene: a twin for each side, a scenario and its load. They are what is played, and can be run manually."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class SceneFiles:
-    """The files of a scene, in a folder of its own."""
+    """The files of a scene, in a new folder."""
 
     folder: Path
 

@@ -45,7 +45,7 @@ class Ticker:
         """Nothing has happened yet."""
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Collect a second; print a line when there are enough of them."""
+        """Collect one second's figures; print a line when there are enough seconds."""
         self._seconds.append(second)
         if len(self._seconds) == LINE_EVERY_S:
             self._print()
@@ -137,7 +137,7 @@ class Narrator:
 
     def _commands(self, scene: Scene, files: SceneFiles) -> None:
         self._page.say()
-        self._page.say("To repeat it by hand, in two terminals:")
+        self._page.say("To repeat it yourself, in two terminals:")
         for command in commands(files):
             self._page.say(command, "cyan", indent=2)
         if flags := surge_flags(scene):

@@ -88,7 +88,7 @@ def _scene(folder: Path, scene: Scene, result: SceneResult) -> Iterator[Section]
     yield _objectives(result)
     yield from _charts(folder, scene, result)
     lines = "<br>".join(f"<code>{escape(command)}</code>" for command in commands(files))
-    yield f'<p class="soft">To repeat it by hand, in two terminals:</p><p>{lines}</p>'
+    yield f'<p class="soft">To repeat it yourself, in two terminals:</p><p>{lines}</p>'
 
 
 def _paragraphs(text: str) -> str:

@@ -15,7 +15,7 @@ from .world import World
 
 
 class Entries:
-    """Entries with a time to live; the least recently used one goes. No clock of its own."""
+    """Entries with a time to live; the least recently used is evicted. The caller supplies the time."""
 
     def __init__(self) -> None:
         self._until_ns: OrderedDict[Hashable, int] = OrderedDict()

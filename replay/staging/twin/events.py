@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 LINES_PER_S = 20
-"""Events of one kind at one service that get a line of their own in a second. The rest is counted in one line."""
+"""Events of one kind at one service that are logged singly per second. The rest is counted in one line."""
 
 WHATS = {
     "started": "a process of the twin serves",

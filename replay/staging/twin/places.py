@@ -1,4 +1,4 @@
-"""A station driven by Trio's clock: tasks wait for a place of their own."""
+"""A station driven by Trio's clock: each task waits for a free place."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class NameLookupError(Exception):
 
 
 class QuotaServer(DnsServer):
-    """A DNS server that answers SERVFAIL beyond its quota of queries in a second.
+    """A DNS server that answers SERVFAIL beyond its quota of queries per second.
 
     The quota is counted in whole seconds of the monotonic clock, as a counter of packets would be. `on_query` is called
     by the server's thread with whether the query was within the quota.

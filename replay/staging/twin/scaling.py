@@ -1,4 +1,4 @@
-"""The decisions of an autoscaler, by the rule of Kubernetes' HorizontalPodAutoscaler. No clock of its own."""
+"""The decisions of an autoscaler, by the rule of Kubernetes' HorizontalPodAutoscaler. The caller supplies the time."""
 
 from __future__ import annotations
 
