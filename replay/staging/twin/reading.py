@@ -16,6 +16,7 @@ from replay.settings.table import keys_of
 from replay.units import nearest
 
 from .graph import check_start, check_twin
+from .sizes import check_sizes
 from .spec import Twin
 
 HINT = "docs/twin.md lists every setting"
@@ -38,6 +39,7 @@ def twin_of(values: Mapping[str, Any], source: Source) -> Twin:
     twin: Twin = table_of(Twin, values, "", source)
     check_twin(twin, source.name)
     check_start(twin, source.name)
+    check_sizes(twin, source.name)
     return twin
 
 
