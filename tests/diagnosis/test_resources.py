@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from replay.diagnosis.resources import Given, first_of
 from replay.diagnosis.usage import Samples, usages_of
 from replay.results.timeline import Second
@@ -35,22 +38,22 @@ def with_limit(name: str, samples: Samples, limit: float = 10.0) -> dict[str, Sa
 
 def test_what_was_nearest_to_its_limit_is_named_not_what_waited_for_it() -> None:
     values = with_limit("auth.busy", jumping(15)) | with_limit("auth.database.busy", rising(15))
-    given = first(values, 16)
-    assert given.first == "auth.database.busy"
-    assert given.evidence[0].startswith("auth.database.busy reached its limit of 10 at 15 s; it was at ")
-    assert any(words.startswith("auth.busy reached its limit") for words in given.evidence)
+    given_way = first(values, 16)
+    assert given_way.first == "auth.database.busy"
+    assert given_way.evidence[0].startswith("auth.database.busy reached its limit of 10 at 15 s; it was at ")
+    assert any(words.startswith("auth.busy reached its limit") for words in given_way.evidence)
 
 
 def test_two_that_were_equally_near_are_not_told_apart() -> None:
-    given = first(with_limit("a.busy", rising(15)) | with_limit("b.busy", rising(15)), 16)
-    assert given.first is None
-    assert "neither was clearly nearer" in given.evidence[0]
+    given_way = first(with_limit("a.busy", rising(15)) | with_limit("b.busy", rising(15)), 16)
+    assert given_way.first is None
+    assert "neither was clearly nearer" in given_way.evidence[0]
 
 
 def test_what_gave_way_after_the_harm_is_not_its_cause() -> None:
-    given = first(with_limit("a.busy", jumping(20)), 10)
-    assert given.first is None
-    assert [resource.name for resource in given.resources] == ["a.busy"]
+    given_way = first(with_limit("a.busy", jumping(20)), 10)
+    assert given_way.first is None
+    assert [resource.name for resource in given_way.resources] == ["a.busy"]
 
 
 def test_what_is_full_from_the_start_without_harm_is_not_named() -> None:
@@ -66,8 +69,10 @@ def test_refusals_count_as_giving_way_before_the_samples_show_a_full_queue() -> 
     values = with_limit("a.queue", [0.0, 3.0] * 15) | {
         "a.queue.refused": [0.0] * 12 + [float(n) for n in range(18)]
     }
-    given = first(values, 13)
-    assert given.first == "a.queue" and "turned work away at 13 s (its limit is 10)" in given.evidence[0]
+    given_way = first(values, 13)
+    assert (
+        given_way.first == "a.queue" and "turned work away at 13 s (its limit is 10)" in given_way.evidence[0]
+    )
 
 
 def test_one_sample_at_the_limit_is_chance() -> None:
@@ -77,8 +82,8 @@ def test_one_sample_at_the_limit_is_chance() -> None:
 
 def test_replicas_at_their_bound_are_named_for_the_workers_they_bound() -> None:
     values = with_limit("a.busy", jumping(14)) | with_limit("a.replicas", rising(18, limit=3.0, low=1.0), 3.0)
-    given = first(values, 15)
-    assert given.first == "a.replicas" and "stood at its limit of 3" in given.evidence[0]
+    given_way = first(values, 15)
+    assert given_way.first == "a.replicas" and "stood at its limit of 3" in given_way.evidence[0]
 
 
 def test_limits_that_are_none_are_no_limits() -> None:
@@ -90,5 +95,18 @@ def test_limits_that_are_none_are_no_limits() -> None:
 
 
 def test_without_harm_the_nearest_is_named_as_near_only() -> None:
-    given = first(with_limit("a.busy", [5.0] * 10), None)
-    assert given.first is None and given.evidence == ["a.busy came nearest to its limit: 50% of it"]
+    given_way = first(with_limit("a.busy", [5.0] * 10), None)
+    assert given_way.first is None and given_way.evidence == ["a.busy came nearest to its limit: 50% of it"]
+
+
+@given(
+    st.lists(st.lists(st.none() | st.floats(0, 9.4), min_size=12, max_size=12), min_size=1, max_size=4),
+    st.none() | st.integers(0, 11),
+)
+def test_a_figure_that_stayed_away_from_its_limit_is_never_named(
+    series: list[list[float | None]], harmed: int | None
+) -> None:
+    values: dict[str, Samples] = {}
+    for at, samples in enumerate(series):
+        values |= with_limit(f"a.{at}.busy", samples)
+    assert first(values, harmed).first is None
