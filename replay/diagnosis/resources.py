@@ -32,6 +32,9 @@ BEFORE_ROWS = 5
 CLEARLY_NEARER = 0.1
 """One was clearly nearer to its limit than another if its share of it was higher by this much."""
 
+MISSED_SHARE = 0.3
+"""A full cache explains what gave way behind it if at least this share of its lookups missed."""
+
 REPLICAS, CACHE = ".replicas", ".cache"
 """Ends of names that stand for what bounds others: a full pool of a service whose replicas are at their limit is full
 because of that limit; a pool behind a cache that is too small is full because of the cache.
@@ -81,7 +84,7 @@ def first_of(
         names = " and ".join(onset.usage.name for onset in together[:2])
         why = f"{names} gave way within {TOGETHER_ROWS} s of each other, and neither was clearly nearer to its limit before"
         return Given(None, [why, *_sentences(together, rows)], resources)
-    bound = _bound_by(first, usages, harmed)
+    bound = _bound_by(first, usages, values, harmed)
     evidence = _sentences([first, *(each for each in causes if each is not first)], rows)
     if bound is not None:
         name, why = bound
@@ -125,7 +128,27 @@ def _is_nearer(one: _Onset, other: _Onset) -> bool:
     )
 
 
-def _bound_by(first: _Onset, usages: Sequence[Usage], harmed: int) -> tuple[str, str] | None:
+def _missed_share(values: Mapping[str, Samples], cache: str, harmed: int) -> float | None:
+    """The share of lookups that missed, in the rows up to the harm, from the counters beside a cache's figure; None if they
+    are not watched.
+    """
+    part = cache.rpartition(".")[0]
+    grown = []
+    for name in (f"{part}.misses", f"{part}.hits"):
+        known = [
+            value
+            for value in values.get(name, [])[max(harmed - BEFORE_ROWS, 0) : harmed + 1]
+            if value is not None
+        ]
+        if len(known) < 2:
+            return None
+        grown.append(known[-1] - known[0])
+    return grown[0] / sum(grown) if sum(grown) > 0 else None
+
+
+def _bound_by(
+    first: _Onset, usages: Sequence[Usage], values: Mapping[str, Samples], harmed: int
+) -> tuple[str, str] | None:
     """The figure that bounds the one that gave way, and why it is named instead."""
     service = first.usage.name.split(".")[0]
     for usage in usages:
@@ -134,8 +157,10 @@ def _bound_by(first: _Onset, usages: Sequence[Usage], harmed: int) -> tuple[str,
         used, full = usage.mean_used(harmed, len(usage.used)), usage.full_at()
         if usage.name.endswith(REPLICAS) and used is not None and used >= FULL:
             return usage.name, _stood(usage, f"more than {first.usage.name} could carry was due")
-        if CACHE in usage.name and full is not None and full <= harmed:
-            return usage.name, _stood(usage, f"what it could not hold went to {first.usage.name}")
+        missed = _missed_share(values, usage.name, harmed)
+        if CACHE in usage.name and full is not None and full <= harmed and (missed or 0) >= MISSED_SHARE:
+            why = f"{format_share(missed or 0)} of the lookups missed it, and went to {first.usage.name}"
+            return usage.name, _stood(usage, why)
     return None
 
 

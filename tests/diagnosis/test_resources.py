@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,3 +111,18 @@ def test_a_figure_that_stayed_away_from_its_limit_is_never_named(
     for at, samples in enumerate(series):
         values |= with_limit(f"a.{at}.busy", samples)
     assert first(values, harmed).first is None
+
+
+@pytest.mark.parametrize(("misses_per_s", "named"), [(1.0, "a.busy"), (60.0, "a.cache.entries")])
+def test_a_full_cache_is_named_only_where_lookups_missed_it(misses_per_s: float, named: str) -> None:
+    values = with_limit("a.busy", rising(15)) | with_limit("a.cache.entries", [10.0] * 30)
+    values |= {
+        "a.cache.hits": [90.0 * at for at in range(30)],
+        "a.cache.misses": [misses_per_s * at for at in range(30)],
+    }
+    assert first(values, 16).first == named
+
+
+def test_a_full_cache_without_its_misses_is_not_named() -> None:
+    values = with_limit("a.busy", rising(15)) | with_limit("a.cache.entries", [10.0] * 30)
+    assert first(values, 16).first == "a.busy"
