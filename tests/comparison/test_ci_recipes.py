@@ -101,6 +101,7 @@ def test_the_github_recipe(project, tmp_path):
     xmlschema.XMLSchema(JUNIT).validate(project / "replay.xml")
 
 
+@pytest.mark.timing
 def test_the_gitlab_recipe_fails_on_a_regression(project):
     job = GITLAB["replay"]
     env = {

@@ -80,7 +80,7 @@ def test_histograms_of_other_ranges_and_digits_are_read(header, shares):
     assert ours.percentiles([100.0]) == [theirs.get_max_value()]
     mean, deviation = ours.mean_and_deviation()
     assert mean == pytest.approx(theirs.get_mean_value())
-    assert deviation == pytest.approx(theirs.get_stddev(), abs=1e-6)
+    assert deviation == pytest.approx(theirs.get_stddev(), rel=1e-9, abs=1e-6)
     assert int(ours.values()[np.flatnonzero(ours.counts)[-1]]) == theirs.get_max_value()
 
 
