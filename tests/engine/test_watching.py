@@ -176,8 +176,6 @@ def test_a_wrong_table_is_refused_with_its_place(tmp_path: Path, table: str, wor
     assert "watch" in message and words in message and "secret" not in message
 
 
-@pytest.mark.whole
-@pytest.mark.timing
 def running(mark: str) -> list[str]:
     """The processes with a word in their command line."""
     found = []
@@ -188,11 +186,19 @@ def running(mark: str) -> list[str]:
     return found
 
 
+def is_gone(mark: str) -> bool:
+    """Whether no process has the word any more; one that was killed takes a moment to go."""
+    deadline = time.monotonic() + 20
+    while running(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not running(mark)
+
+
 def test_a_command_that_takes_too_long_is_ended_with_what_it_started() -> None:
     sample = source_of(Watch(name="x", command="sh -c 'sleep 61.25; echo 3'"), NOBODY)
     with pytest.raises(SampleError, match="more than 2 s"):
         sample()
-    assert not running("61.25")
+    assert is_gone("61.25")
 
 
 def test_a_command_that_prints_without_end_takes_no_memory() -> None:
@@ -215,13 +221,11 @@ def test_a_command_does_not_outlive_the_run() -> None:
             await sampler.run()
 
     trio.run(some_time)
-    # A process that was killed takes a moment to go, and it would sleep for a minute.
-    deadline = time.monotonic() + 20
-    while running("62.25") and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not running("62.25")
+    assert is_gone("62.25")
 
 
+@pytest.mark.whole
+@pytest.mark.timing
 def test_a_run_records_what_it_watches(tmp_path: Path) -> None:
     log, out = tmp_path / "access.log", tmp_path / "run"
     log.write_text(
