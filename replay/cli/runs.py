@@ -61,8 +61,7 @@ def command(
         from .trends import show_trends
 
         raise SystemExit(show_trends(folder, scenario, since, fail_on, json_file, rebuild=rebuild))
-    if rebuild:
-        _rebuild(folder)
+    is_rebuilt = not rebuild or _rebuild(folder)
     listing = list_runs(folder)
     if scenario:
         listing = _only(listing, scenario, folder)
@@ -71,6 +70,8 @@ def command(
         write_file(json_file, _json(chosen))
     if json_file != STDOUT:
         _print(folder, listing, chosen)
+    if not is_rebuilt:
+        raise SystemExit(1)
 
 
 def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
@@ -86,8 +87,8 @@ def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
     return folder, scenario
 
 
-def _rebuild(folder: Path) -> None:
-    """Make the database anew, and report how many runs it has."""
+def _rebuild(folder: Path) -> bool:
+    """Make the database anew, and report how many runs it has; whether it could be made."""
     from replay.history.database import database_of, opened
 
     try:
@@ -100,6 +101,7 @@ def _rebuild(folder: Path) -> None:
         say(problem)
     else:
         tell(f"{database_of(folder).name} made anew: {count:,} runs", err=True)
+    return not problem
 
 
 def _only(listing: Listing, scenario: str, folder: Path) -> Listing:

@@ -49,7 +49,8 @@ class Shared:
     def words(self) -> str:
         """The answer in words."""
         if not self.routes:
-            return "the latencies show no shared cause"
+            why = f" ({self.evidence[0]})" if self.evidence else ""
+            return f"the latencies alone do not tell{why}"
         return f"these routes share a cause: {', '.join(self.routes)}"
 
 

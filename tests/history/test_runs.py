@@ -294,3 +294,17 @@ def test_rows_survive_the_database(model: Path, tmp_path: Path) -> None:
     with opened(tmp_path / "runs") as history:
         assert msgspec.to_builtins(history.rows()[0]) == msgspec.to_builtins(row)
     assert row.figures[0].route == "" and row.figures[0].requests == 1_200
+
+
+def test_a_database_that_cannot_be_made_anew_costs_the_exit_code(tmp_path, monkeypatch):
+    """A disk that is full or read-only answers so; the runs are listed all the same."""
+    from replay.cli.commands import invoke
+    from replay.history import database
+
+    def full(path: Path) -> None:
+        raise database.Unusable(f"{path} cannot be written: no space left on device")
+
+    make_run(tmp_path / "runs" / "one", seed=1)
+    assert invoke(["runs", str(tmp_path / "runs"), "--rebuild"]) == 0
+    monkeypatch.setattr(database, "_connect", full)
+    assert invoke(["runs", str(tmp_path / "runs"), "--rebuild"]) == 1
