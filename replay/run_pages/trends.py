@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from replay.errors import InputError, reason_of
-from replay.history.rows import Row, read_row, stamps_in
+from replay.history.finding import stamps_in
+from replay.history.rows import Row, read_row
 from replay.history.trends import Change, Moved, Trend, trends_of
 from replay.report.html import BAD, GOOD, html_table, named, page_and_policy, toned
 from replay.report.svg import escape
-from replay.units import counted, format_latency, format_share
+from replay.units import counted, format_latency, format_rate, format_share
 
 from .pages import Page, utc
 
@@ -34,14 +35,18 @@ def rows_in(root: Path, known: dict[str, Row]) -> list[Row]:
 
 def trends_page(root: Path, known: dict[str, Row]) -> Page:
     """Every scenario, the newest first."""
-    parts = [_section(trend) for trend in trends_of(rows_in(root, known))]
+    parts = [_section(trend) for trend in trends_of(rows_in(root, known)) if trend.kind == "run"]
     body = f'<main><h1>Trends</h1><p><a href="/">all runs</a></p>{"".join(parts) or "<p>No runs.</p>"}</main>'
     return page_and_policy("replay: trends", f"the runs in {root}", [body])
 
 
 def runs_of_builds(rows: Sequence[Row], load: str, build: str) -> list[str]:
     """The comparable runs of a build at one load. InputError if there are none."""
-    found = [row.name for row in rows if row.load == load and row.build == build and row.is_comparable]
+    found = [
+        row.name
+        for row in rows
+        if row.kind == "run" and row.load == load and row.build == build and row.is_comparable
+    ]
     if not build or not found:
         raise InputError(f"there are no runs of the build {build!r} to compare")
     return found
@@ -82,7 +87,7 @@ def _builds(trend: Trend) -> str:
 def _change_rows(change: Change) -> list[list[str]]:
     rows = []
     for moved in change.moved[:4]:
-        worse = moved.change > 0
+        worse = moved.is_worse
         text = _moved(moved)
         marked = (
             f"cannot tell: {text}; {change.doubt}" if change.doubt else toned(text, BAD if worse else GOOD)
@@ -95,7 +100,8 @@ def _change_rows(change: Change) -> list[list[str]]:
 def _moved(moved: Moved) -> str:
     if moved.metric == "failed":
         return f"{format_share(moved.before)} to {format_share(moved.after)}"
-    before, after = (format_latency(round(value)) for value in (moved.before, moved.after))
+    text = format_rate if moved.metric == "peak" else format_latency
+    before, after = (text(round(value)) for value in (moved.before, moved.after))
     return f"{moved.change:+.1%}, {before} to {after}"
 
 
