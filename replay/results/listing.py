@@ -130,7 +130,8 @@ def list_runs(parent: Path) -> Listing:
         raise InputError(f"{parent} cannot be read: {reason_of(error)}") from None
     for child in children:
         if child.is_symlink():
-            listing.links += [child.name] * child.is_dir()
+            if child.is_dir():
+                listing.links.append(child.name)
         elif (child / "run.json").is_symlink():
             listing.links.append(f"{child.name}/run.json")
         elif is_own_file(child / "run.json") or is_own_file(child / "started.json"):
