@@ -16,7 +16,7 @@ from replay.staging.twin.calling import HOPS_MAX
 from replay.staging.twin.policies import amplification
 from tests.support.twins import Served, served
 
-LONG_S = 60.0
+LONG_S = 300.0
 """How long a test waits for what must come."""
 
 
