@@ -29,6 +29,9 @@ from tests.cluster.test_transports import dask
 
 SECONDS, PER_SECOND = 6, 100
 LOST_S, LEAVE_S = 2.0, 5.0
+WAIT_S = 180.0
+BEFORE_START = 0.3
+"""The share of the kills before the order to start."""
 
 
 class Lines:
@@ -94,6 +97,7 @@ def check_run(run: Command, seqs: list[int], printed: str) -> list[str]:
 class Outcome:
     """One kill: what was killed (empty: it came too late), after how many requests, and what did not hold."""
 
+    moment: str
     victim: str = ""
     requests: int = 0
     ended: str = ""
@@ -110,22 +114,34 @@ def ended(run: Command) -> str:
     return f"{code}, {document['validity']['verdict']}, {accounts}"
 
 
-def kill_agent(folder: Path, at_s: float, draw: random.Random) -> Outcome:
-    """Kill one agent of two, `at_s` after both were there."""
+def await_moment(run: Command, lines: Lines, draw: random.Random) -> str:
+    """Wait for a random moment: before the start, while both agents get ready, or after it; says which."""
+    until(lambda: len(agents_of(run.folder)) == 2 or run.process.poll() is not None, WAIT_S)
+    if draw.random() < BEFORE_START:
+        at_s = draw.uniform(0, 4)
+        time.sleep(at_s)
+        return f"{at_s:.2f} s after both agents came"
+    until(lambda: lines.first("they start in") is not None or run.process.poll() is not None, WAIT_S)
+    at_s = draw.uniform(0, SECONDS + 2.5)
+    time.sleep(at_s)
+    return f"{at_s:.2f} s after the order to start"
+
+
+def kill_agent(folder: Path, draw: random.Random) -> Outcome:
+    """Kill one agent of two."""
     with (
         Sink() as sink,
         running(folder, *_words(sink), "--cluster", "local:2", "--on-lost", "continue") as run,
     ):
         lines = Lines(run)
-        until(lambda: len(agents_of(run.folder)) == 2 or run.process.poll() is not None)
-        time.sleep(at_s)
-        pids, found = agents_of(run.folder), Outcome(requests=len(sink.stamps()))
+        found = Outcome(moment=await_moment(run, lines, draw), requests=len(sink.stamps()))
+        pids = agents_of(run.folder)
         killed_at = time.monotonic()
         if pids:
             pid = draw.choice(pids)
             os.kill(pid, signal.SIGKILL)
             found.victim = f"agent (pid {pid})"
-        run.process.wait(60)
+        run.process.wait(WAIT_S)
         found.ended = ended(run)
         found.wrong = check_run(run, sink.stamps()["seq"].tolist(), lines.text)
         lost_at = lines.first("LOST") or lines.first("lost before") or lines.first("ended before it came")
@@ -146,20 +162,18 @@ def _unnamed(run: Command, pid: int, printed: str) -> list[str]:
     return [f"the agent was not reported, and had not ended: {own}"]
 
 
-def kill_coordinator(folder: Path, at_s: float, draw: random.Random) -> Outcome:
+def kill_coordinator(folder: Path, draw: random.Random) -> Outcome:
     """Kill the coordinator; its agents have to end, with folders that can be merged."""
     with Sink() as sink, running(folder, *_words(sink), "--cluster", "local:2") as run:
         lines = Lines(run)
-        until(lambda: len(agents_of(run.folder)) == 2 or run.process.poll() is not None)
-        time.sleep(at_s)
-        found = Outcome(requests=len(sink.stamps()))
+        found = Outcome(moment=await_moment(run, lines, draw), requests=len(sink.stamps()))
         if run.process.poll() is not None:
             return found
         run.process.kill()
         run.process.wait()
         found.victim = f"coordinator (pid {run.process.pid})"
         began = time.monotonic()
-        until(lambda: not agents_of(run.folder), 20)
+        until(lambda: not agents_of(run.folder), WAIT_S)
         took_s = time.monotonic() - began
         seqs = sink.stamps()["seq"].tolist()
         found.ended = f"agents gone after {took_s:.2f} s"
@@ -192,22 +206,33 @@ def _merge_folders(run: Command, seqs: list[int]) -> list[str]:
     return []
 
 
-def kill_worker(folder: Path, at_s: float, draw: random.Random) -> Outcome:
+def await_dask_moment(run: Command, lines: Lines, draw: random.Random) -> str:
+    """Wait for a random moment: before there are agents, while they get ready, or after the start; says which."""
+    if draw.random() < BEFORE_START:
+        at_s = draw.uniform(0, 6)
+        time.sleep(at_s)
+        return f"{at_s:.2f} s after the command"
+    until(lambda: lines.first("they start in") is not None or run.process.poll() is not None, WAIT_S)
+    at_s = draw.uniform(0, SECONDS + 1.5)
+    time.sleep(at_s)
+    return f"{at_s:.2f} s after the order to start"
+
+
+def kill_worker(folder: Path, draw: random.Random) -> Outcome:
     """Kill a Dask worker or a nanny: their agents are separate processes, and nothing is started twice."""
     with Sink() as sink, dask(folder, 2) as at:
         place = at.partition("//")[2]
         nannies = [pid for pid in _processes("dask_worker") if place in _words_of(pid)]
         with running(folder, *_words(sink), "--cluster", at, "--on-lost", "continue") as run:
             lines = Lines(run)
-            time.sleep(at_s)
-            found = Outcome(requests=len(sink.stamps()))
+            found = Outcome(moment=await_dask_moment(run, lines, draw), requests=len(sink.stamps()))
             if run.process.poll() is not None:
                 return found
             nanny, role = draw.choice(nannies), draw.choice(("nanny", "worker"))
             pid = nanny if role == "nanny" else _worker_of(nanny)
             os.kill(pid, signal.SIGKILL)
             found.victim = f"Dask {role} (pid {pid})"
-            run.process.wait(90)
+            run.process.wait(WAIT_S)
             found.ended = ended(run)
             found.wrong = check_run(run, sink.stamps()["seq"].tolist(), lines.text)
             if found.requests and "unsent 0, unknown 0" not in found.ended:
@@ -243,24 +268,21 @@ def _words(sink: Sink) -> list[str]:
 
 
 KINDS = {"agents": kill_agent, "coordinators": kill_coordinator, "workers": kill_worker}
-UNTIL_S = {"agents": 12.0, "coordinators": 12.0, "workers": 16.0}
-"""Kills happen until then, so that some come before the start and some near the end."""
 
 
 def kill_many(kind: str, wanted: int, draw: random.Random, ends: float) -> tuple[int, int]:
     """Kill so often, in a run each; (kills, runs in which something did not hold)."""
     done = faults = 0
     while done < wanted and time.monotonic() < ends:
-        at_s = draw.uniform(0, UNTIL_S[kind])
         with tempfile.TemporaryDirectory(prefix="replay-kills-") as folder:
             evening(Path(folder) / "t.trace", seconds=SECONDS, per_second=PER_SECOND)
-            outcome = KINDS[kind](Path(folder), at_s, draw)
+            outcome = KINDS[kind](Path(folder), draw)
         if not outcome.victim:
             continue
         done += 1
         faults += bool(outcome.wrong)
         print(
-            f"{kind} {done}: {outcome.victim} killed after {at_s:.2f} s and {outcome.requests} requests: "
+            f"{kind} {done}: {outcome.victim} killed {outcome.moment}, {outcome.requests} requests: "
             f"{outcome.ended}; {'; '.join(outcome.wrong) or 'all held'}",
             flush=True,
         )
