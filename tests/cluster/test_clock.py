@@ -39,6 +39,50 @@ def test_the_true_offset_is_always_within_the_bound(offset: int, delays: list[tu
     assert clock.jumped_ns == 0
 
 
+@given(
+    st.integers(-(10**15), 10**15),
+    st.floats(-500, 500),
+    st.lists(st.tuples(DELAY, DELAY), min_size=1, max_size=20),
+    st.integers(0, 20_000 * MS),
+)
+def test_the_bound_holds_for_a_clock_that_drifts_and_for_an_instant_to_come(
+    offset: int, ppm: float, delays: list[tuple[int, int]], ahead: int
+) -> None:
+    def shown(at: int) -> int:
+        return at + offset + round(at * ppm / 1e6)
+
+    clock, now = PeerClock(), 0
+    for out, back in delays:
+        now += 250 * MS
+        came = shown(now + out)
+        clock.add(now, came, came, now + out + back)
+        now += out + back
+    found = clock.estimate(now + ahead)
+    assert abs(found.offset_ns - (shown(now + ahead) - now - ahead)) <= found.bound_ns
+
+
+def test_the_longer_a_drifting_clock_is_watched_the_better_it_is_known() -> None:
+    bounds = []
+    for exchanges in (4, 64):
+        clock = PeerClock()
+        for number in range(exchanges):
+            sent = number * 250 * MS
+            came = sent + MS // 10 + sent * 500 // 1_000_000
+            clock.add(sent, came, came, sent + MS // 5)
+        bounds.append(clock.estimate(sent + 1_500 * MS).bound_ns)
+    assert bounds[1] < bounds[0] / 2
+
+
+def test_a_drift_that_changes_widens_the_bound() -> None:
+    clock, offset = PeerClock(), 0
+    for number in range(60):
+        sent = number * 250 * MS
+        offset += (250 * MS * (400 if number > 40 else -400)) // 1_000_000
+        clock.add(sent, sent + offset + MS // 100, sent + offset + MS // 100, sent + MS // 50)
+    found = clock.estimate(sent)
+    assert clock.jumped_ns == 0 and abs(found.offset_ns - offset) <= found.bound_ns
+
+
 def test_stamps_that_contradict_each_other_are_no_sample() -> None:
     assert sample(100, 50, 40, 200) is None and sample(100, 50, 60, 90) is None
 
