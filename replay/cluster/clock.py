@@ -59,13 +59,14 @@ def sample(sent_ns: int, came_ns: int, left_ns: int, returned_ns: int) -> Sample
 
 
 class PeerClock:
-    """The clock of one agent, seen from the coordinator. `jumped_ns` is by how much it was set meanwhile."""
+    """The clock of one agent, seen from the coordinator. When it is set, what was known of it before says nothing more."""
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
         self.first: Sample | None = None
         self.contradictions = 0
-        self.jumped_ns = 0
+        self._jumps_ns = 0
+        self._before_jump: tuple[int, int] | None = None
 
     def add(self, sent_ns: int, came_ns: int, left_ns: int, returned_ns: int) -> None:
         """Add an exchange."""
@@ -80,10 +81,26 @@ class PeerClock:
                 found.bound_ns + before.bound_ns + (found.at_ns - before.at_ns) * JUMP_PPM // 1_000_000
             )
             if abs(jump_ns) > possible_ns:
-                self.jumped_ns += jump_ns
-                self.samples.clear()
+                self._jumped(found.at_ns)
         self.samples.append(found)
         del self.samples[:-SAMPLES_MAX]
+        if self.first is None and self._before_jump is not None:
+            self.first = found
+
+    def _jumped(self, at_ns: int) -> None:
+        """The clock was set just before `at_ns`."""
+        self._jumps_ns = self.jumped_ns
+        self._before_jump = at_ns, self.estimate(at_ns).offset_ns
+        self.samples.clear()
+        self.first = None
+
+    @property
+    def jumped_ns(self) -> int:
+        """By how much the clock was set, in all."""
+        if self._before_jump is None:
+            return self._jumps_ns
+        at_ns, offset_ns = self._before_jump
+        return self._jumps_ns + self.estimate(at_ns).offset_ns - offset_ns
 
     def estimate(self, at_ns: int) -> Estimate:
         """The offset at an instant of our clock, also one that is still to come."""
@@ -101,8 +118,8 @@ class PeerClock:
         return self.estimate(at_ns)
 
     def drift(self) -> tuple[float, int]:
-        """The drift since the reference in ppm, and by how much the offset has changed in ns. 0 if too little time has
-        passed, or if the bounds are too wide to tell the change from nothing.
+        """The drift since the reference, or since the clock was set, in ppm, and by how much the offset has changed in ns.
+        0 if too little time has passed, or if the bounds are too wide to tell the change from nothing.
         """
         if self.first is None or not self.samples:
             return 0.0, 0
@@ -112,7 +129,7 @@ class PeerClock:
         span_ns = best.at_ns - self.first.at_ns
         if span_ns < DRIFT_SPAN_NS:
             return 0.0, 0
-        change_ns = best.offset_ns - self.first.offset_ns - self.jumped_ns
+        change_ns = best.offset_ns - self.first.offset_ns
         if abs(change_ns) <= best.bound_ns + self.first.bound_ns:
             return 0.0, 0
         return change_ns / span_ns * 1e6, change_ns

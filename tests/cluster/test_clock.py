@@ -113,6 +113,28 @@ def test_a_clock_that_is_set_is_noticed() -> None:
     assert abs(clock.estimate(40 * 250 * MS).offset_ns - 700 * MS) < 5 * MS
 
 
+@given(
+    st.lists(st.tuples(DELAY, DELAY), min_size=40, max_size=40),
+    st.sampled_from([-5_000, -1_200, 1_200, 5_000]),
+)
+def test_a_jump_is_stated_as_exactly_as_the_exchanges_know_it_and_is_no_drift(
+    delays: list[tuple[int, int]], jump_ms: int
+) -> None:
+    clock, now = PeerClock(), 0
+    for number, (out, back) in enumerate(delays):
+        now += 250 * MS
+        if number == 30:
+            at = now + out + back
+            before = clock.estimate(at)
+        came = now + out + (jump_ms * MS if number >= 30 else 0)
+        clock.add(now, came, came, now + out + back)
+        now += out + back
+        if number == 20:
+            clock.reference(now)
+    assert abs(clock.jumped_ns - jump_ms * MS) <= before.bound_ns + clock.estimate(at).bound_ns
+    assert clock.drift() == (0.0, 0)
+
+
 # By the real command: agents that connect through a network with delays
 
 
