@@ -91,7 +91,7 @@ def _clock_reasons(document: RunDocument, parts: Sequence[Part]) -> list[Reason]
             message=f"the clock of {parts[-worst].name} is known to {format_duration(bound_ns)} only"
             f"{_changes(parts[-worst])}, while the generator lag that this run states is "
             f"{format_duration(lateness.p90_ns)} (p90): agents may have sent that far apart",
-            advice="put the coordinator nearer to the agents, or keep the network between them free",
+            advice=_clock_advice(parts[-worst], length_ns),
         )
     ]
 
@@ -102,6 +102,20 @@ def _changes(part: Part) -> str:
     drift = f"it drifted by {clock.drift_ppm:+.0f} ppm" if clock.drift_ppm else ""
     jump = f"it was set by {format_duration(abs(clock.jumped_ns))}" if clock.jumped_ns else ""
     return f" ({' and '.join(filter(None, (drift, jump)))})" if drift or jump else ""
+
+
+def _clock_advice(part: Part, length_ns: int) -> str:
+    """What to do about an agent's clock, by what makes up most of its error."""
+    clock = part.share.clock
+    drifted_ns = clock.error_ns(length_ns) - clock.bound_ns - abs(clock.jumped_ns)
+    most = max(clock.bound_ns, drifted_ns, abs(clock.jumped_ns))
+    if most == abs(clock.jumped_ns):
+        return (
+            "look at why that machine's CLOCK_MONOTONIC jumped: was it suspended, or moved to another host?"
+        )
+    if most == drifted_ns:
+        return "look at that machine's time synchronization, which may be correcting its clock, or make the run shorter"
+    return "put the coordinator nearer to the agents, or keep the network between them free"
 
 
 def _agents_reasons(whole: Validity, parts: Sequence[Part]) -> list[Reason]:

@@ -275,6 +275,21 @@ def test_a_clock_that_is_known_less_exactly_than_the_lag_is_said(tmp_path):
     changed(parts[1], clock=ShareClock(offset_ns=0, bound_ns=4_000_000))
     (reason,) = merge_runs(parts, tmp_path / "whole").validity.reasons
     assert reason.code == "CLOCK_UNCERTAIN" and "agent 1 (h1)" in reason.message
+    assert "nearer to the agents" in reason.advice
+
+
+@pytest.mark.parametrize(
+    ("clock", "message", "advice"),
+    [
+        (ShareClock(bound_ns=50_000, drift_ppm=50_000.0), "drifted by +50000 ppm", "time synchronization"),
+        (ShareClock(bound_ns=50_000, jumped_ns=-40_000_000), "set by 40 ms", "CLOCK_MONOTONIC jumped"),
+    ],
+)
+def test_the_advice_about_a_clock_is_for_what_makes_it_uncertain(tmp_path, clock, message, advice):
+    parts = three(tmp_path)
+    changed(parts[1], clock=clock)
+    (reason,) = merge_runs(parts, tmp_path / "whole").validity.reasons
+    assert reason.code == "CLOCK_UNCERTAIN" and message in reason.message and advice in reason.advice
 
 
 def test_an_agent_that_was_interrupted_ends_the_whole_so(tmp_path):

@@ -261,6 +261,23 @@ def test_a_scheduler_that_dies_with_its_workers_is_not_missed(tmp_path: Path) ->
         assert sorted(sink.stamps()["seq"].tolist()) == list(range(500)), printed
 
 
+@whole
+def test_a_scheduler_that_goes_away_before_the_start_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    evening(tmp_path / "t.trace", seconds=1, per_second=10)
+    target = ("--target", f"http://127.0.0.1:{free_port()}")
+    with dask(tmp_path, 1) as at:
+        context = running(tmp_path, "t.trace", *target, "--cluster", at)
+        run = context.__enter__()
+        until(run.agents.exists)
+    code, printed = run.wait(180)
+    context.__exit__(None, None, None)
+    # The agent may have come already: then the scheduler is not missed, and the target is the first to fail.
+    if "agent on" not in printed:
+        assert code == 2 and f"the Dask scheduler {at} went away" in printed, printed
+    assert "distributed.client" not in printed and "Traceback" not in printed
+
+
 # What is refused
 
 
