@@ -15,7 +15,7 @@ import trio
 
 from replay._version import __version__
 from replay.engine.watch import Signals
-from replay.errors import EngineError, InputError, ReplayError, Sending, UsageError
+from replay.errors import EngineError, Exit, InputError, ReplayError, Sending, UsageError
 from replay.plan.schedule import Schedule
 from replay.settings.scenario import Scenario
 from replay.trace import Trace
@@ -60,7 +60,9 @@ class Order:
 
 @dataclass
 class Gathered:
-    """What came of it: each agent's seat, and where its run folder is (None: there is none to be had)."""
+    """What came of it: each agent's seat, and where its run folder is (None: there is none to be had). `stopped_why` is
+    why the run was ended early, `interrupted_by` the signal that the coordinator got; both are empty where nothing did.
+    """
 
     run_id: str
     epoch: str
@@ -68,7 +70,7 @@ class Gathered:
     folders: list[Path | None]
     instant_ns: int
     stopped_why: str
-    how: str
+    interrupted_by: str
     reports: list[Reports] = field(default_factory=list)
     lanes: list[tuple[int, int, int]] = field(default_factory=list)
     last_sending_ns: dict[int, int] = field(default_factory=dict)
@@ -106,7 +108,7 @@ class Coordinator:
         self._failure: Failed | None = None
         self._trace_files: list[FileOffer] = []
         self._sent = self._received = 0
-        self._how = "whole"
+        self._interrupted_by = ""
         self._reports = [Reports() for _ in range(transport.agents)]
         self._lanes = 1
 
@@ -143,7 +145,7 @@ class Coordinator:
             folders=folders,
             instant_ns=self.state.instant_ns or 0,
             stopped_why=self.state.stopped_why,
-            how=self._how,
+            interrupted_by=self._interrupted_by,
             reports=self._reports,
             lanes=[
                 (seat.agent * self._lanes, (seat.agent + 1) * self._lanes, len(seats) * self._lanes)
@@ -365,7 +367,7 @@ class Coordinator:
         received = Signals()
         self._nursery.start_soon(received.watch)
         await received.first.wait()
-        self._how = "interrupted"
+        self._interrupted_by = received.name
         self._act(self.state.stop("drain", received.name))
         await received.second.wait()
         self._act(self.state.stop("abandon", received.name))
@@ -427,6 +429,6 @@ def _error_of(failed: Failed) -> ReplayError:
     """The error of a run that could not begin."""
     if failed.code == 1:
         return EngineError(failed.why, hint=failed.hint)
-    if failed.code == 130:
+    if failed.code == Exit.INTERRUPTED:
         raise KeyboardInterrupt
     return UsageError(failed.why, hint=failed.hint)

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+from replay.errors import Exit
+
 from .clock import Estimate, PeerClock
 from .messages import (
     AnyMessage,
@@ -440,7 +442,9 @@ class CoordinatorState:
     def _refused(self, seat: Seat, refusal: Refusal, now_ns: int) -> list[Output]:
         if self.phase is Phase.RUNNING:
             return self.lost(seat.agent, refusal.why, now_ns, is_gone=True)
-        return self._fail(f"{seat.name}: {refusal.why}", refusal.hint, refusal.code)
+        # 130 means that the coordinator was interrupted. For the run, an interrupted agent is a failure.
+        code = Exit.CRASHED if refusal.code == Exit.INTERRUPTED else refusal.code
+        return self._fail(f"{seat.name}: {refusal.why}", refusal.hint, code)
 
     def _ended_early(self, seat: Seat, end: End) -> list[Output]:
         """One share ended before its time: the others end, too, unless the run is to go on without lost agents."""
@@ -480,7 +484,7 @@ class CoordinatorState:
         if self.phase in (Phase.OVER, Phase.FAILED):
             return []
         if self.phase is not Phase.RUNNING:
-            return self._fail(why, code=130)
+            return self._fail(why, code=Exit.INTERRUPTED)
         self.stopped_why = self.stopped_why or why
         message = Stop(epoch=self.epoch, how=how, why=why)
         return [Send(message, seat.agent) for seat in self.seats if seat.is_connected and seat.end is None]

@@ -17,13 +17,9 @@ import pytest
 from replay.results.run import load_run
 from replay.staging.sink import Sink
 
-from .support import SECOND_NS, evening, is_alive, running, until
+from .support import SECOND_NS, evening, is_alive, running, until, url
 
 pytestmark = [pytest.mark.whole, pytest.mark.timing]
-
-
-def url(sink: Sink) -> str:
-    return f"http://127.0.0.1:{sink.port}"
 
 
 def test_two_agents_send_each_request_once_and_the_run_looks_like_any_other(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from replay.cluster import protocol
-from replay.cluster.messages import End, Hello, Message, Plan, Report, Start, Stop, decode, encode
+from replay.cluster.messages import End, Hello, Message, Plan, Refusal, Report, Start, Stop, decode, encode
 from replay.cluster.protocol import (
     AgentPhase,
     AgentState,
@@ -188,6 +188,16 @@ def test_an_older_report_does_not_replace_a_newer_one() -> None:
         pair.act(0, pair.agents[0].reported(report))
     kept = pair.coordinator.seats[0].report
     assert kept is not None and kept.number == 2
+
+
+def test_an_agent_that_is_interrupted_before_the_start_does_not_interrupt_the_coordinator() -> None:
+    pair = Pair()
+    pair.pass_time(250)
+    pair.coordinate(
+        pair.coordinator.receive(1, Refusal(why="it was ended by SIGTERM", code=130), pair.now_ns)
+    )
+    (failed,) = pair.found(Failed)
+    assert failed.code == 1 and "SIGTERM" in failed.why
 
 
 def test_an_agent_lost_before_the_start_ends_the_run_unsent() -> None:
