@@ -35,7 +35,9 @@ def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
         raise EngineError(
             f"every agent was lost with its results ({why})", hint=f"what they printed is in {agents}"
         )
-    document = merge_runs(folders, out, lost=lost_agents(gathered), cause=_cause(gathered))
+    document = merge_runs(
+        folders, out, lost=lost_agents(gathered), wall_ns=gathered.wall_ns or None, cause=_cause(gathered)
+    )
     shutil.move(agents, out / AGENTS)
     return document
 

@@ -190,6 +190,28 @@ def test_an_older_report_does_not_replace_a_newer_one() -> None:
     assert kept is not None and kept.number == 2
 
 
+def test_agents_that_are_ready_wait_for_a_given_instant() -> None:
+    pair = Pair()
+    pair.coordinator.start_at_ns = 60_000 * MS
+    pair.pass_time(50_000)
+    assert pair.coordinator.is_waiting and not pair.found(Began)
+    pair.coordinator.start_at_ns = 70_000 * MS  # the wall clock was set
+    pair.pass_time(18_250)
+    assert not pair.found(Began) and not pair.found(Lost)
+    pair.pass_time(750)
+    (began,) = pair.found(Began)
+    assert began.instant_ns == 70_000 * MS
+    assert {begin.start.agent_ns for begin in pair.found(Begin)} == {70_000 * MS}
+
+
+def test_agents_that_are_ready_too_late_for_the_instant_send_nothing() -> None:
+    pair = Pair()
+    pair.coordinator.start_at_ns = 1_000 * MS
+    pair.pass_time(4_000)
+    (failed,) = pair.found(Failed)
+    assert failed.code == 1 and "--start-at" in failed.why and not pair.found(Begin)
+
+
 def test_an_agent_that_is_interrupted_before_the_start_does_not_interrupt_the_coordinator() -> None:
     pair = Pair()
     pair.pass_time(250)

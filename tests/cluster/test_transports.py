@@ -295,7 +295,6 @@ def test_clusters_that_are_refused(tmp_path: Path) -> None:
         (("--live",), "live"),
         (("--sink", "jsonl=x.jsonl"), "--sink"),
         (("--rate", "max", "-d", "1s"), "closed loop"),
-        (("--start-at", "+1h"), "start-at"),
     ):
         assert word in lines_of(tmp_path, *target, *flags, "--cluster", "local:2"), flags
     assert "--cluster" in lines_of(tmp_path, *target, "--on-lost", "continue")
