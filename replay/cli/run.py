@@ -283,7 +283,7 @@ def replay_recordings(
         watching.waiting("The run is being planned.")
         prepared = _prepare(scenario, recordings, area, console, wanted=wanted)
         if over is not None:
-            document = over.run(prepared, recordings[0], folder, quiet=console.quiet)
+            document = over.run(prepared, recordings[0], folder, quiet=console.quiet, start_at_ns=instant_ns)
             return _report(document, folder, console, outputs)
         return _run_and_report(
             prepared, folder, console, plain, watching, outputs=outputs, sinks=sinks, instant_ns=instant_ns

@@ -15,8 +15,9 @@ import trio
 
 from replay._version import __version__
 from replay.engine.watch import Signals
-from replay.errors import EngineError, InputError, ReplayError, Sending, UsageError
+from replay.errors import EngineError, Exit, InputError, ReplayError, Sending, UsageError
 from replay.plan.schedule import Schedule
+from replay.settings.instant import moment_text
 from replay.settings.scenario import Scenario
 from replay.trace import Trace
 
@@ -56,19 +57,24 @@ class Order:
     scenario: Scenario
     schedules: Sequence[Schedule]
     on_lost: Literal["stop", "continue"] = "stop"
+    start_at_ns: int | None = None
+    """When the first request is due, in ns since the epoch; None: as soon as all agents are ready."""
 
 
 @dataclass
 class Gathered:
-    """What came of it: each agent's seat, and where its run folder is (None: there is none to be had)."""
+    """What came of it: each agent's seat, and where its run folder is (None: there is none to be had). `stopped_why` is
+    why the run was ended early, `interrupted_by` the signal that the coordinator got; both are empty where nothing did.
+    """
 
     run_id: str
     epoch: str
     seats: list[Seat]
     folders: list[Path | None]
     instant_ns: int
+    wall_ns: int
     stopped_why: str
-    how: str
+    interrupted_by: str
     reports: list[Reports] = field(default_factory=list)
     lanes: list[tuple[int, int, int]] = field(default_factory=list)
     last_sending_ns: dict[int, int] = field(default_factory=dict)
@@ -106,7 +112,9 @@ class Coordinator:
         self._failure: Failed | None = None
         self._trace_files: list[FileOffer] = []
         self._sent = self._received = 0
-        self._how = "whole"
+        self._interrupted_by = ""
+        self._wall_ns = 0
+        self._is_waiting = False
         self._reports = [Reports() for _ in range(transport.agents)]
         self._lanes = 1
 
@@ -142,8 +150,9 @@ class Coordinator:
             seats=seats,
             folders=folders,
             instant_ns=self.state.instant_ns or 0,
+            wall_ns=self._wall_ns,
             stopped_why=self.state.stopped_why,
-            how=self._how,
+            interrupted_by=self._interrupted_by,
             reports=self._reports,
             lanes=[
                 (seat.agent * self._lanes, (seat.agent + 1) * self._lanes, len(seats) * self._lanes)
@@ -271,7 +280,9 @@ class Coordinator:
                 self._nursery.start_soon(self._give_orders)
             elif isinstance(output, Began):
                 Sending.began = True
-                left_s = (output.instant_ns - time.monotonic_ns()) / 1e9
+                left_ns = output.instant_ns - time.monotonic_ns()
+                self._wall_ns = time.time_ns() + left_ns
+                left_s = left_ns / 1e9
                 self._say(f"all {len(self.state.seats)} agents are ready; they start in {left_s:.1f} s")
             elif isinstance(output, Reported):
                 self._reports[output.agent].add(output.report)
@@ -301,7 +312,8 @@ class Coordinator:
         order, agents = self._order, len(self.state.seats)
         hellos = [seat.hello for seat in self.state.seats if seat.hello is not None]
         length_ns = max(schedule.plan.length_ns or 0 for schedule in order.schedules)
-        scenario, files = await values.for_agents(order.scenario, agents, length_ns)
+        wait_ns = max((order.start_at_ns or 0) - time.time_ns(), 0)
+        scenario, files = await values.for_agents(order.scenario, agents, wait_ns + length_ns)
         lanes = self._lanes = lanes_of_each(order.schedules, order.scenario, hellos)
         path = order.trace.path.absolute()
         self._trace_files = await trio.to_thread.run_sync(shipping.trace_offers, path)
@@ -333,7 +345,18 @@ class Coordinator:
     async def _tick(self) -> None:
         while True:
             await trio.sleep(TICK_S)
+            self._await_instant()
             self._act(self.state.tick(time.monotonic_ns()))
+
+    def _await_instant(self) -> None:
+        """Follow the wall clock, which may be set while the run waits for its instant."""
+        at_ns = self._order.start_at_ns
+        if at_ns is None:
+            return
+        self.state.start_at_ns = time.monotonic_ns() + at_ns - time.time_ns()
+        if self.state.is_waiting and not self._is_waiting:
+            self._is_waiting = True
+            self._say(f"all agents are ready; the first request is due at {moment_text(at_ns)}")
 
     async def _watch_processes(self) -> None:
         """An agent whose process has ended sends nothing any more."""
@@ -365,7 +388,7 @@ class Coordinator:
         received = Signals()
         self._nursery.start_soon(received.watch)
         await received.first.wait()
-        self._how = "interrupted"
+        self._interrupted_by = received.name
         self._act(self.state.stop("drain", received.name))
         await received.second.wait()
         self._act(self.state.stop("abandon", received.name))
@@ -427,6 +450,6 @@ def _error_of(failed: Failed) -> ReplayError:
     """The error of a run that could not begin."""
     if failed.code == 1:
         return EngineError(failed.why, hint=failed.hint)
-    if failed.code == 130:
+    if failed.code == Exit.INTERRUPTED:
         raise KeyboardInterrupt
     return UsageError(failed.why, hint=failed.hint)

@@ -28,7 +28,7 @@ TIMEOUT_S = 20.0
 def make_dask(url: str, identity: Identity) -> Transport:
     """The cluster of this scheduler. UsageError if it may not be used, TargetError if it cannot be reached."""
     scheme, _, place = url.partition("://")
-    host, port = parse_place(place)
+    host, port = parse_place(place, "connect to")
     if scheme == "tcp" and not is_loopback_host(host):
         raise UsageError(
             f"--cluster {url}: a scheduler without TLS executes what anybody sends it",

@@ -67,8 +67,8 @@ def check_environment(scenario: Scenario, environ: Mapping[str, str]) -> None:
 
 
 async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[Scenario, dict[str, bytes]]:
-    """The scenario that agents get for a run of this length, and the content of its files by name. The auth command runs
-    here, once.
+    """The scenario that agents get for a run that ends after `length_ns`, and the content of its files by name. The auth
+    command runs here, once.
     """
     files: dict[str, bytes] = {}
 
@@ -105,8 +105,8 @@ async def _auth_header(auth: Auth, length_ns: int) -> dict[str, str]:
 
     if 0 < auth.refresh_ns < length_ns:
         raise UsageError(
-            f"auth.refresh: the run takes {format_duration(length_ns)}, and agents get the header once, before it",
-            hint="use a token that lasts as long as the run, and a longer auth.refresh (0s: never)",
+            f"auth.refresh: wait and run take {format_duration(length_ns)}, and agents get the header once, before them",
+            hint="use a token that lasts as long, and a longer auth.refresh (0s: never)",
         )
     name, _, value = (await header_line(auth)).decode("latin-1").strip().partition(": ")
     return {name: value.replace("$", "$$")}
@@ -171,7 +171,6 @@ def settled(
 UNFIT = {
     "live": "the live page shows one process",
     "notify": "notifications are those of one process",
-    "start_at": "the coordinator sets the instant itself",
 }
 """Settings that a run over many machines does not support, with why."""
 
