@@ -100,7 +100,9 @@ def kill_agent(folder: Path, at_s: float) -> list[str]:
             os.kill(pids[-1], signal.SIGKILL)
         run.process.wait(60)
         wrong = check_run(run, sink.stamps()["seq"].tolist(), lines.text)
-        lost_at = lines.first("LOST") or lines.first("lost before") or lines.first("ended before it came")
+        lost_at = (
+            lines.first("LOST") or lines.first("lost before") or lines.first("ended before it connected")
+        )
         if pids and lost_at is None and run.process.returncode not in (0, 4, 99):
             wrong.append(f"the agent was not reported: {lines.text[-300:]}")
         if lost_at is not None and lost_at - killed_at > LOST_S:

@@ -24,7 +24,7 @@ DRIFT_SPAN_NS = 1_000_000_000
 
 
 class Sample(NamedTuple):
-    """One exchange: the other clock's lead, its bound, and when by our clock."""
+    """The result of one exchange: the other clock's lead, its bound, and the instant by our clock."""
 
     offset_ns: int
     bound_ns: int
@@ -74,7 +74,7 @@ class PeerClock:
         del self.samples[:-SAMPLES_MAX]
 
     def estimate(self, now_ns: int) -> Estimate:
-        """The offset now. An older exchange counts with the drift that it may have had since."""
+        """The offset now. The bound of an older exchange is widened by the drift that is possible since then."""
         best = min(self.samples, key=lambda one: _bound_at(one, now_ns))
         return Estimate(best.offset_ns, _bound_at(best, now_ns))
 

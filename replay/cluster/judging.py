@@ -54,7 +54,7 @@ def _loss_reasons(document: RunDocument, losses: Sequence[Loss]) -> list[Reason]
 
 
 def _unbalanced(parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
-    """An agent that ended whole, and did not plan what its share has: a bug."""
+    """Report an agent that ended normally, but planned another number of requests than its share has: a bug of replay."""
     gone = {loss.agent for loss in losses}
     wrong = [
         f"{part.name} planned {part.planned:,} of the {part.share.planned:,} requests of its share"
@@ -105,8 +105,8 @@ def _changes(part: Part) -> str:
 
 
 def _agents_reasons(whole: Validity, parts: Sequence[Part]) -> list[Reason]:
-    """Findings about the whole run and about each agent. One of an agent takes the place of the same one about the whole,
-    since it says where.
+    """Findings about the whole run and about each agent. A finding about an agent replaces the same finding about the
+    whole run, because it says where.
     """
     if len(parts) == 1:
         return list(whole.reasons)

@@ -31,7 +31,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A run. `name` is its folder's name, `load` the same for runs of the same load, `stamp` that of its run.json."""
+    """A run. `name` is its folder's name, `load` is equal for runs of the same load, `stamp` identifies its run.json."""
 
     name: str
     stamp: str
@@ -134,7 +134,7 @@ def read_row(root: Path, name: str, stamp: str) -> Row:
 
 def _row(name: str, stamp: str, document: _Document) -> Row:
     if not 0 <= document.start.wall_ns <= INTEGER_MAX:
-        raise ValueError("its start is no time")
+        raise ValueError("its start is not a valid time")
     missed = not all(objective.passed for objective in document.slo)
     differs = document.status_differs is not None and document.status_differs.failed
     trace = document.trace or _Word()

@@ -50,9 +50,6 @@ def lines_of(folder: Path, *arguments: str, **env: str) -> str:
     return done.stderr
 
 
-# ssh, by a local shell in its place
-
-
 def ssh_of(folder: Path) -> str:
     """A program in ssh's place: it runs the command here, whatever the host."""
     script = folder / "ssh.sh"
@@ -114,9 +111,6 @@ def test_a_trace_that_is_not_there_is_shipped_once(tmp_path: Path) -> None:
     assert (kept / "manifest.json").read_bytes() == (tmp_path / "t.trace" / "manifest.json").read_bytes()
 
 
-# Agents that come by themselves: the entry point of a Job
-
-
 @whole
 def test_the_entry_point_of_a_job_by_mutual_tls(tmp_path: Path, authority: Authority) -> None:
     evening(tmp_path / "t.trace", seconds=2, per_second=100)
@@ -169,9 +163,6 @@ def test_the_manifest_is_valid(tmp_path: Path) -> None:
         kubernetes_validate.validate(document, "1.30", strict=True)
     assert documents[1]["spec"]["completions"] == 4 and documents[0]["spec"]["clusterIP"] == "None"
     assert "--allow 10.1.2.3" in documents[1]["spec"]["template"]["spec"]["containers"][0]["command"][2]
-
-
-# Dask
 
 
 @contextmanager
@@ -261,9 +252,6 @@ def test_a_scheduler_that_dies_with_its_workers_is_not_missed(tmp_path: Path) ->
         assert sorted(sink.stamps()["seq"].tolist()) == list(range(500)), printed
 
 
-# What is refused
-
-
 def test_clusters_that_are_refused(tmp_path: Path) -> None:
     evening(tmp_path / "t.trace", seconds=1, per_second=10)
     target = ("t.trace", "--target", "http://127.0.0.1:9")
@@ -289,9 +277,6 @@ def test_clusters_that_are_refused(tmp_path: Path) -> None:
         assert word in lines_of(tmp_path, *target, *flags, "--cluster", "local:2"), flags
     assert "--cluster" in lines_of(tmp_path, *target, "--on-lost", "continue")
     assert not list(tmp_path.glob("*.agents"))
-
-
-# What goes wrong on the agents' machines
 
 
 @whole

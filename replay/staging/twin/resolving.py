@@ -48,7 +48,7 @@ class QuotaServer(DnsServer):
         is_within = not self._settings.quota or self._in_second <= self._settings.quota
         self._on_query(is_within)
         if is_within:
-            # The list of questions is for tests; a twin may run for hours.
+            # The list of queries is only for tests; a twin may run for hours.
             self.asked.clear()
             return super()._reply(data, by_tcp)
         return servfail(data)

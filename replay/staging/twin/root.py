@@ -194,8 +194,6 @@ class Root:
         self._process.log.note(TWIN, "died", self._died)
         scope.cancel()
 
-    # Control.
-
     async def _serve_control(self, stream: trio.SocketStream) -> None:
         await serve_connection(stream, self._answer, lambda request: None)
 
@@ -215,7 +213,9 @@ class Root:
             settings = msgspec.json.decode(request.body, type=dict[str, str])
             return _json(200, await self._set(settings))
         except msgspec.MsgspecError as error:
-            return _json(400, {"error": f"not an object of texts: {error}", "hint": '{"auth.workers": "8"}'})
+            return _json(
+                400, {"error": f"not a JSON object of strings: {error}", "hint": '{"auth.workers": "8"}'}
+            )
         except UsageError as error:
             return _json(400, {"error": str(error), "hint": error.hint})
 
