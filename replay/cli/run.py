@@ -356,7 +356,7 @@ def exit_code(document: Any) -> int:
 
     if document.ending.how == "interrupted":
         return Exit.INTERRUPTED
-    if document.ending.how in ("killed", "failed"):  # Of a run over agents, if all of them were lost.
+    if document.ending.how in ("killed", "failed"):  # All agents of the run were lost.
         return Exit.CRASHED
     if document.ending.how in ("not_allowed", "over_limit"):
         return Exit.CRASHED if document.accounts.sent else Exit.USAGE

@@ -81,7 +81,7 @@ async def _connected(place: str, tls: tuple[str, str, str], name: str) -> trio.a
         why = error.__cause__ or error
         raise TargetError(
             f"the coordinator at {place} and this agent do not trust each other: {why}",
-            hint="look at --ca, --cert and --key on both sides",
+            hint="check --ca, --cert and --key on both sides",
         ) from None
     return secured
 
@@ -109,7 +109,8 @@ def client_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
 
 def server_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
     """How a coordinator secures its listener: an agent without a certificate of `ca` is refused."""
-    python_context(Tls(server_name="", ca=ca, cert=cert, key=key))  # its messages name a file that is wrong
+    # The exception's message names the file that is wrong.
+    python_context(Tls(server_name="", ca=ca, cert=cert, key=key))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cafile=ca)

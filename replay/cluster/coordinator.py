@@ -63,8 +63,8 @@ class Order:
 
 @dataclass
 class Gathered:
-    """What came of it: each agent's seat, and where its run folder is (None: there is none to be had). `stopped_why` is
-    why the run was ended early, `interrupted_by` the signal that the coordinator got; both are empty where nothing did.
+    """The result: each agent's seat, and the path of its run folder (None: there is none). `stopped_why` says why the run
+    was ended early, `interrupted_by` which signal the coordinator got; both are empty where nothing did.
     """
 
     run_id: str
@@ -119,7 +119,7 @@ class Coordinator:
         self._lanes = 1
 
     async def run(self, *, signals: bool = False) -> Gathered:
-        """Run it. ReplayError if it cannot begin; what came of it otherwise, also where agents were lost."""
+        """Run it, and return the result even if agents were lost. ReplayError if it cannot begin."""
         values.check_fits(self._order.scenario)
         values.checked_headers(self._order.scenario)
         values.environment(self._order.scenario)
@@ -168,8 +168,6 @@ class Coordinator:
             bytes_sent=self._sent,
         )
 
-    # Connections
-
     async def _serve(self) -> None:
         try:
             await self._transport.serve(self._accept, self._folder, self._order.scenario.allow)
@@ -198,7 +196,7 @@ class Coordinator:
         await self._serve_agent(agent, connection, outputs, hello.nonce)
 
     def _refused_agent(self, refusal: Refusal) -> None:
-        """An agent that does not fit never will: say so at once, and do not wait for it to come again."""
+        """End the run if an agent is refused: it would be refused again."""
         if self.state.phase is Phase.GATHERING:
             self._fail(f"an agent was refused: {refusal.why}", "install the same replay on every machine", 2)
 
@@ -244,7 +242,7 @@ class Coordinator:
         if isinstance(message, Want):
             self._nursery.start_soon(self._ship, agent, message)
         elif isinstance(message, Piece):
-            # One that nobody asked for is dropped.
+            # A message that was not requested is dropped.
             with contextlib.suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
                 if agent in self._pieces:
                     self._pieces[agent].send_nowait(message)
@@ -268,9 +266,7 @@ class Coordinator:
         try:
             channel.send_nowait(message)
         except trio.WouldBlock:
-            return  # the agent takes nothing: silence is what it is judged by
-
-    # What happens
+            return  # The agent does not read. Its silence will be noticed.
 
     def _act(self, outputs: list[Output]) -> None:
         for output in outputs:
@@ -359,7 +355,7 @@ class Coordinator:
             self._say(f"all agents are ready; the first request is due at {moment_text(at_ns)}")
 
     async def _watch_processes(self) -> None:
-        """An agent whose process has ended sends nothing any more."""
+        """Report agents whose processes have ended: they send nothing more."""
         while True:
             await trio.sleep(TICK_S)
             self._watch_for_missing()
@@ -372,7 +368,7 @@ class Coordinator:
                     )
 
     def _watch_for_missing(self) -> None:
-        """An agent whose process ends before it has come: say why at once."""
+        """Report an agent whose process ends before it connects."""
         if self.state.phase is not Phase.GATHERING:
             return
         came = {seat.hello.order for seat in self.state.seats if seat.hello is not None}
@@ -381,8 +377,8 @@ class Coordinator:
                 log = self._folder / f"agent-{order}.log"
                 lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
                 last = lines[-1][:300] if lines else "it printed nothing"
-                self._say(f"LOST agent {order}: it ended before it came")
-                self._fail(f"agent {order} ended before it came: {last}", "", 1)
+                self._say(f"LOST agent {order}: it ended before it connected")
+                self._fail(f"agent {order} ended before it connected: {last}", "", 1)
 
     async def _watch_signals(self) -> None:
         received = Signals()
@@ -393,13 +389,11 @@ class Coordinator:
         await received.second.wait()
         self._act(self.state.stop("abandon", received.name))
 
-    # The end
-
     async def _collect(self) -> list[Path | None]:
         """The run folder of each agent: where it is, or fetched."""
         with trio.move_on_after(FETCH_S):
             return [await self._folder_of(seat) for seat in self.state.seats]
-        raise EngineError("the agents' results did not come in time", hint=f"see {self._folder}")
+        raise EngineError("the agents' results did not arrive in time", hint=f"see {self._folder}")
 
     async def _folder_of(self, seat: Seat) -> Path | None:
         own = self._folder / f"agent-{seat.agent}"
@@ -435,7 +429,7 @@ class Coordinator:
         await shipping.receive_files(folder, files, ask)
 
     async def _release(self, folders: list[Path | None]) -> None:
-        """Let the agents go; those whose results are here remove their own copies."""
+        """Release the agents; those whose results have been fetched remove their own copies."""
         for seat in self.state.seats:
             path = folders[seat.agent] if folders else None
             fetched = path is not None and seat.end is not None and str(path.absolute()) != seat.end.folder

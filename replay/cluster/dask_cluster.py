@@ -1,8 +1,8 @@
 """Agents beside the workers of a Dask cluster: `tls://HOST:PORT` of its scheduler, or `tcp://` on loopback.
 
 Dask finds the machines and starts a process on each (`dask_worker`); from then on agents and coordinator speak
-directly. A scheduler that goes away during a run is not missed. A scheduler without TLS executes whatever anybody
-sends it, so that it is only accepted on loopback.
+directly. A run does not need the scheduler once it has begun. A scheduler without TLS executes whatever anybody sends
+it, so it is only accepted on loopback.
 """
 
 from __future__ import annotations

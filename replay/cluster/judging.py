@@ -98,7 +98,7 @@ def _early_reasons(document: RunDocument, parts: Sequence[Part], losses: Sequenc
 
 
 def _unbalanced(parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
-    """An agent that ended whole, and did not plan what its share has: a bug."""
+    """Report an agent that ended normally, but planned another number of requests than its share has: a bug of replay."""
     gone = {loss.agent for loss in losses}
     wrong = [
         f"{part.name} planned {part.planned:,} of the {part.share.planned:,} requests of its share"
@@ -163,8 +163,8 @@ def _clock_advice(part: Part, length_ns: int) -> str:
 
 
 def _agents_reasons(whole: Validity, parts: Sequence[Part]) -> list[Reason]:
-    """Findings about the whole run and about each agent. One of an agent takes the place of the same one about the whole,
-    since it says where.
+    """Findings about the whole run and about each agent. A finding about an agent replaces the same finding about the
+    whole run, because it says where.
     """
     if len(parts) == 1:
         return list(whole.reasons)

@@ -18,7 +18,9 @@ from .share import LostAgent, Share
 
 
 class Loss(NamedTuple):
-    """An agent that was lost. Of its share `unsent` requests were not sent, and of `unknown` that is not known."""
+    """An agent that was lost. `unsent` requests of its share were not sent; whether `unknown` ones were sent is not
+    known.
+    """
 
     agent: int
     name: str
@@ -40,7 +42,7 @@ def losses_of(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostA
         if one is None and part.has_ended:
             continue
         why = one.why if one is not None else part.document.ending.detail
-        # Its own folder is exact: nothing is unknown.
+        # The agent's own folder has exact counts, so nothing is unknown.
         losses.append(Loss(part.share.agent, part.name, why, max(part.share.planned - part.planned, 0), 0))
     for one in reported.values():
         planned = one.counters.get("planned", 0)
@@ -51,7 +53,7 @@ def losses_of(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostA
 
 
 def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAgent]) -> list[Loss]:
-    """Agents of which nothing is known: their folders were not given. All of their shares is unknown."""
+    """Agents whose folders were not given. All requests of their shares are unknown."""
     share = parts[0].share
     shares = [*(part.share for part in parts), *idle]
     known = {own.agent for own in shares} | {one.agent for one in lost}

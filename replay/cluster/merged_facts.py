@@ -1,4 +1,4 @@
-"""What agents say of their runs besides counts, put together: endings, machines, names, Kafka, responses, notes."""
+"""Combines what agents report besides counts: endings, machines, names, Kafka, responses, notes."""
 
 from __future__ import annotations
 

@@ -92,9 +92,6 @@ def _merged(
     )
 
 
-# Lanes
-
-
 def _lanes(parts: Sequence[Part], missing: Sequence[LostAgent], start_ns: int) -> list[LaneMetrics]:
     """The lanes of all agents, target by target."""
     of_parts = [part.lanes_at(start_ns) for part in parts]
@@ -176,18 +173,15 @@ def _merge_answers(parts: Sequence[Part], folder: RunFolder) -> None:
 
 
 def _lost_notes(found: Found, missing: Sequence[LostAgent]) -> list[Note]:
-    """What the results lack of agents whose folders are missing, or cannot be read."""
+    """Notes about data that is missing from the results because an agent's folder is missing, or cannot be read."""
     notes = []
     for one in missing:
-        why = found.unread.get(one.agent, "it did not come")
+        why = found.unread.get(one.agent, "it was not received")
         words = f"the folder of {agent_name(one.agent, one.host)} is missing ({why}): its counts are those of its last "
         notes.append(
             Note("REPORTS_ONLY", words + "report; it has no samples, and no seconds in the timeline")
         )
     return notes
-
-
-# Agents, and the verdict
 
 
 def _agents(

@@ -107,14 +107,14 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Agent: nothing more will come. `why` is empty where everything went as it should."""
+    """Agent: the run is over for this agent. `why` is empty if everything went as planned."""
 
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AllHere:
-    """Coordinator: every agent has come, and its clock is known. Call `order`."""
+    """Coordinator: every agent is connected, and its clock is known. Call `order`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ Output = Send | Prepare | Begin | Finish | Leave | AllHere | Began | Reported | 
 
 
 class AgentPhase(Enum):
-    """Where an agent is."""
+    """The phases of an agent."""
 
     IDLE = "idle"
     PREPARING = "preparing"
@@ -287,7 +287,7 @@ class AgentState:
 
 
 class Phase(Enum):
-    """Where the whole run is."""
+    """The phases of the whole run."""
 
     GATHERING = "gathering"
     PLANNING = "planning"
@@ -299,7 +299,7 @@ class Phase(Enum):
 
 @dataclass
 class Seat:
-    """What the coordinator knows of one agent."""
+    """What the coordinator knows about one agent."""
 
     agent: int
     hello: Hello | None = None
@@ -350,10 +350,8 @@ class CoordinatorState:
         """When the first request is to be due. It may move as long as the run has not begun; None: as soon as possible."""
         self.stopped_why = ""
 
-    # Who comes
-
     def joined(self, hello: Hello, now_ns: int) -> tuple[int, list[Output]]:
-        """An agent has come. Its number, or -1 and the refusal to send."""
+        """An agent has connected. Returns its number, or -1 and the refusal to send."""
         why = self._why_refused(hello)
         if why:
             return -1, [Send(Refusal(why=why))]
@@ -376,8 +374,6 @@ class CoordinatorState:
             return []
         self.phase = Phase.PREPARING
         return [Send(plan, seat.agent) for plan, seat in zip(plans, self.seats, strict=True)]
-
-    # What they say
 
     def receive(self, agent: int, message: AnyMessage, now_ns: int) -> list[Output]:
         """A message of an agent."""
@@ -463,14 +459,12 @@ class CoordinatorState:
         return self._fail(f"{seat.name}: {refusal.why}", refusal.hint, code)
 
     def _ended_early(self, seat: Seat, end: End) -> list[Output]:
-        """One share ended before its time: the others end, too, unless the run is to go on without lost agents."""
+        """End the other shares when one ended early, unless the run goes on without lost agents."""
         if end.ending == "whole" or self.stopped_why or self.phase is not Phase.RUNNING:
             return []
         if self.on_lost == "continue" and end.ending not in ENDS_ALL:
             return []
         return self.stop("drain", f"{seat.name} ended early ({end.ending})")
-
-    # What goes wrong
 
     def disconnected(self, agent: int, now_ns: int, why: str = "its connection ended") -> list[Output]:
         """An agent's connection ended: it is gone, or stops by itself."""
@@ -516,7 +510,7 @@ class CoordinatorState:
         ]
 
     def _settled(self, now_ns: int) -> list[Output]:
-        """Over, once each agent has ended or is lost for good: it had the time to end by itself."""
+        """`Over` once each agent has ended, or was lost long enough ago to have ended by itself."""
         if self.phase is not Phase.RUNNING:
             return []
         for seat in self.seats:
@@ -529,8 +523,6 @@ class CoordinatorState:
         """Whether a lost agent may still send its last counts."""
         assert seat.lost_ns is not None
         return seat.is_connected and now_ns < seat.lost_ns + LEAVE_NS
-
-    # Time
 
     def tick(self, now_ns: int) -> list[Output]:
         """Time has passed. Call it each PROBE_NS, or more often."""
@@ -559,21 +551,21 @@ class CoordinatorState:
         waited = f"within {JOIN_NS // (1000 * MS)} s"
         hint = "look at what the agents printed, and whether they can reach the coordinator"
         if not came:
-            return f"no agent came {waited}", hint
-        return f"{came} of {len(self.seats)} agents came {waited}", hint
+            return f"no agent connected {waited}", hint
+        return f"{came} of {len(self.seats)} agents connected {waited}", hint
 
     def _probe(self, seat: Seat, now_ns: int) -> Send:
         seat.probes += 1
         return Send(Probe(number=seat.probes, sent_ns=now_ns), seat.agent)
-
-    # What is known at the end
 
     def clock_of(self, agent: int, now_ns: int) -> Estimate:
         """An agent's clock now."""
         return self.seats[agent].clock.estimate(now_ns)
 
     def last_sending_ns(self, agent: int) -> int:
-        """The latest instant at which a lost agent can have sent: when it was gone, or had to notice that it was alone."""
+        """The latest instant at which a lost agent can have sent: when it was known to be gone, or when it must have
+        noticed the coordinator's silence.
+        """
         seat = self.seats[agent]
         if seat.gone_ns is not None:
             return seat.gone_ns

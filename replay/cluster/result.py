@@ -30,7 +30,7 @@ def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
     folders = [folder for folder in gathered.folders if folder is not None]
     if not folders:
         why = "; ".join(
-            f"{seat.name}: {seat.lost_why or 'its results did not come'}" for seat in gathered.seats
+            f"{seat.name}: {seat.lost_why or 'its results were not received'}" for seat in gathered.seats
         )
         raise EngineError(
             f"every agent was lost with its results ({why})", hint=f"what they printed is in {agents}"
@@ -68,7 +68,7 @@ def lost_agents(gathered: Gathered) -> list[LostAgent]:
         found.append(
             LostAgent(
                 agent=seat.agent,
-                why=seat.lost_why or "its results did not come",
+                why=seat.lost_why or "its results were not received",
                 host=seat.hello.host,
                 pid=seat.hello.pid,
                 at_s=_since_start_s(seat, gathered),

@@ -1,4 +1,4 @@
-"""A scenario as values: what an agent gets needs no file, variable or command of the coordinator's machine."""
+"""Turns a scenario into plain values, so that agents need no file, variable or command of the coordinator's machine."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def environment(scenario: Scenario, environ: Mapping[str, str] | None = None) ->
 
 
 def check_environment(scenario: Scenario, environ: Mapping[str, str]) -> None:
-    """The agent's side: UsageError if a plan sets a variable that its scenario does not take."""
+    """The agent's side: UsageError if a plan sets a variable that its scenario does not use."""
     known = {name for name in variables_of(scenario) if not name.startswith(RESERVED)}
     if strange := sorted(set(environ) - known):
-        raise UsageError(f"the plan sets {strange[0]}, which its scenario does not take")
+        raise UsageError(f"the plan sets {strange[0]}, which its scenario does not use")
 
 
 async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[Scenario, dict[str, bytes]]:
@@ -123,12 +123,12 @@ def _read(path: Path) -> bytes:
 
 
 def encoded(scenario: Scenario) -> bytes:
-    """A scenario as it travels: the text of a scenario file, as JSON."""
+    """A scenario encoded for a plan: the text of a scenario file, as JSON."""
     return msgspec.json.encode(scenario, enc_hook=setting_text)
 
 
 def decoded(data: bytes) -> Scenario:
-    """The scenario of a plan. UsageError if it is none."""
+    """The scenario of a plan. UsageError if it is invalid."""
     try:
         values: Any = msgspec.json.decode(data)
         return msgspec.convert(values, Scenario, dec_hook=read_setting)
@@ -193,7 +193,7 @@ def check_fits(scenario: Scenario) -> None:
         scheme = own.target.partition(":")[0].lower()
         if scheme not in ("http", "https"):
             raise UsageError(
-                f"--cluster sends HTTP alone so far, and the target is {scheme}",
+                f"--cluster supports only HTTP so far, and the target is {scheme}",
                 hint="run it without --cluster",
             )
 

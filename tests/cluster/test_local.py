@@ -38,7 +38,7 @@ def test_two_agents_send_each_request_once_and_the_run_looks_like_any_other(tmp_
     for agent in document["agents"]:
         assert set(agent) >= {"agent", "host", "pid", "accounts", "validity", "clock"}
         assert 0 < agent["clock"]["bound_ns"] < SECOND_NS
-    # The sum of the agents' own folders, which are kept in the run.
+    # The total is the sum of the agents' own folders, which are kept in the run.
     own = [load_run(run.out / "agents" / f"agent-{n}").document.accounts for n in range(2)]
     assert sum(accounts.ok for accounts in own) == 600
     assert not run.agents.exists() and not (run.out / "agents" / "token").exists()
@@ -122,7 +122,7 @@ def test_a_silent_agent_is_named_within_two_seconds(tmp_path: Path) -> None:
         time.sleep(2.5)
         pid = run.agent_pids()[1]
         os.kill(pid, signal.SIGSTOP)
-        time.sleep(5)  # a partition: then it is heard again
+        time.sleep(5)  # The network is partitioned, then restored.
         os.kill(pid, signal.SIGCONT)
         _, printed = run.wait()
     document = run.document()

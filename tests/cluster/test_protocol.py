@@ -111,7 +111,7 @@ def test_a_silent_agent_is_lost_within_two_seconds_and_the_others_drain() -> Non
     pair.pass_time(2_000)
     assert [lost.agent for lost in pair.found(Lost)] == [1]
     assert pair.agents[0].phase is AgentPhase.ENDING
-    pair.pass_time(1_000)  # the agent that hears nothing notices by itself
+    pair.pass_time(1_000)  # An agent that hears nothing notices by itself.
     assert pair.agents[1].phase is AgentPhase.ENDING
     assert len(pair.found(Finish)) == 2
 
@@ -128,7 +128,7 @@ def test_with_continue_the_others_go_on() -> None:
 def test_an_epoch_is_accepted_once() -> None:
     agent = AgentState()
     assert isinstance(agent.receive(plan(0), 0)[0], Prepare)
-    assert agent.receive(plan(0), 0) == []  # a repeated message
+    assert agent.receive(plan(0), 0) == []  # The message is repeated.
     other = AgentState(accepted=[EPOCH])
     (refusal,) = other.receive(plan(0), 0)
     assert isinstance(refusal, Send) and other.phase is AgentPhase.IDLE
@@ -177,7 +177,7 @@ def test_an_agent_that_differs_is_refused() -> None:
 def test_no_agent_is_an_error_that_sends_nothing() -> None:
     state = CoordinatorState(2, epoch=EPOCH, version="1", kernels="k")
     (failed,) = state.tick(protocol.JOIN_NS + 1)
-    assert isinstance(failed, Failed) and failed.why.startswith("no agent came")
+    assert isinstance(failed, Failed) and failed.why.startswith("no agent connected")
 
 
 def test_an_older_report_does_not_replace_a_newer_one() -> None:

@@ -47,9 +47,6 @@ def lines_of(folder: Path, *arguments: str, **env: str) -> str:
     return done.stderr
 
 
-# ssh, by a local shell in its place
-
-
 @whole
 def test_ssh_runs_an_agent_on_each_host_and_fetches_their_results(tmp_path: Path) -> None:
     evening(tmp_path / "t.trace", seconds=2, per_second=100)
@@ -101,9 +98,6 @@ def test_a_trace_that_is_not_there_is_shipped_once(tmp_path: Path) -> None:
     assert run.document()["accounts"]["ok"] == 200
     (kept,) = (path for path in (store / "traces").iterdir() if path.is_dir())
     assert (kept / "manifest.json").read_bytes() == (tmp_path / "t.trace" / "manifest.json").read_bytes()
-
-
-# Agents that come by themselves: the entry point of a Job
 
 
 @whole
@@ -158,9 +152,6 @@ def test_the_manifest_is_valid(tmp_path: Path) -> None:
         kubernetes_validate.validate(document, "1.30", strict=True)
     assert documents[1]["spec"]["completions"] == 4 and documents[0]["spec"]["clusterIP"] == "None"
     assert "--allow 10.1.2.3" in documents[1]["spec"]["template"]["spec"]["containers"][0]["command"][2]
-
-
-# Dask
 
 
 @contextmanager
@@ -279,9 +270,6 @@ def test_a_scheduler_that_goes_away_before_the_start_is_named(tmp_path: Path) ->
     assert "distributed.client" not in printed and "Traceback" not in printed
 
 
-# What is refused
-
-
 def test_clusters_that_are_refused(tmp_path: Path) -> None:
     evening(tmp_path / "t.trace", seconds=1, per_second=10)
     target = ("t.trace", "--target", "http://127.0.0.1:9")
@@ -316,9 +304,6 @@ def test_clusters_that_are_refused(tmp_path: Path) -> None:
         assert word in lines_of(tmp_path, *target, *flags, "--cluster", "local:2"), flags
     assert "--cluster" in lines_of(tmp_path, *target, "--on-lost", "continue")
     assert not list(tmp_path.glob("*.agents"))
-
-
-# What goes wrong on the agents' machines
 
 
 @whole

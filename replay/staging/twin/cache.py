@@ -116,7 +116,7 @@ class ServiceCache:
             self._popularity = Popularity(max(given.keys, 1), given.zipf)
 
     def _fill(self) -> None:
-        """Fill it with the most popular keys: without `keys` there are none to know."""
+        """Fill it with the most popular keys; without `keys`, the keys are not known."""
         given, now_ns = self._given, self._now_ns()
         for key in reversed(range(min(given.keys, given.capacity))):
             # Entries of a warm cache are of different ages, as they would be.

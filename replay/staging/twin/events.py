@@ -74,7 +74,7 @@ class EventLog:
 
     def tick(self) -> None:
         """A second has passed: count what got no line."""
-        # The name server notes from a thread of its own: it gets a new dictionary before this one is read.
+        # The name server adds notes from its own thread, so it gets a new dictionary before this one is read.
         counts, self._counts = self._counts, {}
         for (service, what), count in counts.items():
             if count > LINES_PER_S:

@@ -53,7 +53,7 @@ class QuotaServer(DnsServer):
             is_within = self._quota.admit(self._settings.quota, self._monotonic_ns())
             self._on_query(is_within)
         if is_within:
-            # The list of questions is for tests; a twin may run for hours.
+            # The list of queries is only for tests; a twin may run for hours.
             self.asked.clear()
             return super()._reply(data, by_tcp)
         return servfail(data)

@@ -215,8 +215,6 @@ class Root:
         self._process.log.note(TWIN, "died", self._died)
         scope.cancel()
 
-    # Control.
-
     async def _serve_control(self, stream: trio.SocketStream) -> None:
         await serve_connection(stream, self._answer, lambda request: None)
 
@@ -236,7 +234,9 @@ class Root:
             settings = msgspec.json.decode(request.body, type=dict[str, str])
             return _json(200, await self._set(settings))
         except msgspec.MsgspecError as error:
-            return _json(400, {"error": f"not an object of texts: {error}", "hint": '{"auth.workers": "8"}'})
+            return _json(
+                400, {"error": f"not a JSON object of strings: {error}", "hint": '{"auth.workers": "8"}'}
+            )
         except ReplayError as error:
             status = 400 if isinstance(error, UsageError) else 500
             return _json(status, {"error": str(error), "hint": error.hint})

@@ -112,8 +112,6 @@ class ServiceHost:
         for caller in self._calls.values():
             caller.close()
 
-    # Requests.
-
     async def handle(self, request: Request) -> Response:
         """Serve a request."""
         figures, name = self._world.figures, self.name
@@ -226,10 +224,9 @@ class ServiceHost:
         self._world.figures.count(f"{self.name}.degraded", sum(bool(outcome.why) for _, _, outcome in made))
         for call, _, outcome in made:
             if not outcome.why and not call.request and not call.topic:
+                # The response of the other service is passed on unchanged.
                 return Response(outcome.status, route.bytes_)
         return Response(0)
-
-    # Jobs.
 
     def _job_queue(self) -> JobQueue:
         def jobs() -> Jobs:
@@ -249,8 +246,6 @@ class ServiceHost:
             return ""
 
         return JobQueue(self._world, self.name, f"{self.name}.jobs", limits, jobs, perform)
-
-    # Replicas.
 
     async def autoscale(self) -> None:
         """Decide once in each period, until cancelled. An autoscaler can be set while the twin runs."""
@@ -299,7 +294,7 @@ class ServiceHost:
                 assert self._world.nursery is not None
                 self._world.nursery.start_soon(self._start, replica, delay_ns)
         while len(self._replicas) > wanted:
-            # Replicas that start go first; one that serves finishes what it has.
+            # Starting replicas are removed first; a serving one finishes its requests.
             leaving = next((r for r in reversed(self._replicas) if not r.ready), self._replicas[-1])
             self._replicas.remove(leaving)
             self._draining = [r for r in self._draining if r.places.station.busy or r.places.station.waiting]

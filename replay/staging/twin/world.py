@@ -68,7 +68,7 @@ class World:
 
 
 async def burn(time_ns: int) -> None:
-    """Use the processor for so long."""
+    """Use the processor for this long."""
     left_ns = time_ns
     while left_ns > 0:
         begun_ns = time.thread_time_ns()
