@@ -11,21 +11,37 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import trio
 
 from replay._version import __version__
 from replay.engine.watch import Signals
 from replay.errors import EngineError, Exit, InputError, ReplayError, Sending, UsageError
 from replay.plan.schedule import Schedule
+from replay.results.document import Started
 from replay.settings.instant import moment_text
 from replay.settings.scenario import Scenario
 from replay.trace import Trace
 
 from . import shipping, values
+from .broadcast import Broadcast
 from .cut import lanes_of_each, share_of
 from .framing import Broken, Connection
 from .handshake import kernels_digest, receive_hello
-from .messages import AnyMessage, Fetch, FileOffer, Message, Piece, Plan, Refusal, Release, Report, Want
+from .merged_facts import NOTHING_OBSERVED, Observed
+from .messages import (
+    AnyMessage,
+    Fetch,
+    FileOffer,
+    Message,
+    Opened,
+    Piece,
+    Plan,
+    Refusal,
+    Release,
+    Report,
+    Want,
+)
 from .protocol import (
     AllHere,
     Began,
@@ -81,6 +97,7 @@ class Gathered:
     drifts: list[float] = field(default_factory=list)
     bytes_received: int = 0
     bytes_sent: int = 0
+    observed: Observed = NOTHING_OBSERVED
 
 
 class Coordinator:
@@ -93,9 +110,11 @@ class Coordinator:
         folder: Path,
         say: Callable[[str], None] = lambda line: None,
         reported: Callable[[int, Report], None] = lambda agent, report: None,
+        broadcast: Broadcast | None = None,
     ) -> None:
         self._order, self._transport, self._folder = order, transport, folder
         self._say, self._reported = say, reported
+        self._broadcast = broadcast if broadcast is not None else Broadcast(order.scenario)
         self.run_id, epoch = secrets.token_hex(4), secrets.token_hex(8)
         self.state = CoordinatorState(
             transport.agents,
@@ -133,6 +152,7 @@ class Coordinator:
             await self._over.wait()
             folders = [] if self._failure is not None else await self._collect()
             gathered = self._gathered(folders)
+            gathered.observed = await self._broadcast.finish()
             await self._release(folders)
             nursery.cancel_scope.cancel()
         if self._failure is not None:
@@ -246,8 +266,16 @@ class Coordinator:
             with contextlib.suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
                 if agent in self._pieces:
                     self._pieces[agent].send_nowait(message)
+        elif isinstance(message, Opened):
+            self._opened(message)
         else:
             self._act(self.state.receive(agent, message, time.monotonic_ns()))
+
+    def _opened(self, message: Opened) -> None:
+        if message.epoch == self.state.epoch:
+            with contextlib.suppress(msgspec.DecodeError):
+                started = msgspec.json.decode(message.started, type=Started)
+                self._broadcast.opened(started, len(self.state.seats))
 
     async def _ship(self, agent: int, want: Want) -> None:
         offered = {file.name: file.size for file in self._trace_files}
@@ -279,12 +307,17 @@ class Coordinator:
                 left_ns = output.instant_ns - time.monotonic_ns()
                 self._wall_ns = time.time_ns() + left_ns
                 left_s = left_ns / 1e9
+                self._broadcast.begin(output.instant_ns, self._wall_ns)
+                self._nursery.start_soon(self._broadcast.sample)
                 self._say(f"all {len(self.state.seats)} agents are ready; they start in {left_s:.1f} s")
             elif isinstance(output, Reported):
                 self._reports[output.agent].add(output.report)
                 self._reported(output.agent, output.report)
+                self._broadcast.reported(output.agent, self.state.seats[output.agent].name, output.report)
             elif isinstance(output, Lost):
-                self._say(f"LOST {self.state.seats[output.agent].name}: {output.why}")
+                words = f"{self.state.seats[output.agent].name}: {output.why}"
+                self._say(f"LOST {words}")
+                self._broadcast.happened(time.monotonic_ns(), "agent_lost", f"lost {words}")
             elif isinstance(output, Failed):
                 self._fail(output.why, output.hint, output.code)
             elif isinstance(output, Over):
@@ -343,6 +376,8 @@ class Coordinator:
             await trio.sleep(TICK_S)
             self._await_instant()
             self._act(self.state.tick(time.monotonic_ns()))
+            expected = [seat.agent for seat in self.state.seats if not seat.is_settled]
+            self._broadcast.tick(time.monotonic_ns(), expected)
 
     def _await_instant(self) -> None:
         """Follow the wall clock, which may be set while the run waits for its instant."""

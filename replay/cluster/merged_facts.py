@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,13 +18,29 @@ from replay.results.document import (
     NameFigures,
     Note,
     RunDocument,
+    WatchFigures,
 )
 from replay.results.facts import Facts
 from replay.results.notes import COMPUTED
 
+from .merged_logs import Watched
 from .parts import Part
 
 CHANGES_KEPT = 100
+
+
+class Observed(NamedTuple):
+    """What the coordinator saw itself: figures to watch as its scenario has them, their samples by the number of the
+    second (from 1), how many there were, and what sinks lost.
+    """
+
+    watch: list[Any]
+    samples: Watched
+    watches: list[WatchFigures]
+    notes: list[Note]
+
+
+NOTHING_OBSERVED = Observed([], {}, [], [])
 
 
 def facts_of(parts: Sequence[Part]) -> dict[str, Any]:
@@ -191,10 +207,14 @@ def _consumed(own: Sequence[KafkaFigures]) -> dict[str, Consumed]:
     return found
 
 
-def whole_facts(parts: Sequence[Part], ending: Ending, ended_ns: int, **more: Any) -> Facts:
+def whole_facts(
+    parts: Sequence[Part], ending: Ending, ended_ns: int, observed: Observed, **more: Any
+) -> Facts:
     """The facts of the whole run."""
     given = facts_of(parts)
-    given["notes"] = [*given["notes"], *more.pop("notes", [])]
+    given["notes"] = [*given["notes"], *more.pop("notes", []), *observed.notes]
+    if observed.watch:
+        given["watches"] = observed.watches
     return Facts(
         ending=ending, ended_ns=ended_ns, skipped=parts[0].document.accounts_detail.skipped, **given, **more
     )

@@ -29,7 +29,7 @@ from replay_native.ledger.lane_metrics import LaneMetrics
 from .endings import NOT_KNOWN, Cause, ending_of
 from .judging import judged
 from .losses import Loss, Rest, losses_of, rests_of, sum_of
-from .merged_facts import whole_facts
+from .merged_facts import NOTHING_OBSERVED, Observed, whole_facts
 from .merged_logs import merge_logs
 from .parts import Found, Part, read_parts
 from .reported import lane_of
@@ -45,25 +45,32 @@ def merge_runs(
     lost: Sequence[LostAgent] = (),
     wall_ns: int | None = None,
     cause: Cause = NOT_KNOWN,
+    observed: Observed = NOTHING_OBSERVED,
 ) -> RunDocument:
     """Merge the run folders of agents into the new run folder `out`; returns its run.json.
 
     `lost` are agents that died or went silent, whether their folders are there or not. `wall_ns` is when the first
     request was due, in ns since the epoch by the coordinator's clock; without it that of an agent is taken. `cause` is why
-    the coordinator ended the run early. A folder that was left by a killed agent is completed first. InputError if the
-    folders are not parts of one run, or overlap; OutputError if `out` exists or cannot be written.
+    the coordinator ended the run early, `observed` what it saw itself. A folder that was left by a killed agent is
+    completed first. InputError if the folders are not parts of one run, or overlap; OutputError if `out` exists or cannot
+    be written.
     """
     found = read_parts([Path(folder) for folder in folders], {one.agent for one in lost})
     folder = RunFolder.create(out)
     try:
-        return _merged(found, folder, lost, wall_ns, cause)
+        return _merged(found, folder, lost, wall_ns, cause, observed)
     except BaseException:
         folder.discard()
         raise
 
 
 def _merged(
-    found: Found, folder: RunFolder, lost: Sequence[LostAgent], wall_ns: int | None, cause: Cause
+    found: Found,
+    folder: RunFolder,
+    lost: Sequence[LostAgent],
+    wall_ns: int | None,
+    cause: Cause,
+    observed: Observed,
 ) -> RunDocument:
     parts, first = found.parts, found.parts[0]
     wall_ns = first.started.start.wall_ns - first.shift_ns if wall_ns is None else wall_ns
@@ -74,14 +81,15 @@ def _merged(
     rests = rests_of(parts, losses)
     rest = sum_of(list(rests.values()))
     lanes = _lanes(parts, missing, start.monotonic_ns)
-    started = _started(parts, missing, start)
-    problems = merge_logs(parts, folder, wall_ns)
+    started = _started(parts, missing, start, observed.watch)
+    problems = merge_logs(parts, folder, wall_ns, observed.samples)
     _merge_answers(parts, folder)
     notes = [Note("LOG_INCOMPLETE", f"{problem}: seconds of it are missing") for problem in problems]
     facts = whole_facts(
         parts,
         ending_of(parts, [loss.agent for loss in losses], cause),
         _ended_ns(parts, start.monotonic_ns),
+        observed,
         agents=_agents(found, missing, losses, rests),
         unsent_rest=rest.unsent,
         unknown=rest.unknown,
@@ -111,7 +119,9 @@ def _rules(parts: Sequence[Part]) -> int:
     return metrics.rule_counts.shape[0] if len(metrics.checked) > 1 else 0
 
 
-def _started(parts: Sequence[Part], missing: Sequence[LostAgent], start: ClockPair) -> Started:
+def _started(
+    parts: Sequence[Part], missing: Sequence[LostAgent], start: ClockPair, watch: list[Any]
+) -> Started:
     """The facts of the start, of all lanes."""
     first = parts[0].started
     reported = sum(1 for one in missing if one.counters)
@@ -121,7 +131,7 @@ def _started(parts: Sequence[Part], missing: Sequence[LostAgent], start: ClockPa
         count = sum(len(part.lanes) // len(targets) for part in parts) + (reported if number == 0 else 0)
         merged.append(msgspec.structs.replace(target, lanes=count))
     engines = {part.started.engine for part in parts}
-    scenario = dict(first.scenario)
+    scenario = first.scenario | ({"watch": watch} if watch else {})
     for key in ("connections", "threads"):
         values = [part.started.scenario.get(key) for part in parts]
         if all(isinstance(value, int) for value in values):

@@ -31,6 +31,7 @@ from .messages import (
     End,
     Hello,
     Message,
+    Opened,
     Plan,
     Probe,
     Ready,
@@ -219,8 +220,8 @@ class AgentState:
         self.phase = AgentPhase.ENDED
         return [Send(Refusal(why=why, hint=hint, code=code))]
 
-    def reported(self, report: Report) -> list[Output]:
-        """A second of the run was counted."""
+    def reported(self, report: Report | Opened) -> list[Output]:
+        """The run has begun, or a second of it was counted."""
         running = self.phase in (AgentPhase.STARTED, AgentPhase.ENDING)
         return [Send(report)] if running and self.is_connected else []
 

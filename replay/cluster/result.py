@@ -36,7 +36,12 @@ def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
             f"every agent was lost with its results ({why})", hint=f"what they printed is in {agents}"
         )
     document = merge_runs(
-        folders, out, lost=lost_agents(gathered), wall_ns=gathered.wall_ns or None, cause=_cause(gathered)
+        folders,
+        out,
+        lost=lost_agents(gathered),
+        wall_ns=gathered.wall_ns or None,
+        cause=_cause(gathered),
+        observed=gathered.observed,
     )
     shutil.move(agents, out / AGENTS)
     return document

@@ -24,14 +24,14 @@ from replay.errors import ReplayError
 from replay.lane.contract import LaneRange
 from replay.plan.schedule import Schedule
 from replay.results.deltas import Deltas
-from replay.results.document import RunDocument
+from replay.results.document import RunDocument, Started
 from replay.results.timeline import Second
 from replay.settings.scenario import Scenario
 from replay.trace import Trace
 from replay_native.ground.jit import warm
 
 from .cut import due_by_second
-from .messages import Counts, Plan, Report, Start
+from .messages import Counts, Opened, Plan, Report, Start
 from .share import Share, ShareClock, write_share
 
 
@@ -40,9 +40,13 @@ class ReportSink(Sink):
 
     noted = False
 
-    def __init__(self, epoch: str, report: Callable[[Report], None]) -> None:
+    def __init__(self, epoch: str, report: Callable[[Report | Opened], None]) -> None:
         self._epoch, self._report = epoch, report
         self._number = 0
+
+    def start(self, started: Started) -> None:
+        """See `Sink`."""
+        self._report(Opened(epoch=self._epoch, started=msgspec.json.encode(started)))
 
     def second(self, second: Second, deltas: Deltas) -> None:
         """See `Sink`."""
@@ -66,6 +70,7 @@ class ReportSink(Sink):
                     )
                     for one in deltas.histograms
                 ],
+                events=[(event.at_s, event.kind, event.text) for event in deltas.events],
             )
         )
 

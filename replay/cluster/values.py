@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from replay.errors import InputError, UsageError, reason_of
-from replay.settings.groups.output import Watch
 from replay.settings.headers import expand
 from replay.settings.kinds import Count, read_setting, setting_text
 from replay.settings.scenario import Scenario
@@ -168,25 +167,8 @@ def settled(
     )
 
 
-UNFIT = {
-    "live": "the live page shows one process",
-    "notify": "notifications are those of one process",
-}
-"""Settings that a run over many machines does not support, with why."""
-
-
 def check_fits(scenario: Scenario) -> None:
     """UsageError for a scenario that cannot go over many machines."""
-    for key, why in UNFIT.items():
-        if getattr(scenario, key):
-            raise UsageError(
-                f"--cluster and {key.replace('_', '-')} do not go together: {why}", hint="leave one out"
-            )
-    if scenario.watch:
-        raise UsageError(
-            f"--cluster does not sample [[watch]] figures yet ({_name(scenario.watch[0])})",
-            hint="leave it out",
-        )
     if scenario.closed_loop:
         raise UsageError("--cluster needs a schedule to cut, and a closed loop has none", hint="give a rate")
     for own in scenario.by_target():
@@ -196,10 +178,6 @@ def check_fits(scenario: Scenario) -> None:
                 f"--cluster supports only HTTP so far, and the target is {scheme}",
                 hint="run it without --cluster",
             )
-
-
-def _name(watch: Watch) -> str:
-    return watch.name
 
 
 def checked_headers(scenario: Scenario) -> None:
