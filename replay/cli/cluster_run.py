@@ -74,7 +74,9 @@ class Over:
     transport: Transport
     on_lost: Any
 
-    def run(self, prepared: Prepared, name: str, folder: Path, *, quiet: bool) -> RunDocument:
+    def run(
+        self, prepared: Prepared, name: str, folder: Path, *, quiet: bool, start_at_ns: int | None = None
+    ) -> RunDocument:
         """Run what was planned over the agents, and merge their runs into the new folder."""
         import trio
 
@@ -84,7 +86,7 @@ class Over:
 
         agents = folder.with_name(f"{folder.name}.agents")
         make_folder(agents)
-        order = Order(prepared.trace, name, prepared.scenario, prepared.schedules, self.on_lost)
+        order = Order(prepared.trace, name, prepared.scenario, prepared.schedules, self.on_lost, start_at_ns)
         began = False
         try:
             progress = Progress(prepared.plans[0].rows or 0, lambda line: None if quiet else _say(line))

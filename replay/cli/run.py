@@ -283,7 +283,7 @@ def replay_recordings(
         watching.waiting("The run is being planned.")
         prepared = _prepare(scenario, recordings, area, console, wanted=wanted)
         if over is not None:
-            document = over.run(prepared, recordings[0], folder, quiet=console.quiet)
+            document = over.run(prepared, recordings[0], folder, quiet=console.quiet, start_at_ns=instant_ns)
             return _report(document, folder, console, outputs)
         return _run_and_report(
             prepared, folder, console, plain, watching, outputs=outputs, sinks=sinks, instant_ns=instant_ns
@@ -356,7 +356,7 @@ def exit_code(document: Any) -> int:
 
     if document.ending.how == "interrupted":
         return Exit.INTERRUPTED
-    if document.ending.how in ("killed", "failed"):  # Of a run over agents, if all of them were lost.
+    if document.ending.how in ("killed", "failed"):  # All agents of the run were lost.
         return Exit.CRASHED
     if document.ending.how in ("not_allowed", "over_limit"):
         return Exit.CRASHED if document.accounts.sent else Exit.USAGE

@@ -35,7 +35,7 @@ DRIFT_SPAN_NS = 1_000_000_000
 
 
 class Sample(NamedTuple):
-    """One exchange: the other clock's lead, its bound, and when by our clock."""
+    """The result of one exchange: the other clock's lead, its bound, and the instant by our clock."""
 
     offset_ns: int
     bound_ns: int

@@ -1,8 +1,8 @@
 """Agents beside the workers of a Dask cluster: `tls://HOST:PORT` of its scheduler, or `tcp://` on loopback.
 
 Dask finds the machines and starts a process on each (`dask_worker`); from then on agents and coordinator speak
-directly. A scheduler that goes away during a run is not missed. A scheduler without TLS executes whatever anybody
-sends it, so that it is only accepted on loopback.
+directly. A run does not need the scheduler once it has begun. A scheduler without TLS executes whatever anybody sends
+it, so it is only accepted on loopback.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TIMEOUT_S = 20.0
 def make_dask(url: str, identity: Identity) -> Transport:
     """The cluster of this scheduler. UsageError if it may not be used, TargetError if it cannot be reached."""
     scheme, _, place = url.partition("://")
-    host, port = parse_place(place)
+    host, port = parse_place(place, "connect to")
     if scheme == "tcp" and not is_loopback_host(host):
         raise UsageError(
             f"--cluster {url}: a scheduler without TLS executes what anybody sends it",

@@ -1,4 +1,4 @@
-"""What agents say of their runs besides counts, put together: endings, machines, names, Kafka, responses, notes."""
+"""Combines what agents report besides counts: endings, machines, names, Kafka, responses, notes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from replay.ledger.host import RunDelay
 from replay.results.document import (
     AnswerFigures,
     Consumed,
-    EndedHow,
     Ending,
     KafkaFigures,
     KafkaPartition,
@@ -26,27 +25,6 @@ from replay.results.notes import COMPUTED
 from .parts import Part
 
 CHANGES_KEPT = 100
-
-_WORSE: tuple[EndedHow, ...] = (
-    "whole", "interrupted", "killed", "over_limit", "circuit_breaker", "not_allowed", "failed",
-)  # fmt: skip
-"""Endings, the worst last."""
-
-
-def ending_of(parts: Sequence[Part], lost: Iterable[int]) -> Ending:
-    """How the whole run ended: as the worst ending of an agent that was not lost. If all were lost it was killed."""
-    gone = set(lost)
-    left = [part for part in parts if part.share.agent not in gone]
-    if not left:
-        at_s = max((part.document.ending.at_s for part in parts), default=0.0)
-        return Ending(how="killed", detail="every agent was lost", at_s=at_s)
-    worst = max(left, key=lambda part: _WORSE.index(part.document.ending.how))
-    ending = worst.document.ending
-    if ending.how == "whole":
-        return Ending(at_s=max(part.document.ending.at_s for part in left))
-    same = all(part.document.ending.detail == ending.detail for part in left)
-    detail = ending.detail if same else f"{worst.name}: {ending.detail}"
-    return msgspec.structs.replace(ending, detail=detail)
 
 
 def facts_of(parts: Sequence[Part]) -> dict[str, Any]:

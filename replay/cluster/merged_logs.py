@@ -41,7 +41,7 @@ Figures = dict[int, dict[str, int]]
 
 
 def merge_logs(parts: Sequence[Part], out: RunFolder, wall_ns: int) -> list[str]:
-    """Write latency.hlog and timeline.jsonl of the whole run; returns what could not be read, in words."""
+    """Write latency.hlog and timeline.jsonl of the whole run; returns descriptions of what could not be read."""
     log = AppendFile(out.latency)
     timeline = AppendFile(out.timeline)
     problems: list[str] = []
@@ -56,9 +56,6 @@ def merge_logs(parts: Sequence[Part], out: RunFolder, wall_ns: int) -> list[str]
         log.close()
         timeline.close()
     return problems
-
-
-# Intervals of histograms
 
 
 class _Line(NamedTuple):
@@ -120,7 +117,7 @@ def _lines(part: Part, problems: list[str]) -> Iterator[_Line]:
 
 
 def _closed(opened: dict[tuple[str, int], _Sum], figures: Figures, before_s: float) -> Iterator[bytes]:
-    """The lines that ended before this, taken out."""
+    """Remove and return the lines that ended before this."""
     done = sorted(
         ((one.end_s, key) for key, one in opened.items() if one.end_s < before_s), key=lambda pair: pair
     )
@@ -137,9 +134,6 @@ def _note_figures(tag: str, second: int, histogram: Histogram, figures: Figures)
         return
     values = values_at(histogram.counts, histogram.layout.half, histogram.count, list(PERCENTILES.values()))
     figures.setdefault(second, {}).update({name: values[at] for name, at in wanted.items()})
-
-
-# Rows of the timeline
 
 
 def merged_rows(parts: Sequence[Part], figures: Figures, wall_ns: int) -> Iterator[Second]:

@@ -244,10 +244,10 @@ _DECODER: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessa
 
 
 def encode(message: Message) -> bytes:
-    """A message as it travels, without its length."""
+    """Encode a message, without its length."""
     return _ENCODER.encode(message)
 
 
 def decode(data: bytes) -> AnyMessage:
-    """The message. msgspec.DecodeError if it is none."""
+    """Decode a message. msgspec.DecodeError if the data is invalid."""
     return _DECODER.decode(data)

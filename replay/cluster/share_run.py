@@ -71,7 +71,7 @@ class ReportSink(Sink):
 
 
 class ShareRun:
-    """The run of a share. `tell` gets what happens, in the agent's thread: ("prepared", ...), ("reported", ...)."""
+    """The run of a share. `tell` receives events, in the agent's thread: ("prepared", ...), ("reported", ...)."""
 
     def __init__(
         self, plan: Plan, scenario: Scenario, trace: Trace, out: Path, tell: Callable[..., None]
@@ -102,7 +102,7 @@ class ShareRun:
         return document
 
     async def _instant(self, folder: Path, schedules: list[Schedule]) -> int:
-        """Say that everything is ready, wait for the order to start, and write down what this share is."""
+        """Report that the share is ready, wait for the order to start, and write share.json."""
         share = self.order.share
         by_client = bool(self._scenario.by_client)
         due = await trio.to_thread.run_sync(
@@ -137,7 +137,7 @@ class ShareRun:
             trace_digest=plan.trace_digest,
         )
 
-    # From the agent's thread
+    # Called from the agent's thread.
 
     def begin(self, start: Start, start_ns: int) -> None:
         """Start at this instant of CLOCK_MONOTONIC."""

@@ -135,9 +135,6 @@ def test_a_jump_is_stated_as_exactly_as_the_exchanges_know_it_and_is_no_drift(
     assert clock.drift() == (0.0, 0)
 
 
-# By the real command: agents that connect through a network with delays
-
-
 def agents_through(
     tmp_path: Path, stack: ExitStack, port: int, ways: list[dict[str, float]]
 ) -> list[Forwarder]:
@@ -176,7 +173,7 @@ def test_the_start_is_as_exact_as_the_run_says_and_a_wide_bound_makes_it_say_so(
     assert document["accounts"]["ok"] == 300, printed
     for agent in document["agents"]:
         share = json.loads((run.out / "agents" / f"agent-{agent['agent']}" / "share.json").read_text())
-        # All on one machine: both instants are of one clock.
+        # All agents are on this machine, so both instants are of the same clock.
         assert abs(share["start_ns"] - share["instant_ns"]) <= agent["clock"]["bound_ns"]
         assert agent["clock"]["bound_ns"] > 20 * MS
         assert abs(agent["clock"]["offset_ns"] + 3_000 * MS) <= agent["clock"]["bound_ns"]

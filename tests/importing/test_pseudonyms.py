@@ -67,7 +67,7 @@ def test_a_value_has_one_pseudonym_however_it_is_written(text: str) -> None:
     escaped = json.dumps(text)[1:-1]
     if '"' not in escaped and "\\" not in escaped.replace("\\u", ""):
         assert json.loads(f'"{MADE.of(escaped)}"').encode() == plain
-    plain.decode()  # still UTF-8
+    plain.decode()  # The result is still UTF-8.
 
 
 def test_schemes_stay_and_a_password_in_basic_is_as_elsewhere() -> None:

@@ -247,7 +247,7 @@ def named_importer(format_name: str, options: Options) -> Importer:
     chosen = importer_named(format_name)
     if options.columns and not chosen.takes_columns:
         raise UsageError(
-            f"--columns is not for --format {chosen.name}, which says itself what is what",
+            f"--columns is not for --format {chosen.name}, which defines its own columns",
             hint=f"it is for {', '.join(importers_that(lambda known: known.takes_columns))}",
         )
     if options.log_format and not chosen.takes_log_format:

@@ -63,8 +63,6 @@ class Shown:
         """See `Instead`."""
 
 
-# Delimiters, in all of their encodings.
-
 CODED = r"%(?:25){0,4}"
 
 
