@@ -20,7 +20,7 @@ import trio
 from replay.engine.order import Order
 from replay.engine.prepare import kernels_of, prepare
 from replay.engine.sinks import Sink
-from replay.errors import ReplayError
+from replay.errors import NotAllowedError, ReplayError, TargetError
 from replay.lane.contract import LaneRange
 from replay.plan.schedule import Schedule
 from replay.results.deltas import Deltas
@@ -173,5 +173,14 @@ class ShareRun:
 def failure_words(error: BaseException) -> tuple[str, str, int]:
     """What the coordinator learns about an error: the sentence, the hint, the exit code."""
     if isinstance(error, ReplayError):
-        return str(error), error.hint, int(error.exit_code)
+        return str(error), _hint_of(error), int(error.exit_code)
     return f"{type(error).__name__}: {error}", "", 1
+
+
+def _hint_of(error: ReplayError) -> str:
+    """The hint of an error, read on the coordinator's machine: what has to be mended may be on the agent's."""
+    if isinstance(error, NotAllowedError):
+        return f"{error.hint}, given to `replay agent` or in REPLAY_ALLOW on that machine: its allowlist is its own"
+    if isinstance(error, TargetError):
+        return f"{error.hint}; that machine has to reach it, too"
+    return error.hint

@@ -314,7 +314,26 @@ def test_an_agent_has_an_allowlist_of_its_own(tmp_path: Path) -> None:
     with running(tmp_path, "t.trace", *target, "--cluster", "ssh:hosts.txt", env=env) as run:
         code, printed = run.wait()
     assert code == 2 and "agent 0" in printed and "192.0.2.1" in printed and "not allowed" in printed
+    assert "given to `replay agent`" in printed
     assert not run.out.exists() and not run.agents.exists()
+
+
+@whole
+def test_an_agent_that_cannot_reach_the_target_is_named(tmp_path: Path) -> None:
+    """The agent is in a network of its own, where nothing listens."""
+    evening(tmp_path / "t.trace", seconds=1, per_second=10)
+    store = tmp_path / "store"
+    (tmp_path / "hosts.txt").write_text(
+        f"h unshare -n sh -c 'ip link set lo up; exec {AGENT} --stdio --folder {store}'\n"
+    )
+    env = {"REPLAY_SSH": ssh_of(tmp_path)}
+    with Sink() as sink, running(
+        tmp_path, "t.trace", "--target", url(sink), "--cluster", "ssh:hosts.txt", "-t", "1", env=env
+    ) as run:  # fmt: skip
+        code, printed = run.wait()
+        assert len(sink.stamps()) == 0
+    assert code == 2 and "agent 0" in printed and "does not take connections" in printed, printed
+    assert "that machine has to reach it" in printed
 
 
 @whole
