@@ -9,8 +9,11 @@ standard error over the seeds is printed beside each, and a cell in which three 
 The cell in real time is a service of a twin with exponential times, and Poisson arrivals. Its timers end late. The mean
 lateness of the times themselves is measured, and lengthens each service. So the mean wait lies between that of the
 formula for the service time asked for, and that for the lengthened one plus one lateness, for a worker that is given
-back later than its time is over. Beyond that it may be off by its 99% batch-means interval. Exit code 1 where a cell
-disagrees or decides nothing.
+back later than its time is over. Beyond that it may be off by its 99% batch-means interval. On a machine that keeps the
+process waiting, lateness comes in bursts, and no such bounds hold: where timers are late by more than 5% of a service in
+the mean, the cell decides nothing. `chrt -r 1` before the command keeps other programs away.
+
+Exit code 1 where a cell disagrees or decides nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ WITHIN = 0.02
 CELLS = (("M", 1, 0.6), ("M", 4, 0.7), ("M", 8, 0.8), ("D", 1, 0.6), ("D", 4, 0.7), ("D", 8, 0.8))
 
 REAL_WORKERS, REAL_UTILIZATION, REAL_SERVICE_S = 4, 0.6, 0.020
+LATE_SHARE = 0.05
 BATCHES = 20
 T_99 = 2.861
 """Student's t for 19 degrees of freedom, 99% two-sided."""
@@ -131,14 +135,16 @@ def in_real_time(length_s: float) -> bool:
     low_ms = mm_k(REAL_WORKERS, REAL_UTILIZATION).mean_wait * service_ms
     high_utilization = REAL_UTILIZATION * longer_ms / service_ms
     high_ms = mm_k(REAL_WORKERS, high_utilization).mean_wait * longer_ms + late_ms
+    decides = late_ms <= LATE_SHARE * service_ms
     agrees = low_ms - half_ms <= mean_ms <= high_ms + half_ms
+    verdict = "decides nothing" if not decides else "agrees" if agrees else "DISAGREES"
     print(
         f"M/M/{REAL_WORKERS} at {REAL_UTILIZATION} in real time, {len(waits_ns):,} customers in {length_s:g} s:"
         f" mean wait {mean_ms:.3f} ms, 99% batch-means interval +-{half_ms:.3f} ms;"
         f" formula {low_ms:.3f} ms, with timers that end {late_ms:.3f} ms late in the mean up to {high_ms:.3f} ms:"
-        f" {'agrees' if agrees else 'DISAGREES'}"
+        f" {verdict}"
     )
-    return agrees
+    return decides and agrees
 
 
 def main() -> None:
