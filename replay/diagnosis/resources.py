@@ -118,16 +118,18 @@ def _onsets(usages: Sequence[Usage], rows: Sequence[Second], harmed: int | None)
 def _began(usage: Usage, harmed: int | None, since: int = 0) -> tuple[int, How] | None:
     """When a figure gave way, and how. One that did so long before the harm, and was free again, is looked at anew."""
     full, refused = usage.full_at(since), usage.refused_at(since)
+    found: tuple[int, How]
     if refused is not None and (full is None or refused <= full):
-        row, how = refused, "refused"
+        found = refused, "refused"
     elif full is not None:
-        row, how = full, "limit"
+        found = full, "limit"
     else:
         return None
+    row = found[0]
     free = usage.free_at(row + 1)
     if harmed is not None and free is not None and free <= harmed and harmed - row > LASTING + LATER_ROWS:
-        return _began(usage, harmed, free) or (row, how)
-    return row, how
+        return _began(usage, harmed, free) or found
+    return found
 
 
 def _may_be_cause(onset: _Onset, harmed: int) -> bool:
