@@ -196,7 +196,6 @@ class Root:
         figures.gauge(
             f"{TWIN}.processes", lambda: 1 + sum(c.process.returncode is None for c in self._children)
         )
-        figures.limit(f"{TWIN}.processes", lambda: 1 + len(self._children))
         pids = [os.getpid(), *(child.process.pid for child in self._children)]
         self._process.log.note(TWIN, "started", f"{self._twin.name}, seed {self._twin.seed}", pids=pids)
         announced = self._announced()
