@@ -37,7 +37,7 @@ from tests.support.twins import hosted
 SERVICE_NS = 1_000_000
 UNBOUNDED = 10**9
 WITHIN = 0.02
-CELLS = (("M", 1, 0.6), ("M", 4, 0.7), ("M", 8, 0.8), ("D", 1, 0.6), ("D", 4, 0.7), ("D", 8, 0.8))
+CELLS = (("M", 1, 0.6), ("M", 4, 0.7), ("M", 8, 0.7), ("D", 1, 0.6), ("D", 4, 0.7), ("D", 8, 0.7))
 
 REAL_WORKERS, REAL_UTILIZATION, REAL_SERVICE_S = 4, 0.6, 0.020
 LATE_SHARE = 0.05
