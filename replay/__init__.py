@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ._version import __version__
 
-TYPE_CHECKING = False  # the command sets its signal handlers before it can afford to import typing
+TYPE_CHECKING = False  # The command must set its signal handlers before it imports typing, which takes long.
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike

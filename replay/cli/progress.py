@@ -52,7 +52,7 @@ def warm_kernels(console: Console, modules: Iterable[str] = KERNELS) -> float:
 
 def compile_kernels(console: Console, modules: Iterable[str] = ()) -> None:
     """Compile `modules` and the usual ones into the cache, unless they are there."""
-    # Nothing below may call back: it does what the hook is for.
+    # The hook must not be called again from here.
     hooks.before_compiling(lambda _: None)
     todo = [
         name

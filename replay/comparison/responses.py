@@ -38,7 +38,7 @@ def responses_of(
             f"responses are not compared: {runs[kept.index(False)].name} kept none, {runs[kept.index(True)].name} did"
         ]
     try:
-        # The comparison itself names the runs that were set aside.
+        # The comparison lists the runs that it excluded.
         old, now = (runs_of(replace(side, set_aside=())) for side in (base, new))
         return compare_responses(old, now, Options(fail_on=fail_on, alpha=alpha)), []
     except ReplayError as error:

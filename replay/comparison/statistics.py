@@ -117,7 +117,8 @@ def infer_from(
     alpha: float,
 ) -> Inference:
     """`infer` with the labellings given: they depend on the design alone."""
-    # Nothing here depends on a metric's level; without it, equal runs differ by exactly 0 and not by a rounding error.
+    # The level of a metric does not matter here. Without it, equal runs differ by exactly 0 and not by a rounding
+    # error.
     columns = columns - columns[:1]
     model = linear.model_of(observed.tolist(), sizes)
     found = linear.fit(model, columns)

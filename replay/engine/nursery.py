@@ -96,7 +96,7 @@ async def run_targets(
     """
     run_id = order.run_id if order is not None else secrets.token_hex(4)
     _check_start(start_at_ns)
-    control_ns()  # measured before the load, then known
+    control_ns()  # The value is measured once before the load, and then reused.
     others = SinkThreads(make_sinks(sinks))
     with ExitStack() as stack:
         opened: list[tuple[TargetPlan, ProtocolAdapter]] = []

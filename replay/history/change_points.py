@@ -206,7 +206,7 @@ def _test(
 
 
 def _residuals(values: Floats, basis: Floats) -> Floats:
-    """Values without what is known; 0 where nothing was measured."""
+    """Values with the known effects removed; 0 where nothing was measured."""
     missing = ~np.isfinite(values)
     filled = np.where(missing, 0.0, values)
     if missing.any():

@@ -1,7 +1,7 @@
 """The database beside a folder of runs: `runs.sqlite` beside `runs`.
 
-It holds nothing that the folders do not hold, but for which changes were reported. So whatever is wrong with it costs no
-result: what cannot be used is named, and the folders are read instead.
+Apart from which changes were reported, it holds nothing that is not in the folders, so a fault in it costs no result. A
+database that cannot be used is reported, and the folders are read instead.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ class History:
         )
 
     def rows(self) -> list[Row]:
-        """Every run, the oldest first. Values that no run has mean a damaged database: then the folders are read."""
+        """Every run, the oldest first. If a value cannot be one of a run, the database is damaged, and the folders are
+        read instead.
+        """
         try:
             return self._rows()
         except (msgspec.ValidationError, TypeError, ValueError) as error:
@@ -207,7 +209,7 @@ def remember(folder: Path, run: str) -> str:
 
 
 def _checked(kind: type[_Kind], fields: dict[str, Any]) -> _Kind:
-    """A struct of what the database holds. ValidationError or ValueError if no run has such values."""
+    """Convert values of the database to a struct. ValidationError or ValueError if no run can have such values."""
     for key in ("p50_ns", "p99_ns", "control_ns", "peak_per_s"):
         if fields.get(key) is not None and not fields[key] > 0:
             raise ValueError(f"{key} is not above 0")

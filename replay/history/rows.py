@@ -32,8 +32,8 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A run, or a search for the peak. `name` is its path below the folder, `load` the same for runs of the same load,
-    `stamp` that of its run.json or peak.json. A search has the peak it found as times the recording, and its rate.
+    """A run, or a search for the peak. `name` is its path below the folder, `load` is equal for runs of the same load, and
+    `stamp` identifies its run.json or peak.json. `peak` of a search is in times the recording.
     """
 
     name: str
@@ -160,7 +160,7 @@ def _of_search(root: Path, name: str, stamp: str) -> Row:
 
 def _of_run(name: str, stamp: str, kind: Kind, document: _Document) -> Row:
     if not 0 <= document.start.wall_ns <= INTEGER_MAX:
-        raise ValueError("its start is no time")
+        raise ValueError("its start is not a valid time")
     missed = not all(objective.passed for objective in document.slo)
     differs = document.status_differs is not None and document.status_differs.failed
     trace = document.trace or _Word()

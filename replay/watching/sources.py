@@ -114,7 +114,7 @@ class Command:
     def _end(self) -> None:
         with self._lock:
             process = self._process
-            # Not polled: until it is waited for, nobody else gets the number of its group.
+            # The group is not polled: its number stays reserved until someone waits for it.
             if process is None or process.returncode is not None:
                 return
             with contextlib.suppress(ProcessLookupError, PermissionError, subprocess.TimeoutExpired):

@@ -98,9 +98,6 @@ def closed_port() -> int:
         return int(taken.getsockname()[1])
 
 
-# What cannot be read
-
-
 def test_a_missing_file(command: Command) -> None:
     assert "none.log: no such file" in said(command("run", "none.log", "--target", "http://127.0.0.1:9"))
 
@@ -169,9 +166,6 @@ def test_a_trace_of_a_newer_version(command: Command, tmp_path: Path) -> None:
     assert "newer replay" in said(command("run", "t.trace", "--target", "http://127.0.0.1:9"))
 
 
-# What cannot be reached
-
-
 def test_a_target_that_refuses(command: Command, log: Path, tmp_path: Path) -> None:
     line = said(command("run", log, "--target", f"http://127.0.0.1:{closed_port()}", "-o", "r"))
     assert "does not take connections: connection refused (" in line
@@ -192,9 +186,6 @@ def test_a_host_that_is_not_allowed(command: Command, log: Path) -> None:
 @pytest.mark.parametrize("target", ["127.0.0.1:80", "ftp://127.0.0.1", "https://", "http://u:p@127.0.0.1"])
 def test_a_target_that_is_none(invoke: Callable[..., str], log: Path, target: str) -> None:
     assert "target" in invoke("run", log, "--target", target)
-
-
-# What is written wrongly
 
 
 @pytest.mark.parametrize(
@@ -242,9 +233,6 @@ def test_a_plan_over_a_limit_sends_nothing(command: Command, log: Path, sink: Si
     line = said(command("run", log, "--target", url(sink), "--speed", "10", "--max-rate", "2/s"))
     assert "the limit is 2.00/s" in line and "--max-rate" in line
     assert sink.arrivals == 0
-
-
-# What cannot be written
 
 
 def test_an_output_that_exists_is_not_touched(
@@ -316,9 +304,6 @@ def test_too_few_file_descriptors(command: Command, tmp_path: Path, sink: Sink) 
 
     line = said(command("run", "t.trace", "--target", url(sink), "-c", "200", "-o", "r", preexec_fn=few))
     assert "ulimit -n" in line and not (tmp_path / "r").exists()
-
-
-# What works
 
 
 @pytest.mark.timing
@@ -403,9 +388,6 @@ def test_an_interrupt_leaves_a_whole_run(tmp_path: Path, sink: Sink) -> None:
     accounts = document["accounts"]
     assert document["interrupted"] and 20 <= accounts["sent"] < 3000
     assert accounts["planned"] == accounts["sent"] + accounts["unsent"]
-
-
-# The command itself
 
 
 @pytest.mark.timing

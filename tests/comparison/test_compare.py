@@ -66,9 +66,6 @@ def of(found: Comparison, metric: str, route: str = ""):
     return next(f for f in found.findings if (f.metric.name, f.metric.route) == (metric, route))
 
 
-# The rule
-
-
 @pytest.mark.parametrize(
     ("effect", "low", "high", "verdict"),
     [
@@ -96,9 +93,6 @@ def test_a_lower_bound_cannot_carry_what_it_might_undo():
     assert rule(0.0, -0.05, 0.05, base_at_least=True) == "NO_REGRESSION"
     assert rule(0.0, -0.05, 0.05, new_at_least=True) == "INCONCLUSIVE"
     assert rule(-0.5, -0.8, -0.2, new_at_least=True) == "INCONCLUSIVE"
-
-
-# Runs of a build
 
 
 def test_one_route_slower_is_found_and_the_other_is_not_accused(runs):
@@ -191,9 +185,6 @@ def test_interleaved_runs_are_permuted_within_their_blocks(tmp_path):
     assert compare(base, new, Options(design="labels", metrics=("p50",))).labellings == 924
     with pytest.raises(UsageError, match="pairs are too few"):
         compare(base, new, Options(design="pairs"))
-
-
-# What cannot be compared
 
 
 def test_one_run_a_side_shows_effect_sizes_and_concludes_nothing(runs):
@@ -301,9 +292,6 @@ def test_runs_that_are_all_the_same_differ_by_nothing(runs, tmp_path):
 def test_a_run_given_twice_is_refused(runs):
     with pytest.raises(UsageError, match="given twice"):
         compare(str(runs / "base-0"), f"{runs / 'base-0'},{runs / 'base-1'}")
-
-
-# Anyone's logs
 
 
 def write_log(path: Path, tags: dict[str, np.ndarray], layout: Layout, header: str = "") -> Path:
@@ -416,9 +404,6 @@ def test_our_own_totals_are_read_as_logs_too(runs):
 def test_an_untagged_log_is_one_route(tmp_path):
     base, new = (logs(tmp_path, label, 1.0, Layout(3), "us", tag="") for label in ("base", "new"))
     assert {f.metric.where for f in compare(base, new).findings} == {"all"}
-
-
-# The command
 
 
 @pytest.fixture

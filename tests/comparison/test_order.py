@@ -143,9 +143,6 @@ def test_unknown_and_equal_times_change_no_verdict(tmp_path):
     assert found.verdict == "REGRESSION" and "started at the same time" in found.notes[0]
 
 
-# Sessions
-
-
 def nights(per_night: int) -> dict[str, list[int]]:
     at = [night * NIGHT + n for night in range(14) for n in range(per_night)]
     return {"base": at[: 7 * per_night], "new": at[7 * per_night :]}
@@ -217,9 +214,6 @@ def test_sessions_that_took_turns_keep_their_labels(tmp_path):
     assert (found.design, found.labellings) == ("labels of 5 and 5 sessions", 252)
 
 
-# Sides in other numbers
-
-
 def test_few_runs_beside_many_are_warned_of(tmp_path):
     starts = {"base": list(range(0, 24, 2)), "new": [5, 11, 17, 21]}
     sides = made(tmp_path, starts, drifting(starts, 0.0), requests=300)
@@ -233,9 +227,6 @@ def test_few_runs_beside_many_are_warned_of(tmp_path):
     for _ in range(4):
         base = base.rpartition(",")[0]
     assert not any("do not show" in note for note in compare(base, sides[1]).notes)
-
-
-# Logs of other lengths
 
 
 def logs_of(folder: Path, label: str, requests: int, seed: int, header: str = "") -> str:
@@ -291,9 +282,6 @@ def test_the_shift_is_what_order_statistics_say(percentile):
     ]
     shift = abs(np.mean(values[0]) - np.mean(values[1])) / np.std(values[0])
     assert shift < 2 * shift_of(percentile, [[few], [many]]) < 1
-
-
-# Logs say when they started
 
 
 def test_logs_with_start_times_are_ordered(tmp_path):

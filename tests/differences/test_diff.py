@@ -267,9 +267,6 @@ def test_later_differences_of_the_same_client_have_one_cause(tmp_path):
     assert second["after"] == {"route": ROUTES[ORDER], "field": "/state"}
 
 
-# Bad input.
-
-
 def test_other_traces_and_scenarios_are_refused_with_what_differs(base, tmp_path, capsys):
     other = TraceIdentity(path="other.trace", digest="d2", rows=1, first_at_ns=0, last_at_ns=1)
     run = make_run(tmp_path / "a", seed=1, trace=other)

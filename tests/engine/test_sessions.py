@@ -217,9 +217,6 @@ def test_a_range_of_sizes(text: str, least: int, most: int | None) -> None:
     assert low == least and (high == most if most is not None else high > 1 << 60)
 
 
-# An auth header that a command prints.
-
-
 def script(path: Path, body: str) -> str:
     path.write_text(f"#!/bin/sh\n{body}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
