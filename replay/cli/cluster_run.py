@@ -34,7 +34,7 @@ def over_cluster(given: Mapping[str, Any], scenario: Scenario, sinks: Sequence[S
 
     check_fits(scenario)
     if sinks:
-        raise UsageError("--cluster and --sink do not go together yet", hint="leave one of them out")
+        raise UsageError("--sink does not work with --cluster yet", hint="leave one of them out")
     cluster = given["cluster"]
     kind, _, rest = cluster.partition(":")
     if kind == "k8s":
@@ -52,7 +52,7 @@ def _print_manifest(text: str, scenario: Scenario) -> None:
 
 
 def words_of_run(argv: Sequence[str]) -> list[str]:
-    """The words of a `replay run` without those about the cluster and the place of the result."""
+    """The arguments of a `replay run` without those about the cluster and the result folder."""
     words = list(argv[argv.index("run") + 1 :]) if "run" in argv else []
     kept: list[str] = []
     skips = False
@@ -103,7 +103,7 @@ PROGRESS_EVERY_S = 10.0
 
 
 class Progress:
-    """Prints the sum of what agents report, each PROGRESS_EVERY_S."""
+    """Prints the sum of the agents' reports, every PROGRESS_EVERY_S."""
 
     def __init__(self, planned: int, say: Callable[[str], object]) -> None:
         self._planned, self._say = planned, say

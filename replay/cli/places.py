@@ -29,8 +29,8 @@ _NAME_KEPT = 100
 def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
     """A path for a new result: `out`, or one in `parent` by the name of the recording and the time.
 
-    Nothing stands at that path, and a path that is chosen here is this command's alone until the context ends, however
-    many start within one second. OutputError if `out` exists, or `parent` cannot be written to.
+    Nothing exists at that path. No other command gets the path until the context ends, even if several start within one
+    second. OutputError if `out` exists, or `parent` cannot be written to.
     """
     if out is not None:
         if os.path.lexists(out):
@@ -55,9 +55,7 @@ def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
 
 
 def remember_run(folder: Path) -> None:
-    """Leave a row for a run of the default folder in the database beside it. Where that cannot be done, one line says
-    so.
-    """
+    """Leave a row for a run of the default folder in the database beside it. If that fails, one line says so."""
     from .streams import say
 
     if folder.parent != RUNS:
@@ -86,7 +84,7 @@ def _made(claim: Path) -> bool:
 
 @contextlib.contextmanager
 def keeping(folder: Path) -> Iterator[None]:
-    """Several runs in `folder`: an error after the first one says that they are kept, and does not exit with 2."""
+    """Add to errors after the first run in `folder` that the runs are kept, and do not exit with 2."""
     try:
         yield
     except ReplayError as error:

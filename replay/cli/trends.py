@@ -84,7 +84,7 @@ def chosen(trends: list[Trend], scenario: str, folder: Path) -> list[Trend]:
 
 
 def _begin(since: str, trends: list[Trend]) -> int:
-    """When a build ran first. UsageError if it did not."""
+    """When a build first ran. UsageError if it never did."""
     if not since:
         return 0
     times = [row.started_ns for trend in trends for row in trend.rows if since in (row.build, row.name)]
@@ -122,7 +122,7 @@ def _json(found: list[tuple[Trend, list[Change], set[str]]], damaged: list[Any])
 
 
 def _without_surrogates(value: Any) -> Any:
-    """Names that are not UTF-8, as they are shown."""
+    """The names, with bytes that are not UTF-8 replaced."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     if isinstance(value, dict):
