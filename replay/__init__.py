@@ -13,6 +13,7 @@ TYPE_CHECKING = False  # The command must set its signal handlers before it impo
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
+    from pathlib import Path
     from types import ModuleType
     from typing import TypeAlias, Unpack
 
@@ -145,6 +146,7 @@ def run(
         audience(scenario, lambda line: print(line, file=sys.stderr, flush=True)) as watching,
         prepare(_opened(trace), scenario) as prepared,
     ):
+        prepared.on_end = _remembered
         prepared.run(out, sinks=[*made, *watching.sinks], start_at_ns=instant_ns)
     return load(out)
 
@@ -162,7 +164,19 @@ def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpa
         if getattr(scenario, name):
             hint = "replay.run takes it; the .run of what is prepared takes sinks and start_at_ns"
             raise UsageError(f"{name}: `prepare` does not start a run", hint=hint)
-    return prepare(_opened(trace), scenario)
+    prepared = prepare(_opened(trace), scenario)
+    prepared.on_end = _remembered
+    return prepared
+
+
+def _remembered(folder: Path) -> None:
+    """Leave rows in the database of runs, as the commands do; one line on standard error where that cannot be done."""
+    import sys
+
+    from .history.remembering import remember_result
+
+    if problem := remember_result(folder):
+        print(problem, file=sys.stderr, flush=True)
 
 
 def _scenario(target: str, settings: Mapping[str, object]) -> Scenario:
@@ -208,7 +222,12 @@ def peak(
     refuse_others("peak", settings, PeakSettings.__annotations__)
     given = {"target": target, **settings}
     scenario = load_scenario(None, given, {name: name for name in given})
-    return find_in_folder(_opened(trace), scenario, Path(out), (lowest, highest, width, votes), (trial, hold))
+    try:
+        return find_in_folder(
+            _opened(trace), scenario, Path(out), (lowest, highest, width, votes), (trial, hold)
+        )
+    finally:
+        _remembered(Path(out))
 
 
 def compare(

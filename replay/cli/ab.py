@@ -23,11 +23,9 @@ from .flags import given_settings, settings_flags
 from .help import GroupedCommand
 from .options import out_option
 from .outputs import DEFAULT_PAGE, outputs_of
+from .places import SESSIONS
 from .run import named_after
 from .streams import tell
-
-SESSIONS = Path("ab")
-"""The default folder of sessions, without `-o`."""
 
 RESTART_NS = 10_000_000_000
 """How long both builds run before they are restarted, unless the scenario or --duration says so."""
@@ -150,7 +148,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     from replay.trace.importing import open_trace
 
     from .import_ import ProgressBar
-    from .places import keeping, result_folder
+    from .places import keeping, remembering, result_folder
     from .progress import KERNELS as OF_A_RUN
     from .progress import warm_kernels
     from .starting import wait_for
@@ -175,7 +173,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     warm_kernels(errors, (*OF_A_RUN, *_kernels_of(settings, base, new), *of_pairs, *KERNELS))
     instant_ns = instant_of(settings)
     with (
-        result_folder(out, SESSIONS, scenario) as folder, keeping(folder),
+        result_folder(out, SESSIONS, scenario) as folder, keeping(folder), remembering(folder),
         audience(settings, partial(tell, err=True)) as watching,
     ):  # fmt: skip
         with tempfile.TemporaryDirectory(prefix="replay-ab-") as area:

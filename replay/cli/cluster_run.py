@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from replay.errors import UsageError
-
 from .streams import tell
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
     from replay.settings.scenario import Scenario
 
 
-def over_cluster(given: Mapping[str, Any], scenario: Scenario, sinks: Sequence[Sink]) -> Over:
+def over_cluster(given: Mapping[str, Any], scenario: Scenario) -> Over:
     """What `--cluster` names. UsageError for one that is unknown, or a setting that it does not support. For k8s: the
     manifest is printed, and the command ends.
     """
@@ -33,8 +31,6 @@ def over_cluster(given: Mapping[str, Any], scenario: Scenario, sinks: Sequence[S
     from replay.cluster.values import check_fits
 
     check_fits(scenario)
-    if sinks:
-        raise UsageError("--sink does not work with --cluster yet", hint="leave one of them out")
     cluster = given["cluster"]
     kind, _, rest = cluster.partition(":")
     if kind == "k8s":
@@ -74,29 +70,37 @@ class Over:
     transport: Transport
     on_lost: Any
 
-    def run(self, prepared: Prepared, name: str, folder: Path, *, quiet: bool) -> RunDocument:
-        """Run what was planned over the agents, and merge their runs into the new folder."""
+    def run(
+        self, prepared: Prepared, name: str, folder: Path, *, quiet: bool, start_at_ns: int | None = None,
+        sinks: Sequence[Sink] = (),
+    ) -> RunDocument:  # fmt: skip
+        """Run what was planned over the agents, and merge their runs into the new folder. `sinks` get each second of the
+        whole run.
+        """
         import trio
 
+        from replay.cluster.broadcast import Broadcast
         from replay.cluster.coordinator import Coordinator, Order
         from replay.cluster.result import merged
         from replay.cluster.transports import make_folder
 
         agents = folder.with_name(f"{folder.name}.agents")
+        broadcast = Broadcast(prepared.scenario, sinks)
         make_folder(agents)
-        order = Order(prepared.trace, name, prepared.scenario, prepared.schedules, self.on_lost)
+        order = Order(prepared.trace, name, prepared.scenario, prepared.schedules, self.on_lost, start_at_ns)
         began = False
         try:
             progress = Progress(prepared.plans[0].rows or 0, lambda line: None if quiet else _say(line))
             coordinator = Coordinator(
-                order, self.transport, agents, _quiet if quiet else _say, progress.reported
+                order, self.transport, agents, _quiet if quiet else _say, progress.reported, broadcast
             )
             gathered = trio.run(lambda: coordinator.run(signals=True))
             began = True
+            return broadcast.end(merged(gathered, agents, folder), folder)
         finally:
+            broadcast.close()
             if not began and not list(agents.glob("agent-*/share.json")):
                 shutil.rmtree(agents, ignore_errors=True)
-        return merged(gathered, agents, folder)
 
 
 PROGRESS_EVERY_S = 10.0

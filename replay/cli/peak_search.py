@@ -36,7 +36,7 @@ from replay.trace.importing import open_trace
 
 from .import_ import ProgressBar
 from .outputs import Outputs, outputs_of
-from .places import RUNS, keeping, result_folder
+from .places import RUNS, keeping, remembering, result_folder
 from .progress import KERNELS, warm_kernels
 from .run import (
     read_scenario,
@@ -107,7 +107,7 @@ def find(
     instant_ns = instant_of(scenario)
     with (
         result_folder(out, RUNS, recordings[0]) as folder, made(folder), work_area(folder) as area, keeping(folder),
-        audience(scenario, said_on_stderr) as watching,
+        remembering(folder), audience(scenario, said_on_stderr) as watching,
     ):  # fmt: skip
         warm_kernels(errors, [*KERNELS, *kernels_of(scenario), "workload.scale"])
 

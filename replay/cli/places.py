@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from replay import history
 from replay.errors import (
     EngineError,
     Exit,
@@ -18,8 +19,7 @@ from replay.errors import (
     reason_of,
 )
 
-RUNS = Path("runs")
-"""The default folder of runs, without `-o`."""
+RUNS, SESSIONS = history.RUNS, history.SESSIONS
 
 _NAME_KEPT = 100
 """How many characters of a recording's name its result keeps."""
@@ -55,18 +55,24 @@ def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
 
 
 def remember_run(folder: Path) -> None:
-    """Leave a row for a run of the default folder in the database beside it. If that fails, one line says so."""
+    """Leave rows for a run, search or session in the database beside the folder that holds it. If that fails, one
+    line says so.
+    """
+    from replay.history.remembering import remember_result
+
     from .streams import say
 
-    if folder.parent != RUNS:
-        from replay.history.database import database_of
+    if problem := remember_result(folder):
+        say(problem)
 
-        if not database_of(folder.parent).exists():
-            return
-    from replay.history.database import remember
 
-    if problem := remember(folder.parent, folder.name):
-        say(f"the run is saved, but not remembered: {problem}")
+@contextlib.contextmanager
+def remembering(folder: Path) -> Iterator[None]:
+    """Several runs in `folder`: those that were made leave rows, however it ends."""
+    try:
+        yield
+    finally:
+        remember_run(folder)
 
 
 def _made(claim: Path) -> bool:

@@ -127,7 +127,7 @@ def command(
     scheme_of(scenario.target)
     wanted = scrubbing(scrub, scrub_key_file, keep_secrets)
     writers = made_sinks(sinks)
-    over = _over(given, scenario, writers)
+    over = _over(given, scenario)
     console = report_console_for(plain, quiet, stderr=outputs.takes_stdout)
     if dry_run:
         import tempfile
@@ -156,14 +156,14 @@ def command(
         )
 
 
-def _over(given: Mapping[str, Any], scenario: Scenario, sinks: Sequence[Sink]) -> Over | None:
+def _over(given: Mapping[str, Any], scenario: Scenario) -> Over | None:
     """The machines of `--cluster`; None without it. UsageError for options that cannot be combined with it."""
     if given["cluster"] is None:
         check_unused(given)
         return None
     from .cluster_run import over_cluster
 
-    return over_cluster(given, scenario, sinks)
+    return over_cluster(given, scenario)
 
 
 def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:
@@ -283,8 +283,14 @@ def replay_recordings(
         watching.waiting("The run is being planned.")
         prepared = _prepare(scenario, recordings, area, console, wanted=wanted)
         if over is not None:
-            document = over.run(prepared, recordings[0], folder, quiet=console.quiet)
-            return _report(document, folder, console, outputs)
+            watching.waiting("The agents get ready.")
+            document = over.run(
+                prepared, recordings[0], folder, quiet=console.quiet, start_at_ns=instant_ns,
+                sinks=[*sinks, *watching.sinks],
+            )  # fmt: skip
+            code = _report(document, folder, console, outputs)
+            _linger(sinks)
+            return code
         return _run_and_report(
             prepared, folder, console, plain, watching, outputs=outputs, sinks=sinks, instant_ns=instant_ns
         )

@@ -11,7 +11,7 @@ import click
 
 from replay import units
 from replay.errors import InputError, UsageError, reason_of
-from replay.shown import json_shown, shown
+from replay.shown import json_shown, shown, without_surrogates
 
 from .options import OptionalValue
 from .outputs import STDOUT, write_file
@@ -131,7 +131,8 @@ def _json(runs: list[ListedRun]) -> bytes:
         row = msgspec.to_builtins(run, enc_hook=str) | {"started_at": started}
         row.pop("problem")
         rows.append(row)
-    return json_shown(msgspec.json.format(msgspec.json.encode(rows), indent=2)) + b"\n"
+    text = msgspec.json.encode(without_surrogates(rows))
+    return json_shown(msgspec.json.format(text, indent=2)) + b"\n"
 
 
 def _print(folder: Path, listing: Listing, runs: list[ListedRun]) -> None:
@@ -143,6 +144,9 @@ def _print(folder: Path, listing: Listing, runs: list[ListedRun]) -> None:
         click.echo(f"no runs in {shown(str(folder))}")
     if len(runs) < len(listing.runs):
         click.echo(f"{len(listing.runs) - len(runs):,} older ones are not listed")
+    if listing.links:
+        named = ", ".join(shown(name) for name in listing.links[:3])
+        click.echo(f"{units.counted(len(listing.links), 'link')} not followed: {named}")
     for other in listing.others:
         click.echo(f"more runs: replay runs {shown(str(other))}")
 

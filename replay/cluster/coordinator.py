@@ -11,20 +11,37 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import trio
 
 from replay._version import __version__
 from replay.engine.watch import Signals
-from replay.errors import EngineError, InputError, ReplayError, Sending, UsageError
+from replay.errors import EngineError, Exit, InputError, ReplayError, Sending, UsageError
 from replay.plan.schedule import Schedule
+from replay.results.document import Started
+from replay.settings.instant import moment_text
 from replay.settings.scenario import Scenario
 from replay.trace import Trace
 
 from . import shipping, values
+from .broadcast import Broadcast
 from .cut import lanes_of_each, share_of
 from .framing import Broken, Connection
 from .handshake import kernels_digest, receive_hello
-from .messages import AnyMessage, Fetch, FileOffer, Message, Piece, Plan, Refusal, Release, Report, Want
+from .merged_facts import NOTHING_OBSERVED, Observed
+from .messages import (
+    AnyMessage,
+    Fetch,
+    FileOffer,
+    Message,
+    Opened,
+    Piece,
+    Plan,
+    Refusal,
+    Release,
+    Report,
+    Want,
+)
 from .protocol import (
     AllHere,
     Began,
@@ -56,25 +73,31 @@ class Order:
     scenario: Scenario
     schedules: Sequence[Schedule]
     on_lost: Literal["stop", "continue"] = "stop"
+    start_at_ns: int | None = None
+    """When the first request is due, in ns since the epoch; None: as soon as all agents are ready."""
 
 
 @dataclass
 class Gathered:
-    """The result: each agent's seat, and the path of its run folder (None: there is none)."""
+    """The result: each agent's seat, and the path of its run folder (None: there is none). `stopped_why` says why the run
+    was ended early, `interrupted_by` which signal the coordinator got; both are empty where nothing did.
+    """
 
     run_id: str
     epoch: str
     seats: list[Seat]
     folders: list[Path | None]
     instant_ns: int
+    wall_ns: int
     stopped_why: str
-    how: str
+    interrupted_by: str
     reports: list[Reports] = field(default_factory=list)
     lanes: list[tuple[int, int, int]] = field(default_factory=list)
     last_sending_ns: dict[int, int] = field(default_factory=dict)
     drifts: list[float] = field(default_factory=list)
     bytes_received: int = 0
     bytes_sent: int = 0
+    observed: Observed = NOTHING_OBSERVED
 
 
 class Coordinator:
@@ -87,9 +110,11 @@ class Coordinator:
         folder: Path,
         say: Callable[[str], None] = lambda line: None,
         reported: Callable[[int, Report], None] = lambda agent, report: None,
+        broadcast: Broadcast | None = None,
     ) -> None:
         self._order, self._transport, self._folder = order, transport, folder
         self._say, self._reported = say, reported
+        self._broadcast = broadcast if broadcast is not None else Broadcast(order.scenario)
         self.run_id, epoch = secrets.token_hex(4), secrets.token_hex(8)
         self.state = CoordinatorState(
             transport.agents,
@@ -106,7 +131,9 @@ class Coordinator:
         self._failure: Failed | None = None
         self._trace_files: list[FileOffer] = []
         self._sent = self._received = 0
-        self._how = "whole"
+        self._interrupted_by = ""
+        self._wall_ns = 0
+        self._is_waiting = False
         self._reports = [Reports() for _ in range(transport.agents)]
         self._lanes = 1
 
@@ -125,6 +152,7 @@ class Coordinator:
             await self._over.wait()
             folders = [] if self._failure is not None else await self._collect()
             gathered = self._gathered(folders)
+            gathered.observed = await self._broadcast.finish()
             await self._release(folders)
             nursery.cancel_scope.cancel()
         if self._failure is not None:
@@ -142,8 +170,9 @@ class Coordinator:
             seats=seats,
             folders=folders,
             instant_ns=self.state.instant_ns or 0,
+            wall_ns=self._wall_ns,
             stopped_why=self.state.stopped_why,
-            how=self._how,
+            interrupted_by=self._interrupted_by,
             reports=self._reports,
             lanes=[
                 (seat.agent * self._lanes, (seat.agent + 1) * self._lanes, len(seats) * self._lanes)
@@ -237,8 +266,16 @@ class Coordinator:
             with contextlib.suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
                 if agent in self._pieces:
                     self._pieces[agent].send_nowait(message)
+        elif isinstance(message, Opened):
+            self._opened(message)
         else:
             self._act(self.state.receive(agent, message, time.monotonic_ns()))
+
+    def _opened(self, message: Opened) -> None:
+        if message.epoch == self.state.epoch:
+            with contextlib.suppress(msgspec.DecodeError):
+                started = msgspec.json.decode(message.started, type=Started)
+                self._broadcast.opened(started, len(self.state.seats))
 
     async def _ship(self, agent: int, want: Want) -> None:
         offered = {file.name: file.size for file in self._trace_files}
@@ -267,13 +304,20 @@ class Coordinator:
                 self._nursery.start_soon(self._give_orders)
             elif isinstance(output, Began):
                 Sending.began = True
-                left_s = (output.instant_ns - time.monotonic_ns()) / 1e9
+                left_ns = output.instant_ns - time.monotonic_ns()
+                self._wall_ns = time.time_ns() + left_ns
+                left_s = left_ns / 1e9
+                self._broadcast.begin(output.instant_ns, self._wall_ns)
+                self._nursery.start_soon(self._broadcast.sample)
                 self._say(f"all {len(self.state.seats)} agents are ready; they start in {left_s:.1f} s")
             elif isinstance(output, Reported):
                 self._reports[output.agent].add(output.report)
                 self._reported(output.agent, output.report)
+                self._broadcast.reported(output.agent, self.state.seats[output.agent].name, output.report)
             elif isinstance(output, Lost):
-                self._say(f"LOST {self.state.seats[output.agent].name}: {output.why}")
+                words = f"{self.state.seats[output.agent].name}: {output.why}"
+                self._say(f"LOST {words}")
+                self._broadcast.happened(time.monotonic_ns(), "agent_lost", f"lost {words}")
             elif isinstance(output, Failed):
                 self._fail(output.why, output.hint, output.code)
             elif isinstance(output, Over):
@@ -297,7 +341,8 @@ class Coordinator:
         order, agents = self._order, len(self.state.seats)
         hellos = [seat.hello for seat in self.state.seats if seat.hello is not None]
         length_ns = max(schedule.plan.length_ns or 0 for schedule in order.schedules)
-        scenario, files = await values.for_agents(order.scenario, agents, length_ns)
+        wait_ns = max((order.start_at_ns or 0) - time.time_ns(), 0)
+        scenario, files = await values.for_agents(order.scenario, agents, wait_ns + length_ns)
         lanes = self._lanes = lanes_of_each(order.schedules, order.scenario, hellos)
         path = order.trace.path.absolute()
         self._trace_files = await trio.to_thread.run_sync(shipping.trace_offers, path)
@@ -329,7 +374,20 @@ class Coordinator:
     async def _tick(self) -> None:
         while True:
             await trio.sleep(TICK_S)
+            self._await_instant()
             self._act(self.state.tick(time.monotonic_ns()))
+            expected = [seat.agent for seat in self.state.seats if not seat.is_settled]
+            self._broadcast.tick(time.monotonic_ns(), expected)
+
+    def _await_instant(self) -> None:
+        """Follow the wall clock, which may be set while the run waits for its instant."""
+        at_ns = self._order.start_at_ns
+        if at_ns is None:
+            return
+        self.state.start_at_ns = time.monotonic_ns() + at_ns - time.time_ns()
+        if self.state.is_waiting and not self._is_waiting:
+            self._is_waiting = True
+            self._say(f"all agents are ready; the first request is due at {moment_text(at_ns)}")
 
     async def _watch_processes(self) -> None:
         """Report agents whose processes have ended: they send nothing more."""
@@ -361,7 +419,7 @@ class Coordinator:
         received = Signals()
         self._nursery.start_soon(received.watch)
         await received.first.wait()
-        self._how = "interrupted"
+        self._interrupted_by = received.name
         self._act(self.state.stop("drain", received.name))
         await received.second.wait()
         self._act(self.state.stop("abandon", received.name))
@@ -421,6 +479,6 @@ def _error_of(failed: Failed) -> ReplayError:
     """The error of a run that could not begin."""
     if failed.code == 1:
         return EngineError(failed.why, hint=failed.hint)
-    if failed.code == 130:
+    if failed.code == Exit.INTERRUPTED:
         raise KeyboardInterrupt
     return UsageError(failed.why, hint=failed.hint)

@@ -133,6 +133,8 @@ async def receive_hello(connection: Connection, token: bytes) -> Hello:
     message = None
     with trio.move_on_after(HANDSHAKE_S):
         message = await connection.receive()
+    if message is None:
+        raise Broken("it ended, or was silent, before it said what it is")
     if not isinstance(message, Hello):
         raise Broken("it is not an agent")
     if message.protocol != PROTOCOL:

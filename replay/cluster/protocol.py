@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+from replay.errors import Exit
+
 from .clock import Estimate, PeerClock
 from .messages import (
     AnyMessage,
@@ -29,6 +31,7 @@ from .messages import (
     End,
     Hello,
     Message,
+    Opened,
     Plan,
     Probe,
     Ready,
@@ -217,8 +220,8 @@ class AgentState:
         self.phase = AgentPhase.ENDED
         return [Send(Refusal(why=why, hint=hint, code=code))]
 
-    def reported(self, report: Report) -> list[Output]:
-        """A second of the run was counted."""
+    def reported(self, report: Report | Opened) -> list[Output]:
+        """The run has begun, or a second of it was counted."""
         running = self.phase in (AgentPhase.STARTED, AgentPhase.ENDING)
         return [Send(report)] if running and self.is_connected else []
 
@@ -344,6 +347,8 @@ class CoordinatorState:
         self.seats = [Seat(number) for number in range(agents)]
         self.since_ns = now_ns
         self.instant_ns: int | None = None
+        self.start_at_ns: int | None = None
+        """When the first request is to be due. It may move as long as the run has not begun; None: as soon as possible."""
         self.stopped_why = ""
 
     def joined(self, hello: Hello, now_ns: int) -> tuple[int, list[Output]]:
@@ -403,15 +408,29 @@ class CoordinatorState:
         self.phase = Phase.PLANNING
         return [AllHere()]
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether every agent is ready, and the run waits for its instant."""
+        return self.phase is Phase.PREPARING and all(seat.ready is not None for seat in self.seats)
+
     def _all_ready(self, now_ns: int) -> list[Output]:
-        if any(seat.ready is None for seat in self.seats):
+        """Give the order to start once all agents are ready; LEAD_NS before the instant if one is given."""
+        if not self.is_waiting:
             return []
+        instant_ns = now_ns + LEAD_NS if self.start_at_ns is None else self.start_at_ns
+        if now_ns < instant_ns - LEAD_NS:
+            return []
+        if instant_ns - now_ns < LEAST_LEAD_NS + PROBE_NS:
+            left_s = (instant_ns - now_ns) / 1e9
+            when = f"{left_s:.1f} s before" if left_s >= 0 else f"{-left_s:.1f} s after"
+            why = f"all agents were ready only {when} the instant of --start-at"
+            return self._fail(why, "give a later instant: agents first get the trace, plan and compile", 1)
         for seat in self.seats:
             if now_ns - seat.heard_ns > LOST_NS:
                 silent_s = (now_ns - seat.heard_ns) / 1e9
                 return self.lost(seat.agent, f"it was silent for {silent_s:.1f} s", now_ns)
         self.phase = Phase.RUNNING
-        self.instant_ns = now_ns + LEAD_NS
+        self.instant_ns = instant_ns
         planned = sum(seat.ready.planned for seat in self.seats if seat.ready is not None)
         outputs: list[Output] = [Began(self.instant_ns)]
         for seat in self.seats:
@@ -436,7 +455,9 @@ class CoordinatorState:
     def _refused(self, seat: Seat, refusal: Refusal, now_ns: int) -> list[Output]:
         if self.phase is Phase.RUNNING:
             return self.lost(seat.agent, refusal.why, now_ns, is_gone=True)
-        return self._fail(f"{seat.name}: {refusal.why}", refusal.hint, refusal.code)
+        # 130 means that the coordinator was interrupted. For the run, an interrupted agent is a failure.
+        code = Exit.CRASHED if refusal.code == Exit.INTERRUPTED else refusal.code
+        return self._fail(f"{seat.name}: {refusal.why}", refusal.hint, code)
 
     def _ended_early(self, seat: Seat, end: End) -> list[Output]:
         """End the other shares when one ended early, unless the run goes on without lost agents."""
@@ -474,7 +495,7 @@ class CoordinatorState:
         if self.phase in (Phase.OVER, Phase.FAILED):
             return []
         if self.phase is not Phase.RUNNING:
-            return self._fail(why, code=130)
+            return self._fail(why, code=Exit.INTERRUPTED)
         self.stopped_why = self.stopped_why or why
         message = Stop(epoch=self.epoch, how=how, why=why)
         return [Send(message, seat.agent) for seat in self.seats if seat.is_connected and seat.end is None]
@@ -519,6 +540,7 @@ class CoordinatorState:
                 outputs += self.lost(seat.agent, f"it was silent for {silent_ns / 1e9:.1f} s", now_ns)
             elif self._missed_start(seat, now_ns):
                 outputs += self.lost(seat.agent, "it did not confirm the start", now_ns)
+        outputs += self._all_ready(now_ns)
         return outputs + self._settled(now_ns)
 
     def _missed_start(self, seat: Seat, now_ns: int) -> bool:

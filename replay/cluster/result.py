@@ -11,6 +11,7 @@ from replay.errors import EngineError
 from replay.results.document import RunDocument
 
 from .coordinator import Gathered
+from .endings import Cause
 from .merging import merge_runs
 from .protocol import Seat
 from .reports import unknown_requests
@@ -34,9 +35,23 @@ def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
         raise EngineError(
             f"every agent was lost with its results ({why})", hint=f"what they printed is in {agents}"
         )
-    document = merge_runs(folders, out, lost=lost_agents(gathered))
+    document = merge_runs(
+        folders,
+        out,
+        lost=lost_agents(gathered),
+        wall_ns=gathered.wall_ns or None,
+        cause=_cause(gathered),
+        observed=gathered.observed,
+    )
     shutil.move(agents, out / AGENTS)
     return document
+
+
+def _cause(gathered: Gathered) -> Cause:
+    """Why the coordinator ended the run early, if it did."""
+    if gathered.interrupted_by:
+        return Cause("interrupted", gathered.interrupted_by)
+    return Cause("stopped", gathered.stopped_why) if gathered.stopped_why else Cause("none")
 
 
 def _with_drift(folder: Path, drift_ppm: float, jumped_ns: int) -> None:

@@ -20,18 +20,18 @@ import trio
 from replay.engine.order import Order
 from replay.engine.prepare import kernels_of, prepare
 from replay.engine.sinks import Sink
-from replay.errors import ReplayError
+from replay.errors import NotAllowedError, ReplayError, TargetError
 from replay.lane.contract import LaneRange
 from replay.plan.schedule import Schedule
 from replay.results.deltas import Deltas
-from replay.results.document import RunDocument
+from replay.results.document import RunDocument, Started
 from replay.results.timeline import Second
 from replay.settings.scenario import Scenario
 from replay.trace import Trace
 from replay_native.ground.jit import warm
 
 from .cut import due_by_second
-from .messages import Counts, Plan, Report, Start
+from .messages import Counts, Opened, Plan, Report, Start
 from .share import Share, ShareClock, write_share
 
 
@@ -40,9 +40,13 @@ class ReportSink(Sink):
 
     noted = False
 
-    def __init__(self, epoch: str, report: Callable[[Report], None]) -> None:
+    def __init__(self, epoch: str, report: Callable[[Report | Opened], None]) -> None:
         self._epoch, self._report = epoch, report
         self._number = 0
+
+    def start(self, started: Started) -> None:
+        """See `Sink`."""
+        self._report(Opened(epoch=self._epoch, started=msgspec.json.encode(started)))
 
     def second(self, second: Second, deltas: Deltas) -> None:
         """See `Sink`."""
@@ -66,6 +70,7 @@ class ReportSink(Sink):
                     )
                     for one in deltas.histograms
                 ],
+                events=[(event.at_s, event.kind, event.text) for event in deltas.events],
             )
         )
 
@@ -168,5 +173,14 @@ class ShareRun:
 def failure_words(error: BaseException) -> tuple[str, str, int]:
     """What the coordinator learns about an error: the sentence, the hint, the exit code."""
     if isinstance(error, ReplayError):
-        return str(error), error.hint, int(error.exit_code)
+        return str(error), _hint_of(error), int(error.exit_code)
     return f"{type(error).__name__}: {error}", "", 1
+
+
+def _hint_of(error: ReplayError) -> str:
+    """The hint of an error, read on the coordinator's machine: what has to be mended may be on the agent's."""
+    if isinstance(error, NotAllowedError):
+        return f"{error.hint}, given to `replay agent` or in REPLAY_ALLOW on that machine: its allowlist is its own"
+    if isinstance(error, TargetError):
+        return f"{error.hint}; that machine has to reach it, too"
+    return error.hint

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from replay.errors import InputError, UsageError, reason_of
-from replay.settings.groups.output import Watch
 from replay.settings.headers import expand
 from replay.settings.kinds import Count, read_setting, setting_text
 from replay.settings.scenario import Scenario
@@ -67,8 +66,8 @@ def check_environment(scenario: Scenario, environ: Mapping[str, str]) -> None:
 
 
 async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[Scenario, dict[str, bytes]]:
-    """The scenario that agents get for a run of this length, and the content of its files by name. The auth command runs
-    here, once.
+    """The scenario that agents get for a run that ends after `length_ns`, and the content of its files by name. The auth
+    command runs here, once.
     """
     files: dict[str, bytes] = {}
 
@@ -105,8 +104,8 @@ async def _auth_header(auth: Auth, length_ns: int) -> dict[str, str]:
 
     if 0 < auth.refresh_ns < length_ns:
         raise UsageError(
-            f"auth.refresh: the run takes {format_duration(length_ns)}, and agents get the header once, before it",
-            hint="use a token that lasts as long as the run, and a longer auth.refresh (0s: never)",
+            f"auth.refresh: wait and run take {format_duration(length_ns)}, and agents get the header once, before them",
+            hint="use a token that lasts as long, and a longer auth.refresh (0s: never)",
         )
     name, _, value = (await header_line(auth)).decode("latin-1").strip().partition(": ")
     return {name: value.replace("$", "$$")}
@@ -168,26 +167,8 @@ def settled(
     )
 
 
-UNFIT = {
-    "live": "the live page shows one process",
-    "notify": "notifications are those of one process",
-    "start_at": "the coordinator sets the instant itself",
-}
-"""Settings that a run over many machines does not support, with why."""
-
-
 def check_fits(scenario: Scenario) -> None:
     """UsageError for a scenario that cannot go over many machines."""
-    for key, why in UNFIT.items():
-        if getattr(scenario, key):
-            raise UsageError(
-                f"--cluster and {key.replace('_', '-')} do not go together: {why}", hint="leave one out"
-            )
-    if scenario.watch:
-        raise UsageError(
-            f"--cluster does not sample [[watch]] figures yet ({_name(scenario.watch[0])})",
-            hint="leave it out",
-        )
     if scenario.closed_loop:
         raise UsageError("--cluster needs a schedule to cut, and a closed loop has none", hint="give a rate")
     for own in scenario.by_target():
@@ -197,10 +178,6 @@ def check_fits(scenario: Scenario) -> None:
                 f"--cluster supports only HTTP so far, and the target is {scheme}",
                 hint="run it without --cluster",
             )
-
-
-def _name(watch: Watch) -> str:
-    return watch.name
 
 
 def checked_headers(scenario: Scenario) -> None:

@@ -18,6 +18,9 @@ LASTING_S = 3
 LOAD_SECONDS = 3
 """The load at a moment is the mean rate of this many seconds up to it."""
 
+MUCH_LONGER = 3
+"""A stretch of bad rows is passed over if a later one is more than so many times as long."""
+
 SMALL_CHANGE = 0.05
 """A load that differs by less than this share counts as the same."""
 
@@ -34,17 +37,34 @@ def courses_of(rows: Sequence[Second], objectives: Sequence[Slo]) -> list[Object
 
 
 def harmed_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None:
-    """The row from which users felt harm: the first of two in a row that miss an objective, else the first that does.
+    """The row from which users felt harm, by what misses an objective over all routes: the beginning of the first stretch of
+    bad rows that is not much shorter than the longest one.
 
-    A single second that misses an objective may be chance; where it is all there is, it still counts.
+    A single second that misses an objective may be chance; where single ones are all there is, the first counts.
     """
     judged = [slo for slo in objectives if not slo.route]
     if judged:
         bad = [any(misses(row, slo) for slo in judged) for row in rows]
     else:
         bad = unlike_beginning(rows)
-    twice = (at for at in range(len(bad) - 1) if bad[at] and bad[at + 1])
-    return next(twice, next((at for at, is_bad in enumerate(bad) if is_bad), None))
+    stretches = _stretches(bad)
+    longest = max((length for _, length in stretches), default=0)
+    return next(
+        (at for at, length in stretches if length > 1 and length * MUCH_LONGER >= longest),
+        next((at for at, _ in stretches), None),
+    )
+
+
+def _stretches(bad: Sequence[bool]) -> list[tuple[int, int]]:
+    """Beginning and length of each stretch of bad rows."""
+    found: list[tuple[int, int]] = []
+    for at, is_bad in enumerate(bad):
+        if is_bad and at and bad[at - 1]:
+            begin, length = found[-1]
+            found[-1] = begin, length + 1
+        elif is_bad:
+            found.append((at, 1))
+    return found
 
 
 def unlike_beginning(rows: Sequence[Second]) -> list[bool]:

@@ -14,6 +14,8 @@ from .shared import Shared, shared_cause
 
 CANNOT_TELL = "cannot tell"
 
+GENERATOR_FULL = "the generator was at its limit too, so the harm may be its own"
+
 
 def diagnose(run: Run) -> Diagnosis:
     """What a run shows of its cause of harm. It never raises for a run that can be read."""
@@ -22,6 +24,8 @@ def diagnose(run: Run) -> Diagnosis:
     harmed = harmed_at(rows, objectives)
     limits = {figure.name: figure.limit for figure in document.watches if figure.limit is not None}
     given = first_of(document.watched, limits, rows, harmed)
+    if document.validity.verdict == "INVALID" and given.first is not None:
+        given = Given(None, [GENERATOR_FULL, *given.evidence], given.resources)
     shared = shared_cause(run, rows, harmed)
     harmed_s = None if harmed is None else rows[harmed].t_s
     return Diagnosis(

@@ -1,9 +1,11 @@
 """Which watched resource gave way first.
 
 A resource gives way where its figure stays at its limit, or turns work away. What waits for it fills up next, often within
-the same second, so the order alone does not tell. Where several give way together, the one that was nearest to its limit
-just before is named: as the load grows, everything is used in proportion, and the bottleneck is what has the least left.
-What only waits for it jumps from little to all. If two were equally near, the answer is "cannot tell".
+the same second, so the order alone does not tell. As the load grows, everything is used in proportion to it, and the
+bottleneck is what has the least left. So each figure's use per load before is multiplied by the load that was due when the
+first one gave way. A resource that this load needs in full, and much more than any other, is named. What only waits for it
+jumps from little to all. Otherwise the nearest of those that gave way together is named; if two were equally near, the
+answer is "cannot tell".
 """
 
 from __future__ import annotations
@@ -32,6 +34,12 @@ BEFORE_ROWS = 5
 CLEARLY_NEARER = 0.1
 """One was clearly nearer to its limit than another if its share of it was higher by this much."""
 
+NEEDED, NEEDED_MORE = 0.9, 1.25
+"""The load explains what gave way if it needed this share of a limit, and so many times what it needed of any other."""
+
+LOAD_ROWS = 5
+"""The load that was due is the mean of so many rows from the first that gave way."""
+
 MISSED_SHARE = 0.3
 """A full cache explains what gave way behind it if at least this share of its lookups missed."""
 
@@ -59,6 +67,8 @@ class _Onset:
     how: How
     before: float | None
     """Mean share of its limit just before the first figure gave way."""
+    due: float | None
+    """Share of its limit that the load needed when the first figure gave way, by what it used per load before."""
 
 
 def first_of(
@@ -69,18 +79,16 @@ def first_of(
 ) -> Given:
     """The resource that gave way first, by the watched figures; `harmed` is the row in which users felt it."""
     usages = usages_of(values, fixed_limits)
-    onsets = sorted(_onsets(usages, harmed), key=lambda onset: onset.row)
+    onsets = sorted(_onsets(usages, rows, harmed), key=lambda onset: onset.row)
     resources = [_resource(onset, rows) for onset in onsets] + _changed(values, onsets, rows)
     if harmed is None:
         return Given(None, _nearest(usages), resources)
-    causes = [
-        onset for onset in onsets if onset.row <= harmed + LATER_ROWS and not _was_harmless(onset, harmed)
-    ]
+    causes = [onset for onset in onsets if _may_be_cause(onset, harmed)]
     if not causes:
         return Given(None, _nearest(usages), resources, _changed_first(values, rows, harmed))
     together = _together(causes)
-    first = together[0]
-    if len(together) > 1 and not _is_nearer(first, together[1]):
+    first = _needed_most(causes) or together[0]
+    if first is together[0] and len(together) > 1 and not _is_nearer(first, together[1]):
         names = " and ".join(onset.usage.name for onset in together[:2])
         why = f"{names} gave way within {TOGETHER_ROWS} s of each other, and neither was clearly nearer to its limit before"
         return Given(None, [why, *_sentences(together, rows)], resources)
@@ -92,17 +100,54 @@ def first_of(
     return Given(first.usage.name, evidence, resources)
 
 
-def _onsets(usages: Sequence[Usage], harmed: int | None) -> list[_Onset]:
-    found: list[tuple[Usage, int, How]] = []
-    for usage in usages:
-        full, refused = usage.full_at(), usage.refused_at()
-        if refused is not None and (full is None or refused <= full):
-            found.append((usage, refused, "refused"))
-        elif full is not None:
-            found.append((usage, full, "limit"))
+def _onsets(usages: Sequence[Usage], rows: Sequence[Second], harmed: int | None) -> list[_Onset]:
+    found = [(usage, *onset) for usage in usages if (onset := _began(usage, harmed)) is not None]
     moved = [row for _, row, _ in found if row > 0 and (harmed is None or row <= harmed + LATER_ROWS)]
     first = min(moved, default=0)
-    return [_Onset(usage, row, how, usage.mean_used(first - BEFORE_ROWS, first)) for usage, row, how in found]
+    load = [row.planned / max(row.length_s, 1e-9) for row in rows]
+    near = load[first : first + LOAD_ROWS]
+    due_per_s = sum(near) / max(len(near), 1)
+    return [
+        _Onset(
+            usage, row, how, usage.mean_used(first - BEFORE_ROWS, first), usage.share_due(load, first, due_per_s)
+        )
+        for usage, row, how in found
+    ]  # fmt: skip
+
+
+def _began(usage: Usage, harmed: int | None, since: int = 0) -> tuple[int, How] | None:
+    """When a figure gave way, and how. One that did so long before the harm, and was free again, is looked at anew."""
+    full, refused = usage.full_at(since), usage.refused_at(since)
+    found: tuple[int, How]
+    if refused is not None and (full is None or refused <= full):
+        found = refused, "refused"
+    elif full is not None:
+        found = full, "limit"
+    else:
+        return None
+    row = found[0]
+    free = usage.free_at(row + 1)
+    if harmed is not None and free is not None and free <= harmed and harmed - row > LASTING + LATER_ROWS:
+        return _began(usage, harmed, free) or found
+    return found
+
+
+def _may_be_cause(onset: _Onset, harmed: int) -> bool:
+    """Whether it gave way in time to cause the harm. A cache may be full without any harm, so it is named for what gave way
+    behind it alone.
+    """
+    is_in_time = onset.row <= harmed + LATER_ROWS and not _was_harmless(onset, harmed)
+    return is_in_time and CACHE not in onset.usage.name
+
+
+def _needed_most(causes: Sequence[_Onset]) -> _Onset | None:
+    """The one of which the load needed more than there is, and clearly more than of any other; None if there is none."""
+    known = sorted(causes, key=lambda onset: -(onset.due or 0.0))
+    most = known[0].due or 0.0
+    parts = {
+        onset.usage.name.rpartition(".")[0] for onset in causes if (onset.due or 0.0) * NEEDED_MORE > most
+    }
+    return known[0] if most >= NEEDED and len(parts) == 1 else None
 
 
 def _was_harmless(onset: _Onset, harmed: int) -> bool:

@@ -5,7 +5,8 @@ A figure `NAME` may have others beside it, by name:
 - `NAME.refused`: how much was turned away at that limit; it only grows, or is a rate. Beside a `PART.queue` it may be named
   `PART.rejected`, `PART.refused` or `PART.pool_failures`, beside a `PART.queries_per_s` `PART.refused`.
 
-A limit that is 0 or less, or not known, is no limit.
+A limit that is 0 or less, or not known, is no limit. `PART.queue` beside `PART.busy` shows what waits for it: a part whose
+workers are all busy while nothing waits has just enough of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from itertools import pairwise
 Samples = Sequence[float | None]
 
 LIMIT, REFUSED = ".limit", ".refused"
+
+BUSY, QUEUE = "busy", "queue"
+"""Last words of the figures of a part's workers, and of what waits for them."""
 
 REFUSALS = {"queue": ("rejected", "refused", "pool_failures"), "queries_per_s": ("refused",)}
 """Names of what a part turns away, by the last word of the figure whose limit that is."""
@@ -38,6 +42,8 @@ class Usage:
     limits: Samples
     used: Samples
     refused: Samples
+    waiting: Samples = ()
+    """What waited for it; empty where that is not watched."""
 
     @property
     def has_limit(self) -> bool:
@@ -49,20 +55,50 @@ class Usage:
         """Its largest share of its limit."""
         return max((share for share in self.used if share is not None), default=None)
 
-    def full_at(self) -> int | None:
-        """The first row of LASTING samples in a row at the limit."""
-        known = [(at, share) for at, share in enumerate(self.used) if share is not None]
+    def full_at(self, since: int = 0) -> int | None:
+        """The first row, from `since` on, of LASTING samples in a row at the limit."""
+        known = [at for at in range(since, len(self.used)) if self.used[at] is not None]
         for start in range(len(known) - LASTING + 1):
-            if all(share >= FULL for _, share in known[start : start + LASTING]):
-                return known[start][0]
+            if all(self._is_full(at) for at in known[start : start + LASTING]):
+                return known[start]
         return None
 
-    def refused_at(self) -> int | None:
-        """The first row in which something was turned away: where the count grew, or was not 0 from the beginning."""
-        known = [(at, count) for at, count in enumerate(self.refused) if count is not None]
-        if known and known[0][1] > 0 and not all(count == known[0][1] for _, count in known):
+    def free_at(self, since: int) -> int | None:
+        """The first row, from `since` on, of LASTING samples in a row below the limit in which nothing was turned away."""
+        known = [at for at in range(since, len(self.values)) if self.values[at] is not None]
+        for start in range(len(known) - LASTING + 1):
+            rows = known[start : start + LASTING]
+            if not any(self._is_full(at) for at in rows) and not self._grew(rows):
+                return known[start]
+        return None
+
+    def _grew(self, rows: Sequence[int]) -> bool:
+        counts = [count for at in rows if (count := self.refused[at]) is not None]
+        return bool(counts) and counts[-1] > counts[0]
+
+    def _is_full(self, at: int) -> bool:
+        return (self.used[at] or 0.0) >= FULL and self._is_waited_for(at)
+
+    def _is_waited_for(self, at: int) -> bool:
+        """Whether something waited for it; a queue that was always empty, or has no sample here, tells nothing."""
+        return not any(self.waiting) or self.waiting[at] is None or (self.waiting[at] or 0) > 0
+
+    def refused_at(self, since: int = 0) -> int | None:
+        """The first row, from `since` on, in which something was turned away: where the count grew, or was not 0 from the
+        beginning.
+        """
+        known = [(at, count) for at, count in enumerate(self.refused) if count is not None and at >= since]
+        if not since and known and known[0][1] > 0 and not all(count == known[0][1] for _, count in known):
             return known[0][0]
         return next((at for (_, before), (at, now) in pairwise(known) if now > before), None)
+
+    def share_due(self, load: Sequence[float], before: int, later: float) -> float | None:
+        """The share of its limit that a load of `later` would need, by what it used per load in the rows before `before`."""
+        rows = [at for at in range(before) if self.used[at] is not None and load[at] > 0]
+        if len(rows) < LASTING:
+            return None
+        used = sum(self.used[at] or 0.0 for at in rows)
+        return used / sum(load[at] for at in rows) * later
 
     def mean_used(self, begin: int, end: int) -> float | None:
         """The mean share of the limit in rows from `begin` to before `end`."""
@@ -85,7 +121,9 @@ def usages_of(values: Mapping[str, Samples], fixed_limits: Mapping[str, float] |
         ]
         beside = refusals_of(name, values)
         refused = values[beside] if beside else [None] * len(samples)
-        found.append(Usage(name, samples, limits, used, refused))
+        part, dot, last = name.rpartition(".")
+        waiting = values.get(part + dot + QUEUE, ()) if last == BUSY else ()
+        found.append(Usage(name, samples, limits, used, refused, waiting))
     return found
 
 

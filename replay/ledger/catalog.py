@@ -177,9 +177,9 @@ UNSENT_REASONS = (
     UnsentReason("capture", "it takes a captured value that its client does not have"),
 )
 
-AGENT_LOST = "agent_lost"
-"""Why a request of a run over several machines was not sent: its agent was lost before it was due. No lane counts these:
-they follow from the plan.
+AGENT_LOST, ENDED_EARLY = "agent_lost", "ended_early"
+"""Why a request of a run over several machines was not sent: its agent was lost, or its agent's run ended, before it was
+due. No lane counts these: they follow from the plan.
 """
 
 COUNTERS = (

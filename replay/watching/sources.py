@@ -181,7 +181,7 @@ def _json(url: str, pointer: str, permitted: Permitted) -> float:
 
 
 def _members(url: str, pointer: str, permitted: Permitted) -> Members:
-    """Every number in an object and in the objects in it, by its dotted name; what is not a number is no figure."""
+    """Every number in an object and in the objects in it, by its dotted name; what is not a number is not a figure."""
     value = _value_at(url, pointer, permitted)
     found: Members = {}
     if isinstance(value, dict):

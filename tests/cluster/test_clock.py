@@ -39,6 +39,50 @@ def test_the_true_offset_is_always_within_the_bound(offset: int, delays: list[tu
     assert clock.jumped_ns == 0
 
 
+@given(
+    st.integers(-(10**15), 10**15),
+    st.floats(-500, 500),
+    st.lists(st.tuples(DELAY, DELAY), min_size=1, max_size=20),
+    st.integers(0, 20_000 * MS),
+)
+def test_the_bound_holds_for_a_clock_that_drifts_and_for_an_instant_to_come(
+    offset: int, ppm: float, delays: list[tuple[int, int]], ahead: int
+) -> None:
+    def shown(at: int) -> int:
+        return at + offset + round(at * ppm / 1e6)
+
+    clock, now = PeerClock(), 0
+    for out, back in delays:
+        now += 250 * MS
+        came = shown(now + out)
+        clock.add(now, came, came, now + out + back)
+        now += out + back
+    found = clock.estimate(now + ahead)
+    assert abs(found.offset_ns - (shown(now + ahead) - now - ahead)) <= found.bound_ns
+
+
+def test_the_longer_a_drifting_clock_is_watched_the_better_it_is_known() -> None:
+    bounds = []
+    for exchanges in (4, 64):
+        clock = PeerClock()
+        for number in range(exchanges):
+            sent = number * 250 * MS
+            came = sent + MS // 10 + sent * 500 // 1_000_000
+            clock.add(sent, came, came, sent + MS // 5)
+        bounds.append(clock.estimate(sent + 1_500 * MS).bound_ns)
+    assert bounds[1] < bounds[0] / 2
+
+
+def test_a_drift_that_changes_widens_the_bound() -> None:
+    clock, offset = PeerClock(), 0
+    for number in range(60):
+        sent = number * 250 * MS
+        offset += (250 * MS * (400 if number > 40 else -400)) // 1_000_000
+        clock.add(sent, sent + offset + MS // 100, sent + offset + MS // 100, sent + MS // 50)
+    found = clock.estimate(sent)
+    assert clock.jumped_ns == 0 and abs(found.offset_ns - offset) <= found.bound_ns
+
+
 def test_stamps_that_contradict_each_other_are_no_sample() -> None:
     assert sample(100, 50, 40, 200) is None and sample(100, 50, 60, 90) is None
 
@@ -67,6 +111,28 @@ def test_a_clock_that_is_set_is_noticed() -> None:
     assert abs(clock.jumped_ns - 700 * MS) < 5 * MS
     assert clock.drift() == (0.0, 0)
     assert abs(clock.estimate(40 * 250 * MS).offset_ns - 700 * MS) < 5 * MS
+
+
+@given(
+    st.lists(st.tuples(DELAY, DELAY), min_size=40, max_size=40),
+    st.sampled_from([-5_000, -1_200, 1_200, 5_000]),
+)
+def test_a_jump_is_stated_as_exactly_as_the_exchanges_know_it_and_is_no_drift(
+    delays: list[tuple[int, int]], jump_ms: int
+) -> None:
+    clock, now = PeerClock(), 0
+    for number, (out, back) in enumerate(delays):
+        now += 250 * MS
+        if number == 30:
+            at = now + out + back
+            before = clock.estimate(at)
+        came = now + out + (jump_ms * MS if number >= 30 else 0)
+        clock.add(now, came, came, now + out + back)
+        now += out + back
+        if number == 20:
+            clock.reference(now)
+    assert abs(clock.jumped_ns - jump_ms * MS) <= before.bound_ns + clock.estimate(at).bound_ns
+    assert clock.drift() == (0.0, 0)
 
 
 def agents_through(

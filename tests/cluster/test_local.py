@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
@@ -17,13 +18,9 @@ import pytest
 from replay.results.run import load_run
 from replay.staging.sink import Sink
 
-from .support import SECOND_NS, evening, is_alive, running, until
+from .support import SECOND_NS, evening, is_alive, running, until, url
 
 pytestmark = [pytest.mark.whole, pytest.mark.timing]
-
-
-def url(sink: Sink) -> str:
-    return f"http://127.0.0.1:{sink.port}"
 
 
 def test_two_agents_send_each_request_once_and_the_run_looks_like_any_other(tmp_path: Path) -> None:
@@ -45,6 +42,22 @@ def test_two_agents_send_each_request_once_and_the_run_looks_like_any_other(tmp_
     own = [load_run(run.out / "agents" / f"agent-{n}").document.accounts for n in range(2)]
     assert sum(accounts.ok for accounts in own) == 600
     assert not run.agents.exists() and not (run.out / "agents" / "token").exists()
+
+
+def test_agents_start_at_a_given_instant(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=1, per_second=100)
+    at = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(seconds=45)
+    how = ("--cluster", "local:2", "-t", "1", "--start-at", at.isoformat())
+    with Sink() as sink, running(tmp_path, "t.trace", "--target", url(sink), *how) as run:
+        _, printed = run.wait()
+        first_ns = int(sink.stamps()["arrival_ns"].min())
+    at_ns = round(at.timestamp() * SECOND_NS)
+    start = run.document()["start"]
+    assert abs(start["wall_ns"] - at_ns) < SECOND_NS // 10, (
+        "the two clocks of one machine, read one after the other"
+    )
+    assert first_ns >= start["monotonic_ns"] - SECOND_NS // 10, printed
+    assert "all agents are ready; the first request is due at" in printed
 
 
 def test_a_client_stays_whole_and_in_order(tmp_path: Path) -> None:

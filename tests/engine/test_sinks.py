@@ -24,7 +24,7 @@ import replay
 from replay.engine.recording import Recording
 from replay.engine.sinks import Deltas, RunDocument, Second, Sink, Started, make_sinks
 from replay.engine.sinks import threads as sink_threads
-from replay.engine.sinks.rows import COLUMNS
+from replay.engine.sinks.rows import COLUMNS, csv_rows
 from replay.engine.sinks.threads import SinkThreads
 from replay.errors import UsageError
 from replay.ledger import catalog
@@ -36,7 +36,7 @@ from replay.staging.sink import Sink as Target
 from replay_native.ledger import lane_metrics
 from replay_native.ledger.lane_metrics import COUNTERS
 from tests.support import example_package
-from tests.support.metrics_data import ROUTES, Lane, at_s, started
+from tests.support.metrics_data import ROUTES, Lane, at_s, started, trial
 from tests.support.there import there
 
 
@@ -416,3 +416,23 @@ def test_the_library_takes_sinks(area: Path, target: str, tmp_path: Path) -> Non
     assert sum(second.sent for second in kept.seconds) == run.document.accounts.sent == 60
     assert kept.calls[0] == "start" and kept.calls[-2:] == ["end", "close"]
     assert len(rows.read_text().splitlines()) == len(kept.seconds) + 1
+
+
+@pytest.mark.parametrize("name", ["", "twin"])
+def test_figures_of_an_object_are_one_json_column_of_the_csv(tmp_path: Path, name: str) -> None:
+    watch = [{"name": "depth", "command": "echo 4"}, {"name": name, "json": "http://x/", "members": True}]
+    before = f"{name}." if name else ""
+    made = trial(tmp_path / "run")
+    sink = csv_rows(str(tmp_path / "rows.csv"))
+    sink.start(started(scenario={"watch": watch}))
+    for second in range(3):
+        figures: dict[str, float | None] = {"depth": 4.0}
+        if second:
+            figures[f"{before}busy"] = float(second)
+        sink.second(made.recorder.tick(at_s(second + 1), watched=figures), Deltas())
+    sink.close()
+    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
+    assert [row["watched depth"] for row in rows] == ["4.0"] * 3
+    members = [json.loads(row["watched_members"]) for row in rows]
+    assert members == [{}, {f"{before}busy": 1.0}, {f"{before}busy": 2.0}]
+    assert "watched " not in rows[0] and f"watched {name}" not in rows[0]

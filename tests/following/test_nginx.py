@@ -19,7 +19,11 @@ from tests.support.followed import MS_FORMAT, Followed
 from tests.support.ports import free_port
 
 NGINX = shutil.which("nginx")
-pytestmark = [pytest.mark.whole, pytest.mark.skipif(NGINX is None, reason="nginx is not installed")]
+pytestmark = [
+    pytest.mark.whole,
+    pytest.mark.timing,
+    pytest.mark.skipif(NGINX is None, reason="nginx is not installed"),
+]
 
 CONFIGURATION = """
 daemon off; master_process on; worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/error.log;

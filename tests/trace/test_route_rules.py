@@ -171,6 +171,22 @@ def test_what_names_nothing_is_said(tmp_path: Path) -> None:
     ]
 
 
+def test_routes_of_two_actions_are_said(tmp_path: Path) -> None:
+    """They belong to the first one; the second one's figures lack them."""
+    rules = RouteRules(
+        actions=(
+            ("reading", ("GET /a", "GET /b*")),
+            ("all-gets", ("GET *",)),
+            ("writing", ("POST *", "GET /a")),
+        )
+    )
+    asked = [("GET", path) for path in (b"/a", b"/b1", b"/b2", b"/b3", b"/c")] + [("POST", b"/a")]
+    assert rules.idle(traced(tmp_path, rules, asked).manifest.routes) == [
+        "all-gets: 'GET /a', 'GET /b1', 'GET /b2' and 1 more belong to reading, which is above it",
+        "writing: 'GET /a' belongs to reading, which is above it",
+    ]
+
+
 WRONG = {
     "routes = [": "not TOML",
     "route = []": r"no 'route' \(did you mean 'routes'",

@@ -24,8 +24,11 @@ COLUMNS = (
     "lag",
 )
 """Columns of every CSV: the fields of `Second` in their order, requests by outcome, and a consumer's lag in all. Watched
-figures follow, one column each.
+figures follow, one column each. The figures of objects (`members`) are not known when the file begins: they are in the
+last column, as JSON.
 """
+
+MEMBERS_COLUMN = "watched_members"
 
 
 class _RowFile:
@@ -76,13 +79,17 @@ class CsvRows(_RowFile):
 
     _writer: Any = None
     _watched: tuple[str, ...] = ()
+    _has_members = False
 
     def start(self, started: Started) -> None:
         """Make the file, with a line of column names."""
         super().start(started)
-        self._watched = tuple(watch["name"] for watch in started.scenario.get("watch", ()))
+        watches = started.scenario.get("watch", ())
+        self._watched = tuple(watch["name"] for watch in watches if not watch.get("members"))
+        self._has_members = len(self._watched) < len(watches)
         self._writer = csv.writer(self._file, lineterminator="\n")
-        self._writer.writerow([*COLUMNS, *(f"watched {name}" for name in self._watched)])
+        more = [MEMBERS_COLUMN] if self._has_members else []
+        self._writer.writerow([*COLUMNS, *(f"watched {name}" for name in self._watched), *more])
 
     def second(self, second: Second, deltas: Deltas) -> None:
         """Write one row."""
@@ -90,7 +97,13 @@ class CsvRows(_RowFile):
         outcomes = [second.outcomes.get(name, 0) for name in OUTCOMES]
         lag = sum(second.lag.values()) if second.lag else None
         watched = [second.watched.get(name) for name in self._watched]
-        self._writer.writerow([*plain, *outcomes, lag, *watched])
+        self._writer.writerow([*plain, *outcomes, lag, *watched, *self._members(second)])
+
+    def _members(self, second: Second) -> list[str]:
+        if not self._has_members:
+            return []
+        members = {name: value for name, value in second.watched.items() if name not in self._watched}
+        return [msgspec.json.encode(members).decode()]
 
 
 def _path(name: str, value: str) -> Path:

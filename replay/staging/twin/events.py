@@ -17,6 +17,7 @@ WHATS = {
     "stopped": "a process of the twin ends",
     "died": "a process of the twin ended by itself",
     "set": "a setting was changed",
+    "set_failed": "a process of the twin did not take over a changed setting",
     "queue_full": "a queue was at its bound: the request got 503",
     "waited_too_long": "a request waited longer than `queue_wait`: it got 503",
     "pool_full": "too many requests waited for a database connection",

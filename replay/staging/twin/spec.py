@@ -252,7 +252,7 @@ class Dns(_Table):
     )  # fmt: skip
     cache_ns: Annotated[Duration, text("How long a service keeps an answer. 0: no cache")] = Duration(0)
     quota: Annotated[
-        int, Meta(ge=0, le=1_000_000, description="Queries per second; more get SERVFAIL. 0: no quota")
+        int, Meta(ge=0, le=1_000_000, description="Queries within any second; more get SERVFAIL. 0: no quota")
     ] = 0
     timeout_s: Annotated[int, Meta(ge=1, le=30, description="Seconds that one query may take")] = 1
     attempts: Annotated[int, Meta(ge=1, le=5, description="How often a query is tried")] = 2

@@ -32,8 +32,8 @@ from replay.trace.importing.rejects import HEADER
 from replay.trace.importing.sources import SourceFile
 from replay.units import nearest
 from replay_native.ground.jit import warm
-from replay_native.importing import common_log as scan
 from replay_native.importing import csv_record, field_spec
+from replay_native.importing import scan_table as scan
 
 from .addresses import PORT_KEYS, are_addresses, is_address
 from .fields import FieldReader
