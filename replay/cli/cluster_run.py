@@ -75,7 +75,7 @@ def _print_manifest(text: str, scenario: Scenario) -> None:
 
 
 def words_of_run(argv: Sequence[str]) -> list[str]:
-    """The words of a `replay run` without those about the cluster and the place of the result."""
+    """The arguments of a `replay run` without those about the cluster and the result folder."""
     words = list(argv[argv.index("run") + 1 :]) if "run" in argv else []
     kept: list[str] = []
     skips = False
@@ -136,7 +136,7 @@ PROGRESS_EVERY_S = 10.0
 
 
 class Progress:
-    """Prints the sum of what agents report, each PROGRESS_EVERY_S."""
+    """Prints the sum of the agents' reports, every PROGRESS_EVERY_S."""
 
     def __init__(self, planned: int, say: Callable[[str], object]) -> None:
         self._planned, self._say = planned, say

@@ -20,7 +20,7 @@ SETTINGS = tuple(key for key in flags_of_all() if key not in SET_BY_PEAK)
 
 WORDS = {
     "slo": "Objectives with units: 'p99<250ms' [default: errors<0.1% and errors<1%].",
-    "window.from": "Where trials and hold are taken from [default: the busiest part].",
+    "window.from": "Part of the recording for trials and hold [default: the busiest part].",
     "window.until": "Moment before which trials and hold end; +10m counts from the first moment.",
 }
 
@@ -48,7 +48,7 @@ WORDS = {
 @click.option(
     "--surge",
     metavar="K",
-    help="Instead: baseline, K times the baseline, baseline again: does the target recover?",
+    help="Test recovery instead: the baseline, K times the baseline, the baseline again.",
 )
 @click.option("--trigger", default="20s", metavar="TIME", show_default=True, help="Length of --surge.")
 @cluster_options
