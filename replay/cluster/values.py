@@ -122,8 +122,8 @@ def _read(path: Path) -> bytes:
 
 
 def encoded(scenario: Scenario) -> bytes:
-    """A scenario encoded for a plan. Every value is exact: the text of a scenario file is rounded (`1.41421x`), and agents would
-    plan another number of requests.
+    """A scenario encoded for a plan. Every value is exact: the text of a scenario file is rounded (`1.41421x`), and agents
+    would plan another number of requests.
     """
     return msgspec.msgpack.encode(scenario, enc_hook=raw)
 
