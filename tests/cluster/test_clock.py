@@ -19,8 +19,7 @@ from replay.staging.sink import Sink
 from tests.support.ports import free_port
 
 from .forwarder import Forwarder
-from .support import evening, running, until
-from .test_local import url
+from .support import evening, running, until, url
 
 MS = 1_000_000
 DELAY = st.integers(0, 500 * MS)
