@@ -64,7 +64,7 @@ def main() -> None:
             f"{folder}/day.trace",
             "--json",
         ]
-        for name in ("warm", "replay"):  # the first compiles the kernels
+        for name in ("warm", "replay"):  # The first round compiles the kernels.
             taken_s, said = cpu_s([*words, "--force"] if name == "replay" else words)
         found = json.loads(said)
         print(f"capture {megabytes:,.1f} MB, {options.exchanges:,} exchanges")

@@ -190,8 +190,6 @@ class World:
             )
         return sorted(faults, key=lambda fault: fault.at_ns)
 
-    # Time
-
     def at(self, at_ns: int, action: Callable[[], None]) -> None:
         """Do something later."""
         heapq.heappush(self._events, (at_ns, next(self._order), action))
@@ -223,8 +221,6 @@ class World:
         """Whether nothing more can happen that matters."""
         end_ns = self.over_ns if self.over_ns is not None else self.coordinator_died_ns
         return end_ns is not None and self.now_ns > end_ns + AFTER_S * S
-
-    # Messages
 
     def _travel(self, agent: Agent, message: Message, to_agent: bool) -> None:
         if not agent.is_connected:
@@ -296,8 +292,6 @@ class World:
             max(self.now_ns + MS, machine.paused_until_ns), lambda: action() if machine.is_alive else None
         )
 
-    # Coordinator
-
     def _act(self, outputs: list[Output]) -> None:
         for output in outputs:
             if isinstance(output, Send):
@@ -325,8 +319,6 @@ class World:
     def _tick_coordinator(self) -> None:
         if self.machine.runs(self.now_ns) and self.over_ns is None:
             self._act(self.coordinator.tick(self.now_ns))
-
-    # Agents
 
     def _act_agent(self, agent: Agent, outputs: list[Output]) -> None:
         for output in outputs:
@@ -400,8 +392,6 @@ class World:
         end = End(epoch=EPOCH, accounts={"planned": count, "sent": count, "ok": count}, ending=how)
         self._act_agent(agent, agent.state.ended(end))
 
-    # Faults
-
     def _break(self, fault: Fault) -> None:
         agent = self.agents[fault.agent]
         if fault.kind == "kill":
@@ -440,9 +430,6 @@ def _plan(agent: int, agents: int) -> Plan:
         epoch=EPOCH, run_id="r", agent=agent, agents=agents, first_lane=agent, lanes=1, all_lanes=agents,
         scenario=b"", trace_digest="d", trace_name="t",
     )  # fmt: skip
-
-
-# What must hold
 
 
 def check(world: World) -> str:

@@ -250,7 +250,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=PARTS, default=())
     chosen = parser.parse_args().parts or list(PARTS)
-    # As by Ctrl-C, so that the broker ends as well.
+    # Stop it with SIGINT, as Ctrl-C would, so that the broker ends, too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="replay-proof-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)

@@ -135,7 +135,7 @@ def real(folder: Path, seed: int) -> Found:
         trials = bench("trials", 2 * SERVICE_S + late_s)
         search = Search(trials.goals, 1 / (THINNED * RANGE), 1 / THINNED, WIDTH)
         _search(search, trials)
-    # By the requests that the trace has, not by the rate that they were drawn at.
+    # Count the requests in the trace; the rate that they were drawn at differs by chance.
     rates = {trial.load: trial.rate_per_s / known for trial in search.trials}
     bounds = search.peak()
     return Found(

@@ -83,7 +83,7 @@ def descendants(pid: int) -> list[int]:
     """A process and all that it started."""
     found = [pid]
     for task in Path(f"/proc/{pid}/task").iterdir():
-        # Threads that wait for nothing end at any time.
+        # A thread that holds no lock may end at any time.
         with contextlib.suppress(OSError):
             for child in (task / "children").read_text().split():
                 found += descendants(int(child))

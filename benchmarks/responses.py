@@ -252,7 +252,7 @@ def splits(args: argparse.Namespace, area: Path) -> None:
     print(f"Diffy: {diffy_named} of {args.splits // 10}")
 
 
-# Diffy's rule.
+# This is the rule that Diffy applies.
 
 
 def diffy(primary: Path, secondary: Path, candidate: Path) -> list[tuple[str, str]]:

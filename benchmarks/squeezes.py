@@ -214,7 +214,7 @@ def _quota(pid: int, share: float | None, shares: int | None) -> Iterator[None]:
         (group / "cgroup.procs").write_text(str(pid))
         yield
     finally:
-        # The process is gone, unless its time was up.
+        # The process has ended, unless its time limit was reached.
         with contextlib.suppress(OSError):
             (CGROUP / "cgroup.procs").write_text(str(pid))
         group.rmdir()

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from ._version import __version__
 
-TYPE_CHECKING = False  # the command sets its signal handlers before it can afford to import typing
+TYPE_CHECKING = False  # The command must set its signal handlers before it imports typing, which takes long.
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
+    from pathlib import Path
     from types import ModuleType
     from typing import TypeAlias, Unpack
 
@@ -52,7 +53,7 @@ _PACKAGES = ("engine", "errors", "plan", "protocols", "settings", "trace")
 
 
 def __getattr__(name: str) -> ModuleType:
-    """`replay.engine` and the other packages, imported at first use."""
+    """Import `replay.engine` and the other packages at first use."""
     if name in _PACKAGES:
         from importlib import import_module
 
@@ -82,7 +83,7 @@ def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
 
 
 def inspect(trace: Trace | str | PathLike[str]) -> Inspection:
-    """What is in a trace: rates, peaks, routes with their recorded latencies, statuses. `.document` is what
+    """The contents of a trace: rates, peaks, routes with their recorded latencies, statuses. `.document` is what
     `replay inspect --json` prints. InputError if the trace is damaged.
     """
     from .trace.inspection import inspect
@@ -145,6 +146,7 @@ def run(
         audience(scenario, lambda line: print(line, file=sys.stderr, flush=True)) as watching,
         prepare(_opened(trace), scenario) as prepared,
     ):
+        prepared.on_end = _remembered
         prepared.run(out, sinks=[*made, *watching.sinks], start_at_ns=instant_ns)
     return load(out)
 
@@ -162,7 +164,19 @@ def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpa
         if getattr(scenario, name):
             hint = "replay.run takes it; the .run of what is prepared takes sinks and start_at_ns"
             raise UsageError(f"{name}: `prepare` does not start a run", hint=hint)
-    return prepare(_opened(trace), scenario)
+    prepared = prepare(_opened(trace), scenario)
+    prepared.on_end = _remembered
+    return prepared
+
+
+def _remembered(folder: Path) -> None:
+    """Leave rows in the database of runs, as the commands do; one line on standard error where that cannot be done."""
+    import sys
+
+    from .history.remembering import remember_result
+
+    if problem := remember_result(folder):
+        print(problem, file=sys.stderr, flush=True)
 
 
 def _scenario(target: str, settings: Mapping[str, object]) -> Scenario:
@@ -208,7 +222,12 @@ def peak(
     refuse_others("peak", settings, PeakSettings.__annotations__)
     given = {"target": target, **settings}
     scenario = load_scenario(None, given, {name: name for name in given})
-    return find_in_folder(_opened(trace), scenario, Path(out), (lowest, highest, width, votes), (trial, hold))
+    try:
+        return find_in_folder(
+            _opened(trace), scenario, Path(out), (lowest, highest, width, votes), (trial, hold)
+        )
+    finally:
+        _remembered(Path(out))
 
 
 def compare(

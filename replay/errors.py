@@ -66,6 +66,10 @@ class LimitError(ReplayError):
     """A plan over a safety limit, or a target that is not allowed."""
 
 
+class NotAllowedError(LimitError):
+    """A host beyond this machine that is not allowed."""
+
+
 class TargetError(ReplayError):
     """The target cannot be reached or resolved before the run starts."""
 

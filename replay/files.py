@@ -62,6 +62,14 @@ def read_whole(path: str | os.PathLike[str], bytes_max: int = TEXT_BYTES_MAX) ->
     return data
 
 
+def is_own_file(path: Path) -> bool:
+    """Whether there is a regular file at a path; a link to one is none."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
 def read_lines(file: BinaryIO, name: str | os.PathLike[str]) -> Iterator[bytes]:
     """The lines of a file. InputError at one that is longer than LINE_BYTES_MAX."""
     while line := file.readline(LINE_BYTES_MAX + 1):

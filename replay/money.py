@@ -17,6 +17,16 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 _WHOLE_FROM = 1_000
 """Amounts from here on are shown without cents."""
 
+_DECIMALS_MAX, _LEAST = 9, Decimal("0.000001")
+"""Decimals that are shown at most, and the smallest amount that is shown: the smallest value that can be given."""
+
+_ZERO = (
+    "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF",
+)  # fmt: skip
+_THREE = ("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND")
+_DECIMALS = dict.fromkeys(_ZERO, 0) | dict.fromkeys(_THREE, 3) | {"CLF": 4, "UYW": 4}
+"""Decimals of currencies whose smallest unit is no hundredth (ISO 4217)."""
+
 
 class Money(NamedTuple):
     """An amount in one currency."""
@@ -44,9 +54,17 @@ def parse_money(text: str) -> Money:
 
 
 def format_money(amount: Decimal | float, currency: str) -> str:
-    """`23,017 EUR`; below 1,000 with cents: `99.90 EUR`."""
-    number = f"{amount:,.0f}" if amount >= _WHOLE_FROM or amount == int(amount) else f"{amount:,.2f}"
-    return f"{number} {currency}"
+    """`23,017 EUR`; below 1,000 with the decimals of the currency, `99.90 EUR`, `99.900 KWD`, and with more where these
+    would lose more than a part in 2,000 of the amount: `0.001 EUR`.
+    """
+    exact = Decimal(str(amount))
+    if 0 < exact < _LEAST:
+        return f"less than {_LEAST} {currency}"
+    if exact >= _WHOLE_FROM or exact == int(exact):
+        return f"{exact:,.0f} {currency}"
+    usual = _DECIMALS.get(currency, 2)
+    near = (n for n in range(usual, _DECIMALS_MAX) if abs(round(exact, n) - exact) * 2_000 <= exact)
+    return f"{exact:,.{next(near, _DECIMALS_MAX)}f} {currency}"
 
 
 def format_rough(amount: Decimal | float, currency: str) -> str:

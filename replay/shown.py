@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 _UNSAFE_CLASS = (
     "\x00-\x1f\x7f-\x9f"  # C0 controls, DEL and C1 controls
@@ -21,6 +22,7 @@ _UNSAFE_CLASS = (
 )
 _UNSAFE = re.compile(f"[{_UNSAFE_CLASS}]")
 _UNSAFE_LINES = re.compile(f"(?!\n)[{_UNSAFE_CLASS}]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _FORMULA = re.compile(r"[\s\0]*[=+\-@\t\r\n|%\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")
 
@@ -53,6 +55,15 @@ def json_shown(data: bytes) -> bytes:
     if text.isascii() and "\x7f" not in text:
         return data
     return re.sub(f"(?![\n\r\t])[{_UNSAFE_CLASS}]", escaped, text).encode("utf-8", "surrogateescape")
+
+
+def without_surrogates(value: Any) -> Any:
+    r"""A value for JSON in which bytes of names that are not UTF-8 are written out (`\xff`): JSON cannot hold them."""
+    if isinstance(value, str):
+        return value if value.isascii() else _SURROGATES.sub(_written, value)
+    if isinstance(value, dict):
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
+    return [without_surrogates(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def csv_cell(text: str) -> str:

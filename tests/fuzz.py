@@ -32,6 +32,7 @@ DAMAGE_CASES = 5_000
 FUZZERS: dict[str, Callable[[int], str]] = {
     "http1 against h11": http1_oracle.one_case,
     "log scanner against its twin": log_oracle.one_case,
+    "log scanner's secrets against the cleaner": log_oracle.target_case,
     **{
         f"{name} on mutated files": functools.partial(format_oracle.one_case, name=name)
         for name in format_oracle.SEEDS

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from replay import history
 from replay.errors import (
     EngineError,
     Exit,
@@ -18,8 +19,7 @@ from replay.errors import (
     reason_of,
 )
 
-RUNS = Path("runs")
-"""The default folder of runs, without `-o`."""
+RUNS, SESSIONS = history.RUNS, history.SESSIONS
 
 _NAME_KEPT = 100
 """How many characters of a recording's name its result keeps."""
@@ -29,8 +29,8 @@ _NAME_KEPT = 100
 def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
     """A path for a new result: `out`, or one in `parent` by the name of the recording and the time.
 
-    Nothing stands at that path, and a path that is chosen here is this command's alone until the context ends, however
-    many start within one second. OutputError if `out` exists, or `parent` cannot be written to.
+    Nothing exists at that path. No other command gets the path until the context ends, even if several start within one
+    second. OutputError if `out` exists, or `parent` cannot be written to.
     """
     if out is not None:
         if os.path.lexists(out):
@@ -55,20 +55,24 @@ def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
 
 
 def remember_run(folder: Path) -> None:
-    """Leave a row for a run of the default folder in the database beside it. Where that cannot be done, one line says
-    so.
+    """Leave rows for a run, search or session in the database beside the folder that holds it. If that fails, one
+    line says so.
     """
+    from replay.history.remembering import remember_result
+
     from .streams import say
 
-    if folder.parent != RUNS:
-        from replay.history.database import database_of
+    if problem := remember_result(folder):
+        say(problem)
 
-        if not database_of(folder.parent).exists():
-            return
-    from replay.history.database import remember
 
-    if problem := remember(folder.parent, folder.name):
-        say(f"the run is saved, but not remembered: {problem}")
+@contextlib.contextmanager
+def remembering(folder: Path) -> Iterator[None]:
+    """Several runs in `folder`: those that were made leave rows, however it ends."""
+    try:
+        yield
+    finally:
+        remember_run(folder)
 
 
 def _made(claim: Path) -> bool:
@@ -86,7 +90,7 @@ def _made(claim: Path) -> bool:
 
 @contextlib.contextmanager
 def keeping(folder: Path) -> Iterator[None]:
-    """Several runs in `folder`: an error after the first one says that they are kept, and does not exit with 2."""
+    """Add to errors after the first run in `folder` that the runs are kept, and do not exit with 2."""
     try:
         yield
     except ReplayError as error:

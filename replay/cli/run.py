@@ -127,7 +127,7 @@ def command(
     scheme_of(scenario.target)
     wanted = scrubbing(scrub, scrub_key_file, keep_secrets)
     writers = made_sinks(sinks)
-    over = _over(given, scenario, writers)
+    over = _over(given, scenario)
     console = report_console_for(plain, quiet, stderr=outputs.takes_stdout)
     if dry_run:
         import tempfile
@@ -156,14 +156,14 @@ def command(
         )
 
 
-def _over(given: Mapping[str, Any], scenario: Scenario, sinks: Sequence[Sink]) -> Over | None:
-    """The machines of `--cluster`; None without it. UsageError for what does not go together with it."""
+def _over(given: Mapping[str, Any], scenario: Scenario) -> Over | None:
+    """The machines of `--cluster`; None without it. UsageError for options that cannot be combined with it."""
     if given["cluster"] is None:
         check_unused(given)
         return None
     from .cluster_run import over_cluster
 
-    return over_cluster(given, scenario, sinks)
+    return over_cluster(given, scenario)
 
 
 def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:
@@ -238,7 +238,7 @@ def _prepare(
 
 
 def _import_options(recordings: list[str], wanted: Scrubbing | None) -> Options | None:
-    """How recordings are imported. UsageError if what is wanted can no longer be done."""
+    """How recordings are imported. UsageError if an option can no longer be applied."""
     from replay.trace import is_trace
     from replay.trace.importing import Options
 
@@ -283,8 +283,14 @@ def replay_recordings(
         watching.waiting("The run is being planned.")
         prepared = _prepare(scenario, recordings, area, console, wanted=wanted)
         if over is not None:
-            document = over.run(prepared, recordings[0], folder, quiet=console.quiet)
-            return _report(document, folder, console, outputs)
+            watching.waiting("The agents get ready.")
+            document = over.run(
+                prepared, recordings[0], folder, quiet=console.quiet, start_at_ns=instant_ns,
+                sinks=[*sinks, *watching.sinks],
+            )  # fmt: skip
+            code = _report(document, folder, console, outputs)
+            _linger(sinks)
+            return code
         return _run_and_report(
             prepared, folder, console, plain, watching, outputs=outputs, sinks=sinks, instant_ns=instant_ns
         )
@@ -338,7 +344,7 @@ def _report(document: RunDocument, folder: Path, console: Console, outputs: Outp
 
 
 def _linger(sinks: Sequence[Sink]) -> None:
-    """Give sinks that need it more time after the report. An interrupt ends the waiting; the run is saved already."""
+    """Give sinks more time after the report if they need it. An interrupt ends the wait; the run is already saved."""
     from replay.engine.sinks.interface import LingeringSink
 
     waiting = [sink for sink in sinks if isinstance(sink, LingeringSink) and sink.lingering()]
@@ -356,7 +362,7 @@ def exit_code(document: Any) -> int:
 
     if document.ending.how == "interrupted":
         return Exit.INTERRUPTED
-    if document.ending.how in ("killed", "failed"):  # Of a run over agents, if all of them were lost.
+    if document.ending.how in ("killed", "failed"):  # All agents of the run were lost.
         return Exit.CRASHED
     if document.ending.how in ("not_allowed", "over_limit"):
         return Exit.CRASHED if document.accounts.sent else Exit.USAGE

@@ -11,7 +11,7 @@ import click
 
 from replay import units
 from replay.errors import InputError, UsageError, reason_of
-from replay.shown import json_shown, shown
+from replay.shown import json_shown, shown, without_surrogates
 
 from .options import OptionalValue
 from .outputs import STDOUT, write_file
@@ -75,7 +75,7 @@ def command(
 
 
 def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
-    """A word that is a folder is the FOLDER, another one the SCENARIO. UsageError if that cannot be."""
+    """Split the arguments: a folder is the FOLDER, any other word the SCENARIO. UsageError if that is not possible."""
     folders = [word for word in words if Path(word).is_dir()]
     others = [word for word in words if not Path(word).is_dir()]
     if len(folders) > 1 or len(others) > 1:
@@ -88,7 +88,7 @@ def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
 
 
 def _rebuild(folder: Path) -> bool:
-    """Make the database anew, and report how many runs it has; whether it could be made."""
+    """Make the database anew, and report how many runs it has. Returns whether that worked."""
     from replay.history.database import database_of, opened
 
     try:
@@ -131,7 +131,8 @@ def _json(runs: list[ListedRun]) -> bytes:
         row = msgspec.to_builtins(run, enc_hook=str) | {"started_at": started}
         row.pop("problem")
         rows.append(row)
-    return json_shown(msgspec.json.format(msgspec.json.encode(rows), indent=2)) + b"\n"
+    text = msgspec.json.encode(without_surrogates(rows))
+    return json_shown(msgspec.json.format(text, indent=2)) + b"\n"
 
 
 def _print(folder: Path, listing: Listing, runs: list[ListedRun]) -> None:
@@ -143,6 +144,9 @@ def _print(folder: Path, listing: Listing, runs: list[ListedRun]) -> None:
         click.echo(f"no runs in {shown(str(folder))}")
     if len(runs) < len(listing.runs):
         click.echo(f"{len(listing.runs) - len(runs):,} older ones are not listed")
+    if listing.links:
+        named = ", ".join(shown(name) for name in listing.links[:3])
+        click.echo(f"{units.counted(len(listing.links), 'link')} not followed: {named}")
     for other in listing.others:
         click.echo(f"more runs: replay runs {shown(str(other))}")
 
@@ -157,7 +161,7 @@ def _cells(run: ListedRun) -> tuple[str, ...]:
 
 
 def _columns() -> int | None:
-    """Columns of the terminal; None if stdout is none: then nothing is cut."""
+    """The width of the terminal; None if stdout is not one: then nothing is cut."""
     import shutil
     import sys
 
@@ -165,7 +169,7 @@ def _columns() -> int | None:
 
 
 def _lines(rows: Sequence[tuple[str, ...]], columns: int | None) -> list[str]:
-    """The table without padding at the right. Where it is too wide, names and targets are cut in the middle."""
+    """The table without padding on the right. If it is too wide, names and targets are shortened in the middle."""
     cells = [[shown(cell) for cell in row] for row in rows]
     widths = [max(len(row[at]) for row in cells) for at in range(len(_HEADS))]
     if columns is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,20 @@ import click
 
 from replay import units
 from replay.errors import Exit, InputError, UsageError, reason_of
-from replay.shown import json_shown, shown
+from replay.shown import json_shown, shown, without_surrogates
 
 from .outputs import STDOUT, write_file
 from .streams import say
 
 if TYPE_CHECKING:
+    from replay.history.finding import Kind
     from replay.history.trends import Change, Moved, Trend
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _SPARKS_MAX = 60
 _MOVED_MAX = 4
-_WHAT = {"p50": "p50", "p99": "p99", "failed": "failed requests"}
+_WHAT = {"p50": "p50", "p99": "p99", "failed": "failed requests", "peak": "peak"}
+_WORSE = {"failed": ("more failures", "fewer failures"), "peak": ("a lower peak", "a higher peak")}
 
 
 def show_trends(
@@ -29,7 +32,8 @@ def show_trends(
 ) -> int:
     """Print the trends, remember which changes were reported, and return the exit code."""
     from replay.history.database import opened
-    from replay.history.trends import trends_of
+    from replay.history.finding import KINDS
+    from replay.history.trends import parts_of, trends_of
 
     try:
         with opened(folder, rebuild=rebuild) as history:
@@ -48,13 +52,17 @@ def show_trends(
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {reason_of(error)}") from None
     damaged = [row for row in rows if row.problem]
+    parts = parts_of(rows, _name_of(scenario))
     if json_file is not None:
-        write_file(json_file, _json(found, damaged))
+        write_file(json_file, _json(found, damaged, parts))
     if json_file != STDOUT:
         for trend, changes, fresh in found:
             _print(trend, changes, fresh)
         if not found:
             click.echo(f"no runs in {shown(str(folder))}")
+        if parts:
+            text = ", ".join(units.counted(count, *KINDS[kind]) for kind, count in parts.items())
+            click.echo(f"in no trend: {text}")
     if damaged:
         say(f"{units.counted(len(damaged), 'run')} cannot be read: {damaged[0].name}: {damaged[0].problem}")
     if problem:
@@ -72,7 +80,7 @@ def chosen(trends: list[Trend], scenario: str, folder: Path) -> list[Trend]:
     """The trends of a scenario. InputError if it has no runs."""
     if not scenario:
         return trends
-    name = Path(scenario).stem if scenario.endswith(".toml") else scenario
+    name = _name_of(scenario)
     wanted = [trend for trend in trends if trend.scenario == name]
     if not wanted:
         known = sorted({trend.scenario for trend in trends})
@@ -83,8 +91,13 @@ def chosen(trends: list[Trend], scenario: str, folder: Path) -> list[Trend]:
     return wanted
 
 
+def _name_of(scenario: str) -> str:
+    """The name of a scenario that was given by its name or file."""
+    return Path(scenario).stem if scenario.endswith(".toml") else scenario
+
+
 def _begin(since: str, trends: list[Trend]) -> int:
-    """When a build ran first. UsageError if it did not."""
+    """When a build first ran. UsageError if it never did."""
     if not since:
         return 0
     times = [row.started_ns for trend in trends for row in trend.rows if since in (row.build, row.name)]
@@ -93,7 +106,9 @@ def _begin(since: str, trends: list[Trend]) -> int:
     return min(times)
 
 
-def _json(found: list[tuple[Trend, list[Change], set[str]]], damaged: list[Any]) -> bytes:
+def _json(
+    found: list[tuple[Trend, list[Change], set[str]]], damaged: list[Any], parts: dict[Kind, int]
+) -> bytes:
     import msgspec
 
     document = {
@@ -101,6 +116,7 @@ def _json(found: list[tuple[Trend, list[Change], set[str]]], damaged: list[Any])
             {
                 "scenario": trend.scenario,
                 "load": trend.load,
+                "kind": trend.kind,
                 "too_few": trend.too_few,
                 "hosts": trend.hosts,
                 "builds": trend.builds,
@@ -115,41 +131,32 @@ def _json(found: list[tuple[Trend, list[Change], set[str]]], damaged: list[Any])
             }
             for trend, changes, fresh in found
         ],
+        "in_no_trend": parts,
         "unreadable": [{"name": row.name, "problem": row.problem} for row in damaged],
     }
-    text = msgspec.json.encode(_without_surrogates(document))
+    text = msgspec.json.encode(without_surrogates(document))
     return json_shown(msgspec.json.format(text, indent=2)) + b"\n"
 
 
-def _without_surrogates(value: Any) -> Any:
-    """Names that are not UTF-8, as they are shown."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    if isinstance(value, dict):
-        return {key: _without_surrogates(item) for key, item in value.items()}
-    return [_without_surrogates(item) for item in value] if isinstance(value, list) else value
-
-
 def _print(trend: Trend, changes: list[Change], fresh: set[str]) -> None:
+    from replay.history.finding import KINDS
     from replay.history.trends import P99_REQUESTS
 
     hosts = units.counted(trend.hosts, "host")
     click.echo(
-        f"{shown(trend.scenario)} ({trend.load[:6]}): {units.counted(len(trend.rows), 'run')} of"
+        f"{shown(trend.scenario)} ({trend.load[:6]}): {units.counted(len(trend.rows), *KINDS[trend.kind])} of"
         f" {units.counted(trend.builds, 'build')} on {hosts}"
     )
-    p99 = [f.p99_ns for row in trend.rows for f in row.figures[:1] if f.p99_ns is not None]
-    if p99:
-        range_text = f"{units.format_latency(min(p99))} to {units.format_latency(max(p99))}"
-        click.echo(f"  p99  {_sparks(p99[-_SPARKS_MAX:])}  {range_text}")
+    for line in _line_of(trend):
+        click.echo(f"  {line}")
     for change in changes:
         _print_change(change, "new" if change.run in fresh else "reported before")
     if not changes:
         from replay.history.change_points import RUNS_MIN
 
-        few = f"too few runs to find a change: {len(trend.rows)} of {RUNS_MIN}"
+        few = f"too few {KINDS[trend.kind][1]} to find a change: {len(trend.rows)} of {RUNS_MIN}"
         click.echo(f"  {few}" if trend.too_few else "  no change")
-    if not trend.too_few and not trend.judges_p99:
+    if trend.kind == "run" and not trend.too_few and not trend.judges_p99:
         click.echo(f"  p99 is not judged: it needs {P99_REQUESTS:,} requests in a run")
     if trend.left_out:
         left = ", ".join(f"{count} {verdict}" for verdict, count in sorted(trend.left_out.items()))
@@ -159,15 +166,30 @@ def _print(trend: Trend, changes: list[Change], fresh: set[str]) -> None:
         click.echo(f"  not judged (too few requests or runs, or beyond the 20 largest): {names}")
 
 
+def _line_of(trend: Trend) -> list[str]:
+    """The newest p99 or peaks as a sparkline; nothing where none is known."""
+    text: Callable[[float], str]
+    values: Sequence[float]
+    if trend.kind == "peak":
+        values = [row.peak_per_s for row in trend.rows if row.peak_per_s is not None]
+        text = units.format_rate
+    else:
+        values = [f.p99_ns for row in trend.rows for f in row.figures[:1] if f.p99_ns is not None]
+        text = units.format_latency
+    if not values:
+        return []
+    name = "peak" if trend.kind == "peak" else "p99"
+    return [f"{name:<4} {_sparks(values[-_SPARKS_MAX:])}  {text(min(values))} to {text(max(values))}"]
+
+
 def _print_change(change: Change, state: str) -> None:
     when = dt.datetime.fromtimestamp(change.started_ns / 1e9).astimezone().strftime("%Y-%m-%d %H:%M")
     begins = f"build {shown(change.build)}" if change.build else f"run {shown(change.run)}"
     if change.doubt:
         click.echo(f"  cannot tell: from {begins} ({when}) on, {moved_text(change.moved[0])}: {change.doubt}")
         return
-    word = "slower" if change.is_slower else "faster"
-    if change.moved[0].metric == "failed":
-        word = "more failures" if change.is_slower else "fewer failures"
+    worse, better = _WORSE.get(change.moved[0].metric, ("slower", "faster"))
+    word = worse if change.is_slower else better
     click.echo(f"  {word} from {begins} ({when}) on, {state}:")
     for moved in change.moved[:_MOVED_MAX]:
         click.echo(f"    {moved_text(moved)}")
@@ -181,11 +203,13 @@ def moved_text(moved: Moved) -> str:
     if moved.metric == "failed":
         points = f"{100 * moved.change:+.2f} points"
         return f"{what} {points} ({units.format_share(moved.before)} to {units.format_share(moved.after)})"
+    if moved.metric == "peak":
+        return f"peak {moved.change:+.1%} ({units.format_rate(moved.before)} to {units.format_rate(moved.after)})"
     before, after = (units.format_latency(round(value)) for value in (moved.before, moved.after))
     return f"{what} {moved.change:+.1%} ({before} to {after})"
 
 
-def _sparks(values: list[int]) -> str:
+def _sparks(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
-    span = max(high - low, 1)
-    return "".join(_SPARKS[(value - low) * (len(_SPARKS) - 1) // span] for value in values)
+    span = (high - low) or 1
+    return "".join(_SPARKS[int((value - low) * (len(_SPARKS) - 1) / span)] for value in values)

@@ -62,7 +62,10 @@ def run(file: Path, settings: tuple[str, ...], seed: int | None, log: Path | Non
     "--control", default="", metavar="ADDRESS", help="Which twin, if several run: HOST:PORT of its control."
 )
 def set_(settings: tuple[str, ...], control: str) -> None:
-    """Change settings of a twin that runs: all of them, or none. Without arguments its settings are listed."""
+    """Change settings of a twin that runs: all of them, or none. Without arguments its settings are listed.
+
+    Exit codes: 1 a process of the twin did not take them over, 2 wrong usage.
+    """
     from replay.staging.twin import state
     from replay.staging.twin.running import ask, change_settings
 

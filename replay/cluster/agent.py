@@ -82,7 +82,7 @@ class Agent:
                 self._nursery.start_soon(self._tick)
                 self._nursery.start_soon(self._receive_all)
         except Broken as error:
-            raise InputError(f"the coordinator cannot be talked to: {error}") from None
+            raise InputError(f"the connection to the coordinator failed: {error}") from None
         finally:
             shutil.rmtree(self._area, ignore_errors=True)
             with trio.move_on_after(1, shield=True):
@@ -92,14 +92,12 @@ class Agent:
     def _exit_code(self) -> int:
         why = self._left.why if self._left is not None else ""
         if why:
-            self._options.say(f"the agent leaves: {why}")
+            self._options.say(f"the agent ends: {why}")
         if self._share is not None and self._share.out.exists():
             self._options.say(f"its run is in {self._share.out}")
         if self._failed_code:
             return self._failed_code
         return Exit.CRASHED if why else Exit.PASSED
-
-    # Messages
 
     async def _receive_all(self) -> None:
         why = "the connection to the coordinator ended"
@@ -167,8 +165,6 @@ class Agent:
                 else:
                     self._act(self._state.failed(f"the agent was ended by {name}", code=Exit.INTERRUPTED))
                     self._act([Leave(f"ended by {name}")])
-
-    # Actions
 
     def _act(self, outputs: list[Output]) -> None:
         for output in outputs:

@@ -27,7 +27,7 @@ class AgentClock:
 
     @classmethod
     def of(cls, text: str) -> AgentClock:
-        """The clock of REPLAY_CLOCK_SKEW; without one, the machine's own."""
+        """The clock that REPLAY_CLOCK_SKEW describes; the machine's own if it is not set."""
         if not text:
             return cls()
         match = _FORM.fullmatch(text)
@@ -44,10 +44,10 @@ class AgentClock:
         return self.shown_at(now_ns) + jumped_ns
 
     def shown_at(self, monotonic_ns: int) -> int:
-        """What the clock shows at an instant of CLOCK_MONOTONIC."""
+        """Convert an instant of CLOCK_MONOTONIC to a reading of this clock."""
         return monotonic_ns + self._offset_ns + (monotonic_ns - self._base_ns) * self._ppm // 1_000_000
 
     def monotonic(self, shown_ns: int) -> int:
-        """When the clock shows this, by CLOCK_MONOTONIC."""
+        """Convert a reading of this clock to CLOCK_MONOTONIC."""
         since_ns = shown_ns - self._offset_ns - self._base_ns
         return self._base_ns + since_ns * 1_000_000 // (1_000_000 + self._ppm)

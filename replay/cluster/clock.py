@@ -2,29 +2,40 @@
 
 A probe leaves at s by our clock, comes at c and is answered at l by the other clock, and the answer is here at r. If
 the other clock is ahead by o, then c - o lies after s and l - o before r: o is between l - r and c - s. The middle is
-the estimate, half of the width the bound. It holds whatever the network does, as long as both clocks run equally fast
-meanwhile. The exchange with the shortest round trip has the smallest bound.
+the estimate, half of the width the bound. It holds whatever the network does.
+
+Clocks drift, so an exchange says less the older it is. How much less follows from the exchanges themselves: two of them
+bound by how much the offset changed in between, hence the drift. Each exchange is carried to the instant in question
+with that range of drifts, and the offset is in all of the ranges that result.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
-DRIFT_MAX_PPM = 100
-"""How much faster or slower another clock may run before the difference has been measured. Crystals keep within this."""
+DRIFT_MAX_PPM = 600
+"""How much faster or slower another clock may run before the difference has been measured. Crystals keep within 100 ppm,
+and the kernel's time synchronization slews CLOCK_MONOTONIC by up to 500 ppm (adjtimex(2)).
+"""
+
+DRIFT_CHANGE_PPM = 20
+"""How much the drift may change while exchanges are remembered."""
 
 SAMPLES_MAX = 64
 """Exchanges that are remembered: the latest ones, 16 s of them."""
 
 JUMP_PPM = 2_000
-"""A change faster than this is no drift: one of the clocks was set."""
+"""A change faster than this is not a drift: one of the clocks was set."""
 
 DRIFT_SPAN_NS = 1_000_000_000
 """The shortest time over which a drift is worth stating."""
 
 
 class Sample(NamedTuple):
-    """One exchange: the other clock's lead, its bound, and when by our clock."""
+    """The result of one exchange: the other clock's lead, its bound, and the instant by our clock."""
 
     offset_ns: int
     bound_ns: int
@@ -43,17 +54,19 @@ def sample(sent_ns: int, came_ns: int, left_ns: int, returned_ns: int) -> Sample
     most, least = came_ns - sent_ns, left_ns - returned_ns
     if least > most or returned_ns < sent_ns or left_ns < came_ns:
         return None
-    return Sample((most + least) // 2, (most - least + 1) // 2 + 1, returned_ns)
+    drifted_ns = (returned_ns - sent_ns) * DRIFT_MAX_PPM // 1_000_000
+    return Sample((most + least) // 2, (most - least + 1) // 2 + 1 + drifted_ns, returned_ns)
 
 
 class PeerClock:
-    """The clock of one agent, seen from the coordinator. `jumped_ns` is by how much it was set meanwhile."""
+    """The clock of one agent, seen from the coordinator. When it is set, what was known of it before says nothing more."""
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
         self.first: Sample | None = None
         self.contradictions = 0
-        self.jumped_ns = 0
+        self._jumps_ns = 0
+        self._before_jump: tuple[int, int] | None = None
 
     def add(self, sent_ns: int, came_ns: int, left_ns: int, returned_ns: int) -> None:
         """Add an exchange."""
@@ -68,24 +81,45 @@ class PeerClock:
                 found.bound_ns + before.bound_ns + (found.at_ns - before.at_ns) * JUMP_PPM // 1_000_000
             )
             if abs(jump_ns) > possible_ns:
-                self.jumped_ns += jump_ns
-                self.samples.clear()
+                self._jumped(found.at_ns)
         self.samples.append(found)
         del self.samples[:-SAMPLES_MAX]
+        if self.first is None and self._before_jump is not None:
+            self.first = found
 
-    def estimate(self, now_ns: int) -> Estimate:
-        """The offset now. An older exchange counts with the drift that it may have had since."""
-        best = min(self.samples, key=lambda one: _bound_at(one, now_ns))
-        return Estimate(best.offset_ns, _bound_at(best, now_ns))
+    def _jumped(self, at_ns: int) -> None:
+        """The clock was set just before `at_ns`."""
+        self._jumps_ns = self.jumped_ns
+        self._before_jump = at_ns, self.estimate(at_ns).offset_ns
+        self.samples.clear()
+        self.first = None
 
-    def reference(self, now_ns: int) -> Estimate:
+    @property
+    def jumped_ns(self) -> int:
+        """By how much the clock was set, in all."""
+        if self._before_jump is None:
+            return self._jumps_ns
+        at_ns, offset_ns = self._before_jump
+        return self._jumps_ns + self.estimate(at_ns).offset_ns - offset_ns
+
+    def estimate(self, at_ns: int) -> Estimate:
+        """The offset at an instant of our clock, also one that is still to come."""
+        slowest, fastest = drift_range(self.samples)
+        least, most = _carried(self.samples, at_ns, slowest, fastest)
+        if least > most:
+            # The drift changed: each exchange holds by itself, with any drift since.
+            best = min(self.samples, key=lambda one: _bound_at(one, at_ns))
+            return Estimate(best.offset_ns, _bound_at(best, at_ns))
+        return Estimate(round((most + least) / 2), math.ceil((most - least) / 2) + 1)
+
+    def reference(self, at_ns: int) -> Estimate:
         """The estimate from which the drift is measured, usually that of the start."""
-        self.first = min(self.samples, key=lambda one: _bound_at(one, now_ns))
-        return Estimate(self.first.offset_ns, _bound_at(self.first, now_ns))
+        self.first = min(self.samples, key=lambda one: _bound_at(one, at_ns))
+        return self.estimate(at_ns)
 
     def drift(self) -> tuple[float, int]:
-        """The drift since the reference in ppm, and by how much the offset has changed in ns. 0 if too little time has
-        passed, or if the bounds are too wide to tell the change from nothing.
+        """The drift since the reference, or since the clock was set, in ppm, and by how much the offset has changed in ns.
+        0 if too little time has passed, or if the bounds are too wide to tell the change from nothing.
         """
         if self.first is None or not self.samples:
             return 0.0, 0
@@ -95,10 +129,35 @@ class PeerClock:
         span_ns = best.at_ns - self.first.at_ns
         if span_ns < DRIFT_SPAN_NS:
             return 0.0, 0
-        change_ns = best.offset_ns - self.first.offset_ns - self.jumped_ns
+        change_ns = best.offset_ns - self.first.offset_ns
         if abs(change_ns) <= best.bound_ns + self.first.bound_ns:
             return 0.0, 0
         return change_ns / span_ns * 1e6, change_ns
+
+
+def drift_range(samples: Sequence[Sample]) -> tuple[float, float]:
+    """The slowest and the fastest drift (ppm) that agrees with every two exchanges."""
+    slowest, fastest = -float(DRIFT_MAX_PPM), float(DRIFT_MAX_PPM)
+    for before, after in itertools.combinations(samples, 2):
+        span_ns = after.at_ns - before.at_ns
+        if span_ns <= 0:
+            continue
+        change_ns, width_ns = after.offset_ns - before.offset_ns, after.bound_ns + before.bound_ns
+        slowest = max(slowest, (change_ns - width_ns) / span_ns * 1e6 - DRIFT_CHANGE_PPM)
+        fastest = min(fastest, (change_ns + width_ns) / span_ns * 1e6 + DRIFT_CHANGE_PPM)
+    return (slowest, fastest) if slowest <= fastest else (-float(DRIFT_MAX_PPM), float(DRIFT_MAX_PPM))
+
+
+def _carried(samples: Sequence[Sample], at_ns: int, slowest: float, fastest: float) -> tuple[float, float]:
+    """The least and the most that the offset can be at an instant, by every exchange; the least is above the most if they
+    contradict each other.
+    """
+    least, most = -math.inf, math.inf
+    for one in samples:
+        change_ns = sorted(((at_ns - one.at_ns) * slowest / 1e6, (at_ns - one.at_ns) * fastest / 1e6))
+        least = max(least, one.offset_ns - one.bound_ns + change_ns[0])
+        most = min(most, one.offset_ns + one.bound_ns + change_ns[1])
+    return least, most
 
 
 def _bound_at(one: Sample, now_ns: int) -> int:

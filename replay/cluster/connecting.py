@@ -36,7 +36,7 @@ def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: S
         return
     if connect is None:
         raise UsageError("the agent has no coordinator", hint="give --connect HOST:PORT")
-    host, _ = parse_place(connect)
+    host, _ = parse_place(connect, "connect to")
     ca, cert, _ = tls
     if is_loopback_host(host) and not (ca or cert):
         if token_file is None:
@@ -66,7 +66,7 @@ def _standard_streams() -> trio.abc.Stream:
 
 
 async def _connected(place: str, tls: tuple[str, str, str], name: str) -> trio.abc.Stream:
-    host, _ = parse_place(place)
+    host, _ = parse_place(place, "connect to")
     stream = await _reached(place, CONNECT_S if any(tls) else CONNECT_HERE_S)
     if not any(tls):
         return stream
@@ -81,14 +81,14 @@ async def _connected(place: str, tls: tuple[str, str, str], name: str) -> trio.a
         why = error.__cause__ or error
         raise TargetError(
             f"the coordinator at {place} and this agent do not trust each other: {why}",
-            hint="look at --ca, --cert and --key on both sides",
+            hint="check --ca, --cert and --key on both sides",
         ) from None
     return secured
 
 
 async def _reached(place: str, limit_s: float) -> trio.SocketStream:
     """A connection to the coordinator, which may come up a little later than its agents."""
-    host, port = parse_place(place)
+    host, port = parse_place(place, "connect to")
     failure = f"no answer within {limit_s:g} s"
     with trio.move_on_after(limit_s):
         while True:
@@ -109,7 +109,8 @@ def client_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
 
 def server_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
     """How a coordinator secures its listener: an agent without a certificate of `ca` is refused."""
-    python_context(Tls(server_name="", ca=ca, cert=cert, key=key))  # its messages name a file that is wrong
+    # The exception's message names the file that is wrong.
+    python_context(Tls(server_name="", ca=ca, cert=cert, key=key))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cafile=ca)

@@ -11,20 +11,37 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import trio
 
 from replay._version import __version__
 from replay.engine.watch import Signals
-from replay.errors import EngineError, InputError, ReplayError, Sending, UsageError
+from replay.errors import EngineError, Exit, InputError, ReplayError, Sending, UsageError
 from replay.plan.schedule import Schedule
+from replay.results.document import Started
+from replay.settings.instant import moment_text
 from replay.settings.scenario import Scenario
 from replay.trace import Trace
 
 from . import shipping, values
+from .broadcast import Broadcast
 from .cut import lanes_of_each, share_of
 from .framing import Broken, Connection
 from .handshake import kernels_digest, receive_hello
-from .messages import AnyMessage, Fetch, FileOffer, Message, Piece, Plan, Refusal, Release, Report, Want
+from .merged_facts import NOTHING_OBSERVED, Observed
+from .messages import (
+    AnyMessage,
+    Fetch,
+    FileOffer,
+    Message,
+    Opened,
+    Piece,
+    Plan,
+    Refusal,
+    Release,
+    Report,
+    Want,
+)
 from .protocol import (
     AllHere,
     Began,
@@ -56,25 +73,31 @@ class Order:
     scenario: Scenario
     schedules: Sequence[Schedule]
     on_lost: Literal["stop", "continue"] = "stop"
+    start_at_ns: int | None = None
+    """When the first request is due, in ns since the epoch; None: as soon as all agents are ready."""
 
 
 @dataclass
 class Gathered:
-    """What came of it: each agent's seat, and where its run folder is (None: there is none to be had)."""
+    """The result: each agent's seat, and the path of its run folder (None: there is none). `stopped_why` says why the run
+    was ended early, `interrupted_by` which signal the coordinator got; both are empty where nothing did.
+    """
 
     run_id: str
     epoch: str
     seats: list[Seat]
     folders: list[Path | None]
     instant_ns: int
+    wall_ns: int
     stopped_why: str
-    how: str
+    interrupted_by: str
     reports: list[Reports] = field(default_factory=list)
     lanes: list[tuple[int, int, int]] = field(default_factory=list)
     last_sending_ns: dict[int, int] = field(default_factory=dict)
     drifts: list[float] = field(default_factory=list)
     bytes_received: int = 0
     bytes_sent: int = 0
+    observed: Observed = NOTHING_OBSERVED
 
 
 class Coordinator:
@@ -87,9 +110,11 @@ class Coordinator:
         folder: Path,
         say: Callable[[str], None] = lambda line: None,
         reported: Callable[[int, Report], None] = lambda agent, report: None,
+        broadcast: Broadcast | None = None,
     ) -> None:
         self._order, self._transport, self._folder = order, transport, folder
         self._say, self._reported = say, reported
+        self._broadcast = broadcast if broadcast is not None else Broadcast(order.scenario)
         self.run_id, epoch = secrets.token_hex(4), secrets.token_hex(8)
         self.state = CoordinatorState(
             transport.agents,
@@ -106,12 +131,14 @@ class Coordinator:
         self._failure: Failed | None = None
         self._trace_files: list[FileOffer] = []
         self._sent = self._received = 0
-        self._how = "whole"
+        self._interrupted_by = ""
+        self._wall_ns = 0
+        self._is_waiting = False
         self._reports = [Reports() for _ in range(transport.agents)]
         self._lanes = 1
 
     async def run(self, *, signals: bool = False) -> Gathered:
-        """Run it. ReplayError if it cannot begin; what came of it otherwise, also where agents were lost."""
+        """Run it, and return the result even if agents were lost. ReplayError if it cannot begin."""
         values.check_fits(self._order.scenario)
         values.checked_headers(self._order.scenario)
         values.environment(self._order.scenario)
@@ -125,6 +152,7 @@ class Coordinator:
             await self._over.wait()
             folders = [] if self._failure is not None else await self._collect()
             gathered = self._gathered(folders)
+            gathered.observed = await self._broadcast.finish()
             await self._release(folders)
             nursery.cancel_scope.cancel()
         if self._failure is not None:
@@ -142,8 +170,9 @@ class Coordinator:
             seats=seats,
             folders=folders,
             instant_ns=self.state.instant_ns or 0,
+            wall_ns=self._wall_ns,
             stopped_why=self.state.stopped_why,
-            how=self._how,
+            interrupted_by=self._interrupted_by,
             reports=self._reports,
             lanes=[
                 (seat.agent * self._lanes, (seat.agent + 1) * self._lanes, len(seats) * self._lanes)
@@ -158,8 +187,6 @@ class Coordinator:
             bytes_received=self._received,
             bytes_sent=self._sent,
         )
-
-    # Connections
 
     async def _serve(self) -> None:
         try:
@@ -189,7 +216,7 @@ class Coordinator:
         await self._serve_agent(agent, connection, outputs, hello.nonce)
 
     def _refused_agent(self, refusal: Refusal) -> None:
-        """An agent that does not fit never will: say so at once, and do not wait for it to come again."""
+        """End the run if an agent is refused: it would be refused again."""
         if self.state.phase is Phase.GATHERING:
             self._fail(f"an agent was refused: {refusal.why}", "install the same replay on every machine", 2)
 
@@ -235,12 +262,20 @@ class Coordinator:
         if isinstance(message, Want):
             self._nursery.start_soon(self._ship, agent, message)
         elif isinstance(message, Piece):
-            # One that nobody asked for is dropped.
+            # A message that was not requested is dropped.
             with contextlib.suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
                 if agent in self._pieces:
                     self._pieces[agent].send_nowait(message)
+        elif isinstance(message, Opened):
+            self._opened(message)
         else:
             self._act(self.state.receive(agent, message, time.monotonic_ns()))
+
+    def _opened(self, message: Opened) -> None:
+        if message.epoch == self.state.epoch:
+            with contextlib.suppress(msgspec.DecodeError):
+                started = msgspec.json.decode(message.started, type=Started)
+                self._broadcast.opened(started, len(self.state.seats))
 
     async def _ship(self, agent: int, want: Want) -> None:
         offered = {file.name: file.size for file in self._trace_files}
@@ -259,9 +294,7 @@ class Coordinator:
         try:
             channel.send_nowait(message)
         except trio.WouldBlock:
-            return  # the agent takes nothing: silence is what it is judged by
-
-    # What happens
+            return  # The agent does not read. Its silence will be noticed.
 
     def _act(self, outputs: list[Output]) -> None:
         for output in outputs:
@@ -271,13 +304,20 @@ class Coordinator:
                 self._nursery.start_soon(self._give_orders)
             elif isinstance(output, Began):
                 Sending.began = True
-                left_s = (output.instant_ns - time.monotonic_ns()) / 1e9
+                left_ns = output.instant_ns - time.monotonic_ns()
+                self._wall_ns = time.time_ns() + left_ns
+                left_s = left_ns / 1e9
+                self._broadcast.begin(output.instant_ns, self._wall_ns)
+                self._nursery.start_soon(self._broadcast.sample)
                 self._say(f"all {len(self.state.seats)} agents are ready; they start in {left_s:.1f} s")
             elif isinstance(output, Reported):
                 self._reports[output.agent].add(output.report)
                 self._reported(output.agent, output.report)
+                self._broadcast.reported(output.agent, self.state.seats[output.agent].name, output.report)
             elif isinstance(output, Lost):
-                self._say(f"LOST {self.state.seats[output.agent].name}: {output.why}")
+                words = f"{self.state.seats[output.agent].name}: {output.why}"
+                self._say(f"LOST {words}")
+                self._broadcast.happened(time.monotonic_ns(), "agent_lost", f"lost {words}")
             elif isinstance(output, Failed):
                 self._fail(output.why, output.hint, output.code)
             elif isinstance(output, Over):
@@ -301,7 +341,8 @@ class Coordinator:
         order, agents = self._order, len(self.state.seats)
         hellos = [seat.hello for seat in self.state.seats if seat.hello is not None]
         length_ns = max(schedule.plan.length_ns or 0 for schedule in order.schedules)
-        scenario, files = await values.for_agents(order.scenario, agents, length_ns)
+        wait_ns = max((order.start_at_ns or 0) - time.time_ns(), 0)
+        scenario, files = await values.for_agents(order.scenario, agents, wait_ns + length_ns)
         lanes = self._lanes = lanes_of_each(order.schedules, order.scenario, hellos)
         path = order.trace.path.absolute()
         self._trace_files = await trio.to_thread.run_sync(shipping.trace_offers, path)
@@ -333,10 +374,23 @@ class Coordinator:
     async def _tick(self) -> None:
         while True:
             await trio.sleep(TICK_S)
+            self._await_instant()
             self._act(self.state.tick(time.monotonic_ns()))
+            expected = [seat.agent for seat in self.state.seats if not seat.is_settled]
+            self._broadcast.tick(time.monotonic_ns(), expected)
+
+    def _await_instant(self) -> None:
+        """Follow the wall clock, which may be set while the run waits for its instant."""
+        at_ns = self._order.start_at_ns
+        if at_ns is None:
+            return
+        self.state.start_at_ns = time.monotonic_ns() + at_ns - time.time_ns()
+        if self.state.is_waiting and not self._is_waiting:
+            self._is_waiting = True
+            self._say(f"all agents are ready; the first request is due at {moment_text(at_ns)}")
 
     async def _watch_processes(self) -> None:
-        """An agent whose process has ended sends nothing any more."""
+        """Report agents whose processes have ended: they send nothing more."""
         while True:
             await trio.sleep(TICK_S)
             self._watch_for_missing()
@@ -349,7 +403,7 @@ class Coordinator:
                     )
 
     def _watch_for_missing(self) -> None:
-        """An agent whose process ends before it has come: say why at once."""
+        """Report an agent whose process ends before it connects."""
         if self.state.phase is not Phase.GATHERING:
             return
         came = {seat.hello.order for seat in self.state.seats if seat.hello is not None}
@@ -358,25 +412,23 @@ class Coordinator:
                 log = self._folder / f"agent-{order}.log"
                 lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
                 last = lines[-1][:300] if lines else "it printed nothing"
-                self._say(f"LOST agent {order}: it ended before it came")
-                self._fail(f"agent {order} ended before it came: {last}", "", 1)
+                self._say(f"LOST agent {order}: it ended before it connected")
+                self._fail(f"agent {order} ended before it connected: {last}", "", 1)
 
     async def _watch_signals(self) -> None:
         received = Signals()
         self._nursery.start_soon(received.watch)
         await received.first.wait()
-        self._how = "interrupted"
+        self._interrupted_by = received.name
         self._act(self.state.stop("drain", received.name))
         await received.second.wait()
         self._act(self.state.stop("abandon", received.name))
-
-    # The end
 
     async def _collect(self) -> list[Path | None]:
         """The run folder of each agent: where it is, or fetched."""
         with trio.move_on_after(FETCH_S):
             return [await self._folder_of(seat) for seat in self.state.seats]
-        raise EngineError("the agents' results did not come in time", hint=f"see {self._folder}")
+        raise EngineError("the agents' results did not arrive in time", hint=f"see {self._folder}")
 
     async def _folder_of(self, seat: Seat) -> Path | None:
         own = self._folder / f"agent-{seat.agent}"
@@ -412,7 +464,7 @@ class Coordinator:
         await shipping.receive_files(folder, files, ask)
 
     async def _release(self, folders: list[Path | None]) -> None:
-        """Let the agents go; those whose results are here remove their own copies."""
+        """Release the agents; those whose results have been fetched remove their own copies."""
         for seat in self.state.seats:
             path = folders[seat.agent] if folders else None
             fetched = path is not None and seat.end is not None and str(path.absolute()) != seat.end.folder
@@ -427,6 +479,6 @@ def _error_of(failed: Failed) -> ReplayError:
     """The error of a run that could not begin."""
     if failed.code == 1:
         return EngineError(failed.why, hint=failed.hint)
-    if failed.code == 130:
+    if failed.code == Exit.INTERRUPTED:
         raise KeyboardInterrupt
     return UsageError(failed.why, hint=failed.hint)

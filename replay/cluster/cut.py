@@ -23,8 +23,8 @@ from .messages import Hello
 
 
 def lanes_of_each(schedules: Sequence[Schedule], scenario: Scenario, hellos: Sequence[Hello]) -> int:
-    """Lanes of each agent: `-t`, or as many as the plan's peak needs and the smallest machine has cores for. One where
-    an agent has to use the portable engine.
+    """Lanes of each agent: `-t`, or as many as the plan's peak needs and the smallest machine has cores for. One lane
+    if an agent has to use the portable engine.
     """
     if scenario.engine == "portable" or any(hello.engine != "native" for hello in hellos):
         return 1

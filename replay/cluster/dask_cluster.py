@@ -1,12 +1,13 @@
 """Agents beside the workers of a Dask cluster: `tls://HOST:PORT` of its scheduler, or `tcp://` on loopback.
 
 Dask finds the machines and starts a process on each (`dask_worker`); from then on agents and coordinator speak
-directly. A scheduler that goes away during a run is not missed. A scheduler without TLS executes whatever anybody
-sends it, so that it is only accepted on loopback.
+directly. A run does not need the scheduler once it has begun. A scheduler without TLS executes whatever anybody sends
+it, so it is only accepted on loopback.
 """
 
 from __future__ import annotations
 
+import logging
 import socket
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ TIMEOUT_S = 20.0
 def make_dask(url: str, identity: Identity) -> Transport:
     """The cluster of this scheduler. UsageError if it may not be used, TargetError if it cannot be reached."""
     scheme, _, place = url.partition("://")
-    host, port = parse_place(place)
+    host, port = parse_place(place, "connect to")
     if scheme == "tcp" and not is_loopback_host(host):
         raise UsageError(
             f"--cluster {url}: a scheduler without TLS executes what anybody sends it",
@@ -84,7 +85,7 @@ class Dask(Listening):
                     start_agent, connect, str(number), self.token, name, workers=[worker], on_error="return"
                 )
             except Exception as error:
-                raise TargetError(f"{self._url}: the worker {worker} was not reached: {error}") from None
+                raise self._unreached(worker, error) from None
             answer = answers.get(worker)
             if not isinstance(answer, dict):
                 raise TargetError(
@@ -94,11 +95,31 @@ class Dask(Listening):
             if why := answer.get("why"):
                 raise UsageError(f"{why} (pid {answer['pid']})", hint="wait for its run to end")
 
+    def _unreached(self, worker: str, error: Exception) -> TargetError:
+        """Why no agent was started beside a worker: the scheduler is gone, or the worker alone."""
+        if self._client.status != "running":
+            return TargetError(
+                f"the Dask scheduler {self._url} went away before all agents were started",
+                hint="look at what it printed, and start it again; nothing was sent",
+            )
+        return TargetError(
+            f"the worker {worker} of {self._url} was not reached: {error}",
+            hint="look at what it printed, and whether it still runs; nothing was sent",
+        )
+
+
+def _quieten() -> None:
+    """Keep Dask's own log lines off the terminal: what matters of them is in the error."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
 
 def _connected(url: str, identity: Identity) -> Any:
     from distributed import Client
     from distributed.security import Security
 
+    _quieten()
     security = None
     if identity.is_given:
         security = Security(
@@ -110,7 +131,10 @@ def _connected(url: str, identity: Identity) -> Any:
     try:
         return Client(url, security=security, timeout=TIMEOUT_S, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
-        raise TargetError(f"no Dask scheduler at {url}: {error}", hint="look at --cluster") from None
+        raise TargetError(
+            f"no Dask scheduler at {url}: {error}",
+            hint="start one there (dask scheduler), or correct --cluster",
+        ) from None
 
 
 def _own_address(host: str, port: int) -> str:

@@ -2,13 +2,13 @@
 
 It runs by `Client.run`, outside of Dask's scheduling: nothing of it is ever stolen, retried or computed again. The
 process has a session of its own, so that it outlives a worker or a nanny that dies, and never waits for the worker's
-loop. While it lives it holds a lock of this worker: a second coordinator is refused.
+loop. While it lives it holds a lock of this worker: a second coordinator is refused. The lock and the agent's output are
+in the worker's own folder, which Dask removes with the worker.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import subprocess
 import sys
@@ -17,20 +17,16 @@ from pathlib import Path
 from typing import Any
 
 
-def start_agent(
-    connect: str, order: str, token: bytes, server_name: str, dask_worker: Any = None
-) -> dict[str, Any]:
+def start_agent(connect: str, order: str, token: bytes, server_name: str, dask_worker: Any) -> dict[str, Any]:
     """Start an agent that connects to the coordinator. Returns its pid, or why there is none."""
-    address = getattr(dask_worker, "address", "")
-    mark = hashlib.sha256(address.encode()).hexdigest()[:16]
-    lock_path = Path(tempfile.gettempdir()) / f"replay-agent-{os.geteuid()}-{mark}.lock"
+    lock_path = Path(dask_worker.local_directory) / "replay-agent.lock"
     lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return {
-                "why": f"the worker {address} already has an agent, of another coordinator",
+                "why": f"the worker {dask_worker.address} already has an agent, of another coordinator",
                 "pid": _pid_in(lock),
             }
         proofs = [] if token else [*_certificates(dask_worker), "--server-name", server_name]
@@ -42,7 +38,7 @@ def start_agent(
 def _spawn(connect: str, order: str, token: bytes, proofs: list[str], lock: int, log_path: Path) -> int:
     words = [sys.executable, "-m", "replay.cli", "agent", "--connect", connect, "--order", order, *proofs]
     if token:
-        descriptor, token_file = tempfile.mkstemp(prefix="replay-agent-token-")
+        descriptor, token_file = tempfile.mkstemp(prefix="replay-agent-token-", dir=log_path.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(token)
         words += ["--token-file", token_file, "--remove-token"]

@@ -14,7 +14,7 @@ _READ_BYTES = 1 << 18
 
 
 class Broken(Exception):
-    """The other side sent what is no message, or the connection ended in the middle of one."""
+    """The other side sent something that is not a message, or the connection ended in the middle of one."""
 
 
 class Connection:
@@ -27,7 +27,7 @@ class Connection:
         self.sent_bytes = self.received_bytes = 0
 
     async def send(self, message: Message) -> None:
-        """Send a message. Broken if nobody is there any more."""
+        """Send a message. Broken if the connection has ended."""
         data = encode(message)
         if len(data) > FRAME_BYTES_MAX:
             raise Broken(f"a message of {len(data):,} bytes is too large to send")
@@ -39,7 +39,7 @@ class Connection:
         self.sent_bytes += len(data) + _LENGTH.size
 
     async def receive(self) -> AnyMessage | None:
-        """The next message; None at the end of the connection. Broken if what came is no message."""
+        """The next message; None at the end of the connection. Broken if the data is not a message."""
         if not await self._filled(_LENGTH.size):
             return None
         (length,) = _LENGTH.unpack(self._buffer[: _LENGTH.size])
@@ -52,7 +52,7 @@ class Connection:
         try:
             return decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Broken(f"what came is no message of this protocol: {error}") from None
+            raise Broken(f"the data received is not a message of this protocol: {error}") from None
 
     async def _filled(self, size: int) -> bool:
         while len(self._buffer) < size:

@@ -1,7 +1,7 @@
-"""How coordinator and agent make sure of each other.
+"""How coordinator and agent authenticate each other.
 
-With TLS both sides show certificates. On loopback both prove that they know the same token, which lies in a file that
-only its owner can read: each answers the other's random nonce with a keyed hash, so that the token never travels.
+With TLS both sides show certificates. On loopback both prove that they know the same token, which is kept in a
+file that only its owner can read. Each answers the other's random nonce with a keyed hash, so the token is never sent.
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ def make_token(path: Path) -> bytes:
 
 
 def read_token(path: Path) -> bytes:
-    """The token in a file. UsageError if others can read it."""
+    """The token in a file. UsageError if other users can read it."""
     try:
         found = path.stat()
         token = path.read_bytes().strip()
     except OSError as error:
         raise InputError(f"--token-file {path}: {reason_of(error)}") from None
     if stat.S_IMODE(found.st_mode) & 0o077:
-        raise UsageError(f"--token-file {path}: others can read it", hint=f"chmod 600 {path}")
+        raise UsageError(f"--token-file {path}: other users can read it", hint=f"chmod 600 {path}")
     if len(token) < NONCE_BYTES:
         raise UsageError(f"--token-file {path}: a token has at least {NONCE_BYTES} characters")
     return token
 
 
 def proof(token: bytes, side: str, nonce: bytes) -> bytes:
-    """What `side` answers to a nonce. The name keeps one side's proof from serving as the other's."""
+    """The answer of `side` to a nonce. The name keeps one side's proof from serving as the other's."""
     return hmac.digest(token, side.encode() + b"\0" + nonce, "sha256") if token else b""
 
 
@@ -79,7 +79,7 @@ def engine_here() -> str:
 
 
 def make_hello(challenge: Challenge, token: bytes, nonce: bytes, order: str) -> Hello:
-    """What an agent says of itself and its machine."""
+    """An agent's description of itself and its machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Hello(
         version=__version__,
@@ -97,7 +97,7 @@ def make_hello(challenge: Challenge, token: bytes, nonce: bytes, order: str) -> 
 
 
 async def introduce(connection: Connection, token: bytes, order: str) -> Welcome:
-    """The agent's side. UsageError if the coordinator refuses, or is not the one that has the token."""
+    """The agent's side. UsageError if the coordinator refuses, or does not know the token."""
     challenge = await _first(connection, Challenge)
     if challenge.protocol != PROTOCOL:
         raise UsageError(
@@ -121,20 +121,22 @@ async def _first(connection: Connection, kind: type[First]) -> First:
         raise UsageError(f"the coordinator refuses this agent: {message.why}", hint=message.hint)
     if not isinstance(message, kind):
         raise UsageError(
-            "what answers is not a coordinator", hint="look at the address that the agent was given"
+            "what answers is not a coordinator", hint="check the address that the agent was given"
         )
     return message
 
 
 async def receive_hello(connection: Connection, token: bytes) -> Hello:
-    """The coordinator's side: challenge whoever connected. Broken if it is no agent of this run."""
+    """The coordinator's side: challenge whoever connected. Broken if it is not an agent of this run."""
     nonce = secrets.token_bytes(NONCE_BYTES)
     await connection.send(Challenge(nonce=nonce))
     message = None
     with trio.move_on_after(HANDSHAKE_S):
         message = await connection.receive()
+    if message is None:
+        raise Broken("it ended, or was silent, before it said what it is")
     if not isinstance(message, Hello):
-        raise Broken("it is no agent")
+        raise Broken("it is not an agent")
     if message.protocol != PROTOCOL:
         await connection.send(Refusal(why=f"its protocol is version {message.protocol}, not {PROTOCOL}"))
         raise Broken(f"an agent on {message.host} speaks version {message.protocol} of the protocol")

@@ -10,9 +10,9 @@ from replay.ledger.validity import Validity
 from replay.ledger.verdicts import WORSE, Reason
 from replay.results.document import RunDocument
 from replay.results.latencies import Latency
-from replay.units import SECOND_NS, format_duration, format_share
+from replay.units import SECOND_NS, counted, format_duration, format_share
 
-from .losses import Loss
+from .losses import Loss, cut_off
 from .parts import Part
 
 _OF_THE_WHOLE = ("EMPTY", "STATUS_DIFFERS")
@@ -20,9 +20,10 @@ _OF_THE_WHOLE = ("EMPTY", "STATUS_DIFFERS")
 
 
 def judged(document: RunDocument, *, parts: Sequence[Part], losses: Sequence[Loss]) -> RunDocument:
-    """The verdict on the whole run: no better than that on an agent, and not VALID if one was lost."""
+    """The verdict on the whole run: no better than that on an agent, and not VALID if a share was not sent whole."""
     reasons = [
         *_loss_reasons(document, losses),
+        *_early_reasons(document, parts, losses),
         *_unbalanced(parts, losses),
         *_clock_reasons(document, parts),
         *_agents_reasons(document.validity, parts),
@@ -37,24 +38,67 @@ def _loss_reasons(document: RunDocument, losses: Sequence[Loss]) -> list[Reason]
     if not losses:
         return []
     missing = sum(loss.unsent + loss.unknown for loss in losses)
-    share = missing / max(document.accounts.planned, 1)
-    found = [
-        f"{loss.name} was lost ({loss.why}): {loss.unsent:,} requests of its share were not sent"
-        + (f", of {loss.unknown:,} that is not known" if loss.unknown else "")
-        for loss in losses
-    ]
+    at_most = "up to " if any(loss.unknown for loss in losses) else ""
+    found = [f"{loss.name} was lost ({loss.why}): {_loss_words(loss)}" for loss in losses]
     return [
         Reason(
             code="AGENT_LOST",
             verdict="SUSPECT",
-            message=f"{'; '.join(found)}. The target got {format_share(share)} less than planned",
+            message=f"{'; '.join(found)}. {_less(document, missing, at_most)}",
             advice="look at the machine and its log; the results are those of the load that was sent",
         )
     ]
 
 
+def _loss_words(loss: Loss) -> str:
+    """What became of the requests of a share."""
+    if not loss.unsent and not loss.unknown:
+        return "every request of its share is accounted for"
+    unsent = f"{_counted(loss.unsent)} of its share {_were(loss.unsent)} not sent" if loss.unsent else ""
+    if not loss.unknown:
+        return unsent
+    if not unsent:
+        return f"whether {_counted(loss.unknown)} of its share {_were(loss.unknown)} sent is not known"
+    return f"{unsent}, and whether another {loss.unknown:,} {_were(loss.unknown)} is not known"
+
+
+def _counted(count: int) -> str:
+    return counted(count, "request")
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
+
+
+def _less(document: RunDocument, missing: int, at_most: str = "") -> str:
+    share = format_share(missing / max(document.accounts.planned, 1))
+    return f"The target got {at_most}{share} less than planned"
+
+
+def _early_reasons(document: RunDocument, parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
+    """Agents that ended early while the run went on. If the whole run ended early, its ending says why."""
+    gone = {loss.agent for loss in losses}
+    early = [part for part in parts if part.share.agent not in gone and part.document.ending.how != "whole"]
+    if document.ending.how != "whole" or not early:
+        return []
+    found = [
+        f"{part.name} ended early ({part.document.ending.detail}): {_counted(cut_off(part))} of its share "
+        f"{_were(cut_off(part))} not sent"
+        for part in early
+    ]
+    missing = sum(cut_off(part) for part in early)
+    return [
+        Reason(
+            code="AGENT_ENDED_EARLY",
+            verdict="SUSPECT",
+            message=f"{'; '.join(found)}. {_less(document, missing)}",
+            advice="find out who ended it; the results are those of the load that was sent",
+        )
+    ]
+
+
 def _unbalanced(parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
-    """An agent that ended whole, and did not plan what its share has: a bug."""
+    """Report an agent that ended normally, but planned another number of requests than its share has: a bug of replay."""
     gone = {loss.agent for loss in losses}
     wrong = [
         f"{part.name} planned {part.planned:,} of the {part.share.planned:,} requests of its share"
@@ -91,7 +135,7 @@ def _clock_reasons(document: RunDocument, parts: Sequence[Part]) -> list[Reason]
             message=f"the clock of {parts[-worst].name} is known to {format_duration(bound_ns)} only"
             f"{_changes(parts[-worst])}, while the generator lag that this run states is "
             f"{format_duration(lateness.p90_ns)} (p90): agents may have sent that far apart",
-            advice="put the coordinator nearer to the agents, or keep the network between them free",
+            advice=_clock_advice(parts[-worst], length_ns),
         )
     ]
 
@@ -104,9 +148,23 @@ def _changes(part: Part) -> str:
     return f" ({' and '.join(filter(None, (drift, jump)))})" if drift or jump else ""
 
 
+def _clock_advice(part: Part, length_ns: int) -> str:
+    """What to do about an agent's clock, by what makes up most of its error."""
+    clock = part.share.clock
+    drifted_ns = clock.error_ns(length_ns) - clock.bound_ns - abs(clock.jumped_ns)
+    most = max(clock.bound_ns, drifted_ns, abs(clock.jumped_ns))
+    if most == abs(clock.jumped_ns):
+        return (
+            "look at why that machine's CLOCK_MONOTONIC jumped: was it suspended, or moved to another host?"
+        )
+    if most == drifted_ns:
+        return "look at that machine's time synchronization, which may be correcting its clock, or make the run shorter"
+    return "put the coordinator nearer to the agents, or keep the network between them free"
+
+
 def _agents_reasons(whole: Validity, parts: Sequence[Part]) -> list[Reason]:
-    """Findings about the whole run and about each agent. One of an agent takes the place of the same one about the whole,
-    since it says where.
+    """Findings about the whole run and about each agent. A finding about an agent replaces the same finding about the
+    whole run, because it says where.
     """
     if len(parts) == 1:
         return list(whole.reasons)

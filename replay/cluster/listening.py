@@ -64,7 +64,7 @@ def parse_listening(text: str, identity: Identity) -> Listening:
     place, comma, rest = text.partition(",")
     name, _, count = rest.partition("=")
     if not comma or name != "agents" or not count.isdigit() or not 1 <= int(count) <= AGENTS_MAX:
-        raise UsageError(f"--cluster listen:{text} does not say how many agents come", hint=_FORM)
+        raise UsageError(f"--cluster listen:{text} does not say how many agents connect", hint=_FORM)
     host, port = parse_place(place)
     check_secured(host, identity)
     return Listening(host, port, int(count), identity)

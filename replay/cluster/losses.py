@@ -1,4 +1,8 @@
-"""Agents that were lost, and what became of the requests of their shares."""
+"""Requests of the plan that no lane counted: those of lost agents, and those of agents whose runs ended early.
+
+A lane counts what was due while it ran. Each agent ends at its own instant, so the accounts of the whole run are those
+of the whole plan: the rest of every share is added, with a reason.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from replay.errors import InputError
+from replay.ledger.catalog import AGENT_LOST, ENDED_EARLY
 from replay.results.agents import agent_name
 
 from .parts import Part
@@ -13,7 +18,9 @@ from .share import LostAgent, Share
 
 
 class Loss(NamedTuple):
-    """An agent that was lost. Of its share `unsent` requests were not sent, and of `unknown` that is not known."""
+    """An agent that was lost. `unsent` requests of its share were not sent; whether `unknown` ones were sent is not
+    known.
+    """
 
     agent: int
     name: str
@@ -24,20 +31,20 @@ class Loss(NamedTuple):
 
 def losses_of(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAgent]) -> list[Loss]:
     """Every agent that was lost, and what became of its share."""
-    told = {one.agent: one for one in lost}
+    reported = {one.agent: one for one in lost}
     losses = []
     for share in idle:
-        told.pop(share.agent, None)
+        reported.pop(share.agent, None)
         name = agent_name(share.agent, share.host)
         losses.append(Loss(share.agent, name, "it ended before it began to send", share.planned, 0))
     for part in parts:
-        one = told.pop(part.share.agent, None)
+        one = reported.pop(part.share.agent, None)
         if one is None and part.has_ended:
             continue
         why = one.why if one is not None else part.document.ending.detail
-        # Its own folder is exact: nothing is unknown.
+        # The agent's own folder has exact counts, so nothing is unknown.
         losses.append(Loss(part.share.agent, part.name, why, max(part.share.planned - part.planned, 0), 0))
-    for one in told.values():
+    for one in reported.values():
         planned = one.counters.get("planned", 0)
         unknown = min(one.unknown, max(one.planned - planned, 0))
         name = agent_name(one.agent, one.host)
@@ -46,11 +53,10 @@ def losses_of(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostA
 
 
 def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAgent]) -> list[Loss]:
-    """Agents of which nothing is known: their folders were not given. All of their shares is unknown."""
+    """Agents whose folders were not given. All requests of their shares are unknown."""
     share = parts[0].share
     shares = [*(part.share for part in parts), *idle]
-    told = [one for one in lost if one.agent not in {own.agent for own in shares}]
-    known = {own.agent for own in shares} | {one.agent for one in told}
+    known = {own.agent for own in shares} | {one.agent for one in lost}
     absent = [agent for agent in range(share.agents) if agent not in known]
     if not absent:
         return []
@@ -60,7 +66,9 @@ def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAge
             f"the folder of {names} of {share.agents} is missing, and how many requests it had is not known",
             hint="give the folders of all agents",
         )
-    rest = share.planned_whole - sum(part.share.planned for part in parts) - sum(one.planned for one in lost)
+    with_folder = {own.agent for own in shares}
+    reported = sum(one.planned for one in lost if one.agent not in with_folder)
+    rest = share.planned_whole - sum(own.planned for own in shares) - reported
     if rest < 0:
         raise InputError(
             f"the shares have {-rest:,} more requests than the whole run ({share.planned_whole:,}): they overlap, or "
@@ -68,3 +76,34 @@ def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAge
         )
     why = "no folder of it was given"
     return [Loss(agent, f"agent {agent}", why, 0, rest if not n else 0) for n, agent in enumerate(absent)]
+
+
+class Rest(NamedTuple):
+    """The requests of an agent's share that no lane counted: those not sent, by reason, and those of which that is not
+    known.
+    """
+
+    unsent: dict[str, int]
+    unknown: int
+
+
+def rests_of(parts: Sequence[Part], losses: Sequence[Loss]) -> dict[int, Rest]:
+    """What is missing from the counts of each agent, by its number. Both reasons are always listed."""
+    rests = {loss.agent: Rest({AGENT_LOST: loss.unsent, ENDED_EARLY: 0}, loss.unknown) for loss in losses}
+    for part in parts:
+        if part.share.agent not in rests:
+            rests[part.share.agent] = Rest({AGENT_LOST: 0, ENDED_EARLY: cut_off(part)}, 0)
+    return rests
+
+
+def cut_off(part: Part) -> int:
+    """Requests of a share that were not due yet when its agent's run ended early."""
+    if part.document.ending.how == "whole":
+        return 0
+    return max(part.share.planned - part.planned, 0)
+
+
+def sum_of(rests: Sequence[Rest]) -> Rest:
+    """The requests of all shares."""
+    unsent = {reason: sum(rest.unsent[reason] for rest in rests) for reason in (AGENT_LOST, ENDED_EARLY)}
+    return Rest(unsent, sum(rest.unknown for rest in rests))

@@ -1,10 +1,10 @@
-"""What agents say of their runs besides counts, put together: endings, machines, names, Kafka, responses, notes."""
+"""Combines what agents report besides counts: endings, machines, names, Kafka, responses, notes."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -12,41 +12,35 @@ from replay.ledger.host import RunDelay
 from replay.results.document import (
     AnswerFigures,
     Consumed,
-    EndedHow,
     Ending,
     KafkaFigures,
     KafkaPartition,
     NameFigures,
     Note,
     RunDocument,
+    WatchFigures,
 )
 from replay.results.facts import Facts
 from replay.results.notes import COMPUTED
 
+from .merged_logs import Watched
 from .parts import Part
 
 CHANGES_KEPT = 100
 
-_WORSE: tuple[EndedHow, ...] = (
-    "whole", "interrupted", "killed", "over_limit", "circuit_breaker", "not_allowed", "failed",
-)  # fmt: skip
-"""Endings, the worst last."""
+
+class Observed(NamedTuple):
+    """What the coordinator saw itself: figures to watch as its scenario has them, their samples by the number of the
+    second (from 1), how many there were, and what sinks lost.
+    """
+
+    watch: list[Any]
+    samples: Watched
+    watches: list[WatchFigures]
+    notes: list[Note]
 
 
-def ending_of(parts: Sequence[Part], lost: Iterable[int]) -> Ending:
-    """How the whole run ended: as the worst ending of an agent that was not lost. If all were lost it was killed."""
-    gone = set(lost)
-    left = [part for part in parts if part.share.agent not in gone]
-    if not left:
-        at_s = max((part.document.ending.at_s for part in parts), default=0.0)
-        return Ending(how="killed", detail="every agent was lost", at_s=at_s)
-    worst = max(left, key=lambda part: _WORSE.index(part.document.ending.how))
-    ending = worst.document.ending
-    if ending.how == "whole":
-        return Ending(at_s=max(part.document.ending.at_s for part in left))
-    same = all(part.document.ending.detail == ending.detail for part in left)
-    detail = ending.detail if same else f"{worst.name}: {ending.detail}"
-    return msgspec.structs.replace(ending, detail=detail)
+NOTHING_OBSERVED = Observed([], {}, [], [])
 
 
 def facts_of(parts: Sequence[Part]) -> dict[str, Any]:
@@ -213,10 +207,14 @@ def _consumed(own: Sequence[KafkaFigures]) -> dict[str, Consumed]:
     return found
 
 
-def whole_facts(parts: Sequence[Part], ending: Ending, ended_ns: int, **more: Any) -> Facts:
+def whole_facts(
+    parts: Sequence[Part], ending: Ending, ended_ns: int, observed: Observed, **more: Any
+) -> Facts:
     """The facts of the whole run."""
     given = facts_of(parts)
-    given["notes"] = [*given["notes"], *more.pop("notes", [])]
+    given["notes"] = [*given["notes"], *more.pop("notes", []), *observed.notes]
+    if observed.watch:
+        given["watches"] = observed.watches
     return Facts(
         ending=ending, ended_ns=ended_ns, skipped=parts[0].document.accounts_detail.skipped, **given, **more
     )

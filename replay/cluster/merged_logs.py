@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -39,9 +39,14 @@ _LEVELS = ("in_flight", "waiting", "open")
 Figures = dict[int, dict[str, int]]
 """Percentiles of each second, by the names of the timeline."""
 
+Watched = Mapping[int, dict[str, float | None]]
+"""Samples of watched figures, by the number of the second, from 1."""
 
-def merge_logs(parts: Sequence[Part], out: RunFolder, wall_ns: int) -> list[str]:
-    """Write latency.hlog and timeline.jsonl of the whole run; returns what could not be read, in words."""
+
+def merge_logs(parts: Sequence[Part], out: RunFolder, wall_ns: int, watched: Watched) -> list[str]:
+    """Write latency.hlog and timeline.jsonl of the whole run; returns descriptions of what could not be
+    read. `watched` are the samples of the coordinator.
+    """
     log = AppendFile(out.latency)
     timeline = AppendFile(out.timeline)
     problems: list[str] = []
@@ -50,15 +55,12 @@ def merge_logs(parts: Sequence[Part], out: RunFolder, wall_ns: int) -> list[str]
         figures: Figures = {}
         for text in merged_lines(parts, figures, problems):
             log.append(text)
-        for row in merged_rows(parts, figures, wall_ns):
+        for row in merged_rows(parts, figures, wall_ns, watched):
             timeline.append(msgspec.json.encode(row) + b"\n")
     finally:
         log.close()
         timeline.close()
     return problems
-
-
-# Intervals of histograms
 
 
 class _Line(NamedTuple):
@@ -120,7 +122,7 @@ def _lines(part: Part, problems: list[str]) -> Iterator[_Line]:
 
 
 def _closed(opened: dict[tuple[str, int], _Sum], figures: Figures, before_s: float) -> Iterator[bytes]:
-    """The lines that ended before this, taken out."""
+    """Remove and return the lines that ended before this."""
     done = sorted(
         ((one.end_s, key) for key, one in opened.items() if one.end_s < before_s), key=lambda pair: pair
     )
@@ -139,10 +141,7 @@ def _note_figures(tag: str, second: int, histogram: Histogram, figures: Figures)
     figures.setdefault(second, {}).update({name: values[at] for name, at in wanted.items()})
 
 
-# Rows of the timeline
-
-
-def merged_rows(parts: Sequence[Part], figures: Figures, wall_ns: int) -> Iterator[Second]:
+def merged_rows(parts: Sequence[Part], figures: Figures, wall_ns: int, watched: Watched) -> Iterator[Second]:
     """The timeline of the whole run. Rows follow each other without a gap."""
     by_second: dict[int, list[tuple[Part, list[Second]]]] = {}
     for part in parts:
@@ -156,19 +155,19 @@ def merged_rows(parts: Sequence[Part], figures: Figures, wall_ns: int) -> Iterat
         rows_of = by_second[second]
         ends = [rows[-1].t_s + rows[-1].length_s + part.shift_s for part, rows in rows_of]
         end_s = max(statistics.median(ends), start_s + 0.001)
-        yield _merged_row(rows_of, start_s, end_s, figures.get(second, {}), wall_ns)
+        of_agents = [own for _, own in rows_of]
+        samples = watched.get(second + 1)
+        yield sum_of_rows(of_agents, start_s, end_s, figures.get(second, {}), wall_ns, samples)
         start_s = round(end_s, 3)
 
 
-def _merged_row(
-    rows_of: Sequence[tuple[Part, list[Second]]],
-    start_s: float,
-    end_s: float,
-    figures: dict[str, int],
-    wall_ns: int,
-) -> Second:
-    rows = [row for _, own in rows_of for row in own]
-    last = [own[-1] for _, own in rows_of]
+def sum_of_rows(
+    of_agents: Sequence[Sequence[Second]], start_s: float, end_s: float, figures: dict[str, int], wall_ns: int,
+    watched: dict[str, float | None] | None = None,
+) -> Second:  # fmt: skip
+    """One row of the whole run from the rows of each agent. `watched` are the coordinator's own samples."""
+    rows = [row for own in of_agents for row in own]
+    last = [own[-1] for own in of_agents]
     outcomes = _sums(row.outcomes for row in rows)
     measured = _sums(row.measured for row in rows)
     fields: dict[str, Any] = {name: sum(getattr(row, name) for row in rows) for name in _COUNTS}
@@ -180,7 +179,7 @@ def _merged_row(
         outcomes=outcomes,
         outcomes_measured=None if measured == outcomes else measured,
         lag=_largest(row.lag for row in last),
-        watched=_first_known(row.watched for row in last),
+        watched=_first_known(row.watched for row in last) if watched is None else watched,
         actions=added(row.actions for row in rows),
         **fields,
         **figures,

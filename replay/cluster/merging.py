@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from replay.ledger.accounts import Accounts, AccountsDetail, balance, with_lost
+from replay.ledger.accounts import Accounts, AccountsDetail, balance, with_rest
 from replay.ledger.validity import Validity
 from replay.results.agents import AgentClock, AgentFigures, AgentLanes, agent_name
 from replay.results.answers import Answers, AnswersWriter
@@ -26,9 +26,10 @@ from replay.results.samples import Lookup, RecordedRow, Sample
 from replay.units import SECOND_NS
 from replay_native.ledger.lane_metrics import LaneMetrics
 
+from .endings import NOT_KNOWN, Cause, ending_of
 from .judging import judged
-from .losses import Loss, losses_of
-from .merged_facts import ending_of, whole_facts
+from .losses import Loss, Rest, losses_of, rests_of, sum_of
+from .merged_facts import NOTHING_OBSERVED, Observed, whole_facts
 from .merged_logs import merge_logs
 from .parts import Found, Part, read_parts
 from .reported import lane_of
@@ -43,50 +44,60 @@ def merge_runs(
     *,
     lost: Sequence[LostAgent] = (),
     wall_ns: int | None = None,
+    cause: Cause = NOT_KNOWN,
+    observed: Observed = NOTHING_OBSERVED,
 ) -> RunDocument:
     """Merge the run folders of agents into the new run folder `out`; returns its run.json.
 
     `lost` are agents that died or went silent, whether their folders are there or not. `wall_ns` is when the first
-    request was due, in ns since the epoch by the coordinator's clock; without it that of an agent is taken. A folder that
-    was left by a killed agent is completed first. InputError if the folders are not parts of one run, or overlap;
-    OutputError if `out` exists or cannot be written.
+    request was due, in ns since the epoch by the coordinator's clock; without it that of an agent is taken. `cause` is why
+    the coordinator ended the run early, `observed` what it saw itself. A folder that was left by a killed agent is
+    completed first. InputError if the folders are not parts of one run, or overlap; OutputError if `out` exists or cannot
+    be written.
     """
     found = read_parts([Path(folder) for folder in folders], {one.agent for one in lost})
     folder = RunFolder.create(out)
     try:
-        return _merged(found, folder, lost, wall_ns)
+        return _merged(found, folder, lost, wall_ns, cause, observed)
     except BaseException:
         folder.discard()
         raise
 
 
-def _merged(found: Found, folder: RunFolder, lost: Sequence[LostAgent], wall_ns: int | None) -> RunDocument:
+def _merged(
+    found: Found,
+    folder: RunFolder,
+    lost: Sequence[LostAgent],
+    wall_ns: int | None,
+    cause: Cause,
+    observed: Observed,
+) -> RunDocument:
     parts, first = found.parts, found.parts[0]
     wall_ns = first.started.start.wall_ns - first.shift_ns if wall_ns is None else wall_ns
     start = ClockPair(first.started.start.monotonic_ns - first.shift_ns, wall_ns)
     idle = {share.agent for share in found.not_begun}
     missing = [one for one in lost if one.agent not in {part.share.agent for part in parts} | idle]
     losses = losses_of(parts, found.not_begun, lost)
+    rests = rests_of(parts, losses)
+    rest = sum_of(list(rests.values()))
     lanes = _lanes(parts, missing, start.monotonic_ns)
-    started = _started(parts, missing, start)
-    problems = merge_logs(parts, folder, wall_ns)
+    started = _started(parts, missing, start, observed.watch)
+    problems = merge_logs(parts, folder, wall_ns, observed.samples)
     _merge_answers(parts, folder)
     notes = [Note("LOG_INCOMPLETE", f"{problem}: seconds of it are missing") for problem in problems]
     facts = whole_facts(
         parts,
-        ending_of(parts, [loss.agent for loss in losses]),
+        ending_of(parts, [loss.agent for loss in losses], cause),
         _ended_ns(parts, start.monotonic_ns),
-        agents=_agents(found, missing, losses),
-        unsent_lost=sum(loss.unsent for loss in losses),
-        unknown=sum(loss.unknown for loss in losses),
+        observed,
+        agents=_agents(found, missing, losses, rests),
+        unsent_rest=rest.unsent,
+        unknown=rest.unknown,
         notes=[*notes, *_lost_notes(found, missing)],
     )
     return assemble(
         folder, lanes, started, facts, _lookup(parts), partial(judged, parts=parts, losses=losses)
     )
-
-
-# Lanes
 
 
 def _lanes(parts: Sequence[Part], missing: Sequence[LostAgent], start_ns: int) -> list[LaneMetrics]:
@@ -108,7 +119,9 @@ def _rules(parts: Sequence[Part]) -> int:
     return metrics.rule_counts.shape[0] if len(metrics.checked) > 1 else 0
 
 
-def _started(parts: Sequence[Part], missing: Sequence[LostAgent], start: ClockPair) -> Started:
+def _started(
+    parts: Sequence[Part], missing: Sequence[LostAgent], start: ClockPair, watch: list[Any]
+) -> Started:
     """The facts of the start, of all lanes."""
     first = parts[0].started
     reported = sum(1 for one in missing if one.counters)
@@ -118,7 +131,7 @@ def _started(parts: Sequence[Part], missing: Sequence[LostAgent], start: ClockPa
         count = sum(len(part.lanes) // len(targets) for part in parts) + (reported if number == 0 else 0)
         merged.append(msgspec.structs.replace(target, lanes=count))
     engines = {part.started.engine for part in parts}
-    scenario = dict(first.scenario)
+    scenario = first.scenario | ({"watch": watch} if watch else {})
     for key in ("connections", "threads"):
         values = [part.started.scenario.get(key) for part in parts]
         if all(isinstance(value, int) for value in values):
@@ -170,10 +183,10 @@ def _merge_answers(parts: Sequence[Part], folder: RunFolder) -> None:
 
 
 def _lost_notes(found: Found, missing: Sequence[LostAgent]) -> list[Note]:
-    """What the results lack of agents whose folders are missing, or cannot be read."""
+    """Notes about data that is missing from the results because an agent's folder is missing, or cannot be read."""
     notes = []
     for one in missing:
-        why = found.unread.get(one.agent, "it did not come")
+        why = found.unread.get(one.agent, "it was not received")
         words = f"the folder of {agent_name(one.agent, one.host)} is missing ({why}): its counts are those of its last "
         notes.append(
             Note("REPORTS_ONLY", words + "report; it has no samples, and no seconds in the timeline")
@@ -181,10 +194,9 @@ def _lost_notes(found: Found, missing: Sequence[LostAgent]) -> list[Note]:
     return notes
 
 
-# Agents, and the verdict
-
-
-def _agents(found: Found, missing: Sequence[LostAgent], losses: Sequence[Loss]) -> list[AgentFigures]:
+def _agents(
+    found: Found, missing: Sequence[LostAgent], losses: Sequence[Loss], rests: Mapping[int, Rest]
+) -> list[AgentFigures]:
     """One entry for each agent. Their accounts add up to those of the whole run."""
     parts = found.parts
     agents = {part.share.agent: _figures_of(part) for part in parts}
@@ -200,8 +212,10 @@ def _agents(found: Found, missing: Sequence[LostAgent], losses: Sequence[Loss]) 
         )
     for loss in losses:
         own = agents.get(loss.agent) or _figures(loss.agent, "", 0)
-        accounts, _ = with_lost(own.accounts, AccountsDetail(), loss.unsent, loss.unknown)
-        agents[loss.agent] = msgspec.structs.replace(own, accounts=accounts, lost=loss.why or "it was lost")
+        agents[loss.agent] = msgspec.structs.replace(own, lost=loss.why or "it was lost")
+    for agent, rest in rests.items():
+        accounts, _ = with_rest(agents[agent].accounts, AccountsDetail(), rest.unsent, rest.unknown)
+        agents[agent] = msgspec.structs.replace(agents[agent], accounts=accounts)
     return [agents[number] for number in sorted(agents)]
 
 

@@ -15,6 +15,7 @@ large, ends the connection.
                               <-         Ready(planned)
     Start(instant)            ->
                               <-         Armed
+                              <-         Opened(started)               the facts of the run, as started.json has them
                               <-         Report(second)                once per second, all counts since the start
     Stop(how)                 ->
                               <-         End(accounts)
@@ -29,7 +30,7 @@ from typing import Any, Literal
 
 import msgspec
 
-PROTOCOL = 1
+PROTOCOL = 2
 """The version of these messages. Both sides must have the same."""
 
 FRAME_BYTES_MAX = 64 << 20
@@ -175,6 +176,13 @@ class Armed(Message, frozen=True, kw_only=True, tag="armed"):
     epoch: str
 
 
+class Opened(Message, frozen=True, kw_only=True, tag="opened"):
+    """The agent has its order to start. `started` is the started.json of its share."""
+
+    epoch: str
+    started: bytes
+
+
 class Counts(msgspec.Struct, frozen=True):
     """The counters of a histogram that grew, and by how much. `since_s` is since the start of the run."""
 
@@ -187,7 +195,7 @@ class Counts(msgspec.Struct, frozen=True):
 
 class Report(Message, frozen=True, kw_only=True, tag="report"):
     """What an agent counted up to `at_s` of the run. `totals` are since the start, so that a report replaces every
-    earlier one; everything else is of this second alone.
+    earlier one; everything else is of this second alone. `events` are (seconds since the start, kind, text).
     """
 
     epoch: str
@@ -198,6 +206,7 @@ class Report(Message, frozen=True, kw_only=True, tag="report"):
     counters: dict[str, int] = {}
     routes: dict[str, dict[str, int]] = {}
     histograms: list[Counts] = []
+    events: list[tuple[float, str, str]] = []
 
 
 class Stop(Message, frozen=True, kw_only=True, tag="stop"):
@@ -234,8 +243,8 @@ class Release(Message, frozen=True, kw_only=True, tag="release"):
 
 
 AnyMessage = (
-    Challenge | Hello | Welcome | Refusal | Probe | Echo | Plan | Want | Piece | Ready | Start | Armed | Report
-    | Stop | End | Fetch | Release
+    Challenge | Hello | Welcome | Refusal | Probe | Echo | Plan | Want | Piece | Ready | Start | Armed | Opened
+    | Report | Stop | End | Fetch | Release
 )  # fmt: skip
 """Every message."""
 
@@ -244,10 +253,10 @@ _DECODER: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessa
 
 
 def encode(message: Message) -> bytes:
-    """A message as it travels, without its length."""
+    """Encode a message, without its length."""
     return _ENCODER.encode(message)
 
 
 def decode(data: bytes) -> AnyMessage:
-    """The message. msgspec.DecodeError if it is none."""
+    """Decode a message. msgspec.DecodeError if the data is invalid."""
     return _DECODER.decode(data)

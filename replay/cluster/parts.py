@@ -76,7 +76,7 @@ class Part:
 
 
 def _moved(metrics: LaneMetrics, move_ns: int, *, killed: bool) -> LaneMetrics:
-    """A lane with other stamps. What has none is shared with the file."""
+    """A lane with shifted timestamps. Arrays without timestamps are shared with the file."""
     counters = np.array(metrics.counters, np.int64)
     counters = settled(counters) if killed else counters
     for name in _INSTANTS:

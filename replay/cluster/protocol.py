@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
+from replay.errors import Exit
+
 from .clock import Estimate, PeerClock
 from .messages import (
     AnyMessage,
@@ -29,6 +31,7 @@ from .messages import (
     End,
     Hello,
     Message,
+    Opened,
     Plan,
     Probe,
     Ready,
@@ -105,14 +108,14 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Agent: nothing more will come. `why` is empty where everything went as it should."""
+    """Agent: the run is over for this agent. `why` is empty if everything went as planned."""
 
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AllHere:
-    """Coordinator: every agent has come, and its clock is known. Call `order`."""
+    """Coordinator: every agent is connected, and its clock is known. Call `order`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,7 @@ Output = Send | Prepare | Begin | Finish | Leave | AllHere | Began | Reported | 
 
 
 class AgentPhase(Enum):
-    """Where an agent is."""
+    """The phases of an agent."""
 
     IDLE = "idle"
     PREPARING = "preparing"
@@ -217,8 +220,8 @@ class AgentState:
         self.phase = AgentPhase.ENDED
         return [Send(Refusal(why=why, hint=hint, code=code))]
 
-    def reported(self, report: Report) -> list[Output]:
-        """A second of the run was counted."""
+    def reported(self, report: Report | Opened) -> list[Output]:
+        """The run has begun, or a second of it was counted."""
         running = self.phase in (AgentPhase.STARTED, AgentPhase.ENDING)
         return [Send(report)] if running and self.is_connected else []
 
@@ -285,7 +288,7 @@ class AgentState:
 
 
 class Phase(Enum):
-    """Where the whole run is."""
+    """The phases of the whole run."""
 
     GATHERING = "gathering"
     PLANNING = "planning"
@@ -297,7 +300,7 @@ class Phase(Enum):
 
 @dataclass
 class Seat:
-    """What the coordinator knows of one agent."""
+    """What the coordinator knows about one agent."""
 
     agent: int
     hello: Hello | None = None
@@ -344,12 +347,12 @@ class CoordinatorState:
         self.seats = [Seat(number) for number in range(agents)]
         self.since_ns = now_ns
         self.instant_ns: int | None = None
+        self.start_at_ns: int | None = None
+        """When the first request is to be due. It may move as long as the run has not begun; None: as soon as possible."""
         self.stopped_why = ""
 
-    # Who comes
-
     def joined(self, hello: Hello, now_ns: int) -> tuple[int, list[Output]]:
-        """An agent has come. Its number, or -1 and the refusal to send."""
+        """An agent has connected. Returns its number, or -1 and the refusal to send."""
         why = self._why_refused(hello)
         if why:
             return -1, [Send(Refusal(why=why))]
@@ -372,8 +375,6 @@ class CoordinatorState:
             return []
         self.phase = Phase.PREPARING
         return [Send(plan, seat.agent) for plan, seat in zip(plans, self.seats, strict=True)]
-
-    # What they say
 
     def receive(self, agent: int, message: AnyMessage, now_ns: int) -> list[Output]:
         """A message of an agent."""
@@ -407,15 +408,29 @@ class CoordinatorState:
         self.phase = Phase.PLANNING
         return [AllHere()]
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether every agent is ready, and the run waits for its instant."""
+        return self.phase is Phase.PREPARING and all(seat.ready is not None for seat in self.seats)
+
     def _all_ready(self, now_ns: int) -> list[Output]:
-        if any(seat.ready is None for seat in self.seats):
+        """Give the order to start once all agents are ready; LEAD_NS before the instant if one is given."""
+        if not self.is_waiting:
             return []
+        instant_ns = now_ns + LEAD_NS if self.start_at_ns is None else self.start_at_ns
+        if now_ns < instant_ns - LEAD_NS:
+            return []
+        if instant_ns - now_ns < LEAST_LEAD_NS + PROBE_NS:
+            left_s = (instant_ns - now_ns) / 1e9
+            when = f"{left_s:.1f} s before" if left_s >= 0 else f"{-left_s:.1f} s after"
+            why = f"all agents were ready only {when} the instant of --start-at"
+            return self._fail(why, "give a later instant: agents first get the trace, plan and compile", 1)
         for seat in self.seats:
             if now_ns - seat.heard_ns > LOST_NS:
                 silent_s = (now_ns - seat.heard_ns) / 1e9
                 return self.lost(seat.agent, f"it was silent for {silent_s:.1f} s", now_ns)
         self.phase = Phase.RUNNING
-        self.instant_ns = now_ns + LEAD_NS
+        self.instant_ns = instant_ns
         planned = sum(seat.ready.planned for seat in self.seats if seat.ready is not None)
         outputs: list[Output] = [Began(self.instant_ns)]
         for seat in self.seats:
@@ -440,17 +455,17 @@ class CoordinatorState:
     def _refused(self, seat: Seat, refusal: Refusal, now_ns: int) -> list[Output]:
         if self.phase is Phase.RUNNING:
             return self.lost(seat.agent, refusal.why, now_ns, is_gone=True)
-        return self._fail(f"{seat.name}: {refusal.why}", refusal.hint, refusal.code)
+        # 130 means that the coordinator was interrupted. For the run, an interrupted agent is a failure.
+        code = Exit.CRASHED if refusal.code == Exit.INTERRUPTED else refusal.code
+        return self._fail(f"{seat.name}: {refusal.why}", refusal.hint, code)
 
     def _ended_early(self, seat: Seat, end: End) -> list[Output]:
-        """One share ended before its time: the others end, too, unless the run is to go on without lost agents."""
+        """End the other shares when one ended early, unless the run goes on without lost agents."""
         if end.ending == "whole" or self.stopped_why or self.phase is not Phase.RUNNING:
             return []
         if self.on_lost == "continue" and end.ending not in ENDS_ALL:
             return []
         return self.stop("drain", f"{seat.name} ended early ({end.ending})")
-
-    # What goes wrong
 
     def disconnected(self, agent: int, now_ns: int, why: str = "its connection ended") -> list[Output]:
         """An agent's connection ended: it is gone, or stops by itself."""
@@ -480,7 +495,7 @@ class CoordinatorState:
         if self.phase in (Phase.OVER, Phase.FAILED):
             return []
         if self.phase is not Phase.RUNNING:
-            return self._fail(why, code=130)
+            return self._fail(why, code=Exit.INTERRUPTED)
         self.stopped_why = self.stopped_why or why
         message = Stop(epoch=self.epoch, how=how, why=why)
         return [Send(message, seat.agent) for seat in self.seats if seat.is_connected and seat.end is None]
@@ -496,7 +511,7 @@ class CoordinatorState:
         ]
 
     def _settled(self, now_ns: int) -> list[Output]:
-        """Over, once each agent has ended or is lost for good: it had the time to end by itself."""
+        """`Over` once each agent has ended, or was lost long enough ago to have ended by itself."""
         if self.phase is not Phase.RUNNING:
             return []
         for seat in self.seats:
@@ -509,8 +524,6 @@ class CoordinatorState:
         """Whether a lost agent may still send its last counts."""
         assert seat.lost_ns is not None
         return seat.is_connected and now_ns < seat.lost_ns + LEAVE_NS
-
-    # Time
 
     def tick(self, now_ns: int) -> list[Output]:
         """Time has passed. Call it each PROBE_NS, or more often."""
@@ -527,6 +540,7 @@ class CoordinatorState:
                 outputs += self.lost(seat.agent, f"it was silent for {silent_ns / 1e9:.1f} s", now_ns)
             elif self._missed_start(seat, now_ns):
                 outputs += self.lost(seat.agent, "it did not confirm the start", now_ns)
+        outputs += self._all_ready(now_ns)
         return outputs + self._settled(now_ns)
 
     def _missed_start(self, seat: Seat, now_ns: int) -> bool:
@@ -538,21 +552,21 @@ class CoordinatorState:
         waited = f"within {JOIN_NS // (1000 * MS)} s"
         hint = "look at what the agents printed, and whether they can reach the coordinator"
         if not came:
-            return f"no agent came {waited}", hint
-        return f"{came} of {len(self.seats)} agents came {waited}", hint
+            return f"no agent connected {waited}", hint
+        return f"{came} of {len(self.seats)} agents connected {waited}", hint
 
     def _probe(self, seat: Seat, now_ns: int) -> Send:
         seat.probes += 1
         return Send(Probe(number=seat.probes, sent_ns=now_ns), seat.agent)
-
-    # What is known at the end
 
     def clock_of(self, agent: int, now_ns: int) -> Estimate:
         """An agent's clock now."""
         return self.seats[agent].clock.estimate(now_ns)
 
     def last_sending_ns(self, agent: int) -> int:
-        """The latest instant at which a lost agent can have sent: when it was gone, or had to notice that it was alone."""
+        """The latest instant at which a lost agent can have sent: when it was known to be gone, or when it must have
+        noticed the coordinator's silence.
+        """
         seat = self.seats[agent]
         if seat.gone_ns is not None:
             return seat.gone_ns

@@ -48,7 +48,7 @@ def lane_of(lost: LostAgent, started: Started, rules: int) -> LaneMetrics:
             if route in rows and outcome in OUTCOMES:
                 metrics.route_counts[rows[route], OUTCOMES.index(outcome)] = count
     if any(lost.counters.get(name, 0) for name in _NOT_OF_TARGET):
-        # Which route they were of is not reported, so none of its unsent requests counts as failed by the target.
+        # Reports do not say to which routes they belong, so no unsent request counts as a failure of the target.
         metrics.route_own[:] = metrics.route_counts[:, UNSENT]
     for tag, (at, counts) in lost.histograms.items():
         _add(metrics, rows, tag, np.array(at, np.int64), np.array(counts, np.uint64))

@@ -44,7 +44,7 @@ class Reports:
 
 
 def _added(sums: np.ndarray, at: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The sums with more counts, which may be longer than they were. No place is in `at` twice."""
+    """Add counts to sums, and extend the sums where needed. No index is in `at` twice."""
     if not at.size:
         return sums
     if at.max() >= sums.size:
@@ -56,8 +56,8 @@ def _added(sums: np.ndarray, at: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def unknown_requests(seat: Seat, reports: Reports, instant_ns: int, last_sending_ns: int) -> int:
-    """How many requests of a lost agent's share may have been sent after its last report: those that were due until it
-    can have sent no longer.
+    """How many requests of a lost agent's share may have been sent after its last report: those due until the latest
+    instant at which it can have sent.
     """
     if seat.ready is None:
         return 0

@@ -11,6 +11,7 @@ from replay.errors import EngineError
 from replay.results.document import RunDocument
 
 from .coordinator import Gathered
+from .endings import Cause
 from .merging import merge_runs
 from .protocol import Seat
 from .reports import unknown_requests
@@ -29,14 +30,28 @@ def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
     folders = [folder for folder in gathered.folders if folder is not None]
     if not folders:
         why = "; ".join(
-            f"{seat.name}: {seat.lost_why or 'its results did not come'}" for seat in gathered.seats
+            f"{seat.name}: {seat.lost_why or 'its results were not received'}" for seat in gathered.seats
         )
         raise EngineError(
             f"every agent was lost with its results ({why})", hint=f"what they printed is in {agents}"
         )
-    document = merge_runs(folders, out, lost=lost_agents(gathered))
+    document = merge_runs(
+        folders,
+        out,
+        lost=lost_agents(gathered),
+        wall_ns=gathered.wall_ns or None,
+        cause=_cause(gathered),
+        observed=gathered.observed,
+    )
     shutil.move(agents, out / AGENTS)
     return document
+
+
+def _cause(gathered: Gathered) -> Cause:
+    """Why the coordinator ended the run early, if it did."""
+    if gathered.interrupted_by:
+        return Cause("interrupted", gathered.interrupted_by)
+    return Cause("stopped", gathered.stopped_why) if gathered.stopped_why else Cause("none")
 
 
 def _with_drift(folder: Path, drift_ppm: float, jumped_ns: int) -> None:
@@ -58,7 +73,7 @@ def lost_agents(gathered: Gathered) -> list[LostAgent]:
         found.append(
             LostAgent(
                 agent=seat.agent,
-                why=seat.lost_why or "its results did not come",
+                why=seat.lost_why or "its results were not received",
                 host=seat.hello.host,
                 pid=seat.hello.pid,
                 at_s=_since_start_s(seat, gathered),

@@ -20,18 +20,18 @@ import trio
 from replay.engine.order import Order
 from replay.engine.prepare import kernels_of, prepare
 from replay.engine.sinks import Sink
-from replay.errors import ReplayError
+from replay.errors import NotAllowedError, ReplayError, TargetError
 from replay.lane.contract import LaneRange
 from replay.plan.schedule import Schedule
 from replay.results.deltas import Deltas
-from replay.results.document import RunDocument
+from replay.results.document import RunDocument, Started
 from replay.results.timeline import Second
 from replay.settings.scenario import Scenario
 from replay.trace import Trace
 from replay_native.ground.jit import warm
 
 from .cut import due_by_second
-from .messages import Counts, Plan, Report, Start
+from .messages import Counts, Opened, Plan, Report, Start
 from .share import Share, ShareClock, write_share
 
 
@@ -40,9 +40,13 @@ class ReportSink(Sink):
 
     noted = False
 
-    def __init__(self, epoch: str, report: Callable[[Report], None]) -> None:
+    def __init__(self, epoch: str, report: Callable[[Report | Opened], None]) -> None:
         self._epoch, self._report = epoch, report
         self._number = 0
+
+    def start(self, started: Started) -> None:
+        """See `Sink`."""
+        self._report(Opened(epoch=self._epoch, started=msgspec.json.encode(started)))
 
     def second(self, second: Second, deltas: Deltas) -> None:
         """See `Sink`."""
@@ -66,12 +70,13 @@ class ReportSink(Sink):
                     )
                     for one in deltas.histograms
                 ],
+                events=[(event.at_s, event.kind, event.text) for event in deltas.events],
             )
         )
 
 
 class ShareRun:
-    """The run of a share. `tell` gets what happens, in the agent's thread: ("prepared", ...), ("reported", ...)."""
+    """The run of a share. `tell` receives events, in the agent's thread: ("prepared", ...), ("reported", ...)."""
 
     def __init__(
         self, plan: Plan, scenario: Scenario, trace: Trace, out: Path, tell: Callable[..., None]
@@ -102,7 +107,7 @@ class ShareRun:
         return document
 
     async def _instant(self, folder: Path, schedules: list[Schedule]) -> int:
-        """Say that everything is ready, wait for the order to start, and write down what this share is."""
+        """Report that the share is ready, wait for the order to start, and write share.json."""
         share = self.order.share
         by_client = bool(self._scenario.by_client)
         due = await trio.to_thread.run_sync(
@@ -137,7 +142,7 @@ class ShareRun:
             trace_digest=plan.trace_digest,
         )
 
-    # From the agent's thread
+    # Called from the agent's thread.
 
     def begin(self, start: Start, start_ns: int) -> None:
         """Start at this instant of CLOCK_MONOTONIC."""
@@ -168,5 +173,14 @@ class ShareRun:
 def failure_words(error: BaseException) -> tuple[str, str, int]:
     """What the coordinator learns about an error: the sentence, the hint, the exit code."""
     if isinstance(error, ReplayError):
-        return str(error), error.hint, int(error.exit_code)
+        return str(error), _hint_of(error), int(error.exit_code)
     return f"{type(error).__name__}: {error}", "", 1
+
+
+def _hint_of(error: ReplayError) -> str:
+    """The hint of an error, read on the coordinator's machine: what has to be mended may be on the agent's."""
+    if isinstance(error, NotAllowedError):
+        return f"{error.hint}, given to `replay agent` or in REPLAY_ALLOW on that machine: its allowlist is its own"
+    if isinstance(error, TargetError):
+        return f"{error.hint}; that machine has to reach it, too"
+    return error.hint

@@ -48,7 +48,7 @@ def offers(folder: Path) -> list[FileOffer]:
 def read_piece(folder: Path, offers_of: dict[str, int], name: str, offset: int) -> Piece:
     """A piece of an offered file. InputError for any other file, or one that cannot be read."""
     if name not in offers_of:
-        raise InputError(f"{name!r} is no file that was offered")
+        raise InputError(f"{name!r} is not a file that was offered")
     try:
         with (folder / name).open("rb") as file:
             file.seek(offset)
@@ -113,7 +113,7 @@ async def obtain_trace(
             return Trace.open(shared), 0
         if not files:
             raise InputError(
-                f"the trace {shared} differs from the coordinator's: its checksums are others",
+                f"the trace {shared} differs from the coordinator's: its checksums differ",
                 hint="copy it again, or remove it so that it is shipped",
             )
     place = store / digest

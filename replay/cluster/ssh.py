@@ -13,6 +13,7 @@ from pathlib import Path
 import trio
 
 from replay.errors import InputError, TargetError, UsageError, reason_of
+from replay.files import open_regular
 
 from .framing import Connection
 from .transports import Accept, Started, Transport, wait_for
@@ -23,19 +24,27 @@ SSH_VARIABLE = "REPLAY_SSH"
 SSH = "ssh -o BatchMode=yes -o ServerAliveInterval=5"
 AGENT = "replay agent --stdio"
 HOSTS_BYTES_MAX = 1 << 20
+_FORM = "write --cluster ssh:FILE, where FILE lists the hosts, one per line"
+_LINES = "write one host per line, as `ssh` takes it"
 
 
 def read_hosts(path: Path) -> list[tuple[str, str]]:
     """The hosts of a file, each with the command of its agent: `HOST [COMMAND]` per line, `#` begins a comment.
 
-    InputError if it cannot be read, UsageError names the line that is wrong.
+    InputError if it cannot be read, UsageError if it is not named, or names the line that is wrong.
     """
+    if path == Path():
+        raise UsageError("--cluster ssh: names no file", hint=_FORM)
     try:
-        text = path.read_bytes()[:HOSTS_BYTES_MAX].decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: {reason_of(error)}", hint="write one host per line, as `ssh` takes it"
-        ) from None
+        with open_regular(path, or_pipe=True) as file:
+            data = file.read(HOSTS_BYTES_MAX + 1)
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise InputError(f"--cluster ssh:{path}: the file is not text", hint=_LINES) from None
+    except OSError as error:
+        raise InputError(f"--cluster ssh:{path}: {reason_of(error)}", hint=_FORM) from None
+    if len(data) > HOSTS_BYTES_MAX:
+        raise InputError(f"--cluster ssh:{path}: the file is larger than 1 MiB", hint=_LINES)
     hosts = []
     for number, line in enumerate(text.splitlines(), 1):
         host, _, command = line.partition("#")[0].strip().partition(" ")
@@ -44,7 +53,7 @@ def read_hosts(path: Path) -> list[tuple[str, str]]:
         if host:
             hosts.append((host, command.strip() or AGENT))
     if not hosts:
-        raise UsageError(f"{path} names no host", hint="write one host per line, as `ssh` takes it")
+        raise UsageError(f"--cluster ssh:{path}: the file names no host", hint=_LINES)
     return hosts
 
 

@@ -70,7 +70,7 @@ def agent_command(*arguments: str) -> list[str]:
 
 
 async def wait_for(process: trio.Process, started: Started) -> None:
-    """Wait until an agent's process has left by itself; after the run it is asked to, and at last killed."""
+    """Wait until an agent's process ends; after the run ask it to end, and finally kill it."""
     try:
         await process.wait()
     finally:
@@ -90,7 +90,7 @@ async def wait_for(process: trio.Process, started: Started) -> None:
 async def serve_listener(
     transport: Transport, listener: trio.SocketListener, accept: Accept, context: ssl.SSLContext | None = None
 ) -> None:
-    """Serve every connection that comes in, by TLS if there is a context. A failed handshake ends that one alone."""
+    """Serve every connection, over TLS if there is a context. A failed handshake ends only that connection."""
 
     async def served(stream: trio.SocketStream) -> None:
         if context is None:

@@ -1,4 +1,4 @@
-"""A scenario as values: what an agent gets needs no file, variable or command of the coordinator's machine."""
+"""Turns a scenario into plain values, so that agents need no file, variable or command of the coordinator's machine."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from typing import Any
 import msgspec
 
 from replay.errors import InputError, UsageError, reason_of
-from replay.settings.groups.output import Watch
 from replay.settings.headers import expand
-from replay.settings.kinds import Count, read_setting, setting_text
+from replay.settings.kinds import Count
 from replay.settings.scenario import Scenario
 from replay.settings.session_rules import Auth
 from replay.units import format_duration
@@ -60,15 +59,15 @@ def environment(scenario: Scenario, environ: Mapping[str, str] | None = None) ->
 
 
 def check_environment(scenario: Scenario, environ: Mapping[str, str]) -> None:
-    """The agent's side: UsageError if a plan sets a variable that its scenario does not take."""
+    """The agent's side: UsageError if a plan sets a variable that its scenario does not use."""
     known = {name for name in variables_of(scenario) if not name.startswith(RESERVED)}
     if strange := sorted(set(environ) - known):
-        raise UsageError(f"the plan sets {strange[0]}, which its scenario does not take")
+        raise UsageError(f"the plan sets {strange[0]}, which its scenario does not use")
 
 
 async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[Scenario, dict[str, bytes]]:
-    """The scenario that agents get for a run of this length, and the content of its files by name. The auth command runs
-    here, once.
+    """The scenario that agents get for a run that ends after `length_ns`, and the content of its files by name. The auth
+    command runs here, once.
     """
     files: dict[str, bytes] = {}
 
@@ -105,8 +104,8 @@ async def _auth_header(auth: Auth, length_ns: int) -> dict[str, str]:
 
     if 0 < auth.refresh_ns < length_ns:
         raise UsageError(
-            f"auth.refresh: the run takes {format_duration(length_ns)}, and agents get the header once, before it",
-            hint="use a token that lasts as long as the run, and a longer auth.refresh (0s: never)",
+            f"auth.refresh: wait and run take {format_duration(length_ns)}, and agents get the header once, before them",
+            hint="use a token that lasts as long, and a longer auth.refresh (0s: never)",
         )
     name, _, value = (await header_line(auth)).decode("latin-1").strip().partition(": ")
     return {name: value.replace("$", "$$")}
@@ -123,17 +122,39 @@ def _read(path: Path) -> bytes:
 
 
 def encoded(scenario: Scenario) -> bytes:
-    """A scenario as it travels: the text of a scenario file, as JSON."""
-    return msgspec.json.encode(scenario, enc_hook=setting_text)
+    """A scenario encoded for a plan. Every value is exact: the text of a scenario file is rounded (`1.41421x`), and agents
+    would plan another number of requests.
+    """
+    return msgspec.msgpack.encode(scenario, enc_hook=raw)
 
 
 def decoded(data: bytes) -> Scenario:
-    """The scenario of a plan. UsageError if it is none."""
+    """The scenario of a plan. UsageError if it is invalid."""
     try:
-        values: Any = msgspec.json.decode(data)
-        return msgspec.convert(values, Scenario, dec_hook=read_setting)
+        values: Any = msgspec.msgpack.decode(data)
+        return msgspec.convert(values, Scenario, dec_hook=exact)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise UsageError(f"the plan's scenario cannot be read: {error}") from None
+
+
+def raw(value: Any) -> Any:
+    """A setting as a plain value: the encoding hook of msgspec."""
+    for base in (int, float, str):
+        if isinstance(value, base):
+            return base(value)
+    raise TypeError(f"{type(value).__name__} has no plain value")
+
+
+def exact(kind: Any, value: Any) -> Any:
+    """A plain value as a setting again: the decoding hook. The coordinator has parsed and checked it."""
+    if isinstance(value, kind):
+        return value
+    if issubclass(kind, tuple) and isinstance(value, list):
+        return kind(tuple(one) if isinstance(one, list) else one for one in value)
+    for base in (int, float, str):
+        if issubclass(kind, base) and isinstance(value, base):
+            return kind(value)
+    raise ValueError(f"{value!r} is no {kind.__name__}")
 
 
 def settled(
@@ -168,39 +189,17 @@ def settled(
     )
 
 
-UNFIT = {
-    "live": "the live page shows one process",
-    "notify": "notifications are those of one process",
-    "start_at": "the coordinator sets the instant itself",
-}
-"""Settings that a run over many machines does not support, with why."""
-
-
 def check_fits(scenario: Scenario) -> None:
     """UsageError for a scenario that cannot go over many machines."""
-    for key, why in UNFIT.items():
-        if getattr(scenario, key):
-            raise UsageError(
-                f"--cluster and {key.replace('_', '-')} do not go together: {why}", hint="leave one out"
-            )
-    if scenario.watch:
-        raise UsageError(
-            f"--cluster does not sample [[watch]] figures yet ({_name(scenario.watch[0])})",
-            hint="leave it out",
-        )
     if scenario.closed_loop:
         raise UsageError("--cluster needs a schedule to cut, and a closed loop has none", hint="give a rate")
     for own in scenario.by_target():
         scheme = own.target.partition(":")[0].lower()
         if scheme not in ("http", "https"):
             raise UsageError(
-                f"--cluster sends HTTP alone so far, and the target is {scheme}",
+                f"--cluster supports only HTTP so far, and the target is {scheme}",
                 hint="run it without --cluster",
             )
-
-
-def _name(watch: Watch) -> str:
-    return watch.name
 
 
 def checked_headers(scenario: Scenario) -> None:

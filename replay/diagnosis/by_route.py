@@ -63,7 +63,7 @@ def series_of(run: Run, rows: Sequence[Second]) -> tuple[np.ndarray, list[RouteS
 
 
 def _edges(rows: Sequence[Second], parts: Sequence[tuple[float, float, str, Histogram]]) -> np.ndarray:
-    """Where windows begin: so far apart that each interval lies in about one."""
+    """The beginnings of windows, spaced so that each window holds about one interval."""
     begins = np.array([row.t_s for row in rows])
     if not parts:
         return begins

@@ -29,7 +29,7 @@ AS_BEGUN = "like its beginning"
 
 
 def courses_of(rows: Sequence[Second], objectives: Sequence[Slo]) -> list[ObjectiveCourse]:
-    """The course of each objective; where none can be judged by the second, whether the run stayed like its beginning."""
+    """The course of each objective; if none can be judged per second, how the run compares with its beginning."""
     found = [_course(rows, slo) for slo in objectives]
     if not any(not each.note for each in found):
         found.append(_like_beginning(rows))

@@ -275,7 +275,7 @@ def _changed(
 
 
 def _changed_first(values: Mapping[str, Samples], rows: Sequence[Second], harmed: int) -> str:
-    """The figure that changed first, by the row of the harm, in itself and beside the load; empty if none did."""
+    """The figure that changed first, by the row of the harm, absolutely and relative to the load; empty if none did."""
     load = [_load(rows, at) for at in range(len(rows))]
     found = []
     for name, samples in values.items():

@@ -209,7 +209,7 @@ def _largest_group(size: int, pairs: dict[tuple[int, int], float]) -> list[int]:
 
 
 def _waited(rows: Sequence[Second]) -> bool:
-    """Whether most of the time requests waited for a connection for a large part of their response."""
+    """Whether requests spent a large part of their response waiting for a connection, most of the time."""
     pairs = [
         (row.response_p50_ns, row.service_p50_ns)
         for row in rows

@@ -65,7 +65,7 @@ def statistic(rates: np.ndarray, compared: np.ndarray, table: np.ndarray) -> tup
     inside = (table[:, one] & table[:, two]).astype(np.float64).T
     between = (table[:, one] != table[:, two]).astype(np.float64).T
     inside_count, between_count = inside[:, 0].sum(), between[:, 0].sum()
-    # Shifted by a rate of its own, a field that always differs has a spread of 0 and not of a rounding.
+    # A field that always differs has a rate of its own; subtracting it makes the spread exactly 0.
     shift = rates[:, :1]
     moved = rates - shift
     within = moved @ inside / max(inside_count, 1)

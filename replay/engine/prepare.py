@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from replay.errors import UsageError
 from replay.plan.schedule import Plan, Schedule, make_schedules
 from replay.protocols.protocol import Found, TargetPlan
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 def parse_targets(scenario: Scenario) -> list[Target]:
     """Every target of a scenario, the first one first; nothing is looked up.
 
-    UsageError for one that is no URL of a protocol, or whose protocol cannot work with the scenario's settings.
+    UsageError if a URL has no known protocol, or the protocol does not support the scenario's settings.
     """
     targets = []
     for number, own in enumerate(scenario.by_target()):
@@ -74,7 +76,7 @@ class Prepared:
     """A run that may begin: every target was looked up, and its requests were planned and checked.
 
     `close`, or the end of a `with` block, removes its temporary files. It may be run more than once; a later run
-    looks the names up again.
+    looks the names up again. `on_end` is called with the folder of each run that has ended, in a thread.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Prepared:
         self.trace, self.scenario, self.targets = trace, scenario, list(targets)
         self._area = area
         self._is_fresh = True
+        self.on_end: Callable[[Path], None] | None = None
 
     @property
     def plans(self) -> list[Plan]:
@@ -91,7 +94,7 @@ class Prepared:
 
     @property
     def schedules(self) -> list[Schedule]:
-        """When it will be sent."""
+        """The schedules of the requests."""
         return [target.schedule for target in self.targets]
 
     def run(
@@ -138,7 +141,7 @@ class Prepared:
         """
         targets = self.targets if self._is_fresh else await self._looked_up_again()
         self._is_fresh = False
-        return await _run_targets(
+        document = await _run_targets(
             targets,
             self.scenario,
             out,
@@ -149,6 +152,10 @@ class Prepared:
             order=order,
             joined=joined,
         )
+        if self.on_end is not None:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self.on_end, Path(out))
+        return document
 
     async def _looked_up_again(self) -> list[TargetPlan]:
         """The targets at their current addresses, checked again."""

@@ -1,4 +1,4 @@
-"""A run being written down: the recorder computes each second, and sinks write it."""
+"""A run while it is written: the recorder computes each second, and sinks write it."""
 
 from __future__ import annotations
 
@@ -101,7 +101,9 @@ class Recording:
         disk of the folder is full.
         """
         if last:
-            self._ended = _Ended(now_ns, host.load(), self._run_delay())
+            # A run that is interrupted before its first request is due has taken no time.
+            ended_ns = max(now_ns, self._started.start.monotonic_ns)
+            self._ended = _Ended(ended_ns, host.load(), self._run_delay())
         second, deltas = self._recorder.tick(now_ns, last=last, lag=lag, watched=watched)
         if events:
             deltas = replace(deltas, events=tuple(events))

@@ -110,7 +110,7 @@ class Keeper:
             self._writer.__exit__(None, None, None)
         except (ReplayError, OSError) as error:
             self.failure = error
-            self.dropped += self._rows  # they were written, and go with the trace
+            self.dropped += self._rows  # These rows were written, but are lost with the trace.
             self._discard()
             return None
         return self._writer.trace

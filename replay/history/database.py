@@ -1,7 +1,7 @@
 """The database beside a folder of runs: `runs.sqlite` beside `runs`.
 
-It holds nothing that the folders do not hold, but for which changes were reported. So whatever is wrong with it costs no
-result: what cannot be used is named, and the folders are read instead.
+Apart from which changes were reported, it holds nothing that is not in the folders, so a fault in it costs no result. A
+database that cannot be used is reported, and the folders are read instead.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import msgspec
 
 from replay.errors import reason_of
 
-from .rows import Figures, Row, read_row, stamps_in
+from .finding import stamps_in, stamps_of
+from .rows import Figures, Row, read_row
 
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x5245504C
 WAIT_S = 2.0
 """How long a command waits for another one that writes."""
@@ -28,7 +29,7 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS runs (
     name BLOB PRIMARY KEY, stamp TEXT NOT NULL, started_ns INTEGER NOT NULL, scenario TEXT NOT NULL, load TEXT NOT NULL,
     build TEXT NOT NULL, host TEXT NOT NULL, control_ns INTEGER, verdict TEXT NOT NULL, validity TEXT NOT NULL,
-    ending TEXT NOT NULL, problem TEXT NOT NULL);
+    ending TEXT NOT NULL, problem TEXT NOT NULL, kind TEXT NOT NULL DEFAULT 'run', peak REAL, peak_per_s REAL);
 CREATE TABLE IF NOT EXISTS figures (
     name BLOB NOT NULL REFERENCES runs ON DELETE CASCADE, route TEXT NOT NULL, requests INTEGER NOT NULL,
     failed REAL NOT NULL, p50_ns INTEGER, p99_ns INTEGER);
@@ -37,8 +38,18 @@ CREATE TABLE IF NOT EXISTS reported (
     scenario TEXT NOT NULL, load TEXT NOT NULL, run BLOB NOT NULL, newest BLOB NOT NULL,
     PRIMARY KEY (scenario, load, run));
 """
+_SINCE_1 = (
+    "ALTER TABLE runs ADD COLUMN kind TEXT NOT NULL DEFAULT 'run'",
+    "ALTER TABLE runs ADD COLUMN peak REAL",
+    "ALTER TABLE runs ADD COLUMN peak_per_s REAL",
+)
+"""What makes a database of version 1 one of version 2: which changes were reported is kept."""
+
 _FIGURES = ("route", "requests", "failed", "p50_ns", "p99_ns")
-_RUN = "name, stamp, started_ns, scenario, load, build, host, control_ns, verdict, validity, ending, problem"
+_RUN = (
+    "name, stamp, started_ns, scenario, load, build, host, control_ns, verdict, validity, ending, problem, kind, peak,"
+    " peak_per_s"
+)
 
 
 _Kind = TypeVar("_Kind", Row, Figures)
@@ -99,7 +110,9 @@ class History:
         )
 
     def rows(self) -> list[Row]:
-        """Every run, the oldest first. Values that no run has mean a damaged database: then the folders are read."""
+        """Every run, the oldest first. If a value cannot be one of a run, the database is damaged, and the folders are
+        read instead.
+        """
         try:
             return self._rows()
         except (msgspec.ValidationError, TypeError, ValueError) as error:
@@ -177,16 +190,17 @@ def opened(folder: Path, *, rebuild: bool = False) -> Iterator[History]:
 
 
 def remember(folder: Path, run: str) -> str:
-    """Write the row of one run that has ended. Returns why that could not be done; empty if it was."""
+    """Write the rows of one run, search or session that has ended. Returns why that could not be done; empty if it was."""
     path = database_of(folder)
+    rows = [read_row(folder, name, stamp) for name, stamp in stamps_of(folder, run)]
+    if not rows:
+        return ""
     try:
         connection = _connect(path)
     except Unusable as error:
         return str(error)
     try:
-        stamps = dict(stamps_in(folder))
-        if run in stamps:
-            History(folder, connection).write([read_row(folder, run, stamps[run])])
+        History(folder, connection).write(rows)
     except (sqlite3.Error, OSError) as error:
         return _why(path, error)
     finally:
@@ -195,9 +209,10 @@ def remember(folder: Path, run: str) -> str:
 
 
 def _checked(kind: type[_Kind], fields: dict[str, Any]) -> _Kind:
-    """A struct of what the database holds. ValidationError or ValueError if no run has such values."""
-    if any(fields.get(key) is not None and fields[key] <= 0 for key in ("p50_ns", "p99_ns", "control_ns")):
-        raise ValueError("a time that is not above 0")
+    """Convert values of the database to a struct. ValidationError or ValueError if no run can have such values."""
+    for key in ("p50_ns", "p99_ns", "control_ns", "peak_per_s"):
+        if fields.get(key) is not None and not fields[key] > 0:
+            raise ValueError(f"{key} is not above 0")
     return msgspec.convert(fields, kind)
 
 
@@ -241,7 +256,10 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _make(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("BEGIN IMMEDIATE")  # another process may have made it meanwhile
+    if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+        for statement in _SINCE_1:
+            connection.execute(statement)
     for statement in _TABLES.split(";"):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION}")

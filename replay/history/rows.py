@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,9 @@ from replay.files import read_whole
 from replay.results.build_label import name_of
 from replay.results.same_load import load_digest
 from replay.results.verdicts import verdict_word
+
+from .finding import Kind, first_trial, kind_of
+from .searches import read_peak
 
 DOCUMENT_BYTES_MAX = 256 << 20
 INTEGER_MAX = (1 << 63) - 1
@@ -31,10 +32,13 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A run. `name` is its folder's name, `load` the same for runs of the same load, `stamp` that of its run.json."""
+    """A run, or a search for the peak. `name` is its path below the folder, `load` is equal for runs of the same load, and
+    `stamp` identifies its run.json or peak.json. `peak` of a search is in times the recording.
+    """
 
     name: str
     stamp: str
+    kind: Kind = "run"
     started_ns: int = 0
     scenario: str = ""
     load: str = ""
@@ -44,12 +48,18 @@ class Row(msgspec.Struct, frozen=True):
     verdict: str = ""
     validity: str = ""
     ending: str = ""
+    peak: float | None = None
+    peak_per_s: float | None = None
     figures: list[Figures] = []
     problem: str = ""
 
     @property
     def is_comparable(self) -> bool:
-        """Whether it measured the target: a whole run whose generator was not the bottleneck."""
+        """Whether it measured the target: a whole run whose generator was not the bottleneck, or a search that found both
+        a load that meets the objectives and one that does not.
+        """
+        if self.kind == "peak":
+            return not self.problem and self.verdict == "FOUND" and self.peak_per_s is not None
         return not self.problem and self.ending in ("whole", "circuit_breaker") and self.validity != "INVALID"
 
 
@@ -108,33 +118,49 @@ class _Document(msgspec.Struct):
     host: _Host = msgspec.field(default_factory=_Host)
 
 
-def stamps_in(root: Path) -> Iterator[tuple[str, str]]:
-    """The runs right in a folder that have ended: name and stamp. OSError if it cannot be read."""
-    with os.scandir(root) as entries:
-        names = [e.name for e in entries if e.name[0] != "." and e.is_dir(follow_symlinks=False)]
-    for name in sorted(names):
-        try:
-            found = (root / name / "run.json").lstat()
-        except OSError:
-            continue
-        if stat.S_ISREG(found.st_mode):
-            yield name, f"{found.st_mtime_ns} {found.st_size} {found.st_ino}"
-
-
 def read_row(root: Path, name: str, stamp: str) -> Row:
-    """The row of a run; one with a `problem` where its document cannot be read."""
+    """The row of a run or search; one with a `problem` where its document cannot be read."""
+    kind = kind_of(root, name)
     try:
-        data = read_whole(root / name / "run.json", DOCUMENT_BYTES_MAX)
-        return _row(name, stamp, msgspec.json.decode(data, type=_Document))
+        if kind == "peak":
+            return _of_search(root, name, stamp)
+        return _of_run(name, stamp, kind, _document(root / name))
     except (OSError, InputError) as error:
-        return Row(name, stamp, problem=reason_of(error) if isinstance(error, OSError) else str(error))
+        problem = reason_of(error) if isinstance(error, OSError) else str(error)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        return Row(name, stamp, problem=f"damaged: {error}")
+        problem = f"damaged: {error}"
+    return Row(name, stamp, kind, problem=problem)
 
 
-def _row(name: str, stamp: str, document: _Document) -> Row:
+def _document(folder: Path) -> _Document:
+    return msgspec.json.decode(read_whole(folder / "run.json", DOCUMENT_BYTES_MAX), type=_Document)
+
+
+def _of_search(root: Path, name: str, stamp: str) -> Row:
+    """A search: scenario, build, host and load are those of its first trial. InputError if that has ended without one."""
+    found, trial = read_peak(root / name / "peak.json"), first_trial(root, name)
+    if not trial:
+        raise InputError("it has no trial")
+    document = _document(root / trial)
+    row = _of_run(name, stamp, "peak", document)
+    goals = msgspec.json.encode(
+        [row.load, document.scenario.get("slo"), not found.trials], order="deterministic"
+    )
+    return msgspec.structs.replace(
+        row,
+        load=hashlib.blake2b(goals, digest_size=8).hexdigest(),
+        verdict=found.verdict,
+        validity="",
+        ending="",
+        peak=found.peak,
+        peak_per_s=found.rate_per_s,
+        figures=[],
+    )
+
+
+def _of_run(name: str, stamp: str, kind: Kind, document: _Document) -> Row:
     if not 0 <= document.start.wall_ns <= INTEGER_MAX:
-        raise ValueError("its start is no time")
+        raise ValueError("its start is not a valid time")
     missed = not all(objective.passed for objective in document.slo)
     differs = document.status_differs is not None and document.status_differs.failed
     trace = document.trace or _Word()
@@ -142,6 +168,7 @@ def _row(name: str, stamp: str, document: _Document) -> Row:
     return Row(
         name=name,
         stamp=stamp,
+        kind=kind,
         started_ns=document.start.wall_ns,
         scenario=document.name or name_of(trace.path) or "(no name)",
         load=load_digest(document.scenario, trace.digest, document.closed_loop),

@@ -1,37 +1,46 @@
-"""The trends of scenarios: runs of the same load in order, and the changes among them."""
+"""The trends of scenarios: runs of the same load in order, or searches for the peak, and the changes among them.
+
+Trials of a search and runs of `replay ab` have rows, but no trend: the loads of trials differ, and the runs of a session
+are made within minutes of each other, so they are no independent sample of a build. `parts_of` counts them.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from .change_points import RUNS_MIN, Series, Step, find_steps
+from .finding import KINDS, Kind
 from .rows import Row
 
 ROUTES_MAX = 20
 P50_REQUESTS, P99_REQUESTS = 20, 1_000
 """Requests that a percentile needs in a run: 10 / (1 - p)."""
 
-FLOOR_ALL, FLOOR_ROUTE, FLOOR_FAILED = 0.01, 0.02, 0.001
-"""The smallest changes: of latencies over all routes and of a route (histograms keep 3 and 2 digits), of failed shares."""
+FLOOR_ALL, FLOOR_ROUTE, FLOOR_FAILED, FLOOR_PEAK = 0.01, 0.02, 0.001, 0.02
+"""The smallest changes: of latencies over all routes and of a route (histograms keep 3 and 2 digits), of failed shares, and
+of peaks (the default of `--width`).
+"""
 
 DOUBTS = {
     "hosts": "runs of other hosts begin there, and hosts differ by as much",
     "control": "the host's control workload changed by as much",
     "build": "runs of this build were at the earlier level before",
 }
-Metric = Literal["p50", "p99", "failed"]
+TREND_KINDS: tuple[Kind, ...] = ("run", "peak")
+Metric = Literal["p50", "p99", "failed", "peak"]
+_PEAK: list[tuple[str, Metric]] = [("", "peak")]
 
 
 @dataclass(frozen=True)
 class Moved:
-    """A series that a change moved: the means before and after (ns, or a share), and the relative change (of shares: the
-    difference).
+    """A series that a change moved: the means before and after (ns, a share, or requests per second), and the relative
+    change (of shares: the difference).
     """
 
     route: str
@@ -40,6 +49,11 @@ class Moved:
     after: float
     change: float
     t: float
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it got slower, failed more often, or holds less."""
+        return self.change < 0 if self.metric == "peak" else self.change > 0
 
 
 @dataclass(frozen=True)
@@ -56,14 +70,14 @@ class Change:
     @property
     def is_slower(self) -> bool:
         """Whether what moved most got worse."""
-        return self.moved[0].change > 0
+        return self.moved[0].is_worse
 
 
 @dataclass(frozen=True)
 class Trend:
-    """The runs of one scenario and load. `left_out` counts those that measured nothing to compare, by verdict; `unjudged`
-    are routes without enough requests or runs; `judges_p99`: whether the p99 of all requests is judged; `too_few` says
-    that there are not enough runs yet.
+    """The runs of one scenario and load, or its searches for the peak (`kind`). `left_out` counts those that measured
+    nothing to compare, by verdict; `unjudged` are routes without enough requests or runs; `judges_p99`: whether the p99 of
+    all requests is judged; `too_few` says that there are not enough runs yet.
     """
 
     scenario: str
@@ -73,6 +87,7 @@ class Trend:
     left_out: dict[str, int] = field(default_factory=dict)
     unjudged: list[str] = field(default_factory=list)
     judges_p99: bool = False
+    kind: Kind = "run"
 
     @property
     def builds(self) -> int:
@@ -92,23 +107,30 @@ class Trend:
 
 def trends_of(rows: Sequence[Row]) -> list[Trend]:
     """The trend of each scenario and load, the newest first. `rows` are in order of time."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, Kind], list[Row]] = {}
     for row in rows:
-        if not row.problem:
-            groups.setdefault((row.scenario, row.load), []).append(row)
+        if not row.problem and row.kind in TREND_KINDS:
+            groups.setdefault((row.scenario, row.load, row.kind), []).append(row)
     made = [_trend(*key, found) for key, found in groups.items()]
     return sorted(made, key=lambda trend: -(trend.rows[-1].started_ns if trend.rows else 0))
 
 
-def _trend(scenario: str, load: str, found: list[Row]) -> Trend:
+def parts_of(rows: Sequence[Row], scenario: str = "") -> dict[Kind, int]:
+    """How many readable runs, of a scenario if one is given, have no trend because of their kind."""
+    kinds = Counter(row.kind for row in rows if not row.problem and scenario in ("", row.scenario))
+    return {kind: kinds[kind] for kind in KINDS if kind not in TREND_KINDS and kinds[kind]}
+
+
+def _trend(scenario: str, load: str, kind: Kind, found: list[Row]) -> Trend:
     rows = [row for row in found if row.is_comparable]
     left_out = Counter(row.verdict for row in found if not row.is_comparable)
-    keys, unjudged = _keys(rows)
+    keys, unjudged = _keys(rows) if kind == "run" else (_PEAK[: len(rows)], [])
+    trend = Trend(scenario, load, rows, [], dict(left_out), unjudged, ("", "p99") in keys, kind)
     if not keys:
-        return Trend(scenario, load, rows, [], dict(left_out), unjudged)
+        return trend
     series = _series(rows, keys)
     changes = [_change(rows, series, keys, step, steps_after) for step, steps_after in _with_next(series)]
-    return Trend(scenario, load, rows, changes, dict(left_out), unjudged, ("", "p99") in keys)
+    return replace(trend, changes=changes)
 
 
 def _with_next(series: Series) -> list[tuple[Step, tuple[int, int]]]:
@@ -140,24 +162,34 @@ def _keys(rows: list[Row]) -> tuple[list[tuple[str, Metric]], list[str]]:
 
 
 def _series(rows: list[Row], keys: Sequence[tuple[str, Metric]]) -> Series:
-    values = np.full((len(rows), len(keys)), np.nan)
-    for at, row in enumerate(rows):
-        by_route = {figures.route: figures for figures in row.figures}
-        for number, (route, metric) in enumerate(keys):
-            figures = by_route.get(route)
-            if figures is None:
-                continue
-            if metric == "failed":
-                values[at, number] = figures.failed
-            elif (value := figures.p50_ns if metric == "p50" else figures.p99_ns) is not None:
-                values[at, number] = math.log(value)
-    floors = [
-        FLOOR_FAILED if metric == "failed" else FLOOR_ROUTE if route else FLOOR_ALL for route, metric in keys
-    ]
+    values = np.array([[_value(row, *key) for key in keys] for row in rows])
+    floors = [_floor(*key) for key in keys]
     control = [math.log(row.control_ns) if row.control_ns else math.nan for row in rows]
     return Series(
         values, [row.build for row in rows], [row.host for row in rows], np.array(control), np.array(floors)
     )
+
+
+def _value(row: Row, route: str, metric: Metric) -> float:
+    """The value of a run in a series: a share, or a logarithm; NaN where it has none."""
+    if metric == "peak":
+        return _log(row.peak_per_s)
+    figures = next((figures for figures in row.figures if figures.route == route), None)
+    if figures is None:
+        return math.nan
+    if metric == "failed":
+        return figures.failed
+    return _log(figures.p50_ns if metric == "p50" else figures.p99_ns)
+
+
+def _log(value: float | None) -> float:
+    return math.log(value) if value else math.nan
+
+
+def _floor(route: str, metric: Metric) -> float:
+    if metric == "peak":
+        return FLOOR_PEAK
+    return FLOOR_FAILED if metric == "failed" else FLOOR_ROUTE if route else FLOOR_ALL
 
 
 def _change(

@@ -93,7 +93,7 @@ def connections_for(plan: Plan, scenario: Scenario, lanes: int) -> list[int]:
     if asked == AUTO:
         asked = CLOSED_LOOP_CONNECTIONS if scenario.closed_loop else int(scenario.limits.auto_connections)
         if plan.clients is not None:
-            # A lane may have more than its share of the clients, and some responses are slow.
+            # A lane may get more than its share of the clients, and some responses are slow.
             asked = max(asked, lanes * plan.clients.at_once * max(2, scenario.client_connections))
         asked = min(asked, room)
     if asked > room or room < lanes:

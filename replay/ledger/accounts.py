@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -65,18 +65,20 @@ class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
     warm_up: int = 0
 
 
-def with_lost(
-    accounts: Accounts, detail: AccountsDetail, agent_lost: int, unknown: int
+def with_rest(
+    accounts: Accounts, detail: AccountsDetail, unsent: Mapping[str, int], unknown: int
 ) -> tuple[Accounts, AccountsDetail]:
-    """The accounts with requests of lost agents: those that were not sent, and those of which that is not known."""
+    """The accounts with the requests of the plan that no lane counted: `unsent` by reason, and those of which it is not
+    known whether they were sent.
+    """
+    added = sum(unsent.values())
     whole = msgspec.structs.replace(
         accounts,
-        planned=accounts.planned + agent_lost + unknown,
-        unsent=accounts.unsent + agent_lost,
+        planned=accounts.planned + added + unknown,
+        unsent=accounts.unsent + added,
         unknown=(accounts.unknown or 0) + unknown,
     )
-    reasons = detail.unsent | {catalog.AGENT_LOST: agent_lost}
-    return whole, msgspec.structs.replace(detail, unsent=reasons)
+    return whole, msgspec.structs.replace(detail, unsent=detail.unsent | dict(unsent))
 
 
 def unsent(words: np.ndarray) -> int:

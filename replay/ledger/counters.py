@@ -56,7 +56,7 @@ def _starts(payload: np.ndarray) -> np.ndarray:
     if not lengths.size or lengths.max() < BYTES_MAX:
         return starts
     found, at = [], 0
-    while at < payload.size:  # Counts above 2^55: hardly ever.
+    while at < payload.size:  # Counts above 2^55 are very rare.
         found.append(at)
         rest = payload[at : at + BYTES_MAX - 1]
         short = np.flatnonzero(rest < 0x80)

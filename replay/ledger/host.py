@@ -133,7 +133,7 @@ def throttled_share(before: HostLoad, after: HostLoad) -> float | None:
     """Share of the time for which the CPU quota of the process's cgroup kept it from running; None if unknown."""
     if before.throttled_ns is None or after.throttled_ns is None or after.at_ns <= before.at_ns:
         return None
-    # The counter is a sum over cores.
+    # The counter is the sum over all cores.
     return _share(after.throttled_ns - before.throttled_ns, after.at_ns - before.at_ns)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from replay import units
-from replay.errors import LimitError, UsageError
+from replay.errors import LimitError, NotAllowedError, UsageError
 from replay.settings.scenario import DEFAULT_MAX_DURATION_NS, DEFAULT_MAX_RATE_PER_S, Scenario
 from replay.settings.target import Target
 
@@ -59,7 +59,7 @@ class Allowed:
                 place = host if _plain(host) == address else f"{host} ({address})"
                 what = "the broker that the cluster advertises at" if advertised else "the target"
                 meant = "belongs to the cluster" if advertised else "is meant to be loaded"
-                raise LimitError(
+                raise NotAllowedError(
                     f"{what} {place} is beyond this machine, and its host is not allowed",
                     hint=f"if it {meant}: --allow {host if _is_pattern(host) else address}",
                 )

@@ -118,8 +118,6 @@ class _Lane:
             self._counters[C.cpu_last_ns] = time.thread_time_ns()
             shared.write_word(self._metrics.control, Control.STATE, state)
 
-    # The loop.
-
     async def _loop(self) -> None:
         """Loop until the feed ends or STOP: take due requests, serve, expire, sleep."""
         while True:
@@ -168,8 +166,6 @@ class _Lane:
         if self._draining:
             return True
         return self._feed.is_ended and self._feed.tail == self._feed.taken
-
-    # The feed and the queue.
 
     def _take_due(self) -> None:
         """Take due requests, a limited number at once so that connections get their turn; sets the next due time."""
@@ -254,8 +250,6 @@ class _Lane:
             self._end(job, job.last)
         self._draining = True
         self._next_due_ns = FAR_NS
-
-    # Connections.
 
     def _wanted(self, owner: int) -> int:
         """How many requests are waiting for one of these connections now."""
@@ -373,8 +367,6 @@ class _Lane:
         job = self._next_job(owner)
         if job is not None:
             self._record(job, Outcome(failure=failure))
-
-    # One request.
 
     async def _carry_out(self, worker: Worker, job: Job) -> None:
         """Send a request, once more on a new connection if a reused one was closed. Records the outcome."""

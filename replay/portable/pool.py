@@ -65,8 +65,6 @@ class Pool:
         self._counters[C.open] = self.open
         self._counters[C.open_max] = max(self._counters[C.open_max], self.open)
 
-    # Idle connections.
-
     @property
     def has_idle(self) -> bool:
         """Whether any connection is idle."""
@@ -103,8 +101,6 @@ class Pool:
             self.count(self._owned[oldest.owner], -1)
             oldest.is_counted = False
         return oldest is not None
-
-    # Closing connections.
 
     def is_open(self, worker: Worker) -> bool:
         """Whether an idle connection still works; otherwise it is closed."""

@@ -125,8 +125,6 @@ class _Conversation:
             # The service did not read the rest of the request. A reset by us could destroy its response.
             await linger(self._connection)
 
-    # From the client to the service.
-
     async def _requests(self, head: framing.RequestHead | None) -> None:
         """Forward requests until the client ends its direction."""
         connection, server = self._connection, self._proxy.server
@@ -214,8 +212,6 @@ class _Conversation:
     async def _next_answer(self) -> None:
         self._answered = trio.Event()
         await self._answered.wait()
-
-    # From the service to the client.
 
     async def _responses(self) -> None:
         """Forward responses until the service ends, or no more can come."""
@@ -314,8 +310,6 @@ class _Conversation:
             if not await self._more(buffer):
                 return
 
-    # What is recorded.
-
     def _finish(self, turn: Turn) -> None:
         """The response is complete: hand the exchange over, and allow the next one."""
         self._pending.popleft()
@@ -336,8 +330,6 @@ class _Conversation:
             self._accounts.incomplete[BODY_MEMORY] += 1
         turn.give_up()
         proxy.on_exchange(exchange)
-
-    # Ends.
 
     async def _down(self, head: framing.RequestHead, error: OSError) -> None:
         """Record the request, and answer it with 502: the service cannot be reached."""

@@ -78,7 +78,7 @@ class Recorder:
             if not self._is_said:
                 self._is_said = True
                 self._say(
-                    "the disk or the processor is too slow for the recording: requests are passed on, but lost to it"
+                    "the disk or the processor is too slow for the recording: requests are passed on, but not recorded"
                 )
         else:
             self._queue.append((exchange, size))

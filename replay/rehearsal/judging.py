@@ -22,7 +22,7 @@ from .scene import Promise, Scene
 
 
 def side_result(scene: Scene, promise: Promise, run: Run, place: str, others: float | None) -> SideResult:
-    """What came out on one side. `place` is its run folder in results, `others` the CPU share of other programs."""
+    """The result of one side. `place` is its run folder in results, `others` the CPU share of other programs."""
     document = run.document
     response = document.latency.response
     latency = response if isinstance(response, Latency) and response.count else None

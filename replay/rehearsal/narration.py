@@ -1,4 +1,4 @@
-"""Tells a scene on a terminal: what happened, the failure in figures, the fix, both sides beside each other."""
+"""Prints a scene on a terminal: the story, the failure in figures, the fix, and both sides next to each other."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Ticker:
         self._seconds: list[Second] = []
 
     def start(self, started: Started) -> None:
-        """Nothing has happened yet."""
+        """See `Sink`: nothing is printed at the start."""
 
     def second(self, second: Second, deltas: Deltas) -> None:
         """Collect one second's figures; print a line when there are enough seconds."""
@@ -56,7 +56,7 @@ class Ticker:
             self._print()
 
     def close(self) -> None:
-        """It holds nothing."""
+        """See `Sink`: there is nothing to close."""
 
     def _print(self) -> None:
         rows, self._seconds = self._seconds, []
@@ -95,13 +95,13 @@ class Narrator:
         self._page.say(f"All of them take about {whole}.", "dim")
 
     def begins(self, scene: Scene) -> None:
-        """What happened."""
+        """Print the story of a scene."""
         self._page.title(f"Scene {scene.number} of {self._count}: {scene.title}")
         if not self._brief:
             self._page.say(scene.happened)
 
     def side_begins(self, scene: Scene, side: str, promise: Promise) -> Sequence[Sink]:
-        """What is special about a side."""
+        """Print what is special about a side."""
         if self._brief:
             return ()
         self._page.say()
@@ -110,7 +110,7 @@ class Narrator:
         return (Ticker(self._page, scene.watch),)
 
     def side_ended(self, scene: Scene, side: str, result: SideResult) -> None:
-        """The verdict on a side."""
+        """Print the verdict on a side."""
         missed = [f"{each.slo} {each.words}" for each in result.objectives if not each.met]
         words = "; ".join(missed) if missed else "every objective is met"
         recovery = f"; after the surge: {result.recovery}" if result.recovery else ""
@@ -120,7 +120,7 @@ class Narrator:
         )
 
     def ended(self, scene: Scene, result: SceneResult, files: SceneFiles) -> None:
-        """Both sides beside each other, the verdict, and how to repeat it."""
+        """Print both sides next to each other, the verdict, and how to repeat the scene."""
         if not self._brief:
             self._page.title("Side by side")
             rows = rows_beside(scene, result)
@@ -156,12 +156,12 @@ class Narrator:
         )
 
     def time_left(self, scenes: Sequence[Scene]) -> None:
-        """How long the rest takes."""
+        """Print how long the rest takes."""
         left = seconds_text(sum(scene.length_s for scene in scenes))
         self._page.say(f"{units.counted(len(scenes), 'scene')} to go: about {left}.", "dim")
 
     def finished(self, results: Sequence[SceneResult], place: str, page: str) -> None:
-        """Where the results are."""
+        """Print where the results are."""
         self._page.title("Results")
         rows = [(str(each.number), each.name, each.verdict) for each in results]
         self._page.table((("", ""), ("scene", "name"), ("verdict", "text")), rows)

@@ -16,10 +16,10 @@ from replay.report.html import (
     Figure,
     Html,
     Section,
-    drawn,
     folded,
     html_table,
     page_and_policy,
+    small,
     toned,
 )
 from replay.report.svg import escape
@@ -122,10 +122,17 @@ def _charts(folder: Path, scene: Scene, result: SceneResult) -> Iterator[Section
         ("Failed requests per second", lambda row: float(_failed(row)), "rate"),
         ("p99 of the response", lambda row: _positive(row.response_p99_ns), "latency"),
     ]
-    for title, value, unit in felt:
-        yield Figure(title, "", beside(both, value, unit, scene))
-    charts = [Figure(name, "", beside(both, _watched(name), "number", scene)) for name in scene.watch]
-    yield folded(f"{len(charts)} figures of the twin itself", "".join(map(drawn, charts)))
+    yield small(
+        [
+            Figure(title, "no value was recorded", beside(both, value, unit, scene))
+            for title, value, unit in felt
+        ]
+    )
+    charts = [
+        Figure(name, "no value was recorded", beside(both, _watched(name), "number", scene))
+        for name in scene.watch
+    ]
+    yield folded(f"{len(charts)} figures of the twin itself", small(charts))
 
 
 def _failed(row: Second) -> int:
@@ -146,7 +153,8 @@ def _watched(name: str) -> Value:
 
 def beside(both: Sequence[Rows], value: Value, unit: str, scene: Scene) -> Chart | None:
     """A figure of both sides over the same seconds; None if neither has a value."""
-    lines = [[(row.t_s + row.length_s / 2, value(row)) for row in rows] for rows in both]
+    # A tenth of a second is about a pixel; more digits would only make the page longer.
+    lines = [[(round(row.t_s + row.length_s / 2, 1), value(row)) for row in rows] for rows in both]
     known = [each for line in lines for _, each in line if each is not None]
     ends = [rows[-1].t_s + rows[-1].length_s for rows in both if rows]
     if not known or not ends:

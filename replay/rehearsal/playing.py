@@ -36,7 +36,7 @@ LOOK_EVERY_S = 0.5
 
 
 class Audience(Protocol):
-    """Who is shown a scene while it is played."""
+    """Receives the events of a scene while it is played."""
 
     def begins(self, scene: Scene) -> None:
         """The scene begins."""

@@ -23,7 +23,7 @@ Row = tuple[str, str, str]
 
 
 def rows_beside(scene: Scene, result: SceneResult) -> list[Row]:
-    """What both sides came to: (name, before, after)."""
+    """The results of both sides as rows: (name, before, after)."""
     return [(name, before, after) for name, before, after in _rows(scene, result) if before or after]
 
 

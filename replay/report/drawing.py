@@ -91,13 +91,19 @@ class _Drawing:
             overflow="hidden",
         )  # fmt: skip
         said = element("title", escape(chart.label)) if chart.label else ""
-        ticks = element("g", self._bottom(x, title), class_="ticks")
+        ticks = element("g", self._bottom(x, title), class_="ticks", text_anchor="middle")
         return element(
             "svg", said, self._heads(), self._grid(x, y), frame, self._words(x, y), ticks,
-            xmlns="http://www.w3.org/2000/svg", class_="narrow" if hidden else "wide", display="none" if hidden else None,
+            xmlns="http://www.w3.org/2000/svg", class_=self._class(hidden), display="none" if hidden else None,
             role="img", width=self._width, height=total, viewBox=f"0 0 {self._width} {total}",
             font_family="system-ui,sans-serif", font_size=FONT_SIZE, fill=GREY,
         )  # fmt: skip
+
+    def _class(self, hidden: bool) -> str:
+        """The style sheet shows `wide` on screens, `narrow` on phones, and `single` everywhere."""
+        if hidden:
+            return "narrow"
+        return "wide" if self._width >= WIDE else "single"
 
     def _heads(self) -> str:
         """The y axis' title and the legend."""
@@ -115,17 +121,17 @@ class _Drawing:
         upright = [f"M{number(left + x(tick.value))} {number(top)}v{high}" for tick in self._x_ticks]
         frame = f"M{left} {number(top + high)}h{wide}"
         names = [
-            text(tick.words[0], left - 6, top + y(tick.value) + 4, text_anchor="end")
+            text(tick.words[0], left - 6, top + y(tick.value) + 4)
             for tick in self._y_ticks
             if not self._chart.rows
         ]
-        names += [text(name, 0, top + y(-row) + 4) for row, name in enumerate(self._rows)]
-        faint = {"stroke": GREY, "stroke_opacity": ".18", "fill": "none"}
+        rows = [text(name, 0, top + y(-row) + 4) for row, name in enumerate(self._rows)]
+        faint = element("path", d="".join(lines)) + element("path", d="".join(upright), class_="upright")
         return (
-            element("path", d="".join(lines), **faint)
-            + element("path", d="".join(upright), class_="upright", **faint)
+            element("g", faint, stroke=GREY, stroke_opacity=".18", fill="none")
             + element("path", d=frame, stroke=GREY, stroke_opacity=".6", fill="none")
-            + "".join(names)
+            + (element("g", *names, text_anchor="end") if names else "")
+            + "".join(rows)
         )
 
     def _axis_title(self) -> list[str]:
@@ -145,9 +151,9 @@ class _Drawing:
         for tick in self._x_ticks:
             start, end = _span(x(tick.value), tick, wide)
             for line, words in enumerate(tick.words):
-                drawn.append(text(words, left + (start + end) / 2, y + line * LINE, text_anchor="middle"))
+                drawn.append(text(words, left + (start + end) / 2, y + line * LINE))
         named = [
-            text(words, self._width / 2, y + (self._labels + at) * LINE, text_anchor="middle", class_="title")
+            text(words, self._width / 2, y + (self._labels + at) * LINE, class_="title")
             for at, words in enumerate(title)
         ]
         return "".join(drawn + named)

@@ -192,6 +192,21 @@ def drawn(figure: Figure) -> str:
     return f"{head}{reading}<figure>{draw(chart)}{draw(chart, NARROW, hidden=True)}{block}</figure>"
 
 
+def small(figures: Sequence[Figure]) -> str:
+    """Small charts beside each other, each drawn once, at the width of a phone."""
+    return f'<div class="small">{"".join(map(_small, figures))}</div>' if figures else ""
+
+
+def _small(figure: Figure) -> str:
+    head = f"<h2>{escape(figure.title)}</h2>"
+    if figure.plot is None:
+        return f'<div>{head}<p class="soft">{escape(figure.nothing)}</p></div>'
+    figure.plot.label = figure.plot.label or figure.title
+    data = figure.plot.data()
+    block = f'<script type="application/json">{data}</script>' if data else ""
+    return f"<div>{head}<figure>{draw(figure.plot, NARROW)}{block}</figure></div>"
+
+
 def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) -> None:
     """Assemble the page and write it completely or not at all. `above` is the text above the title.
 

@@ -181,7 +181,7 @@ def _closing(page: Page, run: Run) -> None:
     """The verdict again and the next steps: the last lines stay on the screen."""
     page.say()
     _verdict(page, run.document)
-    # Agents give one advice each, and several may be in the same trouble.
+    # Each agent gives its own advice, and several may have the same problem.
     first = {reason.code: reason for reason in reversed(run.document.validity.reasons)}
     for reason in run.document.validity.reasons:
         if not run.document.agents or first[reason.code] is reason:

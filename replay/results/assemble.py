@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from replay._version import __version__
-from replay.ledger.accounts import sum_counters, with_lost
+from replay.ledger.accounts import sum_counters, with_rest
 from replay.shown import json_shown
 from replay.units import SECOND_NS
 from replay_native.ledger.lane_metrics import LaneMetrics
@@ -97,7 +97,7 @@ def describe(
     by_name = sum_counters(counters)
     accounts, detail, imbalance = balanced(counters, facts.skipped, facts)
     if facts.agents:
-        accounts, detail = with_lost(accounts, detail, facts.unsent_lost, facts.unknown)
+        accounts, detail = with_rest(accounts, detail, facts.unsent_rest, facts.unknown)
     generator = generator_figures(all_metrics, started, facts, by_name, measured)
     shares = shares_of(all_metrics, started, facts, measured)
     validity = validity_of(shares, started, facts, accounts, detail, generator, imbalance)

@@ -103,7 +103,7 @@ def _figures(
         value="" if value is None else f"{value.amount} {value.currency}",
         currency="" if value is None else value.currency,
         lost=None if lost is None else float(lost),
-        lost_per_hour=None if per_hour is None else round(per_hour, 2),
+        lost_per_hour=None if per_hour is None else round(per_hour, 6),
         words=words_of(name, requests, failed, value, hours),
         intervals=[
             ActionMinute(

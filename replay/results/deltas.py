@@ -74,7 +74,8 @@ class HistogramDelta:
 @dataclass(frozen=True, slots=True)
 class RunEvent:
     """Something that happened in a run, `at_s` after its start: `kind` is `address` (the target's name has other
-    addresses), or how the run was ended early (`interrupted`, `circuit_breaker`, `not_allowed`).
+    addresses), how the run was ended early (`interrupted`, `circuit_breaker`, `not_allowed`), or `agent_lost` (of a run over
+    several machines).
     """
 
     at_s: float

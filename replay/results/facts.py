@@ -21,7 +21,8 @@ from .document import (
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Facts known only at the end of a run. `ended_ns` is CLOCK_MONOTONIC. `source` and `trace` are those of a
-    followed run. A run over several machines has `agents`, and requests of lost ones that are `unsent_lost` or `unknown`.
+    followed run. A run over several machines has `agents`, and requests that no lane counted: those not sent, by reason
+    (`unsent_rest`), and those of which that is not known (`unknown`).
     """
 
     ending: Ending
@@ -41,5 +42,5 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     source: SourceFigures | None = None
     trace: TraceIdentity | None = None
     agents: list[AgentFigures] = []
-    unsent_lost: int = 0
+    unsent_rest: dict[str, int] = {}
     unknown: int = 0

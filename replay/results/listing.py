@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from replay.errors import InputError, reason_of
-from replay.files import read_whole
+from replay.files import is_own_file, read_whole
 
 from .build_label import name_of
 from .verdicts import verdict_word
@@ -110,10 +110,13 @@ class ListedRun:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The runs of a folder, newest first; `others` are its folders that hold more runs (of `replay peak` and `ab`)."""
+    """The runs of a folder, newest first; `others` are its folders that hold more runs (of `replay peak` and `ab`).
+    `links` are links to folders and links in place of a run.json: they are not followed.
+    """
 
     runs: list[ListedRun] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
 
 
 def list_runs(parent: Path) -> Listing:
@@ -126,9 +129,14 @@ def list_runs(parent: Path) -> Listing:
     except OSError as error:
         raise InputError(f"{parent} cannot be read: {reason_of(error)}") from None
     for child in children:
-        if (child / "run.json").exists() or (child / "started.json").exists():
+        if child.is_symlink():
+            if child.is_dir():
+                listing.links.append(child.name)
+        elif (child / "run.json").is_symlink():
+            listing.links.append(f"{child.name}/run.json")
+        elif is_own_file(child / "run.json") or is_own_file(child / "started.json"):
             listing.runs.append(listed(child))
-        elif child.is_dir() and any(child.glob("*/run.json")):
+        elif child.is_dir() and any(map(is_own_file, child.glob("*/run.json"))):
             listing.others.append(child)
     listing.runs.sort(key=lambda run: (-run.started_ns, run.path.name))
     return listing
@@ -137,7 +145,7 @@ def list_runs(parent: Path) -> Listing:
 def listed(path: Path) -> ListedRun:
     """The line for a run folder."""
     try:
-        if (path / "run.json").exists():
+        if is_own_file(path / "run.json"):
             return _of_document(path, _read(path / "run.json", _Document))
         begun = _read(path / "started.json", _Begun)
         verdict = "RUNNING" if _is_locked(path / "started.json") else "KILLED"

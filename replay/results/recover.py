@@ -61,7 +61,7 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
         )
     for path in (folder.latency, folder.timeline):
         cut_to_whole_lines(path)
-    # The memory of a lane has no checksum: any number in it may be wrong.
+    # A lane's memory has no checksum, so any number in it may be wrong.
     hint = "latency.hlog and timeline.jsonl in it hold what was measured until it was killed"
     with damage_named(f"{folder.path} cannot be recovered: what its lanes left", hint):
         return _assembled(folder, all_metrics, started, lookup)

@@ -16,13 +16,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from replay.errors import InputError, ReplayError, reason_of
-from replay.history.rows import Row
 from replay.web.guard import Guard
 from replay.web.guarded import Guarded
 from replay.web.listen import config_of
 
 from .pages import Page, error_page, list_page, one_run, two_groups
-from .trends import rows_in, runs_of_builds, trends_page
+from .trends import Known, runs_of_builds, trends_page
 
 AT_ONCE = 2
 """Pages that are made at the same time."""
@@ -61,7 +60,7 @@ def pages_app(root: Path, guard: Guard) -> ASGIApp:
         base, new = (request.query_params.getlist(side) for side in ("base", "new"))
         return await answer(lambda: two_groups(root, base, new))
 
-    known: dict[str, Row] = {}
+    known = Known()
 
     async def trends(request: Request) -> Response:
         return await answer(lambda: trends_page(root, known))
@@ -70,7 +69,7 @@ def pages_app(root: Path, guard: Guard) -> ASGIApp:
         load, base, new = (request.query_params.get(key, "") for key in ("load", "base", "new"))
 
         def compared() -> Page:
-            rows = rows_in(root, known)
+            rows = known.rows(root)
             return two_groups(root, *(runs_of_builds(rows, load, build) for build in (base, new)))
 
         return await answer(compared)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from replay.errors import InputError, reason_of
-from replay.files import read_whole
+from replay.files import is_own_file
+from replay.history.searches import FoundPeak, read_peak
 from replay.results.answers import FOLDER as ANSWERS
 from replay.results.listing import ListedRun, listed
 
@@ -23,7 +21,6 @@ DEPTH_MAX = 3
 """`runs/peak-1/surge` is two below `runs`."""
 
 FILES_MAX = 1_000
-PEAK_BYTES_MAX = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +41,6 @@ def runs_in(root: Path) -> list[ServedRun]:
     return found[:RUNS_MAX]
 
 
-class _Trial(msgspec.Struct):
-    load: float = 0.0
-    rate_per_s: float = 0.0
-
-
-class FoundPeak(msgspec.Struct):
-    """What a peak.json says: the verdict of a search or a surge, the peak as times the recording, and its trials."""
-
-    verdict: str
-    peak: float | None = None
-    trials: list[_Trial] = []
-
-    @property
-    def rate_per_s(self) -> float | None:
-        """The rate of the peak."""
-        return next(
-            (trial.rate_per_s for trial in self.trials if trial.load == self.peak and trial.rate_per_s), None
-        )
-
-
 def peaks_in(root: Path) -> list[tuple[str, float, FoundPeak]]:
     """The searches right below a folder, the newest first: name, when it ended (s since the epoch), and what it found. One
     that cannot be read is left out: its runs are listed all the same.
@@ -75,12 +52,9 @@ def peaks_in(root: Path) -> list[tuple[str, float, FoundPeak]]:
         ]
     for name in names:
         path = root / name / "peak.json"
-        if _is_file(path):
-            with contextlib.suppress(
-                OSError, InputError, msgspec.DecodeError, UnicodeDecodeError, RecursionError
-            ):
-                peak = msgspec.json.decode(read_whole(path, PEAK_BYTES_MAX), type=FoundPeak)
-                found.append((name, path.lstat().st_mtime, peak))
+        if is_own_file(path):
+            with contextlib.suppress(OSError, InputError, ValueError):
+                found.append((name, path.lstat().st_mtime, read_peak(path)))
     return sorted(found, key=lambda each: -each[1])[:RUNS_MAX]
 
 
@@ -96,20 +70,13 @@ def _folders(folder: Path, above: str, depth: int) -> Iterator[tuple[str, Path]]
         )
     for name in children:
         path = folder / name
-        if _is_file(path / "run.json") or _is_file(path / "started.json"):
+        if is_own_file(path / "run.json") or is_own_file(path / "started.json"):
             yield above + name, path
         elif depth > 1:
             try:
                 yield from _folders(path, f"{above}{name}/", depth - 1)
             except PermissionError:
                 continue
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
 
 
 def whole_run(root: Path, name: str) -> Path:
@@ -119,7 +86,7 @@ def whole_run(root: Path, name: str) -> Path:
     path = dict(_folders(root, "", DEPTH_MAX)).get(name)
     if path is None:
         raise InputError("there is no run of this name here")
-    if not _is_file(path / "run.json"):
+    if not is_own_file(path / "run.json"):
         raise InputError(
             f"the run {name} has not ended, or was killed", hint="replay report completes a killed run"
         )

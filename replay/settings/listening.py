@@ -1,8 +1,9 @@
-"""Addresses to listen on, as `HOST:PORT`."""
+"""Addresses to listen on or to connect to, as `HOST:PORT`."""
 
 from __future__ import annotations
 
 import ipaddress
+from typing import Literal
 
 from replay.errors import UsageError
 
@@ -10,14 +11,18 @@ DEFAULT_PLACE = "127.0.0.1:8089"
 _FORMS = "HOST:PORT, such as 127.0.0.1:8089 or [::1]:8089"
 
 
-def parse_place(text: str) -> tuple[str, int]:
-    """Host (an address or a name, in lower case, without brackets) and port. UsageError if the text has not both."""
+def parse_place(text: str, purpose: Literal["listen on", "connect to"] = "listen on") -> tuple[str, int]:
+    """Host (an address or a name, in lower case, without brackets) and port. UsageError if the text has not both. Port 0,
+    which means any free one, is only an address to listen on.
+    """
     host, separator, port = text.strip().rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     host = host[1:-1] if bracketed else host
     is_number = port.isascii() and port.isdigit() and int(port) <= 65_535
+    if is_number and purpose == "connect to":
+        is_number = int(port) > 0
     if not separator or not host or not is_number or (":" in host) != bracketed:
-        raise UsageError(f"{text!r} is not an address to listen on", hint=f"write {_FORMS}")
+        raise UsageError(f"{text!r} is not an address to {purpose}", hint=f"write {_FORMS}")
     return host.lower(), int(port)
 
 

@@ -96,7 +96,7 @@ class _Finder(Table, kw_only=True, frozen=True):
 
     def pattern(self) -> "Pattern":
         """The compiled `regex`; without a group the whole match is the value. UsageError names what is not supported."""
-        from .patterns import compile_pattern  # compiled patterns need Numba, which help must not wait for
+        from .patterns import compile_pattern  # Compiled patterns need Numba, which would slow down --help.
 
         found = compile_pattern(self.regex or "")
         return found if found.has_group else compile_pattern(f"({self.regex})")
@@ -250,7 +250,7 @@ class Variable(Table, kw_only=True, frozen=True):
 
 
 class CheckRule(_Finder, kw_only=True, frozen=True):
-    """What responses must be; others count as mismatches."""
+    """Conditions for responses; others count as mismatches."""
 
     route: Annotated[str, row("Route or action whose responses are checked; * matches anything")]
     status: Annotated[

@@ -115,8 +115,6 @@ class DnsServer:
             for asked in list(self.asked)
         )
 
-    # The threads.
-
     def _wait(self, sock: socket.socket) -> bool:
         """Wait for a socket; False at the end."""
         ready, _, _ = select.select([sock, self._stop_read], [], [])

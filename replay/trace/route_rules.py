@@ -30,6 +30,9 @@ TEMPLATE_CHARS_MAX = 900
 
 TEMPLATE_FORMS = "write GET /shop/{category}/{product}, /files/{name}.pdf or GET /static/*"
 
+_LISTED_MAX = 3
+"""Routes that a sentence names."""
+
 _METHOD = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
 _LITERAL = r"""[!-"$-)+-.0-:<->@-z|~]*"""
 _PATH = re.compile(rf"(?:/{_LITERAL}(?:\{{\w+\}}{_LITERAL})?)+(?:(?<=/)\*)?", re.ASCII)
@@ -82,10 +85,30 @@ class RouteRules:
             for pattern in idle:
                 guess = nearest(pattern, labels)
                 more = f" (did you mean {guess!r}?)" if guess else ""
-                said.append(f"{name}: {pattern!r} is no route of the recording{more}")
+                said.append(f"{name}: {pattern!r} is not a route of the recording{more}")
             if len(idle) < len(patterns) and not any(route.action == name for route in routes):
                 said.append(f"{name}: all its routes belong to actions above it")
+            else:
+                said += self._taken(name, patterns, labels)
         return said
+
+    def _taken(self, name: str, patterns: Sequence[str], labels: Sequence[str]) -> list[str]:
+        """Routes that an action names and one above it has: a sentence for each of these."""
+        taken: dict[str, list[str]] = {}
+        for label in labels:
+            owner = self.action_of(label)
+            if owner != name and any(names_route(pattern, label) for pattern in patterns):
+                taken.setdefault(owner, []).append(label)
+        return [
+            f"{name}: {_listed(routes)} {'belongs' if len(routes) == 1 else 'belong'} to {owner}, which is above it"
+            for owner, routes in taken.items()
+        ]
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """`'GET /a', 'GET /b' and 3 more`."""
+    named = ", ".join(repr(label) for label in labels[:_LISTED_MAX])
+    return named if len(labels) <= _LISTED_MAX else f"{named} and {len(labels) - _LISTED_MAX} more"
 
 
 def read_route_rules(path: Path) -> RouteRules:

@@ -98,9 +98,6 @@ def closed_port() -> int:
         return int(taken.getsockname()[1])
 
 
-# What cannot be read
-
-
 def test_a_missing_file(command: Command) -> None:
     assert "none.log: no such file" in said(command("run", "none.log", "--target", "http://127.0.0.1:9"))
 
@@ -151,7 +148,7 @@ def test_half_a_trace(command: Command, tmp_path: Path) -> None:
     trace = write_trace(tmp_path / "t.trace", [Row(0)])
     (trace.path / "manifest.json").unlink()
     line = said(command("run", "t.trace", "--target", "http://127.0.0.1:9"))
-    assert "t.trace" in line and "half a trace" in line
+    assert "t.trace" in line and "is incomplete" in line
 
 
 def test_a_damaged_trace(invoke: Callable[..., str], tmp_path: Path) -> None:
@@ -167,9 +164,6 @@ def test_a_trace_of_a_newer_version(command: Command, tmp_path: Path) -> None:
     manifest["format_version"] = FORMAT_VERSION + 1
     (trace.path / "manifest.json").write_text(json.dumps(manifest))
     assert "newer replay" in said(command("run", "t.trace", "--target", "http://127.0.0.1:9"))
-
-
-# What cannot be reached
 
 
 def test_a_target_that_refuses(command: Command, log: Path, tmp_path: Path) -> None:
@@ -192,9 +186,6 @@ def test_a_host_that_is_not_allowed(command: Command, log: Path) -> None:
 @pytest.mark.parametrize("target", ["127.0.0.1:80", "ftp://127.0.0.1", "https://", "http://u:p@127.0.0.1"])
 def test_a_target_that_is_none(invoke: Callable[..., str], log: Path, target: str) -> None:
     assert "target" in invoke("run", log, "--target", target)
-
-
-# What is written wrongly
 
 
 @pytest.mark.parametrize(
@@ -242,9 +233,6 @@ def test_a_plan_over_a_limit_sends_nothing(command: Command, log: Path, sink: Si
     line = said(command("run", log, "--target", url(sink), "--speed", "10", "--max-rate", "2/s"))
     assert "the limit is 2.00/s" in line and "--max-rate" in line
     assert sink.arrivals == 0
-
-
-# What cannot be written
 
 
 def test_an_output_that_exists_is_not_touched(
@@ -318,9 +306,6 @@ def test_too_few_file_descriptors(command: Command, tmp_path: Path, sink: Sink) 
     assert "ulimit -n" in line and not (tmp_path / "r").exists()
 
 
-# What works
-
-
 @pytest.mark.timing
 def test_a_log_becomes_a_run_and_its_report(command: Command, log: Path, tmp_path: Path, sink: Sink) -> None:
     done = command(
@@ -371,7 +356,7 @@ def test_an_objective_of_a_business_action_in_every_window(
     (outcome,) = json.loads((tmp_path / "r" / "run.json").read_text())["slo"]
     assert not outcome["passed"] and outcome["value"] > 0 and outcome["windows"]["count"] >= 1
     said_ = said(command(*words[:-1], "q", "--slo", 'p99 of "lookin" < 1s'))
-    assert "'lookin' is no route of the recording, and no action (did you mean 'looking'?)" in said_
+    assert "'lookin' is not a route of the recording, and no action (did you mean 'looking'?)" in said_
 
 
 @pytest.mark.timing
@@ -403,9 +388,6 @@ def test_an_interrupt_leaves_a_whole_run(tmp_path: Path, sink: Sink) -> None:
     accounts = document["accounts"]
     assert document["interrupted"] and 20 <= accounts["sent"] < 3000
     assert accounts["planned"] == accounts["sent"] + accounts["unsent"]
-
-
-# The command itself
 
 
 @pytest.mark.timing

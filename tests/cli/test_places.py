@@ -64,7 +64,7 @@ def test_a_name_that_was_given_is_refused_where_something_is(tmp_path: Path) -> 
 def test_an_error_after_some_runs_says_where_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Runs of other tests in this process set it.
+    # Runs of other tests in this process set this variable.
     monkeypatch.setattr(Sending, "began", False)
     with pytest.raises(UsageError), keeping(tmp_path):
         raise UsageError("wrong")

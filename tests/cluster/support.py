@@ -13,20 +13,37 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from replay.staging.sink import Sink
 from tests.support.trace_data import Row, write_trace
 
 SECOND_NS = 1_000_000_000
-PATIENCE_S = 60
+PATIENCE_S = 180
+
+AGENT = f"{sys.executable} -m replay.cli agent"
+"""The command of an agent of this checkout."""
 
 
-def evening(path: Path, *, seconds: int, per_second: int, clients: int = 17) -> Path:
+def url(sink: Sink) -> str:
+    """A sink as a target."""
+    return f"http://127.0.0.1:{sink.port}"
+
+
+def ssh_of(folder: Path) -> str:
+    """A program in ssh's place: it runs the command here, whatever the host."""
+    script = folder / "ssh.sh"
+    script.write_text('#!/bin/sh\nshift\nexec sh -c "$1"\n')
+    script.chmod(0o700)
+    return str(script)
+
+
+def evening(trace: Path, *, seconds: int, per_second: int, clients: int = 17, path: str = "/r/{}") -> Path:
     """A trace of evenly spread requests of some clients, each with a path of its own."""
     rows = [
-        Row(n * SECOND_NS // per_second, target=f"/r/{n}".encode(), client=n % clients)
+        Row(n * SECOND_NS // per_second, target=path.format(n).encode(), client=n % clients)
         for n in range(seconds * per_second)
     ]
-    write_trace(path, rows)
-    return path
+    write_trace(trace, rows)
+    return trace
 
 
 class Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
@@ -17,13 +18,9 @@ import pytest
 from replay.results.run import load_run
 from replay.staging.sink import Sink
 
-from .support import SECOND_NS, evening, is_alive, running, until
+from .support import SECOND_NS, evening, is_alive, running, until, url
 
 pytestmark = [pytest.mark.whole, pytest.mark.timing]
-
-
-def url(sink: Sink) -> str:
-    return f"http://127.0.0.1:{sink.port}"
 
 
 def test_two_agents_send_each_request_once_and_the_run_looks_like_any_other(tmp_path: Path) -> None:
@@ -41,10 +38,26 @@ def test_two_agents_send_each_request_once_and_the_run_looks_like_any_other(tmp_
     for agent in document["agents"]:
         assert set(agent) >= {"agent", "host", "pid", "accounts", "validity", "clock"}
         assert 0 < agent["clock"]["bound_ns"] < SECOND_NS
-    # The sum of the agents' own folders, which are kept in the run.
+    # The total is the sum of the agents' own folders, which are kept in the run.
     own = [load_run(run.out / "agents" / f"agent-{n}").document.accounts for n in range(2)]
     assert sum(accounts.ok for accounts in own) == 600
     assert not run.agents.exists() and not (run.out / "agents" / "token").exists()
+
+
+def test_agents_start_at_a_given_instant(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=1, per_second=100)
+    at = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(seconds=45)
+    how = ("--cluster", "local:2", "-t", "1", "--start-at", at.isoformat())
+    with Sink() as sink, running(tmp_path, "t.trace", "--target", url(sink), *how) as run:
+        _, printed = run.wait()
+        first_ns = int(sink.stamps()["arrival_ns"].min())
+    at_ns = round(at.timestamp() * SECOND_NS)
+    start = run.document()["start"]
+    assert abs(start["wall_ns"] - at_ns) < SECOND_NS // 10, (
+        "the two clocks of one machine, read one after the other"
+    )
+    assert first_ns >= start["monotonic_ns"] - SECOND_NS // 10, printed
+    assert "all agents are ready; the first request is due at" in printed
 
 
 def test_a_client_stays_whole_and_in_order(tmp_path: Path) -> None:
@@ -109,7 +122,7 @@ def test_a_silent_agent_is_named_within_two_seconds(tmp_path: Path) -> None:
         time.sleep(2.5)
         pid = run.agent_pids()[1]
         os.kill(pid, signal.SIGSTOP)
-        time.sleep(5)  # a partition: then it is heard again
+        time.sleep(5)  # The network is partitioned, then restored.
         os.kill(pid, signal.SIGCONT)
         _, printed = run.wait()
     document = run.document()
@@ -167,3 +180,23 @@ def test_the_token_is_its_owners_alone(tmp_path: Path) -> None:
         run.process.send_signal(signal.SIGINT)
         code, printed = run.wait()
     assert code == 130 and "Traceback" not in printed
+
+
+def test_each_trial_of_a_search_for_the_peak_is_a_run_over_agents(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=4, per_second=40)
+    command = [
+        sys.executable, "-m", "replay.cli", "peak", "t.trace", "-o", "PEAK", "--plain", "--cluster", "local:2", "-t", "1",
+        "--trial", "1s", "--hold", "2s", "--lowest", "1", "--highest", "2", "--votes", "1", "--slo", "errors<50%",
+    ]  # fmt: skip
+    with Sink() as sink:
+        command += ["--target", url(sink)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False)
+    # A busy machine limits the generator (4), or loses an agent (1).
+    assert done.returncode in (0, 4), done.stderr
+    trials = sorted((tmp_path / "PEAK").glob("*/run.json"))
+    assert len(trials) >= 3, done.stderr
+    for path in trials:
+        document = json.loads(path.read_text())
+        assert [agent["agent"] for agent in document["agents"]] == [0, 1]
+        assert document["accounts"]["planned"] == document["accounts"]["sent"] > 0
+    assert not list((tmp_path / "PEAK").glob("*.agents")), "agents' folders are in the runs"

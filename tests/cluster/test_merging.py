@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.cli import invoke
+from replay.cluster.endings import NOT_KNOWN, Cause
 from replay.cluster.merging import merge_runs
 from replay.cluster.share import LostAgent, Share, ShareClock, read_share, write_share
 from replay.errors import InputError, OutputError
@@ -35,7 +36,14 @@ def share(agent: int, agents: int, planned: int, **more: Any) -> Share:
 
 
 def agent_folder(
-    path: Path, agent: int, agents: int, count: int, *, killed: bool = False, **more: Any
+    path: Path,
+    agent: int,
+    agents: int,
+    count: int,
+    *,
+    killed: bool = False,
+    ending: Ending | None = None,
+    **more: Any,
 ) -> Path:
     """The folder of an agent whose lane had so many requests."""
     made = trial(path)
@@ -45,7 +53,7 @@ def agent_folder(
     if killed:
         made.recorder.close()
     else:
-        made.recorder.finish(at_s(2))
+        made.recorder.finish(at_s(2), ending=ending)
     return path
 
 
@@ -275,19 +283,95 @@ def test_a_clock_that_is_known_less_exactly_than_the_lag_is_said(tmp_path):
     changed(parts[1], clock=ShareClock(offset_ns=0, bound_ns=4_000_000))
     (reason,) = merge_runs(parts, tmp_path / "whole").validity.reasons
     assert reason.code == "CLOCK_UNCERTAIN" and "agent 1 (h1)" in reason.message
+    assert "nearer to the agents" in reason.advice
 
 
-def test_an_agent_that_was_interrupted_ends_the_whole_so(tmp_path):
-    made = trial(tmp_path / "a0")
-    write_share(tmp_path / "a0", share(0, 2, 150))
-    made.lanes[0].many(90)
-    made.recorder.finish(
-        at_s(2), ending=Ending(how="interrupted", detail="the coordinator is gone", at_s=2.0)
-    )
-    parts = [tmp_path / "a0", agent_folder(tmp_path / "a1", 1, 2, 150)]
+@pytest.mark.parametrize(
+    ("clock", "message", "advice"),
+    [
+        (ShareClock(bound_ns=50_000, drift_ppm=50_000.0), "drifted by +50000 ppm", "time synchronization"),
+        (ShareClock(bound_ns=50_000, jumped_ns=-40_000_000), "set by 40 ms", "CLOCK_MONOTONIC jumped"),
+    ],
+)
+def test_the_advice_about_a_clock_is_for_what_makes_it_uncertain(tmp_path, clock, message, advice):
+    parts = three(tmp_path)
+    changed(parts[1], clock=clock)
+    (reason,) = merge_runs(parts, tmp_path / "whole").validity.reasons
+    assert reason.code == "CLOCK_UNCERTAIN" and message in reason.message and advice in reason.advice
+
+
+def test_folders_of_agents_that_ended_before_the_start_have_taken_no_time(tmp_path):
+    parts = []
+    for agent in range(2):
+        made = trial(tmp_path / f"a{agent}")
+        write_share(tmp_path / f"a{agent}", share(agent, 2, 150))
+        made.recorder.finish(at_s(-0.377), ending=GONE)
+        assert load_run(tmp_path / f"a{agent}").document.duration_s == 0
+        parts.append(tmp_path / f"a{agent}")
     document = merge_runs(parts, tmp_path / "whole")
-    assert document.ending.how == "interrupted" and "the coordinator is gone" in document.ending.detail
-    assert balances(document) and document.accounts.planned == 240
+    assert (document.duration_s, document.accounts.planned, document.accounts.unsent) == (0, WHOLE, WHOLE)
+    assert invoke(["report", str(tmp_path / "whole")]) == 0
+
+
+GONE = Ending(how="interrupted", detail="the coordinator is gone", at_s=2.0)
+
+
+@pytest.mark.parametrize(
+    ("cause", "others", "how", "detail"),
+    [
+        (Cause("none"), Ending(), "whole", ""),
+        (Cause("none"), GONE, "failed", "the coordinator is gone"),
+        (Cause("stopped", "agent 1 was lost"), Ending(), "failed", "agent 1 was lost"),
+        (Cause("interrupted", "SIGINT"), GONE, "interrupted", "SIGINT"),
+        (NOT_KNOWN, Ending(), "failed", "agent 0 (h0): the coordinator is gone"),
+        (
+            Cause("interrupted", "SIGINT"),
+            Ending(how="circuit_breaker", detail="too many failed"),
+            "circuit_breaker",
+            "agent 1 (h1): too many failed",
+        ),
+    ],
+)
+def test_the_ending_of_the_whole_says_what_ended_it(tmp_path, cause, others, how, detail):
+    parts = [
+        agent_folder(tmp_path / "a0", 0, 2, 90, planned=150, ending=GONE),
+        agent_folder(tmp_path / "a1", 1, 2, 150, ending=others),
+    ]
+    document = merge_runs(parts, tmp_path / "whole", cause=cause)
+    assert (document.ending.how, document.ending.detail) == (how, detail)
+    assert balances(document) and document.accounts.planned == WHOLE
+    assert document.accounts_detail.unsent["ended_early"] == document.accounts.unsent == 60
+    codes = [reason.code for reason in document.validity.reasons]
+    assert codes == (["AGENT_ENDED_EARLY"] if how == "whole" else [])
+
+
+def test_a_share_without_a_folder_is_what_the_other_shares_leave(tmp_path):
+    """A share whose agent died before it began is known: it is not part of what is unknown."""
+    parts = [agent_folder(tmp_path / "a0", 0, 3, 100)]
+    (tmp_path / "a1").mkdir()
+    write_share(tmp_path / "a1", share(1, 3, 120))
+    document = merge_runs([*parts, tmp_path / "a1"], tmp_path / "whole")
+    assert balances(document) and document.accounts.planned == WHOLE
+    assert (document.accounts.unknown, document.accounts_detail.unsent["agent_lost"]) == (80, 120)
+
+
+@pytest.mark.parametrize(
+    ("unsent", "unknown", "words"),
+    [
+        (1, 0, "1 request of its share was not sent. The target got 0.33% less than planned"),
+        (0, 66, "whether 66 requests of its share were sent is not known. The target got up to 22% less"),
+        (4, 1, "4 requests of its share were not sent, and whether another 1 was is not known. The target got up"),
+        (0, 0, "every request of its share is accounted for. The target got 0% less than planned"),
+    ],
+)  # fmt: skip
+def test_the_words_for_a_lost_agent(tmp_path, unsent, unknown, words):
+    parts = [agent_folder(tmp_path / "a0", 0, 2, WHOLE - unsent - unknown - 10)]
+    lost = LostAgent(
+        agent=1, why="gone", host="h1", planned=10 + unsent + unknown, unknown=unknown,
+        counters={"planned": 10, "sent": 10, "ok": 10, "outcome_2xx": 10},
+    )  # fmt: skip
+    document = merge_runs(parts, tmp_path / "whole", lost=[lost])
+    assert words in document.validity.reasons[0].message
 
 
 def test_percentiles_of_a_merged_run_are_those_of_one_process(tmp_path):

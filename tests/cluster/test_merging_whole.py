@@ -159,7 +159,7 @@ def test_other_verbs_read_a_merged_run(merged, verb):
         assert replay("merge", *reversed(parts), "-o", folder / "again").returncode in (0, 4)
     arguments = {"compare": [whole, folder / "again"], "runs": [folder]}.get(verb[0], [whole])
     done = replay(verb[0], *arguments, *verb[1:])
-    # A busy machine makes the runs INVALID, and what compare says of them inconclusive.
+    # A busy machine makes runs INVALID, and then the comparison is inconclusive.
     assert done.returncode in ((0, 4) if verb[0] == "compare" else (0,)), done.stderr
     assert "Traceback" not in done.stderr
 
@@ -188,7 +188,7 @@ def test_a_killed_agent_is_completed_named_and_its_share_accounted_for(tmp_path)
     assert "agent 1 (host-1)" in lost["message"]
     assert [bool(agent["lost"]) for agent in found["agents"]] == [False, True]
 
-    # Without the folder of the killed agent nothing is known of its share.
+    # Without the folder of the killed agent, nothing about its share is known.
     done = replay("merge", parts[0], "-o", tmp_path / "half")
     assert done.returncode in (0, 4), done.stderr
     accounts = document(tmp_path / "half")["accounts"]

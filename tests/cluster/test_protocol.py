@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from replay.cluster import protocol
-from replay.cluster.messages import End, Hello, Message, Plan, Report, Start, Stop, decode, encode
+from replay.cluster.messages import End, Hello, Message, Plan, Refusal, Report, Start, Stop, decode, encode
 from replay.cluster.protocol import (
     AgentPhase,
     AgentState,
@@ -111,7 +111,7 @@ def test_a_silent_agent_is_lost_within_two_seconds_and_the_others_drain() -> Non
     pair.pass_time(2_000)
     assert [lost.agent for lost in pair.found(Lost)] == [1]
     assert pair.agents[0].phase is AgentPhase.ENDING
-    pair.pass_time(1_000)  # the agent that hears nothing notices by itself
+    pair.pass_time(1_000)  # An agent that hears nothing notices by itself.
     assert pair.agents[1].phase is AgentPhase.ENDING
     assert len(pair.found(Finish)) == 2
 
@@ -128,7 +128,7 @@ def test_with_continue_the_others_go_on() -> None:
 def test_an_epoch_is_accepted_once() -> None:
     agent = AgentState()
     assert isinstance(agent.receive(plan(0), 0)[0], Prepare)
-    assert agent.receive(plan(0), 0) == []  # a repeated message
+    assert agent.receive(plan(0), 0) == []  # The message is repeated.
     other = AgentState(accepted=[EPOCH])
     (refusal,) = other.receive(plan(0), 0)
     assert isinstance(refusal, Send) and other.phase is AgentPhase.IDLE
@@ -177,7 +177,7 @@ def test_an_agent_that_differs_is_refused() -> None:
 def test_no_agent_is_an_error_that_sends_nothing() -> None:
     state = CoordinatorState(2, epoch=EPOCH, version="1", kernels="k")
     (failed,) = state.tick(protocol.JOIN_NS + 1)
-    assert isinstance(failed, Failed) and failed.why.startswith("no agent came")
+    assert isinstance(failed, Failed) and failed.why.startswith("no agent connected")
 
 
 def test_an_older_report_does_not_replace_a_newer_one() -> None:
@@ -188,6 +188,38 @@ def test_an_older_report_does_not_replace_a_newer_one() -> None:
         pair.act(0, pair.agents[0].reported(report))
     kept = pair.coordinator.seats[0].report
     assert kept is not None and kept.number == 2
+
+
+def test_agents_that_are_ready_wait_for_a_given_instant() -> None:
+    pair = Pair()
+    pair.coordinator.start_at_ns = 60_000 * MS
+    pair.pass_time(50_000)
+    assert pair.coordinator.is_waiting and not pair.found(Began)
+    pair.coordinator.start_at_ns = 70_000 * MS  # the wall clock was set
+    pair.pass_time(18_250)
+    assert not pair.found(Began) and not pair.found(Lost)
+    pair.pass_time(750)
+    (began,) = pair.found(Began)
+    assert began.instant_ns == 70_000 * MS
+    assert {begin.start.agent_ns for begin in pair.found(Begin)} == {70_000 * MS}
+
+
+def test_agents_that_are_ready_too_late_for_the_instant_send_nothing() -> None:
+    pair = Pair()
+    pair.coordinator.start_at_ns = 1_000 * MS
+    pair.pass_time(4_000)
+    (failed,) = pair.found(Failed)
+    assert failed.code == 1 and "--start-at" in failed.why and not pair.found(Begin)
+
+
+def test_an_agent_that_is_interrupted_before_the_start_does_not_interrupt_the_coordinator() -> None:
+    pair = Pair()
+    pair.pass_time(250)
+    pair.coordinate(
+        pair.coordinator.receive(1, Refusal(why="it was ended by SIGTERM", code=130), pair.now_ns)
+    )
+    (failed,) = pair.found(Failed)
+    assert failed.code == 1 and "SIGTERM" in failed.why
 
 
 def test_an_agent_lost_before_the_start_ends_the_run_unsent() -> None:

@@ -1,4 +1,4 @@
-"""Other ways to agents: ssh, Dask, agents that come by themselves, and the manifest of a Job."""
+"""Other ways to agents: ssh, Dask, agents that connect by themselves, and the manifest of a Job."""
 
 from __future__ import annotations
 
@@ -18,20 +18,17 @@ import kubernetes_validate
 import pytest
 
 from replay.cluster.kubernetes import Job, entry_point
+from replay.cluster.ssh import HOSTS_BYTES_MAX
 from replay.staging.sink import Sink
 from tests.support.certificates import Authority
 from tests.support.ports import free_port
 
-from .support import evening, running, until
-from .test_local import url
+from .support import AGENT, evening, running, ssh_of, until, url
 
 
 def whole(test):
     """A run by the real command, which a busy machine may disturb."""
     return pytest.mark.whole(pytest.mark.timing(test))
-
-
-AGENT = f"{sys.executable} -m replay.cli agent"
 
 
 def lines_of(folder: Path, *arguments: str, **env: str) -> str:
@@ -48,17 +45,6 @@ def lines_of(folder: Path, *arguments: str, **env: str) -> str:
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
     return done.stderr
-
-
-# ssh, by a local shell in its place
-
-
-def ssh_of(folder: Path) -> str:
-    """A program in ssh's place: it runs the command here, whatever the host."""
-    script = folder / "ssh.sh"
-    script.write_text('#!/bin/sh\nshift\nexec sh -c "$1"\n')
-    script.chmod(0o700)
-    return str(script)
 
 
 @whole
@@ -112,9 +98,6 @@ def test_a_trace_that_is_not_there_is_shipped_once(tmp_path: Path) -> None:
     assert run.document()["accounts"]["ok"] == 200
     (kept,) = (path for path in (store / "traces").iterdir() if path.is_dir())
     assert (kept / "manifest.json").read_bytes() == (tmp_path / "t.trace" / "manifest.json").read_bytes()
-
-
-# Agents that come by themselves: the entry point of a Job
 
 
 @whole
@@ -171,14 +154,16 @@ def test_the_manifest_is_valid(tmp_path: Path) -> None:
     assert "--allow 10.1.2.3" in documents[1]["spec"]["template"]["spec"]["containers"][0]["command"][2]
 
 
-# Dask
-
-
 @contextmanager
 def dask(folder: Path, workers: int, *options: str) -> Iterator[str]:
     """A scheduler and its workers as processes. Gives the scheduler's URL."""
     port = free_port()
-    env = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+    (folder / "tmp").mkdir()
+    env = {
+        **os.environ,
+        "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0",
+        "TMPDIR": str(folder / "tmp"),
+    }
     ways = (
         [sys.executable, "-m", "distributed.cli.dask_scheduler"],
         [sys.executable, "-m", "distributed.cli.dask_worker"],
@@ -223,6 +208,13 @@ def test_agents_beside_the_workers_of_a_dask_cluster(tmp_path: Path) -> None:
             _, printed = run.wait()
         assert sorted(sink.stamps()["seq"].tolist()) == list(range(600)), printed
         assert run.document()["accounts"]["ok"] == 600
+    # What an agent needs is in its worker's own folder, which Dask removes.
+    kept = [
+        path
+        for path in (tmp_path / "tmp").rglob("replay-agent*")
+        if path.parent.parent.name != "dask-scratch-space"
+    ]
+    assert not kept
 
 
 @whole
@@ -261,19 +253,43 @@ def test_a_scheduler_that_dies_with_its_workers_is_not_missed(tmp_path: Path) ->
         assert sorted(sink.stamps()["seq"].tolist()) == list(range(500)), printed
 
 
-# What is refused
+@whole
+def test_a_scheduler_that_goes_away_before_the_start_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    evening(tmp_path / "t.trace", seconds=1, per_second=10)
+    target = ("--target", f"http://127.0.0.1:{free_port()}")
+    with dask(tmp_path, 1) as at:
+        context = running(tmp_path, "t.trace", *target, "--cluster", at)
+        run = context.__enter__()
+        until(run.agents.exists)
+    code, printed = run.wait(180)
+    context.__exit__(None, None, None)
+    # The agent may have come already: then the scheduler is not missed, and the target is the first to fail.
+    if "agent on" not in printed:
+        assert code == 2 and f"the Dask scheduler {at} went away" in printed, printed
+    assert "distributed.client" not in printed and "Traceback" not in printed
 
 
 def test_clusters_that_are_refused(tmp_path: Path) -> None:
     evening(tmp_path / "t.trace", seconds=1, per_second=10)
     target = ("t.trace", "--target", "http://127.0.0.1:9")
     (tmp_path / "hosts.txt").write_text("-oProxyCommand=x\n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "long.txt").write_bytes(b"#" * (HOSTS_BYTES_MAX + 1))
     for cluster, word in (
         ("local:0", "from 1 to"),
         ("local:x", "from 1 to"),
         ("nothing", "is not a cluster"),
         ("tcp://10.1.2.3:8786", "without TLS executes"),
-        ("ssh:none.txt", "none.txt"),
+        ("tcp://127.0.0.1", "'127.0.0.1' is not an address to connect to"),
+        ("tcp://127.0.0.1:0", "'127.0.0.1:0' is not an address to connect to"),
+        ("ssh:none.txt", "ssh:none.txt: no such file"),
+        ("ssh:", "names no file"),
+        ("ssh:.", "names no file"),
+        ("ssh:t.trace", "t.trace is a folder, not a file"),
+        ("ssh:binary", "not text"),
+        ("ssh:long.txt", "larger than 1 MiB"),
+        ("ssh:/dev/zero", "/dev/zero is a device"),
         ("ssh:hosts.txt", "line 1"),
         ("listen:0.0.0.0:7800,agents=2", "beyond this machine"),
         ("listen:127.0.0.1:7800", "how many agents"),
@@ -281,17 +297,12 @@ def test_clusters_that_are_refused(tmp_path: Path) -> None:
     ):
         assert word in lines_of(tmp_path, *target, "--cluster", cluster), cluster
     for flags, word in (
-        (("--live",), "live"),
-        (("--sink", "jsonl=x.jsonl"), "--sink"),
+        (("--sink", "jsonl=no/such/folder/x.jsonl"), "--sink"),
         (("--rate", "max", "-d", "1s"), "closed loop"),
-        (("--start-at", "+1h"), "start-at"),
     ):
         assert word in lines_of(tmp_path, *target, *flags, "--cluster", "local:2"), flags
     assert "--cluster" in lines_of(tmp_path, *target, "--on-lost", "continue")
     assert not list(tmp_path.glob("*.agents"))
-
-
-# What goes wrong on the agents' machines
 
 
 @whole
@@ -303,7 +314,26 @@ def test_an_agent_has_an_allowlist_of_its_own(tmp_path: Path) -> None:
     with running(tmp_path, "t.trace", *target, "--cluster", "ssh:hosts.txt", env=env) as run:
         code, printed = run.wait()
     assert code == 2 and "agent 0" in printed and "192.0.2.1" in printed and "not allowed" in printed
+    assert "given to `replay agent`" in printed
     assert not run.out.exists() and not run.agents.exists()
+
+
+@whole
+def test_an_agent_that_cannot_reach_the_target_is_named(tmp_path: Path) -> None:
+    """The agent is in a network of its own, where nothing listens."""
+    evening(tmp_path / "t.trace", seconds=1, per_second=10)
+    store = tmp_path / "store"
+    (tmp_path / "hosts.txt").write_text(
+        f"h unshare -n sh -c 'ip link set lo up; exec {AGENT} --stdio --folder {store}'\n"
+    )
+    env = {"REPLAY_SSH": ssh_of(tmp_path)}
+    with Sink() as sink, running(
+        tmp_path, "t.trace", "--target", url(sink), "--cluster", "ssh:hosts.txt", "-t", "1", env=env
+    ) as run:  # fmt: skip
+        code, printed = run.wait()
+        assert len(sink.stamps()) == 0
+    assert code == 2 and "agent 0" in printed and "does not take connections" in printed, printed
+    assert "that machine has to reach it" in printed
 
 
 @whole

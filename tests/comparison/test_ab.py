@@ -151,7 +151,7 @@ def test_a_slower_build_is_found(session):
     assert done.returncode == 99, (done.stdout, done.stderr)
     assert done.stdout.startswith("REGRESSION: new is worse than base")
     found = json.loads((folder / "out.json").read_text())
-    # The first look, unless the machine kept us waiting.
+    # A busy machine may delay the first look.
     look = next(look for look in LOOKS if look.alpha == found["alpha"])
     assert found["design"] == f"labels within {look.blocks} blocks"
     p50 = next(row for row in found["metrics"] if row["metric"] == "p50")
@@ -199,7 +199,7 @@ def test_a_build_that_fails_is_one_line(tmp_path):
     lines = [line for line in done.stderr.splitlines() if line.startswith("replay: ")]
     assert len(lines) == 1 and "Traceback" not in done.stderr
     assert "the base build ended with 9 before it was ready" in lines[0]
-    # Which build has the first turn is drawn: where the other one had it, requests were sent.
+    # A random draw decides which build has the first turn. If the other one had it, requests were sent.
     assert done.returncode == (1 if "the runs so far are in" in lines[0] else 2)
     assert (tmp_path / "cleaned").exists()
 

@@ -143,9 +143,6 @@ def test_unknown_and_equal_times_change_no_verdict(tmp_path):
     assert found.verdict == "REGRESSION" and "started at the same time" in found.notes[0]
 
 
-# Sessions
-
-
 def nights(per_night: int) -> dict[str, list[int]]:
     at = [night * NIGHT + n for night in range(14) for n in range(per_night)]
     return {"base": at[: 7 * per_night], "new": at[7 * per_night :]}
@@ -189,7 +186,7 @@ def test_three_nights_a_side_are_too_few(tmp_path):
     assert compare(sides[0], sides[1]).reasons[0].startswith(NOT_INTERLEAVED)
     asked = compare(sides[0], sides[1], Options(design="sessions"))
     assert asked.verdict == "INCONCLUSIVE"
-    assert "3 and 3 sessions are too few (4 a side is the least)" in asked.reasons[0]
+    assert "3 and 3 sessions are too few (at least 4 per side)" in asked.reasons[0]
 
 
 def test_each_path_is_a_session_where_asked(tmp_path):
@@ -217,9 +214,6 @@ def test_sessions_that_took_turns_keep_their_labels(tmp_path):
     assert (found.design, found.labellings) == ("labels of 5 and 5 sessions", 252)
 
 
-# Sides in other numbers
-
-
 def test_few_runs_beside_many_are_warned_of(tmp_path):
     starts = {"base": list(range(0, 24, 2)), "new": [5, 11, 17, 21]}
     sides = made(tmp_path, starts, drifting(starts, 0.0), requests=300)
@@ -233,9 +227,6 @@ def test_few_runs_beside_many_are_warned_of(tmp_path):
     for _ in range(4):
         base = base.rpartition(",")[0]
     assert not any("do not show" in note for note in compare(base, sides[1]).notes)
-
-
-# Logs of other lengths
 
 
 def logs_of(folder: Path, label: str, requests: int, seed: int, header: str = "") -> str:
@@ -255,7 +246,7 @@ def test_a_percentile_that_one_side_is_too_short_for_is_replaced(tmp_path):
     assert [f.metric.name for f in found.findings] == ["p50", "p90"]
     assert (
         "all p99: runs have 20,000 in base and 1,000 in new requests, and a percentile of few is biased beside that of many;"
-        " p90 is compared in its place" in found.left_out
+        " p90 is compared instead" in found.left_out
     )
     assert [f.metric.name for f in compare(sides[0], sides[1], Options(metrics=("p99",))).findings] == ["p90"]
 
@@ -291,9 +282,6 @@ def test_the_shift_is_what_order_statistics_say(percentile):
     ]
     shift = abs(np.mean(values[0]) - np.mean(values[1])) / np.std(values[0])
     assert shift < 2 * shift_of(percentile, [[few], [many]]) < 1
-
-
-# Logs say when they started
 
 
 def test_logs_with_start_times_are_ordered(tmp_path):

@@ -81,7 +81,7 @@ def test_runs_at_the_same_instants_are_compared_in_pairs(tmp_path):
     found = compare(*sides, Options(metrics=("p50",)))
     assert found.design == "together" and found.labellings == 64 and not found.reasons
     assert found.verdict == "REGRESSION" and found.exit_code == 99
-    # Without the pairs, their levels would hide it.
+    # Without pairing, the difference in level would hide the change.
     assert compare(*sides, Options(metrics=("p50",), design="labels")).verdict == "INCONCLUSIVE"
 
 

@@ -144,9 +144,6 @@ async def test_failures_are_counted_by_address(
     assert sum(by_address(driven, A.connects)) == driven["connects"]
 
 
-# An address for each connection
-
-
 async def test_each_connection_goes_where_its_lookup_says(
     run_lane: RunLane, sinks: tuple[Sink, Sink], tmp_path: Path
 ) -> None:

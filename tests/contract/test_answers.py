@@ -42,9 +42,6 @@ def sink_process() -> Iterator[int]:
         process.terminate()
 
 
-# What is recorded.
-
-
 @pytest.mark.timing
 @by_tls
 async def test_answers_are_counted_and_stamped(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
@@ -116,9 +113,6 @@ async def test_a_histogram_past_the_arena_goes_to_other(
     assert driven["routes_merged"] == 5
     assert driven.metrics.arena[0].sum(axis=1).tolist() == [5, 5]
     assert driven.metrics.route_counts[:, 0].tolist() == [1, 1, 1, 1, 1, 0]
-
-
-# Faults: each lands in its outcome, and the lane goes on.
 
 
 FAULTS = {
@@ -293,9 +287,6 @@ async def test_being_out_of_descriptors_is_our_own_failure(
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert set(driven.outcomes) == {"2xx", "generator"}
     assert 7 <= driven.outcomes["2xx"] <= 11
-
-
-# Any mix of faults.
 
 
 MIX = {

@@ -26,9 +26,6 @@ from .driver import (
 pytestmark = pytest.mark.boundscheck
 
 
-# Connections.
-
-
 @by_tls
 async def test_one_connection_is_used_again_and_again(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     driven = await drive(
@@ -100,9 +97,6 @@ async def test_an_address_may_be_ipv6(run_lane: RunLane, tmp_path: Path) -> None
         addresses = (Address("::1", sink.port, ipv6=True),)
         driven = await drive(run_lane, tmp_path, [Ask()] * 2, addresses=addresses)
         assert driven.outcomes == {"2xx": 2}
-
-
-# Whose connections they are.
 
 
 def connections_of(sink: Sink, asks: list[Ask]) -> dict[int, set[int]]:

@@ -28,9 +28,6 @@ from .driver import (
 pytestmark = pytest.mark.boundscheck
 
 
-# The queue, and what is never sent.
-
-
 @pytest.mark.timing
 async def test_what_waited_for_max_wait_is_unsent(run_lane: RunLane, sink: Sink, tmp_path: Path) -> None:
     asks = [Ask("/sink/delay_ms=400"), *[Ask(at_ms=10)] * 4, Ask(at_ms=500)]
@@ -81,9 +78,6 @@ async def test_a_stalled_target_never_makes_lateness(run_lane: RunLane, sink: Si
     assert driven.percentile_ns("lateness.all", 0.5) < 50 * MS_NS
 
 
-# The feed.
-
-
 async def test_more_than_the_rings_hold_goes_through_in_order(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
@@ -117,9 +111,6 @@ async def test_a_feed_that_ends_empty_ends_the_lane(run_lane: RunLane, sink: Sin
     driven = await drive(run_lane, tmp_path, [], sink.port)
     assert driven["planned"] == 0
     assert driven.took_s < 5
-
-
-# Ending.
 
 
 @pytest.mark.timing
@@ -169,9 +160,6 @@ async def test_drain_then_abandon(run_lane: RunLane, sink: Sink, tmp_path: Path)
     )
     assert (driven["planned"], driven.accounts.in_flight) == (3, 3)
     assert driven.took_s < 5
-
-
-# The closed loop.
 
 
 @pytest.mark.timing

@@ -129,7 +129,7 @@ async def test_amplification_is_what_the_formula_says(
     )  # fmt: skip
     assert driven["sent"] == 2_000
     assert driven["attempts"] == sink.arrivals == 2_000 + driven["retries"]
-    # Four standard deviations of 2,000 geometric draws; a budget binds to its burst.
+    # Four standard deviations of 2,000 geometric draws. A retry budget binds up to its burst.
     assert driven["attempts"] / 2_000 == pytest.approx(expected, abs=0.07 if budget_ppm < 0 else 0.006)
     assert (driven["retries_denied"] > 0) == (budget_ppm >= 0)
 

@@ -59,7 +59,7 @@ CUT = [
 ]
 
 
-# One bad answer changes nothing for those behind it on the same row.
+# A bad response must not affect later requests in the same row.
 
 
 async def test_one_bad_answer_changes_nothing_for_those_behind_it(run_lane: RunLane, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ async def test_one_bad_answer_changes_nothing_for_those_behind_it(run_lane: RunL
     assert driven.samples("failed", 1).size == 0
 
 
-# A 408 that nobody asked for.
+# The server sends a 408 that no request caused.
 
 
 UNASKED = {
@@ -185,7 +185,7 @@ async def test_a_408_that_nobody_asked_for_is_held_against_no_rule(run_lane: Run
     assert driven.metrics.rule_counts.tolist() == [[3, 0], [3, 0], [3, 0]]
 
 
-# Rows that hold anything at all when they are taken.
+# Rows may hold any values when they are taken.
 
 
 KEPT = ("fd", "ssl", "generation", "request", "capacity", "spare", "spare_capacity")

@@ -154,9 +154,6 @@ async def test_cookies_are_kept_by_client_and_a_bomb_of_them_is_cut(
     assert driven["cookies_cut"] == 9
 
 
-# Values beside retries.
-
-
 def again() -> Retry:
     """A 503 is tried twice more, whatever the method."""
     on = np.zeros(RETRY_ON, np.uint8)

@@ -34,7 +34,7 @@ async def _stalled_run(
     asks = [Ask(at_ms=1_000 * i / rate) for i in range(int(rate * seconds))]
     driven = await drive(run_lane, path, asks, sink.port, connections=CONNECTIONS, during=stall)
     assert driven.outcomes == {"2xx": len(asks)}
-    # Requests due in the stall wait for what is left of it: the slowest hundredth of all is on that ramp.
+    # Requests due during the stall wait for the rest of it, so the slowest 1% of all requests are on that ramp.
     ramp_ns = (stall_s - seconds / 100) * SECOND_NS
     assert driven.percentile_ns("response.all", 0.99) == pytest.approx(ramp_ns, rel=0.1)
     assert driven.count_over("service.all", 100 * MS_NS) <= 2 * CONNECTIONS

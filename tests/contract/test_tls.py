@@ -56,9 +56,6 @@ def handshakes(driven: Driven) -> tuple[int, int, int]:
     return full, resumed, failed
 
 
-# Sessions.
-
-
 @pytest.mark.timing
 @pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3])
 async def test_new_connections_resume_the_session_of_earlier_ones(
@@ -127,9 +124,6 @@ async def test_the_closed_loop_has_its_handshakes_too(
     assert full <= 3
 
 
-# What is verified.
-
-
 async def test_a_certificate_that_is_not_good_fails_the_handshake(
     engine: RunLane, authority: Authority, tmp_path: Path
 ) -> None:
@@ -173,12 +167,9 @@ async def test_a_client_proves_itself_where_it_must(
     driven = await through(
         engine, tmp_path, authority.settings(), identity, [Ask(at_ms=30.0 * i) for i in range(3)]
     )
-    # TLS 1.3 refuses a client after its handshake: as an alert, or by RST where the request came first.
+    # A TLS 1.3 server refuses a client after its handshake: by an alert, or by RST if the request arrived first.
     assert set(driven.outcomes) <= {"tls", "reset"}
     assert driven.accounts.error == 3
-
-
-# Failed handshakes.
 
 
 async def test_plain_http_where_tls_is_spoken_to_fails_the_handshake(
@@ -229,9 +220,6 @@ def _answering(data: bytes) -> Iterator[int]:
         yield port
 
 
-# What goes over the wire.
-
-
 async def test_the_servers_name_is_asked_for_and_http11_offered(
     engine: RunLane, authority: Authority, tmp_path: Path
 ) -> None:
@@ -241,7 +229,7 @@ async def test_the_servers_name_is_asked_for_and_http11_offered(
         with _python_server(identity, seen) as port:
             driven = await drive(secured(engine, authority.settings(name)), tmp_path, [Ask()], port)
         assert driven.outcomes == {"2xx": 1}
-    # An address is no name that could be asked for (RFC 6066, section 3).
+    # An address cannot be a server name (RFC 6066, section 3).
     assert seen[0] == ("sink.test", "http/1.1", "TLSv1.3")
     assert seen[1][0] in (None, "127.0.0.1")
 

@@ -91,7 +91,7 @@ def test_runs_that_are_alike_are_told_apart_as_rarely_as_promised():
     for _ in range(trials):
         found = statistics.judge(noisy(rng, 12, 8, 500), np.full(12, 500.0), 4, 4)
         named += bool((found.p <= statistics.ALPHA).any())
-    assert named <= 15  # 5% of 150 are 7.5; more than 15 happens in one of 200 such tests
+    assert named <= 15  # 5% of 150 tests are 7.5. More than 15 failures happen in one of 200 such samples.
 
 
 def test_what_lies_above_the_stated_rate_is_found():

@@ -160,9 +160,6 @@ def test_addresses_beyond_those_that_lanes_keep_are_counted(trace, tmp_path, mon
     assert "only the first 1,024 of 1,500 are used" in shown and len(shown) < 250
 
 
-# --- Damage is a sentence and exit 2 ---
-
-
 KNOWN = {"run": (2_555,), "killed": (129, 143, 1_238)}
 """Seeds that once led to a traceback."""
 
@@ -178,7 +175,7 @@ def test_damage_ends_every_verb_with_a_sentence(kind):
 def test_columns_that_another_writer_compressed_are_refused(trace, capsys, file, codec):
     path = trace / file
     manifest = json.loads((trace / "manifest.json").read_text())
-    del manifest["files"]  # of an older trace, which has no checksums: those would tell first
+    del manifest["files"]  # Older traces have no checksums, which would detect the damage first.
     (trace / "manifest.json").write_text(json.dumps(manifest | {"format_version": 1}))
     with pa.OSFile(str(path)) as source:
         table = pa.ipc.open_file(source).read_all()

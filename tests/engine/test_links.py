@@ -153,9 +153,6 @@ def test_an_export_and_distributions_replace_links(tmp_path, victim):
     assert victim.read_bytes() == SECRET
 
 
-# --- Traces: only what has our mark is deleted ---
-
-
 LINE = '1.2.3.4 - - [10/Oct/2023:00:00:00 +0000] "GET /a HTTP/1.1" 200 5\n'
 
 
@@ -229,9 +226,6 @@ def test_a_trace_is_replaced_by_force_even_where_it_is_damaged(tmp_path):
     assert imported(tmp_path, "--force") == 0
     assert json.loads((tmp_path / "a.trace" / "manifest.json").read_text())["rows"] == 1
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
-
-
-# --- The cache of compiled kernels ---
 
 
 def test_a_link_or_a_folder_that_others_can_write_to_is_no_cache(tmp_path):

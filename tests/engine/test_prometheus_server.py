@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
-import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from replay.engine.sinks.metrics import dashboard
 from replay.ledger.metrics import METRICS
 from replay.results import hlog
 from replay.staging.sink import Sink as Target
+from tests.support.waiting import answers, wait_until
 
 from .test_metrics_sinks import CLASSIC_ERROR, expected, free_port
 
@@ -35,18 +33,6 @@ scrape_configs:
 
 def test_the_dashboard_is_the_one_that_the_catalog_makes() -> None:
     assert (ROOT / "deploy" / "grafana-dashboard.json").read_text() == dashboard.text()
-
-
-def until(ready: Callable[[], bool], limit_s: float = 30.0) -> None:
-    end = time.monotonic() + limit_s
-    while not ready():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def ask(port: int, query: str) -> list[dict[str, Any]]:
@@ -82,7 +68,7 @@ def test_a_prometheus_server_has_the_final_figures(tmp_path: Path) -> None:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        until(lambda: answers(own))
+        wait_until(lambda: answers(own))
         with Target() as target:
             done = subprocess.run(
                 [

@@ -21,6 +21,7 @@ from replay.results.hlog import read_hlog
 from replay.staging.sink import Sink
 from tests.conftest import Java, read_by_java
 from tests.support.places import SHARED_TRACES
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.whole
 
@@ -146,7 +147,7 @@ def test_an_interrupt_ends_in_order(engine, number, sink, steady, tmp_path):
                 tmp_path / "r"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    _await(lambda: sink.arrivals >= 20)
+    wait_until(lambda: sink.arrivals >= 20)
     sink.stall(30.0)
     time.sleep(1.0)
     asked = time.monotonic()
@@ -161,20 +162,13 @@ def test_an_interrupt_ends_in_order(engine, number, sink, steady, tmp_path):
     assert not (tmp_path / "r" / "lanes").exists()
 
 
-def _await(condition, bound_s: float = 30.0) -> None:
-    until = time.monotonic() + bound_s
-    while not condition():
-        assert time.monotonic() < until, "nothing came of it"
-        time.sleep(0.01)
-
-
 def killed(sink: Sink, log: Path, out: Path, after_s: float) -> np.ndarray:
     """Kill a run so long after its first request; the receiver's stamps until then."""
     process = subprocess.Popen(
         command("run", log, "--target", f"http://127.0.0.1:{sink.port}", "--speed", 10, "-o", out, "--quiet"),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    _await(lambda: sink.arrivals >= 1)
+    wait_until(lambda: sink.arrivals >= 1)
     time.sleep(after_s)
     stamps = sink.stamps()
     process.kill()

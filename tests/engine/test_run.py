@@ -291,7 +291,7 @@ def test_a_lane_that_hangs_cannot_keep_the_process(sink: Sink, tmp_path: Path) -
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "did not leave" in errors and "Traceback" not in errors
+    assert "did not end when it was asked to" in errors and "Traceback" not in errors
     assert load_run(tmp_path / "run").document.ending.how == "failed"
 
 
@@ -304,7 +304,7 @@ def test_a_run_that_is_not_the_last_of_its_process_leaves_its_priority_as_it_was
 
     class Observer(EachSecond):
         def second(self, second: Second, deltas: Deltas) -> None:
-            if second.sent:  # in mid-run
+            if second.sent:  # The signal arrives during the run.
                 seen.append(os.getpriority(os.PRIO_PROCESS, own))
 
     run_blocking(*schedule(tmp_path, sink.port, rows=250), tmp_path / "run", [Observer()])

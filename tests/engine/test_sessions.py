@@ -198,7 +198,7 @@ def test_what_is_wrong_with_a_rule_is_named(tmp_path: Path, text: str, said: str
 
 
 def test_a_rule_for_no_route_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"set\[0\]\.route: 'GET /user/\*' is no route of the recording"):
+    with pytest.raises(UsageError, match=r"set\[0\]\.route: 'GET /user/\*' is not a route of the recording"):
         planned(tmp_path, ROWS, "[[set]]\nroute = 'GET /user/*'\npath = '/'")
 
 
@@ -215,9 +215,6 @@ def test_what_a_set_header_holds_is_not_saved(tmp_path: Path) -> None:
 def test_a_range_of_sizes(text: str, least: int, most: int | None) -> None:
     low, high = size_range(text)
     assert low == least and (high == most if most is not None else high > 1 << 60)
-
-
-# An auth header that a command prints.
 
 
 def script(path: Path, body: str) -> str:

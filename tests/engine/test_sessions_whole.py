@@ -78,7 +78,7 @@ def test_people_register_log_in_train_and_pay_and_nobody_is_refused(tmp_path: Pa
 @pytest.mark.timing
 @pytest.mark.parametrize("engine", ["native", "portable"])
 def test_a_token_that_is_stale_is_refused_and_who_has_none_asks_nothing(tmp_path: Path, engine: str) -> None:
-    # Client 0 never logs in; the tokens of the two others are stale before they use them.
+    # Client 0 never logs in. The tokens of the other two have expired before they use them.
     rows = [row for row in visits(3) if row.client or row.target != VISIT[1][1]]
     late = [
         row if row.target in (VISIT[0][1], VISIT[1][1]) else row._replace(at_ns=row.at_ns + 400 * MS)

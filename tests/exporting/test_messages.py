@@ -122,7 +122,7 @@ def test_a_compressed_body_stays_what_its_headers_say(tmp_path: Path, ending: st
     assert back is not None
     if ending == ".gor":
         assert back == response(GZIP, packed)
-    else:  # a HAR has it decoded
+    else:  # A HAR stores the body decoded.
         assert back == RecordedResponse("application/json", JSON, len(packed), 0, b'{"a": 1}')
 
 

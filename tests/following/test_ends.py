@@ -20,8 +20,9 @@ from replay.staging.sink import Sink
 from replay.trace import Trace
 from tests.support.followed import MS_FORMAT, Ended, Followed, line
 from tests.support.ports import free_port
+from tests.support.waiting import answers, wait_until
 
-pytestmark = pytest.mark.whole
+pytestmark = [pytest.mark.whole, pytest.mark.timing]
 
 MS = ("--log-format", MS_FORMAT)
 
@@ -56,7 +57,7 @@ def _lines_written(tmp_path: Path, sink: Sink, *flags: str, count: int = 50) -> 
     with path.open("a") as file:
         for number in range(count):
             file.write(line(f"/items/{number}/{'x' * 300}"))
-    time.sleep(2.5)
+    wait_until(lambda: sink.arrivals >= count)
     return follow.end()
 
 
@@ -116,7 +117,7 @@ def test_a_signal_loses_no_request_of_a_mirror(tmp_path: Path, sink: Sink, delay
         delay, "--max-duration", "1h", "--timeout", "1s",
     )  # fmt: skip
     follow.wait_for_plan()
-    time.sleep(1.5)
+    wait_until(lambda: answers(port))
     client = threading.Thread(target=lambda: answered.append(_mirrored(port, 100_000)))
     client.start()
     time.sleep(0.5)
@@ -180,7 +181,7 @@ def test_rules_for_secrets_are_those_of_import(tmp_path: Path) -> None:
         "1s", "--scrub", "json:/n=drop", "--scrub", "json:/email=keep", "--scrub", "form:other=drop", "--keep", "k.trace",
     )  # fmt: skip
     follow.wait_for_plan()
-    time.sleep(1.5)
+    wait_until(lambda: answers(port))
     _mirrored(port, 3)
     time.sleep(1)
     ended = follow.end()

@@ -14,7 +14,7 @@ from replay.staging.sink import Sink
 from replay.trace import Trace
 from tests.support.followed import MS_FORMAT, Ended, Followed, line
 
-pytestmark = pytest.mark.whole
+pytestmark = [pytest.mark.whole, pytest.mark.timing]
 
 MS = ("--log-format", MS_FORMAT)
 

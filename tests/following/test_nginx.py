@@ -19,7 +19,11 @@ from tests.support.followed import MS_FORMAT, Followed
 from tests.support.ports import free_port
 
 NGINX = shutil.which("nginx")
-pytestmark = [pytest.mark.whole, pytest.mark.skipif(NGINX is None, reason="nginx is not installed")]
+pytestmark = [
+    pytest.mark.whole,
+    pytest.mark.timing,
+    pytest.mark.skipif(NGINX is None, reason="nginx is not installed"),
+]
 
 CONFIGURATION = """
 daemon off; master_process on; worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/error.log;
@@ -103,14 +107,14 @@ def test_rotation_by_nginx_itself_loses_no_request(tmp_path: Path, nginx: Nginx)
         time.sleep(3.5)
         ended = follow.end()
         assert ended.source["entries"] == ended.planned == target.arrivals == 150
-        # A worker of nginx reopens its log later than the master makes it: a file that stayed empty may go unseen.
+        # A worker of nginx reopens its log after the master has created it, so an empty file may go unnoticed.
         assert ended.source["rotations"] in (1, 2) and ended.source["late_at_source"] == 0
 
 
 @pytest.mark.parametrize("nginx", ["buffer=64k flush=5s"], indirect=True)
 def test_buffered_lines_and_slow_responses_are_sent_by_their_starts(tmp_path: Path, nginx: Nginx) -> None:
     """A line comes 5 s after the end of its request, whose response took up to 6 s."""
-    time.sleep(5.5)  # the line of the first request is written
+    time.sleep(5.5)  # nginx has written the line of the first request.
     sent_ns: dict[bytes, int] = {}
 
     def one(target: str) -> None:

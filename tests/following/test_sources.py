@@ -15,8 +15,9 @@ import pytest
 from replay.trace import Trace
 from tests.support.followed import MS_FORMAT, Followed, line
 from tests.support.ports import free_port
+from tests.support.waiting import answers, wait_until
 
-pytestmark = pytest.mark.whole
+pytestmark = [pytest.mark.whole, pytest.mark.timing]
 
 Seen = list[tuple[float, str, str, dict[str, str], bytes]]
 
@@ -27,6 +28,13 @@ class _Service(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.seen: Seen = []
         super().__init__(("127.0.0.1", 0), _Handler)
+
+    def targets(self) -> list[str]:
+        """Sorted: requests of different connections may be seen in any order."""
+        return sorted(seen[2] for seen in self.seen)
+
+    def wait_for(self, count: int) -> None:
+        wait_until(lambda: len(self.seen) >= count)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -74,10 +82,10 @@ def test_a_table_is_followed_over_a_rotation(tmp_path: Path, service: _Service) 
         with path.open("a") as file:
             file.write(row(f"/{number}"))
         time.sleep(0.02)
-    time.sleep(3)
+    service.wait_for(20)
     ended = follow.end()
     assert ended.source["format"] == "csv" and ended.source["rejected"] == {}
-    assert [seen[2] for seen in service.seen] == [f"/{number}" for number in range(20)]
+    assert service.targets() == sorted(f"/{number}" for number in range(20))
 
 
 def test_json_lines_are_followed(tmp_path: Path, service: _Service) -> None:
@@ -92,9 +100,9 @@ def test_json_lines_are_followed(tmp_path: Path, service: _Service) -> None:
     follow = Followed(tmp_path, "a.jsonl", service.server_port)
     follow.wait_for_plan()
     path.open("a").write(row("/one") + "garbage\n" + row("/two"))
-    time.sleep(4)
+    service.wait_for(2)
     ended = follow.end()
-    assert [seen[2] for seen in service.seen] == ["/one", "/two"]
+    assert service.targets() == ["/one", "/two"]
     assert sum(ended.source["rejected"].values()) == 1 and "LINES_REJECTED" in ended.out
 
 
@@ -119,7 +127,7 @@ def test_a_recording_with_bodies_is_followed(tmp_path: Path, service: _Service) 
         with path.open("ab") as file:
             file.write(_payload(number, body))
         time.sleep(0.01)
-    time.sleep(4)
+    service.wait_for(29)
     ended = follow.end()
     assert ended.planned == 29 and ended.balanced()
     expected = {f"/orders/{number}": body for number, body in enumerate(bodies, 1)}
@@ -137,7 +145,7 @@ def test_mirrored_requests_are_followed(tmp_path: Path, service: _Service) -> No
         "1s", "--scale", "2", "--grow", "sessions",
     )  # fmt: skip
     follow.wait_for_plan()
-    time.sleep(1.5)
+    wait_until(lambda: answers(port))
     connection = http.client.HTTPConnection("127.0.0.1", port)
     sent_s = []
     for number in range(20):
@@ -148,7 +156,7 @@ def test_mirrored_requests_are_followed(tmp_path: Path, service: _Service) -> No
         )
         assert connection.getresponse().read() == b""
         time.sleep(0.02)
-    time.sleep(4)
+    service.wait_for(40)
     ended = follow.end()
     assert ended.planned == len(service.seen) == 40 and ended.source["copies"] == 20
     assert ended.source["format"] == "mirror" and ended.source["late_at_source"] == 0

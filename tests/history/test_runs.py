@@ -219,6 +219,25 @@ def test_hostile_folders_are_listed_or_named(model: Path, tmp_path: Path) -> Non
     assert "\x1b" not in command(str(folder), "--trend").output
 
 
+def test_the_list_survives_names_of_other_bytes_and_follows_no_link(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    fill(model, folder, 2)
+    (folder / "run-000").rename(folder / os.fsdecode(b"run-\xff"))
+    (folder / "linked").symlink_to(model)
+    (folder / "nowhere").symlink_to(tmp_path / "none")
+    (folder / "borrowed").mkdir()
+    (folder / "borrowed" / "run.json").symlink_to(model / "run.json")
+    (folder / "more" / "one").mkdir(parents=True)
+    (folder / "more" / "one" / "run.json").symlink_to(model / "run.json")
+    (folder / "pipe").mkdir()
+    os.mkfifo(folder / "pipe" / "run.json")
+    done = command(str(folder), "--json")
+    assert done.exit_code == 0, done.output
+    assert sorted(Path(row["path"]).name for row in json.loads(done.stdout)) == ["run-001", "run-\\xff"]
+    shown = command(str(folder)).stdout
+    assert "2 links not followed: borrowed/run.json, linked" in shown and "more runs" not in shown
+
+
 def test_a_thousand_folders_and_several_writers(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     folder.mkdir()

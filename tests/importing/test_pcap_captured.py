@@ -64,7 +64,8 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, int]
             ]
             subprocess.run(ran, timeout=120, check=False, capture_output=True)
             time.sleep(1)
-            # Every packet is written at once (-U), and a worker of pytest may have SIGTERM ignored, which children inherit.
+            # tcpdump writes each packet at once (-U). A pytest worker may ignore SIGTERM, and its children inherit
+            # that.
             dump.kill()
         return trace, capture, sink.port
 
@@ -74,7 +75,7 @@ def test_the_capture_holds_what_was_sent(captured: tuple[Path, Path, int], tmp_p
     sent = Counter(event.target for event in events(Trace.open(trace)))
     back = events(import_files([capture], tmp_path / "back.trace"))
     found = Counter(event.target for event in back)
-    # A busy machine may drop packets; what was captured must be right.
+    # A busy machine may drop packets. Those that were captured must be right.
     assert not found - sent
     assert found.total() > 0.5 * ROWS
     assert {event.status for event in back} <= {200, -1}

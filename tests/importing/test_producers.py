@@ -35,7 +35,7 @@ class Sent(NamedTuple):
 
 class _Slow(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    wbufsize = -1  # an answer in one segment: GoReplay loses some that come in two
+    wbufsize = -1  # The response fits one segment: GoReplay loses some that arrive in two.
 
     def do_GET(self) -> None:
         time.sleep(SLOW_S)
@@ -238,7 +238,7 @@ def test_haproxy_stamps_the_start(tmp_path: Path, service: int) -> None:
             good = burst(port, [TARGETS[0], TARGETS[3]])
             bad = burst(port, [b"/d/e\xc3\xa9"])
             good += burst(lax, [b'/d/e\xc3\xa9?q="#22"'])
-            # It ends at once, without a word on what it has not written yet.
+            # GoReplay ends at once, and does not report what it has not written yet.
             _until_written(log, b'HTTP/1.1"', len(good))
         finally:
             process.terminate()

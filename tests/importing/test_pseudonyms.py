@@ -67,7 +67,7 @@ def test_a_value_has_one_pseudonym_however_it_is_written(text: str) -> None:
     escaped = json.dumps(text)[1:-1]
     if '"' not in escaped and "\\" not in escaped.replace("\\u", ""):
         assert json.loads(f'"{MADE.of(escaped)}"').encode() == plain
-    plain.decode()  # still UTF-8
+    plain.decode()  # The result is still UTF-8.
 
 
 def test_schemes_stay_and_a_password_in_basic_is_as_elsewhere() -> None:
@@ -152,3 +152,44 @@ def test_a_value_of_escaped_characters_has_a_pseudonym(codes: list[int]) -> None
     text = "".join(f"\\u{code:04x}" for code in codes)
     made = MADE.of(text)
     assert made.startswith("\\u") and json.loads(f'"{made}"')
+
+
+ESCAPES = [
+    "%20",
+    "%2520",
+    "%252520",
+    "%0A",
+    "%3D",
+    r"\n",
+    r"\t",
+    r"\u000a",
+    r"\u00e9",
+    r"\x0a",
+    r"\\n",
+    r"\\u000a",
+]
+PEOPLE = {
+    "joe@foo.de": "(e-mail)", "joe%40foo.de": "(e-mail)", "abby@foo.de": "(e-mail)", "4111111111111111": "(card)",
+    "4111 1111 1111 1111": "(card)", "GB82WEST12345698765432": "(iban)", "+491701234567": "(phone)",
+    "(555) 123-4567": "(phone)", "eyJhbGciOiJI.eyJzdWIi.c2ln": "(token)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", PEOPLE)
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_a_value_behind_an_escape_is_replaced_and_the_escape_stays(escape: str, value: str) -> None:
+    for before in ("", "a", "a b", "é"):
+        text = f"{before}{escape}{value}"
+        assert marked(text, lambda found, what: f"<{what}>") == f"{before}{escape}<{PEOPLE[value]}>"
+
+
+@pytest.mark.parametrize("text", ["100%joe@foo.de", "%25joe@foo.de", r"C:\joe@foo.de", "call+joe@foo.de"])
+def test_a_percent_sign_or_a_backslash_by_itself_hides_no_address(text: str) -> None:
+    assert "joe@" not in marked(text, lambda found, what: "<x>")
+
+
+@given(
+    st.text(alphabet="ab%0125nux\\ @.é", max_size=30).map(lambda text: json.dumps({"t": f"{text} x@foo.de"}))
+)
+def test_a_body_stays_json_with_every_address_replaced(body: str) -> None:
+    assert "foo.de" not in json.dumps(json.loads(marked(body, lambda found, what: "X")))

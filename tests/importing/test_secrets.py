@@ -115,8 +115,6 @@ def test_no_text_that_is_shown_has_a_secret(production: Callable[[str], str], en
             assert VALUE not in scrub(line[: line.index(VALUE) + len(VALUE)]), line
 
 
-# Every input format.
-
 QUOTED = {"plain", "percent", "twice"}
 STAMP = "29/Nov/2026:16:28:4{} +0000"
 
@@ -380,9 +378,6 @@ def test_an_unknown_file_is_named_by_a_line_without_secrets(tmp_path: Path) -> N
         (tmp_path / "x").write_text(f"?? {production('token')} ??\n" * 3)
         result = run("import", str(tmp_path / "x"), "-o", str(tmp_path / "x.trace"))
         assert result.exit_code != 0 and VALUE not in result.output + str(result.exception)
-
-
-# What stays.
 
 
 def test_harmless_values_stay_and_what_goes_is_counted_by_name(tmp_path: Path) -> None:

@@ -58,9 +58,6 @@ def keys(cluster: Cluster, partition: int = 0) -> list[int]:
     ]
 
 
-# The ends of partitions.
-
-
 def test_a_high_watermark_that_lags_is_waited_for(tmp_path) -> None:
     """With acks=1 the end of a partition follows what was acknowledged, as followers fetch it."""
     asked = itertools.count()
@@ -100,9 +97,6 @@ def test_one_partition_short_and_one_too_long_are_missing_records(tmp_path, monk
     document = run(broker.address, tmp_path, numbered(100, partitions=2))
     assert document.kafka is not None and document.kafka.missing == 5
     assert document.kafka.offsets_agree is False
-
-
-# Batches that are too large.
 
 
 def too_large(limit: int):
@@ -157,9 +151,6 @@ def test_the_same_where_the_limit_is_not_described(tmp_path) -> None:
     assert codes(document) == ["RECORDS_TOO_LARGE"]
 
 
-# Brokers that are missing.
-
-
 def test_a_broker_that_is_lost_in_mid_run_is_named(tmp_path) -> None:
     """Two brokers; one dies, and the other takes over its partition."""
     cluster = Cluster(partitions=2)
@@ -208,9 +199,6 @@ def test_the_broker_that_a_leaderless_partition_waits_for_is_named(tmp_path, mon
         run(broker.address, tmp_path, numbered(10))
 
 
-# A batch in two halves, against a twin that reads it.
-
-
 def made(tails: list[bytes], stamps: list[int]) -> Batch:
     ring = np.zeros(1 << 16, np.uint8)
     rows, at = np.zeros(len(tails), ENTRY), 0
@@ -256,9 +244,6 @@ def test_a_limit_falls_to_what_was_taken_and_no_further() -> None:
         limits.refused(small)
     assert limits[0] == small.size
     assert small.size > kernels.HEADER_BYTES
-
-
-# A recording whose cluster moves away.
 
 
 def test_a_recording_keeps_what_it_has_where_the_cluster_leads_elsewhere(tmp_path, monkeypatch) -> None:

@@ -40,8 +40,8 @@ def test_committed_records_arrive_in_the_order_of_their_partition(broker, tmp_pa
     back = read_back(broker.address, "followed-copy", len(records))
     assert content(back, 1) == [record[1:] for record in records if record[0] == 1]
     assert content(back, 0)[:30] == [record[1:] for record in records if record[0] == 0]
-    # The aborted record is not seen. The committed one has a stamp of long ago, and is due with the one before it: it is
-    # late where the transactions took longer than the delay.
+    # The aborted record is not read. The committed record has an old timestamp, so it is due with the one before it. If
+    # the transactions took longer than the delay, it is late.
     assert document["source"]["entries"] == 61 and document["kafka"]["offsets_agree"]
     assert document["accounts"]["ok"] + document["source"]["late_at_source"] == 61
     assert any(note["code"] == "STAMPS_GO_BACK" for note in document["notes"])

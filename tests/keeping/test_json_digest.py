@@ -75,7 +75,7 @@ def test_a_value_has_the_naive_digest_however_it_is_written_and_split(
 )
 def test_any_bytes_are_json_for_both_or_for_none(text: bytes, data: st.DataObject) -> None:
     if any(byte >= 0x80 for byte in text):
-        # The kernel compares strings by their bytes, and does not check that they are UTF-8.
+        # The kernel compares strings as bytes, and does not check that they are UTF-8.
         text = bytes(byte & 0x7F for byte in text)
     cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=4))
     assert digest(text, cuts) == naive_digest.digest(text)

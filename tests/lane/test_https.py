@@ -70,9 +70,6 @@ def self_signed(folder: Path) -> Identity:
     return Identity(path, path)
 
 
-# What is wrong with a certificate.
-
-
 async def test_a_certificate_that_has_expired(authority: Authority) -> None:
     said = await refusal(authority.issue(expires=NOW - 2 * DAY), authority.settings())
     assert f"its certificate expired on {NOW - 2 * DAY:%b}" in said
@@ -147,9 +144,6 @@ async def test_a_good_certificate_is_told_of(authority: Authority) -> None:
     assert (unverified.verified, unverified.certificate) == (False, "")
 
 
-# The wrong protocol.
-
-
 async def test_plain_http_where_tls_was_asked_for(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,7 +154,7 @@ async def test_plain_http_where_tls_was_asked_for(
     with _accepting(answer) as port, pytest.raises(TargetError, match="speaks plain HTTP, not TLS") as caught:
         await look(port, authority.settings())
     assert caught.value.hint == f"--target http://127.0.0.1:{port}"
-    # This one waits for the end of the line.
+    # This server waits for the end of the line.
     monkeypatch.setattr(probe, "TIMEOUT_S", 0.5)
     with Sink(capacity=10) as sink, pytest.raises(TargetError, match="speaks plain HTTP, not TLS"):
         await look(sink.port, authority.settings())
@@ -232,9 +226,6 @@ async def test_what_came_of_a_certificate_in_mid_run_is_said(authority: Authorit
     assert "its certificate expired" in note.message
 
 
-# Settings.
-
-
 def test_files_that_are_not_what_they_were_given_for(authority: Authority, tmp_path: Path) -> None:
     first, second = authority.issue(), authority.issue()
     empty = tmp_path / "empty.pem"
@@ -287,9 +278,6 @@ def test_without_openssl_to_call_the_portable_engine_takes_over(monkeypatch: pyt
     assert "OpenSSL is built into this Python" in why_portable("auto", secure=True)
     with pytest.raises(UsageError, match="OpenSSL is built into this Python"):
         choose_engine("native", secure=True)
-
-
-# Runs.
 
 
 @pytest.mark.parametrize("engine", ["native", "portable"])

@@ -36,7 +36,7 @@ def test_a_kernel_that_its_caller_had_compiled_is_an_entry_too():
 
 
 def test_a_constant_makes_no_version_of_a_kernel(monkeypatch, tmp_path):
-    # A cache of its own: with the caller loaded from one, nothing would be compiled that could be counted.
+    # The test has its own cache: a caller loaded from a cache would compile nothing that could be counted.
     monkeypatch.setattr(cache_folder, "places", lambda: ())
     monkeypatch.setattr(cache_folder, "root", lambda: tmp_path)
 

@@ -105,8 +105,6 @@ def test_a_filled_cache_may_be_read_only(filled, monkeypatch):
         cache_folder._readable.cache_clear()
 
 
-# --- The archive that comes with the package ---
-
 CPU = ("x86_64-unknown-linux-gnu", "x86-64-v3", "+avx")
 
 
@@ -203,9 +201,6 @@ def test_what_was_sealed_is_opened_and_nothing_else():
     assert (
         kernel_cache.opened(b"") is None and kernel_cache.opened(kernel_cache.sealed(b"content")[:-1]) is None
     )
-
-
-# --- What is shown of it ---
 
 
 def test_the_time_left():

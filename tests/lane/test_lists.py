@@ -151,7 +151,7 @@ class Turns(RuleBasedStateMachine):
 
     def turn(self) -> None:
         if not self.ended:
-            # It finds an event, and does not sleep.
+            # The lane finds an event and does not sleep.
             self.writer.wake()
             self.ended = loop.turn(self.lane) == 0
         self.check()

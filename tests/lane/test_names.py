@@ -259,9 +259,6 @@ def test_the_command_reports_it_and_exits_by_1(
     assert f"{OLD}:{sinks[0].port}" in said and f"{NEW}:{sinks[0].port}" in said
 
 
-# Before the start
-
-
 @pytest.mark.timing
 async def test_a_name_that_cannot_be_resolved_says_why(server: DnsServer) -> None:
     server.set("empty.example")

@@ -62,9 +62,6 @@ def _array(data: bytes) -> np.ndarray:
     return np.frombuffer(bytearray(data), np.uint8)
 
 
-# JSON pointers.
-
-
 def pointed(data: bytes, tokens: list[bytes]) -> tuple[int, bytes | None]:
     """What the kernel finds: the kind, and the decoded string or the bytes as they stand."""
     found, out = np.zeros(3, np.int64), np.zeros(max(1, len(data)), np.uint8)
@@ -158,9 +155,6 @@ def test_a_pointer_finds(text: str, tokens: list[str], value: str) -> None:
     assert pointed(text.encode(), [token.encode() for token in tokens])[1] == value.encode()
 
 
-# Regular expressions.
-
-
 def searched(text: str, data: bytes) -> bytes | None:
     pattern = compile_pattern(text)
     work = np.zeros((regex.WORK_ROWS, regex.PROGRAM_MAX + 1), np.int32)
@@ -249,9 +243,6 @@ def test_a_pattern_with_many_choices_takes_time_linear_in_the_text() -> None:
     assert searched("(?:a|a)*(?:a|a)*(?:a|a)*(b)", b"a" * 3_000) is None
 
 
-# Digests.
-
-
 @given(st.binary(max_size=300))
 @example(b"")
 @example(b"x" * 55)
@@ -261,9 +252,6 @@ def test_a_digest_is_that_of_hashlib(data: bytes) -> None:
     work = np.zeros(sha256.WORK_WORDS, np.uint32)
     sha256.digested(_array(data), work)
     assert work[64:72].astype(">u4").tobytes() == hashlib.sha256(data).digest()
-
-
-# Answers.
 
 
 def looked_up(data: bytes, name: bytes) -> tuple[bytes, bytes, bytes | None]:
@@ -340,8 +328,6 @@ def test_folded_headers_are_those_of_the_twin(
         assert kernel_body == whole == body
 
 
-# Cookies.
-
 COOKIES = st.lists(
     st.builds(
         lambda name, equals, value, attributes: f"{name}{equals}{value}{attributes}".encode("latin-1"),
@@ -387,9 +373,6 @@ def test_a_cookie_may_hold_what_is_not_ascii_and_no_control_character() -> None:
         assert jar.put(header)
         length = cookies.jar_with(native, length, _array(header))
     assert jar.text == native[:length].tobytes() == "name=Jörg".encode()
-
-
-# Rules and patches.
 
 
 def scenario_rules(tmp_path: Path, text: str) -> SessionSpec:

@@ -51,7 +51,7 @@ def test_it_runs_from_the_trace_to_the_verdict(tmp_path: Path, monkeypatch: pyte
     page = shown(made.cells)
     assert "GET /users/{id}" in page and "a.trace" in page
     assert "linear-gradient" in page, "percentiles are drawn as bars"
-    # A busy machine may make a run INVALID, and the comparison then says so.
+    # A busy machine may make a run INVALID, and the comparison then reports that.
     assert ("INCONCLUSIVE" in page or "INVALID" in page) and "response_p99_ns" in page
     assert "<script" not in page and "http-equiv" not in page
     assert sorted(path.name for path in next(tmp_path.glob("replay-notebook-*")).iterdir()) == [

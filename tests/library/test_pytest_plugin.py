@@ -20,7 +20,7 @@ from tests.support.trace_data import Row, write_trace
 ENTRY_POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
 NAME, MODULE = next(iter(ENTRY_POINTS.items()))
 
-# However busy the machine is, no run is INVALID: these tests are about words.
+# No run is INVALID here, however busy the machine is: these tests are about the text.
 NEVER_INVALID = {
     name: 10**15 if name.endswith("_ns") else 1e9
     for name in ValidityLimits.__struct_fields__

@@ -48,9 +48,6 @@ def names_asked(server: DnsServer) -> list[str]:
     return list(dict.fromkeys(asked.name for asked in server.asked))
 
 
-# What resolv.conf says
-
-
 def test_settings_are_those_of_resolv_conf(tmp_path: Path) -> None:
     conf, hosts = tmp_path / "resolv.conf", tmp_path / "hosts"
     conf.write_text(KUBERNETES)
@@ -118,9 +115,6 @@ def test_candidates(name: str, ndots: int, expected: list[str]) -> None:
     assert [candidate.name for candidate in candidates] == expected
 
 
-# What is asked
-
-
 @pytest.mark.parametrize(
     ("name", "ndots", "queries"),
     [("api.shop.example", 1, 2), ("api.shop.example", 5, 8), ("api.shop.example.", 5, 2)],
@@ -173,7 +167,7 @@ async def test_an_answer_that_does_not_fit_comes_by_tcp(server: DnsServer) -> No
     assert Asked("many.example.", "A", by_tcp=True) in server.asked
     lookups, before = Lookups("many.example", server.address), len(server.asked)
     await lookups.one()
-    # Both kinds again by TCP, and all of it three times: until the buffer that glibc doubles holds a hundred addresses.
+    # Both record types are queried again over TCP, three times, until glibc's doubled buffer holds a hundred addresses.
     assert lookups.queries == len(server.asked) - before == 3 * (2 + 2)
     written, _ = await cost_of("many.example", asking(server))
     assert written.sent == 12
@@ -223,9 +217,6 @@ async def test_a_datagram_that_is_lost_is_sent_again(server: DnsServer) -> None:
     assert [query.answer for query in seen] == ["timeout", "timeout", "NOERROR", "NOERROR"]
 
 
-# How it fails
-
-
 async def failure(name: str, settings: Settings) -> NameFailure:
     with pytest.raises(NameFailure) as caught:
         await lookup(name, settings)
@@ -270,9 +261,6 @@ async def test_the_search_goes_on_after_servfail_and_after_silence_the_name_as_i
     assert (await lookup("a", asking(server, search=("one", "three"), ndots=2))).found == "a.three."
     found = await failure("a", asking(server, search=("two", "three"), ndots=2))
     assert (found.why, found.asked) == ("timeout", ("a.two.", "a."))
-
-
-# What a name costs (replay doctor NAME)
 
 
 async def test_a_trailing_dot_saves_the_search(server: DnsServer) -> None:

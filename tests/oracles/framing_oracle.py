@@ -71,7 +71,7 @@ def request_case(seed: int) -> str:
     try:
         return _judged(raw, head, content, done, taken)
     except h11.RemoteProtocolError:
-        # A server that refuses what we pass on cannot mistake it.
+        # A server that refuses a forwarded request cannot misread it.
         return ""
 
 

@@ -106,7 +106,7 @@ def theirs(data: bytes, to_head: bool, eof: bool) -> Verdict:
             elif isinstance(event, h11.ConnectionClosed) or event is h11.PAUSED:
                 return Verdict("more")
     except h11.RemoteProtocolError:
-        # What was fine until the peer closed is cut short, not malformed.
+        # Data that was valid until the peer closed the connection is truncated, not malformed.
         return theirs(data, to_head, False) if eof else Verdict("malformed")
 
 

@@ -84,3 +84,48 @@ def one_case(seed: int) -> str:
     good, counts, _ = scan(lines, keep_secrets=keep_secrets)
     wanted = expected(lines, keep_secrets=keep_secrets)
     return "" if (good, counts) == wanted else f"{lines}: {(good, counts)} is not {wanted}"
+
+
+_NAMES = [
+    b"token", b"key", b"Token1", b"x-user-1", b"value", b"v", b"name", b"sid", b"page", b"q", b"password_", b"a", b"[token]",
+    b"t%6fken", b"cookie", b"X-Real-IP", b"%74oken%31", b"auth$", b"set-cookie", b"session.id", b"code%5B%5D", b"phone",
+    b"k", b"\xc3\xa4key", b"a" * 130 + b"_token", b"param",
+]  # fmt: skip
+_OPERATORS = [
+    b"=", b":", b"%3D", b"%3a", b"%253D", b"%22:%22", b'\\":\\"', b"=%22", b"\\x22:", b"=>", b"%3A+", b": ", b"='",
+    b"&quot;:", b"&#34;=", b"%20=%20", b"+=+", b"=%7B", b":[", b"=[", b"%5Cu003d", b"\\u003d", b"\\x3d",
+]  # fmt: skip
+_VALUES = [
+    b"abc123", b"x", b"Bearer%20abc1", b"basic+Zm9v", b"Token abc1", b"eyJhbGciOiJI.eyJz.x", b"a@b.de", b"a%40b.example.org",
+    b"4111111111111111", b"4111-1111-1111-1111", b"4111 1111 1111 1111", b"+491701234567", b"%2B49%20170%20123%204567",
+    b"%2b49.170.1234567", b"(555) 123-4567", b"(555)123-4567", b"DE89370400440532013000", b"GB82 WEST 1234 5698 7654 32",
+    b"12:30:00", b"http://u:p@h/x", b"//u:p@h", b"%2F%2Fu:p@h", b"null", b"12", b"REDACTED", b"{}",
+    b"AWS4-HMAC-SHA256:Cred1", b"ntlm%2520TlR1", b"logo@2x.png", b"a\\u0040b.de", b"\\x40", b"1700000000123",
+    b"2024-01-01T12:30:00Z",
+]  # fmt: skip
+_SEPARATORS = [
+    b"?", b"&", b";", b"/", b"#", b"%26", b"%3B", b"%2526", b"", b"", b" ", b"%20", b"+", b",", b"{", b"}", b"[", b"]",
+    b"%22", b"'", b"%0a", b"\\n", b"(", b"%27", b"\\x26",
+]  # fmt: skip
+
+
+def _target(rng: random.Random) -> bytes:
+    """A target of names, operators and values, most of them of secrets or people."""
+    target = b"/"
+    for _ in range(rng.randrange(1, 5)):
+        target += rng.choice(_SEPARATORS)
+        for words in (_NAMES, _OPERATORS, _VALUES):
+            if rng.random() < 0.8:
+                target += rng.choice(words)
+        if rng.random() < 0.1:
+            target += rng.randbytes(2).replace(b"\n", b"")
+    return target
+
+
+def target_case(seed: int) -> str:
+    """Targets with secrets, each in a line: what the scanner leaves as it is, the cleaner would leave too."""
+    rng = random.Random(seed)
+    lines = [GOOD.replace(b"/a?b=1", _target(rng)) for _ in range(20)]
+    good, counts, _ = scan(lines)
+    wanted = expected(lines)
+    return "" if (good, counts) == wanted else f"{lines}: {(good, counts)} is not {wanted}"

@@ -107,7 +107,7 @@ def test_a_service_with_a_retry_storm_does_not_come_back_and_one_without_does(
         pytest.skip("this machine is too busy to hold the baseline")
     assert (found["verdict"], code) == (verdict, exit_code), said
     document = json.loads((tmp_path / "out" / "surge" / "run.json").read_text())
-    # The surge is in the window wherever that begins.
+    # The surge is inside the window, wherever the window begins.
     assert document["accounts"]["planned"] == pytest.approx(100 * (2 + 6 + 6), rel=0.15)
     page = (tmp_path / "out" / "peak.html").read_text()
     assert verdict in page and "Response over time" in page

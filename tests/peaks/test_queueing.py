@@ -91,7 +91,7 @@ def test_pipelined_requests_wait_one_after_another() -> None:
 
 
 def test_servers_work_on_what_was_given_up() -> None:
-    # The second waits 100 ms for a server that is free after 60, asks again, and is done behind itself.
+    # The second request waits 100 ms for a server that is free after 60 ms. It is sent again, and queues behind itself.
     first, second = asked(Servers(1, 60 * MS, retries=1, patience_ns=100 * MS), 2)
     assert first[0] == second[0] == 200
     assert first[1] >= 60 and second[1] >= 180

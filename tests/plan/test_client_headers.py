@@ -75,9 +75,6 @@ def values(head: Pairs, name: str) -> list[str]:
     return [value.decode("latin-1") for key, value in head if key.decode().lower() == name.lower()]
 
 
-# Clients' addresses
-
-
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     clients=st.lists(
@@ -110,8 +107,6 @@ def test_the_forwarded_header_has_its_own_form(tmp_path: Path, network: str, val
     (head,) = sent(schedule)
     assert values(head, "forwarded") == [value]
 
-
-# Recorded headers
 
 AGENT: Pairs = ((b"User-Agent", b"Firefox"), (b"X-Trace", b"1"), (b"Cookie", b"a=b"))
 
@@ -205,8 +200,6 @@ def test_requests_of_any_recording_are_the_twins(
         assert values(head, "x-real-ip") == ([client] if lanes_header else [])
 
 
-# Hosts by new names
-
 NAMES = HostNames(
     [
         ("www.example", "staging.example"),
@@ -273,9 +266,6 @@ def test_a_renamed_host_is_sent_and_others_keep_the_targets(tmp_path: Path) -> N
     ]
 
 
-# What is refused
-
-
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -303,9 +293,6 @@ def test_what_cannot_be_is_refused(settings: dict[str, object], words: str) -> N
     with pytest.raises(UsageError) as caught:
         load(None, {"target": "http://127.0.0.1:81", **settings})
     assert words in f"{caught.value} {caught.value.hint}"
-
-
-# A server says what it got
 
 
 @pytest.fixture

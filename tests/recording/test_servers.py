@@ -144,7 +144,7 @@ def node(folder: Path, port: int) -> list[str]:
 def asked_of(log: Path) -> list[dict[str, object]]:
     found = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     for each in found:
-        # curl draws the boundary of a form anew, and ports differ.
+        # curl chooses a new boundary for each form, and ports differ.
         each["headers"] = [
             value for value in each["headers"] if "127.0.0.1" not in value and "boundary" not in value
         ]

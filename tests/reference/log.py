@@ -15,8 +15,10 @@ _MONTHS = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _CONTROLS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"v": b"\v", b"f": b"\f"}
 
 
-_CLEANER = Cleaner(Found(), Options())
-"""Cleans every target; the scanner decides which need it."""
+_CLEANER = Cleaner(Found(), Options(), learns=False)
+"""Cleans every target; the scanner decides which need it. Like that of logs, it does not learn values: what a line gives
+must not depend on the lines before it.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Line:
 
 def read_line(line: bytes, *, keep_secrets: bool = False) -> Line | str:
     """A log line (without its newline), or why it is rejected."""
+    line = line.lstrip(b"\0")
     if line == b"":
         return "blank"
     if len(line) > 65_536:
@@ -68,7 +71,15 @@ def read_line(line: bytes, *, keep_secrets: bool = False) -> Line | str:
         return "no path"
     known = -1 if status[1] in (b"-", b"000") else int(status[1])
     length = -1 if size[1] == b"-" else int(size[1])
-    return Line(at_s, method.decode(), found[1], found[0], client, known, length)
+    return Line(at_s, method.decode(), found[1], found[0], _address(client), known, length)
+
+
+def _address(client: bytes) -> bytes:
+    """The client without its port, and before a second one."""
+    first = client.partition(b",")[0]
+    host, colon, _ = first.rpartition(b":")
+    ported = colon and host and (b":" not in host or host.endswith(b"]"))
+    return host if ported else first
 
 
 def _stamp_place(rest: bytes) -> int | None:
@@ -97,9 +108,10 @@ def _seconds(stamp: bytes) -> int | None:
 
 
 def _target(part: bytes, keep_secrets: bool) -> tuple[str, bytes] | None:
-    head, space, tail = part.rpartition(b" ")
-    if space and tail.startswith(b"HTTP/"):
-        part = head
+    for protocol in (rb"1\.[01]|[23](?:\.0)?", rb"HTTP/.*"):
+        head, space, tail = part.rpartition(b" ")
+        if space and re.fullmatch(protocol, tail, re.DOTALL):
+            part = head
     part = part.strip(b" ")
     absolute = len(part) >= 8 and re.match(rb"https?://", part, re.IGNORECASE)
     if not part or not (part.startswith(b"/") or part == b"*" or absolute):

@@ -58,7 +58,7 @@ def view(
     console = Console(file=out, force_terminal=True, color_system=None, width=width, height=height)
     made = LiveView(console, Planned())  # type: ignore[arg-type]
     for t in range(seconds):
-        made._live = None  # nothing is drawn until it is asked for
+        made._live = None  # Nothing is rendered until it is requested.
         made._plain_due_s = 1e9
         made.second(second(t, **more), deltas(slowest or {}))
     return made, console, out

@@ -46,7 +46,8 @@ def test_logs_of_old_java_writers(version):
         for ours, theirs in zip(
             (*histogram.percentiles([50, 99]), histogram.max), (p50, p99, top), strict=True
         ):
-            # Version 1 of the library gives the lowest value of a counter, later ones and we the highest.
+            # Version 1 of the library returns the lowest value of a counter. Later versions and replay return the
+            # highest.
             assert theirs <= ours <= theirs * (1 + 10.0 ** (1 - interval.digits))
             assert version == "v0" or ours == theirs
 

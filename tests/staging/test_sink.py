@@ -59,7 +59,7 @@ def talk(sink: Sink, *pieces: bytes, quiet_s: float = 0.15) -> tuple[bytes, str]
 def receive(client: socket.socket, size: int = len(USUAL)) -> bytes:
     """Exactly so many bytes, or fewer before the end."""
     read = b""
-    # MSG_WAITALL waits for nothing on a socket with a time-out: it does not block.
+    # MSG_WAITALL does not wait on a socket with a time-out, because such a socket does not block.
     while len(read) < size and (more := client.recv(size - len(read))):
         read += more
     return read

@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 MS_FORMAT = '$remote_addr - - [$msec] "$request" $status $body_bytes_sent $request_time'
 """An nginx log_format with milliseconds and durations."""
@@ -59,7 +59,9 @@ class Ended:
 
 
 class Followed:
-    """`replay follow SOURCE --target URL -o FOLDER`, started at once."""
+    """`replay follow SOURCE --target URL -o FOLDER`, started at once. `kill_all` ends those that a failed test left."""
+
+    started: ClassVar[list[subprocess.Popen[bytes]]] = []
 
     def __init__(self, folder: Path, source: str, port: int, *flags: str) -> None:
         self.folder = folder / "run"
@@ -76,7 +78,16 @@ class Followed:
             env=environment,
             cwd=folder,
         )
+        self.started.append(self.process)
         self._out = self._err = b""
+
+    @classmethod
+    def kill_all(cls) -> None:
+        for process in cls.started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+        cls.started.clear()
 
     def wait_for_plan(self, timeout_s: float = 60.0) -> None:
         """Until the plan is printed: what is written from now on is in time."""

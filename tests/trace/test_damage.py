@@ -230,9 +230,6 @@ def test_a_transform_does_not_copy_damage(trace: Path, tmp_path: Path) -> None:
         assert done.returncode == 2 and f"{name} is damaged: bytes" in done.stderr
 
 
-# Dictionaries that are larger than the memory they are given
-
-
 @pytest.mark.parametrize("checksums", [True, False])
 def test_a_dictionary_larger_than_its_memory_is_read_as_one_that_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checksums: bool

@@ -83,7 +83,7 @@ def test_responses_are_read_back_with_their_events(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, RecordedResponse | None, int]]
 ) -> None:
     patch = pytest.MonkeyPatch()
-    patch.setattr(sorting, "WINDOW_ROWS", 2)  # several runs, which are merged
+    patch.setattr(sorting, "WINDOW_ROWS", 2)  # Several sorted runs are merged.
     patch.setattr(sorting, "MERGE_ROWS_OF_RUN_MIN", 3)
     patch.setattr(sorting, "MERGE_ROWS", 3)
     patch.setattr(sorting, "BATCH_ROWS", 16)

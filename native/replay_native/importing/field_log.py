@@ -14,7 +14,53 @@ from replay_native.ground.jit import kernel
 from replay_native.ground.simd import find_byte
 from replay_native.trace.dictionary import hash_bytes
 
-from .common_log import (
+from .clients import client_end, first_address, is_health_check
+from .csv_record import UNDECIDED, line_end, record_end
+from .cutters import cut_delimited, cut_template
+from .durations import read_took
+from .field_spec import (
+    AGENT,
+    BAD_ESCAPE,
+    CLIENT_NAME,
+    CLIENT_OTHER,
+    COMMENT,
+    CONSTANT_METHOD,
+    CONSTANT_STATUS,
+    CONSTANT_TARGET,
+    CUTTER,
+    DELIMITED,
+    DELIMITER,
+    DIRECTIVE,
+    DOUBLED,
+    ESCAPES,
+    FORWARDED,
+    HASHED,
+    HOST,
+    HOST_BEGIN,
+    JSON_ESCAPES,
+    METHOD_NAME,
+    PAIRS,
+    PORTED,
+    QUERY,
+    QUERY_BEGIN,
+    REQUEST,
+    SCRATCH_TYPE,
+    SIZE,
+    SPEC_TYPE,
+    STATUS_CODE,
+    TARGET,
+    TEMPLATE,
+    UNCUT,
+    UNKNOWN_SIZE,
+    UNKNOWN_STATUS,
+    ZONED,
+    ZONELESS_ROWS,
+)
+from .json_cut import cut_json
+from .numbers import is_none, is_nothing
+from .pairs_cut import cut_pairs
+from .request_line import method_number, target, without_version
+from .scan_table import (
     ACCEPTED,
     ALL_THERE,
     BAD_TIME,
@@ -40,188 +86,23 @@ from .common_log import (
     SCAN_TYPE,
     STATUS,
     TOO_LONG,
-    digits,
-    first_address,
-    is_health_check,
-    method_number,
     reject_line,
-    target,
-    word_at,
-    zero_bytes,
 )
-from .csv_record import UNDECIDED, line_end, record_end
-from .field_spec import (
-    AGENT,
-    AT,
-    BAD_ESCAPE,
-    CLIENT_NAME,
-    CLIENT_OTHER,
-    COMMENT,
-    CONSTANT_METHOD,
-    CONSTANT_STATUS,
-    CONSTANT_TARGET,
-    CUTTER,
-    DELIMITED,
-    DELIMITER,
-    DIRECTIVE,
-    DOUBLED,
-    ESCAPES,
-    FORWARDED,
-    HASHED,
-    HOST,
-    HOST_BEGIN,
-    JSON_ESCAPES,
-    METHOD_NAME,
-    PADDED,
-    PAIRS,
-    PORTED,
-    QUERY,
-    QUERY_BEGIN,
-    QUOTED,
-    REQUEST,
-    SCRATCH_TYPE,
-    SIZE,
-    SPEC_TYPE,
-    STATUS_CODE,
-    TARGET,
-    TEMPLATE,
-    UNCLOSED,
-    UNCUT,
-    UNKNOWN_SIZE,
-    UNKNOWN_STATUS,
-    ZONED,
-    ZONELESS_ROWS,
+from .text import behind_zeros, digits, hex_value
+from .times import read_time
+
+_SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COMMA, _HASH, _PLUS, _NEWLINE, _RETURN = (
+    32,
+    34,
+    92,
+    45,
+    47,
+    44,
+    35,
+    43,
+    10,
+    13,
 )
-from .json_cut import cut_json
-from .pairs_cut import cut_pairs
-from .targets import hex_value
-from .times import (
-    is_none,
-    is_nothing,
-    read_time,
-    read_took,
-)
-
-_SPACE, _QUOTE, _HASH, _BACKSLASH, _DASH, _SLASH, _COLON, _COMMA, _PLUS = 32, 34, 35, 92, 45, 47, 58, 44, 43
-_NEWLINE, _RETURN = 10, 13
-_ONES = np.int64(0x0101010101010101)
-_COLONS, _COMMAS = _ONES * _COLON, _ONES * _COMMA
-
-
-@kernel(inlined=True)
-def _is_at(data, at, end, literals, first, last):
-    """Whether a literal is at `at`."""
-    if end - at < last - first:
-        return False
-    same = True
-    for index in range(last - first):
-        same = same and data[at + index] == literals[first + index]
-    return same
-
-
-@kernel()
-def _field_end(data, at, end, literals, first, last, quoted):
-    """Where the literal after a field begins; `end` where the field is the last, -1 where the literal is missing.
-
-    An escaped quote does not end a quoted field.
-    """
-    if first == last:
-        return end
-    while True:
-        at = find_byte(data, at, end, literals[first])
-        if at >= end:
-            return np.int64(-1)
-        if _is_at(data, at, end, literals, first, last):
-            slashes = np.int64(0)
-            while quoted and data[at - 1 - slashes] == _BACKSLASH:
-                slashes += 1
-            if slashes & 1 == 0:
-                return at
-        at += 1
-
-
-@kernel(inlined=True)
-def _stamp_goes_on(data, begin, last, end):
-    """Whether a stamp goes on after a space: with a zone, or a date with its time of day."""
-    if end - last < 6 or data[last] != _SPACE:
-        return False
-    zoned = data[last + 1] in (_PLUS, _DASH) and digits(data, last + 2, 4) >= 0
-    return zoned or (last - begin == 10 and data[begin + 4] == _DASH and data[last + 3] == _COLON)
-
-
-@kernel(inlined=True)
-def _cut_template(data, begin, end, spec, spans):
-    """Cut a line by a template; a code."""
-    ends, literals = spec.literal_ends, spec.literals
-    if not _is_at(data, begin, end, literals, ends[0], ends[1]):
-        return OTHER_FORMAT
-    at = begin + ends[1] - ends[0]
-    padded = spec.options[PADDED] != 0
-    for field in range(spec.roles.shape[0]):
-        quoted = ends[field + 1] > ends[field] and literals[ends[field + 1] - 1] == _QUOTE
-        while padded and not quoted and at < end and data[at] == _SPACE:
-            at += 1
-        last = _field_end(data, at, end, literals, ends[field + 1], ends[field + 2], quoted)
-        if last < 0:
-            return OTHER_FORMAT
-        role = spec.roles[field]
-        if role == AT and _stamp_goes_on(data, at, last, end):
-            last = _field_end(data, last + 1, end, literals, ends[field + 1], ends[field + 2], quoted)
-            if last < 0:
-                return OTHER_FORMAT
-        if role >= 0:
-            until = last
-            while padded and not quoted and until > at and data[until - 1] == _SPACE:
-                until -= 1
-            spans[role, 0], spans[role, 1] = at, until
-        at = last + ends[field + 2] - ends[field + 1]
-    return ACCEPTED
-
-
-@kernel(inlined=True)
-def _cut_delimited(data, begin, end, spec, state, spans):
-    """Cut a line at its delimiters; a code. A quoted field may contain them, and doubled quotes. Spaces around fields
-    that may be quoted do not belong to them.
-    """
-    delimiter = spec.options[DELIMITER]
-    lenient = spec.options[ESCAPES] == QUOTED
-    trims = spec.options[ESCAPES] == DOUBLED
-    quotes = trims or lenient
-    at = begin
-    for column in range(spec.roles.shape[0]):
-        if at > end:
-            return OTHER_FORMAT
-        while trims and at < end and data[at] == _SPACE:
-            at += 1
-        first = at
-        last = np.int64(-1)
-        if quotes and at < end and data[at] == _QUOTE:
-            first = at + 1
-            last = find_byte(data, first, end, np.uint8(_QUOTE))
-            while last + 1 < end and data[last + 1] == _QUOTE:
-                last = find_byte(data, last + 2, end, np.uint8(_QUOTE))
-            at = last + 1
-            while trims and at < end and data[at] == _SPACE:
-                at += 1
-            if lenient and (last >= end or (at < end and data[at] != delimiter)):
-                first -= 1
-                last = np.int64(-1)
-            elif last >= end:
-                state[UNCUT] = first - 1
-                return UNCLOSED
-            elif at < end and data[at] != delimiter:
-                return OTHER_FORMAT
-        if last < 0:
-            at = first
-            at = last = find_byte(data, at, end, np.uint8(delimiter))
-            while trims and last > first and data[last - 1] == _SPACE:
-                last -= 1
-        role = spec.roles[column]
-        if role >= 0:
-            spans[role, 0], spans[role, 1] = first, last
-        at += 1
-    state[UNCUT] = at
-    return ACCEPTED
 
 
 @kernel()
@@ -283,29 +164,6 @@ def _read_answer(data, spec, spans, state, rows, row):
     rows[BYTES, row] = size
 
 
-@kernel(inlined=True)
-def _client_end(data, begin, end, ported):
-    """Where the address of a client ends: before a second address, and before its port."""
-    first_colon = last_colon = np.int64(-1)
-    plain = begin
-    while plain + 8 <= end:
-        word = word_at(data, plain)
-        if zero_bytes(word ^ _COLONS) | zero_bytes(word ^ _COMMAS) != 0:
-            break
-        plain += 8
-    for at in range(plain, end):
-        if data[at] == _COMMA:
-            end = at
-            break
-        if data[at] == _COLON:
-            if first_colon < 0:
-                first_colon = np.int64(at)
-            last_colon = np.int64(at)
-    if last_colon > begin and (ported or first_colon == last_colon or data[last_colon - 1] == 93):
-        return last_colon
-    return end
-
-
 @kernel()
 def _bad_escape(data, begin, end):
     r"""Whether data[begin:end] has an escape that neither JSON nor nginx (`\xHH`) knows."""
@@ -342,7 +200,8 @@ def _read_request(data, spec, spans, methods, state, rows, row):
     begin, end = spans[REQUEST, 0], spans[REQUEST, 1]
     if begin >= 0:
         at = find_byte(data, begin, end, np.uint8(_SPACE))
-        code = target(data, min(at + 1, end), end, rows, row)
+        first = min(at + 1, end)
+        code = target(data, first, without_version(data, first, end), rows, row)
         if code == ACCEPTED and spec.options[ESCAPES] == HASHED:
             rows[NEEDS, row] |= (REWRITE | LOOK) * (find_byte(data, at, end, np.uint8(_HASH)) < end)
         method = method_number(data, begin, at, methods, state, code == ACCEPTED)
@@ -399,7 +258,7 @@ def _read_client(data, spec, spans, key, rows, row):
     if is_nothing(data, begin, end):
         begin, end = spans[CLIENT_OTHER, 0], spans[CLIENT_OTHER, 1]
     if not is_nothing(data, begin, end):
-        rows[CLIENT, row] = hash_bytes(data, begin, _client_end(data, begin, end, spec.options[PORTED]), key)
+        rows[CLIENT, row] = hash_bytes(data, begin, client_end(data, begin, end, spec.options[PORTED]), key)
 
 
 @kernel(inlined=True)
@@ -436,9 +295,9 @@ def _scan_line(data, begin, end, spec, scan, row, scratch):
     spans[:] = -1
     cutter = spec.options[CUTTER]
     if cutter == TEMPLATE:
-        code = _cut_template(data, begin, end, spec, spans)
+        code = cut_template(data, begin, end, spec, spans)
     elif cutter == DELIMITED:
-        code = _cut_delimited(data, begin, end, spec, scan.state, spans)
+        code = cut_delimited(data, begin, end, spec, scan.state, spans)
     elif cutter == PAIRS:
         code = cut_pairs(data, begin, end, spec, spans)
     else:
@@ -495,7 +354,7 @@ def scan_fields(data, end, spec, scan, scratch):
         while True:
             state[UNCUT] = first_end
             bare = _without_return(data, begin, last)
-            code = _scan_line(data, begin, bare, spec, scan, row, scratch)
+            code = _scan_line(data, behind_zeros(data, begin, bare), bare, spec, scan, row, scratch)
             if last > first_end:
                 break
             last = _record_end(data, begin, first_end, end, spec, state)

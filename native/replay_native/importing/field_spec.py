@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 
 from replay_native.ground.bundle import Array, bundle, numba_type
 
-from .common_log import AT_S, STATE_WORDS
+from .scan_table import AT_S, STATE_WORDS
 
 AT, AT_MORE, REQUEST, METHOD_NAME, TARGET, QUERY, HOST, CLIENT_NAME = 0, 1, 2, 3, 4, 5, 6, 7
 STATUS_CODE, SIZE, TOOK, TOOK_2, TOOK_3, AGENT = 8, 9, 10, 11, 12, 13
@@ -21,7 +21,7 @@ TOOK_NS, HOST_BEGIN, HOST_END, QUERY_BEGIN, QUERY_END = 8, 9, 10, 11, 12
 HOST_NUMBER = HOST_BEGIN
 ZONED = 13
 FIELD_COLUMNS = 14
-"""The columns of `common_log` with the time in nanoseconds, and some more. BEGIN is -1 where the target is constant.
+"""The columns of `scan_table` with the time in nanoseconds, and some more. BEGIN is -1 where the target is constant.
 ZONED: the stamp names its zone, or needs none.
 """
 

@@ -9,7 +9,6 @@ from replay_native.ground.jit import kernel
 from replay_native.ground.simd import find_byte
 from replay_native.trace.dictionary import copy_bytes, same_bytes
 
-from .common_log import ABSOLUTE, BEGIN, END, LOOK, NEEDS, PARAMETERS, REWRITE, SUSPECT, lowered
 from .field_spec import (
     DOUBLED,
     HASHED,
@@ -23,7 +22,10 @@ from .field_spec import (
     QUERY_END,
     QUOTED,
 )
-from .targets import OUT_TYPE, SECRETS_TYPE, encode, hex_value, must_be_cleaned, put_unescaped, unescape
+from .scan_table import ABSOLUTE, BEGIN, END, LOOK, NEEDS, REWRITE, SUSPECT
+from .suspects import SECRETS_TYPE, must_be_cleaned
+from .targets import OUT_TYPE, encode, put_unescaped, unescape
+from .text import hex_value, lowered
 
 _QUOTE, _HASH, _QUESTION, _BACKSLASH = 34, 35, 63, 92
 _UTF8_2, _UTF8_3, _UTF8_4, _UTF8_MORE = 0xC0, 0xE0, 0xF0, 0x80
@@ -188,7 +190,7 @@ def write_field_targets(data, rows, count, escapes, constant, secrets, out):
                 length = find_byte(scratch, 0, length, np.uint8(_HASH))
             length = _append_query(escapes, data, query, rows[QUERY_END, row], scratch, length)
             at, host_end = put_unescaped(scratch, length, needs, out, at, host_end)
-        looked_for = needs | (LOOK | PARAMETERS) * (query >= 0)
+        looked_for = needs | LOOK * (query >= 0)
         if must_be_cleaned(targets, first, at, looked_for, secrets):
             rows[NEEDS, row] = needs | SUSPECT
         target_ends[row + 1] = at

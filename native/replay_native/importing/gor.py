@@ -16,7 +16,8 @@ from replay_native.ground.jit import kernel
 from replay_native.ground.simd import find_byte
 from replay_native.trace.dictionary import copy_bytes, hash_bytes
 
-from .common_log import (
+from .request_line import is_protocol, method_number, target
+from .scan_table import (
     ABSOLUTE,
     ACCEPTED,
     AT_S,
@@ -28,16 +29,13 @@ from .common_log import (
     REWRITE,
     ROWS,
     STATUS,
-    is_protocol,
-    lowered,
-    method_number,
-    target,
 )
+from .text import lowered
 
 AT_NS = AT_S
 TOOK_NS, BODY_BEGIN, BODY_END, PART_BEGIN, PART_END, KIND, NUMBER, PAIRED = 8, 9, 10, 11, 12, 13, 14, 15
 COLUMNS = 16
-"""The columns of `common_log` with the time in nanoseconds, and some more. CLIENT is the hash of the record's id; PAIRED is
+"""The columns of `scan_table` with the time in nanoseconds, and some more. CLIENT is the hash of the record's id; PAIRED is
 the part of the response, in the rows that `pair` makes.
 """
 

@@ -15,7 +15,8 @@ from replay_native.ground.shared import trailing_zeros
 from replay_native.ground.simd import alike, find_byte
 from replay_native.trace.dictionary import copy_bytes
 
-from .common_log import ACCEPTED, OTHER_FORMAT, word_at
+from .scan_table import ACCEPTED, OTHER_FORMAT
+from .text import word_at
 
 GAP_TAG, GAP_LENGTH, GAP_NODE, GAP_CHILD = 0, 1, 2, 3
 GAP_WORDS, GAP_BYTES_MAX = 4, 256

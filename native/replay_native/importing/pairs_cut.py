@@ -9,9 +9,9 @@ import numpy as np
 from replay_native.ground.jit import kernel
 from replay_native.ground.simd import find_byte
 
-from .common_log import ACCEPTED, OTHER_FORMAT
 from .field_spec import AT, DELIMITER
 from .json_cut import child_of, string_end
+from .scan_table import ACCEPTED, OTHER_FORMAT
 
 _TAB, _QUOTE, _COLON, _EQUALS, _OPENING, _CLOSING = 9, 34, 58, 61, 91, 93
 

@@ -7,18 +7,6 @@ import numpy as np
 from replay_native.ground.jit import kernel
 from replay_native.ground.shared import peek_i64
 
-from .common_log import (
-    FIRST_ZONE_MIN,
-    MONTH_DAYS,
-    YEAR_MAX,
-    YEAR_MIN,
-    ZONE_MIN,
-    ZONES,
-    days_from_civil,
-    digits,
-    month_at,
-    word_at,
-)
 from .field_spec import (
     AT,
     AT_MORE,
@@ -30,23 +18,17 @@ from .field_spec import (
     FINEST_NS,
     LARGEST,
     STAMP_MIN_NS,
-    TOOK,
-    TOOK_3,
-    TOOK_NS,
-    TOOK_UNIT_NS,
-    UNKNOWN_TOOK,
     ZONED,
     ZONELESS,
 )
+from .numbers import POWERS, number_at, scientific
+from .scan_table import FIRST_ZONE_MIN, ZONE_MIN, ZONES
+from .stamps import MONTH_DAYS, YEAR_MAX, YEAR_MIN, days_from_civil, month_at
+from .text import digits
 
-_SPACE, _DASH, _SLASH, _COLON, _COMMA, _DOT, _PLUS = 32, 45, 47, 58, 44, 46, 43
-_HALVES, _LOW_HALVES = np.int64(-0x0F0F0F0F0F0F0F10), np.int64(0x0F0F0F0F0F0F0F0F)
+_SPACE, _DASH, _SLASH, _COLON, _COMMA, _PLUS, _DOT = 32, 45, 47, 58, 44, 43, 46
 _NS = np.int64(1_000_000_000)
-_OF_PAIRS, _OF_OTHER_PAIRS = np.int64(100 + (1_000_000 << 32)), np.int64(1 + (10_000 << 32))
-_PAIRS = np.int64(0x000000FF000000FF)
-_POWERS = np.array([10**n for n in range(19)], dtype=np.int64)
-_SIXES, _THREES = np.int64(0x0606060606060606), np.int64(0x3333333333333333)
-_STAMP_NS_MAX, _TOOK_NS_MAX = 9.2e18, 1e18
+_STAMP_NS_MAX = 9.2e18
 
 
 @kernel(inlined=True)
@@ -124,7 +106,7 @@ def _rest_of_stamp(data, at, end, days, clock_s, state, rows, row):
                 fraction = fraction * 10 + np.int64(data[at]) - 48
                 length += 1
             at += 1
-    _note_resolution(state, _POWERS[9 - length])
+    _note_resolution(state, POWERS[9 - length])
     while at < end and data[at] == _SPACE:
         at += 1
     zone_min = np.int64(0)
@@ -145,117 +127,7 @@ def _rest_of_stamp(data, at, end, days, clock_s, state, rows, row):
         _note_zone(state, zone_min)
     else:
         return False
-    rows[AT_NS, row] = (days * 86400 + clock_s - zone_min * 60) * _NS + fraction * _POWERS[9 - length]
-    return True
-
-
-@kernel(inlined=True)
-def _are_digits(word):
-    """Whether eight bytes are decimal digits (Daniel Lemire, "Quickly parsing eight digits")."""
-    return ((word & _HALVES) | (((word + _SIXES) & _HALVES) >> 4)) == _THREES
-
-
-@kernel(inlined=True)
-def _eight_digits(word):
-    """Eight decimal digits, the first one lowest, as a number: by pairs, by fours, then all (same source)."""
-    word &= _LOW_HALVES
-    word = word * 10 + (word >> 8)
-    return ((word & _PAIRS) * _OF_PAIRS + ((word >> 16) & _PAIRS) * _OF_OTHER_PAIRS) >> 32
-
-
-@kernel(inlined=True)
-def _number(data, at, end, point, out):
-    """Read a decimal number, whose decimal point is `.` or `point`. Writes to out[0] the digits before the point, to
-    out[1] billionths, to out[2] how many digits these had. Returns where it ends, or -1 (no number, or more than 18
-    digits).
-    """
-    whole, fraction, length = np.int64(0), np.int64(0), np.int64(0)
-    first = at
-    if end - at >= 8 and _are_digits(word_at(data, at)):
-        whole = _eight_digits(word_at(data, at))
-        at += 8
-    while at < end and 48 <= data[at] <= 57:
-        whole = whole * 10 + np.int64(data[at]) - 48
-        at += 1
-        if at - first > 19 or whole < 0:
-            return np.int64(-1)
-    if at == first:
-        return np.int64(-1)
-    if at < end and (data[at] == _DOT or data[at] == point):
-        at += 1
-        if end - at >= 8 and _are_digits(word_at(data, at)):
-            fraction, length = _eight_digits(word_at(data, at)), np.int64(8)
-            at += 8
-        while at < end and 48 <= data[at] <= 57:
-            if length < 9:
-                fraction = fraction * 10 + np.int64(data[at]) - 48
-                length += 1
-            at += 1
-    out[0], out[1], out[2] = whole, fraction * _POWERS[9 - length], length
-    return at
-
-
-@kernel()
-def _scaled(data, at, end, out):
-    """Apply the exponent at `at` (`e-05`) to the number in `out`. Returns where it ends, or -1 (none, or too large)."""
-    negative = at + 1 < end and data[at + 1] == _DASH
-    signed = negative or (at + 1 < end and data[at + 1] == _PLUS)
-    first = at + 1 + signed
-    at = first
-    exponent = np.int64(0)
-    while at < end and at - first < 3 and 48 <= data[at] <= 57:
-        exponent = exponent * 10 + np.int64(data[at]) - 48
-        at += 1
-    if at == first or out[0] >= _NS:
-        return np.int64(-1)
-    value = out[0] * _NS + out[1]
-    if negative:
-        value = value // _POWERS[exponent] if exponent < 19 else np.int64(0)
-    elif exponent > 18 or value > np.int64(9_000_000_000_000_000_000) // _POWERS[exponent]:
-        return np.int64(-1)
-    else:
-        value *= _POWERS[exponent]
-    out[0], out[1] = value // _NS, value % _NS
-    return at
-
-
-@kernel()
-def _scientific(data, begin, end, out):
-    """Read a number with an exponent (`1.774749599123e+12`) to `out`, as `_number` does. False if it is none, or too
-    large.
-    """
-    mantissa, length, point, at = np.int64(0), np.int64(0), np.int64(-1), begin
-    while at < end and (48 <= data[at] <= 57 or data[at] == _DOT):
-        if data[at] == _DOT:
-            if point >= 0:
-                return False
-            point = length
-        else:
-            mantissa = mantissa * 10 + np.int64(data[at]) - 48
-            length += 1
-            if length > 18:
-                return False
-        at += 1
-    if length == 0 or at + 1 >= end or (data[at] | 32) != 101:
-        return False
-    negative = data[at + 1] == _DASH
-    at += 1 + (negative or data[at + 1] == _PLUS)
-    if not 0 < end - at <= 3:
-        return False
-    exponent = digits(data, at, end - at)
-    if exponent < 0:
-        return False
-    places = (np.int64(0) if point < 0 else length - point) - (-exponent if negative else exponent)
-    if places <= 0:
-        if places < -18 or mantissa > np.int64(9_000_000_000_000_000_000) // _POWERS[-places]:
-            return False
-        out[0], out[1], out[2] = mantissa * _POWERS[-places], 0, 0
-        return True
-    if places > 18:
-        return False
-    rest = mantissa % _POWERS[places]
-    out[0], out[2] = mantissa // _POWERS[places], min(places, np.int64(9))
-    out[1] = rest * _POWERS[9 - places] if places <= 9 else rest // _POWERS[places - 9]
+    rows[AT_NS, row] = (days * 86400 + clock_s - zone_min * 60) * _NS + fraction * POWERS[9 - length]
     return True
 
 
@@ -275,7 +147,7 @@ def unit_of(number):
 def _epoch(data, begin, end, options, state, rows, row, number):
     """Read a number since the epoch; False if it is none, or out of range."""
     unit_ns, point, least_ns = options[AT_UNIT_NS], options[DECIMAL], options[STAMP_MIN_NS]
-    if _number(data, begin, end, point, number) != end and not _scientific(data, begin, end, number):
+    if number_at(data, begin, end, point, number) != end and not scientific(data, begin, end, number):
         return False
     state[LARGEST] = max(state[LARGEST], number[0])
     if unit_ns == 0:
@@ -286,8 +158,8 @@ def _epoch(data, begin, end, options, state, rows, row, number):
     rows[ZONED, row] = 1
     if rows[AT_NS, row] < least_ns:
         return False
-    if state[FINEST_NS] == 0 or unit_ns < state[FINEST_NS] * _POWERS[number[2]]:
-        _note_resolution(state, max(np.int64(1), unit_ns // _POWERS[number[2]]))
+    if state[FINEST_NS] == 0 or unit_ns < state[FINEST_NS] * POWERS[number[2]]:
+        _note_resolution(state, max(np.int64(1), unit_ns // POWERS[number[2]]))
     return True
 
 
@@ -348,121 +220,3 @@ def read_time(data, spans, options, state, rows, row, number):
     if length >= 14 and _is_century(data, begin) and _compact(data, begin, end, state, rows, row):
         return True
     return _epoch(data, begin, end, options, state, rows, row, number)
-
-
-@kernel(inlined=True)
-def is_none(data, begin, end):
-    """Whether a field is absent, empty, or `-`."""
-    return begin < 0 or begin == end or (end - begin == 1 and data[begin] == _DASH)
-
-
-@kernel()
-def _is_null(data, begin, end):
-    """Whether data[begin:end] is `null`, `nil`, `None`, `NaN` or `N/A` in any case, or `\\N`."""
-    first = data[begin] | 32
-    if end - begin == 2:
-        return data[begin] == 92 and data[begin + 1] == 78
-    if first != 110:
-        return False
-    second, third = data[begin + 1] | 32, data[begin + 2] | 32
-    if end - begin == 3:
-        return (
-            (second == 97 and third == 110)
-            or (second == 105 and third == 108)
-            or (data[begin + 1] == _SLASH and third == 97)
-        )
-    fourth = data[begin + 3] | 32
-    return (second == 117 and third == 108 and fourth == 108) or (
-        second == 111 and third == 110 and fourth == 101
-    )
-
-
-@kernel(inlined=True)
-def is_nothing(data, begin, end):
-    """Whether a field is absent, empty, `-`, or a word for it: `null`, `None`, `NaN`, `N/A`."""
-    if is_none(data, begin, end):
-        return True
-    return 2 <= end - begin <= 4 and data[begin] in (78, 92, 110) and _is_null(data, begin, end)
-
-
-@kernel()
-def _unit(data, at, end, unit_ns):
-    """Read a unit (`s`, `ms`, `us`, `µs`, `ns`, `m`, `h`): its ns, and where it ends. `unit_ns` where there is none, 0
-    where it is another.
-    """
-    if at == end:
-        return unit_ns, at
-    first = data[at]
-    following = data[at + 1] if at + 1 < end else np.uint8(0)
-    if first == 115:
-        return _NS, at + 1
-    if first == 109:
-        return (np.int64(1_000_000), at + 2) if following == 115 else (60 * _NS, at + 1)
-    if first == 104:
-        return 3600 * _NS, at + 1
-    if first == 117 and following == 115:
-        return np.int64(1_000), at + 2
-    if first == 110 and following == 115:
-        return np.int64(1), at + 2
-    if first in (0xC2, 0xCE) and at + 2 < end and data[at + 2] == 115:
-        return np.int64(1_000), at + 3
-    return np.int64(0), at
-
-
-@kernel()
-def _took_in_full(data, begin, end, unit_ns, point, number):
-    """Read a duration in ns (`1.5`, `12ms`, `1m30s`); -1 where there is none, -2 where it is no duration."""
-    if is_none(data, begin, end):
-        return np.int64(-1)
-    if data[begin] == _PLUS:
-        begin += 1
-    negative = begin < end and data[begin] == _DASH
-    at, total = begin + negative, np.int64(0)
-    while True:
-        first = at
-        at = _number(data, at, end, point, number)
-        if 0 <= at < end and (data[at] | 32) == 101:
-            at = _scaled(data, at, end, number)
-        if at < 0:
-            return np.int64(-2)
-        if negative:
-            return np.int64(-1) if at == end and number[0] == 1 and number[1] == 0 else np.int64(-2)
-        while at < end and data[at] == _SPACE:
-            at += 1
-        part_ns, at = _unit(data, at, end, unit_ns if first <= begin else np.int64(0))
-        if part_ns == 0 or np.float64(number[0]) * np.float64(part_ns) > _TOOK_NS_MAX:
-            return np.int64(-2)
-        total += number[0] * part_ns + number[1] * part_ns // _NS
-        if total > np.int64(_TOOK_NS_MAX):
-            return np.int64(-2)
-        if at == end:
-            return total
-
-
-@kernel(inlined=True)
-def _took(data, begin, end, unit_ns, point, number):
-    """As `_took_in_full`, but faster for a plain number, as most durations are."""
-    plain = end > begin and _number(data, begin, end, point, number) == end
-    if plain and unit_ns > 0 and np.float64(number[0]) * np.float64(unit_ns) <= _TOOK_NS_MAX:
-        return number[0] * unit_ns + number[1] * unit_ns // _NS
-    return _took_in_full(data, begin, end, unit_ns, point, number)
-
-
-@kernel(inlined=True)
-def read_took(data, spec, spans, state, rows, row, number):
-    """Read the sum of the durations; unknown where one of them is. Values that are no durations are counted in
-    `state`.
-    """
-    total = np.int64(-1)
-    for role in range(TOOK, TOOK_3 + 1):
-        if spans[role, 0] < 0:
-            continue
-        part = _took(
-            data, spans[role, 0], spans[role, 1], spec.options[TOOK_UNIT_NS], spec.options[DECIMAL], number
-        )
-        if part < 0:
-            total = np.int64(-1)
-            state[UNKNOWN_TOOK] += part == -2
-            break
-        total = max(total, np.int64(0)) + part
-    rows[TOOK_NS, row] = total

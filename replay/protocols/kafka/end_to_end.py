@@ -202,8 +202,6 @@ class Watch:
         if self._thread.is_alive():
             self._thread.join(STOP_S)
 
-    # The joining thread.
-
     def _main(self) -> None:
         try:
             self._follow()

@@ -258,8 +258,6 @@ class _Running:
             until = min(until, max(due, now + self._plan.tick_ns if took or due <= now else due))
         self._selector.tick_at_ns = until
 
-    # The feed, and batches of what was taken up.
-
     def _take_due(self, now: int) -> int:
         total = 0
         while not self._spec.closed_loop or self._waiting_bytes < CLOSED_LOOP_BYTES:
@@ -329,8 +327,6 @@ class _Running:
         self._waiting_rows -= batch.count
         self._waiting_bytes -= batch.size
         self._count_waiting()
-
-    # The end of a batch: acknowledged, failed or given up.
 
     def _sending(self, batches: list[Batch], size: int) -> None:
         """These batches are about to be sent for the first time, in a request of this many bytes."""
@@ -424,8 +420,6 @@ class _Running:
         if batch.is_open and now - batch.taken_first_ns > self._spec.max_wait_ns // SPANS_A_WAIT:
             batch.close()
         return now - batch.taken_last_ns >= self._spec.max_wait_ns
-
-    # Ending.
 
     def _drain(self, now: int) -> None:
         """STOP: requests due by now count as planned and unsent, as do those waiting. Those in flight may finish."""

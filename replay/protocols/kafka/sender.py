@@ -172,8 +172,6 @@ class Sender:
             if node.connection is not None:
                 node.connection.close()
 
-    # Sending.
-
     def _gather(self) -> dict[int, list[Batch]]:
         """At most one batch of each partition, by broker that accepts more."""
         now = self._loop.time()
@@ -225,8 +223,6 @@ class Sender:
             batch.producer_id, batch.epoch = self._ids.producer_id, self._ids.producer_epoch
             batch.sequence = partition.sequence
             partition.sequence = (partition.sequence + batch.count) & SEQUENCE_MASK
-
-    # Answers.
 
     def _answered(self, node: _Node, answers: list[Answer]) -> None:
         request = node.in_flight.popleft()
@@ -295,8 +291,6 @@ class Sender:
             if later.number > batch.number:
                 later.sequence = (later.sequence - batch.count) & SEQUENCE_MASK
         partition.sequence = (partition.sequence - batch.count) & SEQUENCE_MASK
-
-    # Brokers.
 
     def _node(self, number: int) -> _Node:
         return self._nodes.setdefault(number, _Node(number))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import trio
 
+from .clock import clock_ns
 from .jobs import JobQueue, Limits
 from .resolving import NameLookupError, Resolver
 from .spec import BUS, Topic
@@ -66,13 +65,14 @@ class BusHost:
         request = Request(method, path, 0, message.retry, message.body)
         host, port = self._world.addresses[topic.to]
         status = 0
-        begin_ns = time.monotonic_ns()
+        begin_ns = clock_ns()
         with trio.move_on_after(topic.timeout_ns / 1e9):
             try:
-                host = await self._resolver.address_of(topic.to, "", host)
+                if self._client[name].is_fresh:
+                    host = await self._resolver.address_of(topic.to, "", host)
                 status = await self._client[name].exchange(host, port, request, keeps=True)
             except (NameLookupError, ClosedError, OSError) as error:
                 return f"no answer: {error}"
         if not status:
-            return f"no answer within {(time.monotonic_ns() - begin_ns) / 1e9:.3g} s"
+            return f"no answer within {(clock_ns() - begin_ns) / 1e9:.3g} s"
         return f"status {status}" if status >= 400 else ""

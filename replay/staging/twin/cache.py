@@ -6,11 +6,13 @@ import bisect
 import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import trio
 
 from .spec import Cache
+from .wire import Response
 from .world import World
 
 
@@ -62,6 +64,16 @@ class Popularity:
 
 
 _NEVER_NS = 1 << 62
+_CANCELLED = Response(503, 0, "cancelled", b"{}")
+
+
+@dataclass(eq=False)
+class _Flight:
+    """The computation of one entry: how many requests make it, and what came of it."""
+
+    computing: int = 0
+    landed: trio.Event = field(default_factory=trio.Event)
+    response: Response = _CANCELLED
 
 
 class ServiceCache:
@@ -72,14 +84,14 @@ class ServiceCache:
         self._entries = Entries()
         self._random = world.random(f"{service}.cache")
         self._popularity = Popularity(max(self._given.keys, 1), self._given.zipf)
-        self._computing: dict[Hashable, trio.Event] = {}
-        self._computed: dict[Hashable, int] = {}
+        self._flights: dict[Hashable, _Flight] = {}
+        self._computing = 0
         figures, prefix = world.figures, f"{service}.cache"
         figures.declare(
             *(f"{prefix}.{what}" for what in ("hits", "misses", "evictions", "stampedes", "shared"))
         )
         figures.gauge(f"{prefix}.entries", lambda: len(self._entries), lambda: self._given.capacity)
-        figures.gauge(f"{prefix}.computing", lambda: sum(self._computed.values()))
+        figures.gauge(f"{prefix}.computing", lambda: self._computing)
         if self._given.start == "warm":
             self._fill()
 
@@ -104,45 +116,52 @@ class ServiceCache:
             self._popularity = Popularity(max(given.keys, 1), given.zipf)
 
     def _fill(self) -> None:
-        """Fill it with the most popular keys: without `keys` there are none to know."""
+        """Fill it with the most popular keys; without `keys`, the keys are not known."""
         given, now_ns = self._given, self._now_ns()
         for key in reversed(range(min(given.keys, given.capacity))):
             # Entries of a warm cache are of different ages, as they would be.
             until_ns = now_ns + int(self._random.random() * given.ttl_ns) if given.ttl_ns else _NEVER_NS
             self._entries.put(key, until_ns, given.capacity)
 
-    async def through(self, path: str, compute: Callable[[], Awaitable[bool]]) -> bool:
-        """Answer from the cache, or compute and store. Returns whether there is an answer."""
+    async def through(self, path: str, compute: Callable[[], Awaitable[Response]]) -> Response:
+        """Answer from the cache, or compute and store. A hit has status 0: a success of the route itself.
+
+        With single flight everyone who waits gets the response of the one that computes, be it a success or a failure.
+        """
         given, figures, prefix = self._given, self._world.figures, f"{self._service}.cache"
         key: Hashable = self._popularity.draw(self._random) if given.keys else path
         if self._entries.get(key, self._now_ns()):
             figures.count(f"{prefix}.hits")
-            return True
+            return Response(0)
         figures.count(f"{prefix}.misses")
-        if given.stampede == "single_flight" and key in self._computing:
+        flight = self._flights.get(key)
+        if flight is not None and given.stampede == "single_flight" and not flight.landed.is_set():
             figures.count(f"{prefix}.shared")
-            await self._computing[key].wait()
-            # If the one that computed it failed, so does everyone who waited for it.
-            return self._entries.get(key, self._now_ns())
-        return await self._compute(key, compute)
+            await flight.landed.wait()
+            return flight.response
+        if flight is None:
+            flight = self._flights[key] = _Flight()
+        return await self._compute(key, flight, compute)
 
-    async def _compute(self, key: Hashable, compute: Callable[[], Awaitable[bool]]) -> bool:
-        given, prefix = self._given, f"{self._service}.cache"
-        count = self._computed[key] = self._computed.get(key, 0) + 1
-        if count > 1:
-            self._world.figures.count(f"{prefix}.stampedes")
-            self._world.log.note(self._service, "stampede", f"{count} requests compute key {key}")
-        event = self._computing.setdefault(key, trio.Event())
+    async def _compute(
+        self, key: Hashable, flight: _Flight, compute: Callable[[], Awaitable[Response]]
+    ) -> Response:
+        given, figures, prefix = self._given, self._world.figures, f"{self._service}.cache"
+        flight.computing += 1
+        self._computing += 1
+        if flight.computing > 1:
+            figures.count(f"{prefix}.stampedes")
+            why = f"{flight.computing} requests compute key {key}"
+            self._world.log.note(self._service, "stampede", why)
         try:
-            is_computed = await compute()
-            if is_computed and given.capacity:
+            flight.response = await compute()
+            if flight.response.status < 400 and given.capacity:
                 until_ns = self._now_ns() + given.ttl_ns if given.ttl_ns else _NEVER_NS
-                evicted = self._entries.put(key, until_ns, given.capacity)
-                self._world.figures.count(f"{prefix}.evictions", evicted)
-            return is_computed
+                figures.count(f"{prefix}.evictions", self._entries.put(key, until_ns, given.capacity))
+            return flight.response
         finally:
-            self._computed[key] -= 1
-            if not self._computed[key]:
-                del self._computed[key]
-                self._computing.pop(key, None)
-            event.set()
+            self._computing -= 1
+            flight.computing -= 1
+            flight.landed.set()
+            if not flight.computing:
+                del self._flights[key]

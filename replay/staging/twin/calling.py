@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import NamedTuple
 
 import trio
 
+from .clock import clock_ns
 from .policies import Budget, CircuitBreaker, State, wait_ns
 from .resolving import NameLookupError, Resolver
 from .spec import Call
@@ -105,8 +105,9 @@ class Caller:
         if breaker is None:
             return await self._exchange(call, request)
         before = state.state
-        if not state.admit(breaker, time.monotonic_ns()):
+        if not state.admit(breaker, clock_ns()):
             return Outcome(503, "breaker_open")
+        turns = state.turns
         if before is not state.state:
             self._note("breaker_probing", "single calls are let through")
         outcome = Outcome(503, "cancelled")
@@ -114,7 +115,7 @@ class Caller:
             outcome = await self._exchange(call, request)
         finally:
             before = state.state
-            state.ended(breaker, bool(outcome.why), time.monotonic_ns())
+            state.ended(breaker, bool(outcome.why), clock_ns(), turns)
             if state.state is State.OPEN and before is not State.OPEN:
                 self._note(
                     "breaker_open", f"{outcome.why or 'calls failed'}; open for {breaker.open_ns / 1e9:g} s"

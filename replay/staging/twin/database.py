@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 
+from .clock import clock_ns
 from .places import FullError, Places, WaitedError
 from .spec import Database
 from .wire import Request
@@ -32,10 +32,10 @@ class DatabasePool:
         self._primary = Places(given.connections, given.queue)
         self._replicas: list[Places] = []
         self._applied_ns: list[int] = []
-        self._written: OrderedDict[str, int] = OrderedDict()
+        self._written: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._turn = 0
-        self.resize()
         self._declare()
+        self.resize()
 
     def _declare(self) -> None:
         figures, prefix = self._world.figures, f"{self._service}.database"
@@ -43,17 +43,19 @@ class DatabasePool:
         figures.declare(*(f"{prefix}.{what}" for what in ("reads", "writes", "stale_reads", "pool_failures")))
         figures.gauge(f"{prefix}.busy", lambda: primary.busy, lambda: self._given.connections)
         figures.gauge(f"{prefix}.queue", lambda: len(primary.waiting), lambda: self._given.queue)
-        if self._given.replicas:
-            figures.gauge(
-                f"{prefix}.replicas_busy",
-                lambda: sum(places.station.busy for places in self._replicas),
-                lambda: self._given.replica_connections * self._given.replicas,
-            )
-            figures.gauge(
-                f"{prefix}.replicas_queue",
-                lambda: sum(len(places.station.waiting) for places in self._replicas),
-            )
-            figures.gauge(f"{prefix}.lag_ms", self._lag_ms)
+
+    def _declare_replicas(self) -> None:
+        figures, prefix = self._world.figures, f"{self._service}.database"
+        figures.gauge(
+            f"{prefix}.replicas_busy",
+            lambda: sum(places.station.busy for places in self._replicas),
+            lambda: self._given.replica_connections * self._given.replicas,
+        )
+        figures.gauge(
+            f"{prefix}.replicas_queue",
+            lambda: sum(len(places.station.waiting) for places in self._replicas),
+        )
+        figures.gauge(f"{prefix}.lag_ms", self._lag_ms)
 
     @property
     def _given(self) -> Database:
@@ -65,6 +67,8 @@ class DatabasePool:
         """Take over changed limits."""
         given = self._given
         self._primary.resize(given.connections, given.queue)
+        if given.replicas and not self._replicas:
+            self._declare_replicas()
         while len(self._replicas) < given.replicas:
             self._replicas.append(Places(given.replica_connections, given.queue))
             self._applied_ns.append(0)
@@ -92,27 +96,25 @@ class DatabasePool:
         given = self._given
         self._world.figures.count(f"{self._service}.database.writes")
         await self._hold(self._primary, given.write.draw_ns(self._random))
-        now_ns = time.monotonic_ns()
-        self._written[request.path] = now_ns
+        now_ns = clock_ns()
+        self._applied_ns = [max(applied_ns, now_ns) + given.apply_ns for applied_ns in self._applied_ns]
+        self._written[request.path] = tuple(self._applied_ns)
         self._written.move_to_end(request.path)
         if len(self._written) > WRITERS_KEPT:
             self._written.popitem(last=False)
-        for index, applied_ns in enumerate(self._applied_ns):
-            self._applied_ns[index] = max(applied_ns, now_ns) + given.apply_ns
 
     def _is_stale(self, path: str, replica: int) -> bool:
-        """Whether a replica has not applied the last write to a path. It applies writes in order."""
-        written_ns = self._written.get(path)
-        if written_ns is None:
-            return False
-        return time.monotonic_ns() < written_ns + self._given.lag_ns + self._backlog_ns(replica)
+        """Whether a replica does not show the last write to a path yet. It applies writes in order.
 
-    def _backlog_ns(self, replica: int) -> int:
-        return max(self._applied_ns[replica] - time.monotonic_ns(), 0)
+        A replica that was added after that write began as a copy of the primary.
+        """
+        applied_ns = self._written.get(path, ())
+        return replica < len(applied_ns) and clock_ns() < applied_ns[replica] + self._given.lag_ns
 
     def _lag_ms(self) -> float:
-        backlogs = [self._backlog_ns(replica) for replica in range(len(self._replicas))]
-        return round((self._given.lag_ns + max(backlogs, default=0)) / 1e6, 1)
+        in_use = self._applied_ns[: self._given.replicas]
+        backlog_ns = max((applied_ns - clock_ns() for applied_ns in in_use), default=0)
+        return round((self._given.lag_ns + max(backlog_ns, 0)) / 1e6, 1)
 
     async def _hold(self, places: Places, time_ns: int) -> None:
         try:

@@ -17,6 +17,7 @@ WHATS = {
     "stopped": "a process of the twin ends",
     "died": "a process of the twin ended by itself",
     "set": "a setting was changed",
+    "set_failed": "a process of the twin did not take over a changed setting",
     "queue_full": "a queue was at its bound: the request got 503",
     "waited_too_long": "a request waited longer than `queue_wait`: it got 503",
     "pool_full": "too many requests waited for a database connection",
@@ -73,7 +74,7 @@ class EventLog:
 
     def tick(self) -> None:
         """A second has passed: count what got no line."""
-        # The name server notes from a thread of its own: it gets a new dictionary before this one is read.
+        # The name server adds notes from its own thread, so it gets a new dictionary before this one is read.
         counts, self._counts = self._counts, {}
         for (service, what), count in counts.items():
             if count > LINES_PER_S:

@@ -1,4 +1,4 @@
-"""What a twin's services make together: who calls whom, which cycles there are, and names that lead nowhere."""
+"""The graph of a twin's services: who calls whom, which cycles there are, and which names do not exist."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def target_of(name: str, call: Call) -> str:
 
 
 def edges_of(twin: Twin) -> Iterator[Edge]:
-    """Calls from service to service; those over the bus, where nobody waits for an answer, are none."""
+    """Calls from service to service, without those over the bus, where nobody waits for an answer."""
     for name, service in services_of(twin).items():
         prefix = BALANCER if name == BALANCER else f"services.{name}"
         for key, call in service.calls.items():
@@ -116,7 +116,7 @@ def route_of(service: Service, method: str, path: str) -> str:
 
 
 def check_twin(twin: Twin, name_of: NameOf) -> None:
-    """UsageError for names that lead nowhere, cycles that are not meant, and settings that contradict each other."""
+    """UsageError for names that do not exist, cycles that are not intended, and settings that contradict each other."""
     if not twin.services:
         raise UsageError(f"{name_of('services')}: a twin needs a service", hint="[services.NAME] begins one")
     for name, service in twin.services.items():

@@ -59,6 +59,24 @@ class Ready(msgspec.Struct, kw_only=True):
     hint: str = ""
 
 
+class Command(msgspec.Struct, kw_only=True):
+    """What the first process asks of another one: to change settings, or else for its figures.
+
+    `turn` counts commands, so that an answer that came too late is not taken for that to the next command.
+    """
+
+    turn: int
+    set: dict[str, str] | None = None
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """The answer to a command, with its `turn`. `error` says why settings were not changed."""
+
+    turn: int
+    error: str = ""
+    figures: dict[str, float] = {}
+
+
 class _Hosted(Protocol):
     async def handle(self, request: Request) -> Response: ...
     def abandoned(self, request: Request) -> None: ...
@@ -96,11 +114,16 @@ class HostProcess:
                 hosted_service.cache_started(str(value))
         return [{"name": c.name, "old": c.old, "new": c.new} for c in changes]
 
-    def answer(self, command: dict[str, Any]) -> object:
-        """The answer to a command of the first process: `{"set": {...}}` or `{"figures": true}`."""
-        if "set" in command:
-            return self.apply(command["set"])
-        return self.world.figures.document()
+    def answer(self, command: Command) -> Answer:
+        """The answer to a command of the first process."""
+        if command.set is None:
+            return Answer(turn=command.turn, figures=self.world.figures.document())
+        try:
+            self.apply(command.set)
+        except Exception as error:
+            # This process serves on. Whoever changes the settings must know that it has the old ones.
+            return Answer(turn=command.turn, error=str(error) or type(error).__name__)
+        return Answer(turn=command.turn)
 
     async def serve(self, started: Callable[[], None]) -> None:
         """Serve until cancelled."""
@@ -198,7 +221,8 @@ def report(error: ReplayError) -> int:
 async def commands(process: HostProcess) -> None:
     """Answer the commands of the first process, one JSON object per line, until standard input is closed."""
     while line := await trio.to_thread.run_sync(sys.stdin.buffer.readline, abandon_on_cancel=True):
-        sys.stdout.buffer.write(msgspec.json.encode(process.answer(msgspec.json.decode(line))) + b"\n")
+        answer = process.answer(msgspec.json.decode(line, type=Command))
+        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
         sys.stdout.buffer.flush()
 
 
@@ -219,7 +243,10 @@ async def run_child(orders: Orders) -> None:
 def main() -> int:
     """Run as a process beside the first one."""
     ignore_terminal()
-    orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 0
+    orders = msgspec.json.decode(line, type=Orders)
     try:
         trio.run(run_child, orders)
     except ReplayError as error:

@@ -43,6 +43,7 @@ class JobQueue:
         self._random = world.random(prefix)
         self._dead: deque[Request] = deque()
         self._retrying = 0
+        self._arriving = 0
         figures, station = world.figures, self._places.station
         figures.declare(*(f"{prefix}.{what}" for what in ("enqueued", "done", "retries", "died", "refused")))
         figures.gauge(f"{prefix}.queue", lambda: len(station.waiting), lambda: limits().queue)
@@ -57,7 +58,8 @@ class JobQueue:
     def enqueue(self, request: Request) -> bool:
         """Queue a job; False if the queue is at its bound."""
         limits, station = self._limits(), self._places.station
-        if station.busy >= limits.workers and len(station.waiting) >= limits.queue:
+        # A job begins once its task runs: until then it is neither busy nor waiting, and takes up a place all the same.
+        if station.busy + len(station.waiting) + self._arriving >= limits.workers + limits.queue:
             self._world.figures.count(f"{self._prefix}.refused")
             self._world.log.note(
                 self._owner, "jobs_full", f"{len(station.waiting):,} jobs wait", queue=self._prefix
@@ -65,11 +67,13 @@ class JobQueue:
             return False
         self._world.figures.count(f"{self._prefix}.enqueued")
         assert self._world.nursery is not None
+        self._arriving += 1
         self._world.nursery.start_soon(self._run, request)
         return True
 
     async def _run(self, request: Request) -> None:
         attempt = 0
+        self._arriving -= 1
         while True:
             await self._places.take()
             try:
@@ -97,7 +101,7 @@ class JobQueue:
         self._world.figures.count(f"{self._prefix}.died")
         self._world.log.note(self._owner, "job_dead", f"{why} after {attempt + 1} tries", queue=self._prefix)
         self._dead.append(request)
-        if len(self._dead) > self._limits().dead:
+        while len(self._dead) > self._limits().dead:
             self._dead.popleft()
             self._world.log.note(
                 self._owner, "dead_dropped", f"{len(self._dead):,} are kept", queue=self._prefix

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import trio
 
+from .clock import clock_ns
 from .station import Admission, Discipline, Station
 
 
@@ -28,12 +27,12 @@ class Places:
     """Places of workers, taken and given back by tasks."""
 
     def __init__(self, workers: int, queue_max: int, discipline: Discipline = "fifo") -> None:
-        self.station: Station[_Ticket] = Station(workers, queue_max, discipline, time.monotonic_ns())
+        self.station: Station[_Ticket] = Station(workers, queue_max, discipline, clock_ns())
 
     async def take(self, wait_ns: int = 0) -> int:
         """Wait for a place; returns how long (ns). FullError or WaitedError if there is none."""
         ticket = _Ticket()
-        begin_ns = time.monotonic_ns()
+        begin_ns = clock_ns()
         admission = self.station.arrive(ticket, begin_ns)
         if admission is Admission.FULL:
             raise FullError
@@ -44,19 +43,19 @@ class Places:
                 await ticket.event.wait()
         finally:
             if not ticket.event.is_set():
-                self.station.give_up(ticket, time.monotonic_ns())
+                self.station.give_up(ticket, clock_ns())
         if not ticket.event.is_set():
             raise WaitedError
-        return time.monotonic_ns() - begin_ns
+        return clock_ns() - begin_ns
 
     def give_back(self) -> None:
         """A place is free again."""
-        following = self.station.finish(time.monotonic_ns())
+        following = self.station.finish(clock_ns())
         if following is not None:
             following.event.set()
 
     def resize(self, workers: int, queue_max: int, discipline: Discipline = "fifo") -> None:
         """Change the limits."""
         self.station.discipline = discipline
-        for ticket in self.station.resize(workers, queue_max, time.monotonic_ns()):
+        for ticket in self.station.resize(workers, queue_max, clock_ns()):
             ticket.event.set()

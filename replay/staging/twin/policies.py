@@ -1,10 +1,12 @@
-"""What happens when calls fail: waits before retries, a budget for them, and circuit breakers. No clock, no sockets."""
+"""Waits before retries, a budget for them, circuit breakers, and the quota of a name server. No clock, no sockets."""
 
 from __future__ import annotations
 
 import random
 from collections import deque
 from enum import Enum
+
+from replay.units import SECOND_NS
 
 from .spec import Breaker, Call, Retry
 
@@ -50,6 +52,31 @@ class Budget:
         return True
 
 
+class Quota:
+    """At most so many queries within any second, wherever it begins: the times of the last second's are kept.
+
+    A counter that begins anew with each whole second would let twice the quota through around that moment, and so would a
+    token bucket after a pause. Refused queries don't count.
+    """
+
+    __slots__ = ("_answered_ns",)
+
+    def __init__(self) -> None:
+        self._answered_ns: deque[int] = deque()
+
+    def admit(self, quota: int, now_ns: int) -> bool:
+        """Whether a query is within the quota; counts it if it is. A quota of 0 is none."""
+        if not quota:
+            self._answered_ns.clear()
+            return True
+        while self._answered_ns and self._answered_ns[0] <= now_ns - SECOND_NS:
+            self._answered_ns.popleft()
+        if len(self._answered_ns) >= quota:
+            return False
+        self._answered_ns.append(now_ns)
+        return True
+
+
 class State(Enum):
     """State of a circuit breaker. The value is its figure."""
 
@@ -59,51 +86,61 @@ class State(Enum):
 
 
 class CircuitBreaker:
-    """Opens at a share of failures, lets single calls probe after a while, and closes once they succeed."""
+    """Opens at a share of failures, lets single calls probe after a while, and closes once they succeed.
+
+    `turns` counts changes of state. A call that was admitted before the last change says nothing of the present state: a
+    slow call from the time before the breaker opened is no probe.
+    """
 
     def __init__(self) -> None:
         self.state = State.CLOSED
+        self.turns = 0
         self._calls: deque[tuple[int, bool]] = deque()
         self._failed = 0
         self._opened_ns = 0
-        self._probing = 0
+        self._is_probing = False
         self._succeeded = 0
 
     def admit(self, breaker: Breaker, now_ns: int) -> bool:
-        """Whether a call may be made. One that is admitted must be `ended`."""
+        """Whether a call may be made. One that is admitted must be `ended`, with `turns` as it is now."""
         if self.state is State.OPEN and now_ns - self._opened_ns >= breaker.open_ns:
-            self.state, self._probing, self._succeeded = State.PROBING, 0, 0
+            self._turn(State.PROBING)
+            self._is_probing, self._succeeded = False, 0
         if self.state is State.OPEN:
             return False
         if self.state is State.PROBING:
-            if self._probing:
+            if self._is_probing:
                 return False
-            self._probing = 1
+            self._is_probing = True
         return True
 
-    def ended(self, breaker: Breaker, failed: bool, now_ns: int) -> None:
-        """A call that was admitted has ended."""
+    def ended(self, breaker: Breaker, failed: bool, now_ns: int, turns: int) -> None:
+        """A call has ended that was admitted when there had been `turns` changes of state."""
+        if turns != self.turns:
+            return
         if self.state is State.PROBING:
-            self._probing = 0
+            self._is_probing = False
             self._succeeded += 1
             if failed:
                 self._open(now_ns)
             elif self._succeeded >= breaker.probes:
-                self._close()
-            return
-        if self.state is State.OPEN:
+                self._turn(State.CLOSED)
             return
         self._calls.append((now_ns, failed))
         self._failed += failed
         while self._calls and self._calls[0][0] <= now_ns - breaker.window_ns:
             self._failed -= self._calls.popleft()[1]
-        if len(self._calls) >= breaker.minimum and self._failed >= breaker.failures * len(self._calls):
+        if len(self._calls) >= breaker.minimum and self._failed >= max(
+            breaker.failures * len(self._calls), 1
+        ):
             self._open(now_ns)
 
     def _open(self, now_ns: int) -> None:
-        self.state, self._opened_ns = State.OPEN, now_ns
+        self._turn(State.OPEN)
+        self._opened_ns = now_ns
         self._calls.clear()
         self._failed = 0
 
-    def _close(self) -> None:
-        self.state = State.CLOSED
+    def _turn(self, state: State) -> None:
+        self.state = state
+        self.turns += 1

@@ -5,6 +5,7 @@ The server is the project's own DNS server; a lookup is the one of `replay.names
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -18,6 +19,8 @@ from replay.names.lookup import lookup
 from replay.names.settings import Settings
 from replay.staging.dns_server import DnsServer
 
+from .clock import clock_ns
+from .policies import Quota
 from .spec import DNS, Dns
 from .world import Address, World
 
@@ -31,24 +34,26 @@ class NameLookupError(Exception):
 class QuotaServer(DnsServer):
     """A DNS server that answers SERVFAIL beyond its quota of queries per second.
 
-    The quota is counted in whole seconds of the monotonic clock, as a counter of packets would be. `on_query` is called
-    by the server's thread with whether the query was within the quota.
+    `on_query` is called with whether a query was within the quota. Two threads call it, one query at a time.
     """
 
-    def __init__(self, settings: Dns, on_query: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        settings: Dns,
+        on_query: Callable[[bool], None],
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         super().__init__()
-        self._settings, self._on_query = settings, on_query
-        self._second, self._in_second = -1, 0
+        self._settings, self._on_query, self._monotonic_ns = settings, on_query, monotonic_ns
+        self._quota = Quota()
+        self._one_query = threading.Lock()
 
     def _reply(self, data: bytes, by_tcp: bool) -> bytes | None:
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._in_second = second, 0
-        self._in_second += 1
-        is_within = not self._settings.quota or self._in_second <= self._settings.quota
-        self._on_query(is_within)
+        with self._one_query:
+            is_within = self._quota.admit(self._settings.quota, self._monotonic_ns())
+            self._on_query(is_within)
         if is_within:
-            # The list of questions is for tests; a twin may run for hours.
+            # The list of queries is only for tests; a twin may run for hours.
             self.asked.clear()
             return super()._reply(data, by_tcp)
         return servfail(data)
@@ -90,7 +95,7 @@ class Resolver:
         if given is None or self._world.dns is None:
             return otherwise
         name = name or name_of(given, service)
-        now_ns = time.monotonic_ns()
+        now_ns = clock_ns()
         figures = self._world.figures
         if given.cache_ns and name in self._cached and now_ns - self._cached[name][1] < given.cache_ns:
             figures.count(f"{self._service}.lookup_hits")
@@ -136,6 +141,6 @@ def watch_quota(world: World) -> Callable[[bool], None]:
         figures.count(f"{DNS}.queries")
         if not is_within:
             figures.count(f"{DNS}.refused")
-            world.log.note(DNS, "quota_hit", f"more than {given.quota:,} queries in a second")
+            world.log.note(DNS, "quota_hit", f"{given.quota:,} queries were answered within the last second")
 
     return on_query

@@ -22,7 +22,19 @@ from replay.errors import EngineError, ReplayError, UsageError
 
 from . import state
 from .graph import entry_of
-from .host import HostProcess, Orders, Ready, bind_all, bound, ignore_terminal, listen, report, say
+from .host import (
+    Answer,
+    Command,
+    HostProcess,
+    Orders,
+    Ready,
+    bind_all,
+    bound,
+    ignore_terminal,
+    listen,
+    report,
+    say,
+)
 from .limits import names_of, twin_from, value_text
 from .resolving import HOST, QuotaServer, watch_quota
 from .spec import TWIN, Twin
@@ -30,6 +42,7 @@ from .wire import Request, Response, serve_connection
 
 CHILD_START_S = 30.0
 CHILD_END_S = 3.0
+CHILD_ANSWER_S = 10.0
 
 
 class _Child:
@@ -39,6 +52,7 @@ class _Child:
         self.name, self.process = name, process
         self._received = bytearray()
         self._turn = trio.Lock()
+        self._asked = 0
 
     async def line(self) -> bytes:
         """The next line that it prints; empty at the end."""
@@ -52,14 +66,21 @@ class _Child:
         del self._received[: end + 1]
         return line
 
-    async def ask(self, command: dict[str, Any]) -> Any:
-        """Its answer to a command; None if it is gone."""
+    async def ask(self, settings: dict[str, str] | None = None) -> Answer:
+        """Its answer to settings that it is to change, or its figures."""
         assert self.process.stdin is not None
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, msgspec.DecodeError):
+        with trio.move_on_after(CHILD_ANSWER_S):
             async with self._turn:
-                await self.process.stdin.send_all(msgspec.json.encode(command) + b"\n")
-                return msgspec.json.decode(await self.line())
-        return None
+                self._asked += 1
+                command = Command(turn=self._asked, set=settings)
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await self.process.stdin.send_all(msgspec.json.encode(command) + b"\n")
+                    while line := await self.line():
+                        answer = msgspec.json.decode(line, type=Answer)
+                        if answer.turn == command.turn:
+                            return answer
+            return Answer(turn=0, error="it has ended")
+        return Answer(turn=0, error=f"it does not answer within {CHILD_ANSWER_S:g} s")
 
     async def end(self) -> None:
         """End it: it ends by itself once its standard input is closed."""
@@ -119,7 +140,7 @@ class Root:
                 for sock in (*self._sockets.values(), self._control):
                     sock.close()
         if self._died:
-            raise EngineError(self._died, hint="its message is above, if it had one")
+            raise EngineError(self._died, hint="see its message above, if there is one")
 
     @contextlib.contextmanager
     def _name_server(self) -> Iterator[None]:
@@ -193,8 +214,6 @@ class Root:
         self._process.log.note(TWIN, "died", self._died)
         scope.cancel()
 
-    # Control.
-
     async def _serve_control(self, stream: trio.SocketStream) -> None:
         await serve_connection(stream, self._answer, lambda request: None)
 
@@ -214,25 +233,42 @@ class Root:
             settings = msgspec.json.decode(request.body, type=dict[str, str])
             return _json(200, await self._set(settings))
         except msgspec.MsgspecError as error:
-            return _json(400, {"error": f"not an object of texts: {error}", "hint": '{"auth.workers": "8"}'})
-        except UsageError as error:
-            return _json(400, {"error": str(error), "hint": error.hint})
+            return _json(
+                400, {"error": f"not a JSON object of strings: {error}", "hint": '{"auth.workers": "8"}'}
+            )
+        except ReplayError as error:
+            status = 400 if isinstance(error, UsageError) else 500
+            return _json(status, {"error": str(error), "hint": error.hint})
 
     async def _set(self, settings: dict[str, str]) -> list[dict[str, str]]:
+        """Change settings in all processes. UsageError if one is wrong; then none is changed anywhere."""
         changes = self._process.apply(settings)
-        for child in self._children:
-            await child.ask({"set": settings})
         for change_ in changes:
             why = f"{change_['name']} = {change_['new']}, was {change_['old']}"
             self._process.log.note(TWIN, "set", why, setting=change_["name"])
+        failures: dict[str, str] = {}
+
+        async def ask(child: _Child) -> None:
+            if error := (await child.ask(settings)).error:
+                failures[child.name] = error
+
+        async with trio.open_nursery() as nursery:
+            for child in self._children:
+                nursery.start_soon(ask, child)
+        if failures:
+            why = "; ".join(f"the process of {name}: {failures[name]}" for name in sorted(failures))
+            self._process.log.note(TWIN, "set_failed", why)
+            raise EngineError(
+                f"not every process has the new settings: {why}", hint="end this twin and start it again"
+            )
         return changes
 
     async def _figures(self) -> dict[str, Any]:
         found: dict[str, Any] = self._process.world.figures.document()
         for child in self._children:
-            part = await child.ask({"figures": True})
-            late_ms = max(found[f"{TWIN}.late_ms"], (part or {}).get(f"{TWIN}.late_ms", 0))
-            found.update(part or {})
+            part = (await child.ask()).figures
+            late_ms = max(found[f"{TWIN}.late_ms"], part.get(f"{TWIN}.late_ms", 0))
+            found.update(part)
             found[f"{TWIN}.late_ms"] = late_ms
         return dict(sorted(found.items()))
 
@@ -244,8 +280,12 @@ def _json(status: int, value: object) -> Response:
 def main() -> int:
     """Run as a process."""
     ignore_terminal()
+    line = sys.stdin.buffer.readline()
+    if not line:
+        # Interrupted before it said what to run.
+        return 0
     try:
-        orders = msgspec.json.decode(sys.stdin.buffer.readline(), type=Orders)
+        orders = msgspec.json.decode(line, type=Orders)
         twin: Twin = twin_from(orders.twin)
         trio.run(Root(orders, bind_all(twin)).run)
     except ReplayError as error:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -20,12 +18,13 @@ import msgspec
 from replay.errors import EngineError, InputError, UsageError, reason_of
 
 from . import state
+from .folders import own_folder
 from .host import Orders, Ready
 from .limits import document_of, with_settings
 from .spec import Twin
 
 END_S = 8.0
-ANSWER_S = 5.0
+ANSWER_S = 15.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -91,20 +90,18 @@ def running(
     twin = with_settings(twin, set or {})
     if seed is not None:
         twin.seed = seed
-    folder = None if log else Path(tempfile.mkdtemp(prefix="replay-twin-"))
-    log_path = log or folder / "twin.ndjson"  # type: ignore[operator]
-    process: subprocess.Popen[bytes] | None = None
-    try:
-        process, ready = _start(Orders(twin=document_of(twin), log=str(log_path)))
-        running_twin = RunningTwin(twin, ready, process, log_path)
-        yield running_twin
-        if died := running_twin.died():
-            raise EngineError(died, hint="the twin ended before it was asked to")
-    finally:
-        if process is not None:
-            _end(process)
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        log_path = log or stack.enter_context(own_folder()) / "twin.ndjson"
+        process: subprocess.Popen[bytes] | None = None
+        try:
+            process, ready = _start(Orders(twin=document_of(twin), log=str(log_path)))
+            running_twin = RunningTwin(twin, ready, process, log_path)
+            yield running_twin
+            if died := running_twin.died():
+                raise EngineError(died, hint="the twin ended before it was asked to")
+        finally:
+            if process is not None:
+                _end(process)
 
 
 def _start(orders: Orders) -> tuple[subprocess.Popen[bytes], Ready]:
@@ -150,20 +147,27 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def change_settings(control: str, token: str, settings: Mapping[str, str]) -> list[dict[str, str]]:
-    """Change settings of a running twin: all of them, or none. UsageError names the one that is wrong."""
+    """Change settings of a running twin: all of them, or none. UsageError names the one that is wrong.
+
+    EngineError names a process of the twin that did not take them over.
+    """
     changes: list[dict[str, str]] = ask(control, "/set", msgspec.json.encode(settings), token)
     return changes
 
 
 def ask(control: str, path: str, body: bytes | None = None, token: str = "") -> Any:
-    """What a running twin answers at its control address. UsageError if it refuses, or is not there."""
+    """What a running twin answers at its control address.
+
+    UsageError if it refuses, or is not there; EngineError if one of its processes failed.
+    """
     request = urllib.request.Request(control + path, data=body, headers={"X-Twin-Token": token})
     try:
         with _OPENER.open(request, timeout=ANSWER_S) as response:
             return msgspec.json.decode(response.read())
     except urllib.error.HTTPError as error:
         found = msgspec.json.decode(error.read())
-        raise UsageError(found["error"], hint=found["hint"]) from None
+        kind = UsageError if error.code < 500 else EngineError
+        raise kind(found["error"], hint=found["hint"]) from None
     except OSError as error:
         reason = getattr(error, "reason", error)
         words = reason_of(reason) if isinstance(reason, OSError) else str(reason)

@@ -24,7 +24,7 @@ class Scaler:
         ratio = signal / given.target
         unbounded = replicas if abs(ratio - 1) <= given.tolerance else math.ceil(ready * ratio - 1e-9)
         if ratio > 1 + given.tolerance:
-            # Replicas that start are on their way: they are not asked for a second time.
+            # Replicas that are starting count, so that they are not requested twice.
             unbounded = max(unbounded, replicas)
         wanted = min(max(unbounded, given.min), given.max)
         self._wanted.append((now_ns, wanted))

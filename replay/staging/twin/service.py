@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
 from .cache import ServiceCache
 from .calling import HOPS_MAX, Caller, Outcome
+from .clock import clock_ns
 from .database import DatabasePool, PoolError, StaleError
 from .graph import route_of, target_of
 from .jobs import JobQueue, Limits
@@ -29,7 +31,7 @@ class _Replica:
     ready: bool = True
     counted_ns: int = 0
     queued_ns: int = 0
-    started_ns: int = field(default_factory=time.monotonic_ns)
+    started_ns: int = field(default_factory=clock_ns)
 
 
 class ServiceHost:
@@ -48,7 +50,7 @@ class ServiceHost:
             key: Caller(world, name, key, target_of(key, call), resolver) for key, call in given.calls.items()
         }
         self._database = DatabasePool(world, name) if given.database else None
-        self._cache = ServiceCache(world, name, time.monotonic_ns) if given.cache else None
+        self._cache = ServiceCache(world, name, clock_ns) if given.cache else None
         self._jobs = self._job_queue() if given.jobs else None
         self._declare()
 
@@ -110,8 +112,6 @@ class ServiceHost:
         for caller in self._calls.values():
             caller.close()
 
-    # Requests.
-
     async def handle(self, request: Request) -> Response:
         """Serve a request."""
         figures, name = self._world.figures, self.name
@@ -167,25 +167,17 @@ class ServiceHost:
         )
 
     async def _serve(self, route: Route, request: Request) -> Response:
-        failure = Response(0)
-
-        async def compute() -> bool:
-            nonlocal failure
-            failure = await self._compute(route, request)
-            return failure.status < 500
-
         if route.cached and self._cache is not None:
-            if not await self._cache.through(request.path, compute) and not failure.status:
-                failure = Response(503, 0, "shared_failure", b"{}")
+            response = await self._cache.through(request.path, partial(self._compute, route, request))
         else:
-            await compute()
-        if failure.status >= 400:
-            return failure
+            response = await self._compute(route, request)
+        if response.status >= 400:
+            return response
         if route.jobs and self._jobs is not None:
             for _ in range(route.jobs):
                 if not self._jobs.enqueue(request):
                     return Response(503, 0, "jobs_full", b"{}")
-        return failure if failure.status else Response(route.status, route.bytes_)
+        return response if response.status else Response(route.status, route.bytes_)
 
     async def _compute(self, route: Route, request: Request) -> Response:
         """Work, database and calls of a route; status 0 is a success of its own."""
@@ -219,18 +211,22 @@ class ServiceHost:
                 await make(key)
                 if outcomes[key].why and self._given.calls[key].required:
                     break
-        for key, outcome in outcomes.items():
-            if outcome.why and self._given.calls[key].required:
+        return self._joined(route, outcomes)
+
+    def _joined(self, route: Route, outcomes: Mapping[str, Outcome]) -> Response:
+        """What calls come to together: a failure if one that is required failed, else the answer that is passed on."""
+        calls = self._given.calls
+        made = [(calls[key], key, outcomes[key]) for key in route.calls if key in outcomes]
+        for call, key, outcome in made:
+            if outcome.why and call.required:
                 status = 508 if outcome.why == "loop" else 504 if outcome.status == 504 else 503
                 return Response(status, 0, f"{key}_failed", b"{}")
-            if outcome.why:
-                self._world.figures.count(f"{self.name}.degraded")
-            elif not self._given.calls[key].request and not self._given.calls[key].topic:
-                # The request was passed on: so is the answer.
+        self._world.figures.count(f"{self.name}.degraded", sum(bool(outcome.why) for _, _, outcome in made))
+        for call, _, outcome in made:
+            if not outcome.why and not call.request and not call.topic:
+                # The response of the other service is passed on unchanged.
                 return Response(outcome.status, route.bytes_)
         return Response(0)
-
-    # Jobs.
 
     def _job_queue(self) -> JobQueue:
         def jobs() -> Jobs:
@@ -251,14 +247,12 @@ class ServiceHost:
 
         return JobQueue(self._world, self.name, f"{self.name}.jobs", limits, jobs, perform)
 
-    # Replicas.
-
     async def autoscale(self) -> None:
         """Decide once in each period, until cancelled. An autoscaler can be set while the twin runs."""
-        scaler, begin_ns = Scaler(), time.monotonic_ns()
+        scaler, begin_ns = Scaler(), clock_ns()
         while True:
             given = self._given.autoscaler
-            now_ns = time.monotonic_ns()
+            now_ns = clock_ns()
             if given is None or now_ns - begin_ns < given.period_ns:
                 await trio.sleep(TURN_S)
                 continue
@@ -300,7 +294,7 @@ class ServiceHost:
                 assert self._world.nursery is not None
                 self._world.nursery.start_soon(self._start, replica, delay_ns)
         while len(self._replicas) > wanted:
-            # Replicas that start go first; one that serves finishes what it has.
+            # Starting replicas are removed first; a serving one finishes its requests.
             leaving = next((r for r in reversed(self._replicas) if not r.ready), self._replicas[-1])
             self._replicas.remove(leaving)
             self._draining = [r for r in self._draining if r.places.station.busy or r.places.station.waiting]
@@ -309,7 +303,7 @@ class ServiceHost:
     async def _start(self, replica: _Replica, delay_ns: int) -> None:
         await trio.sleep(delay_ns / 1e9)
         if replica in self._replicas:
-            replica.ready, replica.started_ns = True, time.monotonic_ns()
+            replica.ready, replica.started_ns = True, clock_ns()
             self._world.log.note(
                 self.name, "scaled_up", f"{self._ready} replicas serve", replicas=self._ready
             )

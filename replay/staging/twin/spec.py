@@ -47,7 +47,7 @@ class Retry(_Table):
         Literal["exponential", "sidekiq"],
         text("How waits grow: by `backoff_factor`, or as Sidekiq's do (n**4 + 15 s, scaled to `backoff`)"),
     ] = "exponential"
-    backoff_factor: Annotated[Factor, text("Each wait is so many times the one before it")] = Factor(2)
+    backoff_factor: Annotated[Factor, text("Factor from one wait to the next")] = Factor(2)
     backoff_max_ns: Annotated[Duration, text("The longest wait")] = Duration(60 * SECOND_NS)
     jitter: Annotated[Share, text("Random part of a wait: 100% draws it between 0 and all of it")] = Share(0)
 
@@ -57,7 +57,7 @@ class Breaker(_Table):
 
     failures: Annotated[Share, text("Opens at this share of failed calls within `window`")] = Share(0.5)
     window_ns: Annotated[Duration, text("The time that `failures` looks back")] = Duration(10 * SECOND_NS)
-    minimum: Annotated[int, Meta(ge=1, description="Stays closed below so many calls in `window`")] = 20
+    minimum: Annotated[int, Meta(ge=1, description="Never opens on fewer calls than this in `window`")] = 20
     open_ns: Annotated[Duration, text("How long it stays open before it lets calls probe")] = Duration(
         5 * SECOND_NS
     )
@@ -127,7 +127,7 @@ class Database(_Table):
     write: Annotated[Times, text("Time of a write")] = Times("constant", 4 * MS_NS)
     replicas: Annotated[int, Meta(ge=0, le=REPLICAS_MAX, description="Read replicas; reads go to them")] = 0
     replica_connections: Annotated[_Workers, text("Connections to each read replica")] = 10
-    lag_ns: Annotated[Duration, text("A replica shows a write so much later")] = Duration(0)
+    lag_ns: Annotated[Duration, text("Delay until a replica shows a write")] = Duration(0)
     apply_ns: Annotated[Duration, text("Time that a replica needs for each write, one after another")] = (
         Duration(0)
     )
@@ -252,10 +252,10 @@ class Dns(_Table):
     )  # fmt: skip
     cache_ns: Annotated[Duration, text("How long a service keeps an answer. 0: no cache")] = Duration(0)
     quota: Annotated[
-        int, Meta(ge=0, le=1_000_000, description="Queries per second; more get SERVFAIL. 0: no quota")
+        int, Meta(ge=0, le=1_000_000, description="Queries within any second; more get SERVFAIL. 0: no quota")
     ] = 0
     timeout_s: Annotated[int, Meta(ge=1, le=30, description="Seconds that one query may take")] = 1
-    attempts: Annotated[int, Meta(ge=1, le=5, description="How often the server is asked")] = 2
+    attempts: Annotated[int, Meta(ge=1, le=5, description="How often a query is tried")] = 2
 
 
 class Topic(Retry, kw_only=True):

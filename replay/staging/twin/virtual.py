@@ -1,38 +1,52 @@
-"""Drives a station on a virtual clock: Poisson arrivals, no real time, so that its queue can be held to formulas."""
+"""Drives a station on a virtual clock: Poisson arrivals, no real time, so that its queue can be compared with formulas."""
 
 from __future__ import annotations
 
 import heapq
-import math
-import random
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
 
 from .station import Admission, Station
+
+BLOCK = 16_384
+"""Times that are drawn together."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What customers of a station experienced."""
+    """What customers of a station experienced. `waits_ns` has those that were served, in the order of their service."""
 
     utilization: float
-    mean_wait_ns: float
-    p99_wait_ns: float
+    waits_ns: np.ndarray
     refused: int
+
+    @property
+    def mean_wait_ns(self) -> float:
+        """The mean time in the queue; 0 for those that found a free worker."""
+        return float(self.waits_ns.mean())
+
+    @property
+    def p99_wait_ns(self) -> float:
+        """The nearest-rank 99th percentile of the time in the queue."""
+        rank = -(-99 * len(self.waits_ns) // 100) - 1
+        return float(np.partition(self.waits_ns, rank)[rank])
 
 
 def drive(
     workers: int, queue_max: int, mean_gap_ns: float, service_ns: Callable[[], int], customers: int, seed: int
 ) -> Outcome:
     """Send `customers` arrivals, with exponential gaps, through a station of `workers`."""
-    draw = random.Random(seed)
     station: Station[int] = Station(workers, queue_max)
     ends: list[int] = []
-    waits: list[int] = []
+    waits = array("q")
     refused = 0
     now_ns = 0
-    for _ in range(customers):
-        now_ns += round(draw.expovariate(1) * mean_gap_ns)
+    for gap_ns in islice(exponential_ns(mean_gap_ns, seed), customers):
+        now_ns += gap_ns
         while ends and ends[0] <= now_ns:
             end_ns = heapq.heappop(ends)
             arrived_ns = station.finish(end_ns)
@@ -45,9 +59,14 @@ def drive(
             heapq.heappush(ends, now_ns + service_ns())
         refused += admission is Admission.FULL
     station.observe(now_ns)
-    waits.sort()
-    p99 = waits[math.ceil(0.99 * len(waits)) - 1]
-    return Outcome(station.busy_ns / (workers * now_ns), sum(waits) / len(waits), p99, refused)
+    return Outcome(station.busy_ns / (workers * now_ns), np.array(waits, np.int64), refused)
+
+
+def exponential_ns(mean_ns: float, seed: int) -> Iterator[int]:
+    """Endless exponential times."""
+    draw = np.random.default_rng(seed)
+    while True:
+        yield from np.rint(draw.exponential(mean_ns, BLOCK)).astype(np.int64).tolist()
 
 
 def erlang_c(workers: int, load: float) -> float:

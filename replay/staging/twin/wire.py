@@ -5,6 +5,7 @@ recorder's proxy frames them.
 from __future__ import annotations
 
 import contextlib
+import select
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import NamedTuple
@@ -81,9 +82,12 @@ async def serve_connection(
                 return
             head, request = found
             response = await handle(request)
+            is_gone = _has_hung_up(stream)
             try:
                 await stream.send_all(response_bytes(response, request.method, head.keeps))
             except trio.BrokenResourceError:
+                is_gone = True
+            if is_gone:
                 abandoned(request)
                 return
             if not head.keeps:
@@ -92,6 +96,13 @@ async def serve_connection(
         return
     finally:
         await trio.aclose_forcefully(stream)
+
+
+def _has_hung_up(stream: trio.SocketStream) -> bool:
+    """Whether the peer has closed the connection. The first answer to a closed connection is sent without an error."""
+    look = select.poll()
+    look.register(stream.socket.fileno(), select.POLLRDHUP)
+    return bool(look.poll(0))
 
 
 async def _next_request(stream: trio.SocketStream, received: bytearray) -> tuple[RequestHead, Request] | None:

@@ -8,6 +8,7 @@ from collections import deque
 
 import trio
 
+from .clock import clock_ns
 from .events import EventLog
 from .figures import Figures
 from .graph import services_of
@@ -56,9 +57,9 @@ class World:
         if kind == "cpu":
             await burn(time_ns)
             return
-        due_ns = time.monotonic_ns() + time_ns
+        due_ns = clock_ns() + time_ns
         await trio.sleep(time_ns / 1e9)
-        self.late_ns.append(time.monotonic_ns() - due_ns)
+        self.late_ns.append(clock_ns() - due_ns)
 
     def late_ms(self) -> float:
         """The 99th percentile of how much later than due recent waits ended: what the machine adds to every time."""
@@ -67,7 +68,7 @@ class World:
 
 
 async def burn(time_ns: int) -> None:
-    """Use the processor for so long."""
+    """Use the processor for this long."""
     left_ns = time_ns
     while left_ns > 0:
         begun_ns = time.thread_time_ns()

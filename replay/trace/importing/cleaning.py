@@ -14,8 +14,9 @@ import re2
 from replay.trace.dictionary import Bytes, Int64s
 from replay.trace.places import Kind, Place, cookies, form_fields, is_form, is_json, json_leaves, query_fields
 from replay.trace.requests import Headers
-from replay_native.importing import common_log as scan
+from replay_native.importing import scan_table as scan
 
+from .escapes import begins
 from .marks import PERSON, Change, Marks
 from .people import marked
 from .pseudonyms import Pseudonyms
@@ -38,7 +39,7 @@ _PATH_PARAMETER = re.compile(r"([;&])([^=&;?#/]*)=([^&;?#/]+)")
 _ADDRESS = r"(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(?::\d+)?"
 _ADDRESS_LIST = re.compile(rf"[\s\"\[]*{_ADDRESS}[\"\]]*(?:[\s,]+[\"\[]*{_ADDRESS}[\"\]]*){{0,32}}\s*")
 _ADDRESS_WORDS = frozenset({"ip", "addr", "address", "forwarded"})
-_WORD = re.compile(r"[\w.~-]{8,}")
+_WORD = re.compile(begins(r"\w.~-") + r"[\w.~-]{8,}")
 _ELEMENT = re.compile(r"(<([\w:.-]{1,80})(?:\s[^<>]{0,400})?>)([^<>]{1,4096})(?=</)")
 _PARTS_OF_NAMES = (
     b"token", b"secret", b"pass", b"pw", b"psw", b"wort", b"key", b"sig", b"hmac", b"sess", b"credential", b"auth",
@@ -122,7 +123,7 @@ class Cleaner:
                 self._found.known_secrets.add(word)
             if (place := self._found.given_out.get(word)) is not None:
                 self._found.assume(
-                    f"a secret of a request stood before in a response, at {place}, where nothing names it a secret:"
+                    f"a secret of a request appeared earlier in a response, at {place}, where nothing names it a secret:"
                     f" import with --scrub '{place}=pseudonym'"
                 )
 

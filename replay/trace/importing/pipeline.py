@@ -42,7 +42,7 @@ from .registry import (
 from .rejects import FileJudge, Rejects
 from .showing import showable
 from .sources import SourceFile, expand
-from .unreadable import refuse_unreadable
+from .unreadable import refuse_line_ends, refuse_unreadable
 from .wrappers import VAGUE, unwrap, wrappers_of
 
 CLIENTS_FROM_ROWS, ONE_CLIENT_SHARE = 20, 0.8
@@ -157,6 +157,7 @@ def tell_format(
     InputError if none fits.
     """
     options = options or Options()
+    refuse_line_ends(file.name, file.head)
     known = importers() if named is None else {named.name: named}
     share, _, nearest = _unwrap(file, options, known)
     if named is not None:
@@ -247,7 +248,7 @@ def named_importer(format_name: str, options: Options) -> Importer:
     chosen = importer_named(format_name)
     if options.columns and not chosen.takes_columns:
         raise UsageError(
-            f"--columns is not for --format {chosen.name}, which says itself what is what",
+            f"--columns is not for --format {chosen.name}, which defines its own columns",
             hint=f"it is for {', '.join(importers_that(lambda known: known.takes_columns))}",
         )
     if options.log_format and not chosen.takes_log_format:

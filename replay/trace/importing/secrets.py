@@ -63,8 +63,6 @@ class Shown:
         """See `Instead`."""
 
 
-# Delimiters, in all of their encodings.
-
 CODED = r"%(?:25){0,4}"
 
 
@@ -248,7 +246,7 @@ def _replaced(text: str, spans: Iterator[Span], instead: Instead) -> str:
 
 _SCHEME = re.compile(
     r"\b((?:Bearer|Basic|Digest|Negotiate|NTLM|Token|ApiKey|AWS4-HMAC-SHA256)(?:[ \t]+|%(?:25)*20|\+|:[ ]*))"
-    r"(?!REDACTED)(?=[^\s\"'&,;\\]*[A-Z0-9=_-])[^\s\"'&,;\\]{3,}",
+    r"(?!REDACTED)(?=[^\s\"'&,;\\]*(?-i:[A-Z0-9=_])|[^\s\"'&,;\\]{16})[^\s\"'&,;\\]{3,}",
     re.IGNORECASE,
 )
 _USER_INFO = re.compile(

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from replay.trace.dictionary import Bytes, Int64s
-from replay_native.importing import targets
+from replay_native.importing import suspects as kernels
 
 from .secret_names import SECRET_NAMES, SECRET_SUFFIXES
 
 
 def packed_names() -> tuple[Bytes, Int64s]:
-    """The names of secrets in the form that `targets.is_secret_name` takes."""
+    """The names of secrets in the form that `replay_native.importing.suspects.is_secret_name` takes."""
     keys = [(name, True) for name in SECRET_SUFFIXES] + [(name, False) for name in SECRET_NAMES]
     keys.sort(key=lambda key: (key[0][-1], -len(key[0])))
     lasts = np.frombuffer("".join(name[-1] for name, _ in keys).encode(), np.uint8)
     begins = np.cumsum([0, *(len(name) for name, _ in keys)])
     ends = 2 * begins + np.array([*(is_suffix for _, is_suffix in keys), False], np.int64)
-    firsts = np.searchsorted(lasts, np.arange(targets.FIRST_KEYS))
+    firsts = np.searchsorted(lasts, np.arange(kernels.FIRST_KEYS))
     data = np.frombuffer(bytearray("".join(name for name, _ in keys).encode()), np.uint8)
     return data, np.concatenate([firsts, ends]).astype(np.int64)

@@ -59,6 +59,18 @@ UNREADABLE = (
 )
 
 
+_RETURNS_ALONE = re.compile(rb"\A(?:\xef\xbb\xbf)?[^\r\n{\[][^\r\n]*\r(?!\n)[^\r\n]+\r(?!\n)[^\n]*\Z")
+
+
+def refuse_line_ends(name: str, head: bytes) -> None:
+    """InputError if the lines of a text end in a carriage return alone: all of them would be taken for one."""
+    if _RETURNS_ALONE.match(head):
+        raise InputError(
+            f"{name} has lines that end in a carriage return alone",
+            hint=f"tr '\\r' '\\n' < {shlex.quote(name)} | replay import -",
+        )
+
+
 def refuse_unreadable(name: str, head: bytes) -> None:
     """InputError, with the way to convert it, if a head belongs to one of these kinds."""
     for known in UNREADABLE:

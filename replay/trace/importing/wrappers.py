@@ -22,7 +22,10 @@ _PART_BYTES_MAX = 1 << 20
 """Parts of a line are joined up to this many bytes; anything longer is not a log line."""
 
 _ISO = rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|[+-]\d\d:?\d\d))?"
-_TAG = rb"[^\s:\[\]]{1,48}(?:\[[^\]\s]{1,48}\])?:(?: |(?!\d))"
+_TAG = rb"(?:[a-z0-7]{3,8}\.[a-z]{3,7} )?[^\s:\[\]]{1,48}(?:\[[^\]\s]{1,48}\])?:(?: |(?!\d))"
+_FULL = rb"[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? [A-Z+][A-Z0-9+:-]{0,5}"
+"""A stamp of `journalctl -o short-full`."""
+
 _COLOURS = rb"(?:\x1b\[[0-9;]*m)*"
 _CRI = re.compile(rb"^" + _ISO + rb" (stdout|stderr) ([FP]) ", re.MULTILINE)
 _CRI_PART = re.compile(rb"^" + _ISO + rb" std(?:out|err) P ", re.MULTILINE)
@@ -36,18 +39,23 @@ _PREFIXES = {
     "stamp": _ISO + rb"[ \t]+",
     "labels": _ISO + rb"[ \t]+\{[^}\n]*\}[ \t]+",
     "syslog": rb"(?:<\d{1,3}>1 \S+ \S+ \S+ \S+ \S+ (?:-|\[[^\]\n]*\]) (?:\xef\xbb\xbf)?"
-    rb"|(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)?|"
+    rb"|(?:<\d{1,3}>)?(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d+)?|\d{10}\.\d{6}|"
+    + _FULL
+    + rb"|"
     + _ISO
     + rb") (?:\S+ )?"
     + _TAG
     + rb")",
     "compose": rb"(?:\d+\|)?[\w.-]{1,100} *" + _COLOURS + rb"\|" + _COLOURS + rb" ?",
     "stream": _ISO + rb"[ \t]+\S+[ \t]+",
+    "kail": rb"[\w.-]{1,100}/[\w.-]{1,200}\[[\w.-]{1,100}\]: ",
+    "grep": rb"(?:[^\s:\"\[{]*[^\s:\"\[{\d][^\s:\"\[{]*:(?:\d+:)?|\d+:)(?=\S)",
     "stern": rb"[\w.-]{1,200} [\w.-]{1,100} ",
 }
 """Prefixes, in the order in which they are tried: `kubectl logs --prefix`; a timestamp (`docker logs -t`, `kubectl
 logs --timestamps`); one with labels (logcli); syslog, with or without its host (Heroku); `docker compose logs` and
-PM2; a timestamp with the name of a stream (`aws logs tail`); a pod and its container (stern).
+PM2; a timestamp with the name of a stream (`aws logs tail`); a pod with its container (kail); the name of a file or
+the number of a line (`grep`); a pod and its container (stern).
 """
 
 _PATTERNS = {

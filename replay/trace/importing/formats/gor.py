@@ -43,9 +43,9 @@ from replay.trace.requests import Headers
 from replay.trace.responses import RecordedResponse, media_type
 from replay_native.ground import xxh64
 from replay_native.ground.jit import warm
-from replay_native.importing import common_log as scan
 from replay_native.importing import gor as kernels
-from replay_native.importing import targets
+from replay_native.importing import scan_table as scan
+from replay_native.importing import suspects, targets
 from replay_native.trace.blocks import hash_pieces
 
 SEPARATOR = "\n🐵🙈🙉\n".encode()
@@ -258,7 +258,7 @@ class PlainRecords:
         self._cleaner = Cleaner(found, options)
         self._keys, self._key_ends = packed_names()
         self._keeps_secrets, self._keeps_none = options.keep_secrets, options.responses == "none"
-        self._name = np.empty(targets.PARAMETER_BYTES_MAX, dtype=np.uint8)
+        self._name = np.empty(suspects.PARAMETER_BYTES_MAX, dtype=np.uint8)
         self._parts = np.zeros((kernels.COLUMNS, PARTS_AT_ONCE), dtype=np.int64)
         self._rows = np.zeros_like(self._parts)
         self._head_ends, self._host_ends, self._target_ends = np.zeros((3, PARTS_AT_ONCE + 1), dtype=np.int64)
@@ -326,7 +326,7 @@ class PlainRecords:
         """Rows of the requests paired with responses."""
         rows, chosen = self._rows[:, :paired], self._chosen[:paired]
         unused = np.zeros(PARTS_AT_ONCE + 1, dtype=np.int64)
-        secret = targets.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name)
+        secret = suspects.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name)
         # Plain requests are not rewritten, so the scratch buffer is unused.
         out = targets.TargetsOut(self._targets, self._targets, self._target_ends, self._host_data[:0], unused)
         targets.write_targets(self._buffer, self._rows, paired, secret, out, unused)

@@ -46,6 +46,7 @@ from replay_native.importing import field_spec
 
 _AT, _MORE, _TOOK, _CLIENT = field_spec.AT, field_spec.AT_MORE, field_spec.TOOK, field_spec.CLIENT_NAME
 _METHOD, _TARGET, _QUERY, _HOST = field_spec.METHOD_NAME, field_spec.TARGET, field_spec.QUERY, field_spec.HOST
+_FORWARDED = field_spec.FORWARDED
 _STATUS, _SIZE, _AGENT = field_spec.STATUS_CODE, field_spec.SIZE, field_spec.AGENT
 
 
@@ -95,7 +96,8 @@ class Maker:
 
 _CADDY_KEYS = {
     "request.method": _METHOD, "request.uri": _TARGET, "request.host": _HOST, "request.client_ip": _CLIENT,
-    "request.remote_ip": _CLIENT, "request.remote_addr": _CLIENT, "request.headers.User-Agent": _AGENT,
+    "request.remote_ip": _CLIENT, "request.remote_addr": _CLIENT, "request.headers.X-Forwarded-For": _FORWARDED,
+    "request.headers.User-Agent": _AGENT,
     "status": _STATUS, "size": _SIZE, "duration": _TOOK,
 }  # fmt: skip
 
@@ -166,7 +168,7 @@ MAKERS = (
         {
             "request.method": _METHOD, "request.uri": _TARGET, "request.url": _TARGET, "request.headers.host": _HOST,
             "response.status": _STATUS, "response.size": _SIZE, "latencies.request": _TOOK, "client_ip": _CLIENT,
-            "request.headers.user-agent": _AGENT,
+            "request.headers.x-forwarded-for": _FORWARDED, "request.headers.user-agent": _AGENT,
         },
     ),
     Maker(
@@ -176,7 +178,7 @@ MAKERS = (
         {
             "req.method": _METHOD, "req.url": _TARGET, "req.headers.host": _HOST, "res.statusCode": _STATUS,
             "res.headers.content-length": _SIZE, "responseTime": _TOOK, "req.remoteAddress": _CLIENT,
-            "req.headers.user-agent": _AGENT,
+            "req.headers.x-forwarded-for": _FORWARDED, "req.headers.user-agent": _AGENT,
         },
     ),
     Maker(

@@ -61,7 +61,8 @@ def layout_of(names: list[str], delimiter: str, took_unit_ns: int) -> Layout:
     method = "" if field_spec.METHOD_NAME in roles else "GET"
     return Layout(
         stamp="end", subtracts=subtracts, columns=tuple(roles[:kept]), delimiter=delimiter, comment="#",
-        took_unit_ns=took_unit_ns, method=method, escapes=field_spec.QUOTED if delimiter == " " else field_spec.PLAIN,
+        took_unit_ns=took_unit_ns, method=method,
+        escapes=field_spec.PLAIN if "x-edge-location" in names else field_spec.QUOTED,
     )  # fmt: skip
 
 
@@ -74,17 +75,20 @@ class DirectedReader(FieldReader):
         self, found: Found, options: Options, delimiter: str, took_unit_ns: int, names: list[str]
     ) -> None:
         self._default, self._took_unit_ns = layout_of(names, delimiter, took_unit_ns), took_unit_ns
+        self._delimiter = delimiter
         super().__init__(found, options, self._default)
 
     def probe(self, head: bytes) -> Probe:
         """Return the first timestamp and the resolution, judged by the first lines."""
         header = next((line for line in head.split(b"\n") if line.startswith(_HEADER)), b"")
-        if _has_point(head, self._default.delimiter):
+        self._delimiter = _delimiter(head, self._default.delimiter)
+        if _has_point(head, self._delimiter):
             self._took_unit_ns = UNITS_NS["s"]
         self._directive(header)
         return super().probe(b"\n".join(line for line in head.split(b"\n") if not line.startswith(b"#")))
 
     def _begin(self, file: SourceFile, block: Bytes, end: int) -> int:
+        self._delimiter = _delimiter(file.head, self._default.delimiter)
         if block[:1].tobytes() != b"#":
             self.use(self._default)
         return 0
@@ -92,12 +96,18 @@ class DirectedReader(FieldReader):
     def _directive(self, line: bytes) -> None:
         if line.startswith(_HEADER):
             names = line[len(_HEADER) :].decode("latin-1").split()
-            self.use(layout_of(names, self._default.delimiter, self._took_unit_ns))
+            self.use(layout_of(names, self._delimiter, self._took_unit_ns))
 
 
 def _header(head: bytes) -> list[str]:
     line = next((line for line in head.split(b"\n") if line.startswith(_HEADER)), b"")
     return line[len(_HEADER) :].decode("latin-1").split()
+
+
+def _delimiter(head: bytes, usual: str) -> str:
+    """A tab where the first line of data has as many as the fields need: some write W3C logs so."""
+    line = next((line for line in sniffed_lines(head) if not line.startswith(b"#")), b"")
+    return "\t" if line.count(b"\t") >= max(len(_header(head)) - 1, 1) else usual
 
 
 def _has_point(head: bytes, delimiter: str) -> bool:

@@ -28,8 +28,8 @@ from replay.trace.importing.sources import SourceFile
 from replay.trace.manifest import Stamp
 from replay.units import SECOND_NS
 from replay_native.ground.jit import warm
-from replay_native.importing import common_log as scan
-from replay_native.importing import field_spec, targets
+from replay_native.importing import common_log, field_spec, targets
+from replay_native.importing import scan_table as scan
 
 from .addresses import are_addresses, is_address
 from .fields import FieldReader
@@ -38,11 +38,14 @@ from .lines import SNIFFED_LINES, LineReader, sniffed_lines
 from .templates import NAMES, TemplateReader, share
 
 _LINE = re.compile(
-    rb'(?P<who>[^ \[\r\n"][^\[\r\n"]*) \[(?P<at>\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d'
-    rb'(?P<zone>[.,\d]*(?: ?[+-]\d\d:?\d\d| ?Z)?))\] "'
+    rb'(?P<who>[^ \[\r\n"][^\[\r\n"]*) \[(?P<at>(?:\d\d/[A-Z][a-z]{2}/\d{4}:|(?P<iso>\d{4}-\d\d-\d\d[T ]))\d\d:\d\d:\d\d'
+    rb'(?P<zone>[.,\d]*(?: ?[+-]\d\d:?\d\d| ?Z| UTC| GMT)?))\] "'
 )
 _WHOLE_LINE = re.compile(_LINE.pattern + rb'.*" (?:\d{3}|-)(?: (?:\d+|-)(?: |\r?$)|\r?$)')
 _ZONE = re.compile(rb" [+-]\d{4}")
+_PREFIXED = re.compile(r"(?:\S*/\S*|\d+|\S+:\d+):\S+")
+"""A client behind the name of a file or the number of a line, as `grep` writes them."""
+
 _HOST = re.compile(r"[\w.-]+(?::\d+)?")
 _BEHIND = re.compile(rb'" (?:\d{3}|-) (?:\d+|-) "(?:[^"\\]|\\.)*" "(?:[^"\\]|\\.)*" "([^"]*)"')
 _PLAIN, _HOST_FIRST, _FORWARDED_FIRST, _ODD = "plain", "host", "forwarded", "odd"
@@ -66,6 +69,8 @@ def _kind(who: list[str]) -> str:
         if is_address(who[0]) or who[0] == "-" or who[0].endswith(","):
             return _FORWARDED_FIRST
         return _HOST_FIRST if _HOST.fullmatch(who[0]) else _ODD
+    if _PREFIXED.fullmatch(who[0]) and not is_address(who[0]):
+        return _ODD
     if len(who) == 3 or (len(who) > 3 and (who[1] == "-" or is_address(who[0]))):
         return _PLAIN
     return _ODD
@@ -74,8 +79,16 @@ def _kind(who: list[str]) -> str:
 def _lines_of(head: bytes, limit: int = SNIFFED_LINES) -> list[tuple[str, list[str], bool]]:
     """For each matching line among the first: its kind, the words before its timestamp, and whether those are usual."""
     found = (_WHOLE_LINE.match(line.lstrip(b"\0")) for line in sniffed_lines(head, limit))
-    split = ((each["who"].decode("latin-1").split(" "), each["zone"]) for each in found if each)
-    return [(_kind(who), who, _ZONE.fullmatch(zone) is not None) for who, zone in split]
+    return [
+        (_kind(who := each["who"].decode("latin-1").split(" ")), who, _is_usual(each))
+        for each in found
+        if each
+    ]
+
+
+def _is_usual(line: re.Match[bytes]) -> bool:
+    """Whether the dedicated scanner reads the stamp of a line."""
+    return line["iso"] is None and _ZONE.fullmatch(line["zone"]) is not None
 
 
 def sniff(head: bytes, options: Options) -> float:
@@ -90,7 +103,13 @@ def _has_forwarded(head: bytes) -> bool:
         found[1].decode("latin-1") for line in sniffed_lines(head, _NEAR) if (found := _BEHIND.search(line))
     ]
     said = [field for field in fields if field not in ("", "-")]
-    return bool(said) and are_addresses(field.partition(",")[0].strip() for field in said)
+    return bool(said) and are_addresses(map(_first_address, said))
+
+
+def _first_address(field: str) -> str:
+    """The first address of a list (`unknown, 203.0.113.7`), or its first word."""
+    words = [word.strip() for word in field.split(",")]
+    return next(filter(is_address, words), words[0])
 
 
 class CommonLog(LineReader):
@@ -115,12 +134,12 @@ class CommonLog(LineReader):
         while at < len(head):
             found = _LINE.match(head, at)
             at = head.find(b"\n", at) + 1 or len(head)
-            if found and scan.parse_one(np.frombuffer(bytearray(found["at"]), dtype=np.uint8), state):
+            if found and common_log.parse_one(np.frombuffer(bytearray(found["at"]), dtype=np.uint8), state):
                 return Probe(int(state[scan.CACHED_S]) * SECOND_NS, SECOND_NS)
         return Probe(None, SECOND_NS)
 
     def _scan(self, block: Bytes, end: int) -> None:
-        scan.scan_common(block, end, self._scanner())
+        common_log.scan_common(block, end, self._scanner())
 
     def _rows(self, block: Bytes) -> Rows:
         columns = self._columns

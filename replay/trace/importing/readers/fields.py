@@ -19,7 +19,6 @@ from replay.trace.importing.registry import (
 from replay.trace.importing.sources import SourceFile
 from replay.trace.manifest import Stamp
 from replay_native.ground.jit import warm
-from replay_native.importing import common_log as scan
 from replay_native.importing import field_log as kernels
 from replay_native.importing import (
     field_spec,
@@ -27,6 +26,7 @@ from replay_native.importing import (
     json_cut,
     times,
 )
+from replay_native.importing import scan_table as scan
 
 from .layout import Layout
 from .lines import LineReader
@@ -36,6 +36,8 @@ _LIKELY_FROM_NS, _POSSIBLE_FROM_NS = (
     round(dt.datetime(year, 1, 1, tzinfo=dt.UTC).timestamp()) * units.SECOND_NS for year in (1990, 1980)
 )
 """If the largest bare number is a time after the first of these, numbers before the second are not times."""
+
+_SMALL_METHODS = frozenset({"get", "head", "post", "put", "patch", "delete", "options"})
 
 _UNKNOWN = {
     field_spec.UNKNOWN_STATUS: "status",
@@ -72,6 +74,7 @@ class FieldReader(LineReader):
         if constant and not self._state[scan.METHODS]:
             words = np.frombuffer(constant.ljust(scan.METHOD_BYTES_MAX, b"\0"), dtype=np.int64)
             self._method_words[0], self._state[scan.METHODS] = words, 1
+        self._roles = layout.roles
         self._spec = layout.spec()
         self._constant = np.frombuffer(bytearray(layout.path.encode("ascii")), dtype=np.uint8)
 
@@ -168,6 +171,13 @@ class FieldReader(LineReader):
             self._found.count_moments("skipped", skipped)
             self._found.time_zone = self._options.time_zone or self._found.time_zone
         return found
+
+    def _method_name(self, name: str) -> str:
+        """A method from a column of its own: programs write it in small letters, but it is sent in capitals."""
+        if name not in _SMALL_METHODS or field_spec.REQUEST in self._roles:
+            return name
+        self._found.assume(f"methods are in small letters: {name} is taken for {name.upper()}")
+        return name.upper()
 
     def _note_file(self) -> None:
         super()._note_file()

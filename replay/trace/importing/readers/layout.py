@@ -47,7 +47,7 @@ _STAMP = re.compile(
 _LOOKS = {
     field_spec.AT: _STAMP,
     field_spec.STATUS_CODE: re.compile(r"\d{3}|0|-1?|"),
-    field_spec.SIZE: re.compile(r"\d+|-1?|"),
+    field_spec.SIZE: re.compile(r"\+?\d+|-1?|"),
     **dict.fromkeys(
         (field_spec.TOOK, field_spec.TOOK_2, field_spec.TOOK_3),
         re.compile(r"[+-]?[\d.]+(?:s|ms|us|µs|ns)?|-|"),
@@ -80,6 +80,11 @@ class Layout:
     decimal: str = "."
     padded: bool = True
     stamp_min_ns: int = 0
+
+    @property
+    def roles(self) -> frozenset[int]:
+        """The roles of all fields."""
+        return frozenset((*(role for _, role in self.pieces), *self.columns, *self.keys.values()))
 
     def spec(self) -> field_spec.FieldSpec:
         """The layout as the kernel's spec; `agents` is filled in by the caller."""

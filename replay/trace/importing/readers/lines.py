@@ -31,8 +31,8 @@ from replay.trace.importing.rejects import (
 )
 from replay.trace.importing.sources import BLOCK_BYTES, SourceFile
 from replay.trace.importing.suspects import packed_names
-from replay_native.importing import common_log as scan
-from replay_native.importing import field_spec, targets
+from replay_native.importing import field_spec, suspects, targets
+from replay_native.importing import scan_table as scan
 
 REASONS = {
     scan.BLANK: BLANK,
@@ -92,7 +92,7 @@ class LineReader(ABC):
         self._method_words = np.zeros((scan.METHODS_MAX, 2), dtype=np.int64)
         self._columns = np.empty((columns, _ROWS_A_SCAN), dtype=np.int64)
         self._rejected = np.empty((scan.REJECT_COLUMNS, _REJECTS_A_SCAN), dtype=np.int64)
-        self._name = np.empty(targets.PARAMETER_BYTES_MAX, dtype=np.uint8)
+        self._name = np.empty(suspects.PARAMETER_BYTES_MAX, dtype=np.uint8)
         self._scratch = np.empty(8 * scan.LINE_BYTES_MAX, dtype=np.uint8)
         self._targets = np.empty(4 * _BLOCK_BYTES_MAX, dtype=np.uint8)
         self._target_ends = np.empty(_ROWS_A_SCAN + 1, dtype=np.int64)
@@ -193,7 +193,11 @@ class LineReader(ABC):
     def _name_methods(self) -> None:
         """Register the methods that first appeared in the last scan."""
         for words in self._method_words[len(self.methods) : self._state[scan.METHODS]]:
-            self.methods.append(words.tobytes().rstrip(b"\0").decode("ascii"))
+            self.methods.append(self._method_name(words.tobytes().rstrip(b"\0").decode("ascii")))
+
+    def _method_name(self, name: str) -> str:
+        """A method as it is sent."""
+        return name
 
     def _host_indexes(self, named: int) -> Int64s:
         """Indexes in `hosts` of the hosts in the last scan; -1 beyond HOSTS_MAX different hosts."""
@@ -219,9 +223,9 @@ class LineReader(ABC):
             self._rejected,
         )
 
-    def _secrets(self) -> targets.Secrets:
+    def _secrets(self) -> suspects.Secrets:
         """Which parameters are secret."""
-        return targets.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name)
+        return suspects.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name)
 
     def _targets_out(self) -> targets.TargetsOut:
         """The buffers into which kernels write targets and hosts."""

@@ -32,8 +32,8 @@ from replay.trace.importing.rejects import HEADER
 from replay.trace.importing.sources import SourceFile
 from replay.units import nearest
 from replay_native.ground.jit import warm
-from replay_native.importing import common_log as scan
 from replay_native.importing import csv_record, field_spec
+from replay_native.importing import scan_table as scan
 
 from .addresses import PORT_KEYS, are_addresses, is_address
 from .fields import FieldReader
@@ -77,9 +77,9 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
         name = _split_role(role)[0]
         before = said.setdefault("when" if name in _STAMP_ROLES else name, role)
         if role in dict(pairs):
-            raise UsageError(f"--columns: {role} is said twice")
+            raise UsageError(f"--columns: {role} is given twice")
         if before != role:
-            raise UsageError(f"--columns: {before} and {role} say the same", hint="give one of them")
+            raise UsageError(f"--columns: {before} and {role} mean the same", hint="give one of them")
         pairs.append((role, column))
     return tuple(pairs)
 
@@ -161,7 +161,7 @@ def layout_of(
     stamps = [role for role in found if _split_role(role)[0] in _STAMP_ROLES]
     if not stamps:
         raise InputError(
-            f"{where} says of no column that it is the time of a request",
+            f"{where} does not say which column is the time of a request",
             hint=f"--columns at=COLUMN; its columns: {', '.join(names[:40])}",
         )
     ended = _split_role(stamps[0])[0] == "end"

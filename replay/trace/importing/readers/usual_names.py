@@ -72,7 +72,11 @@ MAKERS: tuple[tuple[frozenset[str], dict[str, str]], ...] = (
         frozenset({"timestamp", "elapsed", "label", "responsecode"}),
         {"at_ms": "timestamp", "took_ms": "elapsed"},
     ),
+    (
+        frozenset({"controller", "action", "format", "duration"}),
+        {"end": "@timestamp", "took_ms": "duration"},
+    ),
 )
-"""The meaning of names in a known tool, recognized by their combination (in lower case): vegeta's results, and
-JMeter's.
+"""The meaning of names in a known tool, recognized by their combination (in lower case): vegeta's results,
+JMeter's, and lograge's JSON.
 """

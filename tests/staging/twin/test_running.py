@@ -1,14 +1,17 @@
 """The twin: what is refused before it starts, a setting that is changed while it runs, and that nothing is left."""
 
 import os
+import signal
 import socket
+import time
 import urllib.error
 import urllib.request
 
 import pytest
 
-from replay.errors import UsageError
+from replay.errors import EngineError, UsageError
 from replay.staging.twin import parse_twin, read_twin, running
+from replay.staging.twin.host import Command, HostProcess, Orders
 
 SHOP = """
 [services.shop]
@@ -95,3 +98,66 @@ def test_a_cycle_that_is_meant_is_taken():
         "b": {"routes": {"all": {}}, "calls": {"a": {"closes_cycle": True}}},
     }
     assert parse_twin({"services": services}).services["b"].calls["a"].closes_cycle
+
+
+def each(tmp_path):
+    return twin_of(tmp_path, f'processes = "each"\n{SHOP}')
+
+
+def test_a_setting_reaches_every_process_of_its_own(tmp_path):
+    with running(each(tmp_path)) as twin:
+        assert len(twin.pids) == 3
+        twin.set("payment.workers", 3)
+        figures = twin.figures()
+        assert (figures["payment.busy.limit"], figures["shop.busy.limit"]) == (3, 2)
+
+
+@pytest.mark.whole
+def test_a_process_that_does_not_take_over_a_setting_is_named(tmp_path):
+    with running(each(tmp_path)) as twin:
+        stopped = twin.pids[2]
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            with pytest.raises(EngineError, match=r"the process of payment: it does not answer"):
+                twin.set("payment.workers", 3)
+            assert '"set_failed"' in twin.log_path.read_text()
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        # Its late answer to that command is not taken for the answer to this one.
+        twin.set("payment.workers", 4)
+        assert twin.figures()["payment.busy.limit"] == 4
+
+
+def test_a_process_that_cannot_apply_a_setting_says_so_and_serves_on():
+    twin = parse_twin({"services": {"shop": {"routes": {"all": {}}}}})
+    process = HostProcess(Orders(twin={}), twin, {})
+    refused = process.answer(Command(turn=7, set={"shop.workers": "none at all"}))
+    assert refused.turn == 7 and "shop.workers" in refused.error
+    assert twin.services["shop"].workers == 8
+    assert process.answer(Command(turn=8, set={"shop.workers": "9"})).error == ""
+    assert twin.services["shop"].workers == 9
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_that_dies_ends_the_twin_and_is_named(tmp_path, number):
+    words = ("signal 9", "the process of shop .* died by signal 9")[number]
+    with pytest.raises(EngineError, match=words), running(each(tmp_path)) as twin:
+        pids = twin.pids
+        os.kill(pids[number], signal.SIGKILL)
+        until(twin.died)
+    until(lambda: not any(map(is_alive, pids)))
+
+
+def until(condition):
+    end_s = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,312 @@
+"""Which request targets Python must clean: those that may hold a secret or say who asked.
+
+A kernel that says yes too often costs time. One that says no too often leaves a secret in a trace. So each check here
+takes more than `secrets.redacted` and `people.marked` replace; `tests/oracles/log_oracle.py` holds them together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+import numpy as np
+
+from replay_native.ground.bundle import Array, bundle, numba_type
+from replay_native.ground.jit import kernel
+
+from .scan_table import LOOK
+from .text import hex_value, lowered, word_at, zero_bytes
+
+_QUOTE, _PERCENT, _APOSTROPHE, _PLUS, _DASH, _SLASH, _COLON, _SEMICOLON = 34, 37, 39, 43, 45, 47, 58, 59
+_EQUALS, _AT, _BACKSLASH = 61, 64, 92
+PARAMETER_BYTES_MAX = 192
+"""Bytes of a parameter's name, from its end, that are compared with those of secrets."""
+
+FIRST_KEYS = 257
+"""Where the keys begin in `key_ends` (see `is_secret_name`)."""
+
+_ONES = np.int64(0x0101010101010101)
+_STRIDE = 7
+"""Of any number with this many bytes at least one is looked at."""
+
+PHONE_DIGITS, CARD_DIGITS, IBAN_BYTES = 8, 13, 15
+"""The fewest of a phone number behind its `+`, of a card number, of an account number."""
+
+NESTS = np.zeros(256, dtype=np.uint8)
+NESTS[[0x22, 0x25, 0x26, 0x27, 0x3A, 0x3B, 0x3D, 0x3F, 0x40, 0x5C, 0x7B]] = 1
+"""Bytes that separate or nest values, looked for where they are percent-encoded: `"`, `%`, `&`, `'`, `:`, `;`, `=`,
+`?`, `@`, backslash, `{`.
+"""
+
+_IN_NUMBER = np.zeros(256, dtype=np.uint8)
+_IN_NUMBER[48:58] = _IN_NUMBER[65:91] = 1
+_IN_NUMBER[[40, 41, 46, _PERCENT, _PLUS, _DASH]] = 1
+"""What may stand in the number of a phone, a card or an account: digits, capitals, `(`, `)`, `.`, `+`, `-`, `%20`."""
+
+_SCHEMES = (b"bearer", b"basic", b"digest", b"negotiate", b"ntlm", b"token", b"apikey", b"aws4-hmac-sha256")
+_SCHEME_BYTES = np.frombuffer(b"".join(_SCHEMES), dtype=np.uint8)
+_SCHEME_ENDS = np.cumsum([0, *map(len, _SCHEMES)]).astype(np.int64)
+"""The names of authorization schemes; credentials follow them."""
+
+_PAIR_WORDS = (
+    b"value",
+    b"values",
+    b"val",
+    b"v",
+    b"name",
+    b"header",
+    b"field",
+    b"param",
+    b"parameter",
+    b"k",
+)
+_PAIR_BYTES = np.frombuffer(b"".join(_PAIR_WORDS), dtype=np.uint8)
+_PAIR_ENDS = np.cumsum([0, *map(len, _PAIR_WORDS)]).astype(np.int64)
+_VALUE_WORDS = 4
+"""Names of a pair that is written as two parameters (`name=token&value=abc`): those of its value, then those of its
+name.
+"""
+
+
+@bundle
+class Secrets(NamedTuple):
+    """Which parameters are secret."""
+
+    keys: Annotated[Array, "uint8[::1]", "the names, sorted by their last byte"]
+    key_ends: Annotated[Array, "int64[::1]", "where each name begins; see `is_secret_name`"]
+    kept: Annotated[bool, "boolean", "secrets are kept"]
+    name: Annotated[Array, "uint8[::1]", "scratch: the name of a parameter (PARAMETER_BYTES_MAX)"]
+
+
+SECRETS_TYPE = numba_type(Secrets)
+
+
+@kernel(inlined=True)
+def _ends_name(byte):
+    """Whether a name may begin behind this byte: a control character, a space, a sign, or no ASCII."""
+    return not (48 <= byte <= 57 or 97 <= byte <= 122)
+
+
+@kernel()
+def is_secret_name(data, begin, end, secrets):
+    """Whether a parameter's name may be a key, or end with one. Python then decides where a name begins.
+
+    Names are compared in lower case, percent-decoded, without the marks `- _ . [ ]` and without digits, blanks and
+    signs at the end. The keys are sorted by their last byte: key_ends[byte] is the first that ends with it. After
+    these, key_ends[FIRST_KEYS + key] is twice the place where a key begins in `keys`, plus 1 where something may come
+    before it.
+    """
+    keys, key_ends, name = secrets.keys, secrets.key_ends, secrets.name
+    length = 0
+    at = max(begin, end - name.shape[0])
+    while at < end:
+        byte = data[at]
+        if byte == _PERCENT and at + 2 < end:
+            high, low = hex_value(data[at + 1]), hex_value(data[at + 2])
+            if high >= 0 and low >= 0:
+                byte = np.uint8(high * 16 + low)
+                at += 2
+        at += 1
+        if byte not in (_DASH, 95, 46, 91, 93):
+            name[length] = lowered(byte)
+            length += 1
+    while length > 0 and not 97 <= name[length - 1] <= 122:
+        length -= 1
+    if length == 0:
+        return False
+    last = np.int64(name[length - 1])
+    for key in range(key_ends[last], key_ends[last + 1]):
+        first = key_ends[FIRST_KEYS + key] >> 1
+        size = (key_ends[FIRST_KEYS + key + 1] >> 1) - first
+        if size == length or (
+            size < length and (key_ends[FIRST_KEYS + key] & 1 or _ends_name(name[length - size - 1]))
+        ):
+            same = True
+            for index in range(size - 1):
+                if keys[first + index] != name[length - size + index]:
+                    same = False
+                    break
+            if same:
+                return True
+    return False
+
+
+@kernel(inlined=True)
+def _begins_token(data, at, begin):
+    """Whether `eyJ`, the beginning of a JSON Web Token, ends at `at`."""
+    return data[at] == 74 and at > begin + 1 and data[at - 1] == 121 and data[at - 2] == 101
+
+
+@kernel()
+def _word_before(data, begin, end, words, ends):
+    """The number of the word that data[begin:end] ends with, in any case, or -1."""
+    for number in range(ends.shape[0] - 1):
+        first, size = ends[number], ends[number + 1] - ends[number]
+        if end - begin < size:
+            continue
+        same = True
+        for index in range(size):
+            if lowered(data[end - size + index]) != words[first + index]:
+                same = False
+                break
+        if same and (end - size == begin or not 97 <= lowered(data[end - size - 1]) <= 122):
+            return number
+    return -1
+
+
+@kernel(inlined=True)
+def _name_begins(data, at, begin):
+    """Where the name before a `=` or `:` begins: behind `/ ? & ; # =`."""
+    while at > begin:
+        byte = data[at - 1]
+        if byte in (_SLASH, 63, 38, _SEMICOLON, 35, _EQUALS):
+            break
+        at -= 1
+    return at
+
+
+@kernel()
+def _names_secret(data, begin, colon, secrets):
+    """Whether what stands before a colon may name a secret: a JSON key, a header."""
+    if 97 <= lowered(data[colon - 1]) <= 122:
+        return True
+    first = _name_begins(data, colon, begin)
+    for at in range(first, colon - 1):
+        if lowered(data[at]) == 120 and data[at + 1] in (_DASH, _PERCENT):
+            return True
+    return is_secret_name(data, first, colon, secrets)
+
+
+@kernel(inlined=True)
+def _ends_entity(data, begin, end):
+    """Whether data[begin:end] ends with `&quot` or `&#34`: with the semicolon behind it, a quote."""
+    if end - begin < 4:
+        return False
+    return (data[end - 1] == 116 and data[end - 2] == 111) or (data[end - 2] == 51 and data[end - 3] == 35)
+
+
+@kernel()
+def is_suspect(data, begin, end, secrets):
+    """Whether a target may hold a value inside a value, credentials, an e-mail address or a JSON Web Token."""
+    for at in range(begin, end):
+        byte = np.int64(data[at])
+        if byte in (_AT, _QUOTE, _BACKSLASH) or _begins_token(data, at, begin):
+            return True
+        if byte == _PERCENT and at + 2 < end:
+            high, low = hex_value(data[at + 1]), hex_value(data[at + 2])
+            if high >= 0 and low >= 0 and NESTS[high * 16 + low]:
+                return True
+            if high == 2 and low == 0 and _word_before(data, begin, at, _SCHEME_BYTES, _SCHEME_ENDS) >= 0:
+                return True
+        elif byte == _PLUS:
+            if _word_before(data, begin, at, _SCHEME_BYTES, _SCHEME_ENDS) >= 0:
+                return True
+        elif byte == _COLON and at > begin:
+            scheme = data[at - 1] == 54 and _word_before(data, begin, at, _SCHEME_BYTES, _SCHEME_ENDS) >= 0
+            if scheme or _names_secret(data, begin, at, secrets):
+                return True
+        elif byte == _SEMICOLON and _ends_entity(data, begin, at):
+            return True
+    return False
+
+
+@kernel(inlined=True)
+def _begins_number(data, at, begin):
+    """Whether a number may begin at `at`: not within a word, but behind a percent-encoded byte."""
+    if at == begin or (at - 3 >= begin and data[at - 3] == _PERCENT):
+        return True
+    before = data[at - 1]
+    in_word = 48 <= before <= 57 or 97 <= lowered(before) <= 122
+    return not in_word and before not in (_PERCENT, _DASH, 95)
+
+
+@kernel()
+def _is_number(data, first, last, begin):
+    """Whether data[first:last], which has no other bytes than numbers have, may hold one of a phone, a card or an
+    account.
+    """
+    digits, lead = np.int64(0), first > begin + 1 and data[first - 1] == 98 and data[first - 2] == 50
+    for at in range(first, last):
+        byte = data[at]
+        digits += 48 <= byte <= 57
+        lead = lead or byte in (_PLUS, 40) or (byte == 66 and at > first and data[at - 1] == 50)
+    if digits >= PHONE_DIGITS and lead:
+        return True
+    if last - first < CARD_DIGITS or digits < 2:
+        return False
+    for at in range(first, last - CARD_DIGITS + 1):
+        if not _begins_number(data, at, begin):
+            continue
+        if 50 <= data[at] <= 54 and digits >= CARD_DIGITS:
+            return True
+        capitals = 65 <= data[at] <= 90 and 65 <= data[at + 1] <= 90
+        if capitals and last - at >= IBAN_BYTES and 48 <= data[at + 2] <= 57 and 48 <= data[at + 3] <= 57:
+            return True
+    return False
+
+
+@kernel()
+def holds_number(data, begin, end):
+    """Whether a target may hold the number of a phone, a card or an account."""
+    place = begin + _STRIDE - 1
+    while place < end:
+        if _IN_NUMBER[data[place]]:
+            first = last = place
+            while first > begin and _IN_NUMBER[data[first - 1]]:
+                first -= 1
+            while last < end and _IN_NUMBER[data[last]]:
+                last += 1
+            if last - first >= PHONE_DIGITS and _is_number(data, first, last, begin):
+                return True
+            place = last
+        place += _STRIDE
+    return False
+
+
+@kernel(inlined=True)
+def _next_equals(data, at, end):
+    """Where the next `=` is; `end` where there is none."""
+    while at + 8 <= end and zero_bytes(word_at(data, at) ^ (_ONES * _EQUALS)) == 0:
+        at += 8
+    while at < end and data[at] != _EQUALS:
+        at += 1
+    return at
+
+
+@kernel()
+def _pair_part(data, begin, end):
+    """1 where a parameter's name is that of the value of a pair, 2 where it is that of its name, else 0."""
+    while end > begin:
+        if data[end - 1] in (_PLUS, _APOSTROPHE):
+            end -= 1
+        elif end - 3 >= begin and data[end - 3] == _PERCENT and data[end - 2] == 50 and data[end - 1] == 48:
+            end -= 3
+        else:
+            break
+    word = _word_before(data, begin, end, _PAIR_BYTES, _PAIR_ENDS)
+    if word < 0:
+        return 0
+    return 1 if word < _VALUE_WORDS else 2
+
+
+@kernel()
+def has_secret(data, begin, end, secrets):
+    """Whether a target has a secret name before a `=`, in its path, its query or inside a value."""
+    at = _next_equals(data, begin, end)
+    parts = 0
+    while at + 1 < end:
+        first = _name_begins(data, at, begin)
+        if is_secret_name(data, first, at, secrets):
+            return True
+        parts |= _pair_part(data, first, at)
+        at = _next_equals(data, at + 1, end)
+    return parts == 3
+
+
+@kernel(inlined=True)
+def must_be_cleaned(data, begin, end, needs, secrets):
+    """Whether Python must look at a written target: it may hold a secret, or say who asked."""
+    if secrets.kept:
+        return False
+    if needs & LOOK and is_suspect(data, begin, end, secrets):
+        return True
+    return has_secret(data, begin, end, secrets) or holds_number(data, begin, end)

@@ -1,0 +1,133 @@
+"""What the coordinator observes of a run while it goes: the watched figures, and each second of the whole run for sinks.
+
+Agents know nothing of either. Sinks (`--sink`, `--live`, `--notify`) get seconds that are summed up from the agents'
+reports, and figures of the target's own side are sampled once, on the coordinator's machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import msgspec
+import trio
+
+from replay.engine.sinks import Sink, make_sinks
+from replay.engine.sinks.threads import SINK_NOTES, SinkThreads
+from replay.errors import OutputError
+from replay.plan.safety import allowed
+from replay.results.assemble import write_document
+from replay.results.deltas import RunEvent
+from replay.results.document import ClockPair, RunDocument, Started
+from replay.results.folder import RunFolder
+from replay.settings.scenario import Scenario
+from replay.units import SECOND_NS
+from replay.watching.sampler import Sampler
+
+from .merged_facts import Observed
+from .messages import Report
+from .whole_seconds import WholeSeconds
+
+
+class Broadcast:
+    """The sinks and the watched figures of one run over agents. It never fails and never delays the run."""
+
+    def __init__(self, scenario: Scenario, sinks: Sequence[Sink | str] = ()) -> None:
+        self._threads = SinkThreads(make_sinks(sinks))
+        self._sampler = Sampler(scenario.watch, allowed(scenario))
+        self._watch = list(scenario.saved().get("watch", []))
+        self._samples: dict[int, dict[str, float | None]] = {}
+        self._events: list[RunEvent] = []
+        self._seconds = WholeSeconds(0)
+        self._start = ClockPair(0, 0)
+        self._has_started = False
+
+    async def sample(self) -> None:
+        """Sample the watched figures until cancelled."""
+        await self._sampler.run()
+
+    def begin(self, instant_ns: int, wall_ns: int) -> None:
+        """The first request will be due at this instant, by CLOCK_MONOTONIC and since the epoch."""
+        self._start = ClockPair(instant_ns, wall_ns)
+        self._seconds = WholeSeconds(wall_ns)
+
+    def opened(self, started: Started, agents: int) -> None:
+        """An agent's facts of its start: the first ones tell the sinks what is run."""
+        if self._has_started:
+            return
+        self._has_started = True
+        self._threads.start(whole_started(started, agents, self._start, self._watch))
+
+    def reported(self, agent: int, name: str, report: Report) -> None:
+        """A report of an agent."""
+        if not len(self._threads):
+            return
+        self._seconds.add(agent, report)
+        self._events += [RunEvent(at_s, kind, f"{name}: {text}") for at_s, kind, text in report.events]
+
+    def happened(self, now_ns: int, kind: str, text: str) -> None:
+        """Something that the coordinator noticed."""
+        self._events.append(RunEvent(round(max(self._elapsed_s(now_ns), 0.0), 3), kind, text))
+
+    def tick(self, now_ns: int, expected: Collection[int]) -> None:
+        """Time has passed. `expected` are the agents that will still report."""
+        elapsed_s = self._elapsed_s(now_ns)
+        number = int(elapsed_s)
+        if self._watch and number > 0 and number not in self._samples:
+            self._samples[number] = self._sampler.take()
+        while self._has_started and self._pass_on(elapsed_s, expected):
+            pass
+
+    def _elapsed_s(self, now_ns: int) -> float:
+        """Since the start; negative before it."""
+        return (now_ns - self._start.monotonic_ns) / SECOND_NS if self._start.monotonic_ns else -1.0
+
+    def _pass_on(self, elapsed_s: float, expected: Collection[int]) -> bool:
+        """Pass the next second to the sinks, if it is complete."""
+        watched = self._samples.get(self._seconds.next, {})
+        found = self._seconds.take(elapsed_s, expected, watched, self._events)
+        if found is None:
+            return False
+        self._events = []
+        self._threads.second(*found)
+        return True
+
+    async def finish(self) -> Observed:
+        """The agents have ended: pass on what is left, and wait for the sinks."""
+        while self._has_started and self._seconds.has_more:
+            self._pass_on(float("inf"), ())
+        await self._threads.caught_up()
+        figures = self._sampler.figures() if self._watch else []
+        return Observed(self._watch, self._samples, figures, self._threads.notes())
+
+    def end(self, document: RunDocument, folder: Path) -> RunDocument:
+        """The run is merged and saved: tell the sinks. Returns the document, written again if sinks failed since."""
+        before = self._threads.notes()
+        if self._has_started:
+            self._threads.end(document)
+        self.close()
+        after = self._threads.notes()
+        if after == before:
+            return document
+        notes = [note for note in document.notes if note.code not in SINK_NOTES]
+        document = msgspec.structs.replace(document, notes=[*notes, *after])
+        with contextlib.suppress(OutputError):  # the run is saved already, without these notes
+            write_document(RunFolder(folder), document)
+        return document
+
+    def close(self) -> None:
+        """Close the sinks, also those of a run that failed."""
+        self._threads.close()
+        trio.run(self._threads.caught_up)
+
+
+def whole_started(started: Started, agents: int, start: ClockPair, watch: list[object]) -> Started:
+    """The facts of the start of the whole run, from those of one agent."""
+    replace = msgspec.structs.replace
+    scenario = started.scenario | {"watch": watch}
+    for key in ("connections", "threads"):
+        if isinstance(count := scenario.get(key), int):
+            scenario[key] = count * agents
+    targets = [replace(target, lanes=target.lanes * agents) for target in started.targets]
+    return replace(started, start=start, scenario=scenario, targets=targets)

@@ -1,0 +1,61 @@
+"""How a merged run ended.
+
+The ending decides the exit code, so it says what happened to the run as a whole: `interrupted` (130) only if somebody
+interrupted the coordinator. An agent that a signal ended is like one that was lost: the run goes on without it, or the
+coordinator stops the others, and then the run has failed (1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from replay.results.document import EndedHow, Ending
+
+from .parts import Part
+
+_WORSE: tuple[EndedHow, ...] = ("over_limit", "circuit_breaker", "not_allowed", "failed")
+"""Endings that one agent imposes on the whole run, the worst last."""
+
+
+class Cause(NamedTuple):
+    """Why the coordinator ended a run early: a signal to it (`interrupted`), or what had happened to an agent
+    (`stopped`). `none`: it did not. `not_known`: nobody knows, because it died.
+    """
+
+    how: Literal["none", "interrupted", "stopped", "not_known"]
+    why: str = ""
+
+
+NOT_KNOWN = Cause("not_known")
+
+
+def ending_of(parts: Sequence[Part], lost: Iterable[int], cause: Cause) -> Ending:
+    """The ending of the whole run, by those of the agents that were not lost. If all were lost it was killed."""
+    gone = set(lost)
+    left = [part for part in parts if part.share.agent not in gone]
+    at_s = max((part.document.ending.at_s for part in left or parts), default=0.0)
+    if not left:
+        return Ending(how="killed", detail="every agent was lost", at_s=at_s)
+    imposed = [part for part in left if part.document.ending.how in _WORSE]
+    if imposed:
+        worst = max(imposed, key=lambda part: _WORSE.index(part.document.ending.how))
+        return msgspec.structs.replace(worst.document.ending, detail=_detail([worst], left))
+    cut = [part for part in left if part.document.ending.how != "whole"]
+    if not cut:
+        return Ending(at_s=at_s)
+    if cause.how == "interrupted":
+        return Ending(how="interrupted", detail=cause.why, at_s=at_s)
+    if cause.how == "none" and len(cut) < len(left):
+        return Ending(at_s=at_s)
+    return Ending(how="failed", detail=cause.why or _detail(cut, left), at_s=at_s)
+
+
+def _detail(of: Sequence[Part], left: Sequence[Part]) -> str:
+    """Why some agents ended. Agents are not named where all ended for the same reason."""
+    details = {part.document.ending.detail for part in left}
+    if len(details) == 1:
+        return details.pop()
+    return "; ".join(f"{part.name}: {part.document.ending.detail}" for part in of)

@@ -1,0 +1,25 @@
+"""Which results leave rows as soon as they end: those in a default folder, and those in a folder that has a database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from replay.errors import reason_of
+
+from . import RUNS, SESSIONS
+from .database import database_of, remember
+
+
+def remember_result(folder: Path) -> str:
+    """Leave rows for a run, search or session that has ended. Returns a line that says why that could not be done; empty
+    if it was done, or if the folder that holds it has no database and is not a default one.
+    """
+    try:
+        folder = folder.absolute()
+        is_default = folder.parent in (RUNS.absolute(), SESSIONS.absolute())
+        if not folder.is_dir() or not (is_default or database_of(folder.parent).exists()):
+            return ""
+        problem = remember(folder.parent, folder.name)
+    except OSError as error:
+        problem = reason_of(error)
+    return f"the results are saved, but not remembered: {problem}" if problem else ""

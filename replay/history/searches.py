@@ -1,0 +1,45 @@
+"""What a search of `replay peak` leaves in its folder: peak.json, with its verdict and trials."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import msgspec
+
+from replay.errors import InputError
+from replay.files import read_whole
+
+PEAK_BYTES_MAX = 16 << 20
+
+
+class _Trial(msgspec.Struct):
+    load: float = 0.0
+    rate_per_s: float = 0.0
+    length_s: float = 0.0
+
+
+class FoundPeak(msgspec.Struct):
+    """The verdict of a search or a surge, the peak as times the recording, and the trials. A surge has neither."""
+
+    verdict: str
+    peak: float | None = None
+    held_load: float | None = None
+    trials: list[_Trial] = []
+
+    @property
+    def rate_per_s(self) -> float | None:
+        """The rate that was planned at the peak."""
+        rates = (trial.rate_per_s for trial in self.trials if trial.load == self.peak)
+        return next((rate for rate in rates if rate > 0), None)
+
+
+def read_peak(path: Path) -> FoundPeak:
+    """What a peak.json says. OSError, InputError or ValueError if it cannot be read or says what no search finds."""
+    try:
+        found = msgspec.json.decode(read_whole(path, PEAK_BYTES_MAX), type=FoundPeak)
+    except RecursionError:
+        raise InputError("damaged: it is nested too deep") from None
+    if found.peak is not None and not (found.peak >= 0 and math.isfinite(found.peak)):
+        raise ValueError(f"a peak of {found.peak} times")
+    return found

@@ -1,0 +1,59 @@
+"""The folder of a twin whose log nobody asked to keep. It goes with the twin, or with the next one if it was killed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+PREFIX = "replay-twin-"
+MARK = "owner.lock"
+"""A file in each of these folders. The process that owns the folder holds a lock on it, which ends with that process."""
+
+
+@contextlib.contextmanager
+def own_folder() -> Iterator[Path]:
+    """A new folder, removed at the end; those that killed twins of this user left are removed first."""
+    sweep()
+    # The name is known before the folder is there, so that an interrupt at any moment leaves nothing.
+    place = Path(tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(8)}"
+    descriptor = -1
+    try:
+        place.mkdir(mode=0o700)
+        descriptor = os.open(place / f"{MARK}.new", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # The mark is there only once it is locked: another twin that starts now would take the folder for a leftover.
+        (place / f"{MARK}.new").rename(place / MARK)
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def sweep() -> None:
+    """Remove the folders of this user whose owner is gone. A folder without the mark is not ours, or just being made."""
+    for place in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            found = place.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+                _remove_if_left(place)
+
+
+def _remove_if_left(place: Path) -> None:
+    """OSError if the folder has no mark, or its owner holds the lock."""
+    descriptor = os.open(place / MARK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        mark = os.fstat(descriptor)
+        if not stat.S_ISREG(mark.st_mode) or mark.st_uid != os.geteuid():
+            return
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(place, ignore_errors=True)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,26 @@
+"""Where a value may begin in an escaped text.
+
+In `%20joe@shop.example` and `\\njoe@shop.example` the value begins behind the escape: `20joe` and `njoe` are no part of
+it. A pattern that began inside an escape would change what the escape stands for.
+"""
+
+from __future__ import annotations
+
+_HEX = "[0-9A-Fa-f]"
+_PERCENT = tuple(rf"%{'25' * times}{_HEX}{{2}}" for times in range(4))
+_BACKSLASH = (r"\\[bfnrtv]", rf"\\u{_HEX}{{4}}", rf"\\x{_HEX}{{2}}")
+
+_AFTER_PERCENT = "|".join(rf"(?<={escape})" for escape in _PERCENT)
+_AFTER_BACKSLASH = "|".join(rf"(?<={escape})" for escape in _BACKSLASH)
+_IS_LITERAL = rf"(?<=%)(?!{_HEX}{{2}})|(?<=\\)(?![bfnrtv]|u{_HEX}{{4}}|x{_HEX}{{2}})"
+_NOT_NESTED = rf"(?!(?<=%25){_HEX}{{2}}|(?<=%2525){_HEX}{{2}}|(?<=%252525){_HEX}{{2}})"
+
+AFTER_ESCAPE = rf"(?:(?:{_AFTER_PERCENT}){_NOT_NESTED}|{_AFTER_BACKSLASH})"
+"""Matches behind a percent-encoded byte (encoded up to four times) or a backslash escape. `%25` before two hexadecimal
+digits is the beginning of a longer escape.
+"""
+
+
+def begins(characters: str) -> str:
+    """A pattern that matches where a word of these characters (the inside of a class) begins, behind an escape too."""
+    return rf"(?:(?<![%\\{characters}])|{AFTER_ESCAPE}|{_IS_LITERAL})"
