@@ -13,6 +13,7 @@ from replay.shown import json_shown
 
 from .decision import Finding
 from .verdict import Comparison
+from .watched import WatchedSides, watched_sides
 
 FORMAT_VERSION = 1
 
@@ -46,7 +47,8 @@ class MetricDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 class ComparisonDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The complete result. `reasons` are why nothing could be concluded; `left_out` is what was not tested. `responses`
-    compares what was answered, if all runs kept it.
+    compares what was answered, if all runs kept it. `watched` are the watched figures of both sides; the verdict does not
+    depend on them.
     """
 
     format_version: int = FORMAT_VERSION
@@ -69,6 +71,7 @@ class ComparisonDocument(msgspec.Struct, frozen=True, kw_only=True):
     runs_needed: int | None
     metrics: list[MetricDocument]
     responses: DifferencesDocument | None = None
+    watched: list[WatchedSides] = []
 
 
 def document_of(found: Comparison) -> ComparisonDocument:
@@ -92,6 +95,7 @@ def document_of(found: Comparison) -> ComparisonDocument:
         runs_needed=found.runs_needed,
         metrics=[_metric(finding) for finding in found.findings],
         responses=None if found.responses is None else differences_document(found.responses),
+        watched=watched_sides(found.base, found.new),
     )
 
 

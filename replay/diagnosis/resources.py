@@ -87,13 +87,16 @@ def first_of(
     if not causes:
         return Given(None, _nearest(usages), resources, _changed_first(values, rows, harmed))
     together = _together(causes)
-    first = _needed_most(causes) or together[0]
-    if first is together[0] and len(together) > 1 and not _is_nearer(first, together[1]):
+    needed = _needed_most(causes)
+    first = needed or together[0]
+    if needed is None and len(together) > 1 and not _is_nearer(first, together[1]):
         names = " and ".join(onset.usage.name for onset in together[:2])
         why = f"{names} gave way within {TOGETHER_ROWS} s of each other, and neither was clearly nearer to its limit before"
         return Given(None, [why, *_sentences(together, rows)], resources)
     bound = _bound_by(first, usages, values, harmed)
     evidence = _sentences([first, *(each for each in causes if each is not first)], rows)
+    if needed is not None:
+        evidence.insert(1, _need(needed, causes))
     if bound is not None:
         name, why = bound
         return Given(name, [why, *evidence], resources)
@@ -148,6 +151,19 @@ def _needed_most(causes: Sequence[_Onset]) -> _Onset | None:
         onset.usage.name.rpartition(".")[0] for onset in causes if (onset.due or 0.0) * NEEDED_MORE > most
     }
     return known[0] if most >= NEEDED and len(parts) == 1 else None
+
+
+def _need(most: _Onset, causes: Sequence[_Onset]) -> str:
+    """How much of its limit the load needed, beside the others."""
+    part = _part(most)
+    others = [onset.due for onset in causes if _part(onset) != part and onset.due is not None]
+    words = f"the load that was due then needed {most.due or 0:.0%} of that limit, by what it used before"
+    return words + (f" (of any other that gave way: at most {max(others):.0%})" if others else "")
+
+
+def _part(onset: _Onset) -> str:
+    """The part that a figure belongs to: a pool and its queue are one resource."""
+    return onset.usage.name.rpartition(".")[0] or onset.usage.name
 
 
 def _was_harmless(onset: _Onset, harmed: int) -> bool:

@@ -138,7 +138,7 @@ def make_state(
     except BaseException:
         folder.discard()
         raise
-    sampler = Sampler(scenario.watch, allowed(scenario))
+    sampler = Sampler(scenario.watch, allowed(scenario), scenario.kafka)
     keeper = _keeper(folder, scenario, targets)
     return RunState(scenario, folder, run_id, targets, routes, sampler, answers=keeper)
 

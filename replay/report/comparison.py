@@ -14,6 +14,7 @@ from replay.units import counted
 from .differences import STYLE as DIFFERENCE_STYLE
 from .differences import print_differences
 from .page import Page
+from .watched_sides import print_watched
 
 _STYLE = {
     "REGRESSION": "bold red",
@@ -42,6 +43,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
     if caught := caught_text(found):
         page.say(caught, indent=2)
     _metrics(page, found)
+    print_watched(page, found)
     for text in (*found.notes, *(f"left out: {text}" for text in found.left_out)):
         page.say(text, "dim", indent=2)
     if found.responses is not None:

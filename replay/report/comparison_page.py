@@ -32,6 +32,7 @@ from .html import (
     toned,
 )
 from .svg import escape
+from .watched_sides import watched_section
 
 DISTRIBUTIONS_SHOWN = 10
 """How many routes have their distributions drawn."""
@@ -57,6 +58,8 @@ def comparison_page(found: Comparison) -> tuple[bytes, str]:
     if (order := figures.runs_in_order(found.base, found.new, kind)) is not None:
         reading = "Filled: p50; rings: p99. A drift from run to run would show here."
         sections.append(Figure("Every run over time", reading, order))
+    if watched := watched_section(found):
+        sections.append(watched)
     if found.responses is not None:
         sections.append("<h2>Responses</h2>")
         sections += [headline_of(found.responses, level=3), *sections_of(found.responses)]

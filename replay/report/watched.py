@@ -114,12 +114,15 @@ def _row(usage: Usage, figure: WatchFigures | None) -> list[str]:
 
 
 def facts_of_watched(document: RunDocument) -> Iterator[Fact]:
-    """The watched figures in lines: all of a few; of many, those that failed, changed, or came near a limit."""
+    """The watched figures in lines: all of a few; of many, those that failed, changed, or came near a limit, the
+    nearest first.
+    """
     usages = _usages(document)
     by_name = {figure.name: figure for figure in document.watches}
     shown = usages
     if len(usages) > LINES_SHOWN:
-        shown = [usage for usage in usages if _is_notable(usage, by_name.get(usage.name))][:LINES_SHOWN]
+        notable = [usage for usage in usages if _is_notable(usage, by_name.get(usage.name))]
+        shown = sorted(notable, key=lambda usage: -(usage.highest or 0.0))[:LINES_SHOWN]
     for usage in shown:
         figure = by_name.get(usage.name)
         failed = figure is not None and bool(figure.failed)

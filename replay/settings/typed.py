@@ -227,7 +227,7 @@ class ValidityLimitsSettings(TypedDict, total=False):
 
 
 class WatchSettings(TypedDict, total=False):
-    """Figures of the target's own side, sampled each second: from Prometheus, from JSON, or from a command."""
+    """Figures of the target's own side, sampled each second: from Prometheus, from JSON, from a command, or the lag of a"""
 
     name: Required[str]
     prometheus: str
@@ -235,6 +235,8 @@ class WatchSettings(TypedDict, total=False):
     json: str
     pointer: str
     command: str
+    group: str
+    brokers: str
     limit: float | None
     members: bool
 

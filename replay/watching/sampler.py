@@ -14,6 +14,7 @@ import trio
 
 from replay.results.figures import WatchFigures
 from replay.settings.groups.output import SOURCES, Watch
+from replay.settings.scenario import Kafka
 
 from .sources import Command, Members, Permitted, Sample, SampleError, source_of
 
@@ -57,9 +58,9 @@ class _Watched:
 class Sampler:
     """The watched figures of a run."""
 
-    def __init__(self, watches: Sequence[Watch], permitted: Permitted) -> None:
-        """Only loopback and what is `permitted` is asked."""
-        self._all = [_Watched(watch, source_of(watch, permitted)) for watch in watches]
+    def __init__(self, watches: Sequence[Watch], permitted: Permitted, kafka: Kafka = Kafka()) -> None:  # noqa: B008 - frozen
+        """Only loopback and what is `permitted` is asked. `kafka` are the settings of connections to Kafka."""
+        self._all = [_Watched(watch, source_of(watch, permitted, kafka)) for watch in watches]
 
     async def run(self) -> None:
         """Sample until cancelled."""

@@ -1,4 +1,4 @@
-"""One sample of a watched figure: from a Prometheus server, a JSON document, or a command. Each function blocks.
+"""One sample of a watched figure: from a Prometheus server, a JSON document, a command, or Kafka. Each function blocks.
 
 A `SampleError` says why there is no number. What a source returns is bounded, redirects are not followed, and hosts must
 be loopback or allowed.
@@ -26,8 +26,9 @@ from typing import Any, Protocol
 
 import msgspec
 
-from replay.errors import LimitError, reason_of
+from replay.errors import LimitError, ReplayError, reason_of
 from replay.settings.groups.output import Watch
+from replay.settings.scenario import Kafka
 
 TIMEOUT_S = 2.0
 END_S = 0.5
@@ -57,13 +58,15 @@ class SampleError(Exception):
     """Why a sample has no number, in one sentence without secrets."""
 
 
-def source_of(watch: Watch, permitted: Permitted) -> Sample:
-    """The function that takes a sample of a figure."""
+def source_of(watch: Watch, permitted: Permitted, kafka: Kafka = Kafka()) -> Sample:  # noqa: B008 - frozen
+    """The function that takes a sample of a figure. `kafka` are the settings of a connection to Kafka."""
     if watch.prometheus:
         return partial(_prometheus, watch.prometheus, watch.query, permitted)
     if watch.json:
         read = _members if watch.members else _json
         return partial(read, watch.json, watch.pointer, permitted)
+    if watch.group:
+        return partial(_group_lag, watch, permitted, kafka)
     return Command(watch.command)
 
 
@@ -231,6 +234,16 @@ def _prometheus(url: str, query: str, permitted: Permitted) -> float:
     if not isinstance(result, list) or len(result) != 2:
         raise SampleError("the query has no single number")
     return _number(result[1], "the result is not a number")
+
+
+def _group_lag(watch: Watch, permitted: Permitted, kafka: Kafka) -> float:
+    # The client for Kafka takes a moment to import, and few runs need it.
+    from replay.protocols.kafka.group_lag import group_lag
+
+    try:
+        return float(group_lag(watch.group, watch.brokers, kafka, permitted.check))
+    except ReplayError as error:
+        raise SampleError(str(error)) from None
 
 
 def _number(value: Any, otherwise: str) -> float:

@@ -19,12 +19,14 @@ WATCHED_MAX = 32
 """Figures that a run may watch: each is a request per second."""
 
 
-SOURCES = ("prometheus", "json", "command")
+SOURCES = ("prometheus", "json", "command", "group")
 """Keys of a watched figure that say where it comes from."""
 
 
 class Watch(Table, kw_only=True, frozen=True):
-    """Figures of the target's own side, sampled each second: from Prometheus, from JSON, or from a command."""
+    """Figures of the target's own side, sampled each second: from Prometheus, from JSON, from a command, or the lag of a
+    Kafka consumer group.
+    """
 
     name: Annotated[str, row("Name of the figure in reports", metavar="NAME")]
     prometheus: Annotated[
@@ -46,6 +48,17 @@ class Watch(Table, kw_only=True, frozen=True):
     ] = ""
     command: Annotated[
         str, row("Command whose output begins with the number", metavar="COMMAND", example="./replicas.sh")
+    ] = ""
+    group: Annotated[
+        str, row("Kafka consumer group whose lag is the number", metavar="GROUP", example="billing")
+    ] = ""
+    brokers: Annotated[
+        str,
+        row(
+            "Where that group is, and its topic; without a topic all that it has committed offsets of",
+            metavar="URL",
+            example="kafka://127.0.0.1:9092/orders",
+        ),
     ] = ""
     limit: Annotated[
         float | None,
@@ -127,11 +140,18 @@ def _check_watch(watch: Watch, where: str) -> None:
     if len(sources) != 1:
         raise UsageError(
             f"{where} ({watch.name}) has {' and '.join(sources) or 'no source'}",
-            hint="give it one of: prometheus with query, json with pointer, command",
+            hint="give it one of: prometheus with query, json with pointer, command, group with brokers",
         )
     source = sources[0]
     if (source == "prometheus") != bool(watch.query):
         raise UsageError(f"{where} ({watch.name}): prometheus and query belong together")
+    if (source == "group") != bool(watch.brokers):
+        raise UsageError(f"{where} ({watch.name}): group and brokers belong together")
+    if watch.brokers and (not watch.brokers.startswith("kafka://") or "@" in watch.brokers):
+        raise UsageError(
+            f"{where} ({watch.name}): brokers is no Kafka URL, or has credentials in it",
+            hint='write brokers = "kafka://HOST:PORT/TOPIC"',
+        )
     if watch.members and (source != "json" or watch.limit is not None):
         raise UsageError(
             f"{where} ({watch.name}): members needs json, and takes limits from the document (docs/diagnosis.md)"
@@ -143,7 +163,7 @@ def _check_watch(watch: Watch, where: str) -> None:
             f"{where} ({watch.name}): pointer {watch.pointer!r} is not a JSON Pointer into a json document",
             hint='write pointer = "/queue/length"',
         )
-    if source != "command":
+    if source in ("prometheus", "json"):
         url = urlsplit(getattr(watch, source))
         if url.scheme not in ("http", "https") or not url.hostname or url.username or url.password:
             raise UsageError(

@@ -1,0 +1,73 @@
+"""Watched figures of two builds: the median over runs, on the page, in the terminal and in JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+from replay.comparison.decision import Options
+from replay.comparison.document import to_json
+from replay.comparison.verdict import Comparison, compare
+from replay.comparison.watched import WatchedSides, watched_sides
+from replay.report.comparison import print_comparison
+from replay.report.comparison_page import comparison_page
+from replay.report.console import Console
+from tests.support.compare_data import make_side, rewrite
+
+Watched = dict[str, list[float | None]]
+
+
+def compared(folder: Path, base: list[Watched], new: list[Watched]) -> Comparison:
+    sides = []
+    for label, runs in (("base", base), ("new", new)):
+        sides.append(make_side(folder, label, len(runs), seed=1 if label == "base" else 50, requests=200))
+        for number, watched in enumerate(runs):
+            rewrite(folder / f"{label}-{number}", watched=watched)
+    return compare(sides[0], sides[1], Options())
+
+
+def sides_of(found: Comparison) -> list[WatchedSides]:
+    return watched_sides(found.base, found.new)
+
+
+def test_figures_of_both_builds_are_medians_over_their_runs(tmp_path: Path) -> None:
+    base: list[Watched] = [{"pool": [level, level + 2, None], "same": [5.0]} for level in (1.0, 3.0, 50.0)]
+    new: list[Watched] = [
+        {"pool": [level, level], "pool.limit": [20.0], "same": [5.0]} for level in (8.0, 9.0, 10.0)
+    ]
+    found = sides_of(compared(tmp_path, base, new))
+    assert [each.name for each in found] == ["pool", "same"], (
+        "what differs most comes first; limits are no rows"
+    )
+    pool = found[0]
+    assert (pool.base_mean, pool.base_highest) == (4.0, 5.0)
+    assert (pool.new_mean, pool.new_highest) == (9.0, 9.0)
+
+
+def test_a_figure_that_one_build_lacks_has_no_value_there(tmp_path: Path) -> None:
+    found = sides_of(compared(tmp_path, [{"depth": [None, None]}], [{"depth": [4.0]}]))
+    assert (found[0].base_mean, found[0].base_highest, found[0].new_mean) == (None, None, 4.0)
+
+
+def test_they_are_on_the_page_in_the_terminal_and_in_json(tmp_path: Path) -> None:
+    names: Watched = {f"f{number}<b>": [float(number)] for number in range(70)}
+    found = compared(tmp_path, [names] * 2, [names] * 2)
+    page = comparison_page(found)[0].decode()
+    assert (
+        "Watched figures" in page
+        and "f0&lt;b&gt;" in page
+        and "<b>" not in page.partition("Watched figures")[2][:9_000]
+    )
+    assert "10 more figures in --json" in page
+    text = io.StringIO()
+    print_comparison(found, Console(file=text, width=80))
+    assert "Watched figures" in text.getvalue() and "62 more figures in --json" in text.getvalue()
+    assert max(map(len, text.getvalue().splitlines())) <= 80
+    assert len(json.loads(to_json(found))["watched"]) == 70
+
+
+def test_without_watched_figures_there_is_no_table(tmp_path: Path) -> None:
+    found = compared(tmp_path, [{}] * 2, [{}] * 2)
+    assert "Watched figures" not in comparison_page(found)[0].decode()
+    assert json.loads(to_json(found))["watched"] == []
