@@ -171,7 +171,7 @@ def _nights(rng: np.random.Generator, trials: int, sd: float, drift: str) -> tup
 
 
 def _lengths(rng: np.random.Generator, trials: int, kind: str, base: int, new: int) -> tuple[float, float]:
-    """p99 of runs with other numbers of requests, 8 v 8; and the percentile that is compared in its place."""
+    """p99 of runs with other numbers of requests, 8 v 8; and the percentile that is compared instead."""
     labels = np.array([0] * 8 + [1] * 8, np.uint8)
     table, exact = statistics.labellings([16], labels, LABELLINGS)
     substitute = substitute_of(base, new)
@@ -237,7 +237,7 @@ def render(found: dict[Cell, tuple[float, float]], trials: int, when: str) -> st
                 _rows(found, "nights", NIGHT_SDS, tuple(NIGHT_DRIFTS), lambda sd: f"{100 * float(sd):g}%"),
             ),
             "",
-            "p99 of runs with other numbers of requests, 8 v 8, A/A: p99 itself · what is compared in its place.",
+            "p99 of runs with other numbers of requests, 8 v 8, A/A: p99 itself · what is compared instead.",
             "",
             *_table(
                 (

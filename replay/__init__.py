@@ -53,7 +53,7 @@ _PACKAGES = ("engine", "errors", "plan", "protocols", "settings", "trace")
 
 
 def __getattr__(name: str) -> ModuleType:
-    """`replay.engine` and the other packages, imported at first use."""
+    """Import `replay.engine` and the other packages at first use."""
     if name in _PACKAGES:
         from importlib import import_module
 
@@ -83,7 +83,7 @@ def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
 
 
 def inspect(trace: Trace | str | PathLike[str]) -> Inspection:
-    """What is in a trace: rates, peaks, routes with their recorded latencies, statuses. `.document` is what
+    """The contents of a trace: rates, peaks, routes with their recorded latencies, statuses. `.document` is what
     `replay inspect --json` prints. InputError if the trace is damaged.
     """
     from .trace.inspection import inspect

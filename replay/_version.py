@@ -1,3 +1,3 @@
-"""The version, in one place: hatchling and the command read it here."""
+"""The version. It is declared here alone: hatchling and the command read it."""
 
 __version__ = "0.1.0"

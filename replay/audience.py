@@ -1,4 +1,4 @@
-"""Who watches a command's runs from outside: the live page and web hooks, opened before anything is sent.
+"""The live page and web hooks of a command's runs, opened before anything is sent.
 
 with audience(scenario, print) as watching:
     prepared.run(out, sinks=watching.sinks)
@@ -37,19 +37,19 @@ class Audience:
     poster: Poster | None = None
 
     def waiting(self, words: str) -> None:
-        """Say on the page what it waits for."""
+        """Show on the page what the command waits for."""
         if self.page is not None:
             self.page.waiting(words)
 
     def finish(self, *, is_cancelled: bool) -> None:
-        """Send the last message. What could not be delivered is reported."""
+        """Send the last message, and report messages that could not be delivered."""
         if self.notifications is not None and self.poster is not None:
             self.notifications.finish(is_cancelled=is_cancelled)
             if lost := self.poster.close():
                 self.say(lost)
 
     def linger(self, linger_ns: int) -> None:
-        """Keep the page for a while; an interrupt ends that, and is not one of the run."""
+        """Serve the page for a while after the run. An interrupt ends that, but does not count as one of the run."""
         if self.server is None or self.page is None or not linger_ns or self.page.is_interrupted:
             return
         self.server.end()
@@ -62,7 +62,8 @@ class Audience:
 
 @contextlib.contextmanager
 def audience(scenario: Scenario, say: Say) -> Iterator[Audience]:
-    """Open what a scenario asks for. `say` prints a line: the link, and what was not delivered.
+    """Open the live page and web hooks that a scenario asks for. `say` prints a line: the link, and messages that were
+    not delivered.
 
     UsageError if a port, certificate or URL cannot be used, LimitError if a host is not allowed. At the end the last
     message is sent, the page stays as long as the scenario says, and its port is closed.

@@ -32,7 +32,7 @@ def main() -> NoReturn:
 
 
 def __getattr__(name: str) -> Any:
-    """What programs use of `replay.cli.commands`, imported at first use."""
+    """Import the parts of `replay.cli.commands` that programs use at first use."""
     if name not in ("VERBS", "invoke", "replay"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -57,8 +57,8 @@ SETTINGS = (
 WORDS = {
     "build": "Label of the new build [default: from CI's environment, or new]; runs of the old one are labelled base.",
     "methods": 'Methods to send; "all" includes those that write [default: the scenario\'s].',
-    "warm_up": "First moments of each run that are not measured [default: the scenario's].",
-    "answers.keep": "Keep responses of each run: their digests, the bodies of a sample, too, or all [default: digest].",
+    "warm_up": "Time at the start of each run that is not measured [default: the scenario's].",
+    "answers.keep": "Keep responses of each run: digests, also the bodies of a sample, or all [default: digest].",
     "duration": "End each run after this long [default: the scenario's; with --together 10s].",
 }
 
@@ -78,7 +78,7 @@ def _is_recording(text: str) -> bool:
     "--ready",
     default="",
     metavar="URL|PATH",
-    help="What answers below 500 once a build is ready [default: its port accepts connections].",
+    help="Path that answers with a status below 500 once a build is ready [default: its port accepts connections].",
 )
 @click.option(
     "--ready-timeout",
@@ -112,7 +112,7 @@ def _is_recording(text: str) -> bool:
     default="10m",
     metavar="TIME",
     show_default=True,
-    help="Begin no block that would end later.",
+    help="Begin no block that would end after this time.",
 )
 @click.option("--seed", "order_seed", type=int, help="Seed of the order of the blocks [default: random].")
 @click.option(
@@ -196,7 +196,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
 
 
 def _plan(given: dict[str, Any], base: Any, new: Any) -> Any:
-    """The options of the session; its folder is still to come."""
+    """The options of the session, without its folder, which is chosen later."""
     from replay.comparison.design import RESTARTS_MIN
     from replay.comparison.session import Plan
     from replay.units import parse_duration_ns
@@ -215,12 +215,12 @@ def _plan(given: dict[str, Any], base: Any, new: Any) -> Any:
 
 
 def _unless_made(html: str | None) -> str | None:
-    """An additional place for the page: the session always writes its own."""
+    """Write the page to another place if one was named: the session always writes its own."""
     return None if html == DEFAULT_PAGE else html
 
 
 def _kernels_of(scenario: Any, *builds: Any) -> tuple[str, ...]:
-    """Kernel modules that runs onto the builds need. UsageError if one of them is no target."""
+    """Kernel modules that runs onto the builds need. UsageError if one of them is not a target."""
     from msgspec.structs import replace
 
     from replay.comparison.session import url_of_builds
@@ -231,7 +231,7 @@ def _kernels_of(scenario: Any, *builds: Any) -> tuple[str, ...]:
 
 
 def _keeping_answers(scenario: Any, *builds: Any) -> Any:
-    """The scenario, which keeps digests of responses unless it says otherwise. Kafka sends none."""
+    """The scenario, changed to keep digests of responses unless it says otherwise. Kafka sends no responses."""
     from msgspec.structs import replace
 
     from replay.comparison.session import url_of_builds
@@ -244,7 +244,7 @@ def _keeping_answers(scenario: Any, *builds: Any) -> Any:
 
 
 def _for_both(scenario: Any, given: dict[str, Any]) -> Any:
-    """The scenario of runs that both builds get at once. UsageError where writes would reach one database twice."""
+    """The scenario of runs that both builds get at once. UsageError if writes would reach one database twice."""
     from msgspec.structs import replace
 
     from replay.settings.kinds.quantities import Duration
@@ -283,5 +283,7 @@ def _scenario(name: str, given: dict[str, Any]) -> tuple[Any, str]:
     path = Path(name) if name.endswith(".toml") else None
     scenario = named_after(load_scenario(path, *given_settings(given)), path)
     if path is not None and not scenario.trace:
-        raise UsageError(f"{name} names no trace", hint='add trace = "FILE" to it, or give the trace itself')
+        raise UsageError(
+            f"{name} does not name a trace", hint='add trace = "FILE" to it, or give the trace itself'
+        )
     return scenario, name if path is None else str(path.parent / scenario.trace)

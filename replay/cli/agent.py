@@ -19,12 +19,12 @@ from .streams import say
     "--token-file", type=click.Path(path_type=Path), metavar="FILE",
     help="File with the token of the run, readable by its owner alone; for coordinators on this machine.",
 )  # fmt: skip
-@click.option("--ca", metavar="FILE", help="Certificates that the coordinator's is verified by.")
+@click.option("--ca", metavar="FILE", help="Authorities that verify the coordinator's certificate.")
 @click.option("--cert", metavar="FILE", help="Certificate of this agent, with its chain.")
 @click.option("--key", metavar="FILE", help="Private key of that certificate [default: in its file].")
 @click.option(
     "--allow", multiple=True, metavar="HOST",
-    help="Host beyond loopback that may be a target, as of `replay run`. The coordinator cannot add to it; repeatable.",
+    help="Host beyond loopback that may be a target, as in `replay run`. The coordinator cannot add to it; repeatable.",
 )  # fmt: skip
 @click.option(
     "--folder", type=click.Path(path_type=Path), metavar="DIR",
@@ -36,10 +36,10 @@ from .streams import say
 )  # fmt: skip
 @click.option(
     "--server-name", metavar="NAME", default="",
-    help="Name in the coordinator's certificate [default: the host of --connect]; any: every name that --ca has signed.",
+    help="Name in the coordinator's certificate [default: the host of --connect]; any accepts every name.",
 )  # fmt: skip
-@click.option("--remove-token", is_flag=True, help="Remove the file of the token once it was read.")
-@click.option("--order", default="", metavar="TEXT", help="What the coordinator started this agent for.")
+@click.option("--remove-token", is_flag=True, help="Remove the token file after reading it.")
+@click.option("--order", default="", metavar="TEXT", help="Run that the coordinator started this agent for.")
 def command(
     connect: str | None, stdio: bool, token_file: Path | None, ca: str | None, cert: str | None, key: str | None,
     allow: tuple[str, ...], folder: Path | None, runs: Path | None, order: str, server_name: str,

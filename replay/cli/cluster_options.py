@@ -16,7 +16,7 @@ _OPTIONS = (
         "--cluster",
         metavar="CLUSTER",
         help="Run over many machines: tls://HOST:PORT (a Dask scheduler), ssh:FILE (a list of hosts), k8s: (print a"
-        " manifest), listen:HOST:PORT,agents=N (agents that come by themselves), local:N (N processes here, for tests;"
+        " manifest), listen:HOST:PORT,agents=N (agents that connect by themselves), local:N (N processes here, for tests;"
         " more load from one machine needs lanes: -t).",
     ),
     click.option(
@@ -25,7 +25,9 @@ _OPTIONS = (
         help="With --cluster: whether the run ends, or goes on, when an agent is lost [default: stop].",
     ),
     click.option(
-        "--cluster-ca", metavar="FILE", help="With --cluster: certificates that agents' are verified by."
+        "--cluster-ca",
+        metavar="FILE",
+        help="With --cluster: authorities that verify the agents' certificates.",
     ),
     click.option("--cluster-cert", metavar="FILE", help="With --cluster: certificate of the coordinator."),
     click.option(
@@ -45,6 +47,4 @@ def check_unused(given: Mapping[str, Any]) -> None:
     """UsageError for one of these flags without `--cluster`."""
     for name in ("on_lost", "cluster_ca", "cluster_cert", "cluster_key"):
         if given[name] is not None:
-            raise UsageError(
-                f"--{name.replace('_', '-')} is about agents, and there are none", hint="give --cluster, too"
-            )
+            raise UsageError(f"--{name.replace('_', '-')}needs --cluster", hint="give --cluster, too")

@@ -79,7 +79,7 @@ _OS_ERRORS = {
     errno.EFBIG: ("a file would grow over the limit on file sizes", "raise it: ulimit -f unlimited"),
     errno.EMFILE: ("too few file descriptors", "raise the limit: ulimit -n 65536"),
     errno.ENFILE: ("the system has no file descriptors left", "close something, or raise fs.file-max"),
-    errno.EIO: ("input/output error", "look at the disk, or at the terminal that it is written to"),
+    errno.EIO: ("input/output error", "check the disk, or the terminal that the output goes to"),
     errno.ENOMEM: ("not enough memory", "lower -c or -t"),
 }
 
@@ -103,7 +103,7 @@ class _Verbs(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The verbs, none of them imported for it."""
+        """Complete the verbs without importing any of them."""
         from click.shell_completion import CompletionItem
 
         if ctx.args or incomplete.startswith("-"):
@@ -176,7 +176,7 @@ def _crash(error: BaseException) -> int:
 
 
 def _leaf(error: BaseException) -> BaseException:
-    """The exception that a group is about: one of ours if there is one, else the first."""
+    """The exception to report of a group: a ReplayError if there is one, else the first."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     leaves = [_leaf(part) for part in error.exceptions]
@@ -212,7 +212,7 @@ def _os_error(error: OSError) -> int:
 
 
 def _unknown_flag(error: click.ClickException) -> str:
-    """A message for an unknown flag that names the nearest one; empty for other errors."""
+    """A message for an unknown flag that suggests the nearest one; empty for other errors."""
     if not isinstance(error, click.NoSuchOption):
         return ""
     from replay.units import nearest
@@ -251,7 +251,7 @@ def _ended(error: BaseException) -> int:
 
 
 def _show_compiling(modules: list[str]) -> None:
-    """A command that did not look before needs kernels that have to be compiled."""
+    """Show progress while kernels compile that the command did not expect to need."""
     from replay.report.console import Console
 
     from .progress import compile_kernels

@@ -33,17 +33,17 @@ _OPTIONS = (
 _PLAIN = click.option("--plain", is_flag=True, help="No colours.")
 FAIL_ON = ("regression", "different", "inconclusive")
 _FAIL_ON_WORDS = {
-    "effect": "exit with 99 also where builds run together at URLs, whose processes alone are compared",
-    "different": "with 99 where responses differ, too",
-    "inconclusive": "with 3 where nothing can be concluded",
+    "effect": "exit with 99 even if builds run together at URLs, where only these processes are compared",
+    "different": "exit with 99 if responses differ, too",
+    "inconclusive": "exit with 3 if nothing can be concluded",
 }
 
 
 def comparison_options(
     page: str, is_argument: Callable[[str], bool], fail_on: tuple[str, ...] = FAIL_ON
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The options of whatever ends with a comparison; `page` and `is_argument` as of `output_options`. `fail_on` are the
-    words of `--fail-on`.
+    """The options of verbs that end with a comparison. `page` and `is_argument` are those of `output_options`,
+    `fail_on` the values of `--fail-on`.
     """
     text = "; ".join(f"{word}: {_FAIL_ON_WORDS[word]}" for word in fail_on if word in _FAIL_ON_WORDS)
     guard = fail_on_option(fail_on, "regression", f"{text}.")
@@ -75,7 +75,7 @@ def _is_runs(text: str) -> bool:
 @click.option(
     "--sequential",
     is_flag=True,
-    help="Also judge where all runs of one build were made before those of the other, in spite of drift.",
+    help="Also judge if all runs of one build were made before those of the other, in spite of drift.",
 )
 @comparison_options("compare.html", _is_runs)
 def command(sides: tuple[str, ...], **given: Any) -> None:
@@ -124,7 +124,7 @@ def options_of(given: dict[str, Any]) -> Options:
 
 
 def write_outputs(found: Comparison, outputs: Outputs, page: Path, *, plain: bool) -> None:
-    """The report on stdout, or on stderr where a file goes to stdout; then the outputs."""
+    """Print the report to stdout, or to stderr if an output goes to stdout; then write the outputs."""
     from replay.report.comparison import print_comparison
     from replay.report.outputs.of_comparison import ComparisonResult
 

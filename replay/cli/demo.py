@@ -71,9 +71,11 @@ methods = "all"
 slo = ["errors < 1%", "p99 < 250ms", "p50 < 1us"]
 """
 
-INVALID_HERE = "INVALID means here: this machine was too busy to send on time, so these figures do not describe the service."
+INVALID_HERE = (
+    "INVALID: this machine was too busy to send on time, so these figures do not describe the service."
+)
 
-MOCK = "librdkafka's mock cluster in this process: no real broker, nothing reaches a disk"
+MOCK = "librdkafka's mock cluster in this process, not a real broker; nothing is written to disk"
 
 
 @contextlib.contextmanager
@@ -93,7 +95,7 @@ def mock_cluster() -> Iterator[str]:
 
 @click.command(name="demo", short_help="Replay a small evening onto a built-in service.")
 @out_option("Folder of the run [default: runs/evening-TIME].")
-@click.option("--kafka", is_flag=True, help="As events onto an embedded Kafka, in place of the service.")
+@click.option("--kafka", is_flag=True, help="Send events to an embedded Kafka broker instead.")
 @click.option("--plain", is_flag=True, help="No colours, no live view.")
 def command(out: Path | None, kafka: bool, plain: bool) -> None:
     """Replay an hour of a fitness app's evening, with its 6 PM peak, in half a minute: no other software needed.
@@ -134,7 +136,7 @@ def print_next(folder: Path, code: int, console: Console) -> None:
     page.title("Next")
     if code == Exit.INVALID:
         page.say(INVALID_HERE, "yellow")
-    page.say("An objective above that is missed is an example: `replay run` would end with exit code 99.")
+    page.say("The missed objective above is an example: `replay run` would end with exit code 99.")
     for what, line in (
         ("your own log", "replay run access.log --target http://127.0.0.1:8080"),
         ("this report as a page", f"replay report {shlex.quote(str(folder))} --html=report.html"),

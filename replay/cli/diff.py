@@ -23,7 +23,7 @@ FORM = "base=RUN[,RUN...] new=RUN[,RUN...]"
 @click.command(name="diff", short_help="Are the responses the same? A verdict on runs of two builds.")
 @click.argument("sides", nargs=-1, metavar="[base=]RUN[,RUN...] [new=]RUN[,RUN...]")
 @click.option(
-    "--values", is_flag=True, help="With base=recorded: compare values, too, not presence and type alone."
+    "--values", is_flag=True, help="With base=recorded: compare values, not only presence and type."
 )
 @click.option(
     "--trace",
@@ -44,7 +44,7 @@ FORM = "base=RUN[,RUN...] new=RUN[,RUN...]"
     help="Write an [[ignore]] rule for each field that differs, for review, into a new FILE.",
 )
 @fail_on_option(
-    ("different", "inconclusive"), "different", "inconclusive: exit with 3 where nothing can be concluded."
+    ("different", "inconclusive"), "different", "inconclusive: exit with 3 if nothing can be concluded."
 )
 @click.option("--plain", is_flag=True, help="No colours.")
 @output_options("diff.html")
@@ -78,7 +78,7 @@ def command(sides: tuple[str, ...], **given: Any) -> None:
 
 
 def write_differences(found: Differences, outputs: Outputs, *, plain: bool) -> None:
-    """The report on stdout, or on stderr where a file goes to stdout; then the outputs."""
+    """Print the report to stdout, or to stderr if an output goes to stdout; then write the outputs."""
     from replay.report.differences import print_differences
     from replay.report.outputs.of_differences import DifferencesResult
 
@@ -133,7 +133,7 @@ def _against_recording(sides: tuple[str, ...], given: dict[str, Any], options: O
 
 
 def _new_file(name: str | None) -> Path | None:
-    """Where accepted rules go. OutputError if something is there: it may be a scenario."""
+    """Check the file for accepted rules. OutputError if it exists, because it may be a scenario."""
     if name is None:
         return None
     path = Path(name)

@@ -33,7 +33,10 @@ def command(name: str | None, resolver: str, warm_wanted: bool, key: bool) -> No
     from . import findings as look
 
     if name is not None and (warm_wanted or key):
-        raise UsageError(f"{name}: a name has no kernels", hint="leave NAME out, or --warm and --kernels-key")
+        raise UsageError(
+            f"{name}: --warm and --kernels-key take no name",
+            hint="leave NAME out, or --warm and --kernels-key",
+        )
     if warm_wanted:
         look.warm(report_console())
     if key:

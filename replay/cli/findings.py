@@ -119,7 +119,7 @@ def _calls() -> Finding:
 
 
 def _tls() -> Finding:
-    """The OpenSSL that lanes share with Python, and whether there is anything to verify by."""
+    """The OpenSSL that lanes share with Python, and whether there are certificates to verify with."""
     import ssl
 
     if why := libssl.unsupported():
@@ -140,7 +140,9 @@ def _kernels() -> Finding:
 
     kernels = (*KERNELS, *PROTOCOL.kernels)
     if not jit.is_compiled(kernels):
-        advice = "the first command that needs them compiles them, once; replay doctor --warm does it now"
+        advice = (
+            "the first command that needs them compiles them once; replay doctor --warm compiles them now"
+        )
         return Finding("kernels", FAIR, "not compiled for this version yet", advice)
     return Finding("kernels", GOOD, _kernels_text(kernels))
 
@@ -149,7 +151,7 @@ def _kernels_text(modules: Iterable[str]) -> str:
     """Where compiled kernels are."""
     packed = shipped.found()
     if packed is not None and jit.are_shipped(modules):
-        return f"came compiled with the package, for {packed.cpu[1]}"
+        return f"compiled in the package, for {packed.cpu[1]}"
     return f"compiled for this machine, in {' and '.join(map(str, cache_folder.places()))}"
 
 
@@ -186,7 +188,7 @@ def _capacity() -> Finding:
     per_s = closed_loop_per_s(CALIBRATION_NS)
     text = f"{units.format_rate(per_s)} of a lane in a closed loop against the built-in sink"
     if per_s < CAPACITY_ENOUGH_PER_S:
-        return Finding("capacity", FAIR, text, "something else may be running: stop it, and look again")
+        return Finding("capacity", FAIR, text, "another program may be running: stop it, and try again")
     return Finding("capacity", GOOD, text)
 
 
@@ -205,7 +207,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
 
 
 def findings() -> list[Finding]:
-    """Everything that is looked at."""
+    """Run all checks."""
     return [check() for check in CHECKS]
 
 
@@ -227,7 +229,7 @@ def print_findings(found: list[Finding], console: Console) -> None:
 
 
 def look_at_name(name: str, resolver: str, console: Console) -> None:
-    """Print what a name costs; where it has no address, what was asked for it. TargetError says why."""
+    """Print the lookup cost of a name, or, if it has no address, the queries that were sent. TargetError says why."""
     import trio
 
     from replay.names import (
@@ -254,7 +256,7 @@ def look_at_name(name: str, resolver: str, console: Console) -> None:
 
 
 def host_of(text: str) -> str:
-    """The name in a name, a name with a port, or a URL. UsageError if there is none."""
+    """The host in a name, a name with a port, or a URL. UsageError if there is none."""
     try:
         host = urlsplit(text if "://" in text else f"//{text}").hostname
     except ValueError:
@@ -265,7 +267,7 @@ def host_of(text: str) -> str:
 
 
 def kernels_key() -> str:
-    """What compiled kernels depend on, as one word: `znver3-py3.12.4-7f3a...`. Where it is the same, they are loaded."""
+    """The key of compiled kernels, such as `znver3-py3.12.4-7f3a...`. Kernels with an equal key are loaded."""
     import llvmlite.binding as llvm
 
     cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()

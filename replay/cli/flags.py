@@ -27,7 +27,7 @@ class SettingFlag(click.Option):
         self.group = setting.group
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The values of a setting that is one of a few, and files where it names one."""
+        """Complete the values of a setting that has few, and file names if it names a file."""
         if self.metavar == "FILE":
             return [CompletionItem(incomplete, type="file")]
         return [CompletionItem(value) for value in _values(self.setting) if value.startswith(incomplete)]
@@ -48,7 +48,9 @@ def _values(setting: Setting) -> tuple[str, ...]:
 def settings_flags(
     keys: Iterable[str], *, required: Iterable[str] = (), words: Mapping[str, str] | None = None
 ) -> Callable[[Command], Command]:
-    """Give a verb the flags of these settings. `words` are help texts of a verb where a setting means something special."""
+    """Give a verb the flags of these settings. `words` are the verb's own help texts, for settings with a special
+    meaning.
+    """
 
     def add(command: Command) -> Command:
         for key in reversed(list(keys)):
@@ -82,7 +84,7 @@ def _flag(setting: Setting, required: bool, words: str) -> Callable[[Command], C
 
 
 def _class_of(setting: Setting) -> dict[str, Any]:
-    """The class of a setting's flag, and what it takes beside what all of them take."""
+    """The class of a setting's flag, and the arguments that only this class takes."""
     if setting.row.bare:
         return {"cls": OptionalSettingFlag, "bare": setting.row.bare}
     return {"cls": SettingFlag}
@@ -101,7 +103,7 @@ def is_repeatable(setting: Setting) -> bool:
 
 
 def _last(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """The value of a flag that counts once. The last one wins, and a note names it; two targets are refused."""
+    """The value of a flag that is not repeatable. The last one wins, and a note names it; two targets are refused."""
     if len(set(values)) > 1:
         assert isinstance(parameter, SettingFlag)
         flag = _flag_name(parameter.setting)
@@ -122,7 +124,7 @@ def _switch_help(setting: Setting) -> str:
 
 
 def _help(setting: Setting) -> str:
-    """The help of a flag: what it is, its values where the metavar does not list them, and its default."""
+    """The help of a flag: its meaning, its values if the metavar does not list them, and its default."""
     values = setting.choices if setting.row.metavar else ()
     listed = f": {', '.join(values[:-1])} or {values[-1]}" if values else ""
     default = default_text(setting)
@@ -130,7 +132,7 @@ def _help(setting: Setting) -> str:
 
 
 def default_text(setting: Setting) -> str:
-    """The default of a setting in words; empty if there is none."""
+    """The default of a setting as text; empty if there is none."""
     if setting.row.default:
         return setting.row.default
     value = setting.default
@@ -143,7 +145,7 @@ def default_text(setting: Setting) -> str:
 
 
 def _flag_name(setting: Setting) -> str:
-    """The flag that errors name."""
+    """The name of the flag in error messages."""
     if setting.key == "headers":
         return "-H"
     return next(flag for flag in setting.row.flags if flag.startswith("--"))

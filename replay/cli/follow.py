@@ -39,7 +39,7 @@ HTTP = "http"
 
 
 def _flags() -> list[str]:
-    """Flags that mean something here: targets are HTTP, and the source sets the pace."""
+    """Flags that apply here: targets are HTTP, and the source sets the pace."""
     from replay.settings.table import SETTINGS
 
     return [key for key in flags_of_all() if key not in NOT_FOLLOWED and SETTINGS[key].group != "Kafka"]
@@ -61,18 +61,20 @@ def _flags() -> list[str]:
 @click.option(
     "--mirror",
     is_flag=True,
-    help="With the SOURCE http: follow what a proxy mirrors here (nginx, Envoy, HAProxy).",
+    help="With the SOURCE http: follow the requests that a proxy mirrors (nginx, Envoy, HAProxy).",
 )
 @click.option("--listen", metavar="HOST:PORT", help="With --mirror: where to take the mirrored requests.")
 @click.option(
-    "--delay", metavar="TIME", help="Send each entry so long after it was recorded [default: by the source]."
+    "--delay",
+    metavar="TIME",
+    help="How long after its recording each entry is sent [default: by the source].",
 )
 @click.option(
     "--from",
     "from_",
     type=click.Choice(["now", "beginning"]),
     default="now",
-    help="Follow what comes from now on, or the file from its beginning [default: now].",
+    help="Follow new entries only, or the file from its beginning [default: now].",
 )
 @click.option(
     "--keep", type=click.Path(path_type=Path), metavar="X.trace", help="Keep the trace of what was followed."
@@ -131,7 +133,7 @@ def command(
         contextlib.closing(stream),
         audience(scenario, said_on_stderr) as watching,
     ):
-        watching.waiting(f"The first lines of {stream.name} are awaited.")
+        watching.waiting(f"Waiting for the first lines of {stream.name}.")
         sinks_of_all = [*writers, *watching.sinks]
         raise SystemExit(_follow(stream, wanted, scenario, folder, console, plain, outputs, sinks_of_all))
 
@@ -166,13 +168,13 @@ def _mirror(scenario: Scenario, place: str | None) -> Stream:
 
 
 def _check_target(url: str, *, is_kafka: bool) -> None:
-    """UsageError if what is followed cannot be sent to a target."""
+    """UsageError if the target cannot receive the entries of this source."""
     from replay.settings.target import scheme_of
 
     scheme = scheme_of(url)
     if is_kafka and scheme != "kafka":
         raise UsageError(
-            f"a topic cannot be followed onto {url}: its records are no HTTP requests",
+            f"a topic cannot be followed onto {url}: its records are not HTTP requests",
             hint="--target kafka://HOST:PORT[/TOPIC]",
         )
     if not is_kafka and scheme not in ("http", "https"):
@@ -183,7 +185,7 @@ def _check_target(url: str, *, is_kafka: bool) -> None:
 
 
 def _topics(name: str, scenario: Scenario, from_: str, keep: Path | None) -> Stream:
-    """Kafka topics, from their ends on. UsageError if they cannot be followed so, or onto this target."""
+    """Kafka topics, from their current ends on. UsageError if they cannot be followed, or not onto this target."""
     from replay.following.topics import TopicStream
     from replay.plan.safety import allowed
     from replay.protocols.kafka.record import parse_source
@@ -201,7 +203,7 @@ def _topics(name: str, scenario: Scenario, from_: str, keep: Path | None) -> Str
 
 
 def _opened(name: str, from_: str) -> Stream:
-    """The source, from now on or from its beginning: what comes while the rest is prepared is not lost."""
+    """Open the source, from now on or from its beginning. Entries that arrive during the preparation are kept."""
     from replay.following.log import GrowingLog
     from replay.following.pipe import StandardInput
 
@@ -279,7 +281,7 @@ def _follow(
 
 
 def _about_kept(following: Following, keep: Path | None, folder: Path) -> str:
-    """Say what is wrong with the trace that was asked for, if anything; returns that."""
+    """Report a problem with the kept trace, if there is one, and return it."""
     problem = following.keep_problem()
     if problem:
         say(problem, f"the run is saved in {folder}")

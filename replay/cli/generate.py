@@ -131,7 +131,7 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 @click.option("--poisson", metavar="RATE", help="Poisson process: independent users.")
 @click.option("--gamma", metavar="RATE", help="Gamma-distributed gaps, burstier or more even by --cv.")
 @click.option("--cv", metavar="CV", help="Standard deviation of the gaps of --gamma divided by their mean.")
-@click.option("--ramp", metavar="FROM:TO", help="From one rate to another: 10/s:200/s.")
+@click.option("--ramp", metavar="FROM:TO", help="Linear change from one rate to another: 10/s:200/s.")
 @click.option("--steps", metavar="RATES", help="One rate after the other: 10/s,50/s,10/s.")
 @click.option(
     "--shape", metavar="NAME", help="day, week, 6pm, monday, january or lockdown, at a mean --poisson RATE."
@@ -142,11 +142,15 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 @click.option("--process", metavar="NAME", help="even, poisson or gamma, under any curve.")
 @click.option("--bursts-of", metavar="TRACE", help="Bursts like those of this trace (a fitted MMPP2).")
 @click.option("--mix-of", metavar="TRACE", help="Requests of this trace, in its proportions.")
-@click.option("--mix", multiple=True, metavar="'METHOD /path=WEIGHT'", help="A request; {id} is a number.")
-@click.option("--zipf", metavar="ITEMS[:EXPONENT]", help="A catalogue of items by popularity.")
+@click.option(
+    "--mix", multiple=True, metavar="'METHOD /path=WEIGHT'", help="A request; {id} becomes a number."
+)
+@click.option(
+    "--zipf", metavar="ITEMS[:EXPONENT]", help="Requests for the items of a catalogue, by popularity."
+)
 @click.option("--clients", type=int, metavar="N", help="Number of clients [default: 1000].")
 @click.option("--start", metavar="WHEN", help="First moment [default: 2026-01-05T00:00:00Z].")
-@click.option("--seed", metavar="N", help="Seed of everything random [default: 1].")
+@click.option("--seed", metavar="N", help="Seed of all random draws [default: 1].")
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(recipe: str | None, out: Path, force: bool, **given: Any) -> None:
     """Make a trace from a recipe, or from flags, which override it. The same seed gives the same trace."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def context_settings() -> dict[str, Any]:
-    """What makes click's help as wide as the terminal."""
+    """The click settings that make help as wide as the terminal."""
     return {
         "help_option_names": ["-h", "--help"],
         "max_content_width": max(shutil.get_terminal_size().columns, 80),
@@ -39,7 +39,7 @@ class GroupedCommand(click.Command):
 
 
 class ListingOption(click.Option):
-    """An option whose help ends with names that are looked up when somebody reads it, or completes a value."""
+    """An option whose help ends with a list of names, which is made only when help or completion needs it."""
 
     def __init__(self, *args: Any, names: Callable[[], list[str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,7 +47,7 @@ class ListingOption(click.Option):
 
     @property
     def help(self) -> str | None:  # type: ignore[override]
-        """The help with the names in place of NAMES."""
+        """The help with NAMES replaced by the list."""
         return self._help and self._help.replace("NAMES", ", ".join(self._names()))
 
     @help.setter
@@ -55,7 +55,7 @@ class ListingOption(click.Option):
         self._help = text
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Names that begin so; files where the option takes one."""
+        """Complete the names that begin with the given text; files if the option takes one."""
         from click.shell_completion import CompletionItem
 
         if self.metavar != "NAME":

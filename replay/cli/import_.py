@@ -33,7 +33,7 @@ _LOG_ENDINGS = frozenset({".gz", ".log", ".txt", ".zst", ".bz2", *(f".{number}" 
 
 
 def default_output(log: str) -> Path:
-    """The trace's name where none is given: that of the first log, here: `/var/log/access.log.1.gz` is
+    """The default name of a trace, in the working directory, after the first log: `/var/log/access.log.1.gz` is
     access.trace.
     """
     name = "stdin" if log == "-" else Path(log).name
@@ -55,14 +55,14 @@ def rejected_lines(manifest: Manifest) -> list[Text]:
 
 
 def left_out_lines(manifest: Manifest) -> list[Text]:
-    """The files of folders that are no recordings, and why."""
+    """The files of folders that are not recordings, and why."""
     lines = [Text(file.why, "yellow") for file in manifest.left_out[:LEFT_OUT_SHOWN]]
     more = len(manifest.left_out) - LEFT_OUT_SHOWN
     return [*lines, Text(f"and {units.counted(more, 'more file')}", "dim")] if more > 0 else lines
 
 
 def facts() -> Table:
-    """An empty table of names and what is to be said of them."""
+    """An empty table of names and facts."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", justify="right", no_wrap=True)
     table.add_column(overflow="fold")
@@ -82,7 +82,7 @@ def stamps_text(manifest: Manifest) -> str:
     meaning = {
         "start": "of the start",
         "end": "of the end",
-        "unknown": "of the start or the end, the log does not say",
+        "unknown": "of the start or of the end: the log does not show which",
     }
     text = f"every {units.format_duration(manifest.resolution_ns)}, {meaning[manifest.stamp]}"
     if manifest.jitter.done:
@@ -253,7 +253,7 @@ def _summary(trace: Trace) -> Table:
 
 
 class ProgressBar:
-    """A bar of bytes with lines a second, on a terminal only, from the first `update` on, which importers call."""
+    """A bar of bytes with lines per second. It is shown only on a terminal, from the first `update` on."""
 
     def __init__(self, console: rich.console.Console) -> None:
         self._bar = Progress(
@@ -275,7 +275,7 @@ class ProgressBar:
         self._bar.stop()
 
     def update(self, done: int, total: int, lines: int) -> None:
-        """Show how far it is (see `replay.trace.importing.pipeline.Progress`)."""
+        """Show the progress (see `replay.trace.importing.pipeline.Progress`)."""
         self._bar.start()
         elapsed_s = self._bar.tasks[0].elapsed or 0.0
         rate = f"{lines / elapsed_s:,.0f}" if elapsed_s > 0.5 else "-"
@@ -288,7 +288,7 @@ class ProgressBar:
 @out_option("Trace to write [default: LOG.trace, here].")
 @format_options
 @click.option(
-    "--service", default="", metavar="NAME", help="Of spans: only the requests that this service received."
+    "--service", default="", metavar="NAME", help="With spans: only the requests that this service received."
 )
 @click.option(
     "--responses",
@@ -300,7 +300,7 @@ class ProgressBar:
 @click.option("--no-jitter", is_flag=True, help="Keep coarse stamps as they are.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the jitter.")
 @contents_options
-@click.option("--json", "json_wanted", is_flag=True, help="What was done and understood as JSON.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print the summary of the import as JSON.")
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(
     logs: tuple[str, ...],

@@ -103,7 +103,7 @@ def _text(recording: str, path: Path, target: str, everything: bool) -> str:
 
 
 def _proposed(trace: Trace, path: Path) -> Proposed:
-    """What the recording proposes: only requests with headers or bodies show something."""
+    """The proposed rules. Only recordings with headers or bodies give any."""
     from replay.trace.proposals import Proposed, find_proposals, propose
 
     has_messages = trace.requests.has_headers or trace.manifest.responses

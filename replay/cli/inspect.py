@@ -206,10 +206,8 @@ def _screen(console: Console, found: Inspection) -> None:
 @click.argument("recordings", nargs=-1, required=True, metavar="TRACE|LOG...")
 @routes_option
 @click.option("--json", "json_wanted", is_flag=True, help="The figures as JSON.")
-@click.option(
-    "--stats", "stats_wanted", is_flag=True, help="How bursty it is, its gaps, sessions and popularity."
-)
-@click.option("--against", metavar="TRACE", help="With --stats: how true it is to this one.")
+@click.option("--stats", "stats_wanted", is_flag=True, help="Show burstiness, gaps, sessions and popularity.")
+@click.option("--against", metavar="TRACE", help="With --stats: compare with this trace.")
 def command(
     recordings: tuple[str, ...],
     rules_file: Path | None,

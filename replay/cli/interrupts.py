@@ -34,12 +34,12 @@ def prepare() -> None:
 
 
 def hush() -> None:
-    """After an interrupt: suppress the messages of objects that are destroyed half-made."""
+    """After an interrupt: suppress messages about objects that were destroyed while they were being made."""
     sys.unraisablehook = lambda _: None
 
 
 def said() -> int:
-    """The exit code of an interrupt that came before the command could handle it, or while it handled another one."""
+    """The exit code of an interrupt that arrived before the command could handle it, or while it handled another one."""
     import contextlib
 
     hush()
@@ -67,7 +67,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _send_again_where_swallowed() -> None:
-    """Send an interrupt again that Python turned into a warning because an object was being destroyed."""
+    """Send an interrupt again if Python turned it into a warning because an object was being destroyed."""
     hook = sys.unraisablehook
 
     def unraisable(what: sys.UnraisableHookArgs) -> None:

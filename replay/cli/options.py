@@ -12,7 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class OptionalValue(click.Option):
-    """An option whose value may be left out, and stands after `=` where it is given: `--json`, `--json=FILE`.
+    """An option with an optional value, which is given after `=`: `--json`, `--json=FILE`.
 
     Click would take the next argument as the value, so that `replay run --json day.toml` would write over the scenario.
     `bare` is the value of the option without one: `@click.option("--json", cls=OptionalValue, bare="-", metavar="FILE")`.
@@ -24,7 +24,7 @@ class OptionalValue(click.Option):
         self.bare = bare
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Let the parser take a value only from behind `=`."""
+        """Accept a value only after `=`."""
         super().add_to_parser(parser, ctx)
         match_long = parser._match_long_opt
 

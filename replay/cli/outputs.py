@@ -30,8 +30,8 @@ DEFAULT_PAGE = "\0"
 
 
 class _FileOption(OptionalValue):
-    """`--json[=FILE]`. For a release a FILE after a space is still read where it cannot be one of the verb's arguments:
-    `is_argument` says what can.
+    """`--json[=FILE]`. For one release, a FILE after a space is still accepted if it cannot be one of the verb's
+    arguments, as `is_argument` decides.
     """
 
     def __init__(self, *args: Any, is_argument: Callable[[str], bool] | None = None, **kwargs: Any) -> None:
@@ -39,7 +39,7 @@ class _FileOption(OptionalValue):
         self._is_argument = is_argument
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Let the parser take a FILE after a space where that was the form before."""
+        """Accept a FILE after a space for options that had that form before."""
         super().add_to_parser(parser, ctx)
         is_argument = self._is_argument
         if is_argument is None:
@@ -59,8 +59,8 @@ class _FileOption(OptionalValue):
 def output_options(
     page: str, is_argument: Callable[[str], bool] | None = None, spaced: Container[str] = FORMATS
 ) -> Callable[[Command], Command]:
-    """The options for results that other tools read. `page` says where `--html` without a FILE goes. Those of `spaced`
-    took their FILE after a space before; `is_argument` says what cannot be that FILE.
+    """The options for results that other tools read. `page` says where `--html` without a FILE goes. Options in
+    `spaced` formerly took their FILE after a space; `is_argument` decides which arguments cannot be that FILE.
     """
     files = (
         ("json", STDOUT, "Write the figures for scripts [without FILE: to stdout]."),
@@ -103,7 +103,7 @@ class Outputs:
 
     @property
     def any(self) -> bool:
-        """Whether any file is asked for."""
+        """Whether any file was requested."""
         return any(place is not None for place in (self.json, self.junit, self.markdown, self.html))
 
     @property
@@ -158,7 +158,7 @@ def outputs_of(given: dict[str, Any], *, measures: bool = True) -> Outputs:
         _check(f"--{name}", Path(value))
         twice = [f"--{other}" for other, also in named.items() if also == value]
         if len(twice) > 1:
-            raise UsageError(f"{' and '.join(twice)} both name {value}", hint="give each a file of its own")
+            raise UsageError(f"{' and '.join(twice)} both name {value}", hint="give each its own file")
     return outputs
 
 

@@ -29,8 +29,8 @@ _NAME_KEPT = 100
 def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
     """A path for a new result: `out`, or one in `parent` by the name of the recording and the time.
 
-    Nothing stands at that path, and a path that is chosen here is this command's alone until the context ends, however
-    many start within one second. OutputError if `out` exists, or `parent` cannot be written to.
+    Nothing exists at that path. No other command gets the path until the context ends, even if several start within one
+    second. OutputError if `out` exists, or `parent` cannot be written to.
     """
     if out is not None:
         if os.path.lexists(out):
@@ -55,8 +55,8 @@ def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
 
 
 def remember_run(folder: Path) -> None:
-    """Leave rows for a run, search or session in the database beside the folder that holds it. Where that cannot be done,
-    one line says so.
+    """Leave rows for a run, search or session in the database beside the folder that holds it. If that fails, one
+    line says so.
     """
     from replay.history.remembering import remember_result
 
@@ -90,7 +90,7 @@ def _made(claim: Path) -> bool:
 
 @contextlib.contextmanager
 def keeping(folder: Path) -> Iterator[None]:
-    """Several runs in `folder`: an error after the first one says that they are kept, and does not exit with 2."""
+    """Add to errors after the first run in `folder` that the runs are kept, and do not exit with 2."""
     try:
         yield
     except ReplayError as error:

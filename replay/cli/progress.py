@@ -1,4 +1,4 @@
-"""Compiles kernels: all that later commands are likely to need, at once, with a progress display."""
+"""Compiles the kernels that this and later commands are likely to need, all at once, with a progress display."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def usual_kernels() -> list[str]:
 
 
 def warm_kernels(console: Console, modules: Iterable[str] = KERNELS) -> float:
-    """Compile or load kernels. Where some have to be compiled, all usual ones are. Returns seconds spent."""
+    """Compile or load kernels. If some have to be compiled, all usual ones are. Returns the seconds spent."""
     modules = list(modules)
     if not jit.is_compiled(modules):
         compile_kernels(console, modules)
@@ -69,7 +69,7 @@ def compile_kernels(console: Console, modules: Iterable[str] = ()) -> None:
 
 @contextlib.contextmanager
 def _shown(console: Console) -> Iterator[Callable[[float, list[str]], None]]:
-    """A bar on a terminal, else a line every few seconds; where the cache is, as well."""
+    """Show a bar on a terminal, else a line every few seconds; then report where the cache is."""
     started = time.monotonic()
     where = f"(kept in {cache_folder.root()})"
     if not console.is_terminal:

@@ -1,4 +1,4 @@
-"""Options that say how a recording is read: the same for `replay import` and `replay follow`."""
+"""Options for reading a recording, shared by `replay import` and `replay follow`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _FORMAT = (
         "--columns",
         default="",
         metavar="ROLE=COL,...",
-        help="What is what in a table: at=ts,method=GET,path=url.",
+        help="Columns of a table by role: at=ts,method=GET,path=url.",
     ),
     click.option(
         "--log-format",
@@ -59,7 +59,7 @@ _FORMAT = (
         "time_zone",
         default="",
         metavar="ZONE",
-        help="The zone of stamps that name none [default: UTC].",
+        help="Zone of timestamps without a zone [default: UTC].",
     ),
     routes_option,
 )
@@ -72,14 +72,14 @@ _CONTENTS = (
 
 
 def format_options(command: Command) -> Command:
-    """What a recording looks like: `--format` to `--routes`."""
+    """The options `--format` to `--routes`, which describe the recording."""
     for option in reversed(_FORMAT):
         command = option(command)
     return command
 
 
 def contents_options(command: Command) -> Command:
-    """What is taken of a recording: secrets and health checks."""
+    """Options that select what is taken from a recording: secrets and health checks."""
     for option in reversed(_CONTENTS):
         command = option(command)
     return command

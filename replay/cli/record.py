@@ -26,7 +26,7 @@ HTTP_OPTIONS = (
 
 
 class _RecordCommand(click.Command):
-    """The verb with its options in groups: for HTTP, for Kafka, for both."""
+    """The verb, with its options grouped: for HTTP, for Kafka, for both."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group."""
@@ -57,14 +57,14 @@ def _refuse_others(context: click.Context, names: tuple[str, ...], source: str, 
 def _bounds_ms(from_: str, until: str) -> tuple[int | None, int | None]:
     """`--from` and `--until` in ms since the epoch; None for earliest and latest.
 
-    `+10m` counts from --from, else from now. UsageError if they are no moments, or nothing can be between them.
+    `+10m` counts from --from, else from now. UsageError if they are invalid, or nothing can be between them.
     """
     now_ns = time.time_ns()
     from_ns = None if from_ == "earliest" else _moment_ns(from_, "--from", "earliest", now_ns)
     if from_ns is not None and from_ns > now_ns:
         raise UsageError(
-            f"--from {from_} is {_shown(from_ns)}, which is still to come",
-            hint="give a moment that is over, with its day",
+            f"--from {from_} is {_shown(from_ns)}, which is in the future",
+            hint="give a moment in the past, with its day",
         )
     if until == "latest":
         return None if from_ns is None else from_ns // units.MS_NS, None
@@ -108,7 +108,9 @@ def _shown(at_ns: int) -> str:
     help="Authorities (PEM) that an https:// service is verified by [default: the system's].",
 )
 @click.option(
-    "--mirror", is_flag=True, help="Take what a proxy mirrors here (nginx mirror, Envoy, HAProxy, Traefik)."
+    "--mirror",
+    is_flag=True,
+    help="Receive the requests that a proxy mirrors (nginx mirror, Envoy, HAProxy, Traefik).",
 )
 @click.option(
     "--answer",
@@ -119,17 +121,23 @@ def _shown(at_ns: int) -> str:
     help="With --mirror: the status of every response.",
 )
 @click.option(
-    "--cert", type=click.Path(path_type=Path), metavar="FILE", help="Certificate (PEM): clients speak TLS."
+    "--cert",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Certificate (PEM) for clients that use TLS.",
 )
 @click.option(
-    "--key", type=click.Path(path_type=Path), metavar="FILE", help="Its key, where --cert has none."
+    "--key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Private key of --cert [default: in its file].",
 )
 @click.option(
     "--record-headers",
     metavar="LIST",
     default="all",
     show_default=True,
-    help="Request headers to record: all, none, or accept,x-*,!x-trace. Those with secrets are left out in any case.",
+    help="Request headers to record: all, none, or accept,x-*,!x-trace. Headers with secrets are never recorded.",
 )
 @click.option(
     "--body-limit",
@@ -150,7 +158,7 @@ def _shown(at_ns: int) -> str:
     "--until",
     metavar="WHEN",
     default="latest",
-    help="latest (what is there now), or a moment; +10m counts from --from, else from now.",
+    help="latest (the end now), or a moment; +10m counts from --from, else from now.",
 )
 @click.option("--resume", metavar="TRACE", help="Continue where an earlier recording ended.")
 @click.option("--scenario", metavar="FILE", help="Scenario whose [kafka] table says how to connect.")

@@ -39,7 +39,7 @@ def parse_limits(texts: Sequence[str]) -> BodyLimits:
         route = " ".join(route.split())
         if "/" not in route:
             raise UsageError(
-                f"--body-limit {text!r}: {route!r} is no route",
+                f"--body-limit {text!r}: {route!r} is not a route",
                 hint="write 'POST /upload=0', or '/files/*=64KiB'",
             )
         rules.append((route if " " in route else f"* {route}", bytes_max))
@@ -69,7 +69,7 @@ class HttpOptions:
         if self.mirror == (self.upstream is not None):
             raise UsageError(
                 "both --mirror and --upstream" if self.mirror else "neither --upstream nor --mirror",
-                hint="--upstream http://127.0.0.1:9000 passes requests on; --mirror only takes them",
+                hint="--upstream http://127.0.0.1:9000 passes requests on; --mirror only receives them",
             )
         if self.mirror and self.keep_responses:
             raise UsageError("--keep-responses is not for --mirror, which sees no responses")
@@ -121,7 +121,7 @@ def _refuse_loop(options: HttpOptions, upstream: Upstream) -> None:
 
 
 def record_http(options: HttpOptions, out: Path, *, allow: tuple[str, ...], force: bool) -> None:
-    """Record until a signal, and print what came of it."""
+    """Record until a signal, and print the results."""
     recording = _recording(options, out, allow, force)
 
     def listening(place: str) -> None:
@@ -143,7 +143,7 @@ def record_http(options: HttpOptions, out: Path, *, allow: tuple[str, ...], forc
 
 
 def _kept(recorded: Recorded, out: Path) -> ReplayError:
-    """The error of a recording that is safe in its journal, but of which no trace could be made."""
+    """The error for a recording that is safe in its journal, but could not be made into a trace."""
     assert recorded.failure is not None
     failure = type(recorded.failure)(
         f"{reason_of(recorded.failure)}: no trace was made; {recorded.journal} holds the recording",
@@ -154,13 +154,13 @@ def _kept(recorded: Recorded, out: Path) -> ReplayError:
 
 
 def summary_lines(recorded: Recorded, out: Path) -> list[str]:
-    """What came of a recording, in plain lines."""
+    """The results of a recording, in plain lines."""
     accounts, notes, trace = recorded.accounts, recorded.notes, recorded.trace
     counts = accounts.counts
     lines = [f"requests {counts['requests']:,}, recorded {notes.records:,}"]
     for name, counted in (
         ("lost", notes.lost),
-        ("recorded without a part", notes.incomplete),
+        ("recorded incompletely", notes.incomplete),
         ("refused and not passed on", dict(accounts.refused)),
         ("connections", {name: count for name, count in sorted(counts.items()) if name != "requests"}),
     ):

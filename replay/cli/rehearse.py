@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="rehearse", short_help="Live through an evening of failures, and their fixes.")
-@click.option("--scene", metavar="N", help="Play this scene alone: its number or its name.")
+@click.option("--scene", metavar="N", help="Play only this scene, by number or name.")
 @click.option("--all", "everything", is_flag=True, help="Play all scenes without asking.")
 @click.option("--headless", is_flag=True, help="Ask nothing, and print a few lines for each scene: for CI.")
 @click.option("--seed", default="1", metavar="N", show_default=True, help="Seed of the load and of the twin.")
@@ -73,12 +73,12 @@ def command(
 
 
 def _asks() -> bool:
-    """Whether there is somebody to press Enter."""
+    """Whether a user can press Enter."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 class _Played:
-    """The scenes that were played into a folder. After each one its results are saved, and kept whatever follows."""
+    """The scenes played into a folder. The results of each scene are saved as soon as it ends."""
 
     def __init__(self, folder: Path, seed: int, scenes: Sequence[Scene], narrator: Narrator) -> None:
         self._folder, self._seed, self._scenes, self._narrator = folder, seed, scenes, narrator

@@ -1,4 +1,4 @@
-"""`replay report`: say again what a run said, or hand its figures to other tools."""
+"""`replay report`: prints the report of a run again, or writes its figures for other tools."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def command(run: Path | None, hgrm: Path | None, **given: Any) -> None:
 
 
 def _newest() -> Path:
-    """The newest run in runs/, and say which. UsageError if there is none."""
+    """The newest run in runs/; prints which one it is. UsageError if there is none."""
     from replay.results.listing import list_runs
 
     from .places import RUNS
@@ -62,7 +62,7 @@ def _newest() -> Path:
 
 
 def _show(loaded: Run, outputs: Outputs, hgrm: Path | None) -> None:
-    """Write what was asked for, or print the report."""
+    """Write the requested outputs, or print the report."""
     from replay.report.outputs.of_run import RunResult
 
     if hgrm is not None:

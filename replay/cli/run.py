@@ -157,7 +157,7 @@ def command(
 
 
 def _over(given: Mapping[str, Any], scenario: Scenario) -> Over | None:
-    """The machines of `--cluster`; None without it. UsageError for what does not go together with it."""
+    """The machines of `--cluster`; None without it. UsageError for options that cannot be combined with it."""
     if given["cluster"] is None:
         check_unused(given)
         return None
@@ -238,7 +238,7 @@ def _prepare(
 
 
 def _import_options(recordings: list[str], wanted: Scrubbing | None) -> Options | None:
-    """How recordings are imported. UsageError if what is wanted can no longer be done."""
+    """How recordings are imported. UsageError if an option can no longer be applied."""
     from replay.trace import is_trace
     from replay.trace.importing import Options
 
@@ -344,7 +344,7 @@ def _report(document: RunDocument, folder: Path, console: Console, outputs: Outp
 
 
 def _linger(sinks: Sequence[Sink]) -> None:
-    """Give sinks that need it more time after the report. An interrupt ends the waiting; the run is saved already."""
+    """Give sinks more time after the report if they need it. An interrupt ends the wait; the run is already saved."""
     from replay.engine.sinks.interface import LingeringSink
 
     waiting = [sink for sink in sinks if isinstance(sink, LingeringSink) and sink.lingering()]

@@ -75,7 +75,7 @@ def command(
 
 
 def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
-    """A word that is a folder is the FOLDER, another one the SCENARIO. UsageError if that cannot be."""
+    """Split the arguments: a folder is the FOLDER, any other word the SCENARIO. UsageError if that is not possible."""
     folders = [word for word in words if Path(word).is_dir()]
     others = [word for word in words if not Path(word).is_dir()]
     if len(folders) > 1 or len(others) > 1:
@@ -88,7 +88,7 @@ def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
 
 
 def _rebuild(folder: Path) -> bool:
-    """Make the database anew, and report how many runs it has; whether it could be made."""
+    """Make the database anew, and report how many runs it has. Returns whether that worked."""
     from replay.history.database import database_of, opened
 
     try:
@@ -161,7 +161,7 @@ def _cells(run: ListedRun) -> tuple[str, ...]:
 
 
 def _columns() -> int | None:
-    """Columns of the terminal; None if stdout is none: then nothing is cut."""
+    """The width of the terminal; None if stdout is not one: then nothing is cut."""
     import shutil
     import sys
 
@@ -169,7 +169,7 @@ def _columns() -> int | None:
 
 
 def _lines(rows: Sequence[tuple[str, ...]], columns: int | None) -> list[str]:
-    """The table without padding at the right. Where it is too wide, names and targets are cut in the middle."""
+    """The table without padding on the right. If it is too wide, names and targets are shortened in the middle."""
     cells = [[shown(cell) for cell in row] for row in rows]
     widths = [max(len(row[at]) for row in cells) for at in range(len(_HEADS))]
     if columns is not None:

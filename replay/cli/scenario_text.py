@@ -43,7 +43,7 @@ def scenario_text(
     trace: Trace, trace_name: str, target: str, *, everything: bool = False, proposed: Proposed | None = None
 ) -> str:
     """A scenario with target and trace set, and comments for the settings that most people change, or for all of them.
-    What is proposed is set as well.
+    Proposed rules are included.
     """
     proposed = proposed or Proposed()
     methods = ", ".join(trace.manifest.methods)
@@ -86,7 +86,7 @@ def scenario_text(
 
 
 def _proposals(proposed: Proposed) -> Iterator[str]:
-    """The rules that the recording proposes, each with its figures; those that hold too seldom as comments."""
+    """The rules that the recording proposes, each with its figures; those that hold too rarely as comments."""
     if not proposed.rules and not proposed.notes:
         return
     yield "# ---- proposed from the recording: check the figures, and remove what does not fit ----"
@@ -94,7 +94,7 @@ def _proposals(proposed: Proposed) -> Iterator[str]:
     for note in proposed.notes:
         yield from _comment(note)
     for rule in proposed.rules:
-        yield from _comment(rule.why + ("" if rule.is_active else ": too seldom to be set"))
+        yield from _comment(rule.why + ("" if rule.is_active else ": too rare to be set"))
         mark = "" if rule.is_active else "# "
         yield f"{mark}[[{rule.table}]]"
         yield from (f"{mark}{key} = {_toml(value)}" for key, value in rule.keys.items())
@@ -127,7 +127,7 @@ def _tables(trace: Trace, wanted: list[Setting], everything: bool) -> Iterator[s
 
 
 def _setting(setting: Setting, value: Any) -> list[str]:
-    """The lines of a setting: what it is, and the value it is set to, or its default as a comment."""
+    """The lines of a setting: its description, and its value or, as a comment, its default."""
     comment = _comment(setting.help + (f"; default: {setting.row.default}" if setting.row.default else ""))
     name = setting.name
     if value is not None:
@@ -168,7 +168,7 @@ def _rules(setting: Setting) -> Iterator[str]:
 
 
 def _keys(setting: Setting) -> Iterator[str]:
-    """The keys of a table of rules, a comment each."""
+    """The keys of a table of rules, each as a comment."""
     assert setting.table is not None
     for one in settings_in(setting.table, group=setting.group):
         yield f"#   {one.key}: {one.help}"

@@ -1,4 +1,4 @@
-"""Options of the verbs that record or import: what becomes of secrets."""
+"""Options for the treatment of secrets, shared by the verbs that record or import."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY_BYTES_MIN, KEY_BYTES_MAX = 16, 1 << 16
 
 
 class Scrubbing(NamedTuple):
-    """What the user says of secrets."""
+    """The user's rules for secrets."""
 
     rules: ScrubRules
     key: bytes
@@ -37,19 +37,19 @@ def scrub_options(command: Command) -> Command:
     """`--scrub`, `--scrub-key-file` and `--keep-secrets`, as parameters of these names (see `scrubbing`)."""
     for option in (
         click.option(
-            "--keep-secrets", is_flag=True, help="Take secrets as they are; only you can read the trace."
+            "--keep-secrets", is_flag=True, help="Keep secrets unchanged; only you can read the trace."
         ),
         click.option(
             "--scrub-key-file",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Key of pseudonyms, so that recordings with the same key have the same ones.",
+            help="Key of the pseudonyms: recordings with the same key get equal pseudonyms.",
         ),
         click.option(
             "--scrub",
             multiple=True,
             metavar="PLACE:NAME=HOW",
-            help="What becomes of a value: json:/email=email, form:password=drop, header:x-user=keep; repeatable.",
+            help="What to do with a value: json:/email=email, form:password=drop, header:x-user=keep; repeatable.",
         ),
     ):
         command = option(command)
@@ -57,7 +57,7 @@ def scrub_options(command: Command) -> Command:
 
 
 def scrubbing(scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool) -> Scrubbing:
-    """What the options say. UsageError if a rule is wrong, or has no effect; InputError if there is no key."""
+    """The rules given by the options. UsageError if a rule is wrong or has no effect; InputError if there is no key."""
     from replay.trace.importing.scrub_rules import parse_rules
 
     rules = parse_rules(scrub)

@@ -95,7 +95,7 @@ class Stats:
         return table
 
     def _expected_cells(self, window: str) -> tuple[str, str]:
-        """The expected IDC and beta."""
+        """The expected values of IDC and beta."""
         if window not in self.expected:
             return "-", "-"
         idc, beta = self.expected[window]
@@ -118,12 +118,12 @@ class Stats:
     def _facts(self) -> list[tuple[str, str]]:
         figures = self.figures
         rows = [
-            ("beta", "relative variance of the bursts: 0 is Poisson; scaling and sampling leave it alone")
+            ("beta", "relative variance of the bursts: 0 is Poisson; scaling and sampling do not change it")
         ]
         if self.other is not None and self.steps is None:
             rows.append(("should be", "unknown: the trace was not made of the other one"))
         elif self.other is not None and not self.expected:
-            rows.append(("should be", "no formula says: a window, or a factor of some routes, is in between"))
+            rows.append(("should be", "not known: a window, or a factor of some routes, changes it"))
         elif self.other is not None:
             rows.append(("true", self._truth()))
         if figures.gap_cv is not None and figures.gap_lag_1 is not None:

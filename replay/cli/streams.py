@@ -50,7 +50,9 @@ def prepare() -> None:
 
 
 def _open_closed() -> None:
-    """Open closed streams on /dev/null: the next file opened would get the number of a closed one, and its output."""
+    """Open closed streams on /dev/null. Otherwise the next opened file would get the number of a closed stream, and its
+    output.
+    """
     for number in (0, 1, 2):
         with contextlib.suppress(OSError):
             os.fstat(number)
@@ -90,12 +92,12 @@ def say(message: str, hint: str = "") -> None:
 
 
 def tell(text: str, *, err: bool = False) -> None:
-    """Print a line that may contain text of others, escaped."""
+    """Print a line that may contain text from elsewhere, escaped."""
     click.echo(shown(text), err=err)
 
 
 def forget_stdout() -> None:
-    """Drop what is still to be written to standard output, so that it cannot fail."""
+    """Drop output that is not written yet, so that flushing it cannot fail."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
@@ -104,7 +106,7 @@ def forget_stdout() -> None:
 
 @contextlib.contextmanager
 def shown_of(result: Path) -> Iterator[None]:
-    """Print a result that is already on disk. If that fails, the exit code is still the result's."""
+    """Print a result that is already on disk. If printing fails, the exit code is still that of the result."""
     try:
         yield
         sys.stdout.flush()

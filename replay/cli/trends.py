@@ -97,7 +97,7 @@ def _name_of(scenario: str) -> str:
 
 
 def _begin(since: str, trends: list[Trend]) -> int:
-    """When a build ran first. UsageError if it did not."""
+    """When a build first ran. UsageError if it never did."""
     if not since:
         return 0
     times = [row.started_ns for trend in trends for row in trend.rows if since in (row.build, row.name)]

@@ -28,7 +28,7 @@ SAMPLES_MAX = 64
 """Exchanges that are remembered: the latest ones, 16 s of them."""
 
 JUMP_PPM = 2_000
-"""A change faster than this is no drift: one of the clocks was set."""
+"""A change faster than this is not a drift: one of the clocks was set."""
 
 DRIFT_SPAN_NS = 1_000_000_000
 """The shortest time over which a drift is worth stating."""

@@ -33,7 +33,7 @@ LOG_SHOWN = 300
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A command with `{port}` in it, or the URL of what runs already."""
+    """A command with `{port}` in it, or the URL of a service that already runs."""
 
     label: str
     what: str
@@ -47,7 +47,7 @@ class Build:
 
     @property
     def is_url(self) -> bool:
-        """Whether nothing has to be started."""
+        """Whether the build is a URL, so that nothing has to be started."""
         return _URL.fullmatch(self.what) is not None
 
     @contextlib.contextmanager

@@ -51,5 +51,5 @@ def incomparable(base: Side, new: Side) -> list[str]:
 def one_run(base: Side, new: Side) -> str:
     """The reason if a side is a single run; otherwise an empty string."""
     lone = [side.label for side in (base, new) if len(side.runs) == 1]
-    what = f"one run of {' and of '.join(lone)}: how much runs differ by themselves is not known"
-    return f"{what} (4 a side is the least)" if lone else ""
+    what = f"one run of {' and of '.join(lone)}: the variation between its own runs is not known"
+    return f"{what} (at least 4 per side)" if lone else ""

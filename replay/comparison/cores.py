@@ -47,7 +47,7 @@ def two_shares(cores: Collection[int]) -> tuple[frozenset[int], frozenset[int]] 
 
 @contextlib.contextmanager
 def pinned(cores: Collection[int]) -> Iterator[None]:
-    """This thread, and so the processes that it starts meanwhile, run on these cores; on any if there are none."""
+    """Run this thread, and the processes that it starts, on these cores; on any if the set is empty."""
     if not cores:
         yield
         return

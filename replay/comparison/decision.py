@@ -1,4 +1,4 @@
-"""The rule: what may be said of one metric. docs/statistics.md has its error rates.
+"""The decision rule for one metric. docs/statistics.md has its error rates.
 
 REGRESSION: the simultaneous interval of the slowdown is above 0, and its estimate above the tolerance. IMPROVEMENT: the
 mirror. NO_REGRESSION: the interval's upper bound is inside the tolerance. INCONCLUSIVE: all else. The tolerance is the
@@ -74,8 +74,8 @@ class Finding:
 def decide(
     effect: float, low: float, high: float, margin: float, *, base_at_least: bool, new_at_least: bool
 ) -> VerdictName:
-    """Decides one metric, on its own scale. A side whose figure is a lower bound cannot support a decision that the
-    true value might reverse.
+    """Decides one metric, on its own scale. If a side's figure is only a lower bound, no decision is made that the true
+    value might reverse.
     """
     if low > 0 and effect > margin and not base_at_least:
         return "REGRESSION"

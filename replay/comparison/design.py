@@ -47,8 +47,8 @@ def design_of(
 ) -> Design:
     """Decides how two sides are compared.
 
-    Sides that were run one after the other are compared by session if there are enough. UsageError if the runs make
-    no whole blocks or pairs, or too few.
+    Sides that did not take turns are compared by session if there are enough sessions. UsageError if the runs make no
+    whole blocks or pairs, or too few.
     """
     everyone = [*base.runs, *new.runs]
     plain = Design([[run] for run in everyone], [len(everyone)], "labels of all runs")
@@ -137,7 +137,7 @@ def _start(session: list[SideRun]) -> int:
 
 def _too_few(base: Side, new: Side) -> str:
     counts = [len(sessions_as_given(side)) for side in (base, new)]
-    return f"--design sessions: {counts[0]} and {counts[1]} sessions are too few ({SESSIONS_MIN} a side is the least)"
+    return f"--design sessions: {counts[0]} and {counts[1]} sessions are too few ({SESSIONS_MIN} per side are needed)"
 
 
 def _interleaved(base: Side, new: Side) -> list[SideRun] | None:

@@ -1,4 +1,4 @@
-"""A comparison from what a program has: runs, paths, or several of them."""
+"""Compares runs, paths, or several of them, as given by a program."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def parse_tolerance(name: str, given: float | str) -> float:
     except ValueError:
         value = -1.0
     if not 0 < value <= 100:
-        raise UsageError(f"{name}: {given!r} is no percentage above 0", hint=f"write {name} 10%")
+        raise UsageError(f"{name}: {given!r} is not a percentage above 0", hint=f"write {name} 10%")
     if not isinstance(given, str) and value > 1:
         raise UsageError(
             f"{name}: {given!r} is a ratio, so it allows {100 * value:g}%",

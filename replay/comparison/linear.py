@@ -1,4 +1,4 @@
-"""The effect of a build by least squares, with standard errors that let each side scatter on its own.
+"""The effect of a build by least squares, with a separate variance for each side.
 
 The model: a value is its block's level, plus a trend where one is asked for, plus the effect where the run is of the new
 build. Standard errors are HC2; degrees of freedom are those of Bell and McCaffrey (2002), with each side's own spread: with
@@ -44,7 +44,7 @@ class Model:
 
     @property
     def is_estimable(self) -> bool:
-        """Whether each run's residual says something of its spread: not where a side or block has a single one."""
+        """Whether every residual has information about its run's variance: not if a side or block has a single run."""
         return self.weight > _NOTHING and bool((self.shares[abs(self.group) > _NOTHING] > _NOTHING).all())
 
 
@@ -105,7 +105,7 @@ def fit(model: Model, values: np.ndarray) -> Fit:
 
 
 def _freedom(model: Model, sides: np.ndarray) -> np.ndarray:
-    """Degrees of freedom where base and new scatter by `sides` float64[2, metrics] (variances)."""
+    """Degrees of freedom if base and new have the variances `sides` float64[2, metrics]."""
     means = model.traces @ sides
     return np.asarray(means**2 / np.einsum("km,kl,lm->m", sides, model.products, sides))
 

@@ -74,7 +74,7 @@ def parse_metric(text: str) -> Metric:
         return Metric()
     found = _FORM.fullmatch(text)
     if found is None:
-        raise UsageError(f"{text!r} is no metric", hint="p50, p99.9, service.p99, errors")
+        raise UsageError(f"{text!r} is not a metric", hint="p50, p99.9, service.p99, errors")
     kind, percentile = found["kind"] or "response", float(found["percentile"])
     kind = ALIASES.get(kind, kind)
     if kind not in METRICS:
@@ -133,7 +133,7 @@ def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str
         made.gaps.append(f"no latency could be tested: {made.left_out[0]}")
     if swapped:
         made.left_out.append(
-            "response is not in every run (closed loops have none): service stands in its place"
+            "not every run has a response time (closed loops have none): service is used instead"
         )
     order = {route: number for number, route in enumerate(("", *routes))}
     keep = sorted(range(len(made.metrics)), key=lambda at: order[made.metrics[at].route])
@@ -162,7 +162,7 @@ def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None
         f"{metric.where} {metric.name}: runs have {' and '.join(sizes)} requests, and a percentile of few is biased "
         "beside that of many"
     )
-    made.left_out.append(f"{text}; {found.name} is compared in its place" if found else text)
+    made.left_out.append(f"{text}; {found.name} is compared instead" if found else text)
     if found is None:
         made.gaps.append(text)
     return found
@@ -220,7 +220,7 @@ def _missing(metric: Metric, base: Side, new: Side) -> tuple[str, bool]:
             return f"{what}: {side.label} measured nothing{lone}", bool(lone)
     least = min(min(part) for part in counts)
     if least < metric.requests_min:
-        return f"{what}: needs {metric.requests_min:,} requests a run, and one has {least:,}", False
+        return f"{what}: needs {metric.requests_min:,} requests per run, and one has {least:,}", False
     return "", False
 
 

@@ -1,4 +1,4 @@
-"""In which order the runs of two builds were made, and what that lets them say.
+"""The order in which the runs of two builds were made, and what can be concluded from it.
 
 A machine drifts: caches fill, neighbours come and go, disks get full. Where all runs of one build were made before all
 runs of the other, a drift looks like a difference between the builds, and no test can tell them apart. Runs in turns
@@ -33,7 +33,7 @@ class Order:
 
     @property
     def reason(self) -> str:
-        """Why runs in this order say nothing about the builds."""
+        """Why runs in this order show nothing about the builds."""
         return (
             f"{NOT_INTERLEAVED}: all runs of {self.first} started before all runs of {self.second}, so a machine that "
             "drifts looks like a difference between the builds; run them in turns with `replay ab`, or accept the risk "

@@ -1,4 +1,4 @@
-"""The two sides of a comparison from the paths of a command line."""
+"""Splits the paths of a command line into the two sides of a comparison."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _bare(text: str) -> list[str]:
 
 
 def _labels(one: Path, two: Path) -> tuple[str, str]:
-    """The folders' names; `base` and `new` where those are alike or no labels."""
+    """The folders' names; `base` and `new` if those are equal or not valid labels."""
     if one.name != two.name and all(_is_label(path.name) for path in (one, two)):
         return one.name, two.name
     return "base", "new"

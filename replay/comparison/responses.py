@@ -1,4 +1,4 @@
-"""The kept responses of the runs of a comparison, beside its verdict on speed."""
+"""Compares the kept responses of the runs of a comparison, in addition to its verdict on speed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .sides import Side
 
 
 def runs_of(side: Side) -> RunsOfSide:
-    """A side's runs with their responses. InputError if one is a log of somebody else."""
+    """A side's runs with their responses. InputError if one is another program's log."""
     runs = []
     for run in side.runs:
         if run.document is None:
@@ -28,7 +28,7 @@ def runs_of(side: Side) -> RunsOfSide:
 def responses_of(
     base: Side, new: Side, fail_on: Sequence[str], alpha: float
 ) -> tuple[Differences | None, list[str]]:
-    """The comparison of what both sides answered, where all runs kept it; else None, and why, where some did."""
+    """The comparison of both sides' responses if all runs kept them; else None, and the reason if some did."""
     runs = [*base.runs, *new.runs]
     kept = [run.document is not None and bool(Answers(run.name)) for run in runs]
     if not any(kept):

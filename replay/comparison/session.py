@@ -1,4 +1,4 @@
-"""An A/B session: both builds in turns, in randomised ABBA and BAAB blocks, looked at as fixed beforehand."""
+"""An A/B session: both builds in turns, in randomised ABBA and BAAB blocks, evaluated at fixed looks."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Plan:
     restarts: int = 0
 
     def log(self, name: str) -> Path:
-        """Where the output of a build or step goes."""
+        """The file for the output of a build or step."""
         return self.out / f"{name}.log"
 
 
@@ -209,7 +209,7 @@ def check_run(document: RunDocument, name: str, out: Path, *, is_base: bool) -> 
 
 
 def figures_of(document: RunDocument) -> str:
-    """A run in a few words."""
+    """A short description of a run."""
     latency = document.latency.response
     if not isinstance(latency, Latency):
         latency = document.latency.service

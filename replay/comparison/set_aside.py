@@ -1,4 +1,4 @@
-"""Runs that `replay ab` made again: they stay in its folder, marked, and no comparison takes them."""
+"""Runs that `replay ab` repeated: they stay in its folder, marked, and no comparison uses them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MARK = "set_aside.json"
 
 
 class SetAside(msgspec.Struct, frozen=True):
-    """Why a run was made again."""
+    """Why a run was repeated."""
 
     why: str
 
@@ -26,7 +26,7 @@ def set_aside(runs: Iterable[Path], why: str) -> None:
 
 
 def why_set_aside(run: Path) -> str:
-    """Why a run was made again; empty if it counts."""
+    """Why a run was repeated; empty if it counts."""
     try:
         return msgspec.json.decode((run / MARK).read_bytes(), type=SetAside).why
     except FileNotFoundError:

@@ -34,8 +34,8 @@ machine.
 
 @dataclass(frozen=True)
 class SideRun:
-    """One run. `document` is None for a log, `logged_ns` its start and end; `scale` brings its values to ns; `doubts` are
-    why it may not be whole; `given` is the number of the path on the command line that it came from.
+    """One run. `document` is None for a log, `logged_ns` its start and end; `scale` brings its values to ns; `doubts`
+    are reasons why it may be incomplete; `given` is the number of the path on the command line that it came from.
     """
 
     name: str
@@ -76,7 +76,7 @@ class SideRun:
 
 @dataclass(frozen=True)
 class Side:
-    """The runs of one build. `set_aside` says which others were given and do not count."""
+    """The runs of one build. `set_aside` lists given runs that do not count."""
 
     label: str
     runs: tuple[SideRun, ...]
@@ -86,8 +86,8 @@ class Side:
 def load_sides(
     base: str, new: str, unit: str = "", folder: Callable[[Path], SideRun] | None = None
 ) -> tuple[Side, Side]:
-    """Both sides from `[LABEL=]PATH[,PATH...]`; labels `base` and `new` say themselves which is which. `folder` reads the
-    folder of a run [default: `load_run_folder`].
+    """Both sides from `[LABEL=]PATH[,PATH...]`; the labels `base` and `new` decide which side is which. `folder` reads
+    the folder of a run [default: `load_run_folder`].
 
     UsageError for a wrong form, InputError if a path holds no runs, a log is damaged beyond use, or its unit is unknown.
     """
@@ -157,7 +157,8 @@ def _split(text: str, default: str) -> tuple[str, list[Path]]:
     names = [paths] if paths and Path(paths).exists() else [name for name in paths.split(",") if name]
     if not names:
         raise UsageError(
-            f"{text!r} names no runs", hint="give a run folder, a folder of runs, or .hlog files: base=A,B,C"
+            f"{text!r} does not name runs",
+            hint="give a run folder, a folder of runs, or .hlog files: base=A,B,C",
         )
     return label, [Path(name) for name in names]
 
@@ -189,7 +190,7 @@ def load_run_folder(path: Path) -> SideRun:
     document = run.document
     doubts = []
     if document.ending.how not in ("whole", "circuit_breaker"):
-        doubts.append(f"{path} did not come to its end ({document.ending.how})")
+        doubts.append(f"{path} did not end normally ({document.ending.how})")
     notes = [f"{path} is SUSPECT: {', '.join(reason.code for reason in document.validity.reasons)}"]
     if document.validity.verdict != "SUSPECT":
         notes = []
@@ -208,7 +209,7 @@ def load_run_folder(path: Path) -> SideRun:
 
 
 def load_without_latencies(path: Path) -> SideRun:
-    """The run in a folder, for whoever reads its document alone. InputError if it is invalid."""
+    """The run in a folder, for callers that read only its document. InputError if it is invalid."""
     return SideRun(str(path), Measured(lambda tag: None, {}, _NEVER), load_run(path).document)
 
 
@@ -218,7 +219,7 @@ def _from_log(path: Path, unit: str) -> SideRun:
     if not unit:
         raise UsageError(f"{path} does not say the unit of its values", hint="say it: --unit ns, us or ms")
     if unit not in UNITS:
-        raise UsageError(f"--unit: {unit!r} is no unit", hint="ns, us, ms or s")
+        raise UsageError(f"--unit: {unit!r} is not a unit", hint="ns, us, ms or s")
     doubts = []
     if log.problem_count:
         doubts.append(f"{log.problem_count} line(s) were left out: {log.problems[0]}")
@@ -262,7 +263,7 @@ _Log = tuple[dict[str, Histogram], dict[str, dict[str, int]]]
 
 
 def _ours(histograms: dict[str, Histogram]) -> _Log:
-    """A log that this project wrote: tags say outcome and route."""
+    """A log written by replay: tags contain outcome and route."""
     outcomes: dict[str, dict[str, int]] = {}
     for tag, histogram in histograms.items():
         kind, outcome, route = hlog.parts_of(tag)
@@ -273,7 +274,9 @@ def _ours(histograms: dict[str, Histogram]) -> _Log:
 
 
 def _theirs(histograms: dict[str, Histogram]) -> _Log:
-    """A log of somebody else: a tag is a route, what has no tag is all of them; without such, all is their sum."""
+    """A log of another program: a tag is a route, and untagged lines are all routes. Without untagged lines, all routes
+    are the sum of the tags.
+    """
     table: dict[str, Histogram] = {}
     outcomes: dict[str, dict[str, int]] = {}
     for tag, histogram in histograms.items():

@@ -37,8 +37,8 @@ _SEED = 20_240_229
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inference:
-    """What the runs say of each metric, float64[metrics] each: effect of the new build, its standard error, bounds of
-    its simultaneous interval (infinite if nothing can be excluded), adjusted p-value, and what |t| must exceed.
+    """The inference for each metric, float64[metrics] each: effect of the new build, its standard error, bounds of its
+    simultaneous interval (infinite if nothing can be excluded), adjusted p-value, and what |t| must exceed.
 
     `labellings` is 0 where labels were not permuted; `exact` says that every labelling was counted.
     """
@@ -219,7 +219,7 @@ def _design(observed: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, flo
 
 
 def _outside(table: np.ndarray, alpha: float) -> int:
-    """How many labellings may be as extreme as a rejected one."""
+    """How many labellings may be as extreme as one that is rejected."""
     return math.floor(alpha * len(table) + 1e-9)
 
 

@@ -1,4 +1,4 @@
-"""Compares both sides' statuses with the recording, so that latencies of refusals do not count as those of a build."""
+"""Compares both sides' statuses with the recording, so that latencies of refused requests do not count as a build's."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
 
 
 def _share(side: Side) -> float | None:
-    """The mean share over a side's runs; None if none of them knows it."""
+    """The mean share over a side's runs; None if it is unknown for all of them."""
     shares = _shares(side)
     return sum(shares) / len(shares) if shares else None
 

@@ -92,7 +92,7 @@ class TogetherSession:
         return self.plan.base.is_url or self.plan.new.is_url
 
     def _warn(self, text: str) -> None:
-        """Say what makes the two builds disturb each other, once."""
+        """Report once what makes the two builds disturb each other."""
         if text not in self.warnings:
             self.warnings.append(text)
             self.say(f"warning: {text}")
@@ -135,7 +135,7 @@ class TogetherSession:
                 return
 
     def _one(self, is_swapped: bool, cores: tuple[frozenset[int], frozenset[int]]) -> tuple[SideRun, SideRun]:
-        """Start both builds, measure them together, and stop them. `is_swapped`: new comes first in everything."""
+        """Start both builds, measure them together, and stop them. `is_swapped`: new comes first in every step."""
         self.number += 1
         builds = (self.plan.base, self.plan.new)
         order = builds[::-1] if is_swapped else builds
@@ -189,7 +189,7 @@ class TogetherSession:
             self._warn(SAME_PLACE.format(place=f"{host}:{port}"))
 
     def _check(self, documents: Sequence[RunDocument], names: Sequence[str], order: Sequence[Build]) -> None:
-        """Errors of `check_run`, of the run that ended by itself before the one that ended with it."""
+        """Raise the errors of `check_run` for the run that ended first by itself."""
         runs = sorted(
             zip(documents, names, order, strict=True),
             key=lambda run: run[0].ending.detail.startswith(OTHER_ENDED),

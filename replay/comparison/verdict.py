@@ -163,7 +163,7 @@ def _compare_speed(
     reasons = incomparable(base, new)
     if not made.metrics:
         why = made.left_out[0] if made.left_out else "no metric was requested"
-        sentence = f"{NOTHING_SHOWN}: no metric can be compared: {why}; {RUNS_MIN} runs a side that have one would show it"
+        sentence = f"{NOTHING_SHOWN}: no metric can be compared: {why}; {RUNS_MIN} runs per side that have one would show it"
         return _nothing("INCONCLUSIVE", sentence, [*reasons, *made.left_out], base, new, options)
     if lone := one_run(base, new):
         reasons.insert(0, lone)
@@ -212,7 +212,7 @@ def _units(
 
 
 def _unequal(base: Side, new: Side, counts: tuple[int, int], design: Design) -> list[str]:
-    """The warning that few runs beside many cannot show their own spread."""
+    """The warning that few runs do not show their own spread when the other side has many."""
     few, many = min(counts), max(counts)
     if few < 2 or few >= FEW or many <= UNEQUAL * few:
         return []

@@ -10,7 +10,7 @@ from .metrics import Metric
 from .sides import Side
 from .statistics import RUNS_NEEDED_MAX
 
-NOTHING_SHOWN = "nothing was shown either way"
+NOTHING_SHOWN = "no difference was shown in either direction"
 RUNS_MIN = 4
 """Below this number of runs per side nothing can be excluded at alpha 0.05."""
 
@@ -42,7 +42,8 @@ def overall(
     }
     if reasons:
         worst = max(findings, key=lambda finding: finding.change / options.margin(finding.metric))
-        about = f"at a glance {_named(worst)} is {change_text(worst.change, worst.metric)}, which may be chance alone"
+        seen = f"{_named(worst)} {change_text(worst.change, worst.metric)}"
+        about = f"the largest observed change is {seen}, which may be chance alone"
         more = _runs_wanted(findings, "comparable ")
         return "INCONCLUSIVE", f"{NOTHING_SHOWN}: nothing can be concluded: {reasons[0]}; {more}; {about}"
     if slower := by_verdict["REGRESSION"]:
@@ -68,13 +69,11 @@ def overall(
 
 
 def _runs_wanted(findings: Sequence[Finding], kind: str = "") -> str:
-    """How many runs per side would show it: at least RUNS_MIN, and as many as the metric needs that is hardest to
-    decide.
-    """
+    """How many runs per side are needed: at least RUNS_MIN, and enough for the metric that is hardest to decide."""
     needed = [finding.runs_needed for finding in findings]
     if None in needed:
-        return f"even {RUNS_NEEDED_MAX} {kind}runs a side would not show it: find what makes runs differ"
-    return f"about {max([RUNS_MIN, *(n for n in needed if n is not None)])} {kind}runs a side would show it"
+        return f"even {RUNS_NEEDED_MAX} {kind}runs per side would not show it: find what makes runs differ"
+    return f"about {max([RUNS_MIN, *(n for n in needed if n is not None)])} {kind}runs per side would show it"
 
 
 def _undecided(
@@ -87,11 +86,11 @@ def _undecided(
 ) -> str:
     if not found:
         more = _runs_wanted(findings, "whole ")
-        return f"nothing stands out, but not all could be looked at: {doubts[0]}; {more}"
+        return f"no change was found, but not everything could be judged: {doubts[0]}; {more}"
     widest = max(found, key=lambda finding: finding.high / options.margin(finding.metric))
     say = f"these runs cannot tell whether {new.label} is slower than {base.label} by {100 * options.tolerance:g}%"
     if math.isinf(widest.high):
-        few = f"too few runs ({len(base.runs)} and {len(new.runs)}; {RUNS_MIN} a side is the least)"
+        few = f"too few runs ({len(base.runs)} and {len(new.runs)}; {RUNS_MIN} per side are needed)"
         return f"{say}: {few}; {_runs_wanted(found)}"
     say += f": {_named(widest)} may be {change_text(widest.high, widest.metric)}"
     return f"{say}; {_runs_wanted(found)}"

@@ -19,7 +19,7 @@ def rules_text(found: Differences) -> str:
     parts = [_HEAD.format(base=_comment(found.base.label), new=_comment(found.new.label))]
     parts += [_rule(one) for one in found.different if not one.inside]
     if len(parts) == 1:
-        parts.append("\n# No field was named: there is nothing to accept.\n")
+        parts.append("\n# No field differs: there is nothing to accept.\n")
     return "".join(parts)
 
 

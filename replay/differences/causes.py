@@ -55,19 +55,19 @@ def _first_by_client(counter: RouteCounter, where: Where) -> dict[int, tuple[int
 
 
 def _is_after(later: _First, earlier: _First) -> bool:
-    """Whether for every client that has the later difference, the earlier one came first."""
+    """Whether, for every client with the later difference, the earlier one came first."""
     return len(later) >= _CLIENTS_MIN and all(
         client in earlier and earlier[client] < first for client, first in later.items()
     )
 
 
 def _lead(later: _First, earlier: _First) -> int:
-    """How long the earlier difference came before, over all clients: the first cause comes longest before."""
+    """How long the earlier difference preceded, over all clients. The cause that precedes longest comes first."""
     return sum(first[0] - earlier[client][0] for client, first in later.items())
 
 
 def _whole_of(at: int, findings: Sequence[FieldFinding], rows: Sequence[set[int]]) -> str:
-    """The nearest field that this one is a part of and differs with; empty if there is none."""
+    """The nearest field that contains this one and always differs with it; empty if there is none."""
     finding = findings[at]
     own = [
         other
@@ -87,7 +87,7 @@ def _is_part(part: FieldFinding, whole: FieldFinding) -> bool:
 
 
 def _first_line(finding: FieldFinding, others: Sequence[FieldFinding]) -> str:
-    """The line from which all lines moved, where their number differs: an inserted line changes all that follow it."""
+    """The first line that moved, if the number of lines differs: an inserted line changes all that follow it."""
     if not any(other.field == LINES for other in others):
         return ""
     first = min((_line_of(other.field) for other in others), default=_MANY)
@@ -98,5 +98,5 @@ _MANY = 1 << 30
 
 
 def _line_of(field: str) -> int:
-    """Number of a line; what is no single line follows from any of them."""
+    """The number of a line; anything else counts as following from any line."""
     return int(field.removeprefix("line ")) if field.startswith("line ") else _MANY

@@ -1,4 +1,4 @@
-"""How often each field differs between two runs, for every two runs: the only figures that the verdict is made of."""
+"""How often each field differs, for every two runs. The verdict is derived from these figures alone."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class RouteCounter:
         return found
 
     def compared(self, name: str) -> np.ndarray:
-        """bool[runs, requests]: whether a run's value of this field says anything."""
+        """bool[runs, requests]: whether a run's value of this field can be compared."""
         if name == "status" and not self.route.is_lossy:
             return np.ones(self.route.parsed.shape, bool)
         if name not in self.route.heads:

@@ -32,7 +32,7 @@ class Where(NamedTuple):
 
 
 class _Case(NamedTuple):
-    """One request that is looked at: its key, and the two runs."""
+    """One request that is examined: its key, and the two runs."""
 
     key: tuple[int, int]
     client: int
@@ -42,7 +42,7 @@ class _Case(NamedTuple):
 
 def where_different(counter: RouteCounter, finding: FieldFinding, bases: int) -> Where:
     """The requests in which the new build differs although all runs of base agree; where there are none, all in which
-    it differs. Of a field that is not different: those in which two runs differ.
+    it differs. For a field that is not different: those in which two runs differ.
     """
     values = counter.dense(finding.field, finding.aspect)
     usable = counter.compared(finding.field)
@@ -152,7 +152,7 @@ def _head(row: dict[str, Any] | None, field: str) -> Any:
 
 
 def _voted(finding: FieldFinding, pairs: Sequence[Pair]) -> Kind:
-    """The kind that most of the looked-at requests have."""
+    """The kind that most of the examined requests have."""
     if finding.aspect == "order":
         return "order"
     return Counter(pair.kind for pair in pairs).most_common(1)[0][0]

@@ -87,7 +87,7 @@ class Names:
         return self._new((parent, token), name, parent)
 
     def line(self, number: int) -> int:
-        """The field of a line; number 0 is how many there are."""
+        """The field of a line; number 0 is the number of lines."""
         key = (-1, str(number))
         if (found := self._children.get(key)) is not None:
             return found
@@ -152,7 +152,7 @@ class Flattener:
             self._see(line(LINES_MAX + 1), row, 1 << _TEXT, len(rest), hash(rest))
 
     def _add_json(self, row: int, document: Any) -> None:
-        """Walk without recursion: the depth of a document is not ours to choose."""
+        """Walk without recursion, because a document may be nested arbitrarily deep."""
         child, see = self._names.child, self._see
         many: dict[int, list[tuple[int, int, int]]] = {}
         pending: list[tuple[int, Any, bool]] = [(0, document, False)]
@@ -182,7 +182,7 @@ class Flattener:
     def _see_many(
         self, row: int, field: int, seen: list[tuple[int, int, int]], parents: list[tuple[int, int, int]]
     ) -> None:
-        """A field in several elements of an array, of which some may lack it."""
+        """Add a field of several array elements, of which some may lack it."""
         all_types, shapes, values = zip(*seen, strict=True)
         types = 0
         for one in all_types:
@@ -193,7 +193,7 @@ class Flattener:
 
 
 def lines_of(body: bytes, form: int) -> list[str]:
-    """The lines of a text. Tags that follow each other in HTML begin lines too: minified pages have no others."""
+    """The lines of a text. In HTML, adjacent tags begin new lines, too, because minified pages have no line breaks."""
     text = body.decode("utf-8", "replace")
     if form == FORM_HTML:
         text = _TAG_BREAK.sub(">\n", text)
@@ -201,7 +201,7 @@ def lines_of(body: bytes, form: int) -> list[str]:
 
 
 def _shape_of_text(text: str) -> int:
-    """Length and kinds of characters, which ids of one kind share."""
+    """Length and kinds of characters, which are the same for ids of one kind."""
     kinds = text.isascii() | text.isdigit() << 1 | text.isalpha() << 2 | text.isupper() << 3
     return _TEXT | min(len(text), _LENGTH_MAX) << 8 | kinds << 24
 
@@ -248,7 +248,7 @@ def _array(node: list[Any]) -> tuple[int, int, int, int, list[Any]]:
 
 
 def key_of(elements: Sequence[Any]) -> str | None:
-    """The name of the key that tells the objects of an array apart; None if there is none."""
+    """The name of the key that identifies the objects of an array; None if there is none."""
     first = elements[0]
     if type(first) is not dict:
         return None

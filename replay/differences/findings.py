@@ -116,7 +116,7 @@ class Differences:
 
     @property
     def exit_code(self) -> Exit:
-        """The document for scripts."""
+        """The exit code for scripts."""
         if self.verdict == "INVALID":
             return Exit.INVALID
         if self.verdict == "DIFFERENT" and "different" in self.fail_on:

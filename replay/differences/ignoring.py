@@ -21,7 +21,7 @@ class IgnoredField(NamedTuple):
 
 
 class Ignoring:
-    """The rules of a comparison, and what each left out."""
+    """The rules of a comparison, and the fields that each left out."""
 
     def __init__(self, rules: Sequence[IgnoreRule]) -> None:
         self.rules = tuple(dict.fromkeys(rules))

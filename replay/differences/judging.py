@@ -101,7 +101,7 @@ def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Di
 
 
 def refuse_unlike(runs: Sequence[KeptRun]) -> None:
-    """UsageError if runs are of different recordings or scenarios: their requests cannot be paired."""
+    """UsageError if runs have different recordings or scenarios, because their requests cannot be paired."""
     first = runs[0]
     for run in runs[1:]:
         one, two = first.document, run.document
@@ -173,11 +173,11 @@ def _too_few(base: RunsOfSide, new: RunsOfSide) -> list[str]:
     if min(len(base.runs), len(new.runs)) >= RUNS_MIN:
         return []
     counts = f"{counted(len(base.runs), 'run')} of {base.label} and {len(new.runs)} of {new.label}"
-    return [f"{counts} are too few to tell a difference from noise ({RUNS_MIN} a side is the least)"]
+    return [f"{counts} are too few to tell a difference from noise ({RUNS_MIN} per side are needed)"]
 
 
 def _findings(family: _Family, judged: Judged, alpha: float, *, settled: bool) -> list[FieldFinding]:
-    """One finding per field: of its aspects the one that differs most surely, or else most often."""
+    """One finding per field: for the aspect that differs most significantly, or else most often."""
     best: dict[tuple[str, str], int] = {}
     for at, rates in enumerate(family.rates):
         key = (rates.route.route, rates.field)
@@ -224,7 +224,9 @@ def _explain(findings: list[FieldFinding], family: _Family, runs: Sequence[KeptR
 
 
 def _rank(found: FieldFinding) -> tuple:
-    """What the verdict names first, its causes before what follows from them; then what differs most."""
+    """The order of findings: those in the verdict first, causes before their consequences, then by how much they
+    differ.
+    """
     return (
         not found.different,
         not found.is_first,
@@ -235,7 +237,7 @@ def _rank(found: FieldFinding) -> tuple:
 
 
 def _fields(responses: Responses) -> int:
-    """Fields that were looked at."""
+    """The fields that were judged."""
     return sum(
         len(route.heads) + (len(route.names.names) - 1 if route.parsed.any() else 0)
         for route in responses.routes
@@ -244,7 +246,7 @@ def _fields(responses: Responses) -> int:
 
 def _smallest(judged: Judged, base: RunsOfSide, new: RunsOfSide, responses: Responses) -> float | None:
     """The rate from which on a difference would have been found in a field that never differed: on the routes that have
-    most of the requests. Smaller routes show larger rates alone.
+    most of the requests. On smaller routes only larger rates are found.
     """
     if min(len(base.runs), len(new.runs)) < RUNS_MIN:
         return None
@@ -298,7 +300,7 @@ def _notes(base: RunsOfSide, new: RunsOfSide) -> list[str]:
 
 
 def sentence_of(made: Differences) -> str:
-    """One sentence for a stranger."""
+    """The result in one sentence, for readers who do not know the terms."""
     base, new = made.base.label, made.new.label
     if made.reasons:
         worst = next(iter(made.fields), None)

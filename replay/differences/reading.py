@@ -1,4 +1,4 @@
-"""The kept responses of several runs, request by request: what each run answered to the same request of the trace."""
+"""The kept responses of several runs, request by request: the response of each run to the same request of the trace."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class KeptRun:
 
     @property
     def answers(self) -> Answers:
-        """Its responses, unread."""
+        """Its responses, not yet read."""
         return Answers(self.path)
 
 
@@ -98,7 +98,7 @@ def key_parts(key: int) -> tuple[int, int]:
 
 
 def read_responses(runs: Sequence[KeptRun]) -> Responses:
-    """What the runs answered, as far as all of them go. InputError if one kept nothing, or its files are damaged."""
+    """Read the responses as far as all runs go. InputError if one kept nothing, or its files are damaged."""
     notes: list[str] = []
     heads = [_read_head(run, notes) for run in runs]
     horizon = _horizon(runs, heads, notes)
@@ -131,7 +131,7 @@ def _route_names(run: KeptRun) -> Sequence[str]:
 
 
 def _headers_of_some(runs: Sequence[KeptRun], notes: list[str]) -> set[str]:
-    """Headers that some runs kept and others did not, by their settings: their absence says nothing."""
+    """Headers that only some runs kept because of their settings, so that their absence means nothing."""
     asked: list[set[str]] = [
         {f"header {str(name).lower()}" for name in settings.get("headers") or ()}
         for run in runs
@@ -146,7 +146,7 @@ def _headers_of_some(runs: Sequence[KeptRun], notes: list[str]) -> set[str]:
 
 
 def _lost_rows(run: KeptRun) -> bool:
-    """Whether a response that a run has no row of may have come all the same."""
+    """Whether a response may have arrived that the run has no row of."""
     figures = run.document.answers
     return figures is not None and any(reason in LOST_ROWS for reason in figures.dropped)
 
@@ -186,7 +186,7 @@ def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) 
             continue
         last = int(head.table["due_ns"].to_numpy().max()) if len(head.keys) else -1
         notes.append(
-            f"{run.path} did not come to its end ({run.document.ending.how}): what was due in its"
+            f"{run.path} did not end normally ({run.document.ending.how}): what was due in its"
             f" first {max(last, 0) / 1e9:.3g} s is compared"
         )
         found = last if found is None else min(found, last)
@@ -306,7 +306,7 @@ def _headers(column: pa.ChunkedArray, kept: np.ndarray) -> dict[str, np.ndarray]
 
 
 def _note_encodings(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) -> None:
-    """Bodies are compared decoded; that runs were sent other content codings is worth knowing."""
+    """Note that runs were sent different content codings: bodies are compared decoded."""
     by_run = []
     for head in heads:
         seen = {text for chunk in head.table["encoding"].chunks for text in chunk.unique().to_pylist()}
@@ -323,7 +323,7 @@ def _note_encodings(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list
 
 
 def _read_bodies(runs: Sequence[KeptRun], universe: _Universe, found: Responses) -> None:
-    """Take apart the bodies that every run has room for; of very many, those of every n-th request."""
+    """Parse the bodies that every run kept; if there are very many, those of every n-th request."""
     by_route = dict(zip(np.unique(universe.routes).tolist(), found.routes, strict=True))
     every = max(1, -(-len(universe.keys) * len(runs) // BODIES_MAX))
     for at, run in enumerate(runs):
@@ -340,12 +340,12 @@ def _read_bodies(runs: Sequence[KeptRun], universe: _Universe, found: Responses)
     _note_missing_bodies(runs, found)
     if found.bodies and every > 1:
         found.notes.append(
-            f"of so many responses the bodies of every {every}th request are compared by field"
+            f"there are so many responses that the bodies of every {every}th request are compared by field"
         )
 
 
 def _note_missing_bodies(runs: Sequence[KeptRun], found: Responses) -> None:
-    """Fields are compared only where both runs kept the body: say so where a run kept none."""
+    """Note runs that kept no bodies: fields are compared only if both runs kept the body."""
     counts = [sum(int(route.parsed[at].sum()) for route in found.routes) for at in range(len(runs))]
     if found.bodies and min(counts) == 0:
         few, many = (runs[counts.index(extreme(counts))].path for extreme in (min, max))

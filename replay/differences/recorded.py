@@ -69,7 +69,7 @@ def _made(
     if not found.judged:
         reasons.append("no route has enough recorded responses with a body to compare")
     if options.values and len(new.runs) < 2:
-        reasons.append(f"one run of {new.label}: how much its responses differ by themselves is not known")
+        reasons.append(f"one run of {new.label}: the variation of its own responses is not known")
     findings = sorted(found.findings, key=lambda one: (-one.across, one.route, one.field))
     if reasons:
         for finding in findings:
@@ -138,7 +138,7 @@ class _Comparison:
         self.judged = 0
 
     def judge(self) -> None:
-        """All routes."""
+        """Judge all routes."""
         for route in self.responses.routes:
             self.counters[route.route] = RouteCounter(route)
             self._heads(route)
@@ -166,7 +166,7 @@ class _Comparison:
             self._name(route, "type", "value", unseen, same, int(same.any(axis=0).sum()), SHARE_MIN)
 
     def _fields(self, route: RouteResponses) -> None:
-        """Types and presence of the fields of JSON bodies, where what holds them is there."""
+        """Types and presence of the fields of JSON bodies, if their parent is present."""
         statuses = route.heads["status"]
         usable = route.parsed & route.parsed[0] & (statuses == statuses[0])
         usable[0] = usable[1:].any(axis=0)
@@ -227,7 +227,7 @@ class _Comparison:
         recorded: int,
         least: float,
     ) -> None:
-        """Name a field where enough new responses have what no recorded one has."""
+        """Name a field if enough new responses have something that no recorded one has."""
         share = float(unseen.sum() / max(of.sum(), 1))
         if share < least or recorded * -math.log1p(-min(share, 0.99)) < -math.log(SEEN_ALMOST_SURELY):
             return

@@ -1,4 +1,4 @@
-"""The responses of a recording, written as a run keeps them: what reads runs then reads the recording, too."""
+"""Writes the responses of a recording in the form in which a run keeps them, so that the same code reads both."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ _TEXTS = (
 
 
 def write_recorded(trace: Trace, runs: Sequence[KeptRun], place: Path) -> list[str]:
-    """Write the recorded responses of all requests that the runs got a response to. Notes on what could not be used."""
+    """Write the recorded responses of all requests that the runs got a response to. Returns notes on responses that
+    could not be used.
+    """
     place.mkdir()
     requests = _requests(runs)
     statuses = _statuses(trace, requests)

@@ -1,4 +1,4 @@
-"""What a field is in one response, how two such values differ, and how they are shown: shortened, without secrets."""
+"""The value of a field in one response, how two such values differ, and how they are shown: shortened, without secrets."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _DATE = re.compile(r"[A-Z][a-z]{2}, \d\d? [A-Z][a-z]{2} \d{4} ")
 
 
 class Shown(str):
-    """What is shown in place of a value."""
+    """The text that is shown instead of a value."""
 
     __slots__ = ()
 
@@ -45,7 +45,7 @@ MISSING = Shown("(absent)")
 
 
 class Element(NamedTuple):
-    """One place of a field in a body: what tells it apart from the others, its pointer, and what stands there."""
+    """One occurrence of a field in a body: its identity among the others, its pointer, and its value."""
 
     identity: tuple[str, ...]
     pointer: str
@@ -155,7 +155,7 @@ def _pointer(
 
 
 def _canonical(value: Any) -> str:
-    """A text that is equal for equal values alone. Objects are equal here: their fields are judged by themselves."""
+    """A text that is equal only for equal values. Objects count as equal, because their fields are judged separately."""
     if value is MISSING:
         return ""
     if type(value) is dict:
@@ -253,7 +253,7 @@ def _cut(text: str, begin: int) -> str:
 
 
 def _text_of(value: Any, field: str, *, quoted: bool) -> str:
-    """`quoted`: a text has quotes, which tell it from a number."""
+    """A value as text; `quoted` strings have quotes, which distinguish them from numbers."""
     if isinstance(value, Shown):
         return str(value)
     if is_secret_field(field):
@@ -265,7 +265,7 @@ def _text_of(value: Any, field: str, *, quoted: bool) -> str:
 
 
 def _without_secrets(value: Any) -> Any:
-    """Objects and arrays without what stands under a secret's name."""
+    """Objects and arrays without the values of secret names."""
     if type(value) is dict:
         return {
             key: REDACTED if is_secret(str(key)) else _without_secrets(inner) for key, inner in value.items()
@@ -274,7 +274,7 @@ def _without_secrets(value: Any) -> Any:
 
 
 def is_secret_field(field: str) -> bool:
-    """Whether a name of the field's way says that a secret stands there."""
+    """Whether a name on the field's path marks a secret."""
     if field.startswith("header "):
         return is_secret_header(field.removeprefix("header "))
     return any(is_secret(token) for token in tokens_of(field) if token != "*")

@@ -49,7 +49,9 @@ def _has_event_loop() -> bool:
 
 @contextlib.contextmanager
 def _interrupts_raise() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt meanwhile: asyncio's handler only cancels a task, which cannot run now."""
+    """Make SIGINT raise KeyboardInterrupt in the block: asyncio's handler would only cancel a task, which cannot run
+    now.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

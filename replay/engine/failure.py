@@ -22,8 +22,8 @@ REMEDIES = {
 def failure_of(error: BaseException, folder: RunFolder, sent: int, *, saved: bool) -> BaseException:
     """The exception for a run that failed by `error` after `sent` requests.
 
-    `saved`: its run.json was written. An error that is neither ours nor the system's is left unchanged: it is a
-    crash.
+    `saved`: its run.json was written. Any error other than a ReplayError or an OSError is a crash, and is left
+    unchanged.
     """
     if not isinstance(error, ReplayError | OSError):
         return error
@@ -41,7 +41,7 @@ def _what_was_kept(error: BaseException, folder: RunFolder, *, saved: bool) -> s
     if saved:
         return f"what was measured until then is kept: {report}"
     if not folder.path.is_dir():
-        return "nothing of it was kept: the folder was removed while it ran"
+        return "nothing was kept: the run folder was removed during the run"
     if not folder.started.exists() or not folder.lane(0).exists():
         return f"nothing of it can be recovered: files of {folder.path} were removed while it ran"
     remedy = REMEDIES.get(_errno_of(error), "")
@@ -49,7 +49,7 @@ def _what_was_kept(error: BaseException, folder: RunFolder, *, saved: bool) -> s
 
 
 def _errno_of(error: BaseException) -> int:
-    """The system's reason for refusing, if it did."""
+    """The errno of the error, if it has one."""
     known: BaseException | None = error
     while known is not None and not isinstance(known, OSError):
         known = known.__cause__

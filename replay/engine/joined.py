@@ -1,4 +1,4 @@
-"""Two runs at the same instants: where they meet, at their start, with each of their lanes, and at their end."""
+"""Synchronises two runs at their start, in each of their lanes, and at their end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OTHER_ENDED = "the run of the other build ended"
 
 
 class PartnerLostError(EngineError):
-    """A run cannot go on, since the other one failed: that one's error is the cause."""
+    """A run cannot go on because the other one failed; the error of the other run is the cause."""
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Meeting:
         check_ended(spec)
 
     def leave(self, number: int, why: str) -> None:
-        """A run is over, or ends. The other one must not wait for it, and ends if that was early (`why`)."""
+        """Report that a run has ended. The other one must not wait for it, and ends if that was early (`why`)."""
         self._has_left = True
         for pair in self._lanes.values():
             if len(pair.specs) < 2:
@@ -112,18 +112,18 @@ class Meeting:
 
 @dataclass(frozen=True, slots=True)
 class JoinedRun:
-    """One of two runs that meet."""
+    """One of two runs that are synchronised."""
 
     meeting: Meeting
     number: int
 
     @property
     def received(self) -> Signals:
-        """What ends this run in order."""
+        """The instruction that ends this run in order."""
         return self.meeting.received[self.number]
 
     def ends(self, why: str) -> None:
-        """This run ends early: so does the other one, unless it is the cause."""
+        """Report that this run ends early. The other one then ends, too, unless it is the cause."""
         if not self.received.first.is_set():
             self.meeting.leave(self.number, f"{OTHER_ENDED}: {why}")
 

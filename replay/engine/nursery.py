@@ -71,7 +71,7 @@ SILENT_S = 2.0
 
 START_POLL_S = 0.005
 
-STUCK = "a lane did not leave when it was told to"
+STUCK = "a lane did not end when it was asked to"
 
 
 async def run_targets(
@@ -90,9 +90,9 @@ async def run_targets(
     """Replay onto planned targets, and save the run in the new folder `out`; returns its run.json.
 
     All targets share one timeline: requests recorded at one time are due at one instant. See `Prepared.run` for the
-    options; with `signals` the run owns the process, and SIGINT and SIGTERM end it in order. `live` feeds the
-    schedule of a followed source; a signal ends that source. `order` makes it a share of a larger run. A run that is
-    `joined` starts with another one, shares its lanes' threads, and whoever joined them watches for signals.
+    options; with `signals` the run owns the process, and SIGINT and SIGTERM end it in order. `live` feeds the schedule
+    of a followed source; a signal ends that source. `order` makes it a share of a larger run. A `joined` run starts
+    together with another one and shares its lanes' threads; its caller handles signals.
     """
     run_id = order.run_id if order is not None else secrets.token_hex(4)
     _check_start(start_at_ns)
@@ -125,7 +125,7 @@ async def run_targets(
 
 
 def _check_start(start_at_ns: int | None) -> None:
-    """UsageError if the instant to start at is over, or so near that the first requests would be late."""
+    """UsageError if the start time is in the past, or so near that the first requests would be late."""
     if start_at_ns is None:
         return
     left_ns = start_at_ns - time.time_ns()
@@ -138,7 +138,7 @@ def _check_start(start_at_ns: int | None) -> None:
 
 
 async def _await_instant(state: RunState, order: Order) -> None:
-    """Everything is ready: learn when the run begins. If that never comes, remove the folder."""
+    """Wait for the start time once everything is ready. If it never comes, remove the folder."""
     try:
         state.begin_ns = await order.instant(state.folder.path, [target.schedule for target in state.targets])
     except BaseException:
@@ -147,7 +147,7 @@ async def _await_instant(state: RunState, order: Order) -> None:
 
 
 def _check_keeping(scenario: Scenario, adapters: Sequence[ProtocolAdapter]) -> None:
-    """UsageError if responses are to be kept, and no target sends any that lanes can keep."""
+    """UsageError if responses are to be kept, but no target sends responses that lanes can keep."""
     if scenario.answers.keep in (None, "none") or any(adapter.keeps_responses for adapter in adapters):
         return
     raise UsageError(
@@ -247,13 +247,13 @@ def _start_tasks(
 
 
 def _begin_keeping(state: RunState) -> None:
-    """Responses that lanes keep are written from now on."""
+    """Start writing the responses that lanes keep."""
     if state.answers is not None:
         state.answers.begin(state.start_ns)
 
 
 def _end_keeping(state: RunState, patience_s: float = LEAVE_S) -> None:
-    """The lanes have ended: write the kept responses that remain."""
+    """Write the remaining kept responses, after the lanes have ended."""
     if state.answers is not None:
         state.answers.end(patience_s)
 
@@ -312,14 +312,14 @@ async def _run_lanes(state: RunState) -> None:
 
 
 def _may_step_aside(state: RunState) -> bool:
-    """Whether the lanes can do without this thread for a while: not if it is the engine, or passes on entries as they
+    """Whether the lanes can do without this thread for a while: not if it runs the engine, or forwards entries as they
     arrive.
     """
     return state.live is None and all(target.adapter.engine_name != "portable" for target in state.targets)
 
 
 async def _step_aside(state: RunState, last: bool) -> None:
-    """The lanes come first, once their threads are there: they would inherit the lower priority."""
+    """Lower the priority of this thread, once the lanes' threads exist: they would inherit it."""
     while not all(running(spec) for spec in state.specs):
         await trio.sleep(START_POLL_S)
     with lowered(for_good=last):
@@ -340,7 +340,7 @@ async def _tick(state: RunState, recording: Recording) -> None:
 
 
 def _break_off(state: RunState, why: str) -> None:
-    """The circuit breaker opened: end the run, unless it is already ending."""
+    """End the run because the circuit breaker opened, unless it is already ending."""
     if state.ending.how == "whole" and not state.done.is_set():
         _end(state, "circuit_breaker", why)
 
@@ -370,7 +370,7 @@ async def _follow_name(state: RunState, target: TargetRun, name: NameWatch) -> N
 
 
 def _end(state: RunState, how: str, detail: str) -> None:
-    """Tell feeder and lanes to come to an end in order."""
+    """Make feeder and lanes end in order."""
     state.ending = Ending(how=how, detail=detail, at_s=state.ended_at_s())  # type: ignore[arg-type]
     state.happened(how, detail)
     state.end_feeding()
@@ -408,13 +408,13 @@ def _begin_live(state: RunState) -> None:
 
 
 async def _watch_live(state: RunState, recording: Recording) -> None:
-    """Look after a source that is followed."""
+    """Watch a source that is followed."""
     if state.live is not None:
         await state.live.watch(partial(_end_live, state), recording.started_changed)
 
 
 def _end_live(state: RunState, how: str, detail: str) -> None:
-    """The source must not be followed any further: end the run, unless it is already ending."""
+    """End the run because the source cannot be followed any further, unless it is already ending."""
     if state.ending.how == "whole" and not state.done.is_set():
         _end(state, how, detail)
 

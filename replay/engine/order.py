@@ -1,4 +1,4 @@
-"""What another process decides of a run: its name, its share of the lanes, when it begins, and when it ends."""
+"""The instructions of another process for a run: its name, its share of the lanes, its start and its end."""
 
 from __future__ import annotations
 

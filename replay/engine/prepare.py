@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def parse_targets(scenario: Scenario) -> list[Target]:
     """Every target of a scenario, the first one first; nothing is looked up.
 
-    UsageError for one that is no URL of a protocol, or whose protocol cannot work with the scenario's settings.
+    UsageError if a URL has no known protocol, or the protocol does not support the scenario's settings.
     """
     targets = []
     for number, own in enumerate(scenario.by_target()):
@@ -94,7 +94,7 @@ class Prepared:
 
     @property
     def schedules(self) -> list[Schedule]:
-        """When it will be sent."""
+        """The schedules of the requests."""
         return [target.schedule for target in self.targets]
 
     def run(

@@ -1,4 +1,4 @@
-"""A run being written down: the recorder computes each second, and sinks write it."""
+"""A run while it is written: the recorder computes each second, and sinks write it."""
 
 from __future__ import annotations
 

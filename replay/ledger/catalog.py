@@ -198,7 +198,7 @@ COUNTERS = (
     Counter("bytes_received", "bytes of responses"),
     Counter("connects", "connections opened"),
     Counter("connects_failed", "connections that could not be opened"),
-    Counter("handshakes_full", "TLS handshakes in full", each_second=True),
+    Counter("handshakes_full", "full TLS handshakes", each_second=True),
     Counter("handshakes_resumed", "TLS handshakes that resumed a session", each_second=True),
     Counter(
         "handshakes_failed", "TLS handshakes that failed, those that timed out included", each_second=True
@@ -219,15 +219,15 @@ COUNTERS = (
     Counter("slots_used", "slots of the arena in use", "level"),
     Counter("informational", "informational responses (1xx), which are skipped"),
     Counter("answers_cut", "responses that were longer than captures and checks read"),
-    Counter("cookies_cut", "cookies that found no room in their client's jar"),
+    Counter("cookies_cut", "cookies that did not fit into their client's jar"),
     Counter("sends_postponed", "requests taken up more than 1 ms late"),
     Counter("sends_postponed_ns", "sum of their lateness"),
     Counter("dials_postponed", "connections that were dialled late"),
     Counter(
         "dials_postponed_ns", "time in which a connection was needed that the lane had not begun to dial"
     ),
-    Counter("reads_late", "responses that lay unread in the socket"),
-    Counter("reads_late_ns", "for how long at most, in all"),
+    Counter("reads_late", "responses that waited unread in the socket"),
+    Counter("reads_late_ns", "sum of the longest possible times that they waited"),
     Counter("gaps", "gaps: the lane overslept, or was away from its sockets"),
     Counter("gaps_ns", "sum of the gaps"),
     Counter("gap_max_ns", "the longest gap", "longest"),
@@ -242,7 +242,7 @@ COUNTERS = (
 
 HISTOGRAMS = (
     Histogram(
-        "response.all", "what a user would have waited", "done - due", "every planned request",
+        "response.all", "how long a user would have waited", "done - due", "every planned request",
         each_second=True, figures=("p50", "p99", "max"), title="response", slo=True, metric="replay_response_seconds",
     ),
     Histogram(
@@ -250,7 +250,7 @@ HISTOGRAMS = (
         each_second=True,
     ),
     Histogram(
-        "lateness.all", "how late the generator itself was", "taken - due", "every planned request",
+        "lateness.all", "how late the generator was", "taken - due", "every planned request",
         each_second=True, figures=("p50", "p99"), title="generator lag", slo=True, alias="generator_lag",
         metric="replay_lateness_seconds",
     ),
@@ -268,7 +268,7 @@ HISTOGRAMS = (
     ),
     Histogram("wait.connect", "part of wait: a new connection", "sent - ready", "requests sent on a new connection"),
     Histogram(
-        "service.all", "what the target took", "done - sent", "requests sent",
+        "service.all", "time that the target took", "done - sent", "requests sent",
         closed_loop=True, each_second=True, figures=("p50", "p99"), title="service", slo=True,
         metric="replay_service_seconds",
     ),
@@ -301,7 +301,7 @@ HISTOGRAMS = (
         "every planned request", only="not of Kafka", net=True,
     ),
     Histogram(
-        "service.net", "what the target took, without the time that the response lay unread", "service - unread",
+        "service.net", "time that the target took, without the time that the response lay unread", "service - unread",
         "requests sent", only="not of Kafka", net=True, closed_loop=True,
     ),
 )  # fmt: skip

@@ -41,11 +41,11 @@ class NameFailure(Exception):
         took = format_duration(round(took_s * 1e9))
         message, self.hint = {
             "NXDOMAIN": (
-                f"there is no such name (NXDOMAIN, says {servers} of {names})",
+                f"there is no such name (NXDOMAIN, according to {servers}, for {names})",
                 "check its spelling",
             ),
             "NODATA": (
-                f"the name is there, but has no A or AAAA record (says {servers} of {names})",
+                f"the name is there, but has no A or AAAA record (according to {servers}, for {names})",
                 "ask for the host behind it",
             ),
             "SERVFAIL": (
@@ -58,26 +58,26 @@ class NameFailure(Exception):
             ),
             "timeout": (
                 f"no answer from the name server {servers} in {took} ({settings.attempts} attempts)",
-                "check the network and nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
+                "check the network and the nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
             ),
             "unreachable": (
-                f"the name server {servers} cannot be reached: nothing takes queries there",
+                f"the name server {servers} cannot be reached: nothing listens there",
                 "check nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
             ),
             "malformed": (
-                f"what {servers} answers is not DNS",
+                f"the answer of {servers} is not DNS",
                 "check nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
             ),
             "reserved": (
                 "no name that ends in .invalid has one, and nobody is asked (RFC 6761)",
-                "name a host that is there",
+                "name a host that exists",
             ),
             "no source": (
                 "the sources of /etc/nsswitch.conf do not have it, and DNS is not among them",
                 "add it to /etc/hosts, or name a server to ask: --resolver HOST:PORT",
             ),
             "not a name": (
-                "it is no name that DNS could hold (labels of at most 63 bytes, 253 in all)",
+                "it is not a valid DNS name (labels of at most 63 bytes, 253 in all)",
                 "check its spelling",
             ),
         }[why]

@@ -60,7 +60,7 @@ def find_in_folder(
     """
     lowest, highest, width, votes = bounds
     if votes not in VOTES:
-        raise UsageError(f"votes: {votes!r} is no number of trials", hint="give 1, 3 or 5")
+        raise UsageError(f"votes: {votes!r} is not a number of trials", hint="give 1, 3 or 5")
     trial_ns, hold_ns = (
         read_length(text, name) for text, name in zip(lengths, ("trial", "hold"), strict=True)
     )

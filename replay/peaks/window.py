@@ -106,7 +106,7 @@ def find_stretch(
 
 
 def _times(wanted_ns: float, there_ns: int) -> float:
-    """How often a stretch is repeated. One bin more or less is no repetition."""
+    """How often a stretch is repeated. One bin more or less is not a repetition."""
     times = wanted_ns / max(there_ns, 1)
     return 1.0 if times <= 1 + 1 / BINS_A_TRIAL else round(times, 3)
 

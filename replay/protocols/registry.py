@@ -119,7 +119,7 @@ def _loaded(point: EntryPoint) -> Protocol:
         ) from error
     if not isinstance(protocol, Protocol):
         raise UsageError(
-            f"the protocol {point.name} of {_package(point)} is no replay.protocols.Protocol but {protocol!r}",
+            f"the protocol {point.name} of {_package(point)} is not a replay.protocols.Protocol but {protocol!r}",
             hint="its entry point names an instance",
         )
     return protocol

@@ -88,7 +88,12 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
         )
     if found.contradictions:
         loads = ", ".join(f"{load:.3g}" for load in found.contradictions)
-        facts.append(("contradictions", f"met again at {loads}, above a load that missed them"))
+        facts.append(
+            (
+                "contradictions",
+                f"objectives were objectives were met again at {loads}, above a load that missed them",
+            )
+        )
     return facts
 
 
@@ -111,7 +116,7 @@ def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[st
     if found.window:
         facts.append(("window", found.window))
     if found.verdict == "UNSTEADY":
-        slower = "before the surge already it got slower all the time (replay peak finds what it carries)"
+        slower = "it already became slower before the surge (replay peak finds the load that it carries)"
         return [*facts, ("verdict", f"UNSTEADY: {slower}")]
     harm = f"{found.bad_s:.0f} s unlike the baseline"
     if found.suffered:

@@ -139,7 +139,7 @@ def _words(usage: Usage, figure: WatchFigures | None) -> str:
     known = [value for value in usage.values if value is not None]
     words = "no sample"
     if known:
-        words = f"{known[0]:g} at first, {min(known):g} to {max(known):g}, {known[-1]:g} at last"
+        words = f"{known[0]:g} at the start, {known[-1]:g} at the end, from {min(known):g} to {max(known):g}"
     if usage.highest is not None:
         words += f"; up to {format_share(usage.highest)} of its limit"
     if figure is not None and figure.changed_at_s is not None:

@@ -36,7 +36,7 @@ def _proves_nothing(document: RunDocument) -> str:
     how = document.ending.how
     if how in NOT_ENDED or how == "circuit_breaker":
         detail = f": {document.ending.detail}" if document.ending.detail else ""
-        return f"the run did not come to its end ({how}{detail}), so it proves no objective"
+        return f"the run did not end normally ({how}{detail}), so it proves no objective"
     if document.validity.verdict == "INVALID":
         reasons = "; ".join(reason.message for reason in document.validity.reasons)
         return f"the generator was at its limit, so this run proves no objective: {reasons}"

@@ -250,7 +250,7 @@ class Variable(Table, kw_only=True, frozen=True):
 
 
 class CheckRule(_Finder, kw_only=True, frozen=True):
-    """What responses must be; others count as mismatches."""
+    """Conditions for responses; others count as mismatches."""
 
     route: Annotated[str, row("Route or action whose responses are checked; * matches anything")]
     status: Annotated[

@@ -64,7 +64,7 @@ class SetRuleSettings(TypedDict, total=False):
 
 
 class CheckRuleSettings(TypedDict, total=False):
-    """What responses must be; others count as mismatches."""
+    """Conditions for responses; others count as mismatches."""
 
     header: str | None
     cookie: str | None

@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--service", type=units.parse_duration_ns, default="20ms")
     parser.add_argument("--retries", type=int, default=0)
     parser.add_argument("--patience", type=units.parse_duration_ns, default="1s")
-    parser.add_argument("--spin", action="store_true", help="never sleep: no answer waits for a wake-up")
+    parser.add_argument(
+        "--spin", action="store_true", help="never sleep, so that no answer waits for a wake-up"
+    )
     given = parser.parse_args(arguments)
     try:
         servers = Servers(given.servers, given.service, given.retries, given.patience)

@@ -201,7 +201,7 @@ class Service:
         )
         if prefix in OPEN_TO_ALL or members.knows(shown):
             return status, {"ok": True}
-        return 401, {"error": "the token is not good, or not any more: log in"}
+        return 401, {"error": "the token is invalid or has expired: log in"}
 
 
 def _padded(said: dict[str, object], size: int) -> bytes:
@@ -281,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--field", action="append", default=[], metavar="ENDPOINT=NAME:VALUE", help="in its responses"
     )
-    parser.add_argument("--sessions", action="store_true", help="refuse who has no good token")
+    parser.add_argument("--sessions", action="store_true", help="refuse requests without a valid token")
     parser.add_argument(
         "--token-lifetime", type=float, default=3600.0, metavar="S", help="of a login, in seconds"
     )

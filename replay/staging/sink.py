@@ -366,15 +366,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 chooses one")
     parser.add_argument(
-        "--stamps", type=Path, help="file to share the stamps of arrivals by (/dev/shm is best)"
+        "--stamps", type=Path, help="file that shares the timestamps of arrivals (/dev/shm is best)"
     )
-    parser.add_argument("--capacity", type=int, default=STAMPS_DEFAULT, help="stamps that are kept")
+    parser.add_argument(
+        "--capacity",
+        type=int,
+        default=STAMPS_DEFAULT,
+        help="number of timenumber of timestamps that are kept",
+    )
     parser.add_argument("--connections", type=int, default=CONNECTIONS_DEFAULT, help="connections at once")
-    parser.add_argument("--body", type=int, default=BODY_DEFAULT, help="bytes of the usual answer's body")
+    parser.add_argument(
+        "--body", type=int, default=BODY_DEFAULT, help="bytes of the body of the default response"
+    )
     parser.add_argument("--cert", type=Path, help="speak TLS: a certificate in PEM, with its chain")
     parser.add_argument("--key", type=Path, help="its private key")
-    parser.add_argument("--spin", action="store_true", help="never sleep: stamps without wake-up time")
-    parser.add_argument("--seconds", type=float, default=RUN_S_MAX, help="end after so long")
+    parser.add_argument(
+        "--spin", action="store_true", help="never sleep, so that timestamps include no wake-up time"
+    )
+    parser.add_argument("--seconds", type=float, default=RUN_S_MAX, help="end after this time")
     given = parser.parse_args(arguments)
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -164,7 +164,7 @@ def _expected(path: Path, sums: FileSums | None) -> npt.NDArray[np.uint64] | Non
     except ValueError:
         found = np.empty(0, np.uint64)
     if len(sums.xxh64) != _HEX_OF_A_SUM * len(found) or len(found) != -(-sums.bytes // BLOCK_BYTES):
-        raise corrupt(path, "its manifest has not one checksum for each block")
+        raise corrupt(path, "its manifest does not have a checksum for each block")
     return found
 
 

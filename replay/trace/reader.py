@@ -113,7 +113,7 @@ def _refuse(path: Path) -> InputError:
     half = half_trace(path)
     if half is not None:
         return InputError(
-            f"{half} is half a trace: its import did not end",
+            f"{half} is incomplete: its import did not end",
             hint="import the recording again, if there is one; this folder can be deleted",
         )
     if path.is_dir():
@@ -258,7 +258,7 @@ class Trace:
                 raise corrupt(self.path, f"{name} is missing")
             check_size(path, path.stat().st_size, sums.bytes)
         if files and not {REQUESTS, *(segment.file for segment in self.manifest.segments)} <= files.keys():
-            raise corrupt(self.path, "its manifest has not the checksums of every file")
+            raise corrupt(self.path, "its manifest does not have the checksums of every file")
 
     @property
     def rows(self) -> int:

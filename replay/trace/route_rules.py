@@ -85,7 +85,7 @@ class RouteRules:
             for pattern in idle:
                 guess = nearest(pattern, labels)
                 more = f" (did you mean {guess!r}?)" if guess else ""
-                said.append(f"{name}: {pattern!r} is no route of the recording{more}")
+                said.append(f"{name}: {pattern!r} is not a route of the recording{more}")
             if len(idle) < len(patterns) and not any(route.action == name for route in routes):
                 said.append(f"{name}: all its routes belong to actions above it")
             else:

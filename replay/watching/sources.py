@@ -177,17 +177,17 @@ def _get(url: str, permitted: Permitted) -> Any:
 
 
 def _json(url: str, pointer: str, permitted: Permitted) -> float:
-    return _number(_value_at(url, pointer, permitted), f"{pointer or 'the document'} is no number")
+    return _number(_value_at(url, pointer, permitted), f"{pointer or 'the document'} is not a number")
 
 
 def _members(url: str, pointer: str, permitted: Permitted) -> Members:
-    """Every number in an object and in the objects in it, by its dotted name; what is no number is no figure."""
+    """Every number in an object and in the objects in it, by its dotted name; what is not a number is not a figure."""
     value = _value_at(url, pointer, permitted)
     found: Members = {}
     if isinstance(value, dict):
         _collect(value, "", found)
     if not found:
-        raise SampleError(f"{pointer or 'the document'} is no object with numbers in it")
+        raise SampleError(f"{pointer or 'the document'} is not an object with numbers in it")
     if len(found) > MEMBERS_MAX:
         raise SampleError(
             f"{pointer or 'the document'} has more than {MEMBERS_MAX} numbers: point to a part of it"
@@ -230,7 +230,7 @@ def _prometheus(url: str, query: str, permitted: Permitted) -> float:
         result = result[0].get("value") if isinstance(result[0], dict) else None
     if not isinstance(result, list) or len(result) != 2:
         raise SampleError("the query has no single number")
-    return _number(result[1], "the result is no number")
+    return _number(result[1], "the result is not a number")
 
 
 def _number(value: Any, otherwise: str) -> float:

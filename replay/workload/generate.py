@@ -90,10 +90,10 @@ def curve_of(recipe: Recipe) -> tuple[RateCurve, int | None]:
     """
     length_ns = None if recipe.duration_ns is None else int(recipe.duration_ns)
     if length_ns == 0:
-        raise UsageError("duration: nothing arrives in no time", hint="give -d 60s")
+        raise UsageError("duration: it must be above 0", hint="give -d 60s")
     given, mean = recipe.curve, recipe.rate_per_s
     if mean == units.MAX_RATE:
-        raise UsageError("rate: max is no rate of arrivals", hint="write 500/s")
+        raise UsageError("rate: max is not a rate of arrivals", hint="write 500/s")
     if given is not None:
         found, start_ns = _drawn(given, length_ns)
         return (found if mean is None else found.times(mean / found.mean_per_s)), start_ns
@@ -145,7 +145,7 @@ def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
         return steps(given.steps, length_ns), None
     assert given.ramp is not None
     if units.MAX_RATE in given.ramp:
-        raise UsageError("curve.ramp: max is no rate of arrivals", hint="write 500/s")
+        raise UsageError("curve.ramp: max is not a rate of arrivals", hint="write 500/s")
     return ramp(float(given.ramp[0]), float(given.ramp[1]), length_ns), None
 
 

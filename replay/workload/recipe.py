@@ -22,15 +22,19 @@ STEPS_MAX = 64
 class Curve(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """The rate over time. Give one of these; the first three are in requests (or sessions) per second."""
 
-    ramp: Annotated[tuple[Rate, Rate] | None, Meta(description="From one rate to another")] = None
-    steps: Annotated[tuple[float, ...], Meta(description="One rate after the other, as long each")] = ()
+    ramp: Annotated[tuple[Rate, Rate] | None, Meta(description="Linear change from one rate to another")] = (
+        None
+    )
+    steps: Annotated[
+        tuple[float, ...], Meta(description="Rates one after the other, each for an equal time")
+    ] = ()
     rates: Annotated[tuple[float, ...], Meta(description="Rates at `times`, straight lines between")] = ()
     times: Annotated[tuple[Duration, ...], Meta(description="When: 0s, 30m, 1h ...")] = ()
     file: Annotated[str | None, Meta(description="CSV of time and rate, or time and count")] = None
-    from_: Annotated[MomentText | None, Meta(description="Of the file: first moment")] = msgspec.field(
+    from_: Annotated[MomentText | None, Meta(description="With a file: first moment")] = msgspec.field(
         name="from", default=None
     )
-    until: Annotated[MomentText | None, Meta(description="Of the file: moment to end before")] = None
+    until: Annotated[MomentText | None, Meta(description="With a file: moment to end before")] = None
 
 
 class RequestRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -38,19 +42,19 @@ class RequestRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
 
     path: str
     method: str = "GET"
-    weight: Annotated[
-        float, Meta(ge=0, description="How often, beside the others; not of a session's step")
-    ] = 1.0
+    weight: Annotated[float, Meta(ge=0, description="Relative frequency; not for a session's step")] = 1.0
     ids: Annotated[int, Meta(ge=1, le=IDS_MAX, description="Different ones")] = 1
-    zipf: Annotated[float, Meta(ge=0, description="Exponent of their popularity; 0: all the same")] = 0.0
+    zipf: Annotated[
+        float, Meta(ge=0, description="Exponent of the popularity; 0 makes all equally popular")
+    ] = 0.0
     body: str | None = None
     content_type: str = "application/json"
     status: Annotated[int, Meta(ge=-1, le=599)] = -1
     bytes: Annotated[int, Meta(ge=-1)] = -1
     took_ns: Duration | None = msgspec.field(name="took", default=None)
-    pause_ns: Annotated[Duration, Meta(description="Of a session's step: mean time since the one before")] = (
-        msgspec.field(name="pause", default=Duration(0))
-    )
+    pause_ns: Annotated[
+        Duration, Meta(description="For a session's step: mean time since the previous step")
+    ] = msgspec.field(name="pause", default=Duration(0))
 
 
 class SessionRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -76,13 +80,14 @@ class Recipe(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     curve: Curve | None = None
     process: Literal["even", "poisson", "gamma"] = "poisson"
     cv: Annotated[
-        float, Meta(gt=0, le=100, description="Of gamma: standard deviation of gaps by their mean")
+        float,
+        Meta(gt=0, le=100, description="For gamma: standard deviation of the gaps divided by their mean"),
     ] = 1.0
     bursts_of: Annotated[str | None, Meta(description="A trace whose bursts are fitted (MMPP2)")] = None
-    mix_of: Annotated[
-        str | None, Meta(description="A trace whose requests are drawn, as often as it has them")
-    ] = None
-    clients: Annotated[int, Meta(ge=1, le=1 << 22, description="Clients that ask, without sessions")] = 1_000
+    mix_of: Annotated[str | None, Meta(description="A trace whose requests are drawn in its proportions")] = (
+        None
+    )
+    clients: Annotated[int, Meta(ge=1, le=1 << 22, description="Number of clients, without sessions")] = 1_000
     request: tuple[RequestRule, ...] = ()
     session: tuple[SessionRule, ...] = ()
 

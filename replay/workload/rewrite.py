@@ -37,7 +37,7 @@ class Rewrite:
             if count and (not made.startswith(b"/") or any(not 32 < byte < 127 for byte in made)):
                 raise UsageError(
                     f"--rewrite: {text!r} makes {made[:60].decode('latin-1')!r} of"
-                    f" {target[:60].decode('latin-1')!r}, which is no path",
+                    f" {target[:60].decode('latin-1')!r}, which is not a path",
                     hint="a path begins with a slash and has no blanks",
                 )
             target = made
@@ -58,7 +58,7 @@ def read_rewrite(texts: Sequence[str]) -> Rewrite:
     for text in texts:
         pattern, arrow, put = text.partition(ARROW)
         if not arrow or not pattern:
-            raise UsageError(f"--rewrite: {text!r} is no rule", hint=FORM)
+            raise UsageError(f"--rewrite: {text!r} is not a rule", hint=FORM)
         try:
             compiled = re2.compile(pattern.encode(), options=_options())
             _check_template(put.encode(), compiled)

@@ -148,7 +148,7 @@ def test_half_a_trace(command: Command, tmp_path: Path) -> None:
     trace = write_trace(tmp_path / "t.trace", [Row(0)])
     (trace.path / "manifest.json").unlink()
     line = said(command("run", "t.trace", "--target", "http://127.0.0.1:9"))
-    assert "t.trace" in line and "half a trace" in line
+    assert "t.trace" in line and "is incomplete" in line
 
 
 def test_a_damaged_trace(invoke: Callable[..., str], tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_an_objective_of_a_business_action_in_every_window(
     (outcome,) = json.loads((tmp_path / "r" / "run.json").read_text())["slo"]
     assert not outcome["passed"] and outcome["value"] > 0 and outcome["windows"]["count"] >= 1
     said_ = said(command(*words[:-1], "q", "--slo", 'p99 of "lookin" < 1s'))
-    assert "'lookin' is no route of the recording, and no action (did you mean 'looking'?)" in said_
+    assert "'lookin' is not a route of the recording, and no action (did you mean 'looking'?)" in said_
 
 
 @pytest.mark.timing

@@ -1,4 +1,4 @@
-"""Other ways to agents: ssh, Dask, agents that come by themselves, and the manifest of a Job."""
+"""Other ways to agents: ssh, Dask, agents that connect by themselves, and the manifest of a Job."""
 
 from __future__ import annotations
 

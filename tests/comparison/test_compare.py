@@ -117,7 +117,7 @@ def test_a_tolerance_that_noise_exceeds_is_inconclusive_and_says_what_it_would_t
     assert found.verdict == "INCONCLUSIVE" and int(found.exit_code) == 0
     open_ = [f for f in found.findings if f.verdict == "INCONCLUSIVE"]
     assert open_ and all(f.runs_needed is None or f.runs_needed > 5 for f in open_)
-    assert 0.005 < found.caught < 1 and ("runs a side" in found.sentence)
+    assert 0.005 < found.caught < 1 and ("runs per side" in found.sentence)
 
 
 def test_a_faster_build_is_an_improvement(runs):
@@ -136,7 +136,7 @@ def test_errors_are_a_metric_in_points(runs):
 
 def test_p99_of_a_small_route_is_left_out_by_name(runs):
     found = compare(side(runs, "base"), side(runs, "same"))
-    assert f"{ROUTES[1]} p99: needs 1,000 requests a run, and one has 120" in found.left_out
+    assert f"{ROUTES[1]} p99: needs 1,000requests per run, and one has 120" in found.left_out
     assert ROUTES[1] in {f.metric.route for f in found.findings}
 
 
@@ -239,7 +239,7 @@ def test_a_run_that_was_cut_off_leaves_a_doubt(runs, tmp_path):
     new = side(runs, "same", 4) + f",{make_run(tmp_path / 'r', seed=9)}"
     rewrite(tmp_path / "r", ending={"how": "killed"})
     found = compare(side(runs, "base"), new, Options(tolerance=0.5))
-    assert found.verdict == "INCONCLUSIVE" and "did not come to its end" in found.sentence
+    assert found.verdict == "INCONCLUSIVE" and "did not end normally" in found.sentence
 
 
 def test_where_no_latency_can_be_tested_it_never_says_no_regression(tmp_path):
@@ -466,11 +466,11 @@ def test_an_invalid_run_exits_4(command, runs, tmp_path):
     ("arguments", "said"),
     [
         (("none", "none2"), "none does not exist"),
-        (("base=", "x"), "names no runs"),
-        (("{base}", "{same}", "--tolerance", "ten"), "--tolerance: 'ten' is no percentage"),
-        (("{base}", "{same}", "--tolerance", "0"), "--tolerance: '0' is no percentage"),
+        (("base=", "x"), "does not name runs"),
+        (("{base}", "{same}", "--tolerance", "ten"), "--tolerance: 'ten' is not a percentage"),
+        (("{base}", "{same}", "--tolerance", "0"), "--tolerance: '0' is not a percentage"),
         (("{base}", "{same}", "-m", "p100"), "never gate on the maximum"),
-        (("{base}", "{same}", "-m", "mean"), "'mean' is no metric"),
+        (("{base}", "{same}", "-m", "mean"), "'mean' is not a metric"),
         (("{base}", "{same}", "--json", "-", "--junit", "-"), "only one of"),
         (("{base}", "{same}", "--json", "no/such/folder.json"), "no/such/folder.json cannot be written"),
         (("{base}", "{same}", "--design", "pairs"), "5 pairs are too few"),

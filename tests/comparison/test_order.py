@@ -186,7 +186,7 @@ def test_three_nights_a_side_are_too_few(tmp_path):
     assert compare(sides[0], sides[1]).reasons[0].startswith(NOT_INTERLEAVED)
     asked = compare(sides[0], sides[1], Options(design="sessions"))
     assert asked.verdict == "INCONCLUSIVE"
-    assert "3 and 3 sessions are too few (4 a side is the least)" in asked.reasons[0]
+    assert "3 and 3 sessions are too few (at least 4 per side)" in asked.reasons[0]
 
 
 def test_each_path_is_a_session_where_asked(tmp_path):
@@ -246,7 +246,7 @@ def test_a_percentile_that_one_side_is_too_short_for_is_replaced(tmp_path):
     assert [f.metric.name for f in found.findings] == ["p50", "p90"]
     assert (
         "all p99: runs have 20,000 in base and 1,000 in new requests, and a percentile of few is biased beside that of many;"
-        " p90 is compared in its place" in found.left_out
+        " p90 is compared instead" in found.left_out
     )
     assert [f.metric.name for f in compare(sides[0], sides[1], Options(metrics=("p99",))).findings] == ["p90"]
 

@@ -94,16 +94,21 @@ def test_a_doubt_about_a_whole_run_is_a_case_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("findings", "reasons", "doubts", "says"),
     [
-        ([finding("INCONCLUSIVE", 745)], [], [], "about 745 runs a side would show it"),
-        ([finding("INCONCLUSIVE", None)], [], [], "even 999 runs a side would not show it"),
-        ([finding("INCONCLUSIVE", 4, math.inf)], [], [], "about 4 runs a side would show it"),
+        ([finding("INCONCLUSIVE", 745)], [], [], "about 745 runs per side would show it"),
+        ([finding("INCONCLUSIVE", None)], [], [], "even 999 runs per side would not show it"),
+        ([finding("INCONCLUSIVE", 4, math.inf)], [], [], "about 4 runs per side would show it"),
         (
             [finding("INCONCLUSIVE", 9)],
             ["one run of base"],
             [],
-            "about 9 comparable runs a side would show it",
+            "about 9 comparable runs per side would show it",
         ),
-        ([finding("NO_REGRESSION", 2)], [], ["a run was cut off"], "about 4 whole runs a side would show it"),
+        (
+            [finding("NO_REGRESSION", 2)],
+            [],
+            ["a run was cut off"],
+            "about 4 whole runs per side would show it",
+        ),
     ],
 )
 def test_an_open_question_says_first_that_nothing_was_shown_and_how_many_runs_would(
@@ -111,4 +116,4 @@ def test_an_open_question_says_first_that_nothing_was_shown_and_how_many_runs_wo
 ) -> None:
     verdict, sentence = overall(findings, reasons, doubts, side("base"), side("new"), Options())
     assert verdict == "INCONCLUSIVE"
-    assert sentence.startswith("nothing was shown either way: ") and says in sentence
+    assert sentence.startswith("no difference was shown in either direction: ") and says in sentence

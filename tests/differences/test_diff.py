@@ -150,7 +150,7 @@ def test_few_runs_show_nothing(base, tmp_path, capsys):
     new = [make_run(tmp_path / f"n{n}", seed=n, requests=600, fault=fault) for n in range(3)]
     code, found = diff(tmp_path, base, new)
     assert (code, found["verdict"]) == (0, "INCONCLUSIVE")
-    assert "4 a side is the least" in found["reasons"][0] and "/stock" in found["sentence"]
+    assert "4 per side are needed" in found["reasons"][0] and "/stock" in found["sentence"]
     assert not any(one["different"] for one in found["fields"])
     assert diff(tmp_path, base, new, "--fail-on", "inconclusive")[0] == 3
     summary, page = tmp_path / "summary.md", tmp_path / "diff.html"
@@ -300,7 +300,7 @@ def test_of_a_run_that_was_cut_short_the_common_part_is_compared(base, tmp_path)
     new.append(make_run(tmp_path / "cut", seed=9, requests=200, ending=Ending(how="interrupted", at_s=0.2)))
     _, found = diff(tmp_path, base, new)
     assert found["requests"] == 200 and found["verdict"] == "SAME"
-    assert any("did not come to its end (interrupted)" in note for note in found["notes"])
+    assert any("did not end normally (interrupted)" in note for note in found["notes"])
 
 
 def test_damaged_files_give_what_they_have(base, tmp_path):

@@ -291,7 +291,7 @@ def test_a_lane_that_hangs_cannot_keep_the_process(sink: Sink, tmp_path: Path) -
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "did not leave" in errors and "Traceback" not in errors
+    assert "did not end when it was asked to" in errors and "Traceback" not in errors
     assert load_run(tmp_path / "run").document.ending.how == "failed"
 
 

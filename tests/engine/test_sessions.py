@@ -198,7 +198,7 @@ def test_what_is_wrong_with_a_rule_is_named(tmp_path: Path, text: str, said: str
 
 
 def test_a_rule_for_no_route_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"set\[0\]\.route: 'GET /user/\*' is no route of the recording"):
+    with pytest.raises(UsageError, match=r"set\[0\]\.route: 'GET /user/\*' is not a route of the recording"):
         planned(tmp_path, ROWS, "[[set]]\nroute = 'GET /user/*'\npath = '/'")
 
 

@@ -253,7 +253,7 @@ def test_a_wrong_sink_is_refused(tmp_path: Path) -> None:
         assert said in f"{refused.value} ({refused.value.hint})"
     with pytest.raises(UsageError, match="given twice"):
         make_sinks([f"csv={tmp_path}/x.csv", f"csv={tmp_path}/x.csv"])
-    with pytest.raises(UsageError, match="object is no sink: it has no start, second"):
+    with pytest.raises(UsageError, match="object is not a sink: it has no start, second"):
         make_sinks([object()])  # type: ignore[list-item]
 
 
@@ -366,7 +366,7 @@ def test_no_sink_fails_or_holds_up_a_run(
     [
         ("refuses=x", "--sink refuses=x: 'x' is no port"),
         ("crashes=x", "--sink crashes=x: KeyError: 'x'"),
-        ("nothing", "--sink nothing: int is no sink: it has no start, second, end, close"),
+        ("nothing", "--sink nothing: int is not a sink: it has no start, second, end, close"),
         ("missing", "--sink missing: broken-sinks cannot be loaded: AttributeError"),
         ("gone", "--sink gone: broken-sinks cannot be loaded: ModuleNotFoundError"),
         ("csv=x.csv", "--sink csv: replay and broken-sinks each have a sink of this name"),

@@ -266,7 +266,7 @@ def test_a_run_records_what_it_watches(tmp_path: Path) -> None:
     assert watches["hung"]["failed"] >= 3 and "timed out" in watches["hung"]["reason"]
     assert document["watched_first"].startswith("queue changed first")
     shown = " ".join(done.stdout.split())
-    assert "queue: 2 at first, 2 to 90, 90 at last" in shown and "queue changed first" in shown
+    assert "queue: 2 at the start, 90 at the end, from 2 to 90" in shown and "queue changed first" in shown
     page = (out / "report.html").read_text()
     assert "Watched: queue" in page
     saved = (out / "run.json").read_text()

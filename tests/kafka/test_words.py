@@ -115,7 +115,7 @@ def test_a_password_that_the_environment_lacks(monkeypatch: pytest.MonkeyPatch) 
     [
         (["--from", "2026-01-05", "--until", "2026-01-04"], "--until 2026-01-04 (2026-01-04 00:00:00 UTC) is not after"),
         (["--from", "2026-01-05T10:00:00Z", "--until", "+0s"], "is not after --from"),
-        (["--from", "+1h"], "which is still to come"),
+        (["--from", "+1h"], "which is in the future"),
         (["--from", "latest"], "--from: 'latest' is not a moment"),
         (["--until", "earliest"], "--until: 'earliest' is not a moment"),
     ],

@@ -88,7 +88,7 @@ def test_objectives_ask_for_what_the_catalog_lists(row):
     if row.slo:
         assert slo.parse(f"p99 {row.name} < 1s over 10s").metric == row.name
     else:
-        with pytest.raises(UsageError, match=f"'{re.escape(row.name)}' is no metric"):
+        with pytest.raises(UsageError, match=f"'{re.escape(row.name)}' is not a metric"):
             slo.parse(f"p99 {row.name} < 1s")
 
 

@@ -188,8 +188,8 @@ def test_objectives_by_window_are_those_of_the_run(tmp_path):
     ("changed", "words"),
     [
         ({"validity": {"verdict": "INVALID", "reasons": []}}, "generator was at its limit"),
-        ({"ending": {"how": "interrupted", "detail": "", "at_s": 1.0}}, "did not come to its end"),
-        ({"ending": {"how": "circuit_breaker", "detail": "", "at_s": 1.0}}, "did not come to its end"),
+        ({"ending": {"how": "interrupted", "detail": "", "at_s": 1.0}}, "did not end normally"),
+        ({"ending": {"how": "circuit_breaker", "detail": "", "at_s": 1.0}}, "did not end normally"),
     ],
 )
 def test_a_run_that_proves_nothing_meets_no_objective(tmp_path, changed, words):

@@ -225,7 +225,7 @@ CHUNKS = [
     malformed("a fold behind the word", OK + b"Transfer-Encoding: chunked\r\n abc\r\n\r\n", http1.BAD_CODING),
     malformed("a parameter of the coding", OK + b"Transfer-Encoding: chunked;q=1\r\n\r\n", http1.BAD_CODING),
     malformed("a size of no digits", CHUNKED + b"\r\nok\r\n", http1.BAD_CHUNK_SIZE),
-    malformed("a size that is no number", CHUNKED + b"xyz\r\n", http1.BAD_CHUNK_SIZE),
+    malformed("a size that is not a number", CHUNKED + b"xyz\r\n", http1.BAD_CHUNK_SIZE),
     malformed("a negative size", CHUNKED + b"-1\r\n", http1.BAD_CHUNK_SIZE),
     malformed("a size with 0x", CHUNKED + b"0x5\r\nhello\r\n", http1.BAD_CHUNK_SIZE),
     malformed("a space before a size", CHUNKED + b" 5\r\nhello\r\n", http1.BAD_CHUNK_SIZE),

@@ -178,7 +178,7 @@ def test_every_request_is_in_the_log_once_whatever_is_asked_for(tmp_path):
 
 def test_a_route_that_the_recording_does_not_have_is_refused_at_once(tmp_path):
     with pytest.raises(
-        UsageError, match=r"column 8: 'registraton' is no route .* \(did you mean 'registration'"
+        UsageError, match=r"column 8: 'registraton' is not a route .* \(did you mean 'registration'"
     ):
         trial(tmp_path / "run", named=NAMED, slo=['p99 of "registraton" < 1s'])
 

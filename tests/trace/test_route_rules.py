@@ -156,7 +156,7 @@ def test_an_action_is_the_first_that_names_the_route(tmp_path: Path) -> None:
 def test_an_action_stands_wherever_a_route_is_named() -> None:
     routes, actions = ["POST /v1/users", "GET /a", "GET /b"], ["registration", "browsing", "browsing"]
     assert first_naming(routes, actions, ["browsing", "*"], ["--scale", "--scale"]) == [1, 0, 0]
-    with pytest.raises(UsageError, match=r"--only: 'browsin' is no route .* and no action .*'browsing'"):
+    with pytest.raises(UsageError, match=r"--only: 'browsin' is not a route .* and no action .*'browsing'"):
         first_naming(routes, actions, ["browsin"], ["--only"])
 
 
@@ -166,7 +166,7 @@ def test_what_names_nothing_is_said(tmp_path: Path) -> None:
     )
     trace = traced(tmp_path, rules, [("POST", b"/v1/users")])
     assert rules.idle(trace.manifest.routes) == [
-        "registration: 'POST /v1/user' is no route of the recording (did you mean 'POST /v1/users'?)",
+        "registration: 'POST /v1/user' is not a route of the recording (did you mean 'POST /v1/users'?)",
         "writes: all its routes belong to actions above it",
     ]
 

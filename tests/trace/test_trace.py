@@ -215,7 +215,7 @@ def test_a_killed_writer_leaves_no_readable_trace_and_is_swept_up(tmp_path: Path
     assert killed.returncode == -signal.SIGKILL
     (half,) = tmp_path.iterdir()
     for wrong in (path, half):
-        with pytest.raises(InputError, match="half a trace"):
+        with pytest.raises(InputError, match="is incomplete"):
             Trace.open(wrong)
     write(path, [1])
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.trace"]

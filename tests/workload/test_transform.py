@@ -348,7 +348,7 @@ def test_a_run_replays_what_its_scenario_scales(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--scale", "POST /v1/user=5"], ["'POST /v1/user' is no route", "POST /v1/users"]),
+        (["--scale", "POST /v1/user=5"], ["'POST /v1/user' is not a route", "POST /v1/users"]),
         (["--scale", "-2"], ["--scale", "'-2' is not a factor"]),
         (["--scale", "nan"], ["'nan' is not a factor"]),
         (["--scale", "=3"], ["--scale", "'=3' names no route"]),
@@ -361,11 +361,11 @@ def test_a_run_replays_what_its_scenario_scales(tmp_path: Path) -> None:
         (["--sample", "0"], ["no request is left"]),
         (["--only", "GET /nothing"], ["--only", "no route"]),
         (["--speed", "2", "--compress-to", "10m"], ["give one of them"]),
-        (["--rewrite", "/v1/"], ["--rewrite", "'/v1/' is no rule"]),
+        (["--rewrite", "/v1/"], ["--rewrite", "'/v1/' is not a rule"]),
         (["--rewrite", "^/v1( -> /v2"], ["--rewrite", "missing )"]),
         (["--rewrite", r"^/v1 -> \2"], ["--rewrite", "invalid group reference"]),
         (["--rewrite", "^/v9/ -> /v2/"], ["matches no request"]),
-        (["--rewrite", "^/ -> v2"], ["which is no path"]),
+        (["--rewrite", "^/ -> v2"], ["which is not a path"]),
         (["--peak", "max"], ["--peak"]),
         (["--peak", "-3/s"], ["--peak", "is not a rate"]),
         (["--speed", "-1"], ["--speed", "'-1' is not a factor"]),

@@ -71,7 +71,7 @@ class Counts:
         return self.bodies, self.cut, self.redacted
 
     def restore(self, stored: tuple[int, int, int]) -> None:
-        """The last batch could not be stored."""
+        """Undo the counts of the last batch, which could not be stored."""
         self.bodies, self.cut, self.redacted = stored
 
     def lose(self, reason: str, count: int = 1) -> None:
@@ -81,18 +81,18 @@ class Counts:
 
 
 class Names(NamedTuple):
-    """A column of words: the number of each row among `words`."""
+    """A column of texts: the index of each row's text in `words`."""
 
     numbers: npt.NDArray[np.int32]
     words: list[str]
 
     def array(self) -> pa.Array:
-        """As Arrow has it."""
+        """The column as an Arrow array."""
         return pa.DictionaryArray.from_arrays(self.numbers, pa.array(self.words, pa.utf8()))
 
 
 def _words(ends: npt.NDArray[np.int32], data: npt.NDArray[np.uint8], named: Callable[[bytes], str]) -> Names:
-    """A column of texts as words: `named` is called once for each text that differs."""
+    """A column of texts as indices; `named` is called once for each distinct text."""
     texts = pa.Array.from_buffers(
         pa.binary(), len(ends) - 1, [None, pa.py_buffer(ends), pa.py_buffer(data)]
     ).dictionary_encode()
@@ -181,7 +181,7 @@ class Columns:
         return pa.ListArray.from_arrays(pa.array(ends), items, type=_HEADERS)
 
     def _redacted_values(self, values: pa.Array, names: npt.NDArray[np.int8]) -> pa.Array:
-        """The values without secrets. Each that differs is looked at once."""
+        """The values without secrets. Each distinct value is examined once."""
         if not len(values):
             return values
         different = values.dictionary_encode()

@@ -21,7 +21,7 @@ class TooLargeError(Exception):
 
 
 class Decoder:
-    """Decodes bodies one after another, reusing its memory."""
+    """Decodes bodies one after another, reusing its buffers."""
 
     def __init__(self, limit: int = DECODED_BYTES_MAX) -> None:
         self._limit = limit

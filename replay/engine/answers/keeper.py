@@ -107,7 +107,7 @@ class AnswerKeeper:
         self._thread.start()
 
     def end(self, patience_s: float = LEAVE_S) -> None:
-        """The lanes have ended: write the rest. A second call does nothing."""
+        """Write the rest, after the lanes have ended. A second call does nothing."""
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join(patience_s)
@@ -186,7 +186,7 @@ class AnswerKeeper:
         return not self._is_full
 
     def _make_private(self) -> None:
-        """Bodies are for their owner alone."""
+        """Make the folder accessible to its owner only, because it contains bodies."""
         names = sorted((self._run / FOLDER).glob("*.arrow"))
         for path in names[self._private_files :]:
             path.chmod(0o600)

@@ -68,13 +68,13 @@ def make_sink(text: str) -> Sink:
     except Exception as error:
         raise UsageError(f"--sink {text}: {_words(error)}") from None
     if missing := lacking(sink):
-        made = f"--sink {name}: {type(sink).__name__} is no sink: it has no {', '.join(missing)}"
+        made = f"--sink {name}: {type(sink).__name__} is not a sink: it has no {', '.join(missing)}"
         raise UsageError(made, hint="derive it from replay.engine.sinks.Sink")
     return sink
 
 
 def make_sinks(given: Iterable[str | Sink]) -> list[Sink]:
-    """Sinks of texts as `make_sink` reads them, and of objects. UsageError if one is no sink, or a text is given
+    """Sinks of texts as `make_sink` reads them, and of objects. UsageError if one is not a sink, or a text is given
     twice.
     """
     made: list[Sink] = []
@@ -86,7 +86,7 @@ def make_sinks(given: Iterable[str | Sink]) -> list[Sink]:
             texts.add(each)
             made.append(make_sink(each))
         elif missing := lacking(each):
-            raise UsageError(f"{type(each).__name__} is no sink: it has no {', '.join(missing)}")
+            raise UsageError(f"{type(each).__name__} is not a sink: it has no {', '.join(missing)}")
         else:
             made.append(each)
     return made

@@ -84,7 +84,7 @@ def resume_offsets(trace: Trace, topics: Sequence[str]) -> dict[TopicPartition, 
     """Where an earlier recording ended. InputError if it is not a Kafka recording, or not of these topics."""
     found = trace.manifest.options.get(NEXT_OFFSETS)
     if not isinstance(found, dict):
-        raise InputError(f"{trace.path} is no recording of Kafka: it cannot be gone on with")
+        raise InputError(f"{trace.path} is not a recording of Kafka: it cannot be continued")
     if not set(found) & set(topics):
         raise InputError(f"{trace.path} is a recording of {', '.join(found)}, not of {', '.join(topics)}")
     return {

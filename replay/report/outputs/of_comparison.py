@@ -70,7 +70,7 @@ class ComparisonResult:
         if finding.verdict != "INCONCLUSIVE":
             return Case(where, name)
         runs = runs_text(finding)
-        said += f"; {runs} runs a side would show it" if runs else ""
+        said += f"; {runs} runs per side would show it" if runs else ""
         return self._undecided(where, name, f"{found.reasons[0]}; {said}" if found.reasons else said)
 
     def _lacking_case(self, text: str) -> Case:

@@ -36,7 +36,7 @@ class Answers(Table, kw_only=True, frozen=True):
         row("Share of the requests whose bodies are kept by `sample`: the same in every run", used_by="HTTP"),
     ] = Share(0.01)
     body_limit_bytes: Annotated[
-        Size, row("Keep this much of a body; its digest is of all of it", used_by="HTTP")
+        Size, row("Bytes of a body that are kept; the digest covers the whole body", used_by="HTTP")
     ] = Size(65_536)
     headers: Annotated[
         tuple[str, ...], row("Headers that are kept; secrets in them are redacted", used_by="HTTP")

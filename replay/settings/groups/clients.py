@@ -39,14 +39,14 @@ class Retry(Table, kw_only=True, frozen=True):
         10 * SECOND_NS
     )
     jitter: Annotated[
-        Share, row("Random part that is taken off a pause; 100%: full jitter", used_by="HTTP")
+        Share, row("Random part that is subtracted from a pause; 100%: full jitter", used_by="HTTP")
     ] = Share(1.0)
     budget: Annotated[
         Share | None,
         row("Most retries as a share of the requests", default="no limit", used_by="HTTP", example="10%"),
     ] = None
     budget_burst: Annotated[
-        int, row("Most retries that the budget of a lane saves up", ge=1, le=1_000_000, used_by="HTTP")
+        int, row("Most retries that the budget of a lane can accumulate", ge=1, le=1_000_000, used_by="HTTP")
     ] = 10
 
 
@@ -61,7 +61,7 @@ class ClientSettings(TimeSettings, kw_only=True, frozen=True):
     connect: Annotated[
         Literal["pool", "per-client", "per-request"],
         row(
-            "Who shares a connection: everybody, the requests of one recorded client, or nobody",
+            "Which requests share a connection: all, those of one recorded client, or none",
             "--connect",
             lane=True,
             used_by="HTTP",

@@ -24,7 +24,7 @@ class LiveSettings(AnswersSettings, kw_only=True, frozen=True):
     live: Annotated[
         str,
         row(
-            "Serve a page that shows the run while it goes",
+            "Serve a page that shows the run while it lasts",
             "--live",
             metavar="HOST:PORT",
             default="off",
@@ -113,7 +113,7 @@ def _check_label(text: str, name: str) -> None:
     """UsageError where a label has more than one line, characters that cannot be seen, or too many."""
     if len(text) > LABEL_MAX or (text and not text.isprintable()) or text != text.strip():
         raise UsageError(
-            f"{name}: {shown(text[:40])!r} is no label",
+            f"{name}: {shown(text[:40])!r} is not a label",
             hint=f"write one line of at most {LABEL_MAX} characters, such as a commit or a version",
         )
 
@@ -163,5 +163,5 @@ def check_web_hook(url: str, name: str) -> None:
         is_url = False
     if not is_url or any(character <= " " or character > "~" for character in url):
         raise UsageError(
-            f"{name}: this is not the URL of a web hook (not shown, because it is a secret)", hint=hint
+            f"{name}: this is not the URL of a web hook (not shown, because it is secret)", hint=hint
         )

@@ -124,7 +124,7 @@ class LoadSettings(SessionSettings, kw_only=True, frozen=True):
     seed: Annotated[
         int,
         row(
-            "Seed of everything random; another one makes other e-mails and UUIDs",
+            "Seed of all random draws; another one makes other e-mails and UUIDs",
             "--seed",
             metavar="N",
             ge=0,

@@ -36,7 +36,7 @@ class SessionSettings(TargetSettings, kw_only=True, frozen=True):
         tuple[SetRule, ...], row("Paths and headers made of values, by route", used_by="HTTP")
     ] = ()
     check: Annotated[
-        tuple[CheckRule, ...], row("What responses must be; others count as mismatches", used_by="HTTP")
+        tuple[CheckRule, ...], row("Conditions for responses; others count as mismatches", used_by="HTTP")
     ] = ()
     cookies: Annotated[
         bool, row("Keep the cookies that responses set, for each client, and send them", used_by="HTTP")
@@ -44,7 +44,7 @@ class SessionSettings(TargetSettings, kw_only=True, frozen=True):
     split_clients: Annotated[
         bool,
         row(
-            "Take each session of a recorded client as a client of its own, by the values that its rules send",
+            "Treat each session of a recorded client as a separate client, by the values that its rules send",
             used_by="HTTP",
         ),
     ] = False

@@ -17,7 +17,7 @@ from ..trace_url import url_problem
 class Also(Table, kw_only=True, frozen=True):
     """Further targets on the same timeline, in the same run; what a table leaves out is the scenario's own."""
 
-    target: Annotated[str, row("Where to send as well: http://... or kafka://...", metavar="URL")]
+    target: Annotated[str, row("Further target: http://... or kafka://...", metavar="URL")]
     only: Annotated[
         tuple[str, ...], row("Routes that go there", metavar="ROUTE", default="all of the recording")
     ] = ()

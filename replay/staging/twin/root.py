@@ -140,7 +140,7 @@ class Root:
                 for sock in (*self._sockets.values(), self._control):
                     sock.close()
         if self._died:
-            raise EngineError(self._died, hint="its message is above, if it had one")
+            raise EngineError(self._died, hint="see its message above, if there is one")
 
     @contextlib.contextmanager
     def _name_server(self) -> Iterator[None]:

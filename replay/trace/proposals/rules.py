@@ -76,7 +76,7 @@ class _Writer:
         self._set_paths()
         if self._found.split:
             self._made.split = (
-                f"{units.counted(self._found.split, 'session')} of fewer clients: people behind one address"
+                f"{units.counted(self._found.split, 'session')} of fewer clients: people who share an address"
             )
         order = {"variable": 0, "capture": 1, "set": 2}
         self._made.rules.sort(key=lambda rule: order[rule.table])
@@ -109,7 +109,7 @@ class _Writer:
             hits = sum(session.hits[place] for place in cookies)
             names = ", ".join(dict.fromkeys(place.name for place in cookies))
             if hits >= HIT_RATE_MIN * sent:
-                why = f"{names}: the cookie that a response set last, {_rate(hits, sent)}"
+                why = f"{names}: the cookie that was set last, {_rate(hits, sent)}"
                 self._made.cookies = f"{self._made.cookies}; {why}" if self._made.cookies else why
             else:
                 self._made.notes.append(

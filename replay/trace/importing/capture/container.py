@@ -173,7 +173,7 @@ class Capture:
                 waiting.append(merged)
             if why == kernels.DAMAGED:
                 at = int(self._state[kernels.PACKETS])
-                self.damaged = f"damaged capture: what follows packet {at:,} is no packet"
+                self.damaged = f"damaged capture: what follows packet {at:,} is not a packet"
             if why == kernels.BLOCK and self._take_block(buffer, end):
                 continue
             if why != kernels.FULL:

@@ -74,7 +74,7 @@ def _literal(text: str, begin: int, end: int) -> str:
 
 def _unknown(directive: str) -> UsageError:
     return UsageError(
-        f"the LogFormat has {directive!r}, which is no directive of Apache's",
+        f"the LogFormat has {directive!r}, which is not a directive of Apache's",
         hint="a percent sign is written %%; see mod_log_config for the directives",
     )
 

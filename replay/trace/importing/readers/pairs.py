@@ -1,7 +1,7 @@
 """Lines of pairs: logfmt (Heroku's router, Rails' lograge, Go services) and LTSV.
 
 - logfmt is `key=value` with spaces between pairs and quotes around values that hold spaces. What stands before the first
-  pair (a level, a logger's name, a stamp) is no pair; an ISO stamp in it can be asked for as `prefix`.
+  pair (a level, a logger's name, a stamp) is not a pair; an ISO stamp in it can be asked for as `prefix`.
 - Heroku's router (devcenter.heroku.com/articles/http-routing#heroku-router-log-format) writes its line when a request
   ends; `service` is the time from the request to the dyno until the end of its response. Lines with at=error have a
   status, too.
