@@ -40,7 +40,7 @@ def normal(rng: np.random.Generator, columns: int) -> Floats:
 
 def heavy(rng: np.random.Generator, columns: int) -> Floats:
     """The same sd, with the tails of Student's t with 3 degrees of freedom."""
-    return rng.standard_t(3, (RUNS, columns)) / np.sqrt(3) * RUN_SD
+    return np.asarray(rng.standard_t(3, (RUNS, columns)) / np.sqrt(3) * RUN_SD)
 
 
 NOISES: dict[str, Callable[[np.random.Generator, int], Floats]] = {
@@ -188,7 +188,7 @@ def hosts_table(given: Given) -> None:
                 false = [at for at in found if not near(at, made.places, 5)]
                 alarms, doubts = alarms + len(false), doubts + doubtful
                 at_switch += sum(near(at, switches) for at in false)
-                near_switch += np.mean([near(at, switches) for at in range(RUNS)])
+                near_switch += sum(near(at, switches) for at in range(RUNS)) / RUNS
                 hits += sum(near(place, found) for place in made.places)
             share = near_switch / given.histories
             found_text = (
