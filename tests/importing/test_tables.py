@@ -11,7 +11,7 @@ import pytest
 from replay.errors import InputError, UsageError
 from replay.trace import Manifest
 from replay.trace.importing import Options, import_files
-from replay.trace.importing.readers.tabular import parse_columns
+from replay.trace.importing.readers.columns import parse_columns
 from tests.support.events import Event, events
 from tests.support.places import SHARED_TRACES
 
