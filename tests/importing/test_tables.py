@@ -239,7 +239,7 @@ def test_json_lines_name_keys_inside_others(tmp_path: Path) -> None:
     ("columns", "says"),
     [
         ("at=wen", r"no column 'wen' \(did you mean when\?\)"),
-        ("path=url", "says of no column that it is the time"),
+        ("path=url", "does not say which column is the time of a request"),
     ],
 )
 def test_an_absent_column_is_said(tmp_path: Path, columns: str, says: str) -> None:
