@@ -219,7 +219,7 @@ def _wanted(
 ) -> Wanted:
     from replay.errors import OutputError
     from replay.following.opening import Wanted
-    from replay.trace.importing.pipeline import named_importer
+    from replay.trace.importing.detection import named_importer
 
     if keep is not None and os.path.lexists(keep):
         raise OutputError(f"{keep} exists", hint="give another --keep")

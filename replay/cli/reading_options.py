@@ -90,7 +90,7 @@ def options_of(given: dict[str, Any]) -> Options:
     from replay import units
     from replay.trace import RouteRules, read_route_rules
     from replay.trace.importing import Options
-    from replay.trace.importing.readers.tabular import parse_columns
+    from replay.trace.importing.readers.columns import parse_columns
 
     if given["time_zone"]:
         units.parse_zone(given["time_zone"])

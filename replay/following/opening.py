@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from replay.errors import InputError
-from replay.trace.importing.pipeline import tell_format
+from replay.trace.importing.detection import tell_format
 from replay.trace.importing.registry import Importer, Options
 from replay.units import SECOND_NS, format_duration
 

@@ -12,7 +12,7 @@ import pytest
 
 from replay.errors import InputError
 from replay.trace.importing import Options, import_files, importers
-from replay.trace.importing.pipeline import LIKELY
+from replay.trace.importing.detection import LIKELY
 from tests.oracles.format_oracle import SEEDS
 from tests.support.events import Event, events
 

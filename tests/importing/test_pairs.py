@@ -8,7 +8,7 @@ import pytest
 
 from replay.errors import InputError
 from replay.trace.importing import Options, import_files
-from replay.trace.importing.readers.tabular import parse_columns
+from replay.trace.importing.readers.columns import parse_columns
 from tests.support.events import Event, events
 
 S, MS = 1_000_000_000, 1_000_000

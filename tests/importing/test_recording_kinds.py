@@ -18,7 +18,7 @@ from replay.cli import import_, inspect
 from replay.errors import InputError, ReplayError
 from replay.trace import Manifest
 from replay.trace.importing import Options, import_files
-from replay.trace.importing.readers.tabular import parse_columns
+from replay.trace.importing.readers.columns import parse_columns
 from replay.trace.importing.wrappers import unwrap
 
 from .test_recordings import imported, recorded

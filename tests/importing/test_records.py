@@ -16,8 +16,8 @@ from replay.errors import InputError
 from replay.trace import Trace
 from replay.trace.importing import Options, import_files
 from replay.trace.importing.formats.gor import SEPARATOR
+from replay.trace.importing.readers.columns import parse_columns
 from replay.trace.importing.readers.gor_messages import dechunked
-from replay.trace.importing.readers.tabular import parse_columns
 from tests.support.events import Event, events
 
 AT_NS = 1_700_000_000_123_456_789

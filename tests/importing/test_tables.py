@@ -11,7 +11,7 @@ import pytest
 from replay.errors import InputError, UsageError
 from replay.trace import Manifest
 from replay.trace.importing import Options, import_files
-from replay.trace.importing.readers.tabular import parse_columns
+from replay.trace.importing.readers.columns import parse_columns
 from tests.support.events import Event, events
 from tests.support.places import SHARED_TRACES
 
@@ -239,7 +239,7 @@ def test_json_lines_name_keys_inside_others(tmp_path: Path) -> None:
     ("columns", "says"),
     [
         ("at=wen", r"no column 'wen' \(did you mean when\?\)"),
-        ("path=url", "says of no column that it is the time"),
+        ("path=url", "does not say which column is the time of a request"),
     ],
 )
 def test_an_absent_column_is_said(tmp_path: Path, columns: str, says: str) -> None:

@@ -1,5 +1,6 @@
 """Importers: one module per recording format, behind one registry."""
 
+from .detection import detect
 from .formats import (
     alb,
     apache,
@@ -28,7 +29,7 @@ from .formats import (
     vegeta_text,
     w3c,
 )
-from .pipeline import detect, import_files, open_trace
+from .pipeline import import_files, open_trace
 from .readers import common, pairs, tabular
 from .registry import (
     Found,

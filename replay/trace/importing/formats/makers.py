@@ -28,10 +28,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from replay.trace.importing.readers.json_objects import objects, paths_of
 from replay.trace.importing.readers.layout import UNITS_NS, Layout
 from replay.trace.importing.readers.lines import sniffed_lines
 from replay.trace.importing.readers.rewritten import RewritingReader
-from replay.trace.importing.readers.tabular import objects, paths_of
 from replay.trace.importing.readers.templates import first_named
 from replay.trace.importing.registry import (
     Found,

@@ -11,8 +11,9 @@ from typing import Any
 
 from replay.trace.importing.readers.fields import FieldReader
 from replay.trace.importing.readers.json_logs import KeyedReader, _has
+from replay.trace.importing.readers.json_objects import objects
 from replay.trace.importing.readers.lines import sniffed_lines
-from replay.trace.importing.readers.tabular import JsonReader, objects
+from replay.trace.importing.readers.tabular import JsonReader
 from replay.trace.importing.registry import (
     Found,
     Importer,

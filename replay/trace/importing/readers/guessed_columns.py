@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .addresses import is_address
-from .tabular import at_path, objects, paths_of
+from .json_objects import at_path, objects, paths_of
 
 _STAMP = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d|\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:|(?:1|2)\d{9}(?:\d{3}){0,3}(?:\.\d+)?$"

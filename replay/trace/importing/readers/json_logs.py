@@ -17,9 +17,9 @@ from replay_native.importing import field_spec
 
 from .addresses import PORT_KEYS, are_addresses
 from .fields import FieldReader
+from .json_objects import objects, paths_of
 from .layout import Layout
 from .lines import sniffed_lines
-from .tabular import objects, paths_of
 from .templates import first_named
 
 

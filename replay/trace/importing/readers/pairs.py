@@ -27,10 +27,10 @@ from replay.trace.importing.registry import (
 )
 from replay_native.importing import field_spec
 
+from .columns import layout_of, role_number
 from .layout import UNITS_NS, Layout
 from .lines import sniffed_lines
 from .rewritten import RewritingReader
-from .tabular import layout_of, role_number
 from .usual_names import USUAL_NAMES
 
 PREFIX = "prefix"

@@ -1,0 +1,46 @@
+"""What an import assumed or could not keep, in sentences for its summary."""
+
+from __future__ import annotations
+
+from replay import units
+
+from .readers.recorded_responses import NOT_TEXT
+from .registry import Found
+
+
+def about_time(found: Found, time_zone: str) -> list[str]:
+    """The assumptions made about timestamps without a zone."""
+    zoneless, repeated, skipped = (found.moments.get(name, 0) for name in ("zoneless", "repeated", "skipped"))
+    said = []
+    if zoneless:
+        taken = f"taken as {time_zone}" if time_zone else "taken as UTC (--tz ZONE)"
+        said.append(f"stamps of {units.counted(zoneless, 'request')} name no zone: {taken}")
+    if repeated:
+        said.append(
+            f"{units.counted(repeated, 'request')} in the repeated hour of autumn: in the second one from where the log's"
+            " time goes back"
+        )
+    if skipped:
+        said.append(
+            f"{units.counted(skipped, 'request')} in an hour that the clocks of {time_zone} skipped: is that the log's zone?"
+        )
+    return said
+
+
+def about_queries(found: Found) -> list[str]:
+    """Report that a server omitted queries from its log."""
+    if not found.queries_cut:
+        return []
+    return [
+        f"the log has no query of {units.counted(found.queries_cut, 'request')} that had one: they are replayed without"
+        " (Squid logs queries with `strip_query_terms off`)"
+    ]
+
+
+def about_bodies(found: Found) -> list[str]:
+    """Report which response bodies were not kept."""
+    return [
+        f"bodies of {units.counted(count, 'response')} {why}: their sizes and digests are kept, not the bodies"
+        + (" (--responses all)" if why == NOT_TEXT else "")
+        for why, count in found.bodies_left.items()
+    ]

@@ -1,0 +1,158 @@
+"""What the columns of a table or the keys of JSON mean: by `--columns`, or else by their usual names."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from replay.errors import InputError, UsageError
+from replay.trace.importing.registry import Options
+from replay.units import nearest
+from replay_native.importing import field_spec
+
+from .layout import ROLES, UNITS_NS, Layout
+from .usual_names import MAKERS, START_NAMES, USUAL_NAMES
+
+_CONSTANTS = {
+    "method": re.compile(r"[A-Za-z_][A-Za-z_-]{0,15}"),
+    "path": re.compile(r"/[!-~]*"),
+    "status": re.compile(r"[1-9]\d\d"),
+}
+
+_STAMP_ROLES = ("at", "end")
+
+
+def roles_known() -> list[str]:
+    """The roles accepted before `=` in --columns."""
+    timed = [f"{name}_{unit}" for name in ("at", "end", "took") for unit in UNITS_NS]
+    return [*ROLES, *timed]
+
+
+def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
+    """Parse `at=COL,method=COL` into pairs. UsageError for an unknown role, or two with one meaning (`at` and `end`)."""
+    pairs: list[tuple[str, str]] = []
+    said: dict[str, str] = {}
+    for part in next(csv.reader([text]), []) if text else []:
+        role, equals, column = part.partition("=")
+        role = role.strip()
+        if not equals or not column:
+            raise UsageError(f"--columns: {part!r} is not ROLE=COLUMN", hint="such as at=timestamp,path=url")
+        if role not in roles_known():
+            guess = nearest(role, roles_known())
+            meant = f" (did you mean {guess}?)" if guess else ""
+            raise UsageError(f"--columns: no role {role!r}{meant}", hint=f"roles: {', '.join(roles_known())}")
+        name = _split_role(role)[0]
+        before = said.setdefault("when" if name in _STAMP_ROLES else name, role)
+        if role in dict(pairs):
+            raise UsageError(f"--columns: {role} is given twice")
+        if before != role:
+            raise UsageError(f"--columns: {before} and {role} mean the same", hint="give one of them")
+        pairs.append((role, column))
+    return tuple(pairs)
+
+
+def _split_role(role: str) -> tuple[str, int]:
+    """Split `took_ms` into (took, ns per ms); a unit of 0 is determined from the values."""
+    name, _, unit = role.rpartition("_")
+    return (name, UNITS_NS[unit]) if name in ("at", "end", "took") and unit in UNITS_NS else (role, 0)
+
+
+def column_place(wanted: str, names: list[str]) -> int:
+    """The index of a column, by name (ignoring case if necessary) or by number from 1; -1 if there is none."""
+    if wanted in names:
+        return names.index(wanted)
+    folded = [name.casefold() for name in names]
+    if wanted.casefold() in folded:
+        return folded.index(wanted.casefold())
+    return int(wanted) - 1 if wanted.isdigit() and 0 < int(wanted) <= len(names) else -1
+
+
+def _taken(
+    options: Options, names: list[str], where: str, usual_names: Mapping[str, tuple[str, ...]]
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Roles mapped to column indexes, and constants by role. InputError if a column does not exist."""
+    found: dict[str, int] = {}
+    constants: dict[str, str] = {}
+    for role, wanted in options.columns:
+        index = column_place(wanted, names)
+        if index in found.values():
+            raise InputError(f"--columns: {names[index]!r} has two roles", hint="a column is one thing")
+        if index >= 0:
+            found[role] = index
+        elif role in _CONSTANTS and _CONSTANTS[role].fullmatch(wanted):
+            constants[role] = wanted
+        else:
+            guess = nearest(wanted, names)
+            meant = f" (did you mean {guess}?)" if guess else ""
+            raise InputError(
+                f"{where} has no column {wanted!r}{meant}", hint=f"its columns: {', '.join(names[:40])}"
+            )
+    said = {_split_role(role)[0] for role in (*found, *constants)}
+    said |= {"at", "end"} if said & {"at", "end"} else set()
+    said |= {"request", "method", "path", "query"} if "request" in said else set()
+    said |= {"request"} if said & {"method", "path"} else set()
+    said |= {"client", "forwarded"} if said & {"client", "forwarded"} else set()
+    for role, usual in _names_by_role(names, usual_names):
+        name = _split_role(role)[0]
+        indexes = [
+            i for i in (column_place(each, names) for each in usual) if i >= 0 and i not in found.values()
+        ]
+        if name not in said and indexes:
+            found[role] = indexes[0]
+            said |= {name, "at", "end"} if name in _STAMP_ROLES else {name}
+            if name == "client" and len(indexes) > 1:
+                found["client_other"] = indexes[1]
+    return found, constants
+
+
+def _names_by_role(
+    names: list[str], usual_names: Mapping[str, tuple[str, ...]]
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Roles and the usual names of their columns, in search order."""
+    if usual_names is not USUAL_NAMES:
+        return list(usual_names.items())
+    lowered = {name.casefold() for name in names}
+    maker = next((roles for known, roles in MAKERS if known <= lowered), {})
+    return [*((role, (name,)) for role, name in maker.items()), *START_NAMES.items(), *USUAL_NAMES.items()]
+
+
+def layout_of(
+    options: Options,
+    names: list[str],
+    where: str,
+    usual_names: Mapping[str, tuple[str, ...]] = USUAL_NAMES,
+) -> tuple[Layout, dict[str, int]]:
+    """The layout of a table with these columns (not how they are split), and which column has which role.
+
+    InputError if no column is a timestamp.
+    """
+    found, constants = _taken(options, names, where, usual_names)
+    stamps = [role for role in found if _split_role(role)[0] in _STAMP_ROLES]
+    if not stamps:
+        raise InputError(
+            f"{where} does not say which column is the time of a request",
+            hint=f"--columns at=COLUMN; its columns: {', '.join(names[:40])}",
+        )
+    ended = _split_role(stamps[0])[0] == "end"
+    tooks = [role for role in found if _split_role(role)[0] == "took"]
+    at_unit_ns = _split_role(stamps[0])[1]
+    layout = Layout(
+        stamp="end" if ended else "start",
+        subtracts=ended and bool(tooks),
+        took_unit_ns=_split_role(tooks[0])[1] if tooks else 1,
+        at_unit_ns=at_unit_ns,
+    )
+    if "request" not in found:
+        method = constants.get("method", "" if "method" in found else "GET")
+        path = constants.get("path", "" if "path" in found else "/")
+        layout = replace(layout, method=method, path=path)
+    return replace(layout, status=int(constants.get("status", -1))), found
+
+
+def role_number(role: str) -> int:
+    """The role of a field under its `--columns` name."""
+    name = _split_role(role)[0]
+    own = {"took": field_spec.TOOK, "client_other": field_spec.CLIENT_OTHER}
+    return own[name] if name in own else ROLES[name]
