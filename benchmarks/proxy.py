@@ -1,8 +1,10 @@
 """The recording proxy beside nginx and mitmproxy, and the mirror receiver beside the plain sink.
 
 `python -m benchmarks.proxy` prints added p50 (one connection, one request at a time, less the same without a proxy),
-and requests per CPU second of the proxy with all its processes (16 connections). `--mitmdump PATH` names mitmproxy's
-command; it is left out without it. Needs wrk and nginx. With `--kills N` the proxy and the receiver are killed N times
+and requests per CPU second of the proxy with all its processes (16 connections). Of the mirror receiver only those count
+that it recorded, and it is given the time to write the last of them. Its requests have the same body of 1 kB, bodies
+that all differ, or bodies and headers with secrets that all differ. `--mitmdump PATH` names mitmproxy's command; it is
+left out without it. Needs wrk and nginx. With `--kills N` the proxy and the receiver are killed N times
 each at random instants (`--seed`), and their traces checked.
 """
 
@@ -22,12 +24,34 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROUNDS, SECONDS = 3, 4
-BODY = "x" * 1_024
 LUA = 'wrk.method = "POST"\nwrk.body = string.rep("x", 1024)\nwrk.headers["Content-Type"] = "text/plain"\n'
+_NUMBERED = """
+local rest = {rest}
+local number = 0
+wrk.headers["Content-Type"] = "application/json"
+function request()
+  number = number + 1
+  {header}
+  return wrk.format("POST", "/orders/" .. number % 1000, nil, string.format({begin}, number, number * 7919 % 1e6) .. rest)
+end
+"""
+_WORDS = " ".join(
+    f"{word}{number}" for number in range(19) for word in ("tea", "cup", "blue", "shelf", "line", "ready")
+)
+_REST = "'" + '", "text": "' + _WORDS + '"}' + "'"
+DISTINCT = _NUMBERED.format(
+    rest=_REST, header="", begin="""'{"order": "a-%06x", "price": %d, "unit": "EUR'"""
+)
+SECRETS = _NUMBERED.format(
+    rest=_REST,
+    header='wrk.headers["Authorization"] = string.format("Bearer abcd%08xefgh", number)',
+    begin="""'{"email": "jo%06x@shop.example", "token": "t0k3n-%08d", "unit": "EUR'""",
+)
+MIRRORED = {"mirror, one body": LUA, "mirror, distinct": DISTINCT, "mirror, secrets": SECRETS}
 
 NGINX = """
 daemon off; master_process off; pid {folder}/pid; error_log {folder}/error;
@@ -99,10 +123,10 @@ def cpu_s(pid: int) -> float:
     return used / os.sysconf("SC_CLK_TCK")
 
 
-def load(folder: Path, port: int, connections: int) -> tuple[int, float]:
+def load(folder: Path, port: int, connections: int, lua: str = LUA) -> tuple[int, float]:
     """Requests of 1 kB that wrk made, and their p50 in us."""
     script = folder / "post.lua"
-    script.write_text(LUA)
+    script.write_text(lua)
     done = subprocess.run(
         ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", "-s", str(script), f"http://127.0.0.1:{port}/a"],
         capture_output=True, text=True, check=True,
@@ -121,6 +145,41 @@ def figures(folder: Path, port: int, pid: int) -> tuple[float, float]:
     requests, _ = load(folder, port, 16)
     time.sleep(0.5)
     return requests / (cpu_s(pid) - before_s), p50_us
+
+
+def mirror_figures(folder: Path, lua: str) -> tuple[float, float, float]:
+    """Recorded requests per CPU second, p50 in us at one connection, and the share of requests that was recorded."""
+    from replay.trace.journal import read_notes
+
+    port = free_port()
+    with record(folder, port, "--mirror") as pid:
+        journal = folder / f"{port}.trace.journal"
+        warmed, p50_us = load(folder, port, 1, lua)
+        _wait_for(lambda: read_notes(journal).records >= warmed)
+        before_s, before = cpu_s(pid), read_notes(journal).records
+        requests, _ = load(folder, port, 16, lua)
+        _wait_for(lambda: _settled(journal, before + requests))
+        recorded = read_notes(journal).records - before
+        found = recorded / (cpu_s(pid) - before_s), p50_us, recorded / requests
+        # A trace is not needed, and making it takes longer than the rest.
+        for each in descendants(pid):
+            os.kill(each, signal.SIGKILL)
+        return found
+
+
+def _settled(journal: Path, requests: int) -> bool:
+    """Whether each request is recorded, or counted as lost. wrk does not count those that it broke off at its end."""
+    from replay.trace.journal import read_notes
+
+    notes = read_notes(journal)
+    return notes.records + sum(notes.lost.values()) >= requests
+
+
+def _wait_for(happened: Callable[[], bool]) -> None:
+    ends_at = time.monotonic() + 60
+    while not happened() and time.monotonic() < ends_at:
+        time.sleep(0.1)
+    time.sleep(0.5)
 
 
 @contextlib.contextmanager
@@ -144,9 +203,9 @@ def record(folder: Path, port: int, *options: str) -> Iterator[int]:
         yield pid
 
 
-def one_round(folder: Path, mitmdump: str) -> dict[str, tuple[float, float]]:
+def one_round(folder: Path, mitmdump: str) -> dict[str, tuple[float, ...]]:
     """Each program once."""
-    found: dict[str, tuple[float, float]] = {}
+    found: dict[str, tuple[float, ...]] = {}
     with nginx(folder, "return 200 ok;") as (service, _):
         _, direct_us = load(folder, service, 1)
         with nginx(folder, TO_SERVICE, service) as (port, pid):
@@ -168,27 +227,37 @@ def one_round(folder: Path, mitmdump: str) -> dict[str, tuple[float, float]]:
             ]
             with running(command, port) as pid:
                 found["mitmdump"] = figures(folder, port, pid)
-    found = {name: (rate, p50_us - direct_us) for name, (rate, p50_us) in found.items()}
-    port = free_port()
-    with record(folder, port, "--mirror") as pid:
-        found["mirror"] = figures(folder, port, pid)
+    return {name: (rate, p50_us - direct_us) for name, (rate, p50_us) in found.items()}
+
+
+def mirror_round(folder: Path) -> dict[str, tuple[float, ...]]:
+    """The mirror receiver with each kind of bodies, and the sink."""
+    found: dict[str, tuple[float, ...]] = {}
+    for name, lua in MIRRORED.items():
+        found[name] = mirror_figures(folder, lua)
     port = free_port()
     with running([sys.executable, "-m", "replay.staging.sink", "--port", str(port)], port) as pid:
         found["sink"] = figures(folder, port, pid)
     return found
 
 
-def compare(mitmdump: str) -> None:
-    """Measure and print."""
-    rounds: dict[str, list[tuple[float, float]]] = {}
+def compare(mitmdump: str, *, only_mirror: bool) -> None:
+    """Measure and print. The share is each round's rate over that of the sink in the same round."""
+    rounds: dict[str, list[tuple[float, ...]]] = {}
+    shares: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
-        with tempfile.TemporaryDirectory() as folder:
-            for name, each in one_round(Path(folder), mitmdump).items():
-                rounds.setdefault(name, []).append(each)
-    print("program          requests per CPU second   p50 (proxies: added)")
+        with tempfile.TemporaryDirectory() as name:
+            found = {} if only_mirror else one_round(Path(name), mitmdump)
+            found |= mirror_round(Path(name))
+        for name, each in found.items():
+            rounds.setdefault(name, []).append(each)
+            shares.setdefault(name, []).append(each[0] / found["sink"][0])
+    print("program           requests per CPU second   of the sink's   p50 (proxies: added)   recorded")
     for name, values in rounds.items():
-        rate, p50_us = (statistics.median(column) for column in zip(*values, strict=True))
-        print(f"{name:15}  {rate:23,.0f}   {p50_us:,.0f} us")
+        rate, p50_us, *recorded = (statistics.median(column) for column in zip(*values, strict=True))
+        share = statistics.median(shares[name])
+        last = f"{recorded[0]:10.0%}" if recorded else ""
+        print(f"{name:17} {rate:23,.0f}   {share:13.2f}   {p50_us:17,.0f} us   {last}")
 
 
 def _client(port: int, done: list[float]) -> None:
@@ -246,12 +315,13 @@ def main() -> int:
     """Compare, or kill."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mitmdump", default=shutil.which("mitmdump") or "")
+    parser.add_argument("--mirror", action="store_true", help="only the mirror receiver and the sink")
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     if given.kills:
         return min(1, kills(given.kills, given.seed))
-    compare(given.mitmdump)
+    compare(given.mitmdump, only_mirror=given.mirror)
     return 0
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from replay import units
 from replay.errors import ReplayError, UsageError, reason_of
+from replay.recording.body_limits import BodyLimits
 from replay.recording.headers import HeaderList
 from replay.recording.listening import parse_place
-from replay.recording.session import BodyLimits, Recorded, Recording, record
+from replay.recording.session import Recorded, Recording, record
 from replay.recording.upstream import Upstream, server_context
 from replay.report.console import Console
 from replay.trace.journal import journal_of

@@ -143,12 +143,16 @@ class Clients:
 
     def of(self, peer: str, headers: Headers) -> str:
         """The address of the client."""
+        return (forwarded_client(headers) or peer) if self.is_proxy(peer) else peer
+
+    def is_proxy(self, peer: str) -> bool:
+        """Whether a peer may name another client."""
         is_proxy = self._is_proxy.get(peer)
         if is_proxy is None:
             if len(self._is_proxy) > 1 << 16:
                 self._is_proxy.clear()
             is_proxy = self._is_proxy[peer] = _is_near(peer)
-        return (forwarded_client(headers) or peer) if is_proxy else peer
+        return is_proxy
 
 
 def _is_near(peer: str) -> bool:

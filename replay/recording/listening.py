@@ -11,6 +11,8 @@ import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import trio
 
@@ -47,15 +49,31 @@ class Limits:
     grace_s: float = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What was received and sent on a connection before its task began.
+
+    `data` is unread, and its first byte came at `at_ns`. `owed` is the unsent rest of a response, after which the
+    connection ends if `ends`.
+    """
+
+    data: bytes
+    at_ns: int
+    owed: bytes = b""
+    ends: bool = False
+
+
 class Connection:
     """A client's connection. `deadline_s` and `send_deadline_s` are on Trio's clock; `idle` is whether it is between two
     requests.
     """
 
-    __slots__ = ("deadline_s", "expired", "idle", "peer", "scope", "send_deadline_s", "stream", "waits_for")
+    __slots__ = (
+        "begun", "deadline_s", "expired", "idle", "peer", "scope", "send_deadline_s", "stream", "waits_for",
+    )  # fmt: skip
 
-    def __init__(self, stream: Stream, peer: str) -> None:
-        self.stream, self.peer = stream, peer
+    def __init__(self, stream: Stream, peer: str, begun: Begun | None = None) -> None:
+        self.stream, self.peer, self.begun = stream, peer, begun
         self.scope = trio.CancelScope()
         self.deadline_s = self.send_deadline_s = math.inf
         self.idle, self.expired, self.waits_for = True, False, ""
@@ -68,6 +86,23 @@ class Connection:
 
 
 Handle = Callable[[Connection], Awaitable[None]]
+Begin = Callable[[socket.socket, str, Begun | None], None]
+
+
+class Acceptor(Protocol):
+    """Accepts connections in place of the server, and begins those that the server is to handle."""
+
+    async def run(self, begin: Begin) -> None:
+        """Accept connections until cancelled."""
+        ...
+
+    def end(self, begin: Begin) -> None:
+        """Stop accepting. Begin all connections that are left, and those that wait in the system's queue."""
+        ...
+
+    def took(self, connections: int) -> None:
+        """The server now handles this many connections."""
+        ...
 
 
 def parse_place(text: str) -> tuple[str, int]:
@@ -121,13 +156,14 @@ class Server:
 
     def __init__(
         self, listener: socket.socket, handle: Handle, *, files_each: int, limits: Limits, counts: Counter[str],
-        say: Say, tls: ssl.SSLContext | None = None,
+        say: Say, tls: ssl.SSLContext | None = None, acceptor: Acceptor | None = None,
     ) -> None:  # fmt: skip
+        self._acceptor = acceptor
         self._listener, self._handle, self._limits, self._tls = listener, handle, limits, tls
         self.counts, self._say = counts, say
         self._open: set[Connection] = set()
         self._accepted = 0
-        self._connections_max, self._freed = raise_file_limit(files_each), trio.Event()
+        self.connections_max, self._freed = raise_file_limit(files_each), trio.Event()
         self._said: set[str] = set()
         self._serving: trio.CancelScope | None = None
         self._accepting = trio.CancelScope()
@@ -143,10 +179,11 @@ class Server:
         async with trio.open_nursery() as background:
             background.start_soon(self._expire)
             async with trio.open_nursery() as nursery:
+                begin = partial(self._begin, nursery)
                 with self._accepting:
-                    await self._accept(nursery)
+                    await (self._accept(begin) if self._acceptor is None else self._acceptor.run(begin))
                 self._serving = nursery.cancel_scope
-                self._accept_the_last(nursery)
+                self._accept_the_last(begin)
                 background.start_soon(self._end_after_grace)
             background.cancel_scope.cancel()
 
@@ -171,12 +208,14 @@ class Server:
         connection.idle = True
         connection.wait_for("idle", _LAST_REQUEST_S if self.draining else self._limits.idle_s)
 
-    def _accept_the_last(self, nursery: trio.Nursery) -> None:
+    def _accept_the_last(self, begin: Begin) -> None:
         """Take the connections that already wait, then stop listening."""
+        if self._acceptor is not None:
+            self._acceptor.end(begin)
         with contextlib.suppress(OSError):
-            while self._accepted < self._connections_max:
+            while self._acceptor is None and self._accepted < self.connections_max:
                 sock, address = self._listener.accept()
-                self._begin(nursery, sock, str(address[0]))
+                begin(sock, str(address[0]), None)
         self._listener.close()
 
     async def _end_after_grace(self) -> None:
@@ -189,23 +228,33 @@ class Server:
             self._said.add(line)
             self._say(line)
 
-    async def _accept(self, nursery: trio.Nursery) -> None:
+    def say_waits(self) -> None:
+        """Count that new connections have to wait, and say so once."""
+        self.counts["waits for descriptors"] += 1
+        self.say_once(
+            f"{self.connections_max:,} connections are open, as many as there are descriptors for: new ones wait"
+            " (ulimit -n allows more)"
+        )
+
+    async def _accept(self, begin: Begin) -> None:
         while True:
-            while self._accepted >= self._connections_max:
-                self.counts["waits for descriptors"] += 1
-                self.say_once(
-                    f"{self._connections_max:,} connections are open, as many as there are descriptors for: new ones wait"
-                    " (ulimit -n allows more)"
-                )
+            while self._accepted >= self.connections_max:
+                self.say_waits()
                 self._freed = trio.Event()
                 await self._freed.wait()
             sock, peer = await self._next()
-            self._begin(nursery, sock, peer)
+            begin(sock, peer, None)
             await trio.lowlevel.checkpoint()
 
-    def _begin(self, nursery: trio.Nursery, sock: socket.socket, peer: str) -> None:
-        self._accepted += 1
-        nursery.start_soon(self._connection, sock, peer)
+    def _begin(self, nursery: trio.Nursery, sock: socket.socket, peer: str, begun: Begun | None) -> None:
+        self._changes(1)
+        nursery.start_soon(self._connection, sock, peer, begun)
+
+    def _changes(self, by: int) -> None:
+        """Count the connections that are open."""
+        self._accepted += by
+        if self._acceptor is not None:
+            self._acceptor.took(self._accepted)
 
     async def _next(self) -> tuple[socket.socket, str]:
         """The next connection that comes."""
@@ -224,9 +273,10 @@ class Server:
                 continue
             return sock, str(address[0])
 
-    async def _connection(self, sock: socket.socket, peer: str) -> None:
-        self.counts["connections"] += 1
-        connection = Connection(PlainStream(sock), peer)
+    async def _connection(self, sock: socket.socket, peer: str, begun: Begun | None) -> None:
+        if begun is None:
+            self.counts["connections"] += 1
+        connection = Connection(PlainStream(sock), peer, begun)
         self._open.add(connection)
         try:
             with connection.scope, contextlib.suppress(OSError):
@@ -236,7 +286,7 @@ class Server:
                 await self._handle(connection)
         finally:
             self._open.discard(connection)
-            self._accepted -= 1
+            self._changes(-1)
             connection.stream.close()
             self._freed.set()
 

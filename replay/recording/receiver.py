@@ -13,11 +13,11 @@ import trio
 from replay.errors import UsageError
 
 from . import framing
+from .body_limits import BODY_BYTES_MAX
 from .exchange import Accounts, Budget, Clients, Clock, Exchange, KeptBody, exchange_of
-from .listening import Connection, Limits, Server, listen, parse_place
+from .listening import Acceptor, Connection, Limits, Server, listen, parse_place
 from .requests import RequestReader, answer
 
-BODY_BYTES_MAX = 1 << 20
 BUDGET_BYTES = 256 << 20
 
 HALF_HEADS = "half heads"
@@ -49,18 +49,24 @@ class MirrorReceiver:
 
     def __init__(
         self, listener: socket.socket, on_request: OnRequest, settings: MirrorSettings, *,
-        accounts: Accounts, say: Callable[[str], None],
+        accounts: Accounts, say: Callable[[str], None], acceptor: Acceptor | None = None,
     ) -> None:  # fmt: skip
         self._on_request, self._settings = on_request, settings
         self._clients, self.clock = Clients(), Clock()
         self.accounts = accounts
-        self._answers = _answers(settings.answer)
+        self._answers = answers(settings.answer)
         self.server = Server(
-            listener, self._handle, files_each=1, limits=settings.limits, counts=accounts.counts, say=say, tls=settings.tls
+            listener, self._handle, files_each=1, limits=settings.limits, counts=accounts.counts, say=say, tls=settings.tls,
+            acceptor=acceptor,
         )  # fmt: skip
 
     async def _handle(self, connection: Connection) -> None:
         reader = RequestReader(connection, self.clock, self._settings.limits)
+        begun = connection.begun
+        if begun is not None and begun.owed:
+            await connection.stream.send(begun.owed)
+            if begun.ends:
+                return
         try:
             while await self._one(connection, reader):
                 self.server.wait_idle(connection)
@@ -100,7 +106,7 @@ class MirrorReceiver:
         return False
 
 
-def _answers(status: int) -> dict[tuple[bool, int], bytes]:
+def answers(status: int) -> dict[tuple[bool, int], bytes]:
     """The response by whether the connection goes on, and the minor version of the request."""
     reason = {200: "OK", 202: "Accepted", 204: "No Content"}.get(status, "Mirrored")
     length = "" if status == 204 else "Content-Length: 0\r\n"

@@ -16,7 +16,9 @@ import trio
 from replay.errors import EngineError, OutputError
 
 from .exchange import Accounts, Exchange
-from .writer import ACCOUNTS, EXCHANGES, FRAME, SETUP, Began, Ended, Given, Setup
+from .ring import MirrorRing
+from .setup import Setup
+from .writer import ACCOUNTS, EXCHANGES, FRAME, SETUP, Began, Ended, Given
 
 QUEUE_BYTES, QUEUE_EXCHANGES = 128 << 20, 1 << 16
 """Maximum size of the queue to the writer. Exchanges beyond it are lost."""
@@ -35,12 +37,15 @@ QUEUE_FULL, WRITER_ENDED = "queue full", "the writer ended"
 class Recorder:
     """Accepts exchanges through `put`, and writes them in a separate process. `run` is its task.
 
-    If the disk is too slow, the queue fills and further exchanges are lost: each is counted, and the first is
-    reported.
+    The writer also takes what a native receiver puts into `ring`. If the disk is too slow, queue and ring fill, and
+    further exchanges are lost: each is counted, and the first is reported.
     """
 
-    def __init__(self, setup: Setup, accounts: Accounts, say: Callable[[str], None]) -> None:
-        self._setup, self._accounts, self._say = setup, accounts, say
+    def __init__(
+        self, setup: Setup, accounts: Accounts, say: Callable[[str], None], ring: MirrorRing | None = None
+    ) -> None:
+        self._setup, self.accounts, self._say, self._ring = setup, accounts, say, ring
+        self._setup.ring = -1 if ring is None else ring.file
         self._queue: deque[tuple[Exchange, int]] = deque()
         self._bytes = 0
         self._wake = trio.Event()
@@ -52,8 +57,9 @@ class Recorder:
         """Start the writer. OutputError if it cannot write."""
         command = [sys.executable, "-m", "replay.recording.writer"]
         self._process = await trio.lowlevel.open_process(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+            pass_fds=[] if self._ring is None else [self._ring.file],
+        )  # fmt: skip
         assert self._process.stdin is not None
         self._pipe = self._process.stdin
         with contextlib.suppress(OSError, AttributeError):
@@ -71,19 +77,22 @@ class Recorder:
         size = EXCHANGE_BYTES + len(exchange.body or b"")
         if exchange.response is not None:
             size += len(exchange.response.body or b"")
-        if self._is_dead:
-            self._accounts.lost[WRITER_ENDED] += 1
-        elif self._bytes + size > QUEUE_BYTES or len(self._queue) >= QUEUE_EXCHANGES:
-            self._accounts.lost[QUEUE_FULL] += 1
-            if not self._is_said:
-                self._is_said = True
-                self._say(
-                    "the disk or the processor is too slow for the recording: requests are passed on, but not recorded"
-                )
+        is_full = self._bytes + size > QUEUE_BYTES or len(self._queue) >= QUEUE_EXCHANGES
+        if self._is_dead or is_full:
+            self.lose(1)
         else:
             self._queue.append((exchange, size))
             self._bytes += size
             self._wake.set()
+
+    def lose(self, count: int) -> None:
+        """Count exchanges that the writer did not take."""
+        self.accounts.lost[WRITER_ENDED if self._is_dead else QUEUE_FULL] += count
+        if not self._is_dead and not self._is_said:
+            self._is_said = True
+            self._say(
+                "the disk or the processor is too slow for the recording: requests are passed on, but not recorded"
+            )
 
     async def run(self) -> None:
         """Pass on exchanges until `close`."""
@@ -113,7 +122,7 @@ class Recorder:
         try:
             await self._send(EXCHANGES, taken)
         except BaseException:
-            self._accounts.lost[WRITER_ENDED] += len(taken)
+            self.accounts.lost[WRITER_ENDED] += len(taken)
             raise
         finally:
             self._bytes -= size
@@ -123,13 +132,15 @@ class Recorder:
         if not ended and now_s - self._sent_s < ACCOUNTS_EVERY_S:
             return
         self._sent_s = now_s
-        accounts = self._accounts
+        accounts = self.accounts
         given = Given(dict(accounts.lost), dict(accounts.incomplete), dict(accounts.refused), ended)
         await self._send(ACCOUNTS, given)
 
     def _writer_died(self) -> None:
         self._is_dead = True
-        self._accounts.lost[WRITER_ENDED] += len(self._queue)
+        if self._ring is not None:
+            self._ring.close()
+        self.accounts.lost[WRITER_ENDED] += len(self._queue)
         self._queue.clear()
         self._bytes = 0
         self._say("the writer of the recording has ended: requests are passed on, and no longer recorded")
@@ -160,7 +171,11 @@ class Recorder:
             line = await self._line()
             await self._process.wait()
         if patience.cancelled_caught:
-            self._accounts.lost[QUEUE_FULL] += len(self._queue)
+            self.accounts.lost[QUEUE_FULL] += len(self._queue)
             self._say(f"the recording could not be written within {END_WITHIN_S:g} s: the rest of it is lost")
             self._process.kill()
+        if self._ring is not None and not line:
+            self.accounts.lost[QUEUE_FULL if patience.cancelled_caught else WRITER_ENDED] += (
+                self._ring.waiting
+            )
         return msgspec.json.decode(line, type=Ended) if line else None

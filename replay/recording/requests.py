@@ -18,8 +18,9 @@ class RequestReader:
 
     def __init__(self, connection: Connection, clock: Clock, limits: Limits) -> None:
         self._connection, self._clock, self._limits = connection, clock, limits
-        self.buffer = bytearray()
-        self.at_ns = self._read_ns = 0
+        begun = connection.begun
+        self.buffer = bytearray() if begun is None else bytearray(begun.data)
+        self.at_ns = self._read_ns = 0 if begun is None else begun.at_ns
         self.begun = False
 
     async def more(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -19,38 +20,20 @@ from replay.trace.importing.pipeline import Progress
 from replay.trace.importing.scrub_rules import ScrubRules
 from replay.trace.journal import Notes, journal_of, read_notes
 
+from .body_limits import BodyLimits
 from .exchange import Accounts, Clock
-from .framing import RequestHead
 from .listening import Limits, Server, listen, parse_place
+from .native import NativeAcceptor, native_unsupported
 from .proxy import Proxy
-from .receiver import BODY_BYTES_MAX, BodyLimit, MirrorReceiver, MirrorSettings
+from .receiver import MirrorReceiver, MirrorSettings, answers
 from .recorder import Recorder
+from .ring import MirrorRing
+from .setup import Setup
 from .turns import ProxySettings
 from .upstream import Upstream
-from .writer import Setup
 
 CLOCK_SET_NS = 1_000_000_000
 """Report if the clock was set by at least this much."""
-
-
-@dataclass(frozen=True, slots=True)
-class BodyLimits:
-    """How much of a request's body is recorded: by route (the first matching pattern), or `bytes_max`."""
-
-    bytes_max: int = BODY_BYTES_MAX
-    by_route: tuple[tuple[str, int], ...] = ()
-
-    def of(self, head: RequestHead) -> int:
-        """The limit of one request."""
-        if self.by_route:
-            from replay.naming import names_route
-
-            path = head.target.partition(b"?")[0]
-            route = b"%b %b" % (head.method, path)
-            for pattern, limit in self.by_route:
-                if names_route(pattern, route.decode("latin-1")):
-                    return limit
-        return self.bytes_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +124,18 @@ async def _serve(
             headers=recording.headers,
             scrub=recording.scrub.as_list(),
             scrub_key=recording.scrub_key,
+            body_limit=recording.bodies.bytes_max,
+            body_limits=list(recording.bodies.by_route),
         )
-        recorder = Recorder(setup, accounts, say)
+        is_native = recording.upstream is None and recording.tls is None and not native_unsupported()
+        ring = MirrorRing.create() if is_native else None
+        recorder = Recorder(setup, accounts, say, ring)
         await recorder.start()
-        server = _server(recording, listener, recorder, accounts, say)
+        server = (
+            _server(recording, listener, recorder, accounts, say)
+            if ring is None
+            else _native_server(recording, listener, recorder, ring, say)
+        )
         async with trio.open_nursery() as nursery, _signals() as signals:
             nursery.start_soon(recorder.run)
             nursery.start_soon(_drain_at_signal, server, signals)
@@ -161,17 +152,37 @@ async def _serve(
 def _server(
     recording: Recording, listener: Any, recorder: Recorder, accounts: Accounts, say: Callable[[str], None]
 ) -> Server:
-    limit: BodyLimit = recording.bodies.of
     if recording.upstream is None:
-        mirror = MirrorSettings(
-            answer=recording.answer, limits=recording.limits, body_limit=limit, tls=recording.tls
-        )
+        mirror = _mirror_settings(recording)
         return MirrorReceiver(listener, recorder.put, mirror, accounts=accounts, say=say).server
     proxy = ProxySettings(
-        limits=recording.limits, body_limit=limit, tls=recording.tls,
+        limits=recording.limits, body_limit=recording.bodies.of, tls=recording.tls,
         response_limit=recording.bodies.bytes_max if recording.keep_responses else 0,
     )  # fmt: skip
     return Proxy(listener, recording.upstream, recorder.put, proxy, accounts=accounts, say=say).server
+
+
+def _mirror_settings(recording: Recording) -> MirrorSettings:
+    return MirrorSettings(
+        answer=recording.answer, limits=recording.limits, body_limit=recording.bodies.of, tls=recording.tls
+    )
+
+
+def _native_server(
+    recording: Recording, listener: socket.socket, recorder: Recorder, ring: MirrorRing, say: Callable[[str], None]
+) -> Server:  # fmt: skip
+    """A mirror receiver whose usual requests are received and answered by a native thread."""
+    settings, accounts = _mirror_settings(recording), recorder.accounts
+    texts = answers(settings.answer)
+    acceptor = NativeAcceptor(
+        listener, ring, (texts[True, 1], texts[True, 0], texts[False, 1]), settings.limits,
+        accounts=accounts, lose=recorder.lose,
+    )  # fmt: skip
+    server = MirrorReceiver(
+        listener, recorder.put, settings, accounts=accounts, say=say, acceptor=acceptor
+    ).server
+    acceptor.connections_max, acceptor.waits = server.connections_max, server.say_waits
+    return server
 
 
 @contextlib.asynccontextmanager

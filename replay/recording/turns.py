@@ -10,9 +10,10 @@ import trio
 from replay.trace.responses import BodyDigest
 
 from . import framing
+from .body_limits import BODY_BYTES_MAX
 from .exchange import Budget, Exchange, KeptBody, Response, exchange_of
 from .listening import Limits
-from .receiver import BODY_BYTES_MAX, BUDGET_BYTES, BodyLimit, fixed_limit
+from .receiver import BUDGET_BYTES, BodyLimit, fixed_limit
 
 DOWN, UPGRADES = "502 of ours", "upgrades"
 

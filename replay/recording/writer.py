@@ -8,55 +8,37 @@ process was killed, and then reports its results in a line of JSON. It ignores t
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import secrets
 import select
 import signal
 import struct
 import sys
 import time
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from replay.errors import ReplayError
-from replay.trace.importing import Found, Options
-from replay.trace.importing.marks import Change
-from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
-from replay.trace.importing.scrub_rules import parse_rules
-from replay.trace.journal import JournalRecord, JournalResponse, JournalWriter, Notes
-from replay.trace.manifest import CUT_BODY_MARK
-from replay.trace.requests import Headers
-from replay.trace.responses import RecordedResponse, media_type
+from replay.trace.journal import JournalWriter, Notes
+from replay.trace.journal_record import JournalRecord
 
+from .batches import BatchReader
+from .body_limits import BodyLimits
 from .exchange import Exchange
-from .headers import HeaderList
+from .record_maker import RecordMaker
+from .ring import MirrorRing
+from .setup import Setup
 
 FRAME = struct.Struct("<cI")
 SETUP, EXCHANGES, ACCOUNTS = b"S", b"E", b"A"
 
 BLOCK_RECORDS, BLOCK_BYTES = 8_192, 4 << 20
 BLOCK_EVERY_S = 0.25
-HEADERS_REMEMBERED = 1 << 14
 NICENESS = 5
+RING_EVERY_S, RING_REQUESTS = 0.02, 512
 
 DISK, CUT_BODY = "the disk took no more", "body over the limit"
-
-
-class Setup(msgspec.Struct):
-    """The settings of the writer. `began` reports whether it could start."""
-
-    journal: str
-    source: str
-    started_ns: int
-    keep_secrets: bool = False
-    keep_responses: bool = False
-    headers: str = "all"
-    scrub: list[str] = []
-    scrub_key: bytes = b""
 
 
 class Began(msgspec.Struct):
@@ -81,121 +63,6 @@ class Ended(msgspec.Struct):
     notes: Notes
 
 
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """Counts of removed secrets."""
-
-    dropped: Counter[str]
-    names: Counter[str]
-    changes: Counter[Change]
-
-    @classmethod
-    def of(cls, found: Found) -> _Counts:
-        """All counts so far."""
-        return cls(Counter(found.secrets_dropped), Counter(found.secrets_by_name), Counter(found.changes))
-
-    def since(self, before: _Counts) -> _Counts:
-        """The counts since an earlier state."""
-        return _Counts(
-            self.dropped - before.dropped, self.names - before.names, self.changes - before.changes
-        )
-
-    def count_again(self, found: Found) -> None:
-        """Add counts again."""
-        for what, count in self.dropped.items():
-            found.drop(what, count)
-        for name, count in self.names.items():
-            found.note_secret(name, count)
-        for change, count in self.changes.items():
-            found.note_change(change, count)
-
-
-class RecordMaker:
-    """Converts exchanges to clean records."""
-
-    def __init__(self, setup: Setup) -> None:
-        self.found = Found(key=secrets.token_bytes(32))
-        options = Options(
-            keep_secrets=setup.keep_secrets, responses="all", scrub=parse_rules(setup.scrub), scrub_key=setup.scrub_key
-        )  # fmt: skip
-        self._keeps_responses = setup.keep_responses
-        self._reader = RecordReader(self.found, options)
-        self._wanted = HeaderList.parse(setup.headers)
-        self._client_key = secrets.token_bytes(16)
-        self._known: dict[Headers, tuple[Headers, _Counts]] = {}
-        self._secrets_known = 0
-
-    def made(self, exchange: Exchange) -> JournalRecord | str:
-        """The record of an exchange, or the reason why there is none."""
-        response = exchange.response
-        record = Record(
-            at_ns=exchange.at_ns,
-            method=exchange.method,
-            target=exchange.target,
-            host=exchange.host,
-            headers=self._headers(exchange.headers),
-            body=exchange.body or b"",
-        )
-        if why := self._reader.wrong(record):
-            return why
-        return JournalRecord(
-            at_ns=exchange.at_ns,
-            method=record.method if exchange.body is not None else record.method + CUT_BODY_MARK,
-            target=record.target,
-            host=record.host,
-            client=self._client(exchange.client),
-            status=exchange.status,
-            took_ns=exchange.took_ns,
-            first_byte_ns=exchange.first_byte_ns,
-            size=response.size if response is not None and response.complete else -1,
-            headers=record.headers,
-            body=record.body,
-            response=None if response is None else self._response(exchange),
-        )
-
-    def _client(self, address: str) -> bytes:
-        return hashlib.blake2b(address.encode(), key=self._client_key, digest_size=8).digest()
-
-    def _headers(self, headers: Headers) -> Headers:
-        """The recorded headers without secrets. Sets are cached: most requests repeat one."""
-        if len(self.found.known_secrets) != self._secrets_known:
-            # A value in a cached header may have proved to be a secret since.
-            self._secrets_known = len(self.found.known_secrets)
-            self._known.clear()
-        known = self._known.get(headers)
-        if known is not None:
-            known[1].count_again(self.found)
-            return known[0]
-        before = _Counts.of(self.found)
-        pairs = [(name, value or b"") for name, value in headers]
-        kept = self._reader.kept(pair for pair in end_to_end(pairs) if self._wanted.has(pair[0]))
-        if len(self._known) >= HEADERS_REMEMBERED:
-            self._known.clear()
-        self._known[headers] = kept, _Counts.of(self.found).since(before)
-        return kept
-
-    def _response(self, exchange: Exchange) -> JournalResponse | None:
-        response = exchange.response
-        assert response is not None
-        pairs = end_to_end([(name, value or b"") for name, value in response.headers])
-        if self._keeps_responses:
-            made = self._reader.responses.made(
-                pairs, response.body, size=response.size, is_whole=response.complete and not response.cut
-            )
-        else:
-            made = RecordedResponse(media_type(tuple(pairs)))
-        if made is None:
-            return None
-        return JournalResponse(
-            type=made.type,
-            headers=made.headers,
-            size=response.size if response.complete else -1,
-            digest=response.digest if response.complete else 0,
-            body=made.body,
-            cut=made.cut,
-        )
-
-
 class Writer:
     """Writes its input to a journal: a block when it is large, or a quarter of a second old."""
 
@@ -212,13 +79,35 @@ class Writer:
         self._given = Given({}, {}, {})
         self._lost: dict[str, int] = {}
         self._cut = 0
+        limits = BodyLimits(setup.body_limit, tuple(setup.body_limits))
+        self._ring = None if setup.ring < 0 else BatchReader(MirrorRing(setup.ring), self._maker, limits)
+
+    @property
+    def has_ring(self) -> bool:
+        """Whether a native receiver's ring is a part of its input."""
+        return self._ring is not None
 
     def take(self, kind: bytes, payload: bytes) -> None:
         """Process one frame."""
         if kind == ACCOUNTS:
             self._given = msgspec.msgpack.decode(payload, type=Given)
             return
-        for exchange in _Exchanges.decode(payload):
+        self._record(_Exchanges.decode(payload))
+
+    def take_from_ring(self) -> bool:
+        """Process some requests of the ring. Returns whether there were any."""
+        if self._ring is None:
+            return False
+        if self._ring.is_full:
+            self.flush()
+        count = self._ring.take(self._record)
+        return count > 0
+
+    def _record(self, exchanges: Iterable[Exchange]) -> int:
+        """Make records of exchanges. Returns how many there were."""
+        count = 0
+        for exchange in exchanges:
+            count += 1
             record = self._maker.made(exchange)
             if isinstance(record, str):
                 self._lose(record, 1)
@@ -231,6 +120,7 @@ class Writer:
                 self._held_bytes += len(record.response.body)
             if len(self._held) >= BLOCK_RECORDS or self._held_bytes >= BLOCK_BYTES:
                 self.flush()
+        return count
 
     def is_due(self) -> float:
         """How long the buffered records may still wait, in seconds."""
@@ -245,6 +135,11 @@ class Writer:
                 self._journal.append(held)
         except OSError:
             self._lose(DISK, len(held))
+        if self._ring is not None and (batch := self._ring.taken()) is not None:
+            try:
+                self._journal.append_columns(*batch)
+            except OSError:
+                self._lose(DISK, batch[0].count)
         self._note()
         with contextlib.suppress(OSError):
             self._journal.write_notes()
@@ -318,11 +213,15 @@ def main() -> int:
     os.nice(NICENESS)
     with contextlib.suppress(EOFError):
         while True:
-            frame = frames.next(writer.is_due())
+            came = writer.take_from_ring()
+            patience_s = RING_EVERY_S if writer.has_ring else BLOCK_EVERY_S
+            frame = frames.next(0 if came else min(writer.is_due(), patience_s))
             if frame is not None:
                 writer.take(*frame)
             if writer.is_due() == 0:
                 writer.flush()
+    while writer.take_from_ring():
+        pass
     _say(Ended(writer.end()))
     return 0
 

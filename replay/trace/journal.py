@@ -24,7 +24,8 @@ import msgspec
 
 from replay.errors import InputError, OutputError, reason_of
 
-from .requests import Headers
+from .journal_columns import JournalColumns, records_of
+from .journal_record import JournalRecord
 
 MAGIC = b"\x89replay journal 1\n"
 ENDING = ".journal"
@@ -35,35 +36,8 @@ BLOCK_BYTES_MAX = 1 << 30
 
 _NOTES_HEAD = struct.Struct("<QII")
 _BLOCK_HEAD = struct.Struct("<4sIII")
-_BLOCK_MARK = b"RJBL"
-
-
-class JournalResponse(msgspec.Struct, array_like=True):
-    """A recorded response (see `RecordedResponse`)."""
-
-    type: str
-    headers: Headers
-    size: int
-    digest: int
-    body: bytes | None
-    cut: bool
-
-
-class JournalRecord(msgspec.Struct, array_like=True):
-    """A recorded request, cleaned and normalized. `client` is a keyed hash."""
-
-    at_ns: int
-    method: str
-    target: bytes
-    host: str
-    client: bytes
-    status: int
-    took_ns: int
-    first_byte_ns: int
-    size: int
-    headers: Headers
-    body: bytes
-    response: JournalResponse | None = None
+_BLOCK_MARK, _COLUMNS_MARK = b"RJBL", b"RJCO"
+"""The marks of blocks of records, and of columns (`journal_columns`)."""
 
 
 class Notes(msgspec.Struct):
@@ -118,8 +92,15 @@ class JournalWriter:
 
     def append(self, records: list[JournalRecord]) -> None:
         """Write a block. OSError if the disk refuses it; the journal is then unchanged."""
-        payload = bytes(cramjam.zstd.compress(msgspec.msgpack.encode(records), level=1))
-        block = _BLOCK_HEAD.pack(_BLOCK_MARK, len(payload), len(records), zlib.crc32(payload)) + payload
+        self._append(_BLOCK_MARK, records, len(records), max(record.at_ns for record in records))
+
+    def append_columns(self, columns: JournalColumns, last_ns: int) -> None:
+        """Write a block of columns, whose latest request came at `last_ns`. OSError as `append`."""
+        self._append(_COLUMNS_MARK, columns, columns.count, last_ns)
+
+    def _append(self, mark: bytes, content: object, count: int, last_ns: int) -> None:
+        payload = bytes(cramjam.zstd.compress(msgspec.msgpack.encode(content), level=1))
+        block = _BLOCK_HEAD.pack(mark, len(payload), count, zlib.crc32(payload)) + payload
         try:
             at = self._end
             with memoryview(block) as view:
@@ -130,8 +111,8 @@ class JournalWriter:
                 os.ftruncate(self._file, self._end)
             raise
         self._end = at
-        self.notes.records += len(records)
-        self.notes.last_ns = max(self.notes.last_ns, *(record.at_ns for record in records))
+        self.notes.records += count
+        self.notes.last_ns = max(self.notes.last_ns, last_ns)
 
     def write_notes(self) -> None:
         """Write the notes to the slot that does not hold the latest ones."""
@@ -221,6 +202,7 @@ class CutJournalError(Exception):
 
 
 _Records = msgspec.msgpack.Decoder(list[JournalRecord])
+_Columns = msgspec.msgpack.Decoder(JournalColumns)
 
 
 def blocks_in(pieces: Iterator[memoryview]) -> Iterator[Notes | list[JournalRecord]]:
@@ -251,19 +233,20 @@ def _whole_block(held: bytearray) -> int:
     if len(held) < _BLOCK_HEAD.size:
         return 0
     mark, size, _, _ = _BLOCK_HEAD.unpack_from(held)
-    if mark != _BLOCK_MARK or size > BLOCK_BYTES_MAX:
+    if mark not in (_BLOCK_MARK, _COLUMNS_MARK) or size > BLOCK_BYTES_MAX:
         raise CutJournalError
     size += _BLOCK_HEAD.size
     return size if len(held) >= size else 0
 
 
 def _records_of(payload: bytes, held: bytearray) -> list[JournalRecord]:
-    _, _, count, check = _BLOCK_HEAD.unpack_from(held)
+    mark, _, count, check = _BLOCK_HEAD.unpack_from(held)
     if zlib.crc32(payload) != check:
         raise CutJournalError
     try:
-        records = _Records.decode(bytes(cramjam.zstd.decompress(payload)))
-    except (msgspec.DecodeError, cramjam.DecompressionError):
+        content = bytes(cramjam.zstd.decompress(payload))
+        records = _Records.decode(content) if mark == _BLOCK_MARK else records_of(_Columns.decode(content))
+    except (msgspec.DecodeError, cramjam.DecompressionError, ValueError, IndexError):
         raise CutJournalError from None
     if len(records) != count:
         raise CutJournalError

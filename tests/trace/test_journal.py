@@ -6,6 +6,7 @@ import os
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from replay.errors import InputError, OutputError
@@ -15,14 +16,14 @@ from replay.trace.journal import (
     FIRST_BLOCK,
     MAGIC,
     NOTES_BYTES,
-    JournalRecord,
-    JournalResponse,
     JournalWriter,
     Notes,
     is_being_written,
     journal_of,
     read_notes,
 )
+from replay.trace.journal_columns import COLUMNS, JournalColumns, records_of
+from replay.trace.journal_record import JournalRecord, JournalResponse
 
 START_NS = 1_700_000_000_000_000_000
 
@@ -68,6 +69,45 @@ def test_what_was_recorded_is_in_the_trace(tmp_path):
     assert (manifest.clients, manifest.hosts, manifest.responses) == (3, ["shop.example"], 15)
     assert manifest.lost == {"queue full": 4, "only a part: body over the limit": 1}
     assert not manifest.assumptions
+
+
+def columns() -> JournalColumns:
+    """Two requests: one with a line of its own and no body, one with a line of the block, a host and a body."""
+    rows = np.array([[START_NS, 0, -1, 0, 1, 8, 8], [START_NS + 7, 0, 0, 1, 2, 10, 14]], np.int64)
+    assert rows.shape[1] == COLUMNS
+    return JournalColumns(
+        count=2, methods=["GET"], hosts=["shop.example"], clients=[b"one", b"two"], lines=[(b"Accept", b"*/*")],
+        rows=rows.tobytes(), line_numbers=np.array([-1, 0], np.int32).tobytes(),
+        new=np.array([[0, 3, 3]], np.int64).tobytes(), text=b"X-Aabc/f/sbody",
+    )  # fmt: skip
+
+
+def test_columns_are_the_requests_that_they_were_made_of():
+    first, second = records_of(columns())
+    assert (first.at_ns, first.target, first.host, first.client, first.body) == (
+        START_NS,
+        b"/f",
+        "",
+        b"one",
+        b"",
+    )
+    assert first.headers == ((b"X-A", b"abc"),)
+    assert (second.method, second.target, second.host, second.client) == (
+        "GET",
+        b"/s",
+        "shop.example",
+        b"two",
+    )
+    assert (second.headers, second.body) == (((b"Accept", b"*/*"),), b"body")
+
+
+def test_a_journal_holds_records_and_columns(tmp_path):
+    path = tmp_path / "day.trace.journal"
+    writer = written(path, blocks=1)
+    writer.append_columns(columns(), START_NS + 7)
+    writer.close()
+    assert read_notes(path).records == 7
+    assert {b"/f", b"/s"} < set(targets(import_files([path], tmp_path / "day.trace")))
 
 
 def test_a_journal_that_is_cut_anywhere_keeps_its_whole_blocks(tmp_path):

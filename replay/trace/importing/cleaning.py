@@ -39,17 +39,19 @@ _PATH_PARAMETER = re.compile(r"([;&])([^=&;?#/]*)=([^&;?#/]+)")
 _ADDRESS = r"(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)(?::\d+)?"
 _ADDRESS_LIST = re.compile(rf"[\s\"\[]*{_ADDRESS}[\"\]]*(?:[\s,]+[\"\[]*{_ADDRESS}[\"\]]*){{0,32}}\s*")
 _ADDRESS_WORDS = frozenset({"ip", "addr", "address", "forwarded"})
-_WORD = re.compile(begins(r"\w.~-") + r"[\w.~-]{8,}")
+WORD_CHARACTERS = r"\w.~-"
+WORD = re.compile(begins(WORD_CHARACTERS) + f"[{WORD_CHARACTERS}]{{8,}}")
 _ELEMENT = re.compile(r"(<([\w:.-]{1,80})(?:\s[^<>]{0,400})?>)([^<>]{1,4096})(?=</)")
-_PARTS_OF_NAMES = (
+PARTS_OF_NAMES = (
     b"token", b"secret", b"pass", b"pw", b"psw", b"wort", b"key", b"sig", b"hmac", b"sess", b"credential", b"auth",
     b"assert", b"saml", b"bearer", b"jwt", b"csrf", b"xsrf", b"nonce", b"verif", b"code", b"answer", b"card",
     b"ccnum", b"cv", b"ssn", b"number", b"sid", b"otp", b"pin", b"ticket", b"hint", b"cookie", b"csc", b"iban", b"phone",
     b"msisdn", b"//", b"%", b"\\", b"eyj", b"basic", b"digest", b"@",
 )  # fmt: skip
-"""A body that contains none of these words (in lower case, without punctuation) holds no named secret."""
+IGNORED_IN_NAMES = b"-_.[]"
+"""A body that contains none of PARTS_OF_NAMES (in lower case, without these bytes) holds no named secret."""
 
-_NAMES = re2.compile(b"|".join(map(re2.escape, _PARTS_OF_NAMES)))
+_NAMES = re2.compile(b"|".join(map(re2.escape, PARTS_OF_NAMES)))
 """All of them at once: RE2 passes over the body a single time."""
 
 _LOWERED = bytes(byte | 32 if 65 <= byte <= 90 else byte for byte in range(256))
@@ -117,7 +119,7 @@ class Cleaner:
         """Search for these values from now on. Report those that an earlier response contained under another name."""
         for value in secrets:
             word = value.rpartition(" ")[2]
-            if len(word) < VALUE_CHARS_MIN or not _WORD.fullmatch(word):
+            if len(word) < VALUE_CHARS_MIN or not WORD.fullmatch(word):
                 continue
             if len(self._found.known_secrets) < REMEMBERED:
                 self._found.known_secrets.add(word)
@@ -137,7 +139,7 @@ class Cleaner:
             changes.append(Change(place, "(known value)", "pseudonym"))
             return self._pseudonyms.of(match[0])
 
-        cleaned = _WORD.sub(word, text.decode("latin-1"))
+        cleaned = WORD.sub(word, text.decode("latin-1"))
         self._count(changes)
         return cleaned.encode("latin-1") if changes else text
 
@@ -228,7 +230,7 @@ class Cleaner:
         if place.endswith("json") and place != "json":
             self._note_given_out(body)
         if not self._rules.has("json", "form"):
-            plain = body.translate(_LOWERED, b"-_.[]")
+            plain = body.translate(_LOWERED, IGNORED_IN_NAMES)
             if not _NAMES.search(plain) and not _NUMBERS.search(body):
                 return self._without_known(body, place) if self._found.known_secrets else body
         return self._clean(body, place, clean)

@@ -20,7 +20,8 @@ _FIRST = 0xF0000
 MARKS_MAX = 0xFFFD
 """How many values of one text get their own pseudonym. The rest become one fixed word."""
 
-_MARK = re.compile(f"{REDACTED}([\U000f0000-\U000fffff])")
+_MARK = re.compile(f"(?:{REDACTED})?([\U000f0000-\U000fffff])")
+"""The word of a mark may have become a part of a value that was found beside it."""
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 PERSON = ("(e-mail)", "(token)", "(phone)", "(card)", "(iban)")
 """Stands for the name when a value was found by its form."""

@@ -12,12 +12,12 @@ from replay.trace.importing.registry import Found, Importer, Options, Probe, Row
 from replay.trace.importing.sources import SourceFile
 from replay.trace.journal import (
     CutJournalError,
-    JournalRecord,
     Notes,
     blocks_in,
     is_journal,
     notes_in,
 )
+from replay.trace.journal_record import JournalRecord
 from replay.trace.responses import RecordedResponse
 from replay_native.ground.jit import warm
 

@@ -1,0 +1,29 @@
+"""How much of a request's body is recorded (`--body-limit`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from replay.naming import names_route
+
+from .framing import RequestHead
+
+BODY_BYTES_MAX = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How much of a request's body is recorded: by route (the first matching pattern), or `bytes_max`."""
+
+    bytes_max: int = BODY_BYTES_MAX
+    by_route: tuple[tuple[str, int], ...] = ()
+
+    def of(self, head: RequestHead) -> int:
+        """The limit of one request."""
+        if self.by_route:
+            path = head.target.partition(b"?")[0]
+            route = b"%b %b" % (head.method, path)
+            for pattern, limit in self.by_route:
+                if names_route(pattern, route.decode("latin-1")):
+                    return limit
+        return self.bytes_max

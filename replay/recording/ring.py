@@ -1,0 +1,67 @@
+"""The ring of raw requests between the native receiver and the writer: memory that both processes share.
+
+It is in no file, so secrets in it never reach the disk; and it outlives the receiver, so what was answered is recorded
+even if that is killed.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import struct
+
+import numpy as np
+
+from replay_native.ground import shared
+from replay_native.ground.jit import warm
+from replay_native.mirror import memory as layout
+from replay_native.mirror.memory import RingWords
+
+RING_BYTES = 128 << 20
+_WORDS_BYTES = mmap.PAGESIZE
+
+
+class MirrorRing:
+    """A ring of raw requests. `file` is a descriptor that a child process may inherit."""
+
+    def __init__(self, file: int) -> None:
+        warm(["ground.shared"])
+        self.file = file
+        self._memory = mmap.mmap(file, os.fstat(file).st_size)
+        words = np.frombuffer(self._memory, np.int64, RingWords.WORDS)
+        data = np.frombuffer(self._memory, np.uint8, offset=_WORDS_BYTES)
+        self.arrays = layout.Ring(words, data)
+
+    @classmethod
+    def create(cls, size: int = RING_BYTES) -> MirrorRing:
+        """A new ring of `size` bytes, a power of two."""
+        file = os.memfd_create("replay-mirror", os.MFD_CLOEXEC)
+        os.ftruncate(file, _WORDS_BYTES + size)
+        return cls(file)
+
+    def word(self, index: int) -> int:
+        """One word of the ring (see RingWords)."""
+        return int(shared.read_word(self.arrays.words, index))
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait in it."""
+        return self.word(RingWords.PUT_RECORDS) - self.word(RingWords.TAKEN_RECORDS)
+
+    def take(self, bytes_taken: int, requests: int) -> None:
+        """Remove requests, up to so many bytes since the beginning."""
+        words = self.arrays.words
+        shared.write_word(words, RingWords.TAKEN_RECORDS, self.word(RingWords.TAKEN_RECORDS) + requests)
+        shared.write_word(words, RingWords.TAKEN, bytes_taken)
+
+    def close(self) -> None:
+        """Take no more requests."""
+        shared.write_word(self.arrays.words, RingWords.CLOSED, 1)
+
+
+def peer_of(family: int, address: int, more_address: int) -> str:
+    """The address of a peer, from the words of its sockaddr."""
+    if family == socket.AF_INET6:
+        return socket.inet_ntop(socket.AF_INET6, struct.pack("<qq", address, more_address))
+    return socket.inet_ntop(socket.AF_INET, struct.pack("<I", address))

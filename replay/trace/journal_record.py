@@ -1,0 +1,35 @@
+"""One request of a journal."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .requests import Headers
+
+
+class JournalResponse(msgspec.Struct, array_like=True):
+    """A recorded response (see `RecordedResponse`)."""
+
+    type: str
+    headers: Headers
+    size: int
+    digest: int
+    body: bytes | None
+    cut: bool
+
+
+class JournalRecord(msgspec.Struct, array_like=True):
+    """A recorded request, cleaned and normalized. `client` is a keyed hash."""
+
+    at_ns: int
+    method: str
+    target: bytes
+    host: str
+    client: bytes
+    status: int
+    took_ns: int
+    first_byte_ns: int
+    size: int
+    headers: Headers
+    body: bytes
+    response: JournalResponse | None = None
