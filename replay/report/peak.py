@@ -89,7 +89,10 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
     if found.contradictions:
         loads = ", ".join(f"{load:.3g}" for load in found.contradictions)
         facts.append(
-            ("contradictions", f"objectives were objectives were met again at {loads}, above a load that missed them")
+            (
+                "contradictions",
+                f"objectives were met again at {loads}, above a load that missed them",
+            )
         )
     return facts
 

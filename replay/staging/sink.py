@@ -369,7 +369,10 @@ def main(arguments: list[str] | None = None) -> int:
         "--stamps", type=Path, help="file that shares the timestamps of arrivals (/dev/shm is best)"
     )
     parser.add_argument(
-        "--capacity", type=int, default=STAMPS_DEFAULT, help="number of timenumber of timestamps that are kept"
+        "--capacity",
+        type=int,
+        default=STAMPS_DEFAULT,
+        help="number of timestamps that are kept",
     )
     parser.add_argument("--connections", type=int, default=CONNECTIONS_DEFAULT, help="connections at once")
     parser.add_argument(
