@@ -86,18 +86,20 @@ def run(trace: Path, port: int, out: Path, *more: str) -> dict[str, Any]:
     """One run by the real command; its run.json."""
     command = [
         sys.executable, "-m", "replay.cli", "run", str(trace), "--target", f"http://127.0.0.1:{port}", "-q",
-        "--order", "client", "-o", str(out), "-t", "1", "--max-wait", PATIENCE, "--timeout", PATIENCE, *more,
+        "--order", "client", "-o", str(out), "-t", "1", "-c", "1024", "--max-wait", PATIENCE, "--timeout", PATIENCE, *more,
     ]  # fmt: skip
     began_s = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in (0, 4):
-        raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr}")
+        raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
     found: dict[str, Any] = json.loads((out / "run.json").read_text())
     took_s, verdict = time.perf_counter() - began_s, found["validity"]["verdict"]
     print(
         f"\n{out.name}: {took_s:.0f} s, exit code {done.returncode}, {verdict}, {found['accounts']}",
         flush=True,
     )
+    if found["accounts"]["unsent"]:
+        print(f"  unsent: {found['accounts_detail']['unsent']}", flush=True)
     return found
 
 

@@ -29,7 +29,7 @@ from tests.cluster.test_transports import dask
 
 SECONDS, PER_SECOND = 6, 100
 LOST_S, LEAVE_S = 2.0, 5.0
-WAIT_S = 180.0
+WAIT_S = 600.0
 BEFORE_START = 0.3
 """The share of the kills before the order to start."""
 

@@ -284,6 +284,6 @@ def _scenario(name: str, given: dict[str, Any]) -> tuple[Any, str]:
     scenario = named_after(load_scenario(path, *given_settings(given)), path)
     if path is not None and not scenario.trace:
         raise UsageError(
-            f"{name}does not name a trace", hint='add trace = "FILE" to it, or give the trace itself'
+            f"{name} does not name a trace", hint='add trace = "FILE" to it, or give the trace itself'
         )
     return scenario, name if path is None else str(path.parent / scenario.trace)

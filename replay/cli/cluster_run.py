@@ -6,10 +6,13 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from replay.errors import EngineError, UsageError
 
 from .streams import tell
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from replay.cluster.transports import Transport
     from replay.engine.prepare import Prepared
     from replay.engine.sinks import Sink
+    from replay.peaks.trial import RunTrial
     from replay.results.document import RunDocument
     from replay.settings.scenario import Scenario
 
@@ -37,7 +41,30 @@ def over_cluster(given: Mapping[str, Any], scenario: Scenario) -> Over:
         _print_manifest(rest, scenario)
         raise SystemExit(0)
     identity = Identity(*(given[f"cluster_{name}"] or "" for name in ("ca", "cert", "key")))
-    return Over(make_transport(cluster, identity), given["on_lost"] or "stop")
+    make = partial(make_transport, cluster, identity)
+    return Over(make, make(), given["on_lost"] or "stop")
+
+
+def trials_over_cluster(
+    given: Mapping[str, Any], scenario: Scenario, name: str, sinks: Sequence[Sink]
+) -> RunTrial:
+    """What makes the trials of `replay peak --cluster`: each is a run of its own, with agents of its own. EngineError if
+    one of them did not send all of its share, because the trial then says nothing about its load.
+    """
+    if given["cluster"].partition(":")[0] == "k8s":
+        raise UsageError(
+            "--cluster k8s: starts the Job of one run", hint="give listen:HOST:PORT,agents=N to replay peak"
+        )
+    over = over_cluster(given, scenario)
+
+    def run(prepared: Prepared, folder: Path) -> RunDocument:
+        document = over.run(prepared, name, folder, quiet=True, sinks=sinks)
+        for reason in document.validity.reasons:
+            if reason.code in ("AGENT_LOST", "AGENT_ENDED_EARLY"):
+                raise EngineError(f"a trial is not whole: {reason.message}", hint=f"its run is in {folder}")
+        return document
+
+    return run
 
 
 def _print_manifest(text: str, scenario: Scenario) -> None:
@@ -65,9 +92,10 @@ def words_of_run(argv: Sequence[str]) -> list[str]:
 
 @dataclass
 class Over:
-    """The machines of a run."""
+    """The machines of one run after another. Each run has a transport of its own; the first one is made already."""
 
-    transport: Transport
+    make: Callable[[], Transport]
+    first: Transport | None
     on_lost: Any
 
     def run(
@@ -87,12 +115,13 @@ class Over:
         agents = folder.with_name(f"{folder.name}.agents")
         broadcast = Broadcast(prepared.scenario, sinks)
         make_folder(agents)
+        transport, self.first = self.first or self.make(), None
         order = Order(prepared.trace, name, prepared.scenario, prepared.schedules, self.on_lost, start_at_ns)
         began = False
         try:
             progress = Progress(prepared.plans[0].rows or 0, lambda line: None if quiet else _say(line))
             coordinator = Coordinator(
-                order, self.transport, agents, _quiet if quiet else _say, progress.reported, broadcast
+                order, transport, agents, _quiet if quiet else _say, progress.reported, broadcast
             )
             gathered = trio.run(lambda: coordinator.run(signals=True))
             began = True

@@ -44,7 +44,7 @@ FORM = "base=RUN[,RUN...] new=RUN[,RUN...]"
     help="Write an [[ignore]] rule for each field that differs, for review, into a new FILE.",
 )
 @fail_on_option(
-    ("different", "inconclusive"), "different", "inconclusive: exit exit with 3 if nothing can be concluded."
+    ("different", "inconclusive"), "different", "inconclusive: exit with 3 if nothing can be concluded."
 )
 @click.option("--plain", is_flag=True, help="No colours.")
 @output_options("diff.html")

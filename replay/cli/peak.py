@@ -9,6 +9,7 @@ import click
 
 from replay.settings.verbs import SET_BY_PEAK
 
+from .cluster_options import cluster_options
 from .flags import flags_of_all, settings_flags
 from .help import GroupedCommand
 from .options import out_option
@@ -50,6 +51,7 @@ WORDS = {
     help="Test recovery instead: the baseline, K times the baseline, the baseline again.",
 )
 @click.option("--trigger", default="20s", metavar="TIME", show_default=True, help="Length of --surge.")
+@cluster_options
 @output_options("peak.html in the folder of the runs")
 @click.option("--plain", is_flag=True, help="No colours.")
 def command(
@@ -59,7 +61,8 @@ def command(
     """Find the highest scale of a trace that meets the objectives; hold it; come down again.
 
     Trials run the busiest --trial of the recording, the hold the busiest --hold around it at the same mean rate. --from
-    begins that window elsewhere; --from with --until names the part of the recording to look for it in.
+    begins that window elsewhere; --from with --until names the part of the recording to look for it in. With --cluster each
+    trial is a run over many machines.
 
     Exit codes: 0 found, 1 a trial could not be made after others were, 3 none (or none that could be held), 4 the generator
     was the limit, 99 did not recover, or most responses have a worse status than recorded at the lowest load already.

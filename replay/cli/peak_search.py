@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from replay.errors import (
 from replay.peaks.climb import Climb
 from replay.peaks.find import find_peak, made, read, read_length, save
 from replay.peaks.search import Search
-from replay.peaks.trial import Bench
+from replay.peaks.trial import Bench, RunTrial, run_here
 from replay.report.console import Console
 from replay.report.outputs.of_peak import PeakResult, climb_cases, surge_cases
 from replay.report.peak import (
@@ -34,6 +35,7 @@ from replay.settings.instant import instant_of, moment_text
 from replay.settings.scenario import Scenario
 from replay.trace.importing import open_trace
 
+from .cluster_options import check_unused
 from .import_ import ProgressBar
 from .outputs import Outputs, outputs_of
 from .places import RUNS, keeping, remembering, result_folder
@@ -98,6 +100,8 @@ def find(
     outputs = outputs_of(given)
     scenario, recordings = read_scenario(paths, given)
     parse_targets(scenario)
+    if given["cluster"] is None:
+        check_unused(given)
     flags = ("--trial", "--hold", "--trigger")
     trial_ns, hold_ns, trigger_ns = (
         read_length(text, flag) for text, flag in zip(lengths, flags, strict=True)
@@ -116,9 +120,10 @@ def find(
                 watching.waiting(f"The search begins at {moment_text(instant_ns)}.")
                 wait_for(instant_ns, said_on_stderr, plain=plain, lead_ns=0)
 
+        run = _trials(given, scenario, recordings[0], watching.sinks)
         return _measured(
             begin,
-            watching.sinks,
+            run,
             scenario,
             recordings,
             folder,
@@ -132,8 +137,17 @@ def find(
         )
 
 
+def _trials(given: dict[str, Any], scenario: Scenario, name: str, sinks: Sequence[Sink]) -> RunTrial:
+    """What makes the run of a trial: this process, or agents on many machines."""
+    if given["cluster"] is None:
+        return partial(run_here, sinks)
+    from .cluster_run import trials_over_cluster
+
+    return trials_over_cluster(given, scenario, name, sinks)
+
+
 def _measured(
-    begin: Callable[[], None], sinks: Sequence[Sink], scenario: Scenario, recordings: list[str], folder: Path, area: Path,
+    begin: Callable[[], None], run: RunTrial, scenario: Scenario, recordings: list[str], folder: Path, area: Path,
     lengths_ns: tuple[int, int, int], console: Console, errors: Console, surge: str | None,
     bounds: tuple[str, str, str, int], outputs: Outputs,
 ) -> int:  # fmt: skip
@@ -141,7 +155,7 @@ def _measured(
     with ProgressBar(errors) as progress:
         trace = open_trace(recordings, area / "imported.trace", progress=progress)
     begin()
-    bench = Bench(trace, scenario, folder, area, trial_ns=lengths_ns[0], hold_ns=lengths_ns[1], sinks=sinks)
+    bench = Bench(trace, scenario, folder, area, trial_ns=lengths_ns[0], hold_ns=lengths_ns[1], run=run)
     before = recording_facts(trace.manifest, scenario)
     lines, rejected = trace.manifest.unread()
     recording = {"lines": lines, "rejected": rejected}

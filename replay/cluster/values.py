@@ -12,7 +12,7 @@ import msgspec
 
 from replay.errors import InputError, UsageError, reason_of
 from replay.settings.headers import expand
-from replay.settings.kinds import Count, read_setting, setting_text
+from replay.settings.kinds import Count
 from replay.settings.scenario import Scenario
 from replay.settings.session_rules import Auth
 from replay.units import format_duration
@@ -122,17 +122,39 @@ def _read(path: Path) -> bytes:
 
 
 def encoded(scenario: Scenario) -> bytes:
-    """A scenario encoded for a plan: the text of a scenario file, as JSON."""
-    return msgspec.json.encode(scenario, enc_hook=setting_text)
+    """A scenario encoded for a plan. Every value is exact: the text of a scenario file is rounded (`1.41421x`), and agents
+    would plan another number of requests.
+    """
+    return msgspec.msgpack.encode(scenario, enc_hook=raw)
 
 
 def decoded(data: bytes) -> Scenario:
     """The scenario of a plan. UsageError if it is invalid."""
     try:
-        values: Any = msgspec.json.decode(data)
-        return msgspec.convert(values, Scenario, dec_hook=read_setting)
+        values: Any = msgspec.msgpack.decode(data)
+        return msgspec.convert(values, Scenario, dec_hook=exact)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise UsageError(f"the plan's scenario cannot be read: {error}") from None
+
+
+def raw(value: Any) -> Any:
+    """A setting as a plain value: the encoding hook of msgspec."""
+    for base in (int, float, str):
+        if isinstance(value, base):
+            return base(value)
+    raise TypeError(f"{type(value).__name__} has no plain value")
+
+
+def exact(kind: Any, value: Any) -> Any:
+    """A plain value as a setting again: the decoding hook. The coordinator has parsed and checked it."""
+    if isinstance(value, kind):
+        return value
+    if issubclass(kind, tuple) and isinstance(value, list):
+        return kind(tuple(one) if isinstance(one, list) else one for one in value)
+    for base in (int, float, str):
+        if issubclass(kind, base) and isinstance(value, base):
+            return kind(value)
+    raise ValueError(f"{value!r} is no {kind.__name__}")
 
 
 def settled(

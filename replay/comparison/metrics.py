@@ -220,7 +220,7 @@ def _missing(metric: Metric, base: Side, new: Side) -> tuple[str, bool]:
             return f"{what}: {side.label} measured nothing{lone}", bool(lone)
     least = min(min(part) for part in counts)
     if least < metric.requests_min:
-        return f"{what}: needs {metric.requests_min:,}requests per run, and one has {least:,}", False
+        return f"{what}: needs {metric.requests_min:,} requests per run, and one has {least:,}", False
     return "", False
 
 

@@ -33,6 +33,11 @@ RUNS_MIN = 12
 NEAR = 24
 """Candidates among so many newest runs are all tried, of the older ones each fourth."""
 
+CONTROL_ERRORS, CONTROL_MOVES_MIN = 3.0, 4
+"""A move of the control workload makes a step doubtful if it is larger than this many of its standard errors, which need
+so many differences. Else a noisy control workload would hide steps.
+"""
+
 SHARE_MIN = 0.05
 """A candidate of which less than this share is left once hosts and levels are taken out is confounded with them."""
 
@@ -127,10 +132,23 @@ def _doubt(series: Series, first: int, end: int, step: Step) -> str:
     if len(before) and len(after):
         moved = float(np.median(after) - np.median(before))
         largest = float(step.sizes[np.nanargmax(np.abs(step.t))])
-        if abs(moved) >= abs(largest) and moved * largest > 0:
+        is_seen = abs(moved) > CONTROL_ERRORS * _error_of_medians(before, after)
+        if is_seen and abs(moved) >= abs(largest) and moved * largest > 0:
             return "control"
     build = series.builds[begin]
     return "build" if build and build in series.builds[first:begin] else ""
+
+
+def _error_of_medians(before: Floats, after: Floats) -> float:
+    """The standard error of the difference of two medians of the control workload, by the differences between measurements
+    that follow each other; 0 where there are too few to say. A measurement is kept for a day: equal values are one.
+    """
+    moves = np.concatenate([np.diff(before), np.diff(after)])
+    moves = np.abs(moves[moves != 0])
+    if len(moves) < CONTROL_MOVES_MIN:
+        return 0.0
+    sd = float(np.median(moves)) / (0.6745 * math.sqrt(2))
+    return 1.25 * sd * math.sqrt(1 / len(np.unique(before)) + 1 / len(np.unique(after)))
 
 
 def _candidates(series: Series, start: int, end: int) -> npt.NDArray[np.int64]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -61,6 +61,15 @@ PROBE_SHARE, PROBE_REQUESTS = 0.1, 30
 """A probe lasts until this many requests are sent, but at least this share of a trial and at most a trial."""
 
 
+RunTrial = Callable[[Prepared, Path], RunDocument]
+"""Makes a run that was planned, into a new folder."""
+
+
+def run_here(sinks: Sequence[Sink], prepared: Prepared, folder: Path) -> RunDocument:
+    """Make the run of a trial in this process."""
+    return prepared.run(folder, sinks=sinks)
+
+
 def at_load(scenario: Scenario, load: float, *, rest: bool = True) -> Scenario:
     """A scenario whose peak, constant rate or factors are `load` times as high.
 
@@ -91,12 +100,14 @@ class Bench:
 
     def __init__(
         self, trace: Trace, scenario: Scenario, folder: Path, area: Path, *, trial_ns: int, hold_ns: int,
-        sinks: Sequence[Sink] = (),
+        run: RunTrial | None = None,
     ) -> None:  # fmt: skip
+        """`run` makes the run of a trial into a new folder; without it this process does."""
         if scenario.closed_loop:
             raise UsageError("a closed loop has no load to scale", hint="leave --rate max out")
         trace = with_actions(trace, scenario.actions)
-        self._trace, self._folder, self._area, self._sinks = trace, folder, area, sinks
+        self._trace, self._folder, self._area = trace, folder, area
+        self._run = run or partial(run_here, ())
         self.each = not scenario.slo
         self._given = msgspec.structs.replace(scenario, slo=scenario.slo or GOALS)
         self._hold_ns, self._trial_ns, self._number, self._lowest_per_s = hold_ns, trial_ns, 0, 0.0
@@ -176,7 +187,7 @@ class Bench:
         area.mkdir(parents=True)
         try:
             prepared = self._prepared(load, stage, area)
-            document = prepared.run(folder, sinks=self._sinks)
+            document = self._run(prepared, folder)
         finally:
             shutil.rmtree(area, ignore_errors=True)
         if document.ending.how == "interrupted":
@@ -262,9 +273,7 @@ class Bench:
             compress_to_ns=None,
             duration_ns=None,
         )
-        document = prepare(made, scenario, name=str(self._trace.path), area=area).run(
-            folder, sinks=self._sinks
-        )
+        document = self._run(prepare(made, scenario, name=str(self._trace.path), area=area), folder)
         if document.ending.how == "interrupted":
             raise KeyboardInterrupt
         run = load_run(folder)

@@ -80,7 +80,14 @@ def _section(trend: Trend) -> str:
         "Changes" if trend.changes else "No change",
     )
     begins = {change.run: change for change in trend.changes}
-    head = ("started (UTC)", "build", "search", "peak, of the recording", "rate at the peak", "change")
+    head: tuple[str, ...] = (
+        "started (UTC)",
+        "build",
+        "search",
+        "peak, of the recording",
+        "rate at the peak",
+        "change",
+    )
     if not is_search:
         head = ("started (UTC)", "build", "run", "p50", "p99", "failed", "change")
     make = _search_row if is_search else _run_row

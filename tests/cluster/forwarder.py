@@ -11,13 +11,15 @@ import time
 class Forwarder:
     """Forwards TCP connections to a port of this machine. `out_s` delays what the agent sends, `back_s` what it gets.
 
-    While `stalled` is set nothing passes; what came in the meantime follows.
+    Nothing passes for `stall_s` of every second, nor while `flowing` is not set; what came in the meantime follows.
     """
 
     def __init__(
-        self, port: int, *, out_s: float = 0.0, back_s: float = 0.0, jitter_s: float = 0.0, seed: int = 1
-    ) -> None:
+        self, port: int, *, out_s: float = 0.0, back_s: float = 0.0, jitter_s: float = 0.0, stall_s: float = 0.0,
+        seed: int = 1,
+    ) -> None:  # fmt: skip
         self._target, self._delays, self._jitter_s = port, (out_s, back_s), jitter_s
+        self._stall_s = stall_s
         self._random = random.Random(seed)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -47,6 +49,7 @@ class Forwarder:
         try:
             while data := source.recv(1 << 16):
                 time.sleep(delay_s + self._random.random() * self._jitter_s)
+                time.sleep(max(self._stall_s - time.monotonic() % 1, 0))
                 self.flowing.wait()
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)

@@ -19,8 +19,7 @@ from replay.staging.sink import Sink
 from tests.support.ports import free_port
 
 from .forwarder import Forwarder
-from .support import evening, running, until
-from .test_local import url
+from .support import evening, running, until, url
 
 MS = 1_000_000
 DELAY = st.integers(0, 500 * MS)
@@ -136,9 +135,9 @@ def test_a_jump_is_stated_as_exactly_as_the_exchanges_know_it_and_is_no_drift(
 
 
 def agents_through(
-    tmp_path: Path, stack: ExitStack, port: int, ways: list[dict[str, float]]
+    tmp_path: Path, stack: ExitStack, port: int, ways: list[dict[str, float]], skew: str = "-3s"
 ) -> list[Forwarder]:
-    """One agent behind each forwarder."""
+    """One agent behind each forwarder, with this clock."""
     token = tmp_path / "RUN.agents" / "token"
     until(lambda: token.exists() and token.stat().st_size > 0)
     forwarders = []
@@ -149,7 +148,7 @@ def agents_through(
         words += ["--folder", str(tmp_path / "store")]
         process = subprocess.Popen(
             [sys.executable, "-m", "replay.cli", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env={**os.environ, "REPLAY_CLOCK_SKEW": "-3s"},
+            env={**os.environ, "REPLAY_CLOCK_SKEW": skew},
         )  # fmt: skip
         stack.callback(process.wait)
         stack.callback(process.kill)
@@ -158,7 +157,11 @@ def agents_through(
 
 @pytest.mark.whole
 @pytest.mark.timing
-def test_the_start_is_as_exact_as_the_run_says_and_a_wide_bound_makes_it_say_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("skew", ["-3s", "-3s,500ppm", "3s,-500ppm"])
+def test_the_start_is_as_exact_as_the_run_says_and_a_wide_bound_makes_it_say_so(
+    tmp_path: Path, skew: str
+) -> None:
+    """Through a network with delays in one direction, jitter and stalls."""
     evening(tmp_path / "t.trace", seconds=3, per_second=100)
     port = free_port()
     with ExitStack() as stack:
@@ -166,7 +169,7 @@ def test_the_start_is_as_exact_as_the_run_says_and_a_wide_bound_makes_it_say_so(
         how = ("t.trace", "--target", url(sink), "--cluster", f"listen:127.0.0.1:{port},agents=2", "-t", "1")
         run = stack.enter_context(running(tmp_path, *how))
         agents_through(
-            tmp_path, stack, port, [{"out_s": 0.06, "jitter_s": 0.01}, {"back_s": 0.05, "jitter_s": 0.01}]
+            tmp_path, stack, port, [{"out_s": 0.06, "jitter_s": 0.01}, {"back_s": 0.05, "stall_s": 0.2}], skew
         )
         _, printed = run.wait()
     document = run.document()
@@ -176,7 +179,7 @@ def test_the_start_is_as_exact_as_the_run_says_and_a_wide_bound_makes_it_say_so(
         # All agents are on this machine, so both instants are of the same clock.
         assert abs(share["start_ns"] - share["instant_ns"]) <= agent["clock"]["bound_ns"]
         assert agent["clock"]["bound_ns"] > 20 * MS
-        assert abs(agent["clock"]["offset_ns"] + 3_000 * MS) <= agent["clock"]["bound_ns"]
+        assert abs(agent["clock"]["offset_ns"] - share["skew_ns"]) <= agent["clock"]["bound_ns"]
     assert "CLOCK_UNCERTAIN" in {reason["code"] for reason in document["validity"]["reasons"]}
 
 

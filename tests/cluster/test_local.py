@@ -180,3 +180,23 @@ def test_the_token_is_its_owners_alone(tmp_path: Path) -> None:
         run.process.send_signal(signal.SIGINT)
         code, printed = run.wait()
     assert code == 130 and "Traceback" not in printed
+
+
+def test_each_trial_of_a_search_for_the_peak_is_a_run_over_agents(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=4, per_second=40)
+    command = [
+        sys.executable, "-m", "replay.cli", "peak", "t.trace", "-o", "PEAK", "--plain", "--cluster", "local:2", "-t", "1",
+        "--trial", "1s", "--hold", "2s", "--lowest", "1", "--highest", "2", "--votes", "1", "--slo", "errors<50%",
+    ]  # fmt: skip
+    with Sink() as sink:
+        command += ["--target", url(sink)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False)
+    # A busy machine limits the generator (4), or loses an agent (1).
+    assert done.returncode in (0, 4), done.stderr
+    trials = sorted((tmp_path / "PEAK").glob("*/run.json"))
+    assert len(trials) >= 3, done.stderr
+    for path in trials:
+        document = json.loads(path.read_text())
+        assert [agent["agent"] for agent in document["agents"]] == [0, 1]
+        assert document["accounts"]["planned"] == document["accounts"]["sent"] > 0
+    assert not list((tmp_path / "PEAK").glob("*.agents")), "agents' folders are in the runs"

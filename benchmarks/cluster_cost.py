@@ -1,0 +1,145 @@
+"""What a coordinator costs: its CPU and bytes per agent and second, and the generator lag of an agent beside a plain run.
+
+    python -m benchmarks.cluster_cost [--agents 1,4] [--seconds 20] [--rate 2000] [--rounds 5]
+
+The coordinator runs in this process, so that its CPU time and its bytes can be read; agents are processes of this machine.
+The lag is compared in turns, plain and `--cluster local:1`, by the real command. Read ratios: a busy machine is in both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+from benchmarks.cluster import made_trace, run
+from replay.cluster.coordinator import Coordinator, Order
+from replay.cluster.messages import Report
+from replay.cluster.result import merged
+from replay.cluster.transports import Local, make_folder
+from replay.engine.prepare import prepare
+from replay.settings.kinds import Count
+from replay.settings.scenario import Scenario
+from replay.staging.sink import Sink
+from replay.trace import Trace
+from tests.cluster.support import until
+from tests.support.ports import free_port
+
+
+class Cost(NamedTuple):
+    """Per agent and second of the run: CPU of the coordinator (ms), bytes from the agent and to it."""
+
+    cpu_ms: float
+    received: float
+    sent: float
+
+
+class Meter:
+    """The CPU time of this process between the first and the last report of all agents."""
+
+    def __init__(self) -> None:
+        self.marks: list[tuple[float, float]] = []
+
+    def reported(self, agent: int, report: Report) -> None:
+        """See `Coordinator`."""
+        self.marks.append((time.monotonic(), time.process_time()))
+
+    @property
+    def cpu_ms_per_s(self) -> float:
+        """CPU time per second."""
+        (began_s, began_cpu_s), (ended_s, ended_cpu_s) = self.marks[0], self.marks[-1]
+        return (ended_cpu_s - began_cpu_s) / (ended_s - began_s) * 1e3
+
+
+@contextmanager
+def sink_process() -> Iterator[int]:
+    """A sink in a process of its own; its port."""
+    port = free_port()
+    words = [sys.executable, "-m", "replay.staging.sink", "--port", str(port)]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: takes_connections(port), 120)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def takes_connections(port: int) -> bool:
+    """Whether a server listens."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def cost_of(agents: int, rate: int, seconds: float, area: Path) -> Cost:
+    """One run over so many agents, with the coordinator in this process. The sink is in another one."""
+    trace = made_trace(area / "t.trace", round(rate * seconds), seconds)
+    folder, meter = area / "RUN.agents", Meter()
+    with sink_process() as port:
+        scenario = Scenario(target=f"http://127.0.0.1:{port}", threads=Count(1))
+        with prepare(Trace.open(trace.path), scenario) as prepared:
+            make_folder(folder)
+            order = Order(prepared.trace, "t", prepared.scenario, prepared.schedules)
+            coordinator = Coordinator(order, Local(agents), folder, reported=meter.reported)
+            gathered = trio.run(coordinator.run)
+        document = merged(gathered, folder, area / "RUN")
+    assert document.accounts.sent == len(trace.due_ns), document.accounts
+    seconds_of_all = agents * document.duration_s
+    return Cost(
+        meter.cpu_ms_per_s / agents,
+        gathered.bytes_received / seconds_of_all,
+        gathered.bytes_sent / seconds_of_all,
+    )
+
+
+def lag_ns(name: str, trace: Path, area: Path, *more: str) -> int:
+    """The generator lag (p90) of one run by the real command."""
+    with Sink() as sink:
+        document = run(trace, sink.port, area / name, *more)
+    return int(document["latency"]["lateness"]["p90_ns"])
+
+
+def main() -> int:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--agents", default="1,4")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--rate", type=int, default=2_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    print("| agents | coordinator's CPU | from the agent | to the agent | (each per agent and second)")
+    for agents in map(int, given.agents.split(",")):
+        with tempfile.TemporaryDirectory(prefix="replay-") as name:
+            cost = cost_of(agents, given.rate, given.seconds, Path(name))
+        cells = f"{cost.cpu_ms:.2f} ms | {cost.received / 1e3:.1f} kB | {cost.sent / 1e3:.1f} kB"
+        print(f"| {agents} | {cells} |", flush=True)
+    ratios = []
+    for number in range(given.rounds):
+        with tempfile.TemporaryDirectory(prefix="replay-") as name:
+            area = Path(name)
+            trace = made_trace(area / "t.trace", round(given.rate * given.seconds), given.seconds).path
+            ways = {"plain": (), "cluster": ("--cluster", "local:1")}
+            names = list(ways) if number % 2 == 0 else list(ways)[::-1]
+            found = {way: lag_ns(way, trace, area, *ways[way]) for way in names}
+        ratios.append(found["cluster"] / found["plain"])
+        print(f"generator lag p90: {found}, ratio {ratios[-1]:.2f}", flush=True)
+    if ratios:
+        print(f"ratio: {statistics.median(ratios):.2f} (median), {min(ratios):.2f} to {max(ratios):.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
