@@ -138,7 +138,7 @@ class Counts:
 
 
 class Judge:
-    """Sessions of so many runs a side, by the product's inference and rule."""
+    """Sessions of so many runs per side, by the product's inference and rule."""
 
     def __init__(self, figures: Figures, runs: int, tolerance: float) -> None:
         options = Options(tolerance=tolerance)
@@ -218,7 +218,7 @@ An interval is above 0 in **{same.percent("above")}**, excludes 0, on either sid
 (promised: 5%).
 At a tolerance of 10% {same.percent("regression")} end as REGRESSION, {same.percent("no_regression")} as NO_REGRESSION.
 
-**A/B**: `{SLOWED}` slower, {RUNS} runs a side, at a tolerance of half of that;
+**A/B**: `{SLOWED}` slower, {RUNS} runs per side, at a tolerance of half of that;
 {SESSIONS:,} seeded sessions, drawn from the runs, so that they share some.
 Beside it what is expected: the same, where the change that was measured over all runs is added to the figures of base's.
 

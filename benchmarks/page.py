@@ -257,7 +257,7 @@ def _peaks(results: list[dict[str, Any]]) -> str:
 def _comparing(results: dict[str, float]) -> str:
     rows = "".join(f"| {name} | {value:.2f} |\n" for name, value in results.items())
     return (
-        "## Comparing builds\n`replay compare` of eight runs a side, of a recording with 200 routes, from start to exit"
+        "## Comparing builds\n`replay compare` of eight runs per side, of a recording with 200 routes, from start to exit"
         " (`python -m benchmarks comparing`).\n\n| | |\n|---|---|\n" + rows
     )
 

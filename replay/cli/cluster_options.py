@@ -47,4 +47,4 @@ def check_unused(given: Mapping[str, Any]) -> None:
     """UsageError for one of these flags without `--cluster`."""
     for name in ("on_lost", "cluster_ca", "cluster_cert", "cluster_key"):
         if given[name] is not None:
-            raise UsageError(f"--{name.replace('_', '-')}needs --cluster", hint="give --cluster, too")
+            raise UsageError(f"--{name.replace('_', '-')} needs --cluster", hint="give --cluster, too")

@@ -1,8 +1,8 @@
 """The decision rule for one metric. docs/statistics.md has its error rates.
 
-REGRESSION: the simultaneous interval of the slowdown is above 0, and its estimate above the tolerance. IMPROVEMENT: the
-mirror. NO_REGRESSION: the interval's upper bound is inside the tolerance. INCONCLUSIVE: all else. The tolerance is the
-user's alone; noise widens intervals, never the tolerance.
+REGRESSION: the simultaneous interval of the slowdown is above 0, and its estimate above the tolerance. IMPROVEMENT:
+the same for a speed-up. NO_REGRESSION: the interval's upper bound is inside the tolerance. INCONCLUSIVE: all else.
+The tolerance is the user's alone; noise widens intervals, never the tolerance.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The order in which the runs of two builds were made, and what can be concluded from it.
 
-A machine drifts: caches fill, neighbours come and go, disks get full. Where all runs of one build were made before all
-runs of the other, a drift looks like a difference between the builds, and no test can tell them apart. Runs in turns
-(`replay ab`) share the drift. Nights against nights are judged by night: see `replay.comparison.design`.
+A machine drifts: caches fill, other programs start and stop, disks get full. Where all runs of one build were made
+before all runs of the other, a drift looks like a difference between the builds, and no test can tell them apart.
+Runs in turns (`replay ab`) share the drift. Nights against nights are judged by night: see
+`replay.comparison.design`.
 """
 
 from __future__ import annotations

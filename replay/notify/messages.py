@@ -1,4 +1,4 @@
-"""What notifications say, as a sink of the run. `text` is what Slack and its likes show; the other keys are for programs."""
+"""The messages of notifications, as a sink of the run. Chat services show `text`; the other keys are for programs."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
         facts.append(
             (
                 "contradictions",
-                f"objectives were objectives were met again at {loads}, above a load that missed them",
+                f"objectives were met again at {loads}, above a load that missed them",
             )
         )
     return facts

@@ -273,7 +273,7 @@ async def serve(service: Handler, port: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run as a process."""
+    """Serve until standard input is closed, with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)

@@ -372,7 +372,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--capacity",
         type=int,
         default=STAMPS_DEFAULT,
-        help="number of timenumber of timestamps that are kept",
+        help="number of timestamps that are kept",
     )
     parser.add_argument("--connections", type=int, default=CONNECTIONS_DEFAULT, help="connections at once")
     parser.add_argument(

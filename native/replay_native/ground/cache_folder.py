@@ -133,7 +133,7 @@ def _readable() -> tuple[Path, ...]:
         try:
             _check_safe(folder, {os.geteuid(), 0})
         except UnsafeFolder:
-            # It says so, and what is used instead.
+            # The error is reported, together with the folder that is used instead.
             root()
         except OSError:
             continue

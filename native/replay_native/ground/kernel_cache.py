@@ -70,7 +70,8 @@ class KernelCache(_Cache):  # type: ignore[misc]
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         """The compiled version for these types, None where there is none."""
         arguments, _ = sigutils.normalize_signature(signature)
-        # Numba refreshes its whole context here, for a fifth of a second: compiled code needs only its runtime's symbols.
+        # Numba refreshes its whole context here, which takes 0.2 s. Compiled code needs only the symbols of Numba's
+        # runtime.
         rtsys.initialize(target_context)
         packed = shipped.found()
         content = packed and packed.read(self._digest, self._name(arguments, packed.cpu))
@@ -92,7 +93,7 @@ class KernelCache(_Cache):  # type: ignore[misc]
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep what was compiled. Where that fails, say so once, and go on."""
         if result.library.has_dynamic_globals:
-            # It holds an address of this process.
+            # This constant is an address in this process.
             return
         arguments, _ = sigutils.normalize_signature(signature)
         folder = cache_folder.root() / self._digest
@@ -137,7 +138,7 @@ def _reduced(result: Any) -> tuple[Any, ...]:
         for value in values
         if not value.is_declaration
     ]
-    # Numba lists the environment of every piece, hundreds in all: only objects of Python in one make it needed.
+    # Numba lists hundreds of environments. Only one that holds Python objects is needed.
     referenced = tuple(found for found in result._find_referenced_environments() if found.consts)
     code = library._get_compiled_object()
     return (library.name, code, symbols, described, result.signature, result.environment, referenced)

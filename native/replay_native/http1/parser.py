@@ -25,16 +25,16 @@ index of REASONS. `reset` clears all of it as one range, so a new field needs no
 
 PARSER = np.dtype(PARSER_FIELDS)
 
-# parse_state, in the order of a message.
+# Values of parse_state, in the order of a message.
 VERSION, CODE, AFTER_CODE, REASON, LINE, NAME, VALUE, LINE_CR, HEAD_CR = range(9)
 CHUNK_SIZE, CHUNK_SPACE, CHUNK_EXTENSION, CHUNK_CR = range(9, 13)
 CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF = range(13, 16)
 BODY, UNTIL_CLOSE, DONE, BAD = range(16, 20)
 
-# header: the ones that frame a message.
+# Values of header: the headers that frame a message.
 OTHER, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION = range(4)
 
-# header_flags
+# Bits of header_flags.
 SEEN_LENGTH, SEEN_CHUNKED, SAID_CLOSE, SAID_KEEP_ALIVE, SPACE_PENDING, IN_TRAILERS, VALUE_OPEN, LENGTH_COMMA = (
     1, 2, 4, 8, 16, 32, 64, 128,
 )  # fmt: skip
@@ -68,7 +68,7 @@ _MOST_TENTHS, _MOST_SIXTEENTHS = (2**63 - 1) // 10, (2**63 - 1) // 16
 7.
 """
 
-# What a byte may be part of.
+# Classes of bytes.
 IS_TOKEN, IS_VALUE, IS_DIGIT, IS_HEX = 1, 2, 4, 8
 
 
@@ -278,7 +278,7 @@ def _value_ends(p):
         if not p.header_flags & IN_TRAILERS:
             _connection_part_ends(p)
     elif p.header == TRANSFER_ENCODING:
-        # A server and its proxy may both add this line. Twice the same is one coding, as for curl, llhttp and browsers.
+        # A server and its proxy may both add this line. Two equal codings count as one, as in curl and llhttp.
         if p.word != _W_CHUNKED:
             return _refuse(p, BAD_CODING)
         p.header_flags |= SEEN_CHUNKED

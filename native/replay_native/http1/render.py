@@ -188,7 +188,7 @@ def escapes(address, length):
     found, at = np.int64(0), np.int64(0)
     while at + 8 <= length:
         word = np.uint64(peek_i64(np.uint64(address + at)))
-        # Per byte: its own high bit, that of byte + 1 (DEL), or that of a borrow in byte - 33.
+        # One bit per byte: its own high bit, that of byte + 1 (DEL), or the borrow of byte - 33.
         odd = (word | (word + _LOW) | ((word - _LOW * np.uint64(33)) & ~word)) & _HIGH
         if odd != 0:
             for place in range(at, at + 8):

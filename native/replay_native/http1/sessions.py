@@ -127,8 +127,6 @@ def _encoded_bytes() -> np.ndarray:
 
 ENCODED_BYTES = _encoded_bytes()
 
-# Values.
-
 
 @kernel(inlined=True)
 def _keep(sessions, row, slot, source, length):
@@ -151,9 +149,6 @@ def forget_values(sessions):
             release(sessions.values[row, slot])
             sessions.values[row, slot] = np.uint64(0)
             sessions.capacities[row, slot] = sessions.lengths[row, slot] = np.int32(0)
-
-
-# Patches.
 
 
 @kernel(inlined=True)
@@ -339,9 +334,6 @@ def put_patched(out, sessions, client, request, length, patches):
         out = _put_number(out, in_body)
     _memcpy(out, request + np.uint64(copied), np.uint64(length - copied))
     return out + np.uint64(length - copied)
-
-
-# Answers.
 
 
 @kernel(inlined=True)

@@ -156,7 +156,7 @@ def _network(data, at, end, link):
     if link in (_NULL, _LOOP):
         if at + 4 > end:
             return np.int64(-1), np.int64(0)
-        # The family is in the order of the machine that captured, and 24, 28 or 30 for IPv6, by its system.
+        # The address family has the byte order of the capturing machine. IPv6 is 24, 28 or 30, depending on the system.
         family = max(data[at], data[at + 3])
         return at + 4, np.int64(_TYPE_IPV4 if family == 2 else _TYPE_IPV6)
     if link == _SLL:
@@ -206,7 +206,7 @@ def dissect(data, at, end, whole_end, link, packet):
             return
         if at < 0:
             return
-        # An Ethernet frame is filled up to 60 bytes: what lies behind the IP packet is none of it.
+        # Ethernet pads frames to 60 bytes: the bytes after the IP packet do not belong to it.
         end = min(end, whole_end)
         if protocol == _PROTOCOL_TCP:
             _tcp(data, at, end, whole_end, packet)
@@ -264,7 +264,7 @@ def _pcapng_block(data, at, end, state, interfaces, packets, packet):
     swapped = state[SWAPPED] != 0
     kind, size = _own32(data, at, swapped), _own32(data, at + 4, swapped)
     if kind == _SECTION:
-        # Its contents say its byte order.
+        # The contents of the header show its byte order.
         return np.int64(-3)
     if size < 12 or size & 3 or size > (PACKET_BYTES_MAX << 4):
         return np.int64(-2)

@@ -21,7 +21,7 @@ not 0 (`digits`), the same up to the last that is not 0 (`significant`), the dig
 
 JSON = np.dtype(JSON_FIELDS)
 
-# json_state
+# Values of json_state.
 VALUE, VALUE_OR_END, KEY_OR_END, KEY, COLON, AFTER, ENDED, FAILED = range(8)
 TRUE, FALSE, NULL = 8, 9, 10
 STRING, ESCAPE, UNICODE, STRING_ENDS = range(11, 15)

@@ -125,9 +125,6 @@ def begin(keeping, slot, seq):
     xxh64.begin(keeping.hashes[slot])
 
 
-# Headers.
-
-
 @kernel()
 def _chosen(keeping, data, begin, end):
     """Which of the names data[begin:end] is, or -1."""
@@ -220,9 +217,6 @@ def take_head(keeping, slot, data, begin, end, is_complete):
     k.has_head = 1
 
 
-# The body.
-
-
 @kernel()
 def take_body(keeping, slot, data, begin, end, is_all):
     """Take in a piece of the body. `is_all`: there is no other one, so JSON needs no other digest."""
@@ -274,9 +268,6 @@ def give_back(keeping):
         release(k.buffer)
         k.buffer = np.uint64(0)
         k.capacity = 0
-
-
-# From Python.
 
 
 @kernel(void(KEEPING_TYPE, int64, int64), brief=True)

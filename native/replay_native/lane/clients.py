@@ -73,9 +73,6 @@ def key_of(lane, client):
     return np.int64(client) // lane.settings.lanes
 
 
-# Rows of the wait queue.
-
-
 @kernel(inlined=True)
 def copy_to_row(lane, address, length):
     """Copy a request into a free row, and return the row. There is one."""
@@ -123,9 +120,6 @@ def swap_requests(c, w):
     w.request, w.capacity = request, capacity
 
 
-# The queue of one client.
-
-
 @kernel(inlined=True)
 def join_client_queue(lane, row):
     """Append the row to its client's queue. A retry goes to the front: its client's later requests come after it."""
@@ -168,9 +162,6 @@ def settle_client(lane, key, now):
     row = first_waiting(lane, key)
     if row != NONE and lane.clients[key].in_flight == 0 and lane.wait_queue[row].ready_ns < 0:
         set_ready(lane, row, now)
-
-
-# Clients that wait for a connection.
 
 
 @kernel(inlined=True)

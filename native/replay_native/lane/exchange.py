@@ -315,7 +315,7 @@ def _answered(lane, slot, now, reusable):
     st, c = lane.state[0], lane.connections[slot]
     outcome = c.status // 100 - 2
     if c.ssl and c.fresh and lane.settings.tls_resume:
-        # TLS 1.3 sends its tickets after the handshake: they have come with the first response.
+        # TLS 1.3 servers send tickets after the handshake, so they have arrived once the first response has.
         if lane.settings.per_client:
             client = lane.clients[c.key]
             client.tls_session = tls.newer_session(c.ssl, client.tls_session)

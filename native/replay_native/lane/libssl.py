@@ -94,9 +94,6 @@ def unsupported() -> str:
     return f"native lanes can't speak TLS: OpenSSL lacks {', '.join(MISSING)}" if MISSING else ""
 
 
-# What the control plane calls, by ctypes.
-
-
 def call(name: str, *arguments: int | bytes | None) -> int:
     """Call a function that returns an address, a long or nothing."""
     function = getattr(library, name)

@@ -113,9 +113,6 @@ BUFFER_BYTES = 65_536
 WAKE_TOKEN = -1
 
 
-# Due requests, onto connections.
-
-
 @kernel()
 def _serve(lane):
     """Give free connections to waiting requests."""
@@ -155,7 +152,7 @@ def take_due(lane, at_most):
             _admit(lane)
         else:
             bound_queue(lane)
-        # A connection of a client's own is made in a later turn. Rows that wait for one count as connections already.
+        # A client's own connection is opened in a later turn. Requests that wait for one already count as connections.
         made = st.open + (st.startable if lane.settings.per_client else 0)
         if made >= lane.settings.connections and first_free(lane) == NONE:
             metrics.counters[C.cap_bound] += 1
@@ -225,7 +222,6 @@ def _admit(lane):
     ):
         give_up_row(lane, first_of(lane.wait_order, 0), C.unsent_limit)
     if first_of(lane.free_rows, 0) == NONE:
-        # Every row backs off.
         give_up_head(lane, C.unsent_limit)
         return
     row = head_to_row(lane, key)
@@ -256,9 +252,6 @@ def _serve_ready(lane):
         count_waiting(lane)
 
 
-# The turn.
-
-
 @kernel()
 def _on_event(lane, slot, generation, mask):
     """Handle one socket event."""
@@ -273,7 +266,7 @@ def _on_event(lane, slot, generation, mask):
     elif c.state == BUSY:
         if mask & EPOLLOUT and c.sent_bytes < c.request_bytes:
             send_rest(lane, slot)
-        # TLS may have had to write before it could read on.
+        # TLS may have had to write before it could continue reading.
         if mask & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP) or c.ssl:
             receive(lane, slot, mask & (EPOLLRDHUP | EPOLLERR | EPOLLHUP) != 0)
     elif c.state == IDLE and receive_bytes(c, lane.buffer) not in (-EAGAIN, -EINTR):

@@ -120,7 +120,7 @@ def may_retry(lane, tries, flags, outcome, status, sent_ns):
         return False
     if not (flags & IDEMPOTENT or lane.settings.retry_all_methods):
         return False
-    # It takes values, and was never sent: it does not have them yet.
+    # The request needs values that it does not have, because it was never sent.
     if sent_ns < 0 and flags & PATCHES_MASK << PATCHES_SHIFT:
         return False
     if first_of(lane.free_rows, 0) == NONE or (

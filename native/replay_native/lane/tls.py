@@ -92,7 +92,7 @@ def _failed(ssl, returned):
     why = _get_error(ssl, returned)
     if why in (WANT_READ, WANT_WRITE):
         return -np.int64(EAGAIN)
-    # What is left in this thread's queue of errors would be taken for those of the next call.
+    # Errors that stay in this thread's queue would be attributed to the next call.
     _clear_error()
     if why == ZERO_RETURN:
         return np.int64(0)

@@ -49,7 +49,7 @@ __all__ = [
     "COUNTERS", "FIRST_OUTCOME", "GENERATOR", "MALFORMED", "N_OUTCOMES", "OUTCOMES", "PER_ROUTE", "REFUSED", "REJECTED",
     "RESET", "SAMPLES_KEPT", "TIMEOUT", "TLS", "TOTALS", "TRUNCATED", "UNSENT", "C", "Control", "State", "Stop", "T",
 ]  # fmt: skip
-# Readers of a lane's memory need the catalog's indices as well, and may import both from here.
+# Re-exported for readers of a lane's memory, which also need the catalog's indices.
 
 MAGIC = 0x5245504C41593031
 
@@ -191,7 +191,7 @@ def create(
     """
     slots = arena_slots(routes, arena_bytes)
     with Path(path).open("xb+") as file:
-        # Not a sparse file: a write to a page that a full disk cannot back would end the process by SIGBUS.
+        # A sparse file would end the process with SIGBUS at a write that a full disk cannot back.
         os.posix_fallocate(file.fileno(), 0, _size(routes, slots, rules))
         memory = mmap.mmap(file.fileno(), 0)
     header = np.frombuffer(memory, np.int64, _HEADER_WORDS)
@@ -216,7 +216,7 @@ def open_metrics(path: str | os.PathLike[str]) -> LaneMetrics:
     magic, version, *sizes = np.frombuffer(memory, np.int64, 5).tolist()
     if magic != MAGIC or version != VERSION:
         raise ValueError(f"{path} is not a lane's memory of this version")
-    # A row takes more than a byte, so sizes beyond the file's are damage. They might overflow when multiplied.
+    # A row takes more than a byte, so a size larger than the file means damage. Multiplying such sizes might overflow.
     if not all(0 <= size <= len(memory) for size in sizes) or len(memory) < _size(*sizes):
         raise ValueError(f"{path} is not a whole lane's memory: it is cut short")
     return _map(memory, *sizes)

@@ -312,7 +312,7 @@ def record_sent_together(metrics, rows, sent_ns, closed_loop):
     metrics.counters[C.sent] += rows.shape[0]
     if closed_loop:
         return
-    # Rows that were taken at one moment have the same wait, and are counted in one go.
+    # Requests taken up at the same instant have the same wait, so they are counted together.
     taken_ns, alike = np.int64(0), np.int64(0)
     for row in range(rows.shape[0]):
         if rows[row].flags & WARM_UP:
@@ -333,7 +333,7 @@ def record_done_together(metrics, outcome, rows, sent_ns, done_ns, status, close
     metrics.counters[C.last_done_ns] = done_ns
     route, measured = np.int64(rows[0].route), np.int64(0)
     ending = Ending(outcome, status, np.int64(0), sent_ns, np.int64(-1), done_ns)
-    # Response times in the same bucket of the histogram are counted in one go.
+    # Response times in the same bucket of the histogram are counted together.
     latency, alike = np.int64(0), np.int64(0)
     for row in range(rows.shape[0]):
         entry = rows[row]

@@ -81,7 +81,7 @@ def _type(kind: Any) -> dict[str, Any]:
 
 
 def written(value: Any) -> Any:
-    """A value as a file has it; None if there is none."""
+    """A value in the form of a scenario file; None if there is none."""
     if isinstance(value, float) and value == units.MAX_RATE:
         return "max"
     return msgspec.to_builtins(setting_text(value) if is_kind(type(value)) else value, enc_hook=setting_text)

@@ -1,4 +1,4 @@
-"""Splits clients into sessions: separates several people behind one address by the values that they send and receive."""
+"""Splits clients into sessions: separates people who share an address by the values that they send and receive."""
 
 from __future__ import annotations
 
