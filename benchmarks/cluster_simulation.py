@@ -27,6 +27,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from replay.cluster import protocol
+from replay.cluster.agent_state import AgentPhase, AgentState
+from replay.cluster.coordinator_state import CoordinatorState, Phase
 from replay.cluster.messages import (
     AnyMessage,
     Echo,
@@ -42,18 +44,14 @@ from replay.cluster.messages import (
     encode,
 )
 from replay.cluster.protocol import (
-    AgentPhase,
-    AgentState,
     AllHere,
     Begin,
-    CoordinatorState,
     Failed,
     Finish,
     Leave,
     Lost,
     Output,
     Over,
-    Phase,
     Prepare,
     Reported,
     Send,

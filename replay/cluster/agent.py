@@ -1,4 +1,4 @@
-"""An agent: the rules of `protocol.AgentState` over a real connection, around a share that runs in a thread."""
+"""An agent: the rules of `agent_state` over a real connection, around a share that runs in a thread."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from replay.results.document import RunDocument
 
 from . import shipping, values
 from .agent_clock import AgentClock
+from .agent_state import AgentPhase, AgentState
 from .framing import Broken, Connection
 from .handshake import introduce
 from .messages import AnyMessage, End, Fetch, Message, Piece, Plan, Refusal, Release, Report, Want
-from .protocol import ORPHANED_NS, AgentPhase, AgentState, Begin, Finish, Leave, Output, Prepare, Send
+from .protocol import ORPHANED_NS, Begin, Finish, Leave, Output, Prepare, Send
 from .share_run import ShareRun, failure_words
 
 TICK_S = 0.1

@@ -1,4 +1,4 @@
-"""The coordinator: the rules of `protocol.CoordinatorState` over real connections to its agents."""
+"""The coordinator: the rules of `coordinator_state` over real connections to its agents."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from replay.trace import Trace
 
 from . import shipping, values
 from .broadcast import Broadcast
+from .coordinator_state import CoordinatorState, Phase, Seat
 from .cut import lanes_of_each, share_of
 from .framing import Broken, Connection
 from .handshake import kernels_digest, receive_hello
@@ -42,19 +43,7 @@ from .messages import (
     Report,
     Want,
 )
-from .protocol import (
-    AllHere,
-    Began,
-    CoordinatorState,
-    Failed,
-    Lost,
-    Output,
-    Over,
-    Phase,
-    Reported,
-    Seat,
-    Send,
-)
+from .protocol import AllHere, Began, Failed, Lost, Output, Over, Reported, Send
 from .reports import Reports
 from .share import NAME, read_share
 from .transports import Transport

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .coordinator_state import Seat
 from .messages import Report
-from .protocol import Seat
 
 SECOND_NS = 1_000_000_000
 

@@ -11,9 +11,9 @@ from replay.errors import EngineError
 from replay.results.document import RunDocument
 
 from .coordinator import Gathered
+from .coordinator_state import Seat
 from .endings import Cause
 from .merging import merge_runs
-from .protocol import Seat
 from .reports import unknown_requests
 from .share import LostAgent, ShareClock, read_share, write_share
 

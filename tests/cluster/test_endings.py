@@ -87,11 +87,14 @@ def test_the_accounts_are_those_of_the_whole_plan(tmp_path: Path, way: Way) -> N
     assert len(set(received)) == len(received)
     # A process that is killed may have sent the request that it had not counted yet.
     assert abs(len(received) - document["accounts"]["sent"]) <= way.is_killed
+    if way.codes == FINISHED:
+        assert document["agents"][0]["accounts"]["ok"] == PLANNED // 2, "the other agent went on"
+    assert (document["ending"]["how"] == "interrupted") == (way.codes == (130,))
     unsent = document["accounts_detail"]["unsent"]
     codes = {reason["code"] for reason in document["validity"]["reasons"]}
     assert (way.reason == "") == (document["accounts"]["unsent"] == 0), printed
     assert not way.reason or unsent[way.reason] > 0, printed
-    assert ("AGENT_LOST" in codes) == (way.reason == "agent_lost"), printed
+    assert ("AGENT_LOST" in codes) == ("LOST agent 1" in printed) == (way.reason == "agent_lost"), printed
     assert ("AGENT_ENDED_EARLY" in codes) == (way.reason == "ended_early" and way.flags == CONTINUE), printed
 
 

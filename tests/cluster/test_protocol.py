@@ -5,21 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from replay.cluster import protocol
+from replay.cluster.agent_state import AgentPhase, AgentState
+from replay.cluster.coordinator_state import CoordinatorState, Phase
 from replay.cluster.messages import End, Hello, Message, Plan, Refusal, Report, Start, Stop, decode, encode
 from replay.cluster.protocol import (
-    AgentPhase,
-    AgentState,
     AllHere,
     Began,
     Begin,
-    CoordinatorState,
     Failed,
     Finish,
     Leave,
     Lost,
     Output,
     Over,
-    Phase,
     Prepare,
     Send,
 )

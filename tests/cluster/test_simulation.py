@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.cluster_simulation import Broken, simulate
-from replay.cluster import protocol
-from replay.cluster.protocol import CoordinatorState
+from replay.cluster import agent_state, coordinator_state, protocol
+from replay.cluster.coordinator_state import CoordinatorState
 
 
 def test_what_is_promised_holds_in_seeded_schedules_of_faults():
@@ -22,13 +22,14 @@ def test_a_coordinator_that_believes_too_early_that_an_agent_has_stopped_is_foun
 
 
 def test_a_coordinator_that_is_too_patient_is_found(monkeypatch):
-    monkeypatch.setattr(protocol, "LOST_NS", 4_000_000_000)
+    monkeypatch.setattr(coordinator_state, "LOST_NS", 4_000_000_000)
     with pytest.raises(Broken, match="reported"):
         simulate(400, seed=7)
 
 
 def test_agents_that_never_feel_orphaned_are_found(monkeypatch):
-    monkeypatch.setattr(protocol, "ORPHANED_NS", 1 << 60)
+    for module in (agent_state, protocol):
+        monkeypatch.setattr(module, "ORPHANED_NS", 1 << 60)
     with pytest.raises(Broken):
         simulate(400, seed=7)
 

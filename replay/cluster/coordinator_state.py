@@ -1,0 +1,335 @@
+"""The coordinator's side of the protocol (the rules are in `protocol`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from replay.errors import Exit
+
+from .clock import Estimate, PeerClock
+from .messages import (
+    AnyMessage,
+    Armed,
+    Echo,
+    End,
+    Hello,
+    Plan,
+    Probe,
+    Ready,
+    Refusal,
+    Report,
+    Start,
+    Stop,
+    Welcome,
+)
+from .protocol import (
+    CLOCK_SAMPLES,
+    ENDS_ALL,
+    JOIN_NS,
+    LEAD_NS,
+    LEAST_LEAD_NS,
+    LEAVE_NS,
+    LOST_NS,
+    MS,
+    ORPHANED_NS,
+    PATIENCE_NS,
+    PROBE_NS,
+    AllHere,
+    Began,
+    Failed,
+    Lost,
+    Output,
+    Over,
+    Reported,
+    Send,
+)
+
+
+class Phase(Enum):
+    """The phases of the whole run."""
+
+    GATHERING = "gathering"
+    PLANNING = "planning"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    OVER = "over"
+    FAILED = "failed"
+
+
+@dataclass
+class Seat:
+    """What the coordinator knows about one agent."""
+
+    agent: int
+    hello: Hello | None = None
+    clock: PeerClock = field(default_factory=PeerClock)
+    heard_ns: int = 0
+    is_connected: bool = False
+    probes: int = 0
+    ready: Ready | None = None
+    start: Start | None = None
+    is_armed: bool = False
+    report: Report | None = None
+    report_ns: int = 0
+    end: End | None = None
+    lost_ns: int | None = None
+    lost_why: str = ""
+    gone_ns: int | None = None
+    """When its process was known to be gone; None if it may still have sent after it was lost."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing more is expected."""
+        return self.end is not None or self.lost_ns is not None
+
+    @property
+    def name(self) -> str:
+        """The agent for messages."""
+        if self.hello is None:
+            return f"agent {self.agent}"
+        return f"agent {self.agent} ({self.hello.host}, pid {self.hello.pid})"
+
+
+class CoordinatorState:
+    """The coordinator of one run with `agents` agents.
+
+    `version` and `kernels` are those of this process: an agent with others is refused.
+    """
+
+    def __init__(
+        self, agents: int, *, epoch: str, version: str, kernels: str, now_ns: int = 0,
+        on_lost: Literal["stop", "continue"] = "stop",
+    ) -> None:  # fmt: skip
+        self.phase = Phase.GATHERING
+        self.epoch, self.version, self.kernels, self.on_lost = epoch, version, kernels, on_lost
+        self.seats = [Seat(number) for number in range(agents)]
+        self.since_ns = now_ns
+        self.instant_ns: int | None = None
+        self.start_at_ns: int | None = None
+        """When the first request is to be due. It may move as long as the run has not begun; None: as soon as possible."""
+        self.stopped_why = ""
+
+    def joined(self, hello: Hello, now_ns: int) -> tuple[int, list[Output]]:
+        """An agent has connected. Returns its number, or -1 and the refusal to send."""
+        why = self._why_refused(hello)
+        if why:
+            return -1, [Send(Refusal(why=why))]
+        seat = next(seat for seat in self.seats if seat.hello is None)
+        seat.hello, seat.heard_ns, seat.is_connected = hello, now_ns, True
+        return seat.agent, [Send(Welcome(agent=seat.agent), seat.agent), self._probe(seat, now_ns)]
+
+    def _why_refused(self, hello: Hello) -> str:
+        if self.phase is not Phase.GATHERING or all(seat.hello is not None for seat in self.seats):
+            return f"the run has its {len(self.seats)} agents: no share is left, and none is given twice"
+        if hello.version != self.version:
+            return f"its replay is {hello.version}, the coordinator's is {self.version}"
+        if hello.kernels != self.kernels:
+            return "its kernels differ from the coordinator's"
+        return ""
+
+    def order(self, plans: Sequence[Plan]) -> list[Output]:
+        """Give each agent its share, after `AllHere`."""
+        if self.phase is not Phase.PLANNING:
+            return []
+        self.phase = Phase.PREPARING
+        return [Send(plan, seat.agent) for plan, seat in zip(plans, self.seats, strict=True)]
+
+    def receive(self, agent: int, message: AnyMessage, now_ns: int) -> list[Output]:
+        """A message of an agent."""
+        seat = self.seats[agent]
+        seat.heard_ns = now_ns
+        if isinstance(message, Echo):
+            seat.clock.add(message.sent_ns, message.came_ns, message.left_ns, now_ns)
+            return self._gathered()
+        if isinstance(message, Refusal):
+            return self._refused(seat, message, now_ns)
+        if getattr(message, "epoch", self.epoch) != self.epoch:
+            return []
+        if isinstance(message, Ready) and seat.ready is None and self.phase is Phase.PREPARING:
+            seat.ready = message
+            return self._all_ready(now_ns)
+        if isinstance(message, Armed):
+            seat.is_armed = True
+        elif isinstance(message, Report):
+            return self._reported(seat, message, now_ns)
+        elif isinstance(message, End) and seat.end is None:
+            seat.end = message
+            return [*self._ended_early(seat, message), *self._settled(now_ns)]
+        return []
+
+    def _gathered(self) -> list[Output]:
+        known = all(
+            seat.hello is not None and len(seat.clock.samples) >= CLOCK_SAMPLES for seat in self.seats
+        )
+        if self.phase is not Phase.GATHERING or not known:
+            return []
+        self.phase = Phase.PLANNING
+        return [AllHere()]
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether every agent is ready, and the run waits for its instant."""
+        return self.phase is Phase.PREPARING and all(seat.ready is not None for seat in self.seats)
+
+    def _all_ready(self, now_ns: int) -> list[Output]:
+        """Give the order to start once all agents are ready; LEAD_NS before the instant if one is given."""
+        if not self.is_waiting:
+            return []
+        instant_ns = now_ns + LEAD_NS if self.start_at_ns is None else self.start_at_ns
+        if now_ns < instant_ns - LEAD_NS:
+            return []
+        if instant_ns - now_ns < LEAST_LEAD_NS + PROBE_NS:
+            left_s = (instant_ns - now_ns) / 1e9
+            when = f"{left_s:.1f} s before" if left_s >= 0 else f"{-left_s:.1f} s after"
+            why = f"all agents were ready only {when} the instant of --start-at"
+            return self._fail(why, "give a later instant: agents first get the trace, plan and compile", 1)
+        for seat in self.seats:
+            if now_ns - seat.heard_ns > LOST_NS:
+                silent_s = (now_ns - seat.heard_ns) / 1e9
+                return self.lost(seat.agent, f"it was silent for {silent_s:.1f} s", now_ns)
+        self.phase = Phase.RUNNING
+        self.instant_ns = instant_ns
+        planned = sum(seat.ready.planned for seat in self.seats if seat.ready is not None)
+        outputs: list[Output] = [Began(self.instant_ns)]
+        for seat in self.seats:
+            found = seat.clock.reference(now_ns)
+            seat.start = Start(
+                epoch=self.epoch,
+                instant_ns=self.instant_ns,
+                agent_ns=self.instant_ns + found.offset_ns,
+                offset_ns=found.offset_ns,
+                bound_ns=found.bound_ns,
+                planned_whole=planned,
+            )
+            outputs.append(Send(seat.start, seat.agent))
+        return outputs
+
+    def _reported(self, seat: Seat, report: Report, now_ns: int) -> list[Output]:
+        if seat.report is not None and report.number <= seat.report.number:
+            return []
+        seat.report, seat.report_ns = report, now_ns
+        return [Reported(seat.agent, report)]
+
+    def _refused(self, seat: Seat, refusal: Refusal, now_ns: int) -> list[Output]:
+        if self.phase is Phase.RUNNING:
+            return self.lost(seat.agent, refusal.why, now_ns, is_gone=True)
+        # 130 means that the coordinator was interrupted. For the run, an interrupted agent is a failure.
+        code = Exit.CRASHED if refusal.code == Exit.INTERRUPTED else refusal.code
+        return self._fail(f"{seat.name}: {refusal.why}", refusal.hint, code)
+
+    def _ended_early(self, seat: Seat, end: End) -> list[Output]:
+        """End the other shares when one ended early, unless the run goes on without lost agents."""
+        if end.ending == "whole" or self.stopped_why or self.phase is not Phase.RUNNING:
+            return []
+        if self.on_lost == "continue" and end.ending not in ENDS_ALL:
+            return []
+        return self.stop("drain", f"{seat.name} ended early ({end.ending})")
+
+    def disconnected(self, agent: int, now_ns: int, why: str = "its connection ended") -> list[Output]:
+        """An agent's connection ended: it is gone, or stops by itself."""
+        seat = self.seats[agent]
+        seat.is_connected = False
+        return [] if seat.end is not None else self.lost(agent, why, now_ns)
+
+    def lost(self, agent: int, why: str, now_ns: int, *, is_gone: bool = False) -> list[Output]:
+        """An agent is lost. `is_gone`: it is known that it sends nothing any more."""
+        seat = self.seats[agent]
+        if is_gone and seat.gone_ns is None:
+            seat.gone_ns = now_ns
+        if seat.is_settled or self.phase in (Phase.OVER, Phase.FAILED):
+            return []
+        seat.lost_ns, seat.lost_why = now_ns, why
+        if self.phase is not Phase.RUNNING:
+            return [Lost(agent, why), *self._fail(f"{seat.name} was lost before the start: {why}", code=1)]
+        outputs: list[Output] = [Lost(agent, why)]
+        if seat.is_connected:
+            outputs.append(Send(Stop(epoch=self.epoch, how="drain", why="lost"), agent))
+        if self.on_lost == "stop":
+            outputs += self.stop("drain", f"{seat.name} was lost: {why}")
+        return outputs + self._settled(now_ns)
+
+    def stop(self, how: Literal["drain", "abandon"], why: str) -> list[Output]:
+        """End the run: every agent drains, or abandons what is in flight."""
+        if self.phase in (Phase.OVER, Phase.FAILED):
+            return []
+        if self.phase is not Phase.RUNNING:
+            return self._fail(why, code=Exit.INTERRUPTED)
+        self.stopped_why = self.stopped_why or why
+        message = Stop(epoch=self.epoch, how=how, why=why)
+        return [Send(message, seat.agent) for seat in self.seats if seat.is_connected and seat.end is None]
+
+    def _fail(self, why: str, hint: str = "", code: int = 2) -> list[Output]:
+        if self.phase in (Phase.OVER, Phase.FAILED):
+            return []
+        self.phase = Phase.FAILED
+        stop = Stop(epoch=self.epoch, how="abandon", why=why)
+        return [
+            *(Send(stop, seat.agent) for seat in self.seats if seat.is_connected),
+            Failed(why, hint, code),
+        ]
+
+    def _settled(self, now_ns: int) -> list[Output]:
+        """`Over` once each agent has ended, or was lost long enough ago to have ended by itself."""
+        if self.phase is not Phase.RUNNING:
+            return []
+        for seat in self.seats:
+            if seat.end is None and (seat.lost_ns is None or (self._may_end(seat, now_ns))):
+                return []
+        self.phase = Phase.OVER
+        return [Over()]
+
+    def _may_end(self, seat: Seat, now_ns: int) -> bool:
+        """Whether a lost agent may still send its last counts."""
+        assert seat.lost_ns is not None
+        return seat.is_connected and now_ns < seat.lost_ns + LEAVE_NS
+
+    def tick(self, now_ns: int) -> list[Output]:
+        """Time has passed. Call it each PROBE_NS, or more often."""
+        outputs: list[Output] = []
+        if self.phase is Phase.GATHERING and now_ns > self.since_ns + JOIN_NS:
+            return self._fail(*self._who_is_missing(), code=1)
+        for seat in self.seats:
+            if not seat.is_connected:
+                continue
+            outputs.append(self._probe(seat, now_ns))
+            limit_ns = LOST_NS if self.phase is Phase.RUNNING else PATIENCE_NS
+            silent_ns = now_ns - seat.heard_ns
+            if silent_ns > limit_ns and not seat.is_settled:
+                outputs += self.lost(seat.agent, f"it was silent for {silent_ns / 1e9:.1f} s", now_ns)
+            elif self._missed_start(seat, now_ns):
+                outputs += self.lost(seat.agent, "it did not confirm the start", now_ns)
+        outputs += self._all_ready(now_ns)
+        return outputs + self._settled(now_ns)
+
+    def _missed_start(self, seat: Seat, now_ns: int) -> bool:
+        started = self.instant_ns is not None and now_ns > self.instant_ns
+        return started and not (seat.is_armed or seat.report or seat.is_settled)
+
+    def _who_is_missing(self) -> tuple[str, str]:
+        came = sum(1 for seat in self.seats if seat.hello is not None)
+        waited = f"within {JOIN_NS // (1000 * MS)} s"
+        hint = "look at what the agents printed, and whether they can reach the coordinator"
+        if not came:
+            return f"no agent connected {waited}", hint
+        return f"{came} of {len(self.seats)} agents connected {waited}", hint
+
+    def _probe(self, seat: Seat, now_ns: int) -> Send:
+        seat.probes += 1
+        return Send(Probe(number=seat.probes, sent_ns=now_ns), seat.agent)
+
+    def clock_of(self, agent: int, now_ns: int) -> Estimate:
+        """An agent's clock now."""
+        return self.seats[agent].clock.estimate(now_ns)
+
+    def last_sending_ns(self, agent: int) -> int:
+        """The latest instant at which a lost agent can have sent: when it was known to be gone, or when it must have
+        noticed the coordinator's silence.
+        """
+        seat = self.seats[agent]
+        if seat.gone_ns is not None:
+            return seat.gone_ns
+        assert seat.lost_ns is not None
+        return seat.lost_ns + ORPHANED_NS + PROBE_NS
