@@ -13,7 +13,7 @@ from replay.trace.importing.cleaning import IGNORED_IN_NAMES, PARTS_OF_NAMES, RE
 from replay.trace.importing.suspects import packed_names
 from replay.trace.journal_columns import JournalColumns
 from replay_native.ground.jit import warm
-from replay_native.importing.targets import PARAMETER_BYTES_MAX, Secrets
+from replay_native.importing.suspects import PARAMETER_BYTES_MAX, Secrets
 from replay_native.mirror import cleaning as kernels
 from replay_native.mirror.cleaning import Columns, Used
 from replay_native.mirror.memory import RecordWords, RingWords

@@ -113,7 +113,8 @@ def check_alike(requests: list[bytes], chosen: Setup) -> Recorded:
 
 TEXTS = [
     b"tea", b"token", b"pass-word", b"PASSWORD", b"key", b"id", b"=", b":", b'"', b"&", b"?", b";", b"/", b"//", b" ", b"+",
-    b"%3D", b"%20", b"%", b"\\", b"\\n", b"\\u000a", b"@", b"joe@shop.example", b"abcdefgh12345678", b"4111 1111 1111 1111", b"4111111111111111",
+    b"%3D", b"%20", b"%", b"\\", b"\\n", b"\\u000a", b"@",
+    b"joe@shop.example", b"abcdefgh12345678", b"4111 1111 1111 1111", b"4111111111111111",
     b"+49 30 1234567", b"(555) 123-4567", b"DE89 3704 0044 0532 0130 00", b"DE89370400440532013000", b"1234567",
     b"2026-11-30T08:00:00", b"1764489600000", b"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc", b"Bearer abcdefgh12345678",
     b"\xc3\xa4", b"{", b"}", b"[1]", b"null", b"10.0.0.1", b"x" * 40, b"co", b"de", b"session", b"\n", b"\x01", b"user:",

@@ -17,7 +17,7 @@ from replay_native.ground import libc
 from replay_native.ground.bundle import Array, bundle, numba_type
 from replay_native.ground.jit import kernel
 from replay_native.ground.shared import peek_i64
-from replay_native.importing.targets import Secrets, has_secret, holds_number, is_suspect
+from replay_native.importing.suspects import Secrets, has_secret, holds_number, is_suspect
 from replay_native.trace.dictionary import (
     LENGTH_BITS,
     PLACE,
@@ -251,7 +251,7 @@ def is_clean_target(data, begin, end, checks):
     return not (
         checks.leaves_targets
         or has_secret(data, begin, end, checks.secrets)
-        or is_suspect(data, begin, end)
+        or is_suspect(data, begin, end, checks.secrets)
         or holds_number(data, begin, end)
         or has_known_word(data, begin, end, checks)
     )
