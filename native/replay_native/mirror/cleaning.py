@@ -145,6 +145,9 @@ def has_known_word(data, begin, end, checks):
             at += 1
         if at - first >= WORD_BYTES_MIN and find(checks.words, data, first, at) >= 0:
             return True
+        if at < end and data[at] in (37, 92):
+            # A word may begin inside what follows an escape: Python knows where.
+            return True
         at += 1
     return False
 
