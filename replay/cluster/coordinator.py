@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from replay._version import __version__
+from replay.decoding import examined
 from replay.engine.watch import Signals
 from replay.errors import EngineError, Exit, InputError, ReplayError, Sending, UsageError
 from replay.plan.schedule import Schedule
@@ -263,7 +264,7 @@ class Coordinator:
     def _opened(self, message: Opened) -> None:
         if message.epoch == self.state.epoch:
             with contextlib.suppress(msgspec.DecodeError):
-                started = msgspec.json.decode(message.started, type=Started)
+                started = msgspec.json.decode(message.started, type=examined(Started))
                 self._broadcast.opened(started, len(self.state.seats))
 
     async def _ship(self, agent: int, want: Want) -> None:
