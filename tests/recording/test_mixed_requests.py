@@ -18,7 +18,8 @@ from tests.support.recording import Recorder, recording
 
 pytestmark = pytest.mark.whole
 
-KINDS = ("usual", "usual", "usual", "secret", "chunked", "expects", "pieces", "large")
+NATIVE_KINDS = ("usual", "usual", "secret")
+KINDS = (*NATIVE_KINDS, "chunked", "expects", "pieces", "large")
 CONNECTIONS, REQUESTS = 10, 30
 SLOW_S = 1.5
 """Longer than the native thread waits for the rest of a request."""
@@ -59,6 +60,8 @@ class Client:
     def __init__(self, number: int, sock: socket.socket, *, is_slow: bool) -> None:
         self._name, self._sock, self._is_slow = b"/client%d/" % number, sock, is_slow
         self._draw = random.Random(number)
+        # A connection stays with Python after its first unusual request, so that one comes at any place.
+        self._unusual_from = self._draw.randint(0, REQUESTS)
         self._back = b""
         self.sent: list[tuple[bytes, bytes]] = []
 
@@ -75,7 +78,8 @@ class Client:
     def _send_some(self) -> None:
         """Send some requests without waiting for responses; the end of one and the next are sent together."""
         data = b""
-        for kind in self._draw.choices(KINDS, k=self._draw.randint(1, 6)):
+        kinds = KINDS if len(self.sent) >= self._unusual_from else NATIVE_KINDS
+        for kind in self._draw.choices(kinds, k=self._draw.randint(1, 6)):
             target = self._name + b"%d" % len(self.sent)
             body, (*pieces, rest) = pieces_of(target, kind, self._draw)
             self.sent.append((target, body))
