@@ -274,13 +274,15 @@ def _client(port: int, done: list[float]) -> None:
 
 
 def one_kill(folder: Path, options: list[str], after_s: float) -> str:
-    """Kill a recording; a complaint, or nothing."""
+    """Kill a recording `after_s` after its first response; a complaint, or nothing."""
     from replay.trace.importing import import_files
 
     port, done = free_port(), list[float]()
     with record(folder, port, *options) as pid:
         client = threading.Thread(target=_client, args=(port, done))
         client.start()
+        # On a busy machine the first response may take longer than the rest.
+        _wait_for(lambda: bool(done))
         time.sleep(after_s)
         for each in descendants(pid):
             os.kill(each, signal.SIGKILL)
