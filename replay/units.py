@@ -1,6 +1,6 @@
 """Text to quantities and back: every setting and every figure that a user reads goes through here.
 
-Durations are int nanoseconds, rates are requests a second. A parser raises UsageError, which names the text
+Durations are int nanoseconds, rates are requests per second. A parser raises UsageError, which names the text
 and what would have been right.
 """
 
@@ -53,7 +53,7 @@ _SIZE_UNITS = {
 }  # fmt: skip
 
 DURATION_NS_MAX = 100 * 365 * 86_400 * SECOND_NS
-"""The longest duration that is accepted: what is longer is a slip of the pen, and would overflow a stamp."""
+"""The longest duration that is accepted: a longer one is a typing error, and would overflow a timestamp."""
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 _TERM = re.compile(rf"({_NUMBER})\s*([a-zA-Zµμ]+)\s*")
@@ -109,7 +109,7 @@ def _whole_ns(value_ns: float, text: object) -> int:
 
 
 def parse_rate_per_s(text: str | float) -> float:
-    """A rate in requests a second, from `500/s`, `50/1m`, `500` or `max` (MAX_RATE). Above 0."""
+    """A rate in requests per second, from `500/s`, `50/1m`, `500` or `max` (MAX_RATE). Above 0."""
     stripped = str(text).strip()
     if stripped == "max":
         return MAX_RATE
@@ -330,7 +330,7 @@ def format_rate(rate_per_s: float) -> str:
 
 
 def format_share(share: float) -> str:
-    """A share in percent: 100%, 99.98%, 12.5%, 0.003%. What is not quite all, or nothing, never reads so."""
+    """A share in percent: 100%, 99.98%, 12.5%, 0.003%. Only 1 is shown as 100%, and only 0 as 0%."""
     percent = share * 100
     if percent in (0, 100):
         return f"{percent:.0f}%"

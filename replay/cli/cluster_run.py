@@ -68,7 +68,7 @@ def trials_over_cluster(
 
 
 def _print_manifest(text: str, scenario: Scenario) -> None:
-    """The manifest of an Indexed Job: the words of this command are those of its coordinator."""
+    """Print the manifest of an Indexed Job. Its coordinator gets the arguments of this command."""
     from replay.cluster.kubernetes import manifest, parse_job
 
     click.echo(manifest(parse_job(text), words_of_run(sys.argv), scenario), nl=False)

@@ -1,4 +1,4 @@
-"""`replay demo`: half an hour of a fitness app's evening in a quarter of a minute, against a built-in service."""
+"""`replay demo`: an hour of a fitness app's evening in half a minute, against a built-in service."""
 
 from __future__ import annotations
 

@@ -23,10 +23,10 @@ from replay.errors import UsageError
     help="Print only the key of a cache for compiled kernels (docs/ci.md).",
 )
 def command(name: str | None, resolver: str, warm_wanted: bool, key: bool) -> None:
-    """Look at clock, timers, cores, limits, kernels and packages; say what is lacking and how to get it.
+    """Check clock, timers, cores, limits, kernels and packages; report what is missing and how to get it.
 
     With NAME: look it up as /etc/resolv.conf says, show each query, and what a trailing dot would save. LOCALDOMAIN
-    and RES_OPTIONS stand for other settings: RES_OPTIONS=ndots:5 LOCALDOMAIN='svc.cluster.local cluster.local'.
+    and RES_OPTIONS override that file: RES_OPTIONS=ndots:5 LOCALDOMAIN='svc.cluster.local cluster.local'.
     """
     from replay.report.page import report_console
 

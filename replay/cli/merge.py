@@ -27,8 +27,8 @@ def command(runs: tuple[Path, ...], out: Path | None, plain: bool, quiet: bool, 
     """Merge the run folders of the agents of one run, RUN..., into one run, and print its report.
 
     `replay run --cluster` does this by itself. Use it for what is left when the coordinator died. Counts and histograms
-    are added up exactly. The folder of a killed agent is completed first. What no folder tells of is counted as
-    `unknown`.
+    are added up exactly. The folder of a killed agent is completed first. Requests that no folder reports are
+    counted as `unknown`.
 
     Exit codes are those of `replay run`.
     """

@@ -39,7 +39,7 @@ def command(
     out: Path | None,
     plain: bool,
 ) -> None:
-    """Live through the evening on which each defence of a fitness app failed in turn: ten scenes.
+    """Replay an evening on which the defences of a fitness app failed one after the other, in ten scenes.
 
     Each plays the same load twice onto a twin of the app, which runs on this machine: as it was, and with the fix. Without
     options, the scenes are listed and the first is played; Enter plays the next.

@@ -15,6 +15,7 @@ from replay.ledger.histogram import Histogram
 from replay.results import hlog
 from replay.results.document import RunDocument
 from replay.results.measured import Measured, Value
+from replay.results.notes import rejected_words
 from replay.results.run import load_run
 
 from .set_aside import why_set_aside
@@ -195,8 +196,7 @@ def load_run_folder(path: Path) -> SideRun:
     if document.validity.verdict != "SUSPECT":
         notes = []
     if document.trace is not None and document.trace.rejected:
-        rejected, lines = sum(document.trace.rejected.values()), document.trace.lines
-        notes.append(f"{rejected:,} of {lines:,} lines of the recording were rejected")
+        notes.append(rejected_words(sum(document.trace.rejected.values()), document.trace.lines))
     requests = {route.route: route.count for route in document.routes}
     return SideRun(
         str(path),

@@ -17,7 +17,7 @@ ROUTES_MAX = 24
 """The biggest routes are looked at."""
 
 FAST_FAILURES = frozenset(FAILED) - {"timeout"}
-"""Failures whose latency says nothing of how long work takes."""
+"""Failures whose latency does not show how long work takes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,16 +108,16 @@ def _trace_of(run: KeptRun, given: str | None) -> Trace:
     identity = run.document.trace
     place = given or (identity.path if identity is not None else "")
     if not place:
-        raise UsageError(f"{run.path} names no recording", hint="give it: --trace TRACE")
+        raise UsageError(f"{run.path} names no recording", hint="name it with --trace TRACE")
     if not Path(place).is_dir():
         raise UsageError(
             f"the recording of {run.path} is not a trace at {place}",
-            hint="import it to a trace, and give it: --trace TRACE",
+            hint="import it to a trace, and name that with --trace TRACE",
         )
     trace = Trace.open(place)
     if identity is not None and trace.digest != identity.digest:
         raise UsageError(
-            f"{place} is not the recording that {run.path} replayed", hint="give that one: --trace TRACE"
+            f"{place} is not the recording that {run.path} replayed", hint="name that one with --trace TRACE"
         )
     if not trace.manifest.responses:
         raise UsageError(

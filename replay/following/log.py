@@ -84,7 +84,7 @@ class _Open:
         return rest + b"\n" if rest.strip() else b""
 
     def close(self) -> None:
-        """Read it no more."""
+        """Stop reading it."""
         self._file.close()
 
 
@@ -161,7 +161,7 @@ class GrowingLog(Stream):
                 f"{self.name} is a trace: it does not grow", hint=f"replay run {self.name} replays it"
             )
         if stat.S_ISDIR(mode):
-            raise InputError(f"{self.name} is a folder", hint="give the log file in it that grows")
+            raise InputError(f"{self.name} is a folder", hint="name the log file in it")
         if not stat.S_ISREG(mode):
             raise InputError(f"{self.name} is not a regular file", hint=f"replay follow - < {self.name}")
 
@@ -173,7 +173,7 @@ class GrowingLog(Stream):
         return b""
 
     def _look(self) -> None:
-        """Notice that the name leads to another file."""
+        """Notice when the name refers to another file."""
         try:
             found = self._place.stat()
         except OSError:

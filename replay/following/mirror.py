@@ -113,11 +113,11 @@ class MirrorStream(Stream):
         return dict(Counter(self.accounts.lost) + Counter(self.accounts.refused))
 
     def finish(self) -> None:
-        """Take no more requests; those that are being received may end."""
+        """Accept no more requests; those that are being received may finish."""
         self._tell(lambda server: server.drain())
 
     def close(self) -> None:
-        """Take no more requests. Those of which a part is missing a moment later are cut off, and counted as lost."""
+        """Accept no more requests. Those still incomplete a moment later are cut off, and counted as lost."""
         self._tell(lambda server: server.drain())
         self._thread.join(timeout=LAST_PART_S)
         self._tell(lambda server: server.abort())

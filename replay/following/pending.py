@@ -74,8 +74,8 @@ def lead_of(delay_ns: int) -> int:
 
 
 def needed_of(lags_ns: Int64s) -> Int64s:
-    """The least delay at which entries would have been in time that were not there so long after their starts: that which,
-    less its own `lead_of`, is no shorter.
+    """The least delay at which an entry would have been in time, by how long after its start it was read: the delay minus
+    its own `lead_of` must not be shorter.
     """
     lags_ns = np.maximum(lags_ns, LAG_MIN_NS)
     return np.minimum((lags_ns / (1 - LEAD_SHARE)).astype(np.int64), lags_ns + LEAD_MAX_NS)
@@ -141,7 +141,7 @@ class FollowedRows:
         self._duration_ns = until_ns if self._duration_ns is None else min(self._duration_ns, until_ns)
 
     def settle(self) -> None:
-        """Count what was read and not taken. It is not sent any more."""
+        """Count entries that were read but not taken; they are no longer sent."""
         self._take_chunks()
         if self._held:
             held, self._held = self._held, []

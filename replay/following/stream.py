@@ -62,7 +62,7 @@ class Stream(SourceFile):
         return ""
 
     def notes(self) -> list[Note]:
-        """What else the result should say of the source."""
+        """Other notes about the source for the result."""
         return []
 
     def lost(self) -> dict[str, int]:
@@ -70,7 +70,7 @@ class Stream(SourceFile):
         return {}
 
     def _history(self) -> Iterator[bytes]:
-        """Whole lines from before the run."""
+        """Whole lines that were written before the run."""
         return iter(())
 
     @abstractmethod
@@ -117,7 +117,7 @@ class Stream(SourceFile):
             yield from self._last()
 
     def finish(self) -> None:
-        """Take nothing new. What came until now is still read; then the source has ended."""
+        """Accept nothing new. What arrived until now is still read; then the source has ended."""
 
     def close(self) -> None:
         """Close everything."""

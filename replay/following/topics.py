@@ -35,7 +35,7 @@ _SAFE = "".join(chr(byte) for byte in range(33, 127) if byte != ord("%"))
 
 
 class TopicStream(Stream):
-    """Records of topics from now on: they are consumed from the start."""
+    """Records that are written to topics from now on. They are consumed from the moment that this is made."""
 
     kind = "kafka"
 

@@ -86,5 +86,5 @@ class BatchTrace(Trace):
 
     @property
     def requests(self) -> Requests:  # type: ignore[override]
-        """Nothing but these."""
+        """The requests, which are all that a followed trace has."""
         return self._requests

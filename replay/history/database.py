@@ -227,7 +227,7 @@ def _in_memory() -> sqlite3.Connection:
 def _connect(path: Path) -> sqlite3.Connection:
     """Open or make a database. Unusable says why that cannot be."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise Unusable(f"{path} is no file of its own")
+        raise Unusable(f"{path} is not a regular file")
     if path.exists() and path.stat().st_uid not in (os.geteuid(), 0):
         raise Unusable(f"{path} belongs to another user")
     connection = None
@@ -274,7 +274,7 @@ def _make(connection: sqlite3.Connection) -> None:
 def _set_aside(path: Path) -> None:
     """Rename a database and its journals, so that a new one can be made."""
     if path.is_symlink():
-        raise Unusable(f"{path} is no file of its own")
+        raise Unusable(f"{path} is not a regular file")
     try:
         for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
             if path.with_name(name).exists():

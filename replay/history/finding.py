@@ -72,7 +72,7 @@ def _folders_in(root: Path) -> list[str]:
 
 
 def _stamp(path: Path) -> str:
-    """What changes when a file is written again; empty if there is no file of its own."""
+    """Text that changes when the file is written again; empty if it is not a regular file."""
     try:
         found = path.lstat()
     except OSError:

@@ -49,7 +49,7 @@ def delayed(figures: Figures, limits: ValidityLimits) -> list[Reason]:
             code=code,
             verdict=step.verdict,
             message=f"requests {what} {format_latency(own_ns)} late ({step.name}), "
-            f"{_compared(own_ns, net_ns)} the {step.name} of the response without it",
+            f"{_compared(own_ns, net_ns)} the {step.name} response time without that delay",
             advice=_why_late(figures, limits),
         )
     ]
@@ -77,7 +77,7 @@ def unread(figures: Figures, limits: ValidityLimits) -> list[Reason]:
             code="READ_LATE",
             verdict=step.verdict,
             message=f"responses were read up to {format_latency(own_ns)} late ({step.name}), "
-            f"{_compared(own_ns, net_ns)} the {step.name} of the latency without it",
+            f"{_compared(own_ns, net_ns)} the {step.name} latency without that delay",
             advice=_why_late(figures, limits),
         )
     ]

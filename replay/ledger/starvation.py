@@ -1,4 +1,4 @@
-"""Findings about runs that are no measurement, the generator's own errors, and CPU time that it did not get."""
+"""Findings about runs that measured nothing, the generator's own errors, and CPU time that it did not get."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .verdicts import Reason, Verdict, above_share
 
 
 def incomplete(figures: Figures) -> list[Reason]:
-    """Runs that are no measurement: accounts that do not balance, a lost lane, no request."""
+    """Runs that measured nothing: accounts that do not balance, a lost lane, no request."""
     found = []
     if figures.imbalance:
         found.append(

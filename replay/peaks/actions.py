@@ -81,7 +81,7 @@ def _words(action: str, holds: float, fails_at: float | None, highest: float, li
 
 
 def load_words(scenario: Scenario, at_ns: int, zone: dt.tzinfo, now_ns: int) -> str:
-    """What a load of 1 is: the day of the recording, or the scenario's own load if that is another."""
+    """The load that is called 1, in words: the day of the recording, or the scenario's own load if it changes that."""
     changed = (scenario.rate_per_s, scenario.peak_per_s, scenario.compress_to_ns)
     if any(value is not None for value in changed) or scenario.scale:
         return "the load of the scenario"

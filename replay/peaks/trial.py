@@ -238,7 +238,7 @@ class Bench:
 
     @property
     def load_words(self) -> str:
-        """What a load of 1 is, in words."""
+        """The load that is called 1, in words."""
         at_ns = self._clock().origin_ns if self.stretch is None else self.stretch.from_ns
         return load_words(self._given, at_ns, time_zone(self._trace, self._given), time.time_ns())
 

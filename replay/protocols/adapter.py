@@ -52,7 +52,7 @@ class Renderer(Protocol):
 
 
 async def _nothing(_specs: Sequence[LaneSpec]) -> list[Note]:
-    """Nothing to say."""
+    """A hook that does nothing."""
     return []
 
 

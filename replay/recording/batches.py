@@ -1,4 +1,4 @@
-"""Requests of the ring to clean columns: kernels take what holds no secret, Python cleans the rest."""
+"""Converts requests of the ring to clean columns: kernels take those without secrets, Python cleans the rest."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class BatchReader:
             self._known.add_line(each)
 
     def _add_words(self) -> bool:
-        """Let kernels look for the secrets that are known since. Returns whether there are any."""
+        """Let kernels also look for the secrets found since the last call. Returns whether there are any."""
         known = self._maker.found.known_secrets
         if len(known) == len(self._words_known):
             return False
@@ -186,7 +186,7 @@ class BatchReader:
 
 
 def _used(numbers: Int64s, values: list) -> list:
-    """The values that are used, which `numbers` number anew. A number below 0 stays."""
+    """The values that `numbers` refer to. Changes `numbers` in place to refer to this shorter list; negative ones stay."""
     is_number = numbers >= 0
     chosen = np.flatnonzero(np.bincount(numbers[is_number], minlength=len(values)))
     new = np.zeros(len(values) + 1, numbers.dtype)

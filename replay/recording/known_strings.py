@@ -1,4 +1,4 @@
-"""What the kernels know of header lines, methods and peers: Python says once what becomes of each."""
+"""The header lines, methods and peers that kernels know. Python decides once how each is recorded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RANKS = {b"x-forwarded-for": 0, b"forwarded": 1, b"x-real-ip": 2}
 
 
 class KnownStrings:
-    """Header lines, methods and peers that came before, with their facts (see `cleaning.Facts`).
+    """Header lines, methods and peers seen before, with their facts (see `cleaning.Facts`).
 
     It forgets everything when it is full. `clients`, `hosts`, `methods` and `lines` number what the facts refer to.
     """
@@ -38,7 +38,7 @@ class KnownStrings:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Forget everything."""
         self._table = StringTable(STRINGS_MAX, STRING_BYTES_MAX)
         self.facts = np.full((STRINGS_MAX, Facts.WORDS), -1, np.int64)
         self.uses = np.zeros(STRINGS_MAX, np.int64)
@@ -57,7 +57,7 @@ class KnownStrings:
         return len(self._table) > STRINGS_MAX // 2 or self._table.closed
 
     def _add(self, text: bytes) -> int:
-        """The number of a string that is new; -1 if it is known, or cannot be remembered."""
+        """Number a new string; -1 if it is known, or cannot be remembered."""
         if len(text) > STRING_LENGTH_MAX or len(self._table) + 1 >= STRINGS_MAX:
             return -1
         ids, fresh = self._table.intern(*flatten([text]))

@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How long a peer may take, in seconds: for the head of a request, between two pieces of a body, between two requests,
-    to take up what is sent to it; and how long a drain waits for requests in flight.
+    to accept what is sent to it; and how long a drain waits for requests in flight.
     """
 
     head_s: float = 30.0
@@ -117,7 +117,7 @@ def parse_place(text: str) -> tuple[str, int]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. UsageError if the address cannot be had."""
+    """A listening socket. UsageError if the address cannot be used."""
     try:
         kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(kind, socket.SOCK_STREAM)

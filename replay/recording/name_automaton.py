@@ -14,7 +14,7 @@ STATES_MAX = 256
 
 
 def automaton(parts: Iterable[bytes], ignored: bytes) -> tuple[Bytes, Bytes, int]:
-    """The class of each byte, the next state by state and class, and the state after any of `parts`, which never ends.
+    """The class of each byte, the next state by state and class, and the state after any of `parts`, which no byte leaves.
 
     Parts are in lower case and also found in upper case; `ignored` bytes may stand between their bytes.
     """

@@ -105,7 +105,7 @@ class NativeAcceptor:
         raise EngineError(f"the receiver ended: {os.strerror(-self._word(MirrorWords.STATE))}")
 
     def end(self, begin: Begin) -> None:
-        """Stop receiving. What is left of its connections begins in the server."""
+        """Stop receiving. The server takes over the remaining connections."""
         shared.write_word(self._memory.control, MirrorWords.STOP, 1)
         os.eventfd_write(self._wake, 1)
         self._thread.join(JOIN_S)

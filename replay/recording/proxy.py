@@ -37,7 +37,7 @@ class _ServiceIsDeafError(Exception):
 
 
 class Proxy:
-    """A reverse proxy on a listening socket, with accounts of what came."""
+    """A reverse proxy on a listening socket, which counts what was received."""
 
     def __init__(
         self, listener: socket.socket, upstream: Upstream, on_exchange: OnRequest, settings: ProxySettings, *,

@@ -1,4 +1,4 @@
-"""The mirror receiver: answers what a proxy mirrors to it at once, and hands the requests over."""
+"""The mirror receiver: answers mirrored requests at once, and passes them on."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class MirrorSettings:
 
 
 class MirrorReceiver:
-    """Serves a mirror on a listening socket, and keeps accounts of what came."""
+    """Serves a mirror on a listening socket, and counts what was received."""
 
     def __init__(
         self, listener: socket.socket, on_request: OnRequest, settings: MirrorSettings, *,

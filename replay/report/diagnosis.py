@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from replay.diagnosis.document import Diagnosis, ObjectiveCourse
-from replay.units import SECOND_NS, format_duration, format_share
+from replay.units import SECOND_NS, counted, format_duration, format_latency, format_share
 
 from .html import Html, html_table
 from .page import Page
@@ -13,7 +13,7 @@ from .svg import escape
 
 EVIDENCE_SHOWN = 6
 
-HEADS = ("objective", "first breach", "missed for", "recovery", "hysteresis", "area above")
+HEADS = ("objective", "first breach", "missed for", "recovery", "hysteresis", "exceeded by")
 
 
 def has_news(found: Diagnosis) -> bool:
@@ -35,17 +35,24 @@ def _cells(each: ObjectiveCourse) -> list[str]:
     lag = "-"
     if each.hysteresis is not None:
         lag = f"{format_share(each.hysteresis)} below" if each.hysteresis else "none"
-    return [f"at {each.breached_s:.0f} s", _seconds(each.bad_s), recovery, lag, _area(each)]
+    return [f"at {each.breached_s:.0f} s", _seconds(each.bad_s), recovery, lag, _exceeded(each)]
 
 
 def _seconds(value_s: float) -> str:
     return format_duration(round(value_s * SECOND_NS))
 
 
-def _area(each: ObjectiveCourse) -> str:
+def _exceeded(each: ObjectiveCourse) -> str:
+    """The area above the objective: as requests, or as the mean latency above it while it was missed."""
     if each.area_unit == "requests":
-        return f"{each.area:,.0f} requests"
-    return f"{each.area:.3g} s x s"
+        return counted(round(each.area), "request")
+    return f"{format_latency(each.area / each.bad_s * SECOND_NS)} on average" if each.bad_s else "-"
+
+
+def _evidence(found: Diagnosis) -> list[str]:
+    """The sentences below the answer, without those that the answer has in it."""
+    said = [words for words in (*found.evidence, *found.shared_evidence) if words not in found.words]
+    return said[:EVIDENCE_SHOWN]
 
 
 def amplification_words(found: Diagnosis) -> str:
@@ -57,7 +64,8 @@ def amplification_words(found: Diagnosis) -> str:
 
 READING = (
     "By the seconds of the run. Recovery: when it was met again until the end. Hysteresis: by how much the load was lower at"
-    " the recovery than at the breach. Area: how much lay above the objective, times how long."
+    " the recovery than at the breach. Exceeded by: how far a latency was above its objective, on average over the time that"
+    " it was missed; for a share of requests, how many requests were above it."
 )
 
 
@@ -65,11 +73,10 @@ def diagnosis_section(found: Diagnosis) -> str:
     """The section of a page; empty if there is nothing to show."""
     if not has_news(found):
         return ""
-    sentences = [*found.evidence, *found.shared_evidence][:EVIDENCE_SHOWN]
-    if found.shared_cause:
-        sentences.insert(
-            len(found.evidence[:EVIDENCE_SHOWN]), "share a cause: " + ", ".join(found.shared_cause)
-        )
+    sentences = _evidence(found)
+    if found.shared_cause and (routes := ", ".join(found.shared_cause)) not in found.words:
+        own = sum(words in found.evidence for words in sentences)
+        sentences.insert(own, f"share a cause: {routes}")
     listed = "".join(f"<li>{escape(words)}</li>" for words in sentences)
     made = f"<h2>What gave way</h2><p><b>{escape(found.words)}</b></p>"
     made += f'<ul class="soft">{listed}</ul>' if listed else ""
@@ -85,7 +92,7 @@ def print_diagnosis(page: Page, found: Diagnosis) -> None:
         return
     page.title("What gave way")
     page.say(found.words, "bold")
-    for sentence in [*found.evidence, *found.shared_evidence][:EVIDENCE_SHOWN]:
+    for sentence in _evidence(found):
         page.say(sentence, indent=2)
     kinds = ("name", "right", "right", "right", "right", "right")
     page.table(list(zip(HEADS, kinds, strict=True)), rows_of(found.course))

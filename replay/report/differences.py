@@ -95,7 +95,7 @@ def share_text(one: FieldFinding) -> str:
 
 
 def noisy_words(noisy: Sequence[FieldFinding]) -> str:
-    """Where fields differ that are not named: with too few runs nobody knows which of them are noise."""
+    """Between which runs the fields differ that are not listed one by one, because they may be noise."""
     if any(one.p is None for one in noisy):
         return "between any two runs: too few runs to tell builds from noise"
     return "between runs of one build, too"

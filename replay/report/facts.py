@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from replay.ledger.accounts import Accounts
 from replay.ledger.catalog import HISTOGRAMS
+from replay.ledger.verdicts import Reason
 from replay.results.document import (
     AnswerFigures,
     KafkaFigures,
@@ -15,6 +16,7 @@ from replay.results.document import (
     SourceFigures,
     TlsFigures,
 )
+from replay.results.notes import rejected_words
 from replay.units import (
     SECOND_NS,
     counted,
@@ -127,12 +129,12 @@ def sent_words(document: RunDocument) -> str:
     return f"about {format_share(share)} of the recording sent ({sent} of {format_count(rows)}; {unread})"
 
 
-def rejected_words(rejected: int, lines: int) -> str:
-    """`868 of 1,868 lines of the recording were rejected`; empty if none was."""
-    if not rejected:
-        return ""
-    were = "was" if rejected == 1 else "were"
-    return f"{rejected:,} of {counted(lines, 'line')} of the recording {were} rejected"
+def by_advice(found: Sequence[Reason]) -> dict[str, list[Reason]]:
+    """Findings with the same advice, which is shown once below all of them."""
+    made: dict[str, list[Reason]] = {}
+    for reason in found:
+        made.setdefault(reason.advice, []).append(reason)
+    return made
 
 
 def ok_words(document: RunDocument) -> str:

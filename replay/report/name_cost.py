@@ -41,7 +41,7 @@ def print_settings(name: str, settings: Settings, page: Page) -> None:
 
 
 def print_queries(queries: tuple[Query, ...], page: Page) -> None:
-    """A line a query."""
+    """Print one line per query."""
     page.table(
         [("query", "name"), ("kind", ""), ("answer", ""), ("took", "right"), ("", "text")],
         [

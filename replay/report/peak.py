@@ -13,12 +13,13 @@ from replay.ledger.statuses import STATUS_DIFFERS, SUSPECT_SHARE
 from replay.peaks.climb import Climb
 from replay.peaks.recovery import Recovery
 from replay.peaks.search import Trial
+from replay.results.notes import rejected_words
 from replay.settings.bare_times import bare_time_notes
 from replay.settings.scenario import Scenario
 from replay.trace import Manifest
 from replay.units import format_duration, format_latency, format_rate, format_share
 
-from .facts import reasons, rejected_words
+from .facts import reasons
 from .page import Page
 
 TRIAL_HEADS = ("", "load", "rate", "p50", "p99", "failed", "objectives")

@@ -13,11 +13,11 @@ from replay.ledger.statuses import FAILED_SHARE
 from replay.plan.schedule import Plan
 from replay.protocols.registry import protocol_of
 from replay.results import slo
+from replay.results.notes import rejected_words
 from replay.settings.bare_times import bare_time_notes
 from replay.settings.scenario import Scenario
 from replay_native.feed.addresses import ADDRESSES_MAX
 
-from .facts import rejected_words
 from .page import Page
 from .plan_actions import actions_facts
 

@@ -24,7 +24,17 @@ from . import figures
 from .business import business_words, interval_words, worst_minutes
 from .charts import BLUE, ORANGE
 from .diagnosis import diagnosis_section
-from .facts import Fact, facts_of, ok_words, reasons, retries_words, sent_words, target_words, unknown_words
+from .facts import (
+    Fact,
+    by_advice,
+    facts_of,
+    ok_words,
+    reasons,
+    retries_words,
+    sent_words,
+    target_words,
+    unknown_words,
+)
 from .html import (
     BAD,
     GOOD,
@@ -96,7 +106,9 @@ def _headline(document: RunDocument) -> str:
         sentence += f"; p99 of the response {_figures_of(document.latency.response)[2]}"
     ended = document.ending
     more = [f"ended early: {ended.detail or ended.how}"] if ended.how != "whole" else []
-    more += [f"{each.code}: {each.message}. {each.advice}" for each in document.validity.reasons]
+    for advice, found in by_advice(document.validity.reasons).items():
+        more += [f"{each.code}: {each.message}" for each in found]
+        more[-1] += f". {advice}"
     more += [f"{note.code}: {note.message}" for note in document.notes]
     failed = failed_words(failures_of(document))
     return headline(document.validity.verdict, sentence, more, failed=failed)

@@ -21,7 +21,17 @@ from replay.units import SECOND_NS, counted, format_duration, format_share
 
 from .clocks import recorded_span, wall_span
 from .diagnosis import print_diagnosis
-from .facts import Fact, facts_of, ok_words, reasons, retries_words, sent_words, target_words, unknown_words
+from .facts import (
+    Fact,
+    by_advice,
+    facts_of,
+    ok_words,
+    reasons,
+    retries_words,
+    sent_words,
+    target_words,
+    unknown_words,
+)
 from .page import Page
 from .terminal_tables import (
     print_addresses,
@@ -86,9 +96,10 @@ def _verdict(page: Page, document: RunDocument) -> None:
 
 def _headline(page: Page, document: RunDocument) -> None:
     _verdict(page, document)
-    for reason in document.validity.reasons:
-        page.say(f"{reason.code}: {reason.message}", _VERDICT_STYLE[reason.verdict], indent=2)
-        page.say(reason.advice, indent=4)
+    for advice, found in by_advice(document.validity.reasons).items():
+        for reason in found:
+            page.say(f"{reason.code}: {reason.message}", _VERDICT_STYLE[reason.verdict], indent=2)
+        page.say(advice, indent=4)
     if document.ending.detail:
         page.say(
             f"ended after {format_duration(round(document.ending.at_s * SECOND_NS))}: {document.ending.detail}",
@@ -183,8 +194,11 @@ def _closing(page: Page, run: Run) -> None:
     _verdict(page, run.document)
     # Each agent gives its own advice, and several may have the same problem.
     first = {reason.code: reason for reason in reversed(run.document.validity.reasons)}
-    for reason in run.document.validity.reasons:
-        if not run.document.agents or first[reason.code] is reason:
-            page.say(f"{reason.code}: {reason.advice}", _VERDICT_STYLE[reason.verdict], indent=2)
+    shown = [
+        each for each in run.document.validity.reasons if not run.document.agents or first[each.code] is each
+    ]
+    for advice, found in by_advice(shown).items():
+        codes = ", ".join(dict.fromkeys(reason.code for reason in found))
+        page.say(f"{codes}: {advice}", _VERDICT_STYLE[found[0].verdict], indent=2)
     path = shlex.quote(str(run.folder.path))
     page.say(f"next: replay report {path} --html=report.html shows it with charts", indent=2)

@@ -1,4 +1,4 @@
-"""What a run is filed under in the list of runs: the build of its target, and the name of its scenario."""
+"""The labels of a run in the list of runs: the build of its target, and the name of its scenario."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def _by_interval(
 
 
 def plural(action: str) -> str:
-    """What many of an action are called: `registrations`; `browsing requests` where the name is no thing to be counted."""
+    """The plural of an action: `registrations`; `browsing requests` if the name cannot be counted."""
     if action.endswith(("ing", "s")):
         return action if action.endswith("s") else f"{action} requests"
     if action.endswith(("ch", "sh", "x")):

@@ -1,4 +1,4 @@
-"""`run.json`: what a run says of itself, with a version. The schema in `docs/run-format.md` is generated from these
+"""`run.json`: the document of a run, with its format version. The schema in `docs/run-format.md` is generated from these
 structs.
 
 Times are int64 nanoseconds (`_ns`) or seconds (`_s`); wall clock is ns since the epoch. Names are kept within a

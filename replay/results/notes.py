@@ -73,14 +73,22 @@ def _counted_notes(by_name: dict[str, int]) -> list[Note]:
     return notes
 
 
+def rejected_words(rejected: int, lines: int) -> str:
+    """`868 of 1,868 lines of the recording were rejected`; empty if none was."""
+    if not rejected:
+        return ""
+    were = "was" if rejected == 1 else "were"
+    return f"{rejected:,} of {counted(lines, 'line')} of the recording {were} rejected"
+
+
 def _rejected_note(started: Started) -> list[Note]:
     """Lines of the recording that could not be read, by reason."""
     trace = started.trace
     if trace is None or not trace.rejected:
         return []
-    rejected = sum(trace.rejected.values())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in trace.rejected.items())
-    words = f"{rejected:,} of {counted(trace.lines, 'line')} of the recording were rejected ({reasons})"
+    rejected = sum(trace.rejected.values())
+    words = f"{rejected_words(rejected, trace.lines)} ({reasons})"
     if trace.rows + rejected != trace.lines or started.rows_in_window != trace.rows:
         words += "; how many of them belong to the part that was replayed is not known"
     return [Note("LINES_REJECTED", words)]

@@ -68,9 +68,7 @@ class _Totals:
 
 
 class _Routes:
-    """Takes the differences of each route and outcome; the routes come round in turn, so that no tick is
-    dear.
-    """
+    """Takes the differences of each route and outcome. The routes take turns, so that no tick is expensive."""
 
     def __init__(
         self,

@@ -4,7 +4,7 @@
     p(99) response of "POST /v1/users" < 250ms over 10s
     errors of "registration" < 0.1%
 
-What it may be about:
+What it may limit:
 - a percentile (`p99`, `p(99)`, `max`) of a latency (METRICS; without a name: response);
 - the share of `errors`, of an outcome (`5xx`, `timeout`, `unsent`, ...), of requests whose `statuses differ` (worse than
   recorded: `replay.ledger.statuses`), or of `mismatches` among the responses that were checked.

@@ -101,4 +101,4 @@ def _refuse_foreign(folder: Path, name: str) -> None:
     with os.scandir(folder) as entries:
         for number, entry in enumerate(entries):
             if entry.is_symlink() or not (entry.is_file() or entry.is_dir()) or number > FILES_MAX:
-                raise InputError(f"the run {name} holds something that is no file of its own: {entry.name}")
+                raise InputError(f"the run {name} contains an entry that is not a regular file: {entry.name}")

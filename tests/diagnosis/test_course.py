@@ -6,6 +6,7 @@ import pytest
 
 from replay.diagnosis.course import AS_BEGUN, courses_of, harmed_at, unlike_beginning
 from replay.diagnosis.document import ObjectiveCourse
+from replay.report.diagnosis import rows_of as cells_of
 from replay.results import slo
 from replay.results.timeline import Second
 
@@ -39,6 +40,17 @@ def test_breach_recovery_and_area_of_a_latency() -> None:
     assert (found.breached_s, found.recovered_s, found.bad_s) == (10.0, 15.0, 5.0)
     assert found.area == pytest.approx(5 * 0.5) and found.area_unit == "s s"
     assert found.hysteresis == 0.0
+
+
+def test_reports_show_how_far_an_objective_was_exceeded() -> None:
+    slow = course(rows_of(range(10, 15), p99_ms=600.0), "p99<100ms")
+    failed = course(rows_of(range(10, 15), failed=22), "errors<2%")
+    met = course(rows_of(range(0)), "p99<100ms")
+    assert [cells[-1] for cells in cells_of([slow, failed, met])] == [
+        "500 ms on average",
+        "100 requests",
+        "-",
+    ]
 
 
 def test_the_area_of_a_share_counts_requests_above_it() -> None:

@@ -131,9 +131,12 @@ def test_requests_that_waited_for_connections_of_the_generator_share_no_cause(tm
     def is_slow(second: int) -> float:
         return 2.0 if second < RISES else 300.0
 
-    found = diagnose(run_of(tmp_path / "run", is_slow, wait_ms=400.0))
+    run = run_of(tmp_path / "run", is_slow, wait_ms=400.0)
+    found, waited = diagnose(run), "requests waited for a connection, which all routes share"
     assert found.shared_cause == []
-    assert found.shared_evidence == ["requests waited for a connection, which all routes share"]
+    assert found.shared_evidence == [waited] and waited in found.words
+    assert " ".join(shown(run).split()).count(waited) == 1
+    assert diagnosis_section(found).count(waited) == 1
 
 
 def test_names_of_figures_are_text_on_a_page(tmp_path: Path) -> None:

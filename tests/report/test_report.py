@@ -4,17 +4,21 @@ on.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from replay.cli.report import command
 from replay.errors import InputError
+from replay.ledger.verdicts import Reason, Validity
 from replay.report.console import Console
 from replay.report.page import WIDTH
+from replay.report.run_page import write_run_page
 from replay.report.terminal import print_report
 from replay.results.document import Ending, RouteStart
 from replay.results.run import load_run
@@ -212,6 +216,35 @@ def test_an_invalid_run_says_why_and_what_to_do(tmp_path):
     lines = printed(tmp_path / "run").splitlines()
     assert lines[0].startswith("INVALID") and lines[0].endswith("interrupted")
     assert lines[1].strip().startswith("LATE: ") and "taskset" in lines[2]
+
+
+def test_findings_with_the_same_advice_show_it_once_in_each_place(folder, tmp_path):
+    run = load_run(folder)
+    found = [
+        Reason(code=code, verdict="INVALID", message=f"message of {code}", advice=advice)
+        for code, advice in (
+            ("STARVED", "add a core"),
+            ("NOT_SENT", "lower the rate"),
+            ("READ_LATE", "add a core"),
+        )
+    ]
+    document = msgspec.structs.replace(run.document, validity=Validity(verdict="INVALID", reasons=found))
+    run = dataclasses.replace(run, document=document)
+    text = io.StringIO()
+    print_report(run, Console(file=text, width=WIDTH))
+    lines = [line.strip() for line in text.getvalue().splitlines()]
+    first, last = lines.index("STARVED: message of STARVED"), lines.index("STARVED, READ_LATE: add a core")
+    assert lines[first : first + 5] == [
+        "STARVED: message of STARVED",
+        "READ_LATE: message of READ_LATE",
+        "add a core",
+        "NOT_SENT: message of NOT_SENT",
+        "lower the rate",
+    ]
+    assert lines[last + 1] == "NOT_SENT: lower the rate"
+    assert text.getvalue().count("add a core") == 2
+    write_run_page(run, tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text().count("add a core") == 1
 
 
 def test_a_closed_loop_is_reported_without_response(tmp_path):

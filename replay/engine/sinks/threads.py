@@ -141,7 +141,7 @@ class SinkThreads:
         return len(self._threads)
 
     def thread_ids(self) -> set[int]:
-        """The system's numbers of the threads: they are no lanes."""
+        """The system's numbers of the threads, which are not lanes."""
         return {number for thread in self._threads if (number := thread.native_id) is not None}
 
     def start(self, started: Started) -> None:
@@ -160,7 +160,7 @@ class SinkThreads:
         self._call("end", document)
 
     def close(self) -> None:
-        """Queue the last call of each sink. Closing twice is no harm."""
+        """Queue the last call of each sink. A second call does nothing."""
         if self._begun and not self._closed:
             self._closed = True
             self._call("close")

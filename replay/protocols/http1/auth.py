@@ -1,4 +1,4 @@
-"""The auth header that a command prints: run before the load, and again in time; its output is never kept."""
+"""The auth header that a command prints. It runs before the load and at intervals during it; its output is not kept."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Authoriser:
                 self._why = str(error)
 
     def notes(self) -> list[Note]:
-        """What went wrong in mid-run."""
+        """Notes on failures during the run."""
         if not self._failures:
             return []
         times = f"{self._failures} times" if self._failures > 1 else "once"

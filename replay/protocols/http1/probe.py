@@ -258,7 +258,7 @@ def is_port_of_tls(port: int) -> bool:
 
 
 async def _refuse_tls(address: Address, authority: str) -> None:
-    """TargetError if a port that is one of TLS by its number speaks TLS indeed: plain requests would all be refused."""
+    """TargetError if a port that usually speaks TLS does so: it would refuse all plain requests."""
     context = python_context(Tls("", verify=False))
     with contextlib.suppress(ssl.SSLError, OSError, trio.BrokenResourceError, trio.TooSlowError):
         with trio.fail_after(TIMEOUT_S):

@@ -114,7 +114,7 @@ class RecordedLines:
 
     @property
     def longest_bytes(self) -> int:
-        """The most that a request takes of them."""
+        """The largest number of bytes that they add to a request."""
         return 2 * int(np.diff(self.ends).max(initial=0))
 
 

@@ -1,4 +1,4 @@
-"""What a scenario takes from answers and holds them against, ready for a lane: rules by route, slots of values, bounds."""
+"""The captures and checks of a scenario, ready for a lane: rules by route, slots of values, bounds."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class SessionSpec:
         return sum(self.slot_bytes) + 16 * len(self.slot_bytes)
 
     def evaluates(self, route: int) -> bool:
-        """Whether answers of a route are looked at."""
+        """Whether responses of a route are evaluated."""
         return self.cookies or bool(self.route_rules and self.route_rules[route])
 
     @property
@@ -211,7 +211,7 @@ def _capture(rule: CaptureRule, slots: Slots) -> Rule:
 
 
 def _place(rule: CaptureRule | CheckRule) -> tuple[int, bytes, tuple[bytes, ...], Pattern | None, str]:
-    """Source, name, tokens, pattern and words of where a rule looks."""
+    """The place that a rule reads: its source, name, tokens, pattern, and a description."""
     if rule.header is not None:
         return kernels.HEADER, rule.header.lower().encode("latin-1"), (), None, f"header {rule.header}"
     if rule.cookie is not None:

@@ -1,4 +1,4 @@
-"""The consuming end, a process of its own: says what arrives, when, and how far behind it is.
+"""The consuming end, a separate process: reports what arrives, when, and how far behind it is.
 
 It has the interpreter to itself, so that reading cannot make sending late.
 `python -m replay.protocols.kafka.consumer` takes a pickled `Order` on its standard input and writes frames to its

@@ -80,7 +80,7 @@ class Answers:
         return seen_ns - due if due > 0 else None
 
     def expire(self, before_ns: int) -> list[int]:
-        """Gives up records that have waited since before then. Returns the due times of measured ones."""
+        """Gives up records that have waited since before then. Returns the due times of the measured ones."""
         missing = []
         while self.order and (abs(self.order[0][0]) < before_ns or self.order[0][1] not in self.waiting):
             due, known_by = self.order.popleft()

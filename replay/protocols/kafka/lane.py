@@ -176,7 +176,7 @@ class _Running:
         self._over: asyncio.Future[None] = self._loop.create_future()
 
     async def run(self) -> None:
-        """Until the feed ends and all is settled, or STOP."""
+        """Run until the feed has ended and every record is settled, or until STOP."""
         control = self._control
         self._sender.report(self._sending, self._ended, self._halved)
         self._loop.set_exception_handler(lambda _, context: self._fail(context.get("exception")))
@@ -225,7 +225,7 @@ class _Running:
             self._over.set_exception(EngineError(f"the Kafka lane failed: {error!r}"))
 
     def _turn(self) -> None:
-        """Heed STOP, take up what is due, give up what waited too long, and see when to look again."""
+        """Obey STOP, take up due records, give up those that waited too long, and decide when to run again."""
         if self._over.done():
             return
         now = time.monotonic_ns()
@@ -385,7 +385,7 @@ class _Running:
             self._plan.acknowledged(batch.index, offset, batch)
 
     def _give_up(self, batch: Batch, reason: int) -> None:
-        """A batch that was never sent is unsent."""
+        """Count the records of a batch that was never sent as unsent."""
         self._sender.withdraw(batch)
         self._no_longer_waits(batch)
         batch.settled = True
@@ -416,7 +416,7 @@ class _Running:
         self._sender.check()
 
     def _waited(self, batch: Batch, now: int) -> bool:
-        """Whether even the last of its records waited for max_wait. What follows long after the first gets another batch."""
+        """Whether even the last of its records waited for max_wait. A record long after the first one gets another batch."""
         if batch.is_open and now - batch.taken_first_ns > self._spec.max_wait_ns // SPANS_A_WAIT:
             batch.close()
         return now - batch.taken_last_ns >= self._spec.max_wait_ns

@@ -13,7 +13,7 @@ SHOWN_MAX = 10
 
 
 def workflow_commands(annotations: Sequence[Annotation]) -> list[str]:
-    """A line each, SHOWN_MAX at most."""
+    """One line per annotation, at most SHOWN_MAX."""
     return [_line(annotation) for annotation in annotations[:SHOWN_MAX]]
 
 

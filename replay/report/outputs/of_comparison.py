@@ -80,7 +80,7 @@ class ComparisonResult:
         return self._undecided(where or "all", metric, why)
 
     def _undecided(self, where: str, name: str, why: str) -> Case:
-        """A case of which nothing was shown."""
+        """The case of a metric without a conclusion."""
         if "inconclusive" in self.found.options.fail_on:
             return Case(where, name, "failure", why, "INCONCLUSIVE")
         return Case(where, name, "skipped", f"inconclusive: {why}")

@@ -128,7 +128,7 @@ def _objectives(document: RunDocument) -> list[Case]:
 def _objective(outcome: SloOutcome, document: RunDocument) -> Case:
     where, name, said = slo.parse(outcome.slo).route or "all", outcome.slo, slo.words_of(outcome)
     if document.validity.verdict == "INVALID":
-        return Case(where, name, "skipped", f"the run is INVALID and says nothing of the target; {said}")
+        return Case(where, name, "skipped", f"the run is INVALID and says nothing about the target; {said}")
     if outcome.passed:
         return Case(where, name)
     return Case(where, name, "failure", f"{outcome.slo} is missed: {said}", "FAILED")

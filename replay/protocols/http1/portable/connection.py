@@ -150,7 +150,7 @@ class HttpConnection(Connection):
         self.keeping: ResponseKeeping | None = None
 
     async def send(self, request: Request) -> Outcome:
-        """Send one request and read its answer."""
+        """Send one request and read its response."""
         exchange = Exchange(self._stream, request, self._header_limit_bytes, is_fresh=self._is_fresh)
         exchange.keeping = self.keeping
         outcome = await exchange.run()
@@ -190,7 +190,7 @@ class HttpConnection(Connection):
 
 
 class Exchange:
-    """One request and its answer on a stream."""
+    """One request and its response on a stream."""
 
     def __init__(
         self, stream: trio.abc.Stream, request: Request, header_limit_bytes: int, *, is_fresh: bool
@@ -206,7 +206,9 @@ class Exchange:
         self.keeping: ResponseKeeping | None = None
 
     async def run(self) -> Outcome:
-        """Send and receive; how it ended. What may not go out at once is sent while the answer is awaited."""
+        """Send the request and read its response; returns the outcome. What the socket does not accept at once is sent
+        while the response is awaited.
+        """
         if len(self._request.data) <= SENT_AT_ONCE_BYTES:
             await self._send()
             return await self._receive()
@@ -239,13 +241,13 @@ class Exchange:
                 return outcome
 
     def _ended(self) -> Outcome:
-        """The peer closed: only an answer that lasts until then is whole."""
+        """The peer closed: only a response that ends with the connection is complete."""
         if self._request.first_byte_ns >= 0 and http1.parsed_to_end(self._parsers):
             return self._answered(reusable=False)
         return Outcome(failure=TRUNCATED, stale=self._request.first_byte_ns < 0)
 
     def _parse(self, data: bytearray) -> Outcome | None:
-        """Take in what has come; None while the answer is not whole."""
+        """Parse the received data; None while the response is incomplete."""
         request, parser = self._request, self._parsers[0]
         if request.first_byte_ns < 0:
             request.first_byte_ns = time.monotonic_ns()
@@ -276,7 +278,7 @@ class Exchange:
         return Outcome(failure=MALFORMED, reason=reason, beginning=self._beginning)
 
     def _answered(self, *, reusable: bool) -> Outcome:
-        """The answer is whole."""
+        """The response is complete."""
         parser = self._parsers[0]
         status = int(parser["status"])
         if not OK_STATUS <= status < END_OF_STATUSES:
@@ -286,5 +288,5 @@ class Exchange:
 
 
 def _beginning(data: bytes | bytearray) -> bytes:
-    """What a sample may show of an answer that is malformed: see `exchange.py` of the native lane."""
+    """The part of a malformed response that a sample may show: see `exchange.py` of the native lane."""
     return _UNTIL_SECRETS.match(data[:BEGINNING_BYTES])[0]  # type: ignore[index]

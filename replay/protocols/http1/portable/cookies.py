@@ -56,7 +56,7 @@ class Jar:
 
     @property
     def text(self) -> bytes:
-        """As the Cookie header holds it."""
+        """The value of a Cookie header."""
         return _text(self._cookies)
 
 

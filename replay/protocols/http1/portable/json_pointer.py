@@ -62,7 +62,7 @@ def decoded(raw: bytes) -> bytes | None:
 
 
 class _Scan:
-    """A place in a text."""
+    """A position in a JSON text."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0

@@ -30,7 +30,7 @@ async def run_lane(spec: LaneSpec) -> None:
 
 
 class HttpTransport(Http):
-    """HTTP as a lane's spec wants it: handshakes are counted in its metrics, sessions are its own."""
+    """HTTP as a lane's spec describes it: handshakes are counted in its metrics, sessions are its own."""
 
     def __init__(self, spec: LaneSpec) -> None:
         super().__init__(

@@ -38,7 +38,7 @@ def link_of(value: bytes) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer. `headers` have lower-case names; `body` is None if it was longer than is looked at."""
+    """A complete response. `headers` have lower-case names; `body` is None if it was longer than the limit."""
 
     status: int
     headers: Sequence[tuple[bytes, bytes]]
