@@ -123,8 +123,11 @@ def recorded(trace: Trace) -> dict[bytes, list[tuple[bytes, bytes]]]:
 
 
 @pytest.mark.parametrize("is_tls", [False, True])
-def test_unusual_requests_beside_usual_ones_are_recorded_once_and_in_order(is_tls: bool, tmp_path: Path):
-    options, context = list[str](), None
+def test_unusual_requests_beside_usual_ones_are_recorded_once_and_in_order(
+    is_tls: bool, tmp_path: Path
+) -> None:
+    options: list[str] = []
+    context: ssl.SSLContext | None = None
     if is_tls:
         authority = Authority.create(tmp_path)
         identity = authority.issue("127.0.0.1")
