@@ -6,7 +6,9 @@ The state machines are those of real runs (`replay.cluster.protocol`); sockets, 
 schedule draws agents, clocks that are apart and drift, a network, and up to four faults. After it:
 - no request was sent twice,
 - every request of the plan is in exactly one account, and what a lost agent really sent is within `unknown`,
-- an agent that died during the run is reported within two seconds, and a run without faults loses nobody,
+- an agent that died during the run is reported within two seconds, and nobody is lost in a run without faults, or in one
+  in which only the coordinator was stopped for a while,
+- each agent is given an instant that is within the stated bound of the coordinator's,
 - agents without a coordinator send nothing more after five seconds,
 - the run is over in time.
 
@@ -174,7 +176,7 @@ class World:
 
     def _made_agent(self) -> Agent:
         draw = self.draw
-        agent = Agent(lead_ns=draw.randint(-(10**15), 10**15), ppm=draw.uniform(-80, 80))
+        agent = Agent(lead_ns=draw.randint(-(10**15), 10**15), ppm=draw.uniform(-500, 500))
         agent.state = AgentState(agent.now(self.now_ns))
         return agent
 
@@ -416,6 +418,8 @@ class World:
                     self._disconnect(one)
         elif fault.kind == "pause coordinator":
             self.machine.paused_until_ns = self.now_ns + fault.for_ns
+            # The worst order: it judges its agents before it reads what they sent.
+            self.at(self.machine.paused_until_ns, self._tick_coordinator)
             self.coordinator_was_paused = True
 
     def _kill(self, agent: Agent) -> None:
@@ -438,6 +442,7 @@ def check(world: World) -> str:
         shares.update((share, number) for number in agent.sent)
     if any(count > 1 for count in shares.values()):
         raise Broken("a request was sent twice")
+    _check_starts(world)
     if world.coordinator_died_ns is not None:
         _check_orphans(world)
         return "coordinator died"
@@ -500,8 +505,22 @@ def _check_lost(world: World) -> None:
             limit_ns = 2 * S if state.phase is Phase.OVER else protocol.PATIENCE_NS + S
             if late_ns > limit_ns and not world.coordinator_was_paused:
                 raise Broken(f"agent {seat.agent} died, and was reported {late_ns / S:.2f} s later")
-    if not world.faults and world.lost and not world.network.lost:
-        raise Broken("agents were lost in a run without faults")
+    kinds = {fault.kind for fault in world.faults}
+    if world.lost and not world.network.lost and kinds <= {"pause coordinator"}:
+        raise Broken(f"agents were lost that did nothing wrong ({', '.join(kinds) or 'no faults'})")
+
+
+def _check_starts(world: World) -> None:
+    """No agent was given an instant that is further from the true one than the stated bound."""
+    for agent in world.processes:
+        start = agent.state.start
+        if start is None:
+            continue
+        error_ns = abs(start.agent_ns - agent.now(start.instant_ns))
+        if error_ns > start.bound_ns:
+            raise Broken(
+                f"a start was {error_ns / MS:.3f} ms wrong, and its bound is {start.bound_ns / MS:.3f} ms"
+            )
 
 
 def simulate(schedules: int, seed: int) -> Counter[str]:

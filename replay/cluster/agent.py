@@ -195,7 +195,7 @@ class Agent:
     async def _cancel_soon(self) -> None:
         """Let the last messages out, then end every task."""
         with trio.move_on_after(1):
-            while self._to_send.statistics().current_buffer_used:
+            while self._state.is_connected and self._to_send.statistics().current_buffer_used:
                 await trio.sleep(0.01)
             await trio.sleep(0.02)
         self._nursery.cancel_scope.cancel()

@@ -21,6 +21,7 @@ from .messages import (
     Start,
     Stop,
 )
+from .own_time import OwnTime
 from .protocol import (
     LEAST_LEAD_NS,
     LEAVE_NS,
@@ -58,6 +59,8 @@ class AgentState:
         self.start: Start | None = None
         self.end: End | None = None
         self.heard_ns = now_ns
+        self._own_time = OwnTime(now_ns)
+        self._heard_ran_ns = now_ns
         self.is_connected = True
 
     @property
@@ -67,7 +70,8 @@ class AgentState:
 
     def receive(self, message: AnyMessage, now_ns: int) -> list[Output]:
         """A message of the coordinator."""
-        self.heard_ns = now_ns
+        self._own_time.pause_until(now_ns)
+        self.heard_ns, self._heard_ran_ns = now_ns, self._own_time.ran_ns(now_ns)
         if isinstance(message, Probe):
             return [
                 Send(Echo(number=message.number, sent_ns=message.sent_ns, came_ns=now_ns, left_ns=now_ns))
@@ -76,7 +80,7 @@ class AgentState:
             return self._planned(message)
         if isinstance(message, Start) and message.epoch == self.epoch:
             return self._started(message, now_ns)
-        if isinstance(message, Stop) and message.epoch == self.epoch:
+        if isinstance(message, Stop) and (message.epoch == self.epoch or self.phase is AgentPhase.IDLE):
             return self._stopped(message.how, message.why)
         if isinstance(message, Refusal):
             return [*self._stopped("drain", message.why), *self._leave(message.why)]
@@ -119,7 +123,8 @@ class AgentState:
 
     def tick(self, now_ns: int) -> list[Output]:
         """Time has passed. Call it several times per second."""
-        silent_ns = now_ns - self.heard_ns
+        self._own_time.pause_until(now_ns)
+        silent_ns = self._own_time.ran_ns(now_ns) - self._heard_ran_ns
         if self.phase is AgentPhase.STARTED and silent_ns > ORPHANED_NS:
             return self._stopped("drain", f"the coordinator was silent for {silent_ns / 1e9:.1f} s")
         waits = self.phase not in (AgentPhase.STARTED, AgentPhase.ENDING, AgentPhase.GONE)

@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from replay._version import __version__
+from replay.decoding import examined
 from replay.engine.watch import Signals
 from replay.errors import EngineError, Exit, InputError, ReplayError, Sending, UsageError
 from replay.plan.schedule import Schedule
@@ -22,12 +23,13 @@ from replay.results.document import Started
 from replay.settings.instant import moment_text
 from replay.settings.scenario import Scenario
 from replay.trace import Trace
+from replay.units import SECOND_NS
 
 from . import shipping, values
 from .broadcast import Broadcast
 from .coordinator_state import CoordinatorState, Phase, Seat
 from .cut import lanes_of_each, share_of
-from .framing import Broken, Connection
+from .framing import Broken, Connection, Ended
 from .handshake import kernels_digest, receive_hello
 from .merged_facts import NOTHING_OBSERVED, Observed
 from .messages import (
@@ -41,6 +43,7 @@ from .messages import (
     Refusal,
     Release,
     Report,
+    Stop,
     Want,
 )
 from .protocol import AllHere, Began, Failed, Lost, Output, Over, Reported, Send
@@ -49,6 +52,9 @@ from .share import NAME, read_share
 from .transports import Transport
 
 TICK_S = 0.125
+MISSING_NS = 3 * SECOND_NS
+"""An agent that has not connected after this time is reported."""
+
 FETCH_S = 600.0
 """Time limit for all files of the agents, after the run."""
 
@@ -87,6 +93,7 @@ class Gathered:
     bytes_received: int = 0
     bytes_sent: int = 0
     observed: Observed = NOTHING_OBSERVED
+    pauses_ns: list[int] = field(default_factory=list)
 
 
 class Coordinator:
@@ -122,7 +129,8 @@ class Coordinator:
         self._sent = self._received = 0
         self._interrupted_by = ""
         self._wall_ns = 0
-        self._is_waiting = False
+        self._is_waiting = self._is_missing_said = False
+        self._made_ns = time.monotonic_ns()
         self._reports = [Reports() for _ in range(transport.agents)]
         self._lanes = 1
 
@@ -175,6 +183,7 @@ class Coordinator:
             drifts=[seat.clock.drift()[0] for seat in seats],
             bytes_received=self._received,
             bytes_sent=self._sent,
+            pauses_ns=self.state.pauses_ns,
         )
 
     async def _serve(self) -> None:
@@ -188,7 +197,9 @@ class Coordinator:
         try:
             hello = await receive_hello(connection, self._transport.token)
         except Broken as error:
-            self._say(f"a connection was refused: {error}")
+            # Where the coordinator starts the agents' processes, it reports an agent that ended (`_watch_for_missing`).
+            if not (isinstance(error, Ended) and self._transport.started):
+                self._say(f"a connection was refused: {error}")
             await connection.close()
             return
         agent, outputs = self.state.joined(hello, time.monotonic_ns())
@@ -263,7 +274,7 @@ class Coordinator:
     def _opened(self, message: Opened) -> None:
         if message.epoch == self.state.epoch:
             with contextlib.suppress(msgspec.DecodeError):
-                started = msgspec.json.decode(message.started, type=Started)
+                started = msgspec.json.decode(message.started, type=examined(Started))
                 self._broadcast.opened(started, len(self.state.seats))
 
     async def _ship(self, agent: int, want: Want) -> None:
@@ -364,9 +375,22 @@ class Coordinator:
         while True:
             await trio.sleep(TICK_S)
             self._await_instant()
+            self.state.how_to_join = self._transport.how_to_join
+            self._say_who_is_missing()
             self._act(self.state.tick(time.monotonic_ns()))
             expected = [seat.agent for seat in self.state.seats if not seat.is_settled]
             self._broadcast.tick(time.monotonic_ns(), expected)
+
+    def _say_who_is_missing(self) -> None:
+        """Report once that agents which somebody else starts have not connected yet."""
+        waited_ns = time.monotonic_ns() - self._made_ns
+        if self._is_missing_said or self.state.phase is not Phase.GATHERING or waited_ns < MISSING_NS:
+            return
+        self._is_missing_said = True
+        if self.state.how_to_join:
+            came = sum(seat.hello is not None for seat in self.state.seats)
+            count = f"{came} of {len(self.state.seats)} agents have connected"
+            self._say(f"{count}; start the others by `{self.state.how_to_join}`")
 
     def _await_instant(self) -> None:
         """Follow the wall clock, which may be set while the run waits for its instant."""
@@ -453,8 +477,12 @@ class Coordinator:
         await shipping.receive_files(folder, files, ask)
 
     async def _release(self, folders: list[Path | None]) -> None:
-        """Release the agents; those whose results have been fetched remove their own copies."""
+        """Release the agents; those whose results have been fetched remove their own copies. If the run failed, they get the
+        reason first, and end with it.
+        """
         for seat in self.state.seats:
+            if self._failure is not None:
+                self._put(seat.agent, Stop(epoch=self.state.epoch, how="abandon", why=self._failure.why))
             path = folders[seat.agent] if folders else None
             fetched = path is not None and seat.end is not None and str(path.absolute()) != seat.end.folder
             self._put(seat.agent, Release(remove=fetched))

@@ -25,6 +25,7 @@ from .messages import (
     Stop,
     Welcome,
 )
+from .own_time import OwnTime
 from .protocol import (
     CLOCK_SAMPLES,
     ENDS_ALL,
@@ -67,6 +68,8 @@ class Seat:
     hello: Hello | None = None
     clock: PeerClock = field(default_factory=PeerClock)
     heard_ns: int = 0
+    heard_ran_ns: int = 0
+    """The same in time in which the coordinator ran."""
     is_connected: bool = False
     probes: int = 0
     ready: Ready | None = None
@@ -76,6 +79,7 @@ class Seat:
     report_ns: int = 0
     end: End | None = None
     lost_ns: int | None = None
+    lost_ran_ns: int = 0
     lost_why: str = ""
     gone_ns: int | None = None
     """When its process was known to be gone; None if it may still have sent after it was lost."""
@@ -106,7 +110,13 @@ class CoordinatorState:
         self.phase = Phase.GATHERING
         self.epoch, self.version, self.kernels, self.on_lost = epoch, version, kernels, on_lost
         self.seats = [Seat(number) for number in range(agents)]
-        self.since_ns = now_ns
+        self.pauses_ns: list[int] = []
+        """How long the coordinator itself did not run, each time during the run."""
+        self.how_to_join = ""
+        """The command of an agent, where agents are started elsewhere."""
+        self._own_time = OwnTime(now_ns)
+        self._since_ran_ns = now_ns
+        self._confirm_ran_ns = 0
         self.instant_ns: int | None = None
         self.start_at_ns: int | None = None
         """When the first request is to be due. It may move as long as the run has not begun; None: as soon as possible."""
@@ -114,11 +124,13 @@ class CoordinatorState:
 
     def joined(self, hello: Hello, now_ns: int) -> tuple[int, list[Output]]:
         """An agent has connected. Returns its number, or -1 and the refusal to send."""
+        self._attend(now_ns)
         why = self._why_refused(hello)
         if why:
             return -1, [Send(Refusal(why=why))]
         seat = next(seat for seat in self.seats if seat.hello is None)
-        seat.hello, seat.heard_ns, seat.is_connected = hello, now_ns, True
+        seat.hello, seat.is_connected = hello, True
+        self._hear(seat, now_ns)
         return seat.agent, [Send(Welcome(agent=seat.agent), seat.agent), self._probe(seat, now_ns)]
 
     def _why_refused(self, hello: Hello) -> str:
@@ -140,7 +152,8 @@ class CoordinatorState:
     def receive(self, agent: int, message: AnyMessage, now_ns: int) -> list[Output]:
         """A message of an agent."""
         seat = self.seats[agent]
-        seat.heard_ns = now_ns
+        self._attend(now_ns)
+        self._hear(seat, now_ns)
         if isinstance(message, Echo):
             seat.clock.add(message.sent_ns, message.came_ns, message.left_ns, now_ns)
             return self._gathered()
@@ -159,6 +172,19 @@ class CoordinatorState:
             seat.end = message
             return [*self._ended_early(seat, message), *self._settled(now_ns)]
         return []
+
+    def _attend(self, now_ns: int) -> None:
+        """Note that this process runs, and for how long it did not."""
+        pause_ns = self._own_time.pause_until(now_ns)
+        if pause_ns and self.phase is Phase.RUNNING:
+            self.pauses_ns.append(pause_ns)
+
+    def _hear(self, seat: Seat, now_ns: int) -> None:
+        seat.heard_ns, seat.heard_ran_ns = now_ns, self._own_time.ran_ns(now_ns)
+
+    def _silent_ns(self, seat: Seat, now_ns: int) -> int:
+        """For how long an agent was not heard while the coordinator ran."""
+        return self._own_time.ran_ns(now_ns) - seat.heard_ran_ns
 
     def _gathered(self) -> list[Output]:
         known = all(
@@ -187,15 +213,16 @@ class CoordinatorState:
             why = f"all agents were ready only {when} the instant of --start-at"
             return self._fail(why, "give a later instant: agents first get the trace, plan and compile", 1)
         for seat in self.seats:
-            if now_ns - seat.heard_ns > LOST_NS:
-                silent_s = (now_ns - seat.heard_ns) / 1e9
-                return self.lost(seat.agent, f"it was silent for {silent_s:.1f} s", now_ns)
+            silent_ns = self._silent_ns(seat, now_ns)
+            if silent_ns > LOST_NS:
+                return self.lost(seat.agent, _silence(silent_ns), now_ns)
         self.phase = Phase.RUNNING
         self.instant_ns = instant_ns
+        self._confirm_ran_ns = self._own_time.ran_ns(instant_ns)
         planned = sum(seat.ready.planned for seat in self.seats if seat.ready is not None)
         outputs: list[Output] = [Began(self.instant_ns)]
         for seat in self.seats:
-            found = seat.clock.reference(now_ns)
+            found = seat.clock.reference(self.instant_ns)
             seat.start = Start(
                 epoch=self.epoch,
                 instant_ns=self.instant_ns,
@@ -237,11 +264,12 @@ class CoordinatorState:
     def lost(self, agent: int, why: str, now_ns: int, *, is_gone: bool = False) -> list[Output]:
         """An agent is lost. `is_gone`: it is known that it sends nothing any more."""
         seat = self.seats[agent]
+        self._attend(now_ns)
         if is_gone and seat.gone_ns is None:
             seat.gone_ns = now_ns
         if seat.is_settled or self.phase in (Phase.OVER, Phase.FAILED):
             return []
-        seat.lost_ns, seat.lost_why = now_ns, why
+        seat.lost_ns, seat.lost_ran_ns, seat.lost_why = now_ns, self._own_time.ran_ns(now_ns), why
         if self.phase is not Phase.RUNNING:
             return [Lost(agent, why), *self._fail(f"{seat.name} was lost before the start: {why}", code=1)]
         outputs: list[Output] = [Lost(agent, why)]
@@ -283,35 +311,37 @@ class CoordinatorState:
 
     def _may_end(self, seat: Seat, now_ns: int) -> bool:
         """Whether a lost agent may still send its last counts."""
-        assert seat.lost_ns is not None
-        return seat.is_connected and now_ns < seat.lost_ns + LEAVE_NS
+        return seat.is_connected and self._own_time.ran_ns(now_ns) < seat.lost_ran_ns + LEAVE_NS
 
     def tick(self, now_ns: int) -> list[Output]:
         """Time has passed. Call it each PROBE_NS, or more often."""
         outputs: list[Output] = []
-        if self.phase is Phase.GATHERING and now_ns > self.since_ns + JOIN_NS:
+        self._attend(now_ns)
+        if self.phase is Phase.GATHERING and self._own_time.ran_ns(now_ns) > self._since_ran_ns + JOIN_NS:
             return self._fail(*self._who_is_missing(), code=1)
         for seat in self.seats:
             if not seat.is_connected:
                 continue
             outputs.append(self._probe(seat, now_ns))
             limit_ns = LOST_NS if self.phase is Phase.RUNNING else PATIENCE_NS
-            silent_ns = now_ns - seat.heard_ns
+            silent_ns = self._silent_ns(seat, now_ns)
             if silent_ns > limit_ns and not seat.is_settled:
-                outputs += self.lost(seat.agent, f"it was silent for {silent_ns / 1e9:.1f} s", now_ns)
+                outputs += self.lost(seat.agent, _silence(silent_ns), now_ns)
             elif self._missed_start(seat, now_ns):
                 outputs += self.lost(seat.agent, "it did not confirm the start", now_ns)
         outputs += self._all_ready(now_ns)
         return outputs + self._settled(now_ns)
 
     def _missed_start(self, seat: Seat, now_ns: int) -> bool:
-        started = self.instant_ns is not None and now_ns > self.instant_ns
+        started = self.instant_ns is not None and self._own_time.ran_ns(now_ns) > self._confirm_ran_ns
         return started and not (seat.is_armed or seat.report or seat.is_settled)
 
     def _who_is_missing(self) -> tuple[str, str]:
         came = sum(1 for seat in self.seats if seat.hello is not None)
         waited = f"within {JOIN_NS // (1000 * MS)} s"
         hint = "look at what the agents printed, and whether they can reach the coordinator"
+        if self.how_to_join:
+            hint = f"start each agent by `{self.how_to_join}`, and {hint}"
         if not came:
             return f"no agent connected {waited}", hint
         return f"{came} of {len(self.seats)} agents connected {waited}", hint
@@ -333,3 +363,7 @@ class CoordinatorState:
             return seat.gone_ns
         assert seat.lost_ns is not None
         return seat.lost_ns + ORPHANED_NS + PROBE_NS
+
+
+def _silence(silent_ns: int) -> str:
+    return f"it was silent for {silent_ns / 1e9:.1f} s"

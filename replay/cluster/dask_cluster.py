@@ -68,6 +68,11 @@ class Dask(Listening):
             raise TargetError(f"no agent: the scheduler {url} has no workers", hint="start some: dask worker")
         super().__init__(_own_address(host, port), 0, len(self._workers), identity)
 
+    @property
+    def how_to_join(self) -> str:
+        """See `Transport`. The coordinator itself starts these agents."""
+        return ""
+
     async def begin(self, token_file: Path, folder: Path) -> None:
         """Start an agent beside each worker. Dask's client works in its own thread."""
         try:

@@ -17,6 +17,10 @@ class Broken(Exception):
     """The other side sent something that is not a message, or the connection ended in the middle of one."""
 
 
+class Ended(Broken):
+    """The connection ended where a message was expected."""
+
+
 class Connection:
     """One end of a connection. One task may send while another one receives. `sent_bytes` and `received_bytes` count."""
 

@@ -24,7 +24,7 @@ import trio
 from replay._version import __version__
 from replay.errors import InputError, UsageError, reason_of
 
-from .framing import Broken, Connection
+from .framing import Broken, Connection, Ended
 from .messages import PROTOCOL, Challenge, Hello, Refusal, Welcome
 
 First = TypeVar("First", Challenge, Welcome)
@@ -131,10 +131,12 @@ async def receive_hello(connection: Connection, token: bytes) -> Hello:
     nonce = secrets.token_bytes(NONCE_BYTES)
     await connection.send(Challenge(nonce=nonce))
     message = None
-    with trio.move_on_after(HANDSHAKE_S):
+    with trio.move_on_after(HANDSHAKE_S) as limit:
         message = await connection.receive()
+    if limit.cancelled_caught:
+        raise Broken(f"it sent nothing within {HANDSHAKE_S:g} s")
     if message is None:
-        raise Broken("it ended, or was silent, before it said what it is")
+        raise Ended("it ended before it said what it is")
     if not isinstance(message, Hello):
         raise Broken("it is not an agent")
     if message.protocol != PROTOCOL:

@@ -24,6 +24,12 @@ class Listening(Transport):
         super().__init__()
         self.host, self.port, self.agents = host, port, agents
         self._identity = identity
+        self._ways = ""
+
+    @property
+    def how_to_join(self) -> str:
+        """See `Transport`."""
+        return f"replay agent --connect {place_text(self.host, self.port)} {self._ways}"
 
     async def serve(self, accept: Accept, folder: Path, allow: tuple[str, ...]) -> None:
         """See `Transport`."""
@@ -32,6 +38,7 @@ class Listening(Transport):
         token_file = folder / "token"
         if context is None:
             self.token = make_token(token_file)
+        self._ways = f"--token-file {token_file}" if context is None else "--ca FILE --cert FILE --key FILE"
         try:
             listeners = await trio.open_tcp_listeners(self.port, host=self.host)
         except OSError as error:

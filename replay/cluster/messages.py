@@ -129,7 +129,6 @@ class Plan(Message, frozen=True, kw_only=True, tag="plan"):
     trace_name: str
     trace_path: str = ""
     trace: list[FileOffer] = []
-    auth_line: bytes = b""
 
 
 class Want(Message, frozen=True, kw_only=True, tag="want"):

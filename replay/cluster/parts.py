@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from replay.decoding import examined
 from replay.errors import InputError, reason_of
 from replay.files import read_whole
 from replay.ledger.accounts import AT, settled
@@ -162,7 +163,7 @@ def _read(path: Path, share: Share) -> Part:
 
 def _started(folder: RunFolder) -> Started:
     try:
-        return msgspec.json.decode(read_whole(folder.started, DOCUMENT_BYTES_MAX), type=Started)
+        return msgspec.json.decode(read_whole(folder.started, DOCUMENT_BYTES_MAX), type=examined(Started))
     except OSError as error:
         raise InputError(f"{folder.started} cannot be read: {reason_of(error)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

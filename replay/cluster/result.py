@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from replay.errors import EngineError
-from replay.results.document import RunDocument
+from replay.results.document import Note, RunDocument
+from replay.units import counted, format_duration
 
 from .coordinator import Gathered
 from .coordinator_state import Seat
@@ -41,10 +42,24 @@ def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
         lost=lost_agents(gathered),
         wall_ns=gathered.wall_ns or None,
         cause=_cause(gathered),
-        observed=gathered.observed,
+        observed=gathered.observed._replace(notes=[*gathered.observed.notes, *_pause_notes(gathered)]),
     )
     shutil.move(agents, out / AGENTS)
     return document
+
+
+def _pause_notes(gathered: Gathered) -> list[Note]:
+    """Names the time in which the coordinator itself did not run."""
+    pauses_ns = gathered.pauses_ns
+    if not pauses_ns:
+        return []
+    longest = f", for up to {format_duration(max(pauses_ns))}" if len(pauses_ns) > 1 else ""
+    words = (
+        f"the coordinator did not run for {format_duration(sum(pauses_ns))} during the run"
+        f" ({counted(len(pauses_ns), 'pause')}{longest}): agents were not heard in that time, and it does not count as "
+        "their silence"
+    )
+    return [Note("COORDINATOR_PAUSED", words)]
 
 
 def _cause(gathered: Gathered) -> Cause:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from replay.decoding import examined
 from replay.errors import InputError, reason_of
 from replay.files import read_whole, replacing
 from replay.results.agents import AgentClock
@@ -80,7 +81,7 @@ def read_share(folder: Path) -> Share:
     """The share of a run folder. InputError if it has none, or a damaged one."""
     path = folder / NAME
     try:
-        share = msgspec.json.decode(read_whole(path, SHARE_BYTES_MAX), type=Share)
+        share = msgspec.json.decode(read_whole(path, SHARE_BYTES_MAX), type=examined(Share))
     except OSError as error:
         raise InputError(
             f"{path}: {reason_of(error)}",

@@ -52,6 +52,11 @@ class Transport(ABC):
         self.refused = 0
         """Connections whose TLS handshake failed."""
 
+    @property
+    def how_to_join(self) -> str:
+        """The command of an agent, where somebody else starts agents."""
+        return ""
+
     @abstractmethod
     async def serve(self, accept: Accept, folder: Path, allow: tuple[str, ...]) -> None:
         """Start the agents and serve their connections, until cancelled. `folder` is the place for their run folders

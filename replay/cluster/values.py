@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from replay.decoding import examined
 from replay.errors import InputError, UsageError, reason_of
 from replay.settings.headers import expand
 from replay.settings.kinds import Count
@@ -132,7 +133,7 @@ def decoded(data: bytes) -> Scenario:
     """The scenario of a plan. UsageError if it is invalid."""
     try:
         values: Any = msgspec.msgpack.decode(data)
-        return msgspec.convert(values, Scenario, dec_hook=exact)
+        return msgspec.convert(values, examined(Scenario), dec_hook=exact)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise UsageError(f"the plan's scenario cannot be read: {error}") from None
 

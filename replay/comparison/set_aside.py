@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from replay.decoding import examined
 from replay.files import write_whole
 
 MARK = "set_aside.json"
@@ -28,7 +29,7 @@ def set_aside(runs: Iterable[Path], why: str) -> None:
 def why_set_aside(run: Path) -> str:
     """Why a run was repeated; empty if it counts."""
     try:
-        return msgspec.json.decode((run / MARK).read_bytes(), type=SetAside).why
+        return msgspec.json.decode((run / MARK).read_bytes(), type=examined(SetAside)).why
     except FileNotFoundError:
         return ""
     except (OSError, msgspec.MsgspecError):

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from replay.decoding import examined
 from replay.errors import reason_of
 
 from .finding import stamps_in, stamps_of
@@ -213,7 +214,7 @@ def _checked(kind: type[_Kind], fields: dict[str, Any]) -> _Kind:
     for key in ("p50_ns", "p99_ns", "control_ns", "peak_per_s"):
         if fields.get(key) is not None and not fields[key] > 0:
             raise ValueError(f"{key} is not above 0")
-    return msgspec.convert(fields, kind)
+    return msgspec.convert(fields, examined(kind))
 
 
 def _in_memory() -> sqlite3.Connection:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from replay.decoding import examined
 from replay.errors import InputError, reason_of
 from replay.files import read_whole
 from replay.results.build_label import name_of
@@ -133,7 +134,7 @@ def read_row(root: Path, name: str, stamp: str) -> Row:
 
 
 def _document(folder: Path) -> _Document:
-    return msgspec.json.decode(read_whole(folder / "run.json", DOCUMENT_BYTES_MAX), type=_Document)
+    return msgspec.json.decode(read_whole(folder / "run.json", DOCUMENT_BYTES_MAX), type=examined(_Document))
 
 
 def _of_search(root: Path, name: str, stamp: str) -> Row:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from replay.decoding import examined
 from replay.errors import InputError
 from replay.files import read_whole
 
@@ -37,7 +38,7 @@ class FoundPeak(msgspec.Struct):
 def read_peak(path: Path) -> FoundPeak:
     """What a peak.json says. OSError, InputError or ValueError if it cannot be read or says what no search finds."""
     try:
-        found = msgspec.json.decode(read_whole(path, PEAK_BYTES_MAX), type=FoundPeak)
+        found = msgspec.json.decode(read_whole(path, PEAK_BYTES_MAX), type=examined(FoundPeak))
     except RecursionError:
         raise InputError("damaged: it is nested too deep") from None
     if found.peak is not None and not (found.peak >= 0 and math.isfinite(found.peak)):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from replay.decoding import examined
 from replay.ledger.catalog import CONSUMED, tag_over_all
 from replay.ledger.histogram import Histogram
 from replay.results.deltas import Deltas
@@ -121,7 +122,7 @@ class View:
 
     def end(self, document: RunDocument) -> None:
         """The run is over and saved."""
-        self.document = msgspec.json.decode(msgspec.json.encode(document), type=RunDocument)
+        self.document = msgspec.json.decode(msgspec.json.encode(document), type=examined(RunDocument))
         how = document.ending.how
         words = "end" if how == "whole" else f"end: {document.ending.detail or how}"
         failed = failed_words(failures_of(document))

@@ -124,6 +124,11 @@ class Clock:
     def __init__(self) -> None:
         self._offset_ns = time.time_ns() - time.monotonic_ns()
 
+    @property
+    def offset_ns(self) -> int:
+        """What is added to the monotonic clock."""
+        return self._offset_ns
+
     def now_ns(self) -> int:
         """Now, ns since the Unix epoch."""
         return time.monotonic_ns() + self._offset_ns

@@ -11,7 +11,6 @@ import errno
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -51,17 +50,17 @@ class NativeAcceptor:
 
     `lose` is called with the number of requests that the ring did not take, `waits` if the limit of connections was
     reached. `answers` are the responses to a request of HTTP/1.1 and of HTTP/1.0 after which the connection goes on, and
-    the last one.
+    the last one. `clock` must be the server's, which goes on with connections that are handed over.
     """
 
     def __init__(
         self, listener: socket.socket, ring: MirrorRing, answers: tuple[bytes, bytes, bytes], limits: Limits,
-        *, accounts: Accounts, lose: Callable[[int], None],
+        *, accounts: Accounts, lose: Callable[[int], None], clock: Clock,
     ) -> None:  # fmt: skip
         warm(["mirror.loop"])
         self._ring, self._answers, self._limits = ring, answers, limits
         self._accounts, self._lose = accounts, lose
-        self._listener, self._wall_offset_ns = listener, Clock().now_ns() - time.monotonic_ns()
+        self._listener, self._wall_offset_ns = listener, clock.offset_ns
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._given = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._seen = dict.fromkeys((MirrorWords.REQUESTS, MirrorWords.LOST, MirrorWords.ACCEPTED,

@@ -49,10 +49,10 @@ class MirrorReceiver:
 
     def __init__(
         self, listener: socket.socket, on_request: OnRequest, settings: MirrorSettings, *,
-        accounts: Accounts, say: Callable[[str], None], acceptor: Acceptor | None = None,
+        accounts: Accounts, say: Callable[[str], None], acceptor: Acceptor | None = None, clock: Clock | None = None,
     ) -> None:  # fmt: skip
         self._on_request, self._settings = on_request, settings
-        self._clients, self.clock = Clients(), Clock()
+        self._clients, self.clock = Clients(), clock or Clock()
         self.accounts = accounts
         self._answers = answers(settings.answer)
         self.server = Server(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -16,9 +17,11 @@ import trio
 from replay.errors import EngineError, OutputError
 
 from .exchange import Accounts, Exchange
-from .ring import MirrorRing
 from .setup import Setup
 from .writer import ACCOUNTS, EXCHANGES, FRAME, SETUP, Began, Ended, Given
+
+if TYPE_CHECKING:
+    from .ring import MirrorRing
 
 QUEUE_BYTES, QUEUE_EXCHANGES = 128 << 20, 1 << 16
 """Maximum size of the queue to the writer. Exchanges beyond it are lost."""

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -23,14 +23,15 @@ from replay.trace.journal import Notes, journal_of, read_notes
 from .body_limits import BodyLimits
 from .exchange import Accounts, Clock
 from .listening import Limits, Server, listen, parse_place
-from .native import NativeAcceptor, native_unsupported
 from .proxy import Proxy
 from .receiver import MirrorReceiver, MirrorSettings, answers
 from .recorder import Recorder
-from .ring import MirrorRing
 from .setup import Setup
 from .turns import ProxySettings
 from .upstream import Upstream
+
+if TYPE_CHECKING:
+    from .ring import MirrorRing
 
 CLOCK_SET_NS = 1_000_000_000
 """Report if the clock was set by at least this much."""
@@ -127,14 +128,13 @@ async def _serve(
             body_limit=recording.bodies.bytes_max,
             body_limits=list(recording.bodies.by_route),
         )
-        is_native = recording.upstream is None and recording.tls is None and not native_unsupported()
-        ring = MirrorRing.create() if is_native else None
+        ring = _ring(recording)
         recorder = Recorder(setup, accounts, say, ring)
         await recorder.start()
         server = (
             _server(recording, listener, recorder, accounts, say)
             if ring is None
-            else _native_server(recording, listener, recorder, ring, say)
+            else _native_server(recording, listener, recorder, ring, clock, say)
         )
         async with trio.open_nursery() as nursery, _signals() as signals:
             nursery.start_soon(recorder.run)
@@ -147,6 +147,17 @@ async def _serve(
     if ended is None:
         notes.lost = {**notes.lost, **accounts.lost}
     return Recorded(accounts, notes, journal, clock_set_ns=clock.set_by_ns())
+
+
+def _ring(recording: Recording) -> MirrorRing | None:
+    """The ring of a native receiver; None where Python receives."""
+    if recording.upstream is not None or recording.tls is not None:
+        return None
+    # A proxy needs no kernels of the mirror: it does not wait for their import.
+    from .native import native_unsupported
+    from .ring import MirrorRing
+
+    return None if native_unsupported() else MirrorRing.create()
 
 
 def _server(
@@ -169,17 +180,20 @@ def _mirror_settings(recording: Recording) -> MirrorSettings:
 
 
 def _native_server(
-    recording: Recording, listener: socket.socket, recorder: Recorder, ring: MirrorRing, say: Callable[[str], None]
+    recording: Recording, listener: socket.socket, recorder: Recorder, ring: MirrorRing, clock: Clock,
+    say: Callable[[str], None],
 ) -> Server:  # fmt: skip
     """A mirror receiver whose usual requests are received and answered by a native thread."""
+    from .native import NativeAcceptor
+
     settings, accounts = _mirror_settings(recording), recorder.accounts
     texts = answers(settings.answer)
     acceptor = NativeAcceptor(
         listener, ring, (texts[True, 1], texts[True, 0], texts[False, 1]), settings.limits,
-        accounts=accounts, lose=recorder.lose,
+        accounts=accounts, lose=recorder.lose, clock=clock,
     )  # fmt: skip
     server = MirrorReceiver(
-        listener, recorder.put, settings, accounts=accounts, say=say, acceptor=acceptor
+        listener, recorder.put, settings, accounts=accounts, say=say, acceptor=acceptor, clock=clock
     ).server
     acceptor.connections_max, acceptor.waits = server.connections_max, server.say_waits
     return server

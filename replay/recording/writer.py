@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,12 +24,13 @@ from replay.errors import ReplayError
 from replay.trace.journal import JournalWriter, Notes
 from replay.trace.journal_record import JournalRecord
 
-from .batches import BatchReader
 from .body_limits import BodyLimits
 from .exchange import Exchange
 from .record_maker import RecordMaker
-from .ring import MirrorRing
 from .setup import Setup
+
+if TYPE_CHECKING:
+    from .batches import BatchReader
 
 FRAME = struct.Struct("<cI")
 SETUP, EXCHANGES, ACCOUNTS = b"S", b"E", b"A"
@@ -63,6 +65,16 @@ class Ended(msgspec.Struct):
     notes: Notes
 
 
+def _batches(setup: Setup, maker: RecordMaker) -> BatchReader:
+    """The reader of a native receiver's ring."""
+    # A proxy's writer needs no kernels of the mirror: it does not wait for their import.
+    from .batches import BatchReader
+    from .ring import MirrorRing
+
+    limits = BodyLimits(setup.body_limit, tuple(setup.body_limits))
+    return BatchReader(MirrorRing(setup.ring), maker, limits)
+
+
 class Writer:
     """Writes its input to a journal: a block when it is large, or a quarter of a second old."""
 
@@ -79,8 +91,7 @@ class Writer:
         self._given = Given({}, {}, {})
         self._lost: dict[str, int] = {}
         self._cut = 0
-        limits = BodyLimits(setup.body_limit, tuple(setup.body_limits))
-        self._ring = None if setup.ring < 0 else BatchReader(MirrorRing(setup.ring), self._maker, limits)
+        self._ring = None if setup.ring < 0 else _batches(setup, self._maker)
 
     @property
     def has_ring(self) -> bool:

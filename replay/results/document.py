@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from replay.decoding import examined
 from replay.errors import InputError
 from replay.ledger.accounts import Accounts, AccountsDetail
 from replay.ledger.host import Host
@@ -176,7 +177,7 @@ class _Version(msgspec.Struct):
 
 def refuse_newer(path: Path, data: bytes) -> None:
     """InputError if a newer replay wrote `data`; msgspec.DecodeError if it holds no version."""
-    version = msgspec.json.decode(data, type=_Version).format_version
+    version = msgspec.json.decode(data, type=examined(_Version)).format_version
     if version > FORMAT_VERSION:
         raise InputError(
             f"{path} has format version {version}; this replay reads up to {FORMAT_VERSION}",

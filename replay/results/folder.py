@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from replay.decoding import examined
 from replay.errors import InputError, OutputError, reason_of
 from replay.files import (
     delete_named,
@@ -204,7 +205,7 @@ def read_rows(path: Path, kind: type) -> list:
     """The rows of a `.jsonl` of the folder, without an incomplete last one; none where the file is missing. InputError
     where it is damaged.
     """
-    decoder: msgspec.json.Decoder = msgspec.json.Decoder(kind)
+    decoder: msgspec.json.Decoder = msgspec.json.Decoder(examined(kind))
     try:
         with open_regular(path) as file:
             return [decoder.decode(row) for row in read_lines(file, path) if row.endswith(b"\n")]

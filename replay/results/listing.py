@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from replay.decoding import examined
 from replay.errors import InputError, reason_of
 from replay.files import is_own_file, read_whole
 
@@ -157,7 +158,7 @@ def listed(path: Path) -> ListedRun:
 
 
 def _read(path: Path, kind: type[T]) -> T:
-    return msgspec.json.decode(read_whole(path, DOCUMENT_BYTES_MAX), type=kind)
+    return msgspec.json.decode(read_whole(path, DOCUMENT_BYTES_MAX), type=examined(kind))
 
 
 def _of_document(path: Path, document: _Document) -> ListedRun:

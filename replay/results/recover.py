@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pyarrow.compute as pc
 
+from replay.decoding import examined
 from replay.errors import InputError, damage_named, reason_of
 from replay.files import (
     open_own,
@@ -96,7 +97,7 @@ def _source_left(folder: RunFolder) -> SourceSoFar | None:
     if not os.path.lexists(folder.source):
         return None
     try:
-        return msgspec.json.decode(read_whole(folder.source, DOCUMENT_BYTES_MAX), type=SourceSoFar)
+        return msgspec.json.decode(read_whole(folder.source, DOCUMENT_BYTES_MAX), type=examined(SourceSoFar))
     except OSError as error:
         raise InputError(f"{folder.source} cannot be read: {reason_of(error)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -160,7 +161,7 @@ def _read_started(folder: RunFolder) -> Started:
     try:
         data = read_whole(folder.started, DOCUMENT_BYTES_MAX)
         refuse_newer(folder.started, data)
-        return msgspec.json.decode(data, type=Started)
+        return msgspec.json.decode(data, type=examined(Started))
     except OSError as error:
         raise InputError(f"{folder.started} cannot be read: {reason_of(error)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from replay.decoding import examined
 from replay.errors import InputError, UsageError, reason_of
 from replay.files import read_whole
 from replay.ledger.catalog import ALIASES, HISTOGRAMS, PER_ROUTE
@@ -204,7 +205,7 @@ def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
     try:
         data = read_whole(folder.run, DOCUMENT_BYTES_MAX)
         refuse_newer(folder.run, data)
-        return Run(folder, msgspec.json.decode(data, type=RunDocument), recovered)
+        return Run(folder, msgspec.json.decode(data, type=examined(RunDocument)), recovered)
     except OSError as error:
         raise InputError(f"{folder.run} cannot be read: {reason_of(error)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from replay import units
+from replay.decoding import examined
 from replay.errors import InputError, UsageError, reason_of
 
 from .checks import check
@@ -264,7 +265,7 @@ def _convert(
             hint=hint or f"settings: {', '.join(known)}",
         )
     try:
-        return msgspec.convert(merged, kind, dec_hook=read_setting)
+        return msgspec.convert(merged, examined(kind), dec_hook=read_setting)
     except msgspec.ValidationError as error:
         raise source.error(_with_key(error, kind, merged)) from None
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from replay.decoding import examined
 from replay_native.ground.jit import warm
 from replay_native.workload import scale as kernels
 
@@ -137,7 +138,7 @@ def _actions_of(old: PagedFile, routes: list[Route], new: PagedFile) -> dict[int
 
 def inherited_manifest(base: Manifest, change: list[dict[str, Any]]) -> Manifest:
     """The manifest of a derived trace: sources, timestamps and lists are kept; counts start at zero."""
-    kept = msgspec.json.decode(msgspec.json.encode(base), type=Manifest)
+    kept = msgspec.json.decode(msgspec.json.encode(base), type=examined(Manifest))
     kept.history = [*kept.history, *change]
     if not kept.imported_lines:
         kept.imported_lines, kept.imported_rejected = kept.lines, kept.rejected

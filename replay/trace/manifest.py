@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from replay.decoding import examined
 from replay.errors import InputError, reason_of
 from replay.files import read_whole
 from replay.shown import json_shown
@@ -210,14 +211,14 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError as error:
         raise InputError(f"{path}: {reason_of(error)}") from None
     try:
-        version = msgspec.json.decode(data, type=_Version).format_version
+        version = msgspec.json.decode(data, type=examined(_Version)).format_version
         if version > FORMAT_VERSION:
             raise InputError(
                 f"{folder} was written by a newer replay"
                 f" (trace format {version}; this one reads {FORMAT_VERSION})",
                 hint="upgrade replay, or import the log again with this one",
             )
-        return msgspec.json.decode(data, type=Manifest)
+        return msgspec.json.decode(data, type=examined(Manifest))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not a trace's manifest: {error}", hint="import the log again") from None
 

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from replay.cluster import protocol
 from replay.cluster.agent_state import AgentPhase, AgentState
 from replay.cluster.coordinator_state import CoordinatorState, Phase
-from replay.cluster.messages import End, Hello, Message, Plan, Refusal, Report, Start, Stop, decode, encode
+from replay.cluster.messages import (
+    Armed,
+    Echo,
+    End,
+    Hello,
+    Message,
+    Plan,
+    Ready,
+    Refusal,
+    Report,
+    Start,
+    Stop,
+    decode,
+    encode,
+)
 from replay.cluster.protocol import (
     AllHere,
     Began,
@@ -72,6 +88,16 @@ class Pair:
             elif not isinstance(output, Send):
                 self.done.append(output)
 
+    def stop_coordinator(self, ms: int) -> list[tuple[int, Output]]:
+        """The coordinator does not run for a while. Returns what its agents do: it waits in its sockets."""
+        waiting: list[tuple[int, Output]] = []
+        for _ in range(ms // 250):
+            self.now_ns += 250 * MS
+            for number, agent in enumerate(self.agents):
+                report = Report(epoch=EPOCH, number=self.now_ns, at_s=0, totals={})
+                waiting += [(number, output) for output in agent.tick(self.now_ns) + agent.reported(report)]
+        return waiting
+
     def pass_time(self, ms: int) -> None:
         for _ in range(ms // 250):
             self.now_ns += 250 * MS
@@ -85,6 +111,10 @@ class Pair:
 
 def again(message: Message):
     return decode(encode(message))
+
+
+def echo(number: int) -> Echo:
+    return Echo(number=number, sent_ns=0, came_ns=0, left_ns=0)
 
 
 def end(epoch: str = EPOCH) -> End:
@@ -174,8 +204,12 @@ def test_an_agent_that_differs_is_refused() -> None:
 
 def test_no_agent_is_an_error_that_sends_nothing() -> None:
     state = CoordinatorState(2, epoch=EPOCH, version="1", kernels="k")
+    state.how_to_join = "replay agent --connect h:1"
+    ticks = [state.tick(now_ns) for now_ns in range(0, protocol.JOIN_NS + 1, protocol.PROBE_NS)]
+    assert not any(ticks)
     (failed,) = state.tick(protocol.JOIN_NS + 1)
     assert isinstance(failed, Failed) and failed.why.startswith("no agent connected")
+    assert "`replay agent --connect h:1`" in failed.hint
 
 
 def test_an_older_report_does_not_replace_a_newer_one() -> None:
@@ -231,3 +265,102 @@ def test_a_stop_before_the_start_begins_nothing() -> None:
     agent.receive(plan(0), 0)
     agent.receive(Stop(epoch=EPOCH, how="abandon"), 0)
     assert agent.phase is AgentPhase.GONE and agent.prepared(1, [1]) == []
+
+
+def test_a_stop_before_the_plan_is_the_reason_to_leave() -> None:
+    """Without a plan an agent knows no epoch."""
+    agent = AgentState()
+    assert agent.receive(Stop(epoch=EPOCH, how="abandon", why="an agent is missing"), 0) == [
+        Leave("an agent is missing")
+    ]
+
+
+@pytest.mark.parametrize("paused_ms", [750, 2_000, 10_000])
+def test_a_coordinator_that_did_not_run_does_not_blame_its_agents(paused_ms: int) -> None:
+    pair = Pair()
+    pair.pass_time(4_500)
+    waiting = pair.stop_coordinator(paused_ms)
+    pair.coordinate(pair.coordinator.tick(pair.now_ns))  # before it reads what has come
+    for number, output in waiting:
+        pair.act(number, [output])
+    pair.pass_time(1_000)
+    assert not pair.found(Lost) and pair.coordinator.phase is Phase.RUNNING
+    assert pair.coordinator.pauses_ns == [paused_ms * MS]
+
+
+def test_an_agent_that_dies_while_the_coordinator_does_not_run_is_lost_soon_after() -> None:
+    pair = Pair()
+    pair.pass_time(4_500)
+    pair.silent = {1}
+    pair.now_ns += 10_000 * MS
+    pair.pass_time(1_000)
+    assert not pair.found(Lost)
+    pair.pass_time(1_000)
+    (lost,) = pair.found(Lost)
+    assert lost.agent == 1 and "silent for 1." in lost.why
+
+
+def test_a_silent_agent_is_lost_also_by_a_coordinator_that_hardly_runs() -> None:
+    pair = Pair()
+    pair.pass_time(4_500)
+    pair.silent = {1}
+    for _ in range(8):
+        pair.now_ns += 3_000 * MS
+        pair.coordinate(pair.coordinator.tick(pair.now_ns))
+    assert [lost.agent for lost in pair.found(Lost)] == [1]
+
+
+def test_a_coordinator_that_did_not_run_at_the_start_waits_for_the_confirmations() -> None:
+    pair = Pair()
+    pair.silent = {0, 1}
+    for number in range(2):
+        for n in range(protocol.CLOCK_SAMPLES):
+            pair.coordinate(pair.coordinator.receive(number, echo(n), 0))
+    pair.coordinator.order([plan(0), plan(1)])
+    for number in range(2):
+        pair.coordinate(pair.coordinator.receive(number, Ready(epoch=EPOCH, planned=1, due_by_second=[1]), 0))
+    assert pair.found(Began)
+    pair.now_ns = 3_000 * MS
+    pair.coordinate(pair.coordinator.tick(pair.now_ns))
+    assert not pair.found(Lost)
+    for number in range(2):
+        pair.coordinate(pair.coordinator.receive(number, Armed(epoch=EPOCH), pair.now_ns))
+    pair.silent = set()
+    pair.pass_time(250)
+    assert not pair.found(Lost)
+
+
+def test_agents_may_still_connect_to_a_coordinator_that_did_not_run() -> None:
+    state = CoordinatorState(1, epoch=EPOCH, version="1", kernels="k")
+    assert not state.tick(protocol.JOIN_NS + 1)
+    assert state.joined(hello(), protocol.JOIN_NS + 2)[0] == 0
+
+
+def test_a_lost_agent_still_sends_its_counts_to_a_coordinator_that_did_not_run() -> None:
+    pair = Pair(agents=1)
+    pair.pass_time(4_500)
+    pair.coordinate(pair.coordinator.lost(0, "it was silent", pair.now_ns))
+    pair.now_ns += protocol.LEAVE_NS + MS
+    pair.coordinate(pair.coordinator.tick(pair.now_ns))
+    assert not pair.found(Over)
+    pair.act(0, pair.agents[0].ended(end()))
+    assert pair.found(Over) and pair.coordinator.seats[0].end is not None
+
+
+def test_an_agent_that_did_not_run_does_not_blame_the_coordinator() -> None:
+    pair = Pair()
+    pair.pass_time(4_500)
+    agent = pair.agents[0]
+    pair.now_ns += 10_000 * MS
+    assert agent.tick(pair.now_ns) == [] and agent.phase is AgentPhase.STARTED
+    # What may be sent is limited by when the coordinator was last heard, whether the agent ran or not.
+    assert agent.heard_ns < pair.now_ns - protocol.ORPHANED_NS
+    for _ in range(10):
+        pair.now_ns += 250 * MS
+        agent.tick(pair.now_ns)
+    assert agent.phase is AgentPhase.ENDING
+
+
+def test_an_agent_that_did_not_run_still_waits_for_its_plan() -> None:
+    agent = AgentState()
+    assert agent.tick(60_000 * MS) == [] and agent.phase is AgentPhase.IDLE

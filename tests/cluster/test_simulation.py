@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.cluster_simulation import Broken, simulate
-from replay.cluster import agent_state, coordinator_state, protocol
+from replay.cluster import agent_state, coordinator_state, own_time, protocol
+from replay.cluster.clock import PeerClock
 from replay.cluster.coordinator_state import CoordinatorState
 
 
@@ -32,6 +33,18 @@ def test_agents_that_never_feel_orphaned_are_found(monkeypatch):
         monkeypatch.setattr(module, "ORPHANED_NS", 1 << 60)
     with pytest.raises(Broken):
         simulate(400, seed=7)
+
+
+def test_a_bound_of_the_start_without_the_drift_until_the_start_is_found(monkeypatch):
+    monkeypatch.setattr(PeerClock, "reference", lambda self, at_ns: self.estimate(self.samples[-1].at_ns))
+    with pytest.raises(Broken, match="its bound is"):
+        simulate(50, seed=7)
+
+
+def test_a_coordinator_that_blames_agents_for_its_own_pauses_is_found(monkeypatch):
+    monkeypatch.setattr(own_time, "PAUSE_NS", 1 << 60)
+    with pytest.raises(Broken, match="did nothing wrong"):
+        simulate(200, seed=7)
 
 
 def test_an_agent_that_accepts_an_order_twice_is_found(monkeypatch):

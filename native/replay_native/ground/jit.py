@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -41,6 +42,9 @@ _entries: dict[str, list[tuple[Any, str]]] = {}
 
 _kept: dict[str, list[tuple[Any, str]]] = {}
 """By module: every entry, compiled or not."""
+
+_warming = threading.RLock()
+"""A kernel that another thread is still compiling cannot be called: whoever needs it waits."""
 
 _code_bytes: Counter[str] = Counter()
 """By module: how much bytecode its kernels have."""
@@ -159,17 +163,18 @@ def warm(modules: Iterable[str]) -> float:
     """
     started = time.perf_counter()
     modules = list(modules)
-    names = imported(modules)
-    if not is_compiled(modules):
-        hooks.compiling(modules)
-    todo = [entry for name in names for entry in _entries.pop(name, [])]
-    compiled = 0
-    for dispatcher, signature in todo:
-        dispatcher.compile(signature)
-        dispatcher.disable_compile()
-        compiled += bool(dispatcher._cache_misses)
-    if compiled:
-        cache_folder.prune(cache_folder.root(), CACHES_KEPT)
+    with _warming:
+        names = imported(modules)
+        if not is_compiled(modules):
+            hooks.compiling(modules)
+        compiled = 0
+        for name in names:
+            for dispatcher, signature in _entries.pop(name, []):
+                dispatcher.compile(signature)
+                dispatcher.disable_compile()
+                compiled += bool(dispatcher._cache_misses)
+        if compiled:
+            cache_folder.prune(cache_folder.root(), CACHES_KEPT)
     return time.perf_counter() - started
 
 

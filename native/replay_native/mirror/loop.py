@@ -147,12 +147,16 @@ def _keep(m, ring, data, begin, end, slot):
 
 @kernel(inlined=True)
 def _drop_read(c, data, count):
-    """Remove the first bytes of a buffer."""
+    """Remove the first bytes of a buffer.
+
+    Requests of one read would have the same time. Each gets a later one than the request before it, so that a trace,
+    which is sorted by time, has them in the order of the connection.
+    """
     if count > 0:
         for i in range(count, c.in_end):
             data[i - count] = data[i]
         c.in_end -= count
-        c.at_ns = c.read_ns
+        c.at_ns = max(c.read_ns, c.at_ns + 1)
 
 
 @kernel()
@@ -175,7 +179,7 @@ def _consume(m, ring, slot):
         if end > c.in_end:
             break
         if at > 0:
-            c.at_ns = c.read_ns
+            c.at_ns = max(c.read_ns, c.at_ns)
         _keep(m, ring, data, at, end, slot)
         answer = CLOSE if not head[H.keeps] else KEEP_1_1 if head[H.minor] else KEEP_1_0
         if end == c.in_end or answer == CLOSE:
