@@ -116,7 +116,7 @@ def _refuse_loop(options: HttpOptions, upstream: Upstream) -> None:
     reached = local if upstream.host == "localhost" else (upstream.host,)
     if port == upstream.port and set(takes) & set(reached):
         raise UsageError(
-            f"--upstream {options.upstream} is where --listen {options.listen} takes requests",
+            f"--upstream {options.upstream} is the address that --listen {options.listen} listens on",
             hint="give the proxy a port of its own",
         )
 

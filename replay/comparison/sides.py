@@ -217,7 +217,9 @@ def _from_log(path: Path, unit: str) -> SideRun:
     log = hlog.read_hlog(path)
     unit = log.unit or unit
     if not unit:
-        raise UsageError(f"{path} does not say the unit of its values", hint="say it: --unit ns, us or ms")
+        raise UsageError(
+            f"{path} does not say the unit of its values", hint="name it with --unit ns, us or ms"
+        )
     if unit not in UNITS:
         raise UsageError(f"--unit: {unit!r} is not a unit", hint="ns, us, ms or s")
     doubts = []

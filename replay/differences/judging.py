@@ -36,7 +36,7 @@ MOST = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to compare: rules of `--ignore`, and what exits with a failure."""
+    """How to compare: rules of `--ignore`, and which verdicts exit with a failure."""
 
     ignore: tuple[IgnoreRule, ...] = ()
     fail_on: Sequence[str] = ("different",)

@@ -51,7 +51,7 @@ class Began(msgspec.Struct):
 
 
 class Given(msgspec.Struct):
-    """Accounts of the serving process."""
+    """Counts from the process that serves, added to those of the writer."""
 
     lost: dict[str, int]
     incomplete: dict[str, int]

@@ -51,7 +51,7 @@ class Promise(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     twin: dict[str, Any] = {}
     missed: Annotated[tuple[SloText, ...], Meta(description="Objectives that this side misses")] = ()
     either: Annotated[
-        tuple[SloText, ...], Meta(description="Objectives that say nothing about this side")
+        tuple[SloText, ...], Meta(description="Objectives that this side may meet or miss")
     ] = ()
     recovery: Annotated[tuple[Recovery, ...], Meta(description="One of these verdicts on the surge")] = ()
     at_least: Annotated[

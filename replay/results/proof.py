@@ -66,7 +66,7 @@ def _outcome(document: RunDocument, measured: Measured, objective: slo.Slo) -> S
 
 
 def _missed(measured: Measured, objective: slo.Slo, outcome: SloOutcome) -> list[str]:
-    """An objective that is missed: figure and limit, then its route and how many requests it is of."""
+    """An objective that is missed: figure and limit, then its route and the number of requests behind it."""
     share = objective.unit == "share"
     limit = format_share(objective.limit) if share else duration_text(round(objective.limit))
     operator = "<=" if objective.or_equal else "<"

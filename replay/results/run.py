@@ -139,7 +139,7 @@ class Run:
 
     def assert_slo(self, *objectives: str) -> None:
         """AssertionError unless the run proves each objective (`p99<250ms`, `p99 service of "GET /users/*" < 100ms`,
-        `errors<1%`). It names the figure, the limit, how many requests it is of, the route, and the run's folder.
+        `errors<1%`). It names the figure, the limit, the number of requests, the route, and the run's folder.
 
         A run that is INVALID or was cut off proves nothing, and fails as well. UsageError for a wrong objective.
         """

@@ -43,7 +43,7 @@ def runs_in(root: Path) -> list[ServedRun]:
 
 def peaks_in(root: Path) -> list[tuple[str, float, FoundPeak]]:
     """The searches right below a folder, the newest first: name, when it ended (s since the epoch), and what it found. One
-    that cannot be read is left out: its runs are listed all the same.
+    that cannot be read is left out, but its runs are listed.
     """
     found = []
     with os.scandir(root) as entries:

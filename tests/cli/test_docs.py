@@ -22,6 +22,7 @@ NOT_OURS = {
     "--prefix": "kubectl logs",
     "--retries": "python -m replay.staging.queue",
     "--sessions": "python -m replay.staging.service",
+    "--skewed": "python -m benchmarks.cluster",
 }
 ENTRY_POINTS = {"replay.protocols", "replay.sinks", "replay.importers", "replay.exporters"}
 """Groups of entry points, which are no modules."""

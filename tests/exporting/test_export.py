@@ -96,7 +96,7 @@ def test_parquet_says_its_columns(tmp_path: Path, trace: Trace) -> None:
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path, trace: Trace) -> None:
-    with pytest.raises(UsageError, match="no ending that says"):
+    with pytest.raises(UsageError, match="does not end in the name of a format"):
         export(trace, tmp_path / "out.xlsx")
     (tmp_path / "out.csv").write_text("mine")
     with pytest.raises(OutputError, match="exists"):

@@ -1,4 +1,4 @@
-"""Histograms in logs: what is written reads back, and what others wrote or broke is read or named."""
+"""Histograms in logs: written logs are read back, logs of other programs are read, and damaged ones are named."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def _check_trace_context(settings: SessionSettings, name_of: NameOf) -> None:
     for key, name in given.items():
         if name.lower() in OF_TRACE_CONTEXT:
             raise UsageError(
-                f"{name_of(key)}: traceparent sets the trace context of each request",
+                f"{name_of(key)}: the setting traceparent already adds a trace context to each request",
                 hint=f"leave out this {name}, or --traceparent",
             )
 

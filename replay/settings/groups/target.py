@@ -179,7 +179,7 @@ def _check_own_trace(settings: TargetSettings, name_of: NameOf) -> None:
     for name in settings.headers:
         if name.lower() in OF_TRACE_CONTEXT:
             raise UsageError(
-                f"{name_of(f'headers.{name}')}: traceparent sets the trace context of each request",
+                f"{name_of(f'headers.{name}')}: the setting traceparent already adds a trace context to each request",
                 hint=f"leave out {name}, or --traceparent",
             )
     if settings.client_ip_header.lower() in OF_TRACE_CONTEXT:

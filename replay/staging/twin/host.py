@@ -121,7 +121,7 @@ class HostProcess:
         try:
             self.apply(command.set)
         except Exception as error:
-            # This process serves on. Whoever changes the settings must know that it has the old ones.
+            # This process continues with the old settings. Whoever changes them must know that.
             return Answer(turn=command.turn, error=str(error) or type(error).__name__)
         return Answer(turn=command.turn)
 

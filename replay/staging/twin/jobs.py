@@ -58,7 +58,7 @@ class JobQueue:
     def enqueue(self, request: Request) -> bool:
         """Queue a job; False if the queue is at its bound."""
         limits, station = self._limits(), self._places.station
-        # A job begins once its task runs: until then it is neither busy nor waiting, and takes up a place all the same.
+        # A job begins once its task runs: until then it is neither busy nor waiting, but it already takes up a place.
         if station.busy + len(station.waiting) + self._arriving >= limits.workers + limits.queue:
             self._world.figures.count(f"{self._prefix}.refused")
             self._world.log.note(

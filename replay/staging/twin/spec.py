@@ -111,7 +111,7 @@ class Route(_Table):
     )
     reads: Annotated[int, Meta(ge=0, le=1_000, description="Database reads, one after another")] = 0
     writes: Annotated[int, Meta(ge=0, le=1_000, description="Database writes, one after another")] = 0
-    cached: Annotated[bool, text("The cache answers hits: without `time`, calls and database")] = False
+    cached: Annotated[bool, text("The cache answers hits, which need no `time`, calls or database")] = False
     jobs: Annotated[int, Meta(ge=0, le=1_000, description="Background jobs that a success enqueues")] = 0
 
 

@@ -188,7 +188,7 @@ def exporter_of(out: Path) -> Exporter:
         return ENDINGS[out.suffix]
     titles = {ending: exporter.title for ending, exporter in ENDINGS.items()}
     known = ", ".join(f"{ending} ({titles.get(ending, 'of a package')})" for ending in endings())
-    raise UsageError(f"{out.name} has no ending that says what to write", hint=f"one of {known}")
+    raise UsageError(f"{out.name} does not end in the name of a format", hint=f"one of {known}")
 
 
 def export(

@@ -159,7 +159,7 @@ def raise_unknown(
     raise InputError(
         f"{file.name} is not a log of a known format{near}; {begins}",
         hint="for a log_format of your own --log-format '...', for a table --columns at=COLUMN,path=COLUMN;"
-        f" {takes} takes it all the same{'' if near else ' as one of ' + ', '.join(sorted(known))}",
+        f" {takes} imports it anyway{'' if near else ' as one of ' + ', '.join(sorted(known))}",
     )
 
 

@@ -90,7 +90,7 @@ def _shared(opened: list[tuple[SourceFile, Importer]]) -> Importer:
         if other.name != chosen.name:
             raise InputError(
                 f"{first.name} is {chosen.title}, but {file.name} is {other.title}",
-                hint="import them one by one, or say --format",
+                hint="import them one by one, or give --format",
             )
     return chosen
 
@@ -280,7 +280,7 @@ def import_files(
     files, chosen = [file for file, _ in opened], _shared(opened)
     if options.service and not chosen.takes_service:
         raise UsageError(
-            f"--service is not for {chosen.title}: it does not say which service a request is of",
+            f"--service is not for {chosen.title}: it does not say which service received a request",
             hint=f"it is for {' and '.join(importers_that(lambda known: known.takes_service))}",
         )
     found = Found(key=b"".join(file.head for file in files))

@@ -97,5 +97,5 @@ class FileJudge:
             )
             raise InputError(
                 f"{self._file} is not {self._title}: of {lines:,} lines these were rejected: {reasons}",
-                hint="--format takes it as that format all the same",
+                hint="--format imports it as that format anyway",
             )

@@ -75,9 +75,8 @@ class _Writer:
                 self._needed(needed)
         self._set_paths()
         if self._found.split:
-            self._made.split = (
-                f"{units.counted(self._found.split, 'session')} of fewer clients: people who share an address"
-            )
+            sessions = units.counted(self._found.split, "session")
+            self._made.split = f"{sessions} belong to fewer clients: people share an address"
         order = {"variable": 0, "capture": 1, "set": 2}
         self._made.rules.sort(key=lambda rule: order[rule.table])
         methods = {self._routes[place.route].split(" ")[0] for place in self._found.counts}

@@ -3,8 +3,8 @@
 - Werkzeug (Flask's development server) and http.server of Python: `dd/Mon/yyyy HH:MM:SS` behind the client.
 - Django's runserver: the same stamp at the head of the line, and no client.
 
-Python's servers log when the response begins (http.server, `log_request`), so the stamp is of the end. They colour lines,
-and logging may put `INFO:werkzeug:` before them: both come off.
+Python's servers log when the response begins (http.server, `log_request`), so the timestamp is that of the end. They
+colour lines, and logging may put `INFO:werkzeug:` before them: both come off.
 """
 
 from __future__ import annotations
