@@ -95,6 +95,23 @@ def test_a_silent_agent_is_named_within_two_seconds(tmp_path: Path) -> None:
     assert accounts["planned"] == accounts["sent"] + accounts["unsent"] + accounts["unknown"] == 300
 
 
+def test_a_coordinator_that_is_stopped_for_a_while_loses_no_agent(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=6, per_second=50)
+    with (
+        Sink() as sink,
+        running(tmp_path, "t.trace", "--target", url(sink), "--cluster", "local:2", "-t", "1") as run,
+    ):
+        run.await_start(2)
+        time.sleep(2)
+        run.process.send_signal(signal.SIGSTOP)
+        time.sleep(2)
+        run.process.send_signal(signal.SIGCONT)
+        _, printed = run.wait()
+    document = run.document()
+    assert "LOST" not in printed and not any(agent["lost"] for agent in document["agents"]), printed
+    assert [note["code"] for note in document["notes"]].count("COORDINATOR_PAUSED") == 1
+
+
 def test_when_the_coordinator_dies_agents_end_in_order_with_folders_that_merge(tmp_path: Path) -> None:
     evening(tmp_path / "t.trace", seconds=30, per_second=50)
     with (
