@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from pathlib import Path
 
@@ -78,7 +77,4 @@ def command(
         say=say,
     )
     code = trio.run(serve, options, connect, (ca or "", cert or "", key or ""), server_name)
-    # At exit Python would search all of Numba's objects for garbage: more than a second on a busy machine, in which a run
-    # that has ended long ago still seems to go on.
-    gc.freeze()
     raise SystemExit(code)
