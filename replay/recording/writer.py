@@ -103,7 +103,8 @@ class Writer:
         if kind == ACCOUNTS:
             self._given = msgspec.msgpack.decode(payload, type=Given)
             return
-        self._record(_Exchanges.decode(payload))
+        self._hold(_Exchanges.decode(payload))
+        self._flush_block()
 
     def take_from_ring(self) -> bool:
         """Process some requests of the ring. Returns whether there were any."""
@@ -111,11 +112,13 @@ class Writer:
             return False
         if self._ring.is_full:
             self.flush()
-        count = self._ring.take(self._record)
+        # Nothing is flushed meanwhile: what kernels passed is only clean once all secrets of the same requests are known.
+        count = self._ring.take(self._hold)
+        self._flush_block()
         return count > 0
 
-    def _record(self, exchanges: Iterable[Exchange]) -> int:
-        """Make records of exchanges. Returns how many there were."""
+    def _hold(self, exchanges: Iterable[Exchange]) -> int:
+        """Make records of exchanges, and buffer them. Returns how many there were."""
         count = 0
         for exchange in exchanges:
             count += 1
@@ -129,9 +132,12 @@ class Writer:
             self._held_bytes += 256 + len(record.body) + exchange.body_bytes
             if record.response is not None and record.response.body:
                 self._held_bytes += len(record.response.body)
-            if len(self._held) >= BLOCK_RECORDS or self._held_bytes >= BLOCK_BYTES:
-                self.flush()
         return count
+
+    def _flush_block(self) -> None:
+        """Write the buffered records if they fill a block."""
+        if len(self._held) >= BLOCK_RECORDS or self._held_bytes >= BLOCK_BYTES:
+            self.flush()
 
     def is_due(self) -> float:
         """How long the buffered records may still wait, in seconds."""

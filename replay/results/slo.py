@@ -136,7 +136,7 @@ def parse(text: str) -> Slo:
     metric, route, window_ns = found.get("METRIC", "response"), found.get("ROUTE", "").strip('"'), None
     metric = ALIASES.get(metric, metric)
     if metric not in METRICS:
-        why = f"is no metric{_guess(metric, METRICS)}; there are {', '.join(METRICS)}"
+        why = f"is not a metric{_guess(metric, METRICS)}; there are {', '.join(METRICS)}"
         raise _wrong(text, at["METRIC"], why)
     percentile = _percentile(text, at["WHAT"], found)
     if percentile is None and "METRIC" in found:

@@ -55,7 +55,7 @@ def test_the_service_of_the_demo_is_watched_and_the_figure_that_moved_first_is_n
     assert set(document.watched) == {"requests in flight", "queue", "workers busy"}
     assert all(any(value is not None for value in values) for values in document.watched.values())
     said = " ".join(capfd.readouterr().out.split())
-    assert "watched queue: 0 at first" in said and "of 453 registrations failed" in said
+    assert "watched queue: 0 at the start" in said and "of 453 registrations failed" in said
     if document.validity.verdict != "INVALID":
         changed = [figure.changed_at_s for figure in document.watches if figure.changed_at_s is not None]
         breaches = [

@@ -136,7 +136,7 @@ def test_errors_are_a_metric_in_points(runs):
 
 def test_p99_of_a_small_route_is_left_out_by_name(runs):
     found = compare(side(runs, "base"), side(runs, "same"))
-    assert f"{ROUTES[1]} p99: needs 1,000requests per run, and one has 120" in found.left_out
+    assert f"{ROUTES[1]} p99: needs 1,000 requests per run, and one has 120" in found.left_out
     assert ROUTES[1] in {f.metric.route for f in found.findings}
 
 
@@ -332,7 +332,7 @@ def test_a_log_without_a_unit_needs_one(tmp_path):
     with pytest.raises(UsageError, match="does not say the unit"):
         compare(base, new)
     assert compare(base, new, Options(unit="us", tolerance=0.5)).verdict == "NO_REGRESSION"
-    with pytest.raises(UsageError, match="is no unit"):
+    with pytest.raises(UsageError, match="is not a unit"):
         compare(base, new, Options(unit="parsecs"))
 
 

@@ -186,7 +186,7 @@ def test_three_nights_a_side_are_too_few(tmp_path):
     assert compare(sides[0], sides[1]).reasons[0].startswith(NOT_INTERLEAVED)
     asked = compare(sides[0], sides[1], Options(design="sessions"))
     assert asked.verdict == "INCONCLUSIVE"
-    assert "3 and 3 sessions are too few (at least 4 per side)" in asked.reasons[0]
+    assert "3 and 3 sessions are too few (4 per side are needed)" in asked.reasons[0]
 
 
 def test_each_path_is_a_session_where_asked(tmp_path):

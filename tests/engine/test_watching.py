@@ -114,9 +114,9 @@ def test_a_sample_is_a_number(place: str, fields: dict[str, str], value: float) 
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"json": "/stats", "pointer": "/queue"}, "is no number"),
-        ({"json": "/stats", "pointer": "/a~1b/1"}, "is no number"),
-        ({"json": "/stats", "pointer": "/big"}, "is no number"),
+        ({"json": "/stats", "pointer": "/queue"}, "is not a number"),
+        ({"json": "/stats", "pointer": "/a~1b/1"}, "is not a number"),
+        ({"json": "/stats", "pointer": "/big"}, "is not a number"),
         ({"json": "/stats", "pointer": "/none"}, "has no /none"),
         ({"json": "/html"}, "did not answer with JSON"),
         ({"json": "/huge"}, "more than 1 MiB"),
@@ -124,7 +124,7 @@ def test_a_sample_is_a_number(place: str, fields: dict[str, str], value: float) 
         ({"json": "/hangs"}, "timed out"),
         ({"prometheus": "", "query": "two"}, "has 2 results"),
         ({"prometheus": "", "query": "none"}, "has 0 results"),
-        ({"prometheus": "", "query": "nan"}, "is no number"),
+        ({"prometheus": "", "query": "nan"}, "is not a number"),
         ({"command": "echo none"}, "printed no number"),
         ({"command": "false"}, "exit code 1"),
         ({"command": "sleep 30"}, "took more than 2 s"),

@@ -102,7 +102,7 @@ def test_a_route_is_a_route_a_pattern_or_an_action(run):
 
 
 def test_what_was_not_measured_is_refused_by_name(run):
-    with pytest.raises(UsageError, match="no route of the recording"):
+    with pytest.raises(UsageError, match="not a route of the recording"):
         run.histogram(route="GET /nowhere")
     with pytest.raises(UsageError, match="measured no 'respons'"):
         run.histogram("respons")
@@ -168,7 +168,7 @@ def test_an_assertion_names_figure_limit_count_route_and_folder(run):
 def test_an_assertion_of_nothing_and_of_an_unknown_route_is_wrong_usage(run):
     with pytest.raises(UsageError, match="no objective"):
         run.assert_slo()
-    with pytest.raises(UsageError, match="no route"):
+    with pytest.raises(UsageError, match="not a route"):
         run.assert_slo('p99 of "GET /nowhere"<1s')
     with pytest.raises(UsageError, match="no unit"):
         run.assert_slo("p99<250")

@@ -102,7 +102,7 @@ def test_its_targets_are_planned_and_checked_as_all_others(tmp_path, env):
     ("name", "value", "words"),
     [
         ("other", "replay_example.nothing:PROTOCOL", "cannot be loaded: ModuleNotFoundError"),
-        ("other", "replay_example.echo:render", "is no replay.protocols.Protocol"),
+        ("other", "replay_example.echo:render", "is not a replay.protocols.Protocol"),
         ("http", "replay_example.echo:PROTOCOL", "brings a protocol for http, which replay has"),
     ],
 )

@@ -426,7 +426,7 @@ def test_a_second_recording_to_the_same_trace_is_refused(tmp_path):
         (("kafka://127.0.0.1:1/t", "--listen", "127.0.0.1:1"), "--listen is not for kafka://127.0.0.1:1/t"),
         (("http", "--mirror", "--listen", "nowhere"), "is not HOST:PORT"),
         (("http", "--mirror", "--body-limit", "lots"), "--body-limit 'lots'"),
-        (("http", "--mirror", "--body-limit", "upload=0"), "is no route"),
+        (("http", "--mirror", "--body-limit", "upload=0"), "is not a route"),
         (("http", "--mirror", "--record-headers", "a b"), "is no name of a header"),
         (("http", "--mirror", "--key", "x.pem"), "--key without --cert"),
         (("http", "--mirror", "--cert", "missing.pem"), "--cert missing.pem"),

@@ -37,7 +37,7 @@ def test_a_chart_has_both_sides_at_their_own_seconds() -> None:
 def test_a_figure_that_neither_side_has_is_named_without_a_chart() -> None:
     rows = [second(0.0, None)]
     assert beside([rows, rows], queue_of, "number", scene_of("monday")) is None
-    assert "no value was recorded" in small([Figure("auth.queue", "no value was recorded", None)])
+    assert "no value was recorded" in small([Figure("auth.queue", "", None, "no value was recorded")])
 
 
 def test_small_charts_are_drawn_once_for_screens_and_phones() -> None:
