@@ -40,6 +40,8 @@ TITLE = "The evening in a box"
 _TONES = {"AS_PROMISED": GOOD, "NOT_AS_PROMISED": BAD, "MACHINE_TOO_BUSY": OPEN}
 _SIDES = {"FAILED": BAD, "PASSED": GOOD, "INVALID": OPEN, "DID_NOT_RECOVER": BAD, "RECOVERED": GOOD}
 _COLOURS = (RED, GREEN)
+NOT_RECORDED = "no value was recorded"
+
 
 Rows = Sequence[Second]
 Value = Callable[[Second], float | None]
@@ -123,14 +125,10 @@ def _charts(folder: Path, scene: Scene, result: SceneResult) -> Iterator[Section
         ("p99 of the response", lambda row: _positive(row.response_p99_ns), "latency"),
     ]
     yield small(
-        [
-            Figure(title, "no value was recorded", beside(both, value, unit, scene))
-            for title, value, unit in felt
-        ]
+        [Figure(title, "", beside(both, value, unit, scene), NOT_RECORDED) for title, value, unit in felt]
     )
     charts = [
-        Figure(name, "no value was recorded", beside(both, _watched(name), "number", scene))
-        for name in scene.watch
+        Figure(name, "", beside(both, _watched(name), "number", scene), NOT_RECORDED) for name in scene.watch
     ]
     yield folded(f"{len(charts)} figures of the twin itself", small(charts))
 

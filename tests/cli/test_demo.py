@@ -19,7 +19,7 @@ def test_what_to_type_next_can_be_typed(code, tmp_path):
     written = io.StringIO()
     demo.print_next(tmp_path / "a run", code, Console(file=written, width=200))
     lines = written.getvalue().splitlines()
-    assert any("INVALID means here" in line for line in lines) == (code == Exit.INVALID)
+    assert any("this machine was too busy" in line for line in lines) == (code == Exit.INVALID)
     typed = [shlex.split(line.partition(":")[2]) for line in lines if ": " in line and " replay " in line]
     assert [words[1] for words in typed] == ["run", "report", "report", "rehearse"]
     assert all(words[2] == str(tmp_path / "a run") for words in typed[1:3])

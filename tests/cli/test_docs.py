@@ -23,6 +23,7 @@ NOT_OURS = {
     "--retries": "python -m replay.staging.queue",
     "--sessions": "python -m replay.staging.service",
     "--skewed": "python -m benchmarks.cluster",
+    "--real": "python -m benchmarks.queues",
 }
 ENTRY_POINTS = {"replay.protocols", "replay.sinks", "replay.importers", "replay.exporters"}
 """Groups of entry points, which are no modules."""
