@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -100,6 +101,10 @@ def test_the_looks_share_five_percent_and_each_can_be_reached():
     assert all(2 / 6**look.blocks <= look.alpha for look in LOOKS)
 
 
+SESSIONS_MAX = 3
+"""How often a session is tried: one stall of a busy machine makes it inconclusive."""
+
+
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A session whose new build is three times as slow."""
@@ -140,10 +145,18 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
         "out.json",
     ]
     env = {key: value for key, value in os.environ.items() if key != "GITHUB_ACTIONS"}
-    done = subprocess.run(
-        words, cwd=folder, capture_output=True, text=True, timeout=120, check=False, env=env
-    )
-    return folder, done
+    for number in range(SESSIONS_MAX):
+        place = folder / str(number)
+        place.mkdir()
+        for name in ("access.log", "ab.toml"):
+            shutil.copy(folder / name, place)
+        done = subprocess.run(
+            words, cwd=place, capture_output=True, text=True, timeout=120, check=False, env=env
+        )
+        # A session that cannot tell ends with 0.
+        if done.returncode != 0:
+            break
+    return place, done
 
 
 def test_a_slower_build_is_found(session):
