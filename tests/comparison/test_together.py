@@ -134,11 +134,13 @@ def write_log(folder: Path, method: str = "GET") -> None:
     (folder / "ab.toml").write_text('trace = "access.log"\nspeed = 10\n')
 
 
+SESSIONS_MAX = 3
+"""How often a session is tried: one stall of a busy machine makes it inconclusive."""
+
+
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A session whose new build is three times as slow."""
-    folder = tmp_path_factory.mktemp("together")
-    write_log(folder)
     words = (
         "ab.toml",
         "--together",
@@ -159,7 +161,14 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
         "--cleanup",
         "touch was-cleaned",
     )
-    return folder, ab(folder, *words, *steps, "--cool-down", "0s", "-o", "session", "--json=out.json")
+    for _ in range(SESSIONS_MAX):
+        folder = tmp_path_factory.mktemp("together")
+        write_log(folder)
+        done = ab(folder, *words, *steps, "--cool-down", "0s", "-o", "session", "--json=out.json")
+        # A session that cannot tell ends with 0.
+        if done.returncode != 0:
+            break
+    return folder, done
 
 
 def test_a_slower_build_is_found(session):
@@ -211,6 +220,7 @@ def served(*delays_ms: int) -> Iterator[list[str]]:
         ]
 
 
+@pytest.mark.timing
 def test_urls_are_compared_as_processes(tmp_path):
     write_log(tmp_path)
     with served(4, 20) as (base, new):
