@@ -38,7 +38,7 @@ SETUP, EXCHANGES, ACCOUNTS = b"S", b"E", b"A"
 BLOCK_RECORDS, BLOCK_BYTES = 8_192, 4 << 20
 BLOCK_EVERY_S = 0.25
 NICENESS = 5
-RING_EVERY_S, RING_REQUESTS = 0.02, 512
+RING_EVERY_S = 0.02
 
 DISK, CUT_BODY = "the disk took no more", "body over the limit"
 

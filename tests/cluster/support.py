@@ -15,6 +15,7 @@ from typing import Any
 
 from replay.staging.sink import Sink
 from tests.support.trace_data import Row, write_trace
+from tests.support.waiting import is_alive
 
 SECOND_NS = 1_000_000_000
 PATIENCE_S = 180
@@ -83,14 +84,6 @@ def until(is_so: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     while not is_so():
         assert time.monotonic() < ends, "it did not come about"
         time.sleep(0.05)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @contextmanager

@@ -15,8 +15,9 @@ import pytest
 
 from replay.staging.sink import Sink
 from tests.support.ports import free_port
+from tests.support.waiting import is_alive
 
-from .support import AGENT, Command, evening, is_alive, running, ssh_of, until, url
+from .support import AGENT, Command, evening, running, ssh_of, until, url
 
 pytestmark = [pytest.mark.whole, pytest.mark.timing]
 

@@ -17,8 +17,9 @@ import pytest
 
 from replay.results.run import load_run
 from replay.staging.sink import Sink
+from tests.support.waiting import is_alive
 
-from .support import SECOND_NS, evening, is_alive, running, until, url
+from .support import SECOND_NS, evening, running, until, url
 
 pytestmark = [pytest.mark.whole, pytest.mark.timing]
 

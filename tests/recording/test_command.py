@@ -14,13 +14,13 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from replay.trace import Trace
 from replay.trace.importing import import_files
 from tests.support.recording import Recorder, recording, replay
+from tests.support.waiting import is_alive, wait_until
 
 pytestmark = pytest.mark.whole
 
@@ -255,8 +255,7 @@ def test_a_kill_of_the_server_alone_loses_nothing_that_was_answered(kind, servic
         recorder.process.kill()
         recorder.process.wait()
         load.join(10)
-        while Path(f"/proc/{writer}").exists():
-            time.sleep(0.05)
+        wait_until(lambda: not is_alive(writer), 60)
     trace = import_files([recorder.journal], recorder.out)
     # What the proxy had not yet handed over dies with it; the receiver's ring does not.
     assert trace.rows >= len(load.done) * (0.8 if kind == "proxy" else 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def wait_until(there: Callable[[], bool], limit_s: float = 30.0, *, every_s: float = 0.02) -> None:
@@ -19,3 +20,11 @@ def answers(port: int) -> bool:
     """Whether something on loopback accepts connections there."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs. One that has ended may stay in /proc until its parent asks for it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
