@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from replay.staging.sink import Sink
-from tests.cluster.support import Command, evening, is_alive, running, until
+from tests.cluster.support import Command, evening, running, until
 from tests.cluster.test_transports import dask
+from tests.support.waiting import is_alive
 
 SECONDS, PER_SECOND = 6, 100
 LOST_S, LEAVE_S = 2.0, 5.0
