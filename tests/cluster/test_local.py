@@ -212,9 +212,12 @@ def test_an_agent_that_is_ten_times_slower_is_named(tmp_path: Path) -> None:
     for name in ("planned", "sent", "unsent", "unknown"):
         assert sum(agent["accounts"].get(name, 0) for agent in document["agents"]) == accounts[name], name
     assert document["validity"]["verdict"] in ("SUSPECT", "INVALID")
-    found = [reason["message"] for reason in document["validity"]["reasons"] if reason["code"] == "STARVED"]
+    # One finding is enough: LATE where requests were taken up late, STARVED where they were held up afterwards.
+    late = ("LATE", "STARVED")
+    own = {reason["code"] for reason in document["agents"][1]["validity"]["reasons"]}
+    assert own & set(late), printed
+    found = [reason["message"] for reason in document["validity"]["reasons"] if reason["code"] in late]
     assert any("agent 1" in message for message in found), printed
-    assert "STARVED" in {reason["code"] for reason in document["agents"][1]["validity"]["reasons"]}
 
 
 def test_agents_get_the_files_of_a_scenario_and_the_run_names_those_of_the_coordinator(
@@ -232,4 +235,4 @@ def test_agents_get_the_files_of_a_scenario_and_the_run_names_those_of_the_coord
             _, printed = run.wait()
         received = sink.stamps()["seq"].tolist()
     assert sorted(received) == list(range(100)), printed
-    assert run.document()["scenario"]["body"][0]["file"] == str(tmp_path / "order.json")
+    assert run.document()["scenario"]["body"][0]["file"] == "order.json"
