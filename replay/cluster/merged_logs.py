@@ -165,7 +165,11 @@ def sum_of_rows(
     of_agents: Sequence[Sequence[Second]], start_s: float, end_s: float, figures: dict[str, int], wall_ns: int,
     watched: dict[str, float | None] | None = None,
 ) -> Second:  # fmt: skip
-    """One row of the whole run from the rows of each agent. `watched` are the coordinator's own samples."""
+    """One row of the whole run from the rows of each agent. `watched` are the coordinator's own samples.
+
+    Both ends are rounded before the length is taken, so that the row ends where the next one begins.
+    """
+    start_s, end_s = round(start_s, 3), round(end_s, 3)
     rows = [row for own in of_agents for row in own]
     last = [own[-1] for own in of_agents]
     outcomes = _sums(row.outcomes for row in rows)
@@ -173,7 +177,7 @@ def sum_of_rows(
     fields: dict[str, Any] = {name: sum(getattr(row, name) for row in rows) for name in _COUNTS}
     fields |= {name: sum(getattr(row, name) for row in last) for name in _LEVELS}
     return Second(
-        t_s=round(start_s, 3),
+        t_s=start_s,
         length_s=round(end_s - start_s, 3),
         wall_ns=wall_ns + round(start_s * SECOND_NS),
         outcomes=outcomes,

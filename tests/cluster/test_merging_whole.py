@@ -16,7 +16,9 @@ import pytest
 from replay.results.answers import Answers
 from replay.results.hlog import read_hlog
 from replay.results.run import load_run
+from replay.results.windows import windows_of
 from replay.staging.sink import Sink
+from replay.units import SECOND_NS
 from tests.support.shares import run_shares, start_shares
 from tests.support.trace_data import Row, write_trace
 
@@ -123,7 +125,11 @@ def test_the_timeline_adds_up_to_the_accounts(merged):
 def test_objectives_by_window_are_judged_by_merged_seconds(merged):
     folder, _, _, _ = merged
     (outcome,) = document(folder / "whole")["slo"]
-    assert outcome["passed"] and outcome["value"] and outcome["windows"]["count"] >= SECONDS - 2
+    assert outcome["passed"] and outcome["value"]
+    # A busy machine measures seconds that are longer than one. Each window ends with one of the merged ones.
+    run = load_run(folder / "whole")
+    windows = windows_of(run.folder, run.seconds(), "response", None, 2 * SECOND_NS, 10 * SECOND_NS)
+    assert outcome["windows"]["count"] == sum(1 for _ in windows) > 0
 
 
 def test_samples_are_the_slowest_of_all_agents_with_their_recorded_rows(merged):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from replay.cluster.broadcast import Broadcast
+from replay.cluster.merged_logs import sum_of_rows
 from replay.cluster.messages import Counts, Report
 from replay.cluster.whole_seconds import LATE_S, WholeSeconds
 from replay.results.deltas import Deltas
@@ -47,6 +48,18 @@ def drained(seconds: WholeSeconds) -> list[tuple[Second, Deltas]]:
         if (found := seconds.take(1e9, (), {})) is not None:
             rows.append(found)
     return rows
+
+
+@given(st.lists(st.integers(2, 9_999), min_size=1, max_size=20))
+def test_each_row_ends_where_the_next_one_begins(halves: list[int]) -> None:
+    """The end of a second is a median: of two agents it may lie between two milliseconds."""
+    row = msgspec.convert(report(0, 1, 3, 3).second, Second)
+    start_s = 0.0
+    for half_ms in halves:
+        length_s = half_ms / 2_000
+        found = sum_of_rows([[row]], start_s, start_s + length_s, {}, 0)
+        start_s = round(start_s + length_s, 3)
+        assert round(found.t_s + found.length_s, 3) == start_s
 
 
 def test_a_second_is_complete_once_every_agent_has_reported_it() -> None:
