@@ -66,14 +66,14 @@ def acknowledged_by_route(document: RunDocument) -> dict[str, int]:
     return {row.route.rpartition("/")[2]: row.outcomes.get("2xx", 0) for row in document.routes}
 
 
-def over(folder: Path, trace: Trace, target: str, agents: int, *flags: str) -> Run:
-    """A run over agents."""
+def over(folder: Path, trace: Trace, target: str, agents: int, *flags: str) -> tuple[Run, str]:
+    """A run over agents, and what was printed."""
     how = (str(trace.path), "--target", target, "--methods", "all", "--cluster", f"local:{agents}", *flags)
     with running(folder, *how) as run:
         code, printed = run.wait()
     # A busy machine makes a run INVALID (4). Its records and accounts are the same.
     assert code in (0, 4), printed
-    return load_run(run.out)
+    return load_run(run.out), printed
 
 
 CASES: dict[str, tuple[Callable[[Path], Trace], int, dict[str, Any]]] = {
@@ -97,7 +97,7 @@ def test_a_topic_holds_what_one_process_writes_to_it(
     (tmp_path / "day.toml").write_text(
         "[kafka]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in kafka.items())
     )
-    run = over(tmp_path, trace, make(broker, many, partitions), agents, "--scenario", "day.toml")
+    run, printed = over(tmp_path, trace, make(broker, many, partitions), agents, "--scenario", "day.toml")
     document = run.document
     assert by_partition(broker.address, many) == by_partition(broker.address, one)
     assert document.accounts.ok == document.accounts.planned == alone.accounts.ok == COUNT
@@ -114,11 +114,12 @@ def test_a_topic_holds_what_one_process_writes_to_it(
     assert [[part.partition for part in one.partitions] for one in own if one is not None] == [
         list(range(n, partitions, agents)) for n in range(agents)
     ]
+    assert printed.count("has nothing to send") == max(agents - partitions, 0)
 
 
 @pytest.mark.timing
 def test_consumers_of_agents_read_the_partitions_of_their_share(broker: Broker, tmp_path: Path) -> None:
-    run = over(
+    run, _ = over(
         tmp_path,
         keyed(tmp_path / "t.trace"),
         make(broker, "consumed", 3),
