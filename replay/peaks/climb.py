@@ -12,6 +12,7 @@ from replay.shown import html_table
 from replay.units import format_latency, format_rate, format_share
 
 from .actions import ActionHold
+from .first_change import FirstChange
 from .recovery import WATCH_TIMES
 from .recovery import Verdict as RecoveryVerdict
 from .search import Search, Trial, Verdict
@@ -50,7 +51,8 @@ class Climb:
     not known).
     `window` is the part of the recording that trials and holds are made of, where they are of a recording (a
     `replay.peaks.window.Stretch`).
-    `actions` says up to which load each business action holds.
+    `actions` says up to which load each business action holds. `first_changes` says which watched figure changed first in
+    trials that missed an objective.
     `hysteresis` is by how much the first load that met them on the way down is below the peak (0: it is the peak).
     """
 
@@ -67,6 +69,7 @@ class Climb:
     trials: list[Trial] = field(default_factory=list)
     window: Any = None
     actions: list[ActionHold] = field(default_factory=list)
+    first_changes: list[FirstChange] = field(default_factory=list)
 
     def _facts(self) -> list[tuple[str, str]]:
         held = {True: "yes", False: "no", None: "not known"}[self.held]
