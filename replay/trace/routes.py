@@ -50,8 +50,9 @@ def _text(label: bytes) -> str:
 
 def gathered(template: bytes) -> bytes:
     """The label of a rare template: `METHOD /first-segment/*`, or `METHOD *` if it has no deeper segments."""
-    method, segments = _split(template)
-    return b"%s /%s/*" % (method, segments[0]) if len(segments) > 1 else method + b" *"
+    method, _, path = template.partition(b" ")
+    parts = path.split(b"/", 2)
+    return b"%s /%s/*" % (method, parts[1]) if len(parts) > 2 else method + b" *"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,11 +246,13 @@ class RouteFinder:
         heaviest = sorted(range(len(templates)), key=lambda index: -rows[index])
         own = self._own.labels.intersection(templates)
         kept = own | {templates[index] for index in heaviest[: max(ROUTES_MAX // 2 - len(own), 0)]}
-        first_segments = Counter(gathered(template) for template in templates if template not in kept)
+        groups = [gathered(template) for template in templates]
+        first_segments = Counter(
+            group for template, group in zip(templates, groups, strict=True) if template not in kept
+        )
         places = {label for label, _ in first_segments.most_common(ROUTES_MAX // 2 - len(self._methods))}
         labels = []
-        for template in templates:
-            label = gathered(template)
+        for template, label in zip(templates, groups, strict=True):
             if template in kept:
                 label = template
             elif label not in places:

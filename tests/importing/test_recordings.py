@@ -1,7 +1,7 @@
 """Small recordings of many makers, imported by the command that a user would type, against values checked by hand.
 
-Each folder of tests/recordings has the input and `expected.json`: the command, and what must come of it. Keys of a request
-that are not given are not checked; `client` numbers the clients by first appearance.
+Each folder of tests/data/recordings has the input and `expected.json`: the command, the format, and what must come of it.
+Keys of a request that are not given are not checked; `client` numbers the clients by first appearance.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ def test_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
     wanted = json.loads((CASES / name / "expected.json").read_text())
     trace, output = imported(wanted["command"], CASES / name, tmp_path / "X.trace")
     manifest, read = trace.manifest, recorded(trace)
+    assert manifest.importer == wanted["format"]
     asked = wanted.get("requests")
     if asked is not None:
         given = [{key: each[key] for key in one} for each, one in zip(read, asked, strict=False)]

@@ -65,7 +65,7 @@ def _marked_bytes(data, at, end):
     return found, equals, numbers
 
 
-@kernel()
+@kernel(inlined=True)
 def method_number(data, begin, end, methods, state, add):
     """The number of the method named in data[begin:end]; -1 where it is none. A new one is added if `add`, else -2."""
     word0 = word1 = np.int64(0)
@@ -146,7 +146,7 @@ def _ends_in_protocol(data, begin, end):
     return data[end - 1] != _SPACE and data[end - 2] != _SPACE and data[end - 3] != _SPACE
 
 
-@kernel()
+@kernel(inlined=True)
 def target(data, begin, end, rows, row):
     """Note the target in data[begin:end], without spaces and protocol, and what it needs; a code."""
     needs = spaces = 0

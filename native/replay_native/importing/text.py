@@ -7,20 +7,11 @@ import numpy as np
 from replay_native.ground.jit import kernel
 from replay_native.ground.shared import peek_i64
 
-_ONES = np.int64(0x0101010101010101)
-_HIGHS = np.int64(-0x7F7F7F7F7F7F7F80)
-
 
 @kernel(inlined=True)
 def word_at(data, at):
     """Eight bytes as a word, the first one lowest."""
     return peek_i64(np.uint64(np.int64(data.ctypes.data) + at))
-
-
-@kernel(inlined=True)
-def zero_bytes(word):
-    """The high bit of each byte that is 0. Bits above the lowest one may be false."""
-    return (word - _ONES) & ~word & _HIGHS
 
 
 @kernel(inlined=True)

@@ -25,6 +25,7 @@ from replay.trace.route_rules import TEMPLATES_MAX, by_precision
 
 from .assumptions import about_bodies, about_queries, about_time
 from .detection import named_importer, tell_format
+from .input_paths import expand
 from .readers.jitter import Columns, Jitter
 from .registry import (
     EndsLate,
@@ -36,7 +37,7 @@ from .registry import (
     importers_that,
 )
 from .rejects import FileJudge, Rejects
-from .sources import SourceFile, expand
+from .sources import SourceFile
 
 CLIENTS_FROM_ROWS, ONE_CLIENT_SHARE = 20, 0.8
 """A recording of at least this many requests, with at least this share from one client, was likely made behind a

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
-import functools
-import glob
 import os
 import re
 import shlex
 import stat
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-from pyarrow import csv
 
-from replay.errors import InputError, UsageError, reason_of
-from replay.trace import Source, half_trace, is_trace
+from replay.errors import InputError, reason_of
+from replay.trace import Source, is_trace
 from replay.units import name_text
 from replay_native.ground import xxh64 as checksum
 from replay_native.ground.jit import warm
 
+from .input_paths import STDIN
+from .parquet_text import rows_as_csv
+from .streams import Counted, Gunzip, Pieces, Unmarked, Unzstd, zstd_head
 from .wrappers import unwrap, unwrapped
 
 BLOCK_BYTES = 4 << 20
@@ -38,7 +36,6 @@ HEAD_BYTES = 1 << 20
 HEAD_BYTES_MAX = 16 << 20
 """If the first line is longer than the head, the head is extended up to this size."""
 
-STDIN = "-"
 _MAGICS = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "parquet": b"PAR1"}
 _UNREAD = {
     "UTF-16, and logs are read as UTF-8": (
@@ -50,11 +47,6 @@ _UNREAD = {
     "a tar archive": (re.compile(rb".{257}ustar", re.DOTALL), "tar -xOf {}"),
 }  # fmt: skip
 """Compressions and encodings that are not read: how each begins, what it is, and the command that converts it."""
-
-_CHUNK_BYTES = 1 << 20
-_PARQUET_ROWS = 1 << 14
-_ZSTD_READ_BYTES = 4096
-"""Upper limit for the good data lost in front of damage."""
 
 
 class SourceFile:
@@ -127,7 +119,7 @@ class SourceFile:
 
     def _uncompressed_head(self, raw: bytes) -> bytes:
         if self.compression == "zstd":
-            head = _zstd_head(raw)
+            head = zstd_head(raw, HEAD_BYTES)
         elif self.compression == "parquet":
             head = bytes(next(self._rows_as_csv(), b""))
         else:
@@ -169,40 +161,29 @@ class SourceFile:
         """Yield the uncompressed bytes in pieces; each piece is overwritten by the next."""
         view = memoryview(bytearray(BLOCK_BYTES))
         with self._open() as file:
-            reader = _Unmarked(self._reader(_Counted(file, self)))
+            reader = Unmarked(self._reader(Counted(file, self)))
             while count := reader.readinto(view):
                 yield view[:count]
 
     def _rows_as_csv(self) -> Iterator[bytes]:
-        """A Parquet file as CSV, so that one importer of tables reads both."""
+        """A Parquet file as CSV."""
         if self._path is None or self.bytes_total < 0:
             raise InputError(f"Parquet cannot be read from {self.name}", hint="give the name of a file")
-        try:
-            import pyarrow.parquet as pq
+        return rows_as_csv(self._path, self.name)
 
-            with pq.ParquetFile(self._path) as file:
-                flat = [field.name for field in file.schema_arrow if _is_flat(field.type)]
-                for index, batch in enumerate(file.iter_batches(_PARQUET_ROWS, columns=flat)):
-                    sink = pa.BufferOutputStream()
-                    csv.write_csv(_as_text(batch), sink, csv.WriteOptions(include_header=index == 0))
-                    yield sink.getvalue().to_pybytes()
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            reason = str(error).partition("\n")[0]
-            raise InputError(f"{self.name} is not a readable Parquet file: {reason}") from None
-
-    def _reader(self, raw: _Counted) -> _Counted | _Gunzip | _Unzstd | _Pieces:
+    def _reader(self, raw: Counted) -> Counted | Gunzip | Unzstd | Pieces:
         if self.compression == "parquet":
-            return _Pieces(self._rows_as_csv(), raw)
+            return Pieces(self._rows_as_csv(), raw)
         if self.compression == "zstd":
-            return _Unzstd(raw, self)
-        return _Gunzip(raw, self) if self.compression else raw
+            return Unzstd(raw, self)
+        return Gunzip(raw, self) if self.compression else raw
 
     def _blocks(self) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
         buffer = np.empty(2 * BLOCK_BYTES + 1, dtype=np.uint8)
         view = memoryview(buffer.data)
         held = 0
         with self._open() as file:
-            reader = _Unmarked(self._reader(_Counted(file, self)))
+            reader = Unmarked(self._reader(Counted(file, self)))
             while count := reader.readinto(view[held : held + BLOCK_BYTES]):
                 end = _after_last_newline(buffer, held, held + count)
                 held += count
@@ -237,55 +218,6 @@ def _first_bytes(file: BinaryIO) -> bytes:
     return bytes(found)
 
 
-def expand(paths: Sequence[str | Path]) -> list[str]:
-    """Find files by path, by folder (all files inside, except hidden ones and traces) and by pattern (`*.gz`), each
-    once.
-
-    UsageError if there is none, InputError if a folder or pattern has none.
-    """
-    if not paths:
-        raise UsageError("no log given")
-    found: list[str] = []
-    for path in map(str, paths):
-        place = Path(path)
-        if path != STDIN and place.is_dir() and not is_trace(place):
-            kept = sorted(_files_in(place))
-            if not kept:
-                raise InputError(f"{path} is a folder without files")
-            found += map(str, kept)
-        elif path != STDIN and glob.has_magic(path) and not place.exists():
-            matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207
-            if not matches:
-                raise InputError(f"{path}: no file is named like this")
-            found += matches
-        else:
-            found.append(path)
-    return _once(found)
-
-
-def _once(names: Sequence[str]) -> list[str]:
-    """The names without duplicates of the same file (`current.log` may be a link to `access.log`)."""
-    files: dict[object, str] = {}
-    for name in names:
-        status = None
-        if name != STDIN:
-            with contextlib.suppress(OSError):
-                status = Path(name).stat()
-        files.setdefault(name if status is None else (status.st_dev, status.st_ino), name)
-    return list(files.values())
-
-
-def _files_in(folder: Path) -> Iterator[Path]:
-    """The files of a folder and its subfolders, except hidden ones and traces (already imported recordings)."""
-    for entry in folder.iterdir():
-        if entry.name.startswith("."):
-            continue
-        if entry.is_file():
-            yield entry
-        elif entry.is_dir() and not entry.is_symlink() and not is_trace(entry) and half_trace(entry) is None:
-            yield from _files_in(entry)
-
-
 def _after_last_newline(buffer: npt.NDArray[np.uint8], begin: int, end: int) -> int:
     """The offset after the last newline of buffer[begin:end], or 0."""
     step = 1 << 12
@@ -296,193 +228,3 @@ def _after_last_newline(buffer: npt.NDArray[np.uint8], begin: int, end: int) -> 
             return first + found + 1
         end, step = first, 2 * step
     return 0
-
-
-class _Counted:
-    """A file that is counted and hashed as it is read."""
-
-    def __init__(self, file: BinaryIO, source: SourceFile) -> None:
-        self._file, self._source = file, source
-
-    def readinto(self, view: memoryview) -> int:
-        peeked = self._source.take_peeked(len(view))
-        try:
-            if peeked:
-                count = len(peeked)
-                view[:count] = peeked
-            else:
-                count = self._file.readinto(view)  # type: ignore[attr-defined]
-        except OSError as error:
-            name, done = self._source.name, self._source.bytes_done
-            raise InputError(f"{name}: {reason_of(error)} after {done:,} bytes") from None
-        self._source.account(view[:count])
-        return count
-
-
-class _Unmarked:
-    """Remove the byte order mark that some editors put before UTF-8."""
-
-    def __init__(self, reader: _Counted | _Gunzip | _Unzstd | _Pieces) -> None:
-        self._reader = reader
-        self._begun = False
-
-    def readinto(self, view: memoryview) -> int:
-        """Read the next bytes; 0 at the end."""
-        count = self._reader.readinto(view)
-        if self._begun:
-            return count
-        self._begun = True
-        while 0 < count < len(codecs.BOM_UTF8) and (more := self._reader.readinto(view[count:])):
-            count += more
-        rest = bytes(view[:count])
-        if not rest.startswith(codecs.BOM_UTF8):
-            return count
-        rest = rest.removeprefix(codecs.BOM_UTF8)
-        view[: len(rest)] = rest
-        return len(rest) or self._reader.readinto(view)
-
-
-class _Gunzip:
-    """The members of a gzip file, uncompressed. Data after damage is skipped, and `source.damaged` describes it."""
-
-    def __init__(self, raw: _Counted, source: SourceFile) -> None:
-        self._raw, self._source = raw, source
-        self._inflate = zlib.decompressobj(wbits=31)
-        self._chunk = memoryview(bytearray(_CHUNK_BYTES))
-        self._rest = b""
-        self._ended = False
-
-    def readinto(self, view: memoryview) -> int:
-        while not self._ended:
-            if not self._rest:
-                count = self._raw.readinto(self._chunk)
-                self._rest = bytes(self._chunk[:count])
-                self._ended = not count
-            out = self._step(len(view))
-            if out:
-                view[: len(out)] = out
-                return len(out)
-        return 0
-
-    def _step(self, room: int) -> bytes:
-        """Uncompress part of the remaining data; at the end of the file, drain the decompressor."""
-        if self._inflate.eof:
-            if not self._rest.strip(b"\0"):
-                self._rest = b""
-                return b""
-            self._inflate = zlib.decompressobj(wbits=31)
-        try:
-            out = self._inflate.decompress(self._rest, room)
-        except zlib.error as error:
-            self._source.damaged, self._ended = f"damaged gzip: {error}", True
-            return b""
-        self._rest = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
-        if self._ended and out:
-            self._ended = False
-        elif self._ended and not self._inflate.eof:
-            self._source.damaged = "damaged gzip: it ends too early"
-        return out
-
-
-_TEXTS = (pa.binary(), pa.large_binary(), pa.binary_view(), pa.string_view())
-
-
-def _is_flat(kind: pa.DataType) -> bool:
-    """Whether a column has one value per row, as opposed to a struct."""
-    return pa.types.is_struct(kind) or not pa.types.is_nested(kind)
-
-
-@functools.cache
-def _has_csv(kind: pa.DataType) -> bool:
-    """Whether Arrow can write a column as CSV; UUID bytes and intervals have no text form."""
-    try:
-        csv.write_csv(pa.table([pa.nulls(1, kind)], names=["a"]), pa.BufferOutputStream())
-    except pa.ArrowException:
-        return False
-    return not pa.types.is_fixed_size_binary(kind)
-
-
-def _column_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Convert a column for CSV: bytes to text, durations to numbers in the unit of their type."""
-    # Importing pyarrow takes as long as importing all of our own modules.
-    import pyarrow.compute as pc
-
-    if pa.types.is_duration(column.type):
-        numbers = column.cast(pa.int64()).cast(pa.string())
-        return pc.binary_join_element_wise(numbers, column.type.unit, "")
-    as_text = pc.CastOptions(pa.large_string(), allow_invalid_utf8=True)
-    return column.cast(options=as_text) if column.type in _TEXTS else column
-
-
-def _as_text(batch: pa.RecordBatch) -> pa.Table:
-    """The columns that CSV can hold: struct fields under their paths (`request.path`), bytes as text."""
-    table = pa.Table.from_batches([batch])
-    while any(pa.types.is_struct(kind) for kind in table.schema.types):
-        table = table.flatten()
-    found = [
-        (name, _column_text(column)) for name, column in zip(table.column_names, table.columns, strict=True)
-    ]
-    kept = [(name, column) for name, column in found if _has_csv(column.type)]
-    return pa.table([column for _, column in kept], names=[name for name, _ in kept])
-
-
-class _Pieces:
-    """Bytes derived from a file, which is counted as they are read."""
-
-    def __init__(self, pieces: Iterator[bytes], raw: _Counted) -> None:
-        self._pieces, self._raw = pieces, raw
-        self._rest = b""
-        self._chunk = memoryview(bytearray(_CHUNK_BYTES))
-
-    def readinto(self, view: memoryview) -> int:
-        """Read the next bytes; 0 at the end."""
-        while not self._rest:
-            self._raw.readinto(self._chunk)
-            piece = next(self._pieces, None)
-            if piece is None:
-                while self._raw.readinto(self._chunk):
-                    pass
-                return 0
-            self._rest = piece
-        taken, self._rest = self._rest[: len(view)], self._rest[len(view) :]
-        view[: len(taken)] = taken
-        return len(taken)
-
-
-def _zstd_head(raw: bytes) -> bytes:
-    """What a zstd file begins with."""
-    head = b""
-    stream = pa.CompressedInputStream(pa.BufferReader(raw), "zstd")
-    with contextlib.suppress(OSError, pa.ArrowException):
-        while len(head) < HEAD_BYTES and (piece := stream.read(4096)):
-            head += piece
-    return head
-
-
-class _Unzstd:
-    """The frames of a zstd file, uncompressed. Data after damage is skipped, and `source.damaged` describes it."""
-
-    closed = False
-
-    def __init__(self, raw: _Counted, source: SourceFile) -> None:
-        self._raw, self._source = raw, source
-        self._stream = pa.CompressedInputStream(pa.PythonFile(self, mode="r"), "zstd")
-
-    def read(self, count: int) -> bytes:
-        """Compressed bytes, in the interface that Arrow reads from."""
-        chunk = memoryview(bytearray(count))
-        return bytes(chunk[: self._raw.readinto(chunk)])
-
-    def readinto(self, view: memoryview) -> int:
-        """Read the next bytes; 0 at the end."""
-        done = 0
-        try:
-            while done < len(view) and not self._source.damaged:
-                data = self._stream.read(min(len(view) - done, _ZSTD_READ_BYTES))
-                if not data:
-                    break
-                view[done : done + len(data)] = data
-                done += len(data)
-        except (OSError, pa.ArrowException) as error:
-            self._source.damaged = f"damaged zstd: {str(error).partition(chr(10))[0]}"
-        return done

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+RECORD_BYTES_MAX = 64 << 20
+"""A longer record is rejected."""
+
 HEAD = re.compile(rb"([123]) ([0-9A-Za-z]+) (\d{1,19})(?: (-?\d{1,19}))?\s*\n")
 REQUEST = re.compile(rb"([^ \r\n]{1,32}) ([^\r\n]*?)(?: HTTP/[\d.]+)?\r?\n")
 _STATUS = re.compile(rb"HTTP/[\d.]+ (\d{3})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import secrets
 from abc import ABC, abstractmethod
@@ -257,6 +258,12 @@ SNIFFED_LINES = 2_000
 
 def sniffed_lines(head: bytes, limit: int = SNIFFED_LINES) -> list[bytes]:
     """The first complete lines of a file that are not blank, without line ends."""
+    return list(_lines_of(head, limit))
+
+
+@functools.lru_cache(maxsize=4)
+def _lines_of(head: bytes, limit: int) -> list[bytes]:
+    """`sniffed_lines`, cut once for all the formats that look at one head."""
     lines = head.split(b"\n", 2 * limit)
     if len(lines) > 1:
         lines.pop()

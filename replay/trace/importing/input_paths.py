@@ -1,0 +1,62 @@
+"""Which files the paths on a command line stand for."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from replay.errors import InputError, UsageError
+from replay.trace import half_trace, is_trace
+
+STDIN = "-"
+
+
+def expand(paths: Sequence[str | Path]) -> list[str]:
+    """Find files by path, by folder (all files inside, except hidden ones and traces) and by pattern (`*.gz`), each
+    once.
+
+    UsageError if there is none, InputError if a folder or pattern has none.
+    """
+    if not paths:
+        raise UsageError("no log given")
+    found: list[str] = []
+    for path in map(str, paths):
+        place = Path(path)
+        if path != STDIN and place.is_dir() and not is_trace(place):
+            kept = sorted(_files_in(place))
+            if not kept:
+                raise InputError(f"{path} is a folder without files")
+            found += map(str, kept)
+        elif path != STDIN and glob.has_magic(path) and not place.exists():
+            matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207
+            if not matches:
+                raise InputError(f"{path}: no file is named like this")
+            found += matches
+        else:
+            found.append(path)
+    return _once(found)
+
+
+def _once(names: Sequence[str]) -> list[str]:
+    """The names without duplicates of the same file (`current.log` may be a link to `access.log`)."""
+    files: dict[object, str] = {}
+    for name in names:
+        status = None
+        if name != STDIN:
+            with contextlib.suppress(OSError):
+                status = Path(name).stat()
+        files.setdefault(name if status is None else (status.st_dev, status.st_ino), name)
+    return list(files.values())
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """The files of a folder and its subfolders, except hidden ones and traces (already imported recordings)."""
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_file():
+            yield entry
+        elif entry.is_dir() and not entry.is_symlink() and not is_trace(entry) and half_trace(entry) is None:
+            yield from _files_in(entry)

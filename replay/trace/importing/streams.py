@@ -1,0 +1,181 @@
+"""Byte streams of stored files: counted, uncompressed (gzip, zstd), without a byte order mark."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, Protocol
+
+import pyarrow as pa
+
+from replay.errors import InputError, reason_of
+
+_CHUNK_BYTES = 1 << 20
+_ZSTD_READ_BYTES = 4096
+"""Upper limit for the good data lost in front of damage."""
+
+
+class Stored(Protocol):
+    """The file that a stream reads, which keeps account of its bytes and its damage."""
+
+    name: str
+    bytes_done: int
+    damaged: str
+
+    def take_peeked(self, room: int) -> bytes:
+        """Bytes that were read for the head and will be read again."""
+
+    def account(self, chunk: memoryview) -> None:
+        """Count and hash bytes as stored on disk."""
+
+
+class Counted:
+    """A file that is counted and hashed as it is read."""
+
+    def __init__(self, file: BinaryIO, source: Stored) -> None:
+        self._file, self._source = file, source
+
+    def readinto(self, view: memoryview) -> int:
+        """Read the next bytes; 0 at the end."""
+        peeked = self._source.take_peeked(len(view))
+        try:
+            if peeked:
+                count = len(peeked)
+                view[:count] = peeked
+            else:
+                count = self._file.readinto(view)  # type: ignore[attr-defined]
+        except OSError as error:
+            name, done = self._source.name, self._source.bytes_done
+            raise InputError(f"{name}: {reason_of(error)} after {done:,} bytes") from None
+        self._source.account(view[:count])
+        return count
+
+
+class Unmarked:
+    """Remove the byte order mark that some editors put before UTF-8."""
+
+    def __init__(self, reader: Counted | Gunzip | Unzstd | Pieces) -> None:
+        self._reader = reader
+        self._begun = False
+
+    def readinto(self, view: memoryview) -> int:
+        """Read the next bytes; 0 at the end."""
+        count = self._reader.readinto(view)
+        if self._begun:
+            return count
+        self._begun = True
+        while 0 < count < len(codecs.BOM_UTF8) and (more := self._reader.readinto(view[count:])):
+            count += more
+        rest = bytes(view[:count])
+        if not rest.startswith(codecs.BOM_UTF8):
+            return count
+        rest = rest.removeprefix(codecs.BOM_UTF8)
+        view[: len(rest)] = rest
+        return len(rest) or self._reader.readinto(view)
+
+
+class Gunzip:
+    """The members of a gzip file, uncompressed. Data after damage is skipped, and `source.damaged` describes it."""
+
+    def __init__(self, raw: Counted, source: Stored) -> None:
+        self._raw, self._source = raw, source
+        self._inflate = zlib.decompressobj(wbits=31)
+        self._chunk = memoryview(bytearray(_CHUNK_BYTES))
+        self._rest = b""
+        self._ended = False
+
+    def readinto(self, view: memoryview) -> int:
+        """Read the next bytes; 0 at the end."""
+        while not self._ended:
+            if not self._rest:
+                count = self._raw.readinto(self._chunk)
+                self._rest = bytes(self._chunk[:count])
+                self._ended = not count
+            out = self._step(len(view))
+            if out:
+                view[: len(out)] = out
+                return len(out)
+        return 0
+
+    def _step(self, room: int) -> bytes:
+        """Uncompress part of the remaining data; at the end of the file, drain the decompressor."""
+        if self._inflate.eof:
+            if not self._rest.strip(b"\0"):
+                self._rest = b""
+                return b""
+            self._inflate = zlib.decompressobj(wbits=31)
+        try:
+            out = self._inflate.decompress(self._rest, room)
+        except zlib.error as error:
+            self._source.damaged, self._ended = f"damaged gzip: {error}", True
+            return b""
+        self._rest = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+        if self._ended and out:
+            self._ended = False
+        elif self._ended and not self._inflate.eof:
+            self._source.damaged = "damaged gzip: it ends too early"
+        return out
+
+
+class Pieces:
+    """Bytes derived from a file, which is counted as they are read."""
+
+    def __init__(self, pieces: Iterator[bytes], raw: Counted) -> None:
+        self._pieces, self._raw = pieces, raw
+        self._rest = b""
+        self._chunk = memoryview(bytearray(_CHUNK_BYTES))
+
+    def readinto(self, view: memoryview) -> int:
+        """Read the next bytes; 0 at the end."""
+        while not self._rest:
+            self._raw.readinto(self._chunk)
+            piece = next(self._pieces, None)
+            if piece is None:
+                while self._raw.readinto(self._chunk):
+                    pass
+                return 0
+            self._rest = piece
+        taken, self._rest = self._rest[: len(view)], self._rest[len(view) :]
+        view[: len(taken)] = taken
+        return len(taken)
+
+
+def zstd_head(raw: bytes, size: int) -> bytes:
+    """What a zstd file begins with: at least `size` bytes if there are so many."""
+    head = b""
+    stream = pa.CompressedInputStream(pa.BufferReader(raw), "zstd")
+    with contextlib.suppress(OSError, pa.ArrowException):
+        while len(head) < size and (piece := stream.read(4096)):
+            head += piece
+    return head
+
+
+class Unzstd:
+    """The frames of a zstd file, uncompressed. Data after damage is skipped, and `source.damaged` describes it."""
+
+    closed = False
+
+    def __init__(self, raw: Counted, source: Stored) -> None:
+        self._raw, self._source = raw, source
+        self._stream = pa.CompressedInputStream(pa.PythonFile(self, mode="r"), "zstd")
+
+    def read(self, count: int) -> bytes:
+        """Compressed bytes, in the interface that Arrow reads from."""
+        chunk = memoryview(bytearray(count))
+        return bytes(chunk[: self._raw.readinto(chunk)])
+
+    def readinto(self, view: memoryview) -> int:
+        """Read the next bytes; 0 at the end."""
+        done = 0
+        try:
+            while done < len(view) and not self._source.damaged:
+                data = self._stream.read(min(len(view) - done, _ZSTD_READ_BYTES))
+                if not data:
+                    break
+                view[done : done + len(data)] = data
+                done += len(data)
+        except (OSError, pa.ArrowException) as error:
+            self._source.damaged = f"damaged zstd: {str(error).partition(chr(10))[0]}"
+        return done
