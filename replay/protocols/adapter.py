@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import trio
 
 from replay.lane.contract import (
@@ -68,6 +70,9 @@ class ProtocolAdapter:
     did not begin; `figures` and `notes` after its last lane ended; `background` runs beside the lanes until then.
     `afterwards` says what only a look at the target can tell, after a run that was not interrupted.
     `consumed` names the histograms that a consumer fills, `lag` is its lag by partition now.
+    `cut` is for a protocol that decides itself which lane a row goes to: it numbers the rows of a batch, and row i goes
+    to the lane of its number modulo the lanes of all processes. Such a target has one lane in each process. Without it
+    rows are cut by number, or by client.
     """
 
     engine_name: Literal["native", "portable", "kafka"]
@@ -91,6 +96,7 @@ class ProtocolAdapter:
     figures: Callable[[], KafkaFigures | None] = field(default=lambda: None)
     consumed: tuple[str, ...] = ()
     lag: Callable[[], dict[str, int]] = field(default=dict)
+    cut: Callable[[DueBatch], npt.NDArray[np.int64]] | None = None
     background: Callable[[], Awaitable[None]] = field(default=trio.lowlevel.checkpoint)
     notes: Callable[[], list[Note]] = field(default=list)
     afterwards: Callable[[Sequence[LaneSpec]], Awaitable[list[Note]]] = field(default=_nothing)
