@@ -2,8 +2,9 @@
 
     python -m benchmarks.live [--viewers 50] [--rate 5000] [--phase 10] [--turns 3]
 
-One run at a constant rate onto the sink; a process of viewers connects for every other phase and reads everything. The
-first SETTLE_S of each phase are left out. It fails where p90 grows by CHANGE_MAX or more.
+One run at a constant rate onto the sink; a process of viewers connects for every other phase and reads everything. All
+sinks of the run are on throughout: files, a collector that takes each export, and a scrape of Prometheus per second. The
+first SETTLE_S of each phase are left out. It fails where p90 grows by CHANGE_MAX or more, or a sink lost anything.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, build_opener
 
 import numpy as np
 
@@ -30,6 +34,7 @@ from replay.trace import TraceWriter
 
 SETTLE_S = 2.0
 CHANGE_MAX = 0.10
+SCRAPE_S = 1.0
 PERCENTILES = (50.0, 90.0, 99.0)
 
 
@@ -53,9 +58,65 @@ def view(link: str, viewers: int, begin_s: float, phase_s: float, turns: int) ->
     print(json.dumps({"received_bytes": received}))
 
 
+_OPENER = build_opener(ProxyHandler({}))
+
+
+class _Exports(BaseHTTPRequestHandler):
+    """Accepts each export, and counts them."""
+
+    count = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        _Exports.count += 1
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is logged."""
+
+
+def collect(scraped_port: int) -> None:
+    """Print a port, receive exports there, and scrape a port each second, until standard input is closed."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Exports)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(server.server_port, flush=True)
+    scrapes = 0
+    with selectors.DefaultSelector() as selector:
+        selector.register(sys.stdin, selectors.EVENT_READ)
+        while not selector.select(SCRAPE_S):
+            with (
+                contextlib.suppress(OSError),
+                _OPENER.open(f"http://127.0.0.1:{scraped_port}/metrics") as response,
+            ):
+                scrapes += bool(response.read())
+    print(json.dumps({"exports": _Exports.count, "scrapes": scrapes}))
+
+
+@contextlib.contextmanager
+def _collector(scraped_port: int) -> Iterator[tuple[int, Callable[[], dict[str, int]]]]:
+    """A collector in a process of its own: its port, and what ends it and says what it took."""
+    process = subprocess.Popen(
+        ["nice", "-n", "19", sys.executable, "-m", "benchmarks.live", "--collect", str(scraped_port)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline()), lambda: json.loads(process.communicate()[0])
+    finally:
+        process.kill()
+        process.wait()
+
+
 def measure(viewers: int, rate: int, phase_s: float, turns: int) -> dict[str, object]:
     """One run: generator lag in ns without and with viewers, and how p90 changes."""
-    with tempfile.TemporaryDirectory(prefix="replay-bench-") as name, _sink() as port:
+    scraped = _free_port()
+    with (
+        tempfile.TemporaryDirectory(prefix="replay-bench-") as name,
+        _sink() as port,
+        _collector(scraped) as (collector, end_of),
+    ):
         folder = Path(name)
         with TraceWriter(folder / "t.trace") as writer:
             request = writer.add_request("GET", b"/")
@@ -64,7 +125,7 @@ def measure(viewers: int, rate: int, phase_s: float, turns: int) -> dict[str, ob
             writer.add_events(at_ns, np.full(rows, request, np.uint32), np.zeros(rows, np.uint32))
         words = [
             sys.executable, "-m", "replay.cli", "run", str(folder / "t.trace"), "--target", f"http://127.0.0.1:{port}",
-            "--live=127.0.0.1:0", "-o", str(folder / "run"), "--plain",
+            "--live=127.0.0.1:0", "-o", str(folder / "run"), "--plain", *_sinks(folder, scraped, collector),
         ]  # fmt: skip
         run = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert run.stderr is not None
@@ -80,6 +141,9 @@ def measure(viewers: int, rate: int, phase_s: float, turns: int) -> dict[str, ob
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         run.communicate()
+        taken = end_of()
+        if not all(taken.values()) or _lost(folder / "run"):
+            raise SystemExit(f"a sink lost something: {taken}, {_lost(folder / 'run')}")
         phases = _phases(folder / "run" / "latency.hlog", phase_s)
         found = {
             name: dict(zip(("p50", "p90", "p99"), phases[name].percentiles(PERCENTILES), strict=True))
@@ -88,7 +152,7 @@ def measure(viewers: int, rate: int, phase_s: float, turns: int) -> dict[str, ob
         change = found["viewers"]["p90"] / found["alone"]["p90"] - 1
         return {
             "count": viewers, "rate_per_s": rate, "phase_s": phase_s, "turns": turns, **found,
-            "p90_change": round(change, 4), **json.loads(reader.stdout),
+            "p90_change": round(change, 4), **json.loads(reader.stdout), **taken,
         }  # fmt: skip
 
 
@@ -106,11 +170,30 @@ def _phases(path: Path, phase_s: float) -> dict[str, Histogram]:
     return found
 
 
+def _sinks(folder: Path, scraped_port: int, collector_port: int) -> list[str]:
+    """The flags of every sink."""
+    sinks = (
+        f"csv={folder / 'seconds.csv'}", f"jsonl={folder / 'seconds.jsonl'}",
+        f"prometheus=127.0.0.1:{scraped_port},linger=0", f"otlp=http://127.0.0.1:{collector_port}",
+    )  # fmt: skip
+    return [word for sink in sinks for word in ("--sink", sink)]
+
+
+def _lost(run: Path) -> list[str]:
+    """What the notes of a run say of sinks that failed or lost seconds."""
+    notes = json.loads((run / "run.json").read_text())["notes"]
+    return [str(note) for note in notes if "SINK_" in str(note)]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
 @contextlib.contextmanager
 def _sink() -> Iterator[int]:
     """A sink in a process of its own; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = _free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "replay.staging.sink", "--port", str(port)], stdout=subprocess.DEVNULL
     )
@@ -131,6 +214,9 @@ def main() -> None:
     if sys.argv[1:2] == ["--view"]:
         link, viewers, begin_s, phase_s, turns = sys.argv[2:]
         view(link, int(viewers), float(begin_s), float(phase_s), int(turns))
+        return
+    if sys.argv[1:2] == ["--collect"]:
+        collect(int(sys.argv[2]))
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--viewers", type=int, default=50)

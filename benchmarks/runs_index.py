@@ -1,20 +1,27 @@
-"""How long it takes to index run folders, as a ratio to reading their run.json, and with two processes that write at once.
+"""How long it takes to index run folders, as a ratio to reading their run.json, and with two processes that write at once
+while a third one reads.
 
     python benchmarks/runs_index.py RUN [--runs N] [--rounds N]
 
 RUN is a real run folder, whose run.json is copied N times with other times and builds. Each round reads all documents
-(bytes alone), makes the database from the folders, and brings it up to date when nothing has changed, in turns.
+(bytes alone), makes the database from the folders, and brings it up to date when nothing has changed, in turns. It fails
+where a row is lost or doubled, or where the reader sees fewer rows than before.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
+import os
+import sqlite3
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from replay.history.database import database_of, opened, remember
@@ -61,22 +68,53 @@ def write_some(folder: Path, names: list[str]) -> None:
             raise SystemExit(problem)
 
 
-def write_with(processes: int, folder: Path) -> float:
-    """Seconds in which so many processes leave a row for each run, one at a time."""
+def read_while(path: Path, has_ended: Event, reads: Synchronized[int]) -> None:
+    """Read the names of all runs until the writers have ended; fails where there are fewer than before, or one twice."""
+    before: set[bytes] = set()
+    while not has_ended.is_set():
+        if not path.exists():
+            continue
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            try:
+                names = [name for (name,) in connection.execute("SELECT name FROM runs")]
+            except sqlite3.OperationalError as error:
+                if before or "no such table" not in str(error):
+                    raise
+                continue
+        if not before <= set(names) or len(set(names)) < len(names):
+            raise SystemExit("a row was lost or doubled")
+        before = set(names)
+        reads.value += 1
+
+
+def write_with(processes: int, folder: Path) -> tuple[float, int]:
+    """Seconds in which so many processes leave a row for each run, one at a time, and how often a third one has read the
+    rows meanwhile.
+    """
     names = sorted(path.name for path in folder.iterdir())
     forget(folder)
     context = multiprocessing.get_context("spawn")
     workers = [
         context.Process(target=write_some, args=(folder, names[at::processes])) for at in range(processes)
     ]
+    has_ended, reads = context.Event(), context.Value("q", 0)
+    reader = context.Process(target=read_while, args=(database_of(folder), has_ended, reads))
+    reader.start()
     began = time.perf_counter()
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    if any(worker.exitcode for worker in workers):
-        raise SystemExit("a process could not write")
-    return time.perf_counter() - began
+    taken_s = time.perf_counter() - began
+    has_ended.set()
+    reader.join()
+    if any(process.exitcode for process in (*workers, reader)):
+        raise SystemExit("a process could not write or read")
+    with contextlib.closing(sqlite3.connect(database_of(folder))) as connection:
+        stored = [os.fsdecode(name) for (name,) in connection.execute("SELECT name FROM runs ORDER BY name")]
+    if stored != names:
+        raise SystemExit(f"{len(names):,} runs left {len(stored):,} rows")
+    return taken_s, int(reads.value)
 
 
 def main() -> None:
@@ -98,10 +136,10 @@ def main() -> None:
             print(f"{given.runs:,} runs read, indexed: {reading:.2f} s, {first:.2f} s", flush=True)
         print(f"making the database, as a ratio to reading: {statistics.median(made):.1f}")
         print(f"bringing it up to date, nothing changed: {statistics.median(again):.1f}")
-        one, two = write_with(1, folder), write_with(2, folder)
-        count = index(folder)
+        (one_s, _), (two_s, reads) = write_with(1, folder), write_with(2, folder)
         print(
-            f"rows left one at a time, two processes against one: {two / one:.2f} of the time, {count:,} rows"
+            f"rows left one at a time, two processes against one: {two_s / one_s:.2f} of the time;"
+            f" {given.runs:,} rows, none lost or doubled, read {reads:,} times meanwhile"
         )
 
 

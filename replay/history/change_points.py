@@ -9,6 +9,10 @@ out of the series and of the candidate steps first. An alarm needs both tests:
 So each look raises a false alarm with a probability of at most LEVEL, whatever the shape of the noise, and there is one
 look per build: at most one false alarm in 1 / LEVEL builds, expected, however the looks depend on each other. After an
 alarm the series begins anew at the step, so a change is found once, and later runs do not move what was found.
+
+Where runs are on several hosts, the first test is at SCREEN_HOSTS instead, from the second host on: the promise is that
+hosts raise no alarm, and a false alarm there looks like one of a host. 999 permutations cannot show anything so rare. A
+step may then be found some runs later.
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ Floats = npt.NDArray[np.float64]
 
 LEVEL = 1 / 400
 SCREEN = 10 * LEVEL
+SCREEN_HOSTS = LEVEL / 25
+"""The level of the first test where runs are on one host, and on several."""
+
 PERMUTATIONS = 999
 WINDOW = 120
 """Runs that a look uses: the newest ones."""
@@ -89,7 +96,9 @@ def _look(series: Series, start: int, end: int, known: list[int], seed: int) -> 
     first = max(end - WINDOW, 0)
     levels = [np.arange(first, end) >= begin for begin in known if begin > first]
     nuisance = np.column_stack([np.ones(end - first), *levels, *_machines(series, slice(first, end))])
-    step = _step(series, slice(first, end), _candidates(series, max(start, first), end), nuisance, seed)
+    screen = SCREEN_HOSTS if len(set(series.hosts[:end])) > 1 else SCREEN
+    candidates = _candidates(series, max(start, first), end)
+    step = _step(series, slice(first, end), candidates, nuisance, seed, screen)
     if step is None or end - step.at < AFTER_MIN:
         return None
     return replace(step, doubt=_doubt(series, first, end, step))
@@ -108,7 +117,12 @@ def _confounded(series: Series, start: int, end: int, seed: int) -> list[Step]:
 
 
 def _step(
-    series: Series, rows: slice, candidates: npt.NDArray[np.int64], nuisance: Floats, seed: int
+    series: Series,
+    rows: slice,
+    candidates: npt.NDArray[np.int64],
+    nuisance: Floats,
+    seed: int,
+    screen: float = SCREEN,
 ) -> Step | None:
     """The step that stands out most among the runs `rows`; None if chance or a steady drift explains it."""
     values = series.values[rows]
@@ -116,7 +130,7 @@ def _step(
     if len(values) < RUNS_MIN or not len(candidates) or not judged.any():
         return None
     kept, floors, at = values[:, judged], series.floors[judged], candidates - rows.start
-    found = _test(kept, floors, at, nuisance, seed + rows.stop)
+    found = _test(kept, floors, at, nuisance, seed + rows.stop, screen)
     if found is None or _is_drift(kept, found, nuisance, floors, at, seed + rows.stop):
         return None
     sizes, t = (np.full(values.shape[1], np.nan) for _ in range(2))
@@ -179,9 +193,16 @@ def _machines(series: Series, rows: slice) -> list[Floats]:
 
 
 def _test(
-    values: Floats, floors: Floats, at: npt.NDArray[np.int64], nuisance: Floats, seed: int
+    values: Floats,
+    floors: Floats,
+    at: npt.NDArray[np.int64],
+    nuisance: Floats,
+    seed: int,
+    screen: float = SCREEN,
 ) -> tuple[int, Floats, Floats] | None:
-    """The place of a step, its sizes and t by series; None if chance explains it."""
+    """The place of a step, its sizes and t by series; None if chance explains it. `screen` is the level of the first
+    test.
+    """
     runs = len(values)
     basis, triangle = np.linalg.qr(nuisance)
     basis = basis[:, np.abs(np.diag(triangle)) > 1e-9]
@@ -198,7 +219,7 @@ def _test(
     t, sizes = _t(steps, lengths, residuals, floors, freedom)
     best = np.unravel_index(np.argmax(np.abs(t)), t.shape)
     largest = float(np.abs(t[best]))
-    if _two_sided(largest, freedom) * t.size > SCREEN:
+    if _two_sided(largest, freedom) * t.size > screen:
         return None
     if _share_as_large(steps, lengths, residuals, floors, freedom, basis, largest, seed) > LEVEL:
         return None

@@ -294,6 +294,8 @@ def test_peak_says_how_far_actions_hold(tmp_path: Path, capfd: pytest.CaptureFix
         ]
         invoke([*words, "--plain"])
     found = json.loads((tmp_path / "peak" / "peak.json").read_bytes())
+    if found["verdict"] == "GENERATOR_LIMITED":
+        pytest.skip("this machine is too busy to send on time, so no load says anything")
     by_action = {hold["action"]: hold for hold in found["actions"]}
     assert by_action["payment"]["holds"] == 0.0 and "payments do not hold at" in by_action["payment"]["words"]
     assert "registrations hold up to" in by_action["registration"]["words"]

@@ -298,6 +298,20 @@ def test_false_alarms_and_steps_of_a_short_simulation() -> None:
     assert abs(step.at - 60) <= 1 and step.found < 75 and int(np.nanargmax(np.abs(step.t))) == 2
 
 
+def test_a_step_on_several_hosts_needs_more_proof() -> None:
+    """Chance looks like the effect of a host there, so the level is stricter: the same step is found some runs later."""
+    rng = np.random.default_rng(3)
+    values = rng.normal(0, 0.02, (150, 4))
+    values[60:, 2] += 0.045
+    slow = rng.random(150) < 0.5
+    none, builds = np.full(150, np.nan), [str(n) for n in range(150)]
+    (one,) = find_steps(Series(values, builds, ["one"] * 150, none, np.full(4, 1e-4)))
+    hosts = ["slow" if each else "fast" for each in slow]
+    (two,) = find_steps(Series(values + 0.15 * slow[:, None], builds, hosts, none, np.full(4, 1e-4)))
+    assert abs(one.at - 60) <= 1 and abs(two.at - 60) <= 1 and not one.doubt and not two.doubt
+    assert one.found < two.found < 80
+
+
 @pytest.mark.parametrize("freedom", [4, 5, 11, 12, 40])
 def test_the_tails_of_students_t(freedom: int) -> None:
     from replay_native.statistics.student import two_sided
