@@ -104,7 +104,7 @@ def test_growth_is_called_true_only_in_windows_where_it_is(
     repeated = "repeat" in flags
     assert stats["true"]["1s"] is repeated and "off beta should be" in printed
     assert ("1 s (+" in printed) is not repeated
-    assert "IDC within 10% of what it should be" in printed
+    assert "IDC within 10% of the expected value" in printed
 
 
 def test_a_recording_that_grew_by_three_is_not_called_true_where_it_is_off(
@@ -360,7 +360,7 @@ def test_a_run_replays_what_its_scenario_scales(tmp_path: Path) -> None:
         (["--sample", "150%"], ["--sample", "between 0% and 100%"]),
         (["--sample", "0"], ["no request is left"]),
         (["--only", "GET /nothing"], ["--only", "not a route"]),
-        (["--speed", "2", "--compress-to", "10m"], ["give one of them"]),
+        (["--speed", "2", "--compress-to", "10m"], ["give only one"]),
         (["--rewrite", "/v1/"], ["--rewrite", "'/v1/' is not a rule"]),
         (["--rewrite", "^/v1( -> /v2"], ["--rewrite", "missing )"]),
         (["--rewrite", r"^/v1 -> \2"], ["--rewrite", "invalid group reference"]),
