@@ -1,4 +1,4 @@
-"""The page of a climb or a surge: load against latency and failures, ascending and descending; before and after."""
+"""The page of a climb (load against latency and failures, ascending and descending), and that of a surge."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _load_plot(
     is_latency: bool = False,
     label: Label = plain_label,
 ) -> Chart | None:
-    """Load against a figure: each trial a dot, a line through the median of each load for each direction."""
+    """A figure against load: each trial as a dot, and for each direction a line through the median at each load."""
     shown = [(trial, at) for trial in in_order(found.trials) if (at := value(trial)) is not None]
     if not shown:
         return None
@@ -55,7 +55,7 @@ def _load_plot(
 
 
 def _stage(plot: Chart, chosen: Sequence[tuple[Trial, float]], colour: str, words: str) -> None:
-    """The trials of one direction: filled where every objective was met."""
+    """Add the trials of one direction: filled dots for those that met every objective, rings for the others."""
     by_load: dict[float, list[float]] = {}
     for trial, at in chosen:
         by_load.setdefault(trial.load, []).append(at)
@@ -72,7 +72,7 @@ def _stage(plot: Chart, chosen: Sequence[tuple[Trial, float]], colour: str, word
 
 
 def _limits(found: Climb) -> list[float]:
-    """The limits of objectives on the response that can be drawn."""
+    """The limits of objectives on the response that a chart can show."""
     return [limit for _, limit, _ in _goals(found)]
 
 
@@ -95,7 +95,7 @@ def _is_objective(text: str) -> bool:
 
 
 def _latency(found: Climb, percentile: float) -> Chart | None:
-    """Load against a percentile of the response, with the objectives on that percentile."""
+    """A percentile of the response against load, with the objectives on that percentile."""
     field = f"p{percentile:g}_ns"
 
     def ns(trial: Trial) -> float | None:
@@ -110,7 +110,7 @@ def _latency(found: Climb, percentile: float) -> Chart | None:
 
 
 def _failed(found: Climb) -> str:
-    """Why a found peak is not good news; empty if it is."""
+    """Why the result is a failure although a peak was found; empty if it is not."""
     if found.recovery == "DID_NOT_RECOVER":
         return "FAILED: the target did not recover from the overload"
     return "The peak could not be held" if found.held is False and found.held_load is None else ""
@@ -131,9 +131,7 @@ def write_peak_page(found: Climb, sentence: str, path: Path, before: Sequence[tu
         else None
     )
     good = _load_plot(found, "good responses per second", lambda trial: trial.done_per_s)
-    reading = (
-        "A filled dot is a trial that met every objective, a ring one that did not. Lines join the medians."
-    )
+    reading = "Filled dots are trials that met every objective, rings are trials that did not. Lines join the medians."
     sections: list[Section] = [
         headline(found.verdict, sentence, notes, failed=_failed(found)),
         Figure("p99 of the response by load", reading, _latency(found, 99)),
@@ -175,7 +173,7 @@ def write_surge_page(
     elif found.verdict == "DID_NOT_RECOVER":
         sentence += f"; {WATCH_TIMES * from_s:.0f} s after its end the target was not as before"
     elif found.verdict == "UNSTEADY":
-        sentence += "; the target could not carry the baseline either"
+        sentence += "; the target could not sustain the baseline either"
     figures = [Figure(name, "", plot, nothing="None.") for name, plot in made.items()]
     write_page(
         path, "replay: surge", "Recovery from a surge", [headline(found.verdict, sentence, notes), *figures]
@@ -185,4 +183,4 @@ def write_surge_page(
 def _mark_surge(plot: Chart, from_s: float, until_s: float, after_s: float | None) -> None:
     plot.shade(from_s, until_s, GREY, "the surge")
     if after_s is not None:
-        plot.rule_x(until_s + after_s, GREEN, "as before from here on")
+        plot.rule_x(until_s + after_s, GREEN, "as before the surge from here on")

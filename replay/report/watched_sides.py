@@ -15,7 +15,7 @@ ROWS_SHOWN, LINES_SHOWN = 60, 8
 """How many figures a page and a terminal list: those that differ most."""
 
 READING = (
-    "Figures of the target's own side. Each is the median over the runs of a build; what differs most comes first. The"
+    "Figures from the target's side, each the median over the runs of a build. Those that differ most come first. The"
     " verdict does not depend on them."
 )
 
@@ -36,7 +36,7 @@ def watched_section(found: Comparison) -> str:
 
 
 def print_watched(page: Page, found: Comparison) -> None:
-    """The table of a terminal; nothing if nothing was watched."""
+    """Print the table in the terminal; print nothing if nothing was watched."""
     figures = watched_sides(found.base, found.new)
     if not figures:
         return

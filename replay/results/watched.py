@@ -1,9 +1,7 @@
 """The watched figures of a run: their values by second, and which of them changed first before an objective was missed.
-
-A figure has changed where it leaves what it was in the beginning: more than SPREADS median absolute deviations from the
-median of the first seconds, and more than SHARE of that median, for LASTING samples in a row. A counter is judged by its
-growth. That one thing happened before another does not prove that it was the cause, and reports say only the order.
-"""
+A figure has changed when it differs from its beginning: by more than SPREADS median absolute deviations from the median
+of the first seconds, and by more than SHARE of that median, for LASTING samples in a row. For a counter, its growth is
+judged. An event before another one is not necessarily its cause, so reports state only the order."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from .slo import Slo
 from .timeline import Second
 
 BEGINNING = 5
-"""Samples, at least, that show what a figure was in the beginning; else a fifth of the run."""
+"""Minimum number of samples that define the beginning of a figure; in longer runs it is a fifth of the run."""
 
 LASTING = 3
 SPREADS = 6.0
@@ -36,9 +34,8 @@ def values_of(rows: Sequence[Second]) -> dict[str, list[float | None]]:
 
 
 def shifted_at(values: Values) -> int | None:
-    """The row from which a figure differs from its beginning; None if it never did, or too little is known. A figure that
-    only grows, and grew in the beginning already, is a counter: it is judged by its growth.
-    """
+    """The row from which a figure differs from its beginning; None if it never did, or too little is known. A figure
+    that only grows, and that grew from the beginning, is a counter, so its growth is judged."""
     known = _levels([(at, value) for at, value in enumerate(values) if value is not None])
     begin = max(BEGINNING, len(known) // 5)
     if len(known) < begin + LASTING:
@@ -59,7 +56,7 @@ def shifted_at(values: Values) -> int | None:
 
 
 def _levels(known: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """The samples, or the growth of a counter from sample to sample, by the rows in which it was seen."""
+    """The samples, or the growth of a counter between samples, with their rows."""
     begin = max(BEGINNING, len(known) // 5)
     growth = [(at, now - before) for (_, before), (at, now) in pairwise(known)]
     if all(each >= 0 for _, each in growth) and sum(each > 0 for _, each in growth[:begin]) > begin / 2:
@@ -73,7 +70,8 @@ def breached_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None
 
 
 def misses(row: Second, slo: Slo) -> bool:
-    """Whether the figures of one row miss an objective; False for one of a route, because rows are over all routes."""
+    """Whether the figures of one row miss an objective; False for an objective on a route, because rows cover all
+    routes."""
     if slo.route:
         return False
     if slo.percentile is None:
@@ -85,9 +83,8 @@ def misses(row: Second, slo: Slo) -> bool:
 
 
 def figure_of(slo: Slo) -> str | None:
-    """The figure of a row that judges a latency: a row has p50, p99 and the maximum alone, so it is the nearest of them.
-    None if rows have none of this latency.
-    """
+    """The figure of a row that judges a latency: a row has only p50, p99 and the maximum, so it is the nearest of
+    these. None if rows do not have this latency."""
     if slo.percentile is None:
         return None
     near = "max" if slo.percentile == 100 else "p99" if slo.percentile >= _HIGH_PERCENTILE else "p50"
@@ -98,10 +95,8 @@ def figure_of(slo: Slo) -> str | None:
 def with_shifts(
     figures: Sequence[WatchFigures], rows: Sequence[Second], objectives: Sequence[Slo]
 ) -> tuple[list[WatchFigures], str]:
-    """The figures with the second in which each changed, and a sentence about the first; empty if there is none to say.
-
-    An objective that the first second misses already shows no change, so it does not count.
-    """
+    """The figures with the second in which each changed, and a sentence about the first change, or an empty one. An
+    objective that is missed from the first second on shows no change, so it does not count."""
     met_at_first = [slo for slo in objectives if breached_at(rows[:1], [slo]) is None]
     values, breach = values_of(rows), breached_at(rows, met_at_first)
     known = {figure.name: figure for figure in figures}

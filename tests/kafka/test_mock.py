@@ -367,7 +367,7 @@ def test_answers_that_never_came_are_counted_as_long_as_they_were_waited_for(moc
         "p99_ns" in there(document.latency.answer).at_least
         and "p50_ns" not in there(document.latency.answer).at_least
     )
-    assert "50 were not by the end" in printed(tmp_path / "run")
+    assert "50 were not consumed by the end" in printed(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

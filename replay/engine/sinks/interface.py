@@ -58,4 +58,4 @@ class LingeringSink(Protocol):
         """What it is still waiting for, as a sentence; empty if nothing."""
 
     def linger(self) -> str:
-        """Waits for it. Returns a warning if it did not come, else an empty string."""
+        """Wait for it. Returns a warning if it did not come, else an empty string."""

@@ -36,7 +36,7 @@ class Authoriser:
         return await header_line(self._auth)
 
     async def keep_fresh(self, put: Callable[[bytes], None]) -> None:
-        """Runs until cancelled. After a failure the last good header stays, and the command is tried again at its
+        """Run until cancelled. After a failure the last good header stays, and the command is tried again at its
         next time.
         """
         if not self._auth.refresh_ns:
@@ -63,7 +63,7 @@ class Authoriser:
 
 
 async def header_line(auth: Auth) -> bytes:
-    """Runs the command and returns its header line: `Authorization: Bearer ...`, with its line end.
+    """Run the command and return its header line: `Authorization: Bearer ...`, with its line end.
 
     The sentence of an error may be kept in a run, so it does not contain the command or its output. The hint, which
     is only printed, does.
@@ -103,7 +103,7 @@ async def header_line(auth: Auth) -> bytes:
 
 
 async def _output_of(words: list[str]) -> tuple[int, bytes, bytes]:
-    """Runs a program. Returns its exit code and what it wrote to standard output and error. Above OUTPUT_BYTES_MAX it
+    """Run a program. Returns its exit code and what it wrote to standard output and error. Above OUTPUT_BYTES_MAX it
     is killed.
     """
     process = await trio.lowlevel.open_process(

@@ -59,7 +59,7 @@ def rules_by_route(requests: Requests, rules: tuple[BodyRule, ...]) -> list[int]
 
 
 def check_bodies(requests: Requests, scenario: Scenario, bodiless: npt.NDArray[np.int64]) -> None:
-    """Refuses a plan whose requests lack a body. `bodiless` counts them by route."""
+    """Refuse a plan whose requests lack a body. `bodiless` counts them by route."""
     rules = rules_by_route(requests, scenario.body)
     by_route = zip(requests.routes, rules, bodiless.tolist(), strict=True)
     lacking = [route for route, rule, rows in by_route if rows and rule < 0]

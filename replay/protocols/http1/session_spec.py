@@ -248,7 +248,7 @@ def _status_map(statuses: Sequence[str]) -> bytes:
 
 
 def _refuse_circles(requests: Requests, scenario: Scenario) -> None:
-    """Refuses a value that could never be captured because only responses to requests that need it would give it."""
+    """Refuse a value that could never be captured because only responses to requests that need it would give it."""
     for name in dict.fromkeys(rule.name for rule in scenario.capture):
         giving: set[int] = set()
         for rule in scenario.capture:

@@ -9,7 +9,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def parse(url: str) -> Target:
-    """Parses an HTTP target. UsageError says what is wrong with it."""
+    """Parse an HTTP target. UsageError says what is wrong with it."""
     return parse_url(url, DEFAULT_PORTS[scheme_of(url)], no_user="give -H 'Authorization: $NAME' instead")
 
 

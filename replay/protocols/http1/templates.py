@@ -284,7 +284,7 @@ def _cells(rows: csv.DictReader[str], name: str, path: Path) -> list[bytes]:
 def parse_template(
     body: bytes, values: Values | None = None, encode: Encode = "raw", *, fill: bool = True
 ) -> tuple[Part, ...]:
-    """Splits a text at the names in braces. Any other brace is literal text."""
+    """Split a text at the names in braces. Any other brace is literal text."""
     values = values or Values(())
     parts: list[Part] = []
     at = 0
@@ -304,7 +304,7 @@ def parse_template(
 
 
 def parse_path(path: str, values: Values) -> tuple[Part, ...]:
-    """Splits a path at its names. A value stays one path segment, or one value of the query, whatever it contains."""
+    """Split a path at its names. A value stays one path segment, or one value of the query, whatever it contains."""
     before, mark, query = path.encode("ascii").partition(b"?")
     return merged([*parse_template(before, values, "segment"), *parse_template(mark + query, values, "form")])
 

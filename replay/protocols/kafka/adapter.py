@@ -54,7 +54,7 @@ SWITCH_INTERVAL_S = 0.0002
 
 
 def topics_of(schedule: Schedule, target: Target) -> tuple[list[str], dict[str, int]]:
-    """Returns the topics to write to and, for each recorded topic, the index of its target topic.
+    """Return the topics to write to and, for each recorded topic, the index of its target topic.
 
     The URL's topic takes everything that `topic_map` does not send elsewhere. Without one, records keep their topic.
     UsageError if a record would have no topic.
@@ -127,7 +127,7 @@ class _Fitted:
     moved: dict[TopicPartition, int] | None = None
 
     async def engine(self, spec: LaneSpec) -> None:
-        """Runs the lane to its end, then asks where the partitions end."""
+        """Run the lane to its end, then ask where the partitions end."""
         self.spec = spec
         if self.watch is not None:
             self.watch.record_into(spec.metrics)
@@ -140,7 +140,7 @@ class _Fitted:
             await trio.to_thread.run_sync(self._ask_ends)
 
     def _ask_ends(self) -> None:
-        """Asks how far each partition's end offset moved; blocks."""
+        """Ask how far each partition's end offset moved; blocks."""
         acknowledged = self.lane.outcomes.acknowledged
         least = {part: self.before[part] + acknowledged[part] for part in self.parts}
         try:
@@ -210,7 +210,7 @@ class _Fitted:
         return {part: count for part, count in found.items() if count > 0}
 
     def close(self) -> None:
-        """Closes the lane."""
+        """Close the lane."""
         sys.setswitchinterval(self.interval_s)
         gc.unfreeze()
         self.lane.close()
@@ -335,7 +335,7 @@ def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
 
 
 def _check_for(schedule: Schedule, target: KafkaTarget, scenario: Scenario) -> Check:
-    """Checks an address of this run's cluster, whether the URL names it or the cluster advertises it."""
+    """Check an address of this run's cluster, whether the URL names it or the cluster advertises it."""
     permitted, origins = allowed(scenario), schedule.trace.requests.hosts
     named = {host for host, _ in target.brokers}
 
@@ -347,7 +347,7 @@ def _check_for(schedule: Schedule, target: KafkaTarget, scenario: Scenario) -> C
 
 
 async def _check_hosts(hosts: Sequence[str], target: Target, scenario: Scenario, check: Check) -> None:
-    """Resolves the brokers and checks all their addresses. TargetError if one has no address, LimitError if one is
+    """Resolve the brokers and check all their addresses. TargetError if one has no address, LimitError if one is
     not allowed.
     """
     for host in hosts:

@@ -114,7 +114,7 @@ async def _consume(order: Order, gate: Gate) -> None:
 
 
 def _read(count: int) -> bytes:
-    """Reads this many bytes of standard input and none beyond, since its end is awaited later."""
+    """Read this many bytes of standard input and none beyond, since its end is awaited later."""
     data = b""
     while len(data) < count and (more := os.read(sys.stdin.fileno(), count - len(data))):
         data += more
@@ -122,7 +122,7 @@ def _read(count: int) -> bytes:
 
 
 def main() -> None:
-    """Reads the order and executes it until standard input is closed."""
+    """Read the order and execute it until standard input is closed."""
     order: Order = pickle.loads(_read(int.from_bytes(_read(8), "little")))
     gate = Gate(order.allowed.check)
     try:

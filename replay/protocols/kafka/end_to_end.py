@@ -86,7 +86,7 @@ class _Sum:
         hdr.record_all(metrics.totals[self.which], hdr.HALF_3, np.ascontiguousarray(latencies, np.int64))
 
     def lack(self, metrics: LaneMetrics, waited: np.ndarray) -> None:
-        """Counts records that never came, with the time that they were waited for."""
+        """Count records that never came, with the time that they were waited for."""
         if len(waited):
             self.missing += len(waited)
             least = int(waited.min())
@@ -101,7 +101,7 @@ class Watch:
         self, target: KafkaTarget, kafka: Kafka, group: str, own: Sequence[TopicPartition],
         answers: Sequence[TopicPartition], timeout_ns: int, allowed: Allowed,
     ) -> None:  # fmt: skip
-        """Starts the consumer and waits until it is at the end of its partitions; blocks. ReplayError if it cannot
+        """Start the consumer and wait until it is at the end of its partitions; blocks. ReplayError if it cannot
         get there.
         """
         self._own = own if kafka.consume else ()
@@ -148,11 +148,11 @@ class Watch:
         return tuple(self._sums)
 
     def record_into(self, metrics: LaneMetrics) -> None:
-        """Sets where the histograms are. Nothing is acknowledged before this."""
+        """Set where the histograms are. Nothing is acknowledged before this."""
         self._metrics = metrics
 
     def acknowledged(self, index: int, first: int, batch: Batch) -> None:
-        """Notes that the lane's partition `index` holds these records from offset `first` on."""
+        """Note that the lane's partition `index` holds these records from offset `first` on."""
         rows = batch.rows
         dues = np.where(rows["flags"] & WARM_UP, -rows["due_ns"], rows["due_ns"])
         records = batch.buffer[HEADER_BYTES : batch.size].copy() if self._answers is not None else None
@@ -164,7 +164,7 @@ class Watch:
         return {f"{part.topic}/{part.partition}": max(high - at, 0) for part, high, at in pairs}
 
     def finish(self, wait_s: float, hurry: Callable[[], bool]) -> None:
-        """Waits for records that are still to come once the lane has ended, for at most this long; then stops the
+        """Wait for records that are still to come once the lane has ended, for at most this long; then stop the
         consumer. Blocks.
         """
         deadline = time.monotonic() + wait_s
@@ -189,7 +189,7 @@ class Watch:
         return consumed, dict(zip(names, self._lag_max, strict=True))
 
     def close(self) -> None:
-        """Stops the consumer. Closing twice is harmless."""
+        """Stop the consumer. Closing twice is harmless."""
         self._ending.set()
         if self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
@@ -212,7 +212,7 @@ class Watch:
         self._ready.set()
 
     def _follow(self) -> None:
-        """Reads frames until the consumer ends."""
+        """Read frames until the consumer ends."""
         stream = self._process.stdout
         assert stream is not None
         held = b""
@@ -229,7 +229,7 @@ class Watch:
             self.problem = TargetError("the consumer ended by itself", hint="its message is above")
 
     def _frames(self, data: bytes) -> bytes:
-        """Handles complete frames. Returns the rest of the data."""
+        """Handle complete frames. Returns the rest of the data."""
         at = 0
         while len(data) - at >= FRAME.size:
             index, count, first, end, high, seen_ns, more = FRAME.unpack_from(data, at)
@@ -312,7 +312,7 @@ class Watch:
             self._sums[kind].lack(self._metrics, now - dues[dues > 0])
 
     def _give_up(self, now: int) -> None:
-        """Counts everything that is still missing as never received."""
+        """Count everything that is still missing as never received."""
         for offsets in self._offsets:
             for _, dues in offsets.acks:
                 self._lack("end_to_end", dues, now)

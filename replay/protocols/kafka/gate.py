@@ -48,7 +48,7 @@ class Gate:
         self.on_refusal: Callable[[], object] = lambda: None
 
     def check(self, host: str, address: str) -> None:
-        """Raises HostRefusedError if this address of a host is not allowed."""
+        """Raise HostRefusedError if this address of a host is not allowed."""
         try:
             self._check(host, [address])
         except LimitError as error:
@@ -57,7 +57,7 @@ class Gate:
             raise HostRefusedError(error) from None
 
     def dial(self, host: str, port: int, timeout_s: float) -> socket.socket:
-        """Opens a blocking connection. OSError if it fails, HostRefusedError if it is not allowed."""
+        """Open a blocking connection. OSError if it fails, HostRefusedError if it is not allowed."""
         failure: OSError | None = None
         for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             self.check(host, str(address[0]))

@@ -102,12 +102,12 @@ class KafkaLane:
         self._thread.start()
 
     def run(self, spec: LaneSpec) -> None:
-        """Runs to the end; blocks. EngineError if the lane could not continue."""
+        """Run to the end; blocks. EngineError if the lane could not continue."""
         self._spec.set_result(spec)
         self.ended.result()
 
     def close(self) -> None:
-        """Closes a lane that was never run. After `run` this does nothing."""
+        """Close a lane that was never run. After `run` this does nothing."""
         if not self._spec.done():
             self._spec.set_result(None)
         self._thread.join(STOP_S)

@@ -34,7 +34,7 @@ class Outcomes:
     lost: dict[str, str] = field(default_factory=dict)
 
     def note_too_large(self, topic: str, batch: Batch) -> None:
-        """Counts a batch of one record that its topic rejects."""
+        """Count a batch of one record that its topic rejects."""
         found = self.too_large.setdefault(topic, TooLarge())
         found.count += batch.count
         found.smallest, found.largest = min(found.smallest, batch.size), max(found.largest, batch.size)

@@ -65,7 +65,7 @@ class Source:
 
 
 def parse_source(text: str) -> Source:
-    """Parses `kafka://HOST:PORT/T1,T2`. UsageError says what is wrong with it."""
+    """Parse `kafka://HOST:PORT/T1,T2`. UsageError says what is wrong with it."""
     place, _, names = text.removeprefix("kafka://").partition("/")
     if not text.startswith("kafka://"):
         raise UsageError(
@@ -100,7 +100,7 @@ def record(
     isolation: str = COMMITTED, permitted: Allowed | None = None,
     progress: Callable[[int], None] = lambda records: None,
 ) -> Recording:  # fmt: skip
-    """Records topics into the new trace `out`, in bounded memory; blocks. SIGINT and SIGTERM end it in order.
+    """Record topics into the new trace `out`, in bounded memory; blocks. SIGINT and SIGTERM end it in order.
 
     `from_ms` None starts at the earliest record, and `until_ms` None ends with what is there now. Both are ms since
     the epoch, by the records' own stamps. `resume` has first offsets that win over `from_ms`. Only loopback, what is
@@ -184,7 +184,7 @@ class _Tape:
         self.disordered: dict[str, int] = {}
 
     def add(self, part: TopicPartition, records: Sequence[ConsumerRecord]) -> None:
-        """Adds records of one partition, in offset order."""
+        """Add records of one partition, in offset order."""
         writer, prefix = self._writer, f"/{part.topic}/{part.partition}".encode()
         keyed = prefix + b"?key="
         targets = [
@@ -211,7 +211,7 @@ class _Tape:
         self._progress(self.records)
 
     def _note_order(self, part: TopicPartition, stamps: npt.NDArray[np.int64]) -> None:
-        """Counts records that are stamped before one at a lower offset of their partition."""
+        """Count records that are stamped before one at a lower offset of their partition."""
         least = int(stamps[0])
         latest = np.maximum.accumulate(np.concatenate(([self._latest_ms.get(part, least)], stamps)))
         early = int(np.count_nonzero(stamps < latest[:-1]))
@@ -245,7 +245,7 @@ class _Work:
         return sorted(self.highs)
 
     async def run(self, tape: _Tape) -> None:
-        """Runs until every partition is read to its end, nothing more comes, or a signal arrives."""
+        """Run until every partition is read to its end, nothing more comes, or a signal arrives."""
         consumer = AIOKafkaConsumer(
             **self.settings, enable_auto_commit=False, auto_offset_reset="earliest",
             max_poll_records=RECORDS_AT_ONCE, isolation_level=self.recording.isolation,
@@ -269,7 +269,7 @@ class _Work:
         self.recording.interrupted = stop.is_set()
 
     async def _seek(self, consumer: AIOKafkaConsumer) -> None:
-        """Moves each partition to where its recording begins."""
+        """Move each partition to where its recording begins."""
         firsts = await consumer.beginning_offsets(self.parts)
         if self.from_ms is not None:
             ends = await consumer.end_offsets(self.parts)
@@ -291,7 +291,7 @@ class _Work:
         return {part: min(readable[part], high) for part, high in self.highs.items()}
 
     def _count_open(self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> None:
-        """Counts what a read_committed consumer did not reach because transactions were open."""
+        """Count what a read_committed consumer did not reach because transactions were open."""
         if self.recording.isolation != COMMITTED:
             return
         for part in set(ends) - self.stopped:
@@ -301,7 +301,7 @@ class _Work:
     async def _read(
         self, consumer: AIOKafkaConsumer, tape: _Tape, ends: dict[TopicPartition, int], stop: asyncio.Event
     ) -> None:
-        """Waits with partitions that have no end yet, until a record of `until_ms` comes or that moment has passed."""
+        """Wait with partitions that have no end yet, until a record of `until_ms` comes or that moment has passed."""
         open_ = {part for part in self.parts if part not in ends or self.next_offsets[part] < ends[part]}
         heard_s = time.monotonic()
         consumer.pause(*(set(self.parts) - open_))

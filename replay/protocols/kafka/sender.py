@@ -119,7 +119,7 @@ class Sender:
         ended: Callable[[Batch, Exception | None, int], None],
         split: Callable[[Batch, tuple[Batch, Batch]], None],
     ) -> None:
-        """Sets the callbacks.
+        """Set the callbacks.
 
         `sending(batches, bytes)` is called just before a send, with the batches that were never sent before.
         `ended(batch, error, offset)` is called when the broker acknowledged a batch (offset -1: unknown) or the batch
@@ -128,7 +128,7 @@ class Sender:
         self._sending, self._ended, self._split = sending, ended, split
 
     async def connect(self) -> None:
-        """Connects to every leader. Raises the first KafkaError or OSError."""
+        """Connect to every leader. Raises the first KafkaError or OSError."""
         for number in {p.leader for p in self._partitions if p.leader is not None}:
             node = self._node(number)
             node.connection = await self._connected(node)
@@ -139,11 +139,11 @@ class Sender:
         self._busy[batch.index] = None
 
     def withdraw(self, batch: Batch) -> None:
-        """Removes a batch that was not sent yet."""
+        """Remove a batch that was not sent yet."""
         self._partitions[batch.index].waiting.remove(batch)
 
     def flush(self) -> None:
-        """Sends what can be sent now. Returns whether to call again later because something waits."""
+        """Send what can be sent now. Returns whether to call again later because something waits."""
         while self._busy and not self._closed:
             requests = self._gather()
             if not requests:
@@ -152,7 +152,7 @@ class Sender:
                 self._send(self._nodes[node], batches)
 
     def check(self) -> None:
-        """Closes connections that do not answer."""
+        """Close connections that do not answer."""
         now = self._loop.time()
         for node in self._nodes.values():
             if (
@@ -163,7 +163,7 @@ class Sender:
                 node.connection.close()
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         self._closed = True
         for task in (self._refreshing, *(node.connecting for node in self._nodes.values())):
             if task is not None:
@@ -246,7 +246,7 @@ class Sender:
             self._failed(batch, sequence, error())
 
     def _failed(self, batch: Batch, sequence: int, error: Exception) -> None:
-        """Handles a batch that came back: it is resent, or it has failed for good."""
+        """Handle a batch that came back: it is resent, or it has failed for good."""
         partition = self._partitions[batch.index]
         partition.in_flight -= 1
         batch.error = error
@@ -267,7 +267,7 @@ class Sender:
             self._ended(batch, error, -1)
 
     def _halve(self, batch: Batch, partition: _Partition) -> None:
-        """Replaces a batch that is too large by two halves with its sequence numbers, since each record may fit."""
+        """Replace a batch that is too large by two halves with its sequence numbers, since each record may fit."""
         parts = halves(batch)
         self._split(batch, parts)
         for half in parts:
@@ -344,7 +344,7 @@ class Sender:
             self._forget_leader(node)
 
     def _note_lost(self, node: _Node, why: str) -> None:
-        """Notes that a broker was lost, with the first reason."""
+        """Note that a broker was lost, with the first reason."""
         self._lost_brokers.setdefault(node.place or f"id {node.number}", why)
 
     def _forget_leader(self, node: _Node) -> None:
@@ -361,7 +361,7 @@ class Sender:
                     partition.leader = partition.last_leader = leader
 
     def _note_leaderless(self, partition: _Partition) -> None:
-        """Notes a partition without a leader: its broker is missing, and no other took over."""
+        """Note a partition without a leader: its broker is missing, and no other took over."""
         node = self._nodes.get(partition.last_leader)
         if node is not None and node.connection is None:
             name = f"{partition.part.topic}/{partition.part.partition}"

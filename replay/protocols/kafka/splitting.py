@@ -31,17 +31,17 @@ class Limits:
         return self._limits[index]
 
     def took(self, batch: Batch) -> None:
-        """Notes that the broker accepted a batch: one of its size is not too large."""
+        """Note that the broker accepted a batch: one of its size is not too large."""
         self._taken[batch.index] = max(self._taken[batch.index], batch.size)
 
     def refused(self, batch: Batch) -> None:
-        """Notes that a batch of several records was too large. Later ones are limited to half of it."""
+        """Note that a batch of several records was too large. Later ones are limited to half of it."""
         least = max(self._taken[batch.index], LEAST_BYTES)
         self._limits[batch.index] = min(self._limits[batch.index], max(batch.size // 2, least))
 
 
 def halves(batch: Batch) -> tuple[Batch, Batch]:
-    """Splits a batch's records into two batches, in order. Numbers and sequences are those that the records had."""
+    """Split a batch's records into two batches, in order. Numbers and sequences are those that the records had."""
     middle = batch.count // 2
     rows = batch.rows.copy()
     ring = _ring(batch, rows)
@@ -65,7 +65,7 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
 
 
 def _ring(batch: Batch, rows: np.ndarray) -> np.ndarray:
-    """Returns the batch's bytes as a ring from which its records can be taken again. `rows` receive their places in
+    """Return the batch's bytes as a ring from which its records can be taken again. `rows` receive their places in
     it.
 
     A record is its length, its attributes, two deltas, and the tail that a row stands for. Both end at the same
@@ -83,7 +83,7 @@ def _ring(batch: Batch, rows: np.ndarray) -> np.ndarray:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Reads a record's length (zigzag varint). Returns it and where it ends."""
+    """Read a record's length (zigzag varint). Returns it and where it ends."""
     word = shift = 0
     while True:
         byte = data[at]

@@ -26,7 +26,7 @@ class KafkaTarget(Target):
 
 
 def parse(url: str) -> KafkaTarget:
-    """Parses a Kafka target. UsageError says what is wrong with it."""
+    """Parse a Kafka target. UsageError says what is wrong with it."""
     places, _, topic = url.partition("://")[2].partition("/")
     brokers = []
     for place in places.split(","):

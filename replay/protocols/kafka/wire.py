@@ -59,7 +59,7 @@ def produce_request(
 
 
 def produce_answers(version: int, frame: memoryview) -> tuple[int, list[Answer]]:
-    """Parses an answer: its correlation id, and what it says about each batch. struct.error or ValueError if it is
+    """Parse an answer: its correlation id, and what it says about each batch. struct.error or ValueError if it is
     not an answer.
     """
     row = struct.Struct(">ihqqq" if version >= 5 else ">ihqq")
@@ -88,7 +88,7 @@ class ProduceConnection(asyncio.BufferedProtocol):
         self, connection: AIOKafkaConnection, acks: int, timeout_ms: int,
         answered: Callable[[list[Answer]], None], writable: Callable[[], None], lost: Callable[[Exception], None],
     ) -> None:  # fmt: skip
-        """Takes over the transport of a connection that aiokafka made. IncompatibleBrokerVersion if its Produce
+        """Take over the transport of a connection that aiokafka made. IncompatibleBrokerVersion if its Produce
         version is too old.
         """
         low, high = connection._versions[PRODUCE_KEY]
@@ -110,7 +110,7 @@ class ProduceConnection(asyncio.BufferedProtocol):
         self._transport.resume_reading()
 
     def send(self, batches: Sequence[tuple[TopicPartition, memoryview]]) -> None:
-        """Sends one request. Do not call while `clogged`."""
+        """Send one request. Do not call while `clogged`."""
         self._correlation = (self._correlation + 1) & 0x7FFFFFFF
         self._transport.write(
             produce_request(
@@ -119,15 +119,15 @@ class ProduceConnection(asyncio.BufferedProtocol):
         )
 
     def close(self) -> None:
-        """Closes it at once; `lost` is called soon after."""
+        """Close it at once; `lost` is called soon after."""
         self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Returns the buffer that the transport reads into."""
+        """Return the buffer that the transport reads into."""
         return memoryview(self._buffer)[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Handles the complete frames in the buffer."""
+        """Handle the complete frames in the buffer."""
         self._filled += nbytes
         at = 0
         while self._filled - at >= 4:
@@ -157,19 +157,19 @@ class ProduceConnection(asyncio.BufferedProtocol):
             self._answered(answers)
 
     def pause_writing(self) -> None:
-        """Notes that the socket is full."""
+        """Note that the socket is full."""
         self.clogged = True
 
     def resume_writing(self) -> None:
-        """Notes that everything has been written to the socket."""
+        """Note that everything has been written to the socket."""
         self.clogged = False
         self._writable()
 
     def eof_received(self) -> None:
-        """Handles the broker's close."""
+        """Handle the broker's close."""
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Handles the end of the connection, whoever closed it."""
+        """Handle the end of the connection, whoever closed it."""
         if not self.is_lost:
             self.is_lost = True
             self._connection._on_close_cb = None

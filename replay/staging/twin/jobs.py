@@ -27,7 +27,7 @@ class Perform(Protocol):
     """Performs a job once."""
 
     def __call__(self, request: Request) -> Awaitable[str]:
-        """Returns why it failed; empty for a success."""
+        """Return why it failed; empty for a success."""
 
 
 class JobQueue:

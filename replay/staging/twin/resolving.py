@@ -131,7 +131,7 @@ def settings_of(given: Dns, server: Address) -> Settings:
 
 
 def watch_quota(world: World) -> Callable[[bool], None]:
-    """Counts queries and what the quota refuses."""
+    """Count queries and what the quota refuses."""
     assert world.twin.dns is not None
     given, figures = world.twin.dns, world.figures
     figures.declare(f"{DNS}.queries", f"{DNS}.refused")
