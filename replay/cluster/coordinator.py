@@ -53,7 +53,7 @@ from .transports import Transport
 
 TICK_S = 0.125
 MISSING_NS = 3 * SECOND_NS
-"""An agent that has not connected after this time is reported."""
+"""An agent is reported as missing if it has not connected after this time."""
 
 FETCH_S = 600.0
 """Time limit for all files of the agents, after the run."""
@@ -61,7 +61,7 @@ FETCH_S = 600.0
 
 @dataclass
 class Order:
-    """What is to be run: the whole, planned and checked by the coordinator."""
+    """The run to be made, as the coordinator has planned and checked it."""
 
     trace: Trace
     name: str
@@ -74,9 +74,9 @@ class Order:
 
 @dataclass
 class Gathered:
-    """The result: each agent's seat, and the path of its run folder (None: there is none). `stopped_why` says why the run
-    was ended early, `interrupted_by` which signal the coordinator got; both are empty where nothing did.
-    """
+    """The result: each agent's seat, and the path of its run folder (None: there is none). `stopped_why` is the reason
+    why the run was ended early, `interrupted_by` the signal that the coordinator received; both are empty for an
+    undisturbed run."""
 
     run_id: str
     epoch: str
@@ -135,7 +135,7 @@ class Coordinator:
         self._lanes = 1
 
     async def run(self, *, signals: bool = False) -> Gathered:
-        """Run it, and return the result even if agents were lost. ReplayError if it cannot begin."""
+        """Make the run, and return the result even if agents were lost. ReplayError if it cannot begin."""
         values.check_fits(self._order.scenario)
         values.checked_headers(self._order.scenario)
         values.environment(self._order.scenario)
@@ -197,7 +197,8 @@ class Coordinator:
         try:
             hello = await receive_hello(connection, self._transport.token)
         except Broken as error:
-            # Where the coordinator starts the agents' processes, it reports an agent that ended (`_watch_for_missing`).
+            # If the coordinator starts the agents' processes, it reports an ended agent elsewhere
+            # (`_watch_for_missing`).
             if not (isinstance(error, Ended) and self._transport.started):
                 self._say(f"a connection was refused: {error}")
             await connection.close()
@@ -216,9 +217,13 @@ class Coordinator:
         await self._serve_agent(agent, connection, outputs, hello.nonce)
 
     def _refused_agent(self, refusal: Refusal) -> None:
-        """End the run if an agent is refused: it would be refused again."""
+        """End the run if an agent is refused, because it would be refused again."""
         if self.state.phase is Phase.GATHERING:
-            self._fail(f"an agent was refused: {refusal.why}", "install the same replay on every machine", 2)
+            self._fail(
+                f"an agent was refused: {refusal.why}",
+                "install the same version of replay on every machine",
+                2,
+            )
 
     async def _serve_agent(
         self, agent: int, connection: Connection, outputs: list[Output], nonce: bytes
@@ -242,7 +247,7 @@ class Coordinator:
             nursery.cancel_scope.cancel()
 
     def _welcome(self, outputs: list[Output], nonce: bytes) -> None:
-        """Add to the welcome the proof that this side knows the token."""
+        """Add the proof that this side knows the token to the welcome message."""
         from .handshake import proof
         from .messages import Welcome
 
@@ -262,7 +267,7 @@ class Coordinator:
         if isinstance(message, Want):
             self._nursery.start_soon(self._ship, agent, message)
         elif isinstance(message, Piece):
-            # A message that was not requested is dropped.
+            # A message that was not requested is ignored.
             with contextlib.suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
                 if agent in self._pieces:
                     self._pieces[agent].send_nowait(message)
@@ -283,7 +288,7 @@ class Coordinator:
         try:
             piece = await trio.to_thread.run_sync(read)
         except InputError as error:
-            self._fail(f"the trace cannot be shipped: {error}", "", 2)
+            self._fail(f"the trace cannot be transferred: {error}", "", 2)
             return
         self._put(agent, piece)
 
@@ -294,7 +299,7 @@ class Coordinator:
         try:
             channel.send_nowait(message)
         except trio.WouldBlock:
-            return  # The agent does not read. Its silence will be noticed.
+            return  # The agent does not read. Its silence will be noticed elsewhere.
 
     def _act(self, outputs: list[Output]) -> None:
         for output in outputs:
@@ -337,7 +342,7 @@ class Coordinator:
         self._act(self.state.order(plans))
 
     async def _plans(self) -> list[Plan]:
-        """The share of each agent."""
+        """The plan of each agent's share."""
         order, agents = self._order, len(self.state.seats)
         hellos = [seat.hello for seat in self.state.seats if seat.hello is not None]
         length_ns = max(schedule.plan.length_ns or 0 for schedule in order.schedules)
@@ -382,7 +387,7 @@ class Coordinator:
             self._broadcast.tick(time.monotonic_ns(), expected)
 
     def _say_who_is_missing(self) -> None:
-        """Report once that agents which somebody else starts have not connected yet."""
+        """Report once that agents which are started elsewhere have not connected yet."""
         waited_ns = time.monotonic_ns() - self._made_ns
         if self._is_missing_said or self.state.phase is not Phase.GATHERING or waited_ns < MISSING_NS:
             return
@@ -393,7 +398,7 @@ class Coordinator:
             self._say(f"{count}; start the others by `{self.state.how_to_join}`")
 
     def _await_instant(self) -> None:
-        """Follow the wall clock, which may be set while the run waits for its instant."""
+        """Follow the wall clock, because it may be set while the run waits for its start time."""
         at_ns = self._order.start_at_ns
         if at_ns is None:
             return
@@ -403,7 +408,7 @@ class Coordinator:
             self._say(f"all agents are ready; the first request is due at {moment_text(at_ns)}")
 
     async def _watch_processes(self) -> None:
-        """Report agents whose processes have ended: they send nothing more."""
+        """Report agents whose processes have ended, because they send nothing more."""
         while True:
             await trio.sleep(TICK_S)
             self._watch_for_missing()
@@ -438,7 +443,7 @@ class Coordinator:
         self._act(self.state.stop("abandon", received.name))
 
     async def _collect(self) -> list[Path | None]:
-        """The run folder of each agent: where it is, or fetched."""
+        """The run folder of each agent, local or fetched."""
         with trio.move_on_after(FETCH_S):
             return [await self._folder_of(seat) for seat in self.state.seats]
         raise EngineError("the agents' results did not arrive in time", hint=f"see {self._folder}")
@@ -477,9 +482,8 @@ class Coordinator:
         await shipping.receive_files(folder, files, ask)
 
     async def _release(self, folders: list[Path | None]) -> None:
-        """Release the agents; those whose results have been fetched remove their own copies. If the run failed, they get the
-        reason first, and end with it.
-        """
+        """Release the agents. Those whose results have been fetched remove their own copies. If the run failed, they
+        first get the reason."""
         for seat in self.state.seats:
             if self._failure is not None:
                 self._put(seat.agent, Stop(epoch=self.state.epoch, how="abandon", why=self._failure.why))

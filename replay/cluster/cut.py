@@ -1,7 +1,7 @@
-"""How a schedule is cut: agents have ranges of the lanes of the whole run.
+"""How a schedule is divided: agents have ranges of the lanes of the whole run.
 
-Lane L of n gets every n-th request, or with sessions, order or connections per client, every n-th client. One process
-with n lanes cuts in the same way, so a client stays whole, and shares never overlap.
+Lane L of n gets every n-th request, or with sessions, order or connections per client, every n-th client. A single
+process with n lanes divides it in the same way. So no client is split, and shares do not overlap.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from .messages import Hello
 
 def lanes_of_each(schedules: Sequence[Schedule], scenario: Scenario, hellos: Sequence[Hello]) -> int:
     """Lanes of each agent: `-t`, or as many as the plan's peak needs and the smallest machine has cores for. One lane
-    if an agent has to use the portable engine.
-    """
+    each if an agent must use the portable engine."""
     if scenario.engine == "portable" or any(hello.engine != "native" for hello in hellos):
         return 1
     if scenario.threads != AUTO:

@@ -30,9 +30,8 @@ CHANGES_KEPT = 100
 
 
 class Observed(NamedTuple):
-    """What the coordinator saw itself: figures to watch as its scenario has them, their samples by the number of the
-    second (from 1), how many there were, and what sinks lost.
-    """
+    """The coordinator's own observations: the watched figures of its scenario, their samples by the number of the
+    second (from 1), the number of samples, and losses of sinks."""
 
     watch: list[Any]
     samples: Watched
@@ -44,7 +43,7 @@ NOTHING_OBSERVED = Observed([], {}, [], [])
 
 
 def facts_of(parts: Sequence[Part]) -> dict[str, Any]:
-    """The arguments of `Facts` that are sums or maxima of those of the agents."""
+    """The arguments of `Facts` that are sums or maxima over the agents."""
     documents = [part.document for part in parts]
     generators = [document.generator for document in documents]
     notes = notes_of(parts)
@@ -77,12 +76,12 @@ def _sum(values: Iterable[int | None]) -> int | None:
 
 
 def _longest(delays: Iterable[RunDelay | None]) -> RunDelay | None:
-    """The delay of the agent that waited most for a CPU."""
+    """The delay of the agent that waited longest for a CPU."""
     return max(_known(delays), key=lambda delay: delay.share, default=None)
 
 
 def notes_of(parts: Sequence[Part]) -> list[Note]:
-    """The agents' notes that do not follow from other figures. Those of single agents name them."""
+    """The agents' notes that do not follow from other figures. A note of a single agent includes its name."""
     found: dict[Note, list[Part]] = {}
     for part in parts:
         for note in part.document.notes:
@@ -105,7 +104,7 @@ def _names(documents: Sequence[RunDocument]) -> list[NameFigures]:
 
 
 def _merged_name(own: Sequence[NameFigures]) -> NameFigures:
-    """Lookups of one name by all agents. A change that several agents saw is in the list once for each."""
+    """Lookups of one name by all agents. A change that several agents saw is listed once per agent."""
     lookups = sum(name.lookups for name in own)
     answers: Counter[str] = Counter()
     for name in own:
@@ -147,7 +146,7 @@ def answers_of(documents: Sequence[RunDocument]) -> AnswerFigures | None:
 
 
 def _kafka(documents: Sequence[RunDocument]) -> tuple[list[KafkaFigures | None], list[Note]]:
-    """Kafka's figures of each target, and what they lack."""
+    """The Kafka figures of each target, and notes on what they lack."""
     of_each = [
         [target.kafka for target in document.targets] if document.targets else [document.kafka]
         for document in documents
@@ -156,8 +155,8 @@ def _kafka(documents: Sequence[RunDocument]) -> tuple[list[KafkaFigures | None],
     if len(documents) < 2 or not any(merged):
         return merged, []
     words = (
-        "several agents wrote to the same partitions: how far the ends of partitions moved is not compared with the "
-        "acknowledged records of the whole run"
+        "several agents wrote to the same partitions: the movement of the partitions' ends is "
+        "not compared with the acknowledged records of the whole run"
     )
     return merged, [Note("OFFSETS_NOT_COMPARED", words)]
 

@@ -43,12 +43,12 @@ class Part:
 
     @property
     def name(self) -> str:
-        """The agent in messages."""
+        """The name of the agent in messages."""
         return agent_name(self.share.agent, self.share.host)
 
     @property
     def shift_ns(self) -> int:
-        """How much later than the common instant this run began, by the coordinator's clock."""
+        """How much later than the common instant the agent's run began, by the coordinator's clock."""
         if not self.share.instant_ns:
             return 0
         started_ns = self.started.start.monotonic_ns + self.share.skew_ns
@@ -61,16 +61,16 @@ class Part:
 
     @property
     def planned(self) -> int:
-        """Requests of its share that were due."""
+        """Number of requests of its share that were due."""
         return self.document.accounts.planned
 
     @property
     def has_ended(self) -> bool:
-        """Whether it ended by itself: it was not killed, and did not fail."""
+        """Whether its run ended by itself: it was not killed, and did not fail."""
         return self.document.ending.how not in ("killed", "failed")
 
     def lanes_at(self, start_ns: int) -> list[LaneMetrics]:
-        """Its lanes with stamps as if the run had begun at `start_ns` of this clock."""
+        """Its lanes with timestamps as if the run had begun at `start_ns` of this clock."""
         move_ns = start_ns + self.shift_ns - self.started.start.monotonic_ns
         killed = self.document.ending.how == "killed"
         return [_moved(metrics, move_ns, killed=killed) for metrics in self.lanes]
@@ -93,9 +93,8 @@ def _moved(metrics: LaneMetrics, move_ns: int, *, killed: bool) -> LaneMetrics:
 
 
 class Found(NamedTuple):
-    """The folders of a run: those that can be merged, shares whose agents died before they began to send, and why the
-    folders of other lost agents cannot be read.
-    """
+    """The folders of a run: those that can be merged, shares whose agents died before they began to send, and the
+    reasons why folders of other lost agents cannot be read."""
 
     parts: list[Part]
     not_begun: list[Share]
@@ -114,7 +113,7 @@ def read_parts(folders: Sequence[Path], lost: Collection[int] = ()) -> Found:
     parts = sorted(found.parts, key=lambda part: part.share.first_lane)
     if not parts:
         problems = "; ".join(found.unread.values()) or "no agent began to send"
-        raise InputError(f"there is nothing to merge: {problems}", hint="name the run folders of the agents")
+        raise InputError(f"there is nothing to merge: {problems}", hint="give the run folders of the agents")
     for part in parts[1:]:
         _check_same(parts[0], part)
     for share in found.not_begun:
@@ -156,7 +155,7 @@ def _read(path: Path, share: Share) -> Part:
         raise InputError(
             f"{path}: share.json lists {share.after_lane - share.first_lane} lanes for each target, and {folder.lanes} "
             f"has the memory of {len(lanes)}",
-            hint="copy the agent's folder again, with its lanes",
+            hint="copy the agent's folder again, including its lanes",
         )
     return Part(folder, share, started, document, lanes)
 
@@ -178,7 +177,7 @@ def _open(file: Path, folder: Path) -> LaneMetrics:
 
 
 def _check_same(one: Part, other: Part) -> None:
-    """InputError if two parts are not of one run."""
+    """InputError if two parts do not belong to one run."""
     for what, of in (
         ("run id", lambda part: part.share.run_id),
         ("epoch", lambda part: part.share.epoch),
@@ -194,7 +193,7 @@ def _check_same(one: Part, other: Part) -> None:
             raise InputError(
                 f"{one.folder.path} and {other.folder.path} are not parts of one run: the {what} differs "
                 f"({_short(of(one))} and {_short(of(other))})",
-                hint="give the folders of one run alone",
+                hint="give the folders of one run only",
             )
     changed = [
         key
@@ -205,7 +204,7 @@ def _check_same(one: Part, other: Part) -> None:
         raise InputError(
             f"{one.folder.path} and {other.folder.path} are not parts of one run: their scenarios differ in "
             f"{', '.join(changed)}",
-            hint="give the folders of one run alone",
+            hint="give the folders of one run only",
         )
 
 
@@ -215,14 +214,14 @@ def _short(value: Any) -> str:
 
 
 def _check_apart(before: Part, after: Part) -> None:
-    """InputError if two parts have the same lanes, or the same agent."""
+    """InputError if two parts have the same lanes or the same agent."""
     if before.folder.path.samefile(after.folder.path):
         raise InputError(f"{before.folder.path} is given twice")
     if after.share.first_lane < before.share.after_lane:
         raise InputError(
             f"{before.folder.path} and {after.folder.path} overlap: both have lane {after.share.first_lane} of "
             f"{after.share.of_lanes}",
-            hint="each share of a run is merged once",
+            hint="give each share of a run only once",
         )
     if after.share.agent == before.share.agent:
         raise InputError(
