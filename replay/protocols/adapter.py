@@ -29,7 +29,7 @@ from replay.results.document import (
 
 
 class Renderer(Protocol):
-    """Writes due rows into a lane's feed, as they go to the target."""
+    """Writes due rows into a lane's feed, in the form that the target receives."""
 
     def render(
         self,
@@ -58,16 +58,17 @@ async def _nothing(_specs: Sequence[LaneSpec]) -> list[Note]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolAdapter:
-    """What a run needs of the protocol of one target. Lane i has `connections[i]`; `feed` is its entries and ring bytes.
+    """What a protocol supplies to a run for one target. Lane i has `connections[i]`; `feed` is its entries and ring
+    bytes.
 
-    `name` follows the target's name during the run. `tls` is how connections are secured, `peer` who responded;
-    `portable_because` says why native lanes can't run. `tick_ns` is lateness by design: due requests are gathered for
-    that long. `trace_seed` names the traces of its requests, 0 if they carry no traceparent. With `keeps_responses` its
-    lanes can keep responses.
-    `rules` labels the captures and checks that are counted. `close` is called when the run is over, or
-    did not begin; `figures` and `notes` after its last lane ended; `background` runs beside the lanes until then.
-    `afterwards` says what only a look at the target can tell, after a run that was not interrupted.
-    `consumed` names the histograms that a consumer fills, `lag` is its lag by partition now.
+    `name` follows the target's name during the run. `tls` is how connections are secured, `peer` the server that
+    responded; `portable_because` is the reason why native lanes can't run. `tick_ns` is lateness by design: due
+    requests are collected for that long. `trace_seed` is the seed of its requests' trace ids, 0 if they carry no
+    traceparent. With `keeps_responses` its lanes can keep responses. `rules` labels the captures and checks that are
+    counted. `close` is called when the run is over, or did not begin; `figures` and `notes` after its last lane ended;
+    `background` runs beside the lanes until then. `afterwards` returns facts that only a check of the target can give,
+    after a run that was not interrupted. `consumed` lists the histograms that a consumer fills, `lag` is its current
+    lag by partition.
     """
 
     engine_name: Literal["native", "portable", "kafka"]
@@ -96,5 +97,5 @@ class ProtocolAdapter:
     afterwards: Callable[[Sequence[LaneSpec]], Awaitable[list[Note]]] = field(default=_nothing)
 
     def started_routes(self) -> list[RouteStart]:
-        """Its routes, with whether their requests carry a traceparent."""
+        """Its routes, each with whether its requests carry a traceparent."""
         return [msgspec.structs.replace(route, traced=bool(self.trace_seed)) for route in self.routes]

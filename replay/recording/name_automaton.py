@@ -1,4 +1,4 @@
-"""The automaton by which kernels search bodies for parts of names of secrets (Aho and Corasick, 1975)."""
+"""The automaton with which kernels search bodies for names of secrets, or parts of them (Aho and Corasick, 1975)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ STATES_MAX = 256
 
 
 def automaton(parts: Iterable[bytes], ignored: bytes) -> tuple[Bytes, Bytes, int]:
-    """The class of each byte, the next state by state and class, and the state after any of `parts`, which no byte leaves.
-
-    Parts are in lower case and also found in upper case; `ignored` bytes may stand between their bytes.
+    """The class of each byte, the next state by state and class, and the final state, which is reached after any of
+    `parts`. Parts are in lower case, and are also found in upper case; `ignored` bytes may stand between their bytes.
     """
     parts = list(parts)
     classes = np.zeros(256, np.uint8)

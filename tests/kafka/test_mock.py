@@ -374,7 +374,7 @@ def test_answers_that_never_came_are_counted_as_long_as_they_were_waited_for(moc
     ("settings", "words"),
     [
         ({"kafka": {"consume": True}, "rate": "max"}, "closed loop"),
-        ({"kafka": {"answers": "same"}}, "the topic that is written to"),
+        ({"kafka": {"answers": "same"}}, "the topic to which the run writes"),
     ],
 )
 def test_an_end_that_cannot_be_measured_is_refused(mock, tmp_path, settings, words):

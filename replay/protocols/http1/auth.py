@@ -19,7 +19,7 @@ TIMEOUT_S = 30.0
 """Time limit for the command."""
 
 OUTPUT_BYTES_MAX = 1 << 16
-"""Limit on the command's output: a header is far shorter."""
+"""Limit on the command's output, which is far above the length of a header."""
 
 
 class Authoriser:
@@ -31,8 +31,8 @@ class Authoriser:
         self._why = ""
 
     async def first(self) -> bytes:
-        """The header line that the run begins with. InputError if the command fails; UsageError if its output
-        cannot be sent."""
+        """The header line for the start of the run. InputError if the command fails; UsageError if its output cannot be
+        sent."""
         return await header_line(self._auth)
 
     async def keep_fresh(self, put: Callable[[bytes], None]) -> None:
@@ -98,7 +98,9 @@ async def header_line(auth: Auth) -> bytes:
         )
     value = auth.value.replace("{output}", output)
     if not all(" " <= character <= "~" for character in value):
-        raise UsageError("auth.command printed what a header cannot hold", hint=f"try {program}")
+        raise UsageError(
+            "auth.command printed characters that a header cannot contain", hint=f"try {program}"
+        )
     return f"{auth.header}: {value}\r\n".encode("latin-1")
 
 

@@ -50,25 +50,30 @@ from .lane import Acknowledged, KafkaLane, LanePlan
 from .target import KafkaTarget
 
 SWITCH_INTERVAL_S = 0.0002
-"""Seconds a thread may hold the interpreter. With Python's default of 5 ms a busy control plane delays a tick."""
+"""How long a thread may hold the interpreter, in seconds. With Python's default of 5 ms, a busy control plane delays a
+tick."""
 
 
 def topics_of(schedule: Schedule, target: Target) -> tuple[list[str], dict[str, int]]:
     """Return the topics to write to and, for each recorded topic, the index of its target topic.
 
-    The URL's topic takes everything that `topic_map` does not send elsewhere. Without one, records keep their topic.
-    UsageError if a record would have no topic.
+    Records that `topic_map` does not map go to the URL's topic. Without one, records keep their topic. UsageError if a
+    record would have no topic.
     """
     kafka = schedule.scenario.kafka
     recorded = recorded_topics(schedule.trace)
     unknown = next((name for name in kafka.topic_map if name not in recorded), None)
     if unknown is not None:
-        held = f"the recording's topics are {', '.join(recorded)}" if recorded else "it is not of Kafka"
+        held = (
+            f"the recording's topics are {', '.join(recorded)}"
+            if recorded
+            else "it is not a recording of Kafka"
+        )
         raise UsageError(f"kafka.topic_map: the recording has no topic {unknown!r}", hint=held)
     goes_to = {name: kafka.topic_map.get(name) or target.base_path or name for name in recorded}
     topics = list(dict.fromkeys([*([target.base_path] if target.base_path else []), *goes_to.values()]))
     if not recorded and not target.base_path:
-        raise UsageError("the target names no topic", hint=f"--target {target.url.rstrip('/')}/TOPIC")
+        raise UsageError("the target has no topic", hint=f"--target {target.url.rstrip('/')}/TOPIC")
     if recorded and target.base_path and target.base_path not in goes_to.values():
         topics.remove(target.base_path)
     return topics, {name: topics.index(topic) for name, topic in goes_to.items()}
@@ -111,7 +116,7 @@ def producer_settings(scenario: Scenario, settings: dict[str, Any]) -> dict[str,
 
 @dataclass(slots=True)
 class _Fitted:
-    """One run onto Kafka: its lane, and the partitions' end offsets before it."""
+    """One run against Kafka: its lane, and the partitions' end offsets before it."""
 
     target: KafkaTarget
     scenario: Scenario
@@ -155,7 +160,7 @@ class _Fitted:
         return bool(shared.read_word(self.spec.metrics.control, Control.STOP) != Stop.RUN)
 
     def figures(self) -> KafkaFigures:
-        """The figures of run.json that only Kafka has."""
+        """The figures of run.json that are specific to Kafka."""
         outcomes, moved = self.lane.outcomes, self.moved
         consumed, lag_max = self.watch.figures() if self.watch is not None else ({}, {})
         return KafkaFigures(
@@ -231,7 +236,7 @@ class KafkaPlan(TargetPlan):
 
 
 async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> ProtocolAdapter:
-    """Prepares a run onto Kafka. TargetError, LimitError or UsageError if it cannot or must not run."""
+    """Prepare a run against Kafka. TargetError, LimitError or UsageError if it cannot or must not run."""
     schedule, scenario, target = plan.schedule, plan.schedule.scenario, plan.target
     assert isinstance(target, KafkaTarget)
     settings = client_settings(target, scenario.kafka)
@@ -313,7 +318,7 @@ async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> Protocol
 
 
 def _batch_bytes(scenario: Scenario, topic: TopicSettings | None) -> int:
-    """The largest batch of a topic: the scenario's limit, or the topic's own where that is lower."""
+    """The largest batch of a topic: the limit of the scenario or of the topic, whichever is lower."""
     wanted = int(scenario.kafka.max_batch_size)
     return min(wanted, topic.largest_bytes) if topic is not None and topic.largest_bytes else wanted
 
@@ -323,13 +328,13 @@ def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
     kafka = scenario.kafka
     if (kafka.consume or kafka.answers) and scenario.closed_loop:
         raise UsageError(
-            "a closed loop has no due times to measure to the consuming end from",
-            hint="give a rate, or leave kafka.consume and kafka.answers out",
+            "a closed loop has no due times from which to measure to the consumer",
+            hint="give a rate, or leave out kafka.consume and kafka.answers",
         )
     if kafka.answers in topics:
         raise UsageError(
-            f"kafka.answers: {kafka.answers!r} is the topic that is written to",
-            hint="name the topic that a pipeline answers on, or set kafka.consume = true",
+            f"kafka.answers: {kafka.answers!r} is the topic to which the run writes",
+            hint="give the topic on which a pipeline answers, or set kafka.consume = true",
         )
     return [kafka.answers] if kafka.answers else []
 

@@ -39,8 +39,8 @@ class Batch:
     """Records of one partition. Of two batches the one with the lower number goes first. `sent_ns` is -1 until it is
     sent; `settled` once its accounts are closed.
 
-    `producer_id`, `epoch` and `sequence` are those of an idempotent producer, -1 without. `error` is why it was last to
-    be sent again. `lost_ns` is what the lane had lost when its first record was taken up.
+    `producer_id`, `epoch` and `sequence` are those of an idempotent producer, -1 without. `error` is the reason for its
+    last resend. `lost_ns` is the time that the lane had lost when it took up the first record.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Batch:
 
     @property
     def room(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give up its memory for reuse once nobody needs this batch."""
+        """Release its memory for reuse once the batch is no longer needed."""
         return self.buffer, self._kept
 
     def add(self, rows: np.ndarray, ring: np.ndarray, first: int, limit: int, taken_ns: int) -> int:
@@ -89,7 +89,7 @@ class Batch:
         self.is_open = False
 
     def sealed(self) -> memoryview:
-        """Return the batch as bytes for the wire, with its present producer id, epoch and sequence."""
+        """Return the batch as bytes for the wire, with its current producer id, epoch and sequence."""
         self.is_open = False
         if self.compression is None:
             buffer, state, attributes = self.buffer, self.state, 0
@@ -111,9 +111,8 @@ class Batch:
 
 
 class Rooms:
-    """Reuses the memory of batches. The buffer that was returned last is taken first, since it is still in the CPU's
-    cache.
-    """
+    """Reuses the memory of batches. The buffer that was returned last is used first, because it is still in the CPU's
+    cache."""
 
     def __init__(self) -> None:
         self._kept: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}

@@ -51,7 +51,7 @@ Result = TypeVar("Result")
 
 
 class _Reasons(logging.Handler):
-    """Keeps the last error, by thread, that aiokafka only logs: why a broker could not be connected to."""
+    """Keeps, for each thread, the last error that aiokafka only logs: the reason of a failed connection to a broker."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ _logger.propagate = False
 
 
 def last_reason() -> BaseException | None:
-    """Why this thread's last connection failed, if aiokafka logged it. Asking clears it."""
+    """Why this thread's last connection failed, if aiokafka logged it. The call clears it."""
     return _REASONS.last.pop(threading.get_ident(), None)
 
 
@@ -125,8 +125,8 @@ def in_own_loop(
 ) -> Result:
     """Run asyncio work to its end in this thread.
 
-    A ReplayError says why the cluster cannot be used. With `strict` the work ends with a LimitError as soon as the
-    gate refuses a host.
+    ReplayError, with the reason, if the cluster cannot be used. With `strict`, LimitError as soon as the gate refuses a
+    host.
     """
 
     async def bounded() -> Result:
@@ -156,7 +156,7 @@ def look(
 ) -> Cluster:
     """Connect and inspect the topics; blocks.
 
-    TargetError if the cluster, a topic or a leader is missing. LimitError if the cluster leads to a host that `check`
+    TargetError if the cluster, a topic or a leader is missing. LimitError if the cluster names a host that `check`
     refuses.
     """
     gate = Gate(check)
@@ -206,13 +206,15 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicParti
         if found and led == found:
             return [TopicPartition(topic, number) for number in sorted(found)]
         if topic in client.cluster.unauthorized_topics:
-            raise TargetError(f"the topic {topic!r} may not be used by this user", hint="ask for the right")
+            raise TargetError(
+                f"the topic {topic!r} is not accessible to this user", hint="request the permission"
+            )
         if waited_s >= (LEADER_WAIT_S if found else LEADER_WAIT_S / 5):
             break
         await asyncio.sleep(POLL_S)
         waited_s += POLL_S
     if not found:
-        raise TargetError(f"there is no topic {topic!r}", hint="make it, or check its name")
+        raise TargetError(f"there is no topic {topic!r}", hint="create it, or check its name")
     raise _leaderless(client.cluster, topic, min(found - led))
 
 
@@ -230,7 +232,7 @@ def _leaderless(cluster: ClusterMetadata, topic: str, number: int) -> TargetErro
 class TopicSettings:
     """A topic's settings as the brokers report them: how long it keeps records, and its largest batch.
 
-    None if records are not removed by age, or where the brokers do not report it.
+    None if records are not removed by age, or if the brokers do not report it.
     """
 
     retention_ms: int | None = None
@@ -282,8 +284,8 @@ def settled_ends(
 ) -> dict[TopicPartition, int]:
     """Return the partitions' end offsets, once each has reached `least` or all have stood still; blocks.
 
-    A partition's end is its high watermark, which moves when followers fetch: with acks=1 it may lag behind what was
-    acknowledged. ReplayError if the brokers cannot be asked.
+    A partition's end is its high watermark, which moves when followers fetch: with acks=1 it may lag behind the
+    acknowledged records. ReplayError if the brokers cannot be queried.
     """
 
     async def ask() -> dict[TopicPartition, int]:

@@ -1,9 +1,6 @@
-"""The consuming end, a separate process: reports what arrives, when, and how far behind it is.
-
-It has the interpreter to itself, so that reading cannot make sending late.
-`python -m replay.protocols.kafka.consumer` takes a pickled `Order` on its standard input and writes frames to its
-standard output until that input is closed.
-"""
+"""The consumer, a separate process: reports the records that arrive, their times, and its lag. It has an interpreter of
+its own, so reading cannot delay sending. `python -m replay.protocols.kafka.consumer` takes a pickled `Order` on its
+standard input and writes frames to its standard output until that input is closed."""
 
 from __future__ import annotations
 
@@ -46,9 +43,8 @@ COMMIT_MS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to consume. From index `answers` on the partitions are those of answers, which are joined by their key or
-    by the header `answers_by`.
-    """
+    """What to consume. The partitions from index `answers` on are those of answers, which are joined by their key or by
+    the header `answers_by`."""
 
     target: KafkaTarget
     kafka: Kafka

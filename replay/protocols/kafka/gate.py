@@ -1,9 +1,9 @@
 """The gate of every connection to a Kafka cluster: no socket is connected to a host that is not allowed.
 
 A cluster's metadata decides where its clients connect: brokers, leaders and coordinators are at the addresses that it
-advertises, and those may change at any time. aiokafka opens all its connections through `asyncio`'s event loop, and sends
-credentials on each. So the check stands in the loop, just before `connect`, with the address that is connected to: after
-the name was resolved, so that a name that resolves anew is checked anew.
+advertises, and those may change at any time. aiokafka opens all its connections through `asyncio`'s event loop, and
+sends credentials on each. So the check is in the loop, just before `connect`, and uses the resolved address. A name
+that is resolved again is checked again.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Gate:
 
 
 class GatedLoop(asyncio.SelectorEventLoop):
-    """An event loop that connects only to what its gate lets through."""
+    """An event loop that connects only to addresses that its gate allows."""
 
     def __init__(self, gate: Gate, selector: selectors.BaseSelector | None = None) -> None:
         super().__init__(selector)

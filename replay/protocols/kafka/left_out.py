@@ -21,7 +21,7 @@ READ_COMMITTED = fetcher.READ_COMMITTED
 
 @dataclass(slots=True)
 class LeftOut:
-    """What was skipped. A partition's figures count once it is known where its recording ends: see `settle`."""
+    """What was skipped. A partition's figures are added once the end of its recording is known (`settle`)."""
 
     aborted_records: int = 0
     control_batches: int = 0

@@ -1,4 +1,5 @@
-"""An asyncio loop for a thread that keeps a schedule: it sleeps to the microsecond, and knows how long it slept.
+"""An asyncio loop for a thread that keeps a schedule: it sleeps with microsecond precision, and measures how long it
+slept.
 
 asyncio's own selector rounds every sleep up to a millisecond.
 """
@@ -90,7 +91,7 @@ class _Loop(GatedLoop):
 
 
 def run_precisely(main: Callable[[PreciseSelector], Awaitable[Result]], gate: Gate) -> Result:
-    """Run `main(selector)` in this thread on such a loop, with the finest timer resolution of the thread meanwhile."""
+    """Run `main(selector)` in this thread on such a loop, with the finest timer resolution of the thread."""
     slack_ns = _libc.prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0)
     _libc.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
     selector = PreciseSelector()

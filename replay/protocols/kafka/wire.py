@@ -1,8 +1,6 @@
-"""Produce requests, pipelined on one connection: how they are framed, and what their answers say.
-
-Layout: Apache Kafka's protocol guide, Produce (versions 3 to 7, which differ in the answer alone). aiokafka connects
-(TLS, SASL, API versions); then the transport is this module's own.
-"""
+"""Produce requests, pipelined on one connection: their framing, and their answers. Layout: Apache Kafka's protocol
+guide, Produce (versions 3 to 7, which differ only in the answer). aiokafka connects (TLS, SASL, API versions); then the
+transport is this module's own."""
 
 from __future__ import annotations
 
@@ -59,9 +57,8 @@ def produce_request(
 
 
 def produce_answers(version: int, frame: memoryview) -> tuple[int, list[Answer]]:
-    """Parse an answer: its correlation id, and what it says about each batch. struct.error or ValueError if it is
-    not an answer.
-    """
+    """Parse an answer: its correlation id, and the result for each batch. struct.error or ValueError if it is not an
+    answer."""
     row = struct.Struct(">ihqqq" if version >= 5 else ">ihqq")
     correlation, topics = struct.unpack_from(">ii", frame)
     at, found = 8, []
@@ -80,8 +77,8 @@ def produce_answers(version: int, frame: memoryview) -> tuple[int, list[Answer]]
 class ProduceConnection(asyncio.BufferedProtocol):
     """A connection to one broker. Answers come in the order of the requests.
 
-    It calls `answered(answers)` and `writable()` as it goes, and `lost(error)` once when it has ended. `clogged`
-    means that the socket accepts no more at present.
+    It calls `answered(answers)` and `writable()` while it runs, and `lost(error)` once at the end. `clogged` means that
+    the socket accepts no more at present.
     """
 
     def __init__(
@@ -94,7 +91,9 @@ class ProduceConnection(asyncio.BufferedProtocol):
         low, high = connection._versions[PRODUCE_KEY]
         self._version = min(high, HIGHEST)
         if self._version < max(low, LOWEST):
-            raise IncompatibleBrokerVersion(f"the broker takes Produce requests of versions {low} to {high}")
+            raise IncompatibleBrokerVersion(
+                f"the broker accepts Produce requests of versions {low} to {high}"
+            )
         self._client_id = (connection._client_id or "").encode()
         self._acks, self._timeout_ms = acks, timeout_ms
         self._answered, self._writable, self._lost = answered, writable, lost
@@ -119,7 +118,7 @@ class ProduceConnection(asyncio.BufferedProtocol):
         )
 
     def close(self) -> None:
-        """Close it at once; `lost` is called soon after."""
+        """Close the connection at once; `lost` is called soon after."""
         self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -157,11 +156,11 @@ class ProduceConnection(asyncio.BufferedProtocol):
             self._answered(answers)
 
     def pause_writing(self) -> None:
-        """Note that the socket is full."""
+        """Record that the socket is full."""
         self.clogged = True
 
     def resume_writing(self) -> None:
-        """Note that everything has been written to the socket."""
+        """Record that everything has been written to the socket."""
         self.clogged = False
         self._writable()
 
@@ -169,7 +168,7 @@ class ProduceConnection(asyncio.BufferedProtocol):
         """Handle the broker's close."""
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Handle the end of the connection, whoever closed it."""
+        """Handle the end of the connection, whichever side closed it."""
         if not self.is_lost:
             self.is_lost = True
             self._connection._on_close_cb = None
