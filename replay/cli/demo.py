@@ -141,6 +141,6 @@ def print_next(folder: Path, code: int, console: Console) -> None:
         ("your own log", "replay run access.log --target http://127.0.0.1:8080"),
         ("this report as a page", f"replay report {shlex.quote(str(folder))} --html=report.html"),
         ("this report again", f"replay report {shlex.quote(str(folder))}"),
-        ("the failures of that evening", "replay rehearse"),
+        ("that evening's failures", "replay rehearse"),
     ):
         page.parts([(f"{what + ':':<26}", "cyan"), (line, "")])

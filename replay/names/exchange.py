@@ -1,4 +1,4 @@
-"""One name asked of the name servers: a model of glibc's resolver (resolv/res_send.c, 2.36).
+"""Queries the name servers for one name: a model of glibc's resolver (resolv/res_send.c, 2.36).
 
 Theory of operation. A and AAAA leave together, from one socket. Replies are taken as they come:
 
@@ -10,8 +10,8 @@ Theory of operation. A and AAAA leave together, from one socket. Replies are tak
 - If only one of two replies comes in time, the server may be one that loses the second of two datagrams. It is asked again
   with one query after the other, then with a socket for each. The client stays in that mode until the lookup ends.
 
-A server that cannot be reached, or whose reply is too short to be one, is passed over at once. One that is silent is passed
-over after its time, which grows with its place in the list. Each attempt asks every server once.
+A server that cannot be reached, or whose reply is too short to be one, is passed over at once. One that is silent is
+passed over after its time, which grows with its place in the list. Each attempt asks every server once.
 
 dnspython is imported where a server is asked: most targets are an address, or in the hosts file.
 """
@@ -252,9 +252,9 @@ class _Exchange:
     async def _send(
         self, sock: trio.socket.SocketType | None, waiting: list[dns.message.Message]
     ) -> trio.socket.SocketType:
-        """Send the waiting questions, or only the first where queries go one at a time.
+        """Send the waiting questions, or only the first one if queries are sent one at a time.
 
-        The socket is connected, so that a port on which nobody listens is noticed at once.
+        The socket is connected, so that a closed port is noticed at once.
         """
         import dns.inet
 

@@ -15,7 +15,7 @@ from .protocol import Protocol
 from .registry import parse_target, protocol_of
 
 OFF = "none"
-"""The value that disables a limit."""
+"""The value that switches a setting off; it is not refused then."""
 
 
 def load_scenario(

@@ -360,7 +360,7 @@ def test_a_run_replays_what_its_scenario_scales(tmp_path: Path) -> None:
         (["--sample", "150%"], ["--sample", "between 0% and 100%"]),
         (["--sample", "0"], ["no request is left"]),
         (["--only", "GET /nothing"], ["--only", "not a route"]),
-        (["--speed", "2", "--compress-to", "10m"], ["give only one"]),
+        (["--speed", "2", "--compress-to", "10m"], ["give one of them"]),
         (["--rewrite", "/v1/"], ["--rewrite", "'/v1/' is not a rule"]),
         (["--rewrite", "^/v1( -> /v2"], ["--rewrite", "missing )"]),
         (["--rewrite", r"^/v1 -> \2"], ["--rewrite", "invalid group reference"]),

@@ -136,7 +136,7 @@ class OtlpSink(Sink):
             raise OutputError(f"the final figures were not delivered{lost}: {why}")
 
     def close(self) -> None:
-        """Stop a run that was not saved. Otherwise the final export goes on: see `linger`."""
+        """Stop exporting if the run was not saved. Otherwise the final export continues (see `linger`)."""
         self._stopping = True
         self._wake.set()
 
@@ -192,7 +192,7 @@ class OtlpSink(Sink):
             reason = error.reason
             return reason_of(reason) if isinstance(reason, OSError) else str(reason)
         except ValueError:
-            # http.client names the value, which may be a secret.
+            # The message of http.client contains the value, which may be a secret.
             return f"a header of {HEADERS_VARIABLE} cannot be sent"
         except (OSError, HTTPException) as error:
             return reason_of(error) if isinstance(error, OSError) else type(error).__name__

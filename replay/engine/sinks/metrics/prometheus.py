@@ -79,7 +79,7 @@ class PrometheusSink(Sink):
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         self._scraped = threading.Event()
-        """The final figures were sent to somebody."""
+        """Set once the final figures have been scraped."""
 
     def _listen(self) -> WSGIServer:
         server = _Server6 if ":" in self._host else _Server

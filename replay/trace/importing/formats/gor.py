@@ -51,7 +51,7 @@ from replay_native.trace.blocks import hash_pieces
 SEPARATOR = "\n🐵🙈🙉\n".encode()
 RECORD_BYTES_MAX = 64 << 20
 PENDING_MAX = 1 << 16
-"""How many requests and responses wait to be paired. When one more comes, the oldest is given up."""
+"""How many requests and responses may wait for their counterpart. When another one arrives, the oldest is given up."""
 
 PARTS_AT_ONCE = 1 << 14
 HEADS_BYTES_MAX = 32 << 20
