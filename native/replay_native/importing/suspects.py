@@ -1,7 +1,7 @@
-"""Which request targets Python must clean: those that may hold a secret or say who asked.
+"""Finds the request targets that Python must clean: those that may contain a secret or identify a person.
 
-A kernel that says yes too often costs time. One that says no too often leaves a secret in a trace. So each check here
-takes more than `secrets.redacted` and `people.marked` replace; `tests/oracles/log_oracle.py` holds them together.
+A check that matches too often costs time; one that matches too rarely leaves a secret in a trace. So each check here
+matches more than `secrets.redacted` and `people.marked` replace; `tests/oracles/log_oracle.py` verifies that.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NESTS[[0x22, 0x25, 0x26, 0x27, 0x3A, 0x3B, 0x3D, 0x3F, 0x40, 0x5C, 0x7B]] = 1
 _IN_NUMBER = np.zeros(256, dtype=np.uint8)
 _IN_NUMBER[48:58] = _IN_NUMBER[65:91] = 1
 _IN_NUMBER[[40, 41, 46, _PERCENT, _PLUS, _DASH]] = 1
-"""What may stand in the number of a phone, a card or an account: digits, capitals, `(`, `)`, `.`, `+`, `-`, `%20`."""
+"""Characters that may be part of a phone, card or account number: digits, capitals, `(`, `)`, `.`, `+`, `-`, `%20`."""
 
 _SCHEMES = (b"bearer", b"basic", b"digest", b"negotiate", b"ntlm", b"token", b"apikey", b"aws4-hmac-sha256")
 _SCHEME_BYTES = np.frombuffer(b"".join(_SCHEMES), dtype=np.uint8)
@@ -304,7 +304,7 @@ def has_secret(data, begin, end, secrets):
 
 @kernel(inlined=True)
 def must_be_cleaned(data, begin, end, needs, secrets):
-    """Whether Python must look at a written target: it may hold a secret, or say who asked."""
+    """Whether Python must check a written target, because it may contain a secret or identify a person."""
     if secrets.kept:
         return False
     if needs & LOOK and is_suspect(data, begin, end, secrets):
