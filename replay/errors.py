@@ -1,5 +1,8 @@
 """The project's exception tree. The message of an error has the problem, its place, and advice; the command prints it
-as one line. The failure of a request is data (an outcome), never one of these errors."""
+as one line.
+
+The failure of a request is data (an outcome), never one of these errors.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,10 @@ class ReplayError(Exception):
 @contextlib.contextmanager
 def damage_named(what: str, hint: str = "") -> Iterator[None]:
     """Raise InputError, with the document's name, if processing a document from elsewhere fails because its figures
-    contradict each other. Such a document has the right types, but may have any values. REPLAY_DEBUG=1 shows the
-    original error."""
+    contradict each other.
+
+    Such a document has the right types, but may have any values. REPLAY_DEBUG=1 shows the original error.
+    """
     try:
         yield
     except UnicodeError:

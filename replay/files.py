@@ -1,8 +1,10 @@
-"""Opens, writes and deletes files safely in folders to which others may write. Reading: `open_regular` and `read_whole`
-accept only regular files, up to a limit. Writing (`replacing`): data is written under a random name and then renamed,
-so a link at the place is replaced and not followed. Changing in place (`open_own`) and deleting (`delete_named`) accept
-only files of this user, and follow no links. `native/replay_native/ground/cache_folder.py` does the same for compiled
-kernels."""
+"""Opens, writes and deletes files safely in folders to which others may write.
+
+Reading: `open_regular` and `read_whole` accept only regular files, up to a limit. Writing (`replacing`): data is
+written under a random name and then renamed, so a link at the place is replaced and not followed. Changing in place
+(`open_own`) and deleting (`delete_named`) accept only files of this user, and follow no links.
+`native/replay_native/ground/cache_folder.py` does the same for compiled kernels.
+"""
 
 from __future__ import annotations
 
@@ -131,9 +133,12 @@ def replacing(place: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace the content of `path` by `data`. OutputError if that fails; the old content is then unchanged. `path` is
-    a name that the user gave. Devices and pipes (`/dev/null`, `/dev/stdout`) are written to directly; a link is kept
-    and its file replaced, unless it belongs to another user."""
+    """Replace the content of `path` by `data`.
+
+    OutputError if that fails; the old content is then unchanged. `path` is a name that the user gave. Devices and pipes
+    (`/dev/null`, `/dev/stdout`) are written to directly; a link is kept and its file replaced, unless it belongs to
+    another user.
+    """
     try:
         if path.parent == _DEVICES or (path.exists() and not path.is_file()):
             with path.open("wb") as file:

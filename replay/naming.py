@@ -26,8 +26,10 @@ def is_action_name(name: str) -> bool:
 
 
 def named_by(routes: Sequence[str], actions: Sequence[str], pattern: str, where: str) -> list[int]:
-    """The indices of the routes that a pattern matches, directly or by their action ("" is none). UsageError if it
-    matches none, with `where` and a suggestion."""
+    """The indices of the routes that a pattern matches, directly or by their action ("" is none).
+
+    UsageError if it matches none, with `where` and a suggestion.
+    """
     named = [
         index
         for index, (route, action) in enumerate(zip(routes, actions, strict=True))
@@ -48,7 +50,9 @@ def first_naming(
     routes: Sequence[str], actions: Sequence[str], patterns: Sequence[str], where: Sequence[str]
 ) -> list[int]:
     """For each route, the index of the first pattern that matches it or its action ("" is none); -1: none does.
-    UsageError, with where[i], if pattern i matches no route."""
+
+    UsageError, with where[i], if pattern i matches no route.
+    """
     found = [-1] * len(routes)
     for number, pattern in reversed(list(enumerate(patterns))):
         for index in named_by(routes, actions, pattern, where[number]):

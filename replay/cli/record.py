@@ -181,8 +181,10 @@ def command(
 ) -> None:
     """Record live HTTP requests, or the records of Kafka topics, as a trace.
 
-    \b replay record http --listen 127.0.0.1:8080 --upstream http://127.0.0.1:9000 -o day.trace replay record http
-    --listen 127.0.0.1:8080 --mirror -o day.trace replay record kafka://127.0.0.1:9092/orders -o orders.trace
+    \b
+    replay record http --listen 127.0.0.1:8080 --upstream http://127.0.0.1:9000 -o day.trace
+    replay record http --listen 127.0.0.1:8080 --mirror -o day.trace
+    replay record kafka://127.0.0.1:9092/orders -o orders.trace
 
     http: a proxy in front of one service, or a receiver of mirrored requests. Secrets are removed. Ctrl-C or SIGTERM
     stops it cleanly.

@@ -31,8 +31,11 @@ def _is_run(text: str) -> bool:
     help="Write the percentile distribution of each histogram to DIR, for HdrHistogram's plotters.",
 )
 def command(run: Path | None, hgrm: Path | None, **given: Any) -> None:
-    """Print the report of RUN, a run folder [default: the newest one in runs/]. With an output option, that output is
-    written instead. A run that was killed is first completed from the counts of its lanes."""
+    """Print the report of RUN, a run folder [default: the newest one in runs/].
+
+    With an output option, that output is written instead. A run that was killed is first completed from the counts of
+    its lanes.
+    """
     from replay.errors import damage_named
     from replay.results.run import load_run
 

@@ -1,6 +1,8 @@
-"""What the coordinator observes during a run: the watched figures, and each second of the whole run for sinks. Agents
-are not involved in either. Sinks (`--sink`, `--live`, `--notify`) get seconds that are summed from the agents' reports.
-Figures from the target's side are sampled only on the coordinator's machine."""
+"""What the coordinator observes during a run: the watched figures, and each second of the whole run for sinks.
+
+Agents are not involved in either. Sinks (`--sink`, `--live`, `--notify`) get seconds that are summed from the agents'
+reports. Figures from the target's side are sampled only on the coordinator's machine.
+"""
 
 from __future__ import annotations
 

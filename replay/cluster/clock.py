@@ -1,7 +1,8 @@
-"""The offset between the clocks of two machines, and its error. A probe leaves at s by our clock, comes at c and is
-answered at l by the other clock, and the answer is here at r. If the other clock is ahead by o, then c - o lies after s
-and l - o before r: o is between l - r and c - s. The middle is the estimate, half of the width the bound. It holds
-whatever the network does.
+"""The offset between the clocks of two machines, and its error.
+
+A probe leaves at s by our clock, comes at c and is answered at l by the other clock, and the answer is here at r. If
+the other clock is ahead by o, then c - o lies after s and l - o before r: o is between l - r and c - s. The middle is
+the estimate, half of the width the bound. It holds whatever the network does.
 
 Clocks drift, so an exchange says less the older it is. How much less follows from the exchanges themselves: two of them
 bound by how much the offset changed in between, hence the drift. Each exchange is carried to the instant in question

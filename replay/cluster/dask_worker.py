@@ -1,8 +1,10 @@
 """The code that runs in a Dask worker: it starts an agent as a separate process beside the worker, and returns at once.
+
 It is called with `Client.run`, outside of Dask's scheduling, so Dask never moves, retries or recomputes it. The process
 has a session of its own, so it survives the death of the worker or its nanny, and never waits for the worker's loop. It
 holds a lock of the worker while it lives, so a second coordinator is refused. The lock and the agent's output are in
-the worker's own folder, which Dask removes with the worker."""
+the worker's own folder, which Dask removes with the worker.
+"""
 
 from __future__ import annotations
 

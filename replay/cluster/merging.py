@@ -1,7 +1,9 @@
-"""Merges the run folders of several agents into one run. A merged run is a run with more lanes: it has the lanes'
-memory of all agents, and everything else is computed as for a run of one process. So merged histograms and counts are
-exact sums, in any order. Data that cannot be added (names, machines, endings) is combined in `merged_facts`, timelines
-in `merged_logs`."""
+"""Merges the run folders of several agents into one run.
+
+A merged run is a run with more lanes: it has the lanes' memory of all agents, and everything else is computed as for a
+run of one process. So merged histograms and counts are exact sums, in any order. Data that cannot be added (names,
+machines, endings) is combined in `merged_facts`, timelines in `merged_logs`.
+"""
 
 from __future__ import annotations
 

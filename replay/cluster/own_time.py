@@ -20,9 +20,11 @@ class OwnTime:
         self._latest_ns = now_ns
 
     def pause_until(self, now_ns: int) -> int:
-        """Call it with every event. Returns the length of the pause that has just ended (ns), usually 0. PROBE_NS of
-        each pause counts as time in which the process ran, so even a process that is stopped again and again notices a
-        silent peer in the end."""
+        """Call it with every event. Returns the length of the pause that has just ended (ns), usually 0.
+
+        PROBE_NS of each pause counts as time in which the process ran, so even a process that is stopped again and
+        again notices a silent peer in the end.
+        """
         gap_ns = now_ns - self._latest_ns
         self._latest_ns = now_ns
         if gap_ns <= PAUSE_NS:

@@ -52,8 +52,11 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 class LostAgent(msgspec.Struct, frozen=True, kw_only=True):
     """What the coordinator knows of an agent that died or went silent. `planned` are the requests of its share.
     `unknown` of them were due between its last report and its end, so they may have been sent. They count only if its
-    folder is missing. The other fields are the sums of its reports: `counters` (by the names of a lane's counters),
-    `routes` (by route and outcome) and `histograms` (by tag: indices and counts)."""
+    folder is missing.
+
+    The other fields are the sums of its reports: `counters` (by the names of a lane's counters), `routes` (by route and
+    outcome) and `histograms` (by tag: indices and counts).
+    """
 
     agent: int
     why: str

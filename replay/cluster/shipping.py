@@ -1,6 +1,8 @@
-"""Transfers traces to agents: addressed by content, in pieces, and resumed after an interruption. A trace is identified
-by the digest of its manifest, which has the checksums of all its files. An agent keeps it in a folder of that name, so
-each machine gets a trace only once."""
+"""Transfers traces to agents: addressed by content, in pieces, and resumed after an interruption.
+
+A trace is identified by the digest of its manifest, which has the checksums of all its files. An agent keeps it in a
+folder of that name, so each machine gets a trace only once.
+"""
 
 from __future__ import annotations
 

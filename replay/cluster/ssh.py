@@ -30,7 +30,9 @@ _LINES = "write one host per line, as `ssh` takes it"
 
 def read_hosts(path: Path) -> list[tuple[str, str]]:
     """The hosts of a file, each with the command of its agent: `HOST [COMMAND]` per line, with `#` for comments.
-    InputError if it cannot be read; UsageError if no file is given or a line is invalid."""
+
+    InputError if it cannot be read; UsageError if no file is given or a line is invalid.
+    """
     if path == Path():
         raise UsageError("--cluster ssh: needs a file", hint=_FORM)
     try:

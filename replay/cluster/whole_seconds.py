@@ -1,6 +1,8 @@
-"""The seconds of the whole run while it is in progress, summed from the reports of its agents. The coordinator's sinks
-get them as in a run of one process. Agents count their seconds from the same instant, so second k of the whole is the
-sum of every agent's second k."""
+"""The seconds of the whole run while it is in progress, summed from the reports of its agents.
+
+The coordinator's sinks get them as in a run of one process. Agents count their seconds from the same instant, so second
+k of the whole is the sum of every agent's second k.
+"""
 
 from __future__ import annotations
 

@@ -47,8 +47,11 @@ class Design:
 def design_of(
     base: Side, new: Side, asked: Asked, order: Order, blocks: Sequence[Sequence[SideRun]] | None = None
 ) -> Design:
-    """Decide how two sides are compared. Sides that did not take turns are compared by session if there are enough
-    sessions. UsageError if the runs do not form complete blocks or pairs, or too few of them."""
+    """Decide how two sides are compared.
+
+    Sides that did not take turns are compared by session if there are enough sessions. UsageError if the runs do not
+    form complete blocks or pairs, or too few of them.
+    """
     everyone = [*base.runs, *new.runs]
     plain = Design([[run] for run in everyone], [len(everyone)], "labels of all runs")
     if blocks is not None and asked == "together":

@@ -26,10 +26,12 @@ _NOTHING = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """A design without values. `group` float64[runs] are the labels minus what levels and trend explain. `rest`
-    float64[runs, runs] maps values to their residuals, and `shares` is its diagonal, 1 minus each run's leverage.
-    `terms` float64[runs] are the weights of the squared residuals in the squared error. `traces` float64[2] and
-    `products` float64[2, 2], for base and new, determine the mean and variance of the squared error."""
+    """A design without values. `group` float64[runs] are the labels minus what levels and trend explain.
+
+    `rest` float64[runs, runs] maps values to their residuals, and `shares` is its diagonal, 1 minus each run's
+    leverage. `terms` float64[runs] are the weights of the squared residuals in the squared error. `traces` float64[2]
+    and `products` float64[2, 2], for base and new, determine the mean and variance of the squared error.
+    """
 
     labels: np.ndarray
     group: np.ndarray

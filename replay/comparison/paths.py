@@ -12,8 +12,10 @@ FORM = "base=PATH[,PATH...] new=PATH[,PATH...]"
 
 
 def two_sides(given: Sequence[str], verb: str = "compare") -> tuple[str, str]:
-    """Both sides, in the form that `load_sides` reads. More than two paths are grouped by their folders. UsageError if
-    they are not in exactly two folders; its hint is a command to use instead."""
+    """Both sides, in the form that `load_sides` reads. More than two paths are grouped by their folders.
+
+    UsageError if they are not in exactly two folders; its hint is a command to use instead.
+    """
     if len(given) == 2:
         return given[0], given[1]
     if len(given) < 2:

@@ -1,7 +1,9 @@
-"""An A/B session of two builds at once: every request goes to both at the same instant, and the unit is the restart. In
-a restart, both builds are started, measured together, and stopped, which gives one run of each side. A process has
+"""An A/B session of two builds at once: every request goes to both at the same instant, and the unit is the restart.
+
+In a restart, both builds are started, measured together, and stopped, which gives one run of each side. A process has
 noise of its own (the layout of its memory, the core on which it runs) that longer measurement does not reduce. So the
-builds swap cores, and the comparison is judged by the variation between restarts."""
+builds swap cores, and the comparison is judged by the variation between restarts.
+"""
 
 from __future__ import annotations
 

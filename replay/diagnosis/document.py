@@ -47,10 +47,12 @@ class ObjectiveCourse(msgspec.Struct, frozen=True, kw_only=True):
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """The diagnosis of a run. `words` is its result in one sentence; `evidence` are the sentences that support it.
+
     `first_resource` is the watched figure that gave way first, null if no watched figure shows it. `shared_cause` are
     routes whose latencies show a shared cause; empty if there are none. `resources` are all watched figures that gave
     way or changed, in order. `amplification` is the number of requests at the target per request of a user; null
-    without retries."""
+    without retries.
+    """
 
     words: str
     first_resource: str | None = None

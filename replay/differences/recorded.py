@@ -1,8 +1,10 @@
 """Compares runs with the responses in their recording, although the target has other data than the recorded service.
+
 Values then differ, and so may the presence of fields. So a field is reported only for something that never occurs in
 the recording: a new type, its absence if it is always present, or its presence if it is always absent. A share of the
 new responses counts if it would not have been missed in the recording: with SEEN_ALMOST_SURELY it would have been
-there. With `values`, a field is also reported if the new runs agree on a value that differs from the recorded one."""
+there. With `values`, a field is also reported if the new runs agree on a value that differs from the recorded one.
+"""
 
 from __future__ import annotations
 

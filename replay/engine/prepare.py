@@ -1,8 +1,8 @@
 """Prepares a run from a trace and a scenario, for every command and the library.
 
 prepared = prepare(trace, scenario)     names are looked up, requests planned and checked, for every target
-prepared.plans                          the dry run: no connection was made yet prepared.run(out)
-the run; in a Trio program: await prepared.run_async(out)
+prepared.plans                          the dry run: no connection was made yet
+prepared.run(out)                       the run; in a Trio program: await prepared.run_async(out)
 """
 
 from __future__ import annotations

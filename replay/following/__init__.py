@@ -2,8 +2,8 @@
 
 A followed run differs from other runs only in the origin of its schedule:
 
-    source --thread--> entries --> pending --> the run's feeder (`log`, `pipe`)    (`reading`)  (`pending`, sorted by
-    due time)
+    source --thread--> entries --> pending --> the run's feeder
+    (`log`, `pipe`)    (`reading`)  (`pending`, sorted by due time)
 
 `follow` connects these parts; `docs/following.md` is for users.
 """

@@ -1,6 +1,8 @@
 """The data for viewers: a log of messages, which each viewer reads at its own position, and the sections of the page.
+
 Messages (seconds of runs, starts, ends) are numbered, so a viewer that lost its connection requests those after its
-last one. Sections are states: a viewer gets the newest version of each section that it does not have."""
+last one. Sections are states: a viewer gets the newest version of each section that it does not have.
+"""
 
 from __future__ import annotations
 

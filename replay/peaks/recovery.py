@@ -36,9 +36,11 @@ class Moment:
 @dataclass(frozen=True, slots=True)
 class Recovery:
     """The verdict, and the seconds from the end of the surge until the target was as before (None: it never was).
+
     `bad_s` is the number of seconds since the start of the surge that were unlike the baseline, `suffered` the number
     of requests that ended in them, and `failed` the number that failed since then. `from_ns` is the time in the
-    recording at which the run begins, and `window` the same in words."""
+    recording at which the run begins, and `window` the same in words.
+    """
 
     verdict: Verdict
     after_s: float | None

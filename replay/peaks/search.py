@@ -1,7 +1,9 @@
-"""The search for the highest load that meets its goals: which load to try next, and what follows from the trials. It
-follows multiple loss ratio search (RFC 9971): all goals are searched at once, each trial counts for every goal, and a
-load is an upper bound of a goal if more than half of its trials exceed the goal. This module does not depend on time,
-on targets or on how a trial is made."""
+"""The search for the highest load that meets its goals: which load to try next, and what follows from the trials.
+
+It follows multiple loss ratio search (RFC 9971): all goals are searched at once, each trial counts for every goal, and
+a load is an upper bound of a goal if more than half of its trials exceed the goal. This module does not depend on time,
+on targets or on how a trial is made.
+"""
 
 from __future__ import annotations
 

@@ -71,8 +71,10 @@ def run_here(sinks: Sequence[Sink], prepared: Prepared, folder: Path) -> RunDocu
 
 
 def at_load(scenario: Scenario, load: float, *, rest: bool = True) -> Scenario:
-    """A scenario whose peak, constant rate or factors are `load` times as high. Routes without a factor are scaled too.
-    With `rest` there are such routes."""
+    """A scenario whose peak, constant rate or factors are `load` times as high.
+
+    Routes without a factor are scaled too. With `rest` there are such routes.
+    """
     if scenario.rate_per_s is not None:
         return msgspec.structs.replace(scenario, rate_per_s=Rate(scenario.rate_per_s * load))
     if scenario.peak_per_s is not None:

@@ -36,9 +36,11 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """A window of a recording, and its busiest part, which trials run. Times are in ns since the epoch. Rates are those
-    of the requests that would be sent, per second of the replay, before scaling. `window_times` and `trial_times` are
-    how often each is repeated if the recording is too short (1: once). `words` describe the whole."""
+    """A window of a recording, and its busiest part, which trials run. Times are in ns since the epoch.
+
+    Rates are those of the requests that would be sent, per second of the replay, before scaling. `window_times` and
+    `trial_times` are how often each is repeated if the recording is too short (1: once). `words` describe the whole.
+    """
 
     from_ns: int
     until_ns: int

@@ -1,7 +1,10 @@
 """The protocols of targets, one package each, found by the scheme of the target's URL.
 
-    protocol.py   the interface registry.py   finds protocols trio_host.py  the host of protocols that are written in
-    plain Trio http1/        HTTP/1.1, plain and over TLS kafka/        records onto topics
+    protocol.py   the interface
+    registry.py   finds protocols
+    trio_host.py  the host of protocols that are written in plain Trio
+    http1/        HTTP/1.1, plain and over TLS
+    kafka/        records to topics
 
 docs/adding.md shows how to write a protocol; everything that it needs can be imported from here.
 """

@@ -37,9 +37,11 @@ def checked(reached: int, batch: DueBatch, writer: FeedWriter) -> int:
 
 class Feeder:
     """Renders due rows into the lanes' feeds. Row i of the run goes to lane i % lanes; if lanes know clients, every row
-    of client i does. With `share` these are lanes of a larger run, and the rows of its other lanes are skipped. In a
-    run with several targets, rows are numbered from `first_seq` on, and routes from `first_route` on. `fed` becomes
-    true once the first AHEAD_NS of the run are in the rings."""
+    of client i does. With `share` these are lanes of a larger run, and the rows of its other lanes are skipped.
+
+    In a run with several targets, rows are numbered from `first_seq` on, and routes from `first_route` on. `fed`
+    becomes true once the first AHEAD_NS of the run are in the rings.
+    """
 
     def __init__(
         self, schedule: Schedule, renderer: Renderer, lanes: Sequence[LaneSpec], closed_loop: bool,

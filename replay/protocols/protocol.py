@@ -1,9 +1,11 @@
-"""The interface between a run and a protocol, which is identified by a URL scheme. `docs/adding.md` shows how to write
-one. A run uses a protocol in four steps, each with the result of the step before:
+"""The interface between a run and the protocol of a URL scheme. `docs/adding.md` shows how to write a protocol.
 
-    parse(url) -> Target                the parsed URL; no connection is made find(target, scenario) -> Found
-    addresses, looked up once, checked against what is allowed plan(schedule, found) -> TargetPlan what the dry run
-    prints and refuses TargetPlan.open(...)                what the run needs: the `ProtocolAdapter`
+A run uses a protocol in four steps, each with the result of the step before:
+
+    parse(url) -> Target                the parsed URL; no connection is made
+    find(target, scenario) -> Found     addresses, looked up once and checked against the allowed ones
+    plan(schedule, found) -> TargetPlan the plan, which the dry run prints and checks
+    TargetPlan.open(...)                the `ProtocolAdapter`, which the run needs
 
 The schedule does not depend on a protocol: it yields due rows, and the adapter's renderer writes them in the form of
 the target.

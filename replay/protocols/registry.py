@@ -1,7 +1,9 @@
-"""Finds the protocol of a target URL by its scheme: those that come with replay, and those of other packages. A package
-adds one by an entry point of the group `replay.protocols`, whose name is the scheme:
+"""Finds the protocol of a target URL by its scheme: those that come with replay, and those of other packages.
 
-    [project.entry-points."replay.protocols"] echo = "my_package.echo:PROTOCOL"
+A package adds one by an entry point of the group `replay.protocols`, whose name is the scheme:
+
+    [project.entry-points."replay.protocols"]
+    echo = "my_package.echo:PROTOCOL"
 """
 
 from __future__ import annotations

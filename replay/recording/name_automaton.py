@@ -15,7 +15,9 @@ STATES_MAX = 256
 
 def automaton(parts: Iterable[bytes], ignored: bytes) -> tuple[Bytes, Bytes, int]:
     """The class of each byte, the next state by state and class, and the final state, which is reached after any of
-    `parts`. Parts are in lower case, and are also found in upper case; `ignored` bytes may stand between their bytes.
+    `parts`.
+
+    Parts are in lower case, and are also found in upper case; `ignored` bytes may stand between their bytes.
     """
     parts = list(parts)
     classes = np.zeros(256, np.uint8)

@@ -1,5 +1,7 @@
-"""Business actions of a run: how many of their requests failed, the cost, and the time. An action's `value` is the cost
-of one failed request. Losses in different currencies are never added up."""
+"""Business actions of a run: how many of their requests failed, the cost, and the time.
+
+An action's `value` is the cost of one failed request. Losses in different currencies are never added up.
+"""
 
 from __future__ import annotations
 

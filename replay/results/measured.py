@@ -1,5 +1,8 @@
-"""Figures of a run, such as a percentile of a route's latency or a share of errors. The document, objectives, reports
-and comparisons get them from here, in the same way for a run in memory and for one on disk."""
+"""Figures of a run, such as a percentile of a route's latency or a share of errors.
+
+The document, objectives, reports and comparisons get them from here, in the same way for a run in memory and for one on
+disk.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Computes the figures of each second of a run from the lanes' counters and histograms. Sinks write them. The lanes'
-counts only grow, and each tick computes the growth since the last one, so the lanes never wait for the recorder.
-Whatever happens to this process, the lanes' files hold the totals (`replay.results.recover`)."""
+"""Computes the figures of each second of a run from the lanes' counters and histograms. Sinks write them.
+
+The lanes' counts only grow, and each tick computes the growth since the last one, so the lanes never wait for the
+recorder. Whatever happens to this process, the lanes' files hold the totals (`replay.results.recover`).
+"""
 
 from __future__ import annotations
 

@@ -138,8 +138,10 @@ class Run:
 
     def assert_slo(self, *objectives: str) -> None:
         """AssertionError unless the run proves each objective (`p99<250ms`, `p99 service of "GET /users/*" < 100ms`,
-        `errors<1%`). The error shows the figure, the limit, the number of requests, the route, and the run folder. A
-        run that is INVALID or was cut off proves nothing, so it fails too. UsageError for an invalid objective."""
+        `errors<1%`). The error shows the figure, the limit, the number of requests, the route, and the run folder.
+
+        A run that is INVALID or was cut off proves nothing, so it fails too. UsageError for an invalid objective.
+        """
         from .proof import failed_proof
 
         __tracebackhide__ = True

@@ -1,7 +1,9 @@
 """The watched figures of a run: their values by second, and which of them changed first before an objective was missed.
+
 A figure has changed when it differs from its beginning: by more than SPREADS median absolute deviations from the median
 of the first seconds, and by more than SHARE of that median, for LASTING samples in a row. For a counter, its growth is
-judged. An event before another one is not necessarily its cause, so reports state only the order."""
+judged. An event before another one is not necessarily its cause, so reports state only the order.
+"""
 
 from __future__ import annotations
 
@@ -95,8 +97,10 @@ def figure_of(slo: Slo) -> str | None:
 def with_shifts(
     figures: Sequence[WatchFigures], rows: Sequence[Second], objectives: Sequence[Slo]
 ) -> tuple[list[WatchFigures], str]:
-    """The figures with the second in which each changed, and a sentence about the first change, or an empty one. An
-    objective that is missed from the first second on shows no change, so it does not count."""
+    """The figures with the second in which each changed, and a sentence about the first change, or an empty one.
+
+    An objective that is missed from the first second on shows no change, so it does not count.
+    """
     met_at_first = [slo for slo in objectives if breached_at(rows[:1], [slo]) is None]
     values, breach = values_of(rows), breached_at(rows, met_at_first)
     known = {figure.name: figure for figure in figures}

@@ -1,7 +1,9 @@
 """The figures of every window of a run. A window spans several intervals of the logs, and advances by one interval.
+
 Percentiles come from the histogram of the window, which is summed from `latency.hlog`, because percentiles cannot be
 averaged. Shares are relative to the requests that ended in the window. A window has as many intervals as come closest
-to its length; in a shorter run it is the whole run."""
+to its length; in a shorter run it is the whole run.
+"""
 
 from __future__ import annotations
 

@@ -40,9 +40,11 @@ class _Sessions:
 @dataclass(frozen=True, slots=True)
 class CloneSessions:
     """Multiplies each session that has an event of a rule's route by the rule's factor (the largest one if several
-    rules match). A clone is a new client. It starts earlier by a fraction of the gap since the previous session of the
-    same rule, so that session starts are interpolated as `Grow` interpolates events. Memory grows by 40 bytes per
-    session."""
+    rules match).
+
+    A clone is a new client. It starts earlier by a fraction of the gap since the previous session of the same rule, so
+    that session starts are interpolated as `Grow` interpolates events. Memory grows by 40 bytes per session.
+    """
 
     scale: Scale
     seed: int

@@ -1,7 +1,8 @@
-"""Runs each sink in a thread of its own, behind a bounded queue. A sink may be code of a third party. It may raise,
-take longer than a second for each second, or never return. The run must not wait for it and must not fail with it, so
-the recorder only puts each second into a queue. A full queue drops the second. Each loss and its reason become a note
-in run.json and in the report.
+"""Runs each sink in a thread of its own, behind a bounded queue.
+
+A sink may be code of a third party. It may raise, take longer than a second for each second, or never return. The run
+must not wait for it and must not fail with it, so the recorder only puts each second into a queue. A full queue drops
+the second. Each loss and its reason become a note in run.json and in the report.
 
 A thread that hangs cannot be ended. It is a daemon: the process can end without it.
 """

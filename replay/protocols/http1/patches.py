@@ -1,5 +1,7 @@
-"""Puts values into recorded requests: [[set]] rules for fields of bodies, parameters and single headers. Each recorded
-body, target or header set that a rule changes becomes a template, which is made once before the run."""
+"""Puts values into recorded requests: [[set]] rules for fields of bodies, parameters and single headers.
+
+Each recorded body, target or header set that a rule changes becomes a template, which is made once before the run.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Headers and hosts of the recording that are sent again: selected by a list, with hosts renamed. Before the run, a
-text is made for each different set of headers and each host, which the render kernel copies."""
+"""Headers and hosts of the recording that are sent again: selected by a list, with hosts renamed.
+
+Before the run, a text is made for each different set of headers and each host, which the render kernel copies.
+"""
 
 from __future__ import annotations
 
@@ -43,8 +45,10 @@ _PLAIN = re.compile(rb"[!-~]+")
 
 
 def renamed(host: bytes, names: HostNames) -> bytes | None:
-    """The new name of a host (with or without a port) by the rules; None if no rule matches. A rule without a port
-    matches any port and keeps it; `*.` on both sides of a rule stands for any subdomain."""
+    """The new name of a host (with or without a port) by the rules; None if no rule matches.
+
+    A rule without a port matches any port and keeps it; `*.` on both sides of a rule stands for any subdomain.
+    """
     name, colon, port = host.rpartition(b":") if re.search(rb":\d*$", host) else (host, b"", b"")
     for old, new in names:
         before, after = old.encode("ascii").lower(), new.encode("ascii")

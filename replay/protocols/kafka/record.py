@@ -280,9 +280,11 @@ class _Work:
             consumer.seek(part, self.next_offsets[part])
 
     async def _ends(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
-        """Where each partition's recording ends, as far as it is known. With `until_ms` it is the first record at that
-        time or later. It is not requested from the broker, whose answer may be a transaction marker with an unrelated
-        timestamp."""
+        """Where each partition's recording ends, as far as it is known.
+
+        With `until_ms` it is the first record at that time or later. It is not requested from the broker, whose answer
+        may be a transaction marker with an unrelated timestamp.
+        """
         if self.until_ms is not None:
             return {}
         readable = await consumer.end_offsets(self.parts)

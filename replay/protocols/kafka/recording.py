@@ -13,10 +13,12 @@ from .left_out import LeftOut
 
 @dataclass(slots=True)
 class Recording:
-    """The result. `complete`: every partition was read to its requested end. `open_offsets` counts offsets from the
-    first open transaction on, which only read_uncommitted reads. `disordered` has, by `topic/partition`, the number of
-    records with an earlier timestamp than a record at a lower offset. `refused` are hosts that the cluster named but
-    that are not allowed."""
+    """The result. `complete`: every partition was read to its requested end.
+
+    `open_offsets` counts offsets from the first open transaction on, which only read_uncommitted reads. `disordered`
+    has, by `topic/partition`, the number of records with an earlier timestamp than a record at a lower offset.
+    `refused` are hosts that the cluster named but that are not allowed.
+    """
 
     trace: Trace | None = None
     records: int = 0

@@ -1,6 +1,8 @@
-"""Sends batches to the leaders of their partitions: a few requests in flight per broker, resent if that may help. The
-batches of a partition keep their order when they are resent: one at a time, oldest first, while new ones wait.
-Idempotent batches keep their sequence numbers, unless the broker never accepted earlier ones."""
+"""Sends batches to the leaders of their partitions: a few requests in flight per broker, resent if that may help.
+
+The batches of a partition keep their order when they are resent: one at a time, oldest first, while new ones wait.
+Idempotent batches keep their sequence numbers, unless the broker never accepted earlier ones.
+"""
 
 from __future__ import annotations
 

@@ -66,8 +66,11 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
 
 def _ring(batch: Batch, rows: np.ndarray) -> np.ndarray:
     """Return the batch's bytes as a ring from which its records can be taken again. `rows` receive their positions in
-    it. A record consists of its length, attributes, two deltas, and the tail that a row describes. Record and tail end
-    at the same position."""
+    it.
+
+    A record consists of its length, attributes, two deltas, and the tail that a row describes. Record and tail end at
+    the same position.
+    """
     ring = np.zeros(1 << (batch.size - 1).bit_length(), np.uint8)
     ring[: batch.size] = batch.buffer[: batch.size]
     data = batch.buffer.data

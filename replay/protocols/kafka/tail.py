@@ -1,5 +1,7 @@
-"""Consumes topics from their current ends, in a thread with its own event loop. Hosts in the source's URL are allowed;
-hosts that the cluster advertises need --allow, as everywhere."""
+"""Consumes topics from their current ends, in a thread with its own event loop.
+
+Hosts in the source's URL are allowed; hosts that the cluster advertises need --allow, as everywhere.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,10 @@ WAITING_MAX = 200_000
 
 
 class Tail:
-    """The records of topics from now on. It connects when it is created, and consumes until `close`. ReplayError if the
-    cluster cannot be used. `failure` is the reason if it ended before `close`."""
+    """The records of topics from now on. It connects when it is created, and consumes until `close`.
+
+    ReplayError if the cluster cannot be used. `failure` is the reason if it ended before `close`.
+    """
 
     def __init__(self, source: Source, kafka: Kafka, permitted: Allowed) -> None:
         self._source = source

@@ -1,6 +1,8 @@
-"""Produce requests, pipelined on one connection: their framing, and their answers. Layout: Apache Kafka's protocol
-guide, Produce (versions 3 to 7, which differ only in the answer). aiokafka connects (TLS, SASL, API versions); then the
-transport is this module's own."""
+"""Produce requests, pipelined on one connection: their framing, and their answers.
+
+Layout: Apache Kafka's protocol guide, Produce (versions 3 to 7, which differ only in the answer). aiokafka connects
+(TLS, SASL, API versions); then the transport is this module's own.
+"""
 
 from __future__ import annotations
 

@@ -62,7 +62,9 @@ class Ready(msgspec.Struct, kw_only=True):
 
 class Command(msgspec.Struct, kw_only=True):
     """A command from the first process to another one: to change settings or, without any, to return its figures.
-    `turn` counts commands, so that a late answer is not taken for the answer to the next command."""
+
+    `turn` counts commands, so that a late answer is not taken for the answer to the next command.
+    """
 
     turn: int
     set: dict[str, str] | None = None

@@ -54,9 +54,11 @@ class Budget:
 
 
 class Quota:
-    """Allows a number of queries in any interval of one second: the times of the last second's queries are kept. A
-    counter that restarts each second would allow twice the quota around the restart, and so would a token bucket after
-    a pause. Refused queries do not count."""
+    """Allows a number of queries in any interval of one second: the times of the last second's queries are kept.
+
+    A counter that restarts each second would allow twice the quota around the restart, and so would a token bucket
+    after a pause. Refused queries do not count.
+    """
 
     __slots__ = ("_answered_ns",)
 
@@ -86,8 +88,10 @@ class State(Enum):
 
 class CircuitBreaker:
     """Opens at a share of failures, lets single probe calls through after a while, and closes once they succeed.
+
     `turns` counts changes of state. A call that was admitted before the last change does not affect the present state:
-    a slow call from before the breaker opened is not a probe."""
+    a slow call from before the breaker opened is not a probe.
+    """
 
     def __init__(self) -> None:
         self.state = State.CLOSED

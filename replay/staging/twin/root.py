@@ -1,6 +1,9 @@
 """The first process of a twin: it binds all sockets, starts the other processes, and runs the control address and the
-name server. All sockets are bound before any process starts, so a port in use is reported before that. When one of its
-processes dies, it reports which one, ends the others, and exits."""
+name server.
+
+All sockets are bound before any process starts, so a port in use is reported before that. When one of its processes
+dies, it reports which one, ends the others, and exits.
+"""
 
 from __future__ import annotations
 

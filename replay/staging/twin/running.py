@@ -83,8 +83,10 @@ def running(
     seed: int | None = None,
     log: Path | None = None,
 ) -> Iterator[RunningTwin]:
-    """Start a twin, with some settings changed. UsageError if a setting or a port is invalid. Without `log`, the log is
-    in a folder that is removed at the end. EngineError if the twin stopped by itself."""
+    """Start a twin, with some settings changed. UsageError if a setting or a port is invalid.
+
+    Without `log`, the log is in a folder that is removed at the end. EngineError if the twin stopped by itself.
+    """
     twin = with_settings(twin, set or {})
     if seed is not None:
         twin.seed = seed
@@ -145,15 +147,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def change_settings(control: str, token: str, settings: Mapping[str, str]) -> list[dict[str, str]]:
-    """Change settings of a running twin, either all of them or none. UsageError if one is invalid. EngineError if a
-    process of the twin did not apply them."""
+    """Change settings of a running twin, either all of them or none. UsageError if one is invalid.
+
+    EngineError if a process of the twin did not apply them.
+    """
     changes: list[dict[str, str]] = ask(control, "/set", msgspec.json.encode(settings), token)
     return changes
 
 
 def ask(control: str, path: str, body: bytes | None = None, token: str = "") -> Any:
-    """The answer of a running twin at its control address. UsageError if it refuses the request or does not run;
-    EngineError if one of its processes failed."""
+    """The answer of a running twin at its control address.
+
+    UsageError if it refuses the request or does not run; EngineError if one of its processes failed.
+    """
     request = urllib.request.Request(control + path, data=body, headers={"X-Twin-Token": token})
     try:
         with _OPENER.open(request, timeout=ANSWER_S) as response:

@@ -1,6 +1,9 @@
 """Whether a twin's ordinary load fits this machine: compares the processor time that it burns with the CPUs of the
-machine. Too few workers are not an error, because a twin may be meant to show just that. Too little processor time
-would slow down everything, including the load generator, and make all figures meaningless."""
+machine.
+
+Too few workers are not an error, because a twin may be meant to show just that. Too little processor time would slow
+down everything, including the load generator, and make all figures meaningless.
+"""
 
 from __future__ import annotations
 

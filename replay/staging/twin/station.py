@@ -1,6 +1,9 @@
 """A bounded queue in front of workers, which all queues of the twin use: services, database pools and job workers are
-stations. A station has no clock; its caller passes the time. The twin uses Trio's clock, and the tests and benchmarks
-of its accuracy use a virtual one (`virtual.py`)."""
+stations.
+
+A station has no clock; its caller passes the time. The twin uses Trio's clock, and the tests and benchmarks of its
+accuracy use a virtual one (`virtual.py`).
+"""
 
 from __future__ import annotations
 

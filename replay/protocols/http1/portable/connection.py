@@ -167,8 +167,10 @@ class HttpConnection(Connection):
         return outcome
 
     def is_open(self) -> bool:
-        """Whether there is nothing to read, neither an end nor unexpected bytes, as far as the socket knows. Over TLS
-        there may be tickets or a close_notify, so the end itself is checked first."""
+        """Whether there is nothing to read, neither an end nor unexpected bytes, as far as the socket knows.
+
+        Over TLS there may be tickets or a close_notify, so the end itself is checked first.
+        """
         if self._stream is not self._plain:
             poller = select.poll()
             poller.register(self._socket, _ENDED)
