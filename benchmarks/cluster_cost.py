@@ -23,8 +23,9 @@ from typing import NamedTuple
 import trio
 
 from benchmarks.cluster import made_trace, run
-from replay.cluster.coordinator import Coordinator, Order
+from replay.cluster.coordinator import Coordinator
 from replay.cluster.messages import Report
+from replay.cluster.orders import Order
 from replay.cluster.result import merged
 from replay.cluster.transports import Local, make_folder
 from replay.engine.prepare import prepare

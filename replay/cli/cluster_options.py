@@ -36,6 +36,20 @@ _OPTIONS = (
 )
 
 
+REFUSED = {
+    "follow": (
+        "--cluster: replay follow runs on one machine, since the requests of a source that grows are not known beforehand"
+        " and there is no schedule to cut",
+        "-t gives this machine more lanes; --keep X.trace keeps a trace for replay run --cluster",
+    ),
+    "ab": (
+        "--cluster: replay ab runs on one machine, since it compares runs in turns under the same conditions",
+        "run each build with replay run --cluster, then replay compare the runs",
+    ),
+}
+"""Why verbs that make runs have no `--cluster`, and what to do instead."""
+
+
 def cluster_options(command: Command) -> Command:
     """Give a verb the flags of `--cluster`."""
     for option in reversed(_OPTIONS):

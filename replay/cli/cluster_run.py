@@ -107,7 +107,8 @@ class Over:
         import trio
 
         from replay.cluster.broadcast import Broadcast
-        from replay.cluster.coordinator import Coordinator, Order
+        from replay.cluster.coordinator import Coordinator
+        from replay.cluster.orders import Order
         from replay.cluster.result import merged
         from replay.cluster.transports import make_folder
 

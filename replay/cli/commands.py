@@ -211,16 +211,28 @@ def _os_error(error: OSError) -> int:
     return _crash(error)
 
 
-def _unknown_flag(error: click.ClickException) -> str:
-    """A message for an unknown flag, with the nearest known one; empty for other errors."""
+def _unknown_flag(error: click.ClickException) -> tuple[str, str] | None:
+    """A message for an unknown flag that suggests the nearest one, and its hint; None for other errors."""
     if not isinstance(error, click.NoSuchOption):
-        return ""
+        return None
     from replay.units import nearest
 
+    from .cluster_options import REFUSED
+
+    verb = (error.ctx.info_name or "") if error.ctx is not None else ""
+    if error.option_name == "--cluster" and verb in REFUSED:
+        return REFUSED[verb]
     parameters = error.ctx.command.params if error.ctx is not None else []
     known = [name for parameter in parameters for name in parameter.opts if name.startswith("--")]
     guess = nearest(error.option_name, known)
-    return f"there is no flag {error.option_name}" + (f" (did you mean {guess}?)" if guess else "")
+    message = f"there is no flag {error.option_name}" + (f" (did you mean {guess}?)" if guess else "")
+    return message, _help_of(error)
+
+
+def _help_of(error: click.ClickException) -> str:
+    """The command that prints the help of the verb."""
+    context = getattr(error, "ctx", None)
+    return f"{context.command_path} --help" if context is not None else ""
 
 
 def _ended(error: BaseException) -> int:
@@ -229,11 +241,7 @@ def _ended(error: BaseException) -> int:
         say(str(error), error.hint)
         return error.exit_code
     if isinstance(error, click.ClickException):
-        context = getattr(error, "ctx", None)
-        say(
-            _unknown_flag(error) or error.format_message(),
-            f"{context.command_path} --help" if context is not None else "",
-        )
+        say(*(_unknown_flag(error) or (error.format_message(), _help_of(error))))
         return Exit.USAGE
     if isinstance(error, KeyboardInterrupt | click.Abort):
         interrupts.hush()

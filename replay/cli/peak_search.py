@@ -27,9 +27,10 @@ from replay.report.peak import (
     rate_at,
     recording_facts,
     surge_facts,
-    trial_line,
 )
 from replay.report.peak_page import write_peak_page, write_surge_page
+from replay.report.peak_trials import trial_line
+from replay.report.watched import facts_of_watched
 from replay.results.run import load_run
 from replay.settings.instant import instant_of, moment_text
 from replay.settings.scenario import Scenario
@@ -168,7 +169,7 @@ def _measured(
     document, sentence, code = save(folder, found, recording), _sentence(found), _climb_code(found)
 
     def page(path: Path) -> None:
-        write_peak_page(found, sentence, path, before)
+        write_peak_page(found, sentence, path, before, lambda name: load_run(folder / name))
 
     page(folder / "peak.html")
     with shown_of(folder):
@@ -204,9 +205,10 @@ def _surged(
         write_surge_page(recovery, surge, times, trigger_ns, path, before)
 
     page(folder / "peak.html")
-    found = [*before, *surge_facts(recovery, times, trigger_ns)]
+    watched = [(fact.label, fact.words) for fact in facts_of_watched(surge.document)]
+    found = [*before, *surge_facts(recovery, times, trigger_ns), *watched]
     with shown_of(folder):
-        print_surge(recovery, times, trigger_ns, before, folder, console)
+        print_surge(recovery, times, trigger_ns, before, watched, folder, console)
         sentence = f"a surge of {times:g} times: {recovery.verdict}"
         cases = surge_cases(recovery, sentence)
         length_s = surge.document.duration_s

@@ -88,12 +88,13 @@ class AgentState:
             return self._leave()
         return []
 
-    def prepared(self, planned: int, due_by_second: list[int]) -> list[Output]:
+    def prepared(self, planned: int, due_by_second: list[int], routes: str = "") -> list[Output]:
         """The share is planned, and the lanes are warm."""
         if self.phase is not AgentPhase.PREPARING:
             return []
         self.phase = AgentPhase.READY
-        return [Send(Ready(epoch=self.epoch, planned=planned, due_by_second=due_by_second))]
+        ready = Ready(epoch=self.epoch, planned=planned, due_by_second=due_by_second, routes=routes)
+        return [Send(ready)]
 
     def failed(self, why: str, hint: str = "", code: int = 2) -> list[Output]:
         """The share cannot be sent, or the run failed."""

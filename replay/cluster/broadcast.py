@@ -7,8 +7,9 @@ reports. Figures from the target's side are sampled only on the coordinator's ma
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import trio
@@ -35,8 +36,8 @@ class Broadcast:
 
     def __init__(self, scenario: Scenario, sinks: Sequence[Sink | str] = ()) -> None:
         self._threads = SinkThreads(make_sinks(sinks))
-        self._sampler = Sampler(scenario.watch, allowed(scenario))
-        self._watch = list(scenario.saved().get("watch", []))
+        self._sampler = Sampler(scenario.watch, allowed(scenario), scenario.kafka)
+        self._scenario = scenario.saved()
         self._samples: dict[int, dict[str, float | None]] = {}
         self._events: list[RunEvent] = []
         self._seconds = WholeSeconds(0)
@@ -57,7 +58,7 @@ class Broadcast:
         if self._has_started:
             return
         self._has_started = True
-        self._threads.start(whole_started(started, agents, self._start, self._watch))
+        self._threads.start(whole_started(started, agents, self._start, self._scenario))
 
     def reported(self, agent: int, name: str, report: Report) -> None:
         """Add a report of an agent."""
@@ -74,7 +75,7 @@ class Broadcast:
         """Pass on the seconds that are complete. `expected` are the agents that will still report."""
         elapsed_s = self._elapsed_s(now_ns)
         number = int(elapsed_s)
-        if self._watch and number > 0 and number not in self._samples:
+        if self._scenario["watch"] and number > 0 and number not in self._samples:
             self._samples[number] = self._sampler.take()
         while self._has_started and self._pass_on(elapsed_s, expected):
             pass
@@ -98,8 +99,8 @@ class Broadcast:
         while self._has_started and self._seconds.has_more:
             self._pass_on(float("inf"), ())
         await self._threads.caught_up()
-        figures = self._sampler.figures() if self._watch else []
-        return Observed(self._watch, self._samples, figures, self._threads.notes())
+        figures = self._sampler.figures() if self._scenario["watch"] else []
+        return Observed(self._scenario, self._samples, figures, self._threads.notes())
 
     def end(self, document: RunDocument, folder: Path) -> RunDocument:
         """After the run is merged and saved: end the sinks. Returns the document, which is written again if sinks have
@@ -123,12 +124,12 @@ class Broadcast:
         trio.run(self._threads.caught_up)
 
 
-def whole_started(started: Started, agents: int, start: ClockPair, watch: list[object]) -> Started:
-    """The facts of the start of the whole run, made from those of one agent."""
+def whole_started(started: Started, agents: int, start: ClockPair, saved: Mapping[str, Any]) -> Started:
+    """The facts of the start of the whole run, from those of one agent and the coordinator's own scenario."""
     replace = msgspec.structs.replace
-    scenario = started.scenario | {"watch": watch}
+    scenario = dict(saved)
     for key in ("connections", "threads"):
-        if isinstance(count := scenario.get(key), int):
+        if isinstance(count := started.scenario.get(key), int):
             scenario[key] = count * agents
     targets = [replace(target, lanes=target.lanes * agents) for target in started.targets]
     return replace(started, start=start, scenario=scenario, targets=targets)

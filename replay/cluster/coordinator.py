@@ -1,15 +1,18 @@
-"""The coordinator: the rules of `coordinator_state` over real connections to its agents."""
+"""The coordinator: the rules of `coordinator_state` over real connections to its agents.
+
+links        the connections, and what goes over them
+orders       the plan of each agent
+attendance   who is missing, and whose process has ended
+gathering    the agents' run folders, after the run
+"""
 
 from __future__ import annotations
 
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import trio
@@ -18,82 +21,24 @@ from replay._version import __version__
 from replay.decoding import examined
 from replay.engine.watch import Signals
 from replay.errors import EngineError, Exit, InputError, ReplayError, Sending, UsageError
-from replay.plan.schedule import Schedule
 from replay.results.document import Started
 from replay.settings.instant import moment_text
-from replay.settings.scenario import Scenario
-from replay.trace import Trace
-from replay.units import SECOND_NS
 
-from . import shipping, values
+from . import values
+from .attendance import Attendance
 from .broadcast import Broadcast
-from .coordinator_state import CoordinatorState, Phase, Seat
-from .cut import lanes_of_each, share_of
+from .coordinator_state import CoordinatorState, Phase
 from .framing import Broken, Connection, Ended
-from .handshake import kernels_digest, receive_hello
-from .merged_facts import NOTHING_OBSERVED, Observed
-from .messages import (
-    AnyMessage,
-    Fetch,
-    FileOffer,
-    Message,
-    Opened,
-    Piece,
-    Plan,
-    Refusal,
-    Release,
-    Report,
-    Stop,
-    Want,
-)
+from .gathering import Gathered, Gathering
+from .handshake import kernels_digest, proof, receive_hello
+from .links import Links
+from .messages import AnyMessage, Opened, Refusal, Report, Want, Welcome
+from .orders import Order, Orders
 from .protocol import AllHere, Began, Failed, Lost, Output, Over, Reported, Send
 from .reports import Reports
-from .share import NAME, read_share
 from .transports import Transport
 
 TICK_S = 0.125
-MISSING_NS = 3 * SECOND_NS
-"""An agent is reported as missing if it has not connected after this time."""
-
-FETCH_S = 600.0
-"""Time limit for all files of the agents, after the run."""
-
-
-@dataclass
-class Order:
-    """The run to be made, as the coordinator has planned and checked it."""
-
-    trace: Trace
-    name: str
-    scenario: Scenario
-    schedules: Sequence[Schedule]
-    on_lost: Literal["stop", "continue"] = "stop"
-    start_at_ns: int | None = None
-    """When the first request is due, in ns since the epoch; None: as soon as all agents are ready."""
-
-
-@dataclass
-class Gathered:
-    """The result: each agent's seat, and the path of its run folder (None: there is none). `stopped_why` is the reason
-    why the run was ended early, `interrupted_by` the signal that the coordinator received; both are empty for an
-    undisturbed run."""
-
-    run_id: str
-    epoch: str
-    seats: list[Seat]
-    folders: list[Path | None]
-    instant_ns: int
-    wall_ns: int
-    stopped_why: str
-    interrupted_by: str
-    reports: list[Reports] = field(default_factory=list)
-    lanes: list[tuple[int, int, int]] = field(default_factory=list)
-    last_sending_ns: dict[int, int] = field(default_factory=dict)
-    drifts: list[float] = field(default_factory=list)
-    bytes_received: int = 0
-    bytes_sent: int = 0
-    observed: Observed = NOTHING_OBSERVED
-    pauses_ns: list[int] = field(default_factory=list)
 
 
 class Coordinator:
@@ -120,19 +65,16 @@ class Coordinator:
             now_ns=time.monotonic_ns(),
             on_lost=order.on_lost,
         )
-        self._connections: dict[int, Connection] = {}
-        self._outgoing: dict[int, trio.MemorySendChannel[Message]] = {}
-        self._pieces: dict[int, trio.MemorySendChannel[Piece]] = {}
+        self._links = Links()
+        self._orders = Orders(order, self.run_id, say)
+        self._attendance = Attendance(self.state, transport, folder, say)
+        self._gathering = Gathering(self.state, self._links, folder, say)
         self._over = trio.Event()
         self._failure: Failed | None = None
-        self._trace_files: list[FileOffer] = []
-        self._sent = self._received = 0
         self._interrupted_by = ""
         self._wall_ns = 0
-        self._is_waiting = self._is_missing_said = False
-        self._made_ns = time.monotonic_ns()
+        self._is_waiting = False
         self._reports = [Reports() for _ in range(transport.agents)]
-        self._lanes = 1
 
     async def run(self, *, signals: bool = False) -> Gathered:
         """Make the run, and return the result even if agents were lost. ReplayError if it cannot begin."""
@@ -147,10 +89,10 @@ class Coordinator:
             if signals:
                 nursery.start_soon(self._watch_signals)
             await self._over.wait()
-            folders = [] if self._failure is not None else await self._collect()
+            folders = [] if self._failure is not None else await self._gathering.folders()
             gathered = self._gathered(folders)
             gathered.observed = await self._broadcast.finish()
-            await self._release(folders)
+            await self._gathering.release(folders, "" if self._failure is None else self._failure.why)
             nursery.cancel_scope.cancel()
         if self._failure is not None:
             raise _error_of(self._failure)
@@ -158,9 +100,6 @@ class Coordinator:
 
     def _gathered(self, folders: list[Path | None]) -> Gathered:
         seats = self.state.seats
-        for connection in self._connections.values():
-            self._sent += connection.sent_bytes
-            self._received += connection.received_bytes
         return Gathered(
             run_id=self.run_id,
             epoch=self.state.epoch,
@@ -171,18 +110,15 @@ class Coordinator:
             stopped_why=self.state.stopped_why,
             interrupted_by=self._interrupted_by,
             reports=self._reports,
-            lanes=[
-                (seat.agent * self._lanes, (seat.agent + 1) * self._lanes, len(seats) * self._lanes)
-                for seat in seats
-            ],
+            lanes=self._orders.lanes(len(seats)),
             last_sending_ns={
                 seat.agent: self.state.last_sending_ns(seat.agent)
                 for seat in seats
                 if seat.lost_ns is not None
             },
             drifts=[seat.clock.drift()[0] for seat in seats],
-            bytes_received=self._received,
-            bytes_sent=self._sent,
+            bytes_received=self._links.received_bytes,
+            bytes_sent=self._links.sent_bytes,
             pauses_ns=self.state.pauses_ns,
         )
 
@@ -197,8 +133,7 @@ class Coordinator:
         try:
             hello = await receive_hello(connection, self._transport.token)
         except Broken as error:
-            # If the coordinator starts the agents' processes, it reports an ended agent elsewhere
-            # (`_watch_for_missing`).
+            # Where the coordinator starts the agents' processes, it reports an agent that ended (`Attendance`).
             if not (isinstance(error, Ended) and self._transport.started):
                 self._say(f"a connection was refused: {error}")
             await connection.close()
@@ -213,8 +148,7 @@ class Coordinator:
                         await connection.send(output.message)
             await connection.close()
             return
-        self._connections[agent] = connection
-        await self._serve_agent(agent, connection, outputs, hello.nonce)
+        await self._serve_agent(agent, connection, self._with_proof(outputs, hello.nonce))
 
     def _refused_agent(self, refusal: Refusal) -> None:
         """End the run if an agent is refused, because it would be refused again."""
@@ -225,52 +159,26 @@ class Coordinator:
                 2,
             )
 
-    async def _serve_agent(
-        self, agent: int, connection: Connection, outputs: list[Output], nonce: bytes
-    ) -> None:
-        send, receive = trio.open_memory_channel[Message](1024)
-        self._outgoing[agent] = send
-        self._welcome(outputs, nonce)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send_all, connection, receive)
-            self._act(outputs)
-            why = "its connection ended"
-            try:
-                while (message := await connection.receive()) is not None:
-                    self._receive(agent, message)
-            except Broken as error:
-                why = str(error)
-            self._act(self.state.disconnected(agent, time.monotonic_ns(), why))
-            self._outgoing.pop(agent, None)
-            if agent in self._pieces:
-                self._pieces[agent].close()
-            nursery.cancel_scope.cancel()
+    async def _serve_agent(self, agent: int, connection: Connection, outputs: list[Output]) -> None:
+        """Serve an agent that was accepted, until its connection ends."""
+        self._links.open(agent, connection)
+        self._act(outputs)
+        why = await self._links.serve(agent, lambda message: self._receive(agent, message))
+        self._act(self.state.disconnected(agent, time.monotonic_ns(), why))
 
-    def _welcome(self, outputs: list[Output], nonce: bytes) -> None:
-        """Add the proof that this side knows the token to the welcome message."""
-        from .handshake import proof
-        from .messages import Welcome
-
-        for index, output in enumerate(outputs):
-            if isinstance(output, Send) and isinstance(output.message, Welcome):
-                shown = proof(self._transport.token, "coordinator", nonce)
-                outputs[index] = Send(Welcome(agent=output.message.agent, proof=shown), output.agent)
-
-    async def _send_all(self, connection: Connection, messages: trio.MemoryReceiveChannel[Message]) -> None:
-        async for message in messages:
-            try:
-                await connection.send(message)
-            except Broken:
-                return
+    def _with_proof(self, outputs: list[Output], nonce: bytes) -> list[Output]:
+        """The outputs with the proof in the welcome that this side knows the token."""
+        shown = proof(self._transport.token, "coordinator", nonce)
+        return [
+            Send(Welcome(agent=output.message.agent, proof=shown), output.agent)
+            if isinstance(output, Send) and isinstance(output.message, Welcome)
+            else output
+            for output in outputs
+        ]
 
     def _receive(self, agent: int, message: AnyMessage) -> None:
         if isinstance(message, Want):
             self._nursery.start_soon(self._ship, agent, message)
-        elif isinstance(message, Piece):
-            # A message that was not requested is ignored.
-            with contextlib.suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-                if agent in self._pieces:
-                    self._pieces[agent].send_nowait(message)
         elif isinstance(message, Opened):
             self._opened(message)
         else:
@@ -283,28 +191,17 @@ class Coordinator:
                 self._broadcast.opened(started, len(self.state.seats))
 
     async def _ship(self, agent: int, want: Want) -> None:
-        offered = {file.name: file.size for file in self._trace_files}
-        read = partial(shipping.read_piece, self._order.trace.path, offered, want.file, want.offset)
         try:
-            piece = await trio.to_thread.run_sync(read)
+            piece = await trio.to_thread.run_sync(self._orders.piece, want)
         except InputError as error:
             self._fail(f"the trace cannot be transferred: {error}", "", 2)
             return
-        self._put(agent, piece)
-
-    def _put(self, agent: int, message: Message) -> None:
-        channel = self._outgoing.get(agent)
-        if channel is None:
-            return
-        try:
-            channel.send_nowait(message)
-        except trio.WouldBlock:
-            return  # The agent does not read. Its silence will be noticed elsewhere.
+        self._links.put(agent, piece)
 
     def _act(self, outputs: list[Output]) -> None:
         for output in outputs:
             if isinstance(output, Send):
-                self._put(output.agent, output.message)
+                self._links.put(output.agent, output.message)
             elif isinstance(output, AllHere):
                 self._nursery.start_soon(self._give_orders)
             elif isinstance(output, Began):
@@ -335,67 +232,20 @@ class Coordinator:
 
     async def _give_orders(self) -> None:
         try:
-            plans = await self._plans()
+            plans = await self._orders.plans(self.state)
         except ReplayError as error:
             self._fail(str(error), error.hint, int(error.exit_code))
             return
         self._act(self.state.order(plans))
 
-    async def _plans(self) -> list[Plan]:
-        """The plan of each agent's share."""
-        order, agents = self._order, len(self.state.seats)
-        hellos = [seat.hello for seat in self.state.seats if seat.hello is not None]
-        length_ns = max(schedule.plan.length_ns or 0 for schedule in order.schedules)
-        wait_ns = max((order.start_at_ns or 0) - time.time_ns(), 0)
-        scenario, files = await values.for_agents(order.scenario, agents, wait_ns + length_ns)
-        lanes = self._lanes = lanes_of_each(order.schedules, order.scenario, hellos)
-        path = order.trace.path.absolute()
-        self._trace_files = await trio.to_thread.run_sync(shipping.trace_offers, path)
-        digest = shipping.trace_digest(path)
-        for hello in hellos:
-            self._say(
-                f"agent on {hello.host}, pid {hello.pid}: {hello.cpus} CPUs, {lanes} of {agents * lanes} lanes"
-            )
-        return [
-            Plan(
-                epoch=self.state.epoch,
-                run_id=self.run_id,
-                agent=agent,
-                agents=agents,
-                first_lane=share_of(agent, agents, lanes).first,
-                lanes=lanes,
-                all_lanes=agents * lanes,
-                scenario=values.encoded(scenario),
-                environ=values.environment(order.scenario),
-                files=files,
-                trace_digest=digest,
-                trace_name=order.name,
-                trace_path=str(path),
-                trace=self._trace_files,
-            )
-            for agent in range(agents)
-        ]
-
     async def _tick(self) -> None:
         while True:
             await trio.sleep(TICK_S)
             self._await_instant()
-            self.state.how_to_join = self._transport.how_to_join
-            self._say_who_is_missing()
+            self._attendance.say_who_is_missing()
             self._act(self.state.tick(time.monotonic_ns()))
             expected = [seat.agent for seat in self.state.seats if not seat.is_settled]
             self._broadcast.tick(time.monotonic_ns(), expected)
-
-    def _say_who_is_missing(self) -> None:
-        """Report once that agents which are started elsewhere have not connected yet."""
-        waited_ns = time.monotonic_ns() - self._made_ns
-        if self._is_missing_said or self.state.phase is not Phase.GATHERING or waited_ns < MISSING_NS:
-            return
-        self._is_missing_said = True
-        if self.state.how_to_join:
-            came = sum(seat.hello is not None for seat in self.state.seats)
-            count = f"{came} of {len(self.state.seats)} agents have connected"
-            self._say(f"{count}; start the others by `{self.state.how_to_join}`")
 
     def _await_instant(self) -> None:
         """Follow the wall clock, because it may be set while the run waits for its start time."""
@@ -408,30 +258,12 @@ class Coordinator:
             self._say(f"all agents are ready; the first request is due at {moment_text(at_ns)}")
 
     async def _watch_processes(self) -> None:
-        """Report agents whose processes have ended, because they send nothing more."""
+        """Follow the agents' processes, where they are known."""
         while True:
             await trio.sleep(TICK_S)
-            self._watch_for_missing()
-            for seat in self.state.seats:
-                if seat.hello is None or seat.gone_ns is not None or seat.end is not None:
-                    continue
-                if await self._transport.gone(seat.hello.order):
-                    self._act(
-                        self.state.lost(seat.agent, "its process ended", time.monotonic_ns(), is_gone=True)
-                    )
-
-    def _watch_for_missing(self) -> None:
-        """Report an agent whose process ends before it connects."""
-        if self.state.phase is not Phase.GATHERING:
-            return
-        came = {seat.hello.order for seat in self.state.seats if seat.hello is not None}
-        for order, started in self._transport.started.items():
-            if started.ended.is_set() and order not in came:
-                log = self._folder / f"agent-{order}.log"
-                lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-                last = lines[-1][:300] if lines else "it printed nothing"
-                self._say(f"LOST agent {order}: it ended before it connected")
-                self._fail(f"agent {order} ended before it connected: {last}", "", 1)
+            for failed in self._attendance.never_came():
+                self._fail(failed.why, failed.hint, failed.code)
+            await self._attendance.report_gone(self._act)
 
     async def _watch_signals(self) -> None:
         received = Signals()
@@ -441,59 +273,6 @@ class Coordinator:
         self._act(self.state.stop("drain", received.name))
         await received.second.wait()
         self._act(self.state.stop("abandon", received.name))
-
-    async def _collect(self) -> list[Path | None]:
-        """The run folder of each agent, local or fetched."""
-        with trio.move_on_after(FETCH_S):
-            return [await self._folder_of(seat) for seat in self.state.seats]
-        raise EngineError("the agents' results did not arrive in time", hint=f"see {self._folder}")
-
-    async def _folder_of(self, seat: Seat) -> Path | None:
-        own = self._folder / f"agent-{seat.agent}"
-        if self._is_share(own, seat.agent):
-            return own
-        if seat.end is None or seat.agent not in self._outgoing:
-            return None
-        try:
-            await self._fetch(seat.agent, own, seat.end.files)
-        except (InputError, trio.EndOfChannel) as error:
-            self._say(f"the results of {seat.name} were not fetched: {error or 'its connection ended'}")
-            return None
-        return own if self._is_share(own, seat.agent) else None
-
-    def _is_share(self, path: Path, agent: int) -> bool:
-        if not (path / NAME).is_file():
-            return False
-        try:
-            share = read_share(path)
-        except InputError:
-            return False
-        return (share.epoch, share.agent) == (self.state.epoch, agent)
-
-    async def _fetch(self, agent: int, folder: Path, files: list[FileOffer]) -> None:
-        send, receive = trio.open_memory_channel[Piece](64)
-        self._pieces[agent] = send
-
-        async def ask(name: str, offset: int) -> Piece:
-            self._put(agent, Fetch(file=name, offset=offset))
-            return await receive.receive()
-
-        folder.mkdir(exist_ok=True)
-        await shipping.receive_files(folder, files, ask)
-
-    async def _release(self, folders: list[Path | None]) -> None:
-        """Release the agents. Those whose results have been fetched remove their own copies. If the run failed, they
-        first get the reason."""
-        for seat in self.state.seats:
-            if self._failure is not None:
-                self._put(seat.agent, Stop(epoch=self.state.epoch, how="abandon", why=self._failure.why))
-            path = folders[seat.agent] if folders else None
-            fetched = path is not None and seat.end is not None and str(path.absolute()) != seat.end.folder
-            self._put(seat.agent, Release(remove=fetched))
-        with trio.move_on_after(2):
-            while any(channel.statistics().current_buffer_used for channel in self._outgoing.values()):
-                await trio.sleep(0.01)
-            await trio.sleep(0.05)
 
 
 def _error_of(failed: Failed) -> ReplayError:

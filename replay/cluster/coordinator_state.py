@@ -204,6 +204,8 @@ class CoordinatorState:
         """Give the order to start once all agents are ready, or LEAD_NS before the start time if one is given."""
         if not self.is_waiting:
             return []
+        if why := self._why_apart():
+            return self._fail(why, "run it again when nobody changes the topics; nothing was sent", 1)
         instant_ns = now_ns + LEAD_NS if self.start_at_ns is None else self.start_at_ns
         if now_ns < instant_ns - LEAD_NS:
             return []
@@ -233,6 +235,17 @@ class CoordinatorState:
             )
             outputs.append(Send(seat.start, seat.agent))
         return outputs
+
+    def _why_apart(self) -> str:
+        """Why the shares do not fit together; empty if they do. Shares of Kafka topics depend on their partitions, which
+        each agent looks up.
+        """
+        first, *others = self.seats
+        for seat in others:
+            assert first.ready is not None and seat.ready is not None
+            if seat.ready.routes != first.ready.routes:
+                return f"{first.name} and {seat.name} found different routes, or partitions of the target's topics"
+        return ""
 
     def _reported(self, seat: Seat, report: Report, now_ns: int) -> list[Output]:
         if seat.report is not None and report.number <= seat.report.number:

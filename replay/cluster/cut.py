@@ -1,7 +1,8 @@
 """How a schedule is divided: agents have ranges of the lanes of the whole run.
 
-Lane L of n gets every n-th request, or with sessions, order or connections per client, every n-th client. A single
-process with n lanes divides it in the same way. So no client is split, and shares do not overlap.
+Lane L of n gets every n-th request, or with sessions, order or connections per client, every n-th client. One process
+with n lanes cuts in the same way, so a client stays whole, and shares never overlap. A protocol may cut by itself
+(`ProtocolAdapter.cut`): records go by partition, and every agent has one lane onto such a target.
 """
 
 from __future__ import annotations
@@ -9,23 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
-from replay.engine.target_runs import first_seqs
 from replay.lane.contract import LaneRange
 from replay.lane.sizing import LANE_RATE_PER_S
 from replay.plan.schedule import Schedule
+from replay.protocols.registry import protocol_of
 from replay.settings.kinds import AUTO
 from replay.settings.scenario import Scenario
-from replay.units import SECOND_NS
 
 from .messages import Hello
 
 
 def lanes_of_each(schedules: Sequence[Schedule], scenario: Scenario, hellos: Sequence[Hello]) -> int:
     """Lanes of each agent: `-t`, or as many as the plan's peak needs and the smallest machine has cores for. One lane
-    each if an agent must use the portable engine."""
+    if an agent has to use the portable engine, or if no target can have more.
+    """
     if scenario.engine == "portable" or any(hello.engine != "native" for hello in hellos):
+        return 1
+    if all(protocol_of(own.target).has_one_lane for own in scenario.by_target()):
         return 1
     if scenario.threads != AUTO:
         return int(scenario.threads)
@@ -37,17 +38,3 @@ def lanes_of_each(schedules: Sequence[Schedule], scenario: Scenario, hellos: Seq
 def share_of(agent: int, agents: int, lanes: int) -> LaneRange:
     """The lanes of one agent."""
     return LaneRange(agent * lanes, lanes, agents * lanes)
-
-
-def due_by_second(schedules: Sequence[Schedule], share: LaneRange, *, by_client: bool) -> list[int]:
-    """How many requests of a share are due in each second of the run."""
-    counts = np.zeros(0, np.int64)
-    for schedule, first_seq in zip(schedules, first_seqs(schedules), strict=True):
-        for batch in schedule.batches():
-            numbers = first_seq + batch.first_seq + np.arange(len(batch), dtype=np.int64)
-            lane = (batch.client.astype(np.int64) if by_client else numbers) % share.of
-            own = batch.due_ns[(lane >= share.first) & (lane < share.first + share.count)]
-            found = np.bincount(own // SECOND_NS, minlength=len(counts))
-            found[: len(counts)] += counts
-            counts = found
-    return [int(count) for count in counts]

@@ -1,4 +1,4 @@
-"""Combines what agents report besides counts: endings, machines, names, Kafka, responses, notes."""
+"""Combines what agents report besides counts: endings, machines, names, responses, notes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ import msgspec
 from replay.ledger.host import RunDelay
 from replay.results.document import (
     AnswerFigures,
-    Consumed,
     Ending,
-    KafkaFigures,
-    KafkaPartition,
     NameFigures,
     Note,
     RunDocument,
@@ -23,6 +20,7 @@ from replay.results.document import (
 from replay.results.facts import Facts
 from replay.results.notes import COMPUTED
 
+from .merged_kafka import merged_kafka
 from .merged_logs import Watched
 from .parts import Part
 
@@ -30,16 +28,17 @@ CHANGES_KEPT = 100
 
 
 class Observed(NamedTuple):
-    """The coordinator's own observations: the watched figures of its scenario, their samples by the number of the
-    second (from 1), the number of samples, and losses of sinks."""
+    """What the coordinator saw itself: its scenario as a run folder keeps it (empty: not known), samples of the figures to
+    watch by the number of the second (from 1), how many there were, and what sinks lost.
+    """
 
-    watch: list[Any]
+    scenario: dict[str, Any]
     samples: Watched
     watches: list[WatchFigures]
     notes: list[Note]
 
 
-NOTHING_OBSERVED = Observed([], {}, [], [])
+NOTHING_OBSERVED = Observed({}, {}, [], [])
 
 
 def facts_of(parts: Sequence[Part]) -> dict[str, Any]:
@@ -47,7 +46,7 @@ def facts_of(parts: Sequence[Part]) -> dict[str, Any]:
     documents = [part.document for part in parts]
     generators = [document.generator for document in documents]
     notes = notes_of(parts)
-    kafka, kafka_notes = _kafka(documents)
+    kafka, kafka_notes = merged_kafka(parts)
     return {
         "control_cpu_s": sum(one.control_cpu_s for one in generators),
         "throttled_share": _most(one.throttled_share for one in generators),
@@ -145,74 +144,13 @@ def answers_of(documents: Sequence[RunDocument]) -> AnswerFigures | None:
     return msgspec.structs.replace(first, dropped=dict(dropped), **sums)
 
 
-def _kafka(documents: Sequence[RunDocument]) -> tuple[list[KafkaFigures | None], list[Note]]:
-    """The Kafka figures of each target, and notes on what they lack."""
-    of_each = [
-        [target.kafka for target in document.targets] if document.targets else [document.kafka]
-        for document in documents
-    ]
-    merged = [_merged_kafka(_known(own)) for own in zip(*of_each, strict=True)]
-    if len(documents) < 2 or not any(merged):
-        return merged, []
-    words = (
-        "several agents wrote to the same partitions: the movement of the partitions' ends is "
-        "not compared with the acknowledged records of the whole run"
-    )
-    return merged, [Note("OFFSETS_NOT_COMPARED", words)]
-
-
-def _merged_kafka(own: Sequence[KafkaFigures]) -> KafkaFigures | None:
-    if not own:
-        return None
-    if len(own) == 1:
-        return own[0]
-    acknowledged: Counter[tuple[str, int]] = Counter()
-    errors: Counter[str] = Counter()
-    lag: dict[str, int] = {}
-    for kafka in own:
-        errors.update(kafka.errors)
-        for part in kafka.partitions:
-            acknowledged[part.topic, part.partition] += part.acknowledged
-        for name, count in kafka.lag_max.items():
-            lag[name] = max(count, lag.get(name, 0))
-    return msgspec.structs.replace(
-        own[0],
-        partitions=[
-            KafkaPartition(topic=topic, partition=partition, acknowledged=count)
-            for (topic, partition), count in sorted(acknowledged.items())
-        ],
-        errors=dict(errors),
-        late=sum(kafka.late for kafka in own),
-        offsets_agree=None,
-        missing=sum(kafka.missing for kafka in own),
-        consumed=_consumed(own),
-        lag_max=lag,
-        consumer="; ".join(dict.fromkeys(kafka.consumer for kafka in own if kafka.consumer)),
-        hosts_refused=list(dict.fromkeys(host for kafka in own for host in kafka.hosts_refused)),
-    )
-
-
-def _consumed(own: Sequence[KafkaFigures]) -> dict[str, Consumed]:
-    names = dict.fromkeys(name for kafka in own for name in kafka.consumed)
-    found = {}
-    for name in names:
-        each = [kafka.consumed[name] for kafka in own if name in kafka.consumed]
-        found[name] = Consumed(
-            count=sum(one.count for one in each),
-            missing=sum(one.missing for one in each),
-            at_least_ns=min(_known(one.at_least_ns for one in each), default=None),
-            strange=sum(one.strange for one in each),
-        )
-    return found
-
-
 def whole_facts(
     parts: Sequence[Part], ending: Ending, ended_ns: int, observed: Observed, **more: Any
 ) -> Facts:
     """The facts of the whole run."""
     given = facts_of(parts)
     given["notes"] = [*given["notes"], *more.pop("notes", []), *observed.notes]
-    if observed.watch:
+    if observed.watches:
         given["watches"] = observed.watches
     return Facts(
         ending=ending, ended_ns=ended_ns, skipped=parts[0].document.accounts_detail.skipped, **given, **more

@@ -81,7 +81,7 @@ def _merged(
     rests = rests_of(parts, losses)
     rest = sum_of(list(rests.values()))
     lanes = _lanes(parts, missing, start.monotonic_ns)
-    started = _started(parts, missing, start, observed.watch)
+    started = _started(parts, missing, start, observed.scenario)
     problems = merge_logs(parts, folder, wall_ns, observed.samples)
     _merge_answers(parts, folder)
     notes = [Note("LOG_INCOMPLETE", f"{problem}: seconds of it are missing") for problem in problems]
@@ -102,13 +102,10 @@ def _merged(
 
 def _lanes(parts: Sequence[Part], missing: Sequence[LostAgent], start_ns: int) -> list[LaneMetrics]:
     """The lanes of all agents, target by target."""
-    of_parts = [part.lanes_at(start_ns) for part in parts]
-    targets = max(len(parts[0].started.targets), 1)
     lanes = []
-    for target in range(targets):
-        for own in of_parts:
-            count = len(own) // targets
-            lanes += own[target * count : (target + 1) * count]
+    for target in range(max(len(parts[0].started.targets), 1)):
+        for part in parts:
+            lanes += part.lanes_at(start_ns, target)
         if target == 0:
             lanes += [lane_of(one, parts[0].started, _rules(parts)) for one in missing if one.counters]
     return lanes
@@ -120,28 +117,30 @@ def _rules(parts: Sequence[Part]) -> int:
 
 
 def _started(
-    parts: Sequence[Part], missing: Sequence[LostAgent], start: ClockPair, watch: list[Any]
+    parts: Sequence[Part], missing: Sequence[LostAgent], start: ClockPair, scenario: Mapping[str, Any]
 ) -> Started:
-    """The facts of the start of the whole run, with all lanes."""
+    """The facts of the start, of all lanes. Where the coordinator's scenario is known the run has it, since agents got
+    values in place of files, variables and commands.
+    """
     first = parts[0].started
     reported = sum(1 for one in missing if one.counters)
     targets = first.targets or [TargetStart(target=first.target, engine=first.engine)]
     merged = []
     for number, target in enumerate(targets):
-        count = sum(len(part.lanes) // len(targets) for part in parts) + (reported if number == 0 else 0)
+        count = sum(len(part.lanes_of(number)) for part in parts) + (reported if number == 0 else 0)
         merged.append(msgspec.structs.replace(target, lanes=count))
     engines = {part.started.engine for part in parts}
-    scenario = first.scenario | ({"watch": watch} if watch else {})
+    whole = dict(scenario or first.scenario)
     for key in ("connections", "threads"):
         values = [part.started.scenario.get(key) for part in parts]
         if all(isinstance(value, int) for value in values):
-            scenario[key] = sum(values)  # type: ignore[arg-type]
+            whole[key] = sum(values)  # type: ignore[arg-type]
     return msgspec.structs.replace(
         first,
         start=start,
         targets=merged,
         engine=engines.pop() if len(engines) == 1 else "mixed",
-        scenario=scenario,
+        scenario=whole,
         run_id=parts[0].share.run_id,
     )
 

@@ -149,11 +149,14 @@ class Piece(Message, frozen=True, kw_only=True, tag="piece"):
 
 
 class Ready(Message, frozen=True, kw_only=True, tag="ready"):
-    """The share is planned and the lanes are warm. `due_by_second` counts the share's requests by second of the run."""
+    """The share is planned and the lanes are warm. `due_by_second` counts the share's requests by second of the run;
+    `routes` is the digest of the names of all routes, which must be the same for all agents.
+    """
 
     epoch: str
     planned: int
     due_by_second: list[int]
+    routes: str = ""
 
 
 class Start(Message, frozen=True, kw_only=True, tag="start"):

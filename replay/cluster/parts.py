@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,9 @@ from .share import Share, read_share
 
 OF_AN_AGENT = ("connections", "threads", "allow", "allow_production", "trace", "limits")
 """Settings in which the shares of one run may differ."""
+
+FILES = ("ca", "cert", "key", "ssl_cafile", "file")
+"""Keys of the tables of a scenario whose values are files."""
 
 _STAMPS = ("due_ns", "taken_ns", "sent_ns", "first_byte_ns", "done_ns")
 _INSTANTS = ("first_due_ns", "last_done_ns")
@@ -69,11 +72,22 @@ class Part:
         """Whether its run ended by itself: it was not killed, and did not fail."""
         return self.document.ending.how not in ("killed", "failed")
 
-    def lanes_at(self, start_ns: int) -> list[LaneMetrics]:
-        """Its lanes with timestamps as if the run had begun at `start_ns` of this clock."""
+    def lanes_of(self, target: int) -> list[LaneMetrics]:
+        """Its lanes onto one target."""
+        counts = lanes_by_target(self.started, self.share)
+        first = sum(counts[:target])
+        return self.lanes[first : first + counts[target]]
+
+    def lanes_at(self, start_ns: int, target: int) -> list[LaneMetrics]:
+        """Its lanes onto one target, with stamps as if the run had begun at `start_ns` of this clock."""
         move_ns = start_ns + self.shift_ns - self.started.start.monotonic_ns
         killed = self.document.ending.how == "killed"
-        return [_moved(metrics, move_ns, killed=killed) for metrics in self.lanes]
+        return [_moved(metrics, move_ns, killed=killed) for metrics in self.lanes_of(target)]
+
+
+def lanes_by_target(started: Started, share: Share) -> list[int]:
+    """How many lanes a share has onto each target: those of its range, or one where the protocol cuts by itself."""
+    return [target.lanes for target in started.targets] or [share.after_lane - share.first_lane]
 
 
 def _moved(metrics: LaneMetrics, move_ns: int, *, killed: bool) -> LaneMetrics:
@@ -150,12 +164,12 @@ def _read(path: Path, share: Share) -> Part:
     lanes = [_open(file, path) for file in folder.lane_files()]
     if any(metrics.slots.shape[0] != len(started.routes) + 1 for metrics in lanes):
         raise InputError(f"{path}: its lanes and {folder.started.name} belong to different runs")
-    targets = max(len(started.targets), 1)
-    if len(lanes) != targets * (share.after_lane - share.first_lane):
+    counts, expected = lanes_by_target(started, share), share.after_lane - share.first_lane
+    if len(lanes) != sum(counts) or any(count not in (1, expected) for count in counts):
         raise InputError(
-            f"{path}: share.json lists {share.after_lane - share.first_lane} lanes for each target, and {folder.lanes} "
-            f"has the memory of {len(lanes)}",
-            hint="copy the agent's folder again, including its lanes",
+            f"{path}: share.json lists {expected} lanes, {folder.started.name} {sum(counts)} for all targets, and"
+            f" {folder.lanes} has the memory of {len(lanes)}",
+            hint="copy the agent's folder again, with its lanes",
         )
     return Part(folder, share, started, document, lanes)
 
@@ -195,10 +209,11 @@ def _check_same(one: Part, other: Part) -> None:
                 f"({_short(of(one))} and {_short(of(other))})",
                 hint="give the folders of one run only",
             )
+    own, others = without_places(one.started.scenario), without_places(other.started.scenario)
     changed = [
         key
-        for key in sorted(one.started.scenario.keys() | other.started.scenario.keys())
-        if key not in OF_AN_AGENT and one.started.scenario.get(key) != other.started.scenario.get(key)
+        for key in sorted(own.keys() | others.keys())
+        if key not in OF_AN_AGENT and own.get(key) != others.get(key)
     ]
     if changed:
         raise InputError(
@@ -206,6 +221,18 @@ def _check_same(one: Part, other: Part) -> None:
             f"{', '.join(changed)}",
             hint="give the folders of one run only",
         )
+
+
+def without_places(scenario: Mapping[str, Any]) -> dict[str, Any]:
+    """A saved scenario whose files are known by their names: each agent has them in a folder of its own."""
+
+    def named(table: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: Path(text).name if key in FILES and text else text for key, text in table.items()}
+
+    found = dict(scenario)
+    found |= {key: named(found[key]) for key in ("tls", "kafka") if key in found}
+    found |= {key: [named(rule) for rule in found[key]] for key in ("body", "variable") if key in found}
+    return found
 
 
 def _short(value: Any) -> str:

@@ -11,9 +11,9 @@ from replay.errors import EngineError
 from replay.results.document import Note, RunDocument
 from replay.units import counted, format_duration
 
-from .coordinator import Gathered
 from .coordinator_state import Seat
 from .endings import Cause
+from .gathering import Gathered
 from .merging import merge_runs
 from .reports import unknown_requests
 from .share import LostAgent, ShareClock, read_share, write_share

@@ -6,10 +6,12 @@ from answering probes.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,18 +21,17 @@ import trio
 
 from replay.engine.order import Order
 from replay.engine.prepare import kernels_of, prepare
+from replay.engine.run_state import RunState
 from replay.engine.sinks import Sink
 from replay.errors import NotAllowedError, ReplayError, TargetError
 from replay.lane.contract import LaneRange
-from replay.plan.schedule import Schedule
 from replay.results.deltas import Deltas
-from replay.results.document import RunDocument, Started
+from replay.results.document import RouteStart, RunDocument, Started
 from replay.results.timeline import Second
 from replay.settings.scenario import Scenario
 from replay.trace import Trace
 from replay_native.ground.jit import warm
 
-from .cut import due_by_second
 from .messages import Counts, Opened, Plan, Report, Start
 from .share import Share, ShareClock, write_share
 
@@ -106,18 +107,14 @@ class ShareRun:
             document = await prepared.run_async(self.out, sinks=[sink], order=self.order, last=True)
         return document
 
-    async def _instant(self, folder: Path, schedules: list[Schedule]) -> int:
+    async def _instant(self, state: RunState) -> int:
         """Report that the share is ready, wait for the order to start, and write share.json."""
-        share = self.order.share
-        by_client = bool(self._scenario.by_client)
-        due = await trio.to_thread.run_sync(
-            partial(due_by_second, schedules, share, by_client=by_client), abandon_on_cancel=True
-        )
-        self._tell("prepared", sum(due), due)
+        due = await trio.to_thread.run_sync(due_by_second, state, abandon_on_cancel=True)
+        self._tell("prepared", sum(due), due, routes_digest(state.routes))
         await self._begin.wait()
         assert self._start is not None
         start, start_ns = self._start
-        write_share(folder, self._share(start, start_ns, due))
+        write_share(state.folder.path, self._share(start, start_ns, due))
         return start_ns
 
     def _share(self, start: Start, start_ns: int, due: list[int]) -> Share:
@@ -168,6 +165,17 @@ class ShareRun:
                 self._token.run_sync_soon(action)
             except trio.RunFinishedError:
                 return
+
+
+def due_by_second(state: RunState) -> list[int]:
+    """How many requests of a share are due in each second of the run, onto all targets; blocks."""
+    of_targets = [target.feeder.due_by_second() for target in state.targets]
+    return [sum(counts) for counts in itertools.zip_longest(*of_targets, fillvalue=0)]
+
+
+def routes_digest(routes: Sequence[RouteStart]) -> str:
+    """What the routes of a run are known by. For Kafka they are the partitions, by which records are cut."""
+    return hashlib.sha256(msgspec.json.encode([route.name for route in routes])).hexdigest()
 
 
 def failure_words(error: BaseException) -> tuple[str, str, int]:

@@ -12,10 +12,12 @@ import msgspec
 
 from replay.decoding import examined
 from replay.errors import InputError, UsageError, reason_of
+from replay.protocols.registry import protocol_of
 from replay.settings.headers import expand
 from replay.settings.kinds import Count
 from replay.settings.scenario import Scenario
 from replay.settings.session_rules import Auth
+from replay.settings.target import scheme_of
 from replay.units import format_duration
 
 FILE_BYTES_MAX = 32 << 20
@@ -41,6 +43,8 @@ def variables_of(scenario: Scenario) -> list[str]:
         *scenario.headers.values(),
         *(rule.value or "" for rule in scenario.set if rule.header is not None),
     ]
+    if any(scheme_of(own.target) == "kafka" for own in scenario.by_target()):
+        texts += [scenario.kafka.sasl_plain_username, scenario.kafka.sasl_plain_password]
     names = [name for text in texts for name in names_in(text)]
     return list(dict.fromkeys(names + [one.env for one in scenario.variable if one.env is not None]))
 
@@ -83,6 +87,7 @@ async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[S
     tls = replace(
         scenario.tls, **{key: content(getattr(scenario.tls, key)) or "" for key in ("ca", "cert", "key")}
     )
+    kafka = replace(scenario.kafka, ssl_cafile=content(scenario.kafka.ssl_cafile) or "")
     body = tuple(replace(rule, file=content(rule.file)) for rule in scenario.body)
     variable = tuple(replace(rule, file=content(rule.file)) for rule in scenario.variable)
     headers = dict(scenario.headers)
@@ -92,7 +97,7 @@ async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[S
     if str(connections) != "auto":
         connections = Count(max(1, -(-int(connections) // agents)))
     shared = replace(
-        scenario, tls=tls, body=body, variable=variable, headers=headers, auth=Auth(), connections=connections,
+        scenario, tls=tls, kafka=kafka, body=body, variable=variable, headers=headers, auth=Auth(), connections=connections,
         watch=(), notify=(), live="", live_allow=(), live_cert="", live_key="", start_at=None, allow=(), trace="",
         split_clients=False,
     )  # fmt: skip
@@ -182,6 +187,7 @@ def settled(
     return replace(
         scenario,
         tls=tls,
+        kafka=replace(scenario.kafka, ssl_cafile=placed(scenario.kafka.ssl_cafile) or ""),
         body=tuple(replace(rule, file=placed(rule.file)) for rule in scenario.body),
         variable=tuple(replace(rule, file=placed(rule.file)) for rule in scenario.variable),
         allow=allow,
@@ -194,12 +200,7 @@ def check_fits(scenario: Scenario) -> None:
     if scenario.closed_loop:
         raise UsageError("--cluster needs a schedule, and a closed loop has none", hint="give a rate")
     for own in scenario.by_target():
-        scheme = own.target.partition(":")[0].lower()
-        if scheme not in ("http", "https"):
-            raise UsageError(
-                f"--cluster supports only HTTP so far, and the target is {scheme}",
-                hint="run it without --cluster",
-            )
+        protocol_of(own.target).check_shares(own)
 
 
 def checked_headers(scenario: Scenario) -> None:

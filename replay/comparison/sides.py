@@ -17,6 +17,7 @@ from replay.results.document import RunDocument
 from replay.results.measured import Measured, Value
 from replay.results.notes import rejected_words
 from replay.results.run import load_run
+from replay.results.timeline import Second
 
 from .set_aside import why_set_aside
 
@@ -34,8 +35,10 @@ machine."""
 
 @dataclass(frozen=True)
 class SideRun:
-    """One run. `document` is None for a log, `logged_ns` its start and end; `scale` converts its values to ns; `doubts`
-    are reasons why it may be incomplete; `given` is the number of its path on the command line."""
+    """One run. `document` is None for a log, `logged_ns` its start and end; `scale` brings its values to ns; `doubts`
+    are reasons why it may be incomplete; `given` is the number of the path on the command line that it came from.
+    `seconds` reads its timeline; a log has none.
+    """
 
     name: str
     measured: Measured
@@ -47,6 +50,7 @@ class SideRun:
     requests: Mapping[str, int] = field(default_factory=dict)
     logged_ns: tuple[int, int] | None = None
     given: int = 0
+    seconds: Callable[[], list[Second]] = list
 
     @functools.cached_property
     def started_ns(self) -> int | None:
@@ -203,6 +207,7 @@ def load_run_folder(path: Path) -> SideRun:
         doubts=tuple(doubts),
         notes=tuple(notes),
         requests=requests,
+        seconds=run.seconds,
     )
 
 

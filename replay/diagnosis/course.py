@@ -37,16 +37,18 @@ def courses_of(rows: Sequence[Second], objectives: Sequence[Slo]) -> list[Object
 
 
 def harmed_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None:
-    """The row from which users were harmed, judged by the objectives over all routes: the start of the first stretch of
-    bad rows that is not much shorter than the longest one.
+    """The row from which users felt harm (`harm_begins`), by what misses an objective over all routes."""
+    judged = [slo for slo in objectives if not slo.route]
+    if judged:
+        return harm_begins([any(misses(row, slo) for slo in judged) for row in rows])
+    return harm_begins(unlike_beginning(rows))
+
+
+def harm_begins(bad: Sequence[bool]) -> int | None:
+    """The beginning of the first stretch of bad rows that is not much shorter than the longest one.
 
     A single second that misses an objective may be chance; if there are only single ones, the first is used.
     """
-    judged = [slo for slo in objectives if not slo.route]
-    if judged:
-        bad = [any(misses(row, slo) for slo in judged) for row in rows]
-    else:
-        bad = unlike_beginning(rows)
     stretches = _stretches(bad)
     longest = max((length for _, length in stretches), default=0)
     return next(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from replay.errors import UsageError
 from replay.results import slo
 from replay.results.run import Run
-from replay.results.slo import Slo
 
 from .course import courses_of, harmed_at
 from .document import Diagnosis
 from .resources import Given, first_of
 from .shared import Shared, shared_cause
+from .usage import fixed_limits
 
 CANNOT_TELL = "cannot tell"
 
@@ -20,10 +19,9 @@ GENERATOR_FULL = "the generator was at its limit too, so the harm may be its own
 def diagnose(run: Run) -> Diagnosis:
     """What a run shows of its cause of harm. It never raises for a run that can be read."""
     document, rows = run.document, run.seconds()
-    objectives = _objectives(run)
+    objectives = slo.parse_known(outcome.slo for outcome in document.slo)
     harmed = harmed_at(rows, objectives)
-    limits = {figure.name: figure.limit for figure in document.watches if figure.limit is not None}
-    given = first_of(document.watched, limits, rows, harmed)
+    given = first_of(document.watched, fixed_limits(document), rows, harmed)
     if document.validity.verdict == "INVALID" and given.first is not None:
         given = Given(None, [GENERATOR_FULL, *given.evidence], given.resources)
     shared = shared_cause(run, rows, harmed)
@@ -39,16 +37,6 @@ def diagnose(run: Run) -> Diagnosis:
         course=courses_of(rows, objectives),
         amplification=None if document.retries is None else document.retries.amplification,
     )
-
-
-def _objectives(run: Run) -> list[Slo]:
-    found = []
-    for outcome in run.document.slo:
-        try:
-            found.append(slo.parse(outcome.slo))
-        except UsageError:
-            continue
-    return found
 
 
 def _words(given: Given, shared: Shared, harmed_s: float | None, *, is_watched: bool) -> str:

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from replay.results.document import RunDocument
+
 Samples = Sequence[float | None]
 
 LIMIT, REFUSED = ".limit", ".refused"
@@ -125,6 +127,19 @@ def usages_of(values: Mapping[str, Samples], fixed_limits: Mapping[str, float] |
         waiting = values.get(part + dot + QUEUE, ()) if last == BUSY else ()
         found.append(Usage(name, samples, limits, used, refused, waiting))
     return found
+
+
+def usages_in(document: RunDocument) -> list[Usage]:
+    """Every watched figure of a run, those without a sample as well."""
+    values: dict[str, Samples] = dict(document.watched)
+    for figure in document.watches:
+        values.setdefault(figure.name, [])
+    return usages_of(values, fixed_limits(document))
+
+
+def fixed_limits(document: RunDocument) -> dict[str, float]:
+    """The limits that the scenario states."""
+    return {figure.name: figure.limit for figure in document.watches if figure.limit is not None}
 
 
 def refusals_of(name: str, names: Mapping[str, Samples]) -> str:

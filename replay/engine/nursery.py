@@ -101,13 +101,14 @@ async def run_targets(
     with ExitStack() as stack:
         opened: list[tuple[TargetPlan, ProtocolAdapter]] = []
         routes: list[RouteStart] = []
+        share = order.share if order is not None else None
         for plan in plans:
+            plan.share = share
             adapter = await plan.open(run_id, len(routes))
             stack.callback(adapter.close)
             opened.append((plan, adapter))
             routes += named_apart(adapter.started_routes(), routes, plan.target.authority)
         _check_keeping(scenario, [adapter for _, adapter in opened])
-        share = order.share if order is not None else None
         state = make_state(stack, scenario, Path(out), opened, routes, run_id, share)
         state.start_at_ns, state.live, state.joined = start_at_ns, live, joined
         try:
@@ -140,7 +141,7 @@ def _check_start(start_at_ns: int | None) -> None:
 async def _await_instant(state: RunState, order: Order) -> None:
     """Wait for the start time once everything is ready. If it never comes, remove the folder."""
     try:
-        state.begin_ns = await order.instant(state.folder.path, [target.schedule for target in state.targets])
+        state.begin_ns = await order.instant(state)
     except BaseException:
         state.folder.discard()
         raise

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from replay.lane.contract import LaneRange
-from replay.plan.schedule import Schedule
 
+from .run_state import RunState
 from .watch import EndRequests
 
 
@@ -17,7 +16,7 @@ class Order:
     """A share of a run that goes over several processes (docs/cluster.md).
 
     `instant` is called when everything is ready: targets are looked up, lanes have their memory, the run folder exists.
-    It returns when the first request of the run is due, by CLOCK_MONOTONIC. Cancelled there, nothing is sent, and the
+    It gets the run, and returns when the first request is due, by CLOCK_MONOTONIC. Cancelled there, nothing is sent, and the
     folder is removed. `requests` end the run.
 
     Nothing is fed to the lanes that is due after `until_ns` (CLOCK_MONOTONIC). It moves on as long as the coordinator is
@@ -26,6 +25,6 @@ class Order:
 
     run_id: str
     share: LaneRange
-    instant: Callable[[Path, list[Schedule]], Awaitable[int]]
+    instant: Callable[[RunState], Awaitable[int]]
     requests: EndRequests = field(default_factory=EndRequests)
     until_ns: int = 1 << 62

@@ -170,7 +170,14 @@ def _target_runs(
             specs.append(_lane_spec(stack, memory, plan.schedule, adapter, number, lanes))
         lanes_made += len(specs)
         feeder = Feeder(
-            plan.schedule, adapter.renderer, specs, scenario.closed_loop, first_seq, first_route, lanes
+            plan.schedule,
+            adapter.renderer,
+            specs,
+            scenario.closed_loop,
+            first_seq,
+            first_route,
+            lanes,
+            adapter.cut,
         )
         targets.append(TargetRun(plan, adapter, specs, feeder, first_seq))
         first_route += len(adapter.routes)
@@ -180,6 +187,8 @@ def _target_runs(
 def _lanes_of(adapter: ProtocolAdapter, share: LaneRange | None) -> LaneRange:
     """The lanes of a target: all there are, or those of this process's share. UsageError if it has another number."""
     count = len(adapter.connections)
+    if share is not None and adapter.cut is not None:
+        share = share.one_each
     if share is not None and share.count != count:
         raise UsageError(
             f"this machine would run {count} lanes, and its share of the run is {share.count}",

@@ -11,7 +11,7 @@ from replay.decoding import examined
 from replay.errors import InputError
 from replay.files import read_whole
 
-PEAK_BYTES_MAX = 16 << 20
+PEAK_BYTES_MAX = 64 << 20
 
 
 class _Trial(msgspec.Struct):

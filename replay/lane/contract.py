@@ -32,6 +32,11 @@ class LaneRange:
     count: int
     of: int
 
+    @property
+    def one_each(self) -> LaneRange:
+        """The same share where every process has one lane."""
+        return LaneRange(self.first // self.count, 1, self.of // self.count)
+
 
 @dataclass(frozen=True, slots=True)
 class Address:

@@ -13,6 +13,7 @@ from replay.shown import html_table
 from replay.units import format_latency, format_rate, format_share
 
 from .actions import ActionHold
+from .first_change import FirstChange
 from .recovery import WATCH_TIMES
 from .recovery import Verdict as RecoveryVerdict
 from .search import Search, Trial, Verdict
@@ -45,10 +46,13 @@ class CoolDown:
 class Climb:
     """The result of a climb. `peak` is the highest load that met every goal, `above` the lowest that did not.
 
-    `held` is whether the peak also met them for the length of a hold, `held_load` the highest load that did (None: not
-    known). `window` is the part of the recording that trials and holds replay (a `replay.peaks.window.Stretch`), if
-    they replay a recording. `actions` has the load up to which each business action holds. `hysteresis` is the distance
-    between the peak and the first load that met the goals on the way down (0: none).
+    `held` is whether the peak met them for the length of a hold as well, `held_load` the highest load that did (None:
+    not known).
+    `window` is the part of the recording that trials and holds are made of, where they are of a recording (a
+    `replay.peaks.window.Stretch`).
+    `actions` says up to which load each business action holds. `first_changes` says which watched figure changed first in
+    trials that missed an objective.
+    `hysteresis` is by how much the first load that met them on the way down is below the peak (0: it is the peak).
     """
 
     verdict: Verdict
@@ -64,6 +68,7 @@ class Climb:
     trials: list[Trial] = field(default_factory=list)
     window: Any = None
     actions: list[ActionHold] = field(default_factory=list)
+    first_changes: list[FirstChange] = field(default_factory=list)
 
     def _facts(self) -> list[tuple[str, str]]:
         held = {True: "yes", False: "no", None: "not known"}[self.held]

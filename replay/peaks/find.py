@@ -22,6 +22,7 @@ from replay.trace import Trace
 
 from .actions import action_holds
 from .climb import Climb, climb
+from .first_change import first_changes
 from .recovery import Recovery
 from .search import Search, Trial
 from .trial import Bench
@@ -45,6 +46,7 @@ def find_peak(search: Search, bench: Bench, say: Callable[[Trial], None] = lambd
         )
     found.window = window
     found.actions = action_holds(found.trials, bench.goals, bench.load_words)
+    found.first_changes = first_changes(found.trials, found.above, bench.run_of)
     return found
 
 

@@ -14,6 +14,8 @@ from typing import Literal
 
 from replay.errors import UsageError
 
+from .watched import Sampled
+
 Verdict = Literal[
     "FOUND", "NO_LIMIT", "FAILS_AT_LOWEST", "GENERATOR_LIMITED", "OUT_OF_TRIALS", "DID_NOT_RECOVER"
 ]
@@ -30,11 +32,11 @@ TRIALS_MAX = 200
 class Trial:
     """One trial at a load.
 
-    `passed` is whether each goal was met. `generator_limited`, if not empty, is the reason why the trial says nothing
-    about the target. Latencies are in ns, None if nothing was answered. `rate_per_s` is the requested rate,
-    `done_per_s` the rate of good responses. `differs_share` is the share of responses with a worse status than
-    recorded. `status_failure`, if not empty, is the reason why statuses alone fail every goal. `actions` has the
-    requests of each business action, and how many of them failed.
+    `passed` is whether each goal was met. `generator_limited`, if not empty, is why the trial says nothing about the
+    target. Latencies are in ns, None if nothing was answered. `rate_per_s` was requested, `done_per_s` was answered
+    well. `differs_share` is the share of responses with a worse status than recorded. `status_failure`, if not empty,
+    is why statuses alone fail every goal. `actions` has the requests of each business action, and how many of them failed.
+    `run` is the name of its run folder; `watched` are the watched figures by name.
     """
 
     load: float
@@ -50,6 +52,8 @@ class Trial:
     differs_share: float = 0.0
     status_failure: str = ""
     actions: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    run: str = ""
+    watched: Mapping[str, Sampled] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

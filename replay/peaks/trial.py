@@ -45,6 +45,7 @@ from .recovery import (
     judge,
 )
 from .search import Trial
+from .watched import sampled_in
 from .window import Stretch, cut, find_stretch
 
 GOALS = (SloText("errors<0.1%"), SloText("errors<1%"))
@@ -194,7 +195,7 @@ class Bench:
         if document.ending.how == "interrupted":
             raise KeyboardInterrupt
         judged = _judged(document, load, stage, self._status_failure(document, load))
-        trial = replace(judged, rate_per_s=_rate(prepared))
+        trial = replace(judged, rate_per_s=_rate(prepared), run=folder.name)
         if stage != "hold":
             self._rates.setdefault(load, trial.rate_per_s)
         return trial
@@ -241,6 +242,10 @@ class Bench:
         """A description of load 1."""
         at_ns = self._clock().origin_ns if self.stretch is None else self.stretch.from_ns
         return load_words(self._given, at_ns, time_zone(self._trace, self._given), time.time_ns())
+
+    def run_of(self, name: str) -> Run:
+        """The run of a trial, by the name of its folder."""
+        return load_run(self._folder / name)
 
     def surge(self, factor: float, trigger_ns: int) -> Recovery:
         """One run: the baseline, the trigger times `factor`, and the exact baseline again for three times as long.
@@ -345,4 +350,5 @@ def _judged(document: RunDocument, load: float, stage: str, status_failure: str)
         actions={}
         if document.business is None
         else {one.action: (one.requests, one.failed) for one in document.business.actions},
+        watched=sampled_in(document),
     )

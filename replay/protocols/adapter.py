@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import trio
 
 from replay.lane.contract import (
@@ -61,14 +63,17 @@ class ProtocolAdapter:
     """What a protocol supplies to a run for one target. Lane i has `connections[i]`; `feed` is its entries and ring
     bytes.
 
-    `name` follows the target's name during the run. `tls` is how connections are secured, `peer` the server that
-    responded; `portable_because` is the reason why native lanes can't run. `tick_ns` is lateness by design: due
-    requests are collected for that long. `trace_seed` is the seed of its requests' trace ids, 0 if they carry no
-    traceparent. With `keeps_responses` its lanes can keep responses. `rules` labels the captures and checks that are
-    counted. `close` is called when the run is over, or did not begin; `figures` and `notes` after its last lane ended;
-    `background` runs beside the lanes until then. `afterwards` returns facts that only a check of the target can give,
-    after a run that was not interrupted. `consumed` lists the histograms that a consumer fills, `lag` is its current
-    lag by partition.
+    `name` follows the target's name during the run. `tls` is how connections are secured, `peer` who responded;
+    `portable_because` says why native lanes can't run. `tick_ns` is lateness by design: due requests are gathered for
+    that long. `trace_seed` names the traces of its requests, 0 if they carry no traceparent. With `keeps_responses` its
+    lanes can keep responses.
+    `rules` labels the captures and checks that are counted. `close` is called when the run is over, or
+    did not begin; `figures` and `notes` after its last lane ended; `background` runs beside the lanes until then.
+    `afterwards` says what only a look at the target can tell, after a run that was not interrupted.
+    `consumed` names the histograms that a consumer fills, `lag` is its lag by partition now.
+    `cut` is for a protocol that decides itself which lane a row goes to: it numbers the rows of a batch, and row i goes
+    to the lane of its number modulo the lanes of all processes. Such a target has one lane in each process. Without it
+    rows are cut by number, or by client.
     """
 
     engine_name: Literal["native", "portable", "kafka"]
@@ -92,6 +97,7 @@ class ProtocolAdapter:
     figures: Callable[[], KafkaFigures | None] = field(default=lambda: None)
     consumed: tuple[str, ...] = ()
     lag: Callable[[], dict[str, int]] = field(default=dict)
+    cut: Callable[[DueBatch], npt.NDArray[np.int64]] | None = None
     background: Callable[[], Awaitable[None]] = field(default=trio.lowlevel.checkpoint)
     notes: Callable[[], list[Note]] = field(default=list)
     afterwards: Callable[[Sequence[LaneSpec]], Awaitable[list[Note]]] = field(default=_nothing)

@@ -8,12 +8,14 @@ from contextlib import aclosing
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import trio
 
 from replay.errors import LimitError
 from replay.lane.contract import LaneRange, LaneSpec
 from replay.lane.feed import AHEAD_NS, FeedWriter
 from replay.plan.schedule import DueBatch, Schedule
+from replay.units import SECOND_NS
 from replay_native.feed.ring import TAIL
 from replay_native.ledger import record
 from replay_native.ledger.lane_metrics import C
@@ -39,13 +41,15 @@ class Feeder:
     """Renders due rows into the lanes' feeds. Row i of the run goes to lane i % lanes; if lanes know clients, every row
     of client i does. With `share` these are lanes of a larger run, and the rows of its other lanes are skipped.
 
-    In a run with several targets, rows are numbered from `first_seq` on, and routes from `first_route` on. `fed`
-    becomes true once the first AHEAD_NS of the run are in the rings.
+    Where a run has several targets its rows are numbered from `first_seq` on, and its routes from `first_route` on.
+    `cut` numbers the rows where the protocol decides about their lanes (see `ProtocolAdapter`).
+    `fed` becomes true once the first AHEAD_NS of the run are in the rings.
     """
 
     def __init__(
         self, schedule: Schedule, renderer: Renderer, lanes: Sequence[LaneSpec], closed_loop: bool,
         first_seq: int = 0, first_route: int = 0, share: LaneRange | None = None,
+        cut: Callable[[DueBatch], npt.NDArray[np.int64]] | None = None,
     ) -> None:  # fmt: skip
         self._schedule = schedule
         self._lanes = lanes
@@ -53,6 +57,7 @@ class Feeder:
         self._renderer = renderer
         self._first_seq, self._first_route = first_seq, first_route
         self._share = share or LaneRange(0, len(lanes), len(lanes))
+        self._cut = cut
         self.writers = [FeedWriter(spec) for spec in lanes]
         self.fed = trio.Event()
         self.stop_ns: int | None = None
@@ -71,6 +76,28 @@ class Feeder:
         self.fed.set()
         for writer in self.writers:
             writer.end()
+
+    def lanes_of(self, batch: DueBatch) -> npt.NDArray[np.int64]:
+        """The lane of each row, among the lanes of all processes."""
+        if self._cut is not None:
+            numbers = self._cut(batch)
+        elif self._lanes[0].by_client:
+            numbers = batch.client.astype(np.int64)
+        else:
+            numbers = batch.first_seq + np.arange(len(batch), dtype=np.int64)
+        return numbers % self._share.of
+
+    def due_by_second(self) -> list[int]:
+        """How many requests of this process are due in each second of the run; blocks."""
+        first, after = self._share.first, self._share.first + self._share.count
+        counts = np.zeros(0, np.int64)
+        for arrived in self._schedule.batches():
+            lanes = self.lanes_of(self._numbered(arrived))
+            own = arrived.due_ns[(lanes >= first) & (lanes < after)]
+            found = np.bincount(own // SECOND_NS, minlength=len(counts))
+            found[: len(counts)] += counts
+            counts = found
+        return [int(count) for count in counts]
 
     def stop_at(self, stop_ns: int) -> None:
         """Feed no rows that are due after this instant."""
@@ -122,10 +149,10 @@ class Feeder:
         assert self.stop_ns is not None
         if self._closed_loop:
             return
+        owners = self.lanes_of(batch)
         for lane, spec in enumerate(self._lanes):
             for row in range(self._rows[lane], len(batch)):
-                owner = int(batch.client[row]) if spec.by_client else batch.first_seq + row
-                if owner % self._share.of != self._share.first + lane:
+                if owners[row] != self._share.first + lane:
                     continue
                 due_ns = int(batch.due_ns[row]) + start_ns
                 if due_ns > self.stop_ns:

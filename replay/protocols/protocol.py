@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from replay import units
+from replay.errors import UsageError
+from replay.lane.contract import LaneRange
 from replay.plan.schedule import Plan, Schedule
 from replay.settings.scenario import Scenario
 from replay.settings.target import Target
@@ -42,6 +44,9 @@ class TargetPlan(ABC):
 
     portable_because: str = ""
     """Why native lanes can't run although they should; the plan prints it."""
+
+    share: LaneRange | None = None
+    """Its lanes of a larger run, if this process has a share of one. Set before `open`."""
 
     def __init__(self, schedule: Schedule, found: Found) -> None:
         self.schedule, self.found = schedule, found
@@ -75,6 +80,9 @@ class Protocol(ABC):
     has_statuses: bool = False
     """Whether responses have HTTP statuses, which can be compared with the recorded ones."""
 
+    has_one_lane: bool = False
+    """Whether a run has one lane onto each target, whatever `threads` says."""
+
     refuses: Mapping[str, str] = MappingProxyType({})
     """Settings that a first target of this protocol cannot use, by key, each with the reason."""
 
@@ -87,6 +95,14 @@ class Protocol(ABC):
 
     def check(self, scenario: Scenario) -> None:  # noqa: B027
         """UsageError for settings that this protocol cannot work with, before anything is read."""
+
+    def check_shares(self, scenario: Scenario) -> None:
+        """Refuse a run over many machines (`--cluster`), where their shares could not be told apart. UsageError."""
+        scheme = scenario.target.partition(":")[0].lower()
+        raise UsageError(
+            f"--cluster supports HTTP and Kafka targets, and the target is {scheme}",
+            hint="run it without --cluster",
+        )
 
     @abstractmethod
     async def find(self, target: Target, scenario: Scenario) -> Found:

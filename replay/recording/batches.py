@@ -63,17 +63,18 @@ class BatchReader:
         self._name = np.zeros(kernels.NAME_BYTES_MAX + 1, np.uint8)
 
     def checks(self) -> kernels.Checks:
-        """The tables with which the kernels check requests."""
-        rules, (classes, states, end_state) = self._maker.options.scrub, self._names
+        """What the kernels check requests against."""
+        rules, names = self._maker.options.scrub, self._names
         return kernels.Checks(
             known=self._known.table(),
             facts=self._known.facts,
             uses=self._known.uses,
             words=self._words.arrays(0),
             word_bytes=self._word_bytes,
-            classes=classes,
-            states=states,
-            end_state=end_state,
+            classes=names.classes,
+            states=names.states,
+            depths=names.depths,
+            end_state=names.end_state,
             secrets=self._secrets,
             keeps=self._maker.options.keep_secrets,
             leaves_targets=rules.has("query"),

@@ -4,31 +4,42 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
 from replay.trace.dictionary import Bytes
-from replay_native.mirror.cleaning import CLASS_BITS
+from replay_native.mirror.cleaning import CLASS_BITS, IGNORED_CLASS
 
 STATES_MAX = 256
 
 
-def automaton(parts: Iterable[bytes], ignored: bytes) -> tuple[Bytes, Bytes, int]:
-    """The class of each byte, the next state by state and class, and the final state, which is reached after any of
-    `parts`.
+class Automaton(NamedTuple):
+    """The class of each byte, the next state by state and class, and how many bytes of a part each state has seen.
 
-    Parts are in lower case, and are also found in upper case; `ignored` bytes may stand between their bytes.
+    `end_state` is the state after any part. No byte leaves it.
+    """
+
+    classes: Bytes
+    states: Bytes
+    depths: Bytes
+    end_state: int
+
+
+def automaton(parts: Iterable[bytes], ignored: bytes) -> Automaton:
+    """The automaton of `parts`, which are in lower case. They are also found in upper case, and with `ignored` bytes
+    between their bytes.
     """
     parts = list(parts)
     classes = np.zeros(256, np.uint8)
-    classes[list(ignored)] = 1
+    classes[list(ignored)] = IGNORED_CLASS
     letters = sorted(set(b"".join(parts)))
-    for number, byte in enumerate(letters, 2):
+    for number, byte in enumerate(letters, IGNORED_CLASS + 1):
         classes[byte] = number
         if 97 <= byte <= 122:
             classes[byte - 32] = number
-    assert len(letters) + 2 <= 1 << CLASS_BITS
-    children, ends = _tree(parts)
+    assert len(letters) + IGNORED_CLASS < 1 << CLASS_BITS
+    children, ends, depths = _tree(parts)
     end = len(children)
     assert end < STATES_MAX
     states = np.zeros((end + 1, 1 << CLASS_BITS), np.uint8)
@@ -38,19 +49,19 @@ def automaton(parts: Iterable[bytes], ignored: bytes) -> tuple[Bytes, Bytes, int
     while waiting:
         state = waiting.popleft()
         states[state] = states[fallback[state]] if state else 0
-        states[state, 1] = state
+        states[state, IGNORED_CLASS] = state
         for byte, child in children[state].items():
             behind = int(states[fallback[state], classes[byte]]) if state else 0
             fallback[child] = 0 if behind == end else behind
             states[state, classes[byte]] = end if ends[child] or behind == end else child
             waiting.append(child)
-    return classes, np.ascontiguousarray(states.reshape(-1)), end
+    return Automaton(classes, np.ascontiguousarray(states.reshape(-1)), np.array([*depths, 0], np.uint8), end)
 
 
-def _tree(parts: list[bytes]) -> tuple[list[dict[int, int]], list[bool]]:
-    """The tree of all parts: the children of each state by byte, and whether a part ends there."""
+def _tree(parts: list[bytes]) -> tuple[list[dict[int, int]], list[bool], list[int]]:
+    """The tree of all parts: the children of each state by byte, whether a part ends there, and its depth."""
     children: list[dict[int, int]] = [{}]
-    ends = [False]
+    ends, depths = [False], [0]
     for part in parts:
         state = 0
         for byte in part:
@@ -58,6 +69,7 @@ def _tree(parts: list[bytes]) -> tuple[list[dict[int, int]], list[bool]]:
                 children[state][byte] = len(children)
                 children.append({})
                 ends.append(False)
+                depths.append(depths[state] + 1)
             state = children[state][byte]
         ends[state] = True
-    return children, ends
+    return children, ends, depths

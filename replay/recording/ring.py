@@ -28,7 +28,9 @@ class MirrorRing:
     def __init__(self, file: int) -> None:
         warm(["ground.shared"])
         self.file = file
-        self._memory = mmap.mmap(file, os.fstat(file).st_size)
+        # A page that is mapped when a request needs it costs the receiver more than to copy the request.
+        flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+        self._memory = mmap.mmap(file, os.fstat(file).st_size, flags)
         words = np.frombuffer(self._memory, np.int64, RingWords.WORDS)
         data = np.frombuffer(self._memory, np.uint8, offset=_WORDS_BYTES)
         self.arrays = layout.Ring(words, data)

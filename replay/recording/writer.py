@@ -39,6 +39,8 @@ BLOCK_RECORDS, BLOCK_BYTES = 8_192, 4 << 20
 BLOCK_EVERY_S = 0.25
 NICENESS = 5
 RING_EVERY_S = 0.02
+MANY = 256
+"""Where fewer requests were in the ring, it is left alone for RING_EVERY_S: each look at it has a cost of its own."""
 
 DISK, CUT_BODY = "the disk took no more", "body over the limit"
 
@@ -106,16 +108,16 @@ class Writer:
         self._hold(_Exchanges.decode(payload))
         self._flush_block()
 
-    def take_from_ring(self) -> bool:
-        """Process some requests of the ring. Returns whether there were any."""
+    def take_from_ring(self) -> int:
+        """Process some requests of the ring. Returns how many."""
         if self._ring is None:
-            return False
+            return 0
         if self._ring.is_full:
             self.flush()
         # Nothing is flushed meanwhile: accepted requests are only clean once all secrets of these requests are known.
         count = self._ring.take(self._hold)
         self._flush_block()
-        return count > 0
+        return count
 
     def _hold(self, exchanges: Iterable[Exchange]) -> int:
         """Make records of exchanges, and buffer them. Returns how many there were."""
@@ -230,9 +232,9 @@ def main() -> int:
     os.nice(NICENESS)
     with contextlib.suppress(EOFError):
         while True:
-            came = writer.take_from_ring()
+            many = writer.take_from_ring() >= MANY
             patience_s = RING_EVERY_S if writer.has_ring else BLOCK_EVERY_S
-            frame = frames.next(0 if came else min(writer.is_due(), patience_s))
+            frame = frames.next(0 if many else min(writer.is_due(), patience_s))
             if frame is not None:
                 writer.take(*frame)
             if writer.is_due() == 0:

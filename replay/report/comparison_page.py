@@ -32,7 +32,7 @@ from .html import (
     toned,
 )
 from .svg import escape
-from .watched_sides import watched_section
+from .watched_sides import watched_sections
 
 DISTRIBUTIONS_SHOWN = 10
 """For how many routes distributions are drawn."""
@@ -58,8 +58,7 @@ def comparison_page(found: Comparison) -> tuple[bytes, str]:
     if (order := figures.runs_in_order(found.base, found.new, kind)) is not None:
         reading = "Filled: p50; rings: p99. A drift from run to run would be visible here."
         sections.append(Figure("Every run over time", reading, order))
-    if watched := watched_section(found):
-        sections.append(watched)
+    sections += watched_sections(found)
     if found.responses is not None:
         sections.append("<h2>Responses</h2>")
         sections += [headline_of(found.responses, level=3), *sections_of(found.responses)]

@@ -12,7 +12,6 @@ from rich.console import Console
 from replay.ledger.statuses import STATUS_DIFFERS, SUSPECT_SHARE
 from replay.peaks.climb import Climb
 from replay.peaks.recovery import Recovery
-from replay.peaks.search import Trial
 from replay.results.notes import rejected_words
 from replay.settings.bare_times import bare_time_notes
 from replay.settings.scenario import Scenario
@@ -21,42 +20,14 @@ from replay.units import format_duration, format_latency, format_rate, format_sh
 
 from .facts import reasons
 from .page import Page
-
-TRIAL_HEADS = ("", "load", "rate", "p50", "p99", "failed", "objectives")
-
-
-def trial_cells(trial: Trial) -> list[str]:
-    """A trial in words: stage, load, rate, p50, p99, failed, objectives."""
-    said = "generator limited" if trial.generator_limited else "met" if trial.ok else "missed"
-    if not trial.ok and not trial.generator_limited:
-        missed = ", ".join(goal for goal, passed in trial.passed.items() if not passed)
-        said += f": {trial.status_failure}" if trial.status_failure else f" {missed}"
-    return [
-        trial.stage,
-        f"{trial.load:.3g}",
-        format_rate(trial.rate_per_s),
-        *("-" if value is None else format_latency(value) for value in (trial.p50_ns, trial.p99_ns)),
-        format_share(trial.failed_share),
-        said,
-    ]
-
-
-def trial_line(trial: Trial) -> str:
-    """A trial in one line, as reported when it ended."""
-    stage, load, rate, p50, p99, failed, said = trial_cells(trial)
-    return f"{stage} {load} times, {rate}: p50 {p50}, p99 {p99}, {failed} failed: {said}"
+from .peak_trials import TRIAL_HEADS, in_order, trial_cells
+from .peak_watched import print_watched, watched_facts
 
 
 def rate_at(found: Climb, load: float) -> str:
     """The median rate of the trials at a load; `-` if there was none."""
     rates = [trial.rate_per_s for trial in found.trials if trial.load == load]
     return format_rate(median(rates)) if rates else "-"
-
-
-def in_order(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials without probes: ascending ones by load, then held and descending ones in the order of time."""
-    up = sorted((trial for trial in trials if trial.stage == "up"), key=lambda trial: trial.load)
-    return [*up, *(trial for trial in trials if trial.stage in ("hold", "down"))]
 
 
 def climb_facts(found: Climb) -> list[tuple[str, str]]:
@@ -95,7 +66,7 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
                 f"objectives were met at {loads} again, although a lower load missed them",
             )
         )
-    return facts
+    return [*facts, *watched_facts(found)]
 
 
 def _held(found: Climb) -> str:
@@ -156,6 +127,7 @@ def print_climb(
         [("", ""), *heads, (TRIAL_HEADS[-1], "text")],
         [trial_cells(trial) for trial in in_order(found.trials)],
     )
+    print_watched(page, found)
     page.say()
     page.facts(climb_facts(found))
     page.say()
@@ -168,13 +140,16 @@ def print_surge(
     times: float,
     trigger_ns: int,
     before: Sequence[tuple[str, str]],
+    after: Sequence[tuple[str, str]],
     folder: Path,
     console: Console,
 ) -> None:
-    """Print the results of a surge; the verdict comes first and last."""
+    """Print the surge and its effects, with the facts in `before` above and those in `after` below; the verdict comes first
+    and last.
+    """
     page = Page(console)
     facts = surge_facts(found, times, trigger_ns)
     page.say(found.verdict, "bold")
     page.say()
-    page.facts([*before, *facts])
+    page.facts([*before, *facts, *after])
     page.say(f"charts: {folder / 'peak.html'}", indent=2)

@@ -2,111 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 
+from replay.diagnosis.usage import fixed_limits
 from replay.peaks.climb import Climb
+from replay.peaks.first_change import RunOf
 from replay.peaks.recovery import WATCH_TIMES, Recovery
-from replay.peaks.search import Trial
-from replay.results import slo
 from replay.results.measured import FAILED
 from replay.results.run import Run
-from replay.units import format_rate
 
-from .axes import Axis, Label, count_axis, latency_axis, padded, plain_label, times_label
-from .charts import BLUE, GREEN, GREY, ORANGE, RED, Chart
+from .charts import BLUE, GREEN, GREY, ORANGE, Chart
 from .figures import errors, latency_of, over_time, rates
 from .html import Figure, Section, headline, html_table, write_page
-from .peak import TRIAL_HEADS, climb_facts, in_order, surge_facts, trial_cells
-
-_STAGES = {"up": (BLUE, "ascending"), "hold": (GREEN, "held"), "down": (ORANGE, "descending")}
-
-
-def _load_plot(
-    found: Climb,
-    title: str,
-    value: Callable[[Trial], float | None],
-    *,
-    is_latency: bool = False,
-    label: Label = plain_label,
-) -> Chart | None:
-    """A figure against load: each trial as a dot, and for each direction a line through the median at each load."""
-    shown = [(trial, at) for trial in in_order(found.trials) if (at := value(trial)) is not None]
-    if not shown:
-        return None
-    loads, values = [trial.load for trial, _ in shown], [at for _, at in shown]
-    low, high = padded(min(loads), max(loads), is_log=True, by=0.04)
-    across = Axis(low, high, "load: times the recording", is_log=True, label=times_label)
-    limits = _limits(found) if is_latency else []
-    up = latency_axis(min(values), max(values), title) if is_latency else count_axis(max(values), title)
-    if is_latency and limits:
-        up = latency_axis(min([*values, *limits]), max([*values, *limits]), title)
-    plot = Chart(across, up if is_latency else Axis(0.0, up.high, title, label=label))
-    if found.peak and not math.isinf(found.above):
-        plot.shade(min(found.above, high), high, RED, "objectives missed", opacity=0.08)
-        plot.rule_x(found.peak, GREEN, "peak")
-    for stage, (colour, words) in _STAGES.items():
-        chosen = [(trial, at) for trial, at in shown if trial.stage == stage]
-        if chosen:
-            _stage(plot, chosen, colour, words)
-    return plot
+from .peak import climb_facts, surge_facts
+from .peak_figures import failed_by_load, good_by_load, latency_by_load
+from .peak_trials import TRIAL_HEADS, in_order, trial_cells
+from .peak_watched import watched_sections
+from .watched import charts_of, table_of
 
 
-def _stage(plot: Chart, chosen: Sequence[tuple[Trial, float]], colour: str, words: str) -> None:
-    """Add the trials of one direction: filled dots for those that met every objective, rings for the others."""
-    by_load: dict[float, list[float]] = {}
-    for trial, at in chosen:
-        by_load.setdefault(trial.load, []).append(at)
-    line = sorted((load, median(values)) for load, values in by_load.items())
-    if len(line) > 1:
-        plot.line(line, colour, width=1.6)
-    for is_met in (True, False):
-        dots = [
-            (trial.load, at, f"{trial.load:.3g}×, {format_rate(trial.rate_per_s)}: {trial_cells(trial)[-1]}")
-            for trial, at in chosen
-            if trial.ok == is_met
-        ]
-        plot.dots(dots, colour, words if is_met else "", filled=is_met, size=8)
-
-
-def _limits(found: Climb) -> list[float]:
-    """The limits of objectives on the response that a chart can show."""
-    return [limit for _, limit, _ in _goals(found)]
-
-
-def _goals(found: Climb) -> list[tuple[str, float, float]]:
-    texts = list(found.trials[0].passed) if found.trials else []
-    parsed = [slo.parse(text) for text in texts if _is_objective(text)]
-    return [
-        (each.text, each.limit, each.percentile)
-        for each in parsed
-        if each.percentile is not None and not each.route and each.metric == "response"
-    ]
-
-
-def _is_objective(text: str) -> bool:
-    try:
-        slo.parse(text)
-    except Exception:
-        return False
-    return True
-
-
-def _latency(found: Climb, percentile: float) -> Chart | None:
-    """A percentile of the response against load, with the objectives on that percentile."""
-    field = f"p{percentile:g}_ns"
-
-    def ns(trial: Trial) -> float | None:
-        value = getattr(trial, field)
-        return None if value is None else float(max(value, 1))
-
-    plot = _load_plot(found, f"response p{percentile:g}", ns, is_latency=True)
-    for words, limit, of in _goals(found):
-        if plot is not None and of == percentile:
-            plot.rule_y(limit, RED, f"objective {words}", named_left=True)
-    return plot
+def _notes(facts: Sequence[tuple[str, str]]) -> list[str]:
+    """Facts as lines; one without a name continues the one before it."""
+    return [f"{name}: {words}" if name else words for name, words in facts]
 
 
 def _failed(found: Climb) -> str:
@@ -116,28 +34,28 @@ def _failed(found: Climb) -> str:
     return "The peak could not be held" if found.held is False and found.held_load is None else ""
 
 
-def _percent(value: float, step: float) -> tuple[str, ...]:
-    return (f"{plain_label(value, step)[0]}%",)
-
-
-def write_peak_page(found: Climb, sentence: str, path: Path, before: Sequence[tuple[str, str]] = ()) -> None:
-    """Write the page to `path`, with the facts in `before` above the results. OutputError if that fails."""
+def write_peak_page(
+    found: Climb,
+    sentence: str,
+    path: Path,
+    before: Sequence[tuple[str, str]] = (),
+    run_of: RunOf | None = None,
+) -> None:
+    """Write the page to `path`, with the facts in `before` above the results. OutputError if that fails. `run_of` reads the
+    run of a trial; without it no trial is drawn over time.
+    """
     trials = in_order(found.trials)
-    notes = [f"{name}: {words}" for name, words in [*before, *climb_facts(found)]]
-    has_failures = any(trial.failed_share for trial in trials)
-    failed = (
-        _load_plot(found, "failed", lambda trial: 100 * trial.failed_share, label=_percent)
-        if has_failures
-        else None
+    notes = _notes([*before, *climb_facts(found)])
+    reading = (
+        "A filled dot is a trial that met every objective, a ring one that did not. Lines join the medians."
     )
-    good = _load_plot(found, "good responses per second", lambda trial: trial.done_per_s)
-    reading = "Filled dots are trials that met every objective, rings are trials that did not. Lines join the medians."
     sections: list[Section] = [
         headline(found.verdict, sentence, notes, failed=_failed(found)),
-        Figure("p99 of the response by load", reading, _latency(found, 99)),
-        Figure("p50 of the response by load", "", _latency(found, 50)),
-        Figure("Failed requests by load", "", failed, nothing="No request failed."),
-        Figure("Good responses by load", "", good),
+        Figure("p99 of the response by load", reading, latency_by_load(found, 99)),
+        Figure("p50 of the response by load", "", latency_by_load(found, 50)),
+        Figure("Failed requests by load", "", failed_by_load(found), nothing="No request failed."),
+        Figure("Good responses by load", "", good_by_load(found)),
+        *watched_sections(found, run_of),
         html_table(TRIAL_HEADS, [trial_cells(trial) for trial in trials], "Trials", long=(6,)),
     ]
     write_page(path, "replay: peak", "The highest load that meets the objectives", sections)
@@ -167,17 +85,25 @@ def write_surge_page(
         if plot is not None:
             _mark_surge(plot, from_s, 2 * from_s, found.after_s)
     sentence = facts[0][1]
-    notes = [f"{name}: {words}" for name, words in [*before, *facts[1:-1]]]
+    notes = _notes([*before, *facts[1:-1]])
+    notes += [run.document.watched_first] if run.document.watched_first else []
     if found.verdict == "RECOVERED":
         sentence += f"; the target was as before {found.after_s:.0f} s after its end"
     elif found.verdict == "DID_NOT_RECOVER":
         sentence += f"; {WATCH_TIMES * from_s:.0f} s after its end the target was not as before"
     elif found.verdict == "UNSTEADY":
-        sentence += "; the target could not sustain the baseline either"
-    figures = [Figure(name, "", plot, nothing="None.") for name, plot in made.items()]
-    write_page(
-        path, "replay: surge", "Recovery from a surge", [headline(found.verdict, sentence, notes), *figures]
-    )
+        sentence += "; the target could not carry the baseline either"
+    watched = charts_of(rows, clock, list(run.document.watched), fixed_limits(run.document))
+    for figure in watched:
+        if figure.plot is not None:
+            _mark_surge(figure.plot, from_s, 2 * from_s, found.after_s)
+    sections: list[Section] = [
+        headline(found.verdict, sentence, notes),
+        *(Figure(name, "", plot, nothing="None.") for name, plot in made.items()),
+        *watched,
+        table_of(run.document),
+    ]
+    write_page(path, "replay: surge", "Recovery from a surge", sections)
 
 
 def _mark_surge(plot: Chart, from_s: float, until_s: float, after_s: float | None) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from replay.diagnosis.diagnose import diagnose
+from replay.diagnosis.usage import fixed_limits
 from replay.files import write_whole
 from replay.results.document import (
     Latencies,
@@ -51,7 +52,7 @@ from .html import (
 )
 from .run_details import machine_section, samples_sections, settings_section
 from .svg import escape
-from .watched import charts_of, fixed_limits, table_of
+from .watched import charts_of, table_of
 from .words import FIGURES, LATENCIES
 
 ROUTES_SHOWN, CHECKED_SHOWN = 50, 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from replay.diagnosis.usage import LIMIT, Samples, Usage, refusals_of, usages_of
+from replay.diagnosis.usage import LIMIT, Samples, Usage, refusals_of, usages_in, usages_of
 from replay.results.document import RecordedClock, RunDocument, WatchFigures
 from replay.results.timeline import Second
 from replay.results.watched import values_of
@@ -77,7 +77,7 @@ def _movement(values: Samples) -> float:
 def table_of(document: RunDocument) -> str:
     """Every watched figure: its range, its limit, and when it changed. Empty if none was watched."""
     by_name = {figure.name: figure for figure in document.watches}
-    rows = [_row(usage, by_name.get(usage.name)) for usage in _usages(document)]
+    rows = [_row(usage, by_name.get(usage.name)) for usage in usages_in(document)]
     heads = (
         "",
         "first",
@@ -112,9 +112,10 @@ def _row(usage: Usage, figure: WatchFigures | None) -> list[str]:
 
 
 def facts_of_watched(document: RunDocument) -> Iterator[Fact]:
-    """The watched figures as lines. Of many figures, only those that failed, changed, or came near a limit are listed,
-    the nearest to a limit first."""
-    usages = _usages(document)
+    """The watched figures in lines: all of a few; of many, those that failed, changed, or came near a limit, the
+    nearest first.
+    """
+    usages = usages_in(document)
     by_name = {figure.name: figure for figure in document.watches}
     shown = usages
     if len(usages) > LINES_SHOWN:
@@ -147,16 +148,3 @@ def _words(usage: Usage, figure: WatchFigures | None) -> str:
     if figure is not None and figure.failed:
         words += f"; {counted(figure.failed, 'sample')} failed: {figure.reason}"
     return words
-
-
-def _usages(document: RunDocument) -> list[Usage]:
-    """Every watched figure of a run, including those without a sample."""
-    values: dict[str, Samples] = dict(document.watched)
-    for figure in document.watches:
-        values.setdefault(figure.name, [])
-    return usages_of(values, fixed_limits(document))
-
-
-def fixed_limits(document: RunDocument) -> dict[str, float]:
-    """The limits that the scenario states."""
-    return {figure.name: figure.limit for figure in document.watches if figure.limit is not None}

@@ -20,8 +20,9 @@ Times and shares need a unit: `p99<250` could be 250 ms or 250 s, and one of the
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal, cast
@@ -166,6 +167,15 @@ _READINGS = {
 """What a number without a unit could mean."""
 
 
+def parse_known(texts: Iterable[str]) -> list[Slo]:
+    """The objectives among texts of which some may be none, as in results of other versions or simulated ones."""
+    found = []
+    for text in texts:
+        with contextlib.suppress(UsageError):
+            found.append(parse(text))
+    return found
+
+
 def _refuse_bare(text: str, number: str, at: int, kind: str) -> None:
     """UsageError if a limit or a window has no unit. The message lists what it may mean."""
     if not is_bare(number):
@@ -295,18 +305,28 @@ def _over_all(slo: Slo, measured: Measured) -> SloOutcome:
 def _by_window(slo: Slo, windows: Iterable[Window]) -> SloOutcome:
     """The figure of the worst window. Windows in which nothing ended do not count."""
     count, failed, worst, worst_s = 0, 0, None, 0.0
-    for window in windows:
-        figure = _figure(slo, window.measured, "")
-        if figure is None:
-            continue
+    for start_s, figure in _figures(slo, windows):
         count, failed = count + 1, failed + (not _holds(slo, *figure))
         if worst is None or figure[::-1] > worst[::-1]:
-            worst, worst_s = figure, window.start_s
+            worst, worst_s = figure, start_s
     value, at_least = worst or (None, False)
     return SloOutcome(
         slo=slo.text, passed=count > 0 and not failed, value=value, limit=slo.limit, unit=slo.unit, at_least=at_least,
         windows=WindowsHeld(count=count, failed=failed, worst_at_s=worst_s),
     )  # fmt: skip
+
+
+def missed_at(slo: Slo, windows: Iterable[Window]) -> list[float]:
+    """The seconds since the start at which windows begin that miss an objective over all routes."""
+    return [start_s for start_s, figure in _figures(slo, windows) if not _holds(slo, *figure)]
+
+
+def _figures(slo: Slo, windows: Iterable[Window]) -> Iterator[tuple[float, tuple[float, bool]]]:
+    """The beginning and the figure of each window in which something ended."""
+    for window in windows:
+        figure = _figure(slo, window.measured, "")
+        if figure is not None:
+            yield window.start_s, figure
 
 
 def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | None:

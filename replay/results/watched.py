@@ -1,8 +1,10 @@
 """The watched figures of a run: their values by second, and which of them changed first before an objective was missed.
 
-A figure has changed when it differs from its beginning: by more than SPREADS median absolute deviations from the median
-of the first seconds, and by more than SHARE of that median, for LASTING samples in a row. For a counter, its growth is
-judged. An event before another one is not necessarily its cause, so reports state only the order.
+A figure has changed where it leaves what it was in the beginning: more than SPREADS median absolute deviations from the
+median of the first seconds, and more than SHARE of that median, for LASTING samples in a row. A trial of a search for the
+peak is compared with a trial at a lower load, because a short trial at a constant load has no such beginning. A counter is
+judged by its growth. That one thing happened before another does not prove that it was the cause, and reports say only the
+order.
 """
 
 from __future__ import annotations
@@ -24,7 +26,12 @@ LASTING = 3
 SPREADS = 6.0
 SHARE = 0.2
 
+NAMES_SHOWN = 3
+"""Figures that a sentence names where several changed in the same second."""
+
 Values = Sequence[float | None]
+_Sample = tuple[int, float]
+"""A row, and the value that was sampled in it."""
 
 _HIGH_PERCENTILE = 90.0
 
@@ -36,34 +43,61 @@ def values_of(rows: Sequence[Second]) -> dict[str, list[float | None]]:
 
 
 def shifted_at(values: Values) -> int | None:
-    """The row from which a figure differs from its beginning; None if it never did, or too little is known. A figure
-    that only grows, and that grew from the beginning, is a counter, so its growth is judged."""
-    known = _levels([(at, value) for at, value in enumerate(values) if value is not None])
+    """The row from which a figure differs from its beginning; None if it never did, or too little is known. A figure that
+    only grows, and grew in the beginning already, is a counter: it is judged by its growth.
+    """
+    known = _known(values)
+    known = _growth(known) if _is_counter(known) else known
     begin = max(BEGINNING, len(known) // 5)
     if len(known) < begin + LASTING:
         return None
-    first = [value for _, value in known[:begin]]
-    middle = statistics.median(first)
-    spread = statistics.median(abs(value - middle) for value in first)
-    limit = max(SPREADS * spread, SHARE * abs(middle))
-    differs = [abs(value - middle) > limit for _, value in known]
+    return _left_at(known[begin:], [value for _, value in known[:begin]])
+
+
+def left_at(values: Values, before: Values, load: float) -> int | None:
+    """The row from which a figure differs from what it was `before`, in a trial at a lower load; None if it never did, or
+    too little is known. `load` is the ratio of the loads: a figure that grew with the load, up to this ratio, has not
+    changed.
+    """
+    now, then = _known(values), _known(before)
+    if _is_counter(then):
+        now, then = _growth(now), _growth(then)
+    if len(then) < BEGINNING:
+        return None
+    return _left_at(now, [value for _, value in then], load)
+
+
+def _left_at(samples: list[_Sample], beginning: Sequence[float], load: float = 1.0) -> int | None:
+    """The row of the first of LASTING samples in a row that the beginning and the load do not explain."""
+    middle = statistics.median(beginning)
+    spread = statistics.median(abs(value - middle) for value in beginning)
+    low, high = sorted((middle, middle * load))
+    room = max(SPREADS * spread, SHARE * abs(middle))
+    differs = [not low - room <= value <= high + room for _, value in samples]
     return next(
         (
-            known[start][0]
-            for start in range(begin, len(known) - LASTING + 1)
+            samples[start][0]
+            for start in range(len(samples) - LASTING + 1)
             if all(differs[start : start + LASTING])
         ),
         None,
     )
 
 
-def _levels(known: list[tuple[int, float]]) -> list[tuple[int, float]]:
-    """The samples, or the growth of a counter between samples, with their rows."""
+def _known(values: Values) -> list[_Sample]:
+    return [(at, value) for at, value in enumerate(values) if value is not None]
+
+
+def _growth(known: list[_Sample]) -> list[_Sample]:
+    """The growth from sample to sample, by the rows in which it was seen."""
+    return [(at, now - before) for (_, before), (at, now) in pairwise(known)]
+
+
+def _is_counter(known: list[_Sample]) -> bool:
+    """Whether a figure only grows, and grew in the beginning already."""
     begin = max(BEGINNING, len(known) // 5)
-    growth = [(at, now - before) for (_, before), (at, now) in pairwise(known)]
-    if all(each >= 0 for _, each in growth) and sum(each > 0 for _, each in growth[:begin]) > begin / 2:
-        return growth
-    return known
+    growth = [each for _, each in _growth(known)]
+    return all(each >= 0 for each in growth) and sum(each > 0 for each in growth[:begin]) > begin / 2
 
 
 def breached_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None:
@@ -114,11 +148,31 @@ def with_shifts(
             moved.append((rows[at].t_s, name))
         found.append(figure)
     found += [figure for figure in figures if figure.name not in values]
-    if breach is None or not moved:
-        return found, ""
-    at_s, name = min(moved)
-    if at_s > rows[breach].t_s:
-        return found, ""
-    before_s = round(rows[breach].t_s - at_s)
+    return found, "" if breach is None else _first_words(moved, rows[breach].t_s)
+
+
+def first_against(rows: Sequence[Second], breach: int, before: Sequence[Second], load: float) -> str:
+    """A sentence about the figure that changed first in a trial that misses an objective from the row `breach` on, compared
+    with the rows of a trial at a load lower by the ratio `load`; empty if there is none to say.
+    """
+    then = values_of(before)
+    moved = [
+        (rows[at].t_s, name)
+        for name, values in values_of(rows).items()
+        if (at := left_at(values, then.get(name, ()), load)) is not None
+    ]
+    return _first_words(moved, rows[breach].t_s)
+
+
+def _first_words(moved: Sequence[tuple[float, str]], breach_s: float) -> str:
+    """Which figures changed first, each with its second; empty if none did by `breach_s`."""
+    at_s = min((at_s for at_s, _ in moved), default=breach_s + 1)
+    if at_s > breach_s:
+        return ""
+    names = sorted(name for moved_s, name in moved if moved_s == at_s)
+    more = [f"{len(names) - NAMES_SHOWN} more"] if len(names) > NAMES_SHOWN else []
+    named = [*names[:NAMES_SHOWN], *more]
+    words = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+    before_s = round(breach_s - at_s)
     when = f"{before_s} s before" if before_s else "in the second in which"
-    return found, f"{name} changed first, {when} an objective was missed"
+    return f"{words} changed first, {when} an objective was missed"

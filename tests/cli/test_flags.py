@@ -119,6 +119,21 @@ def test_a_wrong_flag_is_named(words: list[str], said: str, tmp_path: Path) -> N
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("verb_name", "why", "instead"),
+    [
+        ("follow", "there is no schedule to cut", "replay run --cluster"),
+        ("ab", "in turns under the same conditions", "replay compare"),
+    ],
+)
+def test_a_verb_that_runs_on_one_machine_says_why_and_what_to_do_instead(
+    verb_name: str, why: str, instead: str, tmp_path: Path
+) -> None:
+    command = [*COMMAND, verb_name, "x.log", "--target", "http://127.0.0.1:1", "--cluster", "local:2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2 and why in done.stderr and instead in done.stderr, done.stderr
+
+
 @click.command()
 @click.argument("paths", nargs=-1)
 @click.option("--json", cls=OptionalValue, bare="-", metavar="FILE", help="Write the result as JSON.")

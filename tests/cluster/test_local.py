@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -9,14 +10,18 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from replay.results.run import load_run
 from replay.staging.sink import Sink
+from tests.support.trace_data import Row, write_trace
 from tests.support.waiting import is_alive
 
 from .support import SECOND_NS, evening, running, until, url
@@ -167,3 +172,67 @@ def test_each_trial_of_a_search_for_the_peak_is_a_run_over_agents(tmp_path: Path
         assert [agent["agent"] for agent in document["agents"]] == [0, 1]
         assert document["accounts"]["planned"] == document["accounts"]["sent"] > 0
     assert not list((tmp_path / "PEAK").glob("*.agents")), "agents' folders are in the runs"
+
+
+@contextmanager
+def slowed(pid: int, *, runs_s: float = 0.02, stops_s: float = 0.18) -> Iterator[None]:
+    """A process that runs for a tenth of the time: it is stopped and continued by turns."""
+    over = threading.Event()
+
+    def take_turns() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            while not over.is_set():
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(stops_s)
+                os.kill(pid, signal.SIGCONT)
+                time.sleep(runs_s)
+
+    thread = threading.Thread(target=take_turns)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_an_agent_that_is_ten_times_slower_is_named(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=8, per_second=100)
+    how = ("--cluster", "local:2", "--on-lost", "continue", "-t", "1")
+    with Sink() as sink, running(tmp_path, "t.trace", "--target", url(sink), *how) as run:
+        run.await_start(2)
+        until(lambda: len(sink.stamps()["seq"]) > 50)
+        with slowed(run.agent_pids()[1]):
+            _, printed = run.wait()
+        received = sink.stamps()["seq"].tolist()
+    document = run.document()
+    assert len(set(received)) == len(received), "nothing is sent twice"
+    accounts = document["accounts"]
+    assert accounts["planned"] == 800 == accounts["sent"] + accounts["unsent"] + accounts["unknown"], printed
+    for name in ("planned", "sent", "unsent", "unknown"):
+        assert sum(agent["accounts"].get(name, 0) for agent in document["agents"]) == accounts[name], name
+    assert document["validity"]["verdict"] in ("SUSPECT", "INVALID")
+    # One finding is enough: LATE where requests were taken up late, STARVED where they were held up afterwards.
+    late = ("LATE", "STARVED")
+    own = {reason["code"] for reason in document["agents"][1]["validity"]["reasons"]}
+    assert own & set(late), printed
+    found = [reason["message"] for reason in document["validity"]["reasons"] if reason["code"] in late]
+    assert any("agent 1" in message for message in found), printed
+
+
+def test_agents_get_the_files_of_a_scenario_and_the_run_names_those_of_the_coordinator(
+    tmp_path: Path,
+) -> None:
+    rows = [Row(n * SECOND_NS // 100, "POST", b"/orders", client=n % 7) for n in range(100)]
+    write_trace(tmp_path / "t.trace", rows)
+    (tmp_path / "order.json").write_text('{"n": {n}}')
+    (tmp_path / "day.toml").write_text(
+        'trace = "t.trace"\nmethods = "all"\n[[body]]\nroute = "POST *"\nfile = "order.json"\n'
+    )
+    with Sink() as sink:
+        how = ("--target", url(sink), "--cluster", "local:2", "-t", "1")
+        with running(tmp_path, "day.toml", *how) as run:
+            _, printed = run.wait()
+        received = sink.stamps()["seq"].tolist()
+    assert sorted(received) == list(range(100)), printed
+    assert run.document()["scenario"]["body"][0]["file"] == "order.json"

@@ -364,3 +364,18 @@ def test_an_agent_that_did_not_run_does_not_blame_the_coordinator() -> None:
 def test_an_agent_that_did_not_run_still_waits_for_its_plan() -> None:
     agent = AgentState()
     assert agent.tick(60_000 * MS) == [] and agent.phase is AgentPhase.IDLE
+
+
+@pytest.mark.parametrize(("routes", "begins"), [(("a", "a"), True), (("a", "b"), False)])
+def test_agents_that_found_different_partitions_do_not_begin(routes: tuple[str, str], begins: bool) -> None:
+    pair = Pair()
+    pair.silent = {0, 1}
+    for number in range(2):
+        for n in range(protocol.CLOCK_SAMPLES):
+            pair.coordinate(pair.coordinator.receive(number, echo(n), 0))
+    pair.coordinator.order([plan(0), plan(1)])
+    for number, found in enumerate(routes):
+        ready = Ready(epoch=EPOCH, planned=1, due_by_second=[1], routes=found)
+        pair.coordinate(pair.coordinator.receive(number, ready, 0))
+    assert bool(pair.found(Began)) == begins
+    assert begins or ["different routes" in failed.why for failed in pair.found(Failed)] == [True]

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import kubernetes_validate
@@ -215,6 +215,33 @@ def test_agents_beside_the_workers_of_a_dask_cluster(tmp_path: Path) -> None:
         if path.parent.parent.name != "dask-scratch-space"
     ]
     assert not kept
+
+
+@whole
+def test_of_two_coordinators_at_once_the_second_is_refused(tmp_path: Path) -> None:
+    """Both begin at the same moment. They ask the workers in the same order, so one of them gets all."""
+    pytest.importorskip("distributed")
+    folders = [tmp_path / "one", tmp_path / "two"]
+    with dask(tmp_path, 2) as at, Sink() as first, Sink() as second, ExitStack() as stack:
+        sinks, runs = (first, second), []
+        for folder, sink in zip(folders, sinks, strict=True):
+            folder.mkdir()
+            evening(folder / "t.trace", seconds=4, per_second=100)
+            how = ("t.trace", "--target", url(sink), "--cluster", at, "-t", "1")
+            runs.append(stack.enter_context(running(folder, *how)))
+        ended = [run.wait() for run in runs]
+        received = [sorted(sink.stamps()["seq"].tolist()) for sink in sinks]
+    whole = 0
+    for run, (code, printed), seqs in zip(runs, ended, received, strict=True):
+        if code == 2:
+            assert "already has an agent" in printed, printed
+            assert not seqs and not run.out.exists()
+        else:
+            whole += 1
+            assert seqs == list(range(400)), printed
+            assert run.document()["accounts"]["ok"] == 400
+            assert [agent["planned"] for agent in run.document()["agents"]] == [200, 200]
+    assert whole, ended
 
 
 @whole

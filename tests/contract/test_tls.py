@@ -68,6 +68,7 @@ async def test_new_connections_resume_the_session_of_earlier_ones(
     assert 0 < driven.percentile_ns("handshake.full", 1.0) <= driven.percentile_ns("wait.connect", 1.0)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("version", [TLS_1_2, TLS_1_3])
 async def test_a_session_outlives_a_connection_that_failed(
     engine: RunLane, authority: Authority, tmp_path: Path, version: int

@@ -39,7 +39,7 @@ def server() -> Iterator[DnsServer]:
 
 
 def asking(server: DnsServer, **changes: object) -> Settings:
-    settings = Settings(servers=(("127.0.0.1", server.port),), timeout_s=0.2, attempts=1)
+    settings = Settings(servers=(("127.0.0.1", server.port),), timeout_s=2.0, attempts=1)
     return replace(settings, **changes)  # type: ignore[arg-type]
 
 

@@ -114,3 +114,11 @@ def test_a_package_that_is_wrong_is_named(tmp_path, env, name, value, words):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     shown = " ".join(done.stderr.split())
     assert words in shown and "replay-example" in shown, shown
+
+
+def test_a_run_over_many_machines_is_refused_since_nothing_says_how_to_cut_it(tmp_path, env):
+    trace = write_trace(tmp_path / "t.trace", [Row(0, "GET", b"/a")])
+    how = ("--target", "echo://127.0.0.1:9", "--cluster", "local:2", "-o", tmp_path / "run")
+    done = command(env, "run", trace.path, *how)
+    assert done.returncode == 2, done.stderr
+    assert "--cluster supports HTTP and Kafka targets, and the target is echo" in done.stderr

@@ -17,11 +17,13 @@ from pathlib import Path
 import msgspec
 import trio
 
-from replay.cluster.cut import due_by_second, share_of
+from replay.cluster.cut import share_of
 from replay.cluster.share import Share, ShareClock, write_share
+from replay.cluster.share_run import due_by_second
 from replay.engine.order import Order
 from replay.engine.prepare import prepare
-from replay.plan.schedule import Schedule, make_schedules
+from replay.engine.run_state import RunState
+from replay.plan.schedule import make_schedules
 from replay.settings.file import load
 from replay.trace import Trace
 from replay.units import SECOND_NS
@@ -39,15 +41,15 @@ def run_share(arguments: list[str]) -> None:
     lane_range = share_of(agent, agents, lanes)
     offset_ns = int(os.environ.get("TEST_CLOCK_OFFSET_NS", "0"))
 
-    async def instant(folder: Path, schedules: list[Schedule]) -> int:
-        due = due_by_second(schedules, lane_range, by_client=scenario.by_client)
+    async def instant(state: RunState) -> int:
+        due = due_by_second(state)
         share = Share(
             run_id=RUN_ID, epoch="1", agent=agent, agents=agents, host=f"host-{agent}", pid=os.getpid(),
             first_lane=lane_range.first, after_lane=lane_range.first + lane_range.count, of_lanes=lane_range.of,
             planned=sum(due), planned_whole=planned_whole, due_by_second=due, instant_ns=instant_ns - offset_ns,
             start_ns=instant_ns, clock=ShareClock(offset_ns=offset_ns, bound_ns=20_000),
         )  # fmt: skip
-        write_share(folder, share)
+        write_share(state.folder.path, share)
         return instant_ns
 
     order = Order(RUN_ID, lane_range, instant)

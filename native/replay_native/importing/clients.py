@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from replay_native.ground.jit import kernel
-from replay_native.ground.simd import find_byte
+from replay_native.ground.simd import WIDTH, bytes_equal, find_byte
 
-from .text import lowered, word_at, zero_bytes
+from .text import lowered
 
 _SPACE, _QUOTE, _COLON, _COMMA = 32, 34, 58, 44
-_ONES = np.int64(0x0101010101010101)
-_COLONS = _ONES * _COLON
-_COMMAS = _ONES * _COMMA
 
 
 @kernel()
@@ -82,14 +79,13 @@ def first_address(data, begin, end):
 @kernel(inlined=True)
 def client_end(data, begin, end, ported):
     """Where the address of a client ends: before a second address, and before its port."""
+    if end - begin <= WIDTH and begin + WIDTH <= data.shape[0]:
+        address = np.int64(data.ctypes.data) + begin
+        found = bytes_equal(address, np.uint8(_COLON)) | bytes_equal(address, np.uint8(_COMMA))
+        if found & ((np.int64(1) << (end - begin)) - 1) == 0:
+            return end
     first_colon = last_colon = np.int64(-1)
-    plain = begin
-    while plain + 8 <= end:
-        word = word_at(data, plain)
-        if zero_bytes(word ^ _COLONS) | zero_bytes(word ^ _COMMAS) != 0:
-            break
-        plain += 8
-    for at in range(plain, end):
+    for at in range(begin, end):
         if data[at] == _COMMA:
             end = at
             break

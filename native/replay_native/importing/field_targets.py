@@ -22,7 +22,7 @@ from .field_spec import (
     QUERY_END,
     QUOTED,
 )
-from .scan_table import ABSOLUTE, BEGIN, END, LOOK, NEEDS, REWRITE, SUSPECT
+from .scan_table import ABSOLUTE, BEGIN, END, LOOK, NEEDS, NUMBERS, PARAMETERS, REWRITE, SUSPECT
 from .suspects import SECRETS_TYPE, must_be_cleaned
 from .targets import OUT_TYPE, encode, put_unescaped, unescape
 from .text import hex_value, lowered
@@ -190,7 +190,7 @@ def write_field_targets(data, rows, count, escapes, constant, secrets, out):
                 length = find_byte(scratch, 0, length, np.uint8(_HASH))
             length = _append_query(escapes, data, query, rows[QUERY_END, row], scratch, length)
             at, host_end = put_unescaped(scratch, length, needs, out, at, host_end)
-        looked_for = needs | LOOK * (query >= 0)
+        looked_for = needs | (LOOK | PARAMETERS | NUMBERS) * (query >= 0 or begin < 0)
         if must_be_cleaned(targets, first, at, looked_for, secrets):
             rows[NEEDS, row] = needs | SUSPECT
         target_ends[row + 1] = at

@@ -19,13 +19,15 @@ from .scan_table import (
     METHODS_MAX,
     NEEDS,
     NO_PATH,
+    NUMBERS,
+    PARAMETERS,
     REWRITE,
 )
-from .suspects import NESTS
+from .suspects import IN_NUMBER, NESTS, PHONE_DIGITS, long_runs, number_bytes
 from .text import lowered, word_at
 
 _SPACE, _QUOTE, _PERCENT, _PLUS, _DASH, _SLASH, _COLON, _SEMICOLON = 32, 34, 37, 43, 45, 47, 58, 59
-_AT, _LETTER_J, _BACKSLASH = 64, 74, 92
+_EQUALS, _AT, _LETTER_J, _BACKSLASH = 61, 64, 74, 92
 _PROTOCOL_BYTES = 9
 _SPECIAL = np.zeros(256, dtype=np.uint8)
 _SPECIAL[:33] = 1
@@ -39,20 +41,28 @@ for _code in (*np.flatnonzero(NESTS).tolist(), 0x20):
 
 
 @kernel(inlined=True)
-def _special_bytes(data, at, end):
-    """Bit i is set where data[at + i] is in _SPECIAL, for the next bytes up to `end`."""
+def _marked_bytes(data, at, end):
+    """Of the next WIDTH bytes up to `end`: bit i of each mask is set where data[at + i] is in _SPECIAL, is a `=`, may stand
+    in a number.
+    """
     if at + WIDTH <= data.shape[0]:
         address = np.int64(data.ctypes.data) + at
-        found = bytes_outside(address, np.uint8(33), np.uint8(126))
+        percents = bytes_equal(address, np.uint8(_PERCENT))
+        found = bytes_outside(address, np.uint8(33), np.uint8(126)) | percents
         found |= bytes_equal(address, np.uint8(_QUOTE)) | bytes_equal(address, np.uint8(_BACKSLASH))
         found |= bytes_equal(address, np.uint8(_PLUS)) | bytes_equal(address, np.uint8(_SEMICOLON))
-        found |= bytes_equal(address, np.uint8(_PERCENT)) | bytes_equal(address, np.uint8(_AT))
-        found |= bytes_equal(address, np.uint8(_COLON)) | bytes_equal(address, np.uint8(_LETTER_J))
-        return found & ((np.int64(1) << min(end - at, np.int64(WIDTH))) - 1)
-    found = np.int64(0)
+        found |= bytes_equal(address, np.uint8(_COLON)) | bytes_equal(address, np.uint8(_AT))
+        found |= bytes_equal(address, np.uint8(_LETTER_J))
+        equals = bytes_equal(address, np.uint8(_EQUALS))
+        inside = (np.int64(1) << min(end - at, np.int64(WIDTH))) - 1
+        return found & inside, equals & inside, (number_bytes(address) | percents) & inside
+    found = equals = numbers = np.int64(0)
     for index in range(min(end - at, np.int64(WIDTH))):
-        found |= np.int64(_SPECIAL[data[at + index]]) << index
-    return found
+        byte = data[at + index]
+        found |= np.int64(_SPECIAL[byte]) << index
+        equals |= np.int64(byte == _EQUALS) << index
+        numbers |= np.int64(IN_NUMBER[byte]) << index
+    return found, equals, numbers
 
 
 @kernel()
@@ -144,9 +154,14 @@ def target(data, begin, end, rows, row):
     if whole:
         end -= _PROTOCOL_BYTES
     last_space = begin - 1
+    parameters = runs = carried = np.int64(0)
     at = begin
     while at < end:
-        special = _special_bytes(data, at, end)
+        special, equals, numbers = _marked_bytes(data, at, end)
+        parameters |= equals
+        numbers = (numbers << (PHONE_DIGITS - 1)) | carried
+        carried = numbers >> WIDTH
+        runs |= long_runs(numbers)
         while special != 0:
             place = at + trailing_zeros(special)
             special &= special - 1
@@ -184,5 +199,5 @@ def target(data, begin, end, rows, row):
         needs |= ABSOLUTE
     rows[BEGIN, row] = begin
     rows[END, row] = end
-    rows[NEEDS, row] = needs
+    rows[NEEDS, row] = needs | PARAMETERS * (parameters != 0) | NUMBERS * (runs != 0)
     return ACCEPTED

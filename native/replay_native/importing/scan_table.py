@@ -11,10 +11,13 @@ ACCEPTED, BLANK, OTHER_FORMAT, BAD_TIME, NO_METHOD = 0, 1, 2, 3, 4
 NO_PATH, BAD_STATUS, BAD_SIZE, TOO_LONG, HEALTH_CHECK = 5, 6, 7, 8, 9
 """What became of a line: its code."""
 
-REWRITE, ABSOLUTE, LOOK, SUSPECT = 1, 2, 4, 8
+REWRITE, ABSOLUTE, LOOK, PARAMETERS, NUMBERS, SUSPECT = 1, 2, 4, 8, 16, 32
 """What a target needs. REWRITE: unescaping or encoding. ABSOLUTE: its scheme and host removed. LOOK: a check for values
-inside values, credentials, e-mail addresses and tokens, because it has a byte that these have. SUSPECT: Python must
-clean it, as a check found.
+inside values, credentials, e-mail addresses and tokens, because it has a byte that these have. PARAMETERS: a check of
+the names before its `=`. NUMBERS: a check for numbers of phones, cards and accounts, because it has a run of bytes that
+is long enough. SUSPECT: Python must clean it, as a check found.
+
+The checks are for a target that is sent as it is in the log. One that is rewritten gets all of them but LOOK.
 """
 
 POSITION, LINES, ROWS, REJECTS, ZONE_MIN, ZONES, USERS, METHODS = 0, 1, 2, 3, 4, 5, 6, 7

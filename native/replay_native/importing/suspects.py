@@ -12,9 +12,10 @@ import numpy as np
 
 from replay_native.ground.bundle import Array, bundle, numba_type
 from replay_native.ground.jit import kernel
+from replay_native.ground.simd import bytes_equal, bytes_outside, find_byte
 
-from .scan_table import LOOK
-from .text import hex_value, lowered, word_at, zero_bytes
+from .scan_table import ABSOLUTE, LOOK, NUMBERS, PARAMETERS, REWRITE
+from .text import hex_value, lowered
 
 _QUOTE, _PERCENT, _APOSTROPHE, _PLUS, _DASH, _SLASH, _COLON, _SEMICOLON = 34, 37, 39, 43, 45, 47, 58, 59
 _EQUALS, _AT, _BACKSLASH = 61, 64, 92
@@ -24,7 +25,6 @@ PARAMETER_BYTES_MAX = 192
 FIRST_KEYS = 257
 """Where the keys begin in `key_ends` (see `is_secret_name`)."""
 
-_ONES = np.int64(0x0101010101010101)
 _STRIDE = 7
 """Of any number with this many bytes at least one is looked at."""
 
@@ -37,10 +37,10 @@ NESTS[[0x22, 0x25, 0x26, 0x27, 0x3A, 0x3B, 0x3D, 0x3F, 0x40, 0x5C, 0x7B]] = 1
 `?`, `@`, backslash, `{`.
 """
 
-_IN_NUMBER = np.zeros(256, dtype=np.uint8)
-_IN_NUMBER[48:58] = _IN_NUMBER[65:91] = 1
-_IN_NUMBER[[40, 41, 46, _PERCENT, _PLUS, _DASH]] = 1
-"""Characters that may be part of a phone, card or account number: digits, capitals, `(`, `)`, `.`, `+`, `-`, `%20`."""
+IN_NUMBER = np.zeros(256, dtype=np.uint8)
+IN_NUMBER[48:58] = IN_NUMBER[65:91] = 1
+IN_NUMBER[[40, 41, 46, _PERCENT, _PLUS, _DASH]] = 1
+"""What may stand in the number of a phone, a card or an account: digits, capitals, `(`, `)`, `.`, `+`, `-`, `%20`."""
 
 _SCHEMES = (b"bearer", b"basic", b"digest", b"negotiate", b"ntlm", b"token", b"apikey", b"aws4-hmac-sha256")
 _SCHEME_BYTES = np.frombuffer(b"".join(_SCHEMES), dtype=np.uint8)
@@ -244,32 +244,40 @@ def _is_number(data, first, last, begin):
     return False
 
 
+@kernel(inlined=True)
+def number_bytes(address):
+    """Bit i is set where byte i at the address may stand in a number, without `%`.
+
+    From `(` to `9` there is also `/`, which ends a number, and `*` and `,`, which are rare.
+    """
+    found = ~bytes_outside(address, np.uint8(40), np.uint8(57)) & ~bytes_equal(address, np.uint8(_SLASH))
+    return found | ~bytes_outside(address, np.uint8(65), np.uint8(90))
+
+
+@kernel(inlined=True)
+def long_runs(bits):
+    """Not 0 where PHONE_DIGITS bits in a row are set."""
+    bits &= bits >> 1
+    bits &= bits >> 2
+    return bits & (bits >> (PHONE_DIGITS - 4))
+
+
 @kernel()
 def holds_number(data, begin, end):
     """Whether a target may hold the number of a phone, a card or an account."""
     place = begin + _STRIDE - 1
     while place < end:
-        if _IN_NUMBER[data[place]]:
+        if IN_NUMBER[data[place]]:
             first = last = place
-            while first > begin and _IN_NUMBER[data[first - 1]]:
+            while first > begin and IN_NUMBER[data[first - 1]]:
                 first -= 1
-            while last < end and _IN_NUMBER[data[last]]:
+            while last < end and IN_NUMBER[data[last]]:
                 last += 1
             if last - first >= PHONE_DIGITS and _is_number(data, first, last, begin):
                 return True
             place = last
         place += _STRIDE
     return False
-
-
-@kernel(inlined=True)
-def _next_equals(data, at, end):
-    """Where the next `=` is; `end` where there is none."""
-    while at + 8 <= end and zero_bytes(word_at(data, at) ^ (_ONES * _EQUALS)) == 0:
-        at += 8
-    while at < end and data[at] != _EQUALS:
-        at += 1
-    return at
 
 
 @kernel()
@@ -291,22 +299,26 @@ def _pair_part(data, begin, end):
 @kernel()
 def has_secret(data, begin, end, secrets):
     """Whether a target has a secret name before a `=`, in its path, its query or inside a value."""
-    at = _next_equals(data, begin, end)
+    at = find_byte(data, begin, end, np.uint8(_EQUALS))
     parts = 0
     while at + 1 < end:
         first = _name_begins(data, at, begin)
         if is_secret_name(data, first, at, secrets):
             return True
         parts |= _pair_part(data, first, at)
-        at = _next_equals(data, at + 1, end)
+        at = find_byte(data, at + 1, end, np.uint8(_EQUALS))
     return parts == 3
 
 
 @kernel(inlined=True)
 def must_be_cleaned(data, begin, end, needs, secrets):
-    """Whether Python must check a written target, because it may contain a secret or identify a person."""
-    if secrets.kept:
+    """Whether Python must look at a written target: it may hold a secret, or say who asked."""
+    if needs & (REWRITE | ABSOLUTE):
+        needs |= PARAMETERS | NUMBERS
+    if needs & (LOOK | PARAMETERS | NUMBERS) == 0 or secrets.kept:
         return False
     if needs & LOOK and is_suspect(data, begin, end, secrets):
         return True
-    return has_secret(data, begin, end, secrets) or holds_number(data, begin, end)
+    if needs & PARAMETERS and has_secret(data, begin, end, secrets):
+        return True
+    return needs & NUMBERS != 0 and holds_number(data, begin, end)

@@ -19,13 +19,10 @@ from replay_native.feed.ring import (
     TOO_LARGE,
     WARM_UP,
     address_in_ring,
-    first_row,
     has_entry,
     heads_of,
-    is_mine,
     place_in_ring,
     push_entry,
-    row_step,
 )
 from replay_native.ground import libc
 from replay_native.ground.bundle import Array, Int, bundle, numba_type
@@ -364,8 +361,8 @@ def _route_of(table, target, partition, key, key_bytes, due_ms, seq):
     """The route of a record: its recorded partition, that of its key, or one that all records of a millisecond share.
 
     Java's clients stay with a partition for a batch as well (KIP-480): records that take turns would make as many
-    batches as there are partitions. The millisecond is mixed (by the golden ratio), so that no rate falls into step
-    with the partitions.
+    batches as there are partitions. The millisecond is that of the run, so that all agents of a run find the same
+    partition. It is mixed (by the golden ratio), so that no rate falls into step with the partitions.
     """
     first = table.first_route[target]
     partitions = table.first_route[target + 1] - first
@@ -377,19 +374,78 @@ def _route_of(table, target, partition, key, key_bytes, due_ms, seq):
     return first + np.int64(mixed >> np.uint64(33)) % partitions
 
 
+@kernel(inlined=True)
+def _record_at(table, address, length):
+    """Where a recorded target sends its record: topic, partition, where its key begins (-1: null), bytes of the key."""
+    topic, partition, key_at = _parsed(table, address, length)
+    target = table.topic_target[topic] if topic >= 0 else table.default_target
+    key_bytes = _decoded_bytes(address + key_at, length - key_at) if key_at >= 0 else np.int64(-1)
+    return target, partition, key_at, key_bytes
+
+
 @kernel(
     types.int64(
-        DUE_ROWS_TYPE, types.int64, types.int64, SHARE_TYPE, types.int64[:, ::1], EVENT_TYPE, FEED_END_TYPE
+        DUE_ROWS_TYPE,
+        types.int64,
+        types.int64,
+        types.int64[:, ::1],
+        EVENT_TYPE,
+        types.uint8[::1],
+        types.int64[::1],
     )
 )
-def render_events(rows, first_seq, begin, share, requests, table, end):
-    """As `http1.render.render_rows`, for records: render a lane's share of due rows into its feed."""
+def route_events(rows, first_seq, begin, requests, table, space, routes):
+    """Find the routes of rows from `begin` on, as `render_events` does; keys are written to `space`.
+
+    Returns the row to continue with: where a key needs more space, or the number of rows.
+    """
+    key = np.int64(space.ctypes.data)
+    key_parts, row = max(table.key_parts, np.int64(0)), begin
+    while row < rows.due_ns.shape[0]:
+        kind, seq = np.int64(rows.method[row]), first_seq + row
+        address, length = target_of(requests, np.int64(rows.request[row]))
+        event = Event(seq, np.int64(rows.client[row]), kind, address, length, rows.at_ns[row] // 1_000_000)
+        target, partition, key_at, key_bytes = table.default_target, np.int64(-1), np.int64(-1), np.int64(-1)
+        if table.recorded[kind] != 0:
+            target, partition, key_at, key_bytes = _record_at(table, address, length)
+        elif table.key_parts >= 0:
+            key_bytes = _filled_bytes(table, 0, key_parts, event)
+        if key_bytes > space.shape[0]:
+            return row
+        if key_bytes > 0 and not (partition >= 0 and table.keep_partition):
+            if key_at >= 0:
+                _put_decoded(key, address + key_at, length - key_at)
+            else:
+                _put_filled(key, table, 0, key_parts, event)
+        due_ms = rows.due_ns[row] // 1_000_000
+        routes[row] = _route_of(table, target, partition, key, key_bytes, due_ms, seq)
+        row += 1
+    return row
+
+
+@kernel(
+    types.int64(
+        DUE_ROWS_TYPE,
+        types.int64,
+        types.int64,
+        SHARE_TYPE,
+        types.int64[:, ::1],
+        EVENT_TYPE,
+        FEED_END_TYPE,
+        types.int64[::1],
+    )
+)
+def render_events(rows, first_seq, begin, share, requests, table, end, routes):
+    """As `http1.render.render_rows`, for records: render a lane's share of due rows into its feed.
+
+    The lane gets the rows whose route modulo the number of lanes is its own; `routes` are those of `route_events`. They
+    are not read where there is one lane.
+    """
     head, ring_head = heads_of(end)
     parts, key_parts = table.kinds.shape[0], max(table.key_parts, np.int64(0))
-    due_ns, step, count = rows.due_ns, row_step(share), rows.due_ns.shape[0]
-    row = first_row(share, first_seq, begin)
+    due_ns, count, row = rows.due_ns, rows.due_ns.shape[0], begin
     while row < count:
-        if not is_mine(share, rows.client[row]):
+        if share.lanes > 1 and routes[row] % share.lanes != share.lane:
             row += 1
             continue
         due, seq = due_ns[row] + share.start_ns, first_seq + row
@@ -403,11 +459,7 @@ def render_events(rows, first_seq, begin, share, requests, table, end):
         value, value_bytes, key_bytes = np.int64(0), np.int64(-1), np.int64(-1)
         recorded = table.recorded[kind] != 0
         if recorded:
-            topic, partition, key_at = _parsed(table, address, length)
-            if topic >= 0:
-                target = table.topic_target[topic]
-            if key_at >= 0:
-                key_bytes = _decoded_bytes(address + key_at, length - key_at)
+            target, partition, key_at, key_bytes = _record_at(table, address, length)
             headers = entry_of(requests, number, HEADERS)
             value, value_bytes = body_at(table.bodies, entry_of(requests, number, BODY))
         else:
@@ -435,9 +487,9 @@ def render_events(rows, first_seq, begin, share, requests, table, end):
         _headers(table, headers, seq, at)
 
         entry = push_entry(end, due, seq, offset, total, rows.client[row])
-        due_ms = (due + table.wall_ns) // 1_000_000
+        due_ms = due_ns[row] // 1_000_000
         entry.route = np.uint32(_route_of(table, target, partition, key, key_bytes, due_ms, seq))
         entry.flags = WARM_UP if due_ns[row] < share.warm_up_ns else 0
-        entry.state = at_ms if table.keep_time else due_ms
-        row += step
+        entry.state = at_ms if table.keep_time else (due + table.wall_ns) // 1_000_000
+        row += 1
     return min(row, count)

@@ -48,10 +48,10 @@ UNSURE = -2
 """KEPT_AS of a line that is left to Python."""
 
 NAME_BYTES_MAX = 200
-STREAMS, CLASS_BITS = 4, 6
-"""The automaton reads a long body in four places at once: one place alone would wait for memory at every byte."""
+STREAMS, CLASS_BITS, IGNORED_CLASS = 8, 6, 1
+"""The automaton reads a long body in eight places at once: one place alone would wait for memory at every byte."""
 
-STREAM_BYTES_MIN = 128
+STREAM_BYTES_MIN = 32
 
 _Facts = namedtuple("_Facts", "KEPT_AS HOST CLIENT RANK FLAG WORDS")
 Facts = _Facts(*range(6))
@@ -84,6 +84,7 @@ class Checks(NamedTuple):
     states: Annotated[
         Array, "uint8[::1]", "the automaton: by state and class the next one; the last is the end"
     ]
+    depths: Annotated[Array, "uint8[::1]", "per state: how many bytes of a name it has seen"]
     end_state: Annotated[int, "int64", "the state after one of the names"]
     secrets: Annotated[Secrets, numba_type(Secrets), "names of secret parameters"]
     keeps: Annotated[bool, "boolean", "secrets are kept"]
@@ -154,12 +155,18 @@ def has_known_word(data, begin, end, checks):
 
 @kernel()
 def _ends_name(data, at, end, state, checks):
-    """Whether a name that has begun ends behind `at`."""
-    classes, states = checks.classes, checks.states
-    while at < end and state not in (0, checks.end_state):
-        state = np.int64(states[state << CLASS_BITS | np.int64(classes[data[at]])])
+    """Whether a name that has begun before `at` ends behind it."""
+    classes, states, seen = checks.classes, checks.states, np.int64(0)
+    while at < end:
+        byte_class = np.int64(classes[data[at]])
+        state = np.int64(states[state << CLASS_BITS | byte_class])
+        if state == checks.end_state:
+            return True
+        seen += byte_class != IGNORED_CLASS
+        if checks.depths[state] <= seen:
+            return False  # What the state has seen of a name begins at `at`, or behind it.
         at += 1
-    return state == checks.end_state
+    return False
 
 
 @kernel()
@@ -178,21 +185,25 @@ def has_name(data, begin, end, checks):
     step = (end - begin) // STREAMS
     if step < STREAM_BYTES_MIN:
         return _has_short(data, begin, end, checks)
-    one, two, three, four = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    a, b, c, d = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    e, f, g, h = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     for at in range(begin, begin + step):
-        one = np.int64(states[one << CLASS_BITS | np.int64(classes[data[at]])])
-        two = np.int64(states[two << CLASS_BITS | np.int64(classes[data[at + step]])])
-        three = np.int64(states[three << CLASS_BITS | np.int64(classes[data[at + 2 * step]])])
-        four = np.int64(states[four << CLASS_BITS | np.int64(classes[data[at + 3 * step]])])
-    last = checks.end_state
-    if last in (one, two, three, four):
+        a = np.int64(states[a << CLASS_BITS | np.int64(classes[data[at]])])
+        b = np.int64(states[b << CLASS_BITS | np.int64(classes[data[at + step]])])
+        c = np.int64(states[c << CLASS_BITS | np.int64(classes[data[at + 2 * step]])])
+        d = np.int64(states[d << CLASS_BITS | np.int64(classes[data[at + 3 * step]])])
+        e = np.int64(states[e << CLASS_BITS | np.int64(classes[data[at + 4 * step]])])
+        f = np.int64(states[f << CLASS_BITS | np.int64(classes[data[at + 5 * step]])])
+        g = np.int64(states[g << CLASS_BITS | np.int64(classes[data[at + 6 * step]])])
+        h = np.int64(states[h << CLASS_BITS | np.int64(classes[data[at + 7 * step]])])
+    for at in range(begin + STREAMS * step, end):
+        h = np.int64(states[h << CLASS_BITS | np.int64(classes[data[at]])])
+    if h == checks.end_state:
         return True
-    return (
-        _ends_name(data, begin + step, end, one, checks)
-        or _ends_name(data, begin + 2 * step, end, two, checks)
-        or _ends_name(data, begin + 3 * step, end, three, checks)
-        or _ends_name(data, begin + 4 * step, end, four, checks)
-    )
+    for number, state in enumerate((a, b, c, d, e, f, g), 1):
+        if state == checks.end_state or _ends_name(data, begin + number * step, end, state, checks):
+            return True
+    return False
 
 
 @kernel(inlined=True)

@@ -38,6 +38,9 @@ class Http1(Protocol):
         """See `Protocol`."""
         return targets.parse(url)
 
+    def check_shares(self, scenario: Scenario) -> None:
+        """See `Protocol`. Requests are cut by number, or by client."""
+
     async def find(self, target: Target, scenario: Scenario) -> FoundName:
         """See `Protocol`."""
         return await find_name(target, scenario)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from aiokafka import TopicPartition
 
 from replay.errors import ReplayError, UsageError
 from replay.lane import sizing
-from replay.lane.contract import LaneSpec
+from replay.lane.contract import LaneRange, LaneSpec
 from replay.lane.resolve import resolve
 from replay.plan.safety import allowed, check_plan
 from replay.plan.schedule import Schedule
@@ -116,7 +116,9 @@ def producer_settings(scenario: Scenario, settings: dict[str, Any]) -> dict[str,
 
 @dataclass(slots=True)
 class _Fitted:
-    """One run against Kafka: its lane, and the partitions' end offsets before it."""
+    """One run onto Kafka: its lane, and the partitions' end offsets before it. `parts` are those that this process
+    writes to: all, or those of its share.
+    """
 
     target: KafkaTarget
     scenario: Scenario
@@ -252,18 +254,19 @@ async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> Protocol
     partitions = [cluster.partitions[topic] for topic in topics]
     renderer = EventRenderer(schedule, goes_to, partitions, keep, mark, trace_seed)
     parts = cluster.parts(topics)
+    own = own_parts(parts, plan.share)
     described = await trio.to_thread.run_sync(settings_of, target, settings, topics, check)
     known: list[Note] = []
     if scenario.kafka.timestamps == "recorded":
         known = notes.too_old(schedule.plan.recorded_from_ns, described)
     watch = None
-    if scenario.kafka.consume or answers:
+    if (scenario.kafka.consume and own) or answers:
         start = partial(
             Watch,
             target,
             scenario.kafka,
             f"replay-{run_id}",
-            parts,
+            tuple(own.values()),
             cluster.parts(answers),
             scenario.timeout_ns,
             allowed(scenario),
@@ -278,7 +281,7 @@ async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> Protocol
             check,
             tuple(_batch_bytes(scenario, described.get(part.topic)) for part in parts),
             first_route,
-            watch.acknowledged if watch else None,
+            _acknowledged(watch, own) if watch else None,
         )
     except BaseException:
         if watch is not None:
@@ -289,7 +292,7 @@ async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> Protocol
         scenario,
         settings,
         cluster.ends,
-        parts,
+        tuple(own.values()),
         lane,
         sys.getswitchinterval(),
         watch,
@@ -314,7 +317,20 @@ async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> Protocol
         notes=fitted.notes,
         consumed=watch.kinds if watch else (),
         lag=watch.lag if watch else dict,
+        cut=renderer.routes,
     )
+
+
+def own_parts(parts: Sequence[TopicPartition], share: LaneRange | None) -> dict[int, TopicPartition]:
+    """The partitions that this process writes to, by index: as `render_events` cuts the rows."""
+    agents = LaneRange(0, 1, 1) if share is None else share.one_each
+    return {index: part for index, part in enumerate(parts) if index % agents.of == agents.first}
+
+
+def _acknowledged(watch: Watch, own: Mapping[int, TopicPartition]) -> Acknowledged:
+    """Passes batches that were acknowledged to the consumer's side, which has the own partitions alone."""
+    places = {index: place for place, index in enumerate(own)}
+    return lambda index, first, batch: watch.acknowledged(places[index], first, batch)
 
 
 def _batch_bytes(scenario: Scenario, topic: TopicSettings | None) -> int:

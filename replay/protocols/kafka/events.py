@@ -36,6 +36,11 @@ _KINDS = {
     "method": kernels.METHOD, "path": kernels.PATH, "at_ms": kernels.AT_MS,
 }  # fmt: skip
 
+KEY_BYTES = 4_096
+"""Space for a key whose partition is looked for. It grows for a longer one."""
+
+_NOT_READ: npt.NDArray[np.int64] = np.empty(0, np.int64)
+
 Part = tuple[int, int, bytes]
 """A part of a template: its kind, the index of its path segment, or the bytes of a literal."""
 
@@ -89,6 +94,8 @@ class EventRenderer(Renderer):
         kafka, trace = schedule.scenario.kafka, schedule.trace
         self._schedule = schedule
         self._own: Trace | None = None
+        self._routed: tuple[DueBatch, npt.NDArray[np.int64]] | None = None
+        self._key_space: npt.NDArray[np.uint8] = np.empty(KEY_BYTES, np.uint8)
         self._requests, self._warm_up_ns = schedule.requests_table, schedule.warm_up_ns
         key, value = parse(kafka.key), parse(kafka.value)
         literals = bytearray()
@@ -149,9 +156,35 @@ class EventRenderer(Renderer):
         """See `Renderer`."""
         share = LaneShare(lane, lanes, False, start_ns, self._warm_up_ns, horizon_ns)
         reached = kernels.render_events(
-            batch.rows, batch.first_seq, row, share, self._requests, self._table_of(batch), writer.rings
+            batch.rows,
+            batch.first_seq,
+            row,
+            share,
+            self._requests,
+            self._table_of(batch),
+            writer.rings,
+            self.routes(batch) if lanes > 1 else _NOT_READ,
         )
         return checked(reached, batch, writer)
+
+    def routes(self, batch: DueBatch) -> npt.NDArray[np.int64]:
+        """The route of each row, from this target's first one on: its partition among those of all topics."""
+        if self._routed is None or self._routed[0] is not batch:
+            routes, row = np.empty(len(batch), np.int64), 0
+            while row < len(batch):
+                row = kernels.route_events(
+                    batch.rows,
+                    batch.first_seq,
+                    row,
+                    self._requests,
+                    self._table_of(batch),
+                    self._key_space,
+                    routes,
+                )
+                if row < len(batch):
+                    self._key_space = np.empty(2 * self._key_space.size, np.uint8)
+            self._routed = batch, routes
+        return self._routed[1]
 
     def _table_of(self, batch: DueBatch) -> kernels.EventTable:
         """The table, with the headers and values of a batch that has its own."""
@@ -164,5 +197,5 @@ class EventRenderer(Renderer):
         return self._table
 
     def route(self, batch: DueBatch, row: int) -> int:
-        """The first partition of the first topic, since a record's partition is known only when it is rendered."""
-        return 0
+        """See `Renderer`."""
+        return int(self.routes(batch)[row])

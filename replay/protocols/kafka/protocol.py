@@ -43,6 +43,7 @@ class KafkaProtocol(Protocol):
 
     kernels = KERNELS
     sends_traceparent = True
+    has_one_lane = True
     refuses = MappingProxyType(
         {
             "order": "a Kafka target sends no responses to wait for; records keep the order of their partition",
@@ -70,6 +71,15 @@ class KafkaProtocol(Protocol):
         if scenario.methods == Scenario().methods:
             raise UsageError(
                 "producing to a topic is a write, and only GET and HEAD may be sent", hint="--methods all"
+            )
+
+    def check_shares(self, scenario: Scenario) -> None:
+        """See `Protocol`. Records are cut by partition, so that each partition has one producer."""
+        if scenario.kafka.answers:
+            raise UsageError(
+                f"--cluster with kafka.answers: every agent would read all of {scenario.kafka.answers!r}, and count the"
+                " answers to the records of other agents as strange",
+                hint="leave kafka.answers out (kafka.consume works), or run it without --cluster",
             )
 
     async def find(self, target: Target, scenario: Scenario) -> Found:

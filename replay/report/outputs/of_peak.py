@@ -9,7 +9,7 @@ from pathlib import Path
 from replay.peaks.climb import Climb
 from replay.peaks.recovery import Recovery
 from replay.peaks.search import Trial
-from replay.report.peak import in_order, trial_cells
+from replay.report.peak_trials import in_order, trial_cells
 from replay.results import slo
 
 from .markdown import code, escaped, table
@@ -66,10 +66,7 @@ class PeakResult:
         if objectives:
             rows = [[code(case.name), f"{MARK[case.status]} {escaped(case.message)}"] for case in objectives]
             lines += table(["objective", "result"], rows)
-        return (
-            "\n".join([*lines, *(f"- {escaped(name)}: {escaped(words)}" for name, words in self.facts)])
-            + "\n\n"
-        )
+        return "\n".join([*lines, *map(_line, self.facts)]) + "\n\n"
 
     def annotations(self) -> list[Annotation]:
         """The verdict, then each case that is not green."""
@@ -82,6 +79,12 @@ class PeakResult:
     def _worst(self) -> Status:
         order: tuple[Status, ...] = ("error", "failure", "skipped", "passed")
         return min((case.status for case in self.cases), key=order.index)
+
+
+def _line(fact: tuple[str, str]) -> str:
+    """A fact as an item of a list; one without a name continues the one before it."""
+    name, words = map(escaped, fact)
+    return f"- {name}: {words}" if name else f"  - {words}"
 
 
 _QUESTIONS = ("peak", "hold", "recovery", "verdict")

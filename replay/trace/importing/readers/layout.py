@@ -6,9 +6,11 @@ columns, the paths of JSON keys, or a delimiter and keys (`key=value` pairs).
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,6 +46,7 @@ _STAMP = re.compile(
     r"\d\d/[A-Z][a-z]{2}/\d{4}[: ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: [+-]\d{4})?"
     r"|\d{4}(?:-\d\d-|/\d\d/)\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d\d(?::?\d\d)?))?|\d+(?:\.\d+)?"
 )
+_ZONE_FOLLOWS, _TIME_FOLLOWS, _DAY = (re.compile(form) for form in (r" [+-]\d{4}", r" ..:...", r".{4}-.{5}"))
 _LOOKS = {
     field_spec.AT: _STAMP,
     field_spec.STATUS_CODE: re.compile(r"\d{3}|0|-1?|"),
@@ -119,52 +122,80 @@ class Layout:
             parents,
         )  # fmt: skip
 
-    def cut(self, line: str) -> dict[int, str] | None:
-        """The fields of a line by role; None if it does not match the template."""
-        if not line.startswith(self.pieces[0][0]):
-            return None
-        at, found = len(self.pieces[0][0]), {}
-        opened = self.pieces[0][0]
-        for literal, role in self.pieces[1:]:
-            padded = self.padded and not opened.endswith('"')
-            while padded and line[at : at + 1] == " ":
-                at += 1
-            last = _field_end(line, at, literal, opened.endswith('"'))
-            if last >= 0 and role == field_spec.AT and _stamp_goes_on(line[at:last], line[last:]):
-                last = _field_end(line, last + 1, literal, opened.endswith('"'))
-            if last < 0:
-                return None
-            if role >= 0:
-                found[role] = line[at:last].rstrip(" ") if padded else line[at:last]
-            at, opened = last + len(literal), literal
-        return found
-
     def looks_like(self, line: str) -> bool:
         """Whether a line matches the template, including its timestamps and numbers."""
-        found = self.cut(line)
-        return found is not None and all(
-            pattern.fullmatch(found[role]) for role, pattern in _LOOKS.items() if role in found
-        )
+        begins = self.pieces[0][0]
+        if not line.startswith(begins):
+            return False
+        at = len(begins)
+        for field_ in _fields_of(self.pieces, self.padded):
+            while field_.padded and line.startswith(" ", at):
+                at += 1
+            last = field_.end(line, at)
+            if last < 0:
+                return False
+            if field_.looks is not None:
+                text = line[at:last]
+                if field_.looks.fullmatch(text.rstrip(" ") if field_.padded else text) is None:
+                    return False
+            at = last + len(field_.literal)
+        return True
 
 
-def _stamp_goes_on(stamp: str, rest: str) -> bool:
-    zoned = re.match(r" [+-]\d{4}", rest)
-    return bool(zoned or (re.fullmatch(r".{4}-.{5}", stamp) and re.match(r" ..:...", rest)))
+class _Field(NamedTuple):
+    """A field of a template, and the literal after it. `looks` is the form of its text, None if it may be anything."""
+
+    literal: str
+    role: int
+    quoted: bool
+    padded: bool
+    looks: re.Pattern[str] | None
+
+    def end(self, line: str, at: int) -> int:
+        """Where the field that begins at `at` ends, or -1."""
+        if not self.literal:
+            return len(line)
+        last = self._literal_from(line, at)
+        if last >= 0 and self.role == field_spec.AT and _stamp_goes_on(line, at, last):
+            return self._literal_from(line, last + 1)
+        return last
+
+    def _literal_from(self, line: str, at: int) -> int:
+        """Where the literal first is, not escaped if the field is quoted; -1 if it is nowhere."""
+        at = line.find(self.literal, at)
+        while self.quoted and at > 0 and line[at - 1] == "\\" and _is_escaped(line, at):
+            at = line.find(self.literal, at + 1)
+        return at
+
+
+@functools.lru_cache
+def _fields_of(pieces: tuple[tuple[str, int], ...], padded: bool) -> tuple[_Field, ...]:
+    """The fields of a template."""
+    opened = [literal.endswith('"') for literal, _ in pieces[:-1]]
+    return tuple(
+        _Field(literal, role, quoted, padded and not quoted, _LOOKS.get(role))
+        for quoted, (literal, role) in zip(opened, pieces[1:], strict=True)
+    )
+
+
+def _is_escaped(line: str, at: int) -> bool:
+    """Whether an odd number of backslashes precedes a character."""
+    before = line[:at]
+    return (len(before) - len(before.rstrip("\\"))) % 2 == 1
+
+
+def _stamp_goes_on(line: str, begin: int, end: int) -> bool:
+    """Whether the space at `end` belongs to a stamp: a time or a zone follows it."""
+    if line[end] != " ":
+        return False
+    return bool(
+        _ZONE_FOLLOWS.match(line, end)
+        or (_DAY.fullmatch(line, begin, end) and _TIME_FOLLOWS.match(line, end))
+    )
 
 
 def _literals(pieces: Sequence[tuple[str, int]]) -> list[bytes]:
     return [literal.encode() for literal, _ in pieces]
-
-
-def _field_end(line: str, at: int, literal: str, quoted: bool) -> int:
-    if not literal:
-        return len(line)
-    while (at := line.find(literal, at)) >= 0:
-        before = line[:at]
-        if not quoted or (len(before) - len(before.rstrip("\\"))) % 2 == 0:
-            return at
-        at += 1
-    return -1
 
 
 def _trie(keys: Mapping[str, int]) -> tuple[np.ndarray, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -29,9 +30,15 @@ NAMES = {name: role for name, role in ROLES.items() if name != "end"} | {
 """Field names with a role in the templates of fixed formats; fields with other names are ignored."""
 
 
+@functools.lru_cache(maxsize=2)
+def _texts(head: bytes) -> list[str]:
+    """The first lines of a head, which every template is held against."""
+    return [line.decode("utf-8", "replace") for line in sniffed_lines(head)]
+
+
 def share(head: bytes, layout: Layout) -> float:
     """The share of the first lines that match a layout's template."""
-    lines = [line.decode("utf-8", "replace") for line in sniffed_lines(head)]
+    lines = _texts(head)
     return sum(layout.looks_like(line) for line in lines) / max(len(lines), 1)
 
 

@@ -1,0 +1,38 @@
+"""The trials of a climb in words, and their order in tables and charts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from replay.peaks.search import Trial
+from replay.units import format_latency, format_rate, format_share
+
+TRIAL_HEADS = ("", "load", "rate", "p50", "p99", "failed", "objectives")
+
+
+def trial_cells(trial: Trial) -> list[str]:
+    """A trial in words: stage, load, rate, p50, p99, failed, objectives."""
+    said = "generator limited" if trial.generator_limited else "met" if trial.ok else "missed"
+    if not trial.ok and not trial.generator_limited:
+        missed = ", ".join(goal for goal, passed in trial.passed.items() if not passed)
+        said += f": {trial.status_failure}" if trial.status_failure else f" {missed}"
+    return [
+        trial.stage,
+        f"{trial.load:.3g}",
+        format_rate(trial.rate_per_s),
+        *("-" if value is None else format_latency(value) for value in (trial.p50_ns, trial.p99_ns)),
+        format_share(trial.failed_share),
+        said,
+    ]
+
+
+def trial_line(trial: Trial) -> str:
+    """A trial in one line, as reported when it ended."""
+    stage, load, rate, p50, p99, failed, said = trial_cells(trial)
+    return f"{stage} {load} times, {rate}: p50 {p50}, p99 {p99}, {failed} failed: {said}"
+
+
+def in_order(trials: Sequence[Trial]) -> list[Trial]:
+    """The ascending trials by load, then the held and descending ones in order; no probes."""
+    up = sorted((trial for trial in trials if trial.stage == "up"), key=lambda trial: trial.load)
+    return [*up, *(trial for trial in trials if trial.stage in ("hold", "down"))]
