@@ -62,7 +62,7 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def open(path: str | PathLike[str]) -> Trace:
-    """The trace in the folder `path`. InputError if there is none, or it is not whole."""
+    """The trace in the folder `path`. InputError if there is none, or if it is incomplete."""
     from pathlib import Path
 
     from .trace import Trace
@@ -129,9 +129,9 @@ def run(
     `sinks` get each second as it is measured: objects (`replay.engine.sinks.Sink`), or texts such as `csv=seconds.csv`.
 
     `settings` are those of a scenario file by name (`speed=10`, `methods="all"`, `connections=64`, `rate="500/s"`).
-    Blocks; in any thread, also beside an event loop. In the main thread SIGINT and SIGTERM end the run in order. Raises
-    a ReplayError (`replay.errors`) before anything is sent where a setting is wrong, the plan is over a limit or the
-    target cannot be reached.
+    Blocks; in any thread, also beside an event loop. In the main thread, SIGINT and SIGTERM stop the run cleanly.
+    Raises a ReplayError (`replay.errors`), before anything is sent, if a setting is invalid, the plan exceeds a limit
+    or the target cannot be reached.
     """
     import sys
 
@@ -152,7 +152,7 @@ def run(
 
 
 def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpack[Settings]) -> Prepared:
-    """Plan a replay without sending anything: `.plans` says what would be sent, `.run(out)` sends it.
+    """Plan a replay without sending anything: `.plans` shows what would be sent, `.run(out)` sends it.
 
     `settings` are as for `run`. Raises a ReplayError as `run` does.
     """
@@ -246,7 +246,7 @@ def compare(
     """Is the new build slower? Each side is a run, a folder of runs or a `.hlog` file, or several of them.
 
     Tolerances are ratios (0.1) or texts ("10%"); `metrics` are p50, p99.9, service.p99, errors. InputError if a side
-    holds no runs, UsageError if an option is wrong or a run is given twice.
+    has no runs, UsageError if an option is invalid or a run is given twice.
     """
     from .comparison.given import compare_given
 

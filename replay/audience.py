@@ -49,7 +49,8 @@ class Audience:
                 self.say(lost)
 
     def linger(self, linger_ns: int) -> None:
-        """Serve the page for a while after the run. An interrupt ends that, but does not count as one of the run."""
+        """Keep serving the page for a while after the run. An interrupt ends that, and does not count as an interrupt
+        of the run."""
         if self.server is None or self.page is None or not linger_ns or self.page.is_interrupted:
             return
         self.server.end()
@@ -62,11 +63,11 @@ class Audience:
 
 @contextlib.contextmanager
 def audience(scenario: Scenario, say: Say) -> Iterator[Audience]:
-    """Open the live page and web hooks that a scenario asks for. `say` prints a line: the link, and messages that were
-    not delivered.
+    """Open the live page and web hooks of a scenario. `say` prints a line: the link, and messages that were not
+    delivered.
 
     UsageError if a port, certificate or URL cannot be used, LimitError if a host is not allowed. At the end the last
-    message is sent, the page stays as long as the scenario says, and its port is closed.
+    message is sent, the page stays open for the time that the scenario sets, and then its port is closed.
     """
     watching = Audience(say)
     with contextlib.ExitStack() as stack:

@@ -1,6 +1,7 @@
-"""The project's exception tree. Each says what was wrong, where, and what to do; the command turns it into one line.
+"""The project's exception tree. The message of an error has the problem, its place, and advice; the command prints it
+as one line.
 
-The failure of a request is data (an outcome), never one of these.
+The failure of a request is data (an outcome), never one of these errors.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def reason_of(error: Exception) -> str:
 
 
 class ReplayError(Exception):
-    """Something the user can mend. `str(error)` is the sentence; `hint` says what to do."""
+    """A problem that the user can fix. `str(error)` is the message, `hint` the advice."""
 
     exit_code = Exit.USAGE
 
@@ -39,9 +40,10 @@ class ReplayError(Exception):
 
 @contextlib.contextmanager
 def damage_named(what: str, hint: str = "") -> Iterator[None]:
-    """For what is made of a document of somebody else: where its figures contradict each other, InputError that names it.
+    """Raise InputError, with the document's name, if processing a document from elsewhere fails because its figures
+    contradict each other.
 
-    Every figure of such a document has its type, and any value of it. REPLAY_DEBUG=1 shows where it led.
+    Such a document has the right types, but may have any values. REPLAY_DEBUG=1 shows the original error.
     """
     try:
         yield
@@ -85,7 +87,7 @@ class OutputError(ReplayError):
 
 
 class EngineError(ReplayError):
-    """A run failed after it had begun. The hint says what was kept, and how to get at it."""
+    """A run failed after it had begun. The hint tells what was kept, and how to recover it."""
 
     exit_code = Exit.CRASHED
 

@@ -1,9 +1,9 @@
-"""How files are opened, written and deleted where others may have put something in the way.
+"""Opens, writes and deletes files safely in folders to which others may write.
 
-Reading: `open_regular` and `read_whole` take regular files alone, and no more than a limit. Writing: what is written
-under a name of its own, which nobody can guess, takes its place by a rename (`replacing`): a link there is replaced
-and not followed. Changing in place (`open_own`) and deleting (`delete_named`) take only what is this user's, and follow
-no link. `native/replay_native/ground/cache_folder.py` does the same for compiled kernels.
+Reading: `open_regular` and `read_whole` accept only regular files, up to a limit. Writing (`replacing`): data is
+written under a random name and then renamed, so a link at the place is replaced and not followed. Changing in place
+(`open_own`) and deleting (`delete_named`) accept only files of this user, and follow no links.
+`native/replay_native/ground/cache_folder.py` does the same for compiled kernels.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def read_whole(path: str | os.PathLike[str], bytes_max: int = TEXT_BYTES_MAX) ->
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether there is a regular file at a path; a link to one is none."""
+    """Whether there is a regular file at a path; a link to one does not count."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:
@@ -85,9 +85,8 @@ def _size_text(size: int) -> str:
 
 
 def open_own(path: Path) -> BinaryIO:
-    """A file to be changed in place. InputError if that would change another: it is a link, has a second name, or is
-    another user's. OSError if the system refuses.
-    """
+    """A file to be changed in place. InputError if that would change another file: it is a link, has a second name, or
+    belongs to another user. OSError if the system refuses."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -104,7 +103,7 @@ def open_own(path: Path) -> BinaryIO:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """InputError if a folder that is to be changed belongs to another user."""
+    """InputError if a folder to be changed belongs to another user."""
     if folder.stat().st_uid != os.geteuid():
         raise InputError(
             f"{folder} belongs to another user: it is not changed", hint="copy it (cp -r), and use the copy"
@@ -113,9 +112,8 @@ def refuse_foreign(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(place: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
-    """A file that takes the place of what stands at `place` when the block ends, and is gone where it is left by an
-    error. `durable`: it is on the disk then. OSError if the system refuses.
-    """
+    """A file that replaces `place` when the block ends, and is removed if the block ends with an error. `durable`: it
+    is also flushed to the disk. OSError if the system refuses."""
     folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     partial = f".{place.name[:_NAME_KEPT]}.{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -135,10 +133,11 @@ def replacing(place: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Put `data` in place of what stood at `path`, which stays as it was where that fails: then OutputError.
+    """Replace the content of `path` by `data`.
 
-    `path` is a name that the user gave. A device or a pipe (`/dev/null`, `/dev/stdout`) is written to; a link goes on to
-    point at its file, unless it is another user's.
+    OutputError if that fails; the old content is then unchanged. `path` is a name that the user gave. Devices and pipes
+    (`/dev/null`, `/dev/stdout`) are written to directly; a link is kept and its file replaced, unless it belongs to
+    another user.
     """
     try:
         if path.parent == _DEVICES or (path.exists() and not path.is_file()):
@@ -161,7 +160,8 @@ def append(path: Path, data: bytes) -> None:
 
 
 def followed(path: Path) -> Path:
-    """Where a name of the user's leads along links of this user and of root. OutputError at a link of somebody else."""
+    """Resolve a name that the user gave, along links of this user and of root. OutputError if a link belongs to another
+    user."""
     for _ in range(_LINKS_MAX):
         try:
             found = path.lstat()
@@ -178,9 +178,8 @@ def followed(path: Path) -> Path:
 
 
 def delete_named(folder: Path, is_ours: Callable[[str], bool]) -> bool:
-    """Delete the files of a folder that have names of ours, and the folder once nothing else is in it; whether it is
-    gone. A link is never followed: neither one at the folder's name nor one in it.
-    """
+    """Delete the files of a folder that `is_ours` accepts by name, and the folder if it is then empty. Returns whether
+    it is gone. A link is never followed: neither one at the folder's name nor one in it."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

@@ -68,7 +68,7 @@ def format_money(amount: Decimal | float, currency: str) -> str:
 
 
 def format_rough(amount: Decimal | float, currency: str) -> str:
-    """An amount at 3 significant digits, for what is only about right: `1,430 EUR`."""
+    """An approximate amount, with 3 significant digits: `1,430 EUR`."""
     if amount < _WHOLE_FROM:
         return format_money(amount, currency)
     digits = len(str(int(amount))) - 3

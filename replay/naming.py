@@ -16,7 +16,7 @@ _ACTION = re.compile(r"[A-Za-z0-9_][\w.-]*")
 
 
 def names_route(pattern: str, route: str) -> bool:
-    """Whether a rule's route is this one; only `*` is special, for routes hold brackets."""
+    """Whether a rule's route is this one; only `*` is special, because routes contain brackets."""
     return pattern == route or fnmatch.fnmatchcase(route, pattern.replace("[", "[[]").replace("?", "[?]"))
 
 
@@ -26,9 +26,9 @@ def is_action_name(name: str) -> bool:
 
 
 def named_by(routes: Sequence[str], actions: Sequence[str], pattern: str, where: str) -> list[int]:
-    """The indices of the routes that a pattern names, themselves or by their action ("" is none).
+    """The indices of the routes that a pattern matches, directly or by their action ("" is none).
 
-    UsageError if it names none: it says `where`, and what was probably meant.
+    UsageError if it matches none, with `where` and a suggestion.
     """
     named = [
         index
@@ -49,9 +49,9 @@ def named_by(routes: Sequence[str], actions: Sequence[str], pattern: str, where:
 def first_naming(
     routes: Sequence[str], actions: Sequence[str], patterns: Sequence[str], where: Sequence[str]
 ) -> list[int]:
-    """By route, the index of the first pattern that names it or its action ("" is none); -1: none does.
+    """For each route, the index of the first pattern that matches it or its action ("" is none); -1: none does.
 
-    UsageError if pattern i names no route: it says where[i].
+    UsageError, with where[i], if pattern i matches no route.
     """
     found = [-1] * len(routes)
     for number, pattern in reversed(list(enumerate(patterns))):

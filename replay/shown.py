@@ -45,7 +45,7 @@ def shown(text: str, *, lines: bool = False) -> str:
 
 
 def json_shown(data: bytes) -> bytes:
-    r"""JSON with the same values, in which such characters are escaped (`\u202e`): they stand in strings alone."""
+    r"""JSON with the same values, in which such characters are escaped (`\u202e`): they occur only in strings."""
 
     def escaped(match: re.Match[str]) -> str:
         units = match[0].encode("utf-16-be", "surrogatepass")
@@ -58,7 +58,8 @@ def json_shown(data: bytes) -> bytes:
 
 
 def without_surrogates(value: Any) -> Any:
-    r"""A value for JSON in which bytes of names that are not UTF-8 are written out (`\xff`): JSON cannot hold them."""
+    r"""A value for JSON in which bytes of names that are not UTF-8 are written out (`\xff`): JSON cannot contain
+    them."""
     if isinstance(value, str):
         return value if value.isascii() else _SURROGATES.sub(_written, value)
     if isinstance(value, dict):
@@ -74,7 +75,7 @@ def csv_cell(text: str) -> str:
 
 
 def html_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table for notebooks, which shows cells as text whatever they hold, and asks for nothing from elsewhere."""
+    """A table for notebooks, which shows all cells as plain text, and loads nothing."""
 
     def row(cells: Sequence[str], tag: str = "td") -> str:
         made = (f'<{tag} style="text-align:left">{html.escape(shown(cell))}</{tag}>' for cell in cells)

@@ -1,7 +1,7 @@
 """Text to quantities and back: every setting and every figure that a user reads goes through here.
 
-Durations are int nanoseconds, rates are requests per second. A parser raises UsageError, which names the text
-and what would have been right.
+Durations are int nanoseconds, rates are requests per second. A parser raises UsageError, with the text and the valid
+forms.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def parse_zone(text: str) -> dt.tzinfo:
 
 
 class Moment(NamedTuple):
-    """A moment as it was written: one field is set. `clock_ns` counts from midnight."""
+    """A time as it was written; one field is set. `clock_ns` counts from midnight."""
 
     offset_ns: int | None = None
     clock_ns: int | None = None

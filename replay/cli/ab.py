@@ -28,7 +28,7 @@ from .run import named_after
 from .streams import tell
 
 RESTART_NS = 10_000_000_000
-"""How long both builds run before they are restarted, unless the scenario or --duration says so."""
+"""How long both builds run before they are restarted, unless the scenario or --duration sets it."""
 
 FAIL_ON = ("regression", "effect", "different", "inconclusive")
 
@@ -57,8 +57,9 @@ SETTINGS = (
 WORDS = {
     "build": "Label of the new build [default: from CI's environment, or new]; runs of the old one are labelled base.",
     "methods": 'Methods to send; "all" includes those that write [default: the scenario\'s].',
-    "warm_up": "Time at the start of each run that is not measured [default: the scenario's].",
-    "answers.keep": "Keep responses of each run: digests, also the bodies of a sample, or all [default: digest].",
+    "warm_up": "Warm-up at the start of each run, not measured [default: the scenario's].",
+    "answers.keep": "Keep the responses of each run: digests, digests and the bodies of a sample, or "
+    "everything [default: digest].",
     "duration": "End each run after this long [default: the scenario's; with --together 10s].",
 }
 
@@ -87,24 +88,24 @@ def _is_recording(text: str) -> bool:
     show_default=True,
     help="Time limit for a build to be ready.",
 )
-@click.option("--setup", default="", metavar="CMD", help="Command to run once, before everything.")
+@click.option("--setup", default="", metavar="CMD", help="Command to run once, before all runs.")
 @click.option(
     "--prepare",
     default="",
     metavar="CMD",
-    help="Command to run before each run, when the build is ready; {url} is its address.",
+    help="Command to run before each run, once the build is ready; {url} is its address.",
 )
 @click.option(
     "--reset",
     default="",
     metavar="CMD",
-    help="Command to run before each run, before the build starts: brings its data back to the start.",
+    help="Command to run before each run, before the build starts, to reset its data.",
 )
 @click.option(
     "--cleanup",
     default="",
     metavar="CMD",
-    help="Command to run once, after everything, also after a failure.",
+    help="Command to run once, after all runs, even after a failure.",
 )
 @click.option("--cool-down", default="1s", metavar="TIME", show_default=True, help="Pause between two runs.")
 @click.option(
@@ -112,9 +113,9 @@ def _is_recording(text: str) -> bool:
     default="10m",
     metavar="TIME",
     show_default=True,
-    help="Begin no block that would end after this time.",
+    help="Start no block that would end later than this.",
 )
-@click.option("--seed", "order_seed", type=int, help="Seed of the order of the blocks [default: random].")
+@click.option("--seed", "order_seed", type=int, help="Seed for the order of the blocks [default: random].")
 @click.option(
     "--together",
     is_flag=True,
@@ -127,7 +128,7 @@ def _is_recording(text: str) -> bool:
     help="With --together: how often both builds are started and measured [default: 6].",
 )
 @settings_flags(SETTINGS, words=WORDS)
-@out_option("Folder of the session [default: ab/NAME-TIME].")
+@out_option("Folder for the session [default: ab/NAME-TIME].")
 @comparison_options("compare.html in the session's folder", _is_recording, FAIL_ON)
 def command(scenario: str, out: Path | None, **given: Any) -> None:
     """Replay a scenario onto two builds, in randomised ABBA and BAAB blocks, and compare them.
@@ -196,7 +197,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
 
 
 def _plan(given: dict[str, Any], base: Any, new: Any) -> Any:
-    """The options of the session, without its folder, which is chosen later."""
+    """The options of the session without its folder, which is chosen later."""
     from replay.comparison.design import RESTARTS_MIN
     from replay.comparison.session import Plan
     from replay.units import parse_duration_ns
@@ -215,12 +216,12 @@ def _plan(given: dict[str, Any], base: Any, new: Any) -> Any:
 
 
 def _unless_made(html: str | None) -> str | None:
-    """Write the page to another place if one was named: the session always writes its own."""
+    """Write the page to the named place too, if it is another one: the session always writes its own page."""
     return None if html == DEFAULT_PAGE else html
 
 
 def _kernels_of(scenario: Any, *builds: Any) -> tuple[str, ...]:
-    """Kernel modules that runs onto the builds need. UsageError if one of them is not a target."""
+    """Kernel modules that runs against these builds need. UsageError if one of the builds is not a target."""
     from msgspec.structs import replace
 
     from replay.comparison.session import url_of_builds
@@ -231,7 +232,7 @@ def _kernels_of(scenario: Any, *builds: Any) -> tuple[str, ...]:
 
 
 def _keeping_answers(scenario: Any, *builds: Any) -> Any:
-    """The scenario, changed to keep digests of responses unless it says otherwise. Kafka sends no responses."""
+    """Keep digests of responses unless the scenario sets something else. Kafka sends no responses."""
     from msgspec.structs import replace
 
     from replay.comparison.session import url_of_builds
@@ -244,7 +245,7 @@ def _keeping_answers(scenario: Any, *builds: Any) -> Any:
 
 
 def _for_both(scenario: Any, given: dict[str, Any]) -> Any:
-    """The scenario of runs that both builds get at once. UsageError if writes would reach one database twice."""
+    """The scenario for runs that send to both builds at once. UsageError if writes would reach one database twice."""
     from msgspec.structs import replace
 
     from replay.settings.kinds.quantities import Duration
@@ -255,8 +256,8 @@ def _for_both(scenario: Any, given: dict[str, Any]) -> Any:
     if writing and "methods" not in given_settings(given)[0]:
         raise UsageError(
             f"--together sends every request to both builds, and the scenario's methods are {', '.join(scenario.methods)}:"
-            " what writes would be done twice where both share a database",
-            hint="give --methods GET,HEAD, or --methods with those that write if each build has its own",
+            " if both builds share a database, each write would be made twice",
+            hint="give --methods GET,HEAD, or --methods including those that write if each build has a database of its own",
         )
     if scenario.duration_ns is not None:
         return scenario
@@ -284,6 +285,7 @@ def _scenario(name: str, given: dict[str, Any]) -> tuple[Any, str]:
     scenario = named_after(load_scenario(path, *given_settings(given)), path)
     if path is not None and not scenario.trace:
         raise UsageError(
-            f"{name} does not name a trace", hint='add trace = "FILE" to it, or give the trace itself'
+            f"{name} does not name a trace",
+            hint='add trace = "FILE" to it, or give the trace instead of the scenario',
         )
     return scenario, name if path is None else str(path.parent / scenario.trace)

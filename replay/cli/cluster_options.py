@@ -22,7 +22,7 @@ _OPTIONS = (
     click.option(
         "--on-lost",
         type=click.Choice(["stop", "continue"]),
-        help="With --cluster: whether the run ends, or goes on, when an agent is lost [default: stop].",
+        help="With --cluster: whether the run stops or continues when an agent is lost [default: stop].",
     ),
     click.option(
         "--cluster-ca",
@@ -58,7 +58,7 @@ def cluster_options(command: Command) -> Command:
 
 
 def check_unused(given: Mapping[str, Any]) -> None:
-    """UsageError for one of these flags without `--cluster`."""
+    """UsageError if one of these flags is given without `--cluster`."""
     for name in ("on_lost", "cluster_ca", "cluster_cert", "cluster_key"):
         if given[name] is not None:
             raise UsageError(f"--{name.replace('_', '-')} needs --cluster", hint="give --cluster, too")

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
 
 def over_cluster(given: Mapping[str, Any], scenario: Scenario) -> Over:
-    """What `--cluster` names. UsageError for one that is unknown, or a setting that it does not support. For k8s: the
-    manifest is printed, and the command ends.
-    """
+    """The transport that `--cluster` names. UsageError if it is unknown or a setting does not support it. With k8s: the
+    command prints the manifest and exits."""
     from replay.cluster.clusters import make_transport
     from replay.cluster.transports import Identity
     from replay.cluster.values import check_fits
@@ -48,12 +47,12 @@ def over_cluster(given: Mapping[str, Any], scenario: Scenario) -> Over:
 def trials_over_cluster(
     given: Mapping[str, Any], scenario: Scenario, name: str, sinks: Sequence[Sink]
 ) -> RunTrial:
-    """What makes the trials of `replay peak --cluster`: each is a run of its own, with agents of its own. EngineError if
-    one of them did not send all of its share, because the trial then says nothing about its load.
-    """
+    """A function that runs one trial of `replay peak --cluster`, each as a run of its own with its own agents.
+    EngineError if an agent did not send all of its share, because the trial then says nothing about its load."""
     if given["cluster"].partition(":")[0] == "k8s":
         raise UsageError(
-            "--cluster k8s: starts the Job of one run", hint="give listen:HOST:PORT,agents=N to replay peak"
+            "--cluster k8s: prints the Job of a single run",
+            hint="give listen:HOST:PORT,agents=N to replay peak",
         )
     over = over_cluster(given, scenario)
 
@@ -61,7 +60,7 @@ def trials_over_cluster(
         document = over.run(prepared, name, folder, quiet=True, sinks=sinks)
         for reason in document.validity.reasons:
             if reason.code in ("AGENT_LOST", "AGENT_ENDED_EARLY"):
-                raise EngineError(f"a trial is not whole: {reason.message}", hint=f"its run is in {folder}")
+                raise EngineError(f"a trial is incomplete: {reason.message}", hint=f"its run is in {folder}")
         return document
 
     return run
@@ -75,7 +74,7 @@ def _print_manifest(text: str, scenario: Scenario) -> None:
 
 
 def words_of_run(argv: Sequence[str]) -> list[str]:
-    """The arguments of a `replay run` without those about the cluster and the result folder."""
+    """The arguments of a `replay run` without those for the cluster and the result folder."""
     words = list(argv[argv.index("run") + 1 :]) if "run" in argv else []
     kept: list[str] = []
     skips = False
@@ -92,7 +91,8 @@ def words_of_run(argv: Sequence[str]) -> list[str]:
 
 @dataclass
 class Over:
-    """The machines of one run after another. Each run has a transport of its own; the first one is made already."""
+    """The agents of one run after another. Each run has a transport of its own; that of the first run exists
+    already."""
 
     make: Callable[[], Transport]
     first: Transport | None
@@ -102,9 +102,8 @@ class Over:
         self, prepared: Prepared, name: str, folder: Path, *, quiet: bool, start_at_ns: int | None = None,
         sinks: Sequence[Sink] = (),
     ) -> RunDocument:  # fmt: skip
-        """Run what was planned over the agents, and merge their runs into the new folder. `sinks` get each second of the
-        whole run.
-        """
+        """Run the plan over the agents, and merge their runs into the new folder. `sinks` get each second of the whole
+        run."""
         import trio
 
         from replay.cluster.broadcast import Broadcast
@@ -137,7 +136,7 @@ PROGRESS_EVERY_S = 10.0
 
 
 class Progress:
-    """Prints the sum of the agents' reports, every PROGRESS_EVERY_S."""
+    """Prints the sum of the agents' reports every PROGRESS_EVERY_S."""
 
     def __init__(self, planned: int, say: Callable[[str], object]) -> None:
         self._planned, self._say = planned, say
@@ -145,7 +144,7 @@ class Progress:
         self._next_s = PROGRESS_EVERY_S
 
     def reported(self, agent: int, report: Report) -> None:
-        """Add a report."""
+        """Keep the newest report of an agent."""
         self._sent[agent] = report.totals.get("sent", 0)
         if report.at_s >= self._next_s:
             self._next_s = report.at_s + PROGRESS_EVERY_S

@@ -37,27 +37,27 @@ VERBS = {
     "import": ("import_", "Turn logs and other recordings into a trace."),
     "record": ("record", "Record live HTTP traffic or Kafka topics to a trace."),
     "generate": ("generate", "Make a trace of synthetic traffic."),
-    "transform": ("transform", "Make a trace from another: a window, a share, more of it, faster."),
+    "transform": ("transform", "Make a trace from another one: cut, sample, scale, speed up."),
     "inspect": ("inspect", "Show what is in a trace or a log."),
     "export": ("export", "Write a trace as Parquet, CSV, .gor, vegeta targets or log lines."),
     "runs": ("runs", "List runs, or show where they got slower (--trend)."),
-    "demo": ("demo", "Replay a small evening onto a built-in service."),
+    "demo": ("demo", "Replay a small example against a built-in service."),
     "init": ("init", "Write a commented scenario for a trace and a target."),
-    "run": ("run", "Replay a trace or a log onto a target."),
-    "follow": ("follow", "Replay a growing log onto a target, some seconds later."),
+    "run": ("run", "Replay a trace or a log against a target."),
+    "follow": ("follow", "Replay a growing log against a target, a few seconds later."),
     "peak": ("peak", "Find the highest load that a target sustains, and whether it recovers."),
     "report": ("report", "Show the report of a run."),
     "compare": ("compare", "Compare runs of two builds: is the new one slower?"),
     "diff": ("diff", "Compare the responses of two builds: are they the same?"),
     "ab": ("ab", "Run two builds in turns and compare them."),
     "serve": ("serve", "Show the runs of a folder in a browser."),
-    "rehearse": ("rehearse", "Live through an evening of failures, and their fixes."),
+    "rehearse": ("rehearse", "Rehearse ten failures and their fixes against a twin of an app."),
     "twin": ("twin", "Run services with limits on loopback, and change them while they run."),
-    "agent": ("agent", "Send a share of a run over many machines."),
+    "agent": ("agent", "Send one machine's share of a run over many machines."),
     "merge": ("merge", "Merge the run folders of agents into one run."),
     "doctor": ("doctor", "Show what this machine can do, and what it lacks."),
 }
-"""Verb to its module and its line in the help, so that the help imports none of them."""
+"""Each verb with its module and its line in the help, so that the help does not import the modules."""
 
 GROUPS = {
     "Traffic": ("import", "record", "generate", "transform", "inspect", "export"),
@@ -69,17 +69,17 @@ GROUPS = {
 """The order of verbs in the help. A verb that is in no group ends the list."""
 
 DEBUG_VARIABLE = "REPLAY_DEBUG"
-"""Set to 1, it keeps the traceback of errors."""
+"""If this variable is set to 1, errors print their traceback."""
 
 _SIGPIPE_EXIT = 141
 
 _OS_ERRORS = {
-    errno.ENOSPC: ("no space left on the disk", "make room, or write elsewhere with -o"),
-    errno.EDQUOT: ("the disk quota is used up", "make room, or write elsewhere with -o"),
-    errno.EFBIG: ("a file would grow over the limit on file sizes", "raise it: ulimit -f unlimited"),
+    errno.ENOSPC: ("no space left on the disk", "free some space, or write elsewhere with -o"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, or write elsewhere with -o"),
+    errno.EFBIG: ("a file would exceed the file size limit", "raise it: ulimit -f unlimited"),
     errno.EMFILE: ("too few file descriptors", "raise the limit: ulimit -n 65536"),
-    errno.ENFILE: ("the system has no file descriptors left", "close something, or raise fs.file-max"),
-    errno.EIO: ("input/output error", "check the disk, or the terminal that the output goes to"),
+    errno.ENFILE: ("the system has no file descriptors left", "close other programs, or raise fs.file-max"),
+    errno.EIO: ("input/output error", "check the disk, or the terminal that shows the output"),
     errno.ENOMEM: ("not enough memory", "lower -c or -t"),
 }
 
@@ -87,7 +87,7 @@ _FILE_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.EEXIST),
     *(errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),
 }
-"""Errors about a file's name, where the system's own message is clear enough."""
+"""OS errors about a file's name, for which the system's own message is clear enough."""
 
 
 class _Verbs(click.Group):
@@ -176,7 +176,7 @@ def _crash(error: BaseException) -> int:
 
 
 def _leaf(error: BaseException) -> BaseException:
-    """The exception to report of a group: a ReplayError if there is one, else the first."""
+    """The exception of a group to report: a ReplayError if there is one, else the first."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     leaves = [_leaf(part) for part in error.exceptions]
@@ -184,7 +184,7 @@ def _leaf(error: BaseException) -> BaseException:
 
 
 def _nowhere() -> bool:
-    """Whether the working directory was deleted. `.` still exists then."""
+    """Whether the working directory was deleted: the path `.` still resolves then, but nothing can be created in it."""
     try:
         Path.cwd()
     except FileNotFoundError:
@@ -193,7 +193,7 @@ def _nowhere() -> bool:
 
 
 def _os_error(error: OSError) -> int:
-    """Report an error of the system that nothing else has translated."""
+    """Report an OSError that no other code has turned into a ReplayError."""
     if isinstance(error, BrokenPipeError):
         streams.forget_stdout()
         return _SIGPIPE_EXIT
@@ -206,7 +206,7 @@ def _os_error(error: OSError) -> int:
         say(f"{place}{reason_of(error)}")
         return Exit.USAGE
     if isinstance(error, FileNotFoundError) and _nowhere():
-        say("the working directory does not exist any more", "cd to one that does")
+        say("the working directory no longer exists", "change to another directory")
         return Exit.USAGE
     return _crash(error)
 
@@ -236,7 +236,7 @@ def _help_of(error: click.ClickException) -> str:
 
 
 def _ended(error: BaseException) -> int:
-    """Report what ended the command in one line, and return its exit code."""
+    """Report in one line the error that ended the command, and return its exit code."""
     if isinstance(error, ReplayError):
         say(str(error), error.hint)
         return error.exit_code
@@ -250,7 +250,7 @@ def _ended(error: BaseException) -> int:
     if isinstance(error, OSError):
         return _os_error(error)
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
-        say(f"a name that is not UTF-8 cannot be written: {error.object}", "rename it")
+        say(f"cannot write a name that is not UTF-8: {error.object}", "rename it")
         return Exit.USAGE
     if isinstance(error, MemoryError):
         say("not enough memory", "lower -c or -t")
@@ -259,7 +259,7 @@ def _ended(error: BaseException) -> int:
 
 
 def _show_compiling(modules: list[str]) -> None:
-    """Show progress while kernels compile that the command did not expect to need."""
+    """Show progress while kernels compile that the command did not compile at its start."""
     from replay.report.console import Console
 
     from .progress import compile_kernels

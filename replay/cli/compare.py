@@ -1,4 +1,4 @@
-"""`replay compare`: is the new build slower? A verdict, and files that CI systems show."""
+"""`replay compare`: is the new build slower? A verdict, and files for CI systems."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ _OPTIONS = (
                  help="Largest increase in errors to accept, in points."),
     click.option("-m", "--metric", multiple=True, metavar="NAME",
                  help="p50, p99.9, service.p99, errors [default: p50, p99, errors]."),
-    click.option("--route", multiple=True, metavar="ROUTE", help="Compare this route, not the biggest ones; repeatable."),
+    click.option("--route", multiple=True, metavar="ROUTE", help="Compare this route instead of the "
+                                                                 "busiest ones; repeatable."),
     click.option("--routes", type=click.IntRange(0, 200), default=5, show_default=True,
-                 help="Number of biggest routes to compare."),
+                 help="How many of the busiest routes to compare."),
 )  # fmt: skip
 _PLAIN = click.option("--plain", is_flag=True, help="No colours.")
 FAIL_ON = ("regression", "different", "inconclusive")
 _FAIL_ON_WORDS = {
-    "effect": "exit with 99 even if builds run together at URLs, where only these processes are compared",
+    "effect": "exit with 99 also for builds that ran together at URLs, a comparison of these two processes only",
     "different": "exit with 99 if responses differ, too",
     "inconclusive": "exit with 3 if nothing can be concluded",
 }
@@ -63,7 +64,9 @@ def _is_runs(text: str) -> bool:
 
 @click.command(name="compare", short_help="Is the new build slower? A verdict on runs of two builds.")
 @click.argument("sides", nargs=-1, metavar="[base=]PATH[,PATH...] [new=]PATH[,PATH...]")
-@click.option("--unit", default="", metavar="ns|us|ms|s", help="Unit of a log's values, if the log has none.")
+@click.option(
+    "--unit", default="", metavar="ns|us|ms|s", help="Unit of the values in a .hlog that does not state one."
+)
 @click.option(
     "--design",
     type=click.Choice(["auto", "labels", "blocks", "pairs", "together", "sessions"]),
@@ -75,18 +78,19 @@ def _is_runs(text: str) -> bool:
 @click.option(
     "--sequential",
     is_flag=True,
-    help="Also judge if all runs of one build were made before those of the other, in spite of drift.",
+    help="Give a verdict even if all runs of one build came before those of the other, where drift "
+    "can look like a difference.",
 )
 @comparison_options("compare.html", _is_runs)
 def command(sides: tuple[str, ...], **given: Any) -> None:
-    """Compare runs of two builds, each a run folder, a folder of runs, anyone's .hlog, or several of them.
+    """Compare runs of two builds, each a run folder, a folder of runs, a .hlog of any program, or several of these.
 
-    More than two paths (base/* new/*) are grouped by their folders where there are exactly two of these.
+    More than two paths (base/* new/*) are grouped by folder; there must be exactly two folders.
 
-    Where all runs kept responses (--keep-answers), these are compared, too, as by `replay diff`.
+    If all runs kept responses (--keep-answers), the responses are compared too, as by `replay diff`.
 
-    Exit codes: 0 no regression, or inconclusive; 99 a regression, or responses that differ with --fail-on different;
-    3 inconclusive with --fail-on inconclusive; 4 a run was invalid; 2 wrong usage or input.
+    Exit codes: 0 no regression, or inconclusive; 99 a regression, or responses that differ with --fail-on different; 3
+    inconclusive with --fail-on inconclusive; 4 a run was invalid; 2 wrong usage or input.
     """
     from replay.comparison.paths import two_sides
     from replay.comparison.verdict import compare
@@ -104,7 +108,7 @@ def command(sides: tuple[str, ...], **given: Any) -> None:
 
 
 def options_of(given: dict[str, Any]) -> Options:
-    """The comparison options of a command line. UsageError if one is not a percentage or metric."""
+    """The comparison options of a command line. UsageError if a value is invalid."""
     from replay.comparison.decision import Options
     from replay.comparison.given import parse_tolerance
     from replay.comparison.metrics import DEFAULT, parse_metric

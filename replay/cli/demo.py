@@ -1,4 +1,4 @@
-"""`replay demo`: an hour of a fitness app's evening in half a minute, against a built-in service."""
+"""`replay demo`: an hour of a fitness app's evening traffic in half a minute, against a built-in service."""
 
 from __future__ import annotations
 
@@ -72,15 +72,15 @@ slo = ["errors < 1%", "p99 < 250ms", "p50 < 1us"]
 """
 
 INVALID_HERE = (
-    "INVALID: this machine was too busy to send on time, so these figures do not describe the service."
+    "INVALID: this machine was too busy to send on time, so the figures do not describe the service."
 )
 
-MOCK = "librdkafka's mock cluster in this process, not a real broker; nothing is written to disk"
+MOCK = "librdkafka's mock cluster in this process; it is not a real broker and writes nothing to disk"
 
 
 @contextlib.contextmanager
 def mock_cluster() -> Iterator[str]:
-    """The embedded broker; its address. UsageError if its package is missing."""
+    """Start the embedded broker; yields its address. UsageError if its package is missing."""
     try:
         from confluent_kafka import Producer
     except ImportError:
@@ -93,14 +93,14 @@ def mock_cluster() -> Iterator[str]:
     del cluster
 
 
-@click.command(name="demo", short_help="Replay a small evening onto a built-in service.")
+@click.command(name="demo", short_help="Replay a small example against a built-in service.")
 @out_option("Folder of the run [default: runs/evening-TIME].")
 @click.option("--kafka", is_flag=True, help="Send events to an embedded Kafka broker instead.")
-@click.option("--plain", is_flag=True, help="No colours, no live view.")
+@click.option("--plain", is_flag=True, help="Disable colours and the live view.")
 def command(out: Path | None, kafka: bool, plain: bool) -> None:
-    """Replay an hour of a fitness app's evening, with its 6 PM peak, in half a minute: no other software needed.
+    """Replay an hour of a fitness app's evening, with its 6 PM peak, in half a minute. It needs no other software.
 
-    Its objectives are examples, and one is always missed: unlike `replay run`, the demo then still ends with exit code 0.
+    Its objectives are examples, and one is always missed. Unlike `replay run`, the demo exits with 0 all the same.
     """
     from replay.settings.file import load
     from replay.staging import service
@@ -114,7 +114,7 @@ def command(out: Path | None, kafka: bool, plain: bool) -> None:
         folder = stack.enter_context(result_folder(out, RUNS, "evening"))
         area = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="replay-demo-")))
         if kafka:
-            console.print(f"Its requests become events on {MOCK}.")
+            console.print(f"Its requests are sent as events to {MOCK}.")
             text = KAFKA_SCENARIO.format(broker=stack.enter_context(mock_cluster()), speed=SPEED)
         else:
             text = SCENARIO.format(port=stack.enter_context(service.running(SEED)), speed=SPEED)
@@ -131,7 +131,7 @@ def command(out: Path | None, kafka: bool, plain: bool) -> None:
 
 
 def print_next(folder: Path, code: int, console: Console) -> None:
-    """The meaning of the verdict in a demo, and the next command to try."""
+    """Print what the verdict means here, and the next commands to try."""
     page = Page(console)
     page.title("Next")
     if code == Exit.INVALID:
@@ -141,6 +141,6 @@ def print_next(folder: Path, code: int, console: Console) -> None:
         ("your own log", "replay run access.log --target http://127.0.0.1:8080"),
         ("this report as a page", f"replay report {shlex.quote(str(folder))} --html=report.html"),
         ("this report again", f"replay report {shlex.quote(str(folder))}"),
-        ("what failed that evening", "replay rehearse"),
+        ("that evening's failures", "replay rehearse"),
     ):
         page.parts([(f"{what + ':':<26}", "cyan"), (line, "")])

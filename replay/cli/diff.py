@@ -23,7 +23,7 @@ FORM = "base=RUN[,RUN...] new=RUN[,RUN...]"
 @click.command(name="diff", short_help="Are the responses the same? A verdict on runs of two builds.")
 @click.argument("sides", nargs=-1, metavar="[base=]RUN[,RUN...] [new=]RUN[,RUN...]")
 @click.option(
-    "--values", is_flag=True, help="With base=recorded: compare values, not only presence and type."
+    "--values", is_flag=True, help="With base=recorded: compare values too, not only presence and type."
 )
 @click.option(
     "--trace",
@@ -36,7 +36,7 @@ FORM = "base=RUN[,RUN...] new=RUN[,RUN...]"
     "ignore_files",
     multiple=True,
     metavar="FILE.toml",
-    help="[[ignore]] rules besides those of the runs' scenarios; repeatable.",
+    help="File of [[ignore]] rules, added to those in the runs' scenarios; repeatable.",
 )
 @click.option(
     "--accept",
@@ -49,12 +49,12 @@ FORM = "base=RUN[,RUN...] new=RUN[,RUN...]"
 @click.option("--plain", is_flag=True, help="No colours.")
 @output_options("diff.html")
 def command(sides: tuple[str, ...], **given: Any) -> None:
-    """Compare the responses of two builds, from runs that kept them (--keep-answers), 4 or more of each build.
+    """Compare the responses of two builds in runs that kept them (--keep-answers). Each build needs 4 runs or more.
 
     base=recorded compares with the responses in the recording.
 
-    Exit codes: 0 the same, or inconclusive; 99 different; 3 inconclusive with --fail-on inconclusive;
-    4 a run was invalid; 2 wrong usage or input.
+    Exit codes: 0 the same, or inconclusive; 99 different; 3 inconclusive with --fail-on inconclusive; 4 a run was
+    invalid; 2 wrong usage or input.
     """  # fmt: skip
     from replay.differences.judging import compare_responses
 
@@ -65,7 +65,7 @@ def command(sides: tuple[str, ...], **given: Any) -> None:
     else:
         if given["values"] or given["trace_path"]:
             raise UsageError(
-                "--values and --trace are for a comparison with the recording",
+                "--values and --trace need base=recorded",
                 hint="replay diff base=recorded new=RUN",
             )
         base, new = _two_sides(sides)
@@ -98,14 +98,14 @@ def _options(given: dict[str, Any]) -> Options:
         found = load(Path(name)).ignore
         if not found:
             raise UsageError(
-                f"--ignore: {name} has no [[ignore]] rule", hint="replay diff --accept FILE writes some"
+                f"--ignore: {name} has no [[ignore]] rule", hint="replay diff --accept FILE writes such rules"
             )
         rules += found
     return Options(ignore=tuple(rules), fail_on=given["fail_on"], values=given["values"])
 
 
 def _two_sides(sides: tuple[str, ...]) -> tuple[RunsOfSide, RunsOfSide]:
-    """Both sides, by the rules of `replay compare`."""
+    """Both sides, grouped by the rules of `replay compare`."""
     from replay.comparison.paths import two_sides
     from replay.comparison.responses import runs_of
     from replay.comparison.sides import load_sides, load_without_latencies
@@ -116,7 +116,7 @@ def _two_sides(sides: tuple[str, ...]) -> tuple[RunsOfSide, RunsOfSide]:
 
 
 def _against_recording(sides: tuple[str, ...], given: dict[str, Any], options: Options) -> Differences:
-    """Runs against the responses of their recording."""
+    """Compare runs with the responses in their recording."""
     from replay.comparison.responses import runs_of
     from replay.comparison.sides import load_side, load_without_latencies
     from replay.differences.recorded import compare_with_recording
@@ -124,7 +124,8 @@ def _against_recording(sides: tuple[str, ...], given: dict[str, Any], options: O
     others = [side for side in sides if side.partition("=")[2] != "recorded"]
     if len(sides) != 2 or len(others) != 1 or "base=recorded" not in sides:
         raise UsageError(
-            "the recording is compared with one side of runs", hint="replay diff base=recorded new=RUN"
+            "the recording can be compared with the runs of one side only",
+            hint="replay diff base=recorded new=RUN",
         )
     with damage_named(f"one of the runs in {others[0]}"):
         return compare_with_recording(
@@ -133,13 +134,14 @@ def _against_recording(sides: tuple[str, ...], given: dict[str, Any], options: O
 
 
 def _new_file(name: str | None) -> Path | None:
-    """Check the file for accepted rules. OutputError if it exists, because it may be a scenario."""
+    """The file for accepted rules. OutputError if it exists, because it may be a scenario."""
     if name is None:
         return None
     path = Path(name)
     if path.exists() or path.is_symlink():
         raise OutputError(
-            f"--accept: {name} exists already", hint="give a new name; its rules are for review first"
+            f"--accept: {name} exists already",
+            hint="give the name of a new file, so that you can review its rules first",
         )
     if not path.parent.is_dir():
         raise OutputError(f"--accept: there is no folder {path.parent}", hint="make it first")

@@ -7,26 +7,26 @@ import click
 from replay.errors import UsageError
 
 
-@click.command(name="doctor", short_help="Say what this machine can do, or what a name costs.")
+@click.command(name="doctor", short_help="Check this machine, or show what looking up a name costs.")
 @click.argument("name", required=False)
-@click.option("--resolver", metavar="ADDRESS[:PORT]", default="", help="Name server to ask for NAME.")
+@click.option("--resolver", metavar="ADDRESS[:PORT]", default="", help="Name server to query for NAME.")
 @click.option(
     "--warm",
     "warm_wanted",
     is_flag=True,
-    help="Only compile all kernels that are not compiled yet: for images.",
+    help="Only compile the kernels that are not compiled yet, as for a container image.",
 )
 @click.option(
     "--kernels-key",
     "key",
     is_flag=True,
-    help="Print only the key of a cache for compiled kernels (docs/ci.md).",
+    help="Only print the cache key of the compiled kernels (docs/ci.md).",
 )
 def command(name: str | None, resolver: str, warm_wanted: bool, key: bool) -> None:
     """Check clock, timers, cores, limits, kernels and packages; report what is missing and how to get it.
 
-    With NAME: look it up as /etc/resolv.conf says, show each query, and what a trailing dot would save. LOCALDOMAIN
-    and RES_OPTIONS override that file: RES_OPTIONS=ndots:5 LOCALDOMAIN='svc.cluster.local cluster.local'.
+    With NAME: look it up according to /etc/resolv.conf, and show each query and what a trailing dot would save.
+    LOCALDOMAIN and RES_OPTIONS override that file: RES_OPTIONS=ndots:5 LOCALDOMAIN='svc.cluster.local cluster.local'.
     """
     from replay.report.page import report_console
 
@@ -35,7 +35,7 @@ def command(name: str | None, resolver: str, warm_wanted: bool, key: bool) -> No
     if name is not None and (warm_wanted or key):
         raise UsageError(
             f"{name}: --warm and --kernels-key take no name",
-            hint="leave NAME out, or --warm and --kernels-key",
+            hint="leave out NAME, or leave out --warm and --kernels-key",
         )
     if warm_wanted:
         look.warm(report_console())

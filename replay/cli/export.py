@@ -1,4 +1,4 @@
-"""`replay export`: a trace as a file for others."""
+"""`replay export`: a trace as a file for other programs."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from .options import out_option
 )
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 def command(trace: Path, out: Path, force: bool) -> None:
-    """Write a trace as a file for others; the ending of its name says in which format.
+    """Write a trace as a file for other programs. The ending of its name selects the format.
 
-    Tables have at_ns, method, path, host, route, client, status, took_ns and bytes; -1 is unknown.
+    Tables have at_ns, method, path, host, route, client, status, took_ns and bytes; -1 means unknown.
     """
     from replay.trace import Trace
     from replay.trace.exporting.export import export
@@ -38,6 +38,6 @@ def command(trace: Path, out: Path, force: bool) -> None:
         export(opened, out, overwrite=force, progress=lambda done, _: bar.update(task, completed=done))
     size = units.format_bytes(out.stat().st_size)
     cut, is_table = opened.manifest.cut_rows, out.name.endswith((".csv", ".tsv", ".parquet"))
-    left_out = "" if is_table or not cut else f" ({cut:,} without the whole of their body left out)"
+    left_out = "" if is_table or not cut else f" ({cut:,} left out, because their bodies are not complete)"
     rows = opened.rows - (0 if is_table else cut)
     Console(highlight=False).print(f"{out}: {units.counted(rows, 'request')}{left_out}, {size}")

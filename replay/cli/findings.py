@@ -35,7 +35,7 @@ SLACK_READ = 30
 
 
 class Finding(NamedTuple):
-    """One check: its result, and how to improve it."""
+    """One check, its result, and how to improve it."""
 
     name: str
     state: str
@@ -50,7 +50,10 @@ def _system() -> Finding:
     )
     if missing:
         return Finding(
-            "system", FAIR, f"{text}: {missing}", "the portable engine is used instead, up to some 2,000/s"
+            "system",
+            FAIR,
+            f"{text}: {missing}",
+            "the portable engine is used instead; it sends up to about 2,000/s",
         )
     return Finding("system", GOOD, f"{text}; native lanes can run")
 
@@ -58,14 +61,14 @@ def _system() -> Finding:
 def _cores() -> Finding:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cgroup_cores()
-    text = f"{cores} for this process" + (f", {quota:g} by the control group" if quota else "")
+    text = f"{cores} for this process" + (f", limited to {quota:g} by the control group" if quota else "")
     if min(cores, quota or cores) < 2:
-        return Finding("cores", FAIR, text, "a lane wants a core of its own; give two or more")
+        return Finding("cores", FAIR, text, "a lane needs a core of its own: provide two or more")
     return Finding("cores", GOOD, text)
 
 
 def _cgroup_cores() -> float | None:
-    """Cores that the control group allows (cgroup v2's cpu.max), None without a bound."""
+    """Cores that the control group allows (cgroup v2's cpu.max); None without a limit."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         return None if quota == "max" else int(quota) / int(period)
@@ -83,7 +86,9 @@ def _clock() -> Finding:
     name = source.read_text(encoding="ascii").strip() if source.exists() else "unknown source"
     text = f"CLOCK_MONOTONIC ({name}), {units.format_latency(read_ns)} a reading"
     if read_ns > CLOCK_READ_NS_MAX:
-        return Finding("clock", FAIR, text, "a slow clock source costs rate; tsc or kvm-clock is fast")
+        return Finding(
+            "clock", FAIR, text, "a slow clock source lowers the maximum rate; tsc and kvm-clock are fast"
+        )
     return Finding("clock", GOOD, text)
 
 
@@ -114,21 +119,28 @@ def _files() -> Finding:
 def _calls() -> Finding:
     if libc.MISSING:
         lacking = ", ".join(libc.MISSING)
-        return Finding("libc", FAIR, f"lacks {lacking}", "lanes fall back; a glibc of 2.35 or newer has them")
-    return Finding("libc", GOOD, f"every call that lanes make is there ({' '.join(platform.libc_ver())})")
+        return Finding(
+            "libc",
+            FAIR,
+            f"lacks {lacking}",
+            "lanes use slower replacements; glibc 2.35 and newer have these calls",
+        )
+    return Finding("libc", GOOD, f"every call that lanes use is available ({' '.join(platform.libc_ver())})")
 
 
 def _tls() -> Finding:
-    """The OpenSSL that lanes share with Python, and whether there are certificates to verify with."""
+    """The OpenSSL that lanes share with Python, and whether the system has certificates for verification."""
     import ssl
 
     if why := libssl.unsupported():
-        return Finding("tls", FAIR, why, "https targets get the portable engine, up to some 2,000/s")
+        return Finding(
+            "tls", FAIR, why, "https targets use the portable engine; it sends up to about 2,000/s"
+        )
     paths = ssl.get_default_verify_paths()
     store = paths.cafile or paths.capath
     if store is None:
         return Finding(
-            "tls", FAIR, f"{ssl.OPENSSL_VERSION}; no certificates are trusted", "give --ca, or install them"
+            "tls", FAIR, f"{ssl.OPENSSL_VERSION}; no certificates are trusted", "install some, or give --ca"
         )
     return Finding("tls", GOOD, f"{ssl.OPENSSL_VERSION}, called by lanes; trusted: {store}")
 
@@ -148,10 +160,10 @@ def _kernels() -> Finding:
 
 
 def _kernels_text(modules: Iterable[str]) -> str:
-    """Where compiled kernels are."""
+    """Where the compiled kernels are stored."""
     packed = shipped.found()
     if packed is not None and jit.are_shipped(modules):
-        return f"compiled in the package, for {packed.cpu[1]}"
+        return f"compiled kernels come with the package, for {packed.cpu[1]}"
     return f"compiled for this machine, in {' and '.join(map(str, cache_folder.places()))}"
 
 

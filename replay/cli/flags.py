@@ -48,9 +48,8 @@ def _values(setting: Setting) -> tuple[str, ...]:
 def settings_flags(
     keys: Iterable[str], *, required: Iterable[str] = (), words: Mapping[str, str] | None = None
 ) -> Callable[[Command], Command]:
-    """Give a verb the flags of these settings. `words` are the verb's own help texts, for settings with a special
-    meaning.
-    """
+    """Give a verb the flags of these settings. `words` are the verb's own help texts, for settings that mean something
+    special there."""
 
     def add(command: Command) -> Command:
         for key in reversed(list(keys)):
@@ -61,7 +60,7 @@ def settings_flags(
 
 
 def flags_of_all() -> list[str]:
-    """Every setting that has a flag, in the order of the groups."""
+    """Every setting that has a flag, in the order of the setting groups."""
     return [key for key, setting in SETTINGS.items() if setting.row.flags]
 
 
@@ -103,7 +102,8 @@ def is_repeatable(setting: Setting) -> bool:
 
 
 def _last(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """The value of a flag that is not repeatable. The last one wins, and a note names it; two targets are refused."""
+    """The value of a flag that is not repeatable. The last one wins, with a note on stderr; two targets are an
+    error."""
     if len(set(values)) > 1:
         assert isinstance(parameter, SettingFlag)
         flag = _flag_name(parameter.setting)
@@ -112,19 +112,19 @@ def _last(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
                 f"{flag} is given twice: {' and '.join(values)}",
                 hint="give one; further targets are [[also]] tables of a scenario",
             )
-        click.echo(f"note: {flag} is given {len(values)} times; {values[-1]} counts", err=True)
+        click.echo(f"note: {flag} is given {len(values)} times; {values[-1]} is used", err=True)
     return values[-1] if values else None
 
 
 def _switch_help(setting: Setting) -> str:
-    """The help of a switch; for one that disables something, what it disables."""
+    """The help of a switch. For a switch that disables something, the help names what it disables."""
     if not setting.row.flags[0].startswith("--no-"):
         return f"{setting.help}."
     return f"Do not {setting.help[0].lower()}{setting.help[1:]}."
 
 
 def _help(setting: Setting) -> str:
-    """The help of a flag: its meaning, its values if the metavar does not list them, and its default."""
+    """The help of a flag: what it sets, its values if the metavar does not list them, and its default."""
     values = setting.choices if setting.row.metavar else ()
     listed = f": {', '.join(values[:-1])} or {values[-1]}" if values else ""
     default = default_text(setting)
@@ -152,7 +152,7 @@ def _flag_name(setting: Setting) -> str:
 
 
 def given_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The settings among a verb's parameters by key, and the flag of each for errors."""
+    """The settings among a verb's parameters by key, and the flag of each for error messages."""
     values: dict[str, Any] = {}
     flags: dict[str, str] = {}
     for key in flags_of_all():
@@ -178,7 +178,7 @@ def _value(setting: Setting, value: Any) -> Any:
 def whole_number(text: str, flag: str) -> int:
     """A whole number from a flag. UsageError if it is invalid."""
     if not text.isascii() or not text.isdigit():
-        raise UsageError(f"{flag}: {text!r} is not a number", hint="write a whole number from 0 on")
+        raise UsageError(f"{flag}: {text!r} is not a number", hint="give a whole number, 0 or more")
     return int(text)
 
 

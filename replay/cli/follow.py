@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NOT_FOLLOWED = frozenset(
     {"window.from", "window.until", "window.tz", "speed", "compress_to", "rate", "peak", "start_at"}
 )
-"""Settings that need a whole recording."""
+"""Settings that do not apply, because they need a complete recording."""
 
 HTTP = "http"
 
@@ -46,38 +46,45 @@ def _flags() -> list[str]:
 
 
 @click.command(
-    name="follow", cls=GroupedCommand, short_help="Replay a growing log onto a target, some seconds later."
+    name="follow",
+    cls=GroupedCommand,
+    short_help="Replay a growing log against a target, a few seconds later.",
 )
 @click.argument("paths", nargs=-1, metavar="SOURCE [SCENARIO.toml]")
 @settings_flags(
     _flags(),
     words={
         "target": "Where to send: http[s]://HOST[:PORT][/BASE/PATH], or kafka://HOST:PORT[/TOPIC] for records.",
-        "duration": "End after this long [default: at a signal, or at the source's end].",
+        "duration": "Stop after this time [default: on a signal, or at the end of the source].",
     },
 )
-@out_option("Folder of the run [default: runs/NAME-TIME].")
-@click.option("--scenario", metavar="FILE", help="Scenario; flags override it.")
+@out_option("Folder for the run [default: runs/NAME-TIME].")
+@click.option("--scenario", metavar="FILE", help="Scenario file; flags override it.")
 @click.option(
     "--mirror",
     is_flag=True,
-    help="With the SOURCE http: follow the requests that a proxy mirrors (nginx, Envoy, HAProxy).",
+    help="With SOURCE http: follow the requests that a proxy mirrors (nginx, Envoy, HAProxy).",
 )
-@click.option("--listen", metavar="HOST:PORT", help="With --mirror: where to take the mirrored requests.")
+@click.option(
+    "--listen", metavar="HOST:PORT", help="With --mirror: address to receive the mirrored requests on."
+)
 @click.option(
     "--delay",
     metavar="TIME",
-    help="How long after its recording each entry is sent [default: by the source].",
+    help="How long after its recording each entry is sent [default: depends on the source].",
 )
 @click.option(
     "--from",
     "from_",
     type=click.Choice(["now", "beginning"]),
     default="now",
-    help="Follow new entries only, or the file from its beginning [default: now].",
+    help="Follow new entries only, or start at the beginning of the file [default: now].",
 )
 @click.option(
-    "--keep", type=click.Path(path_type=Path), metavar="X.trace", help="Keep the trace of what was followed."
+    "--keep",
+    type=click.Path(path_type=Path),
+    metavar="X.trace",
+    help="Write what was followed to this trace.",
 )
 @format_options
 @contents_options
@@ -89,19 +96,19 @@ def _flags() -> list[str]:
     help="Also write each second to csv=FILE, jsonl=FILE, or a sink of an installed package; repeatable.",
 )
 @output_options("report.html in the run's folder")
-@click.option("--plain", is_flag=True, help="No colours, no live view.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code says how it went.")
+@click.option("--plain", is_flag=True, help="Disable colours and the live view.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code tells the result.")
 def command(
     paths: tuple[str, ...], out: Path | None, delay: str | None, from_: str, keep: Path | None, sinks: tuple[str, ...],
     mirror: bool, listen: str | None, plain: bool, quiet: bool, **given: Any,
 ) -> None:  # fmt: skip
     """Follow a log while it is written, and send each of its requests to a target some seconds after it was recorded.
 
-    SOURCE is a log file that grows (rotated and truncated files are followed, and one that does not exist yet
-    is waited for), - for standard input, http with --mirror --listen HOST:PORT for what a proxy mirrors, or
-    kafka://HOST:PORT/TOPIC,TOPIC, whose records go to a --target kafka://HOST:PORT[/TOPIC].
-    Ends at SIGINT or SIGTERM, after -d, or at the end of standard input. The result is a run as that of `replay
-    run`, with its exit codes.
+    SOURCE is a growing log file, - for standard input, http with --mirror --listen HOST:PORT for the requests that a
+    proxy mirrors, or kafka://HOST:PORT/TOPIC,TOPIC, whose records go to a --target kafka://HOST:PORT[/TOPIC]. Rotated
+    and truncated files are followed; if the file does not exist yet, the command waits for it. It stops on SIGINT or
+    SIGTERM, after -d, or at the end of standard input. The result is a run like that of `replay run`, and the exit
+    codes are the same.
     """
     from replay.audience import audience
     from replay.following.selecting import refuse_unfit
@@ -109,9 +116,7 @@ def command(
 
     scenario, sources = read_scenario(paths, given)
     if len(sources) != 1:
-        raise UsageError(
-            f"{len(sources)} sources: {', '.join(sources)}", hint="follow one; others by runs of their own"
-        )
+        raise UsageError(f"{len(sources)} sources: {', '.join(sources)}", hint="follow one source per run")
     is_kafka = sources[0].startswith("kafka://")
     _check_target(scenario.target, is_kafka=is_kafka)
     refuse_unfit(scenario)
@@ -148,7 +153,7 @@ def _is_mirror(name: str, mirror: bool, listen: str | None) -> bool:
         )
     if mirror or listen:
         raise UsageError(
-            "--mirror and --listen are for the SOURCE http",
+            "--mirror and --listen need SOURCE http",
             hint="replay follow http --mirror --listen HOST:PORT",
         )
     return False
@@ -185,7 +190,8 @@ def _check_target(url: str, *, is_kafka: bool) -> None:
 
 
 def _topics(name: str, scenario: Scenario, from_: str, keep: Path | None) -> Stream:
-    """Kafka topics, from their current ends on. UsageError if they cannot be followed, or not onto this target."""
+    """Follow Kafka topics from their current ends. UsageError if they cannot be followed, or cannot be sent to this
+    target."""
     from replay.following.topics import TopicStream
     from replay.plan.safety import allowed
     from replay.protocols.kafka.record import parse_source
@@ -194,16 +200,17 @@ def _topics(name: str, scenario: Scenario, from_: str, keep: Path | None) -> Str
     source = parse_source(name)
     if from_ != "now":
         raise UsageError(
-            "--from beginning: a topic is followed from now on", hint="replay record, then replay run"
+            "--from beginning: a topic can be followed from now on only",
+            hint="use replay record, then replay run",
         )
     if keep is not None:
-        raise UsageError("--keep is not for topics", hint=f"replay record {name} records them")
+        raise UsageError("--keep does not apply to topics", hint=f"replay record {name} records them")
     refuse_loop(source, scenario.target, scenario.kafka.topic_map)
     return TopicStream(source, scenario.kafka, allowed(scenario))
 
 
 def _opened(name: str, from_: str) -> Stream:
-    """Open the source, from now on or from its beginning. Entries that arrive during the preparation are kept."""
+    """Open the source, from now on or from its beginning. Entries that arrive during preparation are kept."""
     from replay.following.log import GrowingLog
     from replay.following.pipe import StandardInput
 
@@ -224,7 +231,7 @@ def _wanted(
     if keep is not None and os.path.lexists(keep):
         raise OutputError(f"{keep} exists", hint="give another --keep")
     if keep is not None and not os.access(keep.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{keep} cannot be written", hint="give another --keep, in a folder that is there")
+        raise OutputError(f"{keep} cannot be written", hint="give another --keep, in a folder that exists")
     options = options_of(given)
     importer = None if given["format_name"] is None else named_importer(given["format_name"], options)
     return Wanted(
@@ -275,7 +282,7 @@ def _follow(
             print_report(result.run, console)
         outputs.write(result, folder / "report.html")
     if following.reading.failure is not None:
-        say(str(following.reading.failure), f"what was measured until then is in {folder}")
+        say(str(following.reading.failure), f"what was measured before that is in {folder}")
         return int(Exit.CRASHED)
     return int(Exit.CRASHED) if keep_problem else exit_code(document)
 
@@ -309,7 +316,7 @@ def _show(following: Following, console: Console, target: Any) -> None:
         ("delay", f"{format_duration(following.delay_ns)} ({following.delay_reason})"),
     ]
     if history.rows:
-        source.append(("known", f"routes of the last {counted(history.rows, 'request')} before now"))
+        source.append(("known", f"routes taken from the last {counted(history.rows, 'request')}"))
     print_followed(
         target.schedule.plan, target.schedule.scenario, target.found.hosts, source, console,
         unused=unused_settings(target.schedule.scenario),

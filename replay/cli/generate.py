@@ -31,7 +31,7 @@ def _number(text: str, flag: str) -> float:
 
 
 def _levels(text: str, flag: str) -> list[float]:
-    """Rates separated by commas."""
+    """Rates separated by commas, in requests per second."""
     try:
         return [
             units.parse_rate_per_s(part) if part.strip() not in ("0", "0/s") else 0.0
@@ -42,7 +42,7 @@ def _levels(text: str, flag: str) -> list[float]:
 
 
 def _curve(given: dict[str, Any]) -> dict[str, Any] | None:
-    """The [curve] table that flags describe."""
+    """The [curve] table that the flags describe."""
     if given["ramp"] is not None:
         begin, colon, end = given["ramp"].partition(":")
         if not colon:
@@ -63,7 +63,7 @@ def _curve(given: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _mix(given: dict[str, Any]) -> list[dict[str, Any]]:
-    """The [[request]] tables that flags describe."""
+    """The [[request]] tables that the flags describe."""
     rules = []
     for text in given["mix"]:
         route, equals, weight = text.rpartition("=")
@@ -86,12 +86,12 @@ def _mix(given: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The recipe's keys that flags set, and the flag of each for errors."""
+    """The recipe keys that flags set, and the flag of each for error messages."""
     rates = [name for name in ("rate", "poisson", "gamma") if given[name] is not None]
     curves = [name for name in ("ramp", "steps", "curve", "shape") if given[name] is not None]
     if len(rates) > 1 or len(curves) > 1:
         flags = ", ".join(f"--{name}" for name in (*rates, *curves))
-        raise UsageError(f"{flags} contradict each other", hint="give one of them")
+        raise UsageError(f"{flags} contradict each other", hint="give only one")
     bounds = [name for name in ("from", "until") if given[f"window__{name}"] is not None]
     if bounds and given["curve"] is None:
         raise UsageError(
@@ -129,21 +129,28 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 @click.option("-d", "--duration", metavar="TIME", help="Length of the trace: 60s, 24h.")
 @click.option("--rate", metavar="RATE", help="Requests at even intervals: 500/s.")
 @click.option("--poisson", metavar="RATE", help="Poisson process: independent users.")
-@click.option("--gamma", metavar="RATE", help="Gamma-distributed gaps, burstier or more even by --cv.")
+@click.option(
+    "--gamma", metavar="RATE", help="Gamma-distributed gaps, burstier or more even, according to --cv."
+)
 @click.option("--cv", metavar="CV", help="Standard deviation of the gaps of --gamma divided by their mean.")
 @click.option("--ramp", metavar="FROM:TO", help="Linear change from one rate to another: 10/s:200/s.")
 @click.option("--steps", metavar="RATES", help="One rate after the other: 10/s,50/s,10/s.")
 @click.option(
-    "--shape", metavar="NAME", help="day, week, 6pm, monday, january or lockdown, at a mean --poisson RATE."
+    "--shape",
+    metavar="NAME",
+    help="day, week, 6pm, monday, january or lockdown, at the mean rate of --poisson.",
 )
 @click.option("--curve", metavar="FILE", help="CSV of time and rate, or time and count.")
-@click.option("--from", "window__from", metavar="WHEN", help="First moment of the curve.")
-@click.option("--until", "window__until", metavar="WHEN", help="Moment of the curve to end before.")
-@click.option("--process", metavar="NAME", help="even, poisson or gamma, under any curve.")
+@click.option("--from", "window__from", metavar="WHEN", help="Time at which the curve begins.")
+@click.option("--until", "window__until", metavar="WHEN", help="Time at which the curve ends (exclusive).")
+@click.option("--process", metavar="NAME", help="Arrivals within the curve: even, poisson or gamma.")
 @click.option("--bursts-of", metavar="TRACE", help="Bursts like those of this trace (a fitted MMPP2).")
 @click.option("--mix-of", metavar="TRACE", help="Requests of this trace, in its proportions.")
 @click.option(
-    "--mix", multiple=True, metavar="'METHOD /path=WEIGHT'", help="A request; {id} becomes a number."
+    "--mix",
+    multiple=True,
+    metavar="'METHOD /path=WEIGHT'",
+    help="A request with its weight; {id} is replaced by a number.",
 )
 @click.option(
     "--zipf", metavar="ITEMS[:EXPONENT]", help="Requests for the items of a catalogue, by popularity."
@@ -172,7 +179,7 @@ def command(recipe: str | None, out: Path, force: bool, **given: Any) -> None:
         fields = {_field(name): getattr(wanted, _field(name)) for name in values}
         wanted = msgspec.structs.replace(beside(load_as(Recipe, path), path), **fields)
     if given["cv"] is not None and wanted.process != "gamma":
-        raise UsageError("--cv goes with gamma gaps", hint="write --gamma RATE, or --process gamma")
+        raise UsageError("--cv needs gamma gaps", hint="write --gamma RATE, or --process gamma")
     warm_kernels(Console(stderr=True), KERNELS)
     trace = generate(wanted, out, overwrite=force)
     table = facts()
@@ -188,5 +195,5 @@ def command(recipe: str | None, out: Path, force: bool, **given: Any) -> None:
 
 
 def _field(key: str) -> str:
-    """The attribute of a recipe's key."""
+    """The recipe attribute for a key."""
     return {"duration": "duration_ns", "rate": "rate_per_s"}.get(key, key)

@@ -1,4 +1,4 @@
-"""A trace's history in words: the effect of each step."""
+"""The history of a trace in words: what each step did."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from replay import units
 
 
 def step_words(step: dict[str, Any], zone: dt.tzinfo = dt.UTC) -> tuple[str, str]:
-    """An entry of the history: the name of the transform and its parameters."""
+    """A history entry: the name of the transform and its parameters."""
     rest = {key: value for key, value in step.items() if key != "transform" and value is not None}
     words = [_words(step["transform"], key, value, zone) for key, value in rest.items()]
     return step["transform"], ", ".join(words)

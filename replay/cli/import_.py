@@ -55,14 +55,14 @@ def rejected_lines(manifest: Manifest) -> list[Text]:
 
 
 def left_out_lines(manifest: Manifest) -> list[Text]:
-    """The files of folders that are not recordings, and why."""
+    """The files in the given folders that are not recordings, and why."""
     lines = [Text(file.why, "yellow") for file in manifest.left_out[:LEFT_OUT_SHOWN]]
     more = len(manifest.left_out) - LEFT_OUT_SHOWN
     return [*lines, Text(f"and {units.counted(more, 'more file')}", "dim")] if more > 0 else lines
 
 
 def facts() -> Table:
-    """An empty table of names and facts."""
+    """An empty two-column table of names and facts."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", justify="right", no_wrap=True)
     table.add_column(overflow="fold")
@@ -78,11 +78,11 @@ def span_text(trace: Trace) -> str:
 
 
 def stamps_text(manifest: Manifest) -> str:
-    """The recorded timestamps, and how they were treated."""
+    """The resolution of the recorded timestamps, and how they were treated."""
     meaning = {
         "start": "of the start",
         "end": "of the end",
-        "unknown": "of the start or of the end: the log does not show which",
+        "unknown": "of the start or the end of a request: the log does not show which",
     }
     text = f"every {units.format_duration(manifest.resolution_ns)}, {meaning[manifest.stamp]}"
     if manifest.jitter.done:
@@ -101,11 +101,11 @@ def actions_text(manifest: Manifest) -> list[str]:
 
 
 def folded_lines(manifest: Manifest) -> list[Text]:
-    """The routes that combine the most names, and how many."""
+    """The routes that combine the most path names, and how many they combine."""
     folded = sorted(manifest.routes_folded.items(), key=lambda item: -item[1])
     lines = [Text(f"{names:,} names as {label}") for label, names in folded[:FOLDED_SHOWN]]
     if len(folded) > FOLDED_SHOWN:
-        lines.append(Text(f"and {len(folded) - FOLDED_SHOWN:,} more (routes_folded of the manifest)", "dim"))
+        lines.append(Text(f"and {len(folded) - FOLDED_SHOWN:,} more (routes_folded in the manifest)", "dim"))
     return lines
 
 
@@ -122,7 +122,7 @@ PLACES_SHOWN = 6
 
 
 def changed_lines(manifest: Manifest) -> list[Text]:
-    """Changed values by place and name, with the action taken."""
+    """Changed values by place and name, each with what was done to it."""
     lines = [
         Text(
             f"{change['count']:,} {change['place']} {shown(str(change['name']))}: {WORDS_OF_HOW[str(change['how'])]}"
@@ -131,7 +131,7 @@ def changed_lines(manifest: Manifest) -> list[Text]:
     ]
     more = len(manifest.scrubbed) - PLACES_SHOWN
     return (
-        [*lines, Text(f"and {more:,} more (options.scrubbed of the manifest)", "dim")] if more > 0 else lines
+        [*lines, Text(f"and {more:,} more (options.scrubbed in the manifest)", "dim")] if more > 0 else lines
     )
 
 
@@ -172,7 +172,7 @@ def responses_text(manifest: Manifest) -> str:
 
 
 def assumed_lines(manifest: Manifest) -> list[Text]:
-    """The assumptions of the import, one sentence each."""
+    """The assumptions that the import made, one sentence each."""
     return [Text(shown(sentence), "yellow") for sentence in manifest.assumptions]
 
 
@@ -246,7 +246,7 @@ def _summary(trace: Trace) -> Table:
         table.add_row("changed" if index == 0 else "", line)
     if manifest.options.get("keep_secrets"):
         table.add_row(
-            "secrets", Text("kept as they are (--keep-secrets): only you can read this trace", "yellow")
+            "secrets", Text("kept unchanged (--keep-secrets): only you can read this trace", "yellow")
         )
     table.add_row("trace", Text(str(trace.path), style="bold"))
     return table
@@ -283,22 +283,31 @@ class ProgressBar:
         self._bar.update(self._task, completed=done, total=known, lines=f"{lines:,}", rate=rate)
 
 
-@click.command(name="import", short_help="Make a trace of access logs.")
+@click.command(name="import", short_help="Make a trace from access logs.")
 @click.argument("logs", nargs=-1, required=True, metavar="LOG...")
 @out_option("Trace to write [default: LOG.trace, here].")
 @format_options
 @click.option(
-    "--service", default="", metavar="NAME", help="With spans: only the requests that this service received."
+    "--service",
+    default="",
+    metavar="NAME",
+    help="With spans: import only the requests that this service received.",
 )
 @click.option(
     "--responses",
     type=click.Choice(formats.KEPT_RESPONSES),
     default="text",
     show_default=True,
-    help="What to keep of recorded responses: nothing, sizes and digests, bodies that are text, too, or all bodies.",
+    help="What to keep of recorded responses: nothing, sizes and digests, text bodies too, or all bodies.",
 )
-@click.option("--no-jitter", is_flag=True, help="Keep coarse stamps as they are.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the jitter.")
+@click.option("--no-jitter", is_flag=True, help="Do not spread coarse timestamps.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed for spreading coarse timestamps.",
+)
 @contents_options
 @click.option("--json", "json_wanted", is_flag=True, help="Print the summary of the import as JSON.")
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
@@ -314,9 +323,9 @@ def command(
     force: bool,
     **given: Any,
 ) -> None:
-    """Make a trace of recordings: rotated files in any order, folders, gzip or zstd, or - for standard input.
+    """Make a trace from recordings: rotated files in any order, folders, gzip or zstd, or - for standard input.
 
-    Coarse stamps are spread inside their resolution. Client addresses are not kept; secrets get pseudonyms.
+    Coarse timestamps are spread within their resolution. Client addresses are not kept; secrets get pseudonyms.
     """
     from replay.trace.importing import import_files
 

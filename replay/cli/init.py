@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a new file. OutputError if it exists or cannot be written; then nothing is left of it."""
+    """Write a new file. OutputError if it exists, or if it cannot be written; no partial file is left."""
     made = False
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -36,20 +36,20 @@ def write_new(path: Path, text: str) -> None:
 @click.command(name="init", short_help="Write a commented scenario for a trace and a target.")
 @click.argument("recordings", nargs=-1, metavar="TRACE|LOG")
 @settings_flags(["target"])
-@out_option("File to write [default: NAME.toml, here].")
+@out_option("File to write [default: NAME.toml in the working directory].")
 @click.option(
     "--all", "everything", is_flag=True, help="Write every setting, not only those that most people change."
 )
 @click.option(
-    "--schema", is_flag=True, help="Print the JSON Schema of a scenario, for editors, and write nothing."
+    "--schema", is_flag=True, help="Print the JSON Schema of scenarios, for editors, instead of a scenario."
 )
 def command(
     recordings: tuple[str, ...], target: str | None, out: Path | None, everything: bool, schema: bool
 ) -> None:
     """Write a scenario in TOML: target and trace set, other settings at their defaults in comments.
 
-    From a recording with responses it proposes the rules of its sessions: what responses give out and requests send, what
-    is new for each client, and the passwords that you must set.
+    If the recording has responses, it also proposes session rules: values that requests take from earlier responses,
+    values that are new for each client, and the passwords that you must set.
     """
     from .streams import tell
 
@@ -59,7 +59,7 @@ def command(
     _check_target(target or "")
     if len(recordings) != 1:
         raise UsageError(
-            "give one trace or log", hint="import several logs to a trace first: replay import LOG..."
+            "give exactly one trace or log", hint="import several logs to a trace first: replay import LOG..."
         )
     path = out or Path(f"{Path(recordings[0]).name.split('.')[0] or 'scenario'}.toml")
     if os.path.lexists(path):
@@ -103,7 +103,7 @@ def _text(recording: str, path: Path, target: str, everything: bool) -> str:
 
 
 def _proposed(trace: Trace, path: Path) -> Proposed:
-    """The proposed rules. Only recordings with headers or bodies give any."""
+    """The proposed session rules. Only recordings with headers or bodies give any."""
     from replay.trace.proposals import Proposed, find_proposals, propose
 
     has_messages = trace.requests.has_headers or trace.manifest.responses
@@ -126,5 +126,5 @@ def _tell_proposed(proposed: Proposed) -> None:
         tell(f"{counted(active, 'rule')} proposed from the recording; each has its figures beside it")
     if proposed.needed:
         tell(
-            f"to be set before a run, in the environment or by --set NAME=VALUE: {', '.join(proposed.needed)}"
+            f"set these before a run, in the environment or with --set NAME=VALUE: {', '.join(proposed.needed)}"
         )

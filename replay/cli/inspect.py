@@ -40,7 +40,7 @@ STATUSES_SHOWN = 8
 TYPES_SHOWN = 5
 
 HEAT_MAP_FROM_NS = 2 * 3600 * units.SECOND_NS
-"""A shorter recording has no hourly pattern to show."""
+"""Shorter recordings have no hourly pattern to show."""
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _SHADES = " ░▒▓█"
@@ -48,13 +48,13 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 
 def sparkline(counts: list[int]) -> str:
-    """Counts as bars in eighths; a nonzero count is always visible."""
+    """Counts as bars with eight levels; a nonzero count is always visible."""
     most = max(counts, default=0) or 1
     return "".join(_BARS[0 if count == 0 else max(1, round(8 * count / most))] for count in counts)
 
 
 def heat_map(by_hour: list[list[int]]) -> list[str]:
-    """A line for each weekday with requests: one cell per hour, shaded by its share of the busiest one."""
+    """A line for each weekday with requests, and a cell for each hour, shaded relative to the busiest hour."""
     most = max(max(hours) for hours in by_hour) or 1
     return [
         f"{day} " + "".join(_SHADES[0 if not count else 1 + (4 * count - 1) // most] * 2 for count in hours)
@@ -184,7 +184,9 @@ def _screen(console: Console, found: Inspection) -> None:
     for index, line in enumerate(left_out_lines(manifest)):
         table.add_row("left out" if index == 0 else "", line)
     if not trace.has_checksums:
-        table.add_row("checksums", "none: damage to this trace, which an older replay wrote, goes unnoticed")
+        table.add_row(
+            "checksums", "none: an older replay wrote this trace, so damage to it would go unnoticed"
+        )
     from replay.trace.manifest import CUT_BODY_MARK
 
     skips = dict(found.skipped)
@@ -196,7 +198,7 @@ def _screen(console: Console, found: Inspection) -> None:
         listed = ", ".join(f"{rows:,} {method}" for method, rows in skips.items())
         table.add_row("skipped", f"{listed}: a replay sends only GET and HEAD until --methods says more")
     elif not cut:
-        table.add_row("skipped", "nothing: a replay sends every request")
+        table.add_row("skipped", "nothing: a replay would send every request")
     console.print(table)
     console.print()
     console.print(_shares(found))
@@ -207,7 +209,7 @@ def _screen(console: Console, found: Inspection) -> None:
 @routes_option
 @click.option("--json", "json_wanted", is_flag=True, help="The figures as JSON.")
 @click.option("--stats", "stats_wanted", is_flag=True, help="Show burstiness, gaps, sessions and popularity.")
-@click.option("--against", metavar="TRACE", help="With --stats: compare with this trace.")
+@click.option("--against", metavar="TRACE", help="With --stats: trace to compare with.")
 def command(
     recordings: tuple[str, ...],
     rules_file: Path | None,
@@ -227,7 +229,7 @@ def command(
             trace = open_trace(recordings, imported, options=options, progress=progress)
         if rules_file is not None and trace.path != imported:
             raise UsageError(
-                f"--routes: the routes of {recordings[0]} were settled when it was imported",
+                f"--routes: the routes of {recordings[0]} were fixed when it was imported",
                 hint=f"import its log again: replay import LOG --routes {rules_file}",
             )
         found = inspect(trace)

@@ -1,6 +1,6 @@
 """Signals that end a command, whenever they arrive: Ctrl-C, SIGTERM and SIGHUP.
 
-Imports little: `prepare` is called before anything else is imported.
+This module imports little, because `prepare` is called before anything else is imported.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from types import FrameType
 
 AGAIN_S = 0.05
-"""How long to wait before a swallowed interrupt is sent again."""
+"""How long to wait before an interrupt that was swallowed is sent again."""
 
 INTERRUPTED = 130
-"""`replay.errors.Exit.INTERRUPTED`, which is not imported yet."""
+"""Equal to `replay.errors.Exit.INTERRUPTED`, which is not imported yet."""
 
 
 def prepare() -> None:
-    """Make SIGINT, SIGTERM and SIGHUP end the command by KeyboardInterrupt. A second SIGTERM or SIGHUP kills it.
+    """Make SIGINT, SIGTERM and SIGHUP end the command with KeyboardInterrupt. A second SIGTERM or SIGHUP kills the
+    process.
 
-    A shell without job control starts background commands with SIGINT ignored; a SIGINT sent to this command still counts.
-    SIGHUP stays ignored where it was, because that is how nohup works.
+    A shell without job control starts background commands with SIGINT ignored; this command handles SIGINT even then.
+    SIGHUP stays ignored if it was ignored at the start, because nohup relies on that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -35,12 +36,13 @@ def prepare() -> None:
 
 
 def hush() -> None:
-    """After an interrupt: suppress messages about objects that were destroyed while they were being made."""
+    """After an interrupt: suppress messages about objects that were destroyed while they were being created."""
     sys.unraisablehook = lambda _: None
 
 
 def said() -> int:
-    """The exit code of an interrupt that arrived before the command could handle it, or while it handled another one."""
+    """The exit code after an interrupt that arrived before the command could handle it, or while it handled another
+    one."""
     import contextlib
 
     hush()
@@ -50,13 +52,13 @@ def said() -> int:
 
 
 def settle() -> None:
-    """The command has ended: a signal can only kill the process while it leaves.
+    """Restore default signal handling at the end of the command, so that a signal kills the process while it exits.
 
-    Python remembers that a KeyboardInterrupt left an `exec`, which is how namedtuple and Numba make functions, and then
-    `python -m` ends by SIGINT in place of our exit code. The next evaluated text makes it forget that.
+    If a KeyboardInterrupt leaves an `exec` (which namedtuple and Numba use to make functions), Python remembers it, and
+    `python -m` then ends by SIGINT instead of our exit code. Evaluating another text clears that.
     """
     eval("None")
-    # At exit Python would search all of Numba's objects for garbage: a tenth of a short command's time.
+    # At exit Python would search all of Numba's objects for garbage, which takes a tenth of a short command's time.
     gc.freeze()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -64,7 +66,7 @@ def settle() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End the command as Ctrl-C does: by SIGINT, which Trio delivers where it is safe."""
+    """End the command as Ctrl-C does: raise SIGINT, which Trio delivers at a safe point."""
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(signal.SIGINT)
 

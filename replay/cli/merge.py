@@ -1,4 +1,4 @@
-"""`replay merge`: one run of the folders that the agents of a run left."""
+"""`replay merge`: makes one run from the folders that the agents of a run left."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from .places import RUNS, result_folder
     "--out",
     type=click.Path(path_type=Path),
     metavar="RUN",
-    help="Folder of the merged run [default: runs/merged-TIME].",
+    help="Folder for the merged run [default: runs/merged-TIME].",
 )
 @output_options("report.html in the run's folder")
 @click.option("--plain", is_flag=True, help="No colours.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code says how the run went.")
+@click.option(
+    "-q", "--quiet", is_flag=True, help="Print errors only; the exit code tells the result of the run."
+)
 def command(runs: tuple[Path, ...], out: Path | None, plain: bool, quiet: bool, **given: Any) -> None:
     """Merge the run folders of the agents of one run, RUN..., into one run, and print its report.
 
-    `replay run --cluster` does this by itself. Use it for what is left when the coordinator died. Counts and histograms
-    are added up exactly. The folder of a killed agent is completed first. Requests that no folder reports are
-    counted as `unknown`.
+    `replay run --cluster` merges by itself. Use this verb if the coordinator died. Counts and histograms are added up
+    exactly. The folder of a killed agent is completed first. Requests that no folder reports are counted as `unknown`.
 
     Exit codes are those of `replay run`.
     """

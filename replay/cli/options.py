@@ -14,9 +14,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class OptionalValue(click.Option):
     """An option with an optional value, which is given after `=`: `--json`, `--json=FILE`.
 
-    Click would take the next argument as the value, so that `replay run --json day.toml` would write over the scenario.
-    `bare` is the value of the option without one: `@click.option("--json", cls=OptionalValue, bare="-", metavar="FILE")`.
-    Without the option the value is None.
+    Click's own optional values would take the next argument, so `replay run --json day.toml` would overwrite the
+    scenario. `bare` is the value of the option without one: `@click.option("--json", cls=OptionalValue, bare="-",
+    metavar="FILE")`. Without the option the value is None.
     """
 
     def __init__(self, *args: Any, bare: str, **kwargs: Any) -> None:
@@ -24,7 +24,7 @@ class OptionalValue(click.Option):
         self.bare = bare
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Accept a value only after `=`."""
+        """Register a parser that accepts a value only after `=`."""
         super().add_to_parser(parser, ctx)
         match_long = parser._match_long_opt
 
@@ -36,7 +36,7 @@ class OptionalValue(click.Option):
         parser._match_long_opt = match
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """`--json[=FILE]` in the help."""
+        """The help record, with `--json[=FILE]` as the option's form."""
         record = super().get_help_record(ctx)
         if record is None:
             return None
@@ -68,7 +68,7 @@ class _OutOption(click.Option):
     """`-o/--out`, whose alias `--output` is not in the help."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
-        """`-o, --out PATH` in the help."""
+        """The help record, with `-o, --out PATH` as the option's form."""
         return "-o, --out PATH", f"{self.help}{' [required]' if self.required else ''}"
 
 

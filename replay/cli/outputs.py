@@ -26,20 +26,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 STDOUT = "-"
 FORMATS = ("json", "junit", "markdown", "html")
 DEFAULT_PAGE = "\0"
-"""`--html` without a FILE."""
+"""The value of `--html` when no FILE is given."""
 
 
 class _FileOption(OptionalValue):
-    """`--json[=FILE]`. For one release, a FILE after a space is still accepted if it cannot be one of the verb's
-    arguments, as `is_argument` decides.
-    """
+    """An option such as `--json[=FILE]`. For one release, a FILE after a space is still accepted if it cannot be one of
+    the verb's arguments, as `is_argument` decides."""
 
     def __init__(self, *args: Any, is_argument: Callable[[str], bool] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_argument = is_argument
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Accept a FILE after a space for options that had that form before."""
+        """Register a parser that also accepts a FILE after a space, for options that had that form earlier."""
         super().add_to_parser(parser, ctx)
         is_argument = self._is_argument
         if is_argument is None:
@@ -59,13 +58,12 @@ class _FileOption(OptionalValue):
 def output_options(
     page: str, is_argument: Callable[[str], bool] | None = None, spaced: Container[str] = FORMATS
 ) -> Callable[[Command], Command]:
-    """The options for results that other tools read. `page` says where `--html` without a FILE goes. Options in
-    `spaced` formerly took their FILE after a space; `is_argument` decides which arguments cannot be that FILE.
-    """
+    """The options that write results for other tools. `page` says where `--html` without a FILE goes. Options in
+    `spaced` formerly took their FILE after a space; `is_argument` decides which arguments cannot be that FILE."""
     files = (
-        ("json", STDOUT, "Write the figures for scripts [without FILE: to stdout]."),
-        ("junit", STDOUT, "Write JUnit XML, a case for each objective or metric."),
-        ("markdown", STDOUT, "Append a summary, as for $GITHUB_STEP_SUMMARY."),
+        ("json", STDOUT, "Write the figures for scripts [without FILE: stdout]."),
+        ("junit", STDOUT, "Write JUnit XML with a test case for each objective or metric."),
+        ("markdown", STDOUT, "Append a Markdown summary, for $GITHUB_STEP_SUMMARY for example."),
         ("html", DEFAULT_PAGE, f"Write a page with charts [without FILE: {page}]."),
     )
     options: list[Callable[[Command], Command]] = [
@@ -79,7 +77,7 @@ def output_options(
         click.option(
             "--annotations",
             is_flag=True,
-            help="Print ::error and ::notice lines [default: in GitHub Actions, but for report].",
+            help="Print ::error and ::notice lines [default: in GitHub Actions, except for report].",
         )
     )
 
@@ -93,7 +91,7 @@ def output_options(
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Destinations of a result besides the report: one file each, `-` for stdout, None for none."""
+    """Where a result goes besides the report: one file each, `-` for stdout, None for no output."""
 
     json: str | None = None
     junit: str | None = None
@@ -103,7 +101,7 @@ class Outputs:
 
     @property
     def any(self) -> bool:
-        """Whether any file was requested."""
+        """Whether at least one output was requested."""
         return any(place is not None for place in (self.json, self.junit, self.markdown, self.html))
 
     @property
@@ -112,9 +110,8 @@ class Outputs:
         return STDOUT in (self.json, self.junit, self.markdown)
 
     def write(self, result: Result, page: Path) -> None:
-        """Write them: files first, stdout last. `page` is where a page goes that has no name. OutputError if one
-        cannot be written.
-        """
+        """Write the outputs, files first and stdout last. `page` is the default place of the page. OutputError if one
+        cannot be written."""
         from replay.report.outputs.annotations import workflow_commands
         from replay.report.outputs.junit import junit
 
@@ -136,11 +133,11 @@ class Outputs:
 
 
 def outputs_of(given: dict[str, Any], *, measures: bool = True) -> Outputs:
-    """The outputs of a command line, taken out of its options. UsageError if two go to stdout, or where a file cannot be
-    written: that is found before anything is sent.
+    """The outputs of a command line, removed from its options. UsageError if two go to stdout or a file cannot be
+    written, so that this is known before anything is sent.
 
-    A verb that `measures` prints annotations in GitHub Actions without being asked; one that shows an earlier result again
-    does not.
+    A verb that `measures` prints annotations in GitHub Actions by default; one that only shows an earlier result does
+    not.
     """
     files = {name: given.pop(f"{name}_file") for name in FORMATS}
     in_actions = measures and os.environ.get("GITHUB_ACTIONS") == "true"
@@ -158,7 +155,7 @@ def outputs_of(given: dict[str, Any], *, measures: bool = True) -> Outputs:
         _check(f"--{name}", Path(value))
         twice = [f"--{other}" for other, also in named.items() if also == value]
         if len(twice) > 1:
-            raise UsageError(f"{' and '.join(twice)} both name {value}", hint="give each its own file")
+            raise UsageError(f"{' and '.join(twice)} both name {value}", hint="give each output its own file")
     return outputs
 
 
@@ -174,7 +171,7 @@ def _check(flag: str, path: Path) -> None:
 
 
 def write_file(place: str, data: bytes, *, append: bool = False) -> None:
-    """Write all of it, or raise OutputError; an existing file is replaced only by a complete one."""
+    """Write all of the data, or raise OutputError; an existing file is replaced only by a complete one."""
     if place == STDOUT:
         click.echo(data, nl=False)
         return

@@ -19,9 +19,9 @@ SETTINGS = tuple(key for key in flags_of_all() if key not in SET_BY_PEAK)
 """The settings that flags may change; the others are what a search for the peak varies."""
 
 WORDS = {
-    "slo": "Objectives with units: 'p99<250ms' [default: errors<0.1% and errors<1%].",
-    "window.from": "Part of the recording for trials and hold [default: the busiest part].",
-    "window.until": "Moment before which trials and hold end; +10m counts from the first moment.",
+    "slo": "Objective with its unit: 'p99<250ms' [default: errors<0.1% and errors<1%].",
+    "window.from": "Start of the part of the recording for trials and hold [default: the busiest part].",
+    "window.until": "End of that part (exclusive); +10m counts from its start.",
 }
 
 
@@ -36,19 +36,19 @@ WORDS = {
 @click.option("--lowest", default="0.25", metavar="K", show_default=True, help="First scale to try.")
 @click.option("--highest", default="64", metavar="K", show_default=True, help="Last scale to try.")
 @click.option("--width", default="2%", metavar="SHARE", show_default=True, help="Precision of the answer.")
-@click.option("--trial", default="15s", metavar="TIME", show_default=True, help="Length of a trial.")
+@click.option("--trial", default="15s", metavar="TIME", show_default=True, help="Duration of a trial.")
 @click.option("--hold", default="60s", metavar="TIME", show_default=True, help="How long the peak is held.")
 @click.option(
     "--votes",
     type=click.Choice(["1", "3", "5"]),
     default="3",
     show_default=True,
-    help="Trials for each load.",
+    help="Trials at each load.",
 )
 @click.option(
     "--surge",
     metavar="K",
-    help="Test recovery instead: the baseline, K times the baseline, the baseline again.",
+    help="Test recovery instead: run the baseline, K times the baseline, then the baseline again.",
 )
 @click.option("--trigger", default="20s", metavar="TIME", show_default=True, help="Length of --surge.")
 @cluster_options
@@ -58,14 +58,14 @@ def command(
     paths: tuple[str, ...], out: Path | None, lowest: str, highest: str, width: str, trial: str, hold: str,
     votes: str, surge: str | None, trigger: str, plain: bool, **given: Any,
 ) -> None:  # fmt: skip
-    """Find the highest scale of a trace that meets the objectives; hold it; come down again.
+    """Find the highest scale of a trace that meets the objectives, hold that load, and then lower it again.
 
-    Trials run the busiest --trial of the recording, the hold the busiest --hold around it at the same mean rate. --from
-    begins that window elsewhere; --from with --until names the part of the recording to look for it in. With --cluster each
-    trial is a run over many machines.
+    A trial runs the busiest part of the recording that is as long as --trial; the hold runs the busiest part around it
+    that is as long as --hold, at the same mean rate. --from starts that window elsewhere; --from and --until limit the
+    part of the recording in which it is searched. With --cluster, each trial is a run over many machines.
 
-    Exit codes: 0 found, 1 a trial could not be made after others were, 3 none (or none that could be held), 4 the generator
-    was the limit, 99 did not recover, or most responses have a worse status than recorded at the lowest load already.
+    Exit codes: 0 found, 1 a later trial could not be run, 3 none (or none that could be held), 4 the generator was the
+    limit, 99 did not recover, or most responses have a worse status than recorded even at the lowest load.
     """
     from .peak_search import find
 

@@ -55,9 +55,9 @@ ENDINGS = {
     "NO_LIMIT": "Every objective is met up to --highest: {peak} times the recording, {rate}.",
     "GENERATOR_LIMITED": "The generator was at its limit; the target met every objective up to {peak} times the"
     " recording.",
-    "DID_NOT_RECOVER": "The target did not come back from {above} times the recording; it met every objective up to"
+    "DID_NOT_RECOVER": "The target did not recover from {above} times the recording; it met every objective up to"
     " {peak} times before.",
-    "FAILS_AT_LOWEST": "The target misses {missed} at the lowest load already, {lowest} times the recording, {rate}: lower"
+    "FAILS_AT_LOWEST": "The target misses {missed} even at the lowest load, {lowest} times the recording, {rate}: lower"
     " --lowest, or give objectives that it can meet (--slo).",
     "OUT_OF_TRIALS": "The trials contradict each other: no peak was found.",
 }
@@ -139,7 +139,7 @@ def find(
 
 
 def _trials(given: dict[str, Any], scenario: Scenario, name: str, sinks: Sequence[Sink]) -> RunTrial:
-    """What makes the run of a trial: this process, or agents on many machines."""
+    """The function that runs a trial: in this process, or over the agents on many machines."""
     if given["cluster"] is None:
         return partial(run_here, sinks)
     from .cluster_run import trials_over_cluster

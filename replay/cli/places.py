@@ -1,4 +1,4 @@
-"""Chooses result folders, each used by one command only, and adds the runs already made to errors."""
+"""Chooses result folders, each used by one command only. Adds to errors which runs were already made."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from replay.errors import (
 RUNS, SESSIONS = history.RUNS, history.SESSIONS
 
 _NAME_KEPT = 100
-"""How many characters of a recording's name its result keeps."""
+"""How many characters of the recording's name the result's name keeps."""
 
 
 @contextlib.contextmanager
 def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
-    """A path for a new result: `out`, or one in `parent` by the name of the recording and the time.
+    """A path for a new result: `out`, or one in `parent`, named after the recording and the time.
 
     Nothing exists at that path. No other command gets the path until the context ends, even if several start within one
     second. OutputError if `out` exists, or `parent` cannot be written to.
@@ -55,9 +55,7 @@ def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
 
 
 def remember_run(folder: Path) -> None:
-    """Leave rows for a run, search or session in the database beside the folder that holds it. If that fails, one
-    line says so.
-    """
+    """Record a run, search or session in the database beside its folder. If that fails, one line reports it."""
     from replay.history.remembering import remember_result
 
     from .streams import say
@@ -68,7 +66,7 @@ def remember_run(folder: Path) -> None:
 
 @contextlib.contextmanager
 def remembering(folder: Path) -> Iterator[None]:
-    """Several runs in `folder`: those that were made leave rows, however it ends."""
+    """A context for several runs in `folder`: the runs that were made are recorded in the database, however it ends."""
     try:
         yield
     finally:
@@ -83,14 +81,14 @@ def _made(claim: Path) -> bool:
         return False
     except OSError as error:
         raise OutputError(
-            f"{claim.parent} cannot be written to: {reason_of(error)}", hint="give another place with -o"
+            f"{claim.parent} cannot be written to: {reason_of(error)}", hint="give another folder with -o"
         ) from None
     return True
 
 
 @contextlib.contextmanager
 def keeping(folder: Path) -> Iterator[None]:
-    """Add to errors after the first run in `folder` that the runs are kept, and do not exit with 2."""
+    """For an error after the first run in `folder`: report that the runs are kept, and do not exit with 2."""
     try:
         yield
     except ReplayError as error:

@@ -1,4 +1,4 @@
-"""Compiles the kernels that this and later commands are likely to need, all at once, with a progress display."""
+"""Compiles the kernels that this and later commands are likely to need, all at once, and shows the progress."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ OF_A_PLAN = (
     "ledger.hdr",
     "plan.survey",
 )
-"""Kernel modules of every plan, from the log to its rows; `kernels_of` has those of its targets."""
+"""Kernel modules that every plan needs, from the log to its rows; `kernels_of` adds those of its targets."""
 
 KERNELS = (*OF_A_PLAN, "ledger.record")
-"""Kernel modules of every replay, from the log to the accounts; `kernels_of` has those of its targets."""
+"""Kernel modules that every replay needs, from the log to the accounts; `kernels_of` adds those of its targets."""
 
 _SELDOM = ("kafka.", "staging.")
-"""Packages of kernels that are compiled only where a command needs them."""
+"""Packages of kernels that are compiled only when a command needs them."""
 
 LINE_EVERY_S = 5.0
-"""Without a terminal, how often a line reports the progress."""
+"""How often a line reports the progress if there is no terminal."""
 
 _TEXT = "compiling kernels for this machine, once"
 _LEFT_FROM_SHARE = 0.03
@@ -43,7 +43,7 @@ def usual_kernels() -> list[str]:
 
 
 def warm_kernels(console: Console, modules: Iterable[str] = KERNELS) -> float:
-    """Compile or load kernels. If some have to be compiled, all usual ones are. Returns the seconds spent."""
+    """Compile or load kernels. If one of them has to be compiled, all usual ones are. Returns the seconds spent."""
     modules = list(modules)
     if not jit.is_compiled(modules):
         compile_kernels(console, modules)
@@ -51,7 +51,7 @@ def warm_kernels(console: Console, modules: Iterable[str] = KERNELS) -> float:
 
 
 def compile_kernels(console: Console, modules: Iterable[str] = ()) -> None:
-    """Compile `modules` and the usual ones into the cache, unless they are there."""
+    """Compile `modules` and the usual ones into the cache, unless they are there already."""
     # The hook must not be called again from here.
     hooks.before_compiling(lambda _: None)
     todo = [
@@ -69,7 +69,7 @@ def compile_kernels(console: Console, modules: Iterable[str] = ()) -> None:
 
 @contextlib.contextmanager
 def _shown(console: Console) -> Iterator[Callable[[float, list[str]], None]]:
-    """Show a bar on a terminal, else a line every few seconds; then report where the cache is."""
+    """Show a progress bar on a terminal, otherwise a line every few seconds; then report where the cache is."""
     started = time.monotonic()
     where = f"(kept in {cache_folder.root()})"
     if not console.is_terminal:
@@ -97,7 +97,7 @@ def _shown(console: Console) -> Iterator[Callable[[float, list[str]], None]]:
 
 
 def left_text(share: float, elapsed_s: float) -> str:
-    """`, about 20 s left`; nothing if that cannot be known yet."""
+    """Text such as `, about 20 s left`; empty while it cannot be estimated."""
     if share < _LEFT_FROM_SHARE:
         return ""
     left_s = elapsed_s * (1 - share) / share

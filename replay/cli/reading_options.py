@@ -24,12 +24,12 @@ routes_option = click.option(
     "rules_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="TOML with routes and business actions of your own (docs/importing.md).",
+    help="TOML file with your own routes and business actions (docs/importing.md).",
 )
 
 
 def format_names() -> list[str]:
-    """The values of `--format`."""
+    """The names that `--format` accepts, separated by commas."""
     return formats.with_brought("replay.importers", formats.READ)
 
 
@@ -40,7 +40,7 @@ _FORMAT = (
         metavar="NAME",
         cls=ListingOption,
         names=format_names,
-        help="Take the recording as this format: NAMES.",
+        help="Read the recording in this format: NAMES.",
     ),
     click.option(
         "--columns",
@@ -52,14 +52,14 @@ _FORMAT = (
         "--log-format",
         default="",
         metavar="STRING",
-        help="nginx's log_format or Apache's LogFormat, as it stands there.",
+        help="nginx's log_format or Apache's LogFormat, as in its configuration.",
     ),
     click.option(
         "--tz",
         "time_zone",
         default="",
         metavar="ZONE",
-        help="Zone of timestamps without a zone [default: UTC].",
+        help="Time zone of timestamps that have none [default: UTC].",
     ),
     routes_option,
 )
@@ -72,21 +72,22 @@ _CONTENTS = (
 
 
 def format_options(command: Command) -> Command:
-    """The options `--format` to `--routes`, which describe the recording."""
+    """Add the options `--format` to `--routes`, which describe the recording."""
     for option in reversed(_FORMAT):
         command = option(command)
     return command
 
 
 def contents_options(command: Command) -> Command:
-    """Options that select what is taken from a recording: secrets and health checks."""
+    """Add the options that select what is taken from a recording: secrets and health checks."""
     for option in reversed(_CONTENTS):
         command = option(command)
     return command
 
 
 def options_of(given: dict[str, Any]) -> Options:
-    """The importer's options by the parameters of both decorators. UsageError or InputError if one is wrong."""
+    """The importer's options, from the parameters that both decorators add. UsageError or InputError if one is
+    wrong."""
     from replay import units
     from replay.trace import RouteRules, read_route_rules
     from replay.trace.importing import Options

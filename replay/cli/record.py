@@ -1,4 +1,4 @@
-"""`replay record`: records live HTTP or the topics of a Kafka cluster as a trace."""
+"""`replay record`: records live HTTP, or the topics of a Kafka cluster, as a trace."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HTTP_OPTIONS = (
 
 
 class _RecordCommand(click.Command):
-    """The verb, with its options grouped: for HTTP, for Kafka, for both."""
+    """The verb with its options in groups: for HTTP, for Kafka, for both."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group."""
@@ -44,7 +44,7 @@ class _RecordCommand(click.Command):
 
 
 def _refuse_others(context: click.Context, names: tuple[str, ...], source: str, other: str) -> None:
-    """UsageError if an option was given that is for the other kind of source."""
+    """UsageError if an option for the other kind of source was given."""
     for parameter in context.command.params:
         given = context.get_parameter_source(parameter.name or "")
         if parameter.name in names and given is click.core.ParameterSource.COMMANDLINE:
@@ -72,7 +72,7 @@ def _bounds_ms(from_: str, until: str) -> tuple[int | None, int | None]:
     if from_ns is not None and until_ns <= from_ns:
         raise UsageError(
             f"--until {until} ({_shown(until_ns)}) is not after --from {from_} ({_shown(from_ns)})",
-            hint="nothing is between them",
+            hint="the range between them is empty",
         )
     return None if from_ns is None else from_ns // units.MS_NS, until_ns // units.MS_NS
 
@@ -98,14 +98,14 @@ def _shown(at_ns: int) -> str:
     metavar="HOST:PORT",
     default="127.0.0.1:8080",
     show_default=True,
-    help="Where to take requests.",
+    help="Address to receive requests on.",
 )
-@click.option("--upstream", metavar="URL", help="Service that requests are passed on to, unchanged.")
+@click.option("--upstream", metavar="URL", help="Service to forward requests to, unchanged.")
 @click.option(
     "--upstream-ca",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Authorities (PEM) that an https:// service is verified by [default: the system's].",
+    help="Authorities (PEM) to verify an https:// service with [default: the system's].",
 )
 @click.option(
     "--mirror",
@@ -118,7 +118,7 @@ def _shown(at_ns: int) -> str:
     metavar="STATUS",
     default=204,
     show_default=True,
-    help="With --mirror: the status of every response.",
+    help="With --mirror: status to answer every request with.",
 )
 @click.option(
     "--cert",
@@ -143,25 +143,25 @@ def _shown(at_ns: int) -> str:
     "--body-limit",
     metavar="SIZE",
     multiple=True,
-    help="Longest body that is recorded [default: 1MiB]; 'POST /upload=0' for one route.",
+    help="Largest body to record [default: 1MiB]; 'POST /upload=0' for one route.",
 )
-@click.option("--keep-responses", is_flag=True, help="Record headers and bodies of responses, too.")
+@click.option("--keep-responses", is_flag=True, help="Also record the headers and bodies of responses.")
 @scrub_options
 @click.option(
     "--from",
     "from_",
     metavar="WHEN",
     default="earliest",
-    help="earliest, or a moment: 18:00, ISO 8601 (UTC) [default: earliest].",
+    help="Where to start: earliest, or a time: 18:00, ISO 8601 (UTC) [default: earliest].",
 )
 @click.option(
     "--until",
     metavar="WHEN",
     default="latest",
-    help="latest (the end now), or a moment; +10m counts from --from, else from now.",
+    help="Where to stop: latest (the current end), or a time; +10m counts from --from, or from now without it.",
 )
-@click.option("--resume", metavar="TRACE", help="Continue where an earlier recording ended.")
-@click.option("--scenario", metavar="FILE", help="Scenario whose [kafka] table says how to connect.")
+@click.option("--resume", metavar="TRACE", help="Earlier recording to continue from its end.")
+@click.option("--scenario", metavar="FILE", help="Scenario whose [kafka] table has the connection settings.")
 @click.option(
     "--isolation",
     type=click.Choice(["read_committed", "read_uncommitted"]),
@@ -172,24 +172,24 @@ def _shown(at_ns: int) -> str:
     "--allow",
     multiple=True,
     metavar="HOST",
-    help="Host beyond loopback that may be --upstream, or that the cluster may advertise.",
+    help="Host beyond loopback that is allowed as --upstream or as a broker of the cluster.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing trace.")
+@click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 @click.pass_context
 def command(
     context: click.Context, /, source: str, out: Path, allow: tuple[str, ...], force: bool, **given: Any
 ) -> None:
-    """Record live HTTP requests as they are sent, or Kafka topics as the brokers hold them.
+    """Record live HTTP requests, or the records of Kafka topics, as a trace.
 
     \b
     replay record http --listen 127.0.0.1:8080 --upstream http://127.0.0.1:9000 -o day.trace
     replay record http --listen 127.0.0.1:8080 --mirror -o day.trace
     replay record kafka://127.0.0.1:9092/orders -o orders.trace
 
-    http: a proxy in front of one service, or a receiver of mirrored requests. Secrets are taken out. Ctrl-C or SIGTERM ends
-    it in order.
+    http: a proxy in front of one service, or a receiver of mirrored requests. Secrets are removed. Ctrl-C or SIGTERM
+    stops it cleanly.
 
-    kafka: timestamps, keys, values, headers, partitions. Values are recorded unchanged. Ctrl-C ends it in order.
+    kafka: timestamps, keys, values, headers, partitions. Values are recorded unchanged. Ctrl-C stops it cleanly.
     """
     if source == HTTP:
         from .record_http import HttpOptions, record_http

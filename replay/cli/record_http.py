@@ -24,7 +24,8 @@ ROUTES_SHOWN = 6
 
 
 def parse_limits(texts: Sequence[str]) -> BodyLimits:
-    """`--body-limit`: sizes, and routes with sizes (`POST /upload=0`). UsageError if one is neither."""
+    """The limits of `--body-limit`: sizes, and routes with sizes (`POST /upload=0`). UsageError if a text is
+    neither."""
     default, rules = BodyLimits().bytes_max, list[tuple[str, int]]()
     for text in texts:
         route, _, size = text.rpartition("=")
@@ -70,12 +71,12 @@ class HttpOptions:
         if self.mirror == (self.upstream is not None):
             raise UsageError(
                 "both --mirror and --upstream" if self.mirror else "neither --upstream nor --mirror",
-                hint="--upstream http://127.0.0.1:9000 passes requests on; --mirror only receives them",
+                hint="--upstream http://127.0.0.1:9000 forwards requests; --mirror only receives them",
             )
         if self.mirror and self.keep_responses:
-            raise UsageError("--keep-responses is not for --mirror, which sees no responses")
+            raise UsageError("--keep-responses does not work with --mirror, which sees no responses")
         if self.mirror and self.upstream_ca is not None:
-            raise UsageError("--upstream-ca is not for --mirror, which passes nothing on")
+            raise UsageError("--upstream-ca does not work with --mirror, which forwards nothing")
         if self.key is not None and self.cert is None:
             raise UsageError("--key without --cert", hint="give both")
         HeaderList.parse(self.record_headers)
@@ -109,7 +110,7 @@ def _recording(options: HttpOptions, out: Path, allow: tuple[str, ...], force: b
 
 
 def _refuse_loop(options: HttpOptions, upstream: Upstream) -> None:
-    """UsageError if the proxy would pass requests on to itself."""
+    """UsageError if the proxy would forward requests to itself."""
     host, port = parse_place(options.listen)
     local = ("localhost", "127.0.0.1", "::1")
     takes = (*local, host) if host in ("0.0.0.0", "::") else local if host == "localhost" else (host,)
@@ -122,7 +123,7 @@ def _refuse_loop(options: HttpOptions, upstream: Upstream) -> None:
 
 
 def record_http(options: HttpOptions, out: Path, *, allow: tuple[str, ...], force: bool) -> None:
-    """Record until a signal, and print the results."""
+    """Record until a signal, and print the summary."""
     recording = _recording(options, out, allow, force)
 
     def listening(place: str) -> None:
@@ -144,11 +145,11 @@ def record_http(options: HttpOptions, out: Path, *, allow: tuple[str, ...], forc
 
 
 def _kept(recorded: Recorded, out: Path) -> ReplayError:
-    """The error for a recording that is safe in its journal, but could not be made into a trace."""
+    """The error for a recording that is safe in its journal but could not be made into a trace."""
     assert recorded.failure is not None
     failure = type(recorded.failure)(
         f"{reason_of(recorded.failure)}: no trace was made; {recorded.journal} holds the recording",
-        hint=f"make room, then: replay import {recorded.journal} -o {out}",
+        hint=f"free some space, then: replay import {recorded.journal} -o {out}",
     )
     failure.exit_code = recorded.failure.exit_code
     return failure
@@ -162,7 +163,7 @@ def summary_lines(recorded: Recorded, out: Path) -> list[str]:
     for name, counted in (
         ("lost", notes.lost),
         ("recorded incompletely", notes.incomplete),
-        ("refused and not passed on", dict(accounts.refused)),
+        ("refused and not forwarded", dict(accounts.refused)),
         ("connections", {name: count for name, count in sorted(counts.items()) if name != "requests"}),
     ):
         shown = ", ".join(f"{why} {count:,}" for why, count in counted.items() if count)
@@ -173,8 +174,8 @@ def summary_lines(recorded: Recorded, out: Path) -> list[str]:
             lines.append(f"{name} {shown}" if name != "connections" else shown)
     if abs(recorded.clock_set_ns) >= units.SECOND_NS:
         lines.append(
-            f"the clock was set by {units.format_duration(abs(recorded.clock_set_ns))} meanwhile; stamps follow the clock"
-            " as it was at the start"
+            f"the clock was set by {units.format_duration(abs(recorded.clock_set_ns))} meanwhile; "
+            f"timestamps follow the clock as it was at the start"
         )
     if trace is None:
         if recorded.failure is None:
@@ -200,9 +201,9 @@ def _about_trace(recorded: Recorded) -> list[str]:
     lines += [f"secrets {line.plain}" for line in changed_lines(manifest)]
     if manifest.responses and not recorded.notes.options.get("keep_responses"):
         lines.append(
-            "of responses sizes and digests are kept; --keep-responses keeps them whole, and lets replay init propose"
-            " the rules of sessions"
+            "sizes and digests of responses are kept; --keep-responses keeps their headers and "
+            "bodies, so that replay init can propose session rules"
         )
     if recorded.notes.options.get("keep_secrets"):
-        lines.append("secrets are recorded as they are: only this user can read the trace")
+        lines.append("secrets are recorded unchanged: only this user can read the trace")
     return lines

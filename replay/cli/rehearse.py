@@ -1,4 +1,4 @@
-"""`replay rehearse`: an evening of failures and their fixes, played against a twin of a fitness app."""
+"""`replay rehearse`: ten failures and their fixes, replayed against a twin of a fitness app."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from replay.rehearsal.scene import Scene
 
 
-@click.command(name="rehearse", short_help="Live through an evening of failures, and their fixes.")
+@click.command(name="rehearse", short_help="Rehearse ten failures and their fixes against a twin of an app.")
 @click.option("--scene", metavar="N", help="Play only this scene, by number or name.")
 @click.option("--all", "everything", is_flag=True, help="Play all scenes without asking.")
-@click.option("--headless", is_flag=True, help="Ask nothing, and print a few lines for each scene: for CI.")
-@click.option("--seed", default="1", metavar="N", show_default=True, help="Seed of the load and of the twin.")
+@click.option("--headless", is_flag=True, help="Do not ask, and print a few lines per scene, as for CI.")
+@click.option("--seed", default="1", metavar="N", show_default=True, help="Seed for the load and the twin.")
 @click.option("--list", "only_list", is_flag=True, help="List the scenes, and play none.")
-@out_option("Folder of the results [default: runs/rehearsal-TIME].")
+@out_option("Folder for the results [default: runs/rehearsal-TIME].")
 @click.option("--plain", is_flag=True, help="No colours.")
 def command(
     scene: str | None,
@@ -41,11 +41,11 @@ def command(
 ) -> None:
     """Replay an evening on which the defences of a fitness app failed one after the other, in ten scenes.
 
-    Each plays the same load twice onto a twin of the app, which runs on this machine: as it was, and with the fix. Without
-    options, the scenes are listed and the first is played; Enter plays the next.
+    Each scene sends the same load twice to a twin of the app on this machine: first without the fix, then with it.
+    Without options, the scenes are listed and the first is played; Enter plays the next.
 
-    Exit codes: 0 each scene failed before its fix and recovered after it, as it promises, 1 a process of the twin died, 2
-    wrong usage, 4 this machine was too busy to tell, 99 a scene did not come out as it promises, 130 interrupted.
+    Exit codes: 0 each scene failed before its fix and recovered after it, as described, 1 a process of the twin died, 2
+    wrong usage, 4 this machine was too busy to tell, 99 a scene did not end as described, 130 interrupted.
     """
     from replay.rehearsal.narration import Narrator
     from replay.rehearsal.scene import all_scenes, scene_of
@@ -73,19 +73,19 @@ def command(
 
 
 def _asks() -> bool:
-    """Whether a user can press Enter."""
+    """Whether a user is there to press Enter."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 class _Played:
-    """The scenes played into a folder. The results of each scene are saved as soon as it ends."""
+    """Plays scenes into a folder. The results of each scene are saved as soon as it ends."""
 
     def __init__(self, folder: Path, seed: int, scenes: Sequence[Scene], narrator: Narrator) -> None:
         self._folder, self._seed, self._scenes, self._narrator = folder, seed, scenes, narrator
         self._results: list[SceneResult] = []
 
     def play(self, chosen: Sequence[Scene], *, asks: bool) -> None:
-        """Play scenes; with `asks`, each after the first only once Enter was pressed."""
+        """Play scenes. With `asks`, wait for Enter before each one after the first."""
         from replay.rehearsal.playing import play
 
         _warm()
@@ -116,7 +116,7 @@ class _Played:
         write_page(self._folder, self._scenes, rehearsal)
 
     def finish(self) -> int:
-        """Say where the results are; the exit code."""
+        """Print where the results are, and return the exit code."""
         from replay.rehearsal.document import exit_code
         from replay.rehearsal.page import NAME
 
@@ -127,7 +127,7 @@ class _Played:
 
 
 def _warm() -> None:
-    """Compile the kernels of load and runs, if they are not there yet."""
+    """Compile the kernels for load and runs, if necessary."""
     from replay.engine.prepare import kernels_of
     from replay.report.console import Console
     from replay.settings.scenario import Scenario

@@ -28,13 +28,13 @@ def _is_run(text: str) -> bool:
     "--hgrm",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write each histogram's percentile distribution to DIR, for HdrHistogram's plotters.",
+    help="Write the percentile distribution of each histogram to DIR, for HdrHistogram's plotters.",
 )
 def command(run: Path | None, hgrm: Path | None, **given: Any) -> None:
-    """Print the report of RUN, the folder that `replay run -o` wrote; without RUN that of the newest run in runs/.
+    """Print the report of RUN, a run folder [default: the newest one in runs/].
 
-    With one of the outputs, that is written instead. A run that was killed is made whole first, from what its lanes had
-    counted.
+    With an output option, that output is written instead. A run that was killed is first completed from the counts of
+    its lanes.
     """
     from replay.errors import damage_named
     from replay.results.run import load_run
@@ -56,7 +56,7 @@ def _newest() -> Path:
 
     listed = [run for run in list_runs(RUNS).runs if not run.problem]
     if not listed:
-        raise UsageError(f"there is no run in {RUNS}/", hint="name one: replay report RUN")
+        raise UsageError(f"there is no run in {RUNS}/", hint="give one: replay report RUN")
     tell(f"{listed[0].path}, the newest run of {RUNS}/", err=True)
     return listed[0].path
 

@@ -1,4 +1,4 @@
-"""`replay run`: replays a trace or a log onto a target, and prints a report."""
+"""`replay run`: replays a trace or a log against a target, and prints a report."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Scenario, list[str]]:
-    """The scenario of a command line, and the recordings to replay."""
+    """The scenario that a command line gives, and the recordings to replay."""
     from replay.protocols.scenario import load_scenario
 
     files = [path for path in paths if path.endswith(".toml")]
@@ -67,7 +67,7 @@ def named_after(scenario: Scenario, path: Path | None) -> Scenario:
 
 @contextlib.contextmanager
 def work_area(out: Path) -> Iterator[Path]:
-    """A temporary folder beside the run's own."""
+    """A temporary folder beside the run folder."""
     area = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         try:
@@ -75,24 +75,24 @@ def work_area(out: Path) -> Iterator[Path]:
         except OSError as error:
             raise OutputError(
                 f"{out} cannot be made: {reason_of(error)}",
-                hint="give another place with -o",
+                hint="give another folder with -o",
             ) from None
         yield area
     finally:
         shutil.rmtree(area, ignore_errors=True)
 
 
-@click.command(name="run", cls=GroupedCommand, short_help="Replay a trace or a log onto a target.")
+@click.command(name="run", cls=GroupedCommand, short_help="Replay a trace or a log against a target.")
 @click.argument("paths", nargs=-1, metavar="TRACE|LOG...|SCENARIO.toml")
 @settings_flags(flags_of_all())
-@out_option("Folder of the run [default: runs/NAME-TIME].")
-@click.option("--scenario", metavar="FILE", help="Scenario; flags override it.")
+@out_option("Folder for the run [default: runs/NAME-TIME].")
+@click.option("--scenario", metavar="FILE", help="Scenario file; flags override it.")
 @click.option(
     "--sink",
     "sinks",
     multiple=True,
     metavar="NAME=...",
-    help="Also export each second: otlp=URL, prometheus=HOST:PORT, csv=FILE, jsonl=FILE, or a sink of an "
+    help="Also export the figures of each second: otlp=URL, prometheus=HOST:PORT, csv=FILE, jsonl=FILE, or a sink of an "
     "installed package; repeatable.",
 )
 @cluster_options
@@ -102,22 +102,22 @@ def work_area(out: Path) -> Iterator[Path]:
     "variables",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Value of a variable that the scenario takes from the environment; repeatable.",
+    help="Set a variable that the scenario reads from the environment; repeatable.",
 )
 @scrub_options
-@click.option("--dry-run", is_flag=True, help="Print the plan, and send nothing.")
-@click.option("--plain", is_flag=True, help="No colours, no live view.")
-@click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code says how it went.")
+@click.option("--dry-run", is_flag=True, help="Print the plan without sending anything.")
+@click.option("--plain", is_flag=True, help="Disable colours and the live view.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only; the exit code tells the result.")
 def command(
     paths: tuple[str, ...], out: Path | None, sinks: tuple[str, ...], variables: tuple[str, ...],
     scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool,
     dry_run: bool, plain: bool, quiet: bool, **given: Any,
 ) -> None:  # fmt: skip
-    """Replay a trace, or logs, onto a target: each request at its recorded moment.
+    """Replay a trace, or logs, against a target. Each request is sent at its recorded time.
 
-    Exit codes: 0 passed, 1 the run failed after it had begun, or its target moved to where it is not allowed, 2 wrong
-    usage or over a limit (nothing was sent), 4 invalid (the generator was the bottleneck), 99 an SLO failed, the circuit
-    breaker opened, or more than half of the responses have a worse status than recorded, 130 interrupted.
+    Exit codes: 0 passed, 1 the run failed after it had begun, or its target moved to an address that is not allowed, 2
+    wrong usage or over a limit (nothing was sent), 4 invalid (the generator was the bottleneck), 99 an SLO failed, the
+    circuit breaker opened, or more than half of the responses have a worse status than recorded, 130 interrupted.
     """
     from replay.settings.target import scheme_of
 
@@ -157,7 +157,7 @@ def command(
 
 
 def _over(given: Mapping[str, Any], scenario: Scenario) -> Over | None:
-    """The machines of `--cluster`; None without it. UsageError for options that cannot be combined with it."""
+    """The transport that `--cluster` names; None without it. UsageError for options that cannot be combined with it."""
     if given["cluster"] is None:
         check_unused(given)
         return None
@@ -183,7 +183,7 @@ def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:
                 f"it has {', '.join(known)}" if known else 'give the scenario a [[variable]] with env = "..."'
             )
             raise UsageError(
-                f"--set {name}: the scenario takes no such variable from the environment{meant}", hint=hint
+                f"--set {name}: the scenario reads no such variable from the environment{meant}", hint=hint
             )
         os.environ[variable] = value
 
@@ -198,7 +198,8 @@ def made_sinks(texts: tuple[str, ...]) -> list[Sink]:
 
 
 def report_console_for(plain: bool, quiet: bool, stderr: bool = False) -> Console:
-    """Where the report goes: stdout, or stderr where a file goes to stdout. `plain`: no colours or cursor movements."""
+    """The console for the report: stdout, or stderr if an output goes to stdout. `plain`: no colours or cursor
+    movements."""
     from replay.report.console import Console
     from replay.report.page import console_width, report_console
 
@@ -213,7 +214,7 @@ def _prepare(
     scenario: Scenario, recordings: list[str], area: Path, console: Console, *, sends: bool = True,
     wanted: Scrubbing | None = None,
 ) -> Prepared:  # fmt: skip
-    """Open or import the recordings, plan what each target is sent, print the plans, check them."""
+    """Open or import the recordings, plan the requests of each target, print the plans and check them."""
     from replay.engine.blocking import run_blocking
     from replay.engine.prepare import find_targets, kernels_of, prepare
     from replay.report.console import Console
@@ -238,7 +239,7 @@ def _prepare(
 
 
 def _import_options(recordings: list[str], wanted: Scrubbing | None) -> Options | None:
-    """How recordings are imported. UsageError if an option can no longer be applied."""
+    """The options for importing recordings. UsageError if one was given although nothing is imported."""
     from replay.trace import is_trace
     from replay.trace.importing import Options
 
@@ -251,7 +252,7 @@ def _import_options(recordings: list[str], wanted: Scrubbing | None) -> Options 
 
 
 def _plan_printer(scenario: Scenario, targets: int, console: Console) -> Callable[[TargetPlan], None]:
-    """A function that prints the plan of each target, and after the last one the settings that no target uses."""
+    """A function that prints the plan of each target and, after the last one, the settings that no target uses."""
     from replay.protocols.registry import unused_settings
     from replay.report.plan import print_plan
 
@@ -280,10 +281,10 @@ def replay_recordings(
 
     instant_ns = instant_of(scenario)
     with audience(scenario, said_on_stderr) as watching:
-        watching.waiting("The run is being planned.")
+        watching.waiting("Planning the run.")
         prepared = _prepare(scenario, recordings, area, console, wanted=wanted)
         if over is not None:
-            watching.waiting("The agents get ready.")
+            watching.waiting("The agents are preparing.")
             document = over.run(
                 prepared, recordings[0], folder, quiet=console.quiet, start_at_ns=instant_ns,
                 sinks=[*sinks, *watching.sinks],
@@ -297,7 +298,7 @@ def replay_recordings(
 
 
 def said_on_stderr(line: str) -> None:
-    """Print a line beside the report."""
+    """Print a line on stderr, apart from the report."""
     tell(line, err=True)
 
 

@@ -29,19 +29,19 @@ _GAP = "  "
 @click.command(name="runs", short_help="List runs, or show where they got slower (--trend).")
 @click.argument("words", nargs=-1, metavar="[FOLDER] [SCENARIO]")
 @click.option("-n", "--newest", type=click.IntRange(1), metavar="N", help="List the newest N only.")
-@click.option("--trend", is_flag=True, help="Show the builds at which runs of a scenario changed.")
+@click.option("--trend", is_flag=True, help="Show the builds at which a scenario became slower or faster.")
 @click.option(
     "--since",
     default="",
     metavar="BUILD",
-    help="Show changes since BUILD; each of them counts for --fail-on.",
+    help="Show changes since BUILD; --fail-on counts all of them.",
 )
 @click.option(
     "--fail-on",
     type=click.Choice(["change", "slower"]),
-    help="Exit with 99 if there is a change that was not reported before, or one for the worse.",
+    help="Exit with 99 on a change that was not reported before, or on a change for the worse.",
 )
-@click.option("--rebuild", is_flag=True, help="Make the database anew from the folders.")
+@click.option("--rebuild", is_flag=True, help="Rebuild the database from the run folders.")
 @click.option(
     "--json", "json_file", cls=OptionalValue, bare=STDOUT, metavar="FILE", help="Write the list for scripts."
 )
@@ -49,10 +49,10 @@ def command(
     words: tuple[str, ...], newest: int | None, trend: bool, since: str, fail_on: str | None, rebuild: bool,
     json_file: str | None,
 ) -> None:  # fmt: skip
-    """List the runs in FOLDER [default: runs], newest first; of SCENARIO only, if one is given (its name or file).
+    """List the runs in FOLDER [default: runs], newest first. SCENARIO (a name or file) limits the list to its runs.
 
-    With --trend, show for each scenario the builds at which its runs changed (docs/runs.md). Exit codes: 0, or 99 with
-    --fail-on.
+    With --trend, show for each scenario the builds at which it became slower or faster (docs/runs.md). Exit codes:
+    0, or 99 with --fail-on.
     """
     from replay.results.listing import list_runs
 
@@ -79,16 +79,18 @@ def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
     folders = [word for word in words if Path(word).is_dir()]
     others = [word for word in words if not Path(word).is_dir()]
     if len(folders) > 1 or len(others) > 1:
-        raise UsageError(f"too many arguments: {' '.join(words)}", hint="give one folder and one scenario")
+        raise UsageError(
+            f"too many arguments: {' '.join(words)}", hint="give at most one folder and one scenario"
+        )
     scenario = others[0] if others else ""
     folder = Path(folders[0]) if folders else RUNS
     if scenario and (("/" in scenario and not scenario.endswith(".toml")) or not folder.is_dir()):
-        raise InputError(f"{scenario} is not a folder", hint="give the folder that holds runs")
+        raise InputError(f"{scenario} is not a folder", hint="give a folder that contains runs")
     return folder, scenario
 
 
 def _rebuild(folder: Path) -> bool:
-    """Make the database anew, and report how many runs it has. Returns whether that worked."""
+    """Rebuild the database, and report how many runs it has. Returns whether that worked."""
     from replay.history.database import database_of, opened
 
     try:
@@ -161,7 +163,7 @@ def _cells(run: ListedRun) -> tuple[str, ...]:
 
 
 def _columns() -> int | None:
-    """The width of the terminal; None if stdout is not one: then nothing is cut."""
+    """The width of the terminal; None if stdout is not a terminal, so that nothing is cut."""
     import shutil
     import sys
 

@@ -42,9 +42,8 @@ BODY_EXAMPLE = """# template = '{"id": "{uuid}", "email": "{email}", "client": {
 def scenario_text(
     trace: Trace, trace_name: str, target: str, *, everything: bool = False, proposed: Proposed | None = None
 ) -> str:
-    """A scenario with target and trace set, and comments for the settings that most people change, or for all of them.
-    Proposed rules are included.
-    """
+    """The text of a scenario: target and trace set, and as comments the settings that most people change, or all of
+    them. Proposed rules are included."""
     proposed = proposed or Proposed()
     methods = ", ".join(trace.manifest.methods)
     name = shown(" ".join(trace_name.split()))
@@ -56,11 +55,11 @@ def scenario_text(
     if proposed.split:
         given["split_clients"] = True
     more = "docs/settings.md describes every setting" + (
-        "." if everything else "; replay init --all lists them all."
+        "." if everything else "; replay init --all lists all settings."
     )
     lines = [
         f"# A scenario for {name}: {units.format_count(trace.rows)} requests ({methods}).",
-        "# `replay run THIS-FILE` replays it. Flags override settings. A setting is its flag's name with _ for -.",
+        "# `replay run THIS-FILE` replays it. Flags override settings. A setting has the name of its flag, with _ for -.",
         "# Values carry their unit: 250ms, 30s, 1h30m; 500/s, 50/1m; 25%; 64KiB. A time without one is in seconds.",
         f"# {more}",
         "",
@@ -89,12 +88,12 @@ def _proposals(proposed: Proposed) -> Iterator[str]:
     """The rules that the recording proposes, each with its figures; those that hold too rarely as comments."""
     if not proposed.rules and not proposed.notes:
         return
-    yield "# ---- proposed from the recording: check the figures, and remove what does not fit ----"
+    yield "# ---- proposed from the recording: check the figures, and remove what is wrong ----"
     yield ""
     for note in proposed.notes:
         yield from _comment(note)
     for rule in proposed.rules:
-        yield from _comment(rule.why + ("" if rule.is_active else ": too rare to be set"))
+        yield from _comment(rule.why + ("" if rule.is_active else ": too rare, so not set"))
         mark = "" if rule.is_active else "# "
         yield f"{mark}[[{rule.table}]]"
         yield from (f"{mark}{key} = {_toml(value)}" for key, value in rule.keys.items())
@@ -102,12 +101,12 @@ def _proposals(proposed: Proposed) -> Iterator[str]:
 
 
 def _is_table(setting: Setting) -> bool:
-    """Whether a setting of the first level is a table in TOML, which comes after all plain keys."""
+    """Whether a top-level setting is a TOML table; tables come after all plain keys."""
     return setting.table is not None or isinstance(setting.default, dict)
 
 
 def _tables(trace: Trace, wanted: list[Setting], everything: bool) -> Iterator[str]:
-    """Every table that has a wanted key, and bodies for a trace that needs some."""
+    """Every table with a wanted key, and [[body]] tables for a trace that needs some."""
     for setting in SETTINGS.values():
         inner = [one for one in wanted if one.key.startswith(f"{setting.key}.")]
         if setting.key == "body":
@@ -142,7 +141,7 @@ def _bodies(trace: Trace, setting: Setting, everything: bool) -> Iterator[str]:
     routes = [route.route for route in trace.manifest.routes if route.route.split(" ")[0] in BODY_METHODS]
     if not routes and not everything:
         return
-    yield "# Bodies of routes that the recording has none for: one [[body]] table each."
+    yield "# Bodies for routes that have none in the recording: one [[body]] table each."
     yield from _keys(setting)
     for name in routes[:BODIES_SHOWN] or ["POST /v1/users"]:
         yield from (

@@ -1,4 +1,4 @@
-"""Options for the treatment of secrets, shared by the verbs that record or import."""
+"""Options for secrets, shared by the verbs that record or import."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Scrubbing(NamedTuple):
 
 
 def scrub_options(command: Command) -> Command:
-    """`--scrub`, `--scrub-key-file` and `--keep-secrets`, as parameters of these names (see `scrubbing`)."""
+    """Add `--scrub`, `--scrub-key-file` and `--keep-secrets`, as parameters of these names (see `scrubbing`)."""
     for option in (
         click.option(
             "--keep-secrets", is_flag=True, help="Keep secrets unchanged; only you can read the trace."
@@ -43,13 +43,13 @@ def scrub_options(command: Command) -> Command:
             "--scrub-key-file",
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Key of the pseudonyms: recordings with the same key get equal pseudonyms.",
+            help="File with the key of the pseudonyms; the same key gives the same pseudonyms in every recording.",
         ),
         click.option(
             "--scrub",
             multiple=True,
             metavar="PLACE:NAME=HOW",
-            help="What to do with a value: json:/email=email, form:password=drop, header:x-user=keep; repeatable.",
+            help="How to treat a value: json:/email=email, form:password=drop, header:x-user=keep; repeatable.",
         ),
     ):
         command = option(command)
@@ -57,14 +57,15 @@ def scrub_options(command: Command) -> Command:
 
 
 def scrubbing(scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool) -> Scrubbing:
-    """The rules given by the options. UsageError if a rule is wrong or has no effect; InputError if there is no key."""
+    """The rules that the options give. UsageError if a rule is wrong or has no effect; InputError if there is no
+    key."""
     from replay.trace.importing.scrub_rules import parse_rules
 
     rules = parse_rules(scrub)
     if keep_secrets and (scrub or scrub_key_file):
         raise UsageError(
             "--keep-secrets keeps everything, so --scrub and --scrub-key-file have no effect",
-            hint="leave out one of them",
+            hint="leave out --keep-secrets or the others",
         )
     return Scrubbing(rules, b"" if scrub_key_file is None else _key(scrub_key_file), keep_secrets)
 
@@ -77,7 +78,7 @@ def _key(path: Path) -> bytes:
     except OSError as error:
         raise InputError(f"--scrub-key-file {path}: {reason_of(error)}", hint=_MAKE) from None
     if len(key) < KEY_BYTES_MIN:
-        raise InputError(f"--scrub-key-file {path}: a key has at least {KEY_BYTES_MIN} bytes", hint=_MAKE)
+        raise InputError(f"--scrub-key-file {path}: a key needs at least {KEY_BYTES_MIN} bytes", hint=_MAKE)
     return key
 
 

@@ -23,19 +23,19 @@ HOST = "127.0.0.1"
     default=8090,
     show_default=True,
     metavar="N",
-    help="Port on 127.0.0.1; 0 takes any that is free.",
+    help="Port on 127.0.0.1; 0 takes any free port.",
 )
 def command(folder: Path, port: int) -> None:
-    """Show the runs in FOLDER [default: runs] in a browser: the list, the page of each, and two groups compared.
+    """Show the runs in FOLDER [default: runs] in a browser: a list, a page for each run, and comparisons of two groups.
 
-    Only this machine can open it. Pages are made anew from what was measured; nothing in FOLDER is sent as it is, and no
-    link in it is followed. Ctrl-C ends it.
+    Only this machine can connect. Pages are generated from the measurements: no file in FOLDER is served as it is, and
+    symbolic links are not followed. Ctrl-C stops it.
     """
     from replay.web.listen import bound, check_installed
 
     check_installed("serve")
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder", hint="give the folder that holds runs")
+        raise InputError(f"{folder} is not a folder", hint="give a folder that contains runs")
     made = bound("--port", HOST, port)
 
     import trio

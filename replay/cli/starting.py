@@ -10,15 +10,15 @@ from replay.settings.instant import moment_text
 from replay.units import SECOND_NS, format_duration
 
 LEAD_NS = 10 * SECOND_NS
-"""A run begins this long before its instant: connections are opened, lanes start and sleep."""
+"""How long before its start time a run begins, to open connections and start lanes."""
 
 MINUTE_NS = 60 * SECOND_NS
 
 
 def wait_for(at_ns: int, say: Callable[[str], None], *, plain: bool, lead_ns: int = LEAD_NS) -> None:
-    """Wait until `lead_ns` before an instant, counting down by the wall clock, which may be set meanwhile.
+    """Wait until `lead_ns` before a start time, counting down by the wall clock, because that can be set meanwhile.
 
-    On a terminal one line is rewritten each second; else a line is printed each minute.
+    On a terminal one line is rewritten each second; otherwise a line is printed each minute.
     """
     say(f"the first request is due at {moment_text(at_ns)}")
     rewrites = sys.stderr.isatty() and not plain

@@ -1,4 +1,4 @@
-"""The fidelity figures of `replay inspect --stats`: on a screen, and as JSON."""
+"""The fidelity figures of `replay inspect --stats`, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .import_ import facts
 Expected = dict[str, tuple[float, float]]
 
 TRUE_WITHIN = 0.10
-"""In a window, a trace is true to another one if its IDC is within this share of the other's."""
+"""In a window, a trace matches another one if its IDC is within this share of the other's."""
 
 
 class Stats:
-    """The figures of a trace, and of another one that it is compared with."""
+    """The figures of a trace, and those of the trace that it is compared with."""
 
     def __init__(self, trace: Trace, against: Trace | None) -> None:
         self.figures = measure(trace)
@@ -38,7 +38,8 @@ class Stats:
             self.expected = expected(against, self.steps)
 
     def as_json(self) -> dict[str, Any]:
-        """The figures for scripts. IDC and beta are by window; null: the trace is too short or its timestamps too coarse."""
+        """The figures for scripts. IDC and beta are by window; null means that the trace is too short or its timestamps
+        are too coarse."""
         data = _figures(self.figures)
         if self.other is not None:
             data["against"] = _figures(self.other)
@@ -67,7 +68,7 @@ class Stats:
         return None if off is None else abs(off) <= TRUE_WITHIN
 
     def print(self, console: Console) -> None:
-        """The figures as tables."""
+        """Print the figures as tables."""
         console.print()
         console.print(self._windows())
         console.print()
@@ -102,12 +103,12 @@ class Stats:
         return units.format_number(idc), _fixed(beta)
 
     def _truth(self) -> str:
-        """The windows in which the trace is as bursty as expected, and the others."""
+        """The windows in which the trace is as bursty as expected, and the other windows."""
         judged = {window.replace("s", " s"): self._off(window) for window in WINDOWS_NS}
         known = {window: off for window, off in judged.items() if off is not None}
-        bound = f"(IDC within {units.format_share(TRUE_WITHIN)} of what it should be)"
+        bound = f"(IDC within {units.format_share(TRUE_WITHIN)} of the expected value)"
         if not known:
-            return "no window can be judged: the trace is too short, or its stamps are too coarse"
+            return "no window can be judged: the trace is too short, or its timestamps are too coarse"
         true = [window for window, off in known.items() if abs(off) <= TRUE_WITHIN]
         wrong = [f"{window} ({_signed(off)})" for window, off in known.items() if abs(off) > TRUE_WITHIN]
         parts = [f"in windows of {', '.join(true)}"] if true else ["in no window"]
@@ -121,7 +122,7 @@ class Stats:
             ("beta", "relative variance of the bursts: 0 is Poisson; scaling and sampling do not change it")
         ]
         if self.other is not None and self.steps is None:
-            rows.append(("should be", "unknown: the trace was not made of the other one"))
+            rows.append(("should be", "unknown: the trace was not made from the other one"))
         elif self.other is not None and not self.expected:
             rows.append(("should be", "not known: a window, or a factor of some routes, changes it"))
         elif self.other is not None:

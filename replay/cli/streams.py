@@ -1,4 +1,4 @@
-"""Standard streams in any state: closed, in a code page without our characters, or with nobody reading."""
+"""Standard streams in any state: closed, in a limited encoding, or without a reader."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from replay.errors import reason_of
 from replay.shown import shown
 
 _LIKENESS = str.maketrans("≥≤→×µμ·…●○✓✗–━“”▁▂▃▄▅▆▇█░▒▓²", '><>xuu-~*o+x-="".:-=+*%#.:+2')
-"""One character each, so that columns stay where they are."""
+"""Replacements of one character each, so that columns stay aligned."""
 
 _HANDLER = "replay.likeness"
 _RAW_BYTE = 0xDC00
-"""Where Python keeps bytes of file names that are not UTF-8."""
+"""The code points in which Python keeps file name bytes that are not UTF-8 (surrogateescape)."""
 
 
 class _Stderr(io.TextIOWrapper):
-    """Standard error that may have no reader: progress that cannot be shown never ends the work."""
+    """Standard error that may have no reader: a failure to show progress never ends the command."""
 
     def write(self, text: str, /) -> int:
         with contextlib.suppress(OSError):
@@ -37,7 +37,7 @@ class _Stderr(io.TextIOWrapper):
 
 
 def prepare() -> None:
-    """Make standard streams writable. Call it once, before anything else is opened."""
+    """Make the standard streams writable. Call it once, before anything else is opened."""
     _open_closed()
     codecs.register_error(_HANDLER, likeness)
     for stream in (sys.stdout, sys.stderr):
@@ -50,9 +50,8 @@ def prepare() -> None:
 
 
 def _open_closed() -> None:
-    """Open closed streams on /dev/null. Otherwise the next opened file would get the number of a closed stream, and its
-    output.
-    """
+    """Open closed streams on /dev/null. Otherwise the next opened file would get the descriptor of a closed stream, and
+    that stream's output."""
     for number in (0, 1, 2):
         with contextlib.suppress(OSError):
             os.fstat(number)
@@ -70,7 +69,8 @@ def _open_closed() -> None:
 
 
 def likeness(error: UnicodeError) -> tuple[str, int]:
-    """A replacement for characters that a stream cannot encode: a similar one, the bytes of a name, or a mark."""
+    """A replacement for characters that a stream cannot encode: a similar character, the bytes of a file name, or a
+    mark."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     part = error.object[error.start : error.end].translate(_LIKENESS)
@@ -85,19 +85,19 @@ def _shown(character: str) -> str:
 
 
 def say(message: str, hint: str = "") -> None:
-    """Print one line on stderr: what is wrong, and what to do."""
+    """Print one line on stderr: the problem, and the hint if there is one."""
     line = " ".join(f"replay: {message}".split())
     with contextlib.suppress(OSError, ValueError):
         print(shown(f"{line} ({hint})" if hint else line), file=sys.stderr, flush=True)
 
 
 def tell(text: str, *, err: bool = False) -> None:
-    """Print a line that may contain text from elsewhere, escaped."""
+    """Print a line that may contain untrusted text, escaped."""
     click.echo(shown(text), err=err)
 
 
 def forget_stdout() -> None:
-    """Drop output that is not written yet, so that flushing it cannot fail."""
+    """Drop output that is not written yet, so that flushing it at exit cannot fail."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
@@ -106,11 +106,12 @@ def forget_stdout() -> None:
 
 @contextlib.contextmanager
 def shown_of(result: Path) -> Iterator[None]:
-    """Print a result that is already on disk. If printing fails, the exit code is still that of the result."""
+    """Guard the printing of a result that is already on disk. If printing fails, the exit code is still that of the
+    result."""
     try:
         yield
         sys.stdout.flush()
     except OSError as error:
         forget_stdout()
         if not isinstance(error, BrokenPipeError):
-            say(f"the report cannot be printed: {reason_of(error)}", f"what was measured is in {result}")
+            say(f"cannot print the report: {reason_of(error)}", f"the result is in {result}")

@@ -1,4 +1,4 @@
-"""`replay transform`: a trace from another."""
+"""`replay transform`: makes a trace from another one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROUTES_SHOWN = 12
 
 
 def _growth(before: list[int], after: Trace) -> Table:
-    """The requests of each route before and after; routes that changed come first."""
+    """The requests of each route before and after the transform; routes that changed come first."""
     from rich.text import Text
 
     from replay import units
@@ -76,14 +76,15 @@ def _report(console: Console, before: Trace, rows: list[int], after: Trace) -> N
 @click.command(
     name="transform",
     cls=GroupedCommand,
-    short_help="Make a trace from another: a window, a share, more of it, faster.",
+    short_help="Make a trace from another one: cut, sample, scale, speed up.",
 )
 @click.argument("recordings", nargs=-1, required=True, metavar="TRACE|LOG...")
 @settings_flags(OF_TRANSFORM)
 @out_option("Trace to write.", required=True)
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(recordings: tuple[str, ...], out: Path, force: bool, **given: Any) -> None:
-    """Make a trace from another. Steps come in this order: window, routes, sample, scale, peak, speed, rewrite."""
+    """Make a trace from another one. The steps are applied in this order: window, routes, sample, scale, peak, speed,
+    rewrite."""
     from replay.plan.transforms import transform_of
     from replay.report.console import Console
     from replay.settings.file import load

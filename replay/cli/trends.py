@@ -92,12 +92,12 @@ def chosen(trends: list[Trend], scenario: str, folder: Path) -> list[Trend]:
 
 
 def _name_of(scenario: str) -> str:
-    """The name of a scenario that was given by its name or file."""
+    """The name of the scenario that was given by name or by file."""
     return Path(scenario).stem if scenario.endswith(".toml") else scenario
 
 
 def _begin(since: str, trends: list[Trend]) -> int:
-    """When a build first ran. UsageError if it never did."""
+    """When a build first ran. UsageError if there is no run of it."""
     if not since:
         return 0
     times = [row.started_ns for trend in trends for row in trend.rows if since in (row.build, row.name)]
@@ -154,7 +154,7 @@ def _print(trend: Trend, changes: list[Change], fresh: set[str]) -> None:
     if not changes:
         from replay.history.change_points import RUNS_MIN
 
-        few = f"too few {KINDS[trend.kind][1]} to find a change: {len(trend.rows)} of {RUNS_MIN}"
+        few = f"too few {KINDS[trend.kind][1]} to detect a change: {len(trend.rows)} of {RUNS_MIN}"
         click.echo(f"  {few}" if trend.too_few else "  no change")
     if trend.kind == "run" and not trend.too_few and not trend.judges_p99:
         click.echo(f"  p99 is not judged: it needs {P99_REQUESTS:,} requests in a run")
@@ -163,11 +163,11 @@ def _print(trend: Trend, changes: list[Change], fresh: set[str]) -> None:
         click.echo(f"  not compared: {left}")
     if trend.unjudged:
         names = ", ".join(shown(route) for route in trend.unjudged[:3])
-        click.echo(f"  not judged (too few requests or runs, or beyond the 20 largest): {names}")
+        click.echo(f"  not judged (too few requests or runs, or not among the 20 largest): {names}")
 
 
 def _line_of(trend: Trend) -> list[str]:
-    """The newest p99 or peaks as a sparkline; nothing where none is known."""
+    """The latest p99 values or peaks as a sparkline; empty if none is known."""
     text: Callable[[float], str]
     values: Sequence[float]
     if trend.kind == "peak":

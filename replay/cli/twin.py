@@ -13,7 +13,7 @@ LOOK_EVERY_S = 0.2
 
 
 def _settings(texts: tuple[str, ...]) -> dict[str, str]:
-    """Settings of NAME=VALUE. UsageError for one without a value."""
+    """Settings given as NAME=VALUE. UsageError for one without a value."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -23,21 +23,28 @@ def _settings(texts: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-@click.group(name="twin", short_help="Run services with limits on loopback, and change them while they run.")
+@click.group(name="twin", short_help="Run services with limits on loopback, and change them at run time.")
 def command() -> None:
-    """Run a twin: services, their dependencies and their limits, declared in TOML (docs/twin.md)."""
+    """Run a twin: services with dependencies and limits, declared in TOML (docs/twin.md)."""
 
 
 @command.command(name="run")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @click.option(
-    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Change a setting of the file; repeatable."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Override a setting of the file; repeatable.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), metavar="N", help="Seed of every random draw [default: the file's]."
+    "--seed", type=click.IntRange(min=0), metavar="N", help="Seed for all random draws [default: the file's]."
 )
 @click.option(
-    "--log", type=click.Path(path_type=Path), metavar="FILE", help="Keep the log: one JSON object per line."
+    "--log",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File for the log, one JSON object per line.",
 )
 def run(file: Path, settings: tuple[str, ...], seed: int | None, log: Path | None) -> None:
     """Run the twin of FILE until Ctrl-C.
@@ -53,18 +60,18 @@ def run(file: Path, settings: tuple[str, ...], seed: int | None, log: Path | Non
         tell("replay twin set NAME=VALUE changes it; Ctrl-C ends it")
         while not (why := twin.died()):
             time.sleep(LOOK_EVERY_S)
-        raise EngineError(f"the twin has ended: {why}")
+        raise EngineError(f"the twin stopped: {why}")
 
 
 @command.command(name="set")
 @click.argument("settings", nargs=-1, metavar="NAME=VALUE...")
 @click.option(
-    "--control", default="", metavar="ADDRESS", help="Which twin, if several run: HOST:PORT of its control."
+    "--control", default="", metavar="ADDRESS", help="HOST:PORT of the twin's control, if several twins run."
 )
 def set_(settings: tuple[str, ...], control: str) -> None:
-    """Change settings of a twin that runs: all of them, or none. Without arguments its settings are listed.
+    """Change settings of a running twin, either all of the given ones or none. Without arguments, list its settings.
 
-    Exit codes: 1 a process of the twin did not take them over, 2 wrong usage.
+    Exit codes: 1 a process of the twin did not apply them, 2 wrong usage.
     """
     from replay.staging.twin import state
     from replay.staging.twin.running import ask, change_settings

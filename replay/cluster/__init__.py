@@ -1,6 +1,6 @@
-"""One run over many machines: a coordinator plans the whole, agents send a share each (docs/cluster.md).
+"""One run over many machines: a coordinator plans the run, and each agent sends a share (docs/cluster.md).
 
-messages    what they say to each other, versioned
+messages    the messages between them, with a version
 protocol    the rules of both sides, as state machines without sockets or clocks
-clock       the offset between two clocks, and how wrong it may be
+clock       the offset between two clocks, and its error
 """

@@ -29,8 +29,8 @@ from .share_run import ShareRun, failure_words
 
 TICK_S = 0.1
 REPORTS_MAX = 256
-"""Messages that wait while the connection takes none. When they are full, reports are dropped: a later one replaces
-them."""
+"""Maximum number of messages that wait while the connection accepts none. Beyond it reports are dropped, because a
+later report replaces them."""
 
 
 def default_store() -> Path:
@@ -41,12 +41,12 @@ def default_store() -> Path:
 
 @dataclass
 class AgentOptions:
-    """What an agent's own machine decides: the coordinator cannot change it."""
+    """The options that an agent's own machine decides; the coordinator cannot change them."""
 
     allow: tuple[str, ...] = ()
     store: Path = field(default_factory=default_store)
     runs: Path | None = None
-    """Where its run folder is made. None: in the store."""
+    """Where its run folder is created. None: in the store."""
     token: bytes = b""
     order: str = ""
     clock: AgentClock = field(default_factory=AgentClock)
@@ -75,7 +75,7 @@ class Agent:
         """Serve the order that the coordinator gives. Returns the exit code."""
         try:
             welcome = await introduce(self._connection, self._options.token, self._options.order)
-            self._options.say(f"agent {welcome.agent}: the coordinator has accepted it")
+            self._options.say(f"agent {welcome.agent}: accepted by the coordinator")
             async with trio.open_nursery() as self._nursery:
                 self._token = trio.lowlevel.current_trio_token()
                 self._nursery.start_soon(self._send_all)
@@ -181,7 +181,7 @@ class Agent:
                 self._share.begin(output.start, self._options.clock.monotonic(output.start.agent_ns))
             elif isinstance(output, Finish):
                 assert self._share is not None
-                self._options.say(f"the run ends: {output.why or 'the coordinator asked for it'}")
+                self._options.say(f"the run is ending: {output.why or 'the coordinator requested it'}")
                 self._share.finish(output.how, output.why or "the coordinator ended it")
             elif isinstance(output, Leave):
                 self._leave(output)
@@ -193,7 +193,7 @@ class Agent:
         self._nursery.start_soon(self._cancel_soon)
 
     async def _cancel_soon(self) -> None:
-        """Let the last messages out, then end every task."""
+        """Let the last messages be sent, then end every task."""
         with trio.move_on_after(1):
             while self._state.is_connected and self._to_send.statistics().current_buffer_used:
                 await trio.sleep(0.01)
@@ -230,7 +230,7 @@ class Agent:
             plan.trace_digest, plan.trace_path, plan.trace, options.store / "traces", self._ask
         )
         if came:
-            options.say(f"the trace was shipped: {came:,} bytes")
+            options.say(f"the trace was transferred: {came:,} bytes")
         runs = options.runs or options.store / "runs"
         try:
             runs.mkdir(parents=True, exist_ok=True)
@@ -257,7 +257,7 @@ class Agent:
         )
 
     def _tell(self, what: str, *values: Any) -> None:
-        """From the share's threads."""
+        """Pass an event from a thread of the share to the agent's task."""
 
         def heard() -> None:
             self._act(getattr(self._state, what)(*values))
@@ -266,6 +266,6 @@ class Agent:
 
 
 def check_runs(runs: Path | None) -> None:
-    """UsageError if the place for run folders is a file."""
+    """UsageError if the path for run folders is a file."""
     if runs is not None and runs.exists() and not runs.is_dir():
         raise UsageError(f"{runs} is not a folder")

@@ -1,4 +1,4 @@
-"""The clock that an agent reports: CLOCK_MONOTONIC, which nobody can set."""
+"""The clock that an agent reports: CLOCK_MONOTONIC, which no program can set."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AgentClock:
         return cls(int(match[1]) * unit_ns, int(match[3] or 0), jump_ns, after_ns)
 
     def now_ns(self) -> int:
-        """What the clock shows."""
+        """The present reading of the clock."""
         now_ns = time.monotonic_ns()
         jumped_ns = self._jump_ns if now_ns - self._base_ns > self._jump_after_ns else 0
         return self.shown_at(now_ns) + jumped_ns

@@ -50,7 +50,7 @@ class AgentPhase(Enum):
 
 
 class AgentState:
-    """One agent. `accepted` are the epochs that it, or an earlier process in its place, has already accepted."""
+    """One agent. `accepted` are the epochs that it, or an earlier process in its place, has accepted."""
 
     def __init__(self, now_ns: int = 0, accepted: Sequence[str] = ()) -> None:
         self.phase = AgentPhase.IDLE
@@ -69,7 +69,7 @@ class AgentState:
         return self.plan.epoch if self.plan is not None else ""
 
     def receive(self, message: AnyMessage, now_ns: int) -> list[Output]:
-        """A message of the coordinator."""
+        """Handle a message of the coordinator."""
         self._own_time.pause_until(now_ns)
         self.heard_ns, self._heard_ran_ns = now_ns, self._own_time.ran_ns(now_ns)
         if isinstance(message, Probe):
@@ -97,14 +97,14 @@ class AgentState:
         return [Send(ready)]
 
     def failed(self, why: str, hint: str = "", code: int = 2) -> list[Output]:
-        """The share cannot be sent, or the run broke."""
+        """The share cannot be sent, or the run failed."""
         if self.phase in (AgentPhase.ENDED, AgentPhase.GONE):
             return []
         self.phase = AgentPhase.ENDED
         return [Send(Refusal(why=why, hint=hint, code=code))]
 
     def reported(self, report: Report | Opened) -> list[Output]:
-        """The run has begun, or a second of it was counted."""
+        """The run has begun, or another second of it has been counted."""
         running = self.phase in (AgentPhase.STARTED, AgentPhase.ENDING)
         return [Send(report)] if running and self.is_connected else []
 
@@ -116,14 +116,14 @@ class AgentState:
         return [Send(end)] if self.is_connected else self._leave("the coordinator is gone")
 
     def disconnected(self, why: str = "the connection to the coordinator ended") -> list[Output]:
-        """No message can come any more."""
+        """The connection has ended: no further message can arrive."""
         self.is_connected = False
         if self.phase in (AgentPhase.STARTED, AgentPhase.ENDING):
             return self._stopped("drain", why)
         return self._leave(why)
 
     def tick(self, now_ns: int) -> list[Output]:
-        """Time has passed. Call it several times per second."""
+        """Check the time limits. Call it several times per second."""
         self._own_time.pause_until(now_ns)
         silent_ns = self._own_time.ran_ns(now_ns) - self._heard_ran_ns
         if self.phase is AgentPhase.STARTED and silent_ns > ORPHANED_NS:
@@ -152,7 +152,7 @@ class AgentState:
             return []
         if start.agent_ns - now_ns < LEAST_LEAD_NS:
             left_ms = (start.agent_ns - now_ns) // MS
-            return self.failed(f"the order to start came {left_ms} ms before the instant: too late", code=1)
+            return self.failed(f"the order to start came too late: {left_ms} ms before the start", code=1)
         self.phase, self.start = AgentPhase.STARTED, start
         return [armed, Begin(start)]
 

@@ -1,7 +1,7 @@
-"""What the coordinator observes of a run while it goes: the watched figures, and each second of the whole run for sinks.
+"""What the coordinator observes during a run: the watched figures, and each second of the whole run for sinks.
 
-Agents know nothing of either. Sinks (`--sink`, `--live`, `--notify`) get seconds that are summed up from the agents'
-reports, and figures of the target's own side are sampled once, on the coordinator's machine.
+Agents are not involved in either. Sinks (`--sink`, `--live`, `--notify`) get seconds that are summed from the agents'
+reports. Figures from the target's side are sampled only on the coordinator's machine.
 """
 
 from __future__ import annotations
@@ -49,30 +49,30 @@ class Broadcast:
         await self._sampler.run()
 
     def begin(self, instant_ns: int, wall_ns: int) -> None:
-        """The first request will be due at this instant, by CLOCK_MONOTONIC and since the epoch."""
+        """Set when the first request will be due, by CLOCK_MONOTONIC and since the epoch."""
         self._start = ClockPair(instant_ns, wall_ns)
         self._seconds = WholeSeconds(wall_ns)
 
     def opened(self, started: Started, agents: int) -> None:
-        """An agent's facts of its start: the first ones tell the sinks what is run."""
+        """Add an agent's facts of its start. The first ones tell the sinks what the run is."""
         if self._has_started:
             return
         self._has_started = True
         self._threads.start(whole_started(started, agents, self._start, self._scenario))
 
     def reported(self, agent: int, name: str, report: Report) -> None:
-        """A report of an agent."""
+        """Add a report of an agent."""
         if not len(self._threads):
             return
         self._seconds.add(agent, report)
         self._events += [RunEvent(at_s, kind, f"{name}: {text}") for at_s, kind, text in report.events]
 
     def happened(self, now_ns: int, kind: str, text: str) -> None:
-        """Something that the coordinator noticed."""
+        """Add an event that the coordinator noticed."""
         self._events.append(RunEvent(round(max(self._elapsed_s(now_ns), 0.0), 3), kind, text))
 
     def tick(self, now_ns: int, expected: Collection[int]) -> None:
-        """Time has passed. `expected` are the agents that will still report."""
+        """Pass on the seconds that are complete. `expected` are the agents that will still report."""
         elapsed_s = self._elapsed_s(now_ns)
         number = int(elapsed_s)
         if self._scenario["watch"] and number > 0 and number not in self._samples:
@@ -81,7 +81,7 @@ class Broadcast:
             pass
 
     def _elapsed_s(self, now_ns: int) -> float:
-        """Since the start; negative before it."""
+        """Seconds since the start; negative before it."""
         return (now_ns - self._start.monotonic_ns) / SECOND_NS if self._start.monotonic_ns else -1.0
 
     def _pass_on(self, elapsed_s: float, expected: Collection[int]) -> bool:
@@ -95,7 +95,7 @@ class Broadcast:
         return True
 
     async def finish(self) -> Observed:
-        """The agents have ended: pass on what is left, and wait for the sinks."""
+        """After the agents have ended: pass on the remaining seconds, and wait for the sinks."""
         while self._has_started and self._seconds.has_more:
             self._pass_on(float("inf"), ())
         await self._threads.caught_up()
@@ -103,7 +103,8 @@ class Broadcast:
         return Observed(self._scenario, self._samples, figures, self._threads.notes())
 
     def end(self, document: RunDocument, folder: Path) -> RunDocument:
-        """The run is merged and saved: tell the sinks. Returns the document, written again if sinks failed since."""
+        """After the run is merged and saved: end the sinks. Returns the document, which is written again if sinks have
+        failed since."""
         before = self._threads.notes()
         if self._has_started:
             self._threads.end(document)
@@ -113,12 +114,12 @@ class Broadcast:
             return document
         notes = [note for note in document.notes if note.code not in SINK_NOTES]
         document = msgspec.structs.replace(document, notes=[*notes, *after])
-        with contextlib.suppress(OutputError):  # the run is saved already, without these notes
+        with contextlib.suppress(OutputError):  # The run is already saved, without these notes.
             write_document(RunFolder(folder), document)
         return document
 
     def close(self) -> None:
-        """Close the sinks, also those of a run that failed."""
+        """Close the sinks, including those of a run that failed."""
         self._threads.close()
         trio.run(self._threads.caught_up)
 

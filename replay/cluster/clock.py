@@ -1,4 +1,4 @@
-"""The offset between the clocks of two machines, and how wrong it may be.
+"""The offset between the clocks of two machines, and its error.
 
 A probe leaves at s by our clock, comes at c and is answered at l by the other clock, and the answer is here at r. If
 the other clock is ahead by o, then c - o lies after s and l - o before r: o is between l - r and c - s. The middle is
@@ -22,16 +22,16 @@ and the kernel's time synchronization slews CLOCK_MONOTONIC by up to 500 ppm (ad
 """
 
 DRIFT_CHANGE_PPM = 20
-"""How much the drift may change while exchanges are remembered."""
+"""Maximum change of the drift while exchanges are remembered."""
 
 SAMPLES_MAX = 64
-"""Exchanges that are remembered: the latest ones, 16 s of them."""
+"""Number of exchanges that are remembered: those of the last 16 s."""
 
 JUMP_PPM = 2_000
-"""A change faster than this is not a drift: one of the clocks was set."""
+"""A faster change is not a drift: one of the clocks was set."""
 
 DRIFT_SPAN_NS = 1_000_000_000
-"""The shortest time over which a drift is worth stating."""
+"""A drift is stated only if it was measured over at least this time."""
 
 
 class Sample(NamedTuple):
@@ -43,14 +43,14 @@ class Sample(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """The other clock is `offset_ns` ahead, give or take `bound_ns`."""
+    """The other clock is `offset_ns` ahead, plus or minus `bound_ns`."""
 
     offset_ns: int
     bound_ns: int
 
 
 def sample(sent_ns: int, came_ns: int, left_ns: int, returned_ns: int) -> Sample | None:
-    """What one exchange shows; None if the stamps contradict each other."""
+    """The result of one exchange; None if its timestamps contradict each other."""
     most, least = came_ns - sent_ns, left_ns - returned_ns
     if least > most or returned_ns < sent_ns or left_ns < came_ns:
         return None
@@ -59,7 +59,7 @@ def sample(sent_ns: int, came_ns: int, left_ns: int, returned_ns: int) -> Sample
 
 
 class PeerClock:
-    """The clock of one agent, seen from the coordinator. When it is set, what was known of it before says nothing more."""
+    """The clock of one agent, seen from the coordinator. When it is set, all earlier exchanges become invalid."""
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
@@ -88,7 +88,7 @@ class PeerClock:
             self.first = found
 
     def _jumped(self, at_ns: int) -> None:
-        """The clock was set just before `at_ns`."""
+        """Forget what was measured before, because the clock was set just before `at_ns`."""
         self._jumps_ns = self.jumped_ns
         self._before_jump = at_ns, self.estimate(at_ns).offset_ns
         self.samples.clear()
@@ -96,18 +96,18 @@ class PeerClock:
 
     @property
     def jumped_ns(self) -> int:
-        """By how much the clock was set, in all."""
+        """By how much the clock was set in total."""
         if self._before_jump is None:
             return self._jumps_ns
         at_ns, offset_ns = self._before_jump
         return self._jumps_ns + self.estimate(at_ns).offset_ns - offset_ns
 
     def estimate(self, at_ns: int) -> Estimate:
-        """The offset at an instant of our clock, also one that is still to come."""
+        """The offset at an instant of our clock, which may be in the future."""
         slowest, fastest = drift_range(self.samples)
         least, most = _carried(self.samples, at_ns, slowest, fastest)
         if least > most:
-            # The drift changed: each exchange holds by itself, with any drift since.
+            # The drift changed, so each exchange is used with any possible drift since.
             best = min(self.samples, key=lambda one: _bound_at(one, at_ns))
             return Estimate(best.offset_ns, _bound_at(best, at_ns))
         return Estimate(round((most + least) / 2), math.ceil((most - least) / 2) + 1)
@@ -118,9 +118,8 @@ class PeerClock:
         return self.estimate(at_ns)
 
     def drift(self) -> tuple[float, int]:
-        """The drift since the reference, or since the clock was set, in ppm, and by how much the offset has changed in ns.
-        0 if too little time has passed, or if the bounds are too wide to tell the change from nothing.
-        """
+        """The drift since the reference, or since the clock was set, in ppm, and by how much the offset has changed in
+        ns. 0 if too little time has passed, or if the change is within the error."""
         if self.first is None or not self.samples:
             return 0.0, 0
         recent = [one for one in self.samples if one.at_ns > self.first.at_ns] or self.samples
@@ -136,7 +135,7 @@ class PeerClock:
 
 
 def drift_range(samples: Sequence[Sample]) -> tuple[float, float]:
-    """The slowest and the fastest drift (ppm) that agrees with every two exchanges."""
+    """The slowest and the fastest drift (ppm) that are compatible with every pair of exchanges."""
     slowest, fastest = -float(DRIFT_MAX_PPM), float(DRIFT_MAX_PPM)
     for before, after in itertools.combinations(samples, 2):
         span_ns = after.at_ns - before.at_ns
@@ -149,9 +148,8 @@ def drift_range(samples: Sequence[Sample]) -> tuple[float, float]:
 
 
 def _carried(samples: Sequence[Sample], at_ns: int, slowest: float, fastest: float) -> tuple[float, float]:
-    """The least and the most that the offset can be at an instant, by every exchange; the least is above the most if they
-    contradict each other.
-    """
+    """The minimum and maximum offset at an instant that are compatible with all exchanges. The minimum is above the
+    maximum if the exchanges contradict each other."""
     least, most = -math.inf, math.inf
     for one in samples:
         change_ns = sorted(((at_ns - one.at_ns) * slowest / 1e6, (at_ns - one.at_ns) * fastest / 1e6))

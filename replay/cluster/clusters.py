@@ -1,4 +1,4 @@
-"""What `--cluster` can name, and the transport of each."""
+"""The transports that `--cluster` can select."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def make_transport(text: str, identity: Identity) -> Transport:
         if not rest.isdigit() or not 1 <= int(rest) <= LOCAL_MAX:
             raise UsageError(
                 f"--cluster {text}: give a number of agents from 1 to {LOCAL_MAX}",
-                hint="local:2 is for tests; for more load from this machine use more lanes: -t",
+                hint="local:2 is for tests; for more load from this machine, use more lanes (-t)",
             )
         return Local(int(rest))
     if kind == "listen":
@@ -30,5 +30,5 @@ def make_transport(text: str, identity: Identity) -> Transport:
         return make_dask(text, identity)
     raise UsageError(
         f"--cluster {text!r} is not a cluster",
-        hint="write local:N, tls://HOST:PORT, tcp://127.0.0.1:PORT, ssh:FILE, k8s: or listen:HOST:PORT,agents=N",
+        hint="give local:N, tls://HOST:PORT, tcp://127.0.0.1:PORT, ssh:FILE, k8s: or listen:HOST:PORT,agents=N",
     )

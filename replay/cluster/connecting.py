@@ -17,30 +17,30 @@ from .agent import Agent, AgentOptions
 from .framing import Connection
 
 CONNECT_S = 120.0
-"""How long an agent tries to reach its coordinator, which may still plan, or compile kernels in a new pod."""
+"""How long an agent tries to reach its coordinator, which may still be planning, or compiling kernels in a new pod."""
 
 CONNECT_HERE_S = 2.0
-"""The same with a token: its file is there only while the coordinator listens."""
+"""The same with a token, whose file exists only while the coordinator listens."""
 
 RETRY_S = 0.5
 
 ANY_NAME = "any"
-"""Accept every certificate that the authority has signed: as Dask does, whose certificates name no hosts."""
+"""Accept every certificate that the authority has signed, as Dask does, whose certificates contain no host names."""
 
 
 def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: Sequence[str | None]) -> None:
     """UsageError for options that contradict each other, or that would leave the connection open to others."""
     if stdio and connect is not None:
-        raise UsageError("--stdio and --connect do not go together", hint="give one of them")
+        raise UsageError("--stdio and --connect cannot be combined", hint="give only one")
     if stdio:
         return
     if connect is None:
-        raise UsageError("the agent has no coordinator", hint="give --connect HOST:PORT")
+        raise UsageError("no coordinator was given", hint="give --connect HOST:PORT")
     host, _ = parse_place(connect, "connect to")
     ca, cert, _ = tls
     if is_loopback_host(host) and not (ca or cert):
         if token_file is None:
-            raise UsageError("on loopback an agent proves itself by a token", hint="give --token-file FILE")
+            raise UsageError("on loopback an agent needs a token", hint="give --token-file FILE")
         return
     if not ca or not cert:
         raise UsageError(
@@ -50,13 +50,13 @@ def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: S
 
 
 async def serve(options: AgentOptions, connect: str | None, tls: tuple[str, str, str], name: str) -> int:
-    """Serve one run. `name` is the one that the coordinator's certificate has to have. Returns the exit code."""
+    """Serve one run. `name` is the name that the coordinator's certificate must have. Returns the exit code."""
     stream = _standard_streams() if connect is None else await _connected(connect, tls, name)
     return await Agent(Connection(stream), options).run()
 
 
 def _standard_streams() -> trio.abc.Stream:
-    """Use standard input and output as a stream; what is printed goes to standard error."""
+    """Use standard input and output as a stream; printed text goes to standard error."""
     reading, writing = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -87,7 +87,7 @@ async def _connected(place: str, tls: tuple[str, str, str], name: str) -> trio.a
 
 
 async def _reached(place: str, limit_s: float) -> trio.SocketStream:
-    """A connection to the coordinator, which may come up a little later than its agents."""
+    """A connection to the coordinator, which may start a little later than its agents."""
     host, port = parse_place(place, "connect to")
     failure = f"no answer within {limit_s:g} s"
     with trio.move_on_after(limit_s):
@@ -101,15 +101,15 @@ async def _reached(place: str, limit_s: float) -> trio.SocketStream:
 
 
 def client_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
-    """How an agent secures its connection: it verifies the coordinator, and shows its own certificate."""
+    """The TLS context of an agent, which verifies the coordinator and presents its own certificate."""
     context = python_context(Tls(server_name="", ca=ca, cert=cert, key=key))
     context.set_alpn_protocols([])
     return context
 
 
 def server_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
-    """How a coordinator secures its listener: an agent without a certificate of `ca` is refused."""
-    # The exception's message names the file that is wrong.
+    """The TLS context of a coordinator, which refuses agents without a certificate of `ca`."""
+    # The exception's message contains the name of the wrong file.
     python_context(Tls(server_name="", ca=ca, cert=cert, key=key))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -77,7 +77,7 @@ class Coordinator:
         self._reports = [Reports() for _ in range(transport.agents)]
 
     async def run(self, *, signals: bool = False) -> Gathered:
-        """Run it, and return the result even if agents were lost. ReplayError if it cannot begin."""
+        """Make the run, and return the result even if agents were lost. ReplayError if it cannot begin."""
         values.check_fits(self._order.scenario)
         values.checked_headers(self._order.scenario)
         values.environment(self._order.scenario)
@@ -151,9 +151,13 @@ class Coordinator:
         await self._serve_agent(agent, connection, self._with_proof(outputs, hello.nonce))
 
     def _refused_agent(self, refusal: Refusal) -> None:
-        """End the run if an agent is refused: it would be refused again."""
+        """End the run if an agent is refused, because it would be refused again."""
         if self.state.phase is Phase.GATHERING:
-            self._fail(f"an agent was refused: {refusal.why}", "install the same replay on every machine", 2)
+            self._fail(
+                f"an agent was refused: {refusal.why}",
+                "install the same version of replay on every machine",
+                2,
+            )
 
     async def _serve_agent(self, agent: int, connection: Connection, outputs: list[Output]) -> None:
         """Serve an agent that was accepted, until its connection ends."""
@@ -190,7 +194,7 @@ class Coordinator:
         try:
             piece = await trio.to_thread.run_sync(self._orders.piece, want)
         except InputError as error:
-            self._fail(f"the trace cannot be shipped: {error}", "", 2)
+            self._fail(f"the trace cannot be transferred: {error}", "", 2)
             return
         self._links.put(agent, piece)
 
@@ -247,7 +251,7 @@ class Coordinator:
             self._broadcast.tick(time.monotonic_ns(), expected)
 
     def _await_instant(self) -> None:
-        """Follow the wall clock, which may be set while the run waits for its instant."""
+        """Follow the wall clock, because it may be set while the run waits for its start time."""
         at_ns = self._order.start_at_ns
         if at_ns is None:
             return

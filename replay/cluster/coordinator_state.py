@@ -69,7 +69,7 @@ class Seat:
     clock: PeerClock = field(default_factory=PeerClock)
     heard_ns: int = 0
     heard_ran_ns: int = 0
-    """The same in time in which the coordinator ran."""
+    """The same, in the time during which the coordinator ran."""
     is_connected: bool = False
     probes: int = 0
     ready: Ready | None = None
@@ -82,16 +82,16 @@ class Seat:
     lost_ran_ns: int = 0
     lost_why: str = ""
     gone_ns: int | None = None
-    """When its process was known to be gone; None if it may still have sent after it was lost."""
+    """When its process was known to have ended; None if it may have sent after it was lost."""
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing more is expected."""
+        """Whether nothing more is expected from it."""
         return self.end is not None or self.lost_ns is not None
 
     @property
     def name(self) -> str:
-        """The agent for messages."""
+        """The name of the agent in messages."""
         if self.hello is None:
             return f"agent {self.agent}"
         return f"agent {self.agent} ({self.hello.host}, pid {self.hello.pid})"
@@ -100,7 +100,7 @@ class Seat:
 class CoordinatorState:
     """The coordinator of one run with `agents` agents.
 
-    `version` and `kernels` are those of this process: an agent with others is refused.
+    `version` and `kernels` are those of this process; an agent with other ones is refused.
     """
 
     def __init__(
@@ -111,19 +111,19 @@ class CoordinatorState:
         self.epoch, self.version, self.kernels, self.on_lost = epoch, version, kernels, on_lost
         self.seats = [Seat(number) for number in range(agents)]
         self.pauses_ns: list[int] = []
-        """How long the coordinator itself did not run, each time during the run."""
+        """For how long the coordinator itself did not run, for each pause during the run."""
         self.how_to_join = ""
-        """The command of an agent, where agents are started elsewhere."""
+        """The command that starts an agent, if agents are started elsewhere."""
         self._own_time = OwnTime(now_ns)
         self._since_ran_ns = now_ns
         self._confirm_ran_ns = 0
         self.instant_ns: int | None = None
         self.start_at_ns: int | None = None
-        """When the first request is to be due. It may move as long as the run has not begun; None: as soon as possible."""
+        """When the first request is to be due; None: as soon as possible. It may be moved until the run begins."""
         self.stopped_why = ""
 
     def joined(self, hello: Hello, now_ns: int) -> tuple[int, list[Output]]:
-        """An agent has connected. Returns its number, or -1 and the refusal to send."""
+        """Add an agent that has connected. Returns its number, or -1 and the refusal to send."""
         self._attend(now_ns)
         why = self._why_refused(hello)
         if why:
@@ -135,9 +135,9 @@ class CoordinatorState:
 
     def _why_refused(self, hello: Hello) -> str:
         if self.phase is not Phase.GATHERING or all(seat.hello is not None for seat in self.seats):
-            return f"the run has its {len(self.seats)} agents: no share is left, and none is given twice"
+            return f"all {len(self.seats)} agents of the run have connected, and no share is given twice"
         if hello.version != self.version:
-            return f"its replay is {hello.version}, the coordinator's is {self.version}"
+            return f"its version of replay is {hello.version}, the coordinator's is {self.version}"
         if hello.kernels != self.kernels:
             return "its kernels differ from the coordinator's"
         return ""
@@ -150,7 +150,7 @@ class CoordinatorState:
         return [Send(plan, seat.agent) for plan, seat in zip(plans, self.seats, strict=True)]
 
     def receive(self, agent: int, message: AnyMessage, now_ns: int) -> list[Output]:
-        """A message of an agent."""
+        """Handle a message of an agent."""
         seat = self.seats[agent]
         self._attend(now_ns)
         self._hear(seat, now_ns)
@@ -174,7 +174,7 @@ class CoordinatorState:
         return []
 
     def _attend(self, now_ns: int) -> None:
-        """Note that this process runs, and for how long it did not."""
+        """Record that this process is running, and for how long it was not."""
         pause_ns = self._own_time.pause_until(now_ns)
         if pause_ns and self.phase is Phase.RUNNING:
             self.pauses_ns.append(pause_ns)
@@ -183,7 +183,7 @@ class CoordinatorState:
         seat.heard_ns, seat.heard_ran_ns = now_ns, self._own_time.ran_ns(now_ns)
 
     def _silent_ns(self, seat: Seat, now_ns: int) -> int:
-        """For how long an agent was not heard while the coordinator ran."""
+        """For how long an agent has been silent, counting only time in which the coordinator ran."""
         return self._own_time.ran_ns(now_ns) - seat.heard_ran_ns
 
     def _gathered(self) -> list[Output]:
@@ -197,11 +197,11 @@ class CoordinatorState:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether every agent is ready, and the run waits for its instant."""
+        """Whether every agent is ready, and the run waits for its start time."""
         return self.phase is Phase.PREPARING and all(seat.ready is not None for seat in self.seats)
 
     def _all_ready(self, now_ns: int) -> list[Output]:
-        """Give the order to start once all agents are ready; LEAD_NS before the instant if one is given."""
+        """Give the order to start once all agents are ready, or LEAD_NS before the start time if one is given."""
         if not self.is_waiting:
             return []
         if why := self._why_apart():
@@ -213,7 +213,7 @@ class CoordinatorState:
             left_s = (instant_ns - now_ns) / 1e9
             when = f"{left_s:.1f} s before" if left_s >= 0 else f"{-left_s:.1f} s after"
             why = f"all agents were ready only {when} the instant of --start-at"
-            return self._fail(why, "give a later instant: agents first get the trace, plan and compile", 1)
+            return self._fail(why, "give a later time: agents must first get the trace, plan and compile", 1)
         for seat in self.seats:
             silent_ns = self._silent_ns(seat, now_ns)
             if silent_ns > LOST_NS:
@@ -269,13 +269,13 @@ class CoordinatorState:
         return self.stop("drain", f"{seat.name} ended early ({end.ending})")
 
     def disconnected(self, agent: int, now_ns: int, why: str = "its connection ended") -> list[Output]:
-        """An agent's connection ended: it is gone, or stops by itself."""
+        """Handle the end of an agent's connection: the agent has ended, or will stop by itself."""
         seat = self.seats[agent]
         seat.is_connected = False
         return [] if seat.end is not None else self.lost(agent, why, now_ns)
 
     def lost(self, agent: int, why: str, now_ns: int, *, is_gone: bool = False) -> list[Output]:
-        """An agent is lost. `is_gone`: it is known that it sends nothing any more."""
+        """Record an agent as lost. `is_gone`: it is known that it sends nothing more."""
         seat = self.seats[agent]
         self._attend(now_ns)
         if is_gone and seat.gone_ns is None:
@@ -313,7 +313,7 @@ class CoordinatorState:
         ]
 
     def _settled(self, now_ns: int) -> list[Output]:
-        """`Over` once each agent has ended, or was lost long enough ago to have ended by itself."""
+        """`Over` once each agent has ended, or has been lost for long enough to have ended by itself."""
         if self.phase is not Phase.RUNNING:
             return []
         for seat in self.seats:
@@ -327,7 +327,7 @@ class CoordinatorState:
         return seat.is_connected and self._own_time.ran_ns(now_ns) < seat.lost_ran_ns + LEAVE_NS
 
     def tick(self, now_ns: int) -> list[Output]:
-        """Time has passed. Call it each PROBE_NS, or more often."""
+        """Check the time limits. Call it at least every PROBE_NS."""
         outputs: list[Output] = []
         self._attend(now_ns)
         if self.phase is Phase.GATHERING and self._own_time.ran_ns(now_ns) > self._since_ran_ns + JOIN_NS:
@@ -352,7 +352,7 @@ class CoordinatorState:
     def _who_is_missing(self) -> tuple[str, str]:
         came = sum(1 for seat in self.seats if seat.hello is not None)
         waited = f"within {JOIN_NS // (1000 * MS)} s"
-        hint = "look at what the agents printed, and whether they can reach the coordinator"
+        hint = "check the agents' output, and whether they can reach the coordinator"
         if self.how_to_join:
             hint = f"start each agent by `{self.how_to_join}`, and {hint}"
         if not came:
@@ -364,13 +364,12 @@ class CoordinatorState:
         return Send(Probe(number=seat.probes, sent_ns=now_ns), seat.agent)
 
     def clock_of(self, agent: int, now_ns: int) -> Estimate:
-        """An agent's clock now."""
+        """An agent's clock at this time."""
         return self.seats[agent].clock.estimate(now_ns)
 
     def last_sending_ns(self, agent: int) -> int:
-        """The latest instant at which a lost agent can have sent: when it was known to be gone, or when it must have
-        noticed the coordinator's silence.
-        """
+        """The latest instant at which a lost agent may have sent: when it was known to have ended, or when it must have
+        noticed the coordinator's silence."""
         seat = self.seats[agent]
         if seat.gone_ns is not None:
             return seat.gone_ns

@@ -1,4 +1,4 @@
-"""How a schedule is cut: agents have ranges of the lanes of the whole run.
+"""How a schedule is divided: agents have ranges of the lanes of the whole run.
 
 Lane L of n gets every n-th request, or with sessions, order or connections per client, every n-th client. One process
 with n lanes cuts in the same way, so a client stays whole, and shares never overlap. A protocol may cut by itself

@@ -1,8 +1,8 @@
 """Agents beside the workers of a Dask cluster: `tls://HOST:PORT` of its scheduler, or `tcp://` on loopback.
 
-Dask finds the machines and starts a process on each (`dask_worker`); from then on agents and coordinator speak
-directly. A run does not need the scheduler once it has begun. A scheduler without TLS executes whatever anybody sends
-it, so it is only accepted on loopback.
+Dask finds the machines and starts a process on each (`dask_worker`); after that, agents and coordinator communicate
+directly. Once a run has begun, it does not need the scheduler. A scheduler without TLS executes code from anyone, so it
+is accepted only on loopback.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def make_dask(url: str, identity: Identity) -> Transport:
     host, port = parse_place(place, "connect to")
     if scheme == "tcp" and not is_loopback_host(host):
         raise UsageError(
-            f"--cluster {url}: a scheduler without TLS executes what anybody sends it",
+            f"--cluster {url}: a scheduler without TLS executes code from anyone",
             hint=f"secure the cluster, and give tls://{place_text(host, port)}",
         )
     try:
@@ -95,26 +95,26 @@ class Dask(Listening):
             if not isinstance(answer, dict):
                 raise TargetError(
                     f"the worker {worker} cannot start an agent: {answer}",
-                    hint="install the same replay for the workers",
+                    hint="install the same version of replay for the workers",
                 )
             if why := answer.get("why"):
-                raise UsageError(f"{why} (pid {answer['pid']})", hint="wait for its run to end")
+                raise UsageError(f"{why} (pid {answer['pid']})", hint="wait until its run has ended")
 
     def _unreached(self, worker: str, error: Exception) -> TargetError:
-        """Why no agent was started beside a worker: the scheduler is gone, or the worker alone."""
+        """Why no agent was started beside a worker: the scheduler, or only the worker, cannot be reached."""
         if self._client.status != "running":
             return TargetError(
-                f"the Dask scheduler {self._url} went away before all agents were started",
-                hint="look at what it printed, and start it again; nothing was sent",
+                f"the Dask scheduler {self._url} was lost before all agents were started",
+                hint="check its output, and start it again; nothing was sent",
             )
         return TargetError(
             f"the worker {worker} of {self._url} was not reached: {error}",
-            hint="look at what it printed, and whether it still runs; nothing was sent",
+            hint="check its output, and whether it still runs; nothing was sent",
         )
 
 
 def _quieten() -> None:
-    """Keep Dask's own log lines off the terminal: what matters of them is in the error."""
+    """Keep Dask's own log lines off the terminal; the error includes what is relevant in them."""
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] == "distributed":
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -143,7 +143,7 @@ def _connected(url: str, identity: Identity) -> Any:
 
 
 def _own_address(host: str, port: int) -> str:
-    """The address of this machine that faces the scheduler."""
+    """The address of this machine on the network of the scheduler."""
     if is_loopback_host(host):
         return "127.0.0.1"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

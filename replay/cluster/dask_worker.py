@@ -1,9 +1,9 @@
-"""What runs in a Dask worker: it starts an agent as a separate process beside the worker, and returns at once.
+"""The code that runs in a Dask worker: it starts an agent as a separate process beside the worker, and returns at once.
 
-It runs by `Client.run`, outside of Dask's scheduling: nothing of it is ever stolen, retried or computed again. The
-process has a session of its own, so that it outlives a worker or a nanny that dies, and never waits for the worker's
-loop. While it lives it holds a lock of this worker: a second coordinator is refused. The lock and the agent's output are
-in the worker's own folder, which Dask removes with the worker.
+It is called with `Client.run`, outside of Dask's scheduling, so Dask never moves, retries or recomputes it. The process
+has a session of its own, so it survives the death of the worker or its nanny, and never waits for the worker's loop. It
+holds a lock of the worker while it lives, so a second coordinator is refused. The lock and the agent's output are in
+the worker's own folder, which Dask removes with the worker.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def start_agent(connect: str, order: str, token: bytes, server_name: str, dask_w
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return {
-                "why": f"the worker {dask_worker.address} already has an agent, of another coordinator",
+                "why": f"the worker {dask_worker.address} already has an agent of another coordinator",
                 "pid": _pid_in(lock),
             }
         proofs = [] if token else [*_certificates(dask_worker), "--server-name", server_name]

@@ -18,11 +18,12 @@ class Broken(Exception):
 
 
 class Ended(Broken):
-    """The connection ended where a message was expected."""
+    """The connection ended when a message was expected."""
 
 
 class Connection:
-    """One end of a connection. One task may send while another one receives. `sent_bytes` and `received_bytes` count."""
+    """One end of a connection. One task may send while another one receives. `sent_bytes` and `received_bytes` are
+    totals."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream

@@ -31,7 +31,7 @@ First = TypeVar("First", Challenge, Welcome)
 
 NONCE_BYTES = 32
 HANDSHAKE_S = 20.0
-"""A peer that has not introduced itself after this time is disconnected."""
+"""A peer that has not introduced itself within this time is disconnected."""
 
 
 def make_token(path: Path) -> bytes:
@@ -53,12 +53,12 @@ def read_token(path: Path) -> bytes:
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise UsageError(f"--token-file {path}: other users can read it", hint=f"chmod 600 {path}")
     if len(token) < NONCE_BYTES:
-        raise UsageError(f"--token-file {path}: a token has at least {NONCE_BYTES} characters")
+        raise UsageError(f"--token-file {path}: a token needs at least {NONCE_BYTES} characters")
     return token
 
 
 def proof(token: bytes, side: str, nonce: bytes) -> bytes:
-    """The answer of `side` to a nonce. The name keeps one side's proof from serving as the other's."""
+    """The answer of `side` to a nonce. It includes the name, so that one side's proof cannot serve as the other's."""
     return hmac.digest(token, side.encode() + b"\0" + nonce, "sha256") if token else b""
 
 
@@ -72,7 +72,7 @@ def kernels_digest() -> str:
 
 
 def engine_here() -> str:
-    """The engine that this machine can run: `native`, or why not."""
+    """The engine that this machine can run: `native`, or the reason why not."""
     from replay_native.ground.libc import lanes_supported
 
     return "portable" if lanes_supported() else "native"
@@ -101,19 +101,19 @@ async def introduce(connection: Connection, token: bytes, order: str) -> Welcome
     challenge = await _first(connection, Challenge)
     if challenge.protocol != PROTOCOL:
         raise UsageError(
-            f"the coordinator speaks version {challenge.protocol} of the protocol, this agent {PROTOCOL}",
-            hint="install the same replay on both machines",
+            f"the coordinator uses version {challenge.protocol} of the protocol, this agent version {PROTOCOL}",
+            hint="install the same version of replay on both machines",
         )
     nonce = secrets.token_bytes(NONCE_BYTES)
     await connection.send(make_hello(challenge, token, nonce, order))
     welcome = await _first(connection, Welcome)
     if not hmac.compare_digest(welcome.proof, proof(token, "coordinator", nonce)):
-        raise UsageError("the coordinator does not know the token", hint="give --token-file of this run")
+        raise UsageError("the coordinator does not know the token", hint="give the --token-file of this run")
     return welcome
 
 
 async def _first(connection: Connection, kind: type[First]) -> First:
-    """The next message, which has to be of this kind."""
+    """The next message, which must be of this kind."""
     message = None
     with trio.move_on_after(HANDSHAKE_S), contextlib.suppress(Broken):
         message = await connection.receive()
@@ -121,13 +121,13 @@ async def _first(connection: Connection, kind: type[First]) -> First:
         raise UsageError(f"the coordinator refuses this agent: {message.why}", hint=message.hint)
     if not isinstance(message, kind):
         raise UsageError(
-            "what answers is not a coordinator", hint="check the address that the agent was given"
+            "the program at this address is not a coordinator", hint="check the address given to the agent"
         )
     return message
 
 
 async def receive_hello(connection: Connection, token: bytes) -> Hello:
-    """The coordinator's side: challenge whoever connected. Broken if it is not an agent of this run."""
+    """The coordinator's side: challenge a new connection. Broken if the peer is not an agent of this run."""
     nonce = secrets.token_bytes(NONCE_BYTES)
     await connection.send(Challenge(nonce=nonce))
     message = None
@@ -136,12 +136,12 @@ async def receive_hello(connection: Connection, token: bytes) -> Hello:
     if limit.cancelled_caught:
         raise Broken(f"it sent nothing within {HANDSHAKE_S:g} s")
     if message is None:
-        raise Ended("it ended before it said what it is")
+        raise Ended("it disconnected before it introduced itself")
     if not isinstance(message, Hello):
         raise Broken("it is not an agent")
     if message.protocol != PROTOCOL:
         await connection.send(Refusal(why=f"its protocol is version {message.protocol}, not {PROTOCOL}"))
-        raise Broken(f"an agent on {message.host} speaks version {message.protocol} of the protocol")
+        raise Broken(f"an agent on {message.host} uses version {message.protocol} of the protocol")
     if not hmac.compare_digest(message.proof, proof(token, "agent", nonce)):
         await connection.send(Refusal(why="it does not know the token"))
         raise Broken(f"an agent on {message.host} does not know the token")

@@ -1,4 +1,4 @@
-"""The verdict on a merged run: no better than that on its worst agent."""
+"""The verdict on a merged run, which is at best that of its worst agent."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from .losses import Loss, cut_off
 from .parts import Part
 
 _OF_THE_WHOLE = ("EMPTY", "STATUS_DIFFERS")
-"""Findings that only matter for the whole run: a share may be empty, and hold few requests of a route."""
+"""Findings that only apply to the whole run, because a share may be empty or have few requests of a route."""
 
 
 def judged(document: RunDocument, *, parts: Sequence[Part], losses: Sequence[Loss]) -> RunDocument:
-    """The verdict on the whole run: no better than that on an agent, and not VALID if a share was not sent whole."""
+    """The verdict on the whole run: at best that of its worst agent, and not VALID if a share was not sent
+    completely."""
     reasons = [
         *_loss_reasons(document, losses),
         *_early_reasons(document, parts, losses),
@@ -34,7 +35,7 @@ def judged(document: RunDocument, *, parts: Sequence[Part], losses: Sequence[Los
 
 
 def _loss_reasons(document: RunDocument, losses: Sequence[Loss]) -> list[Reason]:
-    """Agents that were lost."""
+    """Findings for agents that were lost."""
     if not losses:
         return []
     missing = sum(loss.unsent + loss.unknown for loss in losses)
@@ -45,21 +46,21 @@ def _loss_reasons(document: RunDocument, losses: Sequence[Loss]) -> list[Reason]
             code="AGENT_LOST",
             verdict="SUSPECT",
             message=f"{'; '.join(found)}. {_less(document, missing, at_most)}",
-            advice="look at the machine and its log; the results are those of the load that was sent",
+            advice="check the machine and its log; the results cover only the load that was sent",
         )
     ]
 
 
 def _loss_words(loss: Loss) -> str:
-    """What became of the requests of a share."""
+    """What happened to the requests of a share."""
     if not loss.unsent and not loss.unknown:
         return "every request of its share is accounted for"
     unsent = f"{_counted(loss.unsent)} of its share {_were(loss.unsent)} not sent" if loss.unsent else ""
     if not loss.unknown:
         return unsent
     if not unsent:
-        return f"whether {_counted(loss.unknown)} of its share {_were(loss.unknown)} sent is not known"
-    return f"{unsent}, and whether another {loss.unknown:,} {_were(loss.unknown)} is not known"
+        return f"it is not known whether {_counted(loss.unknown)} of its share {_were(loss.unknown)} sent"
+    return f"{unsent}, and it is not known whether {loss.unknown:,} more {_were(loss.unknown)} sent"
 
 
 def _counted(count: int) -> str:
@@ -76,7 +77,8 @@ def _less(document: RunDocument, missing: int, at_most: str = "") -> str:
 
 
 def _early_reasons(document: RunDocument, parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
-    """Agents that ended early while the run went on. If the whole run ended early, its ending says why."""
+    """Findings for agents that ended early while the run continued. If the whole run ended early, its ending has the
+    reason."""
     gone = {loss.agent for loss in losses}
     early = [part for part in parts if part.share.agent not in gone and part.document.ending.how != "whole"]
     if document.ending.how != "whole" or not early:
@@ -92,13 +94,14 @@ def _early_reasons(document: RunDocument, parts: Sequence[Part], losses: Sequenc
             code="AGENT_ENDED_EARLY",
             verdict="SUSPECT",
             message=f"{'; '.join(found)}. {_less(document, missing)}",
-            advice="find out who ended it; the results are those of the load that was sent",
+            advice="find out who ended it; the results cover only the load that was sent",
         )
     ]
 
 
 def _unbalanced(parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
-    """Report an agent that ended normally, but planned another number of requests than its share has: a bug of replay."""
+    """Report an agent that ended normally but planned another number of requests than its share has. That is a bug in
+    replay."""
     gone = {loss.agent for loss in losses}
     wrong = [
         f"{part.name} planned {part.planned:,} of the {part.share.planned:,} requests of its share"
@@ -119,7 +122,7 @@ def _unbalanced(parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
 
 
 def _clock_reasons(document: RunDocument, parts: Sequence[Part]) -> list[Reason]:
-    """Clocks that are known less exactly than the lateness that the run states."""
+    """Findings for clocks whose error is larger than the generator lag that the run reports."""
     lateness = document.latency.lateness
     length_ns = round(document.duration_s * SECOND_NS)
     bound_ns, worst = max((part.share.clock.error_ns(length_ns), -n) for n, part in enumerate(parts))
@@ -132,8 +135,8 @@ def _clock_reasons(document: RunDocument, parts: Sequence[Part]) -> list[Reason]
         Reason(
             code="CLOCK_UNCERTAIN",
             verdict="SUSPECT",
-            message=f"the clock of {parts[-worst].name} is known to {format_duration(bound_ns)} only"
-            f"{_changes(parts[-worst])}, while the generator lag that this run states is "
+            message=f"the clock of {parts[-worst].name} is known only to {format_duration(bound_ns)}"
+            f"{_changes(parts[-worst])}, but the generator lag of this run is "
             f"{format_duration(lateness.p90_ns)} (p90): agents may have sent that far apart",
             advice=_clock_advice(parts[-worst], length_ns),
         )
@@ -141,7 +144,7 @@ def _clock_reasons(document: RunDocument, parts: Sequence[Part]) -> list[Reason]
 
 
 def _changes(part: Part) -> str:
-    """How an agent's clock changed during the run."""
+    """How an agent's clock changed during the run, in words."""
     clock = part.share.clock
     drift = f"it drifted by {clock.drift_ppm:+.0f} ppm" if clock.drift_ppm else ""
     jump = f"it was set by {format_duration(abs(clock.jumped_ns))}" if clock.jumped_ns else ""
@@ -149,23 +152,20 @@ def _changes(part: Part) -> str:
 
 
 def _clock_advice(part: Part, length_ns: int) -> str:
-    """What to do about an agent's clock, by what makes up most of its error."""
+    """Advice on an agent's clock, by the main cause of its error."""
     clock = part.share.clock
     drifted_ns = clock.error_ns(length_ns) - clock.bound_ns - abs(clock.jumped_ns)
     most = max(clock.bound_ns, drifted_ns, abs(clock.jumped_ns))
     if most == abs(clock.jumped_ns):
-        return (
-            "look at why that machine's CLOCK_MONOTONIC jumped: was it suspended, or moved to another host?"
-        )
+        return "find out why that machine's CLOCK_MONOTONIC jumped: it may have been suspended, or moved to another host"
     if most == drifted_ns:
-        return "look at that machine's time synchronization, which may be correcting its clock, or make the run shorter"
+        return "check that machine's time synchronization, which may be correcting its clock, or make the run shorter"
     return "put the coordinator nearer to the agents, or keep the network between them free"
 
 
 def _agents_reasons(whole: Validity, parts: Sequence[Part]) -> list[Reason]:
     """Findings about the whole run and about each agent. A finding about an agent replaces the same finding about the
-    whole run, because it says where.
-    """
+    whole run, because it is more specific."""
     if len(parts) == 1:
         return list(whole.reasons)
     own: dict[Reason, list[Part]] = {}

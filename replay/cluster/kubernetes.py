@@ -18,12 +18,12 @@ from replay.settings.scenario import Scenario
 PORT = 7800
 DATA, TLS = "/data", "/tls"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?")
-_FORM = "write --cluster k8s: or k8s:agents=4,image=registry.example/replay:1,name=replay"
+_FORM = "give --cluster k8s: or k8s:agents=4,image=registry.example/replay:1,name=replay"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a manifest is made of."""
+    """The parameters of a manifest."""
 
     agents: int = 2
     image: str = "replay:latest"
@@ -31,7 +31,7 @@ class Job:
 
 
 def parse_job(text: str) -> Job:
-    """`agents=N,image=IMAGE,name=NAME`, each optional. UsageError names what is wrong."""
+    """Parse `agents=N,image=IMAGE,name=NAME`, each optional. UsageError if one is invalid."""
     given: dict[str, str] = {}
     for part in filter(None, text.split(",")):
         key, _, value = part.partition("=")
@@ -44,13 +44,15 @@ def parse_job(text: str) -> Job:
     name = given.get("name", "replay")
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"--cluster k8s: name={name} is not a name of Kubernetes", hint="small letters, digits and -"
+            f"--cluster k8s: name={name} is not a valid name in Kubernetes",
+            hint="use small letters, digits and -",
         )
     return Job(int(agents), given.get("image", "replay:latest"), name)
 
 
 def entry_point(job: Job, run: Sequence[str], allow: Sequence[str]) -> str:
-    """The shell command of every pod: by its index it is the coordinator or an agent. `run` are the words of the run."""
+    """The shell command of every pod, which runs the coordinator or an agent, by the pod's index. `run` are the
+    arguments of the run."""
     tls = {name: f"{TLS}/{name}.pem" for name in ("ca", "cert", "key")}
     coordinator = [
         *("replay", "run", *run, "--cluster", f"listen:0.0.0.0:{PORT},agents={job.agents}"),

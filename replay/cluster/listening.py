@@ -1,4 +1,5 @@
-"""Agents that are started elsewhere, and connect to the coordinator: the pods of a Job, or anybody's own."""
+"""Agents that are started elsewhere and connect to the coordinator: the pods of a Job, or agents that you start
+yourself."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ class Listening(Transport):
 
 
 def check_secured(host: str, identity: Identity) -> None:
-    """UsageError where a coordinator would listen beyond loopback without certificates."""
+    """UsageError if a coordinator would listen beyond loopback without certificates."""
     if not is_loopback_host(host) and not identity.is_given:
         raise UsageError(
             f"{host} is beyond this machine: agents and coordinators identify each other by certificates",
@@ -67,11 +68,11 @@ def check_secured(host: str, identity: Identity) -> None:
 
 
 def parse_listening(text: str, identity: Identity) -> Listening:
-    """`HOST:PORT,agents=N`. UsageError for anything else."""
+    """Parse `HOST:PORT,agents=N`. UsageError for anything else."""
     place, comma, rest = text.partition(",")
     name, _, count = rest.partition("=")
     if not comma or name != "agents" or not count.isdigit() or not 1 <= int(count) <= AGENTS_MAX:
-        raise UsageError(f"--cluster listen:{text} does not say how many agents connect", hint=_FORM)
+        raise UsageError(f"--cluster listen:{text} does not give the number of agents", hint=_FORM)
     host, port = parse_place(place)
     check_secured(host, identity)
     return Listening(host, port, int(count), identity)

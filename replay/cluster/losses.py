@@ -1,7 +1,7 @@
 """Requests of the plan that no lane counted: those of lost agents, and those of agents whose runs ended early.
 
-A lane counts what was due while it ran. Each agent ends at its own instant, so the accounts of the whole run are those
-of the whole plan: the rest of every share is added, with a reason.
+A lane counts only requests that were due while it ran, and each agent ends at a different time. The accounts of the
+whole run cover the whole plan, so the rest of every share is added, with a reason.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from .share import LostAgent, Share
 
 
 class Loss(NamedTuple):
-    """An agent that was lost. `unsent` requests of its share were not sent; whether `unknown` ones were sent is not
-    known.
-    """
+    """An agent that was lost. `unsent` requests of its share were not sent; it is not known whether `unknown` others
+    were sent."""
 
     agent: int
     name: str
@@ -30,7 +29,7 @@ class Loss(NamedTuple):
 
 
 def losses_of(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAgent]) -> list[Loss]:
-    """Every agent that was lost, and what became of its share."""
+    """Every agent that was lost, and what happened to its share."""
     reported = {one.agent: one for one in lost}
     losses = []
     for share in idle:
@@ -53,7 +52,7 @@ def losses_of(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostA
 
 
 def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAgent]) -> list[Loss]:
-    """Agents whose folders were not given. All requests of their shares are unknown."""
+    """Lost agents without a folder. All requests of their shares are unknown."""
     share = parts[0].share
     shares = [*(part.share for part in parts), *idle]
     known = {own.agent for own in shares} | {one.agent for one in lost}
@@ -63,7 +62,7 @@ def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAge
     names = ", ".join(f"agent {agent}" for agent in absent)
     if share.planned_whole is None:
         raise InputError(
-            f"the folder of {names} of {share.agents} is missing, and how many requests it had is not known",
+            f"the folder of {names} of {share.agents} is missing, and it is not known how many requests it had",
             hint="give the folders of all agents",
         )
     with_folder = {own.agent for own in shares}
@@ -79,16 +78,15 @@ def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAge
 
 
 class Rest(NamedTuple):
-    """The requests of an agent's share that no lane counted: those not sent, by reason, and those of which that is not
-    known.
-    """
+    """The requests of an agent's share that no lane counted: those that were not sent, by reason, and those that may
+    have been sent."""
 
     unsent: dict[str, int]
     unknown: int
 
 
 def rests_of(parts: Sequence[Part], losses: Sequence[Loss]) -> dict[int, Rest]:
-    """What is missing from the counts of each agent, by its number. Both reasons are always listed."""
+    """The rest of each agent's share, by its number. Both reasons are always listed."""
     rests = {loss.agent: Rest({AGENT_LOST: loss.unsent, ENDED_EARLY: 0}, loss.unknown) for loss in losses}
     for part in parts:
         if part.share.agent not in rests:

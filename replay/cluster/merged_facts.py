@@ -42,7 +42,7 @@ NOTHING_OBSERVED = Observed({}, {}, [], [])
 
 
 def facts_of(parts: Sequence[Part]) -> dict[str, Any]:
-    """The arguments of `Facts` that are sums or maxima of those of the agents."""
+    """The arguments of `Facts` that are sums or maxima over the agents."""
     documents = [part.document for part in parts]
     generators = [document.generator for document in documents]
     notes = notes_of(parts)
@@ -75,12 +75,12 @@ def _sum(values: Iterable[int | None]) -> int | None:
 
 
 def _longest(delays: Iterable[RunDelay | None]) -> RunDelay | None:
-    """The delay of the agent that waited most for a CPU."""
+    """The delay of the agent that waited longest for a CPU."""
     return max(_known(delays), key=lambda delay: delay.share, default=None)
 
 
 def notes_of(parts: Sequence[Part]) -> list[Note]:
-    """The agents' notes that do not follow from other figures. Those of single agents name them."""
+    """The agents' notes that do not follow from other figures. A note of a single agent includes its name."""
     found: dict[Note, list[Part]] = {}
     for part in parts:
         for note in part.document.notes:
@@ -103,7 +103,7 @@ def _names(documents: Sequence[RunDocument]) -> list[NameFigures]:
 
 
 def _merged_name(own: Sequence[NameFigures]) -> NameFigures:
-    """Lookups of one name by all agents. A change that several agents saw is in the list once for each."""
+    """Lookups of one name by all agents. A change that several agents saw is listed once per agent."""
     lookups = sum(name.lookups for name in own)
     answers: Counter[str] = Counter()
     for name in own:

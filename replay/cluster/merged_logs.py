@@ -1,7 +1,7 @@
-"""Timelines and interval logs of several agents, added up by second of the common clock.
+"""Timelines and interval logs of several agents, summed by second of the common clock.
 
-Agents count their seconds from the same instant, so that second k of the whole is the sum of every agent's second k.
-Counts are added, and percentiles are taken from the sum of the histograms: they cannot be averaged.
+Agents count their seconds from the same instant, so second k of the whole run is the sum of every agent's second k.
+Counts are added. Percentiles are computed from the sum of the histograms, because they cannot be averaged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from replay.units import SECOND_NS, counted
 from .parts import Part
 
 _SETTLED_S = 2.5
-"""A line that ended this long before the line being read gets no more from other agents."""
+"""A line that ended this long before the line being read will get no more counts from other agents."""
 
 _COUNTS = (
     "planned", "sent", "ok", "error", "timeout", "unsent", "unsent_of_target", "bytes_sent", "bytes_received",
@@ -37,7 +37,7 @@ _COUNTS = (
 _LEVELS = ("in_flight", "waiting", "open")
 
 Figures = dict[int, dict[str, int]]
-"""Percentiles of each second, by the names of the timeline."""
+"""Percentiles of each second, by their names in the timeline."""
 
 Watched = Mapping[int, dict[str, float | None]]
 """Samples of watched figures, by the number of the second, from 1."""
@@ -64,7 +64,7 @@ def merge_logs(parts: Sequence[Part], out: RunFolder, wall_ns: int, watched: Wat
 
 
 class _Line(NamedTuple):
-    """A line of one agent's log; times are seconds since the common instant."""
+    """A line of one agent's log; times are in seconds since the common instant."""
 
     end_s: float
     start_s: float
@@ -90,8 +90,8 @@ class _Sum:
 def merged_lines(parts: Sequence[Part], figures: Figures, problems: list[str]) -> Iterator[bytes]:
     """The lines of the merged log, and the percentiles of each second in `figures`.
 
-    Lines of one tag that begin in the same second become one. Every value is in exactly one line, whatever the clocks
-    do.
+    Lines of one tag that begin in the same second are merged into one. Every value is in exactly one line, whatever the
+    errors of the clocks.
     """
     opened: dict[tuple[str, int], _Sum] = {}
     checked_s = 0.0
@@ -122,7 +122,7 @@ def _lines(part: Part, problems: list[str]) -> Iterator[_Line]:
 
 
 def _closed(opened: dict[tuple[str, int], _Sum], figures: Figures, before_s: float) -> Iterator[bytes]:
-    """Remove and return the lines that ended before this."""
+    """Remove and return the lines that ended before this time."""
     done = sorted(
         ((one.end_s, key) for key, one in opened.items() if one.end_s < before_s), key=lambda pair: pair
     )
@@ -142,7 +142,7 @@ def _note_figures(tag: str, second: int, histogram: Histogram, figures: Figures)
 
 
 def merged_rows(parts: Sequence[Part], figures: Figures, wall_ns: int, watched: Watched) -> Iterator[Second]:
-    """The timeline of the whole run. Rows follow each other without a gap."""
+    """The timeline of the whole run. There is no gap between rows."""
     by_second: dict[int, list[tuple[Part, list[Second]]]] = {}
     for part in parts:
         own: dict[int, list[Second]] = {}
@@ -198,7 +198,7 @@ def _sums(counts: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def _largest(lags: Iterable[dict[str, int]]) -> dict[str, int]:
-    """The lag of each partition. Several agents may consume it: the one furthest behind counts."""
+    """The lag of each partition. If several agents consume it, the largest one."""
     found: dict[str, int] = {}
     for lag in lags:
         for name, count in lag.items():
@@ -207,7 +207,7 @@ def _largest(lags: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def _first_known(watched: Iterable[dict[str, float | None]]) -> dict[str, float | None]:
-    """Samples of the target's own figures. Every agent sees the same target: the first that has a value counts."""
+    """Samples of the target's own figures. All agents see the same target, so the first value is used."""
     found: dict[str, float | None] = {}
     for one in watched:
         for name, value in one.items():

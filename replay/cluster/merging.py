@@ -1,8 +1,8 @@
-"""One run of the run folders of several agents.
+"""Merges the run folders of several agents into one run.
 
-A merged run is a run with more lanes: the lanes' memory of all agents is put side by side, and everything else follows
-as for a run of one process. So merged histograms and counts are sums, in any order, exact to the last request. What
-cannot be added up (names, machines, endings) is put together in `merged_facts`, timelines in `merged_logs`.
+A merged run is a run with more lanes: it has the lanes' memory of all agents, and everything else is computed as for a
+run of one process. So merged histograms and counts are exact sums, in any order. Data that cannot be added (names,
+machines, endings) is combined in `merged_facts`, timelines in `merged_logs`.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def merge_runs(
 ) -> RunDocument:
     """Merge the run folders of agents into the new run folder `out`; returns its run.json.
 
-    `lost` are agents that died or went silent, whether their folders are there or not. `wall_ns` is when the first
-    request was due, in ns since the epoch by the coordinator's clock; without it that of an agent is taken. `cause` is why
-    the coordinator ended the run early, `observed` what it saw itself. A folder that was left by a killed agent is
-    completed first. InputError if the folders are not parts of one run, or overlap; OutputError if `out` exists or cannot
-    be written.
+    `lost` are agents that died or went silent, with or without folders. `wall_ns` is when the first request was due, in
+    ns since the epoch by the coordinator's clock; without it, the time of an agent is used. `cause` is the reason why
+    the coordinator ended the run early, `observed` are its own observations. A folder that was left by a killed agent
+    is completed first. InputError if the folders are not parts of one run, or overlap; OutputError if `out` exists or
+    cannot be written.
     """
     found = read_parts([Path(folder) for folder in folders], {one.agent for one in lost})
     folder = RunFolder.create(out)
@@ -187,9 +187,7 @@ def _lost_notes(found: Found, missing: Sequence[LostAgent]) -> list[Note]:
     for one in missing:
         why = found.unread.get(one.agent, "it was not received")
         words = f"the folder of {agent_name(one.agent, one.host)} is missing ({why}): its counts are those of its last "
-        notes.append(
-            Note("REPORTS_ONLY", words + "report; it has no samples, and no seconds in the timeline")
-        )
+        notes.append(Note("REPORTS_ONLY", words + "report; it has no samples and no seconds in the timeline"))
     return notes
 
 

@@ -1,8 +1,8 @@
-"""What a coordinator and its agents say to each other.
+"""The messages between a coordinator and its agents.
 
 A connection carries messages in frames: four bytes of length (big-endian), then the message in MessagePack, as a map
-with its name in `kind`. Instants are ns of the clock of the side that is named. A message that is unknown, or too
-large, ends the connection.
+with its name in `kind`. Instants are in ns, by the clock of the side that their description mentions. A message that is
+unknown, or too large, ends the connection.
 
     coordinator                          agent
     Challenge(nonce)          ->
@@ -34,10 +34,10 @@ PROTOCOL = 2
 """The version of these messages. Both sides must have the same."""
 
 FRAME_BYTES_MAX = 64 << 20
-"""The largest message. Files travel in pieces."""
+"""The largest message. Files are sent in pieces."""
 
 PIECE_BYTES = 1 << 20
-"""A piece of a file: small enough that signs of life are not held up behind it."""
+"""The size of a piece of a file, small enough not to delay probes and reports."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -45,14 +45,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class Challenge(Message, frozen=True, kw_only=True, tag="challenge"):
-    """The coordinator's first message. The agent proves with `nonce` that it knows the token."""
+    """The coordinator's first message. The agent uses `nonce` to prove that it knows the token."""
 
     protocol: int = PROTOCOL
     nonce: bytes
 
 
 class Hello(Message, frozen=True, kw_only=True, tag="hello"):
-    """The agent and its machine. `kernels` is the digest of its kernels' sources, `order` what it was started for."""
+    """Describes the agent and its machine. `kernels` is the digest of its kernels' sources, `order` identifies the run
+    that it was started for."""
 
     protocol: int = PROTOCOL
     version: str
@@ -69,14 +70,14 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
-    """The agent is accepted as number `agent`. `proof` shows that the coordinator knows the token, too."""
+    """The agent is accepted as number `agent`. `proof` shows that the coordinator knows the token."""
 
     agent: int
     proof: bytes = b""
 
 
 class Refusal(Message, frozen=True, kw_only=True, tag="refusal"):
-    """The other side is not accepted, or what it asked for is not done."""
+    """The other side is not accepted, or its request is refused."""
 
     why: str
     hint: str = ""
@@ -91,7 +92,7 @@ class Probe(Message, frozen=True, kw_only=True, tag="probe"):
 
 
 class Echo(Message, frozen=True, kw_only=True, tag="echo"):
-    """The answer to a probe: the agent's clock when the probe came, and when this was sent."""
+    """The answer to a probe: the agent's clock when the probe arrived, and when this message was sent."""
 
     number: int
     sent_ns: int
@@ -108,11 +109,11 @@ class FileOffer(msgspec.Struct, frozen=True):
 
 
 class Plan(Message, frozen=True, kw_only=True, tag="plan"):
-    """An agent's share of a run. Everything in it is a value: `environ` has the variables that the scenario names,
-    `files` the content of the files that it names.
+    """An agent's share of a run. It contains only values: `environ` has the variables that the scenario uses, `files`
+    the content of its files.
 
-    `epoch` is new for each run; an agent accepts each epoch once. The agent has lanes `first_lane` up to
-    `first_lane + lanes` of the `all_lanes` of the run.
+    `epoch` is new for each run; an agent accepts each epoch once. The agent has lanes `first_lane` up to `first_lane +
+    lanes` of the `all_lanes` of the run.
     """
 
     epoch: str
@@ -132,7 +133,7 @@ class Plan(Message, frozen=True, kw_only=True, tag="plan"):
 
 
 class Want(Message, frozen=True, kw_only=True, tag="want"):
-    """Asks for a file of the trace from this offset on."""
+    """Requests a file of the trace, starting at this offset."""
 
     file: str
     offset: int
@@ -161,7 +162,7 @@ class Ready(Message, frozen=True, kw_only=True, tag="ready"):
 class Start(Message, frozen=True, kw_only=True, tag="start"):
     """When the first request of the run is due: `instant_ns` by the coordinator's clock, `agent_ns` by the agent's.
 
-    `bound_ns` is how far `agent_ns` may be from the instant. `planned_whole` are the requests of all agents.
+    `bound_ns` is how far `agent_ns` may be from the instant. `planned_whole` is the number of requests of all agents.
     """
 
     epoch: str
@@ -186,7 +187,7 @@ class Opened(Message, frozen=True, kw_only=True, tag="opened"):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """The counters of a histogram that grew, and by how much. `since_s` is since the start of the run."""
+    """The counters of a histogram that grew, and their increments. `since_s` is the time since the start of the run."""
 
     tag: str
     since_s: float
@@ -196,9 +197,8 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Report(Message, frozen=True, kw_only=True, tag="report"):
-    """What an agent counted up to `at_s` of the run. `totals` are since the start, so that a report replaces every
-    earlier one; everything else is of this second alone. `events` are (seconds since the start, kind, text).
-    """
+    """The counts of an agent up to `at_s` of the run. `totals` are since the start, so that a report replaces every
+    earlier one; everything else covers only this second. `events` are (seconds since the start, kind, text)."""
 
     epoch: str
     number: int
@@ -212,7 +212,7 @@ class Report(Message, frozen=True, kw_only=True, tag="report"):
 
 
 class Stop(Message, frozen=True, kw_only=True, tag="stop"):
-    """End the run: `drain` lets requests in flight be answered, `abandon` does not."""
+    """Ends the run: with `drain`, requests in flight are completed; with `abandon`, they are not."""
 
     epoch: str
     how: Literal["drain", "abandon"]
@@ -230,16 +230,15 @@ class End(Message, frozen=True, kw_only=True, tag="end"):
 
 
 class Fetch(Message, frozen=True, kw_only=True, tag="fetch"):
-    """Asks for a file of the agent's run folder from this offset on."""
+    """Requests a file of the agent's run folder, starting at this offset."""
 
     file: str
     offset: int
 
 
 class Release(Message, frozen=True, kw_only=True, tag="release"):
-    """The coordinator needs nothing more: the agent may leave. With `remove` it removes its run folder, which the
-    coordinator has.
-    """
+    """The coordinator needs nothing more, so the agent may exit. With `remove` it removes its run folder, because the
+    coordinator has a copy."""
 
     remove: bool = False
 

@@ -1,7 +1,7 @@
-"""How long this process itself has run.
+"""How long this process itself has been running.
 
-A process that is stopped, or gets no CPU, hears nobody: what the other side sent waits in its sockets. So how long a peer
-was silent is measured in time in which this process ran.
+A process that is stopped, or gets no CPU, receives nothing: messages from the other side wait in its sockets. So the
+silence of a peer is measured only in time during which this process ran.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from .protocol import PROBE_NS
 
 PAUSE_NS = 2 * PROBE_NS
-"""Both sides do something several times per PROBE_NS. If this much time passes without it, the process did not run."""
+"""Both sides run code several times per PROBE_NS. A gap of this length means that the process did not run."""
 
 
 class OwnTime:
-    """The time in which this process ran, by its own clock without its pauses."""
+    """The time during which this process ran: its clock without the pauses."""
 
     def __init__(self, now_ns: int) -> None:
         self.paused_ns = 0
@@ -22,8 +22,8 @@ class OwnTime:
     def pause_until(self, now_ns: int) -> int:
         """Call it with every event. Returns the length of the pause that has just ended (ns), usually 0.
 
-        PROBE_NS of a pause counts as time in which the process ran. So a silent peer is noticed in the end even by a
-        process that is stopped again and again.
+        PROBE_NS of each pause counts as time in which the process ran, so even a process that is stopped again and
+        again notices a silent peer in the end.
         """
         gap_ns = now_ns - self._latest_ns
         self._latest_ns = now_ns

@@ -46,12 +46,12 @@ class Part:
 
     @property
     def name(self) -> str:
-        """The agent in messages."""
+        """The name of the agent in messages."""
         return agent_name(self.share.agent, self.share.host)
 
     @property
     def shift_ns(self) -> int:
-        """How much later than the common instant this run began, by the coordinator's clock."""
+        """How much later than the common instant the agent's run began, by the coordinator's clock."""
         if not self.share.instant_ns:
             return 0
         started_ns = self.started.start.monotonic_ns + self.share.skew_ns
@@ -64,12 +64,12 @@ class Part:
 
     @property
     def planned(self) -> int:
-        """Requests of its share that were due."""
+        """Number of requests of its share that were due."""
         return self.document.accounts.planned
 
     @property
     def has_ended(self) -> bool:
-        """Whether it ended by itself: it was not killed, and did not fail."""
+        """Whether its run ended by itself: it was not killed, and did not fail."""
         return self.document.ending.how not in ("killed", "failed")
 
     def lanes_of(self, target: int) -> list[LaneMetrics]:
@@ -107,9 +107,8 @@ def _moved(metrics: LaneMetrics, move_ns: int, *, killed: bool) -> LaneMetrics:
 
 
 class Found(NamedTuple):
-    """The folders of a run: those that can be merged, shares whose agents died before they began to send, and why the
-    folders of other lost agents cannot be read.
-    """
+    """The folders of a run: those that can be merged, shares whose agents died before they began to send, and the
+    reasons why folders of other lost agents cannot be read."""
 
     parts: list[Part]
     not_begun: list[Share]
@@ -128,7 +127,7 @@ def read_parts(folders: Sequence[Path], lost: Collection[int] = ()) -> Found:
     parts = sorted(found.parts, key=lambda part: part.share.first_lane)
     if not parts:
         problems = "; ".join(found.unread.values()) or "no agent began to send"
-        raise InputError(f"there is nothing to merge: {problems}", hint="name the run folders of the agents")
+        raise InputError(f"there is nothing to merge: {problems}", hint="give the run folders of the agents")
     for part in parts[1:]:
         _check_same(parts[0], part)
     for share in found.not_begun:
@@ -192,7 +191,7 @@ def _open(file: Path, folder: Path) -> LaneMetrics:
 
 
 def _check_same(one: Part, other: Part) -> None:
-    """InputError if two parts are not of one run."""
+    """InputError if two parts do not belong to one run."""
     for what, of in (
         ("run id", lambda part: part.share.run_id),
         ("epoch", lambda part: part.share.epoch),
@@ -208,7 +207,7 @@ def _check_same(one: Part, other: Part) -> None:
             raise InputError(
                 f"{one.folder.path} and {other.folder.path} are not parts of one run: the {what} differs "
                 f"({_short(of(one))} and {_short(of(other))})",
-                hint="give the folders of one run alone",
+                hint="give the folders of one run only",
             )
     own, others = without_places(one.started.scenario), without_places(other.started.scenario)
     changed = [
@@ -220,7 +219,7 @@ def _check_same(one: Part, other: Part) -> None:
         raise InputError(
             f"{one.folder.path} and {other.folder.path} are not parts of one run: their scenarios differ in "
             f"{', '.join(changed)}",
-            hint="give the folders of one run alone",
+            hint="give the folders of one run only",
         )
 
 
@@ -242,14 +241,14 @@ def _short(value: Any) -> str:
 
 
 def _check_apart(before: Part, after: Part) -> None:
-    """InputError if two parts have the same lanes, or the same agent."""
+    """InputError if two parts have the same lanes or the same agent."""
     if before.folder.path.samefile(after.folder.path):
         raise InputError(f"{before.folder.path} is given twice")
     if after.share.first_lane < before.share.after_lane:
         raise InputError(
             f"{before.folder.path} and {after.folder.path} overlap: both have lane {after.share.first_lane} of "
             f"{after.share.of_lanes}",
-            hint="each share of a run is merged once",
+            hint="give each share of a run only once",
         )
     if after.share.agent == before.share.agent:
         raise InputError(

@@ -1,18 +1,19 @@
 """The rules of a run over many machines, as two state machines without sockets, clocks or files: `agent_state` and
-`coordinator_state`. Here are what they share: times, and what they ask to be done.
+`coordinator_state`. This module has what they share: time limits and actions.
 
-Each is fed with messages, events and instants (ns of its own clock, which only grows), and returns what to do, in
-order. The same code runs over real connections (`coordinator`, `agent`) and in the simulation of deaths, delays and
-lost messages.
+Each state machine takes messages, events and instants (ns of its own clock, which only grows), and returns the actions
+to perform, in order. The same code runs over real connections (`coordinator`, `agent`) and in a simulation of deaths,
+delays and lost messages.
 
-What holds, whatever is lost or delayed:
+These rules hold, whatever is lost or delayed:
+
 - **Nothing is sent twice.** Shares do not overlap, no share is given to a second agent, and an agent begins an epoch at
-  most once. A share whose agent is lost stays unsent.
-- **A lost agent is reported within two seconds** of the last sign of life: at once when its connection ends, otherwise
+  most once. The share of a lost agent stays unsent.
+- **A lost agent is reported within two seconds** of the last sign of life: at once if its connection ends, otherwise
   after LOST_NS of silence.
-- **An agent without a coordinator stops by itself.** It drains after ORPHANED_NS of silence, or at once when the
-  connection ends. So the requests that it may still have sent after its last report are bounded.
-- **Reports replace each other.** Each has the totals since the start: a lost or repeated one does no harm.
+- **An agent without a coordinator stops by itself.** It drains after ORPHANED_NS of silence, or at once if the
+  connection ends. So the number of requests that it may have sent after its last report is bounded.
+- **Reports replace each other.** Each has the totals since the start, so a lost or repeated report does no harm.
 """
 
 from __future__ import annotations
@@ -25,39 +26,39 @@ from .messages import Message, Plan, Report, Start
 MS = 1_000_000
 
 PROBE_NS = 250 * MS
-"""Time between two probes of an agent."""
+"""Time between two probes to an agent."""
 
 LOST_NS = 1_500 * MS
-"""An agent that is silent for this long during a run is lost. With a probe interval on top it is reported within 2 s."""
+"""An agent that is silent for this long during a run is lost. Including a probe interval, it is reported within 2 s."""
 
 PATIENCE_NS = 15_000 * MS
-"""The same before the start, while an agent plans and compiles: nothing can be sent yet."""
+"""The same before the start, while an agent plans and compiles and cannot have sent anything."""
 
 ORPHANED_NS = 2_500 * MS
-"""An agent that does not hear its coordinator for this long during a run ends in order."""
+"""An agent that does not hear from its coordinator for this long during a run stops cleanly."""
 
 LEAVE_NS = 5_000 * MS
-"""A lost agent has ended by itself after this time: it notices, drains, and saves."""
+"""After this time a lost agent has ended by itself: it has noticed, drained, and saved."""
 
 LEAD_NS = 1_500 * MS
-"""From the order to start to the first due time."""
+"""Time from the order to start to the first due time."""
 
 LEAST_LEAD_NS = 550 * MS
-"""An agent refuses a start that is nearer than this: its first requests would be late."""
+"""An agent refuses a start that is closer than this, because its first requests would be late."""
 
 CLOCK_SAMPLES = 8
-"""Exchanges with each agent before its clock is used."""
+"""Number of exchanges with each agent before its clock is used."""
 
 ENDS_ALL = ("circuit_breaker", "not_allowed", "over_limit")
-"""Endings of one share that end the whole run: they protect the target."""
+"""Endings of one share that end the whole run, in order to protect the target."""
 
 JOIN_NS = 60_000 * MS
-"""All agents must have come after this time."""
+"""Time within which all agents must connect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a message; the coordinator sends it to `agent`."""
+    """Send a message; in the coordinator, to `agent`."""
 
     message: Message
     agent: int = -1
@@ -79,7 +80,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Agent: end the run that is going on."""
+    """Agent: end the current run."""
 
     how: Literal["drain", "abandon"]
     why: str
@@ -131,7 +132,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """Coordinator: every agent has ended or is lost for good."""
+    """Coordinator: every agent has ended or is finally lost."""
 
 
 Output = Send | Prepare | Begin | Finish | Leave | AllHere | Began | Reported | Lost | Failed | Over

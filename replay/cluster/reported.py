@@ -1,4 +1,4 @@
-"""The lanes of a lost agent whose folder is missing: what its reports added up to, as memory of a lane."""
+"""The lanes of a lost agent whose folder is missing: the sum of its reports in the form of a lane's memory."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from replay_native.ledger.lane_metrics import (
 from .share import LostAgent
 
 _NOT_OF_TARGET = ("unsent_own", *(reason.counter for reason in UNSENT_REASONS if not reason.of_target))
-"""Counters of requests that were unsent for another reason than the target."""
+"""Counters of requests that were unsent for a reason other than the target."""
 
 
 def lane_of(lost: LostAgent, started: Started, rules: int) -> LaneMetrics:
-    """One lane with all that a lost agent reported. Its samples are lost.
+    """One lane with everything that a lost agent reported. Its samples are lost.
 
     Reports may lack the newest values of histograms by route, which are not reported every second.
     """
@@ -61,7 +61,7 @@ def _arena_bytes(lost: LostAgent) -> int:
 
 
 def _add(metrics: LaneMetrics, rows: dict[str, int], tag: str, at: np.ndarray, counts: np.ndarray) -> None:
-    """Add what a histogram counted."""
+    """Add the counts of a histogram."""
     if tag in TOTALS:
         metrics.totals[TOTALS.index(tag)][at] += counts
         return

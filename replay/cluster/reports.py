@@ -1,4 +1,4 @@
-"""What agents have reported, added up: all that is known of an agent that is lost with its run folder."""
+"""The sum of what agents have reported: all that is known of an agent that is lost together with its run folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EMPTY: np.ndarray = np.zeros(0, np.uint64)
 
 @dataclass
 class Reports:
-    """The reports of one agent. `totals` are those of the last one; routes and histograms are added up."""
+    """The reports of one agent. `totals` are those of the latest report; routes and histograms are sums."""
 
     totals: dict[str, int] = field(default_factory=dict)
     routes: dict[str, Counter[str]] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Reports:
     at_s: float = 0.0
 
     def add(self, report: Report) -> None:
-        """Add one."""
+        """Add a report."""
         self.totals, self.at_s = report.totals, report.at_s
         for route, counts in report.routes.items():
             self.routes.setdefault(route, Counter()).update(counts)
@@ -36,7 +36,7 @@ class Reports:
             self.histograms[one.tag] = _added(self.histograms.get(one.tag, _EMPTY), at, counts_)
 
     def histogram_lists(self) -> dict[str, tuple[list[int], list[int]]]:
-        """The histograms as places and counts, in order."""
+        """The histograms as lists of indices and counts, in order."""
         return {
             tag: (np.flatnonzero(counts).tolist(), counts[counts > 0].tolist())
             for tag, counts in self.histograms.items()
@@ -44,7 +44,7 @@ class Reports:
 
 
 def _added(sums: np.ndarray, at: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Add counts to sums, and extend the sums where needed. No index is in `at` twice."""
+    """Add counts to sums, and extend the sums if needed. No index is in `at` twice."""
     if not at.size:
         return sums
     if at.max() >= sums.size:
@@ -57,8 +57,7 @@ def _added(sums: np.ndarray, at: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def unknown_requests(seat: Seat, reports: Reports, instant_ns: int, last_sending_ns: int) -> int:
     """How many requests of a lost agent's share may have been sent after its last report: those due until the latest
-    instant at which it can have sent.
-    """
+    instant at which it may have sent."""
     if seat.ready is None:
         return 0
     due = seat.ready.due_by_second

@@ -1,4 +1,4 @@
-"""From what a coordinator gathered to the one run: the agents' folders, and what is known of those that were lost."""
+"""Makes the run from what a coordinator gathered: the agents' folders, and the reports of those that were lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .reports import unknown_requests
 from .share import LostAgent, ShareClock, read_share, write_share
 
 AGENTS = "agents"
-"""Where the agents' own run folders are in the merged one."""
+"""The folder within the merged run that has the agents' own run folders."""
 
 
 def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
@@ -34,7 +34,7 @@ def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
             f"{seat.name}: {seat.lost_why or 'its results were not received'}" for seat in gathered.seats
         )
         raise EngineError(
-            f"every agent was lost with its results ({why})", hint=f"what they printed is in {agents}"
+            f"every agent was lost together with its results ({why})", hint=f"their output is in {agents}"
         )
     document = merge_runs(
         folders,
@@ -49,15 +49,14 @@ def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
 
 
 def _pause_notes(gathered: Gathered) -> list[Note]:
-    """Names the time in which the coordinator itself did not run."""
+    """A note on the time during which the coordinator itself did not run."""
     pauses_ns = gathered.pauses_ns
     if not pauses_ns:
         return []
     longest = f", for up to {format_duration(max(pauses_ns))}" if len(pauses_ns) > 1 else ""
     words = (
         f"the coordinator did not run for {format_duration(sum(pauses_ns))} during the run"
-        f" ({counted(len(pauses_ns), 'pause')}{longest}): agents were not heard in that time, and it does not count as "
-        "their silence"
+        f" ({counted(len(pauses_ns), 'pause')}{longest}): that time does not count as silence of the agents"
     )
     return [Note("COORDINATOR_PAUSED", words)]
 
@@ -70,7 +69,7 @@ def _cause(gathered: Gathered) -> Cause:
 
 
 def _with_drift(folder: Path, drift_ppm: float, jumped_ns: int) -> None:
-    """Write the drift and the jumps of the agent's clock, which are known only now, into share.json."""
+    """Write the drift and the jumps of the agent's clock, which are known only at the end, into share.json."""
     share = read_share(folder)
     clock = msgspec.structs.replace(share.clock, drift_ppm=round(drift_ppm, 3), jumped_ns=jumped_ns)
     write_share(folder, msgspec.structs.replace(share, clock=clock))
@@ -107,12 +106,12 @@ def lost_agents(gathered: Gathered) -> list[LostAgent]:
 
 
 def _since_start_s(seat: Seat, gathered: Gathered) -> float | None:
-    """When an agent was lost; None if only its results were."""
+    """When an agent was lost; None if only its results were lost."""
     return None if seat.lost_ns is None else round((seat.lost_ns - gathered.instant_ns) / 1e9, 3)
 
 
 def _unknown(seat: Seat, gathered: Gathered) -> int:
-    """Requests of which it is not known whether they were sent. An agent that ended in order said how many it had."""
+    """Number of requests that may have been sent. An agent that ended normally reported its counts."""
     reports = gathered.reports[seat.agent]
     if seat.lost_ns is None and seat.end is not None:
         return max(seat.end.accounts.get("planned", 0) - reports.totals.get("planned", 0), 0)

@@ -1,4 +1,5 @@
-"""share.json: which part of a run over many machines a run folder holds. Written before the load, read by the merge."""
+"""share.json: which share of a run over many machines is in a run folder. It is written before the run, and read by the
+merge."""
 
 from __future__ import annotations
 
@@ -23,9 +24,9 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     """One agent's share of the run `run_id`. It has lanes [first, after) `of` all lanes of the run.
 
     `instant_ns` is when the first request of the run is due, by the coordinator's clock (CLOCK_MONOTONIC of its
-    machine), `start_ns` the same by CLOCK_MONOTONIC of this machine. `due_by_second` counts the share's requests by second.
-    `skew_ns` is how far the clock that the agent reported was ahead of CLOCK_MONOTONIC then: 0, except in tests.
-    `planned_whole` are the requests of the whole run (null: not known).
+    machine), `start_ns` the same by CLOCK_MONOTONIC of this machine. `due_by_second` counts the share's requests by
+    second. `skew_ns` is how far the clock that the agent reported was then ahead of CLOCK_MONOTONIC: 0, except in
+    tests. `planned_whole` are the requests of the whole run (null: not known).
     """
 
     format_version: int = FORMAT_VERSION
@@ -49,12 +50,12 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LostAgent(msgspec.Struct, frozen=True, kw_only=True):
-    """What the coordinator knows of an agent that died or went silent. `planned` are the requests of its share. `unknown`
-    of them were due between its last report and its end: whether they were sent is not known. They count only if its
+    """What the coordinator knows of an agent that died or went silent. `planned` are the requests of its share.
+    `unknown` of them were due between its last report and its end, so they may have been sent. They count only if its
     folder is missing.
 
-    The rest is what its reports added up to: `counters` (by the names of a lane's counters), `routes` (by route and
-    outcome) and `histograms` (by tag: places and counts).
+    The other fields are the sums of its reports: `counters` (by the names of a lane's counters), `routes` (by route and
+    outcome) and `histograms` (by tag: indices and counts).
     """
 
     agent: int
@@ -72,7 +73,7 @@ class LostAgent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_share(folder: Path, share: Share) -> None:
-    """Write share.json completely or not at all."""
+    """Write share.json atomically."""
     with replacing(folder / NAME, durable=True) as file:
         file.write(msgspec.json.encode(share))
 
@@ -90,7 +91,9 @@ def read_share(folder: Path) -> Share:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}") from None
     if share.format_version > FORMAT_VERSION:
-        raise InputError(f"{path} has format version {share.format_version}", hint="install a newer replay")
+        raise InputError(
+            f"{path} has format version {share.format_version}", hint="install a newer version of replay"
+        )
     _check(path, share)
     return share
 

@@ -37,7 +37,7 @@ from .share import Share, ShareClock, write_share
 
 
 class ReportSink(Sink):
-    """Makes a report of each second."""
+    """Reports each second to the agent."""
 
     noted = False
 
@@ -92,7 +92,7 @@ class ShareRun:
         self._called_off = threading.Event()
 
     def run(self) -> RunDocument | None:
-        """Plan, get ready, wait for the instant, run; blocks. None if it was called off before the start."""
+        """Plan, prepare, wait for the start, and run; blocks. None if it was cancelled before the start."""
         warm(dict.fromkeys(kernels_of(self._scenario)))
         with prepare(self._trace, self._scenario, name=self._plan.trace_name) as prepared:
             return trio.run(self._under_trio, prepared)
@@ -155,7 +155,7 @@ class ShareRun:
         self._soon(partial(self.order.requests.ask, why, at_once=how == "abandon"))
 
     def call_off(self) -> None:
-        """Send nothing: the run has not begun."""
+        """Cancel before the run has begun, so that nothing is sent."""
         self._called_off.set()
         self._soon(self._scope.cancel)
 
@@ -179,14 +179,14 @@ def routes_digest(routes: Sequence[RouteStart]) -> str:
 
 
 def failure_words(error: BaseException) -> tuple[str, str, int]:
-    """What the coordinator learns about an error: the sentence, the hint, the exit code."""
+    """What the coordinator is told about an error: the message, the hint, the exit code."""
     if isinstance(error, ReplayError):
         return str(error), _hint_of(error), int(error.exit_code)
     return f"{type(error).__name__}: {error}", "", 1
 
 
 def _hint_of(error: ReplayError) -> str:
-    """The hint of an error, read on the coordinator's machine: what has to be mended may be on the agent's."""
+    """The hint of an error, read on the coordinator's machine: the problem may be on the agent's."""
     if isinstance(error, NotAllowedError):
         return f"{error.hint}, given to `replay agent` or in REPLAY_ALLOW on that machine: its allowlist is its own"
     if isinstance(error, TargetError):

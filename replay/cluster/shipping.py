@@ -1,7 +1,7 @@
-"""Traces on their way to agents: by content, in pieces, and from where an earlier attempt stopped.
+"""Transfers traces to agents: addressed by content, in pieces, and resumed after an interruption.
 
-A trace is known by the digest of its manifest, which has the checksums of all its files. An agent keeps what it got in
-a folder of that name, so that each machine gets a trace once.
+A trace is identified by the digest of its manifest, which has the checksums of all its files. An agent keeps it in a
+folder of that name, so each machine gets a trace only once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def trace_digest(path: Path) -> str:
 
 
 def trace_offers(path: Path) -> list[FileOffer]:
-    """The files of a trace, the manifest last: a folder that has it is complete."""
+    """The files of a trace with the manifest last, so a folder that has the manifest is complete."""
     manifest = Trace.open(path).manifest
     names = sorted(manifest.files) or sorted(file.name for file in path.iterdir() if file.name != MANIFEST)
     return [FileOffer(name, (path / name).stat().st_size) for name in [*names, MANIFEST]]
@@ -59,14 +59,15 @@ def read_piece(folder: Path, offers_of: dict[str, int], name: str, offset: int) 
 
 
 class AskPiece(Protocol):
-    """Asks the other side for a piece of a file."""
+    """Requests a piece of a file from the other side."""
 
     async def __call__(self, name: str, offset: int) -> Piece:
         """The piece."""
 
 
 async def receive_files(folder: Path, files: list[FileOffer], ask: AskPiece) -> int:
-    """Get what `folder` still lacks of these files. Returns how many bytes came. InputError if a file is not as offered."""
+    """Get the parts of these files that `folder` does not have yet. Returns the number of bytes received. InputError if
+    a file is not as offered."""
     came = 0
     for offer in files:
         path = inside(folder, offer.name)
@@ -87,7 +88,7 @@ async def receive_files(folder: Path, files: list[FileOffer], ask: AskPiece) -> 
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a file below `folder`. InputError for a name that leads out of it."""
+    """The path of a file below `folder`. InputError for a name that points outside of it."""
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise InputError(f"a file {name!r} was offered, which leads out of its folder")
@@ -95,7 +96,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def _lock(path: Path) -> int:
-    """Wait for other agents of this machine that get the same trace. Returns the descriptor that holds the lock."""
+    """Wait for other agents on this machine that receive the same trace. Returns the descriptor that holds the lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -105,16 +106,15 @@ def _lock(path: Path) -> int:
 async def obtain_trace(
     digest: str, shared: str, files: list[FileOffer], store: Path, ask: AskPiece
 ) -> tuple[Trace, int]:
-    """The trace of this digest: where the coordinator has it, if that folder is here, too; else from the store; else
-    shipped. Returns it with the number of bytes that were shipped. InputError if it is not what was announced.
-    """
+    """The trace with this digest: at the coordinator's path if that exists here too, else from the store, else
+    transferred. Returns it with the number of bytes transferred. InputError if it is not the announced trace."""
     if shared and (Path(shared) / MANIFEST).is_file():
         if trace_digest(Path(shared)) == digest:
             return Trace.open(shared), 0
         if not files:
             raise InputError(
                 f"the trace {shared} differs from the coordinator's: its checksums differ",
-                hint="copy it again, or remove it so that it is shipped",
+                hint="copy it again, or remove it so that it is transferred",
             )
     place = store / digest
     if (place / MANIFEST).is_file() and trace_digest(place) == digest:
@@ -128,7 +128,7 @@ async def obtain_trace(
         came = await receive_files(partial, files, ask)
         if trace_digest(partial) != digest:
             shutil.rmtree(partial, ignore_errors=True)
-            raise InputError("the trace that came is not the one that was announced: its checksum differs")
+            raise InputError("the received trace is not the announced one: its checksum differs")
         if place.exists():
             shutil.rmtree(place)
         partial.rename(place)

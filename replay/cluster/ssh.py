@@ -1,4 +1,4 @@
-"""Agents on hosts that are reached by ssh: each speaks over the standard streams of its own ssh process.
+"""Agents on hosts that are reached by ssh. Each communicates over the standard streams of its own ssh process.
 
 ssh authenticates both sides and encrypts, so that no port is opened and no token is needed.
 """
@@ -19,22 +19,22 @@ from .framing import Connection
 from .transports import Accept, Started, Transport, wait_for
 
 SSH_VARIABLE = "REPLAY_SSH"
-"""The command that stands for `ssh`, with its options."""
+"""The command to run instead of `ssh`, with its options."""
 
 SSH = "ssh -o BatchMode=yes -o ServerAliveInterval=5"
 AGENT = "replay agent --stdio"
 HOSTS_BYTES_MAX = 1 << 20
-_FORM = "write --cluster ssh:FILE, where FILE lists the hosts, one per line"
+_FORM = "give --cluster ssh:FILE, where FILE lists the hosts, one per line"
 _LINES = "write one host per line, as `ssh` takes it"
 
 
 def read_hosts(path: Path) -> list[tuple[str, str]]:
-    """The hosts of a file, each with the command of its agent: `HOST [COMMAND]` per line, `#` begins a comment.
+    """The hosts of a file, each with the command of its agent: `HOST [COMMAND]` per line, with `#` for comments.
 
-    InputError if it cannot be read, UsageError if it is not named, or names the line that is wrong.
+    InputError if it cannot be read; UsageError if no file is given or a line is invalid.
     """
     if path == Path():
-        raise UsageError("--cluster ssh: names no file", hint=_FORM)
+        raise UsageError("--cluster ssh: needs a file", hint=_FORM)
     try:
         with open_regular(path, or_pipe=True) as file:
             data = file.read(HOSTS_BYTES_MAX + 1)
@@ -53,7 +53,7 @@ def read_hosts(path: Path) -> list[tuple[str, str]]:
         if host:
             hosts.append((host, command.strip() or AGENT))
     if not hosts:
-        raise UsageError(f"--cluster ssh:{path}: the file names no host", hint=_LINES)
+        raise UsageError(f"--cluster ssh:{path}: the file contains no host", hint=_LINES)
     return hosts
 
 

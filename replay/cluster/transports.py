@@ -1,4 +1,4 @@
-"""How a coordinator gets its agents: what starts them, and how their connections come in."""
+"""How a coordinator gets its agents: how they are started, and how they connect."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Accept = Callable[[Connection], Awaitable[None]]
 """Serves one connection of an agent until it ends."""
 
 LOCAL_MAX = 64
-"""Agents of `local:N`: it is for tests."""
+"""Maximum number of agents for `local:N`, which is for tests."""
 
 LEAVE_S = 2.0
-"""How long agents may take to leave by themselves after the run. Then they are asked to."""
+"""How long agents may take to exit by themselves after the run, before they are terminated."""
 
 ASKED_S = 6.0
-"""How long they may take to end in order then, before they are killed."""
+"""How long agents may then take to stop cleanly, before they are killed."""
 
 
 @dataclass
@@ -41,7 +41,8 @@ class Started:
 
 
 class Transport(ABC):
-    """Starts agents. `agents` says how many; `token` is what they prove to know; `is_here`: they run on this machine."""
+    """Starts agents. `agents` is their number; `token` is what they must prove to know; `is_here`: they run on this
+    machine."""
 
     agents: int
     token: bytes = b""
@@ -54,14 +55,13 @@ class Transport(ABC):
 
     @property
     def how_to_join(self) -> str:
-        """The command of an agent, where somebody else starts agents."""
+        """The command that starts an agent, if agents are started elsewhere."""
         return ""
 
     @abstractmethod
     async def serve(self, accept: Accept, folder: Path, allow: tuple[str, ...]) -> None:
-        """Start the agents and serve their connections, until cancelled. `folder` is the place for their run folders
-        and what they print.
-        """
+        """Start the agents and serve their connections, until cancelled. `folder` is for their run folders and
+        output."""
 
     async def gone(self, order: str) -> bool:
         """Whether the process of this order is known to have ended."""
@@ -75,7 +75,7 @@ def agent_command(*arguments: str) -> list[str]:
 
 
 async def wait_for(process: trio.Process, started: Started) -> None:
-    """Wait until an agent's process ends; after the run ask it to end, and finally kill it."""
+    """Wait until an agent's process ends. After the run, terminate it, and finally kill it."""
     try:
         await process.wait()
     finally:
@@ -115,7 +115,7 @@ async def serve_listener(
 
 
 class Local(Transport):
-    """Agents as processes of this machine, for tests and for trying out: `local:N`."""
+    """Agents as processes on this machine, for tests and for trying out: `local:N`."""
 
     is_here = True
 
@@ -143,7 +143,8 @@ class Local(Transport):
             token_file.unlink(missing_ok=True)
 
     async def _run(self, command: list[str], folder: Path, order: str) -> None:
-        """Run one agent. It has a session of its own: Ctrl-C reaches the coordinator alone, which ends it in order."""
+        """Run one agent in a session of its own, so that Ctrl-C reaches only the coordinator, which ends the agent
+        cleanly."""
         started = self.started[order] = Started(order)
         with (folder / f"agent-{order}.log").open("wb") as log:
             process = await trio.lowlevel.open_process(
@@ -163,18 +164,19 @@ class Identity:
 
     @property
     def is_given(self) -> bool:
-        """Whether connections can be secured."""
+        """Whether there are certificates, so that connections can be secured."""
         return bool(self.ca and self.cert)
 
 
 def make_folder(folder: Path) -> None:
-    """The folder of the agents' runs, for this user alone. OutputError if it exists, or cannot be made."""
+    """Create the folder for the agents' runs, accessible only to this user. OutputError if it exists, or cannot be
+    created."""
     try:
         folder.mkdir(parents=True, mode=0o700)
     except FileExistsError:
         raise OutputError(
             f"{folder} exists already",
-            hint="it holds agents' runs of an earlier try: merge them (replay merge), or remove it",
+            hint="it contains agents' runs of an earlier attempt: merge them (replay merge), or remove it",
         ) from None
     except OSError as error:
         raise OutputError(f"{folder} cannot be made: {reason_of(error)}") from None

@@ -21,23 +21,24 @@ from replay.settings.target import scheme_of
 from replay.units import format_duration
 
 FILE_BYTES_MAX = 32 << 20
-"""The largest file of a scenario that agents get. A trace is shipped in pieces; these are part of the plan."""
+"""The largest file of a scenario that is sent to agents. Traces are transferred in pieces, but these files are part of
+the plan."""
 
 _NAMES = re.compile(r"\$\$|\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 
 RESERVED = "REPLAY_"
-"""Variables of the agent's own machine. A plan cannot set them."""
+"""Variables of the agent's own machine, which a plan cannot set."""
 
 
 def names_in(text: str) -> Iterator[str]:
-    """The variables that a text takes from the environment."""
+    """The environment variables that a text uses."""
     for match in _NAMES.finditer(text):
         if match[1] or match[2]:
             yield match[1] or match[2]
 
 
 def variables_of(scenario: Scenario) -> list[str]:
-    """The variables of the environment that requests are made of."""
+    """The environment variables that the scenario's requests use."""
     texts = [
         *scenario.headers.values(),
         *(rule.value or "" for rule in scenario.set if rule.header is not None),
@@ -49,7 +50,7 @@ def variables_of(scenario: Scenario) -> list[str]:
 
 
 def environment(scenario: Scenario, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The values of these variables. UsageError names one that is not set, or that no plan may set."""
+    """The values of these variables. UsageError if one is not set, or must not be in a plan."""
     environ = os.environ if environ is None else environ
     values = {}
     for name in variables_of(scenario):
@@ -71,9 +72,8 @@ def check_environment(scenario: Scenario, environ: Mapping[str, str]) -> None:
 
 
 async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[Scenario, dict[str, bytes]]:
-    """The scenario that agents get for a run that ends after `length_ns`, and the content of its files by name. The auth
-    command runs here, once.
-    """
+    """The scenario for agents, in a run that ends after `length_ns`, and the content of its files by name. The auth
+    command is run here, once."""
     files: dict[str, bytes] = {}
 
     def content(path: str | None) -> str | None:
@@ -105,13 +105,13 @@ async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[S
 
 
 async def _auth_header(auth: Auth, length_ns: int) -> dict[str, str]:
-    """The auth header that the command prints. UsageError where it would have to be refreshed."""
+    """The auth header that the command prints. UsageError if it would have to be refreshed during the run."""
     from replay.protocols.http1.auth import header_line
 
     if 0 < auth.refresh_ns < length_ns:
         raise UsageError(
             f"auth.refresh: wait and run take {format_duration(length_ns)}, and agents get the header once, before them",
-            hint="use a token that lasts as long, and a longer auth.refresh (0s: never)",
+            hint="use a token that is valid for that time, and a longer auth.refresh (0s: never)",
         )
     name, _, value = (await header_line(auth)).decode("latin-1").strip().partition(": ")
     return {name: value.replace("$", "$$")}
@@ -128,9 +128,8 @@ def _read(path: Path) -> bytes:
 
 
 def encoded(scenario: Scenario) -> bytes:
-    """A scenario encoded for a plan. Every value is exact: the text of a scenario file is rounded (`1.41421x`), and agents
-    would plan another number of requests.
-    """
+    """A scenario encoded for a plan. Every value is exact, because the text of a scenario file is rounded (`1.41421x`),
+    so agents would plan another number of requests."""
     return msgspec.msgpack.encode(scenario, enc_hook=raw)
 
 
@@ -152,7 +151,7 @@ def raw(value: Any) -> Any:
 
 
 def exact(kind: Any, value: Any) -> Any:
-    """A plain value as a setting again: the decoding hook. The coordinator has parsed and checked it."""
+    """A setting from its plain value: the decoding hook. The coordinator has already parsed and checked it."""
     if isinstance(value, kind):
         return value
     if issubclass(kind, tuple) and isinstance(value, list):
@@ -169,7 +168,7 @@ def settled(
     """The agent's side: the scenario with its files in `area`, this machine's own allowed hosts, and its lanes."""
     for name, data in files.items():
         if Path(name).name != name or not name.startswith("file-"):
-            raise UsageError(f"the plan names a file {name!r}")
+            raise UsageError(f"the plan refers to a file {name!r}")
         path = area / name
         path.touch(0o600)
         path.write_bytes(data)
@@ -197,14 +196,14 @@ def settled(
 
 
 def check_fits(scenario: Scenario) -> None:
-    """UsageError for a scenario that cannot go over many machines."""
+    """UsageError for a scenario that cannot run over many machines."""
     if scenario.closed_loop:
-        raise UsageError("--cluster needs a schedule to cut, and a closed loop has none", hint="give a rate")
+        raise UsageError("--cluster needs a schedule, and a closed loop has none", hint="give a rate")
     for own in scenario.by_target():
         protocol_of(own.target).check_shares(own)
 
 
 def checked_headers(scenario: Scenario) -> None:
-    """UsageError for a header that cannot be sent, before anything is shipped."""
+    """UsageError for a header that cannot be sent, before anything is transferred."""
     for name, value in scenario.headers.items():
         expand(f"the header {name}", value, os.environ)

@@ -1,7 +1,7 @@
-"""The seconds of the whole run while it goes, summed up from the reports of its agents.
+"""The seconds of the whole run while it is in progress, summed from the reports of its agents.
 
-Sinks of the coordinator get them as those of a run of one process. Agents count their seconds from the same instant, so
-that second k of the whole is the sum of every agent's second k.
+The coordinator's sinks get them as in a run of one process. Agents count their seconds from the same instant, so second
+k of the whole is the sum of every agent's second k.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from .messages import Report
 
 LATE_S = 1.5
 """How long after the end of a second its row waits for reports. A later report is added to the next row, so that the
-sums over a run stay exact.
-"""
+sums over a run stay exact."""
 
 
 class WholeSeconds:
-    """Adds up reports. `wall_ns` is when the first request is due, in ns since the epoch."""
+    """Adds up the reports. `wall_ns` is when the first request is due, in ns since the epoch."""
 
     def __init__(self, wall_ns: int) -> None:
         self._wall_ns = wall_ns
@@ -43,7 +42,7 @@ class WholeSeconds:
 
     @property
     def has_more(self) -> bool:
-        """Whether reports were added that are in no second yet."""
+        """Whether reports were added that are not part of a second yet."""
         return bool(self._pending)
 
     def add(self, agent: int, report: Report) -> None:
@@ -60,9 +59,8 @@ class WholeSeconds:
         watched: Mapping[str, float | None],
         events: Sequence[RunEvent] = (),
     ) -> tuple[Second, Deltas] | None:
-        """The next second; None if it has not come yet. `expected` are the agents that will still report, and `now_s` is
-        since the start.
-        """
+        """The next second; None if it is not complete yet. `expected` are the agents that will still report, and
+        `now_s` is the time since the start."""
         is_complete = all(self._reported.get(agent, 0) >= self.next for agent in expected)
         if not self._pending or not (is_complete or now_s > self.next + LATE_S):
             return None

@@ -28,7 +28,7 @@ READY_S = 60.0
 GRACE_S = 5.0
 POLL_S = 0.05
 LOG_SHOWN = 300
-"""Characters of a build's output that an error repeats."""
+"""How many characters of a build's output an error repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Build:
         if not self.is_url and "{port}" not in self.what:
             raise UsageError(
                 f"--{self.label}: {self.what!r} has no {{port}}",
-                hint="write {port} where the command takes the port to listen on, or give a URL",
+                hint="write {port} in the place of the port that the command listens on, or give a URL",
             )
 
     @property
@@ -59,12 +59,12 @@ class Build:
         url: str = f"http://{HOST}:{{port}}",
         cores: Collection[int] = (),
     ) -> Iterator[str]:
-        """Starts the build, waits until it is ready, and yields its URL. Everything it started is gone afterwards.
+        """Start the build, wait until it is ready, and yield its URL. Afterwards every process that it started is
+        stopped.
 
-        `url` is that of a build that is started, with `{port}` in it.
-        It runs on `cores`, or on any. `ready` is a path or URL that must answer below
-        500 (`{port}` is replaced); without it the port must accept connections. TargetError if the build ends or is
-        not ready in time, with its last output.
+        `url` is the URL of a build that is started, with `{port}` in it. The build runs on `cores`, or on any. `ready`
+        is a path or URL that must answer with a status below 500 (`{port}` is replaced); without it, the port must
+        accept connections. TargetError if the build ends or is not ready in time, with its last output.
         """
         if self.is_url:
             yield self.what
@@ -99,13 +99,13 @@ class Build:
                 what = url or f"port {port}"
                 raise TargetError(
                     f"the {self.label} build was not ready after {ready_s:g} s: {what} does not answer{_words(log)}",
-                    hint="does it listen on {port}? Give --ready-timeout, or another --ready",
+                    hint="check that it listens on {port}, or give --ready-timeout or another --ready",
                 )
             time.sleep(POLL_S)
 
 
 def free_port() -> int:
-    """Finds a loopback port on which nobody listens."""
+    """A loopback port on which no process listens."""
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         return int(taken.getsockname()[1])
@@ -138,7 +138,7 @@ def _words(log: Path) -> str:
 
 
 def end_session(process: subprocess.Popen[bytes]) -> None:
-    """Sends SIGTERM to every process of its session, and SIGKILL after GRACE_S until none is left."""
+    """Send SIGTERM to every process of the session, and SIGKILL after GRACE_S, until none is left."""
     _signal_all(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_S
     while time.monotonic() < deadline:
@@ -162,7 +162,8 @@ def _signal_all(session: int, number: int) -> None:
 
 
 def _members(session: int) -> list[int]:
-    """The living processes of a session. Its id is that of the first one, and is not reused while any of them lives."""
+    """The living processes of a session. Its id is that of its first process, and is not reused while any of them
+    lives."""
     found = []
     for entry in Path("/proc").iterdir() if Path("/proc/self/stat").exists() else ():
         if entry.name.isdigit():
@@ -174,7 +175,7 @@ def _members(session: int) -> list[int]:
 
 
 def run_step(name: str, command: str, log: Path, time_limit_s: float) -> None:
-    """Runs a command of the user around the runs. UsageError if it fails or takes too long; it is always stopped."""
+    """Run a user's command before or after runs. UsageError if it fails or takes too long; it is always stopped."""
     if not command:
         return
     with log.open("ab") as file:
@@ -189,7 +190,7 @@ def run_step(name: str, command: str, log: Path, time_limit_s: float) -> None:
         try:
             code = process.wait(max(time_limit_s, 1.0))
         except subprocess.TimeoutExpired:
-            raise UsageError(f"--{name}: not done after {time_limit_s:.0f} s{_words(log)}") from None
+            raise UsageError(f"--{name}: not finished after {time_limit_s:.0f} s{_words(log)}") from None
         finally:
             end_session(process)
     if code:

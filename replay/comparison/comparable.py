@@ -11,7 +11,7 @@ REASONS_MAX = 5
 
 
 def invalid(base: Side, new: Side) -> list[str]:
-    """Runs whose generator was the bottleneck, with the reason. They are refused."""
+    """Runs whose generator was the bottleneck, with the reason. Such runs are refused."""
     found = []
     for side in (base, new):
         for run in side.runs:
@@ -22,9 +22,8 @@ def invalid(base: Side, new: Side) -> list[str]:
 
 
 def incomparable(base: Side, new: Side) -> list[str]:
-    """Why these runs say nothing about the builds: other recordings, scenarios or machines, or runs that were cut
-    off.
-    """
+    """Why these runs do not allow a comparison of the builds: different recordings, scenarios or machines, or runs that
+    were cut off."""
     documents = [
         (run.name, run.document) for side in (base, new) for run in side.runs if run.document is not None
     ]
@@ -51,5 +50,5 @@ def incomparable(base: Side, new: Side) -> list[str]:
 def one_run(base: Side, new: Side) -> str:
     """The reason if a side is a single run; otherwise an empty string."""
     lone = [side.label for side in (base, new) if len(side.runs) == 1]
-    what = f"one run of {' and of '.join(lone)}: the variation between its own runs is not known"
+    what = f"one run of {' and of '.join(lone)}: the variation between runs is not known"
     return f"{what} (at least 4 per side)" if lone else ""

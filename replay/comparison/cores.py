@@ -9,16 +9,16 @@ from pathlib import Path
 
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 CORES_MIN = 3
-"""Two builds and the generator: with fewer cores they take time from each other."""
+"""Physical cores for two builds and the generator; with fewer, they take time from each other."""
 
 
 def usable_cores() -> list[int]:
-    """The cores this thread may run on; empty where the system does not say."""
+    """The cores that this thread may run on; empty if the system does not report them."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def siblings_of(core: int) -> frozenset[int]:
-    """The hardware threads of a core's physical core, itself included."""
+    """The hardware threads of a core's physical core, including the core itself."""
     with contextlib.suppress(OSError, ValueError):
         text = (_TOPOLOGY / f"cpu{core}" / "topology" / "thread_siblings_list").read_text().strip()
         found: set[int] = set()
@@ -30,9 +30,9 @@ def siblings_of(core: int) -> frozenset[int]:
 
 
 def two_shares(cores: Collection[int]) -> tuple[frozenset[int], frozenset[int]] | None:
-    """Two sets of equally many physical cores, one for each build; None where there is only one physical core.
+    """Two sets with equal numbers of physical cores, one for each build; None if there is only one physical core.
 
-    With three or more physical cores, at least one belongs to neither: it is the generator's.
+    With three or more physical cores, at least one is in neither set and is left for the generator.
     """
     physical: dict[frozenset[int], set[int]] = {}
     for core in sorted(cores):
@@ -47,7 +47,7 @@ def two_shares(cores: Collection[int]) -> tuple[frozenset[int], frozenset[int]] 
 
 @contextlib.contextmanager
 def pinned(cores: Collection[int]) -> Iterator[None]:
-    """Run this thread, and the processes that it starts, on these cores; on any if the set is empty."""
+    """Run this thread, and the processes that it starts, on these cores only; on any if the set is empty."""
     if not cores:
         yield
         return

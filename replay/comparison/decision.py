@@ -1,8 +1,8 @@
 """The decision rule for one metric. docs/statistics.md has its error rates.
 
-REGRESSION: the simultaneous interval of the slowdown is above 0, and its estimate above the tolerance. IMPROVEMENT:
-the same for a speed-up. NO_REGRESSION: the interval's upper bound is inside the tolerance. INCONCLUSIVE: all else.
-The tolerance is the user's alone; noise widens intervals, never the tolerance.
+REGRESSION: the simultaneous interval of the slowdown is above 0, and its estimate above the tolerance. IMPROVEMENT: the
+same for a speed-up. NO_REGRESSION: the interval's upper bound is inside the tolerance. INCONCLUSIVE: all else. Only the
+user sets the tolerance: noise widens intervals, never the tolerance.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .statistics import ALPHA
 
 VerdictName = Literal["REGRESSION", "IMPROVEMENT", "NO_REGRESSION", "INCONCLUSIVE", "INVALID"]
 FailOn = Sequence[str]
-"""Words of FAIL_ON that change the exit code."""
+"""Values of FAIL_ON that change the exit code."""
 
 FAIL_ON = ("regression", "effect", "different", "inconclusive")
 
@@ -30,8 +30,9 @@ ERROR_TOLERANCE = 0.001
 class Options:
     """How to compare. `tolerance` is a ratio (0.1: 10% slower), `error_tolerance` a difference of shares.
 
-    `sequential`: judge sides that were run one after the other as if they had taken turns. `of_processes`: no build was
-    restarted, so that an effect is one of two processes; it fails only with `effect` in `fail_on`.
+    `sequential`: judge sides that ran one after the other as if they had taken turns. `of_processes`: no build was
+    restarted, so an effect may come from the two processes and not from the builds; it fails only with `effect` in
+    `fail_on`.
     """
 
     tolerance: float = TOLERANCE
@@ -53,9 +54,8 @@ class Options:
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One metric. `change`, `low`, `high`, `caught` are ratios less 1 for latencies, differences of shares for errors;
-    bounds are infinite if nothing can be excluded. With one run a side they are within-run, and `p_adjusted` is None.
-    `base`, `new` are the sides' figures (geometric mean of ns; mean share).
-    """
+    bounds are infinite if nothing can be excluded. With one run per side they are within-run bounds, and `p_adjusted`
+    is None. `base` and `new` are the figures of the sides (geometric mean of ns; mean share)."""
 
     metric: Metric
     verdict: VerdictName
@@ -74,9 +74,8 @@ class Finding:
 def decide(
     effect: float, low: float, high: float, margin: float, *, base_at_least: bool, new_at_least: bool
 ) -> VerdictName:
-    """Decides one metric, on its own scale. If a side's figure is only a lower bound, no decision is made that the true
-    value might reverse.
-    """
+    """Decide one metric, on its own scale. If the figure of a side is only a lower bound, a decision that the true
+    value could reverse is not made."""
     if low > 0 and effect > margin and not base_at_least:
         return "REGRESSION"
     if high < 0 and effect < -margin and not new_at_least:

@@ -15,23 +15,25 @@ from .sides import Side, SideRun
 Asked = Literal["auto", "labels", "blocks", "pairs", "together", "sessions"]
 BLOCK = 4
 BLOCKS_MIN, PAIRS_MIN = 3, 10
-"""Minimum numbers: fewer blocks cannot reach alpha, and fewer pairs have little power (docs/statistics.md)."""
+"""Minimum numbers of blocks and pairs: fewer blocks cannot reach alpha, and fewer pairs have little power
+(docs/statistics.md)."""
 
 SESSIONS_MIN = 4
-"""Sessions per side that a verdict needs."""
+"""Minimum number of sessions per side for a verdict."""
 
 RESTARTS_MIN = 6
-"""Pairs of runs that were made together: fewer cannot reach an alpha of 0.05, with 2 of 64 labellings for 6."""
+"""Minimum number of pairs of runs that were made together. With 6 pairs, 2 of 64 labellings are the most extreme; fewer
+pairs cannot reach an alpha of 0.05."""
 
 _ABBA = ((0, 1, 1, 0), (1, 0, 0, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """The units of the comparison in the order of their blocks, each one run or the runs of a session; the blocks' sizes;
-    all in words. `trend`: units are in the order of time, and a steady change over them is taken out. `problem` says why
-    there are not the sessions that were asked for. `runs_min`: the fewest runs of a side that can decide anything.
-    """
+    """The units of the comparison in the order of their blocks, each a run or the runs of a session; the sizes of the
+    blocks; and a description. `trend`: units are in the order of time, and a steady change over them is removed.
+    `problem` is the reason why the requested sessions do not exist. `runs_min` is the minimum number of runs per side
+    that can decide anything."""
 
     units: list[list[SideRun]]
     sizes: list[int]
@@ -45,10 +47,10 @@ class Design:
 def design_of(
     base: Side, new: Side, asked: Asked, order: Order, blocks: Sequence[Sequence[SideRun]] | None = None
 ) -> Design:
-    """Decides how two sides are compared.
+    """Decide how two sides are compared.
 
-    Sides that did not take turns are compared by session if there are enough sessions. UsageError if the runs make no
-    whole blocks or pairs, or too few.
+    Sides that did not take turns are compared by session if there are enough sessions. UsageError if the runs do not
+    form complete blocks or pairs, or too few of them.
     """
     everyone = [*base.runs, *new.runs]
     plain = Design([[run] for run in everyone], [len(everyone)], "labels of all runs")
@@ -63,7 +65,7 @@ def design_of(
     pairs = pairs_together(base, new)
     if asked == "together" and pairs is None:
         raise UsageError(
-            "--design together: these are not whole pairs of runs that were made at the same instants",
+            "--design together: these are not complete pairs of runs that sent at the same instants",
             hint="`replay ab --together` makes such runs; or --design auto",
         )
     if pairs is not None and asked in ("auto", "together"):
@@ -79,7 +81,7 @@ def design_of(
 
 
 def _together(pairs: Sequence[Sequence[SideRun]]) -> Design:
-    """Pairs of runs that were made at the same instants."""
+    """A design of pairs of runs that sent at the same instants."""
     runs = [run for pair in pairs for run in pair]
     return Design([[run] for run in runs], [2] * len(pairs), "together", runs_min=RESTARTS_MIN)
 
@@ -93,10 +95,13 @@ def _as_given(base: Side, new: Side, asked: str) -> Design:
     size = 2 if asked == "blocks" else 1
     parts = len(base.runs) // size
     if len(base.runs) != len(new.runs) or len(base.runs) % size:
-        raise UsageError(f"--design {asked}: {len(base.runs)} and {len(new.runs)} runs make no whole {asked}")
+        raise UsageError(
+            f"--design {asked}: {len(base.runs)} and {len(new.runs)} runs do not form complete {asked}"
+        )
     if asked == "pairs" and parts < PAIRS_MIN:
         raise UsageError(
-            f"--design pairs: {parts} pairs are too few", hint=f"from {PAIRS_MIN} on; or --design labels"
+            f"--design pairs: {parts} pairs are too few",
+            hint=f"give at least {PAIRS_MIN}, or use --design labels",
         )
     runs = [
         run for at in range(parts) for side in (base, new) for run in side.runs[at * size : (at + 1) * size]
@@ -105,7 +110,7 @@ def _as_given(base: Side, new: Side, asked: str) -> Design:
 
 
 def _by_session(base: Side, new: Side, order: Order, *, as_given: bool) -> Design | None:
-    """Sessions as units: cut at the pauses between runs, or as the paths were given. None if a side has too few."""
+    """Sessions as units, cut at the pauses between runs or as the paths were given. None if a side has too few."""
     sides = _sessions(base, new, as_given=as_given)
     if sides is None:
         return None
@@ -115,7 +120,7 @@ def _by_session(base: Side, new: Side, order: Order, *, as_given: bool) -> Desig
             [*sides[0], *sides[1]], [len(sides[0]) + len(sides[1])], f"labels of {words}", is_sessions=True
         )
     ordered = [*sides[0], *sides[1]] if order.first == base.label else [*sides[1], *sides[0]]
-    words += ", a steady drift from session to session taken out"
+    words += ", with a steady drift from session to session removed"
     return Design(ordered, [len(ordered)], words, trend=True, is_sessions=True)
 
 
@@ -131,7 +136,7 @@ def _sessions(base: Side, new: Side, *, as_given: bool) -> list[list[list[SideRu
 
 
 def _start(session: list[SideRun]) -> int:
-    """When a session started, if its runs report it."""
+    """When a session started, if its runs record it."""
     return min((run.started_ns for run in session if run.started_ns is not None), default=0)
 
 
@@ -141,7 +146,7 @@ def _too_few(base: Side, new: Side) -> str:
 
 
 def _interleaved(base: Side, new: Side) -> list[SideRun] | None:
-    """The runs in the order of their starts, if that is at least BLOCKS_MIN whole blocks of ABBA or BAAB."""
+    """The runs in the order of their starts, if they form at least BLOCKS_MIN complete blocks of ABBA or BAAB."""
     timed = [(run.started_ns, side is new, run) for side in (base, new) for run in side.runs]
     if any(start is None for start, _, _ in timed) or len(timed) % BLOCK or len(timed) < BLOCK * BLOCKS_MIN:
         return None

@@ -1,4 +1,4 @@
-"""A comparison as JSON, version 1: what scripts read. Names are added within a version, never changed or removed."""
+"""A comparison as JSON, version 1, for scripts. Within a version names are added, but never changed or removed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ class SideDocument(msgspec.Struct, frozen=True):
 
 
 class MetricDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric. `change`, `interval`, `would_catch` are relative (0.1: 10% slower) where `unit` is `ns`, differences of
-    shares where it is `share`; null if nothing can be excluded. `route` is `all` over all routes.
-    """
+    """One metric. `change`, `interval`, `would_catch` are relative (0.1: 10% slower) if `unit` is `ns`, and differences
+    of shares if it is `share`; null if nothing can be excluded. `route` is `all` over all routes."""
 
     route: str
     metric: str
@@ -46,10 +45,9 @@ class MetricDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ComparisonDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The complete result. `reasons` are why nothing could be concluded; `left_out` is what was not tested. `responses`
-    compares what was answered, if all runs kept it. `watched` are the watched figures of both sides; the verdict does not
-    depend on them.
-    """
+    """The complete result. `reasons` explain why nothing could be concluded; `left_out` lists what was not tested.
+    `responses` is the comparison of responses, if all runs kept them. `watched` are the watched figures of both sides;
+    the verdict does not depend on them."""
 
     format_version: int = FORMAT_VERSION
     replay_version: str = __version__
@@ -100,7 +98,7 @@ def document_of(found: Comparison) -> ComparisonDocument:
 
 
 def to_json(found: Comparison) -> bytes:
-    """The document as text."""
+    """The document as JSON text."""
     return json_shown(msgspec.json.format(msgspec.json.encode(document_of(found)), indent=2)) + b"\n"
 
 

@@ -1,8 +1,8 @@
 """The effect of a build by least squares, with a separate variance for each side.
 
-The model: a value is its block's level, plus a trend where one is asked for, plus the effect where the run is of the new
-build. Standard errors are HC2; degrees of freedom are those of Bell and McCaffrey (2002), with each side's own spread: with
-one block and no trend the test is Welch's, with Satterthwaite's degrees of freedom.
+The model: a value is the level of its block, plus a trend if one is requested, plus the effect if the run is one of the
+new build. Standard errors are HC2; degrees of freedom are those of Bell and McCaffrey (2002), with each side's own
+spread: with one block and no trend the test is Welch's, with Satterthwaite's degrees of freedom.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from replay_native.statistics import student
 
 DRAWS = 5_000
-"""Random families that tell how far the largest |t| of a family reaches; see `family_alpha`."""
+"""How many random families estimate how large the greatest |t| of a family becomes; see `family_alpha`."""
 
 _SEED = 20_240_301
 _NOTHING = 1e-9
@@ -26,11 +26,11 @@ _NOTHING = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """A design without values. `group` float64[runs]: the labels less what levels and trend explain; `rest`
-    float64[runs, runs] takes values to their residuals; `shares` its diagonal, 1 less each run's leverage.
+    """A design without values. `group` float64[runs] are the labels minus what levels and trend explain.
 
-    `terms` float64[runs]: the squared error is their sum of products with the squared residuals. `traces` float64[2] and
-    `products` float64[2, 2], of base and new: what its mean and variance are made of.
+    `rest` float64[runs, runs] maps values to their residuals, and `shares` is its diagonal, 1 minus each run's
+    leverage. `terms` float64[runs] are the weights of the squared residuals in the squared error. `traces` float64[2]
+    and `products` float64[2, 2], for base and new, determine the mean and variance of the squared error.
     """
 
     labels: np.ndarray
@@ -44,12 +44,13 @@ class Model:
 
     @property
     def is_estimable(self) -> bool:
-        """Whether every residual has information about its run's variance: not if a side or block has a single run."""
+        """Whether every residual contains information about its run's variance; it does not if a side or block has a
+        single run."""
         return self.weight > _NOTHING and bool((self.shares[abs(self.group) > _NOTHING] > _NOTHING).all())
 
 
 def model_of(labels: Sequence[int], sizes: Sequence[int], *, trend: bool = False) -> Model:
-    """The model of runs in consecutive blocks of `sizes`; `trend`: a steady change from run to run is taken out."""
+    """The model of runs in consecutive blocks of `sizes`; `trend`: a steady change from run to run is removed."""
     return _model(tuple(map(int, labels)), tuple(map(int, sizes)), trend)
 
 
@@ -75,7 +76,8 @@ def _model(labels: tuple[int, ...], sizes: tuple[int, ...], trend: bool) -> Mode
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """float64[metrics] each: effects, their standard errors and degrees of freedom. `residuals` float64[metrics, runs]."""
+    """The fit of each metric, float64[metrics]: effects, their standard errors and degrees of freedom. `residuals`
+    float64[metrics, runs]."""
 
     effects: np.ndarray
     errors: np.ndarray
@@ -111,9 +113,8 @@ def _freedom(model: Model, sides: np.ndarray) -> np.ndarray:
 
 
 def _typical(sides: np.ndarray) -> np.ndarray:
-    """The spreads of both sides with the ratio that metrics have in the middle. A metric whose few runs happen to lie close
-    together gets no more degrees of freedom than that: in a family there is nearly always one.
-    """
+    """The spreads of both sides, in the geometric mean of their ratios over all metrics. In a family there is nearly
+    always a metric whose few runs lie close together by chance; so it gets no extra degrees of freedom."""
     both = sides[:, (sides > 0).all(axis=0)]
     if not both.size:
         return sides
@@ -122,12 +123,13 @@ def _typical(sides: np.ndarray) -> np.ndarray:
 
 
 def family_alpha(model: Model, found: Fit, alpha: float) -> float:
-    """The level at which each metric is tested so that a family errs in `alpha` of all cases: between alpha / metrics,
-    where metrics have nothing in common, and alpha, where they move together.
+    """The level at which each metric is tested so that the error rate of the family is `alpha`. It lies between alpha /
+    metrics, for independent metrics, and alpha, for metrics that move together.
 
-    The smallest p-value of a family is drawn DRAWS times from normal variables that are correlated as the metrics' effects
-    are: random signs and sizes on the terms of each standard error. Few degrees of freedom show correlations that are not
-    there, so a part of each variable, the larger the fewer there are, is drawn independently.
+    The smallest p-value of a family is drawn DRAWS times from normal variables that are correlated as the metrics'
+    effects are: random signs and sizes on the terms of each standard error. With few degrees of freedom, correlations
+    appear by chance, so a part of each variable is drawn independently; the fewer degrees of freedom, the larger the
+    part.
     """
     parts = found.residuals * (model.group / np.sqrt(np.maximum(model.shares, _NOTHING)))
     lengths = np.sqrt((parts**2).sum(axis=1))
@@ -142,7 +144,7 @@ def family_alpha(model: Model, found: Fit, alpha: float) -> float:
 
 
 _SPURIOUS = 2.0
-"""Over the degrees of freedom: the share of each variable that is drawn independently."""
+"""Divided by the degrees of freedom, the share of each variable that is drawn independently."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -152,7 +154,8 @@ def _normals(columns: int, stream: int = 0) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bounds:
-    """float64[metrics] each: p-values and simultaneous intervals by Student's t; what |t| must exceed."""
+    """For each metric, float64[metrics]: p-values, simultaneous intervals by Student's t, and the value that |t| must
+    exceed."""
 
     p_adjusted: np.ndarray
     lower: np.ndarray
@@ -161,7 +164,7 @@ class Bounds:
 
 
 def by_t(model: Model, found: Fit, alpha: float) -> Bounds:
-    """The t tests of a family. Nothing is excluded where the model is not estimable."""
+    """The t tests of a family. If the model is not estimable, the intervals are infinite."""
     metrics = len(found.effects)
     if not np.isfinite(found.errors).all():
         infinite = np.full(metrics, np.inf)

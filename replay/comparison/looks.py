@@ -1,4 +1,4 @@
-"""Sequential looks: three looks, fixed beforehand, that share alpha among them (Bonferroni)."""
+"""Sequential looks: three looks, fixed in advance, that divide alpha among them (Bonferroni)."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ class Look(NamedTuple):
 
 
 LOOKS = (Look(3, 0.010), Look(4, 0.015), Look(6, 0.025))
-"""Three blocks are the fewest that can reach an alpha of 0.01, with 2 of 216 labellings."""
+"""With fewer than three blocks an alpha of 0.01 cannot be reached: 2 of 216 labellings are the most extreme."""

@@ -1,6 +1,7 @@
 """The family of metrics that a comparison tests, and their values in every run.
 
-More metrics mean less power for each: the default is few, and what cannot be measured well is left out, by name.
+More metrics mean less power for each, so the default is few. Metrics that cannot be measured well are left out and
+listed.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from .sides import Side, SideRun
 ROUTES_DEFAULT = 5
 DEFAULT = ("p50", "p99", "errors")
 TAIL_MIN = 10
-"""Requests beyond a percentile that a run must have: p99 needs 1,000 requests (reference: docs/statistics.md)."""
+"""How many requests beyond a percentile a run must have: p99 needs 1,000 requests (docs/statistics.md)."""
 
 BIAS_MAX = 0.1
-"""Limit on the bias between sides of different length, relative to a percentile's scatter within a run."""
+"""Limit on the bias between sides of different length, relative to the scatter of a percentile within a run."""
 
 SUBSTITUTES = (99.9, 99.5, 99.0, 98.0, 95.0, 90.0, 75.0, 50.0)
-"""Percentiles that replace a higher one for which one side is too short."""
+"""Percentiles that replace a higher one if one side is too short for it."""
 
 ALL = "all"
 _FORM = re.compile(r"(?:(?P<kind>[a-z_]+(?:\.[a-z_]+)?)\.)?p(?P<percentile>\d+(?:\.\d+)?)")
@@ -35,7 +36,7 @@ _FORM = re.compile(r"(?:(?P<kind>[a-z_]+(?:\.[a-z_]+)?)\.)?p(?P<percentile>\d+(?
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A percentile of a latency, or the share of errors (`percentile` None); of one route, or of all ("")."""
+    """A percentile of a latency, or the share of errors (`percentile` is None), for one route or for all ("")."""
 
     kind: str = "response"
     percentile: float | None = None
@@ -60,7 +61,7 @@ class Metric:
 
     @property
     def requests_min(self) -> int:
-        """Requests per run and route that it needs."""
+        """The minimum number of requests per run and route."""
         return (
             1
             if self.percentile is None
@@ -69,7 +70,7 @@ class Metric:
 
 
 def parse_metric(text: str) -> Metric:
-    """Parses a metric over all routes. UsageError if there is none with this name."""
+    """A metric over all routes, from its name. UsageError if there is no metric of this name."""
     if text == "errors":
         return Metric()
     found = _FORM.fullmatch(text)
@@ -80,16 +81,17 @@ def parse_metric(text: str) -> Metric:
     if kind not in METRICS:
         raise UsageError(f"{text!r}: there is no latency {kind!r}", hint=f"one of {', '.join(METRICS)}")
     if not 0 < percentile < 100:
-        raise UsageError(f"{text!r}: a percentile is above 0 and below 100", hint="never gate on the maximum")
+        raise UsageError(
+            f"{text!r}: a percentile is above 0 and below 100", hint="never judge a build by the maximum"
+        )
     return Metric(kind, percentile)
 
 
 @dataclass(slots=True, eq=False)
 class Family:
-    """The metrics tested: `values` float64[runs, metrics] (base's runs first; log ns, or shares), and where base's
-    or new's values are lower bounds alone. `left_out` says what was not tested, and why; `gaps` are those of them that
-    leave a question open.
-    """
+    """The metrics tested: `values` float64[runs, metrics] (base's runs first; log ns, or shares), and which of base's
+    or new's values are only lower bounds. `left_out` lists what was not tested, with reasons; `gaps` are those of them
+    that leave a question open."""
 
     metrics: list[Metric] = field(default_factory=list)
     columns: list[list[float]] = field(default_factory=list)
@@ -115,7 +117,7 @@ def biggest_routes(base: Side, new: Side, count: int) -> list[str]:
 
 
 def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str]) -> Family:
-    """Collects every wanted metric over all routes, and latencies for each of `routes`, as far as every run has them."""
+    """Collect every wanted metric over all routes, and latencies for each of `routes`, as far as every run has them."""
     made = Family()
     runs = [*base.runs, *new.runs]
     has_response = all(run.count("response") for run in runs)
@@ -144,9 +146,8 @@ def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str
 
 
 def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None:
-    """The metric, or where one side is too short beside the other the highest percentile that both can bear; None if
-    there is none. What is replaced is named.
-    """
+    """The metric. If one side is too short compared with the other, the highest percentile that both sides allow, with
+    a note; None if there is none."""
     counts = [[run.count(metric.kind, metric.route) for run in side.runs] for side in (base, new)]
     if metric.percentile is None or min(map(min, counts)) < metric.requests_min:
         return metric
@@ -169,10 +170,11 @@ def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None
 
 
 def shift_of(percentile: float, counts: Sequence[Sequence[int]]) -> float:
-    """How far apart a percentile of both sides lies by their numbers of requests alone, over its scatter within a run.
+    """The difference between the sides' percentiles that follows from their numbers of requests alone, divided by the
+    scatter of the percentile within a run.
 
-    The value of rank k in n stands for k / (n + 1) of all requests on average: short of the percentile by a share
-    b = p / (n (1 - p)) of the tail, while the share itself scatters by the square root of b.
+    The value of rank k of n stands on average for k / (n + 1) of all requests. It falls short of the percentile by a
+    share b = p / (n (1 - p)) of the tail, and the scatter of that share is the square root of b.
     """
     odds = percentile / (100 - percentile)
     one, two = (odds * sum(1 / count for count in side) / len(side) for side in counts)
@@ -206,11 +208,11 @@ def _add(made: Family, metric: Metric, base: Side, new: Side) -> None:
 
 
 def _missing(metric: Metric, base: Side, new: Side) -> tuple[str, bool]:
-    """Why a metric cannot be tested (or an empty string), and whether that leaves a question open."""
+    """Why a metric cannot be tested (empty if it can), and whether that leaves a question open."""
     runs = [*base.runs, *new.runs]
     if not metric.is_latency:
         if not all(run.counts_errors for run in runs):
-            return "errors: a log does not say how requests ended", False
+            return "errors: a log does not record how requests ended", False
         return "", False
     counts = [[run.count(metric.kind, metric.route) for run in side.runs] for side in (base, new)]
     what = f"{metric.where} {metric.name}"

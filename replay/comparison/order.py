@@ -1,9 +1,8 @@
 """The order in which the runs of two builds were made, and what can be concluded from it.
 
-A machine drifts: caches fill, other programs start and stop, disks get full. Where all runs of one build were made
-before all runs of the other, a drift looks like a difference between the builds, and no test can tell them apart.
-Runs in turns (`replay ab`) share the drift. Nights against nights are judged by night: see
-`replay.comparison.design`.
+A machine drifts: caches fill, other programs start and stop, disks get full. If all runs of one build were made before
+all runs of the other, a drift looks like a difference between the builds, and no test can tell them apart. Runs in
+turns (`replay ab`) share the drift. Nights compared with nights are judged by night (`replay.comparison.design`).
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ from .sides import Side, SideRun
 
 NOT_INTERLEAVED = "NOT_INTERLEAVED"
 SESSION_GAP_NS = 3 * 3600 * 10**9
-"""Runs with a longer pause between them belong to different sessions."""
+"""Runs that are separated by a longer pause belong to different sessions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`first` and `second` are the labels of sides that were run one after the other, otherwise empty. `notes` are
-    remarks on the order.
-    """
+    """The order of two sides. `first` and `second` are the labels of sides that ran one after the other, otherwise
+    empty. `notes` are remarks on the order."""
 
     first: str = ""
     second: str = ""
@@ -34,7 +32,7 @@ class Order:
 
     @property
     def reason(self) -> str:
-        """Why runs in this order show nothing about the builds."""
+        """Why runs in this order do not allow a verdict on the builds."""
         return (
             f"{NOT_INTERLEAVED}: all runs of {self.first} started before all runs of {self.second}, so a machine that "
             "drifts looks like a difference between the builds; run them in turns with `replay ab`, or accept the risk "
@@ -43,7 +41,7 @@ class Order:
 
 
 def order_of(base: Side, new: Side) -> Order:
-    """Determines the order of two sides' runs from their start times. A side of a single run has none."""
+    """Determine the order of two sides' runs from their start times. A side with a single run has no order."""
     if min(len(base.runs), len(new.runs)) < 2:
         return Order()
     times = [[run.started_ns for run in side.runs] for side in (base, new)]
@@ -57,21 +55,22 @@ def order_of(base: Side, new: Side) -> Order:
     if max(two) < min(one):
         return Order(new.label, base.label)
     if set(one) & set(two):
-        return Order(notes=(_unchecked("runs of both builds say that they started at the same time"),))
+        return Order(notes=(_unchecked("runs of both builds report the same start time"),))
     apart = _mean_rank(two, one) - _mean_rank(one, two)
     if abs(apart) <= (len(one) + len(two)) / 4:
         return Order()
     late, early = (new, base) if apart > 0 else (base, new)
     return Order(
         notes=(
-            f"most runs of {late.label} were made after most runs of {early.label}, so a machine that drifts looks like a "
-            "part of the difference; `replay ab` takes turns",
+            f"most runs of {late.label} were made after most runs of {early.label}, so a drift of "
+            f"the machine looks like part of the difference; `replay ab` makes runs in turns",
         )
     )
 
 
 def pairs_together(base: Side, new: Side) -> list[tuple[SideRun, SideRun]] | None:
-    """The runs in pairs that were made at the same instants (`replay ab --together`); None if they are not all such."""
+    """The runs in pairs that sent at the same instants (`replay ab --together`); None if not all runs are in such
+    pairs."""
     one, two = (
         {
             run.document.together: run
@@ -96,7 +95,7 @@ def _mean_rank(mine: list[int], others: list[int]) -> float:
 
 
 def sessions_by_time(side: Side) -> list[list[SideRun]] | None:
-    """The runs of a side in the order of their starts, cut at pauses; None if a start is unknown."""
+    """The runs of a side in the order of their starts, cut into sessions at pauses; None if a start is unknown."""
     if any(run.started_ns is None for run in side.runs):
         return None
     sessions: list[list[SideRun]] = []
@@ -111,9 +110,8 @@ def sessions_by_time(side: Side) -> list[list[SideRun]] | None:
 
 
 def sessions_as_given(side: Side) -> list[list[SideRun]]:
-    """One session for each path of the command line: a run, a log, or a folder of several. With a single path each of
-    its runs is a session.
-    """
+    """One session for each path of the command line: a run, a log, or a folder of several. With a single path, each of
+    its runs is a session."""
     paths = sorted({run.given for run in side.runs})
     if len(paths) == 1:
         return [[run] for run in side.runs]

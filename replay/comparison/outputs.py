@@ -13,12 +13,12 @@ from .words import change_text
 
 
 def figure_text(value: float, metric: Metric) -> str:
-    """A side's figure: a latency, or a share."""
+    """The figure of a side: a latency, or a share."""
     return format_latency(round(value)) if metric.is_latency else format_share(value)
 
 
 def interval_text(finding: Finding) -> str:
-    """`+1.2% to +4.5%`, or the bound that is known."""
+    """An interval such as `+1.2% to +4.5%`, or the only bound that is known."""
     low, high = (change_text(value, finding.metric) for value in (finding.low, finding.high))
     return "unknown" if math.isinf(finding.low) and math.isinf(finding.high) else f"{low} to {high}"
 
@@ -30,11 +30,14 @@ def caught_text(found: Comparison) -> str:
     if math.isinf(found.caught):
         return "This comparison can detect no slowdown, however large."
     least = f"+{100 * found.caught:.0f}%"
-    return f"The smallest slowdown that this comparison can detect on any of its latencies is {least} (4 times in 5)."
+    return (
+        f"The smallest slowdown that this comparison can detect in any of its latencies is "
+        f"{least} (with a probability of 80%)."
+    )
 
 
 def runs_text(finding: Finding) -> str:
-    """How many runs per side would decide a metric; empty if it is decided."""
+    """How many runs per side would decide a metric; empty if it is decided already."""
     if finding.verdict != "INCONCLUSIVE":
         return ""
     return ">999" if finding.runs_needed is None else str(finding.runs_needed)

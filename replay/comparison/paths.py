@@ -1,4 +1,4 @@
-"""Splits the paths of a command line into the two sides of a comparison."""
+"""Splits the paths of a command line into two sides of a comparison."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ FORM = "base=PATH[,PATH...] new=PATH[,PATH...]"
 
 
 def two_sides(given: Sequence[str], verb: str = "compare") -> tuple[str, str]:
-    """Both sides, each as `load_sides` reads it. More than two paths are grouped by the folders they are in.
+    """Both sides, in the form that `load_sides` reads. More than two paths are grouped by their folders.
 
-    UsageError if they are not in exactly two folders; its hint is the command to type.
+    UsageError if they are not in exactly two folders; its hint is a command to use instead.
     """
     if len(given) == 2:
         return given[0], given[1]
@@ -34,20 +34,20 @@ def two_sides(given: Sequence[str], verb: str = "compare") -> tuple[str, str]:
     half = (len(paths) + 1) // 2
     sides = [f"base={','.join(paths[:half])}", f"new={','.join(paths[half:])}"]
     raise UsageError(
-        f"which of these {len(given)} are of which build? They are in {folders}, not in two",
+        f"cannot tell which of these {len(given)} belong to which build: they are in {folders}, not in two",
         hint=f"replay {verb} {shlex.join(sides)}",
     )
 
 
 def _bare(text: str) -> list[str]:
-    """The paths of `[LABEL=]PATH[,PATH...]`."""
+    """The paths in `[LABEL=]PATH[,PATH...]`."""
     if Path(text).exists():
         return [text]
     return [path for path in text.rpartition("=")[2].split(",") if path]
 
 
 def _labels(one: Path, two: Path) -> tuple[str, str]:
-    """The folders' names; `base` and `new` if those are equal or not valid labels."""
+    """Labels made from the folders' names; `base` and `new` if those are equal or not valid labels."""
     if one.name != two.name and all(_is_label(path.name) for path in (one, two)):
         return one.name, two.name
     return "base", "new"

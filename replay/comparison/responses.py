@@ -16,7 +16,7 @@ from .sides import Side
 
 
 def runs_of(side: Side) -> RunsOfSide:
-    """A side's runs with their responses. InputError if one is another program's log."""
+    """The runs of a side with their responses. InputError if a run is a log of another program."""
     runs = []
     for run in side.runs:
         if run.document is None:
@@ -28,7 +28,8 @@ def runs_of(side: Side) -> RunsOfSide:
 def responses_of(
     base: Side, new: Side, fail_on: Sequence[str], alpha: float
 ) -> tuple[Differences | None, list[str]]:
-    """The comparison of both sides' responses if all runs kept them; else None, and the reason if some did."""
+    """The comparison of both sides' responses if all runs kept them; otherwise None, and the reason if some runs kept
+    them."""
     runs = [*base.runs, *new.runs]
     kept = [run.document is not None and bool(Answers(run.name)) for run in runs]
     if not any(kept):
@@ -38,7 +39,7 @@ def responses_of(
             f"responses are not compared: {runs[kept.index(False)].name} kept none, {runs[kept.index(True)].name} did"
         ]
     try:
-        # The comparison lists the runs that it excluded.
+        # The comparison lists the runs that it left out.
         old, now = (runs_of(replace(side, set_aside=())) for side in (base, new))
         return compare_responses(old, now, Options(fail_on=fail_on, alpha=alpha)), []
     except ReplayError as error:

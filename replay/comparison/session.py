@@ -1,4 +1,4 @@
-"""An A/B session: both builds in turns, in randomised ABBA and BAAB blocks, evaluated at fixed looks."""
+"""An A/B session: both builds run in turns, in randomised ABBA and BAAB blocks, and are compared at fixed looks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from .verdict import Comparison, compare_sides
 
 BLOCK = 4
 RETRIES_MAX = 2
-"""Limit on the blocks that are repeated in a session because the generator was the bottleneck in one of their runs."""
+"""Maximum number of blocks that a session repeats because the generator was the bottleneck in one of their runs."""
 
 OBJECTIVE = 'slo = ["statuses differ<100%"]'
 BOTTLENECK = "the generator was the bottleneck"
@@ -48,8 +48,7 @@ Say = Callable[[str], None]
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The options of a session. Times are in seconds; `ready` is as for `Build.running`. `restarts` is how often both
-    builds are started where they run together.
-    """
+    builds are started if they run together."""
 
     base: Build
     new: Build
@@ -72,9 +71,8 @@ class Plan:
 
 
 def url_of_builds(scenario: Scenario) -> str:
-    """The URL of a build that is started, with `{port}` in it: HTTP, or the protocol and path (a topic) of the
-    scenario's own target.
-    """
+    """The URL of a build that the session starts, with `{port}` in it: HTTP, or the protocol and path (a topic) of the
+    scenario's own target."""
     place = f"{HOST}:{{port}}"
     if not scenario.target:
         return f"http://{place}"
@@ -85,14 +83,14 @@ def url_of_builds(scenario: Scenario) -> str:
 
 
 class Interrupted(ReplayError):
-    """The user ended the session. The runs that were made are complete."""
+    """The user interrupted the session. The runs that were made are complete."""
 
     exit_code = 130  # type: ignore[assignment]
 
 
 @dataclass
 class Session:
-    """A session in progress: the blocks made so far, each four runs with their sides."""
+    """A session in progress: the completed blocks, each with four runs and their sides."""
 
     plan: Plan
     trace: Trace
@@ -111,9 +109,8 @@ class Session:
         return self.plan.time_limit_s - (time.monotonic() - self.started_s)
 
     def run(self) -> Comparison:
-        """Runs the session and returns the comparison at the look that ended it. ReplayError if a build or step
-        fails.
-        """
+        """Run the session, and return the comparison at the look that ended it. ReplayError if a build or step
+        fails."""
         try:
             self.plan.out.mkdir(parents=True)
         except OSError as error:
@@ -140,7 +137,7 @@ class Session:
         return found
 
     def _blocks_up_to(self, look: Look, order: random.Random) -> bool:
-        """Makes blocks until the look has enough; False if there is no time for another."""
+        """Make blocks until the look has enough; False if there is no time for another one."""
         while len(self.blocks) < look.blocks:
             if self.blocks and self.left_s < self.longest_block_s:
                 self.say(f"no time for another block of {self.longest_block_s:.0f} s within the limit")
@@ -162,7 +159,7 @@ class Session:
         return True
 
     def _one(self, build: Build) -> SideRun:
-        """Makes one run of one build, in its own folder."""
+        """Make one run of one build, in its own folder."""
         self.number += 1
         name = f"{self.number:02}-{build.label}"
         ready = self.plan.ready, self.plan.ready_s
@@ -182,7 +179,7 @@ class Session:
         return load_run_folder(self.plan.out / name)
 
     def compare(self, look: Look) -> Comparison:
-        """Compares the blocks so far, at the alpha of a look."""
+        """Compare the completed blocks at the alpha of a look."""
         sides = []
         for build in (self.plan.base, self.plan.new):
             runs = tuple(run for block in self.blocks for owner, run in block if owner is build)
@@ -192,13 +189,13 @@ class Session:
 
 
 def check_run(document: RunDocument, name: str, out: Path, *, is_base: bool) -> None:
-    """Interrupted, TargetError or RefusedError if a session cannot go on after this run."""
+    """Raise Interrupted, TargetError or RefusedError if the session cannot continue after this run."""
     if document.ending.how == "interrupted":
         raise Interrupted("the session was interrupted", hint=f"its runs are in {out}")
     if document.interrupted:
         raise TargetError(
             f"run {name} was stopped: {document.ending.detail}",
-            hint=f"look at it: replay report {out / name}",
+            hint=f"see replay report {out / name}",
         )
     differs = document.status_differs
     if differs is not None and differs.failed and is_base:

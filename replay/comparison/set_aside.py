@@ -1,4 +1,4 @@
-"""Runs that `replay ab` repeated: they stay in its folder, marked, and no comparison uses them."""
+"""Runs that `replay ab` repeated. They stay in its folder with a mark, and comparisons leave them out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from replay.decoding import examined
 from replay.files import write_whole
 
 MARK = "set_aside.json"
-"""A file in the folder of a run that counts for nothing."""
+"""The mark: a file in the folder of a run that comparisons leave out."""
 
 
 class SetAside(msgspec.Struct, frozen=True):
@@ -21,13 +21,13 @@ class SetAside(msgspec.Struct, frozen=True):
 
 
 def set_aside(runs: Iterable[Path], why: str) -> None:
-    """Mark runs. OutputError if the disk is full."""
+    """Mark runs as repeated. OutputError if the disk is full."""
     for run in runs:
         write_whole(run / MARK, msgspec.json.encode(SetAside(why)) + b"\n")
 
 
 def why_set_aside(run: Path) -> str:
-    """Why a run was repeated; empty if it counts."""
+    """Why a run was repeated; empty if it was not."""
     try:
         return msgspec.json.decode((run / MARK).read_bytes(), type=examined(SetAside)).why
     except FileNotFoundError:

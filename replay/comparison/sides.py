@@ -23,15 +23,14 @@ from .set_aside import why_set_aside
 
 UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 LOGGED = "logged"
-"""The outcome of values in a foreign log, which does not say how requests ended."""
+"""The outcome of values in another program's log, which does not record how requests ended."""
 
 _LABEL = re.compile(r"[^/\\=,.][^/\\=,]*")
 _NEVER = 1 << 62
 _JUMP_S = 1.0
 _EPOCH_MIN_S, _EPOCH_MAX_S = 1e8, 9e9
-"""Stamps in this range (1973 to 2255) are seconds since the epoch. Smaller ones count from the start of a run or a
-machine.
-"""
+"""Timestamps in this range (1973 to 2255) are seconds since the epoch. Smaller ones count from the start of a run or a
+machine."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +72,14 @@ class SideRun:
         return Value(found[0].ns * self.scale, found[0].at_least) if found else None
 
     def count(self, kind: str, route: str = "") -> int:
-        """The number of requests behind this latency."""
+        """The number of requests in this latency's histogram."""
         histogram = self.measured.histogram(kind, route)
         return histogram.count if histogram is not None else 0
 
 
 @dataclass(frozen=True)
 class Side:
-    """The runs of one build. `set_aside` lists given runs that do not count."""
+    """The runs of one build. `set_aside` lists given runs that are not compared."""
 
     label: str
     runs: tuple[SideRun, ...]
@@ -93,7 +92,7 @@ def load_sides(
     """Both sides from `[LABEL=]PATH[,PATH...]`; the labels `base` and `new` decide which side is which. `folder` reads
     the folder of a run [default: `load_run_folder`].
 
-    UsageError for a wrong form, InputError if a path holds no runs, a log is damaged beyond use, or its unit is unknown.
+    UsageError for an invalid argument; InputError if a path has no runs, a log cannot be used, or its unit is unknown.
     """
     one, two = (_split(text, label) for text, label in ((base, "base"), (new, "new")))
     if (one[0], two[0]) == ("new", "base"):
@@ -111,7 +110,7 @@ def sides_of(
     unit: str = "",
     folder: Callable[[Path], SideRun] | None = None,
 ) -> tuple[Side, Side]:
-    """Two sides of these labels and paths. Errors as `load_sides` says."""
+    """Two sides with these labels and paths. Errors as in `load_sides`."""
     sides = tuple(
         _side(name, given, unit, folder) for name, given in ((label, paths), (other_label, other_paths))
     )
@@ -121,14 +120,14 @@ def sides_of(
             path = Path(run.name).resolve()
             if path in seen:
                 raise UsageError(
-                    f"{run.name} is given twice ({seen[path]}, {side.label})", hint="each run counts once"
+                    f"{run.name} is given twice ({seen[path]}, {side.label})", hint="give each run only once"
                 )
             seen[path] = side.label
     return sides[0], sides[1]
 
 
 def load_side(text: str, default: str, folder: Callable[[Path], SideRun] | None = None) -> Side:
-    """One side from `[LABEL=]PATH[,PATH...]`. UsageError and InputError as of `load_sides`."""
+    """One side from `[LABEL=]PATH[,PATH...]`. UsageError and InputError as in `load_sides`."""
     label, paths = _split(text, default)
     return _side(label, paths, "", folder)
 
@@ -136,7 +135,7 @@ def load_side(text: str, default: str, folder: Callable[[Path], SideRun] | None 
 def _side(
     label: str, paths: Sequence[Path], unit: str, folder: Callable[[Path], SideRun] | None = None
 ) -> Side:
-    """The runs at these paths. Those that `replay ab` made again are left out; InputError if there are no others."""
+    """The runs at these paths. Runs that `replay ab` repeated are left out; InputError if there are no others."""
     runs, left_out = [], []
     for at, path in enumerate(paths):
         for run in _load(path, unit, folder):
@@ -179,7 +178,7 @@ def _load(path: Path, unit: str, folder: Callable[[Path], SideRun] | None = None
     if not found:
         raise InputError(
             f"{path} holds no runs: neither a run.json, nor folders of runs, nor .hlog files",
-            hint="give the folder that `replay run -o` wrote, or one with several of them",
+            hint="give the folder that `replay run -o` wrote, or a folder with several of them",
         )
     return [folder(child) if child.is_dir() else _from_log(child, unit) for child in found]
 
@@ -189,7 +188,7 @@ def _is_run(path: Path) -> bool:
 
 
 def load_run_folder(path: Path) -> SideRun:
-    """Loads a run folder that `replay run` wrote. InputError if it is invalid."""
+    """Load a run folder of `replay run`. InputError if it is invalid."""
     run = load_run(path)
     document = run.document
     doubts = []
@@ -213,7 +212,7 @@ def load_run_folder(path: Path) -> SideRun:
 
 
 def load_without_latencies(path: Path) -> SideRun:
-    """The run in a folder, for callers that read only its document. InputError if it is invalid."""
+    """Load a run for callers that read only its document. InputError if it is invalid."""
     return SideRun(str(path), Measured(lambda tag: None, {}, _NEVER), load_run(path).document)
 
 
@@ -222,7 +221,7 @@ def _from_log(path: Path, unit: str) -> SideRun:
     unit = log.unit or unit
     if not unit:
         raise UsageError(
-            f"{path} does not say the unit of its values", hint="name it with --unit ns, us or ms"
+            f"{path} does not say the unit of its values", hint="give it with --unit ns, us or ms"
         )
     if unit not in UNITS:
         raise UsageError(f"--unit: {unit!r} is not a unit", hint="ns, us, ms or s")
@@ -233,7 +232,7 @@ def _from_log(path: Path, unit: str) -> SideRun:
     histograms = log.by_tag()
     if not any(histogram.count for histogram in histograms.values()):
         raise InputError(
-            f"{path} holds only empty histograms", hint="nothing was measured; leave this run out"
+            f"{path} holds only empty histograms", hint="it contains no measurements; leave this run out"
         )
     ours = "response.all" in histograms or "service.all" in histograms
     table, outcomes = _ours(histograms) if ours else _theirs(histograms)
@@ -245,7 +244,7 @@ def _from_log(path: Path, unit: str) -> SideRun:
 
 
 def _times(log: hlog.Log) -> tuple[int, int] | None:
-    """When a log begins and ends, in ns since the epoch; None if its reference time is unknown."""
+    """The start and end of a log, in ns since the epoch; None if its reference time is unknown."""
     first = log.start_s if log.start_s is not None else log.intervals[0].start_s
     if not _EPOCH_MIN_S <= first < _EPOCH_MAX_S:
         return None
@@ -255,7 +254,7 @@ def _times(log: hlog.Log) -> tuple[int, int] | None:
 
 
 def _clock_notes(log: hlog.Log) -> list[str]:
-    """The note on a clock that jumped back. Totals are right, but the log's time axis is not."""
+    """A note if the clock jumped back. The totals are correct then, but the log's time axis is not."""
     last: dict[str, float] = {}
     jumps = 0
     for interval in log.intervals:
@@ -269,7 +268,7 @@ _Log = tuple[dict[str, Histogram], dict[str, dict[str, int]]]
 
 
 def _ours(histograms: dict[str, Histogram]) -> _Log:
-    """A log written by replay: tags contain outcome and route."""
+    """The histograms of a log that replay wrote: tags contain outcome and route."""
     outcomes: dict[str, dict[str, int]] = {}
     for tag, histogram in histograms.items():
         kind, outcome, route = hlog.parts_of(tag)
@@ -280,9 +279,8 @@ def _ours(histograms: dict[str, Histogram]) -> _Log:
 
 
 def _theirs(histograms: dict[str, Histogram]) -> _Log:
-    """A log of another program: a tag is a route, and untagged lines are all routes. Without untagged lines, all routes
-    are the sum of the tags.
-    """
+    """The histograms of another program's log: a tag is a route, and untagged lines cover all routes. Without untagged
+    lines, the sum over the tags covers all routes."""
     table: dict[str, Histogram] = {}
     outcomes: dict[str, dict[str, int]] = {}
     for tag, histogram in histograms.items():

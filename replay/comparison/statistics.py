@@ -1,8 +1,8 @@
 """Effects, simultaneous intervals and adjusted p-values of a family of metrics over labelled runs.
 
-Values are on the metric's own scale (log ns for latencies, share for errors). Two tests must agree: the exact permutation of
-labels (`replay_native.rank`, and `unequal` where sides or blocks differ in number) and Student's t with each side's own
-spread (`linear`). The interval is the wider of both, the p-value the larger.
+Values are on the metric's own scale (log ns for latencies, share for errors). Two tests must agree: the exact
+permutation of labels (`replay_native.rank`, and `unequal` if sides or blocks differ in size) and Student's t with each
+side's own spread (`linear`). The interval is the wider of both, the p-value the larger.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from . import linear
 
 ALPHA = 0.05
 LABELLINGS_MAX = 200_000
-"""Above this number labellings are sampled."""
+"""With more labellings than this, a sample is drawn."""
 
 CELLS_MAX = 20_000_000
 """Limit on labellings times metrics, which bounds the time of a comparison."""
 
 UNEQUAL_COST = 4
-"""How much longer a labelling takes, roughly, where sides or blocks differ in number."""
+"""Roughly how much longer a labelling takes if sides or blocks differ in size."""
 
 SAMPLED_MIN = 20_000
 POWER = 0.8
@@ -40,7 +40,7 @@ class Inference:
     """The inference for each metric, float64[metrics] each: effect of the new build, its standard error, bounds of its
     simultaneous interval (infinite if nothing can be excluded), adjusted p-value, and what |t| must exceed.
 
-    `labellings` is 0 where labels were not permuted; `exact` says that every labelling was counted.
+    `labellings` is 0 if labels were not permuted; `exact`: every labelling was counted.
     """
 
     effects: np.ndarray
@@ -55,7 +55,7 @@ class Inference:
 
     @property
     def critical_t(self) -> float:
-        """The |t| that must be exceeded in all metrics."""
+        """The value that |t| must exceed in all metrics."""
         return float(self.critical.max(initial=0.0))
 
 
@@ -69,7 +69,8 @@ def count_labellings(blocks: Sequence[int], labels: np.ndarray) -> int:
 
 
 def labellings(blocks: Sequence[int], labels: np.ndarray, limit: int) -> tuple[np.ndarray, bool]:
-    """uint8[labellings, runs]: all of them, or a seeded sample of `limit` where there are more; and whether all."""
+    """The labellings as uint8[labellings, runs], all of them or a seeded sample of `limit`; and whether they are
+    all."""
     ends = np.cumsum(np.asarray(blocks, np.int64))
     ways = count_labellings(blocks, labels)
     out = np.zeros((min(ways, limit), labels.size), np.uint8)
@@ -89,17 +90,18 @@ def infer(
     *,
     trend: bool = False,
 ) -> Inference:
-    """Judge the effects of labels. `values` float64[runs, metrics], finite; `labels` 1 for runs of the new build.
+    """Estimate and test the effect of the labels. `values` float64[runs, metrics], finite; `labels` 1 for runs of the
+    new build.
 
-    `blocks` are sizes of consecutive blocks of runs within which labels were randomised; default: one block. `trend`: the
-    runs are in the order of time, and a steady change from run to run is taken out; labels are not permuted then, since
-    the one that was observed is tied to time.
+    `blocks` are sizes of consecutive blocks of runs within which labels were randomised; default: one block. `trend`:
+    the runs are in the order of time, and a steady change from run to run is removed; labels are then not permuted,
+    because the observed labelling is tied to time.
     """
     observed = np.asarray(labels, np.uint8)
     columns = np.ascontiguousarray(values, np.float64)
     sizes = list(blocks) if blocks is not None else [observed.size]
     if not np.isfinite(columns).all() or sum(sizes) != observed.size or columns.shape[0] != observed.size:
-        raise ValueError("values must be finite, one row a run, and the blocks must hold all runs")
+        raise ValueError("values must be finite, with one row per run, and the blocks must contain all runs")
     if trend:
         return _with_trend(columns, observed, sizes, alpha)
     cells = CELLS_MAX // (1 if _is_balanced(sizes, observed) else UNEQUAL_COST)
@@ -116,7 +118,7 @@ def infer_from(
     exact: bool,
     alpha: float,
 ) -> Inference:
-    """`infer` with the labellings given: they depend on the design alone."""
+    """Like `infer`, with the labellings given, because they depend on the design alone."""
     # The level of a metric does not matter here. Without it, equal runs differ by exactly 0 and not by a rounding
     # error.
     columns = columns - columns[:1]
@@ -147,7 +149,8 @@ def _with_trend(columns: np.ndarray, observed: np.ndarray, sizes: Sequence[int],
 
 
 def _is_balanced(sizes: Sequence[int], observed: np.ndarray) -> bool:
-    """Whether all blocks have one size and are half new: then both sides' spreads weigh the same in every labelling."""
+    """Whether all blocks have the same size and half of each is new, so that the spreads of both sides have equal
+    weight in every labelling."""
     news = [int(part.sum()) for part in np.split(observed, np.cumsum(sizes)[:-1])]
     return len(set(sizes)) == 1 and all(2 * new == size for new, size in zip(news, sizes, strict=True))
 
@@ -200,7 +203,7 @@ def _permute_unequal(
 
 
 def _design(observed: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, float, float]:
-    """What `unequal.judge` asks of a design: by run, the weight of the labels, and sum(q * g^2)."""
+    """The parameters of a design for `unequal.judge`: for each run the weight of the labels, and sum(q * g^2)."""
     share = np.concatenate(
         [np.full(len(part), part.mean()) for part in np.split(observed, np.cumsum(sizes)[:-1])]
     )
@@ -209,7 +212,7 @@ def _design(observed: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, flo
     weight = float(group @ group)
 
     def q(g: np.ndarray) -> np.ndarray:
-        """g^2 / (1 - leverage); a block that is all old or all new says nothing."""
+        """g^2 / (1 - leverage); 0 for a block in which all runs have the same label."""
         left = 1 - 1 / size - g**2 / weight
         return np.asarray(np.divide(g**2, left, out=np.zeros_like(g), where=g != 0))
 
@@ -219,19 +222,18 @@ def _design(observed: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, flo
 
 
 def _outside(table: np.ndarray, alpha: float) -> int:
-    """How many labellings may be as extreme as one that is rejected."""
+    """How many labellings may be as extreme as a rejected one."""
     return math.floor(alpha * len(table) + 1e-9)
 
 
 def t_quantile(p: float, freedom: float) -> float:
-    """Quantile of Student's t, for p of a half or above."""
+    """Quantile of Student's t, for p of at least one half."""
     return float(student.critical(2 * (1 - p), freedom))
 
 
 def caught(error: float, critical_t: float, margin: float) -> float:
-    """The smallest effect that ends as a regression with probability POWER: it must leave zero outside its interval and be
-    estimated above the margin. Infinite where nothing could have been caught.
-    """
+    """The smallest effect that is judged a regression with probability POWER: zero must lie outside its interval, and
+    its estimate above the margin. Infinite if no effect could have been detected."""
     reserve = NormalDist().inv_cdf(POWER)
     if not math.isfinite(critical_t) or not math.isfinite(error):
         return math.inf
@@ -239,9 +241,11 @@ def caught(error: float, critical_t: float, margin: float) -> float:
 
 
 def runs_needed(spread: float, metrics: int, margin: float, alpha: float = ALPHA) -> int | None:
-    """Runs a side so that no change at all ends as NO_REGRESSION with probability POWER, by Bonferroni over `metrics`.
+    """Runs per side for which two equal builds are judged NO_REGRESSION with probability POWER, by Bonferroni over
+    `metrics`.
 
-    `spread` is the standard deviation from run to run, on the scale of `margin`. None if RUNS_NEEDED_MAX are too few.
+    `spread` is the standard deviation from run to run, on the scale of `margin`. None if RUNS_NEEDED_MAX runs are too
+    few.
     """
     reserve = NormalDist().inv_cdf(POWER)
 

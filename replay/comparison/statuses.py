@@ -1,4 +1,5 @@
-"""Compares both sides' statuses with the recording, so that latencies of refused requests do not count as a build's."""
+"""Compares the statuses of both sides with the recording, so that refused requests do not count as fast responses of a
+build."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from .words import NOTHING_SHOWN
 
 
 def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
-    """A verdict on statuses alone, and its sentence; None if they do not stand in the way of comparing latencies.
+    """A verdict on statuses alone, and its sentence; None if they allow a comparison of latencies.
 
-    A build whose responses are worse than recorded for more than SUSPECT_SHARE more of the requests is a REGRESSION. Runs
-    that failed by their statuses on both sides, or on base's alone, say nothing of the builds.
+    A build whose responses are worse than recorded for more than SUSPECT_SHARE more of the requests is a REGRESSION. If
+    the runs of both sides, or only those of base, failed by their statuses, they do not allow a verdict on the builds.
     """
     old, now = _share(base), _share(new)
     if old is None or now is None:
@@ -29,7 +30,7 @@ def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
             f"{new.label} is worse than {base.label}: {shares}; latencies of refusals are not compared",
         )
     if _has_failed(base) or _has_failed(new):
-        return "INVALID", f"most responses are refusals, so these runs say nothing of the builds: {shares}"
+        return "INVALID", f"most responses are refusals, so these runs say nothing about the builds: {shares}"
     if old > now + SUSPECT_SHARE:
         return (
             "INCONCLUSIVE",
@@ -50,7 +51,7 @@ def _shares(side: Side) -> Sequence[float]:
 
 
 def _has_failed(side: Side) -> bool:
-    """Whether most of a side's runs have failed by their statuses."""
+    """Whether most runs of a side failed by their statuses."""
     found = [
         run.document.status_differs.failed
         for run in side.runs

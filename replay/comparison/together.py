@@ -1,8 +1,8 @@
 """An A/B session of two builds at once: every request goes to both at the same instant, and the unit is the restart.
 
-Both builds are started, measured together, and stopped: one restart, which makes one run of each side. A process has
-noise of its own (where its memory lies, on which core it runs) that no time of measuring shows. So the builds change
-cores, and what varies from restart to restart is what the comparison is held against.
+In a restart, both builds are started, measured together, and stopped, which gives one run of each side. A process has
+noise of its own (the layout of its memory, the core on which it runs) that longer measurement does not reduce. So the
+builds swap cores, and the comparison is judged by the variation between restarts.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from .sides import Side, SideRun, load_run_folder
 from .verdict import Comparison, compare_sides
 
 PROCESSES = (
-    "a build was given as a URL and never restarted, so the verdict speaks of these two processes, not of the builds; it"
-    " changes the exit code only with --fail-on effect"
+    "a build was given as a URL and never restarted, so the verdict is about these two "
+    "processes, not about the builds; it changes the exit code only with --fail-on effect"
 )
 SAME_PLACE = (
-    "both builds are at {place}: this compares a service with itself, or two that share what is behind it"
+    "both builds are at {place}: this compares a service with itself, or two services behind one address"
 )
 
 
 @dataclass
 class TogetherSession:
-    """A session in progress: the restarts so far, each a run of base and one of new."""
+    """A session in progress: the completed restarts, each with a run of base and one of new."""
 
     plan: Plan
     trace: Trace
@@ -77,7 +77,7 @@ class TogetherSession:
         return self.compare()
 
     def compare(self) -> Comparison:
-        """Compare the restarts so far."""
+        """Compare the completed restarts."""
         base, new = self.plan.base.label, self.plan.new.label
         sides = (
             Side(base, tuple(one for one, _ in self.restarts)),
@@ -92,13 +92,13 @@ class TogetherSession:
         return self.plan.base.is_url or self.plan.new.is_url
 
     def _warn(self, text: str) -> None:
-        """Report once what makes the two builds disturb each other."""
+        """Report, once, a condition under which the two builds disturb each other."""
         if text not in self.warnings:
             self.warnings.append(text)
             self.say(f"warning: {text}")
 
     def _cores(self) -> tuple[frozenset[int], frozenset[int]]:
-        """The cores of each build; none where it may use all of them."""
+        """The cores of each build; empty if it may use all of them."""
         anywhere: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
         if self._has_url:
             self._warn(PROCESSES)
@@ -106,14 +106,16 @@ class TogetherSession:
         usable = usable_cores()
         shares = two_shares(usable)
         if shares is None:
-            self._warn("there is one physical core: the builds and the generator take time from each other")
+            self._warn(
+                "there is only one physical core, so the builds and the generator take time from each other"
+            )
             return anywhere
         if len(usable) < CORES_MIN:
             self._warn(
                 f"{len(usable)} cores for two builds and the generator: they take time from each other"
             )
         one, two = (",".join(map(str, sorted(share))) for share in shares)
-        self.say(f"each build runs on cores {one} or {two}; they change places")
+        self.say(f"each build runs on cores {one} or {two}, and they swap between restarts")
         return shares
 
     def _make_restarts(self, swapped: Sequence[bool], cores: tuple[frozenset[int], frozenset[int]]) -> None:
@@ -135,7 +137,7 @@ class TogetherSession:
                 return
 
     def _one(self, is_swapped: bool, cores: tuple[frozenset[int], frozenset[int]]) -> tuple[SideRun, SideRun]:
-        """Start both builds, measure them together, and stop them. `is_swapped`: new comes first in every step."""
+        """Start both builds, measure them together, and stop them. `is_swapped`: new is first in every step."""
         self.number += 1
         builds = (self.plan.base, self.plan.new)
         order = builds[::-1] if is_swapped else builds
@@ -180,7 +182,7 @@ class TogetherSession:
         return prepared
 
     def _check_apart(self, first: Prepared, second: Prepared) -> None:
-        """Warn if both builds are at one address and port."""
+        """Warn if both builds have the same address and port."""
         one, two = (
             {(host, prepared.targets[0].target.port) for host in prepared.targets[0].found.hosts}
             for prepared in (first, second)
@@ -199,7 +201,8 @@ class TogetherSession:
 
 
 def swaps(restarts: int, seed: int) -> list[bool]:
-    """In which restarts new comes first: drawn for each two of them, so that each build is first equally often."""
+    """In which restarts new is first. It is drawn for each pair of restarts, so that each build is first equally
+    often."""
     draw = random.Random(seed)
     made: list[bool] = []
     while len(made) < restarts:

@@ -1,4 +1,5 @@
-"""Compare two sides of runs: the family, the design, the test, the decision on each metric and over all."""
+"""Compares two sides of runs: the family of metrics, the design, the test, the decision on each metric, and the
+verdict."""
 
 from __future__ import annotations
 
@@ -41,16 +42,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FEW, UNEQUAL = 8, 1.5
-"""A side with fewer runs than this, against a side with this many times more, does not show its own spread."""
+"""A side with fewer runs than this does not show its own spread if the other side has this many times more."""
 
 EXPONENT_MAX = 700.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
-    """The complete result. `reasons` are why nothing could be concluded; `notes` are remarks. `responses` compares what was
-    answered, if the runs kept it; the verdict is on speed and errors alone.
-    """
+    """The complete result. `reasons` explain why nothing could be concluded; `notes` are remarks. `responses` is the
+    comparison of responses, if the runs kept them; the verdict covers only speed and errors."""
 
     verdict: VerdictName
     sentence: str
@@ -83,7 +83,8 @@ class Comparison:
 
     @property
     def caught(self) -> float:
-        """The smallest slowdown that every latency of the family would have shown; infinite if none would."""
+        """The smallest slowdown that the comparison could detect in every latency of the family; infinite if there is
+        none."""
         return max((f.caught for f in self.findings if f.metric.is_latency), default=math.inf)
 
     @property
@@ -93,9 +94,9 @@ class Comparison:
         return None if None in needed or not needed else max(n for n in needed if n is not None)
 
     def to_arrow(self) -> pa.Table:
-        """The metrics as an Arrow table: what each was on both sides, its change with the interval, its verdict.
+        """The metrics as an Arrow table: the figures of both sides, the change with its interval, and the verdict.
 
-        `base`, `new` are ns or shares (`unit`); changes are ratios less 1 or differences of shares; null: not known.
+        `base`, `new` are ns or shares (`unit`); changes are ratios minus 1, or differences of shares; null: not known.
         """
         from .tables import findings_table
 
@@ -105,7 +106,7 @@ class Comparison:
         return f"<Comparison {self.verdict}: {shown(self.sentence)}>"
 
     def _repr_html_(self) -> str:
-        """A notebook shows this: the verdict, why, and each metric."""
+        """The view in a notebook: the verdict, the reasons, and each metric."""
         facts = [("verdict", self.verdict), ("", self.sentence)]
         facts += [("reason", reason) for reason in self.reasons] + [("note", note) for note in self.notes]
         heads = ("route", "metric", self.base.label, self.new.label, "change", "verdict")
@@ -127,7 +128,7 @@ def _shown_figure(value: float, metric: Metric) -> str:
 
 
 def compare(base: str, new: str, options: Options | None = None) -> Comparison:
-    """Compares two sides given as `[LABEL=]PATH[,PATH...]`. ReplayError if they cannot be read."""
+    """Compare two sides given as `[LABEL=]PATH[,PATH...]`. ReplayError if they cannot be read."""
     options = options or Options()
     return compare_sides(*load_sides(base, new, options.unit), options)
 
@@ -135,7 +136,7 @@ def compare(base: str, new: str, options: Options | None = None) -> Comparison:
 def compare_sides(
     base: Side, new: Side, options: Options, blocks: Sequence[Sequence[SideRun]] | None = None
 ) -> Comparison:
-    """Compares loaded sides. `blocks` are groups of runs within which the labels were randomised."""
+    """Compare loaded sides. `blocks` are groups of runs within which the labels were randomised."""
     found = _compare_speed(base, new, options, blocks)
     if found.verdict == "INVALID":
         return found
@@ -153,7 +154,9 @@ def _compare_speed(
 ) -> Comparison:
     refused = invalid(base, new)
     if refused:
-        sentence = f"the generator was the bottleneck, so these runs say nothing of the builds: {refused[0]}"
+        sentence = (
+            f"the generator was the bottleneck, so these runs say nothing about the builds: {refused[0]}"
+        )
         return _nothing("INVALID", sentence, refused, base, new, options)
     if by_status := judge_statuses(base, new):
         return _nothing(*by_status, [], base, new, options)
@@ -163,7 +166,10 @@ def _compare_speed(
     reasons = incomparable(base, new)
     if not made.metrics:
         why = made.left_out[0] if made.left_out else "no metric was requested"
-        sentence = f"{NOTHING_SHOWN}: no metric can be compared: {why}; {RUNS_MIN} runs per side that have one would show it"
+        sentence = (
+            f"{NOTHING_SHOWN}: no metric can be compared: {why}; {RUNS_MIN} runs per side "
+            f"that have one would decide it"
+        )
         return _nothing("INCONCLUSIVE", sentence, [*reasons, *made.left_out], base, new, options)
     if lone := one_run(base, new):
         reasons.insert(0, lone)
@@ -204,7 +210,8 @@ def _compare_speed(
 def _units(
     made: Family, design: Design, everyone: Sequence[SideRun], bases: int
 ) -> tuple[np.ndarray, list[int]]:
-    """Values float64[units, metrics], a session's being the mean of its runs; and which units are of the new build."""
+    """Values float64[units, metrics], where a session's value is the mean over its runs; and which units belong to the
+    new build."""
     row_of = {id(run): at for at, run in enumerate(everyone)}
     rows = [[row_of[id(run)] for run in unit] for unit in design.units]
     values = made.values
@@ -212,7 +219,7 @@ def _units(
 
 
 def _unequal(base: Side, new: Side, counts: tuple[int, int], design: Design) -> list[str]:
-    """The warning that few runs do not show their own spread when the other side has many."""
+    """A warning if a side has too few runs to show its own spread while the other side has many."""
     few, many = min(counts), max(counts)
     if few < 2 or few >= FEW or many <= UNEQUAL * few:
         return []
@@ -282,7 +289,8 @@ def _figure(column: Sequence[float], metric: Metric) -> float:
 
 
 def _change(value: float, metric: Metric) -> float:
-    """From the metric's own scale: a ratio less 1 for latencies; a lower bound that excludes nothing is -infinity."""
+    """A change from the metric's own scale: a ratio minus 1 for latencies. A lower bound that excludes nothing is
+    -infinity."""
     if not metric.is_latency or math.isinf(value):
         return value
     return math.expm1(min(value, EXPONENT_MAX))

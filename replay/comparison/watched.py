@@ -1,4 +1,4 @@
-"""Watched figures of both sides: what a run of each usually had, and the most that it had."""
+"""Watched figures of both sides: the mean and the highest value of each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from .sides import Side
 
 
 class WatchedSides(msgspec.Struct, frozen=True, kw_only=True):
-    """One watched figure: the mean over a run's samples and the highest of them, each the median of a side's runs; null
-    where no run of the side has a sample.
-    """
+    """One watched figure: the mean over a run's samples and the highest of them, each as the median over the runs of a
+    side; null if no run of the side has a sample."""
 
     name: str
     base_mean: float | None
@@ -25,7 +24,7 @@ class WatchedSides(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def movement(self) -> float:
-        """By how much the means differ, as a share of the larger one; 1 where only one side has it."""
+        """The difference of the means as a share of the larger one; 1 if only one side has the figure."""
         if self.base_mean is None or self.new_mean is None:
             return 1.0
         larger = max(abs(self.base_mean), abs(self.new_mean))
@@ -33,7 +32,7 @@ class WatchedSides(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def watched_sides(base: Side, new: Side) -> list[WatchedSides]:
-    """The watched figures of two sides, those that differ most first."""
+    """The watched figures of two sides, in the order of their difference, the largest first."""
     known: dict[str, Samples] = {name: () for side in (base, new) for name in _names(side)}
     found = []
     for name in (name for name in known if not is_beside_another(name, known)):
@@ -53,7 +52,7 @@ def _names(side: Side) -> Iterator[str]:
 
 
 def _of(side: Side, name: str) -> tuple[float | None, float | None]:
-    """The median over runs of the mean and of the highest sample."""
+    """The medians, over the runs of a side, of a figure's mean and of its highest sample."""
     means, highest = [], []
     for run in side.runs:
         samples = () if run.document is None else run.document.watched.get(name, ())

@@ -1,6 +1,5 @@
-"""How well one run of each side knows its own quantiles. It does not show how much runs differ, so it is an effect
-size, not a test.
-"""
+"""How precisely a single run of each side determines its quantiles. Variation between runs is not included, so this is
+an effect size, not a test."""
 
 from __future__ import annotations
 
@@ -18,7 +17,8 @@ _Z = 1.96
 
 
 def bounds(base: SideRun, new: SideRun, metric: Metric) -> tuple[float, float]:
-    """Bounds of new's effect on the metric's own scale, by order statistics of each run, or the shares' binomial spread."""
+    """Bounds of the effect of new on the metric's own scale, from the order statistics of each run, or from the
+    binomial spread of the shares."""
     if metric.percentile is None:
         return _share_bounds(base, new, metric)
     ends = []
@@ -37,7 +37,7 @@ def quantile_bounds(histogram: Histogram, percentiles: Sequence[float]) -> tuple
 
 
 def _around(percentile: float, count: int) -> tuple[float, float]:
-    """The percentiles whose values are the bounds: the rank, and the binomial's spread on either side."""
+    """The percentiles whose values are the bounds: the rank plus and minus the spread of the binomial distribution."""
     half = _Z * math.sqrt(count * percentile * (100 - percentile)) / 100
     middle = rank(percentile, count)
     lower, upper = (100 * min(max(middle + sign * half, 1), count) / count for sign in (-1, 1))

@@ -1,4 +1,4 @@
-"""The verdict over all metrics, and one sentence that explains it to a newcomer."""
+"""The verdict over all metrics, and one sentence that explains it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .statistics import RUNS_NEEDED_MAX
 
 NOTHING_SHOWN = "no difference was shown in either direction"
 RUNS_MIN = 4
-"""Below this number of runs per side nothing can be excluded at alpha 0.05."""
+"""With fewer runs per side, nothing can be excluded at an alpha of 0.05."""
 
 
 def change_text(value: float, metric: Metric) -> str:
@@ -36,14 +36,14 @@ def overall(
     new: Side,
     options: Options,
 ) -> tuple[VerdictName, str]:
-    """Returns the verdict over all metrics, and one sentence that explains it to a newcomer."""
+    """The verdict over all metrics, and one sentence that explains it."""
     by_verdict = {
         v: [f for f in findings if f.verdict == v] for v in ("REGRESSION", "IMPROVEMENT", "INCONCLUSIVE")
     }
     if reasons:
         worst = max(findings, key=lambda finding: finding.change / options.margin(finding.metric))
         seen = f"{_named(worst)} {change_text(worst.change, worst.metric)}"
-        about = f"the largest observed change is {seen}, which may be chance alone"
+        about = f"the largest observed change is {seen}, which may be due to chance"
         more = _runs_wanted(findings, "comparable ")
         return "INCONCLUSIVE", f"{NOTHING_SHOWN}: nothing can be concluded: {reasons[0]}; {more}; {about}"
     if slower := by_verdict["REGRESSION"]:
@@ -57,7 +57,7 @@ def overall(
         return "INCONCLUSIVE", f"{NOTHING_SHOWN}: {undecided}"
     latencies = [f for f in findings if f.metric.is_latency] or list(findings)
     bound = max(latencies, key=lambda finding: finding.high)
-    fits = f"the most that fits these runs is {change_text(bound.high, bound.metric)} ({_named(bound)})"
+    fits = f"the largest slowdown compatible with these runs is {change_text(bound.high, bound.metric)} ({_named(bound)})"
     if better := by_verdict["IMPROVEMENT"]:
         best = min(better, key=lambda finding: finding.change)
         return (
@@ -69,11 +69,13 @@ def overall(
 
 
 def _runs_wanted(findings: Sequence[Finding], kind: str = "") -> str:
-    """How many runs per side are needed: at least RUNS_MIN, and enough for the metric that is hardest to decide."""
+    """How many runs per side are needed: at least RUNS_MIN, and enough for the metric that needs most."""
     needed = [finding.runs_needed for finding in findings]
     if None in needed:
-        return f"even {RUNS_NEEDED_MAX} {kind}runs per side would not show it: find what makes runs differ"
-    return f"about {max([RUNS_MIN, *(n for n in needed if n is not None)])} {kind}runs per side would show it"
+        return f"even {RUNS_NEEDED_MAX} {kind}runs per side would not decide it: find out why runs differ"
+    return (
+        f"about {max([RUNS_MIN, *(n for n in needed if n is not None)])} {kind}runs per side would decide it"
+    )
 
 
 def _undecided(

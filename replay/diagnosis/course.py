@@ -19,7 +19,7 @@ LOAD_SECONDS = 3
 """The load at a moment is the mean rate of this many seconds up to it."""
 
 MUCH_LONGER = 3
-"""A stretch of bad rows is passed over if a later one is more than so many times as long."""
+"""A stretch of bad rows is skipped if a later one is more than this many times as long."""
 
 SMALL_CHANGE = 0.05
 """A load that differs by less than this share counts as the same."""
@@ -47,7 +47,7 @@ def harmed_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None:
 def harm_begins(bad: Sequence[bool]) -> int | None:
     """The beginning of the first stretch of bad rows that is not much shorter than the longest one.
 
-    A single second that misses an objective may be chance; where single ones are all there is, the first counts.
+    A single second that misses an objective may be chance; if there are only single ones, the first is used.
     """
     stretches = _stretches(bad)
     longest = max((length for _, length in stretches), default=0)

@@ -1,4 +1,4 @@
-"""A diagnosis: what it names, and the evidence for it. `rehearsal.json` and `replay report --json` write it as it is."""
+"""A diagnosis: its result and the evidence. `rehearsal.json` and `replay report --json` contain it in this form."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ class ObjectiveCourse(msgspec.Struct, frozen=True, kw_only=True):
     """One objective over time, by the seconds of the run. `judged_by` is the figure of a second that was compared.
 
     `breached_s` is the first second that missed it and `bad_s` how long it was missed; `recovered_s` is when it was met
-    again until the end (null: it never was, or was never missed). `hysteresis` is by how much the load was lower at the
-    recovery than at the breach (0: not lower; null: not known). `area` is what lay above the objective: seconds times
-    seconds of a latency, requests of a share. `note` says why something is not known.
+    again until the end (null: it never was, or was never missed). `hysteresis` is the difference of the load between
+    the breach and the recovery (0: not lower at the recovery; null: not known). `area` is the excess over the
+    objective: seconds times seconds for a latency, requests for a share. `note` is the reason why something is not
+    known.
     """
 
     objective: str
@@ -45,11 +46,12 @@ class ObjectiveCourse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run shows. `words` is what reports say, in one sentence; `evidence` are the sentences behind it.
+    """The diagnosis of a run. `words` is its result in one sentence; `evidence` are the sentences that support it.
 
-    `first_resource` is the watched figure that gave way first, null where no watched figure shows it. `shared_cause` are
-    routes whose latencies show a shared cause; empty where they do not. `resources` are all watched figures that gave way
-    or changed, in order. `amplification` is requests at the target for each request of a user; null without retries.
+    `first_resource` is the watched figure that gave way first, null if no watched figure shows it. `shared_cause` are
+    routes whose latencies show a shared cause; empty if there are none. `resources` are all watched figures that gave
+    way or changed, in order. `amplification` is the number of requests at the target per request of a user; null
+    without retries.
     """
 
     words: str

@@ -1,11 +1,11 @@
 """Which watched resource gave way first.
 
-A resource gives way where its figure stays at its limit, or turns work away. What waits for it fills up next, often within
-the same second, so the order alone does not tell. As the load grows, everything is used in proportion to it, and the
-bottleneck is what has the least left. So each figure's use per load before is multiplied by the load that was due when the
-first one gave way. A resource that this load needs in full, and much more than any other, is named. What only waits for it
-jumps from little to all. Otherwise the nearest of those that gave way together is named; if two were equally near, the
-answer is "cannot tell".
+A resource gives way when its figure stays at its limit, or when it refuses work. Resources that wait for it then fill
+up, often within the same second, so the order alone is not conclusive. As the load grows, all resources are used in
+proportion to it, and the bottleneck is the one with the least capacity left. So each figure's use per load before is
+multiplied by the load that was due when the first one gave way. A resource that this load needs in full, and much more
+than any other, is reported. A resource that only waits for it jumps from little use to full use. Otherwise the one that
+was nearest to its limit is reported; if two were equally near, the result is "cannot tell".
 """
 
 from __future__ import annotations
@@ -35,23 +35,24 @@ CLEARLY_NEARER = 0.1
 """One was clearly nearer to its limit than another if its share of it was higher by this much."""
 
 NEEDED, NEEDED_MORE = 0.9, 1.25
-"""The load explains what gave way if it needed this share of a limit, and so many times what it needed of any other."""
+"""The load explains why a resource gave way if it needed this share of its limit, and this many times more than of any
+other."""
 
 LOAD_ROWS = 5
-"""The load that was due is the mean of so many rows from the first that gave way."""
+"""The due load is the mean over this many rows, from the first one in which a resource gave way."""
 
 MISSED_SHARE = 0.3
 """A full cache explains what gave way behind it if at least this share of its lookups missed."""
 
 REPLICAS, CACHE = ".replicas", ".cache"
-"""Ends of names that stand for what bounds others: a full pool of a service whose replicas are at their limit is full
-because of that limit; a pool behind a cache that is too small is full because of the cache.
-"""
+"""Name endings of resources that limit others: a full pool of a service whose replicas are at their limit is full
+because of that limit, and a pool behind a cache that is too small is full because of the cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What gave way first (None: cannot tell), the evidence in sentences, and every figure that gave way or changed."""
+    """The resource that gave way first (None: cannot tell), the evidence in sentences, and every figure that gave way
+    or changed."""
 
     first: str | None
     evidence: list[str]
@@ -119,7 +120,8 @@ def _onsets(usages: Sequence[Usage], rows: Sequence[Second], harmed: int | None)
 
 
 def _began(usage: Usage, harmed: int | None, since: int = 0) -> tuple[int, How] | None:
-    """When a figure gave way, and how. One that did so long before the harm, and was free again, is looked at anew."""
+    """When a figure gave way, and how. If it gave way long before the harm and recovered, it is evaluated again from
+    then on."""
     full, refused = usage.full_at(since), usage.refused_at(since)
     found: tuple[int, How]
     if refused is not None and (full is None or refused <= full):
@@ -136,15 +138,14 @@ def _began(usage: Usage, harmed: int | None, since: int = 0) -> tuple[int, How] 
 
 
 def _may_be_cause(onset: _Onset, harmed: int) -> bool:
-    """Whether it gave way in time to cause the harm. A cache may be full without any harm, so it is named for what gave way
-    behind it alone.
-    """
+    """Whether it gave way in time to cause the harm. A cache may be full without harm, so it counts only if something
+    behind it gave way."""
     is_in_time = onset.row <= harmed + LATER_ROWS and not _was_harmless(onset, harmed)
     return is_in_time and CACHE not in onset.usage.name
 
 
 def _needed_most(causes: Sequence[_Onset]) -> _Onset | None:
-    """The one of which the load needed more than there is, and clearly more than of any other; None if there is none."""
+    """The resource that the load needed beyond its limit, and clearly more than any other; None if there is none."""
     known = sorted(causes, key=lambda onset: -(onset.due or 0.0))
     most = known[0].due or 0.0
     parts = {

@@ -1,9 +1,9 @@
-"""Which routes share a cause, from their latencies alone.
+"""Finds routes that share a cause, only from their latencies.
 
-Routes that get slow at the same time need not have anything in common: at 6 PM the load grows for all of them. Routes that
-wait in the same queue also move together from second to second, and in directions that the load does not explain. So two
-routes count as sharing a cause only if both got worse, began to within a few windows, and the changes of their latencies
-(or of their failures) from window to window agree beyond what the load of these windows explains.
+Routes that get slow at the same time need not have anything in common: at 6 PM the load grows for all of them. Routes
+that wait in the same queue also move together from second to second, and in directions that the load does not explain.
+So two routes count as sharing a cause only if both got worse, began to within a few windows, and the changes of their
+latencies (or of their failures) from window to window agree beyond what the load of these windows explains.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEAST_ENDED = 5
 """Requests that a window of a route needs for its median to count."""
 
 BEGIN_WINDOWS = 2
-"""Two routes began to suffer together if their first bad windows are at most so far apart."""
+"""Two routes began to suffer together if their first bad windows are at most this far apart."""
 
 AGREES, AGREES_TWICE, FAILURES_AGREE = 0.75, 0.5, 0.85
 """The least correlation of changes, and of changes of changes, that counts as agreement; and of both for failures."""
@@ -40,7 +40,7 @@ WAITED_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Routes that share a cause, and the evidence; without routes `evidence` says why not."""
+    """Routes that share a cause, and the evidence. Without routes, `evidence` is the reason why there are none."""
 
     routes: list[str] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Shared:
         """The answer in words."""
         if not self.routes:
             why = f" ({self.evidence[0]})" if self.evidence else ""
-            return f"the latencies alone do not tell{why}"
+            return f"the latencies alone do not show it{why}"
         return f"these routes share a cause: {', '.join(self.routes)}"
 
 

@@ -32,7 +32,7 @@ FULL = 0.95
 """From this share of its limit on, a figure counts as at its limit."""
 
 LASTING = 3
-"""Samples in a row that a figure must be at its limit: one alone may be chance."""
+"""How many consecutive samples a figure must be at its limit, because a single one may be chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Usage:
     used: Samples
     refused: Samples
     waiting: Samples = ()
-    """What waited for it; empty where that is not watched."""
+    """The figure of the work that waits for it; empty if it is not watched."""
 
     @property
     def has_limit(self) -> bool:

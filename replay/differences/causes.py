@@ -10,7 +10,7 @@ from .fields import BODY, LINES, ROOT
 from .findings import FieldFinding
 
 _CLIENTS_MIN = 2
-"""With fewer clients every difference comes after another one."""
+"""With fewer clients, every difference follows another one by chance."""
 
 _MOSTLY = 0.95
 
@@ -55,19 +55,19 @@ def _first_by_client(counter: RouteCounter, where: Where) -> dict[int, tuple[int
 
 
 def _is_after(later: _First, earlier: _First) -> bool:
-    """Whether, for every client with the later difference, the earlier one came first."""
+    """Whether the earlier difference came first for every client that has the later one."""
     return len(later) >= _CLIENTS_MIN and all(
         client in earlier and earlier[client] < first for client, first in later.items()
     )
 
 
 def _lead(later: _First, earlier: _First) -> int:
-    """How long the earlier difference preceded, over all clients. The cause that precedes longest comes first."""
+    """How long the earlier difference preceded, over all clients. The cause with the longest lead comes first."""
     return sum(first[0] - earlier[client][0] for client, first in later.items())
 
 
 def _whole_of(at: int, findings: Sequence[FieldFinding], rows: Sequence[set[int]]) -> str:
-    """The nearest field that contains this one and always differs with it; empty if there is none."""
+    """The innermost field that contains this one and always differs together with it; empty if there is none."""
     finding = findings[at]
     own = [
         other

@@ -1,4 +1,4 @@
-"""How often each field differs, for every two runs. The verdict is derived from these figures alone."""
+"""Counts how often each field differs, for each pair of runs. The verdict is derived only from these counts."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The fields of response bodies, as columns: what each field is in each request, in 32 bits.
 
-A field is a JSON pointer, or a line of a text. Elements of an array share one field (`/items/*/price`): they are ordered by
-a key such as `id` where they have one, else by their index. Of each field three things are kept, so that what is noise in
-one can still be judged in another: its shape (type, length, decimals), its value, and the order of its values in an array.
-Equal hashes stand for equal values; by chance one difference in 4 billion is not seen.
+A field is a JSON pointer, or a line of a text. Elements of an array share one field (`/items/*/price`): they are
+ordered by a key such as `id` if they have one, otherwise by their index. Three aspects of each field are kept, so that
+noise in one does not hide differences in another: its shape (type, length, decimals), its value, and the order of its
+values in an array. Equal hashes are taken as equal values; by chance, one difference in 4 billion is missed.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class Flattener:
 
 
 def lines_of(body: bytes, form: int) -> list[str]:
-    """The lines of a text. In HTML, adjacent tags begin new lines, too, because minified pages have no line breaks."""
+    """The lines of a text. In HTML, adjacent tags also begin new lines, because minified pages have no line breaks."""
     text = body.decode("utf-8", "replace")
     if form == FORM_HTML:
         text = _TAG_BREAK.sub(">\n", text)

@@ -18,11 +18,11 @@ Verdict = Literal["SAME", "DIFFERENT", "INCONCLUSIVE", "INVALID"]
 FAIL_ON = ("different", "inconclusive")
 
 RECORDED = "recorded"
-"""The side that stands for the responses in the recording."""
+"""The name of the side that is the recording."""
 
 
 class Example(NamedTuple):
-    """One request whose responses differ: texts fit to be shown. `which` is `first` or `typical`."""
+    """One request whose responses differ: as texts that are safe to show. `which` is `first` or `typical`."""
 
     which: str
     number: int
@@ -44,11 +44,11 @@ class FieldName(NamedTuple):
 
 @dataclass(slots=True)
 class FieldFinding:
-    """One field. `within` and `across` are shares of compared responses that differ between two runs of base (None where
-    it is one run), and between base and new; `smallest` is the share from which on a new difference would have been found
-    (None: none). `requests` differ, of `clients`; `after` is the field whose difference always came first for the same
-    client, `inside` the field that this one is a part of and differs with.
-    """
+    """One field. `within` and `across` are shares of compared responses that differ between two runs of base (None if
+    base is a single run), and between base and new. `smallest` is the smallest share at which a new difference would
+    have been detected (None: none). `requests` and `clients` are the numbers with a difference. `after` is the field
+    whose difference always came first for the same client, `inside` the field that contains this one and differs
+    together with it."""
 
     route: str
     field: str
@@ -87,10 +87,9 @@ class ComparedSide:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """The whole answer. `reasons` say why nothing can be concluded, `notes` what else to know. `smallest` is the rate from
-    which on a difference would have been found in a field that never differs, on the routes with most of the requests.
-    `equal` counts fields that never differ, of all `routes`.
-    """
+    """The complete result. `reasons` explain why nothing can be concluded, `notes` are remarks. `smallest` is the
+    smallest rate at which a difference would have been detected in a field that never differs, on the routes with most
+    of the requests. `equal` counts fields that never differ, of all `routes`."""
 
     verdict: Verdict
     sentence: str

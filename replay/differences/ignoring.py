@@ -47,7 +47,8 @@ class Ignoring:
 
 
 def _names_field(pattern: str, field: str) -> bool:
-    """Whether a rule's field is this one or contains it. An index stands for every element: they share a field."""
+    """Whether a rule's field is this one or contains it. An index matches every element, because elements share a
+    field."""
     for text in dict.fromkeys((pattern, _INDEX.sub("/*", pattern))):
         if names_route(text, field) or (text.startswith("/") and names_route(f"{text}/*", field)):
             return True

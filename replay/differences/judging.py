@@ -28,10 +28,10 @@ OPAQUE = 0.5
 """Where digests differ in such a share of base's own responses, no difference in them can be seen."""
 
 STABLE = 0.01
-"""A field that differs in no more of the responses of one build counts as stable."""
+"""A field that differs in at most this share of the responses of one build counts as stable."""
 
 MOST = 0.95
-"""The routes that have this share of the requests say which rate would have been found."""
+"""The detectable rate is computed on the routes that have this share of the requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,8 @@ def refuse_unlike(runs: Sequence[KeptRun]) -> None:
                 f"{key}: {one.scenario.get(key)!r} and {two.scenario.get(key)!r}" for key in changed[:3]
             )
             raise UsageError(
-                f"{pair} had different scenarios: {said}", hint="give runs of one scenario onto both builds"
+                f"{pair} had different scenarios: {said}",
+                hint="give runs of one scenario against both builds",
             )
 
 
@@ -263,9 +264,8 @@ def _smallest(judged: Judged, base: RunsOfSide, new: RunsOfSide, responses: Resp
 
 
 def _opaque(findings: Sequence[FieldFinding], responses: Responses) -> tuple[list[str], float]:
-    """The warning that bodies compared by their digests alone say nothing, since they always differ; and the share of the
-    requests that have such bodies.
-    """
+    """The warning that bodies compared only by their digests show nothing, because they always differ; and the share of
+    the requests with such bodies."""
     sizes = {route.route: route.requests for route in responses.routes if not route.parsed.any()}
     routes = [
         one.route
@@ -277,8 +277,8 @@ def _opaque(findings: Sequence[FieldFinding], responses: Responses) -> tuple[lis
     share = sum(sizes[route] for route in routes) / sum(route.requests for route in responses.routes)
     more = f" and {counted(len(routes) - 1, 'more route')}" if len(routes) > 1 else ""
     return [
-        f"bodies of {routes[0]}{more} differ between runs of one build, and are compared by their digests alone: nothing was"
-        " shown about what is in them; keep bodies with --keep-answers all"
+        f"bodies of {routes[0]}{more} differ between runs of one build, and are compared only by "
+        f"their digests, so nothing is known about their content; keep bodies with --keep-answers all"
     ], share
 
 

@@ -24,7 +24,7 @@ LOST_ROWS = ("ring", "disk", "late")
 """Reasons why a run has no row of a response that it got."""
 
 BODIES_MAX = 2_000_000
-"""Bodies that are taken apart, over all runs; with more, every n-th request is."""
+"""Maximum number of parsed bodies over all runs. If there are more, every n-th request is parsed."""
 
 
 _COPIES_BITS = 32
@@ -59,11 +59,9 @@ class KeptRun:
 
 @dataclass(slots=True, eq=False)
 class RouteResponses:
-    """The responses to one route: `keys`, `clients` and `due_ns` by request, the rest by run. In `heads` are hashes uint32
-    of what stands beside the body, by name (status, type, `header NAME`, body: its digest), and in `forms` what each body
-    is. `parsed` says which bodies were taken apart; `sightings` has their fields. `is_lossy`: a request without a row may
-    have got a response.
-    """
+    """The responses to one route: `keys`, `clients` and `due_ns` by request, the rest by run. `heads` has uint32 hashes
+    of status, type, `header NAME` and body (its digest), by name; `forms` has the form of each body. `parsed` marks the
+    parsed bodies, whose fields are in `sightings`. `is_lossy`: a request without a row may have received a response."""
 
     route: str
     keys: np.ndarray

@@ -1,9 +1,9 @@
-"""Runs against the responses in their recording, where the target has other data than the recorded one had.
+"""Compares runs with the responses in their recording, although the target has other data than the recorded service.
 
-Values differ then, and how often a field is there may differ, too. So a field is named only for what the recording never
-has: a type that it never is, its absence where it is always there, or its presence where it never is. A share of the new
-responses counts if it would not have been missed in the recording: with SEEN_ALMOST_SURELY it would have been there. With
-`values` a field is named, too, whose value the new runs agree on and the recording does not.
+Values then differ, and so may the presence of fields. So a field is reported only for something that never occurs in
+the recording: a new type, its absence if it is always present, or its presence if it is always absent. A share of the
+new responses counts if it would not have been missed in the recording: with SEEN_ALMOST_SURELY it would have been
+there. With `values`, a field is also reported if the new runs agree on a value that differs from the recorded one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from .values import Kind
 
 SHARE_MIN = 0.10
 STATUS_SHARE_MIN = 0.50
-"""Smaller shares of new responses name no field: the data may be such. Statuses differ with data more than types do."""
+"""Smaller shares of new responses are not reported, because the data may cause them. Statuses depend more on data than
+types do."""
 
 SEEN_ALMOST_SURELY = 1e-4
 _RECORDED_MIN = 10
@@ -127,7 +128,7 @@ def _trace_of(run: KeptRun, given: str | None) -> Trace:
 
 
 class _Comparison:
-    """What is found, route by route. The recording is run 0."""
+    """The comparison, route by route. The recording is run 0."""
 
     def __init__(self, responses: Responses, ignoring: Ignoring, options: Options) -> None:
         self.responses, self.ignoring, self.options = responses, ignoring, options

@@ -65,7 +65,7 @@ def statistic(rates: np.ndarray, compared: np.ndarray, table: np.ndarray) -> tup
     inside = (table[:, one] & table[:, two]).astype(np.float64).T
     between = (table[:, one] != table[:, two]).astype(np.float64).T
     inside_count, between_count = inside[:, 0].sum(), between[:, 0].sum()
-    # A field that always differs has a rate of its own; subtracting it makes the spread exactly 0.
+    # A field that always differs has its own rate; subtracting it makes the spread exactly 0.
     shift = rates[:, :1]
     moved = rates - shift
     within = moved @ inside / max(inside_count, 1)
@@ -99,8 +99,8 @@ def judge(rates: np.ndarray, compared: np.ndarray, base: int, new: int, alpha: f
 def _critical(largest: np.ndarray, observed: float, alpha: float) -> float:
     """The t that a field must exceed, from the sorted maxima of all labellings.
 
-    The observed labelling is among those that a difference reaches, and so is the one with both sides swapped, where there
-    is one: with as many runs on both sides it has the same t where builds do not scatter.
+    The observed labelling is one of those that reach the maximum. With equal numbers of runs on both sides, so is the
+    labelling with the sides swapped, which has the same t if builds do not scatter.
     """
     allowed = math.floor(alpha * len(largest) + 1e-9) - 2
     if allowed < 0:
@@ -127,6 +127,6 @@ def _smallest(
 
 
 def smallest_of_equal(judged: Judged, new: int, compared: int) -> float:
-    """The smallest rate that would have been found in a field that never differs, of so many responses."""
+    """The smallest rate that would have been detected in a field that never differs, in `compared` responses."""
     nothing, count = np.zeros(1), np.array([float(max(compared, 1))])
     return float(_smallest(judged.needed, nothing, count, nothing, new)[0])

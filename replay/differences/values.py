@@ -53,7 +53,8 @@ class Element(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A field in two responses to one request, at the first place where they differ. `kind` says how."""
+    """A field in two responses to one request, at the first place where they differ. `kind` is the kind of
+    difference."""
 
     pointer: str
     base: Any
@@ -234,7 +235,7 @@ def _kind_of_texts(base: str, new: str, field: str) -> Kind:
 
 
 def shown_pair(base: Any, new: Any, field: str) -> tuple[str, str]:
-    """Both values, fit to be shown: secrets taken out, shortened around the first difference."""
+    """Both values as texts that are safe to show: without secrets, and shortened around the first difference."""
     quoted = type(base) is not type(new) and not {type(base), type(new)} & {Shown}
     one, two = (_text_of(value, field, quoted=quoted) for value in (base, new))
     if max(len(one), len(two)) <= SHOWN_CHARS:

@@ -26,7 +26,7 @@ def run_blocking(main: Callable[[], Awaitable[Result]]) -> Result:
 
 
 def owns_signals() -> bool:
-    """Whether a run that begins here may handle signals: they reach the main thread alone."""
+    """Whether a run that begins here may handle signals, which only reach the main thread."""
     return threading.current_thread() is threading.main_thread() and not _has_event_loop()
 
 

@@ -30,9 +30,9 @@ class _LanePair:
 
 
 class Meeting:
-    """What two runs share: the instant at which they start, a thread for each pair of lanes, and signals.
+    """The state that two runs share: the instant at which they start, a thread for each pair of lanes, and signals.
 
-    Whichever fails or ends early calls `leave`, so that the other never waits for it.
+    A run that fails or ends early calls `leave`, so that the other one does not wait for it.
     """
 
     def __init__(self, delay_ns: int) -> None:
@@ -119,11 +119,11 @@ class JoinedRun:
 
     @property
     def received(self) -> Signals:
-        """The instruction that ends this run in order."""
+        """The instruction that ends this run normally."""
         return self.meeting.received[self.number]
 
     def ends(self, why: str) -> None:
-        """Report that this run ends early. The other one then ends, too, unless it is the cause."""
+        """Report that this run ends early. The other one then ends as well, unless it is the cause."""
         if not self.received.first.is_set():
             self.meeting.leave(self.number, f"{OTHER_ENDED}: {why}")
 

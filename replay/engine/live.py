@@ -30,7 +30,7 @@ class LiveSource(Protocol):
         ...
 
     def why_ended(self) -> str:
-        """Why the source ended, as a sentence; empty while it goes on."""
+        """Why the source ended, as a sentence; empty while it continues."""
         ...
 
     def failed(self) -> bool:

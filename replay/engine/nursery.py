@@ -87,10 +87,10 @@ async def run_targets(
     order: Order | None = None,
     joined: JoinedRun | None = None,
 ) -> RunDocument:
-    """Replay onto planned targets, and save the run in the new folder `out`; returns its run.json.
+    """Replay against planned targets, and save the run in the new folder `out`; returns its run.json.
 
     All targets share one timeline: requests recorded at one time are due at one instant. See `Prepared.run` for the
-    options; with `signals` the run owns the process, and SIGINT and SIGTERM end it in order. `live` feeds the schedule
+    options; with `signals` the run owns the process, and SIGINT and SIGTERM stop it cleanly. `live` feeds the schedule
     of a followed source; a signal ends that source. `order` makes it a share of a larger run. A `joined` run starts
     together with another one and shares its lanes' threads; its caller handles signals.
     """
@@ -148,11 +148,11 @@ async def _await_instant(state: RunState, order: Order) -> None:
 
 
 def _check_keeping(scenario: Scenario, adapters: Sequence[ProtocolAdapter]) -> None:
-    """UsageError if responses are to be kept, but no target sends responses that lanes can keep."""
+    """UsageError if responses are to be kept but no target sends responses that lanes can keep."""
     if scenario.answers.keep in (None, "none") or any(adapter.keeps_responses for adapter in adapters):
         return
     raise UsageError(
-        f"--keep-answers {scenario.answers.keep}: no target sends HTTP responses, which alone can be kept",
+        f"--keep-answers {scenario.answers.keep}: no target sends HTTP responses, and only these can be kept",
         hint="leave it out",
     )
 
@@ -371,7 +371,7 @@ async def _follow_name(state: RunState, target: TargetRun, name: NameWatch) -> N
 
 
 def _end(state: RunState, how: str, detail: str) -> None:
-    """Make feeder and lanes end in order."""
+    """Make the feeder and the lanes end normally."""
     state.ending = Ending(how=how, detail=detail, at_s=state.ended_at_s())  # type: ignore[arg-type]
     state.happened(how, detail)
     state.end_feeding()
@@ -421,7 +421,7 @@ def _end_live(state: RunState, how: str, detail: str) -> None:
 
 
 async def _end_closed_loop(state: RunState) -> None:
-    """A closed loop ends by the clock alone."""
+    """A closed loop ends only by the clock."""
     assert state.scenario.duration_ns is not None
     await trio.sleep(state.scenario.duration_ns / SECOND_NS - state.elapsed_s())
     state.end_feeding()

@@ -1,7 +1,7 @@
-"""From a trace and a scenario to a run: the one way that every command and the library take.
+"""Prepares a run from a trace and a scenario, for every command and the library.
 
 prepared = prepare(trace, scenario)     names are looked up, requests planned and checked, for every target
-prepared.plans                          the dry run: nothing was connected to yet
+prepared.plans                          the dry run: no connection was made yet
 prepared.run(out)                       the run; in a Trio program: await prepared.run_async(out)
 """
 
@@ -66,7 +66,7 @@ async def find_targets(scenario: Scenario) -> list[Found]:
 
 
 def kernels_of(scenario: Scenario) -> tuple[str, ...]:
-    """Kernel modules that a run onto the scenario's targets needs beyond those of every run."""
+    """Kernel modules that a run against the scenario's targets needs besides those of every run."""
     return tuple(
         dict.fromkeys(name for own in scenario.by_target() for name in protocol_of(own.target).kernels)
     )
@@ -107,7 +107,7 @@ class Prepared:
     ) -> RunDocument:
         """Run it into the new folder `out`, and return its run.json; blocks, in any thread.
 
-        In the main thread SIGINT and SIGTERM end it in order. `sinks` get each second as it is measured
+        In the main thread, SIGINT and SIGTERM stop it cleanly. `sinks` get each second as it is measured
         (`replay.engine.sinks`). `start_at_ns` is the instant, in ns since the epoch, at which the first request may be
         due; without it that is half a second from now. `last` says that no run follows in this process. TargetError,
         LimitError or OutputError before anything is sent; EngineError if it failed after that.
@@ -188,11 +188,12 @@ def prepare(
     found: Sequence[Found] | None = None,
     show: Callable[[TargetPlan], None] = lambda target: None,
 ) -> Prepared:
-    """Look up every target, plan what each is sent, and check it; nothing is sent yet.
+    """Look up every target, plan its requests, and check the plan; nothing is sent yet.
 
-    `name` is what plan and report call the recording. A trace that is scaled or sampled is made in the folder `area`, or
-    in one of its own, which `Prepared.close` removes. `found` are targets that were looked up already. `show` is called
-    with each plan before it is checked. InputError, UsageError, LimitError or TargetError says what is wrong.
+    `name` is the recording's name in the plan and the report. A trace that is scaled or sampled is made in the folder
+    `area`, or in one of its own, which `Prepared.close` removes. `found` are targets that were looked up already.
+    `show` is called with each plan before it is checked. InputError, UsageError, LimitError or TargetError if a check
+    fails.
     """
     if found is None:
         found = run_blocking(partial(find_targets, scenario))

@@ -82,9 +82,8 @@ class Recording:
             self._folder.write(self._folder.started, msgspec.json.encode(self._started))
 
     def source_changed(self, so_far: SourceSoFar) -> None:
-        """Save the account of a followed source, for a recovery of this run if it is killed. A kill loses nothing that
-        was written, so it need not be on the disk. If that is full, the older one stays.
-        """
+        """Save the account of a followed source, for a recovery of this run if it is killed. A kill does not lose
+        written data, so it need not be flushed to the disk. If the disk is full, the older account stays."""
         with contextlib.suppress(OutputError):
             self._folder.write(self._folder.source, msgspec.json.encode(so_far), durable=False)
 
@@ -114,8 +113,8 @@ class Recording:
     def finish(self, now_ns: int, **facts: Any) -> RunDocument:
         """Write the rest of the folder, and remove the lanes' memory once everything is safely on the disk.
 
-        Makes the last tick, unless that was made before. `facts` are those of `_assembled`. OutputError if there is no
-        room: the lanes' memory stays, and `replay.results.recover` can still make the folder whole.
+        Computes the last tick, if that is not done yet. `facts` are those of `_assembled`. OutputError if there is no
+        space; the lanes' memory then stays, so `replay.results.recover` can still complete the folder.
         """
         ending = facts.get("ending")
         try:
@@ -194,7 +193,7 @@ class Recording:
             return document
         kept = [note for note in document.notes if note not in self._sink_notes]
         document = msgspec.structs.replace(document, notes=[*kept, *notes])
-        with contextlib.suppress(OutputError):  # the run is saved already, without these notes
+        with contextlib.suppress(OutputError):  # The run is already saved, without these notes.
             write_document(self._folder, document)
         return document
 

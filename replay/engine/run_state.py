@@ -250,7 +250,7 @@ def _lane_spec(
 
 
 def _keeping(scenario: Scenario, adapter: ProtocolAdapter, number: int) -> Keeping:
-    """What lane `number` keeps of responses."""
+    """Which responses lane `number` keeps."""
     answers = scenario.answers
     mode = MODES[answers.keep or "none"] if adapter.keeps_responses else NONE
     if mode == NONE:

@@ -19,9 +19,8 @@ Rule = TypeVar("Rule", SetRule, CaptureRule)
 
 
 def with_split_clients(trace: Trace, scenario: Scenario, area: Path) -> Trace:
-    """The trace with a client for each session, made in `area`; the trace as it is where the scenario does not ask for it.
-    UsageError if no rule tells sessions apart.
-    """
+    """The trace with a client for each session, made in `area`; the trace itself if the scenario does not request that.
+    UsageError if no rule distinguishes sessions."""
     if not scenario.split_clients:
         return trace
     in_headers = {
@@ -31,7 +30,7 @@ def with_split_clients(trace: Trace, scenario: Scenario, area: Path) -> Trace:
     names |= {one.name for one in scenario.variable if one.by == "value"}
     if not names and not scenario.cookies:
         raise UsageError(
-            "split_clients: no rule tells sessions apart",
+            "split_clients: no rule distinguishes sessions",
             hint='send a captured value in a header, or give cookies = true, or a variable by = "value"',
         )
     telling = [rule for rule in scenario.set if any(name in names for name, _ in placeholders(rule.text))]

@@ -34,8 +34,8 @@ def run_together(
 ) -> tuple[RunDocument, RunDocument]:
     """Run both at the same instants, each into its own new folder; blocks, in any thread.
 
-    Each lane of the first run shares its thread with that of the second one. If one run ends early, the other is ended,
-    too. Errors are those of `Prepared.run`; UsageError if their lanes cannot be paired.
+    Each lane of the first run shares its thread with that of the second one. If one run ends early, the other one is
+    ended as well. Errors are those of `Prepared.run`; UsageError if their lanes cannot be paired.
     """
     for one in prepared:
         check_pairable(one)

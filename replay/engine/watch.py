@@ -1,4 +1,4 @@
-"""Watches a run: signals, the circuit breaker, and lanes that must end when they are told to."""
+"""Watches a run: signals, the circuit breaker, and lanes that must end when they are asked to."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class EndRequests:
-    """Requests to end a run: the first drains, the second aborts. `name` says who asked first."""
+    """Requests to end a run: the first drains, the second aborts. `name` is the source of the first request."""
 
     def __init__(self) -> None:
         self.first, self.second = trio.Event(), trio.Event()
@@ -108,7 +108,7 @@ class Signals(EndRequests):
 
 
 def ended(spec: LaneSpec) -> bool:
-    """Whether a lane came to its end, or never began."""
+    """Whether a lane has ended, or never began."""
     state = shared.read_word(spec.metrics.control, Control.STATE)
     return bool(state == State.ENDED or state < 0)
 

@@ -181,7 +181,7 @@ class Following:
 
     @property
     def _has_own_routes(self) -> bool:
-        """Whether the run has the routes of the source: onto Kafka it has partitions instead."""
+        """Whether the run has the routes of the source. With a Kafka target it has partitions instead."""
         return scheme_of(self.scenario.target) != "kafka"
 
     def _rename(self, row: int, name: str, action: str) -> None:
@@ -245,7 +245,7 @@ class Following:
     _keep_failure: Exception | None = None
 
     def keep_problem(self) -> str:
-        """Why the trace that was to be kept is not whole; empty if it is."""
+        """Why the kept trace is not complete; empty if it is."""
         if self._keep_failure is None and not self._kept_dropped:
             return ""
         why = "the disk was too slow" if self._keep_failure is None else reason_of(self._keep_failure)
@@ -330,7 +330,7 @@ class Following:
             rule for rule in self.wanted.options.scrub.as_list() if rule not in self.reading.found.rules_used
         ]
         notes += [
-            Note("SCRUB_UNUSED", f"--scrub {rule}: it names no value of this source") for rule in unused
+            Note("SCRUB_UNUSED", f"--scrub {rule}: it matches no value of this source") for rule in unused
         ]
         return notes
 

@@ -26,9 +26,8 @@ DRAIN_S = 10.0
 """How long a rotated file is still read."""
 
 HISTORY_HEAD_BYTES, HISTORY_TAIL_BYTES = 64 << 10, 1 << 20
-"""How many of the existing lines are read: the first ones, which may name the columns, and the last ones, for the
-routes.
-"""
+"""How many of the existing lines are read: the first ones, which may have the names of the columns, and the last ones,
+for the routes."""
 
 _SEEN_BYTES = 64
 

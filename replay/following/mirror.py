@@ -109,7 +109,7 @@ class MirrorStream(Stream):
                 return
 
     def lost(self) -> dict[str, int]:
-        """Requests that came and were not handed over, by reason."""
+        """Requests that arrived but were not handed over, by reason."""
         return dict(Counter(self.accounts.lost) + Counter(self.accounts.refused))
 
     def finish(self) -> None:
@@ -134,7 +134,7 @@ class MirrorReader(RecordReader):
     """Makes rows of mirrored requests, without secrets."""
 
     def probe(self, head: bytes) -> Probe:
-        """Stamps are exact."""
+        """Do nothing, because the timestamps are exact."""
         return Probe(None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:

@@ -61,7 +61,7 @@ class OwnRequests:
             self._newest_ns = max(self._newest_ns, start_ns + self._delay_ns)
 
     def entered(self, entries: Entries) -> None:
-        """These came from the source."""
+        """Record the entries that came from the source."""
         now, half_ns = self._now, self._delay_ns // 2
         for key, start_ns in self._sampled(entries):
             now[0] += 1

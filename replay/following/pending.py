@@ -36,7 +36,7 @@ the time while this process waits for a CPU.
 """
 
 LAG_MIN_NS = 20 * MS_NS
-"""The source is looked at no more often than that."""
+"""Minimum time between two polls of the source."""
 
 SPARE_NS = 30 * MS_NS
 """Time between the deadline for reading an entry and its release: entries read meanwhile are still sorted in."""
@@ -48,11 +48,11 @@ together.
 """
 
 SPREAD_TOGETHER_NS = 100 * MS_NS
-"""Timestamps this coarse or coarser are held until all entries with the same one have arrived."""
+"""Timestamps of this resolution or coarser are held until all entries with the same one have arrived."""
 
 SPREAD_FROM_NS = MS_NS
 AHEAD_MAX_NS = 60_000 * MS_NS
-"""An entry that was stamped so long after now was stamped by a wrong clock."""
+"""If an entry's timestamp is this far in the future, its clock was wrong."""
 
 BUCKET_NS = 50 * MS_NS
 RECENT_BATCHES = 4_096
@@ -148,7 +148,7 @@ class FollowedRows:
             self._enter(held)
 
     def stop(self) -> None:
-        """Release no more."""
+        """Release no further rows."""
         self._stopped = True
         self.reading.stream.stopped.set()
 

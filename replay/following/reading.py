@@ -61,7 +61,7 @@ class Chunk:
 
 @dataclass(slots=True)
 class History:
-    """What the lines from before the run show."""
+    """Facts from the lines that were written before the run."""
 
     rows: int = 0
     hosts: Counter[str] | None = None

@@ -117,7 +117,7 @@ class Stream(SourceFile):
             yield from self._last()
 
     def finish(self) -> None:
-        """Accept nothing new. What arrived until now is still read; then the source has ended."""
+        """Accept no new data. Data that has arrived is still read; then the source has ended."""
 
     def close(self) -> None:
         """Close everything."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
 AHEAD_MAX_MS = 60_000
-"""A record that is stamped so long after now was stamped by a wrong clock: the records behind it do not wait for it."""
+"""If a record's timestamp is this far in the future, its clock was wrong. Later records do not wait for it."""
 
 _SAFE = "".join(chr(byte) for byte in range(33, 127) if byte != ord("%"))
 
@@ -107,7 +107,8 @@ class TopicReader:
         self.methods, self.hosts = [PRODUCE], list[str]()
 
     def probe(self, head: bytes) -> Probe:
-        """Stamps are in ms, and are not spread: that would mix up records of one ms."""
+        """The timestamps are in ms. They are not spread, because that would change the order of records with the same
+        ms."""
         return Probe(None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:

@@ -1,4 +1,4 @@
-"""A followed source in place of a trace: lists for plan and renderer that grow with the source."""
+"""Stands in for a trace when a source is followed: lists for plan and renderer that grow with the source."""
 
 from __future__ import annotations
 

@@ -5,4 +5,4 @@ reference.
 from pathlib import Path
 
 RUNS, SESSIONS = Path("runs"), Path("ab")
-"""The folders of runs, and of sessions of `replay ab`, where `-o` names no other."""
+"""The default folders for runs, and for sessions of `replay ab`."""

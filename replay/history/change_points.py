@@ -1,11 +1,13 @@
 """Where a series of runs changed level: a sequential test with a permutation test of the largest t.
 
 After each build the runs since the last change are tested for one step, over all candidate builds and all series at once.
-What is known of the machine (its control workload, one level per host, and the levels before earlier changes) is taken
-out of the series and of the candidate steps first. An alarm needs both tests:
+The known effects of the machine (its control workload, one level per host, and the levels before earlier changes) are
+first removed from the series and from the candidate steps. An alarm needs both tests:
+
 1. the largest |t| passes Student's t with Bonferroni's correction, loosely (SCREEN): this makes the second test rare;
 2. at most LEVEL of the permutations of the residuals have a |t| as large anywhere (Freedman and Lane 1983; the maximum over
    series and candidates is that of Westfall and Young 1993).
+
 So each look raises a false alarm with a probability of at most LEVEL, whatever the shape of the noise, and there is one
 look per build: at most one false alarm in 1 / LEVEL builds, expected, however the looks depend on each other. After an
 alarm the series begins anew at the step, so a change is found once, and later runs do not move what was found.
@@ -38,7 +40,7 @@ WINDOW = 120
 BEFORE_MIN, AFTER_MIN = 4, 3
 RUNS_MIN = 12
 NEAR = 24
-"""Candidates among so many newest runs are all tried, of the older ones each fourth."""
+"""All candidates among this many of the newest runs are tried, but only every fourth of the older ones."""
 
 CONTROL_ERRORS, CONTROL_MOVES_MIN = 3.0, 4
 """A move of the control workload makes a step doubtful if it is larger than this many of its standard errors, which need
@@ -64,9 +66,8 @@ class Series:
 
 @dataclass(frozen=True)
 class Step:
-    """A change that begins with the run `at`, found at the look after the run `found`. `sizes` and `t` are by
-    series. `doubt` says why nobody can tell whether it is the build's.
-    """
+    """A change that begins with the run `at`, found at the look after the run `found`. `sizes` and `t` are by series.
+    `doubt` is the reason why the step may have another cause than the build."""
 
     at: int
     found: int
@@ -105,7 +106,8 @@ def _look(series: Series, start: int, end: int, known: list[int], seed: int) -> 
 
 
 def _confounded(series: Series, start: int, end: int, seed: int) -> list[Step]:
-    """A step between two changes that only stands out if hosts are taken to be equally fast: nobody can tell."""
+    """A step between two changes that only stands out if all hosts are assumed to be equally fast, so its cause is
+    uncertain."""
     first = max(end - 4 * WINDOW, start)
     if not _machines(series, slice(first, end)):
         return []
@@ -139,7 +141,7 @@ def _step(
 
 
 def _doubt(series: Series, first: int, end: int, step: Step) -> str:
-    """Why a step cannot be put down to its build."""
+    """Why a step cannot be attributed to its build."""
     control, begin = series.control, step.at
     before, after = control[max(begin - NEAR, first) : begin], control[begin:end]
     before, after = before[np.isfinite(before)], after[np.isfinite(after)]
@@ -154,9 +156,9 @@ def _doubt(series: Series, first: int, end: int, step: Step) -> str:
 
 
 def _error_of_medians(before: Floats, after: Floats) -> float:
-    """The standard error of the difference of two medians of the control workload, by the differences between measurements
-    that follow each other; 0 where there are too few to say. A measurement is kept for a day: equal values are one.
-    """
+    """The standard error of the difference of two medians of the control workload, by the differences between
+    measurements that follow each other; 0 if there are too few. A measurement is kept for a day, so equal values count
+    once."""
     moves = np.concatenate([np.diff(before), np.diff(after)])
     moves = np.abs(moves[moves != 0])
     if len(moves) < CONTROL_MOVES_MIN:
@@ -177,7 +179,8 @@ def _candidates(series: Series, start: int, end: int) -> npt.NDArray[np.int64]:
 
 
 def _machines(series: Series, rows: slice) -> list[Floats]:
-    """What is known of the machines: a level per host with several runs (one for all others), and the control workload."""
+    """The known effects of machines: a level per host with several runs (one for all others), and the control
+    workload."""
     hosts = np.array(series.hosts[rows], object)
     names, counts = np.unique(hosts.astype(str), return_counts=True)
     often = [name for name, count in zip(names, counts, strict=True) if count > 1]
@@ -240,7 +243,7 @@ def _residuals(values: Floats, basis: Floats) -> Floats:
 def _t(
     steps: Floats, lengths: Floats, residuals: Floats, floors: Floats, freedom: int
 ) -> tuple[Floats, Floats]:
-    """t and the size of a step, by candidate and series. What is below the floor has no t."""
+    """t and the size of a step, by candidate and series. Steps below the floor have no t."""
     products = steps.T @ residuals
     sizes = products / lengths[:, None]
     left = np.einsum("ij,ij->j", residuals, residuals)[None, :] - products * sizes

@@ -44,7 +44,7 @@ _SINCE_1 = (
     "ALTER TABLE runs ADD COLUMN peak REAL",
     "ALTER TABLE runs ADD COLUMN peak_per_s REAL",
 )
-"""What makes a database of version 1 one of version 2: which changes were reported is kept."""
+"""Migrates a database of version 1 to version 2, and keeps which changes were reported."""
 
 _FIGURES = ("route", "requests", "failed", "p50_ns", "p99_ns")
 _RUN = (
@@ -57,7 +57,7 @@ _Kind = TypeVar("_Kind", Row, Figures)
 
 
 class Unusable(Exception):
-    """A database that cannot be used; the sentence says why."""
+    """A database that cannot be used; the message has the reason."""
 
 
 def database_of(folder: Path) -> Path:
@@ -68,7 +68,8 @@ def database_of(folder: Path) -> Path:
 
 
 class History:
-    """The runs of a folder. `problem` says why they are not remembered; then they are read from the folders each time."""
+    """The runs of a folder. `problem` is the reason why they are not stored; then they are read from the folders each
+    time."""
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, problem: str = "") -> None:
         self.folder, self.problem, self._connection = folder, problem, connection
@@ -140,7 +141,7 @@ class History:
         return {os.fsdecode(run): os.fsdecode(newest) for run, newest in rows}
 
     def report(self, scenario: str, load: str, runs: Iterable[str], newest: str) -> None:
-        """Remember that changes were reported. What cannot be written becomes a problem."""
+        """Store that changes were reported. A failure to write becomes a problem."""
         rows = [(scenario, load, os.fsencode(run), os.fsencode(newest)) for run in runs]
         try:
             with self._connection:
@@ -173,9 +174,8 @@ class History:
 
 @contextlib.contextmanager
 def opened(folder: Path, *, rebuild: bool = False) -> Iterator[History]:
-    """The history of a folder, up to date; in memory where the database cannot be used. `rebuild` makes it anew.
-    OSError if the folder cannot be read.
-    """
+    """The history of a folder, up to date; in memory if the database cannot be used. `rebuild` creates it again.
+    OSError if the folder cannot be read."""
     path = database_of(folder)
     try:
         if rebuild:
@@ -225,7 +225,7 @@ def _in_memory() -> sqlite3.Connection:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Open or make a database. Unusable says why that cannot be."""
+    """Open or create a database. Unusable if that is not possible."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise Unusable(f"{path} is not a regular file")
     if path.exists() and path.stat().st_uid not in (os.geteuid(), 0):

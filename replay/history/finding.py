@@ -50,7 +50,7 @@ def stamps_of(root: Path, name: str) -> Iterator[tuple[str, str]]:
 
 
 def kind_of(root: Path, name: str) -> Kind:
-    """What a name that `stamps_in` has found stands for."""
+    """The kind of result that a name found by `stamps_in` refers to."""
     _, inside, child = name.partition("/")
     if not inside:
         return "run" if _stamp(root / name / "run.json") else "peak"
@@ -60,7 +60,7 @@ def kind_of(root: Path, name: str) -> Kind:
 
 
 def first_trial(root: Path, name: str) -> str:
-    """The run that a search made first; empty if there is none."""
+    """The first run that a search made; empty if there is none."""
     children = [child for child, _ in stamps_of(root, name) if kind_of(root, child) == "trial"]
     return min(children, key=lambda child: (len(child.split("-")[0]), child), default="")
 

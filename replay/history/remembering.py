@@ -11,9 +11,8 @@ from .database import database_of, remember
 
 
 def remember_result(folder: Path) -> str:
-    """Leave rows for a run, search or session that has ended. Returns a line that says why that could not be done; empty
-    if it was done, or if the folder that holds it has no database and is not a default one.
-    """
+    """Write rows for a run, search or session that has ended. Returns the reason if that failed; empty if it succeeded,
+    or if the parent folder has no database and is not a default one."""
     try:
         folder = folder.absolute()
         is_default = folder.parent in (RUNS.absolute(), SESSIONS.absolute())

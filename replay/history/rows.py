@@ -1,4 +1,4 @@
-"""What is remembered of a run: its label, host, verdict, and the figures of its routes. Links are not followed."""
+"""The stored figures of a run: its label, host, verdict, and the figures of its routes. Links are not followed."""
 
 from __future__ import annotations
 

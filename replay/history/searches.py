@@ -36,7 +36,7 @@ class FoundPeak(msgspec.Struct):
 
 
 def read_peak(path: Path) -> FoundPeak:
-    """What a peak.json says. OSError, InputError or ValueError if it cannot be read or says what no search finds."""
+    """What a peak.json says. OSError, InputError or ValueError if it cannot be read or is invalid."""
     try:
         found = msgspec.json.decode(read_whole(path, PEAK_BYTES_MAX), type=examined(FoundPeak))
     except RecursionError:

@@ -1,7 +1,7 @@
 """The trends of scenarios: runs of the same load in order, or searches for the peak, and the changes among them.
 
-Trials of a search and runs of `replay ab` have rows, but no trend: the loads of trials differ, and the runs of a session
-are made within minutes of each other, so they are no independent sample of a build. `parts_of` counts them.
+Trials of a search and runs of `replay ab` have rows, but no trend: the loads of trials differ, and the runs of a
+session are made within minutes of each other, so they are not independent samples of a build. `parts_of` counts them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Moved:
 
 @dataclass(frozen=True)
 class Change:
-    """A change, and the run that begins it. `doubt` says why nobody can tell whether the build did it; empty if it did."""
+    """A change, and the run that begins it. `doubt` is the reason why the build may not be the cause; empty if it
+    is."""
 
     run: str
     build: str

@@ -53,9 +53,8 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """What the accounts consist of. `warm_up` counts planned requests that are in no histogram, `resent` those that
-    were sent twice.
-    """
+    """The parts of the accounts. `warm_up` counts planned requests that are in no histogram, `resent` those that were
+    sent twice."""
 
     unsent: dict[str, int] = {}
     error: dict[str, int] = {}
@@ -92,7 +91,7 @@ def unsent_of_target(words: np.ndarray) -> int:
 
 
 class Unbalanced(Exception):
-    """The accounts do not balance: a bug of this program. The message holds the sums."""
+    """The accounts do not balance, which is a bug in replay. The message has the sums."""
 
 
 def sum_counters(counters: Sequence[np.ndarray]) -> dict[str, int]:

@@ -92,12 +92,12 @@ WITH_TLS, WITH_CONSUMER = "where TLS made any", "where a Kafka consumer ran"
 class Histogram:
     """A histogram over all routes, in nanoseconds at 3 digits. `response` and `service` exist by route, too, at 2.
 
-    `formula` and `of` say what is recorded for which requests, `words` what that means. `only`: it is recorded only in
-    such runs, and run.json leaves it out of others; `closed_loop`: a closed loop has it, too. `each_second`: the logs
-    have its growth per second, and the timeline its `figures`. `title` is its row in reports; those without one are not
-    shown. `slo`: objectives and comparisons may ask for it, by name or `alias`. `net`: it excludes delays of the
-    generator, and is in `generator.delays` of run.json. `logged_empty`: totals.hlog has it even where it is empty.
-    `consumed` is what happened to its records.
+    `formula` and `of` define what is recorded for which requests, `words` its meaning. `only`: it is recorded only in
+    such runs, and other runs do not have it in run.json; `closed_loop`: a closed loop has it as well. `each_second`:
+    the logs have its growth per second, and the timeline its `figures`. `title` is its row in reports; histograms
+    without one are not shown. `slo`: objectives and comparisons may use it, by name or `alias`. `net`: it excludes
+    delays of the generator, and is in `generator.delays` of run.json. `logged_empty`: totals.hlog has it even if it is
+    empty. `consumed` is what happened to its records.
     """
 
     tag: str
@@ -329,7 +329,7 @@ CONSUMED = tuple(histogram.name for histogram in HISTOGRAMS if histogram.only ==
 """Histograms that only a Kafka consumer fills."""
 
 SLO_METRICS = tuple(histogram.name for histogram in HISTOGRAMS if histogram.slo)
-"""Latencies that objectives and comparisons may ask for."""
+"""Latencies that objectives and comparisons may use."""
 
 ALIASES = {histogram.alias: histogram.name for histogram in HISTOGRAMS if histogram.alias}
 """Other names of these."""

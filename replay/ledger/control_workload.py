@@ -1,4 +1,5 @@
-"""A fixed piece of work whose time says how fast this machine is: the covariate for machines that differ or drift.
+"""Measures a fixed piece of work, whose duration shows how fast this machine is: the covariate for machines that differ
+or drift.
 
 It is measured before the load, never during it, and once for each machine, boot and day.
 """

@@ -28,7 +28,7 @@ def decoded(payload: np.ndarray, length: int) -> np.ndarray:
 
 
 def _words(payload: np.ndarray) -> np.ndarray:
-    """The unsigned numbers of a payload, uint64[m]. ValueError if it ends inside one."""
+    """The unsigned numbers in a payload, uint64[m]. ValueError if the payload ends inside a number."""
     starts = _starts(payload)
     words = np.zeros(starts.size, np.uint64)
     at, left = starts.copy(), np.arange(starts.size)

@@ -160,7 +160,7 @@ def _compared(own_ns: int, net_ns: int) -> str:
 
 
 def _why_late(figures: Figures, limits: ValidityLimits) -> str:
-    """What to do about delays, by their most likely cause."""
+    """Advice on delays, by their most likely cause."""
     if figures.underruns > limits.underrun_share_suspect * figures.planned:
         return "requests were not prepared in time: give the machine another core or lower the rate"
     if (figures.throttled_share or 0) > limits.throttled_share_suspect:

@@ -182,7 +182,7 @@ def encode(histogram: Histogram) -> bytes:
 
 
 def decode(text: bytes) -> Histogram:
-    """Decode a compressed text in V0, V1 or V2 encoding, of any range and digits. ValueError says what is wrong."""
+    """Decode a compressed text in V0, V1 or V2 encoding, of any range and digits. ValueError if it is invalid."""
     try:
         raw = base64.b64decode(text, validate=True)
         cookie, size = _OUTER.unpack_from(raw)

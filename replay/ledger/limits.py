@@ -1,4 +1,4 @@
-"""What the verdict on a run reads, and the limits that it applies."""
+"""The figures that the verdict on a run is based on, and its limits."""
 
 from __future__ import annotations
 
@@ -61,10 +61,9 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What the verdict reads. Shares are None if they are unknown. A closed loop has no lateness. The `_net`
-    latencies exclude the generator's delays; `response_arrived` excludes the time that a response lay unread. Both
-    are None if the engine does not count it.
-    """
+    """The figures that the verdict is based on. Shares are None if they are unknown. A closed loop has no lateness. The
+    `_net` latencies exclude the generator's delays; `response_arrived` excludes the time that a response lay unread.
+    Both are None if the engine does not count it."""
 
     planned: int
     sent: int

@@ -43,7 +43,7 @@ METRICS = (
         if histogram.metric
     ),
 )
-"""What a run is measured by, for sinks that export it."""
+"""The metrics of a run, for sinks that export them."""
 
 
 class Series(NamedTuple):

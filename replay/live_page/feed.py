@@ -1,7 +1,7 @@
-"""What viewers are sent: a log of messages that every viewer reads from where it is, and the sections of the page.
+"""The data for viewers: a log of messages, which each viewer reads at its own position, and the sections of the page.
 
-Messages (seconds of runs, starts, ends) are numbered, so that a viewer who lost its connection asks for those after the
-last one that it has. Sections are states: a viewer gets the newest version of each that it has not seen.
+Messages (seconds of runs, starts, ends) are numbered, so a viewer that lost its connection requests those after its
+last one. Sections are states: a viewer gets the newest version of each section that it does not have.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Feed:
         self._listener = changed
 
     def append(self, kind: str, content: bytes) -> None:
-        """Add a message: `content` is JSON, under the key `kind`."""
+        """Add a message with `content`, which is JSON, under the key `kind`."""
         with self._lock:
             self._last += 1
             self._messages.append((self._last, b'{"id":%d,"%s":%s}\n' % (self._last, kind.encode(), content)))

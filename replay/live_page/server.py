@@ -31,9 +31,8 @@ class LiveServer:
     """Serves a feed. `start` it, and `close` it at the end of the command."""
 
     def __init__(self, place: str, allow: Sequence[str] = (), cert: str = "", key: str = "") -> None:
-        """Bind the socket. UsageError if that cannot be, where a certificate cannot be used, or where what the page is
-        served by is not installed.
-        """
+        """Bind the socket. UsageError if that is not possible, if a certificate cannot be used, or if the packages that
+        serve the page are not installed."""
         check_installed("--live")
         host, port = parse_place(place)
         self._allow, self._host = list(allow), host
@@ -96,7 +95,7 @@ class LiveServer:
             )
         try:
             trio.run(self._serve)
-        except BaseException as error:  # the run goes on without its page, whatever happened
+        except BaseException as error:  # The run continues without its page, whatever happened.
             self._failure = f"{type(error).__name__}: {error}"
         self._started.set()
 

@@ -1,4 +1,4 @@
-"""The live page as a sink: the seconds of each run of a command into the feed, and its sections while somebody looks."""
+"""The live page as a sink: adds the seconds of each run to the feed, and the sections while there are viewers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LiveSink:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether somebody ended the last run: nobody waits for the page then."""
+        """Whether the last run was interrupted; the page is then not kept open."""
         document = self._view.document if self._view is not None else None
         return document is not None and document.ending.how == "interrupted"
 
@@ -62,7 +62,7 @@ class LiveSink:
             self._feed.draw(chart_sections(view))
 
     def end(self, document: RunDocument) -> None:
-        """The run is over and saved: the sections are those of its report."""
+        """Show the sections of the report, because the run is over and saved."""
         view = self._view
         assert view is not None
         view.end(document)
@@ -71,4 +71,4 @@ class LiveSink:
         self._feed.append("end", msgspec.json.encode(facts))
 
     def close(self) -> None:
-        """The feed goes on: another run may follow."""
+        """Do nothing: the feed continues, because another run may follow."""

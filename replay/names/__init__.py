@@ -1,7 +1,7 @@
 """Looks up names as a client on this machine would: the hosts file and DNS, as nsswitch.conf and resolv.conf say.
 
-This is the only package that uses dnspython, which builds and parses messages. What is asked of which server, in
-which order, for how long and at what cost, is decided here.
+This is the only package that uses dnspython, which builds and parses messages. This package decides which queries are
+sent to which server, in which order, for how long and at what cost.
 """
 
 from .exchange import Query

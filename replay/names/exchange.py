@@ -1,4 +1,4 @@
-"""One name asked of the name servers: a model of glibc's resolver (resolv/res_send.c, 2.36).
+"""Queries the name servers for one name: a model of glibc's resolver (resolv/res_send.c, 2.36).
 
 Theory of operation. A and AAAA leave together, from one socket. Replies are taken as they come:
 
@@ -10,8 +10,8 @@ Theory of operation. A and AAAA leave together, from one socket. Replies are tak
 - If only one of two replies comes in time, the server may be one that loses the second of two datagrams. It is asked again
   with one query after the other, then with a socket for each. The client stays in that mode until the lookup ends.
 
-A server that cannot be reached, or whose reply is too short to be one, is passed over at once. One that is silent is passed
-over after its time, which grows with its place in the list. Each attempt asks every server once.
+A server that cannot be reached, or whose reply is too short to be one, is passed over at once. One that is silent is
+passed over after its time, which grows with its place in the list. Each attempt asks every server once.
 
 dnspython is imported where a server is asked: most targets are an address, or in the hosts file.
 """
@@ -122,7 +122,7 @@ class Client:
         return ()
 
     def ended(self, query: Query) -> None:
-        """Records a query that has ended."""
+        """Record a query that has ended."""
         self._answers.add(query.answer)
         self.note(query)
 
@@ -252,9 +252,9 @@ class _Exchange:
     async def _send(
         self, sock: trio.socket.SocketType | None, waiting: list[dns.message.Message]
     ) -> trio.socket.SocketType:
-        """Sends the waiting questions, or only the first where queries go one at a time.
+        """Send the waiting questions, or only the first one if queries are sent one at a time.
 
-        The socket is connected, so that a port on which nobody listens is noticed at once.
+        The socket is connected, so that a closed port is noticed at once.
         """
         import dns.inet
 
@@ -272,7 +272,7 @@ class _Exchange:
 
     @staticmethod
     async def _frame(stream: trio.SocketStream, received: bytearray) -> bytes:
-        """Reads the next message from a connection: its length in two bytes, then the message."""
+        """Read the next message from a connection: its length in two bytes, then the message."""
         while len(received) < 2 or len(received) < 2 + int.from_bytes(received[:2], "big"):
             data = await stream.receive_some()
             if not data:
@@ -284,7 +284,7 @@ class _Exchange:
         return frame
 
     def _read(self, data: bytes) -> Reply | None:
-        """Parses a reply to one of the open questions. None for anything else, which does not shorten the wait."""
+        """Parse a reply to one of the open questions. None for anything else, which does not shorten the wait."""
         import dns.exception
         import dns.message
         import dns.rdatatype
@@ -312,13 +312,13 @@ class _Exchange:
         )
 
     def _abandon(self, answer: str) -> None:
-        """Records the queries that got no reply."""
+        """Record the queries that got no reply."""
         for kind in list(self._outstanding):
             self._end(kind, answer)
 
 
 def read_reply(message: dns.message.Message, kind: str) -> Reply:
-    """Reads one kind of record from a reply: the addresses at the end of its chain of aliases, and their lowest TTL."""
+    """Read one kind of record from a reply: the addresses at the end of its chain of aliases, and their lowest TTL."""
     import dns.flags
     import dns.rcode
     import dns.rdatatype

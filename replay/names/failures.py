@@ -22,7 +22,8 @@ def show_server(server: Server) -> str:
 
 
 class NameFailure(Exception):
-    """A name without an address. `why` is the case, `str()` says it with what was asked of whom, `hint` what to do.
+    """A name without an address. `why` is the case, `str()` the message with the queries and servers, `hint` the
+    advice.
 
     `is_unavailable`: for some name no server gave an answer, which nsswitch.conf calls UNAVAIL.
     """
@@ -46,7 +47,7 @@ class NameFailure(Exception):
             ),
             "NODATA": (
                 f"the name is there, but has no A or AAAA record (according to {servers}, for {names})",
-                "ask for the host behind it",
+                "use the host that it refers to",
             ),
             "SERVFAIL": (
                 f"the name server {servers} failed to look it up (SERVFAIL): the name itself may be right",
@@ -69,12 +70,12 @@ class NameFailure(Exception):
                 "check nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
             ),
             "reserved": (
-                "no name that ends in .invalid has one, and nobody is asked (RFC 6761)",
-                "name a host that exists",
+                "no name that ends in .invalid has an address, and no server is queried (RFC 6761)",
+                "give a host that exists",
             ),
             "no source": (
                 "the sources of /etc/nsswitch.conf do not have it, and DNS is not among them",
-                "add it to /etc/hosts, or name a server to ask: --resolver HOST:PORT",
+                "add it to /etc/hosts, or give a server to query: --resolver HOST:PORT",
             ),
             "not a name": (
                 "it is not a valid DNS name (labels of at most 63 bytes, 253 in all)",

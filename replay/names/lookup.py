@@ -44,7 +44,7 @@ class Answer:
 
 
 async def lookup(name: str, settings: Settings, note: Note = lambda query: None) -> Answer:
-    """Returns the addresses of a name. NameFailure if it has none."""
+    """Return the addresses of a name. NameFailure if it has none."""
     if address := address_of(name):
         return Answer((address,), "literal", name)
     lowered = name.lower()
@@ -73,7 +73,7 @@ async def lookup(name: str, settings: Settings, note: Note = lambda query: None)
 
 
 async def _ask_until_it_fits(name: str, settings: Settings, note: Note) -> Answer:
-    """Asks DNS as often as glibc would until its buffer holds the answer."""
+    """Ask DNS as often as glibc would until its buffer holds the answer."""
     import dns.exception
     import dns.name
 
@@ -92,7 +92,7 @@ async def _ask_until_it_fits(name: str, settings: Settings, note: Note) -> Answe
 
 
 async def _ask_dns(name: str, settings: Settings, note: Note) -> Answer:
-    """Tries one candidate after the other until one has addresses."""
+    """Try one candidate after the other until one has addresses."""
     begin = time.monotonic()
     client = Client(settings, note)
     asked: list[str] = []

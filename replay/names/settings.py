@@ -114,7 +114,7 @@ def read_settings(
     nsswitch: Path = NSSWITCH,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Reads the machine's settings. `resolver` replaces its name servers. A file that cannot be read counts as empty,
+    """Read the machine's settings. `resolver` replaces its name servers. A file that cannot be read counts as empty,
     as in the C library.
     """
     environ = os.environ if environ is None else environ
@@ -184,7 +184,7 @@ def _read_sources(path: Path) -> tuple[Source, ...]:
 
 
 def _ends(actions: str) -> frozenset[str]:
-    """Parses the statuses that end a lookup: `[NOTFOUND=return !UNAVAIL=return]`."""
+    """Parse the statuses that end a lookup: `[NOTFOUND=return !UNAVAIL=return]`."""
     ends: set[str] = set()
     for negated, status, action in re.findall(r"(!?)\s*(\w+)\s*=\s*(\w+)", actions):
         meant = set(STATUSES) - {status.upper()} if negated else {status.upper()}
@@ -228,7 +228,7 @@ def _is_strict_address(text: str) -> bool:
 
 
 def address_of(text: str) -> str:
-    """Parses an address and returns its usual form, or "" if the text is none. `127.1` and `0x7f000001` are
+    """Parse an address and return its usual form, or "" if the text is none. `127.1` and `0x7f000001` are
     addresses, too.
     """
     try:

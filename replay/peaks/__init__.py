@@ -1,1 +1,1 @@
-"""Finds how high a peak a target survives, and whether it recovers."""
+"""Finds the highest load that a target sustains, and whether it recovers."""

@@ -1,4 +1,4 @@
-"""Up to which load each business action holds, from the trials of a search."""
+"""The load up to which each business action meets its objectives, from the trials of a search."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from replay.units import format_share, to_datetime
 from .search import Trial
 
 LIMIT = 0.01
-"""The most failed requests of an action, if no objective limits errors."""
+"""The share of an action's requests that may fail if no objective limits errors."""
 
 _WEEK = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionHold:
-    """An action `holds` up to this load (0: not even the lowest): at this load and all lower ones that were tried at most
-    `limit` of its requests failed, and every objective that names it was met. `fails_at` is the lowest load where that was
-    not so (None: none that was tried).
-    """
+    """`holds` is the highest load (0: not even the lowest) such that, at it and at all lower loads that were tried, at
+    most `limit` of the action's requests failed and every objective on the action was met. `fails_at` is the lowest
+    load at which that was not so (None: no load that was tried)."""
 
     action: str
     holds: float
@@ -35,7 +34,7 @@ class ActionHold:
 
 
 def limit_of(action: str, goals: Sequence[str]) -> float:
-    """The strictest objective on errors that is about an action or about all requests."""
+    """The strictest objective on errors for an action or for all requests."""
     limits = [
         each.limit
         for each in map(slo.parse, goals)
@@ -45,7 +44,8 @@ def limit_of(action: str, goals: Sequence[str]) -> float:
 
 
 def action_holds(trials: Sequence[Trial], goals: Sequence[str], of: str) -> list[ActionHold]:
-    """Each action of the ascending trials, the first to fail first. `of` says what loads are multiples of."""
+    """The holds of each action in the ascending trials, the first action to fail first. `of` is the load that loads are
+    multiples of, in words."""
     up = [trial for trial in trials if trial.stage == "up" and not trial.generator_limited]
     found = []
     for action in dict.fromkeys(name for trial in up for name in trial.actions):
@@ -75,13 +75,13 @@ def _words(action: str, holds: float, fails_at: float | None, highest: float, li
     if fails_at is None:
         return f"{many} hold up to {highest:.3g} times {of} at least, the highest load that was tried"
     if not holds:
-        why = f"more than {format_share(limit)} failed, or an objective of theirs was missed"
+        why = f"more than {format_share(limit)} failed, or one of their objectives was missed"
         return f"{many} do not hold at {fails_at:.3g} times {of}, the lowest load that was tried: {why}"
     return f"{many} hold up to {holds:.3g} times {of}"
 
 
 def load_words(scenario: Scenario, at_ns: int, zone: dt.tzinfo, now_ns: int) -> str:
-    """The load that is called 1, in words: the day of the recording, or the scenario's own load if it changes that."""
+    """A description of load 1: the day of the recording, or the scenario's own load if the scenario changes it."""
     changed = (scenario.rate_per_s, scenario.peak_per_s, scenario.compress_to_ns)
     if any(value is not None for value in changed) or scenario.scale:
         return "the load of the scenario"

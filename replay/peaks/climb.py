@@ -1,4 +1,5 @@
-"""Climbs to the peak, holds it, and comes down through the same loads. The difference on the way down is hysteresis."""
+"""Climbs to the peak, holds it, and descends through the same loads. The difference between the two directions is
+hysteresis."""
 
 from __future__ import annotations
 
@@ -18,12 +19,11 @@ from .recovery import Verdict as RecoveryVerdict
 from .search import Search, Trial, Verdict
 
 HOLDS_MAX, HOLD_STEP = 3, 0.05
-"""If the peak could not be held, up to two lower loads are tried: each is the highest that passed on the way up and
-is lower by at least this share.
-"""
+"""If the peak could not be held, up to two lower loads are tried. Each is the highest one that passed on the way up and
+that is lower by at least this share."""
 
 LOADS_DOWN_MAX = 6
-"""Loads of the descent: the overload, and the highest loads that passed on the way up."""
+"""Number of loads of the descent: the overload, and the highest loads that passed on the way up."""
 
 
 class Measure(Protocol):
@@ -36,8 +36,7 @@ class Measure(Protocol):
 @dataclass(frozen=True, slots=True)
 class CoolDown:
     """The recovery after a trial at `load` that missed a goal: seconds until the target behaved at the lowest load as
-    it had before (None: never).
-    """
+    before (None: never)."""
 
     load: float
     took_s: float | None
@@ -45,7 +44,7 @@ class CoolDown:
 
 @dataclass(slots=True, repr=False)
 class Climb:
-    """What a climb has found. `peak` is the highest load that met every goal, `above` the lowest that did not.
+    """The result of a climb. `peak` is the highest load that met every goal, `above` the lowest that did not.
 
     `held` is whether the peak met them for the length of a hold as well, `held_load` the highest load that did (None:
     not known).
@@ -82,7 +81,7 @@ class Climb:
         return f"<Climb {self.verdict}: peak {self.peak:.3g} times the recording, {len(self.trials)} trials>"
 
     def _repr_html_(self) -> str:
-        """A notebook shows this: the answer, and the trials in the order in which they ran."""
+        """The view in a notebook: the answer, and the trials in the order in which they ran."""
         heads = ("stage", "times", "asked", "p50", "p99", "failed", "objectives")
         rows = [
             (
@@ -104,11 +103,11 @@ def _time(value_ns: int | None) -> str:
 
 
 def climb(search: Search, measure: Measure, say: Callable[[Trial], None] = lambda _: None) -> Climb:
-    """Searches, holds, and comes down again.
+    """Search, hold, and descend.
 
     After each trial that missed a goal the target is probed at the lowest load until it has recovered; otherwise the
-    damage of one trial would fail the next. The climb ends if the target never recovers, or if the generator limited
-    a trial.
+    damage of one trial would fail the next. The climb ends if the target never recovers, or if the generator limited a
+    trial.
     """
 
     def tried(load: float, stage: str) -> Trial:
@@ -121,7 +120,7 @@ def climb(search: Search, measure: Measure, say: Callable[[Trial], None] = lambd
     cool_downs: list[CoolDown] = []
 
     def recovers(after: Trial) -> bool:
-        """Whether the target has recovered after a trial that missed a goal."""
+        """Wait until the target has recovered after a trial that missed a goal; False if it never does."""
         base = next((each for each in search.trials if each.load == search.lowest and each.ok), None)
         if base is None or after.ok or after.generator_limited:
             return True
@@ -159,7 +158,7 @@ def _is_back(found: Climb) -> bool:
 def _hold(
     found: Climb, search: Search, tried: Callable[[float, str], Trial], recovers: Callable[[Trial], bool]
 ) -> None:
-    """Holds the peak for longer than a trial; tries a lower load if the target does not sustain it."""
+    """Hold the peak for longer than a trial. If the target does not sustain it, try a lower load."""
     load = found.peak
     for number in range(HOLDS_MAX):
         trial = tried(load, "hold")
@@ -189,7 +188,7 @@ def _cooled_down(base: Trial, after: Trial, tried: Callable[[float, str], Trial]
 
 
 def _down(found: Climb, search: Search, tried: Callable[[float, str], Trial]) -> None:
-    """Overloads the target, then descends through the loads of the ascent. At the lowest it waits for recovery."""
+    """Overload the target, then descend through the loads of the ascent. At the lowest, wait for recovery."""
     passed = sorted({trial.load for trial in search.trials if trial.load <= found.peak}, reverse=True)
     loads = passed if len(passed) <= LOADS_DOWN_MAX else [*passed[: LOADS_DOWN_MAX - 1], passed[-1]]
     overload = max(trial.load for trial in search.trials)

@@ -1,4 +1,4 @@
-"""A search for the peak from its bounds to its answer, and the files that it leaves: `replay peak` and the library."""
+"""A search for the peak, from its bounds to its answer and files, for `replay peak` and the library."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ VOTES = (1, 3, 5)
 
 
 def find_peak(search: Search, bench: Bench, say: Callable[[Trial], None] = lambda _: None) -> Climb:
-    """Climb, hold, and come down again. RefusedError if the target refuses most of the lowest load already."""
+    """Climb, hold and descend. RefusedError if the target refuses most requests even at the lowest load."""
     window = bench.stretch or bench.prepare()
     found = climb(search, bench, say)
     last = found.trials[-1]
@@ -57,9 +57,8 @@ def find_in_folder(
     bounds: tuple[float | str, float | str, float | str, int],
     lengths: tuple[float | str, float | str],
 ) -> Climb:
-    """A search as a program asks for it: `bounds` are lowest, highest, width and votes, `lengths` those of trial and hold.
-    The new folder gets the runs and peak.json. UsageError names what is wrong.
-    """
+    """A search for a program: `bounds` are lowest, highest, width and votes, `lengths` those of trial and hold. The
+    runs and peak.json go into the new folder. UsageError if an argument is invalid."""
     lowest, highest, width, votes = bounds
     if votes not in VOTES:
         raise UsageError(f"votes: {votes!r} is not a number of trials", hint="give 1, 3 or 5")
@@ -86,7 +85,7 @@ def find_in_folder(
 
 
 def read(parse: Callable[[Any], Number], given: object, name: str) -> Number:
-    """A value. UsageError has the name of the flag or parameter."""
+    """Parse a value. UsageError has the name of the flag or parameter."""
     try:
         return parse(given)
     except UsageError as error:
@@ -102,7 +101,8 @@ def read_length(given: object, name: str) -> int:
 
 
 def save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> bytes:
-    """Write peak.json beside the runs; returns it. `recording` is how much of the recording could not be read."""
+    """Write peak.json beside the runs, and return it. `recording` describes how much of the recording could not be
+    read."""
 
     def finite(value: Any) -> Any:
         return None if isinstance(value, float) and math.isinf(value) else value
@@ -115,7 +115,7 @@ def save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> byt
 
 @contextlib.contextmanager
 def made(folder: Path, hint: str = "give another -o") -> Iterator[None]:
-    """Make the folder; remove it at the end if it is empty. OutputError if it cannot be made."""
+    """Create the folder, and remove it at the end if it is empty. OutputError if it cannot be created."""
     try:
         folder.mkdir(parents=True)
     except OSError as error:

@@ -1,6 +1,6 @@
 """Judges whether a target recovers.
 
-A system is metastable if a surge is over and its harm is not (Bronson, HotOS 2021).
+A system is metastable if the harm of a surge persists after the surge is over (Bronson, HotOS 2021).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ WATCH_TIMES = 3
 """The target is watched for this many times the length of the surge."""
 
 GOOD_LEAST, GOOD_SHARE = 3, 0.9
-"""Recovery must last: at least three good seconds, and nine in ten until the end."""
+"""Recovery must last: at least three good seconds, and nine of ten until the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What happened in one row of a timeline: requests that ended well or not, their median, what is in flight."""
+    """One row of a timeline: how many requests succeeded and failed, their median, how many are in flight."""
 
     t_s: float
     ended: int
@@ -35,11 +35,11 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """The verdict, and the seconds from the end of the surge until all was as before it (None: it never was).
+    """The verdict, and the seconds from the end of the surge until the target was as before (None: it never was).
 
-    `bad_s` is how many seconds since the surge began were unlike the baseline, `suffered` the requests that ended in
-    them, and `failed` those that failed since it began. `from_ns` is where the run begins in the recording, and
-    `window` says so.
+    `bad_s` is the number of seconds since the start of the surge that were unlike the baseline, `suffered` the number
+    of requests that ended in them, and `failed` the number that failed since then. `from_ns` is the time in the
+    recording at which the run begins, and `window` the same in words.
     """
 
     verdict: Verdict
@@ -53,9 +53,8 @@ class Recovery:
 
 
 def judge(rows: Sequence[Moment], from_s: float, until_s: float) -> Recovery:
-    """Judges whether a target has recovered from a surge that lasted from `from_s` to `until_s`. Rows are in order,
-    one per second.
-    """
+    """Judge whether a target has recovered from a surge that lasted from `from_s` to `until_s`. Rows are in order, one
+    per second."""
     before = [row for row in rows if row.t_s + 0.5 < from_s]
     medians = [row.p50_ns for row in before[len(before) // 4 :] if row.p50_ns is not None]
     if not medians:

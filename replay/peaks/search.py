@@ -1,8 +1,8 @@
-"""The search for the highest load that meets its goals: which load to try next, and what the trials say.
+"""The search for the highest load that meets its goals: which load to try next, and what follows from the trials.
 
-In the manner of multiple loss ratio search (RFC 9971): all goals are searched at once, each trial counts for every
-goal, a load is an upper bound of a goal where more than half of its trials exceed it. Knows nothing of time, of
-targets or of how a trial is made.
+It follows multiple loss ratio search (RFC 9971): all goals are searched at once, each trial counts for every goal, and
+a load is an upper bound of a goal if more than half of its trials exceed the goal. This module does not depend on time,
+on targets or on how a trial is made.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .watched import Sampled
 Verdict = Literal[
     "FOUND", "NO_LIMIT", "FAILS_AT_LOWEST", "GENERATOR_LIMITED", "OUT_OF_TRIALS", "DID_NOT_RECOVER"
 ]
-"""How a search ends. DID_NOT_RECOVER comes from the climb: no further trial would mean anything."""
+"""How a search ends. DID_NOT_RECOVER comes from the climb: further trials would be meaningless."""
 
 STEP_UP = 2.0
 """Factor by which the load grows until a goal is missed."""
 
 TRIALS_MAX = 200
-"""A search that takes more trials than this never ends, since its results contradict each other."""
+"""A search with more trials than this is stopped, because its results contradict each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,8 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The bounds of one goal: the highest load that met it below the lowest that missed it (0: none; infinite: none)."""
+    """The bounds of one goal: the highest load that met it below the lowest that missed it (0: none), and the latter
+    (infinite: none)."""
 
     lower: float
     upper: float
@@ -71,11 +72,11 @@ class Bounds:
 
 @dataclass(slots=True)
 class Search:
-    """Asks for loads (`next_load`) and takes trials (`add`) until it knows each goal's bounds within `width`.
+    """Chooses loads (`next_load`) and takes trials (`add`) until each goal's bounds are known within `width`.
 
     `width` is relative: upper / lower - 1 at the end. `votes`, an odd number, is the number of trials whose majority
-    decides a load. With `each`, the bounds of every goal are searched; without, only as far as needed to know where
-    the first goal is missed, so that the target is not driven further.
+    decides a load. With `each`, the bounds of every goal are searched; without, only as far as needed to know where the
+    first goal is missed, so that the target is not driven further.
     """
 
     goals: Sequence[str]
@@ -91,12 +92,12 @@ class Search:
             0 < self.lowest <= self.highest < math.inf and self.width > 0 and self.votes % 2 and self.goals
         ):
             raise UsageError(
-                f"a search from {self.lowest:g} to {self.highest:g} within {self.width:g} makes no sense",
+                f"a search from {self.lowest:g} to {self.highest:g} within {self.width:g} is not possible",
                 hint="give 0 < --lowest <= --highest, and a --width above 0%",
             )
 
     def add(self, trial: Trial) -> None:
-        """Adds a trial at the load that was asked for."""
+        """Add a trial at the load that `next_load` chose."""
         self.trials.append(trial)
 
     def passes(self, load: float, goal: str) -> bool | None:
@@ -107,7 +108,7 @@ class Search:
         return False if 2 * (len(said) - sum(said)) > self.votes else None
 
     def bounds(self, goal: str) -> Bounds:
-        """The present bounds of a goal."""
+        """The current bounds of a goal."""
         loads = sorted({trial.load for trial in self.trials})
         upper = next((load for load in loads if self.passes(load, goal) is False), math.inf)
         lower = max((load for load in loads if load < upper and self.passes(load, goal)), default=0.0)
@@ -123,7 +124,7 @@ class Search:
         return None
 
     def _wanted(self, goal: str) -> float | None:
-        """The load that would narrow a goal's bounds most; None if they are close enough."""
+        """The load that would narrow a goal's bounds most; None if they are narrow enough."""
         bounds = self.bounds(goal)
         if not self.each and bounds.lower >= self.peak().upper:
             return None
@@ -153,12 +154,12 @@ class Search:
         return "OUT_OF_TRIALS" if len(self.trials) >= TRIALS_MAX else None
 
     def peak(self) -> Bounds:
-        """The bounds of the goal that is missed first: of all goals together."""
+        """The bounds of the goal that is missed first, which are those of all goals together."""
         found = [self.bounds(goal) for goal in self.goals]
         return Bounds(min(each.lower for each in found), min(each.upper for each in found))
 
     def contradictions(self) -> list[float]:
-        """Loads that met every goal although a lower one missed one, so the results are not monotone."""
+        """Loads that met every goal although a lower load missed one."""
         upper = self.peak().upper
         loads = sorted({trial.load for trial in self.trials if trial.load > upper})
         return [load for load in loads if all(self.passes(load, goal) for goal in self.goals)]

@@ -1,6 +1,5 @@
-"""Makes trials with a real target: replays the trace at a scale for a while and judges it by the scenario's
-objectives.
-"""
+"""Runs trials against a real target: replays the trace at a scale for a while, and judges it by the scenario's
+objectives."""
 
 from __future__ import annotations
 
@@ -50,31 +49,32 @@ from .watched import sampled_in
 from .window import Stretch, cut, find_stretch
 
 GOALS = (SloText("errors<0.1%"), SloText("errors<1%"))
-"""The objectives of a scenario that has none."""
+"""The objectives for a scenario that has none."""
 
 PAUSE_S = 0.5
 """Pause between trials on the way up, once all requests have ended."""
 
 SAME_RATE, SCALINGS_MAX = 0.005, 4
-"""Tolerance on a hold's mean rate against that of its trial, and the number of attempts to find its scale."""
+"""Tolerance on a hold's mean rate relative to that of its trial, and the number of attempts to find its scale."""
 
 PROBE_SHARE, PROBE_REQUESTS = 0.1, 30
-"""A probe lasts until this many requests are sent, but at least this share of a trial and at most a trial."""
+"""A probe lasts until this many requests are sent, but at least this share of a trial's length and at most its
+length."""
 
 
 RunTrial = Callable[[Prepared, Path], RunDocument]
-"""Makes a run that was planned, into a new folder."""
+"""Runs what was prepared, into a new folder."""
 
 
 def run_here(sinks: Sequence[Sink], prepared: Prepared, folder: Path) -> RunDocument:
-    """Make the run of a trial in this process."""
+    """Run a trial in this process."""
     return prepared.run(folder, sinks=sinks)
 
 
 def at_load(scenario: Scenario, load: float, *, rest: bool = True) -> Scenario:
     """A scenario whose peak, constant rate or factors are `load` times as high.
 
-    What it leaves alone is scaled as well. With `rest` there are routes that its factors leave alone.
+    Routes without a factor are scaled too. With `rest` there are such routes.
     """
     if scenario.rate_per_s is not None:
         return msgspec.structs.replace(scenario, rate_per_s=Rate(scenario.rate_per_s * load))
@@ -93,17 +93,17 @@ def _scaled(scale: Scale, load: float, rest: bool) -> Scale:
 
 
 class Bench:
-    """Makes trials: run folders `NNN-STAGE-LOAD` in `folder`, another seed each.
+    """Runs trials: run folders `NNN-STAGE-LOAD` in `folder`, each with a different seed.
 
-    Trials run the busiest part of `stretch`; holds run all of it, scaled so that its mean rate is that of the trial at the
-    same load. What is made of the trace meanwhile goes into the folder `area`.
+    Trials run the busiest part of `stretch`; holds run all of it, scaled so that its mean rate is that of the trial at
+    the same load. Derived traces go into the folder `area`.
     """
 
     def __init__(
         self, trace: Trace, scenario: Scenario, folder: Path, area: Path, *, trial_ns: int, hold_ns: int,
         run: RunTrial | None = None,
     ) -> None:  # fmt: skip
-        """`run` makes the run of a trial into a new folder; without it this process does."""
+        """`run` runs a trial into a new folder [default: in this process]."""
         if scenario.closed_loop:
             raise UsageError("a closed loop has no load to scale", hint="leave --rate max out")
         trace = with_actions(trace, scenario.actions)
@@ -117,7 +117,7 @@ class Bench:
         self.stretch: Stretch | None = None
 
     def prepare(self) -> Stretch:
-        """Finds the stretch and cuts it out of the trace. UsageError if none of it would be sent."""
+        """Find the stretch, and cut it out of the trace. UsageError if none of it would be sent."""
         window_ns = max(self._hold_ns, self._trial_ns)
         speed = self._clock().speed
         found = find_stretch(
@@ -127,7 +127,7 @@ class Bench:
             make_schedules(
                 self._trace, msgspec.structs.replace(self._given, duration_ns=None), area=self._area
             )
-            raise UsageError("the window holds nothing that would be sent", hint="give another --from")
+            raise UsageError("nothing in the window would be sent", hint="give another --from")
         made = {
             "trial": (found.trial_from_ns, found.trial_until_ns, self._trial_ns),
             "hold": (found.from_ns, found.until_ns, window_ns),
@@ -150,11 +150,12 @@ class Bench:
 
     @property
     def goals(self) -> list[str]:
-        """The objectives that every trial is judged by."""
+        """The objectives that judge every trial."""
         return [str(text) for text in self._given.slo]
 
     def __call__(self, load: float, stage: str) -> Trial:
-        """Makes one trial, and a second one if the generator was at fault, since that may have been a hiccup."""
+        """Run a trial; run it a second time if the generator was at fault, because that may have been a passing
+        disturbance."""
         if self.stretch is None:
             self.prepare()
         if stage != "down" and self._number:
@@ -166,7 +167,7 @@ class Bench:
         return trial
 
     def _refuse_baseline(self, run: Run, until_ns: int) -> None:
-        """Raises RefusedError if the target refuses most of the baseline: it would seem to survive any surge."""
+        """RefusedError if the target refuses most of the baseline, because it would then seem to survive any surge."""
         share = _baseline_share(run, until_ns / units.SECOND_NS)
         if share > FAILED_SHARE and not self._accepts_statuses:
             raise RefusedError(
@@ -201,8 +202,7 @@ class Bench:
 
     def _prepared(self, load: float, stage: str, area: Path) -> Prepared:
         """The trace and scenario that a trial sends. A hold has the mean rate of the trial at its load, however busy
-        the rest of the window is.
-        """
+        the rest of the window is."""
         part = self._parts["hold" if stage == "hold" else "trial"]
         factor = load
         found = run_blocking(partial(find_targets, self._scenario))
@@ -224,8 +224,8 @@ class Bench:
     def _status_failure(self, document: RunDocument, load: float) -> str:
         """Why a trial has failed by its statuses; empty if it has not.
 
-        Trials at the first load are the baseline, which is judged like any run. What the target refuses there it
-        refuses at any load, so later trials may have SUSPECT_SHARE more.
+        Trials at the first load are the baseline, which is judged like any run. Requests that the target refuses there
+        it refuses at any load, so later trials may have SUSPECT_SHARE more.
         """
         differs = document.status_differs
         share = differs.share if differs is not None else 0.0
@@ -239,7 +239,7 @@ class Bench:
 
     @property
     def load_words(self) -> str:
-        """The load that is called 1, in words."""
+        """A description of load 1."""
         at_ns = self._clock().origin_ns if self.stretch is None else self.stretch.from_ns
         return load_words(self._given, at_ns, time_zone(self._trace, self._given), time.time_ns())
 
@@ -291,7 +291,7 @@ class Bench:
 
 
 def _rate(prepared: Prepared) -> float:
-    """The planned mean rate over all targets and all of a trial's length."""
+    """The planned mean rate over all targets and the whole length of a trial."""
     rows = sum(plan.rows or 0 for plan in prepared.plans)
     return rows * units.SECOND_NS / max(prepared.scenario.duration_ns or 0, 1)
 
@@ -304,7 +304,7 @@ def _baseline_share(run: Run, until_s: float) -> float:
 
 
 def moments(run: Run) -> list[Moment]:
-    """What happened in each second of a run. A response has failed if it is a 5xx, or worse than recorded."""
+    """The moments of a run, one for each second. A response counts as failed if it is a 5xx, or worse than recorded."""
     found = []
     for row in run.seconds():
         failed = row.outcomes.get("5xx", 0) + row.status_worse + row.unknown_4xx
@@ -321,9 +321,8 @@ def moments(run: Run) -> list[Moment]:
 
 
 def _judged(document: RunDocument, load: float, stage: str, status_failure: str) -> Trial:
-    """The result of a run as a trial. A run that the circuit breaker ended, or whose statuses failed, has met no
-    objective.
-    """
+    """The result of a run as a trial. A run that the circuit breaker ended, or that failed by its statuses, has met no
+    objective."""
     whole = document.ending.how == "whole"
     response, accounts = document.latency.response, document.accounts
     failed = (

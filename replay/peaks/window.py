@@ -1,4 +1,5 @@
-"""Chooses the part of a recording that the trials of a peak use: its busiest, however long the recording is."""
+"""Chooses the part of a recording that the trials of a peak search replay: the busiest part, however long the recording
+is."""
 
 from __future__ import annotations
 
@@ -28,17 +29,17 @@ BINS_A_TRIAL = 50
 """Resolution of the search for the busiest stretch, as a share of its length."""
 
 BINS_MAX = 1 << 23
-"""Limit on the bins of a long recording. Beyond it the bins get longer."""
+"""Maximum number of bins for a long recording. Beyond it, the bins are longer."""
 
 Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """A window of a recording, and the busiest part of it, which trials run. Moments in ns since the epoch.
+    """A window of a recording, and its busiest part, which trials run. Times are in ns since the epoch.
 
-    Rates are of the requests that would be sent, per second of the replay, before they are scaled. `window_times` and
-    `trial_times` say how often each is repeated, where the recording is too short (1: once). `words` say it all.
+    Rates are those of the requests that would be sent, per second of the replay, before scaling. `window_times` and
+    `trial_times` are how often each is repeated if the recording is too short (1: once). `words` describe the whole.
     """
 
     from_ns: int
@@ -53,9 +54,8 @@ class Stretch:
 
 
 def busiest(counts: Int64s, trial: int, window: int) -> tuple[int, int]:
-    """Where the busiest `trial` bins begin, and the busiest `window` bins that contain them. Of equal stretches the
-    first is taken.
-    """
+    """The start of the busiest `trial` bins, and of the busiest `window` bins that contain them. Of equal stretches,
+    the first is chosen."""
     sums = np.concatenate([[0], np.cumsum(counts)])
     trial, window = min(trial, len(counts)), min(max(window, trial), len(counts))
     trial_at = int((sums[trial:] - sums[:-trial]).argmax())
@@ -67,11 +67,11 @@ def busiest(counts: Int64s, trial: int, window: int) -> tuple[int, int]:
 def find_stretch(
     trace: Trace, scenario: Scenario, area: Path, *, trial_ns: int, window_ns: int
 ) -> Stretch | None:
-    """The busiest stretch of the scenario's window; from its first moment where only that is given. None if nothing of
-    it would be sent.
+    """The busiest stretch of the scenario's window; if only the start of the window is given, the stretch that begins
+    there. None if nothing in it would be sent.
 
-    `area` is a folder to work in. The lengths are those of the replay: at twice the speed a window of the recording is twice
-    as long.
+    `area` is a folder to work in. The lengths are those of the replay: at twice the speed a window of the recording is
+    twice as long.
     """
     scenario = msgspec.structs.replace(scenario, rate_per_s=None, duration_ns=None)
     zone = time_zone(trace, scenario)
@@ -88,7 +88,7 @@ def find_stretch(
     recorded_bin_ns = bin_ns * clock.speed
 
     def moments(begin: int, length: int) -> tuple[int, int, float]:
-        """First and last time of a number of bins, and the rate in them."""
+        """The first and last time of a number of bins, and their rate."""
         from_ns = clock.origin_ns + round(begin * recorded_bin_ns)
         until_ns = min(from_ns + round(length * recorded_bin_ns), clock.origin_ns + bounds)
         rows = int(counts[begin : begin + length].sum())
@@ -106,13 +106,13 @@ def find_stretch(
 
 
 def _times(wanted_ns: float, there_ns: int) -> float:
-    """How often a stretch is repeated. One bin more or less is not a repetition."""
+    """How often a stretch is repeated. A difference of one bin is not a repetition."""
     times = wanted_ns / max(there_ns, 1)
     return 1.0 if times <= 1 + 1 / BINS_A_TRIAL else round(times, 3)
 
 
 def _kept(trace: Trace, scenario: Scenario, area: Path) -> Trace:
-    """The trace with the routes that the scenario keeps."""
+    """The trace with only the routes that the scenario keeps."""
     if not (scenario.only or scenario.without):
         return trace
     wanted = Transform(only=scenario.only, without=scenario.without)
@@ -120,7 +120,7 @@ def _kept(trace: Trace, scenario: Scenario, area: Path) -> Trace:
 
 
 def _counts(trace: Trace, clock: Clock, scenario: Scenario, bin_ns: int, bounds_ns: int) -> Int64s:
-    """Counts the requests that would be sent, by bins of replay time."""
+    """Count the requests that would be sent, in bins of replay time."""
     warm(["plan.survey"])
     length_ns = max(round(bounds_ns / clock.speed), 1)
     counts = np.zeros(-(-length_ns // bin_ns), np.int64)
@@ -136,7 +136,7 @@ def _counts(trace: Trace, clock: Clock, scenario: Scenario, bin_ns: int, bounds_
 
 
 def cut(trace: Trace, out: Path, from_ns: int, until_ns: int, length_ns: int) -> Trace:
-    """Writes the events between two moments as a new trace, repeated until it is `length_ns` long."""
+    """Write the events between two times as a new trace, repeated until it is `length_ns` long."""
     change = {"transform": "window", "from_ns": from_ns, "until_ns": until_ns}
     with DerivedTraceWriter(out, trace, [change]) as writer:
         for later_ns in _offsets(trace, from_ns, until_ns, length_ns):
@@ -147,7 +147,8 @@ def cut(trace: Trace, out: Path, from_ns: int, until_ns: int, length_ns: int) ->
 
 
 def _offsets(trace: Trace, from_ns: int, until_ns: int, length_ns: int) -> Iterator[int]:
-    """The offset between repetitions. Without a longer recording they follow each other by the mean gap."""
+    """The start of each repetition, as an offset. Repetitions of the whole recording follow each other by the mean
+    gap."""
     first_ns = last_ns = None
     rows = 0
     for batch in trace.batches(from_ns, until_ns):
@@ -162,7 +163,7 @@ def _offsets(trace: Trace, from_ns: int, until_ns: int, length_ns: int) -> Itera
 
 
 def _words(found: Stretch, zone: dt.tzinfo) -> str:
-    """The window and its busiest part, as reports print them."""
+    """A description of the window and its busiest part, for reports."""
 
     def span(from_ns: int, until_ns: int) -> str:
         length = units.format_duration(until_ns - from_ns)

@@ -31,7 +31,7 @@ from replay.results.document import (
 
 
 class Renderer(Protocol):
-    """Writes due rows into a lane's feed, as they go to the target."""
+    """Writes due rows into a lane's feed, in the form that the target receives."""
 
     def render(
         self,
@@ -60,7 +60,8 @@ async def _nothing(_specs: Sequence[LaneSpec]) -> list[Note]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolAdapter:
-    """What a run needs of the protocol of one target. Lane i has `connections[i]`; `feed` is its entries and ring bytes.
+    """What a protocol supplies to a run for one target. Lane i has `connections[i]`; `feed` is its entries and ring
+    bytes.
 
     `name` follows the target's name during the run. `tls` is how connections are secured, `peer` who responded;
     `portable_because` says why native lanes can't run. `tick_ns` is lateness by design: due requests are gathered for
@@ -102,5 +103,5 @@ class ProtocolAdapter:
     afterwards: Callable[[Sequence[LaneSpec]], Awaitable[list[Note]]] = field(default=_nothing)
 
     def started_routes(self) -> list[RouteStart]:
-        """Its routes, with whether their requests carry a traceparent."""
+        """Its routes, each with whether its requests carry a traceparent."""
         return [msgspec.structs.replace(route, traced=bool(self.trace_seed)) for route in self.routes]

@@ -27,19 +27,19 @@ PAUSE_S = 0.02
 
 
 def checked(reached: int, batch: DueBatch, writer: FeedWriter) -> int:
-    """What a rendering kernel returned. LimitError if it found a request larger than the ring."""
+    """The return value of a rendering kernel. LimitError if the kernel found a request larger than the ring."""
     if reached < 0:
         raise LimitError(
             f"request {batch.first_seq - 1 - reached} is larger than a lane's feed"
             f" ({writer.feed.ring.size:,} bytes)",
-            hint="take the request out of the trace, or its body out of the scenario",
+            hint="remove the request from the trace, or its body from the scenario",
         )
     return int(reached)
 
 
 class Feeder:
-    """Renders due rows into the lanes' feeds. Row i of the run goes to lane i % lanes; where lanes know clients,
-    every row of client i does. With `share` these are lanes of a larger run; rows of its other lanes are passed over.
+    """Renders due rows into the lanes' feeds. Row i of the run goes to lane i % lanes; if lanes know clients, every row
+    of client i does. With `share` these are lanes of a larger run, and the rows of its other lanes are skipped.
 
     Where a run has several targets its rows are numbered from `first_seq` on, and its routes from `first_route` on.
     `cut` numbers the rows where the protocol decides about their lanes (see `ProtocolAdapter`).
@@ -62,10 +62,10 @@ class Feeder:
         self.fed = trio.Event()
         self.stop_ns: int | None = None
         self.limit: Callable[[], int] = lambda: 1 << 62
-        """Nothing that is due later than this instant is fed for now."""
+        """Rows that are due later than this instant are not fed for now."""
 
     async def run(self, start_ns: int) -> None:
-        """Feed until the schedule ends, or up to `stop_ns`; then end every feed."""
+        """Feed until the schedule ends, or up to `stop_ns`; then mark the end of every feed."""
         async with aclosing(self._schedule.arriving()) as batches:
             async for arrived in batches:
                 batch = self._numbered(arrived)
@@ -100,12 +100,12 @@ class Feeder:
         return [int(count) for count in counts]
 
     def stop_at(self, stop_ns: int) -> None:
-        """Feed nothing that is due after this instant."""
+        """Feed no rows that are due after this instant."""
         self.stop_ns = stop_ns
         self._schedule.stop()
 
     def _numbered(self, batch: DueBatch) -> DueBatch:
-        """The batch with the sequence numbers that it has in this run."""
+        """The batch with its sequence numbers in this run."""
         return replace(batch, first_seq=batch.first_seq + self._first_seq) if self._first_seq else batch
 
     def _render(self, batch: DueBatch, lane: int, start_ns: int, horizon_ns: int) -> int:
@@ -145,7 +145,7 @@ class Feeder:
             await trio.sleep(PAUSE_S)
 
     def _give_up_rest(self, batch: DueBatch, start_ns: int) -> None:
-        """Count requests due by the stop that never reached a feed as planned and unsent."""
+        """Count requests that were due by the stop but never reached a feed as planned and unsent."""
         assert self.stop_ns is not None
         if self._closed_loop:
             return

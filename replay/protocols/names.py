@@ -1,4 +1,4 @@
-"""Targets with one name: looked up once before the plan, checked, and followed during the run."""
+"""Looks up the name of a target once before the plan, checks it, and follows it during the run."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from .protocol import Found
 
 @dataclass(frozen=True)
 class FoundName(Found):
-    """A looked-up target with the answer of the lookup, from which the run continues."""
+    """A target that was looked up, with the result, from which the run continues."""
 
     lookups: Lookups
     answer: Answer
 
 
 async def find_name(target: Target, scenario: Scenario) -> FoundName:
-    """Look a target's name up. TargetError if it has no address, LimitError if one is not allowed."""
+    """Look up a target's name. TargetError if it has no address, LimitError if one is not allowed."""
     lookups = Lookups(target.host, scenario.resolver)
     _, answer = await look_up(target, scenario, lookups)
     return FoundName(target, tuple(answer.addresses), lookups, answer)
 
 
 def check_target(schedule: Schedule, found: Found) -> None:
-    """LimitError if a plan may not be sent to a target, or is too fast or too long for it."""
+    """LimitError if the plan must not be sent to the target, or is too fast or too long for it."""
     origins = schedule.trace.requests.hosts
     check_plan(schedule.plan, found.target, found.hosts, origins, schedule.scenario)
 

@@ -1,13 +1,14 @@
-"""What a URL scheme stands for: the interface between a run and a protocol. `docs/adding.md` shows how to write one.
+"""The interface between a run and the protocol of a URL scheme. `docs/adding.md` shows how to write a protocol.
 
-A run meets a protocol in four steps, each with all that the step before it knew:
+A run uses a protocol in four steps, each with the result of the step before:
 
-    parse(url) -> Target                the URL, taken apart; nothing is connected to
-    find(target, scenario) -> Found     addresses, looked up once, checked against what is allowed
-    plan(schedule, found) -> TargetPlan what the dry run prints and refuses
-    TargetPlan.open(...)                what the run needs: the `ProtocolAdapter`
+    parse(url) -> Target                the parsed URL; no connection is made
+    find(target, scenario) -> Found     addresses, looked up once and checked against the allowed ones
+    plan(schedule, found) -> TargetPlan the plan, which the dry run prints and checks
+    TargetPlan.open(...)                the `ProtocolAdapter`, which the run needs
 
-The schedule knows no protocol: it yields due rows, and the adapter's renderer writes them as the target wants them.
+The schedule does not depend on a protocol: it yields due rows, and the adapter's renderer writes them in the form of
+the target.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from replay.settings.target import Target
 from .adapter import ProtocolAdapter
 
 Fact = tuple[str, str]
-"""A row of the printed plan: its name and its words."""
+"""A row of the printed plan: its name and its text."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,10 @@ class Found:
 
 
 class TargetPlan(ABC):
-    """One target of a run: its schedule, and where it is. A protocol adds what it needs to write requests."""
+    """One target of a run: its schedule and its addresses. A protocol adds what it needs to write requests."""
 
     portable_because: str = ""
-    """Why native lanes can't run, where they should; the plan prints it."""
+    """Why native lanes can't run although they should; the plan prints it."""
 
     share: LaneRange | None = None
     """Its lanes of a larger run, if this process has a share of one. Set before `open`."""
@@ -57,7 +58,7 @@ class TargetPlan(ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Refuse what may not be sent, or what this machine cannot do. LimitError or UsageError."""
+        """LimitError or UsageError if the plan must not be sent, or if this machine cannot send it."""
 
     @abstractmethod
     async def open(self, run_id: str, first_route: int) -> ProtocolAdapter:
@@ -71,29 +72,29 @@ class Protocol(ABC):
     """A protocol, identified by the scheme of its target URLs."""
 
     kernels: tuple[str, ...] = ()
-    """Kernel modules that a run needs beyond those that all runs need: compiled with a progress bar."""
+    """Kernel modules that a run needs besides those of all runs; they are compiled with a progress bar."""
 
     sends_traceparent: bool = False
     """Whether `traceparent` sends a trace context with its requests."""
 
     has_statuses: bool = False
-    """Whether responses have HTTP's statuses, which are held against the recorded ones."""
+    """Whether responses have HTTP statuses, which can be compared with the recorded ones."""
 
     has_one_lane: bool = False
     """Whether a run has one lane onto each target, whatever `threads` says."""
 
     refuses: Mapping[str, str] = MappingProxyType({})
-    """Settings that make no sense for a first target of this protocol, by key; each with why."""
+    """Settings that a first target of this protocol cannot use, by key, each with the reason."""
 
     refuses_alone: Mapping[str, str] = MappingProxyType({})
     """Settings that have no effect if no other target of the run can use them."""
 
     @abstractmethod
     def parse(self, url: str) -> Target:
-        """A target URL, taken apart. UsageError says what is wrong with it."""
+        """Parse a target URL. UsageError if it is invalid."""
 
     def check(self, scenario: Scenario) -> None:  # noqa: B027
-        """Refuse settings that this protocol cannot work with, before anything is read. UsageError."""
+        """UsageError for settings that this protocol cannot work with, before anything is read."""
 
     def check_shares(self, scenario: Scenario) -> None:
         """Refuse a run over many machines (`--cluster`), where their shares could not be told apart. UsageError."""
@@ -105,16 +106,15 @@ class Protocol(ABC):
 
     @abstractmethod
     async def find(self, target: Target, scenario: Scenario) -> Found:
-        """Look the target up. TargetError if it has no address, LimitError if one of them is not allowed."""
+        """Look up the target. TargetError if it has no address, LimitError if one of them is not allowed."""
 
     @abstractmethod
     def plan(self, schedule: Schedule, found: Found) -> TargetPlan:
         """Plan a target's requests. UsageError or LimitError if they cannot be written."""
 
     def unused(self, scenario: Scenario, targets: Sequence[Target]) -> list[tuple[str, str]]:
-        """Settings of this protocol that are set but not used by any of its `targets`, each with the targets that
-        would use it.
-        """
+        """Settings of this protocol that are set but not used by any of its `targets`, each with the kind of target
+        that would use it."""
         return []
 
     def facts(self, plan: Plan, scenario: Scenario) -> list[Fact]:

@@ -1,6 +1,6 @@
-"""Finds the protocol of a target URL by its scheme: those that come with replay, and those that packages bring.
+"""Finds the protocol of a target URL by its scheme: those that come with replay, and those of other packages.
 
-A package brings one by an entry point of the group `replay.protocols`, whose name is the scheme:
+A package adds one by an entry point of the group `replay.protocols`, whose name is the scheme:
 
     [project.entry-points."replay.protocols"]
     echo = "my_package.echo:PROTOCOL"
@@ -23,11 +23,11 @@ from .protocol import Protocol
 GROUP = "replay.protocols"
 
 _BUILT_IN = {"http": "http1", "https": "http1", "kafka": "kafka"}
-"""By scheme the package of `replay.protocols`, which has its protocol as `PROTOCOL`."""
+"""The package in `replay.protocols` for each scheme, which has its protocol as `PROTOCOL`."""
 
 
 def protocol_of(url: str) -> Protocol:
-    """The protocol of a target URL. UsageError if there is none of its scheme, or it cannot be loaded."""
+    """The protocol of a target URL. UsageError if its scheme is unknown, or the protocol cannot be loaded."""
     scheme = scheme_of(url)
     if scheme in _BUILT_IN:
         return _built_in(scheme)
@@ -36,8 +36,8 @@ def protocol_of(url: str) -> Protocol:
         known = sorted({*_BUILT_IN, *_brought()})
         guess = units.nearest(scheme, known)
         raise UsageError(
-            f"the target {url!r}: {scheme} targets cannot be replayed onto;"
-            f" {', '.join(known[:-1])} and {known[-1]} can" + (f" (did you mean {guess}?)" if guess else ""),
+            f"the target {url!r}: {scheme} targets are not supported; {', '.join(known[:-1])} and {known[-1]} are"
+            + (f" (did you mean {guess}?)" if guess else ""),
             hint="write http://HOST:PORT/BASE/PATH",
         )
     if len(brought) > 1:
@@ -47,14 +47,14 @@ def protocol_of(url: str) -> Protocol:
 
 
 def parse_target(url: str) -> Target:
-    """A target URL, taken apart by its protocol. UsageError says what is wrong with it."""
+    """Parse a target URL with its protocol. UsageError if it is invalid."""
     return protocol_of(url).parse(url)
 
 
 def unused_settings(scenario: Scenario) -> list[str]:
     """Settings that were set and that no target of the scenario uses: `tls.insecure (for https targets)`.
 
-    That is no error, for one scenario may serve several stagings; the plan reports it.
+    That is not an error, because one scenario may be used with several targets; the plan reports it.
     """
     targets = [parse_target(own.target) for own in scenario.by_target()]
     unused: dict[str, list[str]] = {}
@@ -91,7 +91,7 @@ def _of_package(name: str) -> Protocol:
 
 @functools.cache
 def _brought() -> dict[str, list[EntryPoint]]:
-    """Entry points by scheme. One that is found twice under the same name and value counts once."""
+    """Entry points by scheme. One that is found twice with the same name and value is used once."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
         if point.value not in [known.value for known in found.setdefault(point.name.lower(), [])]:
@@ -120,6 +120,6 @@ def _loaded(point: EntryPoint) -> Protocol:
     if not isinstance(protocol, Protocol):
         raise UsageError(
             f"the protocol {point.name} of {_package(point)} is not a replay.protocols.Protocol but {protocol!r}",
-            hint="its entry point names an instance",
+            hint="its entry point must refer to an instance",
         )
     return protocol

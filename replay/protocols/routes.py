@@ -1,4 +1,4 @@
-"""The routes of a run onto a target that keeps those of the trace."""
+"""The routes of a run whose target keeps the routes of the trace."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from replay.results.document import RouteStart
 
 
 def route_starts(schedule: Schedule) -> list[RouteStart]:
-    """The routes of the trace, with what was recorded of them."""
+    """The routes of the trace, with their recorded figures."""
     recorded = {route.route: route.recorded for route in schedule.plan.by_route}
     requests = schedule.trace.requests
     named = zip(requests.routes, requests.actions, strict=True)

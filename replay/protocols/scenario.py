@@ -1,4 +1,4 @@
-"""A scenario for a run: its settings fit together, and its targets can be sent to with them."""
+"""Checks a scenario for a run: whether its settings fit together, and whether its targets support them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from .protocol import Protocol
 from .registry import parse_target, protocol_of
 
 OFF = "none"
-"""The word that switches a setting off: nothing is refused then."""
+"""The value that switches a setting off; it is not refused then."""
 
 
 def load_scenario(
     path: Path | None = None, flags: Mapping[str, Any] | None = None, names: Mapping[str, str] | None = None
 ) -> Scenario:
-    """A scenario as `replay.settings.file.load` reads it. UsageError as well where a further target is none, or the first
-    one's protocol refuses a setting.
-    """
+    """A scenario as `replay.settings.file.load` reads it. Also UsageError if a further target is invalid, or if the
+    protocol of the first one refuses a setting."""
     return load(path, flags, names, and_check=check_targets)
 
 
 def check_targets(scenario: Scenario, name_of: Callable[[str], str]) -> None:
-    """UsageError for a further target that is none, and for a setting that makes no sense for the first one."""
+    """UsageError if a further target is invalid, or if the first one cannot use a setting."""
     for index, also in enumerate(scenario.also):
         try:
             parse_target(also.target)

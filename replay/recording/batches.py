@@ -1,4 +1,4 @@
-"""Converts requests of the ring to clean columns: kernels take those without secrets, Python cleans the rest."""
+"""Converts requests from the ring to clean columns: kernels take those without secrets, Python cleans the others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Record = Callable[[Iterable[Exchange]], int]
 
 
 class BatchReader:
-    """Takes requests out of the ring. What the kernels passed waits in a batch until `taken` is called."""
+    """Takes requests out of the ring. Requests that the kernels accept wait in a batch until `taken` is called."""
 
     def __init__(self, ring: MirrorRing, maker: RecordMaker, limits: BodyLimits) -> None:
         warm(["ground.shared", "mirror.cleaning", "trace.dictionary"])
@@ -95,7 +95,7 @@ class BatchReader:
         )
 
     def take(self, record: Record) -> int:
-        """Take some requests. `record` gets those that kernels did not pass. Returns how many were taken."""
+        """Take some requests. `record` gets those that the kernels did not accept. Returns how many were taken."""
         used, before = self._batch.used, self._batch.used.copy()
         uses = self._known.uses.copy()
         first, done, limit = self._ring.word(RingWords.TAKEN), set[int](), REQUESTS_AT_ONCE
@@ -107,7 +107,7 @@ class BatchReader:
             done.update(rest)
             if not self._add_words():
                 break
-            # A secret was found for the first time: what passed behind it may hold the same value.
+            # A secret was found for the first time. Requests that were accepted after it may contain the same value.
             used[:], self._known.uses[:], limit = before, uses, count
         for at in done:
             self._remember(at)
@@ -116,7 +116,7 @@ class BatchReader:
         return int(count)
 
     def _record(self, at: int) -> tuple[tuple[int, ...], int]:
-        """The words of a request in the ring, and where its first byte is."""
+        """The words of a request in the ring, and the position of its first byte."""
         begin = at & (self._ring.arrays.data.size - 1)
         words = self._ring.arrays.data[begin : begin + RECORD_BYTES].tobytes()
         return _RECORD.unpack(words), begin + RECORD_BYTES
@@ -140,7 +140,7 @@ class BatchReader:
         )
 
     def _remember(self, at: int) -> None:
-        """Remember the strings of a request that kernels did not pass."""
+        """Remember the strings of a request that the kernels did not accept."""
         record, begin = self._record(at)
         data = self._ring.arrays.data
         peer = data[begin - RECORD_BYTES + 8 * RecordWords.FAMILY : begin].tobytes()
@@ -151,7 +151,7 @@ class BatchReader:
             self._known.add_line(each)
 
     def _add_words(self) -> bool:
-        """Let kernels also look for the secrets found since the last call. Returns whether there are any."""
+        """Make the kernels also look for the secrets found since the last call. Returns whether there are any."""
         known = self._maker.found.known_secrets
         if len(known) == len(self._words_known):
             return False
@@ -162,7 +162,7 @@ class BatchReader:
         return True
 
     def taken(self) -> tuple[JournalColumns, int] | None:
-        """The rows of the batch, which is empty afterwards, and the latest time of them. None if there are none."""
+        """The rows of the batch, and the latest time of them; None if there are none. The batch is empty afterwards."""
         self._known.count_uses()
         used, batch, known = self._batch.used.copy(), self._batch, self._known
         columns = None

@@ -57,9 +57,9 @@ class Exchange(msgspec.Struct, array_like=True):
 class Accounts:
     """Counts of requests and of their results, by name.
 
-    `counts["requests"]` are requests with a valid head; each of them is either handed over or in `lost`. `incomplete`
-    counts those handed over without a part. `refused` ones were answered by us and not forwarded, and are not in
-    `requests`.
+    `counts["requests"]` are requests with a valid head; each of them is either recorded or counted in `lost`.
+    `incomplete` counts those recorded without a part. `refused` ones were answered here and not forwarded; they are not
+    in `requests`.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -69,7 +69,7 @@ class Accounts:
 
 
 class Budget:
-    """Memory for bodies that are being received or wait to be written."""
+    """Memory for bodies that are being received or are waiting to be written."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max, self.used = bytes_max, 0
@@ -87,7 +87,7 @@ class Budget:
 
 
 class KeptBody:
-    """The beginning of a body, limited in size and by available memory, and the size of the whole."""
+    """The beginning of a body, limited in size and by available memory, and the size of the whole body."""
 
     __slots__ = ("_budget", "_limit", "data", "size", "starved", "whole")
 
@@ -126,22 +126,21 @@ class Clock:
 
     @property
     def offset_ns(self) -> int:
-        """What is added to the monotonic clock."""
+        """The offset to add to the monotonic clock."""
         return self._offset_ns
 
     def now_ns(self) -> int:
-        """Now, ns since the Unix epoch."""
+        """The present time, in ns since the Unix epoch."""
         return time.monotonic_ns() + self._offset_ns
 
     def set_by_ns(self) -> int:
-        """How far the wall clock is now ahead of this one."""
+        """How far the wall clock is ahead of this one."""
         return time.time_ns() - self.now_ns()
 
 
 class Clients:
-    """Finds the client: the peer, or the address that the peer forwards if it is a proxy on this machine or a private
-    network.
-    """
+    """Determines the client: the peer, or the address that the peer forwards if it is a proxy on this machine or in a
+    private network."""
 
     def __init__(self) -> None:
         self._is_proxy: dict[str, bool] = {}
@@ -151,7 +150,7 @@ class Clients:
         return (forwarded_client(headers) or peer) if self.is_proxy(peer) else peer
 
     def is_proxy(self, peer: str) -> bool:
-        """Whether a peer may name another client."""
+        """Whether a peer may forward the address of another client."""
         is_proxy = self._is_proxy.get(peer)
         if is_proxy is None:
             if len(self._is_proxy) > 1 << 16:

@@ -29,8 +29,8 @@ class HeaderList:
         wrong = next((name for name in names if not _NAME.fullmatch(name)), None)
         if wrong is not None or not names:
             raise UsageError(
-                f"--record-headers {text!r}: {wrong or 'nothing'!r} is no name of a header",
-                hint="write all, none, or a list: accept,content-type,x-*,!x-trace",
+                f"--record-headers {text!r}: {wrong or 'nothing'!r} is not a header name",
+                hint="give all, none, or a list: accept,content-type,x-*,!x-trace",
             )
         wanted = tuple(name for name in names if not name.startswith("!"))
         return cls(wanted or ("*",), tuple(name[1:] for name in names if name.startswith("!")))

@@ -1,4 +1,4 @@
-"""The header lines, methods and peers that kernels know. Python decides once how each is recorded."""
+"""The header lines, methods and peers that kernels know. Python decides once for each how it is recorded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .record_maker import Counts, RecordMaker
 
 STRINGS_MAX, STRING_BYTES_MAX = 1 << 15, 8 << 20
 STRING_LENGTH_MAX = 4_096
-"""A longer line is not remembered."""
+"""Longer lines are not remembered."""
 
 _LINE = re.compile(rb"([^:\r\n]+):[ \t]*([^\r\n]*?)[ \t]*")
 _RANKS = {b"x-forwarded-for": 0, b"forwarded": 1, b"x-real-ip": 2}
@@ -101,7 +101,7 @@ class KnownStrings:
             self._add(b"\1" + lowered)
 
     def _is_harmless(self, name: bytes) -> bool:
-        """Whether a header is recorded as it is if its value holds nothing secret. `name` is in lower case."""
+        """Whether a header is recorded unchanged if its value contains no secret. `name` is in lower case."""
         text = name.decode("latin-1")
         return (
             len(name) <= NAME_BYTES_MAX
@@ -113,13 +113,14 @@ class KnownStrings:
         )
 
     def doubt(self, words: Iterable[str]) -> bool:
-        """Leave the lines that hold one of these words to Python. Returns whether there are any."""
+        """Remove the lines that contain one of these words from the kernels' table, so that Python checks them. Returns
+        whether there are any."""
         found = [number for word in words for number in self._by_word.get(word, ())]
         self.facts[found, Facts.KEPT_AS] = UNSURE
         return bool(found)
 
     def count_uses(self) -> None:
-        """Count what was changed in the lines that kernels used since the last call."""
+        """Count the changed values in the lines that kernels used since the last call."""
         for number, counts in self._counts.items():
             if times := int(self.uses[number]):
                 counts.count_again(self._maker.found, times)

@@ -1,4 +1,4 @@
-"""Accepting connections: as many as there are descriptors, each under time limits, until the server drains."""
+"""Accepts connections: as many as there are descriptors, each under time limits, until the server drains."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .streams import PlainStream, Stream, TlsStream
 
 BACKLOG = 4_096
 RESERVED_FILES = 64
-"""Descriptors that connections leave to the rest of the program."""
+"""Descriptors that are reserved for the rest of the program."""
 
 CUT_OFF_CONNECTIONS = "connections cut off at the end"
 
@@ -31,16 +31,15 @@ _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _AGAIN_S = 0.05
 _EXPIRE_EVERY_S = 0.25
 _LAST_REQUEST_S = 0.1
-"""How long an idle connection may still begin a request once the server drains."""
+"""How long an idle connection may still begin a request after the server starts to drain."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a peer may take, in seconds: for the head of a request, between two pieces of a body, between two requests,
-    to accept what is sent to it; and how long a drain waits for requests in flight.
-    """
+    """Time limits for a peer, in seconds: for the head of a request, between two pieces of a body, between two
+    requests, for accepting sent data; and for requests in flight during a drain."""
 
     head_s: float = 30.0
     body_s: float = 60.0
@@ -53,8 +52,8 @@ class Limits:
 class Begun:
     """What was received and sent on a connection before its task began.
 
-    `data` is unread, and its first byte came at `at_ns`. `owed` is the unsent rest of a response, after which the
-    connection ends if `ends`.
+    `data` is unread, and its first byte came at `at_ns`. `owed` is the unsent rest of a response. If `ends`, the
+    connection ends after it.
     """
 
     data: bytes
@@ -79,9 +78,7 @@ class Connection:
         self.idle, self.expired, self.waits_for = True, False, ""
 
     def wait_for(self, what: str, seconds: float) -> None:
-        """The peer must send something within so many seconds: the `head` or `body` of a request, or (`idle`) a first
-        byte.
-        """
+        """Require data from the peer within this time: the `head` or `body` of a request, or (`idle`) a first byte."""
         self.waits_for, self.deadline_s = what, trio.current_time() + seconds
 
 
@@ -90,14 +87,14 @@ Begin = Callable[[socket.socket, str, Begun | None], None]
 
 
 class Acceptor(Protocol):
-    """Accepts connections in place of the server, and begins those that the server is to handle."""
+    """Accepts connections instead of the server, and passes on those that the server is to handle."""
 
     async def run(self, begin: Begin) -> None:
         """Accept connections until cancelled."""
         ...
 
     def end(self, begin: Begin) -> None:
-        """Stop accepting. Begin all connections that are left, and those that wait in the system's queue."""
+        """Stop accepting. Pass on all remaining connections, including those in the system's queue."""
         ...
 
     def took(self, connections: int) -> None:
@@ -132,13 +129,14 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise UsageError(
             f"--listen {host}:{port}: {reason_of(error)}",
-            hint="choose another port, or end what listens there",
+            hint="choose another port, or end the program that listens there",
         ) from None
     return listener
 
 
 def raise_file_limit(files_each: int) -> int:
-    """Allow as many descriptors as this process may have. Returns how many connections of `files_each` fit."""
+    """Raise the limit on descriptors as far as this process may. Returns how many connections of `files_each`
+    descriptors fit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -151,7 +149,7 @@ class Server:
     """Accepts connections on one socket and handles each in a task of its own.
 
     When there are no descriptors left, new connections wait in the system's queue: nothing is refused. `counts` gets
-    `connections`, `open_most`, `timed out in a head`, ...; `say` gets a line for what a user should know, once each.
+    `connections`, `open_most`, `timed out in a head`, ...; `say` gets each message for the user once.
     """
 
     def __init__(
@@ -175,7 +173,7 @@ class Server:
         return int(self._listener.getsockname()[1])
 
     async def serve(self) -> None:
-        """Serve until `drain` is called and the connections have ended, or the grace is over."""
+        """Serve until `drain` is called and the connections have ended, or the grace period is over."""
         async with trio.open_nursery() as background:
             background.start_soon(self._expire)
             async with trio.open_nursery() as nursery:
@@ -188,7 +186,7 @@ class Server:
             background.cancel_scope.cancel()
 
     def drain(self) -> None:
-        """Accept no more; close connections that stay idle; let others end their request."""
+        """Stop accepting; close connections that stay idle; let others finish their request."""
         if self.draining:
             return
         self.draining = True
@@ -198,18 +196,18 @@ class Server:
                 self.wait_idle(connection)
 
     def abort(self) -> None:
-        """While it drains: do not wait for requests in flight."""
+        """During a drain: do not wait for requests in flight."""
         if self._serving is not None:
             self.counts[CUT_OFF_CONNECTIONS] += len(self._open)
             self._serving.cancel()
 
     def wait_idle(self, connection: Connection) -> None:
-        """Between two requests: the next one must begin within the limit."""
+        """Wait between two requests: the next one must begin within the limit."""
         connection.idle = True
         connection.wait_for("idle", _LAST_REQUEST_S if self.draining else self._limits.idle_s)
 
     def _accept_the_last(self, begin: Begin) -> None:
-        """Take the connections that already wait, then stop listening."""
+        """Accept the connections that are already waiting, then stop listening."""
         if self._acceptor is not None:
             self._acceptor.end(begin)
         with contextlib.suppress(OSError):
@@ -223,13 +221,13 @@ class Server:
         self.abort()
 
     def say_once(self, line: str) -> None:
-        """Say something that concerns many connections."""
+        """Print a message about many connections once."""
         if line not in self._said:
             self._said.add(line)
             self._say(line)
 
     def say_waits(self) -> None:
-        """Count that new connections have to wait, and say so once."""
+        """Count that new connections have to wait, and report it once."""
         self.counts["waits for descriptors"] += 1
         self.say_once(
             f"{self.connections_max:,} connections are open, as many as there are descriptors for: new ones wait"
@@ -302,7 +300,7 @@ class Server:
             raise
 
     async def _expire(self) -> None:
-        """End the connections whose time is over."""
+        """End the connections whose time limit has passed."""
         while True:
             await trio.sleep(_EXPIRE_EVERY_S)
             now_s = trio.current_time()

@@ -1,4 +1,4 @@
-"""The automaton by which kernels search bodies for parts of names of secrets (Aho and Corasick, 1975)."""
+"""The automaton with which kernels search bodies for names of secrets, or parts of them (Aho and Corasick, 1975)."""
 
 from __future__ import annotations
 

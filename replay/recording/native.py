@@ -1,7 +1,7 @@
 """The mirror receiver on a native thread: its memory, its connections that need Python, and its counts.
 
-Usual requests are received and answered by `replay_native.mirror`. A connection with anything else comes back from there
-with what was read of it, and the server goes on with it.
+Ordinary requests are received and answered by `replay_native.mirror`. A connection with any other request is handed to
+the server, with the data that was read from it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from .listening import Begin, Begun, Limits
 from .ring import MirrorRing, peer_of
 
 SLOTS = 4_096
-"""Connections that the native thread handles at once. More of them are handled by the server."""
+"""Maximum number of connections that the native thread handles. The server handles any further ones."""
 
 ROW_BYTES = 64 << 10
-"""Memory of a connection: a request that does not fit is left to the server."""
+"""Memory of a connection. A request that does not fit is left to the server."""
 
 PARTIAL_S = 1.0
 COUNT_EVERY_S = 0.25
@@ -41,16 +41,17 @@ JOIN_S = 10.0
 
 
 def native_unsupported() -> str:
-    """Why the native receiver cannot run here; empty if it can."""
+    """The reason why the native receiver cannot run here; empty if it can."""
     return lanes_supported() or ("" if hasattr(os, "memfd_create") else "the system has no memfd_create")
 
 
 class NativeAcceptor:
-    """Receives usual requests on a native thread and puts them into `ring`; an `Acceptor` for the others.
+    """Receives ordinary requests on a native thread and puts them into `ring`; an `Acceptor` for the others.
 
     `lose` is called with the number of requests that the ring did not take, `waits` if the limit of connections was
-    reached. `answers` are the responses to a request of HTTP/1.1 and of HTTP/1.0 after which the connection goes on, and
-    the last one. `clock` must be the server's, which goes on with connections that are handed over.
+    reached. `answers` are the responses to a request of HTTP/1.1 and of HTTP/1.0 after which the connection continues,
+    and the last response of a connection. `clock` must be the clock of the server, which continues the connections that
+    are handed over.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class NativeAcceptor:
         return int(shared.read_word(self._memory.control, index))
 
     def _take(self, begin: Begin) -> None:
-        """Begin the connections that were handed over."""
+        """Begin the connections that the native thread handed over."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._given)
         given = self._word(MirrorWords.GIVEN)

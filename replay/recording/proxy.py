@@ -1,9 +1,8 @@
 """The recording proxy: forwards each client's bytes to one service and back, unchanged, and records them.
 
-Each client connection has its own connection to the service, made at its first request. So nothing has to be added to
-or removed from a request, and a client can only confuse its own requests. Both directions run at once: one task
-forwards requests, the other forwards responses. Requests are checked before they are forwarded (`framing`); responses
-are forwarded whatever they are.
+Each client connection has its own connection to the service, which is made at its first request. So no request has to
+be changed, and a client can only confuse its own requests. Both directions run at once: one task forwards requests, the
+other forwards responses. Requests are checked before they are forwarded (`framing`); responses are always forwarded.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from .turns import ProxySettings, Turn
 from .upstream import Upstream
 
 PIPELINED_MAX = 64
-"""How many requests of one connection may wait for responses. No more are read meanwhile."""
+"""How many requests of one connection may wait for responses. While so many wait, no more are read."""
 
 
 class _ServiceIsDeafError(Exception):
-    """The service accepts no more data; what it has sent must still be read."""
+    """The service accepts no more data; the data that it has sent must still be read."""
 
 
 class Proxy:
@@ -205,7 +204,7 @@ class _Conversation:
                 return
 
     async def _until_answered(self) -> None:
-        """Wait until the responses to all complete requests are there."""
+        """Wait until all complete requests have been answered."""
         while any(turn.whole for turn in self._pending):
             await self._next_answer()
 
@@ -214,7 +213,7 @@ class _Conversation:
         await self._answered.wait()
 
     async def _responses(self) -> None:
-        """Forward responses until the service ends, or no more can come."""
+        """Forward responses until the service ends, or no more can arrive."""
         buffer = bytearray()
         while buffer or await self._more(buffer):
             if not self._pending:
@@ -279,7 +278,7 @@ class _Conversation:
         return None
 
     def _not_understood(self) -> None:
-        """Message boundaries are lost: forward everything up to the end, and no further requests."""
+        """The message boundaries are unknown: forward everything up to the end, but no further requests."""
         self._is_opaque, self._why_cut = True, turns.NOT_UNDERSTOOD
 
     async def _more(self, buffer: bytearray) -> bool:
@@ -332,7 +331,7 @@ class _Conversation:
         proxy.on_exchange(exchange)
 
     async def _down(self, head: framing.RequestHead, error: OSError) -> None:
-        """Record the request, and answer it with 502: the service cannot be reached."""
+        """Record a request, and answer it with 502, because the service cannot be reached."""
         upstream = self._proxy.upstream
         self._proxy.server.say_once(
             f"the service at {upstream.host}:{upstream.port} cannot be reached ({reason_of(error)}): clients get 502"
@@ -356,7 +355,7 @@ class _Conversation:
         self._resets_service = True
         sending = self._sending
         if sending is not None:
-            # Part of the request was forwarded. The service sees the connection break.
+            # Part of the request was forwarded. The service will see the connection break.
             has_begun = sending.response is not None
             if sending in self._pending:
                 self._pending.remove(sending)

@@ -107,7 +107,7 @@ class MirrorReceiver:
 
 
 def answers(status: int) -> dict[tuple[bool, int], bytes]:
-    """The response by whether the connection goes on, and the minor version of the request."""
+    """The response, by whether the connection continues and by the minor version of the request."""
     reason = {200: "OK", 202: "Accepted", 204: "No Content"}.get(status, "Mirrored")
     length = "" if status == 204 else "Content-Length: 0\r\n"
     return {
@@ -128,9 +128,9 @@ async def serve_mirror(
 ) -> None:  # fmt: skip
     """Serve a mirror at `HOST:PORT` until `receiver.server.drain()` is called, or the task is cancelled.
 
-    Each complete request is handed to `on_request`, which must not wait; it is answered right after. `accounts.lost` counts
-    requests that were not handed over, by reason. `nursery.start` returns the receiver once it listens. UsageError if
-    the address cannot be had.
+    Each complete request is handed to `on_request`, which must not block, and then it is answered. `accounts.lost`
+    counts requests that were not handed over, by reason. `nursery.start` returns the receiver once it listens.
+    UsageError if the address cannot be used.
     """
     host, port = parse_place(place)
     settings = settings or MirrorSettings()

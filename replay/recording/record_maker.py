@@ -41,7 +41,7 @@ class Counts:
         return Counts(self.dropped - before.dropped, self.names - before.names, self.changes - before.changes)
 
     def count_again(self, found: Found, times: int = 1) -> None:
-        """Add counts again, so many times."""
+        """Add the counts again, `times` times."""
         for what, count in self.dropped.items():
             found.drop(what, times * count)
         for name, count in self.names.items():
@@ -96,20 +96,20 @@ class RecordMaker:
         )
 
     def line(self, name: bytes, value: bytes) -> tuple[Headers, Counts]:
-        """A header as it is recorded (empty if it is not), and the counts that it is to add whenever it comes."""
+        """A header as it is recorded (empty if it is not), and the counts to add each time it occurs."""
         before = Counts.of(self._aside)
         pairs = end_to_end([(name, value)])
         kept = self._aside_reader.kept(pair for pair in pairs if self.wanted.has(pair[0]))
         return kept, Counts.of(self._aside).since(before)
 
     def client(self, address: str) -> bytes:
-        """The hash that stands for the address of a client."""
+        """The hash that replaces the address of a client."""
         return hashlib.blake2b(address.encode(), key=self._client_key, digest_size=8).digest()
 
     def _headers(self, headers: Headers) -> Headers:
         """The recorded headers without secrets. Sets are cached: most requests repeat one."""
         if len(self.found.known_secrets) != self._secrets_known:
-            # A value in a cached header may have proved to be a secret since.
+            # A value in a cached header may have been found to be a secret since.
             self._secrets_known = len(self.found.known_secrets)
             self._known.clear()
         known = self._known.get(headers)

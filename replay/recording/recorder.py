@@ -1,4 +1,4 @@
-"""The serving side of a recording: passes exchanges to the writer's process, and never waits for it."""
+"""The serving side of a recording: passes exchanges to the writer's process without waiting for it."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ QUEUE_FULL, WRITER_ENDED = "queue full", "the writer ended"
 class Recorder:
     """Accepts exchanges through `put`, and writes them in a separate process. `run` is its task.
 
-    The writer also takes what a native receiver puts into `ring`. If the disk is too slow, queue and ring fill, and
-    further exchanges are lost: each is counted, and the first is reported.
+    The writer also takes the requests that a native receiver puts into `ring`. If the disk is too slow, queue and ring
+    fill up and further exchanges are lost. Each loss is counted, and the first one is reported.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Recorder:
         if not self._is_dead and not self._is_said:
             self._is_said = True
             self._say(
-                "the disk or the processor is too slow for the recording: requests are passed on, but not recorded"
+                "the disk or the processor is too slow for the recording: requests are forwarded, but not recorded"
             )
 
     async def run(self) -> None:
@@ -146,14 +146,14 @@ class Recorder:
         self.accounts.lost[WRITER_ENDED] += len(self._queue)
         self._queue.clear()
         self._bytes = 0
-        self._say("the writer of the recording has ended: requests are passed on, and no longer recorded")
+        self._say("the writer of the recording has ended: requests are forwarded, but no longer recorded")
 
     async def _send(self, kind: bytes, value: object) -> None:
         payload = msgspec.msgpack.encode(value)
         await self._pipe.send_all(FRAME.pack(kind, len(payload)) + payload)
 
     async def _line(self) -> bytes:
-        """The next line of the writer; nothing at its end."""
+        """The next line of the writer; empty at the end."""
         assert self._process.stdout is not None
         line = bytearray()
         while not line.endswith(b"\n"):
@@ -164,7 +164,7 @@ class Recorder:
         return bytes(line)
 
     async def close(self) -> Ended | None:
-        """Pass on the rest, and end the writer; returns its result, or None if it is no longer able to report one."""
+        """Pass on the remaining exchanges, and end the writer. Returns its result, or None if it cannot report one."""
         self._closing = True
         self._wake.set()
         line = b""
@@ -175,7 +175,7 @@ class Recorder:
             await self._process.wait()
         if patience.cancelled_caught:
             self.accounts.lost[QUEUE_FULL] += len(self._queue)
-            self._say(f"the recording could not be written within {END_WITHIN_S:g} s: the rest of it is lost")
+            self._say(f"the recording could not be written within {END_WITHIN_S:g} s: the rest is lost")
             self._process.kill()
         if self._ring is not None and not line:
             self.accounts.lost[QUEUE_FULL if patience.cancelled_caught else WRITER_ENDED] += (

@@ -14,7 +14,7 @@ READ_BYTES = 64 << 10
 
 
 class RequestReader:
-    """Reads the requests of one connection, one after the other."""
+    """Reads requests, and keeps the unread data of the connection."""
 
     def __init__(self, connection: Connection, clock: Clock, limits: Limits) -> None:
         self._connection, self._clock, self._limits = connection, clock, limits
@@ -33,7 +33,7 @@ class RequestReader:
     async def head(self) -> framing.RequestHead | None:
         """The next head, which stays in the buffer; None if the client has ended. RefusedError as in `request_head`.
 
-        `at_ns` is then the time of the request's first byte. `begun` is true once part of a head has arrived.
+        `at_ns` is set to the time of the request's first byte. `begun` is true once part of a head has arrived.
         """
         connection, buffer = self._connection, self.buffer
         while True:
@@ -51,7 +51,7 @@ class RequestReader:
                 return None
 
     def waits_for_body(self) -> None:
-        """The next piece of the body must come within the limit."""
+        """Require the next piece of the body within the time limit."""
         self._connection.wait_for("body", self._limits.body_s)
 
     async def body(self, head: framing.RequestHead, keep: framing.Keep) -> bool:
@@ -76,14 +76,14 @@ class RequestReader:
 
 
 async def answer(connection: Connection, status: int, text: str, *, with_body: bool = True) -> None:
-    """Send a response of our own. The connection must be closed after it."""
+    """Send a response of this server. The connection must be closed after it."""
     with contextlib.suppress(OSError):
         await connection.stream.send(framing.refusal(status, text, with_body=with_body))
         await linger(connection)
 
 
 async def linger(connection: Connection) -> None:
-    """Read and discard what the client still sends, so that a reset does not destroy our response."""
+    """Read and discard the rest of the client's data, so that a reset does not destroy the response."""
     with contextlib.suppress(OSError), trio.move_on_after(1.0):
         await connection.stream.end()
         for _ in range(256):

@@ -1,7 +1,7 @@
 """The ring of raw requests between the native receiver and the writer: memory that both processes share.
 
-It is in no file, so secrets in it never reach the disk; and it outlives the receiver, so what was answered is recorded
-even if that is killed.
+It is not in a file, so secrets in it never reach the disk. It outlives the receiver, so answered requests are recorded
+even if the receiver is killed.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ class MirrorRing:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait in it."""
+        """Number of requests that wait in the ring."""
         return self.word(RingWords.PUT_RECORDS) - self.word(RingWords.TAKEN_RECORDS)
 
     def take(self, bytes_taken: int, requests: int) -> None:
-        """Remove requests, up to so many bytes since the beginning."""
+        """Remove requests, up to this number of bytes since the beginning."""
         words = self.arrays.words
         shared.write_word(words, RingWords.TAKEN_RECORDS, self.word(RingWords.TAKEN_RECORDS) + requests)
         shared.write_word(words, RingWords.TAKEN, bytes_taken)
 
     def close(self) -> None:
-        """Take no more requests."""
+        """Accept no more requests."""
         shared.write_word(self.arrays.words, RingWords.CLOSED, 1)
 
 

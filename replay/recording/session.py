@@ -58,9 +58,8 @@ class Recording:
 
 @dataclass(slots=True)
 class Recorded:
-    """The result of a recording. `trace` is None if no request came, or if it could not be made for the reason in
-    `failure`.
-    """
+    """The result of a recording. `trace` is None if no request arrived, or if it could not be made; `failure` is then
+    the reason."""
 
     accounts: Accounts
     notes: Notes
@@ -150,10 +149,10 @@ async def _serve(
 
 
 def _ring(recording: Recording) -> MirrorRing | None:
-    """The ring of a native receiver; None where Python receives."""
+    """The ring of a native receiver; None if Python receives."""
     if recording.upstream is not None or recording.tls is not None:
         return None
-    # A proxy needs no kernels of the mirror: it does not wait for their import.
+    # A proxy does not need the mirror's kernels, so it does not wait for their import.
     from .native import native_unsupported
     from .ring import MirrorRing
 
@@ -183,7 +182,7 @@ def _native_server(
     recording: Recording, listener: socket.socket, recorder: Recorder, ring: MirrorRing, clock: Clock,
     say: Callable[[str], None],
 ) -> Server:  # fmt: skip
-    """A mirror receiver whose usual requests are received and answered by a native thread."""
+    """A mirror receiver in which a native thread receives and answers ordinary requests."""
     from .native import NativeAcceptor
 
     settings, accounts = _mirror_settings(recording), recorder.accounts
@@ -209,7 +208,7 @@ async def _signals() -> AsyncIterator[Any]:
 
 
 async def _drain_at_signal(server: Server, signals: Any) -> None:
-    """The first signal drains; the second one does not wait for requests in flight."""
+    """Drain at the first signal; at the second one, do not wait for requests in flight."""
     is_second = False
     async for _ in signals:
         if is_second:

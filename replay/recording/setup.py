@@ -1,4 +1,4 @@
-"""The settings that a recording gives to the process of its writer."""
+"""The settings that a recording passes to the process of its writer."""
 
 from __future__ import annotations
 

@@ -45,13 +45,13 @@ class Upstream:
             )
         if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise UsageError(
-                f"--upstream {url!r} has more than a host and a port, and requests are passed on unchanged",
+                f"--upstream {url!r} has more than a host and a port, but requests are forwarded unchanged",
                 hint=f"give {parts.scheme}://{re.sub('^.*@', '', parts.netloc)}",
             )
         self.host, self.port = parts.hostname, port or _PORTS[parts.scheme]
         self._tls = _client_context(ca) if parts.scheme == "https" else None
         if ca is not None and self._tls is None:
-            raise UsageError("--upstream-ca is for an https:// service", hint=f"{url} is not encrypted")
+            raise UsageError("--upstream-ca needs an https:// service", hint=f"{url} is not encrypted")
         self._addresses: list[tuple[int, Any]] = []
         self._looked_up_s = 0.0
 
@@ -61,7 +61,7 @@ class Upstream:
         return self._tls is not None
 
     async def check(self) -> None:
-        """Look the service up. UsageError if its name has no address, LimitError if one is not allowed."""
+        """Look up the service. UsageError if its name has no address, LimitError if one is not allowed."""
         try:
             await self._look_up()
         except OSError as error:

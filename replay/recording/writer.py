@@ -1,8 +1,8 @@
 """The writer of a recording: a separate process, so that neither cleaning nor the disk delays the traffic.
 
-It reads frames from its standard input: a kind, a length, and msgpack. The first one is a `Setup`; then come lists of
-`Exchange`s, and once per second the accounts of the serving process. It ends when its input does, even if that
-process was killed, and then reports its results in a line of JSON. It ignores the terminal's signals.
+It reads frames from its standard input: a kind, a length, and msgpack. The first frame is a `Setup`; then come lists of
+`Exchange`s and, once per second, the accounts of the serving process. It ends when its input ends, even if that process
+was killed, and then reports its results in a line of JSON. It ignores the terminal's signals.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Ended(msgspec.Struct):
 
 def _batches(setup: Setup, maker: RecordMaker) -> BatchReader:
     """The reader of a native receiver's ring."""
-    # A proxy's writer needs no kernels of the mirror: it does not wait for their import.
+    # The writer of a proxy does not need the mirror's kernels, so it does not wait for their import.
     from .batches import BatchReader
     from .ring import MirrorRing
 
@@ -114,7 +114,7 @@ class Writer:
             return 0
         if self._ring.is_full:
             self.flush()
-        # Nothing is flushed meanwhile: what kernels passed is only clean once all secrets of the same requests are known.
+        # Nothing is flushed meanwhile: accepted requests are only clean once all secrets of these requests are known.
         count = self._ring.take(self._hold)
         self._flush_block()
         return count
@@ -146,7 +146,7 @@ class Writer:
         return max(0.0, self._flushed_s + BLOCK_EVERY_S - time.monotonic())
 
     def flush(self) -> None:
-        """Write the buffered records, and the notes."""
+        """Write the buffered records and the notes."""
         self._flushed_s = time.monotonic()
         held, self._held, self._held_bytes = self._held, [], 0
         try:
@@ -164,7 +164,7 @@ class Writer:
             self._journal.write_notes()
 
     def end(self) -> Notes:
-        """Write the rest, and close the journal."""
+        """Write the remaining records, and close the journal."""
         self.flush()
         self._journal.close()
         return self.notes

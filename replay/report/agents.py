@@ -1,4 +1,4 @@
-"""The agents of a run over several machines, in words."""
+"""The lines of a report about the agents of a run over several machines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _line(agent: AgentFigures) -> str:
     parts = [
         f"{agent_name(agent.agent, agent.host)}: sent {accounts.sent:,}",
         "lost: " + agent.lost if agent.lost else agent.validity.verdict,
-        f"clock known to {format_duration(agent.clock.bound_ns)}",
+        f"clock offset known within {format_duration(agent.clock.bound_ns)}",
     ]
     if agent.start_error_ns and abs(agent.start_error_ns) > agent.clock.bound_ns:
         parts.append(f"began {format_duration(agent.start_error_ns)} after the others")

@@ -1,7 +1,7 @@
 """Chart axes: positions of values, and the labelled ticks.
 
-A scale offers sets of ticks from many to few; a chart takes the first set that fits, so that no two labels overlap.
-At least two ticks are offered for any range.
+An axis offers sets of ticks from many to few, each with at least two ticks. A chart takes the first set whose labels do
+not overlap.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def times_label(value: float, step: float) -> tuple[str, ...]:
 
 
 def change_label(ratio: float, step: float) -> tuple[str, ...]:
-    """A ratio as a change: `-20%`, `+5%`; `2×` and more from there on, and 1/2 and less as `0.5×`."""
+    """A ratio as a change: `-20%`, `+5%`; from a doubling or a halving on as a factor: `2×`, `0.5×`."""
     if ratio >= 2 or ratio <= 0.5:
         return times_label(ratio, step)
     percent = 100 * (ratio - 1)
@@ -74,7 +74,7 @@ def percentile_label(inverse: float, _: float) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A scale from `low` to `high`, linear or logarithmic, with a `title`."""
+    """The range of an axis from `low` to `high`, linear or logarithmic, with a `title`."""
 
     low: float
     high: float
@@ -84,10 +84,10 @@ class Axis:
     kind: str = "number"
     """How the page's script shows a value: number, time, percentile, latency, times."""
     fixed: tuple[float, ...] = ()
-    """Fixed ticks that replace the scale's own; empty: the scale's own."""
+    """Fixed ticks to use instead of computed ones; empty: computed."""
     clock: RecordedClock | None = None
     bare: bool = False
-    """Without labels."""
+    """Whether the ticks have no labels."""
 
     def share(self, value: float) -> float:
         """The position of a value from 0 to 1, clipped to the scale."""
@@ -99,7 +99,7 @@ class Axis:
         return min(max((at - low) / (high - low), 0.0), 1.0)
 
     def ticks(self) -> Iterator[list[Tick]]:
-        """Sets of ticks, from many to few."""
+        """Sets of ticks, from the one with the most ticks to the one with the fewest."""
         if self.bare:
             yield []
         elif self.fixed:
@@ -151,7 +151,7 @@ class Axis:
 
 
 def nice_step(least: float) -> float:
-    """The next of 1, 2, 2.5, 5 and their tens that is no smaller."""
+    """The smallest of 1, 2, 2.5, 5 and their multiples by powers of ten that is at least `least`."""
     power = 10.0 ** math.floor(math.log10(least))
     return next((step * power for step in (1, 2, 2.5, 5) if step * power >= least * (1 - 1e-9)), 10 * power)
 
@@ -167,13 +167,13 @@ def padded(low: float, high: float, *, is_log: bool, by: float = 0.05) -> tuple[
 
 
 def latency_axis(low_ns: float, high_ns: float, title: str = "") -> Axis:
-    """Latencies on a log scale, in ns."""
+    """A logarithmic axis of latencies, in ns."""
     low, high = padded(max(low_ns, 1.0), max(high_ns, 1.0), is_log=True, by=0.03)
     return Axis(low, high, title, is_log=True, label=latency_label, kind="latency")
 
 
 def count_axis(high: float, title: str, low: float = 0.0) -> Axis:
-    """From 0, or from a little below the lowest value where that is negative, to a little above the highest."""
+    """An axis from 0, or from a little below a negative lowest value, to a little above the highest value."""
     if low < 0:
         return Axis(low * 1.04, max(high, 0.0) * 1.04, title)
     return Axis(0.0, high * 1.04 if high > 0 else 1.0, title)
@@ -190,11 +190,12 @@ STEPS_NS = (
 """Distances of ticks on a clock."""
 
 CLOCK_LEAST_NS = 1_000
-"""For a shorter part of a recording, only the run's own clock is labelled."""
+"""Below this length of the recording, only the run's own clock is labelled."""
 
 
 def time_axis(length_s: float, clock: RecordedClock | None) -> Axis:
-    """Seconds since the start of a run: the recorded clock if there is one, and the run's own below."""
+    """An axis of seconds since the start of a run, labelled with the recorded clock if there is one, and with the run's
+    own clock below."""
     if clock is None or not CLOCK_LEAST_NS <= length_s * clock.speed * SECOND_NS < math.inf:
         return Axis(0.0, max(length_s, 1e-3), "time since the start", kind="time")
     start = to_datetime(clock.start_ns, _zone(clock))
@@ -211,7 +212,7 @@ def _zone(clock: RecordedClock) -> dt.tzinfo:
 
 
 def _moments(axis: Axis) -> Iterator[list[Tick]]:
-    """Ticks at round moments of the recorded clock, or of the run's."""
+    """Ticks at round times of the recorded clock, or of the run's own."""
     clock = axis.clock
     speed = clock.speed if clock else 1.0
     span_ns = round((axis.high - axis.low) * speed * SECOND_NS)

@@ -1,4 +1,4 @@
-"""Business actions in words, the same for terminal and page: what failed, what it costs, and when it was worst."""
+"""Business actions in words, for both the terminal and the page: what failed, what it cost, and when it was worst."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from replay.units import counted, format_count, format_moment
 
 ACTIONS_SHOWN = 12
 MINUTES_SHOWN = 5
-"""The worst intervals of each run that reports list."""
+"""How many of a run's worst intervals reports list."""
 
 
 def business_words(document: RunDocument) -> list[str]:
-    """A sentence for each action of a run that has values, or of which requests failed; then the sums by currency."""
+    """A sentence for each action of a run that has a value or failed requests, followed by the sums by currency."""
     business = document.business
     if business is None:
         return []
@@ -30,12 +30,12 @@ def business_words(document: RunDocument) -> list[str]:
 
 
 def _has_one_currency(business: BusinessFigures) -> bool:
-    """Whether losses can be compared."""
+    """Whether all losses are in one currency, so that they can be compared."""
     return len(business.lost) == 1
 
 
 def _sums(business: BusinessFigures) -> list[str]:
-    """The losses of several actions in one currency; currencies are never added up."""
+    """The summed losses of several actions, for each currency; currencies are never added to each other."""
     words = []
     for currency, amount in business.lost.items():
         of = [action.action for action in business.actions if action.currency == currency and action.lost]
@@ -54,7 +54,7 @@ def _left_out(actions: Sequence[ActionFigures]) -> list[str]:
 
 
 def worst_minutes(document: RunDocument) -> list[tuple[str, str, str, str]]:
-    """The intervals with the highest losses, or the most failures: moment, action, failed, lost."""
+    """The intervals with the highest losses, or with the most failures, as time, action, failed, lost."""
     business = document.business
     if business is None:
         return []
@@ -75,7 +75,7 @@ def worst_minutes(document: RunDocument) -> list[tuple[str, str, str, str]]:
 
 
 def interval_words(business: BusinessFigures) -> str:
-    """What an interval is."""
+    """The name of an interval: a minute, or its length."""
     minutes = business.interval_s // 60
     length = "minute" if minutes == 1 else f"{minutes} minutes"
     return f"{length} of the {business.clock} clock"

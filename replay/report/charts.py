@@ -2,7 +2,7 @@
 
 A chart collects marks in the units of its axes; `replay.report.drawing` draws it once per width: wide for screens and
 paper, narrow for phones. The page's script reads `Chart.data` to show the values under the pointer. Without a script
-only that is missing, and the tables have the figures.
+only these values are missing; the tables contain the figures.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ WIDE, NARROW = 1000, 360
 """Widths in pixels of the two drawings of a chart."""
 
 Place = Callable[[float], float]
-"""From a value to its pixel."""
+"""Maps a value to its pixel."""
 
 Mark = Callable[[Place, Place, float, float], str]
-"""Draws itself by the places of x and y in a frame so wide and high."""
+"""Draws part of a chart: takes the pixel positions of x and y, and the frame's width and height."""
 
 
 Cells = Sequence[tuple[str, Sequence[tuple[int, float, float]]]]
@@ -39,9 +39,8 @@ CELL_WIDTH = 6
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Values under the pointer: a name and the values at positions on the x axis; None if nothing was measured.
-    `unit` is how the script shows them: latency (ns), rate, count, share, change.
-    """
+    """Values shown under the pointer: a name, and the values at positions on the x axis; None if nothing was measured.
+    `unit` selects how the script shows them: latency (ns), rate, count, share, change."""
 
     name: str
     at: Sequence[float]
@@ -68,16 +67,16 @@ class Chart:
     label: str = ""
     height: int = 220
     rows: Sequence[str] = ()
-    """Names of rows instead of a y axis: row 0 is the topmost, at y = -0.5 to 0.5."""
+    """Names of rows, used instead of a y axis: row 0 is the topmost, at y = -0.5 to 0.5."""
 
     hover: list[Series] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     texts: list[tuple[str, float, float, str, str]] = field(default_factory=list)
-    """Inside the frame: words, x, y, colour, anchor."""
+    """Texts inside the frame: text, x, y, colour, anchor."""
     keys: list[Key] = field(default_factory=list)
 
     def key(self, name: str, colour: str, shape: str = "line") -> None:
-        """An entry of the legend, once: line, dash, halo, halo-dash, band, dot, ring or bar."""
+        """Add an entry to the legend, unless it is there: line, dash, halo, halo-dash, band, dot, ring or bar."""
         found = Key(name, colour, shape)
         if name and found not in self.keys:
             self.keys.append(found)
@@ -92,7 +91,7 @@ class Chart:
         dash: str | None = None,
         fill: bool = False,
     ) -> None:
-        """A line through points; None breaks it. `fill` tints the area below."""
+        """Add a line through points; None breaks it. `fill` tints the area below."""
         self.key(name, colour, "dash" if dash else "line")
         runs: list[list[tuple[float, float]]] = [[]]
         for at, value in points:
@@ -114,7 +113,7 @@ class Chart:
     def halo_line(
         self, points: Sequence[tuple[float, float | None]], name: str, *, dash: str | None = None
     ) -> None:
-        """A light line with a dark edge, seen on any colour."""
+        """Add a light line with a dark edge, visible on any colour."""
         self.line(points, DARK, width=3.4)
         self.line(points, LIGHT, width=1.4, dash=dash)
         self.key(name, LIGHT, "halo-dash" if dash else "halo")
@@ -122,7 +121,7 @@ class Chart:
     def band(
         self, points: Sequence[tuple[float, float, float]], colour: str, name: str = "", opacity: float = 0.2
     ) -> None:
-        """The area between two lines: (x, low, high)."""
+        """Add the area between two lines, from points (x, low, high)."""
         self.key(name, colour, "band")
 
         def draw(x: Place, y: Place, wide: float, high: float) -> str:
@@ -133,7 +132,7 @@ class Chart:
         self.marks.append(draw)
 
     def area(self, bars: Sequence[tuple[float, float, float]], colour: str, name: str = "") -> None:
-        """Adjacent bars on the axis, each (from x, to x, y), as one shape."""
+        """Add adjacent bars on the axis, each (from x, to x, y), as one shape."""
         self.key(name, colour, "bar")
 
         def draw(x: Place, y: Place, wide: float, high: float) -> str:
@@ -154,7 +153,7 @@ class Chart:
         filled: bool = True,
         size: float = 9,
     ) -> None:
-        """A dot for each (x, y, label): filled, or a ring."""
+        """Add a dot for each (x, y, label): filled, or a ring."""
         self.key(name, colour, "dot" if filled else "ring")
 
         def draw(x: Place, y: Place, wide: float, high: float) -> str:
@@ -171,7 +170,8 @@ class Chart:
         self.marks.append(draw)
 
     def cells(self, cells_of: Callable[[int], Cells], columns: int) -> None:
-        """A heat map. `cells_of(n)` has the cells of n columns for each colour: (column, from y, to y)."""
+        """Add a heat map. For each colour, `cells_of(n)` returns the cells of a map with n columns: (column, from y, to
+        y)."""
 
         def draw(x: Place, y: Place, wide: float, high: float) -> str:
             count = min(columns, int(wide / CELL_WIDTH))
@@ -190,7 +190,7 @@ class Chart:
         self.marks.append(draw)
 
     def shade(self, left: float, right: float, colour: str, name: str = "", opacity: float = 0.12) -> None:
-        """A part of the x axis, over the whole height."""
+        """Shade a part of the x axis over the whole height."""
         self.key(name, colour, "band")
 
         def draw(x: Place, y: Place, wide: float, high: float) -> str:
@@ -202,13 +202,13 @@ class Chart:
         self.marks.insert(0, draw)
 
     def rule_x(self, at: float, colour: str = GREY, name: str = "", dash: str | None = "5 4") -> None:
-        """A line from top to bottom."""
+        """Add a vertical line from top to bottom."""
         self.line([(at, self.y.low), (at, self.y.high)], colour, name, width=1.3, dash=dash)
 
     def rule_y(
         self, at: float, colour: str, name: str, until: float | None = None, *, named_left: bool = False
     ) -> None:
-        """A horizontal line, such as an objective; with `until` it ends there, with a vertical drop to the axis."""
+        """Add a horizontal line, such as an objective; with `until` it ends there, with a vertical drop to the axis."""
         end = self.x.high if until is None else min(max(until, self.x.low), self.x.high)
         drop = [(end, self.y.low)] if until is not None else []
         self.line([(self.x.low, at), (end, at), *drop], colour, width=1.4, dash="6 4")
@@ -217,11 +217,11 @@ class Chart:
         )
 
     def words(self, at: float, value: float, words: str, colour: str = GREY, anchor: str = "start") -> None:
-        """Text inside the frame, just above a place."""
+        """Add text inside the frame, just above a position."""
         self.texts.append((words, at, value, colour, anchor))
 
     def data(self) -> str:
-        """The pointer values for the script, as JSON that is safe in a page; empty if there are none."""
+        """The values under the pointer, for the script, as JSON that is safe in a page; empty if there are none."""
         if not self.hover:
             return ""
         shared = self.hover[0].at
@@ -247,7 +247,7 @@ class Chart:
 
 
 def _short(value: float | None, digits: int = 3) -> float | int | None:
-    """A value as JSON has it, no longer than is shown."""
+    """A value as JSON, with no more digits than are shown."""
     if value is None or not math.isfinite(value):
         return None
     short = float(f"{value:.{digits}g}") if abs(value) < 1e6 or digits > 3 else float(f"{value:.4g}")
@@ -255,7 +255,7 @@ def _short(value: float | None, digits: int = 3) -> float | int | None:
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points in pixels; of many in one pixel column, only the first, highest, lowest and last are kept."""
+    """Points in pixels; of several in one pixel column, only the first, highest, lowest and last are kept."""
     if len(points) < 500:
         return points
     kept: list[tuple[float, float]] = []

@@ -11,7 +11,7 @@ DAY_S = 86_400
 
 
 def recorded_span(document: RunDocument) -> str:
-    """From when to when of the recording, and which."""
+    """The part of the recording that the run replayed, with its dates."""
     clock = document.recorded_clock
     path = document.trace.path if document.trace else ""
     if clock is None:
@@ -23,7 +23,7 @@ def recorded_span(document: RunDocument) -> str:
 
 
 def wall_span(document: RunDocument) -> str:
-    """A span of wall clock time."""
+    """The span of the run by the wall clock."""
     start_ns = document.start.wall_ns
     return f"{_moment(start_ns)} – {_clock(start_ns + round(document.duration_s * SECOND_NS))}"
 

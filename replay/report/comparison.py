@@ -1,4 +1,4 @@
-"""A comparison in the terminal: the verdict in plain words, then the metrics, then notes."""
+"""A comparison in the terminal: the verdict, the metrics, then notes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORDS = {
     "NO_REGRESSION": "✓ no worse",
     "INCONCLUSIVE": "? inconclusive",
 }
-"""Of a metric's verdict."""
+"""Style of each verdict of a metric."""
 
 
 def print_comparison(found: Comparison, console: Console) -> None:

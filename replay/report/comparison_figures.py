@@ -1,4 +1,4 @@
-"""The charts of a comparison: changes and runs on a ratio axis, and both sides' distributions."""
+"""The charts of a comparison: changes and single runs on a ratio axis, and the distributions of both sides."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from .figures import binned, spectrum
 _FINDING_COLOURS = {"REGRESSION": RED, "INCONCLUSIVE": YELLOW}
 BINS_PER_DECADE = 20
 DOTS_NAMED = 200
-"""With more runs than this, their dots have no names: the page would be too large."""
+"""With more runs than this, the dots have no names, because the page would become too large."""
 
 REACH_MAX = 20.0
-"""Ratios beyond are drawn at the edge: an interval may be unbounded."""
+"""Larger ratios are drawn at the edge, because an interval may be unbounded."""
 
 
 def changes(findings: Sequence[Finding], base: Side, new: Side, tolerance: float) -> Chart | None:
-    """Each latency's change with its interval on a ratio axis, and every run as a dot beside the baseline's mean."""
+    """The change of each latency with its interval on a ratio axis, and every run as a dot relative to the baseline's
+    mean."""
     rows = [finding for finding in findings if finding.metric.is_latency]
     if not rows:
         return None
@@ -72,7 +73,7 @@ def changes(findings: Sequence[Finding], base: Side, new: Side, tolerance: float
 
 
 def _ratios(side: Side, finding: Finding) -> list[tuple[float, str]]:
-    """For each run of a side, its figure as a ratio to the baseline's, and its label."""
+    """For each run of a side, its figure as a ratio to the baseline's mean, and its label."""
     metric = finding.metric
     found = []
     for run in side.runs:
@@ -84,7 +85,7 @@ def _ratios(side: Side, finding: Finding) -> list[tuple[float, str]]:
 
 
 def both_spectra(base: Side, new: Side, kind: str) -> Chart | None:
-    """The percentiles of both builds: the geometric mean of each side's runs, and the range that they cover."""
+    """The percentiles of both builds: the geometric mean of each side's runs, and the range of the runs."""
     lines = []
     for side, colour in ((base, BLUE), (new, ORANGE)):
         found = [run.measured.histogram(kind) for run in side.runs]
@@ -119,7 +120,7 @@ def distributions(base: Side, new: Side, kind: str, route: str) -> Chart | None:
 
 
 def _ratio_axis(edges: np.ndarray, kind: str, first: tuple[str, str, np.ndarray, np.ndarray, int]) -> Axis:
-    """Latencies on a log scale, with second labels: the ratio to the first side's median."""
+    """A logarithmic latency axis with second labels: the ratio to the first side's median."""
     label, _, bins, shares, _ = first
     middle = bins[int(np.searchsorted(np.cumsum(shares), 0.5))]
     median_ns = 10.0 ** ((middle + 0.5) / BINS_PER_DECADE)
@@ -132,7 +133,8 @@ def _ratio_axis(edges: np.ndarray, kind: str, first: tuple[str, str, np.ndarray,
 
 
 def _spread(side: Side, kind: str, route: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """The bins that a side's requests are in, all runs together, their shares, and how many requests there are."""
+    """For all runs of a side together: the bins with requests, the share of requests in each, and the number of
+    requests."""
     total: dict[int, float] = {}
     for run in side.runs:
         histogram: Histogram | None = run.measured.histogram(kind, route)
@@ -176,5 +178,5 @@ def runs_in_order(base: Side, new: Side, kind: str) -> Chart | None:
 
 
 def _whole(value: float, step: float) -> tuple[str, ...]:
-    """A run's number; nothing between two."""
+    """The number of a run; empty for a tick between two runs."""
     return (f"{value:g}",) if value == int(value) else ("",)

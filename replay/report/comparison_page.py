@@ -1,4 +1,4 @@
-"""The page of a comparison: the verdict, each metric with its interval, both builds' distributions, every run."""
+"""The page of a comparison: the verdict, each metric with its interval, the distributions of both builds, every run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .svg import escape
 from .watched_sides import watched_sections
 
 DISTRIBUTIONS_SHOWN = 10
-"""How many routes have their distributions drawn."""
+"""For how many routes distributions are drawn."""
 
 RUNS_SHOWN, LEFT_OUT_SHOWN = 200, 100
 
@@ -56,7 +56,7 @@ def comparison_page(found: Comparison) -> tuple[bytes, str]:
     if found.findings:
         sections += [_changes(found), _findings(found), *_distributions(found), _spectra(found, kind)]
     if (order := figures.runs_in_order(found.base, found.new, kind)) is not None:
-        reading = "Filled: p50; rings: p99. A drift from run to run would show here."
+        reading = "Filled: p50; rings: p99. A drift from run to run would be visible here."
         sections.append(Figure("Every run over time", reading, order))
     sections += watched_sections(found)
     if found.responses is not None:
@@ -71,15 +71,17 @@ def _changes(found: Comparison) -> Figure:
     interval = (
         "the interval within these single runs"
         if _within_run(found)
-        else f"the interval ({100 * (1 - found.options.alpha):g}% for all metrics together)"
+        else f"the interval ({100 * (1 - found.options.alpha):g}% simultaneous for all metrics)"
     )
-    reading = f"Above: the change with {interval}. Below: every run beside the mean of {found.base.label}."
+    reading = (
+        f"Above: the change with {interval}. Below: every run relative to the mean of {found.base.label}."
+    )
     chart = figures.changes(found.findings, found.base, found.new, found.options.tolerance)
     return Figure("Changes", reading, chart, nothing="No latency was compared.")
 
 
 def _distributions(found: Comparison) -> list[Section]:
-    """Both distributions of each judged route."""
+    """The distributions of both builds for each judged route."""
     judged = dict.fromkeys((f.metric.kind, f.metric.route) for f in found.findings if f.metric.is_latency)
     made: list[Section] = []
     for kind, route in list(judged)[:DISTRIBUTIONS_SHOWN]:
@@ -95,8 +97,8 @@ def _distributions(found: Comparison) -> list[Section]:
 def _spectra(found: Comparison, kind: str) -> Figure:
     return Figure(
         "Latency by percentile",
-        f"The {kind} of all requests. A line is the mean of a build's runs, its band what they span (of a single run, its"
-        " own 95% interval).",
+        f"The {kind} of all requests. A line is the mean of a build's runs, and its band is their "
+        f"range (for a single run its 95% interval).",
         figures.both_spectra(found.base, found.new, kind),
     )
 
@@ -122,7 +124,7 @@ def _cards(found: Comparison) -> str:
 
 def _findings(found: Comparison) -> str:
     rows = [_finding(finding) for finding in found.findings]
-    interval = "interval within a run" if _within_run(found) else "interval"
+    interval = "interval within single runs" if _within_run(found) else "interval"
     labels = (found.base.label, found.new.label)
     head = ("route", "metric", *labels, "change", interval, "p, adjusted", "runs needed", "verdict")
     notes = "".join(f'<p class="soft">{escape(text)}</p>' for text in found.notes)

@@ -1,4 +1,4 @@
-"""The console for all output, and its tables: untrusted text goes through `shown` in both."""
+"""The console for all output, and its tables. Both escape untrusted text with `shown`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ _PADDING = re.compile(r"[ ]+$", re.MULTILINE)
 
 
 class Console(rich.console.Console):
-    """Rich's console, without markup or emoji codes in text (`[red]`, `:boom:`), and with all control characters
-    escaped.
-    """
+    """A Rich console without markup or emoji codes in text (`[red]`, `:boom:`), which escapes all control
+    characters."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, **settings)
@@ -29,13 +28,13 @@ class Console(rich.console.Console):
     def render(
         self, renderable: rich.console.RenderableType, options: rich.console.ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Rich's, with the text of every segment escaped; its own control codes stay."""
+        """Render as Rich does, with the text of every segment escaped; Rich's own control codes are kept."""
         for segment in super().render(renderable, options):
             text = segment.text if segment.control else shown(segment.text, lines=True)
             yield segment if text == segment.text else Segment(text, segment.style, segment.control)
 
     def print(self, *objects: Any, **settings: Any) -> None:
-        """Rich's renderer; in a pipe or a file, lines have no trailing padding."""
+        """Print as Rich does, but without trailing padding in a pipe or a file."""
         if self.is_terminal or self.quiet or self._buffer_index:
             super().print(*objects, **settings)
             return
@@ -45,16 +44,16 @@ class Console(rich.console.Console):
         self.file.flush()
 
     def on_broken_pipe(self) -> None:
-        """Raise BrokenPipeError; rich would end the process, with exit code 1."""
+        """Raise BrokenPipeError. Rich would end the process with exit code 1."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 class Table(rich.table.Table):
-    """Rich's table with one line of text per cell: a line break in a name does not begin a new line."""
+    """A Rich table with one line of text per cell: a line break in a name does not start a new line."""
 
     @classmethod
     def grid(cls, *headers: Any, **settings: Any) -> Table:
-        """A table without lines and heads."""
+        """A table without lines and headers."""
         table = super().grid(*headers, **settings)
         assert isinstance(table, cls)
         return table
@@ -65,10 +64,10 @@ class Table(rich.table.Table):
 
 
 def shown_text(text: Text) -> Text:
-    """A styled text in one line, without terminal control sequences."""
+    """A styled text on one line, with terminal control sequences escaped."""
     return text if shown(text.plain) == text.plain else Text(shown(text.plain), style=text.style)
 
 
 def shown_cell(cell: rich.console.RenderableType | None) -> rich.console.RenderableType | None:
-    """The text of a table cell, made safe in the same way."""
+    """The text of a table cell, escaped in the same way."""
     return shown_text(Text(cell) if isinstance(cell, str) else cell) if isinstance(cell, str | Text) else cell

@@ -1,4 +1,4 @@
-"""A diagnosis in reports: one sentence, its evidence, and the course of each objective in one table."""
+"""A diagnosis in reports: one sentence, its evidence, and a table with the course of each objective."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ HEADS = ("objective", "first breach", "missed for", "recovery", "hysteresis", "e
 
 
 def has_news(found: Diagnosis) -> bool:
-    """Whether there is something to show: harm, a limit that was near, or an objective that was judged by the second."""
+    """Whether there is something to show: harm to an objective, or evidence such as a limit that was nearly reached."""
     return found.harmed_s is not None or bool(found.evidence)
 
 
 def rows_of(course: Sequence[ObjectiveCourse]) -> list[list[str]]:
-    """The course of each objective in cells."""
+    """The course of each objective, as the cells of a table row."""
     return [[each.objective, *_cells(each)] for each in course]
 
 
@@ -43,29 +43,30 @@ def _seconds(value_s: float) -> str:
 
 
 def _exceeded(each: ObjectiveCourse) -> str:
-    """The area above the objective: as requests, or as the mean latency above it while it was missed."""
+    """How far the objective was exceeded: as a number of requests, or as the mean excess latency while it was
+    missed."""
     if each.area_unit == "requests":
         return counted(round(each.area), "request")
     return f"{format_latency(each.area / each.bad_s * SECOND_NS)} on average" if each.bad_s else "-"
 
 
 def _evidence(found: Diagnosis) -> list[str]:
-    """The sentences below the answer, without those that the answer has in it."""
+    """The sentences below the answer, without those that the answer already contains."""
     said = [words for words in (*found.evidence, *found.shared_evidence) if words not in found.words]
     return said[:EVIDENCE_SHOWN]
 
 
 def amplification_words(found: Diagnosis) -> str:
-    """What retries of the generator added; empty without retries."""
+    """The load that the generator's retries added; empty without retries."""
     if found.amplification is None:
         return ""
-    return f"amplification by retries: {found.amplification:.2f} requests at the target for each request of a user"
+    return f"amplification by retries: {found.amplification:.2f} requests at the target per request of a user"
 
 
 READING = (
-    "By the seconds of the run. Recovery: when it was met again until the end. Hysteresis: by how much the load was lower at"
-    " the recovery than at the breach. Exceeded by: how far a latency was above its objective, on average over the time that"
-    " it was missed; for a share of requests, how many requests were above it."
+    "Judged per second of the run. Recovery: the time from which the objective was met until the end. Hysteresis: how"
+    " much lower the load was at the recovery than at the breach. Exceeded by: for a latency, the mean excess over the"
+    " objective while it was missed; for a share of requests, the number of requests above it."
 )
 
 
@@ -87,7 +88,7 @@ def diagnosis_section(found: Diagnosis) -> str:
 
 
 def print_diagnosis(page: Page, found: Diagnosis) -> None:
-    """The section of the terminal's report; nothing if there is nothing to show."""
+    """Print the section in the terminal's report; print nothing if there is nothing to show."""
     if not has_news(found):
         return
     page.title("What gave way")

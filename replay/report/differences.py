@@ -1,4 +1,4 @@
-"""A comparison of responses in the terminal: the verdict, the differing fields with an example each, then notes."""
+"""A comparison of responses in the terminal: the verdict, the differing fields with one example each, then notes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STYLE = {
 }
 
 NAMED_MAX, NOISY_MAX = 40, 12
-"""Fields that are listed: those that the verdict names, and those that differ within base alike."""
+"""How many fields are listed: those that the verdict names, and those that differ just as often within base."""
 
 
 def print_differences(found: Differences, console: Console, *, again: bool = True) -> None:
@@ -95,19 +95,20 @@ def share_text(one: FieldFinding) -> str:
 
 
 def noisy_words(noisy: Sequence[FieldFinding]) -> str:
-    """Between which runs the fields differ that are not listed one by one, because they may be noise."""
+    """A clause for fields that are not listed one by one because their differences may be noise: between which runs
+    they differ."""
     if any(one.p is None for one in noisy):
         return "between any two runs: too few runs to tell builds from noise"
-    return "between runs of one build, too"
+    return "between runs of one build as well"
 
 
 def within_text(one: FieldFinding) -> str:
-    """How often it differs within base; empty where base is one run."""
+    """How often it differs within base; empty if base is a single run."""
     return "" if one.within is None else format_share(one.within)
 
 
 def following_text(one: FieldFinding) -> str:
-    """The cause of a field's difference; empty if there is none."""
+    """The earlier difference that causes this one; empty if there is none."""
     if one.inside:
         return f"; a part of {one.inside}"
     if one.after is not None:
@@ -116,7 +117,7 @@ def following_text(one: FieldFinding) -> str:
 
 
 def smallest_text(one: FieldFinding) -> str:
-    """The smallest rate of a new difference that would have been detected."""
+    """The smallest rate at which a new difference would have been detected."""
     if one.smallest is not None:
         return format_share(one.smallest)
     return "its shape alone" if one.field.startswith("/") and one.p is not None else "nothing"

@@ -1,4 +1,4 @@
-"""The page of a comparison of responses: the verdict, each field with both builds' values side by side, and a search."""
+"""The page of a comparison of responses: the verdict, each field with the values of both builds, and a search box."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .html import (
 from .svg import escape
 
 FIELDS_SHOWN = 500
-"""Fields that get a block of their own; JSON has all."""
+"""How many fields get a block of their own; the JSON output has all."""
 
 
 def write_differences_page(found: Differences, path: Path) -> None:
@@ -38,7 +38,7 @@ def write_differences_page(found: Differences, path: Path) -> None:
 
 
 def headline_of(found: Differences, level: int = 1) -> str:
-    """The verdict."""
+    """The verdict as the page's heading."""
     return headline(found.verdict, found.sentence, found.reasons, level=level)
 
 
@@ -88,7 +88,7 @@ def _block(one: FieldFinding, found: Differences) -> str:
     head = f'<b>{escape(named(one.field))}</b> <span class="soft">{escape(named(one.route))}</span>'
     head += f" {toned(one.kind, tone)} {barred(format_share(one.across), one.across)}"
     said = f"{share_text(one)}{following_text(one)}"
-    more = f"a new difference would have been found from: {smallest_text(one)}"
+    more = f"a new difference would have been detected from: {smallest_text(one)}"
     if one.p is not None:
         more += f"; p {one.p:.3g} over all fields"
     rows = [_example(example) for example in one.examples]

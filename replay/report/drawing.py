@@ -13,7 +13,7 @@ from .fit import shortened
 from .svg import FONT_SIZE, LINE, element, escape, number, text, text_width
 
 Fits = Callable[[Sequence[tuple[float, Tick]], float], bool]
-"""Whether labels at these pixels of an axis so long stay apart."""
+"""Whether the labels at these pixels fit on an axis of this length without overlapping."""
 
 
 def draw(chart: Chart, width: int = WIDE, *, hidden: bool = False) -> str:
@@ -22,7 +22,7 @@ def draw(chart: Chart, width: int = WIDE, *, hidden: bool = False) -> str:
 
 
 class _Drawing:
-    """Draws a chart at one width: measures the labels, then draws the frame and its content."""
+    """The state of one drawing: the chart, its width, and the measured labels."""
 
     def __init__(self, chart: Chart, width: int) -> None:
         self._chart, self._width = chart, width
@@ -41,7 +41,7 @@ class _Drawing:
         return [shortened(shown(name), most) for name in self._chart.rows]
 
     def _placed_legend(self) -> tuple[list[tuple[float, float, Key]], float]:
-        """Legend entries with their positions, in as many rows as needed, and where the frame begins."""
+        """Legend entries with their positions, in as many rows as needed, and the top of the frame."""
         placed, x, line = [], 0.0, 0
         title = self._chart.y.title
         if title:
@@ -56,7 +56,7 @@ class _Drawing:
         return placed, lines * (LINE + 2.0) + 8
 
     def _fitting(self, axis: Axis, length: float, fits: Fits) -> list[Tick]:
-        """The first set of ticks that fits; otherwise as many of the last set as fit."""
+        """The first set of ticks that fits; if none fits, as many ticks of the last set as fit."""
         kept: list[Tick] = []
         for ticks in axis.ticks():
             if fits([(axis.share(tick.value) * length, tick) for tick in ticks], length):
@@ -73,7 +73,7 @@ class _Drawing:
         return all(left >= right + 10 for (_, right), (left, _) in itertools.pairwise(spans))
 
     def svg(self, hidden: bool) -> str:
-        """The whole picture."""
+        """The whole picture as an SVG element."""
         chart, left, top = self._chart, self._left, self._top
         wide, high = self._right - left, self._height
         title = self._axis_title()
@@ -100,13 +100,14 @@ class _Drawing:
         )  # fmt: skip
 
     def _class(self, hidden: bool) -> str:
-        """The style sheet shows `wide` on screens, `narrow` on phones, and `single` everywhere."""
+        """The CSS class that tells the style sheet where to show the picture: `wide` on screens, `narrow` on phones,
+        `single` everywhere."""
         if hidden:
             return "narrow"
         return "wide" if self._width >= WIDE else "single"
 
     def _heads(self) -> str:
-        """The y axis' title and the legend."""
+        """The title of the y axis, and the legend."""
         drawn = [text(self._chart.y.title, 0, 11)] if self._chart.y.title else []
         for x, y, key in self._legend:
             drawn += [_sample(key, x, y + 7), text(key.name, x + 24, y + 11)]
@@ -135,7 +136,7 @@ class _Drawing:
         )
 
     def _axis_title(self) -> list[str]:
-        """The x axis' title, in lines that fit."""
+        """The title of the x axis, wrapped to the width."""
         lines: list[str] = []
         for word in self._chart.x.title.split():
             if lines and text_width(f"{lines[-1]} {word}") <= self._width - 8:
@@ -159,7 +160,7 @@ class _Drawing:
         return "".join(drawn + named)
 
     def _words(self, x: Place, y: Place) -> str:
-        """Texts inside the frame; one that would overlap another moves up or down to the next free line."""
+        """Texts inside the frame. A text that would overlap another one moves up or down to the nearest free line."""
         taken: list[tuple[float, float, float]] = []
         drawn = []
         wide, high = self._right - self._left, self._height
@@ -176,7 +177,7 @@ class _Drawing:
 def _free(
     wanted: float, start: float, length: float, taken: Sequence[tuple[float, float, float]], high: float
 ) -> float:
-    """A baseline near the wanted one, inside the frame, without other text."""
+    """A baseline inside the frame, close to the wanted one, that no other text uses."""
     wanted = min(max(wanted, 12.0), high - 4)
     for move in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6):
         place = wanted + move * LINE
@@ -202,7 +203,7 @@ def _spaced(
     length: float,
     fits: Fits,
 ) -> list[Tick]:
-    """As many ticks as fit: always the first, and the last if possible."""
+    """As many ticks as fit: always the first one, and the last one if possible."""
     kept: list[Tick] = []
     for tick in ticks:
         tried = [*kept, tick]

@@ -1,4 +1,4 @@
-"""Facts about a run's target in words (Kafka, name, TLS), the same in the terminal and on the page."""
+"""Facts about the target of a run (Kafka, name, TLS), the same in the terminal and on the page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ CHANGES_SHOWN = 5
 
 
 class Fact(NamedTuple):
-    """One line. `label` is empty if it continues the previous one; `style` is yellow or red for problems."""
+    """A line with its label. The label is empty if the line continues the previous one; `style` is yellow or red for
+    problems."""
 
     label: str
     words: str
@@ -41,7 +42,7 @@ class Fact(NamedTuple):
 
 
 def facts_of(document: RunDocument) -> list[Fact]:
-    """All of them, target by target."""
+    """The facts of all targets."""
     several = document.targets
     facts = _source(document.source) if document.source is not None else []
     facts += [
@@ -64,15 +65,15 @@ def facts_of(document: RunDocument) -> list[Fact]:
 
 
 DROPPED_WORDS = {
-    "ring": "responses that came faster than they could be written",
-    "ring_bodies": "bodies that came faster than they could be written",
+    "ring": "responses that arrived faster than they could be written",
+    "ring_bodies": "bodies that arrived faster than they could be written",
     "disk": "responses that could not be written (no space)",
     "too_large": "compressed bodies too large to be decoded",
     "undecodable": "bodies whose content coding could not be undone",
     "header_values": "header values that were cut",
     "late": "responses still unwritten at the end",
 }
-"""How many responses were lost, by the reasons in run.json."""
+"""Texts for lost responses, by the reasons in run.json."""
 
 
 def _answers(answers: AnswerFigures) -> Fact:
@@ -130,7 +131,7 @@ def sent_words(document: RunDocument) -> str:
 
 
 def by_advice(found: Sequence[Reason]) -> dict[str, list[Reason]]:
-    """Findings with the same advice, which is shown once below all of them."""
+    """Findings grouped by their advice, so that each advice is shown once below its findings."""
     made: dict[str, list[Reason]] = {}
     for reason in found:
         made.setdefault(reason.advice, []).append(reason)
@@ -138,19 +139,20 @@ def by_advice(found: Sequence[Reason]) -> dict[str, list[Reason]]:
 
 
 def ok_words(document: RunDocument) -> str:
-    """`ok 300 (of these 4xx 12, 5xx 3)`: a whole response of any status is ok in the accounts, good or not."""
+    """The ok account with its statuses: `ok 300 (of these 4xx 12, 5xx 3)`. A complete response of any status counts as
+    ok."""
     classes = document.accounts_detail.status_class
     bad = [f"{name} {classes[name]:,}" for name in ("4xx", "5xx") if classes.get(name)]
     return f"ok {document.accounts.ok:,}" + (f" (of these {', '.join(bad)})" if bad else "")
 
 
 def unknown_words(accounts: Accounts) -> str:
-    """Requests of lost agents of which it is not known whether they were sent; empty if there are none."""
+    """Requests of lost agents that may or may not have been sent; empty if there are none."""
     return f" + unknown {accounts.unknown:,}" if accounts.unknown else ""
 
 
 def retries_words(document: RunDocument) -> str:
-    """How many more requests the target received than the users sent; empty without retries."""
+    """How many more requests the target received because of retries; empty without retries."""
     retries = document.retries
     if retries is None:
         return ""
@@ -168,7 +170,7 @@ def reasons(counts: dict[str, int]) -> str:
 
 
 def _source(source: SourceFigures) -> list[Fact]:
-    """The source followed, and what became of its entries."""
+    """The source of a followed run, and the counts of its entries by what happened to them."""
     delay = f"{format_duration(source.delay_ns)} later ({source.delay_reason})"
     found = [Fact("source", f"{source.source} ({source.format}), {delay}")]
     entries = f"{counted(source.entries, 'entry', 'entries')}: late at source {source.late_at_source:,}"
@@ -176,11 +178,13 @@ def _source(source: SourceFigures) -> list[Fact]:
     entries += (
         f", not sent {sum(source.skipped.values()):,}{reasons(source.skipped)}" if source.skipped else ""
     )
-    entries += f"; {counted(source.copies, 'copy', 'copies')} by --scale" if source.copies else ""
+    entries += f"; {counted(source.copies, 'copy', 'copies')} added by --scale" if source.copies else ""
     found.append(Fact("", entries, "yellow" if source.late_at_source else ""))
     if source.needed_delay_ns is not None and source.needed_delay_max_ns is not None:
         needed, most = format_duration(source.needed_delay_ns), format_duration(source.needed_delay_max_ns)
-        found.append(Fact("", f"99.9% of the entries needed a delay of {needed}, the last one {most}"))
+        found.append(
+            Fact("", f"99.9% of the entries needed a delay of at most {needed}, the latest one {most}")
+        )
     changes = [
         counted(count, word)
         for count, word in ((source.rotations, "rotation"), (source.truncations, "truncation"))
@@ -205,22 +209,24 @@ def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
     if kafka.hosts_refused:
         hosts = ", ".join(kafka.hosts_refused)
         yield Fact(
-            "", f"nothing was sent to {hosts}: the cluster led there in mid-run, and it is not allowed", "red"
+            "",
+            f"nothing was sent to {hosts}: the cluster named it during the run, and it is not allowed",
+            "red",
         )
     for kind, consumed in kafka.consumed.items():
-        missing = f", {consumed.missing:,} were not by the end" if consumed.missing else ""
-        strange = f"; {consumed.strange:,} belong to no record" if consumed.strange else ""
+        missing = f", {consumed.missing:,} were not consumed by the end" if consumed.missing else ""
+        strange = f"; {consumed.strange:,} match no record of the run" if consumed.strange else ""
         words = next(row.consumed for row in HISTOGRAMS if row.name == kind)
         yield Fact("", f"{consumed.count:,} {words}{missing}{strange}", "yellow" if missing else "")
     behind = max(kafka.lag_max.items(), key=lambda item: item[1], default=("", 0))
     if behind[1]:
         yield Fact("", f"consumer lag: at most {counted(behind[1], 'record')} ({behind[0]})")
     if kafka.consumer:
-        yield Fact("", f"the consumer ended early: {kafka.consumer}", "red")
+        yield Fact("", f"the consumer stopped early: {kafka.consumer}", "red")
 
 
 def _offsets(kafka: KafkaFigures) -> str:
-    """The result of the check against the partitions' end offsets."""
+    """Whether the acknowledged records agree with the partitions' end offsets."""
     if kafka.offsets_agree is None:
         return "offsets unknown"
     if kafka.offsets_agree:
@@ -228,7 +234,7 @@ def _offsets(kafka: KafkaFigures) -> str:
     if kafka.missing:
         are = "record is" if kafka.missing == 1 else "records are"
         return f"the offsets do not agree: {kafka.missing:,} acknowledged {are} missing from their partitions"
-    return "the offsets do not agree: somebody else wrote as well"
+    return "the offsets do not agree: another producer wrote to the topic too"
 
 
 def _name(name: NameFigures) -> Iterator[Fact]:
@@ -248,7 +254,7 @@ def _name(name: NameFigures) -> Iterator[Fact]:
 
 
 def _tls(tls: TlsFigures) -> Fact:
-    """The protocol and cipher of connections, and how often a session was resumed."""
+    """The protocol version and cipher of connections, and how often a session was resumed."""
     peer = tls.peer
     how = f"verified by {peer.ca}" if peer.ca else "verified"
     parts = [peer.version, peer.cipher, how if peer.verified else "NOT VERIFIED (--insecure)"]

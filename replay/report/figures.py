@@ -23,31 +23,31 @@ from .axes import Axis, count_axis, latency_axis, percentile_label, time_axis
 from .charts import BLUE, CYCLE, GREEN, ORANGE, RED, Chart, Series
 
 SPECTRUM_STEPS = 16
-"""Points of a spectrum per factor of ten."""
+"""Points of a percentile curve per factor of ten."""
 
 COLUMNS_MAX, ROWS_PER_DECADE = 90, 12
 SECONDS_MAX = 200
 ROUTES_BESIDE = 12
 GOAL_ROOM = 4.0
-"""A chart of failures is enlarged by at most this factor to show the limit of an objective."""
+"""A chart of failures is enlarged by at most this factor so that the limit of an objective is visible."""
 
 HEAT = ("#6f97cf", "#6a72c9", "#8f5fd0", "#c2539b", "#e0583c", "#f0a53a")
 """Colours from few requests to many; they work on light and dark backgrounds."""
 
 Goal = tuple[str, float, float | None]
-"""An objective in a chart: its text, its limit, and its percentile (None for a share)."""
+"""An objective in a chart: its text, its limit, and its percentile (None for a share of requests)."""
 
 HeatColumn = tuple[float, np.ndarray, np.ndarray]
 """A column of a heat map: its start (s), the rows that contain requests, and their counts."""
 
 
 def goals_of(document: RunDocument, metrics: Sequence[str]) -> list[Goal]:
-    """The objectives on all requests that limit one of these metrics (`errors` for the share)."""
+    """The objectives for all requests that limit one of these metrics (`errors` for the share of errors)."""
     return goals_among([outcome.slo for outcome in document.slo], metrics)
 
 
 def goals_among(objectives: Sequence[str], metrics: Sequence[str]) -> list[Goal]:
-    """As `goals_of`, of objectives as text."""
+    """Like `goals_of`, for objectives that are given as text."""
     found: list[Goal] = []
     for text in objectives:
         parsed = slo.parse(text)
@@ -63,9 +63,8 @@ def goals_among(objectives: Sequence[str], metrics: Sequence[str]) -> list[Goal]
 def spectrum(
     lines: Sequence[tuple[str, Sequence[Histogram], float, str]], goals: Sequence[Goal] = (), title: str = ""
 ) -> Chart | None:
-    """Latency by 1/(1-p): a line for each (name, histograms, scale to ns, colour), and a band: the range of several
-    runs, or the order-statistic interval of one.
-    """
+    """Latency by 1/(1-p). Each (name, histograms, scale to ns, colour) gives a line and a band: the range of several
+    runs, or the order-statistic interval of one run."""
     lines = [(name, [run for run in runs if run.count], scale, colour) for name, runs, scale, colour in lines]
     lines = [line for line in lines if line[1]]
     if not lines:
@@ -77,7 +76,7 @@ def spectrum(
     rarest = max(float(inverse[-1]) for _, _, _, inverse, _, _ in drawn)
     ticks = (2.0, *(10.0**power for power in range(1, max(round(math.log10(rarest)), 1) + 1)))
     across = Axis(
-        1.1, max(rarest, 2.2), "percentile; each step is ten times as rare", is_log=True, label=percentile_label,
+        1.1, max(rarest, 2.2), "percentile (each step is ten times as rare)", is_log=True, label=percentile_label,
         kind="percentile", fixed=ticks,
     )  # fmt: skip
     plot = Chart(across, latency_axis(low, high, title), height=300)
@@ -97,7 +96,7 @@ def spectrum(
 def _quantiles(
     runs: Sequence[Histogram], scale: float
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """1/(1-p), the geometric mean of the runs' values there in ns, and the band."""
+    """1/(1-p), the geometric mean of the runs' values there in ns, and the limits of the band."""
     least = max(min(run.count for run in runs), 2)
     steps = max(round(SPECTRUM_STEPS * math.log10(least)), 2)
     inverse = np.logspace(math.log10(1.1), math.log10(least), steps)
@@ -109,7 +108,7 @@ def _quantiles(
 
 
 def heat_map(run: Run, rows: Sequence[Second]) -> Chart | None:
-    """The heat map of a run's response, or of the service in a closed loop."""
+    """The heat map of the response latency of a run, or of the service time in a closed loop."""
     document = run.document
     columns, length_s = _heat_columns(run)
     kind = "service" if document.closed_loop else "response"
@@ -124,9 +123,8 @@ def heat_chart(
     clock: RecordedClock | None,
     goals: Sequence[Goal],
 ) -> Chart | None:
-    """A latency heat map over the run on a log scale: colour shows the number of requests; with p50 and p99 per
-    second, and the objectives.
-    """
+    """A heat map of latency over time, on a log scale. Colour shows the number of requests. Lines show p50 and p99 of
+    each second, and the objectives."""
     if len(columns) < 2:
         return None
     first = min(int(bins[0]) for _, bins, _ in columns)
@@ -157,7 +155,7 @@ def heat_chart(
 
 
 def _percentile_lines(plot: Chart, rows: Sequence[Second], kind: str, length_s: float) -> None:
-    """p50 and p99 of each second."""
+    """Add lines for p50 and p99 of each second."""
     at = [min(row.t_s + row.length_s / 2, length_s) for row in rows]
     length = format_duration(round(rows[0].length_s) * SECOND_NS) if rows else ""
     which = "each second" if not rows or rows[0].length_s < 1.5 else f"the worst second in {length}"
@@ -194,7 +192,8 @@ def _levels(cells: np.ndarray, edges: np.ndarray) -> list[tuple[str, list[tuple[
 
 
 def _heat_columns(run: Run) -> tuple[list[HeatColumn], float]:
-    """For each interval: when it began, the rows that it has something in, how much; and how long all took."""
+    """The column of each interval (its start, its rows with requests, their counts), and the time that all intervals
+    cover."""
     if not run.folder.latency.exists():
         return [], 0.0
     kind = "service.all" if run.document.closed_loop else "response.all"
@@ -229,9 +228,8 @@ def over_time(
     *,
     zero_counts: bool = False,
 ) -> Chart | None:
-    """Lines over the seconds of a run, each (name, its value of a row, colour); None where nothing happened. A line that
-    is 0 throughout is drawn where `zero_counts`.
-    """
+    """Lines over the seconds of a run, each (name, its value in a row, colour); None if nothing was measured. A line
+    that is always 0 is drawn only with `zero_counts`."""
     rows = thinned(rows)
     drawn = [(name, [value(row) for row in rows], colour) for name, value, colour in series]
     drawn = [
@@ -255,7 +253,7 @@ def over_time(
 
 
 def thinned(rows: Sequence[Second]) -> list[Second]:
-    """Reduce to at most SECONDS_MAX rows: merged rows add their counts and keep the worst latencies."""
+    """The rows merged into at most SECONDS_MAX: counts are added, and the worst latencies are kept."""
     at_once = math.ceil(len(rows) / SECONDS_MAX)
     if at_once <= 1:
         return list(rows)
@@ -263,7 +261,7 @@ def thinned(rows: Sequence[Second]) -> list[Second]:
 
 
 def merged(rows: Sequence[Second]) -> Second:
-    """Several seconds as one row: counts are added; the worst latencies and the largest samples stand for all."""
+    """Several seconds as one row: counts are added; for latencies the worst, for samples the largest is kept."""
     outcomes: dict[str, int] = {}
     for row in rows:
         for name, count in row.outcomes.items():
@@ -280,7 +278,7 @@ def merged(rows: Sequence[Second]) -> Second:
 
 
 def _largest_samples(rows: Sequence[Second]) -> dict[str, float | None]:
-    """Of each watched figure the sample that is farthest from 0: a short peak stays visible."""
+    """For each watched figure, the sample farthest from 0, so that a short peak stays visible."""
     samples: dict[str, float | None] = {}
     for row in rows:
         for name, value in row.watched.items():
@@ -333,13 +331,13 @@ def errors(
     for words, line in allowed:
         inside = [value if value <= plot.y.high else None for value in line]
         far = "" if any(value is not None for value in inside) else " (above this chart)"
-        name = f"objective {words}, of each second's requests{far}"
+        name = f"objective {words}, applied to each second{far}"
         plot.halo_line(list(zip(at, inside, strict=True)), name, dash="6 4")
     return plot
 
 
 def lag_and_wait(rows: Sequence[Second], clock: RecordedClock | None) -> Chart | None:
-    """How late the generator was, and how long requests waited for a connection: p99 of each second."""
+    """Generator lag, and the time that requests waited for a connection: p99 of each second."""
     series = [
         ("generator lag p99", latency_of("lateness_p99_ns"), BLUE),
         ("wait for a connection p99", latency_of("wait_p99_ns"), ORANGE),
@@ -348,12 +346,12 @@ def lag_and_wait(rows: Sequence[Second], clock: RecordedClock | None) -> Chart |
 
 
 def latency_of(field: str) -> Callable[[Second], float | None]:
-    """A latency per second, for `over_time`."""
+    """A function that returns a latency of a second, for `over_time`."""
     return lambda row: _positive(getattr(row, field))
 
 
 def recorded_beside(routes: Sequence[RouteFigures]) -> Chart | None:
-    """The time that the biggest routes took when recorded (rings) and now (dots): p50 and p99."""
+    """The service time of the busiest routes as recorded (rings) and as replayed (dots): p50 and p99."""
     rows = [
         route
         for route in routes

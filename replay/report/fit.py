@@ -23,9 +23,8 @@ def shortened(words: str, most: int, mark: str = "…") -> str:
 
 
 def breaks(words: str, width: int) -> list[tuple[int, int]]:
-    """The line ranges of a paragraph wrapped to `width`: at spaces; a long word after a separator of a path or list,
-    or else anywhere.
-    """
+    """The ranges of the lines of a paragraph that is wrapped to `width`. Lines break at spaces; a word that is too long
+    breaks after a separator of a path or list, or anywhere if it has none."""
     lines: list[tuple[int, int]] = []
     start, end, used = 0, 0, 0
     for piece in _pieces(words, max(width, 1)):

@@ -26,7 +26,7 @@ def print_followed(
     """Print the plan. `source` describes what is followed; `unused` are settings without effect here."""
     page = Page(console)
     page.say("Plan", "bold")
-    ends = "at a signal, or at the source's end"
+    ends = "on a signal, or at the end of the source"
     if scenario.duration_ns is not None:
         ends = f"after {format_duration(scenario.duration_ns)}, {ends}"
     methods = "all" if "ALL" in scenario.methods else ", ".join(scenario.methods)
@@ -51,7 +51,7 @@ def print_followed(
 
 
 def _share(scenario: Scenario) -> list[tuple[str, str]]:
-    """Which entries are sent, and how often, where it is not each of them once."""
+    """Which entries are sent, and how often; for the plan if it is not each entry once."""
     facts = []
     if scenario.only:
         facts.append(("only", ", ".join(scenario.only)))

@@ -30,10 +30,10 @@ TONES = {
     "RECOVERED": GOOD, "NOT_HARMED": GOOD, "SAME": GOOD, "INVALID": BAD, "REGRESSION": BAD,
     "DID_NOT_RECOVER": BAD, "DIFFERENT": BAD,
 }  # fmt: skip
-"""Of verdicts; OPEN for all else."""
+"""The colour of each verdict; OPEN for all others."""
 
 NAME_CHARS = 100
-"""Longer names of routes and paths are shortened in the middle."""
+"""Maximum length of names of routes and paths; longer ones are shortened in the middle."""
 
 BAR_WIDTH = 40
 
@@ -46,7 +46,7 @@ class Html(str):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A chart with its title and explanation; or the text shown if there is nothing to draw."""
+    """A chart with its title and explanation, or the text to show if there is nothing to draw."""
 
     title: str
     reading: str
@@ -68,12 +68,12 @@ def named(text: str) -> str:
 
 
 def linked(text: str, url: str) -> str:
-    """Text as a link, which does not tell the other host where it was clicked; plain text without an address."""
+    """Text as a link that sends no Referer; plain text if there is no URL."""
     return Html(f'<a href="{escape(url)}" rel="noreferrer">{escape(text)}</a>') if url else text
 
 
 def barred(text: str, share: float) -> Html:
-    """Text beside a bar as long as a share."""
+    """Text beside a bar whose length is a share."""
     length = BAR_WIDTH * min(max(share, 0.0), 1.0)
     bar = element("rect", width=float(length), height="8", fill=BLUE, fill_opacity=".6")
     return Html(f'<svg width="{BAR_WIDTH}" height="8">{bar}</svg> {escape(text)}')
@@ -82,9 +82,8 @@ def barred(text: str, share: float) -> Html:
 def headline(
     verdict: str, sentence: str, more: Sequence[str] = (), *, failed: str = "", level: int = 1
 ) -> str:
-    """The verdict in words, and urgent notes below it. A verdict is never green if anything `failed`. `level` is that
-    of the heading.
-    """
+    """The verdict in words, and urgent notes below it. The verdict is not green if anything `failed`. `level` is the
+    level of the heading."""
     tone = TONES.get(verdict, OPEN)
     lines = f'<p class="bad"><b>{escape(failed)}</b></p>' if failed else ""
     tone = SOFT if failed and tone == GOOD else tone
@@ -94,7 +93,7 @@ def headline(
 
 
 def cards(figures: Sequence[tuple[str, str, str]]) -> str:
-    """The few figures that matter: (name, figure, tone); those without a figure are left out."""
+    """The most important figures as (name, figure, tone); empty figures are left out."""
     made = [
         f"<div><small>{escape(name)}</small> <b>{toned(text, tone) if tone else escape(text)}</b></div>"
         for name, text, tone in figures
@@ -113,10 +112,9 @@ def html_table(
     long: Sequence[int] = (),
     left: bool = False,
 ) -> str:
-    """A section with a table; cells are text or `Html`. `groups` are header groups: (name, columns). Columns in
-    `long` wrap; `left`: all columns are text. On a phone a row becomes a paragraph whose cells repeat their column's
-    name. Empty if there are no rows.
-    """
+    """A section with a table; cells are text or `Html`. `groups` are header groups: (name, number of columns). Columns
+    in `long` wrap. `left`: all columns are text. On a phone each row becomes a paragraph in which each cell has its
+    column's name. Empty if there are no rows."""
     if not rows:
         return ""
     above = "".join(f'<th colspan="{columns}">{escape(name)}</th>' for name, columns in groups)
@@ -134,13 +132,13 @@ def html_table(
 
 
 def _labels(head: Sequence[str], groups: Sequence[tuple[str, int]]) -> list[str]:
-    """The label of each column's cells, including the group."""
+    """A label for the cells of each column, including the column's group."""
     over = [name for name, columns in groups for _ in range(columns)] or [""] * len(head)
     return [f"{group} {name}".strip() for group, name in zip(over, head, strict=True)]
 
 
 def _row(cells: Sequence[str], left: bool) -> str:
-    """A row; figures are right-aligned, even without a style sheet."""
+    """A row; figures are right-aligned, even without the style sheet."""
     first = cells[0].replace(">", ' align="left">', 1)
     return f"<tr{'' if left else ' align=right'}>{''.join([first, *cells[1:]])}</tr>"
 
@@ -180,7 +178,7 @@ def folded(summary: str, inner: str) -> str:
 
 
 def drawn(figure: Figure) -> str:
-    """A chart as a section, drawn twice: the style sheet shows one of the two."""
+    """A chart as a section, drawn at two widths; the style sheet shows one of them."""
     head = f"<h2>{escape(figure.title)}</h2>" if figure.title else ""
     if figure.plot is None:
         return f'{head}<p class="soft">{escape(figure.nothing)}</p>'
@@ -193,7 +191,7 @@ def drawn(figure: Figure) -> str:
 
 
 def small(figures: Sequence[Figure]) -> str:
-    """Small charts beside each other, each drawn once, at the width of a phone."""
+    """Small charts side by side, each drawn once at the width of a phone."""
     return f'<div class="small">{"".join(map(_small, figures))}</div>' if figures else ""
 
 
@@ -208,7 +206,7 @@ def _small(figure: Figure) -> str:
 
 
 def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) -> None:
-    """Assemble the page and write it completely or not at all. `above` is the text above the title.
+    """Assemble a page, and write it atomically. `above` is the text above the title.
 
     OutputError if it cannot be written.
     """
@@ -239,7 +237,7 @@ def page_and_policy(
 
 @functools.cache
 def _part(name: str) -> str:
-    """The style sheet or script of every page, as a single text so that the policy can allow it by its digest."""
+    """The style sheet or script of every page, as one text, so that the policy can allow it by its digest."""
     return Path(__file__).with_name(name).read_text("utf-8")
 
 

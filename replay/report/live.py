@@ -23,26 +23,27 @@ from .fit import breaks, shortened
 from .slow_routes import SlowRoutes
 
 LAST_SECONDS = 5
-"""Seconds that the latencies shown are of: the worst of their percentiles."""
+"""The latencies shown are the worst percentiles of this many seconds."""
 
 PLAIN_EVERY_S = 5.0
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_SECONDS = 60
-"""The last minute."""
+"""Seconds that the chart shows: the last minute."""
 
 ROUTES_SHOWN, FAILURES_SHOWN = 3, 4
 LABEL_COLUMNS, FIGURE_COLUMNS = 9, 10
 
 
 class LiveView:
-    """Shows each `Second` of a run as it comes. A context manager, and a sink of the run (`replay.engine.sinks`)."""
+    """Shows each `Second` of a run when it arrives. It is a context manager and a sink of the run
+    (`replay.engine.sinks`)."""
 
     name = "live view"
     noted = False
-    """A terminal that does not keep up is not worth a note of the run."""
+    """A terminal that is too slow does not cause a note in the run."""
 
     def __init__(self, console: Console, *plans: Plan) -> None:
-        """`plans` are those of the run's targets."""
+        """`plans` are the plans of the run's targets."""
         self._console = console
         rows = [plan.rows for plan in plans]
         self._rows = None if None in rows else sum(count or 0 for count in rows)
@@ -73,16 +74,16 @@ class LiveView:
             self._live.stop()
 
     def start(self, started: Started) -> None:
-        """The plans show all that is known before the first second."""
+        """Do nothing: the plans already show what is known before the first second."""
         self._slow = SlowRoutes("service" if started.closed_loop else "response")
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Show another second."""
+        """Show the figures of another second."""
         self._slow.take(second.t_s + second.length_s, deltas)
         self.update(second)
 
     def end(self, document: RunDocument) -> None:
-        """The report shows the document."""
+        """Do nothing: the report shows the document."""
 
     def close(self) -> None:
         """Release the terminal at the end of the context."""
@@ -104,7 +105,7 @@ class LiveView:
             self._console.print(self._line(), highlight=False, soft_wrap=True)
 
     def _draw(self, live: Live) -> None:
-        """Redraw. After a resize the terminal has rewrapped the old lines, so their positions are unknown."""
+        """Redraw. After a resize the terminal may have rewrapped the old lines, so their positions are unknown."""
         if self._console.size != self._size:
             self._size = self._console.size
             live.stop()
@@ -135,7 +136,7 @@ class LiveView:
         return f"{format_duration(left_s * 10**9)} left" if left_s > 0 else "finishing"
 
     def _consumed(self) -> list[tuple[str, str]]:
-        """What a Kafka consumer reports, where there is one."""
+        """What a Kafka consumer reports; empty without a consumer."""
         last = self._minute[-1]
         rows = [row for row in HISTOGRAMS if row.only == WITH_CONSUMER]
         kinds = [(f"{row.title} p99", self._worst(f"{row.field}_p99_ns")) for row in rows]
@@ -152,7 +153,7 @@ class LiveView:
         return ", ".join(parts) or "none"
 
     def _kind(self) -> str:
-        """The latency to show: the service in a closed loop."""
+        """The latency to show: `response`, or `service` in a closed loop."""
         return "response" if any(row.response_p50_ns is not None for row in self._minute) else "service"
 
     def _line(self) -> str:
@@ -173,7 +174,7 @@ class LiveView:
         return "  ".join(part for part in parts if part)
 
     def _panel(self) -> _Panel:
-        """A picture of this instant, which fits the terminal's width when it is drawn."""
+        """The panel of this instant, which fits the terminal's width when it is drawn."""
         last, kind, rows = self._minute[-1], self._kind(), list(self._minute)
         curves = [
             ("sent", [row.sent / max(row.length_s, 1e-3) for row in rows], _rate(last.sent, last)),

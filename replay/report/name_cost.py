@@ -34,7 +34,7 @@ def print_settings(name: str, settings: Settings, page: Page) -> None:
     if settings.sources_left_out:
         left_out = ", ".join(settings.sources_left_out)
         page.say(
-            f"not asked, though /etc/nsswitch.conf has them: {left_out} (only files and dns are)",
+            f"not used, although /etc/nsswitch.conf lists them: {left_out} (only files and dns are used)",
             "dim",
             indent=2,
         )
@@ -60,7 +60,7 @@ def print_queries(queries: tuple[Query, ...], page: Page) -> None:
 def _print_saved(written: Cost, full: Cost, settings: Settings, page: Page) -> None:
     saved = written.sent - full.sent
     if saved <= 0:
-        page.say("it is queried as it is: a trailing dot saves nothing", "green", indent=2)
+        page.say("it is queried as written: a trailing dot saves nothing", "green", indent=2)
         return
     of = format_count(written.sent)
     page.say(
@@ -71,7 +71,8 @@ def _print_saved(written: Cost, full: Cost, settings: Settings, page: Page) -> N
     dots = full.name.rstrip(".").count(".")
     if full.name.rstrip(".") == written.name and dots:
         page.say(
-            f"ndots above {dots} is why: write the trailing dot, or set `options ndots:{dots}` for clients of such names",
+            f"the cause is ndots above {dots}: write the trailing dot, or set `options ndots:{dots}` "
+            f"for clients of such names",
             "dim",
             indent=2,
         )

@@ -1,7 +1,7 @@
-"""Lays a report out on a console: paragraphs, facts and tables, in characters that it can show.
+"""Lays out a report on a console: paragraphs, facts and tables, in characters that the console can show.
 
-Figures are never cut. A table that is too wide first drops its notes, then moves its texts below their rows, then
-shortens its names in the middle; the remaining columns go into further tables below, which repeat the names.
+Figures are never cut. A table that is too wide first drops its notes, then moves texts below their rows, then shortens
+names in the middle. Columns that still do not fit go into further tables below, which repeat the names.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .console import shown_text
 from .fit import breaks, shortened
 
 WIDTH = 100
-"""Columns of a report to a file or a pipe, unless COLUMNS sets another number."""
+"""Width of a report that goes to a file or a pipe, unless COLUMNS sets another one."""
 
 LEAST_WIDTH = 20
 NAME_LEAST = 18
 TEXT_LEAST = {"text": 10, "path": 24}
-"""Columns that a name keeps, and that a text or a path needs to stay beside the figures."""
+"""Columns that a name keeps at least, and that a text or a path needs to stay beside the figures."""
 
 FACT_LEAST = 24
 
@@ -53,19 +53,19 @@ Cell = str | Text
 
 
 def console_width() -> int:
-    """How wide a report is that goes to no terminal."""
+    """The width of a report that does not go to a terminal."""
     asked = os.environ.get("COLUMNS", "")
     return max(int(asked), LEAST_WIDTH) if asked.isascii() and asked.isdigit() and int(asked) else WIDTH
 
 
 def report_console(*, stderr: bool = False) -> ours.Console:
-    """Standard output or error; with the report's width if it is not a terminal."""
+    """A console for standard output or error, with the report's width if it is not a terminal."""
     console = ours.Console(stderr=stderr)
     return console if console.is_terminal else ours.Console(stderr=stderr, width=console_width())
 
 
 class Page:
-    """Prints in the words that its console can show."""
+    """Prints paragraphs, facts and tables, using only characters that its console can show."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -74,28 +74,28 @@ class Page:
         self._mark = "..." if self._ascii else "…"
 
     def text(self, words: str, style: str = "") -> Text:
-        """`words` in one line, in characters that the console can show."""
+        """`words` on one line, in characters that the console can show."""
         words = shown(words)
         return Text(words.translate(_ASCII) if self._ascii else words, style=style)
 
     def say(self, words: str = "", style: str = "", indent: int = 0) -> None:
-        """A paragraph, wrapped at the console's width."""
+        """Print a paragraph, wrapped at the console's width."""
         self._paragraph(self.text(words, style), indent)
 
     def parts(self, parts: Iterable[tuple[str, str]], hang: int = 0) -> None:
-        """A paragraph of differently styled parts; `hang` indents its further lines."""
+        """Print a paragraph of differently styled parts; `hang` indents all lines but the first."""
         line = Text()
         for words, style in parts:
             line.append_text(self.text(words, style))
         self._paragraph(line, 0, hang)
 
     def title(self, words: str) -> None:
-        """The head of a section, after an empty line."""
+        """Print the title of a section, after an empty line."""
         self.say()
         self.say(words, "bold")
 
     def facts(self, rows: Iterable[tuple[str, Cell]]) -> None:
-        """Names on the left, their descriptions on the right."""
+        """Print facts: names on the left, their descriptions on the right."""
         made = [(self.text(name, "cyan"), self._cell(cell)) for name, cell in rows]
         widest = max((name.cell_len for name, _ in made), default=0)
         left = widest + GAP
@@ -111,10 +111,9 @@ class Page:
                 self._line((first if at == 0 else Text(" " * left)) + line)
 
     def table(self, headers: Sequence[tuple[str, str]], rows: Iterable[Sequence[Cell]]) -> None:
-        """Columns by (header, kind): `right` and `` are figures, which are never cut; `name` is shortened in the
-        middle, `text` and `path` wrap or move below their row, `note` is dropped if it does not fit. The first column
-        names the row.
-        """
+        """Print a table. Headers are (text, kind). Columns of kind `right` or the empty kind are figures, which are
+        never cut; `name` is shortened in the middle, `text` and `path` wrap or move below their row, `note` is dropped
+        if it does not fit. The first column names the row."""
         lines = [[self.text(header, "dim") for header, _ in headers]]
         lines += [[self._cell(cell) for cell in row] for row in rows]
         kinds = [kind for _, kind in headers]
@@ -127,7 +126,8 @@ class Page:
         return self.text(cell) if isinstance(cell, str) else shown_text(cell)
 
     def _split(self, columns: list[int], kinds: Sequence[str], widths: Sequence[int]) -> Iterator[list[int]]:
-        """The columns of each table: all of them if they fit with texts below their rows, otherwise as many as fit."""
+        """The columns of each table: all in one if they fit with texts below their rows, otherwise as many per table as
+        fit."""
         key, rest = columns[0], columns[1:]
         if _total(widths) > self.width:
             rest = [at for at in rest if kinds[at] != "note"]
@@ -153,7 +153,7 @@ class Page:
         kinds: Sequence[str],
         natural: Sequence[int],
     ) -> None:
-        """One table. Texts that do not fit go below their rows."""
+        """Print one table. Texts that do not fit go below their rows."""
         widths = {at: natural[at] for at in columns}
         beside = list(columns)
         for at in reversed(columns):
@@ -198,7 +198,7 @@ class Page:
         return cell if words == cell.plain else Text(words, style=cell.style)
 
     def _lines(self, cell: Text, width: int) -> list[Text]:
-        """A text in lines of that width."""
+        """A text wrapped into lines of this width."""
         if cell.cell_len <= width:
             return [cell]
         return [

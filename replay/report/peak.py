@@ -25,7 +25,7 @@ from .peak_watched import print_watched, watched_facts
 
 
 def rate_at(found: Climb, load: float) -> str:
-    """The rate at a load that was tried."""
+    """The median rate of the trials at a load; `-` if there was none."""
     rates = [trial.rate_per_s for trial in found.trials if trial.load == load]
     return format_rate(median(rates)) if rates else "-"
 
@@ -63,7 +63,7 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
         facts.append(
             (
                 "contradictions",
-                f"objectives were met again at {loads}, above a load that missed them",
+                f"objectives were met at {loads} again, although a lower load missed them",
             )
         )
     return [*facts, *watched_facts(found)]
@@ -72,7 +72,7 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
 def _held(found: Climb) -> str:
     if found.held:
         return "yes"
-    only = "no: it met them only for the length of a trial"
+    only = "no: it met the objectives only for the length of a trial"
     tried = [trial.load for trial in found.trials if trial.stage == "hold"]
     if found.held_load is not None:
         return f"{only}; {found.held_load:.3g} times, {rate_at(found, found.held_load)}, was held"
@@ -80,7 +80,7 @@ def _held(found: Climb) -> str:
 
 
 def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[str, str]]:
-    """The surge and its effects."""
+    """The facts of a surge."""
     facts = [
         ("surge", f"{times:g} times the baseline for {format_duration(trigger_ns)}"),
         ("baseline", f"p50 {format_latency(found.baseline_p50_ns)}"),
@@ -88,7 +88,7 @@ def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[st
     if found.window:
         facts.append(("window", found.window))
     if found.verdict == "UNSTEADY":
-        slower = "it already became slower before the surge (replay peak finds the load that it carries)"
+        slower = "it became slower even before the surge (replay peak finds the load that it can sustain)"
         return [*facts, ("verdict", f"UNSTEADY: {slower}")]
     harm = f"{found.bad_s:.0f} s unlike the baseline"
     if found.suffered:
@@ -104,7 +104,7 @@ def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[st
 
 
 def recording_facts(manifest: Manifest, scenario: Scenario) -> list[tuple[str, str]]:
-    """Notes before the figures: rejected lines of the recording, times without a unit."""
+    """Facts about the recording: rejected lines, and times without a unit."""
     lines, rejected = manifest.unread()
     unread = rejected_words(sum(rejected.values()), lines)
     return [
@@ -116,7 +116,7 @@ def recording_facts(manifest: Manifest, scenario: Scenario) -> list[tuple[str, s
 def print_climb(
     found: Climb, sentence: str, before: Sequence[tuple[str, str]], folder: Path, console: Console
 ) -> None:
-    """Print the results of a climb: a sentence, a table of trials, facts, and the sentence again."""
+    """Print the results of a climb: a sentence, a table of trials, the facts, and the sentence again."""
     page = Page(console)
     page.say(sentence, "bold")
     page.say()

@@ -1,4 +1,4 @@
-"""The page of a climb or a surge: load against latency and failures, ascending and descending; before and after."""
+"""The page of a climb (load against latency and failures, ascending and descending), and that of a surge."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _notes(facts: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _failed(found: Climb) -> str:
-    """Why a found peak is not good news; empty if it is."""
+    """Why the result is a failure although a peak was found; empty if it is not."""
     if found.recovery == "DID_NOT_RECOVER":
         return "FAILED: the target did not recover from the overload"
     return "The peak could not be held" if found.held is False and found.held_load is None else ""
@@ -109,4 +109,4 @@ def write_surge_page(
 def _mark_surge(plot: Chart, from_s: float, until_s: float, after_s: float | None) -> None:
     plot.shade(from_s, until_s, GREY, "the surge")
     if after_s is not None:
-        plot.rule_x(until_s + after_s, GREEN, "as before from here on")
+        plot.rule_x(until_s + after_s, GREEN, "as before the surge from here on")

@@ -35,8 +35,8 @@ def print_plan(
     portable_because: str = "",
     unused: Sequence[str] = (),
 ) -> None:
-    """Print a plan. `addresses` are the target's resolved ones; empty: not looked up. `portable_because` explains why
-    native lanes cannot run; `unused` lists settings that apply to no target of the run.
+    """Print a plan. `addresses` are the target's resolved addresses; empty if they were not looked up.
+    `portable_because` explains why native lanes cannot run; `unused` lists settings that apply to no target of the run.
     """
     page = Page(console)
     page.say("Plan", "bold")
@@ -64,7 +64,7 @@ ADDRESSES_SHOWN = 8
 
 
 def _places(addresses: Sequence[str]) -> str:
-    """The first address, how many there are, and how many are used if not all."""
+    """The first address, the number of addresses, and how many are used if not all."""
     if len(addresses) <= ADDRESSES_SHOWN:
         return ", ".join(addresses)
     shown = f"{', '.join(addresses[:ADDRESSES_SHOWN])} and {len(addresses) - ADDRESSES_SHOWN:,} more"
@@ -95,13 +95,13 @@ def _recording(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _order(disordered: Mapping[str, int]) -> str:
-    """The order in which a partition's records are replayed."""
+    """In which order a partition's records are replayed."""
     count = sum(disordered.values())
     if not count:
-        return "by offset in each partition, which is also the order of time"
+        return "by offset in each partition, which is also their order in time"
     where = _listed(disordered, HOSTS_SHOWN)
     stamped = "record is stamped" if count == 1 else "records are stamped"
-    return f"by time, not by offset: {count:,} {stamped} before one at a lower offset ({where})"
+    return f"by time, not by offset: {count:,} {stamped} earlier than a record at a lower offset ({where})"
 
 
 def _zone(plan: Plan) -> dt.tzinfo:
@@ -111,7 +111,7 @@ def _zone(plan: Plan) -> dt.tzinfo:
 def _requests(plan: Plan) -> list[tuple[str, str]]:
     methods = ", ".join(f"{units.format_count(rows)} {name}" for name, rows in plan.by_method.items())
     if plan.rows is None:
-        total = "as many as the target answers; one pass over the recording is " + methods
+        total = "as many as the target can answer; one pass over the recording is " + methods
     else:
         readable = 1 - sum(plan.rejected.values()) / max(plan.lines, 1)
         share = units.format_share(min(plan.rows / plan.trace_rows, 1.0) * readable)
@@ -122,18 +122,18 @@ def _requests(plan: Plan) -> list[tuple[str, str]]:
     if plan.skipped:
         rows.append(("skipped", _listed(plan.skipped, len(plan.skipped))))
         if any(reason.startswith("method ") for reason in plan.skipped):
-            rows.append(("", "methods are sent when --methods names them, or says all"))
+            rows.append(("", "--methods selects the methods that are sent; --methods all sends every one"))
     return rows
 
 
 def _unread(plan: Plan) -> list[tuple[str, str]]:
-    """The unreadable part of the recording."""
+    """The lines of the recording that could not be read."""
     rows = []
     if plan.rejected:
         count = sum(plan.rejected.values())
         words = f"{rejected_words(count, plan.lines)}: {_listed(plan.rejected, REASONS_SHOWN)}"
         rows.append(("rejected", words))
-        rows.append(("", "replay import lists the first of them, line by line"))
+        rows.append(("", "replay import lists the first of them"))
     if plan.files_left_out:
         shown = plan.files_left_out[:HOSTS_SHOWN]
         more = len(plan.files_left_out) - len(shown)
@@ -142,12 +142,12 @@ def _unread(plan: Plan) -> list[tuple[str, str]]:
 
 
 def objectives_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
-    """The objectives in canonical units, and the default rule on statuses if no objective replaces it."""
+    """The objectives in canonical units, and the default rule for statuses unless an objective replaces it."""
     objectives = [slo.parse(str(text)) for text in scenario.slo]
     words = [slo.canonical(objective) + _cannot_fail(objective, scenario) for objective in objectives]
     if protocol_of(plan.target).has_statuses and not any(map(slo.replaces_status_rule, objectives)):
         words.append(
-            f"statuses differ ≤ {units.format_share(FAILED_SHARE)} (always, unless an objective says otherwise)"
+            f"statuses differ ≤ {units.format_share(FAILED_SHARE)} (applies unless an objective replaces it)"
         )
     return [("objectives" if number == 0 else "", text) for number, text in enumerate(words)]
 
@@ -183,7 +183,7 @@ def _pace(plan: Plan) -> list[tuple[str, str]]:
             at = units.format_duration(plan.peak_at_ns)
             rows.append(("busiest", f"{at} in; recorded {units.format_moment(recorded_ns, _zone(plan))}"))
     if plan.length_ns is None:
-        rows.append(("length", "until the recording is sent once"))
+        rows.append(("length", "until the recording has been sent once"))
     else:
         local = dt.datetime.now().astimezone().tzinfo or dt.UTC
         end = units.format_moment(time.time_ns() + plan.length_ns, local)
@@ -211,7 +211,7 @@ def bounds_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
 
 
 def _routes(plan: Plan) -> list[tuple[str, str, str]]:
-    """Share, requests and route, the busiest first."""
+    """The share, the number of requests and the name of each route, the busiest first."""
     routes = sorted((route for route in plan.by_route if route.rows), key=lambda route: -route.rows)
     total = sum(route.rows for route in routes)
     rest = sum(route.rows for route in routes[ROUTES_SHOWN:])

@@ -1,4 +1,4 @@
-"""Business actions in the printed plan: their requests and values, and what names nothing."""
+"""Business actions in the printed plan: their requests and values, and names that match nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .business import ACTIONS_SHOWN
 
 
 def actions_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
-    """The plan's lines about business actions, and what names nothing."""
+    """The plan's lines about business actions, including names that match nothing."""
     rows: dict[str, int] = {}
     for route in plan.by_route:
         if route.action:
@@ -34,7 +34,7 @@ def actions_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
 
 
 def _amiss(plan: Plan, scenario: Scenario, rows: dict[str, int]) -> Iterator[str]:
-    """Actions without requests, patterns that name no route, and values of no action."""
+    """Problems: actions without requests, patterns that match no route, and values of unknown actions."""
     rules = rules_of(scenario.actions)
     yield from rules.idle(
         [Route(route=route.route, rows=route.rows, action=route.action) for route in plan.by_route]

@@ -109,7 +109,7 @@ def machine_section(document: RunDocument) -> str:
 
 
 def settings_section(document: RunDocument) -> str:
-    """The command that replays the same recording onto the same target, and the settings that are not the defaults."""
+    """The command that repeats the run, and the settings that are not the defaults."""
     changed = list(_changed(document.scenario, _defaults()))
     recording = document.trace.path if document.trace else ""
     words = ["replay", "run", recording or "TRACE", "--target", document.target]

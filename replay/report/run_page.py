@@ -1,4 +1,4 @@
-"""The page of a run: its verdict, its latencies over time and by percentile, its routes beside the recorded ones."""
+"""The page of a run: its verdict, latencies over time and by percentile, and routes beside their recorded figures."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ from .words import FIGURES, LATENCIES
 
 ROUTES_SHOWN, CHECKED_SHOWN = 50, 20
 RATIO_NOTED = 1.1
-"""A service time this many times the recorded one is marked; so is the inverse."""
+"""A service time is marked if it is this many times the recorded one, or this many times shorter."""
 
 
 def write_run_page(run: Run, path: Path) -> None:
@@ -78,11 +78,11 @@ def run_page(run: Run, name: str) -> tuple[bytes, str]:
 
 
 ABOVE_CHARTS, ABOVE_SAMPLES = 3, 7
-"""How many of a document's sections come before the charts, and before the samples."""
+"""How many sections of a document come before the charts, and how many before the samples."""
 
 
 def document_sections(document: RunDocument) -> list[str]:
-    """The parts of a run's page that need only run.json, in order."""
+    """The sections of a run's page that need only run.json, in order."""
     return [
         _headline(document),
         _cards(document),
@@ -152,35 +152,37 @@ def _figures(run: Run) -> list[Section]:
     made: list[Section] = [
         Figure(
             "Latency by percentile",
-            "The band is the 95% interval within this run. An objective is met where the curve passes below its corner.",
+            "The band is the 95% interval within this run. An objective is met if the curve passes below its corner.",
             figures.spectrum(spectra, figures.goals_of(document, kinds_of(document))),
         ),
         Figure(
             "Latency over time",
-            "A column is a moment of the run. Its colour shows how many requests ended there with this latency.",
+            "A column is an interval of the run. The colour of a cell shows how many requests ended "
+            "in the interval with that latency.",
             figures.heat_map(run, rows),
         ),
         Figure(
             "Due, sent and answered",
-            "Sent below due: requests waited. Answered below sent: the target was behind.",
+            "Sent below due: requests waited. Answered below sent: the target fell behind.",
             figures.rates(rows, clock),
         ),
         Figure(
             "Failed requests",
-            "Requests that a user would have seen fail, by outcome.",
+            "Requests that failed for users, by outcome.",
             figures.errors(rows, FAILED, clock, figures.goals_of(document, ("errors",))),
             nothing="No request failed.",
         ),
         Figure(
             "Generator lag and waiting for a connection",
-            "p99 of each second (long runs: the worst of several). Lag: the generator itself. Wait: no free connection.",
+            "p99 of each second (long runs: the worst of several). Lag: the generator sent late. "
+            "Wait: no connection was free.",
             figures.lag_and_wait(rows, clock),
         ),
     ]
     made += charts_of(rows, clock, list(document.watched), fixed_limits(document))
     beside = figures.recorded_beside(document.routes)
     if beside is not None:
-        reading = "The service time of the biggest routes: rings as recorded, dots as replayed."
+        reading = "The service time of the busiest routes: rings as recorded, dots as replayed."
         made.append(Figure("Recorded and replayed", reading, beside))
     return made
 
@@ -202,7 +204,7 @@ def _accounts(document: RunDocument) -> str:
 
 
 def _missed(rule: RuleFigures) -> str:
-    """How often a rule found nothing, and how many links it refused."""
+    """How often a rule matched nothing, and how many links it refused."""
     return f"{rule.missed:,}" + (f" ({rule.refused:,} refused)" if rule.refused else "")
 
 
@@ -228,7 +230,7 @@ def _checked(document: RunDocument) -> str:
     ]
     more = f" (the {CHECKED_SHOWN} with the most mismatches)" if len(checked) > CHECKED_SHOWN else ""
     lacking = {
-        "cookies beyond the jars' size (limits.cookies)": sessions.cookies_cut,
+        "cookies that did not fit into a jar (limits.cookies)": sessions.cookies_cut,
         "responses longer than limits.answer, not evaluated": sessions.answers_cut,
     }
     rules += [[name, "", toned(f"{count:,}", BAD)] for name, count in lacking.items() if count]
@@ -260,7 +262,7 @@ def _latency_table(latency: Latencies, title: str) -> str:
 
 
 def _business(document: RunDocument) -> str:
-    """What failed by business action, what it costs, and the worst minutes."""
+    """Business actions: what failed, what it cost, and the worst minutes."""
     business, words = document.business, business_words(document)
     if business is None or not words:
         return ""
@@ -271,13 +273,12 @@ def _business(document: RunDocument) -> str:
 
 
 def _routes(document: RunDocument, title: str, routes: list[RouteFigures]) -> str:
-    """The largest routes, or the actions, with their recorded figures; recorded times get a separate table if there
-    are any.
-    """
+    """The busiest routes, or the actions, with their recorded figures; recorded times get a separate table if there are
+    any."""
     total = sum(route.recorded.count for route in document.routes if route.recorded)
     timed = any(route.recorded and route.recorded.p50_ns is not None for route in routes)
     shown = routes[:ROUTES_SHOWN]
-    more = f" (the {ROUTES_SHOWN} biggest of {len(routes)})" if len(routes) > ROUTES_SHOWN else ""
+    more = f" (the {ROUTES_SHOWN} busiest of {len(routes)})" if len(routes) > ROUTES_SHOWN else ""
     recorded = ["recorded"] if total else []
     groups = [
         ("", 1),
@@ -321,7 +322,7 @@ def _route(route: RouteFigures, total: int) -> list[str]:
 
 
 def _times(title: str, routes: list[RouteFigures]) -> str:
-    """The service time of routes as recorded and as replayed."""
+    """The service time of routes, as recorded and as replayed."""
     rows = []
     for route in routes:
         cells: list[str] = [named(route.route)]
@@ -345,7 +346,7 @@ def _target(document: RunDocument) -> str:
 
 
 def _addresses(document: RunDocument) -> str:
-    """The requests to each address of the target, if there are several."""
+    """The number of requests to each address of the target, if it has several."""
     if len(document.addresses) < 2:
         return ""
     rows = [

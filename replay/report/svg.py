@@ -18,7 +18,7 @@ _WIDE, _NARROW = frozenset("mwMWQ@%—…"), frozenset("iljtfrI.,:;'|!()[]/ ·-"
 
 
 def escape(text: str) -> str:
-    """Text as HTML and SVG show it: no markup, and no character that hides or reorders its neighbours."""
+    """Text escaped for HTML and SVG: no markup, and no character that hides or reorders its neighbours."""
     return html.escape(shown(text))
 
 
@@ -53,7 +53,7 @@ def text(words: str, x: float, y: float, **given: object) -> str:
 
 
 def text_width(words: str, size: float = FONT_SIZE) -> float:
-    """How many pixels a text takes at most in a usual sans-serif font."""
+    """The maximum width of a text in pixels in a common sans-serif font."""
     return size * sum(
         0.98
         if char in _WIDE or ord(char) > 0x2E80

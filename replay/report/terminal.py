@@ -1,5 +1,5 @@
-"""The report of a run in the terminal: validity, what was sent, the results; the verdict and next steps are repeated
-last.
+"""The report of a run in the terminal: validity, what was sent, the results, and at the end the verdict again with the
+next steps.
 
 Every time is given in both clocks, the recorded one and the wall clock. Output is plain if the console is not a
 terminal, and ASCII if it cannot show more.
@@ -47,14 +47,14 @@ from .watched import facts_of_watched
 
 _VERDICT_STYLE = {"VALID": "bold green", "SUSPECT": "bold yellow", "INVALID": "bold red"}
 _NOT_GREEN = "bold"
-"""Shown with a VALID verdict beside a failure: the measurement is right, and the target failed."""
+"""Added to a VALID verdict if there is a failure: the measurement is correct, and the target failed."""
 
 _ENDINGS = {
     "whole": "",
     "killed": "killed, recovered",
     "circuit_breaker": "stopped by the circuit breaker",
-    "not_allowed": "stopped: the target is no longer one that is allowed",
-    "over_limit": "stopped: the source was over a limit",
+    "not_allowed": "stopped: the target moved to an address that is not allowed",
+    "over_limit": "stopped: the source exceeded a limit",
 }
 
 
@@ -147,7 +147,7 @@ def _facts(page: Page, document: RunDocument) -> None:
 
 
 def _sessions(document: RunDocument) -> Iterator[Fact]:
-    """Results of captures and checks, by rule."""
+    """Results of captures and checks by rule."""
     sessions = document.sessions
     if sessions is None:
         return
@@ -161,7 +161,7 @@ def _sessions(document: RunDocument) -> Iterator[Fact]:
             missed += f" ({rule.refused:,} refused: not a plain path of the target)"
         yield Fact("", f"{rule.rule}: {rule.good:,}{missed}", "yellow" if missed else "")
     if sessions.cookies_cut:
-        words = "beyond the size of their client's jar (limits.cookies)"
+        words = "that did not fit into their client's jar (limits.cookies)"
         yield Fact("", f"{counted(sessions.cookies_cut, 'cookie')} {words}", "yellow")
     if sessions.answers_cut:
         words = "longer than limits.answer, not evaluated"
@@ -189,10 +189,10 @@ def _files(page: Page, run: Run) -> None:
 
 
 def _closing(page: Page, run: Run) -> None:
-    """The verdict again and the next steps: the last lines stay on the screen."""
+    """Print the verdict again and the next steps, because the last lines stay on the screen."""
     page.say()
     _verdict(page, run.document)
-    # Each agent gives its own advice, and several may have the same problem.
+    # Each agent gives its own advice, and several agents may have the same problem.
     first = {reason.code: reason for reason in reversed(run.document.validity.reasons)}
     shown = [
         each for each in run.document.validity.reasons if not run.document.agents or first[each.code] is each

@@ -35,7 +35,7 @@ Row = Sequence[str | Text]
 
 
 def print_addresses(page: Page, document: RunDocument) -> None:
-    """The requests to each address of the target, if there are several."""
+    """Print the number of requests to each address of the target, if it has several."""
     if len(document.addresses) > 1:
         columns = ("connects", "requests", "errors", "drained")
         page.say()
@@ -82,7 +82,7 @@ def _figure(latency: Latency | None, name: str) -> str:
 
 
 def print_latencies(page: Page, document: RunDocument) -> None:
-    """The latencies of the run, and of each target if there are several."""
+    """Print the latencies of the run, and those of each target if there are several."""
     _latency_table(page, "latency", document.latency)
     for target in document.targets:
         a = target.accounts
@@ -105,7 +105,7 @@ def _latency_table(page: Page, title: str, latency: Latencies) -> None:
 
 
 def print_business(page: Page, document: RunDocument) -> None:
-    """What failed by business action, what it costs, and the worst minutes."""
+    """Print what failed by business action, what it cost, and the worst minutes."""
     business, words = document.business, business_words(document)
     if business is None or not words:
         return
@@ -123,11 +123,11 @@ def print_business(page: Page, document: RunDocument) -> None:
 
 
 def print_routes(page: Page, title: str, routes: list[RouteFigures], document: RunDocument) -> None:
-    """A table of routes, or of actions."""
+    """Print a table of routes or of actions."""
     if not routes:
         return
     shown = routes[:ROUTES_SHOWN]
-    more = f" (the {len(shown)} biggest of {len(routes)})" if len(shown) < len(routes) else ""
+    more = f" (the {len(shown)} busiest of {len(routes)})" if len(shown) < len(routes) else ""
     page.title(f"{title}{more}")
     headers = [("", "name"), ("share", "right"), ("resp p50", "right"), ("resp p99", "right")]
     headers += [("serv p50", "right"), ("serv p99", "right"), ("outcomes", "text")]
@@ -152,7 +152,7 @@ def _replayed_row(page: Page, route: RouteFigures) -> list[str | Text]:
 
 
 def _recorded_row(page: Page, route: RouteFigures, total: int) -> list[str | Text]:
-    """The recorded figures below the replayed ones. A log's request time is the target's service time."""
+    """Print the recorded figures below the replayed ones. The request time in a log is the target's service time."""
     recorded = route.recorded
     assert recorded is not None
     took = [format_latency(ns) if ns is not None else "" for ns in (recorded.p50_ns, recorded.p99_ns)]
@@ -168,7 +168,7 @@ def _recorded_row(page: Page, route: RouteFigures, total: int) -> list[str | Tex
 
 
 def print_spectrum(page: Page, run: Run) -> None:
-    """Percentiles on the 1/(1-p) axis, as far as there are requests; values as dots on a log axis."""
+    """Print percentiles on the 1/(1-p) axis, as far as there are enough requests, with values as dots on a log axis."""
     kinds = {"service": "○"} if run.document.closed_loop else {"service": "○", "response": "●"}
     service = run.measured.histogram("service")
     count = service.count if service is not None else 0
@@ -208,7 +208,7 @@ def _dots(marks: dict[str, int], low: int, high: int, columns: int) -> str:
 
 
 def print_seconds(page: Page, run: Run) -> None:
-    """The seconds with the highest p99."""
+    """Print the seconds with the highest p99."""
     document = run.document
     tail = "service_p99_ns" if document.closed_loop else "response_p99_ns"
     rows = [row for row in run.seconds() if getattr(row, tail) is not None]
@@ -250,7 +250,7 @@ def _second_row(page: Page, document: RunDocument, row: Second) -> list[str | Te
 
 
 def print_samples(page: Page, run: Run) -> None:
-    """The slowest requests, the first that failed, and the first mismatches."""
+    """Print the slowest requests, the first failed ones, and the first mismatches."""
     samples = run.samples()
     slowest = sorted((s for s in samples if s.kind == "slowest"), key=lambda s: -(s.response_ns or 0))
     failed = sorted((s for s in samples if s.kind == "failed"), key=lambda s: s.due_ns)
@@ -288,7 +288,7 @@ def _is_bad(sample: Sample) -> bool:
 
 
 def _became(sample: Sample) -> str:
-    """The outcome of a request in a word or two."""
+    """The outcome of a request in one or two words."""
     why = f" ({sample.reason})" if sample.reason else ""
     return sample.rule or str(sample.status or sample.outcome) + why
 

@@ -1,4 +1,4 @@
-"""Watched figures in reports: a chart of each with its limit, a table of all, and lines for a terminal."""
+"""Watched figures in reports: a chart of each figure with its limit, a table of all, and lines for the terminal."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .figures import over_time
 from .html import Figure, html_table, named
 
 CHARTS_SHOWN, LINES_SHOWN = 24, 12
-"""How many figures are drawn, and how many a terminal lists: those first that came nearest to a limit or changed."""
+"""How many figures are drawn, and how many a terminal lists. Figures that came near a limit or changed come first."""
 
 NEAR = 0.8
-"""From this share of its limit on, a figure is listed even where it did not change."""
+"""A figure that reaches this share of its limit is listed even if it did not change."""
 
-READING = "A figure of the target's own side, sampled each second (long runs: the largest of several)."
+READING = "A figure from the target's side, sampled each second (long runs: the largest of several)."
 
 
 def chart_of(
     rows: Sequence[Second], name: str, clock: RecordedClock | None, fixed_limit: float | None = None
 ) -> Chart | None:
-    """A watched figure as it was sampled, with its limit and what it refused where these are known."""
+    """A watched figure as it was sampled, with its limit and its refusals if they are known."""
     series = [(name, lambda row: row.watched.get(name), BLUE)]
     if any(row.watched.get(name + LIMIT) for row in rows):
         series.append((f"limit of {name}", lambda row: row.watched.get(name + LIMIT), GREY))
@@ -45,12 +45,11 @@ def charts_of(
     names: Sequence[str] = (),
     limits: Mapping[str, float] | None = None,
 ) -> list[Figure]:
-    """A chart of each watched figure, at most CHARTS_SHOWN; `names` are those without any sample as well. `limits` are those
-    that do not change.
-    """
+    """A chart of each watched figure, at most CHARTS_SHOWN. `names` also includes figures without a sample. `limits`
+    are those that do not change."""
     values = values_of(rows) | {name: [] for name in names if not any(name in row.watched for row in rows)}
     usages = by_interest(usages_of(values, limits))
-    nothing = "It has no sample, or the run was too short to draw it."
+    nothing = "There is no sample, or the run was too short for a chart."
     return [
         Figure(
             f"Watched: {named(usage.name)}",
@@ -63,9 +62,8 @@ def charts_of(
 
 
 def by_interest(usages: Sequence[Usage]) -> list[Usage]:
-    """In their order, but where there are more than are drawn, those first that came nearest to a limit, then those that
-    moved most.
-    """
+    """The figures in their order if all can be drawn. Otherwise those that came nearest to a limit come first, then
+    those that moved most."""
     if len(usages) <= CHARTS_SHOWN:
         return list(usages)
     return sorted(usages, key=lambda usage: (-(usage.highest or 0.0), -_movement(usage.values)))

@@ -24,7 +24,7 @@ ROWS_SHOWN, CHARTS_SHOWN, LINES_SHOWN = 60, 24, 8
 """How many figures a page lists and draws, and a terminal lists: those that differ most."""
 
 READING = (
-    "Figures of the target's own side. Each is the median over the runs of a build; what differs most comes first. The"
+    "Figures from the target's side, each the median over the runs of a build. Those that differ most come first. The"
     " verdict does not depend on them."
 )
 
@@ -114,7 +114,7 @@ def _draw(plot: Chart, course: Course, side: Side, colour: str, unit: str) -> No
 
 
 def print_watched(page: Page, found: Comparison) -> None:
-    """The table of a terminal; nothing if nothing was watched."""
+    """Print the table in the terminal; print nothing if nothing was watched."""
     figures = watched_sides(found.base, found.new)
     if not figures:
         return

@@ -1,4 +1,4 @@
-"""Words that every report has for the same thing: the terminal and the pages use them alike."""
+"""Terms that the terminal and the pages share."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ FIGURES = {"p50_ns": "p50", "p90_ns": "p90", "p99_ns": "p99", "p99_9_ns": "p99.9
 """The figures of a latency that reports show."""
 
 LATENCIES = tuple((row.field, row.title, row.words) for row in HISTOGRAMS if row.title)
-"""Latencies of a run document: field, name on screen, meaning."""
+"""Latencies of a run document: field, name in reports, meaning."""

@@ -1,1 +1,2 @@
-"""The results of a run: its folder, histograms, accounts and validity. Other commands read nothing else."""
+"""The results of a run: its folder, histograms, accounts and validity. Other packages read runs only through this
+one."""

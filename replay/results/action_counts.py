@@ -1,7 +1,7 @@
 """How many requests of each business action ended and failed, from the lanes' counters.
 
-A request has failed as in the accounts: a 5xx, no complete response, or never sent. What is not the target's fault is
-left out: requests that the generator failed to send, and those that were unsent for another reason.
+A request has failed as in the accounts: a 5xx, no complete response, or never sent. Failures for which the target is
+not to blame are left out: requests that the generator failed to send, or that were unsent for another reason.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
 _FAILED = [OUTCOMES.index(name) for name in FAILED]
 
 Counts = Mapping[str, tuple[int, int]]
-"""By action: requests, and how many of them failed."""
+"""For each action: the number of requests, and how many of them failed."""
 
 
 class ActionCounts:
-    """Takes the differences of each action. Routes of a followed source get their actions during the run."""
+    """Computes the deltas of each action. Routes of a followed source get their actions during the run."""
 
     def __init__(self, all_metrics: Sequence[LaneMetrics], routes: Sequence[RouteStart]) -> None:
         self._all_metrics, self._routes = all_metrics, routes
         self._before = np.zeros((len(routes) + 1, 2), np.int64)
 
     def take(self) -> dict[str, tuple[int, int]]:
-        """Requests that ended since the last call and those that failed, by action; only actions with any."""
+        """Requests that ended since the last call, and how many of them failed, by action; actions without any are left
+        out."""
         if not any(route.action for route in self._routes):
             return {}
         counts = counts_by_route(self._all_metrics)

@@ -10,7 +10,7 @@ from replay.ledger.validity import Validity
 
 
 class AgentLanes(msgspec.Struct, frozen=True, kw_only=True):
-    """Lanes `first` up to `after` (exclusive) of the `of` lanes of the whole run."""
+    """The agent has the lanes from `first` to `after` (exclusive), of `of` lanes in the whole run."""
 
     first: int
     after: int
@@ -18,10 +18,9 @@ class AgentLanes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentClock(msgspec.Struct, frozen=True, kw_only=True):
-    """The agent's clock was `offset_ns` ahead of the coordinator's at the start, give or take `bound_ns`. It ran
-    `drift_ppm` faster during the run (null: not measured; 0: less than the exchanges can show), and was set by
-    `jumped_ns` meanwhile.
-    """
+    """The agent's clock was `offset_ns` ahead of the coordinator's at the start, plus or minus `bound_ns`. It ran
+    `drift_ppm` faster during the run (null: not measured; 0: less than can be measured), and was set by `jumped_ns`
+    meanwhile."""
 
     offset_ns: int = 0
     bound_ns: int = 0
@@ -29,17 +28,16 @@ class AgentClock(msgspec.Struct, frozen=True, kw_only=True):
     jumped_ns: int = 0
 
     def error_ns(self, length_ns: int) -> int:
-        """How far the agent's requests may be from the common clock at the end of a run of this length."""
+        """Maximum error of the agent's send times relative to the common clock, at the end of a run of this length."""
         drifted_ns = abs(self.drift_ppm or 0.0) / 1e6 * length_ns
         return self.bound_ns + round(drifted_ns) + abs(self.jumped_ns)
 
 
 class AgentFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent: its own accounts and verdict. By the coordinator's clock its run began `start_error_ns` after the common
-    instant, within `clock.bound_ns`. `lost` says how it was lost; empty if it was not. `planned` are the requests of its
-    share. `reported_only`: its folder is missing, and its accounts are those of its last report. `ending` is how its own
-    run ended.
-    """
+    """One agent: its own accounts and verdict. By the coordinator's clock its run began `start_error_ns` after the
+    common instant, within `clock.bound_ns`. `lost` is the reason why it was lost, or empty. `planned` is the number of
+    requests in its share. `reported_only`: its folder is missing, so its accounts are those of its last report.
+    `ending` is how its own run ended."""
 
     agent: int
     host: str
@@ -57,5 +55,5 @@ class AgentFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def agent_name(agent: int, host: str) -> str:
-    """An agent in messages."""
+    """The name of an agent in messages."""
     return f"agent {agent} ({host})" if host else f"agent {agent}"

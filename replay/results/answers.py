@@ -1,7 +1,7 @@
 """The responses that a run kept: `answers/` in the run folder, one row per response, in Arrow files.
 
-Each file is an Arrow IPC stream of compressed batches, so what a killed run wrote can be read up to its last whole batch,
-and a reader that needs digests alone decompresses no body. docs/run-format.md describes the columns.
+Each file is an Arrow IPC stream of compressed batches, so the files of a killed run can be read up to their last
+complete batch, and a reader that needs only digests decompresses no bodies. docs/run-format.md describes the columns.
 """
 
 from __future__ import annotations
@@ -21,19 +21,17 @@ from replay.errors import InputError, OutputError, reason_of
 FOLDER = "answers"
 
 REDACTED = "REDACTED"
-"""Stands in bodies and headers in place of a secret (`replay.trace.importing.secrets`)."""
+"""Replaces secrets in bodies and headers (`replay.trace.importing.secrets`)."""
 
 FORMS = ("none", "json", "text", "html", "binary", "unreadable")
-"""The form in which a body was read; `form` is the index. `none`: there was no body. `unreadable`: its content coding
-could not be decoded, or it was not examined.
-"""
+"""How a body was interpreted; `form` is the index. `none`: there was no body. `unreadable`: its content coding could
+not be decoded, or it was not examined."""
 
 BATCH_ROWS_MAX = 1 << 16
 BATCH_BODY_BYTES_MAX = 32 << 20
 FILE_BYTES_MAX = 64 << 20
-"""Limits of a batch: rows, and bytes of bodies (exceeded by at most one body). A file that reaches its size is the
-last to grow.
-"""
+"""Limits: rows of a batch, bytes of bodies in a batch (exceeded by at most one body), and bytes of a file, after which
+the next file begins."""
 
 _NAME = pa.dictionary(pa.int32(), pa.utf8())
 _HEADER = pa.struct([pa.field("name", pa.utf8(), False), pa.field("value", pa.binary(), False)])
@@ -58,15 +56,16 @@ SCHEMA = pa.schema(
 )
 """One row per response.
 
-`number` is the row of the event in the trace. `copy` tells apart requests of one event: clones of a scaled one, passes,
-targets (0 is the event itself). `route` is the index among `answers.routes` of run.json. `type` is the media type in lower
-case without parameters, `encoding` the content coding as sent. `length` counts the bytes of the body as received.
-`digest` (0: unknown) does not depend on white space and key order for JSON, and is XXH64 of the decoded body otherwise.
-`headers` are the chosen ones. `body` is decoded, and null if it was not kept; `cut`: it is only the beginning.
+`number` is the row of the event in the trace. `copy` distinguishes requests of the same event: clones made by scaling,
+passes, targets (0 is the event itself). `route` is the index among `answers.routes` of run.json. `type` is the media
+type in lower case without parameters, `encoding` the content coding as sent. `length` counts the bytes of the body as
+received. `digest` (0: unknown) does not depend on white space and key order for JSON, and is XXH64 of the decoded body
+otherwise. `headers` are those that were selected. `body` is decoded, and null if it was not kept. `cut`: `body` is only
+the beginning.
 """
 
 DEFAULTS: dict[str, Any] = {"copy": 0, "type": "", "encoding": "identity", "cut": False, "digest": 0}
-"""Values of columns that a writer may leave out; without `headers` there are none, without `body` none was kept."""
+"""Values of columns that a writer may leave out: no headers, and no body kept."""
 
 _FILE = re.compile(rf"{FOLDER}-\d{{6,}}\.arrow")
 
@@ -77,10 +76,11 @@ def answers_file(index: int) -> str:
 
 
 class AnswersWriter:
-    """Writes the rows of a run in the order they come. `rows` and `bytes_written` are what is in the files so far."""
+    """Writes the rows of a run in the order in which they arrive. `rows` and `bytes_written` count what is in the
+    files."""
 
     def __init__(self, run: str | os.PathLike[str]) -> None:
-        """Make the folder in the folder of a run. OutputError if that is not possible, or where it exists."""
+        """Create the folder in a run folder. OutputError if it exists, or cannot be created."""
         self._folder = Path(run) / FOLDER
         self._sink: pa.OSFile | None = None
         self._stream: pa.ipc.RecordBatchStreamWriter | None = None
@@ -94,13 +94,13 @@ class AnswersWriter:
 
     @property
     def bytes_written(self) -> int:
-        """Bytes in all files."""
+        """The size of all files."""
         return self._finished_bytes + (self._sink.tell() if self._sink is not None else 0)
 
     def write(self, columns: Mapping[str, Any]) -> None:
-        """Append rows: columns of equal length by name, as arrays of NumPy or Arrow, or lists. A header is a pair (name,
-        value). OutputError if the system refuses; a column that is missing, unknown or of another type is a ValueError.
-        """
+        """Append rows, given as columns of equal length by name: NumPy arrays, Arrow arrays or lists. A header is a
+        pair (name, value). OutputError if writing fails; ValueError if a column is missing, unknown or of the wrong
+        type."""
         batch = batch_of(columns)
         for begin, end in _parts(batch):
             self._write(batch.slice(begin, end - begin))
@@ -126,7 +126,7 @@ class AnswersWriter:
         self._files += 1
 
     def close(self) -> None:
-        """End the current file. Closing it twice does nothing."""
+        """Finish the current file. Closing twice does nothing."""
         stream, sink = self._stream, self._sink
         self._stream = self._sink = None
         if stream is None or sink is None:
@@ -141,7 +141,7 @@ class AnswersWriter:
 
 
 def batch_of(columns: Mapping[str, Any]) -> pa.RecordBatch:
-    """Columns as a batch of SCHEMA, with DEFAULTS for those that are left out. ValueError if one is wrong."""
+    """Columns as a batch of SCHEMA, with DEFAULTS for columns that are left out. ValueError if a column is invalid."""
     if unknown := columns.keys() - set(SCHEMA.names):
         raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
     if "number" not in columns:
@@ -184,7 +184,7 @@ def _parts(batch: pa.RecordBatch) -> Iterator[tuple[int, int]]:
 
 
 class Answers:
-    """The responses that a run kept. After reading, `problems` lists the files that were cut off."""
+    """The responses that a run kept. After reading, `problems` lists the files that are truncated."""
 
     def __init__(self, run: str | os.PathLike[str]) -> None:
         self.folder = Path(run) / FOLDER
@@ -198,13 +198,12 @@ class Answers:
         self._files = [self.folder / name for name in sorted(names, key=lambda name: (len(name), name))]
 
     def __bool__(self) -> bool:
-        """Whether the run kept any."""
+        """Whether the run kept any responses."""
         return bool(self._files)
 
     def batches(self, *names: str) -> Iterator[pa.RecordBatch]:
-        """The rows in writing order, with the given columns, or all. A file that is cut off yields what it has, and
-        is added to `problems`. InputError if one is something else.
-        """
+        """The rows in the order of writing, with the given columns, or all. A truncated file yields its complete rows
+        and is added to `problems`. InputError if a file is not one of responses."""
         for path in self._files:
             yield from self._batches_of(path, names)
 
@@ -243,7 +242,7 @@ class Answers:
         return table.sort_by([("number", "ascending"), ("copy", "ascending")])
 
     def rows(self, wanted: Collection[tuple[int, int]], *names: str) -> dict[tuple[int, int], dict[str, Any]]:
-        """The rows of these requests, by (number, copy), as Python values; those that are not there are left out."""
+        """The rows of these requests, by (number, copy), as Python values; missing rows are left out."""
         numbers = np.array(sorted({number for number, _ in wanted}), np.uint64)
         found: dict[tuple[int, int], dict[str, Any]] = {}
         for batch in self.batches(*dict.fromkeys(["number", "copy", *(names or SCHEMA.names)])):

@@ -1,4 +1,5 @@
-"""From the lanes' memory to the complete run folder: the same way for runs that ended and runs that were killed."""
+"""Builds the complete run folder from the lanes' memory, in the same way for runs that ended and runs that were
+killed."""
 
 from __future__ import annotations
 
@@ -43,9 +44,8 @@ def assemble(
     lookup: Lookup | None = None,
     finish: Callable[[RunDocument], RunDocument] = lambda document: document,
 ) -> RunDocument:
-    """Write totals.hlog, samples.jsonl and, last, run.json; then remove the lanes' memory. `finish` may change the
-    document before it is written. OutputError if there is no space.
-    """
+    """Write totals.hlog, samples.jsonl and finally run.json; then remove the lanes' memory. `finish` may change the
+    document before it is written. OutputError if there is no space."""
     names = [route.name for route in started.routes]
     measured = from_metrics(all_metrics, started.routes, started.max_wait_ns)
     length_s = (facts.ended_ns - started.start.monotonic_ns) / SECOND_NS
@@ -67,7 +67,7 @@ def assemble(
 
 
 def _trace_seeds(started: Started) -> dict[str, int]:
-    """The seed of the traces by route, of routes whose requests carry a traceparent."""
+    """The seed of the trace ids, by route, for routes whose requests carry a traceparent."""
     traced = [route.name for route in started.routes if route.traced]
     if not traced:
         return {}
@@ -76,7 +76,7 @@ def _trace_seeds(started: Started) -> dict[str, int]:
 
 
 def write_document(folder: RunFolder, document: RunDocument) -> None:
-    """Write run.json. OutputError if there is no room."""
+    """Write run.json. OutputError if there is no space."""
     folder.write(folder.run, json_shown(msgspec.json.format(msgspec.json.encode(document), indent=2)) + b"\n")
 
 
@@ -92,7 +92,7 @@ def _totals(measured: Measured, started: Started, length_s: float) -> bytes:
 def describe(
     folder: RunFolder, all_metrics: Sequence[LaneMetrics], started: Started, facts: Facts, measured: Measured
 ) -> RunDocument:
-    """The document of the run. If the accounts do not balance, the verdict says so and no data is lost."""
+    """The document of the run. If the accounts do not balance, the verdict reports it, and no data is lost."""
     counters = [metrics.counters for metrics in all_metrics]
     by_name = sum_counters(counters)
     accounts, detail, imbalance = balanced(counters, facts.skipped, facts)
@@ -152,7 +152,7 @@ def describe(
 
 
 def _with_routes(answers: AnswerFigures | None, started: Started) -> AnswerFigures | None:
-    """The figures of kept responses, with the names of the routes as lanes number them."""
+    """The figures of kept responses, with the names of the routes in the lanes' numbering."""
     if answers is None:
         return None
     return msgspec.structs.replace(answers, routes=[*(route.name for route in started.routes), OTHER])

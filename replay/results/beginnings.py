@@ -1,7 +1,7 @@
 """How the first bytes of a malformed response are shown: enough to recognize the server, without possible secrets.
 
 Lanes keep at most 32 bytes of the first line, and stop before the first `:` or `=`, so no header, cookie or value is
-included. A response that is not HTTP may still begin with anything, so words that look like secrets are removed here.
+included. A response that is not HTTP can begin with anything, so words that look like secrets are removed here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import re
 _WORD = re.compile(rb"[!-~]+")
 _PROTOCOL = re.compile(rb"[A-Z]{2,5}[/-][0-9](?:\.[0-9])?(?![0-9A-Za-z])")
 _MIXED_LENGTH, _LENGTH = 6, 16
-"""From the first length on, a word of letters and digits may be a secret; from the second length on, any word."""
+"""A word of letters and digits of at least the first length may be a secret; so may any word of at least the second
+length."""
 
 LEFT_OUT = b"[...]"
 

@@ -17,13 +17,13 @@ VARIABLES = (
     "TRAVIS_COMMIT",
     "BUILD_NUMBER",
 )
-"""Variables of CI systems that name the build, the first one that is set counts."""
+"""Environment variables of CI systems that identify the build. The first one that is set is used."""
 
 LABEL_MAX = 200
 
 
 def build_of(environ: Mapping[str, str]) -> str:
-    """The build that the environment names; empty if it names none."""
+    """The build that the environment identifies, or an empty string."""
     for name in VARIABLES:
         text = environ.get(name, "").strip()
         if text and text.isprintable():
@@ -32,5 +32,5 @@ def build_of(environ: Mapping[str, str]) -> str:
 
 
 def name_of(recording: str) -> str:
-    """The name of a scenario without one: that of its recording, without folders and endings."""
+    """A name for a scenario that has none: that of its recording, without folders and endings."""
     return PurePath(recording.split(" and ", maxsplit=1)[0]).name.split(".")[0]

@@ -1,6 +1,6 @@
-"""Business actions of a run: how many of their requests failed, what that costs, and when.
+"""Business actions of a run: how many of their requests failed, the cost, and the time.
 
-An action's `value` is what one failed request of it costs. Losses in different currencies are never added up.
+An action's `value` is the cost of one failed request. Losses in different currencies are never added up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .started import RecordedClock, Started
 from .timeline import Second
 
 MINUTES_MAX = 1_440
-"""Intervals in run.json, at most; of longer runs they are several minutes long."""
+"""Maximum number of intervals in run.json; for longer runs, an interval is several minutes long."""
 
 _MINUTE_NS = 60 * SECOND_NS
 _HOUR_S = 3_600.0
@@ -31,7 +31,7 @@ _ONE_IN = 0.2
 
 
 def values_of(scenario: Mapping[str, Any]) -> dict[str, Money]:
-    """The values of a saved scenario. What is none is left out: run folders may come from anywhere."""
+    """The values of a saved scenario. Invalid ones are left out, because run folders may come from anywhere."""
     found: dict[str, Money] = {}
     given = scenario.get("values", {})
     for action, text in given.items() if isinstance(given, dict) else ():
@@ -43,22 +43,22 @@ def values_of(scenario: Mapping[str, Any]) -> dict[str, Money]:
 
 
 def recorded_hours(elapsed_s: float, warm_up_s: float, clock: RecordedClock | None) -> float:
-    """How many hours of the recorded clock a time of the run stands for; of the run's own clock where there is none."""
+    """How many hours of the recorded clock a run covers after its warm-up; hours of the run's own clock if there is no
+    recorded one."""
     speed = clock.speed if clock is not None and clock.speed > 0 else 1.0
     return max(elapsed_s - warm_up_s, 0.0) * speed / _HOUR_S
 
 
 def warm_up_s(plan: Mapping[str, Any]) -> float:
-    """The warm-up of a saved plan."""
+    """The warm-up of a saved plan, in seconds."""
     return float(plan.get("warm_up_ns", 0) or 0) / SECOND_NS
 
 
 def business_of(
     started: Started, rows: Sequence[Second], actions: Sequence[RouteFigures]
 ) -> BusinessFigures | None:
-    """The figures of a run from those of its `actions`; None if it has neither actions nor values. The timeline shows when.
-    Of a killed run it lacks the last moments.
-    """
+    """The business figures of a run, from those of its `actions`; None if it has neither actions nor values. The
+    timeline gives the intervals, so for a killed run the last moments are missing."""
     values = values_of(started.scenario)
     asked = started.scenario.get("actions")
     defined = dict.fromkeys(route.action for route in started.routes if route.action)
@@ -139,7 +139,8 @@ def _width_ns(rows: Sequence[Second], clock: RecordedClock | None) -> int:
 def _by_interval(
     rows: Sequence[Second], started: Started, width_ns: int, *, is_recorded: bool
 ) -> dict[str, dict[int, tuple[int, int]]]:
-    """By action and the beginning of an interval: requests, and how many of them failed. A row counts where it begins."""
+    """By action and start of an interval: requests, and how many of them failed. A row counts in the interval in which
+    it begins."""
     found: dict[str, dict[int, tuple[int, int]]] = {}
     for row in rows:
         at_ns = started.start.wall_ns + round(row.t_s * SECOND_NS)
@@ -155,7 +156,7 @@ def _by_interval(
 
 
 def plural(action: str) -> str:
-    """The plural of an action: `registrations`; `browsing requests` if the name cannot be counted."""
+    """The plural of an action: `registrations`, or `browsing requests` if the name has no plural."""
     if action.endswith(("ing", "s")):
         return action if action.endswith("s") else f"{action} requests"
     if action.endswith(("ch", "sh", "x")):
@@ -189,7 +190,7 @@ def words_of(action: str, requests: int, failed: int, value: Money | None = None
 def sentences(
     counts: Counts, scenario: Mapping[str, Any], hours: float, *, only_failed: bool = False
 ) -> list[str]:
-    """A sentence for each action, those with the most failed requests first."""
+    """A sentence for each action, in the order of failed requests, the most first."""
     values = values_of(scenario)
     order = sorted(counts, key=lambda name: (-counts[name][1], -counts[name][0], name))
     return [

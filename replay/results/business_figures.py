@@ -7,8 +7,8 @@ from typing import Literal
 import msgspec
 
 COUNTED = (
-    "failed: a 5xx, no complete response, or not sent because of the target; 4xx are not counted,"
-    " nor is what the generator failed to send"
+    "failed: a 5xx, no complete response, or not sent because of the target; 4xx are not "
+    "counted, nor are requests that the generator failed to send"
 )
 
 
@@ -22,10 +22,10 @@ class ActionMinute(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActionFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One action: its requests, how many of them failed, and what that costs. Of its other failures `not_of_target` are not
-    counted as failed: the generator's own, and requests that were unsent for another reason than the target. `value` is
-    empty and `lost` null if the scenario has no value for it. `intervals` are those in which requests of it ended.
-    """
+    """One action: its requests, how many of them failed, and the cost. `not_of_target` are failures that are not
+    counted in it: requests that the generator failed to send, or that were unsent for a reason other than the target.
+    `value` is empty and `lost` null if the scenario has no value for it. `intervals` are those in which its requests
+    ended."""
 
     action: str
     requests: int
@@ -40,11 +40,10 @@ class ActionFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BusinessFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Business actions. `counted` says what counts as failed. `lost` has the sum of the losses by currency. `hours` is the
-    time in which requests were due, by `clock`: the recorded clock or, where there is none, the clock of the run. An
-    interval is `interval_s` long on that clock. `without_requests` are actions without requests, `values_unused` values
-    whose action the run did not have.
-    """
+    """Business actions. `counted` defines which requests count as failed. `lost` is the sum of the losses by currency.
+    `hours` is the time in which requests were due, by `clock`: the recorded clock or, if there is none, the clock of
+    the run. An interval is `interval_s` long on that clock. `without_requests` lists actions without requests,
+    `values_unused` values of actions that the run did not have."""
 
     counted: str = COUNTED
     clock: Literal["recorded", "run"] = "recorded"

@@ -1,7 +1,7 @@
 """Counts of one second of a run by counter, route and histogram, passed to sinks beside the `Second`.
 
-Sums over a run are exact: added up over all seconds, `counters` give the accounts of run.json, `routes` the outcomes
-of each route, and the histograms of a tag the one of totals.hlog. docs/sinks.md is the reference.
+The sums over all seconds of a run are exact: `counters` add up to the accounts of run.json, `routes` to the outcomes of
+each route, and the histograms of a tag to the one in totals.hlog. docs/sinks.md is the reference.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ SUMMED = tuple(name for name in COUNTERS if name not in _OTHERS)
 
 @dataclass(frozen=True, slots=True)
 class HistogramDelta:
-    """What one histogram counted from `since_s` (seconds since the start) for `length_s`. `at` are the counters that
-    grew, in order, and `counts` by how much.
-    """
+    """What one histogram counted in `length_s` from `since_s` (seconds since the start). `at` are the indices of the
+    counters that grew, in order, and `counts` the increments."""
 
     tag: str
     since_s: float
@@ -45,17 +44,17 @@ class HistogramDelta:
 
     @property
     def kind(self) -> str:
-        """`response.all`, or of a route `response`."""
+        """The kind of histogram: `response.all`, or `response` for a single route."""
         return hlog.parts_of(self.tag)[0]
 
     @property
     def outcome(self) -> str:
-        """How the requests ended (`2xx`, `timeout`); empty over all routes."""
+        """How the requests ended (`2xx`, `timeout`); empty if it covers all routes."""
         return hlog.parts_of(self.tag)[1]
 
     @property
     def route(self) -> str:
-        """The route; empty over all routes."""
+        """The route; empty if it covers all routes."""
         return hlog.parts_of(self.tag)[2]
 
     @property
@@ -65,7 +64,7 @@ class HistogramDelta:
 
     @property
     def histogram(self) -> Histogram:
-        """The counts as a histogram of their own: percentiles, mean, merging."""
+        """The counts as a histogram, for percentiles, mean and merging."""
         counts: np.ndarray = np.zeros(self.layout.length, np.uint64)
         counts[self.at] = self.counts
         return Histogram(counts, self.layout)
@@ -73,10 +72,9 @@ class HistogramDelta:
 
 @dataclass(frozen=True, slots=True)
 class RunEvent:
-    """Something that happened in a run, `at_s` after its start: `kind` is `address` (the target's name has other
-    addresses), how the run was ended early (`interrupted`, `circuit_breaker`, `not_allowed`), or `agent_lost` (of a run over
-    several machines).
-    """
+    """Something that happened in a run, `at_s` after its start: `kind` is `address` (the addresses of the target's name
+    changed), `agent_lost` (in a run over several machines), or the reason why the run ended early (`interrupted`,
+    `circuit_breaker`, `not_allowed`)."""
 
     at_s: float
     kind: str
@@ -85,11 +83,10 @@ class RunEvent:
 
 @dataclass(frozen=True, slots=True)
 class Deltas:
-    """One second in full. `counters` are the lanes' counters (docs/lane-contract.md) of this second, `totals` the same
-    since the start. `routes` counts requests by route and outcome, without the warm-up's. `histograms` are those over all
-    routes, and those of the routes whose turn it is: each `HistogramDelta` says since when it counts. `events` is what
-    happened meanwhile.
-    """
+    """All figures of one second. `counters` are the lanes' counters (docs/lane-contract.md) in this second, `totals`
+    the same since the start. `routes` counts requests by route and outcome, without the warm-up. `histograms` are those
+    over all routes, and those of the routes whose turn it is; each `HistogramDelta` has the start of its counts.
+    `events` are the events of this second."""
 
     counters: Mapping[str, int] = field(default_factory=dict)
     totals: Mapping[str, int] = field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""`run.json`: the document of a run, with its format version. The schema in `docs/run-format.md` is generated from these
-structs.
+"""`run.json`: the document of a run, with its format version. The schema in `docs/run-format.md` is generated from
+these structs.
 
-Times are int64 nanoseconds (`_ns`) or seconds (`_s`); wall clock is ns since the epoch. Names are kept within a
+Times are int64 nanoseconds (`_ns`) or seconds (`_s`); wall clock is ns since the epoch. Names do not change within a
 version.
 """
 
@@ -110,18 +110,17 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """Something worth knowing that is not a fault, such as CONNECTION_LIMITED."""
+    """A remark that is not about a fault, such as CONNECTION_LIMITED."""
 
     code: str
     message: str
 
 
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of run.json. In a run of several targets the figures are over all of them, and `targets` has those
-    of each; `kafka` and `tls` are those of the first target that has any. `watched` are the samples of watched figures, one
-    per row of the timeline; `watched_first` says which of them changed first before an objective was missed. `agents` are
-    those of a run over several machines.
-    """
+    """The content of run.json. In a run of several targets the figures cover all of them, and `targets` has the figures
+    of each; `kafka` and `tls` are those of the first target that has them. `watched` are the samples of watched
+    figures, one per row of the timeline; `watched_first` is a sentence about the one that changed first before an
+    objective was missed. `agents` are the agents of a run over several machines."""
 
     format_version: int = FORMAT_VERSION
     replay_version: str
@@ -176,10 +175,10 @@ class _Version(msgspec.Struct):
 
 
 def refuse_newer(path: Path, data: bytes) -> None:
-    """InputError if a newer replay wrote `data`; msgspec.DecodeError if it holds no version."""
+    """InputError if a newer version of replay wrote `data`; msgspec.DecodeError if it has no version."""
     version = msgspec.json.decode(data, type=examined(_Version)).format_version
     if version > FORMAT_VERSION:
         raise InputError(
             f"{path} has format version {version}; this replay reads up to {FORMAT_VERSION}",
-            hint="install a newer replay",
+            hint="install a newer version of replay",
         )

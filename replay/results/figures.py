@@ -14,9 +14,8 @@ from .started import EngineName, Recorded, TlsPeer, TraceIdentity
 
 
 class RuleFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """A capture or check: how often it found its value or held, and how often not. Of those missed, `refused` counts
-    links that could have left the place on the target that they belong to.
-    """
+    """A capture or check: how often it found its value or passed, and how often not. Among those missed, `refused`
+    counts links that could lead out of the part of the target to which they belong."""
 
     rule: str
     good: int
@@ -25,9 +24,8 @@ class RuleFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What captures and checks found in responses. `mismatches` are those of `checked` responses that failed a check
-    (without the warm-up). `answers_cut` counts responses longer than the limit, `cookies_cut` cookies that found no
-    room.
+    """Results of captures and checks on responses. Of the `checked` responses, `mismatches` failed a check (without the
+    warm-up). `answers_cut` counts responses longer than the limit, `cookies_cut` cookies that did not fit into a jar.
     """
 
     rules: list[RuleFigures]
@@ -38,13 +36,12 @@ class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """The source of a followed run. Each of its `entries` was replayed, `late_at_source` (read after it was due), `not_due`
-    (due after the end) or `skipped` by reason; so planned = entries - late_at_source - not_due - skipped + `copies` (made by
-    `scale`). `before_start` of the late ones were due before the run could send. `needed_delay_ns` is the delay at which
-    99.9% of the entries would have been in time, `needed_delay_max_ns` that of the last one. `lines` and `rejected` are
-    those read while following. `rotations` and `truncations` count changes of the file, `own_requests` entries that
-    look like requests of this run. `silent_max_s` is the longest time without an entry.
-    """
+    """The source of a followed run. Each of its `entries` was replayed, or is counted as `late_at_source` (read after
+    it was due), `not_due` (due after the end) or `skipped`, by reason. So planned = entries - late_at_source - not_due
+    - skipped + `copies` (made by `scale`). Of the late ones, `before_start` were due before the run could send. With a
+    delay of `needed_delay_ns`, 99.9% of the entries would have been in time; with `needed_delay_max_ns`, all of them.
+    `lines` and `rejected` are those read while following. `rotations` and `truncations` count changes of the file,
+    `own_requests` entries that look like requests of this run. `silent_max_s` is the longest time without an entry."""
 
     source: str
     format: str
@@ -69,13 +66,14 @@ class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):
     kept_dropped: int = 0
 
     def with_planned(self, planned: int) -> SourceFigures:
-        """The same, given that `planned` requests were due before the end: the others were not."""
+        """A copy with the numbers that follow from `planned` requests being due before the end: the other entries were
+        not due."""
         others = self.late_at_source + sum(self.skipped.values()) + planned - self.copies
         return msgspec.structs.replace(self, not_due=max(self.entries - others, 0))
 
 
 class SourceSoFar(msgspec.Struct, frozen=True, kw_only=True):
-    """The account of a source that is still followed, saved each second for a run that is killed."""
+    """The account of a source that is still being followed. It is saved each second in case the run is killed."""
 
     source: SourceFigures
     trace: TraceIdentity
@@ -83,10 +81,9 @@ class SourceSoFar(msgspec.Struct, frozen=True, kw_only=True):
 
 class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One route, or one business action: its requests by outcome, its share of all requests, its latencies over all
-    outcomes (null: none), and what was recorded. In the figures of an action `route` is the name of the action.
-    `worse` counts responses with a worse status than recorded. Of its failed requests `not_of_target` failed by the
-    generator, or were unsent for another reason than the target.
-    """
+    outcomes (null: none), and its recorded figures. For an action, `route` is the name of the action. `worse` counts
+    responses with a worse status than recorded. Of its failed requests, the generator failed to send `not_of_target`,
+    or they were unsent for a reason other than the target."""
 
     route: str
     count: int
@@ -124,9 +121,8 @@ class Delays(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Generator(msgspec.Struct, frozen=True, kw_only=True):
-    """The cost of sending. CPU seconds count from the first due time to the last done, by thread clocks. Memory is
-    that of the whole process.
-    """
+    """The cost of sending. CPU seconds are measured by thread clocks, from the first due time to the last done. Memory
+    is that of the whole process."""
 
     engine: EngineName
     lanes: int
@@ -157,9 +153,8 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retries(msgspec.Struct, frozen=True, kw_only=True):
-    """What retries added. `amplification` is requests at the target for each request of a user (`sent` of the
-    accounts). `denied` retries had no budget left.
-    """
+    """The load that retries added. `amplification` is the number of requests at the target per request of a user
+    (`sent` in the accounts). `denied` counts retries that the budget did not allow."""
 
     at_target: int
     amplification: float
@@ -169,9 +164,8 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WindowsHeld(msgspec.Struct, frozen=True, kw_only=True):
-    """The windows of an objective `over` a length of time, without those in which nothing ended: their number, how
-    many failed, and when the worst one began. The `value` of the objective is that of the worst window.
-    """
+    """The windows of an objective `over` a length of time, without windows in which nothing ended: their number, how
+    many failed, and the start of the worst one. The `value` of the objective is that of the worst window."""
 
     count: int
     failed: int
@@ -179,9 +173,8 @@ class WindowsHeld(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """One service level objective of this run. `value` is ns or a share; null if nothing was measured, which fails.
-    `windows` is null for an objective over the whole run.
-    """
+    """A service level objective and its outcome in this run. `value` is in ns, or a share; null if nothing was
+    measured, which counts as missed. `windows` is null for an objective over the whole run."""
 
     slo: str
     passed: bool
@@ -193,9 +186,8 @@ class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AddressFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What the lanes did with one address (docs/lane-contract.md, the address table). `drained` connections were
-    closed because the name of the target no longer had the address; `removed`: it did not have it at the end.
-    """
+    """What the lanes did with one address (docs/lane-contract.md, the address table). `drained` counts connections that
+    were closed because the target's name no longer had the address. `removed`: the name did not have it at the end."""
 
     address: str
     port: int
@@ -218,10 +210,9 @@ class AddressChange(msgspec.Struct, frozen=True, kw_only=True):
 
 class NameFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Lookups of the name of a target, from before the start to the end. `answers` counts queries by reply: NOERROR,
-    NXDOMAIN, SERVFAIL, timeout, unanswered (at the end). `changes` are the first 100 of `changed`; `refused` in them
-    are addresses that are not allowed, to which no connection was made. `left_out` accepted no connection before the
-    start. `no_room` counts addresses beyond the number that lanes can hold.
-    """
+    NXDOMAIN, SERVFAIL, timeout, unanswered (at the end). `changes` are the first 100 of the `changed` changes; their
+    `refused` are addresses that are not allowed, to which no connection was made. `left_out` are addresses that
+    accepted no connection before the start. `no_room` counts addresses beyond the number that lanes can hold."""
 
     name: str
     resolve: str
@@ -242,7 +233,7 @@ class NameFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TlsFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of TLS: the peer, and handshakes by kind. Those that timed out count as failed."""
+    """TLS figures: the peer, and handshakes by kind. Handshakes that timed out count as failed."""
 
     peer: TlsPeer
     handshakes_full: int = 0
@@ -251,7 +242,8 @@ class TlsFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KafkaPartition(msgspec.Struct, frozen=True, kw_only=True):
-    """One partition written to: acknowledged records, and how far its end moved during the run (null: not asked)."""
+    """One partition that was written to: acknowledged records, and how far its end moved during the run (null: not
+    queried)."""
 
     topic: str
     partition: int
@@ -260,9 +252,9 @@ class KafkaPartition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Consumed(msgspec.Struct, frozen=True, kw_only=True):
-    """Records expected at the consuming end: how many came, and how many were missing at the end. Missing ones are in
-    the histogram with the time waited for them, from `at_least_ns` on. `strange` answers belong to no record.
-    """
+    """Records that a consumer expected: how many arrived, and how many were missing at the end. The histogram has
+    missing ones with the time waited for them, which is at least `at_least_ns`. `strange` counts consumed records that
+    match no record of the run."""
 
     count: int
     missing: int = 0
@@ -271,13 +263,12 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of Kafka. `errors` counts failed records by the broker's name for the error. `late` ones were
-    acknowledged after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight;
-    null if the offsets could not be read. `missing` counts acknowledged records that the ends of their partitions
-    do not cover: they were lost. `consumed` is by histogram (`end_to_end`, `answer`). `lag_max` is the greatest lag
-    of the consumer in records, by partition; `consumer` says why it ended early. `hosts_refused` are hosts that the
-    cluster named during the run and that are not allowed: nothing was sent there.
-    """
+    """Figures of Kafka. `errors` counts failed records by the broker's name for the error. `late` counts records that
+    were acknowledged after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight;
+    null if the offsets could not be read. `missing` counts acknowledged records beyond the ends of their partitions,
+    which were lost. `consumed` is by histogram (`end_to_end`, `answer`). `lag_max` is the greatest lag of the consumer
+    in records, by partition; `consumer` is the reason why it stopped early. `hosts_refused` are hosts that the cluster
+    named during the run but that are not allowed; nothing was sent there."""
 
     brokers: str
     settings: dict[str, Any] = {}
@@ -305,10 +296,9 @@ class TargetFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WatchFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """A watched figure of the target's own side: how often it was sampled, how often that failed, and the first reason.
-    `changed_at_s` is when it left what it was in the beginning; null if it never did. `limit` is the most that it can be,
-    as its `[[watch]]` states it.
-    """
+    """A watched figure from the target's side: how often it was sampled, how often that failed, and the first reason.
+    `changed_at_s` is when it first differed from its beginning; null if it never did. `limit` is its maximum, as set in
+    its `[[watch]]`."""
 
     name: str
     source: str = ""
@@ -320,12 +310,12 @@ class WatchFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnswerFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Responses that were kept (`answers/`): how many, and how many with their body, of which some were `cut` at the limit
-    and some had secrets `redacted`. `dropped` counts by reason what was lost: `ring` (responses that found no space in a
-    lane's ring), `ring_bodies` (only their bodies), `disk` (no space, or it could not be written), `too_large` (a
-    compressed body beyond what is decoded), `undecodable` (its content coding could not be undone), `header_values` (cut
-    at 1,024 bytes), `late` (some were still unwritten when the run ended). `routes` are the names behind the column `route`.
-    """
+    """Responses that were kept (`answers/`): their number, how many have a body, how many bodies were `cut` at the
+    limit, and how many had secrets `redacted`. `dropped` counts losses by reason: `ring` (responses that found no space
+    in a lane's ring), `ring_bodies` (only their bodies), `disk` (no space, or it could not be written), `too_large` (a
+    compressed body beyond what is decoded), `undecodable` (its content coding could not be undone), `header_values`
+    (cut at 1,024 bytes), `late` (some were still unwritten when the run ended). `routes` are the names to which the
+    column `route` refers."""
 
     keep: str
     routes: list[str] = []

@@ -1,4 +1,4 @@
-"""The folder of a run: which files it has, and how they are written without harm to earlier results."""
+"""The folder of a run: its files, and how they are written without overwriting earlier results."""
 
 from __future__ import annotations
 
@@ -23,25 +23,24 @@ from replay.files import (
 LANES = "lanes"
 
 SHARE = "share.json"
-"""In the folder of an agent: which part of a run over several machines it is (`replay.cluster.share`)."""
+"""In the folder of an agent: the agent's share of a run over several machines (`replay.cluster.share`)."""
 
 DOCUMENT_BYTES_MAX = 256 << 20
-"""The largest run.json that is read: a hundred times that of a run with a thousand routes."""
+"""The largest run.json that is read: a hundred times the size for a thousand routes."""
 
 _LANE_FILE = re.compile(r"\d+\.lane")
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """`run.json` is written last: a folder that has it is complete. One with only `started.json` is that of a killed
-    run.
-    """
+    """The files of a run folder. `run.json` is written last, so a folder that has it is complete. A folder with only
+    `started.json` is that of a killed run."""
 
     path: Path
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """Make a new run folder. OutputError if the path exists, or cannot be created."""
+        """Create a new run folder. OutputError if the path exists, or cannot be created."""
         folder = cls(Path(path))
         try:
             folder.path.mkdir(parents=True)
@@ -57,7 +56,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """The folder of a run, complete or killed. InputError if `path` is not one."""
+        """The folder of a run, complete or killed. InputError if `path` is no run folder."""
         folder = cls(Path(path))
         if not folder.path.is_dir():
             what = "is not a folder" if folder.path.exists() else "does not exist"
@@ -81,7 +80,7 @@ class RunFolder:
 
     @property
     def source(self) -> Path:
-        """The account of a source that is followed, up to the last second; it exists only until the run is complete."""
+        """The account of a followed source, up to the last second; it exists only until the run is complete."""
         return self.path / "source.json"
 
     @property
@@ -119,13 +118,11 @@ class RunFolder:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the run ended in order, or was recovered."""
+        """Whether the run ended normally, or was recovered."""
         return self.run.exists()
 
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
-        """Write one file of the folder completely or not at all, and flush it to the disk if it is to be `durable`.
-        OutputError if that fails.
-        """
+        """Write a file of the folder atomically, and flush it to the disk if `durable`. OutputError if that fails."""
         try:
             with replacing(path, durable=durable) as file:
                 file.write(data)
@@ -136,9 +133,8 @@ class RunFolder:
             ) from error
 
     def settle(self) -> None:
-        """Remove the files of a run in progress. Called when everything else is on the disk. Those of an agent stay:
-        merging adds up the lanes of all agents.
-        """
+        """Remove the files of a run in progress, once everything else is on the disk. An agent's files stay, because
+        merging adds up the lanes of all agents."""
         if (self.path / SHARE).exists():
             return
         delete_named(self.lanes, lambda name: _LANE_FILE.fullmatch(name) is not None)
@@ -163,7 +159,7 @@ class AppendFile:
             raise OutputError(f"{path} cannot be made: {reason_of(error)}") from None
 
     def append(self, data: bytes) -> None:
-        """Write `data`, all of it or none. OutputError if there is no space, or where the file was removed."""
+        """Write all of `data`, or nothing. OutputError if there is no space, or if the file was removed."""
         self._refuse_if_removed()
         try:
             written = os.write(self._fd, data)
@@ -173,7 +169,7 @@ class AppendFile:
             os.ftruncate(self._fd, self._size)
             raise OutputError(
                 f"{self.path} cannot be written: {reason_of(error)}",
-                hint="free some space, then run `replay report` on the folder: it holds what was measured until then",
+                hint="free some space, then run `replay report` on the folder: it recovers what was measured before",
             ) from error
         self._size += written
 
@@ -189,7 +185,7 @@ class AppendFile:
             raise OutputError(f"{self.path} was removed or replaced while it was written")
 
     def close(self) -> None:
-        """Flush it to the disk and close it. Closing it twice does nothing."""
+        """Flush the file to the disk and close it. Closing twice does nothing."""
         if self._fd < 0:
             return
         try:
@@ -202,9 +198,8 @@ class AppendFile:
 
 
 def read_rows(path: Path, kind: type) -> list:
-    """The rows of a `.jsonl` of the folder, without an incomplete last one; none where the file is missing. InputError
-    where it is damaged.
-    """
+    """The rows of a `.jsonl` file of the folder, without an incomplete last row; empty if the file is missing.
+    InputError if it is damaged."""
     decoder: msgspec.json.Decoder = msgspec.json.Decoder(examined(kind))
     try:
         with open_regular(path) as file:

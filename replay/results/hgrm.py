@@ -20,7 +20,7 @@ NS_PER_MS = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One row: a value (ns), its percentile (0 to 100), and how many values there are up to it."""
+    """A row: a value (ns), its percentile (0 to 100), and the number of values up to it."""
 
     value: int
     percentile: float
@@ -30,7 +30,7 @@ class Tick:
 def ticks(histogram: Histogram, per_half_distance: int = TICKS_PER_HALF_DISTANCE) -> Iterator[Tick]:
     """The percentile spectrum: `per_half_distance` steps every time the distance to 100% halves.
 
-    Like `org.HdrHistogram.PercentileIterator`: one value may take several steps; the last one takes one step and 100%.
+    As in `org.HdrHistogram.PercentileIterator`, a value may have several steps; the last value has one step, and 100%.
     """
     count, seen, level = histogram.count, 0, 0.0
     values = histogram.values()
@@ -81,5 +81,6 @@ def export(histograms: dict[str, Histogram], folder: str | os.PathLike[str]) -> 
 
 
 def _file_name(tag: str) -> str:
-    """A tag as a file name. Tags contain no `%2F`, so replacing the slash keeps them distinct."""
+    """A tag as a file name, with the slash replaced by `%2F`. Tags do not contain `%2F`, so file names stay
+    distinct."""
     return tag.replace("/", "%2F")[:240]

@@ -25,17 +25,17 @@ _SAFE = "".join(chr(c) for c in range(33, 127) if chr(c) not in ",%")
 _TIME = re.compile(r"#\[(BaseTime|StartTime):\s*([0-9.]+)")
 _UNIT = re.compile(r"#\s*unit\s*[:=]\s*(ns|us|ms|s)\b", re.IGNORECASE)
 _RELATIVE_BEFORE_S = 365 * 86_400
-"""If the first stamp is more than a year before StartTime, stamps count from StartTime (HistogramLogReader's rule)."""
+"""If the first timestamp is more than a year before StartTime, timestamps count from StartTime (the rule of
+HistogramLogReader)."""
 
 PROBLEMS_KEPT = 20
 
 COUNTERS_KEPT_MAX = 1 << 27
-"""Most counters of the sums of all tags of a log: 1 GiB."""
+"""Maximum number of counters in the sums of all tags of a log: 1 GiB."""
 
 COUNTERS_READ_MAX = 1 << 33
-"""Most counters of all histograms of a log: a small compressed file can hold more than can be read in any reasonable
-time.
-"""
+"""Maximum number of counters in all histograms of a log, because a small compressed file can hold more than can be read
+in any reasonable time."""
 
 _FEWER = "log fewer intervals or tags, or a smaller range of values"
 _RECOVER = "the run's figures are in run.json: replay report RUN --json"
@@ -44,8 +44,8 @@ _RECOVER = "the run's figures are in run.json: replay report RUN --json"
 def tag_of(histogram: str, route: str = "", outcome: str = "") -> str:
     """The tag of a histogram: `response.all`, or of a route and outcome: `response.2xx.GET_/users/{id}`.
 
-    Comma, percent, spaces, line breaks and what is not ASCII are percent-encoded; the first space becomes
-    `_`, and an underscore before it `%5F`: no two routes share a tag, and `parts_of` reverses it.
+    Comma, percent, spaces, line breaks and what is not ASCII are percent-encoded; the first space becomes `_`, and an
+    underscore before it `%5F`. So no two routes share a tag, and `parts_of` can reverse it.
     """
     if not route:
         return histogram
@@ -55,7 +55,7 @@ def tag_of(histogram: str, route: str = "", outcome: str = "") -> str:
 
 
 def parts_of(tag: str) -> tuple[str, str, str]:
-    """(histogram, outcome, route) of a tag made by `tag_of`; without a route where it is over all routes."""
+    """The (histogram, outcome, route) of a tag made by `tag_of`; the route is empty if it covers all routes."""
     histogram, _, rest = tag.partition(".")
     outcome, _, name = rest.partition(".")
     if not name:
@@ -84,22 +84,21 @@ def header(base_ns: int, comment: str = "") -> bytes:
 
 
 def line(tag: str, start_s: float, length_s: float, histogram: Histogram) -> bytes:
-    """One interval of nanoseconds. `start_s` counts from the log's base."""
+    """The line of one interval, for values in nanoseconds. `start_s` counts from the log's base."""
     max_ms = histogram.max / NS_PER_MS
     return f"Tag={tag},{start_s:.3f},{length_s:.3f},{max_ms:.6f},".encode() + encode(histogram) + b"\n"
 
 
 def read_unit(text: bytes) -> str:
-    """The unit that a comment line names, or an empty string."""
+    """The unit that a comment line states, or an empty string."""
     found = _UNIT.search(text.decode("utf-8", "replace"))
     return found.group(1).lower() if found else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interval:
-    """One line of a log, its histogram as text, and how many `counters` that needs in memory. `start_s` counts from
-    the epoch where the log states its base, else it is as written. `tag` is empty if the line has none.
-    """
+    """One line of a log: its histogram as text, and how many `counters` that needs in memory. `start_s` counts from the
+    epoch if the log states its base; otherwise it is as written. `tag` is empty if the line has none."""
 
     tag: str
     start_s: float
@@ -116,13 +115,13 @@ class Interval:
 
     @property
     def digits(self) -> int:
-        """Significant digits of its values."""
+        """The number of significant digits of its values."""
         return self.histogram.layout.digits
 
 
 @dataclass(slots=True)
 class Log:
-    """A log as it was read. `problems` lists the lines that were left out, and why."""
+    """A log after reading. `problems` lists the lines that were left out, with reasons."""
 
     path: Path
     intervals: list[Interval] = field(default_factory=list)
@@ -181,9 +180,8 @@ def read_hlog(path: str | os.PathLike[str]) -> Log:
 
 
 def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterator[Interval]:
-    """The intervals of the wanted tags of a log, one at a time; others are not decoded. `log` collects the rest of its
-    content. InputError if the file cannot be read.
-    """
+    """The intervals of the wanted tags of a log, one at a time; others are not decoded. The other content is collected
+    in `log`. InputError if the file cannot be read."""
     try:
         with open_regular(log.path, or_pipe=True) as file:
             for number, row in enumerate(read_lines(file, log.path), 1):
@@ -199,7 +197,7 @@ def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterato
 
 
 def index(path: Path) -> dict[str, bytes]:
-    """The encoded histogram of each tag, in a log with one line per tag. InputError if it cannot be read."""
+    """The encoded histogram of each tag, from a log with one line per tag. InputError if it cannot be read."""
     try:
         with open_regular(path) as file:
             return dict(_tagged(path, read_lines(file, path)))
@@ -220,7 +218,7 @@ def _tagged(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def decode_at(path: Path, tag: str, text: bytes) -> Histogram:
-    """Like `decode`, but InputError says where the damaged histogram is."""
+    """Like `decode`, but InputError has the place of the damaged histogram."""
     try:
         return decode(text)
     except ValueError as error:

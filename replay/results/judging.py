@@ -59,7 +59,7 @@ def validity_of(
 
 
 def _latencies(measured: Measured, closed_loop: bool) -> dict[str, Quantiles | None]:
-    """The latencies among the figures that validity reads. A closed loop has only some."""
+    """The latencies that validity is judged by. A closed loop has only some of them."""
     return {
         row.field: _quantiles(measured, row.name)
         for row in HISTOGRAMS
@@ -69,7 +69,7 @@ def _latencies(measured: Measured, closed_loop: bool) -> dict[str, Quantiles | N
 
 
 def _allowing(limits: ValidityLimits, tick_ns: int) -> ValidityLimits:
-    """The lateness limits, with the lateness by design added."""
+    """The limits on lateness, increased by the lateness that is by design."""
     floors = [
         name for name in limits.__struct_fields__ if name.startswith("lateness_") and name.endswith("_ns")
     ]
@@ -87,9 +87,8 @@ def _quantiles(measured: Measured, kind: str) -> Quantiles | None:
 def status_differs(
     started: Started, measured: Measured, validity: Validity
 ) -> tuple[StatusFigures | None, Validity]:
-    """Responses compared with the recording, and the verdict with that finding. An objective of all requests replaces
-    the rule, because it says what the user allows.
-    """
+    """Responses compared with the recording, and the verdict including that finding. An objective on the statuses of
+    all requests replaces the rule."""
     replaced = any(slo.replaces_status_rule(slo.parse(text)) for text in started.slo)
     figures = figures_of(measured.statuses, replaced=replaced)
     if figures is None or replaced:
@@ -112,7 +111,8 @@ def rows_of(folder: RunFolder) -> list[Second]:
 
 
 def objectives_of(folder: RunFolder, started: Started, measured: Measured) -> list[SloOutcome]:
-    """Evaluate the objectives. Those by window read the logs; a damaged log has no windows, so its objectives fail."""
+    """Evaluate the objectives. Objectives by window read the logs; if a log is damaged, there are no windows, so they
+    fail."""
     objectives = [slo.parse(text) for text in started.slo]
     rows = rows_of(folder) if any(objective.window_ns for objective in objectives) else []
     per_route = "service" if started.closed_loop else "response"

@@ -1,4 +1,4 @@
-"""Figures that lanes count about themselves: the generator's cost and delays, connections, retries, addresses."""
+"""Figures that lanes record about themselves: the generator's cost and delays, connections, retries, addresses."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def generator_figures(
 
 
 def _delays(measured: Measured, by_name: dict[str, int]) -> Delays:
-    """Delays of the lanes. Latencies without them are null if the engine does not count them."""
+    """Delays of the lanes. The latencies without them are null if the engine does not measure the delays."""
     found: dict[str, Any] = {name: by_name[name] for name in Delays.__struct_fields__ if name in by_name}
     found |= {row.field: measured.latency(row.name) for row in HISTOGRAMS if row.net}
     return Delays(**found)
 
 
 def lost_share(all_metrics: Sequence[LaneMetrics]) -> float:
-    """Share of the time from the first due to the last done that the worst lane lost."""
+    """The largest share of time that a lane lost, between the first due time and the last done."""
     shares = [0.0]
     for metrics in all_metrics:
         first_ns, last_ns, lost_ns = (
@@ -61,9 +61,8 @@ def lost_share(all_metrics: Sequence[LaneMetrics]) -> float:
 
 
 def _busy_share(metrics: LaneMetrics) -> float:
-    """Share of the lane's time from the first due to the last done in which it had something to do. Spinning for a due
-    time is idle.
-    """
+    """The share of time in which the lane had something to do, from the first due time to the last done. Spinning until
+    a due time counts as idle."""
     first_ns, last_ns, idle_ns = (
         int(metrics.counters[AT[name]]) for name in ("first_due_ns", "last_done_ns", "idle_ns")
     )
@@ -73,7 +72,7 @@ def _busy_share(metrics: LaneMetrics) -> float:
 
 
 def retry_figures(started: Started, by_name: dict[str, int]) -> Retries | None:
-    """Figures of retries; None if the scenario has none."""
+    """The figures of retries; None if the scenario has none."""
     if started.scenario.get("retry", {}).get("attempts", 1) == 1:
         return None
     return Retries(
@@ -92,7 +91,8 @@ def connection_figures(by_name: dict[str, int]) -> Connections:
 
 
 def address_figures(all_metrics: Sequence[LaneMetrics]) -> list[AddressFigures]:
-    """The addresses connected to, in the order in which they became known. Counts are sums over the lanes."""
+    """The addresses that lanes connected to, in the order in which they became known. Counts are sums over the
+    lanes."""
     counts: dict[tuple[str, int], dict[str, int]] = {}
     removed: dict[tuple[str, int], bool] = {}
     for metrics in all_metrics:

@@ -11,8 +11,8 @@ from replay.ledger.catalog import HISTOGRAMS, Histogram
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of one histogram. Those listed in `at_least` are lower bounds: they fall among requests that were never
-    sent, or on an hour, the highest value of a histogram.
+    """Figures of one histogram. The figures listed in `at_least` are lower bounds, because they fall among requests
+    that were never sent, or on one hour, the highest value of a histogram.
 
     Percentiles follow Java's rule (`replay.ledger.percentiles`).
     """
@@ -31,26 +31,27 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     at_least: list[str] = []
 
 
-_MEANING = """Latencies over all routes (docs/lane-contract.md says what each is). A closed loop has only `service` and
-    `first_byte`. Handshakes are there where TLS made any, `wait_order` where clients were in order, and of Kafka
-    `end_to_end` (due to consumed) and `answer` (due to the answer of a pipeline consumed) where they were consumed.
+_MEANING = """Latencies over all routes (docs/lane-contract.md defines them). A closed loop has only `service` and
+    `first_byte`. Handshakes exist if TLS made any, `wait_order` if clients were in order, and for Kafka `end_to_end`
+    (due to consumed) and `answer` (due to the answer of a pipeline consumed) if they were consumed.
     """
 
 
 def is_listed(histogram: Histogram) -> bool:
-    """Whether `latency` of run.json has this histogram. Latencies without the generator's delays are in `delays`."""
+    """Whether `latency` in run.json has this histogram. Latencies without the generator's delays are in `delays`
+    instead."""
     return not histogram.net
 
 
 def is_required(histogram: Histogram) -> bool:
-    """Whether every run has it."""
+    """Whether every run has this histogram."""
     return histogram.closed_loop and not histogram.only
 
 
 if TYPE_CHECKING:
 
     class Latencies(msgspec.Struct, frozen=True, kw_only=True):
-        """Its fields follow from the catalog, so a type checker knows their type but not their names."""
+        """The fields follow from the catalog, so a type checker knows their type but not their names."""
 
         service: Latency
         first_byte: Latency

@@ -1,4 +1,4 @@
-"""Latencies of a run over all routes, as run.json has them."""
+"""The latencies of a run over all routes, for run.json."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOTHING = msgspec.convert({name: 0 for name in Latency.__struct_fields__ if name
 
 
 def latencies_of(measured: Measured, closed_loop: bool, kafka: Sequence[KafkaFigures | None]) -> Latencies:
-    """The histograms that the catalog lists. Those that need something special are left out where they are empty."""
+    """The histograms that the catalog lists. Histograms that not every run has are left out if they are empty."""
     found = {}
     for row in HISTOGRAMS:
         if not is_listed(row) or (closed_loop and not row.closed_loop):
@@ -31,13 +31,14 @@ def latencies_of(measured: Measured, closed_loop: bool, kafka: Sequence[KafkaFig
 
 
 def _missing_from_ns(name: str, kafka: Sequence[KafkaFigures | None]) -> int | None:
-    """The latency from which a consumer's histogram holds records missing at the end; None if none are missing."""
+    """The latency from which a consumer's histogram contains records that were missing at the end; None if none were
+    missing."""
     consumed = [each.consumed[name] for each in kafka if each is not None and name in each.consumed]
     return min((each.at_least_ns for each in consumed if each.at_least_ns is not None), default=None)
 
 
 def _bounded(latency: Latency, from_ns: int | None) -> Latency:
-    """A latency whose values from here on are lower bounds, because records were missing at the end."""
+    """A latency whose values from `from_ns` on are lower bounds, because records were missing at the end."""
     if from_ns is None:
         return latency
     names = [name for name in latency.__struct_fields__ if name.startswith("p") or name == "max_ns"]

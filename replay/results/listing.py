@@ -87,9 +87,9 @@ class _Begun(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class ListedRun:
-    """One run. `verdict` is one word, FAILED where a VALID run missed an objective; `p99_ns` is that of the response, or of
-    the service in a closed loop. `problem` says why a folder cannot be read; then the rest is unknown.
-    """
+    """One run. `verdict` is one word, FAILED if a VALID run missed an objective. `p99_ns` is that of the response, or
+    of the service in a closed loop. `problem` is the reason why a folder cannot be read; the other fields are then
+    unknown."""
 
     path: Path
     started_ns: int = 0
@@ -111,9 +111,8 @@ class ListedRun:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The runs of a folder, newest first; `others` are its folders that hold more runs (of `replay peak` and `ab`).
-    `links` are links to folders and links in place of a run.json: they are not followed.
-    """
+    """The runs of a folder, newest first; `others` are its folders that contain several runs (of `replay peak` and
+    `ab`). `links` are links to folders, and links in place of a run.json; they are not followed."""
 
     runs: list[ListedRun] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
@@ -121,7 +120,7 @@ class Listing:
 
 
 def list_runs(parent: Path) -> Listing:
-    """The runs of `parent`; none where it does not exist. InputError if it cannot be read."""
+    """The runs of `parent`; empty if it does not exist. InputError if it cannot be read."""
     listing = Listing()
     if not parent.exists():
         return listing
@@ -187,7 +186,7 @@ def _of_document(path: Path, document: _Document) -> ListedRun:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a run holds its started.json: it still goes on."""
+    """Whether a run holds the lock on its started.json, which means that it is in progress."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,6 +1,7 @@
-"""Figures of a run: a latency of a route at a percentile, a share of errors.
+"""Figures of a run, such as a percentile of a route's latency or a share of errors.
 
-The document, objectives, reports and comparisons ask for them, of a run in memory and of one on disk in the same way.
+The document, objectives, reports and comparisons get them from here, in the same way for a run in memory and for one on
+disk.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ __all__ = ["CONSUMED", "FAILED"]
 # Re-exported from the catalog, because callers of this module need them.
 
 OTHER = "other"
-"""The route that takes what no longer fits the lanes' arena: the last row of a lane's memory."""
+"""The name for routes that no longer fit the lanes' arena: the last row of a lane's memory."""
 
 
 def _has_values(histogram: Histogram | None) -> bool:
@@ -44,7 +45,8 @@ def _has_values(histogram: Histogram | None) -> bool:
 
 
 class Value(NamedTuple):
-    """A figure in ns. `at_least`: a lower bound, because it falls among requests never sent, or beyond the histogram."""
+    """A figure in ns. `at_least`: it is a lower bound, because it falls among requests that were never sent, or beyond
+    the histogram."""
 
     ns: int
     at_least: bool
@@ -53,10 +55,9 @@ class Value(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Measured:
     """`totals(tag)` is a histogram of totals.hlog or None. `outcomes` counts requests by route, without the warm-up.
-    `actions` are names of groups of routes; an action may be given in place of a route. `checked` counts by route the
-    responses checked and the mismatches among them, `statuses` the responses compared with the recording,
-    `not_of_target` failed requests for which the target is not to blame.
-    """
+    `actions` are groups of routes by name; an action can be given instead of a route. By route, `checked` counts the
+    responses checked and the mismatches among them, `statuses` the responses compared with the recording, and
+    `not_of_target` failed requests for which the target is not to blame."""
 
     totals: Callable[[str], Histogram | None]
     outcomes: Mapping[str, Mapping[str, int]]
@@ -67,9 +68,8 @@ class Measured:
     not_of_target: Mapping[str, int] = field(default_factory=dict)
 
     def histogram(self, kind: str, route: str = "") -> Histogram | None:
-        """`kind` (`response`, `wait.queue`, ...) over all routes at 3 digits, or of one route over all its outcomes
-        at 2.
-        """
+        """A histogram of `kind` (`response`, `wait.queue`, ...): over all routes with 3 significant digits, or of one
+        route over all its outcomes with 2."""
         if not route:
             return self.totals(tag_over_all(kind))
         merged: Histogram | None = None
@@ -81,17 +81,17 @@ class Measured:
         return merged
 
     def members(self, route: str) -> Sequence[str]:
-        """The route itself; else the routes of the business action of this name, or those that match its `*`."""
+        """The route itself, or the routes of the business action of this name, or the routes that match its `*`."""
         if route in self.outcomes:
             return (route,)
         return self.actions.get(route) or [name for name in self.outcomes if names_route(route, name)]
 
     def _rows(self, route: str) -> list[Mapping[str, int]]:
-        """Outcomes of a route or action; of every route where none is named."""
+        """The outcomes of a route or action; those of every route if none is given."""
         return [self.outcomes.get(member, {}) for member in (self.members(route) if route else self.outcomes)]
 
     def unsent(self, route: str = "") -> int:
-        """How many requests were never sent. Of their response only a lower bound is known."""
+        """How many requests were never sent. Their response times have only a lower bound."""
         return sum(outcomes.get("unsent", 0) for outcomes in self._rows(route))
 
     def percentiles(self, kind: str, percentiles: Sequence[float], route: str = "") -> list[Value] | None:
@@ -103,13 +103,12 @@ class Measured:
         return [self.value(ns, histogram, censored) for ns in histogram.percentiles(percentiles)]
 
     def is_censored(self, kind: str, route: str = "") -> bool:
-        """Whether a latency has requests that were never sent, of which only a lower bound is known."""
+        """Whether a latency includes requests that were never sent, for which only a lower bound is known."""
         return kind == "response" and self.unsent(route) > 0
 
     def value(self, ns: int, histogram: Histogram, censored: bool) -> Value:
-        """The figure for a value of a histogram: a lower bound from `max_wait` on, where requests were unsent, and at
-        the highest value of the histogram.
-        """
+        """The figure for a value of a histogram. It is a lower bound from `max_wait` on if requests were unsent, and at
+        the highest value of the histogram."""
         if ns >= HIGHEST_NS and histogram.layout in (NS_3, NS_2):
             return Value(HIGHEST_NS, True)
         if not censored or ns < self.max_wait_ns:
@@ -156,14 +155,15 @@ class Measured:
 
 
 def merged_into_other(metrics: LaneMetrics) -> np.ndarray:
-    """Which (route, outcome) of a lane found the arena full, and are counted in OTHER's slots: bool[rows, outcomes]."""
+    """Which (route, outcome) pairs of a lane did not fit the arena and are counted in OTHER's slots: bool[rows,
+    outcomes]."""
     merged: np.ndarray = np.array(metrics.slots) == np.arange(N_OUTCOMES)
     merged[-1] = False
     return merged
 
 
 def counts_by_route(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
-    """Requests by row and outcome, int64[rows, N_OUTCOMES]. Merged ones are in the last row, that of OTHER."""
+    """Requests by row and outcome, int64[rows, N_OUTCOMES]. Merged pairs are in the last row, OTHER."""
     counts = np.zeros(all_metrics[0].route_counts.shape, np.int64)
     for metrics in all_metrics:
         own = np.array(metrics.route_counts)
@@ -174,7 +174,7 @@ def counts_by_route(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
 
 
 def not_of_target(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
-    """By row: failed requests for which the target is not to blame, in the same rows as `counts_by_route`."""
+    """Failed requests for which the target is not to blame, by row as in `counts_by_route`."""
     found: np.ndarray = counts_by_route(all_metrics)[:, GENERATOR].copy()
     for metrics in all_metrics:
         own = np.array(metrics.route_own)
@@ -223,7 +223,7 @@ def _checked(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> dict[s
 
 
 def slot_of(metrics: LaneMetrics, row: int, code: int) -> int:
-    """The arena slot of a row and outcome; -1 if it has none of its own, or is counted in OTHER's."""
+    """The arena slot of a row and outcome; -1 if it has none of its own because it is counted in OTHER's."""
     slot = int(metrics.slots[row, code])
     return slot if slot >= N_OUTCOMES or row == metrics.slots.shape[0] - 1 else -1
 
@@ -239,7 +239,7 @@ def _of_route(all_metrics: Sequence[LaneMetrics], row: int, code: int, kind: int
 
 
 def tags(measured: Measured, closed_loop: bool) -> list[str]:
-    """The tags that totals.hlog holds, those over all routes first."""
+    """The tags that totals.hlog contains, those over all routes first."""
     over_all = [
         histogram.tag
         for histogram in HISTOGRAMS
@@ -260,7 +260,7 @@ def _tags_by_route(outcomes: Mapping[str, Mapping[str, int]], closed_loop: bool)
 
 
 def from_folder(folder: RunFolder, document: RunDocument) -> Measured:
-    """The content of totals.hlog; each histogram is decoded when it is asked for."""
+    """The content of totals.hlog; each histogram is decoded when it is needed."""
     texts = hlog.index(folder.totals)
     outcomes = {route.route: route.outcomes for route in document.routes}
     actions = actions_of((route.route, route.action) for route in document.routes)

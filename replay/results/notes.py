@@ -14,10 +14,10 @@ COMPUTED = (
     "CONNECTION_LIMITED", "VALUES_MISSING", "ROUTES_MERGED", "NAME_LOST", "ADDRESS_NOT_ALLOWED", "ADDRESSES_FULL",
     "ADDRESS_LEFT_OUT", "TAIL_IS_OURS",
 )  # fmt: skip
-"""Codes of the notes that follow from other figures of a run. A merged run has its own."""
+"""Codes of the notes that are computed from other figures of a run. A merged run computes its own."""
 
 TAIL_NOTE_FLOOR_NS = 1_000_000
-"""A p99 of lateness below this is not worth a note: any sleeping thread has it."""
+"""Generator lag with a p99 below this needs no note: any sleeping thread has it."""
 
 
 def notes_of(
@@ -29,10 +29,11 @@ def notes_of(
     known: Sequence[Note],
     names: Sequence[NameFigures],
 ) -> list[Note]:
-    """All notes. `by_name` are the sums of the lanes' counters, `known` the other notes, `names` the targets' names."""
+    """All notes. `by_name` are the sums of the lanes' counters, `known` the notes made before, `names` the targets'
+    names."""
     notes = []
     if killed:
-        words = "the run was killed; these results were recovered from what its lanes had counted"
+        words = "the run was killed; these results were recovered from the counts of its lanes"
         notes.append(Note("RECOVERED", words))
     notes += _rejected_note(started)
     for target in started.targets:
@@ -59,7 +60,7 @@ def _target_notes(target: TargetStart) -> list[Note]:
 
 
 def _counted_notes(by_name: dict[str, int]) -> list[Note]:
-    """Lane counters that need an explanation."""
+    """Notes about lane counters that need an explanation."""
     notes = []
     if count := by_name["cap_bound"]:
         words = f"{count:,} requests waited because the cap on connections (-c) was reached; "
@@ -90,7 +91,7 @@ def _rejected_note(started: Started) -> list[Note]:
     rejected = sum(trace.rejected.values())
     words = f"{rejected_words(rejected, trace.lines)} ({reasons})"
     if trace.rows + rejected != trace.lines or started.rows_in_window != trace.rows:
-        words += "; how many of them belong to the part that was replayed is not known"
+        words += "; it is not known how many of them belong to the part that was replayed"
     return [Note("LINES_REJECTED", words)]
 
 
@@ -122,7 +123,8 @@ def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
 
 
 def _tail_note(started: Started, measured: Measured) -> list[Note]:
-    """The generator's own tail is most of the response's. Beyond the limits of validity this is a finding instead."""
+    """A note if the generator's own tail makes up most of the response's. Beyond the limits of validity it is a finding
+    instead."""
     late = measured.percentiles("lateness", (99.0,))
     response = measured.percentiles("response", (99.0,))
     limits = started.limits
@@ -133,5 +135,5 @@ def _tail_note(started: Started, measured: Measured) -> list[Note]:
         return []
     if own_ns <= limits.lateness_p99_share_suspect * response[0].ns:
         return []
-    words = f"at p99 the generator itself was {format_latency(own_ns)} late, which is more than half of the response: "
-    return [Note("TAIL_IS_OURS", words + "the tail beyond p99 is that of this machine")]
+    words = f"the p99 of generator lag is {format_latency(own_ns)}, more than half of the response: "
+    return [Note("TAIL_IS_OURS", words + "the tail beyond p99 comes from this machine")]

@@ -1,4 +1,4 @@
-"""Objectives that a run fails to prove, in words, for assertions in tests."""
+"""Whether a run proves its objectives, as a message for assertions in tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .verdicts import NOT_ENDED
 
 
 def failed_proof(document: RunDocument, measured: Measured, objectives: Sequence[str]) -> str:
-    """The message of an assertion; empty if the run proves every objective. UsageError for a wrong objective."""
+    """The message of an assertion; empty if the run proves every objective. UsageError for an invalid objective."""
     if not objectives:
         raise UsageError("no objective to assert", hint=f"write {slo.FORMS}")
     parsed = [slo.parse(text) for text in objectives]
@@ -32,7 +32,7 @@ def failed_proof(document: RunDocument, measured: Measured, objectives: Sequence
 
 
 def _proves_nothing(document: RunDocument) -> str:
-    """Why no figure of a run is evidence; empty if they are."""
+    """The reason why no figure of a run is evidence; empty if the figures are."""
     how = document.ending.how
     if how in NOT_ENDED or how == "circuit_breaker":
         detail = f": {document.ending.detail}" if document.ending.detail else ""
@@ -47,7 +47,8 @@ def _proves_nothing(document: RunDocument) -> str:
 
 
 def _outcome(document: RunDocument, measured: Measured, objective: slo.Slo) -> SloOutcome:
-    """The outcome of an objective: the run's own where it was a setting of the run, else from the histograms."""
+    """The outcome of an objective: the run's own if it was a setting of the run, otherwise computed from the
+    histograms."""
     wanted = slo.canonical(objective)
     for known in document.slo:
         if slo.canonical(slo.parse(known.slo)) == wanted:
@@ -66,7 +67,7 @@ def _outcome(document: RunDocument, measured: Measured, objective: slo.Slo) -> S
 
 
 def _missed(measured: Measured, objective: slo.Slo, outcome: SloOutcome) -> list[str]:
-    """An objective that is missed: figure and limit, then its route and the number of requests behind it."""
+    """The message for a missed objective: figure and limit, then its route and the number of requests."""
     share = objective.unit == "share"
     limit = format_share(objective.limit) if share else duration_text(round(objective.limit))
     operator = "<=" if objective.or_equal else "<"

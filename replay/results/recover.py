@@ -37,15 +37,16 @@ from .folder import DOCUMENT_BYTES_MAX, RunFolder
 from .samples import Lookup
 
 SOURCE_CUT = (
-    "the account of the source ends with the last full second before the kill: entries that were read later are not"
-    " in it"
+    "the account of the source ends with the last full second before the kill: it lacks "
+    "entries that were read later"
 )
 
 
 def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
     """Write totals.hlog, samples.jsonl and run.json of a killed run, and mark it as killed.
 
-    An incomplete last line is removed from the logs. InputError if too little is left, or the run still goes on.
+    An incomplete last line is removed from the logs. InputError if too little is left, or if the run is still in
+    progress.
     """
     refuse_foreign(folder.path)
     started = _read_started(folder)
@@ -93,7 +94,7 @@ def _assembled(
 
 
 def _source_left(folder: RunFolder) -> SourceSoFar | None:
-    """The account of a followed source, as it was saved in the last second of the run; None if there is none."""
+    """The account of a followed source, as saved in the last full second of the run; None if there is none."""
     if not os.path.lexists(folder.source):
         return None
     try:
@@ -103,15 +104,15 @@ def _source_left(folder: RunFolder) -> SourceSoFar | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(
             f"{folder.source} is damaged ({error})",
-            hint="remove it: then the account of the source is left out",
+            hint="remove it; the report is then made without the account of the source",
         ) from None
 
 
 def _answers_left(
     folder: RunFolder, all_metrics: list[LaneMetrics], started: Started
 ) -> AnswerFigures | None:
-    """What can be read of the responses that the run kept. Why others were lost is not known any more: all of them count
-    as late. With several targets their number is not known either, because some may not keep any.
+    """The readable part of the responses that the run kept. It is no longer known why others were lost, so all of them
+    count as late. With several targets their number is not known either, because some targets may not keep responses.
     """
     keep = started.scenario.get("answers", {}).get("keep") or "none"
     answers = Answers(folder.path)
@@ -139,7 +140,7 @@ def _answers_left(
 def cut_to_whole_lines(path: Path) -> int:
     """Truncate a file after its last line break; returns the number of bytes removed. A missing file is not created.
 
-    InputError if it is a link, or belongs to another user.
+    InputError if it is a link or belongs to another user.
     """
     if not os.path.lexists(path):
         return 0
@@ -176,11 +177,12 @@ def _open(path: Path) -> LaneMetrics:
 
 
 def _refuse_if_alive(folder: RunFolder) -> None:
-    """InputError if the run goes on: its recorder holds a lock on started.json for as long as its process lives."""
+    """InputError if the run is in progress: its recorder holds a lock on started.json for as long as its process
+    lives."""
     with open_regular(folder.started) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"{folder.path} is still being written: the run goes on", hint="wait for its end"
+                f"{folder.path} is still being written: the run goes on", hint="wait until it has ended"
             ) from None

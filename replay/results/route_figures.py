@@ -12,7 +12,7 @@ from .measured import Measured
 
 
 def route_figures(measured: Measured, started: Started) -> list[RouteFigures]:
-    """Routes with requests, the largest first."""
+    """Routes with requests, the busiest first."""
     known = {route.name: route for route in started.routes}
     found = []
     for name in measured.outcomes:
@@ -22,7 +22,8 @@ def route_figures(measured: Measured, started: Started) -> list[RouteFigures]:
 
 
 def action_figures(measured: Measured, started: Started) -> list[RouteFigures]:
-    """Business actions with requests, the largest first. Recorded percentiles of several routes cannot be added up."""
+    """Business actions with requests, the busiest first. Recorded percentiles are left out, because those of several
+    routes cannot be combined."""
     recorded = {route.name: route.recorded for route in started.routes}
     found = []
     for action, routes in measured.actions.items():

@@ -1,4 +1,4 @@
-"""A run as other commands and programs read it: its document, its histograms on demand, its seconds as a table."""
+"""A run for other commands and programs: its document, its histograms on demand, its seconds as a table."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from replay.ledger.hdr_package import RunHistogram
 
 HTML_ROUTES = 10
-"""How many routes a notebook shows in a run's table."""
+"""How many routes a notebook shows in the table of a run."""
 
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A complete run. `recovered`: it had been killed, and was completed just now.
+    """A complete run. `recovered`: it was killed, and has been completed while opening it.
 
     A `route` is one of the recording's, a pattern (`GET /users/*`) or a business action.
     """
@@ -46,14 +46,13 @@ class Run:
 
     @cached_property
     def measured(self) -> Measured:
-        """The histograms of totals.hlog, each decoded when it is asked for."""
+        """The histograms of totals.hlog, each decoded when it is needed."""
         return from_folder(self.folder, self.document)
 
     @property
     def verdict(self) -> str:
-        """The run in one word: VALID, SUSPECT, INVALID (the generator was at its limit), FAILED (the target was), or how
-        it was cut off.
-        """
+        """The run in one word: VALID, SUSPECT, INVALID (the generator was at its limit), FAILED (the target failed), or
+        how the run was cut off."""
         document = self.document
         failed = (document.status_differs is not None and document.status_differs.failed) or not all(
             outcome.passed for outcome in document.slo
@@ -61,10 +60,10 @@ class Run:
         return verdict_word(document.ending.how, document.validity.verdict, failed=failed)
 
     def latency(self, name: str = "response", *, route: str = "") -> Latency:
-        """The latencies of this name: response, service, wait, generator lag ("lateness") and so on; over all routes, or
+        """The figures of a latency: response, service, wait, generator lag ("lateness") and so on; over all routes, or
         of one.
 
-        UsageError if the run has none of this name; a closed loop has `service` and `first_byte` alone.
+        UsageError if the run does not have it; a closed loop has only `service` and `first_byte`.
         """
         kind = self._kind(name, route)
         if route:
@@ -76,8 +75,8 @@ class Run:
         return found
 
     def histogram(self, name: str = "response", *, route: str = "") -> RunHistogram:
-        """The histogram behind `latency`, as an object of the `hdrhistogram` package, in ns: at 3 significant digits over
-        all routes, at 2 of one. Its percentiles are those of the run's reports.
+        """The histogram behind `latency`, as an object of the `hdrhistogram` package, in ns: with 3 significant digits
+        over all routes, with 2 for one route. Its percentiles equal those in the run's reports.
 
         UsageError as for `latency`.
         """
@@ -91,9 +90,8 @@ class Run:
         return RunHistogram(histogram, lambda ns: self.measured.value(ns, histogram, censored).ns)
 
     def percentiles(self, *names: str, route: str = "") -> pa.Table:
-        """Percentiles of latencies as an Arrow table: `percentile`, and a column in ns for each of `names` (response and
-        service, where none is named), over all routes or of one. UsageError as for `latency`.
-        """
+        """Percentiles of latencies as an Arrow table: `percentile`, and a column in ns for each of `names` (by default
+        response and service), over all routes or of one. UsageError as for `latency`."""
         from .tables import percentiles_table
 
         usual = ("service",) if self.document.closed_loop else ("response", "service")
@@ -104,7 +102,8 @@ class Run:
         return percentiles_table(self.measured, kinds, route)
 
     def _kind(self, name: str, route: str) -> str:
-        """The histogram of this name. UsageError if a route is unknown, or has no histograms of this name."""
+        """The kind of histogram with this name. UsageError if the route is unknown, or has no histogram of this
+        name."""
         kind = ALIASES.get(name, name)
         kind = next((row.name for row in HISTOGRAMS if kind in (row.name, row.field)), kind)
         if route:
@@ -126,22 +125,22 @@ class Run:
         return UsageError(f"the run measured no {name!r}{of}", hint=f"it measured {', '.join(there)}")
 
     def timeline(self) -> pa.Table:
-        """One row per second of the run, as an Arrow table (`.to_pandas()`): `at` in UTC, counts, percentiles in ns (null
-        where nothing ended), and a column for each outcome (`outcomes.2xx`) and consumer's lag (`lag.`).
-        """
+        """One row per second of the run, as an Arrow table (`.to_pandas()`): `at` in UTC, counts, percentiles in ns
+        (null if nothing ended), and a column for each outcome (`outcomes.2xx`) and for each partition's consumer lag
+        (`lag.`)."""
         from .tables import timeline_table
 
         return timeline_table(self.seconds())
 
     def seconds(self) -> list[Second]:
-        """The rows of timeline.jsonl, without an incomplete last one."""
+        """The rows of timeline.jsonl, without an incomplete last row."""
         return read_rows(self.folder.timeline, Second)
 
     def assert_slo(self, *objectives: str) -> None:
         """AssertionError unless the run proves each objective (`p99<250ms`, `p99 service of "GET /users/*" < 100ms`,
-        `errors<1%`). It names the figure, the limit, the number of requests, the route, and the run's folder.
+        `errors<1%`). The error shows the figure, the limit, the number of requests, the route, and the run folder.
 
-        A run that is INVALID or was cut off proves nothing, and fails as well. UsageError for a wrong objective.
+        A run that is INVALID or was cut off proves nothing, so it fails too. UsageError for an invalid objective.
         """
         from .proof import failed_proof
 
@@ -172,7 +171,7 @@ class Run:
         return f"<Run {shown(str(self.folder.path))!r}: {', '.join(words)}>"
 
     def _repr_html_(self) -> str:
-        """A notebook shows this: the head of the report, its objectives and its biggest routes."""
+        """The view in a notebook: the head of the report, its objectives and its busiest routes."""
         document = self.document
         rows = [*self._head(), ("folder", str(self.folder.path))]
         rows += [(reason.code, reason.message) for reason in document.validity.reasons]
@@ -195,7 +194,8 @@ def _pair(latency: Latency | None) -> tuple[str, str]:
 
 
 def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
-    """Open the folder of a run; a killed run is completed first. InputError if it is invalid, or of a newer version."""
+    """Open the folder of a run; a killed run is completed first. InputError if it is invalid, or was written by a newer
+    version."""
     folder = RunFolder.open(path)
     recovered = not folder.is_whole
     if recovered:

@@ -30,17 +30,17 @@ NOT_OF_THE_LOAD = (
     "build",
     "name",
 )
-"""Settings that do not change what is sent, and when."""
+"""Settings that change neither what is sent nor when."""
 
 
 def load_digest(scenario: dict[str, Any], trace_digest: str, closed_loop: bool) -> str:
-    """A short text that is the same for runs that put the same load on their targets."""
+    """A digest that is equal for runs that put the same load on their targets."""
     kept = {key: value for key, value in scenario.items() if key not in NOT_OF_THE_LOAD}
     data = msgspec.json.encode([kept, trace_digest, closed_loop], order="deterministic")
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def changed_settings(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
-    """The settings of the load that two scenarios have otherwise."""
+    """The load settings in which two scenarios differ."""
     keys = sorted((one.keys() | two.keys()) - set(NOT_OF_THE_LOAD))
     return [key for key in keys if one.get(key) != two.get(key)]

@@ -28,19 +28,18 @@ class RecordedRow(NamedTuple):
 
 
 Lookup = Callable[[list[int]], Mapping[int, RecordedRow]]
-"""From sequence numbers to their recorded rows, without unknown ones."""
+"""Maps sequence numbers to their recorded rows; unknown ones are left out."""
 
 
 SampleKind = Literal["slowest", "failed", "mismatched"]
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One request in full. Stamps are ns since the start of the run; a stamp that never came is left out. For a
-    request that was not sent, the response is a lower bound (`at_least`), and `reason` says why, by the names of the
-    accounts. `rule` is the first check that a mismatch failed. For a malformed response `problem` says what is wrong,
-    and `begins` is the start of its first line, without possible secrets. `trace_id` is that of the traceparent that was
-    sent with it (`--traceparent`).
-    """
+    """One request in full. Stamps are ns since the start of the run; a missing stamp is left out. For a request that
+    was not sent, the response is a lower bound (`at_least`), and `reason` is the account that counts it. `rule` is the
+    first check that a mismatch failed. For a malformed response `problem` says what is wrong, and `begins` is the start
+    of its first line, without possible secrets. `trace_id` is that of the traceparent that was sent with it
+    (`--traceparent`)."""
 
     kind: SampleKind
     route: str
@@ -110,10 +109,9 @@ def collect(
     rules: Sequence[str] = (),
     trace_seeds: Mapping[str, int] | None = None,
 ) -> list[Sample]:
-    """The samples of all lanes by route: the slowest, then the first failed, then the first mismatches. `names` are
-    those of the rows, `rules` those of the captures and checks. `trace_seeds` has the seed of the traces of each route
-    whose requests carry a traceparent.
-    """
+    """The samples of all lanes by route: the slowest, then the first failed, then the first mismatches. `names` are the
+    names of the rows, `rules` those of the captures and checks. `trace_seeds` has a seed of trace ids for each route
+    whose requests carry a traceparent."""
     found: list[tuple[SampleKind, str, _Raw]] = []
     for row, name in enumerate(names):
         found += [("slowest", name, raw) for raw in _slowest(all_metrics, row)]

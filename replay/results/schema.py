@@ -14,7 +14,7 @@ from .samples import Sample
 from .timeline import Second
 
 MARK = "<!-- What follows is made by `python -m replay.results.schema docs/run-format.md`. -->\n"
-"""The text of the page is above this line, the schemas are below."""
+"""The line that separates the text of the page from the generated schemas below it."""
 
 _PARTS = (("run.json", RunDocument), ("A row of timeline.jsonl", Second), ("A row of samples.jsonl", Sample))
 

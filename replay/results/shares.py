@@ -17,7 +17,7 @@ from .measured import Measured, from_metrics
 
 
 class Share(NamedTuple):
-    """The part of a run that one target has."""
+    """The part of a run that belongs to one target."""
 
     start: TargetStart
     all_metrics: Sequence[LaneMetrics]
@@ -41,9 +41,8 @@ def shares_of(
 
 
 def target_figures(shares: Sequence[Share], started: Started, facts: Facts) -> list[TargetFigures]:
-    """The figures of each target. Where its accounts do not balance, those of the run do not either, and its verdict
-    says so.
-    """
+    """The figures of each target. If the accounts of a target do not balance, those of the run do not either, and its
+    verdict reports it."""
     return [
         TargetFigures(
             target=share.start.target,
@@ -63,7 +62,7 @@ def target_figures(shares: Sequence[Share], started: Started, facts: Facts) -> l
 def balanced(
     counters: Sequence[np.ndarray], skipped: dict[str, int], facts: Facts
 ) -> tuple[Accounts, AccountsDetail, str]:
-    """Accounts of these lanes. Where they do not balance: the counts as they are, and what is wrong with them."""
+    """The accounts of these lanes. If they do not balance: the counts as they are, and a description of the error."""
     try:
         return *balance(counters, skipped=skipped, killed=facts.ending.how == "killed"), ""
     except Unbalanced as error:
@@ -73,7 +72,7 @@ def balanced(
 
 
 def tls_figures(share: Share) -> TlsFigures | None:
-    """Figures of TLS; None if the target has none."""
+    """TLS figures; None if the target has none."""
     if share.start.tls is None:
         return None
     by_name = sum_counters([metrics.counters for metrics in share.all_metrics])

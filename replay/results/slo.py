@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from lark.exceptions import UnexpectedInput
 
 METRICS = SLO_METRICS
-"""Latencies that an objective may be of."""
+"""Latencies that an objective may limit."""
 
 FORMS = (
     'p99<250ms, errors < 0.1% over 10s, statuses differ < 5%, or p(99) service of "POST /v1/users" < 250ms'
@@ -73,7 +73,7 @@ _EXPECTED = {
     "WINDOW": "the length of a window", "OVER": "'over' and a window, or the end",
     "$END": "the end",
 }  # fmt: skip
-"""How an error names the symbol that was expected: the first of those that were possible."""
+"""The name of an expected symbol in an error: the first one of those that are possible."""
 
 MISMATCHES, STATUSES, DIFFER = "mismatches", "statuses", "differ"
 _SHARES = {name: (name,) for name in (*(outcome.name for outcome in OUTCOMES), MISMATCHES, STATUSES)} | {
@@ -143,7 +143,7 @@ def parse(text: str) -> Slo:
     if percentile is None and "METRIC" in found:
         raise _wrong(text, at["METRIC"], f"is a latency: {found['WHAT']} has none")
     if route and metric not in PER_ROUTE:
-        why = f"asks for {metric} of a route, but it is measured over all routes only"
+        why = f"limits {metric} of a route, but it is measured over all routes only"
         raise _wrong(text, at["WHAT"], why)
     if "WINDOW" in found and found["WHAT"] in _WHOLE_RUN:
         raise _wrong(
@@ -152,7 +152,7 @@ def parse(text: str) -> Slo:
     if "WINDOW" in found:
         window_ns = int(checked(parse_duration_ns, "WINDOW"))
         if window_ns < LEAST_WINDOW_NS:
-            raise _wrong(text, at["WINDOW"], "is too short for a window: 1 s is the least")
+            raise _wrong(text, at["WINDOW"], "is too short for a window: the minimum is 1 s")
     limit = checked(parse_share if percentile is None else parse_duration_ns, "LIMIT")
     outcomes = _SHARES[found["WHAT"]] if percentile is None else ()
     or_equal = found["OPERATOR"] == "<="
@@ -164,7 +164,7 @@ _READINGS = {
     "LIMIT": lambda number: [f"{number} ms", f"{number} s"],
     "WINDOW": lambda number: [f"{number} s", f"{number} m"],
 }
-"""The possible meanings of a number without a unit."""
+"""What a number without a unit could mean."""
 
 
 def parse_known(texts: Iterable[str]) -> list[Slo]:
@@ -177,7 +177,7 @@ def parse_known(texts: Iterable[str]) -> list[Slo]:
 
 
 def _refuse_bare(text: str, number: str, at: int, kind: str) -> None:
-    """UsageError if a limit or a window has no unit. It lists what it may mean."""
+    """UsageError if a limit or a window has no unit. The message lists what it may mean."""
     if not is_bare(number):
         return
     readings = list(dict.fromkeys(_READINGS[kind](number)))
@@ -190,14 +190,13 @@ def _refuse_bare(text: str, number: str, at: int, kind: str) -> None:
 
 
 def replaces_status_rule(slo: Slo) -> bool:
-    """Whether an objective says how many of all responses may be worse than recorded."""
+    """Whether an objective limits how many of all responses may have a worse status than recorded."""
     return slo.outcomes == (STATUSES,) and not slo.route
 
 
 def canonical(slo: Slo) -> str:
-    """An objective in full and with one form of each unit, as the plan shows it: `p99 response < 250ms over 10s`.
-    `parse` reads it back.
-    """
+    """An objective in full, with canonical units, as the plan shows it: `p99 response < 250ms over 10s`. `parse` reads
+    it back."""
     of = f' of "{slo.route}"' if slo.route else ""
     if slo.percentile is None:
         what = next(name for name, outcomes in _SHARES.items() if outcomes == slo.outcomes)
@@ -221,7 +220,7 @@ def _percentile(text: str, at: int, found: dict[str, str]) -> float | None:
         known = ("max", "p50", "p90", "p99", *_SHARES)
         raise _wrong(text, at, f"is neither a percentile nor a share{_guess(what, known)}")
     if not 0 < float(number[1]) <= 100:
-        raise _wrong(text, at, "is no percentile: it must be above 0 and at most 100")
+        raise _wrong(text, at, "is not a percentile: it must be above 0 and at most 100")
     return float(number[1])
 
 
@@ -245,9 +244,8 @@ def _guess(word: str, known: Iterable[str]) -> str:
 
 
 def rows_of(slo: Slo, routes: Sequence[RouteStart]) -> list[int]:
-    """The rows of the lanes' memory that an objective is about: a route (`*` matches anything) or an action.
-    UsageError if the recording has none.
-    """
+    """The rows of the lanes' memory that an objective covers, by a route (`*` matches anything) or an action.
+    UsageError if the recording has none."""
     if not slo.route:
         return []
     names, actions = [*(route.name for route in routes), OTHER], [*(route.action for route in routes), ""]
@@ -259,9 +257,8 @@ def rows_of(slo: Slo, routes: Sequence[RouteStart]) -> list[int]:
 def evaluate(
     objectives: Sequence[Slo], measured: Measured, windows: Callable[[Slo], Iterable[Window]] = lambda _: ()
 ) -> list[SloOutcome]:
-    """Evaluate each objective on a run; `windows` returns those of an objective by window. An objective without any
-    value fails, and so does a lower bound, because the value may be anything above it.
-    """
+    """Evaluate each objective on a run; `windows` returns the windows of an objective. An objective without a value
+    fails. So does a value that is a lower bound, because the true value may be higher."""
     return [
         _over_all(slo, measured) if slo.window_ns is None else _by_window(slo, windows(slo))
         for slo in objectives
@@ -333,7 +330,7 @@ def _figures(slo: Slo, windows: Iterable[Window]) -> Iterator[tuple[float, tuple
 
 
 def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | None:
-    """The figure that the objective is about, and whether it is a lower bound; None if nothing was measured."""
+    """The value that the objective limits, and whether it is a lower bound; None if nothing was measured."""
     if slo.outcomes == (STATUSES,):
         count = measured.status_count(route)
         return (count.share, False) if count.is_known else None
@@ -346,7 +343,8 @@ def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | No
 
 
 def _holds(slo: Slo, value: float, at_least: bool) -> bool:
-    """`statuses differ<100%` accepts any share, 100% included: it turns the rule off."""
+    """Whether a value meets the objective. `statuses differ<100%` accepts any share, including 100%, so that it
+    disables the rule."""
     if slo.outcomes == (STATUSES,) and slo.limit >= 1:
         return True
     return not at_least and (value <= slo.limit if slo.or_equal else value < slo.limit)

@@ -1,6 +1,5 @@
-"""The figures of a run that still goes, added up from its seconds: the same questions as of a finished run
-(`Measured`), and how each objective stands.
-"""
+"""The figures of a run in progress, summed from its seconds: the same figures as for a finished run (`Measured`), and
+the state of each objective."""
 
 from __future__ import annotations
 
@@ -21,11 +20,11 @@ from .started import Started, actions_of
 from .timeline import Second
 
 ROUTE_TAGS_MAX = 2_000
-"""Histograms by route and outcome that are kept (18 kB each). Routes that objectives name are kept beyond it."""
+"""Maximum number of histograms by route and outcome (18 kB each). Routes that objectives use are kept in addition."""
 
 
 class SoFar:
-    """Adds up the seconds of one run. `measured` answers for all of it so far."""
+    """Adds up the seconds of one run. `measured` has the figures so far."""
 
     def __init__(self, started: Started) -> None:
         self._started = started
@@ -34,12 +33,12 @@ class SoFar:
         self.sums: Counter[str] = Counter()
         """The lanes' counters that only grow (planned, sent, ok, ...), `unsent` and `status_worse`, since the start."""
         self.outcomes: Counter[str] = Counter()
-        """Requests by outcome, the warm-up included."""
+        """Requests by outcome, including the warm-up."""
         self.elapsed_s = 0.0
         self.business: dict[str, tuple[int, int]] = {}
-        """By business action its requests and how many failed, without those that are not the target's fault."""
+        """For each business action its requests, and how many failed for which the target is to blame."""
         self.left_out = 0
-        """Histograms by route that were not kept."""
+        """Number of histograms by route that were not kept."""
         self._actions = actions_of((route.name, route.action) for route in started.routes)
         objectives = [slo.parse(text) for text in started.slo]
         self._routes_asked = self._asked(objectives)
@@ -54,14 +53,14 @@ class SoFar:
         return {name for objective in objectives for name in self._members(objective) or ()}
 
     def _members(self, objective: slo.Slo) -> list[str] | None:
-        """The routes that an objective is about; None for all requests."""
+        """The routes that an objective covers; None for all requests."""
         if not objective.route:
             return None
         names = [*(route.name for route in self._started.routes), OTHER]
         return [names[row] for row in slo.rows_of(objective, self._started.routes)]
 
     def take(self, second: Second, deltas: Deltas) -> list[StandingNow]:
-        """Add one second; how each objective stands after it, in their order."""
+        """Add one second. Returns the state of each objective after it, in their order."""
         self.elapsed_s = second.t_s + second.length_s
         self.sums.update(deltas.counters)
         self.sums.update(unsent=second.unsent, status_worse=second.status_worse)
@@ -103,19 +102,19 @@ class SoFar:
 
     @property
     def business_sentences(self) -> list[str]:
-        """A sentence for each business action of which requests failed, the worst first."""
+        """A sentence for each business action with failed requests, the worst first."""
         started = self._started
         hours = recorded_hours(self.elapsed_s, warm_up_s(started.plan), started.recorded_clock)
         return sentences(self.business, started.scenario, hours, only_failed=True)
 
     @property
     def routes(self) -> list[tuple[str, Counter[str]]]:
-        """Routes with their requests by outcome, the biggest first."""
+        """Routes with their requests by outcome, the busiest first."""
         return sorted(self._outcomes.items(), key=lambda each: (-each[1].total(), each[0]))
 
     @property
     def actions(self) -> list[tuple[str, Counter[str]]]:
-        """Business actions with their requests by outcome, the biggest first."""
+        """Business actions with their requests by outcome, the busiest first."""
         found = []
         for action, routes in self._actions.items():
             outcomes: Counter[str] = Counter()

@@ -1,7 +1,7 @@
-"""How an objective stands while a run goes: over the run so far, over its window now, and what is left of its budget.
+"""The state of an objective during a run: over the run so far, over its current window, and what is left of its budget.
 
-An objective that holds over the whole run is also evaluated over the last NOW_NS, so that a breach is seen when it
-begins and a recovery when it has come, whatever was before.
+An objective that holds over the whole run is also evaluated over the last NOW_NS, so that a breach shows when it begins
+and a recovery when it happens, whatever came before.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from .measured import Measured
 from .timeline import Second
 
 NOW_NS = 10 * SECOND_NS
-"""The window of an objective that has none of its own."""
+"""The window for an objective that has none of its own."""
 
 LEAST = 20
-"""Requests that a window must hold before its objective is in breach."""
+"""The number of requests that a window needs before its objective can be in breach."""
 
 
 @dataclass(frozen=True, slots=True)
 class StandingNow:
-    """One objective after one second. None: not known (yet).
+    """The state of an objective after one second. None: not known (yet).
 
     `met` is over the run so far (every window of an objective by window), `met_now` over the last window. `left` is the
-    share of the budget that is left: of the requests that may be slow or fail, or of the way to the limit.
+    remaining share of the budget of requests that may be slow or fail, or of the distance to the limit.
     """
 
     text: str
@@ -47,9 +47,8 @@ class StandingNow:
 
 
 class Standing:
-    """Follows one objective. `routes` are those that it is about, None for all requests; `planned` is how many requests
-    the run will have, where that is known.
-    """
+    """Follows one objective. `routes` are those that it covers, None for all requests; `planned` is the number of
+    requests in the run, if known."""
 
     def __init__(
         self, objective: slo.Slo, routes: Sequence[str] | None, max_wait_ns: int, planned: int | None = None
@@ -90,9 +89,8 @@ class Standing:
         return StandingNow(self._objective.text, so_far, _words(now), not self._failed, met_now, left, budget)
 
     def _budget(self, measured: Measured) -> tuple[float | None, str]:
-        """The remaining budget of slow or failed requests: of the planned requests if known, otherwise of those
-        ended.
-        """
+        """The remaining budget of slow or failed requests, based on the planned requests if known, otherwise on those
+        that ended."""
         objective = self._objective
         spent, ended = _spent(objective, measured)
         if spent is None or not ended:
@@ -107,7 +105,7 @@ class Standing:
 
 
 def _spent(objective: slo.Slo, measured: Measured) -> tuple[int | None, int]:
-    """Requests that count against an objective, and all that ended; None if only the end of a run can say."""
+    """Requests that count against an objective, and all that ended; None if only the end of a run can tell."""
     route = objective.route
     rows = [
         measured.outcomes.get(name, {}) for name in (measured.members(route) if route else measured.outcomes)
@@ -141,7 +139,8 @@ class _Interval:
 
 
 class _Recent:
-    """The sum of the last seconds that an objective is evaluated over. Each is added once and subtracted once."""
+    """The sum of the last seconds over which an objective is evaluated. Each second is added once and subtracted
+    once."""
 
     def __init__(self, objective: slo.Slo, routes: Sequence[str] | None, max_wait_ns: int) -> None:
         self._routes = None if routes is None else frozenset(routes)
@@ -156,7 +155,7 @@ class _Recent:
 
     @property
     def is_full(self) -> bool:
-        """Whether the intervals span a whole window."""
+        """Whether the seconds cover a whole window."""
         return self._length_s >= self._window_s - 0.5
 
     @property
@@ -165,7 +164,7 @@ class _Recent:
         return max(self._outcomes.total(), int(self._counts.sum()))
 
     def add(self, second: Second, deltas: Deltas) -> None:
-        """Add a second, and drop those that have left the window."""
+        """Add a second, and subtract those that have left the window."""
         interval = _Interval(second.length_s, self._outcomes_of(second, deltas), self._parts_of(deltas))
         self._intervals.append(interval)
         self._length_s += interval.length_s
@@ -204,6 +203,6 @@ class _Recent:
         return parts
 
     def measured(self) -> Measured:
-        """Figures of this window alone."""
+        """Figures of this window only."""
         whole = Histogram(self._counts, self._layout) if self._counts.size else None
         return Measured(lambda _: whole, {"": self._outcomes}, self._max_wait_ns)

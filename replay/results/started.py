@@ -16,7 +16,7 @@ from replay.ledger.validity import ValidityLimits
 FORMAT_VERSION = 1
 
 EngineName = Literal["native", "portable", "kafka", "mixed"]
-"""`mixed` where a run has targets of several kinds."""
+"""`mixed` if a run has targets of several kinds."""
 
 
 class ClockPair(msgspec.Struct, frozen=True):
@@ -28,8 +28,7 @@ class ClockPair(msgspec.Struct, frozen=True):
 
 class RecordedClock(msgspec.Struct, frozen=True, kw_only=True):
     """How the recorded clock runs: recorded = start_ns + (due - start of the run) * speed. `utc_offset_s` is the time
-    zone of the log.
-    """
+    zone of the log."""
 
     start_ns: int
     speed: float
@@ -37,10 +36,9 @@ class RecordedClock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TraceIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Which recording was replayed. Runs of the same digest can be compared. Of the `lines` of the log (without blank
-    lines and headers) `rejected` counts by reason those that could not be read; they are in neither `rows` nor the
-    window.
-    """
+    """Which recording was replayed. Runs with the same digest can be compared. `lines` counts the lines of the log
+    (without blank lines and headers). `rejected` counts, by reason, those that could not be read; they are in neither
+    `rows` nor the window."""
 
     path: str
     digest: str
@@ -53,7 +51,7 @@ class TraceIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
-    """A route in the recording: number of requests, status classes, durations (null: not recorded)."""
+    """The recorded figures of a route: number of requests, status classes, durations (null: not recorded)."""
 
     count: int
     statuses: dict[str, int] = {}
@@ -62,7 +60,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteStart(msgspec.Struct, frozen=True):
-    """A route of the plan. `action` is its business action, empty for none. `traced`: its requests carry a traceparent."""
+    """A route of the plan. `action` is its business action, or empty. `traced`: its requests carry a traceparent."""
 
     name: str
     recorded: Recorded | None = None
@@ -71,10 +69,9 @@ class RouteStart(msgspec.Struct, frozen=True):
 
 
 class TlsPeer(msgspec.Struct, frozen=True, kw_only=True):
-    """The server that answered a TLS handshake before the run, and how connections are secured. `certificate` lists
-    the names in the certificate of the target (empty: not verified). `ca` and `client_certificate` are the files
-    given. `asks_certificate`: the target asked for a client certificate.
-    """
+    """The server that answered a TLS handshake before the run, and how connections are secured. `certificate` lists the
+    names in the target's certificate (empty: not verified). `ca` and `client_certificate` are the given files.
+    `asks_certificate`: the target asked for a client certificate."""
 
     server_name: str
     version: str = ""
@@ -88,9 +85,8 @@ class TlsPeer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TargetStart(msgspec.Struct, frozen=True, kw_only=True):
-    """One target of a run. Its lanes follow those of the targets before it. `tick_ns` is lateness by design, `tls`
-    the TLS peer, `portable_because` why native lanes cannot run.
-    """
+    """One target of a run. Its lanes follow those of the targets before it. `tick_ns` is the lateness by design, `tls`
+    the TLS peer, `portable_because` the reason why native lanes cannot run."""
 
     target: str
     engine: EngineName = "native"
@@ -103,10 +99,9 @@ class TargetStart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """The facts known when the first request is due. It is kept as `started.json`, from which a killed run is
-    recovered. `consumed` lists the histograms that a Kafka consumer fills, `rules` the captures and checks. `together` is
-    shared by two runs that were made at the same instants (`replay ab --together`).
-    """
+    """The facts known when the first request is due. It is stored as `started.json`, from which a killed run is
+    recovered. `consumed` lists the histograms that a Kafka consumer fills, `rules` the captures and checks. `together`
+    is shared by two runs that sent at the same instants (`replay ab --together`)."""
 
     start: ClockPair
     routes: list[RouteStart]
@@ -134,7 +129,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def actions_of(named: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """The routes of each business action, from (route, action)."""
+    """The routes of each business action, from (route, action) pairs."""
     actions: dict[str, list[str]] = {}
     for route, action in named:
         if action:

@@ -14,16 +14,16 @@ from .measured import Measured
 from .timeline import Second
 
 _NESTED = ("outcomes", "outcomes_measured", "lag", "watched", "actions")
-"""Fields that are figures by name: each name is a column."""
+"""Fields that are mappings from names to figures: each name is a column."""
 
 _KINDS = {int: pa.int64(), float: pa.float64()}
 
 PERCENTILES = (0.0, *range(5, 100, 5), 97.5, 99.0, 99.5, 99.9, 99.95, 99.99, 100.0)
-"""Rows of a table of percentiles."""
+"""The percentiles that make the rows of a table."""
 
 
 def percentiles_table(measured: Measured, kinds: Mapping[str, str], route: str) -> pa.Table:
-    """A row per percentile, and a column for each latency by the name that it was asked for."""
+    """A row per percentile, and a column for each latency under the name by which it was requested."""
     columns = {"percentile": pa.array([float(percentile) for percentile in PERCENTILES])}
     for name, kind in kinds.items():
         values = measured.percentiles(kind, PERCENTILES, route) or []
@@ -32,7 +32,7 @@ def percentiles_table(measured: Measured, kinds: Mapping[str, str], route: str) 
 
 
 def timeline_table(rows: Sequence[Second]) -> pa.Table:
-    """One row per second. `at` is when it began; figures by name have a column for each name that the run has."""
+    """One row per second. `at` is its start; for figures by name there is a column for each name in the run."""
     fields = [field for field in msgspec.structs.fields(Second) if field.name not in (*_NESTED, "wall_ns")]
     columns: dict[str, Any] = {
         "at": pa.array([row.wall_ns for row in rows], pa.timestamp("ns", tz="UTC")),
@@ -57,7 +57,7 @@ def timeline_table(rows: Sequence[Second]) -> pa.Table:
 
 
 def _value(row: Second, name: str) -> Any:
-    """A percentile ends where histograms do, as in reports."""
+    """A percentile is capped at the highest value of histograms, as in reports."""
     if name not in FIGURES:
         return getattr(row, name)
     figure = row.figure_ns(name)

@@ -43,25 +43,26 @@ class _Accounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def measured(self) -> dict[str, int]:
-        """Outcomes without those of the warm-up."""
+        """Outcomes without the warm-up."""
         return self.outcomes if self.outcomes_measured is None else self.outcomes_measured
 
 
-_MEANING = """One row of the timeline: what happened from `t_s` (since the start) for `length_s`. Each event counts in its
-    own second: a request is planned when it is due, ok when its response is complete. Percentiles are of what ended in
-    the second; null where nothing did. One of an hour or more is a lower bound, because histograms end there.
-    `outcomes_measured` are the outcomes without the warm-up, where they differ. `status_worse` counts responses with a
-    worse status than recorded, `unknown_4xx` responses with a 4xx where the recording has no status; both without the
-    warm-up. `unsent_of_target` counts requests in `unsent` that were not sent because of the target. `lag` is that of the
-    Kafka consumer in records, by partition. `watched` are the newest samples of watched figures; null where there is none.
-    `actions` has the requests of each business action that ended, and how many of them failed (docs/actions.md), without the
-    warm-up.
+_MEANING = """One row of the timeline: the `length_s` seconds from `t_s` (since the start). Each event counts in its
+    own second: a request is planned when it is due, ok when its response is complete. Percentiles cover the
+    requests that ended in the second; null if none did. A value of an hour or more is a lower bound, because
+    histograms end there. `outcomes_measured` are the outcomes without the warm-up, if they differ. `status_worse`
+    counts responses with a worse status than recorded, `unknown_4xx` responses with a 4xx if the recording has no
+    status; both without the warm-up. `unsent_of_target` counts requests in `unsent` that were not sent because of
+    the target. `lag` is that of the Kafka consumer in records, by partition. `watched` are the newest samples of
+    watched figures; null if there is none. `actions` has the requests of each business action that ended, and how
+    many of them failed (docs/actions.md), without the warm-up.
     """
 
 if TYPE_CHECKING:
 
     class Second(_Accounts, frozen=True, kw_only=True):
-        """Its other fields follow from the catalog: a type checker knows the type of percentiles, not their names."""
+        """The other fields follow from the catalog, so a type checker knows the type of percentiles but not their
+        names."""
 
         handshakes_full: int
         handshakes_resumed: int

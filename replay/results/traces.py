@@ -8,14 +8,14 @@ import numpy as np
 
 
 def seed_of(run_id: str) -> int:
-    """The seed of all trace ids of a run; never 0, which means that requests carry none."""
+    """The seed of all trace ids of a run; never 0, which means that requests carry no traceparent."""
     digest = hashlib.blake2b(run_id.encode(), digest_size=8, person=b"traceparent").digest()
     return int.from_bytes(digest, "big") or 1
 
 
 def traceparent(seed: int, seq: int, attempt: int | None = None) -> bytes:
     """The header's value for an attempt of a request; by default the first."""
-    from replay_native.ground.jit import warm  # reports load no Numba
+    from replay_native.ground.jit import warm  # Imported here, so that reports do not load Numba.
     from replay_native.templates import trace_context as kernels
 
     warm(("templates.trace_context",))
@@ -25,5 +25,5 @@ def traceparent(seed: int, seq: int, attempt: int | None = None) -> bytes:
 
 
 def trace_id(seed: int, seq: int) -> str:
-    """The trace id of a request, the same for all its attempts."""
+    """The trace id of a request; it is the same for all its attempts."""
     return traceparent(seed, seq).decode()[3:35]

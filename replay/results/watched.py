@@ -20,7 +20,7 @@ from .slo import Slo
 from .timeline import Second
 
 BEGINNING = 5
-"""Samples, at least, that show what a figure was in the beginning; else a fifth of the run."""
+"""Minimum number of samples that define the beginning of a figure; in longer runs it is a fifth of the run."""
 
 LASTING = 3
 SPREADS = 6.0
@@ -106,7 +106,8 @@ def breached_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None
 
 
 def misses(row: Second, slo: Slo) -> bool:
-    """Whether the figures of one row miss an objective; False for one of a route, because rows are over all routes."""
+    """Whether the figures of one row miss an objective; False for an objective on a route, because rows cover all
+    routes."""
     if slo.route:
         return False
     if slo.percentile is None:
@@ -118,9 +119,8 @@ def misses(row: Second, slo: Slo) -> bool:
 
 
 def figure_of(slo: Slo) -> str | None:
-    """The figure of a row that judges a latency: a row has p50, p99 and the maximum alone, so it is the nearest of them.
-    None if rows have none of this latency.
-    """
+    """The figure of a row that judges a latency: a row has only p50, p99 and the maximum, so it is the nearest of
+    these. None if rows do not have this latency."""
     if slo.percentile is None:
         return None
     near = "max" if slo.percentile == 100 else "p99" if slo.percentile >= _HIGH_PERCENTILE else "p50"
@@ -131,9 +131,9 @@ def figure_of(slo: Slo) -> str | None:
 def with_shifts(
     figures: Sequence[WatchFigures], rows: Sequence[Second], objectives: Sequence[Slo]
 ) -> tuple[list[WatchFigures], str]:
-    """The figures with the second in which each changed, and a sentence about the first; empty if there is none to say.
+    """The figures with the second in which each changed, and a sentence about the first change, or an empty one.
 
-    An objective that the first second misses already shows no change, so it does not count.
+    An objective that is missed from the first second on shows no change, so it does not count.
     """
     met_at_first = [slo for slo in objectives if breached_at(rows[:1], [slo]) is None]
     values, breach = values_of(rows), breached_at(rows, met_at_first)

@@ -1,9 +1,8 @@
-"""What was measured in every window of a run. A window joins several intervals of the logs, and moves by one
-interval.
+"""The figures of every window of a run. A window spans several intervals of the logs, and advances by one interval.
 
-Percentiles are those of the histogram of the window, summed from `latency.hlog`, because percentiles cannot be
-averaged. Shares are of the requests that ended in it. A window has as many intervals as come closest to its length;
-in a shorter run it is the whole run.
+Percentiles come from the histogram of the window, which is summed from `latency.hlog`, because percentiles cannot be
+averaged. Shares are relative to the requests that ended in the window. A window has as many intervals as come closest
+to its length; in a shorter run it is the whole run.
 """
 
 from __future__ import annotations
@@ -27,16 +26,15 @@ LEAST_WINDOW_NS = 1_000_000_000
 
 
 class Window(NamedTuple):
-    """A window that begins `start_s` after the start of the run. `measured` holds only what was asked for, and is
-    valid until the next window.
-    """
+    """A window that begins `start_s` after the start of the run. `measured` has only the requested figures, and is
+    valid until the next window."""
 
     start_s: float
     measured: Measured
 
 
 class _Interval(NamedTuple):
-    """What ended in one interval: requests by outcome, and histograms as (counters, increments)."""
+    """One interval: requests by outcome, and histograms as (counters, increments)."""
 
     outcomes: Counter[str]
     parts: list[tuple[np.ndarray, np.ndarray]]
@@ -51,8 +49,7 @@ def windows_of(
     max_wait_ns: int,
 ) -> Iterator[Window]:
     """Every window of a run, by the rows of its timeline: of the latency `kind` of all requests (`routes` None), or of
-    `routes`. The log must hold every interval of these, as the recorder logs what objectives by window ask for.
-    """
+    `routes`. The log must contain every interval of these; the recorder logs all intervals of objectives by window."""
     begins = _begins(rows, window_ns / 1e9)
     running = _Running(max_wait_ns)
     for end, interval in enumerate(_intervals(folder, rows, kind, routes, running)):
@@ -63,9 +60,8 @@ def windows_of(
 
 
 def _begins(rows: Sequence[Second], window_s: float) -> list[int]:
-    """For each interval the first interval of the window that ends with it; -1 if the run is too short so far, or
-    where the next window contains this one.
-    """
+    """For each interval the first interval of the window that ends with it; -1 if the run is still too short, or if the
+    next window contains this one."""
     if not rows:
         return []
     lengths = np.array([row.length_s for row in rows])
@@ -84,7 +80,7 @@ def _begins(rows: Sequence[Second], window_s: float) -> list[int]:
 def _intervals(
     folder: RunFolder, rows: Sequence[Second], kind: str, routes: Collection[str] | None, running: _Running
 ) -> Iterator[_Interval]:
-    """One for each row of the timeline; the log has the same order."""
+    """An interval for each row of the timeline; the log has the same order."""
 
     def is_wanted(tag: str) -> bool:
         if routes is None:
@@ -109,7 +105,7 @@ def _intervals(
 
 
 class _Running:
-    """The sum of the last intervals. Each is added once and subtracted once."""
+    """The sum of the last intervals. Each interval is added once and subtracted once."""
 
     def __init__(self, max_wait_ns: int) -> None:
         self.layout: Layout = NS_3
@@ -135,6 +131,6 @@ class _Running:
                 self._counts[at] -= counts
 
     def measured(self) -> Measured:
-        """A `Measured` whose figures all come from this window."""
+        """A `Measured` with the figures of this window only."""
         whole = Histogram(self._counts, self.layout)
         return Measured(lambda _: whole, {"": self._outcomes}, self._max_wait_ns)

@@ -80,9 +80,8 @@ def _folders(folder: Path, above: str, depth: int) -> Iterator[tuple[str, Path]]
 
 
 def whole_run(root: Path, name: str) -> Path:
-    """The folder of a finished run that the list names. InputError if there is none, or where it holds anything but
-    files and folders of its own.
-    """
+    """The folder of a finished run that the list names. InputError if there is none, or if it contains anything but its
+    own files and folders."""
     path = dict(_folders(root, "", DEPTH_MAX)).get(name)
     if path is None:
         raise InputError("there is no run of this name here")
@@ -97,7 +96,7 @@ def whole_run(root: Path, name: str) -> Path:
 
 
 def _refuse_foreign(folder: Path, name: str) -> None:
-    """InputError where a folder of the run `name` holds anything but files and folders of its own, or too many."""
+    """InputError if a folder of the run `name` contains anything but its own files and folders, or too many of them."""
     with os.scandir(folder) as entries:
         for number, entry in enumerate(entries):
             if entry.is_symlink() or not (entry.is_file() or entry.is_dir()) or number > FILES_MAX:

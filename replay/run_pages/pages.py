@@ -108,7 +108,7 @@ def link_to(name: str) -> str:
 
 
 def one_run(root: Path, name: str) -> Page:
-    """The page of a run, made anew. InputError if there is none, or it is damaged."""
+    """The page of a run, newly generated. InputError if there is none, or if it is damaged."""
     with damage_named(f"the run {name}"):
         return run_page(load_run(whole_run(root, name)), name)
 

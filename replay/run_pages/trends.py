@@ -22,7 +22,7 @@ RUNS_SHOWN = 200
 
 
 class Known:
-    """What was read before: rows by name, and the trends of the newest state of the folder. Several threads may share it."""
+    """A cache of rows by name, and of the trends for the newest state of the folder. Several threads may share it."""
 
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}

@@ -64,7 +64,8 @@ def _unknown_key(
 
 
 def _meant(name: str, keys: Mapping[str, Any], root: type[msgspec.Struct]) -> str:
-    """The setting that an unknown name stands for: another tool's name, a key of another table, a flag, or a slip."""
+    """The setting that an unknown name probably means: that of another tool, a key of another table, a flag, or a
+    misspelling."""
     plain = name.replace("-", "_").lower()
     plain = _OTHER_NAMES.get(plain, plain)
     if plain in keys:
@@ -100,7 +101,7 @@ def _line_of(text: str, path: str) -> int:
 
 
 class Source:
-    """Where settings came from, for errors."""
+    """The origin of settings, for error messages."""
 
     def __init__(
         self, path: Path | None, text: str, flags: Mapping[str, str], kind: type[msgspec.Struct] = Scenario
@@ -254,7 +255,7 @@ def load_as(
 def _convert(
     kind: type[Table], values: dict[str, Any], flags: Mapping[str, Any], source: Source, hint: str
 ) -> Table:
-    """Values as a table of settings. UsageError names the one that is unknown or wrong."""
+    """Values as a table of settings. UsageError if one is unknown or invalid."""
     merged = _merge(values, flags)
     unknown = _unknown_key(kind, merged, "", kind)
     if unknown is not None:

@@ -32,7 +32,7 @@ from replay_native.ground.regex import (
 )
 
 REPEATS_MAX = 100
-"""Most times that {n,m} may ask for."""
+"""The largest number that {n,m} may contain."""
 
 _ALL = frozenset(range(256))
 _DIGITS = frozenset(b"0123456789")
@@ -232,7 +232,7 @@ class _Compiler:
         if character == "\\":
             return self.escape(here)
         if ord(character) > 127:
-            raise self.wrong(here, "a set holds ASCII characters alone")
+            raise self.wrong(here, "a set may contain only ASCII characters")
         if character == "[":
             raise self.wrong(here, "write \\[ for a bracket in a set")
         return frozenset((ord(character),))
@@ -274,7 +274,7 @@ def _beginnings(code: Sequence[tuple[int, int, int]], sets: Sequence[Set]) -> Se
 
 
 def compile_pattern(text: str) -> Pattern:
-    """A pattern from its text. UsageError names the column of what is not understood or not supported."""
+    """A pattern from its text. UsageError, with the column, if a part is invalid or not supported."""
     if not text:
         raise UsageError("the pattern is empty", hint='write one such as "token=([0-9a-f]+)"')
     compiler = _Compiler(text)

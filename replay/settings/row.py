@@ -20,7 +20,7 @@ _UNITS = ("_ns", "_per_s", "_bytes", "_")
 
 
 class Row(NamedTuple):
-    """What a declaration says of a setting, for everything but the decoder."""
+    """The declaration of a setting, for all uses but decoding."""
 
     flags: tuple[str, ...] = ()
     metavar: str = ""

@@ -95,7 +95,7 @@ class _Finder(Table, kw_only=True, frozen=True):
     ] = None
 
     def pattern(self) -> "Pattern":
-        """The compiled `regex`; without a group the whole match is the value. UsageError names what is not supported."""
+        """The compiled `regex`; without a group the whole match is the value. UsageError if a part is not supported."""
         from .patterns import compile_pattern  # Compiled patterns need Numba, which would slow down --help.
 
         found = compile_pattern(self.regex or "")
@@ -320,7 +320,9 @@ def captures_problem(rules: Sequence[CaptureRule]) -> tuple[str, Problem] | None
     for index, rule in enumerate(rules):
         if kinds.setdefault(rule.name, rule.as_) != rule.as_:
             why = f"{rule.name!r} is captured as a {kinds[rule.name]} by another rule"
-            return f"capture[{index}]", Problem("as", why, "give all captures of a name the same")
+            return f"capture[{index}]", Problem(
+                "as", why, "give all captures of the same name the same value"
+            )
     return None
 
 
@@ -346,7 +348,7 @@ def names_problem(
                 why = f"column {column}: nothing is named {name!r}" + (
                     f" (did you mean {guess!r}?)" if guess else ""
                 )
-                hint = "name it in a [[capture]] or a [[variable]]"
+                hint = "declare it in a [[capture]] or a [[variable]]"
                 return f"set[{index}]", Problem("path" if rule.path is not None else "value", why, hint)
         if rule.path is not None and (problem := _link_problem(rule.path, links)) is not None:
             return f"set[{index}]", problem

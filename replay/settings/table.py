@@ -65,7 +65,7 @@ def struct_of(kind: Any) -> type[msgspec.Struct] | None:
 
 
 def keys_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """Name in the file to type, for a table of settings."""
+    """Maps names in the file to types, for a table of settings."""
     hints = typing.get_type_hints(kind, include_extras=True)
     return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)}
 

@@ -1,4 +1,4 @@
-"""Where to send: a target's URL, taken apart. Each protocol parses its own URLs (`replay.protocols.registry`)."""
+"""The parts of a target's URL. Each protocol parses its own URLs (`replay.protocols.registry`)."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def scheme_of(url: str) -> str:
 
 
 def sendable(text: str) -> bool:
-    """Whether a text can stand in a request without quoting: visible ASCII alone."""
+    """Whether a text can be sent in a request without quoting: only visible ASCII."""
     return all("!" <= character <= "~" for character in text)

@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 TRACE_ID = "{trace_id}"
-"""What `trace_url` has in place of the id."""
+"""The placeholder in `trace_url` for the id."""
 
 NO_TRACE = "0" * 32
 """An id that no trace has."""

@@ -16,7 +16,7 @@ OF_TRANSFORM = (
 SET_BY_PEAK = (
     "scale", "grow", "sample", "sample_by", "peak", "rate", "speed", "compress_to", "duration", "warm_up", "x_replay",
 )  # fmt: skip
-"""The settings that a search for the peak varies itself; nobody else may."""
+"""The settings that a search for the peak varies, so that nothing else may set them."""
 
 
 def tables_of(keys: Iterable[str]) -> list[str]:

@@ -5,9 +5,9 @@
         server.fail("broken.example", "SERVFAIL")
         ... server.address, server.asked ...
 
-An unknown name gives NXDOMAIN; a name without addresses of a kind gives an empty answer (NODATA). `silent` stops all
-answers, like a server that is down; `fail(name, "silence")` does so for one name. A failure may apply to one record
-type only. `lame` is the empty answer of a server that is not responsible for the name and does not recurse.
+An unknown name gives NXDOMAIN; a name without addresses of the requested type gives an empty answer (NODATA). `silent`
+stops all answers, as if the server were down; `fail(name, "silence")` does so for one name. A failure may apply to one
+record type only. `lame` is the empty answer of a server that is not responsible for the name and does not recurse.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class DnsServer:
         return wire
 
     def _follow(self, name: str, kind: str, reply: dns.message.Message) -> _Zone | None:
-        """Look a name up, following aliases; adds records to the reply."""
+        """Look up a name, following aliases, and add the records to the reply."""
         zone = self._zones.get(name)
         while zone is not None and zone.alias:
             reply.answer.append(dns.rrset.from_text(name, zone.ttl_s, "IN", "CNAME", zone.alias))

@@ -117,9 +117,8 @@ class Service:
         self._in_flight = 0
 
     def figures(self) -> dict[str, dict[str, int]]:
-        """What the service says of itself: requests that have begun, those that wait for the database, and workers of the
-        database that are busy.
-        """
+        """The service's own figures: requests in progress, requests that wait for the database, and busy database
+        workers."""
         database = self._database.statistics()
         return {
             "requests": {"in_flight": self._in_flight},
@@ -178,7 +177,7 @@ class Service:
         )
 
     async def _served(self, method: str, path: str, request: h11.Request, asked: bytes) -> tuple[int, bytes]:
-        """The status and the body of a request's response."""
+        """The status and body of the response to a request."""
         status, length = await self.work(method, path)
         said: dict[str, object] = dict(self._fields.get(self._endpoint(method, path).prefix, {}))
         if self._members is not None:
@@ -191,7 +190,7 @@ class Service:
     def _as_member(
         members: Members, prefix: str, request: h11.Request, asked: bytes, status: int
     ) -> tuple[int, dict[str, object]]:
-        """Status and response when members are known: an invalid or expired token is refused."""
+        """Status and response for a service with members: an invalid or expired token is refused."""
         if prefix == REGISTER:
             return members.register(asked)
         if prefix == LOG_IN:
@@ -205,7 +204,7 @@ class Service:
 
 
 def _padded(said: dict[str, object], size: int) -> bytes:
-    """A JSON object of about this many bytes; never fewer."""
+    """A JSON object of about this many bytes, but not fewer."""
     empty = json.dumps(said | {"padding": ""}).encode()
     return empty[:-2] + b"." * (size - len(empty)) + b'"}'
 

@@ -1,32 +1,33 @@
 """The sink: an HTTP/1.1 server on one native thread, for calibration, tests and benchmarks.
 
-It answers `200` with a small body at wire speed, and notes of every request its sequence
-(`X-Replay: RUN-SEQ`), when it arrived (CLOCK_MONOTONIC right after the read) and on which connection.
-A request whose path begins with `/sink/` says how it is to be answered: options apart by slashes, `name` or
-`name=number`, as in `/sink/delay_ms=50/status=503?id=7`. Unknown ones mean nothing.
+It answers `200` with a small body at wire speed. For every request it records the sequence number (`X-Replay:
+RUN-SEQ`), the arrival time (CLOCK_MONOTONIC right after the read) and the connection. A path that begins with `/sink/`
+controls the answer by options between slashes, `name` or `name=number`, as in `/sink/delay_ms=50/status=503?id=7`.
+Unknown options are ignored.
 
 | option | the answer |
 |---|---|
 | `status=N`, `body=BYTES` | has this status, this much body (204 and 304 have none) |
-| `fails=PERCENT` | is a 503 for this share of the requests, each drawn by itself |
+| `fails=PERCENT` | is a 503 for this share of the requests, drawn for each one independently |
 | `delay_ms=N` | comes N ms later; other connections go on |
-| `stall_ms=N` | comes after the whole server neither read nor answered for N ms |
+| `stall_ms=N` | comes after the whole server has stalled (no reads, no answers) for N ms |
 | `drip_ms=N`, `step=BYTES` | comes `step` bytes (default 1) every N ms |
-| `chunked`, `chunked=BYTES`, `trailers` | is chunked, in chunks of so many bytes, with two trailers |
+| `chunked`, `chunked=BYTES`, `trailers` | is chunked, in chunks of BYTES, with two trailers |
 | `until_close` | has no length: its end is the end of the connection |
 | `informational=N` | comes after N informational ones (103) |
 | `close`, `close_silently` | is the connection's last, announced or not |
 | `idle_close_ms=N` | is whole; N ms later the connection is closed |
-| `reset`, `hang_up` | never comes: RST, or FIN, instead of its first byte |
-| `reset_reused`, `hang_up_reused` | the same, unless it is the connection's first request: then it comes |
+| `reset`, `hang_up` | is replaced by RST, or by FIN |
+| `reset_reused`, `hang_up_reused` | the same, but not for the first request of a connection |
 | `reset_at=N`, `truncate_at=N` | breaks off by RST, or FIN, after N bytes (or at its end) |
 | `garbage` | is not HTTP |
 | `endless_headers` | has headers that never end |
 | `never` | never comes; the connection stays |
 
-With `tls` it speaks TLS. With `servers` a request waits for one of them, unless its path begins with `/sink/`. The whole
-server stalls at a given time by `Sink.stall`. As a process, pinned apart from what it measures:
-`python -m replay.staging.sink --port 8080 --stamps /dev/shm/stamps`; `SinkMemory.open` reads that meanwhile.
+With `tls` it speaks TLS. With `servers` a request waits for one of them, unless its path begins with `/sink/`.
+`Sink.stall` stalls the whole server at a given time. To run it as a process, on other cores than the program that it
+measures: `python -m replay.staging.sink --port 8080 --stamps /dev/shm/stamps`; `SinkMemory.open` reads the timestamps
+meanwhile.
 """
 
 from __future__ import annotations
@@ -167,17 +168,17 @@ class Servers:
     def __post_init__(self) -> None:
         if self.count < 1 or self.service_ns < 1 or self.retries < 0 or self.patience_ns < 1:
             raise UsageError(
-                f"a queue makes no sense with {self.count} servers, {self.service_ns} ns, {self.retries} retries,"
+                f"a queue is not possible with {self.count} servers, {self.service_ns} ns, {self.retries} retries,"
                 f" {self.patience_ns} ns of patience",
-                hint="give one server at least, and times above 0",
+                hint="give at least one server, and times above 0",
             )
 
 
 class Sink:
     """A sink on a thread of this process: `with Sink() as sink: ... sink.port ... sink.stamps()`.
 
-    `capacity` stamps are kept (later ones are only counted); `connections` is a limit: further ones are closed at
-    once. `spin` polls without sleeping, so that stamps include no wake-up time; this uses a whole CPU. It ends by
+    `capacity` stamps are kept (later ones are only counted); `connections` is a limit: further ones are closed at once.
+    `spin` polls without sleeping, so that timestamps include no wake-up time; this uses a whole CPU. The sink ends with
     `stop`, or by itself after `run_s`. UsageError if the address is not available.
     """
 
@@ -295,7 +296,7 @@ class Sink:
         return listener
 
     def _make(self) -> layout.Sink:
-        """All memory of the kernel; what it writes regularly is resident from the start."""
+        """Allocate all memory of the kernel; the parts that it writes regularly are resident from the start."""
         peers = np.zeros(self._connections, layout.PEER)
         peers["fd"] = layout.NONE
         settings = np.zeros(1, layout.SETTINGS)
@@ -366,7 +367,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 chooses one")
     parser.add_argument(
-        "--stamps", type=Path, help="file that shares the timestamps of arrivals (/dev/shm is best)"
+        "--stamps", type=Path, help="file to share the timestamps of arrivals (best in /dev/shm)"
     )
     parser.add_argument(
         "--capacity",
@@ -383,7 +384,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--spin", action="store_true", help="never sleep, so that timestamps include no wake-up time"
     )
-    parser.add_argument("--seconds", type=float, default=RUN_S_MAX, help="end after this time")
+    parser.add_argument("--seconds", type=float, default=RUN_S_MAX, help="stop after this time")
     given = parser.parse_args(arguments)
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,4 +1,4 @@
-"""Presents a trace as Arrow record batches, with names in place of ids, for programs that read tables."""
+"""Presents a trace as Arrow record batches, with names instead of ids, for programs that read tables."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class StringTable:
         self._hashes = np.empty(kernels.HASHED_AHEAD, dtype=np.int64)
 
     def arrays(self, more: int) -> kernels.Table:
-        """The table in the form that kernels take, with space for so many more strings."""
+        """The table in the form that kernels take, with space for `more` further strings."""
         wanted = _slots_for(min(len(self) + more, len(self._entries)))
         if wanted > len(self._slots):
             slots: Int64s = _mapped((wanted,), np.int64)

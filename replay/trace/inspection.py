@@ -1,4 +1,4 @@
-"""What is in a trace: its figures, and the document that `replay inspect --json` prints."""
+"""The figures of a trace, and the document that `replay inspect --json` prints."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def percent_text(raw: str, *, plus: bool = False) -> str:
 
 
 class _Level:
-    """One open object or array of a JSON text."""
+    """The state of one open object or array while a JSON text is scanned."""
 
     __slots__ = ("first", "index", "is_object", "name", "wants_value")
 

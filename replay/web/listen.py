@@ -24,7 +24,7 @@ INSTALL = "pip install 'replay-engine[live]'"
 
 
 def quiet() -> logging.Logger:
-    """A logger that writes nothing: the terminal is the run's."""
+    """A logger that writes nothing, because the terminal belongs to the command."""
     logger = logging.getLogger("replay.web")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False

@@ -1,4 +1,4 @@
-"""The requests of a generated trace: expanded templates, and how often each is drawn."""
+"""The requests of a generated trace: expanded templates, and their weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 MIX_MAX = 1 << 20
-"""Only the first million distinct requests of a trace are drawn from."""
+"""Only the first million distinct requests of a trace are used."""
 
 _PLACEHOLDER = re.compile(r"\{(id|uuid|email)\}")
 
@@ -66,7 +66,10 @@ def _filled(template: str, seed: int, number: int) -> str:
 def _variants(writer: TraceWriter, rule: RequestRule, seed: int) -> list[int]:
     """The writer's ids for the requests of a rule."""
     if not rule.path.startswith("/") or not all("!" <= character <= "~" for character in rule.path):
-        raise UsageError(f"{rule.path!r} is not a path", hint="write /users/{id}: printable, from a slash on")
+        raise UsageError(
+            f"{rule.path!r} is not a path",
+            hint="write it like /users/{id}: printable characters, starting with a slash",
+        )
     count = rule.ids if _PLACEHOLDER.search(rule.path + (rule.body or "")) else 1
     kind = ((b"Content-Type", rule.content_type.encode()),) if rule.body is not None else None
     return [
@@ -81,7 +84,7 @@ def _variants(writer: TraceWriter, rule: RequestRule, seed: int) -> list[int]:
 
 
 def of_rules(writer: TraceWriter, rules: Sequence[RequestRule], seed: int) -> tuple[Catalogue, Int64s]:
-    """The requests of all rules, and where those of each begin (int64[rules + 1])."""
+    """The requests of all rules, and the start of each rule's requests (int64[rules + 1])."""
     ids, weights, begins = list[int](), list[Floats](), [0]
     answers: list[tuple[int, int, int]] = []
     for rule in rules:

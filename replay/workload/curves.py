@@ -21,12 +21,12 @@ from replay.units import SECOND_NS
 HOUR_NS = 3_600 * SECOND_NS
 
 RELATIVE_NS = 100_000_000 * SECOND_NS
-"""A file whose first time is earlier (before March 1973) counts from 0, not from the epoch."""
+"""A file whose first time is earlier than this (March 1973) counts from 0, not from the epoch."""
 
 _MOMENT_NS_MAX = 9.2e18
 
 SEGMENTS_MAX = 1 << 22
-"""Maximum segments of a curve: one per minute for eight years."""
+"""Maximum number of segments of a curve: one per minute for eight years."""
 
 Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -46,7 +46,7 @@ class RateCurve:
 
     @property
     def requests(self) -> float:
-        """The expected number of requests: the area under the curve."""
+        """The expected number of requests, which is the area under the curve."""
         return float((np.diff(self.edges_ns) / SECOND_NS * self.rates.mean(axis=1)).sum())
 
     @property
@@ -71,11 +71,11 @@ class RateCurve:
         return RateCurve(edges, np.tile(self.rates, (times, 1))).part(0, length_ns)
 
     def part(self, from_ns: int, until_ns: int) -> RateCurve:
-        """The part between two times, starting at 0. UsageError if it is empty."""
+        """The part between two times, shifted to start at 0. UsageError if it is empty."""
         from_ns, until_ns = max(from_ns, 0), min(until_ns, self.length_ns)
         if from_ns >= until_ns:
             raise UsageError(
-                "the window holds nothing of the curve",
+                "no part of the curve is in the window",
                 hint=f"it is {units.format_duration(self.length_ns)} long",
             )
         first = int(np.searchsorted(self.edges_ns, from_ns, side="right")) - 1
@@ -115,7 +115,7 @@ def points(times_ns: Sequence[int], rates_per_s: Sequence[float], where: str) ->
             )
     for number, rate in enumerate(rates_per_s, 1):
         if not 0 <= rate < 1e9:
-            raise UsageError(f"{where}: rate {number} is {rate:g}", hint="a rate is 0 or above")
+            raise UsageError(f"{where}: rate {number} is {rate:g}", hint="a rate must be 0 or above")
     edges, rates = np.array(times_ns, np.int64), np.array(rates_per_s, np.float64)
     return RateCurve(edges - edges[0], np.column_stack([rates[:-1], rates[1:]]))
 
@@ -131,9 +131,8 @@ class RecordedCurve:
 
 
 def _moment_ns(text: str) -> int:
-    """Parse seconds or ISO 8601. ValueError for other texts, and for values beyond an int64 of ns (as ms since the
-    epoch would be).
-    """
+    """Parse seconds or ISO 8601. ValueError for other texts, and for values whose ns exceed int64 (such as ms since the
+    epoch)."""
     try:
         moment_ns = float(text) * SECOND_NS
     except ValueError:
@@ -232,7 +231,7 @@ def _rush() -> tuple[list[int], list[float]]:
 
 
 def _rush_days(length_ns: int) -> RateCurve:
-    """One peak a day, at 18:00; a partial day is placed around it."""
+    """One peak per day, at 18:00; a partial day is placed around it."""
     times, levels = _rush()
     first_ns = _SIX_PM_NS - times[-1] // 2
     times = [0, *(first_ns + time for time in times), DAY_NS]
@@ -254,20 +253,19 @@ def _days(factors: Sequence[float], day: Sequence[float] = _DAY) -> RateCurve:
 
 
 def _monday() -> list[float]:
-    """A day whose evening is the week's highest."""
+    """A day whose evening is the highest of the week."""
     return [level * (1.45 if 17 <= hour <= 20 else 1.0) for hour, level in enumerate(_DAY)]
 
 
 def _monday_weeks(length_ns: int) -> RateCurve:
-    """Weeks that begin with that day, followed by ordinary days."""
+    """Weeks that begin with the day of `_monday`, followed by ordinary days."""
     others = [factor / _WEEKDAYS[0] * level for factor in _WEEKDAYS[1:] for level in _DAY]
     return _hours([*_monday(), *others]).repeated(length_ns)
 
 
 def _lockdown(day: int = 0) -> list[float]:
-    """A lockdown: the announcement at 10:00 of the first day, then everyone at home: twice a Monday, four times in
-    the evening.
-    """
+    """A lockdown: the announcement at 10:00 of the first day, then everyone at home, with twice the load of a Monday,
+    and four times in the evening."""
     return [
         level * (1.1 if hour < 10 and day == 0 else 4.0 if 17 <= hour <= 21 else 2.3)
         for hour, level in enumerate(_monday())
@@ -275,25 +273,25 @@ def _lockdown(day: int = 0) -> list[float]:
 
 
 def _lockdown_days(length_ns: int) -> RateCurve:
-    """The announcement happens once; on the days after it everyone is still at home."""
+    """The announcement happens once; on the following days everyone stays at home."""
     days = length_ns // DAY_NS + 1
     return _hours([level for day in range(days) for level in _lockdown(day)]).part(0, length_ns)
 
 
 def _january_days(days: int) -> RateCurve:
-    """New Year's resolutions, which fade every day."""
+    """The effect of New Year's resolutions, which fades from day to day."""
     return _days([1.0 + 1.4 * 0.9**day for day in range(days)])
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A named shape: its natural curve, and how it continues if it must be longer."""
+    """A named shape: its natural curve, and how it continues if the trace is longer."""
 
     curve: Callable[[], RateCurve]
     longer: Callable[[int], RateCurve] | None = None
 
     def of_length(self, length_ns: int | None) -> RateCurve:
-        """The curve for a length; compressed if that is shorter than its natural one."""
+        """The curve for a length; compressed if that is shorter than the natural length."""
         curve = self.curve()
         if length_ns is None:
             return curve
@@ -312,9 +310,8 @@ SHAPES = {
     ),
     "lockdown": Shape(lambda: _hours(_lockdown()), _lockdown_days),
 }
-"""Named shapes. Each has a natural length: an hour from 17:30 (6pm), a day, a week, or a month. Events that happen
-daily, weekly or once keep that frequency in a longer trace: only a day and a week are repeated as they are.
-"""
+"""Named shapes. Each has a natural length: an hour from 17:30 (6pm), a day, a week, or a month. In a longer trace, an
+event that happens daily, weekly or once keeps that frequency, so only a day and a week are repeated unchanged."""
 
 
 def shape(name: str, mean_per_s: float, length_ns: int | None) -> RateCurve:

@@ -31,10 +31,10 @@ WINDOWS_NS = {
     "10s": 10 * SECOND_NS,
     "60s": 60 * SECOND_NS,
 }
-"""Windows of the report, by name."""
+"""Windows of the report by name, in ns."""
 
 WINDOWS_LEAST = 10
-"""Minimum number of whole windows in a span to compute figures for them."""
+"""Minimum number of whole windows that a span must contain to compute their figures."""
 
 RESAMPLES = 400
 _HURST_BINS, _HURST_LEVELS = 4_096, 7
@@ -182,7 +182,7 @@ class _Sessions:
         )
 
     def end(self) -> tuple[int, int]:
-        """The number of sessions, and the most open at once."""
+        """The number of sessions, and the maximum number open at once."""
         ends = self._last_ns[self._last_ns >= 0] // self._bin_ns + 1
         np.subtract.at(self._opened, ends, 1)
         return int(self._words[0]), int(np.cumsum(self._opened).max(initial=0))
@@ -302,7 +302,7 @@ def expected(other: Trace, steps: Sequence[Mapping[str, Any]]) -> dict[str, tupl
     """IDC and beta expected after these steps, by window; None if theory gives no answer.
 
     Scaling by k, or sampling a share k: 1 + k (IDC - 1), and beta is unchanged. Repeating timestamps k times: k IDC.
-    Speed k: the values of windows k times as wide.
+    Speed k: the values of windows that are k times as wide.
     """
     factors: list[tuple[bool, float]] = []
     speed = 1.0

@@ -1,4 +1,4 @@
-"""Generates a trace from a recipe: arrivals under a rate curve, their requests, whole sessions; in constant memory."""
+"""Generates a trace from a recipe in constant memory: arrivals under a rate curve, their requests, whole sessions."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from .mmpp2 import fit
 from .recipe import Curve, Recipe, RequestRule
 
 BATCH_ROWS = 1 << 20
-"""Arrivals generated at a time: one events file."""
+"""Arrivals generated at a time; they fill one events file."""
 
 REQUESTS_MAX = 20e9
-"""More requests are assumed to be a mistake: they take 700 GB."""
+"""More requests than this are assumed to be a mistake, because they would take 700 GB."""
 
 PROCESSES = {"even": arrivals.EVEN, "poisson": arrivals.POISSON, "gamma": arrivals.GAMMA}
 START = "2026-01-05T00:00:00+00:00"
 STAMP_NS_MAX = units.datetime_to_ns(dt.datetime(2262, 1, 1, tzinfo=dt.UTC))
-"""Traces must end before: timestamps are ns in int64."""
+"""Traces must end before this time, because timestamps are ns in int64."""
 
 NO_CHAIN = np.array([1.0, 1.0, 0.0, 0.0])
 
@@ -86,7 +86,7 @@ class Arrivals:
 def curve_of(recipe: Recipe) -> tuple[RateCurve, int | None]:
     """The rate curve of a recipe, and the recorded time at which it begins, if it has one.
 
-    UsageError if the recipe has no rate or two; InputError if a file is invalid.
+    UsageError if the recipe has no rate, or two; InputError if a file is invalid.
     """
     length_ns = None if recipe.duration_ns is None else int(recipe.duration_ns)
     if length_ns == 0:
@@ -98,7 +98,7 @@ def curve_of(recipe: Recipe) -> tuple[RateCurve, int | None]:
         found, start_ns = _drawn(given, length_ns)
         return (found if mean is None else found.times(mean / found.mean_per_s)), start_ns
     if mean is None and recipe.bursts_of is None:
-        raise UsageError("no rate", hint="give a rate, a curve, or a trace whose bursts are fitted")
+        raise UsageError("no rate", hint="give a rate, a curve, or a trace with bursts to imitate")
     if recipe.shape is not None:
         if mean is None:
             raise UsageError("shape: no rate", hint="give its mean rate")
@@ -141,7 +141,7 @@ def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
         raise UsageError("no duration", hint="give -d 60s")
     if given.steps:
         if not all(0 <= rate < 1e9 for rate in given.steps):
-            raise UsageError("curve.steps: a rate is 0 or above")
+            raise UsageError("curve.steps: a rate must be 0 or above")
         return steps(given.steps, length_ns), None
     assert given.ramp is not None
     if units.MAX_RATE in given.ramp:
@@ -170,7 +170,7 @@ def _arrivals(recipe: Recipe) -> Arrivals:
             curve = curve.times(fitted.mean_per_s)
     expected = curve.requests * max(sum(len(kind.step) for kind in recipe.session), 1)
     if not expected > 0:
-        raise UsageError("the rate is 0 all the time: nothing arrives")
+        raise UsageError("the rate is always 0, so nothing arrives")
     if expected > REQUESTS_MAX:
         raise LimitError(
             f"about {expected:.3g} requests are more than {REQUESTS_MAX:.0e}",
@@ -181,7 +181,7 @@ def _arrivals(recipe: Recipe) -> Arrivals:
         start_ns = _moment_ns(recipe.start)
     if not 0 <= start_ns <= STAMP_NS_MAX - curve.length_ns:
         raise UsageError(
-            "start: traces are of the years 1970 to 2261", hint="give another --start, or a shorter -d"
+            "start: a trace must lie between 1970 and 2261", hint="give another --start, or a shorter -d"
         )
     return Arrivals(curve, recipe.process, cv=recipe.cv, chain=chain, seed=recipe.seed, start_ns=start_ns)
 
@@ -213,18 +213,18 @@ def generate(recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> Tra
 
 
 def _zone_text(moment: str) -> str:
-    """The zone of an ISO 8601 time: `+01:00`; UTC if it has none."""
+    """The zone of an ISO 8601 time, such as `+01:00`; UTC if it has none."""
     try:
         offset = dt.datetime.fromisoformat(moment).strftime("%z")
     except ValueError:
         raise UsageError(
-            f"start: {moment!r} is not a date with a time", hint="2026-01-05T18:00:00+01:00"
+            f"start: {moment!r} is not a date and time", hint="2026-01-05T18:00:00+01:00"
         ) from None
     return f"{offset[:3]}:{offset[3:5]}" if offset not in ("", "+0000") else "UTC"
 
 
 def _write_requests(writer: TraceWriter, recipe: Recipe, made: Arrivals) -> None:
-    """Make each arrival a request, drawn by weight, from a uniformly drawn client."""
+    """Make each arrival a request that is drawn by weight, from a client that is drawn uniformly."""
     if recipe.mix_of is not None:
         catalogue = of_trace(writer, Trace.open(recipe.mix_of))
     else:
@@ -249,7 +249,7 @@ def _write_requests(writer: TraceWriter, recipe: Recipe, made: Arrivals) -> None
 
 
 class _Answers:
-    """The recorded response of each request, by the writer's ids; None if no request has any."""
+    """The recorded response of each request, by the writer's ids; no columns if no request has one."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._columns: list[Int64s | None] = []
@@ -259,7 +259,7 @@ class _Answers:
             self._columns.append(by_id if (column >= 0).any() else None)
 
     def of(self, request: npt.NDArray[np.uint32]) -> list[Int64s | None]:
-        """Columns of status, took_ns and bytes."""
+        """The columns status, took_ns and bytes for these requests."""
         return [None if column is None else column[request] for column in self._columns]
 
 
@@ -267,7 +267,7 @@ def _write_sessions(writer: TraceWriter, recipe: Recipe, made: Arrivals) -> None
     """Make each arrival a session: a new client that takes the steps of a session kind, drawn by weight."""
     rules = [rule for kind in recipe.session for rule in kind.step]
     if any(rule.zipf for rule in rules):
-        raise UsageError("session.step: ids of a session go through all its steps: zipf is not for them")
+        raise UsageError("session.step: all steps of a session share its id, so zipf cannot be used")
     catalogue, begins = of_rules(writer, rules, recipe.seed)
     table = alias_of(np.array([kind.weight for kind in recipe.session], np.float64), "session")
     kinds = np.cumsum([0, *(len(kind.step) for kind in recipe.session)])

@@ -1,9 +1,9 @@
 """A two-state Markov-modulated Poisson process with the burstiness of a recording, fitted to its IDC.
 
 IDC(t) = 1 + A [1 - (1 - exp(-r t)) / (r t)], A = 2 (l1 - l2)^2 r1 r2 / [r^2 (l1 r2 + l2 r1)], r = r1 + r2 (Heffes and
-Lucantoni 1986): l1 and l2 are the rates of its states, r1 and r2 the rates of leaving them. IDC determines A and r;
-of the processes with these values, we take the one that is in its busy state for half the time, or as long as keeps
-the rate of the quiet state at 0 or above.
+Lucantoni 1986): l1 and l2 are the rates of its states, r1 and r2 the rates of leaving them. IDC determines A and r. Of
+the processes with these values, we use the one that is in its busy state for half of the time, or for less if the rate
+of the quiet state would otherwise be negative.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Mmpp2:
         return 1 + a * _grown(r * window_s)
 
     def modulation(self) -> npt.NDArray[np.float64]:
-        """For the kernel: factors on the mean rate, and mean dwell times (ns), of both states."""
+        """The factors on the mean rate and the mean dwell times (ns) of both states, for the kernel."""
         return np.array(
             [self.l1 / self.mean_per_s, self.l2 / self.mean_per_s, SECOND_NS / self.r1, SECOND_NS / self.r2]
         )
@@ -100,7 +100,7 @@ def fit(trace: Trace) -> Mmpp2:
     if len(found) < WINDOWS_FITTED_LEAST:
         raise InputError(
             f"{trace.path} is too short to fit bursts to: {units.format_duration(trace.end_ns - trace.start_ns)}",
-            hint=f"it takes {WINDOWS_LEAST * FITTED_S[WINDOWS_FITTED_LEAST - 1]} s at least",
+            hint=f"it needs at least {WINDOWS_LEAST * FITTED_S[WINDOWS_FITTED_LEAST - 1]} s",
         )
     mean_per_s = trace.rows * SECOND_NS / max(trace.end_ns - trace.start_ns, 1)
     fitted = fit_idc(
@@ -112,6 +112,6 @@ def fit(trace: Trace) -> Mmpp2:
         measured = ", ".join(f"{each.idc:.3g} at {name}" for name, each in found.items())
         raise InputError(
             f"no two-state process has the bursts of {trace.path}: its IDC is {measured}",
-            hint="an IDC near 1 is Poisson: --poisson; one that falls has a period: --curve",
+            hint="for an IDC near 1 use --poisson; for an IDC that falls, which means a periodic rate, use --curve",
         )
     return fitted

@@ -25,24 +25,29 @@ class Curve(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
     ramp: Annotated[tuple[Rate, Rate] | None, Meta(description="Linear change from one rate to another")] = (
         None
     )
-    steps: Annotated[
-        tuple[float, ...], Meta(description="Rates one after the other, each for an equal time")
+    steps: Annotated[tuple[float, ...], Meta(description="Rates in turn, each for the same time")] = ()
+    rates: Annotated[
+        tuple[float, ...], Meta(description="Rates at `times`, connected by straight lines")
     ] = ()
-    rates: Annotated[tuple[float, ...], Meta(description="Rates at `times`, straight lines between")] = ()
     times: Annotated[tuple[Duration, ...], Meta(description="When: 0s, 30m, 1h ...")] = ()
     file: Annotated[str | None, Meta(description="CSV of time and rate, or time and count")] = None
-    from_: Annotated[MomentText | None, Meta(description="With a file: first moment")] = msgspec.field(
-        name="from", default=None
+    from_: Annotated[MomentText | None, Meta(description="With a file: time at which to begin")] = (
+        msgspec.field(name="from", default=None)
     )
-    until: Annotated[MomentText | None, Meta(description="With a file: moment to end before")] = None
+    until: Annotated[MomentText | None, Meta(description="With a file: time at which to end (exclusive)")] = (
+        None
+    )
 
 
 class RequestRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A request. {id} in its path and body is 1 to `ids`; {uuid} and {email} are seeded and belong to that id."""
+    """A request. {id} in its path and body is 1 to `ids`; {uuid} and {email} are drawn by the seed, and are the same
+    for the same id."""
 
     path: str
     method: str = "GET"
-    weight: Annotated[float, Meta(ge=0, description="Relative frequency; not for a session's step")] = 1.0
+    weight: Annotated[
+        float, Meta(ge=0, description="Relative frequency; not allowed in a session's step")
+    ] = 1.0
     ids: Annotated[int, Meta(ge=1, le=IDS_MAX, description="Different ones")] = 1
     zipf: Annotated[
         float, Meta(ge=0, description="Exponent of the popularity; 0 makes all equally popular")
@@ -65,11 +70,13 @@ class SessionRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
 
 
 class Recipe(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A generated trace. With sessions, rates count sessions begun."""
+    """A generated trace. With sessions, rates are those of session starts."""
 
     start: Annotated[
         MomentText | None,
-        Meta(description="First moment; if not given, that of a recorded curve, or 2026-01-05T00:00:00Z"),
+        Meta(
+            description="Time of the start; if not given, that of a recorded curve, or 2026-01-05T00:00:00Z"
+        ),
     ] = None
     duration_ns: Duration | None = msgspec.field(name="duration", default=None)
     seed: Annotated[int, Meta(ge=0, le=SEED_MAX)] = 1
@@ -83,8 +90,10 @@ class Recipe(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
         float,
         Meta(gt=0, le=100, description="For gamma: standard deviation of the gaps divided by their mean"),
     ] = 1.0
-    bursts_of: Annotated[str | None, Meta(description="A trace whose bursts are fitted (MMPP2)")] = None
-    mix_of: Annotated[str | None, Meta(description="A trace whose requests are drawn in its proportions")] = (
+    bursts_of: Annotated[
+        str | None, Meta(description="A trace with bursts to imitate (by a fitted MMPP2)")
+    ] = None
+    mix_of: Annotated[str | None, Meta(description="A trace to draw requests from, in its proportions")] = (
         None
     )
     clients: Annotated[int, Meta(ge=1, le=1 << 22, description="Number of clients, without sessions")] = 1_000
@@ -93,7 +102,7 @@ class Recipe(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
 
 
 def beside(recipe: Recipe, path: Path) -> Recipe:
-    """Resolve the file's relative paths."""
+    """The recipe with relative paths resolved against the folder of its file."""
     curve = recipe.curve
     if curve is not None and curve.file is not None:
         curve = msgspec.structs.replace(curve, file=str(path.parent / curve.file))

@@ -1,7 +1,7 @@
 """Rewrites targets: `FROM -> TO`, a regular expression and the replacement of its matches.
 
-Expressions use RE2, whose time is linear in the target: with Python's, a crafted target of thirty characters could
-take forever.
+Expressions use RE2, which takes linear time. With Python's `re`, a crafted target of thirty characters could take
+forever.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FORM = r"write '^/v1/ -> /v2/', or '^/users/(\d+) -> /people/\1'"
 
 @dataclass(slots=True)
 class Rewrite:
-    """Rules applied in turn to every target, and how often each has matched."""
+    """Rules that are applied in turn to every target, and how often each has matched."""
 
     rules: Sequence[tuple[str, Any, bytes]]
     matched: list[int] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Rewrite:
                 raise UsageError(
                     f"--rewrite: {text!r} makes {made[:60].decode('latin-1')!r} of"
                     f" {target[:60].decode('latin-1')!r}, which is not a path",
-                    hint="a path begins with a slash and has no blanks",
+                    hint="a path must begin with a slash and contain no blanks",
                 )
             target = made
         return target
@@ -78,7 +78,7 @@ def _options() -> Any:
 
 
 def _why(error: Exception, pattern: str) -> str:
-    """RE2's error message, with the unsupported feature if one was used."""
+    """RE2's error message; if an unsupported feature was used, the message names it."""
     said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
     if re.search(r"\(\?<?[=!]|\\[1-9]", pattern):
         return f"{said}: look-around and references back to groups are not supported"
@@ -86,7 +86,7 @@ def _why(error: Exception, pattern: str) -> str:
 
 
 def _check_template(put: bytes, pattern: Any) -> None:
-    """Raise re.error or IndexError, as Python does, if TO refers to a group that FROM lacks."""
+    """Raise re.error or IndexError, as Python does, if TO refers to a group that FROM does not have."""
     names = {index: name for name, index in pattern.groupindex.items()}
     groups = [b"(?P<%s>)" % names[n] if n in names else b"()" for n in range(1, pattern.groups + 1)]
     re.compile(b"".join(groups)).sub(put, b"")

@@ -17,7 +17,7 @@ EVERY = ""
 
 
 def classes_of(requests: Requests, patterns: Sequence[str], flag: str) -> npt.NDArray[np.int64]:
-    """The rule of each route: the first whose pattern matches it or its action; -1: none.
+    """The rule of each route: the first one whose pattern matches the route or its action; -1: none.
 
     UsageError, with a suggestion, if a pattern matches no route.
     """
@@ -27,12 +27,12 @@ def classes_of(requests: Requests, patterns: Sequence[str], flag: str) -> npt.ND
 
 
 def classes_to_scale(requests: Requests, scale: Scale) -> npt.NDArray[np.int64]:
-    """The rule of each route, as in `classes_of`. UsageError if earlier rules leave none for a rule."""
+    """The rule of each route, as in `classes_of`. UsageError if the earlier rules cover every route of a rule."""
     classes = classes_of(requests, [route for route, _ in scale], "--scale")
     for number, (route, factor) in enumerate(scale):
         if not (classes == number).any():
             raise UsageError(
-                f"--scale: {route or 'all'}={factor:g} has no route left: the rules before it name them all",
-                hint="the first rule that names a route counts: give the narrower one first",
+                f"--scale: {route or 'all'}={factor:g} has no route left: the rules before it match them all",
+                hint="the first rule that matches a route is used, so give narrower rules first",
             )
     return classes

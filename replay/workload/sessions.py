@@ -23,10 +23,10 @@ from .steps import (
 )
 
 PAUSE_NS = 1_800 * 1_000_000_000
-"""A client that returns after half an hour begins a new session."""
+"""A client that returns after half an hour starts a new session."""
 
 RULES_MAX = 62
-"""Maximum number of rules: one bit each in a word."""
+"""Maximum number of rules, because each is a bit of a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,11 @@ class _Sessions:
 
 @dataclass(frozen=True, slots=True)
 class CloneSessions:
-    """Multiplies each session that has an event of a rule's route by the rule's factor (the greatest of several).
+    """Multiplies each session that has an event of a rule's route by the rule's factor (the largest one if several
+    rules match).
 
-    A clone is a new client. It begins earlier by a fraction of the gap since the previous session of the same rule,
-    so that session starts are interpolated as `Grow` interpolates events. Memory grows by 40 bytes per session.
+    A clone is a new client. It starts earlier by a fraction of the gap since the previous session of the same rule, so
+    that session starts are interpolated as `Grow` interpolates events. Memory grows by 40 bytes per session.
     """
 
     scale: Scale
@@ -62,8 +63,10 @@ class CloneSessions:
         for route, factor in self.scale:
             if factor < 1:
                 raise UsageError(
-                    f"--scale: {f'{route}=' if route else ''}{factor:g} makes fewer, and --grow sessions only clones",
-                    hint=f"--sample {100 * factor:g}% --sample-by client keeps a share of the clients, with all they do",
+                    f"--scale: {f'{route}=' if route else ''}{factor:g} reduces the load, but --grow "
+                    f"sessions can only add clones",
+                    hint=f"--sample {100 * factor:g}% --sample-by client keeps a share of the "
+                    f"clients, with all of their requests",
                 )
         factors = np.array([factor for _, factor in self.scale], np.float64)
         classes = classes_to_scale(requests, self.scale)

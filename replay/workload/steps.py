@@ -1,7 +1,7 @@
 """Transforms of a stream of events. Each is a step: events in, events out, in time order unless noted.
 
-Steps hold no trace in memory. Random draws depend on the seed and on the number of the event in the stream (or of its
-client), so that a seed gives the same events regardless of the batches.
+Steps do not hold a trace in memory. Random draws depend on the seed and on the number of the event in the stream (or of
+its client), so the same seed gives the same events, however they are batched.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from replay_native.workload import scale as kernels
 from .rules import classes_of, classes_to_scale
 
 OUTPUT_ROWS = 1 << 20
-"""Rows per batch from a growing step."""
+"""Rows per batch of a step that adds events."""
 
 Events = Callable[[], Iterator[Batch]]
 """A stream of events that can be read again."""
@@ -33,13 +33,13 @@ class Step(Protocol):
 
     @property
     def ordered(self) -> bool:
-        """Whether the output is in time order."""
+        """Whether the output is in the order of time."""
 
     def record(self) -> dict[str, Any]:
-        """The entry for the trace's history: equal entries make equal events."""
+        """The entry for the trace's history. Steps with equal entries produce equal events."""
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
-        """Transform events."""
+        """Apply the transform to a stream of events."""
 
 
 def taken(batch: Batch, rows: Int64s, **replaced: npt.NDArray[Any]) -> Batch:
@@ -60,7 +60,7 @@ class Keep:
         return {"transform": "without" if self.without else "only", "routes": list(self.routes)}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
-        """Events of the routes."""
+        """The events of the selected routes."""
         classes = classes_of(requests, self.routes, "--without" if self.without else "--only")
         if self.without:
             classes = np.where(classes < 0, 0, -1).astype(np.int64)
@@ -86,7 +86,7 @@ class Sample:
         return {"transform": "sample", "share": self.share, "by": self.by, "seed": self.seed}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
-        """Events that are kept."""
+        """The sampled events."""
         first, seed = 0, np.uint64(self.seed)
         for batch in events():
             kept = np.empty(len(batch), np.int64)
@@ -101,11 +101,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Grow:
-    """Multiplies each route's events by its factor, exactly (the total of a rule is rounded): more by gap
-    interpolation, fewer by sampling.
+    """Multiplies each route's events by its factor, exactly (the total of a rule is rounded): it adds events by gap
+    interpolation, and removes events by sampling.
 
-    Copies of an event are spread uniformly over the gap since the previous event under the same rule; or with
-    `repeat`, for comparison, all get its own timestamp.
+    Copies of an event are spread uniformly over the gap since the previous event under the same rule; with `repeat`
+    (for comparison) all copies get the event's own timestamp.
     """
 
     scale: Scale
@@ -114,7 +114,7 @@ class Grow:
 
     @property
     def ordered(self) -> bool:
-        """Not in order: copies of one route reach back past events of others."""
+        """The output is not in order: copies of one route's events reach back before events of other routes."""
         return len(self.scale) == 1 and not self.scale[0][0]
 
     def record(self) -> dict[str, Any]:
@@ -145,7 +145,8 @@ class Grow:
             begin = 0
             while begin < len(batch):
                 at_ns, source = np.empty(rows, np.int64), np.empty(rows, np.int64)
-                # The consumer may load other requests between two yields, so these are loaded again for each call.
+                # The consumer may load other requests between two yields, so the requests are loaded again for each
+                # call.
                 end = begin + requests.load_columns(batch.request[begin:])
                 out = kernels.Copies(at_ns, source, no_clients)
                 count, begin = kernels.grow(batch[:end].rows, begin, table, growth, first, out)
@@ -157,7 +158,7 @@ class Grow:
 def once_more(counts: Int64s, classes: Int64s, factors: npt.NDArray[np.float64], seed: int) -> Int64s:
     """How many of each route's events get one more copy than the whole part of their rule's factor.
 
-    The total of a rule is exact, rounded to the nearest; each route is within one event: the largest remainders are
+    The total of a rule is exact, rounded to the nearest; each route is exact to one event: the largest remainders are
     rounded up (Hamilton's method), with ties broken by the seed.
     """
     more, ties = np.zeros(len(counts), np.int64), np.empty(len(counts))
@@ -175,7 +176,7 @@ def once_more(counts: Int64s, classes: Int64s, factors: npt.NDArray[np.float64],
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Speeds up or slows down: rescales the timestamps, and with them every time scale of the recording."""
+    """Speeds up or slows down by rescaling the timestamps, and with them every time scale of the recording."""
 
     factor: float
     origin_ns: int

@@ -19,7 +19,7 @@ def surge(
     seed: int = 1,
 ) -> Trace:  # fmt: skip
     """Write the trace from `start_ns` to `end_ns`, with its requests from `from_ns` to `until_ns` multiplied by
-    `factor`, or by their route's.
+    `factor`, or by the factor of their route.
 
     UsageError for an invalid factor; InputError if the trace ends before `end_ns`.
     """
@@ -28,7 +28,7 @@ def surge(
     if end_ns > trace.end_ns + 1:
         raise InputError(
             f"{trace.path} is too short for this surge: it ends {units.format_duration(end_ns - trace.end_ns)} early",
-            hint="shorten --trigger; a surge needs the baseline, and three times its own length behind it",
+            hint="shorten --trigger; a surge needs the baseline before it, and three times its own length after it",
         )
     warm(["workload.scale"])
     factors = {"scale": setting_text(factor)} if isinstance(factor, Scale) else {"factor": factor}
@@ -45,6 +45,6 @@ def surge(
             for batch in part:
                 writer.add_batch(
                     batch, in_order=grow.ordered
-                )  # by route, copies reach back past other events
+                )  # With factors by route, copies reach back before other events.
     assert writer.trace is not None
     return writer.trace

@@ -1,4 +1,4 @@
-"""Derives a trace from another: a window, some routes, a sample, more of the same, another speed.
+"""Derives a trace from another one: a window, some routes, a sample, a multiple, another speed.
 
 The steps always run in this order, whatever the order of the flags; each is recorded in the history.
 """
@@ -44,10 +44,9 @@ _PEAK_PARTS_MAX = 1 << 24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transform:
-    """The requested changes. `from_ns` and `until_ns` are since the epoch; `peak_per_s` of the busiest minute and
-    `compress_to_ns` of the whole become factors once the trace is known. The peak is that of the result: at `speed`,
-    and at `replayed_speed` if it is replayed faster.
-    """
+    """The requested changes. `from_ns` and `until_ns` are since the epoch; `peak_per_s` (of the busiest minute) and
+    `compress_to_ns` (of the whole) become factors once the trace is known. The peak is that of the result, at `speed`
+    and, if it is replayed faster, at `replayed_speed`."""
 
     from_ns: int | None = None
     until_ns: int | None = None
@@ -66,7 +65,8 @@ class Transform:
 
     @classmethod
     def of(cls, scenario: Scenario) -> Transform:
-        """The changes in a scenario's settings, without window and speed: the schedule's clock handles those."""
+        """The changes in a scenario's settings, without window and speed, because the schedule's clock handles
+        those."""
         return cls(
             only=scenario.only,
             without=scenario.without,
@@ -81,7 +81,7 @@ class Transform:
 
     @property
     def changes(self) -> bool:
-        """Whether anything but the window changes."""
+        """Whether anything but the window changes the trace."""
         return bool(
             self.only or self.without or self.sample is not None or self.scale or self.peak_per_s is not None
             or self.speed != 1.0 or self.compress_to_ns is not None or self.rewrite
@@ -132,20 +132,19 @@ def _pipeline(trace: Trace, wanted: Transform) -> _Pipeline:
 
 
 def check_scale(scale: Scale) -> None:
-    """UsageError if a factor is not above 0, or absurdly large."""
+    """UsageError if a factor is not above 0, or is too large."""
     for route, factor in scale:
         if not 0 < factor <= FACTOR_MAX:
             name = f"{route}={factor:g}" if route else f"{factor:g}"
             raise UsageError(
-                f"--scale: {name}: a factor is above 0, and at most {FACTOR_MAX:,.0f}",
+                f"--scale: {name}: a factor must be above 0, and at most {FACTOR_MAX:,.0f}",
                 hint="--sample 25% keeps a part; --speed makes it faster",
             )
 
 
 def _busiest_minute_per_s(pipeline: _Pipeline, speed: float) -> float:
-    """The highest rate of any minute at a speed, per second; of the whole if that is shorter. Minutes begin at whole
-    seconds, as in `replay inspect`.
-    """
+    """The highest rate of any minute at a speed, per second; the mean rate if the whole is shorter. Minutes begin at
+    whole seconds, as in `replay inspect`."""
     trace, window_ns = pipeline.trace, max(round(PEAK_WINDOW_NS * speed), 1)
     parts = next(
         (n for n in (60, 12, 4) if (trace.end_ns - trace.start_ns) // window_ns * n < _PEAK_PARTS_MAX), 1
@@ -168,7 +167,7 @@ def _busiest_minute_per_s(pipeline: _Pipeline, speed: float) -> float:
 
 
 def _span_ns(pipeline: _Pipeline) -> int:
-    """From the first to the last event."""
+    """The time from the first to the last event."""
     first_ns = last_ns = None
     for batch in pipeline.events():
         first_ns = int(batch.at_ns.min()) if first_ns is None else first_ns
@@ -179,7 +178,7 @@ def _span_ns(pipeline: _Pipeline) -> int:
 
 
 def rows_by_route(trace: Trace, from_ns: int | None, until_ns: int | None) -> list[int]:
-    """Events of each route of a trace between two times."""
+    """The number of events of each route of a trace between two times."""
     warm(["workload.scale"])
     routes, table = np.arange(len(trace.requests.routes), dtype=np.int64), trace.requests.addresses()
     counts = np.zeros(len(routes) + 1, np.int64)
@@ -189,7 +188,8 @@ def rows_by_route(trace: Trace, from_ns: int | None, until_ns: int | None) -> li
 
 
 def rows_by_request(trace: Trace, from_ns: int | None, until_ns: int | None) -> npt.NDArray[np.int64]:
-    """Events of each request of a trace between two times: a rewritten trace has the same requests in other routes."""
+    """The number of events of each request of a trace between two times. Unlike routes, requests are not changed by a
+    rewrite."""
     counts = np.zeros(trace.manifest.requests, np.int64)
     for batch in trace.batches(from_ns, until_ns):
         np.add.at(counts, batch.request, 1)
@@ -197,7 +197,7 @@ def rows_by_request(trace: Trace, from_ns: int | None, until_ns: int | None) -> 
 
 
 def rows_in_routes(trace: Trace, rows: npt.NDArray[np.int64]) -> list[int]:
-    """Events of each route of a trace, from the events of each request."""
+    """The number of events of each route of a trace, from the events of each request."""
     counts, first = np.zeros(len(trace.manifest.routes), np.int64), 0
     for batch in trace.requests.loaded_batches():
         np.add.at(counts, batch.route, rows[first : first + len(batch.route)])

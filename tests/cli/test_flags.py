@@ -96,7 +96,10 @@ def test_a_second_target_is_refused_with_a_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--timeout", "5s", "--timeout", "7 parsecs"], "note: --timeout is given 2 times; 7 parsecs counts"),
+        (
+            ["--timeout", "5s", "--timeout", "7 parsecs"],
+            "note: --timeout is given 2 times; 7 parsecs is used",
+        ),
         (["--timeout", "7 parsecs"], "--timeout: '7 parsecs' is not a time"),
         (["--seed", "x"], "--seed: 'x' is not a number"),
         (["--seed", "99999999999999999999"], "--seed: expected a whole number of at most"),

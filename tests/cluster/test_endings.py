@@ -141,7 +141,7 @@ def test_an_agent_that_is_interrupted_before_the_start_fails_the_run(tmp_path: P
     env = {"REPLAY_SSH": ssh_of(tmp_path)}
     with running(tmp_path, *target, "--cluster", "ssh:hosts.txt", env=env) as run:
         log = run.agents / "agent-0.log"
-        until(lambda: log.exists() and "has accepted it" in log.read_text())
+        until(lambda: log.exists() and "accepted by the coordinator" in log.read_text())
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
         code, printed = run.wait()
     assert code == 1 and "SIGTERM" in printed

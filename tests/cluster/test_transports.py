@@ -94,7 +94,7 @@ def test_a_trace_that_is_not_there_is_shipped_once(tmp_path: Path) -> None:
     ) as run:  # fmt: skip
         _, printed = run.wait()
     log = (run.out / "agents" / "agent-0.log").read_text()
-    assert "the trace was shipped" in log, (printed, log)
+    assert "the trace was transferred" in log, (printed, log)
     assert run.document()["accounts"]["ok"] == 200
     (kept,) = (path for path in (store / "traces").iterdir() if path.is_dir())
     assert (kept / "manifest.json").read_bytes() == (tmp_path / "t.trace" / "manifest.json").read_bytes()
@@ -311,15 +311,15 @@ def test_clusters_that_are_refused(tmp_path: Path) -> None:
         ("tcp://127.0.0.1", "'127.0.0.1' is not an address to connect to"),
         ("tcp://127.0.0.1:0", "'127.0.0.1:0' is not an address to connect to"),
         ("ssh:none.txt", "ssh:none.txt: no such file"),
-        ("ssh:", "names no file"),
-        ("ssh:.", "names no file"),
+        ("ssh:", "needs a file"),
+        ("ssh:.", "needs a file"),
         ("ssh:t.trace", "t.trace is a folder, not a file"),
         ("ssh:binary", "not text"),
         ("ssh:long.txt", "larger than 1 MiB"),
         ("ssh:/dev/zero", "/dev/zero is a device"),
         ("ssh:hosts.txt", "line 1"),
         ("listen:0.0.0.0:7800,agents=2", "beyond this machine"),
-        ("listen:127.0.0.1:7800", "how many agents"),
+        ("listen:127.0.0.1:7800", "the number of agents"),
         ("k8s:colour=red", "colour=red"),
     ):
         assert word in lines_of(tmp_path, *target, "--cluster", cluster), cluster

@@ -154,7 +154,7 @@ def test_the_nightly_recipe_on_planted_nights(project, tmp_path, factor, drift, 
     _, compare_them = steps(NIGHTLY)
     done = run(compare_them, project, **env, XDG_CACHE_HOME=str(root().parents[1]))
     assert done.returncode == code, (done.stdout, done.stderr)
-    assert "7 and 7 sessions, a steady drift from session to session taken out" in " ".join(
+    assert "7 and 7 sessions, with a steady drift from session to session removed" in " ".join(
         done.stdout.split()
     )
     assert done.stdout.startswith("REGRESSION: now is worse than before") == (code == 99)

@@ -324,7 +324,7 @@ def test_logs_of_other_ranges_and_digits_and_units(tmp_path):
     assert found.verdict == "REGRESSION"
     assert of(found, "p50", "GET").change == pytest.approx(0.5, abs=0.1)
     assert of(found, "p50").base == pytest.approx(math.exp(8) * 1_000, rel=0.1)
-    assert "errors: a log does not say how requests ended" in found.left_out
+    assert "errors: a log does not record how requests ended" in found.left_out
 
 
 def test_a_log_without_a_unit_needs_one(tmp_path):
@@ -469,7 +469,7 @@ def test_an_invalid_run_exits_4(command, runs, tmp_path):
         (("base=", "x"), "does not name runs"),
         (("{base}", "{same}", "--tolerance", "ten"), "--tolerance: 'ten' is not a percentage"),
         (("{base}", "{same}", "--tolerance", "0"), "--tolerance: '0' is not a percentage"),
-        (("{base}", "{same}", "-m", "p100"), "never gate on the maximum"),
+        (("{base}", "{same}", "-m", "p100"), "never judge a build by the maximum"),
         (("{base}", "{same}", "-m", "mean"), "'mean' is not a metric"),
         (("{base}", "{same}", "--json", "-", "--junit", "-"), "only one of"),
         (("{base}", "{same}", "--json", "no/such/folder.json"), "no/such/folder.json cannot be written"),

@@ -123,8 +123,8 @@ def times(base: list[int | None], new: list[int | None]) -> tuple[Side, Side]:
         ([1, 2, 3, 6], [4, 5, 7, 8], False, "most runs of new were made after most runs of base"),
         ([1, 4, 5, 8], [2, 3, 6, 7], False, ""),
         ([1, 3, 5, 7], [2, 4, 6, 8], False, ""),
-        ([1, 2, 3, 4], [4, 5, 6, 7], False, "started at the same time"),
-        ([1, 1, 1, 1], [1, 1, 1, 1], False, "started at the same time"),
+        ([1, 2, 3, 4], [4, 5, 6, 7], False, "report the same start time"),
+        ([1, 1, 1, 1], [1, 1, 1, 1], False, "report the same start time"),
         ([1, 2, 3, None], [5, 6, 7, 8], False, "1 of 8 runs do not say when they started"),
         ([None, None], [None, None], False, "4 of 4 runs do not say"),
         ([1], [2, 3, 4], False, ""),
@@ -140,7 +140,7 @@ def test_unknown_and_equal_times_change_no_verdict(tmp_path):
     starts = {"base": [0, 1, 2, 3], "new": [0, 1, 2, 3]}
     levels = {"base": [1.0, 1.01, 0.99, 1.0], "new": [1.5, 1.51, 1.52, 1.5]}
     found = compare(*made(tmp_path, starts, levels))
-    assert found.verdict == "REGRESSION" and "started at the same time" in found.notes[0]
+    assert found.verdict == "REGRESSION" and "report the same start time" in found.notes[0]
 
 
 def nights(per_night: int) -> dict[str, list[int]]:
@@ -155,7 +155,7 @@ def test_nights_against_nights_are_judged(tmp_path):
     levels["new"] = [1.2 * level for level in levels["new"]]
     found = compare(*made(tmp_path, starts, levels), Options(tolerance=0.05))
     assert found.verdict == "REGRESSION" and not found.reasons
-    assert found.design == "7 and 7 sessions, a steady drift from session to session taken out"
+    assert found.design == "7 and 7 sessions, with a steady drift from session to session removed"
     assert found.labellings == 0
 
 
@@ -297,5 +297,5 @@ def test_logs_with_start_times_are_ordered(tmp_path):
 
 
 def test_pairs_and_blocks_still_need_whole_ones(drift):
-    with pytest.raises(UsageError, match="make no whole blocks"):
+    with pytest.raises(UsageError, match="do not form complete blocks"):
         compare(drift[0], drift[1], Options(design="blocks"))

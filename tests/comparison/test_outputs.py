@@ -66,7 +66,7 @@ def test_no_suite_is_green_where_the_verdict_is_not(
         findings=tuple(map(finding, findings)),
         options=Options(fail_on=fail_on),
         reasons=(GAP,) if gap else (),
-        left_out=(GAP, "errors: a log does not say how requests ended"),
+        left_out=(GAP, "errors: a log does not record how requests ended"),
     )
     kinds = [kind for *_, kind in cases(found)]
     assert kinds
@@ -80,7 +80,7 @@ def test_no_suite_is_green_where_the_verdict_is_not(
 def test_a_metric_that_one_side_lacks_is_a_case(fail_on: Any, kind: str) -> None:
     found = comparison(
         "INCONCLUSIVE", findings=(finding("NO_REGRESSION"),), options=Options(fail_on=fail_on), reasons=(GAP,),
-        left_out=(GAP, "errors: a log does not say how requests ended"),
+        left_out=(GAP, "errors: a log does not record how requests ended"),
     )  # fmt: skip
     assert cases(found) == [("all", "p99", ""), ("GET /a: b", "p99", kind)]
     assert "measured nothing" in junit_of(found).decode()
@@ -94,20 +94,20 @@ def test_a_doubt_about_a_whole_run_is_a_case_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("findings", "reasons", "doubts", "says"),
     [
-        ([finding("INCONCLUSIVE", 745)], [], [], "about 745 runs per side would show it"),
-        ([finding("INCONCLUSIVE", None)], [], [], "even 999 runs per side would not show it"),
-        ([finding("INCONCLUSIVE", 4, math.inf)], [], [], "about 4 runs per side would show it"),
+        ([finding("INCONCLUSIVE", 745)], [], [], "about 745 runs per side would decide it"),
+        ([finding("INCONCLUSIVE", None)], [], [], "even 999 runs per side would not decide it"),
+        ([finding("INCONCLUSIVE", 4, math.inf)], [], [], "about 4 runs per side would decide it"),
         (
             [finding("INCONCLUSIVE", 9)],
             ["one run of base"],
             [],
-            "about 9 comparable runs per side would show it",
+            "about 9 comparable runs per side would decide it",
         ),
         (
             [finding("NO_REGRESSION", 2)],
             [],
             ["a run was cut off"],
-            "about 4 whole runs per side would show it",
+            "about 4 whole runs per side would decide it",
         ),
     ],
 )

@@ -96,7 +96,7 @@ def test_pairs_of_which_one_run_is_missing_are_no_pairs(tmp_path):
     shutil.rmtree(tmp_path / "base" / "02")
     shutil.rmtree(tmp_path / "new" / "04")
     assert compare(base, new, Options(metrics=("p50",))).design != "together"
-    with pytest.raises(UsageError, match="not whole pairs"):
+    with pytest.raises(UsageError, match="not complete pairs"):
         compare(base, new, Options(design="together"))
 
 

@@ -68,7 +68,7 @@ def test_a_target_that_refuses_everything_is_not_green(
     assert document["validity"]["verdict"] != "VALID" and document["slo"][0]["passed"]
     assert document["status_differs"]["share"] == 1.0
     first = said.partition("\n\n")[2].partition("\n\n")[2].splitlines()
-    what = "a worse status than recorded" if then else "a 4xx, and the recording has no statuses"
+    what = "a worse status than recorded" if then else "a 4xx (the recording has no statuses)"
     assert f"FAILED: 100% of the requests got {what}" in first[1]
 
 

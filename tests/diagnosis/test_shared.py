@@ -71,7 +71,7 @@ def test_a_route_that_got_worse_much_later_is_left_out() -> None:
 def test_one_route_alone_shares_nothing() -> None:
     found = shared_among([route("GET /a", walk(1)), steady("GET /bb")], LOAD)
     assert found == Shared(evidence=["fewer than two routes got worse"])
-    assert found.words == "the latencies alone do not tell (fewer than two routes got worse)"
+    assert found.words == "the latencies alone do not show it (fewer than two routes got worse)"
 
 
 def test_routes_that_fail_in_the_same_windows_share_a_cause() -> None:

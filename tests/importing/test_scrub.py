@@ -143,7 +143,7 @@ def test_rules_for_headers_queries_and_cookies(tmp_path: Path) -> None:
 
 def test_a_rule_that_names_nothing_is_reported(tmp_path: Path) -> None:
     trace = imported(tmp_path, har({"body": '{"email": "x"}'}), "--scrub", "json:/emial=drop")
-    assert trace.manifest.assumptions == ["--scrub json:/emial=drop names no value of this recording"]
+    assert trace.manifest.assumptions == ["--scrub json:/emial=drop matches no value of this recording"]
 
 
 @pytest.mark.parametrize(("rule", "said"), [

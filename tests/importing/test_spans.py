@@ -142,7 +142,7 @@ def test_an_unknown_service_is_refused_with_those_that_there_are(tmp_path: Path)
 
 def test_a_service_is_for_spans_alone(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('10.0.0.1 - - [14/Nov/2023:22:13:20 +0000] "GET /a HTTP/1.1" 200 19\n')
-    assert "--service is not for" in str(command(tmp_path, "--service", "shop").exception)
+    assert "--service does not work with" in str(command(tmp_path, "--service", "shop").exception)
 
 
 def test_headers_hosts_clients_and_responses_are_taken(tmp_path: Path) -> None:

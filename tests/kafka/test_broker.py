@@ -246,7 +246,7 @@ def test_a_recording_goes_on_where_it_ended(broker, tmp_path, capfd):
     assert Trace.open(tmp_path / "one.trace").rows == Trace.open(tmp_path / "two.trace").rows == 30
     nothing = ["record", target, "-o", str(tmp_path / "no.trace"), "--resume", str(tmp_path / "two.trace")]
     assert invoke(nothing) == 2
-    assert "nothing came since the earlier recording" in capfd.readouterr().err
+    assert "no record has arrived since the earlier recording" in capfd.readouterr().err
     other = [
         "record",
         f"{target}-2",

@@ -88,7 +88,7 @@ def test_ends_that_moved_too_far_are_somebody_elses(tmp_path) -> None:
     assert document.kafka is not None and document.kafka.offsets_agree is False
     assert document.kafka.missing == 0 and codes(document) == []
     words = " ".join(printed(tmp_path / "run").split())
-    assert "somebody else wrote as well" in words and "missing" not in words
+    assert "another producer wrote to the topic too" in words and "missing" not in words
 
 
 def test_one_partition_short_and_one_too_long_are_missing_records(tmp_path, monkeypatch) -> None:

@@ -156,7 +156,7 @@ def test_a_topic_is_not_followed_onto_itself(target, topic_map, loops):
     ("words", "said"),
     [
         (("--target", "http://127.0.0.1:9"), "its records are not HTTP requests"),
-        (("--target", "kafka://127.0.0.1:9/b", "--from", "beginning"), "is followed from now on"),
+        (("--target", "kafka://127.0.0.1:9/b", "--from", "beginning"), "can be followed from now on"),
         (("--target", "kafka://127.0.0.1:9/b", "--keep", "a.trace"), "replay record"),
         (("--target", "kafka://127.0.0.1:1/b"), "127.0.0.1:1"),
         (("--target", "kafka://127.0.0.1:1/a"), "on the same cluster"),

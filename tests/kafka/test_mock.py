@@ -367,14 +367,14 @@ def test_answers_that_never_came_are_counted_as_long_as_they_were_waited_for(moc
         "p99_ns" in there(document.latency.answer).at_least
         and "p50_ns" not in there(document.latency.answer).at_least
     )
-    assert "50 were not by the end" in printed(tmp_path / "run")
+    assert "50 were not consumed by the end" in printed(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"kafka": {"consume": True}, "rate": "max"}, "closed loop"),
-        ({"kafka": {"answers": "same"}}, "the topic that is written to"),
+        ({"kafka": {"answers": "same"}}, "the topic to which the run writes"),
     ],
 )
 def test_an_end_that_cannot_be_measured_is_refused(mock, tmp_path, settings, words):

@@ -184,7 +184,7 @@ def test_records_out_of_time_order_are_counted_and_the_plan_says_it(broker, tmp_
     arguments = ["run", str(out), "--target", f"kafka://{broker.address}", "--methods", "all", "--dry-run"]
     assert invoke(arguments) == 0
     printed = " ".join(capfd.readouterr().out.split())
-    assert "by time, not by offset: 2 records are stamped before one at a lower offset" in printed
+    assert "by time, not by offset: 2 records are stamped earlier than a record at a lower offset" in printed
 
 
 @pytest.mark.timing

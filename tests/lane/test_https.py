@@ -165,7 +165,7 @@ async def test_tls_where_plain_http_was_asked_for(
 ) -> None:
     monkeypatch.setattr(probe, "is_port_of_tls", lambda port: True)
     with Sink(capacity=10, tls=authority.issue()) as sink:
-        with pytest.raises(TargetError, match="speaks TLS, and not plain HTTP") as caught:
+        with pytest.raises(TargetError, match="speaks TLS, not plain HTTP") as caught:
             await look(sink.port, None)
         assert caught.value.hint == f"--target https://127.0.0.1:{sink.port}"
     with Sink(capacity=10) as sink:
@@ -222,7 +222,7 @@ async def test_what_came_of_a_certificate_in_mid_run_is_said(authority: Authorit
     failed = made.accounts_detail.error["tls"]
     assert failed and made.accounts.ok + failed == 20
     (note,) = [note for note in made.notes if note.code == "HANDSHAKES_FAILED"]
-    assert note.message.startswith(f"{failed} handshakes failed; one more, after the run: ")
+    assert note.message.startswith(f"{failed} handshakes failed; another one, after the run: ")
     assert "its certificate expired" in note.message
 
 

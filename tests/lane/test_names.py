@@ -252,7 +252,7 @@ def test_the_command_reports_it_and_exits_by_1(
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     said = " ".join(done.stdout.split())
-    assert "stopped: the target is no longer one that is allowed" in said
+    assert "stopped: the target moved to an address that is not allowed" in said
     assert f"{NAME} now has no address that is allowed" in said
     assert f"added {NEW}" in said and f"refused {OUTSIDE}" in said
     assert "queries (NOERROR" in said

@@ -133,7 +133,7 @@ def test_a_target_that_misses_its_objectives_at_the_lowest_load_is_reported(
     ("arguments", "words"),
     [
         (["--surge", "3", "--trigger", "20s"], ["too short for this surge"]),
-        (["--lowest", "9", "--highest", "2"], ["makes no sense"]),
+        (["--lowest", "9", "--highest", "2"], ["is not possible"]),
         (["--trial", "1ms"], ["--trial"]),
         (["--width", "none"], ["--width: 'none' is not a share"]),
         (["--lowest", "0"], ["--lowest: '0' is not a factor"]),

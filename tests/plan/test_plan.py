@@ -221,7 +221,7 @@ def test_a_window_is_of_the_recordings_own_zone(tmp_path: Path) -> None:
         ({"window.until": "2001-01-01"}, "holds nothing of the recording", "the recording is from"),
         ({"window.from": "+1s", "window.until": "+1s"}, "holds no requests", "the recording is from"),
         ({"methods": "PUT"}, "nothing would be sent", "--methods GET,POST"),
-        ({"methods": "all"}, "holds no bodies for POST /a", "--empty-bodies"),
+        ({"methods": "all"}, "has no bodies for POST /a", "--empty-bodies"),
         ({"warm_up": "1h"}, "leaves nothing to measure", ""),
         ({"headers": {"A": "$REPLAY_NO_SUCH_VARIABLE"}}, "REPLAY_NO_SUCH_VARIABLE is not set", "export"),
     ],
@@ -312,8 +312,8 @@ def shown(schedule: Schedule) -> str:
 def test_headers_and_hosts_that_the_recording_lacks_are_said(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"send_headers": "user-agent", "rewrite_host": ["a.test=b.test"]}
     said = shown(plan(write_trace(tmp_path / "t.trace", [Row(0)]), **settings))
-    assert "user-agent as recorded: none, for this recording holds no headers" in said
-    assert "a.test as b.test: none, for this recording names no host" in said
+    assert "user-agent as recorded: none, because this recording has no headers" in said
+    assert "a.test as b.test: none, because this recording has no hosts" in said
     with TraceWriter(tmp_path / "h.trace") as writer:
         index = writer.add_request("GET", b"/", host="a.test", headers=((b"User-Agent", b"x"),))
         writer.add_events(np.array([START_NS]), np.array([index], np.uint32), np.zeros(1, np.uint32))

@@ -81,5 +81,5 @@ def test_a_rule_of_the_scenario_goes_before_what_was_recorded(tmp_path: Path) ->
 def test_only_requests_without_a_body_are_refused(tmp_path: Path) -> None:
     schedule_of(tmp_path, [("POST", b"x", None)])
     (tmp_path / "more").mkdir()
-    with pytest.raises(UsageError, match="holds no bodies for POST /a"):
+    with pytest.raises(UsageError, match="has no bodies for POST /a"):
         schedule_of(tmp_path / "more", [("POST", b"x", None), ("POST", None, None)])

@@ -145,4 +145,4 @@ def test_unusual_requests_beside_usual_ones_are_recorded_once_and_in_order(
     assert recorded(trace) == {b"/client%d" % number: each for number, each in enumerate(sent)}
     assert trace.manifest.lost == {"request broke off": lasts.count("half a request")}
     refused = sum(last not in ("nothing", "half a request") for last in lasts)
-    assert f"refused and not passed on {refused}: " in recorder.printed
+    assert f"refused and not forwarded {refused}: " in recorder.printed

@@ -217,7 +217,7 @@ def test_checks_and_retries_are_on_the_page(tmp_path):
     )
     assert "check status 2xx 57 3 take {token} of json /t 60 0" in text
     assert "Responses checked, by route checked mismatches share GET /a&lt;b 40 3 7.5% POST /c 20 0 0" in text
-    assert "cookies beyond the jars&#x27; size (limits.cookies) 5" in text
+    assert "cookies that did not fit into a jar (limits.cookies) 5" in text
 
 
 def test_what_only_some_targets_have_is_on_the_page_as_in_the_terminal(tmp_path):

@@ -83,7 +83,7 @@ def test_what_is_understood(text, expected):
         ("statuses service<5%", 1, "where 'statuses differ' is expected"),
         ("statuses differ<5% over 10s", 25, "over the whole run"),
         ("p99 < 1s over 10", 15, "it could be 10 s or 10 m"),
-        ("p99 < 1s over 500ms", 15, "1 s is the least"),
+        ("p99 < 1s over 500ms", 15, "the minimum is 1 s"),
         ("p99 < 1s ovr 10s", 10, "'over' and a window"),
     ],
 )

@@ -132,9 +132,9 @@ def test_every_kind_of_setting_is_read(tmp_path: Path) -> None:
         ("[[also]]\ntarget = 'kafka://b/t'\nkey = '{path[x]}'", "also[0].key: nothing is named 'path[x]'"),
         (
             "target = 'kafka://b/t'\n[headers]\nX-A = '1'",
-            "line 3: headers.X-A: a record has the headers that it was recorded with",
+            "line 3: headers.X-A: a record has only its recorded headers",
         ),
-        ("target = 'kafka://b/t'\nhost = 'a.test'", "line 2: host: a record has the headers"),
+        ("target = 'kafka://b/t'\nhost = 'a.test'", "line 2: host: a record has only its recorded headers"),
         ('[[body]]\nroute = "a"\nfile = "b"\ncontent_type = "x\\r\\ny: z"', "line 4: body[0].content_type:"),
         ("a = [", "is not TOML"),
         (f"a = {'[' * 3000}", "is not TOML: it is nested too deeply"),
@@ -307,7 +307,7 @@ def test_a_kafka_target_refuses_settings_of_requests_only_where_nothing_else_is_
     tmp_path: Path,
 ) -> None:
     alone = "target = 'kafka://127.0.0.1:9/t'\nhost = 'a.test'\n"
-    with pytest.raises(UsageError, match="line 2: host: a record has the headers"):
+    with pytest.raises(UsageError, match="line 2: host: a record has only its recorded headers"):
         read(tmp_path, alone)
     read(tmp_path, f"{alone}[[also]]\ntarget = 'http://127.0.0.1:81'\n")
     with pytest.raises(UsageError, match="--order: a Kafka target sends no responses"):

@@ -104,7 +104,7 @@ def test_growth_is_called_true_only_in_windows_where_it_is(
     repeated = "repeat" in flags
     assert stats["true"]["1s"] is repeated and "off beta should be" in printed
     assert ("1 s (+" in printed) is not repeated
-    assert "IDC within 10% of what it should be" in printed
+    assert "IDC within 10% of the expected value" in printed
 
 
 def test_a_recording_that_grew_by_three_is_not_called_true_where_it_is_off(

@@ -1,1 +1,1 @@
-"""What the control plane gives a lane while it runs: due requests, addresses, replies to resolve requests."""
+"""The data that the control plane gives a running lane: due requests, addresses, replies to resolve requests."""

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 class ControlWords(NamedTuple):
     """Words of `control`, a cache line apart. The control plane writes STOP, FEED_TAIL, FEED_END and ADDRESSES, the
-    lane the others.
-    """
+    lane writes the others."""
 
     STOP: int = 0
     FEED_TAIL: int = 8

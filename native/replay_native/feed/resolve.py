@@ -2,8 +2,8 @@
 replies.
 
 The lane writes a token (a slot and the slot's generation) and wakes the control plane. The control plane answers each
-token once, in any order, with a row of the address table. A reply for a generation that is gone is ignored. Each ring
-has one writer and one reader; positions only grow, as in the feed.
+token once, in any order, with a row of the address table. A reply for an older generation is ignored. Each ring has one
+writer and one reader; positions only grow, as in the feed.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ TAIL, RING_TAIL = 0, 1
 """Words of `tails`."""
 
 FULL, TOO_LARGE = -1, -2
-"""What `place_in_ring` returns where there is no space for now, or never will be."""
+"""Results of `place_in_ring` if there is no space at present, or never will be."""
 
 ENTRIES_MIN, ENTRIES_MAX = 4_096, 1 << 20
 RING_BYTES_MIN, RING_BYTES_MAX = 4 << 20, 256 << 20

@@ -66,7 +66,7 @@ class _BundleModel(models.OpaqueModel):  # type: ignore[misc]
 
 
 def descriptions(declared: type) -> dict[str, str]:
-    """What each member of a declared class is, by name."""
+    """The description of each member of a declared class, by name."""
     return {name: words for name, (_, words) in _members(declared).items()}
 
 
@@ -98,7 +98,7 @@ def value(declared: Declared) -> Declared:
 
 
 def _members(declared: type) -> dict[str, tuple[Any, str]]:
-    """The Numba type and the description of each member. TypeError where one is missing."""
+    """The Numba type and the description of each member. TypeError if one is missing."""
     found = {}
     for name, hint in get_type_hints(declared, include_extras=True).items():
         try:

@@ -1,8 +1,8 @@
-"""Where compiled kernels are kept: a folder that nobody else can write to.
+"""Chooses the folder for compiled kernels, which nobody else can write to.
 
-Numba loads what it finds there as code. So a folder is used only where it is a real one (not a link), is this user's,
-and cannot be written to by others. What exists is never changed to become so. Only files that have the
-names of compiled kernels are ever deleted.
+Numba executes the files in it as code. So a folder is used only if it is a real one (not a link), belongs to this user,
+and is not writable by others. The permissions of existing folders are never changed. Only files that have the names of
+compiled kernels are ever deleted.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def _why_exchangeable(folder: Path) -> str:
 
 
 class UnsafeFolder(Exception):
-    """Others could put code into a folder: the sentence says how."""
+    """Others could put code into a folder; the message says how."""
 
 
 def check_folder(folder: Path) -> None:
-    """Make `folder` where it is missing. UnsafeFolder where it is not this user's alone, OSError where it cannot be used."""
+    """Create `folder` if it is missing. UnsafeFolder if others can write to it, OSError if it cannot be used."""
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -73,7 +73,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _check_safe(folder: Path, owners: set[int]) -> None:
-    """UnsafeFolder where somebody other than `owners` could write to a folder, or put another one in its place."""
+    """UnsafeFolder if users other than `owners` could write to a folder, or replace it."""
     found = folder.lstat()
     if stat.S_ISLNK(found.st_mode):
         raise UnsafeFolder(f"{folder} is a link")
@@ -96,10 +96,10 @@ def _wanted() -> Iterator[Path]:
 
 
 def cache_root() -> Path:
-    """The user's own cache of compiled kernels, or one for this process and its children where there is no safe place.
+    """The user's own cache of compiled kernels, or one for this process and its children if there is no safe place.
 
-    Where a place is not safe or cannot be written to, a line on standard error says why, and what is used instead.
-    Children use the same.
+    If a place is not safe or not writable, a line on standard error gives the reason and the folder that is used
+    instead. Children use the same folder.
     """
     refused: list[str] = []
     for folder in _wanted():
@@ -149,7 +149,7 @@ def places() -> tuple[Path, ...]:
 
 
 def _of_this_process() -> Path:
-    """A folder that is gone with this process. PermissionError where no place is safe."""
+    """A folder that is removed with this process. PermissionError if no place is safe."""
     for place in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
         with contextlib.suppress(OSError):
             if _why_exchangeable(Path(place)):
@@ -183,7 +183,7 @@ def prune(root: Path, kept: int) -> None:
 
 
 def _delete(root: Path, name: str) -> None:
-    """Delete one version's folder by its handle. What has another name stays, and the folder with it."""
+    """Delete one version's folder by its handle. Files with other names stay, and so does the folder then."""
     handle = os.open(root / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         for inside in os.listdir(handle):  # noqa: PTH208 (of a handle)

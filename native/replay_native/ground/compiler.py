@@ -18,7 +18,7 @@ from numba.core.compiler_machinery import register_pass
 
 
 class OnlyForKernels:
-    """What stands for the machine code of a piece: there is none."""
+    """Replaces the machine code of a piece, which has none."""
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Refuse a call from Python."""

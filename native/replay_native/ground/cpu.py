@@ -23,7 +23,7 @@ def settings_for(baseline: str) -> dict[str, str]:
 
 
 def features() -> set[str]:
-    """What the CPU has that kernels are compiled for, in LLVM's words. Kernels must not ask for more than this."""
+    """The CPU features for which kernels are compiled, in LLVM's names. Kernels must not need more than these."""
     if (chosen := os.environ.get(_FEATURES)) is not None:
         return {word.removeprefix("+") for word in chosen.split(",") if word.startswith("+")}
     return {name for name, there in llvm.get_host_cpu_features().items() if there}

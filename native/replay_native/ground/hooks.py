@@ -1,4 +1,4 @@
-"""What a program wants to know of kernels, without importing Numba to say so."""
+"""Hooks for programs that want to know about kernels without importing Numba."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ def before_compiling(prepare: Callable[[list[str]], None]) -> None:
 
 
 def compiling(modules: list[str]) -> None:
-    """Kernels of `modules` have to be compiled: call what was asked for."""
+    """Report that kernels of `modules` must be compiled, to the function that was registered."""
     while _prepare:
         _prepare.pop()(modules)

@@ -100,7 +100,7 @@ class Piece:
         return self.dispatcher.get_overload(signature)
 
     def __getattr__(self, name: str) -> Any:
-        """What Numba's dispatcher has: `py_func`, `signatures`."""
+        """The attributes of Numba's dispatcher: `py_func`, `signatures`."""
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.dispatcher, name)

@@ -1,8 +1,8 @@
 """Compiled kernels as files: one for each kernel and signature, verified before it is used.
 
-A file's name holds a digest of its key: what a kernel depends on besides its sources, whose digest names the folder.
-What was made for another version or CPU has another name, and so is never found. The file begins with a digest of the
-rest: what is cut short or changed is not used, reported once, and written anew.
+A file's name contains a digest of its key: everything that a kernel depends on besides its sources, whose digest is the
+name of the folder. A file for another version or CPU has another name, and so is never found. The file begins with a
+digest of the rest; a truncated or changed file is reported once and written again.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class KernelCache(_Cache):  # type: ignore[misc]
         return any((place / self._digest / name).is_file() for place in cache_folder.places())
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
-        """The compiled version for these types, None where there is none."""
+        """The compiled version for these types, None if there is none."""
         arguments, _ = sigutils.normalize_signature(signature)
         # Numba refreshes its whole context here, which takes 0.2 s. Compiled code needs only the symbols of Numba's
         # runtime.
@@ -91,7 +91,7 @@ class KernelCache(_Cache):  # type: ignore[misc]
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        """Keep what was compiled. Where that fails, say so once, and go on."""
+        """Store a compiled version. If that fails, report it once and continue."""
         if result.library.has_dynamic_globals:
             # This constant is an address in this process.
             return

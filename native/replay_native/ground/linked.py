@@ -17,7 +17,7 @@ from .bundle import Array, bundle, numba_type
 from .jit import kernel
 
 NONE = -1
-"""In place of a row: there is none. In place of a list: the row is in none."""
+"""Instead of a row: there is none. Instead of a list: the row is in none."""
 
 NEXT, PREVIOUS, LIST = range(3)
 """Columns of `links`."""
@@ -40,7 +40,7 @@ LISTS_TYPE = numba_type(Lists)
 
 
 def make_lists(rows: int, lists: int = 1) -> Lists:
-    """Empty lists over a table of so many rows."""
+    """Empty lists over a table of `rows` rows."""
     links, ends = np.full((rows, 3), NONE, np.int32), np.full((lists, 3), NONE, np.int32)
     ends[:, LENGTH] = 0
     return Lists(links, ends)

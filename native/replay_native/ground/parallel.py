@@ -72,7 +72,7 @@ class _Worker:
             self.process.stdin.flush()
 
     def reports(self) -> Iterator[list[str]]:
-        """What it has said since, in words; `failed` where it has ended."""
+        """The reports since the last call; `failed` if the process has ended."""
         assert self.process.stdout is not None
         found = self.process.stdout.read()
         if found == b"":
@@ -90,7 +90,7 @@ class _Worker:
 
 
 def compile_apart(modules: Iterable[str], progress: Progress | None = None) -> bool:
-    """Fill the cache for `modules`. False where a process failed: `warm` then says why, or compiles here."""
+    """Fill the cache for `modules`. False if a process failed; `warm` then reports why, or compiles here."""
     asked = list(dict.fromkeys(modules))
     jit.imported(asked)
     tally = _Tally(asked)

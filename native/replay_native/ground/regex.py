@@ -92,7 +92,8 @@ def search(data, begin, end, program, first, sets, work):
             while at < end and sets[beginnings, data[at]] == 0:
                 at += 1
         if not matched:
-            # The step that led here set the marks of this position. Threads that are already on the list are preferred.
+            # The marks of this position were set by the step that led here. Threads that are already on the list are
+            # preferred.
             count = _follow(program, first, Thread(one, none, none), at, work, current, count)
         following, kept = 1 - current, np.int64(0)
         row = 3 * current

@@ -48,7 +48,7 @@ def _right(word, bits):
 
 @kernel(inlined=True)
 def _byte(data, begin, end, place, total):
-    """A byte of the padded message of `total` bytes."""
+    """Byte `place` of the padded message, which has `total` bytes."""
     if begin + place < end:
         return np.uint32(data[begin + place])
     if begin + place == end:

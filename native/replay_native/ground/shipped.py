@@ -1,9 +1,9 @@
 """Kernels that come compiled with the package: an archive for each CPU baseline, read and never written.
 
 `make wheel` puts the archives beside the sources (`packing.py` makes them). An archive is used only if it was made by
-the same versions, for a baseline that this CPU meets, and if nobody can have exchanged it who could not exchange the
-sources too. Each kernel in it is verified by its digest. Where no archive fits, one line says why, and kernels are
-compiled for this machine.
+the same versions, for a baseline that this CPU meets, and if only users who can change the sources can have replaced
+it. Each kernel in it is verified by its digest. If no archive fits, one line gives the reason, and kernels are compiled
+for this machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LENGTH_BYTES = 8
 
 
 class Unfit(Exception):
-    """An archive cannot be used: the sentence says why."""
+    """An archive cannot be used; the message has the reason."""
 
 
 class Archive(NamedTuple):
@@ -101,7 +101,7 @@ def open_archive(path: Path) -> Archive:
 
 
 def _check_owner(path: Path) -> None:
-    """Unfit where somebody could write here who could not write to the package's sources."""
+    """Unfit if a user could write here who cannot write to the package's sources."""
     found, package = path.lstat(), Path(__file__).stat()
     if stat.S_ISLNK(found.st_mode):
         raise Unfit(f"{path} is a link")
@@ -114,7 +114,7 @@ def _check_owner(path: Path) -> None:
 
 @functools.cache
 def found() -> Archive | None:
-    """The archive for this machine; None where there is none that fits, after a line that says why."""
+    """The archive for this machine; None if none fits, after a line with the reason."""
     if not FOLDER.is_dir() or os.environ.get("NUMBA_BOUNDSCHECK", "0") != "0":
         return None
     why = f"{FOLDER} has no compiled kernels for this CPU ({llvm.get_host_cpu_name()})"

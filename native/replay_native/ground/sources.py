@@ -25,7 +25,8 @@ PACKAGE = __name__.rpartition(".")[0].rpartition(".")[0]
 KEEPING = {
     f"ground.{name}" for name in ("sources", "cache_folder", "kernel_cache", "shipped", "parallel", "hooks")
 }
-"""Modules that say where compiled kernels are kept. They change nothing in them, and are left out of the digests."""
+"""Modules that choose where compiled kernels are stored. They do not affect the kernels, so they are left out of the
+digests."""
 
 _ROOT = Path(__file__).parents[1]
 _IMPORT = re.compile(rb"^from (\.+|%b\b\.?)([\w.]*) import (\([^)]*\)|.+)$" % PACKAGE.encode(), re.MULTILINE)
@@ -58,7 +59,7 @@ def sources(name: str) -> dict[str, bytes]:
 
 @functools.cache
 def _source(name: str) -> bytes | None:
-    """The source of a module; None where there is none of this name."""
+    """The source of a module; None if there is no module of this name."""
     path = _path(name)
     return path.read_bytes() if path.is_file() else None
 
@@ -71,7 +72,7 @@ def _imports(name: str) -> tuple[str, ...]:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """What compiled kernels depend on besides their sources and the CPU, by name."""
+    """The versions that compiled kernels depend on besides their sources and the CPU, by name."""
     return {
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,

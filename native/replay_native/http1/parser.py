@@ -19,9 +19,8 @@ PARSER_FIELDS = [
     ("length_digits", "i8"), ("number", "i8"), ("digits", "i8"), ("body_bytes", "i8"), ("informational", "i8"),
     ("headers", "i8"), ("reason", "i8"), ("to_head", "i8"),
 ]  # fmt: skip
-"""What the parser keeps between two calls. `to_head`: the request was a HEAD. `reason`: why the response is BAD, an
-index of REASONS. `reset` clears all of it as one range, so a new field needs no line there.
-"""
+"""The parser's state between two calls. `to_head`: the request was a HEAD. `reason`: why the response is BAD, an index
+of REASONS. `reset` clears all of it as one range, so a new field needs no line there."""
 
 PARSER = np.dtype(PARSER_FIELDS)
 

@@ -67,9 +67,8 @@ _memcpy = libc.memcpy
 
 @bundle
 class RenderTable(NamedTuple):
-    """What rendering needs besides the row. Texts and templates are ranges of one array: text t is [ends[t], ends[t +
-    1]).
-    """
+    """The data that rendering needs besides the row. Texts and templates are ranges of one array: text t is [ends[t],
+    ends[t + 1])."""
 
     prefix: Annotated[Array, "uint8[::1]", "`METHOD SP base-path` of every method"]
     prefix_ends: Annotated[Array, "int64[::1]", "per method and one more: where its prefix begins"]
@@ -132,7 +131,7 @@ RENDER_TYPE = numba_type(RenderTable)
 
 
 class Row(NamedTuple):
-    """What templates are filled with: the request's number and client, its recorded Host line and other lines (texts)."""
+    """The values for templates: the request's number and client, its recorded Host line and other lines (texts)."""
 
     seq: Int
     client: Int
@@ -168,7 +167,7 @@ _HEX_UPPER = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
 _LOW = np.uint64(0x0101010101010101)
 _HIGH = np.uint64(0x8080808080808080)
 _OF_CLIENT = np.uint64(0x5BD1E9955BD1E995)
-"""Makes another seed, for what a client keeps."""
+"""Changes the seed for values that a client keeps."""
 
 _IPV6_NETWORK = np.frombuffer(b"2001:db8::", dtype=np.uint8)
 """The network for documentation (RFC 3849)."""
@@ -276,7 +275,7 @@ def put_ipv6(at, client):
 
 @kernel(inlined=True)
 def _recorded_texts(requests, table, number):
-    """The texts of a request's recorded Host line and of its other lines; 0 where none are sent."""
+    """The texts of a request's recorded Host line and of its other lines; 0 if none are sent."""
     if table.of_headers.shape[0] == 0:
         return np.int64(0), np.int64(0)
     host, headers = entry_of(requests, number, HOST), entry_of(requests, number, HEADERS)

@@ -33,7 +33,7 @@ LENGTH_SLOT = 0xFFFF
 """In place of a slot: the length of the body as a decimal number. The body begins four bytes after the patch."""
 
 JAR_SLOT = 0
-"""The client's cookies, as a complete header line; nothing where there are none."""
+"""The client's cookies, as a complete header line; nothing if there are none."""
 
 VALUE_BYTES = 48
 """Least capacity of a value."""
@@ -91,7 +91,7 @@ class Sessions(NamedTuple):
 
 @value
 class Answer(NamedTuple):
-    """What is known of a response besides its bytes."""
+    """Facts about a response besides its bytes."""
 
     status: Annotated[Int, "int64", "its status"]
     recorded: Annotated[Int, "int64", "the recorded status, 0 where it is not known"]
@@ -366,9 +366,8 @@ def _find_cookie(sessions, rule, data, head, head_end):
 
 @kernel()
 def _find(sessions, rule, data, head, head_end, body_end):
-    """Copy what a rule reads to `found`: (its length or -1, whether there is anything). `body_end` is -1 where the
-    body is not whole.
-    """
+    """Copy the value that a rule reads to `found`: (its length or -1, whether there is anything). `body_end` is -1 if
+    the body is not complete."""
     if rule.source == HEADER:
         begin, end, _ = find_header(data, head, head_end, sessions.texts, rule.name, rule.name_end)
         return _copy_found(sessions, data, begin, end), begin >= 0
@@ -444,7 +443,7 @@ def link_length(data, length):
 
 @kernel()
 def _capture(sessions, rule, number, row, length):
-    """Keep `length` bytes of `found` as a value of the client. False where a request may not hold them."""
+    """Keep `length` bytes of `found` as a value of the client. False if a request must not contain them."""
     if length < 0 or length > sessions.bounds[rule.slot]:
         return False
     for i in range(length):

@@ -1,7 +1,7 @@
-"""Which request targets Python must clean: those that may hold a secret or say who asked.
+"""Finds the request targets that Python must clean: those that may contain a secret or identify a person.
 
-A kernel that says yes too often costs time. One that says no too often leaves a secret in a trace. So each check here
-takes more than `secrets.redacted` and `people.marked` replace; `tests/oracles/log_oracle.py` holds them together.
+A check that matches too often costs time; one that matches too rarely leaves a secret in a trace. So each check here
+matches more than `secrets.redacted` and `people.marked` replace; `tests/oracles/log_oracle.py` verifies that.
 """
 
 from __future__ import annotations

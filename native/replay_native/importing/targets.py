@@ -1,7 +1,7 @@
 """Request targets rewritten so that they can be sent.
 
 Escapes of logs are undone, bytes that may not stand in a request line percent-encoded, and absolute targets split into
-host and path. Targets that may hold a secret, or say who asked, are named: Python puts pseudonyms into them.
+host and path. Targets that may contain a secret or identify a person are marked, and Python puts pseudonyms into them.
 """
 
 from __future__ import annotations

@@ -61,9 +61,8 @@ METHOD, PATH, SEGMENT, AT_MS = range(OWN_KINDS, OWN_KINDS + 4)
 
 @bundle
 class EventTable(NamedTuple):
-    """What rendering needs besides the row. An event's key and value are filled templates; a record has its recorded
-    ones.
-    """
+    """The data that rendering needs besides the row. An event's key and value are filled templates; a record has its
+    recorded ones."""
 
     recorded: Annotated[Array, "uint8[::1]", "per method: 1 where the request is a record"]
     topics: Annotated[Array, "uint8[::1]", "the names of the trace's topics"]
@@ -99,7 +98,7 @@ EVENT_TYPE = numba_type(EventTable)
 
 
 class Event(NamedTuple):
-    """What the templates of an event are filled with."""
+    """The values for the templates of an event."""
 
     seq: Int
     client: Int
@@ -133,7 +132,7 @@ def _pair(headers, batch, pair, column):
 
 @kernel(inlined=True)
 def _mark(table, seq, at):
-    """Bytes of the numbered header, 0 where there is none. It is written at the address unless that is 0."""
+    """Length of the numbered header, 0 if there is none. It is also written, unless the address is 0."""
     name, size = table.mark_name_bytes, np.int64(table.mark.shape[0])
     if size == 0:
         return np.int64(0)
@@ -148,7 +147,7 @@ def _mark(table, seq, at):
 
 @kernel(inlined=True)
 def _trace(table, seq, at):
-    """Bytes of the traceparent header, 0 where there is none. It is written at the address unless that is 0."""
+    """Length of the traceparent header, 0 if there is none. It is also written, unless the address is 0."""
     if table.trace_seed == np.uint64(0):
         return np.int64(0)
     if at:
@@ -178,9 +177,8 @@ def _is_replaced(table, batch, pair):
 
 @kernel()
 def _headers(table, number, seq, at):
-    """Bytes of a header set with its count, the headers of `replay` first. It is written at the address unless that is
-    0.
-    """
+    """Length of a header set with its count, the headers of `replay` first. It is also written, unless the address is
+    0."""
     first, last, batch = np.int64(0), np.int64(0), np.int64(0)
     if has_set(table.headers, number):
         batch = batch_of(table.headers, number)

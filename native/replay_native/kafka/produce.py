@@ -1,4 +1,4 @@
-"""What a Kafka lane does with many records at once: take up what is due, by partition, and record what became of it."""
+"""Operations of a Kafka lane on many records at once: take up due ones by partition, and record how they ended."""
 
 from __future__ import annotations
 

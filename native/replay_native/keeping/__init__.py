@@ -1,1 +1,1 @@
-"""What is kept of responses during a run: a digest of each body, chosen headers, and bodies by sample."""
+"""The parts of responses that a run keeps: a digest of each body, chosen headers, and bodies by sample."""

@@ -1,8 +1,9 @@
-"""What a lane keeps of each response while it comes in: notes on its headers, digests of its body, the body itself.
+"""The parts that a lane keeps of each response while it arrives: notes on its headers, digests of its body, the body
+itself.
 
 One slot for each connection. `begin` expects a response, `take_head` and `take_body` get its parts in any pieces,
-`hand_over` puts what was kept into the ring once the response is whole. A slot's memory (`buffer`) holds the header
-section as it came until that is complete, then the notes, and after them the body.
+`hand_over` puts them into the ring once the response is complete. A slot's memory (`buffer`) holds the header section
+as it came until that is complete, then the notes, and after them the body.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from .ring import (
 _malloc, _memcpy = libc.malloc, libc.memcpy
 
 NONE, DIGEST, SAMPLE, ALL = range(4)
-"""What is kept: nothing; digests and headers; bodies of a sample, too; all bodies."""
+"""What to keep: nothing; digests and headers; also the bodies of a sample; all bodies."""
 
 VALUE_BYTES_MAX = 1_024
 """Bytes of a header's value that are kept at most."""
@@ -68,7 +69,7 @@ slot_type = from_dtype(SLOT)
 
 @bundle
 class Keeping(NamedTuple):
-    """What one lane keeps of responses. Where that is nothing, every table has one row."""
+    """The tables for the kept parts of one lane's responses. If nothing is kept, every table has one row."""
 
     mode: Annotated[int, "int64", "NONE, DIGEST, SAMPLE or ALL"]
     sample_ppm: Annotated[
@@ -154,7 +155,7 @@ def _add_value(keeping, note, at, data, begin, end):
 
 @kernel()
 def _begin_note(keeping, at, index):
-    """Begin a note. Returns where its value goes, or -1 where there is no space for it."""
+    """Begin a note. Returns where its value goes, or -1 if there is no space for it."""
     notes = keeping.notes
     if at + NOTE_BYTES > notes.size:
         keeping.ring.words[HEADERS_CUT] += 1

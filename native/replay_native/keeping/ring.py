@@ -1,9 +1,9 @@
-"""The ring through which a lane hands over what it keeps of responses.
+"""The ring through which a lane hands over the kept parts of responses.
 
-One producer (the lane) and one consumer (a thread of the control plane) share a ring of bytes. Positions only grow; their
-lower bits are the place in the ring, whose size is a power of two. A record never wraps: where it would, the producer
-leaves a skip mark and goes on at the ring's start. The lane never waits: what finds no space is counted and dropped, the
-body first, then the whole row.
+One producer (the lane) and one consumer (a thread of the control plane) share a ring of bytes. Positions only grow;
+their lower bits are the place in the ring, whose size is a power of two. A record never wraps: if it would, the
+producer leaves a skip mark and continues at the ring's start. The lane never waits: if there is no space, it counts and
+drops the body, or else the whole row.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Row(NamedTuple):
 
 @value
 class Content(NamedTuple):
-    """What is kept of a response: its notes on headers and its body are one piece of memory."""
+    """The kept content of a response: its notes on headers and its body are one piece of memory."""
 
     address: Annotated[int, "uint64", "where the notes are, and after them the body"]
     notes: Annotated[Int, "int64", "bytes of notes"]
@@ -76,7 +76,7 @@ class Content(NamedTuple):
 
 @bundle
 class Drained(NamedTuple):
-    """What is taken out of rings, as columns. Of texts, item i is [ends[i], ends[i + 1]) of its bytes."""
+    """The content of rings, as columns. For texts, item i is [ends[i], ends[i + 1]) of its bytes."""
 
     seq: Annotated[Array, "int64[::1]", "the request's number in the run"]
     client: Annotated[Array, "uint32[::1]", "the client"]

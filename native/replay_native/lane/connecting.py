@@ -1,4 +1,5 @@
-"""A connection until it can carry requests: dialled, connected, secured; and how each of these fails.
+"""Takes a connection to the point where it can carry requests (dialled, connected, secured), and handles the failure of
+each step.
 
 A connection is made either for whichever request comes next, or for one that it already carries (`bound`: a request
 that is sent again). In the first case a failed connect fails the next waiting request (`fail_next`), so that requests
@@ -28,7 +29,7 @@ from .waiting import fail_next
 
 @kernel()
 def take_replies(lane):
-    """Open the connections for which an address came."""
+    """Open the connections for which an address has arrived."""
     while has_reply(lane.resolve):
         token, row = take_reply(lane.resolve)
         slot = token & 0xFFFFFFFF
@@ -116,7 +117,7 @@ def secure(lane, slot):
 
 @kernel()
 def _connection_ready(lane, slot):
-    """The connection can be used: by the request that it carries, or by whichever comes next."""
+    """Use the ready connection: for the request that it carries, or for the next one that waits."""
     st, c = lane.state[0], lane.connections[slot]
     st.connecting -= 1
     drop_timed(lane, slot)

@@ -78,7 +78,7 @@ checks, or would have been, had there been memory; `beginning_bytes` of it are i
 
 @bundle
 class LaneSettings(NamedTuple):
-    """What a lane is told at its start, and does not change. Shares are parts per million."""
+    """The settings of a lane, which do not change after its start. Shares are parts per million."""
 
     wake_fd: Annotated[int, "int64", "eventfd that ends the lane's sleep"]
     resolve_fd: Annotated[int, "int64", "eventfd that tells the control plane of resolve requests"]
@@ -173,7 +173,7 @@ _clear_attempt = clears([name for name, _ in ATTEMPT_FIELDS])
 
 @kernel(inlined=True)
 def begin_attempt(c):
-    """The connection's request is about to be sent: clear everything that an earlier attempt left."""
+    """Clear everything that an earlier attempt left, because the connection's request is about to be sent."""
     _clear_attempt(c)
     c.to_head = c.flags & HEAD
     c.first_byte_ns = -1
@@ -220,13 +220,13 @@ def last_free(lane):
 
 @kernel(inlined=True)
 def free_for(lane, key):
-    """The connection that a request of this client takes, or NONE: one of its own, or any free one."""
+    """The connection for a request of this client, or NONE: one of the client's own, or any free one."""
     return first_of(lane.idle_of_client, key) if lane.settings.per_client else first_free(lane)
 
 
 @kernel(inlined=True)
 def push_idle(lane, slot, now):
-    """The connection is free: for whichever request comes, or for its own client until the idle time-out."""
+    """Mark the connection as free: for the next request, or for its own client until the idle time-out."""
     c = lane.connections[slot]
     c.state = IDLE
     push_front(lane.slots_by_state, FREE, slot)

@@ -54,7 +54,7 @@ def dial(lane, slot):
 
 @kernel(inlined=True)
 def token_of(lane, slot):
-    """A slot and its generation. What comes back for another generation is for a connection that is gone."""
+    """A slot and its generation. A token of another generation belongs to a connection that was closed."""
     return (lane.connections[slot].generation & 0x7FFFFFFF) << 32 | slot
 
 

@@ -98,7 +98,7 @@ def begin_row(lane, slot, row):
 
 @kernel()
 def _put_values(lane, slot):
-    """Put the client's values into the connection's request. False where one of them is absent."""
+    """Put the client's values into the connection's request. False if one of them is missing."""
     c = lane.connections[slot]
     patches = c.flags >> PATCHES_SHIFT & PATCHES_MASK
     length = c.request_bytes - PATCH_BYTES * patches

@@ -112,7 +112,7 @@ def is_drained(c, got, capacity):
 
 @kernel(inlined=True)
 def is_quiet(c, buffer):
-    """Whether nothing came after a whole response, as far as is known without a system call."""
+    """Whether nothing arrived after a complete response, as far as is known without a system call."""
     return c.ssl == 0 or tls.is_quiet(c.ssl, buffer)
 
 

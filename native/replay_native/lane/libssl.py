@@ -1,8 +1,8 @@
 """The OpenSSL calls that kernels make, in the library that Python's own `ssl` uses.
 
 No other copy of OpenSSL is ever loaded: two in one process would have two configurations and two sets of security
-fixes. The symbols are looked up through the extension module `_ssl`, and so in the library that it was linked with.
-Where they cannot be found (OpenSSL built into Python), each call is a stub that fails, and `unsupported` says why.
+fixes. The symbols are looked up through the extension module `_ssl`, and so in the library that it was linked with. If
+they cannot be found (OpenSSL built into Python), each call is a stub that fails, and `unsupported` gives the reason.
 """
 
 from __future__ import annotations

@@ -289,7 +289,7 @@ def handle_event(lane, i):
 
 @kernel()
 def _handle(lane, n):
-    """Handle n events. Between any two, take up what is due."""
+    """Handle n events. After each event, take up due requests."""
     st = lane.state[0]
     for i in range(n):
         handle_event(lane, i)
@@ -335,7 +335,8 @@ def wait(lane, sleep_ns):
 
 @kernel()
 def _drain(lane):
-    """STOP: what is due by now counts as planned and unsent, and so does what waits. What is in flight may finish."""
+    """STOP: requests that are due by now count as planned and unsent, and so do those that wait. Requests in flight may
+    finish."""
     st, control = lane.state[0], lane.metrics.control
     entries = lane.feed.entries
     st.draining = 1
@@ -389,9 +390,8 @@ def _note_unread(lane, unread_ns, polled_ns, n):
 
 @kernel(inlined=True)
 def _dial_one(lane, taken):
-    """Make at most one more connection, and none while the lane is behind its schedule. What is put off so is the
-    lane's own part of the wait (`behind`). With no connection at all, one is made in any case.
-    """
+    """Make at most one more connection, and none while the lane is behind its schedule. A wait for a connection that is
+    put off for this reason is the lane's own (`behind`). With no connection at all, one is made in any case."""
     st = lane.state[0]
     if wants_dial(lane) and (
         taken <= ON_TIME or (st.connecting if lane.settings.per_client else st.open) == 0

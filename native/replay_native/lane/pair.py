@@ -94,7 +94,7 @@ def _is_any_due(one, two):
 
 @kernel()
 def _handle(lane, n, one, two):
-    """Handle n events of a lane. Between any two, take up what is due in both."""
+    """Handle n events of a lane. After each event, take up due requests in both lanes."""
     for i in range(n):
         handle_event(lane, i)
         if _is_any_due(one, two):
@@ -169,7 +169,7 @@ def _end(lane):
 
 @kernel()
 def _finish(one, two):
-    """One lane has ended: the other takes its turns alone."""
+    """One lane has ended: the other one continues alone."""
     goes_on = turn(two)
     if not goes_on:
         _end(two)

@@ -40,7 +40,7 @@ RETRY_ON = 1_024
 
 FAILURE = 600
 PPM = 1_000_000
-"""Parts per million in one: a retry costs so much of the budget."""
+"""One in parts per million. A retry costs this much of the budget."""
 
 _SALT = np.uint64(0x5E77AB1E5E77AB1E)
 

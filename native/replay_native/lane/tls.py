@@ -133,7 +133,8 @@ def receive(ssl, buffer):
 
 @kernel()
 def is_quiet(ssl, buffer):
-    """Whether nothing came with the bytes that were received last: neither more data nor the end of the connection."""
+    """Whether nothing arrived with the bytes that were received last: neither more data nor the end of the
+    connection."""
     return _has_pending(ssl) == 0 or receive(ssl, buffer) == -EAGAIN
 
 

@@ -1,1 +1,1 @@
-"""What is counted: a lane's metrics, HDR histograms, and the kernels that record into them."""
+"""The counts of a run: a lane's metrics, HDR histograms, and the kernels that record into them."""

@@ -1,6 +1,6 @@
-"""What a lane counts, as the indices that kernels use: outcomes, histograms, counters.
+"""The indices of a lane's outcomes, histograms and counters, for kernels.
 
-`replay.ledger.catalog` has one row with the meaning of each name here, and refuses to be imported where a name has no row.
+`replay.ledger.catalog` has one row with the meaning of each name here, and refuses to be imported if a name has no row.
 The words are kept there because a compiled kernel depends on the text of this file. To add a name, add a field here and
 a row there (docs/adding.md). Fields may be added anywhere: the version of the memory's layout follows from the names.
 """

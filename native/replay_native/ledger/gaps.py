@@ -21,7 +21,7 @@ BEAT_NS = 1_000_000
 """The longest sleep while a response may come."""
 
 OWN_PART = 4
-"""An unsent request is the lane's own fault where more than one part in so many of its wait was."""
+"""An unsent request is the lane's own fault if more than this fraction (1 in N) of its wait was."""
 
 INSTANT_NS = 50_000
 """A poll that returns sooner did not sleep: its events were there before."""

@@ -1,8 +1,7 @@
-"""What becomes of a request, recorded in a lane's metrics: counters, histograms, samples. Both engines record by
-these.
+"""Records how a request ends in a lane's metrics: counters, histograms, samples. Both engines use these kernels.
 
-The calls for one request, in order: `record_taken`; then either `record_unsent`, or `record_attempt`, `record_sent`
-(if it came to a send) and `record_done`. `record_malformed` comes before the `record_done` of a malformed response.
+The calls for one request, in order: `record_taken`; then either `record_unsent`, or `record_attempt`, `record_sent` (if
+it came to a send) and `record_done`. `record_malformed` comes before the `record_done` of a malformed response.
 Requests that are sent together (Kafka's) have `record_sent_together` and `record_done_together`.
 """
 
@@ -52,7 +51,7 @@ class Ending(NamedTuple):
 
 @value
 class Evaluation(NamedTuple):
-    """What `evaluate` found in a response."""
+    """The result of `evaluate` for a response."""
 
     checks: Annotated[Int, "int64", "checks made"]
     failed: Annotated[Int, "int64", "the first rule that failed, or -1"]
@@ -123,7 +122,8 @@ def _write_sample(row, request, ending):
 
 @kernel(inlined=True)
 def _latency_ns(row):
-    """What samples are ranked by: the response time; in a closed loop, where nothing is due, the service time."""
+    """The latency by which samples are ranked: the response time, or the service time in a closed loop, which has no
+    due times."""
     return row.done_ns - row.due_ns
 
 

@@ -73,7 +73,7 @@ lines of the last request. TAKEN is up to where the ring was read.
 
 @bundle
 class Checks(NamedTuple):
-    """What requests are checked against."""
+    """The tables with which requests are checked."""
 
     known: Annotated[Table, numba_type(Table), "header lines, methods, peers; harmless names behind a byte 1"]
     facts: Annotated[Array, "int64[:, ::1]", "per known string: see Facts"]

@@ -56,7 +56,7 @@ class DueRows(NamedTuple):
 
 @bundle
 class SurveyCounts(NamedTuple):
-    """What one pass over the trace counts."""
+    """The counts of one pass over the trace."""
 
     sent: Annotated[Array, "int64[::1]", "per method: rows that are sent"]
     skipped: Annotated[Array, "int64[::1]", "per method: rows that are not"]

@@ -192,7 +192,7 @@ def _sleep_ns(s, now):
 
 @kernel()
 def _wait(s, sleep_ns):
-    """Wait for events, at most this long. Returns how many came."""
+    """Wait for events, at most this long. Returns their number."""
     st, scratch, events = s.settings[0], s.scratch, s.events.ctypes.data
     if sleep_ns > 0 and st.has_pwait2:
         scratch[0] = sleep_ns // 1_000_000_000

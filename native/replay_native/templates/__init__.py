@@ -1,1 +1,1 @@
-"""What every template may hold, whatever the protocol: literals, numbers, UUIDs, e-mail addresses, clients."""
+"""The parts of templates in every protocol: literals, numbers, UUIDs, e-mail addresses, clients."""

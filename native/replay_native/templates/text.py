@@ -43,7 +43,7 @@ def digits_of(number):
 
 @kernel(inlined=True)
 def put_number(at, number, digits):
-    """Write a decimal number of so many digits."""
+    """Write a decimal number with `digits` digits."""
     place = at + digits
     for _ in range(digits):
         place -= 1

@@ -1,4 +1,5 @@
-"""What generated requests ask for, and who asks. Draws are weighted, and named by the number of the event alone."""
+"""Chooses the requests and clients of generated events. Draws are weighted, and depend only on the number of the
+event."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ class Alias(NamedTuple):
 
 @bundle
 class Visits(NamedTuple):
-    """What sessions consist of. Each kind of session has steps; each step asks for one of a range of ids."""
+    """The structure of sessions. Each kind of session has steps; each step requests one of a range of ids."""
 
     kinds: Annotated[Alias, Alias, "draws the kind of a session"]
     kind_ends: Annotated[Array, "int64[::1]", "per kind and one more: its first step"]
@@ -102,7 +103,7 @@ def chosen(table, bits):
     )
 )
 def ask(table, ids, clients, seed, first, out_request, out_client):
-    """What the events from `first` on ask for (ids[entry]), and which of `clients` asks."""
+    """The requests of the events from `first` on (ids[entry]), and the client of each."""
     for index in range(out_request.shape[0]):
         out_request[index] = ids[chosen(table, random_of(seed, first + index, _CHOICE))]
         bits = random_of(seed, first + index, _CLIENT)

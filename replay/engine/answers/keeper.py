@@ -31,13 +31,13 @@ from .columns import Columns
 
 ROWS = 16_384
 BODY_BYTES = 8 << 20
-"""A batch has no more rows, and no more bytes of bodies."""
+"""Limits of a batch: rows, and bytes of bodies."""
 
 FREE_BYTES_MIN = 16 << 20
 """If less disk space than this is free, responses are no longer written: the run's figures need it."""
 
 TARGET_SHIFT = 24
-"""`copy` of a request is its pass over the trace; the target's number is stored from this bit on."""
+"""In `copy`, the target's number starts at this bit; the bits below have the pass over the trace."""
 
 PAUSE_S = 0.05
 """Time between two polls of emptied rings: a quarter of the time in which a fast lane fills one."""

@@ -50,12 +50,11 @@ def lacking(sink: object) -> list[str]:
 
 @runtime_checkable
 class LingeringSink(Protocol):
-    """A sink that may need more time after the run, such as a port that is still to be scraped. The command asks for
-    it after printing the report; a program that calls `replay.run` may do the same.
-    """
+    """A sink that may need more time after the run, such as a port that has not been scraped yet. The command gives it
+    that time after printing the report; a program that calls `replay.run` may do the same."""
 
     def lingering(self) -> str:
-        """What it is still waiting for, as a sentence; empty if nothing."""
+        """The reason for waiting, as a sentence; empty if there is none."""
 
     def linger(self) -> str:
-        """Waits for it. Returns a warning if it did not come, else an empty string."""
+        """Wait. Returns a warning if the awaited event did not happen, else an empty string."""

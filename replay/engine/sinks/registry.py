@@ -58,7 +58,7 @@ def names() -> list[str]:
 
 
 def make_sink(text: str) -> Sink:
-    """The sink of `NAME=VALUE` or `NAME`. UsageError if there is none of that name, or its value is wrong."""
+    """The sink of `NAME=VALUE` or `NAME`. UsageError if there is none of that name, or its value is invalid."""
     name, _, value = text.partition("=")
     factory = _factory(name.strip())
     try:

@@ -1,8 +1,8 @@
-"""Runs sinks outside the run's own path: each in a thread, behind a bounded queue.
+"""Runs each sink in a thread of its own, behind a bounded queue.
 
-A sink may be anyone's code. It may raise, take longer than a second for each second, or never return. The run must not
-wait for it and must not fail with it, so the recorder only puts each second into a queue. A queue that is full drops the
-second. What was lost, and why, becomes a note of run.json and of the report: nothing is lost silently.
+A sink may be code of a third party. It may raise, take longer than a second for each second, or never return. The run
+must not wait for it and must not fail with it, so the recorder only puts each second into a queue. A full queue drops
+the second. Each loss and its reason become a note in run.json and in the report.
 
 A thread that hangs cannot be ended. It is a daemon: the process can end without it.
 """
@@ -80,7 +80,7 @@ class SinkThread:
         return self._returned >= self._queued
 
     def give_up(self) -> None:
-        """After the current call, make no other than `close`."""
+        """After the current call, make no further calls except `close`."""
         self.is_given_up = True
 
     def _run(self) -> None:

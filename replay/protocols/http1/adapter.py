@@ -38,13 +38,13 @@ ONE_MORE_S = 5.0
 
 
 def why_portable(name: str, *, secure: bool) -> str:
-    """Why `auto` is the portable engine here, for a target by TLS (`secure`) or not; empty if it is not."""
+    """Why `auto` selects the portable engine here, for a target over TLS (`secure`) or not; empty if it does not."""
     missing = lanes_supported() or (libssl.unsupported() if secure else "")
     return missing if name == "auto" else ""
 
 
 def choose_engine(name: str, *, secure: bool = False) -> tuple[Literal["native", "portable"], Engine]:
-    """The engine of this name; `auto` is native where lanes can run. UsageError if they can't but must."""
+    """The engine of this name; `auto` is native if lanes can run. UsageError if `native` cannot run."""
     missing = lanes_supported() or (libssl.unsupported() if secure else "")
     if name == "native" and missing:
         raise UsageError(f"--engine native: {missing}", hint="use --engine auto")
@@ -84,7 +84,7 @@ class HttpPlan(TargetPlan):
 
 
 async def open_http(plan: HttpPlan, run_id: str) -> ProtocolAdapter:
-    """What a run onto HTTP needs. TargetError, LimitError or UsageError if the target cannot be sent to."""
+    """Prepare a run against HTTP. TargetError, LimitError or UsageError if the target cannot be used."""
     schedule, scenario = plan.schedule, plan.schedule.scenario
     assert isinstance(plan.found, FoundName)
     followed = await follow_name(schedule, plan.found)
@@ -134,15 +134,15 @@ async def open_http(plan: HttpPlan, run_id: str) -> ProtocolAdapter:
 async def failed_handshakes(
     name: NameWatch, tls: Tls | None, authority: str, specs: Sequence[LaneSpec]
 ) -> list[Note]:
-    """What one more handshake shows, after a run in which some failed: lanes only count them."""
+    """The result of one more handshake after a run in which some failed, because lanes only count failures."""
     failed = sum(int(spec.metrics.counters[C.handshakes_failed]) for spec in specs)
     if not failed or tls is None:
         return []
-    result = "one more, after the run, had no answer"
+    result = "another one, after the run, had no answer"
     with trio.move_on_after(ONE_MORE_S):
         try:
             peer = await shake_hands(name.addresses, tls, authority)
-            result = "one more, after the run, succeeded" if peer else result
+            result = "another one, after the run, succeeded" if peer else result
         except ReplayError as error:
-            result = f"one more, after the run: {error}"
+            result = f"another one, after the run: {error}"
     return [Note("HANDSHAKES_FAILED", f"{counted(failed, 'handshake')} failed; {result}")]

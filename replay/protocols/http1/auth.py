@@ -19,7 +19,7 @@ TIMEOUT_S = 30.0
 """Time limit for the command."""
 
 OUTPUT_BYTES_MAX = 1 << 16
-"""Limit on the command's output: a header is far shorter."""
+"""Limit on the command's output, which is far above the length of a header."""
 
 
 class Authoriser:
@@ -31,12 +31,12 @@ class Authoriser:
         self._why = ""
 
     async def first(self) -> bytes:
-        """The header line that the run begins with. InputError if the command fails; UsageError if its output
-        cannot be sent."""
+        """The header line for the start of the run. InputError if the command fails; UsageError if its output cannot be
+        sent."""
         return await header_line(self._auth)
 
     async def keep_fresh(self, put: Callable[[bytes], None]) -> None:
-        """Runs until cancelled. After a failure the last good header stays, and the command is tried again at its
+        """Run until cancelled. After a failure the last good header stays, and the command is tried again at its
         next time.
         """
         if not self._auth.refresh_ns:
@@ -63,7 +63,7 @@ class Authoriser:
 
 
 async def header_line(auth: Auth) -> bytes:
-    """Runs the command and returns its header line: `Authorization: Bearer ...`, with its line end.
+    """Run the command and return its header line: `Authorization: Bearer ...`, with its line end.
 
     The sentence of an error may be kept in a run, so it does not contain the command or its output. The hint, which
     is only printed, does.
@@ -98,12 +98,14 @@ async def header_line(auth: Auth) -> bytes:
         )
     value = auth.value.replace("{output}", output)
     if not all(" " <= character <= "~" for character in value):
-        raise UsageError("auth.command printed what a header cannot hold", hint=f"try {program}")
+        raise UsageError(
+            "auth.command printed characters that a header cannot contain", hint=f"try {program}"
+        )
     return f"{auth.header}: {value}\r\n".encode("latin-1")
 
 
 async def _output_of(words: list[str]) -> tuple[int, bytes, bytes]:
-    """Runs a program. Returns its exit code and what it wrote to standard output and error. Above OUTPUT_BYTES_MAX it
+    """Run a program. Returns its exit code and what it wrote to standard output and error. Above OUTPUT_BYTES_MAX it
     is killed.
     """
     process = await trio.lowlevel.open_process(

@@ -1,6 +1,6 @@
-"""Recorded requests with values in some of their places: [[set]] rules for fields of bodies, parameters and single headers.
+"""Puts values into recorded requests: [[set]] rules for fields of bodies, parameters and single headers.
 
-Each recorded body, target or header set that a rule changes becomes a template of its own, made once before the run.
+Each recorded body, target or header set that a rule changes becomes a template, which is made once before the run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PATCHED_BYTES_MAX = 1 << 30
 """Memory limit for the templates of recorded requests."""
 
 Heads = Callable[[int, frozenset[int]], Template]
-"""The templates that replace the headers of a route, among the numbers of the rules for recorded headers."""
+"""The templates that replace the headers of a route, numbered like the rules for recorded headers."""
 
 
 class RuleOfRoute(NamedTuple):
@@ -53,7 +53,7 @@ class _Templates:
                 raise LimitError(
                     "requests with values in their recorded bodies or targets take more than"
                     f" {units.format_bytes(PATCHED_BYTES_MAX)}",
-                    hint="name fewer routes in [[set]] rules, or replay a shorter part: --from, --duration",
+                    hint="use [[set]] rules on fewer routes, or replay a shorter part: --from, --duration",
                 )
             self.numbers[template] = len(self.numbers)
         return self.numbers[template]
@@ -154,7 +154,7 @@ class _Patcher:
         return changes
 
     def _note(self, rules: list[RuleOfRoute], changes: Sequence[tuple[Place, SetRule, str]]) -> None:
-        """Note the rules that change something."""
+        """Record which rules change something."""
         used = [rule for _, rule, _ in changes]
         self.found |= {one.number for one in rules if one.rule in used}
 
@@ -178,9 +178,8 @@ class _Patcher:
         return merged([part for part in parts if part != Part(LITERAL)])
 
     def _value(self, value: str, encode: Encode) -> list[Part]:
-        """A value in its place. If the JSON value had no quotes, a captured value is written as it is, and text in
-        quotes.
-        """
+        """A value in its place. If the JSON value had no quotes, a captured value is written unchanged, and text in
+        quotes."""
         if encode not in ("json", "json_value"):
             return list(parse_template(value.encode(), self._values, encode))
         quoted = parse_template(b'"' + value.encode() + b'"', self._values, "json")
@@ -193,9 +192,8 @@ class _Patcher:
         return list(quoted if is_text else parts)
 
     def _own_path(self, one: RuleOfRoute, before: str, has_queries: bool) -> tuple[Part, ...] | None:
-        """The path of a rule, segment by segment, where it has values that stand for recorded ones, or parameters of the
-        recorded query are set as well; None elsewhere.
-        """
+        """The path of a rule, segment by segment, if it has values that replace recorded ones, or if parameters of the
+        recorded query are also set; otherwise None."""
         path = (one.rule.path or "").partition("?")
         if not (has_queries or is_by_request(one.rule.path or "", self._values)):
             return None
@@ -205,7 +203,9 @@ class _Patcher:
             [before[place.begin : place.end] for place in places],
         )
         parts: list[Part] = []
-        first = [] if path[0].startswith("/") else [path[0]]  # a captured link is the whole path
+        first = (
+            [] if path[0].startswith("A captured link is the whole path.") else [path[0]]
+        )  # a captured link is the whole path
         for number, segment in enumerate(first or path[0].split("/")[1:]):
             value = recorded[number] if number < len(recorded) else ""
             self._values.recorded = value.encode("utf-8", "surrogatepass")

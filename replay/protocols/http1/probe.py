@@ -1,7 +1,7 @@
 """Makes a first handshake before anything is sent.
 
-It finds out whether the target speaks TLS where it should, and whether its certificate is the right one. A mistake is
-reported in the terms of whoever has to fix it, before any load.
+It checks whether the target speaks TLS if it should, and whether its certificate is valid for it. A mistake is reported
+before any load, with advice on how to fix it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from replay.results.document import TlsPeer
 
 TIMEOUT_S = 5.0
 AFTERWARDS_S = 0.25
-"""TLS 1.3 refuses a client after its handshake: so long is waited for that."""
+"""A TLS 1.3 server refuses a client only after its handshake, so this is how long to wait for a refusal."""
 
 NO_CHECK_TIME = 0x200000
-"""X509_V_FLAG_NO_CHECK_TIME: to read a certificate that has expired."""
+"""X509_V_FLAG_NO_CHECK_TIME, which allows reading an expired certificate."""
 
 EXPIRED, NOT_YET_VALID = 10, 9
 SELF_SIGNED, SELF_SIGNED_IN_CHAIN = 18, 19
@@ -71,11 +71,11 @@ class _Talk:
         self.seen = b""
 
     def _see(self, _: object, direction: str, version: int, kind: int, message: int, data: bytes) -> None:
-        """Inspects a handshake message. Python has no other way to learn what a server asked for."""
+        """Inspect a handshake message, because Python has no other way to learn what a server requested."""
         self.asks_certificate |= (direction, kind, message) == ("read", HANDSHAKE, CERTIFICATE_REQUEST)
 
     async def shake_hands(self) -> None:
-        """Complete the handshake, and read the first data after it. ssl.SSLError, OSError."""
+        """Complete the handshake, and read the first data after it. ssl.SSLError or OSError if that fails."""
         await self._until_done(self.tls.do_handshake)
         if self.tls.version() == "TLSv1.3":
             with trio.move_on_after(AFTERWARDS_S):
@@ -112,7 +112,7 @@ class _Talk:
 
 
 async def _greet(stream: trio.abc.Stream, address: Address, tls: Tls, authority: str) -> TlsPeer:
-    """The handshake that every connection of the run will make."""
+    """Make the handshake that every connection of the run will make."""
     talk = _Talk(stream, python_context(tls), tls.server_name)
     try:
         with trio.fail_after(TIMEOUT_S):
@@ -150,7 +150,7 @@ def _peer(talk: ssl.SSLObject, tls: Tls, asks_certificate: bool) -> TlsPeer:
 
 
 def _names(certificate: dict[str, Any]) -> list[str]:
-    """The purposes of a certificate."""
+    """The host names in a certificate."""
     return [str(name) for _, name in certificate.get("subjectAltName", ())]
 
 
@@ -171,7 +171,7 @@ async def _read_certificate(address: Address, tls: Tls) -> dict[str, Any]:
 async def _explain_certificate(
     error: ssl.SSLCertVerificationError, address: Address, tls: Tls, authority: str
 ) -> NoReturn:
-    """TargetError that explains what is wrong with a certificate."""
+    """The TargetError that explains what is wrong with a certificate."""
     code, store = error.verify_code, tls.ca or "this machine"
     certificate = (
         await _read_certificate(address, tls) if code in (EXPIRED, NOT_YET_VALID, *WRONG_NAME) else {}
@@ -190,7 +190,7 @@ async def _explain_certificate(
     elif code in WRONG_NAME:
         names = ", ".join(_names(certificate)) or "another name"
         what = f"is for {names}, not for {tls.server_name}"
-        hint = f"target it by its name, or say which one to ask for: --server-name NAME; {INSECURE}"
+        hint = f"use the name in --target, or give the name to request: --server-name NAME; {INSECURE}"
     else:
         what, hint = f"cannot be verified: {error.verify_message}", INSECURE
     raise TargetError(f"the target {authority}: its certificate {what}", hint=hint) from None
@@ -203,7 +203,7 @@ _REASONS = {
     "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the issuer of the client certificate",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept the client certificate",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client certificate has expired",
-    "TLSV1_UNRECOGNIZED_NAME": "it does not know the name that was asked for",
+    "TLSV1_UNRECOGNIZED_NAME": "it does not know the requested name",
     "TLSV1_ALERT_PROTOCOL_VERSION": "it speaks neither TLS 1.2 nor 1.3",
     "UNSUPPORTED_PROTOCOL": "it speaks neither TLS 1.2 nor 1.3",
 }
@@ -212,7 +212,7 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILU
 
 
 def _explain_handshake(error: ssl.SSLError, seen: bytes, tls: Tls, authority: str) -> NoReturn:
-    """TargetError in words for a handshake that failed."""
+    """The TargetError that explains a failed handshake."""
     reason = error.reason or ""
     if seen.startswith(b"HTTP/"):
         raise _speaks_plain_http(authority) from None
@@ -226,7 +226,7 @@ def _explain_handshake(error: ssl.SSLError, seen: bytes, tls: Tls, authority: st
     what = _REASONS.get(reason, reason.replace("_", " ").lower() or str(error))
     hint = "--cert FILE and --key FILE give one" if reason.startswith(_ABOUT_CLIENT) else ""
     if reason == "TLSV1_UNRECOGNIZED_NAME":
-        hint = f"it was {tls.server_name}; --server-name NAME asks for another"
+        hint = f"it was {tls.server_name}; --server-name NAME requests another one"
     raise TargetError(f"the target {authority} refused the TLS handshake: {what}", hint=hint) from None
 
 
@@ -258,7 +258,7 @@ def is_port_of_tls(port: int) -> bool:
 
 
 async def _refuse_tls(address: Address, authority: str) -> None:
-    """TargetError if a port that usually speaks TLS does so: it would refuse all plain requests."""
+    """TargetError if a port that usually speaks TLS does so, because it would refuse all plain requests."""
     context = python_context(Tls("", verify=False))
     with contextlib.suppress(ssl.SSLError, OSError, trio.BrokenResourceError, trio.TooSlowError):
         with trio.fail_after(TIMEOUT_S):
@@ -266,5 +266,5 @@ async def _refuse_tls(address: Address, authority: str) -> None:
                 talk = _Talk(stream, context, "")
                 await talk.shake_hands()
         raise TargetError(
-            f"the target {authority} speaks TLS, and not plain HTTP", hint=f"--target https://{authority}"
+            f"the target {authority} speaks TLS, not plain HTTP", hint=f"--target https://{authority}"
         )

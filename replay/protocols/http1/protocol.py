@@ -1,4 +1,4 @@
-"""HTTP/1.1 as a protocol of target URLs: what is planned, checked and printed before a run."""
+"""HTTP/1.1 as the protocol of a target: what is planned, checked and printed before a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OF_REQUESTS = (
     "host", "headers", "send_headers", "rewrite_host", "client_ip_header", "body", "set", "capture", "check", "cookies",
     "auth",
 )  # fmt: skip
-"""Settings that say how HTTP requests are written, and what becomes of their responses."""
+"""Settings on how HTTP requests are written and how their responses are used."""
 
 
 class Http1(Protocol):

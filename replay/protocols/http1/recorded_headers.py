@@ -1,6 +1,6 @@
-"""Headers and hosts of the recording that are sent again: chosen by a list, with hosts renamed.
+"""Headers and hosts of the recording that are sent again: selected by a list, with hosts renamed.
 
-Made once, before the run: a text for each different set of headers and each host, which the render kernel copies.
+Before the run, a text is made for each different set of headers and each host, which the render kernel copies.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ NOT_OF_ALL = frozenset(
         "true-client-ip", "cf-connecting-ip",
     }
 )  # fmt: skip
-"""Recorded headers that `all` leaves out, besides framing headers and X-Forwarded-*. They say who asked whom, and
-through what, so they are sent only when they are listed by name.
-"""
+"""Recorded headers that `all` leaves out, besides framing headers and X-Forwarded-*. They describe the original client
+and proxies, so they are sent only if they are listed by name."""
 
 NEVER_SENT = frozenset(
     {
@@ -35,9 +34,7 @@ NEVER_SENT = frozenset(
         "alt-used", "early-data",
     }
 )  # fmt: skip
-"""Recorded headers that belong to the recorded connection. They are never sent, not even when they are listed by
-name.
-"""
+"""Recorded headers that belong to the recorded connection. They are never sent, even if they are listed by name."""
 
 VALUE_BYTES_MAX = 64 << 10
 
@@ -48,9 +45,9 @@ _PLAIN = re.compile(rb"[!-~]+")
 
 
 def renamed(host: bytes, names: HostNames) -> bytes | None:
-    """What a host (with its port, or without) is called by the rules; None if no rule names it.
+    """The new name of a host (with or without a port) by the rules; None if no rule matches.
 
-    A rule without a port is for any, which stays; `*.` at both ends of a rule stands for any subdomain.
+    A rule without a port matches any port and keeps it; `*.` on both sides of a rule stands for any subdomain.
     """
     name, colon, port = host.rpartition(b":") if re.search(rb":\d*$", host) else (host, b"", b"")
     for old, new in names:
@@ -82,7 +79,7 @@ def rewritten(value: bytes, names: HostNames) -> bytes:
 
 
 def _undisguised(name: str) -> str:
-    """A header's name as a server may normalise it: some read `Transfer_Encoding` as the name with a dash."""
+    """A header's name as servers may normalise it: some treat `Transfer_Encoding` as the name with a hyphen."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
@@ -97,10 +94,9 @@ def is_chosen(name: str, chosen: Sequence[str], managed: Iterable[str]) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordedLines:
-    """Texts of header lines, as the kernel takes them: text t is data[ends[t]:ends[t + 1]]. `of_host` int32[hosts + 1] is
-    that of each host's Host line, `of_headers` int32[header sets + 1] that of each set; the first of each is for requests
-    without one.
-    """
+    """Texts of header lines for the kernel: text t is data[ends[t]:ends[t + 1]]. `of_host` int32[hosts + 1] has the
+    text of each host's Host line, `of_headers` int32[header sets + 1] that of each header set; the first of each is for
+    requests without one."""
 
     of_host: npt.NDArray[np.int32]
     of_headers: npt.NDArray[np.int32]
@@ -121,7 +117,7 @@ class RecordedLines:
 NOTHING = RecordedLines(
     np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.uint8)
 )
-"""Where nothing that was recorded is sent but bodies."""
+"""The lines if nothing of the recording is sent but bodies."""
 
 
 def recorded_lines(
@@ -164,7 +160,7 @@ def _host_line(own: bytes, default: bytes, sends_host: bool, names: HostNames) -
 def _lines(
     headers: Headers, names: HostNames, chosen: Callable[[str], bool], defaults: Mapping[str, tuple[str, str]]
 ) -> bytes:
-    """The chosen headers of one set, in their order; then what it lacks."""
+    """The chosen headers of one set, in their order; then the defaults that it lacks."""
     found, lacking = [], dict(defaults)
     for name, value in headers:
         key = name.decode("latin-1").lower()

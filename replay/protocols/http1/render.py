@@ -1,4 +1,4 @@
-"""What all requests of a run have in common, rendered once, in the form that the render kernel takes."""
+"""The parts that all requests of a run have in common, rendered once, for the render kernel."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CLIENT_NETWORKS: dict[str, ClientNetwork] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordedBodies:
-    """The bodies that a trace holds, as the kernel takes them; `trace` keeps their memory."""
+    """The bodies of a trace, for the kernel; `trace` keeps their memory."""
 
     trace: Trace
     content_types: tuple[bytes, ...]
@@ -60,11 +60,11 @@ def recorded_bodies(trace: Trace) -> RecordedBodies | None:
 class RenderSpec:
     """Everything in a request that does not depend on its row.
 
-    `x_replay` is the run's id where requests are numbered, else None. `trace_seed` names the traces of requests that carry
-    a traceparent, else 0. `headers` are the serialised header lines, Host
-    first. By route, `route_template`, `route_head` and `route_path` are the indices of its body, its headers (in
-    place of `headers`) and its path; -1 means that the route has none of its own. `auth` is a header line that is
-    known only when the run begins. `route_flags` are the flags of every entry of a route.
+    `x_replay` is the run's id if requests are numbered, else None. `trace_seed` is the seed of trace ids if requests
+    carry a traceparent, else 0. `headers` are the serialised header lines, Host first. By route, `route_template`,
+    `route_head` and `route_path` are the indices of its body, its headers (in place of `headers`) and its path; -1
+    means that the route has none of its own. `auth` is a header line that is known only when the run begins.
+    `route_flags` are the flags of every entry of a route.
     """
 
     methods: tuple[str, ...]
@@ -89,20 +89,20 @@ class RenderSpec:
     client_network: ClientNetwork = CLIENT_NETWORKS["10.0.0.0/8"]
 
     def numbered(self, run_id: str) -> RenderSpec:
-        """The same, with `X-Replay: RUN-SEQ` on every request."""
+        """A copy with `X-Replay: RUN-SEQ` on every request."""
         return dataclasses.replace(self, x_replay=run_id.encode("ascii"))
 
     def traced(self, seed: int) -> RenderSpec:
-        """The same, with a traceparent on every request; 0: without."""
+        """A copy with a traceparent on every request; without one if the seed is 0."""
         return dataclasses.replace(self, trace_seed=seed)
 
     def of_run(self, run_id: str) -> RenderSpec:
-        """The same, with values of this run where a variable has others in each run."""
+        """A copy with values for this run, if a variable has other values in each run."""
         digest = hashlib.blake2b(run_id.encode(), digest_size=8).digest()
         return dataclasses.replace(self, run_salt=int.from_bytes(digest, "big"))
 
     def authorised(self, line: bytes) -> RenderSpec:
-        """The same, with a header line of its own on every request."""
+        """A copy with this header line on every request."""
         return dataclasses.replace(self, auth=line)
 
     @property

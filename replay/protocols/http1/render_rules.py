@@ -42,7 +42,7 @@ from .templates import (
 )
 
 REQUEST_BYTES_MAX = 64 << 20
-"""The largest request, body included: several of them fit the largest feed."""
+"""The largest request, including its body, so that several fit the largest feed."""
 
 
 def rules_by_route(requests: Requests, rules: tuple[BodyRule, ...]) -> list[int]:
@@ -59,14 +59,14 @@ def rules_by_route(requests: Requests, rules: tuple[BodyRule, ...]) -> list[int]
 
 
 def check_bodies(requests: Requests, scenario: Scenario, bodiless: npt.NDArray[np.int64]) -> None:
-    """Refuses a plan whose requests lack a body. `bodiless` counts them by route."""
+    """Refuse a plan whose requests lack a body. `bodiless` counts them by route."""
     rules = rules_by_route(requests, scenario.body)
     by_route = zip(requests.routes, rules, bodiless.tolist(), strict=True)
     lacking = [route for route, rule, rows in by_route if rows and rule < 0]
     if lacking and not scenario.empty_bodies:
         shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
         raise UsageError(
-            f"the recording holds no bodies for {shown}",
+            f"the recording has no bodies for {shown}",
             hint="give a [[body]] rule for each in the scenario, or --empty-bodies to send them without",
         )
 
@@ -122,7 +122,7 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions:
 
 
 def check_given(variables: Sequence[Variable]) -> None:
-    """UsageError names all variables whose values the user must give, and has not."""
+    """UsageError, with all names, if the user must give values for variables and has not done so."""
     unset = [
         variable for variable in variables if variable.env is not None and variable.env not in os.environ
     ]
@@ -135,13 +135,13 @@ def check_given(variables: Sequence[Variable]) -> None:
 
 
 def _check_one_body(requests: Requests, scenario: Scenario, rules: Sequence[Sequence[RuleOfRoute]]) -> None:
-    """UsageError if a route has a body of its own, and fields of the recorded one are set."""
+    """UsageError if a route has a [[body]] and a rule also sets fields of its recorded body."""
     for route, body in enumerate(rules_by_route(requests, scenario.body)):
         for one in rules[route]:
             if body >= 0 and (one.rule.json is not None or one.rule.form is not None):
                 raise UsageError(
                     f"set[{one.number}]: body[{body}] replaces the recorded body of {requests.routes[route]}",
-                    hint="write the value into the template of the body, or leave the [[body]] out",
+                    hint="put the value into the template of the body, or remove the [[body]]",
                 )
 
 
@@ -158,7 +158,8 @@ class Line(NamedTuple):
 
 
 def header_lines(trace: Trace, scenario: Scenario, target: Target) -> tuple[list[Line], RecordedLines]:
-    """The headers of every request, Host first; and what of them was recorded. UsageError for one that cannot be sent."""
+    """The headers of every request, Host first, and which of them are recorded. UsageError for one that cannot be
+    sent."""
     given = {name.lower() for name in scenario.headers}
     given |= {rule.header.lower() for rule in scenario.set if rule.header is not None}
     given |= set(OF_TRACE_CONTEXT) if scenario.traceparent else set()
@@ -195,7 +196,7 @@ def _line(name: str, value: str) -> bytes:
 
 
 def _client_line(name: str, network: str) -> Line:
-    """The header that says which client asks; Forwarded has a form of its own (RFC 7239, 4)."""
+    """The header with the address of the client; Forwarded has a form of its own (RFC 7239, 4)."""
     ipv6 = ":" in network
     before, after = "", ""
     if name.lower() == "forwarded":
@@ -227,9 +228,8 @@ def _numbered(wanted: Sequence[Template | None]) -> tuple[tuple[Template, ...], 
 
 
 class _Heads:
-    """What routes have in place of the headers of all: those with [[set]] headers of their own, of which a later one wins;
-    and every route, where headers are not the same for all requests.
-    """
+    """The routes whose headers differ from the common ones: those with [[set]] headers (a later rule wins), or every
+    route if headers are not the same for all requests."""
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ class _Heads:
         self._always = scenario.cookies or not all(line.is_constant for line in lines)
 
     def of_route(self, route: int) -> Template | None:
-        """The headers of a route; None if they are those of all."""
+        """The headers of a route; None if it has the common ones."""
         own = any(one.rule.header is not None and not one.rule.when_recorded for one in self._rules[route])
         return self.template(route, frozenset()) if own or self._always else None
 

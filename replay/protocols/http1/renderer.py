@@ -17,7 +17,7 @@ from .target import parse
 
 
 class RequestRenderer:
-    """Renders due rows as HTTP requests. With `by_client` all of a client's requests go to one lane."""
+    """Renders due rows as HTTP requests. With `by_client`, all requests of a client go to one lane."""
 
     def __init__(self, schedule: Schedule, render: RenderSpec, *, by_client: bool = False) -> None:
         self._by_client = by_client

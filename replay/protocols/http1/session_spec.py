@@ -1,4 +1,4 @@
-"""The captures and checks of a scenario, ready for a lane: rules by route, slots of values, bounds."""
+"""The captures and checks of a scenario in the form that a lane needs: rules by route, slots of values, limits."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ from replay_native.ground.sha256 import WORK_WORDS
 from replay_native.http1 import sessions as kernels
 
 STATUSES = 600
-"""Statuses that a rule can name: those below."""
+"""Rules can only use statuses below this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One capture or check, in the form that both engines use. `source` decides what `name` and `text` mean (see the
-    kernels' RULE).
-    """
+    """One capture or check, in the form that both engines use. `source` determines the meaning of `name` and `text`
+    (see the kernels' RULE)."""
 
     kind: int
     source: int
@@ -60,8 +59,8 @@ class Rule:
 class SessionSpec:
     """The sessions of a run. `slot_bytes[s]` bounds slot s of a client; slot 0 is its cookie jar (0: none is kept).
 
-    `route_rules` has by route the numbers of its rules; routes without are not looked at, unless cookies are kept.
-    `answer_bytes` of an answer are looked at.
+    `route_rules` has the numbers of each route's rules; the responses of routes without rules are not evaluated, unless
+    cookies are kept. At most `answer_bytes` of a response are evaluated.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -85,7 +84,7 @@ class SessionSpec:
 
     @property
     def labels(self) -> list[str]:
-        """What each rule is called in results."""
+        """The label of each rule in results."""
         return [rule.label for rule in self.rules]
 
     def table(
@@ -170,9 +169,8 @@ def slots_of(scenario: Scenario) -> Slots:
 
 
 def make_session_spec(requests: Requests, scenario: Scenario, clients: int) -> SessionSpec:
-    """What the scenario takes from answers and checks. UsageError if a rule names no route, or a value can never be
-    taken; LimitError if the clients' values could grow over `limits.sessions`.
-    """
+    """The captures and checks of a scenario. UsageError if a rule matches no route, or if a value can never be
+    captured; LimitError if the clients' values could exceed `limits.sessions`."""
     slots = slots_of(scenario)
     rules = [_capture(rule, slots) for rule in scenario.capture] + [_check(rule) for rule in scenario.check]
     found: list[list[int]] = [[] for _ in requests.routes]
@@ -248,7 +246,7 @@ def _status_map(statuses: Sequence[str]) -> bytes:
 
 
 def _refuse_circles(requests: Requests, scenario: Scenario) -> None:
-    """Refuses a value that could never be captured because only responses to requests that need it would give it."""
+    """Refuse a value that could never be captured because only responses to requests that need it would give it."""
     for name in dict.fromkeys(rule.name for rule in scenario.capture):
         giving: set[int] = set()
         for rule in scenario.capture:

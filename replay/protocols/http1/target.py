@@ -9,10 +9,10 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def parse(url: str) -> Target:
-    """Parses an HTTP target. UsageError says what is wrong with it."""
+    """Parse an HTTP target. UsageError if it is invalid."""
     return parse_url(url, DEFAULT_PORTS[scheme_of(url)], no_user="give -H 'Authorization: $NAME' instead")
 
 
 def is_secure(target: Target) -> bool:
-    """Whether connections are made by TLS."""
+    """Whether connections use TLS."""
     return target.scheme == "https"

@@ -1,4 +1,4 @@
-"""Texts with values in them: bodies, paths and headers, cut into the parts that the render kernel puts together."""
+"""Texts that contain values: bodies, paths and headers, split into the parts that the render kernel joins."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _BY_CLIENT = {
 class Part(NamedTuple):
     """A part of a template: its kind (see the kernel), the bytes of a literal, or the index of a column.
 
-    `salt` changes the seed of what is generated; so does the run if the part is new for `each_run`.
+    `salt` changes the seed of generated values; with `each_run` the run's id changes it too.
     """
 
     kind: int
@@ -142,9 +142,8 @@ def encoding_of_body(content_type: str) -> Encode:
 
 
 class Values:
-    """What names stand for: variables, with columns of their files read once and written as each place needs it, and the
-    slots of captured values, of which `links` are whole paths.
-    """
+    """The values of names: variables (the columns of their files are read once, and encoded for each place), and the
+    slots of captured values, of which `links` are whole paths."""
 
     def __init__(
         self,
@@ -159,10 +158,10 @@ class Values:
         self._columns: dict[tuple[bytes, Encode], int] = {}
         self._cells: list[list[bytes]] = []
         self.recorded: bytes | None = None
-        """The recorded value in the place of which the text that is parsed stands."""
+        """The recorded value that the text being parsed replaces."""
 
     def part(self, name: bytes, encode: Encode) -> Part | None:
-        """The part that a name stands for; None if it stands for itself."""
+        """The part for a name; None if the name is literal text."""
         if name in _BUILT_IN:
             return Part(_BUILT_IN[name])
         if name in self._slots:
@@ -181,7 +180,7 @@ class Values:
         return Part(kind, number=self._column(name, encode))
 
     def has_by_value(self, text: str) -> bool:
-        """Whether a text has a value that stands for a recorded one."""
+        """Whether a text contains a value that depends on the recorded one."""
         names = (match[1] for match in _PLACEHOLDER.finditer(text.encode()))
         return any(name in self._variables and self._variables[name].by == "value" for name in names)
 
@@ -192,7 +191,7 @@ class Values:
         if variable.by == "value":
             if self.recorded is None:
                 raise UsageError(
-                    f'the variable {variable.name} has by = "value", and there is no recorded value in its place',
+                    f'the variable {variable.name} has by = "value", but there is no recorded value in its place',
                     hint="use it in a [[set]] rule with json, form, query or path",
                 )
             salt, text = _hash_of(variable.name.encode(), self.recorded), self.recorded
@@ -237,12 +236,12 @@ def given_value(variable: Variable) -> bytes:
             hint=f"export {variable.env}, or give --set {variable.name}=VALUE",
         )
     if any(ord(character) < 32 or ord(character) == 127 for character in text):
-        raise UsageError(f"the variable {variable.name} ({variable.env}) holds a control character")
+        raise UsageError(f"the variable {variable.name} ({variable.env}) contains a control character")
     return text.encode("utf-8", "surrogateescape")
 
 
 def read_column(variable: Variable) -> list[bytes]:
-    """The cells of a variable's column. InputError names the file, the line and what is wrong."""
+    """The cells of a variable's column. InputError, with file and line, if one is invalid."""
     name = variable.column or variable.name
     path = Path(variable.file or "")
     try:
@@ -284,7 +283,7 @@ def _cells(rows: csv.DictReader[str], name: str, path: Path) -> list[bytes]:
 def parse_template(
     body: bytes, values: Values | None = None, encode: Encode = "raw", *, fill: bool = True
 ) -> tuple[Part, ...]:
-    """Splits a text at the names in braces. Any other brace is literal text."""
+    """Split a text at the names in braces. Any other brace is literal text."""
     values = values or Values(())
     parts: list[Part] = []
     at = 0
@@ -304,7 +303,7 @@ def parse_template(
 
 
 def parse_path(path: str, values: Values) -> tuple[Part, ...]:
-    """Splits a path at its names. A value stays one path segment, or one value of the query, whatever it contains."""
+    """Split a path at its names. A value stays one path segment, or one value of the query, whatever it contains."""
     before, mark, query = path.encode("ascii").partition(b"?")
     return merged([*parse_template(before, values, "segment"), *parse_template(mark + query, values, "form")])
 
@@ -315,12 +314,12 @@ def is_generated_by_value(part: Part) -> bool:
 
 
 def is_link(part: Part) -> bool:
-    """Whether a part is a captured link, which may bring a query of its own."""
+    """Whether a part is a captured link, which may have its own query."""
     return part.kind == kernels.CAPTURED and part.number >> 16 == TARGET
 
 
 def merged(parts: Sequence[Part]) -> tuple[Part, ...]:
-    """The parts with literals that touch put together."""
+    """The parts, with adjacent literals joined."""
     result: list[Part] = []
     for part in parts:
         if result and part.kind == result[-1].kind == LITERAL:

@@ -19,10 +19,10 @@ def facts(plan: Plan, scenario: Scenario, *, is_secure: bool) -> list[Fact]:
     if scenario.headers:
         rows.append(("headers", ", ".join(sorted(scenario.headers))))
     if scenario.send_headers:
-        none = "" if plan.recorded_headers else ": none, for this recording holds no headers"
+        none = "" if plan.recorded_headers else ": none, because this recording has no headers"
         rows.append(("sent again", f"{', '.join(scenario.send_headers)} as recorded{none}"))
     if scenario.rewrite_host:
-        none = "" if plan.recorded_hosts else ": none, for this recording names no host"
+        none = "" if plan.recorded_hosts else ": none, because this recording has no hosts"
         rows.append(("hosts", ", ".join(f"{old} as {new}" for old, new in scenario.rewrite_host) + none))
     if scenario.client_ip_header:
         rows.append(
@@ -64,7 +64,7 @@ def bounds(plan: Plan, scenario: Scenario) -> list[Fact]:
             f" connects, up to {units.format_count(counted.connects_peak_1s)} per second"
         )
         if scenario.connections == AUTO:
-            cap = "as many as are needed"
+            cap = "as many as needed"
     elif scenario.connect == "per-request":
         rate = (
             ""

@@ -50,25 +50,30 @@ from .lane import Acknowledged, KafkaLane, LanePlan
 from .target import KafkaTarget
 
 SWITCH_INTERVAL_S = 0.0002
-"""Seconds a thread may hold the interpreter. With Python's default of 5 ms a busy control plane delays a tick."""
+"""How long a thread may hold the interpreter, in seconds. With Python's default of 5 ms, a busy control plane delays a
+tick."""
 
 
 def topics_of(schedule: Schedule, target: Target) -> tuple[list[str], dict[str, int]]:
-    """Returns the topics to write to and, for each recorded topic, the index of its target topic.
+    """Return the topics to write to and, for each recorded topic, the index of its target topic.
 
-    The URL's topic takes everything that `topic_map` does not send elsewhere. Without one, records keep their topic.
-    UsageError if a record would have no topic.
+    Records that `topic_map` does not map go to the URL's topic. Without one, records keep their topic. UsageError if a
+    record would have no topic.
     """
     kafka = schedule.scenario.kafka
     recorded = recorded_topics(schedule.trace)
     unknown = next((name for name in kafka.topic_map if name not in recorded), None)
     if unknown is not None:
-        held = f"the recording's topics are {', '.join(recorded)}" if recorded else "it is not of Kafka"
+        held = (
+            f"the recording's topics are {', '.join(recorded)}"
+            if recorded
+            else "it is not a recording of Kafka"
+        )
         raise UsageError(f"kafka.topic_map: the recording has no topic {unknown!r}", hint=held)
     goes_to = {name: kafka.topic_map.get(name) or target.base_path or name for name in recorded}
     topics = list(dict.fromkeys([*([target.base_path] if target.base_path else []), *goes_to.values()]))
     if not recorded and not target.base_path:
-        raise UsageError("the target names no topic", hint=f"--target {target.url.rstrip('/')}/TOPIC")
+        raise UsageError("the target has no topic", hint=f"--target {target.url.rstrip('/')}/TOPIC")
     if recorded and target.base_path and target.base_path not in goes_to.values():
         topics.remove(target.base_path)
     return topics, {name: topics.index(topic) for name, topic in goes_to.items()}
@@ -129,7 +134,7 @@ class _Fitted:
     moved: dict[TopicPartition, int] | None = None
 
     async def engine(self, spec: LaneSpec) -> None:
-        """Runs the lane to its end, then asks where the partitions end."""
+        """Run the lane to its end, then ask where the partitions end."""
         self.spec = spec
         if self.watch is not None:
             self.watch.record_into(spec.metrics)
@@ -142,7 +147,7 @@ class _Fitted:
             await trio.to_thread.run_sync(self._ask_ends)
 
     def _ask_ends(self) -> None:
-        """Asks how far each partition's end offset moved; blocks."""
+        """Ask how far each partition's end offset moved; blocks."""
         acknowledged = self.lane.outcomes.acknowledged
         least = {part: self.before[part] + acknowledged[part] for part in self.parts}
         try:
@@ -157,7 +162,7 @@ class _Fitted:
         return bool(shared.read_word(self.spec.metrics.control, Control.STOP) != Stop.RUN)
 
     def figures(self) -> KafkaFigures:
-        """The figures of run.json that only Kafka has."""
+        """The figures of run.json that are specific to Kafka."""
         outcomes, moved = self.lane.outcomes, self.moved
         consumed, lag_max = self.watch.figures() if self.watch is not None else ({}, {})
         return KafkaFigures(
@@ -212,7 +217,7 @@ class _Fitted:
         return {part: count for part, count in found.items() if count > 0}
 
     def close(self) -> None:
-        """Closes the lane."""
+        """Close the lane."""
         sys.setswitchinterval(self.interval_s)
         gc.unfreeze()
         self.lane.close()
@@ -233,7 +238,7 @@ class KafkaPlan(TargetPlan):
 
 
 async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> ProtocolAdapter:
-    """Prepares a run onto Kafka. TargetError, LimitError or UsageError if it cannot or must not run."""
+    """Prepare a run against Kafka. TargetError, LimitError or UsageError if it cannot or must not run."""
     schedule, scenario, target = plan.schedule, plan.schedule.scenario, plan.target
     assert isinstance(target, KafkaTarget)
     settings = client_settings(target, scenario.kafka)
@@ -329,7 +334,7 @@ def _acknowledged(watch: Watch, own: Mapping[int, TopicPartition]) -> Acknowledg
 
 
 def _batch_bytes(scenario: Scenario, topic: TopicSettings | None) -> int:
-    """The largest batch of a topic: the scenario's limit, or the topic's own where that is lower."""
+    """The largest batch of a topic: the limit of the scenario or of the topic, whichever is lower."""
     wanted = int(scenario.kafka.max_batch_size)
     return min(wanted, topic.largest_bytes) if topic is not None and topic.largest_bytes else wanted
 
@@ -339,19 +344,19 @@ def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
     kafka = scenario.kafka
     if (kafka.consume or kafka.answers) and scenario.closed_loop:
         raise UsageError(
-            "a closed loop has no due times to measure to the consuming end from",
-            hint="give a rate, or leave kafka.consume and kafka.answers out",
+            "a closed loop has no due times from which to measure to the consumer",
+            hint="give a rate, or leave out kafka.consume and kafka.answers",
         )
     if kafka.answers in topics:
         raise UsageError(
-            f"kafka.answers: {kafka.answers!r} is the topic that is written to",
-            hint="name the topic that a pipeline answers on, or set kafka.consume = true",
+            f"kafka.answers: {kafka.answers!r} is the topic to which the run writes",
+            hint="give the topic on which a pipeline answers, or set kafka.consume = true",
         )
     return [kafka.answers] if kafka.answers else []
 
 
 def _check_for(schedule: Schedule, target: KafkaTarget, scenario: Scenario) -> Check:
-    """Checks an address of this run's cluster, whether the URL names it or the cluster advertises it."""
+    """Check an address of this run's cluster, whether the URL names it or the cluster advertises it."""
     permitted, origins = allowed(scenario), schedule.trace.requests.hosts
     named = {host for host, _ in target.brokers}
 
@@ -363,7 +368,7 @@ def _check_for(schedule: Schedule, target: KafkaTarget, scenario: Scenario) -> C
 
 
 async def _check_hosts(hosts: Sequence[str], target: Target, scenario: Scenario, check: Check) -> None:
-    """Resolves the brokers and checks all their addresses. TargetError if one has no address, LimitError if one is
+    """Resolve the brokers and check all their addresses. TargetError if one has no address, LimitError if one is
     not allowed.
     """
     for host in hosts:

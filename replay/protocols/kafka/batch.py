@@ -39,8 +39,8 @@ class Batch:
     """Records of one partition. Of two batches the one with the lower number goes first. `sent_ns` is -1 until it is
     sent; `settled` once its accounts are closed.
 
-    `producer_id`, `epoch` and `sequence` are those of an idempotent producer, -1 without. `error` is why it was last to
-    be sent again. `lost_ns` is what the lane had lost when its first record was taken up.
+    `producer_id`, `epoch` and `sequence` are those of an idempotent producer, -1 without. `error` is the reason for its
+    last resend. `lost_ns` is the time that the lane had lost when it took up the first record.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class Batch:
 
     @property
     def room(self) -> tuple[np.ndarray, np.ndarray]:
-        """Gives up its memory for reuse once nobody needs this batch."""
+        """Release its memory for reuse once the batch is no longer needed."""
         return self.buffer, self._kept
 
     def add(self, rows: np.ndarray, ring: np.ndarray, first: int, limit: int, taken_ns: int) -> int:
-        """Appends rows from `first` on, up to `limit` bytes, enqueued at `taken_ns`. Returns the row to continue
+        """Append rows from `first` on, up to `limit` bytes, enqueued at `taken_ns`. Returns the row to continue
         with.
         """
         most = min(len(rows), first + len(self._kept) - self.count)
@@ -85,11 +85,11 @@ class Batch:
         return last
 
     def close(self) -> None:
-        """Closes the batch: nothing more is added."""
+        """Close the batch: nothing more is added."""
         self.is_open = False
 
     def sealed(self) -> memoryview:
-        """Returns the batch as bytes for the wire, with its present producer id, epoch and sequence."""
+        """Return the batch as bytes for the wire, with its current producer id, epoch and sequence."""
         self.is_open = False
         if self.compression is None:
             buffer, state, attributes = self.buffer, self.state, 0
@@ -111,15 +111,14 @@ class Batch:
 
 
 class Rooms:
-    """Reuses the memory of batches. The buffer that was returned last is taken first, since it is still in the CPU's
-    cache.
-    """
+    """Reuses the memory of batches. The buffer that was returned last is used first, because it is still in the CPU's
+    cache."""
 
     def __init__(self) -> None:
         self._kept: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
 
     def take(self, batch_bytes: int, least_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns memory for a batch of at most `batch_bytes`, or for a single record with a tail of `least_bytes`."""
+        """Return memory for a batch of at most `batch_bytes`, or for a single record with a tail of `least_bytes`."""
         size = max(batch_bytes, least_bytes) + HEADER_BYTES + OVERHEAD_MAX
         kept = self._kept.get(size)
         if kept:
@@ -127,7 +126,7 @@ class Rooms:
         return np.empty(size, np.uint8), np.empty(min(RECORDS_MAX, size // RECORD_BYTES_MIN), ENTRY)
 
     def give_back(self, batch_bytes: int, room: tuple[np.ndarray, np.ndarray]) -> None:
-        """Keeps the memory of a batch of at most `batch_bytes` for reuse, and frees any other."""
+        """Keep the memory of a batch of at most `batch_bytes` for reuse, and free any other."""
         size = batch_bytes + HEADER_BYTES + OVERHEAD_MAX
         if room[0].size == size and room[1].size == min(RECORDS_MAX, size // RECORD_BYTES_MIN):
             kept = self._kept.setdefault(size, [])

@@ -51,14 +51,14 @@ Result = TypeVar("Result")
 
 
 class _Reasons(logging.Handler):
-    """Keeps the last error, by thread, that aiokafka only logs: why a broker could not be connected to."""
+    """Keeps, for each thread, the last error that aiokafka only logs: the reason of a failed connection to a broker."""
 
     def __init__(self) -> None:
         super().__init__()
         self.last: dict[int, BaseException] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps the exception of a log record, and lets the record pass."""
+        """Keep the exception of a log record, and let the record pass."""
         for argument in record.args if isinstance(record.args, tuple) else ():
             if isinstance(argument, BaseException):
                 self.last[threading.get_ident()] = argument
@@ -71,7 +71,7 @@ _logger.propagate = False
 
 
 def last_reason() -> BaseException | None:
-    """Why this thread's last connection failed, if aiokafka logged it. Asking clears it."""
+    """Why this thread's last connection failed, if aiokafka logged it. The call clears it."""
     return _REASONS.last.pop(threading.get_ident(), None)
 
 
@@ -123,10 +123,10 @@ class Cluster:
 def in_own_loop(
     brokers: str, gate: Gate, work: Callable[[], Awaitable[Result]], timeout_s: float, *, strict: bool = True
 ) -> Result:
-    """Runs asyncio work to its end in this thread.
+    """Run asyncio work to its end in this thread.
 
-    A ReplayError says why the cluster cannot be used. With `strict` the work ends with a LimitError as soon as the
-    gate refuses a host.
+    ReplayError, with the reason, if the cluster cannot be used. With `strict`, LimitError as soon as the gate refuses a
+    host.
     """
 
     async def bounded() -> Result:
@@ -154,9 +154,9 @@ def look(
     topics: Sequence[str],
     check: Check,
 ) -> Cluster:
-    """Connects and inspects the topics; blocks.
+    """Connect and inspect the topics; blocks.
 
-    TargetError if the cluster, a topic or a leader is missing. LimitError if the cluster leads to a host that `check`
+    TargetError if the cluster, a topic or a leader is missing. LimitError if the cluster names a host that `check`
     refuses.
     """
     gate = Gate(check)
@@ -172,7 +172,7 @@ def look(
 
 
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Stops a consumer in any state. aiokafka raises if fetching had failed, but what was read is still valid."""
+    """Stop a consumer in any state. aiokafka raises if fetching had failed, but what was read is still valid."""
     with contextlib.suppress(Exception, asyncio.CancelledError):
         async with asyncio.timeout(STOP_S):
             try:
@@ -196,7 +196,7 @@ async def _look(settings: dict[str, Any], topics: Sequence[str]) -> Cluster:
 
 
 async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicPartition]:
-    """Returns all partitions of a topic once each has a leader."""
+    """Return all partitions of a topic once each has a leader."""
     client, waited_s = consumer._client, 0.0
     client.add_topic(topic)
     while True:
@@ -206,13 +206,15 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicParti
         if found and led == found:
             return [TopicPartition(topic, number) for number in sorted(found)]
         if topic in client.cluster.unauthorized_topics:
-            raise TargetError(f"the topic {topic!r} may not be used by this user", hint="ask for the right")
+            raise TargetError(
+                f"the topic {topic!r} is not accessible to this user", hint="request the permission"
+            )
         if waited_s >= (LEADER_WAIT_S if found else LEADER_WAIT_S / 5):
             break
         await asyncio.sleep(POLL_S)
         waited_s += POLL_S
     if not found:
-        raise TargetError(f"there is no topic {topic!r}", hint="make it, or check its name")
+        raise TargetError(f"there is no topic {topic!r}", hint="create it, or check its name")
     raise _leaderless(client.cluster, topic, min(found - led))
 
 
@@ -230,7 +232,7 @@ def _leaderless(cluster: ClusterMetadata, topic: str, number: int) -> TargetErro
 class TopicSettings:
     """A topic's settings as the brokers report them: how long it keeps records, and its largest batch.
 
-    None if records are not removed by age, or where the brokers do not report it.
+    None if records are not removed by age, or if the brokers do not report it.
     """
 
     retention_ms: int | None = None
@@ -240,7 +242,7 @@ class TopicSettings:
 def settings_of(
     target: KafkaTarget, settings: dict[str, Any], topics: Sequence[str], check: Check
 ) -> dict[str, TopicSettings]:
-    """Returns the settings of topics; blocks. Topics that the brokers do not describe to this user are missing from
+    """Return the settings of topics; blocks. Topics that the brokers do not describe to this user are missing from
     it.
     """
 
@@ -266,7 +268,7 @@ def settings_of(
 
 
 def _topic_settings(given: dict[str, str]) -> TopicSettings:
-    """Parses a topic's settings. A value that is not a number is unknown."""
+    """Parse a topic's settings. A value that is not a number is unknown."""
 
     def number(name: str) -> int:
         text = given.get(name) or ""
@@ -280,10 +282,10 @@ def _topic_settings(given: dict[str, str]) -> TopicSettings:
 def settled_ends(
     target: KafkaTarget, settings: dict[str, Any], least: dict[TopicPartition, int], check: Check
 ) -> dict[TopicPartition, int]:
-    """Returns the partitions' end offsets, once each has reached `least` or all have stood still; blocks.
+    """Return the partitions' end offsets, once each has reached `least` or all have stood still; blocks.
 
-    A partition's end is its high watermark, which moves when followers fetch: with acks=1 it may lag behind what was
-    acknowledged. ReplayError if the brokers cannot be asked.
+    A partition's end is its high watermark, which moves when followers fetch: with acks=1 it may lag behind the
+    acknowledged records. ReplayError if the brokers cannot be queried.
     """
 
     async def ask() -> dict[TopicPartition, int]:
@@ -304,7 +306,7 @@ def settled_ends(
 async def _settled(
     consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], least: dict[TopicPartition, int]
 ) -> dict[TopicPartition, int]:
-    """Returns the end offsets once they have settled, or the last ones that the brokers reported."""
+    """Return the end offsets once they have settled, or the last ones that the brokers reported."""
     loop = asyncio.get_running_loop()
     begin = moved_at = loop.time()
     while any(ends[part] < end for part, end in least.items()):

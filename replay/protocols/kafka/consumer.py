@@ -1,8 +1,7 @@
-"""The consuming end, a separate process: reports what arrives, when, and how far behind it is.
+"""The consumer, a separate process: reports the records that arrive, their times, and its lag.
 
-It has the interpreter to itself, so that reading cannot make sending late.
-`python -m replay.protocols.kafka.consumer` takes a pickled `Order` on its standard input and writes frames to its
-standard output until that input is closed.
+It has an interpreter of its own, so reading cannot delay sending. `python -m replay.protocols.kafka.consumer` takes a
+pickled `Order` on its standard input and writes frames to its standard output until that input is closed.
 """
 
 from __future__ import annotations
@@ -46,9 +45,8 @@ COMMIT_MS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to consume. From index `answers` on the partitions are those of answers, which are joined by their key or
-    by the header `answers_by`.
-    """
+    """What to consume. The partitions from index `answers` on are those of answers, which are joined by their key or by
+    the header `answers_by`."""
 
     target: KafkaTarget
     kafka: Kafka
@@ -114,7 +112,7 @@ async def _consume(order: Order, gate: Gate) -> None:
 
 
 def _read(count: int) -> bytes:
-    """Reads this many bytes of standard input and none beyond, since its end is awaited later."""
+    """Read this many bytes of standard input and none beyond, since its end is awaited later."""
     data = b""
     while len(data) < count and (more := os.read(sys.stdin.fileno(), count - len(data))):
         data += more
@@ -122,7 +120,7 @@ def _read(count: int) -> bytes:
 
 
 def main() -> None:
-    """Reads the order and executes it until standard input is closed."""
+    """Read the order and execute it until standard input is closed."""
     order: Order = pickle.loads(_read(int.from_bytes(_read(8), "little")))
     gate = Gate(order.allowed.check)
     try:

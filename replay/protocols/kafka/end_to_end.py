@@ -1,4 +1,5 @@
-"""Joins produced records with what a consumer saw: from due to consumed, and from due to a pipeline's answer.
+"""Joins produced records with those that a consumer received, to measure from due to consumed, and from due to a
+pipeline's answer.
 
 The consumer is a process of its own (`consumer`). All joining (`joins`) happens on one thread beside the lane's.
 """
@@ -49,9 +50,8 @@ STOP_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """An acknowledged batch. Due times below 0 belong to the warm-up (as -due). `records` is set only where answers
-    are expected.
-    """
+    """An acknowledged batch. Due times below 0 belong to the warm-up (as -due). `records` is set only if answers are
+    expected."""
 
     index: int
     first: int
@@ -86,7 +86,7 @@ class _Sum:
         hdr.record_all(metrics.totals[self.which], hdr.HALF_3, np.ascontiguousarray(latencies, np.int64))
 
     def lack(self, metrics: LaneMetrics, waited: np.ndarray) -> None:
-        """Counts records that never came, with the time that they were waited for."""
+        """Count records that never arrived, with the time that they were waited for."""
         if len(waited):
             self.missing += len(waited)
             least = int(waited.min())
@@ -101,9 +101,8 @@ class Watch:
         self, target: KafkaTarget, kafka: Kafka, group: str, own: Sequence[TopicPartition],
         answers: Sequence[TopicPartition], timeout_ns: int, allowed: Allowed,
     ) -> None:  # fmt: skip
-        """Starts the consumer and waits until it is at the end of its partitions; blocks. ReplayError if it cannot
-        get there.
-        """
+        """Start the consumer and wait until it has reached the end of its partitions; blocks. ReplayError if it
+        cannot."""
         self._own = own if kafka.consume else ()
         self._parts = [*self._own, *answers]
         name = "" if kafka.answers_by == "key" else kafka.answers_by
@@ -137,22 +136,24 @@ class Watch:
             self._process.stdin.flush()
         self._thread.start()
         if not self._ready.wait(START_S) and self.problem is None:
-            self.problem = TargetError("the consumer did not get ready", hint="see what the brokers log")
+            self.problem = TargetError(
+                "the consumer did not become ready", hint="check the logs of the brokers"
+            )
         if self.problem is not None:
             self.close()
             raise self.problem
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The histograms that this fills."""
+        """The histograms that the consumer fills."""
         return tuple(self._sums)
 
     def record_into(self, metrics: LaneMetrics) -> None:
-        """Sets where the histograms are. Nothing is acknowledged before this."""
+        """Set the metrics to record into. No record is acknowledged before this call."""
         self._metrics = metrics
 
     def acknowledged(self, index: int, first: int, batch: Batch) -> None:
-        """Notes that the lane's partition `index` holds these records from offset `first` on."""
+        """Note that the lane's partition `index` holds these records from offset `first` on."""
         rows = batch.rows
         dues = np.where(rows["flags"] & WARM_UP, -rows["due_ns"], rows["due_ns"])
         records = batch.buffer[HEADER_BYTES : batch.size].copy() if self._answers is not None else None
@@ -164,7 +165,7 @@ class Watch:
         return {f"{part.topic}/{part.partition}": max(high - at, 0) for part, high, at in pairs}
 
     def finish(self, wait_s: float, hurry: Callable[[], bool]) -> None:
-        """Waits for records that are still to come once the lane has ended, for at most this long; then stops the
+        """Wait for records that are still to come once the lane has ended, for at most this long; then stop the
         consumer. Blocks.
         """
         deadline = time.monotonic() + wait_s
@@ -189,7 +190,7 @@ class Watch:
         return consumed, dict(zip(names, self._lag_max, strict=True))
 
     def close(self) -> None:
-        """Stops the consumer. Closing twice is harmless."""
+        """Stop the consumer. Closing twice is harmless."""
         self._ending.set()
         if self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
@@ -212,7 +213,7 @@ class Watch:
         self._ready.set()
 
     def _follow(self) -> None:
-        """Reads frames until the consumer ends."""
+        """Read frames until the consumer ends."""
         stream = self._process.stdout
         assert stream is not None
         held = b""
@@ -229,7 +230,7 @@ class Watch:
             self.problem = TargetError("the consumer ended by itself", hint="its message is above")
 
     def _frames(self, data: bytes) -> bytes:
-        """Handles complete frames. Returns the rest of the data."""
+        """Handle complete frames. Returns the rest of the data."""
         at = 0
         while len(data) - at >= FRAME.size:
             index, count, first, end, high, seen_ns, more = FRAME.unpack_from(data, at)
@@ -271,7 +272,7 @@ class Watch:
         self._add("answer", np.array([latency for latency in found if latency is not None], np.int64))
 
     def _join(self) -> None:
-        """Joins what both sides have delivered so far."""
+        """Join the records that both sides have delivered so far."""
         while self._acks:
             ack = self._acks.popleft()
             if ack.index < len(self._own):
@@ -312,7 +313,7 @@ class Watch:
             self._sums[kind].lack(self._metrics, now - dues[dues > 0])
 
     def _give_up(self, now: int) -> None:
-        """Counts everything that is still missing as never received."""
+        """Count everything that is still missing as never received."""
         for offsets in self._offsets:
             for _, dues in offsets.acks:
                 self._lack("end_to_end", dues, now)

@@ -46,7 +46,7 @@ Part = tuple[int, int, bytes]
 
 
 def parse(template: str) -> list[Part]:
-    """Splits a template at its placeholders. Any other brace is literal text."""
+    """Split a template at its placeholders. Any other brace is literal text."""
     parts: list[Part] = []
     at = 0
     for match in _PLACEHOLDER.finditer(template):

@@ -62,20 +62,18 @@ def outcome_of(error: BaseException) -> int:
 
 
 def name_of(error: BaseException) -> str:
-    """An error by the name that Kafka's protocol gives it (`MESSAGE_TOO_LARGE`), else by its class."""
+    """The name of an error in Kafka's protocol (`MESSAGE_TOO_LARGE`), or else its class."""
     name = getattr(error, "message", "") if isinstance(error, errors.BrokerResponseError) else ""
     return name if isinstance(name, str) and name.isupper() else type(error).__name__
 
 
 def status_of(error: BaseException) -> int:
-    """The code of a broker's error; 0 for an error of our own."""
+    """The code of a broker's error; 0 for an error of replay."""
     return int(error.errno) if isinstance(error, errors.BrokerResponseError) else 0
 
 
 def told(error: BaseException, brokers: str) -> ReplayError:
-    """Why a cluster cannot be used, as a message. `brokers` stands in where the error does not say which broker it
-    was.
-    """
+    """The message on why a cluster cannot be used. `brokers` is used if the error does not identify the broker."""
     if isinstance(error, ReplayError):
         return error
     brokers = getattr(error, PLACE, brokers)
@@ -89,10 +87,10 @@ def told(error: BaseException, brokers: str) -> ReplayError:
     if isinstance(error, errors.UnsupportedSaslMechanismError):
         return TargetError(
             f"the broker {brokers} does not know this SASL mechanism: {_sentence(error)}",
-            hint="set kafka.sasl_mechanism to one of its own",
+            hint="set kafka.sasl_mechanism to one that it supports",
         )
     if isinstance(error, errors.IllegalSaslStateError):
-        return TargetError(f"the broker {brokers} wants no SASL on this port", hint=LISTENER)
+        return TargetError(f"the broker {brokers} does not use SASL on this port", hint=LISTENER)
     if isinstance(error, ssl.SSLCertVerificationError):
         return TargetError(f"the broker {brokers}: its certificate {_certificate(error)}", hint=CERTIFICATE)
     if isinstance(error, ssl.SSLError):
@@ -100,21 +98,21 @@ def told(error: BaseException, brokers: str) -> ReplayError:
         return TargetError(f"the broker {brokers} refused the TLS handshake: {what}", hint=LISTENER)
     if isinstance(error, errors.KafkaConnectionError | asyncio.TimeoutError | OSError):
         return TargetError(
-            f"the broker {brokers} does not take connections: {connection_problem(error)}",
+            f"the broker {brokers} does not accept connections: {connection_problem(error)}",
             hint="start it, or check host, port and kafka.security_protocol",
         )
     if isinstance(error, errors.TopicAuthorizationFailedError | errors.ClusterAuthorizationFailedError):
         return TargetError(
-            f"the broker {brokers} does not allow this: {name_of(error)}", hint="ask for the right"
+            f"the broker {brokers} does not allow this: {name_of(error)}", hint="request the permission"
         )
     if isinstance(error, RuntimeError) and "library" in str(error).lower():
         return UsageError(f"this compression needs the package cramjam: {error}", hint="pip install cramjam")
     return TargetError(f"the broker {brokers}: {name_of(error)}: {_sentence(error)}")
 
 
-LISTENER = "set kafka.security_protocol to what this listener speaks, or name another port"
+LISTENER = "set kafka.security_protocol to that of this listener, or give another port"
 CERTIFICATE = (
-    "kafka.ssl_cafile = FILE says whom to trust; brokers are verified by the names that they advertise"
+    "set kafka.ssl_cafile to the authorities to trust; brokers are verified by the names that they advertise"
 )
 
 _CERTIFICATES = {
@@ -133,18 +131,18 @@ def _certificate(error: ssl.SSLCertVerificationError) -> str:
 
 
 def connection_problem(error: BaseException) -> str:
-    """Why there is no connection."""
+    """The reason why there is no connection."""
     if isinstance(error, socket.gaierror):
         return "its name has no address"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     words = _sentence(error)
     if words.endswith(" closed"):
-        return "it ended the connection at once, so it may not speak Kafka there, or want TLS or SASL"
+        return "it ended the connection at once, so it may not be a Kafka port, or it may require TLS or SASL"
     return words or "no answer"
 
 
 def _sentence(error: BaseException) -> str:
-    """The first line of an error, without the class name that aiokafka puts in front."""
+    """The first line of an error, without the class name that aiokafka adds in front."""
     words = str(error).partition("\n")[0].strip()
     return words[_PREFIX.match(words).end() :]  # type: ignore[union-attr]

@@ -1,9 +1,9 @@
 """The gate of every connection to a Kafka cluster: no socket is connected to a host that is not allowed.
 
 A cluster's metadata decides where its clients connect: brokers, leaders and coordinators are at the addresses that it
-advertises, and those may change at any time. aiokafka opens all its connections through `asyncio`'s event loop, and sends
-credentials on each. So the check stands in the loop, just before `connect`, with the address that is connected to: after
-the name was resolved, so that a name that resolves anew is checked anew.
+advertises, and those may change at any time. aiokafka opens all its connections through `asyncio`'s event loop, and
+sends credentials on each. So the check is in the loop, just before `connect`, and uses the resolved address. A name
+that is resolved again is checked again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Gate:
         self.on_refusal: Callable[[], object] = lambda: None
 
     def check(self, host: str, address: str) -> None:
-        """Raises HostRefusedError if this address of a host is not allowed."""
+        """Raise HostRefusedError if this address of a host is not allowed."""
         try:
             self._check(host, [address])
         except LimitError as error:
@@ -57,7 +57,7 @@ class Gate:
             raise HostRefusedError(error) from None
 
     def dial(self, host: str, port: int, timeout_s: float) -> socket.socket:
-        """Opens a blocking connection. OSError if it fails, HostRefusedError if it is not allowed."""
+        """Open a blocking connection. OSError if it fails, HostRefusedError if it is not allowed."""
         failure: OSError | None = None
         for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             self.check(host, str(address[0]))
@@ -74,7 +74,7 @@ class Gate:
 
 
 class GatedLoop(asyncio.SelectorEventLoop):
-    """An event loop that connects only to what its gate lets through."""
+    """An event loop that connects only to addresses that its gate allows."""
 
     def __init__(self, gate: Gate, selector: selectors.BaseSelector | None = None) -> None:
         super().__init__(selector)

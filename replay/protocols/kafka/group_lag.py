@@ -1,4 +1,4 @@
-"""How far the consumers of a service are behind: the lag of a consumer group, for `[[watch]] group = NAME`."""
+"""The lag of a service's consumer group, for `[[watch]] group = NAME`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .gate import Check, Gate
 from .target import parse
 
 TIMEOUT_S = 5.0
-"""Two connections are made for each sample, so that a broker that was gone is found again."""
+"""Time limit for a sample. Each sample makes new connections, so that a broker that was lost is found again."""
 
 CLOSE_S = 1.0
 
 
 def group_lag(group: str, brokers: str, kafka: Kafka, check: Check) -> int:
-    """The records that a group has not committed yet, of the topic of the URL, or else of all topics that it has committed
-    offsets of; blocks.
+    """The records that a group has not committed yet, for the topic of the URL, or else for all topics for which it has
+    committed offsets; blocks.
 
-    ReplayError if the brokers cannot be asked, or if the group has committed nothing.
+    ReplayError if the brokers cannot be queried, or if the group has committed nothing.
     """
     target = parse(brokers)
     settings = client_settings(target, kafka)

@@ -15,7 +15,7 @@ class Offsets:
     acks: deque[tuple[int, np.ndarray]] = field(default_factory=deque)
     seen: deque[tuple[int, int, int]] = field(default_factory=deque)
     skipped: list[np.ndarray] = field(default_factory=list)
-    """Due times of records that the consumer passed without seeing them."""
+    """Due times of records that the consumer passed without receiving them."""
 
     def join(self) -> list[np.ndarray]:
         """Newly known latencies of measured records."""
@@ -52,7 +52,7 @@ class Answers:
     owed: int = 0
 
     def sent(self, known_by: bytes, due: int) -> int | None:
-        """Adds an acknowledged record (due below 0: warm-up). Returns its latency if the answer is already here."""
+        """Add an acknowledged record (due below 0: warm-up). Returns its latency if the answer has already arrived."""
         early = self.early.get(known_by)
         while early:
             seen_ns = early.popleft()
@@ -67,7 +67,7 @@ class Answers:
         return None
 
     def came(self, known_by: bytes, seen_ns: int) -> int | None:
-        """Adds an answer. Returns the latency if its record waits."""
+        """Add an answer. Returns the latency if its record is waiting for it."""
         waiting = self.waiting.get(known_by)
         if not waiting:
             self.early.setdefault(known_by, deque()).append(seen_ns)
@@ -80,7 +80,7 @@ class Answers:
         return seen_ns - due if due > 0 else None
 
     def expire(self, before_ns: int) -> list[int]:
-        """Gives up records that have waited since before then. Returns the due times of the measured ones."""
+        """Give up records that have waited since before this time. Returns the due times of the measured ones."""
         missing = []
         while self.order and (abs(self.order[0][0]) < before_ns or self.order[0][1] not in self.waiting):
             due, known_by = self.order.popleft()

@@ -53,15 +53,14 @@ EXPIRE_NS = 10_000_000
 
 TAKEN_AT_ONCE = 16_384
 WAITING_BYTES_MAX = 256 << 20
-"""Bytes of records that may wait for the sender. Above this limit the oldest batch is given up (`unsent_limit`)."""
+"""Bytes of records that may wait for the sender. Above it, the oldest batch is given up (`unsent_limit`)."""
 
 CLOSED_LOOP_BYTES = 8 << 20
 """In a closed loop, the bytes that may wait before more records are taken."""
 
 SPANS_A_WAIT = 20
-"""A waiting batch collects records for this fraction of `max_wait`, so that records which are given up together have
-waited about as long.
-"""
+"""A waiting batch collects records for this fraction of `max_wait`, so records that are given up together have waited
+for about the same time."""
 
 STOP_S = 2.0
 
@@ -102,12 +101,12 @@ class KafkaLane:
         self._thread.start()
 
     def run(self, spec: LaneSpec) -> None:
-        """Runs to the end; blocks. EngineError if the lane could not continue."""
+        """Run to the end; blocks. EngineError if the lane could not continue."""
         self._spec.set_result(spec)
         self.ended.result()
 
     def close(self) -> None:
-        """Closes a lane that was never run. After `run` this does nothing."""
+        """Close a lane that was never run. After `run` this does nothing."""
         if not self._spec.done():
             self._spec.set_result(None)
         self._thread.join(STOP_S)
@@ -201,7 +200,7 @@ class _Running:
             shared.write_word(control, Control.STATE, state)
 
     def _woken(self) -> None:
-        """The control plane sent a signal: check at once if the lane was idle, or must stop."""
+        """Handle a signal of the control plane: check at once if the lane was idle, or must stop."""
         os.read(self._spec.wake_fd, 8)
         if (
             self._starved
@@ -329,7 +328,7 @@ class _Running:
         self._count_waiting()
 
     def _sending(self, batches: list[Batch], size: int) -> None:
-        """These batches are about to be sent for the first time, in a request of this many bytes."""
+        """Record that these batches are about to be sent for the first time, in a request of this many bytes."""
         now = time.monotonic_ns()
         self._counters[C.bytes_sent] += size
         for batch in batches:
@@ -339,7 +338,7 @@ class _Running:
             produce.sent(self._metrics, batch.rows, now, self._spec.closed_loop)
 
     def _ended(self, batch: Batch, error: Exception | None, offset: int) -> None:
-        """The broker acknowledged it, or it failed for good."""
+        """Handle a batch that the broker acknowledged, or that has finally failed."""
         if error is None:
             self._limits.took(batch)
         if error is None and offset >= 0:
@@ -353,7 +352,7 @@ class _Running:
             self._loop.call_soon(self._tick)
 
     def _due_later(self) -> bool:
-        """Whether a tick will come anyway, as there is more in the feed."""
+        """Whether a tick will come anyway, because the feed has more rows."""
         return bool(self._lane[produce.NEXT_DUE_NS] >= 0)
 
     def _halved(self, batch: Batch, parts: tuple[Batch, Batch]) -> None:
@@ -396,7 +395,8 @@ class _Running:
         self._rooms.give_back(self._limits[batch.index], batch.room)
 
     def _count_own(self, batch: Batch) -> None:
-        """Records that are unsent because the lane itself lost time, or took them up late, are not the brokers' fault."""
+        """Attribute unsent records to the generator, not to the brokers, if the lane itself lost time or took them up
+        late."""
         due_ns = int(batch.rows["due_ns"][0])
         own_ns = batch.taken_first_ns - due_ns + int(self._counters[C.lost_ns]) - batch.lost_ns
         if is_own(own_ns, time.monotonic_ns() - due_ns):
@@ -405,7 +405,7 @@ class _Running:
             np.add.at(self._metrics.route_own, measured["route"], 1)
 
     def _expire(self, now: int) -> None:
-        """Give up what waited longer than max_wait, and what was not acknowledged within the time limit."""
+        """Give up batches that waited longer than max_wait, or that were not acknowledged within the time limit."""
         while self._waiting and self._waited(self._waiting[0], now):
             self._give_up(self._waiting[0], C.unsent_max_wait)
         while self._in_flight:

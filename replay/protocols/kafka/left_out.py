@@ -21,7 +21,7 @@ READ_COMMITTED = fetcher.READ_COMMITTED
 
 @dataclass(slots=True)
 class LeftOut:
-    """What was skipped. A partition's figures count once it is known where its recording ends: see `settle`."""
+    """What was skipped. A partition's figures are added once the end of its recording is known (`settle`)."""
 
     aborted_records: int = 0
     control_batches: int = 0
@@ -30,11 +30,11 @@ class LeftOut:
     )
 
     def add(self, part: TopicPartition, offset: int, aborted_records: int, control_batches: int) -> None:
-        """Notes that the record at this offset was skipped."""
+        """Note that the record at this offset was skipped."""
         self._pending[part].append((offset, aborted_records, control_batches))
 
     def settle(self, part: TopicPartition, end: int | None) -> None:
-        """Counts what was skipped before `end` (None: all of it), and forgets the rest."""
+        """Count what was skipped before `end` (None: all of it), and forget the rest."""
         for offset, aborted, control in self._pending.pop(part, ()):
             if end is None or offset < end:
                 self.aborted_records += aborted
@@ -70,7 +70,7 @@ class _CountingRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         return batch.is_transactional and batch.producer_id in self._aborted_producers
 
     def _skip_control(self, batch: Any) -> None:
-        """Handles a marker: its producer's transaction has ended."""
+        """Handle a marker: its producer's transaction has ended."""
         if self._isolation_level == READ_COMMITTED and batch.producer_id is not None:
             self._consume_aborted_up_to(batch.base_offset)
             if self._contains_abort_marker(batch):
@@ -88,7 +88,7 @@ class _CountingRecords(fetcher.PartitionRecords):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def counting(left_out: LeftOut) -> Iterator[None]:
-    """Makes all consumers of this process count into `left_out` while the context is open."""
+    """Make all consumers of this process count into `left_out` while the context is open."""
 
     class Records(_CountingRecords):
         """Counts into this recording."""

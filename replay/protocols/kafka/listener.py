@@ -1,4 +1,4 @@
-"""Finds out what a broker's port speaks once a cluster cannot be used: TLS or plain Kafka."""
+"""Determines what a broker's port speaks, after a cluster could not be used: TLS or plain Kafka."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CORRELATION = 0x52504C59
 
 
 def mismatch(target: KafkaTarget, protocol: str, gate: Gate) -> TargetError | None:
-    """What is wrong with kafka.security_protocol, if the first broker that accepts a connection shows it; blocks."""
+    """The error in kafka.security_protocol, if the first broker that accepts a connection shows one; blocks."""
     secured = "SSL" in protocol
     for host, port in target.brokers:
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -39,8 +39,8 @@ def mismatch(target: KafkaTarget, protocol: str, gate: Gate) -> TargetError | No
 
 def _error(what: str, protocol: str, meant: str) -> TargetError:
     return TargetError(
-        f"the broker {what} on this port, and kafka.security_protocol is {protocol}",
-        hint=f'set kafka.security_protocol = "{meant}", or name another port',
+        f"the broker {what} on this port, but kafka.security_protocol is {protocol}",
+        hint=f'set kafka.security_protocol = "{meant}", or give another port',
     )
 
 

@@ -1,4 +1,5 @@
-"""An asyncio loop for a thread that keeps a schedule: it sleeps to the microsecond, and knows how long it slept.
+"""An asyncio loop for a thread that keeps a schedule: it sleeps with microsecond precision, and measures how long it
+slept.
 
 asyncio's own selector rounds every sleep up to a millisecond.
 """
@@ -46,7 +47,7 @@ class PreciseSelector(selectors.EpollSelector):
         self._scratch = np.zeros(3, np.int64)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Waits for events for at most `timeout` seconds (None: no limit), and ticks meanwhile."""
+        """Wait for events for at most `timeout` seconds (None: no limit), and tick meanwhile."""
         now = time.monotonic_ns()
         until = NEVER_NS if timeout is None else now + int(timeout * 1e9)
         self.called = False
@@ -90,7 +91,7 @@ class _Loop(GatedLoop):
 
 
 def run_precisely(main: Callable[[PreciseSelector], Awaitable[Result]], gate: Gate) -> Result:
-    """Runs `main(selector)` in this thread on such a loop, with the finest timer resolution of the thread meanwhile."""
+    """Run `main(selector)` in this thread on such a loop, with the finest timer resolution of the thread."""
     slack_ns = _libc.prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0)
     _libc.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
     selector = PreciseSelector()

@@ -1,4 +1,4 @@
-"""Notes on a run onto Kafka: what its topics will not keep or accept, what was lost, and by which broker."""
+"""Notes on a run against Kafka: records that its topics will not keep or accept, losses, and lost brokers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def too_old(oldest_ns: int, described: Mapping[str, TopicSettings]) -> list[Note
     return [
         Note(
             "OLDER_THAN_RETENTION",
-            f"the recorded stamps are up to {format_duration(age_ns)} old, and the topic {topic!r} keeps records for"
-            f" {format_duration(kept * MS_NS)} (retention.ms): the broker removes what is older",
+            f"the recorded timestamps are up to {format_duration(age_ns)} old, but the topic {topic!r} keeps records for"
+            f" {format_duration(kept * MS_NS)} (retention.ms): the broker removes older records",
         )
         for topic, found in described.items()
         if (kept := found.retention_ms) is not None and age_ns > kept * MS_NS

@@ -23,8 +23,7 @@ class TooLarge:
 @dataclass(slots=True)
 class Outcomes:
     """What the lane knows beyond its metrics: errors by name, offsets of its records, oversized records by topic, and
-    by address why a broker was lost.
-    """
+    the reasons of lost brokers by address."""
 
     errors: Counter[str] = field(default_factory=Counter)
     acknowledged: Counter[TopicPartition] = field(default_factory=Counter)
@@ -34,7 +33,7 @@ class Outcomes:
     lost: dict[str, str] = field(default_factory=dict)
 
     def note_too_large(self, topic: str, batch: Batch) -> None:
-        """Counts a batch of one record that its topic rejects."""
+        """Count a batch of one record that its topic rejects."""
         found = self.too_large.setdefault(topic, TooLarge())
         found.count += batch.count
         found.smallest, found.largest = min(found.smallest, batch.size), max(found.largest, batch.size)

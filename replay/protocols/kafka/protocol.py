@@ -1,4 +1,4 @@
-"""Kafka as a protocol of target URLs: what is planned, checked and printed before a run."""
+"""Kafka as the protocol of a target: what is planned, checked and printed before a run."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ KERNELS = (
 )
 
 
-_NO_RESPONSES = "a Kafka target sends no responses to look at"
-_OWN_HEADERS = "a record has the headers that it was recorded with, and no others"
+_NO_RESPONSES = "a Kafka target sends no responses to evaluate"
+_OWN_HEADERS = "a record has only its recorded headers"
 
 
 class KafkaProtocol(Protocol):
-    """Produces records onto topics."""
+    """Produces records to topics."""
 
     kernels = KERNELS
     sends_traceparent = True

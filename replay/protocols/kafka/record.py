@@ -1,4 +1,4 @@
-"""Records Kafka topics as the brokers hold them, into a trace that replays record by record."""
+"""Records Kafka topics into a trace that replays record by record."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Source:
 
 
 def parse_source(text: str) -> Source:
-    """Parses `kafka://HOST:PORT/T1,T2`. UsageError says what is wrong with it."""
+    """Parse `kafka://HOST:PORT/T1,T2`. UsageError if it is invalid."""
     place, _, names = text.removeprefix("kafka://").partition("/")
     if not text.startswith("kafka://"):
         raise UsageError(
@@ -81,7 +81,8 @@ def parse_source(text: str) -> Source:
 
 
 def resume_offsets(trace: Trace, topics: Sequence[str]) -> dict[TopicPartition, int]:
-    """Where an earlier recording ended. InputError if it is not a Kafka recording, or not of these topics."""
+    """The offsets where an earlier recording ended. InputError if it is not a Kafka recording, or one of other
+    topics."""
     found = trace.manifest.options.get(NEXT_OFFSETS)
     if not isinstance(found, dict):
         raise InputError(f"{trace.path} is not a recording of Kafka: it cannot be continued")
@@ -100,11 +101,11 @@ def record(
     isolation: str = COMMITTED, permitted: Allowed | None = None,
     progress: Callable[[int], None] = lambda records: None,
 ) -> Recording:  # fmt: skip
-    """Records topics into the new trace `out`, in bounded memory; blocks. SIGINT and SIGTERM end it in order.
+    """Record topics into the new trace `out`, in bounded memory; blocks. SIGINT and SIGTERM stop it cleanly.
 
-    `from_ms` None starts at the earliest record, and `until_ms` None ends with what is there now. Both are ms since
-    the epoch, by the records' own stamps. `resume` has first offsets that win over `from_ms`. Only loopback, what is
-    `permitted`, and the hosts that the source names are connected to.
+    `from_ms` None starts at the earliest record, and `until_ms` None ends at the current end. Both are ms since the
+    epoch, by the records' timestamps. `resume` has first offsets that override `from_ms`. Connections are made only to
+    loopback, to `permitted` hosts, and to the hosts in the source's URL.
     """
     settings = client_settings(source.target, kafka or Kafka())
     check = check_for(source, permitted or allowed_hosts(()))
@@ -142,7 +143,8 @@ def record(
 
 
 def check_for(source: Source, permitted: Allowed) -> Check:
-    """The hosts that the source names need no --allow, since reading is no load. Hosts that they advertise do."""
+    """The check of hosts. Hosts in the source's URL need no --allow, because reading is not a load; advertised hosts
+    do."""
     named = {host for host, _ in source.target.brokers}
 
     def check(host: str, addresses: Sequence[str]) -> None:
@@ -155,11 +157,9 @@ def check_for(source: Source, permitted: Allowed) -> Check:
 def _nothing(source: Source, recording: Recording, *, resumed: bool) -> InputError:
     """The error for a recording without a record."""
     if recording.open_offsets or recording.left_out.aborted_records:
-        hint = (
-            f"all there is belongs to transactions that are open or were aborted: --isolation {UNCOMMITTED}"
-        )
+        hint = f"all records belong to transactions that are open or were aborted: --isolation {UNCOMMITTED}"
     elif resumed:
-        hint = "nothing came since the earlier recording"
+        hint = "no record has arrived since the earlier recording"
     else:
         hint = "see --from and --until"
     return InputError(f"{', '.join(source.topics)}: there is nothing to record", hint=hint)
@@ -184,7 +184,7 @@ class _Tape:
         self.disordered: dict[str, int] = {}
 
     def add(self, part: TopicPartition, records: Sequence[ConsumerRecord]) -> None:
-        """Adds records of one partition, in offset order."""
+        """Add records of one partition, in offset order."""
         writer, prefix = self._writer, f"/{part.topic}/{part.partition}".encode()
         keyed = prefix + b"?key="
         targets = [
@@ -211,7 +211,7 @@ class _Tape:
         self._progress(self.records)
 
     def _note_order(self, part: TopicPartition, stamps: npt.NDArray[np.int64]) -> None:
-        """Counts records that are stamped before one at a lower offset of their partition."""
+        """Count records with an earlier timestamp than a record at a lower offset of their partition."""
         least = int(stamps[0])
         latest = np.maximum.accumulate(np.concatenate(([self._latest_ms.get(part, least)], stamps)))
         early = int(np.count_nonzero(stamps < latest[:-1]))
@@ -245,7 +245,7 @@ class _Work:
         return sorted(self.highs)
 
     async def run(self, tape: _Tape) -> None:
-        """Runs until every partition is read to its end, nothing more comes, or a signal arrives."""
+        """Run until every partition is read to its end, no more records arrive, or a signal arrives."""
         consumer = AIOKafkaConsumer(
             **self.settings, enable_auto_commit=False, auto_offset_reset="earliest",
             max_poll_records=RECORDS_AT_ONCE, isolation_level=self.recording.isolation,
@@ -269,7 +269,7 @@ class _Work:
         self.recording.interrupted = stop.is_set()
 
     async def _seek(self, consumer: AIOKafkaConsumer) -> None:
-        """Moves each partition to where its recording begins."""
+        """Move each partition to the start of its recording."""
         firsts = await consumer.beginning_offsets(self.parts)
         if self.from_ms is not None:
             ends = await consumer.end_offsets(self.parts)
@@ -280,10 +280,10 @@ class _Work:
             consumer.seek(part, self.next_offsets[part])
 
     async def _ends(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
-        """Where each partition's recording ends, as far as that is known.
+        """Where each partition's recording ends, as far as it is known.
 
-        With `until_ms` it is the first record of that moment or later. The broker is not asked for it: its answer may
-        be a transaction marker, whose stamp says nothing about the records after it.
+        With `until_ms` it is the first record at that time or later. It is not requested from the broker, whose answer
+        may be a transaction marker with an unrelated timestamp.
         """
         if self.until_ms is not None:
             return {}
@@ -291,7 +291,7 @@ class _Work:
         return {part: min(readable[part], high) for part, high in self.highs.items()}
 
     def _count_open(self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> None:
-        """Counts what a read_committed consumer did not reach because transactions were open."""
+        """Count what a read_committed consumer did not reach because transactions were open."""
         if self.recording.isolation != COMMITTED:
             return
         for part in set(ends) - self.stopped:
@@ -301,7 +301,8 @@ class _Work:
     async def _read(
         self, consumer: AIOKafkaConsumer, tape: _Tape, ends: dict[TopicPartition, int], stop: asyncio.Event
     ) -> None:
-        """Waits with partitions that have no end yet, until a record of `until_ms` comes or that moment has passed."""
+        """Read records. Partitions that have no end yet are read until a record of `until_ms` arrives or that time has
+        passed."""
         open_ = {part for part in self.parts if part not in ends or self.next_offsets[part] < ends[part]}
         heard_s = time.monotonic()
         consumer.pause(*(set(self.parts) - open_))
@@ -339,9 +340,8 @@ class _Work:
     async def _end_what_is_over(
         self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], open_: set[TopicPartition]
     ) -> bool:
-        """Once `until_ms` has passed, takes the partitions' present ends. Returns False if the broker cannot report
-        them.
-        """
+        """Once `until_ms` has passed, use the partitions' current ends. Returns False if the broker cannot report
+        them."""
         endless = [part for part in open_ if part not in ends]
         if endless and self.until_ms is not None and time.time() * 1_000 > self.until_ms:
             try:

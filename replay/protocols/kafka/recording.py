@@ -1,4 +1,4 @@
-"""The result of a Kafka recording, and what a reader of the trace has to know about it."""
+"""The result of a Kafka recording, and what a reader of the trace must know about it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .left_out import LeftOut
 
 @dataclass(slots=True)
 class Recording:
-    """How it went. `complete`: every partition was read to where it was asked to.
+    """The result. `complete`: every partition was read to its requested end.
 
-    `open_offsets` are offsets from the first open transaction on, which only read_uncommitted reads. `disordered` has, by
-    `topic/partition`, records that are stamped before one at a lower offset. `refused` are hosts that the cluster led to
-    and that are not allowed.
+    `open_offsets` counts offsets from the first open transaction on, which only read_uncommitted reads. `disordered`
+    has, by `topic/partition`, the number of records with an earlier timestamp than a record at a lower offset.
+    `refused` are hosts that the cluster named but that are not allowed.
     """
 
     trace: Trace | None = None
@@ -31,7 +31,7 @@ class Recording:
     refused: tuple[str, ...] = ()
 
     def remarks(self) -> list[str]:
-        """Lines about what is not in the trace and what is out of order."""
+        """Lines about records that are not in the trace or are out of order."""
         found = [self._left_out(), self._open(), self._disordered(), self._refused()]
         return [text for text in found if text]
 
@@ -62,13 +62,11 @@ class Recording:
         where = ", ".join(f"{name} ({count:,})" for name, count in self.disordered.items())
         stamped = "is stamped" if count == 1 else "are stamped"
         return (
-            f"out of time order: {counted(count, 'record')} {stamped} before a record at a lower offset,"
+            f"out of time order: {counted(count, 'record')} {stamped} earlier than a record at a lower offset,"
             f" in {where}; a replay keeps time order, not offset order"
         )
 
     def _refused(self) -> str:
         if not self.refused:
             return ""
-        return (
-            f"not read from {', '.join(self.refused)}: the cluster leads there, and --allow does not name it"
-        )
+        return f"not read from {', '.join(self.refused)}: the cluster names it, but --allow does not"

@@ -1,7 +1,7 @@
-"""Sends batches to the leaders of their partitions: a few requests in flight per broker, resent where that may help.
+"""Sends batches to the leaders of their partitions: a few requests in flight per broker, resent if that may help.
 
-A partition's batches keep their order when they are resent: one at a time, oldest first, while new ones
-wait. Idempotent batches keep their sequence numbers, unless the broker never accepted earlier ones.
+The batches of a partition keep their order when they are resent: one at a time, oldest first, while new ones wait.
+Idempotent batches keep their sequence numbers, unless the broker never accepted earlier ones.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Sender:
         self, producer: AIOKafkaProducer, settings: dict[str, Any], parts: tuple[TopicPartition, ...],
         lost: dict[str, str],
     ) -> None:  # fmt: skip
-        """`settings` are the producer's. `lost` receives why a broker was lost, by address."""
+        """`settings` are the producer's. `lost` receives the reason by address when a broker is lost."""
         self._lost_brokers = lost
         self._client, self._ids, self._settings = producer.client, producer._txn_manager, settings
         self._acks = -1 if settings["acks"] == "all" else int(settings["acks"])
@@ -119,7 +119,7 @@ class Sender:
         ended: Callable[[Batch, Exception | None, int], None],
         split: Callable[[Batch, tuple[Batch, Batch]], None],
     ) -> None:
-        """Sets the callbacks.
+        """Set the callbacks.
 
         `sending(batches, bytes)` is called just before a send, with the batches that were never sent before.
         `ended(batch, error, offset)` is called when the broker acknowledged a batch (offset -1: unknown) or the batch
@@ -128,22 +128,22 @@ class Sender:
         self._sending, self._ended, self._split = sending, ended, split
 
     async def connect(self) -> None:
-        """Connects to every leader. Raises the first KafkaError or OSError."""
+        """Connect to every leader. Raises the first KafkaError or OSError."""
         for number in {p.leader for p in self._partitions if p.leader is not None}:
             node = self._node(number)
             node.connection = await self._connected(node)
 
     def put(self, batch: Batch) -> None:
-        """Enqueues a batch. Records may be added to it until it is sent."""
+        """Enqueue a batch. Records may be added to it until it is sent."""
         self._partitions[batch.index].waiting.append(batch)
         self._busy[batch.index] = None
 
     def withdraw(self, batch: Batch) -> None:
-        """Removes a batch that was not sent yet."""
+        """Remove a batch that was not sent yet."""
         self._partitions[batch.index].waiting.remove(batch)
 
     def flush(self) -> None:
-        """Sends what can be sent now. Returns whether to call again later because something waits."""
+        """Send what can be sent now. Returns whether to call again later because something waits."""
         while self._busy and not self._closed:
             requests = self._gather()
             if not requests:
@@ -152,7 +152,7 @@ class Sender:
                 self._send(self._nodes[node], batches)
 
     def check(self) -> None:
-        """Closes connections that do not answer."""
+        """Close connections that do not answer."""
         now = self._loop.time()
         for node in self._nodes.values():
             if (
@@ -163,7 +163,7 @@ class Sender:
                 node.connection.close()
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         self._closed = True
         for task in (self._refreshing, *(node.connecting for node in self._nodes.values())):
             if task is not None:
@@ -173,7 +173,7 @@ class Sender:
                 node.connection.close()
 
     def _gather(self) -> dict[int, list[Batch]]:
-        """At most one batch of each partition, by broker that accepts more."""
+        """At most one batch of each partition, grouped by brokers that accept more requests."""
         now = self._loop.time()
         found: dict[int, list[Batch]] = {}
         for index in list(self._busy):
@@ -218,7 +218,7 @@ class Sender:
         node.connection.send(data)
 
     def _number(self, batch: Batch, partition: _Partition) -> None:
-        """Assigns an idempotent producer's sequence numbers at the first send."""
+        """Assign an idempotent producer's sequence numbers at the first send."""
         if self._ids is not None:
             batch.producer_id, batch.epoch = self._ids.producer_id, self._ids.producer_epoch
             batch.sequence = partition.sequence
@@ -246,7 +246,7 @@ class Sender:
             self._failed(batch, sequence, error())
 
     def _failed(self, batch: Batch, sequence: int, error: Exception) -> None:
-        """Handles a batch that came back: it is resent, or it has failed for good."""
+        """Handle a failed batch: resend it, or report that it has finally failed."""
         partition = self._partitions[batch.index]
         partition.in_flight -= 1
         batch.error = error
@@ -267,7 +267,7 @@ class Sender:
             self._ended(batch, error, -1)
 
     def _halve(self, batch: Batch, partition: _Partition) -> None:
-        """Replaces a batch that is too large by two halves with its sequence numbers, since each record may fit."""
+        """Replace a batch that is too large by two halves with its sequence numbers, since each record may fit."""
         parts = halves(batch)
         self._split(batch, parts)
         for half in parts:
@@ -275,14 +275,14 @@ class Sender:
         self._busy[batch.index] = None
 
     def _may_help(self, batch: Batch, sequence: int, error: Exception) -> bool:
-        """Whether to resend it. A batch behind a failed one is out of order, too."""
+        """Whether to resend a batch. One that is out of order behind a failed batch is resent too."""
         if isinstance(error, OutOfOrderSequenceNumber):
             again = self._partitions[batch.index].again
             return batch.sequence != sequence or bool(again and again[0].number < batch.number)
         return bool(getattr(error, "retriable", False))
 
     def _close_gap(self, batch: Batch, partition: _Partition) -> None:
-        """Renumbers later batches after the broker never took this batch's sequence numbers."""
+        """Renumber later batches after the broker never accepted this batch's sequence numbers."""
         if self._ids is None:
             return
         flying = [r.batches[partition.part][0] for node in self._nodes.values() for r in node.in_flight
@@ -329,7 +329,7 @@ class Sender:
         self.flush()
 
     def _lost(self, node: _Node, error: Exception) -> None:
-        """Resends what was in flight, in order, since it is unknown whether the broker has it."""
+        """Resend the requests in flight, in order, because it is unknown whether the broker has received them."""
         node.connection = None
         node.connect_at = self._loop.time() + BACKOFF_S
         requests = list(node.in_flight)
@@ -344,7 +344,7 @@ class Sender:
             self._forget_leader(node)
 
     def _note_lost(self, node: _Node, why: str) -> None:
-        """Notes that a broker was lost, with the first reason."""
+        """Note that a broker was lost, with the first reason."""
         self._lost_brokers.setdefault(node.place or f"id {node.number}", why)
 
     def _forget_leader(self, node: _Node) -> None:
@@ -361,14 +361,14 @@ class Sender:
                     partition.leader = partition.last_leader = leader
 
     def _note_leaderless(self, partition: _Partition) -> None:
-        """Notes a partition without a leader: its broker is missing, and no other took over."""
+        """Note a partition without a leader: its broker is missing, and no other took over."""
         node = self._nodes.get(partition.last_leader)
         if node is not None and node.connection is None:
             name = f"{partition.part.topic}/{partition.part.partition}"
             self._note_lost(node, f"it led {name}, and no broker does now")
 
     def _refresh(self) -> None:
-        """Asks for the leaders, unless a request for them is already in flight."""
+        """Request the leaders, unless such a request is already in flight."""
         if self._refreshing is None and not self._closed:
             self._refreshing = self._loop.create_task(self._ask_leaders())
 

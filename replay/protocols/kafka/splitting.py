@@ -1,7 +1,7 @@
-"""Batches that a broker finds too large, and the limits that follow.
+"""Splits batches that a broker finds too large, and learns limits from them.
 
-A topic's `max.message.bytes` limits the batch, not the record. Where the brokers describe their topics it is known
-beforehand. Elsewhere it is learned: a batch of several records that is too large is split in two, and later batches are
+The `max.message.bytes` of a topic limits the batch, not the record. If the brokers describe their topics, it is known
+in advance. Otherwise it is learned: a batch of several records that is too large is split in two, and later batches are
 limited to half of its size.
 """
 
@@ -31,17 +31,17 @@ class Limits:
         return self._limits[index]
 
     def took(self, batch: Batch) -> None:
-        """Notes that the broker accepted a batch: one of its size is not too large."""
+        """Record that the broker accepted a batch, so a batch of its size is not too large."""
         self._taken[batch.index] = max(self._taken[batch.index], batch.size)
 
     def refused(self, batch: Batch) -> None:
-        """Notes that a batch of several records was too large. Later ones are limited to half of it."""
+        """Record that a batch of several records was too large. Later ones are limited to half of its size."""
         least = max(self._taken[batch.index], LEAST_BYTES)
         self._limits[batch.index] = min(self._limits[batch.index], max(batch.size // 2, least))
 
 
 def halves(batch: Batch) -> tuple[Batch, Batch]:
-    """Splits a batch's records into two batches, in order. Numbers and sequences are those that the records had."""
+    """Split the records of a batch into two batches, in order. They keep their numbers and sequences."""
     middle = batch.count // 2
     rows = batch.rows.copy()
     ring = _ring(batch, rows)
@@ -65,11 +65,11 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
 
 
 def _ring(batch: Batch, rows: np.ndarray) -> np.ndarray:
-    """Returns the batch's bytes as a ring from which its records can be taken again. `rows` receive their places in
+    """Return the batch's bytes as a ring from which its records can be taken again. `rows` receive their positions in
     it.
 
-    A record is its length, its attributes, two deltas, and the tail that a row stands for. Both end at the same
-    place.
+    A record consists of its length, attributes, two deltas, and the tail that a row describes. Record and tail end at
+    the same position.
     """
     ring = np.zeros(1 << (batch.size - 1).bit_length(), np.uint8)
     ring[: batch.size] = batch.buffer[: batch.size]
@@ -83,7 +83,7 @@ def _ring(batch: Batch, rows: np.ndarray) -> np.ndarray:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Reads a record's length (zigzag varint). Returns it and where it ends."""
+    """Read a record's length (zigzag varint). Returns it and where it ends."""
     word = shift = 0
     while True:
         byte = data[at]

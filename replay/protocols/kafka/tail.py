@@ -1,6 +1,6 @@
-"""Consumes topics from their ends on, as records are written, in a thread with an event loop of its own.
+"""Consumes topics from their current ends, in a thread with its own event loop.
 
-What the source's own URL names may be connected to; hosts that the cluster advertises need --allow, as everywhere.
+Hosts in the source's URL are allowed; hosts that the cluster advertises need --allow, as everywhere.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ FETCH_MS = 50
 TOGETHER = 5_000
 PAUSE_S = 0.02
 WAITING_MAX = 200_000
-"""Records that may wait to be read; past that the topics are not fetched, and what comes later may be late."""
+"""Maximum number of records that may wait to be read. At that number fetching pauses, and later records may be late."""
 
 
 class Tail:
-    """Records of topics from now on. It connects when it is made, and consumes until `close`.
+    """The records of topics from now on. It connects when it is created, and consumes until `close`.
 
-    ReplayError if the cluster cannot be used. `failure` is why it ended before `close`.
+    ReplayError if the cluster cannot be used. `failure` is the reason if it ended before `close`.
     """
 
     def __init__(self, source: Source, kafka: Kafka, permitted: Allowed) -> None:
@@ -83,11 +83,11 @@ class Tail:
             await close_consumer(consumer)
 
     def take(self) -> list[ConsumerRecord]:
-        """Records that came since the last call, in the order of each partition."""
+        """Records that arrived since the last call, in the order of each partition."""
         return [self._records.popleft() for _ in range(min(len(self._records), TOGETHER))]
 
     def refused(self) -> str:
-        """Why a host that the cluster advertises was not connected to; empty if all were."""
+        """Why an advertised host was not connected to; empty if there was none."""
         found = next(iter(self._gate.refused.values()), None)
         return "" if found is None else str(found)
 
@@ -98,7 +98,7 @@ class Tail:
 
 
 def refuse_loop(source: Source, target_url: str, topic_map: Mapping[str, str]) -> None:
-    """UsageError if records would be written to a topic that is followed: they would come round again and again."""
+    """UsageError if records would be written to a followed topic, because they would be followed again without end."""
     target = parse(target_url)
     if not _places(source.target) & _places(target):
         return
@@ -107,7 +107,7 @@ def refuse_loop(source: Source, target_url: str, topic_map: Mapping[str, str]) -
         if written in source.topics:
             raise UsageError(
                 f"records of {topic!r} would be written to {written!r} on the same cluster, which is followed",
-                hint="name another topic in --target, or another cluster",
+                hint="give another topic in --target, or another cluster",
             )
 
 

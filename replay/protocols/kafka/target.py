@@ -18,15 +18,15 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 class KafkaTarget(Target):
     """Brokers and a topic.
 
-    `brokers` are all that the URL names; the first one is `host` and `port`. `base_path` is the topic. Without one,
-    records keep theirs.
+    `brokers` are all brokers in the URL; the first one is `host` and `port`. `base_path` is the topic. Without it,
+    records keep their own topics.
     """
 
     brokers: tuple[tuple[str, int], ...] = ()
 
 
 def parse(url: str) -> KafkaTarget:
-    """Parses a Kafka target. UsageError says what is wrong with it."""
+    """Parse a Kafka target. UsageError if it is invalid."""
     places, _, topic = url.partition("://")[2].partition("/")
     brokers = []
     for place in places.split(","):
@@ -37,7 +37,8 @@ def parse(url: str) -> KafkaTarget:
             raise UsageError(f"the target {url!r}: {error}", hint=EXAMPLE) from None
         if parts.username is not None or parts.password is not None:
             raise UsageError(
-                "the target holds a user name", hint="set kafka.sasl_plain_username and sasl_plain_password"
+                "the target contains a user name",
+                hint="set kafka.sasl_plain_username and sasl_plain_password",
             )
         if not host or port == 0 or not sendable(place):
             raise UsageError(f"the target {url!r}: {place!r} is not a broker", hint=EXAMPLE)
@@ -45,8 +46,8 @@ def parse(url: str) -> KafkaTarget:
     topic = topic.rstrip("/")
     if topic and (not _TOPIC.fullmatch(topic) or topic in (".", "..")):
         raise UsageError(
-            f"the target {url!r}: {topic!r} is not a topic's name",
-            hint="a topic's name has letters, digits, dots, dashes and underscores",
+            f"the target {url!r}: {topic!r} is not a valid topic name",
+            hint="a topic name may contain letters, digits, dots, dashes and underscores",
         )
     names = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in brokers]
     return KafkaTarget(url, *brokers[0], topic, ",".join(names), tuple(brokers))

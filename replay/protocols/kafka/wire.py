@@ -1,6 +1,6 @@
-"""Produce requests, pipelined on one connection: how they are framed, and what their answers say.
+"""Produce requests, pipelined on one connection: their framing, and their answers.
 
-Layout: Apache Kafka's protocol guide, Produce (versions 3 to 7, which differ in the answer alone). aiokafka connects
+Layout: Apache Kafka's protocol guide, Produce (versions 3 to 7, which differ only in the answer). aiokafka connects
 (TLS, SASL, API versions); then the transport is this module's own.
 """
 
@@ -59,9 +59,8 @@ def produce_request(
 
 
 def produce_answers(version: int, frame: memoryview) -> tuple[int, list[Answer]]:
-    """Parses an answer: its correlation id, and what it says about each batch. struct.error or ValueError if it is
-    not an answer.
-    """
+    """Parse an answer: its correlation id, and the result for each batch. struct.error or ValueError if it is not an
+    answer."""
     row = struct.Struct(">ihqqq" if version >= 5 else ">ihqq")
     correlation, topics = struct.unpack_from(">ii", frame)
     at, found = 8, []
@@ -80,21 +79,23 @@ def produce_answers(version: int, frame: memoryview) -> tuple[int, list[Answer]]
 class ProduceConnection(asyncio.BufferedProtocol):
     """A connection to one broker. Answers come in the order of the requests.
 
-    It calls `answered(answers)` and `writable()` as it goes, and `lost(error)` once when it has ended. `clogged`
-    means that the socket accepts no more at present.
+    It calls `answered(answers)` and `writable()` while it runs, and `lost(error)` once at the end. `clogged` means that
+    the socket accepts no more at present.
     """
 
     def __init__(
         self, connection: AIOKafkaConnection, acks: int, timeout_ms: int,
         answered: Callable[[list[Answer]], None], writable: Callable[[], None], lost: Callable[[Exception], None],
     ) -> None:  # fmt: skip
-        """Takes over the transport of a connection that aiokafka made. IncompatibleBrokerVersion if its Produce
+        """Take over the transport of a connection that aiokafka made. IncompatibleBrokerVersion if its Produce
         version is too old.
         """
         low, high = connection._versions[PRODUCE_KEY]
         self._version = min(high, HIGHEST)
         if self._version < max(low, LOWEST):
-            raise IncompatibleBrokerVersion(f"the broker takes Produce requests of versions {low} to {high}")
+            raise IncompatibleBrokerVersion(
+                f"the broker accepts Produce requests of versions {low} to {high}"
+            )
         self._client_id = (connection._client_id or "").encode()
         self._acks, self._timeout_ms = acks, timeout_ms
         self._answered, self._writable, self._lost = answered, writable, lost
@@ -110,7 +111,7 @@ class ProduceConnection(asyncio.BufferedProtocol):
         self._transport.resume_reading()
 
     def send(self, batches: Sequence[tuple[TopicPartition, memoryview]]) -> None:
-        """Sends one request. Do not call while `clogged`."""
+        """Send one request. Do not call while `clogged`."""
         self._correlation = (self._correlation + 1) & 0x7FFFFFFF
         self._transport.write(
             produce_request(
@@ -119,15 +120,15 @@ class ProduceConnection(asyncio.BufferedProtocol):
         )
 
     def close(self) -> None:
-        """Closes it at once; `lost` is called soon after."""
+        """Close the connection at once; `lost` is called soon after."""
         self._transport.abort()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Returns the buffer that the transport reads into."""
+        """Return the buffer that the transport reads into."""
         return memoryview(self._buffer)[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Handles the complete frames in the buffer."""
+        """Handle the complete frames in the buffer."""
         self._filled += nbytes
         at = 0
         while self._filled - at >= 4:
@@ -157,19 +158,19 @@ class ProduceConnection(asyncio.BufferedProtocol):
             self._answered(answers)
 
     def pause_writing(self) -> None:
-        """Notes that the socket is full."""
+        """Record that the socket is full."""
         self.clogged = True
 
     def resume_writing(self) -> None:
-        """Notes that everything has been written to the socket."""
+        """Record that everything has been written to the socket."""
         self.clogged = False
         self._writable()
 
     def eof_received(self) -> None:
-        """Handles the broker's close."""
+        """Handle the broker's close."""
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Handles the end of the connection, whoever closed it."""
+        """Handle the end of the connection, whichever side closed it."""
         if not self.is_lost:
             self.is_lost = True
             self._connection._on_close_cb = None

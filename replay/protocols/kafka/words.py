@@ -1,4 +1,4 @@
-"""What the printed plan says about Kafka: acknowledgements and batches."""
+"""The Kafka part of the printed plan: acknowledgements and batches."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from replay.settings.scenario import Scenario
 
 
 def bounds(scenario: Scenario) -> list[Fact]:
-    """How records are sent. A producer has one connection per broker, whatever the clients."""
+    """How records are sent. A producer has one connection per broker, regardless of the clients."""
     kafka = scenario.kafka
     acks = "all" if kafka.enable_idempotence else kafka.acks
     compressed = "" if kafka.compression_type == "none" else f", {kafka.compression_type}"

@@ -21,7 +21,7 @@ def escaped(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """A text as code, which ends at no backtick of its own."""
+    """A text as a code span that its own backticks cannot end."""
     return "`" + shown(text).replace("`", "'").replace("|", "\\|") + "`"
 
 

@@ -1,4 +1,4 @@
-"""A comparison as CI systems read it: a case for each metric, a summary, annotations."""
+"""A comparison for CI systems: a test case for each metric, a summary, annotations."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class ComparisonResult:
         write_comparison_page(self.found, path)
 
     def suite(self) -> Suite:
-        """A case for each metric, including those that one side lacks. A regression is a failure; an inconclusive
-        metric is skipped with its reason, or a failure with `--fail-on inconclusive`.
+        """A case for each metric, including those that only one side measured. A regression is a failure. An
+        inconclusive metric is skipped with its reason, or is a failure with `--fail-on inconclusive`.
 
-        If no case matches the verdict, the verdict itself becomes a case, so that the suite is never green when the
-        exit code or the verdict is not.
+        If no case reflects the verdict, the verdict itself becomes a case, so that the suite is green only if the exit
+        code and the verdict are.
         """
         found = self.found
         cases = [self._case(finding) for finding in found.findings]
@@ -70,11 +70,12 @@ class ComparisonResult:
         if finding.verdict != "INCONCLUSIVE":
             return Case(where, name)
         runs = runs_text(finding)
-        said += f"; {runs} runs per side would show it" if runs else ""
+        said += f"; {runs} runs per side would decide it" if runs else ""
         return self._undecided(where, name, f"{found.reasons[0]}; {said}" if found.reasons else said)
 
     def _lacking_case(self, text: str) -> Case:
-        """A metric that could not be tested, from `GET /a p99: base measured nothing (only in new)`."""
+        """The case of a metric that could not be tested, from a text such as `GET /a p99: base measured nothing (only
+        in new)`."""
         what, _, why = text.rpartition(": ")
         where, _, metric = what.rpartition(" ")
         return self._undecided(where or "all", metric, why)

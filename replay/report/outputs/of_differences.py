@@ -1,4 +1,4 @@
-"""A comparison of responses as CI systems read it: a case for each route, a summary, annotations."""
+"""A comparison of responses for CI systems: a test case for each differing field, a summary, annotations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MARK = {"DIFFERENT": "❌", "INVALID": "❌", "SAME": "✅", "INCONCLUSIVE": "�
 _LEVEL: dict[str, Level] = {"DIFFERENT": "error", "INVALID": "error", "INCONCLUSIVE": "warning"}
 
 NOISY_MAX = 20
-"""Fields of the summary that the verdict does not name."""
+"""How many fields the summary lists that the verdict does not name."""
 
 
 @dataclass(frozen=True, slots=True)

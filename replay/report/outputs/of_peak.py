@@ -1,4 +1,4 @@
-"""A search for the peak, or a surge, as CI systems read it: a case for each question that was asked of the target."""
+"""A search for the peak, or a surge, for CI systems: a test case for each question that it answers."""
 
 from __future__ import annotations
 
@@ -97,11 +97,11 @@ def _title(case: Case) -> str:
 
 
 def climb_cases(found: Climb, sentence: str, *, failed: bool) -> list[Case]:
-    """The peak, whether it was held, whether the target came back, and each objective."""
+    """Cases for the peak, whether it was held, whether the target recovered, and each objective."""
     cases = [Case("all", "peak", _CLIMBS[found.verdict], sentence, found.verdict)]
     if found.held is not None:
         bore_none = found.held is False and found.held_load is None
-        words = "the target did not bear its peak, or 5% and 10% less, for the length of a hold"
+        words = "the target could not sustain its peak for the length of a hold, nor 5% or 10% less"
         cases.append(Case("all", "hold", "failure", words, "NOT_HELD") if bore_none else Case("all", "hold"))
     if found.recovery != "UNKNOWN":
         words = f"after the overload: {found.recovery}"
@@ -118,10 +118,11 @@ def _objectives(found: Climb) -> list[Case]:
 
 
 def _objective(found: Climb, goal: str, met: bool) -> Case:
-    """Passed if the objective was met up to the peak; skipped if a generator limit left it open."""
+    """The case of an objective: passed if it was met up to the peak; skipped if a limit of the generator left it
+    open."""
     where = slo.parse(goal).route or "all"
     if found.verdict == "FAILS_AT_LOWEST" and not met:
-        return Case(where, goal, "failure", "missed at the lowest load already", found.verdict)
+        return Case(where, goal, "failure", "missed even at the lowest load", found.verdict)
     words = f"met up to {found.peak:.3g} times the recording"
     if found.verdict in ("GENERATOR_LIMITED", "OUT_OF_TRIALS"):
         return Case(where, goal, "skipped", words)
@@ -129,5 +130,5 @@ def _objective(found: Climb, goal: str, met: bool) -> Case:
 
 
 def surge_cases(recovery: Recovery, sentence: str) -> list[Case]:
-    """Whether the target came back."""
+    """The case for whether the target recovered."""
     return [Case("all", "recovery", _SURGES[recovery.verdict], sentence, recovery.verdict)]

@@ -1,4 +1,5 @@
-"""A run for CI systems: a case for each objective, and one each for how it ended, its validity and its statuses."""
+"""A run for CI systems: a test case for each objective, and one each for how it ended, its validity and its
+statuses."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ _ENDED = {
     "interrupted": "the run was interrupted",
     "killed": "the run was killed",
     "circuit_breaker": "the circuit breaker opened",
-    "not_allowed": "the target moved to where it is not allowed",
-    "over_limit": "the source that was followed was over a limit",
+    "not_allowed": "the target moved to an address that is not allowed",
+    "over_limit": "the followed source exceeded a limit",
     "failed": "the run failed",
 }
 
@@ -48,14 +49,14 @@ class RunResult:
         write_run_page(self.run, path)
 
     def suite(self) -> Suite:
-        """Passed and failed checks. In an INVALID run the objectives are skipped."""
+        """The cases of the run. In an INVALID run the objectives are skipped."""
         document = self.run.document
         cases = [_ending(document), _validity(document), *_statuses(document), *_objectives(document)]
         name = f"{self.run.folder.path.name} ({document.target})"
         return Suite("replay run", name, cases, document.duration_s, _headline(document))
 
     def markdown(self) -> str:
-        """The verdict, objectives, the largest routes, and notes."""
+        """The verdict, objectives, the busiest routes, and notes."""
         document = self.run.document
         word = _verdict(document)
         mark = MARK["passed" if word == "VALID" else "skipped" if word == "SUSPECT" else "failure"]
@@ -128,7 +129,9 @@ def _objectives(document: RunDocument) -> list[Case]:
 def _objective(outcome: SloOutcome, document: RunDocument) -> Case:
     where, name, said = slo.parse(outcome.slo).route or "all", outcome.slo, slo.words_of(outcome)
     if document.validity.verdict == "INVALID":
-        return Case(where, name, "skipped", f"the run is INVALID and says nothing about the target; {said}")
+        return Case(
+            where, name, "skipped", f"the run is INVALID, so it says nothing about the target; {said}"
+        )
     if outcome.passed:
         return Case(where, name)
     return Case(where, name, "failure", f"{outcome.slo} is missed: {said}", "FAILED")

@@ -15,9 +15,8 @@ MARK: dict[Status, str] = {"passed": "✅", "failure": "❌", "error": "❌", "s
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One check. A `failure` is the target's, an `error` means that the check is void; `skipped` means that nothing
-    was shown. `where` is a route or `all`, `kind` the verdict behind a failure or an error.
-    """
+    """One check. `failure` means that the target failed, `error` that the check is not valid, `skipped` that it was not
+    decided. `where` is a route or `all`, `kind` the verdict behind a failure or an error."""
 
     where: str
     name: str
@@ -29,7 +28,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The cases of one result. `time_s` is the measured time, the same for each case."""
+    """The cases of one result. `time_s` is the measured time, which is the same for each case."""
 
     command: str
     name: str
@@ -48,7 +47,7 @@ class Annotation:
 
 
 class Result(Protocol):
-    """A result as each output shows it."""
+    """A result as the output formats need it."""
 
     def json(self) -> bytes:
         """The figures for scripts."""
@@ -67,7 +66,7 @@ class Result(Protocol):
 
 
 def no_greener(cases: Sequence[Case], *, failed: bool, whole: Case) -> list[Case]:
-    """The cases, plus `whole` if none of them fails although the result did."""
+    """The cases, plus `whole` if no case fails although the result did."""
     if failed and not any(case.status in ("failure", "error") for case in cases):
         return [*cases, whole]
     return list(cases)

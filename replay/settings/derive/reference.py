@@ -37,7 +37,7 @@ def text() -> str:
 
 
 def _summary(group: str) -> str:
-    """What the class of a group says of it."""
+    """The description of a group, from its class."""
     parent = next(
         parent
         for parent in Scenario.__mro__

@@ -62,7 +62,7 @@ class AnswersSettings(KafkaSettings, kw_only=True, frozen=True):
 
 
 def check(settings: AnswersSettings, name_of: NameOf) -> None:
-    """UsageError for names of headers that are none, and for a limit that is too high."""
+    """UsageError for invalid header names, and for a limit that is too high."""
     answers = settings.answers
     for index, name in enumerate(answers.headers):
         if not HEADER_NAME.fullmatch(name):

@@ -151,7 +151,7 @@ def _check_place(settings: LiveSettings, name_of: NameOf) -> None:
 
 
 def check_web_hook(url: str, name: str) -> None:
-    """UsageError where a text is no URL of a web hook. One that comes from the environment is checked when it is used."""
+    """UsageError if a text is not a URL for a web hook. A URL from the environment is checked when it is used."""
     hint = "write --notify https://HOST/PATH, or --notify '$NAME' for a variable of the environment"
     if "$" in url:
         return

@@ -93,4 +93,4 @@ class SafetySettings(ClientSettings, kw_only=True, frozen=True):
 
 
 def check(settings: SafetySettings, name_of: NameOf) -> None:
-    """Nothing: each setting of this group stands alone."""
+    """Do nothing: the settings of this group do not depend on each other."""

@@ -209,7 +209,7 @@ def _check_client_ip_header(settings: TargetSettings, name_of: NameOf) -> None:
 
 
 def check_header(name: str, key: str, name_of: NameOf) -> None:
-    """UsageError where a header of this name cannot be set; `key` is the setting that names it."""
+    """UsageError if a header of this name cannot be set; `key` is the setting that uses it."""
     try:
         check_header_name(name)
     except UsageError as error:

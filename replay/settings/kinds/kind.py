@@ -1,4 +1,4 @@
-"""What every kind of setting provides, and how a value is read and printed by its kind."""
+"""The interface of all kinds of settings: how a value is read and printed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Kind(ABC):
     __slots__ = ()
 
     forms: ClassVar[str]
-    """What users may write, for error messages."""
+    """The form of valid values, for error messages."""
 
     examples: ClassVar[tuple[Any, ...]]
     """Values that the parser accepts, as a scenario writes them."""

@@ -14,7 +14,7 @@ from .kind import Kind
 
 
 class _Text(str, Kind):
-    """A text that is kept as it was written."""
+    """A text that is kept as written."""
 
     __slots__ = ()
 
@@ -151,7 +151,7 @@ _HUGE = 1 << 62
 
 
 def size_range(text: str) -> tuple[int, int]:
-    """The least and the most bytes of a SizeRange. UsageError if the text is none."""
+    """The minimum and maximum number of bytes of a SizeRange. UsageError if the text is invalid."""
     match = _RANGE.fullmatch(text)
     size = units.parse_size_bytes(match[2] if match else text)
     sign = match[1] if match else ""

@@ -1,4 +1,4 @@
-"""The message bus: a service that answers once a message is queued, and consumers that pass messages on over HTTP."""
+"""The message bus: a service that answers once a message is queued, and consumers that forward messages over HTTP."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class BusHost:
         return Response(202, 2, body=b"{}")
 
     def abandoned(self, request: Request) -> None:
-        """A producer was gone before it knew that its message was queued."""
+        """The producer disconnected before it knew that its message was queued."""
         self._world.log.note(BUS, "abandoned", request.path)
 
     def changed(self) -> None:
-        """Take over changed limits."""
+        """Apply changed limits."""
         for queue in self._queues.values():
             queue.resize()
 
@@ -60,7 +60,7 @@ class BusHost:
             client.close()
 
     async def _consume(self, name: str, topic: Topic, message: Request) -> str:
-        """Pass a message on. Returns why that failed; empty for a success."""
+        """Forward a message. Returns the reason of a failure; empty for a success."""
         method, _, path = topic.request.partition(" ")
         request = Request(method, path, 0, message.retry, message.body)
         host, port = self._world.addresses[topic.to]

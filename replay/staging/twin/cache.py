@@ -1,4 +1,4 @@
-"""The cache of a service: entries that expire, a capacity, and what happens when many miss the same one."""
+"""The cache of a service: entries that expire, a capacity, and requests that miss the same entry at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Entries:
         return len(self._until_ns)
 
     def get(self, key: Hashable, now_ns: int) -> bool:
-        """Whether a key has a good entry."""
+        """Whether the cache has an entry for a key that has not expired."""
         until_ns = self._until_ns.get(key)
         if until_ns is None:
             return False
@@ -37,7 +37,7 @@ class Entries:
         return True
 
     def put(self, key: Hashable, until_ns: int, capacity: int) -> int:
-        """Store an entry; returns how many were evicted for it."""
+        """Store an entry; returns how many entries were evicted for it."""
         self._until_ns[key] = until_ns
         self._until_ns.move_to_end(key)
         evicted = 0
@@ -69,7 +69,7 @@ _CANCELLED = Response(503, 0, "cancelled", b"{}")
 
 @dataclass(eq=False)
 class _Flight:
-    """The computation of one entry: how many requests make it, and what came of it."""
+    """The computation of one entry: how many requests compute it, and the result."""
 
     computing: int = 0
     landed: trio.Event = field(default_factory=trio.Event)
@@ -102,7 +102,7 @@ class ServiceCache:
         return given
 
     def started(self, start: str) -> None:
-        """`start` was set while the twin runs: empty it, or fill it, now."""
+        """Empty or fill the cache now, because `start` was set at run time."""
         self._entries.clear()
         if start == "warm":
             self._fill()
@@ -110,23 +110,24 @@ class ServiceCache:
         self._world.log.note(self._service, what, f"cache.start was set to {start}")
 
     def changed(self) -> None:
-        """Take over changed settings."""
+        """Apply changed settings."""
         given = self._given
         if (given.keys, given.zipf) != (self._popularity.keys, self._popularity.exponent):
             self._popularity = Popularity(max(given.keys, 1), given.zipf)
 
     def _fill(self) -> None:
-        """Fill it with the most popular keys; without `keys`, the keys are not known."""
+        """Fill the cache with the most popular keys; without `keys` the keys are not known."""
         given, now_ns = self._given, self._now_ns()
         for key in reversed(range(min(given.keys, given.capacity))):
-            # Entries of a warm cache are of different ages, as they would be.
+            # The entries of a warm cache have different ages, as in a real one.
             until_ns = now_ns + int(self._random.random() * given.ttl_ns) if given.ttl_ns else _NEVER_NS
             self._entries.put(key, until_ns, given.capacity)
 
     async def through(self, path: str, compute: Callable[[], Awaitable[Response]]) -> Response:
         """Answer from the cache, or compute and store. A hit has status 0: a success of the route itself.
 
-        With single flight everyone who waits gets the response of the one that computes, be it a success or a failure.
+        With single flight, all waiting requests get the response of the one that computes, whether it succeeds or
+        fails.
         """
         given, figures, prefix = self._given, self._world.figures, f"{self._service}.cache"
         key: Hashable = self._popularity.draw(self._random) if given.keys else path

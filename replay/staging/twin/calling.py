@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
 
 
 class Caller:
-    """One call of a service, as its settings are now."""
+    """Makes a call of a service, with the settings of the moment."""
 
     def __init__(self, world: World, service: str, name: str, target: str, resolver: Resolver) -> None:
         self._world, self._service, self._name, self._target = world, service, name, target
@@ -47,7 +47,7 @@ class Caller:
         return self._world.service(self._service).calls[self._name]
 
     async def make(self, served: Request) -> Outcome:
-        """Call for a request that is being served, with retries."""
+        """Make the call for a request that is being served, with retries."""
         call = self._call
         self._count("calls")
         self._budget.called()
@@ -100,7 +100,7 @@ class Caller:
         return own._replace(hops=served.hops + 1, retry=served.retry + attempt)
 
     async def _try(self, call: Call, request: Request) -> Outcome:
-        """One try, if the circuit breaker lets it through."""
+        """Make one try, if the circuit breaker allows it."""
         breaker, state = call.breaker, self._breaker
         if breaker is None:
             return await self._exchange(call, request)
@@ -109,7 +109,7 @@ class Caller:
             return Outcome(503, "breaker_open")
         turns = state.turns
         if before is not state.state:
-            self._note("breaker_probing", "single calls are let through")
+            self._note("breaker_probing", "single calls are allowed as probes")
         outcome = Outcome(503, "cancelled")
         try:
             outcome = await self._exchange(call, request)

@@ -11,15 +11,15 @@ from .wire import Request
 from .world import World
 
 WRITERS_KEPT = 10_000
-"""Clients (by path) whose last write is remembered, to know whether a replica lacks it."""
+"""Maximum number of clients (by path) whose last write is remembered, to know whether a replica lacks it."""
 
 
 class PoolError(Exception):
-    """There is no connection. `str()` is the kind of event."""
+    """No connection is available. `str()` is the kind of event."""
 
 
 class StaleError(Exception):
-    """A replica lacks what was written."""
+    """A replica lacks the client's last write."""
 
 
 class DatabasePool:
@@ -64,7 +64,7 @@ class DatabasePool:
         return given
 
     def resize(self) -> None:
-        """Take over changed limits."""
+        """Apply changed limits."""
         given = self._given
         self._primary.resize(given.connections, given.queue)
         if given.replicas and not self._replicas:
@@ -106,7 +106,7 @@ class DatabasePool:
     def _is_stale(self, path: str, replica: int) -> bool:
         """Whether a replica does not show the last write to a path yet. It applies writes in order.
 
-        A replica that was added after that write began as a copy of the primary.
+        A replica that was added after the write started as a copy of the primary.
         """
         applied_ns = self._written.get(path, ())
         return replica < len(applied_ns) and clock_ns() < applied_ns[replica] + self._given.lag_ns

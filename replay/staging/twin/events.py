@@ -1,4 +1,4 @@
-"""The log of a twin: one JSON object per line, of what happened and why."""
+"""The log of a twin: one JSON object per line, for each event with its reason."""
 
 from __future__ import annotations
 
@@ -10,46 +10,47 @@ from pathlib import Path
 import msgspec
 
 LINES_PER_S = 20
-"""Events of one kind at one service that are logged singly per second. The rest is counted in one line."""
+"""Maximum number of events per second that one service logs singly for each kind. The others are counted in one
+line."""
 
 WHATS = {
-    "started": "a process of the twin serves",
-    "stopped": "a process of the twin ends",
-    "died": "a process of the twin ended by itself",
+    "started": "a process of the twin is ready",
+    "stopped": "a process of the twin stops",
+    "died": "a process of the twin died",
     "set": "a setting was changed",
-    "set_failed": "a process of the twin did not take over a changed setting",
-    "queue_full": "a queue was at its bound: the request got 503",
+    "set_failed": "a process of the twin did not apply a changed setting",
+    "queue_full": "a queue was full: the request got 503",
     "waited_too_long": "a request waited longer than `queue_wait`: it got 503",
     "pool_full": "too many requests waited for a database connection",
     "pool_timeout": "a request waited longer than `database.wait` for a connection",
     "stale_read": "a read replica lacked a client's own last write",
     "timed_out": "a call took longer than its time limit",
     "call_failed": "a call failed: refused, reset, or answered with 5xx",
-    "gave_up": "a call failed for good, after its last retry",
-    "abandoned": "the caller was gone before its answer was ready: the work was for nothing",
-    "retry": "a call is tried again",
-    "retry_of_retry": "a call is tried again for a request that is a retry itself",
+    "gave_up": "a call failed after its last retry",
+    "abandoned": "the caller disconnected before its answer was ready: the work was wasted",
+    "retry": "a call is retried",
+    "retry_of_retry": "a call is retried for a request that is itself a retry",
     "budget_spent": "the retry budget is spent: no retry",
-    "in_flight_limit": "too many calls at once: one failed at once",
+    "in_flight_limit": "too many concurrent calls: one failed at once",
     "breaker_open": "a circuit breaker opened",
-    "breaker_probing": "a circuit breaker lets calls probe",
+    "breaker_probing": "a circuit breaker lets probe calls through",
     "breaker_closed": "a circuit breaker closed",
-    "loop": "a request went round in a cycle of calls: it got 508",
+    "loop": "a request followed a cycle of calls: it got 508",
     "name_failed": "a name could not be looked up",
     "quota_hit": "a query over the quota of the name server got SERVFAIL",
     "cache_emptied": "a cache was emptied",
     "cache_filled": "a cache was filled with its most popular keys",
-    "stampede": "several requests compute the same missing entry at once",
+    "stampede": "several requests compute the same missing entry",
     "scaling_up": "the autoscaler starts replicas",
     "scaled_up": "a new replica serves",
     "scaled_down": "the autoscaler ended replicas",
     "at_most": "the autoscaler wanted more replicas than `max`",
-    "jobs_full": "a job queue was at its bound",
-    "job_retry": "a background job or message is tried again",
-    "job_dead": "a background job or message failed for good",
-    "dead_dropped": "the dead set was full: its oldest job is gone",
+    "jobs_full": "a job queue was full",
+    "job_retry": "a background job or message is retried",
+    "job_dead": "a background job or message failed after its last retry",
+    "dead_dropped": "the dead set was full: its oldest job was dropped",
 }
-"""Every event that can be logged, and what it means."""
+"""Every event that can be logged, with its meaning."""
 
 
 class EventLog:
@@ -73,7 +74,7 @@ class EventLog:
             self._write({"at_ns": self._clock_ns(), "service": service, "what": what, "why": why, **more})
 
     def tick(self) -> None:
-        """A second has passed: count what got no line."""
+        """Called each second: log the counts of events that got no line of their own."""
         # The name server adds notes from its own thread, so it gets a new dictionary before this one is read.
         counts, self._counts = self._counts, {}
         for (service, what), count in counts.items():
@@ -85,7 +86,7 @@ class EventLog:
                 )
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the remaining counts."""
         self.tick()
         if self._descriptor >= 0:
             os.close(self._descriptor)

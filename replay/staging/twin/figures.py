@@ -23,26 +23,26 @@ class Figures:
         self._counts[name] += by
 
     def declare(self, *names: str) -> None:
-        """Counters that begin at 0, so that their figures are there from the start."""
+        """Declare counters, so that their figures exist from the start with the value 0."""
         for name in names:
             self._counts[name] += 0
 
     def total(self, name: str) -> int:
-        """What a counter has counted."""
+        """The total of a counter."""
         return self._counts[name]
 
     def gauge(self, name: str, value: Gauge, limit: Gauge | None = None) -> None:
-        """A figure that is read when it is asked for. A limit of 0 is none."""
+        """Add a figure that is read when it is requested. A limit of 0 means none."""
         self._gauges[name] = value
         if limit is not None:
             self._gauges[f"{name}.limit"] = limit
 
     def limit(self, name: str, limit: Gauge) -> None:
-        """The limit of a figure."""
+        """Set the limit of a figure."""
         self._gauges[f"{name}.limit"] = limit
 
     def tick(self, passed_s: float) -> None:
-        """A second has passed, more or less: rates are those of this time."""
+        """Called about each second: compute the rates over the time that has passed."""
         for name, count in self._counts.items():
             self._rates[f"{name}_per_s"] = round((count - self._before.get(name, 0)) / passed_s, 2)
         self._before = dict(self._counts)

@@ -1,4 +1,4 @@
-"""The folder of a twin whose log nobody asked to keep. It goes with the twin, or with the next one if it was killed."""
+"""The folder of a twin without `--log`. It is removed when the twin ends, or by the next twin if it was killed."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from pathlib import Path
 
 PREFIX = "replay-twin-"
 MARK = "owner.lock"
-"""A file in each of these folders. The process that owns the folder holds a lock on it, which ends with that process."""
+"""A file in each of these folders. The process that owns the folder holds a lock on it, which the system releases when
+the process ends."""
 
 
 @contextlib.contextmanager
 def own_folder() -> Iterator[Path]:
-    """A new folder, removed at the end; those that killed twins of this user left are removed first."""
+    """A new folder, removed at the end. Folders that killed twins of this user left are removed first."""
     sweep()
-    # The name is known before the folder is there, so that an interrupt at any moment leaves nothing.
+    # The name is chosen before the folder is created, so that an interrupt at any time leaves nothing.
     place = Path(tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(8)}"
     descriptor = -1
     try:
         place.mkdir(mode=0o700)
         descriptor = os.open(place / f"{MARK}.new", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # The mark is there only once it is locked: another twin that starts now would take the folder for a leftover.
+        # The mark appears only once it is locked; otherwise another twin that starts now would remove the folder as a
+        # leftover.
         (place / f"{MARK}.new").rename(place / MARK)
         yield place
     finally:
@@ -38,7 +40,8 @@ def own_folder() -> Iterator[Path]:
 
 
 def sweep() -> None:
-    """Remove the folders of this user whose owner is gone. A folder without the mark is not ours, or just being made."""
+    """Remove the folders of this user whose owner is gone. A folder without the mark is not ours, or is just being
+    created."""
     for place in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             found = place.lstat()

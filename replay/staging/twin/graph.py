@@ -1,4 +1,4 @@
-"""The graph of a twin's services: who calls whom, which cycles there are, and which names do not exist."""
+"""The graph of a twin's services: the calls between them, cycles of calls, and names that do not exist."""
 
 from __future__ import annotations
 
@@ -51,19 +51,19 @@ def _balancer(twin: Twin) -> Service:
 
 
 def entry_of(twin: Twin) -> str:
-    """The service that people reach."""
+    """The service that receives the requests of users."""
     if twin.entry:
         return twin.entry
     return BALANCER if twin.balancer is not None else next(iter(twin.services), "")
 
 
 def target_of(name: str, call: Call) -> str:
-    """The service that a call goes to: of a message, the bus."""
+    """The service that a call goes to; for a message, the bus."""
     return BUS if call.topic else call.to or name
 
 
 def edges_of(twin: Twin) -> Iterator[Edge]:
-    """Calls from service to service, without those over the bus, where nobody waits for an answer."""
+    """Calls from service to service, without messages over the bus, for which no service waits."""
     for name, service in services_of(twin).items():
         prefix = BALANCER if name == BALANCER else f"services.{name}"
         for key, call in service.calls.items():
@@ -72,7 +72,7 @@ def edges_of(twin: Twin) -> Iterator[Edge]:
 
 
 def cycles_of(edges: list[Edge]) -> Iterator[list[Edge]]:
-    """Cycles of calls, each once: from every service, depth first, to a service on the way."""
+    """Cycles of calls, each once, found by depth-first search from every service."""
     by_source: dict[str, list[Edge]] = {}
     for edge in edges:
         by_source.setdefault(edge.source, []).append(edge)
@@ -105,7 +105,7 @@ def _index_of(target: str, way: list[Edge], start: str) -> int:
 
 
 def route_of(service: Service, method: str, path: str) -> str:
-    """The name of the route that answers a request; empty if none does. The longest match counts."""
+    """The name of the route that answers a request; empty if there is none. The longest match is used."""
     best, longest = "", -1
     for name, route in service.routes.items():
         wanted, _, prefix = route.match.rpartition(" ")
@@ -116,7 +116,7 @@ def route_of(service: Service, method: str, path: str) -> str:
 
 
 def check_twin(twin: Twin, name_of: NameOf) -> None:
-    """UsageError for names that do not exist, cycles that are not intended, and settings that contradict each other."""
+    """UsageError for unknown names, cycles that are not intended, and settings that contradict each other."""
     if not twin.services:
         raise UsageError(f"{name_of('services')}: a twin needs a service", hint="[services.NAME] begins one")
     for name, service in twin.services.items():
@@ -147,7 +147,7 @@ def check_twin(twin: Twin, name_of: NameOf) -> None:
 
 
 def check_start(twin: Twin, name_of: NameOf) -> None:
-    """UsageError for settings that a twin cannot start with."""
+    """UsageError for settings with which a twin cannot start."""
     for name, service in twin.services.items():
         scaler = service.autoscaler
         if scaler is not None and not scaler.min <= service.replicas <= scaler.max:
@@ -163,7 +163,7 @@ def _check_cycles(twin: Twin, name_of: NameOf) -> None:
             words = " -> ".join([*(edge.source for edge in cycle), cycle[-1].target])
             raise UsageError(
                 f"{name_of(cycle[-1].key)}: {words} is a cycle of calls",
-                hint="if it is meant, set closes_cycle = true in the call that closes it",
+                hint="if it is intended, set closes_cycle = true in the call that closes it",
             )
 
 
@@ -188,7 +188,7 @@ def _check_balancer(twin: Twin, name_of: NameOf) -> None:
 def _check_service(twin: Twin, name: str, service: Service, name_of: NameOf) -> None:
     key = f"services.{name}"
     if not _NAME.fullmatch(name) or name in RESERVED:
-        reason = "is used for something else" if name in RESERVED else "cannot be a host name"
+        reason = "is reserved" if name in RESERVED else "cannot be a host name"
         raise UsageError(
             f"{name_of(key)}: the name {name!r} {reason}", hint="use small letters, digits and hyphens"
         )
@@ -253,7 +253,7 @@ def _check_call(twin: Twin, name: str, call: Call, key: str, name_of: NameOf) ->
             known = ", ".join(topics) or "none"
             raise UsageError(
                 f"{name_of(f'{key}.topic')}: there is no topic {call.topic!r}",
-                hint=f"[bus.topics.{call.topic}] begins one; there are: {known}",
+                hint=f"[bus.topics.{call.topic}] declares one; there are: {known}",
             )
     elif target_of(name, call) not in twin.services:
         raise _unknown(twin, target_of(name, call), name_of(f"{key}.to" if call.to else key))

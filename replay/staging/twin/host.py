@@ -35,7 +35,8 @@ TICK_S = 1.0
 
 
 class Orders(msgspec.Struct, kw_only=True):
-    """What a process is to do. `sockets` are the numbers of listening sockets that it inherits, by service."""
+    """What a process hosts and how it is reached. `sockets` are the numbers of listening sockets that it inherits, by
+    service."""
 
     twin: dict[str, Any]
     log: str = ""
@@ -48,7 +49,7 @@ class Orders(msgspec.Struct, kw_only=True):
 
 
 class Ready(msgspec.Struct, kw_only=True):
-    """What a process prints: where it serves, or why it does not."""
+    """What a process prints: where it serves, or why it cannot."""
 
     control: str = ""
     token: str = ""
@@ -60,9 +61,9 @@ class Ready(msgspec.Struct, kw_only=True):
 
 
 class Command(msgspec.Struct, kw_only=True):
-    """What the first process asks of another one: to change settings, or else for its figures.
+    """A command from the first process to another one: to change settings or, without any, to return its figures.
 
-    `turn` counts commands, so that an answer that came too late is not taken for that to the next command.
+    `turn` counts commands, so that a late answer is not taken for the answer to the next command.
     """
 
     turn: int
@@ -70,7 +71,7 @@ class Command(msgspec.Struct, kw_only=True):
 
 
 class Answer(msgspec.Struct, kw_only=True):
-    """The answer to a command, with its `turn`. `error` says why settings were not changed."""
+    """The answer to a command, with its `turn`. `error` is the reason why settings were not changed."""
 
     turn: int
     error: str = ""
@@ -96,13 +97,13 @@ class HostProcess:
         self.hosted: dict[str, _Hosted] = {}
 
     def build(self) -> None:
-        """Make what this process hosts."""
+        """Create what this process hosts."""
         for name in self.orders.hosted:
             self.hosted[name] = BusHost(self.world) if name == BUS else ServiceHost(self.world, name)
         self.world.figures.gauge(f"{TWIN}.late_ms", self.world.late_ms)
 
     def apply(self, settings: dict[str, str]) -> list[dict[str, str]]:
-        """Change settings. UsageError if one is wrong; then none is changed."""
+        """Change settings. UsageError if one is invalid; then none is changed."""
         changes = change(self.twin, settings)
         self.world.changed()
         for hosted in self.hosted.values():
@@ -146,7 +147,7 @@ class HostProcess:
             before_s = now_s
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all sockets and files."""
         for hosted in self.hosted.values():
             hosted.close()
         for sock in self.sockets.values():
@@ -166,7 +167,7 @@ async def listen(sock: socket.socket, handle: Callable[[trio.SocketStream], Any]
 
 
 def bound(key: str, port: int) -> socket.socket:
-    """A listening socket on loopback. UsageError if the port is taken."""
+    """A listening socket on loopback. UsageError if the port is in use."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -177,13 +178,14 @@ def bound(key: str, port: int) -> socket.socket:
         sock.close()
         raise UsageError(
             f"{key}: {HOST}:{port} cannot be listened on: {reason_of(error)}",
-            hint="give another port; 0 takes any that is free",
+            hint="give another port; 0 takes any free port",
         ) from None
     return sock
 
 
 def bind_all(twin: Twin) -> dict[str, socket.socket]:
-    """A listening socket for each service, and for the bus. UsageError names a port that is taken; then none is left."""
+    """A listening socket for each service, and for the bus. UsageError if a port is in use; then no socket is left
+    open."""
     wanted = {name: (f"services.{name}.port", service.port) for name, service in services_of(twin).items()}
     if twin.balancer is not None:
         wanted["balancer"] = ("balancer.port", twin.balancer.port)
@@ -201,13 +203,14 @@ def bind_all(twin: Twin) -> dict[str, socket.socket]:
 
 
 def ignore_terminal() -> None:
-    """Signals of the terminal go to the whole group; this process ends when its standard input is closed."""
+    """Ignore the terminal's signals, which go to the whole process group; this process ends when its standard input is
+    closed."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 def say(ready: Ready) -> None:
-    """Print the one line of a process."""
+    """Print the line that reports the state of this process."""
     sys.stdout.buffer.write(msgspec.json.encode(ready) + b"\n")
     sys.stdout.buffer.flush()
 

@@ -1,4 +1,5 @@
-"""Background jobs: a queue, workers, retries after growing waits, and a dead set. The bus's topics are such queues too."""
+"""Background jobs: a queue, workers, retries with growing waits, and a dead set. The bus's topics are such queues
+too."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from .world import World
 
 
 class Limits(NamedTuple):
-    """The limits of a job queue as they are now."""
+    """The current limits of a job queue."""
 
     workers: int
     queue: int
@@ -27,7 +28,7 @@ class Perform(Protocol):
     """Performs a job once."""
 
     def __call__(self, request: Request) -> Awaitable[str]:
-        """Returns why it failed; empty for a success."""
+        """Perform the job. Returns the reason of a failure; empty for a success."""
 
 
 class JobQueue:
@@ -52,13 +53,14 @@ class JobQueue:
         figures.gauge(f"{prefix}.dead", lambda: len(self._dead), lambda: limits().dead)
 
     def resize(self) -> None:
-        """Take over changed limits."""
+        """Apply changed limits."""
         self._places.resize(self._limits().workers, QUEUE_MAX)
 
     def enqueue(self, request: Request) -> bool:
-        """Queue a job; False if the queue is at its bound."""
+        """Queue a job; False if the queue is full."""
         limits, station = self._limits(), self._places.station
-        # A job begins once its task runs: until then it is neither busy nor waiting, but it already takes up a place.
+        # A job begins only when its task runs. Until then it is neither busy nor waiting, but it already takes up a
+        # place.
         if station.busy + len(station.waiting) + self._arriving >= limits.workers + limits.queue:
             self._world.figures.count(f"{self._prefix}.refused")
             self._world.log.note(

@@ -36,19 +36,19 @@ def document_of(twin: Twin) -> dict[str, Any]:
 
 
 def twin_from(document: Mapping[str, Any]) -> Twin:
-    """The twin of a document, not checked again."""
+    """The twin of a document, without checking it again."""
     return msgspec.convert(document, Twin, dec_hook=read_setting)
 
 
 def with_settings(twin: Twin, settings: Mapping[str, object]) -> Twin:
-    """A copy of a twin with some settings changed. UsageError if one is unknown or wrong."""
+    """A copy of a twin with some settings changed. UsageError if one is unknown or invalid."""
     made = twin_from(document_of(twin))
     change(made, settings)
     return made
 
 
 def change(twin: Twin, settings: Mapping[str, object]) -> list[Change]:
-    """Change settings of a twin: all of them, or none. UsageError names the one that is unknown, fixed or wrong."""
+    """Change settings of a twin, either all of them or none. UsageError if one is unknown, fixed or invalid."""
     trial = twin_from(document_of(twin))
     for name, value in settings.items():
         _assign(trial, name, value)
@@ -62,7 +62,7 @@ def names_of(twin: Twin) -> Iterator[str]:
 
 
 def value_text(twin: Twin, name: str) -> str:
-    """The value of a setting as the file writes it. A table that is missing is none."""
+    """The value of a setting as in the file; `none` for a table that is missing."""
     try:
         table, key = _table_at(twin_from(document_of(twin)), name)
     except UsageError:
@@ -129,7 +129,7 @@ def _value(hint: Any, value: object, name: str, source: Source) -> Any:
 
 
 def _shown(value: object) -> str:
-    """A value as the file writes it."""
+    """A value as in the file."""
     if value is None:
         return "none"
     if isinstance(value, msgspec.Struct):
@@ -139,7 +139,7 @@ def _shown(value: object) -> str:
 
 
 def _table_at(twin: Twin, name: str) -> tuple[msgspec.Struct, str]:
-    """The table of a setting, and its key there. An optional table that is missing is made."""
+    """The table of a setting, and its key in the table. An optional table that is missing is created."""
     first = name.partition(".")[0]
     at: Any = twin.services if first in twin.services else twin
     parts = name.split(".")

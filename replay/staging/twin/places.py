@@ -9,11 +9,11 @@ from .station import Admission, Discipline, Station
 
 
 class FullError(Exception):
-    """The queue is at its bound."""
+    """The queue is full."""
 
 
 class WaitedError(Exception):
-    """The longest time in the queue is over."""
+    """The maximum time in the queue has passed."""
 
 
 class _Ticket:
@@ -24,13 +24,13 @@ class _Ticket:
 
 
 class Places:
-    """Places of workers, taken and given back by tasks."""
+    """Places of workers, which tasks take and give back."""
 
     def __init__(self, workers: int, queue_max: int, discipline: Discipline = "fifo") -> None:
         self.station: Station[_Ticket] = Station(workers, queue_max, discipline, clock_ns())
 
     async def take(self, wait_ns: int = 0) -> int:
-        """Wait for a place; returns how long (ns). FullError or WaitedError if there is none."""
+        """Wait for a place; returns the waiting time in ns. FullError or WaitedError if the task gets none."""
         ticket = _Ticket()
         begin_ns = clock_ns()
         admission = self.station.arrive(ticket, begin_ns)

@@ -1,4 +1,5 @@
-"""Waits before retries, a budget for them, circuit breakers, and the quota of a name server. No clock, no sockets."""
+"""Waits before retries, a budget for them, circuit breakers, and the quota of a name server. This module uses no clock
+and no sockets."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def wait_ns(policy: Retry, attempt: int, random_: random.Random) -> int:
 
 
 def amplification(failing: float, retries: int) -> float:
-    """Tries per call where each try fails with probability `failing`: 1 + p + ... + p**retries."""
+    """Tries per call if each try fails with probability `failing`: 1 + p + ... + p**retries."""
     return float(retries + 1) if failing == 1 else (1 - failing ** (retries + 1)) / (1 - failing)
 
 
@@ -39,11 +40,11 @@ class Budget:
         self.tokens = float(call.budget_burst)
 
     def called(self) -> None:
-        """A call begins."""
+        """Count a call."""
         self.tokens = min(self.tokens + (self._call.budget or 0.0), float(self._call.budget_burst))
 
     def take(self) -> bool:
-        """Whether a retry is allowed; takes its token."""
+        """Whether a retry is allowed; if it is, take its token."""
         if self._call.budget is None:
             return True
         if self.tokens < 1:
@@ -53,10 +54,10 @@ class Budget:
 
 
 class Quota:
-    """At most so many queries within any second, wherever it begins: the times of the last second's are kept.
+    """Allows a number of queries in any interval of one second: the times of the last second's queries are kept.
 
-    A counter that begins anew with each whole second would let twice the quota through around that moment, and so would a
-    token bucket after a pause. Refused queries don't count.
+    A counter that restarts each second would allow twice the quota around the restart, and so would a token bucket
+    after a pause. Refused queries do not count.
     """
 
     __slots__ = ("_answered_ns",)
@@ -65,7 +66,7 @@ class Quota:
         self._answered_ns: deque[int] = deque()
 
     def admit(self, quota: int, now_ns: int) -> bool:
-        """Whether a query is within the quota; counts it if it is. A quota of 0 is none."""
+        """Whether a query is within the quota; if it is, count it. A quota of 0 means none."""
         if not quota:
             self._answered_ns.clear()
             return True
@@ -78,7 +79,7 @@ class Quota:
 
 
 class State(Enum):
-    """State of a circuit breaker. The value is its figure."""
+    """State of a circuit breaker. The value is that of its figure."""
 
     CLOSED = 0.0
     PROBING = 0.5
@@ -86,10 +87,10 @@ class State(Enum):
 
 
 class CircuitBreaker:
-    """Opens at a share of failures, lets single calls probe after a while, and closes once they succeed.
+    """Opens at a share of failures, lets single probe calls through after a while, and closes once they succeed.
 
-    `turns` counts changes of state. A call that was admitted before the last change says nothing of the present state: a
-    slow call from the time before the breaker opened is no probe.
+    `turns` counts changes of state. A call that was admitted before the last change does not affect the present state:
+    a slow call from before the breaker opened is not a probe.
     """
 
     def __init__(self) -> None:
@@ -102,7 +103,7 @@ class CircuitBreaker:
         self._succeeded = 0
 
     def admit(self, breaker: Breaker, now_ns: int) -> bool:
-        """Whether a call may be made. One that is admitted must be `ended`, with `turns` as it is now."""
+        """Whether a call may be made. If it is, `ended` must be called for it, with the present value of `turns`."""
         if self.state is State.OPEN and now_ns - self._opened_ns >= breaker.open_ns:
             self._turn(State.PROBING)
             self._is_probing, self._succeeded = False, 0
@@ -115,7 +116,7 @@ class CircuitBreaker:
         return True
 
     def ended(self, breaker: Breaker, failed: bool, now_ns: int, turns: int) -> None:
-        """A call has ended that was admitted when there had been `turns` changes of state."""
+        """Record the end of a call that was admitted when `turns` had this value."""
         if turns != self.turns:
             return
         if self.state is State.PROBING:

@@ -1,4 +1,4 @@
-"""Reads a twin from a TOML file. Errors name the file, the line, the key, and what was probably meant."""
+"""Reads a twin from a TOML file. Errors have the file, the line, the key, and a suggestion."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ HINT = "docs/twin.md lists every setting"
 
 
 def read_twin(path: Path | str) -> Twin:
-    """The twin of a TOML file. InputError if it cannot be read, UsageError if a setting is wrong."""
+    """The twin of a TOML file. InputError if it cannot be read, UsageError if a setting is invalid."""
     path = Path(path)
     content, values = read_toml(path, "")
     return twin_of(values, Source(path, content, {}, Twin))
 
 
 def parse_twin(values: Mapping[str, Any]) -> Twin:
-    """The twin of a document's values. UsageError if a setting is wrong."""
+    """The twin of a document's values. UsageError if a setting is invalid."""
     return twin_of(values, Source(None, "", {}, Twin))
 
 
@@ -63,7 +63,7 @@ def table_type(hint: Any) -> type[msgspec.Struct] | None:
 
 
 def value_of(hint: Any, value: Any, path: str, source: Source) -> Any:
-    """A value of a setting as its type. UsageError if it is not one."""
+    """A value of a setting, converted to its type. UsageError if that is not possible."""
     try:
         return msgspec.convert(value, hint, dec_hook=read_setting)
     except msgspec.ValidationError as error:
@@ -72,7 +72,7 @@ def value_of(hint: Any, value: Any, path: str, source: Source) -> Any:
 
 
 def table_of(kind: type[Any], values: Any, path: str, source: Source) -> Any:
-    """A table of settings as its struct."""
+    """A table of settings, converted to its struct."""
     if not isinstance(values, Mapping):
         raise UsageError(f"{source.name(path)}: expected a table", hint=HINT)
     keys = keys_of(kind)

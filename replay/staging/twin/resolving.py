@@ -1,6 +1,6 @@
 """Names in a twin: the name server with its quota, and the resolver of each service.
 
-The server is the project's own DNS server; a lookup is the one of `replay.names`, which models the C library.
+The server is the project's own DNS server. Lookups are those of `replay.names`, which models the C library.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class NameLookupError(Exception):
 class QuotaServer(DnsServer):
     """A DNS server that answers SERVFAIL beyond its quota of queries per second.
 
-    `on_query` is called with whether a query was within the quota. Two threads call it, one query at a time.
+    `on_query` is called for each query, with whether it was within the quota. Two threads call it, one query at a time.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class QuotaServer(DnsServer):
 
 
 def servfail(data: bytes) -> bytes | None:
-    """The SERVFAIL answer to a query; None if it is too short to be one."""
+    """The SERVFAIL answer to a query; None if the query is too short."""
     if len(data) < 12:
         return None
     flags = bytes((0x80 | (data[2] & 0x79), 0x80 | dns.rcode.SERVFAIL))
@@ -68,7 +68,7 @@ def servfail(data: bytes) -> bytes | None:
 
 
 def _question(data: bytes) -> bytes:
-    """The first question as it stands in a query."""
+    """The first question of a query, in bytes."""
     at = 12
     while at < len(data) and data[at]:
         at += data[at] + 1
@@ -76,7 +76,7 @@ def _question(data: bytes) -> bytes:
 
 
 class Resolver:
-    """How one service looks up names, with its cache. Without [dns] everyone knows the address."""
+    """Looks up names for one service, with its cache. Without [dns], all addresses are known."""
 
     def __init__(self, world: World, service: str) -> None:
         self._world, self._service = world, service
@@ -114,7 +114,7 @@ class Resolver:
 
 
 def name_of(given: Dns, service: str) -> str:
-    """How calls write the name of a service."""
+    """The name of a service as calls write it."""
     return {
         "short": service,
         "relative": f"{service}.{given.domain}",
@@ -123,7 +123,7 @@ def name_of(given: Dns, service: str) -> str:
 
 
 def settings_of(given: Dns, server: Address) -> Settings:
-    """The resolver's settings, as resolv.conf would have them."""
+    """The resolver's settings, in terms of resolv.conf."""
     return Settings(
         servers=(server,), search=given.search, ndots=given.ndots, timeout_s=given.timeout_s,
         attempts=given.attempts,
@@ -131,7 +131,7 @@ def settings_of(given: Dns, server: Address) -> Settings:
 
 
 def watch_quota(world: World) -> Callable[[bool], None]:
-    """Counts queries and what the quota refuses."""
+    """Count queries, and those that the quota refuses."""
     assert world.twin.dns is not None
     given, figures = world.twin.dns, world.figures
     figures.declare(f"{DNS}.queries", f"{DNS}.refused")

@@ -1,7 +1,8 @@
-"""The first process of a twin: it binds all sockets, starts the others, and has the control address and the name server.
+"""The first process of a twin: it binds all sockets, starts the other processes, and runs the control address and the
+name server.
 
-All sockets are bound before anything runs, so that a port in use ends the start. When one of its processes dies, it ends
-the others, says which one it was, and ends itself.
+All sockets are bound before any process starts, so a port in use is reported before that. When one of its processes
+dies, it reports which one, ends the others, and exits.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class _Child:
         self._asked = 0
 
     async def line(self) -> bytes:
-        """The next line that it prints; empty at the end."""
+        """The next line that it prints; empty at the end of the output."""
         assert self.process.stdout is not None
         while (end := self._received.find(b"\n")) < 0:
             data = await self.process.stdout.receive_some()
@@ -67,7 +68,7 @@ class _Child:
         return line
 
     async def ask(self, settings: dict[str, str] | None = None) -> Answer:
-        """Its answer to settings that it is to change, or its figures."""
+        """Its answer to a change of settings, or its figures."""
         assert self.process.stdin is not None
         with trio.move_on_after(CHILD_ANSWER_S):
             async with self._turn:
@@ -83,7 +84,7 @@ class _Child:
         return Answer(turn=0, error=f"it does not answer within {CHILD_ANSWER_S:g} s")
 
     async def end(self) -> None:
-        """End it: it ends by itself once its standard input is closed."""
+        """End the process, which exits by itself once its standard input is closed."""
         with trio.CancelScope(shield=True):
             assert self.process.stdin is not None and self.process.stdout is not None
             await self.process.stdin.aclose()
@@ -155,7 +156,7 @@ class Root:
             yield
 
     async def _start_all(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Start a process for each service, if that is wanted."""
+        """Start a process for each service, if each service has its own."""
         for name in () if self._is_one else self._sockets:
             number = self._sockets[name].fileno()
             process = await trio.lowlevel.open_process(
@@ -207,7 +208,7 @@ class Root:
         )
 
     async def _watch(self, child: _Child, scope: trio.CancelScope) -> None:
-        """End everything when a process dies by itself."""
+        """End everything if a process dies."""
         code = await child.process.wait()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         self._died = f"the process of {child.name} (pid {child.process.pid}) died by {how}"
@@ -241,7 +242,7 @@ class Root:
             return _json(status, {"error": str(error), "hint": error.hint})
 
     async def _set(self, settings: dict[str, str]) -> list[dict[str, str]]:
-        """Change settings in all processes. UsageError if one is wrong; then none is changed anywhere."""
+        """Change settings in all processes. UsageError if one is invalid; then no process changes any."""
         changes = self._process.apply(settings)
         for change_ in changes:
             why = f"{change_['name']} = {change_['new']}, was {change_['old']}"
@@ -259,7 +260,7 @@ class Root:
             why = "; ".join(f"the process of {name}: {failures[name]}" for name in sorted(failures))
             self._process.log.note(TWIN, "set_failed", why)
             raise EngineError(
-                f"not every process has the new settings: {why}", hint="end this twin and start it again"
+                f"not every process has the new settings: {why}", hint="stop this twin and start it again"
             )
         return changes
 
@@ -282,7 +283,7 @@ def main() -> int:
     ignore_terminal()
     line = sys.stdin.buffer.readline()
     if not line:
-        # Interrupted before it said what to run.
+        # Interrupted before it received its orders.
         return 0
     try:
         orders = msgspec.json.decode(line, type=Orders)
@@ -299,7 +300,7 @@ def main() -> int:
 
 
 def _ours(error: BaseException) -> ReplayError | None:
-    """The first error of ours in a group of errors."""
+    """The first of our own errors in a group of errors."""
     if isinstance(error, BaseExceptionGroup):
         return next((found for each in error.exceptions if (found := _ours(each))), None)
     return error if isinstance(error, ReplayError) else None

@@ -1,4 +1,4 @@
-"""A twin as a context: its processes run within the block, and nothing of them is left after it."""
+"""A twin as a context manager: its processes run within the block, and all of them have ended after it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class RunningTwin:
-    """A twin that runs."""
+    """A running twin."""
 
     def __init__(self, twin: Twin, ready: Ready, process: subprocess.Popen[bytes], log_path: Path) -> None:
         self.twin, self.front, self.control, self.log_path = twin, ready.front, ready.control, log_path
@@ -38,14 +38,14 @@ class RunningTwin:
         self._died = ""
 
     def url(self, service: str) -> str:
-        """The URL of a service. UsageError if there is none of this name."""
+        """The URL of a service. UsageError if there is no service of this name."""
         if service not in self._urls:
             raise UsageError(f"there is no service {service!r}", hint=", ".join(self._urls))
         return self._urls[service]
 
     @property
     def figures_url(self) -> str:
-        """Where all figures are, as one JSON object."""
+        """The URL of all figures, as one JSON object."""
         return f"{self.control}/figures"
 
     def figures(self) -> dict[str, float]:
@@ -54,11 +54,11 @@ class RunningTwin:
         return figures
 
     def set(self, name: str, value: object) -> None:
-        """Change a setting. UsageError if it is unknown or wrong."""
+        """Change a setting. UsageError if it is unknown or invalid."""
         change_settings(self.control, self._token, {name: _text(value)})
 
     def died(self) -> str:
-        """Why the twin ended by itself; empty while it runs."""
+        """Why the twin stopped by itself; empty while it runs."""
         if self._process.poll() is not None and not self._died:
             line = self._process.stdout.readline() if self._process.stdout else b""
             with contextlib.suppress(msgspec.MsgspecError):
@@ -83,9 +83,9 @@ def running(
     seed: int | None = None,
     log: Path | None = None,
 ) -> Iterator[RunningTwin]:
-    """Start a twin, with some settings changed. UsageError if a setting or a port is wrong.
+    """Start a twin, with some settings changed. UsageError if a setting or a port is invalid.
 
-    Without `log` its log is in a folder that is removed at the end. EngineError if the twin ended by itself.
+    Without `log`, the log is in a folder that is removed at the end. EngineError if the twin stopped by itself.
     """
     twin = with_settings(twin, set or {})
     if seed is not None:
@@ -98,7 +98,7 @@ def running(
             running_twin = RunningTwin(twin, ready, process, log_path)
             yield running_twin
             if died := running_twin.died():
-                raise EngineError(died, hint="the twin ended before it was asked to")
+                raise EngineError(died, hint="the twin stopped by itself")
         finally:
             if process is not None:
                 _end(process)
@@ -128,7 +128,7 @@ def _start(orders: Orders) -> tuple[subprocess.Popen[bytes], Ready]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the first process, which ends the others. A second interrupt cannot leave them behind."""
+    """End the first process, which ends the others. A second interrupt does not leave them running."""
     assert process.stdin is not None and process.stdout is not None
     with contextlib.suppress(OSError):
         process.stdin.close()
@@ -147,18 +147,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def change_settings(control: str, token: str, settings: Mapping[str, str]) -> list[dict[str, str]]:
-    """Change settings of a running twin: all of them, or none. UsageError names the one that is wrong.
+    """Change settings of a running twin, either all of them or none. UsageError if one is invalid.
 
-    EngineError names a process of the twin that did not take them over.
+    EngineError if a process of the twin did not apply them.
     """
     changes: list[dict[str, str]] = ask(control, "/set", msgspec.json.encode(settings), token)
     return changes
 
 
 def ask(control: str, path: str, body: bytes | None = None, token: str = "") -> Any:
-    """What a running twin answers at its control address.
+    """The answer of a running twin at its control address.
 
-    UsageError if it refuses, or is not there; EngineError if one of its processes failed.
+    UsageError if it refuses the request or does not run; EngineError if one of its processes failed.
     """
     request = urllib.request.Request(control + path, data=body, headers={"X-Twin-Token": token})
     try:

@@ -17,9 +17,9 @@ class Scaler:
     def decide(
         self, given: Autoscaler, now_ns: int, replicas: int, ready: int, signal: float
     ) -> tuple[int, int]:
-        """The number of replicas from now on, and how many would be wanted without bounds.
+        """The number of replicas from now on, and the number that would be used without limits.
 
-        `replicas` includes those that start; `signal` is the mean over the `ready` ones.
+        `replicas` includes those that are starting; `signal` is the mean over the `ready` ones.
         """
         ratio = signal / given.target
         unbounded = replicas if abs(ratio - 1) <= given.tolerance else math.ceil(ready * ratio - 1e-9)

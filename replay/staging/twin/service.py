@@ -1,4 +1,4 @@
-"""A service: replicas with workers and queues, routes with their work, and everything that a route needs."""
+"""A service of a twin: replicas with workers and queues, its routes and their work, and the limits that routes use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .wire import Request, Response
 from .world import World
 
 TURN_S = 0.05
-"""How often an autoscaler looks whether its period is over."""
+"""How often an autoscaler checks whether its period has passed."""
 
 
 @dataclass(eq=False)
@@ -88,7 +88,7 @@ class ServiceHost:
         return sum(r.places.station.busy for r in (*self._replicas, *self._draining))
 
     def changed(self) -> None:
-        """Take over changed settings."""
+        """Apply changed settings."""
         given = self._given
         for replica in self._replicas:
             replica.places.resize(given.workers, given.queue, given.discipline)
@@ -103,7 +103,7 @@ class ServiceHost:
             self._cache.changed()
 
     def cache_started(self, start: str) -> None:
-        """`cache.start` was set."""
+        """`cache.start` was set at run time."""
         if self._cache is not None:
             self._cache.started(start)
 
@@ -122,7 +122,7 @@ class ServiceHost:
         return response
 
     def abandoned(self, request: Request) -> None:
-        """The caller was gone before its answer."""
+        """The caller disconnected before its answer."""
         self._world.figures.count(f"{self.name}.abandoned")
         self._world.log.note(self.name, "abandoned", f"{request.method} {request.path}")
 
@@ -180,7 +180,7 @@ class ServiceHost:
         return response if response.status else Response(route.status, route.bytes_)
 
     async def _compute(self, route: Route, request: Request) -> Response:
-        """Work, database and calls of a route; status 0 is a success of its own."""
+        """Do the work, database queries and calls of a route. Status 0 means a success of the route itself."""
         await self._world.work(route.time.draw_ns(self._random), route.work)
         if route.fails and self._random.random() < route.fails:
             return Response(500, 0, "fails", b"{}")
@@ -214,7 +214,7 @@ class ServiceHost:
         return self._joined(route, outcomes)
 
     def _joined(self, route: Route, outcomes: Mapping[str, Outcome]) -> Response:
-        """What calls come to together: a failure if one that is required failed, else the answer that is passed on."""
+        """The combined result of calls: a failure if a required call failed, otherwise the answer that is passed on."""
         calls = self._given.calls
         made = [(calls[key], key, outcomes[key]) for key in route.calls if key in outcomes]
         for call, key, outcome in made:
@@ -248,7 +248,7 @@ class ServiceHost:
         return JobQueue(self._world, self.name, f"{self.name}.jobs", limits, jobs, perform)
 
     async def autoscale(self) -> None:
-        """Decide once in each period, until cancelled. An autoscaler can be set while the twin runs."""
+        """Decide once in each period, until cancelled. An autoscaler can be added at run time."""
         scaler, begin_ns = Scaler(), clock_ns()
         while True:
             given = self._given.autoscaler

@@ -1,4 +1,4 @@
-"""Which twins run: one file for each in a private folder of the user, so that `replay twin set` finds them."""
+"""The running twins: one file for each in a private folder of the user, so that `replay twin set` finds them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ATTEMPTS = 3
 
 
 class Running(msgspec.Struct, kw_only=True):
-    """A twin that runs. Its token is needed to change it."""
+    """A running twin. Its token is needed to change it."""
 
     name: str
     control: str
@@ -29,7 +29,7 @@ class Running(msgspec.Struct, kw_only=True):
 
 
 def folder() -> Path:
-    """The folder of this user's running twins; it is made if it is not there. InputError if it is not private."""
+    """The folder of this user's running twins; it is created if necessary. InputError if it is not private."""
     given = os.environ.get(FOLDER_VARIABLE, "")
     base = os.environ.get("XDG_RUNTIME_DIR", "") or tempfile.gettempdir()
     place = Path(given) if given else Path(base) / f"replay-twins-{os.geteuid()}"
@@ -45,7 +45,7 @@ def folder() -> Path:
 
 
 def write(running: Running) -> Path:
-    """Announce a twin; returns the file, which its process removes at the end."""
+    """Write the file of a twin; returns the file, which its process removes at the end."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     for attempt in range(_ATTEMPTS):
         path = folder() / f"{running.pid}.json"
@@ -63,7 +63,7 @@ def write(running: Running) -> Path:
 
 
 def remove(path: Path) -> None:
-    """A twin has ended: remove its file, and the folder with the last one."""
+    """Remove the file of a twin that ended, and the folder if it is empty."""
     with contextlib.suppress(OSError):
         path.unlink()
     with contextlib.suppress(OSError):
@@ -71,7 +71,7 @@ def remove(path: Path) -> None:
 
 
 def all_running() -> list[Running]:
-    """The twins that run. Files of processes that are gone are removed."""
+    """The running twins. Files of processes that are gone are removed."""
     found: list[Running] = []
     place = folder()
     for path in sorted(place.glob("*.json")):
@@ -89,7 +89,7 @@ def all_running() -> list[Running]:
 
 
 def choose(control: str = "") -> Running:
-    """The twin that is meant: that of a control address, or the only one. UsageError if it is not clear which."""
+    """The twin with this control address, or the only one. UsageError if there is none, or if it is ambiguous."""
     twins = all_running()
     if control:
         wanted = control.removeprefix("http://").rstrip("/")

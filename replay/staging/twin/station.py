@@ -1,7 +1,8 @@
-"""A queue with a bound in front of workers: the one queue of the twin.
+"""A bounded queue in front of workers, which all queues of the twin use: services, database pools and job workers are
+stations.
 
-Services, database pools and job workers are stations. A station has no clock: whoever drives it passes the time in. The
-twin drives it by Trio's clock, the tests and benchmarks of its truth by a virtual one (`virtual.py`).
+A station has no clock; its caller passes the time. The twin uses Trio's clock, and the tests and benchmarks of its
+accuracy use a virtual one (`virtual.py`).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Station(Generic[Who]):
         return Admission.WAITS
 
     def finish(self, now_ns: int) -> Who | None:
-        """A worker has finished. Returns the customer that it serves next, if one waits."""
+        """A worker has finished. Returns the customer that it serves next, or None."""
         self.observe(now_ns)
         if self.waiting and self.busy <= self.workers:
             return self._next()
@@ -70,7 +71,7 @@ class Station(Generic[Who]):
     def resize(self, workers: int, queue_max: int, now_ns: int) -> list[Who]:
         """Change the limits. Returns the customers that new workers serve at once.
 
-        Nobody is thrown out: with fewer workers those that are busy finish first; a queue over its bound drains.
+        No customer is dropped: with fewer workers, the busy ones finish first, and a queue above its limit drains.
         """
         self.observe(now_ns)
         self.workers, self.queue_max = workers, queue_max

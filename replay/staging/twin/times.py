@@ -57,13 +57,13 @@ class Times(Kind):
                 sigma = math.nan
             if not 0 <= sigma <= SIGMA_MAX:
                 raise UsageError(
-                    f"{given[1]!r} is not a sigma", hint=f"write a number from 0 to {SIGMA_MAX:g}"
+                    f"{given[1]!r} is not a sigma", hint=f"give a number from 0 to {SIGMA_MAX:g}"
                 )
             return cls(shape, float(units.parse_duration_ns(given[0])), sigma)
         if shape == "uniform" and len(given) == 2:
             low, high = (float(units.parse_duration_ns(text)) for text in given)
             if low > high:
-                raise UsageError(f"{given[0]} is more than {given[1]}", hint="write the shorter time first")
+                raise UsageError(f"{given[0]} is more than {given[1]}", hint="give the shorter time first")
             return cls(shape, low, high)
         raise UsageError(f"{value!r} is not a distribution of times", hint=f"write {cls.forms}")
 

@@ -13,12 +13,13 @@ import numpy as np
 from .station import Admission, Station
 
 BLOCK = 16_384
-"""Times that are drawn together."""
+"""Number of times that are drawn at once."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What customers of a station experienced. `waits_ns` has those that were served, in the order of their service."""
+    """What customers of a station experienced. `waits_ns` has the waiting times of those that were served, in the order
+    of service."""
 
     utilization: float
     waits_ns: np.ndarray

@@ -1,6 +1,5 @@
-"""HTTP/1.1 between services: a server for one connection, and connections of a client. Messages are framed as the
-recorder's proxy frames them.
-"""
+"""HTTP/1.1 between services: a server for one connection, and connections of a client. Messages are framed by the same
+code as in the recorder's proxy."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """A response: its status, its body (or the number of bytes that stand in for it), and why it is an error."""
+    """A response: its status, its body (or the number of bytes to send instead), and the reason if it is an error."""
 
     status: int
     size: int = 0
@@ -68,7 +67,7 @@ def response_bytes(response: Response, method: str, keeps: bool) -> bytes:
 async def serve_connection(
     stream: trio.SocketStream, handle: Handler, abandoned: Callable[[Request], None]
 ) -> None:
-    """Serve one connection until it closes. A caller that is gone before its answer is `abandoned`."""
+    """Serve one connection until it closes. `abandoned` is called if the caller disconnects before its answer."""
     received = bytearray()
     try:
         while True:

@@ -1,4 +1,4 @@
-"""What the parts of a running twin share: settings, addresses, figures, the log, seeds and work."""
+"""The state that the parts of a running twin share: settings, addresses, figures, the log, seeds and work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .graph import services_of
 from .spec import BALANCER, Service, Twin
 
 CPU_SLICE_NS = 1_000_000
-"""Work on the processor is burnt in slices; between them others have their turn, as in a scheduler."""
+"""Work on the processor is done in slices; other tasks run between them, as under a scheduler."""
 
 LATE_KEPT = 512
 
@@ -33,13 +33,13 @@ class World:
         self._balancer = services_of(twin).get(BALANCER)
 
     def service(self, name: str) -> Service:
-        """The settings of a service as they are now."""
+        """The current settings of a service."""
         if name == BALANCER and self._balancer is not None:
             return self._balancer
         return self.twin.services[name]
 
     def changed(self) -> None:
-        """Settings have changed: bring the load balancer's up to date, in place."""
+        """After a change of settings: update those of the load balancer, in place."""
         if self._balancer is None or self.twin.balancer is None:
             return
         self._balancer.workers, self._balancer.queue = self.twin.balancer.in_flight, self.twin.balancer.queue
@@ -47,11 +47,11 @@ class World:
             call.timeout_ns = self.twin.balancer.timeout_ns
 
     def random(self, purpose: str) -> random.Random:
-        """A random generator of its own for each purpose, from the twin's seed."""
+        """A separate random generator for each purpose, derived from the twin's seed."""
         return random.Random(f"{self.twin.seed}/{purpose}")
 
     async def work(self, time_ns: int, kind: str) -> None:
-        """Take time: waiting, or on the processor."""
+        """Spend time, by waiting or on the processor."""
         if time_ns <= 0:
             return
         if kind == "cpu":
@@ -62,7 +62,7 @@ class World:
         self.late_ns.append(clock_ns() - due_ns)
 
     def late_ms(self) -> float:
-        """The 99th percentile of how much later than due recent waits ended: what the machine adds to every time."""
+        """The 99th percentile of the delay of recent waits, which is the time that the machine adds."""
         kept = sorted(self.late_ns)
         return round(kept[int(0.99 * (len(kept) - 1))] / 1e6, 3) if kept else 0.0
 

@@ -61,9 +61,8 @@ class _Lookup:
         }
 
     def table(self, batch: Batch, *, safe: bool = False) -> pa.Table:
-        """A batch of events whose requests are loaded, with names in place of ids; `safe`: no name is a formula to a
-        spreadsheet.
-        """
+        """A batch of events with loaded requests, as a table with names instead of ids. `safe`: a spreadsheet takes no
+        name for a formula."""
         ids = batch.request
         named = {}
         for name, names in (self._safe_names if safe else self._names).items():
@@ -194,11 +193,11 @@ def exporter_of(out: Path) -> Exporter:
 def export(
     trace: Trace, out: str | Path, *, overwrite: bool = False, progress: Progress | None = None
 ) -> Path:
-    """Write a trace to the file `out`, in the format of its ending; completely or not at all. Only the user can read what
-    comes from a trace with bodies or secrets.
+    """Write a trace to the file `out`, in the format of its ending; atomically. If the trace has bodies or secrets,
+    only this user can read the file.
 
-    UsageError for an unknown ending; OutputError if `out` exists (unless `overwrite`) or cannot be written;
-    InputError if the trace is damaged.
+    UsageError for an unknown ending; OutputError if `out` exists (unless `overwrite`) or cannot be written; InputError
+    if the trace is damaged.
     """
     out = Path(out)
     exporter = exporter_of(out)

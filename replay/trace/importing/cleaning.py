@@ -125,7 +125,7 @@ class Cleaner:
                 self._found.known_secrets.add(word)
             if (place := self._found.given_out.get(word)) is not None:
                 self._found.assume(
-                    f"a secret of a request appeared earlier in a response, at {place}, where nothing names it a secret:"
+                    f"a secret of a request appeared earlier in a response, at {place}, where no name marks it as a secret:"
                     f" import with --scrub '{place}=pseudonym'"
                 )
 

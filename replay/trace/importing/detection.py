@@ -144,7 +144,7 @@ def raise_unknown(
     if options.log_format:
         raise InputError(
             f"{file.name} is not of this --log-format; {begins}",
-            hint="nginx's log_format, with $variables, or Apache's LogFormat, with %directives, as it stands there",
+            hint="nginx's log_format, with $variables, or Apache's LogFormat, with %directives, as in its configuration",
         )
     near = ""
     if share > 0 and nearest:

@@ -1,7 +1,7 @@
 """Where a value may begin in an escaped text.
 
-In `%20joe@shop.example` and `\\njoe@shop.example` the value begins behind the escape: `20joe` and `njoe` are no part of
-it. A pattern that began inside an escape would change what the escape stands for.
+In `%20joe@shop.example` and `\\njoe@shop.example` the value begins after the escape; `20joe` and `njoe` are not part of
+it. A pattern that began inside an escape would change its meaning.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Values that identify people wherever they stand: e-mail addresses, JSON Web Tokens, phone, card and account
-numbers.
+"""Values that identify people, wherever they occur: e-mail addresses, JSON Web Tokens, phone, card and account numbers.
 
 Each becomes a fake that belongs to nobody. E-mail addresses go to example.com (RFC 2606). Card numbers get the prefix
 of a payment provider's test cards and a valid check digit. Account numbers (IBAN) keep their country and get valid
@@ -153,7 +152,7 @@ def phone(pseudonyms: Pseudonyms, text: str) -> str:
 
 
 def _in_place(text: str, made: str, gap: re.Pattern[str]) -> str:
-    """Put characters in place of those of a text, keeping its gaps."""
+    """Replace the characters of a text by others, keeping its gaps."""
     pieces, at, taken = [], 0, 0
     for match in gap.finditer(text):
         count = match.start() - at

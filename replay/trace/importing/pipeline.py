@@ -281,7 +281,7 @@ def import_files(
     files, chosen = [file for file, _ in opened], _shared(opened)
     if options.service and not chosen.takes_service:
         raise UsageError(
-            f"--service is not for {chosen.title}: it does not say which service received a request",
+            f"--service does not work with {chosen.title}, which does not record the service that received a request",
             hint=f"it is for {' and '.join(importers_that(lambda known: known.takes_service))}",
         )
     found = Found(key=b"".join(file.head for file in files))
@@ -310,7 +310,7 @@ def import_files(
             manifest.options["scrubbed"] = found.scrubbed()
         for rule in options.scrub.as_list():
             if rule not in found.rules_used:
-                found.assume(f"--scrub {rule} names no value of this recording")
+                found.assume(f"--scrub {rule} matches no value of this recording")
         work.note_clients(found, chosen)
         _describe(writer, found, reader, inputs)
     assert writer.trace is not None

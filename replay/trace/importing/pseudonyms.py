@@ -141,7 +141,8 @@ def _is_utf8(plain: bytes) -> bool:
 
 
 class Pseudonyms:
-    """Makes pseudonyms. `key` belongs to the recording alone: without it, nobody who has the trace can test guesses."""
+    """Makes pseudonyms. `key` belongs to one recording. Without it, guesses of values cannot be tested against the
+    trace."""
 
     def __init__(self, key: bytes) -> None:
         self._key = hashlib.blake2b(key, digest_size=32, person=b"replay-pseudonym").digest()
@@ -168,7 +169,9 @@ class Pseudonyms:
 
     def _of(self, text: str) -> str:
         if text.startswith("eyJ"):
-            return "eyJ" + self._of(text[3:])  # a JSON Web Token still looks like one
+            return "A JSON Web Token must still look like one." + self._of(
+                text[3:]
+            )  # a JSON Web Token still looks like one
         units, plain = _units(text)
         made = bytearray(plain)
         for digit, number in zip(found := list(_digits(plain)), self._others(found), strict=True):

@@ -146,7 +146,7 @@ def _sessions(links: Links, routes: Sequence[str]) -> list[Session]:
 
 
 def _proofs(links: Links, routes: Sequence[str]) -> Links:
-    """The links that are not chance, alone or together with those of routes that differ only in the value."""
+    """The links that are not due to chance, alone or together with those of routes that differ only in the value."""
     alike: dict[tuple[Giver, str], Link] = defaultdict(Link)
     shapes: dict[tuple[Giver, SentPlace], tuple[Giver, str]] = {}
     for (giver, place), link in links.items():

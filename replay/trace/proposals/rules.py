@@ -258,7 +258,7 @@ class _Writer:
         variable = re.sub(r"\W", "_", f"{self._scenario}_{name}".upper()).lstrip("_0123456789")
         why = f"the trace does not hold it; {units.counted(needed.values, 'value')} recorded"
         if needed.values > 1:
-            why += ': for one of each client\'s own give file = "users.csv" in place of env'
+            why += ': for a different value per client, give file = "users.csv" instead of env'
         self._made.rules.append(Rule("variable", {"name": name, "env": variable}, why))
         self._made.needed.append(variable)
         self._set_all(needed.places, name)

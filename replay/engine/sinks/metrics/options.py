@@ -1,4 +1,4 @@
-"""The value of `--sink NAME=ADDRESS[,OPTION=TIME]`, taken apart."""
+"""Parses the value of `--sink NAME=ADDRESS[,OPTION=TIME]`."""
 
 from __future__ import annotations
 

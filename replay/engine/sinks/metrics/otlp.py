@@ -109,7 +109,7 @@ class OtlpSink(Sink):
         self._thread = threading.Thread(target=self._run, name="otlp", daemon=True)
 
     def start(self, started: Started) -> None:
-        """Starts to export."""
+        """Start to export."""
         self._totals.start(started)
         self._start_ns = started.start.wall_ns
         self._attributes = {
@@ -123,7 +123,7 @@ class OtlpSink(Sink):
         self._thread.start()
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Adds a second. Never waits for the collector."""
+        """Add a second. Never waits for the collector."""
         self._totals.add(deltas)
 
     def end(self, document: RunDocument) -> None:
@@ -136,7 +136,7 @@ class OtlpSink(Sink):
             raise OutputError(f"the final figures were not delivered{lost}: {why}")
 
     def close(self) -> None:
-        """Stops a run that was not saved. Otherwise the final export goes on: see `linger`."""
+        """Stop exporting if the run was not saved. Otherwise the final export continues (see `linger`)."""
         self._stopping = True
         self._wake.set()
 
@@ -147,7 +147,7 @@ class OtlpSink(Sink):
         return f"{self.name}: the final figures are tried again for {FINAL_S:g} s (Ctrl-C ends it)"
 
     def linger(self) -> str:
-        """Waits for the final export. Returns a warning if it failed, or how it ended after a failure."""
+        """Wait for the final export. Returns a warning if it failed, or how it ended after a failure."""
         if self._delivered.wait(FINAL_S):
             return f"{self.name}: the final figures were delivered after all"
         return f"{self.name}: the final figures were not delivered: {self._error or 'no answer'}"
@@ -175,7 +175,7 @@ class OtlpSink(Sink):
                 return
 
     def _export(self, snapshot: Snapshot) -> str:
-        """Sends one export. Returns why it failed, or an empty string."""
+        """Send one export. Returns why it failed, or an empty string."""
         body = request_of(snapshot, self._attributes, self._start_ns, time.time_ns()).SerializeToString()
         headers = {
             **self._headers,
@@ -192,7 +192,7 @@ class OtlpSink(Sink):
             reason = error.reason
             return reason_of(reason) if isinstance(reason, OSError) else str(reason)
         except ValueError:
-            # http.client names the value, which may be a secret.
+            # The message of http.client contains the value, which may be a secret.
             return f"a header of {HEADERS_VARIABLE} cannot be sent"
         except (OSError, HTTPException) as error:
             return reason_of(error) if isinstance(error, OSError) else type(error).__name__
@@ -270,7 +270,7 @@ def _add(metrics: Any, metric: Metric, snapshot: Snapshot, times: tuple[int, int
 
 
 def fill_exponential(point: metrics_pb2.ExponentialHistogramDataPoint, histogram: Histogram) -> None:
-    """Fills a data point, in seconds, with the counts of a histogram. No count is lost: the sum of the buckets is exact."""
+    """Fill a data point, in seconds, with the counts of a histogram. No count is lost: the sum of the buckets is exact."""
     used = np.flatnonzero(histogram.counts)
     counts = histogram.counts[used]
     mean_ns, _ = histogram.mean_and_deviation()

@@ -79,7 +79,7 @@ class PrometheusSink(Sink):
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         self._scraped = threading.Event()
-        """The final figures were sent to somebody."""
+        """Set once the final figures have been scraped."""
 
     def _listen(self) -> WSGIServer:
         server = _Server6 if ":" in self._host else _Server
@@ -95,7 +95,7 @@ class PrometheusSink(Sink):
             ) from None
 
     def start(self, started: Started) -> None:
-        """Opens the port."""
+        """Open the port."""
         self._totals.start(started)
         self._server = self._listen()
         self._thread = threading.Thread(
@@ -104,7 +104,7 @@ class PrometheusSink(Sink):
         self._thread.start()
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Adds a second."""
+        """Add a second."""
         self._totals.add(deltas)
 
     def end(self, document: RunDocument) -> None:
@@ -113,7 +113,7 @@ class PrometheusSink(Sink):
         self._ended.set()
 
     def close(self) -> None:
-        """Closes the port, unless the final figures are still to be scraped: see `linger`."""
+        """Close the port, unless the final figures are still to be scraped: see `linger`."""
         if not self._ended.is_set() or self._linger_s <= 0 or self._scraped.is_set():
             self._shut()
 
@@ -127,7 +127,7 @@ class PrometheusSink(Sink):
         )
 
     def linger(self) -> str:
-        """Waits for a scrape of the final figures; then closes the port. Returns a warning if none came."""
+        """Wait for a scrape of the final figures; then close the port. Returns a warning if none came."""
         if self._server is None:
             return ""
         try:
@@ -250,7 +250,7 @@ def _family(metric: Metric, snapshot: Snapshot) -> Family | None:
 
 
 def add_buckets(family: HistogramMetricFamily, histogram: Histogram) -> None:
-    """Adds a histogram as classic buckets. A counter of ours belongs to the first bound that its values are not above."""
+    """Add a histogram as classic buckets. A counter of ours belongs to the first bound that its values are not above."""
     below = np.concatenate([[0], np.cumsum(histogram.counts)])
     counts = below[np.searchsorted(histogram.values(), _BOUNDS_NS, side="right")]
     buckets = [(f"{bound:g}", float(count)) for bound, count in zip(BOUNDS_S, counts.tolist(), strict=True)]

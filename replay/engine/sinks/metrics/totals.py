@@ -57,13 +57,13 @@ class Totals:
         self._is_final = False
 
     def start(self, started: Started) -> None:
-        """Takes what is known before the first request. With several targets the sum is known only at the end."""
+        """Take what is known before the first request. With several targets the sum is known only at the end."""
         rows = started.plan.get("rows")
         if len(started.targets) <= 1 and isinstance(rows, int):
             self._planned = rows
 
     def add(self, deltas: Deltas) -> None:
-        """Adds one second."""
+        """Add one second."""
         with self._lock:
             self._counters = dict(deltas.totals)
             for delta in deltas.histograms:

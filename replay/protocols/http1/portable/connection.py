@@ -1,4 +1,5 @@
-"""HTTP/1.1 for the portable engine: trio streams, and the native lane's parser, so that both engines read alike."""
+"""HTTP/1.1 for the portable engine: Trio streams with the native lane's parser, so that both engines read responses in
+the same way."""
 
 from __future__ import annotations
 
@@ -41,18 +42,18 @@ from .keeping import ResponseKeeping
 
 RECEIVE_BYTES = 65_536
 SENT_AT_ONCE_BYTES = 16_384
-"""A new socket takes this much without waiting."""
+"""A new socket accepts this much without blocking."""
 
 _ENDED = select.POLLERR | select.POLLHUP | getattr(select, "POLLRDHUP", 0)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _UNTIL_SECRETS = re.compile(rb"[^\r\n:=]*")
-"""Of an answer's first line, what comes before anything that may be a value."""
+"""The part of a response's first line before anything that may be a value."""
 
 OK_STATUS, END_OF_STATUSES = 200, 600
 
 
 class Http(Transport):
-    """Connects to the addresses of a lane's table in turn; by TLS with `tls`.
+    """Connects to the addresses of a lane's table in turn; over TLS with `tls`.
 
     `on_handshake(resumed, took_ns)` is called after each handshake; a failed one has -1 for its time.
     """
@@ -74,10 +75,10 @@ class Http(Transport):
         self._on_handshake = on_handshake
         self._sessions: dict[int, ssl.SSLSession] = {}
         self.keeping: ResponseKeeping | None = None
-        """What keeps responses."""
+        """Keeps the responses."""
 
     async def connect(self, client: int) -> HttpConnection:
-        """Connect to the next address; a client resumes sessions of its own.
+        """Connect to the next address; a client resumes its own TLS sessions.
 
         OSError if that fails, HandshakeError if it cannot be secured.
         """
@@ -123,7 +124,8 @@ class Http(Transport):
         return secured
 
     def _keep_session(self, client: int, secured: trio.SSLStream[trio.SocketStream]) -> None:
-        """Of TLS 1.3 a session can be resumed once its ticket has come: with the first answer, at the latest."""
+        """Keep the TLS session. In TLS 1.3 it can be resumed only once its ticket has arrived, at the latest with the
+        first response."""
         session: ssl.SSLSession | None = secured.session
         if self._tls is not None and self._tls.resume and session and (session.has_ticket or session.id):
             self._sessions[client] = session
@@ -165,9 +167,9 @@ class HttpConnection(Connection):
         return outcome
 
     def is_open(self) -> bool:
-        """Nothing to read (an end, or bytes that nobody asked for), as far as the socket knows.
+        """Whether there is nothing to read, neither an end nor unexpected bytes, as far as the socket knows.
 
-        By TLS there may be: tickets, or a goodbye, before which the end itself is looked for.
+        Over TLS there may be tickets or a close_notify, so the end itself is checked first.
         """
         if self._stream is not self._plain:
             poller = select.poll()
@@ -182,7 +184,7 @@ class HttpConnection(Connection):
         return False
 
     def close(self, *, abort: bool = False) -> None:
-        """Close the socket; with `abort` by RST, so that its port is free at once."""
+        """Close the socket. With `abort` send RST, so that its port is free at once."""
         if abort:
             with contextlib.suppress(OSError):
                 self._plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -241,7 +243,7 @@ class Exchange:
                 return outcome
 
     def _ended(self) -> Outcome:
-        """The peer closed: only a response that ends with the connection is complete."""
+        """Handle the end of the connection: only a response that ends with the connection is complete."""
         if self._request.first_byte_ns >= 0 and http1.parsed_to_end(self._parsers):
             return self._answered(reusable=False)
         return Outcome(failure=TRUNCATED, stale=self._request.first_byte_ns < 0)
@@ -278,7 +280,7 @@ class Exchange:
         return Outcome(failure=MALFORMED, reason=reason, beginning=self._beginning)
 
     def _answered(self, *, reusable: bool) -> Outcome:
-        """The response is complete."""
+        """Finish the exchange: the response is complete."""
         parser = self._parsers[0]
         status = int(parser["status"])
         if not OK_STATUS <= status < END_OF_STATUSES:
@@ -288,5 +290,5 @@ class Exchange:
 
 
 def _beginning(data: bytes | bytearray) -> bytes:
-    """The part of a malformed response that a sample may show: see `exchange.py` of the native lane."""
+    """The part of a malformed response that a sample may contain; see `exchange.py` of the native lane."""
     return _UNTIL_SECRETS.match(data[:BEGINNING_BYTES])[0]  # type: ignore[index]

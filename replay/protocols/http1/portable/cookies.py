@@ -1,4 +1,4 @@
-"""A client's cookie jar as `replay_native.cookies` keeps it, in plain Python."""
+"""A client's cookie jar in plain Python, with the rules of `replay_native.cookies`."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from replay_native.ledger.lane_metrics import REFUSED
 
 
 class ResponseKeeping:
-    """What a lane keeps. A request has a slot from the first byte of its response until it has ended."""
+    """The responses that a lane keeps. A request has a slot from the first byte of its response until it has ended."""
 
     def __init__(self, keeping: responses.Keeping) -> None:
         self._keeping = keeping
@@ -21,7 +21,7 @@ class ResponseKeeping:
         self._slots: dict[int, int] = {}
 
     def begin(self, request: Request) -> None:
-        """The first bytes of a response have come."""
+        """Assign a slot: the first bytes of a response have arrived."""
         if request.seq not in self._slots and self._free:
             self._slots[request.seq] = self._free.pop()
         if request.seq in self._slots:
@@ -48,7 +48,7 @@ class ResponseKeeping:
         return at
 
     def end(self, request: Request, due_ns: int, outcome: Outcome) -> None:
-        """The request has ended: a whole response is handed over."""
+        """After a request has ended: hand over a complete response."""
         slot = self._slots.pop(request.seq, None)
         is_whole = outcome.code < REFUSED
         if slot is not None:
@@ -62,11 +62,11 @@ class ResponseKeeping:
             self._keeping.ring.words[ROWS_LOST] += 1
 
     def forget(self, request: Request) -> None:
-        """The request will be tried again."""
+        """Drop the response, because the request will be retried."""
         slot = self._slots.pop(request.seq, None)
         if slot is not None:
             self._free.append(slot)
 
     def give_back(self) -> None:
-        """Give back all memory."""
+        """Release all memory."""
         responses.give_back(self._keeping)

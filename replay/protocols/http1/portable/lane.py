@@ -30,7 +30,8 @@ async def run_lane(spec: LaneSpec) -> None:
 
 
 class HttpTransport(Http):
-    """HTTP as a lane's spec describes it: handshakes are counted in its metrics, sessions are its own."""
+    """HTTP with the settings of a lane's spec. Handshakes are counted in the lane's metrics, and TLS sessions belong to
+    the lane."""
 
     def __init__(self, spec: LaneSpec) -> None:
         super().__init__(
@@ -51,7 +52,7 @@ class HttpTransport(Http):
             self._metrics.counters[C.handshakes_failed] += 1
 
     def close(self) -> None:
-        """The lane has ended."""
+        """Release the lane's resources."""
         if self.keeping is not None:
             self.keeping.give_back()
 

@@ -10,7 +10,7 @@ from .assembly import Direction
 from .messages import OTHER, REQUEST_LINE, STATUS_LINE, Message, Messages
 
 WAITING_MAX = 1 << 12
-"""How many requests of a connection wait for responses. When one more comes, the oldest stays unanswered."""
+"""How many requests of a connection may wait for responses. When another one arrives, the oldest stays unanswered."""
 
 TLS, HTTP_2, ANOTHER = (
     "TLS (capture where it has ended; keys are not used)",

@@ -115,7 +115,7 @@ def _checked(literals: list[str], roles: list[int], names: list[str], stamp: str
     if field_spec.AT not in roles:
         raise UsageError("the LogFormat has no time", hint="it needs %t")
     if not {field_spec.REQUEST, field_spec.TARGET} & set(roles):
-        raise UsageError("the LogFormat does not say what was requested", hint="it needs %r, or %m and %U%q")
+        raise UsageError("the LogFormat does not contain the request", hint="it needs %r, or %m and %U%q")
     if field_spec.REQUEST in roles:
         parts = (field_spec.METHOD_NAME, field_spec.TARGET, field_spec.QUERY)
         roles = [-1 if role in parts else role for role in roles]

@@ -38,7 +38,7 @@ from replay_native.importing import gor as kernels
 
 SEPARATOR = "\n🐵🙈🙉\n".encode()
 PENDING_MAX = 1 << 16
-"""How many requests and responses wait to be paired. When one more comes, the oldest is given up."""
+"""How many requests and responses may wait for their counterpart. When another one arrives, the oldest is given up."""
 
 BROKEN, TOO_LONG, LONE, REPLAYED = (
     "broken record",

@@ -75,7 +75,7 @@ def layout_of(text: str) -> Layout:
         )
     if not {field_spec.REQUEST, field_spec.TARGET} & set(roles):
         raise UsageError(
-            "the log_format does not say what was requested", hint="it needs $request or $request_uri"
+            "the log_format does not contain the request", hint="it needs $request or $request_uri"
         )
     escapes = {"json": field_spec.JSON_ESCAPES, "none": field_spec.PLAIN}.get(escape, field_spec.LOG)
     ended = of_parts(literals, roles, [f"${name}" for name in names], escapes=escapes)

@@ -1,10 +1,11 @@
-"""Logs of Python's development servers. Their stamps name no zone: they are taken as those of `--tz`, as UTC without it.
+"""Logs of Python's development servers. Their timestamps have no zone; they are taken to be in that of `--tz`, or in
+UTC.
 
-- Werkzeug (Flask's development server) and http.server of Python: `dd/Mon/yyyy HH:MM:SS` behind the client.
+- Werkzeug (Flask's development server) and http.server of Python: `dd/Mon/yyyy HH:MM:SS` after the client.
 - Django's runserver: the same stamp at the head of the line, and no client.
 
-Python's servers log when the response begins (http.server, `log_request`), so the timestamp is that of the end. They
-colour lines, and logging may put `INFO:werkzeug:` before them: both come off.
+Python's servers log when the response begins (http.server, `log_request`), so the timestamp is taken as that of the
+end. They colour lines, and logging may put `INFO:werkzeug:` before them; both are removed.
 """
 
 from __future__ import annotations
