@@ -182,3 +182,13 @@ def test_what_a_line_gives_does_not_depend_on_the_lines_before_it() -> None:
 def test_credentials_are_told_from_words(target: bytes, stays: bool) -> None:
     good, _, _ = scan([GOOD.replace(b"/a?b=1", target)])
     assert (good[0].target == target) is stays
+
+
+@pytest.mark.parametrize(
+    "value", [b"/4111111111111111", b"/+491701234567", b"?token=abc123", b"?q=a@b.example"]
+)
+def test_what_must_be_cleaned_is_found_wherever_it_lies_in_a_target(value: bytes) -> None:
+    lines = [GOOD.replace(b"/a?b=1", b"/" + b"a" * length + value) for length in range(70)]
+    good, counts, _ = scan(lines)
+    assert (good, counts) == expected(lines)
+    assert not any(line.target.endswith(value) for line in good)
