@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class Audience:
-    """Sinks for every run of a command."""
+    """The live page and the web hooks as sinks, for every run of a command."""
 
     say: Say
     sinks: list[Sink] = field(default_factory=list)

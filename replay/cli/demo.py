@@ -94,7 +94,7 @@ def mock_cluster() -> Iterator[str]:
 
 
 @click.command(name="demo", short_help="Replay a small example against a built-in service.")
-@out_option("Folder of the run [default: runs/evening-TIME].")
+@out_option("Folder for the run [default: runs/evening-TIME].")
 @click.option("--kafka", is_flag=True, help="Send events to an embedded Kafka broker instead.")
 @click.option("--plain", is_flag=True, help="Disable colours and the live view.")
 def command(out: Path | None, kafka: bool, plain: bool) -> None:

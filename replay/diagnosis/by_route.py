@@ -14,7 +14,7 @@ from replay.results.run import Run
 from replay.results.timeline import Second
 
 ROUTES_MAX = 24
-"""The biggest routes are looked at."""
+"""How many of the busiest routes are evaluated."""
 
 FAST_FAILURES = frozenset(FAILED) - {"timeout"}
 """Failures whose latency does not show how long work takes."""

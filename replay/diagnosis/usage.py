@@ -95,7 +95,8 @@ class Usage:
         return next((at for (_, before), (at, now) in pairwise(known) if now > before), None)
 
     def share_due(self, load: Sequence[float], before: int, later: float) -> float | None:
-        """The share of its limit that a load of `later` would need, by what it used per load in the rows before `before`."""
+        """The share of its limit that a load of `later` would need, extrapolated from its use per load in the rows
+        before `before`."""
         rows = [at for at in range(before) if self.used[at] is not None and load[at] > 0]
         if len(rows) < LASTING:
             return None

@@ -21,7 +21,7 @@ BODY = "body"
 ROOT = "document"
 LINES = "lines"
 OTHER = "(other fields)"
-"""The field that collects those beyond FIELDS_MAX on a route."""
+"""The field that collects all fields beyond FIELDS_MAX on a route."""
 
 FIELDS_MAX = 1_000
 LINES_MAX = 256

@@ -92,7 +92,7 @@ class RunState:
         return max(self.elapsed_s(), 0.0)
 
     def happened(self, kind: str, text: str) -> None:
-        """Note an event for the next tick."""
+        """Add an event, which the next tick reports."""
         self.events.append(RunEvent(round(self.ended_at_s(), 3), kind, text))
 
     def take_events(self) -> list[RunEvent]:

@@ -159,7 +159,7 @@ class Reading:
         self.ready.set()
 
     def _method_ids(self, rows: Rows) -> npt.NDArray[np.uint8]:
-        """Methods by their numbers here."""
+        """The ids of these rows' methods in this source."""
         other = len(self.methods) - 1
         known = [self.methods.index(name) if name in self.methods else other for name in self.reader.methods]
         return np.array([*known, other], np.uint8)[rows.method]

@@ -76,7 +76,7 @@ class Layout:
 
     @property
     def length(self) -> int:
-        """Counters in all."""
+        """The total number of counters."""
         return (self.buckets + 1) << self.half
 
 

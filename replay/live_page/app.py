@@ -1,4 +1,4 @@
-"""The live page's web application: `/` is the page, `/stream` its lines. Nothing can be changed through it."""
+"""The web application of the live page: `/` is the page, `/stream` the stream of messages. It is read-only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The p99 of the biggest routes over time: a row for each route, a colour for each p99."""
+"""The p99 of the busiest routes over time: a row for each route, a colour for each p99."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RouteHeat:
         self._intervals: dict[str, list[Interval]] = {}
 
     def take(self, deltas: Deltas, biggest: Sequence[str]) -> None:
-        """Take in the intervals that have ended, of the biggest routes."""
+        """Add the intervals of the busiest routes that have ended."""
         counts: dict[str, np.ndarray] = {}
         spans: dict[str, tuple[float, float]] = {}
         for delta in deltas.histograms:

@@ -276,7 +276,7 @@ def _outcomes(view: View) -> str:
 
 def _routes(view: View) -> str:
     routes = view.so_far.routes
-    more = f" (the {ROUTES_SHOWN} biggest of {len(routes):,})" if len(routes) > ROUTES_SHOWN else ""
+    more = f" (the {ROUTES_SHOWN} busiest of {len(routes):,})" if len(routes) > ROUTES_SHOWN else ""
     rows = [_route(view, name, outcomes, [name]) for name, outcomes in routes[:ROUTES_SHOWN]]
     note = "Latencies of a route are renewed each second of a short run, less often later on and with many routes."
     if view.so_far.left_out:

@@ -125,7 +125,7 @@ class Requests:
             self.batches.append(batch)
             chunks.append(_chunk_places(self._file.raw, batch))
         if sum(len(batch.method) for batch in self.batches) != self.rows:
-            raise corrupt(self._path, f"it has not the {self.rows:,} requests that its manifest says")
+            raise corrupt(self._path, f"it does not contain the {self.rows:,} requests of its manifest")
         self._chunks = np.concatenate(chunks)
         self._ready = np.full(len(self._chunks), self._file.whole)
         """Chunks known to be loaded."""
@@ -144,7 +144,7 @@ class Requests:
         rows = len(batch.method)
         before = self.batches[-1] if self.batches else None
         if (before is not None and len(before.method) != BATCH_ROWS) or rows > BATCH_ROWS:
-            raise corrupt(self._path, f"a batch of it has not {BATCH_ROWS:,} rows")
+            raise corrupt(self._path, f"one of its batches does not have {BATCH_ROWS:,} rows")
         for name, (least, limit) in limits.items():
             column = getattr(batch, name)
             if rows and (column.min() < least or column.max() >= limit):
@@ -283,7 +283,7 @@ class Requests:
         return np.array(rows, np.int64)
 
     def content_types(self) -> tuple[list[bytes], npt.NDArray[np.int32]]:
-        """The distinct content types, and for each header set the index of its own, or -1."""
+        """The distinct content types, and for each header set the index of its content type, or -1."""
         names: dict[bytes, int] = {}
         found = [np.empty(0, np.int32)]
         for batch in self._header_sets.loaded_batches() if self._header_sets is not None else ():

@@ -48,7 +48,7 @@ Sample = Callable[[], float | Members]
 
 
 class Permitted(Protocol):
-    """Hosts beyond loopback that may be asked (`replay.plan.safety.Allowed`)."""
+    """Hosts beyond loopback that may be queried (`replay.plan.safety.Allowed`)."""
 
     def check(self, host: str, addresses: Sequence[str], /) -> None:
         """LimitError if an address of a host is neither loopback nor allowed."""

@@ -35,7 +35,7 @@ class Also(Table, kw_only=True, frozen=True):
 
 
 class TargetSettings(Table, kw_only=True, frozen=True):
-    """Where requests go, and what the head of each one says."""
+    """The address of requests, and settings for their headers."""
 
     group: ClassVar[str] = "target"
 
@@ -190,7 +190,7 @@ def _check_own_trace(settings: TargetSettings, name_of: NameOf) -> None:
 
 
 def _check_resolver(resolver: str, name_of: NameOf) -> None:
-    from replay.names.settings import parse_server  # replay.names imports Numba
+    from replay.names.settings import parse_server  # Imported here, because replay.names imports Numba.
 
     try:
         parse_server(resolver)

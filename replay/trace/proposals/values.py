@@ -44,7 +44,7 @@ _COMMON = re.compile(
     r"|-?\d+\.\d+|v?\d+(?:\.\d+){2,3}(?:[-+.][a-z]+\.?\d*)?|\s*",
     re.IGNORECASE | re.DOTALL,
 )
-"""Booleans, dates, times, amounts, versions: equal values mean nothing."""
+"""Booleans, dates, times, amounts, versions: that two such values are equal is no evidence of a link."""
 
 _INPUT = re.compile(r"<(input|meta)\b([^<>]{1,1000})>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"([\w:-]+)\s*=\s*\"([^\"<>]*)\"")

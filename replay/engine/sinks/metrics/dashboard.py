@@ -73,7 +73,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The file."""
+    """The content of the dashboard file."""
     return json.dumps(dashboard(), indent=2) + "\n"
 
 
