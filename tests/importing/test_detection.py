@@ -92,7 +92,7 @@ def test_a_parquet_file_is_told_as_the_table_that_it_holds(tmp_path: Path) -> No
 
 def test_every_format_that_help_lists_is_in_the_matrix() -> None:
     shown = CliRunner().invoke(import_.command, ["--help"]).output
-    listed = re.search(r"--format NAME\s+Take the recording as this format:\s+([a-z0-9,\s-]+)\.", shown)
+    listed = re.search(r"--format NAME\s+Read the recording in this format:\s+([a-z0-9,\s-]+)\.", shown)
     assert listed is not None
     names = re.sub(r"(?<=-)\s+", "", listed[1]).split(",")
     tried = {name for name, _, _ in ALL} | {"journal", "parquet"}

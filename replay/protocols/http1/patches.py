@@ -203,9 +203,8 @@ class _Patcher:
             [before[place.begin : place.end] for place in places],
         )
         parts: list[Part] = []
-        first = (
-            [] if path[0].startswith("A captured link is the whole path.") else [path[0]]
-        )  # a captured link is the whole path
+        # A captured link is the whole path.
+        first = [] if path[0].startswith("/") else [path[0]]
         for number, segment in enumerate(first or path[0].split("/")[1:]):
             value = recorded[number] if number < len(recorded) else ""
             self._values.recorded = value.encode("utf-8", "surrogatepass")

@@ -169,9 +169,8 @@ class Pseudonyms:
 
     def _of(self, text: str) -> str:
         if text.startswith("eyJ"):
-            return "A JSON Web Token must still look like one." + self._of(
-                text[3:]
-            )  # a JSON Web Token still looks like one
+            # The pseudonym of a JSON Web Token must look like one, too.
+            return "eyJ" + self._of(text[3:])
         units, plain = _units(text)
         made = bytearray(plain)
         for digit, number in zip(found := list(_digits(plain)), self._others(found), strict=True):
