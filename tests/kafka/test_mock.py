@@ -383,7 +383,7 @@ def test_an_end_that_cannot_be_measured_is_refused(mock, tmp_path, settings, wor
 
 
 def test_a_broker_that_is_down_is_said_before_anything_is_sent(tmp_path):
-    with pytest.raises(TargetError, match="does not take connections"):
+    with pytest.raises(TargetError, match="does not accept connections"):
         replay(http_trace(tmp_path / "t"), "kafka://127.0.0.1:1/x", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -415,7 +415,7 @@ def test_a_partition_that_is_not_there_is_refused_or_the_key_decides(mock, tmp_p
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("kafka://", "not a broker"), ("kafka://h:99999/t", "[Pp]ort"), ("kafka://h/a/b", "not a topic"),
+        ("kafka://", "not a broker"), ("kafka://h:99999/t", "[Pp]ort"), ("kafka://h/a/b", "not a valid topic"),
         ("kafka://u:p@h/t", "user name"), ("kafka://h,/t", "not a broker"),
     ],
 )  # fmt: skip

@@ -380,7 +380,7 @@ def test_before_the_first_second_it_says_when_the_first_request_is_due() -> None
     made = feed.Feed()
     sink = LiveSink(made)
     sink.waiting("Planning the run.")
-    assert "being planned" in json.loads(made.sections_after(0)[0])["sections"]["headline"]
+    assert "Planning the run" in json.loads(made.sections_after(0)[0])["sections"]["headline"]
     sink.start(started())
     assert "STARTING" in json.loads(made.sections_after(0)[0])["sections"]["headline"]
 

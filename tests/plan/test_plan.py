@@ -318,7 +318,7 @@ def test_headers_and_hosts_that_the_recording_lacks_are_said(tmp_path: Path) -> 
         index = writer.add_request("GET", b"/", host="a.test", headers=((b"User-Agent", b"x"),))
         writer.add_events(np.array([START_NS]), np.array([index], np.uint32), np.zeros(1, np.uint32))
     assert writer.trace is not None
-    assert "none, for" not in shown(plan(writer.trace, **settings))
+    assert "none, because" not in shown(plan(writer.trace, **settings))
 
 
 def test_records_have_no_connections_of_their_own(tmp_path: Path) -> None:
