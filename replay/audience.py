@@ -50,7 +50,8 @@ class Audience:
 
     def linger(self, linger_ns: int) -> None:
         """Keep serving the page for a while after the run. An interrupt ends that, and does not count as an interrupt
-        of the run."""
+        of the run.
+        """
         if self.server is None or self.page is None or not linger_ns or self.page.is_interrupted:
             return
         self.server.end()

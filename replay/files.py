@@ -86,7 +86,8 @@ def _size_text(size: int) -> str:
 
 def open_own(path: Path) -> BinaryIO:
     """A file to be changed in place. InputError if that would change another file: it is a link, has a second name, or
-    belongs to another user. OSError if the system refuses."""
+    belongs to another user. OSError if the system refuses.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -113,7 +114,8 @@ def refuse_foreign(folder: Path) -> None:
 @contextlib.contextmanager
 def replacing(place: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     """A file that replaces `place` when the block ends, and is removed if the block ends with an error. `durable`: it
-    is also flushed to the disk. OSError if the system refuses."""
+    is also flushed to the disk. OSError if the system refuses.
+    """
     folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     partial = f".{place.name[:_NAME_KEPT]}.{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -151,7 +153,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def append(path: Path, data: bytes) -> None:
-    """Put `data` behind what stands at `path`, a name that the user gave. OutputError if that cannot be."""
+    """Append `data` to the file at `path`, a name that the user gave. OutputError if it cannot be written."""
     try:
         with followed(path).open("ab") as file:
             file.write(data)
@@ -161,7 +163,8 @@ def append(path: Path, data: bytes) -> None:
 
 def followed(path: Path) -> Path:
     """Resolve a name that the user gave, along links of this user and of root. OutputError if a link belongs to another
-    user."""
+    user.
+    """
     for _ in range(_LINKS_MAX):
         try:
             found = path.lstat()
@@ -179,7 +182,8 @@ def followed(path: Path) -> Path:
 
 def delete_named(folder: Path, is_ours: Callable[[str], bool]) -> bool:
     """Delete the files of a folder that `is_ours` accepts by name, and the folder if it is then empty. Returns whether
-    it is gone. A link is never followed: neither one at the folder's name nor one in it."""
+    it is gone. A link is never followed: neither one at the folder's name nor one in it.
+    """
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

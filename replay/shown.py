@@ -59,7 +59,8 @@ def json_shown(data: bytes) -> bytes:
 
 def without_surrogates(value: Any) -> Any:
     r"""A value for JSON in which bytes of names that are not UTF-8 are written out (`\xff`): JSON cannot contain
-    them."""
+    them.
+    """
     if isinstance(value, str):
         return value if value.isascii() else _SURROGATES.sub(_written, value)
     if isinstance(value, dict):
@@ -68,7 +69,7 @@ def without_surrogates(value: Any) -> Any:
 
 
 def csv_cell(text: str) -> str:
-    """A cell that a spreadsheet takes as text: behind an apostrophe where it would be a formula. A number stays one."""
+    """A cell that a spreadsheet takes as text: an apostrophe precedes what would be a formula. A number stays one."""
     if _FORMULA.match(text) and not _NUMBER.fullmatch(text):
         return "'" + text
     return text

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 def over_cluster(given: Mapping[str, Any], scenario: Scenario) -> Over:
     """The transport that `--cluster` names. UsageError if it is unknown or a setting does not support it. With k8s: the
-    command prints the manifest and exits."""
+    command prints the manifest and exits.
+    """
     from replay.cluster.clusters import make_transport
     from replay.cluster.transports import Identity
     from replay.cluster.values import check_fits
@@ -48,7 +49,8 @@ def trials_over_cluster(
     given: Mapping[str, Any], scenario: Scenario, name: str, sinks: Sequence[Sink]
 ) -> RunTrial:
     """A function that runs one trial of `replay peak --cluster`, each as a run of its own with its own agents.
-    EngineError if an agent did not send all of its share, because the trial then says nothing about its load."""
+    EngineError if an agent did not send all of its share, because the trial then says nothing about its load.
+    """
     if given["cluster"].partition(":")[0] == "k8s":
         raise UsageError(
             "--cluster k8s: prints the Job of a single run",
@@ -92,7 +94,8 @@ def words_of_run(argv: Sequence[str]) -> list[str]:
 @dataclass
 class Over:
     """The agents of one run after another. Each run has a transport of its own; that of the first run exists
-    already."""
+    already.
+    """
 
     make: Callable[[], Transport]
     first: Transport | None
@@ -103,7 +106,8 @@ class Over:
         sinks: Sequence[Sink] = (),
     ) -> RunDocument:  # fmt: skip
         """Run the plan over the agents, and merge their runs into the new folder. `sinks` get each second of the whole
-        run."""
+        run.
+        """
         import trio
 
         from replay.cluster.broadcast import Broadcast

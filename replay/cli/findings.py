@@ -164,7 +164,7 @@ def _kernels_text(modules: Iterable[str]) -> str:
     packed = shipped.found()
     if packed is not None and jit.are_shipped(modules):
         return f"compiled kernels come with the package, for {packed.cpu[1]}"
-    return f"compiled for this machine, in {' and '.join(map(str, cache_folder.places()))}"
+    return f"compiled for this machine; loaded from {' or '.join(map(str, cache_folder.places()))}"
 
 
 def warm(console: Console) -> None:

@@ -49,7 +49,8 @@ def settings_flags(
     keys: Iterable[str], *, required: Iterable[str] = (), words: Mapping[str, str] | None = None
 ) -> Callable[[Command], Command]:
     """Give a verb the flags of these settings. `words` are the verb's own help texts, for settings that mean something
-    special there."""
+    special there.
+    """
 
     def add(command: Command) -> Command:
         for key in reversed(list(keys)):
@@ -103,7 +104,8 @@ def is_repeatable(setting: Setting) -> bool:
 
 def _last(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
     """The value of a flag that is not repeatable. The last one wins, with a note on stderr; two targets are an
-    error."""
+    error.
+    """
     if len(set(values)) > 1:
         assert isinstance(parameter, SettingFlag)
         flag = _flag_name(parameter.setting)

@@ -191,7 +191,8 @@ def _check_target(url: str, *, is_kafka: bool) -> None:
 
 def _topics(name: str, scenario: Scenario, from_: str, keep: Path | None) -> Stream:
     """Follow Kafka topics from their current ends. UsageError if they cannot be followed, or cannot be sent to this
-    target."""
+    target.
+    """
     from replay.following.topics import TopicStream
     from replay.plan.safety import allowed
     from replay.protocols.kafka.record import parse_source

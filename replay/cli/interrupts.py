@@ -42,7 +42,8 @@ def hush() -> None:
 
 def said() -> int:
     """The exit code after an interrupt that arrived before the command could handle it, or while it handled another
-    one."""
+    one.
+    """
     import contextlib
 
     hush()

@@ -31,7 +31,8 @@ DEFAULT_PAGE = "\0"
 
 class _FileOption(OptionalValue):
     """An option such as `--json[=FILE]`. For one release, a FILE after a space is still accepted if it cannot be one of
-    the verb's arguments, as `is_argument` decides."""
+    the verb's arguments, as `is_argument` decides.
+    """
 
     def __init__(self, *args: Any, is_argument: Callable[[str], bool] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,7 +60,8 @@ def output_options(
     page: str, is_argument: Callable[[str], bool] | None = None, spaced: Container[str] = FORMATS
 ) -> Callable[[Command], Command]:
     """The options that write results for other tools. `page` says where `--html` without a FILE goes. Options in
-    `spaced` formerly took their FILE after a space; `is_argument` decides which arguments cannot be that FILE."""
+    `spaced` formerly took their FILE after a space; `is_argument` decides which arguments cannot be that FILE.
+    """
     files = (
         ("json", STDOUT, "Write the figures for scripts [without FILE: stdout]."),
         ("junit", STDOUT, "Write JUnit XML with a test case for each objective or metric."),
@@ -111,7 +113,8 @@ class Outputs:
 
     def write(self, result: Result, page: Path) -> None:
         """Write the outputs, files first and stdout last. `page` is the default place of the page. OutputError if one
-        cannot be written."""
+        cannot be written.
+        """
         from replay.report.outputs.annotations import workflow_commands
         from replay.report.outputs.junit import junit
 

@@ -87,7 +87,8 @@ def contents_options(command: Command) -> Command:
 
 def options_of(given: dict[str, Any]) -> Options:
     """The importer's options, from the parameters that both decorators add. UsageError or InputError if one is
-    wrong."""
+    wrong.
+    """
     from replay import units
     from replay.trace import RouteRules, read_route_rules
     from replay.trace.importing import Options

@@ -25,7 +25,8 @@ ROUTES_SHOWN = 6
 
 def parse_limits(texts: Sequence[str]) -> BodyLimits:
     """The limits of `--body-limit`: sizes, and routes with sizes (`POST /upload=0`). UsageError if a text is
-    neither."""
+    neither.
+    """
     default, rules = BodyLimits().bytes_max, list[tuple[str, int]]()
     for text in texts:
         route, _, size = text.rpartition("=")

@@ -199,7 +199,8 @@ def made_sinks(texts: tuple[str, ...]) -> list[Sink]:
 
 def report_console_for(plain: bool, quiet: bool, stderr: bool = False) -> Console:
     """The console for the report: stdout, or stderr if an output goes to stdout. `plain`: no colours or cursor
-    movements."""
+    movements.
+    """
     from replay.report.console import Console
     from replay.report.page import console_width, report_console
 

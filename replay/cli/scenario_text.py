@@ -43,7 +43,8 @@ def scenario_text(
     trace: Trace, trace_name: str, target: str, *, everything: bool = False, proposed: Proposed | None = None
 ) -> str:
     """The text of a scenario: target and trace set, and as comments the settings that most people change, or all of
-    them. Proposed rules are included."""
+    them. Proposed rules are included.
+    """
     proposed = proposed or Proposed()
     methods = ", ".join(trace.manifest.methods)
     name = shown(" ".join(trace_name.split()))

@@ -58,7 +58,8 @@ def scrub_options(command: Command) -> Command:
 
 def scrubbing(scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool) -> Scrubbing:
     """The rules that the options give. UsageError if a rule is wrong or has no effect; InputError if there is no
-    key."""
+    key.
+    """
     from replay.trace.importing.scrub_rules import parse_rules
 
     rules = parse_rules(scrub)

@@ -39,7 +39,8 @@ class Stats:
 
     def as_json(self) -> dict[str, Any]:
         """The figures for scripts. IDC and beta are by window; null means that the trace is too short or its timestamps
-        are too coarse."""
+        are too coarse.
+        """
         data = _figures(self.figures)
         if self.other is not None:
             data["against"] = _figures(self.other)

@@ -51,7 +51,8 @@ def prepare() -> None:
 
 def _open_closed() -> None:
     """Open closed streams on /dev/null. Otherwise the next opened file would get the descriptor of a closed stream, and
-    that stream's output."""
+    that stream's output.
+    """
     for number in (0, 1, 2):
         with contextlib.suppress(OSError):
             os.fstat(number)
@@ -70,7 +71,8 @@ def _open_closed() -> None:
 
 def likeness(error: UnicodeError) -> tuple[str, int]:
     """A replacement for characters that a stream cannot encode: a similar character, the bytes of a file name, or a
-    mark."""
+    mark.
+    """
     if not isinstance(error, UnicodeEncodeError):
         raise error
     part = error.object[error.start : error.end].translate(_LIKENESS)
@@ -107,7 +109,8 @@ def forget_stdout() -> None:
 @contextlib.contextmanager
 def shown_of(result: Path) -> Iterator[None]:
     """Guard the printing of a result that is already on disk. If printing fails, the exit code is still that of the
-    result."""
+    result.
+    """
     try:
         yield
         sys.stdout.flush()

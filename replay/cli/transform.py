@@ -84,7 +84,8 @@ def _report(console: Console, before: Trace, rows: list[int], after: Trace) -> N
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(recordings: tuple[str, ...], out: Path, force: bool, **given: Any) -> None:
     """Make a trace from another one. The steps are applied in this order: window, routes, sample, scale, peak, speed,
-    rewrite."""
+    rewrite.
+    """
     from replay.plan.transforms import transform_of
     from replay.report.console import Console
     from replay.settings.file import load

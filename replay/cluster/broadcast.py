@@ -104,7 +104,8 @@ class Broadcast:
 
     def end(self, document: RunDocument, folder: Path) -> RunDocument:
         """After the run is merged and saved: end the sinks. Returns the document, which is written again if sinks have
-        failed since."""
+        failed since.
+        """
         before = self._threads.notes()
         if self._has_started:
             self._threads.end(document)

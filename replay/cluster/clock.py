@@ -119,7 +119,8 @@ class PeerClock:
 
     def drift(self) -> tuple[float, int]:
         """The drift since the reference, or since the clock was set, in ppm, and by how much the offset has changed in
-        ns. 0 if too little time has passed, or if the change is within the error."""
+        ns. 0 if too little time has passed, or if the change is within the error.
+        """
         if self.first is None or not self.samples:
             return 0.0, 0
         recent = [one for one in self.samples if one.at_ns > self.first.at_ns] or self.samples
@@ -149,7 +150,8 @@ def drift_range(samples: Sequence[Sample]) -> tuple[float, float]:
 
 def _carried(samples: Sequence[Sample], at_ns: int, slowest: float, fastest: float) -> tuple[float, float]:
     """The minimum and maximum offset at an instant that are compatible with all exchanges. The minimum is above the
-    maximum if the exchanges contradict each other."""
+    maximum if the exchanges contradict each other.
+    """
     least, most = -math.inf, math.inf
     for one in samples:
         change_ns = sorted(((at_ns - one.at_ns) * slowest / 1e6, (at_ns - one.at_ns) * fastest / 1e6))

@@ -45,7 +45,7 @@ def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: S
     if not ca or not cert:
         raise UsageError(
             f"{host} is beyond this machine: agents and coordinators identify each other by certificates",
-            hint="give --ca, --cert and --key",
+            hint="give --ca and --cert, and --key if the private key is in another file",
         )
 
 

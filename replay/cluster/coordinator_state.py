@@ -369,7 +369,8 @@ class CoordinatorState:
 
     def last_sending_ns(self, agent: int) -> int:
         """The latest instant at which a lost agent may have sent: when it was known to have ended, or when it must have
-        noticed the coordinator's silence."""
+        noticed the coordinator's silence.
+        """
         seat = self.seats[agent]
         if seat.gone_ns is not None:
             return seat.gone_ns

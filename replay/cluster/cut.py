@@ -1,8 +1,9 @@
-"""How a schedule is divided: agents have ranges of the lanes of the whole run.
+"""How a schedule is divided among agents: each gets a range of the lanes of the whole run.
 
-Lane L of n gets every n-th request, or with sessions, order or connections per client, every n-th client. One process
-with n lanes cuts in the same way, so a client stays whole, and shares never overlap. A protocol may cut by itself
-(`ProtocolAdapter.cut`): records go by partition, and every agent has one lane onto such a target.
+Lane L of n gets every n-th request, or every n-th client with sessions, order, or connections per client. One process
+with n lanes divides it in the same way. So the requests of a client stay together, and shares never overlap. A protocol
+may divide its requests itself (`ProtocolAdapter.cut`): Kafka records are divided by partition, and each agent has one
+lane for such a target.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ _WORSE: tuple[EndedHow, ...] = ("over_limit", "circuit_breaker", "not_allowed", 
 
 class Cause(NamedTuple):
     """Why the coordinator ended a run early: a signal to it (`interrupted`), or what had happened to an agent
-    (`stopped`). `none`: it did not end it early. `not_known`: the coordinator died."""
+    (`stopped`). `none`: it did not end it early. `not_known`: the coordinator died.
+    """
 
     how: Literal["none", "interrupted", "stopped", "not_known"]
     why: str = ""
@@ -33,7 +34,8 @@ NOT_KNOWN = Cause("not_known")
 
 def ending_of(parts: Sequence[Part], lost: Iterable[int], cause: Cause) -> Ending:
     """The ending of the whole run, from those of the agents that were not lost. If all were lost, the run was
-    killed."""
+    killed.
+    """
     gone = set(lost)
     left = [part for part in parts if part.share.agent not in gone]
     at_s = max((part.document.ending.at_s for part in left or parts), default=0.0)

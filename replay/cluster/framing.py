@@ -23,7 +23,8 @@ class Ended(Broken):
 
 class Connection:
     """One end of a connection. One task may send while another one receives. `sent_bytes` and `received_bytes` are
-    totals."""
+    totals.
+    """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream

@@ -21,7 +21,8 @@ _OF_THE_WHOLE = ("EMPTY", "STATUS_DIFFERS")
 
 def judged(document: RunDocument, *, parts: Sequence[Part], losses: Sequence[Loss]) -> RunDocument:
     """The verdict on the whole run: at best that of its worst agent, and not VALID if a share was not sent
-    completely."""
+    completely.
+    """
     reasons = [
         *_loss_reasons(document, losses),
         *_early_reasons(document, parts, losses),
@@ -78,7 +79,8 @@ def _less(document: RunDocument, missing: int, at_most: str = "") -> str:
 
 def _early_reasons(document: RunDocument, parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
     """Findings for agents that ended early while the run continued. If the whole run ended early, its ending has the
-    reason."""
+    reason.
+    """
     gone = {loss.agent for loss in losses}
     early = [part for part in parts if part.share.agent not in gone and part.document.ending.how != "whole"]
     if document.ending.how != "whole" or not early:
@@ -101,7 +103,8 @@ def _early_reasons(document: RunDocument, parts: Sequence[Part], losses: Sequenc
 
 def _unbalanced(parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
     """Report an agent that ended normally but planned another number of requests than its share has. That is a bug in
-    replay."""
+    replay.
+    """
     gone = {loss.agent for loss in losses}
     wrong = [
         f"{part.name} planned {part.planned:,} of the {part.share.planned:,} requests of its share"
@@ -165,7 +168,8 @@ def _clock_advice(part: Part, length_ns: int) -> str:
 
 def _agents_reasons(whole: Validity, parts: Sequence[Part]) -> list[Reason]:
     """Findings about the whole run and about each agent. A finding about an agent replaces the same finding about the
-    whole run, because it is more specific."""
+    whole run, because it is more specific.
+    """
     if len(parts) == 1:
         return list(whole.reasons)
     own: dict[Reason, list[Part]] = {}

@@ -52,7 +52,8 @@ def parse_job(text: str) -> Job:
 
 def entry_point(job: Job, run: Sequence[str], allow: Sequence[str]) -> str:
     """The shell command of every pod, which runs the coordinator or an agent, by the pod's index. `run` are the
-    arguments of the run."""
+    arguments of the run.
+    """
     tls = {name: f"{TLS}/{name}.pem" for name in ("ca", "cert", "key")}
     coordinator = [
         *("replay", "run", *run, "--cluster", f"listen:0.0.0.0:{PORT},agents={job.agents}"),

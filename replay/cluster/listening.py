@@ -1,5 +1,6 @@
 """Agents that are started elsewhere and connect to the coordinator: the pods of a Job, or agents that you start
-yourself."""
+yourself.
+"""
 
 from __future__ import annotations
 

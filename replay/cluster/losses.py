@@ -19,7 +19,8 @@ from .share import LostAgent, Share
 
 class Loss(NamedTuple):
     """An agent that was lost. `unsent` requests of its share were not sent; it is not known whether `unknown` others
-    were sent."""
+    were sent.
+    """
 
     agent: int
     name: str
@@ -79,7 +80,8 @@ def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAge
 
 class Rest(NamedTuple):
     """The requests of an agent's share that no lane counted: those that were not sent, by reason, and those that may
-    have been sent."""
+    have been sent.
+    """
 
     unsent: dict[str, int]
     unknown: int

@@ -53,7 +53,8 @@ class Challenge(Message, frozen=True, kw_only=True, tag="challenge"):
 
 class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """Describes the agent and its machine. `kernels` is the digest of its kernels' sources, `order` identifies the run
-    that it was started for."""
+    that it was started for.
+    """
 
     protocol: int = PROTOCOL
     version: str
@@ -198,7 +199,8 @@ class Counts(msgspec.Struct, frozen=True):
 
 class Report(Message, frozen=True, kw_only=True, tag="report"):
     """The counts of an agent up to `at_s` of the run. `totals` are since the start, so that a report replaces every
-    earlier one; everything else covers only this second. `events` are (seconds since the start, kind, text)."""
+    earlier one; everything else covers only this second. `events` are (seconds since the start, kind, text).
+    """
 
     epoch: str
     number: int
@@ -238,7 +240,8 @@ class Fetch(Message, frozen=True, kw_only=True, tag="fetch"):
 
 class Release(Message, frozen=True, kw_only=True, tag="release"):
     """The coordinator needs nothing more, so the agent may exit. With `remove` it removes its run folder, because the
-    coordinator has a copy."""
+    coordinator has a copy.
+    """
 
     remove: bool = False
 

@@ -108,7 +108,8 @@ def _moved(metrics: LaneMetrics, move_ns: int, *, killed: bool) -> LaneMetrics:
 
 class Found(NamedTuple):
     """The folders of a run: those that can be merged, shares whose agents died before they began to send, and the
-    reasons why folders of other lost agents cannot be read."""
+    reasons why folders of other lost agents cannot be read.
+    """
 
     parts: list[Part]
     not_begun: list[Share]

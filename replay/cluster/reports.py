@@ -57,7 +57,8 @@ def _added(sums: np.ndarray, at: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def unknown_requests(seat: Seat, reports: Reports, instant_ns: int, last_sending_ns: int) -> int:
     """How many requests of a lost agent's share may have been sent after its last report: those due until the latest
-    instant at which it may have sent."""
+    instant at which it may have sent.
+    """
     if seat.ready is None:
         return 0
     due = seat.ready.due_by_second

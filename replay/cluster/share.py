@@ -1,5 +1,6 @@
 """share.json: which share of a run over many machines is in a run folder. It is written before the run, and read by the
-merge."""
+merge.
+"""
 
 from __future__ import annotations
 

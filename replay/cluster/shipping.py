@@ -67,7 +67,8 @@ class AskPiece(Protocol):
 
 async def receive_files(folder: Path, files: list[FileOffer], ask: AskPiece) -> int:
     """Get the parts of these files that `folder` does not have yet. Returns the number of bytes received. InputError if
-    a file is not as offered."""
+    a file is not as offered.
+    """
     came = 0
     for offer in files:
         path = inside(folder, offer.name)
@@ -107,7 +108,8 @@ async def obtain_trace(
     digest: str, shared: str, files: list[FileOffer], store: Path, ask: AskPiece
 ) -> tuple[Trace, int]:
     """The trace with this digest: at the coordinator's path if that exists here too, else from the store, else
-    transferred. Returns it with the number of bytes transferred. InputError if it is not the announced trace."""
+    transferred. Returns it with the number of bytes transferred. InputError if it is not the announced trace.
+    """
     if shared and (Path(shared) / MANIFEST).is_file():
         if trace_digest(Path(shared)) == digest:
             return Trace.open(shared), 0

@@ -42,7 +42,8 @@ class Started:
 
 class Transport(ABC):
     """Starts agents. `agents` is their number; `token` is what they must prove to know; `is_here`: they run on this
-    machine."""
+    machine.
+    """
 
     agents: int
     token: bytes = b""
@@ -61,7 +62,8 @@ class Transport(ABC):
     @abstractmethod
     async def serve(self, accept: Accept, folder: Path, allow: tuple[str, ...]) -> None:
         """Start the agents and serve their connections, until cancelled. `folder` is for their run folders and
-        output."""
+        output.
+        """
 
     async def gone(self, order: str) -> bool:
         """Whether the process of this order is known to have ended."""
@@ -144,7 +146,8 @@ class Local(Transport):
 
     async def _run(self, command: list[str], folder: Path, order: str) -> None:
         """Run one agent in a session of its own, so that Ctrl-C reaches only the coordinator, which ends the agent
-        cleanly."""
+        cleanly.
+        """
         started = self.started[order] = Started(order)
         with (folder / f"agent-{order}.log").open("wb") as log:
             process = await trio.lowlevel.open_process(
@@ -170,7 +173,8 @@ class Identity:
 
 def make_folder(folder: Path) -> None:
     """Create the folder for the agents' runs, accessible only to this user. OutputError if it exists, or cannot be
-    created."""
+    created.
+    """
     try:
         folder.mkdir(parents=True, mode=0o700)
     except FileExistsError:

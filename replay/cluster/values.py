@@ -73,7 +73,8 @@ def check_environment(scenario: Scenario, environ: Mapping[str, str]) -> None:
 
 async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[Scenario, dict[str, bytes]]:
     """The scenario for agents, in a run that ends after `length_ns`, and the content of its files by name. The auth
-    command is run here, once."""
+    command is run here, once.
+    """
     files: dict[str, bytes] = {}
 
     def content(path: str | None) -> str | None:
@@ -129,7 +130,8 @@ def _read(path: Path) -> bytes:
 
 def encoded(scenario: Scenario) -> bytes:
     """A scenario encoded for a plan. Every value is exact, because the text of a scenario file is rounded (`1.41421x`),
-    so agents would plan another number of requests."""
+    so agents would plan another number of requests.
+    """
     return msgspec.msgpack.encode(scenario, enc_hook=raw)
 
 

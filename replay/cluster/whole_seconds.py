@@ -60,7 +60,8 @@ class WholeSeconds:
         events: Sequence[RunEvent] = (),
     ) -> tuple[Second, Deltas] | None:
         """The next second; None if it is not complete yet. `expected` are the agents that will still report, and
-        `now_s` is the time since the start."""
+        `now_s` is the time since the start.
+        """
         is_complete = all(self._reported.get(agent, 0) >= self.next for agent in expected)
         if not self._pending or not (is_complete or now_s > self.next + LATE_S):
             return None

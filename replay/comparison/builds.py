@@ -163,7 +163,8 @@ def _signal_all(session: int, number: int) -> None:
 
 def _members(session: int) -> list[int]:
     """The living processes of a session. Its id is that of its first process, and is not reused while any of them
-    lives."""
+    lives.
+    """
     found = []
     for entry in Path("/proc").iterdir() if Path("/proc/self/stat").exists() else ():
         if entry.name.isdigit():

@@ -23,7 +23,8 @@ def invalid(base: Side, new: Side) -> list[str]:
 
 def incomparable(base: Side, new: Side) -> list[str]:
     """Why these runs do not allow a comparison of the builds: different recordings, scenarios or machines, or runs that
-    were cut off."""
+    were cut off.
+    """
     documents = [
         (run.name, run.document) for side in (base, new) for run in side.runs if run.document is not None
     ]

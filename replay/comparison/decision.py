@@ -55,7 +55,8 @@ class Options:
 class Finding:
     """One metric. `change`, `low`, `high`, `caught` are ratios less 1 for latencies, differences of shares for errors;
     bounds are infinite if nothing can be excluded. With one run per side they are within-run bounds, and `p_adjusted`
-    is None. `base` and `new` are the figures of the sides (geometric mean of ns; mean share)."""
+    is None. `base` and `new` are the figures of the sides (geometric mean of ns; mean share).
+    """
 
     metric: Metric
     verdict: VerdictName
@@ -75,7 +76,8 @@ def decide(
     effect: float, low: float, high: float, margin: float, *, base_at_least: bool, new_at_least: bool
 ) -> VerdictName:
     """Decide one metric, on its own scale. If the figure of a side is only a lower bound, a decision that the true
-    value could reverse is not made."""
+    value could reverse is not made.
+    """
     if low > 0 and effect > margin and not base_at_least:
         return "REGRESSION"
     if high < 0 and effect < -margin and not new_at_least:

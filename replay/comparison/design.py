@@ -33,7 +33,8 @@ class Design:
     """The units of the comparison in the order of their blocks, each a run or the runs of a session; the sizes of the
     blocks; and a description. `trend`: units are in the order of time, and a steady change over them is removed.
     `problem` is the reason why the requested sessions do not exist. `runs_min` is the minimum number of runs per side
-    that can decide anything."""
+    that can decide anything.
+    """
 
     units: list[list[SideRun]]
     sizes: list[int]

@@ -27,7 +27,8 @@ class SideDocument(msgspec.Struct, frozen=True):
 
 class MetricDocument(msgspec.Struct, frozen=True, kw_only=True):
     """One metric. `change`, `interval`, `would_catch` are relative (0.1: 10% slower) if `unit` is `ns`, and differences
-    of shares if it is `share`; null if nothing can be excluded. `route` is `all` over all routes."""
+    of shares if it is `share`; null if nothing can be excluded. `route` is `all` over all routes.
+    """
 
     route: str
     metric: str
@@ -47,7 +48,8 @@ class MetricDocument(msgspec.Struct, frozen=True, kw_only=True):
 class ComparisonDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The complete result. `reasons` explain why nothing could be concluded; `left_out` lists what was not tested.
     `responses` is the comparison of responses, if all runs kept them. `watched` are the watched figures of both sides;
-    the verdict does not depend on them."""
+    the verdict does not depend on them.
+    """
 
     format_version: int = FORMAT_VERSION
     replay_version: str = __version__

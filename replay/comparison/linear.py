@@ -45,7 +45,8 @@ class Model:
     @property
     def is_estimable(self) -> bool:
         """Whether every residual contains information about its run's variance; it does not if a side or block has a
-        single run."""
+        single run.
+        """
         return self.weight > _NOTHING and bool((self.shares[abs(self.group) > _NOTHING] > _NOTHING).all())
 
 
@@ -77,7 +78,8 @@ def _model(labels: tuple[int, ...], sizes: tuple[int, ...], trend: bool) -> Mode
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
     """The fit of each metric, float64[metrics]: effects, their standard errors and degrees of freedom. `residuals`
-    float64[metrics, runs]."""
+    float64[metrics, runs].
+    """
 
     effects: np.ndarray
     errors: np.ndarray
@@ -114,7 +116,8 @@ def _freedom(model: Model, sides: np.ndarray) -> np.ndarray:
 
 def _typical(sides: np.ndarray) -> np.ndarray:
     """The spreads of both sides, in the geometric mean of their ratios over all metrics. In a family there is nearly
-    always a metric whose few runs lie close together by chance; so it gets no extra degrees of freedom."""
+    always a metric whose few runs lie close together by chance; so it gets no extra degrees of freedom.
+    """
     both = sides[:, (sides > 0).all(axis=0)]
     if not both.size:
         return sides
@@ -155,7 +158,8 @@ def _normals(columns: int, stream: int = 0) -> np.ndarray:
 @dataclass(frozen=True, slots=True, eq=False)
 class Bounds:
     """For each metric, float64[metrics]: p-values, simultaneous intervals by Student's t, and the value that |t| must
-    exceed."""
+    exceed.
+    """
 
     p_adjusted: np.ndarray
     lower: np.ndarray

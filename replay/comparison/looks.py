@@ -13,4 +13,4 @@ class Look(NamedTuple):
 
 
 LOOKS = (Look(3, 0.010), Look(4, 0.015), Look(6, 0.025))
-"""With fewer than three blocks an alpha of 0.01 cannot be reached: 2 of 216 labellings are the most extreme."""
+"""Three blocks are the fewest that can reach an alpha of 0.01: 2 of their 216 labellings are the most extreme."""

@@ -91,7 +91,8 @@ def parse_metric(text: str) -> Metric:
 class Family:
     """The metrics tested: `values` float64[runs, metrics] (base's runs first; log ns, or shares), and which of base's
     or new's values are only lower bounds. `left_out` lists what was not tested, with reasons; `gaps` are those of them
-    that leave a question open."""
+    that leave a question open.
+    """
 
     metrics: list[Metric] = field(default_factory=list)
     columns: list[list[float]] = field(default_factory=list)
@@ -147,7 +148,8 @@ def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str
 
 def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None:
     """The metric. If one side is too short compared with the other, the highest percentile that both sides allow, with
-    a note; None if there is none."""
+    a note; None if there is none.
+    """
     counts = [[run.count(metric.kind, metric.route) for run in side.runs] for side in (base, new)]
     if metric.percentile is None or min(map(min, counts)) < metric.requests_min:
         return metric

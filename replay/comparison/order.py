@@ -19,7 +19,8 @@ SESSION_GAP_NS = 3 * 3600 * 10**9
 @dataclass(frozen=True, slots=True)
 class Order:
     """The order of two sides. `first` and `second` are the labels of sides that ran one after the other, otherwise
-    empty. `notes` are remarks on the order."""
+    empty. `notes` are remarks on the order.
+    """
 
     first: str = ""
     second: str = ""
@@ -70,7 +71,8 @@ def order_of(base: Side, new: Side) -> Order:
 
 def pairs_together(base: Side, new: Side) -> list[tuple[SideRun, SideRun]] | None:
     """The runs in pairs that sent at the same instants (`replay ab --together`); None if not all runs are in such
-    pairs."""
+    pairs.
+    """
     one, two = (
         {
             run.document.together: run
@@ -111,7 +113,8 @@ def sessions_by_time(side: Side) -> list[list[SideRun]] | None:
 
 def sessions_as_given(side: Side) -> list[list[SideRun]]:
     """One session for each path of the command line: a run, a log, or a folder of several. With a single path, each of
-    its runs is a session."""
+    its runs is a session.
+    """
     paths = sorted({run.given for run in side.runs})
     if len(paths) == 1:
         return [[run] for run in side.runs]

@@ -29,7 +29,8 @@ def responses_of(
     base: Side, new: Side, fail_on: Sequence[str], alpha: float
 ) -> tuple[Differences | None, list[str]]:
     """The comparison of both sides' responses if all runs kept them; otherwise None, and the reason if some runs kept
-    them."""
+    them.
+    """
     runs = [*base.runs, *new.runs]
     kept = [run.document is not None and bool(Answers(run.name)) for run in runs]
     if not any(kept):

@@ -48,7 +48,8 @@ Say = Callable[[str], None]
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """The options of a session. Times are in seconds; `ready` is as for `Build.running`. `restarts` is how often both
-    builds are started if they run together."""
+    builds are started if they run together.
+    """
 
     base: Build
     new: Build
@@ -72,7 +73,8 @@ class Plan:
 
 def url_of_builds(scenario: Scenario) -> str:
     """The URL of a build that the session starts, with `{port}` in it: HTTP, or the protocol and path (a topic) of the
-    scenario's own target."""
+    scenario's own target.
+    """
     place = f"{HOST}:{{port}}"
     if not scenario.target:
         return f"http://{place}"
@@ -110,7 +112,8 @@ class Session:
 
     def run(self) -> Comparison:
         """Run the session, and return the comparison at the look that ended it. ReplayError if a build or step
-        fails."""
+        fails.
+        """
         try:
             self.plan.out.mkdir(parents=True)
         except OSError as error:

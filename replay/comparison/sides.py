@@ -280,7 +280,8 @@ def _ours(histograms: dict[str, Histogram]) -> _Log:
 
 def _theirs(histograms: dict[str, Histogram]) -> _Log:
     """The histograms of another program's log: a tag is a route, and untagged lines cover all routes. Without untagged
-    lines, the sum over the tags covers all routes."""
+    lines, the sum over the tags covers all routes.
+    """
     table: dict[str, Histogram] = {}
     outcomes: dict[str, dict[str, int]] = {}
     for tag, histogram in histograms.items():

@@ -70,7 +70,8 @@ def count_labellings(blocks: Sequence[int], labels: np.ndarray) -> int:
 
 def labellings(blocks: Sequence[int], labels: np.ndarray, limit: int) -> tuple[np.ndarray, bool]:
     """The labellings as uint8[labellings, runs], all of them or a seeded sample of `limit`; and whether they are
-    all."""
+    all.
+    """
     ends = np.cumsum(np.asarray(blocks, np.int64))
     ways = count_labellings(blocks, labels)
     out = np.zeros((min(ways, limit), labels.size), np.uint8)
@@ -150,7 +151,8 @@ def _with_trend(columns: np.ndarray, observed: np.ndarray, sizes: Sequence[int],
 
 def _is_balanced(sizes: Sequence[int], observed: np.ndarray) -> bool:
     """Whether all blocks have the same size and half of each is new, so that the spreads of both sides have equal
-    weight in every labelling."""
+    weight in every labelling.
+    """
     news = [int(part.sum()) for part in np.split(observed, np.cumsum(sizes)[:-1])]
     return len(set(sizes)) == 1 and all(2 * new == size for new, size in zip(news, sizes, strict=True))
 
@@ -233,7 +235,8 @@ def t_quantile(p: float, freedom: float) -> float:
 
 def caught(error: float, critical_t: float, margin: float) -> float:
     """The smallest effect that is judged a regression with probability POWER: zero must lie outside its interval, and
-    its estimate above the margin. Infinite if no effect could have been detected."""
+    its estimate above the margin. Infinite if no effect could have been detected.
+    """
     reserve = NormalDist().inv_cdf(POWER)
     if not math.isfinite(critical_t) or not math.isfinite(error):
         return math.inf

@@ -1,5 +1,6 @@
 """Compares the statuses of both sides with the recording, so that refused requests do not count as fast responses of a
-build."""
+build.
+"""
 
 from __future__ import annotations
 

@@ -202,7 +202,8 @@ class TogetherSession:
 
 def swaps(restarts: int, seed: int) -> list[bool]:
     """In which restarts new is first. It is drawn for each pair of restarts, so that each build is first equally
-    often."""
+    often.
+    """
     draw = random.Random(seed)
     made: list[bool] = []
     while len(made) < restarts:

@@ -1,5 +1,6 @@
 """Compares two sides of runs: the family of metrics, the design, the test, the decision on each metric, and the
-verdict."""
+verdict.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FEW, UNEQUAL = 8, 1.5
-"""A side with fewer runs than this does not show its own spread if the other side has this many times more."""
+"""A side with fewer than FEW runs does not show its own spread if the other side has more than UNEQUAL times as many."""
 
 EXPONENT_MAX = 700.0
 
@@ -50,7 +51,8 @@ EXPONENT_MAX = 700.0
 @dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
     """The complete result. `reasons` explain why nothing could be concluded; `notes` are remarks. `responses` is the
-    comparison of responses, if the runs kept them; the verdict covers only speed and errors."""
+    comparison of responses, if the runs kept them; the verdict covers only speed and errors.
+    """
 
     verdict: VerdictName
     sentence: str
@@ -84,7 +86,8 @@ class Comparison:
     @property
     def caught(self) -> float:
         """The smallest slowdown that the comparison could detect in every latency of the family; infinite if there is
-        none."""
+        none.
+        """
         return max((f.caught for f in self.findings if f.metric.is_latency), default=math.inf)
 
     @property
@@ -211,7 +214,8 @@ def _units(
     made: Family, design: Design, everyone: Sequence[SideRun], bases: int
 ) -> tuple[np.ndarray, list[int]]:
     """Values float64[units, metrics], where a session's value is the mean over its runs; and which units belong to the
-    new build."""
+    new build.
+    """
     row_of = {id(run): at for at, run in enumerate(everyone)}
     rows = [[row_of[id(run)] for run in unit] for unit in design.units]
     values = made.values
@@ -290,7 +294,8 @@ def _figure(column: Sequence[float], metric: Metric) -> float:
 
 def _change(value: float, metric: Metric) -> float:
     """A change from the metric's own scale: a ratio minus 1 for latencies. A lower bound that excludes nothing is
-    -infinity."""
+    -infinity.
+    """
     if not metric.is_latency or math.isinf(value):
         return value
     return math.expm1(min(value, EXPONENT_MAX))

@@ -14,7 +14,8 @@ from .sides import Side
 
 class WatchedSides(msgspec.Struct, frozen=True, kw_only=True):
     """One watched figure: the mean over a run's samples and the highest of them, each as the median over the runs of a
-    side; null if no run of the side has a sample."""
+    side; null if no run of the side has a sample.
+    """
 
     name: str
     base_mean: float | None

@@ -1,5 +1,6 @@
 """How precisely a single run of each side determines its quantiles. Variation between runs is not included, so this is
-an effect size, not a test."""
+an effect size, not a test.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _Z = 1.96
 
 def bounds(base: SideRun, new: SideRun, metric: Metric) -> tuple[float, float]:
     """Bounds of the effect of new on the metric's own scale, from the order statistics of each run, or from the
-    binomial spread of the shares."""
+    binomial spread of the shares.
+    """
     if metric.percentile is None:
         return _share_bounds(base, new, metric)
     ends = []

@@ -52,7 +52,8 @@ because of that limit, and a pool behind a cache that is too small is full becau
 @dataclass(frozen=True, slots=True)
 class Given:
     """The resource that gave way first (None: cannot tell), the evidence in sentences, and every figure that gave way
-    or changed."""
+    or changed.
+    """
 
     first: str | None
     evidence: list[str]
@@ -121,7 +122,8 @@ def _onsets(usages: Sequence[Usage], rows: Sequence[Second], harmed: int | None)
 
 def _began(usage: Usage, harmed: int | None, since: int = 0) -> tuple[int, How] | None:
     """When a figure gave way, and how. If it gave way long before the harm and recovered, it is evaluated again from
-    then on."""
+    then on.
+    """
     full, refused = usage.full_at(since), usage.refused_at(since)
     found: tuple[int, How]
     if refused is not None and (full is None or refused <= full):
@@ -139,7 +141,8 @@ def _began(usage: Usage, harmed: int | None, since: int = 0) -> tuple[int, How] 
 
 def _may_be_cause(onset: _Onset, harmed: int) -> bool:
     """Whether it gave way in time to cause the harm. A cache may be full without harm, so it counts only if something
-    behind it gave way."""
+    behind it gave way.
+    """
     is_in_time = onset.row <= harmed + LATER_ROWS and not _was_harmless(onset, harmed)
     return is_in_time and CACHE not in onset.usage.name
 

@@ -96,7 +96,8 @@ class Usage:
 
     def share_due(self, load: Sequence[float], before: int, later: float) -> float | None:
         """The share of its limit that a load of `later` would need, extrapolated from its use per load in the rows
-        before `before`."""
+        before `before`.
+        """
         rows = [at for at in range(before) if self.used[at] is not None and load[at] > 0]
         if len(rows) < LASTING:
             return None

@@ -42,7 +42,8 @@ class _Case(NamedTuple):
 
 def where_different(counter: RouteCounter, finding: FieldFinding, bases: int) -> Where:
     """The requests in which the new build differs although all runs of base agree, or all requests in which it differs
-    if there are none such. For a field that is not different: the requests in which any two runs differ."""
+    if there are none such. For a field that is not different: the requests in which any two runs differ.
+    """
     values = counter.dense(finding.field, finding.aspect)
     usable = counter.compared(finding.field)
     if finding.field != "status":

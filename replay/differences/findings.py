@@ -48,7 +48,8 @@ class FieldFinding:
     base is a single run), and between base and new. `smallest` is the smallest share at which a new difference would
     have been detected (None: none). `requests` and `clients` are the numbers with a difference. `after` is the field
     whose difference always came first for the same client, `inside` the field that contains this one and differs
-    together with it."""
+    together with it.
+    """
 
     route: str
     field: str
@@ -89,7 +90,8 @@ class ComparedSide:
 class Differences:
     """The complete result. `reasons` explain why nothing can be concluded, `notes` are remarks. `smallest` is the
     smallest rate at which a difference would have been detected in a field that never differs, on the routes with most
-    of the requests. `equal` counts fields that never differ, of all `routes`."""
+    of the requests. `equal` counts fields that never differ, of all `routes`.
+    """
 
     verdict: Verdict
     sentence: str

@@ -48,7 +48,8 @@ class Ignoring:
 
 def _names_field(pattern: str, field: str) -> bool:
     """Whether a rule's field is this one or contains it. An index matches every element, because elements share a
-    field."""
+    field.
+    """
     for text in dict.fromkeys((pattern, _INDEX.sub("/*", pattern))):
         if names_route(text, field) or (text.startswith("/") and names_route(f"{text}/*", field)):
             return True

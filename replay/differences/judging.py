@@ -265,7 +265,8 @@ def _smallest(judged: Judged, base: RunsOfSide, new: RunsOfSide, responses: Resp
 
 def _opaque(findings: Sequence[FieldFinding], responses: Responses) -> tuple[list[str], float]:
     """The warning that bodies compared only by their digests show nothing, because they always differ; and the share of
-    the requests with such bodies."""
+    the requests with such bodies.
+    """
     sizes = {route.route: route.requests for route in responses.routes if not route.parsed.any()}
     routes = [
         one.route

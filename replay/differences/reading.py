@@ -61,7 +61,8 @@ class KeptRun:
 class RouteResponses:
     """The responses to one route: `keys`, `clients` and `due_ns` by request, the rest by run. `heads` has uint32 hashes
     of status, type, `header NAME` and body (its digest), by name; `forms` has the form of each body. `parsed` marks the
-    parsed bodies, whose fields are in `sightings`. `is_lossy`: a request without a row may have received a response."""
+    parsed bodies, whose fields are in `sightings`. `is_lossy`: a request without a row may have received a response.
+    """
 
     route: str
     keys: np.ndarray

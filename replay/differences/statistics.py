@@ -65,7 +65,7 @@ def statistic(rates: np.ndarray, compared: np.ndarray, table: np.ndarray) -> tup
     inside = (table[:, one] & table[:, two]).astype(np.float64).T
     between = (table[:, one] != table[:, two]).astype(np.float64).T
     inside_count, between_count = inside[:, 0].sum(), between[:, 0].sum()
-    # A field that always differs has its own rate; subtracting it makes the spread exactly 0.
+    # The spread of a field with the same rate in every pair is then exactly 0, and no rounding error.
     shift = rates[:, :1]
     moved = rates - shift
     within = moved @ inside / max(inside_count, 1)

@@ -54,7 +54,8 @@ class Element(NamedTuple):
 
 class Pair(NamedTuple):
     """A field in two responses to one request, at the first place where they differ. `kind` is the kind of
-    difference."""
+    difference.
+    """
 
     pointer: str
     base: Any

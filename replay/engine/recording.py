@@ -83,7 +83,8 @@ class Recording:
 
     def source_changed(self, so_far: SourceSoFar) -> None:
         """Save the account of a followed source, for a recovery of this run if it is killed. A kill does not lose
-        written data, so it need not be flushed to the disk. If the disk is full, the older account stays."""
+        written data, so it need not be flushed to the disk. If the disk is full, the older account stays.
+        """
         with contextlib.suppress(OutputError):
             self._folder.write(self._folder.source, msgspec.json.encode(so_far), durable=False)
 

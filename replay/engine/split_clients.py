@@ -20,7 +20,8 @@ Rule = TypeVar("Rule", SetRule, CaptureRule)
 
 def with_split_clients(trace: Trace, scenario: Scenario, area: Path) -> Trace:
     """The trace with a client for each session, made in `area`; the trace itself if the scenario does not request that.
-    UsageError if no rule distinguishes sessions."""
+    UsageError if no rule distinguishes sessions.
+    """
     if not scenario.split_clients:
         return trace
     in_headers = {

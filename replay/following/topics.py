@@ -108,7 +108,8 @@ class TopicReader:
 
     def probe(self, head: bytes) -> Probe:
         """The timestamps are in ms. They are not spread, because that would change the order of records with the same
-        ms."""
+        ms.
+        """
         return Probe(None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:

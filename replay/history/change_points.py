@@ -67,7 +67,8 @@ class Series:
 @dataclass(frozen=True)
 class Step:
     """A change that begins with the run `at`, found at the look after the run `found`. `sizes` and `t` are by series.
-    `doubt` is the reason why the step may have another cause than the build."""
+    `doubt` is the reason why the step may have another cause than the build.
+    """
 
     at: int
     found: int
@@ -107,7 +108,8 @@ def _look(series: Series, start: int, end: int, known: list[int], seed: int) -> 
 
 def _confounded(series: Series, start: int, end: int, seed: int) -> list[Step]:
     """A step between two changes that only stands out if all hosts are assumed to be equally fast, so its cause is
-    uncertain."""
+    uncertain.
+    """
     first = max(end - 4 * WINDOW, start)
     if not _machines(series, slice(first, end)):
         return []
@@ -158,7 +160,8 @@ def _doubt(series: Series, first: int, end: int, step: Step) -> str:
 def _error_of_medians(before: Floats, after: Floats) -> float:
     """The standard error of the difference of two medians of the control workload, by the differences between
     measurements that follow each other; 0 if there are too few. A measurement is kept for a day, so equal values count
-    once."""
+    once.
+    """
     moves = np.concatenate([np.diff(before), np.diff(after)])
     moves = np.abs(moves[moves != 0])
     if len(moves) < CONTROL_MOVES_MIN:
@@ -180,7 +183,8 @@ def _candidates(series: Series, start: int, end: int) -> npt.NDArray[np.int64]:
 
 def _machines(series: Series, rows: slice) -> list[Floats]:
     """The known effects of machines: a level per host with several runs (one for all others), and the control
-    workload."""
+    workload.
+    """
     hosts = np.array(series.hosts[rows], object)
     names, counts = np.unique(hosts.astype(str), return_counts=True)
     often = [name for name, count in zip(names, counts, strict=True) if count > 1]

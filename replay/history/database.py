@@ -69,7 +69,8 @@ def database_of(folder: Path) -> Path:
 
 class History:
     """The runs of a folder. `problem` is the reason why they are not stored; then they are read from the folders each
-    time."""
+    time.
+    """
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, problem: str = "") -> None:
         self.folder, self.problem, self._connection = folder, problem, connection
@@ -175,7 +176,8 @@ class History:
 @contextlib.contextmanager
 def opened(folder: Path, *, rebuild: bool = False) -> Iterator[History]:
     """The history of a folder, up to date; in memory if the database cannot be used. `rebuild` creates it again.
-    OSError if the folder cannot be read."""
+    OSError if the folder cannot be read.
+    """
     path = database_of(folder)
     try:
         if rebuild:

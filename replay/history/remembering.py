@@ -12,7 +12,8 @@ from .database import database_of, remember
 
 def remember_result(folder: Path) -> str:
     """Write rows for a run, search or session that has ended. Returns the reason if that failed; empty if it succeeded,
-    or if the parent folder has no database and is not a default one."""
+    or if the parent folder has no database and is not a default one.
+    """
     try:
         folder = folder.absolute()
         is_default = folder.parent in (RUNS.absolute(), SESSIONS.absolute())

@@ -58,8 +58,9 @@ class Moved:
 
 @dataclass(frozen=True)
 class Change:
-    """A change, and the run that begins it. `doubt` is the reason why the build may not be the cause; empty if it
-    is."""
+    """A lasting change of a trend. `run` is the first run after it, `found_run` the run with which it was first found.
+    `doubt` says why it may have another cause than the build; it is empty if nothing suggests one.
+    """
 
     run: str
     build: str

@@ -117,6 +117,6 @@ def feed_size(schedule: Schedule, scenario: Scenario, request_bytes: int, lanes:
     waiting_s = min(scenario.max_wait_ns / SECOND_NS, 10.0)
     entries = math.ceil(peak * (ahead_s + 2 * waiting_s))
     if schedule.plan.rows is not None:
-        # Only half of the entries may wait, and never more than all requests.
+        # At most half of the entries may wait, so twice the number of requests is always enough.
         entries = min(entries, max(2 * schedule.plan.rows, ENTRIES_MIN))
     return entries, entries * request_bytes

@@ -54,7 +54,8 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
 
 class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of the accounts. `warm_up` counts planned requests that are in no histogram, `resent` those that were
-    sent twice."""
+    sent twice.
+    """
 
     unsent: dict[str, int] = {}
     error: dict[str, int] = {}

@@ -46,7 +46,7 @@ def _words(payload: np.ndarray) -> np.ndarray:
 
 
 def _starts(payload: np.ndarray) -> np.ndarray:
-    """Where each number begins, int64[m]: behind a byte without the continuation bit, or behind eight with it and one
+    """Where each number begins, int64[m]: after a byte without the continuation bit, or after eight with it and one
     more.
     """
     ends = np.flatnonzero(payload < 0x80)

@@ -1,4 +1,6 @@
-"""A histogram as an object of the `hdrhistogram` package, which other tools add, encode and iterate over."""
+"""Turns a histogram into an object of the `hdrhistogram` package, for tools that add up, encode or iterate over such
+objects.
+"""
 
 from __future__ import annotations
 

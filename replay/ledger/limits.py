@@ -63,7 +63,8 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """The figures that the verdict is based on. Shares are None if they are unknown. A closed loop has no lateness. The
     `_net` latencies exclude the generator's delays; `response_arrived` excludes the time that a response lay unread.
-    Both are None if the engine does not count it."""
+    Both are None if the engine does not count it.
+    """
 
     planned: int
     sent: int

@@ -32,7 +32,8 @@ class LiveServer:
 
     def __init__(self, place: str, allow: Sequence[str] = (), cert: str = "", key: str = "") -> None:
         """Bind the socket. UsageError if that is not possible, if a certificate cannot be used, or if the packages that
-        serve the page are not installed."""
+        serve the page are not installed.
+        """
         check_installed("--live")
         host, port = parse_place(place)
         self._allow, self._host = list(allow), host

@@ -71,7 +71,8 @@ def web_hooks(
         hook = WebHook(urlsplit(url))
         if hook.url.username is not None:
             raise UsageError(
-                f"--notify: the URL of {hook.host} has a user name", hint="put the key into its path"
+                f"--notify: the URL of {hook.host} has a user name",
+                hint="leave it out; the secret of a web hook belongs in the path of its URL",
             )
         _addresses(hook, allowed)
         found.append(hook)

@@ -24,7 +24,8 @@ _WEEK = 7
 class ActionHold:
     """`holds` is the highest load (0: not even the lowest) such that, at it and at all lower loads that were tried, at
     most `limit` of the action's requests failed and every objective on the action was met. `fails_at` is the lowest
-    load at which that was not so (None: no load that was tried)."""
+    load at which that was not so (None: no load that was tried).
+    """
 
     action: str
     holds: float
@@ -45,7 +46,8 @@ def limit_of(action: str, goals: Sequence[str]) -> float:
 
 def action_holds(trials: Sequence[Trial], goals: Sequence[str], of: str) -> list[ActionHold]:
     """The holds of each action in the ascending trials, the first action to fail first. `of` is the load that loads are
-    multiples of, in words."""
+    multiples of, in words.
+    """
     up = [trial for trial in trials if trial.stage == "up" and not trial.generator_limited]
     found = []
     for action in dict.fromkeys(name for trial in up for name in trial.actions):

@@ -1,5 +1,6 @@
 """Climbs to the peak, holds it, and descends through the same loads. The difference between the two directions is
-hysteresis."""
+hysteresis.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Measure(Protocol):
 @dataclass(frozen=True, slots=True)
 class CoolDown:
     """The recovery after a trial at `load` that missed a goal: seconds until the target behaved at the lowest load as
-    before (None: never)."""
+    before (None: never).
+    """
 
     load: float
     took_s: float | None

@@ -58,7 +58,8 @@ def find_in_folder(
     lengths: tuple[float | str, float | str],
 ) -> Climb:
     """A search for a program: `bounds` are lowest, highest, width and votes, `lengths` those of trial and hold. The
-    runs and peak.json go into the new folder. UsageError if an argument is invalid."""
+    runs and peak.json go into the new folder. UsageError if an argument is invalid.
+    """
     lowest, highest, width, votes = bounds
     if votes not in VOTES:
         raise UsageError(f"votes: {votes!r} is not a number of trials", hint="give 1, 3 or 5")
@@ -102,7 +103,8 @@ def read_length(given: object, name: str) -> int:
 
 def save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> bytes:
     """Write peak.json beside the runs, and return it. `recording` describes how much of the recording could not be
-    read."""
+    read.
+    """
 
     def finite(value: Any) -> Any:
         return None if isinstance(value, float) and math.isinf(value) else value

@@ -54,7 +54,8 @@ class Recovery:
 
 def judge(rows: Sequence[Moment], from_s: float, until_s: float) -> Recovery:
     """Judge whether a target has recovered from a surge that lasted from `from_s` to `until_s`. Rows are in order, one
-    per second."""
+    per second.
+    """
     before = [row for row in rows if row.t_s + 0.5 < from_s]
     medians = [row.p50_ns for row in before[len(before) // 4 :] if row.p50_ns is not None]
     if not medians:

@@ -64,7 +64,8 @@ class Trial:
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """The bounds of one goal: the highest load that met it below the lowest that missed it (0: none), and the latter
-    (infinite: none)."""
+    (infinite: none).
+    """
 
     lower: float
     upper: float

@@ -1,5 +1,6 @@
 """Runs trials against a real target: replays the trace at a scale for a while, and judges it by the scenario's
-objectives."""
+objectives.
+"""
 
 from __future__ import annotations
 
@@ -155,7 +156,8 @@ class Bench:
 
     def __call__(self, load: float, stage: str) -> Trial:
         """Run a trial; run it a second time if the generator was at fault, because that may have been a passing
-        disturbance."""
+        disturbance.
+        """
         if self.stretch is None:
             self.prepare()
         if stage != "down" and self._number:
@@ -202,7 +204,8 @@ class Bench:
 
     def _prepared(self, load: float, stage: str, area: Path) -> Prepared:
         """The trace and scenario that a trial sends. A hold has the mean rate of the trial at its load, however busy
-        the rest of the window is."""
+        the rest of the window is.
+        """
         part = self._parts["hold" if stage == "hold" else "trial"]
         factor = load
         found = run_blocking(partial(find_targets, self._scenario))
@@ -322,7 +325,8 @@ def moments(run: Run) -> list[Moment]:
 
 def _judged(document: RunDocument, load: float, stage: str, status_failure: str) -> Trial:
     """The result of a run as a trial. A run that the circuit breaker ended, or that failed by its statuses, has met no
-    objective."""
+    objective.
+    """
     whole = document.ending.how == "whole"
     response, accounts = document.latency.response, document.accounts
     failed = (

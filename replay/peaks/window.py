@@ -1,5 +1,6 @@
 """Chooses the part of a recording that the trials of a peak search replay: the busiest part, however long the recording
-is."""
+is.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class Stretch:
 
 def busiest(counts: Int64s, trial: int, window: int) -> tuple[int, int]:
     """The start of the busiest `trial` bins, and of the busiest `window` bins that contain them. Of equal stretches,
-    the first is chosen."""
+    the first is chosen.
+    """
     sums = np.concatenate([[0], np.cumsum(counts)])
     trial, window = min(trial, len(counts)), min(max(window, trial), len(counts))
     trial_at = int((sums[trial:] - sums[:-trial]).argmax())
@@ -148,7 +150,8 @@ def cut(trace: Trace, out: Path, from_ns: int, until_ns: int, length_ns: int) ->
 
 def _offsets(trace: Trace, from_ns: int, until_ns: int, length_ns: int) -> Iterator[int]:
     """The start of each repetition, as an offset. Repetitions of the whole recording follow each other by the mean
-    gap."""
+    gap.
+    """
     first_ns = last_ns = None
     rows = 0
     for batch in trace.batches(from_ns, until_ns):

@@ -114,7 +114,8 @@ class Protocol(ABC):
 
     def unused(self, scenario: Scenario, targets: Sequence[Target]) -> list[tuple[str, str]]:
         """Settings of this protocol that are set but not used by any of its `targets`, each with the kind of target
-        that would use it."""
+        that would use it.
+        """
         return []
 
     def facts(self, plan: Plan, scenario: Scenario) -> list[Fact]:

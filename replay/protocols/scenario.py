@@ -22,7 +22,8 @@ def load_scenario(
     path: Path | None = None, flags: Mapping[str, Any] | None = None, names: Mapping[str, str] | None = None
 ) -> Scenario:
     """A scenario as `replay.settings.file.load` reads it. Also UsageError if a further target is invalid, or if the
-    protocol of the first one refuses a setting."""
+    protocol of the first one refuses a setting.
+    """
     return load(path, flags, names, and_check=check_targets)
 
 

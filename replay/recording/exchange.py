@@ -140,7 +140,8 @@ class Clock:
 
 class Clients:
     """Determines the client: the peer, or the address that the peer forwards if it is a proxy on this machine or in a
-    private network."""
+    private network.
+    """
 
     def __init__(self) -> None:
         self._is_proxy: dict[str, bool] = {}

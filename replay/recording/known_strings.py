@@ -114,7 +114,8 @@ class KnownStrings:
 
     def doubt(self, words: Iterable[str]) -> bool:
         """Remove the lines that contain one of these words from the kernels' table, so that Python checks them. Returns
-        whether there are any."""
+        whether there are any.
+        """
         found = [number for word in words for number in self._by_word.get(word, ())]
         self.facts[found, Facts.KEPT_AS] = UNSURE
         return bool(found)

@@ -39,7 +39,8 @@ Say = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Time limits for a peer, in seconds: for the head of a request, between two pieces of a body, between two
-    requests, for accepting sent data; and for requests in flight during a drain."""
+    requests, for accepting sent data; and for requests in flight during a drain.
+    """
 
     head_s: float = 30.0
     body_s: float = 60.0
@@ -136,7 +137,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def raise_file_limit(files_each: int) -> int:
     """Raise the limit on descriptors as far as this process may. Returns how many connections of `files_each`
-    descriptors fit."""
+    descriptors fit.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -59,7 +59,8 @@ class Recording:
 @dataclass(slots=True)
 class Recorded:
     """The result of a recording. `trace` is None if no request arrived, or if it could not be made; `failure` is then
-    the reason."""
+    the reason.
+    """
 
     accounts: Accounts
     notes: Notes

@@ -195,7 +195,8 @@ CLOCK_LEAST_NS = 1_000
 
 def time_axis(length_s: float, clock: RecordedClock | None) -> Axis:
     """An axis of seconds since the start of a run, labelled with the recorded clock if there is one, and with the run's
-    own clock below."""
+    own clock below.
+    """
     if clock is None or not CLOCK_LEAST_NS <= length_s * clock.speed * SECOND_NS < math.inf:
         return Axis(0.0, max(length_s, 1e-3), "time since the start", kind="time")
     start = to_datetime(clock.start_ns, _zone(clock))

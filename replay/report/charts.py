@@ -40,7 +40,8 @@ CELL_WIDTH = 6
 @dataclass(frozen=True, slots=True)
 class Series:
     """Values shown under the pointer: a name, and the values at positions on the x axis; None if nothing was measured.
-    `unit` selects how the script shows them: latency (ns), rate, count, share, change."""
+    `unit` selects how the script shows them: latency (ns), rate, count, share, change.
+    """
 
     name: str
     at: Sequence[float]
@@ -171,7 +172,8 @@ class Chart:
 
     def cells(self, cells_of: Callable[[int], Cells], columns: int) -> None:
         """Add a heat map. For each colour, `cells_of(n)` returns the cells of a map with n columns: (column, from y, to
-        y)."""
+        y).
+        """
 
         def draw(x: Place, y: Place, wide: float, high: float) -> str:
             count = min(columns, int(wide / CELL_WIDTH))

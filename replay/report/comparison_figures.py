@@ -28,7 +28,8 @@ REACH_MAX = 20.0
 
 def changes(findings: Sequence[Finding], base: Side, new: Side, tolerance: float) -> Chart | None:
     """The change of each latency with its interval on a ratio axis, and every run as a dot relative to the baseline's
-    mean."""
+    mean.
+    """
     rows = [finding for finding in findings if finding.metric.is_latency]
     if not rows:
         return None
@@ -134,7 +135,8 @@ def _ratio_axis(edges: np.ndarray, kind: str, first: tuple[str, str, np.ndarray,
 
 def _spread(side: Side, kind: str, route: str) -> tuple[np.ndarray, np.ndarray, int]:
     """For all runs of a side together: the bins with requests, the share of requests in each, and the number of
-    requests."""
+    requests.
+    """
     total: dict[int, float] = {}
     for run in side.runs:
         histogram: Histogram | None = run.measured.histogram(kind, route)

@@ -20,7 +20,8 @@ _PADDING = re.compile(r"[ ]+$", re.MULTILINE)
 
 class Console(rich.console.Console):
     """A Rich console without markup or emoji codes in text (`[red]`, `:boom:`), which escapes all control
-    characters."""
+    characters.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, **settings)

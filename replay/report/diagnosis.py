@@ -44,7 +44,8 @@ def _seconds(value_s: float) -> str:
 
 def _exceeded(each: ObjectiveCourse) -> str:
     """How far the objective was exceeded: as a number of requests, or as the mean excess latency while it was
-    missed."""
+    missed.
+    """
     if each.area_unit == "requests":
         return counted(round(each.area), "request")
     return f"{format_latency(each.area / each.bad_s * SECOND_NS)} on average" if each.bad_s else "-"

@@ -96,7 +96,8 @@ def share_text(one: FieldFinding) -> str:
 
 def noisy_words(noisy: Sequence[FieldFinding]) -> str:
     """A clause for fields that are not listed one by one because their differences may be noise: between which runs
-    they differ."""
+    they differ.
+    """
     if any(one.p is None for one in noisy):
         return "between any two runs: too few runs to tell builds from noise"
     return "between runs of one build as well"

@@ -101,7 +101,8 @@ class _Drawing:
 
     def _class(self, hidden: bool) -> str:
         """The CSS class that tells the style sheet where to show the picture: `wide` on screens, `narrow` on phones,
-        `single` everywhere."""
+        `single` everywhere.
+        """
         if hidden:
             return "narrow"
         return "wide" if self._width >= WIDE else "single"

@@ -34,7 +34,8 @@ CHANGES_SHOWN = 5
 
 class Fact(NamedTuple):
     """A line with its label. The label is empty if the line continues the previous one; `style` is yellow or red for
-    problems."""
+    problems.
+    """
 
     label: str
     words: str
@@ -140,7 +141,8 @@ def by_advice(found: Sequence[Reason]) -> dict[str, list[Reason]]:
 
 def ok_words(document: RunDocument) -> str:
     """The ok account with its statuses: `ok 300 (of these 4xx 12, 5xx 3)`. A complete response of any status counts as
-    ok."""
+    ok.
+    """
     classes = document.accounts_detail.status_class
     bad = [f"{name} {classes[name]:,}" for name in ("4xx", "5xx") if classes.get(name)]
     return f"ok {document.accounts.ok:,}" + (f" (of these {', '.join(bad)})" if bad else "")

@@ -64,7 +64,8 @@ def spectrum(
     lines: Sequence[tuple[str, Sequence[Histogram], float, str]], goals: Sequence[Goal] = (), title: str = ""
 ) -> Chart | None:
     """Latency by 1/(1-p). Each (name, histograms, scale to ns, colour) gives a line and a band: the range of several
-    runs, or the order-statistic interval of one run."""
+    runs, or the order-statistic interval of one run.
+    """
     lines = [(name, [run for run in runs if run.count], scale, colour) for name, runs, scale, colour in lines]
     lines = [line for line in lines if line[1]]
     if not lines:
@@ -124,7 +125,8 @@ def heat_chart(
     goals: Sequence[Goal],
 ) -> Chart | None:
     """A heat map of latency over time, on a log scale. Colour shows the number of requests. Lines show p50 and p99 of
-    each second, and the objectives."""
+    each second, and the objectives.
+    """
     if len(columns) < 2:
         return None
     first = min(int(bins[0]) for _, bins, _ in columns)
@@ -193,7 +195,8 @@ def _levels(cells: np.ndarray, edges: np.ndarray) -> list[tuple[str, list[tuple[
 
 def _heat_columns(run: Run) -> tuple[list[HeatColumn], float]:
     """The column of each interval (its start, its rows with requests, their counts), and the time that all intervals
-    cover."""
+    cover.
+    """
     if not run.folder.latency.exists():
         return [], 0.0
     kind = "service.all" if run.document.closed_loop else "response.all"
@@ -229,7 +232,8 @@ def over_time(
     zero_counts: bool = False,
 ) -> Chart | None:
     """Lines over the seconds of a run, each (name, its value in a row, colour); None if nothing was measured. A line
-    that is always 0 is drawn only with `zero_counts`."""
+    that is always 0 is drawn only with `zero_counts`.
+    """
     rows = thinned(rows)
     drawn = [(name, [value(row) for row in rows], colour) for name, value, colour in series]
     drawn = [

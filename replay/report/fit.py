@@ -24,7 +24,8 @@ def shortened(words: str, most: int, mark: str = "…") -> str:
 
 def breaks(words: str, width: int) -> list[tuple[int, int]]:
     """The ranges of the lines of a paragraph that is wrapped to `width`. Lines break at spaces; a word that is too long
-    breaks after a separator of a path or list, or anywhere if it has none."""
+    breaks after a separator of a path or list, or anywhere if it has none.
+    """
     lines: list[tuple[int, int]] = []
     start, end, used = 0, 0, 0
     for piece in _pieces(words, max(width, 1)):

@@ -83,7 +83,8 @@ def headline(
     verdict: str, sentence: str, more: Sequence[str] = (), *, failed: str = "", level: int = 1
 ) -> str:
     """The verdict in words, and urgent notes below it. The verdict is not green if anything `failed`. `level` is the
-    level of the heading."""
+    level of the heading.
+    """
     tone = TONES.get(verdict, OPEN)
     lines = f'<p class="bad"><b>{escape(failed)}</b></p>' if failed else ""
     tone = SOFT if failed and tone == GOOD else tone
@@ -114,7 +115,8 @@ def html_table(
 ) -> str:
     """A section with a table; cells are text or `Html`. `groups` are header groups: (name, number of columns). Columns
     in `long` wrap. `left`: all columns are text. On a phone each row becomes a paragraph in which each cell has its
-    column's name. Empty if there are no rows."""
+    column's name. Empty if there are no rows.
+    """
     if not rows:
         return ""
     above = "".join(f'<th colspan="{columns}">{escape(name)}</th>' for name, columns in groups)

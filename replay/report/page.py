@@ -113,7 +113,8 @@ class Page:
     def table(self, headers: Sequence[tuple[str, str]], rows: Iterable[Sequence[Cell]]) -> None:
         """Print a table. Headers are (text, kind). Columns of kind `right` or the empty kind are figures, which are
         never cut; `name` is shortened in the middle, `text` and `path` wrap or move below their row, `note` is dropped
-        if it does not fit. The first column names the row."""
+        if it does not fit. The first column names the row.
+        """
         lines = [[self.text(header, "dim") for header, _ in headers]]
         lines += [[self._cell(cell) for cell in row] for row in rows]
         kinds = [kind for _, kind in headers]
@@ -127,7 +128,8 @@ class Page:
 
     def _split(self, columns: list[int], kinds: Sequence[str], widths: Sequence[int]) -> Iterator[list[int]]:
         """The columns of each table: all in one if they fit with texts below their rows, otherwise as many per table as
-        fit."""
+        fit.
+        """
         key, rest = columns[0], columns[1:]
         if _total(widths) > self.width:
             rest = [at for at in rest if kinds[at] != "note"]

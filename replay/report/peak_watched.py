@@ -107,12 +107,12 @@ def _over_time(found: Climb) -> list[tuple[Trial, str]]:
     """The trials that are drawn over time: the last hold, and the first trial in which something changed first."""
     watched = [trial for trial in found.trials if trial.watched and trial.run]
     holds = [trial for trial in watched if trial.stage == "hold"]
-    chosen = [(trial, f"The hold at {trial.load:.3g} times") for trial in holds[-1:]]
+    chosen = [(trial, f"The hold at load {trial.load:.3g}") for trial in holds[-1:]]
     first = next((change.run for change in found.first_changes if change.words), "")
     missed = [trial for trial in watched if trial.run == first and trial not in holds[-1:]]
     return [
         *chosen,
-        *((trial, f"A trial that missed an objective, at {trial.load:.3g} times") for trial in missed),
+        *((trial, f"A trial that missed an objective, at load {trial.load:.3g}") for trial in missed),
     ]
 
 

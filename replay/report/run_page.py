@@ -274,7 +274,8 @@ def _business(document: RunDocument) -> str:
 
 def _routes(document: RunDocument, title: str, routes: list[RouteFigures]) -> str:
     """The busiest routes, or the actions, with their recorded figures; recorded times get a separate table if there are
-    any."""
+    any.
+    """
     total = sum(route.recorded.count for route in document.routes if route.recorded)
     timed = any(route.recorded and route.recorded.p50_ns is not None for route in routes)
     shown = routes[:ROUTES_SHOWN]

@@ -46,7 +46,8 @@ def charts_of(
     limits: Mapping[str, float] | None = None,
 ) -> list[Figure]:
     """A chart of each watched figure, at most CHARTS_SHOWN. `names` also includes figures without a sample. `limits`
-    are those that do not change."""
+    are those that do not change.
+    """
     values = values_of(rows) | {name: [] for name in names if not any(name in row.watched for row in rows)}
     usages = by_interest(usages_of(values, limits))
     nothing = "There is no sample, or the run was too short for a chart."
@@ -63,7 +64,8 @@ def charts_of(
 
 def by_interest(usages: Sequence[Usage]) -> list[Usage]:
     """The figures in their order if all can be drawn. Otherwise those that came nearest to a limit come first, then
-    those that moved most."""
+    those that moved most.
+    """
     if len(usages) <= CHARTS_SHOWN:
         return list(usages)
     return sorted(usages, key=lambda usage: (-(usage.highest or 0.0), -_movement(usage.values)))

@@ -1,2 +1,3 @@
 """The results of a run: its folder, histograms, accounts and validity. Other packages read runs only through this
-one."""
+one.
+"""

@@ -35,7 +35,8 @@ class ActionCounts:
 
     def take(self) -> dict[str, tuple[int, int]]:
         """Requests that ended since the last call, and how many of them failed, by action; actions without any are left
-        out."""
+        out.
+        """
         if not any(route.action for route in self._routes):
             return {}
         counts = counts_by_route(self._all_metrics)

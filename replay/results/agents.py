@@ -20,7 +20,8 @@ class AgentLanes(msgspec.Struct, frozen=True, kw_only=True):
 class AgentClock(msgspec.Struct, frozen=True, kw_only=True):
     """The agent's clock was `offset_ns` ahead of the coordinator's at the start, plus or minus `bound_ns`. It ran
     `drift_ppm` faster during the run (null: not measured; 0: less than can be measured), and was set by `jumped_ns`
-    meanwhile."""
+    meanwhile.
+    """
 
     offset_ns: int = 0
     bound_ns: int = 0
@@ -37,7 +38,8 @@ class AgentFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One agent: its own accounts and verdict. By the coordinator's clock its run began `start_error_ns` after the
     common instant, within `clock.bound_ns`. `lost` is the reason why it was lost, or empty. `planned` is the number of
     requests in its share. `reported_only`: its folder is missing, so its accounts are those of its last report.
-    `ending` is how its own run ended."""
+    `ending` is how its own run ended.
+    """
 
     agent: int
     host: str

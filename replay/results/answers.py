@@ -77,7 +77,8 @@ def answers_file(index: int) -> str:
 
 class AnswersWriter:
     """Writes the rows of a run in the order in which they arrive. `rows` and `bytes_written` count what is in the
-    files."""
+    files.
+    """
 
     def __init__(self, run: str | os.PathLike[str]) -> None:
         """Create the folder in a run folder. OutputError if it exists, or cannot be created."""
@@ -100,7 +101,8 @@ class AnswersWriter:
     def write(self, columns: Mapping[str, Any]) -> None:
         """Append rows, given as columns of equal length by name: NumPy arrays, Arrow arrays or lists. A header is a
         pair (name, value). OutputError if writing fails; ValueError if a column is missing, unknown or of the wrong
-        type."""
+        type.
+        """
         batch = batch_of(columns)
         for begin, end in _parts(batch):
             self._write(batch.slice(begin, end - begin))
@@ -203,7 +205,8 @@ class Answers:
 
     def batches(self, *names: str) -> Iterator[pa.RecordBatch]:
         """The rows in the order of writing, with the given columns, or all. A truncated file yields its complete rows
-        and is added to `problems`. InputError if a file is not one of responses."""
+        and is added to `problems`. InputError if a file is not one of responses.
+        """
         for path in self._files:
             yield from self._batches_of(path, names)
 

@@ -1,5 +1,6 @@
 """Builds the complete run folder from the lanes' memory, in the same way for runs that ended and runs that were
-killed."""
+killed.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def assemble(
     finish: Callable[[RunDocument], RunDocument] = lambda document: document,
 ) -> RunDocument:
     """Write totals.hlog, samples.jsonl and finally run.json; then remove the lanes' memory. `finish` may change the
-    document before it is written. OutputError if there is no space."""
+    document before it is written. OutputError if there is no space.
+    """
     names = [route.name for route in started.routes]
     measured = from_metrics(all_metrics, started.routes, started.max_wait_ns)
     length_s = (facts.ended_ns - started.start.monotonic_ns) / SECOND_NS

@@ -44,7 +44,8 @@ def values_of(scenario: Mapping[str, Any]) -> dict[str, Money]:
 
 def recorded_hours(elapsed_s: float, warm_up_s: float, clock: RecordedClock | None) -> float:
     """How many hours of the recorded clock a run covers after its warm-up; hours of the run's own clock if there is no
-    recorded one."""
+    recorded one.
+    """
     speed = clock.speed if clock is not None and clock.speed > 0 else 1.0
     return max(elapsed_s - warm_up_s, 0.0) * speed / _HOUR_S
 
@@ -58,7 +59,8 @@ def business_of(
     started: Started, rows: Sequence[Second], actions: Sequence[RouteFigures]
 ) -> BusinessFigures | None:
     """The business figures of a run, from those of its `actions`; None if it has neither actions nor values. The
-    timeline gives the intervals, so for a killed run the last moments are missing."""
+    timeline gives the intervals, so for a killed run the last moments are missing.
+    """
     values = values_of(started.scenario)
     asked = started.scenario.get("actions")
     defined = dict.fromkeys(route.action for route in started.routes if route.action)
@@ -140,7 +142,8 @@ def _by_interval(
     rows: Sequence[Second], started: Started, width_ns: int, *, is_recorded: bool
 ) -> dict[str, dict[int, tuple[int, int]]]:
     """By action and start of an interval: requests, and how many of them failed. A row counts in the interval in which
-    it begins."""
+    it begins.
+    """
     found: dict[str, dict[int, tuple[int, int]]] = {}
     for row in rows:
         at_ns = started.start.wall_ns + round(row.t_s * SECOND_NS)

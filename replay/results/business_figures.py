@@ -25,7 +25,8 @@ class ActionFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One action: its requests, how many of them failed, and the cost. `not_of_target` are failures that are not
     counted in it: requests that the generator failed to send, or that were unsent for a reason other than the target.
     `value` is empty and `lost` null if the scenario has no value for it. `intervals` are those in which its requests
-    ended."""
+    ended.
+    """
 
     action: str
     requests: int
@@ -43,7 +44,8 @@ class BusinessFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Business actions. `counted` defines which requests count as failed. `lost` is the sum of the losses by currency.
     `hours` is the time in which requests were due, by `clock`: the recorded clock or, if there is none, the clock of
     the run. An interval is `interval_s` long on that clock. `without_requests` lists actions without requests,
-    `values_unused` values of actions that the run did not have."""
+    `values_unused` values of actions that the run did not have.
+    """
 
     counted: str = COUNTED
     clock: Literal["recorded", "run"] = "recorded"

@@ -25,7 +25,8 @@ SUMMED = tuple(name for name in COUNTERS if name not in _OTHERS)
 @dataclass(frozen=True, slots=True)
 class HistogramDelta:
     """What one histogram counted in `length_s` from `since_s` (seconds since the start). `at` are the indices of the
-    counters that grew, in order, and `counts` the increments."""
+    counters that grew, in order, and `counts` the increments.
+    """
 
     tag: str
     since_s: float
@@ -74,7 +75,8 @@ class HistogramDelta:
 class RunEvent:
     """Something that happened in a run, `at_s` after its start: `kind` is `address` (the addresses of the target's name
     changed), `agent_lost` (in a run over several machines), or the reason why the run ended early (`interrupted`,
-    `circuit_breaker`, `not_allowed`)."""
+    `circuit_breaker`, `not_allowed`).
+    """
 
     at_s: float
     kind: str
@@ -86,7 +88,8 @@ class Deltas:
     """All figures of one second. `counters` are the lanes' counters (docs/lane-contract.md) in this second, `totals`
     the same since the start. `routes` counts requests by route and outcome, without the warm-up. `histograms` are those
     over all routes, and those of the routes whose turn it is; each `HistogramDelta` has the start of its counts.
-    `events` are the events of this second."""
+    `events` are the events of this second.
+    """
 
     counters: Mapping[str, int] = field(default_factory=dict)
     totals: Mapping[str, int] = field(default_factory=dict)

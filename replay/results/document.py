@@ -120,7 +120,8 @@ class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The content of run.json. In a run of several targets the figures cover all of them, and `targets` has the figures
     of each; `kafka` and `tls` are those of the first target that has them. `watched` are the samples of watched
     figures, one per row of the timeline; `watched_first` is a sentence about the one that changed first before an
-    objective was missed. `agents` are the agents of a run over several machines."""
+    objective was missed. `agents` are the agents of a run over several machines.
+    """
 
     format_version: int = FORMAT_VERSION
     replay_version: str

@@ -15,7 +15,8 @@ from .started import EngineName, Recorded, TlsPeer, TraceIdentity
 
 class RuleFigures(msgspec.Struct, frozen=True, kw_only=True):
     """A capture or check: how often it found its value or passed, and how often not. Among those missed, `refused`
-    counts links that could lead out of the part of the target to which they belong."""
+    counts links that could lead out of the part of the target to which they belong.
+    """
 
     rule: str
     good: int
@@ -41,7 +42,8 @@ class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):
     - skipped + `copies` (made by `scale`). Of the late ones, `before_start` were due before the run could send. With a
     delay of `needed_delay_ns`, 99.9% of the entries would have been in time; with `needed_delay_max_ns`, all of them.
     `lines` and `rejected` are those read while following. `rotations` and `truncations` count changes of the file,
-    `own_requests` entries that look like requests of this run. `silent_max_s` is the longest time without an entry."""
+    `own_requests` entries that look like requests of this run. `silent_max_s` is the longest time without an entry.
+    """
 
     source: str
     format: str
@@ -67,7 +69,8 @@ class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):
 
     def with_planned(self, planned: int) -> SourceFigures:
         """A copy with the numbers that follow from `planned` requests being due before the end: the other entries were
-        not due."""
+        not due.
+        """
         others = self.late_at_source + sum(self.skipped.values()) + planned - self.copies
         return msgspec.structs.replace(self, not_due=max(self.entries - others, 0))
 
@@ -83,7 +86,8 @@ class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One route, or one business action: its requests by outcome, its share of all requests, its latencies over all
     outcomes (null: none), and its recorded figures. For an action, `route` is the name of the action. `worse` counts
     responses with a worse status than recorded. Of its failed requests, the generator failed to send `not_of_target`,
-    or they were unsent for a reason other than the target."""
+    or they were unsent for a reason other than the target.
+    """
 
     route: str
     count: int
@@ -122,7 +126,8 @@ class Delays(msgspec.Struct, frozen=True, kw_only=True):
 
 class Generator(msgspec.Struct, frozen=True, kw_only=True):
     """The cost of sending. CPU seconds are measured by thread clocks, from the first due time to the last done. Memory
-    is that of the whole process."""
+    is that of the whole process.
+    """
 
     engine: EngineName
     lanes: int
@@ -154,7 +159,8 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
 
 class Retries(msgspec.Struct, frozen=True, kw_only=True):
     """The load that retries added. `amplification` is the number of requests at the target per request of a user
-    (`sent` in the accounts). `denied` counts retries that the budget did not allow."""
+    (`sent` in the accounts). `denied` counts retries that the budget did not allow.
+    """
 
     at_target: int
     amplification: float
@@ -165,7 +171,8 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True):
 
 class WindowsHeld(msgspec.Struct, frozen=True, kw_only=True):
     """The windows of an objective `over` a length of time, without windows in which nothing ended: their number, how
-    many failed, and the start of the worst one. The `value` of the objective is that of the worst window."""
+    many failed, and the start of the worst one. The `value` of the objective is that of the worst window.
+    """
 
     count: int
     failed: int
@@ -174,7 +181,8 @@ class WindowsHeld(msgspec.Struct, frozen=True, kw_only=True):
 
 class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """A service level objective and its outcome in this run. `value` is in ns, or a share; null if nothing was
-    measured, which counts as missed. `windows` is null for an objective over the whole run."""
+    measured, which counts as missed. `windows` is null for an objective over the whole run.
+    """
 
     slo: str
     passed: bool
@@ -187,7 +195,8 @@ class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 class AddressFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What the lanes did with one address (docs/lane-contract.md, the address table). `drained` counts connections that
-    were closed because the target's name no longer had the address. `removed`: the name did not have it at the end."""
+    were closed because the target's name no longer had the address. `removed`: the name did not have it at the end.
+    """
 
     address: str
     port: int
@@ -212,7 +221,8 @@ class NameFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Lookups of the name of a target, from before the start to the end. `answers` counts queries by reply: NOERROR,
     NXDOMAIN, SERVFAIL, timeout, unanswered (at the end). `changes` are the first 100 of the `changed` changes; their
     `refused` are addresses that are not allowed, to which no connection was made. `left_out` are addresses that
-    accepted no connection before the start. `no_room` counts addresses beyond the number that lanes can hold."""
+    accepted no connection before the start. `no_room` counts addresses beyond the number that lanes can hold.
+    """
 
     name: str
     resolve: str
@@ -243,7 +253,8 @@ class TlsFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 class KafkaPartition(msgspec.Struct, frozen=True, kw_only=True):
     """One partition that was written to: acknowledged records, and how far its end moved during the run (null: not
-    queried)."""
+    queried).
+    """
 
     topic: str
     partition: int
@@ -254,7 +265,8 @@ class KafkaPartition(msgspec.Struct, frozen=True, kw_only=True):
 class Consumed(msgspec.Struct, frozen=True, kw_only=True):
     """Records that a consumer expected: how many arrived, and how many were missing at the end. The histogram has
     missing ones with the time waited for them, which is at least `at_least_ns`. `strange` counts consumed records that
-    match no record of the run."""
+    match no record of the run.
+    """
 
     count: int
     missing: int = 0
@@ -268,7 +280,8 @@ class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
     null if the offsets could not be read. `missing` counts acknowledged records beyond the ends of their partitions,
     which were lost. `consumed` is by histogram (`end_to_end`, `answer`). `lag_max` is the greatest lag of the consumer
     in records, by partition; `consumer` is the reason why it stopped early. `hosts_refused` are hosts that the cluster
-    named during the run but that are not allowed; nothing was sent there."""
+    named during the run but that are not allowed; nothing was sent there.
+    """
 
     brokers: str
     settings: dict[str, Any] = {}
@@ -298,7 +311,8 @@ class TargetFigures(msgspec.Struct, frozen=True, kw_only=True):
 class WatchFigures(msgspec.Struct, frozen=True, kw_only=True):
     """A watched figure from the target's side: how often it was sampled, how often that failed, and the first reason.
     `changed_at_s` is when it first differed from its beginning; null if it never did. `limit` is its maximum, as set in
-    its `[[watch]]`."""
+    its `[[watch]]`.
+    """
 
     name: str
     source: str = ""
@@ -315,7 +329,8 @@ class AnswerFigures(msgspec.Struct, frozen=True, kw_only=True):
     in a lane's ring), `ring_bodies` (only their bodies), `disk` (no space, or it could not be written), `too_large` (a
     compressed body beyond what is decoded), `undecodable` (its content coding could not be undone), `header_values`
     (cut at 1,024 bytes), `late` (some were still unwritten when the run ended). `routes` are the names to which the
-    column `route` refers."""
+    column `route` refers.
+    """
 
     keep: str
     routes: list[str] = []

@@ -34,7 +34,8 @@ _LANE_FILE = re.compile(r"\d+\.lane")
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """The files of a run folder. `run.json` is written last, so a folder that has it is complete. A folder with only
-    `started.json` is that of a killed run."""
+    `started.json` is that of a killed run.
+    """
 
     path: Path
 
@@ -51,7 +52,7 @@ class RunFolder:
                 hint="choose another name with -o; an earlier result is never overwritten",
             ) from None
         except OSError as error:
-            raise OutputError(f"{path} cannot be made: {reason_of(error)}") from None
+            raise OutputError(f"{path} cannot be created: {reason_of(error)}") from None
         return folder
 
     @classmethod
@@ -134,7 +135,8 @@ class RunFolder:
 
     def settle(self) -> None:
         """Remove the files of a run in progress, once everything else is on the disk. An agent's files stay, because
-        merging adds up the lanes of all agents."""
+        merging adds up the lanes of all agents.
+        """
         if (self.path / SHARE).exists():
             return
         delete_named(self.lanes, lambda name: _LANE_FILE.fullmatch(name) is not None)
@@ -156,7 +158,7 @@ class AppendFile:
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise OutputError(f"{path} cannot be made: {reason_of(error)}") from None
+            raise OutputError(f"{path} cannot be created: {reason_of(error)}") from None
 
     def append(self, data: bytes) -> None:
         """Write all of `data`, or nothing. OutputError if there is no space, or if the file was removed."""
@@ -199,7 +201,8 @@ class AppendFile:
 
 def read_rows(path: Path, kind: type) -> list:
     """The rows of a `.jsonl` file of the folder, without an incomplete last row; empty if the file is missing.
-    InputError if it is damaged."""
+    InputError if it is damaged.
+    """
     decoder: msgspec.json.Decoder = msgspec.json.Decoder(examined(kind))
     try:
         with open_regular(path) as file:

@@ -82,5 +82,6 @@ def export(histograms: dict[str, Histogram], folder: str | os.PathLike[str]) -> 
 
 def _file_name(tag: str) -> str:
     """A tag as a file name, with the slash replaced by `%2F`. Tags do not contain `%2F`, so file names stay
-    distinct."""
+    distinct.
+    """
     return tag.replace("/", "%2F")[:240]

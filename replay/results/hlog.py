@@ -98,7 +98,8 @@ def read_unit(text: bytes) -> str:
 @dataclass(frozen=True, slots=True, eq=False)
 class Interval:
     """One line of a log: its histogram as text, and how many `counters` that needs in memory. `start_s` counts from the
-    epoch if the log states its base; otherwise it is as written. `tag` is empty if the line has none."""
+    epoch if the log states its base; otherwise it is as written. `tag` is empty if the line has none.
+    """
 
     tag: str
     start_s: float
@@ -181,7 +182,8 @@ def read_hlog(path: str | os.PathLike[str]) -> Log:
 
 def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterator[Interval]:
     """The intervals of the wanted tags of a log, one at a time; others are not decoded. The other content is collected
-    in `log`. InputError if the file cannot be read."""
+    in `log`. InputError if the file cannot be read.
+    """
     try:
         with open_regular(log.path, or_pipe=True) as file:
             for number, row in enumerate(read_lines(file, log.path), 1):

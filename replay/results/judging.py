@@ -88,7 +88,8 @@ def status_differs(
     started: Started, measured: Measured, validity: Validity
 ) -> tuple[StatusFigures | None, Validity]:
     """Responses compared with the recording, and the verdict including that finding. An objective on the statuses of
-    all requests replaces the rule."""
+    all requests replaces the rule.
+    """
     replaced = any(slo.replaces_status_rule(slo.parse(text)) for text in started.slo)
     figures = figures_of(measured.statuses, replaced=replaced)
     if figures is None or replaced:
@@ -112,7 +113,8 @@ def rows_of(folder: RunFolder) -> list[Second]:
 
 def objectives_of(folder: RunFolder, started: Started, measured: Measured) -> list[SloOutcome]:
     """Evaluate the objectives. Objectives by window read the logs; if a log is damaged, there are no windows, so they
-    fail."""
+    fail.
+    """
     objectives = [slo.parse(text) for text in started.slo]
     rows = rows_of(folder) if any(objective.window_ns for objective in objectives) else []
     per_route = "service" if started.closed_loop else "response"

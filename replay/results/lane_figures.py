@@ -62,7 +62,8 @@ def lost_share(all_metrics: Sequence[LaneMetrics]) -> float:
 
 def _busy_share(metrics: LaneMetrics) -> float:
     """The share of time in which the lane had something to do, from the first due time to the last done. Spinning until
-    a due time counts as idle."""
+    a due time counts as idle.
+    """
     first_ns, last_ns, idle_ns = (
         int(metrics.counters[AT[name]]) for name in ("first_due_ns", "last_done_ns", "idle_ns")
     )
@@ -92,7 +93,8 @@ def connection_figures(by_name: dict[str, int]) -> Connections:
 
 def address_figures(all_metrics: Sequence[LaneMetrics]) -> list[AddressFigures]:
     """The addresses that lanes connected to, in the order in which they became known. Counts are sums over the
-    lanes."""
+    lanes.
+    """
     counts: dict[tuple[str, int], dict[str, int]] = {}
     removed: dict[tuple[str, int], bool] = {}
     for metrics in all_metrics:

@@ -39,7 +39,8 @@ _MEANING = """Latencies over all routes (docs/lane-contract.md defines them). A 
 
 def is_listed(histogram: Histogram) -> bool:
     """Whether `latency` in run.json has this histogram. Latencies without the generator's delays are in `delays`
-    instead."""
+    instead.
+    """
     return not histogram.net
 
 

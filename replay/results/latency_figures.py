@@ -32,7 +32,8 @@ def latencies_of(measured: Measured, closed_loop: bool, kafka: Sequence[KafkaFig
 
 def _missing_from_ns(name: str, kafka: Sequence[KafkaFigures | None]) -> int | None:
     """The latency from which a consumer's histogram contains records that were missing at the end; None if none were
-    missing."""
+    missing.
+    """
     consumed = [each.consumed[name] for each in kafka if each is not None and name in each.consumed]
     return min((each.at_least_ns for each in consumed if each.at_least_ns is not None), default=None)
 

@@ -89,7 +89,8 @@ class _Begun(msgspec.Struct):
 class ListedRun:
     """One run. `verdict` is one word, FAILED if a VALID run missed an objective. `p99_ns` is that of the response, or
     of the service in a closed loop. `problem` is the reason why a folder cannot be read; the other fields are then
-    unknown."""
+    unknown.
+    """
 
     path: Path
     started_ns: int = 0
@@ -112,7 +113,8 @@ class ListedRun:
 @dataclass(frozen=True, slots=True)
 class Listing:
     """The runs of a folder, newest first; `others` are its folders that contain several runs (of `replay peak` and
-    `ab`). `links` are links to folders, and links in place of a run.json; they are not followed."""
+    `ab`). `links` are links to folders, and links in place of a run.json; they are not followed.
+    """
 
     runs: list[ListedRun] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)

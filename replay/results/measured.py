@@ -46,7 +46,8 @@ def _has_values(histogram: Histogram | None) -> bool:
 
 class Value(NamedTuple):
     """A figure in ns. `at_least`: it is a lower bound, because it falls among requests that were never sent, or beyond
-    the histogram."""
+    the histogram.
+    """
 
     ns: int
     at_least: bool
@@ -57,7 +58,8 @@ class Measured:
     """`totals(tag)` is a histogram of totals.hlog or None. `outcomes` counts requests by route, without the warm-up.
     `actions` are groups of routes by name; an action can be given instead of a route. By route, `checked` counts the
     responses checked and the mismatches among them, `statuses` the responses compared with the recording, and
-    `not_of_target` failed requests for which the target is not to blame."""
+    `not_of_target` failed requests for which the target is not to blame.
+    """
 
     totals: Callable[[str], Histogram | None]
     outcomes: Mapping[str, Mapping[str, int]]
@@ -69,7 +71,8 @@ class Measured:
 
     def histogram(self, kind: str, route: str = "") -> Histogram | None:
         """A histogram of `kind` (`response`, `wait.queue`, ...): over all routes with 3 significant digits, or of one
-        route over all its outcomes with 2."""
+        route over all its outcomes with 2.
+        """
         if not route:
             return self.totals(tag_over_all(kind))
         merged: Histogram | None = None
@@ -108,7 +111,8 @@ class Measured:
 
     def value(self, ns: int, histogram: Histogram, censored: bool) -> Value:
         """The figure for a value of a histogram. It is a lower bound from `max_wait` on if requests were unsent, and at
-        the highest value of the histogram."""
+        the highest value of the histogram.
+        """
         if ns >= HIGHEST_NS and histogram.layout in (NS_3, NS_2):
             return Value(HIGHEST_NS, True)
         if not censored or ns < self.max_wait_ns:
@@ -156,7 +160,8 @@ class Measured:
 
 def merged_into_other(metrics: LaneMetrics) -> np.ndarray:
     """Which (route, outcome) pairs of a lane did not fit the arena and are counted in OTHER's slots: bool[rows,
-    outcomes]."""
+    outcomes].
+    """
     merged: np.ndarray = np.array(metrics.slots) == np.arange(N_OUTCOMES)
     merged[-1] = False
     return merged

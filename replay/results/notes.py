@@ -30,7 +30,8 @@ def notes_of(
     names: Sequence[NameFigures],
 ) -> list[Note]:
     """All notes. `by_name` are the sums of the lanes' counters, `known` the notes made before, `names` the targets'
-    names."""
+    names.
+    """
     notes = []
     if killed:
         words = "the run was killed; these results were recovered from the counts of its lanes"
@@ -124,7 +125,8 @@ def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
 
 def _tail_note(started: Started, measured: Measured) -> list[Note]:
     """A note if the generator's own tail makes up most of the response's. Beyond the limits of validity it is a finding
-    instead."""
+    instead.
+    """
     late = measured.percentiles("lateness", (99.0,))
     response = measured.percentiles("response", (99.0,))
     limits = started.limits

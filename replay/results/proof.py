@@ -48,7 +48,8 @@ def _proves_nothing(document: RunDocument) -> str:
 
 def _outcome(document: RunDocument, measured: Measured, objective: slo.Slo) -> SloOutcome:
     """The outcome of an objective: the run's own if it was a setting of the run, otherwise computed from the
-    histograms."""
+    histograms.
+    """
     wanted = slo.canonical(objective)
     for known in document.slo:
         if slo.canonical(slo.parse(known.slo)) == wanted:

@@ -110,7 +110,8 @@ class _Routes:
 
     def _changed(self, turn: np.ndarray) -> np.ndarray:
         """Which outcomes of these rows have new counts since the last time. Those counted in OTHER are attributed to
-        their own rows."""
+        their own rows.
+        """
         changed = np.zeros((turn.size, len(OUTCOMES)), bool)
         for metrics, counted in zip(self._all_metrics, self._counted, strict=True):
             now = metrics.route_counts[turn]
@@ -138,7 +139,8 @@ class Recorder:
         self, all_metrics: Sequence[LaneMetrics], started: Started, *, every_total: bool = False
     ) -> None:
         """With `every_total`, each histogram over all routes is computed every second, not only those that the run
-        folder keeps. UsageError for an invalid objective."""
+        folder keeps. UsageError for an invalid objective.
+        """
         self._all_metrics, self._started = list(all_metrics), started
         objectives = [slo.parse(text) for text in started.slo]
         rows = [slo.rows_of(objective, started.routes) for objective in objectives]
@@ -272,7 +274,8 @@ class Recorder:
 
     def _statuses(self) -> list[int]:
         """Responses since the last tick with a worse status than recorded, and responses with a 4xx if the recorded
-        status is not known."""
+        status is not known.
+        """
         now = [
             sum(int(metrics.status_counts[:, column].sum()) for metrics in self._all_metrics)
             for column in (S.worse, S.unknown_4xx)

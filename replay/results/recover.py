@@ -178,7 +178,8 @@ def _open(path: Path) -> LaneMetrics:
 
 def _refuse_if_alive(folder: RunFolder) -> None:
     """InputError if the run is in progress: its recorder holds a lock on started.json for as long as its process
-    lives."""
+    lives.
+    """
     with open_regular(folder.started) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -23,7 +23,8 @@ def route_figures(measured: Measured, started: Started) -> list[RouteFigures]:
 
 def action_figures(measured: Measured, started: Started) -> list[RouteFigures]:
     """Business actions with requests, the busiest first. Recorded percentiles are left out, because those of several
-    routes cannot be combined."""
+    routes cannot be combined.
+    """
     recorded = {route.name: route.recorded for route in started.routes}
     found = []
     for action, routes in measured.actions.items():

@@ -52,7 +52,8 @@ class Run:
     @property
     def verdict(self) -> str:
         """The run in one word: VALID, SUSPECT, INVALID (the generator was at its limit), FAILED (the target failed), or
-        how the run was cut off."""
+        how the run was cut off.
+        """
         document = self.document
         failed = (document.status_differs is not None and document.status_differs.failed) or not all(
             outcome.passed for outcome in document.slo
@@ -91,7 +92,8 @@ class Run:
 
     def percentiles(self, *names: str, route: str = "") -> pa.Table:
         """Percentiles of latencies as an Arrow table: `percentile`, and a column in ns for each of `names` (by default
-        response and service), over all routes or of one. UsageError as for `latency`."""
+        response and service), over all routes or of one. UsageError as for `latency`.
+        """
         from .tables import percentiles_table
 
         usual = ("service",) if self.document.closed_loop else ("response", "service")
@@ -103,7 +105,8 @@ class Run:
 
     def _kind(self, name: str, route: str) -> str:
         """The kind of histogram with this name. UsageError if the route is unknown, or has no histogram of this
-        name."""
+        name.
+        """
         kind = ALIASES.get(name, name)
         kind = next((row.name for row in HISTOGRAMS if kind in (row.name, row.field)), kind)
         if route:
@@ -127,7 +130,8 @@ class Run:
     def timeline(self) -> pa.Table:
         """One row per second of the run, as an Arrow table (`.to_pandas()`): `at` in UTC, counts, percentiles in ns
         (null if nothing ended), and a column for each outcome (`outcomes.2xx`) and for each partition's consumer lag
-        (`lag.`)."""
+        (`lag.`).
+        """
         from .tables import timeline_table
 
         return timeline_table(self.seconds())
@@ -195,7 +199,8 @@ def _pair(latency: Latency | None) -> tuple[str, str]:
 
 def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
     """Open the folder of a run; a killed run is completed first. InputError if it is invalid, or was written by a newer
-    version."""
+    version.
+    """
     folder = RunFolder.open(path)
     recovered = not folder.is_whole
     if recovered:

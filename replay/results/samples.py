@@ -39,7 +39,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     was not sent, the response is a lower bound (`at_least`), and `reason` is the account that counts it. `rule` is the
     first check that a mismatch failed. For a malformed response `problem` says what is wrong, and `begins` is the start
     of its first line, without possible secrets. `trace_id` is that of the traceparent that was sent with it
-    (`--traceparent`)."""
+    (`--traceparent`).
+    """
 
     kind: SampleKind
     route: str
@@ -111,7 +112,8 @@ def collect(
 ) -> list[Sample]:
     """The samples of all lanes by route: the slowest, then the first failed, then the first mismatches. `names` are the
     names of the rows, `rules` those of the captures and checks. `trace_seeds` has a seed of trace ids for each route
-    whose requests carry a traceparent."""
+    whose requests carry a traceparent.
+    """
     found: list[tuple[SampleKind, str, _Raw]] = []
     for row, name in enumerate(names):
         found += [("slowest", name, raw) for raw in _slowest(all_metrics, row)]

@@ -42,7 +42,8 @@ def shares_of(
 
 def target_figures(shares: Sequence[Share], started: Started, facts: Facts) -> list[TargetFigures]:
     """The figures of each target. If the accounts of a target do not balance, those of the run do not either, and its
-    verdict reports it."""
+    verdict reports it.
+    """
     return [
         TargetFigures(
             target=share.start.target,

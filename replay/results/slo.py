@@ -196,7 +196,8 @@ def replaces_status_rule(slo: Slo) -> bool:
 
 def canonical(slo: Slo) -> str:
     """An objective in full, with canonical units, as the plan shows it: `p99 response < 250ms over 10s`. `parse` reads
-    it back."""
+    it back.
+    """
     of = f' of "{slo.route}"' if slo.route else ""
     if slo.percentile is None:
         what = next(name for name, outcomes in _SHARES.items() if outcomes == slo.outcomes)
@@ -245,7 +246,8 @@ def _guess(word: str, known: Iterable[str]) -> str:
 
 def rows_of(slo: Slo, routes: Sequence[RouteStart]) -> list[int]:
     """The rows of the lanes' memory that an objective covers, by a route (`*` matches anything) or an action.
-    UsageError if the recording has none."""
+    UsageError if the recording has none.
+    """
     if not slo.route:
         return []
     names, actions = [*(route.name for route in routes), OTHER], [*(route.action for route in routes), ""]
@@ -258,7 +260,8 @@ def evaluate(
     objectives: Sequence[Slo], measured: Measured, windows: Callable[[Slo], Iterable[Window]] = lambda _: ()
 ) -> list[SloOutcome]:
     """Evaluate each objective on a run; `windows` returns the windows of an objective. An objective without a value
-    fails. So does a value that is a lower bound, because the true value may be higher."""
+    fails. So does a value that is a lower bound, because the true value may be higher.
+    """
     return [
         _over_all(slo, measured) if slo.window_ns is None else _by_window(slo, windows(slo))
         for slo in objectives
@@ -344,7 +347,8 @@ def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | No
 
 def _holds(slo: Slo, value: float, at_least: bool) -> bool:
     """Whether a value meets the objective. `statuses differ<100%` accepts any share, including 100%, so that it
-    disables the rule."""
+    disables the rule.
+    """
     if slo.outcomes == (STATUSES,) and slo.limit >= 1:
         return True
     return not at_least and (value <= slo.limit if slo.or_equal else value < slo.limit)

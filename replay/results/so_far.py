@@ -1,5 +1,6 @@
 """The figures of a run in progress, summed from its seconds: the same figures as for a finished run (`Measured`), and
-the state of each objective."""
+the state of each objective.
+"""
 
 from __future__ import annotations
 

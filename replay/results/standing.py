@@ -48,7 +48,8 @@ class StandingNow:
 
 class Standing:
     """Follows one objective. `routes` are those that it covers, None for all requests; `planned` is the number of
-    requests in the run, if known."""
+    requests in the run, if known.
+    """
 
     def __init__(
         self, objective: slo.Slo, routes: Sequence[str] | None, max_wait_ns: int, planned: int | None = None
@@ -90,7 +91,8 @@ class Standing:
 
     def _budget(self, measured: Measured) -> tuple[float | None, str]:
         """The remaining budget of slow or failed requests, based on the planned requests if known, otherwise on those
-        that ended."""
+        that ended.
+        """
         objective = self._objective
         spent, ended = _spent(objective, measured)
         if spent is None or not ended:
@@ -140,7 +142,8 @@ class _Interval:
 
 class _Recent:
     """The sum of the last seconds over which an objective is evaluated. Each second is added once and subtracted
-    once."""
+    once.
+    """
 
     def __init__(self, objective: slo.Slo, routes: Sequence[str] | None, max_wait_ns: int) -> None:
         self._routes = None if routes is None else frozenset(routes)

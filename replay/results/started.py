@@ -28,7 +28,8 @@ class ClockPair(msgspec.Struct, frozen=True):
 
 class RecordedClock(msgspec.Struct, frozen=True, kw_only=True):
     """How the recorded clock runs: recorded = start_ns + (due - start of the run) * speed. `utc_offset_s` is the time
-    zone of the log."""
+    zone of the log.
+    """
 
     start_ns: int
     speed: float
@@ -38,7 +39,8 @@ class RecordedClock(msgspec.Struct, frozen=True, kw_only=True):
 class TraceIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Which recording was replayed. Runs with the same digest can be compared. `lines` counts the lines of the log
     (without blank lines and headers). `rejected` counts, by reason, those that could not be read; they are in neither
-    `rows` nor the window."""
+    `rows` nor the window.
+    """
 
     path: str
     digest: str
@@ -71,7 +73,8 @@ class RouteStart(msgspec.Struct, frozen=True):
 class TlsPeer(msgspec.Struct, frozen=True, kw_only=True):
     """The server that answered a TLS handshake before the run, and how connections are secured. `certificate` lists the
     names in the target's certificate (empty: not verified). `ca` and `client_certificate` are the given files.
-    `asks_certificate`: the target asked for a client certificate."""
+    `asks_certificate`: the target asked for a client certificate.
+    """
 
     server_name: str
     version: str = ""
@@ -86,7 +89,8 @@ class TlsPeer(msgspec.Struct, frozen=True, kw_only=True):
 
 class TargetStart(msgspec.Struct, frozen=True, kw_only=True):
     """One target of a run. Its lanes follow those of the targets before it. `tick_ns` is the lateness by design, `tls`
-    the TLS peer, `portable_because` the reason why native lanes cannot run."""
+    the TLS peer, `portable_because` the reason why native lanes cannot run.
+    """
 
     target: str
     engine: EngineName = "native"
@@ -101,7 +105,8 @@ class TargetStart(msgspec.Struct, frozen=True, kw_only=True):
 class Started(msgspec.Struct, frozen=True, kw_only=True):
     """The facts known when the first request is due. It is stored as `started.json`, from which a killed run is
     recovered. `consumed` lists the histograms that a Kafka consumer fills, `rules` the captures and checks. `together`
-    is shared by two runs that sent at the same instants (`replay ab --together`)."""
+    is shared by two runs that sent at the same instants (`replay ab --together`).
+    """
 
     start: ClockPair
     routes: list[RouteStart]

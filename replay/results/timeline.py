@@ -62,7 +62,8 @@ if TYPE_CHECKING:
 
     class Second(_Accounts, frozen=True, kw_only=True):
         """The other fields follow from the catalog, so a type checker knows the type of percentiles but not their
-        names."""
+        names.
+        """
 
         handshakes_full: int
         handshakes_resumed: int

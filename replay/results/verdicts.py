@@ -8,7 +8,8 @@ NOT_ENDED = ("interrupted", "killed", "failed", "not_allowed", "over_limit")
 
 def verdict_word(how: str, validity: str, *, failed: bool) -> str:
     """The ending of a run that was cut off, otherwise INVALID, otherwise FAILED if its target failed, otherwise VALID
-    or SUSPECT."""
+    or SUSPECT.
+    """
     if how in NOT_ENDED:
         return how.upper()
     if validity == "INVALID":

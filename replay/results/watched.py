@@ -107,7 +107,8 @@ def breached_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None
 
 def misses(row: Second, slo: Slo) -> bool:
     """Whether the figures of one row miss an objective; False for an objective on a route, because rows cover all
-    routes."""
+    routes.
+    """
     if slo.route:
         return False
     if slo.percentile is None:
@@ -119,8 +120,9 @@ def misses(row: Second, slo: Slo) -> bool:
 
 
 def figure_of(slo: Slo) -> str | None:
-    """The figure of a row that judges a latency: a row has only p50, p99 and the maximum, so it is the nearest of
-    these. None if rows do not have this latency."""
+    """The name of the row's field that stands for a latency objective: p50, p99 or the maximum, whichever is nearest,
+    because rows have no others. None for an objective on errors, or on a latency that rows do not have.
+    """
     if slo.percentile is None:
         return None
     near = "max" if slo.percentile == 100 else "p99" if slo.percentile >= _HIGH_PERCENTILE else "p50"

@@ -27,7 +27,8 @@ LEAST_WINDOW_NS = 1_000_000_000
 
 class Window(NamedTuple):
     """A window that begins `start_s` after the start of the run. `measured` has only the requested figures, and is
-    valid until the next window."""
+    valid until the next window.
+    """
 
     start_s: float
     measured: Measured
@@ -49,7 +50,8 @@ def windows_of(
     max_wait_ns: int,
 ) -> Iterator[Window]:
     """Every window of a run, by the rows of its timeline: of the latency `kind` of all requests (`routes` None), or of
-    `routes`. The log must contain every interval of these; the recorder logs all intervals of objectives by window."""
+    `routes`. The log must contain every interval of these; the recorder logs all intervals of objectives by window.
+    """
     begins = _begins(rows, window_ns / 1e9)
     running = _Running(max_wait_ns)
     for end, interval in enumerate(_intervals(folder, rows, kind, routes, running)):
@@ -61,7 +63,8 @@ def windows_of(
 
 def _begins(rows: Sequence[Second], window_s: float) -> list[int]:
     """For each interval the first interval of the window that ends with it; -1 if the run is still too short, or if the
-    next window contains this one."""
+    next window contains this one.
+    """
     if not rows:
         return []
     lengths = np.array([row.length_s for row in rows])

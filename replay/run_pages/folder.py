@@ -81,7 +81,8 @@ def _folders(folder: Path, above: str, depth: int) -> Iterator[tuple[str, Path]]
 
 def whole_run(root: Path, name: str) -> Path:
     """The folder of a finished run that the list names. InputError if there is none, or if it contains anything but its
-    own files and folders."""
+    own files and folders.
+    """
     path = dict(_folders(root, "", DEPTH_MAX)).get(name)
     if path is None:
         raise InputError("there is no run of this name here")

@@ -65,7 +65,8 @@ def _unknown_key(
 
 def _meant(name: str, keys: Mapping[str, Any], root: type[msgspec.Struct]) -> str:
     """The setting that an unknown name probably means: that of another tool, a key of another table, a flag, or a
-    misspelling."""
+    misspelling.
+    """
     plain = name.replace("-", "_").lower()
     plain = _OTHER_NAMES.get(plain, plain)
     if plain in keys:

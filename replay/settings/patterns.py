@@ -2,7 +2,7 @@
 
     literals   any byte; \\n \\t \\r; a backslash before punctuation takes it literally
     sets       .  [abc]  [^a-z]  \\d \\D \\w \\W \\s \\S, in brackets as well
-    repeats    ? * + {n} {n,} {n,m}, each greedy, or lazy with ? behind it
+    repeats    ? * + {n} {n,} {n,m}, each greedy, or lazy with ? after it
     choice     a|b, in groups
     groups     (?:...) and the one that is taken, (...)
 

@@ -118,7 +118,8 @@ class Service:
 
     def figures(self) -> dict[str, dict[str, int]]:
         """The service's own figures: requests in progress, requests that wait for the database, and busy database
-        workers."""
+        workers.
+        """
         database = self._database.statistics()
         return {
             "requests": {"in_flight": self._in_flight},

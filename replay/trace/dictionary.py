@@ -101,7 +101,8 @@ def _slots_for(entries: int) -> int:
 
 
 class ClientTable:
-    """Maps keyed hashes of client addresses to ids, dense by first appearance; the hashes are not kept.
+    """Maps keyed hashes of client addresses to ids, numbered densely by first appearance. The hashes stay in memory and
+    are never written.
 
     Beyond `clients_max` clients, unknown ones share ids, so that memory stays bounded.
     """

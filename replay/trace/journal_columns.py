@@ -17,8 +17,8 @@ class JournalColumns(msgspec.Struct, array_like=True):
     none), and the ends of the lines, of the target and of the body.
 
     `line_numbers` (int32) are numbers of `lines`; -1 - n is line n of `new`. That has int64[:, 3]: where the line begins in
-    `text`, and the lengths of its name and its value. A target begins behind the new lines of its request, and these
-    behind the body before.
+    `text`, and the lengths of its name and its value. A target begins after the new lines of its request, and these
+    after the previous body.
     """
 
     count: int

@@ -62,7 +62,7 @@ class RouteRules:
         return [(b"" if method == "*" else method.encode(), path.encode()) for method, _, path in parts]
 
     def before(self, others: RouteRules) -> RouteRules:
-        """These rules, with those of `others` behind them. An action that both define has only the routes of this one."""
+        """These rules, followed by those of `others`. An action that both define has only the routes of this one."""
         own = {name for name, _ in self.actions}
         rest = tuple((name, patterns) for name, patterns in others.actions if name not in own)
         return RouteRules((*self.templates, *others.templates), (*self.actions, *rest))

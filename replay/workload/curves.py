@@ -132,7 +132,8 @@ class RecordedCurve:
 
 def _moment_ns(text: str) -> int:
     """Parse seconds or ISO 8601. ValueError for other texts, and for values whose ns exceed int64 (such as ms since the
-    epoch)."""
+    epoch).
+    """
     try:
         moment_ns = float(text) * SECOND_NS
     except ValueError:
@@ -265,7 +266,8 @@ def _monday_weeks(length_ns: int) -> RateCurve:
 
 def _lockdown(day: int = 0) -> list[float]:
     """A lockdown: the announcement at 10:00 of the first day, then everyone at home, with twice the load of a Monday,
-    and four times in the evening."""
+    and four times in the evening.
+    """
     return [
         level * (1.1 if hour < 10 and day == 0 else 4.0 if 17 <= hour <= 21 else 2.3)
         for hour, level in enumerate(_monday())

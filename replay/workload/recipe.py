@@ -41,7 +41,8 @@ class Curve(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
 
 class RequestRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """A request. {id} in its path and body is 1 to `ids`; {uuid} and {email} are drawn by the seed, and are the same
-    for the same id."""
+    for the same id.
+    """
 
     path: str
     method: str = "GET"

@@ -26,7 +26,7 @@ PAUSE_NS = 1_800 * 1_000_000_000
 """A client that returns after half an hour starts a new session."""
 
 RULES_MAX = 62
-"""Maximum number of rules, because each is a bit of a word."""
+"""Maximum number of rules: each is one bit of a 64-bit integer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,8 @@ _PEAK_PARTS_MAX = 1 << 24
 class Transform:
     """The requested changes. `from_ns` and `until_ns` are since the epoch; `peak_per_s` (of the busiest minute) and
     `compress_to_ns` (of the whole) become factors once the trace is known. The peak is that of the result, at `speed`
-    and, if it is replayed faster, at `replayed_speed`."""
+    and, if it is replayed faster, at `replayed_speed`.
+    """
 
     from_ns: int | None = None
     until_ns: int | None = None
@@ -66,7 +67,8 @@ class Transform:
     @classmethod
     def of(cls, scenario: Scenario) -> Transform:
         """The changes in a scenario's settings, without window and speed, because the schedule's clock handles
-        those."""
+        those.
+        """
         return cls(
             only=scenario.only,
             without=scenario.without,
@@ -144,7 +146,8 @@ def check_scale(scale: Scale) -> None:
 
 def _busiest_minute_per_s(pipeline: _Pipeline, speed: float) -> float:
     """The highest rate of any minute at a speed, per second; the mean rate if the whole is shorter. Minutes begin at
-    whole seconds, as in `replay inspect`."""
+    whole seconds, as in `replay inspect`.
+    """
     trace, window_ns = pipeline.trace, max(round(PEAK_WINDOW_NS * speed), 1)
     parts = next(
         (n for n in (60, 12, 4) if (trace.end_ns - trace.start_ns) // window_ns * n < _PEAK_PARTS_MAX), 1
@@ -189,7 +192,8 @@ def rows_by_route(trace: Trace, from_ns: int | None, until_ns: int | None) -> li
 
 def rows_by_request(trace: Trace, from_ns: int | None, until_ns: int | None) -> npt.NDArray[np.int64]:
     """The number of events of each request of a trace between two times. Unlike routes, requests are not changed by a
-    rewrite."""
+    rewrite.
+    """
     counts = np.zeros(trace.manifest.requests, np.int64)
     for batch in trace.batches(from_ns, until_ns):
         np.add.at(counts, batch.request, 1)

@@ -356,7 +356,10 @@ def test_a_run_replays_what_its_scenario_scales(tmp_path: Path) -> None:
         (["--scale", "GET /register=2", "--scale", "3"], ["beside others"]),
         (["--scale", "GET /register=2", "--scale", "GET /register=3"], ["two factors"]),
         (["--scale", "*=2", "--scale", "GET /register=3"], ["GET /register=3 has no route left"]),
-        (["--grow", "sessions", "--scale", "0.5"], ["0.5 reduces the load", "--sample 50% --sample-by client"]),
+        (
+            ["--grow", "sessions", "--scale", "0.5"],
+            ["0.5 reduces the load", "--sample 50% --sample-by client"],
+        ),
         (["--sample", "150%"], ["--sample", "between 0% and 100%"]),
         (["--sample", "0"], ["no request is left"]),
         (["--only", "GET /nothing"], ["--only", "not a route"]),

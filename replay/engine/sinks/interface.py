@@ -51,7 +51,8 @@ def lacking(sink: object) -> list[str]:
 @runtime_checkable
 class LingeringSink(Protocol):
     """A sink that may need more time after the run, such as a port that has not been scraped yet. The command gives it
-    that time after printing the report; a program that calls `replay.run` may do the same."""
+    that time after printing the report; a program that calls `replay.run` may do the same.
+    """
 
     def lingering(self) -> str:
         """The reason for waiting, as a sentence; empty if there is none."""

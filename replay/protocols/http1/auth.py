@@ -32,7 +32,8 @@ class Authoriser:
 
     async def first(self) -> bytes:
         """The header line for the start of the run. InputError if the command fails; UsageError if its output cannot be
-        sent."""
+        sent.
+        """
         return await header_line(self._auth)
 
     async def keep_fresh(self, put: Callable[[bytes], None]) -> None:

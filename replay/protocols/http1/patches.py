@@ -179,7 +179,8 @@ class _Patcher:
 
     def _value(self, value: str, encode: Encode) -> list[Part]:
         """A value in its place. If the JSON value had no quotes, a captured value is written unchanged, and text in
-        quotes."""
+        quotes.
+        """
         if encode not in ("json", "json_value"):
             return list(parse_template(value.encode(), self._values, encode))
         quoted = parse_template(b'"' + value.encode() + b'"', self._values, "json")
@@ -193,7 +194,8 @@ class _Patcher:
 
     def _own_path(self, one: RuleOfRoute, before: str, has_queries: bool) -> tuple[Part, ...] | None:
         """The path of a rule, segment by segment, if it has values that replace recorded ones, or if parameters of the
-        recorded query are also set; otherwise None."""
+        recorded query are also set; otherwise None.
+        """
         path = (one.rule.path or "").partition("?")
         if not (has_queries or is_by_request(one.rule.path or "", self._values)):
             return None

@@ -96,7 +96,8 @@ def is_chosen(name: str, chosen: Sequence[str], managed: Iterable[str]) -> bool:
 class RecordedLines:
     """Texts of header lines for the kernel: text t is data[ends[t]:ends[t + 1]]. `of_host` int32[hosts + 1] has the
     text of each host's Host line, `of_headers` int32[header sets + 1] that of each header set; the first of each is for
-    requests without one."""
+    requests without one.
+    """
 
     of_host: npt.NDArray[np.int32]
     of_headers: npt.NDArray[np.int32]

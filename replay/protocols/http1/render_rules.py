@@ -67,7 +67,7 @@ def check_bodies(requests: Requests, scenario: Scenario, bodiless: npt.NDArray[n
         shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
         raise UsageError(
             f"the recording has no bodies for {shown}",
-            hint="give a [[body]] rule for each in the scenario, or --empty-bodies to send them without",
+            hint="add a [[body]] rule for each of them to the scenario, or --empty-bodies to send them without a body",
         )
 
 
@@ -159,7 +159,8 @@ class Line(NamedTuple):
 
 def header_lines(trace: Trace, scenario: Scenario, target: Target) -> tuple[list[Line], RecordedLines]:
     """The headers of every request, Host first, and which of them are recorded. UsageError for one that cannot be
-    sent."""
+    sent.
+    """
     given = {name.lower() for name in scenario.headers}
     given |= {rule.header.lower() for rule in scenario.set if rule.header is not None}
     given |= set(OF_TRACE_CONTEXT) if scenario.traceparent else set()
@@ -229,7 +230,8 @@ def _numbered(wanted: Sequence[Template | None]) -> tuple[tuple[Template, ...], 
 
 class _Heads:
     """The routes whose headers differ from the common ones: those with [[set]] headers (a later rule wins), or every
-    route if headers are not the same for all requests."""
+    route if headers are not the same for all requests.
+    """
 
     def __init__(
         self,

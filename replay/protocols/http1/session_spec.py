@@ -33,7 +33,8 @@ STATUSES = 600
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One capture or check, in the form that both engines use. `source` determines the meaning of `name` and `text`
-    (see the kernels' RULE)."""
+    (see the kernels' RULE).
+    """
 
     kind: int
     source: int
@@ -170,7 +171,8 @@ def slots_of(scenario: Scenario) -> Slots:
 
 def make_session_spec(requests: Requests, scenario: Scenario, clients: int) -> SessionSpec:
     """The captures and checks of a scenario. UsageError if a rule matches no route, or if a value can never be
-    captured; LimitError if the clients' values could exceed `limits.sessions`."""
+    captured; LimitError if the clients' values could exceed `limits.sessions`.
+    """
     slots = slots_of(scenario)
     rules = [_capture(rule, slots) for rule in scenario.capture] + [_check(rule) for rule in scenario.check]
     found: list[list[int]] = [[] for _ in requests.routes]

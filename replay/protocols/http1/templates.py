@@ -143,7 +143,8 @@ def encoding_of_body(content_type: str) -> Encode:
 
 class Values:
     """The values of names: variables (the columns of their files are read once, and encoded for each place), and the
-    slots of captured values, of which `links` are whole paths."""
+    slots of captured values, of which `links` are whole paths.
+    """
 
     def __init__(
         self,

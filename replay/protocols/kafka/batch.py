@@ -112,7 +112,8 @@ class Batch:
 
 class Rooms:
     """Reuses the memory of batches. The buffer that was returned last is used first, because it is still in the CPU's
-    cache."""
+    cache.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}

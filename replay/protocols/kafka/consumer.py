@@ -46,7 +46,8 @@ COMMIT_MS = 1_000
 @dataclass(frozen=True, slots=True)
 class Order:
     """What to consume. The partitions from index `answers` on are those of answers, which are joined by their key or by
-    the header `answers_by`."""
+    the header `answers_by`.
+    """
 
     target: KafkaTarget
     kafka: Kafka

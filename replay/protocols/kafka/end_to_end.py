@@ -51,7 +51,8 @@ STOP_S = 5.0
 @dataclass(frozen=True, slots=True)
 class Ack:
     """An acknowledged batch. Due times below 0 belong to the warm-up (as -due). `records` is set only if answers are
-    expected."""
+    expected.
+    """
 
     index: int
     first: int
@@ -102,7 +103,8 @@ class Watch:
         answers: Sequence[TopicPartition], timeout_ns: int, allowed: Allowed,
     ) -> None:  # fmt: skip
         """Start the consumer and wait until it has reached the end of its partitions; blocks. ReplayError if it
-        cannot."""
+        cannot.
+        """
         self._own = own if kafka.consume else ()
         self._parts = [*self._own, *answers]
         name = "" if kafka.answers_by == "key" else kafka.answers_by

@@ -396,7 +396,8 @@ class _Running:
 
     def _count_own(self, batch: Batch) -> None:
         """Attribute unsent records to the generator, not to the brokers, if the lane itself lost time or took them up
-        late."""
+        late.
+        """
         due_ns = int(batch.rows["due_ns"][0])
         own_ns = batch.taken_first_ns - due_ns + int(self._counters[C.lost_ns]) - batch.lost_ns
         if is_own(own_ns, time.monotonic_ns() - due_ns):

@@ -73,7 +73,7 @@ class PreciseSelector(selectors.EpollSelector):
 
 
 class _Loop(GatedLoop):
-    """Notifies its selector of every callback that is scheduled soon."""
+    """Sets `called` of its selector when a callback is scheduled, so that the selector returns to the loop."""
 
     def __init__(self, gate: Gate, selector: PreciseSelector) -> None:
         self._precise = selector

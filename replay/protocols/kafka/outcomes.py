@@ -23,7 +23,8 @@ class TooLarge:
 @dataclass(slots=True)
 class Outcomes:
     """What the lane knows beyond its metrics: errors by name, offsets of its records, oversized records by topic, and
-    the reasons of lost brokers by address."""
+    the reasons of lost brokers by address.
+    """
 
     errors: Counter[str] = field(default_factory=Counter)
     acknowledged: Counter[TopicPartition] = field(default_factory=Counter)

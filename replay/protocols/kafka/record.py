@@ -82,7 +82,8 @@ def parse_source(text: str) -> Source:
 
 def resume_offsets(trace: Trace, topics: Sequence[str]) -> dict[TopicPartition, int]:
     """The offsets where an earlier recording ended. InputError if it is not a Kafka recording, or one of other
-    topics."""
+    topics.
+    """
     found = trace.manifest.options.get(NEXT_OFFSETS)
     if not isinstance(found, dict):
         raise InputError(f"{trace.path} is not a recording of Kafka: it cannot be continued")
@@ -144,7 +145,8 @@ def record(
 
 def check_for(source: Source, permitted: Allowed) -> Check:
     """The check of hosts. Hosts in the source's URL need no --allow, because reading is not a load; advertised hosts
-    do."""
+    do.
+    """
     named = {host for host, _ in source.target.brokers}
 
     def check(host: str, addresses: Sequence[str]) -> None:
@@ -302,7 +304,8 @@ class _Work:
         self, consumer: AIOKafkaConsumer, tape: _Tape, ends: dict[TopicPartition, int], stop: asyncio.Event
     ) -> None:
         """Read records. Partitions that have no end yet are read until a record of `until_ms` arrives or that time has
-        passed."""
+        passed.
+        """
         open_ = {part for part in self.parts if part not in ends or self.next_offsets[part] < ends[part]}
         heard_s = time.monotonic()
         consumer.pause(*(set(self.parts) - open_))
@@ -341,7 +344,8 @@ class _Work:
         self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], open_: set[TopicPartition]
     ) -> bool:
         """Once `until_ms` has passed, use the partitions' current ends. Returns False if the broker cannot report
-        them."""
+        them.
+        """
         endless = [part for part in open_ if part not in ends]
         if endless and self.until_ms is not None and time.time() * 1_000 > self.until_ms:
             try:

@@ -275,7 +275,7 @@ class Sender:
         self._busy[batch.index] = None
 
     def _may_help(self, batch: Batch, sequence: int, error: Exception) -> bool:
-        """Whether to resend a batch. One that is out of order behind a failed batch is resent too."""
+        """Whether to resend a batch. One that is out of order because the batch before it failed is resent too."""
         if isinstance(error, OutOfOrderSequenceNumber):
             again = self._partitions[batch.index].again
             return batch.sequence != sequence or bool(again and again[0].number < batch.number)

@@ -60,7 +60,8 @@ def produce_request(
 
 def produce_answers(version: int, frame: memoryview) -> tuple[int, list[Answer]]:
     """Parse an answer: its correlation id, and the result for each batch. struct.error or ValueError if it is not an
-    answer."""
+    answer.
+    """
     row = struct.Struct(">ihqqq" if version >= 5 else ">ihqq")
     correlation, topics = struct.unpack_from(">ii", frame)
     at, found = 8, []

@@ -75,7 +75,8 @@ class ComparisonResult:
 
     def _lacking_case(self, text: str) -> Case:
         """The case of a metric that could not be tested, from a text such as `GET /a p99: base measured nothing (only
-        in new)`."""
+        in new)`.
+        """
         what, _, why = text.rpartition(": ")
         where, _, metric = what.rpartition(" ")
         return self._undecided(where or "all", metric, why)
@@ -116,7 +117,7 @@ class ComparisonResult:
             lines.append(f"- {caught}")
         runs = f"{len(found.base.runs)} and {len(found.new.runs)} runs"
         tolerance = f"tolerance {100 * found.options.tolerance:g}%"
-        lines.append(f"- {runs}; {tolerance}; {found.design or 'nothing was permuted'}")
+        lines.append(f"- {runs}; {tolerance}; {found.design or 'no permutation test was made'}")
         text = "\n".join(lines) + "\n\n"
         return text + (DifferencesResult(found.responses).markdown() if found.responses is not None else "")
 

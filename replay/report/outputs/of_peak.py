@@ -119,7 +119,8 @@ def _objectives(found: Climb) -> list[Case]:
 
 def _objective(found: Climb, goal: str, met: bool) -> Case:
     """The case of an objective: passed if it was met up to the peak; skipped if a limit of the generator left it
-    open."""
+    open.
+    """
     where = slo.parse(goal).route or "all"
     if found.verdict == "FAILS_AT_LOWEST" and not met:
         return Case(where, goal, "failure", "missed even at the lowest load", found.verdict)

@@ -1,5 +1,6 @@
 """A run for CI systems: a test case for each objective, and one each for how it ended, its validity and its
-statuses."""
+statuses.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,8 @@ MARK: dict[Status, str] = {"passed": "✅", "failure": "❌", "error": "❌", "s
 @dataclass(frozen=True, slots=True)
 class Case:
     """One check. `failure` means that the target failed, `error` that the check is not valid, `skipped` that it was not
-    decided. `where` is a route or `all`, `kind` the verdict behind a failure or an error."""
+    decided. `where` is a route or `all`, `kind` the verdict behind a failure or an error.
+    """
 
     where: str
     name: str

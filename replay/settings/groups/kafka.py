@@ -30,7 +30,7 @@ class Kafka(Table, kw_only=True, frozen=True):
     enable_idempotence: Annotated[
         bool,
         row(
-            "Write no record twice, whatever is sent again; needs acks = all",
+            "Write each record exactly once, even if a batch is sent again; needs acks = all",
             "--idempotence",
             used_by="Kafka",
         ),

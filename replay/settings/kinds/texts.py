@@ -96,7 +96,7 @@ class Acks(_Text):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """`1` or `all`."""
+        """Parse `1`, `all`, or `-1`, which means `all`. UsageError for anything else."""
         text = str(value).lower()
         if text == "0":
             raise UsageError(

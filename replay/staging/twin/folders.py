@@ -41,7 +41,8 @@ def own_folder() -> Iterator[Path]:
 
 def sweep() -> None:
     """Remove the folders of this user whose owner is gone. A folder without the mark is not ours, or is just being
-    created."""
+    created.
+    """
     for place in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             found = place.lstat()

@@ -36,7 +36,8 @@ TICK_S = 1.0
 
 class Orders(msgspec.Struct, kw_only=True):
     """What a process hosts and how it is reached. `sockets` are the numbers of listening sockets that it inherits, by
-    service."""
+    service.
+    """
 
     twin: dict[str, Any]
     log: str = ""
@@ -185,7 +186,8 @@ def bound(key: str, port: int) -> socket.socket:
 
 def bind_all(twin: Twin) -> dict[str, socket.socket]:
     """A listening socket for each service, and for the bus. UsageError if a port is in use; then no socket is left
-    open."""
+    open.
+    """
     wanted = {name: (f"services.{name}.port", service.port) for name, service in services_of(twin).items()}
     if twin.balancer is not None:
         wanted["balancer"] = ("balancer.port", twin.balancer.port)
@@ -204,7 +206,8 @@ def bind_all(twin: Twin) -> dict[str, socket.socket]:
 
 def ignore_terminal() -> None:
     """Ignore the terminal's signals, which go to the whole process group; this process ends when its standard input is
-    closed."""
+    closed.
+    """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 

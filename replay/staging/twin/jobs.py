@@ -1,5 +1,6 @@
 """Background jobs: a queue, workers, retries with growing waits, and a dead set. The bus's topics are such queues
-too."""
+too.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Waits before retries, a budget for them, circuit breakers, and the quota of a name server. This module uses no clock
-and no sockets."""
+and no sockets.
+"""
 
 from __future__ import annotations
 

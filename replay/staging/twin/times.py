@@ -82,7 +82,7 @@ class Times(Kind):
 
     @property
     def mean_ns(self) -> float:
-        """The mean."""
+        """The mean of the distribution. For a lognormal one `first` is the median, and the mean is larger."""
         if self.shape == "lognormal":
             return self.first * math.exp(self.second**2 / 2)
         return (self.first + self.second) / 2 if self.shape == "uniform" else self.first

@@ -19,7 +19,8 @@ BLOCK = 16_384
 @dataclass(frozen=True)
 class Outcome:
     """What customers of a station experienced. `waits_ns` has the waiting times of those that were served, in the order
-    of service."""
+    of service.
+    """
 
     utilization: float
     waits_ns: np.ndarray

@@ -1,5 +1,6 @@
 """HTTP/1.1 between services: a server for one connection, and connections of a client. Messages are framed by the same
-code as in the recorder's proxy."""
+code as in the recorder's proxy.
+"""
 
 from __future__ import annotations
 

@@ -62,7 +62,8 @@ class _Lookup:
 
     def table(self, batch: Batch, *, safe: bool = False) -> pa.Table:
         """A batch of events with loaded requests, as a table with names instead of ids. `safe`: a spreadsheet takes no
-        name for a formula."""
+        name for a formula.
+        """
         ids = batch.request
         named = {}
         for name, names in (self._safe_names if safe else self._names).items():

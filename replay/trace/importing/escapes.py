@@ -16,11 +16,11 @@ _IS_LITERAL = rf"(?<=%)(?!{_HEX}{{2}})|(?<=\\)(?![bfnrtv]|u{_HEX}{{4}}|x{_HEX}{{
 _NOT_NESTED = rf"(?!(?<=%25){_HEX}{{2}}|(?<=%2525){_HEX}{{2}}|(?<=%252525){_HEX}{{2}})"
 
 AFTER_ESCAPE = rf"(?:(?:{_AFTER_PERCENT}){_NOT_NESTED}|{_AFTER_BACKSLASH})"
-"""Matches behind a percent-encoded byte (encoded up to four times) or a backslash escape. `%25` before two hexadecimal
-digits is the beginning of a longer escape.
+"""Matches the position after a percent-encoded byte (encoded up to four times) or after a backslash escape, but not after
+a `%25` that begins a longer escape.
 """
 
 
 def begins(characters: str) -> str:
-    """A pattern that matches where a word of these characters (the inside of a class) begins, behind an escape too."""
+    """A pattern that matches where a word of these characters (the inside of a class) begins, or after an escape."""
     return rf"(?:(?<![%\\{characters}])|{AFTER_ESCAPE}|{_IS_LITERAL})"

@@ -82,7 +82,7 @@ class Marks:
         return mark if _NUMBER.fullmatch(text) else f"{quote}{mark}{quote}"
 
     def user_info(self, text: str) -> None:
-        """See `Instead`."""
+        """Count the user info of a URL, which the caller removes."""
         self.changes.append(Change(self._place, "user info", "drop"))
 
     def person(self, text: str, what: str) -> str:

@@ -142,7 +142,8 @@ def _is_utf8(plain: bytes) -> bool:
 
 class Pseudonyms:
     """Makes pseudonyms. `key` belongs to one recording. Without it, guesses of values cannot be tested against the
-    trace."""
+    trace.
+    """
 
     def __init__(self, key: bytes) -> None:
         self._key = hashlib.blake2b(key, digest_size=32, person=b"replay-pseudonym").digest()

@@ -1,4 +1,4 @@
-"""Rejected input: counted by reason, with the first examples, and when an import gives up."""
+"""Counts rejected input by reason, keeps the first examples, and decides when an import gives up."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Instead(Protocol):
         ...
 
     def user_info(self, text: str) -> None:
-        """Replace the user info of a URL."""
+        """Note that the user info of a URL was removed."""
         ...
 
 

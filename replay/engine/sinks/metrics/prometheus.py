@@ -250,7 +250,7 @@ def _family(metric: Metric, snapshot: Snapshot) -> Family | None:
 
 
 def add_buckets(family: HistogramMetricFamily, histogram: Histogram) -> None:
-    """Add a histogram as classic buckets. A counter of ours belongs to the first bound that its values are not above."""
+    """Add a histogram as classic buckets. A counter goes to the lowest bound that is at or above its highest value."""
     below = np.concatenate([[0], np.cumsum(histogram.counts)])
     counts = below[np.searchsorted(histogram.values(), _BOUNDS_NS, side="right")]
     buckets = [(f"{bound:g}", float(count)) for bound, count in zip(BOUNDS_S, counts.tolist(), strict=True)]

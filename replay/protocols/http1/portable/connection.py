@@ -1,5 +1,6 @@
 """HTTP/1.1 for the portable engine: Trio streams with the native lane's parser, so that both engines read responses in
-the same way."""
+the same way.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +126,8 @@ class Http(Transport):
 
     def _keep_session(self, client: int, secured: trio.SSLStream[trio.SocketStream]) -> None:
         """Keep the TLS session. In TLS 1.3 it can be resumed only once its ticket has arrived, at the latest with the
-        first response."""
+        first response.
+        """
         session: ssl.SSLSession | None = secured.session
         if self._tls is not None and self._tls.resume and session and (session.has_ticket or session.id):
             self._sessions[client] = session

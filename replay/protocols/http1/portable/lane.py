@@ -31,7 +31,8 @@ async def run_lane(spec: LaneSpec) -> None:
 
 class HttpTransport(Http):
     """HTTP with the settings of a lane's spec. Handshakes are counted in the lane's metrics, and TLS sessions belong to
-    the lane."""
+    the lane.
+    """
 
     def __init__(self, spec: LaneSpec) -> None:
         super().__init__(

@@ -28,7 +28,8 @@ _PERCENT_ENCODED = re.compile(rb"%(?:25)*([0-9A-Fa-f]{2})")
 
 def link_of(value: bytes) -> bytes | None:
     """The link in a value, without its fragment; None if it could lead out of its part of this target (see the
-    kernel)."""
+    kernel).
+    """
     link = value.partition(b"#")[0]
     plain = _PERCENT_ENCODED.sub(lambda match: bytes.fromhex(match[1].decode()), link)
     if not link.startswith(b"/") or b"\\" in plain or b"//" in plain:

@@ -133,7 +133,7 @@ class Capture:
             buffer[:held] = buffer[done : done + held].copy()
             self._state[kernels.POSITION] = 0
         if begun and held and not self.damaged:
-            self.damaged = f"the capture ends within a packet: {held:,} bytes behind the last whole one"
+            self.damaged = f"the capture ends within a packet: {held:,} bytes after the last complete one"
         if waiting:
             yield _sorted(waiting)
 

@@ -81,7 +81,7 @@ class FastifyReader(RecordReader):
         self._waiting: dict[tuple[int, str | int], Record] = {}
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first line."""
+        """Return the time of the first request in the head (None if there is none), and the resolution of 1 ms."""
         for line in sniffed_lines(head):
             found = _decoded(line)
             if found is not None and found.req is not None:

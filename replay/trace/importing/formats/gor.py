@@ -1,4 +1,4 @@
-"""GoReplay's `.gor` files: raw HTTP messages, each behind `type id timestamp latency`, with a separator between.
+"""GoReplay's `.gor` files: raw HTTP messages, each after a line `type id timestamp latency`, with a separator in between.
 
 Type 1 is a request, stamped at its start (ns); 2 is its response, which gives the status and how long it took
 (`replay_native.importing.gor.took_of`). Either may come first: GoReplay writes what it has whole.

@@ -16,7 +16,7 @@ What the stamps mean, by the makers' own documentation:
   `responseLatency` in ms. A log that has `resourcePath` alone names templates of paths, not paths: it is not taken.
 - Envoy Gateway: `start_time`, `duration` in ms.
 - CloudFront standard logging v2: the fields of its tab separated logs: `date` and `time` in UTC, the end; `time-taken` in s.
-- Caddy's console encoding: its JSON without `ts`, behind stamp, level, logger and message.
+- Caddy's console encoding: its JSON without `ts`, after timestamp, level, logger and message.
 - k6 (`--out json=FILE`, grafana.com/docs/k6, results output): a point's time is when the response had come
   (lib/netext/httpext: `Time: tr.EndTime`), and `http_req_duration` in ms begins with the sending of the request.
 """

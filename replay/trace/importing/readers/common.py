@@ -44,7 +44,7 @@ _LINE = re.compile(
 _WHOLE_LINE = re.compile(_LINE.pattern + rb'.*" (?:\d{3}|-)(?: (?:\d+|-)(?: |\r?$)|\r?$)')
 _ZONE = re.compile(rb" [+-]\d{4}")
 _PREFIXED = re.compile(r"(?:\S*/\S*|\d+|\S+:\d+):\S+")
-"""A client behind the name of a file or the number of a line, as `grep` writes them."""
+"""A client after the name of a file or the number of a line, as `grep` prints them."""
 
 _HOST = re.compile(r"[\w.-]+(?::\d+)?")
 _BEHIND = re.compile(rb'" (?:\d{3}|-) (?:\d+|-) "(?:[^"\\]|\\.)*" "(?:[^"\\]|\\.)*" "([^"]*)"')
