@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 class ControlWords(NamedTuple):
     """Words of `control`, a cache line apart. The control plane writes STOP, FEED_TAIL, FEED_END and ADDRESSES, the
-    lane writes the others."""
+    lane writes the others.
+    """
 
     STOP: int = 0
     FEED_TAIL: int = 8

@@ -151,7 +151,7 @@ SHARE_TYPE = numba_type(LaneShare)
 
 @kernel(inlined=True)
 def first_row(share, first_seq, begin):
-    """The first row of this lane from row `begin` on; by client: `begin`, and each row is asked (`is_mine`)."""
+    """The first row of this lane at or after row `begin`. By client it is `begin`: callers ask `is_mine` for each row."""
     if share.by_client:
         return begin
     return begin + (share.lane - (first_seq + begin) % share.lanes + share.lanes) % share.lanes

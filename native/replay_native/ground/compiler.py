@@ -39,7 +39,7 @@ class PieceLibrary(JITCodeLibrary):  # type: ignore[misc]
         self._finalized = True
 
     def as_bitcode(self) -> bytes:
-        """The code, for a cache."""
+        """The LLVM bitcode of the piece, from which `from_bitcode` restores it."""
         return bytes(self._get_module_for_linking().as_bitcode())
 
     @classmethod

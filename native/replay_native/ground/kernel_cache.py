@@ -138,7 +138,7 @@ def _reduced(result: Any) -> tuple[Any, ...]:
         for value in values
         if not value.is_declaration
     ]
-    # Numba lists hundreds of environments. Only one that holds Python objects is needed.
+    # Numba lists hundreds of environments. Only those that hold Python objects are needed.
     referenced = tuple(found for found in result._find_referenced_environments() if found.consts)
     code = library._get_compiled_object()
     return (library.name, code, symbols, described, result.signature, result.environment, referenced)

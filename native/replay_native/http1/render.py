@@ -68,7 +68,8 @@ _memcpy = libc.memcpy
 @bundle
 class RenderTable(NamedTuple):
     """The data that rendering needs besides the row. Texts and templates are ranges of one array: text t is [ends[t],
-    ends[t + 1])."""
+    ends[t + 1]).
+    """
 
     prefix: Annotated[Array, "uint8[::1]", "`METHOD SP base-path` of every method"]
     prefix_ends: Annotated[Array, "int64[::1]", "per method and one more: where its prefix begins"]
@@ -140,7 +141,9 @@ class Row(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What a request line is made of. With a path of the scenario's own, the target is what is left of it: the query."""
+    """The parts of a request line. If the scenario gives the path (`path` is not negative), `address` and `length` are
+    only the query of the recorded target, or nothing.
+    """
 
     method: Int
     path: Int

@@ -367,7 +367,8 @@ def _find_cookie(sessions, rule, data, head, head_end):
 @kernel()
 def _find(sessions, rule, data, head, head_end, body_end):
     """Copy the value that a rule reads to `found`: (its length or -1, whether there is anything). `body_end` is -1 if
-    the body is not complete."""
+    the body is not complete.
+    """
     if rule.source == HEADER:
         begin, end, _ = find_header(data, head, head_end, sessions.texts, rule.name, rule.name_end)
         return _copy_found(sessions, data, begin, end), begin >= 0

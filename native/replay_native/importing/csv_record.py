@@ -1,5 +1,6 @@
 """Finds the end of a record in a table: the end of its line, unless a quoted field contains the line break (RFC 4180,
-2.6)."""
+2.6).
+"""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ def _pcapng_block(data, at, end, state, interfaces, packets, packet):
     swapped = state[SWAPPED] != 0
     kind, size = _own32(data, at, swapped), _own32(data, at + 4, swapped)
     if kind == _SECTION:
-        # The contents of the header show its byte order.
+        # The caller reads a section header: only its contents show the byte order, even of its own size.
         return np.int64(-3)
     if size < 12 or size & 3 or size > (PACKET_BYTES_MAX << 4):
         return np.int64(-2)

@@ -62,7 +62,8 @@ METHOD, PATH, SEGMENT, AT_MS = range(OWN_KINDS, OWN_KINDS + 4)
 @bundle
 class EventTable(NamedTuple):
     """The data that rendering needs besides the row. An event's key and value are filled templates; a record has its
-    recorded ones."""
+    recorded ones.
+    """
 
     recorded: Annotated[Array, "uint8[::1]", "per method: 1 where the request is a record"]
     topics: Annotated[Array, "uint8[::1]", "the names of the trace's topics"]
@@ -178,7 +179,8 @@ def _is_replaced(table, batch, pair):
 @kernel()
 def _headers(table, number, seq, at):
     """Length of a header set with its count, the headers of `replay` first. It is also written, unless the address is
-    0."""
+    0.
+    """
     first, last, batch = np.int64(0), np.int64(0), np.int64(0)
     if has_set(table.headers, number):
         batch = batch_of(table.headers, number)

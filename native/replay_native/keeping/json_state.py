@@ -44,7 +44,7 @@ NO_TAG = np.uint64(0)
         0x5BE0CD19137E2179, 0x428A2F98D728AE22,
     )
 )  # fmt: skip
-"""What kind of leaf it is, as a number that its hash begins with."""
+"""The kinds of leaves, mixed into their hashes. Objects and arrays are leaves only if they are empty."""
 
 QUOTE, BACKSLASH, MINUS_SIGN, DIGIT_0, DIGIT_9 = 34, 92, 45, 48, 57
 

@@ -336,7 +336,8 @@ def wait(lane, sleep_ns):
 @kernel()
 def _drain(lane):
     """STOP: requests that are due by now count as planned and unsent, and so do those that wait. Requests in flight may
-    finish."""
+    finish.
+    """
     st, control = lane.state[0], lane.metrics.control
     entries = lane.feed.entries
     st.draining = 1
@@ -391,7 +392,8 @@ def _note_unread(lane, unread_ns, polled_ns, n):
 @kernel(inlined=True)
 def _dial_one(lane, taken):
     """Make at most one more connection, and none while the lane is behind its schedule. A wait for a connection that is
-    put off for this reason is the lane's own (`behind`). With no connection at all, one is made in any case."""
+    put off for this reason is the lane's own (`behind`). With no connection at all, one is made in any case.
+    """
     st = lane.state[0]
     if wants_dial(lane) and (
         taken <= ON_TIME or (st.connecting if lane.settings.per_client else st.open) == 0

@@ -184,7 +184,7 @@ def _finish(one, two):
 
 @kernel()
 def _fail(one, two, error):
-    """Neither lane could begin."""
+    """Record that neither lane could begin."""
     store_release(one.metrics.control, Control.STATE, error)
     store_release(two.metrics.control, Control.STATE, error)
 

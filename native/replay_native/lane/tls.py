@@ -134,7 +134,8 @@ def receive(ssl, buffer):
 @kernel()
 def is_quiet(ssl, buffer):
     """Whether nothing arrived with the bytes that were received last: neither more data nor the end of the
-    connection."""
+    connection.
+    """
     return _has_pending(ssl) == 0 or receive(ssl, buffer) == -EAGAIN
 
 

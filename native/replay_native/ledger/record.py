@@ -123,7 +123,8 @@ def _write_sample(row, request, ending):
 @kernel(inlined=True)
 def _latency_ns(row):
     """The latency by which samples are ranked: the response time, or the service time in a closed loop, which has no
-    due times."""
+    due times.
+    """
     return row.done_ns - row.due_ns
 
 

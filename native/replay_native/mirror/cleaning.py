@@ -164,7 +164,7 @@ def _ends_name(data, at, end, state, checks):
             return True
         seen += byte_class != IGNORED_CLASS
         if checks.depths[state] <= seen:
-            return False  # What the state has seen of a name begins at `at`, or behind it.
+            return False  # The part of a name that this state has seen begins after the boundary: the next place finds it.
         at += 1
     return False
 

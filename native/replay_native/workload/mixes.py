@@ -1,5 +1,6 @@
 """Chooses the requests and clients of generated events. Draws are weighted, and depend only on the number of the
-event."""
+event.
+"""
 
 from __future__ import annotations
 
