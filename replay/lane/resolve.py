@@ -143,7 +143,7 @@ async def check_reachable(
         place = f"{name} ({place})"
     problem = left_out[0].partition("(")[2].rstrip(")") if left_out else "no answer"
     raise TargetError(
-        f"the target {place} does not take connections: {problem}",
+        f"the target {place} does not accept connections: {problem}",
         hint="check host and port; something between may drop what comes"
         if problem.startswith("no answer")
         else "start it, or check host and port",

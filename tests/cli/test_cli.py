@@ -168,7 +168,7 @@ def test_a_trace_of_a_newer_version(command: Command, tmp_path: Path) -> None:
 
 def test_a_target_that_refuses(command: Command, log: Path, tmp_path: Path) -> None:
     line = said(command("run", log, "--target", f"http://127.0.0.1:{closed_port()}", "-o", "r"))
-    assert "does not take connections: connection refused (" in line
+    assert "does not accept connections: connection refused (" in line
     assert not (tmp_path / "r").exists() and not list(tmp_path.glob(".r.*"))
 
 

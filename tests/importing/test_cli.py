@@ -116,5 +116,5 @@ def test_inspect_tries_routes_of_the_users_own_on_a_log(log: Path) -> None:
     figures = json.loads(said(log.name, "--json", "--routes", "rules.toml", command=inspect.command))
     assert figures["routes"][0] == {"route": "GET /users/{who}", "rows": 54, "action": "profile"}
     said(log.name)
-    with pytest.raises(UsageError, match=r"routes of access\.trace were settled"):
+    with pytest.raises(UsageError, match=r"routes of access\.trace were fixed"):
         said("access.trace", "--routes", "rules.toml", command=inspect.command)

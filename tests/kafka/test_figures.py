@@ -181,7 +181,7 @@ def test_a_missing_broker_of_several_is_named_by_itself_before_the_run(tmp_path)
     gone.close()
     with pytest.raises(TargetError) as caught:
         run(f"{broker.address},127.0.0.1:1", tmp_path, numbered(10))
-    assert f"the broker {gone.address} does not take connections" in str(caught.value)
+    assert f"the broker {gone.address} does not accept connections" in str(caught.value)
     assert broker.address not in str(caught.value)
 
 

@@ -58,7 +58,7 @@ def refusal(port: int, **kafka: object) -> ReplayError:
 
 def test_a_port_that_nobody_listens_on() -> None:
     port = free_port()
-    assert str(refusal(port)) == f"the broker 127.0.0.1:{port} does not take connections: connection refused"
+    assert str(refusal(port)) == f"the broker 127.0.0.1:{port} does not accept connections: connection refused"
 
 
 def test_a_port_that_does_not_speak_kafka() -> None:
@@ -145,7 +145,7 @@ def test_a_listener_of_tls_is_named_to_a_plain_client(authority: Authority) -> N
     with serving(handle) as port:
         error = refusal(port)
         assert str(error) == (
-            f"the broker 127.0.0.1:{port} speaks TLSon this port, but kafka.security_protocol is PLAINTEXT"
+            f"the broker 127.0.0.1:{port} speaks TLS on this port, but kafka.security_protocol is PLAINTEXT"
         )
         assert 'kafka.security_protocol = "SSL"' in str(error.hint)
 

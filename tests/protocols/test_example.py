@@ -94,7 +94,7 @@ def test_its_targets_are_planned_and_checked_as_all_others(tmp_path, env):
         done.stdout.split()
     )
     done = command(env, "run", trace.path, "--target", "echo://127.0.0.1:1", "-o", tmp_path / "run")
-    assert done.returncode == 2 and "does not take connections" in done.stderr
+    assert done.returncode == 2 and "does not accept connections" in done.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -168,7 +168,7 @@ def test_a_working_directory_that_was_deleted(start: Start, tmp_path: Path) -> N
     gone.mkdir()
     log = str(tmp_path / "access.log")
     done = start("init", log, "--target", "http://127.0.0.1:1", cwd=gone, preexec_fn=gone.rmdir)
-    assert done.returncode == 2 and b"working directory does not exist" in done.stderr
+    assert done.returncode == 2 and b"working directory no longer exists" in done.stderr
 
 
 @pytest.mark.parametrize("ignored", [(), (signal.SIGINT,)])

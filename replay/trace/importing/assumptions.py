@@ -14,7 +14,7 @@ def about_time(found: Found, time_zone: str) -> list[str]:
     said = []
     if zoneless:
         taken = f"taken as {time_zone}" if time_zone else "taken as UTC (--tz ZONE)"
-        said.append(f"stamps of {units.counted(zoneless, 'request')} have no time zone: {taken}")
+        said.append(f"stamps of {units.counted(zoneless, 'request')} name no zone: {taken}")
     if repeated:
         said.append(
             f"{units.counted(repeated, 'request')} in the repeated hour of autumn: in the second one from where the log's"

@@ -145,7 +145,7 @@ class MappedReader(FieldReader):
         self._unit_given = bool(layout.at_unit_ns)
         found = self._with_queries(found, names, column)
         if layout.method and "method" not in dict(self._options.columns):
-            self._found.assume(f"the recording has no methods: {layout.method} (--columns method=...)")
+            self._found.assume(f"the recording names no method: {layout.method} (--columns method=...)")
         if "took" in found and any(map(_UNITLESS.fullmatch, values("took"))):
             name = names[found["took"]]
             self._found.assume(
