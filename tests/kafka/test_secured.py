@@ -101,7 +101,7 @@ def test_a_certificate_that_is_not_trusted_is_named(broker, tmp_path):
     [("PLAINTEXT", "SSL", "speaks TLS"), ("SSL", "SASL_PLAINTEXT", "speaks Kafka without TLS")],
 )
 def test_a_listener_that_speaks_otherwise_is_named(broker, authority, tmp_path, spoken, listens, says):
-    with pytest.raises(TargetError, match=f"{says}on this port, but kafka.security_protocol is {spoken}"):
+    with pytest.raises(TargetError, match=f"{says} on this port, but kafka.security_protocol is {spoken}"):
         replay(kafka_trace(tmp_path / "t", [(0, b"k", b"v", ())]), target(broker, listens), tmp_path / "run",
                kafka={"security_protocol": spoken, "ssl_cafile": str(authority.path)})  # fmt: skip
     assert not (tmp_path / "run").exists()
