@@ -209,7 +209,7 @@ class Reader(Protocol):
         ...
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first lines of a file."""
+        """Return the first timestamp in the head of a file, and the resolution of its timestamps."""
         ...
 
     def read(self, file: SourceFile) -> Iterator[Rows]:

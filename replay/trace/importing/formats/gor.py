@@ -64,7 +64,7 @@ class GorReader(MessageReader):
         self._plain = PlainRecords(self, found, options)
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first message."""
+        """See `Reader`."""
         found = HEAD.match(head.lstrip(b"\n"))
         return Probe(int(found[3]) if found else None, 1)
 

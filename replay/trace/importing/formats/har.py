@@ -227,7 +227,7 @@ class HarReader(RecordReader):
     """Reads HAR files, whole."""
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first entry."""
+        """See `Reader`."""
         found = _STARTED.search(head)
         if found is None:
             return Probe(None, _MS_NS)

@@ -86,7 +86,7 @@ class JmeterXmlReader(RecordReader):
     """Reads XML results, one sample at a time."""
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first sample."""
+        """See `Reader`."""
         found = _FIRST.search(head)
         return Probe(int(found[1]) * _MS_NS if found else None, _MS_NS)
 

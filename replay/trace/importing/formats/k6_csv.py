@@ -47,7 +47,7 @@ class K6Reader(TableReader):
         return data
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first lines."""
+        """See `Reader`."""
         return super().probe(_OTHERS.sub(b"", head))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:

@@ -255,7 +255,7 @@ class MakerReader(RewritingReader):
         return rewritten(self._maker, data)
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first lines."""
+        """See `Reader`."""
         layout = self._maker.layout(paths_of(self.rewrite(head)))
         self.use(replace(layout, at_unit_ns=self.layout.at_unit_ns))
         return super().probe(head)

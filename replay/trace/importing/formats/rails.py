@@ -155,7 +155,7 @@ class RailsReader(RecordReader):
         self._lines_done = self._zone_min = self._latest_ns = 0
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first request."""
+        """See `Reader`."""
         for found in _LINE.finditer(head):
             if found["at"] and (started := _started_ns(found)) is not None:
                 return Probe(started[0], _US_NS if found["logged"] else SECOND_NS)

@@ -79,7 +79,7 @@ class DirectedReader(FieldReader):
         super().__init__(found, options, self._default)
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first lines."""
+        """See `Reader`."""
         header = next((line for line in head.split(b"\n") if line.startswith(_HEADER)), b"")
         self._delimiter = _delimiter(head, self._default.delimiter)
         if _has_point(head, self._delimiter):

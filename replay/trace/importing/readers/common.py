@@ -128,7 +128,7 @@ class CommonLog(LineReader):
         self._state[scan.FORWARDED_LAST] = expected
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first lines."""
+        """See `Reader`."""
         state = np.zeros(scan.STATE_WORDS, dtype=np.int64)
         at = 0
         while at < len(head):

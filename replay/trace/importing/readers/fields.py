@@ -89,7 +89,7 @@ class FieldReader(LineReader):
         return self.layout.subtracts
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first lines."""
+        """See `Reader`."""
         return self._probe(head if head.endswith(b"\n") else head + b"\n")
 
     def _probe(self, lines: bytes) -> Probe:

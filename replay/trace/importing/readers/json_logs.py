@@ -46,7 +46,7 @@ class KeyedReader(FieldReader):
         super().__init__(found, options, Layout(keys=keys, escapes=field_spec.JSON_ESCAPES, **more))
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first lines."""
+        """See `Reader`."""
         names = paths_of(head)
         known = settled_host(self._found, self._known, names, objects(head))
         roles = first_named(known, names)

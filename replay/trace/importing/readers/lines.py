@@ -105,7 +105,7 @@ class LineReader(ABC):
 
     @abstractmethod
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first lines of a file."""
+        """See `Reader`."""
 
     def _begin(self, file: SourceFile, block: Bytes, end: int) -> int:
         """Where the first line to scan begins, in the first block of a file."""

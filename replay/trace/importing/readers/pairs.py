@@ -115,7 +115,7 @@ class PairsReader(RewritingReader):
         return rewrite_logfmt(data)
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first lines."""
+        """See `Reader`."""
         self.use(logfmt_layout(rewrite_logfmt(head), self._options))
         return super().probe(head)
 
@@ -169,7 +169,7 @@ class LtsvReader(RewritingReader):
         return data
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first lines."""
+        """See `Reader`."""
         self.use(ltsv_layout(head, self._options))
         return super().probe(head)
 

@@ -63,7 +63,7 @@ class RewritingReader(FieldReader):
         """The lines in the form that the layout reads."""
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first lines."""
+        """See `Reader`."""
         return super().probe(self.rewrite(head))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:

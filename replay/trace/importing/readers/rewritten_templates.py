@@ -62,7 +62,7 @@ class RewritingTemplate(RewritingReader):
         self._found.queries_cut += self._queries_cut
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, judged by the first lines."""
+        """See `Reader`."""
         after = self.rewrite(head)
         self.use(max(self._layouts, key=lambda layout: share(after, layout)))
         return super().probe(head)
