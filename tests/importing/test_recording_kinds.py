@@ -189,7 +189,7 @@ def test_fractions_and_missing_zones_in_common_logs(
         got = read(tmp_path, before + usual.replace("29/Nov/2026:16:28:40 +0000", stamp))
         assert sorted(got.column("at_ns"))[-1] == at_ns
         assert got.manifest.rejected == {}
-        assert sum("have no time zone: taken as UTC" in note for note in got.manifest.assumptions) == notes
+        assert sum("name no zone: taken as UTC" in note for note in got.manifest.assumptions) == notes
 
 
 def test_the_repeated_hour_of_autumn_is_told_apart_by_order(tmp_path: Path) -> None:
