@@ -58,7 +58,9 @@ def refusal(port: int, **kafka: object) -> ReplayError:
 
 def test_a_port_that_nobody_listens_on() -> None:
     port = free_port()
-    assert str(refusal(port)) == f"the broker 127.0.0.1:{port} does not accept connections: connection refused"
+    assert (
+        str(refusal(port)) == f"the broker 127.0.0.1:{port} does not accept connections: connection refused"
+    )
 
 
 def test_a_port_that_does_not_speak_kafka() -> None:

@@ -312,5 +312,7 @@ async def test_one_dead_address_of_several_stays(sinks: tuple[Sink, Sink]) -> No
 
 
 async def test_where_none_takes_a_connection_the_run_does_not_begin(sinks: tuple[Sink, Sink]) -> None:
-    with pytest.raises(TargetError, match=r"127\.0\.0\.4:\d+ does not accept connections: connection refused"):
+    with pytest.raises(
+        TargetError, match=r"127\.0\.0\.4:\d+ does not accept connections: connection refused"
+    ):
         await check_reachable((Address("127.0.0.4", sinks[0].port),))
