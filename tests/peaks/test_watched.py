@@ -194,7 +194,7 @@ def test_a_hold_is_drawn_over_time(search: tuple[Path, list[Trial]], tmp_path: P
     found = climb_of(area, [quiet, full, held])
     write_peak_page(found, "A sentence.", tmp_path / "page.html", (), lambda name: load_run(area / name))
     page = (tmp_path / "page.html").read_text()
-    assert "The hold at 1 times: response" in page
+    assert "The hold at load 1: response" in page
 
 
 def test_without_watched_figures_nothing_is_said_of_them(tmp_path: Path) -> None:
