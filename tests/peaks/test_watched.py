@@ -182,7 +182,7 @@ def test_the_page_draws_them_by_load_and_over_time(search: tuple[Path, list[Tria
     write_peak_page(found, "A sentence.", tmp_path / "page.html", (), lambda name: load_run(area / name))
     page = (tmp_path / "page.html").read_text()
     assert "Watched: queue, by load" in page and "limit of busy" in page and "highest sample" in page
-    assert "A trial that missed an objective, at 2 times: response" in page
+    assert "A trial that missed an objective, at load 2: response" in page
     assert page.index("at 2 times: response") < page.index("Watched: queue</h2>"), "below the latency"
     assert "25 more figures in peak.json" in page and "queue changed first, 2 s before" in page
     assert "more0&lt;b&gt;" in page and "more0<b>" not in page
