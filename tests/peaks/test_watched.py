@@ -183,7 +183,7 @@ def test_the_page_draws_them_by_load_and_over_time(search: tuple[Path, list[Tria
     page = (tmp_path / "page.html").read_text()
     assert "Watched: queue, by load" in page and "limit of busy" in page and "highest sample" in page
     assert "A trial that missed an objective, at load 2: response" in page
-    assert page.index("at 2 times: response") < page.index("Watched: queue</h2>"), "below the latency"
+    assert page.index("at load 2: response") < page.index("Watched: queue</h2>"), "below the latency"
     assert "25 more figures in peak.json" in page and "queue changed first, 2 s before" in page
     assert "more0&lt;b&gt;" in page and "more0<b>" not in page
 
