@@ -94,6 +94,11 @@ class BatchReader:
             or used[Used.TEXT] > TEXT_BYTES // 2
         )
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait in the ring."""
+        return self._ring.waiting
+
     def take(self, record: Record) -> int:
         """Take some requests. `record` gets those that the kernels did not accept. Returns how many were taken."""
         used, before = self._batch.used, self._batch.used.copy()

@@ -40,7 +40,7 @@ BLOCK_EVERY_S = 0.25
 NICENESS = 5
 RING_EVERY_S = 0.02
 MANY = 256
-"""Where fewer requests were in the ring, it is left alone for RING_EVERY_S: each look at it has a cost of its own."""
+"""If fewer requests wait in the ring, the writer leaves it alone for RING_EVERY_S: taking any has a cost of its own."""
 
 DISK, CUT_BODY = "the disk took no more", "body over the limit"
 
@@ -108,16 +108,21 @@ class Writer:
         self._hold(_Exchanges.decode(payload))
         self._flush_block()
 
-    def take_from_ring(self) -> int:
-        """Process some requests of the ring. Returns how many."""
+    @property
+    def has_many(self) -> bool:
+        """Whether so many requests wait in the ring that they should be taken at once."""
+        return self._ring is not None and self._ring.waiting >= MANY
+
+    def take_from_ring(self) -> bool:
+        """Process some requests of the ring. Returns whether there were any."""
         if self._ring is None:
-            return 0
+            return False
         if self._ring.is_full:
             self.flush()
         # Nothing is flushed meanwhile: accepted requests are only clean once all secrets of these requests are known.
         count = self._ring.take(self._hold)
         self._flush_block()
-        return count
+        return count > 0
 
     def _hold(self, exchanges: Iterable[Exchange]) -> int:
         """Make records of exchanges, and buffer them. Returns how many there were."""
@@ -232,9 +237,9 @@ def main() -> int:
     os.nice(NICENESS)
     with contextlib.suppress(EOFError):
         while True:
-            many = writer.take_from_ring() >= MANY
+            writer.take_from_ring()
             patience_s = RING_EVERY_S if writer.has_ring else BLOCK_EVERY_S
-            frame = frames.next(0 if many else min(writer.is_due(), patience_s))
+            frame = frames.next(0 if writer.has_many else min(writer.is_due(), patience_s))
             if frame is not None:
                 writer.take(*frame)
             if writer.is_due() == 0:

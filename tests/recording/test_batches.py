@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections import Counter
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +20,7 @@ from replay.recording.framing import request_head
 from replay.recording.record_maker import RecordMaker
 from replay.recording.ring import MirrorRing
 from replay.recording.setup import Setup
+from replay.recording.writer import MANY, Writer
 from replay.trace.importing.cleaning import VALUE_CHARS_MIN
 from replay.trace.journal_columns import records_of
 from replay.trace.journal_record import JournalRecord
@@ -206,3 +209,21 @@ def test_names_are_found_wherever_they_stand_in_a_body(size):
 
 def test_everybody_agrees_how_long_a_known_secret_is():
     assert WORD_BYTES_MIN == VALUE_CHARS_MIN
+
+
+def test_large_bodies_fill_a_batch_and_the_writer_goes_on_with_those_that_wait(tmp_path):
+    recorded = Recorded(setup())
+    recorded.ring = MirrorRing.create(1 << 26)
+    writer = Writer(
+        msgspec.structs.replace(setup(), journal=str(tmp_path / "j"), ring=os.dup(recorded.ring.file))
+    )
+    recorded.put(request(), 0)
+    assert writer.take_from_ring() and not writer.has_many
+    count = 3 * MANY
+    for number in range(1, count + 1):
+        recorded.put(request(b"/a", b"x" * 40_000), number)
+    assert writer.take_from_ring() and writer.has_many
+    while writer.take_from_ring():
+        pass
+    assert not writer.has_many
+    assert writer.end().records == count + 1
