@@ -74,7 +74,9 @@ class Agent:
     async def run(self) -> int:
         """Serve the order that the coordinator gives. Returns the exit code."""
         try:
-            welcome = await introduce(self._connection, self._options.token, self._options.order)
+            welcome = await introduce(
+                self._connection, self._options.token, self._options.order, self._options.clock.identity
+            )
             self._options.say(f"agent {welcome.agent}: accepted by the coordinator")
             async with trio.open_nursery() as self._nursery:
                 self._token = trio.lowlevel.current_trio_token()

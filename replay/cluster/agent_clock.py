@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 
 from replay.errors import UsageError
 from replay.units import MS_NS, SECOND_NS
@@ -15,6 +16,19 @@ forward by 40 ms once the agent is 12 s old."""
 _FORM = re.compile(r"(-?\d+)(ms|s)(?:,(-?\d+)ppm)?(?:,(-?\d+)ms@(\d+)s)?")
 
 
+def same_clock() -> str:
+    """Return an identity of this machine's CLOCK_MONOTONIC; empty if it is not known.
+
+    Two processes read the same clock if their kernel has the same boot and they share a time namespace
+    (time_namespaces(7)). Machines restored from one snapshot can have the same boot: exchanges must confirm it.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/time').readlink()}"
+    except OSError:
+        return ""
+
+
 class AgentClock:
     """CLOCK_MONOTONIC, plus an offset, a drift and a jump that tests inject."""
 
@@ -24,6 +38,9 @@ class AgentClock:
         self._offset_ns, self._ppm = offset_ns, drift_ppm
         self._jump_ns, self._jump_after_ns = jump_ns, jump_after_ns
         self._base_ns = time.monotonic_ns()
+        is_altered = any((offset_ns, drift_ppm, jump_ns))
+        self.identity = "" if is_altered else same_clock()
+        """See `same_clock`; empty if a test alters the clock."""
 
     @classmethod
     def of(cls, text: str) -> AgentClock:

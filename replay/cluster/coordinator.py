@@ -25,6 +25,7 @@ from replay.results.document import Started
 from replay.settings.instant import moment_text
 
 from . import values
+from .agent_clock import same_clock
 from .attendance import Attendance
 from .broadcast import Broadcast
 from .coordinator_state import CoordinatorState, Phase
@@ -62,6 +63,7 @@ class Coordinator:
             epoch=epoch,
             version=__version__,
             kernels=kernels_digest(),
+            clock=same_clock(),
             now_ns=time.monotonic_ns(),
             on_lost=order.on_lost,
         )
@@ -116,7 +118,7 @@ class Coordinator:
                 for seat in seats
                 if seat.lost_ns is not None
             },
-            drifts=[seat.clock.drift()[0] for seat in seats],
+            clocks=[self.state.clock_at_start(seat) for seat in seats],
             bytes_received=self._links.received_bytes,
             bytes_sent=self._links.sent_bytes,
             pauses_ns=self.state.pauses_ns,

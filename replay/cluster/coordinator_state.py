@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Literal
 
 from replay.errors import Exit
+from replay.results.agents import AgentClock
 
 from .clock import Estimate, PeerClock
 from .messages import (
@@ -100,16 +101,18 @@ class Seat:
 class CoordinatorState:
     """The coordinator of one run with `agents` agents.
 
-    `version` and `kernels` are those of this process; an agent with other ones is refused.
+    `version` and `kernels` are those of this process; an agent with other ones is refused. `clock` is the identity of
+    its clock (`same_clock`), empty if it is not known.
     """
 
     def __init__(
-        self, agents: int, *, epoch: str, version: str, kernels: str, now_ns: int = 0,
+        self, agents: int, *, epoch: str, version: str, kernels: str, clock: str = "", now_ns: int = 0,
         on_lost: Literal["stop", "continue"] = "stop",
     ) -> None:  # fmt: skip
         self.phase = Phase.GATHERING
         self.epoch, self.version, self.kernels, self.on_lost = epoch, version, kernels, on_lost
         self.seats = [Seat(number) for number in range(agents)]
+        self._clock = clock
         self.pauses_ns: list[int] = []
         """For how long the coordinator itself did not run, for each pause during the run."""
         self.how_to_join = ""
@@ -130,6 +133,7 @@ class CoordinatorState:
             return -1, [Send(Refusal(why=why))]
         seat = next(seat for seat in self.seats if seat.hello is None)
         seat.hello, seat.is_connected = hello, True
+        seat.clock = PeerClock(is_same=bool(hello.clock) and hello.clock == self._clock)
         self._hear(seat, now_ns)
         return seat.agent, [Send(Welcome(agent=seat.agent), seat.agent), self._probe(seat, now_ns)]
 
@@ -366,6 +370,18 @@ class CoordinatorState:
     def clock_of(self, agent: int, now_ns: int) -> Estimate:
         """An agent's clock at this time."""
         return self.seats[agent].clock.estimate(now_ns)
+
+    def clock_at_start(self, seat: Seat) -> AgentClock:
+        """Return how exactly an agent's clock was known, after the run."""
+        if seat.start is None:
+            return AgentClock()
+        used = seat.clock.settled(Estimate(seat.start.offset_ns, seat.start.bound_ns), seat.start.instant_ns)
+        return AgentClock(
+            offset_ns=used.offset_ns,
+            bound_ns=used.bound_ns,
+            drift_ppm=round(seat.clock.drift()[0], 3),
+            jumped_ns=seat.clock.jumped_ns,
+        )
 
     def last_sending_ns(self, agent: int) -> int:
         """The latest instant at which a lost agent may have sent: when it was known to have ended, or when it must have

@@ -9,6 +9,7 @@ from pathlib import Path
 import trio
 
 from replay.errors import EngineError, InputError
+from replay.results.agents import AgentClock
 
 from . import shipping
 from .coordinator_state import CoordinatorState, Seat
@@ -39,7 +40,7 @@ class Gathered:
     reports: list[Reports] = field(default_factory=list)
     lanes: list[tuple[int, int, int]] = field(default_factory=list)
     last_sending_ns: dict[int, int] = field(default_factory=dict)
-    drifts: list[float] = field(default_factory=list)
+    clocks: list[AgentClock] = field(default_factory=list)
     bytes_received: int = 0
     bytes_sent: int = 0
     observed: Observed = NOTHING_OBSERVED

@@ -78,7 +78,7 @@ def engine_here() -> str:
     return "portable" if lanes_supported() else "native"
 
 
-def make_hello(challenge: Challenge, token: bytes, nonce: bytes, order: str) -> Hello:
+def make_hello(challenge: Challenge, token: bytes, nonce: bytes, order: str, clock: str) -> Hello:
     """An agent's description of itself and its machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Hello(
@@ -90,13 +90,14 @@ def make_hello(challenge: Challenge, token: bytes, nonce: bytes, order: str) -> 
         memory_bytes=memory,
         open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         engine=engine_here(),
+        clock=clock,
         order=order,
         nonce=nonce,
         proof=proof(token, "agent", challenge.nonce),
     )
 
 
-async def introduce(connection: Connection, token: bytes, order: str) -> Welcome:
+async def introduce(connection: Connection, token: bytes, order: str, clock: str = "") -> Welcome:
     """The agent's side. UsageError if the coordinator refuses, or does not know the token."""
     challenge = await _first(connection, Challenge)
     if challenge.protocol != PROTOCOL:
@@ -105,7 +106,7 @@ async def introduce(connection: Connection, token: bytes, order: str) -> Welcome
             hint="install the same version of replay on both machines",
         )
     nonce = secrets.token_bytes(NONCE_BYTES)
-    await connection.send(make_hello(challenge, token, nonce, order))
+    await connection.send(make_hello(challenge, token, nonce, order, clock))
     welcome = await _first(connection, Welcome)
     if not hmac.compare_digest(welcome.proof, proof(token, "coordinator", nonce)):
         raise UsageError("the coordinator does not know the token", hint="give the --token-file of this run")

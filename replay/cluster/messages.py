@@ -53,7 +53,7 @@ class Challenge(Message, frozen=True, kw_only=True, tag="challenge"):
 
 class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """Describes the agent and its machine. `kernels` is the digest of its kernels' sources, `order` identifies the run
-    that it was started for.
+    that it was started for, `clock` is the identity of its clock (empty: not known).
     """
 
     protocol: int = PROTOCOL
@@ -65,6 +65,7 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     memory_bytes: int
     open_files: int
     engine: str
+    clock: str = ""
     order: str = ""
     nonce: bytes = b""
     proof: bytes = b""

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from replay.errors import EngineError
+from replay.results.agents import AgentClock
 from replay.results.document import Note, RunDocument
 from replay.units import counted, format_duration
 
@@ -16,7 +17,7 @@ from .endings import Cause
 from .gathering import Gathered
 from .merging import merge_runs
 from .reports import unknown_requests
-from .share import LostAgent, ShareClock, read_share, write_share
+from .share import LostAgent, read_share, write_share
 
 AGENTS = "agents"
 """The folder within the merged run that has the agents' own run folders."""
@@ -26,8 +27,7 @@ def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
     """The merged run in the new folder `out`, with the agents' own folders in it."""
     for number, folder in enumerate(gathered.folders):
         if folder is not None:
-            seat = gathered.seats[number]
-            _with_drift(folder, gathered.drifts[number], seat.clock.jumped_ns)
+            _with_clock(folder, gathered.clocks[number])
     folders = [folder for folder in gathered.folders if folder is not None]
     if not folders:
         why = "; ".join(
@@ -68,10 +68,9 @@ def _cause(gathered: Gathered) -> Cause:
     return Cause("stopped", gathered.stopped_why) if gathered.stopped_why else Cause("none")
 
 
-def _with_drift(folder: Path, drift_ppm: float, jumped_ns: int) -> None:
-    """Write the drift and the jumps of the agent's clock, which are known only at the end, into share.json."""
+def _with_clock(folder: Path, clock: AgentClock) -> None:
+    """Write what is known of the agent's clock at the end into share.json: its drift, its jumps, and a smaller bound."""
     share = read_share(folder)
-    clock = msgspec.structs.replace(share.clock, drift_ppm=round(drift_ppm, 3), jumped_ns=jumped_ns)
     write_share(folder, msgspec.structs.replace(share, clock=clock))
 
 
@@ -83,7 +82,6 @@ def lost_agents(gathered: Gathered) -> list[LostAgent]:
         if seat.hello is None or (seat.lost_ns is None and has_come):
             continue
         reports = gathered.reports[seat.agent]
-        start = seat.start
         found.append(
             LostAgent(
                 agent=seat.agent,
@@ -94,9 +92,7 @@ def lost_agents(gathered: Gathered) -> list[LostAgent]:
                 planned=seat.ready.planned if seat.ready is not None else 0,
                 unknown=_unknown(seat, gathered),
                 lanes=gathered.lanes[seat.agent],
-                clock=ShareClock(offset_ns=start.offset_ns, bound_ns=start.bound_ns)
-                if start
-                else ShareClock(),
+                clock=gathered.clocks[seat.agent],
                 counters=reports.totals,
                 routes={route: dict(counts) for route, counts in reports.routes.items()},
                 histograms=reports.histogram_lists(),

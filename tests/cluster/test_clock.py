@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replay.cluster.agent_clock import AgentClock, same_clock
 from replay.cluster.clock import PeerClock, sample
 from replay.staging.sink import Sink
 from tests.support.ports import free_port
@@ -132,6 +133,75 @@ def test_a_jump_is_stated_as_exactly_as_the_exchanges_know_it_and_is_no_drift(
             clock.reference(now)
     assert abs(clock.jumped_ns - jump_ms * MS) <= before.bound_ns + clock.estimate(at).bound_ns
     assert clock.drift() == (0.0, 0)
+
+
+@given(
+    st.integers(-(10**15), 10**15),
+    st.floats(-500, 500),
+    st.lists(st.tuples(DELAY, DELAY), min_size=4, max_size=40),
+    st.integers(2, 30),
+)
+def test_after_the_run_the_start_is_known_at_least_as_exactly_and_the_truth_is_in_the_bound(
+    offset: int, ppm: float, delays: list[tuple[int, int]], starts_after: int
+) -> None:
+    def shown(at: int) -> int:
+        return at + offset + round(at * ppm / 1e6)
+
+    clock, now, start = PeerClock(), 0, None
+    for number, (out, back) in enumerate(delays):
+        now += 250 * MS
+        came = shown(now + out)
+        clock.add(now, came, came, now + out + back)
+        now += out + back
+        if number == min(starts_after, len(delays) - 2):
+            start = now + 1_500 * MS
+            used = clock.reference(start)
+    assert start is not None
+    found = clock.settled(used, start)
+    assert found.offset_ns == used.offset_ns and found.bound_ns <= used.bound_ns
+    assert abs(found.offset_ns - (shown(start) - start)) <= found.bound_ns
+
+
+def test_exchanges_on_both_sides_of_the_start_narrow_its_bound() -> None:
+    clock = PeerClock()
+    for number in range(40):
+        sent = number * 250 * MS
+        clock.add(sent, sent + MS // 10, sent + MS // 10, sent + MS // 5)
+        if number == 8:
+            start = sent + 1_500 * MS
+            used = clock.reference(start)
+    assert clock.settled(used, start).bound_ns < used.bound_ns / 2
+
+
+def test_one_machine_has_one_clock_until_an_exchange_contradicts_it() -> None:
+    clock = PeerClock(is_same=True)
+    for number in range(10):
+        sent = number * 250 * MS
+        clock.add(sent, sent + 3 * MS, sent + 3 * MS, sent + 4 * MS)
+    used = clock.reference(sent + 1_500 * MS)
+    assert used == (0, 0) == clock.settled(used, sent + 1_500 * MS) and clock.drift() == (0.0, 0)
+    # A machine restored from the same snapshot has the same identity, but a clock of its own.
+    sent += 250 * MS
+    clock.add(sent, sent + 40 * MS, sent + 40 * MS, sent + MS)
+    assert not clock.is_same
+    clock.add(sent + MS, sent + 40 * MS, sent + 40 * MS, sent + 2 * MS)
+    assert clock.settled(used, sent).bound_ns > 0
+
+
+def test_a_clock_that_a_test_alters_is_not_the_machines_own() -> None:
+    assert AgentClock().identity == same_clock() != ""
+    assert AgentClock.of("-3s").identity == ""
+
+
+@pytest.mark.whole
+def test_agents_on_this_machine_read_the_coordinators_clock(tmp_path: Path) -> None:
+    evening(tmp_path / "t.trace", seconds=2, per_second=100)
+    with Sink() as sink, running(tmp_path, "t.trace", "--target", url(sink), "--cluster", "local:2") as run:
+        _, printed = run.wait()
+    document = run.document()
+    assert document["accounts"]["ok"] == 200, printed
+    assert [agent["clock"]["bound_ns"] for agent in document["agents"]] == [0, 0]
+    assert "CLOCK_UNCERTAIN" not in {reason["code"] for reason in document["validity"]["reasons"]}
 
 
 def agents_through(
