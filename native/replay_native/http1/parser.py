@@ -177,7 +177,7 @@ def is_idle_close(p):
 
 @kernel(inlined=True)
 def _version_byte(p, byte):
-    """Process one byte of `HTTP/1.d `. False: malformed."""
+    """Process one byte of `HTTP/1.d `, and return False if it is malformed."""
     at = p.position
     p.position += 1
     if at < 7:
@@ -192,7 +192,7 @@ def _version_byte(p, byte):
 
 @kernel(inlined=True)
 def _code_byte(p, byte):
-    """Process one digit of the status. False: malformed."""
+    """Process one digit of the status, and return False if it is malformed."""
     p.status = p.status * 10 + np.int64(byte) - 48
     p.position += 1
     if p.position == 3:
@@ -221,7 +221,10 @@ def _name_ends(p):
 
 @kernel(inlined=True)
 def _length_part_ends(p):
-    """Process one of the comma-separated numbers of a Content-Length. False: malformed, or not all are equal."""
+    """Process one of the comma-separated numbers of a Content-Length. All must be equal.
+
+    Returns False if the response is malformed.
+    """
     if p.digits == 0:
         return _refuse(p, BAD_LENGTH)
     if p.header_flags & SEEN_LENGTH and (p.number != p.length or p.digits != p.length_digits):
@@ -246,7 +249,7 @@ def _connection_part_ends(p):
 
 @kernel(inlined=True)
 def _framing_byte(p, byte):
-    """Process one byte of the value of a header that affects the framing. False: malformed."""
+    """Process one byte of the value of a header that affects the framing, and return False if it is malformed."""
     if byte in (SPACE, TAB):
         if p.word != _EMPTY or p.digits:
             p.header_flags |= SPACE_PENDING
@@ -274,7 +277,10 @@ def _framing_byte(p, byte):
 
 @kernel(inlined=True)
 def _value_ends(p):
-    """Process the complete value of a header, which the next line does not continue. False: malformed."""
+    """Process the complete value of a header, and return False if it is malformed.
+
+    A value is complete when the next line does not continue it.
+    """
     if not p.header_flags & VALUE_OPEN:
         return True
     p.header_flags &= ~VALUE_OPEN
@@ -293,7 +299,7 @@ def _value_ends(p):
 
 @kernel(inlined=True)
 def _head_ends(p):
-    """Process the empty line after a header section: decide what follows it. False: malformed."""
+    """Decide what follows the empty line after a header section; return False if the response is malformed."""
     if not _value_ends(p):
         return False
     if p.header_flags & IN_TRAILERS:
@@ -325,7 +331,7 @@ def _head_ends(p):
 
 @kernel(inlined=True)
 def _line_begins(p, byte):
-    """Process the first byte of a header line, or of the empty line. False: malformed."""
+    """Process the first byte of a header line or of the empty line, and return False if it is malformed."""
     if byte in (SPACE, TAB):
         if not p.header_flags & VALUE_OPEN:
             return _refuse(p, BAD_FOLD)
@@ -350,7 +356,7 @@ def _line_begins(p, byte):
 
 @kernel(inlined=True)
 def _head_byte(p, byte):
-    """Process one byte of the status line, the headers or the trailers. False: malformed."""
+    """Process one byte of the status line, the headers or the trailers, and return False if it is malformed."""
     state = p.parse_state
     if state == NAME:
         _name_ends(p)
@@ -395,7 +401,7 @@ def _chunk_begins(p):
 
 @kernel(inlined=True)
 def _chunk_byte(p, byte):
-    """Process one byte between the data of two chunks. False: malformed."""
+    """Process one byte between the data of two chunks, and return False if it is malformed."""
     state = p.parse_state
     if state == CHUNK_DATA_CR:
         p.parse_state = CHUNK_DATA_LF
@@ -433,7 +439,7 @@ def _chunk_byte(p, byte):
 
 @kernel(inlined=True)
 def _chunk_extension_byte(p, byte):
-    """Skip one byte of a chunk's extensions, which end with CR LF. False: malformed."""
+    """Skip one byte of a chunk's extensions, which end with CR LF, and return False if it is malformed."""
     if byte == CR:
         p.parse_state = CHUNK_CR
     return byte != LF or _refuse(p, BAD_CHUNK_SIZE)
@@ -536,7 +542,7 @@ def parse(p, data, at, end, header_limit, by_parts):
 def end_of_input(p):
     """Record that the peer closed the connection, and return whether the response is complete.
 
-    A response without a length is complete only now.
+    A response without a length or chunks ends here.
     """
     if p.parse_state == UNTIL_CLOSE:
         p.parse_state = DONE

@@ -1,23 +1,24 @@
-"""The lane's memory: its connection table, its settings, and what it keeps from turn to turn.
+"""The lane's memory: its connection table, its settings, and its state between turns.
 
 Theory of operation
 -------------------
 
-A connection is a row (a slot) of `connections`. `states` has its states as a table. Each slot is in one list of
-`slots_by_state`, and its state says in which:
+A connection is a row (a slot) of `connections`. `states` lists its states and transitions. Each slot is in one list
+of `slots_by_state`, which depends on its state:
 
 - TIMED: CONNECTING and BUSY slots, by deadline. All deadlines are now + `timeout`, so appending keeps the order, and
-  the first slot is always the next to expire. `hasten` breaks that order on purpose: it puts a slot whose send failed
-  to the front, so that it is dealt with in this turn, but after its socket has been read (the response may be there:
-  an early 413).
-- FREE: IDLE slots. Taken from the front, last in, first out, so that the warmest connection is used and the others can
-  age: the last one has been idle for longest.
-- UNUSED: CLOSED slots. A stack as well, so that a small pool stays in few rows.
+  the first slot is always the next to expire. `hasten` breaks that order on purpose. It moves a slot whose send
+failed   to the front, so that it is handled in this turn, but only after its socket has been read, because a response
+may have   arrived (such as an early 413).
+- FREE: IDLE slots, last in, first out. The connection that was used last is used next, and the last in the list has
+  been idle for longest.
+- UNUSED: CLOSED slots. This is a stack as well, so that a small pool uses few rows.
 
-Where clients have connections of their own, an IDLE slot is also in `idle_of_client`, a list per client.
+If clients have connections of their own, an IDLE slot is also in `idle_of_client`, a list per client.
 
-epoll knows a slot by a token: the slot and its generation. The generation grows with every close, so an event that was
-already delivered for a closed socket does not match any more and is dropped. So are replies to old resolve requests.
+epoll identifies a slot by a token: the slot and its generation. The generation grows with every close. So an event
+that was delivered for a closed socket no longer matches and is dropped. The same applies to replies to old resolve
+requests.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ ATTEMPT_FIELDS = [
     ("sent_bytes", "i8"), ("received_bytes", "i8"), ("kept_bytes", "i8"), ("send_error", "i8"), ("beginning_bytes", "i8"),
     *PARSER_FIELDS,
 ]  # fmt: skip
-"""What belongs to one attempt to send a request, and its response. `begin_attempt` clears all of it as one range."""
+"""The fields of one attempt to send a request, and of its response. `begin_attempt` clears them as one range."""
 
 CONNECTION = np.dtype([
     ("fd", "i8"), ("ssl", "u8"), ("generation", "i8"), ("state", "i8"), ("deadline_ns", "i8"), ("connected_ns", "i8"),
@@ -60,25 +61,25 @@ CONNECTION = np.dtype([
     ("request", "u8"), ("capacity", "i8"), ("request_bytes", "i8"), ("spare", "u8"), ("spare_capacity", "i8"),
     ("own_ns", "i8"), *ATTEMPT_FIELDS,
 ])  # fmt: skip
-"""One slot, with the request that it carries.
+"""One slot, with the request that uses it.
 
-The connection: `ssl` is the address of OpenSSL's object, 0 on a plain connection; a CONNECTING slot that has one is in
-its handshake, which began at `connected_ns`. `fresh`: it has carried no request yet. `bound`: it is CONNECTING for a
-request that it already carries (one that is sent again). `address` is its row of the address table.
+The connection: `ssl` is the address of OpenSSL's object, 0 if the connection is plain. A CONNECTING slot that has one
+is in its handshake, which began at `connected_ns`. `fresh`: no request has been answered on it yet. `bound`: it is
+being opened for a particular request, which is sent again. `address` is its row of the address table.
 
-The request: `key` is its client's row; `tries` counts its tries; `request` is the address of its copy. `spare` is the
-address of memory in which a request gets its values; the two then change places. `own_ns` is the lane's own part of
-the time until the request was first sent: its lateness, and what the lane lost while it waited. Until it is sent, the
-lane's `lost_ns` is still to be added.
+The request: `key` is its client's row. `tries` counts its tries. `request` is the address of its copy. `spare` is the
+address of memory into which a request with its values is written; then the two are exchanged. `own_ns` is the lane's
+own part of the time until the request was first sent: its generator lag, and the time that the lane lost while the
+request waited. Until it is sent, the lane's `lost_ns` must still be added.
 
-The attempt: `send_error` is the errno of a send that failed. `kept_bytes` of the response were kept for captures and
-checks, or would have been, had there been memory; `beginning_bytes` of it are in `beginnings`.
+The attempt: `send_error` is the errno of a failed send. `kept_bytes` counts the bytes of the response that are needed
+for captures and checks, including those that did not fit into memory. `beginning_bytes` counts those in `beginnings`.
 """
 
 
 @bundle
 class LaneSettings(NamedTuple):
-    """The settings of a lane, which do not change after its start. Shares are parts per million."""
+    """The settings of a lane, which do not change after its start. Shares are in parts per million."""
 
     wake_fd: Annotated[int, "int64", "eventfd that ends the lane's sleep"]
     resolve_fd: Annotated[int, "int64", "eventfd that tells the control plane of resolve requests"]
@@ -121,14 +122,20 @@ STATE = np.dtype([
         "now_ns", "polled_ns", "unread_ns", "left_over", "behind",
     )
 ] + [("tls_session", "u8")])  # fmt: skip
-"""What the lane keeps between turns.
+"""The lane's state between two turns.
 
-The feed: [`head`, `taken`) of the ring waits; `next_due_ns` is when the next entry is due; `starved`: the ring was
-found empty; `started`: a closed loop has found its first entry. Connections: `used_slots` were ever used; `open` and
-`connecting` count them; `next_address` is whose turn it is among `chosen`. Waiting: the bytes of the wait queue, its
-ready rows (`startable`), how many back off, the budget for retries. Delays: `now_ns` is when the last turn ended; for
-the others see `ledger/gaps` and `_note_unread`; `behind`: a connection is wanted and was put off. `tls_session` is
-what new connections resume.
+The feed: entries [`head`, `taken`) of the ring wait. `next_due_ns`: when the next entry is due. `starved`: the ring
+was found empty. `started`: a closed loop has found its first entry.
+
+Connections: `used_slots` is how many slots were ever used. `open` and `connecting` count connections. `next_address`
+is the position in `chosen` for the next connection.
+
+Waiting: `waiting_bytes` counts the bytes in the wait queue, `startable` its ready rows, `backing_off` the rows that
+back off. `retry_tokens_ppm` is the budget for retries.
+
+Delays: `now_ns` is when the last turn ended. `polled_ns`, `unread_ns` and `left_over`: see `ledger/gaps` and
+`_note_unread`. `behind`: a connection is needed, but opening it was postponed. `tls_session` is the session that new
+connections resume.
 """
 
 connection_type, state_type = from_dtype(CONNECTION), from_dtype(STATE)
@@ -136,7 +143,7 @@ connection_type, state_type = from_dtype(CONNECTION), from_dtype(STATE)
 
 @bundle
 class Lane(NamedTuple):
-    """All memory of one lane. Where neither clients nor retries matter, their tables have one row."""
+    """All memory of one lane. If neither clients nor retries are used, their tables have one row."""
 
     metrics: Annotated[LaneMetrics, LaneMetrics, "what the control plane reads"]
     feed: Annotated[Feed, Feed, "due requests"]
@@ -173,7 +180,7 @@ _clear_attempt = clears([name for name, _ in ATTEMPT_FIELDS])
 
 @kernel(inlined=True)
 def begin_attempt(c):
-    """Clear everything that an earlier attempt left, because the connection's request is about to be sent."""
+    """Clear the fields of an earlier attempt before the connection's request is sent."""
     _clear_attempt(c)
     c.to_head = c.flags & HEAD
     c.first_byte_ns = -1
@@ -181,26 +188,26 @@ def begin_attempt(c):
 
 @kernel(inlined=True)
 def push_timed(lane, slot, deadline_ns):
-    """Append to the timed list. Deadlines only grow, so its first slot is the next to expire."""
+    """Append a slot to the timed list. Deadlines only grow, so the first slot is the next to expire."""
     lane.connections[slot].deadline_ns = deadline_ns
     push_back(lane.slots_by_state, TIMED, slot)
 
 
 @kernel(inlined=True)
 def drop_timed(lane, slot):
-    """Take a slot out of the timed list."""
+    """Remove a slot from the timed list."""
     drop(lane.slots_by_state, slot)
 
 
 @kernel(inlined=True)
 def first_timed(lane):
-    """The slot that expires next, or NONE."""
+    """Return the slot that expires next, or NONE."""
     return first_of(lane.slots_by_state, TIMED)
 
 
 @kernel(inlined=True)
 def hasten(lane, slot):
-    """Move the slot to the front of the timed list, so that it expires in the next pass."""
+    """Move a slot to the front of the timed list, so that it expires in the next pass."""
     drop(lane.slots_by_state, slot)
     lane.connections[slot].deadline_ns = 0
     push_front(lane.slots_by_state, TIMED, slot)
@@ -208,25 +215,31 @@ def hasten(lane, slot):
 
 @kernel(inlined=True)
 def first_free(lane):
-    """The free connection that was used last, or NONE."""
+    """Return the free connection that was used last, or NONE."""
     return first_of(lane.slots_by_state, FREE)
 
 
 @kernel(inlined=True)
 def last_free(lane):
-    """The connection that has been free for longest, or NONE."""
+    """Return the connection that has been free for longest, or NONE."""
     return last_of(lane.slots_by_state, FREE)
 
 
 @kernel(inlined=True)
 def free_for(lane, key):
-    """The connection for a request of this client, or NONE: one of the client's own, or any free one."""
+    """Return a free connection for a request of this client, or NONE.
+
+    If clients have connections of their own, only those are considered.
+    """
     return first_of(lane.idle_of_client, key) if lane.settings.per_client else first_free(lane)
 
 
 @kernel(inlined=True)
 def push_idle(lane, slot, now):
-    """Mark the connection as free: for the next request, or for its own client until the idle time-out."""
+    """Mark a connection as free.
+
+    If clients have connections of their own, it is free for its client only, until the idle time-out.
+    """
     c = lane.connections[slot]
     c.state = IDLE
     push_front(lane.slots_by_state, FREE, slot)
@@ -239,7 +252,7 @@ def push_idle(lane, slot, now):
 
 @kernel(inlined=True)
 def drop_idle(lane, slot):
-    """The connection is no longer free."""
+    """Remove a connection from the free ones."""
     drop(lane.slots_by_state, slot)
     if lane.settings.per_client:
         drop(lane.idle_of_client, slot)
@@ -247,7 +260,7 @@ def drop_idle(lane, slot):
 
 @kernel(inlined=True)
 def take_closed_slot(lane):
-    """A slot without a connection. The caller has checked that there is one."""
+    """Remove a slot from the unused ones, and return it. There must be one."""
     st = lane.state[0]
     slot = pop_front(lane.slots_by_state, UNUSED)
     st.used_slots = max(st.used_slots, slot + 1)
@@ -256,7 +269,7 @@ def take_closed_slot(lane):
 
 @kernel(inlined=True)
 def give_closed_slot(lane, slot):
-    """The slot's connection is closed. Events that still carry its generation are ignored."""
+    """Mark a slot as unused after its connection was closed. Events with its old generation are ignored."""
     c = lane.connections[slot]
     c.generation += 1
     c.state = CLOSED

@@ -1,5 +1,7 @@
-"""The states of a connection, as a table: the kernels set them, the tests hold the kernels to the table, and the
-drawing in `docs/lane-contract.md` is made from it (`python -m replay_native.lane.states docs/lane-contract.md`).
+"""The states of a connection and their transitions, as a table.
+
+The kernels set the states, and the tests check the kernels against the table. `python -m replay_native.lane.states
+docs/lane-contract.md` draws the diagram in that page from it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ MEANINGS = {
 
 
 class Transition(NamedTuple):
-    """One way from a state to another: the kernel that sets the state, and when."""
+    """A transition between two states: the kernel that sets the state, and when."""
 
     before: int
     after: int
@@ -51,7 +53,7 @@ BEGIN, END = "<!-- connection states -->\n", "<!-- end of connection states -->\
 
 
 def drawing() -> str:
-    """The table as a Mermaid diagram and a list, in Markdown."""
+    """Return the table as a Mermaid diagram and a list, in Markdown."""
     lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {STATES[CLOSED]}"]
     for one in TRANSITIONS:
         lines.append(f"    {STATES[one.before]} --> {STATES[one.after]}: {one.kernel}")
@@ -64,7 +66,7 @@ def drawing() -> str:
 
 
 def drawn_in(page: str) -> str:
-    """A page with the drawing in the place that is marked for it. ValueError where there is none."""
+    """Return a page with the drawing between its two marks. ValueError if a mark is missing."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
