@@ -32,8 +32,8 @@ def features() -> set[str]:
 def baselines_met() -> list[str]:
     """Return the baselines that this CPU meets, the best one first.
 
-    If `NUMBA_CPU_NAME` selects a CPU, only the baseline of that name is returned. The list is empty when the machine
-    is not x86-64.
+    If `NUMBA_CPU_NAME` selects a CPU, only the baseline of that name is returned; `generic` is x86-64. The list is
+    empty when the machine is not x86-64.
     """
     if platform.machine() not in ("x86_64", "AMD64"):
         return []

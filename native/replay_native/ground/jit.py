@@ -129,8 +129,8 @@ def kernel(
     `inlined` makes LLVM copy the function into its callers. Use it for the small functions that a lane is composed
     of.
 
-    `brief` makes an entry keep the interpreter lock. Use it for calls that take less time than to get the lock back,
-    which can take a whole switch interval.
+    `brief` makes an entry keep the interpreter lock. Use it for short calls, because getting the lock back can take a
+    whole switch interval.
     """
 
     def decorate(function: Function) -> Function:

@@ -48,7 +48,7 @@ def make_lists(rows: int, lists: int = 1) -> Lists:
 
 
 def fill(lists: Lists, which: int) -> None:
-    """Put all rows into one list, in order. No row may be in a list yet."""
+    """Put all rows into one list, in order. None of them must be in a list yet."""
     rows = len(lists.links)
     lists.links[:, NEXT] = np.arange(1, rows + 1)
     lists.links[-1:, NEXT] = NONE
@@ -83,7 +83,7 @@ def is_in_list(lists, row):
 
 @kernel(inlined=True)
 def push_front(lists, which, row):
-    """Put a row at the front of a list. The row may not be in a list yet."""
+    """Put a row that is in no list at the front of a list."""
     links, ends = lists.links, lists.ends
     following = ends[which, FIRST]
     links[row, NEXT], links[row, PREVIOUS], links[row, LIST] = following, np.int32(NONE), np.int32(which)
@@ -97,7 +97,7 @@ def push_front(lists, which, row):
 
 @kernel(inlined=True)
 def push_back(lists, which, row):
-    """Put a row at the back of a list. The row may not be in a list yet."""
+    """Put a row that is in no list at the back of a list."""
     links, ends = lists.links, lists.ends
     before = ends[which, LAST]
     links[row, NEXT], links[row, PREVIOUS], links[row, LIST] = np.int32(NONE), before, np.int32(which)
@@ -128,7 +128,7 @@ def drop(lists, row):
 
 @kernel(inlined=True)
 def pop_front(lists, which):
-    """Remove the first row of a list and return it. The list may not be empty."""
+    """Remove the first row of a list and return it. The list must not be empty."""
     row = np.int64(lists.ends[which, FIRST])
     drop(lists, row)
     return row

@@ -64,7 +64,7 @@ def find_bytes(data, begin, end, needle, needle_begin, needle_end):
 
 @kernel(inlined=True)
 def trimmed(data, begin, end):
-    """Return the range data[begin:end] without the spaces and tabs around it."""
+    """Return (begin, end) of data[begin:end] without the spaces and tabs around it."""
     while begin < end and data[begin] in (SPACE, TAB):
         begin += 1
     while end > begin and data[end - 1] in (SPACE, TAB):

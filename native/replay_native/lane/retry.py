@@ -83,7 +83,7 @@ def push_backoff(lane, row):
 
 @kernel(inlined=True)
 def pop_backoff(lane):
-    """Remove and return the first row of the heap. The heap may not be empty."""
+    """Remove and return the first row of the heap. The heap must not be empty."""
     st, heap, rows = lane.state[0], lane.backoff, lane.wait_queue
     first = np.int64(heap[0])
     st.backing_off -= 1

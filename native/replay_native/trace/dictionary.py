@@ -130,7 +130,7 @@ def same_bytes(left, left_at, right, right_at, length):
 
 @kernel(inlined=True)
 def copy_bytes(source, begin, end, target, at):
-    """Copy `source[begin:end]` to `target` at `at`, and return the offset after it. The two may not overlap."""
+    """Copy `source[begin:end]` to `target` at `at`, and return the offset after it. The two must not overlap."""
     length = end - begin
     source_address = np.uint64(np.int64(source.ctypes.data) + begin)
     target_address = np.uint64(np.int64(target.ctypes.data) + at)
