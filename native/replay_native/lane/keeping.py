@@ -53,7 +53,7 @@ def parse_response(lane, slot, got):
 
 @kernel()
 def _hand_over(lane, slot):
-    """Hand the kept parts of a response over, with the facts about its request."""
+    """Put the kept parts of a response into the ring, with the facts about its request."""
     c = lane.connections[slot]
     row = Row(c.seq, c.client, c.route, c.due_ns, c.status, c.body_bytes)
     responses.hand_over(lane.keeping, slot, row)
@@ -61,6 +61,6 @@ def _hand_over(lane, slot):
 
 @kernel(inlined=True)
 def hand_over_response(lane, slot, outcome):
-    """Hand the kept parts of a response over when its request has ended with a complete response."""
+    """Put the kept parts of a response into the ring when its request has ended with a complete response."""
     if lane.keeping.mode != responses.NONE and outcome < REFUSED:
         _hand_over(lane, slot)

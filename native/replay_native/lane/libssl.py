@@ -115,8 +115,9 @@ def new_context(method: str, *, keeps_buffers: bool = False) -> int:
     """Create an SSL_CTX for kernels with TLS 1.2 and 1.3, and return its address.
 
     `method` is `TLS_client_method` or `TLS_server_method`. A connection has buffers of 34 KB while it is in use. With
-    `keeps_buffers` it always keeps them, which is faster if there are not too many connections. Free the context with
-    `call("SSL_CTX_free", address)`; its connections can still be used. OSError if no memory is left.
+    `keeps_buffers` it also keeps them while it is idle, which is faster if there are not too many connections. Free
+    the context with `call("SSL_CTX_free", address)`. Its connections can still be used afterwards. OSError if no
+    memory is left.
     """
     context = call("SSL_CTX_new", call(method))
     if not context:

@@ -209,7 +209,7 @@ def _expire_idle(lane, now):
 def _admit(lane):
     """Put the request that was just taken up onto a free connection, or into the wait queue.
 
-    With `order` it is put onto a connection only if it is its client's turn.
+    It is put onto a connection only if no earlier request of its client waits and, with `order`, none is in flight.
     """
     st = lane.state[0]
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
@@ -293,7 +293,7 @@ def handle_event(lane, i):
 
 @kernel()
 def _handle(lane, n):
-    """Handle n events. After each event, take up a request if one is due."""
+    """Handle n events. Between them, take up requests that have become due."""
     st = lane.state[0]
     for i in range(n):
         handle_event(lane, i)

@@ -68,7 +68,8 @@ def _take_of(lane):
 def _is_early(lane, other):
     """Return whether the next request of `lane`, and so its twin, is not due yet.
 
-    Requires that no request of `lane` is due. Its twin is next if both lanes have taken up as many.
+    The caller has found that no request of `lane` is due. The next request of `other` is its twin if both lanes have
+    taken up equally many.
     """
     mine, theirs = lane.state[0], other.state[0]
     return mine.taken == theirs.taken and mine.next_due_ns < FAR_NS
@@ -97,7 +98,7 @@ def _is_any_due(one, two):
 
 @kernel()
 def _handle(lane, n, one, two):
-    """Handle n events of a lane. After each event, take up due requests in both lanes."""
+    """Handle n events of a lane. Between them, take up due requests in both lanes."""
     for i in range(n):
         handle_event(lane, i)
         if _is_any_due(one, two):
@@ -164,7 +165,7 @@ def _join(epoll, lane):
 
 @kernel()
 def _end(lane):
-    """Free a lane that has ended, and publish that it has."""
+    """Free the memory and sockets of a lane that has ended, and publish its state."""
     lane.metrics.counters[C.cpu_last_ns] = thread_cpu_ns(lane.scratch)
     end_lane(lane)
     store_release(lane.metrics.control, Control.STATE, State.ENDED)

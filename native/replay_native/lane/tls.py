@@ -77,7 +77,7 @@ def begin_client(context, fd, name, session):
 
 @kernel()
 def begin_server(context, fd):
-    """Begin TLS on a connection as its server; return as `begin_client`."""
+    """Begin TLS on a connection as the server; return the address of its SSL object, or 0 if no memory is left."""
     ssl = _new(context)
     if ssl:
         _set_fd(ssl, np.int32(fd))
@@ -104,7 +104,7 @@ def _failed(ssl, returned):
 
 @kernel()
 def handshake(ssl):
-    """Continue the handshake; return 1 when it is complete, otherwise as `receive`."""
+    """Continue the handshake; return 1 when it is complete, 0 if the peer has closed, or minus errno."""
     done = _do_handshake(ssl)
     return np.int64(1) if done == 1 else _failed(ssl, done)
 
