@@ -114,7 +114,7 @@ def cache_root() -> Path:
             refused.append(f"{folder} cannot be used ({error.strerror})")
         else:
             return _chosen(folder, refused, f"compiled kernels are kept in {folder}")
-    return _chosen(_of_this_process(), refused, "kernels are compiled for this command alone")
+    return _chosen(_of_this_process(), refused, "kernels are compiled for this command only")
 
 
 def _chosen(folder: Path, refused: list[str], so: str) -> Path:
@@ -164,7 +164,7 @@ def _of_this_process() -> Path:
             atexit.register(_remove, folder, os.getpid())
             os.environ[CHOSEN] = str(folder)
             return folder
-    what = "no folder for compiled kernels that others cannot write to; set REPLAY_CACHE to one"
+    what = "there is no safe folder for compiled kernels; set REPLAY_CACHE to one that only you can write to"
     raise PermissionError(errno.EACCES, what, tempfile.gettempdir())
 
 

@@ -90,7 +90,7 @@ def clears(fields: list[str]) -> Any:
         sizes = [record.typeof(name).bitwidth // 8 for name in fields]
         ends = [begin + size for begin, size in zip(begins, sizes, strict=True)]
         if begins[1:] != ends[:-1]:
-            raise TypeError(f"{', '.join(fields)} do not stand side by side")
+            raise TypeError(f"{', '.join(fields)} are not adjacent")
 
         def codegen(context, builder, signature, args):
             base = builder.bitcast(args[0], ir.IntType(8).as_pointer())

@@ -47,16 +47,16 @@ REASONS = (
     "its status is not three digits",
     "its status is outside 200 to 599",
     "it switches protocols (101), which no request asked for",
-    "a control character stands in its head",
-    "a carriage return stands without a line feed",
-    "a header's name is empty, or holds a character that names may not hold",
-    "a header's continuation line continues no header",
+    "its head contains a control character",
+    "it contains a carriage return without a line feed",
+    "a header's name is empty or contains a forbidden character",
+    "a continuation line does not follow a header",
     "its Content-Length is not a number below 2^63",
-    "it has two Content-Lengths that differ",
+    "it has two different Content-Lengths",
     "its Transfer-Encoding is not chunked",
     "a chunk's size is not a number below 2^63",
-    "a chunk's data does not end where its size says",
-    "its head, or a line between two chunks, is longer than the limit",
+    "a chunk is longer than its size, or does not end with CR LF",
+    "its head is longer than the limit, or the lines between two chunks are",
 )
 """The texts of `reason`."""
 

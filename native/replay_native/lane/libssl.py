@@ -94,8 +94,8 @@ err_clear_error = _external("ERR_clear_error", types.void())
 def unsupported() -> str:
     """Return why kernels cannot use TLS on this machine, or an empty text if they can."""
     if _why_not:
-        return f"native lanes can't speak TLS: {_why_not}"
-    return f"native lanes can't speak TLS: OpenSSL lacks {', '.join(MISSING)}" if MISSING else ""
+        return f"native lanes cannot use TLS: {_why_not}"
+    return f"native lanes cannot use TLS: OpenSSL lacks {', '.join(MISSING)}" if MISSING else ""
 
 
 def call(name: str, *arguments: int | bytes | None) -> int:
@@ -121,7 +121,7 @@ def new_context(method: str, *, keeps_buffers: bool = False) -> int:
     """
     context = call("SSL_CTX_new", call(method))
     if not context:
-        raise OSError(_errno.ENOMEM, "OpenSSL made no context")
+        raise OSError(_errno.ENOMEM, "OpenSSL could not create a context")
     newer = importlib.import_module("_ssl").OPENSSL_VERSION_INFO >= (3, 0)
     call("SSL_CTX_set_options", context, _OPTIONS | (_OP_IGNORE_UNEXPECTED_EOF if newer else 0))
     call("SSL_CTX_ctrl", context, _CTRL_MODE, _MODES | (0 if keeps_buffers else _MODE_RELEASE_BUFFERS), None)

@@ -16,8 +16,8 @@ STATES = ("CLOSED", "CONNECTING", "IDLE", "BUSY")
 MEANINGS = {
     CLOSED: "no socket; the row is free",
     CONNECTING: "from the request for an address, or connect(), to the end of the TLS handshake",
-    IDLE: "open, and carries no request",
-    BUSY: "carries a request: from before its first byte is sent until its response is whole",
+    IDLE: "open, and not used by a request",
+    BUSY: "used by a request: from before its first byte is sent until its response is complete",
 }
 
 
@@ -32,17 +32,17 @@ class Transition(NamedTuple):
 
 TRANSITIONS = (
     Transition(CLOSED, CONNECTING, "dial", "a request needs a connection"),
-    Transition(CONNECTING, IDLE, "push_idle", "connected, for whichever request comes next"),
+    Transition(CONNECTING, IDLE, "push_idle", "connected, for whichever request is next"),
     Transition(CONNECTING, BUSY, "transmit", "connected, for the request that is sent again"),
     Transition(CONNECTING, CLOSED, "give_closed_slot", "failed, timed out, or its address was removed"),
-    Transition(IDLE, BUSY, "transmit", "takes a request"),
+    Transition(IDLE, BUSY, "transmit", "a request is put on it"),
     Transition(
         IDLE,
         CLOSED,
         "give_closed_slot",
         "closed by the target, idle for too long, or its address was removed",
     ),
-    Transition(BUSY, IDLE, "push_idle", "the response is whole, and the connection can be kept"),
+    Transition(BUSY, IDLE, "push_idle", "the response is complete, and the connection can be kept"),
     Transition(
         BUSY, CONNECTING, "dial", "a reused connection ended without a response: the request is sent again"
     ),
