@@ -30,8 +30,10 @@ many replies the lane has taken.
 class ResolveRings(NamedTuple):
     """The two rings. If they have a single row, the lane sends no requests."""
 
-    requests: Annotated[Array, "int64[::1]", "tokens; a power of two of them"]
-    replies: Annotated[Array, "int64[:, ::1]", "as many pairs: a token, and a row of the address table"]
+    requests: Annotated[Array, "int64[::1]", "tokens; their number is a power of two"]
+    replies: Annotated[
+        Array, "int64[:, ::1]", "pairs of a token and a row of the address table, as many as `requests`"
+    ]
     words: Annotated[Array, "int64[::1]", "positions: REQUESTED, REPLIED, TAKEN"]
 
 

@@ -54,8 +54,8 @@ entry_type = from_dtype(ENTRY)
 class Feed(NamedTuple):
     """The two rings of a lane."""
 
-    entries: Annotated[Array, entry_type[::1], "due requests; a power of two of them"]
-    ring: Annotated[Array, "uint8[::1]", "their bytes; a power of two of them"]
+    entries: Annotated[Array, entry_type[::1], "due requests; their number is a power of two"]
+    ring: Annotated[Array, "uint8[::1]", "the bytes of requests; their number is a power of two"]
 
 
 @bundle
@@ -140,11 +140,11 @@ class LaneShare(NamedTuple):
     """Which due rows of a batch a lane gets, and the times by which they are rendered."""
 
     lane: Annotated[int, "int64", "the lane's number"]
-    lanes: Annotated[int, "int64", "how many there are"]
-    by_client: Annotated[bool, "boolean", "rows go by client; else by number"]
-    start_ns: Annotated[int, "int64", "the run's start by CLOCK_MONOTONIC, from which due times count"]
-    warm_up_ns: Annotated[int, "int64", "what is due before is warm-up"]
-    horizon_ns: Annotated[int, "int64", "stop before the first row that is due later, by CLOCK_MONOTONIC"]
+    lanes: Annotated[int, "int64", "the number of lanes"]
+    by_client: Annotated[bool, "boolean", "rows are assigned to lanes by client; otherwise by number"]
+    start_ns: Annotated[int, "int64", "the start of the run (CLOCK_MONOTONIC), from which due times count"]
+    warm_up_ns: Annotated[int, "int64", "rows that are due earlier are warm-up"]
+    horizon_ns: Annotated[int, "int64", "rows that are due later (CLOCK_MONOTONIC) are not rendered yet"]
 
 
 SHARE_TYPE = numba_type(LaneShare)

@@ -32,9 +32,9 @@ class Lists(NamedTuple):
     """Lists over the rows of one table."""
 
     links: Annotated[
-        Array, "int32[:, ::1]", "of each row: the rows next to it in its list, and which list that is"
+        Array, "int32[:, ::1]", "per row: the next and previous row in its list, and the number of that list"
     ]
-    ends: Annotated[Array, "int32[:, ::1]", "of each list: its first and last row, and how many rows it has"]
+    ends: Annotated[Array, "int32[:, ::1]", "per list: its first and last row, and how many rows it has"]
 
 
 LISTS_TYPE = numba_type(Lists)

@@ -72,47 +72,55 @@ class RenderTable(NamedTuple):
     """
 
     prefix: Annotated[Array, "uint8[::1]", "`METHOD SP base-path` of every method"]
-    prefix_ends: Annotated[Array, "int64[::1]", "per method and one more: where its prefix begins"]
-    bare_ends: Annotated[Array, "int64[::1]", "per method: where its `METHOD SP` ends"]
+    prefix_ends: Annotated[Array, "int64[::1]", "per method and one more: the offset of its prefix"]
+    bare_ends: Annotated[Array, "int64[::1]", "per method: the offset at which its `METHOD SP` ends"]
     flags: Annotated[Array, "int64[::1]", "per method: flags of the feed, and BODY"]
-    headers: Annotated[Array, "uint8[::1]", "from the space after the target to the last constant byte"]
+    headers: Annotated[Array, "uint8[::1]", "the constant bytes from the space after the target on"]
     numbered: Annotated[
         bool, "boolean", "`headers` ends with `X-Replay: RUN-`, and the number of the request follows"
     ]
-    trace_seed: Annotated[int, "uint64", "names the traces of requests; 0: they have no traceparent"]
+    trace_seed: Annotated[int, "uint64", "seed of the trace ids; 0: requests have no traceparent"]
     route_flags: Annotated[Array, "int64[::1]", "per route: flags of the feed"]
     route_template: Annotated[Array, "int32[::1]", "per route: the template of its body, or -1"]
     route_path: Annotated[
         Array, "int32[::1]", "per route: the template of its path, or -1 for the recorded one"
     ]
     route_head: Annotated[Array, "int32[::1]", "per route: the template that replaces `headers`, or -1"]
-    path_whole: Annotated[Array, "uint8[::1]", "per template: as a path it replaces the recorded query too"]
+    path_whole: Annotated[
+        Array, "uint8[::1]", "per template: 1 if, as a path, it also replaces the recorded query"
+    ]
     template_patches: Annotated[Array, "int64[::1]", "per template: how many of its parts are CAPTURED"]
     template_parts: Annotated[Array, "int64[::1]", "per template and one more: its first part"]
-    template_fixed: Annotated[Array, "int64[::1]", "per template: bytes of all parts of fixed length"]
+    template_fixed: Annotated[Array, "int64[::1]", "per template: bytes of all parts whose length is fixed"]
     template_heads: Annotated[
         Array, "int64[:, ::1]", "per template: its body's headers, a range of `literals`"
     ]
     kinds: Annotated[Array, "uint8[::1]", "per part: its kind"]
     begins: Annotated[
-        Array, "int64[::1]", "per part: where its literal begins; its column; what its patch says"
+        Array,
+        "int64[::1]",
+        "per part: the offset of its literal, its column, or the second word of its patch",
     ]
-    ends: Annotated[Array, "int64[::1]", "per part: where its literal ends"]
-    salts: Annotated[Array, "uint64[::1]", "per part: changes the seed of what it generates"]
-    request_template: Annotated[Array, "int32[::1]", "per request: the template of its body, or -1; empty"]
-    request_path: Annotated[Array, "int32[::1]", "per request: the template of its path, or -1; empty"]
-    request_head: Annotated[Array, "int32[::1]", "per request: what replaces its headers, or -1; empty"]
+    ends: Annotated[Array, "int64[::1]", "per part: the offset at which its literal ends"]
+    salts: Annotated[Array, "uint64[::1]", "per part: a constant that changes the seed of its random values"]
+    request_template: Annotated[
+        Array, "int32[::1]", "per request: the template of its body, or -1; may be empty"
+    ]
+    request_path: Annotated[Array, "int32[::1]", "per request: the template of its path, or -1; may be empty"]
+    request_head: Annotated[
+        Array, "int32[::1]", "per request: the template that replaces `headers`, or -1; may be empty"
+    ]
     literals: Annotated[Array, "uint8[::1]", "the bytes of literals and headers"]
-    seed: Annotated[int, "uint64", "names the random parts"]
+    seed: Annotated[int, "uint64", "seed of the random values in templates"]
     type_heads: Annotated[
         Array,
         "int64[:, ::1]",
-        "per content type, 0 for none: headers of a recorded body, a range of `literals`",
+        "per content type, and first for none: headers of a recorded body, a range of `literals`",
     ]
     type_of_headers: Annotated[Array, "int32[::1]", "per recorded header set: its content type, or -1"]
     bodies: Annotated[Array, "int64[:, ::1]", "recorded bodies; see `trace/columns`"]
     column_rows: Annotated[Array, "int64[::1]", "per variable and one more: its first cell"]
-    cell_ends: Annotated[Array, "int64[::1]", "per cell and one more: where it begins"]
+    cell_ends: Annotated[Array, "int64[::1]", "per cell and one more: the offset of its bytes"]
     cells: Annotated[Array, "uint8[::1]", "the bytes of all cells"]
     of_host: Annotated[
         Array, "int32[::1]", "per recorded host, and first for none: the text of its Host line"
@@ -120,12 +128,12 @@ class RenderTable(NamedTuple):
     of_headers: Annotated[
         Array, "int32[::1]", "per recorded header set, and first for none: the text of its lines"
     ]
-    recorded_ends: Annotated[Array, "int64[::1]", "per text and one more: where it begins"]
+    recorded_ends: Annotated[Array, "int64[::1]", "per text and one more: the offset of its bytes"]
     recorded: Annotated[
-        Array, "uint8[::1]", "the bytes of these texts; empty where no recorded headers are sent"
+        Array, "uint8[::1]", "the bytes of these texts; empty if no recorded headers are sent"
     ]
     client_network: Annotated[int, "uint32", "the network of clients' IPv4 addresses"]
-    client_hosts: Annotated[int, "uint32", "the bits of a host in it"]
+    client_hosts: Annotated[int, "uint32", "mask of the host bits in that network"]
 
 
 RENDER_TYPE = numba_type(RenderTable)

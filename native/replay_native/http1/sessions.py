@@ -80,31 +80,31 @@ class Sessions(NamedTuple):
     """
 
     values: Annotated[Array, "uint64[:, ::1]", "by client: the address of a value"]
-    capacities: Annotated[Array, "int32[:, ::1]", "by client: the bytes allocated at it"]
-    lengths: Annotated[Array, "int32[:, ::1]", "by client: its length + 1, 0 for none"]
-    bounds: Annotated[Array, "int64[::1]", "per slot: the length of a value at most"]
-    route_rules: Annotated[Array, "int32[:, ::1]", "per route: its rules, up to -1"]
+    capacities: Annotated[Array, "int32[:, ::1]", "by client: the bytes allocated for a value"]
+    lengths: Annotated[Array, "int32[:, ::1]", "by client: the length of a value plus 1, 0 for none"]
+    bounds: Annotated[Array, "int64[::1]", "per slot: the largest length of a value"]
+    route_rules: Annotated[Array, "int32[:, ::1]", "per route: the numbers of its rules, terminated by -1"]
     rules: Annotated[Array, rule_type[::1], "captures and checks"]
     texts: Annotated[Array, "uint8[::1]", "the texts of the rules"]
     program: Annotated[Array, "int32[:, ::1]", "the programs of the rules; see `ground/regex`"]
     sets: Annotated[Array, "uint8[:, ::1]", "the byte sets of these programs"]
-    work: Annotated[Array, "int32[:, ::1]", "scratch of `ground/regex`"]
-    words: Annotated[Array, "uint32[::1]", "scratch of `ground/sha256`"]
-    found: Annotated[Array, "uint8[::1]", "a value that was found"]
+    work: Annotated[Array, "int32[:, ::1]", "scratch memory of `ground/regex`"]
+    words: Annotated[Array, "uint32[::1]", "scratch memory of `ground/sha256`"]
+    found: Annotated[Array, "uint8[::1]", "the value that a rule has read"]
     jar: Annotated[Array, "uint8[::1]", "a cookie jar that is being changed"]
-    kept: Annotated[Array, "uint8[:, ::1]", "per connection: a response that comes in parts"]
-    lanes: Annotated[int, "int64", "client c has row c // lanes"]
-    refused: Annotated[Array, "int64[::1]", "per rule: links that a capture found and refused"]
+    kept: Annotated[Array, "uint8[:, ::1]", "per connection: a response that arrives in several reads"]
+    lanes: Annotated[int, "int64", "lanes of the run; client c has row c // lanes"]
+    refused: Annotated[Array, "int64[::1]", "per rule: links that a capture read and refused"]
 
 
 @value
 class Answer(NamedTuple):
     """Facts about a response besides its bytes."""
 
-    status: Annotated[Int, "int64", "its status"]
-    recorded: Annotated[Int, "int64", "the recorded status, 0 where it is not known"]
-    size: Annotated[Int, "int64", "bytes of its body"]
-    whole: Annotated[Int, "int64", "0 where only its beginning was kept"]
+    status: Annotated[Int, "int64", "the status"]
+    recorded: Annotated[Int, "int64", "the recorded status, 0 if it is not known"]
+    size: Annotated[Int, "int64", "bytes of the body"]
+    whole: Annotated[Int, "int64", "0 if only the beginning of the response was kept"]
 
 
 SESSIONS_TYPE, ANSWER_TYPE = numba_type(Sessions), numba_type(Answer)

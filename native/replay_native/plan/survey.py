@@ -35,9 +35,9 @@ class Pace(NamedTuple):
     """How recorded times become due times."""
 
     origin_ns: Annotated[int, "int64", "the recorded time that is due at the start"]
-    speed: Annotated[float, "float64", "recorded seconds per second"]
+    speed: Annotated[float, "float64", "recorded seconds per second of the run"]
     period_ns: Annotated[
-        float, "float64", "0: by recorded time; above: a constant rate; below: a closed loop"
+        float, "float64", "0: due by recorded time; above 0: a constant rate; below 0: a closed loop"
     ]
 
 
@@ -50,7 +50,7 @@ class DueRows(NamedTuple):
     client: Annotated[Array, "uint32[::1]", "its recorded client"]
     route: Annotated[Array, "uint32[::1]", "its route"]
     method: Annotated[Array, "uint8[::1]", "its method"]
-    status: Annotated[Array, "int16[::1]", "its recorded status, -1 where it is not known"]
+    status: Annotated[Array, "int16[::1]", "its recorded status, -1 if it is not known"]
     at_ns: Annotated[Array, "int64[::1]", "when it was recorded, since the Unix epoch"]
 
 
@@ -59,11 +59,11 @@ class SurveyCounts(NamedTuple):
     """The counts of one pass over the trace."""
 
     sent: Annotated[Array, "int64[::1]", "per method: rows that are sent"]
-    skipped: Annotated[Array, "int64[::1]", "per method: rows that are not"]
+    skipped: Annotated[Array, "int64[::1]", "per method: rows that are not sent"]
     routes: Annotated[Array, "int64[:, ::1]", "per route: rows by class of the recorded status (0: unknown)"]
     tooks: Annotated[Array, "uint32[:, ::1]", "per route: histogram of the recorded durations, at 2 digits"]
-    hosts: Annotated[Array, "int64[::1]", "per recorded host, and last for none: rows"]
-    bodiless: Annotated[Array, "int64[::1]", "per route: rows that need a body and have none"]
+    hosts: Annotated[Array, "int64[::1]", "per recorded host, and last for none: its rows"]
+    bodiless: Annotated[Array, "int64[::1]", "per route: rows that need a body but have no recorded one"]
     windows: Annotated[Array, "int64[:, ::1]", "the sliding windows of 1 s and 60 s (WINDOW_WORDS)"]
     rows: Annotated[Array, "int64[:, ::1]", "per window: rows by bin"]
     busy: Annotated[Array, "int64[:, ::1]", "per window: summed durations by bin"]

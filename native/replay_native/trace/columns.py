@@ -34,9 +34,9 @@ class TraceRows(NamedTuple):
 
     at_ns: Annotated[Array, "int64[::1]", "when each was recorded, since the Unix epoch"]
     request: Annotated[Array, "uint32[::1]", "its request in the dictionary"]
-    client: Annotated[Array, "uint32[::1]", "who sent it"]
-    status: Annotated[Array, "int16[::1]", "the recorded status, -1 where it is not known"]
-    took_ns: Annotated[Array, "int64[::1]", "the recorded duration, -1 where it is not known"]
+    client: Annotated[Array, "uint32[::1]", "the client that sent it"]
+    status: Annotated[Array, "int16[::1]", "the recorded status, -1 if it is not known"]
+    took_ns: Annotated[Array, "int64[::1]", "the recorded duration, -1 if it is not known"]
 
 
 ROWS_TYPE = numba_type(TraceRows)

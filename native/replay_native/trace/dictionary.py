@@ -39,8 +39,8 @@ _LENGTHS = np.int64((1 << LENGTH_BITS) - 1)
 class Strings(NamedTuple):
     """Byte strings, one after another."""
 
-    data: Annotated[Array, "uint8[::1]", "their bytes"]
-    offsets: Annotated[Array, "int64[::1]", "per string and one more: where it begins"]
+    data: Annotated[Array, "uint8[::1]", "the bytes of all strings"]
+    offsets: Annotated[Array, "int64[::1]", "per string and one more: the offset of its bytes"]
 
 
 @bundle
@@ -50,7 +50,7 @@ class Table(NamedTuple):
     slots: Annotated[
         Array,
         "int64[::1]",
-        "upper half of the hash, and id + 1; 0 is empty. A power of two, twice the entries",
+        "upper half of the hash, and id + 1; 0 if empty. A power of two, at least twice the entries",
     ]
     store: Annotated[Array, "uint8[::1]", "the bytes of the strings"]
     entries: Annotated[Array, "int64[:, ::1]", "per entry: PLACE, WORD_0, WORD_1"]

@@ -60,13 +60,15 @@ def _counted() -> np.ndarray:
 class TemplateRules(NamedTuple):
     """How requests become templates."""
 
-    depth: Annotated[int, "int64", "FULL, DEPTH, or 2 for the method alone"]
+    depth: Annotated[int, "int64", "FULL, DEPTH, or 2 for only the method"]
     names: Annotated[Array, "uint8[::1]", "the names of the methods"]
-    name_ends: Annotated[Array, "int64[::1]", "per method and one more: where its name begins"]
-    slugs: Annotated[Array, "int64[::1]", "sorted hashes of the prefixes whose children are folded to {slug}"]
-    kept: Annotated[Array, "int64[::1]", "sorted hashes of children that keep their names all the same"]
+    name_ends: Annotated[Array, "int64[::1]", "per method and one more: the offset of its name"]
+    slugs: Annotated[Array, "int64[::1]", "sorted hashes of the prefixes whose children become {slug}"]
+    kept: Annotated[
+        Array, "int64[::1]", "sorted hashes of children that keep their names in spite of `slugs`"
+    ]
     own: Annotated[Array, "uint8[::1]", "the user's own templates"]
-    own_ends: Annotated[Array, "int64[::1]", "per own template and one more: where it begins"]
+    own_ends: Annotated[Array, "int64[::1]", "per own template and one more: the offset of its text"]
     own_methods: Annotated[Array, "int64[::1]", "per own template: its method, below 0 for any"]
 
 

@@ -47,9 +47,11 @@ class Process(NamedTuple):
     kind: Annotated[int, "int64", "EVEN, POISSON or GAMMA"]
     shape: Annotated[float, "float64", "the shape of GAMMA"]
     modulation: Annotated[
-        Array, "float64[::1]", "of the chain's two states: factor, factor, dwell ns, dwell ns (0: no chain)"
+        Array,
+        "float64[::1]",
+        "factors of the chain's two states, then their mean dwell times in ns (0: no chain)",
     ]
-    seed: Annotated[int, "uint64", "names the random draws"]
+    seed: Annotated[int, "uint64", "seed of the random draws"]
 
 
 PROCESS_TYPE = numba_type(Process)

@@ -20,31 +20,31 @@ _SHIFT = np.uint64(32)
 class Alias(NamedTuple):
     """Walker's alias table: entry i stands for i with probability share[i], otherwise for alias[i]."""
 
-    share: Annotated[Array, "float64[::1]", "per entry: the probability that it is itself"]
-    alias: Annotated[Array, "int64[::1]", "per entry: what it is otherwise"]
+    share: Annotated[Array, "float64[::1]", "per entry: the probability that it stands for itself"]
+    alias: Annotated[Array, "int64[::1]", "per entry: the entry that it stands for otherwise"]
 
 
 @bundle
 class Visits(NamedTuple):
     """The structure of sessions. Each kind of session has steps, and each step requests one of a range of ids."""
 
-    kinds: Annotated[Alias, Alias, "draws the kind of a session"]
+    kinds: Annotated[Alias, Alias, "the table that draws the kind of a session"]
     kind_ends: Annotated[Array, "int64[::1]", "per kind and one more: its first step"]
-    ids_begin: Annotated[Array, "int64[::1]", "per step: its first id"]
+    ids_begin: Annotated[Array, "int64[::1]", "per step: the offset of its ids in `ids`"]
     ids_count: Annotated[Array, "int64[::1]", "per step: how many ids it draws from"]
     pause_ns: Annotated[Array, "float64[::1]", "per step: the mean pause before it"]
-    ids: Annotated[Array, "uint32[::1]", "requests"]
-    seed: Annotated[int, "uint64", "names the random draws"]
+    ids: Annotated[Array, "uint32[::1]", "the ids of requests"]
+    seed: Annotated[int, "uint64", "seed of the random draws"]
 
 
 @bundle
 class Generated(NamedTuple):
     """Rows that were generated."""
 
-    at_ns: Annotated[Array, "int64[::1]", "when each comes"]
-    request: Annotated[Array, "uint32[::1]", "what it asks for"]
-    client: Annotated[Array, "uint32[::1]", "who asks"]
-    step: Annotated[Array, "int64[::1]", "the step of the session"]
+    at_ns: Annotated[Array, "int64[::1]", "when it is sent"]
+    request: Annotated[Array, "uint32[::1]", "its request"]
+    client: Annotated[Array, "uint32[::1]", "its client"]
+    step: Annotated[Array, "int64[::1]", "its step of the session"]
 
 
 ALIAS_TYPE, VISITS_TYPE, GENERATED_TYPE = numba_type(Alias), numba_type(Visits), numba_type(Generated)

@@ -34,13 +34,15 @@ _SESSIONS, _SHIFTS = np.uint64(0x73657373696F6E73), np.uint64(0x736869667473)
 class Growth(NamedTuple):
     """How many copies the rows of each route get."""
 
-    classes: Annotated[Array, "int64[::1]", "per route: the rule that it falls under, -1 for none"]
-    whole: Annotated[Array, "int64[::1]", "per rule: the least number of times that a row is there"]
+    classes: Annotated[Array, "int64[::1]", "per route: its rule, -1 for none"]
+    whole: Annotated[Array, "int64[::1]", "per rule: the smallest number of times that a row is written"]
     states: Annotated[Array, "int64[:, ::1]", "per route: LEFT, EXTRA"]
-    before_ns: Annotated[Array, "int64[::1]", "per rule: the time of the row before; KEPT for none yet"]
-    seed: Annotated[int, "uint64", "names the random draws"]
+    before_ns: Annotated[
+        Array, "int64[::1]", "per rule: the time of its previous row; KEPT if there is none yet"
+    ]
+    seed: Annotated[int, "uint64", "seed of the random draws"]
     repeat: Annotated[
-        bool, "boolean", "copies come together with their row, and are not spread over the gap before it"
+        bool, "boolean", "copies get the time of their row, and are not spread over the gap before it"
     ]
 
 
@@ -48,21 +50,23 @@ class Growth(NamedTuple):
 class Clones(NamedTuple):
     """How sessions are cloned."""
 
-    pause_ns: Annotated[int, "int64", "a session ends with a pause of this length"]
+    pause_ns: Annotated[int, "int64", "a client's pause of this length ends its session"]
     clients: Annotated[Array, "int64[:, ::1]", "per client: LAST_NS, SESSION"]
     clones: Annotated[Array, "int64[::1]", "per session: how many clones it gets"]
     first_clients: Annotated[Array, "int64[::1]", "per session: the client of its first clone"]
-    gaps_ns: Annotated[Array, "int64[::1]", "per session: over how long before it its clones are spread"]
-    seed: Annotated[int, "uint64", "names the random draws"]
+    gaps_ns: Annotated[
+        Array, "int64[::1]", "per session: the time before it over which its clones are spread"
+    ]
+    seed: Annotated[int, "uint64", "seed of the random draws"]
 
 
 @bundle
 class Copies(NamedTuple):
     """Rows that were written."""
 
-    at_ns: Annotated[Array, "int64[::1]", "when each comes"]
+    at_ns: Annotated[Array, "int64[::1]", "when it is sent"]
     source: Annotated[Array, "int64[::1]", "the row that it is a copy of"]
-    client: Annotated[Array, "uint32[::1]", "who sends it (where clients are cloned)"]
+    client: Annotated[Array, "uint32[::1]", "the client that sends it (if clients are cloned)"]
 
 
 GROWTH_TYPE, CLONES_TYPE, COPIES_TYPE = numba_type(Growth), numba_type(Clones), numba_type(Copies)
