@@ -33,7 +33,7 @@ CHUNK_SIZE, CHUNK_SPACE, CHUNK_EXTENSION, CHUNK_CR = range(9, 13)
 CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF = range(13, 16)
 BODY, UNTIL_CLOSE, DONE, BAD = range(16, 20)
 
-# Values of header: the headers that frame a message.
+# Values of header: which header is being read. All but OTHER affect the framing of the message.
 OTHER, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION = range(4)
 
 # Bits of header_flags.
@@ -71,7 +71,7 @@ _MOST_TENTHS, _MOST_SIXTEENTHS = (2**63 - 1) // 10, (2**63 - 1) // 16
 A number that equals _MOST_TENTHS can be followed by a decimal digit up to 7.
 """
 
-# Classes of bytes.
+# Bits of the class of a byte, which `_classes` assigns.
 IS_TOKEN, IS_VALUE, IS_DIGIT, IS_HEX = 1, 2, 4, 8
 
 
