@@ -61,7 +61,7 @@ def test_a_field_that_is_not_beside_the_others_is_found_when_compiled():
     def cleared(rows):
         clear(rows[0])
 
-    with pytest.raises(Exception, match="do not stand side by side"):
+    with pytest.raises(Exception, match="are not adjacent"):
         cleared(np.zeros(1, apart))
 
 

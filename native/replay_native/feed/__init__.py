@@ -1,1 +1,1 @@
-"""The data that the control plane gives a running lane: due requests, addresses, replies to resolve requests."""
+"""The data that the control plane passes to a running lane: due requests, addresses, replies to resolve requests."""

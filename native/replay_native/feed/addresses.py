@@ -1,8 +1,8 @@
 """The address table of a lane: where it may connect to. The control plane changes it while the lane runs.
 
-Rows are only ever appended. The sockaddr of a row never changes, only its word in `address_states` does. So the lane
-may read the table at any moment: whatever it reads was true once, and the version tells it to read again.
-`docs/lane-contract.md` has the order of the writes.
+Rows are only ever appended. The sockaddr of a row never changes; only its word in `address_states` does. So the lane
+may read the table at any time. What it reads may be outdated, but a changed version makes it read again.
+`docs/lane-contract.md` gives the order of the writes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from replay_native.ground.jit import kernel
 from replay_native.ground.shared import load_acquire
 
 ADDRESSES_MAX = 1_024
-"""Rows: distinct addresses of one run."""
+"""Rows of the table, which is how many distinct addresses a run may use."""
 
 ADDRESS_BYTES = 32
 """Bytes of a row: a sockaddr, and in the last two bytes its family and its length."""
@@ -26,8 +26,9 @@ UNUSED, IN_USE, REMOVED = range(3)
 
 
 class AddressCounts(NamedTuple):
-    """Columns of `address_counts`: what a lane did with an address. `drained`: connections closed because it was
-    removed.
+    """Columns of `address_counts`: what a lane did with an address.
+
+    `drained` counts connections that were closed because the address was removed.
     """
 
     connects: int = 0
@@ -44,7 +45,7 @@ AF_INET, AF_INET6 = 2, 10
 
 
 def pack_address(host: str, port: int) -> bytes:
-    """An address as a row of the table."""
+    """Return an address as a row of the table."""
     packed = ipaddress.ip_address(host).packed
     place = port.to_bytes(2, "big")
     if len(packed) == 16:
@@ -57,15 +58,16 @@ def pack_address(host: str, port: int) -> bytes:
 
 
 def unpack_address(row: bytes) -> tuple[str, int]:
-    """Host and port of a row."""
+    """Return the host and port of a row."""
     packed = row[8:24] if row[ADDRESS_BYTES - 2] == AF_INET6 else row[4:8]
     return str(ipaddress.ip_address(packed)), int.from_bytes(row[2:4], "big")
 
 
 @kernel()
 def read_addresses(metrics, chosen, at):
-    """List the rows in use in `chosen` int64[ADDRESSES_MAX]; how many there are. Without any, the `at` rows that were
-    listed before stay.
+    """Write the rows in use to `chosen` int64[ADDRESSES_MAX], and return how many there are.
+
+    If no row is in use, `chosen` stays as it is, and `at`, the earlier count, is returned.
     """
     count = 0
     for row in range(ADDRESSES_MAX):
@@ -80,5 +82,5 @@ def read_addresses(metrics, chosen, at):
 
 @kernel(inlined=True)
 def is_removed(metrics, row):
-    """Whether connections to this row must end."""
+    """Return whether this address was removed, so that connections to it must end."""
     return load_acquire(metrics.address_states, row) == REMOVED

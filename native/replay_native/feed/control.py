@@ -1,4 +1,4 @@
-"""The control block of a lane: words through which the control plane and the lane's thread talk to each other."""
+"""The control block of a lane: words that the control plane and the lane's thread share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 
 class ControlWords(NamedTuple):
-    """Words of `control`, a cache line apart. The control plane writes STOP, FEED_TAIL, FEED_END and ADDRESSES, the
-    lane writes the others.
+    """Places of the words in `control`, a cache line apart.
+
+    The control plane writes STOP, FEED_TAIL, FEED_END and ADDRESSES. The lane writes the others.
     """
 
     STOP: int = 0
@@ -30,7 +31,7 @@ class StopValues(NamedTuple):
 
 
 class StateValues(NamedTuple):
-    """Values of Control.STATE. Below zero the lane could not start or go on (minus errno)."""
+    """Values of Control.STATE. A negative value is minus errno: the lane could not start or continue."""
 
     NEW: int = 0
     RUNNING: int = 1

@@ -5,15 +5,15 @@ Theory of operation
 
 One producer (the control plane) and one consumer (the lane) share two rings. The producer renders a request into the
 byte ring, describes it in an entry, and only then publishes the new tail (`Control.FEED_TAIL`, release). The lane
-takes entries up to the tail (acquire), and releases the heads (`FEED_HEAD`, `RING_HEAD`) when it needs an entry and
-its bytes no more. Positions only grow; their lower bits are the place in the ring, whose size is a power of two. What
-lies between head and tail is never touched by the producer, so neither side ever locks or waits for the other.
+reads entries up to the tail (acquire). It advances the heads (`FEED_HEAD`, `RING_HEAD`) when it no longer needs an
+entry and its bytes. Positions only grow. Their lower bits are the place in the ring, whose size is a power of two.
+The producer never changes what is between head and tail, so neither side ever locks or waits for the other.
 
-A request never wraps around the end of the byte ring: where it would, the producer skips to the ring's start. So a
-request is always one piece of memory, and one send call.
+A request never wraps around the end of the byte ring. If it would, the producer skips to the ring's start. So a
+request is always contiguous, and one send call can send it.
 
-The entries between `FEED_HEAD` and what the lane has taken up are its waiting queue: requests wait where they were
-rendered.
+The entries between `FEED_HEAD` and the next one that the lane will take up are its waiting queue: requests wait where
+they were rendered.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ from replay_native.ground.shared import load_acquire
 from .control import Control
 
 HEAD, IDEMPOTENT, WARM_UP, EVALUATED = 1, 2, 4, 8
-"""Flags of an entry. EVALUATED: captures and checks look at its response."""
+"""Flags of an entry. EVALUATED: captures and checks read its response."""
 
 PATCHES_SHIFT, PATCHES_MASK = 16, 0xFFFF
-"""Among the flags: how many patches follow the request's bytes."""
+"""Bits of the flags that count the patches after the request's bytes."""
 
 STATUS_SHIFT = 32
-"""Among the flags: the recorded status, 0 where it is not known."""
+"""Position in the flags of the recorded status, which is 0 if it is not known."""
 
 ENTRY = np.dtype([
     ("due_ns", "i8"), ("seq", "i8"), ("offset", "i8"), ("length", "i8"),
     ("client", "u4"), ("route", "u4"), ("flags", "i8"), ("taken_ns", "i8"), ("state", "i8"),
 ])  # fmt: skip
-"""One due request: 64 bytes, a cache line. `taken_ns` and `state` are the lane's own notes. With HTTP `state` is the
-lane's `lost_ns` when the request was taken up.
+"""One due request: 64 bytes, which is a cache line.
+
+The lane writes `taken_ns` and `state`. With HTTP `state` is the lane's `lost_ns` when it took up the request.
 """
 
 entry_type = from_dtype(ENTRY)
@@ -53,8 +54,8 @@ entry_type = from_dtype(ENTRY)
 class Feed(NamedTuple):
     """The two rings of a lane."""
 
-    entries: Annotated[Array, entry_type[::1], "due requests; a power of two of them"]
-    ring: Annotated[Array, "uint8[::1]", "their bytes; a power of two of them"]
+    entries: Annotated[Array, entry_type[::1], "due requests; their number is a power of two"]
+    ring: Annotated[Array, "uint8[::1]", "the bytes of requests; their number is a power of two"]
 
 
 @bundle
@@ -69,10 +70,10 @@ class FeedEnd(NamedTuple):
 FEED_TYPE, FEED_END_TYPE = numba_type(Feed), numba_type(FeedEnd)
 
 TAIL, RING_TAIL = 0, 1
-"""Words of `tails`."""
+"""Places in `tails`."""
 
 FULL, TOO_LARGE = -1, -2
-"""Results of `place_in_ring` if there is no space at present, or never will be."""
+"""Results of `place_in_ring`: there is no space now, or there never will be."""
 
 ENTRIES_MIN, ENTRIES_MAX = 4_096, 1 << 20
 RING_BYTES_MIN, RING_BYTES_MAX = 4 << 20, 256 << 20
@@ -83,7 +84,7 @@ def _power_of_two(least: int, low: int, high: int) -> int:
 
 
 def make_feed(entries: int, ring_bytes: int) -> Feed:
-    """A feed of at least this size (within limits), every page of it resident."""
+    """Create a feed of at least this size (within limits), and touch every page so that it is in memory."""
     rows = np.empty(_power_of_two(entries, ENTRIES_MIN, ENTRIES_MAX), ENTRY)
     ring = np.empty(_power_of_two(ring_bytes, RING_BYTES_MIN, RING_BYTES_MAX), np.uint8)
     rows.view(np.uint8)[:] = 0
@@ -93,13 +94,13 @@ def make_feed(entries: int, ring_bytes: int) -> Feed:
 
 @kernel(inlined=True)
 def has_entry(end, head):
-    """Whether there is a free entry; `head` is FEED_HEAD as it was read last."""
+    """Return whether an entry is free. `head` is the last FEED_HEAD that was read."""
     return end.tails[TAIL] - head < end.feed.entries.shape[0]
 
 
 @kernel(inlined=True)
 def place_in_ring(end, length, ring_head):
-    """Where in the stream of ring bytes the next request goes, or FULL, or TOO_LARGE. It never wraps."""
+    """Return the position in the byte ring for a request of `length` bytes, or FULL or TOO_LARGE. It never wraps."""
     size, tail = np.int64(end.feed.ring.shape[0]), end.tails[RING_TAIL]
     if length > size:
         return np.int64(TOO_LARGE)
@@ -110,14 +111,14 @@ def place_in_ring(end, length, ring_head):
 
 @kernel(inlined=True)
 def address_in_ring(end, offset):
-    """The address of a place in the stream of ring bytes."""
+    """Return the address of a position in the byte ring."""
     ring = end.feed.ring
     return np.int64(ring.ctypes.data) + (offset & (np.int64(ring.shape[0]) - 1))
 
 
 @kernel(inlined=True)
 def push_entry(end, due_ns, seq, offset, length, client):
-    """Append an entry for bytes that were written at `offset`; the entry, of which the caller fills in the rest."""
+    """Append an entry for bytes that were written at `offset`, and return it. The caller sets the remaining fields."""
     entries = end.feed.entries
     entry = entries[end.tails[TAIL] & (entries.shape[0] - 1)]
     entry.due_ns, entry.seq, entry.offset, entry.length = due_ns, seq, offset, length
@@ -130,20 +131,20 @@ def push_entry(end, due_ns, seq, offset, length, client):
 
 @kernel(inlined=True)
 def heads_of(end):
-    """How far the lane has released the entries and the byte ring."""
+    """Return how far the lane has released the entries and the byte ring."""
     return load_acquire(end.control, Control.FEED_HEAD), load_acquire(end.control, Control.RING_HEAD)
 
 
 @bundle
 class LaneShare(NamedTuple):
-    """Which due rows of a batch a lane gets, and what their times mean."""
+    """Which due rows of a batch a lane gets, and the times by which they are rendered."""
 
     lane: Annotated[int, "int64", "the lane's number"]
-    lanes: Annotated[int, "int64", "how many there are"]
-    by_client: Annotated[bool, "boolean", "rows go by client; else by number"]
-    start_ns: Annotated[int, "int64", "the run's start by CLOCK_MONOTONIC, from which due times count"]
-    warm_up_ns: Annotated[int, "int64", "what is due before is warm-up"]
-    horizon_ns: Annotated[int, "int64", "stop before the first row that is due later, by CLOCK_MONOTONIC"]
+    lanes: Annotated[int, "int64", "the number of lanes"]
+    by_client: Annotated[bool, "boolean", "rows are assigned to lanes by client; otherwise by number"]
+    start_ns: Annotated[int, "int64", "the start of the run (CLOCK_MONOTONIC), from which due times count"]
+    warm_up_ns: Annotated[int, "int64", "rows that are due earlier are warm-up"]
+    horizon_ns: Annotated[int, "int64", "rows that are due later (CLOCK_MONOTONIC) are not rendered yet"]
 
 
 SHARE_TYPE = numba_type(LaneShare)
@@ -151,7 +152,10 @@ SHARE_TYPE = numba_type(LaneShare)
 
 @kernel(inlined=True)
 def first_row(share, first_seq, begin):
-    """The first row of this lane at or after row `begin`. By client it is `begin`: callers ask `is_mine` for each row."""
+    """Return the first row of this lane at or after row `begin`.
+
+    By client, this is `begin`, and callers call `is_mine` for each row.
+    """
     if share.by_client:
         return begin
     return begin + (share.lane - (first_seq + begin) % share.lanes + share.lanes) % share.lanes
@@ -159,11 +163,11 @@ def first_row(share, first_seq, begin):
 
 @kernel(inlined=True)
 def row_step(share):
-    """How far the next row of this lane may be."""
+    """Return the distance to the row that may be the next of this lane."""
     return np.int64(1) if share.by_client else share.lanes
 
 
 @kernel(inlined=True)
 def is_mine(share, client):
-    """Whether the row of a client is this lane's, among the rows that `first_row` and `row_step` lead to."""
+    """Return whether a client's row belongs to this lane, for rows that `first_row` and `row_step` select."""
     return not share.by_client or np.int64(client) % share.lanes == share.lane

@@ -1,1 +1,1 @@
-"""Numba's ground: the decorator, atomics, libc, memory, clocks, random bits, SIMD, hashes. It knows no domain."""
+"""Numba helpers that know nothing of replay's domain: the decorator, atomics, libc, memory, clocks, SIMD, hashes."""

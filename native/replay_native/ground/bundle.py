@@ -8,14 +8,14 @@ A declaration is a `NamedTuple` whose members are `Annotated[PythonType, NUMBA_T
 
         entries: Annotated[Array, entry_type[::1], "due requests; a power of two of them"]
 
-There are two ways to pass a group:
+A group is passed in one of two ways:
 
-- A **bundle** is passed by address. A lane has some forty arrays of seven words each. By value every call would carry
-  all those words, and LLVM would have to track them through every kernel. A bundle is unpacked once, on the stack of
-  the entry that Python calls, and stays there until that entry returns. Kernels read its members; they cannot replace
-  them. Scalars are passed as scalars. A hot loop reads the members that it needs into local names first: LLVM cannot
-  know that a store to an array leaves the bundle as it is, and would load the member again after every store.
-- A **value** is a plain tuple. Kernels may make one. Use it for a few scalars that belong together.
+- A **bundle** is passed by address. A lane has some forty arrays of seven words each. If they were passed by value,
+  every call would copy all those words, and LLVM would have to track them through every kernel. A bundle is unpacked
+  once, on the stack of the entry that Python calls, and stays there until that entry returns. Kernels can read its
+  members, but cannot replace them. A hot loop first reads the members that it needs into local variables. Otherwise
+  LLVM would load a member again after every store to an array, because the store might have changed the bundle.
+- A **value** is a plain tuple, which kernels can also create. Use it for a few scalars that belong together.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ from numba.extending import (
 )
 
 Array = npt.NDArray[Any]
-"""Python's type of every array member; the Numba type beside it says the rest."""
+"""The Python type of every array member. The Numba type in its annotation gives dtype and layout."""
 
 Int = int | np.signedinteger[Any]
-"""Python's type of an integer in a value: kernels make them with NumPy's integers."""
+"""The Python type of an integer in a value: Python's own, or NumPy's when a kernel created the value."""
 
 Declared = TypeVar("Declared", bound=type)
 
 _declared: dict[type, Any] = {}
-"""The Numba type of each declared class."""
+"""The Numba type of each class that was declared with `bundle` or `value`."""
 
 
 class Bundle(types.Type):  # type: ignore[misc]
@@ -55,7 +55,8 @@ class Bundle(types.Type):  # type: ignore[misc]
 
     def __init__(self, members: types.NamedTuple) -> None:
         self.members = members
-        # The symbol of every kernel holds the names of its argument types. Those of all members are kilobytes long.
+        # The symbol of a kernel contains the names of its argument types. The names of all members would take
+        # kilobytes.
         digest = hashlib.blake2b(str(members).encode(), digest_size=8).hexdigest()
         super().__init__(name=f"{members.instance_class.__name__}_{digest}")
 
@@ -66,17 +67,17 @@ class _BundleModel(models.OpaqueModel):  # type: ignore[misc]
 
 
 def descriptions(declared: type) -> dict[str, str]:
-    """The description of each member of a declared class, by name."""
+    """Return the description of each member of a declared class, by the member's name."""
     return {name: words for name, (_, words) in _members(declared).items()}
 
 
 def numba_type(declared: type) -> Any:
-    """The Numba type of a declared class, for the signature of a kernel."""
+    """Return the Numba type of a declared class, for use in the signature of a kernel."""
     return _declared[declared]
 
 
 def bundle(declared: Declared) -> Declared:
-    """Declare a group that kernels pass by address. A member may itself be a bundle."""
+    """Declare a group that kernels receive by address. A member may itself be a bundle."""
     members = {name: kind for name, (kind, _) in _members(declared).items()}
     found = Bundle(types.BaseTuple.from_types(list(members.values()), declared))
     _declared[declared] = found
@@ -91,14 +92,17 @@ def bundle(declared: Declared) -> Declared:
 
 
 def value(declared: Declared) -> Declared:
-    """Declare a group that kernels pass by value, and may make themselves."""
+    """Declare a group that kernels receive by value. Kernels can also create such a group."""
     members = _members(declared)
     _declared[declared] = types.BaseTuple.from_types([kind for kind, _ in members.values()], declared)
     return declared
 
 
 def _members(declared: type) -> dict[str, tuple[Any, str]]:
-    """The Numba type and the description of each member. TypeError if one is missing."""
+    """Return the Numba type and the description of each member, by its name.
+
+    TypeError if a member declares no type or no description.
+    """
     found = {}
     for name, hint in get_type_hints(declared, include_extras=True).items():
         try:
@@ -112,7 +116,10 @@ def _members(declared: type) -> dict[str, tuple[Any, str]]:
 
 
 def _check_member(declared: type, name: str, given: Any, kind: Any, context: Any) -> None:
-    """TypeError where a member is not what was declared. Any Python or NumPy number will do for a scalar."""
+    """Raise TypeError if a member's value does not have the declared type.
+
+    A scalar may be any Python or NumPy number.
+    """
     if isinstance(kind, types.Number | types.Boolean):
         fits = isinstance(given, int | float | np.number | np.bool_)
     else:
@@ -134,7 +141,7 @@ class _BundleAttribute(AttributeTemplate):  # type: ignore[misc]
 
 
 def _as_tuple(context: Any, builder: Any, bundle: Bundle, address: Any) -> Any:
-    """The address as a pointer to the tuple of the members."""
+    """Return the address as an LLVM pointer to the tuple of the members."""
     return builder.bitcast(address, context.get_value_type(bundle.members).as_pointer())
 
 

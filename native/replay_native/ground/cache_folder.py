@@ -1,8 +1,8 @@
-"""Chooses the folder for compiled kernels, which nobody else can write to.
+"""The folder for compiled kernels: it is chosen so that no other user can write to it.
 
-Numba executes the files in it as code. So a folder is used only if it is a real one (not a link), belongs to this user,
-and is not writable by others. The permissions of existing folders are never changed. Only files that have the names of
-compiled kernels are ever deleted.
+Numba executes the files in this folder as code. So a folder is used only if it is not a symbolic link, belongs to
+this user, and is not writable by others. The permissions of existing folders are never changed. Only files whose
+names are those of compiled kernels are ever deleted.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _VERSION = re.compile(r"([\w.]+)-[0-9a-f]{16}")
-"""Name of the folder of one version of a kernel module."""
+"""The name of a folder that holds one version of a kernel module."""
 
 _FILE = re.compile(r".+\.kernel(?:\.tmp\.\w+)?|.+\.(?:nbi|nbc)(?:\.\w+)*|.+\.tmp\.\w+")
-"""Name of a file that is written there: a compiled kernel, or one that is not complete (`nbi`, `nbc`: older versions)."""
+"""The name of a file in the cache: a compiled kernel, complete or being written (`nbi` and `nbc`: older releases)."""
 
 CHOSEN = "REPLAY_KERNELS"
-"""Set for children where the folder is not the wanted one."""
+"""Environment variable that sets the folder for child processes."""
 
 _SAID = "REPLAY_SAID"
-"""Names, to children, the lines that were printed already."""
+"""Environment variable with digests of the lines already printed, so that child processes do not repeat them."""
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def say_once(text: str) -> None:
-    """Print a line about compiled kernels on standard error, once for this command and its children."""
+    """Print a line about compiled kernels on standard error, once for this command and its child processes."""
     mark = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
     said = os.environ.get(_SAID, "").split()
     if mark not in said:
@@ -47,7 +47,7 @@ def say_once(text: str) -> None:
 
 
 def _why_exchangeable(folder: Path) -> str:
-    """Why others could exchange what lies in a folder, in words; nothing where they cannot."""
+    """Return why other users could replace what is in a folder, or an empty text if they cannot."""
     found = folder.stat()
     if found.st_uid not in (os.geteuid(), 0, Path("/").stat().st_uid):
         return f"{folder} belongs to another user"
@@ -57,11 +57,14 @@ def _why_exchangeable(folder: Path) -> str:
 
 
 class UnsafeFolder(Exception):
-    """Others could put code into a folder; the message says how."""
+    """Raised when other users could put code into a folder; the message says how."""
 
 
 def check_folder(folder: Path) -> None:
-    """Create `folder` if it is missing. UnsafeFolder if others can write to it, OSError if it cannot be used."""
+    """Create `folder` if it is missing, and check that it is safe and writable.
+
+    UnsafeFolder if others can write to it or replace it; OSError if it cannot be created or written to.
+    """
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -73,7 +76,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _check_safe(folder: Path, owners: set[int]) -> None:
-    """UnsafeFolder if users other than `owners` could write to a folder, or replace it."""
+    """Raise UnsafeFolder if users other than `owners` could write to a folder, or replace it."""
     found = folder.lstat()
     if stat.S_ISLNK(found.st_mode):
         raise UnsafeFolder(f"{folder} is a link")
@@ -86,7 +89,7 @@ def _check_safe(folder: Path, owners: set[int]) -> None:
 
 
 def _wanted() -> Iterator[Path]:
-    """The folders to try, the best one first."""
+    """Yield the folders to try, in the order of preference."""
     if chosen := os.environ.get(CHOSEN):
         yield Path(chosen)
     base = os.environ.get("REPLAY_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -96,10 +99,10 @@ def _wanted() -> Iterator[Path]:
 
 
 def cache_root() -> Path:
-    """The user's own cache of compiled kernels, or one for this process and its children if there is no safe place.
+    """Return the user's own cache of compiled kernels, or a temporary folder if no place is safe.
 
     If a place is not safe or not writable, a line on standard error gives the reason and the folder that is used
-    instead. Children use the same folder.
+    instead. Child processes use the same folder.
     """
     refused: list[str] = []
     for folder in _wanted():
@@ -111,7 +114,7 @@ def cache_root() -> Path:
             refused.append(f"{folder} cannot be used ({error.strerror})")
         else:
             return _chosen(folder, refused, f"compiled kernels are kept in {folder}")
-    return _chosen(_of_this_process(), refused, "kernels are compiled for this command alone")
+    return _chosen(_of_this_process(), refused, "kernels are compiled for this command only")
 
 
 def _chosen(folder: Path, refused: list[str], so: str) -> Path:
@@ -122,18 +125,21 @@ def _chosen(folder: Path, refused: list[str], so: str) -> Path:
 
 
 root = functools.cache(cache_root)
-"""Where kernels are kept that are compiled now: a subfolder for each version of each module."""
+"""The folder to which newly compiled kernels are written. It has a subfolder for each version of each module."""
 
 
 @functools.cache
 def _readable() -> tuple[Path, ...]:
-    """The safe folders that exist. They may be read-only, and root's: those of an image, filled when it was built."""
+    """Return the safe folders that exist.
+
+    They may be read-only and belong to root, such as the folder that was filled when a container image was built.
+    """
     safe = []
     for folder in _wanted():
         try:
             _check_safe(folder, {os.geteuid(), 0})
         except UnsafeFolder:
-            # The error is reported, together with the folder that is used instead.
+            # `root` reports the reason, together with the folder that is used instead.
             root()
         except OSError:
             continue
@@ -143,13 +149,13 @@ def _readable() -> tuple[Path, ...]:
 
 
 def places() -> tuple[Path, ...]:
-    """The folders to look for compiled kernels in."""
+    """Return the folders to search for compiled kernels."""
     chosen = (root(),) if root.cache_info().currsize else ()
     return tuple(dict.fromkeys((*chosen, *_readable())))
 
 
 def _of_this_process() -> Path:
-    """A folder that is removed with this process. PermissionError if no place is safe."""
+    """Create a temporary folder, which is removed when this process ends. PermissionError if no place is safe."""
     for place in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
         with contextlib.suppress(OSError):
             if _why_exchangeable(Path(place)):
@@ -158,7 +164,7 @@ def _of_this_process() -> Path:
             atexit.register(_remove, folder, os.getpid())
             os.environ[CHOSEN] = str(folder)
             return folder
-    what = "no folder for compiled kernels that others cannot write to; set REPLAY_CACHE to one"
+    what = "there is no safe folder for compiled kernels; set REPLAY_CACHE to one that only you can write to"
     raise PermissionError(errno.EACCES, what, tempfile.gettempdir())
 
 
@@ -168,7 +174,10 @@ def _remove(folder: Path, owner: int) -> None:
 
 
 def prune(root: Path, kept: int) -> None:
-    """Delete the oldest versions of each module but `kept`: only folders and files that have a cache's names."""
+    """Delete all but the newest `kept` versions of each module.
+
+    Only folders and files whose names are those of a cache are deleted.
+    """
     versions: dict[str, list[tuple[float, str]]] = {}
     with contextlib.suppress(OSError), os.scandir(root) as entries:
         for entry in entries:
@@ -183,7 +192,11 @@ def prune(root: Path, kept: int) -> None:
 
 
 def _delete(root: Path, name: str) -> None:
-    """Delete one version's folder by its handle. Files with other names stay, and so does the folder then."""
+    """Delete the kernel files in the folder of one version, and then the folder.
+
+    The folder is opened without following links, and files are deleted relative to its descriptor. If it contains
+    files with other names, these remain, and removing the folder raises OSError.
+    """
     handle = os.open(root / name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         for inside in os.listdir(handle):  # noqa: PTH208 (of a handle)

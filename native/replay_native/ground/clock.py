@@ -1,4 +1,7 @@
-"""Nanosecond clocks, read through libc. `scratch` is any int64 array of at least two words: it holds the timespec."""
+"""Nanosecond clocks, read through libc.
+
+`scratch` is any int64 array of at least two words. It receives the C `timespec`.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ NS = 1_000_000_000
 
 @kernel(inlined=True)
 def now_ns(scratch):
-    """CLOCK_MONOTONIC in ns, the clock of every stamp."""
+    """Return CLOCK_MONOTONIC in ns, the clock of every timestamp in a lane."""
     _clock_gettime(CLOCK_MONOTONIC, scratch.ctypes.data)
     return scratch[0] * NS + scratch[1]
 
 
 @kernel(inlined=True)
 def thread_cpu_ns(scratch):
-    """CPU time of the calling thread in ns."""
+    """Return the CPU time of the calling thread in ns."""
     _clock_gettime(CLOCK_THREAD_CPUTIME_ID, scratch.ctypes.data)
     return scratch[0] * NS + scratch[1]

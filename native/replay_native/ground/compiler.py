@@ -1,10 +1,10 @@
-"""How Numba compiles our kernels: pieces are only translated, entries are optimised and become machine code.
+"""How Numba compiles our kernels: pieces are only translated to LLVM's code, entries become machine code.
 
-Numba by itself optimises every function to the end, makes machine code of it, and then links its optimised code into
-each caller, where all of it is optimised again. Kernels are many small functions in deep calls, and only the entries
-are ever called from Python. So a function that kernels call stays a *piece*: typed and lowered, with its callees
-linked in, but neither optimised nor compiled. LLVM sees all pieces of an entry together, once. That takes half the
-time, and the same inlining decisions are made from the leaves upwards as in any C compiler.
+By default, Numba optimizes every function fully, compiles it to machine code, and then links its optimized code into
+each caller, where all of it is optimized again. Our kernels are many small functions in deep call chains, and Python
+calls only the entries. So a function that only kernels call stays a *piece*: typed and lowered, with its callees
+linked in, but neither optimized nor compiled. LLVM optimizes all pieces of an entry together, once. That takes half
+the time, and LLVM decides about inlining from the leaves upwards, as in any C compiler.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from numba.core.compiler_machinery import register_pass
 
 
 class OnlyForKernels:
-    """Replaces the machine code of a piece, which has none."""
+    """Stands in for the machine code of a piece, which has none."""
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Refuse a call from Python."""
+        """Raise TypeError, because Python cannot call a piece."""
         raise TypeError("only kernels can call this kernel; give it a signature to call it from Python")
 
 
 class PieceLibrary(JITCodeLibrary):  # type: ignore[misc]
-    """The LLVM code of a piece and all that it calls, to be linked into callers."""
+    """The LLVM code of a piece and of everything that it calls, to be linked into its callers."""
 
     def finalize(self) -> None:
-        """Link the callees. Nothing is optimised, and the execution engine never sees the code."""
+        """Link the callees, without optimizing and without passing the code to the execution engine."""
         self._raise_if_finalized()
         for library in dict.fromkeys(self._linking_libraries):
             self._reload_init.update(library._reload_init)
@@ -39,12 +39,12 @@ class PieceLibrary(JITCodeLibrary):  # type: ignore[misc]
         self._finalized = True
 
     def as_bitcode(self) -> bytes:
-        """The LLVM bitcode of the piece, from which `from_bitcode` restores it."""
+        """Return the LLVM bitcode of the piece, from which `from_bitcode` restores it."""
         return bytes(self._get_module_for_linking().as_bitcode())
 
     @classmethod
     def from_bitcode(cls, codegen: Any, name: str, bitcode: bytes) -> PieceLibrary:
-        """A piece that was kept in a cache."""
+        """Restore a piece that was read from a cache."""
         library = cls(codegen, name)
         library._final_module = library._shared_module = llvm.parse_bitcode(bitcode)
         library._finalized = True
@@ -53,7 +53,7 @@ class PieceLibrary(JITCodeLibrary):  # type: ignore[misc]
 
 @register_pass(mutates_CFG=True, analysis_only=False)
 class _PieceLowering(typed_passes.NativeLowering):  # type: ignore[misc]
-    """Numba's lowering, without the machine code."""
+    """Numba's lowering pass without the compilation to machine code."""
 
     _name = "piece_lowering"
 
@@ -68,10 +68,10 @@ class _PieceLowering(typed_passes.NativeLowering):  # type: ignore[misc]
 
 
 class PieceCompiler(compiler.CompilerBase):  # type: ignore[misc]
-    """Numba's passes, with `_PieceLowering` for the last step."""
+    """Numba's compiler passes, with `_PieceLowering` in place of the lowering pass."""
 
     def define_pipelines(self) -> list[Any]:
-        """The one pipeline."""
+        """Return the only pipeline: Numba's nopython passes, with the lowering pass replaced."""
         passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
         passes.passes = [
             (_PieceLowering if step is typed_passes.NativeLowering else step, words)

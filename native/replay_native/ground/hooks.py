@@ -1,4 +1,4 @@
-"""Hooks for programs that want to know about kernels without importing Numba."""
+"""Hooks for programs that want to know when kernels are compiled, without importing Numba."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ _prepare: list[Callable[[list[str]], None]] = []
 
 
 def before_compiling(prepare: Callable[[list[str]], None]) -> None:
-    """Have `prepare(modules)` called once, before a kernel is compiled: a command shows its progress there."""
+    """Register `prepare(modules)`, which is called once, before the first kernel is compiled.
+
+    A command uses it to show the progress.
+    """
     _prepare[:] = [prepare]
 
 
 def compiling(modules: list[str]) -> None:
-    """Report that kernels of `modules` must be compiled, to the function that was registered."""
+    """Call the registered function, if there is one, with the `modules` whose kernels must be compiled."""
     while _prepare:
         _prepare.pop()(modules)

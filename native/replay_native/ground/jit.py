@@ -1,7 +1,7 @@
-"""The one decorator that owns Numba's options, the kernels' cache, and the warm-up.
+"""The one decorator that sets Numba's options, the cache of compiled kernels, and the warm-up.
 
-Every kernel is `@kernel` (called by other kernels) or `@kernel("int64(...)")` (an entry: called from Python,
-with exactly this signature). `warm` compiles the entries once; the cache makes later processes load them.
+Every kernel is either `@kernel` (other kernels call it) or `@kernel("int64(...)")` (an entry: Python calls it, with
+exactly this signature). `warm` compiles the entries once. Later processes load them from the cache.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from .kernel_cache import KernelCache
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 CACHES_KEPT = 8
-"""Compiled versions of one module that stay in the cache."""
+"""How many compiled versions of one module stay in the cache."""
 
 _OPTIONS: dict[str, Any] = {
     "nogil": True,
     "error_model": "numpy",
     "fastmath": False,
-    # Kernels allocate nothing: no reference counts are kept on the arrays they pass around.
+    # Kernels allocate nothing, so that the arrays that they pass to each other need no reference counts.
     "_nrt": False,
     "no_cfunc_wrapper": True,
 }
 
 _entries: dict[str, list[tuple[Any, str]]] = {}
-"""By module: the entries that `warm` has yet to compile."""
+"""By module: the entries that `warm` has not compiled or loaded yet."""
 
 _kept: dict[str, list[tuple[Any, str]]] = {}
 """By module: every entry, compiled or not."""
 
 _warming = threading.RLock()
-"""A kernel that another thread is still compiling cannot be called: whoever needs it waits."""
+"""Held while kernels are compiled. A kernel cannot be called while another thread compiles it."""
 
 _code_bytes: Counter[str] = Counter()
-"""By module: how much bytecode its kernels have."""
+"""By module: the size of its kernels' bytecode. An entry counts twice, because it is also compiled as a piece."""
 
 
 def _typed_alike(dispatcher: Any) -> None:
-    """Let kernels that are called with constants be compiled once, not for each constant."""
+    """Let a kernel that is called with constants be compiled once, and not once for each constant."""
     call_template = dispatcher.get_call_template
 
     def get_call_template(args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
@@ -63,15 +63,15 @@ def _typed_alike(dispatcher: Any) -> None:
 
 
 def _keep_piece(dispatcher: Any, result: Any) -> None:
-    """Numba's `add_overload`, without the machine code that Python would call."""
+    """Register a compiled piece, as Numba's `add_overload` does, but without machine code for Python to call."""
     dispatcher.overloads[tuple(result.signature.args)] = result
 
 
 class Piece:
-    """A function as other kernels call it. Numba's dispatcher is made when a kernel that calls it is compiled.
+    """A function that other kernels call. Numba's dispatcher is created only when a kernel that calls it is compiled.
 
-    A command that loads its entries from a cache needs none of the several hundred dispatchers, and making them would
-    take a tenth of its start.
+    A command that loads its entries from a cache needs none of the several hundred dispatchers. Creating them would
+    take a tenth of its start time.
     """
 
     def __init__(self, function: Any, options: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ class Piece:
 
     @functools.cached_property
     def dispatcher(self) -> Any:
-        """Numba's own object."""
+        """Numba's dispatcher, created at the first use."""
         piece = njit(**self._options, no_cpython_wrapper=True, pipeline_class=PieceCompiler)(self._function)
         piece._cache = KernelCache(self._function, entry=False)
         piece.add_overload = partial(_keep_piece, piece)
@@ -92,26 +92,26 @@ class Piece:
         return numba.types.Dispatcher(self.dispatcher)
 
     def get_call_template(self, args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
-        """The dispatcher's."""
+        """Delegate to the dispatcher."""
         return self.dispatcher.get_call_template(args, kws)
 
     def get_overload(self, signature: Any) -> Any:
-        """The dispatcher's."""
+        """Delegate to the dispatcher."""
         return self.dispatcher.get_overload(signature)
 
     def __getattr__(self, name: str) -> Any:
-        """The attributes of Numba's dispatcher: `py_func`, `signatures`."""
+        """Return an attribute of Numba's dispatcher, such as `py_func` or `signatures`."""
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.dispatcher, name)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Refuse a call from Python."""
+        """Raise TypeError, because Python cannot call a piece."""
         return OnlyForKernels()(*arguments, **named)
 
 
 def _entry(function: Any, options: dict[str, Any], piece: Piece) -> Any:
-    """A function as Python calls it. A kernel that calls it gets the piece."""
+    """Create the function that Python calls. Kernels that call it use `piece` instead."""
     entry = njit(**options, no_cpython_wrapper=False)(function)
     entry._cache = KernelCache(function, entry=True)
     entry.get_call_template = piece.get_call_template
@@ -124,9 +124,13 @@ def kernel(
 ) -> Callable[[Function], Function]:
     """Compile a function with the project's options.
 
-    `signature` (in Numba's notation, or a Numba signature) makes it an entry that Python calls. `inlined` has LLVM
-    copy it into its callers: for the small pieces that a lane is composed of. A `brief` entry keeps the interpreter's
-    lock: who lets go of it may have to wait a switch interval for it.
+    `signature` (in Numba's notation, or a Numba signature) makes the function an entry that Python calls.
+
+    `inlined` makes LLVM copy the function into its callers. Use it for the small functions that a lane is composed
+    of.
+
+    `brief` makes an entry keep the interpreter lock. Use it for short calls, because getting the lock back can take a
+    whole switch interval.
     """
 
     def decorate(function: Function) -> Function:
@@ -144,7 +148,7 @@ def kernel(
 
 
 def imported(modules: Iterable[str]) -> list[str]:
-    """The full names of `modules`, after they were imported."""
+    """Import `modules`, and return their full names."""
     names = [f"{sources.PACKAGE}.{name}" for name in modules]
     for name in names:
         importlib.import_module(name)
@@ -152,14 +156,15 @@ def imported(modules: Iterable[str]) -> list[str]:
 
 
 def code_bytes(module: str) -> int:
-    """How much bytecode the kernels of an imported module have: a measure of the time that compiling takes."""
+    """Return the size of the bytecode of an imported module's kernels, which is a measure of its compile time."""
     return _code_bytes[f"{sources.PACKAGE}.{module}"]
 
 
 def warm(modules: Iterable[str]) -> float:
-    """Compile, or load from the cache, the entries of `modules` (`"lane.loop"` is `replay_native/lane/loop.py`).
+    """Compile the entries of `modules`, or load them from the cache, and return the seconds that this took.
 
-    Returns seconds spent. Afterwards a call with other types is a TypeError, not a silent compilation.
+    `"lane.loop"` stands for `replay_native/lane/loop.py`. Afterwards a call with other types raises TypeError,
+    instead of compiling the entry again.
     """
     started = time.perf_counter()
     modules = list(modules)
@@ -179,14 +184,14 @@ def warm(modules: Iterable[str]) -> float:
 
 
 def is_kept(module: str) -> bool:
-    """Whether every entry of an imported module is in the cache, or came with the package."""
+    """Return whether every entry of an imported module is in the cache or in the package."""
     cpu = cpu_target.target_context.codegen().magic_tuple()
     entries = _kept.get(f"{sources.PACKAGE}.{module}", [])
     return all(entry._cache.is_kept(signature, cpu) for entry, signature in entries)
 
 
 def is_compiled(modules: Iterable[str]) -> bool:
-    """Whether the kernels of `modules` are compiled, so that `warm` only loads them."""
+    """Return whether the kernels of `modules` are compiled, so that `warm` only has to load them."""
     modules = list(modules)
     return all(
         name not in _entries or is_kept(module)
@@ -195,7 +200,7 @@ def is_compiled(modules: Iterable[str]) -> bool:
 
 
 def are_shipped(modules: Iterable[str]) -> bool:
-    """Whether the kernels of `modules` came compiled with the package, for a CPU like this one."""
+    """Return whether the package contains the compiled kernels of `modules`, for a CPU like this one."""
     return all(
         entry._cache.is_shipped(signature)
         for name in imported(modules)

@@ -1,8 +1,8 @@
-"""Compiled kernels as files: one for each kernel and signature, verified before it is used.
+"""Compiled kernels as files: one for each kernel and signature, verified before use.
 
-A file's name contains a digest of its key: everything that a kernel depends on besides its sources, whose digest is the
-name of the folder. A file for another version or CPU has another name, and so is never found. The file begins with a
-digest of the rest; a truncated or changed file is reported once and written again.
+The folder's name contains a digest of the sources, and a file's name a digest of the types and the CPU. So a kernel
+compiled for other sources, types or CPUs is never found. Each file begins with a digest of its content. A truncated
+or changed file is reported once, compiled again and replaced.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from .compiler import OnlyForKernels, PieceLibrary
 DIGEST_BYTES = 32
 SUFFIX = ".kernel"
 ENTRY, PIECE = "entry", "piece"
-"""What a file's name says of a kernel: Python calls an entry, kernels call a piece."""
+"""The last part of a kernel's label in its file's name: Python calls an entry, kernels call a piece."""
 
 
 def sealed(content: bytes) -> bytes:
-    """Content behind its digest."""
+    """Return `content` preceded by its digest."""
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest() + content
 
 
 def opened(found: bytes) -> bytes | None:
-    """The content of `sealed`, or None where it is not what was sealed."""
+    """Return the content of what `sealed` returned, or None if it was truncated or changed."""
     content = found[DIGEST_BYTES:]
     if len(found) > DIGEST_BYTES and sealed(content) == found:
         return content
@@ -42,7 +42,7 @@ def opened(found: bytes) -> bytes | None:
 
 
 class KernelCache(_Cache):  # type: ignore[misc]
-    """Where one function's compiled versions are looked for: with the package, then in the user's cache."""
+    """The cache of one function's compiled versions: first those of the package, then those of the user's folder."""
 
     def __init__(self, function: Any, *, entry: bool) -> None:
         self._digest = sources.digest_of(function.__module__, function.__code__.co_filename)
@@ -54,13 +54,13 @@ class KernelCache(_Cache):  # type: ignore[misc]
         return f"{self._label}-{hashlib.blake2b(key, digest_size=8).hexdigest()}{SUFFIX}"
 
     def is_shipped(self, signature: Any) -> bool:
-        """Whether a version for these types came with the package."""
+        """Return whether the package contains a version for these types."""
         arguments, _ = sigutils.normalize_signature(signature)
         packed = shipped.found()
         return packed is not None and packed.has(self._digest, self._name(arguments, packed.cpu))
 
     def is_kept(self, signature: Any, cpu: tuple[str, ...]) -> bool:
-        """Whether a version for these types is at hand, so that it need not be compiled."""
+        """Return whether a version for these types is in the package or the cache, and need not be compiled."""
         if self.is_shipped(signature):
             return True
         arguments, _ = sigutils.normalize_signature(signature)
@@ -68,10 +68,10 @@ class KernelCache(_Cache):  # type: ignore[misc]
         return any((place / self._digest / name).is_file() for place in cache_folder.places())
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
-        """The compiled version for these types, None if there is none."""
+        """Return the compiled version for these types, or None if there is none."""
         arguments, _ = sigutils.normalize_signature(signature)
-        # Numba refreshes its whole context here, which takes 0.2 s. Compiled code needs only the symbols of Numba's
-        # runtime.
+        # Numba's own method refreshes its whole context here, which takes 0.2 s. Compiled code needs only the symbols
+        # of Numba's runtime.
         rtsys.initialize(target_context)
         packed = shipped.found()
         content = packed and packed.read(self._digest, self._name(arguments, packed.cpu))
@@ -93,7 +93,7 @@ class KernelCache(_Cache):  # type: ignore[misc]
     def save_overload(self, signature: Any, result: Any) -> None:
         """Store a compiled version. If that fails, report it once and continue."""
         if result.library.has_dynamic_globals:
-            # This constant is an address in this process.
+            # The code contains addresses that are valid only in this process.
             return
         arguments, _ = sigutils.normalize_signature(signature)
         folder = cache_folder.root() / self._digest
@@ -117,17 +117,20 @@ class KernelCache(_Cache):  # type: ignore[misc]
         return os.fspath(cache_folder.root() / self._digest)
 
     def enable(self) -> None:
-        """Nothing to do: a kernel is always cached."""
+        """Do nothing, because a kernel is always cached."""
 
     def disable(self) -> None:
-        """Nothing to do: a kernel is always cached."""
+        """Do nothing, because a kernel is always cached."""
 
     def flush(self) -> None:
-        """Nothing to do: a version that does not fit is never found."""
+        """Do nothing, because versions for other sources or types are never found."""
 
 
 def _reduced(result: Any) -> tuple[Any, ...]:
-    """A compile result as data. An entry is never linked into another kernel: its machine code is enough."""
+    """Return a compile result as data that can be pickled.
+
+    Of an entry only the machine code is kept, because it is never linked into another kernel.
+    """
     library, described = result.library, result.fndesc
     described.typemap = described.calltypes = None
     if isinstance(library, PieceLibrary):
@@ -138,14 +141,14 @@ def _reduced(result: Any) -> tuple[Any, ...]:
         for value in values
         if not value.is_declaration
     ]
-    # Numba lists hundreds of environments. Only those that hold Python objects are needed.
+    # Numba lists hundreds of environments. Only those that contain Python objects are needed.
     referenced = tuple(found for found in result._find_referenced_environments() if found.consts)
     code = library._get_compiled_object()
     return (library.name, code, symbols, described, result.signature, result.environment, referenced)
 
 
 def _rebuilt(target_context: Any, reduced: tuple[Any, ...]) -> Any:
-    """The compile result of `_reduced`."""
+    """Restore a compile result from what `_reduced` returned."""
     name, code, symbols, described, signature, environment, referenced = reduced
     codegen = target_context.codegen()
     if symbols is None:

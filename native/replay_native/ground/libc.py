@@ -1,7 +1,7 @@
-"""The libc calls that kernels make, each resolved before any kernel is compiled.
+"""The libc functions that kernels call, each resolved before any kernel is compiled.
 
-An external symbol that does not resolve would crash the process at the kernel's first call. So every name is looked up
-by ctypes and registered with LLVM as `rp_NAME`; a missing one becomes a stub that fails with ENOSYS.
+An external symbol that does not resolve would crash the process when a kernel calls it. So ctypes looks every name
+up, and it is registered with LLVM as `rp_NAME`. A missing function is replaced by a stub that fails with ENOSYS.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def _not_there() -> int:
 
 
 def external(library: ctypes.CDLL | None, missing: list[str], name: str, signature: Any) -> Any:
-    """A library function as kernels call it. Where it is missing: a stub that fails, and its name is added to
+    """Return a library function that kernels can call.
+
+    If the library does not have it, kernels get a stub that returns -1 with ENOSYS, and its name is added to
     `missing`.
     """
     try:
@@ -93,12 +95,12 @@ _errno_location = _external("__errno_location", uintp())
 
 @kernel(inlined=True)
 def errno():
-    """The calling thread's errno."""
+    """Return the calling thread's errno."""
     return peek_i32(_errno_location())
 
 
 def lanes_supported() -> str:
-    """Why native lanes cannot run here; empty where they can."""
+    """Return why native lanes cannot run on this machine, or an empty text if they can."""
     if not sys.platform.startswith("linux"):
         return f"native lanes need Linux (this is {sys.platform})"
     if platform.machine() not in ("x86_64", "AMD64"):

@@ -1,10 +1,11 @@
 """Doubly linked lists over the rows of a table, by index: every operation is O(1), and nothing is allocated.
 
-`Lists` is any number of lists over one table. A row is in one of them at most, and knows in which: `LIST` of its
-links. So a row can be taken out without searching, and putting a row into a second list can be noticed (the tests do).
+`Lists` holds any number of lists over one table. A row is in at most one of them, and the column `LIST` of its links
+has the number of that list. So a row can be removed without a search, and a test can detect a row that is put into a
+second list.
 
-The links are apart from the table's own rows. One implementation then serves every table, and a list that is walked or
-changed touches 12 bytes of each neighbour instead of a whole row.
+The links are stored apart from the table's own rows. So one implementation serves every table, and an operation
+touches only 12 bytes of each neighbor instead of a whole row.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .bundle import Array, bundle, numba_type
 from .jit import kernel
 
 NONE = -1
-"""Instead of a row: there is none. Instead of a list: the row is in none."""
+"""In place of a row: there is none. In place of a list: the row is in no list."""
 
 NEXT, PREVIOUS, LIST = range(3)
 """Columns of `links`."""
@@ -31,23 +32,23 @@ class Lists(NamedTuple):
     """Lists over the rows of one table."""
 
     links: Annotated[
-        Array, "int32[:, ::1]", "of each row: the rows next to it in its list, and which list that is"
+        Array, "int32[:, ::1]", "per row: the next and previous row in its list, and the number of that list"
     ]
-    ends: Annotated[Array, "int32[:, ::1]", "of each list: its first and last row, and how many rows it has"]
+    ends: Annotated[Array, "int32[:, ::1]", "per list: its first and last row, and how many rows it has"]
 
 
 LISTS_TYPE = numba_type(Lists)
 
 
 def make_lists(rows: int, lists: int = 1) -> Lists:
-    """Empty lists over a table of `rows` rows."""
+    """Create empty lists over a table of `rows` rows."""
     links, ends = np.full((rows, 3), NONE, np.int32), np.full((lists, 3), NONE, np.int32)
     ends[:, LENGTH] = 0
     return Lists(links, ends)
 
 
 def fill(lists: Lists, which: int) -> None:
-    """Put all rows, none of which is in a list, into one list, in order."""
+    """Put all rows into one list, in order. None of them must be in a list yet."""
     rows = len(lists.links)
     lists.links[:, NEXT] = np.arange(1, rows + 1)
     lists.links[-1:, NEXT] = NONE
@@ -58,31 +59,31 @@ def fill(lists: Lists, which: int) -> None:
 
 @kernel(inlined=True)
 def first_of(lists, which):
-    """The first row of a list, or NONE."""
+    """Return the first row of a list, or NONE."""
     return np.int64(lists.ends[which, FIRST])
 
 
 @kernel(inlined=True)
 def last_of(lists, which):
-    """The last row of a list, or NONE."""
+    """Return the last row of a list, or NONE."""
     return np.int64(lists.ends[which, LAST])
 
 
 @kernel(inlined=True)
 def length_of(lists, which):
-    """How many rows a list has."""
+    """Return how many rows a list has."""
     return np.int64(lists.ends[which, LENGTH])
 
 
 @kernel(inlined=True)
 def is_in_list(lists, row):
-    """Whether a row is in one of the lists."""
+    """Return whether a row is in one of the lists."""
     return lists.links[row, LIST] != NONE
 
 
 @kernel(inlined=True)
 def push_front(lists, which, row):
-    """Put a row, which is in no list, at the front of one."""
+    """Put a row that is in no list at the front of a list."""
     links, ends = lists.links, lists.ends
     following = ends[which, FIRST]
     links[row, NEXT], links[row, PREVIOUS], links[row, LIST] = following, np.int32(NONE), np.int32(which)
@@ -96,7 +97,7 @@ def push_front(lists, which, row):
 
 @kernel(inlined=True)
 def push_back(lists, which, row):
-    """Put a row, which is in no list, at the back of one."""
+    """Put a row that is in no list at the back of a list."""
     links, ends = lists.links, lists.ends
     before = ends[which, LAST]
     links[row, NEXT], links[row, PREVIOUS], links[row, LIST] = np.int32(NONE), before, np.int32(which)
@@ -110,7 +111,7 @@ def push_back(lists, which, row):
 
 @kernel(inlined=True)
 def drop(lists, row):
-    """Take a row out of the list that it is in."""
+    """Remove a row from the list that it is in."""
     links, ends = lists.links, lists.ends
     following, before, which = links[row, NEXT], links[row, PREVIOUS], links[row, LIST]
     if before == NONE:
@@ -127,7 +128,7 @@ def drop(lists, row):
 
 @kernel(inlined=True)
 def pop_front(lists, which):
-    """Take out the first row of a list, which is not empty, and return it."""
+    """Remove the first row of a list and return it. The list must not be empty."""
     row = np.int64(lists.ends[which, FIRST])
     drop(lists, row)
     return row

@@ -1,4 +1,7 @@
-"""Growable buffers whose size is known only at run time: copies of requests, values of clients."""
+"""Growable buffers outside of NumPy arrays, for copies of requests and values of clients.
+
+Their sizes are known only at run time.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ _malloc, _free = libc.malloc, libc.free
 
 @kernel(inlined=True)
 def with_capacity(address, capacity, length):
-    """(address, capacity) of a buffer for `length` bytes: this one, or a new one in its place. The contents are lost."""
+    """Return (address, capacity) of a buffer for `length` bytes: the given buffer, or a new one if that is too small.
+
+    If the buffer is replaced, its contents are lost. The address is 0 if no memory is left.
+    """
     if length <= capacity:
         return np.uint64(address), np.int64(capacity)
     if address:
@@ -22,6 +28,6 @@ def with_capacity(address, capacity, length):
 
 @kernel(inlined=True)
 def release(address):
-    """Free a buffer; 0 is none."""
+    """Free a buffer. An address of 0 is ignored."""
     if address:
         _free(np.uint64(address))

@@ -1,6 +1,7 @@
-"""`python -m replay_native.ground.packing FOLDER`: compile all entries for each CPU baseline, and write the archives there.
+"""`python -m replay_native.ground.packing FOLDER`: compile all entries for each CPU baseline into archives.
 
-Each baseline is compiled by a process of its own, since Numba reads its CPU settings once. See `shipped.py`.
+A process of its own compiles for each baseline, because Numba reads its CPU settings only once. `shipped.py` reads
+the archives.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from . import cache_folder, cpu, jit, kernel_cache, parallel, shipped, sources
 
 
 def make_archive(cache: Path) -> bytes:
-    """Compile all entries into an empty cache, and pack them. What only kernels call is not needed any more."""
+    """Compile all entries into an empty cache, and return an archive of them.
+
+    Pieces are left out, because entries already contain them.
+    """
     from numba.core.registry import cpu_target
 
     names = sources.with_entries()
@@ -33,7 +37,7 @@ def make_archive(cache: Path) -> bytes:
 
 
 def main(folder: Path) -> None:
-    """Write an archive for each baseline."""
+    """Write an archive for each baseline to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for baseline in cpu.BASELINES:
         with tempfile.TemporaryDirectory(prefix="replay-pack-") as cache:

@@ -1,8 +1,8 @@
-"""Fill the cache from several processes: for the first use, when all kernels have to be compiled.
+"""Several processes that fill the cache, for the first use, when all kernels have to be compiled.
 
-Each core gets a process, and each process one module after the other, the largest first; Numba and the pieces that
-modules share are loaded once in each. A process reports every kernel that it has compiled. Progress is measured in bytes
-of bytecode: a kernel takes 1.2 to 3.3 s for 10,000 of them, whatever module it is in.
+Each core gets a process, which compiles one module after the other. The largest modules come first. Each process
+loads Numba and the pieces that modules share only once. It reports every kernel that it has compiled. Progress is
+measured in bytes of bytecode: 10,000 bytes take 1.2 to 3.3 s to compile, whatever module they are in.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from typing import Any
 from . import jit, sources
 
 Progress = Callable[[float, list[str]], None]
-"""Is called with the share that is done, and the modules that are being compiled."""
+"""A function that is called with the compiled share (0 to 1) and the modules that are being compiled."""
 
 LOOK_S = 0.25
-"""Progress is reported at least so often."""
+"""The longest time between two reports of the progress, in seconds."""
 
 _COMPILED, _DONE, _FAILED = "compiled", "done", "failed"
 
 
 class _Tally:
-    """How much of the bytecode is compiled."""
+    """Counts how much of the bytecode is compiled."""
 
     def __init__(self, modules: Iterable[str]) -> None:
         needed = {part for name in modules for part in sources.sources(name)}
@@ -38,20 +38,23 @@ class _Tally:
         self._total = max(sum(self._bytes.values()), 1)
 
     def add(self, part: str, size: int) -> None:
-        """A kernel of a module was compiled. Some are compiled for several types: a module is never more than done."""
+        """Count a compiled kernel of the module `part`.
+
+        A kernel can be compiled for several types. So a module never counts for more than its whole size.
+        """
         self._done[part] = min(self._done[part] + size, self._bytes.get(part, 0))
 
     def finish(self, name: str) -> None:
-        """A module is compiled, also those of its kernels that were in the cache."""
+        """Count a module as compiled, including those of its kernels that were already in the cache."""
         self._done[name] = self._bytes.get(name, 0)
 
     def share(self) -> float:
-        """From 0 to 1."""
+        """Return the compiled share of the bytecode, from 0 to 1."""
         return sum(self._done.values()) / self._total
 
 
 class _Worker:
-    """A process that compiles what it is given."""
+    """A process that compiles the modules that it is given."""
 
     def __init__(self) -> None:
         self.module = ""
@@ -64,7 +67,7 @@ class _Worker:
         self._begun = b""
 
     def give(self, module: str) -> None:
-        """Have it compile a module."""
+        """Send the process the name of a module to compile."""
         self.module = module
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
@@ -72,7 +75,7 @@ class _Worker:
             self.process.stdin.flush()
 
     def reports(self) -> Iterator[list[str]]:
-        """The reports since the last call; `failed` if the process has ended."""
+        """Yield the reports since the last call, split into words; `failed` if the process has ended."""
         assert self.process.stdout is not None
         found = self.process.stdout.read()
         if found == b"":
@@ -83,14 +86,17 @@ class _Worker:
             yield line.decode().split()
 
     def end(self) -> None:
-        """Leave no compiler behind."""
+        """Kill the process, so that no compiler keeps running."""
         self.process.kill()
         with contextlib.suppress(BrokenPipeError):
             self.process.communicate()
 
 
 def compile_apart(modules: Iterable[str], progress: Progress | None = None) -> bool:
-    """Fill the cache for `modules`. False if a process failed; `warm` then reports why, or compiles here."""
+    """Fill the cache for `modules` from several processes. False if a process failed.
+
+    After a failure `warm` either reports the reason or compiles in this process.
+    """
     asked = list(dict.fromkeys(modules))
     jit.imported(asked)
     tally = _Tally(asked)
@@ -119,7 +125,7 @@ def compile_apart(modules: Iterable[str], progress: Progress | None = None) -> b
                     progress(tally.share(), [worker.module for worker in workers if worker.module])
         return True
     finally:
-        # This also runs after an interrupt.
+        # Also after an interrupt, so that no compiler keeps running.
         for worker in workers:
             worker.end()
 
@@ -129,7 +135,7 @@ def _bytes_needed(name: str) -> int:
 
 
 def _report_compiled() -> None:
-    """Have Numba's events printed as they end."""
+    """Print a report after each kernel that Numba has compiled."""
     from numba.core import event
 
     class Reporter(event.Listener):  # type: ignore[misc]
@@ -145,9 +151,9 @@ def _report_compiled() -> None:
 
 
 def main() -> None:
-    """A worker: compile each module that a line names."""
+    """Compile each module whose name arrives on standard input, and report it on standard output."""
     _report_compiled()
-    # Numba makes many small objects that stay alive. Collecting garbage among them takes 5% of the time.
+    # Numba creates many small objects that stay alive. Searching them for garbage would take 5% of the time.
     gc.freeze()
     gc.set_threshold(200_000, 50, 50)
     for line in sys.stdin:

@@ -1,7 +1,10 @@
-"""Regular expressions as programs, run in time linear in the text (Pike's virtual machine, as R. Cox describes it in
-"Regular Expression Matching: the Virtual Machine Approach"). `replay/settings/patterns.py` compiles them.
+"""Regular expressions as programs of a virtual machine, which runs in time linear in the text.
 
-One group is kept. The match is the one that Python's `re.search` finds: the leftmost, by the order of alternatives.
+This is Pike's virtual machine, as R. Cox describes it in "Regular Expression Matching: the Virtual Machine Approach".
+`replay/settings/patterns.py` compiles the programs.
+
+A program captures one group. The match is the one that Python's `re.search` finds: the leftmost, with the
+alternatives in their order of preference.
 """
 
 from __future__ import annotations
@@ -15,23 +18,27 @@ from .bundle import Int
 from .jit import kernel
 
 MATCH, BYTES, SPLIT, JUMP, SAVE = range(5)
-"""Operations of an instruction (operation, a, b). BYTES takes one byte of set a; SPLIT goes on at a, or else at b;
-SAVE notes the place as the group's begin (a = 0) or end (a = 1).
+"""Operations of an instruction (operation, a, b).
+
+BYTES consumes one byte that is in set a. SPLIT tries a first, then b. JUMP continues at a. SAVE stores the current
+position as the group's begin (a = 0) or end (a = 1).
 """
 
 PROGRAM_MAX = 255
-"""Instructions of a program at most."""
+"""The largest number of instructions in a program."""
 
 WORK_ROWS = 9
-"""Rows of the scratch memory, int32[WORK_ROWS, PROGRAM_MAX + 1]: two thread lists of (instruction, begin, end), marks,
-and the stack of instructions that are still to be followed.
+"""Rows of the scratch memory, int32[WORK_ROWS, PROGRAM_MAX + 1].
+
+They hold two lists of threads (instruction, begin, end), the marks, and the stack of instructions to follow (two
+rows).
 """
 
 _MARKS, _STACK = 6, 7
 
 
 class Thread(NamedTuple):
-    """A way through the program: its instruction, and where the group began and ended (-1: not yet)."""
+    """One path through the program: its next instruction, and where the group began and ended (-1: not yet)."""
 
     pc: Int
     start: Int
@@ -40,10 +47,11 @@ class Thread(NamedTuple):
 
 @kernel()
 def _follow(program, first, thread, at, work, threads, count):
-    """Append the threads that a thread leads to without taking a byte, the preferred ones first; how many there are.
+    """Append the threads that a thread reaches without consuming a byte, and return the new count of the list.
 
-    `at` marks the instructions that were followed at this place of the text. The stack holds, beside each instruction
-    that is still to be followed, whether the group began (1) or ended (2) here on the way to it.
+    Preferred threads come first. An instruction whose mark is `at` was already followed at this position of the text.
+    The stack holds the instructions to follow. Beside each it holds whether the group began (1) or ended (2) at this
+    position on the way to the instruction.
     """
     row, depth, mark, start, stop = 3 * threads, np.int64(1), at, thread.start, thread.stop
     work[_STACK, 0], work[_STACK + 1, 0] = thread.pc, 0
@@ -74,10 +82,10 @@ def _follow(program, first, thread, at, work, threads, count):
 
 @kernel()
 def search(data, begin, end, program, first, sets, work):
-    """The group of the first match of the program at row `first` in data[begin:end]: (begin, end), -1 for none.
+    """Return (begin, end) of the group of the first match in data[begin:end], or (-1, -1) if there is none.
 
-    program int32[n, 3]; sets uint8[n, 256], of which row program[first, 1] (the operation there is a JUMP over it)
-    holds the bytes that a match can begin with.
+    `program` is int32[n, 3], and the program to run begins at row `first`. `sets` is uint8[n, 256]. The first
+    instruction is a JUMP whose b, program[first, 2], is the set of the bytes that a match can begin with.
     """
     one, none = np.int64(1), np.int64(-1)
     found_start, found_stop = none, none
@@ -92,8 +100,8 @@ def search(data, begin, end, program, first, sets, work):
             while at < end and sets[beginnings, data[at]] == 0:
                 at += 1
         if not matched:
-            # The marks of this position were set by the step that led here. Threads that are already on the list are
-            # preferred.
+            # A match that begins here has the lowest preference. So instructions that the threads on the list have
+            # reached already at this position stay marked, and are not followed again.
             count = _follow(program, first, Thread(one, none, none), at, work, current, count)
         following, kept = 1 - current, np.int64(0)
         row = 3 * current
@@ -114,6 +122,6 @@ def search(data, begin, end, program, first, sets, work):
 
 @kernel(int64(uint8[::1], int32[:, ::1], uint8[:, ::1], int32[:, ::1], int64[::1]))
 def searched(data, program, sets, work, group):
-    """For tests: write the group of the first match to `group` int64[2]. Returns its length, or -1."""
+    """Write the group of the first match to `group` int64[2], and return its length or -1 (for tests)."""
     group[0], group[1] = search(data, 0, data.size, program, 0, sets, work)
     return group[1] - group[0] if group[0] >= 0 else np.int64(-1)

@@ -1,4 +1,4 @@
-"""SHA-256 of bytes (FIPS 180-4), for responses that are checked against a digest."""
+"""SHA-256 (FIPS 180-4), for responses that are checked against a digest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .jit import kernel
 
 BLOCK_BYTES = 64
 WORK_WORDS = 80
-"""Words of the scratch memory: a block's schedule (64), the state (8), and the digest (8)."""
+"""Words of the scratch memory: the schedule of a block (64), the state (8), and the digest (8)."""
 
 _STATE = 64
 
@@ -25,7 +25,7 @@ def _primes(count: int) -> list[int]:
 
 
 def _fraction(number: int, root: int) -> int:
-    """The first 32 bits of the fractional part of a square or cube root."""
+    """Return the first 32 bits of the fractional part of the square or cube root of `number`."""
     scaled = number << 32 * root
     low, high = 0, 1 << 40
     while high - low > 1:
@@ -48,7 +48,7 @@ def _right(word, bits):
 
 @kernel(inlined=True)
 def _byte(data, begin, end, place, total):
-    """Byte `place` of the padded message, which has `total` bytes."""
+    """Return byte `place` of the padded message, which has `total` bytes."""
     if begin + place < end:
         return np.uint32(data[begin + place])
     if begin + place == end:
@@ -60,7 +60,7 @@ def _byte(data, begin, end, place, total):
 
 @kernel()
 def _take_block(work):
-    """Mix the block in work[:16] into the state."""
+    """Update the state with the block in work[:16]."""
     for i in range(16, 64):
         a, b = work[i - 15], work[i - 2]
         s0 = _right(a, 7) ^ _right(a, 18) ^ a >> np.uint32(3)
@@ -80,7 +80,10 @@ def _take_block(work):
 
 @kernel()
 def digest(data, begin, end, work):
-    """The digest of data[begin:end] as big-endian words in work[64:72]; `work` is uint32[WORK_WORDS]."""
+    """Compute the digest of data[begin:end].
+
+    `work` is uint32[WORK_WORDS]. The digest is in work[64:72], as big-endian words.
+    """
     for i in range(8):
         work[_STATE + i] = _INITIAL[i]
     total = (end - begin + 8) // BLOCK_BYTES * BLOCK_BYTES + BLOCK_BYTES
@@ -98,7 +101,7 @@ def digest(data, begin, end, work):
 
 @kernel()
 def is_digest(data, begin, end, work, wanted, wanted_begin):
-    """Whether the digest of data[begin:end] is the 32 bytes at `wanted_begin`."""
+    """Return whether the digest of data[begin:end] equals the 32 bytes of `wanted` at `wanted_begin`."""
     digest(data, begin, end, work)
     for i in range(32):
         if (
@@ -111,6 +114,6 @@ def is_digest(data, begin, end, work, wanted, wanted_begin):
 
 @kernel(int64(uint8[::1], uint32[::1]))
 def digested(data, work):
-    """For tests: write the digest of all of `data` to work[64:72]."""
+    """Compute the digest of all of `data` into work[64:72], and return the length of `data` (for tests)."""
     digest(data, 0, data.size, work)
     return np.int64(data.size)

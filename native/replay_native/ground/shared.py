@@ -1,8 +1,8 @@
-"""Words that a kernel without the interpreter lock shares with other threads.
+"""Words that a kernel shares with other threads while it runs without the interpreter lock.
 
 LLVM may move a plain load out of a loop, which would then never see another thread's store. So every word that two
-threads touch goes through `load_acquire` and `store_release`. `peek_*` and `poke_*` read and write raw addresses (C
-structs).
+threads access is read with `load_acquire` and written with `store_release`. `peek_*` and `poke_*` read and write at
+raw addresses, for C structs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _element_pointer(context, builder, array_type, array, index):
 
 @intrinsic
 def load_acquire(typingctx, array, index):
-    """Load the int64 at `array[index]`; everything that its writer stored before is visible afterwards."""
+    """Load the int64 at `array[index]`. Everything that its writer stored before is visible afterwards."""
     if not isinstance(array, types.Array) or array.dtype != types.int64:
         return None
 
@@ -77,7 +77,10 @@ def _poke(bits: int, stored: Any) -> Any:
 
 
 def clears(fields: list[str]) -> Any:
-    """Make a kernel that sets `fields` of a record to zero. They must be adjacent: they are cleared as one range."""
+    """Return an intrinsic that sets `fields` of a record to zero.
+
+    The fields must be adjacent, because they are cleared as one range.
+    """
 
     @intrinsic
     def clear(typingctx, record):
@@ -87,7 +90,7 @@ def clears(fields: list[str]) -> Any:
         sizes = [record.typeof(name).bitwidth // 8 for name in fields]
         ends = [begin + size for begin, size in zip(begins, sizes, strict=True)]
         if begins[1:] != ends[:-1]:
-            raise TypeError(f"{', '.join(fields)} do not stand side by side")
+            raise TypeError(f"{', '.join(fields)} are not adjacent")
 
         def codegen(context, builder, signature, args):
             base = builder.bitcast(args[0], ir.IntType(8).as_pointer())
@@ -102,7 +105,7 @@ def clears(fields: list[str]) -> Any:
 
 @intrinsic
 def trailing_zeros(typingctx, word):
-    """How many of a word's lowest bits are 0; 64 if all are."""
+    """Return how many of a word's lowest bits are 0; 64 if all are."""
 
     def codegen(context, builder, signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
@@ -127,5 +130,5 @@ def read_word(words, index):
 
 @kernel("void(int64[::1], int64, int64)", brief=True)
 def write_word(words, index, value):
-    """Publish a shared word from Python."""
+    """Write a shared word from Python, so that other threads see everything that was stored before."""
     store_release(words, index, value)

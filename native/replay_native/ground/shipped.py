@@ -1,9 +1,9 @@
-"""Kernels that come compiled with the package: an archive for each CPU baseline, read and never written.
+"""Compiled kernels that are part of the package: an archive for each CPU baseline, which is never written to.
 
-`make wheel` puts the archives beside the sources (`packing.py` makes them). An archive is used only if it was made by
-the same versions, for a baseline that this CPU meets, and if only users who can change the sources can have replaced
-it. Each kernel in it is verified by its digest. If no archive fits, one line gives the reason, and kernels are compiled
-for this machine.
+`packing.py` creates the archives, and `make wheel` puts them beside the sources. An archive is used only if it was
+made with the same versions, for a baseline that this CPU meets, and if only users who can change the sources can
+replace it. Each of its kernels is verified by a digest. If no archive fits, one line gives the reason, and the
+kernels are compiled on this machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LENGTH_BYTES = 8
 
 
 class Unfit(Exception):
-    """An archive cannot be used; the message has the reason."""
+    """Raised when an archive cannot be used; the message gives the reason."""
 
 
 class Archive(NamedTuple):
@@ -38,17 +38,17 @@ class Archive(NamedTuple):
 
     path: Path
     cpu: tuple[str, ...]
-    """Numba's description of the CPU that its kernels were compiled for."""
+    """Numba's description of the CPU that the kernels were compiled for."""
     kernels: dict[str, list[Any]]
-    """By `folder/name`: where a kernel begins, its length, and its digest."""
+    """By `folder/name`: the offset of a kernel after the index, its length, and its digest."""
     begin: int
 
     def has(self, folder: str, name: str) -> bool:
-        """Whether a kernel is there."""
+        """Return whether the archive contains a kernel."""
         return f"{folder}/{name}" in self.kernels
 
     def read(self, folder: str, name: str) -> bytes | None:
-        """A kernel's content; None where it is not there, or not what was packed."""
+        """Return a kernel's content, or None if it is missing or damaged."""
         place = self.kernels.get(f"{folder}/{name}")
         if place is None:
             return None
@@ -63,12 +63,12 @@ class Archive(NamedTuple):
 
 
 def digest_of(content: bytes) -> str:
-    """The digest that an archive's index has of each kernel, and that heads the index."""
+    """Return the digest by which an archive's index and its kernels are verified."""
     return hashlib.blake2b(content, digest_size=32).hexdigest()
 
 
 def pack(kernels: dict[str, bytes], target: tuple[str, ...]) -> bytes:
-    """An archive of kernels, by `folder/name`."""
+    """Return the bytes of an archive of `kernels`, which are given by `folder/name`."""
     places, blobs, at = {}, [], 0
     for name, content in sorted(kernels.items()):
         blobs.append(zlib.compress(content, 9))
@@ -80,7 +80,10 @@ def pack(kernels: dict[str, bytes], target: tuple[str, ...]) -> bytes:
 
 
 def open_archive(path: Path) -> Archive:
-    """Read an archive's index. Unfit where it is not this user's to trust, is damaged, or was made by other versions."""
+    """Read an archive's index.
+
+    Unfit if the archive is damaged, was made with other versions, or could have been replaced by an untrusted user.
+    """
     _check_owner(path.parent)
     _check_owner(path)
     digest_bytes = len(digest_of(b""))
@@ -101,7 +104,7 @@ def open_archive(path: Path) -> Archive:
 
 
 def _check_owner(path: Path) -> None:
-    """Unfit if a user could write here who cannot write to the package's sources."""
+    """Raise Unfit if a user can write to `path` who cannot write to the package's sources."""
     found, package = path.lstat(), Path(__file__).stat()
     if stat.S_ISLNK(found.st_mode):
         raise Unfit(f"{path} is a link")
@@ -114,7 +117,10 @@ def _check_owner(path: Path) -> None:
 
 @functools.cache
 def found() -> Archive | None:
-    """The archive for this machine; None if none fits, after a line with the reason."""
+    """Return the archive for this machine, or None if none fits, after printing a line with the reason.
+
+    No line is printed if the package has no archives, or if Numba's bounds checks are on.
+    """
     if not FOLDER.is_dir() or os.environ.get("NUMBA_BOUNDSCHECK", "0") != "0":
         return None
     why = f"{FOLDER} has no compiled kernels for this CPU ({llvm.get_host_cpu_name()})"

@@ -1,6 +1,7 @@
-"""Thirty-two bytes at a time: where a byte is, and how far two ranges of bytes are equal.
+"""Searches and comparisons of thirty-two bytes at a time.
 
-LLVM compiles these to the CPU's widest comparisons. One word at a time takes three times as long.
+LLVM compiles these functions to the CPU's widest comparisons. They take a third of the time that eight bytes at a
+time would take.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .jit import kernel
 from .shared import trailing_zeros
 
 WIDTH = 32
-"""Bytes that are compared at once."""
+"""How many bytes are compared at once."""
 
 _BYTE, _INDEX, _MASK = ir.IntType(8), ir.IntType(32), ir.IntType(WIDTH)
 _VECTOR = ir.VectorType(_BYTE, WIDTH)
@@ -36,7 +37,7 @@ def _mask_of(builder, bits):
 
 @intrinsic
 def bytes_equal(typingctx, address, byte):
-    """Bit i is set where byte i at the address is this one."""
+    """Return a mask of 32 bytes: bit i is set if the byte at `address` + i equals `byte`."""
 
     def codegen(context, builder, signature, args):
         wanted = _repeated(builder, args[1])
@@ -47,7 +48,7 @@ def bytes_equal(typingctx, address, byte):
 
 @intrinsic
 def bytes_outside(typingctx, address, least, most):
-    """Bit i is set where byte i at the address is less than `least` or more than `most`."""
+    """Return a mask of 32 bytes: bit i is set if the byte at `address` + i is below `least` or above `most`."""
 
     def codegen(context, builder, signature, args):
         low, high = (_repeated(builder, byte) for byte in args[1:])
@@ -59,7 +60,7 @@ def bytes_outside(typingctx, address, least, most):
 
 @intrinsic
 def _bytes_unequal(typingctx, left, right):
-    """Bit i is set where byte i at one address is not byte i at the other."""
+    """Return a mask of 32 bytes: bit i is set if the bytes at `left` + i and `right` + i differ."""
 
     def codegen(context, builder, signature, args):
         left, right = (_loaded(builder, address) for address in args)
@@ -70,7 +71,10 @@ def _bytes_unequal(typingctx, left, right):
 
 @kernel(inlined=True)
 def find_byte(data, at, end, byte):
-    """Where a byte is first found in data[at:end], or `end`. Bytes after `end` may be read, but none after the array."""
+    """Return the index of the first `byte` in data[at:end], or `end` if there is none.
+
+    Bytes after `end` may be read, but none after the end of the array.
+    """
     base = np.int64(data.ctypes.data)
     while at < end and at + WIDTH <= data.shape[0]:
         found = bytes_equal(base + at, byte)
@@ -84,7 +88,7 @@ def find_byte(data, at, end, byte):
 
 @kernel(inlined=True)
 def alike(left, left_at, right, right_at, length):
-    """How many of the first `length` bytes of two ranges are equal, up to the first that differ."""
+    """Return how many bytes two ranges have in common before the first that differs, at most `length`."""
     left_base = np.int64(left.ctypes.data) + left_at
     right_base = np.int64(right.ctypes.data) + right_at
     room = min(left.shape[0] - left_at, right.shape[0] - right_at)
@@ -101,11 +105,11 @@ def alike(left, left_at, right, right_at, length):
 
 @kernel("int64(uint8[::1], int64, int64, uint8)")
 def find_one(data, at, end, byte):
-    """`find_byte` from Python."""
+    """Call `find_byte` from Python."""
     return find_byte(data, at, end, byte)
 
 
 @kernel("int64(uint8[::1], int64, uint8[::1], int64, int64)")
 def count_alike(left, left_at, right, right_at, length):
-    """`alike` from Python."""
+    """Call `alike` from Python."""
     return alike(left, left_at, right, right_at, length)

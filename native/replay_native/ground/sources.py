@@ -1,8 +1,8 @@
-"""Where kernel modules are and what each depends on: the one place that the cache, its key and the tests ask.
+"""Where the kernel modules are, and which sources each depends on. The cache, its key and the tests ask here.
 
-A kernel module is named by its path below the package: `lane.loop` is `replay_native/lane/loop.py`. A compiled kernel
-contains the kernels that it calls, and Numba does not notice that a callee's file changed. So a module's digest covers
-the sources of everything that it imports.
+A kernel module is identified by its path below the package: `lane.loop` is `replay_native/lane/loop.py`. A compiled
+kernel contains the kernels that it calls, and Numba does not notice when a callee's file changes. So a module's
+digest covers the sources of everything that it imports.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ PACKAGE = __name__.rpartition(".")[0].rpartition(".")[0]
 KEEPING = {
     f"ground.{name}" for name in ("sources", "cache_folder", "kernel_cache", "shipped", "parallel", "hooks")
 }
-"""Modules that choose where compiled kernels are stored. They do not affect the kernels, so they are left out of the
-digests."""
+"""Modules that decide where compiled kernels are stored.
+
+They do not affect the kernels, so they are left out of the digests.
+"""
 
 _ROOT = Path(__file__).parents[1]
 _IMPORT = re.compile(rb"^from (\.+|%b\b\.?)([\w.]*) import (\([^)]*\)|.+)$" % PACKAGE.encode(), re.MULTILINE)
@@ -34,19 +36,19 @@ _ENTRY = re.compile(rb"^@kernel\((?!\)|inlined)", re.MULTILINE)
 
 
 def with_entries() -> tuple[str, ...]:
-    """The names of the modules that Python calls: those with a kernel of a declared signature."""
+    """Return the names of the modules that have entries, which are kernels with a declared signature."""
     paths = (path for path in _ROOT.glob("*/*.py") if _ENTRY.search(path.read_bytes()))
     return tuple(sorted(f"{path.parent.name}.{path.stem}" for path in paths))
 
 
 def has_entries(name: str) -> bool:
-    """Whether Python calls kernels of module `name`."""
+    """Return whether module `name` has kernels that Python calls."""
     return _ENTRY.search(sources(name)[name]) is not None
 
 
 @functools.cache
 def sources(name: str) -> dict[str, bytes]:
-    """The source of module `name` and of every kernel module that it imports, however deep."""
+    """Return the sources of module `name` and of every kernel module that it imports, directly or indirectly."""
     found: dict[str, bytes] = {}
     waiting = [name]
     while waiting:
@@ -59,20 +61,20 @@ def sources(name: str) -> dict[str, bytes]:
 
 @functools.cache
 def _source(name: str) -> bytes | None:
-    """The source of a module; None if there is no module of this name."""
+    """Return the source of a module, or None if there is no module of this name."""
     path = _path(name)
     return path.read_bytes() if path.is_file() else None
 
 
 @functools.cache
 def _imports(name: str) -> tuple[str, ...]:
-    """The kernel modules that a module imports."""
+    """Return the kernel modules that a module imports directly."""
     return tuple(found for found in _imported(name, _source(name) or b"") if _source(found) is not None)
 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """The versions that compiled kernels depend on besides their sources and the CPU, by name."""
+    """Return the versions that compiled kernels depend on besides their sources and the CPU, by name."""
     return {
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
@@ -82,7 +84,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def digest(name: str) -> str:
-    """The name of a module's compiled kernels: it changes with whatever they depend on."""
+    """Return the folder name of a module's compiled kernels. It changes with their sources and with `versions`."""
     hashed = hashlib.blake2b(digest_size=8)
     for module, source in sorted(sources(name).items()):
         hashed.update(module.encode() + b"\0" + source)
@@ -91,7 +93,11 @@ def digest(name: str) -> str:
 
 
 def digest_of(module: str, file: str) -> str:
-    """As `digest`, of a module by its `__name__`: of the kernels of tests and benchmarks, too."""
+    """Return `digest` of the module whose `__name__` is `module`.
+
+    The module may be outside of the package, such as one with kernels of tests and benchmarks. Then `file` is its
+    source.
+    """
     if module.startswith(f"{PACKAGE}."):
         return digest(module.removeprefix(f"{PACKAGE}."))
     source = Path(file).read_bytes()
@@ -107,9 +113,10 @@ def _path(name: str) -> Path:
 
 
 def _imported(name: str, source: bytes) -> Iterator[str]:
-    """The kernel modules that a module may mean by its imports from this package: some of the names are no modules.
+    """Yield the names in this package that a module's import statements may refer to. Some are not modules.
 
-    A regular expression, since parsing all sources would take a tenth of a second of every start.
+    The statements are found by a regular expression, because parsing all sources would add a tenth of a second to
+    every start.
     """
     package = name.split(".")[:-1]
     for start, module, imported in _IMPORT.findall(source):

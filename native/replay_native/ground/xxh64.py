@@ -1,5 +1,6 @@
-"""XXH64 (Yann Collet, "xxHash fast digest algorithm"), piece by piece: the checksum of a file of any size at memory
-speed.
+"""XXH64 (Yann Collet, "xxHash fast digest algorithm") of data that arrives in pieces.
+
+It computes the checksum of a file of any size at the speed of memory.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from .shared import peek_i64, peek_u8, peek_u32
 
 LANES, LENGTH, HELD = 0, 4, 5
 STATE_WORDS = 6
-"""uint64: four lanes, bytes so far, bytes kept in `tail` (uint8[32])."""
+"""uint64: four lanes, the length in bytes so far, and how many bytes are held in `tail` (uint8[32])."""
 
 _P1, _P2, _P3 = np.uint64(0x9E3779B185EBCA87), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0x165667B19E3779F9)
 _P4, _P5 = np.uint64(0x85EBCA77C2B2AE63), np.uint64(0x27D4EB2F165667C5)
@@ -34,14 +35,14 @@ def _word(address):
 
 @kernel("void(uint64[::1])")
 def begin(state):
-    """Start again, with seed 0."""
+    """Reset the state to that of an empty input, with seed 0."""
     state[0], state[1], state[2], state[3] = _P1 + _P2, _P2, np.uint64(0), np.uint64(0) - _P1
     state[LENGTH] = state[HELD] = np.uint64(0)
 
 
 @kernel(inlined=True)
 def _stripes(state, address, count):
-    """Add `count` stripes of 32 bytes."""
+    """Add `count` stripes of 32 bytes to the state."""
     one, two, three, four = state[0], state[1], state[2], state[3]
     for _ in range(count):
         one, two = _round(one, _word(address)), _round(two, _word(address + 8))
@@ -52,7 +53,7 @@ def _stripes(state, address, count):
 
 @kernel("void(uint64[::1], uint8[::1], uint8[::1])")
 def update(state, tail, data):
-    """Add the next piece."""
+    """Add the next piece of the input to the state. `tail` holds the bytes of an incomplete stripe."""
     at, end, held = np.int64(0), np.int64(data.shape[0]), np.int64(state[HELD])
     state[LENGTH] += np.uint64(end)
     while held > 0 and held < 32 and at < end:
@@ -75,7 +76,7 @@ def update(state, tail, data):
 
 @kernel("uint64(uint64[::1], uint8[::1])")
 def digest(state, tail):
-    """The checksum of everything that was added."""
+    """Return the checksum of everything that was added."""
     hashed = _P5
     if state[LENGTH] >= np.uint64(32):
         hashed = (

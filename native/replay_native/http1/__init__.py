@@ -1,1 +1,1 @@
-"""HTTP/1.1: responses parsed and inspected, requests rendered."""
+"""HTTP/1.1: parsing and inspecting responses, rendering requests."""

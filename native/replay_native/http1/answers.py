@@ -1,7 +1,7 @@
-"""Parts of a whole response: its header section, a header, a cookie, its body without chunk framing.
+"""Parts of a complete response: its header section, a header, a cookie, its body without chunk framing.
 
-These kernels work on bytes that `parser.parse` has found to be a whole response. The portable engine has its own in
-plain Python (`replay/portable/responses.py`).
+These kernels require bytes that `parser.parse` has found to be a complete response. The portable engine has its own
+functions in plain Python (`replay/portable/responses.py`).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _HTTP_CODE = 9
 
 @kernel(inlined=True)
 def lower(byte):
-    """A byte with ASCII letters in lower case."""
+    """Return a byte in lower case, if it is an ASCII letter."""
     return byte + np.uint8(32) if 65 <= byte <= 90 else byte
 
 
 @kernel()
 def same_word(data, begin, end, word, word_begin, word_end):
-    """Whether data[begin:end] is the lower-case word[word_begin:word_end], in any case."""
+    """Return whether data[begin:end] equals the lower-case word[word_begin:word_end], ignoring case."""
     if end - begin != word_end - word_begin:
         return False
     same = True
@@ -45,7 +45,7 @@ def same_word(data, begin, end, word, word_begin, word_end):
 
 @kernel()
 def find_bytes(data, begin, end, needle, needle_begin, needle_end):
-    """Where needle[needle_begin:needle_end] first begins in data[begin:end], or -1."""
+    """Return where needle[needle_begin:needle_end] first begins in data[begin:end], or -1."""
     length = needle_end - needle_begin
     if length == 0:
         return begin
@@ -64,7 +64,7 @@ def find_bytes(data, begin, end, needle, needle_begin, needle_end):
 
 @kernel(inlined=True)
 def trimmed(data, begin, end):
-    """A range without the blanks around it."""
+    """Return (begin, end) of data[begin:end] without the spaces and tabs around it."""
     while begin < end and data[begin] in (SPACE, TAB):
         begin += 1
     while end > begin and data[end - 1] in (SPACE, TAB):
@@ -74,7 +74,7 @@ def trimmed(data, begin, end):
 
 @kernel()
 def line_ends(data, at, end):
-    """(Where a line's text ends, where the next line begins)."""
+    """Return where the text of the line at `at` ends, and where the next line begins."""
     found = (
         memchr(data.ctypes.data + np.uint64(at), np.int32(LF), np.uint64(end - at))
         if at < end
@@ -87,7 +87,7 @@ def line_ends(data, at, end):
 
 @kernel()
 def _section_ends(data, begin, end):
-    """Where the header section that begins at `begin` ends, after its empty line."""
+    """Return where the header section that begins at `begin` ends. Its empty line is part of it."""
     at = begin
     while at < end:
         line = at
@@ -99,7 +99,7 @@ def _section_ends(data, begin, end):
 
 @kernel()
 def find_head(data, begin, end):
-    """The header section of the final response: (begin, end). Informational ones before it are skipped."""
+    """Return (begin, end) of the header section of the final response, skipping informational responses."""
     head_end = _section_ends(data, begin, end)
     while head_end < end and begin + _HTTP_CODE < end and data[begin + _HTTP_CODE] == 49:
         begin = head_end
@@ -109,7 +109,7 @@ def find_head(data, begin, end):
 
 @kernel()
 def unfold(data, begin, end):
-    """Join the header lines of a section that are continued on the next line (RFC 9112, 5.2), in place.
+    """Join header lines that continue on the next line (RFC 9112, 5.2), in place.
 
     Each fold becomes one space. The bytes that this frees become spaces after the value, which are not part of it.
     """
@@ -130,9 +130,9 @@ def unfold(data, begin, end):
 
 @kernel()
 def find_header(data, begin, end, name, name_begin, name_end):
-    """The value of the first header with this (lower-case) name in a section. The line at `begin` is skipped.
+    """Return the value of the first header with this (lower-case) name in a section, skipping the line at `begin`.
 
-    Returns (begin, end, where to look for another one), with a begin of -1 where there is none.
+    The result is (begin, end, where to continue the search). If there is no such header, `begin` is -1.
     """
     _, at = line_ends(data, begin, end)
     while at < end:
@@ -156,7 +156,7 @@ def _hex_digit(byte):
 
 @kernel()
 def _unchunk(data, at, end):
-    """Join the chunks that begin at `at`, in place. Returns where their data ends."""
+    """Join the chunks that begin at `at`, in place, and return where their data ends."""
     out = at
     while at < end:
         size = np.int64(0)
@@ -177,7 +177,7 @@ def _unchunk(data, at, end):
 
 @kernel()
 def find_body(data, head, head_end, end):
-    """Where the body that begins at `head_end` ends. Chunks are joined in place."""
+    """Return where the body that begins at `head_end` ends. Chunks are joined in place."""
     value, value_end, _ = find_header(data, head, head_end, _TRANSFER_ENCODING, 0, _TRANSFER_ENCODING.size)
     if value >= 0 and same_word(data, value, value_end, _CHUNKED, 0, _CHUNKED.size):
         return _unchunk(data, head_end, end)
@@ -186,10 +186,9 @@ def find_body(data, head, head_end, end):
 
 @kernel()
 def cookie_parts(data, begin, end):
-    """The parts of a Set-Cookie value (RFC 6265, 5.2): (name begin, name end, value begin, value end, attributes
-    begin).
+    """Split a Set-Cookie value (RFC 6265, 5.2): (name begin, name end, value begin, value end, attributes begin).
 
-    The name end is -1 where it is no cookie: it has no name, or a control character.
+    The name end is -1 if the value is not a valid cookie: it has no name, or it contains a control character.
     """
     stop = begin
     while stop < end and data[stop] != SEMICOLON:
@@ -207,7 +206,7 @@ def cookie_parts(data, begin, end):
 
 @kernel(int64(uint8[::1], uint8[::1], int64[::1]))
 def looked_up(data, name, found):
-    """For tests: write the ranges of the head, the body and the value of a header to `found` int64[6]."""
+    """Write the ranges of the head, the body and the value of a header to `found` int64[6] (for tests)."""
     head, head_end = find_head(data, 0, data.size)
     unfold(data, head, head_end)
     found[0], found[1] = head, head_end

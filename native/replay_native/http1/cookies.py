@@ -1,8 +1,8 @@
-"""A client's cookie jar as the bytes of its Cookie header (`a=1; b=2`), of bounded length, changed in place.
+"""A client's cookie jar: the value of its Cookie header (`a=1; b=2`), of limited length, changed in place.
 
-Domains, paths, `Secure` and times (RFC 6265) are ignored, since a jar belongs to one client and one target. Only the
-end of a cookie counts: a Max-Age of 0 or less, or an Expires before the year 2000. `replay/portable/cookies.py` is the
-same in plain Python.
+Domains, paths, `Secure` and lifetimes (RFC 6265) are ignored, because a jar belongs to one client and one target.
+Only the deletion of a cookie is recognized: a Max-Age of 0 or less, or an Expires before the year 2000.
+`replay/portable/cookies.py` does the same in plain Python.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _EXPIRES = np.frombuffer(b"expires", np.uint8)
 
 @kernel()
 def _year_of(data, begin, end):
-    """The first run of exactly four digits, or -1."""
+    """Return the first run of exactly four digits as a number, or -1."""
     at = begin
     while at < end:
         digits, number = np.int64(0), np.int64(0)
@@ -41,7 +41,7 @@ def _year_of(data, begin, end):
 
 @kernel()
 def _ends_at_once(data, begin, end):
-    """Whether the value of a Max-Age is 0 or less."""
+    """Return whether the value of a Max-Age attribute is 0 or less."""
     if begin >= end:
         return False
     if data[begin] == _MINUS:
@@ -54,7 +54,7 @@ def _ends_at_once(data, begin, end):
 
 @kernel()
 def is_ended(data, at, end):
-    """Whether the attributes of a Set-Cookie end the cookie. Max-Age takes precedence over Expires."""
+    """Return whether the attributes of a Set-Cookie delete the cookie. Max-Age takes precedence over Expires."""
     ended = False
     while at < end:
         stop = at + 1
@@ -76,7 +76,7 @@ def is_ended(data, at, end):
 
 @kernel()
 def _place_of(jar, length, data, name, name_end):
-    """Where a cookie of this name is in the jar: (begin, end) with the `; ` after it, or a begin of -1."""
+    """Return (begin, end) of the cookie of this name in the jar, with the `; ` after it, or (-1, -1)."""
     at = np.int64(0)
     while at < length:
         end = at
@@ -96,10 +96,10 @@ def _place_of(jar, length, data, name, name_end):
 
 @kernel()
 def put_cookie(jar, length, most, data, begin, end):
-    """Put a Set-Cookie value into the jar. Returns the jar's new length, at most `most`, or NO_ROOM (then nothing is
-    changed).
+    """Apply a Set-Cookie value to the jar, and return the jar's new length.
 
-    A value that is no cookie changes nothing. A cookie that is in the jar already is replaced, and moves to the end.
+    If the length would exceed `most`, the jar is not changed, and NO_ROOM is returned. A value that is not a valid
+    cookie changes nothing. A cookie that is already in the jar is replaced, and moves to the end.
     """
     name, name_end, value, value_end, attributes = cookie_parts(data, begin, end)
     if name_end < 0:
@@ -134,5 +134,5 @@ def put_cookie(jar, length, most, data, begin, end):
 
 @kernel(int64(uint8[::1], int64, uint8[::1]))
 def jar_with(jar, length, data):
-    """For tests: `put_cookie` of all of `data`."""
+    """Call `put_cookie` for all of `data` (for tests)."""
     return put_cookie(jar, length, jar.size, data, 0, data.size)

@@ -1,7 +1,7 @@
-"""One value of a JSON text by its JSON Pointer (RFC 6901), in one pass and without a tree.
+"""A lookup of one value in a JSON text by its JSON Pointer (RFC 6901), in one pass and without building a tree.
 
-The scan stops after the value, so errors after it go unnoticed. Of two members with one name the first counts.
-`replay/portable/json_pointer.py` is the same in plain Python.
+The scan stops after the value, so that errors after it are not noticed. Of two members with the same name the first
+is used. `replay/portable/json_pointer.py` does the same in plain Python.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from numba import int64, uint8
 from replay_native.ground.jit import kernel
 
 ABSENT, STRING, LITERAL, COMPOUND = 0, 1, 2, 3
-"""What was found: nothing (or null); the inside of a string; a number, true or false; an object or array."""
+"""Kinds of results.
+
+ABSENT: no such value, or null. STRING: the text between the quotes. LITERAL: a number, true or false. COMPOUND: an
+object or array.
+"""
 
 _QUOTE, _BACKSLASH, _COMMA, _COLON = 34, 92, 44, 58
 _BRACE, _BRACE_END, _BRACKET, _BRACKET_END = 123, 125, 91, 93
@@ -28,7 +32,7 @@ def _space_ends(data, at, end):
 
 @kernel()
 def _string_ends(data, at, end):
-    """Where the closing quote is, from after the opening one; `end` where there is none."""
+    """Return where the closing quote is; `at` is after the opening one. `end` if there is no closing quote."""
     while at < end and data[at] != _QUOTE:
         at += 2 if data[at] == _BACKSLASH else 1
     return min(at, end)
@@ -43,7 +47,7 @@ def _word_ends(data, at, end):
 
 @kernel()
 def _value_ends(data, at, end):
-    """Where the value that begins at `at` ends. Brackets are counted, but not matched by kind."""
+    """Return where the value that begins at `at` ends. Brackets are counted, but their kinds are not matched."""
     depth = np.int64(0)
     while at < end:
         byte = data[at]
@@ -75,7 +79,7 @@ def _hex_of(byte):
 
 @kernel()
 def _unit_at(data, at, end):
-    """The UTF-16 unit of the `\\uXXXX` at `at`, or -1."""
+    """Return the UTF-16 code unit of the `\\uXXXX` at `at`, or -1."""
     if at + 6 > end or data[at] != _BACKSLASH or data[at + 1] != 117:
         return np.int64(_BAD)
     unit = np.int64(0)
@@ -89,7 +93,7 @@ def _unit_at(data, at, end):
 
 @kernel(inlined=True)
 def _short_escape(byte):
-    """What the letter after a backslash stands for, or -1."""
+    """Return the byte that the letter after a backslash represents, or -1."""
     if byte in (_QUOTE, _BACKSLASH, 47):
         return np.int64(byte)
     if byte == 98:
@@ -105,8 +109,9 @@ def _short_escape(byte):
 
 @kernel()
 def _decode(data, at, end):
-    """Decode one piece of a string: (where the next begins, its bytes as a little-endian word, how many). 0 bytes: it
-    is broken.
+    """Decode one character of a string: (where the next begins, its UTF-8 bytes as a little-endian word, how many).
+
+    Bytes that are not escaped are returned one by one. A count of 0 means that the escape is invalid.
     """
     if data[at] != _BACKSLASH:
         return at + 1, np.int64(data[at]), np.int64(1)
@@ -136,7 +141,7 @@ def _decode(data, at, end):
 
 @kernel()
 def put_string(data, begin, end, out, limit):
-    """Decode the inside of a string to `out`. Returns its length, or -1 where it is broken or longer than `limit`."""
+    """Decode the text of a string to `out`, and return its length; -1 if it is invalid or longer than `limit`."""
     length = np.int64(0)
     at = begin
     while at < end:
@@ -151,7 +156,7 @@ def put_string(data, begin, end, out, limit):
 
 @kernel()
 def _is_key(data, begin, end, token, token_end, tokens):
-    """Whether the inside of a string, decoded, is tokens[token:token_end]."""
+    """Return whether the text of a string, decoded, equals tokens[token:token_end]."""
     at = begin
     while at < end:
         at, word, count = _decode(data, at, end)
@@ -166,7 +171,7 @@ def _is_key(data, begin, end, token, token_end, tokens):
 
 @kernel()
 def _member(data, at, end, token, token_end, tokens):
-    """Where the value of a member begins in the object whose `{` is at `at`; -1 where there is none."""
+    """Return where the value of a member begins in the object at `at`; -1 if there is no such member."""
     at = _space_ends(data, at + 1, end)
     while at < end and data[at] == _QUOTE:
         key_end = _string_ends(data, at + 1, end)
@@ -186,7 +191,7 @@ def _member(data, at, end, token, token_end, tokens):
 
 @kernel()
 def _item(data, at, end, token, token_end, tokens):
-    """Where an item begins in the array whose `[` is at `at`; -1 where the token is no index, or too large."""
+    """Return where an item begins in the array at `at`; -1 if the token is not an index, or is too large."""
     if token == token_end or token_end - token > 9 or (tokens[token] == 48 and token_end - token > 1):
         return np.int64(-1)
     index = np.int64(0)
@@ -205,10 +210,10 @@ def _item(data, at, end, token, token_end, tokens):
 
 @kernel()
 def find_pointer(data, begin, end, tokens, token, tokens_end):
-    """Find the value at a pointer in data[begin:end]: (kind, begin, end). Of a STRING it is what is between the
-    quotes.
+    """Find the value at a pointer in data[begin:end], and return (kind, begin, end).
 
-    A pointer is its reference tokens in `tokens[token:tokens_end]`, unescaped, with a zero byte after each.
+    The range of a STRING is the text between the quotes. The pointer is given by its reference tokens in
+    `tokens[token:tokens_end]`, unescaped, with a zero byte after each.
     """
     nothing = (np.int64(ABSENT), np.int64(0), np.int64(0))
     at = _space_ends(data, begin, end)
@@ -241,8 +246,9 @@ def find_pointer(data, begin, end, tokens, token, tokens_end):
 
 @kernel(int64(uint8[::1], uint8[::1], int64[::1], uint8[::1]))
 def pointed(data, tokens, found, out):
-    """For tests: write kind, begin and end to `found` int64[3]. Of a string, `out` gets its text, and its length is
-    returned.
+    """Write the kind, begin and end of a value to `found` int64[3] (for tests).
+
+    If the value is a string, its text is decoded to `out`, and its length is returned; otherwise -1.
     """
     kind, begin, end = find_pointer(data, 0, data.size, tokens, 0, tokens.size)
     found[0], found[1], found[2] = kind, begin, end

@@ -1,8 +1,8 @@
-"""An incremental HTTP/1.x response parser. It takes the input in any pieces, and keeps a few words between two calls.
+"""An incremental HTTP/1.x response parser. Input may arrive in pieces of any size.
 
-Framing follows RFC 9112 section 6.3 and agrees with h11 except for the differences listed in
-`tests/oracles/http1_differences.py`. `parse` works on any record that has PARSER_FIELDS: a row of the lane's
-connection table is one. Both engines use it.
+Framing follows RFC 9112, section 6.3, and agrees with h11 except for the differences listed in
+`tests/oracles/http1_differences.py`. `parse` keeps its state in any record that has PARSER_FIELDS, such as a row of
+the lane's connection table. Both engines use it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ PARSER_FIELDS = [
     ("length_digits", "i8"), ("number", "i8"), ("digits", "i8"), ("body_bytes", "i8"), ("informational", "i8"),
     ("headers", "i8"), ("reason", "i8"), ("to_head", "i8"),
 ]  # fmt: skip
-"""The parser's state between two calls. `to_head`: the request was a HEAD. `reason`: why the response is BAD, an index
-of REASONS. `reset` clears all of it as one range, so a new field needs no line there."""
+"""The parser's state between two calls.
+
+`to_head`: the request was a HEAD. `reason`: why the response is BAD, an index of REASONS. `reset` clears all fields
+as one range, so that it need not list them.
+"""
 
 PARSER = np.dtype(PARSER_FIELDS)
 
@@ -30,7 +33,7 @@ CHUNK_SIZE, CHUNK_SPACE, CHUNK_EXTENSION, CHUNK_CR = range(9, 13)
 CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF = range(13, 16)
 BODY, UNTIL_CLOSE, DONE, BAD = range(16, 20)
 
-# Values of header: the headers that frame a message.
+# Values of header: which header is being read. All but OTHER affect the framing of the message.
 OTHER, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION = range(4)
 
 # Bits of header_flags.
@@ -44,18 +47,18 @@ REASONS = (
     "its status is not three digits",
     "its status is outside 200 to 599",
     "it switches protocols (101), which no request asked for",
-    "a control character stands in its head",
-    "a carriage return stands without a line feed",
-    "a header's name is empty, or holds a character that names may not hold",
-    "a header's continuation line continues no header",
+    "its head contains a control character",
+    "it contains a carriage return without a line feed",
+    "a header's name is empty or contains a forbidden character",
+    "a continuation line does not follow a header",
     "its Content-Length is not a number below 2^63",
-    "it has two Content-Lengths that differ",
+    "it has two different Content-Lengths",
     "its Transfer-Encoding is not chunked",
     "a chunk's size is not a number below 2^63",
-    "a chunk's data does not end where its size says",
-    "its head, or a line between two chunks, is longer than the limit",
+    "a chunk is longer than its size, or does not end with CR LF",
+    "its head is longer than the limit, or the lines between two chunks are",
 )
-"""The meanings of `reason`."""
+"""The texts of `reason`."""
 
 (
     NO_REASON, NOT_HTTP, BAD_STATUS, STATUS_RANGE, SWITCHING, CONTROL_CHARACTER, BARE_CR, BAD_NAME, BAD_FOLD, BAD_LENGTH,
@@ -63,16 +66,20 @@ REASONS = (
 ) = range(len(REASONS))  # fmt: skip
 
 _MOST_TENTHS, _MOST_SIXTEENTHS = (2**63 - 1) // 10, (2**63 - 1) // 16
-"""A number above one of these overflows 63 bits with one more digit; a number equal to it, with a decimal digit above
-7.
+"""The largest numbers that can be followed by another digit without exceeding 63 bits.
+
+A number that equals _MOST_TENTHS can be followed by a decimal digit up to 7.
 """
 
-# Classes of bytes.
+# Bits of the class of a byte, which `_classes` assigns.
 IS_TOKEN, IS_VALUE, IS_DIGIT, IS_HEX = 1, 2, 4, 8
 
 
 def _classes() -> np.ndarray:
-    """Class bits of each byte: tokens by RFC 9110 5.6.2; values are anything but NUL, CR, LF, VT and FF."""
+    """Return the class bits of each byte.
+
+    Tokens are those of RFC 9110, 5.6.2. Values may contain every byte except NUL, CR, LF, VT and FF.
+    """
     table = np.zeros(256, np.uint8)
     for byte in b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ":
         table[byte] |= IS_TOKEN
@@ -92,7 +99,7 @@ _FNV_BASIS, _FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 
 
 def word_of(text: bytes) -> int:
-    """FNV-1a of a lower-case word, by which header names and values are recognised."""
+    """Return the FNV-1a hash of a lower-case word, by which header names and values are recognized."""
     word = _FNV_BASIS
     for byte in text:
         word = ((word ^ byte) * _FNV_PRIME) & 0xFFFFFFFFFFFFFFFF
@@ -111,7 +118,7 @@ _W_KEEP_ALIVE = np.uint64(word_of(b"keep-alive"))
 _ALL_SPACE, _ALL_HIGH = np.uint64(0x2020202020202020), np.uint64(0x8080808080808080)
 
 _FRAMING_INITIALS = (67, 84, 99, 116)
-"""C, T, c, t. Headers with other initials do not frame the message, and are not hashed."""
+"""C, T, c, t. Headers with other initials do not affect the framing, so that their names are not hashed."""
 
 CR, LF, SPACE, TAB, COLON, COMMA, SEMICOLON = 13, 10, 32, 9, 58, 44, 59
 _SEVEN = 55
@@ -121,7 +128,7 @@ _clear = clears([name for name, _ in PARSER_FIELDS])
 
 @kernel(inlined=True)
 def _mix(word, byte):
-    """FNV-1a of one more byte, lower-cased."""
+    """Update an FNV-1a hash with one more byte, in lower case."""
     if 65 <= byte <= 90:
         byte += 32
     return (word ^ np.uint64(byte)) * _PRIME
@@ -129,27 +136,27 @@ def _mix(word, byte):
 
 @kernel(inlined=True)
 def reset(p, to_head):
-    """Expect a new response: clear everything of an earlier one."""
+    """Clear the state of an earlier response, to expect a new one."""
     _clear(p)
     p.to_head = to_head
 
 
 @kernel(inlined=True)
 def _refuse(p, reason):
-    """Note why the response is malformed. Always False."""
+    """Record why the response is malformed, and return False."""
     p.reason = reason
     return False
 
 
 @kernel(inlined=True)
 def keeps_alive(p):
-    """Whether the connection may carry another request after this whole response."""
+    """Return whether the connection can be used for another request after this response."""
     return p.parse_state == DONE and not _is_last(p)
 
 
 @kernel(inlined=True)
 def _is_last(p):
-    """Whether the head, which is complete, announces the end of the connection."""
+    """Return whether the complete head announces that the server closes the connection."""
     if p.header_flags & SAID_CLOSE:
         return True
     return p.minor == 0 and p.header_flags & SAID_KEEP_ALIVE == 0
@@ -157,10 +164,10 @@ def _is_last(p):
 
 @kernel(inlined=True)
 def is_idle_close(p):
-    """Whether the response, as far as it has come, is a 408 that announces the end of the connection.
+    """Return whether the response is a 408 whose head is complete and announces the end of the connection.
 
-    As the first response on a reused connection it belongs to no request: the server waited for one and gave up (RFC
-    9110, 15.5.9). After an informational response it would be about a request that the server has read.
+    As the first response on a reused connection it does not answer a request: the server waited for one and gave up
+    (RFC 9110, 15.5.9). After an informational response it does answer the request, because the server has read that.
     """
     if p.status != 408 or p.informational:
         return False
@@ -170,7 +177,7 @@ def is_idle_close(p):
 
 @kernel(inlined=True)
 def _version_byte(p, byte):
-    """Take one byte of `HTTP/1.d `."""
+    """Process one byte of `HTTP/1.d `, and return False if it is malformed."""
     at = p.position
     p.position += 1
     if at < 7:
@@ -185,7 +192,7 @@ def _version_byte(p, byte):
 
 @kernel(inlined=True)
 def _code_byte(p, byte):
-    """Take one digit of the status."""
+    """Process one digit of the status, and return False if it is malformed."""
     p.status = p.status * 10 + np.int64(byte) - 48
     p.position += 1
     if p.position == 3:
@@ -195,7 +202,7 @@ def _code_byte(p, byte):
 
 @kernel(inlined=True)
 def _name_ends(p):
-    """A header's name has ended: note which header it is."""
+    """Process the end of a header's name: record which header it is, and expect its value."""
     p.header = OTHER
     if p.word == _W_CONTENT_LENGTH:
         p.header = CONTENT_LENGTH
@@ -214,7 +221,10 @@ def _name_ends(p):
 
 @kernel(inlined=True)
 def _length_part_ends(p):
-    """Take one of the comma-separated numbers of a Content-Length. All must be equal."""
+    """Process one of the comma-separated numbers of a Content-Length. All must be equal.
+
+    Returns False if the response is malformed.
+    """
     if p.digits == 0:
         return _refuse(p, BAD_LENGTH)
     if p.header_flags & SEEN_LENGTH and (p.number != p.length or p.digits != p.length_digits):
@@ -229,7 +239,7 @@ def _length_part_ends(p):
 
 @kernel(inlined=True)
 def _connection_part_ends(p):
-    """Take one of the comma-separated words of a Connection header."""
+    """Process one of the comma-separated words of a Connection header."""
     if p.word == _W_CLOSE:
         p.header_flags |= SAID_CLOSE
     elif p.word == _W_KEEP_ALIVE:
@@ -239,7 +249,7 @@ def _connection_part_ends(p):
 
 @kernel(inlined=True)
 def _framing_byte(p, byte):
-    """Take one byte of the value of a header that frames the message. False: malformed."""
+    """Process one byte of the value of a header that affects the framing, and return False if it is malformed."""
     if byte in (SPACE, TAB):
         if p.word != _EMPTY or p.digits:
             p.header_flags |= SPACE_PENDING
@@ -267,7 +277,10 @@ def _framing_byte(p, byte):
 
 @kernel(inlined=True)
 def _value_ends(p):
-    """Take the complete value of a header: the next line does not continue it. False: malformed."""
+    """Process the complete value of a header, and return False if it is malformed.
+
+    A value is complete when the next line does not continue it.
+    """
     if not p.header_flags & VALUE_OPEN:
         return True
     p.header_flags &= ~VALUE_OPEN
@@ -277,7 +290,7 @@ def _value_ends(p):
         if not p.header_flags & IN_TRAILERS:
             _connection_part_ends(p)
     elif p.header == TRANSFER_ENCODING:
-        # A server and its proxy may both add this line. Two equal codings count as one, as in curl and llhttp.
+        # A server and its proxy may both add this header. Two equal codings count as one, as in curl and llhttp.
         if p.word != _W_CHUNKED:
             return _refuse(p, BAD_CODING)
         p.header_flags |= SEEN_CHUNKED
@@ -286,7 +299,7 @@ def _value_ends(p):
 
 @kernel(inlined=True)
 def _head_ends(p):
-    """Decide at the empty line what follows the head. False: malformed."""
+    """Decide what follows the empty line after a header section; return False if the response is malformed."""
     if not _value_ends(p):
         return False
     if p.header_flags & IN_TRAILERS:
@@ -318,7 +331,7 @@ def _head_ends(p):
 
 @kernel(inlined=True)
 def _line_begins(p, byte):
-    """Take the first byte of a header line, or of the empty line. False: malformed."""
+    """Process the first byte of a header line or of the empty line, and return False if it is malformed."""
     if byte in (SPACE, TAB):
         if not p.header_flags & VALUE_OPEN:
             return _refuse(p, BAD_FOLD)
@@ -343,7 +356,7 @@ def _line_begins(p, byte):
 
 @kernel(inlined=True)
 def _head_byte(p, byte):
-    """Take one byte of the status line, the headers or the trailers. False: malformed."""
+    """Process one byte of the status line, the headers or the trailers, and return False if it is malformed."""
     state = p.parse_state
     if state == NAME:
         _name_ends(p)
@@ -375,7 +388,7 @@ def _head_byte(p, byte):
 
 @kernel(inlined=True)
 def _chunk_begins(p):
-    """Take the end of a chunk's size line."""
+    """Process the end of a chunk's size line."""
     if p.number == 0:
         p.parse_state = LINE
         p.header_flags = (p.header_flags | IN_TRAILERS) & ~(SEEN_LENGTH | SEEN_CHUNKED | VALUE_OPEN)
@@ -388,7 +401,7 @@ def _chunk_begins(p):
 
 @kernel(inlined=True)
 def _chunk_byte(p, byte):
-    """Take one byte between the data of two chunks. False: malformed."""
+    """Process one byte between the data of two chunks, and return False if it is malformed."""
     state = p.parse_state
     if state == CHUNK_DATA_CR:
         p.parse_state = CHUNK_DATA_LF
@@ -426,7 +439,7 @@ def _chunk_byte(p, byte):
 
 @kernel(inlined=True)
 def _chunk_extension_byte(p, byte):
-    """Skip one byte of a chunk's extensions, which end with CR LF."""
+    """Skip one byte of a chunk's extensions, which end with CR LF, and return False if it is malformed."""
     if byte == CR:
         p.parse_state = CHUNK_CR
     return byte != LF or _refuse(p, BAD_CHUNK_SIZE)
@@ -434,7 +447,7 @@ def _chunk_extension_byte(p, byte):
 
 @kernel(inlined=True)
 def _token_ends(data, at, end):
-    """Where a run of token bytes ends."""
+    """Return where a run of token bytes ends."""
     while at < end and _CLASS[data[at]] & IS_TOKEN:
         at += 1
     return at
@@ -442,7 +455,10 @@ def _token_ends(data, at, end):
 
 @kernel(inlined=True)
 def _value_run_ends(data, at, end):
-    """Where a run of value bytes ends, eight at a time while none is a control byte."""
+    """Return where a run of value bytes ends.
+
+    It skips eight bytes at a time until a control byte is among them.
+    """
     base = data.ctypes.data
     while at + 8 <= end:
         word = np.uint64(peek_i64(base + np.uint64(at)))
@@ -456,8 +472,9 @@ def _value_run_ends(data, at, end):
 
 @kernel(inlined=True)
 def _quick(p, data, at, end):
-    """Take a usual head in long steps: names, values that do not frame the message, line ends. Stop where `_head_byte`
-    must decide.
+    """Process names, values that do not affect the framing, and line ends in long steps; return where it stopped.
+
+    It stops at a byte that `_head_byte` must decide.
     """
     if p.parse_state == NAME:
         if p.position:
@@ -479,8 +496,12 @@ def _quick(p, data, at, end):
 
 @kernel()
 def parse(p, data, at, end, header_limit, by_parts):
-    """Take in `data[at:end]`. Returns where it stopped: at `end`, after the last byte of a whole response (DONE), or
-    where it is BAD. With `by_parts` it stops after the head, too, and after each stretch of the body.
+    """Process `data[at:end]`, and return where the parser stopped.
+
+    It stops at `end`, after the last byte of a complete response (DONE), or where the response is malformed (BAD).
+    With `by_parts` it also stops after the head, and after each piece of the body.
+
+    A response is BAD when its head, or the lines between two chunks, exceed `header_limit` bytes.
     """
     head_ends = False
     while at < end and p.parse_state < DONE:
@@ -519,7 +540,10 @@ def parse(p, data, at, end, header_limit, by_parts):
 
 @kernel(inlined=True)
 def end_of_input(p):
-    """The peer closed the connection: the response is whole only if it lasts until the close."""
+    """Record that the peer closed the connection, and return whether the response is complete.
+
+    A response without a length or chunks ends here.
+    """
     if p.parse_state == UNTIL_CLOSE:
         p.parse_state = DONE
         p.header_flags |= SAID_CLOSE
@@ -528,40 +552,39 @@ def end_of_input(p):
 
 @kernel((from_dtype(PARSER)[::1], uint8[::1], int64), brief=True)
 def parse_on(parsers, data, header_limit):
-    """`parse` for the portable engine: go on with `parsers[0]`. Returns how many bytes of `data` belong to the
-    response.
-    """
+    """Call `parse` with `parsers[0]` for the portable engine; return how many bytes of `data` it processed."""
     return parse(parsers[0], data, np.int64(0), data.size, header_limit, False)
 
 
 @kernel((from_dtype(PARSER)[::1], uint8[::1], int64, int64), brief=True)
 def parse_part(parsers, data, at, header_limit):
-    """`parse` by parts for the portable engine: go on with `data[at:]`. Returns where it stopped."""
+    """Call `parse` by parts with `data[at:]` for the portable engine; return where it stopped."""
     return parse(parsers[0], data, at, data.size, header_limit, True)
 
 
 @kernel((from_dtype(PARSER)[::1],), brief=True)
 def parsed_to_end(parsers):
-    """`end_of_input` for the portable engine."""
+    """Call `end_of_input` for the portable engine."""
     return end_of_input(parsers[0])
 
 
 @kernel((from_dtype(PARSER)[::1],), brief=True)
 def shows_idle_close(parsers):
-    """`is_idle_close` for the portable engine."""
+    """Call `is_idle_close` for the portable engine."""
     return is_idle_close(parsers[0])
 
 
 @kernel((from_dtype(PARSER)[::1],), brief=True)
 def allows_another(parsers):
-    """`keeps_alive` for the portable engine."""
+    """Call `keeps_alive` for the portable engine."""
     return keeps_alive(parsers[0])
 
 
 @kernel((from_dtype(PARSER)[::1], uint8[::1], int64[::1], int64, int64))
 def parse_pieces(parsers, data, cuts, to_head, header_limit):
-    """Parse one response into `parsers[0]`, as if `data` came in pieces that end at `cuts`. Returns the bytes taken
-    in.
+    """Parse one response into `parsers[0]`, as if it arrived in pieces; return how many bytes were processed.
+
+    The pieces of `data` end at `cuts`.
     """
     p = parsers[0]
     reset(p, to_head)

@@ -1,12 +1,11 @@
-"""Due rows to request bytes in a lane's feed, ready to be sent.
+"""Renders due rows to request bytes in a lane's feed, ready to be sent.
 
 A request is `METHOD SP base-path target SP HTTP/1.1 CRLF headers [X-Replay: RUN-SEQ CRLF] [traceparent CRLF] [body
-headers] CRLF body`.
-What is the same for every row is rendered once, in a RenderTable. Targets are read from the trace's dictionary by raw
-address. Bytes that may not stand in a request line are percent-encoded (RFC 9112, 3.2).
+headers] CRLF body`. Whatever is the same for every row is rendered once, in a RenderTable. Targets are read from the
+trace's dictionary by raw address. Bytes that are not allowed in a request line are percent-encoded (RFC 9112, 3.2).
 
-Each part has two kernels: `..._length` counts its bytes, `put_...` writes them. A row is measured first, so that it is
-written only where the ring has space for all of it.
+Each part has two kernels: `..._length` counts its bytes, and `put_...` writes them. The length of a whole request is
+known before it is written, so that it is written only if the ring has space for all of it.
 """
 
 from __future__ import annotations
@@ -67,52 +66,61 @@ _memcpy = libc.memcpy
 
 @bundle
 class RenderTable(NamedTuple):
-    """The data that rendering needs besides the row. Texts and templates are ranges of one array: text t is [ends[t],
-    ends[t + 1]).
+    """The data that rendering needs besides the row.
+
+    Texts and templates are ranges of one array: text t is [ends[t], ends[t + 1]).
     """
 
     prefix: Annotated[Array, "uint8[::1]", "`METHOD SP base-path` of every method"]
-    prefix_ends: Annotated[Array, "int64[::1]", "per method and one more: where its prefix begins"]
-    bare_ends: Annotated[Array, "int64[::1]", "per method: where its `METHOD SP` ends"]
+    prefix_ends: Annotated[Array, "int64[::1]", "per method and one more: the offset of its prefix"]
+    bare_ends: Annotated[Array, "int64[::1]", "per method: the offset at which its `METHOD SP` ends"]
     flags: Annotated[Array, "int64[::1]", "per method: flags of the feed, and BODY"]
-    headers: Annotated[Array, "uint8[::1]", "from the space after the target to the last constant byte"]
+    headers: Annotated[Array, "uint8[::1]", "the constant bytes from the space after the target on"]
     numbered: Annotated[
         bool, "boolean", "`headers` ends with `X-Replay: RUN-`, and the number of the request follows"
     ]
-    trace_seed: Annotated[int, "uint64", "names the traces of requests; 0: they have no traceparent"]
+    trace_seed: Annotated[int, "uint64", "seed of the trace ids; 0: requests have no traceparent"]
     route_flags: Annotated[Array, "int64[::1]", "per route: flags of the feed"]
     route_template: Annotated[Array, "int32[::1]", "per route: the template of its body, or -1"]
     route_path: Annotated[
         Array, "int32[::1]", "per route: the template of its path, or -1 for the recorded one"
     ]
     route_head: Annotated[Array, "int32[::1]", "per route: the template that replaces `headers`, or -1"]
-    path_whole: Annotated[Array, "uint8[::1]", "per template: as a path it replaces the recorded query too"]
+    path_whole: Annotated[
+        Array, "uint8[::1]", "per template: 1 if, as a path, it also replaces the recorded query"
+    ]
     template_patches: Annotated[Array, "int64[::1]", "per template: how many of its parts are CAPTURED"]
     template_parts: Annotated[Array, "int64[::1]", "per template and one more: its first part"]
-    template_fixed: Annotated[Array, "int64[::1]", "per template: bytes of all parts of fixed length"]
+    template_fixed: Annotated[Array, "int64[::1]", "per template: bytes of all parts whose length is fixed"]
     template_heads: Annotated[
         Array, "int64[:, ::1]", "per template: its body's headers, a range of `literals`"
     ]
     kinds: Annotated[Array, "uint8[::1]", "per part: its kind"]
     begins: Annotated[
-        Array, "int64[::1]", "per part: where its literal begins; its column; what its patch says"
+        Array,
+        "int64[::1]",
+        "per part: the offset of its literal, its column, or the second word of its patch",
     ]
-    ends: Annotated[Array, "int64[::1]", "per part: where its literal ends"]
-    salts: Annotated[Array, "uint64[::1]", "per part: changes the seed of what it generates"]
-    request_template: Annotated[Array, "int32[::1]", "per request: the template of its body, or -1; empty"]
-    request_path: Annotated[Array, "int32[::1]", "per request: the template of its path, or -1; empty"]
-    request_head: Annotated[Array, "int32[::1]", "per request: what replaces its headers, or -1; empty"]
+    ends: Annotated[Array, "int64[::1]", "per part: the offset at which its literal ends"]
+    salts: Annotated[Array, "uint64[::1]", "per part: a constant that changes the seed of its random values"]
+    request_template: Annotated[
+        Array, "int32[::1]", "per request: the template of its body, or -1; may be empty"
+    ]
+    request_path: Annotated[Array, "int32[::1]", "per request: the template of its path, or -1; may be empty"]
+    request_head: Annotated[
+        Array, "int32[::1]", "per request: the template that replaces `headers`, or -1; may be empty"
+    ]
     literals: Annotated[Array, "uint8[::1]", "the bytes of literals and headers"]
-    seed: Annotated[int, "uint64", "names the random parts"]
+    seed: Annotated[int, "uint64", "seed of the random values in templates"]
     type_heads: Annotated[
         Array,
         "int64[:, ::1]",
-        "per content type, 0 for none: headers of a recorded body, a range of `literals`",
+        "per content type, and first for none: headers of a recorded body, a range of `literals`",
     ]
     type_of_headers: Annotated[Array, "int32[::1]", "per recorded header set: its content type, or -1"]
     bodies: Annotated[Array, "int64[:, ::1]", "recorded bodies; see `trace/columns`"]
     column_rows: Annotated[Array, "int64[::1]", "per variable and one more: its first cell"]
-    cell_ends: Annotated[Array, "int64[::1]", "per cell and one more: where it begins"]
+    cell_ends: Annotated[Array, "int64[::1]", "per cell and one more: the offset of its bytes"]
     cells: Annotated[Array, "uint8[::1]", "the bytes of all cells"]
     of_host: Annotated[
         Array, "int32[::1]", "per recorded host, and first for none: the text of its Host line"
@@ -120,19 +128,22 @@ class RenderTable(NamedTuple):
     of_headers: Annotated[
         Array, "int32[::1]", "per recorded header set, and first for none: the text of its lines"
     ]
-    recorded_ends: Annotated[Array, "int64[::1]", "per text and one more: where it begins"]
+    recorded_ends: Annotated[Array, "int64[::1]", "per text and one more: the offset of its bytes"]
     recorded: Annotated[
-        Array, "uint8[::1]", "the bytes of these texts; empty where no recorded headers are sent"
+        Array, "uint8[::1]", "the bytes of these texts; empty if no recorded headers are sent"
     ]
     client_network: Annotated[int, "uint32", "the network of clients' IPv4 addresses"]
-    client_hosts: Annotated[int, "uint32", "the bits of a host in it"]
+    client_hosts: Annotated[int, "uint32", "mask of the host bits in that network"]
 
 
 RENDER_TYPE = numba_type(RenderTable)
 
 
 class Row(NamedTuple):
-    """The values for templates: the request's number and client, its recorded Host line and other lines (texts)."""
+    """The values for templates: the request's number, its client, and two texts of recorded header lines.
+
+    `host` is the text of its Host line, `lines` that of the other lines.
+    """
 
     seq: Int
     client: Int
@@ -141,8 +152,10 @@ class Row(NamedTuple):
 
 
 class Line(NamedTuple):
-    """The parts of a request line. If the scenario gives the path (`path` is not negative), `address` and `length` are
-    only the query of the recorded target, or nothing.
+    """The parts of a request line. `escaped` is how many bytes of the target must be percent-encoded.
+
+    If the scenario gives the path (`path` is not negative), `address` and `length` are those of the recorded query,
+    which may be empty.
     """
 
     method: Int
@@ -153,15 +166,19 @@ class Line(NamedTuple):
 
 
 BODY = 1 << 8
-"""Beside the feed's flags: a method whose request says Content-Length: 0 where it has no body."""
+"""A flag beside those of the feed: requests of this method have a body, or `Content-Length: 0`."""
 
 (
     WORD, CLIENT_UUID, CLIENT_EMAIL, CLIENT_WORD, CLIENT_LIKE, CLIENT_IPV4, CLIENT_IPV6, RECORDED_HOST, RECORDED_LINES,
     COLUMN_BY_CLIENT, COLUMN_BY_REQUEST, CAPTURED,
 ) = range(OWN_KINDS, OWN_KINDS + 12)  # fmt: skip
-"""Kinds of parts beside those of `templates/text`. CLIENT_... are the client's own, the same at every request.
-CLIENT_LIKE has other letters and digits than its literal. RECORDED_... are whole lines. Columns are those of CSV files, by
-the client's or the request's number. CAPTURED becomes a patch, since only the lane knows the value.
+"""Kinds of parts beside those of `templates/text`.
+
+- CLIENT_...: generated for the client, and the same in each of its requests.
+- CLIENT_LIKE: its literal with other letters and digits.
+- RECORDED_...: complete header lines.
+- COLUMN_...: a cell of a CSV file, selected by the client's or the request's number.
+- CAPTURED: becomes a patch, because only the lane knows the value.
 """
 
 _NO_BODY = np.frombuffer(b"Content-Length: 0\r\n", dtype=np.uint8)
@@ -170,7 +187,7 @@ _HEX_UPPER = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
 _LOW = np.uint64(0x0101010101010101)
 _HIGH = np.uint64(0x8080808080808080)
 _OF_CLIENT = np.uint64(0x5BD1E9955BD1E995)
-"""Changes the seed for values that a client keeps."""
+"""Changes the seed for values that are generated per client."""
 
 _IPV6_NETWORK = np.frombuffer(b"2001:db8::", dtype=np.uint8)
 """The network for documentation (RFC 3849)."""
@@ -186,11 +203,11 @@ def _unsafe(byte):
 
 @kernel(inlined=True)
 def escapes(address, length):
-    """How many bytes may not stand in a request line: controls, space, DEL, and everything beyond ASCII."""
+    """Return how many bytes are not allowed in a request line: controls, space, DEL, and all that are not ASCII."""
     found, at = np.int64(0), np.int64(0)
     while at + 8 <= length:
         word = np.uint64(peek_i64(np.uint64(address + at)))
-        # One bit per byte: its own high bit, that of byte + 1 (DEL), or the borrow of byte - 33.
+        # The high bit of each byte is set by a byte above 127, by the sum of DEL + 1, or by the borrow of byte - 33.
         odd = (word | (word + _LOW) | ((word - _LOW * np.uint64(33)) & ~word)) & _HIGH
         if odd != 0:
             for place in range(at, at + 8):
@@ -204,7 +221,7 @@ def escapes(address, length):
 
 @kernel()
 def put_escaped(at, address, length):
-    """Copy a target byte by byte; what may not stand in a request line is percent-encoded."""
+    """Copy a target, and percent-encode the bytes that are not allowed in a request line."""
     for place in range(length):
         byte = peek_u8(np.uint64(address + place))
         if _unsafe(byte):
@@ -220,13 +237,13 @@ def put_escaped(at, address, length):
 
 @kernel(inlined=True)
 def _ipv4_of(table, client):
-    """A client's address: its number plus 1, since 0 is the network's own."""
+    """Return a client's IPv4 address. Its host part is the client's number plus 1, because 0 is the network itself."""
     return table.client_network | (np.uint32(client + 1) & table.client_hosts)
 
 
 @kernel()
 def put_ipv4(at, address):
-    """Write an IPv4 address."""
+    """Write an IPv4 address in decimal notation."""
     for place in range(4):
         byte = np.int64(address >> np.uint32(24 - 8 * place)) & 255
         at = put_number(at, byte, digits_of(byte))
@@ -238,7 +255,7 @@ def put_ipv4(at, address):
 
 @kernel(inlined=True)
 def ipv4_length(address):
-    """Bytes of an IPv4 address."""
+    """Return how many bytes an IPv4 address takes in decimal notation."""
     length = np.int64(3)
     for place in range(4):
         length += digits_of(np.int64(address >> np.uint32(24 - 8 * place)) & 255)
@@ -256,7 +273,7 @@ def _hex_digits(number):
 
 @kernel()
 def ipv6_length(client):
-    """Bytes of the IPv6 address of a client."""
+    """Return how many bytes the IPv6 address of a client takes."""
     number = np.int64(np.uint32(client + 1))
     high, low = number >> 16, number & 0xFFFF
     length = _IPV6_NETWORK.shape[0] + _hex_digits(low)
@@ -278,7 +295,7 @@ def put_ipv6(at, client):
 
 @kernel(inlined=True)
 def _recorded_texts(requests, table, number):
-    """The texts of a request's recorded Host line and of its other lines; 0 if none are sent."""
+    """Return the texts of a request's recorded Host line and of its other lines; 0 if none are sent."""
     if table.of_headers.shape[0] == 0:
         return np.int64(0), np.int64(0)
     host, headers = entry_of(requests, number, HOST), entry_of(requests, number, HEADERS)
@@ -287,7 +304,7 @@ def _recorded_texts(requests, table, number):
 
 @kernel(inlined=True)
 def _cell_of(table, part, row):
-    """The cell of a column that a request or its client takes: the rows in turn."""
+    """Return the cell of a column for a request or its client. Numbers beyond the last row begin again at the first."""
     column = table.begins[part]
     first = table.column_rows[column]
     number = row.client if table.kinds[part] == COLUMN_BY_CLIENT else row.seq
@@ -296,7 +313,7 @@ def _cell_of(table, part, row):
 
 @kernel()
 def template_length(table, template, row):
-    """Bytes of a filled template."""
+    """Return how many bytes a filled template has. Captured values count as 0."""
     seq, client = row.seq, row.client
     length = table.template_fixed[template]
     for part in range(table.template_parts[template], table.template_parts[template + 1]):
@@ -320,7 +337,7 @@ def template_length(table, template, row):
 
 @kernel()
 def put_like(at, text, begin, end, seed, client):
-    """Write a text with other letters and digits: a number's first digit stays above 0."""
+    """Write a text with random letters and digits in place of its own. A digit at its beginning never becomes 0."""
     for place in range(begin, end):
         byte = np.int64(text[place])
         bits = np.int64(random_of(seed, client, np.uint64(place - begin)) >> np.uint64(33))
@@ -336,7 +353,7 @@ def put_like(at, text, begin, end, seed, client):
 
 @kernel(inlined=True)
 def _put_patch(patches, place, what):
-    """Write a patch (see `sessions`)."""
+    """Write a patch (see `sessions`), and return the address after it."""
     poke_u32(np.uint64(patches), np.uint32(place))
     poke_u32(np.uint64(patches + 4), np.uint32(what))
     return patches + PATCH_BYTES
@@ -344,7 +361,10 @@ def _put_patch(patches, place, what):
 
 @kernel()
 def put_template(at, request, patches, table, template, row):
-    """Write a filled template into the request that begins at `request`, and its patches to `patches`."""
+    """Write a filled template at `at`, and its patches to `patches`; return the address after the template.
+
+    `request` is the address at which the request begins.
+    """
     seq, client = row.seq, row.client
     for part in range(table.template_parts[template], table.template_parts[template + 1]):
         kind, seed = table.kinds[part], table.seed ^ table.salts[part]
@@ -392,7 +412,7 @@ def _put_end_of_line(at):
 
 @kernel(inlined=True)
 def _prefix_end(table, method, address, length):
-    """Where the method's prefix ends for this target: `*` is sent without the base path."""
+    """Return where the method's prefix ends for this target. The target `*` is sent without the base path."""
     if length == 1 and peek_u8(np.uint64(address)) == _STAR:
         return table.bare_ends[method]
     return table.prefix_ends[method + 1]
@@ -400,7 +420,7 @@ def _prefix_end(table, method, address, length):
 
 @kernel(inlined=True)
 def _lacks_slash(address, length):
-    """Whether a target needs a slash in front of it, so that it stays a path of this target."""
+    """Return whether a target needs a leading slash, so that it is a path below the base path."""
     if length == 0:
         return True
     first = peek_u8(np.uint64(address))
@@ -409,7 +429,7 @@ def _lacks_slash(address, length):
 
 @kernel()
 def _query_of(address, length):
-    """Address and length of the query of a target, with its question mark."""
+    """Return the address and length of a target's query, with its question mark."""
     for place in range(length):
         if peek_u8(np.uint64(address + place)) == _QUESTION:
             return address + place, length - place
@@ -418,7 +438,7 @@ def _query_of(address, length):
 
 @kernel(inlined=True)
 def _line_length(table, line, row):
-    """Bytes of a request's method and target."""
+    """Return how many bytes a request's method and target take."""
     begin, rest = table.prefix_ends[line.method], line.length + 2 * line.escaped
     if line.path >= 0:
         return table.prefix_ends[line.method + 1] - begin + template_length(table, line.path, row) + rest
@@ -428,7 +448,7 @@ def _line_length(table, line, row):
 
 @kernel(inlined=True)
 def _put_line(at, patches, table, line, row):
-    """Write what `_line_length` counts."""
+    """Write the method and target that `_line_length` measures."""
     method, address, length = line.method, line.address, line.length
     if line.path >= 0:
         request = at
@@ -447,7 +467,7 @@ def _put_line(at, patches, table, line, row):
 
 @kernel(inlined=True)
 def _headers_length(table, head, row):
-    """Bytes from after the target to the last header, without those of a body."""
+    """Return how many bytes follow the target up to the last header, without the headers of a body."""
     total = table.headers.shape[0] if head < 0 else template_length(table, head, row)
     if table.numbered:
         total += digits_of(row.seq) + 2
@@ -456,7 +476,7 @@ def _headers_length(table, head, row):
 
 @kernel(inlined=True)
 def _put_headers(at, request, patches, table, head, row):
-    """Write what `_headers_length` counts."""
+    """Write the bytes that `_headers_length` counts."""
     if head < 0:
         at = put(at, table.headers, 0, table.headers.shape[0])
     else:
@@ -468,7 +488,7 @@ def _put_headers(at, request, patches, table, head, row):
 
 @kernel()
 def _recorded_body(requests, table, number):
-    """Address and length of a request's recorded body, and its content type; a length of -1 where it has none."""
+    """Return the address, length and content type of a request's recorded body; a length of -1 if it has none."""
     address, length = body_at(table.bodies, entry_of(requests, number, BODY_COLUMN))
     kind = np.int64(-1)
     if length >= 0:
@@ -480,20 +500,23 @@ def _recorded_body(requests, table, number):
 
 @kernel(inlined=True)
 def _recorded_head_length(table, kind, length):
-    """Bytes of the headers of a recorded body."""
+    """Return how many bytes the headers of a recorded body take."""
     return table.type_heads[kind + 1, 1] - table.type_heads[kind + 1, 0] + digits_of(length) + 2
 
 
 @kernel(inlined=True)
 def _put_recorded_head(at, table, kind, length):
-    """Write what `_recorded_head_length` counts."""
+    """Write the headers that `_recorded_head_length` measures."""
     at = put(at, table.literals, table.type_heads[kind + 1, 0], table.type_heads[kind + 1, 1])
     return _put_end_of_line(put_number(at, length, digits_of(length)))
 
 
 @kernel(inlined=True)
 def _body_head_length(table, template, filled):
-    """Bytes of the headers of a body of `filled` bytes. Of a body with patches the lane writes the length."""
+    """Return how many bytes the headers of a body of `filled` bytes take, without a number that the lane inserts.
+
+    If the body has patches, only the lane knows its length.
+    """
     if template < 0:
         return np.int64(_NO_BODY.shape[0])
     digits = np.int64(0) if table.template_patches[template] else digits_of(filled)
@@ -502,7 +525,7 @@ def _body_head_length(table, template, filled):
 
 @kernel(inlined=True)
 def _put_body_head(at, table, template, filled):
-    """Write what `_body_head_length` counts."""
+    """Write the headers that `_body_head_length` measures."""
     if template < 0:
         return put(at, _NO_BODY, 0, _NO_BODY.shape[0])
     at = put(at, table.literals, table.template_heads[template, 0], table.template_heads[template, 1])
@@ -513,7 +536,7 @@ def _put_body_head(at, table, template, filled):
 
 @kernel(inlined=True)
 def _patches_of(table, path, own, template):
-    """How many patches a request has, with one for the length of a body that has some."""
+    """Return how many patches a request has. A body with patches needs one more, for its length."""
     count = np.int64(0)
     if path >= 0:
         count += table.template_patches[path]
@@ -526,7 +549,7 @@ def _patches_of(table, path, own, template):
 
 @kernel(inlined=True)
 def _template_of(of_request, number, of_route):
-    """The template of a request: its own, or that of its route."""
+    """Return the template of a request: its own, or that of its route."""
     if of_request.shape[0] and of_request[number] >= 0:
         return np.int64(of_request[number])
     return np.int64(of_route)
@@ -534,7 +557,7 @@ def _template_of(of_request, number, of_route):
 
 @kernel(inlined=True)
 def _fill_entry(entry, table, rows, row, flags):
-    """The rest of an entry: the row's route, and its flags with the recorded status."""
+    """Set the route of an entry, and its flags, which contain the recorded status."""
     route = rows.route[row]
     entry.route = route
     recorded_status = np.int64(max(rows.status[row], 0))
@@ -551,9 +574,9 @@ def _fill_entry(entry, table, rows, row, flags):
 def render_rows(rows, first_seq, begin, share, requests, table, end):
     """Render a lane's share of due rows, from row `begin` on, into its feed. Row i has the number `first_seq` + i.
 
-    Stops at the first row that is due after the horizon, or that the rings have no space for now. Returns the row to
-    go on with (the number of rows at the end), or -1 - row where a request is larger than the ring. Nothing is
-    published. `requests` is the dictionary (`trace/columns`).
+    It stops at the first row that is due after the horizon, or for which the rings have no space now. It returns the
+    row to continue with (the number of rows if all are rendered), or -1 - row if a request is larger than the ring.
+    Nothing is published. `requests` is the dictionary (`trace/columns`).
     """
     head, ring_head = heads_of(end)
     due_ns, step, count = rows.due_ns, row_step(share), rows.due_ns.shape[0]

@@ -1,8 +1,8 @@
-"""What a lane takes from responses and puts into requests: captures, cookie jars, checks, and patches.
+"""What a lane reads from responses and inserts into requests: captures, cookie jars, checks, and patches.
 
-A client has one value of bounded length per slot, in memory of its own that is allocated with its first value. Slot 0
-is the cookie jar. A request that takes values carries its patches after its bytes in the feed
-(`docs/lane-contract.md`).
+A client has one value of limited length per slot. Memory for a value is allocated when the client gets its first one.
+Slot 0 is the cookie jar. In the feed, the bytes of a request are followed by its patches, which say where the lane
+inserts which values (`docs/lane-contract.md`).
 """
 
 from __future__ import annotations
@@ -27,28 +27,34 @@ from .json_pointer import ABSENT, LITERAL, STRING, find_pointer, put_string
 _memcpy = libc.memcpy
 
 PATCH_BYTES = 8
-"""Bytes of a patch: int32 where in the request it goes, int32 slot | encoding << 16."""
+"""Bytes of a patch: int32 position in the request, int32 slot | encoding << 16."""
 
 LENGTH_SLOT = 0xFFFF
 """In place of a slot: the length of the body as a decimal number. The body begins four bytes after the patch."""
 
 JAR_SLOT = 0
-"""The client's cookies, as a complete header line; nothing if there are none."""
+"""The slot of the client's cookies. They are written as a complete header line, or not at all if there are none."""
 
 VALUE_BYTES = 48
-"""Least capacity of a value."""
+"""The smallest capacity of a value's memory, in bytes."""
 
 RAW, JSON_TEXT, TARGET, FORM, SEGMENT, JSON_VALUE, IN_COOKIE = range(7)
-"""How a value is written. RAW: as it is. JSON_TEXT: inside a JSON string. TARGET: a link; only bytes that may not
-stand in a request line are encoded. FORM: everything but RFC 3986's unreserved characters is percent-encoded. SEGMENT:
-as FORM, for a path, where `.` and `..` are encoded too. JSON_VALUE: numbers, true, false and null as they are, other
-values as JSON strings. IN_COOKIE: as it is, but `;`, which would begin another cookie, is encoded.
+"""How a value is encoded in a request.
+
+- RAW: unchanged.
+- JSON_TEXT: as part of a JSON string.
+- TARGET: as a link. Only bytes that are not allowed in a request line, and `#`, are percent-encoded.
+- FORM: percent-encoded, except for RFC 3986's unreserved characters.
+- SEGMENT: as FORM, for a path. Here `.` and `..` are encoded too.
+- JSON_VALUE: numbers, true, false and null unchanged, other values as JSON strings.
+- IN_COOKIE: unchanged, except that `;` is percent-encoded, because it would begin another cookie.
 """
 
 CAPTURE, CHECK = range(2)
 STATUS, RECORDED_STATUS, SIZE, HEADER, COOKIE, POINTER, REGEX, CONTAINS, DIGEST = range(9)
-"""What a rule reads; from POINTER on: the body. For a check the value must exist, and equal the rule's text if there
-is one.
+"""What a rule reads. The sources from POINTER on read the body.
+
+For a check of a value, the value must exist. If the rule has a text, the value must equal it.
 """
 
 RULE = np.dtype([
@@ -56,10 +62,11 @@ RULE = np.dtype([
         "kind", "source", "slot", "name", "name_end", "text", "text_end", "low", "high", "program", "is_link",
     )
 ])  # fmt: skip
-"""A rule. `name` and `text` are ranges of `texts`. The name is that of a header (in lower case) or cookie, or the
-tokens of a pointer. The text is what a value must equal (-1: anything), the bytes to be contained, the digest, or for
-STATUS a byte for each of 600 statuses. A capture whose `is_link` is 1 takes only a path of this target
-(`link_length`).
+"""A rule. `name` and `text` are ranges of `texts`.
+
+The name is that of a cookie or a header (in lower case), or the tokens of a pointer. The text is what a value must
+equal (-1: anything), the bytes that the body must contain, the digest of the body, or for STATUS a byte for each of
+600 statuses. A capture whose `is_link` is 1 accepts only a path on this target (`link_length`).
 """
 
 rule_type = from_dtype(RULE)
@@ -67,36 +74,37 @@ rule_type = from_dtype(RULE)
 
 @bundle
 class Sessions(NamedTuple):
-    """The rules of a run, and the values of a lane's clients. Tables by client have a row per client and a column per
-    slot.
+    """The rules of a run, and the values of a lane's clients.
+
+    Tables by client have a row per client and a column per slot.
     """
 
     values: Annotated[Array, "uint64[:, ::1]", "by client: the address of a value"]
-    capacities: Annotated[Array, "int32[:, ::1]", "by client: the bytes allocated at it"]
-    lengths: Annotated[Array, "int32[:, ::1]", "by client: its length + 1, 0 for none"]
-    bounds: Annotated[Array, "int64[::1]", "per slot: the length of a value at most"]
-    route_rules: Annotated[Array, "int32[:, ::1]", "per route: its rules, up to -1"]
+    capacities: Annotated[Array, "int32[:, ::1]", "by client: the bytes allocated for a value"]
+    lengths: Annotated[Array, "int32[:, ::1]", "by client: the length of a value plus 1, 0 for none"]
+    bounds: Annotated[Array, "int64[::1]", "per slot: the largest length of a value"]
+    route_rules: Annotated[Array, "int32[:, ::1]", "per route: the numbers of its rules, terminated by -1"]
     rules: Annotated[Array, rule_type[::1], "captures and checks"]
     texts: Annotated[Array, "uint8[::1]", "the texts of the rules"]
     program: Annotated[Array, "int32[:, ::1]", "the programs of the rules; see `ground/regex`"]
     sets: Annotated[Array, "uint8[:, ::1]", "the byte sets of these programs"]
-    work: Annotated[Array, "int32[:, ::1]", "scratch of `ground/regex`"]
-    words: Annotated[Array, "uint32[::1]", "scratch of `ground/sha256`"]
-    found: Annotated[Array, "uint8[::1]", "a value that was found"]
+    work: Annotated[Array, "int32[:, ::1]", "scratch memory of `ground/regex`"]
+    words: Annotated[Array, "uint32[::1]", "scratch memory of `ground/sha256`"]
+    found: Annotated[Array, "uint8[::1]", "the value that a rule has read"]
     jar: Annotated[Array, "uint8[::1]", "a cookie jar that is being changed"]
-    kept: Annotated[Array, "uint8[:, ::1]", "per connection: a response that comes in parts"]
-    lanes: Annotated[int, "int64", "client c has row c // lanes"]
-    refused: Annotated[Array, "int64[::1]", "per rule: links that a capture found and refused"]
+    kept: Annotated[Array, "uint8[:, ::1]", "per connection: a response that arrives in several reads"]
+    lanes: Annotated[int, "int64", "lanes of the run; client c has row c // lanes"]
+    refused: Annotated[Array, "int64[::1]", "per rule: links that a capture read and refused"]
 
 
 @value
 class Answer(NamedTuple):
     """Facts about a response besides its bytes."""
 
-    status: Annotated[Int, "int64", "its status"]
-    recorded: Annotated[Int, "int64", "the recorded status, 0 where it is not known"]
-    size: Annotated[Int, "int64", "bytes of its body"]
-    whole: Annotated[Int, "int64", "0 where only its beginning was kept"]
+    status: Annotated[Int, "int64", "the status"]
+    recorded: Annotated[Int, "int64", "the recorded status, 0 if it is not known"]
+    size: Annotated[Int, "int64", "bytes of the body"]
+    whole: Annotated[Int, "int64", "0 if only the beginning of the response was kept"]
 
 
 SESSIONS_TYPE, ANSWER_TYPE = numba_type(Sessions), numba_type(Answer)
@@ -110,11 +118,11 @@ _SET_COOKIE = np.frombuffer(b"set-cookie", np.uint8)
 _NULL, _TRUE, _FALSE = (np.frombuffer(word, np.uint8) for word in (b"null", b"true", b"false"))
 _ENDS_SEGMENT = np.zeros(256, np.uint8)
 _ENDS_SEGMENT[list(b"/\\?&=#")] = 1
-"""Bytes that end a segment of a link."""
+"""By byte: 1 if it ends a segment of a link."""
 
 
 def _encoded_bytes() -> np.ndarray:
-    """How many bytes each byte becomes, by encoding: uint8[7, 256]."""
+    """Return how many bytes each byte becomes, by encoding: uint8[7, 256]."""
     sizes = np.ones((7, 256), np.uint8)
     sizes[JSON_TEXT, [_QUOTE, _BACKSLASH]] = sizes[JSON_VALUE, [_QUOTE, _BACKSLASH]] = 2
     sizes[IN_COOKIE, _SEMICOLON] = 3
@@ -130,7 +138,7 @@ ENCODED_BYTES = _encoded_bytes()
 
 @kernel(inlined=True)
 def _keep(sessions, row, slot, source, length):
-    """Keep source[:length] as a client's value."""
+    """Store source[:length] as a client's value."""
     address, capacity = with_capacity(
         sessions.values[row, slot],
         np.int64(sessions.capacities[row, slot]),
@@ -143,7 +151,7 @@ def _keep(sessions, row, slot, source, length):
 
 @kernel()
 def forget_values(sessions):
-    """Free all values."""
+    """Free all values of all clients."""
     for row in range(sessions.values.shape[0]):
         for slot in range(sessions.values.shape[1]):
             release(sessions.values[row, slot])
@@ -167,7 +175,7 @@ def _digits_of(number):
 
 @kernel()
 def _skip_digits(value, at, length):
-    """Where the decimal digits from `at` on end."""
+    """Return where the decimal digits from `at` on end."""
     while at < length and 48 <= peek_u8(value + np.uint64(at)) <= 57:
         at += 1
     return at
@@ -175,7 +183,7 @@ def _skip_digits(value, at, length):
 
 @kernel()
 def _is_word(value, length, word):
-    """Whether the bytes at an address are a word."""
+    """Return whether the bytes at the address `value` equal a word."""
     same = length == word.size
     if same:
         for at in range(length):
@@ -185,7 +193,7 @@ def _is_word(value, length, word):
 
 @kernel()
 def _is_json_number(value, length):
-    """Whether the bytes at an address are a JSON number (RFC 8259, 6)."""
+    """Return whether the bytes at the address `value` are a JSON number (RFC 8259, 6)."""
     at = np.int64(length > 0 and peek_u8(value) == 45)
     first, at = at, _skip_digits(value, at, length)
     if at == first or (at > first + 1 and peek_u8(value + np.uint64(first)) == 48):
@@ -205,7 +213,7 @@ def _is_json_number(value, length):
 
 @kernel()
 def _is_json_literal(value, length):
-    """Whether the bytes at an address are a JSON value without quotes."""
+    """Return whether the bytes at the address `value` are a number, true, false or null."""
     words = (
         _is_word(value, length, _NULL) or _is_word(value, length, _TRUE) or _is_word(value, length, _FALSE)
     )
@@ -214,7 +222,7 @@ def _is_json_literal(value, length):
 
 @kernel(inlined=True)
 def _is_dots(value, length):
-    """Whether the bytes at an address are `.` or `..`, which as a segment would name another path."""
+    """Return whether the bytes at the address `value` are `.` or `..`, which would change the path as a segment."""
     if length not in (1, 2):
         return False
     return peek_u8(value) == _DOT and peek_u8(value + np.uint64(length - 1)) == _DOT
@@ -222,7 +230,7 @@ def _is_dots(value, length):
 
 @kernel()
 def _value_size(sessions, row, what):
-    """Bytes that a slot's value becomes, or -1 where it has none. An empty cookie jar becomes 0 bytes."""
+    """Return how many bytes a slot's value takes in a request, or -1 if there is none. An empty cookie jar takes 0."""
     slot, encoding = what & 0xFFFF, what >> 16
     length = np.int64(sessions.lengths[row, slot]) - 1
     if slot == JAR_SLOT:
@@ -243,7 +251,7 @@ def _value_size(sessions, row, what):
 
 @kernel()
 def patched_bytes(sessions, client, request, length, patches):
-    """Bytes that a request of `length` bytes becomes with its patches, or -1 where a value is missing."""
+    """Return how many bytes a request of `length` bytes has with its values inserted, or -1 if a value is missing."""
     row = _row_of(sessions, client)
     if row >= sessions.values.shape[0]:
         return np.int64(-1)
@@ -264,7 +272,7 @@ def patched_bytes(sessions, client, request, length, patches):
 
 @kernel()
 def _put_value(at, sessions, row, what):
-    """Write what `_value_size` counts."""
+    """Write the value that `_value_size` measures, and return the address after it."""
     slot, encoding = what & 0xFFFF, what >> 16
     length = np.int64(sessions.lengths[row, slot]) - 1
     value = sessions.values[row, slot]
@@ -315,7 +323,10 @@ def _put_number(at, number):
 
 @kernel()
 def put_patched(out, sessions, client, request, length, patches):
-    """Write the request with its patches to the address `out`. `patched_bytes` has found its values and its size."""
+    """Write the request with its values inserted to the address `out`, and return the address after it.
+
+    `patched_bytes` must have returned its size, so that no value is missing.
+    """
     row, copied = _row_of(sessions, client), np.int64(0)
     for i in range(patches):
         patch = request + np.uint64(length + PATCH_BYTES * i)
@@ -338,7 +349,7 @@ def put_patched(out, sessions, client, request, length, patches):
 
 @kernel(inlined=True)
 def _copy_found(sessions, data, begin, end):
-    """Copy a part of the response to `found`. Returns its length, or -1 where it is too long."""
+    """Copy a part of the response to `found`, and return its length, or -1 if it is missing or too long."""
     if begin < 0 or end - begin > sessions.found.size:
         return np.int64(-1)
     for i in range(end - begin):
@@ -366,8 +377,10 @@ def _find_cookie(sessions, rule, data, head, head_end):
 
 @kernel()
 def _find(sessions, rule, data, head, head_end, body_end):
-    """Copy the value that a rule reads to `found`: (its length or -1, whether there is anything). `body_end` is -1 if
-    the body is not complete.
+    """Copy the value that a rule reads to `found`, and return (its length or -1, whether it exists).
+
+    An existing value has the length -1 if it is too long or not a string, number or boolean. `body_end` is -1 if the
+    body is not complete.
     """
     if rule.source == HEADER:
         begin, end, _ = find_header(data, head, head_end, sessions.texts, rule.name, rule.name_end)
@@ -392,7 +405,7 @@ def _find(sessions, rule, data, head, head_end, body_end):
 
 @kernel(inlined=True)
 def _hex_digit(data, at, length):
-    """The value of the hexadecimal digit at `at`, or -1."""
+    """Return the value of the hexadecimal digit at `at`, or -1."""
     if at >= length:
         return np.int64(-1)
     byte = np.int64(data[at])
@@ -403,7 +416,7 @@ def _hex_digit(data, at, length):
 
 @kernel()
 def _decoded_at(data, at, length):
-    """The byte at `at`, decoded as often as it is percent-encoded, and where the next one begins."""
+    """Return the byte at `at` and where the next one begins. All levels of percent-encoding are decoded."""
     if data[at] != _PERCENT:
         return np.int64(data[at]), at + 1
     place = at + 1
@@ -417,7 +430,7 @@ def _decoded_at(data, at, length):
 
 @kernel()
 def link_length(data, length):
-    """How much of data[:length] is a link that stays on this target: everything before a `#`; -1 where it is none.
+    """Return the length of the link in data[:length], without its fragment (`#`); -1 if it could leave this target.
 
     A link begins with exactly one slash. It has no `//`, no backslash and no segment `..`, encoded or not.
     """
@@ -444,7 +457,7 @@ def link_length(data, length):
 
 @kernel()
 def _capture(sessions, rule, number, row, length):
-    """Keep `length` bytes of `found` as a value of the client. False if a request must not contain them."""
+    """Store `length` bytes of `found` as a value of the client. False if a request must not contain them."""
     if length < 0 or length > sessions.bounds[rule.slot]:
         return False
     for i in range(length):
@@ -471,7 +484,7 @@ def _equals(sessions, rule, length):
 
 @kernel()
 def _holds(sessions, rule, data, head, head_end, body_end, answer):
-    """Whether a check holds for a response."""
+    """Return whether a check holds for a response."""
     if rule.source == STATUS:
         return sessions.texts[rule.text + answer.status] != 0
     if rule.source == RECORDED_STATUS:
@@ -490,7 +503,7 @@ def _holds(sessions, rule, data, head, head_end, body_end, answer):
 
 @kernel()
 def take_cookies(sessions, client, data, head, head_end):
-    """Put every Set-Cookie of a response into the client's jar. Returns how many found no space."""
+    """Put every Set-Cookie of a response into the client's jar, and return how many did not fit."""
     row = _row_of(sessions, client)
     cut, at = np.int64(0), head
     if row >= sessions.values.shape[0]:
@@ -510,10 +523,11 @@ def take_cookies(sessions, client, data, head, head_end):
 
 @kernel()
 def evaluate(sessions, client, route, data, end, answer, counts, is_measured):
-    """Apply the rules of a route to data[:end], a response. Returns the checks made, the first rule that failed or -1,
-    and the cookies that found no space.
+    """Apply the rules of a route to data[:end], a response.
 
-    counts int64[rules, 2] by rule: found or held, and not. Checks are made and counted only where `is_measured`.
+    Returns how many checks were made, the first rule that failed or -1, and how many cookies did not fit. counts
+    int64[rules, 2] has for each rule how often it succeeded, and how often not. Checks are made only if
+    `is_measured`.
     """
     head, head_end = find_head(data, 0, end)
     unfold(data, head, head_end)
@@ -548,13 +562,16 @@ def evaluate(sessions, client, route, data, end, answer, counts, is_measured):
     )
 )
 def evaluate_all(sessions, client, route, data, answer, counts):
-    """For tests: `evaluate` of all of `data`."""
+    """Call `evaluate` for all of `data` (for tests)."""
     return evaluate(sessions, client, route, data, data.size, answer, counts, True)
 
 
 @kernel(types.int64(SESSIONS_TYPE, types.int64, types.uint8[::1], types.int64, types.int64, types.uint8[::1]))
 def patched(sessions, client, entry, length, patches, out):
-    """For tests: write a request of `length` bytes, followed by its patches, as it is sent. Returns its length, or -1."""
+    """Write a request of `length` bytes, followed by its patches, as it is sent; return its length or -1 (for tests).
+
+    Nothing is written if it is longer than `out`.
+    """
     total = patched_bytes(sessions, client, entry.ctypes.data, length, patches)
     if total < 0 or total > out.size:
         return total
@@ -564,5 +581,5 @@ def patched(sessions, client, entry, length, patches, out):
 
 @kernel(types.int64(types.uint8[::1], types.int64))
 def measured_link(data, length):
-    """`link_length` from Python."""
+    """Call `link_length` from Python."""
     return link_length(data, length)

@@ -1,1 +1,1 @@
-"""The lane: connections, clients and retries around one event loop."""
+"""The lane: an event loop that sends requests, with their connections, clients and retries."""

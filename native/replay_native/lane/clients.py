@@ -1,28 +1,30 @@
-"""The lane's clients, and the wait queue: requests that left the feed's ring to wait for their client or a connection.
+"""The lane's clients, and the wait queue of requests that wait outside of the feed's ring.
 
 Theory of operation
 -------------------
 
-Without clients, requests wait where they were rendered: in the feed's ring, which is first in, first out. That does
-not do where clients matter (`order = "client"`, `connect = "per-client"`): the next request of one client may have to
-wait for seconds, and must not hold up the ring, the feed, or anybody else. So a request leaves the ring as soon as it
-is taken up. It goes onto a free connection, or into a row of the **wait queue** with a copy of its bytes. Retries wait
+Without clients, requests wait where they were rendered: in the feed's ring, which is first in, first out. This does
+not work where clients matter (`order = "client"`, `connect = "per-client"`): the next request of one client may have
+to wait for seconds, and must not block the ring, the feed, or other clients. So a request leaves the ring as soon as
+it is taken up. It is sent on a free connection, or its bytes are copied to a row of the **wait queue**. Retries wait
 there too.
 
 A row of the wait queue is in these lists (`ground/linked`):
 
-- `free_rows`: it is not in use.
-- `client_queues[key]`: it waits; the oldest of its client is first, but a retry goes to the front.
-- `wait_order`: it waits; the oldest of all is first. `max_wait` and the limit of the queue take from its front.
-- none of them: it backs off, and is in the heap of `retry`.
+- `free_rows`: the row is not in use.
+- `client_queues[key]`: the row waits. The oldest of a client is first, except that a retry is put at the front.
+- `wait_order`: the row waits. The oldest of all is first. `max_wait` and the limit of the queue remove rows from the
+  front.
+- none of them: the row backs off, and is in the heap of `retry`.
 
-A client is in these:
+A client is in these lists:
 
-- `ready_clients`: it has a row that needs nothing but a connection. Free connections are given to the first.
-- `dial_clients`: it needs another connection of its own. One connection per turn is made for the first.
+- `ready_clients`: it has a row that only needs a connection. Free connections are given to the first client.
+- `dial_clients`: it needs another connection of its own. In each turn one connection is opened for the first client.
 
-A row is **ready** from the moment at which it could be sent if there were a connection: at once, or with `order` when
-its client has no request in flight. `startable` counts the ready rows, per client and for the lane.
+A row is **ready** from the time at which it could be sent if there were a connection. This is at once, or with
+`order` as soon as its client has no request in flight. `startable` counts the ready rows, per client and for the
+lane.
 """
 
 from __future__ import annotations
@@ -40,9 +42,11 @@ _memcpy = libc.memcpy
 CLIENT = np.dtype([
     ("tls_session", "u8"), ("in_flight", "i4"), ("startable", "i4"), ("open", "i4"), ("connecting", "i4"),
 ])  # fmt: skip
-"""One client. `tls_session` is the address of the TLS session that its next connection resumes, 0 for none.
-`in_flight` counts its requests that were attempted and have not ended; `startable` its rows that wait for a connection
-only; `open` its connections, and `connecting` those that are being made for no request in particular.
+"""One client.
+
+`tls_session` is the address of the TLS session that its next connection resumes, or 0. `in_flight` counts the
+requests that were attempted and have not ended. `startable` counts the rows that only wait for a connection. `open`
+counts the client's connections. `connecting` counts those that are being opened for no particular request.
 """
 
 WAITING = np.dtype([
@@ -51,31 +55,34 @@ WAITING = np.dtype([
     ("received_bytes", "i8"), ("reason", "i8"), ("own_ns", "i8"),
     ("request", "u8"), ("capacity", "i8"), ("length", "i8"), ("client", "u4"), ("route", "u4"), ("key", "i8"),
 ])  # fmt: skip
-"""One row of the wait queue. `since_ns`: when it began to wait; `ready_ns`: when it could have been sent, had there
-been a connection (-1: not yet). `key` is its client's row; `request` the address of its copy of the request. The rest
-is known only of a request that was tried before: `tries` so far, when it is tried again (`retry_ns`), when it was
-first ready and first sent, and how its last try ended (`reason`: why its response was malformed). `own_ns`: see
-`CONNECTION`.
+"""One row of the wait queue.
+
+`since_ns`: when it began to wait. `ready_ns`: when it could have been sent if there had been a connection (-1: not
+yet). `key`: its client's row. `request`: the address of the copy of its bytes. `own_ns`: see `CONNECTION`.
+
+The other fields are set only for a request that was tried before. `tries`: the number of tries so far. `retry_ns`:
+when it is tried again. `first_ready_ns` and `sent_ns`: when it was first ready and first sent. `outcome` and
+`status`: how its last try ended. `reason`: why its response was malformed.
 """
 
 client_type, waiting_type = from_dtype(CLIENT), from_dtype(WAITING)
 
 REQUEST_BYTES = 256
-"""Least capacity of a copy of a request."""
+"""The smallest capacity of a copy of a request, in bytes."""
 
 KEPT_BYTES = 16_384
-"""A copy's memory of at most this size stays with its row. Larger memory is given back."""
+"""A free row keeps memory up to this size for its next request. Larger memory is freed."""
 
 
 @kernel(inlined=True)
 def key_of(lane, client):
-    """The row of a client in the lane's table: a lane has every `lanes`-th client."""
+    """Return the row of a client in the lane's table. A lane has every `lanes`-th client."""
     return np.int64(client) // lane.settings.lanes
 
 
 @kernel(inlined=True)
 def copy_to_row(lane, address, length):
-    """Copy a request into a free row, and return the row. There is one."""
+    """Copy a request into a free row, and return the row. There must be a free row."""
     row = pop_front(lane.free_rows, 0)
     w = lane.wait_queue[row]
     w.request, w.capacity = with_capacity(w.request, w.capacity, max(length, np.int64(REQUEST_BYTES)))
@@ -89,7 +96,7 @@ def copy_to_row(lane, address, length):
 
 @kernel(inlined=True)
 def free_row(lane, row):
-    """Give a row back."""
+    """Return a row to the free rows, and free its memory if it is large."""
     w = lane.wait_queue[row]
     if w.capacity > KEPT_BYTES:
         release(w.request)
@@ -100,21 +107,21 @@ def free_row(lane, row):
 
 @kernel(inlined=True)
 def join_wait_order(lane, row):
-    """The row waits from now on, as the youngest."""
+    """Append a row to the wait order."""
     push_back(lane.wait_order, 0, row)
     lane.state[0].waiting_bytes += lane.wait_queue[row].length
 
 
 @kernel(inlined=True)
 def leave_wait_order(lane, row):
-    """The row no longer waits."""
+    """Remove a row from the wait order."""
     drop(lane.wait_order, row)
     lane.state[0].waiting_bytes -= lane.wait_queue[row].length
 
 
 @kernel(inlined=True)
 def swap_requests(c, w):
-    """Exchange the connection's copy of a request and the row's, so that neither is copied again."""
+    """Exchange the memory of the connection's request and the row's, so that no bytes are copied."""
     request, capacity = c.request, c.capacity
     c.request, c.capacity = w.request, w.capacity
     w.request, w.capacity = request, capacity
@@ -122,7 +129,7 @@ def swap_requests(c, w):
 
 @kernel(inlined=True)
 def join_client_queue(lane, row):
-    """Append the row to its client's queue. A retry goes to the front: its client's later requests come after it."""
+    """Append a row to its client's queue. A retry goes to the front, before later requests of its client."""
     w = lane.wait_queue[row]
     if w.tries:
         push_front(lane.client_queues, w.key, row)
@@ -132,7 +139,7 @@ def join_client_queue(lane, row):
 
 @kernel(inlined=True)
 def leave_client_queue(lane, row):
-    """Take the row out of its client's queue, wherever it stands."""
+    """Remove a row from its client's queue, at any position."""
     w = lane.wait_queue[row]
     drop(lane.client_queues, row)
     if w.ready_ns >= 0:
@@ -142,13 +149,13 @@ def leave_client_queue(lane, row):
 
 @kernel(inlined=True)
 def first_waiting(lane, key):
-    """The first row of a client's queue, or NONE."""
+    """Return the first row of a client's queue, or NONE."""
     return first_of(lane.client_queues, key)
 
 
 @kernel(inlined=True)
 def set_ready(lane, row, now):
-    """From now on the row waits for a connection only."""
+    """Mark a row as ready: from now on it only waits for a connection."""
     w = lane.wait_queue[row]
     w.ready_ns = now
     lane.clients[w.key].startable += 1
@@ -158,7 +165,7 @@ def set_ready(lane, row, now):
 
 @kernel(inlined=True)
 def settle_client(lane, key, now):
-    """Make the first row of a client ready if it is its turn: none of the client's requests is in flight."""
+    """Make the first row of a client ready if none of the client's requests is in flight."""
     row = first_waiting(lane, key)
     if row != NONE and lane.clients[key].in_flight == 0 and lane.wait_queue[row].ready_ns < 0:
         set_ready(lane, row, now)
@@ -166,32 +173,35 @@ def settle_client(lane, key, now):
 
 @kernel(inlined=True)
 def push_ready(lane, key):
-    """Append the client to the ready ones, unless it is among them."""
+    """Append a client to the ready clients, unless it is already one."""
     if not is_in_list(lane.ready_clients, key):
         push_back(lane.ready_clients, 0, key)
 
 
 @kernel(inlined=True)
 def pop_ready(lane):
-    """The first ready client. There is one."""
+    """Remove and return the first ready client. There must be one."""
     return pop_front(lane.ready_clients, 0)
 
 
 @kernel(inlined=True)
 def push_dial(lane, key):
-    """Append the client to those that need another connection, unless it is among them."""
+    """Append a client to those that need another connection, unless it is already one of them."""
     if not is_in_list(lane.dial_clients, key):
         push_back(lane.dial_clients, 0, key)
 
 
 @kernel(inlined=True)
 def pop_dial(lane):
-    """The first client that needs another connection. There is one."""
+    """Remove and return the first client that needs another connection. There must be one."""
     return pop_front(lane.dial_clients, 0)
 
 
 @kernel(inlined=True)
 def wants_connection(lane, key):
-    """Whether the client has ready rows with no connection of its own on the way, and may have one more."""
+    """Return whether a client needs another connection and may open one.
+
+    It needs one if it has more ready rows than connections that are being opened.
+    """
     client = lane.clients[key]
     return client.startable > client.connecting and client.open < lane.settings.client_connections

@@ -1,9 +1,8 @@
-"""Takes a connection to the point where it can carry requests (dialled, connected, secured), and handles the failure of
-each step.
+"""Opens connections (dial, connect, TLS handshake) until they can be used, and handles the failure of each step.
 
-A connection is made either for whichever request comes next, or for one that it already carries (`bound`: a request
-that is sent again). In the first case a failed connect fails the next waiting request (`fail_next`), so that requests
-do not wait for `max_wait` in front of a target that refuses every connection.
+A connection is opened either for whichever request is next, or for a particular one that is sent again (`bound`). In
+the first case a failed connect fails the next waiting request (`fail_next`), so that requests do not wait until
+`max_wait` when the target refuses every connection.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from .waiting import fail_next
 
 @kernel()
 def take_replies(lane):
-    """Open the connections for which an address has arrived."""
+    """Open the connections whose addresses have arrived."""
     while has_reply(lane.resolve):
         token, row = take_reply(lane.resolve)
         slot = token & 0xFFFFFFFF
@@ -44,7 +43,7 @@ def take_replies(lane):
 
 @kernel()
 def dial_for_queue(lane):
-    """Make one more connection for the waiting requests. If that fails at once, so does the request at the head."""
+    """Open one more connection for the waiting requests. If that fails at once, fail the next of them."""
     slot = take_closed_slot(lane)
     lane.connections[slot].bound = 0
     error = dial(lane, slot)
@@ -56,8 +55,9 @@ def dial_for_queue(lane):
 
 @kernel()
 def dial_for_client(lane):
-    """Make one more connection for the first client that needs one. At the cap, close the one that has been idle for
-    longest.
+    """Open one more connection for the first client that needs one.
+
+    If the lane has reached its limit of connections, the connection that has been idle for longest is closed first.
     """
     st = lane.state[0]
     key = pop_dial(lane)
@@ -86,7 +86,7 @@ def dial_for_client(lane):
 
 @kernel()
 def connected(lane, slot):
-    """A connect succeeded or failed."""
+    """Handle the end of a connect: use the connection, begin its TLS handshake, or handle the failure."""
     st, c = lane.state[0], lane.connections[slot]
     error = connect_error(c.fd, lane.scratch)
     if error:
@@ -105,7 +105,7 @@ def connected(lane, slot):
 
 @kernel()
 def secure(lane, slot):
-    """Go on with the TLS handshake of a connection."""
+    """Continue the TLS handshake of a connection."""
     c = lane.connections[slot]
     done = tls.handshake(c.ssl)
     if done == 1:
@@ -117,7 +117,7 @@ def secure(lane, slot):
 
 @kernel()
 def _connection_ready(lane, slot):
-    """Use the ready connection: for the request that it carries, or for the next one that waits."""
+    """Use a connection that is ready: for the request that it was opened for, or for the next one that waits."""
     st, c = lane.state[0], lane.connections[slot]
     st.connecting -= 1
     drop_timed(lane, slot)
@@ -132,7 +132,7 @@ def _connection_ready(lane, slot):
 
 @kernel()
 def connect_failed(lane, slot, outcome):
-    """Fail the request that the connection was for: the one that it carries, or the next waiting one."""
+    """Fail the request that a connection was opened for: the one that it was bound to, or the next waiting one."""
     st, c = lane.state[0], lane.connections[slot]
     lane.metrics.counters[C.connects_failed] += 1
     lane.metrics.address_counts[c.address, A.connects_failed] += c.fd != NONE
@@ -152,10 +152,10 @@ def connect_failed(lane, slot, outcome):
 
 @kernel()
 def leave_removed(lane, version):
-    """The address table changed: close the connections that are idle on, or connecting to, an address that was
-    removed.
+    """Read the changed address table, and close the connections to removed addresses.
 
-    A connection that carries a request ends after its response.
+    Only connections that are idle, or that are being opened for no particular request, are closed here. A connection
+    that is used by a request is closed after its response.
     """
     st = lane.state[0]
     st.addresses_seen = version

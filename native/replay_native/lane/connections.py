@@ -1,23 +1,24 @@
-"""The lane's memory: its connection table, its settings, and what it keeps from turn to turn.
+"""The lane's memory: its connection table, its settings, and its state between turns.
 
 Theory of operation
 -------------------
 
-A connection is a row (a slot) of `connections`. `states` has its states as a table. Each slot is in one list of
-`slots_by_state`, and its state says in which:
+A connection is a row (a slot) of `connections`. `states` lists its states and transitions. Each slot is in one list
+of `slots_by_state`, which depends on its state:
 
 - TIMED: CONNECTING and BUSY slots, by deadline. All deadlines are now + `timeout`, so appending keeps the order, and
-  the first slot is always the next to expire. `hasten` breaks that order on purpose: it puts a slot whose send failed
-  to the front, so that it is dealt with in this turn, but after its socket has been read (the response may be there:
-  an early 413).
-- FREE: IDLE slots. Taken from the front, last in, first out, so that the warmest connection is used and the others can
-  age: the last one has been idle for longest.
-- UNUSED: CLOSED slots. A stack as well, so that a small pool stays in few rows.
+  the first slot is always the next to expire. `hasten` breaks that order on purpose. It moves a slot whose send
+failed   to the front, so that it is handled in this turn, but only after its socket has been read, because a response
+may have   arrived (such as an early 413).
+- FREE: IDLE slots, last in, first out. The connection that was used last is used next, and the last in the list has
+  been idle for longest.
+- UNUSED: CLOSED slots. This is a stack as well, so that a small pool uses few rows.
 
-Where clients have connections of their own, an IDLE slot is also in `idle_of_client`, a list per client.
+If clients have connections of their own, an IDLE slot is also in `idle_of_client`, a list per client.
 
-epoll knows a slot by a token: the slot and its generation. The generation grows with every close, so an event that was
-already delivered for a closed socket does not match any more and is dropped. So are replies to old resolve requests.
+epoll identifies a slot by a token: the slot and its generation. The generation grows with every close. So an event
+that was delivered for a closed socket no longer matches and is dropped. The same applies to replies to old resolve
+requests.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ ATTEMPT_FIELDS = [
     ("sent_bytes", "i8"), ("received_bytes", "i8"), ("kept_bytes", "i8"), ("send_error", "i8"), ("beginning_bytes", "i8"),
     *PARSER_FIELDS,
 ]  # fmt: skip
-"""What belongs to one attempt to send a request, and its response. `begin_attempt` clears all of it as one range."""
+"""The fields of one attempt to send a request, and of its response. `begin_attempt` clears them as one range."""
 
 CONNECTION = np.dtype([
     ("fd", "i8"), ("ssl", "u8"), ("generation", "i8"), ("state", "i8"), ("deadline_ns", "i8"), ("connected_ns", "i8"),
@@ -60,54 +61,52 @@ CONNECTION = np.dtype([
     ("request", "u8"), ("capacity", "i8"), ("request_bytes", "i8"), ("spare", "u8"), ("spare_capacity", "i8"),
     ("own_ns", "i8"), *ATTEMPT_FIELDS,
 ])  # fmt: skip
-"""One slot, with the request that it carries.
+"""One slot, with the request that uses it.
 
-The connection: `ssl` is the address of OpenSSL's object, 0 on a plain connection; a CONNECTING slot that has one is in
-its handshake, which began at `connected_ns`. `fresh`: it has carried no request yet. `bound`: it is CONNECTING for a
-request that it already carries (one that is sent again). `address` is its row of the address table.
+The connection: `ssl` is the address of OpenSSL's object, 0 if the connection is plain. A CONNECTING slot that has one
+is in its handshake, which began at `connected_ns`. `fresh`: no request has been answered on it yet. `bound`: it is
+being opened for a particular request, which is sent again. `address` is its row of the address table.
 
-The request: `key` is its client's row; `tries` counts its tries; `request` is the address of its copy. `spare` is the
-address of memory in which a request gets its values; the two then change places. `own_ns` is the lane's own part of
-the time until the request was first sent: its lateness, and what the lane lost while it waited. Until it is sent, the
-lane's `lost_ns` is still to be added.
+The request: `key` is its client's row. `tries` counts its tries. `request` is the address of its copy. `spare` is the
+address of memory into which a request with its values is written; then the two are exchanged. `own_ns` is the lane's
+own part of the time until the request was first sent: its generator lag, and the time that the lane lost while the
+request waited. Until it is sent, the lane's `lost_ns` must still be added.
 
-The attempt: `send_error` is the errno of a send that failed. `kept_bytes` of the response were kept for captures and
-checks, or would have been, had there been memory; `beginning_bytes` of it are in `beginnings`.
+The attempt: `send_error` is the errno of a failed send. `kept_bytes` counts the bytes of the response that are needed
+for captures and checks, including those that did not fit into memory. `beginning_bytes` counts those in `beginnings`.
 """
 
 
 @bundle
 class LaneSettings(NamedTuple):
-    """The settings of a lane, which do not change after its start. Shares are parts per million."""
+    """The settings of a lane, which do not change after its start. Shares are in parts per million."""
 
-    wake_fd: Annotated[int, "int64", "eventfd that ends the lane's sleep"]
-    resolve_fd: Annotated[int, "int64", "eventfd that tells the control plane of resolve requests"]
-    connections: Annotated[int, "int64", "connections at most"]
-    timeout_ns: Annotated[int, "int64", "limit for connecting, and for a complete response"]
+    wake_fd: Annotated[int, "int64", "eventfd that wakes the lane from its sleep"]
+    resolve_fd: Annotated[int, "int64", "eventfd that wakes the control plane for resolve requests"]
+    connections: Annotated[int, "int64", "the largest number of connections"]
+    timeout_ns: Annotated[int, "int64", "time limit for connecting, and for a complete response"]
     max_wait_ns: Annotated[int, "int64", "how long a request may wait before it counts as unsent"]
-    spin_ns: Annotated[int, "int64", "the last part before a due time, which is spent awake"]
-    header_limit: Annotated[int, "int64", "bytes of a response's head at most"]
-    entries_limit: Annotated[int, "int64", "requests that may wait in the feed's ring"]
-    ring_limit: Annotated[int, "int64", "bytes that may wait in the ring, or in the wait queue"]
-    lanes: Annotated[int, "int64", "lanes of the run: this one has every so-manieth client"]
-    client_connections: Annotated[int, "int64", "connections of one client at most"]
+    spin_ns: Annotated[int, "int64", "how long before a due time the lane stays awake"]
+    header_limit: Annotated[int, "int64", "the largest size of a response's head"]
+    entries_limit: Annotated[int, "int64", "how many requests may wait in the feed's ring"]
+    ring_limit: Annotated[int, "int64", "how many bytes may wait in the ring, or in the wait queue"]
+    lanes: Annotated[int, "int64", "lanes of the run; each has every `lanes`-th client"]
+    client_connections: Annotated[int, "int64", "the largest number of connections of one client"]
     idle_timeout_ns: Annotated[int, "int64", "how long a client's connection may be idle"]
     closed_loop: Annotated[bool, "boolean", "due times are ignored: a free connection takes the next request"]
-    ordered: Annotated[bool, "boolean", "the requests of one client go one after another"]
-    by_client: Annotated[bool, "boolean", "the lane knows its clients"]
+    ordered: Annotated[bool, "boolean", "a client has at most one request in flight"]
+    by_client: Annotated[bool, "boolean", "the lane keeps track of its clients"]
     per_client: Annotated[bool, "boolean", "each client has connections of its own"]
-    single_use: Annotated[bool, "boolean", "a connection carries one request"]
-    retry_attempts: Annotated[int, "int64", "tries of one request at most; 0 and 1: it is not tried again"]
+    single_use: Annotated[bool, "boolean", "each connection is used for one request only"]
+    retry_attempts: Annotated[int, "int64", "the largest number of tries of one request; 0 and 1: no retries"]
     retry_backoff_ns: Annotated[int, "int64", "back-off before the second try"]
-    retry_backoff_max_ns: Annotated[int, "int64", "back-off at most"]
-    retry_jitter_ppm: Annotated[int, "int64", "the random share of a back-off"]
-    retry_budget_ppm: Annotated[
-        int, "int64", "retries per request that the budget earns; -1: there is no budget"
-    ]
-    retry_burst_ppm: Annotated[int, "int64", "what the budget holds at most"]
-    retry_all_methods: Annotated[bool, "boolean", "requests that are not idempotent are tried again too"]
-    seed: Annotated[int, "int64", "names the random parts of back-offs"]
-    trace_seed: Annotated[int, "uint64", "names the traces of requests; 0: they have no traceparent"]
+    retry_backoff_max_ns: Annotated[int, "int64", "the longest back-off"]
+    retry_jitter_ppm: Annotated[int, "int64", "the part of a back-off that is random"]
+    retry_budget_ppm: Annotated[int, "int64", "retries that each request adds to the budget; -1: no budget"]
+    retry_burst_ppm: Annotated[int, "int64", "the largest budget"]
+    retry_all_methods: Annotated[bool, "boolean", "requests that are not idempotent are also tried again"]
+    seed: Annotated[int, "int64", "seed of the random parts of back-offs"]
+    trace_seed: Annotated[int, "uint64", "seed of the trace ids; 0: requests have no traceparent"]
     tls_context: Annotated[int, "uint64", "address of the SSL_CTX of all connections; 0: they are plain"]
     tls_name: Annotated[int, "uint64", "address of the server's name for SNI; 0: none is sent"]
     tls_resume: Annotated[bool, "boolean", "sessions are kept and resumed"]
@@ -121,14 +120,20 @@ STATE = np.dtype([
         "now_ns", "polled_ns", "unread_ns", "left_over", "behind",
     )
 ] + [("tls_session", "u8")])  # fmt: skip
-"""What the lane keeps between turns.
+"""The lane's state between two turns.
 
-The feed: [`head`, `taken`) of the ring waits; `next_due_ns` is when the next entry is due; `starved`: the ring was
-found empty; `started`: a closed loop has found its first entry. Connections: `used_slots` were ever used; `open` and
-`connecting` count them; `next_address` is whose turn it is among `chosen`. Waiting: the bytes of the wait queue, its
-ready rows (`startable`), how many back off, the budget for retries. Delays: `now_ns` is when the last turn ended; for
-the others see `ledger/gaps` and `_note_unread`; `behind`: a connection is wanted and was put off. `tls_session` is
-what new connections resume.
+The feed: entries [`head`, `taken`) of the ring wait. `next_due_ns`: when the next entry is due. `starved`: the ring
+was found empty. `started`: a closed loop has found its first entry.
+
+Connections: `used_slots` is how many slots were ever used. `open` and `connecting` count connections. `next_address`
+is the position in `chosen` for the next connection.
+
+Waiting: `waiting_bytes` counts the bytes in the wait queue, `startable` its ready rows, `backing_off` the rows that
+back off. `retry_tokens_ppm` is the budget for retries.
+
+Delays: `now_ns` is when the last turn ended. `polled_ns`, `unread_ns` and `left_over`: see `ledger/gaps` and
+`_note_unread`. `behind`: a connection is needed, but opening it was postponed. `tls_session` is the session that new
+connections resume.
 """
 
 connection_type, state_type = from_dtype(CONNECTION), from_dtype(STATE)
@@ -136,19 +141,19 @@ connection_type, state_type = from_dtype(CONNECTION), from_dtype(STATE)
 
 @bundle
 class Lane(NamedTuple):
-    """All memory of one lane. Where neither clients nor retries matter, their tables have one row."""
+    """All memory of one lane. If neither clients nor retries are used, their tables have one row."""
 
-    metrics: Annotated[LaneMetrics, LaneMetrics, "what the control plane reads"]
+    metrics: Annotated[LaneMetrics, LaneMetrics, "the metrics and control words that the control plane reads"]
     feed: Annotated[Feed, Feed, "due requests"]
-    settings: Annotated[LaneSettings, LaneSettings, "what the lane is told"]
-    state: Annotated[Array, state_type[::1], "what the lane keeps between turns; one row"]
+    settings: Annotated[LaneSettings, LaneSettings, "the settings of the lane"]
+    state: Annotated[Array, state_type[::1], "the state of the lane between turns; one row"]
     connections: Annotated[Array, connection_type[::1], "the slots"]
     slots_by_state: Annotated[Lists, Lists, "over slots: TIMED, FREE, UNUSED"]
     idle_of_client: Annotated[Lists, Lists, "over slots: the idle connections of each client"]
     clients: Annotated[Array, client_type[::1], "the clients of this lane"]
     ready_clients: Annotated[Lists, Lists, "over clients: those with a row that is ready"]
     dial_clients: Annotated[Lists, Lists, "over clients: those that need another connection"]
-    wait_queue: Annotated[Array, waiting_type[::1], "requests that wait outside the ring, or back off"]
+    wait_queue: Annotated[Array, waiting_type[::1], "requests that wait outside of the ring, or back off"]
     free_rows: Annotated[Lists, Lists, "over the wait queue: rows that are not in use"]
     client_queues: Annotated[Lists, Lists, "over the wait queue: the rows of each client that wait"]
     wait_order: Annotated[Lists, Lists, "over the wait queue: all rows that wait, the oldest first"]
@@ -156,14 +161,14 @@ class Lane(NamedTuple):
     retry_on: Annotated[Array, "uint8[::1]", "which statuses and outcomes are tried again (RETRY_ON)"]
     chosen: Annotated[Array, "int64[::1]", "rows of the address table that are in use"]
     resolve: Annotated[ResolveRings, ResolveRings, "requests for addresses, and the replies"]
-    events: Annotated[Array, "uint8[::1]", "epoll's events"]
-    buffer: Annotated[Array, "uint8[::1]", "what was received last"]
+    events: Annotated[Array, "uint8[::1]", "epoll events"]
+    buffer: Annotated[Array, "uint8[::1]", "the bytes that were received last"]
     scratch: Annotated[Array, "int64[::1]", "memory for the arguments of system calls"]
     sessions: Annotated[Sessions, Sessions, "captures, checks and cookie jars"]
     beginnings: Annotated[
-        Array, "uint8[:, ::1]", "per slot: the first bytes of a response that came in several reads"
+        Array, "uint8[:, ::1]", "per slot: the first bytes of a response that arrived in several reads"
     ]
-    keeping: Annotated[Keeping, Keeping, "what is kept of responses"]
+    keeping: Annotated[Keeping, Keeping, "the parts of responses that are kept"]
 
 
 LANE_TYPE = numba_type(Lane)
@@ -173,7 +178,7 @@ _clear_attempt = clears([name for name, _ in ATTEMPT_FIELDS])
 
 @kernel(inlined=True)
 def begin_attempt(c):
-    """Clear everything that an earlier attempt left, because the connection's request is about to be sent."""
+    """Clear the fields of an earlier attempt before the connection's request is sent."""
     _clear_attempt(c)
     c.to_head = c.flags & HEAD
     c.first_byte_ns = -1
@@ -181,26 +186,26 @@ def begin_attempt(c):
 
 @kernel(inlined=True)
 def push_timed(lane, slot, deadline_ns):
-    """Append to the timed list. Deadlines only grow, so its first slot is the next to expire."""
+    """Append a slot to the timed list. Deadlines only grow, so the first slot is the next to expire."""
     lane.connections[slot].deadline_ns = deadline_ns
     push_back(lane.slots_by_state, TIMED, slot)
 
 
 @kernel(inlined=True)
 def drop_timed(lane, slot):
-    """Take a slot out of the timed list."""
+    """Remove a slot from the timed list."""
     drop(lane.slots_by_state, slot)
 
 
 @kernel(inlined=True)
 def first_timed(lane):
-    """The slot that expires next, or NONE."""
+    """Return the slot that expires next, or NONE."""
     return first_of(lane.slots_by_state, TIMED)
 
 
 @kernel(inlined=True)
 def hasten(lane, slot):
-    """Move the slot to the front of the timed list, so that it expires in the next pass."""
+    """Move a slot to the front of the timed list, so that it expires in the next pass."""
     drop(lane.slots_by_state, slot)
     lane.connections[slot].deadline_ns = 0
     push_front(lane.slots_by_state, TIMED, slot)
@@ -208,25 +213,31 @@ def hasten(lane, slot):
 
 @kernel(inlined=True)
 def first_free(lane):
-    """The free connection that was used last, or NONE."""
+    """Return the free connection that was used last, or NONE."""
     return first_of(lane.slots_by_state, FREE)
 
 
 @kernel(inlined=True)
 def last_free(lane):
-    """The connection that has been free for longest, or NONE."""
+    """Return the connection that has been free for longest, or NONE."""
     return last_of(lane.slots_by_state, FREE)
 
 
 @kernel(inlined=True)
 def free_for(lane, key):
-    """The connection for a request of this client, or NONE: one of the client's own, or any free one."""
+    """Return a free connection for a request of this client, or NONE.
+
+    If clients have connections of their own, only those are considered.
+    """
     return first_of(lane.idle_of_client, key) if lane.settings.per_client else first_free(lane)
 
 
 @kernel(inlined=True)
 def push_idle(lane, slot, now):
-    """Mark the connection as free: for the next request, or for its own client until the idle time-out."""
+    """Mark a connection as free.
+
+    If clients have connections of their own, it is free for its client only, until the idle time-out.
+    """
     c = lane.connections[slot]
     c.state = IDLE
     push_front(lane.slots_by_state, FREE, slot)
@@ -239,7 +250,7 @@ def push_idle(lane, slot, now):
 
 @kernel(inlined=True)
 def drop_idle(lane, slot):
-    """The connection is no longer free."""
+    """Remove a connection from the free ones."""
     drop(lane.slots_by_state, slot)
     if lane.settings.per_client:
         drop(lane.idle_of_client, slot)
@@ -247,7 +258,7 @@ def drop_idle(lane, slot):
 
 @kernel(inlined=True)
 def take_closed_slot(lane):
-    """A slot without a connection. The caller has checked that there is one."""
+    """Remove a slot from the unused ones, and return it. There must be one."""
     st = lane.state[0]
     slot = pop_front(lane.slots_by_state, UNUSED)
     st.used_slots = max(st.used_slots, slot + 1)
@@ -256,7 +267,7 @@ def take_closed_slot(lane):
 
 @kernel(inlined=True)
 def give_closed_slot(lane, slot):
-    """The slot's connection is closed. Events that still carry its generation are ignored."""
+    """Mark a slot as unused after its connection was closed. Events with its old generation are ignored."""
     c = lane.connections[slot]
     c.generation += 1
     c.state = CLOSED

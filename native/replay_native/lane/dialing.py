@@ -21,7 +21,7 @@ from .states import CONNECTING
 
 @kernel(inlined=True)
 def outcome_of(error):
-    """The outcome of a request whose connect, send or receive failed with an errno."""
+    """Return the outcome of a request whose connect, send or receive failed with this errno."""
     if error in (EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS, ENOMEM):
         return GENERATOR
     if error in (ECONNRESET, EPIPE):
@@ -33,7 +33,10 @@ def outcome_of(error):
 
 @kernel()
 def dial(lane, slot):
-    """Begin to connect a slot: 0, or errno. Where names are looked up per connection, it first requests an address."""
+    """Begin to connect a slot, and return 0 or errno.
+
+    If names are looked up per connection, the address is requested first, and `take_replies` opens the socket.
+    """
     st, c = lane.state[0], lane.connections[slot]
     st.next_address %= st.addresses_chosen
     c.address = lane.chosen[st.next_address]
@@ -54,13 +57,16 @@ def dial(lane, slot):
 
 @kernel(inlined=True)
 def token_of(lane, slot):
-    """A slot and its generation. A token of another generation belongs to a connection that was closed."""
+    """Return the token of a slot: its number and its generation.
+
+    A token of an older generation belongs to a connection that was closed.
+    """
     return (lane.connections[slot].generation & 0x7FFFFFFF) << 32 | slot
 
 
 @kernel()
 def open_socket(lane, slot):
-    """Open the socket of a slot to its address: 0, or errno."""
+    """Open a socket and begin to connect it to the slot's address; return 0 or errno."""
     c, counts = lane.connections[slot], lane.metrics.address_counts
     fd = open_connection(
         lane.state[0].epoll, lane.metrics.addresses[c.address], token_of(lane, slot), lane.scratch
@@ -76,7 +82,7 @@ def open_socket(lane, slot):
 
 @kernel(inlined=True)
 def count_open(lane, change):
-    """Count sockets that were opened or closed."""
+    """Count connections that were opened (`change` = 1) or closed (-1)."""
     st, counters = lane.state[0], lane.metrics.counters
     st.open += change
     counters[C.open] = st.open
@@ -85,7 +91,7 @@ def count_open(lane, change):
 
 @kernel()
 def hang_up(lane, slot, abort):
-    """Close a connection, which is in no list."""
+    """Close a connection that is in no list, and free its slot."""
     c = lane.connections[slot]
     close_connection(c, abort, lane.scratch)
     count_open(lane, -1)
@@ -94,7 +100,7 @@ def hang_up(lane, slot, abort):
 
 @kernel(inlined=True)
 def forget_connection(lane, slot):
-    """Free the slot of a connection that is closed. Its client may need another one."""
+    """Free the slot of a closed connection. If its client has ready rows, it becomes a ready client again."""
     c = lane.connections[slot]
     if lane.settings.per_client:
         lane.clients[c.key].open -= 1

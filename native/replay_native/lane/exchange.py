@@ -1,8 +1,9 @@
 """A request on its connection: how it begins, is sent, is answered and recorded, or loses its connection.
 
-A request that is put on a connection is copied there (or changes buffers with its row of the wait queue), so the ring
-is free for the next one at once, whatever the target does. `_attempt` puts a client's values in, `transmit` stamps and
-sends, `receive` parses what comes in any split, `_record` writes the end down or hands the request to `retry`.
+A request that is put on a connection is copied there, or exchanges its memory with that of its row in the wait queue.
+So its place in the ring is free at once, whatever the target does. `_attempt` inserts a client's values, `transmit`
+sends, `receive` parses the response, which may arrive in any number of pieces, and `_record` records the end or
+schedules a retry.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ _LINE_FEED, _CARRIAGE_RETURN, _COLON, _EQUALS = 10, 13, 58, 61
 
 @kernel()
 def begin(lane, slot):
-    """Put the request at the head of the queue onto a free or fresh connection, and send it."""
+    """Put the request at the head of the ring onto a connection, and send it."""
     st, c = lane.state[0], lane.connections[slot]
     ring = lane.feed.ring
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
@@ -81,7 +82,7 @@ def begin(lane, slot):
 
 @kernel()
 def begin_row(lane, slot, row):
-    """Put a row of the wait queue onto a free or fresh connection, and send it."""
+    """Put a request of the wait queue onto a connection, and send it."""
     c, w = lane.connections[slot], lane.wait_queue[row]
     leave_wait_order(lane, row)
     leave_client_queue(lane, row)
@@ -98,7 +99,7 @@ def begin_row(lane, slot, row):
 
 @kernel()
 def _put_values(lane, slot):
-    """Put the client's values into the connection's request. False if one of them is missing."""
+    """Insert the client's values into the connection's request. False if one of them is missing."""
     c = lane.connections[slot]
     patches = c.flags >> PATCHES_SHIFT & PATCHES_MASK
     length = c.request_bytes - PATCH_BYTES * patches
@@ -119,7 +120,7 @@ def _put_values(lane, slot):
 
 @kernel()
 def _give_back(lane, slot):
-    """The request on the connection lacks a value: it counts as unsent, and the connection is free for the next one."""
+    """Count the request as unsent because it lacks a value, and free its connection for the next request."""
     c = lane.connections[slot]
     now = now_ns(lane.scratch)
     own_ns = c.own_ns + lane.metrics.counters[C.lost_ns]
@@ -134,7 +135,10 @@ def _give_back(lane, slot):
 
 @kernel(inlined=True)
 def _attempt(lane, slot):
-    """The connection carries its request from now on, and the request is in flight."""
+    """Begin a try of the connection's request, which is in flight from now on, and send it.
+
+    If the request lacks a value of its client, it is not sent.
+    """
     c = lane.connections[slot]
     if c.sent_ns < 0 and c.flags & PATCHES_MASK << PATCHES_SHIFT and not _put_values(lane, slot):
         _give_back(lane, slot)
@@ -180,7 +184,10 @@ def transmit(lane, slot):
 
 @kernel()
 def send_rest(lane, slot):
-    """Send as much of the rest as the socket takes. Where sending fails, `cut_off` ends the request in the next pass."""
+    """Send as much of the rest of a request as the socket accepts.
+
+    If sending fails, `cut_off` ends the request in the next pass.
+    """
     c = lane.connections[slot]
     while c.send_error == 0 and c.sent_bytes < c.request_bytes:
         sent = send_bytes(c, c.request + np.uint64(c.sent_bytes), np.uint64(c.request_bytes - c.sent_bytes))
@@ -197,7 +204,7 @@ def send_rest(lane, slot):
 
 @kernel()
 def cut_off(lane, slot):
-    """A send failed. The response may be there already (an early 413), so read before giving up."""
+    """End a request whose send failed, unless its response has already arrived (such as an early 413)."""
     c = lane.connections[slot]
     receive(lane, slot, True)
     if c.state == BUSY:
@@ -206,10 +213,10 @@ def cut_off(lane, slot):
 
 @kernel()
 def receive(lane, slot, to_end):
-    """Read and parse what has come, until the socket is empty or the response is whole.
+    """Read and parse what has arrived, until the socket is empty or the response is complete.
 
-    A read that fills less than the buffer has emptied the socket. With `to_end` the peer has closed, and reading goes
-    on to the end: events are edge-triggered, and no further one will come.
+    A read that fills less than the buffer has emptied the socket. With `to_end` the peer has closed the connection,
+    and everything is read, because events are edge-triggered and no further one will arrive.
     """
     c = lane.connections[slot]
     buffer = lane.buffer
@@ -261,9 +268,9 @@ def receive(lane, slot, to_end):
 
 @kernel()
 def _keep_beginning(lane, slot, got):
-    """Keep the first bytes of a response for a sample, in case it is malformed. They are in the buffer.
+    """Copy the first bytes of a response from the buffer, to show them if the response is malformed.
 
-    Only the first line is kept, up to the first `:` or `=`: what follows may be a secret.
+    Only the first line is kept, up to the first `:` or `=`, because the rest may be a secret.
     """
     c, beginning = lane.connections[slot], lane.beginnings[slot]
     at = np.int64(0)
@@ -278,8 +285,9 @@ def _keep_beginning(lane, slot, got):
 
 @kernel()
 def _evaluate(lane, slot, end, now):
-    """Apply the rules of the route to a response that is whole with buffer[:end]. Of one that is not, keep what has
-    come.
+    """Apply the rules of the route to a response that is complete with buffer[:end].
+
+    If the response is not complete yet, only keep the bytes that have arrived.
     """
     c, sessions = lane.connections[slot], lane.sessions
     limit, kept = sessions.kept.shape[1], sessions.kept[slot]
@@ -311,7 +319,7 @@ def _evaluate(lane, slot, end, now):
 
 @kernel(inlined=True)
 def _answered(lane, slot, now, reusable):
-    """The response is whole: its outcome is its class. The connection is free, or closed."""
+    """Record a complete response, whose outcome is its status class, and free or close its connection."""
     st, c = lane.state[0], lane.connections[slot]
     outcome = c.status // 100 - 2
     if c.ssl and c.fresh and lane.settings.tls_resume:
@@ -370,7 +378,7 @@ def _record(lane, slot, outcome, now):
 
 @kernel()
 def finish(lane, slot, outcome, now):
-    """The request ended, and its connection is closed."""
+    """Record the end of a request, and close its connection."""
     _record(lane, slot, outcome, now)
     drop_timed(lane, slot)
     hang_up(lane, slot, outcome >= REFUSED)
@@ -378,7 +386,7 @@ def finish(lane, slot, outcome, now):
 
 @kernel()
 def _lost(lane, slot, outcome):
-    """The connection ended before the response was whole."""
+    """Handle a connection that ended before the response was complete: fail its request, or send it again."""
     c = lane.connections[slot]
     lane.metrics.counters[C.closed_by_target] += 1
     again = c.fresh == 0 and c.first_byte_ns < 0 and c.flags & IDEMPOTENT and c.resent == 0
@@ -390,7 +398,7 @@ def _lost(lane, slot, outcome):
 
 @kernel()
 def _send_again(lane, slot):
-    """A reused connection was closed by the target before it answered: send the request once more, on a new one."""
+    """Send a request once more on a new connection, because the target closed the reused one without answering."""
     c, counters = lane.connections[slot], lane.metrics.counters
     counters[C.resent] += 1
     c.resent = 1

@@ -1,7 +1,7 @@
-"""The I/O table: how a lane opens, sends on, receives from and closes a connection. Each returns bytes, or minus
-errno.
+"""Opens, sends on, receives from and closes connections, plain or with TLS.
 
-A connection is any record with an `fd` and an `ssl`. Where `ssl` is 0 it is plain, else the call goes on to `tls`.
+The functions return a number of bytes, or minus errno. A connection is any record with the fields `fd` and `ssl`. If
+`ssl` is 0, the connection is plain; otherwise `tls` does the work.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _INTERESTS = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET
 
 @kernel(inlined=True)
 def watch(epoll, fd, token, scratch):
-    """Register a socket, once and edge-triggered, for input and output: 0, or minus errno."""
+    """Register a socket with epoll for input and output, edge-triggered; return 0 or minus errno."""
     base = scratch.ctypes.data
     poke_u32(base, np.uint32(_INTERESTS))
     poke_i64(base + np.uint64(EPOLL_DATA_OFFSET), token)
@@ -56,7 +56,7 @@ def watch(epoll, fd, token, scratch):
 
 @kernel()
 def open_connection(epoll, address, token, scratch):
-    """Begin a non-blocking connect to a row of the address table: the socket, or minus errno."""
+    """Begin a non-blocking connect to a row of the address table; return the socket or minus errno."""
     length, ipv6 = np.uint32(address[ADDRESS_BYTES - 1]), address[ADDRESS_BYTES - 2] == AF_INET6
     fd = _socket(10 if ipv6 else 2, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
     if fd < 0:
@@ -77,7 +77,7 @@ def open_connection(epoll, address, token, scratch):
 
 @kernel()
 def connect_error(fd, scratch):
-    """How a connect ended: 0, or errno."""
+    """Return how a connect ended: 0 or errno."""
     base = scratch.ctypes.data
     poke_u32(base, np.uint32(0))
     poke_u32(base + np.uint64(8), np.uint32(4))
@@ -88,7 +88,7 @@ def connect_error(fd, scratch):
 
 @kernel(inlined=True)
 def send_bytes(c, address, length):
-    """Send as much as the connection takes: bytes, or minus errno."""
+    """Send as much as the socket accepts; return the number of bytes or minus errno."""
     if c.ssl:
         return tls.send(c.ssl, address, length)
     sent = _send(c.fd, address, length, MSG_NOSIGNAL)
@@ -97,7 +97,7 @@ def send_bytes(c, address, length):
 
 @kernel(inlined=True)
 def receive_bytes(c, buffer):
-    """Receive into `buffer`: bytes, 0 at the peer's end, or minus errno."""
+    """Receive into `buffer`; return the number of bytes, 0 if the peer has closed, or minus errno."""
     if c.ssl:
         return tls.receive(c.ssl, buffer)
     got = _recv(c.fd, buffer.ctypes.data, np.uint64(buffer.size), 0)
@@ -106,19 +106,25 @@ def receive_bytes(c, buffer):
 
 @kernel(inlined=True)
 def is_drained(c, got, capacity):
-    """Whether a read of `got` bytes has emptied the socket. With TLS only -EAGAIN says so."""
+    """Return whether a read of `got` bytes has emptied the socket. With TLS only -EAGAIN shows that."""
     return got < capacity and c.ssl == 0
 
 
 @kernel(inlined=True)
 def is_quiet(c, buffer):
-    """Whether nothing arrived after a complete response, as far as is known without a system call."""
+    """Return whether no data is known to have arrived after a complete response.
+
+    A plain connection is always taken to be quiet, because only another system call could tell.
+    """
     return c.ssl == 0 or tls.is_quiet(c.ssl, buffer)
 
 
 @kernel(inlined=True)
 def close_connection(c, abort, scratch):
-    """Close. With `abort` by RST: the port is free at once, and a slow peer learns of it."""
+    """Close a connection, or reset it with RST if `abort` is set.
+
+    A reset frees the port at once, and a peer that is still sending notices it.
+    """
     if c.ssl:
         tls.close(c.ssl, abort)
         c.ssl = 0
@@ -133,5 +139,5 @@ def close_connection(c, abort, scratch):
 
 @kernel(inlined=True)
 def event_mask(events, i, stride):
-    """The epoll mask of event i."""
+    """Return the epoll mask of event i."""
     return np.int64(peek_u32(events.ctypes.data + np.uint64(i * stride)))

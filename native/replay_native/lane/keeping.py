@@ -1,4 +1,4 @@
-"""Responses that are kept while a lane receives them: the parser's parts go to `replay_native.keeping`."""
+"""Passes the responses that are kept from the lane's parser to `replay_native.keeping`, part by part."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from replay_native.ledger.lane_metrics import REFUSED
 
 @kernel(inlined=True)
 def begin_response(lane, slot):
-    """The first bytes of a response have come."""
+    """Begin to keep a response whose first bytes have arrived."""
     if lane.keeping.mode != responses.NONE:
         responses.begin(lane.keeping, slot, lane.connections[slot].seq)
 
 
 @kernel()
 def _keep_part(lane, slot, begin, end, body_bytes):
-    """The parser has taken in buffer[begin:end], before which `body_bytes` of the body had come: keep it."""
+    """Keep buffer[begin:end], which the parser has just processed.
+
+    Before it, `body_bytes` bytes of the body had been parsed.
+    """
     c, buffer, keeping = lane.connections[slot], lane.buffer, lane.keeping
     stretch = c.body_bytes - body_bytes
     if stretch:
@@ -32,9 +35,9 @@ def _keep_part(lane, slot, begin, end, body_bytes):
 
 @kernel(inlined=True)
 def parse_response(lane, slot, got):
-    """Parse buffer[:got], and keep of the response what is to be kept. Returns where the parser stopped.
+    """Parse buffer[:got], pass on what is to be kept of it, and return where the parser stopped.
 
-    This is the one place where the lane calls the parser, so that LLVM makes one function of both.
+    Only this function calls the parser in a lane, so that LLVM makes one function of both.
     """
     c, is_kept = lane.connections[slot], lane.keeping.mode != responses.NONE
     at = np.int64(0)
@@ -50,7 +53,7 @@ def parse_response(lane, slot, got):
 
 @kernel()
 def _hand_over(lane, slot):
-    """Hand over what was kept of the response on the connection."""
+    """Put the kept parts of a response into the ring, with the facts about its request."""
     c = lane.connections[slot]
     row = Row(c.seq, c.client, c.route, c.due_ns, c.status, c.body_bytes)
     responses.hand_over(lane.keeping, slot, row)
@@ -58,6 +61,6 @@ def _hand_over(lane, slot):
 
 @kernel(inlined=True)
 def hand_over_response(lane, slot, outcome):
-    """The request on the connection has ended: of a whole response, hand over what was kept."""
+    """Put the kept parts of a response into the ring when its request has ended with a complete response."""
     if lane.keeping.mode != responses.NONE and outcome < REFUSED:
         _hand_over(lane, slot)

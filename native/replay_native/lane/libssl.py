@@ -1,8 +1,9 @@
 """The OpenSSL calls that kernels make, in the library that Python's own `ssl` uses.
 
-No other copy of OpenSSL is ever loaded: two in one process would have two configurations and two sets of security
-fixes. The symbols are looked up through the extension module `_ssl`, and so in the library that it was linked with. If
-they cannot be found (OpenSSL built into Python), each call is a stub that fails, and `unsupported` gives the reason.
+No other copy of OpenSSL is ever loaded, because two in one process would have two configurations and two sets of
+security fixes. The symbols are looked up through the extension module `_ssl`, and so in the library that it was
+linked with. If they cannot be found (OpenSSL is built into Python), each call is a stub that fails, and `unsupported`
+returns the reason.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MISSING: list[str] = []
 """Names that this library does not have. Calls to them fail with ENOSYS."""
 
 OLDEST = (1, 1, 1)
-"""The first OpenSSL in which a TLS 1.3 session says whether it can be resumed."""
+"""The first OpenSSL with SSL_SESSION_is_resumable for TLS 1.3."""
 
 ERROR_SSL, WANT_READ, WANT_WRITE, ERROR_SYSCALL, ZERO_RETURN = 1, 2, 3, 5, 6
 """Results of SSL_get_error."""
@@ -34,16 +35,19 @@ CTRL_SET_TLSEXT_HOSTNAME = 55
 _CTRL_MODE, _CTRL_SET_READ_AHEAD, _CTRL_SET_MIN_PROTO_VERSION = 33, 41, 123
 _TLS_1_2, _FILETYPE_PEM = 0x0303, 1
 _MODES = 0x1 | 0x2 | 0x4
-"""Partial writes, a buffer that may have moved, and reads that skip records without data."""
+"""Allow partial writes and a buffer that has moved, and let reads skip records without data."""
 _MODE_RELEASE_BUFFERS = 0x10
 _OPTIONS = 1 << 17 | 1 << 30
 """No compression, no renegotiation."""
 _OP_IGNORE_UNEXPECTED_EOF = 1 << 7
-"""A connection that ends without close_notify has ended (OpenSSL 3). HTTP itself says whether a message is whole."""
+"""Take the end of a connection without close_notify for a normal end (OpenSSL 3).
+
+HTTP itself shows whether a message is complete.
+"""
 
 
 def _load() -> tuple[ctypes.CDLL | None, str]:
-    """The library through `_ssl`, or None and why not."""
+    """Return the library that `_ssl` was linked with, or None and the reason."""
     try:
         module = importlib.import_module("_ssl")
     except ImportError:
@@ -88,10 +92,10 @@ err_clear_error = _external("ERR_clear_error", types.void())
 
 
 def unsupported() -> str:
-    """Why kernels cannot speak TLS here; empty where they can."""
+    """Return why kernels cannot use TLS on this machine, or an empty text if they can."""
     if _why_not:
-        return f"native lanes can't speak TLS: {_why_not}"
-    return f"native lanes can't speak TLS: OpenSSL lacks {', '.join(MISSING)}" if MISSING else ""
+        return f"native lanes cannot use TLS: {_why_not}"
+    return f"native lanes cannot use TLS: OpenSSL lacks {', '.join(MISSING)}" if MISSING else ""
 
 
 def call(name: str, *arguments: int | bytes | None) -> int:
@@ -108,15 +112,16 @@ def call_int(name: str, *arguments: int | bytes | None) -> int:
 
 
 def new_context(method: str, *, keeps_buffers: bool = False) -> int:
-    """The address of a new SSL_CTX for `TLS_client_method` or `TLS_server_method`: TLS 1.2 and 1.3, as kernels use it.
+    """Create an SSL_CTX for kernels with TLS 1.2 and 1.3, and return its address.
 
-    A connection has buffers of 34 KB while it is in use. With `keeps_buffers` it keeps them: that is faster, if there
-    are not too many connections. Free the context by `call("SSL_CTX_free", address)`; its connections live on. OSError
-    where there is no memory.
+    `method` is `TLS_client_method` or `TLS_server_method`. A connection has buffers of 34 KB while it is in use. With
+    `keeps_buffers` it also keeps them while it is idle, which is faster if there are not too many connections. Free
+    the context with `call("SSL_CTX_free", address)`. Its connections can still be used afterwards. OSError if no
+    memory is left.
     """
     context = call("SSL_CTX_new", call(method))
     if not context:
-        raise OSError(_errno.ENOMEM, "OpenSSL made no context")
+        raise OSError(_errno.ENOMEM, "OpenSSL could not create a context")
     newer = importlib.import_module("_ssl").OPENSSL_VERSION_INFO >= (3, 0)
     call("SSL_CTX_set_options", context, _OPTIONS | (_OP_IGNORE_UNEXPECTED_EOF if newer else 0))
     call("SSL_CTX_ctrl", context, _CTRL_MODE, _MODES | (0 if keeps_buffers else _MODE_RELEASE_BUFFERS), None)
@@ -126,7 +131,7 @@ def new_context(method: str, *, keeps_buffers: bool = False) -> int:
 
 
 def use_identity(context: int, cert: str, key: str) -> bool:
-    """Give a context its certificate (with its chain) and key, PEM files. False where they cannot be used."""
+    """Give a context its certificate chain and key (PEM files). False if they cannot be used."""
     return (
         call_int("SSL_CTX_use_certificate_chain_file", context, cert.encode()) == 1
         and call_int("SSL_CTX_use_PrivateKey_file", context, key.encode(), _FILETYPE_PEM) == 1
@@ -136,7 +141,10 @@ def use_identity(context: int, cert: str, key: str) -> bool:
 
 @contextlib.contextmanager
 def sigpipe_held_back() -> Iterator[None]:
-    """Block SIGPIPE around a kernel, on its thread: OpenSSL uses write(2), and a peer that left would end the process."""
+    """Block SIGPIPE on this thread while a kernel runs.
+
+    OpenSSL uses write(2), so that a peer that has closed the connection would otherwise end the process.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
     try:
         yield

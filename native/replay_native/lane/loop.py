@@ -3,25 +3,26 @@
 Theory of operation
 -------------------
 
-A lane is one thread without the interpreter lock. `run` begins, takes turns until nothing is left to do, and ends. A
-`turn`:
+A lane is one thread that runs without the interpreter lock. `run` begins, takes turns until nothing is left to do,
+and ends. In each `turn` the lane:
 
 1. obeys the control plane: STOP, a changed address table, replies to resolve requests;
-2. takes up what is due (`take_due`) and gives it to free connections, or lets it wait;
-3. sleeps in epoll until shortly before the next due time, or until a socket, a deadline or the control plane needs it.
-   The last `spin_ns` are spent awake, since no sleep ends on time;
-4. handles the events. Between any two it looks whether something is due: a burst of responses must not delay a
-   request;
-5. expires what took too long, schedules retries, and makes at most one new connection.
+2. takes up the requests that are due (`take_due`), and puts them on free connections or lets them wait;
+3. sleeps in epoll until shortly before the next due time, or until a socket, a deadline or the control plane needs
+   it.
+   It stays awake for the last `spin_ns`, because no sleep ends exactly on time;
+4. handles the events. After each event it checks whether a request is due, because a burst of responses must not
+   delay a request;
+5. ends what took too long, schedules retries, and opens at most one new connection.
 
-Two rules keep the generator honest. A request is stamped `taken` when it is taken up, whatever becomes of it then, so
-a slow target can never look like a late generator. And while the lane is behind its own schedule (it took up more than
-ON_TIME requests in one turn) it makes no connections: requests then wait because of the lane, and more connections
-would not help. That time is counted as the lane's own.
+Two rules keep the generator honest. First, a request gets its time stamp `taken` when it is taken up, whatever
+happens to it afterwards, so that a slow target can never look like a late generator. Second, the lane opens no
+connections while it is behind its own schedule (it took up more than ON_TIME requests in one turn). Requests then
+wait because of the lane, and more connections would not help. That time is counted as the lane's own.
 
-`exchange` has a request on its connection, `connecting` and `dialing` a connection before that, `waiting` and
-`clients` requests that wait, `retry` those that are tried again. Nothing here blocks but `wait`, and nothing
-allocates but the buffers of requests and values.
+`exchange` handles a request on its connection, `connecting` and `dialing` a connection that is being opened,
+`waiting` and `clients` requests that wait, and `retry` those that are tried again. Only `wait` blocks, and memory is
+only allocated for the buffers of requests and values.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ FAR_NS = 1 << 62
 HEARTBEAT_NS = 100_000_000
 TAKEN_AT_ONCE = 16
 ON_TIME = 2
-"""A lane that takes up more requests than these in one turn is behind its schedule."""
+"""A lane that takes up more requests than this in one turn is behind its schedule."""
 EVENTS_AT_ONCE = 64
 BUFFER_BYTES = 65_536
 WAKE_TOKEN = -1
@@ -130,7 +131,7 @@ def _serve(lane):
 
 @kernel()
 def take_due(lane, at_most):
-    """Take up what is due, `at_most` requests, and serve it. Returns how many, and sets `next_due_ns`."""
+    """Take up and serve at most `at_most` requests that are due; return how many, and set `next_due_ns`."""
     st, metrics = lane.state[0], lane.metrics
     entries = lane.feed.entries
     tail = load_acquire(metrics.control, Control.FEED_TAIL)
@@ -152,7 +153,7 @@ def take_due(lane, at_most):
             _admit(lane)
         else:
             bound_queue(lane)
-        # A client's own connection is opened in a later turn. Requests that wait for one already count as connections.
+        # A client's own connection is opened only in a later turn. So requests that wait for one count as connections.
         made = st.open + (st.startable if lane.settings.per_client else 0)
         if made >= lane.settings.connections and first_free(lane) == NONE:
             metrics.counters[C.cap_bound] += 1
@@ -170,7 +171,7 @@ def take_due(lane, at_most):
 
 @kernel()
 def _expire(lane, now):
-    """End what took too long: connects, responses, and waiting (max_wait)."""
+    """End what took too long: connects, responses, and waits (`max_wait`)."""
     st = lane.state[0]
     while first_timed(lane) != NONE and lane.connections[first_timed(lane)].deadline_ns <= now:
         slot = first_timed(lane)
@@ -206,7 +207,10 @@ def _expire_idle(lane, now):
 
 @kernel()
 def _admit(lane):
-    """Put the request just taken up onto a free connection if it is its turn, else into the wait queue."""
+    """Put the request that was just taken up onto a free connection, or into the wait queue.
+
+    It is put onto a connection only if no earlier request of its client waits and, with `order`, none is in flight.
+    """
     st = lane.state[0]
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
     key = key_of(lane, np.int64(e.client))
@@ -277,7 +281,7 @@ def _on_event(lane, slot, generation, mask):
 
 @kernel(inlined=True)
 def handle_event(lane, i):
-    """Handle event `i` of those that were found."""
+    """Handle event `i` of those that `wait` found."""
     base = lane.events.ctypes.data
     token = peek_i64(base + np.uint64(i * EPOLL_EVENT_BYTES + EPOLL_DATA_OFFSET))
     if token == WAKE_TOKEN:
@@ -289,7 +293,7 @@ def handle_event(lane, i):
 
 @kernel()
 def _handle(lane, n):
-    """Handle n events. After each event, take up due requests."""
+    """Handle n events. Between them, take up requests that have become due."""
     st = lane.state[0]
     for i in range(n):
         handle_event(lane, i)
@@ -299,7 +303,7 @@ def _handle(lane, n):
 
 @kernel(inlined=True)
 def _sleep_ns(lane, now):
-    """How long there is nothing to do: until shortly before the next due time, or a deadline."""
+    """Return how long there is nothing to do: until shortly before the next due time, or until a deadline."""
     st = lane.state[0]
     until = min(now + HEARTBEAT_NS, st.next_due_ns - lane.settings.spin_ns)
     if first_timed(lane) != NONE:
@@ -318,7 +322,10 @@ def _sleep_ns(lane, now):
 
 @kernel()
 def wait(lane, sleep_ns):
-    """Wait for events, at most this long (0 or less: only poll). Returns how many there are, 0 on EINTR."""
+    """Wait for events for at most `sleep_ns` (0 or less: only poll), and return how many there are.
+
+    The result is 0 if a signal interrupted the wait.
+    """
     st, scratch = lane.state[0], lane.scratch
     events = lane.events.ctypes.data
     if sleep_ns <= 0:
@@ -335,8 +342,9 @@ def wait(lane, sleep_ns):
 
 @kernel()
 def _drain(lane):
-    """STOP: requests that are due by now count as planned and unsent, and so do those that wait. Requests in flight may
-    finish.
+    """Obey STOP: give up all requests that wait. Requests in flight may finish.
+
+    Requests that are due by now count as planned and unsent.
     """
     st, control = lane.state[0], lane.metrics.control
     entries = lane.feed.entries
@@ -362,7 +370,7 @@ def _drain(lane):
 
 @kernel(inlined=True)
 def is_finished(lane):
-    """Whether nothing more will come, nothing waits, and nothing is in flight."""
+    """Return whether no more requests will arrive, none waits, and none is in flight."""
     st, metrics = lane.state[0], lane.metrics
     if st.taken > st.head or length_of(lane.wait_order, 0) or metrics.counters[C.in_flight]:
         return False
@@ -376,9 +384,10 @@ def is_finished(lane):
 
 @kernel(inlined=True)
 def _note_unread(lane, unread_ns, polled_ns, n):
-    """Note for how long at most the responses of these n events lay unread. Events from before a gap come first, one
-    per connection at most; they may fill several batches, so the delay holds until as many events as connections have
-    come.
+    """Record for how long at most the responses of these n events were left unread.
+
+    Events from before a gap come first, at most one per connection. They may fill several batches. So the delay is
+    kept until as many events have been handled as there are connections.
     """
     st = lane.state[0]
     left_ns = st.unread_ns + polled_ns - st.polled_ns if st.unread_ns and st.left_over > 0 else np.int64(0)
@@ -391,8 +400,10 @@ def _note_unread(lane, unread_ns, polled_ns, n):
 
 @kernel(inlined=True)
 def _dial_one(lane, taken):
-    """Make at most one more connection, and none while the lane is behind its schedule. A wait for a connection that is
-    put off for this reason is the lane's own (`behind`). With no connection at all, one is made in any case.
+    """Open at most one more connection, and none while the lane is behind its schedule.
+
+    If there is no connection at all, one is opened in any case. While a connection is postponed (`behind`), the wait
+    for it counts as the lane's own.
     """
     st = lane.state[0]
     if wants_dial(lane) and (
@@ -408,7 +419,7 @@ def _dial_one(lane, taken):
 
 @kernel(inlined=True)
 def obey(lane):
-    """Obey the control plane: STOP, a changed address table, replies. Returns whether the lane goes on."""
+    """Obey the control plane: STOP, a changed address table, replies. False if the lane must end at once."""
     st, control = lane.state[0], lane.metrics.control
     stop = load_acquire(control, Control.STOP)
     if stop != Stop.RUN and not st.draining:
@@ -424,13 +435,13 @@ def obey(lane):
 
 @kernel(inlined=True)
 def sleep_after(lane, taken, now):
-    """How long a lane that took up `taken` requests may sleep, in ns; 0: it only polls."""
+    """Return how long a lane that took up `taken` requests may sleep, in ns. With 0 it only polls."""
     return np.int64(0) if taken or wants_dial(lane) else max(_sleep_ns(lane, now), np.int64(0))
 
 
 @kernel(inlined=True)
 def note_events(lane, asleep, sleep, polled, n):
-    """Note that the lane fell asleep at `asleep` for `sleep` ns, and found `n` events at `polled`."""
+    """Record that the lane began to wait at `asleep` for `sleep` ns, and found `n` events at `polled`."""
     st = lane.state[0]
     unread = note_poll(lane.metrics, st.polled_ns, asleep, asleep + sleep, polled, GAP_NS, st.behind)
     _note_unread(lane, unread, polled, n)
@@ -438,7 +449,7 @@ def note_events(lane, asleep, sleep, polled, n):
 
 @kernel(inlined=True)
 def end_turn(lane, taken, idle):
-    """Expire, retry, serve, dial. `idle`: this turn had nothing to do."""
+    """End a turn: expire, retry, serve, and open a connection. `idle`: this turn had nothing to do."""
     st, metrics = lane.state[0], lane.metrics
     now = now_ns(lane.scratch)
     if idle:
@@ -477,7 +488,7 @@ def turn(lane):
 
 @kernel((LANE_TYPE,))
 def begin_lane(lane):
-    """Open what the lane needs. Returns 0, or minus errno."""
+    """Open the lane's epoll descriptor and register its wake-up; return 0 or minus errno."""
     st = lane.state[0]
     st.epoll = _epoll_create1(0)
     if st.epoll < 0:
@@ -488,7 +499,7 @@ def begin_lane(lane):
 
 @kernel((LANE_TYPE,))
 def end_lane(lane):
-    """Give everything back: sockets, buffers, TLS sessions, the epoll descriptor."""
+    """Free everything that the lane holds: sockets, buffers, TLS sessions, the epoll descriptor."""
     st = lane.state[0]
     for slot in range(st.used_slots):
         c = lane.connections[slot]

@@ -1,17 +1,17 @@
-"""Two lanes on one thread: each due request goes to two targets, one right after the other.
+"""Two lanes on one thread: each due request is sent to two targets, one right after the other.
 
 Theory of operation
 -------------------
 
-A pair compares two builds under the same noise. Both lanes have the same schedule and memory of their own:
-connections, clients, histograms, accounts. `run_pair` takes their turns in one loop, so whatever stops the thread
-stops both, and a request and its twin leave within microseconds of each other.
+A pair compares two builds under the same noise. Both lanes have the same schedule, but each has its own memory:
+connections, clients, histograms, accounts. `run_pair` takes their turns in one loop. So whatever stops the thread
+stops both, and a request and its twin are sent within microseconds of each other.
 
-Whoever sends second is late by one send call, and whoever reads second finds its response that much later. So the order
-alternates: request k goes to the first lane first where k is even, and until the next request is taken up that lane
-also comes first where events are handled and connections are made.
+The lane that sends second is late by one send call, and the lane that reads second finds its response later by one
+read. So the order alternates: request k is sent first by the first lane if k is even. Until the next request is taken
+up, the same lane also comes first in handling events and opening connections.
 
-Each lane has its own epoll. While both sleep, the thread waits on a third one that holds the two.
+Each lane has its own epoll. While both sleep, the thread waits on a third one that contains the two.
 """
 
 from __future__ import annotations
@@ -60,20 +60,24 @@ _close, _prctl = libc.close, libc.prctl
 
 @kernel()
 def _take_of(lane):
-    """Take up one request if it is due: 1, or 0."""
+    """Take up one request if one is due, and return how many were taken up."""
     return np.int64(0) if lane.state[0].draining else np.int64(take_due(lane, 1))
 
 
 @kernel(inlined=True)
 def _is_early(lane, other):
-    """Whether the next request of `lane`, and so its twin, is not due yet: both lanes have taken up as many."""
+    """Return whether the next request of `lane`, and so its twin, is not due yet.
+
+    The caller has found that no request of `lane` is due. The next request of `other` is its twin if both lanes have
+    taken up equally many.
+    """
     mine, theirs = lane.state[0], other.state[0]
     return mine.taken == theirs.taken and mine.next_due_ns < FAR_NS
 
 
 @kernel()
 def take_pair(one, two):
-    """Take up one due request of each lane, the lanes in alternating order. Returns bits: 1 for `one`, 2 for `two`."""
+    """Take up one due request of each lane, in alternating order; return 1 for `one` plus 2 for `two`."""
     if one.state[0].taken & 1:
         second = _take_of(two)
         if not second and _is_early(two, one):
@@ -87,14 +91,14 @@ def take_pair(one, two):
 
 @kernel(inlined=True)
 def _is_any_due(one, two):
-    """Whether a lane has a request that is due."""
+    """Return whether either lane has a request that is due."""
     next_ns = min(one.state[0].next_due_ns, two.state[0].next_due_ns)
     return next_ns < FAR_NS and now_ns(one.scratch) >= next_ns
 
 
 @kernel()
 def _handle(lane, n, one, two):
-    """Handle n events of a lane. After each event, take up due requests in both lanes."""
+    """Handle n events of a lane. Between them, take up due requests in both lanes."""
     for i in range(n):
         handle_event(lane, i)
         if _is_any_due(one, two):
@@ -103,7 +107,7 @@ def _handle(lane, n, one, two):
 
 @kernel(inlined=True)
 def _sleep(epoll, one, sleep_ns):
-    """Wait until either lane has events, at most this long."""
+    """Wait until either lane has events, but at most `sleep_ns`."""
     st, scratch, events = one.state[0], one.scratch, one.events.ctypes.data
     if st.has_pwait2:
         scratch[0] = sleep_ns // 1_000_000_000
@@ -151,7 +155,7 @@ def turn_pair(one, two, epoll):
 
 @kernel(inlined=True)
 def _join(epoll, lane):
-    """Have the thread's epoll hold a lane's: 0, or minus errno. It is level-triggered: a lane may leave events behind."""
+    """Add a lane's epoll to the thread's, level-triggered, because a lane may leave events behind; 0 or minus errno."""
     base = lane.scratch.ctypes.data
     poke_u32(base, np.uint32(EPOLLIN))
     poke_i64(base + np.uint64(EPOLL_DATA_OFFSET), np.int64(0))
@@ -161,7 +165,7 @@ def _join(epoll, lane):
 
 @kernel()
 def _end(lane):
-    """A lane of the pair has ended."""
+    """Free the memory and sockets of a lane that has ended, and publish its state."""
     lane.metrics.counters[C.cpu_last_ns] = thread_cpu_ns(lane.scratch)
     end_lane(lane)
     store_release(lane.metrics.control, Control.STATE, State.ENDED)
@@ -169,7 +173,7 @@ def _end(lane):
 
 @kernel()
 def _finish(one, two):
-    """One lane has ended: the other one continues alone."""
+    """Let the other lane continue alone when one lane has ended, until both have ended."""
     goes_on = turn(two)
     if not goes_on:
         _end(two)
@@ -184,7 +188,7 @@ def _finish(one, two):
 
 @kernel()
 def _fail(one, two, error):
-    """Record that neither lane could begin."""
+    """Record in both lanes that they could not begin."""
     store_release(one.metrics.control, Control.STATE, error)
     store_release(two.metrics.control, Control.STATE, error)
 

@@ -1,17 +1,17 @@
-"""Retries: whether a request may be tried again, how long it backs off, and how it ends when it is tried no more.
+"""Retries: whether a request may be tried again, how long it backs off, and how it ends after its last try.
 
 Theory of operation
 -------------------
 
-A try that ended badly moves its request from the connection to a free row of the wait queue. The row then backs off:
-it stands in a binary heap by the time of its next try, and in no list. When that time has come it joins the wait queue
-like any other request, but at the front of its client's queue. To the accounts all tries are one request: it stays in
-flight from its first attempt on, and only its last try is recorded as its end.
+A try that failed moves its request from the connection to a free row of the wait queue. The row then backs off: it is
+in a binary heap, ordered by the time of its next try, and in no list. At that time it joins the wait queue like any
+other request, but at the front of its client's queue. In the accounts all tries are one request. It stays in flight
+from its first attempt on, and only its last try is recorded as its end.
 
 The back-off doubles from try to try, less a random part ("jitter": M. Brooker, "Exponential Backoff And Jitter", AWS
-Architecture Blog, 2015), so that the clients of a target that failed do not all come back at one moment. A budget
-bounds retries to a share of the requests, since retries multiply the load of a target that is already overloaded. It
-is a bucket of tokens: each request earns a part of one, each retry costs one (B. Beyer et al., "Site Reliability
+Architecture Blog, 2015), so that the clients of a failed target do not all return at the same moment. A budget limits
+retries to a share of the requests, because retries multiply the load of a target that is already overloaded. It is a
+token bucket: each request earns a part of a token, and each retry costs one (B. Beyer et al., "Site Reliability
 Engineering", 2016, chapter 21; docs/retries.md).
 """
 
@@ -36,7 +36,7 @@ from replay_native.ledger.record import (
 from .clients import join_client_queue, join_wait_order, key_of, set_ready
 
 RETRY_ON = 1_024
-"""Length of `retry_on`: by the status of whole responses, by FAILURE + outcome of others."""
+"""Length of `retry_on`, which is indexed by the status of a complete response, or by FAILURE + outcome."""
 
 FAILURE = 600
 PPM = 1_000_000
@@ -47,8 +47,10 @@ _SALT = np.uint64(0x5E77AB1E5E77AB1E)
 
 @kernel("int64(int64, int64, int64, int64, int64, int64)")
 def backoff_ns(seq, retry, base_ns, most_ns, jitter_ppm, seed):
-    """How long a request backs off before its retry number `retry` (from 1): base * 2^(retry - 1), at most `most_ns`,
-    less a random part of up to `jitter_ppm`. The same seed gives the same back-off.
+    """Return how long a request backs off before its retry number `retry`, which counts from 1.
+
+    This is base * 2^(retry - 1), at most `most_ns`, less a random part of up to `jitter_ppm`. The same seed gives the
+    same back-off.
     """
     wait_ns = base_ns
     for _ in range(1, retry):
@@ -60,13 +62,13 @@ def backoff_ns(seq, retry, base_ns, most_ns, jitter_ppm, seed):
 
 @kernel(inlined=True)
 def is_retried(table, outcome, status):
-    """Whether a try that ended so is tried again."""
+    """Return whether a try with this outcome and status is tried again."""
     return table[FAILURE + outcome if outcome > 3 else status] != 0
 
 
 @kernel(inlined=True)
 def push_backoff(lane, row):
-    """Put a row into the heap, by `retry_ns`: the first is the next to be tried again."""
+    """Add a row to the heap, whose first row is the next to be tried again."""
     st, heap, rows = lane.state[0], lane.backoff, lane.wait_queue
     at = st.backing_off
     st.backing_off += 1
@@ -81,7 +83,7 @@ def push_backoff(lane, row):
 
 @kernel(inlined=True)
 def pop_backoff(lane):
-    """Take the first row out of the heap, which is not empty."""
+    """Remove and return the first row of the heap. The heap must not be empty."""
     st, heap, rows = lane.state[0], lane.backoff, lane.wait_queue
     first = np.int64(heap[0])
     st.backing_off -= 1
@@ -114,13 +116,13 @@ def count_attempt(lane, client):
 
 @kernel(inlined=True)
 def may_retry(lane, tries, flags, outcome, status, sent_ns):
-    """Whether a request is tried again. If so, one retry is taken out of the budget."""
+    """Decide whether a request is tried again. If so, take one retry out of the budget."""
     st, counters = lane.state[0], lane.metrics.counters
     if tries >= lane.settings.retry_attempts or st.draining or not is_retried(lane.retry_on, outcome, status):
         return False
     if not (flags & IDEMPOTENT or lane.settings.retry_all_methods):
         return False
-    # The request needs values that it does not have, because it was never sent.
+    # A request gets its client's values when it is first sent. This one was never sent, so that it has none.
     if sent_ns < 0 and flags & PATCHES_MASK << PATCHES_SHIFT:
         return False
     if first_of(lane.free_rows, 0) == NONE or (
@@ -152,7 +154,7 @@ def back_off(lane, row, tries, outcome, status, now):
 
 @kernel()
 def try_again(lane, now):
-    """Rows that have backed off join the wait queue, in front of other requests of their client."""
+    """Move rows whose back-off has ended to the wait queue, in front of other requests of their client."""
     st = lane.state[0]
     while st.backing_off and lane.wait_queue[lane.backoff[0]].retry_ns <= now:
         row = pop_backoff(lane)
@@ -164,7 +166,7 @@ def try_again(lane, now):
 
 @kernel()
 def end_row(lane, row, now):
-    """End a request that was tried before and is not tried again: as its last try ended."""
+    """End a request of the wait queue that was tried before. Its last try is recorded as its end."""
     w = lane.wait_queue[row]
     own_ns = w.own_ns if w.sent_ns >= 0 else w.own_ns + lane.metrics.counters[C.lost_ns]
     record_net(

@@ -1,5 +1,7 @@
-"""The states of a connection, as a table: the kernels set them, the tests hold the kernels to the table, and the
-drawing in `docs/lane-contract.md` is made from it (`python -m replay_native.lane.states docs/lane-contract.md`).
+"""The states of a connection and their transitions, as a table.
+
+The kernels set the states, and the tests check the kernels against the table. `python -m replay_native.lane.states
+docs/lane-contract.md` draws the diagram in that page from it.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ STATES = ("CLOSED", "CONNECTING", "IDLE", "BUSY")
 MEANINGS = {
     CLOSED: "no socket; the row is free",
     CONNECTING: "from the request for an address, or connect(), to the end of the TLS handshake",
-    IDLE: "open, and carries no request",
-    BUSY: "carries a request: from before its first byte is sent until its response is whole",
+    IDLE: "open, and not used by a request",
+    BUSY: "used by a request: from before its first byte is sent until its response is complete",
 }
 
 
 class Transition(NamedTuple):
-    """One way from a state to another: the kernel that sets the state, and when."""
+    """A transition between two states: the kernel that sets the state, and when."""
 
     before: int
     after: int
@@ -30,17 +32,17 @@ class Transition(NamedTuple):
 
 TRANSITIONS = (
     Transition(CLOSED, CONNECTING, "dial", "a request needs a connection"),
-    Transition(CONNECTING, IDLE, "push_idle", "connected, for whichever request comes next"),
+    Transition(CONNECTING, IDLE, "push_idle", "connected, for whichever request is next"),
     Transition(CONNECTING, BUSY, "transmit", "connected, for the request that is sent again"),
     Transition(CONNECTING, CLOSED, "give_closed_slot", "failed, timed out, or its address was removed"),
-    Transition(IDLE, BUSY, "transmit", "takes a request"),
+    Transition(IDLE, BUSY, "transmit", "a request is put on it"),
     Transition(
         IDLE,
         CLOSED,
         "give_closed_slot",
         "closed by the target, idle for too long, or its address was removed",
     ),
-    Transition(BUSY, IDLE, "push_idle", "the response is whole, and the connection can be kept"),
+    Transition(BUSY, IDLE, "push_idle", "the response is complete, and the connection can be kept"),
     Transition(
         BUSY, CONNECTING, "dial", "a reused connection ended without a response: the request is sent again"
     ),
@@ -51,7 +53,7 @@ BEGIN, END = "<!-- connection states -->\n", "<!-- end of connection states -->\
 
 
 def drawing() -> str:
-    """The table as a Mermaid diagram and a list, in Markdown."""
+    """Return the table as a Mermaid diagram and a list, in Markdown."""
     lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {STATES[CLOSED]}"]
     for one in TRANSITIONS:
         lines.append(f"    {STATES[one.before]} --> {STATES[one.after]}: {one.kernel}")
@@ -64,7 +66,7 @@ def drawing() -> str:
 
 
 def drawn_in(page: str) -> str:
-    """A page with the drawing in the place that is marked for it. ValueError where there is none."""
+    """Return a page with the drawing between its two marks. ValueError if a mark is missing."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):

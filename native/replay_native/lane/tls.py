@@ -1,21 +1,22 @@
-"""TLS on a connection that the I/O table opened: handshake, send, receive, close, and sessions to resume.
+"""TLS on a connection that `io` opened: handshake, send, receive, close, and sessions to resume.
 
 Theory of operation
 -------------------
 
-OpenSSL works on the socket itself, which is non-blocking, so each call has a plain twin in `io` and returns what that
-would: bytes, 0 at the peer's end, or minus errno. -EAGAIN: OpenSSL waits for the socket, for reading or for writing.
--EPROTO: TLS itself failed. `ssl` is the address of OpenSSL's object, 0 on a plain connection.
+OpenSSL works on the socket itself, which is non-blocking. Each call returns what its plain counterpart in `io` would
+return: a number of bytes, 0 if the peer has closed, or minus errno. With -EAGAIN, OpenSSL waits for the socket to
+become readable or writable. With -EPROTO, TLS itself failed. `ssl` is the address of OpenSSL's object, 0 on a plain
+connection.
 
 The socket is registered edge-triggered for both directions, so the lane need not know which one OpenSSL waits for: it
-calls again at any event. For the same reason a socket is empty only when a read says -EAGAIN: a record may have been
-read and not yet handed out.
+calls again at any event. A socket is known to be empty only when a read returns -EAGAIN, because OpenSSL may have
+read a record that it has not returned yet.
 
-OpenSSL keeps a queue of errors per thread. What is left in it would be taken for the error of the next call on another
-connection, so every path that may fail clears it.
+OpenSSL keeps a queue of errors per thread. An error that is left in it would be taken for that of the next call on
+another connection. So every path that may fail clears the queue.
 
-Sessions: TLS 1.3 sends its tickets after the handshake, so a session is taken with the first response
-(`newer_session`). It is reference counted; whoever keeps one frees it.
+TLS 1.3 servers send their session tickets after the handshake, so a session is stored when the first response arrives
+(`newer_session`). Sessions are reference counted; the owner of a reference frees it.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ BYTES_AT_ONCE = 1 << 30
 
 @kernel()
 def begin_client(context, fd, name, session):
-    """Begin TLS on a connection: the address of its SSL object, 0 where there is no memory.
+    """Begin TLS on a connection; return the address of its SSL object, or 0 if no memory is left.
 
-    `name` is the address of the server's name (SNI), 0 for none; `session` is the one to resume, 0 for none.
+    `name` is the address of the server's name (SNI), 0 for none. `session` is the session to resume, 0 for none.
     """
     ssl = _new(context)
     if ssl == 0:
@@ -76,7 +77,7 @@ def begin_client(context, fd, name, session):
 
 @kernel()
 def begin_server(context, fd):
-    """As `begin_client`, for a server."""
+    """Begin TLS on a connection as the server; return the address of its SSL object, or 0 if no memory is left."""
     ssl = _new(context)
     if ssl:
         _set_fd(ssl, np.int32(fd))
@@ -87,12 +88,12 @@ def begin_server(context, fd):
 
 @kernel()
 def _failed(ssl, returned):
-    """Why a call on `ssl` returned no bytes: 0 at the peer's end, or minus errno."""
+    """Return why a call on `ssl` returned no bytes: 0 if the peer has closed, or minus errno."""
     number = np.int64(errno())
     why = _get_error(ssl, returned)
     if why in (WANT_READ, WANT_WRITE):
         return -np.int64(EAGAIN)
-    # Errors that stay in this thread's queue would be attributed to the next call.
+    # An error that stays in this thread's queue would be taken for that of the next call.
     _clear_error()
     if why == ZERO_RETURN:
         return np.int64(0)
@@ -103,20 +104,23 @@ def _failed(ssl, returned):
 
 @kernel()
 def handshake(ssl):
-    """Go on with the handshake: 1 where it is complete, else as `receive`."""
+    """Continue the handshake; return 1 when it is complete, 0 if the peer has closed, or minus errno."""
     done = _do_handshake(ssl)
     return np.int64(1) if done == 1 else _failed(ssl, done)
 
 
 @kernel(inlined=True)
 def is_resumed(ssl):
-    """Whether the handshake resumed a session: then no certificate was sent or verified."""
+    """Return whether the handshake resumed a session. Then no certificate was sent or verified."""
     return np.int64(_session_reused(ssl))
 
 
 @kernel()
 def send(ssl, address, length):
-    """Send as much as the socket takes: bytes, or minus errno. After -EAGAIN the same bytes must be sent again."""
+    """Send as much as the socket accepts; return the number of bytes or minus errno.
+
+    After -EAGAIN the same bytes must be sent again.
+    """
     sent = _write(ssl, address, np.int32(min(length, np.uint64(BYTES_AT_ONCE))))
     if sent > 0:
         return np.int64(sent)
@@ -126,23 +130,22 @@ def send(ssl, address, length):
 
 @kernel()
 def receive(ssl, buffer):
-    """Receive into `buffer`, at most one record: bytes, 0 at the peer's end, or minus errno."""
+    """Receive at most one record into `buffer`; return how many bytes, 0 if the peer has closed, or minus errno."""
     got = _read(ssl, buffer.ctypes.data, np.int32(buffer.size))
     return np.int64(got) if got > 0 else _failed(ssl, got)
 
 
 @kernel()
 def is_quiet(ssl, buffer):
-    """Whether nothing arrived with the bytes that were received last: neither more data nor the end of the
-    connection.
-    """
+    """Return whether nothing arrived with the bytes that were received last: no data, and no end of the connection."""
     return _has_pending(ssl) == 0 or receive(ssl, buffer) == -EAGAIN
 
 
 @kernel()
 def close(ssl, abort):
-    """Send close_notify, unless `abort`, and free the object. Its session can still be resumed: the connection did not
-    fail.
+    """Send close_notify unless `abort` is set, and free the SSL object.
+
+    The session can still be resumed, also after an abort.
     """
     if not abort:
         _shutdown(ssl)
@@ -153,7 +156,10 @@ def close(ssl, abort):
 
 @kernel()
 def newer_session(ssl, kept):
-    """The session to resume from now on: that of `ssl`, or `kept` where it has none. The other one is freed."""
+    """Return the session to resume from now on: that of `ssl`, or `kept` if `ssl` has none that can be resumed.
+
+    The session that is not returned is freed.
+    """
     session = _get1_session(ssl)
     if session == 0:
         return kept
@@ -167,6 +173,6 @@ def newer_session(ssl, kept):
 
 @kernel()
 def free_session(session):
-    """Free a session; 0 is none."""
+    """Free a session. An address of 0 is ignored."""
     if session:
         _session_free(session)

@@ -1,7 +1,7 @@
-"""Requests that wait, and how they end without being sent: in the ring (entries [head, taken)) or in the wait queue.
+"""Requests that wait, and how they end without being sent.
 
-The wait queue is used where clients matter, and for retries; `clients` explains it. Without it the ring itself is the
-queue, so `release_head` is the moment at which a request leaves it.
+They wait in the ring (entries [head, taken)) or in the wait queue. The wait queue is used for clients and for
+retries; `clients` explains it. Without it the ring itself is the queue, and a request leaves it with `release_head`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .retry import back_off, count_attempt, end_row, may_retry
 
 @kernel(inlined=True)
 def release_head(lane):
-    """The head of the queue is no longer needed: give its place in both rings back to the producer."""
+    """Release the request at the head of the ring, so that the producer can use its place in both rings."""
     st, control = lane.state[0], lane.metrics.control
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
     end = e.offset + e.length
@@ -59,8 +59,9 @@ def count_waiting(lane):
 
 @kernel(inlined=True)
 def own_since_due(lane, e):
-    """The lane's own part of the time since a request in the ring was due: it was taken up late, and waited while the
-    lane lost time.
+    """Return the lane's own part of the time since a request in the ring was due, in ns.
+
+    This is how late the lane took it up, and the time that the lane lost while the request waited.
     """
     return e.taken_ns - e.due_ns + lane.metrics.counters[C.lost_ns] - e.state
 
@@ -80,7 +81,7 @@ def fail_next(lane, key, outcome):
 
 @kernel()
 def _fail_head(lane, outcome):
-    """Fail the request at the head: an attempt began for it, and ended before it could be sent."""
+    """Fail the request at the head of the ring, whose attempt ended before it could be sent, or schedule a retry."""
     st = lane.state[0]
     if lane.settings.closed_loop:
         take_up(lane)
@@ -108,7 +109,7 @@ def _fail_head(lane, outcome):
 
 @kernel()
 def give_up_head(lane, reason):
-    """Give the request at the head up: it will not be sent. `reason` is a counter: C.unsent_..."""
+    """Give up the request at the head of the ring: it will not be sent. `reason` is a counter (C.unsent_...)."""
     st = lane.state[0]
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
     waited_ns = now_ns(lane.scratch) - e.due_ns
@@ -120,13 +121,13 @@ def give_up_head(lane, reason):
 
 @kernel(inlined=True)
 def _wanted(lane):
-    """How many requests want a connection now."""
+    """Return how many requests need a connection now."""
     return queued(lane) + lane.state[0].startable
 
 
 @kernel(inlined=True)
 def queued(lane):
-    """How many requests in the ring want a connection now."""
+    """Return how many requests in the ring need a connection now."""
     st = lane.state[0]
     if not lane.settings.closed_loop:
         return st.taken - st.head
@@ -137,7 +138,7 @@ def queued(lane):
 
 @kernel(inlined=True)
 def wants_dial(lane):
-    """Whether there are requests with no connection on the way, and one more is allowed."""
+    """Return whether another connection is needed and allowed."""
     st = lane.state[0]
     if st.draining:
         return False
@@ -152,7 +153,7 @@ def wants_dial(lane):
 
 @kernel()
 def take_up(lane):
-    """Take the next entry up: it counts as planned from now on."""
+    """Take up the next entry of the ring, which counts as planned from now on."""
     st, metrics = lane.state[0], lane.metrics
     e = lane.feed.entries[st.taken & (lane.feed.entries.size - 1)]
     e.taken_ns = now_ns(lane.scratch)
@@ -169,7 +170,7 @@ def take_up(lane):
 
 @kernel(inlined=True)
 def bound_queue(lane):
-    """Keep the queue within half of the rings: past that, give its oldest request up."""
+    """Give up the oldest requests until those that wait in the ring are within its limits. The newest one stays."""
     st = lane.state[0]
     entries = lane.feed.entries
     newest = entries[(st.taken - 1) & (entries.size - 1)]
@@ -183,7 +184,7 @@ def bound_queue(lane):
 
 @kernel(inlined=True)
 def head_to_row(lane, key):
-    """Copy the request at the head into a free row, and return the row. There is one."""
+    """Copy the request at the head of the ring into a free row, and return the row. There must be a free row."""
     ring = lane.feed.ring
     e = lane.feed.entries[lane.state[0].head & (lane.feed.entries.size - 1)]
     row = copy_to_row(lane, ring.ctypes.data + np.uint64(e.offset & (ring.size - 1)), e.length)
@@ -196,8 +197,9 @@ def head_to_row(lane, key):
 
 @kernel()
 def _fail_client(lane, key, outcome):
-    """Fail the first request of a client: an attempt began for it, and ended before it could be sent. False if none is
-    ready.
+    """Fail a client's first request, whose attempt ended before it could be sent, or schedule a retry.
+
+    False if the client has no request that is ready.
     """
     if lane.clients[key].startable == 0:
         return False
@@ -225,7 +227,10 @@ def _fail_client(lane, key, outcome):
 
 @kernel()
 def give_up_row(lane, row, reason):
-    """Give a row of the wait queue up: it will not be sent (`reason` is a counter: C.unsent_...), or not again."""
+    """Give up a row of the wait queue: it will not be sent, or not tried again.
+
+    `reason` is a counter (C.unsent_...) for a request that was never tried.
+    """
     w, now = lane.wait_queue[row], now_ns(lane.scratch)
     if w.tries:
         end_row(lane, row, now)
@@ -239,7 +244,7 @@ def give_up_row(lane, row, reason):
 
 @kernel()
 def _end_waiting(lane, row, now):
-    """Take a row out of the wait queue for good. It may now be the turn of its client's next request."""
+    """Remove a row from the wait queue for good. Its client's next request may become ready."""
     key = np.int64(lane.wait_queue[row].key)
     leave_wait_order(lane, row)
     leave_client_queue(lane, row)

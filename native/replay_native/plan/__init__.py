@@ -1,1 +1,1 @@
-"""Trace rows to due requests."""
+"""Kernels that turn the rows of a trace into due requests."""

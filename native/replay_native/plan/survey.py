@@ -1,7 +1,7 @@
-"""Trace rows to due requests: which rows are sent, when each is due, and what the plan says about them.
+"""Which rows of a trace are sent, when each is due, and the counts that a plan reports.
 
-The kernels walk rows of a trace in time order. `requests` is its dictionary (`trace/columns`). `rules` uint8[256] says
-by method what becomes of a row.
+The kernels read the rows of a trace in time order. `requests` is its dictionary (`trace/columns`). `rules` uint8[256]
+has the rule of each method.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from replay_native.ledger.hdr import HALF_2, record
 from replay_native.trace.columns import BODY, HOST, ROWS_TYPE, entry_of, method_of, route_of
 
 SEND, NEEDS_BODY, NOT_ALLOWED, NOT_SENDABLE = 0, 1, 2, 3
-"""Rules of a method. NEEDS_BODY is sent, and counted where its route has no body."""
+"""Rules of a method. Rows with NEEDS_BODY are sent, but counted if their request has no recorded body."""
 
 BINS = 64
-"""Parts of a window in which a peak is looked for."""
+"""How many bins a sliding window has in the search for a peak."""
 
 BIN, EDGE_NS, SUM, PEAK, PEAK_EDGE_NS, BUSY, BUSY_PEAK = 0, 1, 2, 3, 4, 5, 6
 WINDOW_WORDS = 7
 
 CLOSED_LOOP_PERIOD_NS = -1.0
-"""In place of the period of a constant rate: every row is due at once."""
+"""The period that stands for a closed loop: every row is due at once."""
 
 
 @bundle
 class Pace(NamedTuple):
-    """How recorded time becomes due time."""
+    """How recorded times become due times."""
 
     origin_ns: Annotated[int, "int64", "the recorded time that is due at the start"]
-    speed: Annotated[float, "float64", "recorded seconds per second"]
+    speed: Annotated[float, "float64", "recorded seconds per second of the run"]
     period_ns: Annotated[
-        float, "float64", "0: by recorded time; above: a constant rate; below: a closed loop"
+        float, "float64", "0: due by recorded time; above 0: a constant rate; below 0: a closed loop"
     ]
 
 
@@ -50,7 +50,7 @@ class DueRows(NamedTuple):
     client: Annotated[Array, "uint32[::1]", "its recorded client"]
     route: Annotated[Array, "uint32[::1]", "its route"]
     method: Annotated[Array, "uint8[::1]", "its method"]
-    status: Annotated[Array, "int16[::1]", "its recorded status, -1 where it is not known"]
+    status: Annotated[Array, "int16[::1]", "its recorded status, -1 if it is not known"]
     at_ns: Annotated[Array, "int64[::1]", "when it was recorded, since the Unix epoch"]
 
 
@@ -59,11 +59,11 @@ class SurveyCounts(NamedTuple):
     """The counts of one pass over the trace."""
 
     sent: Annotated[Array, "int64[::1]", "per method: rows that are sent"]
-    skipped: Annotated[Array, "int64[::1]", "per method: rows that are not"]
+    skipped: Annotated[Array, "int64[::1]", "per method: rows that are not sent"]
     routes: Annotated[Array, "int64[:, ::1]", "per route: rows by class of the recorded status (0: unknown)"]
     tooks: Annotated[Array, "uint32[:, ::1]", "per route: histogram of the recorded durations, at 2 digits"]
-    hosts: Annotated[Array, "int64[::1]", "per recorded host, and last for none: rows"]
-    bodiless: Annotated[Array, "int64[::1]", "per route: rows that need a body and have none"]
+    hosts: Annotated[Array, "int64[::1]", "per recorded host, and last for none: its rows"]
+    bodiless: Annotated[Array, "int64[::1]", "per route: rows that need a body but have no recorded one"]
     windows: Annotated[Array, "int64[:, ::1]", "the sliding windows of 1 s and 60 s (WINDOW_WORDS)"]
     rows: Annotated[Array, "int64[:, ::1]", "per window: rows by bin"]
     busy: Annotated[Array, "int64[:, ::1]", "per window: summed durations by bin"]
@@ -74,7 +74,7 @@ PACE_TYPE, DUE_ROWS_TYPE, SURVEY_TYPE = numba_type(Pace), numba_type(DueRows), n
 
 @kernel(inlined=True)
 def due_of(at_ns, number, pace):
-    """When a row is due, ns from the start: by its recorded time (period 0), by its number, or at once."""
+    """Return when a row is due, in ns from the start: by its recorded time, by its number, or at once."""
     if pace.period_ns > 0.0:
         return np.int64(number * pace.period_ns)
     if pace.period_ns < 0.0:
@@ -86,7 +86,7 @@ def due_of(at_ns, number, pace):
 
 @kernel(inlined=True)
 def _advance(window, rows, busy, bin_ns, due_ns):
-    """Move a window until `due_ns` falls into its last bin."""
+    """Move a window until `due_ns` is in its last bin."""
     steps = (due_ns - window[EDGE_NS]) // bin_ns + 1
     if steps >= BINS:
         rows[:] = 0
@@ -106,7 +106,7 @@ def _advance(window, rows, busy, bin_ns, due_ns):
 
 @kernel(inlined=True)
 def _count_in(window, rows, busy, bin_ns, due_ns, took_ns):
-    """Count a row in a sliding window of BINS * bin_ns, and keep the peaks."""
+    """Count a row in a sliding window of BINS * bin_ns, and update its peaks."""
     if due_ns >= window[EDGE_NS]:
         _advance(window, rows, busy, bin_ns, due_ns)
     place = window[BIN]
@@ -133,10 +133,10 @@ def _count_in(window, rows, busy, bin_ns, due_ns, took_ns):
     )
 )
 def survey(trace, requests, rules, pace, first, rows_max, default_took_ns, counts):
-    """Count rows by what becomes of them, until `first` has grown to `rows_max`. Returns how many were selected so
-    far.
+    """Count the rows that are sent and those that are not, until `rows_max` rows are sent.
 
-    A row whose duration is not known is taken to need `default_took_ns`.
+    `first` is how many were sent before this batch. Returns how many are sent up to its end. A row whose duration is
+    not known is assumed to take `default_took_ns`.
     """
     selected = first
     bin_1_ns, bin_60_ns = np.int64(1_000_000_000 // BINS), np.int64(60_000_000_000 // BINS)
@@ -179,10 +179,9 @@ def survey(trace, requests, rules, pace, first, rows_max, default_took_ns, count
     )
 )
 def select(trace, begin, requests, rules, pace, first, out):
-    """Copy the rows that are sent, from row `begin` on, until `out` is full. `first` is the number of the first in the
-    run.
+    """Copy the rows that are sent, from row `begin` on, until `out` is full.
 
-    Returns how many were copied, and the row to go on with.
+    `first` is the number of the first of them in the run. Returns how many were copied, and the row to continue with.
     """
     written, index = np.int64(0), begin
     at_ns, request, client, status = trace.at_ns, trace.request, trace.client, trace.status
@@ -206,8 +205,11 @@ def select(trace, begin, requests, rules, pace, first, out):
 
 OPEN_PEAK, OPENED, SECOND, IN_SECOND, SECOND_PEAK = range(5)
 CLIENT_WORDS = 5
-"""Of `count_clients`: the most connections that were open at once, all that were opened; the second that is counted,
-connections opened in it, and the most in one."""
+"""Places in `words` of `count_clients`.
+
+OPEN_PEAK: the most connections that were open at once. OPENED: all connections that were opened. SECOND: the second
+that is being counted. IN_SECOND: connections opened in it. SECOND_PEAK: the most that were opened in one second.
+"""
 
 
 @kernel(
@@ -216,11 +218,10 @@ connections opened in it, and the most in one."""
     )
 )
 def count_clients(due_ns, client, idle_ns, last_ns, connected, words):
-    """Count the connections of due requests, given in order, where each client has one until `idle_ns` after its last
-    request.
+    """Count the connections of due requests, where each client keeps one until `idle_ns` after its last request.
 
-    last_ns int64[clients] is when a connected client last sent a request. `connected` is the list of connected
-    clients, the longest idle first; words int64[CLIENT_WORDS].
+    The requests are given in due order. last_ns int64[clients] is when a connected client last sent a request.
+    `connected` is the list of connected clients, the longest idle first. `words` is int64[CLIENT_WORDS].
     """
     for row in range(due_ns.shape[0]):
         now, who = due_ns[row], np.int64(client[row])

@@ -1,1 +1,1 @@
-"""The parts of templates in every protocol: literals, numbers, UUIDs, e-mail addresses, clients."""
+"""The parts of templates that all protocols share: literals, numbers, UUIDs, e-mail addresses, trace contexts."""

@@ -1,6 +1,6 @@
-"""Parts of templates that HTTP requests and Kafka records share, written to memory by raw address.
+"""Parts of templates that HTTP requests and Kafka records share.
 
-Every `put...` kernel writes at an address and returns the address after it.
+Every `put...` kernel writes at a raw address, and returns the address after what it has written.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from replay_native.ground.shared import poke_u8
 _memcpy = libc.memcpy
 
 LITERAL, UUID, EMAIL, CLIENT, NUMBER = range(5)
-"""Kinds of parts that every template may have. UUID and EMAIL are the request's own, CLIENT and NUMBER are decimal.
-Protocols count on from `OWN_KINDS`.
+"""Kinds of parts that every template may have.
+
+UUID and EMAIL are generated for each request. CLIENT and NUMBER are the numbers of the client and the request, in
+decimal. The kinds of a protocol begin at `OWN_KINDS`.
 """
 
 OWN_KINDS = 5
@@ -33,7 +35,7 @@ _DASH = 45
 
 @kernel(inlined=True)
 def digits_of(number):
-    """How many decimal digits a number of at least 0 has."""
+    """Return how many decimal digits a number of at least 0 has."""
     count = np.int64(1)
     while number >= 10:
         number //= 10
@@ -43,7 +45,7 @@ def digits_of(number):
 
 @kernel(inlined=True)
 def put_number(at, number, digits):
-    """Write a decimal number with `digits` digits."""
+    """Write a number with `digits` decimal digits."""
     place = at + digits
     for _ in range(digits):
         place -= 1
@@ -62,7 +64,7 @@ def put(at, source, begin, end):
 
 @kernel(inlined=True)
 def put_hex(at, word, digits):
-    """Write the lowest hexadecimal digits of a word."""
+    """Write the lowest `digits` hexadecimal digits of a word."""
     for place in range(digits):
         shift = np.uint64(4 * (digits - 1 - place))
         poke_u8(np.uint64(at + place), _HEX[(word >> shift) & np.uint64(15)])
@@ -71,7 +73,7 @@ def put_hex(at, word, digits):
 
 @kernel()
 def put_uuid(at, seed, seq):
-    """Write a version 4 UUID (RFC 9562, 5.4)."""
+    """Write a version 4 UUID (RFC 9562, 5.4) that depends on `seed` and `seq` only."""
     high, low = random_of(seed, seq, _SALT_UUID), random_of(seed, seq, ~_SALT_UUID)
     high = (high & ~np.uint64(0xF000)) | np.uint64(0x4000)
     low = (low & np.uint64(0x3FFFFFFFFFFFFFFF)) | np.uint64(0x8000000000000000)

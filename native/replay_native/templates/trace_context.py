@@ -1,8 +1,8 @@
 """W3C Trace Context: the `traceparent` of a request, `00-TRACE_ID-PARENT_ID-01` (version 00, sampled).
 
-Both ids follow from the run's seed and the request's number, so nothing is kept for them: whoever knows the run can name
-the trace of any request. A request has one trace id. Each attempt has a parent id of its own, so that a tracing backend
-shows retries as separate spans of one trace.
+Both ids are computed from the run's seed and the request's number. So they are not stored, and the trace id of any
+request can be computed afterwards. A request has one trace id. Each attempt has its own parent id, so that a tracing
+backend shows retries as separate spans of one trace.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TRACEPARENT_BYTES = 55
 """`00-` + 32 digits + `-` + 16 digits + `-01`."""
 
 PARENT_FROM = 3 + 32 + 1
-"""Where the parent id begins in it."""
+"""Where the parent id begins in the value."""
 
 FIRST_ATTEMPT = 2
 """The attempt of a request that is sent for the first time: see `attempt_of`."""
@@ -33,20 +33,20 @@ _FLAGS = np.frombuffer(b"-01", dtype=np.uint8)
 _NAME = np.frombuffer(b"traceparent: ", dtype=np.uint8)
 
 LINE_BYTES = _NAME.shape[0] + TRACEPARENT_BYTES + 2
-"""Bytes of the header line, with its end."""
+"""Bytes of the header line, with its CR LF."""
 
 _DASH, _CR, _LF = 45, 13, 10
 
 
 @kernel(inlined=True)
 def attempt_of(tries, resent):
-    """The number of an attempt: the try, and whether it is sent again on a new connection."""
+    """Return the number of an attempt: twice the number of the try, plus 1 if it was sent again on a new connection."""
     return np.int64(2 * tries + resent)
 
 
 @kernel(inlined=True)
 def _id_of(seed, seq, salt):
-    """16 hexadecimal digits of an id. All zeros would be invalid."""
+    """Return 64 bits of an id, which are never all zeros, because such an id would be invalid."""
     bits = random_of(seed, seq, salt)
     return bits if bits != np.uint64(0) else np.uint64(1)
 
@@ -59,7 +59,7 @@ def _put_parent(at, seed, seq, attempt):
 
 @kernel()
 def put_traceparent(at, seed, seq, attempt):
-    """Write the value of the header; the address after it."""
+    """Write the value of the header, and return the address after it."""
     at = put(at, _VERSION, 0, _VERSION.shape[0])
     at = put_hex(at, _id_of(seed, seq, _HIGH), 16)
     at = put_hex(at, _id_of(seed, seq, _LOW), 16)
@@ -70,7 +70,7 @@ def put_traceparent(at, seed, seq, attempt):
 
 @kernel()
 def put_trace_line(at, seed, seq):
-    """Write the header line of a request that is rendered; the address after it."""
+    """Write the header line for the first attempt of a request, and return the address after it."""
     at = put(at, _NAME, 0, _NAME.shape[0])
     at = put_traceparent(at, seed, seq, np.int64(FIRST_ATTEMPT))
     poke_u8(np.uint64(at), np.uint8(_CR))
@@ -80,7 +80,7 @@ def put_trace_line(at, seed, seq):
 
 @kernel(inlined=True)
 def _begins_line(at):
-    """Whether the header line stands at an address, after the end of the line above."""
+    """Return whether the header line, and the line end before it, are at an address."""
     same = np.int64(0)
     while same < _BEFORE.shape[0] and peek_u8(np.uint64(at + same)) == _BEFORE[same]:
         same += 1
@@ -89,8 +89,10 @@ def _begins_line(at):
 
 @kernel()
 def renew_parent(address, length, seed, seq, attempt):
-    """Give a rendered request the parent id of this attempt. Its head has at most one such line, which no other line can
-    look like, since values contain no line ends.
+    """Replace the parent id of a rendered request with that of this attempt.
+
+    The head has at most one `traceparent` line. No other line can be mistaken for it, because values contain no line
+    ends.
     """
     size = _BEFORE.shape[0]
     for at in range(address, address + length - size - TRACEPARENT_BYTES):
@@ -105,12 +107,12 @@ def renew_parent(address, length, seed, seq, attempt):
 
 @kernel("void(uint8[::1], uint64, int64, int64)", brief=True)
 def write_traceparent(out, seed, seq, attempt):
-    """Write the value of the header into `out`, which has room for it."""
+    """Write the value of the header into `out`, which must have at least TRACEPARENT_BYTES."""
     put_traceparent(np.int64(out.ctypes.data), seed, seq, attempt)
 
 
 @kernel("void(uint8[::1], uint64, int64, int64, int64)", brief=True)
 def renew_parent_in(request, seed, seq, tries, resent):
-    """`renew_parent` for a request in an array."""
+    """Call `renew_parent` for a request in an array."""
     attempt = attempt_of(tries, resent)
     renew_parent(np.int64(request.ctypes.data), np.int64(request.shape[0]), seed, seq, attempt)

@@ -1,1 +1,1 @@
-"""Kernels of the columnar trace: dictionaries, routes, order of events."""
+"""Kernels of the columnar trace: dictionaries, routes, the order of events."""

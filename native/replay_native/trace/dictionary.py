@@ -1,7 +1,7 @@
-"""Byte strings to ids: an open-addressing table with full comparison, and the copying around it.
+"""A hash table that gives ids to byte strings, by open addressing and with full comparison.
 
-Python owns the arrays of a table (`replay.trace.dictionary.StringTable`). An entry is a row: its place (where the
-string begins in the store, and how long it is) and two words that are compared together with the string.
+Python owns the arrays of a table (`replay.trace.dictionary.StringTable`). An entry is a row with its place (where the
+string begins in the store, and its length) and two words that are compared together with the string.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ PLACE, WORD_0, WORD_1 = 0, 1, 2
 ENTRY_WORDS = 3
 
 LENGTH_BITS = 24
-"""The lower bits of a place, which are the length. A longer string does not fit."""
+"""The lower bits of a place, which contain the length. A string whose length needs more bits does not fit."""
 
 HASHED_AHEAD = 64
-"""Strings that are hashed, and their slots read, before the first of them is looked up (a power of two)."""
+"""How many strings are hashed, and their slots read, before the first of them is looked up (a power of two)."""
 
 _MULTIPLIER = np.int64(-7046029254386353131)
 _OTHER_MULTIPLIER = np.int64(-4658895280553007687)
@@ -39,8 +39,8 @@ _LENGTHS = np.int64((1 << LENGTH_BITS) - 1)
 class Strings(NamedTuple):
     """Byte strings, one after another."""
 
-    data: Annotated[Array, "uint8[::1]", "their bytes"]
-    offsets: Annotated[Array, "int64[::1]", "per string and one more: where it begins"]
+    data: Annotated[Array, "uint8[::1]", "the bytes of all strings"]
+    offsets: Annotated[Array, "int64[::1]", "per string and one more: the offset of its bytes"]
 
 
 @bundle
@@ -50,7 +50,7 @@ class Table(NamedTuple):
     slots: Annotated[
         Array,
         "int64[::1]",
-        "upper half of the hash, and id + 1; 0 is empty. A power of two, twice the entries",
+        "upper half of the hash, and id + 1; 0 if empty. A power of two, at least twice the entries",
     ]
     store: Annotated[Array, "uint8[::1]", "the bytes of the strings"]
     entries: Annotated[Array, "int64[:, ::1]", "per entry: PLACE, WORD_0, WORD_1"]
@@ -62,21 +62,21 @@ STRINGS_TYPE, TABLE_TYPE = numba_type(Strings), numba_type(Table)
 
 @kernel(inlined=True)
 def mix(hashed, word):
-    """Fold one word into a hash."""
+    """Mix one word into a hash."""
     hashed = (hashed ^ word) * _MULTIPLIER
     return hashed ^ (hashed >> np.int64(32))
 
 
 @kernel(inlined=True)
 def _mix_other(hashed, word):
-    """`mix` with another multiplier, so that the same word in both halves does not cancel out."""
+    """Mix one word into a hash with another multiplier, so that the same word in both halves does not cancel out."""
     hashed = (hashed ^ word) * _OTHER_MULTIPLIER
     return hashed ^ (hashed >> np.int64(29))
 
 
 @kernel(inlined=True)
 def _short_word(address, length):
-    """Up to seven bytes as one word, which is unique among strings of the same length."""
+    """Return up to seven bytes as one word, which is unique among strings of the same length."""
     if length >= 4:
         low, high = np.int64(peek_u32(address)), np.int64(peek_u32(address + np.uint64(length - 4)))
         return low | (high << np.int64(32))
@@ -89,9 +89,9 @@ def _short_word(address, length):
 
 @kernel(inlined=True)
 def hash_bytes(data, begin, end, seed):
-    """A 64-bit hash of `data[begin:end]`; `seed` makes collisions unpredictable.
+    """Return a 64-bit hash of `data[begin:end]`. A secret `seed` makes collisions unpredictable.
 
-    Words are folded into two halves in turns, which the CPU computes in parallel. The last word overlaps the one
+    Words are mixed alternately into two halves, which the CPU computes in parallel. The last word overlaps the one
     before.
     """
     length = end - begin
@@ -114,7 +114,7 @@ def hash_bytes(data, begin, end, seed):
 
 @kernel(inlined=True)
 def same_bytes(left, left_at, right, right_at, length):
-    """Whether two ranges of bytes are equal."""
+    """Return whether two ranges of bytes are equal."""
     left_address = np.uint64(np.int64(left.ctypes.data) + left_at)
     right_address = np.uint64(np.int64(right.ctypes.data) + right_at)
     if length < 8:
@@ -130,7 +130,7 @@ def same_bytes(left, left_at, right, right_at, length):
 
 @kernel(inlined=True)
 def copy_bytes(source, begin, end, target, at):
-    """Copy `source[begin:end]` to `target` at `at`; the offset after it. The two do not overlap."""
+    """Copy `source[begin:end]` to `target` at `at`, and return the offset after it. The two must not overlap."""
     length = end - begin
     source_address = np.uint64(np.int64(source.ctypes.data) + begin)
     target_address = np.uint64(np.int64(target.ctypes.data) + at)
@@ -154,7 +154,7 @@ def _slot_of(hashed, mask):
 
 @kernel(inlined=True)
 def _is_entry(table, entry, data, begin, length, word0, word1):
-    """Whether a string with its words is this entry."""
+    """Return whether a string with its two words equals this entry."""
     entries = table.entries
     place = entries[entry, PLACE]
     return (
@@ -167,10 +167,10 @@ def _is_entry(table, entry, data, begin, length, word0, word1):
 
 @kernel()
 def find_or_add(data, begin, end, word0, word1, table):
-    """The id of a string (with its two extra words), or -1 - id where it is new.
+    """Return the id of a string (with its two extra words), or -1 - id if the string is new.
 
-    A new string is inserted while the table is open. The first one that does not fit closes the table for good. From
-    then on every unknown string gets a fresh id and is not remembered, so ids are no longer unique by content.
+    A new string is added while the table is open. The first one that does not fit closes the table for good. From
+    then on every unknown string gets a new id and is not stored, so that equal strings can have several ids.
     """
     hashed = mix(mix(hash_bytes(data, begin, end, table.state[SEED]), word0), word1)
     return find_or_add_hashed(hashed, data, begin, end, word0, word1, table)
@@ -178,7 +178,7 @@ def find_or_add(data, begin, end, word0, word1, table):
 
 @kernel()
 def find_or_add_hashed(hashed, data, begin, end, word0, word1, table):
-    """`find_or_add` of a string whose hash is known."""
+    """Do what `find_or_add` does for a string whose hash is known."""
     slots, state = table.slots, table.state
     mask = np.int64(slots.shape[0] - 1)
     slot = _slot_of(hashed, mask)
@@ -208,7 +208,7 @@ def find_or_add_hashed(hashed, data, begin, end, word0, word1, table):
 
 @kernel("void(uint8[::1], int64[::1], int64, int64[::1])")
 def hash_all(data, offsets, seed, hashes):
-    """The hash of each string of (data, offsets)."""
+    """Write the hash of each string of (data, offsets) to `hashes`."""
     for index in range(hashes.shape[0]):
         hashes[index] = hash_bytes(data, offsets[index], offsets[index + 1], seed)
 
@@ -227,7 +227,7 @@ def move_slots(old, slots):
 
 @kernel()
 def _touch(strings, words, first, last, table, hashes):
-    """Hash some strings, and read what their lookups will need, so that the cache misses of all of them overlap."""
+    """Hash some strings, and read what their lookups will need, so that their cache misses overlap."""
     data, offsets, slots, store, entries = (
         strings.data,
         strings.offsets,
@@ -261,10 +261,10 @@ def _touch(strings, words, first, last, table, hashes):
     )
 )  # fmt: skip
 def intern(strings, words, first, last, table, hashes, ids, fresh):
-    """Look up strings `first` to `last`, and add unknown ones. Returns how many were new.
+    """Look up the strings from `first` to before `last`, add those that are unknown, and return how many were new.
 
-    ids[i - first] is the id of string i; fresh[:returned] are the indexes of the new strings, whose ids count up.
-    Scratch: hashes int64[HASHED_AHEAD].
+    ids[i - first] is the id of string i. fresh[:returned] has the indexes of the new strings, whose ids are
+    consecutive. Scratch memory: hashes int64[HASHED_AHEAD].
     """
     found = np.int64(0)
     data, offsets = strings.data, strings.offsets
@@ -284,7 +284,7 @@ def intern(strings, words, first, last, table, hashes, ids, fresh):
 
 @kernel("int64(uint8[::1], int64[::1], int64[::1], int64, uint8[::1], int64[::1], int64)")
 def gather(data, offsets, chosen, count, target, ends, row):
-    """Append the strings `chosen[:count]` to (target, ends), after its first `row` rows. Returns the bytes used."""
+    """Append the strings `chosen[:count]` to (target, ends), after its first `row` rows; return the bytes used."""
     at = ends[row]
     for index in range(count):
         begin, end = offsets[chosen[index]], offsets[chosen[index] + 1]
@@ -296,10 +296,10 @@ def gather(data, offsets, chosen, count, target, ends, row):
 
 @kernel("void(int64[::1], int64[::1], uint32[::1], int64[::1], uint32[::1])")
 def dense_ids(hashes, slots, slot_ids, state, ids):
-    """Number 64-bit hashes densely by first appearance; state[0] counts them.
+    """Give 64-bit hashes consecutive ids, in the order in which they first appear. state[0] counts the ids.
 
-    `slots` (0 is empty) is a power of two, at least twice state[0] + len(hashes). Past state[1] distinct hashes an
-    unknown one shares the id of its remainder, which bounds memory.
+    `slots` (0 is empty) is a power of two, at least twice state[0] + len(hashes). To limit the memory, at most
+    state[1] hashes get their own id. Any further hash shares the id that is its remainder.
     """
     mask = np.int64(slots.shape[0] - 1)
     for index in range(hashes.shape[0]):
@@ -322,7 +322,7 @@ def dense_ids(hashes, slots, slot_ids, state, ids):
 
 @kernel("void(int64[::1], uint32[::1], int64[::1], uint32[::1])")
 def rehash(old_slots, old_ids, slots, slot_ids):
-    """Move the entries of one `dense_ids` table into a larger, empty one."""
+    """Move the entries of a `dense_ids` table into a larger, empty one."""
     mask = np.int64(slots.shape[0] - 1)
     for old in range(old_slots.shape[0]):
         hashed = old_slots[old]
@@ -336,7 +336,7 @@ def rehash(old_slots, old_ids, slots, slot_ids):
 
 @kernel("void(uint32[::1], int64[::1])")
 def tally(ids, weights):
-    """Count the ids that have a place in `weights`."""
+    """Count each id in `weights`. Ids beyond its end are ignored."""
     for index in range(ids.shape[0]):
         if ids[index] < weights.shape[0]:
             weights[ids[index]] += 1

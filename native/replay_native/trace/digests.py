@@ -1,4 +1,4 @@
-"""Digests of 128 bits to ids: a hash table of bounded size that forgets the oldest where it is full."""
+"""A hash table that gives ids to digests of 128 bits. Its size is limited: when it is full, it forgets the oldest."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ LOW, HIGH, ID = 0, 1, 2
 COLUMNS = 3
 
 WINDOW = 32
-"""Slots in which a digest may lie, from the one that its lower bits name."""
+"""How many slots may contain a digest, from the one that its lower bits select."""
 
 
 @kernel("int64(int64[:,::1], int64, int64, int64)")
 def find_or_put(table, low, high, index):
-    """The id of a digest; where it is new, `index`, which it gets. Without a free slot the oldest of the window goes."""
+    """Return the id of a digest. A new one gets the id `index`.
+
+    If none of its slots is free, the oldest digest in them is replaced.
+    """
     mask = table.shape[0] - 1
     chosen = low & mask
     for step in range(WINDOW):
@@ -33,7 +36,7 @@ def find_or_put(table, low, high, index):
 
 @kernel("void(int64[:,::1], int64[:,::1])")
 def move(old, new):
-    """Put every digest of a table into a larger one, which is empty."""
+    """Move every digest of a table into a larger, empty one."""
     for slot in range(old.shape[0]):
         if old[slot, ID] != 0:
             find_or_put(new, old[slot, LOW], old[slot, HIGH], old[slot, ID] - 1)

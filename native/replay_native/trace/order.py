@@ -1,4 +1,4 @@
-"""A radix sort of words that hold a stamp and its place, for stamps that are nearly in order."""
+"""A radix sort for words that contain a time stamp and its place, when the time stamps are nearly in order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from replay_native.ground.jit import kernel
 DIGIT_BITS = 11
 DIGITS = 1 << DIGIT_BITS
 SIGN_BIT = 63
-"""It is 0 in every word, so a pass over it moves nothing."""
+"""This bit is 0 in every word, so that a pass over it leaves the order as it is."""
 
 _MASK = np.uint64(DIGITS - 1)
 
@@ -33,9 +33,9 @@ def _pass(words, out, shift, counts):
 
 @kernel("void(uint64[::1], uint64[::1], int64, int64, int64[::1])")
 def sort_words(words, spare, low_bit, high_bit, counts):
-    """Sort words by their bits from low_bit to below high_bit, stably (LSD radix sort: Knuth 5.2.5); bit 63 is 0.
+    """Sort words by their bits from low_bit to below high_bit, stably (LSD radix sort: Knuth 5.2.5).
 
-    Scratch: spare, as long as words, and counts int64[DIGITS].
+    Bit 63 of every word must be 0. Scratch memory: `spare`, as long as `words`, and counts int64[DIGITS].
     """
     shift = low_bit
     while shift < high_bit:

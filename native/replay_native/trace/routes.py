@@ -1,7 +1,7 @@
 """Route templates: variable segments of a path become {id}, {uuid}, {hash}, {date}, {email} or {slug}.
 
-The template of a request is `METHOD SPACE PATH` without the query. A user's own templates are tried first; a path that
-one of them matches gets that template as it was written.
+The template of a request is `METHOD SPACE PATH` without the query. The user's own templates are tried first. A path
+that matches one of them gets that template as the user wrote it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from replay_native.ground.jit import kernel
 from .dictionary import STRINGS_TYPE, TABLE_TYPE, copy_bytes, find_or_add, hash_bytes
 
 SEGMENTS_MAX = 16
-"""Segments of a template at most. Deeper ones become `/*`."""
+"""The largest number of segments in a template. Deeper segments become `/*`."""
 
 LITERAL_BYTES_MAX = 48
-"""A longer segment is a {slug}."""
+"""A literal segment that is longer becomes {slug}."""
 
 EXTENSION_BYTES_MAX = 5
 
 TEMPLATE_BYTES_MAX = 1024
-"""Bytes of a template at most: a method name, and SEGMENTS_MAX segments with their slashes."""
+"""The largest size of a template: a method name, and SEGMENTS_MAX segments with their slashes."""
 
 FULL, DEPTH = 0, 1
-"""How deep templates go: FULL: whole paths; DEPTH: the first segment; 2: the method alone."""
+"""Depths of templates. FULL: whole paths. DEPTH: the first segment. 2: only the method."""
 
 _LITERAL, _ID, _UUID, _HASH, _DATE, _EMAIL, _SLUG = 0, 1, 2, 3, 4, 5, 6
 
@@ -37,14 +37,14 @@ _PLACEHOLDERS = np.frombuffer(_NAMES, dtype=np.uint8)
 _BEGINS = np.array([0, 0, 4, 10, 16, 22, 29, 35], dtype=np.int64)
 
 LENGTH_MAX = 1000
-"""A longer segment is a literal without being examined."""
+"""A longer segment is taken for a literal without being examined, so that it becomes {slug}."""
 
 _HEXES, _UPPERS, _LOWERS, _SEPARATORS, _EMAILS = 10, 20, 30, 40, 50
 _COUNT = np.int64(1023)
 
 
 def _counted() -> np.ndarray:
-    """By byte: 1 in each of the ten-bit counters (digits lowest) for which it counts."""
+    """Return by byte: 1 in each of the ten-bit counters (digits lowest) that count this byte."""
     table = np.zeros(256, dtype=np.int64)
     table[ord("0") : ord("9") + 1] = 1 | 1 << _HEXES
     table[ord("a") : ord("z") + 1] = 1 << _LOWERS
@@ -60,13 +60,15 @@ def _counted() -> np.ndarray:
 class TemplateRules(NamedTuple):
     """How requests become templates."""
 
-    depth: Annotated[int, "int64", "FULL, DEPTH, or 2 for the method alone"]
+    depth: Annotated[int, "int64", "FULL, DEPTH, or 2 for only the method"]
     names: Annotated[Array, "uint8[::1]", "the names of the methods"]
-    name_ends: Annotated[Array, "int64[::1]", "per method and one more: where its name begins"]
-    slugs: Annotated[Array, "int64[::1]", "sorted hashes of the prefixes whose children are folded to {slug}"]
-    kept: Annotated[Array, "int64[::1]", "sorted hashes of children that keep their names all the same"]
+    name_ends: Annotated[Array, "int64[::1]", "per method and one more: the offset of its name"]
+    slugs: Annotated[Array, "int64[::1]", "sorted hashes of the prefixes whose children become {slug}"]
+    kept: Annotated[
+        Array, "int64[::1]", "sorted hashes of children that keep their names in spite of `slugs`"
+    ]
     own: Annotated[Array, "uint8[::1]", "the user's own templates"]
-    own_ends: Annotated[Array, "int64[::1]", "per own template and one more: where it begins"]
+    own_ends: Annotated[Array, "int64[::1]", "per own template and one more: the offset of its text"]
     own_methods: Annotated[Array, "int64[::1]", "per own template: its method, below 0 for any"]
 
 
@@ -88,7 +90,7 @@ def _is_hex(byte):
 
 @kernel()
 def _is_uuid(data, begin, end):
-    """Whether it is 8-4-4-4-12 hexadecimal digits."""
+    """Return whether a segment has the form 8-4-4-4-12 of hexadecimal digits."""
     if end - begin != 36:
         return False
     for index in range(36):
@@ -103,7 +105,7 @@ def _is_uuid(data, begin, end):
 
 @kernel()
 def _is_date(data, begin, end):
-    """Whether it is yyyy-mm, yyyy-mm-dd, or the latter followed by a time."""
+    """Return whether a segment is yyyy-mm, yyyy-mm-dd, or the latter followed by `T` (and a time)."""
     length = end - begin
     if length < 7 or data[begin + 4] != 45:
         return False
@@ -127,7 +129,7 @@ def _is_date(data, begin, end):
 
 @kernel()
 def _segment_class(data, begin, end):
-    """The class of a path segment without its extension."""
+    """Return the class of a path segment without its extension."""
     counts = np.int64(0)
     length = end - begin
     if length > LENGTH_MAX:
@@ -158,8 +160,9 @@ def _segment_class(data, begin, end):
 
 @kernel()
 def _stem(data, begin, end):
-    """Where the extension of a segment begins (its dot), or its end. An extension is at most five letters or digits,
-    not all digits.
+    """Return where the extension of a segment begins (its dot), or the segment's end if it has none.
+
+    An extension is at most five letters or digits, which are not all digits.
     """
     dot = end - 1
     while dot > begin and end - dot <= EXTENSION_BYTES_MAX and data[dot] != 46:
@@ -177,7 +180,7 @@ def _stem(data, begin, end):
 
 @kernel()
 def _contains(hashes, value):
-    """Whether a sorted array holds `value`."""
+    """Return whether a sorted array contains `value`."""
     low, high = 0, hashes.shape[0]
     while low < high:
         middle = (low + high) >> 1
@@ -190,7 +193,7 @@ def _contains(hashes, value):
 
 @kernel()
 def _write_segment(data, begin, end, out, at, slugs, kept):
-    """Write the template of a segment after out[:at], which ends in a slash. Returns the offset after it."""
+    """Write the template of a segment after out[:at], which ends with a slash; return the offset after it."""
     if begin < end and data[begin] == 123:
         return copy_bytes(data, begin, min(end, begin + LITERAL_BYTES_MAX), out, at)
     stem = _stem(data, begin, end)
@@ -212,7 +215,7 @@ def _write_segment(data, begin, end, out, at, slugs, kept):
 
 @kernel()
 def _write_template(data, begin, end, out, at, depth, slugs, kept):
-    """Write the template of the path in data[begin:end] after out[:at]. Returns the offset after it."""
+    """Write the template of the path in data[begin:end] after out[:at], and return the offset after it."""
     if depth > DEPTH or begin == end or data[begin] != 47:
         out[at] = 42
         return at + 1
@@ -235,7 +238,7 @@ def _write_template(data, begin, end, out, at, depth, slugs, kept):
 
 @kernel(inlined=True)
 def _path_end(data, begin, end):
-    """Where the path of a target ends: before its query, parameters or fragment."""
+    """Return where the path of a target ends: before its query, parameters or fragment."""
     for index in range(begin, end):
         if data[index] == 63 or data[index] == 35 or data[index] == 59:
             return index
@@ -244,7 +247,7 @@ def _path_end(data, begin, end):
 
 @kernel(inlined=True)
 def _until(data, at, end, byte):
-    """Where a byte first is in data[at:end], or `end`."""
+    """Return where a byte first is in data[at:end], or `end`."""
     while at < end and data[at] != byte:
         at += 1
     return at
@@ -252,10 +255,10 @@ def _until(data, at, end, byte):
 
 @kernel()
 def matches(data, begin, end, pattern, at, last):
-    """Whether pattern[at:last] is the path in data[begin:end].
+    """Return whether pattern[at:last] matches the path in data[begin:end].
 
-    `{name}` stands for a segment, or for the part of one before the literal that follows it. `*` at the end stands for
-    everything after its slash.
+    `{name}` matches a segment, or the part of a segment before the literal that follows. `*` after the last slash
+    matches everything.
     """
     first = at
     while at < last:
@@ -283,13 +286,13 @@ def matches(data, begin, end, pattern, at, last):
 
 @kernel("boolean(uint8[::1], uint8[::1])")
 def matches_one(path, pattern):
-    """`matches` of a whole path and a whole pattern."""
+    """Call `matches` for a whole path and a whole pattern."""
     return matches(path, 0, path.shape[0], pattern, 0, pattern.shape[0])
 
 
 @kernel()
 def _own(data, begin, end, kind, rules):
-    """The first own template of the user that a request of method `kind` matches, or -1."""
+    """Return the first of the user's own templates that a request of method `kind` matches, or -1."""
     for index in range(rules.own_methods.shape[0]):
         fits = rules.own_methods[index] < 0 or rules.own_methods[index] == kind
         if fits and matches(data, begin, end, rules.own, rules.own_ends[index], rules.own_ends[index + 1]):
@@ -310,10 +313,10 @@ def _own(data, begin, end, kind, rules):
     )
 )
 def templates(targets, method, first, rules, entries_max, out, table, ids):
-    """Number the templates of the requests from `first` on, into `ids`, until the table holds `entries_max` of them.
+    """Write the ids of the templates of the requests from `first` on to `ids`.
 
-    Returns the index of the request where it stopped, or the number of requests. Scratch: `out`
-    uint8[TEMPLATE_BYTES_MAX].
+    It stops when the table has `entries_max` templates. Returns the index of the request where it stopped, or the
+    number of requests. Scratch memory: `out` uint8[TEMPLATE_BYTES_MAX].
     """
     data, offsets = targets.data, targets.offsets
     for index in range(first, method.shape[0]):

@@ -1,1 +1,1 @@
-"""Transformed and generated traffic, and the figures that prove it."""
+"""Kernels that generate and transform traffic, and the figures that verify it."""

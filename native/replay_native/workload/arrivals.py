@@ -1,8 +1,8 @@
-"""When generated requests arrive: a renewal process of mean 1 in the time of a rate curve, by inversion.
+"""When generated requests arrive: a renewal process of mean 1, mapped to the time of a rate curve by inversion.
 
-A gap of the process is an area under the curve; where it ends is the next arrival (time-change inversion: Cinlar 1975,
-4.7). A two-state Markov chain may modulate the curve (MMPP2). The state goes on where the portion before ended, so
-portions of any size give the same arrivals.
+A gap of the process is an area under the curve. The next arrival is where this area ends (time-change inversion:
+Cinlar 1975, 4.7). A two-state Markov chain may modulate the curve (MMPP2). The state is kept between two calls, so
+that portions of any size give the same arrivals.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from replay_native.ground.jit import kernel
 from replay_native.ground.randoms import exponential_of, random_of, unit_of
 
 EVEN, POISSON, GAMMA = 0, 1, 2
-"""Kinds of processes: gaps of exactly 1; exponential gaps; Gamma variates with a shape."""
+"""Kinds of processes: gaps of exactly 1; exponential gaps; gaps that are Gamma variates with a given shape."""
 
 COUNTER, SEGMENT, BEGIN_NS, END_NS, CHAIN_STATE, SWITCH_NS, SWITCHES, STARTED = 0, 1, 2, 3, 4, 5, 6, 7
 STATE_WORDS = 8
 AREA, PIECE_AREA, BEGIN_RATE, END_RATE = 0, 1, 2, 3
 STATE_REALS = 4
-"""State of a process: `words` int64 and `reals` float64, zeros at the start. A piece is a part of a segment in which
-the chain stays in one state.
+"""State of a process: `words` int64 and `reals` float64, which are zeros at the start.
+
+A piece is a part of a segment in which the chain stays in one state.
 """
 
 NEVER_NS = np.int64(1) << np.int64(62)
@@ -46,9 +47,11 @@ class Process(NamedTuple):
     kind: Annotated[int, "int64", "EVEN, POISSON or GAMMA"]
     shape: Annotated[float, "float64", "the shape of GAMMA"]
     modulation: Annotated[
-        Array, "float64[::1]", "of the chain's two states: factor, factor, dwell ns, dwell ns (0: no chain)"
+        Array,
+        "float64[::1]",
+        "factors of the chain's two states, then their mean dwell times in ns (0: no chain)",
     ]
-    seed: Annotated[int, "uint64", "names the random draws"]
+    seed: Annotated[int, "uint64", "seed of the random draws"]
 
 
 PROCESS_TYPE = numba_type(Process)
@@ -63,14 +66,17 @@ def _draw(seed, words):
 
 @kernel()
 def _normal(seed, words):
-    """A standard normal variate (Box and Muller 1958)."""
+    """Return a standard normal variate (Box and Muller 1958)."""
     radius = math.sqrt(-2.0 * math.log(unit_of(_draw(seed, words))))
     return radius * math.cos(2.0 * math.pi * unit_of(_draw(seed, words)))
 
 
 @kernel()
 def _gamma(seed, words, shape):
-    """A Gamma variate of mean 1 (Marsaglia and Tsang 2000, with their squeeze, and their boost for shapes below 1)."""
+    """Return a Gamma variate of mean 1 (Marsaglia and Tsang 2000).
+
+    It uses their squeeze, and for shapes below 1 their boost.
+    """
     raised = shape if shape >= 1.0 else shape + 1.0
     d = raised - 1.0 / 3.0
     c = 1.0 / math.sqrt(9.0 * d)
@@ -89,7 +95,7 @@ def _gamma(seed, words, shape):
 
 @kernel(inlined=True)
 def _gap(process, shape, seed, words):
-    """The next gap. The first even one is 0, so that even arrivals begin with the curve."""
+    """Return the next gap. The first gap of an EVEN process is 0, so that its arrivals begin with the curve."""
     if process == POISSON:
         return exponential_of(_draw(seed, words))
     if process == GAMMA:
@@ -100,7 +106,7 @@ def _gap(process, shape, seed, words):
 
 @kernel()
 def _switch(modulation, seed, words):
-    """Move the chain to its other state; the first time draw the state that it begins in."""
+    """Move the chain to its other state. At the first call, draw the state that it begins in."""
     if modulation[2] <= 0.0:
         words[SWITCH_NS] = NEVER_NS
         return
@@ -119,7 +125,7 @@ def _switch(modulation, seed, words):
 
 @kernel()
 def _next_piece(process, words, reals):
-    """Go on to the next piece of the curve; False at its end."""
+    """Continue with the next piece of the curve. False if the curve has ended."""
     edges_ns, rates, modulation = process.edges_ns, process.rates, process.modulation
     if words[STARTED] == 0:
         words[STARTED] = 1
@@ -149,7 +155,7 @@ def _next_piece(process, words, reals):
 
 @kernel(inlined=True)
 def _ns_at(area, begin_rate, end_rate, length_ns):
-    """How far into a piece its area reaches `area`, ns: the stable root of the quadratic."""
+    """Return how far into a piece, in ns, its area reaches `area`: the numerically stable root of the quadratic."""
     if begin_rate == end_rate:
         return area * _NS / begin_rate
     slope = (end_rate - begin_rate) / length_ns * _NS
@@ -159,8 +165,9 @@ def _ns_at(area, begin_rate, end_rate, length_ns):
 
 @kernel(types.int64(PROCESS_TYPE, types.int64, types.int64[::1], types.float64[::1], types.int64[::1]))
 def arrive(process, start_ns, words, reals, out_at_ns):
-    """Write the next arrivals in order, ns from `start_ns` on. Returns how many; fewer than fit where the curve has
-    ended.
+    """Write the next arrivals in order, in ns from `start_ns` on, and return how many.
+
+    They are fewer than `out_at_ns` can hold only if the curve has ended.
     """
     written = np.int64(0)
     while written < out_at_ns.shape[0]:

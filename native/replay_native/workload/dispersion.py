@@ -1,6 +1,6 @@
-"""How bursty arrivals are: moments of their counts in windows, of their gaps, and of the sessions they belong to.
+"""How bursty arrivals are: moments of their counts in windows, of their gaps, and of their sessions.
 
-They are computed in one pass over stamps in time order, in memory that does not grow with the trace.
+They are computed in one pass over time stamps in order, in memory that does not grow with the trace.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from replay_native.ground.jit import kernel
 
 BLOCKS = 64
-"""Equal parts of the time span. Each is resampled as a whole, since neighbours depend on each other."""
+"""Equal parts of the time span. Each is resampled as a whole, because neighboring windows depend on each other."""
 
 BIN, COUNT = 0, 1
 SUM, SQUARES = 0, 1
@@ -21,12 +21,12 @@ GAPS, GAP_SUM, GAP_SQUARES, GAP_LAGGED, GAP_FIRST, GAP_LAST, LAST_NS = 0, 1, 2, 
 GAP_WORDS = 7
 
 GAP_BINS, GAP_BINS_A_DECADE, GAP_DECADES_BELOW = 1_600, 100, 10
-"""Gaps in units of their mean, in logarithmic bins."""
+"""Logarithmic bins of a histogram of gaps, which are in units of their mean."""
 
 
 @kernel(inlined=True)
 def _settle(word, sums, bins):
-    """Count the window that is now full. Windows past the last whole one are not counted."""
+    """Count a window that is complete. Windows after the last whole one are not counted."""
     if word[BIN] < bins:
         block = word[BIN] * BLOCKS // bins
         count = np.float64(word[COUNT])
@@ -36,10 +36,10 @@ def _settle(word, sums, bins):
 
 @kernel("void(int64[::1], int64, int64[::1], int64[::1], int64[:,::1], float64[:,:,::1])")
 def count_windows(at_ns, start_ns, windows_ns, bins, words, sums):
-    """Add counts in windows: sums float64[windows, BLOCKS, 2] of the counts and of their squares.
+    """Add the counts of windows to sums float64[windows, BLOCKS, 2]: the counts, and their squares.
 
     There are bins[i] whole windows of kind i from start_ns on. words int64[windows, 2], zeros at first, is the window
-    that was begun.
+    that is not complete yet.
     """
     for window in range(windows_ns.shape[0]):
         width_ns, word = windows_ns[window], words[window]
@@ -53,7 +53,7 @@ def count_windows(at_ns, start_ns, windows_ns, bins, words, sums):
 
 @kernel("void(int64[::1], int64[:,::1], float64[:,:,::1])")
 def end_windows(bins, words, sums):
-    """Count the windows that were begun."""
+    """Count the last windows, which `count_windows` has not counted yet."""
     for window in range(bins.shape[0]):
         _settle(words[window], sums[window], bins[window])
 
@@ -62,7 +62,7 @@ def end_windows(bins, words, sums):
 def count_gaps(at_ns, start_ns, mean_ns, words, histogram):
     """Add gaps to their moments (words float64[GAP_WORDS], in units of mean_ns) and to histogram int64[GAP_BINS].
 
-    words[LAST_NS], since start_ns, is -1 at first.
+    words[LAST_NS], in ns since start_ns, must be -1 at first.
     """
     for index in range(at_ns.shape[0]):
         if words[LAST_NS] >= 0.0 or index > 0:
@@ -86,9 +86,10 @@ def count_gaps(at_ns, start_ns, mean_ns, words, histogram):
 
 @kernel("void(int64[::1], uint32[::1], int64, int64, int64, int64[::1], int64[::1], int64[::1])")
 def count_sessions(at_ns, client, start_ns, pause_ns, bin_ns, last_ns, opened, words):
-    """Count sessions (words[0]) and how many are open (opened int64[bins], differences by bin of time).
+    """Count sessions (words[0]), and how many of them are open.
 
-    last_ns int64[clients] is -1 where a client was not seen yet; a session ends with its last row.
+    `opened` int64[bins] gets the change of the number of open sessions in each bin of time. last_ns int64[clients]
+    must be -1 for clients that were not seen yet. A session ends with its last row.
     """
     for index in range(at_ns.shape[0]):
         who, at = np.int64(client[index]), at_ns[index] - start_ns

@@ -1,6 +1,4 @@
-"""Chooses the requests and clients of generated events. Draws are weighted, and depend only on the number of the
-event.
-"""
+"""Chooses the requests and clients of generated events. Draws are weighted, and depend only on the event's number."""
 
 from __future__ import annotations
 
@@ -20,33 +18,33 @@ _SHIFT = np.uint64(32)
 
 @bundle
 class Alias(NamedTuple):
-    """Walker's alias table: entry i is i with probability share[i], else alias[i]."""
+    """Walker's alias table: entry i stands for i with probability share[i], otherwise for alias[i]."""
 
-    share: Annotated[Array, "float64[::1]", "per entry: the probability that it is itself"]
-    alias: Annotated[Array, "int64[::1]", "per entry: what it is otherwise"]
+    share: Annotated[Array, "float64[::1]", "per entry: the probability that it stands for itself"]
+    alias: Annotated[Array, "int64[::1]", "per entry: the entry that it stands for otherwise"]
 
 
 @bundle
 class Visits(NamedTuple):
-    """The structure of sessions. Each kind of session has steps; each step requests one of a range of ids."""
+    """The structure of sessions. Each kind of session has steps, and each step requests one of a range of ids."""
 
-    kinds: Annotated[Alias, Alias, "draws the kind of a session"]
+    kinds: Annotated[Alias, Alias, "the table that draws the kind of a session"]
     kind_ends: Annotated[Array, "int64[::1]", "per kind and one more: its first step"]
-    ids_begin: Annotated[Array, "int64[::1]", "per step: its first id"]
+    ids_begin: Annotated[Array, "int64[::1]", "per step: the offset of its ids in `ids`"]
     ids_count: Annotated[Array, "int64[::1]", "per step: how many ids it draws from"]
     pause_ns: Annotated[Array, "float64[::1]", "per step: the mean pause before it"]
-    ids: Annotated[Array, "uint32[::1]", "requests"]
-    seed: Annotated[int, "uint64", "names the random draws"]
+    ids: Annotated[Array, "uint32[::1]", "the ids of requests"]
+    seed: Annotated[int, "uint64", "seed of the random draws"]
 
 
 @bundle
 class Generated(NamedTuple):
-    """Rows that were made."""
+    """Rows that were generated."""
 
-    at_ns: Annotated[Array, "int64[::1]", "when each comes"]
-    request: Annotated[Array, "uint32[::1]", "what it asks for"]
-    client: Annotated[Array, "uint32[::1]", "who asks"]
-    step: Annotated[Array, "int64[::1]", "the step of the session"]
+    at_ns: Annotated[Array, "int64[::1]", "when it is sent"]
+    request: Annotated[Array, "uint32[::1]", "its request"]
+    client: Annotated[Array, "uint32[::1]", "its client"]
+    step: Annotated[Array, "int64[::1]", "its step of the session"]
 
 
 ALIAS_TYPE, VISITS_TYPE, GENERATED_TYPE = numba_type(Alias), numba_type(Visits), numba_type(Generated)
@@ -54,7 +52,7 @@ ALIAS_TYPE, VISITS_TYPE, GENERATED_TYPE = numba_type(Alias), numba_type(Visits),
 
 @kernel("void(float64[::1], float64[::1], int64[::1], int64[::1])")
 def build_alias(weights, share, alias, work):
-    """Build Walker's alias table by Vose's method (1991). Scratch: work int64[n]."""
+    """Build Walker's alias table by Vose's method (1991). Scratch memory: work int64[n]."""
     n = weights.shape[0]
     total = 0.0
     for index in range(n):
@@ -86,7 +84,7 @@ def build_alias(weights, share, alias, work):
 
 @kernel(inlined=True)
 def chosen(table, bits):
-    """The entry that 64 random bits draw from an alias table (of less than 2^32 entries)."""
+    """Return the entry that 64 random bits select from an alias table, which must have fewer than 2^32 entries."""
     share, alias = table.share, table.alias
     place = np.int64(((bits >> _SHIFT) * np.uint64(share.shape[0])) >> _SHIFT)
     return place if np.float64(bits & _LOW) < share[place] * 4294967296.0 else alias[place]
@@ -104,7 +102,7 @@ def chosen(table, bits):
     )
 )
 def ask(table, ids, clients, seed, first, out_request, out_client):
-    """The requests of the events from `first` on (ids[entry]), and the client of each."""
+    """Draw the request (ids[entry]) and the client of each event from number `first` on."""
     for index in range(out_request.shape[0]):
         out_request[index] = ids[chosen(table, random_of(seed, first + index, _CHOICE))]
         bits = random_of(seed, first + index, _CLIENT)
@@ -119,9 +117,10 @@ def ask(table, ids, clients, seed, first, out_request, out_client):
 def visit(start_ns, begin, visits, first, until_ns, out):
     """Write the requests of the sessions that begin at start_ns[begin:], as many whole sessions as fit.
 
-    Each step waits an exponential time and asks for an id. A session asks for the same place in the ids of all its
-    steps, so what it makes it asks for again. Session `first + i` is client first + i. What would come at `until_ns`
-    or later is left out. Returns the rows written, and the session to go on with.
+    Each step waits for an exponentially distributed time and requests an id. All steps of a session draw the same
+    relative place in their ids, so that a session that creates a thing also requests that thing later. Session `first
+    + i` belongs to client `first + i`. Requests at `until_ns` or later are left out. Returns the rows written, and
+    the session to continue with.
     """
     written, session = np.int64(0), begin
     kind_ends, pause_ns, seed = visits.kind_ends, visits.pause_ns, visits.seed

@@ -1,8 +1,8 @@
-"""Less or more of the same traffic: thinning, growing by gap interpolation, cloning sessions.
+"""Less or more of the same traffic: thinning, growing by interpolating gaps, cloning sessions.
 
-`requests` is the trace's dictionary (`trace/columns`); `classes` int64[routes] says which rule a route falls under
-(-1: none). Random draws are named by a row's number since the start of the trace, so portions of any size give the
-same rows.
+`requests` is the trace's dictionary (`trace/columns`). `classes` int64[routes] has the rule of each route, -1 for
+none. Random draws depend on a row's number since the start of the trace, so that portions of any size give the same
+rows.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from replay_native.trace.columns import ROWS_TYPE, route_of
 
 LEFT, EXTRA = 0, 1
 ROUTE_WORDS = 2
-"""Words of a route: its rows that are still to come, and how many of these get one more copy."""
+"""State per route. LEFT: its rows that are not written yet. EXTRA: how many of these get one more copy."""
 
 KEPT = np.iinfo(np.int64).min
-"""In place of the time of the row before, where a rule has none yet."""
+"""Stands for the time of a rule's previous row, if there is none yet."""
 
 _REQUESTS, _CLIENTS = np.uint64(0x7265717565737473), np.uint64(0x636C69656E7473)
 _EXTRAS, _PLACES = np.uint64(0x657874726173), np.uint64(0x706C61636573)
@@ -32,15 +32,17 @@ _SESSIONS, _SHIFTS = np.uint64(0x73657373696F6E73), np.uint64(0x736869667473)
 
 @bundle
 class Growth(NamedTuple):
-    """How often the rows of each route are to be there."""
+    """How many copies the rows of each route get."""
 
-    classes: Annotated[Array, "int64[::1]", "per route: the rule that it falls under, -1 for none"]
-    whole: Annotated[Array, "int64[::1]", "per rule: the least number of times that a row is there"]
+    classes: Annotated[Array, "int64[::1]", "per route: its rule, -1 for none"]
+    whole: Annotated[Array, "int64[::1]", "per rule: the smallest number of times that a row is written"]
     states: Annotated[Array, "int64[:, ::1]", "per route: LEFT, EXTRA"]
-    before_ns: Annotated[Array, "int64[::1]", "per rule: the time of the row before; KEPT for none yet"]
-    seed: Annotated[int, "uint64", "names the random draws"]
+    before_ns: Annotated[
+        Array, "int64[::1]", "per rule: the time of its previous row; KEPT if there is none yet"
+    ]
+    seed: Annotated[int, "uint64", "seed of the random draws"]
     repeat: Annotated[
-        bool, "boolean", "copies come together with their row, and are not spread over the gap before it"
+        bool, "boolean", "copies get the time of their row, and are not spread over the gap before it"
     ]
 
 
@@ -48,21 +50,23 @@ class Growth(NamedTuple):
 class Clones(NamedTuple):
     """How sessions are cloned."""
 
-    pause_ns: Annotated[int, "int64", "a session ends with a pause of this length"]
+    pause_ns: Annotated[int, "int64", "a client's pause of this length ends its session"]
     clients: Annotated[Array, "int64[:, ::1]", "per client: LAST_NS, SESSION"]
     clones: Annotated[Array, "int64[::1]", "per session: how many clones it gets"]
     first_clients: Annotated[Array, "int64[::1]", "per session: the client of its first clone"]
-    gaps_ns: Annotated[Array, "int64[::1]", "per session: over how long before it its clones are spread"]
-    seed: Annotated[int, "uint64", "names the random draws"]
+    gaps_ns: Annotated[
+        Array, "int64[::1]", "per session: the time before it over which its clones are spread"
+    ]
+    seed: Annotated[int, "uint64", "seed of the random draws"]
 
 
 @bundle
 class Copies(NamedTuple):
-    """Rows that were made."""
+    """Rows that were written."""
 
-    at_ns: Annotated[Array, "int64[::1]", "when each comes"]
+    at_ns: Annotated[Array, "int64[::1]", "when it is sent"]
     source: Annotated[Array, "int64[::1]", "the row that it is a copy of"]
-    client: Annotated[Array, "uint32[::1]", "who sends it (where clients are cloned)"]
+    client: Annotated[Array, "uint32[::1]", "the client that sends it (if clients are cloned)"]
 
 
 GROWTH_TYPE, CLONES_TYPE, COPIES_TYPE = numba_type(Growth), numba_type(Clones), numba_type(Copies)
@@ -75,7 +79,7 @@ def _class_of(request, requests, classes):
 
 @kernel("void(uint32[::1], int64[:,::1], int64[::1], int64[::1])")
 def count_classes(request, requests, classes, counts):
-    """Add the rows of each rule to counts int64[n + 1]; the last one counts rows of no rule."""
+    """Add the number of rows of each rule to counts int64[n + 1]. Its last entry counts the rows of no rule."""
     for index in range(request.shape[0]):
         found = _class_of(request[index], requests, classes)
         counts[found if found >= 0 else counts.shape[0] - 1] += 1
@@ -83,7 +87,7 @@ def count_classes(request, requests, classes, counts):
 
 @kernel("int64(uint32[::1], int64[:,::1], int64[::1], int64[::1])")
 def keep_classes(request, requests, classes, kept):
-    """Write the indexes of the rows that fall under a rule. Returns how many."""
+    """Write the indexes of the rows that have a rule to `kept`, and return how many."""
     count = np.int64(0)
     for index in range(request.shape[0]):
         kept[count] = index
@@ -93,7 +97,7 @@ def keep_classes(request, requests, classes, kept):
 
 @kernel("int64(int64, uint64, float64, int64, int64[::1])")
 def thin_requests(rows, seed, share, first, kept):
-    """Write the indexes of the rows that stay, each with probability `share`. Returns how many."""
+    """Keep each row with probability `share`: write the indexes to `kept`, and return how many."""
     count = np.int64(0)
     for index in range(rows):
         kept[count] = index
@@ -103,7 +107,7 @@ def thin_requests(rows, seed, share, first, kept):
 
 @kernel("int64(uint32[::1], uint64, float64, int64[::1])")
 def thin_clients(client, seed, share, kept):
-    """Write the indexes of the rows of clients that stay, each client with probability `share`. Returns how many."""
+    """Keep the rows of each client with probability `share`: write the indexes to `kept`, and return how many."""
     count = np.int64(0)
     for index in range(client.shape[0]):
         kept[count] = index
@@ -113,7 +117,7 @@ def thin_clients(client, seed, share, kept):
 
 @kernel(inlined=True)
 def _copies_of(words, whole, seed, number):
-    """How often a row is to appear. Exactly EXTRA of the LEFT rows get one more copy (Knuth's algorithm S)."""
+    """Return how often a row appears. Exactly EXTRA of the LEFT rows appear once more (Knuth's algorithm S)."""
     more = np.int64(0)
     if words[EXTRA] > 0:
         draw = unit_of(random_of(seed, number, _EXTRAS)) * np.float64(words[LEFT])
@@ -125,7 +129,7 @@ def _copies_of(words, whole, seed, number):
 
 @kernel(inlined=True)
 def _place(out_at_ns, begin, count, from_ns, until_ns, seed, number):
-    """Write `count` uniformly drawn times in a gap, in order, from out_at_ns[begin] on."""
+    """Write `count` uniformly drawn times within a gap, in order, from out_at_ns[begin] on."""
     gap_ns = np.float64(until_ns - from_ns)
     for copy in range(count):
         bits = random_of(seed, (number << np.int64(14)) + copy, _PLACES)
@@ -143,11 +147,11 @@ def _place(out_at_ns, begin, count, from_ns, until_ns, seed, number):
     )
 )
 def grow(rows, begin, requests, growth, first, out):
-    """Write the rows from `begin` on, each as often as its rule asks for, as many as fit. `first` is the number of row
-    0.
+    """Write the rows from `begin` on, each as often as its rule requires, as many as fit.
 
-    Copies are spread uniformly over the gap since the row before of the same rule; the row itself comes last. A row of
-    no rule is there once. Returns how many were written, and the row to go on with.
+    `first` is the number of row 0. Copies are spread uniformly over the gap since the previous row of the same rule,
+    and the row itself is last. A row of no rule is written once. Returns how many were written, and the row to
+    continue with.
     """
     written, index = np.int64(0), begin
     at_ns, request, seed, before_ns = rows.at_ns, rows.request, growth.seed, growth.before_ns
@@ -178,14 +182,14 @@ def grow(rows, begin, requests, growth, first, out):
 
 @kernel("void(uint64, float64[::1])")
 def draw_ties(seed, out):
-    """Draw a number in (0, 1] for each route: it decides which of equal remainders comes first."""
+    """Draw a number in (0, 1] for each route, which decides which of several equal remainders is first."""
     for route in range(out.shape[0]):
         out[route] = unit_of(random_of(seed, route, _TIES))
 
 
 LAST_NS, SESSION = 0, 1
 CLIENT_WORDS = 2
-"""Words of a client: when it was last seen, and its session then (-1: none yet)."""
+"""Words of a client: when its last row was, and the session of that row (-1: none yet)."""
 
 
 @kernel(
@@ -195,11 +199,11 @@ CLIENT_WORDS = 2
     )
 )  # fmt: skip
 def find_sessions(rows, requests, classes, pause_ns, clients, sessions, starts_ns, masks):
-    """Number sessions by their first rows. A session is the rows of a client with no pause of `pause_ns` between them.
-    Returns how many there are.
+    """Give numbers to sessions in the order of their first rows, and return how many there are.
 
-    clients int64[n, CLIENT_WORDS]; starts_ns and masks int64, with space for sessions + rows: when each session
-    begins, and the rules (bits) of its rows.
+    A session is the rows of a client without a pause of `pause_ns` between them. `clients` is int64[n, CLIENT_WORDS].
+    `starts_ns` and `masks` (int64, with space for sessions + rows) get the begin of each session, and the rules of
+    its rows, one bit each.
     """
     at_ns, request, client = rows.at_ns, rows.request, rows.client
     for index in range(at_ns.shape[0]):
@@ -218,11 +222,11 @@ def find_sessions(rows, requests, classes, pause_ns, clients, sessions, starts_n
 
 @kernel("int64(int64[::1], int64[::1], float64[::1], uint64, int64[::1], int64[::1], int64[::1])")
 def plan_clones(starts_ns, masks, factors, seed, before_ns, clones, gaps_ns):
-    """Decide how many clones each session gets, and over which gap since the session before of the same rule their
-    begins are spread. Returns how many clones there are.
+    """Decide how many clones each session gets, and return how many there are in total.
 
-    A session of several rules grows by the largest of their factors float64[rules], and counts for that rule. A
-    fraction of a clone is drawn.
+    A session with several rules grows by the largest of their factors float64[rules], and counts for that rule. A
+    fraction of a clone is drawn at random. gaps_ns is the time since the previous session of the same rule, over
+    which the begins of the clones are spread.
     """
     total = np.int64(0)
     for session in range(starts_ns.shape[0]):
@@ -245,10 +249,10 @@ def plan_clones(starts_ns, masks, factors, seed, before_ns, clones, gaps_ns):
 
 @kernel(types.UniTuple(types.int64, 3)(ROWS_TYPE, types.int64, CLONES_TYPE, types.int64, COPIES_TYPE))
 def clone_rows(rows, begin, plan, sessions, out):
-    """Write the rows from `begin` on, and those of the clones of their sessions, as many as fit.
+    """Write the rows from `begin` on, and the rows of the clones of their sessions, as many as fit.
 
-    Clone j of session s is client first_clients[s] + j, and comes earlier by a part of gaps_ns[s]. Returns how many
-    were written, the row to go on with, and how many sessions were numbered so far.
+    Clone j of session s is client first_clients[s] + j, and is earlier by a part of gaps_ns[s]. Returns how many rows
+    were written, the row to continue with, and how many sessions were numbered so far.
     """
     written, index = np.int64(0), begin
     at_ns, client, clients, clones, gaps_ns = rows.at_ns, rows.client, plan.clients, plan.clones, plan.gaps_ns
@@ -280,14 +284,17 @@ def clone_rows(rows, begin, plan, sessions, out):
 
 @kernel("void(int64[::1], int64, float64, int64[::1])")
 def squeeze(at_ns, origin_ns, factor, out_at_ns):
-    """Divide the distance of stamps from the origin by a factor, to the nearest ns."""
+    """Divide the distances of time stamps from the origin by a factor, and round them to ns."""
     for index in range(at_ns.shape[0]):
         out_at_ns[index] = origin_ns + np.int64(np.rint(np.float64(at_ns[index] - origin_ns) / factor))
 
 
 @kernel("int64(uint32[::1], int64[::1], int64)")
 def renumber(client, ids, known):
-    """Renumber clients by first appearance, in place. Returns how many are known. ids int64[clients] is -1 at first."""
+    """Renumber clients in place, in the order in which they first appear, and return how many are known.
+
+    ids int64[clients] must be -1 at first.
+    """
     for index in range(client.shape[0]):
         who = np.int64(client[index])
         if ids[who] < 0:
