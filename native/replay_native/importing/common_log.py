@@ -52,7 +52,7 @@ _SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH = 32, 34, 92, 45, 47
 
 @kernel("boolean(uint8[::1], int64[::1])")
 def parse_one(stamp, state):
-    """Call `parse_stamp` from Python, for a stamp that is the whole of `stamp`."""
+    """Run `parse_stamp` for a caller in Python, whose `stamp` must contain nothing else."""
     return stamp.shape[0] == STAMP_BYTES and parse_stamp(stamp, 0, state)
 
 

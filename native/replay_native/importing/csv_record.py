@@ -93,5 +93,5 @@ def record_end(data, begin, first_end, end, limit, delimiter):
 
 @kernel("int64(uint8[::1], int64, int64, int64, int64, int64)")
 def find_record_end(data, begin, first_end, end, limit, delimiter):
-    """Call `record_end` from Python."""
+    """Run `record_end` for a caller in Python."""
     return record_end(data, begin, first_end, end, limit, delimiter)

@@ -248,7 +248,7 @@ def _read_request(data, spec, spans, methods, state, rows, row):
 
 @kernel(inlined=True)
 def _keep_span(data, begin, end, rows, begin_column, row):
-    """Write a field's span to two columns of a row, or -1 if the field is empty or `null`."""
+    """Write a field's span to two columns of a row, or -1 if the field has no value."""
     nothing = is_nothing(data, begin, end)
     rows[begin_column, row] = np.int64(-1) if nothing else begin
     rows[begin_column + 1, row] = np.int64(-1) if nothing else end
@@ -256,9 +256,10 @@ def _keep_span(data, begin, end, rows, begin_column, row):
 
 @kernel(inlined=True)
 def _read_client(data, spec, spans, key, rows, row):
-    """Write the hash of the client to column `row`: the first forwarded address, or else the peer's.
+    """Write the hash of the client to column `row`.
 
-    The hash is 0 when the line has neither.
+    The client is the first forwarded address, or else CLIENT_NAME, or else CLIENT_OTHER. The hash is 0 when the
+    line has none of them.
     """
     rows[CLIENT, row] = 0
     begin, end = spans[FORWARDED, 0], spans[FORWARDED, 1]

@@ -244,7 +244,7 @@ def dissect(data, at, end, whole_end, link, packet):
 
 @kernel("void(uint8[::1], int64, int64, int64, int64, int64[::1])")
 def dissect_frame(data, at, end, whole_end, link, packet):
-    """Call `dissect` from Python."""
+    """Run `dissect` for a caller in Python."""
     dissect(data, at, end, whole_end, link, packet)
 
 
@@ -258,7 +258,7 @@ def _instant_ns(ticks, ticks_per_s, offset_s):
 
 @kernel()
 def _add(at_ns, state, packets, packet):
-    """Append a dissected packet to the table."""
+    """Append a dissected packet with its time and number to the table."""
     state[PACKETS] += 1
     packet[AT_NS], packet[NUMBER] = at_ns, state[PACKETS]
     for column in range(COLUMNS):
@@ -293,7 +293,7 @@ def _pcapng_block(data, at, end, state, interfaces, packets, packet):
     swapped = state[SWAPPED] != 0
     kind, size = _own32(data, at, swapped), _own32(data, at + 4, swapped)
     if kind == _SECTION:
-        # The caller reads a section header: only its contents show the byte order, even of its own size.
+        # The caller reads a section header, because only its contents show the byte order, even that of its size.
         return np.int64(-3)
     if size < 12 or size & 3 or size > (PACKET_BYTES_MAX << 4):
         return np.int64(-2)

@@ -37,7 +37,7 @@ _LOOKED_FOR = np.zeros((256, 256), dtype=np.uint8)
 for _code in (*np.flatnonzero(NESTS).tolist(), 0x20):
     for _text in (b"%02X" % _code, b"%02x" % _code):
         _LOOKED_FOR[_text[0], _text[1]] = 1
-"""Codes that, after a `%`, may stand for a mark that separates or nests values, or for a space."""
+"""Hexadecimal codes that, after a `%`, may stand for a byte that separates or nests values, or for a space."""
 
 
 @kernel(inlined=True)

@@ -26,7 +26,7 @@ _LONG, _SHORT = 8_192, 256
 
 
 def _instruction() -> str:
-    """Return the name of LLVM's intrinsic for 8 bytes at once, or an empty text if the target CPU has none."""
+    """Return the name of LLVM's intrinsic for 8 bytes at once, or an empty text if the compiled-for CPU has none."""
     features = cpu.features()
     machine = platform.machine()
     if machine in ("x86_64", "AMD64") and "sse4.2" in features:
@@ -207,7 +207,10 @@ def _product(a, b):
 
 @kernel("uint64(uint64, uint64, int64)")
 def joined(first, second, second_bytes):
-    """Return the CRC of two consecutive pieces, from the CRCs of both and the length of the second."""
+    """Return the CRC of two consecutive pieces, from the CRCs of both and the length of the second.
+
+    The second piece must be shorter than 2^29 bytes (see `_powers`).
+    """
     k, length = 3, second_bytes
     while length:
         if length & 1:

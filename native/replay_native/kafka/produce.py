@@ -29,9 +29,9 @@ _POLLIN = 1
 
 @kernel("int64(int64, int64, int64[::1])")
 def wait_readable(fd, timeout_ns, scratch):
-    """Sleep until a descriptor is readable, at most `timeout_ns` (below 0: without limit), and return 1 if it is.
+    """Sleep until a descriptor is readable, at most `timeout_ns` (below 0: without limit).
 
-    Scratch: int64[3].
+    Returns 1 if it is readable. Scratch: int64[3].
     """
     base = np.int64(scratch.ctypes.data)
     scratch[0] = 0

@@ -140,7 +140,7 @@ def append(buffer, state, rows, ring, first, last, limit):
 
 @kernel(void(uint8[::1], int64[::1], int64, int64, int64, int64), brief=True)
 def seal(buffer, state, attributes, producer_id, epoch, sequence):
-    """Write the header and its checksum. To seal again, for another producer, does not read the records again."""
+    """Write the header and its checksum. Sealing again, for another producer, does not read the records again."""
     base, size = np.int64(buffer.ctypes.data), state[SIZE]
     records = size - HEADER_BYTES
     if state[SEALED_BYTES] != size:

@@ -281,19 +281,19 @@ def give_back(keeping):
 
 @kernel(void(KEEPING_TYPE, int64, int64), brief=True)
 def begin_from_python(keeping, slot, seq):
-    """Call `begin` from the portable engine."""
+    """Run `begin` for the portable engine."""
     begin(keeping, slot, seq)
 
 
 @kernel(void(KEEPING_TYPE, int64, uint8[::1], int64), brief=True)
 def head_from_python(keeping, slot, data, is_complete):
-    """Call `take_head` from the portable engine."""
+    """Run `take_head` for the portable engine, which passes a piece as a whole array."""
     take_head(keeping, slot, data, np.int64(0), np.int64(data.size), is_complete != 0)
 
 
 @kernel(void(KEEPING_TYPE, int64, uint8[::1]))
 def body_from_python(keeping, slot, data):
-    """Call `take_body` from the portable engine."""
+    """Run `take_body` for the portable engine, which passes a piece as a whole array."""
     take_body(keeping, slot, data, np.int64(0), np.int64(data.size), False)
 
 
@@ -312,5 +312,5 @@ def digest_whole(keeping, data, found):
 
 @kernel(void(KEEPING_TYPE, int64, ROW_TYPE), brief=True)
 def hand_over_from_python(keeping, slot, row):
-    """Call `hand_over` from the portable engine."""
+    """Run `hand_over` for the portable engine."""
     hand_over(keeping, slot, row)

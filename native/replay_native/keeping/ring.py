@@ -60,7 +60,7 @@ class AnswerRing(NamedTuple):
 
 @value
 class Row(NamedTuple):
-    """The fields of a complete response that do not come from its content."""
+    """What a lane knows about a complete response, besides its content."""
 
     seq: Annotated[Int, "int64", "the request's number in the run"]
     client: Annotated[Int, "int64", "the client"]

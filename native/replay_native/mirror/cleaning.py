@@ -104,7 +104,7 @@ class Checks(NamedTuple):
 
 @bundle
 class Batch(NamedTuple):
-    """Rows of clean requests."""
+    """Clean requests as rows, and the places of the requests that are left to Python."""
 
     rows: Annotated[Array, "int64[:, ::1]", "per row: see Columns"]
     lines: Annotated[Array, "int32[::1]", "numbers of clean lines; -1 - n is new line n"]

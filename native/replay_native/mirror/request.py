@@ -200,5 +200,5 @@ def read_head(data, begin, end, head):
 
 @kernel("int64(uint8[::1], int64[::1])")
 def read_one_head(data, head):
-    """Call `read_head` from Python, for a whole array."""
+    """Run `read_head` on a whole array, for a caller in Python."""
     return read_head(data, np.int64(0), np.int64(data.shape[0]), head)

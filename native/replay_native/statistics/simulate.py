@@ -21,7 +21,7 @@ LEVEL_SD = 0.1
 """Standard deviation of the level of the intervals."""
 
 QUANTILES = 3
-"""p50, p90, p99."""
+"""Number of quantiles per run: p50, p90 and p99."""
 
 LOGNORMAL, BIMODAL, HEAVY = 0, 1, 2
 
