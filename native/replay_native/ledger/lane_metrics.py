@@ -222,12 +222,12 @@ def open_metrics(path: str | os.PathLike[str]) -> LaneMetrics:
     with os.fdopen(os.open(path, flags), "rb+") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_size < _HEADER_WORDS * 8:
-            raise ValueError(f"{path} is not a lane's memory: it is cut short")
+            raise ValueError(f"{path} is not a lane's memory: it is not a regular file, or it is too short")
         memory = mmap.mmap(file.fileno(), 0)
     magic, version, *sizes = np.frombuffer(memory, np.int64, 5).tolist()
     if magic != MAGIC or version != VERSION:
         raise ValueError(f"{path} is not a lane's memory of this version")
     # A row has more than a byte, so a size larger than the file means damage. Multiplying such sizes might overflow.
     if not all(0 <= size <= len(memory) for size in sizes) or len(memory) < _size(*sizes):
-        raise ValueError(f"{path} is not a whole lane's memory: it is cut short")
+        raise ValueError(f"{path} is damaged or truncated: its size does not fit its header")
     return _map(memory, *sizes)
