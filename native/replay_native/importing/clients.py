@@ -14,10 +14,7 @@ _SPACE, _QUOTE, _COLON, _COMMA = 32, 34, 58, 44
 
 @kernel()
 def is_health_check(data, begin, end, agents, agent_ends):
-    """Return whether a user agent begins with one of `agents`.
-
-    The user agent is data[begin:end].
-    """
+    """Return whether the user agent data[begin:end] begins with one of `agents`."""
     for agent in range(agent_ends.shape[0] - 1):
         first, size = agent_ends[agent], agent_ends[agent + 1] - agent_ends[agent]
         if end - begin >= size and data[begin] == agents[first]:
@@ -84,7 +81,7 @@ def first_address(data, begin, end):
 def client_end(data, begin, end, ported):
     """Return where a client's address ends: before a second address, and before its port.
 
-    With `ported`, the part after the last colon is a port in an IPv6 address without brackets, too.
+    With `ported`, the last colon of an IPv6 address without brackets begins a port, too.
     """
     if end - begin <= WIDTH and begin + WIDTH <= data.shape[0]:
         address = np.int64(data.ctypes.data) + begin

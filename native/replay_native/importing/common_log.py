@@ -1,7 +1,10 @@
 """Access log lines in the common and combined formats, read into columns.
 
-`scan_common` reads the lines of a block of bytes, each one `host ident user [dd/Mon/yyyy:HH:MM:SS +zzzz] "METHOD
-target HTTP/x" status bytes ...`. Then `targets` rewrites the request targets so that they can be sent.
+`scan_common` reads the lines of a block of bytes. Each line has this form:
+
+    host ident user [dd/Mon/yyyy:HH:MM:SS +zzzz] "METHOD target HTTP/x" status bytes ...
+
+Then `targets` rewrites the request targets so that they can be sent.
 """
 
 from __future__ import annotations
@@ -109,7 +112,7 @@ def _stamp_place(data, begin, end, state):
 
 @kernel(inlined=True)
 def _status_and_size(data, at, end, rows, row):
-    """Parse `status bytes` at `at` into column `row`, and return a code."""
+    """Parse `status bytes` at `at` into column `row`, and return ACCEPTED, BAD_STATUS or BAD_SIZE."""
     if at < end and data[at] == _DASH:
         status = np.int64(-1)
         at += 1
@@ -196,7 +199,7 @@ def _forwarded(data, at, end):
 
 @kernel(inlined=True)
 def _scan_line(data, begin, end, scan, row):
-    """Read one line into column `row`, and return a code."""
+    """Read one line into column `row`, and return the line's code."""
     state, rows, key, agents, agent_ends = scan.state, scan.rows, scan.key, scan.agents, scan.agent_ends
     if begin == end:
         return BLANK
@@ -233,7 +236,7 @@ def _scan_line(data, begin, end, scan, row):
 
 @kernel(inlined=True)
 def _scan_request(data, stamp, begin, close, end, scan, row):
-    """Read a line's stamp, request, status and size into column `row`, and return a code.
+    """Read a line's stamp, request, status and size into column `row`, and return the line's code.
 
     The request is data[begin:close], between the quotes.
     """

@@ -54,7 +54,7 @@ def _closing(data, at, end):
 
 @kernel(inlined=True)
 def _ends_field(data, at, end, delimiter):
-    """Return whether the field ends at `at`, behind its closing quote and any spaces."""
+    """Return whether only spaces separate `at`, the place after a closing quote, from the end of the field."""
     while at < end and data[at] == _SPACE:
         at += 1
     if at + 1 < end and data[at] == _RETURN and data[at + 1] == _NEWLINE:

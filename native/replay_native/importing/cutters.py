@@ -58,7 +58,7 @@ def _stamp_goes_on(data, begin, last, end):
 
 @kernel(inlined=True)
 def cut_template(data, begin, end, spec, spans):
-    """Cut a line by a template into `spans`, and return a code."""
+    """Cut a line by a template into `spans`, and return ACCEPTED or OTHER_FORMAT."""
     ends, literals = spec.literal_ends, spec.literals
     if not _is_at(data, begin, end, literals, ends[0], ends[1]):
         return OTHER_FORMAT
@@ -87,7 +87,7 @@ def cut_template(data, begin, end, spec, spans):
 
 @kernel(inlined=True)
 def cut_delimited(data, begin, end, spec, state, spans):
-    """Cut a line at its delimiters into `spans`, and return a code.
+    """Cut a line at its delimiters into `spans`, and return ACCEPTED, OTHER_FORMAT or UNCLOSED.
 
     A quoted field may contain delimiters and doubled quotes. With DOUBLED escapes, spaces around a field do not
     belong to it. state[UNCUT] is set to the start of the part that was not cut.

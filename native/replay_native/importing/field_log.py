@@ -137,7 +137,7 @@ def _status(data, begin, end):
 
 @kernel()
 def _size(data, begin, end):
-    """Read a number of bytes (`12`, `12.0`), and return it, or -1 if the value is none."""
+    """Read a number of bytes (`12`, `12.0`), and return it, or -1 if the value is not one."""
     begin += data[begin] == _PLUS
     at = begin
     while at < end and at - begin < 19 and 48 <= data[at] <= 57:
@@ -206,7 +206,7 @@ def _wrong_escape(data, value, begin, end, spec):
 
 @kernel(inlined=True)
 def _read_request(data, spec, spans, methods, state, rows, row):
-    """Read the method and the target into column `row`, and return a code."""
+    """Read the method and the target into column `row`, and return the line's code."""
     begin, end = spans[REQUEST, 0], spans[REQUEST, 1]
     if begin >= 0:
         at = find_byte(data, begin, end, np.uint8(_SPACE))
@@ -277,7 +277,7 @@ def _read_client(data, spec, spans, key, rows, row):
 
 @kernel(inlined=True)
 def _read_fields(data, spec, scan, row, scratch):
-    """Make column `row` from the fields of a line, and return a code."""
+    """Make column `row` from the fields of a line, and return the line's code."""
     state, rows, spans, number = scan.state, scan.rows, scratch.spans, scratch.number
     if not read_time(data, spans, spec.options, state, rows, row, number):
         return BAD_TIME
@@ -298,7 +298,7 @@ def _read_fields(data, spec, scan, row, scratch):
 
 @kernel(inlined=True)
 def _scan_line(data, begin, end, spec, scan, row, scratch):
-    """Read one line into column `row`, and return a code."""
+    """Read one line into column `row`, and return the line's code."""
     spans = scratch.spans
     if begin == end:
         return BLANK

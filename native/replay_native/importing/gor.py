@@ -134,8 +134,8 @@ def took_of(began_ns, latency_ns):
     """Return how long a request took in ns, from the start of its response and the recorded latency, or -1 if unknown.
 
     `began_ns` counts from the request. Older versions of GoReplay record the whole latency. Since 1.2 it covers
-    only the response, from its first to its last packet (see its input_raw.go). A latency that is shorter than
-    `began_ns` must be of the second kind, and is added to it.
+    only the response, from its first to its last packet (see its input_raw.go). A latency shorter than `began_ns`
+    therefore covers only the response, and is added to it.
     """
     if latency_ns > 0:
         return latency_ns if latency_ns >= began_ns else max(began_ns + latency_ns, np.int64(-1))

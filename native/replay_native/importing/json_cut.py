@@ -100,7 +100,7 @@ def _nested_end(data, at, end, depth):
 
 @kernel(inlined=True)
 def _no_digits(word):
-    """Return a mask with the high bit of each byte that is not a digit, point or minus.
+    """Return a mask with the high bit of each byte outside the range from `-` to `9` (minus, point, `/` and digits).
 
     Only the lowest bit is reliable: bits above it may be wrong.
     """
@@ -200,7 +200,7 @@ def _take_value(data, at, end, role, spans):
 
 @kernel(inlined=True)
 def _most_alike(data, at, end, tag, first, scratch):
-    """Return the gap of a set that is most like the bytes at `at` (-1: none), and how many first bytes they share."""
+    """Return the gap of a set that is most like the bytes at `at` (-1: none), and how many leading bytes both share."""
     gaps, gap_text = scratch.gaps, scratch.gap_text
     found, most = _NOTHING, np.int64(0)
     for gap in range(first, first + GAP_WAYS):
@@ -227,7 +227,7 @@ def _room_for(at, first, gaps):
 def _remember(data, begin, at, tag, node, child, gap, scratch):
     """Store data[begin:at] as the gap `gap`, which `child` of `node` follows.
 
-    Bytes that are too many for a gap only make `gap` empty.
+    More than GAP_BYTES_MAX bytes are not stored, and the gap becomes empty.
     """
     gaps = scratch.gaps
     gaps[gap, GAP_TAG] = 0
@@ -242,8 +242,8 @@ def _next_value(data, at, end, spec, node, changed):
     """Find the next value at which a gap ends, and return where it begins, its node, and the child of that node it is.
 
     A gap ends at a value with a role, or at the value that contains `changed`, the place where the line differs
-    from an earlier one. It also ends before a value that would make it too long. After the last value, the result
-    is the end of the line and node -1. If the line is not an object, it begins with -1.
+    from an earlier one. It also ends before a value that would make it too long. After the last value, the results
+    are the end of the line and node -1. The first result is -1 if the line is not an object.
     """
     begin = at
     while True:
@@ -302,7 +302,7 @@ def _pass_gap(data, at, end, spec, place, node, scratch):
 
 @kernel(inlined=True)
 def cut_json(data, begin, end, spec, scratch):
-    """Cut a JSON object by a FieldSpec into scratch.spans, and return a code.
+    """Cut a JSON object by a FieldSpec into scratch.spans, and return ACCEPTED or OTHER_FORMAT.
 
     The first element of an array is read in place of the array. `scratch.gaps` is int64[GAPS_MAX, GAP_WORDS],
     `scratch.gap_text` is uint8[GAPS_MAX * GAP_BYTES_MAX].

@@ -19,11 +19,11 @@ _TAB, _QUOTE, _COLON, _EQUALS, _OPENING, _CLOSING = 9, 34, 58, 61, 91, 93
 
 @kernel(inlined=True)
 def cut_pairs(data, begin, end, spec, spans):
-    """Cut a line of pairs by a FieldSpec, whose keys are those of node 0, into `spans`, and return a code.
+    """Cut a line of pairs by a FieldSpec into `spans`, and return ACCEPTED or OTHER_FORMAT.
 
-    Pairs that tabs separate have a colon, and values without quotes. Pairs that spaces separate have an `=`, and
-    their values may be quoted. Words that are not a pair are skipped. The first of several equal keys counts. A
-    stamp in brackets is read without them.
+    The keys are those of node 0. Pairs that tabs separate have a colon, and values without quotes. Pairs that
+    spaces separate have an `=`, and their values may be quoted. Words that are not a pair are skipped. The first of
+    several equal keys counts. A stamp in brackets is read without them.
     """
     delimiter = spec.options[DELIMITER]
     tabbed = delimiter == _TAB

@@ -153,7 +153,10 @@ def _ends_in_protocol(data, begin, end):
 
 @kernel(inlined=True)
 def target(data, begin, end, rows, row):
-    """Write the span of the target in data[begin:end], without spaces and protocol, and its NEEDS; return a code."""
+    """Write the span of the target in data[begin:end] and its NEEDS to column `row`, and return ACCEPTED or NO_PATH.
+
+    The span excludes spaces and the protocol.
+    """
     needs = spaces = 0
     whole = _ends_in_protocol(data, begin, end)
     if whole:

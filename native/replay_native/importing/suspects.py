@@ -256,9 +256,9 @@ def _is_number(data, first, last, begin):
 
 @kernel(inlined=True)
 def number_bytes(address):
-    """Return a mask of the bytes at an address: bit i is set if byte i may stand in a number, without `%`.
+    """Return a mask of the bytes at an address: bit i is set if byte i may stand in a number.
 
-    The mask includes `*` and `,`, which cost nothing because they are rare.
+    The mask excludes `%`. It includes `*` and `,`, which are rare.
     """
     found = ~bytes_outside(address, np.uint8(40), np.uint8(57)) & ~bytes_equal(address, np.uint8(_SLASH))
     return found | ~bytes_outside(address, np.uint8(65), np.uint8(90))
