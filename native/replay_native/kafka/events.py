@@ -117,7 +117,10 @@ _SLASH, _QUERY, _PERCENT, _QUOTE, _BACKSLASH = 47, 63, 37, 34, 92
 _TRACEPARENT = np.frombuffer(b"traceparent", dtype=np.uint8)
 _TRACESTATE = np.frombuffer(b"tracestate", dtype=np.uint8)
 _TRACE_HEADER = np.frombuffer(b"\x16traceparent\x6e", dtype=np.uint8)
-"""The name, and the length of the value, as a record contains them. The lengths are zigzag varints of 11 and 55."""
+"""The length of the name, the name, and the length of the value, as a record contains them.
+
+The lengths, 11 and 55, are zigzag varints.
+"""
 
 _KEY_MARK = 5
 """Distance from the `?` of `?key=` to the key."""

@@ -11,8 +11,8 @@ Equal values have equal hashes, in whatever notation: `"\u0041"` is `"A"`, and 1
 several members have the same name, each of them counts. Strings are compared by their bytes in UTF-8. Half a
 surrogate pair is encoded in three bytes.
 
-The pointer is never written out as text: the hash of a child's pointer is made from the hash of its parent's and
-from the child's name or index. The parents are on a stack, so that a text may have at most DEPTH_MAX levels. A
+The pointer is never written out as text: the hash of a child's pointer is made from the hash of the parent's pointer
+and from the child's name or index. The parents are on a stack, so that a text may have at most DEPTH_MAX levels. A
 deeper text, and one that breaks the grammar of RFC 8259, is not JSON for this module.
 
 `tests/naive_digest.py` computes the same in plain Python.

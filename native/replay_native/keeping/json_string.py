@@ -95,8 +95,8 @@ def _plain_bytes(word):
 def take_whole_string(data, at, end):
     """Read a string without escapes that ends before `end`, and return where to continue, its hash, and True.
 
-    For other strings, the results are `at`, 0 and False. Most strings are of this kind. They need no state, and
-    begin on a whole word.
+    Most strings are like this: they need no state, and begin on a whole word. For other strings, the results are
+    `at`, 0 and False.
     """
     base, begin, limit = data.ctypes.data, at, min(end, data.shape[0] - 7)
     hashed = TEXT

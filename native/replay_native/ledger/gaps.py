@@ -29,7 +29,7 @@ INSTANT_NS = 50_000
 
 @kernel((METRICS_TYPE, int64, int64, int64, int64, int64, int64))
 def note_poll(metrics, awake_ns, asleep_ns, until_ns, woke_ns, gap_ns, behind):
-    """Count the time lost in one turn of a lane, and return for how long a response read now has been unread, at most.
+    """Count the time that a lane lost in one turn, and return how long its responses may have been unread, in ns.
 
     The lane was awake from `awake_ns`, polled from `asleep_ns`, asked to be woken at `until_ns`, and woke at
     `woke_ns`. Gaps up to `gap_ns` do not count. `behind` means that connects were postponed during the whole turn,

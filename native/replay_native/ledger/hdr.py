@@ -19,7 +19,7 @@ __all__ = ["COUNTERS_2", "COUNTERS_3", "HALF_2", "HALF_3", "HIGHEST_NS"]
 
 @kernel(inlined=True)
 def index_of(value, half):
-    """Return the index of the counter for `value` (1 <= value <= HIGHEST_NS)."""
+    """Return the index of the counter for `value` (0 <= value <= HIGHEST_NS)."""
     top = np.uint64(value) | ((np.uint64(2) << np.uint64(half)) - np.uint64(1))
     bucket = np.int64(63) - np.int64(half) - np.int64(leading_zeros(top))
     sub = np.int64(value) >> bucket

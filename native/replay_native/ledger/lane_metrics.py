@@ -156,9 +156,9 @@ def _fields(routes: int, slots: int, rules: int) -> list[tuple[str, np.dtype, tu
 
 
 def _layout_version() -> int:
-    """Return a checksum of the layout.
+    """Return a checksum of the layout. Memory with another layout is refused.
 
-    Memory with another layout is refused. A checksum needs no version number that someone must update.
+    Because the checksum is computed, nobody has to remember to change a version number.
     """
     names = (
         Control._fields,

@@ -173,7 +173,7 @@ def _sample(metrics, request, ending):
 
 @kernel(inlined=True)
 def _due_again(request, due_ns):
-    """Return the request with another due time, which replaces the missing one in a closed loop."""
+    """Return the request with `due_ns` as its due time, which requests of a closed loop do not have."""
     return Request(request.flags, request.route, request.seq, request.client, due_ns, request.taken_ns)
 
 
@@ -317,7 +317,10 @@ def _count_waits(metrics, wait_ns, times):
 
 @kernel((METRICS_TYPE, entry_type[::1], int64, boolean))
 def record_sent_together(metrics, rows, sent_ns, closed_loop):
-    """Record what `record_attempt` and `record_sent` do for each of `rows`, which are sent on a reused connection."""
+    """Record rows that are about to be sent together, as `record_attempt` and `record_sent` do for one request.
+
+    The connection must be a reused one.
+    """
     metrics.counters[C.in_flight] += rows.shape[0]
     metrics.counters[C.sent] += rows.shape[0]
     if closed_loop:
@@ -338,7 +341,7 @@ def record_sent_together(metrics, rows, sent_ns, closed_loop):
 
 @kernel((METRICS_TYPE, int64, entry_type[::1], int64, int64, int64, boolean))
 def record_done_together(metrics, outcome, rows, sent_ns, done_ns, status, closed_loop):
-    """Record what `record_done` does for each of `rows`, which were sent together and ended together.
+    """Record rows that were sent together and ended together, as `record_done` does for one request.
 
     There is at least one row, and all are of one route.
     """

@@ -280,7 +280,7 @@ def is_clean_target(data, begin, end, checks):
 def is_clean_body(data, begin, end, checks):
     """Return whether a body holds no secret.
 
-    A body that is too long to search counts as one that may hold a secret.
+    The result is False for a body that is too long to be searched.
     """
     if end - begin > checks.body_max:
         return False

@@ -245,7 +245,10 @@ def _hand_over_fresh(m, fd):
 
 @kernel()
 def _accept_one(m, ring, fd):
-    """Give an accepted socket a slot. Its address is in the scratch memory."""
+    """Give an accepted socket a slot, or hand it over to the control plane if no slot is free.
+
+    The peer's address is in the scratch memory.
+    """
     st = m.settings[0]
     slot = st.free_first
     if slot == NONE and st.used_slots == m.connections.shape[0]:
