@@ -1,4 +1,4 @@
-"""The data plane: Numba kernels over arrays. Plain typed loops, no objects, no exceptions.
+"""The data plane: Numba kernels over arrays, written as plain typed loops without objects and exceptions.
 
-Nothing here imports `replay`. Kernels return counts or negative codes; the control plane raises.
+Nothing here imports `replay`. Kernels report errors as negative codes, and the control plane raises exceptions.
 """

@@ -1,1 +1,1 @@
-"""Recordings to columns: log lines, tables, JSON and GoReplay files."""
+"""Kernels that read recordings into columns: log lines, CSV tables, JSON, GoReplay files and packet captures."""

@@ -1,4 +1,4 @@
-"""Who sent a request: addresses of clients, and the user agents of health checks."""
+"""Kernels that find out who sent a request: client addresses, and the user agents of health checks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SPACE, _QUOTE, _COLON, _COMMA = 32, 34, 58, 44
 
 @kernel()
 def is_health_check(data, begin, end, agents, agent_ends):
-    """Whether a user agent begins with one of `agents`."""
+    """Return whether the user agent data[begin:end] begins with one of `agents`."""
     for agent in range(agent_ends.shape[0] - 1):
         first, size = agent_ends[agent], agent_ends[agent + 1] - agent_ends[agent]
         if end - begin >= size and data[begin] == agents[first]:
@@ -28,7 +28,7 @@ def is_health_check(data, begin, end, agents, agent_ends):
 
 @kernel()
 def address_end(data, begin, end):
-    """Where the address at `begin` ends, before its port; `begin` where data[begin:end] is no address."""
+    """Return where the IP address at `begin` ends, without its port, or `begin` if data[begin:end] is no address."""
     colons, dots, last_colon = 0, 0, begin
     for at in range(begin, end):
         byte = data[at]
@@ -48,9 +48,10 @@ def address_end(data, begin, end):
 
 @kernel()
 def first_address(data, begin, end):
-    """The first address of a list such as `X-Forwarded-For`: where it begins and ends, without brackets and port. The
-    span is empty where there is none. HAProxy puts captured headers into braces, separated by bars; JSON may have a
-    header as an array.
+    """Return the span of the first address in a list such as `X-Forwarded-For`, without brackets and port.
+
+    The span is (end, end) when the list has no address. The list may be an array in JSON. HAProxy writes captured
+    headers in braces, separated by bars.
     """
     at = begin
     while at < end:
@@ -78,7 +79,10 @@ def first_address(data, begin, end):
 
 @kernel(inlined=True)
 def client_end(data, begin, end, ported):
-    """Where the address of a client ends: before a second address, and before its port."""
+    """Return where a client's address ends: before a second address, and before its port.
+
+    With `ported`, the last colon of an IPv6 address without brackets begins a port, too.
+    """
     if end - begin <= WIDTH and begin + WIDTH <= data.shape[0]:
         address = np.int64(data.ctypes.data) + begin
         found = bytes_equal(address, np.uint8(_COLON)) | bytes_equal(address, np.uint8(_COMMA))

@@ -1,7 +1,10 @@
-"""Access log lines to columns: the common and combined format.
+"""Access log lines in the common and combined formats, read into columns.
 
-`scan_common` reads lines `host ident user [dd/Mon/yyyy:HH:MM:SS +zzzz] "METHOD target HTTP/x" status bytes ...` in a
-block of bytes; `targets` then rewrites their request targets so that they can be sent.
+`scan_common` reads the lines of a block of bytes. Each line has this form:
+
+    host ident user [dd/Mon/yyyy:HH:MM:SS +zzzz] "METHOD target HTTP/x" status bytes ...
+
+Then `targets` rewrites the request targets so that they can be sent.
 """
 
 from __future__ import annotations
@@ -52,13 +55,16 @@ _SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH = 32, 34, 92, 45, 47
 
 @kernel("boolean(uint8[::1], int64[::1])")
 def parse_one(stamp, state):
-    """`parse_stamp` of a stamp alone, for Python."""
+    """Run `parse_stamp` for a caller in Python, whose `stamp` must contain nothing else."""
     return stamp.shape[0] == STAMP_BYTES and parse_stamp(stamp, 0, state)
 
 
 @kernel(inlined=True)
 def _stamp(data, at, state):
-    """`parse_stamp` that remembers the last stamp: in a log most lines repeat it."""
+    """Parse the stamp at `at` as `parse_stamp` does, unless it equals the previous one.
+
+    Most lines of a log repeat the stamp of the line before.
+    """
     address = np.int64(data.ctypes.data) + at
     word0, word1 = peek_i64(np.uint64(address)), peek_i64(np.uint64(address + 8))
     word2, word3 = peek_i64(np.uint64(address + 16)), peek_i64(np.uint64(address + 18))
@@ -81,15 +87,16 @@ def _stamp(data, at, state):
 
 @kernel(inlined=True)
 def _nobody(data, at):
-    """Whether `- - ` is at `at`: the line has neither ident nor user."""
+    """Return whether `- - ` is at `at`, which means that the line has neither ident nor user."""
     dashes = data[at] == _DASH and data[at + 2] == _DASH
     return dashes and data[at + 1] == _SPACE and data[at + 3] == _SPACE
 
 
 @kernel(inlined=True)
 def _stamp_place(data, begin, end, state):
-    """Where the `[` of the stamp is, after ident and user (a user is counted); -1: there is none; -2: no stamp follows
-    one.
+    """Return the offset of the `[` before the stamp, and count a user that precedes it.
+
+    -1 means that the line has no `[`, -2 that no stamp follows any `[`.
     """
     if end - begin > 33 and data[begin + 4] == 91 and _nobody(data, begin):
         return begin + 4
@@ -105,7 +112,7 @@ def _stamp_place(data, begin, end, state):
 
 @kernel(inlined=True)
 def _status_and_size(data, at, end, rows, row):
-    """Parse `status bytes` at `at`; a code."""
+    """Parse `status bytes` at `at` into column `row`, and return ACCEPTED, BAD_STATUS or BAD_SIZE."""
     if at < end and data[at] == _DASH:
         status = np.int64(-1)
         at += 1
@@ -143,7 +150,10 @@ def _status_and_size(data, at, end, rows, row):
 
 @kernel(inlined=True)
 def _closing_quote(data, at, end):
-    """The first unescaped quote from `at` on that a space and a status (or `-`) follow; -1: there is none."""
+    """Return the offset of the quote that closes the request, or -1.
+
+    It is the first unescaped quote that is followed by a space and by a status or `-`.
+    """
     quote = find_byte(data, at, end, np.uint8(_QUOTE))
     plain = quote == at or (quote < end and data[quote - 1] != _BACKSLASH)
     if plain and quote + 2 < end and data[quote + 1] == _SPACE and 48 <= data[quote + 2] <= 57:
@@ -163,7 +173,10 @@ def _closing_quote(data, at, end):
 
 @kernel(inlined=True)
 def _agent_place(data, at, end):
-    """Where the user agent of a combined line begins, after the referer; `end` where there is none."""
+    """Return where the user agent of a combined line begins, or `end` if the line has none.
+
+    The user agent follows the referer.
+    """
     at = find_byte(data, at, end, np.uint8(_QUOTE))
     at = find_byte(data, at + 1, end, np.uint8(_QUOTE))
     if at + 3 < end and data[at + 1] == _SPACE and data[at + 2] == _QUOTE:
@@ -173,7 +186,10 @@ def _agent_place(data, at, end):
 
 @kernel()
 def _forwarded(data, at, end):
-    """The first address of the quoted field after the user agent, which begins at `at`."""
+    """Return the span of the first address in the quoted field after the user agent.
+
+    `at` is the start of the user agent. The span is empty when there is no such field.
+    """
     while at < end and data[at] != _QUOTE:
         at += 1 + (data[at] == _BACKSLASH)
     if at + 3 < end and data[at + 1] == _SPACE and data[at + 2] == _QUOTE:
@@ -183,7 +199,7 @@ def _forwarded(data, at, end):
 
 @kernel(inlined=True)
 def _scan_line(data, begin, end, scan, row):
-    """Read one line into column `row`; a code."""
+    """Read one line into column `row`, and return the line's code."""
     state, rows, key, agents, agent_ends = scan.state, scan.rows, scan.key, scan.agents, scan.agent_ends
     if begin == end:
         return BLANK
@@ -220,7 +236,10 @@ def _scan_line(data, begin, end, scan, row):
 
 @kernel(inlined=True)
 def _scan_request(data, stamp, begin, close, end, scan, row):
-    """Read the stamp, the request between its quotes, status and size; a code."""
+    """Read a line's stamp, request, status and size into column `row`, and return the line's code.
+
+    The request is data[begin:close], between the quotes.
+    """
     state, rows = scan.state, scan.rows
     if not _stamp(data, stamp, state):
         return BAD_TIME
@@ -238,10 +257,10 @@ def _scan_request(data, stamp, begin, close, end, scan, row):
 
 @kernel(types.void(types.uint8[::1], types.int64, SCAN_TYPE))
 def scan_common(data, end, scan):
-    """Read whole lines of data[state[POSITION]:end] into `rows` and `rejects`, until one of them may be full.
+    """Read whole lines of data[state[POSITION]:end] into `rows` and `rejects`, until one of these tables is full.
 
-    Each call starts both anew: state[ROWS] and state[REJECTS] say how many there are. state[LINES] counts on, and
-    state[POSITION] is where the first unread line begins.
+    Each call starts both tables anew and writes their lengths to state[ROWS] and state[REJECTS]. state[LINES]
+    counts the lines of all calls. state[POSITION] is the start of the first unread line.
     """
     state, rows, rejects = scan.state, scan.rows, scan.rejects
     base = np.int64(data.ctypes.data)

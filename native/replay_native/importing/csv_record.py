@@ -1,5 +1,6 @@
-"""Finds the end of a record in a table: the end of its line, unless a quoted field contains the line break (RFC 4180,
-2.6).
+"""Kernels that find the end of a record in a CSV table.
+
+A record ends with its line, unless a quoted field contains the line break (RFC 4180, 2.6).
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from replay_native.ground.simd import find_byte
 _NEWLINE, _RETURN, _SPACE, _QUOTE = 10, 13, 32, 34
 
 UNDECIDED = -1
-"""The data ends before the record does."""
+"""The data ends before the end of the record is found."""
 
 
 @kernel(inlined=True)
 def line_end(data, at, end):
-    """Where the next newline of data[at:end] is, or -1."""
+    """Return the offset of the first newline in data[at:end], or -1."""
     base = np.int64(data.ctypes.data)
     found = (
         memchr(np.uint64(base + at), np.int32(_NEWLINE), np.uint64(end - at)) if at < end else np.uint64(0)
@@ -28,7 +29,10 @@ def line_end(data, at, end):
 
 @kernel(inlined=True)
 def _opens(data, begin, quote, delimiter):
-    """Whether a quote begins its field (after blanks). Any other quote is an ordinary character."""
+    """Return whether the quote at `quote` begins a field, after any spaces.
+
+    Any other quote is an ordinary character.
+    """
     at = quote
     while at > begin and data[at - 1] == _SPACE:
         at -= 1
@@ -37,7 +41,10 @@ def _opens(data, begin, quote, delimiter):
 
 @kernel(inlined=True)
 def _closing(data, at, end):
-    """Where the quote that closes a field is, or `end`. The text begins at `at`; two quotes in it stand for one."""
+    """Return the offset of the quote that closes a field whose text begins at `at`, or `end`.
+
+    Two quotes in the text stand for one.
+    """
     while True:
         at = find_byte(data, at, end, np.uint8(_QUOTE))
         if at + 1 >= end or data[at + 1] != _QUOTE:
@@ -47,7 +54,7 @@ def _closing(data, at, end):
 
 @kernel(inlined=True)
 def _ends_field(data, at, end, delimiter):
-    """Whether what follows a closing quote (after blanks) ends the field."""
+    """Return whether only spaces separate `at`, the place after a closing quote, from the end of the field."""
     while at < end and data[at] == _SPACE:
         at += 1
     if at + 1 < end and data[at] == _RETURN and data[at + 1] == _NEWLINE:
@@ -57,11 +64,11 @@ def _ends_field(data, at, end, delimiter):
 
 @kernel()
 def record_end(data, begin, first_end, end, limit, delimiter):
-    """The offset of the newline that ends the record at `begin`, whose first line ends at `first_end`.
+    """Return the offset of the newline that ends the record at `begin`, whose first line ends at `first_end`.
 
-    It is `first_end` too where a quote does not close before `limit`, or something other than a delimiter follows it:
-    a stray quote must not swallow the lines after it. UNDECIDED where more data than data[:end] is needed, and `limit`
-    lies after it.
+    If a quote does not close before `limit`, or if something other than a delimiter follows the closing quote, the
+    result is `first_end`: a stray quote must not swallow the lines after it. The result is UNDECIDED if the record
+    goes on beyond data[:end], and `end` is before `limit`.
     """
     within = min(end, limit)
     undecided = np.int64(UNDECIDED) if end < limit else first_end
@@ -86,5 +93,5 @@ def record_end(data, begin, first_end, end, limit, delimiter):
 
 @kernel("int64(uint8[::1], int64, int64, int64, int64, int64)")
 def find_record_end(data, begin, first_end, end, limit, delimiter):
-    """`record_end` from Python."""
+    """Run `record_end` for a caller in Python."""
     return record_end(data, begin, first_end, end, limit, delimiter)

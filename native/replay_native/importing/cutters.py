@@ -1,4 +1,4 @@
-"""Cutters of lines: by a template of literals and fields (`log_format` strings), and by a delimiter with quotes."""
+"""Kernels that cut a line into fields, by a template of literals (`log_format` strings) or at a delimiter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPACE, _QUOTE, _BACKSLASH, _DASH, _COLON, _PLUS = 32, 34, 92, 45, 58, 43
 
 @kernel(inlined=True)
 def _is_at(data, at, end, literals, first, last):
-    """Whether a literal is at `at`."""
+    """Return whether literals[first:last] is at `at`."""
     if end - at < last - first:
         return False
     same = True
@@ -27,9 +27,10 @@ def _is_at(data, at, end, literals, first, last):
 
 @kernel()
 def _field_end(data, at, end, literals, first, last, quoted):
-    """Where the literal after a field begins; `end` where the field is the last, -1 where the literal is missing.
+    """Return where the literal after a field begins, or -1 if the literal is missing.
 
-    An escaped quote does not end a quoted field.
+    An empty literal means that the field is the last one, and the result is `end`. An escaped quote does not end a
+    quoted field.
     """
     if first == last:
         return end
@@ -48,7 +49,7 @@ def _field_end(data, at, end, literals, first, last, quoted):
 
 @kernel(inlined=True)
 def _stamp_goes_on(data, begin, last, end):
-    """Whether a stamp goes on after a space: with a zone, or a date with its time of day."""
+    """Return whether a stamp continues after the space at `last`, with a zone or with the time of day after a date."""
     if end - last < 6 or data[last] != _SPACE:
         return False
     zoned = data[last + 1] in (_PLUS, _DASH) and digits(data, last + 2, 4) >= 0
@@ -57,7 +58,7 @@ def _stamp_goes_on(data, begin, last, end):
 
 @kernel(inlined=True)
 def cut_template(data, begin, end, spec, spans):
-    """Cut a line by a template; a code."""
+    """Cut a line by a template into `spans`, and return ACCEPTED or OTHER_FORMAT."""
     ends, literals = spec.literal_ends, spec.literals
     if not _is_at(data, begin, end, literals, ends[0], ends[1]):
         return OTHER_FORMAT
@@ -86,8 +87,10 @@ def cut_template(data, begin, end, spec, spans):
 
 @kernel(inlined=True)
 def cut_delimited(data, begin, end, spec, state, spans):
-    """Cut a line at its delimiters; a code. A quoted field may contain them, and doubled quotes. Spaces around fields
-    that may be quoted do not belong to them.
+    """Cut a line at its delimiters into `spans`, and return ACCEPTED, OTHER_FORMAT or UNCLOSED.
+
+    A quoted field may contain delimiters and doubled quotes. With DOUBLED escapes, spaces around a field do not
+    belong to it. state[UNCUT] is set to the start of the part that was not cut.
     """
     delimiter = spec.options[DELIMITER]
     lenient = spec.options[ESCAPES] == QUOTED

@@ -1,4 +1,4 @@
-"""Durations in fields of logs, in the notations and units that occur."""
+"""Kernels that read the durations in log fields, in the notations and units that logs use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOOK_NS_MAX = 1e18
 
 @kernel(inlined=True)
 def _is_escaped_micro(data, at, end):
-    """Whether `\\u00b5s` or `\\u03bcs` is at `at`: a unit that JSON escapes."""
+    r"""Return whether `\u00b5s` or `\u03bcs` is at `at`, which is the unit µs with JSON escapes."""
     if end - at < 7 or data[at] != 92 or data[at + 1] != 117 or data[at + 2] != 48 or data[at + 6] != 115:
         return False
     last = data[at + 5] | 32
@@ -27,8 +27,9 @@ def _is_escaped_micro(data, at, end):
 
 @kernel()
 def _unit(data, at, end, unit_ns):
-    """Read a unit (`s`, `ms`, `us`, `µs`, `ns`, `m`, `h`): its ns, and where it ends. `unit_ns` where there is none, 0
-    where it is another.
+    """Read a unit (`s`, `ms`, `us`, `µs`, `ns`, `m`, `h`), and return its length in ns and where it ends.
+
+    The length is `unit_ns` at the end of the field, and 0 for an unknown unit.
     """
     if at == end:
         return unit_ns, at
@@ -53,7 +54,11 @@ def _unit(data, at, end, unit_ns):
 
 @kernel()
 def _took_in_full(data, begin, end, unit_ns, point, number):
-    """Read a duration in ns (`1.5`, `12ms`, `1m30s`); -1 where there is none, -2 where it is no duration."""
+    """Read a duration (`1.5`, `12ms`, `1m30s`), and return it in ns.
+
+    -1 means that the log has no duration here (an empty field, `-`, `-1`), -2 that the value is not a duration.
+    `unit_ns` is the unit of a number without one.
+    """
     if is_none(data, begin, end):
         return np.int64(-1)
     if data[begin] == _PLUS:
@@ -83,7 +88,7 @@ def _took_in_full(data, begin, end, unit_ns, point, number):
 
 @kernel(inlined=True)
 def _took(data, begin, end, unit_ns, point, number):
-    """As `_took_in_full`, but faster for a plain number, as most durations are."""
+    """Read a duration as `_took_in_full` does, with a fast path for plain numbers, which most durations are."""
     plain = end > begin and number_at(data, begin, end, point, number) == end
     if plain and unit_ns > 0 and np.float64(number[0]) * np.float64(unit_ns) <= _TOOK_NS_MAX:
         return number[0] * unit_ns + number[1] * unit_ns // _NS
@@ -92,8 +97,9 @@ def _took(data, begin, end, unit_ns, point, number):
 
 @kernel(inlined=True)
 def read_took(data, spec, spans, state, rows, row, number):
-    """Read the sum of the durations; unknown where one of them is. Values that are no durations are counted in
-    `state`.
+    """Write the sum of a line's durations to rows[TOOK_NS, row], or -1 if one of them is unknown.
+
+    state[UNKNOWN_TOOK] counts the values that are no durations.
     """
     total = np.int64(-1)
     for role in range(TOOK, TOOK_3 + 1):

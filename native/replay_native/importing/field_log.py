@@ -1,8 +1,8 @@
-"""Log lines to columns for every format but the common one: cut a line into fields, then read the fields.
+"""Log lines of every format but the common one, read into columns: cut a line into fields, then read the fields.
 
-There are four cutters: for a template of literals and fields (`log_format` strings), for a delimiter with quotes (CSV,
-W3C), for pairs of keys and values (logfmt, LTSV), and for JSON objects. Each finds where the fields of a line are, by
-role. One reader makes a row of them.
+There are four cutters: for a template of literals and fields (`log_format` strings), for a delimiter with quotes
+(CSV, W3C), for pairs of keys and values (logfmt, LTSV), and for JSON objects. Each finds where the fields of a line
+are, by role. One reader, the same for all cutters, makes a row of the fields.
 """
 
 from __future__ import annotations
@@ -107,7 +107,10 @@ _SPACE, _QUOTE, _BACKSLASH, _DASH, _SLASH, _COMMA, _HASH, _PLUS, _NEWLINE, _RETU
 
 @kernel()
 def _whole(data, at, end):
-    """Whether nothing but `.0` follows an integer: programs without integers write it so."""
+    """Return whether an integer ends at `at`, with nothing but `.0` behind it.
+
+    Programs that have no integers write `.0`.
+    """
     if at < end and data[at] in (46, _COMMA):
         at += 1
         while at < end and data[at] == 48:
@@ -117,7 +120,10 @@ def _whole(data, at, end):
 
 @kernel()
 def _status(data, begin, end):
-    """Read a status (`200`, `200.0`, `200 OK`); 0 where the server had none, -1 where it is no status."""
+    """Read a status (`200`, `200.0`, `200 OK`).
+
+    0 means that the server sent no status, -1 that the value is not a status.
+    """
     if end - begin < 3:
         return np.int64(0) if end - begin == 1 and data[begin] == 48 else np.int64(-1)
     status = digits(data, begin, 3)
@@ -131,7 +137,7 @@ def _status(data, begin, end):
 
 @kernel()
 def _size(data, begin, end):
-    """Read a number of bytes (`12`, `12.0`), or -1."""
+    """Read a number of bytes (`12`, `12.0`), and return it, or -1 if the value is not one."""
     begin += data[begin] == _PLUS
     at = begin
     while at < end and at - begin < 19 and 48 <= data[at] <= 57:
@@ -143,7 +149,10 @@ def _size(data, begin, end):
 
 @kernel(inlined=True)
 def _read_answer(data, spec, spans, state, rows, row):
-    """Read status and size. A value that is neither counts as unknown: a replay does not need it."""
+    """Read the status and the size of the response into column `row`.
+
+    An invalid value counts as unknown, because a replay does not need it.
+    """
     begin, end = spans[STATUS_CODE, 0], spans[STATUS_CODE, 1]
     status = spec.options[CONSTANT_STATUS] if begin < 0 else np.int64(-1)
     if not is_none(data, begin, end) and data[begin] != _DASH:
@@ -166,7 +175,7 @@ def _read_answer(data, spec, spans, state, rows, row):
 
 @kernel()
 def _bad_escape(data, begin, end):
-    r"""Whether data[begin:end] has an escape that neither JSON nor nginx (`\xHH`) knows."""
+    r"""Return whether data[begin:end] has an escape that neither JSON nor nginx (`\xHH`) has."""
     at = find_byte(data, begin, end, np.uint8(_BACKSLASH))
     while at < end:
         if at + 1 >= end:
@@ -186,8 +195,9 @@ def _bad_escape(data, begin, end):
 
 @kernel(inlined=True)
 def _wrong_escape(data, value, begin, end, spec):
-    """Whether a part of the value that begins at `value` has an escape that its format does not know. A value of logfmt
-    without quotes has no escapes: a backslash in it cannot be told from one.
+    """Return whether data[begin:end], a part of the value that begins at `value`, has an unknown escape.
+
+    A logfmt value without quotes has no escapes, so that any backslash in it is ambiguous and counts as unknown.
     """
     if spec.options[CUTTER] == PAIRS and value > 0 and data[value - 1] != _QUOTE:
         return find_byte(data, begin, end, np.uint8(_BACKSLASH)) < end
@@ -196,7 +206,7 @@ def _wrong_escape(data, value, begin, end, spec):
 
 @kernel(inlined=True)
 def _read_request(data, spec, spans, methods, state, rows, row):
-    """Read method and target; a code."""
+    """Read the method and the target into column `row`, and return the line's code."""
     begin, end = spans[REQUEST, 0], spans[REQUEST, 1]
     if begin >= 0:
         at = find_byte(data, begin, end, np.uint8(_SPACE))
@@ -238,7 +248,7 @@ def _read_request(data, spec, spans, methods, state, rows, row):
 
 @kernel(inlined=True)
 def _keep_span(data, begin, end, rows, begin_column, row):
-    """Note where a field is, -1 where it says nothing."""
+    """Write a field's span to two columns of a row, or -1 if the field has no value."""
     nothing = is_nothing(data, begin, end)
     rows[begin_column, row] = np.int64(-1) if nothing else begin
     rows[begin_column + 1, row] = np.int64(-1) if nothing else end
@@ -246,7 +256,11 @@ def _keep_span(data, begin, end, rows, begin_column, row):
 
 @kernel(inlined=True)
 def _read_client(data, spec, spans, key, rows, row):
-    """Read the client: the first address that a proxy passed on, or else the peer."""
+    """Write the hash of the client to column `row`.
+
+    The client is the first forwarded address, or else CLIENT_NAME, or else CLIENT_OTHER. The hash is 0 when the
+    line has none of them.
+    """
     rows[CLIENT, row] = 0
     begin, end = spans[FORWARDED, 0], spans[FORWARDED, 1]
     if not is_none(data, begin, end):
@@ -263,7 +277,7 @@ def _read_client(data, spec, spans, key, rows, row):
 
 @kernel(inlined=True)
 def _read_fields(data, spec, scan, row, scratch):
-    """Make a row of the fields of a line; a code."""
+    """Make column `row` from the fields of a line, and return the line's code."""
     state, rows, spans, number = scan.state, scan.rows, scratch.spans, scratch.number
     if not read_time(data, spans, spec.options, state, rows, row, number):
         return BAD_TIME
@@ -284,7 +298,7 @@ def _read_fields(data, spec, scan, row, scratch):
 
 @kernel(inlined=True)
 def _scan_line(data, begin, end, spec, scan, row, scratch):
-    """Read one line into column `row`; a code."""
+    """Read one line into column `row`, and return the line's code."""
     spans = scratch.spans
     if begin == end:
         return BLANK
@@ -309,8 +323,10 @@ def _scan_line(data, begin, end, spec, scan, row, scratch):
 
 @kernel(inlined=True)
 def _record_end(data, begin, first_end, end, spec, state):
-    """Where the record of a line that was cut ends: with the line, unless the rest that was not cut has a quote that
-    goes on.
+    """Return the offset of the newline that ends the record of a line that was just cut.
+
+    This is the end of the line, unless the part that was not cut has a quoted field that continues on the next
+    line.
     """
     at = state[UNCUT]
     if spec.options[ESCAPES] != DOUBLED or find_byte(data, at, first_end, np.uint8(_QUOTE)) >= first_end:
@@ -323,13 +339,13 @@ def _record_end(data, begin, first_end, end, spec, state):
 
 @kernel(inlined=True)
 def _without_return(data, begin, end):
-    """Where a line ends without its carriage return."""
+    """Return where a line ends without its carriage return."""
     return end - 1 if end > begin and data[end - 1] == _RETURN else end
 
 
 @kernel(inlined=True)
 def _breaks(data, begin, end):
-    """How many newlines data[begin:end] has."""
+    """Return the number of newlines in data[begin:end]."""
     count = np.int64(0)
     for at in range(begin, end):
         count += data[at] == _NEWLINE
@@ -338,10 +354,11 @@ def _breaks(data, begin, end):
 
 @kernel(types.void(types.uint8[::1], types.int64, SPEC_TYPE, SCAN_TYPE, SCRATCH_TYPE))
 def scan_fields(data, end, spec, scan, scratch):
-    """As `common_log.scan_common`, by a FieldSpec; also stops after a directive, which is then the last reject.
+    """Read lines as `common_log.scan_common` does, in the format of a FieldSpec.
 
-    A record of a table may go on over several lines. Where it is not of the format as a whole, its first line is
-    judged alone.
+    The call also stops after a directive, which is then the last reject. A record of a table may span several
+    lines. If the record as a whole does not have the format, only its first line is rejected, and reading continues
+    on the second.
     """
     state, rows, rejects = scan.state, scan.rows, scan.rejects
     row = reject = np.int64(0)

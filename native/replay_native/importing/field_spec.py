@@ -1,4 +1,4 @@
-"""What a format of fields looks like: their roles, how they are escaped, the columns that they fill."""
+"""The description of a log format: the roles of its fields, its escapes, and the columns that it fills."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ AT, AT_MORE, REQUEST, METHOD_NAME, TARGET, QUERY, HOST, CLIENT_NAME = 0, 1, 2, 3
 STATUS_CODE, SIZE, TOOK, TOOK_2, TOOK_3, AGENT = 8, 9, 10, 11, 12, 13
 FORWARDED, CLIENT_OTHER = 14, 15
 ROLES = 16
-"""Roles of fields. AT_MORE is the time of day where AT is only the date. Durations are added up. The client is the
-first address of FORWARDED (`X-Forwarded-For`) where a line has one, else CLIENT_NAME, else CLIENT_OTHER.
+"""Roles of fields.
+
+AT_MORE is the time of day when AT is only the date. Durations are added up. The client is the first address of
+FORWARDED (`X-Forwarded-For`) if a line has one, else CLIENT_NAME, else CLIENT_OTHER.
 """
 
 AT_NS = AT_S
@@ -21,27 +23,34 @@ TOOK_NS, HOST_BEGIN, HOST_END, QUERY_BEGIN, QUERY_END = 8, 9, 10, 11, 12
 HOST_NUMBER = HOST_BEGIN
 ZONED = 13
 FIELD_COLUMNS = 14
-"""The columns of `scan_table` with the time in nanoseconds, and some more. BEGIN is -1 where the target is constant.
-ZONED: the stamp names its zone, or needs none.
+"""The columns of `scan_table`, with the time in nanoseconds, and further columns.
+
+BEGIN is -1 when the target is constant. ZONED is 1 when the stamp has a time zone or needs none.
 """
 
 TEMPLATE, DELIMITED, JSON, PAIRS = 0, 1, 2, 3
 PLAIN, LOG, DOUBLED, JSON_ESCAPES, HASHED, QUOTED = 0, 1, 2, 3, 4, 5
-"""How fields are escaped. PLAIN: not at all. LOG: with backslashes. DOUBLED: quotes are doubled. JSON_ESCAPES: as JSON
-does, or nginx in JSON (`\\x22`). HASHED: as HAProxy does (`#22`). QUOTED: quotes are doubled, and a field whose quote
-does not close is taken as it is (W3C).
+r"""How fields are escaped.
+
+PLAIN: not at all. LOG: with backslashes. DOUBLED: quotes are doubled. JSON_ESCAPES: as in JSON, or as nginx escapes
+in JSON (`\x22`). HASHED: as HAProxy escapes (`#22`). QUOTED: quotes are doubled, and a field whose quote does not
+close is read verbatim (W3C).
 """
 
 DIRECTIVE, UNCLOSED, BAD_ESCAPE = 11, 12, 13
-"""More codes of lines. DIRECTIVE: the line begins with the format's comment sign. UNCLOSED: a quote does not close.
-BAD_ESCAPE: the target has an escape that its format does not know.
+"""Further codes of lines.
+
+DIRECTIVE: the line begins with the format's comment sign. UNCLOSED: a quote does not close. BAD_ESCAPE: the target
+has an escape that its format does not have.
 """
 
 CUTTER, DELIMITER, ESCAPES, TOOK_UNIT_NS, AT_UNIT_NS, CONSTANT_METHOD, CONSTANT_TARGET = 0, 1, 2, 3, 4, 5, 6
 PORTED, COMMENT, CONSTANT_STATUS, DECIMAL, PADDED, STAMP_MIN_NS = 7, 8, 9, 10, 11, 12
 OPTIONS = 13
-"""Options. DECIMAL: a second decimal point besides `.`. PADDED: spaces around a field of a template do not belong to
-it. STAMP_MIN_NS: a bare number that is an earlier time is no stamp. TOOK_UNIT_NS of 0: durations must name their unit.
+"""Options.
+
+DECIMAL: a second decimal point besides `.`. PADDED: spaces around a field of a template do not belong to it.
+STAMP_MIN_NS: a bare number below this time is not a stamp. TOOK_UNIT_NS: 0 means that durations must have a unit.
 """
 
 FINEST_NS, LARGEST, ZONELESS = STATE_WORDS, STATE_WORDS + 1, STATE_WORDS + 2
@@ -50,18 +59,20 @@ UNCUT = STATE_WORDS + 6
 UNKNOWN_STATUS, UNKNOWN_SIZE, UNKNOWN_TOOK = STATE_WORDS + 7, STATE_WORDS + 8, STATE_WORDS + 9
 ZONELESS_ROWS = STATE_WORDS + 10
 FIELD_STATE_WORDS = STATE_WORDS + 11
-"""More words of the scanner's state: the finest resolution seen, the largest bare number, whether a stamp had no zone,
-the date parsed last, and from which column on a delimited line was not cut. UNKNOWN_* count values that are no status,
-size or duration, ZONELESS_ROWS the rows whose stamp names no zone.
+"""Further words of the scanner's state.
+
+FINEST_NS is the finest resolution seen, LARGEST the largest bare number. ZONELESS is 1 if any stamp had no zone.
+UNCUT is the start of the part of a delimited line that was not cut. DATE_* cache the last date. UNKNOWN_* count
+values that are not a status, a size or a duration. ZONELESS_ROWS counts the rows whose stamp has no zone.
 """
 
 
 @bundle
 class FieldSpec(NamedTuple):
-    """What a format looks like.
+    """The description of a format.
 
-    TEMPLATE: field i has roles[i] and stands between literals i and i + 1. DELIMITED: column i has roles[i]. JSON:
-    keys lead from node to node, or to values. PAIRS: keys as JSON has them, all of node 0.
+    TEMPLATE: field i has roles[i] and is between the literals i and i + 1. DELIMITED: column i has roles[i]. JSON:
+    keys lead from node to node, or to values. PAIRS: keys as in JSON, all of them in node 0.
     """
 
     options: Annotated[Array, "int64[::1]", "see OPTIONS"]
@@ -78,8 +89,9 @@ class FieldSpec(NamedTuple):
 
 @bundle
 class Scratch(NamedTuple):
-    """What a cutter works with. `gaps` and `gap_text` are remembered from line to line: zeros whenever the spec is
-    another.
+    """Working memory of a cutter.
+
+    `gaps` and `gap_text` are kept from line to line. They must be zeroed when the spec changes.
     """
 
     spans: Annotated[Array, "int64[:, ::1]", "per role: where its field begins and ends, -1 for none"]

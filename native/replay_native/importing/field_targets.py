@@ -1,4 +1,4 @@
-"""Targets of cut fields rewritten so that they can be sent: escapes of JSON and of logs are undone, queries appended."""
+"""Kernels that rewrite the targets of cut fields so that they can be sent: they undo escapes and append queries."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _UTF8_2, _UTF8_3, _UTF8_4, _UTF8_MORE = 0xC0, 0xE0, 0xF0, 0x80
 
 @kernel(inlined=True)
 def _put_utf8(code, out, at):
-    """Write a code point, percent-encoded unless it is printable ASCII; the offset after it."""
+    """Write a code point as UTF-8, percent-encoded unless it is printable ASCII, and return the offset after it."""
     if code < 0x80:
         return encode(code, out, at)
     if code < 0x800:
@@ -50,7 +50,7 @@ def _put_utf8(code, out, at):
 
 @kernel(inlined=True)
 def _hex_4(data, at, end):
-    """Four hexadecimal digits as a number, or -1."""
+    """Return the number that four hexadecimal digits at `at` form, or -1."""
     value = np.int64(0)
     if end - at < 4:
         return np.int64(-1)
@@ -64,8 +64,9 @@ def _hex_4(data, at, end):
 
 @kernel()
 def _unescape_json(data, begin, end, out):
-    r"""Write the text of a JSON string (RFC 8259, 7; nginx's `\xHH`) to `out`, percent-encoded where necessary; the
-    bytes written.
+    r"""Write the text of a JSON string to `out`, percent-encoded where necessary, and return the number of bytes.
+
+    The escapes are those of RFC 8259, section 7, and nginx's `\xHH`.
     """
     at = np.int64(0)
     while begin < end:
@@ -109,7 +110,7 @@ def _unescape_json(data, begin, end, out):
 
 @kernel()
 def _unescape_as(escapes, data, begin, end, out):
-    """Write data[begin:end] without its escapes, percent-encoded where necessary; the bytes written."""
+    """Write data[begin:end] without its escapes, percent-encoded where necessary, and return the number of bytes."""
     if escapes == LOG:
         return unescape(data, begin, end, out)
     if escapes == JSON_ESCAPES:
@@ -136,7 +137,7 @@ def _unescape_as(escapes, data, begin, end, out):
 
 @kernel(inlined=True)
 def _append_query(escapes, data, begin, end, scratch, length):
-    """Append `?` and a query to a target in `scratch` that has none; the new length."""
+    """Append `?` and a query to a target in `scratch` that has no query, and return the new length."""
     if begin < 0 or begin == end:
         return length
     mark = find_byte(scratch, 0, length, np.uint8(_QUESTION))
@@ -161,12 +162,13 @@ def _append_query(escapes, data, begin, end, scratch, length):
     )
 )
 def write_field_targets(data, rows, count, escapes, constant, secrets, out):
-    """As `targets.write_targets`, for rows of `scan_fields`; `constant` is the target of rows that have none.
+    """Write targets as `targets.write_targets` does, for rows of `scan_fields`, and return the number of hosts.
 
-    A fragment is cut off, since no request has one (RFC 9110, 7.1), except where the log has the request line as it
-    came.
+    `constant` is the target of rows that have none. A fragment is removed, since no request has one (RFC 9110,
+    7.1), but not with LOG or HASHED escapes, with which logs hold the request line as the server received it.
 
-    A host that comes several times in a row is written once: rows[HOST_NUMBER, i] says which is row i's, or -1.
+    A host that several rows in succession share is written once: rows[HOST_NUMBER, i] is the number of row i's
+    host, or -1.
     """
     at, named = np.int64(0), np.int64(0)
     last_begin, last_end, last = np.int64(0), np.int64(-1), np.int64(-1)

@@ -1,7 +1,7 @@
-"""GoReplay's records in a block of bytes: cut, read where they are plain, and paired with their responses.
+"""Kernels for GoReplay files, which cut a block into records, read plain ones, and pair requests with responses.
 
-A record that is out of the ordinary (an unknown head, chunks, escapes, a whole URL, bytes after a body) is only cut,
-and left to the reader.
+A record that is unusual (an unknown head, chunks, escapes, a whole URL, bytes after a body) is only cut. The Python
+reader handles it.
 """
 
 from __future__ import annotations
@@ -35,13 +35,16 @@ from .text import lowered
 AT_NS = AT_S
 TOOK_NS, BODY_BEGIN, BODY_END, PART_BEGIN, PART_END, KIND, NUMBER, PAIRED = 8, 9, 10, 11, 12, 13, 14, 15
 COLUMNS = 16
-"""The columns of `scan_table` with the time in nanoseconds, and some more. CLIENT is the hash of the record's id; PAIRED is
-the part of the response, in the rows that `pair` makes.
+"""The columns of `scan_table`, with the time in nanoseconds, and further columns.
+
+CLIENT is the hash of the record's id. PAIRED is the part that holds the response, in the rows that `pair` makes.
 """
 
 ODD, REQUEST, RESPONSE, ODD_NAMED = 0, 1, 2, 3
-"""What a part is. Odd ones are for the reader. ODD_NAMED: its id is known, and it must keep its place among others of
-this id.
+"""Kinds of parts.
+
+The Python reader handles ODD and ODD_NAMED parts. The id of an ODD_NAMED part is known, and the part must keep its
+place among the others with this id.
 """
 
 SEPARATOR_BYTES = 14
@@ -55,7 +58,7 @@ _DIGITS_MAX = 19
 
 @bundle
 class Cutting(NamedTuple):
-    """What the cutter knows, and what it fills. `heads` and `hosts` have space for the whole block."""
+    """Inputs and outputs of the cutter. `heads` and `hosts` have space for the whole block."""
 
     key: Annotated[int, "int64", "key of the hashes of ids"]
     methods: Annotated[Array, "int64[:, ::1]", "the methods seen so far: their names, two words each"]
@@ -77,7 +80,10 @@ def _is_digit(byte):
 
 @kernel()
 def _separator(data, at, end):
-    """Where the first separator in data[at:end] is, or -1. It is found by its first rare byte."""
+    """Return where the first separator in data[at:end] begins, or -1.
+
+    The search looks for the separator's second byte, which is rare.
+    """
     at += 1
     while True:
         at = find_byte(data, at, end, np.uint8(0xF0))
@@ -93,7 +99,7 @@ def _separator(data, at, end):
 
 @kernel()
 def _number(data, at, end):
-    """Read a decimal number of at most 19 digits that fits int64: its value and where it ends, or (-1, at)."""
+    """Read a decimal number of at most 19 digits that fits int64, and return it and where it ends, or (-1, at)."""
     value, first = np.int64(0), at
     while at < end and _is_digit(data[at]) and at - first < _DIGITS_MAX:
         value = value * 10 + np.int64(data[at]) - 48
@@ -105,7 +111,7 @@ def _number(data, at, end):
 
 @kernel()
 def _names(data, at, end, name):
-    """Whether a header line begins with a name, given in lower case with its colon."""
+    """Return whether a header line begins with `name`, which is in lower case and includes the colon."""
     same = end - at >= name.shape[0]
     if same:
         for index in range(name.shape[0]):
@@ -115,7 +121,7 @@ def _names(data, at, end, name):
 
 @kernel()
 def _value(data, at, end):
-    """Where a header's value begins and ends, without the blanks around it."""
+    """Return the span of a header's value, without the spaces and tabs around it."""
     while at < end and data[at] in (_SPACE, _TAB):
         at += 1
     while end > at and data[end - 1] in (_SPACE, _TAB):
@@ -125,12 +131,11 @@ def _value(data, at, end):
 
 @kernel("int64(int64, int64)")
 def took_of(began_ns, latency_ns):
-    """How long a request took, from when its response began and the latency that the response states; -1 where neither
-    is known.
+    """Return how long a request took in ns, from the start of its response and the recorded latency, or -1 if unknown.
 
-    Older versions of GoReplay write the whole latency. Since 1.2 it covers only the response, from its first to its
-    last packet (see its input_raw.go). That is less than the response took to begin, unless most of the time went into
-    sending it.
+    `began_ns` counts from the request. Older versions of GoReplay record the whole latency. Since 1.2 it covers
+    only the response, from its first to its last packet (see its input_raw.go). A latency shorter than `began_ns`
+    therefore covers only the response, and is added to it.
     """
     if latency_ns > 0:
         return latency_ns if latency_ns >= began_ns else max(began_ns + latency_ns, np.int64(-1))
@@ -141,7 +146,7 @@ def took_of(began_ns, latency_ns):
 
 @kernel()
 def _read_head(data, begin, end, parts, part, key):
-    """Read the line `type id stamp [latency]`. Returns where it ends, or -1 where it is odd."""
+    """Read the line `type id stamp [latency]`, and return where the next line begins, or -1 if the line is unusual."""
     if end - begin < 6 or data[begin] not in (49, 50) or data[begin + 1] != _SPACE:
         return np.int64(-1)
     at = begin + 2
@@ -167,9 +172,10 @@ def _read_head(data, begin, end, parts, part, key):
 
 @kernel()
 def _read_headers(data, at, end, heads, head_at, hosts, host_at):
-    """Read the header lines from `at` on: (where the body begins, its length or -1, the ends of heads and hosts). The
-    first is -1 where they are odd. All lines but Content-Length are copied to `heads`, the host in lower case to
-    `hosts`.
+    """Read the header lines from `at`, and return where the body begins, its length, and the ends of heads and hosts.
+
+    The first result is -1 if a header is unusual, the second is -1 without Content-Length. All lines but
+    Content-Length are copied to `heads`, and the host, in lower case, to `hosts`.
     """
     length, named = np.int64(-1), False
     odd = np.int64(-1)
@@ -202,7 +208,7 @@ def _read_headers(data, at, end, heads, head_at, hosts, host_at):
 
 @kernel()
 def _read_request_line(data, at, end, methods, state, parts, part):
-    """Read the line `METHOD target HTTP/1.1`. Returns where it ends, or -1 where it is odd."""
+    """Read the line `METHOD target HTTP/1.1`, and return where the next line begins, or -1 if the line is unusual."""
     last = find_byte(data, at, end, np.uint8(_LF))
     if last >= end or last - at < 12 or data[last - 1] != _CR or not is_protocol(data, last - 9, last - 1):
         return np.int64(-1)
@@ -220,7 +226,7 @@ def _read_request_line(data, at, end, methods, state, parts, part):
 
 @kernel()
 def _read_status(data, at, end, parts, part):
-    """Read the line `HTTP/1.1 200 OK`. Returns where it ends, or -1 where it is odd."""
+    """Read the line `HTTP/1.1 200 OK`, and return where the next line begins, or -1 if the line is unusual."""
     last = find_byte(data, at, end, np.uint8(_LF))
     space = find_byte(data, at, last, np.uint8(_SPACE))
     if last >= end or not is_protocol(data, at, last) or last - space < 4:
@@ -239,7 +245,7 @@ def _read_status(data, at, end, parts, part):
 
 @kernel()
 def _read_part(data, begin, end, part, cutting):
-    """Read the part in data[begin:end] into its columns, unless it is odd. Returns its kind."""
+    """Read the part in data[begin:end] into its columns, unless it is unusual, and return its kind."""
     parts, head_ends, host_ends = cutting.parts, cutting.head_ends, cutting.host_ends
     head_ends[part + 1], host_ends[part + 1] = head_ends[part], host_ends[part]
     at = _read_head(data, begin, end, parts, part, cutting.key)
@@ -271,10 +277,10 @@ def _read_part(data, begin, end, part, cutting):
 
 @kernel(types.void(types.uint8[::1], types.int64, CUTTING_TYPE))
 def cut(data, end, cutting):
-    """Cut data[state[POSITION]:end] at its separators into columns of `parts`, until it is full.
+    """Cut data[state[POSITION]:end] at its separators into columns of `parts`, until the table is full.
 
-    Each call starts it anew: state[ROWS] says how many there are. state[LINES] counts on, and state[POSITION] is where
-    what has no separator yet begins.
+    Each call starts the table anew and writes its length to state[ROWS]. state[LINES] counts the parts of all
+    calls. state[POSITION] is the start of the data that no separator follows yet.
     """
     state, parts, head_ends, host_ends = cutting.state, cutting.parts, cutting.head_ends, cutting.host_ends
     part = np.int64(0)
@@ -296,11 +302,11 @@ def cut(data, end, cutting):
 
 @kernel("int64(int64[:,::1], int64, int64[::1], int64[:,::1], int64[::1], int64[::1])")
 def pair(parts, count, slots, rows, chosen, left):
-    """Write requests with their responses as columns of `rows`, in the order of the later of both. Returns how many
-    there are.
+    """Write each request with its response as a column of `rows`, and return the number of pairs.
 
-    chosen[:returned] are the parts of the requests; left[:count - 2 * returned] the parts without a counterpart, in
-    order. Scratch: slots, zeros, a power of two above 2 * count.
+    Pairs are in the order of their second part. chosen[:returned] are the parts of the requests. left[:count - 2 *
+    returned] are the parts without a counterpart, in order. Scratch: `slots`, zeros, whose length is a power of two
+    above 2 * count.
     """
     mask = np.int64(slots.shape[0] - 1)
     paired = np.int64(0)

@@ -1,4 +1,4 @@
-"""Stamps spread over their resolution: each group of equal stamps gets its random draws in order."""
+"""Stamps spread over their resolution: each group of equal stamps gets its random draws in ascending order."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 from replay_native.ground.jit import kernel
 
 BUCKETS_MAX = 1 << 16
-"""Buckets of a group at most. In a larger group each has more draws."""
+"""Maximum number of buckets of a group. In a larger group, each bucket has more draws."""
 
 
 @kernel(inlined=True)
 def _sort(values, begin, end):
-    """Sort values[begin:end], which are nearly in order, by insertion."""
+    """Sort values[begin:end] by insertion, which is fast because they are nearly in order."""
     for index in range(begin + 1, end):
         value, at = values[index], index
         while at > begin and values[at - 1] > value:
@@ -23,8 +23,9 @@ def _sort(values, begin, end):
 
 @kernel(inlined=True)
 def _spread_group(stamp, draws, begin, end, resolution_ns, out, ends):
-    """Write the stamp plus the sorted draws of a group to out[begin:end]: sorted into as many buckets as draws, then
-    exactly.
+    """Write the stamp plus the sorted draws of a group to out[begin:end].
+
+    The draws are sorted into as many buckets as there are draws, then exactly.
     """
     buckets = min(end - begin, ends.shape[0])
     share = np.float64(buckets) / np.float64(resolution_ns)
@@ -45,9 +46,10 @@ def _spread_group(stamp, draws, begin, end, resolution_ns, out, ends):
 
 @kernel("void(int64[::1], int64[::1], int64, int64[::1], int64[::1])")
 def spread(stamps, draws, resolution_ns, out, ends):
-    """out = sort(stamps + draws), for stamps in order that lie `resolution_ns` apart where they differ.
+    """Write sort(stamps + draws) to `out`.
 
-    Draws are in [0, `resolution_ns`). Scratch: ends int64[BUCKETS_MAX].
+    Stamps are in order, and stamps that differ are at least `resolution_ns` apart. Draws are in [0,
+    `resolution_ns`). Scratch: `ends` int64[BUCKETS_MAX].
     """
     begin = np.int64(0)
     while begin < stamps.shape[0]:

@@ -1,9 +1,10 @@
-"""JSON lines to fields: where the values of the wanted keys are in an object.
+"""JSON lines cut into fields: kernels that find the values of the wanted keys in an object.
 
-Lines of one producer have the same keys, and many of the same values, in the same few orders. So what comes between
-two wanted values is remembered as a gap: its bytes, and what they lead to. Where a line goes on with the bytes of a
-known gap they are only compared, not parsed. A gap is looked up by its place: the value after which it begins. The
-place only helps to find it: what a gap says is true wherever its bytes appear in the same node.
+Lines of one producer have the same keys, and many of the same values, in the same few orders. So the bytes between
+two wanted values are remembered as a gap, together with the value that follows them. When a line continues with the
+bytes of a known gap, the bytes are compared, which is faster than parsing them. A gap is looked up by its place:
+the value after which it begins. The place only speeds up the search: a gap holds wherever its bytes appear in the
+same node.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from .text import word_at
 
 GAP_TAG, GAP_LENGTH, GAP_NODE, GAP_CHILD = 0, 1, 2, 3
 GAP_WORDS, GAP_BYTES_MAX = 4, 256
-"""Words of a gap: its place and the node in which it begins; its length; the node of the value after it, and which of
-that node's children the value is (-1: none).
+"""Words of a gap.
+
+GAP_TAG identifies its place and the node in which it begins. GAP_NODE is the node of the value after it, GAP_CHILD
+the child of that node that the value is (-1: none).
 """
 
 GAP_SETS, GAP_WAYS = 64, 4
 GAPS_MAX = GAP_SETS * GAP_WAYS
-"""GAP_WAYS gaps are remembered per place, together with other places of the same set."""
+"""GAP_WAYS gaps are remembered per set. Several places share a set."""
 
 _NOTHING = np.int64(-1)
 _SPACE, _QUOTE, _BACKSLASH, _DASH, _COLON, _COMMA = 32, 34, 92, 45, 58, 44
@@ -38,12 +41,15 @@ _VALUE, _NESTING = np.zeros((2, 256), dtype=np.uint8)
 _VALUE[[_COMMA, _CLOSING, _CLOSING_LIST, _SPACE, 9, 10, 13]] = _VALUE_ENDS
 _VALUE[[_QUOTE, _OPENING, _OPENING_LIST, _COLON]] = 2
 _NESTING[[_QUOTE, _OPENING, _OPENING_LIST, _CLOSING, _CLOSING_LIST]] = 1
-"""By byte: 1 ends a bare value, 2 may not occur in one; and which bytes matter inside a nested value."""
+"""Classes of bytes.
+
+_VALUE: 1 ends a bare value, 2 may not occur in one. _NESTING: 1 matters inside an object or array.
+"""
 
 
 @kernel(inlined=True)
 def string_end(data, at, end):
-    """Where the closing quote of a string is, or `end`; `at` is after the opening one."""
+    """Return the offset of the quote that closes a string, or `end`. `at` is the offset after the opening quote."""
     while True:
         at = find_byte(data, at, end, np.uint8(_QUOTE))
         if at >= end or data[at - 1] != _BACKSLASH:
@@ -70,8 +76,9 @@ def _skip_blanks(data, at, end):
 
 @kernel()
 def _nested_end(data, at, end, depth):
-    """Where the object or array that contains `at` ends, -1 where it does not. `at` is `depth` deep (0: before its
-    bracket).
+    """Return where the object or array around `at` ends, or -1 if it does not end before `end`.
+
+    `depth` is the number of brackets that are open at `at`; with 0, the opening bracket is at `at`.
     """
     while at < end:
         while at < end and _NESTING[data[at]] == 0:
@@ -93,13 +100,16 @@ def _nested_end(data, at, end, depth):
 
 @kernel(inlined=True)
 def _no_digits(word):
-    """The high bit of each byte that is no digit, point or minus. Bits above the lowest one may be false."""
+    """Return a mask with the high bit of each byte outside the range from `-` to `9` (minus, point, `/` and digits).
+
+    Only the lowest bit is reliable: bits above it may be wrong.
+    """
     return ((word + _ABOVE_NINES) | word | ~((word | _HIGHS) - _MINUSES)) & _HIGHS
 
 
 @kernel(inlined=True)
 def _bare_end(data, at, end):
-    """Where a number or a word that begins at `at` ends, or -1 where it is neither."""
+    """Return where a number or a literal that begins at `at` ends, or -1 if there is none."""
     first = at
     while at + 8 <= end:
         others = _no_digits(word_at(data, at))
@@ -114,7 +124,7 @@ def _bare_end(data, at, end):
 
 @kernel()
 def _value_end(data, at, end):
-    """Where a value that begins at `at` ends, or -1 where it does not."""
+    """Return where the value that begins at `at` ends, or -1 if it does not end before `end`."""
     if data[at] == _QUOTE:
         last = string_end(data, at + 1, end)
         return last + 1 if last < end else _NOTHING
@@ -129,7 +139,7 @@ def _value_end(data, at, end):
 
 @kernel(inlined=True)
 def child_of(data, first, last, spec, node):
-    """The key of `node` that data[first:last] is, or -1."""
+    """Return the key of `node` that equals data[first:last], or -1."""
     for child in range(spec.child_first[node], spec.child_first[node + 1]):
         begin, length = spec.key_ends[child], spec.key_ends[child + 1] - spec.key_ends[child]
         if length == last - first and alike(spec.keys, begin, data, first, length) == length:
@@ -139,7 +149,10 @@ def child_of(data, first, last, spec, node):
 
 @kernel(inlined=True)
 def _note(data, first, last, role, spans):
-    """Note the value of a role: a string without its quotes; nothing for null."""
+    """Write the span of a role's value to `spans`: a string without its quotes.
+
+    `null`, objects and arrays are not written. The first value of a role is kept.
+    """
     if data[first] == _QUOTE:
         first += 1
         last -= 1
@@ -151,7 +164,10 @@ def _note(data, first, last, role, spans):
 
 @kernel(inlined=True)
 def _read_key(data, at, end, spec, node):
-    """Read a key and its colon: where its value begins, and which child of `node` it is; (-1, -1) where there is none."""
+    """Read a key and its colon, and return where its value begins and the child of `node` that the key is.
+
+    The child is -1 when `node` does not have the key. (-1, -1) means that there is no key with a value.
+    """
     last = string_end(data, at + 1, end)
     child = child_of(data, at + 1, last, spec, node)
     at = _skip_blanks(data, last + 1, end)
@@ -163,7 +179,10 @@ def _read_key(data, at, end, spec, node):
 
 @kernel(inlined=True)
 def _take_value(data, at, end, role, spans):
-    """Note the value at `at` for a role, an array as its first element; where it ends, or -1."""
+    """Write the span of the value at `at` for a role, and return where the value ends, or -1.
+
+    The span of an array is that of its first element.
+    """
     if data[at] != _OPENING_LIST:
         last = _value_end(data, at, end)
         if last > 0:
@@ -181,7 +200,7 @@ def _take_value(data, at, end, role, spans):
 
 @kernel(inlined=True)
 def _most_alike(data, at, end, tag, first, scratch):
-    """Which gap of a set the bytes at `at` are most like (-1: there is none), and how many of its bytes they share."""
+    """Return the gap of a set that is most like the bytes at `at` (-1: none), and how many leading bytes both share."""
     gaps, gap_text = scratch.gaps, scratch.gap_text
     found, most = _NOTHING, np.int64(0)
     for gap in range(first, first + GAP_WAYS):
@@ -197,7 +216,7 @@ def _most_alike(data, at, end, tag, first, scratch):
 
 @kernel(inlined=True)
 def _room_for(at, first, gaps):
-    """A gap of a set that may be replaced: an empty one, or any."""
+    """Return a gap of a set that may be replaced: an empty one, or else any."""
     for gap in range(first, first + GAP_WAYS):
         if gaps[gap, GAP_TAG] == 0:
             return np.int64(gap)
@@ -206,7 +225,10 @@ def _room_for(at, first, gaps):
 
 @kernel(inlined=True)
 def _remember(data, begin, at, tag, node, child, gap, scratch):
-    """Make data[begin:at] a gap, after which comes `child` of `node`."""
+    """Store data[begin:at] as the gap `gap`, which `child` of `node` follows.
+
+    More than GAP_BYTES_MAX bytes are not stored, and the gap becomes empty.
+    """
     gaps = scratch.gaps
     gaps[gap, GAP_TAG] = 0
     if at - begin <= GAP_BYTES_MAX:
@@ -217,10 +239,11 @@ def _remember(data, begin, at, tag, node, child, gap, scratch):
 
 @kernel()
 def _next_value(data, at, end, spec, node, changed):
-    """Find the next value at which a gap ends: where it begins, its node, and which child of that node it is.
+    """Find the next value at which a gap ends, and return where it begins, its node, and the child of that node it is.
 
-    It is a value with a role, or the one that spans `changed`, where the line differs from an earlier one; that one is
-    skipped. After the last value: the end of the line and node -1. Where the line is no object: -1.
+    A gap ends at a value with a role, or at the value that contains `changed`, the place where the line differs
+    from an earlier one. It also ends before a value that would make it too long. After the last value, the results
+    are the end of the line and node -1. The first result is -1 if the line is not an object.
     """
     begin = at
     while True:
@@ -258,8 +281,9 @@ def _next_value(data, at, end, spec, node, changed):
 
 @kernel(inlined=True)
 def _pass_gap(data, at, end, spec, place, node, scratch):
-    """Skip what comes before the next value. Returns where that begins (-1: nowhere), its node, its child, and the
-    gap.
+    """Skip the bytes before the next value, and return where the value begins, its node, its child, and the gap.
+
+    The first result is -1 if the line is not an object.
     """
     gaps = scratch.gaps
     tag = ((place << 16) | node) + 1
@@ -278,9 +302,10 @@ def _pass_gap(data, at, end, spec, place, node, scratch):
 
 @kernel(inlined=True)
 def cut_json(data, begin, end, spec, scratch):
-    """Cut a JSON object by a FieldSpec; an array stands for its first element. A code.
+    """Cut a JSON object by a FieldSpec into scratch.spans, and return ACCEPTED or OTHER_FORMAT.
 
-    `scratch.gaps` is int64[GAPS_MAX, GAP_WORDS], `scratch.gap_text` uint8[GAPS_MAX * GAP_BYTES_MAX].
+    The first element of an array is read in place of the array. `scratch.gaps` is int64[GAPS_MAX, GAP_WORDS],
+    `scratch.gap_text` is uint8[GAPS_MAX * GAP_BYTES_MAX].
     """
     spans = scratch.spans
     at = _skip_blanks(data, begin, end)

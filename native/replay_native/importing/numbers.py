@@ -1,4 +1,4 @@
-"""Decimal numbers in fields of logs, and what stands for no number."""
+"""Kernels that read the decimal numbers in log fields, and recognize the notations for a missing value."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ POWERS = np.array([10**n for n in range(19)], dtype=np.int64)
 
 @kernel(inlined=True)
 def _are_digits(word):
-    """Whether eight bytes are decimal digits (Daniel Lemire, "Quickly parsing eight digits")."""
+    """Return whether eight bytes are decimal digits (Daniel Lemire, "Quickly parsing eight digits")."""
     return ((word & _HALVES) | (((word + _SIXES) & _HALVES) >> 4)) == _THREES
 
 
 @kernel(inlined=True)
 def _eight_digits(word):
-    """Eight decimal digits, the first one lowest, as a number: by pairs, by fours, then all (same source)."""
+    """Return the number that eight decimal digits form, the first one in the lowest byte.
+
+    Pairs are added up first, then fours, then all eight (same source as `_are_digits`).
+    """
     word &= _LOW_HALVES
     word = word * 10 + (word >> 8)
     return ((word & _PAIRS) * _OF_PAIRS + ((word >> 16) & _PAIRS) * _OF_OTHER_PAIRS) >> 32
@@ -36,9 +39,10 @@ def _eight_digits(word):
 
 @kernel(inlined=True)
 def number_at(data, at, end, point, out):
-    """Read a decimal number, whose decimal point is `.` or `point`. Writes to out[0] the digits before the point, to
-    out[1] billionths, to out[2] how many digits these had. Returns where it ends, or -1 (no number, or more than 18
-    digits).
+    """Read a decimal number, whose decimal point is `.` or `point`, and return where it ends.
+
+    out[0] is the whole part, out[1] the fraction in billionths, out[2] the number of digits that the fraction has,
+    at most 9. The result is -1 when there is no number, or when its whole part does not fit int64.
     """
     whole, fraction, length = np.int64(0), np.int64(0), np.int64(0)
     first = at
@@ -68,7 +72,10 @@ def number_at(data, at, end, point, out):
 
 @kernel()
 def scaled(data, at, end, out):
-    """Apply the exponent at `at` (`e-05`) to the number in `out`. Returns where it ends, or -1 (none, or too large)."""
+    """Apply the exponent at `at` (`e-05`) to the number in `out`, and return where it ends.
+
+    The result is -1 when there is no exponent, or when the number is too large.
+    """
     negative = at + 1 < end and data[at + 1] == _DASH
     signed = negative or (at + 1 < end and data[at + 1] == _PLUS)
     first = at + 1 + signed
@@ -92,8 +99,9 @@ def scaled(data, at, end, out):
 
 @kernel()
 def scientific(data, begin, end, out):
-    """Read a number with an exponent (`1.774749599123e+12`) to `out`, as `number_at` does. False if it is none, or too
-    large.
+    """Read a number with an exponent (`1.774749599123e+12`) to `out`, in the form that `number_at` writes.
+
+    The result is False when there is no such number, or when it is too large.
     """
     mantissa, length, point, at = np.int64(0), np.int64(0), np.int64(-1), begin
     while at < end and (48 <= data[at] <= 57 or data[at] == _DOT):
@@ -132,13 +140,13 @@ def scientific(data, begin, end, out):
 
 @kernel(inlined=True)
 def is_none(data, begin, end):
-    """Whether a field is absent, empty, or `-`."""
+    """Return whether a field is absent, empty, or `-`."""
     return begin < 0 or begin == end or (end - begin == 1 and data[begin] == _DASH)
 
 
 @kernel()
 def _is_null(data, begin, end):
-    """Whether data[begin:end] is `null`, `nil`, `None`, `NaN` or `N/A` in any case, or `\\N`."""
+    r"""Return whether data[begin:end] is `null`, `nil`, `None`, `NaN` or `N/A` in any case, or `\N`."""
     first = data[begin] | 32
     if end - begin == 2:
         return data[begin] == 92 and data[begin + 1] == 78
@@ -159,7 +167,7 @@ def _is_null(data, begin, end):
 
 @kernel(inlined=True)
 def is_nothing(data, begin, end):
-    """Whether a field is absent, empty, `-`, or a word for it: `null`, `None`, `NaN`, `N/A`."""
+    """Return whether a field is absent, empty, `-`, `null`, `None`, `NaN`, `N/A` or another notation for no value."""
     if is_none(data, begin, end):
         return True
     return 2 <= end - begin <= 4 and data[begin] in (78, 92, 110) and _is_null(data, begin, end)

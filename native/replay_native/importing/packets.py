@@ -1,8 +1,8 @@
-"""Packets out of a block of a capture: pcap records or pcapng blocks, and what their headers say down to TCP.
+"""Kernels that read a block of a capture (pcap records or pcapng blocks), and parse its headers down to TCP.
 
-Formats: pcap and pcapng as in the IETF drafts draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng; link types as tcpdump.org
-registers them; VXLAN by RFC 7348. Only TCP payloads are of interest. IP fragments are named as such, and left to the caller,
-which puts them together and dissects the whole packet again.
+Sources: pcap and pcapng as in the IETF drafts draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng; link types as
+registered at tcpdump.org; VXLAN as in RFC 7348. Only TCP payloads are of interest. IP fragments are marked, and
+left to the caller, which reassembles them and dissects the whole packet again.
 """
 
 from __future__ import annotations
@@ -12,23 +12,37 @@ import numpy as np
 from replay_native.ground.jit import kernel
 
 POSITION, PCAPNG, SWAPPED, LINK, TICKS_PER_S, COUNT, PACKETS, STATE_WORDS = 0, 1, 2, 3, 4, 5, 6, 7
-"""The words of `state`: where to read on; the container and its byte order; the link type and resolution of a pcap file; how
-many packets this call found, and all calls."""
+"""The words of `state`.
+
+POSITION is where to continue. PCAPNG and SWAPPED describe the container and its byte order. LINK and TICKS_PER_S
+are the link type and resolution of a pcap file. COUNT is the number of packets that this call found, PACKETS that
+of all calls.
+"""
 
 MORE, FULL, BLOCK, DAMAGED = 0, 1, 2, 3
-"""Why `scan` returned: it needs more bytes; the table is full; at POSITION is a pcapng block of another kind, or damage."""
+"""Why `scan` returned.
+
+MORE: it needs more bytes. FULL: the table is full. BLOCK: the pcapng block at POSITION is not a packet. DAMAGED:
+the data at POSITION is damaged.
+"""
 
 INTERFACE_LINK, INTERFACE_TICKS_PER_S, INTERFACE_OFFSET_S, INTERFACE_WORDS = 0, 1, 2, 3
 
 AT_NS, NUMBER, KIND, BEGIN, END, MISSING, SEQ, ACK, FLAGS, PORTS = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
 SOURCE_HIGH, SOURCE_LOW, TARGET_HIGH, TARGET_LOW, IP_BEGIN = 10, 11, 12, 13, 14
 COLUMNS = 15
-"""The columns of a packet. data[BEGIN:END] is the TCP payload as captured, MISSING what was cut off after it; of a fragment
-data[IP_BEGIN:END] is its IP packet. IPv4 addresses are in the form ::ffff:a.b.c.d (RFC 4291, 2.5.5.2)."""
+"""The columns of a packet.
+
+data[BEGIN:END] is the TCP payload as captured. MISSING is the number of bytes that were cut off after it. The IP
+packet of a fragment is data[IP_BEGIN:END]. IPv4 addresses have the form ::ffff:a.b.c.d (RFC 4291, 2.5.5.2).
+"""
 
 OTHER, TCP, FRAGMENT, CUT, UNKNOWN_LINK = 0, 1, 2, 3, 4
-"""KIND: not TCP; a TCP segment; a fragment of an IP packet; cut off within its headers; a link type that is not known, which
-PORTS then holds."""
+"""Values of KIND.
+
+OTHER: not TCP. TCP: a TCP segment. FRAGMENT: a fragment of an IP packet. CUT: cut off within its headers.
+UNKNOWN_LINK: the link type, which PORTS then holds, is unknown.
+"""
 
 PACKET_BYTES_MAX = 1 << 20
 _V4_MAPPED = 0xFFFF << 32
@@ -67,13 +81,13 @@ def _be64(data, at):
 
 @kernel(inlined=True)
 def _own16(data, at, swapped):
-    """Two bytes in the order of the file."""
+    """Return two bytes in the byte order of the file."""
     return _be16(data, at) if swapped else np.int64(data[at + 1]) << 8 | np.int64(data[at])
 
 
 @kernel(inlined=True)
 def _own32(data, at, swapped):
-    """Four bytes in the order of the file."""
+    """Return four bytes in the byte order of the file."""
     if swapped:
         return _be32(data, at)
     return _own16(data, at + 2, False) << 16 | _own16(data, at, False)
@@ -81,7 +95,10 @@ def _own32(data, at, swapped):
 
 @kernel()
 def _tcp(data, at, end, whole_end, packet):
-    """A TCP header at `at`; whole_end is where its payload would end had all of it been captured."""
+    """Read the TCP header at `at` into `packet`.
+
+    `whole_end` is where the payload would end if all of it had been captured.
+    """
     if at + 20 > end:
         packet[KIND] = CUT
         return
@@ -101,7 +118,10 @@ def _tcp(data, at, end, whole_end, packet):
 
 @kernel()
 def _ipv4(data, at, end, whole_end, packet):
-    """An IPv4 header: the offset of what it carries (or -1), its protocol, and where the packet ends."""
+    """Read an IPv4 header, and return the offset after it (or -1), its protocol, and where the packet ends.
+
+    -1 means that the packet is a fragment, is cut off, or is not IPv4; packet[KIND] is then set.
+    """
     if at + 20 > end or data[at] >> 4 != 4:
         packet[KIND] = CUT if at + 20 > end else OTHER
         return np.int64(-1), np.int64(0), whole_end
@@ -120,7 +140,7 @@ def _ipv4(data, at, end, whole_end, packet):
 
 @kernel()
 def _ipv6(data, at, end, whole_end, packet):
-    """An IPv6 header with its extensions, as `_ipv4`."""
+    """Read an IPv6 header and its extensions, and return the results that `_ipv4` returns."""
     if at + 40 > end or data[at] >> 4 != 6:
         packet[KIND] = CUT if at + 40 > end else OTHER
         return np.int64(-1), np.int64(0), whole_end
@@ -148,7 +168,10 @@ def _ipv6(data, at, end, whole_end, packet):
 
 @kernel()
 def _network(data, at, end, link):
-    """Where the IP header begins behind a link header, and its EtherType; -1 where there is none, -2 at an unknown link."""
+    """Return where the IP header after a link header begins, and its EtherType.
+
+    The offset is -1 if the frame is cut off, and -2 if the link type is unknown.
+    """
     if link in (_RAW, _RAW_BSD, _RAW_OPENBSD, _IPV4, _IPV6):
         if at >= end:
             return np.int64(-1), np.int64(0)
@@ -172,7 +195,7 @@ def _network(data, at, end, link):
 
 @kernel()
 def _tagged(data, at, end, kind):
-    """Past VLAN tags (802.1Q, 802.1ad) and PPPoE."""
+    """Skip VLAN tags (802.1Q, 802.1ad) and PPPoE headers, and return the offset and EtherType after them."""
     for _ in range(_NESTED_MAX):
         if kind in (0x8100, 0x88A8, 0x9100) and at + 4 <= end:
             at, kind = at + 4, _be16(data, at + 2)
@@ -189,7 +212,10 @@ def _tagged(data, at, end, kind):
 
 @kernel()
 def dissect(data, at, end, whole_end, link, packet):
-    """What data[at:end], a frame of link type `link`, says; `packet` int64[COLUMNS] takes it. VXLAN is looked into."""
+    """Parse data[at:end], a frame of link type `link`, into `packet` int64[COLUMNS].
+
+    A frame inside VXLAN is parsed, too. `whole_end` is where the frame would end if all of it had been captured.
+    """
     for _ in range(_NESTED_MAX):
         packet[KIND] = OTHER
         at, kind = _network(data, at, end, link)
@@ -218,7 +244,7 @@ def dissect(data, at, end, whole_end, link, packet):
 
 @kernel("void(uint8[::1], int64, int64, int64, int64, int64[::1])")
 def dissect_frame(data, at, end, whole_end, link, packet):
-    """`dissect` from Python."""
+    """Run `dissect` for a caller in Python."""
     dissect(data, at, end, whole_end, link, packet)
 
 
@@ -232,7 +258,7 @@ def _instant_ns(ticks, ticks_per_s, offset_s):
 
 @kernel()
 def _add(at_ns, state, packets, packet):
-    """Append a dissected packet to the table."""
+    """Append a dissected packet with its time and number to the table."""
     state[PACKETS] += 1
     packet[AT_NS], packet[NUMBER] = at_ns, state[PACKETS]
     for column in range(COLUMNS):
@@ -242,7 +268,10 @@ def _add(at_ns, state, packets, packet):
 
 @kernel(inlined=True)
 def _pcap_record(data, at, end, state, packets, packet):
-    """Read a record of a pcap file: the offset after it, -1 where it is not complete yet, -2 where it is damaged."""
+    """Read a record of a pcap file, and return the offset after it.
+
+    -1 means that the record is not complete yet, -2 that it is damaged.
+    """
     swapped = state[SWAPPED] != 0
     captured, original = _own32(data, at + 8, swapped), _own32(data, at + 12, swapped)
     if captured > PACKET_BYTES_MAX:
@@ -260,11 +289,11 @@ def _pcap_record(data, at, end, state, packets, packet):
 
 @kernel(inlined=True)
 def _pcapng_block(data, at, end, state, interfaces, packets, packet):
-    """As `_pcap_record`, for a packet block of a pcapng file; -3 where the block is of another kind."""
+    """Read a packet block of a pcapng file, and return what `_pcap_record` returns, or -3 for another kind of block."""
     swapped = state[SWAPPED] != 0
     kind, size = _own32(data, at, swapped), _own32(data, at + 4, swapped)
     if kind == _SECTION:
-        # The caller reads a section header: only its contents show the byte order, even of its own size.
+        # The caller reads a section header, because only its contents show the byte order, even that of its size.
         return np.int64(-3)
     if size < 12 or size & 3 or size > (PACKET_BYTES_MAX << 4):
         return np.int64(-2)
@@ -293,10 +322,10 @@ def _pcapng_block(data, at, end, state, interfaces, packets, packet):
 
 @kernel("int64(uint8[::1], int64, int64[::1], int64[:, ::1], int64[:, ::1], int64[::1])")
 def scan(data, end, state, interfaces, packets, packet):
-    """The packets of data[state[POSITION]:end], as columns of `packets` int64[COLUMNS, n].
+    """Read the packets of data[state[POSITION]:end] into columns of `packets` int64[COLUMNS, n].
 
-    `interfaces` int64[n, INTERFACE_WORDS] are those of the pcapng section. `packet` int64[COLUMNS] is memory to work in.
-    Returns MORE, FULL, BLOCK or DAMAGED; POSITION is where it stopped.
+    `interfaces` int64[n, INTERFACE_WORDS] are those of the pcapng section. `packet` int64[COLUMNS] is scratch.
+    Returns MORE, FULL, BLOCK or DAMAGED; state[POSITION] is where the call stopped.
     """
     state[COUNT] = 0
     pcapng = state[PCAPNG] != 0

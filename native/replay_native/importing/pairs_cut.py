@@ -1,5 +1,6 @@
-"""Lines of pairs to fields: logfmt (`method=GET path="/a b"`, separated by spaces) and LTSV (`req:GET /a`, separated
-by tabs).
+"""Lines of pairs cut into fields: logfmt (`method=GET path="/a b"`) and LTSV (`req:GET /a`).
+
+Spaces separate the pairs of logfmt, and tabs those of LTSV.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ _TAB, _QUOTE, _COLON, _EQUALS, _OPENING, _CLOSING = 9, 34, 58, 61, 91, 93
 
 @kernel(inlined=True)
 def cut_pairs(data, begin, end, spec, spans):
-    """Cut a line of pairs by a FieldSpec, whose keys are those of node 0. A code.
+    """Cut a line of pairs by a FieldSpec into `spans`, and return ACCEPTED or OTHER_FORMAT.
 
-    Pairs that tabs separate have a colon, and values without quotes. Pairs that spaces separate have an `=`, and their
-    values may be quoted. Words that are no pair are skipped. Of a repeated key the first counts. A stamp in brackets
-    is taken without them.
+    The keys are those of node 0. Pairs that tabs separate have a colon, and values without quotes. Pairs that
+    spaces separate have an `=`, and their values may be quoted. Words that are not a pair are skipped. The first of
+    several equal keys counts. A stamp in brackets is read without them.
     """
     delimiter = spec.options[DELIMITER]
     tabbed = delimiter == _TAB

@@ -1,4 +1,4 @@
-"""Methods and targets in request lines, and what a target needs before it can be sent."""
+"""Kernels that read methods and targets in request lines, and find out how a target must be changed or checked."""
 
 from __future__ import annotations
 
@@ -37,13 +37,14 @@ _LOOKED_FOR = np.zeros((256, 256), dtype=np.uint8)
 for _code in (*np.flatnonzero(NESTS).tolist(), 0x20):
     for _text in (b"%02X" % _code, b"%02x" % _code):
         _LOOKED_FOR[_text[0], _text[1]] = 1
-"""Codes that, after a `%`, may stand for a mark that separates or nests values, or for a space."""
+"""Hexadecimal codes that, after a `%`, may stand for a byte that separates or nests values, or for a space."""
 
 
 @kernel(inlined=True)
 def _marked_bytes(data, at, end):
-    """Of the next WIDTH bytes up to `end`: bit i of each mask is set where data[at + i] is in _SPECIAL, is a `=`, may stand
-    in a number.
+    """Return three masks of the next WIDTH bytes before `end`, one bit per byte.
+
+    The bits show which bytes are in _SPECIAL, which are `=`, and which may stand in a number.
     """
     if at + WIDTH <= data.shape[0]:
         address = np.int64(data.ctypes.data) + at
@@ -67,7 +68,11 @@ def _marked_bytes(data, at, end):
 
 @kernel(inlined=True)
 def method_number(data, begin, end, methods, state, add):
-    """The number of the method named in data[begin:end]; -1 where it is none. A new one is added if `add`, else -2."""
+    """Return the number of the method in data[begin:end], or -1 if the text is not a method.
+
+    With `add`, an unknown method is added to `methods`, unless the table is full (-1). Without `add`, the result
+    for an unknown method is -2.
+    """
     word0 = word1 = np.int64(0)
     if end == begin or end - begin > METHOD_BYTES_MAX:
         return -1
@@ -103,7 +108,7 @@ def method_number(data, begin, end, methods, state, add):
 
 @kernel()
 def scheme_end(data, begin, end):
-    """Where the authority of an absolute `http://` or `https://` target begins, or -1."""
+    """Return where the authority of an absolute `http://` or `https://` target begins, or -1."""
     if end - begin < 8 or lowered(data[begin]) != 104 or lowered(data[begin + 1]) != 116:
         return -1
     if lowered(data[begin + 2]) != 116 or lowered(data[begin + 3]) != 112:
@@ -116,7 +121,7 @@ def scheme_end(data, begin, end):
 
 @kernel(inlined=True)
 def is_protocol(data, at, end):
-    """Whether `HTTP/` is at `at`."""
+    """Return whether `HTTP/` is at `at`."""
     if end - at < 5 or data[at] != 72 or data[at + 1] != 84:
         return False
     return data[at + 2] == 84 and data[at + 3] == 80 and data[at + 4] == _SLASH
@@ -124,7 +129,7 @@ def is_protocol(data, at, end):
 
 @kernel(inlined=True)
 def without_version(data, begin, end):
-    """Where a request line ends without a version by itself (`GET /a 1.1`, `GET /a 2`), as hypercorn writes it."""
+    """Return where a request line ends without a bare version (`GET /a 1.1`, `GET /a 2`), as hypercorn writes it."""
     if end - begin < 3 or not 48 <= data[end - 1] <= 51:
         return end
     last = np.int64(data[end - 1])
@@ -139,7 +144,7 @@ def without_version(data, begin, end):
 
 @kernel(inlined=True)
 def _ends_in_protocol(data, begin, end):
-    """Whether data[begin:end] ends in a space and a protocol of the usual length, such as `HTTP/1.1`."""
+    """Return whether data[begin:end] ends in a space and a protocol of the usual length, such as `HTTP/1.1`."""
     at = end - _PROTOCOL_BYTES
     if at < begin or data[at] != _SPACE or not is_protocol(data, at + 1, end):
         return False
@@ -148,7 +153,10 @@ def _ends_in_protocol(data, begin, end):
 
 @kernel(inlined=True)
 def target(data, begin, end, rows, row):
-    """Note the target in data[begin:end], without spaces and protocol, and what it needs; a code."""
+    """Write the span of the target in data[begin:end] and its NEEDS to column `row`, and return ACCEPTED or NO_PATH.
+
+    The span excludes spaces and the protocol.
+    """
     needs = spaces = 0
     whole = _ends_in_protocol(data, begin, end)
     if whole:

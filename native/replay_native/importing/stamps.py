@@ -1,4 +1,4 @@
-"""The calendar, and the stamps of common logs: `dd/Mon/yyyy:HH:MM:SS +zzzz`."""
+"""Calendar functions, and the stamps of common logs: `dd/Mon/yyyy:HH:MM:SS +zzzz`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .text import digits
 _SPACE, _DASH, _SLASH, _COLON = 32, 45, 47, 58
 STAMP_BYTES = 26
 YEAR_MIN, YEAR_MAX = 1970, 2261
-"""Years that fit int64 nanoseconds since the Unix epoch as a whole."""
+"""Range of years in which every instant fits int64 nanoseconds since the Unix epoch."""
 
 _MONTHS = np.frombuffer(b"JanFebMarAprMayJunJulAugSepOctNovDec", dtype=np.uint8)
 MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
@@ -20,7 +20,7 @@ MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np
 
 @kernel()
 def days_from_civil(year, month, day):
-    """Days from 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms")."""
+    """Return the days since 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms")."""
     year -= month <= 2
     era = year // 400
     of_era = year - era * 400
@@ -30,7 +30,7 @@ def days_from_civil(year, month, day):
 
 @kernel()
 def month_at(data, at):
-    """The month (1 to 12) named at `at`, or 0."""
+    """Return the month (1 to 12) whose English abbreviation is at `at`, or 0."""
     for month in range(12):
         name = 3 * month
         if (
@@ -44,8 +44,10 @@ def month_at(data, at):
 
 @kernel()
 def parse_stamp(data, at, state):
-    """Parse `dd/Mon/yyyy:HH:MM:SS +zzzz` at `at` into state[CACHED_S] (UTC seconds), and note its zone. False if it is
-    bad.
+    """Parse `dd/Mon/yyyy:HH:MM:SS +zzzz` at `at` into state[CACHED_S] (UTC seconds).
+
+    The result is False if the stamp is invalid. state[ZONES] counts the stamps whose zone is not that of the stamp
+    before, including the first stamp.
     """
     day, month, year = digits(data, at, 2), month_at(data, at + 3), digits(data, at + 7, 4)
     hour, minute, second = digits(data, at + 12, 2), digits(data, at + 15, 2), digits(data, at + 18, 2)

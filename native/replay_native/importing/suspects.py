@@ -1,7 +1,8 @@
-"""Finds the request targets that Python must clean: those that may contain a secret or identify a person.
+"""Kernels that find the request targets that Python must clean.
 
-A check that matches too often costs time; one that matches too rarely leaves a secret in a trace. So each check here
-matches more than `secrets.redacted` and `people.marked` replace; `tests/oracles/log_oracle.py` verifies that.
+These targets may contain a secret or identify a person. A check that matches too often costs time; one that matches
+too rarely leaves a secret in a trace. So each check here matches more than `secrets.redacted` and `people.marked`
+replace; `tests/oracles/log_oracle.py` verifies that.
 """
 
 from __future__ import annotations
@@ -20,32 +21,33 @@ from .text import hex_value, lowered
 _QUOTE, _PERCENT, _APOSTROPHE, _PLUS, _DASH, _SLASH, _COLON, _SEMICOLON = 34, 37, 39, 43, 45, 47, 58, 59
 _EQUALS, _AT, _BACKSLASH = 61, 64, 92
 PARAMETER_BYTES_MAX = 192
-"""Bytes of a parameter's name, from its end, that are compared with those of secrets."""
+"""Number of bytes of a parameter's name, counted from its end, that are compared with the names of secrets."""
 
 FIRST_KEYS = 257
-"""Where the keys begin in `key_ends` (see `is_secret_name`)."""
+"""Index in `key_ends` at which the list of keys begins (see `is_secret_name`)."""
 
 _STRIDE = 7
-"""Of any number with this many bytes at least one is looked at."""
+"""Distance between the bytes that are examined. It is less than PHONE_DIGITS, so that no number is missed."""
 
 PHONE_DIGITS, CARD_DIGITS, IBAN_BYTES = 8, 13, 15
-"""The fewest of a phone number behind its `+`, of a card number, of an account number."""
+"""Minimum lengths: of a phone number behind its `+`, of a card number, and of an account number."""
 
 NESTS = np.zeros(256, dtype=np.uint8)
 NESTS[[0x22, 0x25, 0x26, 0x27, 0x3A, 0x3B, 0x3D, 0x3F, 0x40, 0x5C, 0x7B]] = 1
-"""Bytes that separate or nest values, looked for where they are percent-encoded: `"`, `%`, `&`, `'`, `:`, `;`, `=`,
-`?`, `@`, backslash, `{`.
+"""Bytes that separate or nest values, for which the checks search in percent-encoded form.
+
+They are `"`, `%`, `&`, `'`, `:`, `;`, `=`, `?`, `@`, backslash and `{`.
 """
 
 IN_NUMBER = np.zeros(256, dtype=np.uint8)
 IN_NUMBER[48:58] = IN_NUMBER[65:91] = 1
 IN_NUMBER[[40, 41, 46, _PERCENT, _PLUS, _DASH]] = 1
-"""What may stand in the number of a phone, a card or an account: digits, capitals, `(`, `)`, `.`, `+`, `-`, `%20`."""
+"""Bytes of phone, card and account numbers: digits, capitals, `(`, `)`, `.`, `+`, `-`, and the `%` of `%20`."""
 
 _SCHEMES = (b"bearer", b"basic", b"digest", b"negotiate", b"ntlm", b"token", b"apikey", b"aws4-hmac-sha256")
 _SCHEME_BYTES = np.frombuffer(b"".join(_SCHEMES), dtype=np.uint8)
 _SCHEME_ENDS = np.cumsum([0, *map(len, _SCHEMES)]).astype(np.int64)
-"""The names of authorization schemes; credentials follow them."""
+"""The names of authorization schemes. Credentials follow them."""
 
 _PAIR_WORDS = (
     b"value",
@@ -62,14 +64,15 @@ _PAIR_WORDS = (
 _PAIR_BYTES = np.frombuffer(b"".join(_PAIR_WORDS), dtype=np.uint8)
 _PAIR_ENDS = np.cumsum([0, *map(len, _PAIR_WORDS)]).astype(np.int64)
 _VALUE_WORDS = 4
-"""Names of a pair that is written as two parameters (`name=token&value=abc`): those of its value, then those of its
-name.
+"""Names of the two parameters of a pair such as `name=token&value=abc`.
+
+The first _VALUE_WORDS are names of the parameter for the value, the others of that for the name.
 """
 
 
 @bundle
 class Secrets(NamedTuple):
-    """Which parameters are secret."""
+    """The names of the parameters that are secret."""
 
     keys: Annotated[Array, "uint8[::1]", "the names, sorted by their last byte"]
     key_ends: Annotated[Array, "int64[::1]", "where each name begins; see `is_secret_name`"]
@@ -82,18 +85,18 @@ SECRETS_TYPE = numba_type(Secrets)
 
 @kernel(inlined=True)
 def _ends_name(byte):
-    """Whether a name may begin behind this byte: a control character, a space, a sign, or no ASCII."""
+    """Return whether a name may begin after this byte: it is neither a digit nor a lower-case ASCII letter."""
     return not (48 <= byte <= 57 or 97 <= byte <= 122)
 
 
 @kernel()
 def is_secret_name(data, begin, end, secrets):
-    """Whether a parameter's name may be a key, or end with one. Python then decides where a name begins.
+    """Return whether a parameter's name may be a key, or end with one. Python then decides where a name begins.
 
-    Names are compared in lower case, percent-decoded, without the marks `- _ . [ ]` and without digits, blanks and
-    signs at the end. The keys are sorted by their last byte: key_ends[byte] is the first that ends with it. After
-    these, key_ends[FIRST_KEYS + key] is twice the place where a key begins in `keys`, plus 1 where something may come
-    before it.
+    Names are compared in lower case, percent-decoded, without the marks `- _ . [ ]`, and without digits, blanks and
+    signs at the end. The keys are sorted by their last byte: key_ends[byte] is the first key that ends with the
+    byte. After these, key_ends[FIRST_KEYS + key] is twice the index at which the key begins in `keys`, plus 1 if
+    other bytes may precede it.
     """
     keys, key_ends, name = secrets.keys, secrets.key_ends, secrets.name
     length = 0
@@ -132,13 +135,13 @@ def is_secret_name(data, begin, end, secrets):
 
 @kernel(inlined=True)
 def _begins_token(data, at, begin):
-    """Whether `eyJ`, the beginning of a JSON Web Token, ends at `at`."""
+    """Return whether `at` is the end of `eyJ`, which begins a JSON Web Token."""
     return data[at] == 74 and at > begin + 1 and data[at - 1] == 121 and data[at - 2] == 101
 
 
 @kernel()
 def _word_before(data, begin, end, words, ends):
-    """The number of the word that data[begin:end] ends with, in any case, or -1."""
+    """Return the number of the word that data[begin:end] ends with, in any case, or -1."""
     for number in range(ends.shape[0] - 1):
         first, size = ends[number], ends[number + 1] - ends[number]
         if end - begin < size:
@@ -155,7 +158,7 @@ def _word_before(data, begin, end, words, ends):
 
 @kernel(inlined=True)
 def _name_begins(data, at, begin):
-    """Where the name before a `=` or `:` begins: behind `/ ? & ; # =`."""
+    """Return where the name before a `=` or `:` begins: after one of `/ ? & ; # =`."""
     while at > begin:
         byte = data[at - 1]
         if byte in (_SLASH, 63, 38, _SEMICOLON, 35, _EQUALS):
@@ -166,7 +169,10 @@ def _name_begins(data, at, begin):
 
 @kernel()
 def _names_secret(data, begin, colon, secrets):
-    """Whether what stands before a colon may name a secret: a JSON key, a header."""
+    """Return whether the text before a colon may be the name of a secret, such as a JSON key or a header.
+
+    Any text that ends in a letter may be one.
+    """
     if 97 <= lowered(data[colon - 1]) <= 122:
         return True
     first = _name_begins(data, colon, begin)
@@ -178,7 +184,10 @@ def _names_secret(data, begin, colon, secrets):
 
 @kernel(inlined=True)
 def _ends_entity(data, begin, end):
-    """Whether data[begin:end] ends with `&quot` or `&#34`: with the semicolon behind it, a quote."""
+    """Return whether data[begin:end] ends with `&quot` or `&#34`, which stand for a quote if a semicolon follows.
+
+    Only two of their characters are compared.
+    """
     if end - begin < 4:
         return False
     return (data[end - 1] == 116 and data[end - 2] == 111) or (data[end - 2] == 51 and data[end - 3] == 35)
@@ -186,7 +195,7 @@ def _ends_entity(data, begin, end):
 
 @kernel()
 def is_suspect(data, begin, end, secrets):
-    """Whether a target may hold a value inside a value, credentials, an e-mail address or a JSON Web Token."""
+    """Return whether a target may hold a value inside a value, credentials, an e-mail address or a JSON Web Token."""
     for at in range(begin, end):
         byte = np.int64(data[at])
         if byte in (_AT, _QUOTE, _BACKSLASH) or _begins_token(data, at, begin):
@@ -211,7 +220,7 @@ def is_suspect(data, begin, end, secrets):
 
 @kernel(inlined=True)
 def _begins_number(data, at, begin):
-    """Whether a number may begin at `at`: not within a word, but behind a percent-encoded byte."""
+    """Return whether a number may begin at `at`: outside a word, or after a percent-encoded byte."""
     if at == begin or (at - 3 >= begin and data[at - 3] == _PERCENT):
         return True
     before = data[at - 1]
@@ -221,8 +230,9 @@ def _begins_number(data, at, begin):
 
 @kernel()
 def _is_number(data, first, last, begin):
-    """Whether data[first:last], which has no other bytes than numbers have, may hold one of a phone, a card or an
-    account.
+    """Return whether data[first:last] may hold a phone, card or account number.
+
+    All of its bytes are in IN_NUMBER.
     """
     digits, lead = np.int64(0), first > begin + 1 and data[first - 1] == 98 and data[first - 2] == 50
     for at in range(first, last):
@@ -246,9 +256,9 @@ def _is_number(data, first, last, begin):
 
 @kernel(inlined=True)
 def number_bytes(address):
-    """Bit i is set where byte i at the address may stand in a number, without `%`.
+    """Return a mask of the bytes at an address: bit i is set if byte i may stand in a number.
 
-    From `(` to `9` there is also `/`, which ends a number, and `*` and `,`, which are rare.
+    The mask excludes `%`. It includes `*` and `,`, which are rare.
     """
     found = ~bytes_outside(address, np.uint8(40), np.uint8(57)) & ~bytes_equal(address, np.uint8(_SLASH))
     return found | ~bytes_outside(address, np.uint8(65), np.uint8(90))
@@ -256,7 +266,7 @@ def number_bytes(address):
 
 @kernel(inlined=True)
 def long_runs(bits):
-    """Not 0 where PHONE_DIGITS bits in a row are set."""
+    """Return a number that is not 0 if PHONE_DIGITS bits in a row are set."""
     bits &= bits >> 1
     bits &= bits >> 2
     return bits & (bits >> (PHONE_DIGITS - 4))
@@ -264,7 +274,7 @@ def long_runs(bits):
 
 @kernel()
 def holds_number(data, begin, end):
-    """Whether a target may hold the number of a phone, a card or an account."""
+    """Return whether a target may hold a phone, card or account number."""
     place = begin + _STRIDE - 1
     while place < end:
         if IN_NUMBER[data[place]]:
@@ -282,7 +292,7 @@ def holds_number(data, begin, end):
 
 @kernel()
 def _pair_part(data, begin, end):
-    """1 where a parameter's name is that of the value of a pair, 2 where it is that of its name, else 0."""
+    """Return 1 for a parameter that may be the value of a pair, 2 for one that may be its name, or 0."""
     while end > begin:
         if data[end - 1] in (_PLUS, _APOSTROPHE):
             end -= 1
@@ -298,7 +308,10 @@ def _pair_part(data, begin, end):
 
 @kernel()
 def has_secret(data, begin, end, secrets):
-    """Whether a target has a secret name before a `=`, in its path, its query or inside a value."""
+    """Return whether a target has a secret name before a `=`, or a pair of parameters for a name and its value.
+
+    The `=` may be in the path, in the query or inside a value.
+    """
     at = find_byte(data, begin, end, np.uint8(_EQUALS))
     parts = 0
     while at + 1 < end:
@@ -312,7 +325,10 @@ def has_secret(data, begin, end, secrets):
 
 @kernel(inlined=True)
 def must_be_cleaned(data, begin, end, needs, secrets):
-    """Whether Python must look at a written target: it may hold a secret, or say who asked."""
+    """Return whether Python must clean a target that was written: it may hold a secret or identify a person.
+
+    `needs` selects the checks. The result is always False if secrets are kept.
+    """
     if needs & (REWRITE | ABSOLUTE):
         needs |= PARAMETERS | NUMBERS
     if needs & (LOOK | PARAMETERS | NUMBERS) == 0 or secrets.kept:

@@ -1,7 +1,8 @@
-"""Request targets rewritten so that they can be sent.
+"""Kernels that rewrite request targets so that they can be sent.
 
-Escapes of logs are undone, bytes that may not stand in a request line percent-encoded, and absolute targets split into
-host and path. Targets that may contain a secret or identify a person are marked, and Python puts pseudonyms into them.
+They undo the escapes of logs, percent-encode bytes that may not stand in a request line, and split absolute targets
+into host and path. They mark targets that may contain a secret or identify a person, and Python then puts
+pseudonyms into these.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _HEX_DIGITS = np.frombuffer(b"0123456789ABCDEF", dtype=np.uint8)
 
 @bundle
 class TargetsOut(NamedTuple):
-    """Where targets and hosts are written."""
+    """Memory to which targets and hosts are written."""
 
     scratch: Annotated[Array, "uint8[::1]", "scratch: four times the longest line"]
     targets: Annotated[Array, "uint8[::1]", "the targets as they are to be sent; four times the block"]
@@ -40,7 +41,7 @@ OUT_TYPE = numba_type(TargetsOut)
 
 @kernel(inlined=True)
 def encode(byte, out, at):
-    """Write one byte of a target, percent-encoded unless it is printable ASCII; the offset after it."""
+    """Write one byte of a target, percent-encoded unless it is printable ASCII, and return the offset after it."""
     if 33 <= byte <= 126:
         out[at] = byte
         return at + 1
@@ -52,7 +53,7 @@ def encode(byte, out, at):
 
 @kernel()
 def unescape(data, begin, end, out):
-    r"""Write data[begin:end] to `out` with a log's escapes (\" \\ \xHH \n ...) undone; the bytes written.
+    r"""Write data[begin:end] to `out` without a log's escapes (\" \\ \xHH \n ...), and return the number of bytes.
 
     Spaces, control characters and bytes beyond ASCII are percent-encoded.
     """
@@ -99,8 +100,9 @@ def unescape(data, begin, end, out):
 
 @kernel()
 def split_absolute(data, length, hosts, host_at):
-    """Append the host of an absolute target, without user info, to `hosts`. Returns where its path begins, and the end
-    of `hosts`.
+    """Append the host of an absolute target to `hosts`, without user info.
+
+    The results are the offset at which its path begins, and the end of `hosts`.
     """
     begin = scheme_end(data, 0, length)
     at = begin
@@ -116,8 +118,9 @@ def split_absolute(data, length, hosts, host_at):
 
 @kernel()
 def put_unescaped(target, length, needs, out, at, host_at):
-    """Write target[:length], whose escapes are undone, and the host of an absolute one. Returns the offsets after
-    both.
+    """Write target[:length], whose escapes are undone, and the host of an absolute target.
+
+    The results are the offsets after both.
     """
     begin = np.int64(0)
     if needs & ABSOLUTE:
@@ -132,10 +135,9 @@ def put_unescaped(target, length, needs, out, at, host_at):
     types.int64(types.uint8[::1], types.int64[:, ::1], types.int64, SECRETS_TYPE, OUT_TYPE, types.int64[::1])
 )
 def write_targets(data, rows, count, secrets, out, host_rows):
-    """Write the targets of `count` scanned rows as they are to be sent. Returns how many named a host; `host_rows`
-    says which.
+    """Write the targets of `count` scanned rows as they are to be sent, and return how many have a host.
 
-    rows[NEEDS] gets SUSPECT where a target must be cleaned.
+    host_rows[i] is the row of host i. rows[NEEDS] gets SUSPECT if a target must be cleaned.
     """
     at, named = np.int64(0), np.int64(0)
     targets, target_ends, host_ends = out.targets, out.target_ends, out.host_ends

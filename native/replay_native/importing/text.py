@@ -1,4 +1,4 @@
-"""Small pieces of text: words of eight bytes, digits, letters."""
+"""Small text functions: words of eight bytes, digits, letters."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from replay_native.ground.shared import peek_i64
 
 @kernel(inlined=True)
 def word_at(data, at):
-    """Eight bytes as a word, the first one lowest."""
+    """Return eight bytes as a word, with the first byte lowest."""
     return peek_i64(np.uint64(np.int64(data.ctypes.data) + at))
 
 
 @kernel(inlined=True)
 def digits(data, at, count):
-    """`count` decimal digits at `at` as a number, or -1."""
+    """Return the number that `count` decimal digits at `at` form, or -1."""
     value = np.int64(0)
     for index in range(at, at + count):
         digit = np.int64(data[index]) - 48
@@ -28,7 +28,7 @@ def digits(data, at, count):
 
 @kernel(inlined=True)
 def behind_zeros(data, begin, end):
-    """Where a line begins behind NUL bytes: a log that was truncated while it was open has them."""
+    """Return where a line begins after its NUL bytes. A log that was truncated while it was open has them."""
     while begin < end and data[begin] == 0:
         begin += 1
     return begin
@@ -36,13 +36,13 @@ def behind_zeros(data, begin, end):
 
 @kernel(inlined=True)
 def lowered(byte):
-    """A byte, as a lower-case letter if it is an ASCII letter."""
+    """Return a byte, as a lower-case letter if it is an ASCII letter."""
     return byte | 32 if 65 <= byte <= 90 else byte
 
 
 @kernel(inlined=True)
 def hex_value(byte):
-    """The value of a hexadecimal digit, or -1."""
+    """Return the value of a hexadecimal digit, or -1."""
     if 48 <= byte <= 57:
         return np.int64(byte) - 48
     byte = lowered(byte)

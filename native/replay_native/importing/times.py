@@ -1,4 +1,7 @@
-"""Times and durations in fields of logs, in the notations and units that occur. The finest resolution is noted."""
+"""Kernels that read the times in log fields, in the notations and units that logs use.
+
+They record the finest resolution seen.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def _note_resolution(state, resolution_ns):
 
 @kernel()
 def _civil_days(year, month, day):
-    """Days since 1970, or -1 for an invalid date."""
+    """Return the days since 1970-01-01, or -1 if the date is invalid."""
     if not 1 <= month <= 12 or not YEAR_MIN <= year <= YEAR_MAX or day < 1:
         return np.int64(-1)
     leap = month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
@@ -59,7 +62,7 @@ def _civil_days(year, month, day):
 
 @kernel(inlined=True)
 def _iso_days(data, at, state):
-    """Days since 1970 of `yyyy-mm-dd` or `yyyy/mm/dd` at `at`, or -1. The last date is remembered."""
+    """Return the days since 1970-01-01 of `yyyy-mm-dd` or `yyyy/mm/dd` at `at`, or -1. The last date is cached."""
     address = np.int64(data.ctypes.data) + at
     word0, word1 = peek_i64(np.uint64(address)), peek_i64(np.uint64(address + 2))
     if word0 == state[DATE_CACHED] and word1 == state[DATE_CACHED + 1]:
@@ -74,7 +77,7 @@ def _iso_days(data, at, state):
 
 @kernel(inlined=True)
 def _clock_s(data, at, end):
-    """Seconds of `HH:MM:SS` at `at`, or -1."""
+    """Return the seconds of `HH:MM:SS` at `at`, or -1."""
     if end - at < 8 or data[at + 2] != _COLON or data[at + 5] != _COLON:
         return np.int64(-1)
     hour, minute, second = digits(data, at, 2), digits(data, at + 3, 2), digits(data, at + 6, 2)
@@ -85,7 +88,7 @@ def _clock_s(data, at, end):
 
 @kernel(inlined=True)
 def _is_utc(data, at, end):
-    """Whether data[at:end] is `Z`, `UTC` or `GMT`."""
+    """Return whether data[at:end] is `Z`, `UTC` or `GMT`."""
     if end - at == 1:
         return data[at] in (90, 122)
     if end - at != 3:
@@ -97,7 +100,10 @@ def _is_utc(data, at, end):
 
 @kernel()
 def _rest_of_stamp(data, at, end, days, clock_s, state, rows, row):
-    """Read fraction and zone after `HH:MM:SS`. False where something else follows."""
+    """Read the fraction and the zone after `HH:MM:SS`, and write the time to rows[AT_NS, row].
+
+    The result is False if something else follows.
+    """
     fraction, length = np.int64(0), np.int64(0)
     if at < end and (data[at] in (_DOT, _COMMA)):
         at += 1
@@ -133,7 +139,10 @@ def _rest_of_stamp(data, at, end, days, clock_s, state, rows, row):
 
 @kernel("int64(int64)")
 def unit_of(number):
-    """The unit, in ns, of a number since the epoch for a time near today: s, ms, µs or ns, by its size."""
+    """Return the unit, in ns, of a number since the epoch: s, ms, µs or ns, chosen by the number's size.
+
+    The choice is right for times near today.
+    """
     if number < 100_000_000_000:
         return _NS
     if number < 100_000_000_000_000:
@@ -145,7 +154,7 @@ def unit_of(number):
 
 @kernel(inlined=True)
 def _epoch(data, begin, end, options, state, rows, row, number):
-    """Read a number since the epoch; False if it is none, or out of range."""
+    """Read a number since the epoch, and return False if the field is not a number or out of range."""
     unit_ns, point, least_ns = options[AT_UNIT_NS], options[DECIMAL], options[STAMP_MIN_NS]
     if number_at(data, begin, end, point, number) != end and not scientific(data, begin, end, number):
         return False
@@ -165,13 +174,13 @@ def _epoch(data, begin, end, options, state, rows, row, number):
 
 @kernel(inlined=True)
 def _is_century(data, at):
-    """Whether `19` or `20` is at `at`."""
+    """Return whether `19` or `20` is at `at`."""
     return (data[at] == 49 and data[at + 1] == 57) or (data[at] == 50 and data[at + 1] == 48)
 
 
 @kernel()
 def _compact(data, begin, end, state, rows, row):
-    """Read `yyyymmddHHMMSS`, or `yyyymmddTHHMMSS` with a fraction and a zone; False where it is neither."""
+    """Read `yyyymmddHHMMSS`, or `yyyymmddTHHMMSS` with a fraction and a zone; return False for any other text."""
     if digits(data, begin, 8) < 0:
         return False
     at = begin + 8
@@ -187,10 +196,11 @@ def _compact(data, begin, end, state, rows, row):
 
 @kernel(inlined=True)
 def read_time(data, spans, options, state, rows, row, number):
-    """Read the stamp of a line: ISO 8601, `yyyy/mm/dd HH:MM:SS`, `dd/Mon/yyyy:HH:MM:SS`, or a number since the epoch.
-    False if it is bad.
+    """Read the stamp of a line into rows[AT_NS, row], and return False if it is invalid.
 
-    Fourteen digits are a date and a time of day: as a number since the epoch they would be later than 2200.
+    The notations are ISO 8601, `yyyy/mm/dd HH:MM:SS`, `dd/Mon/yyyy:HH:MM:SS`, and a number since the epoch.
+    Fourteen digits that begin with 19 or 20 are a date and a time of day: as milliseconds since the epoch they
+    would be a time after the year 2500.
     """
     begin, end = spans[AT, 0], spans[AT, 1]
     if begin < 0:

@@ -1,1 +1,1 @@
-"""Kafka: records rendered, batched, sealed and acknowledged."""
+"""Kernels of the Kafka lanes: render records, build batches, and record acknowledgements."""

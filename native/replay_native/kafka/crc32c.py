@@ -1,8 +1,8 @@
-"""CRC-32C (Castagnoli, RFC 3720 B.4) by the CPU's own instruction where there is one, on three streams at once.
+"""CRC-32C (Castagnoli, RFC 3720 B.4), computed on three streams at once, with the CPU's instruction if it has one.
 
-A CRC is the remainder of a polynomial over GF(2). The CRC of two pieces is that of the first, times x^(8 * length of
-the second), plus that of the second. So streams are computed side by side and joined, and a piece need not be read
-again when what comes before it changes (Mark Adler, crc32c.c and zlib's crc32_combine).
+A CRC is the remainder of a polynomial over GF(2). The CRC of two pieces is the CRC of the first, times x^(8 *
+length of the second), plus the CRC of the second. So several streams can be computed side by side and joined, and a
+piece need not be read again when the bytes before it change (Mark Adler, crc32c.c and zlib's crc32_combine).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from replay_native.ground.jit import kernel
 from replay_native.ground.shared import peek_i64, peek_u8
 
 POLYNOMIAL = 0x82F63B78
-"""Bits reversed: the coefficient of x^0 is the highest bit."""
+"""The polynomial with its bits reversed: the coefficient of x^0 is the highest bit."""
 
 _LONG, _SHORT = 8_192, 256
-"""Bytes of one of three streams. Two sizes: one for long inputs, one for what is left of them."""
+"""Bytes of one of three streams. There are two sizes: one for long inputs, and one for the rest."""
 
 
 def _instruction() -> str:
-    """LLVM's intrinsic for 8 bytes at once; empty where the CPU that is compiled for has none."""
+    """Return the name of LLVM's intrinsic for 8 bytes at once, or an empty text if the compiled-for CPU has none."""
     features = cpu.features()
     machine = platform.machine()
     if machine in ("x86_64", "AMD64") and "sse4.2" in features:
@@ -40,7 +40,7 @@ INSTRUCTION = _instruction()
 
 
 def _multiplied(a: int, b: int) -> int:
-    """a * b modulo the polynomial."""
+    """Return a * b modulo the polynomial."""
     product = 0
     for bit in range(31, -1, -1):
         if a >> bit & 1:
@@ -50,9 +50,7 @@ def _multiplied(a: int, b: int) -> int:
 
 
 def _powers() -> np.ndarray:
-    """x^(2^k) for k from 0 to 31, uint64[32]. The multiplicative order of x divides 2^32 - 1, so they repeat after
-    these.
-    """
+    """Return x^(2^k) for k from 0 to 31, uint64[32], which are enough for pieces shorter than 2^29 bytes."""
     powers = [1 << 30]
     while len(powers) < 32:
         powers.append(_multiplied(powers[-1], powers[-1]))
@@ -73,7 +71,7 @@ def _power_of_bytes(length: int) -> int:
 
 
 def _shift_table(length: int) -> np.ndarray:
-    """What each byte of a CRC becomes when `length` bytes follow, uint64[4, 256]."""
+    """Return what each byte of a CRC becomes when `length` bytes follow, uint64[4, 256]."""
     factor = _power_of_bytes(length)
     table = np.zeros((4, 256), np.uint64)
     for place in range(4):
@@ -87,7 +85,7 @@ def _shift_table(length: int) -> np.ndarray:
 
 
 def _byte_tables() -> np.ndarray:
-    """Slicing by 8: the CRC of a byte followed by 0 to 7 zero bytes, uint64[8, 256]."""
+    """Return the tables for slicing by 8: the CRC of a byte that 0 to 7 zero bytes follow, uint64[8, 256]."""
     tables = np.zeros((8, 256), np.uint64)
     for byte in range(256):
         crc = byte
@@ -105,7 +103,7 @@ _LONG_SHIFT, _SHORT_SHIFT, _BYTES = _shift_table(_LONG), _shift_table(_SHORT), _
 
 @kernel(inlined=True)
 def _word_by_table(crc, word):
-    """The CRC after 8 more bytes, for CPUs without the instruction."""
+    """Return the CRC after 8 more bytes, for CPUs without the instruction."""
     word ^= crc
     crc = np.uint64(0)
     for place in range(8):
@@ -115,7 +113,7 @@ def _word_by_table(crc, word):
 
 @intrinsic
 def _word_by_instruction(typingctx, crc, word):
-    """The CRC after 8 more bytes."""
+    """Return the CRC after 8 more bytes, computed with the CPU's instruction."""
 
     def codegen(context, builder, signature, args):
         wide = ir.IntType(64)
@@ -143,8 +141,9 @@ def _shifted(table, crc):
 
 @kernel(inlined=True)
 def _three(crc, address, stream_bytes, table):
-    """Three streams of `stream_bytes` each, side by side. The instruction takes 3 cycles, and one can start in every
-    cycle.
+    """Return the CRC after three consecutive pieces of `stream_bytes` each, which are computed side by side.
+
+    The instruction has a latency of 3 cycles, and one can start in every cycle.
     """
     second, third = np.uint64(0), np.uint64(0)
     for at in range(address, address + stream_bytes, 8):
@@ -156,7 +155,7 @@ def _three(crc, address, stream_bytes, table):
 
 @kernel("uint64(int64, int64)")
 def crc32c_at(address, length):
-    """The CRC-32C of `length` bytes at an address."""
+    """Return the CRC-32C of `length` bytes at an address."""
     crc, end = np.uint64(0xFFFFFFFF), address + length
     while end - address >= 3 * _LONG:
         crc = _three(crc, address, _LONG, _LONG_SHIFT)
@@ -177,13 +176,13 @@ def crc32c_at(address, length):
 
 @kernel("uint64(uint8[::1])")
 def crc32c(data):
-    """The CRC-32C of an array."""
+    """Return the CRC-32C of an array."""
     return crc32c_at(np.int64(data.ctypes.data), np.int64(data.shape[0]))
 
 
 @kernel("uint64(uint8[::1])")
 def crc32c_by_table(data):
-    """The CRC-32C of an array without the instruction."""
+    """Return the CRC-32C of an array, computed without the instruction."""
     crc, at = np.uint64(0xFFFFFFFF), np.int64(0)
     base = np.int64(data.ctypes.data)
     while data.shape[0] - at >= 8:
@@ -197,7 +196,7 @@ def crc32c_by_table(data):
 
 @kernel()
 def _product(a, b):
-    """a * b modulo the polynomial."""
+    """Return a * b modulo the polynomial."""
     product = np.uint64(0)
     for bit in range(31, -1, -1):
         if (a >> np.uint64(bit)) & np.uint64(1):
@@ -208,7 +207,10 @@ def _product(a, b):
 
 @kernel("uint64(uint64, uint64, int64)")
 def joined(first, second, second_bytes):
-    """The CRC of two pieces, one after the other, from their CRCs and the length of the second."""
+    """Return the CRC of two consecutive pieces, from the CRCs of both and the length of the second.
+
+    The second piece must be shorter than 2^29 bytes (see `_powers`).
+    """
     k, length = 3, second_bytes
     while length:
         if length & 1:

@@ -1,9 +1,9 @@
-"""Due rows to records in a Kafka lane's feed: key, value and headers one after another, ready to be put in a batch.
+"""Kernels that render due rows as records in a Kafka lane's feed, in the form in which a batch contains them.
 
 A recorded record is a request `PRODUCE /TOPIC/PARTITION?key=KEY`. The key is percent-encoded, and null without
-`?key=`. Its headers are a header set, its value a body (null where there is none). Any other request becomes an event:
-its key and value are templates that are filled with what the request was. An entry's `route` is that of the topic and
-partition, its `state` is the record's CreateTime in ms.
+`?key=`. Its headers are a header set, and its value is a body (null if there is none). Any other request becomes an
+event, whose key and value are templates filled with the fields of the request. An entry's `route` is that of the
+topic and partition, its `state` is the record's CreateTime in ms.
 """
 
 from __future__ import annotations
@@ -53,16 +53,20 @@ from .recordbatch import partition_of, put_bytes, put_varint, tail_bytes, varint
 _memcpy = libc.memcpy
 
 STICKY_RECORDS = 1_000
-"""Where everything is due at once, records without a key change their partition after so many."""
+"""When all rows are due at once, records without a key change their partition after this many records."""
 
 METHOD, PATH, SEGMENT, AT_MS = range(OWN_KINDS, OWN_KINDS + 4)
-"""Kinds of parts beside those of `templates/text`. PATH is escaped for JSON; SEGMENT is part `begins` of the path."""
+"""Kinds of parts besides those of `templates/text`.
+
+PATH is escaped for JSON. SEGMENT is segment number `begins` of the path.
+"""
 
 
 @bundle
 class EventTable(NamedTuple):
-    """The data that rendering needs besides the row. An event's key and value are filled templates; a record has its
-    recorded ones.
+    """The data that rendering needs besides the row.
+
+    The key and value of an event are filled templates. A record has its recorded key and value.
     """
 
     recorded: Annotated[Array, "uint8[::1]", "per method: 1 where the request is a record"]
@@ -113,15 +117,21 @@ _SLASH, _QUERY, _PERCENT, _QUOTE, _BACKSLASH = 47, 63, 37, 34, 92
 _TRACEPARENT = np.frombuffer(b"traceparent", dtype=np.uint8)
 _TRACESTATE = np.frombuffer(b"tracestate", dtype=np.uint8)
 _TRACE_HEADER = np.frombuffer(b"\x16traceparent\x6e", dtype=np.uint8)
-"""The name and the length of the value as a record has them: zigzag varints of 11 and 55."""
+"""The length of the name, the name, and the length of the value, as a record contains them.
+
+The lengths, 11 and 55, are zigzag varints.
+"""
 
 _KEY_MARK = 5
-"""Bytes of `?key=`, without the `?`."""
+"""Distance from the `?` of `?key=` to the key."""
 
 
 @kernel(inlined=True)
 def _pair(headers, batch, pair, column):
-    """Address and length of the name (column 2) or value (column 4) of a header; a value of -1 bytes is null."""
+    """Return the address and length of the name (column 2) or value (column 4) of a header.
+
+    A length of -1 means that the value is null.
+    """
     if column == 4 and headers[batch, 6]:
         bits = peek_u8(np.uint64(headers[batch, 6] + (pair >> 3)))
         if np.int64(bits) >> (pair & 7) & 1 == 0:
@@ -133,7 +143,7 @@ def _pair(headers, batch, pair, column):
 
 @kernel(inlined=True)
 def _mark(table, seq, at):
-    """Length of the numbered header, 0 if there is none. It is also written, unless the address is 0."""
+    """Return the length of the numbered header, 0 if there is none, and write it to `at` unless the address is 0."""
     name, size = table.mark_name_bytes, np.int64(table.mark.shape[0])
     if size == 0:
         return np.int64(0)
@@ -148,7 +158,7 @@ def _mark(table, seq, at):
 
 @kernel(inlined=True)
 def _trace(table, seq, at):
-    """Length of the traceparent header, 0 if there is none. It is also written, unless the address is 0."""
+    """Return the length of the traceparent header, 0 if there is none, and write it to `at` unless the address is 0."""
     if table.trace_seed == np.uint64(0):
         return np.int64(0)
     if at:
@@ -169,7 +179,7 @@ def _is_named(address, length, name):
 
 @kernel(inlined=True)
 def _is_replaced(table, batch, pair):
-    """Whether a recorded header belongs to the recorded trace, which the record's own replaces."""
+    """Return whether a recorded header belongs to the recorded trace, which the trace of the new record replaces."""
     if table.trace_seed == np.uint64(0):
         return False
     address, length = _pair(table.headers, batch, pair, 2)
@@ -178,8 +188,9 @@ def _is_replaced(table, batch, pair):
 
 @kernel()
 def _headers(table, number, seq, at):
-    """Length of a header set with its count, the headers of `replay` first. It is also written, unless the address is
-    0.
+    """Return the length of a header set with its count, and write it to `at` unless the address is 0.
+
+    The headers that `replay` adds come first.
     """
     first, last, batch = np.int64(0), np.int64(0), np.int64(0)
     if has_set(table.headers, number):
@@ -210,7 +221,7 @@ def _headers(table, number, seq, at):
 
 @kernel(inlined=True)
 def _topic_of(table, address, length):
-    """The index of a name among the trace's topics, or -1."""
+    """Return the index of a name among the trace's topics, or -1."""
     for topic in range(table.topic_ends.shape[0] - 1):
         begin = table.topic_ends[topic]
         if table.topic_ends[topic + 1] - begin == length:
@@ -226,7 +237,10 @@ def _topic_of(table, address, length):
 
 @kernel()
 def _parsed(table, address, length):
-    """What a recorded target says: topic (-1: not one of the trace's), partition, and where the key begins (-1: null)."""
+    """Parse a recorded target, and return its topic, its partition, and where its key begins.
+
+    A topic of -1 is not one of the trace's. A key that begins at -1 is null.
+    """
     at = np.int64(1)
     while at < length and peek_u8(np.uint64(address + at)) != _SLASH:
         at += 1
@@ -241,7 +255,7 @@ def _parsed(table, address, length):
 
 @kernel(inlined=True)
 def _decoded_bytes(address, length):
-    """Bytes of a percent-encoded text once it is decoded."""
+    """Return the length of a percent-encoded text after decoding."""
     count, at = np.int64(0), np.int64(0)
     while at < length:
         at += 3 if peek_u8(np.uint64(address + at)) == _PERCENT and at + 2 < length else 1
@@ -258,7 +272,7 @@ def _nibble(byte):
 
 @kernel()
 def _put_decoded(at, address, length):
-    """Write a percent-encoded text decoded; the address after it."""
+    """Write a percent-encoded text decoded, and return the address after it."""
     place = np.int64(0)
     while place < length:
         byte = np.int64(peek_u8(np.uint64(address + place)))
@@ -274,7 +288,7 @@ def _put_decoded(at, address, length):
 
 @kernel()
 def _segment(address, length, number):
-    """Where segment `number` of a path (from 1) begins, and its length; 0 bytes where there is none."""
+    """Return where segment `number` of a path (from 1) begins, and its length (0: there is no such segment)."""
     begin, seen = np.int64(0), np.int64(0)
     for at in range(length + 1):
         byte = peek_u8(np.uint64(address + at)) if at < length else np.uint8(_QUERY)
@@ -295,7 +309,7 @@ def _quoted(byte):
 
 @kernel()
 def _filled_bytes(table, first, last, event):
-    """Bytes of the parts `first` to `last` when they are filled in."""
+    """Return the length of the parts [first, last) after their values are filled in."""
     method, address, length, at_ms = event.method, event.address, event.length, event.at_ms
     total = np.int64(0)
     for part in range(first, last):
@@ -325,7 +339,7 @@ def _filled_bytes(table, first, last, event):
 
 @kernel()
 def _put_filled(at, table, first, last, event):
-    """Write what `_filled_bytes` counts; the address after it."""
+    """Write the parts [first, last) with their values filled in, and return the address after them."""
     seq, method, address, length, at_ms = event.seq, event.method, event.address, event.length, event.at_ms
     for part in range(first, last):
         kind = table.kinds[part]
@@ -360,11 +374,12 @@ def _put_filled(at, table, first, last, event):
 
 @kernel(inlined=True)
 def _route_of(table, target, partition, key, key_bytes, due_ms, seq):
-    """The route of a record: its recorded partition, that of its key, or one that all records of a millisecond share.
+    """Return the route of a record: its recorded partition, that of its key, or one that depends on the millisecond.
 
-    Java's clients stay with a partition for a batch as well (KIP-480): records that take turns would make as many
-    batches as there are partitions. The millisecond is that of the run, so that all agents of a run find the same
-    partition. It is mixed (by the golden ratio), so that no rate falls into step with the partitions.
+    Java's clients also keep one partition for a whole batch (KIP-480): if records took turns, there would be as
+    many batches as partitions. The millisecond counts from the start of the run, so that all agents of a run choose
+    the same partition. It is mixed (by the golden ratio), so that no request rate falls into step with the
+    partitions.
     """
     first = table.first_route[target]
     partitions = table.first_route[target + 1] - first
@@ -378,7 +393,10 @@ def _route_of(table, target, partition, key, key_bytes, due_ms, seq):
 
 @kernel(inlined=True)
 def _record_at(table, address, length):
-    """Where a recorded target sends its record: topic, partition, where its key begins (-1: null), bytes of the key."""
+    """Return where a recorded target sends its record: target topic, partition, start of its key, length of the key.
+
+    If the key is null, the last two are -1.
+    """
     topic, partition, key_at = _parsed(table, address, length)
     target = table.topic_target[topic] if topic >= 0 else table.default_target
     key_bytes = _decoded_bytes(address + key_at, length - key_at) if key_at >= 0 else np.int64(-1)
@@ -397,9 +415,9 @@ def _record_at(table, address, length):
     )
 )
 def route_events(rows, first_seq, begin, requests, table, space, routes):
-    """Find the routes of rows from `begin` on, as `render_events` does; keys are written to `space`.
+    """Find the routes of the rows from `begin` on, as `render_events` does, and return the row to continue with.
 
-    Returns the row to continue with: where a key needs more space, or the number of rows.
+    `space` is scratch for one key. The result is a row whose key needs more space, or the number of rows.
     """
     key = np.int64(space.ctypes.data)
     key_parts, row = max(table.key_parts, np.int64(0)), begin
@@ -438,10 +456,11 @@ def route_events(rows, first_seq, begin, requests, table, space, routes):
     )
 )
 def render_events(rows, first_seq, begin, share, requests, table, end, routes):
-    """As `http1.render.render_rows`, for records: render a lane's share of due rows into its feed.
+    """Render a lane's share of due rows into its feed as records, as `http1.render.render_rows` does for requests.
 
-    The lane gets the rows whose route modulo the number of lanes is its own; `routes` are those of `route_events`. They
-    are not read where there is one lane.
+    The lane gets the rows whose route modulo the number of lanes is the lane's number. `routes` are those of
+    `route_events`. They are not read if there is only one lane. The result is the row to continue with, or -1 - row
+    if the record of a row is larger than the ring.
     """
     head, ring_head = heads_of(end)
     parts, key_parts = table.kinds.shape[0], max(table.key_parts, np.int64(0))

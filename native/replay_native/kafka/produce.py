@@ -1,4 +1,4 @@
-"""Operations of a Kafka lane on many records at once: take up due ones by partition, and record how they ended."""
+"""Kernels for many records of a Kafka lane at once: dequeue due ones by partition, and record their outcomes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from .recordbatch import COUNT, append
 
 TAKEN, NEXT_DUE_NS = 0, 1
 LANE_WORDS = 2
-"""Words of a lane's state: entries taken up so far, and when the next is due (-1: the feed is empty)."""
+"""Words of a lane's state: the number of dequeued entries, and when the next is due (-1: the feed is empty)."""
 
 _POLLIN = 1
 
 
 @kernel("int64(int64, int64, int64[::1])")
 def wait_readable(fd, timeout_ns, scratch):
-    """Sleep until a descriptor is readable, at most `timeout_ns` (below 0: without limit). Returns 1 where it is.
-    Scratch: int64[3].
+    """Sleep until a descriptor is readable, at most `timeout_ns` (below 0: without limit).
+
+    Returns 1 if it is readable. Scratch: int64[3].
     """
     base = np.int64(scratch.ctypes.data)
     scratch[0] = 0
@@ -44,9 +45,10 @@ def wait_readable(fd, timeout_ns, scratch):
 
 @kernel(int64(METRICS_TYPE, FEED_TYPE, int64[::1], int64, int64[::1], entry_type[::1], boolean), brief=True)
 def take_up(metrics, feed, lane, now_ns, counts, rows, closed_loop):
-    """Take up what is due by `now_ns`, as many as `rows` holds, into `rows` in the order of their routes.
+    """Dequeue entries that are due by `now_ns` into `rows`, in the order of their routes, and return how many.
 
-    Writes to counts int64[routes + 1] where each route's rows begin. Returns how many rows there are.
+    `rows` limits their number. A closed loop ignores when entries are due. counts int64[routes + 1] gets the index
+    in `rows` at which each route begins.
     """
     entries, mask = feed.entries, feed.entries.shape[0] - 1
     first, tail = lane[TAKEN], load_acquire(metrics.control, Control.FEED_TAIL)
@@ -80,7 +82,7 @@ def take_up(metrics, feed, lane, now_ns, counts, rows, closed_loop):
     brief=True,
 )
 def add(buffer, state, kept, rows, ring, first, last, limit):
-    """As `recordbatch.append`; the rows that were appended are also copied to `kept`."""
+    """Append rows to a batch as `recordbatch.append` does, and copy the appended ones to `kept`."""
     before = state[COUNT]
     behind = append(buffer, state, rows, ring, first, last, limit)
     for row in range(first, behind):
@@ -90,7 +92,7 @@ def add(buffer, state, kept, rows, ring, first, last, limit):
 
 @kernel("void(int64[::1], int64, int64)", brief=True)
 def release(control, head, ring_head):
-    """Release the rings to the producer up to this entry."""
+    """Release the feed's entries before `head`, and the ring's bytes before `ring_head`, to the producer."""
     store_release(control, Control.RING_HEAD, ring_head)
     store_release(control, Control.FEED_HEAD, head)
 
@@ -103,20 +105,20 @@ def sent(metrics, rows, sent_ns, closed_loop):
 
 @kernel((METRICS_TYPE, entry_type[::1], int64, int64, int64, int64, boolean), brief=True)
 def done(metrics, rows, outcome, sent_ns, done_ns, status, closed_loop):
-    """Record that rows of one route, which were sent together, ended the same way."""
+    """Record that rows of one route, which were sent together, ended with the same outcome."""
     record_done_together(metrics, outcome, rows, sent_ns, done_ns, status, closed_loop)
 
 
 @kernel((METRICS_TYPE, entry_type[::1], int64, int64))
 def unsent(metrics, rows, reason, max_wait_ns):
-    """Give rows up: they will not be sent. `reason` is C.unsent_..."""
+    """Record that rows are given up before they were sent. `reason` is C.unsent_..."""
     for row in range(rows.shape[0]):
         record_unsent(metrics, reason, request_of(rows[row]), max_wait_ns)
 
 
 @kernel(inlined=True)
 def _take_varint(at):
-    """Read a signed varint: the number, and the address after it."""
+    """Read a signed varint, and return the number and the address after it."""
     word, shift, byte = np.uint64(0), np.uint64(0), np.uint64(128)
     while byte >= np.uint64(128):
         byte = np.uint64(peek_u8(np.uint64(at)))
@@ -128,7 +130,7 @@ def _take_varint(at):
 
 @kernel(inlined=True)
 def _is_name(at, length, name):
-    """Whether the bytes at an address are this name."""
+    """Return whether the bytes at an address equal `name`."""
     same = length if length == name.shape[0] else np.int64(-1)
     place = np.int64(0)
     while place < same and peek_u8(np.uint64(at + place)) == name[place]:
@@ -138,10 +140,10 @@ def _is_name(at, length, name):
 
 @kernel("void(uint8[::1], uint8[::1], int64[:, ::1])")
 def correlations(records, name, spans):
-    """Where the correlation of each record is: its key, or if there is a `name` the value of its header of that name.
+    """Find the correlation of each record: its key, or the value of the header `name` if that is not empty.
 
-    `records` are those of a batch, after its header. Writes to spans int64[count, 2] where each begins and ends in
-    them, (-1, -1) where a record has none, or null.
+    `records` are those of a batch, after its header. Writes to spans int64[count, 2] where each correlation begins
+    and ends in `records`. The span is (-1, -1) if a record has no correlation, or if it is null.
     """
     base = np.int64(records.ctypes.data)
     at = base

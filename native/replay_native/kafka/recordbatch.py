@@ -1,10 +1,10 @@
-"""Kafka's record batches, version 2: records appended to a buffer, and a header with their checksum.
+"""Kafka's record batches, version 2: kernels that append records, and write the header with its checksum.
 
-The layout is that of "Record Batch" in Apache Kafka's protocol guide. Numbers in the header are big-endian, those of
-records are zigzag varints. A record is given as its tail, everything that does not depend on its place in the batch:
-key, value and headers (`put_bytes` and `put_varint` write them). The CRC of the records is kept apart from that of the
-40 header bytes that it also covers, so that producer id, epoch and sequence can be set without reading the records
-again.
+The layout is that of "Record Batch" in Apache Kafka's protocol guide. Numbers in the header are big-endian, those
+of records are zigzag varints. A record is given as its tail, which is everything that does not depend on its place
+in the batch: key, value and headers (`put_bytes` and `put_varint` write them). The CRC of the records is stored
+apart from that of the 40 header bytes that the checksum also covers, so that producer id, epoch and sequence can be
+set without reading the records again.
 """
 
 from __future__ import annotations
@@ -23,30 +23,33 @@ _memcpy = libc.memcpy
 
 HEADER_BYTES = 61
 CRC_FROM = 21
-"""The checksum covers the batch from here on: attributes, the rest of the header, the records."""
+"""Offset from which the checksum covers the batch: attributes, the rest of the header, and the records."""
 
 MAGIC = 2
 SIZE, COUNT, FIRST_MS, MAX_MS, RECORDS_CRC, SEALED_BYTES = 0, 1, 2, 3, 4, 5
 BATCH_WORDS = 6
-"""Words of a batch's state: bytes so far with the header, records, first and highest CreateTime (ms since the epoch),
-the CRC of its records and how many bytes it covers (0: not sealed yet).
+"""Words of a batch's state.
+
+SIZE is the number of bytes so far, including the header. FIRST_MS and MAX_MS are the first and highest CreateTime
+(ms since the epoch). RECORDS_CRC is the CRC of the records, valid if SEALED_BYTES, the size of the batch at that
+time, equals SIZE (0: not sealed yet).
 """
 
 OVERHEAD_MAX = 5 + 1 + 10 + 5
-"""Bytes of a record besides its tail, at most."""
+"""Maximum number of bytes of a record besides its tail."""
 
 _MURMUR_SEED, _MURMUR_M = np.uint32(0x9747B28C), np.uint32(0x5BD1E995)
 
 
 @kernel(inlined=True)
 def zigzag(number):
-    """A signed number as an unsigned one: small for numbers near 0."""
+    """Return a signed number as an unsigned one, which is small for numbers near 0."""
     return np.uint64(number << 1) ^ np.uint64(number >> 63)
 
 
 @kernel(inlined=True)
 def varint_bytes(number):
-    """Bytes of a signed number as a varint."""
+    """Return the length of a signed number as a varint."""
     word, count = zigzag(number) >> np.uint64(7), np.int64(1)
     while word:
         word >>= np.uint64(7)
@@ -56,7 +59,7 @@ def varint_bytes(number):
 
 @kernel(inlined=True)
 def put_varint(at, number):
-    """Write a signed number as a varint; the address after it."""
+    """Write a signed number as a varint, and return the address after it."""
     word = zigzag(number)
     while word >= np.uint64(128):
         poke_u8(np.uint64(at), np.uint8((word & np.uint64(127)) | np.uint64(128)))
@@ -68,7 +71,7 @@ def put_varint(at, number):
 
 @kernel(inlined=True)
 def put_big(at, number, size):
-    """Write a number of `size` bytes, the highest first; the address after it."""
+    """Write a big-endian number of `size` bytes, and return the address after it."""
     for place in range(size):
         poke_u8(np.uint64(at + place), np.uint8((number >> np.int64(8 * (size - 1 - place))) & 255))
     return at + size
@@ -76,7 +79,7 @@ def put_big(at, number, size):
 
 @kernel(inlined=True)
 def tail_bytes(key_bytes, value_bytes, headers_bytes):
-    """Bytes of a tail. A key or value of -1 bytes is null. `headers_bytes` includes their count."""
+    """Return the length of a tail. A key or value of -1 bytes is null. `headers_bytes` includes their count."""
     return (
         varint_bytes(key_bytes)
         + max(key_bytes, np.int64(0))
@@ -88,7 +91,7 @@ def tail_bytes(key_bytes, value_bytes, headers_bytes):
 
 @kernel(inlined=True)
 def put_bytes(at, address, length):
-    """Write a length (-1: null) and as many bytes; the address after them."""
+    """Write a length (-1: null) and that many bytes, and return the address after them."""
     at = put_varint(at, length)
     if length > 0:
         _memcpy(np.uint64(at), np.uint64(address), np.uint64(length))
@@ -105,10 +108,10 @@ def begin(buffer, state):
 
 @kernel(int64(uint8[::1], int64[::1], entry_type[::1], uint8[::1], int64, int64, int64), brief=True)
 def append(buffer, state, rows, ring, first, last, limit):
-    """Append rows `first` to `last`, each a tail in the ring, up to `limit` bytes. Returns the row to go on with.
+    """Append the rows [first, last), up to `limit` bytes, and return the row to continue with.
 
-    A row's `state` is its CreateTime in ms. The first record of a batch is taken whatever its size, if it fits the
-    buffer. Nothing is appended once the batch is sealed.
+    The ring contains the tail of each row. A row's `state` is its CreateTime in ms. The first record of a batch is
+    accepted whatever its size, if it fits the buffer. Nothing is appended after the batch is sealed.
     """
     base, source, mask = np.int64(buffer.ctypes.data), np.int64(ring.ctypes.data), ring.shape[0] - 1
     at, count, row = state[SIZE], state[COUNT], first
@@ -161,7 +164,7 @@ def seal(buffer, state, attributes, producer_id, epoch, sequence):
 
 @kernel("int64(int64, int64)")
 def murmur2_at(address, length):
-    """MurmurHash2 (Austin Appleby) of bytes at an address, with the seed of Kafka's Java clients."""
+    """Return MurmurHash2 (Austin Appleby) of bytes at an address, with the seed of Kafka's Java clients."""
     hashed = np.uint32(_MURMUR_SEED ^ np.uint32(length))
     words = length // 4
     for word in range(words):
@@ -181,13 +184,13 @@ def murmur2_at(address, length):
 
 @kernel(inlined=True)
 def partition_of(address, length, partitions):
-    """The partition that Java's clients choose for a key."""
+    """Return the partition that Kafka's Java clients choose for a key."""
     return (murmur2_at(address, length) & 0x7FFFFFFF) % partitions
 
 
 @kernel(void(uint8[::1], int64[::1], int64, int64[::1]))
 def partitions_of(data, offsets, partitions, out):
-    """Partitions of keys data[offsets[i]:offsets[i + 1]]."""
+    """Write the partitions of keys data[offsets[i]:offsets[i + 1]] to `out`."""
     base = np.int64(data.ctypes.data)
     for i in range(out.shape[0]):
         out[i] = partition_of(base + offsets[i], offsets[i + 1] - offsets[i], partitions)

@@ -1,20 +1,21 @@
-"""An order-free digest of a JSON text in one pass, piece by piece.
+r"""A digest of a JSON text that does not depend on the order of members, computed in one pass, piece by piece.
 
 Theory of operation
 -------------------
 
-The digest is the sum of one hash for each **leaf**: a string, a number, true, false, null, or an empty object or array.
-The hash of a leaf covers its JSON Pointer and its value. A sum does not depend on the order of its terms, so neither
-white space nor the order of members counts. Elements of an array count by their index.
+The digest is the sum of one hash for each **leaf**: a string, a number, true, false, null, or an empty object or
+array. The hash of a leaf covers its JSON Pointer and its value. A sum does not depend on the order of its terms, so
+neither white space nor the order of members counts. Elements of an array count by their index.
 
-Equal values have equal hashes, however they are written: `"\\u0041"` is `"A"`, and 1, 1.0, 10e-1 are one number. Of
-members with one name each counts. Strings are compared by their bytes in UTF-8; half a surrogate pair is three bytes.
+Equal values have equal hashes, in whatever notation: `"\u0041"` is `"A"`, and 1, 1.0, 10e-1 are one number. If
+several members have the same name, each of them counts. Strings are compared by their bytes in UTF-8. Half a
+surrogate pair is encoded in three bytes.
 
-The pointer is never a text: the hash of a child's pointer is made of its parent's and of the child's name or index. The
-parents are on a stack, so a text is at most DEPTH_MAX levels deep. What is deeper is not JSON for this module; nor is what
-breaks the grammar of RFC 8259.
+The pointer is never written out as text: the hash of a child's pointer is made from the hash of the parent's pointer
+and from the child's name or index. The parents are on a stack, so that a text may have at most DEPTH_MAX levels. A
+deeper text, and one that breaks the grammar of RFC 8259, is not JSON for this module.
 
-`tests/naive_digest.py` is the same in plain Python.
+`tests/naive_digest.py` computes the same in plain Python.
 """
 
 from __future__ import annotations
@@ -66,10 +67,13 @@ from .json_state import (
 from .json_string import begin_string, take_escape, take_string, take_unicode, take_whole_string
 
 DEPTH_MAX = 64
-"""Levels of a text at most."""
+"""Maximum number of levels of a text."""
 
 STACK_WORDS = 2 * DEPTH_MAX
-"""uint64: for each level the pointer's hash, and the index of the present element (OBJECT: it is no array)."""
+"""Size of the stack in uint64. Each level has the hash of its pointer, and the index of its current element.
+
+The index of a level that is an object is OBJECT.
+"""
 
 OBJECT = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -85,7 +89,7 @@ _TRUE, _ALSE, _NULL = (np.uint32(int.from_bytes(text, "little")) for text in (b"
 
 @kernel(inlined=True)
 def begin(j):
-    """Expect a new text."""
+    """Start a new text."""
     j.json_state = VALUE
     j.depth = 0
     j.pointer = ROOT
@@ -95,13 +99,13 @@ def begin(j):
 
 @kernel(inlined=True)
 def _leaf(pointer, tag, hashed):
-    """The hash of a leaf."""
+    """Return the hash of a leaf."""
     return spread(mix(pointer ^ tag, hashed))
 
 
 @kernel()
 def _word(j, byte, state):
-    """Take a letter of true, false or null. Returns the state."""
+    """Process a letter of true, false or null, and return the state."""
     row = state - TRUE
     if byte != _WORDS[row, j.letters]:
         return np.int64(FAILED)
@@ -111,7 +115,10 @@ def _word(j, byte, state):
 
 @kernel()
 def _letter(j, byte, state):
-    """Take a byte of an escape, or of true, false or null: (tag of the value that ends with it, state)."""
+    """Process a byte of an escape, or of true, false or null.
+
+    The results are the tag of the value that ends with the byte, or NO_TAG, and the state.
+    """
     if state == ESCAPE:
         return NO_TAG, np.int64(take_escape(j, byte))
     if state == UNICODE:
@@ -124,8 +131,9 @@ def _letter(j, byte, state):
 
 @kernel(inlined=True)
 def _short_value(data, at, end):
-    """A whole number, true, false or null that ends in data[at:end]: (tag, where it ends, its hash). Elsewhere the tag is
-    NO_TAG.
+    """Read a whole number, true, false or null that ends before `end`, and return its tag, its end, and its hash.
+
+    The tag is NO_TAG for any other value.
     """
     byte = data[at]
     if DIGIT_0 <= byte <= DIGIT_9:
@@ -144,7 +152,7 @@ def _short_value(data, at, end):
 
 @kernel(inlined=True)
 def _open(j, stack, is_array, pointer):
-    """An object or array begins: (state, pointer of its first element)."""
+    """Begin an object or array, and return the state and the pointer of its first element."""
     if j.depth == DEPTH_MAX:
         return FAILED, pointer
     j.container = 1
@@ -158,7 +166,7 @@ def _open(j, stack, is_array, pointer):
 
 @kernel(inlined=True)
 def _value(j, stack, byte, pointer):
-    """Take the first byte of a value that is no string: (state, pointer)."""
+    """Process the first byte of a value that is not a string, and return the state and the pointer."""
     if byte in (_BRACE, _BRACKET):
         return _open(j, stack, byte == _BRACKET, pointer)
     if byte == MINUS_SIGN or DIGIT_0 <= byte <= DIGIT_9:
@@ -173,7 +181,7 @@ def _value(j, stack, byte, pointer):
 
 @kernel(inlined=True)
 def _after(j, stack, byte, pointer):
-    """Take what follows a member or element: (state, pointer)."""
+    """Process the byte after a member or element, and return the state and the pointer."""
     place = 2 * (j.depth - 1)
     index = stack[place + 1]
     if byte == _COMMA:
@@ -190,7 +198,10 @@ def _after(j, stack, byte, pointer):
 
 @kernel(inlined=True)
 def _structure(j, stack, byte, state, pointer):
-    """Take one byte outside strings, numbers and words: (state, pointer, tag of an object or array that is empty)."""
+    """Process one byte outside strings, numbers and words, and return the state, the pointer and a tag.
+
+    The tag is that of an empty object or array, or else NO_TAG.
+    """
     if state == AFTER:
         state, pointer = _after(j, stack, byte, pointer)
         return state, pointer, NO_TAG
@@ -208,7 +219,7 @@ def _structure(j, stack, byte, state, pointer):
 
 @kernel(inlined=True)
 def _space_ends(data, at, end):
-    """Where white space ends."""
+    """Return where white space ends."""
     while at < end and _IS_SPACE[data[at]]:
         at += 1
     return at
@@ -216,7 +227,10 @@ def _space_ends(data, at, end):
 
 @kernel(inlined=True)
 def _colon(data, at, end):
-    """A member's name has ended: (state, where to go on). The colon is usually there."""
+    """Return the state after the name of a member, and where to continue.
+
+    The colon usually follows at once. It is then skipped here.
+    """
     if at < end and data[at] == _COLON:
         return np.int64(VALUE), _space_ends(data, at + 1, end)
     return np.int64(COLON), at
@@ -224,7 +238,7 @@ def _colon(data, at, end):
 
 @kernel()
 def update(j, stack, data, at, end):
-    """Take in the next piece of the text, data[at:end]. `stack` is uint64[STACK_WORDS]."""
+    """Process the next piece of the text, data[at:end]. `stack` is uint64[STACK_WORDS]."""
     state, pointer, total = j.json_state, j.pointer, j.sum
     while at < end and state != FAILED:
         byte, tag, hashed, ends = data[at], NO_TAG, np.uint64(0), False
@@ -266,7 +280,7 @@ def update(j, stack, data, at, end):
 
 @kernel(inlined=True)
 def is_whole(j):
-    """Whether what came was one JSON text; the digest is then `sum`."""
+    """Return whether the bytes so far are one complete JSON text, whose digest is then `sum`."""
     if j.json_state >= MINUS and j.depth == 0:
         j.json_state = end_number(j, j.json_state)
         if j.json_state == NUMBER_ENDS:
@@ -277,8 +291,9 @@ def is_whole(j):
 
 @kernel((from_dtype(JSON)[::1], uint64[::1], uint8[::1], int64[::1]))
 def digest_pieces(states, stack, data, cuts):
-    """For tests: the digest of `data`, as if it came in pieces that end at `cuts`, in `states[0].sum`. Returns whether
-    it is one JSON text.
+    """Digest `data` in pieces that end at `cuts`, and return whether it is one JSON text. Only tests call it.
+
+    The digest is in `states[0].sum`.
     """
     j, at = states[0], np.int64(0)
     begin(j)

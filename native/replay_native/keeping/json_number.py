@@ -1,4 +1,4 @@
-"""Numbers of a JSON text that is being digested: by their value, however they are written."""
+"""Numbers in a JSON text that is being digested. They are hashed by value, not by notation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .json_state import (
 )
 
 EXPONENT_MAX = 1_000_000_000
-"""A larger exponent counts as this one."""
+"""Largest exponent. Larger ones count as this one."""
 
 _PLUS, _POINT = 43, 46
 _ENDS_NUMBER = np.array([byte in b" \t\n\r,]}" for byte in range(256)], np.bool_)
@@ -33,7 +33,7 @@ _ENDS_NUMBER = np.array([byte in b" \t\n\r,]}" for byte in range(256)], np.bool_
 
 @kernel(inlined=True)
 def _number_hash(significant, count, exponent, negative):
-    """The hash of a number: `count` significant digits, times ten to the exponent."""
+    """Return the hash of a number that has `count` significant digits and a decimal exponent."""
     if count == 0:
         return np.uint64(0)
     return mix(mix(significant, np.uint64(count)), np.uint64(2 * exponent + np.int64(negative)))
@@ -41,7 +41,10 @@ def _number_hash(significant, count, exponent, negative):
 
 @kernel(inlined=True)
 def take_integer(data, at, end):
-    """A whole number without sign or exponent that ends in data[at:end]: (where, its hash). Elsewhere the place is -1."""
+    """Read a whole number without sign or exponent, and return where it ends and its hash.
+
+    The end is -1 if there is no such number, or if it does not end before `end`.
+    """
     digits = significant = np.uint64(0)
     begin, significant_end = at, at
     while at < end and DIGIT_0 <= data[at] <= DIGIT_9:
@@ -56,7 +59,7 @@ def take_integer(data, at, end):
 
 @kernel(inlined=True)
 def _digit(j, byte):
-    """Take a digit before the exponent. Zeros before the first other digit do not count."""
+    """Process a digit before the exponent. Leading zeros do not count."""
     if byte == DIGIT_0 and j.digit_count == 0:
         return
     j.digits = (j.digits + np.uint64(byte)) * P3
@@ -68,7 +71,7 @@ def _digit(j, byte):
 
 @kernel(inlined=True)
 def begin_number(j, byte):
-    """Take the first byte of a number. Returns the state."""
+    """Process the first byte of a number, and return the state."""
     j.digits = j.significant = np.uint64(0)
     j.digit_count = j.significant_count = j.point = j.exponent = 0
     j.exponent_sign = 1
@@ -81,7 +84,7 @@ def begin_number(j, byte):
 
 @kernel()
 def end_number(j, state):
-    """The number ends here: its `hash` is whole. Returns the state."""
+    """Complete the `hash` of a number that ends here, and return the state."""
     if state not in (ZERO, INTEGER, FRACTION, EXPONENT_DIGIT):
         return FAILED
     exponent = j.exponent_sign * j.exponent - j.point + j.digit_count - j.significant_count
@@ -91,7 +94,7 @@ def end_number(j, state):
 
 @kernel()
 def take_number(j, data, at, end, state):
-    """Take in a number: (where it ends, or `end`; state)."""
+    """Process the bytes of a number, and return where it ends (or `end`) and the state."""
     while at < end:
         byte = data[at]
         if DIGIT_0 <= byte <= DIGIT_9:

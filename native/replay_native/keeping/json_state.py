@@ -1,4 +1,4 @@
-"""The state of a JSON text that is being digested, and how its hashes are made; see `json_digest`."""
+"""The state of a JSON text that is being digested, and the functions that mix its hashes; see `json_digest`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ JSON_FIELDS = [
     ("negative", "i8"), ("digits", "u8"), ("digit_count", "i8"), ("significant", "u8"), ("significant_count", "i8"),
     ("point", "i8"), ("exponent", "i8"), ("exponent_sign", "i8"),
 ]  # fmt: skip
-"""What is kept between two pieces. `container`: it holds an object or array. `letters` of true, false or
-null have come. A string: its `hash` so far, the `word` of its last bytes, its `size`, and an escape
-(`unit`, a `surrogate` that waits for its other half). A number: the hash and count of its digits from the first that is
-not 0 (`digits`), the same up to the last that is not 0 (`significant`), the digits after its `point`, its exponent.
+"""The state between two pieces.
+
+`container` is 1 if the text has an object or array. `letters` is the number of letters of true, false or null read
+so far. A string has its `hash` so far, the `word` of its last bytes, its `size`, and an escape (`unit`, and a
+`surrogate` whose other half is missing). A number has the hash and count of its digits from the first that is not 0
+(`digits`), the same up to the last that is not 0 (`significant`), the number of digits after its `point`, and its
+exponent.
 """
 
 JSON = np.dtype(JSON_FIELDS)
@@ -34,7 +37,7 @@ ROOT, TEXT, INDEX = (
     np.uint64(0x6A09E667F3BCC909),
     np.uint64(0xBB67AE8584CAA73B),
 )
-"""Where the hashes of the whole text, of a string, and of an element's place begin."""
+"""Initial hashes of the whole text, of a string, and of an element's place."""
 
 NO_TAG = np.uint64(0)
 (TAG_STRING, TAG_NUMBER, TAG_TRUE, TAG_FALSE, TAG_NULL, TAG_OBJECT, TAG_ARRAY) = (
@@ -44,7 +47,7 @@ NO_TAG = np.uint64(0)
         0x5BE0CD19137E2179, 0x428A2F98D728AE22,
     )
 )  # fmt: skip
-"""The kinds of leaves, mixed into their hashes. Objects and arrays are leaves only if they are empty."""
+"""The kinds of leaves, which are mixed into their hashes. Objects and arrays are leaves only if they are empty."""
 
 QUOTE, BACKSLASH, MINUS_SIGN, DIGIT_0, DIGIT_9 = 34, 92, 45, 48, 57
 
@@ -58,7 +61,7 @@ def mix(hashed, word):
 
 @kernel(inlined=True)
 def spread(hashed):
-    """Spread every bit of a hash over all of it."""
+    """Spread every bit of a hash over the whole hash."""
     hashed = (hashed ^ (hashed >> np.uint64(33))) * P2
     hashed = (hashed ^ (hashed >> np.uint64(29))) * P3
     return hashed ^ (hashed >> np.uint64(32))

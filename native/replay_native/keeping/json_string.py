@@ -1,4 +1,4 @@
-"""Strings of a JSON text that is being digested: eight bytes at a time, with their escapes undone."""
+"""Strings in a JSON text that is being digested, hashed eight bytes at a time, with their escapes decoded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SPACES = np.uint64(0x2020202020202020)
 
 @kernel(inlined=True)
 def begin_string(j, is_key):
-    """Expect the characters of a string."""
+    """Start a string."""
     j.is_key = is_key
     j.hash = TEXT
     j.word = np.uint64(0)
@@ -38,8 +38,9 @@ def begin_string(j, is_key):
 
 @kernel(inlined=True)
 def _appended(hashed, held, size, word, count):
-    """(hash, word that is not full yet) of a string of `size` bytes after 1 to 8 more: the low bytes of a word whose
-    other bytes are 0.
+    """Return the hash and the incomplete last word of a string of `size` bytes after 1 to 8 more bytes.
+
+    The new bytes are the low bytes of `word`, whose other bytes are 0.
     """
     place = size & 7
     merged = held | (word << np.uint64(8 * place))
@@ -71,7 +72,7 @@ def _append_code(j, code):
 
 @kernel(inlined=True)
 def _append_surrogate(j):
-    """Append the half of a surrogate pair whose other half did not come."""
+    """Append the half of a surrogate pair whose other half is missing, if there is one."""
     if j.surrogate:
         _append_code(j, j.surrogate)
         j.surrogate = 0
@@ -79,22 +80,23 @@ def _append_surrogate(j):
 
 @kernel(inlined=True)
 def _zeros(word):
-    """The high bit of each byte that is 0. Bits after the first may be wrong."""
+    """Return a mask with the high bit of each byte that is 0. Bits after the first may be wrong."""
     return (word - _ONES) & ~word & _HIGHS
 
 
 @kernel(inlined=True)
 def _plain_bytes(word):
-    """How many bytes of a word come before the first that a string may not hold as it is."""
+    """Return how many bytes of a word precede the first byte that a string may not contain unescaped."""
     special = _zeros(word ^ _QUOTES) | _zeros(word ^ _BACKSLASHES) | ((word - _SPACES) & ~word & _HIGHS)
     return trailing_zeros(np.int64(special)) >> 3
 
 
 @kernel(inlined=True)
 def take_whole_string(data, at, end):
-    """A string without escapes that ends in data[at:end]: (where to go on, its hash, True). Elsewhere (`at`, 0, False).
+    """Read a string without escapes that ends before `end`, and return where to continue, its hash, and True.
 
-    Most strings are such. They need no state, and begin on a whole word.
+    Most strings are like this: they need no state, and begin on a whole word. For other strings, the results are
+    `at`, 0 and False.
     """
     base, begin, limit = data.ctypes.data, at, min(end, data.shape[0] - 7)
     hashed = TEXT
@@ -115,8 +117,9 @@ def take_whole_string(data, at, end):
 
 @kernel(inlined=True)
 def take_string(j, data, at, end):
-    """Take in plain characters of a string, eight at a time, and what ends them: (where to go on, state). Where the
-    string ends, its `hash` is whole.
+    """Process plain characters of a string, eight at a time, and the byte that ends them.
+
+    The results are where to continue, and the state. When the string ends, its `hash` is complete.
     """
     base, limit = data.ctypes.data, data.shape[0] - 8
     if j.surrogate and data[at] != BACKSLASH:
@@ -156,7 +159,7 @@ def take_string(j, data, at, end):
 
 @kernel()
 def take_escape(j, byte):
-    """Take the byte after a backslash. Returns the state."""
+    """Process the byte after a backslash, and return the state."""
     if byte == 117:
         j.unit = 0
         j.unit_digits = 0
@@ -181,7 +184,7 @@ def take_escape(j, byte):
 
 @kernel()
 def take_unicode(j, byte):
-    """Take a digit of `\\uXXXX`. Returns the state."""
+    r"""Process a digit of `\uXXXX`, and return the state."""
     if DIGIT_0 <= byte <= DIGIT_9:
         digit = np.int64(byte) - 48
     elif 97 <= byte | 32 <= 102:

@@ -1,9 +1,8 @@
-"""The parts that a lane keeps of each response while it arrives: notes on its headers, digests of its body, the body
-itself.
+"""The parts that a lane keeps of each response: notes on its headers, digests of its body, and the body itself.
 
-One slot for each connection. `begin` expects a response, `take_head` and `take_body` get its parts in any pieces,
-`hand_over` puts them into the ring once the response is complete. A slot's memory (`buffer`) holds the header section
-as it came until that is complete, then the notes, and after them the body.
+Each connection has one slot. `begin` starts a response, `take_head` and `take_body` receive it in pieces of any
+size, and `hand_over` writes the kept parts to the ring when the response is complete. A slot's memory (`buffer`)
+holds the header section as received until that is complete, then the notes, and after them the body.
 """
 
 from __future__ import annotations
@@ -40,28 +39,28 @@ from .ring import (
 _malloc, _memcpy = libc.malloc, libc.memcpy
 
 NONE, DIGEST, SAMPLE, ALL = range(4)
-"""What to keep: nothing; digests and headers; also the bodies of a sample; all bodies."""
+"""What to keep: nothing; digests and headers; these and the bodies of a sample; these and all bodies."""
 
 VALUE_BYTES_MAX = 1_024
-"""Bytes of a header's value that are kept at most."""
+"""Maximum number of bytes of a header's value that are kept."""
 
 NOTES_MAX = 8_192
-"""Bytes of all notes on one response at most."""
+"""Maximum number of bytes of all notes on one response."""
 
 BUFFER_BYTES = 512
 KEPT_BYTES = 16_384
-"""Memory of at most this size stays with its slot. Larger memory is given back."""
+"""Memory of at most this size stays with its slot. Larger memory is freed."""
 
 SLOT = np.dtype([
     ("buffer", "u8"), ("capacity", "i8"), ("head", "i8"), ("notes", "i8"), ("body", "i8"), ("flags", "i8"),
     ("has_head", "i8"), *JSON_FIELDS,
 ])  # fmt: skip
-"""One response on its way: bytes of its head, notes and body that are in `buffer`."""
+"""One response that is being received. `head`, `notes` and `body` are the numbers of their bytes in `buffer`."""
 
 _IDENTITY = np.frombuffer(b"identity", np.uint8)
 _COLON, _BLANKS, _ONE = 58, (32, 9), 49
 _CODE_AT = 9
-"""Where the status begins in a status line."""
+"""Offset at which the status begins in a status line."""
 _MILLION = np.uint64(1_000_000)
 
 slot_type = from_dtype(SLOT)
@@ -96,7 +95,7 @@ KEEPING_TYPE = numba_type(Keeping)
 
 @kernel(inlined=True)
 def is_sampled(seq, sample_ppm):
-    """Whether the body of this request is in the sample: the same requests in every run."""
+    """Return whether the body of this request is in the sample, which consists of the same requests in every run."""
     return spread(np.uint64(seq) + P1) % _MILLION < np.uint64(sample_ppm)
 
 
@@ -116,7 +115,7 @@ def _grow(k, used, size):
 
 @kernel()
 def begin(keeping, slot, seq):
-    """Expect the response to request `seq`."""
+    """Start the response to request `seq`."""
     k = keeping.slots[slot]
     k.head = k.notes = k.body = k.flags = k.has_head = 0
     mode = keeping.mode
@@ -128,7 +127,7 @@ def begin(keeping, slot, seq):
 
 @kernel()
 def _chosen(keeping, data, begin, end):
-    """Which of the names data[begin:end] is, or -1."""
+    """Return the index of the name that equals data[begin:end], or -1."""
     ends = keeping.name_ends
     for index in range(ends.size - 1):
         if same_word(data, begin, end, keeping.names, ends[index], ends[index + 1]):
@@ -138,7 +137,10 @@ def _chosen(keeping, data, begin, end):
 
 @kernel()
 def _add_value(keeping, note, at, data, begin, end):
-    """Append data[begin:end] to the value of the note that begins at `note`. Returns where the notes end."""
+    """Append data[begin:end] to the value of the note that begins at `note`, and return where the notes end.
+
+    A value that is too long is cut, and counted.
+    """
     notes = keeping.notes
     held = at - note - NOTE_BYTES
     fits = min(end - begin, VALUE_BYTES_MAX - held, np.int64(notes.size) - at)
@@ -155,7 +157,7 @@ def _add_value(keeping, note, at, data, begin, end):
 
 @kernel()
 def _begin_note(keeping, at, index):
-    """Begin a note. Returns where its value goes, or -1 if there is no space for it."""
+    """Begin a note, and return where its value goes, or -1 if there is no space for it."""
     notes = keeping.notes
     if at + NOTE_BYTES > notes.size:
         keeping.ring.words[HEADERS_CUT] += 1
@@ -167,7 +169,7 @@ def _begin_note(keeping, at, index):
 
 @kernel()
 def _note_headers(keeping, k, data, begin, end):
-    """Make the notes on a header section. Returns their length."""
+    """Write the notes on a header section, and return their length."""
     _, at = line_ends(data, begin, end)
     size, note = np.int64(0), np.int64(-1)
     while at < end:
@@ -199,7 +201,10 @@ def _note_headers(keeping, k, data, begin, end):
 
 @kernel()
 def take_head(keeping, slot, data, begin, end, is_complete):
-    """Take in a piece of the header section, or of the informational responses before it."""
+    """Receive a piece of the header section, or of the informational responses before it.
+
+    With `is_complete`, it is the last piece, and the notes are written.
+    """
     k = keeping.slots[slot]
     if k.head or not is_complete:
         size = min(end - begin, np.int64(keeping.head.size) - k.head)
@@ -220,7 +225,10 @@ def take_head(keeping, slot, data, begin, end, is_complete):
 
 @kernel()
 def take_body(keeping, slot, data, begin, end, is_all):
-    """Take in a piece of the body. `is_all`: there is no other one, so JSON needs no other digest."""
+    """Receive a piece of the body.
+
+    With `is_all`, the piece is the whole body, so that a JSON object or array needs no second digest.
+    """
     k = keeping.slots[slot]
     is_packed = k.flags & IS_PACKED != 0
     if not is_packed:
@@ -244,7 +252,7 @@ def take_body(keeping, slot, data, begin, end, is_all):
 
 @kernel()
 def hand_over(keeping, slot, row):
-    """The response is whole: put what was kept of it into the ring."""
+    """Write the kept parts of a complete response to the ring, and free large memory."""
     k = keeping.slots[slot]
     if k.has_head == 0:
         return
@@ -263,7 +271,7 @@ def hand_over(keeping, slot, row):
 
 @kernel((KEEPING_TYPE,))
 def give_back(keeping):
-    """Give back the memory of all slots."""
+    """Free the memory of all slots."""
     for slot in range(keeping.slots.shape[0]):
         k = keeping.slots[slot]
         release(k.buffer)
@@ -273,25 +281,25 @@ def give_back(keeping):
 
 @kernel(void(KEEPING_TYPE, int64, int64), brief=True)
 def begin_from_python(keeping, slot, seq):
-    """`begin` for the portable engine."""
+    """Run `begin` for the portable engine."""
     begin(keeping, slot, seq)
 
 
 @kernel(void(KEEPING_TYPE, int64, uint8[::1], int64), brief=True)
 def head_from_python(keeping, slot, data, is_complete):
-    """`take_head` for the portable engine."""
+    """Run `take_head` for the portable engine, which passes a piece as a whole array."""
     take_head(keeping, slot, data, np.int64(0), np.int64(data.size), is_complete != 0)
 
 
 @kernel(void(KEEPING_TYPE, int64, uint8[::1]))
 def body_from_python(keeping, slot, data):
-    """`take_body` for the portable engine."""
+    """Run `take_body` for the portable engine, which passes a piece as a whole array."""
     take_body(keeping, slot, data, np.int64(0), np.int64(data.size), False)
 
 
 @kernel(void(KEEPING_TYPE, uint8[::1], uint64[::1]))
 def digest_whole(keeping, data, found):
-    """Digest a whole body in slot 0: write its flags, its digest as JSON, and its XXH64 to `found`."""
+    """Digest a whole body in slot 0, and write its flags, its digest as JSON and its XXH64 to `found`."""
     k = keeping.slots[0]
     begin(keeping, np.int64(0), np.int64(0))
     k.flags = 0
@@ -304,5 +312,5 @@ def digest_whole(keeping, data, found):
 
 @kernel(void(KEEPING_TYPE, int64, ROW_TYPE), brief=True)
 def hand_over_from_python(keeping, slot, row):
-    """`hand_over` for the portable engine."""
+    """Run `hand_over` for the portable engine."""
     hand_over(keeping, slot, row)

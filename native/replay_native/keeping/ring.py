@@ -1,9 +1,9 @@
 """The ring through which a lane hands over the kept parts of responses.
 
 One producer (the lane) and one consumer (a thread of the control plane) share a ring of bytes. Positions only grow;
-their lower bits are the place in the ring, whose size is a power of two. A record never wraps: if it would, the
-producer leaves a skip mark and continues at the ring's start. The lane never waits: if there is no space, it counts and
-drops the body, or else the whole row.
+their lower bits are the offset in the ring, whose size is a power of two. A record never wraps: if it would, the
+producer writes a skip mark and continues at the ring's start. The lane never waits: if there is no space, it drops
+the body, or else the whole row, and counts it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,26 @@ _memcpy = libc.memcpy
 
 HEAD, TAIL, ROWS_LOST, BODIES_LOST, HEADERS_CUT = 0, 8, 16, 24, 32
 RING_WORDS = 40
-"""Words of a ring, a cache line apart. The consumer writes HEAD, the lane the others. The last three count what was
-dropped: rows, bodies of rows that were kept, and header values that were shortened.
+"""Words of a ring, a cache line apart. The consumer writes HEAD, the lane the others.
+
+The last three count rows that were dropped, bodies that were dropped from rows that were kept, and header values
+that were cut.
 """
 
 RECORD_WORDS = 10
 RECORD_BYTES = 8 * RECORD_WORDS
 NOTE_BYTES = 4
-"""Before the value of a header: its index, whether it was cut, and its length (two bytes, little-endian)."""
+"""Length of the fields before the value of a header.
+
+They are its index, whether the value was cut, and the value's length (two bytes, little-endian).
+"""
 
 IS_JSON, IS_CONTAINER, IS_PACKED, IS_CUT, HAS_BODY, IS_WANTED = 1, 2, 4, 8, 16, 32
-"""Flags of a record: the body is one JSON text; that is an object or array; a content coding is on it; what was kept is
-only its beginning; some of it was kept; the scenario wants the body, not only its digest.
+"""Flags of a record.
+
+IS_JSON: the body is one JSON text. IS_CONTAINER: that is an object or array. IS_PACKED: the body has a content
+coding. IS_CUT: only the beginning of the body was kept. HAS_BODY: some of the body was kept. IS_WANTED: the
+scenario wants the body, not only its digest.
 """
 
 TYPE, ENCODING, FIRST_CHOSEN = 0, 1, 2
@@ -52,7 +60,7 @@ class AnswerRing(NamedTuple):
 
 @value
 class Row(NamedTuple):
-    """What a lane knows of a response that is whole."""
+    """What a lane knows about a complete response, besides its content."""
 
     seq: Annotated[Int, "int64", "the request's number in the run"]
     client: Annotated[Int, "int64", "the client"]
@@ -64,7 +72,7 @@ class Row(NamedTuple):
 
 @value
 class Content(NamedTuple):
-    """The kept content of a response: its notes on headers and its body are one piece of memory."""
+    """The kept content of a response. Its notes on headers and its body are contiguous in memory."""
 
     address: Annotated[int, "uint64", "where the notes are, and after them the body"]
     notes: Annotated[Int, "int64", "bytes of notes"]
@@ -76,7 +84,7 @@ class Content(NamedTuple):
 
 @bundle
 class Drained(NamedTuple):
-    """The content of rings, as columns. For texts, item i is [ends[i], ends[i + 1]) of its bytes."""
+    """The content of rings, as columns. Text i has the bytes from ends[i] to ends[i + 1]."""
 
     seq: Annotated[Array, "int64[::1]", "the request's number in the run"]
     client: Annotated[Array, "uint32[::1]", "the client"]
@@ -104,14 +112,14 @@ ROW_TYPE = numba_type(Row)
 
 
 def make_ring(size: int) -> AnswerRing:
-    """An empty ring of a power of two bytes, every page of it resident."""
+    """Return an empty ring of `size` bytes, a power of two, with every page resident."""
     data = np.empty(size, np.uint8)
     data[:] = 0
     return AnswerRing(data, np.zeros(RING_WORDS, np.int64))
 
 
 def make_drained(rows: int, note_bytes: int, body_bytes: int) -> Drained:
-    """Columns for so many rows, bytes of header values, and bytes of bodies."""
+    """Return columns for that many rows, bytes of header values, and bytes of bodies."""
     headers = note_bytes // NOTE_BYTES
     return Drained(
         seq=np.empty(rows, np.int64),
@@ -137,7 +145,7 @@ def make_drained(rows: int, note_bytes: int, body_bytes: int) -> Drained:
 
 
 def is_empty(ring: AnswerRing) -> bool:
-    """Whether the consumer has taken all records that it can see."""
+    """Return whether the consumer has read all records that it can see."""
     return shared.read_word(ring.words, HEAD) == shared.read_word(ring.words, TAIL)  # type: ignore[no-any-return]
 
 
@@ -148,7 +156,7 @@ def _aligned(size):
 
 @kernel(inlined=True)
 def _place(ring, size):
-    """Where in the stream of ring bytes a record of this size goes, or -1 where there is no space."""
+    """Return the ring position at which a record of this size goes, or -1 if there is no space."""
     capacity, tail = np.int64(ring.data.shape[0]), ring.words[TAIL]
     left = capacity - (tail & (capacity - 1))
     offset = tail if size <= left else tail + left
@@ -157,7 +165,7 @@ def _place(ring, size):
 
 @kernel()
 def push(ring, row, content):
-    """Append a record, or count it as dropped."""
+    """Append a record. If there is no space, drop its body or the whole record, and count it."""
     words, capacity = ring.words, np.int64(ring.data.shape[0])
     flags, body = content.flags, content.body
     size = RECORD_BYTES + _aligned(content.notes) + _aligned(body)
@@ -194,7 +202,7 @@ def push(ring, row, content):
 
 @kernel(inlined=True)
 def _take_row(place, out, row):
-    """Copy the numbers of a record."""
+    """Copy the numbers of a record to the columns."""
     out.seq[row] = peek_i64(place + np.uint64(16))
     ids = peek_i64(place + np.uint64(24))
     out.client[row] = np.uint32(ids & 0xFFFFFFFF)
@@ -210,14 +218,14 @@ def _take_row(place, out, row):
 
 @kernel(inlined=True)
 def _take_text(address, size, texts, at):
-    """Append a text to a column. Returns where it ends."""
+    """Append a text to a column, and return where it ends."""
     _memcpy(np.uint64(texts.ctypes.data) + np.uint64(at), address, np.uint64(size))
     return np.int32(at + size)
 
 
 @kernel()
 def _take_notes(at, end, out, row):
-    """Sort the headers of a record into their columns. Of two types or codings the first counts."""
+    """Copy the headers of a record into their columns. The first of several types or codings counts."""
     type_end, encoding_end = out.type_ends[row], out.encoding_ends[row]
     header = np.int64(out.row_headers[row])
     while at < end:
@@ -243,7 +251,7 @@ def _take_notes(at, end, out, row):
 
 @kernel(int64(RING_TYPE, DRAINED_TYPE, int64))
 def drain(ring, out, row):
-    """Move records into the columns from `row` on, as many as there are and find space. Returns the row to go on with."""
+    """Move records into the columns from `row` on, while these have space, and return the row to continue with."""
     words, capacity = ring.words, np.int64(ring.data.shape[0])
     base = np.uint64(ring.data.ctypes.data)
     at, tail = words[HEAD], load_acquire(words, TAIL)

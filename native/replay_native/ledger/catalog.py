@@ -1,8 +1,9 @@
 """The indices of a lane's outcomes, histograms and counters, for kernels.
 
-`replay.ledger.catalog` has one row with the meaning of each name here, and refuses to be imported if a name has no row.
-The words are kept there because a compiled kernel depends on the text of this file. To add a name, add a field here and
-a row there (docs/adding.md). Fields may be added anywhere: the version of the memory's layout follows from the names.
+`replay.ledger.catalog` has one row with the meaning of each name here, and its import fails if a name has no row.
+The descriptions are there because a change to this file's text makes the kernels compile again. To add a name, add
+a field here and a row there (docs/adding.md). Fields may be added anywhere: the version of the memory's layout
+follows from the names.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from typing import NamedTuple
 
 
 class OutcomeIndex(NamedTuple):
-    """How a request ended. Complete responses come first: `outcome < REFUSED` asks for one. What a user would have seen
-    fail begins with `status_5xx`.
+    """How a request ended.
+
+    Complete responses come first, so that `outcome < REFUSED` tests for one. Outcomes from `status_5xx` on are
+    failures for a user.
     """
 
     status_2xx: int
@@ -32,18 +35,21 @@ class OutcomeIndex(NamedTuple):
 
 O = OutcomeIndex(*range(len(OutcomeIndex._fields)))
 OUTCOMES = tuple(name.removeprefix("status_") for name in OutcomeIndex._fields)
-"""Names of the outcomes, as results have them."""
+"""Names of the outcomes in results."""
 
 N_OUTCOMES = len(OUTCOMES)
 REFUSED, RESET, TRUNCATED, MALFORMED = O.refused, O.reset, O.truncated, O.malformed
 TIMEOUT, GENERATOR, UNSENT, REJECTED, TLS = O.timeout, O.generator, O.unsent, O.rejected, O.tls
 
 FIRST_FAILED = O.status_5xx
-"""The outcomes from here on count as errors in objectives, and are kept as failed samples."""
+"""The first outcome that counts as an error in objectives. Such requests are also kept as failed samples."""
 
 
 class HistogramIndex(NamedTuple):
-    """Histograms over all routes, at 3 digits. The last word of a name is the part after the dot of its tag."""
+    """Histograms over all routes, with 3 significant digits.
+
+    The last word of a name is the part after the dot of its tag.
+    """
 
     response_all: int
     response_ok: int
@@ -69,7 +75,7 @@ TOTALS = tuple(".".join(name.rpartition("_")[::2]) for name in HistogramIndex._f
 
 
 class RouteHistogramIndex(NamedTuple):
-    """Histograms by route and outcome, at 2 digits."""
+    """Histograms by route and outcome, with 2 significant digits."""
 
     response: int
     service: int
@@ -81,8 +87,9 @@ PER_ROUTE = RouteHistogramIndex._fields
 
 
 class CounterIndex(NamedTuple):
-    """Counters of a lane, before those of its outcomes. A reason for which a request is not sent is the index of its
-    `unsent_` counter.
+    """Counters of a lane, before those of its outcomes.
+
+    The reason for which a request is not sent is the index of its `unsent_` counter.
     """
 
     planned: int
@@ -152,10 +159,10 @@ ACCOUNTS = tuple(
     "ok" if index < REFUSED else name if name in ("timeout", "unsent") else "error"
     for index, name in enumerate(OUTCOMES)
 )
-"""The account that each outcome is counted in."""
+"""For each outcome, the account in which it is counted."""
 
 ACCOUNT_COUNTERS = tuple(-1 if account == "unsent" else COUNTERS.index(account) for account in ACCOUNTS)
-"""Where that account's counter is. A request that is not sent has a counter for each reason instead (-1)."""
+"""For each outcome, the counter of its account. Unsent requests have a counter for each reason instead (-1)."""
 
 SAMPLES_KEPT = 20
 """How many of the slowest, of the failed and of the mismatched requests of a route a lane keeps."""

@@ -1,8 +1,8 @@
-"""Time that a lane lost: it slept longer than it asked to, or did not look at its sockets for too long.
+"""Time that a lane lost because it slept longer than requested, or did not poll its sockets for too long.
 
-A process that is stopped (SIGSTOP, a frozen container) shows in no counter of the scheduler, so the lane compares its
-own clock with what it asked for. While it has requests in flight it wakes at least every `BEAT_NS`: a stop during a
-sleep is then seen as one, and not mistaken for a target that responded late.
+A process that is stopped (SIGSTOP, a frozen container) shows in no counter of the scheduler, so the lane compares
+its own clock with the times that it requested. While it has requests in flight it wakes at least every `BEAT_NS`: a
+stop during a sleep is then recognized as one, and not mistaken for a target that responded late.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from replay_native.ground.jit import kernel
 from .lane_metrics import METRICS_TYPE, C
 
 GAP_NS = 1_000_000
-"""A shorter gap does not count: any sleeping thread has such gaps."""
+"""Shortest gap that counts. Any sleeping thread has shorter ones."""
 
 BEAT_NS = 1_000_000
-"""The longest sleep while a response may come."""
+"""Longest sleep while a response may arrive."""
 
 OWN_PART = 4
-"""An unsent request is the lane's own fault if more than this fraction (1 in N) of its wait was."""
+"""An unsent request is the lane's own fault if the lane caused more than 1/OWN_PART of its wait."""
 
 INSTANT_NS = 50_000
-"""A poll that returns sooner did not sleep: its events were there before."""
+"""A poll that returns sooner did not sleep, because its events were already pending."""
 
 
 @kernel((METRICS_TYPE, int64, int64, int64, int64, int64, int64))
 def note_poll(metrics, awake_ns, asleep_ns, until_ns, woke_ns, gap_ns, behind):
-    """Count the time lost in one turn of a lane. Awake since `awake_ns`, it polled from `asleep_ns` and asked to be
-    woken at `until_ns`, but woke at `woke_ns`. Gaps up to `gap_ns` do not count. `behind`: dials were put off all the
-    time.
+    """Count the time that a lane lost in one turn, and return how long its responses may have been unread, in ns.
 
-    Returns for how long at most a response that is read now has lain unread.
+    The lane was awake from `awake_ns`, polled from `asleep_ns`, asked to be woken at `until_ns`, and woke at
+    `woke_ns`. Gaps up to `gap_ns` do not count. `behind` means that connects were postponed during the whole turn,
+    all of which is then lost.
     """
     counters = metrics.counters
     worked, overslept = asleep_ns - awake_ns, woke_ns - max(until_ns, asleep_ns)
@@ -57,7 +57,8 @@ def note_poll(metrics, awake_ns, asleep_ns, until_ns, woke_ns, gap_ns, behind):
 
 @kernel(inlined=True)
 def unread_ns(found_ns, polled_ns, now):
-    """For how long a response has lain unread: what `note_poll` returned, and the time since if earlier events took
-    long.
+    """Return for how long a response has been unread.
+
+    This is the result of `note_poll`, plus the time since then if the events before this one took long.
     """
     return found_ns + (now - polled_ns if now - polled_ns > GAP_NS else np.int64(0))

@@ -1,7 +1,7 @@
-"""HDR histograms as plain count arrays: record, merge, take what is new, and the V2 payload.
+"""HDR histograms as plain count arrays: kernels that record, merge, compute deltas, and encode the V2 payload.
 
 The layout is the one Java, C and Python implementations share (Gil Tene, HdrHistogram), with lowest value 1 ns and
-highest value 1 h. A histogram here is only its counts: `counts[index_of(value)]`; everything else is computed.
+highest value 1 h. A histogram here is only its counts, `counts[index_of(value)]`. Everything else is computed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["COUNTERS_2", "COUNTERS_3", "HALF_2", "HALF_3", "HIGHEST_NS"]
 
 @kernel(inlined=True)
 def index_of(value, half):
-    """Index of the counter that holds `value` (1 <= value <= HIGHEST_NS)."""
+    """Return the index of the counter for `value` (0 <= value <= HIGHEST_NS)."""
     top = np.uint64(value) | ((np.uint64(2) << np.uint64(half)) - np.uint64(1))
     bucket = np.int64(63) - np.int64(half) - np.int64(leading_zeros(top))
     sub = np.int64(value) >> bucket
@@ -28,7 +28,7 @@ def index_of(value, half):
 
 @kernel(inlined=True)
 def value_at(index, half):
-    """Lowest value that counter `index` holds."""
+    """Return the lowest value that counter `index` counts."""
     bucket = (index >> np.int64(half)) - 1
     sub = (index & ((np.int64(1) << np.int64(half)) - 1)) + (np.int64(1) << np.int64(half))
     if bucket < 0:
@@ -45,7 +45,7 @@ def clamp(value):
 
 @kernel(inlined=True)
 def record(counts, half, value):
-    """Count one value (ns), limited to the range."""
+    """Count one value (ns), limited to the range of the histograms."""
     counts[index_of(clamp(value), half)] += 1
 
 
@@ -58,16 +58,17 @@ def record_all(counts, half, values):
 
 @kernel("void(uint64[::1], uint64[::1])")
 def merge(into, counts):
-    """Add `counts` to `into` (same layout)."""
+    """Add `counts` to `into`, which has the same layout."""
     for i in range(counts.size):
         into[i] += counts[i]
 
 
 @kernel("int64(uint64[::1], uint64[::1], uint64[::1])")
 def take_delta(now, before, delta):
-    """Put `now - before` into `delta` and `now` into `before`; return how many values came since.
+    """Write `now - before` to `delta` and `now` to `before`, and return how many values were recorded in between.
 
-    `now` may be written to at the same time: each counter is read once, so every value lands in exactly one delta.
+    Another thread may write to `now` at the same time: each counter is read once, so that every value is in exactly
+    one delta.
     """
     n = np.int64(0)
     for i in range(now.size):
@@ -80,7 +81,10 @@ def take_delta(now, before, delta):
 
 @kernel("int64(uint32[::1], uint32[::1], uint64[::1])")
 def take_delta_u32(now, before, delta):
-    """`take_delta` for 32-bit counters. Correct across an overflow, if it is called at least every 2^32 values."""
+    """Compute a delta as `take_delta` does, for 32-bit counters.
+
+    The delta is correct across an overflow if the call comes at least every 2^32 values.
+    """
     n = np.int64(0)
     for i in range(now.size):
         current = now[i]
@@ -92,9 +96,10 @@ def take_delta_u32(now, before, delta):
 
 @kernel("int64(uint64[::1], int64, uint8[::1])")
 def encode_payload(counts, limit, out):
-    """Write `counts[:limit]` as ZigZag LEB128, a run of zeros as one negative number. Returns the bytes written.
+    """Write `counts[:limit]` as ZigZag LEB128, and return the number of bytes.
 
-    `out` needs 9 bytes per counter. This is the V2 encoding of HdrHistogram's V2CompressedHistogram.
+    A run of zeros is one negative number. `out` needs 9 bytes per counter. This is the V2 encoding of
+    HdrHistogram's V2CompressedHistogram.
     """
     at, i = np.int64(0), np.int64(0)
     while i < limit:

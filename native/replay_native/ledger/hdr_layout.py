@@ -1,4 +1,4 @@
-"""The layout of the lanes' histograms, in numbers: how many counters, and which values they end at.
+"""The layout of the lanes' histograms in numbers: how many counters they have, and their highest value.
 
 Reports read it without Numba.
 """
@@ -8,16 +8,16 @@ from __future__ import annotations
 import math
 
 HIGHEST_NS = 3_600_000_000_000
-"""The largest value. A larger one is recorded as this."""
+"""The largest value. Larger ones are recorded as this value."""
 
 
 def half_magnitude(digits: int) -> int:
-    """log2 of half the sub-bucket count: 10 for 3 significant digits, 7 for 2."""
+    """Return log2 of half the sub-bucket count: 10 for 3 significant digits, 7 for 2."""
     return math.ceil(math.log2(2 * 10**digits)) - 1
 
 
 def counters(digits: int) -> int:
-    """Length of the counts array for values from 1 to HIGHEST_NS."""
+    """Return the length of the counts array for values from 1 to HIGHEST_NS."""
     half = half_magnitude(digits)
     smallest_untrackable, buckets = 2 << half, 1
     while smallest_untrackable <= HIGHEST_NS:

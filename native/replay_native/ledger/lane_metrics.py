@@ -1,7 +1,7 @@
 """The memory of a lane that others read: control words, counters, histograms and samples, in one MAP_SHARED file.
 
-It survives kill -9 and SIGSEGV: the file then holds everything that was counted. `docs/lane-contract.md` says what
-each word means. Counts only grow, so a reader takes intervals by difference and never stops the lane.
+The memory survives kill -9 and SIGSEGV: the file then holds everything that was counted. `docs/lane-contract.md`
+describes each word. Counts only grow, so that a reader computes intervals by subtraction and never stops the lane.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ MAGIC = 0x5245504C41593031
 
 
 BEGINNING_BYTES = 32
-"""Bytes of a malformed response that are kept at most."""
+"""Maximum number of bytes of a malformed response that are kept."""
 
 ARENA_BYTES = 256 << 20
 
@@ -63,8 +63,10 @@ SAMPLE = np.dtype([
     ("seq", "i8"), ("due_ns", "i8"), ("taken_ns", "i8"), ("sent_ns", "i8"), ("first_byte_ns", "i8"), ("done_ns", "i8"),
     ("bytes", "i8"), ("route", "u4"), ("client", "u4"), ("status", "i4"), ("outcome", "i4"), ("rule", "i8"),
 ])  # fmt: skip
-"""One request in full. A stamp that never came is -1. `rule` is the check that failed first, -1 where none did. The
-status of a request that was never sent is its reason, C.unsent_...
+"""One request in full.
+
+A stamp that was never set is -1. `rule` is the check that failed first, -1 if none did. The status of a request
+that was never sent is its reason, C.unsent_...
 """
 
 sample_type = from_dtype(SAMPLE)
@@ -72,8 +74,10 @@ sample_type = from_dtype(SAMPLE)
 
 @bundle
 class LaneMetrics(NamedTuple):
-    """The arrays of one lane's memory. The last route is `other`: it takes what no longer fits the arena. Without
-    captures and checks the arrays about them have one row.
+    """The arrays of one lane's memory.
+
+    The last route is `other`, which counts the routes that no longer fit the arena. Without captures and checks,
+    the arrays about them have one row.
     """
 
     control: Annotated[Array, "int64[::1]", "control words; see `Control`"]
@@ -115,8 +119,9 @@ _HEADER_WORDS = 8
 
 
 def arena_slots(routes: int, arena_bytes: int = ARENA_BYTES) -> int:
-    """Slots of the arena: one per (route, outcome) in use, at most `arena_bytes` of them, never fewer than `other`
-    needs.
+    """Return the number of slots of the arena: one per route and outcome, as far as `arena_bytes` allow.
+
+    There are never fewer slots than `other` needs.
     """
     slot_bytes = len(PER_ROUTE) * COUNTERS_2 * 4
     return max(N_OUTCOMES, min((routes + 1) * N_OUTCOMES, arena_bytes // slot_bytes))
@@ -151,7 +156,10 @@ def _fields(routes: int, slots: int, rules: int) -> list[tuple[str, np.dtype, tu
 
 
 def _layout_version() -> int:
-    """A checksum of the layout. Memory of another layout is refused, and no number has to be kept in step with it."""
+    """Return a checksum of the layout. Memory with another layout is refused.
+
+    Because the checksum is computed, nobody has to remember to change a version number.
+    """
     names = (
         Control._fields,
         COUNTERS,
@@ -186,8 +194,9 @@ def _size(routes: int, slots: int, rules: int) -> int:
 def create(
     path: str | os.PathLike[str], routes: int, arena_bytes: int = ARENA_BYTES, rules: int = 0
 ) -> LaneMetrics:
-    """Make a lane's memory at `path`, which must not exist, for so many routes, and captures and checks (`rules`).
-    OSError where there is no space.
+    """Create a lane's memory at `path`, which must not exist, for `routes` routes and `rules` captures and checks.
+
+    Raises OSError if there is no space.
     """
     slots = arena_slots(routes, arena_bytes)
     with Path(path).open("xb+") as file:
@@ -204,19 +213,21 @@ def create(
 
 
 def open_metrics(path: str | os.PathLike[str]) -> LaneMetrics:
-    """Open the memory of a lane, running or left by a killed run. ValueError where it is not one, or is cut short;
-    OSError where it is a link or cannot be opened.
+    """Open the memory of a lane that is running, or that a killed run left.
+
+    Raises ValueError if the file is not a lane's memory or is truncated, and OSError if it is a link or cannot be
+    opened.
     """
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags), "rb+") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_size < _HEADER_WORDS * 8:
-            raise ValueError(f"{path} is not a lane's memory: it is cut short")
+            raise ValueError(f"{path} is not a lane's memory: it is not a regular file, or it is too short")
         memory = mmap.mmap(file.fileno(), 0)
     magic, version, *sizes = np.frombuffer(memory, np.int64, 5).tolist()
     if magic != MAGIC or version != VERSION:
         raise ValueError(f"{path} is not a lane's memory of this version")
-    # A row takes more than a byte, so a size larger than the file means damage. Multiplying such sizes might overflow.
+    # A row has more than a byte, so a size larger than the file means damage. Multiplying such sizes might overflow.
     if not all(0 <= size <= len(memory) for size in sizes) or len(memory) < _size(*sizes):
-        raise ValueError(f"{path} is not a whole lane's memory: it is cut short")
+        raise ValueError(f"{path} is damaged or truncated: its size does not fit its header")
     return _map(memory, *sizes)

@@ -1,7 +1,7 @@
-"""Records how a request ends in a lane's metrics: counters, histograms, samples. Both engines use these kernels.
+"""Kernels that record requests in a lane's metrics: counters, histograms and samples. Both engines use them.
 
-The calls for one request, in order: `record_taken`; then either `record_unsent`, or `record_attempt`, `record_sent` (if
-it came to a send) and `record_done`. `record_malformed` comes before the `record_done` of a malformed response.
+The calls for one request, in order: `record_taken`; then either `record_unsent`, or `record_attempt`, `record_sent`
+(if sending began) and `record_done`. `record_malformed` precedes the `record_done` of a malformed response.
 Requests that are sent together (Kafka's) have `record_sent_together` and `record_done_together`.
 """
 
@@ -27,7 +27,7 @@ RESPONSE, SERVICE = R.response, R.service
 
 @value
 class Request(NamedTuple):
-    """A due request, by what its feed entry says and the stamp that the lane added."""
+    """A due request: the fields of its feed entry, and the stamp that the lane added."""
 
     flags: Annotated[Int, "int64", "the flags of the entry, with the recorded status"]
     route: Annotated[Int, "int64", "its route"]
@@ -39,7 +39,7 @@ class Request(NamedTuple):
 
 @value
 class Ending(NamedTuple):
-    """How a request ended. Stamps that never came are -1."""
+    """How a request ended. Stamps that were never set are -1."""
 
     outcome: Annotated[Int, "int64", "index in OUTCOMES"]
     status: Annotated[Int, "int64", "of the response; 0 where there was none"]
@@ -64,7 +64,7 @@ EVALUATION_TYPE = numba_type(Evaluation)
 
 @kernel(inlined=True)
 def request_of(row):
-    """The request of a feed entry, a row of the wait queue or a connection: all have these fields."""
+    """Return the request of a feed entry, of a row of the wait queue, or of a connection. All have these fields."""
     return Request(
         np.int64(row.flags), np.int64(row.route), np.int64(row.seq), np.int64(row.client), np.int64(row.due_ns),
         np.int64(row.taken_ns),
@@ -79,13 +79,16 @@ def _count(metrics, which, value_ns):
 
 @kernel(inlined=True)
 def _count_many(metrics, which, value_ns, times):
-    """Count the same value several times."""
+    """Count the same value `times` times in one of the histograms over all routes."""
     metrics.totals[which, index_of(clamp(value_ns), HALF_3)] += np.uint64(times)
 
 
 @kernel(inlined=True)
 def _slot(metrics, route, outcome):
-    """The arena slot of a route and outcome, made at first use. Once the arena is full: that of `other`."""
+    """Return the arena slot of a route and outcome, which is allocated at first use.
+
+    When the arena is full, the slot is that of `other`.
+    """
     slot = np.int64(metrics.slots[route, outcome])
     if slot >= 0:
         return slot
@@ -101,7 +104,7 @@ def _slot(metrics, route, outcome):
 
 @kernel(inlined=True)
 def _count_route(metrics, route, outcome, which, value_ns, times):
-    """Count a value several times in the histogram of a route and outcome."""
+    """Count a value `times` times in the histogram of a route and outcome."""
     metrics.arena[_slot(metrics, route, outcome), which, index_of(clamp(value_ns), HALF_2)] += np.uint32(
         times
     )
@@ -122,15 +125,16 @@ def _write_sample(row, request, ending):
 
 @kernel(inlined=True)
 def _latency_ns(row):
-    """The latency by which samples are ranked: the response time, or the service time in a closed loop, which has no
-    due times.
+    """Return the latency by which samples are ranked.
+
+    It is the response time, or in a closed loop, which has no due times, the service time.
     """
     return row.done_ns - row.due_ns
 
 
 @kernel(inlined=True)
 def _settle_least(rows, count):
-    """Move the least of the kept samples to the front, where the next candidate is compared with it."""
+    """Move the sample with the lowest latency to the front, where the next candidate is compared with it."""
     least = 0
     for i in range(1, count):
         if _latency_ns(rows[i]) < _latency_ns(rows[least]):
@@ -151,7 +155,7 @@ def _settle_least(rows, count):
 
 @kernel(inlined=True)
 def _sample(metrics, request, ending):
-    """Keep the first failed requests of each route, and the slowest (the least of them at the front)."""
+    """Keep the first failed requests of each route, and the slowest ones, with the fastest of these at the front."""
     route = request.route
     if ending.outcome >= FIRST_FAILED and metrics.failed_counts[route] < SAMPLES_KEPT:
         _write_sample(metrics.failed[route, metrics.failed_counts[route]], request, ending)
@@ -169,13 +173,13 @@ def _sample(metrics, request, ending):
 
 @kernel(inlined=True)
 def _due_again(request, due_ns):
-    """The request with another due time: that of a closed loop, where nothing is due."""
+    """Return the request with `due_ns` as its due time, which requests of a closed loop do not have."""
     return Request(request.flags, request.route, request.seq, request.client, due_ns, request.taken_ns)
 
 
 @kernel((METRICS_TYPE, int64, int64, boolean))
 def record_taken(metrics, flags, lateness_ns, closed_loop):
-    """A due request was taken up: it is planned. `lateness_ns` = taken - due."""
+    """Count a due request as planned when it is dequeued, and record its lateness (taken - due)."""
     metrics.counters[C.planned] += 1
     if flags & WARM_UP:
         metrics.counters[C.warm_up] += 1
@@ -185,15 +189,17 @@ def record_taken(metrics, flags, lateness_ns, closed_loop):
 
 @kernel((METRICS_TYPE,))
 def record_attempt(metrics):
-    """Connecting or sending began for a request: it counts as sent, and is in flight."""
+    """Count a request for which connecting or sending began as sent and in flight."""
     metrics.counters[C.in_flight] += 1
     metrics.counters[C.sent] += 1
 
 
 @kernel((METRICS_TYPE, int64, int64, int64, boolean, boolean))
 def record_sent(metrics, flags, wait_ns, order_ns, fresh, closed_loop):
-    """The first byte of a request is about to be sent. `wait_ns` = sent - taken; `order_ns` of it were spent waiting
-    for the client's earlier request, the rest for a connection. `fresh`: the connection has carried no request before.
+    """Record how long a request waited, just before its first byte is sent.
+
+    `wait_ns` = sent - taken. `order_ns` of it were spent waiting for the client's earlier request, the rest for a
+    connection. `fresh` means that the connection has had no request before.
     """
     if flags & WARM_UP or closed_loop:
         return
@@ -205,7 +211,7 @@ def record_sent(metrics, flags, wait_ns, order_ns, fresh, closed_loop):
 
 @kernel((METRICS_TYPE, int64, int64))
 def record_handshake(metrics, resumed, took_ns):
-    """A TLS handshake succeeded, `took_ns` after the connection was made."""
+    """Record a TLS handshake that succeeded `took_ns` after the TCP connection was established."""
     if resumed:
         metrics.counters[C.handshakes_resumed] += 1
         _count(metrics, T.handshake_resumed, took_ns)
@@ -216,7 +222,7 @@ def record_handshake(metrics, resumed, took_ns):
 
 @kernel(inlined=True)
 def _count_end(metrics, outcome, times):
-    """Move requests in flight that ended to their account."""
+    """Move requests that ended from `in_flight` to the account of their outcome."""
     counters = metrics.counters
     counters[FIRST_OUTCOME + outcome] += times
     counters[ACCOUNT_COUNTERS[outcome]] += times
@@ -225,7 +231,7 @@ def _count_end(metrics, outcome, times):
 
 @kernel(inlined=True)
 def _count_response(metrics, route, outcome, response_ns, times):
-    """Count the same response time several times."""
+    """Count the same response time `times` times."""
     _count_many(metrics, T.response_all, response_ns, times)
     if outcome < REFUSED:
         _count_many(metrics, T.response_ok, response_ns, times)
@@ -234,7 +240,7 @@ def _count_response(metrics, route, outcome, response_ns, times):
 
 @kernel((METRICS_TYPE, REQUEST_TYPE, ENDING_TYPE, boolean))
 def record_done(metrics, request, ending, closed_loop):
-    """A request ended."""
+    """Record the end of a request that was in flight."""
     outcome, sent_ns, done_ns = ending.outcome, ending.sent_ns, ending.done_ns
     _count_end(metrics, outcome, np.int64(1))
     metrics.counters[C.last_done_ns] = done_ns
@@ -258,7 +264,7 @@ def record_done(metrics, request, ending, closed_loop):
 
 @kernel((METRICS_TYPE, int64, int64, int64, uint8[::1], int64))
 def record_malformed(metrics, flags, route, reason, beginning, count):
-    """Note why a response was malformed and its first `count` bytes, for the sample that `record_done` keeps next."""
+    """Write why a response was malformed, and its first `count` bytes, to the sample that `record_done` keeps next."""
     at = metrics.failed_counts[route]
     if flags & WARM_UP or at >= SAMPLES_KEPT:
         return
@@ -270,8 +276,9 @@ def record_malformed(metrics, flags, route, reason, beginning, count):
 
 @kernel((METRICS_TYPE, *[int64] * 6, boolean))
 def record_net(metrics, flags, due_ns, sent_ns, done_ns, own_ns, unread_ns, closed_loop):
-    """Record the end of a request without the generator's own delays: `own_ns` until it was sent, and at most
-    `unread_ns` in which its response lay unread.
+    """Record the end of a request without the generator's own delays.
+
+    These are `own_ns` before it was sent, and at most `unread_ns` in which its response was unread.
     """
     late_ns = min(unread_ns, done_ns - sent_ns) if sent_ns >= 0 else np.int64(0)
     if late_ns > 0:
@@ -288,8 +295,10 @@ def record_net(metrics, flags, due_ns, sent_ns, done_ns, own_ns, unread_ns, clos
 
 @kernel((METRICS_TYPE, *[int64] * 6))
 def record_net_unsent(metrics, reason, route, flags, own_ns, waited_ns, max_wait_ns):
-    """As `record_net`, for a request that is not sent. `own_ns` is the generator's own part of `waited_ns`, the time
-    since it was due. Above a quarter of it the target is not to blame.
+    """Record a request that is not sent, without the generator's own delays, as `record_net` does.
+
+    `own_ns` is the generator's part of `waited_ns`, the time since the request was due. If it is more than
+    1/OWN_PART of that, the target is not to blame.
     """
     if reason in UNSENT_OF_TARGET and OWN_PART * own_ns > waited_ns:
         metrics.counters[C.unsent_own] += 1
@@ -301,19 +310,22 @@ def record_net_unsent(metrics, reason, route, flags, own_ns, waited_ns, max_wait
 
 @kernel(inlined=True)
 def _count_waits(metrics, wait_ns, times):
-    """Count the same wait for a reused connection several times."""
+    """Count the same wait for a reused connection `times` times."""
     _count_many(metrics, T.wait_all, wait_ns, times)
     _count_many(metrics, T.wait_queue, wait_ns, times)
 
 
 @kernel((METRICS_TYPE, entry_type[::1], int64, boolean))
 def record_sent_together(metrics, rows, sent_ns, closed_loop):
-    """As `record_attempt` and `record_sent` for each of `rows`, on a reused connection."""
+    """Record rows that are about to be sent together, as `record_attempt` and `record_sent` do for one request.
+
+    The connection must be a reused one.
+    """
     metrics.counters[C.in_flight] += rows.shape[0]
     metrics.counters[C.sent] += rows.shape[0]
     if closed_loop:
         return
-    # Requests taken up at the same instant have the same wait, so they are counted together.
+    # Requests dequeued at the same instant have the same wait, so that one call counts them all.
     taken_ns, alike = np.int64(0), np.int64(0)
     for row in range(rows.shape[0]):
         if rows[row].flags & WARM_UP:
@@ -329,12 +341,15 @@ def record_sent_together(metrics, rows, sent_ns, closed_loop):
 
 @kernel((METRICS_TYPE, int64, entry_type[::1], int64, int64, int64, boolean))
 def record_done_together(metrics, outcome, rows, sent_ns, done_ns, status, closed_loop):
-    """As `record_done` for each of `rows` (at least one, all of one route) that were sent together and ended together."""
+    """Record rows that were sent together and ended together, as `record_done` does for one request.
+
+    There is at least one row, and all are of one route.
+    """
     _count_end(metrics, outcome, np.int64(rows.shape[0]))
     metrics.counters[C.last_done_ns] = done_ns
     route, measured = np.int64(rows[0].route), np.int64(0)
     ending = Ending(outcome, status, np.int64(0), sent_ns, np.int64(-1), done_ns)
-    # Response times in the same bucket of the histogram are counted together.
+    # One call counts all response times that fall into the same bucket of the histogram.
     latency, alike = np.int64(0), np.int64(0)
     for row in range(rows.shape[0]):
         entry = rows[row]
@@ -361,8 +376,9 @@ def record_done_together(metrics, outcome, rows, sent_ns, done_ns, status, close
 
 @kernel((METRICS_TYPE, int64, REQUEST_TYPE, int64))
 def record_unsent(metrics, reason, request, max_wait_ns):
-    """A request will not be sent. `reason` is C.unsent_... It enters `response` with `max_wait_ns`: users waited that
-    long at least.
+    """Record a request that will not be sent. `reason` is C.unsent_...
+
+    Its response time counts as `max_wait_ns`, because users waited at least that long.
     """
     metrics.counters[reason] += 1
     metrics.counters[FIRST_OUTCOME + UNSENT] += 1
@@ -379,7 +395,10 @@ def record_unsent(metrics, reason, request, max_wait_ns):
 
 @kernel((METRICS_TYPE, EVALUATION_TYPE, REQUEST_TYPE, ENDING_TYPE, boolean))
 def record_evaluation(metrics, found, request, ending, closed_loop):
-    """Record what `evaluate` found in a whole response. The first mismatches of each route are kept as samples."""
+    """Record the result of `evaluate` for a complete response.
+
+    The first mismatches of each route are kept as samples.
+    """
     metrics.counters[C.cookies_cut] += found.cut
     if request.flags & WARM_UP or found.checks == 0:
         return

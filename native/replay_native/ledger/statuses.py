@@ -1,8 +1,9 @@
-"""Responses against the recording: which are worse than the recorded ones, counted by route.
+"""Responses compared with the recording: how many have a worse status than the recorded one, by route.
 
-A response is worse where the recording has a 2xx or 3xx and the target now sends a 4xx or a redirect. 408 and 429 do
-not count: they say that the target is overloaded, not that the request is wrong for it. 304 counts as 200. A redirect
-where the recording has a redirect is not worse, since logs do not say where it led. 5xx are errors, counted elsewhere.
+A response is worse if the recording has a 2xx or 3xx and the target now sends a 4xx or a redirect. 408 and 429 do
+not count: they mean that the target is overloaded, not that the request is wrong for it. 304 counts as 200. If the
+recording has a redirect, a redirect is not worse, since logs do not contain its Location. 5xx are errors, which are
+counted elsewhere.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from replay_native.ground.jit import kernel
 
 
 class StatusIndex(NamedTuple):
-    """Columns of `status_counts`. `compared`: whole responses whose recorded status is known; `worse`: those of them
-    that are worse. `unknown`: whole responses whose recorded status is not known; `unknown_4xx`: those that are a 4xx,
-    without 408 and 429.
+    """Columns of `status_counts`, which count complete responses.
+
+    `compared`: the recorded status is known. `worse`: of these, the status is worse. `unknown`: the recorded status
+    is not known. `unknown_4xx`: of these, the status is a 4xx other than 408 and 429.
     """
 
     compared: int = 0
@@ -32,7 +34,7 @@ NOT_MODIFIED, REQUEST_TIMEOUT, TOO_MANY_REQUESTS = 304, 408, 429
 
 @kernel(inlined=True)
 def is_refusal(status):
-    """Whether a status is a 4xx that refuses the request itself."""
+    """Return whether a status is a 4xx that refuses the request itself."""
     return 400 <= status < 500 and status not in (REQUEST_TIMEOUT, TOO_MANY_REQUESTS)
 
 
@@ -43,7 +45,7 @@ def _is_redirect(status):
 
 @kernel(inlined=True)
 def is_worse(recorded, status):
-    """Whether `status` is worse than the recorded one."""
+    """Return whether `status` is worse than the recorded one."""
     if not 200 <= recorded < 400:
         return False
     return is_refusal(status) or (_is_redirect(status) and not _is_redirect(recorded))
@@ -51,7 +53,7 @@ def is_worse(recorded, status):
 
 @kernel((int64[:, ::1], int64, int64, int64))
 def count_status(counts, route, recorded, status):
-    """Count a whole response; `recorded` is 0 where the recording does not say."""
+    """Count a complete response. `recorded` is 0 if the recorded status is unknown."""
     if recorded > 0:
         counts[route, S.compared] += 1
         counts[route, S.worse] += is_worse(recorded, status)

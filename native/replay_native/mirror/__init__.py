@@ -1,1 +1,1 @@
-"""The mirror receiver: requests received and answered on one native thread, and cleaned in batches."""
+"""The mirror receiver: kernels that receive and answer requests on one native thread, and clean them in batches."""

@@ -1,8 +1,8 @@
-"""Requests of the ring that hold no secret, in batches of columns; the others are left to Python.
+"""Kernels that copy the ring's requests without secrets into batches of columns, and leave the others to Python.
 
-Every check errs to one side: what it passes, `replay.trace.importing.cleaning.Cleaner` would not change. Header lines
-are looked up, since most requests repeat them: Python says once what becomes of each. A line that is new passes if its
-name is known as harmless and its value is a plain word.
+Every check errs on the safe side: `replay.trace.importing.cleaning.Cleaner` would not change a request that passes.
+Header lines are looked up, since most requests repeat them: Python decides once how each line is cleaned. A line
+that is new passes if its name is known to be harmless and its value is a plain word.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ LF, SPACE, COLON, TAB, SLASH = 10, 32, 58, 9, 47
 PERCENT, BACKSLASH = 37, 92
 VERSION_BYTES = len(" HTTP/1.1\r\n")
 WORD_BYTES_MIN = 8
-"""A shorter word is no known secret."""
+"""Minimum length of a known secret. Shorter words are not compared."""
 
 NUMBER_BYTES = 7
 CARD_DIGITS, PHONE_DIGITS, LOCAL_PHONE_DIGITS, IBAN_BYTES = 13, 8, 10, 15
@@ -49,31 +49,39 @@ UNSURE = -2
 
 NAME_BYTES_MAX = 200
 STREAMS, CLASS_BITS, IGNORED_CLASS = 8, 6, 1
-"""The automaton reads a long body in eight places at once: one place alone would wait for memory at every byte."""
+"""The automaton reads a long body at STREAMS places at once, because a single one waits for memory at every byte.
+
+A byte of class IGNORED_CLASS does not count as part of a name.
+"""
 
 STREAM_BYTES_MIN = 32
 
 _Facts = namedtuple("_Facts", "KEPT_AS HOST CLIENT RANK FLAG WORDS")
 Facts = _Facts(*range(6))
-"""What Python says of a string, each -1 for nothing: of a header line the number of the clean line that is kept, the host
-or client that it names, the rank of that client (the least counts), and FLAG 1 if it names a content coding. KEPT_AS of
-a method is its number, CLIENT of a peer its own, with FLAG 1 for a proxy that may name another one.
+"""What Python has decided about a string. Each fact is -1 for none.
+
+For a header line, KEPT_AS is the number of the clean line that is kept. HOST and CLIENT are the host or client in
+it. RANK is the rank of that client (the lowest wins). FLAG is 1 if the line is a content coding. For a method,
+KEPT_AS is its number. For a peer, CLIENT is its own number, and FLAG is 1 for a proxy whose headers may contain
+another client.
 """
 
 _Columns = namedtuple("_Columns", "AT_NS METHOD HOST CLIENT LINES_END TARGET_END END WORDS")
 Columns = _Columns(*range(8))
-"""Columns of a row: its time, numbers of method, host and client, and where its lines, target and body end."""
+"""Columns of a row: its time, the numbers of method, host and client, and where its lines, target and body end."""
 
 _Used = namedtuple("_Used", "ROWS LINES NEW TEXT REST SEEN TAKEN WORDS")
 Used = _Used(*range(8))
-"""How much of the memory of a batch is used: rows, lines, new lines, bytes of text, requests left to Python, known
-lines of the last request. TAKEN is up to where the ring was read.
+"""How much of the memory of a batch is used.
+
+ROWS, LINES, NEW (new lines), TEXT (bytes) and REST (requests left to Python) are lengths. SEEN is the number of
+known lines of the last request. TAKEN is the position up to which the ring was read.
 """
 
 
 @bundle
 class Checks(NamedTuple):
-    """The tables with which requests are checked."""
+    """The tables by which requests are checked."""
 
     known: Annotated[Table, numba_type(Table), "header lines, methods, peers; harmless names behind a byte 1"]
     facts: Annotated[Array, "int64[:, ::1]", "per known string: see Facts"]
@@ -96,7 +104,7 @@ class Checks(NamedTuple):
 
 @bundle
 class Batch(NamedTuple):
-    """Rows of clean requests."""
+    """Clean requests as rows, and the places of the requests that are left to Python."""
 
     rows: Annotated[Array, "int64[:, ::1]", "per row: see Columns"]
     lines: Annotated[Array, "int32[::1]", "numbers of clean lines; -1 - n is new line n"]
@@ -116,7 +124,7 @@ CHECKS_TYPE, BATCH_TYPE = numba_type(Checks), numba_type(Batch)
 
 @kernel()
 def find(table, data, begin, end):
-    """The id of a string, or -1."""
+    """Return the id of a string, or -1."""
     hashed = mix(mix(hash_bytes(data, begin, end, table.state[SEED]), np.int64(0)), np.int64(0))
     slots, entries = table.slots, table.entries
     mask = np.int64(slots.shape[0] - 1)
@@ -136,7 +144,7 @@ def find(table, data, begin, end):
 
 @kernel()
 def has_known_word(data, begin, end, checks):
-    """Whether a word is a secret of the recording, or may hide one behind an escape (`%20`, `\\n`)."""
+    r"""Return whether a text contains a secret of the recording, or may hide one behind an escape (`%20`, `\n`)."""
     if checks.words.state[0] == 0:
         return False
     word_bytes = checks.word_bytes
@@ -155,7 +163,7 @@ def has_known_word(data, begin, end, checks):
 
 @kernel()
 def _ends_name(data, at, end, state, checks):
-    """Whether a name that has begun before `at` ends behind it."""
+    """Return whether a name that begins before `at` ends after it. `state` is the automaton's state at `at`."""
     classes, states, seen = checks.classes, checks.states, np.int64(0)
     while at < end:
         byte_class = np.int64(classes[data[at]])
@@ -164,14 +172,14 @@ def _ends_name(data, at, end, state, checks):
             return True
         seen += byte_class != IGNORED_CLASS
         if checks.depths[state] <= seen:
-            return False  # The part of a name that this state has seen begins after the boundary: the next place finds it.
+            return False  # The name that this state has seen begins after the boundary, so that the next place finds it.
         at += 1
     return False
 
 
 @kernel()
 def _has_short(data, begin, end, checks):
-    """`has_name` of a short body."""
+    """Return what `has_name` returns, for a short body."""
     classes, states, state = checks.classes, checks.states, np.int64(0)
     for at in range(begin, end):
         state = np.int64(states[state << CLASS_BITS | np.int64(classes[data[at]])])
@@ -180,7 +188,7 @@ def _has_short(data, begin, end, checks):
 
 @kernel()
 def has_name(data, begin, end, checks):
-    """Whether a body has a part of the name of a secret, or what may hide one."""
+    """Return whether a body contains a part of the name of a secret, or an escape that may hide one."""
     classes, states = checks.classes, checks.states
     step = (end - begin) // STREAMS
     if step < STREAM_BYTES_MIN:
@@ -208,13 +216,13 @@ def has_name(data, begin, end, checks):
 
 @kernel(inlined=True)
 def _in_number(byte):
-    """Whether a byte may stand in the number of a phone, a card or an account, or between its digits."""
+    """Return whether a byte may stand in a phone, card or account number, or between its digits."""
     return 48 <= byte <= 57 or 65 <= byte <= 90 or byte in (32, 40, 41, 43, 45, 46)
 
 
 @kernel()
 def _is_number(data, place, begin, end):
-    """Whether the run around `place` may hold the number of a phone, a card or an account."""
+    """Return where the run of bytes around `place` ends, and whether it may hold a phone, card or account number."""
     first, last = place, place
     while first > begin and _in_number(data[first - 1]):
         first -= 1
@@ -239,7 +247,7 @@ def _is_number(data, place, begin, end):
 
 @kernel()
 def has_number(data, begin, end):
-    """Whether a body may hold the number of a phone, a card or an account."""
+    """Return whether a body may hold a phone, card or account number."""
     place = begin + NUMBER_BYTES - 1
     while place < end:
         if _in_number(data[place]):
@@ -253,7 +261,7 @@ def has_number(data, begin, end):
 
 @kernel()
 def is_clean_target(data, begin, end, checks):
-    """Whether a target can be sent as it is, and holds no secret."""
+    """Return whether a target can be sent unchanged, and holds no secret."""
     for at in range(begin, end):
         if not 33 <= data[at] <= 126:
             return False
@@ -270,7 +278,10 @@ def is_clean_target(data, begin, end, checks):
 
 @kernel()
 def is_clean_body(data, begin, end, checks):
-    """Whether a body holds no secret."""
+    """Return whether a body holds no secret.
+
+    The result is False for a body that is too long to be searched.
+    """
     if end - begin > checks.body_max:
         return False
     if checks.keeps or begin == end:
@@ -285,7 +296,10 @@ def is_clean_body(data, begin, end, checks):
 
 @kernel()
 def is_plain_value(data, begin, end, checks):
-    """Whether a header's value is one word that needs no search: letters, digits and `-_.~/`, at least one letter."""
+    """Return whether a header's value is one word that needs no search.
+
+    Such a word consists of letters, digits and `-_.~/`, with at least one letter.
+    """
     letters = 0
     for at in range(begin, end):
         byte = data[at]
@@ -304,7 +318,7 @@ def is_plain_value(data, begin, end, checks):
 
 @kernel()
 def _add_new_line(data, begin, end, checks, batch):
-    """Add a header line that is not known, if it is harmless. Returns whether it is."""
+    """Add a header line that is not known, if it is harmless, and return whether it was added."""
     used, name, colon = batch.used, checks.name, begin
     while data[colon] != COLON:
         colon += 1
@@ -335,14 +349,15 @@ def _add_new_line(data, begin, end, checks, batch):
 
 @kernel(inlined=True)
 def _is_length_line(data, begin, end):
-    """Whether a header line is Content-Length, of which nothing is kept."""
+    """Return whether a header line is Content-Length, which is not kept."""
     return end - begin >= _LENGTH.size and is_text(data, begin, begin + _LENGTH.size, _LENGTH)
 
 
 @kernel()
 def _take_lines(data, begin, end, row, checks, batch):
-    """Look up the header lines data[begin:end]. Returns whether the body is in a content coding, or -1 if a line is left
-    to Python.
+    """Look up the header lines data[begin:end], and add them to the batch.
+
+    The result is 1 if the body has a content coding, 0 if not, and -1 if a line is left to Python.
     """
     facts, used, rank, coded, seen = checks.facts, batch.used, np.int64(4), np.int64(0), np.int64(0)
     base = data.ctypes.data
@@ -374,7 +389,7 @@ def _take_lines(data, begin, end, row, checks, batch):
 
 @kernel()
 def _take_one(data, begin, record, checks, batch):
-    """Add one request to the batch. Returns whether it holds nothing that Python must look at."""
+    """Add one request to the batch, and return whether it was added. If not, Python must clean it."""
     row, used, facts = batch.rows[batch.used[Used.ROWS]], batch.used, checks.facts
     line_end = begin + peek_i64(record + np.uint64(8 * RecordWords.LINE_END))
     head_end = begin + peek_i64(record + np.uint64(8 * RecordWords.HEAD_END))
@@ -408,7 +423,7 @@ def _take_one(data, begin, record, checks, batch):
 
 @kernel(types.int64(RING_TYPE, types.int64, types.int64, CHECKS_TYPE, BATCH_TYPE))
 def take(ring, taken, count, checks, batch):
-    """Read up to `count` requests of the ring after `taken` bytes, until the batch is full. Returns how many."""
+    """Read up to `count` requests after position `taken` of the ring, until the batch is full, and return how many."""
     used, data = batch.used, ring.data
     capacity, used[Used.TAKEN] = np.int64(data.shape[0]), taken
     for done in range(count):

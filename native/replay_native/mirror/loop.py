@@ -1,8 +1,8 @@
 """The loop of the mirror receiver: it accepts, reads, answers, and copies each request into the ring.
 
-Only usual requests are handled here. A connection with anything else (a chunked body, a body larger than the buffer, a
-malformed head, a request that does not go on) is handed over to the control plane with what was read of it, and never
-comes back. So is every connection that is left at the end.
+Only usual requests are handled here. A connection with anything else (a chunked body, a body larger than the
+buffer, a malformed head, a request that stays incomplete) is handed over to the control plane, together with the
+bytes read from it, and never comes back. The same happens to every connection that is open at the end.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ ACCEPT_AGAIN_NS = 10 * MS_NS
 LISTENER_TOKEN, WAKE_TOKEN = -1, -2
 AF_INET6 = 10
 ADDRESS_WORDS = 4
-"""Words of scratch that accept4 needs for an address; its length is in the word behind them."""
+"""Words of scratch that accept4 needs for an address. The address's length is in the word after them."""
 
 
 @kernel(inlined=True)
@@ -74,7 +74,7 @@ def _add(control, word, count):
 
 @kernel()
 def _hand_over(m, slot, owed, answer):
-    """Leave a connection to the control plane, which wakes up."""
+    """Hand a connection over to the control plane, and wake that up."""
     c, st, control = m.connections[slot], m.settings[0], m.control
     _epoll_ctl(st.epoll, EPOLL_CTL_DEL, c.fd, m.scratch.ctypes.data)
     row = m.given[control[MirrorWords.GIVEN] % m.given.shape[0]]
@@ -100,7 +100,7 @@ def _free(m, slot):
 
 @kernel()
 def _end(m, slot):
-    """Close a connection."""
+    """Close a connection, and free its slot."""
     _close(m.connections[slot].fd)
     _add(m.control, MirrorWords.OPEN, np.int64(-1))
     _free(m, slot)
@@ -108,7 +108,7 @@ def _end(m, slot):
 
 @kernel()
 def _free_taken(m):
-    """Free the slots of the connections that the control plane took."""
+    """Free the slots of the connections that the control plane has taken over."""
     st, took = m.settings[0], load_acquire(m.control, MirrorWords.TOOK)
     while st.freed < took:
         slot = m.given[st.freed % m.given.shape[0]].slot
@@ -119,7 +119,7 @@ def _free_taken(m):
 
 @kernel()
 def _answer(m, slot, answer):
-    """Send a response, and end the connection after the last one. Returns whether it goes on."""
+    """Send a response, close the connection after CLOSE, and return whether this loop keeps the connection."""
     c, at = m.connections[slot], m.answer_ends[answer]
     size = m.answer_ends[answer + 1] - at
     sent = np.int64(_send(c.fd, m.answers.ctypes.data + np.uint64(at), np.uint64(size), MSG_NOSIGNAL))
@@ -139,7 +139,7 @@ def _answer(m, slot, answer):
 
 @kernel()
 def _keep(m, ring, data, begin, end, slot):
-    """Count a whole request, and copy it into the ring."""
+    """Count a complete request, and copy it into the ring."""
     _add(m.control, MirrorWords.REQUESTS, np.int64(1))
     if not put(ring, data, begin, end, m.head, m.connections[slot]):
         _add(m.control, MirrorWords.LOST, np.int64(1))
@@ -147,10 +147,10 @@ def _keep(m, ring, data, begin, end, slot):
 
 @kernel(inlined=True)
 def _drop_read(c, data, count):
-    """Remove the first bytes of a buffer.
+    """Remove the first `count` bytes of a buffer.
 
-    Requests of one read would have the same time. Each gets a later one than the request before it, so that a trace,
-    which is sorted by time, has them in the order of the connection.
+    Requests from the same read would have the same time. Each gets a later one than the request before it, so that
+    a trace, which is sorted by time, has them in the order of the connection.
     """
     if count > 0:
         for i in range(count, c.in_end):
@@ -161,7 +161,7 @@ def _drop_read(c, data, count):
 
 @kernel()
 def _consume(m, ring, slot):
-    """Answer the whole requests of the buffer. Returns whether the connection is still ours."""
+    """Answer the complete requests in the buffer, and return whether this loop keeps the connection."""
     c, data, head = m.connections[slot], m.inputs[slot], m.head
     at = np.int64(0)
     while at < c.in_end:
@@ -195,8 +195,9 @@ def _consume(m, ring, slot):
 
 @kernel()
 def _receive(m, ring, slot, to_the_end):
-    """Read and answer until the socket is empty. A short read means that it is, unless the peer is known to have closed
-    its end.
+    """Read and answer until the socket is empty.
+
+    A short read means that the socket is empty, unless `to_the_end` says that the peer has closed its end.
     """
     c, data, st = m.connections[slot], m.inputs[slot], m.settings[0]
     while True:
@@ -232,7 +233,7 @@ def _read_address(m, row):
 
 @kernel()
 def _hand_over_fresh(m, fd):
-    """Leave a new connection to the control plane, for want of a slot."""
+    """Hand a new connection over to the control plane, because no slot is free."""
     control = m.control
     row = m.given[control[MirrorWords.GIVEN] % m.given.shape[0]]
     row.fd, row.slot, row.in_end, row.owed, row.answer, row.at_ns, row.read_ns = fd, NONE, 0, 0, 0, 0, 0
@@ -244,7 +245,10 @@ def _hand_over_fresh(m, fd):
 
 @kernel()
 def _accept_one(m, ring, fd):
-    """Give an accepted socket a slot. Its address is in the scratch memory."""
+    """Give an accepted socket a slot, or hand it over to the control plane if no slot is free.
+
+    The peer's address is in the scratch memory.
+    """
     st = m.settings[0]
     slot = st.free_first
     if slot == NONE and st.used_slots == m.connections.shape[0]:
@@ -268,7 +272,7 @@ def _accept_one(m, ring, fd):
 
 @kernel(inlined=True)
 def _may_accept(m):
-    """Whether there may be one more connection."""
+    """Return whether the limits allow one more connection."""
     control, st = m.control, m.settings[0]
     has_slot = st.free_first != NONE or st.used_slots < m.connections.shape[0]
     pending = control[MirrorWords.GIVEN] - load_acquire(control, MirrorWords.TOOK)
@@ -278,7 +282,7 @@ def _may_accept(m):
 
 @kernel()
 def _accept(m, ring):
-    """Accept all waiting connections, within the limit. Those beyond it wait in the system's queue."""
+    """Accept all pending connections, within the limit. Those beyond it wait in the kernel's queue."""
     st, base = m.settings[0], m.scratch.ctypes.data
     st.accept_again = 0
     while True:
@@ -303,7 +307,10 @@ def _accept(m, ring):
 
 @kernel()
 def _scan(m, now):
-    """End idle connections. Hand over those whose request does not go on: the control plane has their time limits."""
+    """Close idle connections, and hand over those whose request stays incomplete.
+
+    The control plane applies time limits to these.
+    """
     st = m.settings[0]
     _free_taken(m)
     wall_ns = now + st.wall_offset_ns
@@ -320,7 +327,7 @@ def _scan(m, now):
 
 @kernel(inlined=True)
 def _on_event(m, ring, token, mask):
-    """Handle one event of epoll."""
+    """Handle one event from epoll."""
     if token == LISTENER_TOKEN:
         _accept(m, ring)
     elif token == WAKE_TOKEN:
@@ -334,7 +341,7 @@ def _on_event(m, ring, token, mask):
 
 @kernel()
 def _serve(m, ring):
-    """Serve until STOP."""
+    """Accept connections and serve them until STOP."""
     st, events = m.settings[0], m.events.ctypes.data
     now = now_ns(m.scratch)
     while load_acquire(m.control, MirrorWords.STOP) == 0:
@@ -353,8 +360,9 @@ def _serve(m, ring):
 
 @kernel((MIRROR_TYPE, RING_TYPE))
 def run(m, ring):
-    """Receive on this thread until STOP, then hand over every connection. Afterwards MirrorWords.STATE is 2, or minus
-    errno.
+    """Receive on this thread until STOP, then hand over every connection.
+
+    Afterwards MirrorWords.STATE is 2, or minus errno.
     """
     st, control = m.settings[0], m.control
     st.epoll = _epoll_create1(0)

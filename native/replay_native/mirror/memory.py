@@ -1,4 +1,4 @@
-"""The memory of the mirror receiver: control words, connections, the ring of requests, what is handed over."""
+"""The memory of the mirror receiver: control words, its own and handed-over connections, and the ring of requests."""
 
 from __future__ import annotations
 
@@ -16,25 +16,29 @@ _MirrorWords = namedtuple(
 MirrorWords = _MirrorWords(*range(0, 96, 8))
 """Words of `control`, a cache line apart. The control plane writes the first three.
 
-STOP ends the loop. FOREIGN is how many connections the control plane has, TOOK how many handed-over rows it took. STATE
-is 0, 1 (running), 2 (ended), or minus errno. Of REQUESTS, LOST are not in the ring: it was full, or closed. GIVEN counts
-handed-over rows, WAITS how often the receiver stopped to accept because of its limit, FAILED how often the system
-refused it a descriptor.
+STOP ends the loop. FOREIGN is the number of connections that the control plane has, TOOK the number of handed-over
+rows that it has processed. STATE is 0 (not started), 1 (running), 2 (ended), or minus errno. LOST counts those of
+REQUESTS that are not in the ring, because it was full or closed. GIVEN counts handed-over rows. WAITS counts how
+often the receiver stopped accepting connections because of its limit. FAILED counts failed calls of accept.
 """
 
 _RingWords = namedtuple("_RingWords", "PUT TAKEN PUT_RECORDS TAKEN_RECORDS CLOSED WORDS")
 RingWords = _RingWords(*range(0, 48, 8))
-"""Words of the ring, a cache line apart: bytes put into it and taken out of it since the beginning, and the same in
-requests. Nothing is put into a ring that is CLOSED.
+"""Words of the ring, a cache line apart.
+
+PUT and TAKEN are the total bytes written to and removed from the ring, PUT_RECORDS and TAKEN_RECORDS the total
+requests. Nothing is written to a ring that is CLOSED.
 """
 
 _RecordWords = namedtuple(
     "_RecordWords", "SIZE AT_NS LINE_END HEAD_END END FAMILY ADDRESS MORE_ADDRESS WORDS"
 )
 RecordWords = _RecordWords(*range(9))
-"""The first words of a request in the ring. SIZE counts them, too; 0 means that the next request is at the ring's
-beginning. LINE_END, HEAD_END and END are where the request line, the head and the body end, from the head's first byte.
-The address of the peer is that of its sockaddr.
+"""The first words of a request in the ring.
+
+SIZE includes these words; 0 means that the next request is at the ring's beginning. LINE_END, HEAD_END and END are
+the offsets from the head's first byte at which the request line, the head and the body end. The address of the peer
+is that of its sockaddr.
 """
 
 CONNECTION = np.dtype([
@@ -42,15 +46,20 @@ CONNECTION = np.dtype([
         "fd", "generation", "state", "next", "in_end", "at_ns", "read_ns", "family", "address", "more_address",
     )
 ])  # fmt: skip
-"""One connection. `at_ns` is when the first byte of the request in the buffer was read, `read_ns` when the last was."""
+"""One connection.
+
+`at_ns` is when the first byte of the request in the buffer was read, `read_ns` when the last byte was.
+"""
 
 HANDED_OVER = np.dtype([
     (name, "i8") for name in (
         "fd", "slot", "family", "address", "more_address", "at_ns", "read_ns", "in_end", "owed", "answer",
     )
 ])  # fmt: skip
-"""A connection that the control plane goes on with. The first `in_end` bytes of its row of `inputs` are unread; the last
-`owed` bytes of the response `answer` are not sent. `slot` is NONE for a connection of which nothing was read.
+"""A connection that the control plane continues.
+
+The first `in_end` bytes of its row of `inputs` are not processed yet. The last `owed` bytes of the response
+`answer` are not sent yet. `slot` is NONE for a connection of which nothing was read.
 """
 
 SETTINGS = np.dtype([
@@ -59,7 +68,7 @@ SETTINGS = np.dtype([
         "epoll", "used_slots", "free_first", "freed", "accept_again", "waits", "next_scan_ns",
     )
 ])  # fmt: skip
-"""What the receiver is told (first line) and what it keeps between turns."""
+"""Settings of the receiver (first line), and its state between turns."""
 
 connection_type, handed_type, settings_type = map(from_dtype, (CONNECTION, HANDED_OVER, SETTINGS))
 
@@ -94,11 +103,11 @@ RING_TYPE, MIRROR_TYPE = numba_type(Ring), numba_type(Mirror)
 
 FREE, OPEN, GIVEN = range(3)
 KEEP_1_1, KEEP_1_0, CLOSE = range(3)
-"""The responses: the connection goes on (by the request's version), or ends."""
+"""The responses: the connection stays open (HTTP/1.1 or HTTP/1.0), or it is closed."""
 
 NONE = -1
 FRESH_MAX = 1_024
-"""How many connections may wait to be handed over without a slot."""
+"""Maximum number of connections without a slot that wait to be handed over."""
 
 EVENTS_AT_ONCE = 64
 SCAN_NS = 250_000_000

@@ -1,7 +1,7 @@
-"""Heads of usual requests, checked as strictly as `replay.recording.framing` checks all.
+"""Heads of usual requests, checked as strictly as `replay.recording.framing` checks all heads.
 
-A head is either usual, and then framing accepts it with the same meaning, or it is left to framing: whatever is rare,
-ambiguous or wrong.
+Framing accepts every usual head, and reads it in the same way. Any head that is rare, ambiguous or wrong is left to
+framing.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ CR, LF, TAB, SPACE, COLON, SLASH = 13, 10, 9, 32, 58, 47
 
 
 class HeadWords(NamedTuple):
-    """Words of what was found in a head: where its first line and where it ends, from its beginning; the minor version;
-    whether the connection goes on; Content-Length (-1 without one); how many Host and Connection lines there are.
+    """What a head contains.
+
+    `line_end` and `head_end` are the lengths of the request line and of the head. `minor` is the minor version.
+    `keeps` is 1 if the connection stays open. `length` is Content-Length (-1 without one). `hosts` and `options`
+    count the Host and Connection lines.
     """
 
     line_end: int = 0
@@ -60,7 +63,7 @@ _CGI_LENGTH, _CGI_ENCODING = _text(b"content_length"), _text(b"transfer_encoding
 
 @kernel(inlined=True)
 def is_text(data, begin, end, text):
-    """Whether data[begin:end] is `text` (given in lower case), in upper or lower case."""
+    """Return whether data[begin:end] is `text` (given in lower case), in upper or lower case."""
     if end - begin != text.size:
         return False
     for i in range(text.size):
@@ -74,7 +77,7 @@ def is_text(data, begin, end, text):
 
 @kernel(inlined=True)
 def _passes(data, at, end, kind):
-    """The first place from `at` on whose byte is not of this kind."""
+    """Return the first place from `at` on whose byte is not of this kind, or `end`."""
     while at < end and _CLASSES[data[at]] & kind:
         at += 1
     return at
@@ -82,7 +85,7 @@ def _passes(data, at, end, kind):
 
 @kernel()
 def _is_usual_line(data, begin, end, head):
-    """Whether a request line (without its CR LF) has a method, a path and HTTP/1.0 or 1.1."""
+    """Return whether a request line (without its CR LF) has a method, a path and HTTP/1.0 or 1.1."""
     at = _passes(data, begin, end, TOKEN)
     if at == begin or at - begin > METHOD_BYTES_MAX or at + 1 >= end or data[at] != SPACE:
         return False
@@ -102,7 +105,7 @@ def _is_usual_line(data, begin, end, head):
 
 @kernel()
 def _length_of(data, begin, end):
-    """The value of Content-Length; UNUSUAL unless it is digits alone."""
+    """Return the value of Content-Length, or UNUSUAL unless it consists of digits."""
     if begin == end or end - begin > LENGTH_DIGITS_MAX:
         return np.int64(UNUSUAL)
     number = np.int64(0)
@@ -115,7 +118,7 @@ def _length_of(data, begin, end):
 
 @kernel()
 def _is_usual_host(data, begin, end):
-    """Whether a value is the name of a host, with or without a port."""
+    """Return whether a value is the name of a host, with or without a port."""
     at = _passes(data, begin, end, HOST)
     if at == end:
         return True
@@ -129,7 +132,7 @@ def _is_usual_host(data, begin, end):
 
 @kernel(inlined=True)
 def _is_left_to_framing(data, begin, end):
-    """Whether a header changes how the request is read, in a way that only framing knows."""
+    """Return whether a header changes how the request is read, in a way that only framing supports."""
     initial = data[begin] | 32
     if initial == 116:
         return is_text(data, begin, end, _ENCODING) or is_text(data, begin, end, _CGI_ENCODING)
@@ -140,7 +143,7 @@ def _is_left_to_framing(data, begin, end):
 
 @kernel()
 def _take_header(data, begin, end, head):
-    """Check the header line data[begin:end] (without its CR LF). Returns whether it is usual."""
+    """Check the header line data[begin:end] (without its CR LF), and return whether it is usual."""
     colon = _passes(data, begin, end, TOKEN)
     if colon in (begin, end) or data[colon] != COLON or _passes(data, colon + 1, end, VALUE) != end:
         return False
@@ -165,7 +168,10 @@ def _take_header(data, begin, end, head):
 
 @kernel()
 def read_head(data, begin, end, head):
-    """Check the head at data[begin:end]. Returns the length of the body, INCOMPLETE, or UNUSUAL; sets `head`."""
+    """Check the head that begins at `begin`, and return the length of the body, INCOMPLETE, or UNUSUAL.
+
+    `head` is set if the head is complete and usual.
+    """
     base = data.ctypes.data
     head[H.length], head[H.hosts], head[H.options] = -1, 0, 0
     at = begin
@@ -194,5 +200,5 @@ def read_head(data, begin, end, head):
 
 @kernel("int64(uint8[::1], int64[::1])")
 def read_one_head(data, head):
-    """`read_head` from Python, of a whole array."""
+    """Run `read_head` on a whole array, for a caller in Python."""
     return read_head(data, np.int64(0), np.int64(data.shape[0]), head)

@@ -1,4 +1,4 @@
-"""The ring of requests between the receiver and the process that cleans them: one writes, one reads."""
+"""The ring of requests between the receiver, which writes it, and the process that cleans them, which reads it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def _word(address, index):
 
 @kernel()
 def put(ring, data, begin, end, head, connection):
-    """Copy the request data[begin:end] into the ring. Returns whether there was room."""
+    """Copy the request data[begin:end] into the ring, and return whether that was possible.
+
+    A ring that is full or closed accepts no request.
+    """
     words, capacity = ring.words, np.int64(ring.data.shape[0])
     size = (RECORD_BYTES + end - begin + 7) & ~7
     written = words[RingWords.PUT]
@@ -56,7 +59,10 @@ def put(ring, data, begin, end, head, connection):
 
 @kernel()
 def next_record(ring, taken):
-    """Where the request after `taken` bytes is, in bytes put so far; -1 if there is none yet."""
+    """Return the position of the request after `taken` bytes, or -1 if there is none yet.
+
+    Positions count all bytes ever written to the ring.
+    """
     written = load_acquire(ring.words, RingWords.PUT)
     if taken == written:
         return np.int64(-1)

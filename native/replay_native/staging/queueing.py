@@ -1,4 +1,4 @@
-"""A queue with k servers, each of which takes a fixed time per request, first come first served (M/D/k)."""
+"""A queue with k servers, each of which needs a fixed time per request, first come first served (M/D/k)."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from numba import from_dtype, types
 from replay_native.ground.jit import kernel
 
 QUEUE = np.dtype([(name, "i8") for name in ("service_ns", "retries", "patience_ns", "turn", "taken_ns")])
-"""How long a server takes; how often a request that took longer than `patience_ns` is tried again (0: requests wait
-without limit); which server is next, and when the last request came.
+"""The settings and the state of a queue.
+
+`service_ns` is how long a server needs for a request. `retries` is how often a request that took longer than
+`patience_ns` is tried again (0: requests wait without limit). `turn` is the next server, and `taken_ns` is when the
+last request arrived.
 """
 
 
 @kernel()
 def take_on(queue, free_ns, at_ns):
-    """Give a request that comes at `at_ns` to the server that is free first. Returns when it will be done.
+    """Give a request that arrives at `at_ns` to the server that is free first, and return when it will be done.
 
-    `queue` is a QUEUE; free_ns int64[k] is when each server is free. All take equally long, so they become free in the
-    order in which they were taken. Requests come in order: one that is reported late counts as coming with the one
-    before it.
+    `queue` is a QUEUE. free_ns int64[k] is when each server is free. All need the same time, so they become free in
+    the order in which requests were given to them. Requests arrive in order: one that is reported late counts as
+    arriving together with the one before it.
     """
     queue.taken_ns = max(at_ns, queue.taken_ns)
     done_ns = max(queue.taken_ns, free_ns[queue.turn]) + queue.service_ns
@@ -30,6 +33,6 @@ def take_on(queue, free_ns, at_ns):
 
 @kernel((from_dtype(QUEUE)[::1], types.int64[::1], types.int64[::1], types.int64[::1]))
 def take_all_on(queue, free_ns, at_ns, done_ns):
-    """Give requests that come at at_ns int64[n] to servers, one after another. Writes to done_ns when each is done."""
+    """Give requests that arrive at at_ns int64[n] to servers, in order, and write to done_ns when each is done."""
     for index in range(at_ns.shape[0]):
         done_ns[index] = take_on(queue[0], free_ns, at_ns[index])

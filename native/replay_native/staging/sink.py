@@ -1,7 +1,7 @@
-"""The sink: an HTTP/1.1 server in one kernel. It responds at wire speed, notes arrivals, and fails on command.
+"""The sink: an HTTP/1.1 server in one kernel. It responds at wire speed, records arrivals, and fails on command.
 
-`replay.staging.sink` owns its memory and its thread, and says what a request may ask for. This module has the sockets,
-timers, events and the loop. `sink_request` reads requests, `sink_response` writes responses.
+`replay.staging.sink` owns its memory and its thread, and documents the options of a request. This module has the
+sockets, timers, events and the loop. `sink_request` reads requests, `sink_response` writes responses.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _prctl = libc.prctl
 
 HEARTBEAT_NS = 100_000_000
 AWAKE_NS = 60_000
-"""How long before a server is done the sink wakes up: about what waking up takes."""
+"""How long before a server is done the sink wakes up. This is about the time that waking up takes."""
 ACCEPT_AGAIN_NS = 10_000_000
 LISTENER_TOKEN, WAKE_TOKEN = -1, -2
 
@@ -105,7 +105,7 @@ def _accept_one(s, fd):
 
 @kernel()
 def _secure(s, slot):
-    """Go on with the TLS handshake, then read what came with its end."""
+    """Continue the TLS handshake. After its end, read the data that arrived with its last message."""
     p = s.peers[slot]
     done = tls.handshake(p.ssl)
     if done == 1:
@@ -117,7 +117,7 @@ def _secure(s, slot):
 
 @kernel()
 def _accept(s):
-    """Accept all waiting connections. Without free descriptors, try again a little later."""
+    """Accept all pending connections. If that fails, for want of a descriptor, try again a little later."""
     st = s.settings[0]
     st.accept_again = 0
     while True:
@@ -133,8 +133,10 @@ def _accept(s):
 
 @kernel()
 def _on_event(s, slot, generation, mask):
-    """Handle one socket event. A connection whose timer is set sends only by the timer. A client that has closed its
-    end has left, and gets no response that must wait.
+    """Handle one socket event.
+
+    A connection whose timer is set sends only when the timer expires. If the client has closed its end, a response
+    that must wait is not sent, and the connection is closed.
     """
     p = s.peers[slot]
     if p.generation & 0x7FFFFFFF != generation or p.state == CLOSED:
@@ -178,7 +180,7 @@ def _on_timers(s, now):
 
 @kernel(inlined=True)
 def _sleep_ns(s, now):
-    """How long there is nothing to do."""
+    """Return how long to sleep: until the next timer, heartbeat, retry of accept, or stall. With `spin`, return 0."""
     st, control = s.settings[0], s.control
     if st.spin:
         return np.int64(0)
@@ -192,7 +194,7 @@ def _sleep_ns(s, now):
 
 @kernel()
 def _wait(s, sleep_ns):
-    """Wait for events, at most this long. Returns their number."""
+    """Wait for events, at most this long, and return their number."""
     st, scratch, events = s.settings[0], s.scratch, s.events.ctypes.data
     if sleep_ns > 0 and st.has_pwait2:
         scratch[0] = sleep_ns // 1_000_000_000
@@ -208,7 +210,7 @@ def _wait(s, sleep_ns):
 
 @kernel()
 def _loop(s):
-    """Serve until STOP, or until the run time is over."""
+    """Serve until STOP, or until the run time ends."""
     st, control = s.settings[0], s.control
     events = s.events.ctypes.data
     while load_acquire(control, SinkWords.STOP) == 0:
@@ -231,7 +233,7 @@ def _loop(s):
 
 @kernel((SINK_TYPE,))
 def run(s):
-    """Serve on this thread until STOP. Afterwards SinkWords.STATE is 2, or minus errno."""
+    """Serve on this thread until STOP, or until the run time ends. Then SinkWords.STATE is 2, or minus errno."""
     st, control = s.settings[0], s.control
     slack = _prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0)
     _prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)

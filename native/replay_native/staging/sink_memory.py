@@ -18,16 +18,19 @@ _SinkWords = namedtuple(
 SinkWords = _SinkWords(*range(0, 80, 8))
 """Words of `control`, a cache line apart. The control plane writes STOP and STALL_* (STALL_NS last).
 
-STATE is 0, 1 (running), 2 (ended), or minus errno. ARRIVALS counts requests, stored or not; REFUSED counts connections
-over the cap.
+STATE is 0 (not started), 1 (running), 2 (ended), or minus errno. ARRIVALS counts requests, stored or not. REFUSED
+counts connections that were closed because all slots were in use.
 """
 
 STAMP = np.dtype([("seq", "i8"), ("arrival_ns", "i8"), ("connection", "i8")])
-"""One arrived request. `seq` is -1 without X-Replay; `connection` counts accepted connections from 0."""
+"""One request that arrived.
+
+`seq` is -1 without X-Replay. `connection` is the number of its connection, counted from 0 as they are accepted.
+"""
 
 
 class OptionIndex(NamedTuple):
-    """Columns of `options`: what a request may ask for, by the name in its path."""
+    """Columns of `options`: the options of a request, by their names in its path."""
 
     status: int = 0
     body: int = 1
@@ -69,8 +72,10 @@ PEER = np.dtype([
         "in_time", "tries_left",
     )
 ] + [("ssl", "u8")])  # fmt: skip
-"""One connection of the sink. `ssl` is 0 on a plain one; `in_time`: a server will have answered before the time limit
-of the queue is over.
+"""One connection of the sink.
+
+`ssl` is 0 for a plain connection. `in_time` is 1 if a server will be done with the request before `patience_ns` of
+the queue is over.
 """
 
 SETTINGS = np.dtype([
@@ -80,7 +85,7 @@ SETTINGS = np.dtype([
         "has_pwait2",
     )
 ] + [("tls_context", "u8")])  # fmt: skip
-"""The sink's settings (first line) and what it keeps between turns."""
+"""Settings of the sink (first line), and its state between turns."""
 
 stamp_type, peer_type, settings_type = from_dtype(STAMP), from_dtype(PEER), from_dtype(SETTINGS)
 queue_type = from_dtype(QUEUE)
@@ -121,5 +126,5 @@ ROW_BYTES = 16_384
 
 
 def text_of(literal: bytes) -> np.ndarray:
-    """A literal that kernels compare with and copy from."""
+    """Return a literal as an array, with which kernels compare and from which they copy."""
     return np.frombuffer(literal, np.uint8).copy()

@@ -1,4 +1,4 @@
-"""The sink's requests: parsed as they come in, with their options, and their arrival noted."""
+"""The sink's requests: kernels that parse them as they arrive, read their options, and record their arrival."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _PATH = text_of(b"/sink/")
 
 @kernel()
 def _starts(data, at, end, text):
-    """Whether `text` (given in lower case) is at this place, in upper or lower case."""
+    """Return whether `text` (given in lower case) is at this place, in upper or lower case."""
     if at + text.size > end:
         return False
     for i in range(text.size):
@@ -63,7 +63,7 @@ def _starts(data, at, end, text):
 
 @kernel()
 def _number(data, at, end):
-    """The digits at this place; -1 where there are none."""
+    """Return the number that the digits at this place form, or -1 if there are none."""
     number = np.int64(-1)
     while at < end and 48 <= data[at] <= 57 and number < FAR_NS // 16:
         number = max(number, np.int64(0)) * 10 + np.int64(data[at]) - 48
@@ -73,7 +73,7 @@ def _number(data, at, end):
 
 @kernel(inlined=True)
 def _last_number(data, at, end):
-    """The digits after the last `-` of RUN-SEQ; -1 where there are none."""
+    """Return the number after the last `-` of RUN-SEQ, or -1 if there is none."""
     while at < end and data[at] == SPACE:
         at += 1
     dash = at - 1
@@ -117,7 +117,7 @@ def _read_request_line(s, slot, data, at, end):
 
 @kernel(inlined=True)
 def _read_header(s, slot, data, at, end):
-    """Read a header line that matters."""
+    """Read a header line if it is X-Replay, Content-Length, Transfer-Encoding or Connection."""
     p = s.peers[slot]
     initial = data[at] | 32
     if initial == 120 and _starts(data, at, end, _REPLAY):
@@ -141,8 +141,9 @@ def _read_header(s, slot, data, at, end):
 
 @kernel()
 def _read_head(s, slot, at):
-    """Read a complete head, and set the phase that follows. Returns the offset after it, or -1 where it is not
-    complete yet.
+    """Read a complete head, and set the phase that follows.
+
+    The result is the offset after the head, or -1 if the head is not complete yet.
     """
     p, data = s.peers[slot], s.inputs[slot]
     base = data.ctypes.data
@@ -198,7 +199,7 @@ def _pass_chunk_byte(p, byte):
 
 @kernel()
 def _pass_body(s, slot, at):
-    """Skip the request's body, as far as it has come. Returns the offset reached."""
+    """Skip the part of the request's body that has arrived, and return the offset after it."""
     p, data = s.peers[slot], s.inputs[slot]
     while at < p.in_end and p.phase != WHOLE:
         if p.phase in (IN_BODY, IN_CHUNK):
@@ -215,7 +216,7 @@ def _pass_body(s, slot, at):
 
 @kernel(inlined=True)
 def _note_arrival(s, slot):
-    """Record that a request came. Once the array is full, requests are only counted."""
+    """Record the arrival of a request. When the array is full, requests are only counted."""
     p = s.peers[slot]
     count = s.control[SinkWords.ARRIVALS]
     if count < s.stamps.size:
@@ -226,7 +227,7 @@ def _note_arrival(s, slot):
 
 @kernel()
 def _consume(s, slot):
-    """Respond to what has been read, request by request, until one must wait or is not complete."""
+    """Respond to the requests in the buffer, one after another, until one must wait or is incomplete."""
     p, data = s.peers[slot], s.inputs[slot]
     at = np.int64(0)
     while p.state == READING and at < p.in_end:
@@ -253,8 +254,9 @@ def _consume(s, slot):
 
 @kernel()
 def receive(s, slot, to_the_end):
-    """Read and respond until the socket is empty, or a response must wait. A short read means that the socket is
-    empty, unless the peer is known to have closed it.
+    """Read and respond until the socket is empty, or until a response must wait.
+
+    A short read means that the socket is empty, unless `to_the_end` says that it may not be.
     """
     p = s.peers[slot]
     if p.in_end:

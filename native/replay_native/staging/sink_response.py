@@ -1,6 +1,4 @@
-"""The sink's responses: made after a turn in the queue (if there is one), rendered by the request's options, sent in
-pieces.
-"""
+"""The sink's responses: kernels that wait in the queue, render by the request's options, and send in pieces."""
 
 from __future__ import annotations
 
@@ -57,14 +55,17 @@ _SAY_LENGTH, _SAY_CHUNKED = text_of(b"Content-Length: "), text_of(b"Transfer-Enc
 
 @kernel(inlined=True)
 def _set_timer(s, slot, at_ns):
-    """Set the timer of a connection. It has one."""
+    """Set the timer of a connection. Each connection has one."""
     s.timers[slot] = at_ns
     s.settings[0].next_timer_ns = min(s.settings[0].next_timer_ns, at_ns)
 
 
 @kernel()
 def _ask_a_server(s, slot, at_ns):
-    """Wait until a server is done, or until patience is over. In that case the server still works on the request."""
+    """Wait until a server is done with the request, or until patience is over.
+
+    In the second case, the server works on the request nevertheless.
+    """
     p, queue = s.peers[slot], s.queue[0]
     done_ns = take_on(queue, s.free_ns, at_ns)
     patient_ns = at_ns + queue.patience_ns
@@ -74,7 +75,7 @@ def _ask_a_server(s, slot, at_ns):
 
 @kernel()
 def on_turn(s, slot, now):
-    """A server is done: respond. Or patience is over: try again, or fail."""
+    """Respond if a server is done with the request. If patience is over, try again, or respond with 503."""
     p = s.peers[slot]
     if p.in_time:
         _answer(s, slot)
@@ -89,7 +90,7 @@ def on_turn(s, slot, now):
 
 @kernel()
 def take_up(s, slot):
-    """A whole request has come: respond, or let it wait for a server."""
+    """Respond to a complete request, or let it wait for a server."""
     p = s.peers[slot]
     p.served += 1
     # The connection is no longer idle: clear the timer that an earlier response set.
@@ -103,7 +104,7 @@ def take_up(s, slot):
 
 @kernel()
 def _answer(s, slot):
-    """Respond to a whole request: usually by one send, else by its options."""
+    """Respond to a complete request: usually by one send, else by its options."""
     p = s.peers[slot]
     p.state = READING
     sent = np.int64(0)
@@ -124,7 +125,7 @@ def _answer(s, slot):
 
 @kernel()
 def _finish_later(s, slot, sent):
-    """Finish a usual response that TLS took only in part: it must be given the same bytes again."""
+    """Finish a usual response of which TLS has sent only a part. TLS requires the same bytes again."""
     p, out = s.peers[slot], s.outputs[slot]
     s.options[slot, :] = NO_OPTION
     for i in range(s.answer.size):
@@ -136,7 +137,7 @@ def _finish_later(s, slot, sent):
 
 @kernel()
 def _answer_as_told(s, slot, sent):
-    """Respond by the options of the request. Of a usual response, `sent` bytes are out already."""
+    """Respond by the options of the request. The first `sent` bytes of a usual response are already sent."""
     p, o = s.peers[slot], s.options[slot]
     reused = p.served > 1
     if o[O.reset] >= 0 or (o[O.reset_reused] >= 0 and reused):
@@ -163,7 +164,7 @@ def _answer_as_told(s, slot, sent):
 
 @kernel()
 def _begin_answer(s, slot):
-    """Decide what will be sent, and how the connection ends."""
+    """Decide which bytes will be sent, and how the connection ends."""
     p, o = s.peers[slot], s.options[slot]
     p.state = ANSWERING
     s.timers[slot] = FAR_NS
@@ -191,7 +192,7 @@ def _begin_answer(s, slot):
 
 @kernel()
 def _put(out, at, text):
-    """Append text. Returns the place after it."""
+    """Append text, and return the offset after it."""
     for i in range(text.size):
         out[at + i] = text[i]
     return at + text.size
@@ -199,7 +200,7 @@ def _put(out, at, text):
 
 @kernel()
 def _put_number(out, at, number, base):
-    """Append a number, decimal or hexadecimal. Returns the place after it."""
+    """Append a number, decimal or hexadecimal, and return the offset after it."""
     digits = np.int64(1)
     rest = number // base
     while rest:
@@ -214,14 +215,14 @@ def _put_number(out, at, number, base):
 
 @kernel()
 def _put_status(out, status):
-    """Write the status line. Returns the place after it."""
+    """Write the status line, and return the offset after it."""
     at = _put(out, np.int64(0), _STATUS_LINE)
     return _put(out, _put_number(out, at, status, np.int64(10)), _REASON)
 
 
 @kernel()
 def _render_head(s, slot, out):
-    """Write status line and headers, and set the stage that follows. Returns the bytes written."""
+    """Write status line and headers, set the stage that follows, and return the number of bytes."""
     p, o = s.peers[slot], s.options[slot]
     status = o[O.status] if o[O.status] >= 0 else np.int64(200)
     if random_of(_SALT, s.control[SinkWords.ARRIVALS], _SALT) % np.uint64(100) < np.uint64(
@@ -244,7 +245,7 @@ def _render_head(s, slot, out):
 
 @kernel()
 def _render_body(s, slot, out):
-    """Write the next piece of the body. Returns the bytes written."""
+    """Write the next piece of the body, and return the number of bytes."""
     p, o = s.peers[slot], s.options[slot]
     chunked = o[O.chunked] >= 0
     at = np.int64(0)
@@ -269,7 +270,7 @@ def _render_body(s, slot, out):
 
 @kernel()
 def _render(s, slot):
-    """Put the next piece of the response into the connection's output. False where there is none."""
+    """Write the next piece of the response to the connection's output, and return whether there is one."""
     p, out = s.peers[slot], s.outputs[slot]
     p.out_at = 0
     p.out_end = 0
@@ -298,8 +299,9 @@ def _render(s, slot):
 
 @kernel()
 def send_more(s, slot):
-    """Send as much as the socket takes, or the next piece of a drip. A connection that takes much gives way to the
-    others.
+    """Send as much as the socket accepts, or the next piece of a drip.
+
+    After PIECES_AT_ONCE pieces the connection waits for its timer, so that the others get their turn.
     """
     p, o = s.peers[slot], s.options[slot]
     step = max(o[O.step], np.int64(1)) if o[O.drip_ms] >= 0 else np.int64(ROW_BYTES)
@@ -327,7 +329,7 @@ def send_more(s, slot):
 
 @kernel()
 def _answer_ends(s, slot):
-    """The response is out: keep the connection, or close it as decided."""
+    """Keep the connection after its response, or close it as decided."""
     p, o = s.peers[slot], s.options[slot]
     if p.after != KEEP:
         hang_up(s, slot, p.after == RST)
@@ -353,7 +355,7 @@ def hang_up(s, slot, abort):
 
 @kernel()
 def stall(s, now):
-    """Neither read nor respond while the whole server stalls. Returns the clock afterwards."""
+    """Sleep while the whole server stalls, and return the time after it."""
     st, control, scratch = s.settings[0], s.control, s.scratch
     stall_ns = load_acquire(control, SinkWords.STALL_NS)
     if stall_ns > 0 and now >= load_acquire(control, SinkWords.STALL_AT_NS):

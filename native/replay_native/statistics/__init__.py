@@ -1,1 +1,1 @@
-"""Permutation tests over runs, and simulated runs to calibrate them on."""
+"""Permutation tests over runs, and simulated runs on which they are calibrated."""

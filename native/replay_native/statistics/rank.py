@@ -1,14 +1,14 @@
-"""Exact permutation of run labels: adjusted p-values by max-T, and simultaneous intervals by inverting it.
+"""Exact permutation of run labels: p-values adjusted by max-T, and simultaneous intervals by its inversion.
 
-Runs are grouped in blocks. A labelling says of each run whether it is of the new build, and keeps the number of new
-runs in each block. One block of all runs is the plain permutation; blocks of two are sign flips. `values`
-float64[runs, metrics] and `observed` uint8[runs] are the data, `labels` uint8[labellings, runs] every labelling (or a
-sample with the observed one).
+Runs are grouped in blocks. A labelling marks each run as one of the new or of the old build, and keeps the number
+of new runs in each block. One block of all runs is the plain permutation; blocks of two are sign flips. `values`
+float64[runs, metrics] and `observed` uint8[runs] are the data. `labels` uint8[labellings, runs] is every labelling,
+or a sample that contains the observed one.
 
 The effect of a labelling is that of the regression on it with a level for each block: sum(g * y) / sum(g * g), both
-centred by block. Statistic: its |t|, a monotone function of |effect| / (total spread), the same one for every metric.
-Westfall and Young, Resampling-Based Multiple Testing (1993); inversion: Lehmann and Romano, Testing Statistical
-Hypotheses, section 15.2.
+centred by block. The statistic is its |t|, a monotone function of |effect| / (total spread), the same one for every
+metric. Westfall and Young, Resampling-Based Multiple Testing (1993); inversion: Lehmann and Romano, Testing
+Statistical Hypotheses, section 15.2.
 """
 
 from __future__ import annotations
@@ -52,13 +52,14 @@ class Bounds(NamedTuple):
 EFFECTS_TYPE, INVERSION_TYPE, BOUNDS_TYPE = numba_type(Effects), numba_type(Inversion), numba_type(Bounds)
 
 TIE = 1e-9
-"""Statistics with a smaller relative difference are equal: their sums were computed in another order."""
+"""Statistics with a smaller relative difference are equal, because rounding depends on the order of a sum's terms."""
 
 
 @kernel("int64(int64[::1], uint8[::1], uint8[:, ::1])")
 def enumerate_labels(ends, observed, out):
-    """Write every labelling to `out`, which has a row for each. Returns how many there were. `ends[b]` is one past
-    block b.
+    """Write every labelling to `out`, as far as it has rows, and return how many were written.
+
+    `ends[b]` is one past the last run of block b.
     """
     n = observed.size
     for block in range(ends.size):
@@ -78,8 +79,9 @@ def enumerate_labels(ends, observed, out):
 
 @kernel()
 def _next(ends, labels):
-    """Make the next labelling in place: advance the last block that has another one, and restart those after it. False
-    after the last.
+    """Turn a labelling into the next one in place, and return False after the last.
+
+    The last block that has another labelling advances, and the blocks after it start again.
     """
     for back in range(ends.size):
         block = ends.size - 1 - back
@@ -91,7 +93,10 @@ def _next(ends, labels):
 
 @kernel()
 def _next_in_block(labels, start, end):
-    """Make the next permutation of 0s and 1s in descending order. After the last: False, and the first one again."""
+    """Turn labels[start:end] into its next permutation, in ascending lexicographic order.
+
+    After the last permutation, the result is False, and the first one is there again.
+    """
     at, ones = end - 1, np.int64(0)
     while at > start and not (labels[at] == 1 and labels[at - 1] == 0):
         ones += labels[at]
@@ -110,7 +115,10 @@ def _next_in_block(labels, start, end):
 
 @kernel("void(int64[::1], uint8[::1], uint64, uint8[:, ::1])")
 def sample_labels(ends, observed, seed, out):
-    """Write random labellings to `out`, the observed one first, so that the p-value is valid (Phipson and Smyth 2010)."""
+    """Write random labellings to `out`, with the observed one first.
+
+    The observed one makes the p-value valid (Phipson and Smyth 2010).
+    """
     state = np.uint64(seed)
     for row in range(out.shape[0]):
         for i in range(observed.size):
@@ -143,10 +151,10 @@ def _centre(ends, column):
     "int64(float64[:, ::1], int64[::1], uint8[::1], float64[:, ::1], float64[::1], float64[::1], float64[::1])"
 )
 def fit(values, ends, observed, centred, group, effects, errors):
-    """Write effects and standard errors of the observed labels, float64[metrics] each. Returns the degrees of freedom.
+    """Write effects and standard errors of the observed labels, and return the degrees of freedom.
 
-    Fills `centred` float64[metrics, runs] and `group` float64[runs] with values and labels centred by block. The
-    standard error is NaN where there are no degrees of freedom.
+    `effects` and `errors` are float64[metrics]. Fills `centred` float64[metrics, runs] and `group` float64[runs]
+    with values and labels centred by block. The standard error is NaN if there are no degrees of freedom.
     """
     n, metrics = values.shape
     for i in range(n):
@@ -180,9 +188,10 @@ def _dot(a, b):
 
 @kernel("void(uint8[:, ::1], float64[:, ::1], float64[::1], float64[:, ::1])")
 def sum_new(columns, centred, group, sums):
-    """Write the sums over the runs that each labelling calls new: of each row of `centred`, and last of `group`.
+    """Write the sums over the runs that each labelling marks as new: of each row of `centred`, and last of `group`.
 
-    `columns` uint8[runs, labellings] is the transposed table of labellings; `sums` float64[metrics + 1, labellings].
+    `columns` uint8[runs, labellings] is the transposed table of labellings. `sums` is float64[metrics + 1,
+    labellings].
     """
     metrics = centred.shape[0]
     for m in range(metrics + 1):
@@ -199,8 +208,9 @@ def sum_new(columns, centred, group, sums):
 def max_t(centred, sums, effects, largest, p_adjusted):
     """Write Westfall-Young p-values by single-step max-T to `p_adjusted` float64[metrics].
 
-    `sums` float64[metrics + 1, labellings] are the sums of `centred`'s rows, and last of `group`, over the runs that
-    each labelling calls new. A metric that is the same in every run has p 1. `largest` float64[labellings] is scratch.
+    `sums` float64[metrics + 1, labellings] are the sums of `centred`'s rows, and last of `group`, over the runs
+    that each labelling marks as new. A metric that is the same in every run has p 1. `largest` float64[labellings]
+    is scratch.
     """
     metrics, count = centred.shape[0], sums.shape[1]
     weight = _weight(sums)
@@ -222,7 +232,7 @@ def max_t(centred, sums, effects, largest, p_adjusted):
 
 @kernel(inlined=True)
 def _weight(sums):
-    """sum(g * g): the largest sum, that of the observed labelling, which overlaps most with itself."""
+    """Return sum(g * g). It is the largest sum, that of the observed labelling, which overlaps most with itself."""
     weight = 0.0
     for at in range(sums.shape[1]):
         weight = max(weight, sums[sums.shape[0] - 1, at])
@@ -231,12 +241,12 @@ def _weight(sums):
 
 @kernel(types.float64(types.float64[:, ::1], EFFECTS_TYPE, types.int64, INVERSION_TYPE, BOUNDS_TYPE))
 def intervals(sums, fitted, outside, scratch, bounds):
-    """Write the simultaneous intervals to `bounds`; returns the critical |t| of the family. `sums` as for `max_t`.
+    """Write the simultaneous intervals to `bounds`, and return the critical |t| of the family.
 
-    An effect d of metric m is rejected where at most `outside` labellings have a statistic as extreme as the observed
-    one, with m shifted back by d and the others by their estimates. The d that one labelling keeps are an interval
-    around the estimate, in closed form, so the bound is an order statistic of the ends. It is infinite where no d can
-    be rejected.
+    `sums` is the same as for `max_t`. An effect d of metric m is rejected if at most `outside` labellings have a
+    statistic as extreme as the observed one, with m shifted back by d and the others by their estimates. The values
+    of d that one labelling does not reject are an interval around the estimate, in closed form, so that the bound
+    is an order statistic of the ends. It is infinite if no d can be rejected.
     """
     effects, errors, lower, upper = fitted.effects, fitted.errors, bounds.lower, bounds.upper
     top, low, high = scratch.top, scratch.low, scratch.high
@@ -262,8 +272,9 @@ def intervals(sums, fitted, outside, scratch, bounds):
 
 @kernel()
 def _family(sums, effects, errors, freedom, top):
-    """Write the largest |t| of each labelling over metrics shifted back by their estimates, its metric, and the second
-    largest.
+    """Write, for each labelling, the largest |t| over all metrics, which metric has it, and the second largest.
+
+    Metrics are shifted back by their estimates.
     """
     weight, metrics = _weight(sums), effects.size
     for at in range(sums.shape[1]):
@@ -286,7 +297,7 @@ def _family(sums, effects, errors, freedom, top):
 
 @kernel()
 def nth_value(values, nth):
-    """The value of 0-based rank `nth` (reorders `values`): Hoare's selection."""
+    """Return the value of 0-based rank `nth`, by Hoare's selection, which reorders `values`."""
     left, right = 0, values.size - 1
     while left < right:
         pivot = values[(left + right) >> 1]

@@ -1,6 +1,7 @@
-"""Simulated runs of a service, as their log quantiles: the decision rule is calibrated on them.
+"""Simulated runs of a service, as their log quantiles. The decision rule is calibrated on them.
 
-A run has its own level (normal), an autoregressive level from interval to interval, and requests around both.
+A run has its own level (normal), a level that is autoregressive from interval to interval, and requests around the
+sum of both.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ INTERVALS, REQUESTS = 50, 20
 """Intervals per run, and requests per interval: 1,000 requests, just enough for a p99."""
 
 LEVEL_SD = 0.1
-"""Standard deviation of the level from interval to interval."""
+"""Standard deviation of the level of the intervals."""
 
 QUANTILES = 3
-"""p50, p90, p99."""
+"""Number of quantiles per run: p50, p90 and p99."""
 
 LOGNORMAL, BIMODAL, HEAVY = 0, 1, 2
 
 
 @kernel(inlined=True)
 def _uniform(state):
-    """SplitMix64: a float in (0, 1)."""
+    """Return a random float in (0, 1), by SplitMix64."""
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     word = state[0]
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -38,13 +39,15 @@ def _uniform(state):
 
 @kernel(inlined=True)
 def _normal(state):
-    """A standard normal variate (Box and Muller)."""
+    """Return a standard normal variate (Box and Muller)."""
     return math.sqrt(-2.0 * math.log(_uniform(state))) * math.cos(2.0 * math.pi * _uniform(state))
 
 
 @kernel(inlined=True)
 def _fill(state, kind, level, requests, start):
-    """Write REQUESTS log latencies around `level`: with sigma 0.5; with one in ten five times slower; or Pareto with
+    """Write REQUESTS log latencies around `level`.
+
+    LOGNORMAL has sigma 0.5. With BIMODAL, one request in ten is about five times slower. HEAVY is Pareto with
     exponent 1.5.
     """
     if kind == HEAVY:
@@ -66,7 +69,7 @@ def _fill(state, kind, level, requests, start):
 def quantiles_of_runs(state, run_sd, autocorrelation, kind, requests, out):
     """Write log p50, p90, p99 (with Java's ranks) of each run to `out` float64[runs, 3].
 
-    `state` uint64[1] is the generator's; `requests` float64[INTERVALS * REQUESTS] is scratch.
+    `state` uint64[1] is that of the random generator. `requests` float64[INTERVALS * REQUESTS] is scratch.
     """
     fresh = LEVEL_SD * math.sqrt(1.0 - autocorrelation * autocorrelation)
     for run in range(out.shape[0]):

@@ -1,7 +1,7 @@
 """Student's t distribution: two-sided p-values and critical values, for any number of degrees of freedom above 0.
 
-P(|T| >= t) is the regularised incomplete beta function I_x(freedom / 2, 1 / 2) at x = freedom / (freedom + t * t), by
-its continued fraction (Numerical Recipes, 6.4; Lentz's method).
+P(|T| >= t) is the regularised incomplete beta function I_x(freedom / 2, 1 / 2) at x = freedom / (freedom + t * t),
+computed by its continued fraction (Numerical Recipes, 6.4; Lentz's method).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TINY = 1e-300
 
 @kernel("float64(float64, float64)")
 def two_sided(t, freedom):
-    """P(|T| >= t)."""
+    """Return P(|T| >= t)."""
     if math.isinf(t):
         return 0.0
     x, a, b = freedom / (freedom + t * t), freedom / 2.0, 0.5
@@ -32,7 +32,7 @@ def two_sided(t, freedom):
 
 @kernel()
 def _fraction(x, a, b):
-    """The continued fraction of I_x(a, b)."""
+    """Return the continued fraction of I_x(a, b)."""
     c, d = 1.0, 1.0 / _kept_off_zero(1.0 - (a + b) * x / (a + 1.0))
     total = d
     for m in range(1, _STEPS_MAX):
@@ -56,7 +56,7 @@ def _kept_off_zero(value):
 
 @kernel("float64(float64, float64)")
 def critical(p, freedom):
-    """The t with P(|T| >= t) = p, by bisection; 0 for p = 1."""
+    """Return the t with P(|T| >= t) = p, found by bisection, or about 0 for p = 1."""
     low, high = 0.0, 1.0
     while two_sided(high, freedom) > p and high < 1e300:
         low, high = high, 2.0 * high

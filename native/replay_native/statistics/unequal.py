@@ -1,17 +1,18 @@
-"""Permutation of run labels where sides or blocks differ in size: max-T and its inversion with a studentised effect.
+"""Permutation of run labels if sides or blocks differ in size: max-T and its inversion with a studentised effect.
 
-`rank` divides an effect by the spread of all runs, which is right where each block holds as many new runs as old ones:
-there the spread of each side cancels out. Elsewhere a side with few and widely scattered runs passes for a difference.
-Here each effect is divided by its own standard error, which lets runs scatter differently (HC2: MacKinnon and White
-1985; with one block it is Welch's; Janssen 1997 on permuting such a statistic).
+`rank` divides an effect by the spread of all runs, which is right if each block has as many new runs as old ones:
+then the spread of each side cancels out. Otherwise, a side with few and widely scattered runs would look like a
+difference. Here each effect is divided by its own standard error, which lets runs scatter differently (HC2:
+MacKinnon and White 1985; with one block it is Welch's; Janssen 1997 on permuting such a statistic).
 
-With g the labels centred by block, w = sum(g * g), z the values centred by block and e = sum(g * z) / w, the squared
-error is sum(q * (z - e * g)^2) / w^2, where q = g^2 / (1 - leverage) depends on a run's block and label only. So the
-sums over the runs that a labelling calls new are enough.
+With g the labels centred by block, w = sum(g * g), z the values centred by block and e = sum(g * z) / w, the
+squared error is sum(q * (z - e * g)^2) / w^2, where q = g^2 / (1 - leverage) depends on a run's block and label
+only. So the sums over the runs that a labelling marks as new are enough.
 
-A shift u of the effect makes z = residual - u * x, x being the observed g. The squared effect and the squared error of
-a labelling are quadratic in u, so the u that it keeps (its |t| reaches the observed one) end where a polynomial of
-degree four is zero. The outermost zero on each side is taken: an interval may be too wide by that, never too narrow.
+A shift u of the effect makes z = residual - u * x, where x is the observed g. The squared effect and the squared
+error of a labelling are quadratic in u, so that the range of u that it does not reject (its |t| reaches the
+observed one) ends at zeros of a polynomial of degree four. The outermost zero on each side is used. This may make
+an interval too wide, but never too narrow.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from replay_native.ground.jit import kernel
 from .rank import BOUNDS_TYPE, TIE, nth_value
 
 NOTHING = 1e-12
-"""A sum of squares below this share of its terms is zero: it is a rounding error."""
+"""A sum of squares below this share of its terms counts as zero, because it is a rounding error."""
 
 _STEPS_MAX = 200
 
@@ -39,8 +40,9 @@ _SHARED, _SUMS, _LARGEST, _TOP, _LOW, _HIGH = 0, 3, 7, 8, 11, 12
 
 @bundle
 class Design(NamedTuple):
-    """The labellings, and the observed labels with what is left of the values. For the letters see the head of this
-    module.
+    """The labellings, the observed effects, and the residuals of the values.
+
+    The module's docstring defines the letters.
     """
 
     columns: Annotated[Array, "uint8[:, ::1]", "[runs, labellings]: 1 where a labelling calls a run new"]
@@ -63,10 +65,9 @@ DESIGN_TYPE = numba_type(Design)
 
 @kernel(types.float64(DESIGN_TYPE, types.int64, types.float64[:, ::1], types.float64[::1], BOUNDS_TYPE))
 def judge(observed, outside, scratch, p_adjusted, bounds):
-    """Write Westfall-Young p-values and simultaneous intervals (as `rank.intervals`); returns the family's critical
-    |t|.
+    """Write Westfall-Young p-values and simultaneous intervals, and return the critical |t| of the family.
 
-    `scratch` float64[SCRATCH, labellings].
+    The intervals are defined as in `rank.intervals`. `scratch` is float64[SCRATCH, labellings].
     """
     columns, residuals, design, weight, level = (
         observed.columns, observed.residuals, observed.runs, observed.weight, observed.level,
@@ -106,7 +107,7 @@ def _observed_t(effect, error):
 
 @kernel()
 def _add(columns, run, value, out):
-    """Add a run's value to the sums of the labellings that call it new."""
+    """Add a run's value to the sums of the labellings that mark it as new."""
     if value != 0.0:
         column = columns[run]
         for at in range(out.size):
@@ -115,7 +116,7 @@ def _add(columns, run, value, out):
 
 @kernel()
 def _share(columns, design, scratch):
-    """Sums that are the same for each metric: of x, of its q * g, and of q * x^2."""
+    """Compute the sums that are the same for each metric: of x, of its q * g, and of q * x^2."""
     x, old, more, cross = design[0], design[1], design[2], design[3]
     constant = 0.0
     for run in range(x.size):
@@ -130,7 +131,10 @@ def _share(columns, design, scratch):
 
 @kernel()
 def _sum_up(columns, design, residual, scratch):
-    """Sums of one metric's residuals r: of r, of their q * g, of q * r^2 and q * r * x; the sum of r^2."""
+    """Compute the sums of one metric's residuals r: of r, of their q * g, of q * r^2 and of q * r * x.
+
+    The result is the sum of r^2.
+    """
     x, old, more, cross = design[0], design[1], design[2], design[3]
     own, mixed, spread = 0.0, 0.0, 0.0
     for run in range(x.size):
@@ -151,7 +155,10 @@ def _sum_up(columns, design, residual, scratch):
 
 @kernel(inlined=True)
 def _squares(scratch, at, weight, level):
-    """Of a labelling: sum(g * z) = a - b * u, and w^2 times the squared error = v0 + v1 * u + v2 * u^2."""
+    """Return a, b, v0, v1 and v2 of a labelling.
+
+    sum(g * z) = a - b * u, and w^2 times the squared error = v0 + v1 * u + v2 * u^2.
+    """
     a, b = scratch[_SUMS, at], scratch[_SHARED, at]
     alpha, beta = a / weight, b / weight
     own, shared = scratch[_SUMS + 1, at], scratch[_SHARED + 1, at]
@@ -163,7 +170,10 @@ def _squares(scratch, at, weight, level):
 
 @kernel(inlined=True)
 def _t(scratch, at, weight, level, spread, u):
-    """|t| of a labelling where the effect is shifted by u from its estimate. `spread`: the sum of squared residuals."""
+    """Return |t| of a labelling if the effect is shifted by u from its estimate.
+
+    `spread` is the sum of squared residuals.
+    """
     a, b, v0, v1, v2 = _squares(scratch, at, weight, level)
     effect, square = a - b * u, v0 + (v1 + v2 * u) * u
     scale = spread + u * u * weight
@@ -174,7 +184,7 @@ def _t(scratch, at, weight, level, spread, u):
 
 @kernel(inlined=True)
 def _take(scratch, at, m, t):
-    """Keep the largest |t| of each labelling, its metric, and the second largest."""
+    """Update the largest |t| of a labelling, its metric, and the second largest with the |t| of metric m."""
     if t > scratch[_TOP, at]:
         scratch[_TOP + 2, at] = scratch[_TOP, at]
         scratch[_TOP, at], scratch[_TOP + 1, at] = t, m
@@ -184,7 +194,10 @@ def _take(scratch, at, m, t):
 
 @kernel(inlined=True)
 def _keep(scratch, at, m, weight, level, effect, error):
-    """The outermost effects that a labelling keeps: by metric m itself, or by the largest |t| of the others."""
+    """Write the outermost effects of metric m that a labelling does not reject.
+
+    The labelling may keep an effect because of metric m itself, or because of the largest |t| of the other metrics.
+    """
     a, b, v0, v1, v2 = _squares(scratch, at, weight, level)
     if v2 <= NOTHING * weight:
         scratch[_LOW, at], scratch[_HIGH, at] = -math.inf, math.inf
@@ -202,11 +215,11 @@ def _keep(scratch, at, m, weight, level, effect, error):
 
 @kernel()
 def _largest_zero(a3, a2, a1, a0, least):
-    """The largest zero of s^4 + a3 s^3 + a2 s^2 + a1 s + a0, or `least` where it is smaller. a0 <= 0 <= least.
+    """Return the largest zero of s^4 + a3 s^3 + a2 s^2 + a1 s + a0, or `least` if that is larger.
 
-    None is above `least` if no coefficient of the polynomial in s - `least` is negative. Otherwise Newton's method
-    from Fujiwara's bound, which lies right of every zero of the polynomial and its derivatives, so that the steps go
-    down to the largest zero and never past it.
+    a0 <= 0 <= least. No zero is above `least` if no coefficient of the polynomial in s - `least` is negative.
+    Otherwise, Newton's method starts at Fujiwara's bound, which is to the right of every zero of the polynomial and
+    its derivatives, so that the steps approach the largest zero from above and never pass it.
     """
     s = least
     value = (((s + a3) * s + a2) * s + a1) * s + a0
