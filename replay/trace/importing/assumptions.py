@@ -1,4 +1,4 @@
-"""The assumptions of an import, and what it could not keep, as sentences for its summary."""
+"""Sentences for the summary of an import: its assumptions, and what it could not keep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .registry import Found
 
 
 def about_time(found: Found, time_zone: str) -> list[str]:
-    """The assumptions made about timestamps without a zone."""
+    """Return the assumptions made about timestamps without a zone."""
     zoneless, repeated, skipped = (found.moments.get(name, 0) for name in ("zoneless", "repeated", "skipped"))
     said = []
     if zoneless:
@@ -28,7 +28,7 @@ def about_time(found: Found, time_zone: str) -> list[str]:
 
 
 def about_queries(found: Found) -> list[str]:
-    """Report that a server omitted queries from its log."""
+    """Return a sentence if a server omitted queries from its log."""
     if not found.queries_cut:
         return []
     return [
@@ -38,7 +38,7 @@ def about_queries(found: Found) -> list[str]:
 
 
 def about_bodies(found: Found) -> list[str]:
-    """Report which response bodies were not kept."""
+    """Return a sentence for each reason why response bodies were not kept."""
     return [
         f"bodies of {units.counted(count, 'response')} {why}: their sizes and digests are kept, not the bodies"
         + (" (--responses all)" if why == NOT_TEXT else "")
