@@ -1,5 +1,6 @@
-"""The journal of a recording (`replay record http`): what remains after it was killed, or the input of its final
-step.
+"""The journal of a recording (`replay record http`).
+
+It is what remains after the recording was killed, and the input of the final step of a recording.
 """
 
 from __future__ import annotations
@@ -25,23 +26,26 @@ CUT = "recording cut here"
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Whether a file begins as a journal."""
+    """Return 1 if a file begins as a journal, otherwise 0."""
     return 1.0 if is_journal(head) else 0.0
 
 
 class JournalReader(RecordReader):
-    """Reads journals. Their records are already clean and are not changed."""
+    """Reads journals.
+
+    Their records have no secrets any more, and are not changed.
+    """
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
         warm(["trace.dictionary"])
 
     def probe(self, head: bytes) -> Probe:
-        """Start of the recording, in ns."""
+        """Return the start of the recording, and a resolution of 1 ns."""
         return Probe(notes_in(head).started_ns or None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """Yield the rows of one journal, up to where it breaks off."""
+        """Yield the rows of one journal, up to the block at which it was cut off."""
         rejects, held = self._found.rejects, list[JournalRecord]()
         try:
             for block in blocks_in(file.stream()):
@@ -58,7 +62,7 @@ class JournalReader(RecordReader):
         yield from self.rows(map(_record, held))
 
     def _note(self, notes: Notes) -> None:
-        """Take over the notes of the recording."""
+        """Copy the notes of the recording to those of the import."""
         found = self._found
         for mine, theirs in (
             (found.lost, {**notes.lost, **{f"only a part: {why}": n for why, n in notes.incomplete.items()}}),
