@@ -69,10 +69,10 @@ class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
 def with_rest(
     accounts: Accounts, detail: AccountsDetail, unsent: Mapping[str, int], unknown: int
 ) -> tuple[Accounts, AccountsDetail]:
-    """Add the planned requests that no lane counted to the accounts.
+    """Return the accounts and their parts, including the planned requests that no lane counted.
 
-    `unsent` counts the requests that were not sent, by reason. `unknown` is the number of requests that may or may
-    not have been sent.
+    `unsent` counts those that were not sent, by reason. `unknown` is the number of those that may or may not have
+    been sent.
     """
     added = sum(unsent.values())
     whole = msgspec.structs.replace(

@@ -16,14 +16,14 @@ from .limits import Figures, Quantiles, ValidityLimits
 from .verdicts import WORSE, Reason, Verdict, above_share
 
 _ENOUGH = {"p50": 2, "p90": 10, "p99": 100}
-"""How many values a histogram needs, so that the percentile is not simply its largest value."""
+"""How many values a histogram needs for each percentile, so that it is not simply the largest value."""
 
 _TIMES = 3
 """From this ratio on, a delay is described as a multiple of the latency."""
 
 
 def delayed(figures: Figures, limits: ValidityLimits) -> list[Reason]:
-    """Return the worst finding about requests that were taken up late or delayed later; one finding at most."""
+    """Return the worst finding about requests that were taken up, sent or read late; none if there is no fault."""
     late, latency = figures.lateness, figures.response
     if late is None or latency is None or late.count == 0:
         return []
@@ -57,8 +57,8 @@ def delayed(figures: Figures, limits: ValidityLimits) -> list[Reason]:
 def unread(figures: Figures, limits: ValidityLimits) -> list[Reason]:
     """Return a finding if responses had arrived well before the generator read them.
 
-    The target appears slower than it is by that time. The effect on the response time counts; in a closed loop, which
-    has no response time, the effect on the service time.
+    Because of that time the target appears slower than it is. What counts is the effect on the response time; in a
+    closed loop, which has no response time, the effect on the service time.
     """
     latency, net = figures.response, figures.response_arrived
     if latency is None:
@@ -97,7 +97,10 @@ def not_sent(figures: Figures, limits: ValidityLimits) -> list[Reason]:
 
 
 class _Step(NamedTuple):
-    """A limit: a percentile of a delay exceeds the floor and this share of the latency without it."""
+    """A limit for one percentile of a delay.
+
+    It is exceeded if the delay is above the floor, and above this share of the latency without the delay.
+    """
 
     verdict: Verdict
     name: str
@@ -153,7 +156,7 @@ def _difference(latency: Quantiles, own: Quantiles) -> Quantiles:
 def _weight(code: str) -> int:
     """Return the factor by which a finding is preferred to others.
 
-    All delays include lateness. If it makes up at least half of them, LATE is the better explanation.
+    All delays include lateness. If lateness makes up at least half of them, LATE is the better explanation.
     """
     return 2 if code == "LATE" else 1
 

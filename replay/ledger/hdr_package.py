@@ -22,9 +22,10 @@ class RunHistogram(HdrHistogram):  # type: ignore[misc]
     """
 
     def __init__(self, histogram: Histogram, stated: Callable[[int], int] = int) -> None:
-        """`stated` returns the figure that the run reports for a value of the histogram.
+        """Copy the counters of a histogram of a run.
 
-        It matters for values at the upper end of the range (an hour), which are only lower bounds.
+        `stated` returns the figure that the run reports for a value of the histogram. It matters for values at the
+        upper end of the range (an hour), which are only lower bounds.
         """
         layout = histogram.layout
         super().__init__(layout.lowest, layout.highest, layout.digits)

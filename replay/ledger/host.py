@@ -149,7 +149,7 @@ def throttled_share(before: HostLoad, after: HostLoad) -> float | None:
 def steal_share(before: HostLoad, after: HostLoad) -> float | None:
     """Return the share of the machine's CPU time that its hypervisor gave to others; None if unknown.
 
-    It is unknown for a short time as well, because the counter has steps of 10 ms.
+    It is also unknown over less than STEAL_SPAN_MIN_NS, because the counter has steps of 10 ms.
     """
     if before.steal_ns is None or after.steal_ns is None or after.at_ns - before.at_ns < STEAL_SPAN_MIN_NS:
         return None

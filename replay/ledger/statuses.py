@@ -24,7 +24,10 @@ SUSPECT_SHARE = 0.05
 """If more than this share of all requests got a worse status, the run is SUSPECT."""
 
 ROUTE_SHARE, ROUTE_LEAST = 0.5, 0.01
-"""A run is SUSPECT, too, if this share of a route got a worse status, and the route has at least 1% of the requests."""
+"""A run is also SUSPECT if more than this share of a route got a worse status.
+
+The route must have at least ROUTE_LEAST of all requests.
+"""
 
 FAILED_SHARE = 0.5
 """If more than this share of all requests got a worse status, the run has failed."""

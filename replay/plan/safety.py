@@ -72,7 +72,7 @@ def _plain(host: str) -> str:
 def _network(text: str) -> _Network:
     """Parse an address or a network, ignoring its zone.
 
-    ValueError if it is neither. IPv4 inside IPv6 becomes IPv4.
+    Raises ValueError if it is neither. IPv4 inside IPv6 becomes IPv4.
     """
     network = ipaddress.ip_network(re.sub(r"%[^/]*", "", text), strict=False)
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= MAPPED_BITS:

@@ -157,7 +157,7 @@ class Schedule:
     def batches(self) -> Iterator[DueBatch]:
         """Yield the due requests in order, computed anew at each call.
 
-        For a closed loop with a duration, they never end.
+        For a closed loop with a duration this never ends, so that the caller must stop it.
         """
         return self._rows.batches()
 
@@ -176,8 +176,8 @@ class Schedule:
     def lookup(self, seqs: list[int]) -> dict[int, RecordedRow]:
         """Return the recorded rows for sequence numbers of any pass.
 
-        They are empty if the trace was damaged or removed during the run, because the measurements do not depend on
-        it.
+        The result is empty if the trace was damaged or removed during the run, because the measurements do not depend
+        on it.
         """
         try:
             found = self._rows.recorded([seq % self.rows_a_pass for seq in seqs])
@@ -190,8 +190,8 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Pat
     """Read the trace and plan the scenario.
 
     `name` is the plan's name for the recording. If the scenario scales or samples, a transformed trace is written to
-    the folder `area`, which must exist as long as the schedule. InputError if the trace is empty or damaged;
-    UsageError if nothing would be sent.
+    the folder `area`, which must exist as long as the schedule. Raises InputError if the trace is empty or damaged,
+    and UsageError if nothing would be sent.
     """
     if scenario.also:
         raise UsageError(
@@ -314,7 +314,7 @@ def _make_plan(
 def _length_ns(clock: Clock, scenario: Scenario, rows: int, end_ns: int) -> int | None:
     """Return the time from the start of the run to its last due time, or to the end of its duration.
 
-    None means that only the target's speed bounds a closed loop.
+    For a closed loop without a duration it is None, because the target sets the pace.
     """
     if clock.period_ns < 0:
         return scenario.duration_ns

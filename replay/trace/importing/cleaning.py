@@ -50,13 +50,16 @@ PARTS_OF_NAMES = (
     b"msisdn", b"//", b"%", b"\\", b"eyj", b"basic", b"digest", b"@",
 )  # fmt: skip
 IGNORED_IN_NAMES = b"-_.[]"
-"""Bytes that are removed from a body, after it is converted to lower case, before it is searched for PARTS_OF_NAMES.
+"""Bytes that are removed from a body in lower case before it is searched for PARTS_OF_NAMES.
 
-A body that contains none of them holds no named secret.
+A body without any of PARTS_OF_NAMES holds no named secret.
 """
 
 _NAMES = re2.compile(b"|".join(map(re2.escape, PARTS_OF_NAMES)))
-"""Matches any of PARTS_OF_NAMES, because RE2 finds all of them in one pass over the body."""
+"""Matches any of PARTS_OF_NAMES.
+
+RE2 finds all of them in one pass over the body.
+"""
 
 _LOWERED = bytes(byte | 32 if 65 <= byte <= 90 else byte for byte in range(256))
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
@@ -128,7 +131,7 @@ class Cleaner:
     def _learn(self, secrets: list[str]) -> None:
         """Search for these values from now on.
 
-        A value that an earlier response contained under another name is added to the assumptions.
+        If an earlier response contained one of them under another name, an assumption reports its place.
         """
         for value in secrets:
             word = value.rpartition(" ")[2]

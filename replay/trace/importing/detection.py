@@ -125,7 +125,7 @@ def tell_format(
 ) -> Importer:
     """Return the importer that fits the head of a file best, and remove the wrappers of its lines.
 
-    If `named` is given, the user's choice, only wrappers are searched for. Raises InputError if no importer fits.
+    If the user named the importer (`named`), only the wrappers are determined. Raises InputError if no importer fits.
     """
     options = options or Options()
     refuse_line_ends(file.name, file.head)

@@ -49,6 +49,6 @@ def _text_of(found: re.Match[bytes]) -> bytes:
 def unwrap(data: bytes) -> bytes:
     """Replace JSON lines by the texts inside them.
 
-    A line without a text is unchanged.
+    All other lines are unchanged.
     """
     return _ANY.sub(_text_of, data)

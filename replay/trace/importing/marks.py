@@ -27,7 +27,7 @@ _MARK = re.compile(f"(?:{REDACTED})?([\U000f0000-\U000fffff])")
 """The word before the mark is optional, because it may have become part of a value that was found beside it."""
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 PERSON = ("(e-mail)", "(token)", "(phone)", "(card)", "(iban)")
-"""Stands for the name of a value that was found by its form."""
+"""Used instead of a name for values that were found by their form."""
 
 
 class Change(NamedTuple):

@@ -37,7 +37,7 @@ def _has_csv(kind: pa.DataType) -> bool:
 
 def _column_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Convert a column for CSV: bytes to text, durations to numbers with their unit."""
-    # Importing pyarrow takes as long as importing all of our own modules.
+    # Imported here because it is slow to import, and only Parquet files need it.
     import pyarrow.compute as pc
 
     if pa.types.is_duration(column.type):

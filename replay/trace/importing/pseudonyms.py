@@ -95,7 +95,7 @@ def _in_unit(unit: _Unit, data: bytes) -> str:
 
 
 def _in_case_of(code: str, given: str) -> str:
-    """Write hexadecimal digits in the case of the earlier ones."""
+    """Return the hexadecimal digits `code` in the case of `given`."""
     return code if given == given.lower() and not given.isdigit() else code.upper()
 
 
@@ -197,7 +197,10 @@ class Pseudonyms:
         return _written(units, bytes(made))
 
     def _basic(self, text: str) -> str:
-        """Return the pseudonym of `user:password`, with both parts as if each occurred alone."""
+        """Return the pseudonym of `user:password` in base64, in which each part has its own pseudonym.
+
+        Either part may occur elsewhere in the recording as well.
+        """
         try:
             user, colon, password = base64.b64decode(text, validate=True).decode("latin-1").partition(":")
         except (binascii.Error, ValueError):

@@ -46,21 +46,21 @@ class Shown:
     """Replaces every secret by one fixed word, for texts that are displayed."""
 
     def value(self, text: str, name: str) -> str:
-        """See `Instead`."""
+        """Return the fixed word."""
         return REDACTED
 
     def credentials(self, scheme: str, text: str) -> str:
-        """See `Instead`."""
+        """Return the scheme, followed by the fixed word."""
         return scheme + REDACTED
 
     def structure(self, text: str, name: str, quote: str) -> str:
-        """See `Instead`."""
+        """Return the fixed word in quotes."""
         return f"{quote}{REDACTED}{quote}"
 
     bare = structure
 
     def user_info(self, text: str) -> None:
-        """See `Instead`."""
+        """Do nothing, because user info is removed without a replacement."""
 
 
 CODED = r"%(?:25){0,4}"

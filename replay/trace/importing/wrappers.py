@@ -174,7 +174,7 @@ class _Json:
     """Extracts lines from the JSON of a log collector."""
 
     def feed(self, data: bytes) -> bytes:
-        """Return the lines inside."""
+        """Replace each line by the text inside it."""
         return json_wrapper.unwrap(data)
 
     def finish(self) -> bytes:

@@ -53,7 +53,7 @@ class Connections:
         self._finished: list[Exchange] = []
         self._first_sequences: dict[_Key, int | None] = {}
         self.last_ns = 0
-        """The stamp of the last packet."""
+        """The timestamp of the last packet."""
         self.others: Counter[tuple[str, int]] = Counter()
         """Number of connections that were not HTTP/1, by protocol and server port."""
         self._hole_bytes = self._holes = self._headless = self._cut_responses = 0
@@ -186,7 +186,7 @@ class Connections:
     def _lost(self, what: str, number: int) -> None:
         """Count a message that a hole in the capture lost.
 
-        `what` is a request, a response, or a pair of both.
+        `what` is `request`, `response`, or `pair` for a response whose request is missing.
         """
         rejects = self._found.rejects
         if what == "response":

@@ -91,7 +91,7 @@ class Losses:
 class Packets:
     """A block of packets ordered by timestamp.
 
-    The `columns` of `replay_native.importing.packets` refer to `data`.
+    `columns` has the rows that `replay_native.importing.packets` defines; its offsets refer to `data`.
     """
 
     data: npt.NDArray[np.uint8]
@@ -189,10 +189,7 @@ class Capture:
         self.losses.unknown_links.update(columns[kernels.PORTS, kinds == kernels.UNKNOWN_LINK].tolist())
 
     def _take_block(self, buffer: npt.NDArray[np.uint8], end: int) -> bool:
-        """Read the pcapng block at the position, which is not a packet.
-
-        Returns whether the whole block was present.
-        """
+        """Read the pcapng block at the current position if it is not a packet, and return whether it was complete."""
         at = int(self._state[kernels.POSITION])
         if bytes(buffer[at : at + 4]) == _PCAPNG_MAGIC.to_bytes(4, "big"):
             if at + 12 > end:

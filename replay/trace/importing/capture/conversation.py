@@ -48,8 +48,9 @@ class Exchange:
 class Conversation:
     """A connection from its first captured packet on.
 
-    `done` receives exchanges; `lost(what, number)` counts lost messages. `client` is the client's address (16 bytes),
-    and `port` the server's port. `begins` is true if the client's SYN was captured.
+    `done` receives exchanges; `lost(what, number)` counts lost messages, where `what` is `request`, `response` or
+    `pair`. `client` is the client's address (16 bytes), and `port` the server's port. `begins` is true if the
+    client's SYN was captured.
     """
 
     def __init__(

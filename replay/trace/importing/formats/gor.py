@@ -71,7 +71,7 @@ class GorReader(MessageReader):
         self._plain = PlainRecords(self, found, options)
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the time of the first record, and a resolution of 1 ns."""
         found = HEAD.match(head.lstrip(b"\n"))
         return Probe(int(found[3]) if found else None, 1)
 
@@ -163,7 +163,7 @@ class GorReader(MessageReader):
         return record
 
     def _behind(self, file: SourceFile, number: int, behind: bytes) -> Iterator[Record]:
-        """Process the data after a message, which is a record without its separator, or unknown."""
+        """Process the data after a message: a record that lacks its separator, or unknown data, which is rejected."""
         begins = behind.lstrip(b"\r\n")
         if HEAD.match(begins):
             yield from self._records(file, [(number, begins)])

@@ -233,7 +233,7 @@ class HarReader(RecordReader):
     """Reads HAR files, each as a whole."""
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the start of the first entry, and the resolution, which the digits of its fraction give."""
         found = _STARTED.search(head)
         if found is None:
             return Probe(None, _MS_NS)

@@ -1,6 +1,6 @@
 """The journal of a recording (`replay record http`).
 
-It is what remains after the recording was killed, and the input of the final step of a recording.
+The final step of a recording imports it. If the recording was killed, the journal is what remains.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def sniff(head: bytes, options: Options) -> float:
 class JournalReader(RecordReader):
     """Reads journals.
 
-    Their records have no secrets any more, and are not changed.
+    Their records were already cleaned, so that they are not changed.
     """
 
     def __init__(self, found: Found, options: Options) -> None:

@@ -1,7 +1,7 @@
 """Results of k6 as CSV (`--out csv=FILE`), where the time of a point is the end of a request.
 
-k6's JSON is the same in this (`makers`). Only `http_req_duration` measurements are read. Timestamps are whole
-seconds, unless K6_CSV_TIME_FORMAT changes that.
+The same holds for k6's JSON (`makers`). Only `http_req_duration` measurements are read. Timestamps are whole seconds,
+unless K6_CSV_TIME_FORMAT changes that.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class K6Reader(TableReader):
         return data
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the first timestamp of a request's duration, and the resolution."""
         return super().probe(_OTHERS.sub(b"", head))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:

@@ -262,7 +262,7 @@ class MakerReader(RewritingReader):
         return rewritten(self._maker, data)
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Choose the keys that the head has, then return its first timestamp and the resolution."""
         layout = self._maker.layout(paths_of(self.rewrite(head)))
         self.use(replace(layout, at_unit_ns=self.layout.at_unit_ns))
         return super().probe(head)

@@ -41,7 +41,10 @@ FORGOTTEN_NS = 600 * SECOND_NS
 """A request that is not completed within this time is assumed never to complete."""
 
 SLACK_NS = 3 * SECOND_NS
-"""Tolerance, because timestamps are truncated to seconds and the duration excludes time before the controller."""
+"""Tolerance for the start of a completed request.
+
+Timestamps are truncated to seconds, and the duration excludes time before the controller.
+"""
 
 WAITING_MAX = 100
 """How many requests with the same tags, or without tags, wait for completion.
@@ -174,7 +177,10 @@ class RailsReader(RecordReader):
         self._lines_done = self._zone_min = self._latest_ns = 0
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the start of the first request, and the resolution.
+
+        The resolution is 1 µs if Ruby's Logger wrote a timestamp, otherwise 1 s.
+        """
         for found in _LINE.finditer(head):
             if found["at"] and (started := _started_ns(found)) is not None:
                 return Probe(started[0], _US_NS if found["logged"] else SECOND_NS)

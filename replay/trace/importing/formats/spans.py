@@ -67,7 +67,7 @@ class SpanReader(RecordReader):
     def probe(self, head: bytes) -> Probe:
         """Return the start of the first span in the head, and the resolution.
 
-        The first span is not always the earliest one, but it is close to it.
+        The first span is not always the earliest one, but its time is close.
         """
         first = self._start.search(head)
         return Probe(int(first[1]) * self._unit_ns if first else None, self._unit_ns)

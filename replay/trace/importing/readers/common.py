@@ -105,7 +105,7 @@ def sniff(head: bytes, options: Options) -> float:
 
 
 def _has_forwarded(head: bytes) -> bool:
-    """Return whether the first lines have a quoted `X-Forwarded-For` after the user agent."""
+    """Return whether the first lines have a quoted list of addresses (X-Forwarded-For) after the user agent."""
     fields = [
         found[1].decode("latin-1") for line in sniffed_lines(head, _NEAR) if (found := _BEHIND.search(line))
     ]
@@ -135,7 +135,7 @@ class CommonLog(LineReader):
         self._state[scan.FORWARDED_LAST] = expected
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the first timestamp in the head, and a resolution of 1 s."""
         state = np.zeros(scan.STATE_WORDS, dtype=np.int64)
         at = 0
         while at < len(head):
@@ -237,12 +237,12 @@ class CommonReader:
 
     @property
     def methods(self) -> list[str]:
-        """Method names by index."""
+        """Method names by index, of the scanner in use."""
         return self._reader.methods
 
     @property
     def hosts(self) -> list[str]:
-        """Hosts by index."""
+        """Hosts by index, of the scanner in use."""
         return self._reader.hosts
 
     @property

@@ -92,7 +92,7 @@ class FieldReader(LineReader):
         return self.layout.subtracts
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the first timestamp in the head and the resolution, and determine the unit of numbers without one."""
         return self._probe(head if head.endswith(b"\n") else head + b"\n")
 
     def _probe(self, lines: bytes) -> Probe:

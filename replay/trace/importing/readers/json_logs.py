@@ -26,7 +26,10 @@ from .templates import first_named
 def settled_host(
     found: Found, known: Mapping[str, int], names: list[str], values: list[dict[str, Any]]
 ) -> Mapping[str, int]:
-    """Decide about an address in `host`: it is the client if there is a port key, and otherwise ignored."""
+    """Return the roles of the keys, corrected if `host` holds addresses.
+
+    If there is a port key, `host` is then the client; otherwise it is ignored.
+    """
     if known.get("host") != field_spec.HOST or "host" not in names:
         return known
     if not are_addresses(str(value.get("host") or "") for value in values):
@@ -49,7 +52,7 @@ class KeyedReader(FieldReader):
         super().__init__(found, options, Layout(keys=keys, escapes=field_spec.JSON_ESCAPES, **more))
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Choose the keys that the head has, then return its first timestamp and the resolution."""
         names = paths_of(head)
         known = settled_host(self._found, self._known, names, objects(head))
         roles = first_named(known, names)

@@ -108,7 +108,7 @@ class LineReader(ABC):
 
     @abstractmethod
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the first timestamp in the head of a file, and the resolution of its timestamps."""
 
     def _begin(self, file: SourceFile, block: Bytes, end: int) -> int:
         """Return where the first line to scan begins in the first block of a file."""

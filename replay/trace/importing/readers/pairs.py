@@ -119,7 +119,7 @@ class PairsReader(RewritingReader):
         return rewrite_logfmt(data)
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Find the keys in the head, then return its first timestamp and the resolution."""
         self.use(logfmt_layout(rewrite_logfmt(head), self._options))
         return super().probe(head)
 
@@ -179,7 +179,7 @@ class LtsvReader(RewritingReader):
         return data
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Find the labels in the head, then return its first timestamp and the resolution."""
         self.use(ltsv_layout(head, self._options))
         return super().probe(head)
 

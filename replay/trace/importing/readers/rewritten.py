@@ -71,7 +71,7 @@ class RewritingReader(FieldReader):
         """Convert lines to the form that the layout reads."""
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the first timestamp in the rewritten head, and the resolution."""
         return super().probe(self.rewrite(head))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
@@ -82,7 +82,7 @@ class RewritingReader(FieldReader):
 
 
 def name_blanks(rejects: Rejects, blanked: int, reason: str) -> None:
-    """Count the lines that a rewrite blanked under their own reason."""
+    """Count the lines that a rewrite blanked under `reason`, and not as blank."""
     if blanked:
         rejects.counts[reason] += blanked
         rejects.counts[BLANK] -= blanked

@@ -62,7 +62,7 @@ class RewritingTemplate(RewritingReader):
         self._found.queries_cut += self._queries_cut
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Choose the layout that fits the head best, then return its first timestamp and the resolution."""
         after = self.rewrite(head)
         self.use(max(self._layouts, key=lambda layout: share(after, layout)))
         return super().probe(head)

@@ -59,7 +59,7 @@ class TemplateReader(FieldReader):
         self._layouts, self._supposed = layouts, supposed
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Choose the layout that fits the head best, then return its first timestamp and the resolution."""
         if sentence := self._supposed(head):
             self._found.assume(sentence)
         unit_ns = self.layout.at_unit_ns

@@ -38,9 +38,10 @@ class Choice:
 
 
 SENT, NESTED, ELSEWHERE, REPEATED = range(4)
-"""SENT requests are replayed, NESTED ones have another request as their cause.
+"""What happens to a request: SENT ones are replayed.
 
-ELSEWHERE requests are not of the selected service, and REPEATED ones are duplicates.
+NESTED ones are caused by another request, ELSEWHERE ones are not of the selected service, REPEATED ones are
+duplicates.
 """
 
 

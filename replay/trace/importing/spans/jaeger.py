@@ -21,7 +21,7 @@ def _list(value: Any) -> list[Any]:
 def _value(value: Any) -> Any:
     """Return the value of a tag.
 
-    A list is given as its JSON text.
+    Jaeger writes a list as JSON text, which is parsed.
     """
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         try:

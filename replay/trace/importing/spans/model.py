@@ -48,12 +48,12 @@ class Span:
         return None
 
     def text(self, *names: str) -> str:
-        """Return the first of these attributes that is present as text; empty if none is."""
+        """Convert the first of these attributes that is present to text; empty if none is."""
         found = self.first(*names)
         return "" if found is None else str(found)
 
     def number(self, *names: str) -> int:
-        """Return the first of these attributes that is present as a number; -1 if it is none, or none is present."""
+        """Convert the first of these attributes that is present to a number; -1 if it is absent or not a number."""
         found = self.first(*names)
         try:
             return int(found) if found is not None and abs(int(found)) < 1 << 62 else -1
