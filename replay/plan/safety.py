@@ -190,7 +190,7 @@ def _check_rate(plan: Plan, scenario: Scenario, default_per_s: float) -> None:
     beyond = "" if scenario.max_rate_per_s is not None else " beyond this machine"
     if plan.peak_1s_per_s is None:
         raise LimitError(
-            f"a closed loop has no highest rate; the limit{beyond} is {units.format_rate(limit)}",
+            f"a closed loop has no maximum rate; the limit{beyond} is {units.format_rate(limit)}",
             hint="--max-rate max",
         )
     raise LimitError(
@@ -207,7 +207,7 @@ def _check_length(plan: Plan, scenario: Scenario, default_ns: int | None) -> Non
     beyond = "" if scenario.max_duration_ns is not None else " beyond this machine"
     limit = f"the limit{beyond} is {units.format_duration(limit_ns)}"
     if plan.length_ns is None:
-        raise LimitError(f"how long a closed loop takes is not known; {limit}", hint="say it: -d 30s")
+        raise LimitError(f"the length of a closed loop is unknown; {limit}", hint="set a duration: -d 30s")
     if plan.length_ns > limit_ns:
         needed = units.duration_text(
             math.ceil(plan.length_ns / (60 * units.SECOND_NS)) * 60 * units.SECOND_NS

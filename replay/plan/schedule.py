@@ -391,7 +391,7 @@ def _by_name(names: list[str], counts: npt.NDArray[np.int64]) -> dict[str, int]:
 
 def _pace(scenario: Scenario) -> str:
     if scenario.closed_loop:
-        pace = "closed loop: each connection sends its next request when it is answered"
+        pace = "closed loop: each connection sends its next request when the last one is answered"
     elif scenario.rate_per_s is not None:
         pace = f"constant rate of {units.format_rate(scenario.rate_per_s)}"
     elif scenario.compress_to_ns is not None:

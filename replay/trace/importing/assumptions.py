@@ -17,8 +17,8 @@ def about_time(found: Found, time_zone: str) -> list[str]:
         said.append(f"stamps of {units.counted(zoneless, 'request')} name no zone: {taken}")
     if repeated:
         said.append(
-            f"{units.counted(repeated, 'request')} in the repeated hour of autumn: in the second one from where the log's"
-            " time goes back"
+            f"{units.counted(repeated, 'request')} in the repeated hour of autumn: taken as in the second hour from where"
+            " the log's time goes back"
         )
     if skipped:
         said.append(
@@ -32,7 +32,7 @@ def about_queries(found: Found) -> list[str]:
     if not found.queries_cut:
         return []
     return [
-        f"the log has no query of {units.counted(found.queries_cut, 'request')} that had one: they are replayed without"
+        f"the log omits the query of {units.counted(found.queries_cut, 'request')}: replayed without it"
         " (Squid logs queries with `strip_query_terms off`)"
     ]
 

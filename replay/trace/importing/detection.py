@@ -157,7 +157,9 @@ def raise_unknown(
         )
     near = ""
     if share > 0 and nearest:
-        near = f"; nearest is {nearest}, which {units.format_share(share)} of the first lines are"
+        near = (
+            f"; the nearest format is {nearest}, which {units.format_share(share)} of the first lines match"
+        )
     columns = proposed_columns(file.head)
     if columns:
         raise InputError(
@@ -167,7 +169,7 @@ def raise_unknown(
     takes = f"--format {nearest}" if near else "--format"
     raise InputError(
         f"{file.name} is not a log of a known format{near}; {begins}",
-        hint="for a log_format of your own --log-format '...', for a table --columns at=COLUMN,path=COLUMN;"
+        hint="for a custom log_format give --log-format '...', for a table --columns at=COLUMN,path=COLUMN;"
         f" {takes} imports it anyway{'' if near else ' as one of ' + ', '.join(sorted(known))}",
     )
 

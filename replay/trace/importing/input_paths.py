@@ -32,7 +32,7 @@ def expand(paths: Sequence[str | Path]) -> list[str]:
         elif path != STDIN and glob.has_magic(path) and not place.exists():
             matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207
             if not matches:
-                raise InputError(f"{path}: no file is named like this")
+                raise InputError(f"{path}: no file matches this pattern")
             found += matches
         else:
             found.append(path)

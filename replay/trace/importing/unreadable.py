@@ -41,7 +41,7 @@ UNREADABLE = (
             rb'^(?:\x1b\[\d+m)?INFO(?:\x1b\[0m)?:\s+\S+:\d+ - "(?:\x1b\[1m)?[A-Z]+ [^"\n]+ HTTP/[\d.]+',
             re.MULTILINE,
         ),
-        "give its access log stamps: uvicorn --log-config, a formatter uvicorn.logging.AccessFormatter with"
+        "add times to its access log: uvicorn --log-config, a formatter uvicorn.logging.AccessFormatter with"
         " '%(client_addr)s - - [%(asctime)s] \"%(request_line)s\" %(status_code)s -' and datefmt '%d/%b/%Y:%H:%M:%S %z';"
         " or import the log of the proxy before it",
     ),

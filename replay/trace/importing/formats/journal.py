@@ -58,7 +58,9 @@ class JournalReader(RecordReader):
                     yield from self.rows(map(_record, held))
                     held = []
         except CutJournalError:
-            self._found.assume("the recording was cut in the middle of a block: what was in it is lost")
+            self._found.assume(
+                "the recording was cut in the middle of a block: the requests in that block are lost"
+            )
         yield from self.rows(map(_record, held))
 
     def _note(self, notes: Notes) -> None:

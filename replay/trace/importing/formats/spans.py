@@ -206,14 +206,14 @@ class SpanReader(RecordReader):
         elif len(self._entries.services) > 1:
             assume(
                 f"only requests that no other request of the recording causes, by service: {self._services_text(sent)}"
-                " (--service NAME takes those of one service)"
+                " (--service NAME selects those of one service)"
             )
         if orphans:
             assume(
                 f"{counted(orphans, 'request')} with a parent that is not in the recording: taken as entering the system"
             )
         if circles:
-            assume(f"{counted(circles, 'request')} whose parents go in a circle: sent")
+            assume(f"{counted(circles, 'request')} whose parents form a circle: sent")
         if missing["named method"]:
             assume(
                 f"{counted(missing['named method'], 'span')} without a method: taken from the name of the span"
@@ -224,7 +224,7 @@ class SpanReader(RecordReader):
             )
         if missing["body"]:
             assume(
-                f"spans have no bodies: {counted(missing['body'], 'request')} that had one, or may have had, go without"
+                f"spans have no bodies: {counted(missing['body'], 'request')} that had or may have had one: sent without"
             )
         requests = sum(sent.values()) - missing["value"]
         if requests and not self._found.queries:

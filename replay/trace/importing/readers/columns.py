@@ -90,7 +90,7 @@ def _taken(
     for role, wanted in options.columns:
         index = column_place(wanted, names)
         if index in found.values():
-            raise InputError(f"--columns: {names[index]!r} has two roles", hint="a column is one thing")
+            raise InputError(f"--columns: {names[index]!r} has two roles", hint="give each column one role")
         if index >= 0:
             found[role] = index
         elif role in _CONSTANTS and _CONSTANTS[role].fullmatch(wanted):

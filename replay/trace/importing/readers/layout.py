@@ -270,7 +270,7 @@ def of_parts(literals: Sequence[str], roles: list[int], names: Sequence[str], **
         if not literals[index]:
             raise UsageError(
                 f"the log format has nothing between {names[index - 1]} and {names[index]}",
-                hint="where one ends cannot be told; put a space between them in the server's configuration",
+                hint="replay cannot find where the first one ends: put a space between them in the server's configuration",
             )
     pieces = ((literals[0], -1), *((literals[index + 1], roles[index]) for index in range(kept)))
     return Layout(pieces=pieces, **more)  # type: ignore[arg-type]

@@ -129,7 +129,7 @@ class MappedReader(FieldReader):
         unit = _UNIT_NAMES[unit_ns]
         if near_1970:
             self._found.assume(
-                f"stamps are numbers too small for dates of today: taken as {unit} since the beginning"
+                f"stamps are numbers too small for current dates: taken as {unit} since the start"
             )
         else:
             self._found.assume(
