@@ -210,9 +210,7 @@ COUNTERS = (
     Counter("connects_failed", "connections that could not be opened"),
     Counter("handshakes_full", "full TLS handshakes", each_second=True),
     Counter("handshakes_resumed", "TLS handshakes that resumed a session", each_second=True),
-    Counter(
-        "handshakes_failed", "TLS handshakes that failed, those that timed out included", each_second=True
-    ),
+    Counter("handshakes_failed", "TLS handshakes that failed, including time-outs", each_second=True),
     Counter("closed_by_target", "connections that the target closed"),
     Counter("open", "open connections", "level"),
     Counter("open_max", "the most connections that were open at once", "most"),
@@ -231,21 +229,19 @@ COUNTERS = (
     Counter("answers_cut", "responses that were longer than captures and checks read"),
     Counter("cookies_cut", "cookies that did not fit into their client's jar"),
     Counter("sends_postponed", "requests taken up more than 1 ms late"),
-    Counter("sends_postponed_ns", "sum of their lateness"),
+    Counter("sends_postponed_ns", "sum of the lateness of these requests"),
     Counter("dials_postponed", "connections that were dialled late"),
-    Counter(
-        "dials_postponed_ns", "time in which a connection was needed that the lane had not begun to dial"
-    ),
+    Counter("dials_postponed_ns", "sum of the times for which a needed connection was not yet being dialled"),
     Counter("reads_late", "responses that waited unread in the socket"),
-    Counter("reads_late_ns", "sum of the longest possible times that they waited"),
+    Counter("reads_late_ns", "an upper bound on the sum of these waits"),
     Counter("gaps", "gaps: the lane overslept, or was away from its sockets"),
     Counter("gaps_ns", "sum of the gaps"),
     Counter("gap_max_ns", "the longest gap", "longest"),
     Counter("lost_ns", "time lost: gaps and late dials"),
     Counter("first_due_ns", "when the first request was due", "stamp"),
     Counter("last_done_ns", "when the last request ended", "stamp"),
-    Counter("cpu_first_ns", "the thread's CPU clock at the first due", "stamp"),
-    Counter("cpu_last_ns", "the thread's CPU clock at the last done", "stamp"),
+    Counter("cpu_first_ns", "the thread's CPU clock when the first request was due", "stamp"),
+    Counter("cpu_last_ns", "the thread's CPU clock when the last request ended", "stamp"),
     Counter("idle_ns", "time without anything to do; spinning for a due time is idle"),
     Counter("loops", "turns of the lane's loop"),
 )
