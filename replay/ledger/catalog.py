@@ -231,7 +231,7 @@ COUNTERS = (
     Counter("sends_postponed", "requests taken up more than 1 ms late"),
     Counter("sends_postponed_ns", "sum of the lateness of these requests"),
     Counter("dials_postponed", "connections that were dialled late"),
-    Counter("dials_postponed_ns", "sum of the times for which a needed connection was not yet being dialled"),
+    Counter("dials_postponed_ns", "time for which a needed connection was not yet being dialled"),
     Counter("reads_late", "responses that waited unread in the socket"),
     Counter("reads_late_ns", "an upper bound on the sum of these waits"),
     Counter("gaps", "gaps: the lane overslept, or was away from its sockets"),
