@@ -34,11 +34,12 @@ COUNTED = ("planned", "sent", "ok", "error", "timeout", "in_flight")
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers of requests. planned = sent + unsent + unknown; sent = ok + error + timeout + in_flight.
+    """Numbers of requests, for which two identities hold.
 
-    `ok` requests have a complete response of any status; `error` requests have none. `skipped` requests are not part
-    of `planned`. Only a run over several machines has `unknown` requests: they were due between the last report of a
-    lost agent and its death, so that nobody knows whether they were sent.
+    They are planned = sent + unsent + unknown, and sent = ok + error + timeout + in_flight. `ok` requests have a
+    complete response of any status; `error` requests have none. `skipped` requests are not part of `planned`. Only a
+    run over several machines has `unknown` requests: they were due between the last report of a lost agent and its
+    death, so that nobody knows whether they were sent.
     """
 
     planned: int = 0

@@ -52,7 +52,7 @@ PARTS_OF_NAMES = (
 IGNORED_IN_NAMES = b"-_.[]"
 """Bytes that are removed from a body in lower case before it is searched for PARTS_OF_NAMES.
 
-A body without any of PARTS_OF_NAMES holds no named secret.
+A body without any of PARTS_OF_NAMES holds no secret that is marked by a name.
 """
 
 _NAMES = re2.compile(b"|".join(map(re2.escape, PARTS_OF_NAMES)))

@@ -125,7 +125,7 @@ def tell_format(
 ) -> Importer:
     """Return the importer that fits the head of a file best, and remove the wrappers of its lines.
 
-    If the user named the importer (`named`), only the wrappers are determined. Raises InputError if no importer fits.
+    If the user gave the importer (`named`), only the wrappers are determined. Raises InputError if no importer fits.
     """
     options = options or Options()
     refuse_line_ends(file.name, file.head)
@@ -188,7 +188,7 @@ def detect(path: str | Path) -> Importer:
 
 
 def named_importer(format_name: str, options: Options) -> Importer:
-    """Return the importer that the user named.
+    """Return the importer that the user gave.
 
     Raises UsageError if other options do not apply to it.
     """

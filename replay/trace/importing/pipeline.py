@@ -64,7 +64,7 @@ def _opened(
     """Open the files and detect their formats; `told` is the format that the user gave.
 
     Files from a folder or a pattern that cannot be imported are skipped, with the reason. Raises InputError for such
-    a file that the user named, and if no file can be imported.
+    a file that the user gave by name, and if no file can be imported.
     """
     named = {str(path) for path in paths}
     opened: list[tuple[SourceFile, Importer]] = []
@@ -210,7 +210,7 @@ class _Import:
         return numbers
 
     def note_clients(self, found: Found, importer: Importer) -> None:
-        """Add an assumption if most requests come from one client, or name no client."""
+        """Add an assumption if most requests come from one client, or have no client."""
         if self._rows < CLIENTS_FROM_ROWS or not importer.names_clients:
             return
         if self._unnamed_rows >= ONE_CLIENT_SHARE * self._rows:

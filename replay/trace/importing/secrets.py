@@ -275,7 +275,7 @@ _MAY_HOLD = re.compile(r"[:=%\\ +]|//")
 
 
 def redacted(text: str, instead: Instead, stops: str = "", *, in_url: bool = False) -> str:
-    """Replace the secrets in a text: named values, credentials after their scheme, and user info of URLs.
+    """Replace the secrets in a text: values beside a secret's name, credentials after their scheme, user info of URLs.
 
     With `in_url`, an unquoted value ends at the next delimiter, as in paths and queries. `stops` are the delimiters
     of a path, where a bare colon has no meaning (`/v1/key:rotate`).

@@ -64,7 +64,7 @@ class JournalReader(RecordReader):
         yield from self.rows(map(_record, held))
 
     def _note(self, notes: Notes) -> None:
-        """Copy the notes of the recording to those of the import."""
+        """Add the notes of the recording to those of the import."""
         found = self._found
         for mine, theirs in (
             (found.lost, {**notes.lost, **{f"only a part: {why}": n for why, n in notes.incomplete.items()}}),

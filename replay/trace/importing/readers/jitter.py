@@ -61,9 +61,9 @@ class Jitter:
             yield self._take(self._held_rows)
 
     def _make_room(self, columns: Columns) -> None:
-        """Make room for more rows of these columns.
+        """Make space for more rows of these columns.
 
-        Double the space if no row could be released.
+        The space is doubled if no row could be released.
         """
         room = len(self._held["at_ns"]) if self._held else 0
         if self._held_rows == room:
