@@ -329,7 +329,10 @@ Objectives and comparisons call them errors.
 """
 
 GOOD = tuple(name for name in OK if name not in FAILED and name != "4xx")
-"""Outcomes that reports need not list."""
+"""Outcomes that count as good: complete responses other than 4xx and 5xx.
+
+Reports need not list them.
+"""
 
 RETRYABLE = tuple(outcome.name for outcome in OUTCOMES if outcome.retryable)
 """Outcomes that `retry.on` may list."""

@@ -18,8 +18,8 @@ _PACKAGES = ("replay-engine", "numba", "numpy", "trio", "msgspec", "h11")
 class Host(msgspec.Struct, frozen=True, kw_only=True):
     """Facts about a machine.
 
-    Runs on different machines cannot be compared. `control_ns` is how long a fixed piece of work takes on it
-    (docs/runs.md); null means that it was not measured.
+    A comparison does not accept runs on different machines. `control_ns` is how long a fixed piece of work takes on
+    it (docs/runs.md); null means that it was not measured.
     """
 
     name: str = ""

@@ -113,7 +113,7 @@ class FieldReader(LineReader):
         return Probe(first, max(1, int(state[field_spec.FINEST_NS])))
 
     def _settle_unit(self, largest: int) -> None:
-        """Set the unit of numbers since the epoch, judged by the largest of the first.
+        """Set the unit of numbers since the epoch, judged by the largest of them in the head.
 
         Also sets the limit below which a number is too small to be a time.
         """
