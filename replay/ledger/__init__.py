@@ -1,1 +1,1 @@
-"""What a run counts: accounts, histograms, percentiles, and the verdict on the run's own validity."""
+"""What a run counts: accounts, histograms and percentiles, and the verdict on the run's own validity."""

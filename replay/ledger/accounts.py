@@ -1,6 +1,6 @@
-"""The accounts of a run: every planned request is in exactly one of them, which two identities verify.
+"""The accounts of a run: every planned request is in exactly one of them.
 
-`docs/lane-contract.md` states the identities. A run that breaks them is a bug of this program.
+Two identities, which `docs/lane-contract.md` states, verify this. A run that violates them reveals a bug in replay.
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ _OUTCOMES_OF = {
     account: [AT[outcome.counter] for outcome in catalog.OUTCOMES if outcome.account == account]
     for account in ("ok", "error", "timeout", "unsent")
 }
-"""Counters of the outcomes in each account."""
+"""By account, the columns of the counters of its outcomes."""
 
 _LARGEST = [counter.name for counter in catalog.COUNTERS if counter.kind == "longest"]
 COUNTED = ("planned", "sent", "ok", "error", "timeout", "in_flight")
-"""Accounts that a lane counts in one counter each."""
+"""The accounts for which a lane has one counter each."""
 
 
 class Accounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers of requests. planned = sent + unsent + unknown; sent = ok + error + timeout + in_flight.
+    """Numbers of requests, for which two identities hold.
 
-    `ok` requests have a complete response of any status, `error` requests have none. `skipped` requests are not part of
-    `planned`. `unknown` requests may or may not have been sent: they were due between the last report of a lost agent and
-    its death. Only a run over several machines has them.
+    They are planned = sent + unsent + unknown, and sent = ok + error + timeout + in_flight. `ok` requests have a
+    complete response of any status; `error` requests have none. `skipped` requests are not part of `planned`. Only a
+    run over several machines has `unknown` requests: they were due between the last report of a lost agent and its
+    death, so that nobody knows whether they were sent.
     """
 
     planned: int = 0
@@ -53,8 +54,9 @@ class Accounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """The parts of the accounts. `warm_up` counts planned requests that are in no histogram, `resent` those that were
-    sent twice.
+    """The parts of the accounts, by reason, outcome or status class.
+
+    `warm_up` counts the planned requests that are in no histogram. `resent` counts the requests that were sent twice.
     """
 
     unsent: dict[str, int] = {}
@@ -68,8 +70,10 @@ class AccountsDetail(msgspec.Struct, frozen=True, kw_only=True):
 def with_rest(
     accounts: Accounts, detail: AccountsDetail, unsent: Mapping[str, int], unknown: int
 ) -> tuple[Accounts, AccountsDetail]:
-    """The accounts with the requests of the plan that no lane counted: `unsent` by reason, and those of which it is not
-    known whether they were sent.
+    """Return the accounts and their parts, including the planned requests that no lane counted.
+
+    `unsent` counts those that were not sent, by reason. `unknown` is the number of those that may or may not have
+    been sent.
     """
     added = sum(unsent.values())
     whole = msgspec.structs.replace(
@@ -82,22 +86,33 @@ def with_rest(
 
 
 def unsent(words: np.ndarray) -> int:
-    """Requests that were not sent, for any reason, by a lane's counters or differences of them."""
+    """Return how many requests were not sent, for any reason.
+
+    `words` are the counters of a lane, or the difference between two readings of them.
+    """
     return int(words[_UNSENT].sum())
 
 
 def unsent_of_target(words: np.ndarray) -> int:
-    """Requests that were not sent because of the target, by a lane's counters or differences of them."""
+    """Return how many requests were not sent because of the target.
+
+    `words` are the counters of a lane, or the difference between two readings of them.
+    """
     return int(words[_UNSENT_OF_TARGET].sum() - words[AT["unsent_own"]])
 
 
 class Unbalanced(Exception):
-    """The accounts do not balance, which is a bug in replay. The message has the sums."""
+    """The accounts do not balance, which is a bug in replay.
+
+    The message has the sums.
+    """
 
 
 def sum_counters(counters: Sequence[np.ndarray]) -> dict[str, int]:
-    """Each counter over all lanes (one array per lane), by name: the sum, of maxima the largest. A sum of instants
-    means nothing.
+    """Return each counter by name, summed over all lanes (one array per lane).
+
+    A counter of the kind `longest` is the largest over all lanes. The sum of a counter of the kind `stamp` has no
+    meaning.
     """
     rows = np.array([np.array(words) for words in counters], np.int64).reshape(-1, len(COUNTERS))
     sums = dict(zip(COUNTERS, rows.sum(axis=0).tolist(), strict=True))
@@ -105,7 +120,7 @@ def sum_counters(counters: Sequence[np.ndarray]) -> dict[str, int]:
 
 
 def lanes_cpu_ns(counters: Sequence[np.ndarray]) -> int:
-    """CPU time of all lanes from the first due time to the last done, by their threads' clocks."""
+    """Return the CPU time of all lanes in ns, each from its first due request to the last request that ended."""
     return sum(max(int(words[AT["cpu_last_ns"]]) - int(words[AT["cpu_first_ns"]]), 0) for words in counters)
 
 
@@ -114,8 +129,8 @@ def balance(
 ) -> tuple[Accounts, AccountsDetail]:
     """Sum the lanes' counters and check both identities.
 
-    A killed run may have stopped between two counters of one request. Such a request is counted as `in_flight`, or as
-    unsent (interrupted) if it was planned but never sent. Raises Unbalanced where more is wrong than that.
+    Raises Unbalanced if they do not hold. If `killed`, each lane may have stopped between two counters of one
+    request. Such a request is counted as `in_flight`, or as unsent (interrupted) if it was planned but never sent.
     """
     words = [np.array(lane, np.int64) for lane in counters]
     if killed:
@@ -141,8 +156,10 @@ def balance(
 
 
 def settled(words: np.ndarray) -> np.ndarray:
-    """One lane's counters, with the request during which it was killed in one account. The counters by outcome decide;
-    of unsent requests those by reason.
+    """Return the counters of a killed lane after the request that was being counted is assigned to one account.
+
+    The counters by outcome decide; for unsent requests, the counters by reason. Raises Unbalanced if more than one
+    request is inconsistent.
     """
     by_outcome = {account: int(words[columns].sum()) for account, columns in _OUTCOMES_OF.items()}
     counted = {account: int(words[AT[account]]) for account in ("ok", "error", "timeout")} | {

@@ -1,9 +1,9 @@
 """The catalog: one row for each outcome, unsent reason, counter and histogram that a run records.
 
-Whatever lists them is derived from these rows: the accounts, run.json, the timeline, the reports, objectives,
+Every list of them is derived from these rows: the accounts, run.json, the timeline, the reports, objectives,
 `retry.on`, the names of metrics, and the tables in docs/ (`replay.ledger.catalog_tables`). Kernels use the indices in
-`replay_native.ledger.catalog`. The two must agree: a name without a row here is refused at import, and so is a row
-without a name there. docs/adding.md shows how to add one.
+`replay_native.ledger.catalog`. Both modules must have the same names: otherwise the import of this module fails.
+docs/adding.md shows how to add a row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from replay_native.ledger import catalog as native
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a request ended. `retryable`: `retry.on` may list it by name (responses are listed by status)."""
+    """How a request ended.
+
+    If `retryable`, `retry.on` may list it by name (responses are listed by status).
+    """
 
     name: str
     words: str
@@ -25,7 +28,7 @@ class Outcome:
 
     @property
     def index(self) -> int:
-        """Its column in a lane's memory."""
+        """Its column among the outcomes in a lane's memory."""
         return native.OUTCOMES.index(self.name)
 
     @property
@@ -40,7 +43,7 @@ class Outcome:
 
     @property
     def counter(self) -> str:
-        """The lane's counter of it."""
+        """The name of the lane's counter for it."""
         return f"outcome_{self.name}"
 
 
@@ -53,7 +56,7 @@ class UnsentReason:
 
     @property
     def counter(self) -> str:
-        """The lane's counter of it."""
+        """The name of the lane's counter for it."""
         return f"unsent_{self.name}"
 
     @property
@@ -63,14 +66,20 @@ class UnsentReason:
 
 
 Kind = Literal["count", "level", "most", "longest", "stamp"]
-"""How a counter behaves: it only grows; it goes up and down; it is the most at once (a run has the sum over its lanes);
-it is the longest (a run has that of all lanes); it is an instant, which cannot be added up.
+"""How a counter behaves, and how a run combines the counters of its lanes.
+
+A `count` only grows, and a `level` goes up and down; a run has the sum. A `most` is the largest number at one time,
+and a run has the sum, which is an upper bound. A `longest` is a longest duration, and a run has the longest of all
+lanes. A `stamp` is an instant, which cannot be added up.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """A counter of a lane. `each_second`: the timeline has its growth per second. `metric` is its name for sinks."""
+    """A counter of a lane.
+
+    With `each_second`, the timeline has its growth per second. `metric` is its name for sinks.
+    """
 
     name: str
     words: str
@@ -80,24 +89,24 @@ class Counter:
 
     @property
     def unit(self) -> str:
-        """Unit of its values; empty for plain numbers."""
+        """The unit of its values; empty for plain numbers."""
         return "ns" if self.name.endswith("_ns") else "bytes" if self.name.startswith("bytes_") else ""
 
 
 WITH_TLS, WITH_CONSUMER = "where TLS made any", "where a Kafka consumer ran"
-"""Values of `Histogram.only` that a run knows of itself when it starts."""
+"""Values of `Histogram.only` for conditions that a run can check when it starts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """A histogram over all routes, in nanoseconds at 3 digits. `response` and `service` exist by route, too, at 2.
+    """A histogram over all routes, in nanoseconds at 3 digits; `response` and `service` exist by route as well, at 2.
 
-    `formula` and `of` define what is recorded for which requests, `words` its meaning. `only`: it is recorded only in
-    such runs, and other runs do not have it in run.json; `closed_loop`: a closed loop has it as well. `each_second`:
-    the logs have its growth per second, and the timeline its `figures`. `title` is its row in reports; histograms
-    without one are not shown. `slo`: objectives and comparisons may use it, by name or `alias`. `net`: it excludes
-    delays of the generator, and is in `generator.delays` of run.json. `logged_empty`: totals.hlog has it even if it is
-    empty. `consumed` is what happened to its records.
+    `formula` and `of` define what is recorded for which requests; `words` is its meaning. If `only` is set, other
+    runs do not have it in run.json. With `closed_loop`, a closed loop has it as well. With `each_second`, the logs
+    have its growth per second, and the timeline its `figures`. `title` is its row in reports; a histogram without one
+    is not shown. With `slo`, objectives and comparisons may use it, by name or `alias`. With `net`, it excludes
+    delays of the generator, and is in `generator.delays` of run.json. With `logged_empty`, totals.hlog has it even if
+    it is empty. `consumed` says what happened to the records that it counts (`were answered`).
     """
 
     tag: str
@@ -126,7 +135,7 @@ class Histogram:
 
     @property
     def name(self) -> str:
-        """Its name without the part that says "of all": `response`, `wait.order`."""
+        """Its tag without the suffix `.all`: `response`, `wait.order`."""
         return self.tag.removesuffix(".all")
 
     @property
@@ -178,8 +187,9 @@ UNSENT_REASONS = (
 )
 
 AGENT_LOST, ENDED_EARLY = "agent_lost", "ended_early"
-"""Why a request of a run over several machines was not sent: its agent was lost, or its agent's run ended, before it was
-due. No lane counts these: they follow from the plan.
+"""Why a request of a run over several machines was not sent: before it was due, its agent was lost or its run ended.
+
+No lane counts these requests. Their numbers follow from the plan.
 """
 
 COUNTERS = (
@@ -200,9 +210,7 @@ COUNTERS = (
     Counter("connects_failed", "connections that could not be opened"),
     Counter("handshakes_full", "full TLS handshakes", each_second=True),
     Counter("handshakes_resumed", "TLS handshakes that resumed a session", each_second=True),
-    Counter(
-        "handshakes_failed", "TLS handshakes that failed, those that timed out included", each_second=True
-    ),
+    Counter("handshakes_failed", "TLS handshakes that failed, including time-outs", each_second=True),
     Counter("closed_by_target", "connections that the target closed"),
     Counter("open", "open connections", "level"),
     Counter("open_max", "the most connections that were open at once", "most"),
@@ -221,21 +229,19 @@ COUNTERS = (
     Counter("answers_cut", "responses that were longer than captures and checks read"),
     Counter("cookies_cut", "cookies that did not fit into their client's jar"),
     Counter("sends_postponed", "requests taken up more than 1 ms late"),
-    Counter("sends_postponed_ns", "sum of their lateness"),
+    Counter("sends_postponed_ns", "sum of the lateness of these requests"),
     Counter("dials_postponed", "connections that were dialled late"),
-    Counter(
-        "dials_postponed_ns", "time in which a connection was needed that the lane had not begun to dial"
-    ),
+    Counter("dials_postponed_ns", "time for which a needed connection was not yet being dialled"),
     Counter("reads_late", "responses that waited unread in the socket"),
-    Counter("reads_late_ns", "sum of the longest possible times that they waited"),
+    Counter("reads_late_ns", "an upper bound on the sum of these waits"),
     Counter("gaps", "gaps: the lane overslept, or was away from its sockets"),
     Counter("gaps_ns", "sum of the gaps"),
     Counter("gap_max_ns", "the longest gap", "longest"),
     Counter("lost_ns", "time lost: gaps and late dials"),
     Counter("first_due_ns", "when the first request was due", "stamp"),
     Counter("last_done_ns", "when the last request ended", "stamp"),
-    Counter("cpu_first_ns", "the thread's CPU clock at the first due", "stamp"),
-    Counter("cpu_last_ns", "the thread's CPU clock at the last done", "stamp"),
+    Counter("cpu_first_ns", "the thread's CPU clock when the first request was due", "stamp"),
+    Counter("cpu_last_ns", "the thread's CPU clock when the last request ended", "stamp"),
     Counter("idle_ns", "time without anything to do; spinning for a due time is idle"),
     Counter("loops", "turns of the lane's loop"),
 )
@@ -317,10 +323,16 @@ ERRORS = tuple(outcome.name for outcome in OUTCOMES if outcome.account == "error
 """Outcomes that the account `error` consists of."""
 
 FAILED = tuple(outcome.name for outcome in OUTCOMES if outcome.failed)
-"""Outcomes that a user would have seen fail: what objectives and comparisons call errors."""
+"""Outcomes that a user would have seen fail.
+
+Objectives and comparisons call them errors.
+"""
 
 GOOD = tuple(name for name in OK if name not in FAILED and name != "4xx")
-"""Outcomes that no report has to name."""
+"""Outcomes that count as good: complete responses other than 4xx and 5xx.
+
+Reports need not list them.
+"""
 
 RETRYABLE = tuple(outcome.name for outcome in OUTCOMES if outcome.retryable)
 """Outcomes that `retry.on` may list."""
@@ -332,7 +344,7 @@ SLO_METRICS = tuple(histogram.name for histogram in HISTOGRAMS if histogram.slo)
 """Latencies that objectives and comparisons may use."""
 
 ALIASES = {histogram.alias: histogram.name for histogram in HISTOGRAMS if histogram.alias}
-"""Other names of these."""
+"""The names of SLO_METRICS by their aliases."""
 
 EACH_SECOND_COUNTERS = tuple(counter.name for counter in COUNTERS if counter.each_second)
 """Counters whose growth per second is in the timeline, besides the accounts."""
@@ -344,26 +356,30 @@ GROWING = (
 """Counters that only grow, so that their growth per second can be added up."""
 
 PERCENTILES = {"p50": 50.0, "p99": 99.0, "max": 100.0}
-"""The percentiles that figures of a second may be."""
+"""The percentiles that `Histogram.figures` may list."""
 
 FIGURES = {
     f"{histogram.field}_{figure}_ns": (histogram.tag, list(PERCENTILES).index(figure))
     for histogram in HISTOGRAMS
     for figure in histogram.figures
 }
-"""Figures of a second: the tag of its histogram, and which of PERCENTILES it is."""
+"""By name of a figure in the timeline: the tag of its histogram, and the index of its percentile in PERCENTILES."""
 
 
 def tag_over_all(name: str) -> str:
-    """The tag of a histogram over all routes, from its name: `response` -> `response.all`, `wait.order` as it is."""
+    """Return the tag of a histogram over all routes from its name.
+
+    `response` becomes `response.all`; `wait.order` is unchanged.
+    """
     return name if "." in name else f"{name}.all"
 
 
 def each_second(
     *, closed_loop: bool, tls: bool, consumed: Sequence[str], asked: Sequence[str] = ()
 ) -> list[str]:
-    """Tags of the histograms that a run logs every second. `consumed` are those of CONSUMED that the run fills, `asked`
-    the names that objectives by window ask for.
+    """Return the tags of the histograms that a run logs every second.
+
+    `consumed` are the names from CONSUMED that the run fills. `asked` are the names that objectives by window need.
     """
     filled = {"": True, WITH_TLS: tls}
     return [
@@ -375,7 +391,7 @@ def each_second(
 
 
 def _check(what: str, rows: Iterable[str], names: Iterable[str]) -> None:
-    """Refuse a table that does not have exactly one row for each name that kernels use."""
+    """Raise ImportError if a table does not have exactly one row for each name that kernels use."""
     rows, names = list(rows), list(names)
     amiss = [*(name for name in names if rows.count(name) != 1), *(row for row in rows if row not in names)]
     if amiss:

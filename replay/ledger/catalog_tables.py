@@ -1,6 +1,6 @@
 """Keeps the tables of the catalog in docs/ current: `python -m replay.ledger.catalog_tables docs/*.md`.
 
-A page has a table between `<!-- catalog: NAME -->` and `<!-- catalog ends -->`; NAME is a key of TABLES.
+A page has a table between `<!-- catalog: NAME -->` and `<!-- catalog ends -->`. NAME is a key of TABLES.
 """
 
 from __future__ import annotations
@@ -122,7 +122,10 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def with_tables(page: str) -> str:
-    """The page with its tables regenerated. KeyError for a marker that names no table."""
+    """Return the page with its tables regenerated.
+
+    Raises KeyError for a marker that names no table.
+    """
     return _BLOCK.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], page)
 
 

@@ -1,7 +1,7 @@
-"""Measures a fixed piece of work, whose duration shows how fast this machine is: the covariate for machines that differ
-or drift.
+"""Measures a fixed piece of work, whose duration shows how fast this machine is.
 
-It is measured before the load, never during it, and once for each machine, boot and day.
+Trends over many runs use it as a covariate, because machines differ and drift. It is measured before the load, never
+during it, and at most once for each machine, boot and day.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ _REPEATS, _BYTES, _VERSION = 15, 1 << 18, 2
 
 
 def control_ns() -> int:
-    """The CPU time of the work in ns: the shortest of some repetitions. Kept for the day in the user's cache folder."""
+    """Return the CPU time of the work in ns: the shortest of some repetitions.
+
+    The value is cached for the day in the user's cache folder.
+    """
     boot = ""
     with contextlib.suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -51,7 +54,8 @@ def _kept(key: str, base: str) -> int:
 def _measured() -> int:
     """Time compressing and sorting a fixed text: integers, branches and memory, in C.
 
-    It is the CPU time of this thread: beside a load on all cores the elapsed time is mostly that of other programs.
+    The CPU time of this thread is measured, because on a machine with busy cores the elapsed time includes that of
+    other programs.
     """
     blocks = [hashlib.blake2b(number.to_bytes(4)).digest() for number in range(_BYTES // 64)]
     data = b"".join(block[:8] * 8 for block in blocks)

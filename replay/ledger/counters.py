@@ -1,7 +1,8 @@
-"""Counters out of the V2 encoding of HdrHistogram, which `replay_native.ledger.hdr.encode_payload` writes.
+"""Decodes counters from the V2 encoding of HdrHistogram, which `replay_native.ledger.hdr.encode_payload` writes.
 
-It is ZigZag LEB128 of at most 9 bytes, all 8 bits of the ninth counting, and a run of zeros is one negative number. A
-report reads it without Numba, so this is NumPy: each step is done for all numbers at once.
+A counter is a ZigZag LEB128 number of at most 9 bytes; all 8 bits of the ninth byte count. A run of zeros is one
+negative number. Reports decode counters without Numba, so this module uses NumPy and does each step for all numbers
+at once.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 BYTES_MAX = 9
-"""Most bytes of one number."""
+"""The most bytes that a number takes."""
 
 
 def decoded(payload: np.ndarray, length: int) -> np.ndarray:
-    """uint64[length] from payload uint8[n]. ValueError if it ends inside a number, or does not fit the length."""
+    """Return the counters in a payload: uint64[length] from uint8[n].
+
+    Raises ValueError if the payload ends inside a number, or holds more counters than `length`.
+    """
     words = _words(payload)
     is_run = (words & np.uint64(1)).astype(bool)
     halves = words >> np.uint64(1)
@@ -28,7 +32,10 @@ def decoded(payload: np.ndarray, length: int) -> np.ndarray:
 
 
 def _words(payload: np.ndarray) -> np.ndarray:
-    """The unsigned numbers in a payload, uint64[m]. ValueError if the payload ends inside a number."""
+    """Return the unsigned numbers in a payload, uint64[m].
+
+    Raises ValueError if the payload ends inside a number.
+    """
     starts = _starts(payload)
     words = np.zeros(starts.size, np.uint64)
     at, left = starts.copy(), np.arange(starts.size)
@@ -46,8 +53,9 @@ def _words(payload: np.ndarray) -> np.ndarray:
 
 
 def _starts(payload: np.ndarray) -> np.ndarray:
-    """Where each number begins, int64[m]: after a byte without the continuation bit, or after eight with it and one
-    more.
+    """Return where each number begins, int64[m].
+
+    A number ends with a byte without the continuation bit, or with its ninth byte.
     """
     ends = np.flatnonzero(payload < 0x80)
     starts = np.concatenate((np.zeros(1, np.int64), ends + 1))
@@ -56,7 +64,8 @@ def _starts(payload: np.ndarray) -> np.ndarray:
     if not lengths.size or lengths.max() < BYTES_MAX:
         return starts
     found, at = [], 0
-    while at < payload.size:  # Counts above 2^55 are very rare.
+    # Only numbers of nine bytes need this loop: counts above 2^55, which are very rare.
+    while at < payload.size:
         found.append(at)
         rest = payload[at : at + BYTES_MAX - 1]
         short = np.flatnonzero(rest < 0x80)

@@ -1,9 +1,8 @@
-"""Findings about delays of the generator: requests taken up, sent or read late, and requests not sent because of
-that.
+"""Findings about delays of the generator: requests taken up, sent or read late, and requests not sent because of that.
 
-A delay is compared with the latency without it (`response_net`), because a starved generator inflates the response
-itself. Half a millisecond spoils a run against a cache and is nothing to one against a database. Below its floor a
-delay is noise of the machine, which any sleeping thread sees.
+A delay is compared with the latency without it (`response_net`), because a delay of the generator increases the
+response time itself. Half a millisecond spoils a run against a cache and does not matter against a database. A delay
+below its floor is noise of the machine, which any sleeping thread sees.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from .limits import Figures, Quantiles, ValidityLimits
 from .verdicts import WORSE, Reason, Verdict, above_share
 
 _ENOUGH = {"p50": 2, "p90": 10, "p99": 100}
-"""Minimum number of values beyond a quantile, so that it is more than the maximum."""
+"""How many values a histogram needs for each percentile, so that it is not simply the largest value."""
 
 _TIMES = 3
-"""From this ratio on a delay is described as a multiple."""
+"""From this ratio on, a delay is described as a multiple of the latency."""
 
 
 def delayed(figures: Figures, limits: ValidityLimits) -> list[Reason]:
-    """The worst finding about requests that were taken up late or delayed later. One sentence is enough."""
+    """Return the worst finding about requests that were taken up, sent or read late; none if there is no fault."""
     late, latency = figures.lateness, figures.response
     if late is None or latency is None or late.count == 0:
         return []
@@ -56,10 +55,10 @@ def delayed(figures: Figures, limits: ValidityLimits) -> list[Reason]:
 
 
 def unread(figures: Figures, limits: ValidityLimits) -> list[Reason]:
-    """Responses that had arrived before the generator read them: part of the apparent time of the target is the
-    generator's.
+    """Return a finding if responses had arrived well before the generator read them.
 
-    What counts is the effect on the response; in a closed loop, which has none, on the service time.
+    Because of that time the target appears slower than it is. What counts is the effect on the response time; in a
+    closed loop, which has no response time, the effect on the service time.
     """
     latency, net = figures.response, figures.response_arrived
     if latency is None:
@@ -84,7 +83,7 @@ def unread(figures: Figures, limits: ValidityLimits) -> list[Reason]:
 
 
 def not_sent(figures: Figures, limits: ValidityLimits) -> list[Reason]:
-    """Requests that were not sent because of the generator."""
+    """Return a finding if too many requests were not sent because of the generator."""
     share = figures.unsent_own / max(figures.planned, 1)
     return above_share(
         "NOT_SENT",
@@ -98,7 +97,10 @@ def not_sent(figures: Figures, limits: ValidityLimits) -> list[Reason]:
 
 
 class _Step(NamedTuple):
-    """A delay at this percentile that exceeds the floor, and this share of the latency without it."""
+    """A limit for one percentile of a delay.
+
+    It is exceeded if the delay is above the floor, and above this share of the latency without the delay.
+    """
 
     verdict: Verdict
     name: str
@@ -107,7 +109,10 @@ class _Step(NamedTuple):
 
 
 def _first_above(steps: Sequence[_Step], own: Quantiles, net: Quantiles) -> _Step | None:
-    """The first step that a delay exceeds. A percentile needs enough values in both latencies."""
+    """Return the first step that a delay exceeds; None if there is none.
+
+    A step is skipped if either latency has too few values for its percentile.
+    """
     for step in steps:
         own_ns, net_ns = getattr(own, f"{step.name}_ns"), getattr(net, f"{step.name}_ns")
         enough = min(own.count, net.count) >= _ENOUGH[step.name]
@@ -117,7 +122,7 @@ def _first_above(steps: Sequence[_Step], own: Quantiles, net: Quantiles) -> _Ste
 
 
 def _lateness_steps(limits: ValidityLimits) -> Sequence[_Step]:
-    """When lateness is a fault, the worst first."""
+    """Return the limits for lateness, the worst first."""
     return (
         _Step("INVALID", "p50", limits.lateness_p50_share_invalid, limits.lateness_p50_floor_invalid_ns),
         _Step("INVALID", "p90", limits.lateness_p90_share_invalid, limits.lateness_p90_floor_invalid_ns),
@@ -128,7 +133,7 @@ def _lateness_steps(limits: ValidityLimits) -> Sequence[_Step]:
 
 
 def _own_steps(limits: ValidityLimits) -> Sequence[_Step]:
-    """When the generator's delays are a fault, the worst first."""
+    """Return the limits for the sum of the generator's delays, the worst first."""
     return (
         _Step("INVALID", "p50", limits.own_p50_share_invalid, limits.own_p50_floor_invalid_ns),
         _Step("INVALID", "p90", limits.own_p90_share_invalid, limits.own_p90_floor_invalid_ns),
@@ -139,7 +144,7 @@ def _own_steps(limits: ValidityLimits) -> Sequence[_Step]:
 
 
 def _difference(latency: Quantiles, own: Quantiles) -> Quantiles:
-    """The difference at each percentile."""
+    """Return the difference of two latencies at each percentile, at least 0."""
     return Quantiles(
         count=min(latency.count, own.count),
         p50_ns=max(latency.p50_ns - own.p50_ns, 0),
@@ -149,18 +154,21 @@ def _difference(latency: Quantiles, own: Quantiles) -> Quantiles:
 
 
 def _weight(code: str) -> int:
-    """All delays include lateness. If lateness is at least half of them, LATE is the better finding."""
+    """Return the factor by which a finding is preferred to others.
+
+    All delays include lateness. If lateness makes up at least half of them, LATE is the better explanation.
+    """
     return 2 if code == "LATE" else 1
 
 
 def _compared(own_ns: int, net_ns: int) -> str:
-    """A delay compared with the latency without it: as a share, or how many times as long."""
+    """Compare a delay with the latency without it: as a share, or how many times as long."""
     times = own_ns / max(net_ns, 1)
     return f"{times:.0%} of" if times < _TIMES else f"{times:,.0f} times"
 
 
 def _why_late(figures: Figures, limits: ValidityLimits) -> str:
-    """Advice on delays, by their most likely cause."""
+    """Return advice on delays, by their most likely cause."""
     if figures.underruns > limits.underrun_share_suspect * figures.planned:
         return "requests were not prepared in time: give the machine another core or lower the rate"
     if (figures.throttled_share or 0) > limits.throttled_share_suspect:

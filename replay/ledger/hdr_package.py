@@ -1,5 +1,6 @@
-"""Turns a histogram into an object of the `hdrhistogram` package, for tools that add up, encode or iterate over such
-objects.
+"""Converts a histogram to an object of the `hdrhistogram` package.
+
+It is for tools that add up, encode or iterate over such objects.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from .percentiles import rank
 class RunHistogram(HdrHistogram):  # type: ignore[misc]
     """Nanoseconds of a run, as an `hdrh.histogram.HdrHistogram`.
 
-    Its percentiles are those of the run's reports: by Java's rule (the package itself rounds, and may differ by a rank),
-    and with the run's own figure for a lower bound.
+    Its percentiles are those of the run's reports. They follow Java's rule, where the package itself rounds and may
+    differ by a rank.
     """
 
     def __init__(self, histogram: Histogram, stated: Callable[[int], int] = int) -> None:
-        """`stated` is the figure that the run gives for a value of the histogram (an hour, where histograms end)."""
+        """Copy the counters of a histogram of a run.
+
+        `stated` returns the figure that the run reports for a value of the histogram. It matters for values at the
+        upper end of the range (an hour), which are only lower bounds.
+        """
         layout = histogram.layout
         super().__init__(layout.lowest, layout.highest, layout.digits)
         self._stated = stated
@@ -33,15 +38,15 @@ class RunHistogram(HdrHistogram):  # type: ignore[misc]
             self.set_internal_tacking_values(int(used[0]), int(used[-1]), histogram.count)
 
     def get_target_count_at_percentile(self, percentile: float) -> int:
-        """The rank of a percentile, by Java's rule (`replay.ledger.percentiles`)."""
+        """Return the rank of a percentile by Java's rule (`replay.ledger.percentiles`)."""
         return rank(percentile, self.total_count)
 
     def get_value_at_percentile(self, percentile: float) -> int:
-        """The value at a percentile (0 to 100) in ns, as the run states it."""
+        """Return the value at a percentile (0 to 100) in ns, as the run reports it."""
         return self._stated(int(super().get_value_at_percentile(percentile)))
 
     def get_percentile_to_value_dict(self, percentile_list: Iterable[float]) -> dict[float, int]:
-        """The values at several percentiles in ns, as the run states them."""
+        """Return the values at several percentiles in ns, as the run reports them."""
         found = super().get_percentile_to_value_dict(list(percentile_list))
         return {percentile: self._stated(int(value)) for percentile, value in found.items()}
 
@@ -55,5 +60,5 @@ class RunHistogram(HdrHistogram):  # type: ignore[misc]
 def to_package(
     histogram: Histogram | None, stated: Callable[[int], int] = int, layout: Layout = NS_3
 ) -> RunHistogram:
-    """The object of a histogram; an empty one where there is none."""
+    """Convert a histogram to an object of the package; None becomes an empty one."""
     return RunHistogram(histogram or Histogram(np.zeros(layout.length, np.uint64), layout), stated)

@@ -26,25 +26,26 @@ _WORD_BITS = 0xF0
 """The bits of a cookie that hold the size of a counter in V0 and V1 (2, 4 or 8 bytes)."""
 
 _INNER_BY_OUTER = {0x1C849309: 0x1C849308, 0x1C849302: 0x1C849301, 0x1C849304: 0x1C849303}
-"""Cookies without those bits, for V0, V1 and V2: that of the compressed form, and of what is inside."""
+"""For V0, V1 and V2: the cookie of the compressed form, and that of its content, without the bits of _WORD_BITS."""
 
 _V0, _V2 = 0x1C849308, 0x1C849303
 _COOKIES_OF_DOUBLES = (0x0C72124E, 0x0C72124F)
 _UNSHIFTED_BY_JS = (1, math.ulp(0.0))
-"""hdr-histogram-js writes an integer 1 for the offset and for the ratio, and shifts and scales nothing."""
+"""hdr-histogram-js writes the integer 1 as offset and as ratio, although it neither shifts nor scales."""
 
 _COMPRESSION = 1
-"""zlib's fastest level, because every second of a run pays for it. The text is some 5% longer."""
+"""zlib's fastest level, because a run compresses a histogram every second.
+
+The text is some 5% longer.
+"""
 
 COUNTERS_MAX = 1 << 24
-"""A histogram with more counters than this (128 MiB) is refused: its header is damaged."""
+"""A histogram with more counters than this (128 MiB) is refused, because its header must be damaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which values each counter holds: Gil Tene's layout for the range lowest..highest at a number of significant
-    digits.
-    """
+    """Which values each counter holds: Gil Tene's layout for a range of values at a number of significant digits."""
 
     digits: int = 3
     lowest: int = 1
@@ -62,7 +63,10 @@ class Layout:
 
     @property
     def buckets(self) -> int:
-        """How many times the range of the first bucket is doubled, plus one."""
+        """Number of buckets.
+
+        Each bucket covers twice the range of the one before it.
+        """
         untrackable, buckets = 2 << (self.half + self.unit), 1
         while untrackable <= self.highest:
             untrackable <<= 1
@@ -71,7 +75,7 @@ class Layout:
 
     @property
     def sub_buckets(self) -> int:
-        """Counters of the first bucket."""
+        """Number of counters in the first bucket."""
         return 2 << self.half
 
     @property
@@ -86,19 +90,23 @@ NS_3, NS_2 = Layout(3), Layout(2)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
-    """counts uint64[layout.length] and their figures. Percentiles follow Java's rule."""
+    """Counters, uint64[layout.length], and the figures derived from them.
+
+    Percentiles follow Java's rule.
+    """
 
     counts: np.ndarray
     layout: Layout = NS_3
 
     @property
     def count(self) -> int:
-        """How many values were recorded."""
+        """Number of recorded values."""
         return int(self.counts.sum())
 
     def percentiles(self, percentiles: Sequence[float]) -> list[int]:
-        """The value at each percentile (0 to 100; 0 is the minimum), as the highest equivalent one; zeros if it is
-        empty.
+        """Return the value at each percentile (0 to 100; 0 is the minimum).
+
+        It is the highest value that the same counter holds. If the histogram is empty, all are 0.
         """
         count = self.count
         values = values_at(self.counts, self.layout.half, count, percentiles)
@@ -121,7 +129,7 @@ class Histogram:
         return self._lowest_at(int(used[-1])) + self._width_at(int(used[-1])) - 1 if used.size else 0
 
     def mean_and_deviation(self) -> tuple[float, float]:
-        """Mean and standard deviation, by the middle value of each counter."""
+        """Return mean and standard deviation, computed from the middle value of each counter."""
         used = np.flatnonzero(self.counts)
         if not used.size:
             return 0.0, 0.0
@@ -132,8 +140,10 @@ class Histogram:
         return mean, math.sqrt(float((weight * (middle - mean) ** 2).sum() / weight.sum()))
 
     def merged(self, other: Histogram) -> Histogram:
-        """The sum of both, over the wider range (auto-resized histograms differ). ValueError if digits or units
-        differ.
+        """Return the sum of both over the wider range.
+
+        Raises ValueError if digits or units differ. Histograms of other tools may have been resized automatically, so
+        that their ranges differ.
         """
         if (self.layout.half, self.layout.unit) != (other.layout.half, other.layout.unit):
             raise ValueError("histograms of different digits or units cannot be added")
@@ -154,7 +164,7 @@ class Histogram:
         return sub << (bucket + self.layout.unit)
 
     def values(self) -> np.ndarray:
-        """Highest equivalent value of every counter, int64[layout.length]."""
+        """Return the highest equivalent value of every counter, int64[layout.length]."""
         return self._highest_at(np.arange(self.counts.size, dtype=np.int64))
 
     def _highest_at(self, index: np.ndarray) -> np.ndarray:
@@ -163,12 +173,12 @@ class Histogram:
 
 
 def empty(layout: Layout = NS_3) -> Histogram:
-    """An empty histogram."""
+    """Return a histogram without values."""
     return Histogram(np.zeros(layout.length, np.uint64), layout)
 
 
 def encode(histogram: Histogram) -> bytes:
-    """The V2 compressed text of a log: base64 of zlib of ZigZag LEB128 counts."""
+    """Return the V2 compressed text of a log: base64 of zlib of ZigZag LEB128 counts."""
     layout = histogram.layout
     from replay_native.ledger import hdr
 
@@ -182,7 +192,10 @@ def encode(histogram: Histogram) -> bytes:
 
 
 def decode(text: bytes) -> Histogram:
-    """Decode a compressed text in V0, V1 or V2 encoding, of any range and digits. ValueError if it is invalid."""
+    """Decode a compressed text in V0, V1 or V2 encoding, of any range and digits.
+
+    Raises ValueError if it is invalid.
+    """
     try:
         raw = base64.b64decode(text, validate=True)
         cookie, size = _OUTER.unpack_from(raw)
@@ -198,7 +211,10 @@ def decode(text: bytes) -> Histogram:
 
 
 def _decode_inner(packed: bytes, expected: int, *, is_cut: bool) -> Histogram:
-    """`is_cut`: the last 8 bytes of the compressed part are missing, as old C writers left them (see `_words`)."""
+    """Decode the compressed part of a text, whose header must have the cookie `expected`.
+
+    `is_cut` means that its last 8 bytes are missing, as in the files of old C writers (see `_words`).
+    """
     stream = zlib.decompressobj()
     header = _INNER_V0 if expected == _V0 else _INNER
     try:
@@ -226,11 +242,14 @@ def _decode_inner(packed: bytes, expected: int, *, is_cut: bool) -> Histogram:
 
 
 _LONGEST_COUNTER = 9
-"""Most bytes of one counter."""
+"""The most bytes that one counter takes."""
 
 
 def _payload(body: bytes, length: int, header: int) -> bytes:
-    """The part of `body` that the header announces. Old C writers included the header in its length."""
+    """Return the part of `body` that the header announces.
+
+    Old C writers included the header in the announced length.
+    """
     if length == len(body) + header:
         return body
     if not 0 <= length <= len(body):
@@ -239,7 +258,7 @@ def _payload(body: bytes, length: int, header: int) -> bytes:
 
 
 def _zigzag(body: bytes, layout: Layout) -> np.ndarray:
-    """V2: ZigZag LEB128 counters and runs of zeros."""
+    """Decode the payload of V2: ZigZag LEB128 counters and runs of zeros."""
     try:
         return counters.decoded(np.frombuffer(body, np.uint8), layout.length)
     except ValueError:
@@ -247,14 +266,17 @@ def _zigzag(body: bytes, layout: Layout) -> np.ndarray:
 
 
 _ZEROS_BEFORE_CUT = 512
-"""Zero bytes that must precede a cut. The missing 8 bytes hold a checksum and the end of the stream."""
+"""Number of zero bytes that must precede a cut.
+
+The missing 8 bytes hold a checksum and the end of the stream.
+"""
 
 
 def _words(body: bytes, cookie: int, layout: Layout, is_cut: bool) -> np.ndarray:
-    """V0 and V1: big-endian counters of one size.
+    """Decode the payload of V0 and V1: big-endian counters of one size.
 
-    Where 8 bytes are missing at the end, only zeros may have been lost: the highest counters of a wide range.
-    ValueError if the last counters are not zero, because others may have followed.
+    If 8 bytes are missing at the end, the lost counters can only be zeros, namely the highest ones of a wide range.
+    Raises ValueError if the last counters before the cut are not zero, because others may have followed.
     """
     word = (cookie & _WORD_BITS) >> 4 & 0xE
     if word not in (2, 4, 8):

@@ -1,4 +1,4 @@
-"""The machine of a run, and the CPU time that it did not give: throttling and steal."""
+"""The machine of a run, and the CPU time that it took away from the run: throttling and steal."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ _PACKAGES = ("replay-engine", "numba", "numpy", "trio", "msgspec", "h11")
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts of a machine. Runs on different machines cannot be compared. `control_ns` is how long a fixed piece of work
-    takes on it (docs/runs.md; null: not measured).
+    """Facts about a machine.
+
+    A comparison does not accept runs on different machines. `control_ns` is how long a fixed piece of work takes on
+    it (docs/runs.md); null means that it was not measured.
     """
 
     name: str = ""
@@ -41,8 +43,10 @@ class HostLoad(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ThreadLoad(msgspec.Struct, frozen=True):
-    """Counters of the scheduler for a thread: time that it ran, time that it was ready but did not run, and how often
-    it was given a CPU.
+    """The scheduler's counters for a thread.
+
+    `ran_ns` is the time for which it ran, `delayed_ns` the time for which it was ready but did not run. `times`
+    counts how often it was given a CPU.
     """
 
     ran_ns: int
@@ -51,14 +55,14 @@ class ThreadLoad(msgspec.Struct, frozen=True):
 
 
 class RunDelay(msgspec.Struct, frozen=True):
-    """How long a thread waited for a CPU: as a share of the time that it wanted one, and the mean of a wait."""
+    """How long a thread waited for a CPU: the share of the time for which it wanted one, and the mean wait."""
 
     share: float
     mean_ns: float
 
 
 def threads() -> dict[int, ThreadLoad]:
-    """The scheduler's counters of each thread of this process, by its id; empty if there are none."""
+    """Return the scheduler's counters of each thread of this process by thread id; empty if the kernel has none."""
     found = {}
     with contextlib.suppress(OSError):
         for task in Path("/proc/self/task").iterdir():
@@ -69,7 +73,10 @@ def threads() -> dict[int, ThreadLoad]:
 
 
 def run_delay(before: dict[int, ThreadLoad], after: dict[int, ThreadLoad], lanes: int) -> RunDelay | None:
-    """The worst delay of the lanes' threads, which are those that ran the most; None if none is known."""
+    """Return the worst delay of the lanes' threads between two readings; None if none is known.
+
+    The `lanes` threads that ran the most are taken to be the lanes' threads.
+    """
     none = ThreadLoad(0, 0, 0)
     came = []
     for thread, now in after.items():
@@ -87,8 +94,9 @@ def run_delay(before: dict[int, ThreadLoad], after: dict[int, ThreadLoad], lanes
 
 
 def facts(control_ns: int | None = None) -> Host:
-    """The facts of this machine."""
-    from importlib import metadata  # help and completion need no versions
+    """Return the facts about this machine."""
+    # Imported here because the import is slow, and help and completion need no versions.
+    from importlib import metadata
 
     versions = {}
     for package in _PACKAGES:
@@ -108,9 +116,10 @@ def facts(control_ns: int | None = None) -> Host:
 
 
 def peak_rss_bytes() -> int | None:
-    """The most memory that this program has had; None if the kernel does not report it.
+    """Return the largest memory use of this process so far; None if the kernel does not report it.
 
-    getrusage's `ru_maxrss` will not do: fork and exec keep it, so it is at least that of the parent process.
+    getrusage's `ru_maxrss` is unsuitable: it survives fork and exec, so that it is at least that of the parent
+    process.
     """
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
@@ -120,7 +129,7 @@ def peak_rss_bytes() -> int | None:
 
 
 def load() -> HostLoad:
-    """The machine's counters at this instant."""
+    """Read the machine's counters at this instant."""
     return HostLoad(
         at_ns=time.monotonic_ns(),
         throttled_ns=_throttled_ns(),
@@ -130,16 +139,17 @@ def load() -> HostLoad:
 
 
 def throttled_share(before: HostLoad, after: HostLoad) -> float | None:
-    """Share of the time for which the CPU quota of the process's cgroup kept it from running; None if unknown."""
+    """Return the share of the time for which the CPU quota of the process's cgroup stopped it; None if unknown."""
     if before.throttled_ns is None or after.throttled_ns is None or after.at_ns <= before.at_ns:
         return None
-    # The counter is the sum over all cores.
+    # The counter adds up the time of all cores, so that this is an upper bound, which `_share` limits to 1.
     return _share(after.throttled_ns - before.throttled_ns, after.at_ns - before.at_ns)
 
 
 def steal_share(before: HostLoad, after: HostLoad) -> float | None:
-    """Share of the machine's CPU time that its hypervisor gave to others; None if unknown, or where the time is
-    too short for a counter of 10 ms.
+    """Return the share of the machine's CPU time that its hypervisor gave to others; None if unknown.
+
+    It is also unknown over less than STEAL_SPAN_MIN_NS, because the counter has steps of 10 ms.
     """
     if before.steal_ns is None or after.steal_ns is None or after.at_ns - before.at_ns < STEAL_SPAN_MIN_NS:
         return None
@@ -159,8 +169,10 @@ def _cpu_model() -> str:
 
 
 def _throttled_ns() -> int | None:
-    """cgroup v2 counts `throttled_usec`, v1 `throttled_time` in ns. Inside a container they are those of its own
-    group.
+    """Return how long the quota of this process's cgroup stopped it, in ns; None if unknown.
+
+    cgroup v2 counts `throttled_usec`, v1 `throttled_time` in ns. Inside a container, the files at the root belong to
+    the container's own group.
     """
     for path in (*_own_groups(), *_CGROUP_FILES):
         with contextlib.suppress(OSError, ValueError):

@@ -8,8 +8,10 @@ from .host import RunDelay
 
 
 class ValidityLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Every threshold. Shares are of 1. Those of `lateness` and `own` delays are shares of the latency without the
-    delay; up to its `_floor_ns` a delay is never a fault.
+    """Every threshold of the verdict.
+
+    Shares range from 0 to 1. Shares for `lateness` and `own` delays refer to the latency without the delay. A delay
+    up to its `_floor_ns` is never a fault.
     """
 
     lateness_p50_share_suspect: float = 0.10
@@ -61,9 +63,11 @@ class Quantiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """The figures that the verdict is based on. Shares are None if they are unknown. A closed loop has no lateness. The
-    `_net` latencies exclude the generator's delays; `response_arrived` excludes the time that a response lay unread.
-    Both are None if the engine does not count it.
+    """The figures that the verdict is based on.
+
+    Shares are None if they are unknown. A closed loop has no lateness. The `_net` latencies exclude the generator's
+    delays; `response_arrived` excludes the time for which a response lay unread. They are None if the engine does not
+    measure them.
     """
 
     planned: int

@@ -1,4 +1,4 @@
-"""What a run is measured by, under the names that sinks export: Prometheus, OpenTelemetry. Derived from the catalog."""
+"""The metrics of a run under the names that sinks export (Prometheus, OpenTelemetry), derived from the catalog."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from .catalog import COUNTERS, HISTOGRAMS, OUTCOMES, UNSENT_REASONS
 
 
 class Metric(NamedTuple):
-    """A metric as sinks name it, in its base unit. `labels` tell its series apart; `tag` is that of its histogram."""
+    """A metric in its base unit, as sinks export it.
+
+    Each combination of values of its `labels` is a series. `tag` is the tag of the histogram that it exports.
+    """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -47,7 +50,7 @@ METRICS = (
 
 
 class Series(NamedTuple):
-    """A series of a metric with labels, and the lane's counter that it is read from."""
+    """A series of a metric, with the values of its labels and the lane's counter that it is read from."""
 
     metric: str
     labels: dict[str, str]
@@ -65,4 +68,4 @@ SERIES = (
         if outcome.account != "unsent"
     ),
 )
-"""Every series of the counters among METRICS."""
+"""All series of the metrics that export counters."""

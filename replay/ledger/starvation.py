@@ -1,4 +1,4 @@
-"""Findings about runs that measured nothing, the generator's own errors, and CPU time that it did not get."""
+"""Findings about runs that measured nothing, the generator's own errors, and CPU time that others took."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from .verdicts import Reason, Verdict, above_share
 
 
 def incomplete(figures: Figures) -> list[Reason]:
-    """Runs that measured nothing: accounts that do not balance, a lost lane, no request."""
+    """Return a finding for each reason why a run measured nothing or lost data.
+
+    The reasons are accounts that do not balance, a lost lane, and a plan without requests.
+    """
     found = []
     if figures.imbalance:
         found.append(
@@ -42,7 +45,7 @@ def incomplete(figures: Figures) -> list[Reason]:
 
 
 def own_errors(figures: Figures, limits: ValidityLimits) -> list[Reason]:
-    """Requests that failed in the generator itself."""
+    """Return a finding if too many requests failed in the generator itself."""
     return above_share(
         "GENERATOR_ERRORS",
         figures.generator_errors / max(figures.sent, 1),
@@ -54,7 +57,7 @@ def own_errors(figures: Figures, limits: ValidityLimits) -> list[Reason]:
 
 
 def underruns(figures: Figures, limits: ValidityLimits) -> list[Reason]:
-    """Requests that were prepared after they were due."""
+    """Return a finding if too many requests were prepared after they were due."""
     return above_share(
         "FEED_UNDERRUN",
         figures.underruns / max(figures.planned, 1),
@@ -66,7 +69,7 @@ def underruns(figures: Figures, limits: ValidityLimits) -> list[Reason]:
 
 
 def kept_from_running(figures: Figures, limits: ValidityLimits) -> list[Reason]:
-    """CPU time that the container or the hypervisor took away."""
+    """Return findings about CPU time that the container's quota or the hypervisor took away."""
     throttled, steal = figures.throttled_share or 0.0, figures.steal_share or 0.0
     return [
         *above_share(
@@ -89,8 +92,10 @@ def kept_from_running(figures: Figures, limits: ValidityLimits) -> list[Reason]:
 
 
 def contended(figures: Figures, limits: ValidityLimits) -> list[Reason]:
-    """Other programs ran on the lanes' cores. Most of that time lies between the arrival of a response and its
-    reading, where lateness does not show it: part of the apparent time of the target is the generator's.
+    """Return a finding if other programs ran on the lanes' cores.
+
+    Most of that time lies between the arrival of a response and its reading, where lateness does not show it. The
+    target then appears slower than it is.
     """
     delay = figures.run_delay
     latency = figures.response_net or figures.service_net or figures.response or figures.service

@@ -1,7 +1,7 @@
-"""Responses compared with the recording: how many are worse, and whether the run fails for it (STATUS_DIFFERS).
+"""Compares the statuses of responses with the recorded ones: how many are worse, and whether that fails the run.
 
-`replay_native.ledger.statuses` defines which response is worse. Where the recording has no status, a single 4xx means
-little: such requests count only if more than half of them got one.
+`replay_native.ledger.statuses` defines which response is worse. If the recording has no status for a request, a
+single 4xx means little: such requests count only if more than half of them got a 4xx.
 """
 
 from __future__ import annotations
@@ -21,21 +21,27 @@ if TYPE_CHECKING:
 
 STATUS_DIFFERS = "STATUS_DIFFERS"
 SUSPECT_SHARE = 0.05
-"""Share of all requests above which a run is SUSPECT."""
+"""If more than this share of all requests got a worse status, the run is SUSPECT."""
 
 ROUTE_SHARE, ROUTE_LEAST = 0.5, 0.01
-"""A run is SUSPECT, too, if more than half of a route is worse, and the route has at least 1% of the requests."""
+"""A run is also SUSPECT if more than this share of a route got a worse status.
+
+The route must have at least ROUTE_LEAST of all requests.
+"""
 
 FAILED_SHARE = 0.5
-"""Share of all requests above which a run has failed, as it has by the circuit breaker."""
+"""If more than this share of all requests got a worse status, the run has failed."""
 
 ROUTES_NAMED = 3
 ACCEPT = "--slo 'statuses differ<100%'"
 
 
 class StatusCount(NamedTuple):
-    """All measured requests; complete responses with a recorded status to compare with, and how many of them are worse;
-    complete responses without one, and how many of them are a 4xx.
+    """The statuses of all measured requests, or of those of one route.
+
+    `compared` counts complete responses to requests with a recorded status, and `worse` those among them with a worse
+    status. `unknown` counts complete responses to requests without a recorded status, and `unknown_4xx` those among
+    them that are a 4xx.
     """
 
     requests: int = 0
@@ -51,18 +57,20 @@ class StatusCount(NamedTuple):
 
     @property
     def differing(self) -> int:
-        """Requests whose response is worse than recorded."""
+        """Number of requests that got a worse status than recorded."""
         return self.worse + (self.unknown_4xx if 2 * self.unknown_4xx > self.unknown else 0)
 
     @property
     def share(self) -> float:
-        """Their share of all requests."""
+        """Share of `differing` in all requests."""
         return self.differing / self.requests if self.requests else 0.0
 
 
 class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Responses compared with the recording, without the warm-up (`StatusCount` explains the counts). `share` is that
-    of requests with a response worse than recorded. `failed`: it is above 50%, and no objective says what is allowed.
+    """Responses compared with the recording, without the warm-up; `StatusCount` explains the counts.
+
+    `share` is the share of requests with a status worse than recorded. `failed` is set if it exceeds 50% and no
+    objective limits it instead.
     """
 
     requests: int
@@ -75,7 +83,10 @@ class StatusFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def count_statuses(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> dict[str, StatusCount]:
-    """By route, summed over lanes, without routes that have no request. `names` are the rows of the lanes' memory."""
+    """Return the statuses by route, summed over lanes, without routes that have no request.
+
+    `names` are the routes in the order of the rows of the lanes' memory.
+    """
     counts = sum(
         (np.array(metrics.status_counts) for metrics in all_metrics),
         np.zeros_like(all_metrics[0].status_counts),
@@ -88,12 +99,15 @@ def count_statuses(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> 
 
 
 def total_of(counts: Iterable[StatusCount]) -> StatusCount:
-    """Their sum."""
+    """Return the sum of several counts."""
     return StatusCount(*(sum(column) for column in zip(*counts, strict=True)))
 
 
 def figures_of(by_route: Mapping[str, StatusCount], *, replaced: bool) -> StatusFigures | None:
-    """The figures of a run; None if there was no response. `replaced`: an objective replaces the rule."""
+    """Return the figures of a run; None if there was no response.
+
+    `replaced` means that an objective replaces the rule, so that the run does not fail by FAILED_SHARE.
+    """
     total = total_of(by_route.values())
     if not total.is_known:
         return None
@@ -104,7 +118,10 @@ def figures_of(by_route: Mapping[str, StatusCount], *, replaced: bool) -> Status
 def reason_of(
     by_route: Mapping[str, StatusCount], recorded: Mapping[str, int], now: Mapping[str, int]
 ) -> Reason | None:
-    """The finding, if more responses are worse than the rule allows. `recorded` and `now` count status classes."""
+    """Return a finding if more responses are worse than the rule allows.
+
+    `recorded` and `now` count requests by status class.
+    """
     total = total_of(by_route.values())
     routes = {
         name: count
@@ -137,13 +154,13 @@ def reason_of(
 
 
 def said_first(validity: Validity, reason: Reason) -> Validity:
-    """A verdict with one more reason, before all others."""
+    """Return the verdict with one more reason, which is listed before all others."""
     worse: Verdict = reason.verdict if validity.verdict == "VALID" else validity.verdict
     return Validity(verdict=worse, reasons=[reason, *validity.reasons])
 
 
 def _classes(counts: Mapping[str, int]) -> str:
-    """`2xx 98%, 3xx 2%`, the most frequent first."""
+    """Format status classes, the most frequent first: `2xx 98%, 3xx 2%`."""
     total = sum(counts.values())
     found = sorted(((name, count) for name, count in counts.items() if count), key=lambda item: -item[1])
     return ", ".join(f"{name} {format_share(count / total)}" for name, count in found) or "none"

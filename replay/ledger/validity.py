@@ -1,8 +1,8 @@
-"""Was the generator slow? The verdict on a run's own figures.
+"""Judges whether the generator was too slow: the verdict on a run's own figures.
 
 Only faults of the generator are judged: requests taken up, dialled or read late, requests not sent because of that,
-feed underruns, its own errors, CPU time that it did not get. A slow or stalled target and a cap on connections
-increase wait and service, never these.
+feed underruns, its own errors, and CPU time that it did not get. A slow or stalled target and a limit on connections
+increase wait and service, but none of these.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DEFAULT = ValidityLimits()
 
 
 def judge(figures: Figures, limits: ValidityLimits = _DEFAULT) -> Validity:
-    """The verdict on a run."""
+    """Return the verdict on a run, with its findings, the worst first."""
     found = [
         *incomplete(figures),
         *delayed(figures, limits),
@@ -39,7 +39,10 @@ def judge(figures: Figures, limits: ValidityLimits = _DEFAULT) -> Validity:
 
 
 def worst_of(judged: Sequence[tuple[str, Validity]]) -> Validity:
-    """The verdict on a run of several targets. A finding that not all targets share names its target."""
+    """Return the verdict on a run with several targets.
+
+    A finding that not all targets share names its target.
+    """
     if len(judged) == 1:
         return judged[0][1]
     common = [reason for reason in judged[0][1].reasons if all(reason in v.reasons for _, v in judged)]

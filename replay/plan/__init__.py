@@ -1,1 +1,1 @@
-"""Combines a trace and a scenario: when each request is due (`due`), and what is planned (`plan`)."""
+"""Combines a trace and a scenario: when each request is due (`due`), and the figures of the plan (`schedule`)."""

@@ -1,4 +1,7 @@
-"""When each row of a trace is due: window, pace and methods sent; read lazily, in constant memory."""
+"""Computes when each row of a trace is due, from the window, the pace and the methods that a scenario sends.
+
+Rows are read lazily, in constant memory.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ DUE_ROWS = 65_536
 """Rows per DueBatch."""
 
 DEFAULT_TOOK_NS = 100 * units.MS_NS
-"""Assumed duration of a response whose recorded one is unknown; only for the estimate of connections."""
+"""Assumed duration of a response whose recorded duration is unknown, for the estimate of connections."""
 
 STATUS_CLASSES = ("unknown", "1xx", "2xx", "3xx", "4xx", "5xx")
 
@@ -36,7 +39,7 @@ NOT_SENDABLE = ("CONNECT", "PRI")
 """Methods that an origin server does not serve."""
 
 FOREVER = 1 << 62
-"""The value of `Clock.rows_max` for no limit."""
+"""The value of `Clock.rows_max` that stands for no limit."""
 
 _METHODS = 256
 
@@ -45,11 +48,12 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class DueBatch:
-    """Due requests in due order, as columns of equal length. Request i has the sequence number `first_seq` + i.
+    """Due requests in due order, as columns of equal length.
 
-    `due_ns` counts from the start of the run; `request` and `route` index the trace's dictionary, `method` its list;
-    `status` is the recorded one, -1 if unknown; `at_ns` is the recorded time since the epoch. `own` has the hosts,
-    header sets and bodies that rows of a followed source refer to; None: those of the schedule's trace.
+    Request i has the sequence number `first_seq` + i. `due_ns` counts from the start of the run, and `at_ns` is the
+    recorded time since the epoch. `request` and `route` index the trace's dictionary, and `method` its list of
+    methods. `status` is the recorded one, -1 if unknown. `own` has the hosts, header sets and bodies that rows of a
+    followed source refer to; None means those of the schedule's trace.
     """
 
     first_seq: int
@@ -73,11 +77,13 @@ class DueBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clock:
-    """How recorded time becomes due time. All `_ns` except `period_ns` are recorded times since the epoch.
+    """How recorded time becomes due time.
 
-    A row recorded at `origin_ns` is due at the start. Rows from `from_ns` and before `until_ns` are taken; without
-    the scenario's duration, they would end at `window_until_ns`. `period_ns` is 0 for the recorded pace, positive for
-    a constant rate, and negative for a closed loop. `repeats`: the trace starts again at its end, until `rows_max`.
+    All `_ns` except `period_ns` are recorded times since the epoch. A row recorded at `origin_ns` is due at the
+    start. Rows from `from_ns` and before `until_ns` are replayed. `window_until_ns` is the end of the window before
+    the scenario's duration shortens it. `period_ns` is 0 for the recorded pace, positive for a constant rate, and
+    negative for a closed loop. With `repeats`, the trace starts again after its last row, until `rows_max` requests
+    are sent.
     """
 
     origin_ns: int
@@ -101,7 +107,7 @@ def span_text(from_ns: int, until_ns: int, zone: dt.tzinfo) -> str:
 
 
 def time_zone(trace: Trace, scenario: Scenario) -> dt.tzinfo:
-    """The zone of a window: the scenario's, otherwise the recording's, otherwise UTC."""
+    """Return the time zone of a window: the scenario's, otherwise the recording's, otherwise UTC."""
     if scenario.window.tz is not None:
         return units.parse_zone(scenario.window.tz)
     try:
@@ -111,7 +117,10 @@ def time_zone(trace: Trace, scenario: Scenario) -> dt.tzinfo:
 
 
 def make_clock(trace: Trace, scenario: Scenario, zone: dt.tzinfo) -> Clock:
-    """The scenario's window and pace for this trace. UsageError if the window lies outside the recording."""
+    """Return the clock for a trace: the scenario's window and pace.
+
+    Raises UsageError if the window lies outside the recording.
+    """
     window, start_ns, end_ns = scenario.window, trace.start_ns, trace.end_ns
     from_ns, until_ns = start_ns, end_ns + 1
     if window.from_ is not None:
@@ -148,7 +157,10 @@ def make_clock(trace: Trace, scenario: Scenario, zone: dt.tzinfo) -> Clock:
 
 
 def method_rules(methods: list[str], scenario: Scenario) -> npt.NDArray[np.uint8]:
-    """The treatment of each method's requests, uint8[256] by method id."""
+    """Return the rule for the requests of each method, uint8[256] by method id.
+
+    A rule is SEND, NEEDS_BODY, NOT_ALLOWED or NOT_SENDABLE of `replay_native.plan.survey`.
+    """
     rules = np.full(_METHODS, kernels.NOT_SENDABLE, np.uint8)
     for index, method in enumerate(methods):
         if method in NOT_SENDABLE or not method.isascii() or not method.replace("-", "").isalnum():
@@ -162,7 +174,7 @@ def method_rules(methods: list[str], scenario: Scenario) -> npt.NDArray[np.uint8
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """The counts of one pass; see the kernel `survey`."""
+    """The counts of one pass over a trace; `kernels.SurveyCounts` describes each."""
 
     sent: Int64s
     skipped: Int64s
@@ -177,7 +189,7 @@ class Tally:
 
     @classmethod
     def of(cls, trace: Trace) -> Tally:
-        """All counts at zero."""
+        """Return a tally for a trace with all counts at zero."""
         routes, hosts = len(trace.requests.routes), len(trace.requests.hosts)
         windows = np.zeros((2, kernels.WINDOW_WORDS), np.int64)
         windows[:, kernels.EDGE_NS] = [SECOND_NS // kernels.BINS, 60 * SECOND_NS // kernels.BINS]
@@ -202,7 +214,7 @@ class Tally:
         return int(self.sent.sum() + self.skipped.sum())
 
     def add(self, other: Tally, times: int) -> None:
-        """Add another pass `times` times; peaks stay."""
+        """Add the counts of another pass `times` times; peaks are unchanged."""
         for name in ("sent", "routes", "hosts", "bodiless"):
             getattr(self, name)[:] += getattr(other, name) * times
         self.tooks += other.tooks * np.uint32(times)
@@ -210,7 +222,10 @@ class Tally:
 
 
 def request_table(trace: Trace) -> npt.NDArray[np.int64]:
-    """Raw addresses of the requests dictionary, int64[batches, TABLE_COLUMNS]; valid as long as the trace exists."""
+    """Return the raw addresses of the requests dictionary, int64[batches, TABLE_COLUMNS].
+
+    They are valid as long as the trace exists.
+    """
     rows = [(b.offsets, b.data, b.method, b.route, b.host, b.headers, b.body) for b in trace.requests.batches]
     table = np.zeros((len(rows), columns.TABLE_COLUMNS), np.int64)
     for index, row in enumerate(rows):
@@ -232,11 +247,11 @@ class RowSource(Protocol):
         ...
 
     def batches(self) -> Iterator[DueBatch]:
-        """The due rows known before the run, in order."""
+        """Yield the due rows that are known before the run, in order."""
         ...
 
     def arriving(self) -> AsyncGenerator[DueBatch, None]:
-        """The due rows in order, as they become known."""
+        """Yield the due rows in order, as they become known."""
         ...
 
     def stop(self) -> None:
@@ -244,11 +259,11 @@ class RowSource(Protocol):
         ...
 
     def recorded(self, wanted: list[int]) -> dict[int, RecordedRow]:
-        """The recorded rows for these sequence numbers."""
+        """Return the recorded rows for these sequence numbers."""
         ...
 
     def numbers(self, rows_a_pass: int) -> RowNumbers:
-        """Which row of the recording each request of a pass is."""
+        """Return which row of the recording each request of a pass is."""
         ...
 
 
@@ -261,7 +276,7 @@ class DueRows:
         self._rules = method_rules(trace.requests.methods, scenario)
 
     def batches(self) -> Iterator[DueBatch]:
-        """The due requests in order; for a repeated trace until `rows_max`, for a closed loop without end."""
+        """Yield the due requests in order: for a repeated trace until `rows_max`, for a closed loop without end."""
         seq = 0
         while seq < self.clock.rows_max:
             before = seq
@@ -278,12 +293,12 @@ class DueRows:
                 return
 
     async def arriving(self) -> AsyncGenerator[DueBatch, None]:
-        """The same as `batches`: the whole trace is known in advance."""
+        """Yield the same as `batches`, because the whole trace is known in advance."""
         for batch in self.batches():
             yield batch
 
     def stop(self) -> None:
-        """Nothing to do: the feeder ends by itself."""
+        """Do nothing: the feeder stops after the last row of the trace."""
 
     def count(self, rows_max: int) -> Tally:
         """Survey one pass over the trace, up to `rows_max` requests sent."""
@@ -299,7 +314,10 @@ class DueRows:
         return tally
 
     def recorded(self, wanted: list[int]) -> dict[int, RecordedRow]:
-        """The recorded rows for sequence numbers of the first pass. Reads the trace up to the last of them."""
+        """Return the recorded rows for sequence numbers of the first pass.
+
+        Reads the trace up to the last of them.
+        """
         numbers = np.array(sorted(set(wanted)), np.int64)
         found: dict[int, RecordedRow] = {}
         first = 0
@@ -316,7 +334,10 @@ class DueRows:
         return found
 
     def rows_in_window(self) -> int:
-        """Number of rows in the window, sent or not; whole files are counted from the manifest."""
+        """Count the rows in the window, sent or not.
+
+        Files that lie wholly in the window are counted from the manifest.
+        """
         from_ns, until_ns = self.clock.from_ns, self.clock.window_until_ns
         segments = self.trace.manifest.segments
         whole = [part.rows for part in segments if from_ns <= part.start_ns and part.end_ns < until_ns]
@@ -325,7 +346,10 @@ class DueRows:
         return sum(len(batch) for batch in self.trace.batches(from_ns, until_ns))
 
     def numbers(self, rows_a_pass: int) -> RowNumbers:
-        """Which row of the trace each request is. Reads the window once more if some of it is not sent."""
+        """Return which row of the trace each request is.
+
+        Reads the window once more if the trace has methods that are not sent.
+        """
         from_ns = self.clock.from_ns
         first = (
             sum(len(batch) for batch in self.trace.batches(None, from_ns))
@@ -342,7 +366,10 @@ class DueRows:
         return bool((self._rules[:methods] >= kernels.NOT_ALLOWED).any())
 
     def _sent_rows(self, row: int) -> Iterator[Int64s]:
-        """The rows of the trace that are sent; the first batch begins with `row`."""
+        """Yield the numbers of the rows that are sent, by batch.
+
+        The first batch begins with `row`.
+        """
         for batch in self._trace_batches(columns_alone=True):
             marks = np.zeros(len(batch), np.bool_)
             mark_sent(batch.request, self.table, self._rules, marks)
@@ -360,7 +387,10 @@ class DueRows:
         return with_requests(batches, self.trace.requests, columns_alone=columns_alone)
 
     def _select(self, batch: Batch, begin: int, first: int) -> tuple[DueBatch, int]:
-        """Up to DUE_ROWS due requests from row `begin` of a batch, and the row to continue with."""
+        """Return up to DUE_ROWS due requests from row `begin` of a batch on, and the row to continue with.
+
+        `first` is the sequence number of the first one.
+        """
         capacity = min(DUE_ROWS, len(batch) - begin, self.clock.rows_max - first)
         due_ns, at_ns = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
         request, client, route = (np.empty(capacity, np.uint32) for _ in range(3))

@@ -1,7 +1,7 @@
 """Maps request numbers to rows of the trace.
 
 Requests of a run are numbered in due order. Two runs with different windows or methods number the same request
-differently, so kept data refers to its row in the trace.
+differently, so that kept responses refer to the row of the trace.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ Int64s = npt.NDArray[np.int64]
 
 
 class RowNumbers(NamedTuple):
-    """Stretches of adjacent rows that are sent: stretch i begins with request `starts[i]` of a pass, which is row
-    `rows[i]`. One pass over the trace has `rows_a_pass` requests.
+    """Stretches of adjacent rows that are sent, which give the row of every request.
+
+    Stretch i begins with request `starts[i]` of a pass, which is row `rows[i]`. One pass over the trace has
+    `rows_a_pass` requests.
     """
 
     starts: Int64s
@@ -26,12 +28,12 @@ class RowNumbers(NamedTuple):
 
     @classmethod
     def whole(cls, first_row: int, rows_a_pass: int) -> RowNumbers:
-        """Numbers for a trace of which every row from the first on is sent."""
+        """Return the numbers for a trace whose rows are all sent from `first_row` on."""
         return cls(np.zeros(1, np.int64), np.array([first_row], np.int64), rows_a_pass)
 
     @classmethod
     def of_rows(cls, batches: Iterable[Int64s], rows_a_pass: int) -> RowNumbers:
-        """Numbers for the rows that are sent, given in batches."""
+        """Return the numbers for the rows that are sent, given in batches."""
         starts, rows, sent, last = [], [], 0, -2
         for batch in batches:
             breaks = np.flatnonzero(np.diff(batch, prepend=last) != 1)
@@ -46,7 +48,7 @@ class RowNumbers(NamedTuple):
         )
 
     def find(self, seqs: Int64s) -> tuple[Int64s, Int64s]:
-        """The row and the pass of each request."""
+        """Return the row and the pass of each request."""
         passes, places = np.divmod(seqs, self.rows_a_pass)
         stretch = np.searchsorted(self.starts, places, "right") - 1
         return self.rows[stretch] + places - self.starts[stretch], passes

@@ -1,4 +1,4 @@
-"""Limits on targets and load: only loopback unless a host is allowed; plans beyond the limits are refused."""
+"""Limits on targets and load: only loopback unless a host is allowed, and no plan beyond the limits."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """Hosts that may be targets: names in lower case, suffixes with their dot, networks.
+    """Hosts that may be targets: names in lower case, suffixes with their leading dot, and networks.
 
     An allowed name is allowed with all of its addresses.
     """
@@ -39,18 +39,18 @@ class Allowed:
     networks: tuple[_Network, ...]
 
     def host(self, name: str) -> bool:
-        """Whether a host is allowed by name."""
+        """Return whether a host is allowed by name."""
         name = _plain(name)
         return name in self.names or name.endswith(self.suffixes)
 
     def address(self, address: _Address) -> bool:
-        """Whether an address is allowed regardless of its name."""
+        """Return whether an address is allowed regardless of its name."""
         return any(address in network for network in self.networks)
 
     def check(self, host: str, addresses: Sequence[str], *, advertised: bool = False) -> None:
-        """LimitError if an address of a host is neither loopback nor allowed.
+        """Raise NotAllowedError if an address of a host is neither loopback nor allowed.
 
-        `advertised`: the host was advertised by the cluster, not given by the user.
+        `advertised` means that the cluster advertised the host, and the user did not give it.
         """
         if self.host(host):
             return
@@ -70,7 +70,10 @@ def _plain(host: str) -> str:
 
 
 def _network(text: str) -> _Network:
-    """An address or a network, without its zone. IPv4 inside IPv6 becomes IPv4. ValueError if it is neither."""
+    """Parse an address or a network, ignoring its zone.
+
+    Raises ValueError if it is neither. IPv4 inside IPv6 becomes IPv4.
+    """
     network = ipaddress.ip_network(re.sub(r"%[^/]*", "", text), strict=False)
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= MAPPED_BITS:
         mapped = network.network_address.ipv4_mapped
@@ -80,14 +83,17 @@ def _network(text: str) -> _Network:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a name or `*.name` can be allowed. If the last label is all digits, it is a mistyped address."""
+    """Return whether a text is a name, or `*.name`, that can be allowed.
+
+    If its last label is all digits, it is a mistyped address.
+    """
     if text.startswith("*") and text.count(".") < 2:
         return False
     return bool(_NAME.fullmatch(text)) and not text.rpartition(".")[2].isdigit()
 
 
 def _is_pattern(host: str) -> bool:
-    """Whether `--allow` accepts this host as written."""
+    """Return whether `--allow` accepts this host as written."""
     try:
         _network(_plain(host))
     except ValueError:
@@ -96,7 +102,10 @@ def _is_pattern(host: str) -> bool:
 
 
 def allowed_hosts(texts: Iterable[str]) -> Allowed:
-    """The hosts that these names, `*.name` suffixes, addresses and networks allow. UsageError for anything else."""
+    """Parse names, `*.name` suffixes, addresses and networks that may be targets.
+
+    Raises UsageError for anything else.
+    """
     names, suffixes, networks = set(), [], []
     for text in (_plain(text.strip()) for text in texts if text.strip()):
         try:
@@ -117,34 +126,40 @@ def allowed_hosts(texts: Iterable[str]) -> Allowed:
 
 
 def allowed(scenario: Scenario, environ: Mapping[str, str] | None = None) -> Allowed:
-    """The hosts that the scenario, the flags and REPLAY_ALLOW allow. UsageError for an entry that cannot be allowed."""
+    """Return the hosts that the scenario, the flags and REPLAY_ALLOW allow.
+
+    Raises UsageError for an entry that cannot be allowed.
+    """
     environ = os.environ if environ is None else environ
     return allowed_hosts([*scenario.allow, *environ.get(ALLOW_VARIABLE, "").split(",")])
 
 
 def parse_address(address: str) -> _Address:
-    """An address without its zone; IPv4 inside IPv6 as IPv4."""
+    """Parse an address, ignoring its zone.
+
+    IPv4 inside IPv6 becomes IPv4.
+    """
     parsed = ipaddress.ip_address(address.partition("%")[0])
     return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address belongs to this machine."""
+    """Return whether an address is a loopback address."""
     return parse_address(address).is_loopback
 
 
 def check_addresses(host: str, addresses: Sequence[str], scenario: Scenario) -> None:
-    """LimitError if a resolved address of a target is neither loopback nor allowed."""
+    """Raise NotAllowedError if a resolved address of a target is neither loopback nor allowed."""
     allowed(scenario).check(host, addresses)
 
 
 def check_plan(
     plan: Plan, target: Target, addresses: Sequence[str], origins: Sequence[str], scenario: Scenario
 ) -> None:
-    """LimitError if a plan targets the recording's own origin, or is too fast or too long; it shows the flag that
-    permits it.
+    """Raise LimitError if a plan targets the recording's own origin, is too fast or is too long.
 
-    `origins` are the hosts in the recording. Beyond loopback the default limits apply.
+    The error shows the flag that permits it. `origins` are the hosts in the recording. The default limits apply only
+    to targets beyond loopback.
     """
     local = all(is_loopback(address) for address in addresses)
     origin = next((name for name in origins if _same_host(name, target.host)), "")
@@ -158,7 +173,7 @@ def check_plan(
 
 
 def _same_host(recorded: str, host: str) -> bool:
-    """Whether a recorded Host matches this host, ignoring the port."""
+    """Return whether a recorded Host header matches this host, ignoring the port."""
     name = (
         recorded.rpartition(":")[0]
         if re.search(r":\d*$", recorded) and recorded.count(":") == 1
@@ -175,7 +190,7 @@ def _check_rate(plan: Plan, scenario: Scenario, default_per_s: float) -> None:
     beyond = "" if scenario.max_rate_per_s is not None else " beyond this machine"
     if plan.peak_1s_per_s is None:
         raise LimitError(
-            f"a closed loop has no highest rate; the limit{beyond} is {units.format_rate(limit)}",
+            f"a closed loop has no maximum rate; the limit{beyond} is {units.format_rate(limit)}",
             hint="--max-rate max",
         )
     raise LimitError(
@@ -192,7 +207,7 @@ def _check_length(plan: Plan, scenario: Scenario, default_ns: int | None) -> Non
     beyond = "" if scenario.max_duration_ns is not None else " beyond this machine"
     limit = f"the limit{beyond} is {units.format_duration(limit_ns)}"
     if plan.length_ns is None:
-        raise LimitError(f"how long a closed loop takes is not known; {limit}", hint="say it: -d 30s")
+        raise LimitError(f"the length of a closed loop is unknown; {limit}", hint="set a duration: -d 30s")
     if plan.length_ns > limit_ns:
         needed = units.duration_text(
             math.ceil(plan.length_ns / (60 * units.SECOND_NS)) * 60 * units.SECOND_NS

@@ -1,6 +1,6 @@
-"""Makes a schedule from a trace and a scenario: what will be sent, when each request is due, and the plan's figures.
+"""Makes a schedule from a trace and a scenario: what is sent, when each request is due, and the figures of the plan.
 
-One streaming pass counts everything that the plan prints and the limits check; `Schedule.batches` then yields the due
+One streaming pass counts everything that the plan prints and the limits check. `Schedule.batches` then yields the due
 requests again, lazily.
 """
 
@@ -55,7 +55,10 @@ KERNELS = ("plan.survey", "plan.numbers", "ledger.hdr")
 
 
 class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The planned figures of a route, and the recorded ones of the same requests; `action` is its business action."""
+    """The planned figures of a route, and the recorded figures of the same requests.
+
+    `action` is its business action.
+    """
 
     route: str
     rows: int
@@ -64,8 +67,11 @@ class RoutePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClientsPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Clients with connections of their own, as recorded: how many hold one at once at most (each until
-    `idle_timeout` after its last request), and how many are opened in all and in the busiest second.
+    """Estimated connections if each client has its own, as recorded.
+
+    `at_once` is the largest number of clients that hold a connection at the same time, each until `idle_timeout`
+    after its last request. `connects` counts the connections opened in all, `connects_peak_1s` those opened in the
+    busiest second.
     """
 
     at_once: int
@@ -74,14 +80,15 @@ class ClientsPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What will be sent. Rates are requests per second of replay time.
+    """What the run will send.
 
-    `rows` is None if only the duration bounds a closed loop (counts are then those of one pass); peaks, mean and
-    `length_ns` are None if the target sets the pace. `recorded_*_ns` are since the epoch: the part of the recording
-    that is replayed. `by_route` is in the order of the trace's routes. `rejected` counts unreadable `lines` of the
-    recording by reason; `files_left_out` explains which files of a folder were skipped. `feed_rate_per_s` sizes the
-    feeds if the requests are not known in advance. `out_of_time_order` counts, by partition of a whole Kafka
-    recording, records timestamped before one at a lower offset (None: not counted).
+    Rates are requests per second of replay time. `rows` is None if only the duration bounds a closed loop; the counts
+    are then those of one pass. Peaks, mean and `length_ns` are None if the target sets the pace. `recorded_from_ns`
+    and `recorded_until_ns` delimit the part of the recording that is replayed, since the epoch. `by_route` is in the
+    order of the trace's routes. `rejected` counts unreadable `lines` of the recording by reason. `files_left_out`
+    explains which files of a folder were skipped. `feed_rate_per_s` sizes the feeds if the requests are not known in
+    advance. `out_of_time_order` counts, by partition of a whole Kafka recording, the records whose timestamp is
+    before that of a record at a lower offset (None: not counted).
     """
 
     trace: str
@@ -119,11 +126,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The due times of a run; `plan` has its figures. The protocol decides how a request is written.
+    """The due times of a run, with the figures of its `plan`.
 
-    `requests_table` holds the raw addresses that render kernels read, valid as long as this object exists.
-    `recorded_origin_ns` is the recorded time that is due at the start of the run. `bodiless` counts by route the
-    requests that need a body but have no recorded one.
+    The protocol decides how a request is written. `bodiless` counts by route the requests that need a body but have
+    no recorded one.
     """
 
     trace: Trace
@@ -135,7 +141,7 @@ class Schedule:
 
     @property
     def warm_up_ns(self) -> int:
-        """Requests due before this are not measured."""
+        """Requests due before this time are not measured."""
         return int(self.scenario.warm_up_ns)
 
     @property
@@ -149,24 +155,29 @@ class Schedule:
         return self._rows.table
 
     def batches(self) -> Iterator[DueBatch]:
-        """The due requests in order, computed anew at each call. A closed loop with a duration has no end: stop it."""
+        """Yield the due requests in order, computed anew at each call.
+
+        For a closed loop with a duration this never ends, so that the caller must stop it.
+        """
         return self._rows.batches()
 
     def numbers(self) -> RowNumbers:
-        """Which row of the trace each request of the run is."""
+        """Return which row of the trace each request of the run is."""
         return self._rows.numbers(self.rows_a_pass)
 
     def arriving(self) -> AsyncGenerator[DueBatch, None]:
-        """The due requests in order, as they become known: for a trace at once, for a followed source later."""
+        """Yield the due requests in order, as they become known: for a trace at once, for a followed source later."""
         return self._rows.arriving()
 
     def stop(self) -> None:
-        """Stop: `arriving` ends."""
+        """End `arriving` if the source is followed."""
         self._rows.stop()
 
     def lookup(self, seqs: list[int]) -> dict[int, RecordedRow]:
-        """The recorded rows for sequence numbers of any pass. Empty if the trace was damaged or removed meanwhile:
-        the measurements do not depend on it.
+        """Return the recorded rows for sequence numbers of any pass.
+
+        The result is empty if the trace was damaged or removed during the run, because the measurements do not depend
+        on it.
         """
         try:
             found = self._rows.recorded([seq % self.rows_a_pass for seq in seqs])
@@ -176,10 +187,11 @@ class Schedule:
 
 
 def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Path | None = None) -> Schedule:
-    """Read the trace once and plan the scenario. `name` is the plan's name for the recording.
+    """Read the trace and plan the scenario.
 
-    If the scenario scales or samples, a transformed trace is written to the folder `area`, which must exist as long
-    as the schedule. InputError if the trace is empty or damaged; UsageError if nothing would be sent.
+    `name` is the plan's name for the recording. If the scenario scales or samples, a transformed trace is written to
+    the folder `area`, which must exist as long as the schedule. Raises InputError if the trace is empty or damaged,
+    and UsageError if nothing would be sent.
     """
     if scenario.also:
         raise UsageError(
@@ -207,7 +219,10 @@ def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Pat
 def make_schedules(
     trace: Trace, scenario: Scenario, *, name: str = "", area: Path | None = None
 ) -> list[Schedule]:
-    """A schedule for each target, all on one timeline: requests recorded at one time are due at one instant."""
+    """Return a schedule for each target of a scenario, all on one timeline.
+
+    Requests that were recorded at one time are due at one instant.
+    """
     schedules = []
     for number, own in enumerate(scenario.by_target()):
         place = area / f"target-{number}" if area is not None and number else area
@@ -219,7 +234,10 @@ def make_schedules(
 
 
 def _transformed(trace: Trace, scenario: Scenario, clock: Clock, area: Path | None) -> Trace:
-    """The replayed part of the trace, transformed as the scenario asks; the trace itself if there is no transform."""
+    """Return the replayed part of the trace, transformed as the scenario asks.
+
+    Without a transform it is the trace itself. Raises UsageError if a transform needs a folder and `area` is None.
+    """
     wanted = Transform.of(scenario)
     if not wanted.changes:
         return trace
@@ -230,7 +248,7 @@ def _transformed(trace: Trace, scenario: Scenario, clock: Clock, area: Path | No
 
 
 def _repeat(rows: DueRows, tally: Tally) -> float:
-    """Count the further passes of a repeated trace; returns the number of passes."""
+    """Count the further passes of a repeated trace, and return the number of passes."""
     clock, once = rows.clock, tally.selected
     if not clock.repeats or clock.rows_max == FOREVER or once >= clock.rows_max:
         return 1.0
@@ -294,7 +312,10 @@ def _make_plan(
 
 
 def _length_ns(clock: Clock, scenario: Scenario, rows: int, end_ns: int) -> int | None:
-    """From the start of the run to its last due time, or to the end of the duration."""
+    """Return the time from the start of the run to its last due time, or to the end of its duration.
+
+    For a closed loop without a duration it is None, because the target sets the pace.
+    """
     if clock.period_ns < 0:
         return scenario.duration_ns
     if clock.period_ns > 0:
@@ -305,7 +326,7 @@ def _length_ns(clock: Clock, scenario: Scenario, rows: int, end_ns: int) -> int 
 def _peaks(
     clock: Clock, tally: Tally, length_ns: int | None
 ) -> tuple[float | None, float | None, int | None]:
-    """The highest rates over 1 s and 60 s (or the whole, if shorter), and when the busiest second begins."""
+    """Return the highest rates over 1 s and 60 s (or the whole run, if shorter), and when the busiest second begins."""
     if clock.period_ns < 0:
         return None, None, None
     if clock.period_ns > 0:
@@ -317,7 +338,7 @@ def _peaks(
 
 
 def _connections(clock: Clock, scenario: Scenario, tally: Tally, peak_per_s: float | None) -> int:
-    """Requests in flight in the busiest second, estimated from the recorded response times."""
+    """Estimate the requests in flight in the busiest second from the recorded response times."""
     if clock.period_ns < 0:
         return int(scenario.connections)
     in_flight = int(tally.windows[0, kernels.BUSY_PEAK]) / SECOND_NS
@@ -343,7 +364,7 @@ def _clients(rows: DueRows, scenario: Scenario) -> ClientsPlan:
 
 
 def _routes(trace: Trace, tally: Tally) -> list[RoutePlan]:
-    """The routes of the trace in its order (their index is the lanes'), with their recorded figures."""
+    """Return the routes of the trace with their recorded figures, in the order of the lanes' rows."""
     plans = []
     requests = trace.requests
     named = zip(requests.routes, requests.actions, tally.routes, tally.tooks, strict=True)
@@ -363,14 +384,14 @@ def _routes(trace: Trace, tally: Tally) -> list[RoutePlan]:
 
 
 def _by_name(names: list[str], counts: npt.NDArray[np.int64]) -> dict[str, int]:
-    """Counts above 0 by name, the highest first."""
+    """Return the counts above 0 by name, the highest first."""
     pairs = [(name, count) for name, count in zip(names, counts.tolist(), strict=False) if count]
     return dict(sorted(pairs, key=lambda pair: -pair[1]))
 
 
 def _pace(scenario: Scenario) -> str:
     if scenario.closed_loop:
-        pace = "closed loop: each connection sends its next request when it is answered"
+        pace = "closed loop: each connection sends its next request when the last one is answered"
     elif scenario.rate_per_s is not None:
         pace = f"constant rate of {units.format_rate(scenario.rate_per_s)}"
     elif scenario.compress_to_ns is not None:
@@ -388,7 +409,7 @@ def _pace(scenario: Scenario) -> str:
 
 
 def _skipped(trace: Trace, tally: Tally, in_window: int) -> dict[str, int]:
-    """Rows of the trace that are not sent, by reason."""
+    """Return how many rows of the trace are not sent, by reason."""
     skipped = {"outside the window": trace.rows - in_window, "after the duration": in_window - tally.seen}
     for name, count in _by_name(trace.requests.methods, tally.skipped).items():
         skipped[f"method {name}"] = count

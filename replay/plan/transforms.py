@@ -1,4 +1,4 @@
-"""Transforms of a trace that a scenario's settings ask for, for `replay transform` and the library."""
+"""Transforms of a trace that a scenario's settings require, for `replay transform` and the library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from .due import make_clock, time_zone
 
 
 def transform_of(trace: Trace, scenario: Scenario) -> Transform:
-    """The transform for a scenario's settings. UsageError if its window is not in the trace."""
+    """Return the transform for a scenario's settings.
+
+    Raises UsageError if its window is not in the trace.
+    """
     clock = make_clock(trace, scenario, time_zone(trace, scenario)) if trace.rows else None
     window = scenario.window
     return replace(

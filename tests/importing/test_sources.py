@@ -108,7 +108,7 @@ def test_folders_and_patterns_stand_for_files(tmp_path: Path) -> None:
     (logs / "nowhere").symlink_to("none")
     os.mkfifo(logs / "pipe")
     assert import_files([logs, logs / "a.log", f"{logs}/deeper/../a.log"], tmp_path / "d.trace").rows == 3
-    with pytest.raises(InputError, match="no file is named like this"):
+    with pytest.raises(InputError, match="no file matches this pattern"):
         import_files([f"{logs}/*.gz"], tmp_path / "c.trace")
 
 

@@ -201,7 +201,7 @@ def test_what_spans_do_not_have_is_said(tmp_path: Path) -> None:
         "no path": 1, "no method": 1, "remote procedure call": 1, "server span without HTTP": 1,
     }  # fmt: skip
     said = trace.manifest.assumptions
-    assert "spans have no bodies: 1 request that had one, or may have had, go without" in said
+    assert "spans have no bodies: 1 request that had or may have had one: sent without" in said
     assert "1 span without a method: taken from the name of the span" in said
     assert "1 span without a path: taken from the route, which has no parameters" in said
     assert "no span has a query: the instrumentation may leave them out" in said

@@ -193,9 +193,9 @@ def test_limits_that_are_asked_for_hold_on_loopback_too(tmp_path: Path) -> None:
 
 
 def test_a_closed_loop_beyond_this_machine_needs_both(tmp_path: Path) -> None:
-    with pytest.raises(LimitError, match="no highest rate"):
+    with pytest.raises(LimitError, match="no maximum rate"):
         check(plan(tmp_path / "a", 5, 3, rate="max"), FAR)
-    with pytest.raises(LimitError, match="not known"):
+    with pytest.raises(LimitError, match="unknown"):
         check(plan(tmp_path / "b", 5, 3, rate="max", max_rate="max"), FAR)
     check(plan(tmp_path / "c", 5, 3, rate="max", max_rate="max", duration="5s"), FAR)
 

@@ -1,4 +1,4 @@
-"""Importers: one module per recording format, behind one registry."""
+"""Importers of recordings: one module per format, behind one registry."""
 
 from .detection import detect
 from .formats import (

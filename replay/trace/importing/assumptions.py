@@ -1,4 +1,4 @@
-"""The assumptions of an import, and what it could not keep, as sentences for its summary."""
+"""Sentences for the summary of an import: its assumptions, and what it could not keep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .registry import Found
 
 
 def about_time(found: Found, time_zone: str) -> list[str]:
-    """The assumptions made about timestamps without a zone."""
+    """Return the assumptions made about timestamps without a zone."""
     zoneless, repeated, skipped = (found.moments.get(name, 0) for name in ("zoneless", "repeated", "skipped"))
     said = []
     if zoneless:
@@ -17,8 +17,8 @@ def about_time(found: Found, time_zone: str) -> list[str]:
         said.append(f"stamps of {units.counted(zoneless, 'request')} name no zone: {taken}")
     if repeated:
         said.append(
-            f"{units.counted(repeated, 'request')} in the repeated hour of autumn: in the second one from where the log's"
-            " time goes back"
+            f"{units.counted(repeated, 'request')} in the repeated hour of autumn: taken as in the second hour from where"
+            " the log's time goes back"
         )
     if skipped:
         said.append(
@@ -28,17 +28,17 @@ def about_time(found: Found, time_zone: str) -> list[str]:
 
 
 def about_queries(found: Found) -> list[str]:
-    """Report that a server omitted queries from its log."""
+    """Return a sentence if a server omitted queries from its log."""
     if not found.queries_cut:
         return []
     return [
-        f"the log has no query of {units.counted(found.queries_cut, 'request')} that had one: they are replayed without"
+        f"the log omits the query of {units.counted(found.queries_cut, 'request')}: replayed without it"
         " (Squid logs queries with `strip_query_terms off`)"
     ]
 
 
 def about_bodies(found: Found) -> list[str]:
-    """Report which response bodies were not kept."""
+    """Return a sentence for each reason why response bodies were not kept."""
     return [
         f"bodies of {units.counted(count, 'response')} {why}: their sizes and digests are kept, not the bodies"
         + (" (--responses all)" if why == NOT_TEXT else "")

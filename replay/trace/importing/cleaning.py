@@ -1,5 +1,6 @@
-"""Removes secrets and personal data from recorded requests and responses: pseudonyms replace them in targets, headers
-and bodies.
+"""Removes secrets and personal data from recorded requests and responses.
+
+Pseudonyms replace them in targets, headers and bodies.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ REMEMBERED = 1 << 16
 """How many cleaned texts are cached, and how many secret values are remembered."""
 
 REMEMBERED_BYTES_MAX = 4_096
-"""Longer texts are not cached."""
+"""Texts longer than this are not cached."""
 
 VALUE_CHARS_MIN = 8
-"""A shorter secret may occur by chance, so it is not searched for in other places."""
+"""A secret shorter than this may occur by chance, so that it is not searched for in other places."""
 
 _PARAMETER = re.compile(r"([?&;])([^=&;?#]*)=([^&;?#]+)")
 _PATH_PARAMETER = re.compile(r"([;&])([^=&;?#/]*)=([^&;?#/]+)")
@@ -49,10 +50,16 @@ PARTS_OF_NAMES = (
     b"msisdn", b"//", b"%", b"\\", b"eyj", b"basic", b"digest", b"@",
 )  # fmt: skip
 IGNORED_IN_NAMES = b"-_.[]"
-"""A body that contains none of PARTS_OF_NAMES (in lower case, without these bytes) holds no named secret."""
+"""Bytes that are removed from a body in lower case before it is searched for PARTS_OF_NAMES.
+
+A body without any of PARTS_OF_NAMES holds no secret that is marked by a name.
+"""
 
 _NAMES = re2.compile(b"|".join(map(re2.escape, PARTS_OF_NAMES)))
-"""All of them at once: RE2 passes over the body a single time."""
+"""Matches any of PARTS_OF_NAMES.
+
+RE2 finds all of them in one pass over the body.
+"""
 
 _LOWERED = bytes(byte | 32 if 65 <= byte <= 90 else byte for byte in range(256))
 _BINARY = re.compile(rb"[\0-\x08\x0e-\x1f]")
@@ -64,8 +71,8 @@ Known = tuple[bytes, list[Change]]
 class Cleaner:
     """Cleans the texts of one recording and counts the changes in `found`.
 
-    With `learns`, it recognizes a secret again in other places, such as a path segment or under another name. Logs
-    are read by kernels and do without this.
+    With `learns`, it recognizes a secret again in other places, such as a path segment or under another name. Readers
+    of logs, whose lines are read by kernels, do not use this.
     """
 
     def __init__(self, found: Found, options: Options, *, learns: bool = True) -> None:
@@ -75,7 +82,10 @@ class Cleaner:
         self._known: dict[tuple[bytes, str], Known] = {}
 
     def _how(self, place: Kind, name: str) -> How | None:
-        """Apply the user's rules to a value, and count a rule that applies."""
+        """Return the action of the user's rule for a value, None if there is none.
+
+        A rule that applies is recorded as used.
+        """
         rule = self._rules.of(place, name)
         if rule is None:
             return None
@@ -83,7 +93,10 @@ class Cleaner:
         return rule.how
 
     def _clean(self, text: bytes, place: str, clean: Callable[[str, Marks], str]) -> bytes:
-        """Clean a text, using the cache; changes are counted every time."""
+        """Clean a text, using the cache.
+
+        Its changes are counted every time.
+        """
         known = self._known.get((text, place))
         if known is None:
             marks = Marks(place)
@@ -116,7 +129,10 @@ class Cleaner:
             found.note_change(change, count)
 
     def _learn(self, secrets: list[str]) -> None:
-        """Search for these values from now on. Report those that an earlier response contained under another name."""
+        """Search for these values from now on.
+
+        If an earlier response contained one of them under another name, an assumption reports its place.
+        """
         for value in secrets:
             word = value.rpartition(" ")[2]
             if len(word) < VALUE_CHARS_MIN or not WORD.fullmatch(word):
@@ -130,7 +146,7 @@ class Cleaner:
                 )
 
     def _without_known(self, text: bytes, place: str) -> bytes:
-        """Replace known secret values in a text, whatever surrounds them."""
+        """Replace known secret values in a text, regardless of what surrounds them."""
         changes: list[Change] = []
 
         def word(match: re.Match[str]) -> str:
@@ -144,12 +160,13 @@ class Cleaner:
         return cleaned.encode("latin-1") if changes else text
 
     def target(self, target: bytes) -> bytes:
-        """A request target with pseudonyms for secrets."""
+        """Replace the secrets in a request target by pseudonyms."""
         return target if self._keeps else self._clean(target, "query", self._clean_target)
 
     def targets(self, data: Bytes, ends: Int64s, needs: Int64s) -> tuple[Bytes, Int64s]:
-        """Clean the targets that a kernel flagged. If there are values or names to search for that the kernels do not
-        know, clean all.
+        """Clean the targets that a kernel flagged, and return all targets.
+
+        If there are rules for queries or known values, which the kernels cannot search for, all targets are cleaned.
         """
         changed: dict[int, bytes] = {}
         if self._keeps:
@@ -171,7 +188,7 @@ class Cleaner:
         return np.concatenate(pieces), ends + np.cumsum(grown)
 
     def headers(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> Headers:
-        """Headers with pseudonyms for secrets in their values; headers with client addresses are dropped."""
+        """Replace the secrets in header values by pseudonyms, and drop headers with client addresses."""
         given = tuple(pairs)
         if self._keeps:
             return given
@@ -210,8 +227,9 @@ class Cleaner:
         return self._clean(value, f"header {name}" if has_rule or is_secret_header(name) else "header", clean)
 
     def body(self, body: bytes, side: str = "") -> bytes:
-        """A body with pseudonyms for its secrets; a binary body is unchanged. `side` is `response ` for response
-        bodies.
+        """Replace the secrets in a body by pseudonyms.
+
+        A binary body is unchanged. `side` is `response ` for response bodies.
         """
         if self._keeps or not body or _BINARY.search(body):
             return body
@@ -226,7 +244,7 @@ class Cleaner:
         return self._cleaned_body(body, f"{side}text", _clean_markup)
 
     def _cleaned_body(self, body: bytes, place: str, clean: Callable[[str, Marks], str]) -> bytes:
-        """Clean a body, if it can hold a secret."""
+        """Clean a body unless it cannot hold a secret."""
         if place.endswith("json") and place != "json":
             self._note_given_out(body)
         if not self._rules.has("json", "form"):
@@ -246,7 +264,10 @@ class Cleaner:
     def _ruled(
         self, text: str, places: Iterable[Place], kind: Kind, marks: Marks, *, default: bool = False
     ) -> str:
-        """Mark the values of a text by the rules; with `default`, values without a rule get pseudonyms."""
+        """Mark the values of a text that the rules apply to.
+
+        With `default`, values without a rule get pseudonyms.
+        """
         pieces, at = [], 0
         for place in places:
             how = self._how(kind, place.name) or ("pseudonym" if default else None)
@@ -264,7 +285,7 @@ class Cleaner:
         return "".join([*pieces, text[at:]]) if at else text
 
     def _clean_target(self, target: str, marks: Marks) -> str:
-        """Mark a target or query."""
+        """Mark the secrets in a target."""
 
         def one(match: re.Match[str]) -> str:
             if not is_secret(match[2]) or match[3].startswith(REDACTED):
@@ -291,7 +312,7 @@ class Cleaner:
 
 
 def _says_address(name: str, value: bytes) -> bool:
-    """Whether a header holds a client address."""
+    """Return whether a header holds a client address, judged by its name or its value."""
     words = set(re.split(r"[-_.]", name))
     if words & _ADDRESS_WORDS and is_secret_header(name) and not words & (WHO_WORDS - _ADDRESS_WORDS):
         return True
@@ -299,7 +320,7 @@ def _says_address(name: str, value: bytes) -> bool:
 
 
 def _with_separator(text: str, place: Place) -> tuple[int, int]:
-    """Start and end of a member or field, including its separator."""
+    """Return the start and end of a member or field, including its separator."""
     begin, end = place.first, place.end + place.quoted
     if place.quoted and text[begin] != '"':
         begin -= 1
@@ -311,7 +332,7 @@ def _with_separator(text: str, place: Place) -> tuple[int, int]:
 
 
 def _clean_markup(text: str, marks: Marks) -> str:
-    """Mark XML, HTML or any other text."""
+    """Mark the secrets in XML, HTML or any other text."""
 
     def element(match: re.Match[str]) -> str:
         name = match[2].rpartition(":")[2]

@@ -1,4 +1,7 @@
-"""Content codings (RFC 9110, 8.4.1) of recorded bodies: removed to search for secrets, then applied again."""
+"""Content codings (RFC 9110, 8.4.1) of recorded bodies.
+
+Bodies are decoded to search them for secrets, and encoded again.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,24 @@ import pyarrow as pa
 from replay.trace.requests import Headers
 
 DECODED_BYTES_MAX = 64 << 20
-"""Maximum decoded size of a body. Larger bodies are not searched."""
+"""Maximum decoded size of a body.
+
+A larger body is not decoded.
+"""
 
 _PIECE_BYTES = 1 << 18
-"""Bytes decoded per step: a small body may expand to gigabytes."""
+"""Number of bytes decoded per step, because a small body may expand to gigabytes."""
 
 _ANY_ZLIB = 32 + zlib.MAX_WBITS
 """zlib's option to detect gzip or zlib from the header."""
 
 
 class BadCoding(ValueError):
-    """A body is not in its declared coding, or the coding is unknown."""
+    """A body is not in its declared coding, the coding is unknown, or the decoded body is too large."""
 
 
 def coding_of(headers: Headers | list[tuple[bytes, bytes]]) -> bytes:
-    """The content coding given in the headers, in lower case; empty for `identity`."""
+    """Return the content coding given in the headers, in lower case; empty for `identity`."""
     named = [
         coding.strip().lower()
         for name, value in headers
@@ -35,7 +41,10 @@ def coding_of(headers: Headers | list[tuple[bytes, bytes]]) -> bytes:
 
 
 def decoded(body: bytes, coding: bytes) -> bytes:
-    """Decode a body. BadCoding if it is incomplete or not gzip, deflate, br or zstd."""
+    """Decode a body.
+
+    Raises BadCoding if it is incomplete, too large, or not gzip, deflate, br or zstd.
+    """
     if not coding or not body:
         return body
     decode = _DECODERS.get(coding)

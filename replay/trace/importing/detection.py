@@ -1,4 +1,4 @@
-"""Finds the format of a file by its first lines, without what wraps them."""
+"""Detects the format of a file by its first lines, after their wrappers are removed."""
 
 from __future__ import annotations
 
@@ -39,13 +39,16 @@ def _first_line(head: bytes) -> str:
 
 
 def _is_binary(head: bytes) -> bool:
-    """Whether the head has a NUL, or control characters make up more than a twentieth of it."""
+    """Return whether the head has a NUL, or control characters make up more than a twentieth of it."""
     controls = sum(byte < 9 or 13 < byte < 27 for byte in head[:4096])
     return 0 in head or controls * 20 > min(len(head), 4096)
 
 
 def _kind_of_table(head: bytes) -> str:
-    """The only formats possible for a file with named columns: their reader reports which column is missing."""
+    """Return the only format that a file with the user's `--columns` can have.
+
+    Its reader reports missing columns.
+    """
     first = head.lstrip().partition(b"\n")[0]
     if first.startswith(b"{"):
         return "jsonl"
@@ -53,7 +56,10 @@ def _kind_of_table(head: bytes) -> str:
 
 
 def _looked_at(head: bytes) -> Iterator[bytes]:
-    """The first lines of a head, the whole head, and its second half: startup messages must not hide a good log."""
+    """Yield the first lines of a head, the whole head, and its second half.
+
+    Messages that a server writes at startup must not hide an otherwise good log.
+    """
     at = -1
     for _ in range(NEAR_LINES):
         at = head.find(b"\n", at + 1)
@@ -67,7 +73,7 @@ def _looked_at(head: bytes) -> Iterator[bytes]:
 
 
 def _scores(head: bytes, options: Options, known: Mapping[str, Importer]) -> dict[str, tuple[float, int]]:
-    """The score of a head for each format, with the ranks that break ties."""
+    """Return the score of a head for each format, with the rank that decides between equal scores."""
     return {
         name: (candidate.sniff(head, options), candidate.rank)
         for name, candidate in known.items()
@@ -76,7 +82,10 @@ def _scores(head: bytes, options: Options, known: Mapping[str, Importer]) -> dic
 
 
 def _best(head: bytes, options: Options, known: Mapping[str, Importer]) -> tuple[float, int, str]:
-    """The best matching format and its score; a score below LIKELY means that it is only the nearest."""
+    """Return the best matching format with its score and rank.
+
+    If the score is below LIKELY, the format is only the most similar one.
+    """
     best = (0.0, 0, "")
     for part in _looked_at(head):
         scores = _scores(part, options, known)
@@ -88,7 +97,7 @@ def _best(head: bytes, options: Options, known: Mapping[str, Importer]) -> tuple
 
 
 def _unwrap(file: SourceFile, options: Options, known: Mapping[str, Importer]) -> tuple[float, int, str]:
-    """As `_best`, with a wrapper removed if the remaining lines match a format better."""
+    """Return the same as `_best`, after removing a wrapper if the remaining lines match a format better."""
     best, chosen = _best(file.head, options, known), ""
     vague = bool(options.log_format) or len(known) == 1
     left = [("", file.whole_lines())]
@@ -114,9 +123,9 @@ def _unwrap(file: SourceFile, options: Options, known: Mapping[str, Importer]) -
 def tell_format(
     file: SourceFile, options: Options | None = None, *, named: Importer | None = None
 ) -> Importer:
-    """The importer that fits the head of a file best (or `named`, the user's choice), with wrappers removed.
+    """Return the importer that fits the head of a file best, and remove the wrappers of its lines.
 
-    InputError if none fits.
+    If the user gave the importer (`named`), only the wrappers are determined. Raises InputError if no importer fits.
     """
     options = options or Options()
     refuse_line_ends(file.name, file.head)
@@ -135,7 +144,7 @@ def tell_format(
 def raise_unknown(
     file: SourceFile, options: Options, known: Mapping[str, Importer], share: float, nearest: str
 ) -> NoReturn:
-    """InputError that describes a file of no known format."""
+    """Raise InputError with a description of a file in an unknown format."""
     if _is_binary(file.head):
         raise InputError(f"{file.name} is a binary file, not a log")
     if not file.head.strip():
@@ -148,7 +157,9 @@ def raise_unknown(
         )
     near = ""
     if share > 0 and nearest:
-        near = f"; nearest is {nearest}, which {units.format_share(share)} of the first lines are"
+        near = (
+            f"; the nearest format is {nearest}, which {units.format_share(share)} of the first lines match"
+        )
     columns = proposed_columns(file.head)
     if columns:
         raise InputError(
@@ -158,23 +169,29 @@ def raise_unknown(
     takes = f"--format {nearest}" if near else "--format"
     raise InputError(
         f"{file.name} is not a log of a known format{near}; {begins}",
-        hint="for a log_format of your own --log-format '...', for a table --columns at=COLUMN,path=COLUMN;"
+        hint="for a custom log_format give --log-format '...', for a table --columns at=COLUMN,path=COLUMN;"
         f" {takes} imports it anyway{'' if near else ' as one of ' + ', '.join(sorted(known))}",
     )
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether a head consists of lines of text."""
+    """Return whether a head consists of lines of text."""
     return not _is_binary(head) and bool(head.strip())
 
 
 def detect(path: str | Path) -> Importer:
-    """The importer of a file. InputError if the file is not a known kind of recording."""
+    """Return the importer for a file.
+
+    Raises InputError if its format is unknown.
+    """
     return tell_format(SourceFile(str(path)))
 
 
 def named_importer(format_name: str, options: Options) -> Importer:
-    """The format that the user gave, if the other options apply to it."""
+    """Return the importer that the user gave.
+
+    Raises UsageError if other options do not apply to it.
+    """
     chosen = importer_named(format_name)
     if options.columns and not chosen.takes_columns:
         raise UsageError(

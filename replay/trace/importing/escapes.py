@@ -1,7 +1,7 @@
-"""Where a value may begin in an escaped text.
+"""Patterns for where a value may begin in an escaped text.
 
-In `%20joe@shop.example` and `\\njoe@shop.example` the value begins after the escape; `20joe` and `njoe` are not part of
-it. A pattern that began inside an escape would change its meaning.
+In `%20joe@shop.example` and `\\njoe@shop.example` the value begins after the escape; `20joe` and `njoe` are not part
+of it. A match that began inside an escape would change the escape's meaning.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ _IS_LITERAL = rf"(?<=%)(?!{_HEX}{{2}})|(?<=\\)(?![bfnrtv]|u{_HEX}{{4}}|x{_HEX}{{
 _NOT_NESTED = rf"(?!(?<=%25){_HEX}{{2}}|(?<=%2525){_HEX}{{2}}|(?<=%252525){_HEX}{{2}})"
 
 AFTER_ESCAPE = rf"(?:(?:{_AFTER_PERCENT}){_NOT_NESTED}|{_AFTER_BACKSLASH})"
-"""Matches the position after a percent-encoded byte (encoded up to four times) or after a backslash escape, but not after
-a `%25` that begins a longer escape.
+"""Matches the position after a percent-encoded byte (encoded up to four times) or after a backslash escape.
+
+It does not match after a `%25` that begins a longer escape.
 """
 
 
 def begins(characters: str) -> str:
-    """A pattern that matches where a word of these characters (the inside of a class) begins, or after an escape."""
+    """Return a pattern for the position where a word of these characters begins, including after an escape.
+
+    `characters` is the inside of a character class.
+    """
     return rf"(?:(?<![%\\{characters}])|{AFTER_ESCAPE}|{_IS_LITERAL})"

@@ -1,4 +1,4 @@
-"""Which files the paths on a command line stand for."""
+"""Finds the files for the paths of a command line."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ STDIN = "-"
 
 
 def expand(paths: Sequence[str | Path]) -> list[str]:
-    """Find files by path, by folder (all files inside, except hidden ones and traces) and by pattern (`*.gz`), each
-    once.
+    """Return the files for these paths, each file once.
 
-    UsageError if there is none, InputError if a folder or pattern has none.
+    A folder stands for all files inside it, except hidden files and traces. A pattern (`*.gz`) stands for the files
+    that match it. Raises UsageError if no path is given, and InputError if a folder or a pattern has no files.
     """
     if not paths:
         raise UsageError("no log given")
@@ -32,7 +32,7 @@ def expand(paths: Sequence[str | Path]) -> list[str]:
         elif path != STDIN and glob.has_magic(path) and not place.exists():
             matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207
             if not matches:
-                raise InputError(f"{path}: no file is named like this")
+                raise InputError(f"{path}: no file matches this pattern")
             found += matches
         else:
             found.append(path)
@@ -40,7 +40,7 @@ def expand(paths: Sequence[str | Path]) -> list[str]:
 
 
 def _once(names: Sequence[str]) -> list[str]:
-    """The names without duplicates of the same file (`current.log` may be a link to `access.log`)."""
+    """Return the names without duplicates of the same file (`current.log` may be a link to `access.log`)."""
     files: dict[object, str] = {}
     for name in names:
         status = None
@@ -52,7 +52,7 @@ def _once(names: Sequence[str]) -> list[str]:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    """The files of a folder and its subfolders, except hidden ones and traces (already imported recordings)."""
+    """Yield the files of a folder and its subfolders, except hidden files and traces."""
     for entry in folder.iterdir():
         if entry.name.startswith("."):
             continue

@@ -1,9 +1,9 @@
 r"""Unwraps access lines that log collectors put inside JSON.
 
-Filebeat, Vector and Logstash put the line in `message`, Fluent Bit and docker's json-file (with its keys in any
-order) in `log`, journald in `MESSAGE`, Google Cloud in `textPayload`, Splunk in `_raw`. The wrapper is removed if the
-text contains a request (`"GET /a HTTP/1.1"`, or JSON or pairs with a method) and the object around it has no method
-of its own.
+Filebeat, Vector and Logstash put the line in `message`, Fluent Bit and docker's json-file (if its keys are in another
+order than usual) in `log`, journald in `MESSAGE`, Google Cloud in `textPayload`, Splunk in `_raw`. The wrapper is
+removed if the text contains a request (`"GET /a HTTP/1.1"`, or JSON or pairs with a method) and the object around it
+has no method of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ PATTERN = re.compile(
     rb"(?=" + _OF_A_REQUEST + rb")" + _TEXT + rb'"[^\n]*\n',
     re.MULTILINE,
 )
-"""Matches a docker json-file line with its usual keys: docker's own wrapper handles it, since that joins parts of
+"""Matches a JSON line with a request in its text.
+
+It excludes docker's json-file with its keys in the usual order, because docker's own wrapper joins the parts of
 lines.
 """
 
@@ -45,5 +47,8 @@ def _text_of(found: re.Match[bytes]) -> bytes:
 
 
 def unwrap(data: bytes) -> bytes:
-    """Replace JSON lines by the texts inside; a line without one is unchanged."""
+    """Replace JSON lines by the texts inside them.
+
+    All other lines are unchanged.
+    """
     return _ANY.sub(_text_of, data)

@@ -1,4 +1,4 @@
-"""The secrets of one text: each is marked when found, and all are replaced once the whole text was searched.
+"""The secrets of one text: each is marked when it is found, and all are replaced after the whole text was searched.
 
 A mark is a word that the search for secrets skips, so that no value is found or replaced twice.
 """
@@ -18,17 +18,20 @@ from .secrets import REDACTED
 
 _FIRST = 0xF0000
 MARKS_MAX = 0xFFFD
-"""How many values of one text get their own pseudonym. The rest become one fixed word."""
+"""How many values of one text get their own pseudonym.
+
+One fixed word replaces all others.
+"""
 
 _MARK = re.compile(f"(?:{REDACTED})?([\U000f0000-\U000fffff])")
-"""The word of a mark may have become a part of a value that was found beside it."""
+"""The word before the mark is optional, because it may have become part of a value that was found beside it."""
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 PERSON = ("(e-mail)", "(token)", "(phone)", "(card)", "(iban)")
-"""Stands for the name when a value was found by its form."""
+"""Used instead of a name for values that were found by their form."""
 
 
 class Change(NamedTuple):
-    """A change made to a value: its place, the name beside it, and what was done."""
+    """A change made to a value: its place, the name beside it, and the action."""
 
     place: str
     name: str
@@ -36,7 +39,7 @@ class Change(NamedTuple):
 
 
 class Marks:
-    """The secrets of one text in one place (see `secrets.Instead`)."""
+    """The secrets of one text in one place, as a `secrets.Instead` that inserts marks."""
 
     def __init__(self, place: str) -> None:
         self._place = place
@@ -58,15 +61,15 @@ class Marks:
         self.changes.append(Change(place, name, "drop"))
 
     def value(self, text: str, name: str) -> str:
-        """See `Instead`."""
+        """Mark a value."""
         return self.mark(text, name)
 
     def credentials(self, scheme: str, text: str) -> str:
-        """See `Instead`."""
+        """Mark a scheme and its credentials as one value."""
         return self.mark(scheme + text, "authorization")
 
     def structure(self, text: str, name: str, quote: str) -> str:
-        """See `Instead`: marks each text and number inside separately, if the text is plain JSON."""
+        """Mark each text and number inside separately if the text is plain JSON, otherwise the whole text."""
         pieces, at = [], 0
         for leaf in json_leaves(text):
             if leaf.end > leaf.begin and (leaf.quoted or _NUMBER.fullmatch(leaf.value)):
@@ -77,7 +80,7 @@ class Marks:
         return "".join([*pieces, text[at:]])
 
     def bare(self, text: str, name: str, quote: str) -> str:
-        """See `Instead`."""
+        """Mark an unquoted value, and add quotes unless it is a number."""
         mark = self.mark(text, name)
         return mark if _NUMBER.fullmatch(text) else f"{quote}{mark}{quote}"
 
@@ -86,7 +89,7 @@ class Marks:
         self.changes.append(Change(self._place, "user info", "drop"))
 
     def person(self, text: str, what: str) -> str:
-        """Mark a value found by its form."""
+        """Mark a value that was found by its form."""
         return self.mark(text, what)
 
     def _unmarked(self, text: str) -> str:
@@ -94,18 +97,21 @@ class Marks:
 
     @property
     def secrets(self) -> list[str]:
-        """The values that get pseudonyms."""
+        """The values that are replaced."""
         return [text for text, how in self._found if how != "keep"]
 
     def resolved(self, text: str, pseudonyms: Pseudonyms) -> str:
-        """The text with each mark replaced."""
+        """Return the text with each mark replaced."""
         if not self._found:
             return text
         return _MARK.sub(lambda match: replaced(pseudonyms, *self._found[ord(match[1]) - _FIRST]), text)
 
 
 def replaced(pseudonyms: Pseudonyms, text: str, how: How) -> str:
-    """The replacement of a value."""
+    """Return the replacement of a value.
+
+    If the value does not have the form that `how` needs, its own form decides.
+    """
     if how == "keep":
         return text
     digits = sum(char.isdigit() for char in text)

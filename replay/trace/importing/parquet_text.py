@@ -1,4 +1,4 @@
-"""Parquet files as CSV, so that one importer of tables reads both."""
+"""Converts Parquet files to CSV, so that one importer of tables reads both."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from pyarrow import csv
 from replay.errors import InputError
 
 _ROWS = 1 << 14
-"""Rows that are converted at once."""
+"""How many rows are converted at once."""
 
 _TEXTS = (pa.binary(), pa.large_binary(), pa.binary_view(), pa.string_view())
 
 
 def _is_flat(kind: pa.DataType) -> bool:
-    """Whether a column has one value per row, as opposed to a struct."""
+    """Return whether a column has plain values or structs, as opposed to lists and maps."""
     return pa.types.is_struct(kind) or not pa.types.is_nested(kind)
 
 
 @functools.cache
 def _has_csv(kind: pa.DataType) -> bool:
-    """Whether Arrow can write a column as CSV; UUID bytes and intervals have no text form."""
+    """Return whether Arrow can write a column as CSV.
+
+    UUID bytes and intervals have no text form.
+    """
     try:
         csv.write_csv(pa.table([pa.nulls(1, kind)], names=["a"]), pa.BufferOutputStream())
     except pa.ArrowException:
@@ -33,8 +36,8 @@ def _has_csv(kind: pa.DataType) -> bool:
 
 
 def _column_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Convert a column for CSV: bytes to text, durations to numbers in the unit of their type."""
-    # Importing pyarrow takes as long as importing all of our own modules.
+    """Convert a column for CSV: bytes to text, durations to numbers with their unit."""
+    # Imported here because it is slow to import, and only Parquet files need it.
     import pyarrow.compute as pc
 
     if pa.types.is_duration(column.type):
@@ -45,7 +48,7 @@ def _column_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _as_text(batch: pa.RecordBatch) -> pa.Table:
-    """The columns that CSV can hold: struct fields under their paths (`request.path`), bytes as text."""
+    """Return the columns that CSV can hold: struct fields under their paths (`request.path`), and bytes as text."""
     table = pa.Table.from_batches([batch])
     while any(pa.types.is_struct(kind) for kind in table.schema.types):
         table = table.flatten()
@@ -57,7 +60,10 @@ def _as_text(batch: pa.RecordBatch) -> pa.Table:
 
 
 def rows_as_csv(path: Path, name: str) -> Iterator[bytes]:
-    """The rows of a Parquet file as CSV, in pieces; the first has the header. InputError if it cannot be read."""
+    """Yield the rows of a Parquet file as CSV, in pieces.
+
+    The first piece has the header. Raises InputError if the file cannot be read.
+    """
     try:
         import pyarrow.parquet as pq
 

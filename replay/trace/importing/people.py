@@ -1,8 +1,8 @@
-"""Values that identify people, wherever they occur: e-mail addresses, JSON Web Tokens, phone, card and account numbers.
+"""Finds values that identify people, wherever they occur.
 
-Each becomes a fake that belongs to nobody. E-mail addresses go to example.com (RFC 2606). Card numbers get the prefix
-of a payment provider's test cards and a valid check digit. Account numbers (IBAN) keep their country and get valid
-check digits.
+They are e-mail addresses, JSON Web Tokens, and phone, card and account numbers. Each is replaced by a fake that
+belongs to nobody. E-mail addresses go to example.com (RFC 2606). Card numbers get the prefix of a payment provider's
+test cards and a valid check digit. Account numbers (IBAN) keep their country and get valid check digits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NOT_MAIL = frozenset(
         "webp", "woff", "xml", "xz", "zip",
     }
 )  # fmt: skip
-"""File endings: `logo@2x.png` is not an e-mail address."""
+"""File extensions, because `logo@2x.png` is not an e-mail address."""
 
 _GAP = r"(?:[ +-]|%(?:25){0,4}20)?"
 CARD = re.compile(rf"(?:(?<![\w.%-])|{AFTER_ESCAPE})[2-6](?:{_GAP}\d){{12,18}}(?![\w-]|\.\d)")
@@ -39,16 +39,19 @@ PHONE = re.compile(
 _NOT_DIGIT = re.compile(r"%(?:25){0,4}[0-9A-Fa-f]{2}|\D")
 _SEPARATOR = re.compile(r"%(?:25){0,4}20|[^A-Z0-9]")
 _TEST_CARDS = {"4": "400000", "5": "520082", "2": "222300", "3": "378282", "6": "601111"}
-"""By first digit: the prefix of the test cards of payment providers."""
+"""The prefix of payment providers' test cards, by the first digit of a card number."""
 PHONE_PREFIX_DIGITS = 5
-"""Leading digits of a phone number that are kept: country and area."""
+"""How many leading digits of a phone number are kept: country and area."""
 
 Mark = Callable[[str, str], str]
-"""Called with a value and its kind; returns the temporary replacement."""
+"""Called with a value and its kind.
+
+Returns the temporary replacement.
+"""
 
 
 def fake(pseudonyms: Pseudonyms, text: str) -> str:
-    """The fake for a value, chosen by its kind."""
+    """Return the fake for a value, according to its form."""
     if "@" in text or "40" in text:
         match = EMAIL.fullmatch(text)
         if match is not None and is_mail(match):
@@ -80,12 +83,15 @@ _MAY_BE_NUMBERS = re.compile(r"\d[\dA-Z +%()-]{6}")
 
 
 def is_mail(match: re.Match[str]) -> bool:
-    """Whether a match of EMAIL is an address and not a file name."""
+    """Return whether a match of EMAIL is an address and not a file name."""
     return match["domain"].rpartition(".")[2].lower() not in _NOT_MAIL
 
 
 def email(pseudonyms: Pseudonyms, match: re.Match[str]) -> str:
-    """A fake e-mail address. Addresses that share a domain share a fake domain below example.com."""
+    """Return a fake e-mail address.
+
+    Addresses that share a domain share a fake domain below example.com.
+    """
     domain = match["domain"].lower()
     local = match[0][: match.start("at") - match.start()]
     if domain == "example.com" or domain.endswith(".example.com"):
@@ -101,7 +107,7 @@ def _digits_of(text: str) -> str:
 
 @lru_cache(1 << 12)
 def is_card(text: str) -> bool:
-    """Whether the digits of a text form a card number: by length and check digit (ISO/IEC 7812)."""
+    """Return whether the digits of a text form a card number, by their length and check digit (ISO/IEC 7812)."""
     digits = _digits_of(text)
     return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and _luhn(digits) == 0
 
@@ -115,7 +121,7 @@ def _luhn(digits: str) -> int:
 
 
 def card(pseudonyms: Pseudonyms, text: str) -> str:
-    """A test card number with the same length and the same gaps."""
+    """Return a test card number with the same length and the same gaps."""
     digits = _digits_of(text)
     prefix = _TEST_CARDS[digits[0]]
     middle = len(digits) - len(prefix) - 1
@@ -126,7 +132,7 @@ def card(pseudonyms: Pseudonyms, text: str) -> str:
 
 @lru_cache(1 << 12)
 def is_iban(text: str) -> bool:
-    """Whether a text is an IBAN: by length and check digits (ISO 13616)."""
+    """Return whether a text is an IBAN, by its length and check digits (ISO 13616)."""
     plain = _SEPARATOR.sub("", text)
     return 15 <= len(plain) <= 34 and _remainder(plain) == 1
 
@@ -136,7 +142,7 @@ def _remainder(plain: str) -> int:
 
 
 def iban(pseudonyms: Pseudonyms, text: str) -> str:
-    """Another account number of the same country, with valid check digits."""
+    """Return another account number of the same country, with valid check digits."""
     plain = _SEPARATOR.sub("", text)
     account = pseudonyms.of(plain[4:])
     check = 98 - _remainder(f"{plain[:2]}00{account}")
@@ -144,7 +150,7 @@ def iban(pseudonyms: Pseudonyms, text: str) -> str:
 
 
 def phone(pseudonyms: Pseudonyms, text: str) -> str:
-    """Another number with the same leading digits and gaps."""
+    """Return another phone number with the same leading digits and gaps."""
     digits = _digits_of(text)
     kept = min(PHONE_PREFIX_DIGITS, len(digits) - 4)
     rest = len(digits) - kept

@@ -1,4 +1,4 @@
-"""Turns recordings into a trace: order the files by time, read, spread timestamps, write."""
+"""Imports recordings into a trace: orders the files by time, reads them, spreads timestamps, and writes the trace."""
 
 from __future__ import annotations
 
@@ -40,13 +40,11 @@ from .rejects import FileJudge, Rejects
 from .sources import SourceFile
 
 CLIENTS_FROM_ROWS, ONE_CLIENT_SHARE = 20, 0.8
-"""A recording of at least this many requests, with at least this share from one client, was likely made behind a
-proxy.
-"""
+"""From this many requests on, a recording with this share from one client was probably made behind a proxy."""
 
 
 SPREAD_FROM_NS = 1_000_000
-"""Timestamps of this resolution or coarser are spread within it."""
+"""Timestamps of this resolution or a coarser one are spread within it."""
 
 Progress = Callable[[int, int, int], None]
 """Called with (bytes done, total bytes or -1, lines) after every block."""
@@ -54,7 +52,7 @@ Progress = Callable[[int, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """A file to import, with its first timestamp."""
+    """A file to import, with its first timestamp (None if its head has none)."""
 
     file: SourceFile
     first_ns: int | None
@@ -63,8 +61,10 @@ class _Input:
 def _opened(
     paths: Sequence[str | Path], options: Options, told: Importer | None
 ) -> tuple[list[tuple[SourceFile, Importer]], list[LeftOut]]:
-    """Detect the formats of the files (`told`: the format the user gave). Files found in folders or by patterns may
-    be skipped, with the reason.
+    """Open the files and detect their formats; `told` is the format that the user gave.
+
+    Files from a folder or a pattern that cannot be imported are skipped, with the reason. Raises InputError for such
+    a file that the user gave by name, and if no file can be imported.
     """
     named = {str(path) for path in paths}
     opened: list[tuple[SourceFile, Importer]] = []
@@ -85,7 +85,10 @@ def _opened(
 
 
 def _shared(opened: list[tuple[SourceFile, Importer]]) -> Importer:
-    """The format that all files share."""
+    """Return the format that all files share.
+
+    Raises InputError if there are several.
+    """
     first, chosen = opened[0]
     for file, other in opened:
         if other.name != chosen.name:
@@ -97,7 +100,7 @@ def _shared(opened: list[tuple[SourceFile, Importer]]) -> Importer:
 
 
 def _inputs(files: list[SourceFile], reader: Reader) -> tuple[int, list[_Input]]:
-    """The finest resolution of the files, and the files ordered by first timestamp."""
+    """Return the finest resolution of the files, and the files ordered by first timestamp."""
     probes = [reader.probe(file.head) for file in files]
     inputs = [_Input(file, probe.first_ns) for file, probe in zip(files, probes, strict=True)]
     resolution_ns = min((probe.resolution_ns for probe in probes if probe.first_ns is not None), default=1)
@@ -105,7 +108,7 @@ def _inputs(files: list[SourceFile], reader: Reader) -> tuple[int, list[_Input]]
 
 
 class _Import:
-    """One import: passes rows from a reader to a writer."""
+    """One import, which passes rows from a reader to a writer."""
 
     def __init__(self, writer: TraceWriter, reader: Reader, resolution_ns: int, seed: int | None) -> None:
         self._writer, self._reader = writer, reader
@@ -137,8 +140,10 @@ class _Import:
         return np.array([*(number(value) for value in values), -1], dtype=np.int64)[column]
 
     def begin_file(self, first_ns: int | None) -> None:
-        """Begin a file. If it overlaps the previous one, its timestamps are spread separately: both were written at
-        once.
+        """Begin a file.
+
+        If its time overlaps the previous file's, both were written at once, so that its timestamps are spread
+        separately.
         """
         if self._seed is None:
             return
@@ -154,7 +159,7 @@ class _Import:
 
     @staticmethod
     def _follows(before_ns: int | None, first_ns: int, latest_ns: int) -> bool:
-        """Whether a file continues where the previous one (`before_ns` to `latest_ns`) ended."""
+        """Return whether a file continues where the previous one (`before_ns` to `latest_ns`) ended."""
         return first_ns > latest_ns or (first_ns == latest_ns and before_ns != latest_ns)
 
     def add(self, rows: Rows) -> None:
@@ -180,7 +185,10 @@ class _Import:
         self._write([columns] if self._jitter is None else self._jitter.add(columns))
 
     def _add_responses(self, rows: Rows, columns: Columns) -> None:
-        """Add response columns. Once any rows had them, all later rows do: the jitter mixes rows of several blocks."""
+        """Add the columns of responses.
+
+        Once any rows had responses, all later rows get the columns, because the jitter mixes rows of several blocks.
+        """
         self._wide = self._wide or rows.response is not None or rows.first_byte_ns is not None
         if not self._wide:
             return
@@ -189,7 +197,10 @@ class _Import:
             columns[name] = np.full(len(rows.at_ns), -1, np.int64) if column is None else column
 
     def _numbered_clients(self, hashes: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
-        """Client ids of rows. If one client has most of the first requests, its requests are counted."""
+        """Return the client ids of rows.
+
+        If one client has most of the first rows, its rows are counted for `note_clients`.
+        """
         numbers = self._clients.number(hashes)
         if self._rows == 0 and len(numbers):
             self._frequent = int(np.partition(numbers, len(numbers) // 2)[len(numbers) // 2])
@@ -199,7 +210,7 @@ class _Import:
         return numbers
 
     def note_clients(self, found: Found, importer: Importer) -> None:
-        """Report if most requests come from one client, or name none."""
+        """Add an assumption if most requests come from one client, or have no client."""
         if self._rows < CLIENTS_FROM_ROWS or not importer.names_clients:
             return
         if self._unnamed_rows >= ONE_CLIENT_SHARE * self._rows:
@@ -226,7 +237,10 @@ class _Import:
 
 
 def _take_names(writer: TraceWriter, found: Found, options: Options) -> None:
-    """Add the routes and topics that the recording names; the user's routes take precedence."""
+    """Add the routes and topics that the recording names.
+
+    The user's routes take precedence.
+    """
     own = options.routes.templates
     named = by_precision(found.templates)[: max(TEMPLATES_MAX - len(own), 0)]
     if named:
@@ -268,13 +282,13 @@ def import_files(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Trace:
-    """Import recordings (rotated files in any order, compressed, folders, `-` for standard input) into the trace
-    `out`.
+    """Import recordings into the trace `out`.
 
+    `paths` are files (rotated ones in any order, compressed ones), folders, patterns, or `-` for standard input.
     Files in a folder or matching a pattern that are not recordings are skipped (`Manifest.left_out`). `jitter`
-    spreads coarse timestamps within their resolution, seeded by `seed`. InputError if a file cannot be read, is empty
-    or has another format; OutputError if `out` exists (unless `overwrite`) or cannot be written. A failed import
-    leaves nothing behind.
+    spreads coarse timestamps within their resolution, seeded by `seed`. Raises InputError if a file cannot be read,
+    is empty or has another format, and OutputError if `out` exists (unless `overwrite`) or cannot be written. A
+    failed import leaves nothing behind.
     """
     options = options or Options()
     opened, left_out = _opened(paths, options, None if format is None else named_importer(format, options))
@@ -318,7 +332,7 @@ def import_files(
 
 
 def _all_rejected(rejects: Rejects) -> str:
-    """Explain why a recording gave no requests."""
+    """Return the reasons why the lines of a recording were rejected; empty if there were no lines."""
     if not rejects.lines:
         return ""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejects.counts.most_common())
@@ -334,7 +348,10 @@ def _import_file(
     judge: FileJudge | None,
     progress: Progress | None,
 ) -> None:
-    """Import one file; `inputs` are all files, for the progress."""
+    """Import one file.
+
+    `inputs` are all files, whose sizes the progress needs.
+    """
     total = sum(each.file.bytes_total for each in inputs)
     total = -1 if any(each.file.bytes_total < 0 for each in inputs) else total
     work.begin_file(given.first_ns)
@@ -368,7 +385,7 @@ def open_trace(
 ) -> Trace:
     """Open the given trace folder, or import the given logs into `imported`, a path chosen by the caller.
 
-    Errors as in `Trace.open` and `import_files`.
+    Raises the same errors as `Trace.open` and `import_files`.
     """
     first = Path(paths[0]) if paths else Path()
     missing_trace = not first.exists() and (first.suffix == ".trace" or half_trace(first) is not None)

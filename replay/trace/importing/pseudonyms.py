@@ -1,9 +1,9 @@
 """Pseudonyms for secrets: equal values get equal pseudonyms within a recording, with the same length and alphabet.
 
-Letters keep their case, digits stay digits, and all other characters stay. A short value is permuted among all values
-of its form, so that different values never share a pseudonym (a generalized Feistel network, as in format-preserving
-encryption); a long one gets letters and digits from a keyed hash. The encoding of a value does not matter:
-percent-encoded, escaped for JSON, or after the scheme of an Authorization header.
+Letters keep their case, digits stay digits, and all other characters are unchanged. A short value is permuted among
+all values of its form, so that different values never share a pseudonym (a generalized Feistel network, as in
+format-preserving encryption). A long value gets letters and digits from a keyed hash. The encoding of a value does
+not matter: percent-encoded, escaped for JSON, or after the scheme of an Authorization header.
 """
 
 from __future__ import annotations
@@ -28,13 +28,19 @@ _SCHEME = re.compile(
     r"(?:Bearer|Basic|Digest|Negotiate|NTLM|Token|ApiKey)(?:[ +]|%(?:25)*20)+", re.IGNORECASE
 )
 _PERMUTED_BITS = 120
-"""Forms with more bits than this are hashed, not permuted: at that size two hashes practically never collide."""
+"""Forms with more bits than this are hashed, not permuted.
+
+At that size two hashes practically never collide.
+"""
 _ROUNDS = 8
 _LETTERS, _DIGITS, _LEADING, _OTHERS = 26, 10, 9, 64
 
 
 class _Unit(NamedTuple):
-    """How bytes of a value are written: literally, as `%XX` (`mark`), or as an escape."""
+    """How bytes of a value are written: literally, as `%XX`, or as an escape.
+
+    `mark` is the text before the hexadecimal digits, empty for literal bytes.
+    """
 
     mark: str
     text: str
@@ -43,7 +49,7 @@ class _Unit(NamedTuple):
 
 
 def _units(text: str) -> tuple[list[_Unit], bytes]:
-    """Split a text into its written units and the bytes they stand for."""
+    """Split a text into its written units and the bytes that they stand for."""
     units: list[_Unit] = []
     plain = bytearray()
     for match in _UNIT.finditer(text):
@@ -89,13 +95,15 @@ def _in_unit(unit: _Unit, data: bytes) -> str:
 
 
 def _in_case_of(code: str, given: str) -> str:
-    """Hexadecimal digits in the case of the earlier ones."""
+    """Return the hexadecimal digits `code` in the case of `given`."""
     return code if given == given.lower() and not given.isdigit() else code.upper()
 
 
 class _Digit(NamedTuple):
-    """A byte that changes: its position, how many values it can take, its current number among them, and the first
-    value.
+    """A byte that changes.
+
+    `place` is its position, `radix` how many values it can take, `number` its current number among them, and `first`
+    the byte for the number 0.
     """
 
     place: int
@@ -105,7 +113,10 @@ class _Digit(NamedTuple):
 
 
 def _digits(plain: bytes) -> Iterator[_Digit]:
-    """The bytes of a value that change. The first digit of a number stays above 0, so that it stays a number."""
+    """Yield the bytes of a value that change.
+
+    The first digit of a number stays above 0, so that the value remains a number.
+    """
     start = 1 if plain[:1] == b"-" else 0
     for place, byte in enumerate(plain):
         if 97 <= byte <= 122:
@@ -122,7 +133,10 @@ def _digits(plain: bytes) -> Iterator[_Digit]:
 
 
 def _ends_letter(plain: bytes, place: int) -> bool:
-    """Whether this is the last byte of a non-ASCII letter; in encodings other than UTF-8, any byte that may be one."""
+    """Return whether this is the last byte of a non-ASCII letter.
+
+    In encodings other than UTF-8, any byte that may be a letter counts.
+    """
     begin = place
     while begin > 0 and place - begin < 3 and plain[begin] & 0xC0 == 0x80:
         begin -= 1
@@ -141,8 +155,9 @@ def _is_utf8(plain: bytes) -> bool:
 
 
 class Pseudonyms:
-    """Makes pseudonyms. `key` belongs to one recording. Without it, guesses of values cannot be tested against the
-    trace.
+    """Makes pseudonyms with the `key` of one recording.
+
+    Without the key, nobody can test guesses of values against the trace.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -150,7 +165,10 @@ class Pseudonyms:
         self._made: dict[str, str] = {}
 
     def of(self, text: str) -> str:
-        """The pseudonym of a value in the same encoding; a scheme before it (`Bearer `) is kept."""
+        """Return the pseudonym of a value in the same encoding.
+
+        A scheme before it (`Bearer `) is kept.
+        """
         known = self._made.get(text)
         if known is None:
             scheme = _SCHEME.match(text)
@@ -165,7 +183,7 @@ class Pseudonyms:
         return known
 
     def number(self, text: str, below: int) -> int:
-        """A number below `below`, always the same for the same text."""
+        """Return a number below `below`, always the same for the same text."""
         return int.from_bytes(self._hash(b"number", text.lower().encode()), "big") % below
 
     def _of(self, text: str) -> str:
@@ -179,7 +197,10 @@ class Pseudonyms:
         return _written(units, bytes(made))
 
     def _basic(self, text: str) -> str:
-        """The pseudonym of `user:password`: each part separately, as they occur elsewhere."""
+        """Return the pseudonym of `user:password` in base64, in which each part has its own pseudonym.
+
+        Either part may occur elsewhere in the recording as well.
+        """
         try:
             user, colon, password = base64.b64decode(text, validate=True).decode("latin-1").partition(":")
         except (binascii.Error, ValueError):
@@ -189,7 +210,7 @@ class Pseudonyms:
         return base64.b64encode(f"{self.of(user)}:{self.of(password)}".encode("latin-1")).decode()
 
     def _others(self, digits: list[_Digit]) -> list[int]:
-        """The value with its changeable characters replaced."""
+        """Return the new numbers of the bytes that change."""
         size = 1
         for digit in digits:
             size *= digit.radix
@@ -206,7 +227,7 @@ class Pseudonyms:
         ]
 
     def _permuted(self, digits: list[_Digit], size: int) -> list[int]:
-        """The next value in a keyed order of all values of this form: never the value itself."""
+        """Return the next value in a keyed order of all values of this form, which is never the value itself."""
         radixes = bytes(digit.radix for digit in digits)
         number, right = 0, 1
         for place, digit in enumerate(digits):
@@ -244,7 +265,7 @@ def _shuffled(number: int, left: int, right: int, f: Round) -> int:
 
 
 def _unshuffled(number: int, left: int, right: int, f: Round) -> int:
-    """The inverse of `_shuffled`."""
+    """Invert `_shuffled`."""
     a, b = divmod(number, right)
     for turn in reversed(range(_ROUNDS)):
         if turn % 2:

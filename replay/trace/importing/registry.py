@@ -1,4 +1,4 @@
-"""The importers by name: the description of each, and the data it delivers."""
+"""The registry of importers: how an importer describes itself, and the data that it delivers."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ SECRET_NAMES_MAX = 200
 OTHER_NAMES = "(other)"
 
 CHANGES_MAX = 500
-"""How many places and names are counted separately."""
+"""How many pairs of place and name are counted separately."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Log entries as columns of equal length, in file order; -1 is unknown.
 
-    `at_ns` is the recorded instant, cut to the format's resolution. Target i is data[offsets[i]:offsets[i + 1]].
-    `method` and `host` index the reader's `methods` and `hosts`. `client_hash` is a keyed hash of the client.
-    `headers`, `body` and `response` index the sequences beside them (-1 is none).
+    `at_ns` is the recorded instant, truncated to the format's resolution. Target i is data[offsets[i]:offsets[i +
+    1]]. `method` and `host` index the reader's `methods` and `hosts`. `client_hash` is a keyed hash of the client, 0
+    if unknown. `headers`, `body` and `response` index `header_sets`, `bodies` and `responses` (-1 is none).
     """
 
     at_ns: npt.NDArray[np.int64]
@@ -66,11 +66,13 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The user's options for a recording. `columns` maps roles to columns or constants (`fields.read_columns`),
-    `log_format` is a server's own format string, `time_zone` applies to timestamps without a zone, `routes` are the
-    user's route rules. `scrub` are the user's rules for secrets; `scrub_key` is the pseudonym key, for recordings
-    that must agree. `responses` selects what is kept of recorded responses: nothing, sizes and digests, text bodies
-    too, or all bodies. `service` selects one service of a recording of spans.
+    """The user's options for an import.
+
+    `columns` maps roles to columns or constants (`readers.columns.parse_columns`). `log_format` is a server's own
+    format string. `time_zone` applies to timestamps without a zone. `routes` are the user's route rules. `scrub` are
+    the user's rules for secrets. `scrub_key` is the key of the pseudonyms, for recordings whose pseudonyms must
+    agree. `responses` selects what is kept of recorded responses: nothing, sizes and digests, text bodies too, or all
+    bodies. `service` selects one service of a recording of spans.
     """
 
     keep_secrets: bool = False
@@ -85,7 +87,7 @@ class Options:
     service: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """The options in the form that the manifest keeps."""
+        """Return the options in the form that the manifest stores."""
         return {
             **self.routes.as_dict(),
             "keep_secrets": self.keep_secrets,
@@ -102,7 +104,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The timestamps in the head of a file: the first one (None if there is none) and the resolution."""
+    """The timestamps at the beginning of a file: the first one (None if there is none) and their resolution."""
 
     first_ns: int | None
     resolution_ns: int
@@ -110,12 +112,15 @@ class Probe:
 
 @dataclass(slots=True)
 class Found:
-    """What a reader finds out during an import, for the manifest. `key` is the pseudonym key; `assumptions` are made
-    where the recording is silent; `unknown_values` counts unreadable values by field; `queries_cut` counts requests
-    whose query the server did not log; `lost` counts, by reason, what a live recording lacks; `bodies_left` counts,
-    by reason, response bodies that were not kept. For recordings of spans, `missing` counts absent data, `queries`
-    counts targets with a query, `topics` has the partitions of Kafka topics, and `templates` are the routes that the
-    recording names. `keeps_secrets` is set if the recording says that it holds secrets as they are.
+    """What a reader finds during an import, for the manifest.
+
+    `key` is the key of the pseudonyms. `assumptions` are made where the recording does not state a fact.
+    `unknown_values` counts unreadable values by field. `queries_cut` counts requests whose query the server did not
+    log. `lost` counts, by reason, what a live recording lacks. `bodies_left` counts, by reason, response bodies that
+    were not kept. `keeps_secrets` is set if the recording states that it contains secrets unchanged.
+
+    For recordings of spans, `missing` counts absent data, `queries` counts targets with a query, `topics` has the
+    number of partitions of each Kafka topic, and `templates` are the routes that the recording names.
     """
 
     rejects: Rejects = field(default_factory=Rejects)
@@ -141,46 +146,54 @@ class Found:
     keeps_secrets: bool = False
 
     def assume(self, what: str) -> None:
-        """Note an assumption once."""
+        """Record an assumption, unless it was recorded before."""
         if what not in self.assumptions:
             self.assumptions.append(what)
 
     def count_unknown(self, what: str, count: int) -> None:
-        """Count invalid values of a field, which become unknown."""
+        """Count invalid values of a field, which are treated as unknown."""
         if count:
             self.unknown_values[what] = self.unknown_values.get(what, 0) + count
 
     def count_moments(self, what: str, count: int) -> None:
-        """Count timestamps: `zoneless`, `repeated` (in an hour that occurred twice), `skipped` (in an hour that did
-        not occur).
+        """Count timestamps of a kind.
+
+        The kinds are `zoneless`, `repeated` (in an hour that occurred twice) and `skipped` (in an hour that did not
+        occur).
         """
         if count:
             self.moments[what] = self.moments.get(what, 0) + count
 
     def leave_body(self, why: str) -> None:
-        """Count a response body that is not kept."""
+        """Count a response body that is not kept, by reason."""
         self.bodies_left[why] = self.bodies_left.get(why, 0) + 1
 
     def drop(self, what: str, count: int) -> None:
-        """Count a removed secret."""
+        """Count removed secrets of a kind."""
         if count:
             self.secrets_dropped[what] = self.secrets_dropped.get(what, 0) + count
 
     def note_secret(self, name: str, count: int = 1) -> None:
-        """Count a secret removed because of its name; names beyond SECRET_NAMES_MAX are counted together."""
+        """Count secrets that were removed because of their name.
+
+        Names beyond SECRET_NAMES_MAX are counted together.
+        """
         name = secret_key(name) or name.lower()
         if name not in self.secrets_by_name and len(self.secrets_by_name) >= SECRET_NAMES_MAX:
             name = OTHER_NAMES
         self.secrets_by_name[name] = self.secrets_by_name.get(name, 0) + count
 
     def note_change(self, change: Change, count: int) -> None:
-        """Count changed values by place and name; names beyond CHANGES_MAX per place are counted together."""
+        """Count changed values by place and name.
+
+        Beyond CHANGES_MAX pairs, all names of a place are counted together.
+        """
         if change not in self.changes and len(self.changes) >= CHANGES_MAX:
             change = change._replace(name=OTHER_NAMES)
         self.changes[change] = self.changes.get(change, 0) + count
 
     def scrubbed(self) -> list[dict[str, str | int]]:
-        """The changes for the manifest, most frequent first."""
+        """Return the changes for the manifest, the most frequent first."""
         listed = sorted(self.changes.items(), key=lambda item: (-item[1], item[0]))
         return [{**change._asdict(), "count": count} for change, count in listed]
 
@@ -200,12 +213,12 @@ class Reader(Protocol):
 
     @property
     def stamp(self) -> Stamp:
-        """What the recorded stamps mean."""
+        """Whether a timestamp is the start or the end of its request, or unknown."""
         ...
 
     @property
     def subtracts(self) -> bool:
-        """Whether the start of a request is its stamp less its duration."""
+        """Whether the start of a request is computed as its timestamp minus its duration."""
         ...
 
     def probe(self, head: bytes) -> Probe:
@@ -222,17 +235,18 @@ class EndsLate(Protocol):
     """A reader that knows its rows only after all files were read."""
 
     def rows_at_end(self) -> Iterator[Rows]:
-        """The rows held back until the end."""
+        """Yield the rows that were held back until all files were read."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Importer:
-    """One format. `sniff(head, options)` scores how well the head of a file matches (0 to 1); `rank` breaks ties, the
-    highest first. `reader(found, options)` creates a reader.
+    """One format of recordings.
 
-    `takes_columns`, `takes_log_format` and `takes_service` allow `--columns`, `--log-format` and `--service`.
-    `names_clients` is false for formats that never identify the client.
+    `sniff(head, options)` scores how well the head of a file matches (0 to 1). If scores are equal, the highest
+    `rank` wins. `reader(found, options)` creates a reader. `takes_columns`, `takes_log_format` and `takes_service`
+    allow `--columns`, `--log-format` and `--service`. `names_clients` is false for formats that never identify the
+    client.
     """
 
     name: str
@@ -251,29 +265,35 @@ _importers: dict[str, Importer] = {}
 
 
 def importer(new: Importer) -> Importer:
-    """Register an importer."""
+    """Register an importer, and return it."""
     _importers[new.name] = new
     return new
 
 
 def importers() -> dict[str, Importer]:
-    """All importers by name, those of installed packages last. UsageError if a package's importer cannot be used."""
+    """Return all importers by name, those of installed packages last.
+
+    Raises UsageError if a package's importer cannot be used.
+    """
     brought = {name: _BROUGHT.get(name, is_taken=name in _importers) for name in _BROUGHT.names()}
     return {**_importers, **brought}
 
 
 def importer_names() -> list[str]:
-    """The names of all importers, without loading those of packages."""
+    """Return the names of all importers, without loading those of packages."""
     return [*_importers, *(name for name in _BROUGHT.names() if name not in _importers)]
 
 
 def importers_that(accepts: Callable[[Importer], bool]) -> list[str]:
-    """The names of the importers that satisfy a condition, in order."""
+    """Return the sorted names of the importers that satisfy a condition."""
     return sorted(name for name, known in importers().items() if accepts(known))
 
 
 def importer_named(name: str) -> Importer:
-    """The importer for a `--format`. UsageError if there is none."""
+    """Return the importer for a `--format`.
+
+    Raises UsageError if there is none.
+    """
     if name in _importers and name not in _BROUGHT.names():
         return _importers[name]
     known = importers()

@@ -1,4 +1,4 @@
-"""Counts rejected input by reason, keeps the first examples, and decides when an import gives up."""
+"""Counts rejected input by reason, keeps the first examples, and decides when an import aborts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXAMPLES_A_REASON = 3
 EXAMPLE_CHARS = 200
 
 LINES_BEFORE_JUDGING = 1_000
-"""A file with fewer lines is judged only at its end."""
+"""A file with fewer lines is judged only after its last line."""
 
 BLANK = "blank"
 NO_METHOD, NO_PATH = "no method", "no path"
@@ -25,11 +25,12 @@ AMBIGUOUS, NO_START = "completed, but which request", "completed without a start
 BODY_ELSEWHERE = "body in another file"
 BANNER = "message of the server"
 CACHED, NEVER_SENT = "from the browser's cache", "never sent"
-"""Entries that a browser recorded but never sent to a server."""
+"""Entries that a browser recorded but did not send to a server."""
 
 CAUSED, NOT_WANTED, REPEATED_SPAN = "caused by another request", "of another service", "span that came before"
-"""Spans of requests that are not sent: another request causes them, another service was selected, or they are
-duplicates.
+"""Spans of requests that are not replayed.
+
+Another request causes them, another service was selected, or they are duplicates.
 """
 
 NO_SPAN_REQUEST = frozenset(
@@ -38,7 +39,7 @@ NO_SPAN_REQUEST = frozenset(
         "no topic", "logs or metrics", CAUSED, NOT_WANTED, REPEATED_SPAN,
     }
 )  # fmt: skip
-"""Kinds of spans that are not requests."""
+"""Reasons why a span is not replayed as a request."""
 
 NOT_CAPTURED, REQUEST_NOT_CAPTURED = "not captured whole", "response without request"
 """Losses caused by holes in a capture."""
@@ -52,13 +53,18 @@ _NO_REQUEST = frozenset(
 WELL_FORMED = (
     frozenset({BLANK, NO_METHOD, NO_PATH, HEALTH_CHECK, NOT_CAPTURED, REQUEST_NOT_CAPTURED}) | _NO_REQUEST
 )
-"""Reasons that do not count against the format: blank lines, headers, health checks, requests that were garbage to
-the server too, requests never sent, and lines that are not requests.
+"""Reasons that do not count against the format.
+
+They are blank lines, lines that are not requests, health checks, requests that were malformed for the server as well,
+requests that a browser did not send, and losses of a capture.
 """
 
 
 class Rejects:
-    """Counts of rejected lines over all files, with examples. `lines` counts every line read, rejected or not."""
+    """Counts of rejected lines over all files, with examples.
+
+    `lines` counts every line read, rejected or not.
+    """
 
     def __init__(self) -> None:
         self.lines = 0
@@ -66,7 +72,7 @@ class Rejects:
         self.examples: list[RejectedExample] = []
 
     def wants_example(self, reason: str) -> bool:
-        """Whether another example for `reason` would be kept."""
+        """Return whether another example for `reason` would be kept."""
         return sum(example.reason == reason for example in self.examples) < EXAMPLES_A_REASON
 
     def add(self, reason: str, file: str, line: int, text: bytes) -> None:
@@ -78,14 +84,17 @@ class Rejects:
 
 
 class FileJudge:
-    """Aborts when most lines of a file do not match the chosen format."""
+    """Aborts the import when most lines of a file do not match the chosen format."""
 
     def __init__(self, rejects: Rejects, file: str, title: str) -> None:
         self._rejects, self._file, self._title = rejects, file, title
         self._lines_before, self._counts_before = rejects.lines, rejects.counts.copy()
 
     def judge(self, *, at_end: bool = False) -> None:
-        """InputError if more than half of the lines so far (at least 1,000, or the whole file) do not match."""
+        """Raise InputError if more than half of the lines so far do not match.
+
+        At least LINES_BEFORE_JUDGING lines are needed, except at the end of the file.
+        """
         lines = self._rejects.lines - self._lines_before
         if lines < LINES_BEFORE_JUDGING and not at_end:
             return

@@ -1,4 +1,4 @@
-"""User rules that control the removal of secrets: `--scrub json:/email=email`."""
+"""User rules for the removal of secrets: `--scrub json:/email=email`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from replay.trace.places import KINDS, Kind
 
 How = Literal["pseudonym", "drop", "keep", "email", "phone", "card", "iban"]
 HOWS: tuple[How, ...] = get_args(How)
-"""The actions for a value. `drop` removes it together with its name; `keep` leaves it unchanged."""
+"""The actions for a value.
+
+`drop` removes it together with its name, and `keep` leaves it unchanged. All others replace it.
+"""
 
 EXAMPLE = "json:/email=email"
 _RULE = re.compile(r"(?P<place>[^:=]+):(?P<name>.+)=(?P<how>[^=]*)", re.DOTALL)
@@ -32,7 +35,10 @@ class ScrubRule(NamedTuple):
 
 
 def parse_rule(text: str) -> ScrubRule:
-    """Parse a rule. UsageError quotes it and suggests a correction."""
+    """Parse a rule.
+
+    Raises UsageError, which quotes the rule and suggests a correction.
+    """
     match = _RULE.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"--scrub {text!r} is not a rule", hint=f"write PLACE:NAME=HOW: {EXAMPLE}")
@@ -59,13 +65,16 @@ def _unknown(text: str, what: str, given: str, known: tuple[str, ...]) -> UsageE
 
 
 def parse_rules(texts: Iterable[str]) -> ScrubRules:
-    """All rules of a command line; a later rule for the same value wins."""
+    """Parse all rules of a command line.
+
+    If several rules match a value, the last one applies.
+    """
     return ScrubRules(tuple(parse_rule(text) for text in texts))
 
 
 @lru_cache(1 << 10)
 def _pattern(place: Kind, name: str) -> re.Pattern[str]:
-    """Match a name in which `*` stands for anything; in a JSON Pointer, for one step."""
+    """Return a pattern for a name in which `*` stands for any text; in a JSON Pointer, for any text without a slash."""
     anything = "[^/]*" if place == "json" else ".*"
     text = anything.join(map(re.escape, name.split("*")))
     return re.compile(text, re.IGNORECASE if place == "header" else 0)
@@ -78,16 +87,16 @@ class ScrubRules:
     rules: tuple[ScrubRule, ...] = ()
 
     def has(self, *places: Kind) -> bool:
-        """Whether any rule applies to one of these places."""
+        """Return whether any rule applies to one of these places."""
         return any(rule.place in places for rule in self.rules)
 
     def of(self, place: Kind, name: str) -> ScrubRule | None:
-        """The last rule that matches a value; None if none does."""
+        """Return the last rule that matches a value; None if none does."""
         for rule in reversed(self.rules):
             if rule.place == place and _pattern(place, rule.name).fullmatch(name):
                 return rule
         return None
 
     def as_list(self) -> list[str]:
-        """The rules in the form that the manifest keeps."""
+        """Return the rules in the form that the manifest stores."""
         return [str(rule) for rule in self.rules]

@@ -102,10 +102,10 @@ SECRET_WORDS = frozenset(
         "assertion", "apikey", "cert",
     }
 )  # fmt: skip
-"""A header with one of these words in its name (`X-User-Jwt`) is secret."""
+"""A header with one of these words in its name is secret (`X-User-Jwt`)."""
 
 WHO_WORDS = frozenset({"ip", "addr", "address", "email", "forwarded", "user", "username", "userid", "from"})
-"""A header with one of these words in its name (`X-Real-IP`) identifies the client."""
+"""A header with one of these words in its name identifies the client (`X-Real-IP`)."""
 
 _HARMLESS_HEADERS = frozenset(
     {
@@ -121,9 +121,9 @@ _DIGITS = "0123456789"
 
 @lru_cache(1 << 12)
 def secret_key(name: str) -> str:
-    """The known secret name that a parameter's name equals or ends with; empty if there is none.
+    """Return the known secret name that a parameter's name equals or ends with; empty if there is none.
 
-    Compared in lower case, percent-decoded, without `- _ . [ ]` and without trailing digits.
+    Names are compared in lower case, percent-decoded, without `- _ . [ ]` and without trailing digits.
     """
     decoded = _NAME.sub(lambda m: chr(int(m[0][1:], 16)) if len(m[0]) == 3 else m[0], name).lower()
     plain = _MARKS.sub("", decoded).rstrip(_DIGITS)
@@ -133,13 +133,13 @@ def secret_key(name: str) -> str:
 
 
 def is_secret(name: str) -> bool:
-    """Whether a parameter's name marks a secret."""
+    """Return whether a parameter's name marks its value as secret."""
     return secret_key(name) != ""
 
 
 @lru_cache(1 << 12)
 def is_secret_header(name: str) -> bool:
-    """Whether a header identifies or authorizes its client."""
+    """Return whether a header identifies or authorizes its client."""
     lowered = name.strip().lower()
     if lowered in _HARMLESS_HEADERS:
         return False

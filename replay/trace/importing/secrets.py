@@ -1,7 +1,7 @@
 """Finds secrets in texts.
 
 A value is recognized by the name beside it, wherever the pair occurs: in a URL, a header, a form, JSON, or a text
-nested in one of these. The surrounding delimiters may be percent-encoded or escaped for JSON.
+nested in one of these. The delimiters around it may be percent-encoded or escaped for JSON.
 """
 
 from __future__ import annotations
@@ -15,60 +15,61 @@ from urllib.parse import unquote
 from .secret_names import is_secret, is_secret_header
 
 REDACTED = "REDACTED"
-"""Replaces a secret value in texts to be shown."""
+"""Replaces a secret value in texts that are displayed."""
 
 
 class Instead(Protocol):
     """Supplies the replacements of secrets."""
 
     def value(self, text: str, name: str) -> str:
-        """Replace a value."""
+        """Return the replacement of a value."""
         ...
 
     def credentials(self, scheme: str, text: str) -> str:
-        """Replace a scheme (`Bearer `) and what follows it."""
+        """Return the replacement of a scheme (`Bearer `) and the credentials after it."""
         ...
 
     def structure(self, text: str, name: str, quote: str) -> str:
-        """Replace a JSON object or array whose strings are delimited by `quote`."""
+        """Return the replacement of a JSON object or array whose strings are delimited by `quote`."""
         ...
 
     def bare(self, text: str, name: str, quote: str) -> str:
-        """Replace an unquoted JSON value."""
+        """Return the replacement of an unquoted JSON value."""
         ...
 
     def user_info(self, text: str) -> None:
-        """Note that the user info of a URL was removed."""
+        """Record that the user info of a URL was removed."""
         ...
 
 
 class Shown:
-    """For texts to be shown: one fixed word replaces every secret."""
+    """Replaces every secret by one fixed word, for texts that are displayed."""
 
     def value(self, text: str, name: str) -> str:
-        """See `Instead`."""
+        """Return the fixed word."""
         return REDACTED
 
     def credentials(self, scheme: str, text: str) -> str:
-        """See `Instead`."""
+        """Return the scheme, followed by the fixed word."""
         return scheme + REDACTED
 
     def structure(self, text: str, name: str, quote: str) -> str:
-        """See `Instead`."""
+        """Return the fixed word in quotes."""
         return f"{quote}{REDACTED}{quote}"
 
     bare = structure
 
     def user_info(self, text: str) -> None:
-        """See `Instead`."""
+        """Do nothing, because user info is removed without a replacement."""
 
 
 CODED = r"%(?:25){0,4}"
 
 
 def coded_marks(characters: str) -> str:
-    """A pattern for any of these characters: literal, percent-encoded (any number of times), or escaped for JSON or a
-    log.
+    """Return a pattern for any of these characters, in every encoding in which they may be written.
+
+    They may be literal, percent-encoded (up to five times), or escaped for JSON or a log.
     """
     codes = "|".join(
         f"{code:02X}"
@@ -81,7 +82,7 @@ def coded_marks(characters: str) -> str:
 
 QUOTE = r"(?:\\{0,16}[\"']|%(?:25){0,4}2[27]|\\{1,16}(?:u00|x)2[27]|&(?:quot|\#34|\#39);)"
 _BLANK = r"(?:[ \t]|\+|%(?:25){0,4}20){0,8}"
-"""All repetitions are bounded, so the time is linear in the length of the text."""
+"""All repetitions are bounded, so that the time of a search is linear in the length of the text."""
 _OPERATOR = re.compile(rf"(?P<quote>{QUOTE})?{_BLANK}(?P<mark>{coded_marks('=:')}(?:>)?)")
 _NAME_AT_END = re.compile(r"[\w.\[\]$-]+\Z")
 _ESCAPED = re.compile(r"\\{1,16}(?:u00|x)([0-9A-Fa-f]{2})")
@@ -106,7 +107,10 @@ _OBJECT_MARK = re.compile(rf"{coded_marks('{}')}|[<>\r\n]")
 
 @lru_cache(64)
 def _value_end(level: int, stops: str) -> re.Pattern[str]:
-    """A pattern for the end of an unquoted value: a delimiter encoded like the one before the value, or less."""
+    """Return a pattern for the end of an unquoted value.
+
+    It matches a delimiter that is percent-encoded as many times as the one before the value (`level`), or fewer.
+    """
     plain = re.escape("&;#?\"'<> \t\r\n" + stops)
     coded = rf"|%(?:25){{0,{level - 1}}}(?:2[0236]|3[BbCcEe]|0[AaDd])" if level else ""
     return re.compile(rf"[{plain}]|\\(?![/u])|\\u00(?:2[267]|3[ce])|&quot{coded}")
@@ -123,8 +127,9 @@ class Span(NamedTuple):
 
 
 def _quoted_end(text: str, begin: int, quote: str) -> int:
-    """The end of the string that begins after `quote`: the next quote escaped equally or less, or the end of the
-    text.
+    """Return where the string that begins after `quote` ends.
+
+    It ends at the next quote that is escaped equally or less, or at the end of the text.
     """
     depth = len(quote) - len(quote.lstrip("\\"))
     if quote.lstrip("\\")[:1] in "\"'":
@@ -146,8 +151,9 @@ def _bracket_end(text: str, begin: int) -> int:
 
 
 def _is_secret_beside_colon(name: str) -> bool:
-    """Whether a JSON key or header is that of a secret. `user` and `address` do not count: as keys they are too
-    common.
+    """Return whether a JSON key or header is the name of a secret.
+
+    `user` and `address` do not count, because they are too common as keys.
     """
     lowered = name.lower()
     return (
@@ -156,8 +162,10 @@ def _is_secret_beside_colon(name: str) -> bool:
 
 
 def _sibling_is_secret(text: str, begin: int, end: int, *, may_be_cut: bool) -> bool:
-    """Whether the object around a `value` marks it as secret (`{"name": "token", "value": ...}`), or is cut off too
-    early to tell. Parameters (`v=1`) are no object: nothing of them `may_be_cut`.
+    """Return whether the object around a `value` marks it as secret (`{"name": "token", "value": ...}`).
+
+    If no sibling names the value, the result is true only if `may_be_cut` is set and the text ends within the object,
+    which may then have been cut off. Parameters (`v=1`) are not in an object, so that `may_be_cut` is false for them.
     """
     first = max(0, begin - SIBLING_CHARS_MAX)
     first = max((found.end() for found in _OBJECT_MARK.finditer(text, first, begin)), default=first)
@@ -177,13 +185,13 @@ def _decoded(text: str) -> str:
 
 
 def _name_before(text: str, end: int) -> str:
-    """The decoded name that ends at `end`."""
+    """Return the decoded name that ends at `end`."""
     found = _NAME_AT_END.search(_decoded(text[max(0, end - _NAME_CHARS_MAX) : end]))
     return found[0].strip(".") if found else ""
 
 
 def _secret_value(text: str, found: re.Match[str], stops: str, in_url: bool) -> Span | None:
-    """The value after an operator (`=`, `:`), if the name before it is that of a secret."""
+    """Return the value after an operator (`=`, `:`) if the name before it is the name of a secret."""
     name, mark, quote = _name_before(text, found.start()), found["mark"], found["quote"] or ""
     is_colon = mark[0] == ":" or mark.rstrip(">")[-2:].upper() == "3A"
     begin = found.end()
@@ -218,7 +226,10 @@ def _secret_value(text: str, found: re.Match[str], stops: str, in_url: bool) -> 
 
 
 def _secret_spans(text: str, stops: str, in_url: bool) -> Iterator[Span]:
-    """The secret values of a text, from left to right. Secrets are not searched again for nested ones."""
+    """Yield the secret values of a text from left to right.
+
+    Secrets are not searched for nested ones.
+    """
     done = 0
     for found in _OPERATOR.finditer(text):
         if found.start() < done:
@@ -264,9 +275,9 @@ _MAY_HOLD = re.compile(r"[:=%\\ +]|//")
 
 
 def redacted(text: str, instead: Instead, stops: str = "", *, in_url: bool = False) -> str:
-    """A text with its secrets replaced: named values, credentials after their scheme, user info of URLs.
+    """Replace the secrets in a text: values beside a secret's name, credentials after their scheme, user info of URLs.
 
-    `in_url` is for paths and queries, where an unquoted value ends at the next delimiter. `stops` are the delimiters
+    With `in_url`, an unquoted value ends at the next delimiter, as in paths and queries. `stops` are the delimiters
     of a path, where a bare colon has no meaning (`/v1/key:rotate`).
     """
     if _MAY_HOLD.search(text) is None:

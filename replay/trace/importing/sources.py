@@ -1,4 +1,4 @@
-"""Reads the bytes of a recording: files (plain, gzip, zstd) and standard input, in blocks of whole lines."""
+"""Reads recordings from files (plain, gzip, zstd, Parquet) and standard input, in blocks of whole lines."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from .streams import Counted, Gunzip, Pieces, Unmarked, Unzstd, zstd_head
 from .wrappers import unwrap, unwrapped
 
 BLOCK_BYTES = 4 << 20
-"""Bytes per read."""
+"""Number of bytes per read."""
 
 HEAD_BYTES = 1 << 20
-"""How many bytes are used to detect a format."""
+"""How many bytes are read to detect a format."""
 
 HEAD_BYTES_MAX = 16 << 20
 """If the first line is longer than the head, the head is extended up to this size."""
@@ -46,11 +46,14 @@ _UNREAD = {
     "a zip archive": (re.compile(rb"PK\x03\x04"), "unzip -p {}"),
     "a tar archive": (re.compile(rb".{257}ustar", re.DOTALL), "tar -xOf {}"),
 }  # fmt: skip
-"""Compressions and encodings that are not read: how each begins, what it is, and the command that converts it."""
+"""Compressions and encodings that are not read: what each is, how it begins, and the command that converts it."""
 
 
 class SourceFile:
-    """One file of a recording; `head` is its first bytes, uncompressed. InputError if it cannot be read."""
+    """One file of a recording; `head` is its first bytes, uncompressed.
+
+    Raises InputError if it cannot be read.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = "standard input" if name == STDIN else name
@@ -77,23 +80,29 @@ class SourceFile:
         self.wrapper, self.head = "", head
 
     def take_off(self, wrapper: str) -> None:
-        """Remove a wrapper from the lines; `wrappers` lists those removed."""
+        """Remove a wrapper from the lines.
+
+        `wrapper` holds its name, or `outer+inner` for nested ones.
+        """
         self.head = unwrap(wrapper, self.whole_lines())
         self.wrapper = wrapper
 
     def whole_lines(self) -> bytes:
-        """The head, without a last line that may be cut off."""
+        """Return the head without its last line if that may be cut off."""
         return self.head[: self.head.rfind(b"\n") + 1] or self.head
 
     def _refuse_packed(self, name: str, head: bytes) -> None:
-        """InputError if the file is compressed in a way that replay does not read."""
+        """Raise InputError if the file is an archive, or has a compression or encoding that replay does not read."""
         for kind, (pattern, command) in _UNREAD.items():
             if pattern.match(head):
                 shown = shlex.quote(name)
                 raise InputError(f"{self.name} is {kind}", hint=f"{command.format(shown)} | replay import -")
 
     def _check(self) -> int:
-        """The size in bytes; -1 if unknown."""
+        """Return the size in bytes, -1 if unknown.
+
+        Raises InputError for a folder.
+        """
         if self._path is None:
             return -1
         status = self._path.stat()
@@ -106,7 +115,10 @@ class SourceFile:
         return status.st_size if stat.S_ISREG(status.st_mode) else -1
 
     def _open(self) -> BinaryIO:
-        """A file from its beginning; a pipe, which can be read only once, from its current position."""
+        """Open a file at its beginning.
+
+        A pipe, which can be read only once, continues at its current position.
+        """
         if self._path is not None and self.bytes_total >= 0:
             return self._path.open("rb", buffering=0)
         if self._pipe is None and self._path is not None:
@@ -134,7 +146,7 @@ class SourceFile:
         return head
 
     def source(self) -> Source:
-        """The manifest entry of the file; complete only after all blocks were read."""
+        """Return the manifest entry of the file, which is complete only after all blocks were read."""
         return Source(
             name=name_text(Path(self.name).name),
             bytes=self.bytes_done,
@@ -144,21 +156,24 @@ class SourceFile:
         )
 
     def blocks(self) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
-        """Yield (buffer, end): whole lines in buffer[:end]; a missing last line end is added.
+        """Yield (buffer, end): buffer[:end] holds whole lines, without wrappers.
 
-        The buffer is reused for the next block. A line that does not fit comes in pieces without a newline. Wrappers
-        are removed.
+        A missing last line end is added. The buffer is reused for the next block. A line that does not fit into a
+        block arrives in pieces without a newline.
         """
         return unwrapped(self.wrapper, self._blocks()) if self.wrapper else self._blocks()
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines of the file without line ends, for readers that take one at a time."""
+        """Yield the lines of the file without line ends, for readers that read one line at a time."""
         for block, end in self.blocks():
             for line in block[:end].tobytes().split(b"\n")[:-1]:
                 yield line.removesuffix(b"\r")
 
     def stream(self) -> Iterator[memoryview]:
-        """Yield the uncompressed bytes in pieces; each piece is overwritten by the next."""
+        """Yield the uncompressed bytes in pieces.
+
+        All pieces share one buffer, so that each is valid only until the next.
+        """
         view = memoryview(bytearray(BLOCK_BYTES))
         with self._open() as file:
             reader = Unmarked(self._reader(Counted(file, self)))
@@ -166,7 +181,7 @@ class SourceFile:
                 yield view[:count]
 
     def _rows_as_csv(self) -> Iterator[bytes]:
-        """A Parquet file as CSV."""
+        """Yield a Parquet file as CSV."""
         if self._path is None or self.bytes_total < 0:
             raise InputError(f"Parquet cannot be read from {self.name}", hint="give the name of a file")
         return rows_as_csv(self._path, self.name)
@@ -203,13 +218,16 @@ class SourceFile:
         self.bytes_done += len(chunk)
 
     def take_peeked(self, room: int) -> bytes:
-        """Bytes of a stream that were read for its head and will be read again."""
+        """Return up to `room` bytes of a stream that were read for its head and must be read again."""
         taken, self._peeked = self._peeked[:room], self._peeked[room:]
         return taken
 
 
 def _first_bytes(file: BinaryIO) -> bytes:
-    """HEAD_BYTES of a file (or all of it), extended if the first line is longer; a pipe delivers them as they arrive."""
+    """Read the first HEAD_BYTES of a file, or more if its first line is longer.
+
+    A pipe delivers fewer bytes at a time, so several reads may be necessary.
+    """
     found, wanted = bytearray(), HEAD_BYTES
     while len(found) < wanted and (piece := file.read(wanted - len(found))):
         found += piece
@@ -219,7 +237,7 @@ def _first_bytes(file: BinaryIO) -> bytes:
 
 
 def _after_last_newline(buffer: npt.NDArray[np.uint8], begin: int, end: int) -> int:
-    """The offset after the last newline of buffer[begin:end], or 0."""
+    """Return the offset after the last newline of buffer[begin:end], or 0 if there is none."""
     step = 1 << 12
     while begin < end:
         first = max(begin, end - step)

@@ -1,4 +1,4 @@
-"""Byte streams of stored files: counted, uncompressed (gzip, zstd), without a byte order mark."""
+"""Byte streams of stored files: counted, decompressed (gzip, zstd), and without a byte order mark."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from replay.errors import InputError, reason_of
 
 _CHUNK_BYTES = 1 << 20
 _ZSTD_READ_BYTES = 4096
-"""Upper limit for the good data lost in front of damage."""
+"""The most intact data that can be lost in front of damage, because Arrow discards the read that fails."""
 
 
 class Stored(Protocol):
-    """The file that a stream reads, which keeps account of its bytes and its damage."""
+    """The file that a stream reads.
+
+    It counts its bytes and describes its damage.
+    """
 
     name: str
     bytes_done: int
     damaged: str
 
     def take_peeked(self, room: int) -> bytes:
-        """Bytes that were read for the head and will be read again."""
+        """Return bytes that were read for the head and must be read again."""
 
     def account(self, chunk: memoryview) -> None:
         """Count and hash bytes as stored on disk."""
 
 
 class Counted:
-    """A file that is counted and hashed as it is read."""
+    """A file that is counted and hashed while it is read."""
 
     def __init__(self, file: BinaryIO, source: Stored) -> None:
         self._file, self._source = file, source
@@ -54,7 +57,7 @@ class Counted:
 
 
 class Unmarked:
-    """Remove the byte order mark that some editors put before UTF-8."""
+    """Removes the byte order mark that some editors put before UTF-8."""
 
     def __init__(self, reader: Counted | Gunzip | Unzstd | Pieces) -> None:
         self._reader = reader
@@ -77,7 +80,10 @@ class Unmarked:
 
 
 class Gunzip:
-    """The members of a gzip file, uncompressed. Data after damage is skipped, and `source.damaged` describes it."""
+    """Decompresses the members of a gzip file.
+
+    Data after damage is skipped, and `source.damaged` describes it.
+    """
 
     def __init__(self, raw: Counted, source: Stored) -> None:
         self._raw, self._source = raw, source
@@ -100,7 +106,10 @@ class Gunzip:
         return 0
 
     def _step(self, room: int) -> bytes:
-        """Uncompress part of the remaining data; at the end of the file, drain the decompressor."""
+        """Decompress part of the remaining data.
+
+        At the end of the file, flush the decompressor.
+        """
         if self._inflate.eof:
             if not self._rest.strip(b"\0"):
                 self._rest = b""
@@ -120,7 +129,7 @@ class Gunzip:
 
 
 class Pieces:
-    """Bytes derived from a file, which is counted as they are read."""
+    """Bytes that another reader derives from a file, whose own bytes are counted at the same time."""
 
     def __init__(self, pieces: Iterator[bytes], raw: Counted) -> None:
         self._pieces, self._raw = pieces, raw
@@ -143,7 +152,7 @@ class Pieces:
 
 
 def zstd_head(raw: bytes, size: int) -> bytes:
-    """What a zstd file begins with: at least `size` bytes if there are so many."""
+    """Return the beginning of a zstd file, decompressed: at least `size` bytes if it has as many."""
     head = b""
     stream = pa.CompressedInputStream(pa.BufferReader(raw), "zstd")
     with contextlib.suppress(OSError, pa.ArrowException):
@@ -153,7 +162,10 @@ def zstd_head(raw: bytes, size: int) -> bytes:
 
 
 class Unzstd:
-    """The frames of a zstd file, uncompressed. Data after damage is skipped, and `source.damaged` describes it."""
+    """Decompresses the frames of a zstd file.
+
+    Data after damage is skipped, and `source.damaged` describes it.
+    """
 
     closed = False
 
@@ -162,7 +174,10 @@ class Unzstd:
         self._stream = pa.CompressedInputStream(pa.PythonFile(self, mode="r"), "zstd")
 
     def read(self, count: int) -> bytes:
-        """Compressed bytes, in the interface that Arrow reads from."""
+        """Return the next compressed bytes.
+
+        Arrow calls this method.
+        """
         chunk = memoryview(bytearray(count))
         return bytes(chunk[: self._raw.readinto(chunk)])
 

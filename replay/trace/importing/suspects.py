@@ -1,4 +1,4 @@
-"""The names of secret parameters, packed for the kernels."""
+"""Packs the names of secret parameters for the kernels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .secret_names import SECRET_NAMES, SECRET_SUFFIXES
 
 
 def packed_names() -> tuple[Bytes, Int64s]:
-    """The names of secrets in the form that `replay_native.importing.suspects.is_secret_name` takes."""
+    """Return the names of secret parameters as `replay_native.importing.suspects.is_secret_name` takes them."""
     keys = [(name, True) for name in SECRET_SUFFIXES] + [(name, False) for name in SECRET_NAMES]
     keys.sort(key=lambda key: (key[0][-1], -len(key[0])))
     lasts = np.frombuffer("".join(name[-1] for name, _ in keys).encode(), np.uint8)

@@ -17,7 +17,10 @@ def _jq(program: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A kind of file, recognized by searching its head for `pattern`; `way` is the command that converts the file {}."""
+    """A kind of file, recognized by searching its head for `pattern`.
+
+    `way` is the command that converts it, with {} for the name of the file, or other advice.
+    """
 
     kind: str
     pattern: re.Pattern[bytes]
@@ -38,7 +41,7 @@ UNREADABLE = (
             rb'^(?:\x1b\[\d+m)?INFO(?:\x1b\[0m)?:\s+\S+:\d+ - "(?:\x1b\[1m)?[A-Z]+ [^"\n]+ HTTP/[\d.]+',
             re.MULTILINE,
         ),
-        "give its access log stamps: uvicorn --log-config, a formatter uvicorn.logging.AccessFormatter with"
+        "add times to its access log: uvicorn --log-config, a formatter uvicorn.logging.AccessFormatter with"
         " '%(client_addr)s - - [%(asctime)s] \"%(request_line)s\" %(status_code)s -' and datefmt '%d/%b/%Y:%H:%M:%S %z';"
         " or import the log of the proxy before it",
     ),
@@ -63,7 +66,7 @@ _RETURNS_ALONE = re.compile(rb"\A(?:\xef\xbb\xbf)?[^\r\n{\[][^\r\n]*\r(?!\n)[^\r
 
 
 def refuse_line_ends(name: str, head: bytes) -> None:
-    """InputError if the lines of a text end in a carriage return alone: all of them would be taken for one."""
+    """Raise InputError if lines end in a carriage return alone, because the whole file would be read as one line."""
     if _RETURNS_ALONE.match(head):
         raise InputError(
             f"{name} has lines that end in a carriage return alone",
@@ -72,7 +75,7 @@ def refuse_line_ends(name: str, head: bytes) -> None:
 
 
 def refuse_unreadable(name: str, head: bytes) -> None:
-    """InputError, with the way to convert it, if a head belongs to one of these kinds."""
+    """Raise InputError with advice on conversion if a head belongs to one of these kinds."""
     for known in UNREADABLE:
         if known.pattern.search(head):
             raise InputError(

@@ -1,4 +1,4 @@
-"""Removes what containers and log collectors put around a server's line.
+"""Removes what containers and log collectors add to a server's line.
 
 Some wrap the whole line (docker's json-file, JSON of collectors) or split it into parts (CRI); most put a prefix
 before it. A wrapper is removed only if the remaining text matches a format and the original line does not.
@@ -19,12 +19,12 @@ from . import json_wrapper
 _WRAPPED_SHARE = 0.5
 _SNIFFED_LINES = 200
 _PART_BYTES_MAX = 1 << 20
-"""Parts of a line are joined up to this many bytes; anything longer is not a log line."""
+"""Parts of a line are joined up to this many bytes, because anything longer is not a log line."""
 
 _ISO = rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|[+-]\d\d:?\d\d))?"
 _TAG = rb"(?:[a-z0-7]{3,8}\.[a-z]{3,7} )?[^\s:\[\]]{1,48}(?:\[[^\]\s]{1,48}\])?:(?: |(?!\d))"
 _FULL = rb"[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? [A-Z+][A-Z0-9+:-]{0,5}"
-"""A stamp of `journalctl -o short-full`."""
+"""A timestamp of `journalctl -o short-full`."""
 
 _COLOURS = rb"(?:\x1b\[[0-9;]*m)*"
 _CRI = re.compile(rb"^" + _ISO + rb" (stdout|stderr) ([FP]) ", re.MULTILINE)
@@ -52,10 +52,12 @@ _PREFIXES = {
     "grep": rb"(?:[^\s:\"\[{]*[^\s:\"\[{\d][^\s:\"\[{]*:(?:\d+:)?|\d+:)(?=\S)",
     "stern": rb"[\w.-]{1,200} [\w.-]{1,100} ",
 }
-"""Prefixes, in the order in which they are tried: `kubectl logs --prefix`; a timestamp (`docker logs -t`, `kubectl
-logs --timestamps`); one with labels (logcli); syslog, with or without its host (Heroku); `docker compose logs` and
-PM2; a timestamp with the name of a stream (`aws logs tail`); a pod with its container (kail); the name of a file or
-the number of a line (`grep`); a pod and its container (stern).
+"""Prefixes, in the order in which they are tried.
+
+`kubectl` is that of `kubectl logs --prefix`. `stamp` is a timestamp (`docker logs -t`, `kubectl logs --timestamps`),
+and `labels` a timestamp with labels (logcli). `syslog` may lack the host, as at Heroku. `compose` is that of `docker
+compose logs` and PM2. `stream` is a timestamp with the name of a stream (`aws logs tail`). `kail` and `stern` are a
+pod and its container. `grep` is the name of a file or the number of a line.
 """
 
 _PATTERNS = {
@@ -79,16 +81,19 @@ class _Prefix:
         self._pattern = pattern
 
     def feed(self, data: bytes) -> bytes:
-        """Unwrap whole lines."""
+        """Remove the prefix from whole lines."""
         return self._pattern.sub(b"", data)
 
     def finish(self) -> bytes:
-        """Return the lines held back."""
+        """Return nothing, because no line is held back."""
         return b""
 
 
 class _Parts(ABC):
-    """Joins the parts of lines, separately for each stream: standard output and standard error share one file."""
+    """Joins the parts of lines, separately for each stream.
+
+    Standard output and standard error share one file.
+    """
 
     def __init__(self) -> None:
         self._held: dict[bytes, bytes] = {}
@@ -111,14 +116,14 @@ class _Parts(ABC):
         return bytes(out)
 
     def finish(self) -> bytes:
-        """Return parts whose lines never ended, as one line for each stream."""
+        """Return parts whose lines never ended, joined to one line for each stream."""
         left = b"".join(text + b"\n" for text in self._held.values())
         self._held.clear()
         return left
 
     @abstractmethod
     def _has_parts(self, data: bytes) -> bool:
-        """Whether any of these lines is only a part."""
+        """Return whether any of these lines is only a part."""
 
     @abstractmethod
     def _plain(self, data: bytes) -> bytes:
@@ -130,7 +135,7 @@ class _Parts(ABC):
 
 
 class _Cri(_Parts):
-    """CRI: `TIME stdout F line`; P marks a part of a line."""
+    """Unwraps CRI lines (`TIME stdout F line`); P instead of F marks a part of a line."""
 
     def _has_parts(self, data: bytes) -> bool:
         return _CRI_PART.search(data) is not None
@@ -146,7 +151,10 @@ class _Cri(_Parts):
 
 
 class _Docker(_Parts):
-    """Docker's json-file: an entry whose text lacks a final newline continues in the next entry of its stream."""
+    """Unwraps docker's json-file.
+
+    An entry whose text lacks a final newline continues in the next entry of its stream.
+    """
 
     def _has_parts(self, data: bytes) -> bool:
         return _DOCKER_PART.search(data) is not None
@@ -163,14 +171,14 @@ class _Docker(_Parts):
 
 
 class _Json:
-    """Extracts a line from the JSON of a log collector."""
+    """Extracts lines from the JSON of a log collector."""
 
     def feed(self, data: bytes) -> bytes:
-        """Return the lines inside."""
+        """Replace each line by the text inside it."""
         return json_wrapper.unwrap(data)
 
     def finish(self) -> bytes:
-        """Return the lines held back."""
+        """Return nothing, because no line is held back."""
         return b""
 
 
@@ -184,11 +192,11 @@ _WHOLE: dict[str, tuple[re.Pattern[bytes], Callable[[], _Stage]]] = {
 
 
 VAGUE = frozenset({"stern"})
-"""Prefixes that many unwrapped lines have too."""
+"""Prefixes that lines without a wrapper often have, too."""
 
 
 def wrappers_of(head: bytes) -> list[str]:
-    """The wrappers that more than half of the first lines may have, most likely first."""
+    """Return the wrappers that more than half of the first lines may have, the most likely first."""
     lines = [line + b"\n" for line in head.split(b"\n")[:-1] or [head] if line.strip()][:_SNIFFED_LINES]
     patterns = {**{name: pattern for name, (pattern, _) in _WHOLE.items()}, **_PATTERNS}
     return [
@@ -199,7 +207,7 @@ def wrappers_of(head: bytes) -> list[str]:
 
 
 def _stages(wrapper: str) -> list[_Stage]:
-    """The functions that remove the wrappers of `outer+inner`, the outer one first."""
+    """Return the objects that remove the wrappers `outer+inner`, the outer one first."""
     return [
         _WHOLE[name][1]() if name in _WHOLE else _Prefix(_PATTERNS[name])
         for name in filter(None, wrapper.split("+"))
@@ -207,7 +215,7 @@ def _stages(wrapper: str) -> list[_Stage]:
 
 
 def unwrap(wrapper: str, data: bytes) -> bytes:
-    """Unwrap whole lines."""
+    """Remove a wrapper from whole lines."""
     for stage in _stages(wrapper):
         data = stage.feed(data)
         data += stage.finish()
@@ -215,7 +223,7 @@ def unwrap(wrapper: str, data: bytes) -> bytes:
 
 
 def unwrapped(wrapper: str, blocks: Iterator[tuple[Bytes, int]]) -> Iterator[tuple[Bytes, int]]:
-    """Unwrap blocks as `SourceFile.blocks` yields them."""
+    """Remove a wrapper from blocks as `SourceFile.blocks` yields them."""
     stages = _stages(wrapper)
     buffer = np.empty(0, dtype=np.uint8)
 

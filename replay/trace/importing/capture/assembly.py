@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 WAITING_BYTES_MAX = 4 << 20
 WAITING_NS_MAX = 10_000_000_000
-"""How long segments wait behind a gap, in capture time, before the gap becomes a hole."""
+"""How long segments wait for missing bytes, in capture time, before the gap becomes a hole."""
 
 _MASK, _HALF = 0xFFFFFFFF, 1 << 31
 _SEGMENT_BYTES = 200
@@ -29,11 +29,11 @@ _position = attrgetter("position")
 
 
 class Direction:
-    """One direction of a connection. `feed(data, at_ns, acknowledged, number)` and `hole(size)` receive the stream in
-    order.
+    """One direction of a connection.
 
-    Positions count from the first byte and do not wrap. `sequence` is the sequence number of the first byte, or None
-    if the start was not captured; the first segment seen then sets it.
+    `feed(data, at_ns, acknowledged, number)` and `hole(size)` receive the stream in order. Positions count from the
+    first byte and do not wrap. `sequence` is the sequence number of the first byte, or None if the start was not
+    captured; the first segment or acknowledgment then sets it.
     """
 
     def __init__(
@@ -56,8 +56,9 @@ class Direction:
         return self.position + (distance - (1 << 32) if distance >= _HALF else distance)
 
     def acknowledge(self, sequence: int) -> None:
-        """The peer acknowledged everything before `sequence`: bytes still missing there were not captured and will
-        not come.
+        """Process the peer's acknowledgment of everything before `sequence`.
+
+        The peer has received these bytes, so that those still missing were not captured and become holes.
         """
         if self._first is None:
             self._first = sequence
@@ -77,13 +78,16 @@ class Direction:
         return self.end is not None and self.position >= self.end
 
     def finish(self, sequence: int) -> None:
-        """Note the FIN at `sequence`."""
+        """Set the end of the stream, which a FIN at `sequence` gives."""
         self.end = self.place(sequence)
 
     def take(
         self, sequence: int, data: bytes, missing: int, at_ns: int, acknowledged: int, number: int
     ) -> None:
-        """Add a segment. `missing` bytes after `data` were not captured."""
+        """Add a segment.
+
+        `missing` bytes after `data` were not captured.
+        """
         if self._first is None:
             self._first = sequence
         at = self.place(sequence)
@@ -98,7 +102,7 @@ class Direction:
         self._drain()
 
     def flush(self) -> None:
-        """End the stream: pass on the waiting segments, with gaps as holes."""
+        """End the stream: deliver the waiting segments, with the gaps between them as holes."""
         while self._waiting:
             self._skip_to(self._waiting[0].position)
             self._drain()
@@ -116,7 +120,7 @@ class Direction:
     def _deliver(
         self, at: int, data: bytes, missing: int, at_ns: int, acknowledged: int, number: int
     ) -> None:
-        """Pass on the new bytes of a segment that does not lie ahead of the stream."""
+        """Deliver the new bytes of a segment that begins at the stream's position or before it."""
         old = self.position - at
         if old < len(data):
             fresh = data[old:]
@@ -125,7 +129,7 @@ class Direction:
         self._skip_to(at + len(data) + missing)
 
     def _drain(self) -> None:
-        """Pass on waiting segments that the stream has reached."""
+        """Deliver the waiting segments that the stream has reached."""
         while self._waiting and self._waiting[0].position <= self.position:
             segment = self._waiting.pop(0)
             self._waiting_bytes -= len(segment.data) + _SEGMENT_BYTES

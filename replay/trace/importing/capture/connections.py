@@ -1,4 +1,4 @@
-"""The connections of a capture: assigns each packet to its connection, from the first segment to the last."""
+"""Assigns each packet of a capture to its connection, from the first segment to the last."""
 
 from __future__ import annotations
 
@@ -24,36 +24,42 @@ CLOSED_MAX = 1 << 16
 """How many ended connections are remembered, so that their retransmitted segments do not open new ones."""
 
 OPEN_MAX = 1 << 18
-"""How many connections are tracked at once. The oldest is closed when another begins."""
+"""How many connections are tracked at once.
+
+When another one begins, the oldest is closed.
+"""
 
 _End = tuple[int, int, int]
 _Key = tuple[int, int, int, int, int, int]
 
 Note = tuple[str, str]
-"""A noun to count and the text about it. Without a noun, the count follows the text."""
+"""A noun to count, and the text after it.
+
+If the noun is empty, the count follows the text.
+"""
 
 _GAP, _GAP_BYTES = ("gap", ""), ("byte", "")
 
 
 class Connections:
-    """All connections of a capture."""
+    """All connections of a capture, or of a rotation of captures."""
 
     def __init__(self, found: Found, name: str) -> None:
         self._found, self.name = found, name
-        """Start a file; `name` is its name."""
+        """`name` is the file that is read at present, for messages about it."""
         self._open: OrderedDict[_Key, Conversation] = OrderedDict()
         self._closed: OrderedDict[_Key, int] = OrderedDict()
         self._fragments = Fragments()
         self._finished: list[Exchange] = []
         self._first_sequences: dict[_Key, int | None] = {}
         self.last_ns = 0
-        """The stamp of the last packet."""
+        """The timestamp of the last packet."""
         self.others: Counter[tuple[str, int]] = Counter()
         """Number of connections that were not HTTP/1, by protocol and server port."""
         self._hole_bytes = self._holes = self._headless = self._cut_responses = 0
 
     def finished(self) -> Iterator[Exchange]:
-        """Return the exchanges completed since the last call."""
+        """Yield the exchanges completed since the last call."""
         yield from self._finished
         self._finished.clear()
 
@@ -106,7 +112,7 @@ class Connections:
         *,
         acknowledges: bool,
     ) -> None:
-        """Handle a SYN: it opens a connection (even on reused ports), or is the server's reply."""
+        """Process a SYN, which opens a connection (even on reused ports) or is the server's reply."""
         if acknowledges:
             conversation = self._open.get((*target, *source))
             first = column[kernels.ACK] & _MASK
@@ -139,7 +145,7 @@ class Connections:
         return made
 
     def _find(self, source: _End, target: _End, payload: bytes, length: int) -> tuple[bool, _Key | None]:
-        """Whether a segment comes from the client, and its connection (None if it belongs to none)."""
+        """Return whether a segment comes from the client, and its connection (None if it belongs to none)."""
         up, down = (*source, *target), (*target, *source)
         if up in self._open:
             return True, up
@@ -147,7 +153,7 @@ class Connections:
             return False, down
         if not length or up in self._closed or down in self._closed:
             return True, None
-        # Its beginning was not captured. The payload shows which side is the client; otherwise the higher port is.
+        # Its beginning was not captured. If the payload does not show the client, it is the side with the higher port.
         if REQUEST_LINE.match(payload):
             is_up = True
         elif STATUS_LINE.match(payload):
@@ -173,12 +179,15 @@ class Connections:
             self.others[conversation.speaks, conversation.port] += 1
 
     def end(self) -> None:
-        """End the capture, and all its connections."""
+        """End the capture, and with it all its connections."""
         while self._open:
             self._close(next(iter(self._open)))
 
     def _lost(self, what: str, number: int) -> None:
-        """Count a message lost to holes in the capture."""
+        """Count a message that a hole in the capture lost.
+
+        `what` is `request`, `response`, or `pair` for a response whose request is missing.
+        """
         rejects = self._found.rejects
         if what == "response":
             self._cut_responses += 1
@@ -187,7 +196,7 @@ class Connections:
         rejects.add(NOT_CAPTURED if what == "request" else REQUEST_NOT_CAPTURED, self.name, number, b"")
 
     def notes(self) -> Counter[Note]:
-        """Amounts of what was lost or was not HTTP/1, for `noted`."""
+        """Count what was lost and what was not HTTP/1, for `noted`."""
         notes: Counter[Note] = Counter()
         for (speaks, port), count in self.others.most_common():
             notes["connection", f"to port {port} spoke {speaks}, which is not read"] = count
@@ -199,7 +208,7 @@ class Connections:
 
 
 def noted(notes: Counter[Note]) -> list[str]:
-    """The notes about all captures of an import, one sentence each."""
+    """Return the notes about all captures of an import, one sentence each."""
     gaps, gap_bytes = notes.pop(_GAP, 0), notes.pop(_GAP_BYTES, 0)
     said = [
         f"{counted(count, noun)} {what}" if noun else f"{what}: {count:,}"

@@ -1,4 +1,4 @@
-"""Packet capture files, pcap and pcapng: yields their packets as columns, ordered by time."""
+"""Reads packet capture files (pcap and pcapng), and yields their packets as columns, ordered by time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from replay_native.importing import packets as kernels
 PACKETS_AT_ONCE = 1 << 15
 
 HELD_BACK = 1 << 11
-"""How many packets are held back for reordering: captures of several queues are slightly out of order."""
+"""How many packets are held back for sorting, because captures of several queues are slightly out of order."""
 
 _PCAP_MAGICS = {0xA1B2C3D4: 1_000_000, 0xA1B23C4D: 1_000_000_000}
 _PCAPNG_MAGIC, _BYTE_ORDER_MAGIC = 0x0A0D0D0A, 0x1A2B3C4D
@@ -30,7 +30,7 @@ Columns = npt.NDArray[np.int64]
 
 
 def begins_capture(head: bytes) -> bool:
-    """Whether a file begins as pcap or pcapng, in either byte order."""
+    """Return whether a file begins as pcap or pcapng, in either byte order."""
     if len(head) < _HEADER_BYTES:
         return False
     either = {struct.unpack(order, head[:4])[0] for order in ("<I", ">I")}
@@ -41,7 +41,7 @@ def begins_capture(head: bytes) -> bool:
 
 
 def first_stamp(head: bytes) -> int | None:
-    """The time of the first TCP packet in the head of a capture, or None."""
+    """Return the time of the first TCP packet or IP fragment in the head of a capture; None if there is none."""
     first = next(Capture("", [memoryview(head)]).blocks(), None)
     return int(first.columns[kernels.AT_NS, 0]) if first is not None and first.columns.size else None
 
@@ -51,8 +51,9 @@ class Losses:
     """Losses that the capture itself reports, and data that could not be read."""
 
     drops: dict[tuple[int, int, int], int] = field(default_factory=dict)
-    """Drop counts by section, interface and dropper. Each statistic counts from the start, so the last one is
-    complete.
+    """Number of dropped packets by section, interface and the option that reports them.
+
+    Each report counts from the start of the capture, so that the last one is complete.
     """
 
     without_time: int = 0
@@ -61,7 +62,7 @@ class Losses:
     has_tls_secrets: bool = False
 
     def add(self, other: Losses) -> None:
-        """Add the drop counts of another file, whose sections count from 0 again."""
+        """Add the losses of another file, whose sections count from 0 again."""
         sections = 1 + max((section for section, *_ in self.drops), default=-1)
         self.drops |= {(sections + section, *rest): count for (section, *rest), count in other.drops.items()}  # type: ignore[misc]
         self.without_time += other.without_time
@@ -70,7 +71,7 @@ class Losses:
         self.has_tls_secrets |= other.has_tls_secrets
 
     def notes(self) -> list[str]:
-        """What the capture lacks, for the import summary."""
+        """Return a sentence for each kind of loss, for the import summary."""
         counts = {
             "packets dropped while it was captured": sum(self.drops.values()),
             "packets without a time (simple packet blocks)": self.without_time,
@@ -88,8 +89,9 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Packets:
-    """A block of packets ordered by timestamp: `columns` as in `replay_native.importing.packets`, referring to
-    `data`.
+    """A block of packets ordered by timestamp.
+
+    `columns` has the rows that `replay_native.importing.packets` defines; its offsets refer to `data`.
     """
 
     data: npt.NDArray[np.uint8]
@@ -97,8 +99,9 @@ class Packets:
 
 
 class Capture:
-    """Reads one capture file. InputError if it is not a capture. Damage ends the reading and is described in
-    `damaged`.
+    """Reads one capture file.
+
+    Raises InputError if it is not a capture. Reading stops at damage, which `damaged` describes.
     """
 
     def __init__(self, name: str, pieces: Iterable[memoryview]) -> None:
@@ -113,7 +116,7 @@ class Capture:
         self._sections = 0
 
     def blocks(self) -> Iterator[Packets]:
-        """Yield all packets."""
+        """Yield all packets in blocks."""
         buffer, held, begun = np.empty(1 << 20, dtype=np.uint8), 0, False
         waiting: list[Packets] = []
         for piece in self._pieces:
@@ -155,8 +158,9 @@ class Capture:
         raise InputError(f"{self._name} is not a packet capture")
 
     def _ordered(self, waiting: list[Packets], buffer: npt.NDArray[np.uint8], end: int) -> Iterator[Packets]:
-        """The complete packets in the buffer and those held back, except the last ones, which are held back for
-        reordering.
+        """Yield the complete packets in the buffer and those held back, in order.
+
+        The last ones are held back, because earlier packets may still follow.
         """
         columns = np.empty((kernels.COLUMNS, PACKETS_AT_ONCE), dtype=np.int64)
         while True:
@@ -185,7 +189,7 @@ class Capture:
         self.losses.unknown_links.update(columns[kernels.PORTS, kinds == kernels.UNKNOWN_LINK].tolist())
 
     def _take_block(self, buffer: npt.NDArray[np.uint8], end: int) -> bool:
-        """Read the pcapng block at the position that is not a packet. Returns whether the whole block was there."""
+        """Read the pcapng block at the current position if it is not a packet, and return whether it was complete."""
         at = int(self._state[kernels.POSITION])
         if bytes(buffer[at : at + 4]) == _PCAPNG_MAGIC.to_bytes(4, "big"):
             if at + 12 > end:
@@ -223,7 +227,7 @@ class Capture:
             self.losses.has_tls_secrets = True
 
     def _clock(self, options: dict[int, bytes]) -> tuple[int, int]:
-        """Ticks per second and time offset in seconds of an interface (if_tsresol, if_tsoffset)."""
+        """Return the ticks per second and the time offset in seconds of an interface (if_tsresol, if_tsoffset)."""
         resolution = options.get(_OPTION_RESOLUTION, b"\x06")[:1] or b"\x06"
         power = resolution[0] & 0x7F
         ticks = 2**power if resolution[0] & 0x80 else 10**power
@@ -236,7 +240,10 @@ class Capture:
         return ticks, struct.unpack(self._order + "q", offset)[0] if len(offset) == 8 else 0
 
     def _options(self, data: bytes) -> dict[int, bytes]:
-        """The options of a block; the first one if an option is repeated."""
+        """Return the options of a block.
+
+        If an option is repeated, the first one counts.
+        """
         found: dict[int, bytes] = {}
         at = 0
         while at + 4 <= len(data):
@@ -252,7 +259,7 @@ _PLACES = (kernels.BEGIN, kernels.END, kernels.IP_BEGIN)
 
 
 def _used(columns: Columns) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The start and end of the relevant bytes of each packet."""
+    """Return the start and end of the bytes of each packet that are needed."""
     fragment = columns[kernels.KIND] == kernels.FRAGMENT
     wanted = fragment | (columns[kernels.KIND] == kernels.TCP)
     begins = np.where(fragment, columns[kernels.IP_BEGIN], columns[kernels.BEGIN])
@@ -260,7 +267,7 @@ def _used(columns: Columns) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64
 
 
 def _copied(data: npt.NDArray[np.uint8], columns: Columns) -> Packets:
-    """Copy packets into their own data, without packets that are neither TCP nor fragments."""
+    """Copy packets into data of their own, without packets that are neither TCP nor fragments."""
     kinds = columns[kernels.KIND]
     columns = columns[:, (kinds == kernels.TCP) | (kinds == kernels.FRAGMENT)]
     begins, ends = _used(columns)
@@ -275,7 +282,10 @@ def _copied(data: npt.NDArray[np.uint8], columns: Columns) -> Packets:
 
 
 def _sorted(parts: list[Packets]) -> Packets:
-    """Sort packets by timestamp; equal timestamps keep their order."""
+    """Merge packets in the order of their timestamps.
+
+    Packets with equal timestamps keep their order.
+    """
     shifts = np.cumsum([0, *(len(part.data) for part in parts)])
     moved = [part.columns.copy() for part in parts]
     for columns, shift in zip(moved, shifts.tolist(), strict=False):

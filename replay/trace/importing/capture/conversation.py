@@ -10,10 +10,13 @@ from .assembly import Direction
 from .messages import OTHER, REQUEST_LINE, STATUS_LINE, Message, Messages
 
 WAITING_MAX = 1 << 12
-"""How many requests of a connection may wait for responses. When another one arrives, the oldest stays unanswered."""
+"""How many requests of a connection may wait for responses.
+
+When another one arrives, the oldest gets no response.
+"""
 
 TLS, HTTP_2, ANOTHER = (
-    "TLS (capture where it has ended; keys are not used)",
+    "TLS (capture where it is decrypted already; keys are not used)",
     "HTTP/2",
     "another protocol",
 )
@@ -24,7 +27,7 @@ _NO_BODY = frozenset({b"204", b"304"})
 
 
 def spoken(data: bytes) -> str:
-    """Name the protocol that a stream begins with; empty if it may be HTTP/1."""
+    """Return the name of the protocol that a stream begins with; empty if it may be HTTP/1."""
     if len(data) >= 3 and data[0] in _TLS_RECORDS and data[1] == 3 and data[2] <= 4:
         return TLS
     if data.startswith(_PREFACE[: len(data)]) and len(data) >= 4:
@@ -43,11 +46,11 @@ class Exchange:
 
 
 class Conversation:
-    """A connection from its first captured packet on. `done` receives exchanges; `lost(reason, number)` counts lost
-    messages.
+    """A connection from its first captured packet on.
 
-    `client` and `port` are the client's address (16 bytes) and the server's port. `begins` is true if its SYN was
-    captured.
+    `done` receives exchanges; `lost(what, number)` counts lost messages, where `what` is `request`, `response` or
+    `pair`. `client` is the client's address (16 bytes), and `port` the server's port. `begins` is true if the
+    client's SYN was captured.
     """
 
     def __init__(
@@ -79,17 +82,17 @@ class Conversation:
         self.down = Direction(None, self._take_response_bytes, self._hole_below)
 
     def begin_down(self, sequence: int) -> None:
-        """Note the server's SYN; its first byte follows."""
+        """Set the sequence number of the server's first byte, which follows its SYN."""
         if self.down.position == 0:
             self.down = Direction(sequence, self._take_response_bytes, self._hole_below)
 
     @property
     def is_over(self) -> bool:
-        """Whether both ends have closed and everything was read."""
+        """Whether both sides have closed and everything was read."""
         return self.up.is_over and self.down.is_over
 
     def close(self, at_ns: int) -> None:
-        """End the connection, or the capture."""
+        """End the connection, because it was closed or the capture ended."""
         self.up.flush()
         self.requests.close(at_ns)
         self.down.flush()
@@ -117,7 +120,7 @@ class Conversation:
         self.responses.feed(data, at_ns, self.up.place(acknowledged), number)
 
     def _stop(self) -> None:
-        """Stop reading: what follows is not HTTP/1."""
+        """Stop reading, because the rest of the connection is not HTTP/1."""
         self.requests.state = self.responses.state = OTHER
 
     def _hole_above(self, size: int) -> None:
@@ -142,7 +145,7 @@ class Conversation:
             self._give_up(self._waiting.popleft())
 
     def _without_body(self, response: Message) -> bool:
-        """Whether a response has no body, by its status or by the method of its request (RFC 9112, 6.3)."""
+        """Return whether a response has no body, by its status or by the method of its request (RFC 9112, 6.3)."""
         status = response.start[1]
         if status.startswith(b"1") or status in _NO_BODY:
             return True
@@ -153,10 +156,10 @@ class Conversation:
         return method == b"HEAD" or (method == b"CONNECT" and status.startswith(b"2"))
 
     def _request_of(self, response: Message) -> Message | None:
-        """The request that a response answers, if that is certain.
+        """Return the request that a response answers, if that is certain.
 
-        Responses are paired in order as long as nothing was lost. After a loss, only the request whose last byte the
-        response acknowledges matches; without pipelining, that is the request just before it.
+        As long as nothing was lost, responses are paired in order. After a loss, only the request whose last byte the
+        response acknowledges matches; without pipelining, that is the last request before it.
         """
         if not self._lossy:
             return self._waiting[0] if self._waiting else None

@@ -12,7 +12,10 @@ import numpy.typing as npt
 from replay_native.importing import packets as kernels
 
 WAITING_MAX = 1 << 10
-"""How many incomplete packets are held. The oldest is dropped when another begins."""
+"""How many incomplete packets are held.
+
+When another one begins, the oldest is dropped.
+"""
 
 _RAW_LINK = 101
 _FRAGMENT_HEADER = 44
@@ -22,7 +25,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Whole(NamedTuple):
-    """A TCP segment built from fragments: its column, with its own data."""
+    """A TCP segment built from fragments: its data, and its column."""
 
     data: Bytes
     column: list[int]
@@ -35,7 +38,10 @@ class _Parts:
     parts: dict[int, bytes] = field(default_factory=dict)
 
     def whole(self) -> bytes | None:
-        """The payload of the packet, once complete. Where fragments overlap, the one that begins first wins."""
+        """Return the payload of the packet, None if it is incomplete.
+
+        Where fragments overlap, the one that begins first counts.
+        """
         if self.size < 0 or not self.head:
             return None
         data = bytearray()
@@ -75,7 +81,7 @@ def _of_ipv6(packet: bytes) -> _Fragment | None:
 
 
 class Fragments:
-    """Fragments waiting for the rest of their packets."""
+    """Fragments that wait for the rest of their packets."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[tuple[bytes, ...], _Parts] = OrderedDict()
@@ -87,7 +93,7 @@ class Fragments:
         return self._given_up + len(self._waiting)
 
     def take(self, data: Bytes, column: list[int]) -> Whole | None:
-        """Add a fragment. Returns the segment if this completed a TCP packet."""
+        """Add a fragment, and return the segment if this completed a TCP packet."""
         packet = data[column[kernels.IP_BEGIN] : column[kernels.END]].tobytes()
         fragment = _of_ipv4(packet) if packet[0] >> 4 == 4 else _of_ipv6(packet)
         if fragment is None or column[kernels.MISSING]:

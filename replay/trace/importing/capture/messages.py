@@ -1,8 +1,8 @@
 """Splits one direction of a connection into HTTP/1 messages (RFC 9112), even if bytes are missing.
 
-States: HEAD collects a start line and headers; LENGTH, SIZE, CHUNK, CHUNK_END, TRAILER and CLOSE read a body by its
-framing; LOST waits for a segment that begins with a message; OTHER is another protocol, from the start or after an
-upgrade.
+In the state HEAD, a start line and headers are collected. LENGTH, SIZE, CHUNK, CHUNK_END, TRAILER and CLOSE read a
+body according to its framing. LOST waits for a segment that begins with a message. OTHER is another protocol, from
+the start or after an upgrade.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ HEAD, LENGTH, SIZE, CHUNK, CHUNK_END, TRAILER, CLOSE, LOST, OTHER = range(9)
 
 HEAD_BYTES_MAX = 256 << 10
 BODY_BYTES_MAX = 64 << 20
-"""Maximum body size kept; a longer body is cut and its message is marked."""
+"""Maximum body size that is kept.
+
+A longer body is cut, and its message is marked as damaged.
+"""
 
 REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([^\r\n ]{1,65536}) HTTP/1\.[01]\r?\n")
 STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9]\d\d)(?: [^\r\n]*)?\r?\n")
@@ -27,9 +30,11 @@ _SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
 
 @dataclass(slots=True)
 class Message:
-    """One message. `at_ns` and `acknowledged` come from the segment with its first byte, `end_ns` from the one with
-    its last; `end` is its end position in the stream. A `damaged` message lacks bytes of its body; `body_bytes` still
-    counts them.
+    """One message.
+
+    `at_ns`, `acknowledged` and `number` belong to the segment with its first byte, `end_ns` to the one with its last.
+    `end` is the position in the stream after its last byte. A `damaged` message lacks bytes of its body; `body_bytes`
+    still counts them.
     """
 
     start: re.Match[bytes]
@@ -45,11 +50,11 @@ class Message:
 
 
 class Messages:
-    """Splits one direction into messages. `done(message)` receives each message; `lost(number)` reports one lost to a
-    hole.
+    """Splits one direction into messages.
 
-    `without_body(message)` returns whether a response has no body regardless of its headers (a response to HEAD, RFC
-    9110, 9.3.2).
+    `done(message)` receives each message; `lost(number)` reports one lost to a hole. `without_body(message)` returns
+    whether a response has no body regardless of its headers (a response to HEAD, RFC 9110, 9.3.2). It is None for
+    requests.
     """
 
     def __init__(
@@ -79,7 +84,7 @@ class Messages:
         return self.state in (LOST, OTHER) or (self.state == HEAD and not self._head)
 
     def feed(self, data: bytes, at_ns: int, acknowledged: int, number: int) -> None:
-        """Add the next bytes of the stream: the new part of the payload of packet `number`."""
+        """Add the next bytes of the stream, which are the new part of the payload of packet `number`."""
         if self.state == LOST and self._start_line.match(data):
             self.state = HEAD
         at, size = 0, len(data)
@@ -114,7 +119,10 @@ class Messages:
             self._forget(LOST)
 
     def close(self, at_ns: int) -> None:
-        """End the stream. A body delimited by the close is complete; any other open message is lost."""
+        """End the stream.
+
+        A body that the close delimits is complete; any other open message is lost.
+        """
         if self.state == CLOSE:
             self._end(at_ns)
         elif not self.between:
@@ -168,7 +176,7 @@ class Messages:
         self._head.clear()
         start = self._start_line.match(head)
         if start is None:
-            # A client's first bytes show its protocol. Later data that is not a message counts as a lost message.
+            # Only a client's first bytes show another protocol. All other data that is not a message is a lost message.
             is_another = not self.count and self._without_body is None
             if not is_another:
                 self._lost(self._begun[2])
@@ -181,7 +189,10 @@ class Messages:
         return at + used
 
     def _frame(self, message: Message) -> None:
-        """Find the length of the body (RFC 9112, 6.3); chunked takes precedence over a length."""
+        """Determine the length of the body (RFC 9112, 6.3).
+
+        The chunked coding takes precedence over a length.
+        """
         named: dict[bytes, bytes] = {}
         for name, value in message.headers:
             named.setdefault(name.lower(), value)
@@ -198,7 +209,7 @@ class Messages:
             self.state = CLOSE if is_response else HEAD
 
     def _take_line(self, data: bytes, at: int) -> int:
-        """Handle a line of the chunked coding: a size, the end of a chunk, or a trailer."""
+        """Process a line of the chunked coding: a size, the end of a chunk, or a trailer."""
         end = data.find(b"\n", at)
         self._line += data[at : end if end >= 0 else len(data)]
         if end < 0:

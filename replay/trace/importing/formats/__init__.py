@@ -1,1 +1,1 @@
-"""One recording format per module."""
+"""The recording formats, one per module."""

@@ -1,6 +1,6 @@
 r"""Apache with a custom `LogFormat` (mod_log_config).
 
-`%t` is the time of receipt, or of the end with `end:`; `%D` (µs), `%T` (s) and `%{ms}T` are durations.
+`%t` is the time of receipt, or of the end with `end:`. `%D` (µs), `%T` (s) and `%{ms}T` are durations.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ def _role(argument: str, letter: str) -> int:
 
 
 def unquoted(text: str) -> str:
-    """Extract the format string from a LogFormat line; a plain string is returned as it is."""
+    """Extract the format string from a LogFormat line, or from a bare string."""
     declared = _DECLARED.match(text)
     return without_escapes(declared[1] if declared else text).strip("\n")
 
 
 def _unit_ns(argument: str, letter: str) -> int:
-    """The unit of `%D` or `%T`, in ns."""
+    """Return the unit of `%D` or `%T` in ns."""
     return UNITS_NS["us"] if letter == "D" else UNITS_NS.get(argument or "s", UNITS_NS["s"])
 
 
 def _finest(text: str) -> int:
-    """Index of the duration with the finest unit (the first of equal ones); -1 if there is none."""
+    """Return the position of the duration with the finest unit (the first of equal ones); -1 if there is none."""
     found = [
         (_unit_ns(match[1] or "", match[2]), match.start())
         for match in _DIRECTIVE.finditer(text)
@@ -65,7 +65,10 @@ def _finest(text: str) -> int:
 
 
 def _literal(text: str, begin: int, end: int) -> str:
-    """Literal text between two directives. UsageError if it has a percent sign, which begins a directive."""
+    """Return the literal text between two directives.
+
+    Raises UsageError if it has a percent sign, which would begin a directive.
+    """
     unread = _UNREAD.search(text, begin)
     if unread is not None and unread.start() < end:
         raise _unknown(unread[0])
@@ -80,7 +83,10 @@ def _unknown(directive: str) -> UsageError:
 
 
 def layout_of(text: str) -> Layout:
-    """The layout of a LogFormat. UsageError if it has no time or no request."""
+    """Return the layout of a LogFormat.
+
+    Raises UsageError if it has no time or no request.
+    """
     literals, roles, names = [""], list[int](), list[str]()
     stamp, unit_ns, at, text = "start", UNITS_NS["s"], 0, unquoted(text)
     finest = _finest(text)
@@ -129,7 +135,7 @@ def _checked(literals: list[str], roles: list[int], names: list[str], stamp: str
 def _joined(
     literals: list[str], roles: list[int], names: list[str]
 ) -> tuple[list[str], list[int], list[str]]:
-    """Join adjacent `%U%q` into the target."""
+    """Join an adjacent `%U%q` to one target."""
     for index in range(1, len(roles)):
         if not literals[index] and roles[index - 1 : index + 1] == [field_spec.TARGET, field_spec.QUERY]:
             return (

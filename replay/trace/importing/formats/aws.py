@@ -1,7 +1,7 @@
 """AWS logs of the Classic Load Balancer and of S3.
 
 - Classic (docs.aws.amazon.com, access logs of a Classic Load Balancer): the timestamp is when the load balancer
-  received the request; its three durations, in s, are added; -1 is unknown.
+  received the request. Its three durations, in s, are added; -1 is unknown.
 - S3 (docs.aws.amazon.com, server access log format): the timestamp is when the request was received; `total time` is
   in ms.
 """

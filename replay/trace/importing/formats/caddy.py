@@ -1,4 +1,4 @@
-"""Caddy's JSON access log: `ts` is the end of a request, `duration` in seconds."""
+"""Caddy's JSON access log, in which `ts` is the end of a request and `duration` is in seconds."""
 
 from __future__ import annotations
 

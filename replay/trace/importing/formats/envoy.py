@@ -1,4 +1,7 @@
-"""Envoy's access log: the default text format, Istio's, and JSON. START_TIME is the start; DURATION is in ms."""
+"""Envoy's access log in three forms: the default text format, Istio's, and JSON.
+
+START_TIME is the start, and DURATION is in ms.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Fastify's log (pino): a request has two lines, `incoming request` with `req`, and `request completed` with `res`.
+"""Fastify's log (pino), where a request has two lines: `incoming request` and `request completed`.
 
-They are paired by `reqId` and `pid`. `time` (ms) of the first is the start; `responseTime` of the second (ms) is the
-duration (fastify.dev, reference/logging). If an id repeats before its request completed, the process was restarted
-and the earlier request has no status.
+The first has `req`, the second `res`. They are paired by `reqId` and `pid`. `time` (ms) of the first is the start;
+`responseTime` of the second (ms) is the duration (fastify.dev, reference/logging). If an id repeats before its
+request completed, the process was restarted and the earlier request has no status.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _decoded(line: bytes) -> _Line | None:
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """The share of the first lines that are pino's, provided that one of them is an incoming request."""
+    """Return the share of the first lines that are pino's; 0 if none of them is an incoming request."""
     if options.columns:
         return 0.0
     lines = sniffed_lines(head)
@@ -74,7 +74,10 @@ def sniff(head: bytes, options: Options) -> float:
 
 
 class FastifyReader(RecordReader):
-    """Reads Fastify's logs; each `incoming request` line gives a row."""
+    """Reads Fastify's logs.
+
+    Each `incoming request` line gives a row.
+    """
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)

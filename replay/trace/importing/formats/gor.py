@@ -1,7 +1,8 @@
-"""GoReplay's `.gor` files: raw HTTP messages, each after a line `type id timestamp latency`, with a separator in between.
+"""GoReplay's `.gor` files: raw HTTP messages, each after a line `type id timestamp latency`.
 
-Type 1 is a request, stamped at its start (ns); 2 is its response, which gives the status and how long it took
-(`replay_native.importing.gor.took_of`). Either may come first: GoReplay writes what it has whole.
+A separator lies between them. Type 1 is a request, with the time of its start (ns). Type 2 is its response, which
+gives the status and the duration (`replay_native.importing.gor.took_of`). Either may be first, because GoReplay
+writes each message when it is complete.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ from replay_native.importing import gor as kernels
 
 SEPARATOR = "\n🐵🙈🙉\n".encode()
 PENDING_MAX = 1 << 16
-"""How many requests and responses may wait for their counterpart. When another one arrives, the oldest is given up."""
+"""How many requests, and how many responses, may wait for their counterpart.
+
+Beyond that, the oldest stops waiting.
+"""
 
 BROKEN, TOO_LONG, LONE, REPLAYED = (
     "broken record",
@@ -49,13 +53,16 @@ BROKEN, TOO_LONG, LONE, REPLAYED = (
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Whether the head is a record header followed by a message."""
+    """Return 1 if the head is a record header followed by a message, otherwise 0."""
     found = HEAD.match(head.lstrip(b"\n"))
     return 1.0 if found and re.match(rb"[A-Z]+ |HTTP/", head.lstrip(b"\n")[found.end() :]) else 0.0
 
 
 class GorReader(MessageReader):
-    """Reads `.gor` files: kernels read plain records that lie near their responses; `_records` reads the others."""
+    """Reads `.gor` files.
+
+    Kernels read plain records that are near their responses; `_records` reads the others.
+    """
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
@@ -64,7 +71,7 @@ class GorReader(MessageReader):
         self._plain = PlainRecords(self, found, options)
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the time of the first record, and a resolution of 1 ns."""
         found = HEAD.match(head.lstrip(b"\n"))
         return Probe(int(found[3]) if found else None, 1)
 
@@ -84,20 +91,20 @@ class GorReader(MessageReader):
         yield from self._end_file(file)
 
     def _end_file(self, file: SourceFile) -> Iterator[Rows]:
-        """Requests still waiting at the end of a file: they become rows without a response."""
+        """Yield the requests that still wait at the end of a file, without a response, and reject waiting responses."""
         yield from self.rows(iter(self._pending.values()))
         self._pending.clear()
         while self._early:
             self._reject_early(file, next(iter(self._early)))
 
     def _reject_early(self, file: SourceFile, name: bytes) -> None:
-        """Drop a response that waits for its request."""
+        """Reject a response that waits for its request."""
         answer = self._early.pop(name)
         self._found.rejects.lines += 1
         self._found.rejects.add(LONE, file.name, answer.number, answer.shown)
 
     def _records(self, file: SourceFile, parts: Iterable[tuple[int, bytes]]) -> Iterator[Record]:
-        """Yield requests from numbered parts, each once its response came or it stops waiting."""
+        """Yield requests from numbered parts, each when its response is found or when it stops waiting."""
         pending, rejects = self._pending, self._found.rejects
         for number, part in parts:
             head = HEAD.match(part)
@@ -132,7 +139,10 @@ class GorReader(MessageReader):
                 rejects.add(REPLAYED, file.name, number, part[:200])
 
     def _placed(self, name: bytes, record: Record) -> Iterator[Record]:
-        """Return a request that need not wait for its response; otherwise whatever has stopped waiting."""
+        """Yield a request that need not wait for its response.
+
+        Otherwise hold it back, and yield a request that stops waiting because of it, if any.
+        """
         pending = self._pending
         if self.follows:
             yield record
@@ -153,7 +163,7 @@ class GorReader(MessageReader):
         return record
 
     def _behind(self, file: SourceFile, number: int, behind: bytes) -> Iterator[Record]:
-        """Classify what follows a message: a record that only lacks its separator, or unknown data."""
+        """Process the data after a message: a record that lacks its separator, or unknown data, which is rejected."""
         begins = behind.lstrip(b"\r\n")
         if HEAD.match(begins):
             yield from self._records(file, [(number, begins)])

@@ -1,8 +1,8 @@
-"""HAProxy's httplog: a request starts at the accept date, in ms and in the proxy's own time zone.
+"""HAProxy's httplog, where a request starts at the accept date, in ms and in the proxy's own time zone.
 
 A log does not name its captured headers (in braces, separated by bars): the first one that is an address is taken as
-the client, as from `X-Forwarded-For`. Quotes, `#` and anything but printable ASCII are written as `#XX` (its manual,
-8.6).
+the client, as from `X-Forwarded-For`. Quotes, `#` and all other characters that are not printable ASCII are written
+as `#XX` (its manual, 8.6).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""HAR 1.2, as browsers and proxies save it: `startedDateTime` is the start of a request."""
+"""HAR 1.2, as browsers and proxies save it, in which `startedDateTime` is the start of a request."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ NO_START = "no start time"
 _SENT_ALL_THE_SAME = re.compile(
     r"TIMED_OUT|EMPTY_RESPONSE|CONNECTION_(?:RESET|CLOSED|ABORTED)|HTTP2|QUIC|INVALID_HTTP|INCOMPLETE|MISMATCH|TOO_MANY_REDIRECTS"
 )
-"""Chrome errors that occur after a request was sent; all other errors occur before."""
+"""Chrome errors that occur after a request was sent.
+
+All other errors occur before.
+"""
 
 _BOUNDARY = re.compile(r"boundary=\"?([^\";,]+)", re.IGNORECASE)
 _OWN_BOUNDARY = "replay-form-boundary"
@@ -108,7 +111,7 @@ class _Har(msgspec.Struct):
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Whether the head begins a HAR."""
+    """Return 1 if the head begins a HAR, otherwise 0."""
     return 1.0 if _HEAD.match(head) else 0.0
 
 
@@ -125,8 +128,10 @@ def _instant(text: str) -> int | None:
 
 
 def _took_ns(entry: _Entry) -> int:
-    """The duration: `time`, or the sum of the timings (`ssl` is part of `connect`). An optional timing of -1 counts
-    as absent. Without `send`, `wait` or `receive`, or without a response, the duration is unknown.
+    """Return the duration of an entry: `time`, or the sum of the timings (`ssl` is part of `connect`); -1 if unknown.
+
+    An optional timing of -1 counts as absent. If `send`, `wait` or `receive` is -1, or there was no response, the
+    duration is unknown.
     """
     total = entry.time
     if total is None or not total >= 0:
@@ -143,12 +148,13 @@ def _took_ns(entry: _Entry) -> int:
 
 
 _SIZE_MAX = 1 << 53
-"""Larger sizes are treated as unknown: JSON numbers would not be exact."""
+"""Sizes above this are treated as unknown, because JSON numbers are not exact there."""
 
 
 def _not_sent(entry: _Entry) -> str:
-    """The reason why an entry never reached a server; empty if it did. Firefox writes status 0 for cached and blocked
-    requests.
+    """Return the reason why an entry never reached a server; empty if it did.
+
+    Firefox writes status 0 for cached and blocked requests.
     """
     if entry.fromCache or str(entry.fetchType or "") in ("Memory Cache", "Disk Cache"):
         return CACHED
@@ -171,7 +177,7 @@ def _multipart(params: list[_Param], boundary: str) -> bytes:
 
 
 def _posted(posted: _Posted) -> tuple[bytes, str]:
-    """A request body and its media type, from the text or the form params (they exclude each other)."""
+    """Return a request body and its media type, from the text or the form params, which exclude each other."""
     kind = posted.mimeType
     if posted.text or not posted.params:
         text = (posted.text or "").encode("utf-8", "surrogatepass")
@@ -191,7 +197,7 @@ def _size(value: float) -> int:
 
 
 def _pairs(headers: list[_Pair]) -> list[tuple[bytes, bytes]]:
-    """Headers without the pseudo-headers of HTTP/2."""
+    """Return headers without the pseudo-headers of HTTP/2."""
     return [
         (pair.name.encode("utf-8", "replace"), pair.value.encode("utf-8", "replace"))
         for pair in headers
@@ -203,7 +209,7 @@ _CHARSET = re.compile(r"charset=\"?([\w.:-]{1,40})", re.IGNORECASE)
 
 
 def _content_bytes(content: _Content) -> bytes | None:
-    """A response body without its content coding: a HAR stores it decoded. None if it is left out."""
+    """Return a response body without its content coding, as a HAR stores it; None if it is missing."""
     if content.text is None or (not content.text and content.size != 0):
         return None
     if (content.encoding or "").lower() == "base64":
@@ -216,7 +222,7 @@ def _content_bytes(content: _Content) -> bytes | None:
 
 
 def _first_byte_ns(entry: _Entry) -> int:
-    """Time from the first byte of the request to the first of the response: sending plus waiting."""
+    """Return the time from the first byte of the request to that of the response, which is sending plus waiting."""
     parts = [(entry.timings or {}).get(name, -1) for name in ("send", "wait")]
     if not all(isinstance(part, int | float) and 0 <= part < 1e12 for part in parts):
         return -1
@@ -224,10 +230,10 @@ def _first_byte_ns(entry: _Entry) -> int:
 
 
 class HarReader(RecordReader):
-    """Reads HAR files, whole."""
+    """Reads HAR files, each as a whole."""
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the start of the first entry, and the resolution, which the digits of its fraction give."""
         found = _STARTED.search(head)
         if found is None:
             return Probe(None, _MS_NS)
@@ -236,7 +242,10 @@ class HarReader(RecordReader):
         return Probe(_instant(found[1].decode("latin-1")), 10 ** (9 - digits))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """Yield the rows of one file. InputError if it is incomplete."""
+        """Yield the rows of one file.
+
+        Raises InputError if it is incomplete or too large.
+        """
         data = bytearray()
         for piece in file.stream():
             data += piece
@@ -297,8 +306,9 @@ class HarReader(RecordReader):
         )
 
     def _response(self, response: _Response) -> RecordedResponse | None:
-        """The response of an entry. A HAR stores bodies without their content coding, so they are kept that way and
-        Content-Encoding is dropped.
+        """Build the response of an entry.
+
+        A HAR stores bodies without their content coding, so that Content-Encoding is dropped.
         """
         pairs, content = end_to_end(_pairs(response.headers)), response.content or _Content()
         plain = [pair for pair in pairs if pair[0].lower() != b"content-encoding"]

@@ -1,4 +1,7 @@
-"""ingress-nginx: the combined format, then the request's length and time, then lists of upstreams (one item per try)."""
+"""ingress-nginx: the combined format, then the request's length and duration, then lists of upstreams.
+
+A list has one item per try.
+"""
 
 from __future__ import annotations
 

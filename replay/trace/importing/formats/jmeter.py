@@ -1,9 +1,9 @@
-"""JMeter's results (JTL), as CSV and as XML: `timeStamp` (`ts`) is the start of a sample, `elapsed` (`t`) its
-duration (ms).
+"""JMeter's results (JTL), as CSV and as XML.
 
-JMeter's jmeter.properties sets sampleresult.timestamp.start=true. `URL` holds a sample's URL; the label is only a
-display name. The CSV has no method, so every sample is taken as a GET. In XML a sample may contain others (redirects,
-embedded resources): the innermost ones are the requests. A thread is a client.
+`timeStamp` (`ts`) is the start of a sample, because JMeter's jmeter.properties sets
+sampleresult.timestamp.start=true; `elapsed` (`t`) is its duration in ms. `URL` holds a sample's URL; the label is
+only a display name. The CSV has no method, so that every sample is taken as a GET. In XML a sample may contain others
+(redirects, embedded resources): the innermost ones are the requests. A thread is a client.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _names(head: bytes) -> list[str]:
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Whether the first line has JMeter's columns, including the URL."""
+    """Return 1 if the first line has JMeter's columns, including the URL, otherwise 0."""
     return 1.0 if not options.columns and set(_names(head)) >= _NEEDED else 0.0
 
 
@@ -74,7 +74,7 @@ class JmeterReader(TableReader):
 
 
 def sniff_xml(head: bytes, options: Options) -> float:
-    """Whether the head begins XML results."""
+    """Return 1 if the head begins XML results, otherwise 0."""
     return 1.0 if _XML.match(head) else 0.0
 
 
@@ -86,7 +86,7 @@ class JmeterXmlReader(RecordReader):
     """Reads XML results, one sample at a time."""
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the start of the first HTTP sample in the head, and a resolution of 1 ms."""
         found = _FIRST.search(head)
         return Probe(int(found[1]) * _MS_NS if found else None, _MS_NS)
 
@@ -124,7 +124,7 @@ def _record(sample: _Sample) -> Record:
 
 
 class _Parser:
-    """Finds the innermost HTTP samples in XML that arrives in pieces."""
+    """Finds the innermost HTTP samples in XML that is fed in pieces."""
 
     def __init__(self) -> None:
         self.samples: list[_Sample] = []
@@ -137,7 +137,10 @@ class _Parser:
         self._expat.CharacterDataHandler = self._add_text
 
     def feed(self, piece: bytes, *, last: bool = False) -> None:
-        """Parse a piece. ExpatError if the XML is damaged, LookupError if its encoding is unknown."""
+        """Parse a piece.
+
+        Raises ExpatError if the XML is damaged, and LookupError or ValueError if its encoding is unknown.
+        """
         self._expat.Parse(piece, last)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
@@ -163,7 +166,10 @@ class _Parser:
 
 
 def _samples(file: SourceFile) -> Iterator[_Sample | None]:
-    """Yield the innermost HTTP samples. At damaged XML, yield None and stop."""
+    """Yield the innermost HTTP samples.
+
+    At damaged XML, yield None and stop.
+    """
     parser, whole = _Parser(), True
     pieces = file.stream()
     piece: bytes | None = b""

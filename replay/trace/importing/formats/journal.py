@@ -1,5 +1,6 @@
-"""The journal of a recording (`replay record http`): what remains after it was killed, or the input of its final
-step.
+"""The journal of a recording (`replay record http`).
+
+The final step of a recording imports it. If the recording was killed, the journal is what remains.
 """
 
 from __future__ import annotations
@@ -25,23 +26,26 @@ CUT = "recording cut here"
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Whether a file begins as a journal."""
+    """Return 1 if a file begins as a journal, otherwise 0."""
     return 1.0 if is_journal(head) else 0.0
 
 
 class JournalReader(RecordReader):
-    """Reads journals. Their records are already clean and are not changed."""
+    """Reads journals.
+
+    Their records were already cleaned, so that they are not changed.
+    """
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
         warm(["trace.dictionary"])
 
     def probe(self, head: bytes) -> Probe:
-        """Start of the recording, in ns."""
+        """Return the start of the recording, and a resolution of 1 ns."""
         return Probe(notes_in(head).started_ns or None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """Yield the rows of one journal, up to where it breaks off."""
+        """Yield the rows of one journal, up to the block at which it was cut off."""
         rejects, held = self._found.rejects, list[JournalRecord]()
         try:
             for block in blocks_in(file.stream()):
@@ -54,11 +58,13 @@ class JournalReader(RecordReader):
                     yield from self.rows(map(_record, held))
                     held = []
         except CutJournalError:
-            self._found.assume("the recording was cut in the middle of a block: what was in it is lost")
+            self._found.assume(
+                "the recording was cut in the middle of a block: the requests in that block are lost"
+            )
         yield from self.rows(map(_record, held))
 
     def _note(self, notes: Notes) -> None:
-        """Take over the notes of the recording."""
+        """Add the notes of the recording to those of the import."""
         found = self._found
         for mine, theirs in (
             (found.lost, {**notes.lost, **{f"only a part: {why}": n for why, n in notes.incomplete.items()}}),

@@ -1,6 +1,7 @@
-"""Results of k6 as CSV (`--out csv=FILE`): as in its JSON (see `makers`), a point's time is the end of a request.
+"""Results of k6 as CSV (`--out csv=FILE`), where the time of a point is the end of a request.
 
-Only `http_req_duration` measurements are read. Timestamps are whole seconds, unless K6_CSV_TIME_FORMAT changes that.
+The same holds for k6's JSON (`makers`). Only `http_req_duration` measurements are read. Timestamps are whole seconds,
+unless K6_CSV_TIME_FORMAT changes that.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _COLUMNS = (
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Whether the first line has k6's columns."""
+    """Return 1 if the first line has k6's columns, otherwise 0."""
     named = {"metric_name", *(name for _, name in _COLUMNS)} <= set(header_fields(head, ","))
     return 1.0 if named and not options.columns else 0.0
 
@@ -47,7 +48,7 @@ class K6Reader(TableReader):
         return data
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the first timestamp of a request's duration, and the resolution."""
         return super().probe(_OTHERS.sub(b"", head))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:

@@ -1,24 +1,26 @@
-"""JSON logs of makers whose keys are always the same: one row each.
+"""JSON logs of vendors whose keys are always the same, one row of MAKERS each.
 
-What the stamps mean, by the makers' own documentation:
+The meaning of the timestamps, according to the vendors' own documentation:
 
-- Google Cloud load balancing: `timestamp` of the log entry; the documentation does not say of which moment. Cloud Run's
-  and App Engine's request logs, which share `httpRequest`, stamp the start; `receiveTimestamp` is later by the latency.
-- Cloudflare Logpush (developers.cloudflare.com, http_requests): EdgeStartTimestamp, "when the edge received request from
-  the client"; in ns, s or RFC 3339.
-- Azure Front Door (learn.microsoft.com, monitor logs): `time` is when the edge delivered the contents to the client;
-  `timeTaken` in s, from the first byte received to the last one sent.
-- Azure Application Gateway v2: its nginx writes when a request ends; `timeTaken` in s.
-- Elastic Common Schema: `event.start`, `event.end`, `event.duration` in ns; `@timestamp` alone is when the source wrote it.
-- Kong (http-log, file-log): `started_at` in ms, `latencies.request` in ms.
-- pino-http: `time` (ms) is when "request completed" was logged, `responseTime` in ms.
-- Amazon API Gateway ($context variables): `requestTimeEpoch` (ms) and `requestTime` are those of the request's arrival;
-  `responseLatency` in ms. A log that has `resourcePath` alone names templates of paths, not paths: it is not taken.
-- Envoy Gateway: `start_time`, `duration` in ms.
-- CloudFront standard logging v2: the fields of its tab separated logs: `date` and `time` in UTC, the end; `time-taken` in s.
-- Caddy's console encoding: its JSON without `ts`, after timestamp, level, logger and message.
-- k6 (`--out json=FILE`, grafana.com/docs/k6, results output): a point's time is when the response had come
-  (lib/netext/httpext: `Time: tr.EndTime`), and `http_req_duration` in ms begins with the sending of the request.
+- Google Cloud load balancing: `timestamp` of the log entry. The documentation does not define the moment; Cloud Run's
+  and App Engine's request logs, which share `httpRequest`, log the start. `receiveTimestamp` is later by the latency.
+- Cloudflare Logpush (developers.cloudflare.com, http_requests): EdgeStartTimestamp, "when the edge received request
+  from the client"; in ns, s or RFC 3339.
+- Azure Front Door (learn.microsoft.com, monitor logs): `time` is when the edge delivered the contents to the client.
+  `timeTaken` is in s, from the first byte received to the last one sent.
+- Azure Application Gateway v2: its nginx writes when a request ends; `timeTaken` is in s.
+- Elastic Common Schema: `event.start`, `event.end`, and `event.duration` in ns; `@timestamp` is when the source wrote
+  the entry, and is taken as the end.
+- Kong (http-log, file-log): `started_at` and `latencies.request` are in ms.
+- pino-http: `time` (ms) is when "request completed" was logged; `responseTime` is in ms.
+- Amazon API Gateway ($context variables): `requestTimeEpoch` (ms) and `requestTime` are the arrival of the request.
+  `responseLatency` is in ms. A log with `resourcePath` alone has templates instead of paths, and is not accepted.
+- Envoy Gateway: `start_time`; `duration` is in ms.
+- CloudFront standard logging v2 has the fields of its tab separated logs: `date` and `time` in UTC are the end, and
+  `time-taken` is in s.
+- Caddy's console encoding is its JSON without `ts`, after timestamp, level, logger and message.
+- k6 (`--out json=FILE`, grafana.com/docs/k6, results output): a point's time is when the response was complete
+  (lib/netext/httpext: `Time: tr.EndTime`). `http_req_duration` in ms begins with the sending of the request.
 """
 
 from __future__ import annotations
@@ -52,10 +54,12 @@ _STATUS, _SIZE, _AGENT = field_spec.STATUS_CODE, field_spec.SIZE, field_spec.AGE
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """A vendor's JSON format. An object matches if it has all keys in `needs` (`a|b`: one of them). `stamps` maps
-    timestamp keys to their meaning, best first; `keys` maps other keys to roles, the best key of a role first.
-    `whole` lists target keys that include the query. `rewrite` turns lines into JSON (a pattern and its replacement).
-    Lines matching `only` are not requests and are counted as `others`. `utc`: timestamps without a zone are UTC.
+    """A vendor's JSON format.
+
+    An object matches if it has all keys in `needs` (`a|b`: one of them). `stamps` maps the keys of timestamps to
+    their meaning, the best first. `keys` maps other keys to roles, the best key of a role first. `whole` lists keys
+    of targets that include the query. `rewrite` is a pattern and its replacement, which convert lines to JSON. Lines
+    that match `only` are not requests, and are counted as `others`. With `utc`, timestamps without a zone are in UTC.
     """
 
     name: str
@@ -71,12 +75,12 @@ class Maker:
     utc: bool = False
 
     def fits(self, names: Iterable[str]) -> bool:
-        """Whether an object with these keys matches this format."""
+        """Return whether an object with these keys matches this format."""
         has = set(names)
         return all(not has.isdisjoint(need.split("|")) for need in self.needs)
 
     def layout(self, names: list[str]) -> Layout:
-        """The layout for objects with these keys."""
+        """Return the layout for objects with these keys."""
         known = dict.fromkeys(self.stamps, _AT) | dict(self.keys)
         roles = first_named(known, names)
         keys = {name: role for name, role in zip(names, roles, strict=True) if role >= 0} or known
@@ -240,7 +244,10 @@ MAKERS = (
 
 
 class MakerReader(RewritingReader):
-    """Reads a vendor's JSON; if several keys have one role, the first one present in the file is taken."""
+    """Reads a vendor's JSON.
+
+    If several keys have one role, the first one present in the file is used.
+    """
 
     def __init__(self, found: Found, options: Options, maker: Maker) -> None:
         self._maker, self.blank_reason, self.zone_known = maker, maker.others, maker.utc
@@ -248,32 +255,35 @@ class MakerReader(RewritingReader):
         super().__init__(found, options, maker.layout([]))
 
     def rewrite(self, data: bytes) -> bytes:
-        """Convert the lines to JSON; lines that are not requests become blank."""
+        """Convert the lines to JSON, and blank lines that are not requests."""
         if self._maker.only is not None:
             data, blanked = self._maker.only.subn(b"", data)
             self.blanked += blanked
         return rewritten(self._maker, data)
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Choose the keys that the head has, then return its first timestamp and the resolution."""
         layout = self._maker.layout(paths_of(self.rewrite(head)))
         self.use(replace(layout, at_unit_ns=self.layout.at_unit_ns))
         return super().probe(head)
 
 
 def rewritten(maker: Maker, data: bytes) -> bytes:
-    """Parse a vendor's lines as JSON objects."""
+    """Convert a vendor's lines to JSON objects."""
     return data if maker.rewrite is None else maker.rewrite[0].sub(maker.rewrite[1], data)
 
 
 @functools.lru_cache(maxsize=2)
 def _paths_by_line(head: bytes) -> tuple[tuple[str, ...], ...]:
-    """The keys of each of the first objects; cached, since every format asks for them."""
+    """Return the keys of each of the first objects, cached because every format needs them."""
     return tuple(tuple(paths_of_one(value)) for value in objects(head))
 
 
 def paths_of_one(value: dict[str, object]) -> Iterable[str]:
-    """The keys of an object; a nested key is written `request.method`."""
+    """Yield the keys of an object.
+
+    A nested key is written `request.method`.
+    """
     pending = [("", value)]
     while pending:
         prefix, inside = pending.pop()

@@ -1,6 +1,6 @@
 """nginx with a custom `log_format`.
 
-nginx writes a line when a request ends: the start is the timestamp minus `$request_time`, if logged. `$msec` (1 ms)
+nginx writes a line when a request ends. The start is the timestamp minus `$request_time`, if logged. `$msec` (1 ms)
 is preferred to `$time_iso8601` and `$time_local` (1 s).
 """
 
@@ -42,7 +42,10 @@ VARIABLES = {
     "request_time": field_spec.TOOK,
     "http_user_agent": field_spec.AGENT,
 }
-"""nginx variables by role; the first one present is taken."""
+"""The roles of nginx's variables.
+
+If several variables have one role, the first one here is used.
+"""
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 _DECLARED = re.compile(r"^\s*log_format\s+\S+\s+(?:escape=(\w+)\s+)?", re.DOTALL)
@@ -50,8 +53,9 @@ _QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"", re.DOTALL)
 
 
 def unquoted(text: str) -> tuple[str, str]:
-    """Extract the format string and escape mode from `log_format name escape=... '...' '...';`, or take the string
-    itself.
+    """Extract the format string and the escape mode from a log_format directive or a bare string.
+
+    The directive is `log_format name escape=... '...' '...';`.
     """
     declared = _DECLARED.match(text)
     if declared is None:
@@ -64,7 +68,10 @@ def unquoted(text: str) -> tuple[str, str]:
 
 
 def layout_of(text: str) -> Layout:
-    """The layout of a log_format. UsageError if it has no time or no request."""
+    """Return the layout of a log_format.
+
+    Raises UsageError if it has no time or no request.
+    """
     text, escape = unquoted(text)
     parts = _VARIABLE.split(text)
     literals, names = parts[0::3], [a or b for a, b in zip(parts[1::3], parts[2::3], strict=True)]
@@ -86,7 +93,10 @@ def layout_of(text: str) -> Layout:
 
 
 def _roles(names: list[str]) -> list[int]:
-    """The role of each variable. `$request` is preferred to its parts, `$request_uri` to `$uri`."""
+    """Return the role of each variable.
+
+    `$request` is preferred to its parts, and the query of `$request_uri` to a separate one.
+    """
     drop: set[str] = set()
     if "request" in names:
         drop |= {"request_method", "request_uri", "uri", "document_uri", "args", "query_string"}

@@ -1,6 +1,6 @@
-"""nginx with a log_format that writes JSON (`escape=json` or not), with keys named like nginx's variables, or nearly.
+"""nginx with a log_format that writes JSON (with or without `escape=json`), whose keys resemble nginx's variables.
 
-Map custom keys with --columns (see `tabular`). With `--format nginx-json`, their timestamp is still taken as the end.
+Other keys need --columns (see `tabular`). With `--format nginx-json`, their timestamp is still taken as the end.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _REQUEST_TIME = re.compile(r"\d+\.\d{1,3}")
 
 
 def _is_nginx(value: dict[str, Any]) -> bool:
-    """Whether an object has three of nginx's variables, or nginx's `request_time` next to a time and a request."""
+    """Return whether an object has three of nginx's variables, or nginx's `request_time` with a time and a request."""
     if sum(_has(value, name) for name in _ONLY_NGINX) >= 3:
         return True
     timed = _REQUEST_TIME.fullmatch(str(value.get("request_time", "")))
@@ -74,7 +74,7 @@ def _is_nginx(value: dict[str, Any]) -> bool:
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """The share of the first lines that are JSON objects from nginx."""
+    """Return the share of the first lines that are JSON objects from nginx."""
     if options.columns:
         return 0.0
     having = [value for value in objects(head) if _is_nginx(value)]
@@ -82,7 +82,10 @@ def sniff(head: bytes, options: Options) -> float:
 
 
 def reader(found: Found, options: Options) -> FieldReader:
-    """A reader of nginx's JSON, with the keys of `--columns` if given. The timestamp is the end in both cases."""
+    """Return a reader of nginx's JSON, with the keys of `--columns` if given.
+
+    The timestamp is the end in both cases.
+    """
     if options.columns:
         ended = tuple((re.sub(r"^at(?=_|$)", "end", role), key) for role, key in options.columns)
         return JsonReader(found, replace(options, columns=ended))

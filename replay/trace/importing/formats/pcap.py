@@ -1,6 +1,6 @@
 """Packet captures (pcap, pcapng): HTTP/1 requests and their responses, reassembled from TCP segments.
 
-A request's time is that of its first byte; its duration ends with the last byte of its response.
+A request's time is that of its first byte. Its duration ends with the last byte of its response.
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ from replay.units import SECOND_NS
 from replay_native.ground.jit import warm
 
 DISORDER_NS = SECOND_NS
-"""How far a rotated file may begin before the last packet of the previous file: packets are not written in order."""
+"""How far a rotated file may begin before the last packet of the previous file.
+
+Captures do not write their packets strictly in order.
+"""
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Whether a file begins as a capture."""
+    """Return 1 if a file begins as a capture, otherwise 0."""
     return 1.0 if begins_capture(head) else 0.0
 
 
 class PcapReader(RecordReader):
-    """Reads captures. Files that follow each other in time are a rotation: connections continue from one into the
-    next.
+    """Reads captures.
+
+    Files that follow each other in time are a rotation: their connections continue from one file in the next.
     """
 
     def __init__(self, found: Found, options: Options) -> None:
@@ -41,7 +45,10 @@ class PcapReader(RecordReader):
         self._notes: Counter[Note] = Counter()
 
     def probe(self, head: bytes) -> Probe:
-        """The resolution: the first timestamps order the files of a rotation, in microseconds at worst."""
+        """Return the time of the first packet, which orders the files of a rotation, and a resolution of 1 ns.
+
+        Timestamps are not spread, because captures usually have microseconds or better.
+        """
         return Probe(first_stamp(head), 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
@@ -60,7 +67,7 @@ class PcapReader(RecordReader):
         self._losses.add(capture.losses)
 
     def rows_at_end(self) -> Iterator[Rows]:
-        """The rows of connections that were still open."""
+        """Yield the rows of connections that were still open, and report what the captures lack."""
         if self._connections is not None:
             yield from self._end(self._connections)
         for each in (*noted(self._notes), *self._losses.notes()):
@@ -105,7 +112,7 @@ class PcapReader(RecordReader):
         )
 
     def _response(self, response: Message) -> RecordedResponse | None:
-        """Drop a body with a hole: the bytes after the hole are not part of its beginning."""
+        """Build a response, without its body if that has a hole."""
         body = None if response.damaged else response.body
         return self.responses.made(end_to_end(response.headers), body, size=response.body_bytes)
 

@@ -1,4 +1,6 @@
-"""nginx inside other products, with their own log_format. nginx writes a line when a request ends.
+"""nginx inside other products that define their own log_format.
+
+nginx writes a line when a request ends.
 
 - Nginx Proxy Manager (its docker image, log_format proxy and standard): no duration.
 - Apache APISIX (conf/config.yaml.example, access_log_format): `$request_time` in s.

@@ -1,11 +1,10 @@
-"""Logs of Python's development servers. Their timestamps have no zone; they are taken to be in that of `--tz`, or in
-UTC.
+"""Logs of Python's development servers, whose timestamps have no zone: they are in that of `--tz`, otherwise in UTC.
 
 - Werkzeug (Flask's development server) and http.server of Python: `dd/Mon/yyyy HH:MM:SS` after the client.
-- Django's runserver: the same stamp at the head of the line, and no client.
+- Django's runserver: the same timestamp at the beginning of the line, and no client.
 
-Python's servers log when the response begins (http.server, `log_request`), so the timestamp is taken as that of the
-end. They colour lines, and logging may put `INFO:werkzeug:` before them; both are removed.
+Python's servers log when the response begins (http.server, `log_request`), so that the timestamp is taken as that of
+the end. They colour lines, and logging may put `INFO:werkzeug:` before them; both are removed.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def _escaped(found: re.Match[bytes]) -> bytes:
 
 
 def of_werkzeug(data: bytes) -> bytes:
-    """Remove colours from lines; escape quotes in a target, which Werkzeug decodes."""
+    """Remove colours from lines, and escape quotes in a target, which Werkzeug decodes."""
     return _QUOTES.sub(_escaped, without_colours(data))
 
 

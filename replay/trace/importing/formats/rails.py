@@ -1,11 +1,11 @@
 """Rails' production.log and development.log.
 
-A request has several lines (from ActionPack and Rails::Rack::Logger): `Started GET "/users?x=1" for 1.2.3.4 at
+A request has several lines (from ActionPack and Rails::Rack::Logger). `Started GET "/users?x=1" for 1.2.3.4 at
 2026-11-29 16:28:40 +0000` gives the start, the request and the client; `Completed 200 OK in 58ms` gives the result.
 The timestamp is that of the start; if Ruby's Logger puts its own in front of the line, its microseconds are used.
 
 Lines are grouped by their tags (`config.log_tags = [:request_id]`), without tags by process (`#25`), and otherwise by
-file. Within a group, a `Completed` line belongs to the open request whose start is its duration (plus SLACK_NS)
+file. Within a group, a `Completed` line belongs to the open request that started at most its duration plus SLACK_NS
 earlier. If several requests fit, the status and duration of all of them are unknown, and the line is counted as
 `completed, but which request`.
 """
@@ -38,16 +38,25 @@ from replay.trace.importing.sources import SourceFile
 from replay.units import SECOND_NS, datetime_to_ns
 
 FORGOTTEN_NS = 600 * SECOND_NS
-"""A request not completed within this time is assumed never to complete."""
+"""A request that is not completed within this time is assumed never to complete."""
 
 SLACK_NS = 3 * SECOND_NS
-"""Timestamps are cut to seconds, and the duration excludes time before the controller."""
+"""Tolerance for the start of a completed request.
+
+Timestamps are truncated to seconds, and the duration excludes time before the controller.
+"""
 
 WAITING_MAX = 100
-"""How many requests with the same tags, or without tags, wait for completion. Beyond that the oldest gets no status."""
+"""How many requests with the same tags, or without tags, wait for completion.
+
+Beyond that, the oldest gets no status.
+"""
 
 OPEN_MAX = 100_000
-"""How many tagged requests wait for completion. Beyond that the oldest gets no status."""
+"""How many groups of requests wait for completion.
+
+Beyond that, the requests of the oldest group get no status.
+"""
 
 _MS_NS, _US_NS = 1_000_000, 1_000
 _LINE = re.compile(
@@ -63,7 +72,10 @@ _LINE = re.compile(
 
 @dataclass(slots=True)
 class _Waiting:
-    """A request waiting for its completion. `unsure`: an ambiguous line may have completed this request."""
+    """A request that waits for its completion.
+
+    If it is `unsure`, an ambiguous line may have completed it already.
+    """
 
     record: Record
     unsure: bool = False
@@ -71,17 +83,17 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Group:
-    """The waiting requests of one tag group, and how many of the unsure ones are completed."""
+    """The waiting requests of one group, and how many of the unsure ones are completed."""
 
     waiting: list[_Waiting] = field(default_factory=list)
     completed: int = 0
 
     def candidates(self, earliest_ns: int) -> list[_Waiting]:
-        """Requests that started at `earliest_ns` or later."""
+        """Return the requests that started at `earliest_ns` or later."""
         return [each for each in self.waiting if each.record.at_ns >= earliest_ns]
 
     def take_forgotten(self, before_ns: int) -> list[Record]:
-        """Remove requests that started before an instant, and the oldest ones if too many wait."""
+        """Remove and return requests that started before an instant, and the oldest ones if too many wait."""
         count = max(len(self.waiting) - WAITING_MAX, 0)
         while count < len(self.waiting) and self.waiting[count].record.at_ns < before_ns:
             count += 1
@@ -92,7 +104,10 @@ class _Group:
         return [each.record for each in gone]
 
     def complete_one_of(self, candidates: list[_Waiting]) -> list[Record]:
-        """Note that one of several requests completed; remove all unsure ones once all of them have completed."""
+        """Count the completion of one of several requests.
+
+        When as many completions as unsure requests have been counted, all of them are removed and returned.
+        """
         for each in candidates:
             each.unsure = True
         self.completed += 1
@@ -105,7 +120,10 @@ class _Group:
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Whether one of the first lines starts a request: most lines of such a log are of other kinds."""
+    """Return 0.9 if one of the first lines starts a request, otherwise 0.
+
+    The share of such lines is no measure, because most lines of a Rails log are of other kinds.
+    """
     if options.columns or options.log_format:
         return 0.0
     return 0.9 if any(found["at"] for found in _LINE.finditer(head)) else 0.0
@@ -113,8 +131,9 @@ def sniff(head: bytes, options: Options) -> float:
 
 @functools.lru_cache(maxsize=4096)
 def _second(text: bytes) -> tuple[int, int] | None:
-    """A timestamp in ns, and its zone in minutes (0 if not given); None if invalid. Cached, because many lines share
-    one.
+    """Parse a timestamp: return its instant in ns and its zone in minutes (0 if not given); None if it is invalid.
+
+    The result is cached, because many lines share a timestamp.
     """
     try:
         at = dt.datetime.fromisoformat(
@@ -129,7 +148,7 @@ def _second(text: bytes) -> tuple[int, int] | None:
 
 
 def _logged_ns(text: bytes, zone_min: int) -> int:
-    """The timestamp of Ruby's Logger in a zone; -1 if invalid."""
+    """Return the timestamp of Ruby's Logger in a zone; -1 if it is invalid."""
     second = _second(text[:19])
     if second is None:
         return -1
@@ -137,7 +156,7 @@ def _logged_ns(text: bytes, zone_min: int) -> int:
 
 
 def _started_ns(found: re.Match[bytes]) -> tuple[int, int] | None:
-    """When a request started, and its zone in minutes."""
+    """Return when a request started, and its zone in minutes; None if the timestamp is invalid."""
     started = _second(found["at"])
     if started is None or not found["logged"]:
         return started
@@ -147,7 +166,10 @@ def _started_ns(found: re.Match[bytes]) -> tuple[int, int] | None:
 
 
 class RailsReader(RecordReader):
-    """Reads Rails' logs; each line that starts a request gives a row."""
+    """Reads Rails' logs.
+
+    Each line that starts a request gives a row.
+    """
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
@@ -155,7 +177,10 @@ class RailsReader(RecordReader):
         self._lines_done = self._zone_min = self._latest_ns = 0
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the start of the first request, and the resolution.
+
+        The resolution is 1 µs if Ruby's Logger wrote a timestamp, otherwise 1 s.
+        """
         for found in _LINE.finditer(head):
             if found["at"] and (started := _started_ns(found)) is not None:
                 return Probe(started[0], _US_NS if found["logged"] else SECOND_NS)
@@ -233,7 +258,7 @@ class RailsReader(RecordReader):
             self._groups.pop(key, None)
 
     def _now_ns(self, found: re.Match[bytes]) -> int:
-        """When a line was written, as far as known: no earlier than the latest start."""
+        """Return when a line was written; if that is unknown, the latest start so far."""
         if not found["logged"]:
             return self._latest_ns
         logged_ns = _logged_ns(found["logged"], self._zone_min)
@@ -241,7 +266,7 @@ class RailsReader(RecordReader):
 
     @staticmethod
     def _key_of(found: re.Match[bytes]) -> tuple[bytes, bytes]:
-        """The group of a line: its tags, or its process."""
+        """Return the group of a line, which is its tags or its process."""
         return (found["tags"], b"" if found["tags"] else found["process"] or b"")
 
     def _reject(self, why: str, file: SourceFile, found: re.Match[bytes], data: bytes) -> None:

@@ -49,7 +49,10 @@ def _sniff_jaeger(head: bytes, options: Options) -> float:
 
 
 class SpanReader(RecordReader):
-    """Reads spans. Which requests are sent is known only after all files were read (`rows_at_end`)."""
+    """Reads spans.
+
+    Which requests are sent is known only after all files were read (`rows_at_end`).
+    """
 
     def __init__(
         self, found: Found, options: Options, spans_of: Callable[[Any], Iterator[Span | NotASpan]],
@@ -62,12 +65,18 @@ class SpanReader(RecordReader):
         self._last = ""
 
     def probe(self, head: bytes) -> Probe:
-        """The resolution: the first span written is not always the earliest, but is close to it."""
+        """Return the start of the first span in the head, and the resolution.
+
+        The first span is not always the earliest one, but its time is close.
+        """
         first = self._start.search(head)
         return Probe(int(first[1]) * self._unit_ns if first else None, self._unit_ns)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """Collect the spans of one file; the rows come at the end."""
+        """Collect the spans of one file.
+
+        Their rows follow in `rows_at_end`.
+        """
         for number, document in _documents(file):
             try:
                 self._take(file, number, msgspec.json.decode(document))
@@ -104,7 +113,7 @@ class SpanReader(RecordReader):
                 self._held.append((span, found, file.name, number))
 
     def rows_at_end(self) -> Iterator[Rows]:
-        """The rows of requests that enter the system from outside, or of the requests of one service."""
+        """Yield the rows of requests that enter the system from outside, or of the requests of one service."""
         service = self._options.service or None
         if service is not None and service not in self._entries.services:
             raise UsageError(
@@ -177,7 +186,7 @@ class SpanReader(RecordReader):
             templates.append(template)
 
     def _services_text(self, sent: Counter[str] | None) -> str:
-        """The services, with the number of requests sent for each."""
+        """Return the services as text, each with its number of requests in `sent`, if given."""
         names = sorted(self._entries.services, key=lambda name: -(sent or Counter())[name])
         shown = [
             (name or "(no name)") + (f" {sent[name]:,}" if sent is not None else "")
@@ -187,7 +196,7 @@ class SpanReader(RecordReader):
         return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
 
     def _describe(self, sent: Counter[str], orphans: int, circles: int) -> None:
-        """Assumptions made and data missing, one sentence each."""
+        """Add a sentence for each assumption that was made and each kind of data that is missing."""
         assume, missing = self._found.assume, self._found.missing
         counted = units.counted
         if self._options.service:
@@ -197,14 +206,14 @@ class SpanReader(RecordReader):
         elif len(self._entries.services) > 1:
             assume(
                 f"only requests that no other request of the recording causes, by service: {self._services_text(sent)}"
-                " (--service NAME takes those of one service)"
+                " (--service NAME selects those of one service)"
             )
         if orphans:
             assume(
                 f"{counted(orphans, 'request')} with a parent that is not in the recording: taken as entering the system"
             )
         if circles:
-            assume(f"{counted(circles, 'request')} whose parents go in a circle: sent")
+            assume(f"{counted(circles, 'request')} whose parents form a circle: sent")
         if missing["named method"]:
             assume(
                 f"{counted(missing['named method'], 'span')} without a method: taken from the name of the span"
@@ -215,7 +224,7 @@ class SpanReader(RecordReader):
             )
         if missing["body"]:
             assume(
-                f"spans have no bodies: {counted(missing['body'], 'request')} that had one, or may have had, go without"
+                f"spans have no bodies: {counted(missing['body'], 'request')} that had or may have had one: sent without"
             )
         requests = sum(sent.values()) - missing["value"]
         if requests and not self._found.queries:
@@ -232,7 +241,10 @@ class SpanReader(RecordReader):
 
 
 def _documents(file: SourceFile) -> Iterator[tuple[int, bytes | bytearray]]:
-    """The JSON documents of a file with their first line numbers: one per line, or one for the whole file."""
+    """Yield the JSON documents of a file, with the number of the first line of each.
+
+    A file has one document per line, or one in all.
+    """
     held, number, by_line = bytearray(), 1, None
     for piece in file.stream():
         before = len(held)
@@ -255,7 +267,7 @@ def _documents(file: SourceFile) -> Iterator[tuple[int, bytes | bytearray]]:
 
 
 def _goes_on(lines: list[bytearray]) -> bool:
-    """Whether the first line begins a document of several lines."""
+    """Return whether the first line begins a document of several lines."""
     first = next((line.rstrip() for line in lines if line.strip()), bytearray())
     return first.endswith((b"{", b"[", b",", b":"))
 

@@ -1,4 +1,4 @@
-"""Squid's native access.log: the timestamp is when the transaction completed; the duration after it is in ms.
+"""Squid's native access.log, whose timestamp is the end of the transaction, with the duration in ms after it.
 
 `time elapsed client result/status bytes method URL user hierarchy/peer type` (wiki.squid-cache.org,
 SquidFaq/SquidLogs). The duration is padded with spaces. Queries are cut off after their `?` unless the configuration

@@ -1,4 +1,7 @@
-"""Traefik's access log, as JSON and in its common format: the timestamp is the start; JSON has durations in ns."""
+"""Traefik's access log, as JSON and in its common format, whose timestamps are the start of a request.
+
+JSON has durations in ns, and the common format in ms.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""vegeta's targets as JSON lines: a method, a URL, headers, a body in base64. They have no times.
+"""vegeta's targets as JSON lines: a method, a URL, headers, and a body in base64.
 
-Each gets the next millisecond from 1970 on, which keeps their order; the replay sets their pace (`rate`).
+Targets have no times. Each gets the next millisecond from 1970 on, which keeps their order; the replay sets their
+pace (`rate`).
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ STEP_NS = 1_000_000
 
 
 class _Target(msgspec.Struct, forbid_unknown_fields=True):
-    """The keys of a target. An object with other keys is not one: in a vegeta result, for example, the body is the
-    response's.
+    """The keys of a target.
+
+    An object with other keys is not a target: in a vegeta result, for example, the body is the response's.
     """
 
     method: str
@@ -46,7 +48,7 @@ def _decoded(line: bytes) -> _Target | None:
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """The share of the first lines that are vegeta targets."""
+    """Return the share of the first lines that are vegeta targets."""
     lines = sniffed_lines(head)
     return (
         sum(_decoded(line) is not None for line in lines) / max(len(lines), 1) if not options.columns else 0.0
@@ -54,7 +56,7 @@ def sniff(head: bytes, options: Options) -> float:
 
 
 class VegetaReader(RecordReader):
-    """Reads vegeta's targets."""
+    """Reads vegeta's targets as JSON lines."""
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
@@ -62,7 +64,7 @@ class VegetaReader(RecordReader):
         self._count = 0
 
     def probe(self, head: bytes) -> Probe:
-        """Return no timestamp: targets have none."""
+        """Return no timestamp, because targets have none."""
         return Probe(None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:

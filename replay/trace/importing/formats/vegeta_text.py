@@ -1,8 +1,7 @@
-"""vegeta's targets as text: a line `METHOD URL`, then headers, then optionally a line `@FILE` for the body. They have
-no times.
+"""vegeta's targets as text: a line `METHOD URL`, then headers, then optionally a line `@FILE` for the body.
 
-As for JSON targets, each gets the next millisecond. An import reads no other files: a line `@FILE` is counted as
-`body in another file`, and its request has no body.
+Targets have no times, so that each gets the next millisecond, as JSON targets do. An import reads no other files: a
+line `@FILE` is counted as `body in another file`, and its request has no body.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _OTHER = re.compile(rb"@\S.*|#.*")
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """The share of the first lines that belong to targets; 0 unless the first line is a target line."""
+    """Return the share of the first lines that belong to targets; 0 unless the first line is a target line."""
     lines = [line for line in sniffed_lines(head) if not line.startswith(b"#")]
     if options.columns or not lines or not _TARGET.fullmatch(lines[0]):
         return 0.0
@@ -48,7 +47,7 @@ class VegetaTextReader(RecordReader):
         self._count = 0
 
     def probe(self, head: bytes) -> Probe:
-        """Return no timestamp: targets have none."""
+        """Return no timestamp, because targets have none."""
         return Probe(None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
@@ -90,7 +89,7 @@ class VegetaTextReader(RecordReader):
 
 
 def _kind_of(line: bytes, is_header: bool) -> str:
-    """The reject reason for a line that is not part of a target."""
+    """Return the reject reason for a line that is not the first line of a target."""
     if not line.strip():
         return BLANK
     if line.startswith(b"@"):

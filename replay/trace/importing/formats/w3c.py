@@ -1,7 +1,7 @@
 """Logs that list their fields in a `#Fields:` line: W3C extended (IIS) and CloudFront.
 
-Both log the end of a request, in UTC; the start is `time-taken` earlier. That is in ms for IIS, and in s for
-CloudFront and for values with a decimal point, as in the W3C draft and Tomcat's logs.
+Both log the end of a request, in UTC; the start is `time-taken` earlier. That is in ms for IIS. It is in s for
+CloudFront, and for values with a decimal point, as in the W3C draft and Tomcat's logs.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ CLOUDFRONT = [
     "cs(Referer)", "cs(User-Agent)", "cs-uri-query", "cs(Cookie)", "x-edge-result-type", "x-edge-request-id",
     "x-host-header", "cs-protocol", "cs-bytes", "time-taken",
 ]  # fmt: skip
-"""CloudFront's fields, used if the header is missing."""
+"""CloudFront's fields, which are used if the header is missing."""
 
 _HEADER = b"#Fields:"
 
 
 def layout_of(names: list[str], delimiter: str, took_unit_ns: int) -> Layout:
-    """The layout given by a `#Fields:` line."""
+    """Return the layout for the fields of a `#Fields:` line."""
     roles = first_named(FIELDS, names)
     kept = max((place for place, role in enumerate(roles) if role >= 0), default=-1) + 1
     subtracts = field_spec.TOOK in roles
@@ -67,7 +67,7 @@ def layout_of(names: list[str], delimiter: str, took_unit_ns: int) -> Layout:
 
 
 class DirectedReader(FieldReader):
-    """Reads lines whose fields are listed in a `#Fields:` line; a new one may follow anywhere."""
+    """Reads lines whose fields are listed in a `#Fields:` line, which may occur anywhere and more than once."""
 
     zone_known = True
 
@@ -79,7 +79,7 @@ class DirectedReader(FieldReader):
         super().__init__(found, options, self._default)
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Use the fields that the head lists, then return its first timestamp and the resolution."""
         header = next((line for line in head.split(b"\n") if line.startswith(_HEADER)), b"")
         self._delimiter = _delimiter(head, self._default.delimiter)
         if _has_point(head, self._delimiter):
@@ -105,13 +105,16 @@ def _header(head: bytes) -> list[str]:
 
 
 def _delimiter(head: bytes, usual: str) -> str:
-    """A tab where the first line of data has as many as the fields need: some write W3C logs so."""
+    """Return a tab if the first line of data has enough of them for all fields, otherwise the usual delimiter.
+
+    Some programs write W3C logs with tabs.
+    """
     line = next((line for line in sniffed_lines(head) if not line.startswith(b"#")), b"")
     return "\t" if line.count(b"\t") >= max(len(_header(head)) - 1, 1) else usual
 
 
 def _has_point(head: bytes, delimiter: str) -> bool:
-    """Whether a `time-taken` in the first lines has a decimal point: IIS writes whole milliseconds."""
+    """Return whether a `time-taken` in the first lines has a decimal point, which IIS never writes."""
     names = _header(head)
     if "time-taken" not in names:
         return False

@@ -1,4 +1,4 @@
-"""Recognizes network addresses: a client is one, while a requested host rarely is."""
+"""Recognizes network addresses: a client usually is one, but a requested host rarely is."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import re
 from collections.abc import Iterable
 
 PORT_KEYS = frozenset({"port", "remote_port", "client_port", "source_port", "src_port"})
-"""If one of these fields is present too, an address in `host` is the peer's."""
+"""If one of these fields is present, an address in `host` is the client's."""
 
 _PORTED = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<v4>\d+\.\d+\.\d+\.\d+))(?::\d+)?")
 
 
 @functools.lru_cache(maxsize=4096)
 def is_address(text: str) -> bool:
-    """Whether a text is an IPv4 or IPv6 address, with or without a port."""
+    """Return whether a text is an IPv4 or IPv6 address, with or without a port."""
     found = _PORTED.fullmatch(text)
     try:
         ipaddress.ip_address((found["v6"] or found["v4"]) if found else text)
@@ -25,6 +25,6 @@ def is_address(text: str) -> bool:
 
 
 def are_addresses(texts: Iterable[str]) -> bool:
-    """Whether more than half of the nonempty texts are addresses."""
+    """Return whether more than half of the nonempty texts are addresses."""
     said = [text for text in texts if text not in ("", "-")]
     return 2 * sum(map(is_address, said)) > len(said)

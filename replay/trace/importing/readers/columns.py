@@ -1,4 +1,4 @@
-"""What the columns of a table or the keys of JSON mean: by `--columns`, or else by their usual names."""
+"""Finds the meaning of a table's columns or of JSON keys: from `--columns`, or else by their usual names."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ _STAMP_ROLES = ("at", "end")
 
 
 def roles_known() -> list[str]:
-    """The roles accepted before `=` in --columns."""
+    """Return the roles accepted before `=` in --columns."""
     timed = [f"{name}_{unit}" for name in ("at", "end", "took") for unit in UNITS_NS]
     return [*ROLES, *timed]
 
 
 def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
-    """Parse `at=COL,method=COL` into pairs. UsageError for an unknown role, or two with one meaning (`at` and `end`)."""
+    """Parse `at=COL,method=COL` into pairs.
+
+    Raises UsageError for an unknown role, and for two roles with one meaning (`at` and `end`).
+    """
     pairs: list[tuple[str, str]] = []
     said: dict[str, str] = {}
     for part in next(csv.reader([text]), []) if text else []:
@@ -54,13 +57,19 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def _split_role(role: str) -> tuple[str, int]:
-    """Split `took_ms` into (took, ns per ms); a unit of 0 is determined from the values."""
+    """Split `took_ms` into the name `took` and the ns per ms.
+
+    Without a unit the second value is 0; the unit is then determined from the values.
+    """
     name, _, unit = role.rpartition("_")
     return (name, UNITS_NS[unit]) if name in ("at", "end", "took") and unit in UNITS_NS else (role, 0)
 
 
 def column_place(wanted: str, names: list[str]) -> int:
-    """The index of a column, by name (ignoring case if necessary) or by number from 1; -1 if there is none."""
+    """Return the index of a column; -1 if there is none.
+
+    `wanted` is its name (case is ignored if necessary), or its number, counted from 1.
+    """
     if wanted in names:
         return names.index(wanted)
     folded = [name.casefold() for name in names]
@@ -72,13 +81,16 @@ def column_place(wanted: str, names: list[str]) -> int:
 def _taken(
     options: Options, names: list[str], where: str, usual_names: Mapping[str, tuple[str, ...]]
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Roles mapped to column indexes, and constants by role. InputError if a column does not exist."""
+    """Return column indexes by role, and constants by role.
+
+    Raises InputError if a column does not exist.
+    """
     found: dict[str, int] = {}
     constants: dict[str, str] = {}
     for role, wanted in options.columns:
         index = column_place(wanted, names)
         if index in found.values():
-            raise InputError(f"--columns: {names[index]!r} has two roles", hint="a column is one thing")
+            raise InputError(f"--columns: {names[index]!r} has two roles", hint="give each column one role")
         if index >= 0:
             found[role] = index
         elif role in _CONSTANTS and _CONSTANTS[role].fullmatch(wanted):
@@ -110,7 +122,7 @@ def _taken(
 def _names_by_role(
     names: list[str], usual_names: Mapping[str, tuple[str, ...]]
 ) -> list[tuple[str, tuple[str, ...]]]:
-    """Roles and the usual names of their columns, in search order."""
+    """Return the roles and the usual names of their columns, in search order."""
     if usual_names is not USUAL_NAMES:
         return list(usual_names.items())
     lowered = {name.casefold() for name in names}
@@ -124,9 +136,9 @@ def layout_of(
     where: str,
     usual_names: Mapping[str, tuple[str, ...]] = USUAL_NAMES,
 ) -> tuple[Layout, dict[str, int]]:
-    """The layout of a table with these columns (not how they are split), and which column has which role.
+    """Return the layout of a table with these columns, and the index of the column for each role.
 
-    InputError if no column is a timestamp.
+    The layout lacks the delimiter or the keys, which the caller adds. Raises InputError if no column is a timestamp.
     """
     found, constants = _taken(options, names, where, usual_names)
     stamps = [role for role in found if _split_role(role)[0] in _STAMP_ROLES]
@@ -152,7 +164,7 @@ def layout_of(
 
 
 def role_number(role: str) -> int:
-    """The role of a field under its `--columns` name."""
+    """Return the number of the role that `--columns` calls `role`."""
     name = _split_role(role)[0]
     own = {"took": field_spec.TOOK, "client_other": field_spec.CLIENT_OTHER}
     return own[name] if name in own else ROLES[name]

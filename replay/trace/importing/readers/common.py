@@ -50,20 +50,21 @@ _HOST = re.compile(r"[\w.-]+(?::\d+)?")
 _BEHIND = re.compile(rb'" (?:\d{3}|-) (?:\d+|-) "(?:[^"\\]|\\.)*" "(?:[^"\\]|\\.)*" "([^"]*)"')
 _PLAIN, _HOST_FIRST, _FORWARDED_FIRST, _ODD = "plain", "host", "forwarded", "odd"
 _ODD_SHARE = 0.55
-"""The weight of a line that has this timestamp and request, but an unknown beginning."""
+"""The weight of a line with this timestamp and request, but an unknown beginning."""
 
 _NEAR = 400
 """How many lines are examined to find the variant of a log."""
 
 _VARIANT_SHARE = 0.01
-"""Above this share of variant lines, the field scanner reads the log, since it knows all variants."""
+"""If more than this share of the lines are variants, the field scanner reads the log, because it knows all variants."""
 
 _SERVER_PORTS = (":80", ":443")
 
 
 def _kind(who: list[str]) -> str:
-    """Classify the words before the timestamp: `client ident user`, perhaps after a virtual host or forwarded
-    addresses.
+    """Classify the words before the timestamp.
+
+    They are `client ident user`, possibly after a virtual host or forwarded addresses.
     """
     if len(who) >= 4 and is_address(who[1]):
         if is_address(who[0]) or who[0] == "-" or who[0].endswith(","):
@@ -77,7 +78,10 @@ def _kind(who: list[str]) -> str:
 
 
 def _lines_of(head: bytes, limit: int = SNIFFED_LINES) -> list[tuple[str, list[str], bool]]:
-    """For each matching line among the first: its kind, the words before its timestamp, and whether those are usual."""
+    """Return the matching lines among the first.
+
+    Each is its kind, the words before its timestamp, and whether the dedicated scanner can read that timestamp.
+    """
     found = (_WHOLE_LINE.match(line.lstrip(b"\0")) for line in sniffed_lines(head, limit))
     return [
         (_kind(who := each["who"].decode("latin-1").split(" ")), who, _is_usual(each))
@@ -87,18 +91,21 @@ def _lines_of(head: bytes, limit: int = SNIFFED_LINES) -> list[tuple[str, list[s
 
 
 def _is_usual(line: re.Match[bytes]) -> bool:
-    """Whether the dedicated scanner reads the stamp of a line."""
+    """Return whether the dedicated scanner reads the timestamp of a line."""
     return line["iso"] is None and _ZONE.fullmatch(line["zone"]) is not None
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """The share of the first lines that are common log lines; a line with an unknown beginning counts half."""
+    """Return the share of the first lines that are common log lines.
+
+    A line with an unknown beginning counts about half.
+    """
     fits = [_ODD_SHARE if kind == _ODD else 1.0 for kind, _, _ in _lines_of(head)]
     return sum(fits) / max(len(sniffed_lines(head)), 1)
 
 
 def _has_forwarded(head: bytes) -> bool:
-    """Whether the first lines have a quoted `X-Forwarded-For` after the user agent."""
+    """Return whether the first lines have a quoted list of addresses (X-Forwarded-For) after the user agent."""
     fields = [
         found[1].decode("latin-1") for line in sniffed_lines(head, _NEAR) if (found := _BEHIND.search(line))
     ]
@@ -107,7 +114,7 @@ def _has_forwarded(head: bytes) -> bool:
 
 
 def _first_address(field: str) -> str:
-    """The first address of a list (`unknown, 203.0.113.7`), or its first word."""
+    """Return the first address of a list (`unknown, 203.0.113.7`), or its first word if it has no address."""
     words = [word.strip() for word in field.split(",")]
     return next(filter(is_address, words), words[0])
 
@@ -124,11 +131,11 @@ class CommonLog(LineReader):
         self._host_rows = np.empty(self._columns.shape[1], dtype=np.int64)
 
     def expect_forwarded(self, expected: bool) -> None:
-        """Take the client from the quoted field after the user agent, if that holds an address."""
+        """Set whether the client is the quoted field after the user agent, on lines where that holds an address."""
         self._state[scan.FORWARDED_LAST] = expected
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the first timestamp in the head, and a resolution of 1 s."""
         state = np.zeros(scan.STATE_WORDS, dtype=np.int64)
         at = 0
         while at < len(head):
@@ -200,7 +207,7 @@ _LAYOUTS = tuple(
 
 
 def _layout(head: bytes) -> Layout:
-    """The variant that fits the first lines best."""
+    """Return the variant that fits the first lines best."""
     kinds = Counter(kind for kind, _, _ in _lines_of(head))
     first = 5 * {_HOST_FIRST: 1, _FORWARDED_FIRST: 2}.get(
         max(kinds, key=kinds.__getitem__, default=_PLAIN), 0
@@ -211,7 +218,10 @@ def _layout(head: bytes) -> Layout:
 
 
 class CommonReader:
-    """Reads common logs with the dedicated scanner, or all files with the field scanner if one of them is a variant."""
+    """Reads common logs with the dedicated scanner.
+
+    If one of the files is a variant, the field scanner reads all of them.
+    """
 
     def __init__(self, found: Found, options: Options) -> None:
         self._found, self._options = found, options
@@ -227,26 +237,26 @@ class CommonReader:
 
     @property
     def methods(self) -> list[str]:
-        """Method names by index."""
+        """Method names by index, of the scanner in use."""
         return self._reader.methods
 
     @property
     def hosts(self) -> list[str]:
-        """Hosts by index."""
+        """Hosts by index, of the scanner in use."""
         return self._reader.hosts
 
     @property
     def stamp(self) -> Stamp:
-        """What the recorded stamps mean."""
+        """Unknown, because Apache logs the start and nginx the end, and the lines look the same."""
         return "unknown"
 
     @property
     def subtracts(self) -> bool:
-        """Whether the start of a request is its stamp less its duration."""
+        """False, because the lines have no duration."""
         return False
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp and the resolution, and choose the scanner for them."""
+        """Return the first timestamp and the resolution, and choose the scanner for the file."""
         lines = _lines_of(head, _NEAR) or _lines_of(head)
         variants = sum(kind not in (_PLAIN, _ODD) or not usual for kind, _, usual in lines)
         if variants > _VARIANT_SHARE * len(lines):
@@ -258,7 +268,7 @@ class CommonReader:
         return self._reader.probe(head)
 
     def _note_clients(self, lines: list[tuple[str, list[str], bool]]) -> None:
-        """Report if the clients are not addresses."""
+        """Add an assumption if most clients are neither addresses nor host names."""
         clients = [who[kind in (_HOST_FIRST, _FORWARDED_FIRST)] for kind, who, _ in lines]
         named = [client for client in clients if is_address(client.rstrip(",")) or "." in client]
         if clients and 2 * len(named) < len(clients):

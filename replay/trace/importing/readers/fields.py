@@ -1,4 +1,4 @@
-"""Reads files of lines with the field scanner: all line formats except the common log."""
+"""Reads files of lines with the field scanner, which reads all line formats except the common log."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .local_times import Clock
 _LIKELY_FROM_NS, _POSSIBLE_FROM_NS = (
     round(dt.datetime(year, 1, 1, tzinfo=dt.UTC).timestamp()) * units.SECOND_NS for year in (1990, 1980)
 )
-"""If the largest bare number is a time after the first of these, numbers before the second are not times."""
+"""If the largest number without a unit is a time after the first instant, numbers before the second are not times."""
 
 _SMALL_METHODS = frozenset({"get", "head", "post", "put", "patch", "delete", "options"})
 
@@ -47,10 +47,13 @@ _UNKNOWN = {
 
 
 class FieldReader(LineReader):
-    """Reads lines of one layout. A subclass may find the layout in each file's head (`_begin`)."""
+    """Reads lines of one layout.
+
+    A subclass may determine the layout from each file's head (`_begin`).
+    """
 
     zone_known = False
-    """Whether the format implies the zone of its timestamps."""
+    """Whether the format defines the zone of its timestamps."""
 
     def __init__(self, found: Found, options: Options, layout: Layout) -> None:
         warm(["trace.dictionary", "importing.times", "importing.field_log", "importing.field_targets"])
@@ -67,7 +70,7 @@ class FieldReader(LineReader):
         self.use(layout)
 
     def use(self, layout: Layout) -> None:
-        """Use this layout for the following lines."""
+        """Use this layout for the lines that follow."""
         self.layout = layout
         self._gaps[:] = 0
         constant = layout.method.encode("ascii")
@@ -80,20 +83,20 @@ class FieldReader(LineReader):
 
     @property
     def stamp(self) -> Stamp:
-        """The meaning of the layout's timestamps."""
+        """Whether the layout's timestamps are the start or the end of a request, or unknown."""
         return self.layout.stamp
 
     @property
     def subtracts(self) -> bool:
-        """Whether the layout has end timestamps and durations."""
+        """Whether the layout has end timestamps and durations, from which the start is computed."""
         return self.layout.subtracts
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the first timestamp in the head and the resolution, and determine the unit of numbers without one."""
         return self._probe(head if head.endswith(b"\n") else head + b"\n")
 
     def _probe(self, lines: bytes) -> Probe:
-        """Scan only the timestamps of lines, and determine the unit of bare numbers from the largest."""
+        """Scan only the timestamps of lines, and determine the unit of numbers without one from the largest."""
         data = np.frombuffer(bytearray(lines) + bytearray(8), dtype=np.uint8)
         kept = self._state.copy()
         self._state[scan.POSITION], self._state[scan.ALL_THERE] = 0, 1
@@ -110,8 +113,9 @@ class FieldReader(LineReader):
         return Probe(first, max(1, int(state[field_spec.FINEST_NS])))
 
     def _settle_unit(self, largest: int) -> None:
-        """The unit of bare numbers since the epoch, judged by the largest of the first; and which are too small to be
-        times.
+        """Set the unit of numbers since the epoch, judged by the largest of them in the head.
+
+        Also sets the limit below which a number is too small to be a time.
         """
         unit_ns = self.layout.at_unit_ns or int(times.unit_of(largest))
         least_ns = _POSSIBLE_FROM_NS if largest * unit_ns >= _LIKELY_FROM_NS else 0
@@ -120,7 +124,7 @@ class FieldReader(LineReader):
             self.use(dataclasses.replace(self.layout, at_unit_ns=unit_ns, stamp_min_ns=least_ns))
 
     def _suppose_unit(self, unit_ns: int, *, near_1970: bool) -> None:
-        """Note the unit of bare numbers if the format does not define it."""
+        """Add an assumption about the unit of numbers, if the format does not define it."""
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """Yield the rows of one file, block by block."""
@@ -158,7 +162,7 @@ class FieldReader(LineReader):
         )
 
     def _local(self, stamps: Int64s, zoned: Int64s) -> Int64s:
-        """Interpret timestamps without a zone in the zone that the user gave."""
+        """Convert timestamps without a zone, using the zone that the user gave."""
         zoneless = np.flatnonzero(zoned == 0)
         if not len(zoneless):
             return stamps.copy()
@@ -173,7 +177,11 @@ class FieldReader(LineReader):
         return found
 
     def _method_name(self, name: str) -> str:
-        """A method from a column of its own: programs write it in small letters, but it is sent in capitals."""
+        """Return a method in capitals if it is in lower case in a column of its own.
+
+        Programs log methods in lower case, but send them in capitals. In a request line, the case is that of the
+        request.
+        """
         if name not in _SMALL_METHODS or field_spec.REQUEST in self._roles:
             return name
         self._found.assume(f"methods are in small letters: {name} is taken for {name.upper()}")

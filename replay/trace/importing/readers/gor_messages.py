@@ -1,4 +1,4 @@
-"""Parses the messages of a `.gor` file in plain Python: where each ends, its length, its chunks and its response."""
+"""Parses the messages of a `.gor` file in plain Python: their ends, lengths, chunks and responses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 RECORD_BYTES_MAX = 64 << 20
-"""A longer record is rejected."""
+"""A record longer than this is rejected."""
 
 HEAD = re.compile(rb"([123]) ([0-9A-Za-z]+) (\d{1,19})(?: (-?\d{1,19}))?\s*\n")
 REQUEST = re.compile(rb"([^ \r\n]{1,32}) ([^\r\n]*?)(?: HTTP/[\d.]+)?\r?\n")
@@ -16,18 +16,21 @@ LENGTH = re.compile(rb"\nContent-Length:[ \t]*(\d{1,15})[ \t]*\r?\n", re.IGNOREC
 CHUNKED = re.compile(rb"\nTransfer-Encoding:[ \t]*chunked", re.IGNORECASE)
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _GLUED = re.compile(rb"\s*(?:[123] [0-9A-Za-z]+ \d{10,19}\b|[A-Z]{3,16} \S+ HTTP/|HTTP/[\d.]+ \d{3})")
-"""How a message begins when no separator precedes it."""
+"""How a message begins if no separator precedes it."""
 
 HOST = re.compile(rb"\nHost:[ \t]*([^\s]+)", re.IGNORECASE)
 
 
 def dechunked(raw: bytes) -> bytes:
-    """A body without its chunk sizes (RFC 9112, 7.1); the rest of a broken one is cut off."""
+    """Return a body without its chunk sizes (RFC 9112, 7.1).
+
+    Data after a broken chunk is dropped.
+    """
     return b"".join(raw[begin:end] for begin, end in _chunks(raw))
 
 
 def _chunks(raw: bytes) -> list[tuple[int, int]]:
-    """Where the data of each chunk lies."""
+    """Return where the data of each chunk begins and ends."""
     found, at = list[tuple[int, int]](), 0
     while (end := raw.find(b"\r\n", at)) >= 0:
         size = re.match(rb"[0-9A-Fa-f]{1,8}", raw[at:end])
@@ -43,15 +46,16 @@ _LAST_CHUNK = re.compile(rb"(?:\r\n)?0+(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
 
 
 def _chunked_end(raw: bytes) -> int:
-    """Where a chunked body ends, after its last chunk and trailers; the end of `raw` if it is not complete."""
+    """Return where a chunked body ends, after its last chunk and trailers; the end of `raw` if it is incomplete."""
     chunks = _chunks(raw)
     last = _LAST_CHUNK.match(raw, chunks[-1][1] if chunks else 0)
     return last.end() if last else len(raw)
 
 
 def parted(part: bytes, begin: int) -> tuple[int, int]:
-    """Where the headers of a message end (after their last line break), and where its body begins. Some tools write
-    bare LF.
+    """Return where the headers of a message end (after their last line break), and where its body begins.
+
+    Lines may end in a bare LF, which some tools write.
     """
     found = _HEAD_END.search(part, begin)
     if found is None:
@@ -60,7 +64,10 @@ def parted(part: bytes, begin: int) -> tuple[int, int]:
 
 
 def message_end(part: bytes, begin: int) -> int:
-    """Where the message at `begin` ends, by its length; the bytes after it belong to no message."""
+    """Return where the message at `begin` ends according to its length.
+
+    The bytes after it belong to no message.
+    """
     headers_end, body_begin = parted(part, begin)
     head = part[max(begin - 1, 0) : headers_end]
     length = LENGTH.search(head)
@@ -72,7 +79,7 @@ def message_end(part: bytes, begin: int) -> int:
 
 
 class Answer(NamedTuple):
-    """The response to a request, including its header lines and its body without chunk sizes."""
+    """The response to a request, with its header lines and its body without chunk sizes."""
 
     at_ns: int
     latency_ns: int
@@ -85,7 +92,7 @@ class Answer(NamedTuple):
 
 
 def answer_of(number: int, head: re.Match[bytes], part: bytes) -> Answer:
-    """Read the response in `part`, after its `head`."""
+    """Parse the response in `part`, after its `head`."""
     status = _STATUS.match(part, head.end())
     headers_end, body_begin = parted(part, head.end())
     lines = part[head.end() : headers_end]
@@ -105,5 +112,5 @@ def answer_of(number: int, head: re.Match[bytes], part: bytes) -> Answer:
 
 
 def has_no_body(method: str, status: int) -> bool:
-    """Whether a response has no body whatever its length says (RFC 9110, 8.6)."""
+    """Return whether a response has no body, whatever its length header states (RFC 9110, 8.6)."""
     return method == "HEAD" or status in (204, 304) or 100 <= status < 200

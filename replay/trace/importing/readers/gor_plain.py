@@ -1,6 +1,6 @@
-"""Plain records of a `.gor` file, read by kernels: a request as most are, near its response.
+"""Reads plain records of a `.gor` file with kernels: ordinary requests whose response is nearby.
 
-What is out of the ordinary is left to the reader of messages in plain Python (`formats.gor`).
+All other records are left to the reader of messages in plain Python (`formats.gor`).
 """
 
 from __future__ import annotations
@@ -29,13 +29,19 @@ from .records import RecordReader, end_to_end
 
 PARTS_AT_ONCE = 1 << 14
 HEADS_MAX, HEADS_BYTES_MAX = 1 << 16, 32 << 20
-"""How many header sets are cached; beyond that the cache of plain records starts again."""
+"""How many header sets are cached.
+
+When the limit is reached, the cache of plain records is cleared.
+"""
 
 HOSTS_MAX, HOSTS_BYTES_MAX = 1 << 16, 4 << 20
 
 
 class MessageReader(RecordReader):
-    """Makes headers and responses of recorded messages, without secrets. Header sets are cached: most repeat."""
+    """Builds headers and responses from recorded messages, without secrets.
+
+    Header sets are cached, because most requests repeat one.
+    """
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options)
@@ -45,8 +51,11 @@ class MessageReader(RecordReader):
     def response_of(
         self, head: tuple[Headers, str], body: bytes, size: int, *, bare: bool, digest: int | None = None
     ) -> RecordedResponse | None:
-        """Make a response. `size` is the length of its body (-1: up to the end), of which this was recorded. `bare`:
-        it has no body whatever its length says. `digest` is the digest of the recorded part, if known.
+        """Build a response from its cleaned headers, its media type and its recorded body.
+
+        `size` is the length of the whole body (-1: not given, so that a recorded body counts as whole). `bare` means
+        that the response has no body, whatever its length header states. `digest` is the digest of the recorded part,
+        if known.
         """
         if self._options.responses == "none":
             return None
@@ -59,7 +68,10 @@ class MessageReader(RecordReader):
         )
 
     def response_head(self, head: bytes) -> tuple[Headers, str]:
-        """Response headers without secrets, and the media type. Header sets are cached."""
+        """Return response headers without secrets, and their media type.
+
+        Header sets are cached.
+        """
         known = self._response_heads.get(head)
         if known is None:
             pairs = end_to_end(HEADER.findall(head))
@@ -69,7 +81,10 @@ class MessageReader(RecordReader):
         return known
 
     def headers_of(self, head: bytes) -> Headers:
-        """Headers without those that a replay writes itself. Cached, because most requests repeat a set."""
+        """Return request headers without secrets, and without those that a replay writes itself.
+
+        Header sets are cached.
+        """
         known = self._header_sets.get(head)
         if known is None:
             known = self.kept(end_to_end(HEADER.findall(head)))
@@ -79,7 +94,7 @@ class MessageReader(RecordReader):
 
 
 class PlainRecords:
-    """Uses kernels to read plain requests with their responses from pieces of a file; the rest is cut into parts."""
+    """Reads plain requests and their responses from pieces of a file with kernels, and splits the rest into records."""
 
     def __init__(self, reader: MessageReader, found: Found, options: Options) -> None:
         warm(
@@ -107,7 +122,7 @@ class PlainRecords:
             StringTable(HEADS_MAX, HEADS_BYTES_MAX),
             list[tuple[Headers, str]](),
         )
-        """Header lines of requests and responses, with the cleaned headers and the response media type of each."""
+        """Header lines of requests and responses, and for each the cleaned headers and a response's media type."""
 
     def _make_room(self, size: int) -> None:
         """Allocate buffers for records of `size` bytes."""
@@ -120,7 +135,7 @@ class PlainRecords:
         self._state[scan.LINES] = 0
 
     def take(self, piece: memoryview) -> Iterator[tuple[Rows | None, list[tuple[int, bytes]]]]:
-        """Yield the rows of the complete records, and the remaining numbered parts, in portions."""
+        """Yield the rows of the complete plain records and the other records with their numbers, in portions."""
         if self._held + len(piece) > len(self._buffer):
             held = self._buffer[: self._held]
             self._make_room(2 * (self._held + len(piece)))
@@ -142,7 +157,7 @@ class PlainRecords:
         self._buffer[: self._held] = self._buffer[done : done + self._held].copy()
 
     def end(self) -> list[tuple[int, bytes]]:
-        """The remainder after the last separator."""
+        """Return the remainder after the last separator, with its number."""
         last, number = self._buffer[: self._held].tobytes(), int(self._state[scan.LINES]) + 1
         return [(number, last)] if last.strip() else []
 
@@ -158,7 +173,7 @@ class PlainRecords:
         return (self._paired(count, paired) if paired else None), left
 
     def _paired(self, count: int, paired: int) -> Rows:
-        """Rows of the requests paired with responses."""
+        """Return the rows of the requests that were paired with responses."""
         rows, chosen = self._rows[:, :paired], self._chosen[:paired]
         unused = np.zeros(PARTS_AT_ONCE + 1, dtype=np.int64)
         secret = suspects.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name)
@@ -193,7 +208,7 @@ class PlainRecords:
         )
 
     def _host(self, count: int) -> Int64s:
-        """The reader's host index for each part; -1 for none."""
+        """Return the reader's host index for each record; -1 for none."""
         ends = self._host_ends[: count + 1]
         ids, fresh = self._hosts.intern(self._host_data, ends)
         for part in fresh.tolist():
@@ -202,7 +217,7 @@ class PlainRecords:
         return np.array(self._host_indexes, dtype=np.int64)[ids]
 
     def _interned_heads(self, count: int) -> Int64s:
-        """Index of each part into the cached header sets."""
+        """Return the index of each record's headers among the cached header sets."""
         if self._heads.closed:
             self._new_heads()
         ends = self._head_ends[: count + 1]
@@ -215,14 +230,14 @@ class PlainRecords:
         return ids.astype(np.int64)
 
     def _headers(self, heads: Int64s) -> tuple[Int64s, list[Headers]]:
-        """Each row's index into the header sets of these rows (-1: none), and the sets."""
+        """Return each row's index into the header sets of these rows (-1: none), and the sets."""
         used, places = np.unique(heads, return_inverse=True)
         sets = [self._known_heads[index][0] for index in used.tolist()]
         empty = np.array([not headers for headers in sets])
         return np.where(empty[places], -1, places).astype(np.int64), sets
 
     def _responses(self, rows: Int64s, heads: Int64s) -> tuple[Int64s, list[RecordedResponse]]:
-        """Each row's index into the responses of these rows (-1: none), and the responses."""
+        """Return each row's index into the responses of these rows (-1: none), and the responses."""
         column, found = np.full(rows.shape[1], -1, dtype=np.int64), list[RecordedResponse]()
         if self._keeps_none:
             return column, found
@@ -252,7 +267,7 @@ class PlainRecords:
     def _bodies(
         self, rows: Int64s, headers: Int64s, header_sets: list[Headers]
     ) -> tuple[Int64s, list[bytes]]:
-        """Each row's index into the bodies of these rows (-1: none), and the bodies."""
+        """Return each row's index into the bodies of these rows (-1: none), and the bodies."""
         begins, ends = rows[kernels.BODY_BEGIN], rows[kernels.BODY_END]
         column = np.full(rows.shape[1], -1, dtype=np.int64)
         found: dict[bytes, int] = {}

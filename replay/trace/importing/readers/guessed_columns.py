@@ -1,4 +1,4 @@
-"""Suggests `--columns` for JSON of an unknown kind, guessed from the values, for the user to check."""
+"""Suggests `--columns` for JSON in an unknown format, guessed from the values, for the user to check."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _LIKELY: dict[str, tuple[re.Pattern[str], Callable[[str, str], bool]]] = {
     "client": (re.compile(r"client|remote|ip|source|addr|peer"), lambda name, text: is_address(text)),
     "bytes": (re.compile(r"bytes|size|length"), _matches(_NUMBER)),
 }
-"""By role: the likely names of its key, and the form of its values."""
+"""By role: the names that its key may have, and the form of its values."""
 
 
 def proposed_columns(head: bytes) -> str:
-    """`at=KEY,path=KEY,...` for JSON Lines; empty if no key looks like a time or none like a request."""
+    """Return `at=KEY,path=KEY,...` for JSON Lines; empty if no key looks like a time, or none like a request."""
     values = objects(head)[:200]
     texts = {path: _texts(values, path) for path in paths_of(head)}
     found: dict[str, str] = {}
@@ -71,7 +71,7 @@ def _texts(values: list[dict[str, Any]], path: str) -> list[str]:
 
 
 def _took(texts: dict[str, list[str]], found: dict[str, str]) -> dict[str, str]:
-    """A duration, if a key's name implies one and its unit."""
+    """Return the key of a duration, if its name implies one and a unit."""
     for path, said in texts.items():
         name = path.rpartition(".")[2].lower()
         unit = _TOOK_UNIT.search(name) if _TOOK_NAME.search(name) else None

@@ -12,19 +12,19 @@ from replay_native.ground.jit import warm
 from replay_native.importing import jitter as kernels
 
 WINDOW_ROWS = 1 << 17
-"""Rows held back, so that rows with equal timestamps are spread together even if they lie apart in the file."""
+"""How many rows are held back, so that rows with equal timestamps are spread together even if they lie apart."""
 
 SAME_STAMP_ROWS_MAX = 1 << 20
-"""Beyond this many rows of one timestamp, they are spread in parts, each over the whole resolution."""
+"""If more rows than this share a timestamp, they are spread in parts, each over the whole resolution."""
 
 Columns = dict[str, npt.NDArray[Any]]
 
 
 class Jitter:
-    """Spreads rows uniformly over `resolution_ns` after their `at_ns`, keeping their order.
+    """Spreads rows uniformly over `resolution_ns` after their `at_ns`, in their order.
 
-    Feed one file, or files that follow each other in time, then `flush`. Seeded: the same rows get the same
-    timestamps.
+    Add the rows of one file, or of files that follow each other in time, then call `flush`. With the same seed, the
+    same rows get the same timestamps.
     """
 
     def __init__(self, seed: int, stream: int, resolution_ns: int) -> None:
@@ -37,7 +37,7 @@ class Jitter:
         self.latest_ns = np.iinfo(np.int64).min
 
     def add(self, columns: Columns) -> Iterator[Columns]:
-        """Add rows; returns the finished older ones, spread and in order."""
+        """Add rows, and yield the older ones that are finished, spread and in order."""
         if not len(columns["at_ns"]):
             return
         self.latest_ns = max(self.latest_ns, int(columns["at_ns"].max()))
@@ -55,13 +55,16 @@ class Jitter:
                 yield self._take(older)
 
     def flush(self) -> Iterator[Columns]:
-        """Return the rows still held."""
+        """Yield the rows that are still held back."""
         if self._held_rows:
             self._sort()
             yield self._take(self._held_rows)
 
     def _make_room(self, columns: Columns) -> None:
-        """Make room for more rows of these columns; double the space if no row could be released."""
+        """Make space for more rows of these columns.
+
+        The space is doubled if no row could be released.
+        """
         room = len(self._held["at_ns"]) if self._held else 0
         if self._held_rows == room:
             more = max(room, 2 * WINDOW_ROWS)
@@ -71,14 +74,17 @@ class Jitter:
             }
 
     def _older(self) -> int:
-        """How many of the held rows (now sorted) may be released."""
+        """Sort the held rows, and return how many of them may be released."""
         self._sort()
         stamps = self._held["at_ns"][: self._held_rows]
         older = int(np.searchsorted(stamps, stamps[len(stamps) - WINDOW_ROWS], side="left"))
         return len(stamps) if older == 0 and len(stamps) > SAME_STAMP_ROWS_MAX else older
 
     def _sort(self) -> None:
-        """Sort the held rows by timestamp; equal timestamps keep their order."""
+        """Sort the held rows by timestamp.
+
+        Rows with equal timestamps keep their order.
+        """
         stamps = self._held["at_ns"][: self._held_rows]
         if not np.all(stamps[1:] >= stamps[:-1]):
             order = np.argsort(stamps, kind="stable")
@@ -86,7 +92,7 @@ class Jitter:
                 column[: self._held_rows] = column[order]
 
     def _take(self, rows: int) -> Columns:
-        """Release the first rows, spread."""
+        """Release the first rows with spread timestamps."""
         taken = {name: column[:rows].copy() for name, column in self._held.items()}
         for column in self._held.values():
             column[: self._held_rows - rows] = column[rows : self._held_rows].copy()
@@ -94,13 +100,15 @@ class Jitter:
         return self._spread(taken)
 
     def _spread(self, columns: Columns) -> Columns:
-        """Sort timestamp + draw: this sorts the draws within each timestamp and leaves the rows in place."""
+        """Add a random draw to each timestamp and sort the sums.
+
+        This sorts the draws within each timestamp, so that the rows keep their order.
+        """
         stamps = columns["at_ns"]
         draws = self._random.integers(0, self._resolution_ns, len(stamps))
         spread = np.empty_like(stamps)
         kernels.spread(stamps, draws, self._resolution_ns, spread, self._ends)
-        if not np.all(
-            spread[1:] >= spread[:-1]
-        ):  # timestamps finer than the resolution may occur later in a file
+        # Timestamps finer than the resolution, which was found in the head, may occur later in a file.
+        if not np.all(spread[1:] >= spread[:-1]):
             spread.sort()
         return {**columns, "at_ns": spread}

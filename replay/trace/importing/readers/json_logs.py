@@ -1,4 +1,4 @@
-"""JSON logs with known keys, and how to register such a format."""
+"""Readers of JSON logs with known keys, and how to register such a format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from .templates import first_named
 def settled_host(
     found: Found, known: Mapping[str, int], names: list[str], values: list[dict[str, Any]]
 ) -> Mapping[str, int]:
-    """Resolve an address in `host`: it is the client if a port stands beside it, and otherwise ignored."""
+    """Return the roles of the keys, corrected if `host` holds addresses.
+
+    If there is a port key, `host` is then the client; otherwise it is ignored.
+    """
     if known.get("host") != field_spec.HOST or "host" not in names:
         return known
     if not are_addresses(str(value.get("host") or "") for value in values):
@@ -39,14 +42,17 @@ def settled_host(
 
 
 class KeyedReader(FieldReader):
-    """Reads JSON objects with known keys; if several keys have one role, the first one present is taken."""
+    """Reads JSON objects with known keys.
+
+    If several keys have one role, the first one present is used.
+    """
 
     def __init__(self, found: Found, options: Options, keys: Mapping[str, int], **more: Any) -> None:
         self._known, self._more = keys, more
         super().__init__(found, options, Layout(keys=keys, escapes=field_spec.JSON_ESCAPES, **more))
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Choose the keys that the head has, then return its first timestamp and the resolution."""
         names = paths_of(head)
         known = settled_host(self._found, self._known, names, objects(head))
         roles = first_named(known, names)

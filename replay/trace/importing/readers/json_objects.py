@@ -1,4 +1,4 @@
-"""The first objects of JSON Lines: their paths, and the values at these."""
+"""Returns the first objects of JSON Lines, the paths in them, and the values at these paths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOG_ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 
 
 def at_path(value: Any, path: str) -> Any:
-    """The value at a path of an object; None if there is none."""
+    """Return the value at a path of an object; None if there is none."""
     if isinstance(value, dict) and path in value:
         return value[path]
     name, _, rest = path.partition(".")
@@ -24,7 +24,10 @@ def at_path(value: Any, path: str) -> Any:
 
 
 def _walk(value: dict[str, Any], prefix: str, depth: int) -> Iterable[str]:
-    """The paths of the values in an object; nested objects are not values themselves."""
+    """Yield the paths of the values in an object.
+
+    Nested objects are not values themselves.
+    """
     for name, inner in value.items():
         if isinstance(inner, dict) and inner:
             if depth < 4:
@@ -34,7 +37,7 @@ def _walk(value: dict[str, Any], prefix: str, depth: int) -> Iterable[str]:
 
 
 def values_at(head: bytes, path: str) -> list[str]:
-    """The values at a path in the first objects, as texts."""
+    """Return the values at a path in the first objects, as texts."""
     found = (at_path(value, path) for value in objects(head))
     return ["" if value is None else str(value) for value in found]
 
@@ -55,11 +58,14 @@ def _object(line: bytes) -> dict[str, Any] | None:
 
 @functools.lru_cache(maxsize=4)
 def objects(head: bytes) -> list[dict[str, Any]]:
-    """The first lines that are JSON objects."""
+    """Return the first lines that are JSON objects, parsed."""
     return [value for line in sniffed_lines(head) if (value := _object(line)) is not None]
 
 
 @functools.lru_cache(maxsize=4)
 def paths_of(head: bytes) -> list[str]:
-    """The keys of the first objects; a nested key is written `request.method`."""
+    """Return the keys of the first objects.
+
+    A nested key is written `request.method`.
+    """
     return list(dict.fromkeys(path for value in objects(head) for path in _walk(value, "", 0)))

@@ -1,7 +1,7 @@
-"""Describes a line for the field scanner: which field has which role.
+"""Describes lines for the field scanner: which field has which role.
 
-A layout consists of a template (`$client - $user [$at] "$request" $status`), a delimiter and the roles of its
-columns, the paths of JSON keys, or a delimiter and keys (`key=value` pairs).
+A layout is one of these: a template (`$client - $user [$at] "$request" $status`), a delimiter with the roles of its
+columns, the paths of JSON keys, or a delimiter with keys (`key=value` pairs).
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ ROLES = {
     "bytes": field_spec.SIZE,
     "agent": field_spec.AGENT,
 }
-"""The roles of columns. `end` is the time of a request's end, `time` the time of day if `at` is a date, `forwarded`
-an `X-Forwarded-For`, whose first address is the client.
+"""The roles of columns.
+
+`end` is the time at which a request ended. `time` is the time of day if `at` is a date. `forwarded` is an
+`X-Forwarded-For`, whose first address is the client.
 """
 
 UNITS_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
-"""`took_ms` is a duration in ms; `at_ms` and `end_ms` are numbers of ms since the epoch."""
+"""The units that may follow a role: `took_ms` is a duration in ms, `at_ms` and `end_ms` are ms since the epoch."""
 
 _TOKEN = re.compile(r"\$(\w+)")
 _STAMP = re.compile(
@@ -60,10 +62,12 @@ _LOOKS = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A format for the field scanner. One of these is given: `pieces` (a template), `columns` (roles of a delimited
-    line), or `keys` (JSON paths to roles; with a delimiter, keys of pairs). `subtracts`: a request began its duration
-    before its timestamp. With a `took_unit_ns` of 0, a duration without a unit is unknown. `decimal`, `padded` and
-    `stamp_min_ns` are options of `field_spec`.
+    """A format for the field scanner.
+
+    One of these is given: `pieces` (a template), `columns` (roles of a delimited line), or `keys` (JSON paths to
+    roles; with a delimiter, keys of pairs). With `subtracts`, a request began its duration before its timestamp. With
+    a `took_unit_ns` of 0, a duration without a unit is unknown. `decimal`, `padded` and `stamp_min_ns` are options of
+    `field_spec`.
     """
 
     stamp: Stamp = "start"
@@ -90,7 +94,7 @@ class Layout:
         return frozenset((*(role for _, role in self.pieces), *self.columns, *self.keys.values()))
 
     def spec(self) -> field_spec.FieldSpec:
-        """The layout as the kernel's spec; `agents` is filled in by the caller."""
+        """Return the layout in the form that the kernels take."""
         cutter = (
             field_spec.TEMPLATE
             if self.pieces
@@ -123,7 +127,7 @@ class Layout:
         )  # fmt: skip
 
     def looks_like(self, line: str) -> bool:
-        """Whether a line matches the template, including its timestamps and numbers."""
+        """Return whether a line matches the template, including its timestamps and numbers."""
         begins = self.pieces[0][0]
         if not line.startswith(begins):
             return False
@@ -143,7 +147,10 @@ class Layout:
 
 
 class _Field(NamedTuple):
-    """A field of a template, and the literal after it. `looks` is the form of its text, None if it may be anything."""
+    """A field of a template, and the literal after it.
+
+    `looks` is the form of its text, None if it may be anything.
+    """
 
     literal: str
     role: int
@@ -152,7 +159,7 @@ class _Field(NamedTuple):
     looks: re.Pattern[str] | None
 
     def end(self, line: str, at: int) -> int:
-        """Where the field that begins at `at` ends, or -1."""
+        """Return where the field that begins at `at` ends, or -1."""
         if not self.literal:
             return len(line)
         last = self._literal_from(line, at)
@@ -161,7 +168,10 @@ class _Field(NamedTuple):
         return last
 
     def _literal_from(self, line: str, at: int) -> int:
-        """Where the literal first is, not escaped if the field is quoted; -1 if it is nowhere."""
+        """Return the first position of the literal from `at` on, or -1.
+
+        If the field is quoted, an escaped literal is skipped.
+        """
         at = line.find(self.literal, at)
         while self.quoted and at > 0 and line[at - 1] == "\\" and _is_escaped(line, at):
             at = line.find(self.literal, at + 1)
@@ -170,7 +180,7 @@ class _Field(NamedTuple):
 
 @functools.lru_cache
 def _fields_of(pieces: tuple[tuple[str, int], ...], padded: bool) -> tuple[_Field, ...]:
-    """The fields of a template."""
+    """Return the fields of a template."""
     opened = [literal.endswith('"') for literal, _ in pieces[:-1]]
     return tuple(
         _Field(literal, role, quoted, padded and not quoted, _LOOKS.get(role))
@@ -179,13 +189,13 @@ def _fields_of(pieces: tuple[tuple[str, int], ...], padded: bool) -> tuple[_Fiel
 
 
 def _is_escaped(line: str, at: int) -> bool:
-    """Whether an odd number of backslashes precedes a character."""
+    """Return whether an odd number of backslashes precedes a character."""
     before = line[:at]
     return (len(before) - len(before.rstrip("\\"))) % 2 == 1
 
 
 def _stamp_goes_on(line: str, begin: int, end: int) -> bool:
-    """Whether the space at `end` belongs to a stamp: a time or a zone follows it."""
+    """Return whether the space at `end` belongs to a timestamp, because a time or a zone follows it."""
     if line[end] != " ":
         return False
     return bool(
@@ -199,8 +209,10 @@ def _literals(pieces: Sequence[tuple[str, int]]) -> list[bytes]:
 
 
 def _trie(keys: Mapping[str, int]) -> tuple[np.ndarray, ...]:
-    """Paths as a tree: the keys of each node, the target node and role of each key, the parent of each node. A key
-    that contains a dot is also matched literally.
+    """Convert paths to a tree.
+
+    Returns the keys of each node, the target node and role of each key, and the parent of each node. A key that
+    contains a dot is also matched literally.
     """
     nodes: list[dict[str, list[int]]] = [{}]
     parents_of = [-1]
@@ -234,28 +246,31 @@ _ESCAPED = re.compile(r"\\([trn'\"\\])")
 
 
 def without_escapes(text: str) -> str:
-    r"""A server's format string with the escapes of its configuration resolved: \t, \r, \n, quotes and backslashes."""
+    r"""Replace the escapes of a server's configuration in a format string: \t, \r, \n, quotes and backslashes."""
     return _ESCAPED.sub(lambda found: {"t": "\t", "r": "\r", "n": "\n"}.get(found[1], found[1]), text)
 
 
 def template(text: str, roles: Mapping[str, int], **more: object) -> Layout:
-    """The layout of `literal $field literal ...`, up to the last field whose name has a role.
+    """Return the layout of `literal $field literal ...`, up to the last field whose name has a role.
 
-    UsageError if two fields are adjacent.
+    Raises UsageError if two fields are adjacent.
     """
     parts = _TOKEN.split(text)
     return of_parts(parts[0::2], [roles.get(name, -1) for name in parts[1::2]], parts[1::2], **more)
 
 
 def of_parts(literals: Sequence[str], roles: list[int], names: Sequence[str], **more: object) -> Layout:
-    """The layout of alternating literals and fields; of fields with the same role, the first is taken."""
+    """Return the layout of alternating literals and fields.
+
+    If several fields have one role, the first gets it.
+    """
     roles = [role if role not in roles[:index] else -1 for index, role in enumerate(roles)]
     kept = max((index for index, role in enumerate(roles) if role >= 0), default=-1) + 1
     for index in range(1, kept):
         if not literals[index]:
             raise UsageError(
                 f"the log format has nothing between {names[index - 1]} and {names[index]}",
-                hint="where one ends cannot be told; put a space between them in the server's configuration",
+                hint="replay cannot find where the first one ends: put a space between them in the server's configuration",
             )
     pieces = ((literals[0], -1), *((literals[index + 1], roles[index]) for index in range(kept)))
     return Layout(pieces=pieces, **more)  # type: ignore[arg-type]

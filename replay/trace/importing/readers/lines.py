@@ -1,4 +1,4 @@
-"""Base of all line readers: takes blocks and yields rows and rejects, whatever scanner reads the lines."""
+"""Base of all readers of lines: scans blocks, and yields rows and rejects, whichever scanner reads the lines."""
 
 from __future__ import annotations
 
@@ -66,20 +66,23 @@ HEALTH_CHECKERS = (
 HOSTS_MAX, HOSTS_BYTES_MAX = 1 << 16, 4 << 20
 
 _CONTROL = re.compile(rb"[\0-\x1f\x7f]")
-"""Characters no host has: in a request header they would break the line."""
+"""Characters that no host has, because they would break the line of a request header."""
 
 _BLOCK_BYTES_MAX = 2 * BLOCK_BYTES + 1 + scan.LINE_BYTES_MAX
-"""Bytes scanned at once: a block, after the rest of the previous one."""
+"""How many bytes are scanned at once: a block, after the rest of the previous one."""
 
 _ROOM = np.zeros(64, dtype=np.uint8)
-"""Padding: kernels read several bytes at a time, some of them past the end."""
+"""Padding, because kernels read several bytes at a time, some of them past the end."""
 
 _ROWS_A_SCAN = (1 << 16) + 72
 _REJECTS_A_SCAN = 1 << 14
 
 
 class LineReader(ABC):
-    """Shared by all readers of lines. A subclass scans a block (`_scan`) and makes rows of it (`_rows`)."""
+    """Base of all readers of lines.
+
+    A subclass scans a block (`_scan`) and converts it to rows (`_rows`).
+    """
 
     def __init__(self, found: Found, options: Options, *, columns: int, state_words: int) -> None:
         self._found = found
@@ -105,10 +108,10 @@ class LineReader(ABC):
 
     @abstractmethod
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the first timestamp in the head of a file, and the resolution of its timestamps."""
 
     def _begin(self, file: SourceFile, block: Bytes, end: int) -> int:
-        """Where the first line to scan begins, in the first block of a file."""
+        """Return where the first line to scan begins in the first block of a file."""
         return 0
 
     @abstractmethod
@@ -117,7 +120,7 @@ class LineReader(ABC):
 
     @abstractmethod
     def _rows(self, block: Bytes) -> Rows:
-        """The rows of the last scan, with targets as they are to be sent."""
+        """Return the rows of the last scan, with targets as a replay sends them."""
 
     def _directive(self, line: bytes) -> None:  # noqa: B027 (most formats have none)
         """Process a line that describes the lines after it."""
@@ -157,7 +160,10 @@ class LineReader(ABC):
         self._note_file()
 
     def _blocks(self, file: SourceFile) -> Iterator[tuple[Bytes, int]]:
-        """The blocks of a file, each after the record left open by the previous scan; last, that record alone."""
+        """Yield the blocks of a file, each after the record that the previous scan left open.
+
+        If a record is still open after the last block, it is yielded alone.
+        """
         state, left = self._state, np.empty(0, dtype=np.uint8)
         state[scan.ALL_THERE] = state[scan.GOES_ON] = 0
         for block, end in file.blocks():
@@ -188,7 +194,7 @@ class LineReader(ABC):
             rejects.counts[reason] += len(places) - shown
 
     def _cleaned(self, rows: Int64s, count: int) -> tuple[Bytes, Int64s]:
-        """The targets of the last scan, with pseudonyms in those that the kernel flagged."""
+        """Return the targets of the last scan, with pseudonyms in those that the kernel flagged."""
         return self._cleaner.targets(self._targets, self._target_ends[: count + 1], rows[scan.NEEDS, :count])
 
     def _name_methods(self) -> None:
@@ -197,11 +203,11 @@ class LineReader(ABC):
             self.methods.append(self._method_name(words.tobytes().rstrip(b"\0").decode("ascii")))
 
     def _method_name(self, name: str) -> str:
-        """A method as it is sent."""
+        """Return a method as a replay sends it."""
         return name
 
     def _host_indexes(self, named: int) -> Int64s:
-        """Indexes in `hosts` of the hosts in the last scan; -1 beyond HOSTS_MAX different hosts."""
+        """Return the indexes in `hosts` of the hosts in the last scan; -1 beyond HOSTS_MAX different hosts."""
         ids, fresh = self._hosts.intern(self._named_hosts, self._host_ends[: named + 1])
         if len(fresh) and not self._hosts.closed:
             names = self._hosts.strings()
@@ -213,7 +219,7 @@ class LineReader(ABC):
         return np.where(indexes < len(self.hosts), indexes, -1)
 
     def _scanner(self) -> scan.Scan:
-        """The state that the scanning kernels share."""
+        """Return the state that the scanning kernels share."""
         return scan.Scan(
             self._key,
             self._agents,
@@ -225,17 +231,20 @@ class LineReader(ABC):
         )
 
     def _secrets(self) -> suspects.Secrets:
-        """Which parameters are secret."""
+        """Return which parameters are secret, for the kernels."""
         return suspects.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name)
 
     def _targets_out(self) -> targets.TargetsOut:
-        """The buffers into which kernels write targets and hosts."""
+        """Return the buffers into which kernels write targets and hosts."""
         return targets.TargetsOut(
             self._scratch, self._targets, self._target_ends, self._named_hosts, self._host_ends
         )
 
     def _host_name(self, name: str) -> str:
-        """Normalize a host; empty if it is not a host."""
+        """Normalize a host.
+
+        The result is empty if it is not a host.
+        """
         return name
 
     def _note_file(self) -> None:
@@ -257,13 +266,13 @@ SNIFFED_LINES = 2_000
 
 
 def sniffed_lines(head: bytes, limit: int = SNIFFED_LINES) -> list[bytes]:
-    """The first complete lines of a file that are not blank, without line ends."""
+    """Return the first complete lines of a file that are not blank, without line ends."""
     return list(_lines_of(head, limit))
 
 
 @functools.lru_cache(maxsize=4)
 def _lines_of(head: bytes, limit: int) -> list[bytes]:
-    """`sniffed_lines`, cut once for all the formats that look at one head."""
+    """Split a head for `sniffed_lines`, once for all the formats that examine it."""
     lines = head.split(b"\n", 2 * limit)
     if len(lines) > 1:
         lines.pop()

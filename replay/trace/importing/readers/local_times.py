@@ -1,4 +1,4 @@
-"""Converts timestamps without a zone to instants, through the clock changes of autumn and spring."""
+"""Converts timestamps without a zone to instants, across the changes to and from daylight saving time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ _BACK_NS = 1800 * SECOND_NS
 """If local time goes back by more than this, the log is in the second of two hours with the same name."""
 
 _STRAGGLES_NS = 60 * SECOND_NS
-"""In the second hour, timestamps this close to the end of the first belong to the first: lines are written as
-requests end.
+"""In the second hour, timestamps this close to the end of the first hour belong to the first hour.
+
+They are slightly out of order because a line is written when its request ends.
 """
 
 
@@ -27,7 +28,7 @@ def _offset_ns(zone: dt.tzinfo, quarter: int, fold: int) -> int:
 
 
 class Clock:
-    """Reads the timestamps of one import, file after file, each in its own order."""
+    """Converts the timestamps of one import, file after file, each in its own order."""
 
     def __init__(self, zone: dt.tzinfo) -> None:
         self._zone = zone
@@ -37,17 +38,20 @@ class Clock:
         self._begins = True
 
     def begin_file(self) -> None:
-        """Begin another file; one that begins in a repeated hour continues the previous file."""
+        """Begin another file.
+
+        If it begins in a repeated hour, it continues the previous file.
+        """
         self._begins = True
 
     def first(self, stamp_ns: int) -> int:
-        """The instant of a single timestamp."""
+        """Convert a single timestamp to its instant."""
         return stamp_ns - _offset_ns(self._zone, stamp_ns // _QUARTER_NS, 0)
 
     def instants(self, stamps: Int64s) -> tuple[Int64s, int, int]:
-        """The instants of local timestamps, how many were in a repeated hour, and how many in a skipped one.
+        """Convert local timestamps to instants, and count those in a repeated hour and those in a skipped hour.
 
-        A skipped hour is counted from before the change.
+        A time in a skipped hour is converted with the offset from before the change.
         """
         if self._is_utc:
             return stamps, 0, 0

@@ -1,15 +1,16 @@
-"""Lines of pairs: logfmt (Heroku's router, Rails' lograge, Go services) and LTSV.
+"""Reads lines of pairs: logfmt (Heroku's router, Rails' lograge, Go services) and LTSV.
 
-- logfmt is `key=value` with spaces between pairs and quotes around values that hold spaces. What stands before the first
-  pair (a level, a logger's name, a stamp) is not a pair; an ISO stamp in it can be asked for as `prefix`.
+- logfmt is `key=value` with spaces between pairs and quotes around values that contain spaces. Text before the first
+  pair (a level, a logger's name, a timestamp) is not a pair; an ISO timestamp in it is available as `prefix`.
 - Heroku's router (devcenter.heroku.com/articles/http-routing#heroku-router-log-format) writes its line when a request
-  ends; `service` is the time from the request to the dyno until the end of its response. Lines with at=error have a
+  ends. `service` is the time from the request to the dyno until the end of its response. Lines with at=error have a
   status, too.
-- lograge (github.com/roidrage/lograge) writes its line when a request ends; `duration` is a number of milliseconds.
-- Other loggers also write when a request ends (Go's log/slog, github.com/go-kit/log, logrus): a stamp that is not named as
-  that of a start counts as the end. Durations are as Go writes them (`12.5ms`); a number without a unit is ms.
-- LTSV (ltsv.org) is `label:value` with tabs. `reqtime` is nginx's $request_time, so `time` is the end; `reqtime_microsec` is
-  Apache's %D, and there `time` is the start. Without either nobody can tell.
+- lograge (github.com/roidrage/lograge) writes its line when a request ends. `duration` is a number of milliseconds.
+- Other loggers also write when a request ends (Go's log/slog, github.com/go-kit/log, logrus): a timestamp counts as
+  the end unless its key names the start. Durations are as Go writes them (`12.5ms`); a number without a unit is in
+  ms.
+- LTSV (ltsv.org) is `label:value` with tabs. `reqtime` is nginx's $request_time, so `time` is the end.
+  `reqtime_microsec` is Apache's %D, and then `time` is the start. Without either, the meaning of `time` is unknown.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ _USUAL = {
     "bytes": ("bytes", "size", "bytes_written", "resp_bytes", "bytes_sent", "response_size", "length"),
     "took_ms": ("duration", "took_ms", "duration_ms", "latency_ms", "elapsed_ms", "latency", "elapsed", "took", "dur"),
 }  # fmt: skip
-"""Keys of logfmt by role; they are found without being configured."""
+"""Keys of logfmt by role, which are found without configuration."""
 
 _LTSV = {
     "time": field_spec.AT, "host": field_spec.CLIENT_NAME, "req": field_spec.REQUEST, "method": field_spec.METHOD_NAME,
@@ -82,7 +83,7 @@ def _names(lines: Iterable[dict[str, str]]) -> list[str]:
 
 
 def _logfmt_pairs(line: bytes) -> dict[str, str]:
-    """The pairs of a line that has only pairs after its first one; otherwise none."""
+    """Return the pairs of a line that has only pairs from its first one on; otherwise none."""
     found = list(_PAIR.finditer(line))
     if not found:
         return {}
@@ -105,23 +106,29 @@ def rewrite_logfmt(data: bytes) -> bytes:
 
 
 class PairsReader(RewritingReader):
-    """Reads lines of pairs; the keys are found in the first lines."""
+    """Reads lines of pairs.
+
+    The first lines determine the keys.
+    """
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options, Layout(delimiter=" ", keys={PREFIX: field_spec.AT}))
 
     def rewrite(self, data: bytes) -> bytes:
-        """The lines with their prefixes as pairs."""
+        """Convert the timestamp before the pairs of each line to a pair."""
         return rewrite_logfmt(data)
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Find the keys in the head, then return its first timestamp and the resolution."""
         self.use(logfmt_layout(rewrite_logfmt(head), self._options))
         return super().probe(head)
 
 
 def logfmt_layout(head: bytes, options: Options) -> Layout:
-    """The layout of a logfmt log, from its first lines. InputError if no key is a timestamp."""
+    """Return the layout of a logfmt log from its first lines.
+
+    Raises InputError if no key is a timestamp.
+    """
     lines = [_logfmt_pairs(line) for line in sniffed_lines(head)]
     names = _names(line for line in lines if _is_request(line)) or _names(lines)
     layout, found = layout_of(options, names, "the file", _USUAL)
@@ -133,12 +140,12 @@ def logfmt_layout(head: bytes, options: Options) -> Layout:
 
 
 def _is_request(pairs: Mapping[str, str]) -> bool:
-    """Whether pairs include a method and a path."""
+    """Return whether pairs include a method and a path."""
     return not pairs.keys().isdisjoint(_USUAL["method"]) and not pairs.keys().isdisjoint(_USUAL["path"])
 
 
 def sniff_logfmt(head: bytes, options: Options) -> float:
-    """The share of the first lines that are pairs; 0 if none has a timestamp, a method and a path."""
+    """Return the share of the first lines that are pairs; 0 if no line has a timestamp, a method and a path."""
     if options.log_format:
         return 0.0
     lines = sniffed_lines(rewrite_logfmt(head))
@@ -159,23 +166,29 @@ def _has_stamp(pairs: Mapping[str, str]) -> bool:
 
 
 class LtsvReader(RewritingReader):
-    """Reads LTSV; the labels are found in the first lines."""
+    """Reads LTSV.
+
+    The first lines determine the labels.
+    """
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options, Layout(delimiter="\t", keys=_LTSV))
 
     def rewrite(self, data: bytes) -> bytes:
-        """The lines, unchanged."""
+        """Return the lines unchanged."""
         return data
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Find the labels in the head, then return its first timestamp and the resolution."""
         self.use(ltsv_layout(head, self._options))
         return super().probe(head)
 
 
 def ltsv_layout(head: bytes, options: Options) -> Layout:
-    """The layout of an LTSV log, from its first lines. InputError if no label is a timestamp."""
+    """Return the layout of an LTSV log from its first lines.
+
+    With `--columns`, raises InputError if no label is a timestamp.
+    """
     names = _names(_ltsv_pairs(line) for line in sniffed_lines(head))
     if options.columns:
         layout, found = layout_of(options, names, "the file", {})
@@ -195,7 +208,7 @@ def ltsv_layout(head: bytes, options: Options) -> Layout:
 
 
 def sniff_ltsv(head: bytes, options: Options) -> float:
-    """The share of the first lines that have labels with values, including a timestamp and a request."""
+    """Return the share of the first lines that have labels with values, including a timestamp and a request."""
     lines = sniffed_lines(head)
     needed = {key for _, key in options.columns} or {"time"}
     asked = {"req", "uri"} if not options.columns else needed

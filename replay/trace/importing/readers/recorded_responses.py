@@ -1,4 +1,4 @@
-"""What an import keeps of recorded responses: headers and bodies without secrets, sizes and digests."""
+"""Keeps what the options allow of recorded responses: headers and bodies without secrets, sizes and digests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from replay.trace.requests import Headers
 from replay.trace.responses import RecordedResponse, body_digest, media_type
 
 RESPONSE_BODY_BYTES_MAX = 1 << 20
-"""Only this much of a response body is kept."""
+"""How many bytes of a response body are kept."""
 
 NOT_TEXT, NOT_READ = "are not text", "are not in the coding that they name"
 """Reasons why response bodies are not kept."""
@@ -31,14 +31,17 @@ _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a]")
 
 
 def is_text(kind: str, body: bytes) -> bool:
-    """Whether a body is text: by its media type, or by its first bytes if it has none."""
+    """Return whether a body is text, according to its media type, or to its first bytes if it has none."""
     if kind:
         return kind.startswith("text/") or kind in _TEXT or kind.endswith(("+json", "+xml", "+text"))
     return _CONTROL.search(body, 0, _LOOKED_AT_BYTES) is None
 
 
 def without_secrets(cleaner: Cleaner, body: bytes, coding: bytes, side: str = "") -> bytes:
-    """A body with its secrets removed under its content coding. BadCoding if that cannot be decoded."""
+    """Remove the secrets from a body, and encode it in its content coding again.
+
+    Raises BadCoding if the body cannot be decoded.
+    """
     plain = decoded(body, coding)
     clean = cleaner.body(plain, side)
     return body if clean == plain else encoded(clean, coding)
@@ -55,8 +58,11 @@ class ResponseKeeper:
         self, pairs: Sequence[tuple[bytes, bytes]], body: bytes | None, *, size: int = -1, is_whole: bool = True,
         kind: str = "",
     ) -> RecordedResponse | None:  # fmt: skip
-        """Build a response with these headers (end to end). `body` is the recorded part of its body (None: nothing),
-        which had `size` bytes on the wire. `kind` is the media type if recorded separately from the headers.
+        """Build a response; None if no responses are kept.
+
+        `pairs` are its headers without those of the connection. `body` is the recorded part of its body (None:
+        nothing), which had `size` bytes on the wire. `kind` is the media type if it was recorded separately from the
+        headers.
         """
         if self._keeps == "none":
             return None
@@ -67,8 +73,10 @@ class ResponseKeeper:
         self, headers: Headers, kind: str, body: bytes | None, *, size: int = -1, is_whole: bool = True,
         digest: int | None = None,
     ) -> RecordedResponse | None:  # fmt: skip
-        """As `made`, for headers that are already clean. `digest` is that of the body, if known. Returns None if only
-        the size is known, which the event has too.
+        """Build a response as `made` does, with headers that are already clean.
+
+        `digest` is the digest of the body, if known. Returns None if only the size is known, because the event has
+        it, too.
         """
         if body is None:
             return RecordedResponse(kind, headers, size) if headers or kind else None
@@ -83,7 +91,7 @@ class ResponseKeeper:
         return RecordedResponse(kind, headers, size, digest, kept, cut and kept is not None)
 
     def _kept(self, kind: str, headers: Headers, body: bytes) -> bytes | None:
-        """The part of a body to keep; None if it is not kept."""
+        """Return a body without its secrets; None if it is not kept."""
         if self._keeps == "digest":
             return None
         coding = coding_of(headers)

@@ -1,4 +1,4 @@
-"""Recordings of whole requests, with headers and bodies (HAR, GoReplay, vegeta): records to rows."""
+"""Converts recorded requests with headers and bodies (HAR, GoReplay, vegeta) to rows."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ _UNSAFE = re.compile(rb"[^!-~]")
 
 @dataclass(slots=True)
 class Record:
-    """One recorded request. `target` may be a whole URL; -1 is unknown. `first_byte_ns` is the time from the first
-    byte of the request to that of the response.
+    """One recorded request; -1 is unknown.
+
+    `target` may be a whole URL. `first_byte_ns` is the time from the first byte of the request to that of the
+    response.
     """
 
     at_ns: int
@@ -49,11 +51,17 @@ class Record:
 
 
 WRITTEN_ANEW = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive"})
-"""Headers that describe the transfer of a message, not the request."""
+"""Headers that describe the transfer of a message, not the request.
+
+A replay writes its own.
+"""
 
 
 def end_to_end(pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Headers without those of the recorded connection, including any listed in `Connection` (RFC 9110, 7.6.1)."""
+    """Return the headers without those of the recorded connection.
+
+    The header `Connection` may list more of them (RFC 9110, 7.6.1).
+    """
     named = {
         option.strip().lower()
         for name, value in pairs
@@ -64,7 +72,10 @@ def end_to_end(pairs: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]
 
 
 class RecordReader:
-    """Converts records to rows; a subclass provides the records."""
+    """Base of the readers of records: converts records to rows.
+
+    A subclass provides the records.
+    """
 
     stamp: Stamp = "start"
     subtracts = False
@@ -72,7 +83,10 @@ class RecordReader:
     """How many records are converted together."""
 
     follows = False
-    """Whether the file is still growing: records then wait neither for each other nor for their responses."""
+    """Whether the file is still growing.
+
+    Then no record waits for other records or for its response.
+    """
 
     def __init__(self, found: Found, options: Options) -> None:
         self._found, self._options = found, options
@@ -93,15 +107,18 @@ class RecordReader:
         return list(self._hosts)
 
     def method_index(self, name: str) -> int:
-        """The index of a method, added if new."""
+        """Return the index of a method, which is added if it is new."""
         return self._methods.setdefault(name, len(self._methods))
 
     def host_index(self, name: str) -> int:
-        """The index of a host, added if new."""
+        """Return the index of a host, which is added if it is new."""
         return self._hosts.setdefault(name, len(self._hosts))
 
     def wrong(self, record: Record) -> str:
-        """Normalize method, target and host. Returns why the record cannot be used, or an empty text."""
+        """Normalize method, target, host and body of a record, and remove their secrets.
+
+        Returns why the record cannot be used, or an empty text.
+        """
         if not METHOD.fullmatch(record.method):
             return NO_METHOD
         target = record.target
@@ -119,7 +136,7 @@ class RecordReader:
         return ""
 
     def clean_body(self, body: bytes, headers: Headers) -> bytes:
-        """The request body without secrets, even if it is compressed."""
+        """Remove the secrets from a request body, even if it is compressed."""
         coding = coding_of(headers) if body and not self._options.keep_secrets else b""
         try:
             return without_secrets(self._cleaner, body, coding)
@@ -128,11 +145,14 @@ class RecordReader:
             return body
 
     def kept(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-        """Headers without secrets."""
+        """Remove the secrets from headers."""
         return self._cleaner.headers(headers)
 
     def rows(self, records: Iterator[Record]) -> Iterator[Rows]:
-        """The valid records as rows."""
+        """Yield records as rows, several at a time.
+
+        The records must be valid.
+        """
         while taken := list(islice(records, 1 if self.follows else self.rows_at_once)):
             yield self._rows(taken)
 

@@ -1,7 +1,7 @@
-"""Rewrites lines that the kernels cannot read as they are, before the scan.
+"""Rewrites lines before the scan if the kernels cannot read them as they are.
 
-A rewrite never adds or removes a line, so the numbers of rejected lines match the file. It leaves unknown lines
-alone, and the scanner rejects them.
+A rewrite never adds or removes a line, so that the numbers of rejected lines match the file. It leaves unknown lines
+unchanged, and the scanner rejects them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ Rewrite = Callable[[bytes], bytes]
 """Takes whole lines and returns as many lines."""
 
 _BEHIND = 64
-"""Padding: kernels read several bytes at a time, some of them past the end."""
+"""Padding, because kernels read several bytes at a time, some of them past the end."""
 
 
 class RewrittenFile:
-    """A file with rewritten blocks. All other attributes are the file's."""
+    """A file with rewritten blocks.
+
+    All other attributes are the file's.
+    """
 
     def __init__(self, file: SourceFile, rewrite: Rewrite) -> None:
         self._file, self._rewrite = file, rewrite
@@ -37,7 +40,10 @@ class RewrittenFile:
         return getattr(self._file, name)
 
     def blocks(self) -> Iterator[tuple[Bytes, int]]:
-        """As `SourceFile.blocks`; blocks that grew are delivered in parts."""
+        """Yield blocks as `SourceFile.blocks` does.
+
+        A block that became too large is yielded in parts.
+        """
         for block, end in self._file.blocks():
             data = self._rewrite(block[:end].tobytes())
             while data:
@@ -50,8 +56,10 @@ class RewrittenFile:
 
 
 class RewritingReader(FieldReader):
-    """Reads rewritten lines. When `rewrite` blanks lines that are not requests, it adds their number to `blanked`;
-    they are counted under `blank_reason`.
+    """Reads rewritten lines.
+
+    When `rewrite` blanks lines that are not requests, it adds their number to `blanked`, and they are counted under
+    `blank_reason`.
     """
 
     blanked = 0
@@ -60,10 +68,10 @@ class RewritingReader(FieldReader):
 
     @abstractmethod
     def rewrite(self, data: bytes) -> bytes:
-        """The lines in the form that the layout reads."""
+        """Convert lines to the form that the layout reads."""
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Return the first timestamp in the rewritten head, and the resolution."""
         return super().probe(self.rewrite(head))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
@@ -74,7 +82,7 @@ class RewritingReader(FieldReader):
 
 
 def name_blanks(rejects: Rejects, blanked: int, reason: str) -> None:
-    """Count the lines blanked by a rewrite under their own reason."""
+    """Count the lines that a rewrite blanked under `reason`, and not as blank."""
     if blanked:
         rejects.counts[reason] += blanked
         rejects.counts[BLANK] -= blanked

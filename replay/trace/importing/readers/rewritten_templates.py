@@ -1,4 +1,4 @@
-"""Templates for lines that are rewritten before they are split, and how to register such a format."""
+"""Readers of templates whose lines are rewritten before they are split, and how to register such a format."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .rewritten import Rewrite, RewritingReader
 from .templates import share
 
 COLOURS = re.compile(rb"\x1b\[[\d;]*m")
-"""Terminal colour sequences."""
+"""Escape sequences for colours on a terminal."""
 
 
 def without_banner(data: bytes, banner: re.Pattern[bytes] | None) -> tuple[bytes, int]:
-    """Blank the server messages between requests. Returns the lines and the number blanked."""
+    """Blank the messages of the server between requests, and return the lines and how many were blanked."""
     return (data, 0) if banner is None else banner.subn(b"", data)
 
 
 class RewritingTemplate(RewritingReader):
-    """Reads rewritten lines by whichever of several layouts fits a file's head best."""
+    """Reads rewritten lines with the one of several layouts that fits a file's head best."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class RewritingTemplate(RewritingReader):
         self.blank_reason = BANNER
 
     def rewrite(self, data: bytes) -> bytes:
-        """The lines in the form that the layouts read."""
+        """Convert lines to the form that the layouts read, and count the blanked lines and the omitted queries."""
         data, blanked = without_banner(self._rewritten(data), self._banner)
         self.blanked += blanked
         if self._cut_query is not None:
@@ -62,7 +62,7 @@ class RewritingTemplate(RewritingReader):
         self._found.queries_cut += self._queries_cut
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Choose the layout that fits the head best, then return its first timestamp and the resolution."""
         after = self.rewrite(head)
         self.use(max(self._layouts, key=lambda layout: share(after, layout)))
         return super().probe(head)
@@ -78,8 +78,10 @@ def register(
     banner: re.Pattern[bytes] | None = None,
     cut_query: re.Pattern[bytes] | None = None,
 ) -> Importer:
-    """Register a format of these layouts. `is_its` returns the share of a rewritten head's lines that have this form;
-    `banner` matches server messages between requests, `cut_query` lines whose query was omitted.
+    """Register a format with these layouts.
+
+    `is_its` returns the share of a rewritten head's lines that have this form. `banner` matches messages of the
+    server between requests, and `cut_query` matches lines whose query was omitted.
     """
 
     def sniff(head: bytes, options: Options) -> float:
@@ -93,7 +95,7 @@ def register(
 
 
 def share_of(pattern: re.Pattern[bytes]) -> Callable[[bytes], float]:
-    """The share of a head's lines that begin with a pattern."""
+    """Return a function that computes the share of a head's lines that begin with a pattern."""
 
     def fits(head: bytes) -> float:
         lines = sniffed_lines(head)

@@ -1,8 +1,7 @@
-"""CSV, TSV and JSON Lines with a mapping of columns: research traces, exports, custom logs.
+"""Reads CSV, TSV and JSON Lines with a mapping of columns: research traces, exports, custom logs.
 
-`--columns at=TIMESTAMP,method=GET,path=/v1/chat` gives for each role its column, or a constant: a method, a path, a
-host, a status. Other columns are found by their usual names. Requests of a table with neither method nor path are
-`GET /`.
+`--columns at=TIMESTAMP,method=GET,path=/v1/chat` gives a column for each role, or a constant for a method, a path or
+a status. Other columns are found by their usual names. Requests of a table with neither method nor path are `GET /`.
 """
 
 from __future__ import annotations
@@ -43,11 +42,14 @@ _SNIFFED_RECORDS = 2_000
 """How many records are read to recognize a table."""
 
 _VALUES = 200
-"""How many values are read to judge a column."""
+"""How many records are read to judge a column."""
 
 
 def _records(head: bytes, delimiter: str) -> Iterator[bytes]:
-    """The first records of a table, as its scanner finds them, without one that the head may cut off."""
+    """Yield the first records of a table, split as its scanner does.
+
+    A record that the head may cut off is omitted.
+    """
     warm(["importing.csv_record"])
     data, at = np.frombuffer(bytearray(head), dtype=np.uint8), 0
     while (newline := head.find(b"\n", at)) >= 0:
@@ -73,46 +75,46 @@ def _first_record(head: bytes, delimiter: str) -> bytes:
 
 
 def header_fields(head: bytes, delimiter: str) -> list[str]:
-    """The fields of the first record."""
+    """Return the fields of the first record."""
     return _fields(_first_record(head, delimiter), delimiter)
 
 
 def _column(head: bytes, delimiter: str, place: int) -> list[str]:
-    """The values of a column in the first records, without the very first."""
+    """Return the values of a column in the first records, except the very first one, which may be a header."""
     rows = (_fields(record, delimiter) for record in islice(_records(head, delimiter), 1, _VALUES))
     return [row[place] for row in rows if len(row) > place]
 
 
 def _widths(head: bytes, delimiter: str) -> list[int]:
-    """The number of fields of each of the first records, without the very first."""
+    """Return the number of fields of each of the first records, except the very first one."""
     records = (record for record in _records(head, delimiter) if record.strip(b"\r\0 "))
     whole = list(islice(records, _SNIFFED_RECORDS))[1:]
     return [len(_fields(record, delimiter)) for record in whole or sniffed_lines(head)[1:]]
 
 
 def delimiter_of(head: bytes, delimiters: str) -> str:
-    """The delimiter that splits the first record into the most fields; the first of equal ones."""
+    """Return the delimiter that splits the first record into the most fields; the first one if several do."""
     return max(delimiters, key=lambda delimiter: len(header_fields(head, delimiter)))
 
 
 def _is_header(names: list[str]) -> bool:
-    """Whether a first line is a header: none of its fields is a number or a timestamp."""
+    """Return whether a first record is a header: none of its fields is a number or a timestamp."""
     return bool(names) and not any(re.match(r"[\d.+-]+(?:$|[T :/])", name) for name in names)
 
 
 _UNIT_NAMES = {1: "nanoseconds", 1_000: "microseconds", 1_000_000: "milliseconds", 1_000_000_000: "seconds"}
 _SEPARATOR_LINE = re.compile(rb"sep=([,;|\t])\r?\n", re.IGNORECASE)
-"""A line before the first record that tells Excel the delimiter."""
+"""A line before the first record that gives Excel the delimiter."""
 
 
 def _separator(head: bytes, delimiters: str) -> tuple[str, int]:
-    """The possible delimiters, and the length of a `sep=` line if there is one."""
+    """Return the possible delimiters, and the length of a `sep=` line (0 if there is none)."""
     found = _SEPARATOR_LINE.match(head)
     return (found[1].decode(), found.end()) if found else (delimiters, 0)
 
 
 class MappedReader(FieldReader):
-    """Reads columns with the given meanings, and reports the assumptions made."""
+    """Reads columns with the given meanings, and reports its assumptions."""
 
     _unit_given = False
     _host_mixed = False
@@ -127,7 +129,7 @@ class MappedReader(FieldReader):
         unit = _UNIT_NAMES[unit_ns]
         if near_1970:
             self._found.assume(
-                f"stamps are numbers too small for dates of today: taken as {unit} since the beginning"
+                f"stamps are numbers too small for current dates: taken as {unit} since the start"
             )
         else:
             self._found.assume(
@@ -137,7 +139,7 @@ class MappedReader(FieldReader):
     def _settled(
         self, layout: Layout, found: dict[str, int], names: list[str], column: Callable[[int], list[str]]
     ) -> dict[str, int]:
-        """Find the roles of columns, and note the assumptions made."""
+        """Return the final roles of columns, after checking their values, and add the assumptions made."""
 
         def values(role: str) -> list[str]:
             return column(found[role])
@@ -159,7 +161,7 @@ class MappedReader(FieldReader):
     def _with_queries(
         self, found: dict[str, int], names: list[str], column: Callable[[int], list[str]]
     ) -> dict[str, int]:
-        """The roles of columns; of two path columns, the one with the query is taken."""
+        """Return the roles of columns with the path column that contains queries, if one of several does."""
         if "path" not in found or "query" in found or "path" in dict(self._options.columns):
             return found
         usual = [column_place(name, names) for name in USUAL_NAMES["path"]]
@@ -170,7 +172,10 @@ class MappedReader(FieldReader):
         return found
 
     def _without_host(self, found: dict[str, int], names: list[str]) -> dict[str, int]:
-        """The roles of columns, corrected if the host column holds addresses."""
+        """Return the roles of columns without the host, whose column holds addresses.
+
+        If there is a port column, the addresses are the client's.
+        """
         name = names[found["host"]]
         found = dict(found)
         place = found.pop("host")
@@ -193,7 +198,10 @@ class MappedReader(FieldReader):
 
 
 class TableReader(MappedReader):
-    """Reads delimited files; the first record of each may be a header."""
+    """Reads delimited files.
+
+    The first record of each may be a header.
+    """
 
     def __init__(self, found: Found, options: Options, delimiters: str) -> None:
         self._delimiters = delimiters
@@ -201,7 +209,7 @@ class TableReader(MappedReader):
         super().__init__(found, options, Layout(delimiter=delimiters[0], escapes=field_spec.DOUBLED))
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Find the delimiter and the columns in the head, then return its first timestamp and the resolution."""
         self._take(head, "the file")
         lines = head[self._header_bytes :]
         return super().probe(lines) if lines else Probe(None, 1)
@@ -246,13 +254,16 @@ class TableReader(MappedReader):
 
 
 class JsonReader(MappedReader):
-    """Reads JSON Lines; the keys are found in the first objects."""
+    """Reads JSON Lines.
+
+    The first objects determine the keys.
+    """
 
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options, Layout(escapes=field_spec.JSON_ESCAPES))
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Find the keys in the head, then return its first timestamp and the resolution."""
         names = paths_of(head)
         layout, found = layout_of(self._options, names, "the file")
         found = self._settled(layout, found, names, lambda place: values_at(head, names[place]))
@@ -270,7 +281,7 @@ _UNITLESS = re.compile(r"\d+(?:[.,]\d+)?")
 
 
 def _names_requests(options: Options, names: list[str]) -> bool:
-    """Whether the columns give a time and, unless the user mapped some, a request."""
+    """Return whether the columns give a time and, unless the user mapped some, a request."""
     try:
         _, found = layout_of(options, names, "")
     except InputError:
@@ -303,7 +314,7 @@ def _sniff_json(head: bytes, options: Options) -> float:
 
 
 _CSV_DELIMITERS = ",;"
-"""Try semicolons too: spreadsheets write them where the decimal point is a comma."""
+"""Semicolons are tried as well, because spreadsheets write them where the decimal separator is a comma."""
 
 CSV = importer(
     Importer(

@@ -1,4 +1,4 @@
-"""Log formats defined by templates of literals and fields, and how to register such a format."""
+"""Readers of log formats that are templates of literals and fields, and how to register such a format."""
 
 from __future__ import annotations
 
@@ -27,23 +27,26 @@ NAMES = {name: role for name, role in ROLES.items() if name != "end"} | {
     "took2": field_spec.TOOK_2,
     "took3": field_spec.TOOK_3,
 }
-"""Field names with a role in the templates of fixed formats; fields with other names are ignored."""
+"""Field names with a role in the templates of fixed formats.
+
+Fields with other names are ignored.
+"""
 
 
 @functools.lru_cache(maxsize=2)
 def _texts(head: bytes) -> list[str]:
-    """The first lines of a head, which every template is held against."""
+    """Return the first lines of a head as text, cached because every template is compared with them."""
     return [line.decode("utf-8", "replace") for line in sniffed_lines(head)]
 
 
 def share(head: bytes, layout: Layout) -> float:
-    """The share of the first lines that match a layout's template."""
+    """Return the share of the first lines that match a layout's template."""
     lines = _texts(head)
     return sum(layout.looks_like(line) for line in lines) / max(len(lines), 1)
 
 
 class TemplateReader(FieldReader):
-    """Reads lines by whichever of several layouts fits each file's head best."""
+    """Reads lines with the one of several layouts that fits each file's head best."""
 
     def __init__(
         self,
@@ -56,7 +59,7 @@ class TemplateReader(FieldReader):
         self._layouts, self._supposed = layouts, supposed
 
     def probe(self, head: bytes) -> Probe:
-        """See `Reader`."""
+        """Choose the layout that fits the head best, then return its first timestamp and the resolution."""
         if sentence := self._supposed(head):
             self._found.assume(sentence)
         unit_ns = self.layout.at_unit_ns
@@ -66,7 +69,7 @@ class TemplateReader(FieldReader):
         return super().probe(head)
 
     def _best(self, head: bytes) -> Layout:
-        """The layout that fits the first lines best."""
+        """Return the layout that fits the first lines best."""
         if len(self._layouts) == 1:
             return self._layouts[0]
         return max(self._layouts, key=lambda layout: share(head, layout))
@@ -87,8 +90,9 @@ def register(
     rank: int = 1,
     supposed: Callable[[bytes], str] = lambda head: "",
 ) -> Importer:
-    """Register a format with these layouts (variants of it). `supposed` returns the assumption made for a file with
-    this head as a sentence, or nothing.
+    """Register a format with these layouts, which are variants of it.
+
+    `supposed` returns the assumption made for a file with this head as a sentence, or an empty text.
     """
 
     def sniff(head: bytes, options: Options) -> float:
@@ -103,8 +107,10 @@ def register(
 def register_own(
     name: str, title: str, setting: str, is_its: Callable[[str], bool], layout_of: Callable[[str], Layout]
 ) -> Importer:
-    """Register a server with a user-defined log format: `setting` is its name in the server's configuration; `is_its`
-    returns whether a --log-format belongs to this server.
+    """Register a server whose log format the user defines.
+
+    `setting` is its name in the server's configuration. `is_its` returns whether a --log-format belongs to this
+    server.
     """
 
     def sniff(head: bytes, options: Options) -> float:
@@ -129,8 +135,10 @@ def register_own(
 
 
 def first_named(wanted: Mapping[str, int], names: list[str]) -> list[int]:
-    """The role of each field: of fields with one role, the first in `wanted` gets it. A second client field is used
-    on lines that lack the first.
+    """Return the role of each field.
+
+    If several fields have one role, the first of them in `wanted` gets it. A second client field is used on lines
+    that lack the first.
     """
     order = {name: place for place, name in enumerate(wanted)}
     taken: dict[int, str] = {}

@@ -49,8 +49,9 @@ USUAL_NAMES = {
     "took": ("took", "duration", "latency", "elapsed", "response_time"),
     "agent": ("agent", "user_agent", "http_user_agent", "user_agent.original"),
 }  # fmt: skip
-"""Column names by role, in any case; they are found without being configured. `took` has no unit: only values with a
-unit are read.
+"""Column names by role, in any case, which are found without configuration.
+
+`took` has no unit: only values with a unit are read.
 """
 
 START_NAMES = {
@@ -61,7 +62,10 @@ START_NAMES = {
         "start_time", "starttime", "start_timestamp", "started", "started_at", "request_start", "event.start",
     ),
 }  # fmt: skip
-"""Names that explicitly mean the start: beside one of these, a `timestamp` is when the line was written."""
+"""Names that explicitly mean the start.
+
+If one of them is present, a `timestamp` is when the line was written.
+"""
 
 MAKERS: tuple[tuple[frozenset[str], dict[str, str]], ...] = (
     (
@@ -77,6 +81,7 @@ MAKERS: tuple[tuple[frozenset[str], dict[str, str]], ...] = (
         {"end": "@timestamp", "took_ms": "duration"},
     ),
 )
-"""The meaning of names in a known tool, recognized by their combination (in lower case): vegeta's results,
-JMeter's, and lograge's JSON.
+"""The meaning of names in known tools, each recognized by a combination of names in lower case.
+
+They are vegeta's results, JMeter's results and lograge's JSON.
 """

@@ -1,1 +1,1 @@
-"""Recordings of spans: reads two JSON formats, converts spans to requests, and keeps those that enter the system."""
+"""Recordings of spans: reads two JSON formats, converts spans to requests, and selects those that enter the system."""

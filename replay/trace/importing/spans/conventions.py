@@ -1,8 +1,7 @@
-"""Converts a span's attributes to its request, by OpenTelemetry's semantic conventions for HTTP and Kafka, old and
-new.
+"""Converts a span's attributes to its request.
 
-HTTP became stable in 1.23 (`http.request.method`, `url.path`); before that the names were `http.method` and
-`http.target`.
+The attributes follow OpenTelemetry's semantic conventions for HTTP and Kafka, old and new. HTTP became stable in 1.23
+(`http.request.method`, `url.path`); before that the names were `http.method` and `http.target`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from urllib.parse import quote_from_bytes
 from .model import Span
 
 PRODUCE = "PRODUCE"
-"""The method used for a Kafka record, whose target is `/topic/partition?key=...`."""
+"""The method of a Kafka record, whose target is `/topic/partition?key=...`."""
 
 _METHOD_OF_NAME = re.compile(r"(?:HTTP )?(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)(?:\s|$)")
 _HOLE_IN_ROUTE = re.compile(r"[{<*:\[(]")
@@ -28,12 +27,19 @@ _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 class Unusable(Exception):
-    """The span has no request that can be replayed; the text is the reason."""
+    """The span has no request that can be replayed.
+
+    The text is the reason.
+    """
 
 
 @dataclass(slots=True)
 class Asked:
-    """The request of a span. `route` is a path template; `from_route` means that the path was taken from it."""
+    """The request of a span.
+
+    `route` is a path template. `from_route` means that the path was taken from it, and `from_name` that the method
+    was taken from the span's name.
+    """
 
     method: str
     target: bytes
@@ -51,8 +57,9 @@ class Asked:
 
 
 def asked(span: Span) -> Asked:
-    """The request of a server's span, or the record of a producer's or consumer's span. Raises Unusable if there is
-    none.
+    """Return the request of a server's span, or the record of a producer's or consumer's span.
+
+    Raises Unusable if there is none.
     """
     if span.kind in ("client", "internal"):
         raise Unusable("client or internal span")
@@ -101,7 +108,7 @@ def _request(span: Span) -> Asked:
 
 
 def _method(span: Span) -> tuple[str, bool]:
-    """The method, and whether it was taken from the span's name."""
+    """Return the method, and whether it was taken from the span's name."""
     method = span.text("http.request.method", "http.method")
     if method == "_OTHER":
         method = span.text("http.request.method_original")
@@ -112,7 +119,7 @@ def _method(span: Span) -> tuple[str, bool]:
 
 
 def _target(span: Span, route: str) -> tuple[bytes, bool]:
-    """Path and query (or a whole URL), and whether they come from a route without parameters."""
+    """Return path and query (or a whole URL), and whether they come from a route without parameters."""
     path, query = span.text("url.path"), span.text("url.query").removeprefix("?")
     if path:
         return f"{path}?{query}".encode() if query else path.encode(), False
@@ -139,7 +146,10 @@ def _texts(value: Any) -> list[str]:
 
 
 def _headers(span: Span, prefix: str) -> list[tuple[bytes, bytes]]:
-    """Captured headers: one attribute each, with a list of values. Older instrumentations wrote `_` for `-`."""
+    """Return the recorded headers, each of which is an attribute with a list of values.
+
+    Older instrumentations wrote `_` for `-` in their names.
+    """
     found = []
     for name, value in span.attributes.items():
         if name.startswith(prefix) and value is not None:
@@ -156,7 +166,7 @@ def template_of(route: str) -> str:
 
 
 def _record(span: Span) -> Asked:
-    """A Kafka record without its value."""
+    """Return a Kafka record without its value."""
     if span.text("messaging.system") != "kafka" or span.kind == "server":
         raise Unusable("message of another system")
     topic = span.text("messaging.destination.name", "messaging.destination", "messaging.kafka.topic")

@@ -1,7 +1,7 @@
-"""Decides which requests of a recording of spans are sent: a request caused by another must not be sent as well.
+"""Decides which requests of a recording of spans are sent: a request that another one causes must not be sent as well.
 
-A span's parent is often in another file, and often comes later, so all spans are held until the end, in some 40 bytes
-each: ids, service and position.
+A span's parent is often in another file, and often is recorded later. Therefore all spans are held until all files
+were read, in some 40 bytes each: ids, service and position.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import numpy.typing as npt
 from .model import Span, SpanId
 
 _STEPS_MAX = 1_000
-"""Maximum number of spans between a request and its cause. A longer chain is treated as a circle."""
+"""Maximum number of spans between a request and its cause.
+
+A longer chain is treated as a circle.
+"""
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -23,8 +26,10 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The result for each request by number: SENT, or why it is not sent. `orphans` refer to a parent that is not in
-    the recording; `circles` are spans whose parents form a circle.
+    """The result for each request by number: SENT, or why it is not sent.
+
+    `orphans` counts sent requests whose parent is not in the recording. `circles` counts requests whose ancestors
+    form a circle.
     """
 
     what: npt.NDArray[np.uint8]
@@ -33,11 +38,15 @@ class Choice:
 
 
 SENT, NESTED, ELSEWHERE, REPEATED = range(4)
-"""Sent; caused by another request; not of the selected service; duplicate."""
+"""What happens to a request: SENT ones are replayed.
+
+NESTED ones are caused by another request, ELSEWHERE ones are not of the selected service, REPEATED ones are
+duplicates.
+"""
 
 
 def _key(of: SpanId | None) -> int:
-    """64 bits of a span's ids; 0 is none."""
+    """Return a hash of a span's ids in 64 bits; 0 is none."""
     return hash(of) or 1 if of is not None else 0
 
 
@@ -51,11 +60,11 @@ class Entries:
 
     @property
     def services(self) -> list[str]:
-        """The services by number."""
+        """The names of the services by number."""
         return list(self._names)
 
     def add(self, span: Span, request: int) -> None:
-        """Add a span of request `request`, or of none (-1)."""
+        """Add a span; `request` is the number of its request, -1 if it has none."""
         self._keys.append(_key(span.id))
         self._parents.append(_key(span.parent))
         self._links.append(_key(span.link))
@@ -64,7 +73,10 @@ class Entries:
         self._consumers.append(span.kind == "consumer")
 
     def choose(self, requests: int, service: str | None) -> Choice:
-        """Classify the requests; `service` selects one service (None: the requests that enter the system)."""
+        """Decide for each request whether it is sent.
+
+        `service` selects the requests of one service (None: the requests that enter the system).
+        """
         keys, request = np.array(self._keys, np.int64), np.array(self._requests, np.int64)
         services, is_request = np.array(self._services, np.int64), request >= 0
         repeated = _repeated(keys, np.array(self._services, np.int64), request)
@@ -87,7 +99,10 @@ class Entries:
 
 
 def _repeated(keys: Int64s, services: Int64s, request: Int64s) -> Bools:
-    """Find duplicate spans: an exporter may send a batch twice. A client and a server span may share an id."""
+    """Return which spans are duplicates, because an exporter may send a batch twice.
+
+    Spans of two services may share an id: those of a client and its server.
+    """
     order = np.lexsort((np.arange(len(keys)), services, keys))
     order = order[request[order] >= 0]
     same = (
@@ -101,8 +116,9 @@ def _repeated(keys: Int64s, services: Int64s, request: Int64s) -> Bools:
 
 
 def _found(keys: Int64s, preferred: Bools, wanted: Int64s) -> Int64s:
-    """The index of the span for each key, -1 for none; if several share a key, a request's span wins, otherwise the
-    first.
+    """Return the index of the span for each key, -1 for none.
+
+    If several spans share a key, a request's span is preferred, otherwise the first one.
     """
     if not len(keys):
         return np.full(len(wanted), -1, np.int64)
@@ -113,8 +129,9 @@ def _found(keys: Int64s, preferred: Bools, wanted: Int64s) -> Int64s:
 
 
 def _causes(mine: Int64s, parent: Int64s, is_request: Bools, inside: Bools) -> tuple[Int64s, int]:
-    """The nearest ancestor request of each span, -1 for none. The search stops when it leaves `inside`; spans in a
-    circle have no ancestor and are counted.
+    """Return the nearest ancestor of each span that is a request, -1 for none, and the number of spans in circles.
+
+    The search stops when it leaves `inside`. Spans in a circle have no such ancestor.
     """
     causes = np.full(len(mine), -1, np.int64)
     open_, above = np.arange(len(mine)), parent[mine]

@@ -1,4 +1,7 @@
-"""Reads spans from Jaeger's JSON, as returned by `/api/traces` and downloaded from its page. Times are microseconds."""
+"""Reads spans from Jaeger's JSON, as returned by `/api/traces` and downloaded from its page.
+
+Times are in microseconds.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ def _list(value: Any) -> list[Any]:
 
 
 def _value(value: Any) -> Any:
-    """The value of a tag. Lists come as their JSON text."""
+    """Return the value of a tag.
+
+    Jaeger writes a list as JSON text, which is parsed.
+    """
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         try:
             return json.loads(value)
@@ -34,7 +40,7 @@ def _tags(value: Any) -> dict[str, Any]:
 
 
 def _parents(fields: dict[str, Any]) -> Iterator[tuple[str, SpanId]]:
-    """The references of a span, with their kinds."""
+    """Yield the references of a span, with their kinds."""
     for reference in _list(fields.get("references")):
         if isinstance(reference, dict):
             found = span_id(reference.get("traceID") or fields.get("traceID"), reference.get("spanID"))
@@ -71,7 +77,7 @@ def _span(fields: Any, services: dict[str, str]) -> Span:
 
 
 def spans_of(document: Any) -> Iterator[Span | NotASpan]:
-    """The spans of one response (one trace or a list of traces), with NotASpan in place of invalid ones.
+    """Yield the spans of one response (one trace or a list of traces), with NotASpan in place of invalid ones.
 
     Raises NotASpan if the document is something else.
     """

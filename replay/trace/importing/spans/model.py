@@ -1,4 +1,4 @@
-"""A span in the form shared by both formats."""
+"""A span in the form that both formats are converted to."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, Literal
 Kind = Literal["server", "client", "producer", "consumer", "internal"]
 
 _OF_SERVERS = ("http.target", "url.path", "http.route", "http.server_name")
-"""Attributes found only on server spans."""
+"""Attributes that only spans of servers have."""
 
 KINDS: dict[str, Kind] = {
     "server": "server", "client": "client", "producer": "producer", "consumer": "consumer", "internal": "internal",
 }  # fmt: skip
 
 SpanId = tuple[str, str]
-"""The ids of a trace and of a span in it."""
+"""The id of a trace, and the id of a span in it."""
 
 
 class NotASpan(ValueError):
@@ -24,7 +24,10 @@ class NotASpan(ValueError):
 
 @dataclass(slots=True)
 class Span:
-    """One span. `id` is None and `end_ns` is -1 if not recorded; `parent` and `link` may belong to another trace."""
+    """One span.
+
+    `id` is None and `end_ns` is -1 if it was not recorded; `parent` and `link` may belong to another trace.
+    """
 
     id: SpanId | None
     parent: SpanId | None
@@ -37,7 +40,7 @@ class Span:
     attributes: dict[str, Any] = field(default_factory=dict)
 
     def first(self, *names: str) -> Any:
-        """The first of these attributes that is present; None if none is."""
+        """Return the first of these attributes that is present; None if none is."""
         for name in names:
             found = self.attributes.get(name)
             if found is not None and found != "":
@@ -45,12 +48,12 @@ class Span:
         return None
 
     def text(self, *names: str) -> str:
-        """The same, as text."""
+        """Convert the first of these attributes that is present to text; empty if none is."""
         found = self.first(*names)
         return "" if found is None else str(found)
 
     def number(self, *names: str) -> int:
-        """The same, as a number; -1 if it is not a number."""
+        """Convert the first of these attributes that is present to a number; -1 if it is absent or not a number."""
         found = self.first(*names)
         try:
             return int(found) if found is not None and abs(int(found)) < 1 << 62 else -1
@@ -59,21 +62,25 @@ class Span:
 
 
 def span_id(trace: Any, span: Any) -> SpanId | None:
-    """The ids of a span or its parent; None if either is missing or all zeros."""
+    """Return the ids of a span or its parent; None if either is missing, or the span's id is all zeros."""
     if not isinstance(trace, str) or not isinstance(span, str) or not span.strip("0"):
         return None
     return _normal(trace), _normal(span)
 
 
 def _normal(text: str) -> str:
-    """Hexadecimal digits in lower case without leading zeros, since some programs write 64 bits of 128. Base64 is
-    unchanged.
+    """Return hexadecimal digits in lower case and without leading zeros; base64 is unchanged.
+
+    Some programs write only 64 bits of an id that has 128.
     """
     return text.lower().lstrip("0") if len(text) in (16, 32) or len(text) < 16 else text
 
 
 def kind_of(name: str, attributes: dict[str, Any]) -> Kind:
-    """The span kind of this name; if there is none, server spans are recognized by their attributes."""
+    """Return the span kind of this name.
+
+    If there is none, server spans are recognized by their attributes.
+    """
     found = KINDS.get(name.removeprefix("SPAN_KIND_").lower())
     if found is not None:
         return found

@@ -1,8 +1,8 @@
-"""Reads spans from OTLP's JSON (opentelemetry-proto, "JSON Protobuf Encoding"), as exporters send it and the
-collector's file exporter writes it.
+"""Reads spans from OTLP's JSON (opentelemetry-proto, "JSON Protobuf Encoding").
 
-Ids are hexadecimal; times are strings of nanoseconds (64 bits do not fit JSON's numbers); a kind is a number or its
-name. Names are in camel case; the names of the .proto files are valid too.
+Exporters send it, and the collector's file exporter writes it. Ids are hexadecimal. Times are strings of nanoseconds,
+because 64 bits do not fit JSON's numbers. A kind is a number or its name. Names are in camel case; the names of the
+.proto files are valid, too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _dict(value: Any) -> dict[str, Any]:
 
 
 def _value(value: Any) -> Any:
-    """An AnyValue: a scalar or a list of scalars; None for anything else."""
+    """Return the value of an AnyValue: a scalar or a list of scalars; None for anything else."""
     if not isinstance(value, dict):
         return value
     for camel in _VALUES:
@@ -57,7 +57,7 @@ def _value(value: Any) -> Any:
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:
-    """Attributes, given as lists of key and value."""
+    """Return attributes by key, which are given as a list of key and value."""
     found: dict[str, Any] = {}
     for pair in _list(pairs):
         key = _dict(pair).get("key")
@@ -102,12 +102,12 @@ def _span(value: Any, service: str) -> Span:
 
 
 def is_another_signal(document: Any) -> bool:
-    """Whether a document holds logs or metrics: a collector may write all of them into one file."""
+    """Return whether a document holds logs or metrics, because a collector may write all signals into one file."""
     return isinstance(document, dict) and any(key in document for key in _OTHER_SIGNALS)
 
 
 def spans_of(document: Any) -> Iterator[Span | NotASpan]:
-    """The spans of an ExportTraceServiceRequest (also Jaeger's API v3), with NotASpan in place of invalid ones.
+    """Yield the spans of an ExportTraceServiceRequest (also Jaeger's API v3), with NotASpan in place of invalid ones.
 
     Raises NotASpan if the document is something else.
     """
