@@ -121,8 +121,7 @@ class BatchReader:
             done.update(rest)
             if not self._add_words():
                 break
-            # A new secret was found. Other accepted requests may contain the same value, so that all are checked
-            # again.
+            # A new secret was found. The accepted requests may contain the same value, so the round is repeated.
             used[:], self._known.uses[:], limit = before, uses, count
         for at in done:
             self._remember(at)

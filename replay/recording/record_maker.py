@@ -27,7 +27,7 @@ HEADERS_REMEMBERED = 1 << 14
 class Counts:
     """Counts of removed secrets.
 
-    `dropped` counts by kind of place, `names` by name, and `changes` by the change that was made.
+    `dropped` counts by what was removed, `names` by the secret's name, and `changes` by the change that was made.
     """
 
     dropped: Counter[str]
