@@ -74,7 +74,7 @@ class _Open:
         return data[:end]
 
     def read(self, begin: int, count: int) -> bytes:
-        """Read bytes without moving the position."""
+        """Return `count` bytes from `begin` on, without moving the position."""
         return os.pread(self._file.fileno(), count, begin)
 
     def rest(self) -> bytes:
@@ -230,7 +230,7 @@ class GrowingLog(Stream):
         return [rest for file in self._files() if (rest := file.rest())]
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the log and rotated files that are still read."""
         for file in self._files():
             file.close()
 

@@ -147,7 +147,7 @@ class FollowedRows:
         self._duration_ns = until_ns if self._duration_ns is None else min(self._duration_ns, until_ns)
 
     def settle(self) -> None:
-        """Count the entries that were read but never entered the schedule. They are not sent."""
+        """Count the entries that were read but not counted yet. They are not sent."""
         self._take_chunks()
         if self._held:
             held, self._held = self._held, []

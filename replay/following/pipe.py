@@ -74,5 +74,5 @@ class StandardInput(Stream):
         return [rest + b"\n"] if rest.strip() else []
 
     def close(self) -> None:
-        """Close the descriptor."""
+        """Close this object's copy of the descriptor."""
         os.close(self._fd)

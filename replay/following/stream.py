@@ -120,4 +120,4 @@ class Stream(SourceFile):
         """Accept no new data, and let the source end when the data that has arrived was read."""
 
     def close(self) -> None:
-        """Close files and connections."""
+        """Close the files and connections of the source."""

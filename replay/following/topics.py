@@ -90,7 +90,7 @@ class TopicStream(Stream):
         return notes
 
     def close(self) -> None:
-        """Stop consuming."""
+        """Stop consuming, and close the connections to the cluster."""
         self.stopped.set()
         self._consuming.close()
 

@@ -87,7 +87,7 @@ class Budget:
         return True
 
     def give_back(self, count: int) -> None:
-        """Release this many bytes."""
+        """Release this many bytes that `take` reserved."""
         self.used -= count
 
 

@@ -101,7 +101,7 @@ class Acceptor(Protocol):
     """Accepts connections in place of the server, and passes on those that the server must handle."""
 
     async def run(self, begin: Begin) -> None:
-        """Accept connections until cancelled."""
+        """Accept connections until cancelled, and call `begin` for each that the server must handle."""
         ...
 
     def end(self, begin: Begin) -> None:

@@ -106,7 +106,7 @@ class Writer:
         return self._ring is not None
 
     def take(self, kind: bytes, payload: bytes) -> None:
-        """Process one frame."""
+        """Process one frame from the serving process: exchanges are buffered as records, accounts are noted."""
         if kind == ACCOUNTS:
             self._given = msgspec.msgpack.decode(payload, type=Given)
             return

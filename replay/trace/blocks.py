@@ -47,7 +47,7 @@ Int64s = npt.NDArray[np.int64]
 
 
 AGAIN = "copy the trace again from where it is whole, or import the log again"
-"""Advice for a damaged trace."""
+"""What a user can do about a damaged trace."""
 
 
 def corrupt(path: Path, what: str) -> InputError:
@@ -116,7 +116,7 @@ class CheckedFile:
             raise corrupt(path, "it is empty")
 
     def close(self) -> None:
-        """Close the descriptor."""
+        """Close the file. Data that was read stays valid."""
         self._file.close()
 
     def read(self, memory: Bytes, first_byte: int) -> None:
@@ -295,7 +295,7 @@ class EditedFile(PagedFile):
         self._target = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Close the descriptors."""
+        """Close the file. Changes that were not written back are lost."""
         super().close()
         os.close(self._target)
 

@@ -36,7 +36,7 @@ METHODS_MAX = 256
 """Maximum number of distinct methods in a trace."""
 
 HOSTS_MAX = 1 << 16
-"""Maximum number of distinct hosts; requests to further hosts keep their target without the host."""
+"""Maximum number of distinct hosts in a trace. Requests to further hosts are kept without their host."""
 
 OUT_OF_TIME_ORDER = "out_of_time_order"
 """Key of `options` in a recording of Kafka topics.

@@ -42,7 +42,7 @@ DEDUPE_ENTRIES_MAX = 1 << 19
 """How many distinct requests are remembered. Further requests are written each time they occur."""
 
 DEDUPE_BYTES_MAX = 48 << 20
-"""Maximum bytes of the remembered targets."""
+"""Maximum total length of the remembered targets, in bytes."""
 
 METHOD_LENGTH_MAX = 32
 

@@ -84,7 +84,7 @@ class BodyDigest:
         xxh64.begin(self._state)
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Add the next piece."""
+        """Add the next piece of the body to the digest."""
         if len(data):
             xxh64.update(self._state, self._tail, np.frombuffer(bytearray(data), np.uint8))
 

@@ -1,6 +1,6 @@
 """Splits clients into sessions.
 
-People who share an address are told apart by the values that they send and receive.
+People who share an address are distinguished by the values that they send and receive.
 """
 
 from __future__ import annotations
