@@ -224,7 +224,7 @@ class Following:
         if self._why:
             return f"followed until {self._why}"
         if self.reading.failure is not None:
-            return f"the source could not be read any more: {self.reading.failure}"
+            return f"the source could no longer be read: {self.reading.failure}"
         if self.stream.ended_by_itself:
             return f"followed until the end of {self.stream.name}"
         if self.scenario.duration_ns is not None:
@@ -255,7 +255,7 @@ class Following:
         if self._keep_failure is None and not self._kept_dropped:
             return ""
         why = "the disk was too slow" if self._keep_failure is None else reason_of(self._keep_failure)
-        what = "is not whole" if self._kept else "was not made"
+        what = "is not complete" if self._kept else "was not made"
         return f"{self.wanted.keep} {what}: {counted(self._kept_dropped, 'entry', 'entries')} not kept, {why}"
 
     def failed(self) -> bool:
@@ -334,7 +334,7 @@ class Following:
             notes.append(Note("TRACE_NOT_WHOLE", problem))
         if self._not_due and not self.stream.is_recorded:
             what = counted(self._not_due, "request")
-            notes.append(Note("NOT_DUE", f"{what} that the mirror brought: due after the end, and not sent"))
+            notes.append(Note("NOT_DUE", f"{what} from the mirror: due after the end, and not sent"))
         unused = [
             rule for rule in self.wanted.options.scrub.as_list() if rule not in self.reading.found.rules_used
         ]

@@ -17,9 +17,9 @@ SLACK_NS = 2 * SECOND_NS
 """The default delay beyond the resolution of the stamps: the time for buffering, writing and reading a line."""
 
 NOT_FOLLOWED = {
-    "har": "a HAR file is whole only at its end",
-    "pcap": "a capture is imported once it is whole",
-    "jmeter": "results of JMeter are imported once they are whole",
+    "har": "a HAR file is complete only at its end",
+    "pcap": "a capture can be imported once it is complete",
+    "jmeter": "results of JMeter can be imported once they are complete",
     "otlp": "spans are imported once all of them are there",
     "jaeger": "spans are imported once all of them are there",
     "journal": "a recording is followed at its source: replay follow http --mirror",

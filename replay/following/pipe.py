@@ -40,7 +40,7 @@ class StandardInput(Stream):
                 return False
             if time.monotonic() > told_s:
                 told_s = float("inf")
-                waiting("nothing has come from standard input yet")
+                waiting("nothing has arrived from standard input yet")
         if not self._buffer.strip():
             raise InputError("standard input is empty")
         self.head = self._buffer[: self._buffer.rfind(b"\n") + 1] or self._buffer

@@ -75,7 +75,7 @@ def refuse_unfit(scenario: Scenario) -> None:
     for name, given in unfit.items():
         if given:
             raise UsageError(
-                f"{name} is not for a source that is followed: its entries are sent as they come",
+                f"{name} is not for a source that is followed: its entries are sent as they arrive",
                 hint="record first, then use `replay run`",
             )
     if scenario.scale and scenario.grow == "sessions":

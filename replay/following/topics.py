@@ -67,7 +67,7 @@ class TopicStream(Stream):
                 raise (
                     failure
                     if isinstance(failure, ReplayError)
-                    else TargetError(f"{self.name} cannot be read any more: {failure}")
+                    else TargetError(f"{self.name} can no longer be read: {failure}")
                 )
             else:
                 self.caught_up_ns = time.monotonic_ns()

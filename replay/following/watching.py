@@ -130,14 +130,14 @@ class Looking:
         if self.silent_max_s >= SILENT_S:
             notes.append(Note("SOURCE_SILENT", f"the source had no entry for {self.silent_max_s:.0f} s"))
         if self._reading.clients_full:
-            words = "there were more clients than can be told apart: some share a number"
+            words = "there were more clients than can be distinguished: some share a number"
             notes.append(Note("CLIENTS_SHARED", words))
         return notes
 
     def _late_words(self) -> str:
         account = self._rows.account
         words = (
-            f"{account.late:,} of {units.counted(account.entries, 'entry', 'entries')} came after they were due,"
+            f"{account.late:,} of {units.counted(account.entries, 'entry', 'entries')} arrived after they were due,"
             " and were not sent"
         )
         if account.before_start:

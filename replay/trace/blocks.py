@@ -46,7 +46,7 @@ Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
 
 
-AGAIN = "copy the trace again from where it is whole, or import the log again"
+AGAIN = "copy the trace again from an undamaged copy, or import the log again"
 """What a user can do about a damaged trace."""
 
 

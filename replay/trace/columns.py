@@ -142,7 +142,7 @@ def _batch_places(path: Path, footer: bytes) -> list[tuple[int, int, int]]:
         vector += _UINT32.unpack_from(footer, vector)[0]
         count = _UINT32.unpack_from(footer, vector)[0]
         if count > len(footer) // _BLOCK.size:
-            raise corrupt(path, "its footer lists more batches than it has room for")
+            raise corrupt(path, "its footer lists more batches than fit into it")
         return [_BLOCK.unpack_from(footer, vector + 4 + _BLOCK.size * index) for index in range(count)]
     except struct.error:
         raise corrupt(path, "its footer cannot be read") from None
@@ -219,7 +219,7 @@ def _check_batch(path: Path, source: pa.Buffer, batch: pa.RecordBatch) -> None:
     if any(column.null_count or column.offset for column in batch.columns):
         raise corrupt(path, "a value is missing")
     if not all(_lies_in(source, buffer) for column in batch.columns for buffer in column.buffers()):
-        raise corrupt(path, "its columns are compressed, or not in the order of bytes of this machine")
+        raise corrupt(path, "its columns are compressed, or in another byte order than this machine's")
 
 
 def _lies_in(source: pa.Buffer, buffer: pa.Buffer | None) -> bool:

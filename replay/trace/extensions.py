@@ -61,7 +61,7 @@ class Extensions:
         if not isinstance(found, self._kind) or getattr(found, "name", name) != name:
             raise UsageError(
                 f"the {self._what} {name!r} of {owners[0]} is not a {self._kind.__name__} of that name",
-                hint=f"its entry point in {self.group} names an instance",
+                hint=f"its entry point in {self.group} must refer to an instance",
             )
         return found
 

@@ -160,8 +160,8 @@ def _in_the_way(path: Path) -> OutputError:
     if is_being_written(path):
         return OutputError(f"{path} is being written by another recording", hint="give another -o")
     return OutputError(
-        f"{path} holds a recording to the same trace that was not ended",
-        hint=f"keep it: replay import {path} -o {trace}; or delete it",
+        f"{path} holds an unfinished recording to the same trace",
+        hint=f"to keep it: replay import {path} -o {trace}; otherwise delete it",
     )
 
 

@@ -69,7 +69,7 @@ class PackedBodies:
         rows, self._bytes, self._largest, self._sums = (np.concatenate(found) for found in columns.values())
         self._begins, self._ends = np.concatenate(begins), np.concatenate(ends)
         if len(rows) and (rows.min() < 1 or self._bytes.min() < 0 or self._bytes.max() > file.size << 8):
-            raise corrupt(file.path, "a block of bodies of an impossible size")
+            raise corrupt(file.path, "a block of bodies has an impossible size")
         self._rows = rows.astype(np.int64)
         self._starts = np.concatenate([[0], np.cumsum(self._rows)]).astype(np.int64)
         self._sizes = 8 * (self._rows + 1) + self._bytes

@@ -141,11 +141,11 @@ def _killed(path: Path, journal: Path) -> InputError:
     if is_being_written(journal):
         return InputError(
             f"{path} is being recorded; {journal} holds {found}",
-            hint=f"end the recording, or give {journal} in its place",
+            hint=f"end the recording, or give {journal} instead",
         )
     return InputError(
         f"no trace at {path}: its recording did not end; {journal} holds {found}",
-        hint=f"make the trace of it: replay import {journal} -o {path}",
+        hint=f"to make the trace: replay import {journal} -o {path}",
     )
 
 
@@ -255,7 +255,7 @@ class Trace:
             ("hosts", len(manifest.hosts), HOSTS_MAX),
         ):
             if found > most:
-                raise corrupt(path, f"its manifest names {found:,} {what}, and a trace has {most:,} at most")
+                raise corrupt(path, f"its manifest lists {found:,} {what}, but a trace has at most {most:,}")
         if sum(segment.rows for segment in manifest.segments) != manifest.rows:
             raise corrupt(path, "its segments do not add up to its rows")
         for segment in manifest.segments:
@@ -380,7 +380,7 @@ class Trace:
         path = self.path / segment.file
         batches = read_events(path, self.manifest.files.get(segment.file), self._buffers)
         if sum(len(columns["at_ns"]) for columns in batches) != segment.rows:
-            raise corrupt(path, f"its rows are not the {segment.rows:,} of the manifest")
+            raise corrupt(path, f"it does not have the {segment.rows:,} rows that the manifest states")
         yield from batches
 
     def _check_batch(self, segment: Segment, batch: Batch, before_ns: int) -> None:
@@ -389,13 +389,15 @@ class Trace:
         if batch.at_ns[0] < before_ns or not np.all(batch.at_ns[1:] >= batch.at_ns[:-1]):
             raise corrupt(path, "its events are not in time order")
         if batch.at_ns[-1] > self.end_ns:
-            raise corrupt(path, "an event after the end that the manifest says")
+            raise corrupt(path, "an event is later than the end that the manifest states")
         if batch.request.max() >= self.manifest.requests:
-            raise corrupt(path, "an event of a request that is not in the dictionary")
+            raise corrupt(path, "an event refers to a request that is not in the dictionary")
         if batch.response is not None and batch.response.max() >= len(self.responses):
-            raise corrupt(path, "an event with a response that is not in the dictionary")
+            raise corrupt(path, "an event refers to a response that is not in the dictionary")
         if batch.client.max() >= self.manifest.clients:
-            raise corrupt(path, f"a client past the {self.manifest.clients:,} of the manifest")
+            raise corrupt(
+                path, f"an event refers to a client beyond the {self.manifest.clients:,} of the manifest"
+            )
 
 
 def _window(columns: Columns, from_ns: int | None, until_ns: int | None) -> Columns:

@@ -148,14 +148,14 @@ class Responses:
         if index < 0:
             return ()
         if self._header_sets is None or index >= len(self._header_sets):
-            raise corrupt(self._path, "a header set that is not in its dictionary")
+            raise corrupt(self._path, "a response refers to a header set that is not in the dictionary")
         return tuple((pair["name"], pair["value"]) for pair in self._header_sets[index])
 
     def _body(self, index: int, size: int) -> bytes | None:
         if index < 0:
             return b"" if size == 0 else None
         if self._bodies is None or index >= len(self._bodies):
-            raise corrupt(self._path, "a body that is not in its dictionary")
+            raise corrupt(self._path, "a response refers to a body that is not in the dictionary")
         return bytes(self._bodies[index])
 
     def kept(self) -> npt.NDArray[np.uint8]:

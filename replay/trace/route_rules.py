@@ -184,7 +184,7 @@ def _check_template(template: str, where: str) -> None:
     if not (method in ("", "*") or _METHOD.fullmatch(method)):
         raise UsageError(f"{where}: {template!r}: {method!r} is not a method", hint=TEMPLATE_FORMS)
     if not _PATH.fullmatch(path) or len(path) > TEMPLATE_CHARS_MAX:
-        raise UsageError(f"{where}: {template!r} is not a template of paths", hint=TEMPLATE_FORMS)
+        raise UsageError(f"{where}: {template!r} is not a path template", hint=TEMPLATE_FORMS)
 
 
 def _action(path: Path, name: str, value: Any) -> tuple[str, ...]:

@@ -219,7 +219,7 @@ class TraceWriter:
             raise OutputError(f"{self.path} exists and is not a trace: it will not be replaced")
         if other:
             raise OutputError(
-                f"{self.path} exists and holds {other[0]}, which is not of a trace: it will not be replaced",
+                f"{self.path} exists and holds {other[0]}, which is not a file of a trace: it will not be replaced",
                 hint="move it elsewhere, or give another -o",
             )
 

@@ -71,7 +71,7 @@ class _Writer:
         for unique in self._found.uniques:
             name = self._name(f"new_{plain_name(unique.first.name) or 'value'}")
             count = units.counted(unique.values, "value")
-            why = f"{count} of {self._where(unique.first)}, no two clients alike: new for each of them, in each run"
+            why = f"{count} of {self._where(unique.first)}, each sent by one client only: a new one for each, in each run"
             keys = {"name": name, "generate": unique.generate, "by": "value", "each_run": True}
             self._made.rules.append(Rule("variable", keys, why))
             self._set_all(unique.places, name)
@@ -81,7 +81,7 @@ class _Writer:
         self._set_paths()
         if self._found.split:
             sessions = units.counted(self._found.split, "session")
-            self._made.split = f"{sessions} belong to fewer clients: people share an address"
+            self._made.split = f"{sessions} belong to fewer clients: several people share an address"
         order = {"variable": 0, "capture": 1, "set": 2}
         self._made.rules.sort(key=lambda rule: order[rule.table])
         methods = {self._routes[place.route].split(" ")[0] for place in self._found.counts}
@@ -117,7 +117,7 @@ class _Writer:
                 self._made.cookies = f"{self._made.cookies}; {why}" if self._made.cookies else why
             else:
                 self._made.notes.append(
-                    f"cookie {names} is not proposed: only {_rate(hits, sent)} were as set last"
+                    f"cookie {names} is not proposed: only {_rate(hits, sent)} had the value that was set last"
                 )
         places = [place for place in session.places if place.kind != "cookie"]
         if not places:
