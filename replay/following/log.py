@@ -83,7 +83,6 @@ class _Open:
         return rest + b"\n" if rest.strip() else b""
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 

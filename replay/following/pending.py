@@ -52,7 +52,7 @@ Entries with the same timestamp must be spread together.
 """
 
 SPREAD_TOGETHER_NS = 100 * MS_NS
-"""Entries with timestamps of this resolution or coarser are held until all entries with the same timestamp arrived."""
+"""Entries with timestamps this coarse or coarser are held until all entries with the same timestamp have arrived."""
 
 SPREAD_FROM_NS = MS_NS
 AHEAD_MAX_NS = 60_000 * MS_NS
@@ -159,7 +159,11 @@ class FollowedRows:
         self.reading.stream.stopped.set()
 
     async def arriving(self) -> AsyncGenerator[DueBatch, None]:
-        """Yield due rows in order, until the source has ended and all rows were released, or until `stop` is called."""
+        """Yield due rows in order, until `stop` is called or nothing more is due.
+
+        Nothing more is due when the source has ended and all its rows were released, or when the run's duration has
+        passed.
+        """
         while not self._stopped:
             ended = self.reading.ended.is_set()
             self._take()

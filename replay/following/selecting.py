@@ -114,7 +114,7 @@ class Selecting:
             self.renamed(row, name, actions[row])
 
     def renamed(self, row: int, name: str, action: str) -> None:
-        """Find the rules for a row of routes that got this name."""
+        """Find the scale factor and the body rule for a row of routes that got this name."""
         self._by_row.clear()
         self._factors[row] = 1.0
         for route, factor in self._scenario.scale:

@@ -62,7 +62,10 @@ class RequestStore:
         self.table = np.zeros((BLOCKS_MAX, columns.TABLE_COLUMNS), np.int64)
         self._blocks: dict[int, _Block] = {}
         self.messages: dict[int, tuple[Headers, bytes | None]] = {}
-        """Recorded headers and body by request id, for requests that have any. In Kafka, a body of None is a null value."""
+        """Recorded headers and body by request id, for requests that have any.
+        
+        A body of None means that there is none, which in Kafka differs from an empty body.
+        """
         self._copies: dict[int, int] = {}
         self._full: deque[_Block] = deque()
         self._kept: deque[int] = deque()

@@ -15,7 +15,7 @@ from .responses import media_type
 Int64s = npt.NDArray[np.int64]
 
 NO_TYPE = ""
-"""The media type listed for messages that state none."""
+"""The media type under which messages without one are listed."""
 
 
 @dataclass(frozen=True, slots=True)

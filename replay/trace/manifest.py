@@ -15,7 +15,7 @@ from replay.shown import json_shown
 FORMAT_VERSION = 3
 """The newest version of the trace folder that this code reads.
 
-It writes this version for traces with bodies, recorded responses or lost requests, and PLAIN_VERSION otherwise.
+This code writes it for traces with bodies, recorded responses or lost requests, and PLAIN_VERSION for all others.
 Version 1 has no `files`.
 """
 

@@ -31,7 +31,7 @@ _DIGEST = struct.Struct("<qq")
 
 
 class DigestTable:
-    """Finds equal bodies by digests of 128 bits, which are long enough that different bodies never share one."""
+    """Finds equal bodies by digests of 128 bits, which different bodies practically never share."""
 
     def __init__(self, slots_max: int = DIGESTS_MAX) -> None:
         warm(["trace.digests"])

@@ -16,7 +16,7 @@ Kind = Literal["header", "cookie", "query", "form", "json", "path"]
 KINDS: tuple[Kind, ...] = ("header", "cookie", "query", "form", "json", "path")
 
 JSON_DEPTH_MAX = 64
-"""At a deeper nesting, the search for JSON leaves stops."""
+"""The maximum nesting of JSON that is searched for leaves. The search stops at anything deeper."""
 
 _SPACE = r"[ \t\r\n]*"
 _JSON_TOKEN = re.compile(

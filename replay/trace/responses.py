@@ -182,7 +182,7 @@ KEPT_BODY, CUT_BODY = np.uint8(1), np.uint8(2)
 
 
 def kept_flags(has: npt.NDArray[np.bool_], cut: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """Return the flags of responses (see `Responses.kept`)."""
+    """Return the flags of `Responses.kept` for responses whose bodies are kept (`has`) and cut (`cut`)."""
     return np.where(has, KEPT_BODY + np.where(cut, CUT_BODY, np.uint8(0)), np.uint8(0)).astype(np.uint8)
 
 

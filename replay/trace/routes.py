@@ -32,7 +32,7 @@ RARE_SHARE = 0.01
 """A child is rare if its share of its parent's rows is smaller than this."""
 
 TEMPLATES_MAX = 1 << 16
-"""Maximum number of templates in memory. When they are more, rare children are folded at once."""
+"""Maximum number of templates in memory. When it is reached, rare children are folded at once."""
 
 _UNLIMITED = 1 << 62
 _FOLDED = b"{*"

@@ -23,7 +23,7 @@ LEAVES_MAX = 256
 """How many JSON values of one body are examined."""
 
 VALUE_CHARS_MAX = 2_048
-"""Longer values are ignored. It is the default of a capture's `longest`."""
+"""Longer values are ignored. This limit is the default of a capture's `longest`."""
 
 BITS_MIN = 32.0
 """If matching values have at least this much information, in bits, the match is not due to chance (1 in 4 billion)."""
