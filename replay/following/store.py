@@ -63,7 +63,7 @@ class RequestStore:
         self._blocks: dict[int, _Block] = {}
         self.messages: dict[int, tuple[Headers, bytes | None]] = {}
         """Recorded headers and body by request id, for requests that have any.
-        
+
         A body of None means that there is none, which in Kafka differs from an empty body.
         """
         self._copies: dict[int, int] = {}

@@ -27,7 +27,7 @@ RESPONSES, RESPONSE_HEADERS, RESPONSE_BODIES = (
 )
 
 MEDIA_TYPE_CHARS_MAX = 127
-"""A longer media type is cut. RFC 6838 (4.2) allows 127 characters in each of its two parts, but real ones are shorter."""
+"""Longer media types are cut. RFC 6838 (4.2) allows 127 characters in each of the two parts; real ones are shorter."""
 
 RESPONSES_REMEMBERED, REMEMBERED_BODY_BYTES_MAX = 1 << 12, 1 << 12
 """How many responses are cached, and the largest body of a cached one. Many events share a response."""
