@@ -20,8 +20,8 @@ NOT_FOLLOWED = {
     "har": "a HAR file is complete only at its end",
     "pcap": "a capture can be imported once it is complete",
     "jmeter": "results of JMeter can be imported once they are complete",
-    "otlp": "spans are imported once all of them are there",
-    "jaeger": "spans are imported once all of them are there",
+    "otlp": "spans can be imported once all of them are written",
+    "jaeger": "spans can be imported once all of them are written",
     "journal": "a recording is followed at its source: replay follow http --mirror",
 }
 COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"BZh", b"\xfd7zXZ")

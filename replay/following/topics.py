@@ -83,7 +83,7 @@ class TopicStream(Stream):
         if self.disordered:
             text = f"{counted(self.disordered, 'record')} had a stamp before that of an earlier record of the partition"
             notes.append(
-                Note("STAMPS_GO_BACK", f"{text}, and was due with that one, so that the order is kept")
+                Note("STAMPS_GO_BACK", f"{text}: to keep the order, the time of the earlier record was used")
             )
         if refused := self._consuming.refused():
             notes.append(Note("HOST_REFUSED", f"a part of the source was not read: {refused}"))

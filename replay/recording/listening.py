@@ -246,7 +246,7 @@ class Server:
         """Count that new connections have to wait, and report it once."""
         self.counts["waits for descriptors"] += 1
         self.say_once(
-            f"{self.connections_max:,} connections are open, as many as there are descriptors for: new ones wait"
+            f"{self.connections_max:,} connections are open, and no descriptors are left: new ones wait"
             " (ulimit -n allows more)"
         )
 

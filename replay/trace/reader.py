@@ -123,7 +123,7 @@ def _refuse(path: Path) -> InputError:
     if half is not None:
         return InputError(
             f"{half} is incomplete: its import did not end",
-            hint="import the recording again, if there is one; this folder can be deleted",
+            hint="import the recording again, if it still exists; this folder can be deleted",
         )
     if path.is_dir():
         return InputError(f"{path} is a folder, but not a trace: it has no {MANIFEST}")
