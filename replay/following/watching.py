@@ -82,8 +82,8 @@ class Looking:
 
     def _own_words(self) -> str:
         return (
-            f"{self._stream.name} holds requests of this run: each request that is sent is logged there, and sent again and again."
-            " Give the target a log of its own, or follow a log that it does not write to"
+            f"{self._stream.name} holds requests of this run: each request that is sent is logged there, and"
+            " sent again and again. Give the target a log of its own, or follow a log that it does not write to"
         )
 
     def _look_at_clock(self) -> None:
