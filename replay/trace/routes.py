@@ -128,7 +128,7 @@ class RouteFinder:
         self._rows[: len(counts)] += counts
 
     def learn(self, batch: RequestBatch, weights: Int64s) -> None:
-        """Count the templates of a batch of requests; weights[i] is the number of rows of request i."""
+        """Find the templates of a batch of requests, and count their rows; weights[i] is the number of rows of request i."""
         first, rows = 0, len(batch.method)
         while first < rows:
             stop, ids = self._number(batch.offsets, batch.data, batch.method, first, TEMPLATES_MAX)
@@ -212,7 +212,7 @@ class RouteFinder:
         return offsets, data, np.array([self._methods[method] for method, _, _ in parts], dtype=np.uint8)
 
     def _retemplated(self, templates: list[bytes]) -> list[bytes]:
-        """Return the templates that these templates become under the current rules."""
+        """Return what these templates become under the current rules."""
         table, rows = self._table, self._rows
         self._new_table()
         _, ids = self._number(*self._requests_of(templates), 0, _UNLIMITED)
