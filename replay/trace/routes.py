@@ -128,7 +128,10 @@ class RouteFinder:
         self._rows[: len(counts)] += counts
 
     def learn(self, batch: RequestBatch, weights: Int64s) -> None:
-        """Find the templates of a batch of requests, and count their rows; weights[i] is the number of rows of request i."""
+        """Find the templates of a batch of requests, and count their rows.
+
+        weights[i] is the number of rows of request i.
+        """
         first, rows = 0, len(batch.method)
         while first < rows:
             stop, ids = self._number(batch.offsets, batch.data, batch.method, first, TEMPLATES_MAX)
