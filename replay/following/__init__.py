@@ -1,9 +1,9 @@
-"""Following a source while it is written: each entry is sent `delay` after the instant at which it was recorded.
+"""Follows a source while it is written: each entry is sent `delay` after the instant at which it was recorded.
 
 A followed run differs from other runs only in the origin of its schedule:
 
     source --thread--> entries --> pending --> the run's feeder
     (`log`, `pipe`)    (`reading`)  (`pending`, sorted by due time)
 
-`follow` connects these parts; `docs/following.md` is for users.
+`follow` connects these parts. Users find more in `docs/following.md`.
 """

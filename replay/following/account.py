@@ -1,4 +1,4 @@
-"""Counts of what became of a followed source's entries."""
+"""Counts what became of a followed source's entries."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ import numpy.typing as npt
 from replay.units import MS_NS
 
 _STEP = 1.01
-"""Relative width of a delay cell: one percent."""
+"""The ratio between the bounds of two neighboring cells of delays."""
 
 _CELLS = 2_500
 SHARE_NAMED = 0.999
 
 
 class NeededDelays:
-    """The delay with which each entry would have been in time, counted in cells of one percent above 1 ms."""
+    """A histogram of the delays with which each entry would have been in time.
+
+    The cells are one percent wide, from 1 ms on.
+    """
 
     def __init__(self) -> None:
         self._counts = np.zeros(_CELLS, np.int64)
         self.max_ns: int | None = None
 
     def add(self, needed_ns: npt.NDArray[np.int64]) -> None:
-        """Count entries."""
+        """Count the needed delays of entries, in ns."""
         if not len(needed_ns):
             return
         self.max_ns = max(self.max_ns or 0, int(needed_ns.max()))
@@ -33,7 +36,7 @@ class NeededDelays:
         np.add.at(self._counts, np.minimum(cells, _CELLS - 1), 1)
 
     def at(self, share: float = SHARE_NAMED) -> int | None:
-        """The delay at which this share of the entries would have been in time; None if there are none."""
+        """Return the delay in ns with which this share of the entries would have been in time; None without entries."""
         total = int(self._counts.sum())
         if not total or self.max_ns is None:
             return None
@@ -43,8 +46,10 @@ class NeededDelays:
 
 @dataclass(slots=True)
 class SourceAccount:
-    """Each entry is `released`, `late`, in `skipped`, or still waiting. `copies` are the requests released that scaling
-    made.
+    """Counts of a source's entries.
+
+    Each of the `entries` is `released`, `late`, in `skipped`, or still waiting. `copies` counts the released
+    requests that scaling added. `before_start` counts entries that were due before the start of the run.
     """
 
     entries: int = 0

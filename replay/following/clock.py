@@ -1,30 +1,28 @@
-"""The wall clock, mapped to the monotonic clock once, so that later changes of the system clock are detected and
-reported.
-"""
+"""A wall clock derived from the monotonic clock, so that changes of the system's clock are detected and reported."""
 
 from __future__ import annotations
 
 import time
 
 JUMP_NS = 100_000_000
-"""A difference between the clocks below this is the usual slewing."""
+"""A smaller difference between the clocks is ordinary slewing, not a change of the system's clock."""
 
 
 class WallClock:
-    """Nanoseconds since the epoch that never jump."""
+    """A clock that counts nanoseconds since the Unix epoch and never jumps."""
 
     def __init__(self) -> None:
         self.offset_ns = time.time_ns() - time.monotonic_ns()
 
     def now_ns(self) -> int:
-        """Now, since the epoch."""
+        """Return the present time in ns since the Unix epoch."""
         return time.monotonic_ns() + self.offset_ns
 
     def of(self, monotonic_ns: int) -> int:
-        """An instant of CLOCK_MONOTONIC, since the epoch."""
+        """Convert an instant of CLOCK_MONOTONIC to ns since the Unix epoch."""
         return monotonic_ns + self.offset_ns
 
     def jumped_ns(self) -> int:
-        """How far the system's clock has been set since the start; 0 if it runs as it did."""
+        """Return by how much the system's clock has been set since the start, or 0 if it was not set."""
         moved = time.time_ns() - self.now_ns()
         return moved if abs(moved) >= JUMP_NS else 0

@@ -1,4 +1,4 @@
-"""Assembles a followed run: the source, its reader, the schedule, and the watch over limits."""
+"""Assembles a followed run: the source, its reader, the schedule, and the checks of limits."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ from .watching import Looking
 
 CLIENTS_MAX = 1 << 16
 FEED_RATE_MIN_PER_S = 5_000.0
-"""Minimum rate for which the lanes' feeds are sized: the rate of a source is not known in advance."""
+"""Minimum rate for which the lanes' feeds are sized, because the rate of a source is not known in advance."""
 
 DRAIN_MAX_S = 10.0
 REST_NS, REST_MAX_NS = 500 * MS_NS, 10 * SECOND_NS
-"""After a signal mirrored requests are still sent for the delay and a bit, with an upper limit."""
+"""After a signal, mirrored requests are still sent for the delay plus REST_NS, but at most for REST_MAX_NS."""
 
 Say = Callable[[str], None]
 
 
 class Following:
-    """A source that is followed, and the live part of its run (`replay.engine.live.LiveSource`)."""
+    """A source that is followed, which is also the live part of its run (see `replay.engine.live.LiveSource`)."""
 
     def __init__(
         self, stream: Stream, importer: Importer, wanted: Wanted, scenario: Scenario, say: Say
@@ -98,7 +98,10 @@ class Following:
         self._not_due = 0
 
     def wait_for_history(self) -> None:
-        """Wait until the existing lines have been read: they show the routes."""
+        """Wait until the lines from before the run have been read, because they show the routes.
+
+        Raises the error with which reading failed, if it did.
+        """
         while not self.reading.ready.wait(0.05):
             pass
         if self.reading.failure is not None:
@@ -122,7 +125,7 @@ class Following:
             self._keeper = Keeper(self.wanted.keep, self.reading, self.wanted.options)
 
     def schedule(self) -> Schedule:
-        """The schedule that the source feeds."""
+        """Return the schedule that the source feeds."""
         trace = FollowedTrace(self.wanted.name, self.reading, CLIENTS_MAX)
         self._digest = trace.digest
         return Schedule(
@@ -167,11 +170,11 @@ class Following:
         )
 
     def set_addresses(self, addresses: Sequence[str]) -> None:
-        """The target; beyond this machine the default limits apply."""
+        """Set the limits of the run from the target's addresses; beyond this machine, the default limits apply."""
         self.looking.set_limits(self.scenario, is_local=all(map(is_loopback, addresses)))
 
     def begin(self, start: ClockPair, routes: list[RouteStart], metrics: Sequence[LaneMetrics]) -> None:
-        """See `LiveSource`."""
+        """Begin to feed the schedule, at the start of the run (see `LiveSource`)."""
         self._routes, self._metrics = routes, metrics
         if (keeper := self._keeper) is not None:
             self.rows.on_recorded = lambda entries, part: keeper.add(part)
@@ -181,7 +184,7 @@ class Following:
 
     @property
     def _has_own_routes(self) -> bool:
-        """Whether the run has the routes of the source. With a Kafka target it has partitions instead."""
+        """Return whether the run counts by the routes of the source. A Kafka target has partitions instead."""
         return scheme_of(self.scenario.target) != "kafka"
 
     def _rename(self, row: int, name: str, action: str) -> None:
@@ -191,7 +194,7 @@ class Following:
         self._changed = True
 
     async def watch(self, end: Callable[[str, str], None], changed: Callable[[], None]) -> None:
-        """See `LiveSource`."""
+        """Check the source once per second, until cancelled (see `LiveSource`)."""
         while True:
             await trio.sleep(1.0)
             if self._changed:
@@ -205,7 +208,10 @@ class Following:
                 )
 
     def finish(self, why: str) -> None:
-        """See `LiveSource`. Requests that exist nowhere else are still sent, if they are due soon enough."""
+        """Stop following, because of `why` (see `LiveSource`).
+
+        Mirrored requests exist nowhere else. They are therefore still sent, if they are due soon enough.
+        """
         if self.stream.is_recorded:
             self.rows.stop()
         elif not self._why:
@@ -214,11 +220,11 @@ class Following:
         self._why = self._why or why
 
     def why_ended(self) -> str:
-        """See `LiveSource`."""
+        """Return why the source ended, or "" while it continues (see `LiveSource`)."""
         if self._why:
             return f"followed until {self._why}"
         if self.reading.failure is not None:
-            return f"the source could not be read any more: {self.reading.failure}"
+            return f"the source could no longer be read: {self.reading.failure}"
         if self.stream.ended_by_itself:
             return f"followed until the end of {self.stream.name}"
         if self.scenario.duration_ns is not None:
@@ -226,7 +232,7 @@ class Following:
         return ""
 
     def close(self) -> None:
-        """Stop reading, and count what was read until then; write the rest of the kept trace."""
+        """Stop reading, count the entries read so far, and write the rest of the kept trace."""
         if not self.stream.is_recorded:
             self.stream.close()
         self.reading.stop()
@@ -245,26 +251,29 @@ class Following:
     _keep_failure: Exception | None = None
 
     def keep_problem(self) -> str:
-        """Why the kept trace is not complete; empty if it is."""
+        """Return why the kept trace is not complete, or "" if it is."""
         if self._keep_failure is None and not self._kept_dropped:
             return ""
         why = "the disk was too slow" if self._keep_failure is None else reason_of(self._keep_failure)
-        what = "is not whole" if self._kept else "was not made"
+        what = "is not complete" if self._kept else "was not made"
         return f"{self.wanted.keep} {what}: {counted(self._kept_dropped, 'entry', 'entries')} not kept, {why}"
 
     def failed(self) -> bool:
-        """See `LiveSource`."""
+        """Return whether the run ended because the source could not be read."""
         return self.reading.failure is not None
 
     def figures(self, planned: int) -> SourceFigures:
-        """See `LiveSource`."""
+        """Stop following, and return the final figures of the source.
+
+        `planned` is the number of requests that were due.
+        """
         self.close()
         figures = self._figures().with_planned(planned)
         self._not_due = figures.not_due
         return figures
 
     def so_far(self) -> SourceSoFar:
-        """See `LiveSource`."""
+        """Return the figures of the source at this moment, while the run continues."""
         return SourceSoFar(source=self._figures(), trace=self.identity())
 
     def _figures(self) -> SourceFigures:
@@ -293,7 +302,7 @@ class Following:
         )
 
     def identity(self) -> TraceIdentity:
-        """See `LiveSource`."""
+        """Return what run.json records of the source in place of a trace."""
         return TraceIdentity(
             path=units.name_text(self.wanted.name),
             digest=self._digest,
@@ -305,7 +314,7 @@ class Following:
         )
 
     def recorded_routes(self) -> None:
-        """See `LiveSource`."""
+        """Add the recorded status classes of each route to the run's routes."""
         if not self._has_own_routes:
             return
         for row, counts in enumerate(self.rows.statuses.tolist()):
@@ -319,13 +328,13 @@ class Following:
                 self._routes[row] = msgspec.structs.replace(self._routes[row], recorded=recorded)
 
     def notes(self) -> list[Note]:
-        """See `LiveSource`."""
+        """Return the notes about the source for the end of the run."""
         notes = [*self.looking.notes(), *self.stream.notes()]
         if problem := self.keep_problem():
             notes.append(Note("TRACE_NOT_WHOLE", problem))
         if self._not_due and not self.stream.is_recorded:
             what = counted(self._not_due, "request")
-            notes.append(Note("NOT_DUE", f"{what} that the mirror brought: due after the end, and not sent"))
+            notes.append(Note("NOT_DUE", f"{what} from the mirror: due after the end, and not sent"))
         unused = [
             rule for rule in self.wanted.options.scrub.as_list() if rule not in self.reading.found.rules_used
         ]

@@ -1,4 +1,7 @@
-"""Keeps a followed source as a trace, in a separate thread: a slow disk loses records of the trace, never requests."""
+"""Keeps a followed source as a trace, in a separate thread.
+
+If the disk is slow, the trace lacks entries, but the run's requests are not delayed.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _NO_MESSAGE: Message = ((), b"")
 
 
 class _Part(NamedTuple):
-    """Entries on their way to the trace."""
+    """Entries on their way to the trace, with their targets, headers and bodies."""
 
     columns: Columns
     targets: list[bytes]
@@ -35,7 +38,10 @@ class _Part(NamedTuple):
 
 
 class Keeper:
-    """Writes entries to the new trace at `path`. `dropped` counts those for which there was no time or no room."""
+    """Writes entries to the new trace at `path`.
+
+    `dropped` counts the entries that could not be written, because the queue was full or the disk failed.
+    """
 
     def __init__(self, path: Path, reading: Reading, options: Options) -> None:
         self._reading, self._options = reading, options
@@ -49,7 +55,7 @@ class Keeper:
         self._thread.start()
 
     def add(self, part: Columns) -> None:
-        """Take entries with their starts (`start_ns`). Never waits."""
+        """Queue entries for the trace without waiting. They must have a column `start_ns`."""
         store = self._reading.store
         numbers = part["request"].tolist()
         targets = [store.target(number) or b"" for number in numbers]
@@ -88,7 +94,10 @@ class Keeper:
         self._rows += len(targets)
 
     def close(self) -> Trace | None:
-        """Write the rest; returns the trace, or None with the reason in `failure`."""
+        """Write the rest, and return the trace.
+
+        Returns None if no entry was written, or if writing failed; `failure` is then the error.
+        """
         self._parts.put(None)
         self._thread.join()
         manifest, reading = self._writer.manifest, self._reading
@@ -110,7 +119,7 @@ class Keeper:
             self._writer.__exit__(None, None, None)
         except (ReplayError, OSError) as error:
             self.failure = error
-            self.dropped += self._rows  # These rows were written, but are lost with the trace.
+            self.dropped += self._rows  # They were written, but are lost with the trace.
             self._discard()
             return None
         return self._writer.trace

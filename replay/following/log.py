@@ -1,11 +1,12 @@
-"""A growing log file as one stream of whole lines, across rotation by rename and by copy and truncate.
+"""Reads a growing log file as one stream of whole lines, across rotation by rename and by copy and truncate.
 
-Three cases at every poll:
+Every poll distinguishes three cases:
+
 - The file has grown: its new whole lines are read.
 - The name refers to another file: the log was rotated. The old file is still read for DRAIN_S beside the new one,
-  since a server may still write to it.
-- The file is shorter than what was read of it, or its last read bytes are gone: it was truncated or replaced in
-  place, and is read from its beginning.
+  because a server may still write to it.
+- The file is shorter than what was read of it, or the last bytes that were read have changed: it was truncated or
+  replaced in place, and is read from its beginning.
 """
 
 from __future__ import annotations
@@ -23,17 +24,16 @@ from replay.trace.importing.sources import BLOCK_BYTES, HEAD_BYTES
 from .stream import LINE_BYTES_MAX, POLL_S, Stream
 
 DRAIN_S = 10.0
-"""How long a rotated file is still read."""
+"""How long, in seconds, a rotated file is still read."""
 
 HISTORY_HEAD_BYTES, HISTORY_TAIL_BYTES = 64 << 10, 1 << 20
-"""How many of the existing lines are read: the first ones, which may have the names of the columns, and the last ones,
-for the routes."""
+"""How much is read of what was written before the run: the head, for the names of columns, and the tail, for routes."""
 
 _SEEN_BYTES = 64
 
 
 class _Open:
-    """A file of the log, and how far it was read."""
+    """An open file of the log, and how much of it was read."""
 
     def __init__(self, path: Path, position: int = 0) -> None:
         self._file = path.open("rb", buffering=0)
@@ -46,17 +46,17 @@ class _Open:
         self._seen = self._before(position)
 
     def _before(self, position: int) -> bytes:
-        """The bytes before a position, which reveal that the file was replaced in place."""
+        """Return the bytes before a position, which show whether the file was replaced in place."""
         begin = max(0, position - _SEEN_BYTES)
         return os.pread(self._file.fileno(), position - begin, begin)
 
     @property
     def size(self) -> int:
-        """Bytes that it has now."""
+        """Return the present size of the file in bytes."""
         return os.fstat(self._file.fileno()).st_size
 
     def lines(self) -> bytes:
-        """New whole lines, at most BLOCK_BYTES of them; empty if there are none."""
+        """Return new whole lines, at most about BLOCK_BYTES of them, or b"" if there are none."""
         size = self.size
         if size < self.position or (size > self.position and self._before(self.position) != self._seen):
             self.truncations += 1
@@ -74,21 +74,20 @@ class _Open:
         return data[:end]
 
     def read(self, begin: int, count: int) -> bytes:
-        """Read bytes without moving the position."""
+        """Return `count` bytes from `begin` on, without moving the position."""
         return os.pread(self._file.fileno(), count, begin)
 
     def rest(self) -> bytes:
-        """The last line, if it has no line end."""
+        """Return the last line, if it has no line end, otherwise b""."""
         rest, self.partial = self.partial, b""
         return rest + b"\n" if rest.strip() else b""
 
     def close(self) -> None:
-        """Stop reading it."""
         self._file.close()
 
 
 class GrowingLog(Stream):
-    """A log file read while it is written, from its end or its beginning."""
+    """A log file that is read while it is written, from its end or from its beginning."""
 
     kind = "log"
 
@@ -106,15 +105,18 @@ class GrowingLog(Stream):
 
     @property
     def truncations(self) -> int:
-        """How often the log was truncated or replaced in place."""
+        """Return how often the log was truncated or replaced in place."""
         return self._truncations_gone + sum(file.truncations for file in self._files())
 
     def trouble(self) -> str:
-        """The current problem with the file; empty if there is none."""
+        """Return the current problem with the file, or "" if there is none."""
         return "" if os.path.lexists(self._place) else f"{self.name} does not exist"
 
     def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
-        """Wait until a first line shows the format; False if stopped before."""
+        """Wait until the log has a first line, from which the format is detected.
+
+        Returns False if `is_stopped` is true first. `waiting` is called once, with the reason for the wait.
+        """
         told = False
         while not (head := self._read_head()):
             if is_stopped():
@@ -172,7 +174,7 @@ class GrowingLog(Stream):
         return b""
 
     def _look(self) -> None:
-        """Notice when the name refers to another file."""
+        """Check whether the name refers to another file, and open that."""
         try:
             found = self._place.stat()
         except OSError:
@@ -192,7 +194,7 @@ class GrowingLog(Stream):
         self._current = file
 
     def _history(self) -> Iterator[bytes]:
-        """Lines from before the run: the first and the last ones."""
+        """Yield the first and the last lines from before the run."""
         file = self._current
         if file is None or not self._start:
             return
@@ -206,7 +208,7 @@ class GrowingLog(Stream):
         yield tail
 
     def _new(self) -> list[bytes]:
-        """The lines that have come since the last look, by file."""
+        """Return the lines that were written since the last poll, by file."""
         self._look()
         found = []
         for file in self._files():
@@ -227,13 +229,13 @@ class GrowingLog(Stream):
         return [rest for file in self._files() if (rest := file.rest())]
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the log and rotated files that are still read."""
         for file in self._files():
             file.close()
 
 
 def _line_begin(file: _Open, size: int) -> int:
-    """The start of an unfinished last line, or the size of the file."""
+    """Return where an unfinished last line starts, or the size of the file if its last line is finished."""
     begin = max(0, size - LINE_BYTES_MAX)
     data = file.read(begin, size - begin)
     at = data.rfind(b"\n")

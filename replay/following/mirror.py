@@ -23,13 +23,16 @@ from .stream import POLL_S, Stream
 
 TOGETHER = 1_024
 LAST_PART_S = 1.0
-"""How long the end waits for requests of which a part has come."""
+"""How long, in seconds, `close` waits for requests that have arrived only in part."""
 
 CUT_BODY = "body over the limit"
 
 
 class MirrorStream(Stream):
-    """Requests that arrive at HOST:PORT. They are received in a thread of its own, from the start."""
+    """Requests that a proxy mirrors to HOST:PORT.
+
+    A separate thread receives them as soon as the object is made.
+    """
 
     kind = "mirror"
     is_recorded = False
@@ -70,15 +73,16 @@ class MirrorStream(Stream):
             self._listens.set()
 
     def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
-        """Nothing to detect: requests need no format."""
+        """Return at once, because requests need no detection of a format."""
         return True
 
     def _new(self) -> list[bytes]:
         return []
 
     def requests(self) -> Iterator[list[Exchange]]:
-        """Yield the requests as they arrive, until the receiver has ended: each of them was answered, so none is left
-        out.
+        """Yield the requests as they arrive, until the receiver has ended.
+
+        Every request was answered with success; none is therefore left out at the end.
         """
         self.in_history = False
         self.on_live()
@@ -100,7 +104,7 @@ class MirrorStream(Stream):
                 )
 
     def taken(self, exchange: Exchange) -> None:
-        """Copy the body, because the receiver reuses its memory."""
+        """Release the memory that the receiver reserved for the body of a request."""
         if exchange.body and self._token is not None:
             with_size = len(exchange.body)
             try:
@@ -109,32 +113,35 @@ class MirrorStream(Stream):
                 return
 
     def lost(self) -> dict[str, int]:
-        """Requests that arrived but were not handed over, by reason."""
+        """Return how many requests arrived but were not passed on, by reason."""
         return dict(Counter(self.accounts.lost) + Counter(self.accounts.refused))
 
     def finish(self) -> None:
-        """Accept no more requests; those that are being received may finish."""
+        """Accept no more requests, except for those that are being received."""
         self._tell(lambda server: server.drain())
 
     def close(self) -> None:
-        """Accept no more requests. Those still incomplete a moment later are cut off, and counted as lost."""
+        """Accept no more requests.
+
+        Those that are still incomplete after LAST_PART_S are cut off and counted as lost.
+        """
         self._tell(lambda server: server.drain())
         self._thread.join(timeout=LAST_PART_S)
         self._tell(lambda server: server.abort())
         self._thread.join(timeout=LAST_PART_S)
 
     def _tell(self, what: Callable[[Server], None]) -> None:
-        """Call this in the receiver's thread, unless that has ended."""
+        """Call a function in the receiver's thread, unless that thread has ended."""
         if self._token is not None and self._receiver is not None:
             with contextlib.suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(what, self._receiver.server)
 
 
 class MirrorReader(RecordReader):
-    """Makes rows of mirrored requests, without secrets."""
+    """Converts mirrored requests to rows without secrets."""
 
     def probe(self, head: bytes) -> Probe:
-        """Do nothing, because the timestamps are exact."""
+        """Return a resolution of 1 ns, because the timestamps are exact."""
         return Probe(None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
@@ -170,6 +177,6 @@ class MirrorReader(RecordReader):
 MIRROR = Importer(
     name="mirror", title="requests that a proxy mirrors", sniff=lambda head, options: 0.0, reader=MirrorReader
 )
-"""Not in the registry, because no file has this format."""
+"""The importer of mirrored requests. It is not in the registry, because no file has this format."""
 
 MirrorStream.own_format = MIRROR

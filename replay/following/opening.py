@@ -1,4 +1,4 @@
-"""Chooses how to follow a source: the format from its first lines, and the delay from the format."""
+"""Chooses how a source is followed: the format from its first lines, and the delay from the format."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .pending import SPREAD_TOGETHER_NS
 from .stream import Stream
 
 SLACK_NS = 2 * SECOND_NS
-"""The default delay beyond the resolution of the stamps: lines are buffered, written and read in it."""
+"""The default delay beyond the resolution of the stamps: the time for buffering, writing and reading a line."""
 
 NOT_FOLLOWED = {
-    "har": "a HAR file is whole only at its end",
-    "pcap": "a capture is imported once it is whole",
-    "jmeter": "results of JMeter are imported once they are whole",
-    "otlp": "spans are imported once all of them are there",
-    "jaeger": "spans are imported once all of them are there",
+    "har": "a HAR file is complete only at its end",
+    "pcap": "a capture can be imported once it is complete",
+    "jmeter": "results of JMeter can be imported once they are complete",
+    "otlp": "spans can be imported once all of them are written",
+    "jaeger": "spans can be imported once all of them are written",
     "journal": "a recording is followed at its source: replay follow http --mirror",
 }
 COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"BZh", b"\xfd7zXZ")
@@ -29,7 +29,7 @@ COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"BZh", b"\xfd7zXZ")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """How a source is followed. `delay_ns` is None for the default."""
+    """How a source is to be followed. A `delay_ns` of None means the default delay."""
 
     name: str
     format: Importer | None = None
@@ -40,7 +40,10 @@ class Wanted:
 
 
 def format_of(stream: Stream, wanted: Wanted) -> Importer:
-    """The format of a source, from its first lines. InputError if it cannot be followed."""
+    """Return the format of a source, detected from its first lines.
+
+    Raises InputError if the format cannot be followed.
+    """
     if stream.own_format is not None:
         return stream.own_format
     if stream.head.startswith(COMPRESSED):
@@ -58,7 +61,7 @@ def format_of(stream: Stream, wanted: Wanted) -> Importer:
 
 
 def delay_of(wanted: Wanted, stream: Stream, resolution_ns: int) -> tuple[int, str]:
-    """The delay, and the reason for it."""
+    """Return the delay in ns, and the reason for it in words."""
     if wanted.delay_ns is not None:
         return wanted.delay_ns, "--delay"
     resolution = format_duration(max(resolution_ns, 1))

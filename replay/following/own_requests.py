@@ -1,12 +1,13 @@
 """Detects that the followed source contains this run's own requests, which would then be sent again and again.
 
-Our requests have no mark, so the timing is compared. A request of ours comes back as an entry with the same method
-and target, recorded when it was due. Other traffic has no reason to repeat after our delay more often than after half
-of it: if entries match at the whole delay and not at the half, they are ours.
+The run's own requests have no mark, so their timing is compared. An own request returns as an entry with the same
+method and target, recorded at the time at which it was due. Other traffic has no reason to repeat after the whole
+delay more often than after half of it. If entries match at the whole delay and not at the half, they are this run's
+own.
 
-Two measures decide. The wide one tolerates a late generator and a late server, but works only for targets requested
-now and then. The narrow one also works for targets requested all the time, if ours come back at once. If there are
-many keys, only some are checked.
+Two measures decide. The wide one tolerates a late generator and a late server, but works only for targets that are
+requested now and then. The narrow one also works for targets that are requested all the time, if own requests
+return at once. If there are many keys, only some are checked.
 """
 
 from __future__ import annotations
@@ -19,28 +20,30 @@ from replay.units import MS_NS, SECOND_NS
 from .selecting import Entries
 
 WIDE_NS, NARROW_NS = 300 * MS_NS, 25 * MS_NS
-"""How far from the due time an entry may have been recorded, beyond the resolution of the stamps."""
+"""By how much the recorded time of a matching entry may differ from the due time, beyond the resolution of the stamps."""
 
 KEYS_PER_S_MAX = 400
-"""How many keys are checked per second."""
+"""How many entries are checked per second. If there are more, only a part of the keys is checked."""
 
 LEAST = 8
-"""Matches that are needed."""
+"""The minimum number of matches."""
 
 SHARE, STRAY_SHARE = 0.45, 0.3
-"""Wide: this share of the entries must match (in a loop half of them after one delay, then more), and at half of the
-delay at most this share of those.
+"""The wide measure: SHARE of the entries must match at the whole delay, and at the half at most STRAY_SHARE of those.
+
+In a loop, half of the entries match after one delay, and more of them later.
 """
 
 NARROW_SHARE, NARROW_EXCESS = 0.6, 0.3
-"""Narrow: this share of the entries must match, and this many more than at half of the delay."""
+"""The narrow measure: NARROW_SHARE of the entries must match at the whole delay, and NARROW_EXCESS more than at half."""
 
 WINDOW_S = 30
 
 
 class OwnRequests:
-    """Counts entries that look like requests of this run. `found` is the number among the latest entries, once that
-    is certain.
+    """Counts entries that look like requests of this run.
+
+    `found` is the largest number of them in WINDOW_S so far; it stays 0 until the measures are met.
     """
 
     def __init__(self, delay_ns: int, resolution_ns: int) -> None:
@@ -55,13 +58,13 @@ class OwnRequests:
         self.found = 0
 
     def released(self, entries: Entries) -> None:
-        """These were sent, each `delay` after it was recorded."""
+        """Note entries that were released; each is sent `delay` after it was recorded."""
         for key, start_ns in self._sampled(entries):
             self._sent[key].append(start_ns + self._delay_ns)
             self._newest_ns = max(self._newest_ns, start_ns + self._delay_ns)
 
     def entered(self, entries: Entries) -> None:
-        """Record the entries that came from the source."""
+        """Compare entries that arrived from the source with the requests that were sent."""
         now, half_ns = self._now, self._delay_ns // 2
         for key, start_ns in self._sampled(entries):
             now[0] += 1
@@ -78,7 +81,10 @@ class OwnRequests:
         return list(zip(keys[rows].tolist(), entries.start_ns[rows].tolist(), strict=True))
 
     def second(self) -> int:
-        """Once per second: how many of the latest entries are ours; 0 if that is not certain."""
+        """Return how many of the latest entries are this run's own, or 0 if that is not certain.
+
+        It must be called once per second.
+        """
         if self._now[0] > KEYS_PER_S_MAX:
             self._mask = self._mask << 1 | 1
         self._seconds.append(self._now)
@@ -104,6 +110,6 @@ class OwnRequests:
 
 
 def _has(due: list[int], at_ns: int, tolerance_ns: int) -> bool:
-    """Whether one of these sorted instants is close enough to this one."""
+    """Return whether one of these sorted instants is within the tolerance of `at_ns`."""
     place = bisect_left(due, at_ns - tolerance_ns)
     return place < len(due) and due[place] <= at_ns + tolerance_ns

@@ -1,9 +1,11 @@
-"""The schedule of a followed source: sorts arriving entries into due rows.
+"""The schedule of a followed source, which sorts arriving entries into due rows.
 
 An entry is in time if it is read at least `lead_ns` before it is due. It then waits, sorted with the others by due
-time, and is released to the feeder SPARE_NS later than that. An entry read later is late at the source. If this
-process itself was late to read, the entry counts from the last instant at which it was not there yet; the lag is then
-the generator's own.
+time, until it is released to the feeder, at most SPARE_NS after that limit. An entry that is read later is late at
+the source.
+
+If this process itself was late to read an entry, the delay counts from the last instant at which the entry did not
+exist yet. The remaining lag is then the generator's own.
 """
 
 from __future__ import annotations
@@ -31,28 +33,30 @@ from .selecting import Entries, Selecting
 from .trace import BatchTrace
 
 LEAD_MAX_NS, LEAD_SHARE = 300 * MS_NS, 0.2
-"""How long before its due time an entry must be read: this share of the delay, with an upper limit. The lanes need
-the time while this process waits for a CPU.
+"""How long before its due time an entry must be read: LEAD_SHARE of the delay, but at most LEAD_MAX_NS.
+
+During this time, the lanes have rows to send even if this process has to wait for a CPU.
 """
 
 LAG_MIN_NS = 20 * MS_NS
-"""Minimum time between two polls of the source."""
+"""The lag of an entry counts as at least this: the time between two polls of the source."""
 
 SPARE_NS = 30 * MS_NS
-"""Time between the deadline for reading an entry and its release: entries read meanwhile are still sorted in."""
+"""Time between the latest reading of an entry and its release. Entries that are read meanwhile are still sorted in."""
 
 PAUSE_S = 0.01
 SETTLE_NS = 200 * MS_NS
-"""How long to wait for further entries with the same coarse timestamp after it is over, so that they are spread
-together.
+"""How long to wait, after the period of a coarse timestamp has passed, for further entries with this timestamp.
+
+Entries with the same timestamp must be spread together.
 """
 
 SPREAD_TOGETHER_NS = 100 * MS_NS
-"""Timestamps of this resolution or coarser are held until all entries with the same one have arrived."""
+"""Entries with timestamps this coarse or coarser are held until all entries with the same timestamp have arrived."""
 
 SPREAD_FROM_NS = MS_NS
 AHEAD_MAX_NS = 60_000 * MS_NS
-"""If an entry's timestamp is this far in the future, its clock was wrong."""
+"""An entry whose timestamp is this far in the future is skipped, because its clock must have been wrong."""
 
 BUCKET_NS = 50 * MS_NS
 RECENT_BATCHES = 4_096
@@ -61,7 +65,7 @@ Int64s = npt.NDArray[np.int64]
 
 
 class _Recent(NamedTuple):
-    """Rows that were released: for the samples of the run."""
+    """Rows that were released lately, from which the samples of the run are described."""
 
     first_seq: int
     at_ns: Int64s
@@ -69,13 +73,15 @@ class _Recent(NamedTuple):
 
 
 def lead_of(delay_ns: int) -> int:
-    """How long before its due time an entry must be read."""
+    """Return how long before its due time an entry must be read, in ns."""
     return min(LEAD_MAX_NS, round(delay_ns * LEAD_SHARE))
 
 
 def needed_of(lags_ns: Int64s) -> Int64s:
-    """The least delay at which an entry would have been in time, by how long after its start it was read: the delay minus
-    its own `lead_of` must not be shorter.
+    """Return the least delay with which each entry would have been in time.
+
+    `lags_ns` is how long after its start an entry was read. The delay minus its own `lead_of` must not be shorter
+    than that.
     """
     lags_ns = np.maximum(lags_ns, LAG_MIN_NS)
     return np.minimum((lags_ns / (1 - LEAD_SHARE)).astype(np.int64), lags_ns + LEAD_MAX_NS)
@@ -119,11 +125,11 @@ class FollowedRows:
 
     @property
     def table(self) -> Int64s:
-        """Raw addresses of the requests, for the kernels."""
+        """Return the raw addresses of the requests, for kernels."""
         return self.reading.store.table
 
     def begin(self, start: ClockPair) -> None:
-        """The run starts."""
+        """Set the origin of the schedule at the start of the run."""
         self._start = ClockPair(start.monotonic_ns, self._wall.of(start.monotonic_ns))
         self.clock = Clock(
             origin_ns=self._start.wall_ns - self._delay_ns, from_ns=0, until_ns=1 << 62, window_until_ns=1 << 62,
@@ -132,28 +138,32 @@ class FollowedRows:
         self.last_entry_ns = start.monotonic_ns
 
     def batches(self) -> Iterator[DueBatch]:
-        """Nothing is known before the run."""
+        """Return no rows, because none is known before the run."""
         return iter(())
 
     def end_within(self, grace_ns: int) -> None:
-        """Release only what is due within this time from now."""
+        """Release only rows that are due within this time from now, then end."""
         until_ns = self._elapsed_ns() + grace_ns
         self._duration_ns = until_ns if self._duration_ns is None else min(self._duration_ns, until_ns)
 
     def settle(self) -> None:
-        """Count entries that were read but not taken; they are no longer sent."""
+        """Count the entries that were read but not counted yet. They are not sent."""
         self._take_chunks()
         if self._held:
             held, self._held = self._held, []
             self._enter(held)
 
     def stop(self) -> None:
-        """Release no further rows."""
+        """Release no further rows, and stop reading the source."""
         self._stopped = True
         self.reading.stream.stopped.set()
 
     async def arriving(self) -> AsyncGenerator[DueBatch, None]:
-        """Yield due rows in order, until the source has ended and everything is released, or `stop`."""
+        """Yield due rows in order, until `stop` is called or nothing more is due.
+
+        Nothing more is due when the source has ended and all its rows were released, or when the run's duration has
+        passed.
+        """
         while not self._stopped:
             ended = self.reading.ended.is_set()
             self._take()
@@ -173,11 +183,14 @@ class FollowedRows:
             await trio.sleep(PAUSE_S)
 
     def _elapsed_ns(self) -> int:
-        """Since the start of the run."""
+        """Return the time since the start of the run."""
         return self._wall.now_ns() - self._start.wall_ns
 
     def _take(self) -> None:
-        """Take the entries read, and spread those with coarse timestamps."""
+        """Move the entries that were read into the schedule.
+
+        Entries with coarse timestamps are held until all entries with the same timestamp have arrived.
+        """
         self._take_chunks()
         if not self._held:
             return
@@ -188,7 +201,7 @@ class FollowedRows:
         self._take_complete()
 
     def _take_chunks(self) -> None:
-        """Take what was read, and the routes that are named in it."""
+        """Take the chunks that were read, and first the new names of routes to which they refer."""
         chunks = self.reading.chunks
         waiting = len(chunks)
         while self.reading.book.renames:
@@ -199,7 +212,7 @@ class FollowedRows:
             self._held.append(chunks.popleft())
 
     def _take_complete(self) -> None:
-        """Take the entries with coarse timestamps that are over, or that can wait no longer."""
+        """Move held entries into the schedule whose timestamp's period is complete, or that can wait no longer."""
         now_ns, resolution_ns = self._wall.now_ns(), self.reading.resolution_ns
         all_there = self.reading.ended.is_set()
         ready: list[Chunk] = []
@@ -217,11 +230,11 @@ class FollowedRows:
             self._enter(ready)
 
     def _starts(self, chunk: Chunk) -> Int64s:
-        """When requests began, from the timestamps as read."""
+        """Return when requests began, according to their timestamps."""
         return chunk.at_ns - np.maximum(chunk.took_ns, 0) if self.reading.reader.subtracts else chunk.at_ns
 
     def _enter(self, chunks: list[Chunk]) -> None:
-        """Spread entries, decide which are in time, and put those in order."""
+        """Spread the timestamps of entries, and put the entries that are in time into the schedule."""
         columns = _joined(chunks)
         for part in self._spread(columns):
             if self.reading.reader.subtracts:
@@ -238,7 +251,7 @@ class FollowedRows:
         yield from self._jitter.flush()
 
     def _judge(self, part: Columns) -> None:
-        """Count entries, and keep those that are in time."""
+        """Count entries, and put those into the schedule that are in time and selected by the scenario."""
         account = self.account
         entries = Entries(
             part["start_ns"], part["client"], part["request"], part["method"], part["route"], part["status"], part["key"],
@@ -274,7 +287,7 @@ class FollowedRows:
             self._queue(copy)
 
     def _release_unused(self, given: Entries, kept: Entries) -> None:
-        """Give up the requests of entries that are not sent."""
+        """Release the requests of entries that are not sent."""
         if len(kept) < len(given):
             unused = np.setdiff1d(given.request, kept.request, assume_unique=True)
             self.reading.store.release(unused)
@@ -287,7 +300,7 @@ class FollowedRows:
             self._buckets.setdefault(bucket, []).append(entries[buckets == bucket])
 
     def _due(self, until_ns: int) -> Iterator[Entries]:
-        """Take the rows due up to an instant of the run, in order."""
+        """Remove the rows that are due up to an instant of the run from the schedule, and yield them in order."""
         for bucket in sorted(bucket for bucket in self._buckets if bucket * BUCKET_NS <= until_ns):
             entries = _concatenated(self._buckets.pop(bucket))
             entries = entries[np.argsort(entries.start_ns, kind="stable")]
@@ -318,7 +331,7 @@ class FollowedRows:
         )
 
     def _own(self, requests: npt.NDArray[np.uint32]) -> BatchTrace:
-        """Store the header sets and bodies of a batch, and refer its requests to them."""
+        """Return the header sets and bodies of a batch, and set the indexes into them in its requests."""
         store, headers, bodies = self.reading.store, list[Headers](), list[bytes]()
         sets: dict[Headers, int] = {}
         for number in requests.tolist():
@@ -334,7 +347,7 @@ class FollowedRows:
         return BatchTrace(self.reading, headers, bodies)
 
     def remember(self, seqs: set[int]) -> None:
-        """Keep the recorded rows of sampled requests, and forget those that are sampled no longer."""
+        """Store the recorded rows of the requests that are now samples, and forget those of former samples."""
         for seq in [seq for seq in self._samples if seq not in seqs]:
             del self._samples[seq]
         wanted = sorted(seqs - self._samples.keys())
@@ -356,11 +369,11 @@ class FollowedRows:
             self._samples[seq] = RecordedRow(at_ns, self.reading.methods[method], target.decode("latin-1"))
 
     def numbers(self, rows_a_pass: int) -> RowNumbers:
-        """Entries are numbered in sending order."""
+        """Return the numbers of the rows: entries are numbered in sending order."""
         return RowNumbers.whole(0, rows_a_pass)
 
     def recorded(self, wanted: list[int]) -> dict[int, RecordedRow]:
-        """The recorded rows of sampled requests, if known."""
+        """Return the recorded rows of sampled requests, as far as they are known."""
         self.remember(set(wanted))
         return {seq: self._samples[seq] for seq in wanted if seq in self._samples}
 
@@ -378,7 +391,10 @@ _COLUMNS = ("at_ns", "took_ns", "status", "size", "client", "request", "method",
 
 
 def _joined(chunks: list[Chunk]) -> Columns:
-    """Concatenate the columns of chunks, with the last instant at which each row did not yet exist."""
+    """Concatenate the columns of chunks.
+
+    A column `absent_ns` is added: the last instant at which a row did not exist yet.
+    """
     columns: Columns = {name: np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in _COLUMNS}
     columns["absent_ns"] = np.concatenate(
         [np.full(len(chunk.at_ns), chunk.absent_ns, np.int64) for chunk in chunks]

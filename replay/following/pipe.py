@@ -15,7 +15,7 @@ from .stream import LINE_BYTES_MAX, POLL_S, Stream
 
 
 class StandardInput(Stream):
-    """Lines that another program writes: all of them are new."""
+    """Lines that another program writes to standard input. All of them are new."""
 
     kind = "pipe"
 
@@ -28,7 +28,11 @@ class StandardInput(Stream):
         self._ended = False
 
     def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
-        """Wait for the first line."""
+        """Wait for the first line, from which the format is detected.
+
+        Returns False if `is_stopped` is true first. `waiting` is called once, if no line arrives within a second.
+        Raises InputError if the input is empty.
+        """
         told_s = time.monotonic() + 1.0
         while b"\n" not in self._buffer and not self._ended:
             self._fill(POLL_S)
@@ -36,14 +40,14 @@ class StandardInput(Stream):
                 return False
             if time.monotonic() > told_s:
                 told_s = float("inf")
-                waiting("nothing has come from standard input yet")
+                waiting("nothing has arrived from standard input yet")
         if not self._buffer.strip():
             raise InputError("standard input is empty")
         self.head = self._buffer[: self._buffer.rfind(b"\n") + 1] or self._buffer
         return True
 
     def _fill(self, wait_s: float) -> None:
-        """Read what is there, at most BLOCK_BYTES."""
+        """Read the data that is available, at most about BLOCK_BYTES; wait up to `wait_s` for the first of it."""
         deadline_s = wait_s
         while not self._ended and len(self._buffer) < BLOCK_BYTES:
             ready, _, _ = select.select([self._fd], [], [], deadline_s)
@@ -70,5 +74,5 @@ class StandardInput(Stream):
         return [rest + b"\n"] if rest.strip() else []
 
     def close(self) -> None:
-        """Close the descriptor."""
+        """Close this object's copy of the descriptor."""
         os.close(self._fd)

@@ -1,5 +1,6 @@
-"""The reading thread: converts lines of the source to entries, in chunks with the time at which they did not yet
-exist.
+"""Reads a source in a thread, and converts its lines to chunks of entries.
+
+Each chunk has the last instant at which its entries did not exist yet.
 """
 
 from __future__ import annotations
@@ -30,20 +31,22 @@ METHODS = (
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "PROPPATCH", "MKCOL", "COPY",
     "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH", "PURGE", "QUERY", "PRODUCE",
 )  # fmt: skip
-"""Methods that a source may have: they are numbered before the first request is known."""
+"""Methods that a source may have. They are numbered in advance, because the schedule is made before any request."""
 
 OTHER_METHOD = "OTHER"
 KEY_SEED = np.int64(5_381_417)
 QUEUE_ROWS_MAX = 1 << 21
-"""Entries that may wait for the control plane; past that the source is not read."""
+"""How many entries may wait for the control plane. While more of them wait, the source is not read."""
 
 Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Entries as columns of one length, in the order of the source. `at_ns` is the stamp as it was read; `key` is a hash of
-    method and target. None of them was there at `absent_ns` (CLOCK_MONOTONIC).
+    """Entries as columns of equal length, in the order of the source.
+
+    `at_ns` is the timestamp as it was read. `key` is a hash of method and target. `absent_ns` (CLOCK_MONOTONIC) is
+    an instant at which none of the entries existed yet.
     """
 
     absent_ns: int
@@ -61,7 +64,10 @@ class Chunk:
 
 @dataclass(slots=True)
 class History:
-    """Facts from the lines that were written before the run."""
+    """What the lines from before the run show.
+
+    `peak_1s` is the largest number of entries in a second.
+    """
 
     rows: int = 0
     hosts: Counter[str] | None = None
@@ -72,8 +78,10 @@ class History:
 
 
 class Reading:
-    """Reads a source in a thread. `chunks` are taken by the control plane; `ended` is set at the source's end, `failure` is
-    why it ended before.
+    """A thread that reads a source.
+
+    The control plane receives `chunks`. `ready` is set when the lines from before the run have been read. `ended`
+    is set when reading has ended; if an error was the reason, it is `failure`.
     """
 
     def __init__(
@@ -104,30 +112,30 @@ class Reading:
         warm(["trace.dictionary", "trace.routes"])
 
     def start(self) -> None:
-        """Begin to read. `ready` is set when the lines from before have been read."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="replay-source", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop reading, and wait until the thread has ended."""
+        """Stop reading, and wait up to 5 s until the thread has ended."""
         self.stream.stopped.set()
         if self._thread is not None:
             self._thread.join(timeout=5.0)
 
     @property
     def clients_full(self) -> bool:
-        """Whether clients may share numbers."""
+        """Return whether clients may share numbers."""
         return self._clients.full
 
     def lines(self) -> int:
-        """Lines read while following, without blank ones and headers."""
+        """Return the number of lines read while following, without blank ones, headers and the like (NO_REQUEST)."""
         counts = self._counts()
         return max(
             self.found.rejects.lines - self._lines_before - sum(counts[name] for name in NO_REQUEST), 0
         )
 
     def rejected(self) -> dict[str, int]:
-        """Lines that could not be read while following, by reason."""
+        """Return how many lines could not be read while following, by reason."""
         counts = self._counts() + Counter(self.stream.lost())
         return {name: count for name, count in counts.items() if count > 0 and name not in NO_REQUEST}
 
@@ -152,20 +160,20 @@ class Reading:
             self.ended.set()
 
     def _go_live(self) -> None:
-        """The lines from before have been read."""
+        """Note the counts of the lines from before the run, and open the routes for new lines."""
         self._before = Counter(self.found.rejects.counts)
         self._lines_before = self.found.rejects.lines
         self.book.open()
         self.ready.set()
 
     def _method_ids(self, rows: Rows) -> npt.NDArray[np.uint8]:
-        """The ids of these rows' methods in this source."""
+        """Return the index of each row's method in `methods`."""
         other = len(self.methods) - 1
         known = [self.methods.index(name) if name in self.methods else other for name in self.reader.methods]
         return np.array([*known, other], np.uint8)[rows.method]
 
     def _host_ids(self, rows: Rows) -> Int64s:
-        """Hosts by number, -1 for none."""
+        """Return the index of each row's host, or -1 for none, and update `hosts`."""
         self.hosts[:] = self.reader.hosts
         return rows.host
 
@@ -176,7 +184,7 @@ class Reading:
         return flatten([self._rewrite(data[ends[i] : ends[i + 1]]) for i in range(len(ends) - 1)])
 
     def _add_messages(self, rows: Rows, request: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-        """Keep recorded headers and bodies until their requests are sent; which requests have a body."""
+        """Keep recorded headers and bodies until their requests are sent, and return which requests have a body."""
         has_body = np.zeros(len(request), bool)
         if rows.headers is None and rows.body is None:
             return has_body

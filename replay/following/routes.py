@@ -1,7 +1,7 @@
-"""Routes of a source whose requests are not known in advance: assigned as they arrive, in a fixed number of rows.
+"""Assigns routes to requests as they arrive, in a fixed number of rows.
 
-The lines from before the run show what is a route and what is a slug. A later route takes an unused row; if none is
-left, it is counted under OTHERS.
+The lines from before the run show which path segments are variable. A new route of a later request takes an unused
+row; if none is left, the request counts under OTHERS.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from replay.trace.route_rules import RouteRules
 from replay.trace.routes import SLUG_CHILDREN, TEMPLATES_MAX, RouteFinder
 
 SPARE_ROUTES = 100
-"""Rows reserved for routes that appear during the run."""
+"""The number of rows that are reserved for routes that appear during the run."""
 
 HISTORY_ROUTES_MAX = 400
 OTHERS = "(later routes)"
 
 
 def unused_name(row: int) -> str:
-    """The name of a row that has no route yet."""
+    """Return the name of a row that has no route yet."""
     return f"(unused {row})"
 
 
 class RouteBook(RouteFinder):
-    """Numbers routes in order of appearance. `open` fills `names` and `actions` to `size` rows.
+    """Numbers routes in order of appearance. `open` fills `names` and `actions` up to `size` rows.
 
-    Routes in the scenario's rules have rows from the start, so that the rules match; a pattern with `*` is one row
-    for all new routes that it matches.
+    Routes that the scenario's rules list have rows from the start, so that the rules apply to them. A pattern with
+    `*` has a single row for all new routes that it matches.
     """
 
     def __init__(self, methods: list[str], rules: RouteRules, named: Sequence[str] = ()) -> None:
@@ -45,16 +45,16 @@ class RouteBook(RouteFinder):
         self._exact = [name for name in dict.fromkeys(named) if "*" not in name and " " in name]
         self.size = 0
         self.renames: deque[tuple[int, str, str]] = deque()
-        """Rows that have got a name, for the control plane."""
+        """Rows that got a name during the run: (row, name, action). The control plane takes them from here."""
 
     def learn_history(
         self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], method: npt.NDArray[np.uint8]
     ) -> None:
-        """Take in requests from before the run."""
+        """Learn the routes of requests from before the run."""
         self._number_all(data, offsets, method)
 
     def open(self) -> None:
-        """End of the existing lines: name the rows."""
+        """Name the rows, when the lines from before the run have been read."""
         self._fold_to(TEMPLATES_MAX)
         counts = list(zip(self._labels_now(), self._rows[: len(self._table)].tolist(), strict=True))
         known = [label for label, _ in sorted(counts, key=lambda pair: -pair[1])][:HISTORY_ROUTES_MAX]
@@ -83,7 +83,7 @@ class RouteBook(RouteFinder):
     def number(
         self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], method: npt.NDArray[np.uint8]
     ) -> npt.NDArray[np.uint32]:
-        """The routes' rows of requests."""
+        """Return the row of each request's route."""
         ids = self._number_all(data, offsets, method)
         if len(self._table) > len(self._row_of_template):
             self._map_templates()
@@ -92,7 +92,11 @@ class RouteBook(RouteFinder):
     def _number_all(
         self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], method: npt.NDArray[np.uint8]
     ) -> npt.NDArray[np.uint32]:
-        """Template ids of requests. If there are too many templates, the children of one parent become a slug."""
+        """Return the template ids of requests.
+
+        If there are too many templates, or if unused rows run short, rare children of one parent become a slug
+        first.
+        """
         crowded = len(self._table) + len(method) > TEMPLATES_MAX
         if crowded or (
             self.size and self._free > self.size - SPARE_ROUTES // 2 and len(self._table) >= SLUG_CHILDREN
@@ -111,7 +115,7 @@ class RouteBook(RouteFinder):
         return [template.decode("utf-8", "backslashreplace") for template in self._table.strings()]
 
     def _map_templates(self) -> None:
-        """Assign rows to templates that have none."""
+        """Assign rows to the templates that have none."""
         for label in self._labels_now()[len(self._row_of_template) :]:
             self._row_of_template.append(self._row_of(label))
 

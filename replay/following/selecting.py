@@ -1,7 +1,7 @@
 """Decides which entries are replayed and how often (methods, routes, samples, scaling), as they arrive.
 
 It does the work of `replay transform` without knowing the future: a copy follows its entry by a fraction of the gap
-since the route's previous entry, instead of preceding it.
+since the route's previous entry, whereas a transform places it before the entry.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from replay.workload.transform import check_scale
 from replay_native.plan import survey
 
 GAP_MAX_NS = SECOND_NS
-"""Maximum delay of a copy after its entry."""
+"""The maximum time by which a copy follows its entry."""
 
 Int64s = npt.NDArray[np.int64]
 Picked = npt.NDArray[np.bool_]
@@ -31,7 +31,11 @@ Picked = npt.NDArray[np.bool_]
 
 @dataclass(slots=True)
 class Entries:
-    """Entries or copies of them, as columns: recorded time, client, and a reference to the rest."""
+    """Entries, or copies of them, as columns of equal length.
+
+    `start_ns` is the recorded start of the request, in ns since the Unix epoch. `request` is its id in the
+    `RequestStore`.
+    """
 
     start_ns: Int64s
     client: npt.NDArray[np.uint32]
@@ -55,7 +59,10 @@ class Entries:
 
 
 def refuse_unfit(scenario: Scenario) -> None:
-    """UsageError for settings that need a whole recording, or that conflict with a source that sets the pace."""
+    """Raise UsageError for settings that do not fit a followed source.
+
+    They need a whole recording, or would set a pace other than that of the source.
+    """
     unfit = {
         "--rate": scenario.rate_per_s is not None,
         "--speed": float(scenario.speed) != 1.0,
@@ -68,7 +75,7 @@ def refuse_unfit(scenario: Scenario) -> None:
     for name, given in unfit.items():
         if given:
             raise UsageError(
-                f"{name} is not for a source that is followed: its entries are sent as they come",
+                f"{name} is not for a source that is followed: its entries are sent as they arrive",
                 hint="record first, then use `replay run`",
             )
     if scenario.scale and scenario.grow == "sessions":
@@ -82,14 +89,14 @@ def refuse_unfit(scenario: Scenario) -> None:
 
 
 def copies_max(scenario: Scenario) -> int:
-    """Maximum number of clients that one recorded client may become."""
+    """Return the maximum number of clients that one recorded client may become."""
     if scenario.grow != "sessions":
         return 1
     return max((math.ceil(factor) for _, factor in scenario.scale), default=1)
 
 
 class Selecting:
-    """Applies the scenario's selection. `clients` is the maximum number of recorded clients."""
+    """Applies the scenario's selection to entries. `clients` is the maximum number of recorded clients."""
 
     def __init__(
         self, scenario: Scenario, methods: list[str], names: list[str], actions: list[str], clients: int
@@ -107,7 +114,7 @@ class Selecting:
             self.renamed(row, name, actions[row])
 
     def renamed(self, row: int, name: str, action: str) -> None:
-        """A row of the routes got this name: find the rules for it."""
+        """Find the scale factor and the body rule for a row of routes that got this name."""
         self._by_row.clear()
         self._factors[row] = 1.0
         for route, factor in self._scenario.scale:
@@ -124,7 +131,7 @@ class Selecting:
         return self._by_row[what]
 
     def select(self, entries: Entries, skipped: Counter[str]) -> Entries:
-        """The entries to replay; the others are counted by reason."""
+        """Return the entries to replay, and count the others in `skipped` by reason."""
         rules = self._rules[entries.method]
         for number in np.unique(entries.method[rules >= survey.NOT_ALLOWED]).tolist():
             skipped[f"method {self._methods[number]}"] += int(np.count_nonzero(entries.method == number))
@@ -157,7 +164,10 @@ class Selecting:
         return np.arange(first, first + count)
 
     def scale(self, entries: Entries, skipped: Counter[str]) -> tuple[Entries, list[Entries]]:
-        """The kept entries, and copies of them. A factor below 1 drops entries."""
+        """Return the entries that scaling keeps, and the copies that it adds.
+
+        A factor below 1 drops entries, which are counted in `skipped`.
+        """
         if not self._scenario.scale or not len(entries):
             return entries, []
         factors = self._factors[entries.route]
@@ -176,7 +186,10 @@ class Selecting:
         return (entries[times > 0] if gone else entries), copies
 
     def _copied(self, entries: Entries, names: Int64s, gaps_ns: Int64s, copy: int) -> Entries:
-        """Copy number `copy` of entries: as part of a session with its own pauses, from its own client."""
+        """Turn entries into copy number `copy` of them, shifted in time as `grow` requires.
+
+        With `sessions`, all copies of a client's entries are shifted equally and belong to a client of their own.
+        """
         entries.is_copy = np.ones(len(entries), bool)
         if self._scenario.grow == "repeat":
             return entries
@@ -190,7 +203,7 @@ class Selecting:
         return entries
 
     def _gaps(self, entries: Entries) -> Int64s:
-        """The gap since the previous entry of the same route, at most GAP_MAX_NS."""
+        """Return the gap between each entry and the previous one of the same route, at most GAP_MAX_NS."""
         gaps = np.zeros(len(entries), np.int64)
         for row in np.unique(entries.route).tolist():
             places = np.flatnonzero(entries.route == row)
@@ -208,7 +221,10 @@ def _names(pattern: str, name: str, action: str) -> bool:
 
 
 def _draws(names: npt.NDArray[Any], seed: int, purpose: int) -> npt.NDArray[np.float64]:
-    """A number above 0 and up to 1 for each name: the same for the same name, seed and purpose (splitmix64)."""
+    """Return a pseudo-random number above 0 and up to 1 for each name (splitmix64).
+
+    The same name, seed and purpose give the same number.
+    """
     mixed = names.astype(np.uint64) + np.uint64(
         (seed * 0x9E3779B97F4A7C15 + purpose * 0xD1B54A32D192ED03) % 2**64
     )

@@ -1,7 +1,7 @@
-"""The requests waiting to be sent, in memory, as render kernels read them (`replay_native.trace.columns`).
+"""Holds the requests that wait to be sent, in the form that render kernels read (`replay_native.trace.columns`).
 
-They are stored in blocks that are filled and released as a whole: memory is bounded by what waits, and the kernels'
-table never moves. An id combines its block's place in the table and its row in the block.
+They are stored in blocks that are filled and released as a whole, so that memory is bounded by the requests that
+wait, and the kernels' table never moves. An id combines the block's place in the table with the row in the block.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from replay_native.trace import columns
 
 BLOCK_ROWS = 1 << 16
 BLOCK_BYTES = 8 << 20
-"""Limits of a block: requests, and bytes of targets. Memory is used only as it fills."""
+"""The maximum number of requests in a block, and of bytes in their targets. Memory is used only as it fills."""
 
 BLOCKS_MAX = 1 << 12
-"""Places in the table: ids are 32 bits, of which a row takes 20."""
+"""The number of places in the table: an id has 32 bits, and the row takes 20 of them."""
 
 BLOCKS_KEPT = 4
 """How many blocks are kept after their last request was sent, because samples of the run refer to their requests."""
@@ -43,7 +43,7 @@ class _Block:
 
     @property
     def is_done(self) -> bool:
-        """Whether none of its requests is waiting."""
+        """Return whether none of its requests is waiting."""
         return self.released >= self.rows + self.copies
 
     def addresses(self) -> list[int]:
@@ -52,7 +52,9 @@ class _Block:
 
 
 class RequestStore:
-    """Requests by id. The reading thread calls `add`, the control plane everything else, so each word of a block has
+    """Requests by id, until they are sent.
+
+    The reading thread calls `add`, and the control plane calls everything else, so that each word of a block has
     one writer.
     """
 
@@ -60,8 +62,10 @@ class RequestStore:
         self.table = np.zeros((BLOCKS_MAX, columns.TABLE_COLUMNS), np.int64)
         self._blocks: dict[int, _Block] = {}
         self.messages: dict[int, tuple[Headers, bytes | None]] = {}
-        """Recorded headers and bodies, by request: few sources have any. A body is None if there is none, which differs from
-        an empty one for Kafka."""
+        """Recorded headers and body by request id, for requests that have any.
+
+        A body of None means that there is none, which in Kafka differs from an empty body.
+        """
         self._copies: dict[int, int] = {}
         self._full: deque[_Block] = deque()
         self._kept: deque[int] = deque()
@@ -69,13 +73,16 @@ class RequestStore:
         self._open: _Block | None = None
 
     def has_room(self) -> bool:
-        """Whether more requests may be added: nearly all places of the table may be taken."""
+        """Return whether more requests may be added, which is false when nearly all places of the table are taken."""
         return len(self._blocks) < BLOCKS_MAX - 2
 
     def add(
         self, data: npt.NDArray[np.uint8], offsets: Int64s, method: npt.NDArray[np.uint8], route: Ids, host: Int64s,
     ) -> Ids:  # fmt: skip
-        """Ids of n requests: target i is data[offsets[i]:offsets[i + 1]]; the rest are indexes, a host may be -1."""
+        """Add n requests and return their ids.
+
+        Target i is data[offsets[i]:offsets[i + 1]]. The other columns are indexes; a host of -1 is none.
+        """
         ids = np.empty(len(method), np.uint32)
         done = 0
         while done < len(method):
@@ -98,7 +105,7 @@ class RequestStore:
         return ids
 
     def _with_room(self, size: int) -> _Block:
-        """The block that the next request goes into."""
+        """Return the block into which the next request goes; `size` is the length of its target."""
         block = self._open
         if block is None or block.rows == BLOCK_ROWS or block.offsets[block.rows] + size > len(block.data):
             if block is not None:
@@ -114,7 +121,7 @@ class RequestStore:
         return block
 
     def keep(self, ids: Ids) -> None:
-        """One more use of each of these requests: a copy of it waits as well."""
+        """Note for each of these requests that a copy of it waits, too."""
         for place, count in self._by_block(ids):
             self._blocks[place].copies += count
         if self.messages:
@@ -122,8 +129,9 @@ class RequestStore:
                 self._copies[number] = self._copies.get(number, 0) + 1
 
     def release(self, ids: Ids) -> None:
-        """Mark requests as no longer waiting. A full block is released once none of its requests waits, the last ones
-        a little later.
+        """Mark requests as no longer waiting.
+
+        A full block is freed when none of its requests waits. The last BLOCKS_KEPT such blocks are kept for longer.
         """
         for place, count in self._by_block(ids):
             self._blocks[place].released += count
@@ -139,7 +147,7 @@ class RequestStore:
             del self._blocks[self._kept.popleft()]
 
     def _release_messages(self, numbers: list[int]) -> None:
-        """Give up the headers and bodies of requests that no copy waits for."""
+        """Release the headers and bodies of requests of which no copy waits."""
         for number in numbers:
             copies = self._copies.pop(number, 0)
             if copies > 1:
@@ -148,7 +156,7 @@ class RequestStore:
                 self.messages.pop(number, None)
 
     def refer(self, number: int, headers: int, body: int) -> None:
-        """Set the header set and body of a request for the next rendering, -1 for none."""
+        """Set the header set and the body that the next rendering of a request uses; -1 is none."""
         block, row = self._at(number)
         if block is not None:
             block.headers[row], block.body[row] = headers, body
@@ -159,17 +167,17 @@ class RequestStore:
         return list(zip(places.tolist(), counts.tolist(), strict=True))
 
     def target(self, number: int) -> bytes | None:
-        """The target of a request; None if its block is gone."""
+        """Return the target of a request, or None if its block was freed."""
         block, row = self._at(number)
         return None if block is None else block.data[block.offsets[row] : block.offsets[row + 1]].tobytes()
 
     def method(self, number: int) -> int:
-        """The method of a request, -1 if its block is gone."""
+        """Return the method index of a request, or -1 if its block was freed."""
         block, row = self._at(number)
         return -1 if block is None else int(block.method[row])
 
     def host(self, number: int) -> int:
-        """The host of a request, -1 for none."""
+        """Return the host index of a request, or -1 if it has none."""
         block, row = self._at(number)
         return -1 if block is None else int(block.host[row])
 

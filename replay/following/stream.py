@@ -15,28 +15,28 @@ from replay.trace.importing.registry import Importer
 from replay.trace.importing.sources import SourceFile
 
 POLL_S = 0.02
-"""Time between two polls of the source."""
+"""Time between two polls of the source, in seconds."""
 
 LINE_BYTES_MAX = 1 << 20
-"""Longer lines are not waited for."""
+"""A longer line is passed on before its end has arrived."""
 
 
 class Stream(SourceFile):
     """A source of lines whose end is unknown.
 
     `in_history` is true while lines from before the run are delivered. `caught_up_ns` is the last instant
-    (CLOCK_MONOTONIC) at which there was nothing left to read: lines read later did not exist then. `has_header`: the
-    first line of a file names its columns.
+    (CLOCK_MONOTONIC) at which nothing was left to read; lines that are read later did not exist then. `has_header`
+    means that the first line of a file names its columns.
     """
 
     kind = ""
     rotations = 0
     has_header = False
     is_recorded = True
-    """Whether what was read and not sent still exists at the source. Mirrored requests do not."""
+    """Whether entries that were read but not sent still exist at the source. Mirrored requests do not."""
 
     own_format: Importer | None = None
-    """The format of a source that is no text; None if it is found in the first lines."""
+    """The format of a source that is not text. None means that the format is detected from the first lines."""
 
     def __init__(self, name: str) -> None:
         self.name, self.head, self.wrapper, self.damaged = name, b"", "", ""
@@ -50,43 +50,43 @@ class Stream(SourceFile):
 
     @abstractmethod
     def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
-        """Wait until `head` has enough to detect the format; False if stopped before."""
+        """Wait until `head` has enough to detect the format, and return False if `is_stopped` is true first."""
 
     @property
     def truncations(self) -> int:
-        """How often the source was truncated or replaced in place."""
+        """Return how often the source was truncated or replaced in place."""
         return 0
 
     def trouble(self) -> str:
-        """The current problem with the source; empty if there is none."""
+        """Return the current problem with the source, or "" if there is none."""
         return ""
 
     def notes(self) -> list[Note]:
-        """Other notes about the source for the result."""
+        """Return further notes about the source for the results."""
         return []
 
     def lost(self) -> dict[str, int]:
-        """Requests that arrived but could not be passed on, by reason."""
+        """Return how many requests arrived but could not be passed on, by reason."""
         return {}
 
     def _history(self) -> Iterator[bytes]:
-        """Whole lines that were written before the run."""
+        """Yield whole lines that were written before the run."""
         return iter(())
 
     @abstractmethod
     def _new(self) -> list[bytes]:
-        """New whole lines; empty if there are none now."""
+        """Return new whole lines, or nothing if there are none now."""
 
     def _last(self) -> list[bytes]:
-        """The remainder at the end: a last line without its line end."""
+        """Return the remainder at the end of the source: a last line without its line end."""
         return []
 
     def _has_ended(self) -> bool:
-        """Whether no more data will ever come."""
+        """Return whether the source can get no more data."""
         return False
 
     def stream(self) -> Iterator[memoryview]:
-        """The same as pieces of bytes."""
+        """Yield the data in pieces, as they arrive."""
         for data in self._pieces():
             yield memoryview(bytearray(data))
 
@@ -117,7 +117,7 @@ class Stream(SourceFile):
             yield from self._last()
 
     def finish(self) -> None:
-        """Accept no new data. Data that has arrived is still read; then the source has ended."""
+        """Accept no new data, and let the source end when the data that has arrived was read."""
 
     def close(self) -> None:
-        """Close everything."""
+        """Close the files and connections of the source."""

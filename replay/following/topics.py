@@ -1,4 +1,4 @@
-"""Kafka topics as a source: records from now on, as they are written."""
+"""Kafka topics as a source: the records that are written from now on."""
 
 from __future__ import annotations
 
@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
 AHEAD_MAX_MS = 60_000
-"""If a record's timestamp is this far in the future, its clock was wrong. Later records do not wait for it."""
+"""A record's timestamp this far in the future must be wrong. Records after it do not wait for it."""
 
 _SAFE = "".join(chr(byte) for byte in range(33, 127) if byte != ord("%"))
 
 
 class TopicStream(Stream):
-    """Records that are written to topics from now on. They are consumed from the moment that this is made."""
+    """Records that are written to topics from now on.
+
+    They are consumed as soon as the object is made.
+    """
 
     kind = "kafka"
 
@@ -46,7 +49,7 @@ class TopicStream(Stream):
         self.disordered = 0
 
     def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
-        """Nothing to detect: records need no format."""
+        """Return at once, because records need no detection of a format."""
         return True
 
     def _new(self) -> list[bytes]:
@@ -64,37 +67,39 @@ class TopicStream(Stream):
                 raise (
                     failure
                     if isinstance(failure, ReplayError)
-                    else TargetError(f"{self.name} cannot be read any more: {failure}")
+                    else TargetError(f"{self.name} can no longer be read: {failure}")
                 )
             else:
                 self.caught_up_ns = time.monotonic_ns()
                 self.stopped.wait(POLL_S)
 
     def trouble(self) -> str:
-        """A host of the cluster that must not be connected to."""
+        """Return which host of the cluster must not be connected to, as a sentence, or "" if there is none."""
         return self._consuming.refused()
 
     def notes(self) -> list[Note]:
-        """How many stamps went back, and hosts that were not connected to."""
+        """Return notes about timestamps that went back, and about hosts to which connections are not allowed."""
         notes = []
         if self.disordered:
             text = f"{counted(self.disordered, 'record')} had a stamp before that of an earlier record of the partition"
             notes.append(
-                Note("STAMPS_GO_BACK", f"{text}, and was due with that one, so that the order is kept")
+                Note("STAMPS_GO_BACK", f"{text}: to keep the order, the time of the earlier record was used")
             )
         if refused := self._consuming.refused():
             notes.append(Note("HOST_REFUSED", f"a part of the source was not read: {refused}"))
         return notes
 
     def close(self) -> None:
-        """Stop consuming."""
+        """Stop consuming, and close the connections to the cluster."""
         self.stopped.set()
         self._consuming.close()
 
 
 class TopicReader:
-    """Makes rows of records, as `replay record` stores them: a record keeps its topic, partition, key, value and
-    headers. A partition's order is kept: a record that is stamped before an earlier one is due with that one.
+    """Converts records to rows, as `replay record` stores them, with topic, partition, key, value and headers.
+
+    The order in a partition is kept: a record whose timestamp is before that of an earlier record is due with that
+    one.
     """
 
     stamp: Stamp = "start"
@@ -107,8 +112,9 @@ class TopicReader:
         self.methods, self.hosts = [PRODUCE], list[str]()
 
     def probe(self, head: bytes) -> Probe:
-        """The timestamps are in ms. They are not spread, because that would change the order of records with the same
-        ms.
+        """Return a resolution of 1 ns, so that the timestamps, which are in ms, are not spread.
+
+        Spreading them would change the order of records with the same timestamp.
         """
         return Probe(None, 1)
 
@@ -148,7 +154,7 @@ class TopicReader:
         )
 
     def _at_ms(self, record: ConsumerRecord) -> int:
-        """When a record was written; not before those at lower offsets."""
+        """Return when a record was written, but no earlier than the records at lower offsets of its partition."""
         part, at_ms = (record.topic, record.partition), int(record.timestamp)
         latest = self._latest_ms.get(part, at_ms)
         if at_ms < latest:
@@ -167,6 +173,6 @@ def _target(record: ConsumerRecord) -> bytes:
 KAFKA = Importer(
     name="kafka", title="records of Kafka topics", sniff=lambda head, options: 0.0, reader=TopicReader
 )
-"""Not in the registry, because no file has this format."""
+"""The importer of followed topics. It is not in the registry, because no file has this format."""
 
 TopicStream.own_format = KAFKA

@@ -1,4 +1,4 @@
-"""Stands in for a trace when a source is followed: lists for plan and renderer that grow with the source."""
+"""Takes the place of a trace when a source is followed, with lists that grow with the source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .reading import Reading
 
 
 class _MemoryBlobs(Blobs):
-    """Header sets or bodies in memory."""
+    """Header sets or bodies that are in memory."""
 
     def __init__(self, values: list[Any], schema: pa.Schema) -> None:
         array = pa.array(values, type=schema.field(0).type)
@@ -30,16 +30,19 @@ class _MemoryBlobs(Blobs):
         return self._batches[0].column(0)[index].as_py()
 
     def loaded_batches(self) -> Iterator[pa.RecordBatch]:
-        """Nothing to load: all data is in memory."""
+        """Return the only batch; its data is always loaded."""
         return iter(self._batches)
 
 
 class _MemoryBodies(_MemoryBlobs, PlainBodies):
-    """Bodies in memory."""
+    """Bodies that are in memory."""
 
 
 class FollowedRequests(Requests):
-    """The requests of a source. None is known before it is due: kernels read them through `RequestStore.table`."""
+    """The requests dictionary of a followed source, without any requests.
+
+    Requests are known only shortly before they are due. Kernels read them through `RequestStore.table`.
+    """
 
     def __init__(
         self, reading: Reading, headers: Sequence[Headers] = (), bodies: Sequence[bytes] = ()
@@ -56,7 +59,7 @@ class FollowedRequests(Requests):
 
 
 class FollowedTrace(Trace):
-    """The followed source. It has no rows, and its digest is unique."""
+    """The trace of a followed source. It has no rows, and its digest is unique."""
 
     def __init__(self, name: str, reading: Reading, clients: int) -> None:
         options = {"topics": dict(reading.found.topics)} if reading.found.topics else {}
@@ -68,17 +71,17 @@ class FollowedTrace(Trace):
 
     @property
     def requests(self) -> Requests:  # type: ignore[override]
-        """The lists of methods, hosts and routes."""
+        """Return the dictionary with the lists of methods, hosts and routes."""
         return self._requests
 
     @property
     def digest(self) -> str:  # type: ignore[override]
-        """A unique name: a source cannot be followed twice."""
+        """Return a unique digest, because a source cannot be followed twice with the same entries."""
         return self._digest
 
 
 class BatchTrace(Trace):
-    """The hosts, header sets and bodies that a few due rows refer to."""
+    """The hosts, header sets and bodies to which the rows of one batch refer."""
 
     def __init__(self, reading: Reading, headers: Sequence[Headers], bodies: Sequence[bytes]) -> None:
         super().__init__(Path(), Manifest())
@@ -86,5 +89,5 @@ class BatchTrace(Trace):
 
     @property
     def requests(self) -> Requests:  # type: ignore[override]
-        """The requests, which are all that a followed trace has."""
+        """Return the dictionary with the header sets and bodies."""
         return self._requests

@@ -1,4 +1,4 @@
-"""Watches a source once per second: limits, silence, the clock, the run's own requests."""
+"""Watches a source once per second: limits, silence, the clock, and the run's own requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .pending import FollowedRows
 
 SILENT_S = 30.0
 RATE_TOLERANCE = 1.2
-"""Tolerance: a second of ours may contain slightly more than one of the source."""
+"""The rate may exceed the limit by this factor, because a second of the run may contain more than one of the source."""
 
 STAMPS_LONG_PAST_NS = 3_600 * SECOND_NS
 
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 class Looking:
-    """The checks made each second, and their messages during the run and at its end."""
+    """The checks that are made once per second, with their messages during the run and at its end."""
 
     def __init__(self, rows: FollowedRows, wall: WallClock, delay_ns: int, say: Say) -> None:
         self._rows, self._wall, self._say = rows, wall, say
@@ -44,16 +44,16 @@ class Looking:
         self.silent_max_s = 0.0
 
     def set_limits(self, scenario: Scenario, *, is_local: bool) -> None:
-        """The limits of the scenario; beyond this machine there are some in any case."""
+        """Set the limits from the scenario; if the target is not on this machine, missing limits get defaults."""
         self._rate_max_per_s = scenario.max_rate_per_s or (None if is_local else DEFAULT_MAX_RATE_PER_S)
         self.length_max_ns = scenario.max_duration_ns or (None if is_local else DEFAULT_MAX_DURATION_NS)
 
     def begin(self, start_ns: int) -> None:
-        """The run starts."""
+        """Note the start of the run."""
         self._start_ns = start_ns
 
     def second(self, all_metrics: Sequence[LaneMetrics]) -> str:
-        """Look at everything; why the run must end, or nothing."""
+        """Make all checks, and return why the run must end, or "" if it need not."""
         self._rows.remember(sampled(all_metrics))
         self._look_for_own_requests()
         self._look_at_clock()
@@ -61,7 +61,7 @@ class Looking:
         return self._over_rate()
 
     def is_too_long(self) -> bool:
-        """Whether the run has reached its maximum length."""
+        """Return whether the run has reached its maximum length."""
         return self.length_max_ns is not None and time.monotonic_ns() - self._start_ns > self.length_max_ns
 
     def _over_rate(self) -> str:
@@ -82,8 +82,8 @@ class Looking:
 
     def _own_words(self) -> str:
         return (
-            f"{self._stream.name} holds requests of this run: what is sent is logged there, and is sent again and again."
-            " Give the target a log of its own, or follow a log that it does not write to"
+            f"{self._stream.name} holds requests of this run: each request that is sent is logged there, and"
+            " sent again and again. Give the target a log of its own, or follow a log that it does not write to"
         )
 
     def _look_at_clock(self) -> None:
@@ -93,7 +93,7 @@ class Looking:
         self._jumped_ns = jumped_ns or self._jumped_ns
 
     def _look_for_silence(self) -> None:
-        """Say that the source is silent, once for each time."""
+        """Report that the source is silent, once for each silence."""
         if self._reading.ended.is_set():
             return
         silent_s = (time.monotonic_ns() - self._rows.last_entry_ns) / SECOND_NS
@@ -112,7 +112,7 @@ class Looking:
         return f"{units.counted(sum(rejected.values()), 'line')} rejected ({reasons})"
 
     def notes(self) -> list[Note]:
-        """Notes for the end of the run."""
+        """Return the notes for the end of the run."""
         account, stream, notes = self._rows.account, self._stream, []
         if account.late:
             notes.append(Note("LATE_AT_SOURCE", self._late_words()))
@@ -130,14 +130,14 @@ class Looking:
         if self.silent_max_s >= SILENT_S:
             notes.append(Note("SOURCE_SILENT", f"the source had no entry for {self.silent_max_s:.0f} s"))
         if self._reading.clients_full:
-            words = "there were more clients than can be told apart: some share a number"
+            words = "there were more clients than can be distinguished: some share a number"
             notes.append(Note("CLIENTS_SHARED", words))
         return notes
 
     def _late_words(self) -> str:
         account = self._rows.account
         words = (
-            f"{account.late:,} of {units.counted(account.entries, 'entry', 'entries')} came after they were due,"
+            f"{account.late:,} of {units.counted(account.entries, 'entry', 'entries')} arrived after they were due,"
             " and were not sent"
         )
         if account.before_start:
@@ -149,7 +149,7 @@ class Looking:
 
 
 def sampled(all_metrics: Sequence[LaneMetrics]) -> set[int]:
-    """Sequence numbers of the requests that the lanes keep as samples now."""
+    """Return the sequence numbers of the requests that the lanes hold as samples now."""
     found: set[int] = set()
     for metrics in all_metrics:
         for samples, counts in (

@@ -1,5 +1,6 @@
-"""Recording live HTTP: a reverse proxy and a mirror receiver.
+"""Records live HTTP traffic with a reverse proxy or a mirror receiver.
 
-`framing` reads messages and refuses ambiguous ones, `streams` has the sockets, `listening` accepts connections.
-`receiver` answers mirrored requests, `proxy` passes requests on to one service. `recorder` writes what they hand over.
+`listening` accepts connections, `streams` reads and writes their sockets, and `framing` finds the messages and
+refuses ambiguous ones. `receiver` answers mirrored requests; `proxy` forwards requests to one service. Both pass
+what they received to `recorder`, which has it written by another process.
 """

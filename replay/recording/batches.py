@@ -1,4 +1,7 @@
-"""Converts requests from the ring to clean columns: kernels take those without secrets, Python cleans the others."""
+"""Converts requests from the ring to clean columns.
+
+Kernels convert the requests that contain no secrets; Python cleans the others.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ Record = Callable[[Iterable[Exchange]], int]
 
 
 class BatchReader:
-    """Takes requests out of the ring. Requests that the kernels accept wait in a batch until `taken` is called."""
+    """Takes requests out of the ring.
+
+    Requests that the kernels accept are collected in a batch until `taken` is called.
+    """
 
     def __init__(self, ring: MirrorRing, maker: RecordMaker, limits: BodyLimits) -> None:
         warm(["ground.shared", "mirror.cleaning", "trace.dictionary"])
@@ -63,7 +69,7 @@ class BatchReader:
         self._name = np.zeros(kernels.NAME_BYTES_MAX + 1, np.uint8)
 
     def checks(self) -> kernels.Checks:
-        """What the kernels check requests against."""
+        """Return the tables against which the kernels check requests."""
         rules, names = self._maker.options.scrub, self._names
         return kernels.Checks(
             known=self._known.table(),
@@ -85,7 +91,7 @@ class BatchReader:
 
     @property
     def is_full(self) -> bool:
-        """Whether `taken` must be called before `take`."""
+        """Return whether `taken` must be called before `take`."""
         used = self._batch.used
         return self._is_stale or bool(
             used[Used.ROWS] > ROWS // 2
@@ -96,11 +102,14 @@ class BatchReader:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait in the ring."""
+        """Return how many requests wait in the ring."""
         return self._ring.waiting
 
     def take(self, record: Record) -> int:
-        """Take some requests. `record` gets those that the kernels did not accept. Returns how many were taken."""
+        """Take requests out of the ring, and return how many were taken.
+
+        The kernels put the requests that they accept into the batch. `record` receives all others.
+        """
         used, before = self._batch.used, self._batch.used.copy()
         uses = self._known.uses.copy()
         first, done, limit = self._ring.word(RingWords.TAKEN), set[int](), REQUESTS_AT_ONCE
@@ -112,7 +121,7 @@ class BatchReader:
             done.update(rest)
             if not self._add_words():
                 break
-            # A secret was found for the first time. Requests that were accepted after it may contain the same value.
+            # A new secret was found. The accepted requests may contain the same value, so the round is repeated.
             used[:], self._known.uses[:], limit = before, uses, count
         for at in done:
             self._remember(at)
@@ -121,7 +130,7 @@ class BatchReader:
         return int(count)
 
     def _record(self, at: int) -> tuple[tuple[int, ...], int]:
-        """The words of a request in the ring, and the position of its first byte."""
+        """Return the words of a request in the ring, and the position of its first byte."""
         begin = at & (self._ring.arrays.data.size - 1)
         words = self._ring.arrays.data[begin : begin + RECORD_BYTES].tobytes()
         return _RECORD.unpack(words), begin + RECORD_BYTES
@@ -145,7 +154,7 @@ class BatchReader:
         )
 
     def _remember(self, at: int) -> None:
-        """Remember the strings of a request that the kernels did not accept."""
+        """Remember the strings of a request that the kernels did not accept, so that they accept similar ones."""
         record, begin = self._record(at)
         data = self._ring.arrays.data
         peer = data[begin - RECORD_BYTES + 8 * RecordWords.FAMILY : begin].tobytes()
@@ -156,7 +165,7 @@ class BatchReader:
             self._known.add_line(each)
 
     def _add_words(self) -> bool:
-        """Make the kernels also look for the secrets found since the last call. Returns whether there are any."""
+        """Make the kernels also search for the secrets found since the last call, and return whether there are any."""
         known = self._maker.found.known_secrets
         if len(known) == len(self._words_known):
             return False
@@ -167,7 +176,10 @@ class BatchReader:
         return True
 
     def taken(self) -> tuple[JournalColumns, int] | None:
-        """The rows of the batch, and the latest time of them; None if there are none. The batch is empty afterwards."""
+        """Return the rows of the batch and the latest time in them, and empty the batch.
+
+        Returns None if the batch is empty.
+        """
         self._known.count_uses()
         used, batch, known = self._batch.used.copy(), self._batch, self._known
         columns = None
@@ -192,7 +204,10 @@ class BatchReader:
 
 
 def _used(numbers: Int64s, values: list) -> list:
-    """The values that `numbers` refer to. Changes `numbers` in place to refer to this shorter list; negative ones stay."""
+    """Return the values that `numbers` refer to, and renumber `numbers` in place to index the returned list.
+
+    Negative numbers stay unchanged.
+    """
     is_number = numbers >= 0
     chosen = np.flatnonzero(np.bincount(numbers[is_number], minlength=len(values)))
     new = np.zeros(len(values) + 1, numbers.dtype)

@@ -1,4 +1,4 @@
-"""How much of a request's body is recorded (`--body-limit`)."""
+"""Limits how much of a request's body is recorded (`--body-limit`)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ BODY_BYTES_MAX = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """How much of a request's body is recorded: by route (the first matching pattern), or `bytes_max`."""
+    """The maximum recorded length of a request's body: by route (the first matching pattern), otherwise `bytes_max`."""
 
     bytes_max: int = BODY_BYTES_MAX
     by_route: tuple[tuple[str, int], ...] = ()
 
     def of(self, head: RequestHead) -> int:
-        """The limit of one request."""
+        """Return the limit for one request, in bytes."""
         if self.by_route:
             path = head.target.partition(b"?")[0]
             route = b"%b %b" % (head.method, path)

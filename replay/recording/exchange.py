@@ -1,4 +1,4 @@
-"""A received request and, behind a proxy, its response, as passed to the recorder and other users."""
+"""Exchanges: a received request and, behind a proxy, its response, as passed to the recorder and other users."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ _PORT = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}):\d+|\[([^\]]+)\](?::\d+)?")
 
 
 class Response(msgspec.Struct, array_like=True):
-    """The response. `size` counts the body without its transfer coding; `body` is None if it was not kept, `cut` if
-    only the beginning was. `complete` is false if the connection broke.
+    """A recorded response.
+
+    `size` is the length of the body without its transfer coding. `body` is None if it was not kept; with `cut`, it
+    is only the beginning. `complete` is false if the connection broke.
     """
 
     headers: Headers
@@ -32,11 +34,12 @@ class Response(msgspec.Struct, array_like=True):
 
 
 class Exchange(msgspec.Struct, array_like=True):
-    """A request as sent, with its response if one came. -1 is unknown.
+    """A request as sent, with its response if one arrived. -1 is unknown.
 
-    `at_ns` is when its first byte was read, in ns since the Unix epoch; `first_byte_ns` and `took_ns` count from
-    there to the first and last byte of the response. `headers` are complete and in order. `client` is the address of
-    the original client. `body` is None if it was not kept; `body_bytes` is its whole size.
+    `at_ns` is when the first byte of the request was read, in ns since the Unix epoch. `first_byte_ns` and
+    `took_ns` are the times from then to the first and the last byte of the response. `headers` are complete and in
+    order. `client` is the address of the original client. `body` is None if it was not kept; `body_bytes` is its
+    whole size.
     """
 
     at_ns: int
@@ -57,9 +60,11 @@ class Exchange(msgspec.Struct, array_like=True):
 class Accounts:
     """Counts of requests and of their results, by name.
 
-    `counts["requests"]` are requests with a valid head; each of them is either recorded or counted in `lost`.
-    `incomplete` counts those recorded without a part. `refused` ones were answered here and not forwarded; they are not
-    in `requests`.
+    `counts["requests"]` is the number of requests with a valid head. Each of them is either recorded or counted in
+    `lost`; `incomplete` counts those that were recorded without a part.
+
+    `refused` counts requests that were answered with an error, by reason. If only its body is malformed, a refused
+    request also counts in `requests` and `lost`.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -69,25 +74,28 @@ class Accounts:
 
 
 class Budget:
-    """Memory for bodies that are being received or are waiting to be written."""
+    """A memory limit for bodies that are being received or are waiting to be written."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max, self.used = bytes_max, 0
 
     def take(self, count: int) -> bool:
-        """Reserve this many bytes; False if they are not available."""
+        """Reserve this many bytes, and return whether they were available."""
         if self.used + count > self._bytes_max:
             return False
         self.used += count
         return True
 
     def give_back(self, count: int) -> None:
-        """Release this many bytes."""
+        """Release this many bytes that `take` reserved."""
         self.used -= count
 
 
 class KeptBody:
-    """The beginning of a body, limited in size and by available memory, and the size of the whole body."""
+    """The beginning of a body, limited in size and by available memory, and the size of the whole body.
+
+    `whole` is whether nothing was cut off. `starved` is whether memory was the reason.
+    """
 
     __slots__ = ("_budget", "_limit", "data", "size", "starved", "whole")
 
@@ -96,7 +104,7 @@ class KeptBody:
         self.data, self.size, self.whole, self.starved = bytearray(), 0, True, False
 
     def add(self, piece: memoryview) -> None:
-        """Add the next piece."""
+        """Add the next piece, as far as the limits allow."""
         self.size += len(piece)
         if not self.whole:
             return
@@ -109,16 +117,15 @@ class KeptBody:
             self.whole, self.starved = False, True
 
     def give_up(self) -> None:
-        """Release the body: it will not be recorded."""
+        """Release the memory of the body, when it has been handed over or will not be recorded."""
         self._budget.give_back(len(self.data))
         self.data = bytearray()
 
 
 class Clock:
-    """Wall-clock time that never jumps: the wall clock at the start plus the time passed since.
+    """A wall clock that never jumps: the wall clock's time at the start plus the time elapsed since.
 
-    If the clock is set during a recording, order and intervals stay correct. `set_by_ns` returns by how much it was
-    set.
+    If the system's clock is set during a recording, order and intervals stay correct.
     """
 
     def __init__(self) -> None:
@@ -126,32 +133,34 @@ class Clock:
 
     @property
     def offset_ns(self) -> int:
-        """The offset to add to the monotonic clock."""
+        """Return what must be added to the monotonic clock, in ns."""
         return self._offset_ns
 
     def now_ns(self) -> int:
-        """The present time, in ns since the Unix epoch."""
+        """Return the present time in ns since the Unix epoch."""
         return time.monotonic_ns() + self._offset_ns
 
     def set_by_ns(self) -> int:
-        """How far the wall clock is ahead of this one."""
+        """Return how far the system's wall clock is ahead of this one; it is about 0 unless that clock was set."""
         return time.time_ns() - self.now_ns()
 
 
 class Clients:
-    """Determines the client: the peer, or the address that the peer forwards if it is a proxy on this machine or in a
-    private network.
+    """Determines the address of the client that sent a request.
+
+    It is the peer, or, if the peer is a proxy on this machine or in a private network, the address that the proxy
+    forwards.
     """
 
     def __init__(self) -> None:
         self._is_proxy: dict[str, bool] = {}
 
     def of(self, peer: str, headers: Headers) -> str:
-        """The address of the client."""
+        """Return the address of the client."""
         return (forwarded_client(headers) or peer) if self.is_proxy(peer) else peer
 
     def is_proxy(self, peer: str) -> bool:
-        """Whether a peer may forward the address of another client."""
+        """Return whether a peer is trusted to forward the address of another client."""
         is_proxy = self._is_proxy.get(peer)
         if is_proxy is None:
             if len(self._is_proxy) > 1 << 16:
@@ -170,7 +179,7 @@ def _is_near(peer: str) -> bool:
 
 
 def forwarded_client(headers: Headers) -> str:
-    """The original client in a proxy's X-Forwarded-For, Forwarded or X-Real-IP. Empty if there is none."""
+    """Return the original client in a proxy's X-Forwarded-For, Forwarded or X-Real-IP, or "" if there is none."""
     found = {"x-forwarded-for": "", "forwarded": "", "x-real-ip": ""}
     for name, value in headers:
         if len(name) not in (9, 15) or value is None:
@@ -186,13 +195,13 @@ def forwarded_client(headers: Headers) -> str:
 
 
 def _plain(address: str) -> str:
-    """An address without its port and brackets."""
+    """Return an address without its port and brackets."""
     match = _PORT.fullmatch(address)
     return (match[1] or match[2]) if match else address
 
 
 def exchange_of(head: RequestHead, at_ns: int, client: str, kept: KeptBody) -> Exchange:
-    """Combine a request head with its body."""
+    """Return the exchange that consists of a request's head and body."""
     return Exchange(
         at_ns=at_ns,
         method=head.method.decode("latin-1"),

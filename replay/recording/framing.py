@@ -1,9 +1,9 @@
-"""Where HTTP/1 messages begin and end: strict for requests, lenient for responses.
+"""Finds where HTTP/1 messages begin and end: strictly for requests, leniently for responses.
 
 If two servers disagree about where a request ends, an attacker can hide one request inside another (request
-smuggling). Requests that servers could read differently are therefore refused, on the raw bytes and before any of
-them is forwarded: both length headers, repeated ones, folded lines, bare line feeds, blanks before a colon, and loose
-chunk sizes. Nothing is rewritten: the forwarded bytes are those received.
+smuggling). Requests that servers could read differently are therefore refused before any of their bytes are
+forwarded. The checks are made on the raw bytes: both length headers, repeated ones, folded lines, bare line feeds,
+blanks before a colon, and loose chunk sizes. Nothing is rewritten: the forwarded bytes are the received ones.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Protocol
 from replay.trace.requests import Headers
 
 HEAD_BYTES_MAX = 64 << 10
-"""Maximum length of a request's head with its request line. A longer one is answered with 431."""
+"""Maximum length of a request's head with its request line, in bytes. A longer one is answered with 431 or 414."""
 
 RESPONSE_HEAD_BYTES_MAX = 1 << 20
 
 TARGET_BYTES_MAX = 32 << 10
-"""Maximum length of a target. A longer one is answered with 414."""
+"""Maximum length of a request target in bytes. A longer one is answered with 414."""
 
 CHUNK_LINE_BYTES_MAX = 4 << 10
 TRAILER_BYTES_MAX = 16 << 10
@@ -41,7 +41,7 @@ _LOOSE_FIELD = re.compile(rb"([^:\r\n]+?)[ \t]*:[ \t]*([^\r\n]*?)[ \t]*\r?\n")
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"host"})
 _READ_AS_FRAMING = frozenset({b"content_length", b"transfer_encoding"})
-"""Gateways that turn headers into variables (CGI, WSGI) cannot distinguish these from the headers with a hyphen."""
+"""Gateways that turn headers into variables (CGI, WSGI) confuse these headers with those that have a hyphen."""
 
 REASONS = {
     400: "Bad Request",
@@ -56,7 +56,10 @@ REASONS = {
 
 
 class RefusedError(Exception):
-    """A request that is not forwarded. `why` is the reason in the accounts, `status` the response."""
+    """Raised for a request that is not forwarded.
+
+    `why` is the reason in the accounts, and `status` the status of the response.
+    """
 
     def __init__(self, why: str, status: int = 400) -> None:
         super().__init__(why)
@@ -65,7 +68,12 @@ class RefusedError(Exception):
 
 @dataclass(slots=True)
 class RequestHead:
-    """The head of a request. `length` is -1 for a chunked body; `end` is where the body begins in the buffer."""
+    """The head of a request.
+
+    `length` is the length of the body, or -1 if it is chunked. `end` is where the body begins in the buffer.
+    `expects` means that the client waits for 100 (Continue), and `keeps` that the connection continues after the
+    request.
+    """
 
     method: bytes
     target: bytes
@@ -81,7 +89,11 @@ class RequestHead:
 
 @dataclass(slots=True)
 class ResponseHead:
-    """The head of a response. `length` is -1 for a chunked body, and None if the body ends with the connection."""
+    """The head of a response.
+
+    `length` is the length of the body, -1 if it is chunked, or None if it ends with the connection. `end` is where
+    the body begins in the buffer.
+    """
 
     status: int
     headers: Headers
@@ -90,8 +102,9 @@ class ResponseHead:
 
 
 def request_head(data: bytes | bytearray, begin: int = 0) -> RequestHead | None:
-    """The head of the request that begins at `begin`; None if it is not complete yet. RefusedError if it is
-    ambiguous, malformed or too long.
+    """Return the head of the request that begins at `begin`, or None if it is not complete yet.
+
+    Raises RefusedError if it is ambiguous, malformed or too long.
     """
     end = data.find(b"\r\n\r\n", begin, begin + HEAD_BYTES_MAX)
     if end < 0:
@@ -120,7 +133,7 @@ def _check_partial(data: bytes | bytearray, begin: int) -> None:
 
 
 def _wrong_line(head: bytes) -> tuple[str, int]:
-    """The reason and the status if a request line is refused."""
+    """Return the reason and the status with which a request line is refused."""
     line = head.partition(b"\r\n")[0]
     if _BARE_LF.search(head):
         return "bare line feed", 400
@@ -134,7 +147,7 @@ def _wrong_line(head: bytes) -> tuple[str, int]:
 
 
 def _wrong_field(block: bytes) -> str:
-    """The reason and the status if the header lines of a request are refused."""
+    """Return the reason why the header lines of a request are refused."""
     if _BARE_LF.search(block):
         return "bare line feed"
     for line in block.split(b"\r\n")[:-1]:
@@ -151,7 +164,10 @@ def _wrong_field(block: bytes) -> str:
 
 
 def _checked(line: re.Match[bytes], headers: Headers, end: int) -> RequestHead:
-    """The head of a request with well-formed lines, provided that its framing is unambiguous."""
+    """Return the head of a request whose lines are well-formed.
+
+    Raises RefusedError if it is ambiguous where the request ends, or if the method is CONNECT.
+    """
     method, target, minor = line[1], line[2], line[3] == b"1"
     lengths, codings, hosts = list[bytes](), list[bytes](), list[bytes]()
     connection, upgrade, expect = b"", False, False
@@ -185,7 +201,7 @@ def _checked(line: re.Match[bytes], headers: Headers, end: int) -> RequestHead:
 
 
 def _length(lengths: list[bytes], codings: list[bytes], minor: bool) -> int:
-    """The length of a request's body; -1 for a chunked one."""
+    """Return the length of a request's body, or -1 if it is chunked."""
     if codings:
         if lengths:
             raise RefusedError("both Content-Length and Transfer-Encoding")
@@ -204,7 +220,10 @@ def _length(lengths: list[bytes], codings: list[bytes], minor: bool) -> int:
 
 
 def _host(hosts: list[bytes], target: bytes, minor: bool) -> bytes:
-    """The host of a request. A target that is a whole URL must have the same host."""
+    """Return the host of a request.
+
+    If the target is a whole URL, its host must be the same as in the Host header.
+    """
     if len(hosts) > 1:
         raise RefusedError("more than one Host")
     if minor and not hosts:
@@ -221,8 +240,9 @@ def _host(hosts: list[bytes], target: bytes, minor: bool) -> bytes:
 
 
 def response_head(data: bytes | bytearray, method: bytes) -> ResponseHead | None:
-    """The head of a response to a request of `method`; None if it is not complete yet. ValueError if it is not
-    HTTP/1, or its length headers contradict each other.
+    """Return the head of a response to a request of `method`, or None if it is not complete yet.
+
+    Raises ValueError if it is not HTTP/1, or if its length headers contradict each other.
     """
     found = _HEAD_END.search(data, 0, RESPONSE_HEAD_BYTES_MAX)
     if found is None:
@@ -260,28 +280,31 @@ def _response_length(status: int, headers: Headers, method: bytes) -> int | None
 
 
 Keep = Callable[[memoryview], object]
-"""Receives a piece of a body's content, which is only valid during the call."""
+"""A function that receives a piece of a body's content. The piece is only valid during the call."""
 
 
 class Body(Protocol):
-    """A body that is being received."""
+    """A body that is being received. `done` is true when it is complete."""
 
     done: bool
 
     def take(self, data: bytes | bytearray, begin: int) -> int:
-        """The end of the valid part of the body that begins at `begin`. ValueError if it is malformed."""
+        """Consume the available part of the body, which begins at `begin`, and return where that part ends.
+
+        Raises ValueError if the body is malformed.
+        """
         ...
 
 
 class SizedBody:
-    """A body of known length, or (`length` None) one that ends with the connection."""
+    """A body of known length, or, with a `length` of None, a body that ends with the connection."""
 
     def __init__(self, length: int | None, keep: Keep) -> None:
         self._left, self._keep = length, keep
         self.done = length == 0
 
     def take(self, data: bytes | bytearray, begin: int) -> int:
-        """Consume the available part of the body."""
+        """Consume the available part of the body, and return where it ends."""
         end = len(data) if self._left is None else min(len(data), begin + self._left)
         if end > begin:
             with memoryview(data) as view, view[begin:end] as piece:
@@ -301,7 +324,7 @@ class ChunkedBody:
         self.done = False
 
     def take(self, data: bytes | bytearray, begin: int) -> int:
-        """Consume all complete chunks."""
+        """Consume the available data and all complete lines of chunks, and return where they end."""
         at = begin
         while not self.done and at < len(data):
             if self._left:
@@ -325,7 +348,7 @@ class ChunkedBody:
         return at
 
     def _size(self, data: bytes | bytearray, at: int) -> int:
-        """Read a chunk-size line. Returns the offset after it, or -1 if it is not complete."""
+        """Read a chunk-size line, and return the offset after it, or -1 if the line is not complete."""
         line = _CHUNK_LINE.match(data, at, at + CHUNK_LINE_BYTES_MAX)
         if line is None:
             if data.find(b"\n", at) >= 0 or len(data) - at >= CHUNK_LINE_BYTES_MAX:
@@ -337,7 +360,7 @@ class ChunkedBody:
         return line.end()
 
     def _trailer(self, data: bytes | bytearray, at: int) -> int:
-        """Read a trailer, or the final blank line. Returns the offset after it, or -1 if it is not complete."""
+        """Read a trailer or the final blank line, and return the offset after it, or -1 if it is not complete."""
         feed = data.find(b"\n", at)
         size = (feed + 1 if feed >= 0 else len(data)) - at
         if self._trailer_bytes + size > TRAILER_BYTES_MAX:
@@ -358,12 +381,15 @@ class ChunkedBody:
 
 
 def body_of(length: int | None, keep: Keep) -> Body:
-    """The reader of a message's body: of this length, chunked (-1), or up to the end of the connection (None)."""
+    """Return the reader of a message's body.
+
+    `length` is its length; -1 means chunked, and None that it ends with the connection.
+    """
     return ChunkedBody(keep) if length == -1 else SizedBody(length, keep)
 
 
 def refusal(status: int, text: str, *, with_body: bool = True) -> bytes:
-    """A response generated by this server, after which the connection is closed."""
+    """Return an error response of this server, after which the connection must be closed."""
     body = f"replay: {text}\n".encode() if with_body else b""
     head = (
         f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"

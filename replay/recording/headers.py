@@ -13,14 +13,17 @@ _NAME = re.compile(r"!?[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 @dataclass(frozen=True, slots=True)
 class HeaderList:
-    """Header name patterns in lower case, with `*` for anything; those after `!` are excluded."""
+    """Patterns of header names, in lower case.
+
+    `*` stands for any characters. A header is recorded if it matches a wanted pattern and no unwanted one.
+    """
 
     wanted: tuple[str, ...]
     unwanted: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> HeaderList:
-        """Parse `all`, `none`, or a list such as `accept,x-*,!x-trace`. UsageError if invalid."""
+        """Parse `all`, `none`, or a list such as `accept,x-*,!x-trace`. Raises UsageError if it is invalid."""
         names = [name.strip().lower() for name in text.split(",") if name.strip()]
         if names == ["all"]:
             return cls(("*",), ())
@@ -36,7 +39,7 @@ class HeaderList:
         return cls(wanted or ("*",), tuple(name[1:] for name in names if name.startswith("!")))
 
     def has(self, name: bytes) -> bool:
-        """Whether a header is recorded."""
+        """Return whether a header is recorded."""
         text = name.decode("latin-1").lower()
         return any(fnmatch.fnmatchcase(text, each) for each in self.wanted) and not any(
             fnmatch.fnmatchcase(text, each) for each in self.unwanted

@@ -1,4 +1,7 @@
-"""The header lines, methods and peers that kernels know. Python decides once for each how it is recorded."""
+"""The header lines, methods and peers that kernels know.
+
+Python decides once for each of them how it is recorded.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,17 @@ from .record_maker import Counts, RecordMaker
 
 STRINGS_MAX, STRING_BYTES_MAX = 1 << 15, 8 << 20
 STRING_LENGTH_MAX = 4_096
-"""Longer lines are not remembered."""
+"""Longer strings are not remembered."""
 
 _LINE = re.compile(rb"([^:\r\n]+):[ \t]*([^\r\n]*?)[ \t]*")
 _RANKS = {b"x-forwarded-for": 0, b"forwarded": 1, b"x-real-ip": 2}
 
 
 class KnownStrings:
-    """Header lines, methods and peers seen before, with their facts (see `cleaning.Facts`).
+    """Header lines, methods and peers seen before, with the facts that kernels use (see `cleaning.Facts`).
 
-    It forgets everything when it is full. `clients`, `hosts`, `methods` and `lines` number what the facts refer to.
+    When the table is full, everything must be forgotten. `clients`, `hosts`, `methods` and `lines` number the
+    values to which the facts refer.
     """
 
     def __init__(self, maker: RecordMaker, clients: Clients) -> None:
@@ -38,7 +42,7 @@ class KnownStrings:
         self.forget()
 
     def forget(self) -> None:
-        """Forget everything."""
+        """Forget all strings and values."""
         self._table = StringTable(STRINGS_MAX, STRING_BYTES_MAX)
         self.facts = np.full((STRINGS_MAX, Facts.WORDS), -1, np.int64)
         self.uses = np.zeros(STRINGS_MAX, np.int64)
@@ -48,23 +52,23 @@ class KnownStrings:
         self._by_word = dict[str, list[int]]()
 
     def table(self) -> Table:
-        """The strings, as kernels take them."""
+        """Return the strings in the form that kernels take."""
         return self._table.arrays(0)
 
     @property
     def is_full(self) -> bool:
-        """Whether it must forget before it can remember more."""
+        """Return whether `forget` must be called before more can be remembered."""
         return len(self._table) > STRINGS_MAX // 2 or self._table.closed
 
     def _add(self, text: bytes) -> int:
-        """Number a new string; -1 if it is known, or cannot be remembered."""
+        """Add a new string and return its number, or -1 if it is known or cannot be remembered."""
         if len(text) > STRING_LENGTH_MAX or len(self._table) + 1 >= STRINGS_MAX:
             return -1
         ids, fresh = self._table.intern(*flatten([text]))
         return int(ids[0]) if len(fresh) and not self._table.closed else -1
 
     def add_method(self, text: bytes) -> None:
-        """Remember a method, if a trace can hold it."""
+        """Remember a method, if it is one that a trace can contain."""
         name = text.decode("latin-1")
         if METHOD.fullmatch(name) and (number := self._add(text)) >= 0:
             self.facts[number, Facts.KEPT_AS] = _number_of(self.methods, name)
@@ -79,7 +83,7 @@ class KnownStrings:
         return _number_of(self.clients, self._maker.client(address))
 
     def add_line(self, text: bytes) -> None:
-        """Remember a header line, and its name if it is harmless."""
+        """Remember a header line, and the header's name if it is harmless."""
         match = _LINE.fullmatch(text)
         if match is None or (number := self._add(text)) < 0:
             return
@@ -101,7 +105,10 @@ class KnownStrings:
             self._add(b"\1" + lowered)
 
     def _is_harmless(self, name: bytes) -> bool:
-        """Whether a header is recorded unchanged if its value contains no secret. `name` is in lower case."""
+        """Return whether a header is recorded unchanged as long as its value contains no secret.
+
+        `name` is in lower case.
+        """
         text = name.decode("latin-1")
         return (
             len(name) <= NAME_BYTES_MAX
@@ -113,8 +120,9 @@ class KnownStrings:
         )
 
     def doubt(self, words: Iterable[str]) -> bool:
-        """Remove the lines that contain one of these words from the kernels' table, so that Python checks them. Returns
-        whether there are any.
+        """Mark the lines that contain one of these words, and return whether there are any.
+
+        Kernels then leave requests with these lines to Python.
         """
         found = [number for word in words for number in self._by_word.get(word, ())]
         self.facts[found, Facts.KEPT_AS] = UNSURE

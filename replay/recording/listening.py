@@ -1,4 +1,7 @@
-"""Accepts connections: as many as there are descriptors, each under time limits, until the server drains."""
+"""Accepts connections, as many as there are descriptors, and ends those that exceed their time limits.
+
+When the server drains, it accepts no more, and requests in flight are completed.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from .streams import PlainStream, Stream, TlsStream
 
 BACKLOG = 4_096
 RESERVED_FILES = 64
-"""Descriptors that are reserved for the rest of the program."""
+"""The number of descriptors that are reserved for the rest of the program."""
 
 CUT_OFF_CONNECTIONS = "connections cut off at the end"
 
@@ -31,15 +34,17 @@ _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _AGAIN_S = 0.05
 _EXPIRE_EVERY_S = 0.25
 _LAST_REQUEST_S = 0.1
-"""How long an idle connection may still begin a request after the server starts to drain."""
+"""How long, in seconds, an idle connection may still begin a request after the server starts to drain."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Time limits for a peer, in seconds: for the head of a request, between two pieces of a body, between two
-    requests, for accepting sent data; and for requests in flight during a drain.
+    """Time limits for a peer, in seconds.
+
+    `head_s` is for the head of a request, `body_s` between two pieces of a body, `idle_s` between two requests, and
+    `send_s` for accepting sent data. `grace_s` is for requests in flight during a drain.
     """
 
     head_s: float = 30.0
@@ -51,10 +56,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """What was received and sent on a connection before its task began.
+    """What was received and sent on a connection before a task handled it.
 
-    `data` is unread, and its first byte came at `at_ns`. `owed` is the unsent rest of a response. If `ends`, the
-    connection ends after it.
+    `data` is unread, and its first byte arrived at `at_ns`. `owed` is the unsent rest of a response. With `ends`,
+    the connection ends after that response.
     """
 
     data: bytes
@@ -64,7 +69,9 @@ class Begun:
 
 
 class Connection:
-    """A client's connection. `deadline_s` and `send_deadline_s` are on Trio's clock; `idle` is whether it is between two
+    """A client's connection.
+
+    `deadline_s` and `send_deadline_s` are on Trio's clock. `idle` is whether the connection is between two
     requests.
     """
 
@@ -79,7 +86,10 @@ class Connection:
         self.idle, self.expired, self.waits_for = True, False, ""
 
     def wait_for(self, what: str, seconds: float) -> None:
-        """Require data from the peer within this time: the `head` or `body` of a request, or (`idle`) a first byte."""
+        """Require data from the peer within this time.
+
+        `what` is the `head` or `body` of a request, or `idle` for the first byte of the next one.
+        """
         self.waits_for, self.deadline_s = what, trio.current_time() + seconds
 
 
@@ -88,23 +98,26 @@ Begin = Callable[[socket.socket, str, Begun | None], None]
 
 
 class Acceptor(Protocol):
-    """Accepts connections instead of the server, and passes on those that the server is to handle."""
+    """Accepts connections in place of the server, and passes on those that the server must handle."""
 
     async def run(self, begin: Begin) -> None:
-        """Accept connections until cancelled."""
+        """Accept connections until cancelled, and call `begin` for each that the server must handle."""
         ...
 
     def end(self, begin: Begin) -> None:
-        """Stop accepting. Pass on all remaining connections, including those in the system's queue."""
+        """Stop accepting, and pass on all remaining connections, including those in the system's queue."""
         ...
 
     def took(self, connections: int) -> None:
-        """The server now handles this many connections."""
+        """Note how many connections the server itself handles."""
         ...
 
 
 def parse_place(text: str) -> tuple[str, int]:
-    """HOST:PORT, with brackets around IPv6; `:PORT` is on loopback. UsageError if it is invalid."""
+    """Parse HOST:PORT, with brackets around an IPv6 address; `:PORT` is on loopback.
+
+    Raises UsageError if it is invalid.
+    """
     place = text.strip()
     try:
         return listening.parse_place(f"127.0.0.1{place}" if place.startswith(":") else place)
@@ -115,7 +128,7 @@ def parse_place(text: str) -> tuple[str, int]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. UsageError if the address cannot be used."""
+    """Return a listening socket. Raises UsageError if the address cannot be used."""
     try:
         kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(kind, socket.SOCK_STREAM)
@@ -136,8 +149,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def raise_file_limit(files_each: int) -> int:
-    """Raise the limit on descriptors as far as this process may. Returns how many connections of `files_each`
-    descriptors fit.
+    """Raise the limit on descriptors as far as this process may.
+
+    Returns how many connections that need `files_each` descriptors are then possible.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
@@ -150,8 +164,8 @@ def raise_file_limit(files_each: int) -> int:
 class Server:
     """Accepts connections on one socket and handles each in a task of its own.
 
-    When there are no descriptors left, new connections wait in the system's queue: nothing is refused. `counts` gets
-    `connections`, `open_most`, `timed out in a head`, ...; `say` gets each message for the user once.
+    When there are no descriptors left, new connections wait in the system's queue; none is refused. `counts` gets
+    `connections`, `timed out in a head`, and others. `say` receives each message for the user once.
     """
 
     def __init__(
@@ -171,11 +185,11 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """Return the port on which the server listens."""
         return int(self._listener.getsockname()[1])
 
     async def serve(self) -> None:
-        """Serve until `drain` is called and the connections have ended, or the grace period is over."""
+        """Serve until `drain` is called and the connections have ended, or until the grace period has passed."""
         async with trio.open_nursery() as background:
             background.start_soon(self._expire)
             async with trio.open_nursery() as nursery:
@@ -188,7 +202,7 @@ class Server:
             background.cancel_scope.cancel()
 
     def drain(self) -> None:
-        """Stop accepting; close connections that stay idle; let others finish their request."""
+        """Stop accepting, close connections that stay idle, and let the others finish their request."""
         if self.draining:
             return
         self.draining = True
@@ -198,13 +212,13 @@ class Server:
                 self.wait_idle(connection)
 
     def abort(self) -> None:
-        """During a drain: do not wait for requests in flight."""
+        """Cut off all connections that are still open during a drain."""
         if self._serving is not None:
             self.counts[CUT_OFF_CONNECTIONS] += len(self._open)
             self._serving.cancel()
 
     def wait_idle(self, connection: Connection) -> None:
-        """Wait between two requests: the next one must begin within the limit."""
+        """Mark a connection as idle; its next request must begin within the time limit."""
         connection.idle = True
         connection.wait_for("idle", _LAST_REQUEST_S if self.draining else self._limits.idle_s)
 
@@ -223,7 +237,7 @@ class Server:
         self.abort()
 
     def say_once(self, line: str) -> None:
-        """Print a message about many connections once."""
+        """Report a message to the user, but only the first time."""
         if line not in self._said:
             self._said.add(line)
             self._say(line)
@@ -232,7 +246,7 @@ class Server:
         """Count that new connections have to wait, and report it once."""
         self.counts["waits for descriptors"] += 1
         self.say_once(
-            f"{self.connections_max:,} connections are open, as many as there are descriptors for: new ones wait"
+            f"{self.connections_max:,} connections are open, and no descriptors are left: new ones wait"
             " (ulimit -n allows more)"
         )
 
@@ -251,13 +265,13 @@ class Server:
         nursery.start_soon(self._connection, sock, peer, begun)
 
     def _changes(self, by: int) -> None:
-        """Count the connections that are open."""
+        """Add `by` to the number of open connections, and report that number to the acceptor."""
         self._accepted += by
         if self._acceptor is not None:
             self._acceptor.took(self._accepted)
 
     async def _next(self) -> tuple[socket.socket, str]:
-        """The next connection that comes."""
+        """Wait for the next connection, and return it with the peer's address."""
         while True:
             try:
                 sock, address = self._listener.accept()
@@ -302,7 +316,7 @@ class Server:
             raise
 
     async def _expire(self) -> None:
-        """End the connections whose time limit has passed."""
+        """End the connections whose time limit has passed, until cancelled."""
         while True:
             await trio.sleep(_EXPIRE_EVERY_S)
             now_s = trio.current_time()

@@ -1,4 +1,4 @@
-"""The automaton with which kernels search bodies for names of secrets, or parts of them (Aho and Corasick, 1975)."""
+"""Builds the automaton with which kernels search bodies for parts of secret names (Aho and Corasick, 1975)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ STATES_MAX = 256
 
 
 class Automaton(NamedTuple):
-    """The class of each byte, the next state by state and class, and how many bytes of a part each state has seen.
+    """The tables of an automaton.
 
-    `end_state` is the state after any part. No byte leaves it.
+    `classes` is the class of each byte, `states` the next state by state and class, and `depths` how many bytes of
+    a part each state has matched. `end_state` is the state after any part is found; no byte leads out of it.
     """
 
     classes: Bytes
@@ -27,8 +28,9 @@ class Automaton(NamedTuple):
 
 
 def automaton(parts: Iterable[bytes], ignored: bytes) -> Automaton:
-    """The automaton of `parts`, which are in lower case. They are also found in upper case, and with `ignored` bytes
-    between their bytes.
+    """Build the automaton that finds any of `parts`, which are in lower case.
+
+    They are also found in upper case, and with `ignored` bytes between their bytes.
     """
     parts = list(parts)
     classes = np.zeros(256, np.uint8)
@@ -59,7 +61,7 @@ def automaton(parts: Iterable[bytes], ignored: bytes) -> Automaton:
 
 
 def _tree(parts: list[bytes]) -> tuple[list[dict[int, int]], list[bool], list[int]]:
-    """The tree of all parts: the children of each state by byte, whether a part ends there, and its depth."""
+    """Return the tree of all parts: the children of each state by byte, whether a part ends there, and its depth."""
     children: list[dict[int, int]] = [{}]
     ends, depths = [False], [0]
     for part in parts:

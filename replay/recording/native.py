@@ -1,7 +1,7 @@
 """The mirror receiver on a native thread: its memory, its connections that need Python, and its counts.
 
-Ordinary requests are received and answered by `replay_native.mirror`. A connection with any other request is handed to
-the server, with the data that was read from it.
+Kernels in `replay_native.mirror` receive and answer ordinary requests. A connection with any other request is
+handed to the server, with the data that was read from it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from .listening import Begin, Begun, Limits
 from .ring import MirrorRing, peer_of
 
 SLOTS = 4_096
-"""Maximum number of connections that the native thread handles. The server handles any further ones."""
+"""Maximum number of connections that the native thread handles. Further ones are handed to the server."""
 
 ROW_BYTES = 64 << 10
-"""Memory of a connection. A request that does not fit is left to the server."""
+"""Bytes of the input buffer of a connection. A request that does not fit into it is left to the server."""
 
 PARTIAL_S = 1.0
 COUNT_EVERY_S = 0.25
@@ -41,17 +41,17 @@ JOIN_S = 10.0
 
 
 def native_unsupported() -> str:
-    """The reason why the native receiver cannot run here; empty if it can."""
+    """Return why the native receiver cannot run here, or "" if it can."""
     return lanes_supported() or ("" if hasattr(os, "memfd_create") else "the system has no memfd_create")
 
 
 class NativeAcceptor:
-    """Receives ordinary requests on a native thread and puts them into `ring`; an `Acceptor` for the others.
+    """Receives ordinary requests on a native thread and puts them into `ring`; passes on other connections.
 
-    `lose` is called with the number of requests that the ring did not take, `waits` if the limit of connections was
-    reached. `answers` are the responses to a request of HTTP/1.1 and of HTTP/1.0 after which the connection continues,
-    and the last response of a connection. `clock` must be the clock of the server, which continues the connections that
-    are handed over.
+    `lose` is called with the number of requests that did not fit into the ring, and `waits` when the limit of
+    connections was reached. `answers` are three responses: to a request of HTTP/1.1 and of HTTP/1.0 on a connection
+    that continues, and the last response on a connection. `clock` must be the server's clock, because the server
+    continues connections that are handed over.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class NativeAcceptor:
         )
 
     async def run(self, begin: Begin) -> None:
-        """Receive until cancelled."""
+        """Receive until cancelled. Raises EngineError if the native thread ends."""
         self._memory = self._make()
         self._thread = threading.Thread(
             target=loop.run, args=(self._memory, self._ring.arrays), name="mirror", daemon=True
@@ -106,7 +106,7 @@ class NativeAcceptor:
         raise EngineError(f"the receiver ended: {os.strerror(-self._word(MirrorWords.STATE))}")
 
     def end(self, begin: Begin) -> None:
-        """Stop receiving. The server takes over the remaining connections."""
+        """Stop receiving, and hand the remaining connections to the server."""
         shared.write_word(self._memory.control, MirrorWords.STOP, 1)
         os.eventfd_write(self._wake, 1)
         self._thread.join(JOIN_S)
@@ -118,14 +118,14 @@ class NativeAcceptor:
         os.close(self._given)
 
     def took(self, connections: int) -> None:
-        """The server now handles this many connections."""
+        """Report to the native thread how many connections the server itself handles."""
         shared.write_word(self._memory.control, MirrorWords.FOREIGN, connections)
 
     def _word(self, index: int) -> int:
         return int(shared.read_word(self._memory.control, index))
 
     def _take(self, begin: Begin) -> None:
-        """Begin the connections that the native thread handed over."""
+        """Pass on the connections that the native thread handed over."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._given)
         given = self._word(MirrorWords.GIVEN)
@@ -152,13 +152,13 @@ class NativeAcceptor:
         shared.write_word(self._memory.control, MirrorWords.TOOK, given)
 
     def _since(self, word: int) -> int:
-        """By how much a count has grown since the last call."""
+        """Return by how much a count has grown since the last call."""
         now, before = self._word(word), self._seen[word]
         self._seen[word] = now
         return now - before
 
     def _count(self) -> None:
-        """Add what the native thread counted to the accounts."""
+        """Add the native thread's counts to the accounts."""
         counts = self._accounts.counts
         counts["requests"] += self._since(MirrorWords.REQUESTS)
         counts["connections"] += self._since(MirrorWords.ACCEPTED)

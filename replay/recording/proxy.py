@@ -1,8 +1,9 @@
 """The recording proxy: forwards each client's bytes to one service and back, unchanged, and records them.
 
-Each client connection has its own connection to the service, which is made at its first request. So no request has to
-be changed, and a client can only confuse its own requests. Both directions run at once: one task forwards requests, the
-other forwards responses. Requests are checked before they are forwarded (`framing`); responses are always forwarded.
+Each client connection has its own connection to the service, which is opened at its first request. Therefore no
+request has to be changed, and a client's bytes can affect only its own requests. Both directions run concurrently:
+one task forwards requests, the other forwards responses. Requests are checked before they are forwarded (see
+`framing`); responses are always forwarded.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from .turns import ProxySettings, Turn
 from .upstream import Upstream
 
 PIPELINED_MAX = 64
-"""How many requests of one connection may wait for responses. While so many wait, no more are read."""
+"""How many requests of one connection may wait for responses. While that many wait, no further one is read."""
 
 
 class _ServiceIsDeafError(Exception):
-    """The service accepts no more data; the data that it has sent must still be read."""
+    """Raised when the service accepts no more data. The data that it has sent must still be read."""
 
 
 class Proxy:
-    """A reverse proxy on a listening socket, which counts what was received."""
+    """A reverse proxy on a listening socket, which records the exchanges and counts the requests."""
 
     def __init__(
         self, listener: socket.socket, upstream: Upstream, on_exchange: OnRequest, settings: ProxySettings, *,
@@ -45,7 +46,7 @@ class Proxy:
         self.upstream, self.settings, self.on_exchange = upstream, settings, on_exchange
         self.clients, self.clock = Clients(), Clock()
         self.accounts = accounts
-        # Loads the kernels, so that the first response does not wait for them.
+        # This loads the kernels of the digest, so that the first response does not wait for them.
         BodyDigest()
         self.server = Server(
             listener, self._handle, files_each=2, limits=settings.limits, counts=accounts.counts, say=say, tls=settings.tls
@@ -71,7 +72,7 @@ class _Conversation:
         self._why_cut = turns.CUT_OFF
 
     async def run(self) -> None:
-        """Forward everything until either side has ended."""
+        """Forward requests and responses until either side has ended."""
         try:
             head = await self._reader.head()
             if head is None:
@@ -121,7 +122,8 @@ class _Conversation:
         if refused:
             raise refused[0]
         if self._sending is not None and not self._resets_client:
-            # The service did not read the rest of the request. A reset by us could destroy its response.
+            # The service did not read the rest of the request. Closing now could reset the client's connection
+            # before the client has read the response.
             await linger(self._connection)
 
     async def _requests(self, head: framing.RequestHead | None) -> None:
@@ -151,7 +153,7 @@ class _Conversation:
             await self._service.end()
 
     async def _pass_on(self, turn: Turn) -> None:
-        """Forward one request: its head with the available part of its body, then the rest as it comes."""
+        """Forward one request: its head with the available part of its body, then the rest as it arrives."""
         reader = self._reader
         buffer, begin = reader.buffer, turn.head.end
         body = framing.body_of(turn.head.length, turn.kept.add)
@@ -184,14 +186,14 @@ class _Conversation:
             raise _ServiceIsDeafError from None
 
     async def _drop_requests(self) -> None:
-        """Keep reading from the client, so that it receives the response that the service has sent."""
+        """Read and discard the client's data, so that the client receives the response that the service has sent."""
         self._connection.deadline_s = math.inf
         with contextlib.suppress(OSError):
             while await self._reader.more():
                 self._reader.buffer.clear()
 
     async def _tunnel(self) -> None:
-        """After an upgrade: forward whatever the client sends."""
+        """Forward everything that the client sends after an upgrade."""
         reader, service, self._connection.deadline_s = self._reader, self._service, math.inf
         assert service is not None
         while True:
@@ -213,11 +215,11 @@ class _Conversation:
         await self._answered.wait()
 
     async def _responses(self) -> None:
-        """Forward responses until the service ends, or no more can arrive."""
+        """Forward responses until the service ends, or until no more can arrive."""
         buffer = bytearray()
         while buffer or await self._more(buffer):
             if not self._pending:
-                # A response without a request, such as 408: the service says why it closes.
+                # This is a response without a request, such as 408, with which the service explains why it closes.
                 await self._pass_back_the_rest(buffer)
                 return
             turn = self._pending[0]
@@ -230,7 +232,7 @@ class _Conversation:
                 return
 
     async def _response(self, turn: Turn, buffer: bytearray) -> bool:
-        """Forward one response, or one interim response; returns whether another one may follow."""
+        """Forward one final or interim response, and return whether another one may follow."""
         while (head := self._response_head(turn, buffer)) is None:
             if self._is_opaque or not await self._more(buffer):
                 await self._pass_back_the_rest(buffer)
@@ -260,7 +262,8 @@ class _Conversation:
                 await self._pass_back_the_rest(buffer)
                 return False
             if body.done:
-                # Recorded before it is sent: a client that has its response finds it in the recording.
+                # It is recorded before it is sent, so that a client that has its response finds it in the
+                # recording.
                 self._finish(turn)
             await self._send_back(buffer, end)
             if body.done:
@@ -278,7 +281,10 @@ class _Conversation:
         return None
 
     def _not_understood(self) -> None:
-        """The message boundaries are unknown: forward everything up to the end, but no further requests."""
+        """Stop interpreting responses, because message boundaries are unknown.
+
+        All further data of the service is forwarded unchanged, but no further requests are.
+        """
         self._is_opaque, self._why_cut = True, turns.NOT_UNDERSTOOD
 
     async def _more(self, buffer: bytearray) -> bool:
@@ -288,7 +294,7 @@ class _Conversation:
         return bool(data)
 
     async def _send_back(self, buffer: bytearray, end: int) -> None:
-        """Send the beginning of the buffer to the client, and remove it."""
+        """Send the beginning of the buffer to the client, and remove it from the buffer."""
         if not end:
             return
         data = bytes(memoryview(buffer)[:end])
@@ -303,14 +309,14 @@ class _Conversation:
         connection.send_deadline_s = math.inf
 
     async def _pass_back_the_rest(self, buffer: bytearray) -> None:
-        """Forward whatever the service sends, up to its end."""
+        """Forward everything that the service sends, until it ends its direction."""
         while True:
             await self._send_back(buffer, len(buffer))
             if not await self._more(buffer):
                 return
 
     def _finish(self, turn: Turn) -> None:
-        """The response is complete: hand the exchange over, and allow the next one."""
+        """Record the exchange whose response is complete, and let waiting requests continue."""
         self._pending.popleft()
         if not turn.whole:
             self._accounts.incomplete[turns.EARLY] += 1
@@ -348,14 +354,16 @@ class _Conversation:
         await answer(self._connection, 502, "the service cannot be reached", with_body=head.method != b"HEAD")
 
     async def _refuse(self, error: framing.RefusedError) -> None:
-        """Answer a request that is not forwarded, unless a response has already begun (the answer would become part
-        of it).
+        """Answer a request that is not forwarded with an error.
+
+        If a response has already begun, no error is sent, because it would become part of that response.
         """
         self._accounts.refused[error.why] += 1
         self._resets_service = True
         sending = self._sending
         if sending is not None:
-            # Part of the request was forwarded. The service will see the connection break.
+            # Part of the request was forwarded. The service's connection is reset, so that the service does not
+            # accept the part.
             has_begun = sending.response is not None
             if sending in self._pending:
                 self._pending.remove(sending)
@@ -377,7 +385,7 @@ class _Conversation:
         self._connection.stream.close(reset=self._resets_client)
 
     def _end_pending(self) -> None:
-        """Record the requests with incomplete responses; a request that is incomplete itself is lost."""
+        """Record the requests whose responses are incomplete; a request that is incomplete itself counts as lost."""
         for turn in self._pending:
             if not turn.whole and turn.response is None:
                 self._accounts.lost[HALF_REQUEST] += 1

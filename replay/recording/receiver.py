@@ -29,13 +29,13 @@ BodyLimit = Callable[[framing.RequestHead], int]
 
 
 def fixed_limit(bytes_max: int) -> BodyLimit:
-    """The same limit for the bodies of all requests."""
+    """Return a limit that is the same for the bodies of all requests."""
     return lambda head: bytes_max
 
 
 @dataclass(slots=True)
 class MirrorSettings:
-    """How a mirror receiver behaves. `answer` is the status of every response."""
+    """The settings of a mirror receiver. `answer` is the status of every response."""
 
     answer: int = 204
     limits: Limits = field(default_factory=Limits)
@@ -45,7 +45,7 @@ class MirrorSettings:
 
 
 class MirrorReceiver:
-    """Serves a mirror on a listening socket, and counts what was received."""
+    """Receives mirrored requests on a listening socket, and counts them."""
 
     def __init__(
         self, listener: socket.socket, on_request: OnRequest, settings: MirrorSettings, *,
@@ -79,7 +79,7 @@ class MirrorReceiver:
                 self.accounts.counts[HALF_HEADS] += 1
 
     async def _one(self, connection: Connection, reader: RequestReader) -> bool:
-        """Receive and answer one request; whether another one may follow."""
+        """Receive and answer one request, and return whether another one may follow."""
         head = await reader.head()
         if head is None:
             return False
@@ -107,7 +107,7 @@ class MirrorReceiver:
 
 
 def answers(status: int) -> dict[tuple[bool, int], bytes]:
-    """The response, by whether the connection continues and by the minor version of the request."""
+    """Return the response for each case: whether the connection continues, and the request's minor version."""
     reason = {200: "OK", 202: "Accepted", 204: "No Content"}.get(status, "Mirrored")
     length = "" if status == 204 else "Content-Length: 0\r\n"
     return {
@@ -126,10 +126,10 @@ async def serve_mirror(
     accounts: Accounts | None = None, say: Callable[[str], None] = lambda line: None,
     task_status: trio.TaskStatus[MirrorReceiver] = trio.TASK_STATUS_IGNORED,
 ) -> None:  # fmt: skip
-    """Serve a mirror at `HOST:PORT` until `receiver.server.drain()` is called, or the task is cancelled.
+    """Serve a mirror at `HOST:PORT` until `receiver.server.drain()` is called, or until the task is cancelled.
 
-    Each complete request is handed to `on_request`, which must not block, and then it is answered. `accounts.lost`
-    counts requests that were not handed over, by reason. `nursery.start` returns the receiver once it listens.
+    Each complete request is passed to `on_request`, which must not block, and then it is answered. `accounts.lost`
+    counts requests that were not passed on, by reason. `nursery.start` returns the receiver once it listens. Raises
     UsageError if the address cannot be used.
     """
     host, port = parse_place(place)

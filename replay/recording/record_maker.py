@@ -1,4 +1,4 @@
-"""Makes clean records of exchanges."""
+"""Converts exchanges to clean records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ HEADERS_REMEMBERED = 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Counts of removed secrets."""
+    """Counts of removed secrets.
+
+    `dropped` counts by what was removed, `names` by the secret's name, and `changes` by the change that was made.
+    """
 
     dropped: Counter[str]
     names: Counter[str]
@@ -33,15 +36,15 @@ class Counts:
 
     @classmethod
     def of(cls, found: Found) -> Counts:
-        """All counts so far."""
+        """Return a copy of all counts so far."""
         return cls(Counter(found.secrets_dropped), Counter(found.secrets_by_name), Counter(found.changes))
 
     def since(self, before: Counts) -> Counts:
-        """The counts since an earlier state."""
+        """Return the difference between these counts and earlier ones."""
         return Counts(self.dropped - before.dropped, self.names - before.names, self.changes - before.changes)
 
     def count_again(self, found: Found, times: int = 1) -> None:
-        """Add the counts again, `times` times."""
+        """Add these counts `times` times to those of `found`."""
         for what, count in self.dropped.items():
             found.drop(what, times * count)
         for name, count in self.names.items():
@@ -51,7 +54,7 @@ class Counts:
 
 
 class RecordMaker:
-    """Converts exchanges to clean records."""
+    """Converts exchanges to records without secrets."""
 
     def __init__(self, setup: Setup) -> None:
         self.found = Found(key=secrets.token_bytes(32))
@@ -68,7 +71,7 @@ class RecordMaker:
         self._secrets_known = 0
 
     def made(self, exchange: Exchange) -> JournalRecord | str:
-        """The record of an exchange, or the reason why there is none."""
+        """Return the record of an exchange, or the reason why there is none."""
         response = exchange.response
         record = Record(
             at_ns=exchange.at_ns,
@@ -96,20 +99,26 @@ class RecordMaker:
         )
 
     def line(self, name: bytes, value: bytes) -> tuple[Headers, Counts]:
-        """A header as it is recorded (empty if it is not), and the counts to add each time it occurs."""
+        """Return a header as it is recorded, and the counts to add each time it occurs.
+
+        The header is empty if it is not recorded.
+        """
         before = Counts.of(self._aside)
         pairs = end_to_end([(name, value)])
         kept = self._aside_reader.kept(pair for pair in pairs if self.wanted.has(pair[0]))
         return kept, Counts.of(self._aside).since(before)
 
     def client(self, address: str) -> bytes:
-        """The hash that replaces the address of a client."""
+        """Return the keyed hash that replaces the address of a client."""
         return hashlib.blake2b(address.encode(), key=self._client_key, digest_size=8).digest()
 
     def _headers(self, headers: Headers) -> Headers:
-        """The recorded headers without secrets. Sets are cached: most requests repeat one."""
+        """Return the recorded headers without secrets.
+
+        Header sets are cached, because most requests repeat one.
+        """
         if len(self.found.known_secrets) != self._secrets_known:
-            # A value in a cached header may have been found to be a secret since.
+            # A value in a cached header may have turned out to be a secret.
             self._secrets_known = len(self.found.known_secrets)
             self._known.clear()
         known = self._known.get(headers)

@@ -1,4 +1,4 @@
-"""The serving side of a recording: passes exchanges to the writer's process without waiting for it."""
+"""The serving side of a recording, which passes exchanges to the writer's process without waiting for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .ring import MirrorRing
 
 QUEUE_BYTES, QUEUE_EXCHANGES = 128 << 20, 1 << 16
-"""Maximum size of the queue to the writer. Exchanges beyond it are lost."""
+"""Maximum size of the queue to the writer. Further exchanges are lost."""
 
 FRAME_EXCHANGES, FRAME_BYTES = 512, 1 << 20
 GATHER_S = 0.02
@@ -32,16 +32,16 @@ ACCOUNTS_EVERY_S = 0.5
 PIPE_BYTES = 1 << 20
 END_WITHIN_S = 30.0
 EXCHANGE_BYTES = 512
-"""Approximate overhead of an exchange besides its bodies."""
+"""Approximate size of an exchange without its bodies, in bytes."""
 
 QUEUE_FULL, WRITER_ENDED = "queue full", "the writer ended"
 
 
 class Recorder:
-    """Accepts exchanges through `put`, and writes them in a separate process. `run` is its task.
+    """Accepts exchanges through `put`, and has them written by a separate process. `run` is its task.
 
-    The writer also takes the requests that a native receiver puts into `ring`. If the disk is too slow, queue and ring
-    fill up and further exchanges are lost. Each loss is counted, and the first one is reported.
+    The writer also takes the requests that a native receiver puts into `ring`. If the disk is too slow, queue and
+    ring fill up, and further exchanges are lost. Each loss is counted, and the first one is reported.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Recorder:
         self._sent_s = -math.inf
 
     async def start(self) -> None:
-        """Start the writer. OutputError if it cannot write."""
+        """Start the writer. Raises OutputError if it cannot write."""
         command = [sys.executable, "-m", "replay.recording.writer"]
         self._process = await trio.lowlevel.open_process(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
@@ -76,7 +76,7 @@ class Recorder:
             raise OutputError(began.error, hint=began.hint)
 
     def put(self, exchange: Exchange) -> None:
-        """Record an exchange; it is lost if the writer cannot keep up."""
+        """Queue an exchange for the writer. It is lost if the queue is full or the writer has ended."""
         size = EXCHANGE_BYTES + len(exchange.body or b"")
         if exchange.response is not None:
             size += len(exchange.response.body or b"")
@@ -89,7 +89,7 @@ class Recorder:
             self._wake.set()
 
     def lose(self, count: int) -> None:
-        """Count exchanges that the writer did not take."""
+        """Count exchanges that the writer did not receive, and report the first loss."""
         self.accounts.lost[WRITER_ENDED if self._is_dead else QUEUE_FULL] += count
         if not self._is_dead and not self._is_said:
             self._is_said = True
@@ -98,7 +98,7 @@ class Recorder:
             )
 
     async def run(self) -> None:
-        """Pass on exchanges until `close`."""
+        """Pass on exchanges until `close` is called."""
         try:
             while not (self._closing and not self._queue):
                 with trio.move_on_after(ACCOUNTS_EVERY_S):
@@ -153,7 +153,7 @@ class Recorder:
         await self._pipe.send_all(FRAME.pack(kind, len(payload)) + payload)
 
     async def _line(self) -> bytes:
-        """The next line of the writer; empty at the end."""
+        """Return the next line from the writer, or b"" if it has ended."""
         assert self._process.stdout is not None
         line = bytearray()
         while not line.endswith(b"\n"):
@@ -164,7 +164,10 @@ class Recorder:
         return bytes(line)
 
     async def close(self) -> Ended | None:
-        """Pass on the remaining exchanges, and end the writer. Returns its result, or None if it cannot report one."""
+        """Pass on the remaining exchanges, and end the writer.
+
+        Returns its result, or None if it cannot report one.
+        """
         self._closing = True
         self._wake.set()
         line = b""

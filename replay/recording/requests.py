@@ -1,4 +1,4 @@
-"""Reads the requests of a client's connection, one after the other."""
+"""Reads the requests of a client's connection one after the other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ READ_BYTES = 64 << 10
 
 
 class RequestReader:
-    """Reads requests, and keeps the unread data of the connection."""
+    """Reads requests, and keeps the unread data of the connection.
+
+    `at_ns` is the time of the first byte of the present request. `begun` is true while part of a head has arrived.
+    """
 
     def __init__(self, connection: Connection, clock: Clock, limits: Limits) -> None:
         self._connection, self._clock, self._limits = connection, clock, limits
@@ -24,16 +27,16 @@ class RequestReader:
         self.begun = False
 
     async def more(self) -> bool:
-        """Read more into the buffer; False at the end."""
+        """Read more data into the buffer, and return False at the end."""
         data = await self._connection.stream.receive(READ_BYTES)
         self._read_ns = self._clock.now_ns()
         self.buffer += data
         return bool(data)
 
     async def head(self) -> framing.RequestHead | None:
-        """The next head, which stays in the buffer; None if the client has ended. RefusedError as in `request_head`.
+        """Return the next head, which stays in the buffer, or None if the client has ended.
 
-        `at_ns` is set to the time of the request's first byte. `begun` is true once part of a head has arrived.
+        Raises RefusedError as `request_head` does.
         """
         connection, buffer = self._connection, self.buffer
         while True:
@@ -55,8 +58,9 @@ class RequestReader:
         self._connection.wait_for("body", self._limits.body_s)
 
     async def body(self, head: framing.RequestHead, keep: framing.Keep) -> bool:
-        """Receive the body of a request whose head is still in the buffer; returns whether it is complete.
-        RefusedError if it is malformed. A client that waits for 100 (Continue) gets it.
+        """Receive the body of a request whose head is still in the buffer, and return whether it is complete.
+
+        A client that waits for 100 (Continue) receives it. Raises RefusedError if the body is malformed.
         """
         buffer = self.buffer
         del buffer[: head.end]
@@ -76,14 +80,17 @@ class RequestReader:
 
 
 async def answer(connection: Connection, status: int, text: str, *, with_body: bool = True) -> None:
-    """Send a response of this server. The connection must be closed after it."""
+    """Send an error response of this server. The connection must be closed afterwards."""
     with contextlib.suppress(OSError):
         await connection.stream.send(framing.refusal(status, text, with_body=with_body))
         await linger(connection)
 
 
 async def linger(connection: Connection) -> None:
-    """Read and discard the rest of the client's data, so that a reset does not destroy the response."""
+    """Read and discard the rest of the client's data for up to a second.
+
+    Without this, the system could reset the connection and destroy the response.
+    """
     with contextlib.suppress(OSError), trio.move_on_after(1.0):
         await connection.stream.end()
         for _ in range(256):

@@ -1,4 +1,4 @@
-"""A recording from start to trace: listen, record until a signal, and convert the journal."""
+"""A recording from start to trace: listens, records until a signal, and converts the journal."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from .ring import MirrorRing
 
 CLOCK_SET_NS = 1_000_000_000
-"""Report if the clock was set by at least this much."""
+"""If the system's clock was set by at least this much during a recording, it is reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What to record. Without an `upstream` it is a mirror."""
+    """The settings of a recording. Without an `upstream`, it is a mirror, otherwise a proxy."""
 
     place: str
     out: Path
@@ -58,8 +58,9 @@ class Recording:
 
 @dataclass(slots=True)
 class Recorded:
-    """The result of a recording. `trace` is None if no request arrived, or if it could not be made; `failure` is then
-    the reason.
+    """The result of a recording.
+
+    `trace` is None if no request arrived, or if the trace could not be written; `failure` is then the reason.
     """
 
     accounts: Accounts
@@ -76,8 +77,8 @@ def record(
 ) -> Recorded:  # fmt: skip
     """Record until SIGINT, SIGTERM or SIGHUP, then make the trace.
 
-    `say` receives messages for the user; `listening` receives the address once requests are accepted. UsageError,
-    LimitError and OutputError if it cannot begin.
+    `say` receives messages for the user, and `listening` the address once requests are accepted. Raises UsageError,
+    LimitError or OutputError if the recording cannot begin.
     """
     TraceWriter(recording.out, overwrite=recording.overwrite).refuse_existing()
     recorded = trio.run(_serve, recording, say, listening)
@@ -150,10 +151,10 @@ async def _serve(
 
 
 def _ring(recording: Recording) -> MirrorRing | None:
-    """The ring of a native receiver; None if Python receives."""
+    """Return the ring for a native receiver, or None if Python receives the requests."""
     if recording.upstream is not None or recording.tls is not None:
         return None
-    # A proxy does not need the mirror's kernels, so it does not wait for their import.
+    # The import is here because a proxy does not need the mirror's kernels, and should not wait for their import.
     from .native import native_unsupported
     from .ring import MirrorRing
 
@@ -183,7 +184,7 @@ def _native_server(
     recording: Recording, listener: socket.socket, recorder: Recorder, ring: MirrorRing, clock: Clock,
     say: Callable[[str], None],
 ) -> Server:  # fmt: skip
-    """A mirror receiver in which a native thread receives and answers ordinary requests."""
+    """Return a mirror receiver in which a native thread receives and answers ordinary requests."""
     from .native import NativeAcceptor
 
     settings, accounts = _mirror_settings(recording), recorder.accounts
@@ -209,7 +210,7 @@ async def _signals() -> AsyncIterator[Any]:
 
 
 async def _drain_at_signal(server: Server, signals: Any) -> None:
-    """Drain at the first signal; at the second one, do not wait for requests in flight."""
+    """Drain at the first signal, and cut off requests in flight at the second one."""
     is_second = False
     async for _ in signals:
         if is_second:

@@ -1,4 +1,4 @@
-"""The settings that a recording passes to the process of its writer."""
+"""The settings that a recording passes to the writer's process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from .body_limits import BODY_BYTES_MAX
 
 
 class Setup(msgspec.Struct):
-    """The settings of the writer. `ring` is the descriptor of a native receiver's ring, or -1."""
+    """The settings of the writer.
+
+    `ring` is the descriptor of a native receiver's ring, or -1. `body_limits` and `body_limit` apply to the
+    requests in that ring.
+    """
 
     journal: str
     source: str

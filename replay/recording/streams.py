@@ -1,4 +1,4 @@
-"""Sockets for the recorders: plain ones that bypass the scheduler when data is ready, and TLS."""
+"""Sockets for the recorders: plain ones, which bypass the scheduler when data is ready, and TLS."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Protocol
 import trio
 
 TURNS_MAX = 16
-"""How many reads may find data at once before other tasks get a turn."""
+"""How many reads in a row may find data waiting before other tasks get a turn."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Stream(Protocol):
-    """A connection to a client or to the service. Errors of the connection are OSErrors."""
+    """A connection to a client or to the service. Errors of the connection are raised as OSError."""
 
     async def receive(self, bytes_max: int) -> bytes:
-        """The next bytes; empty if the peer has ended its direction."""
+        """Return the next bytes, or b"" if the peer has ended its direction."""
         ...
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it."""
+        """Send all of the data."""
         ...
 
     async def end(self) -> None:
@@ -33,12 +33,12 @@ class Stream(Protocol):
         ...
 
     def close(self, *, reset: bool = False) -> None:
-        """Close it at once; with `reset` the peer sees an error instead of an orderly end."""
+        """Close the connection at once; with `reset`, the peer sees an error instead of an orderly end."""
         ...
 
 
 class PlainStream:
-    """A TCP connection."""
+    """A plain TCP connection."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -47,7 +47,7 @@ class PlainStream:
         self._socket, self._turns = sock, 0
 
     async def receive(self, bytes_max: int) -> bytes:
-        """The next bytes."""
+        """Return the next bytes, or b"" if the peer has ended its direction."""
         while True:
             try:
                 data = self._socket.recv(bytes_max)
@@ -62,7 +62,7 @@ class PlainStream:
             return data
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it."""
+        """Send all of the data."""
         with memoryview(data) as view:
             at = 0
             while at < len(view):
@@ -72,17 +72,17 @@ class PlainStream:
                     await trio.lowlevel.wait_writable(self._socket)
 
     def send_now(self, data: bytes) -> None:
-        """Send what the socket takes at once."""
+        """Send as much as the socket accepts at once, and ignore errors."""
         with contextlib.suppress(OSError):
             self._socket.send(data)
 
     async def end(self) -> None:
-        """Close this direction."""
+        """Close the sending direction."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
     def close(self, *, reset: bool = False) -> None:
-        """Close both directions."""
+        """Close both directions; with `reset`, the peer sees an error."""
         with contextlib.suppress(OSError, ValueError):
             trio.lowlevel.notify_closing(self._socket)
             if reset:
@@ -91,7 +91,7 @@ class PlainStream:
 
 
 class TlsStream:
-    """A TLS connection on a TCP socket. Call `secure` before anything else."""
+    """A TLS connection on a TCP socket. `secure` must be called before the other methods."""
 
     def __init__(
         self, sock: socket.socket, context: ssl.SSLContext, *, server_side: bool, name: str | None = None
@@ -106,25 +106,25 @@ class TlsStream:
         )
 
     async def secure(self) -> None:
-        """Perform the handshake. OSError (or its subclass ssl.SSLError) if it fails."""
+        """Perform the handshake. Raises OSError, or its subclass ssl.SSLError, if it fails."""
         with _os_errors():
             await self._tls.do_handshake()
 
     async def receive(self, bytes_max: int) -> bytes:
-        """The next bytes."""
+        """Return the next bytes, or b"" if the peer has ended the connection."""
         with _os_errors():
             return bytes(await self._tls.receive_some(bytes_max))
 
     async def send(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it."""
+        """Send all of the data."""
         with _os_errors():
             await self._tls.send_all(bytes(data))
 
     async def end(self) -> None:
-        """Do nothing: TLS connections end both directions at once."""
+        """Do nothing, because a TLS connection ends both directions at once."""
 
     def close(self, *, reset: bool = False) -> None:
-        """Close it without close_notify."""
+        """Close the connection without close_notify; with `reset`, the peer sees an error."""
         with contextlib.suppress(OSError, ValueError):
             trio.lowlevel.notify_closing(self._socket)
             if reset:
@@ -134,7 +134,7 @@ class TlsStream:
 
 @contextlib.contextmanager
 def _os_errors() -> Iterator[None]:
-    """Convert Trio's stream errors to OSErrors."""
+    """Convert Trio's stream errors to OSError."""
     try:
         yield
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:

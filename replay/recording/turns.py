@@ -1,4 +1,4 @@
-"""A request with its response, while either is passing through the proxy."""
+"""Requests with their responses, while they pass through the proxy."""
 
 from __future__ import annotations
 
@@ -20,15 +20,18 @@ DOWN, UPGRADES = "502 of ours", "upgrades"
 NOT_UNDERSTOOD, SERVICE_ENDED = "response not understood", "service ended before its response"
 CLIENT_LEFT, CUT_OFF = "client left before its response", "no response until the end"
 EARLY = "answered before the whole request"
-"""Reasons why an exchange is recorded incompletely."""
+"""The reasons why an exchange is recorded without a part."""
 
 _EMPTY_DIGEST = 0xEF46DB3751D8E999
-"""XXH64 of an empty body."""
+"""The XXH64 of an empty body."""
 
 
 @dataclass(slots=True)
 class ProxySettings:
-    """Settings of a proxy. `response_limit` is how much of a response's body is kept; 0 keeps none."""
+    """The settings of a proxy.
+
+    `response_limit` is the maximum number of bytes that are kept of a response's body; 0 keeps no bodies.
+    """
 
     limits: Limits = field(default_factory=Limits)
     body_limit: BodyLimit = field(default_factory=lambda: fixed_limit(BODY_BYTES_MAX))
@@ -38,7 +41,11 @@ class ProxySettings:
 
 
 class Turn:
-    """A request and its response, while either of them is under way."""
+    """A request and its response, while either of them passes through the proxy.
+
+    `whole` is true once the whole request has arrived. `settled` is set when it is known whether a requested
+    upgrade was accepted.
+    """
 
     __slots__ = (
         "_keeps",
@@ -64,22 +71,25 @@ class Turn:
         self.settled: trio.Event | None = trio.Event() if head.upgrades else None
 
     def keep_response(self, piece: memoryview) -> None:
-        """Take a piece of the response's body."""
+        """Add a piece of the response's body."""
         if self.digest is None:
             self.digest = BodyDigest()
         self.digest.update(piece)
         self.response_kept.add(piece)
 
     def give_up(self) -> None:
-        """Free the bodies."""
+        """Release the memory of both bodies."""
         self.kept.give_up()
         self.response_kept.give_up()
 
     def exchange(self, client: str, ended_ns: int) -> Exchange:
-        """The exchange to record. `ended_ns` is when the response was complete, -1 if it is not."""
+        """Return the exchange to record.
+
+        `ended_ns` is the time at which the response was complete, or -1 if it is not complete.
+        """
         exchange = exchange_of(self.head, self.at_ns, client, self.kept)
         if not self.whole:
-            # The service responded before it had the whole request, or one side disconnected.
+            # The body is incomplete: the service responded before it had all of it, or one side disconnected.
             exchange.body = None
         if self.response is None:
             return exchange

@@ -20,16 +20,16 @@ from .streams import PlainStream, Stream, TlsStream
 
 CONNECT_S = 10.0
 LOOKED_UP_FOR_S = 30.0
-"""How long looked-up addresses are used before another lookup."""
+"""How long, in seconds, looked-up addresses are used before the next lookup."""
 
 _PORTS = {"http": 80, "https": 443}
 
 
 class Upstream:
-    """The service that a proxy forwards requests to.
+    """The service to which a proxy forwards requests.
 
-    `check` looks it up before the first request. UsageError for an invalid URL, LimitError for an address that is
-    neither loopback nor allowed.
+    `check` looks up its address and must be called before the first request. Raises UsageError if the URL is
+    invalid.
     """
 
     def __init__(self, url: str, allowed: Allowed, ca: Path | None = None) -> None:
@@ -45,7 +45,7 @@ class Upstream:
             )
         if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise UsageError(
-                f"--upstream {url!r} has more than a host and a port, but requests are forwarded unchanged",
+                f"--upstream {url!r} must have only a host and a port, because requests are forwarded unchanged",
                 hint=f"give {parts.scheme}://{re.sub('^.*@', '', parts.netloc)}",
             )
         self.host, self.port = parts.hostname, port or _PORTS[parts.scheme]
@@ -57,11 +57,14 @@ class Upstream:
 
     @property
     def is_tls(self) -> bool:
-        """Whether it speaks TLS."""
+        """Return whether the service uses TLS."""
         return self._tls is not None
 
     async def check(self) -> None:
-        """Look up the service. UsageError if its name has no address, LimitError if one is not allowed."""
+        """Look up the service.
+
+        Raises UsageError if its name has no address, and LimitError if an address is neither loopback nor allowed.
+        """
         try:
             await self._look_up()
         except OSError as error:
@@ -74,9 +77,9 @@ class Upstream:
         self._looked_up_s = trio.current_time()
 
     async def connect(self) -> Stream:
-        """A new connection, secured if the service uses TLS. OSError if it fails."""
+        """Return a new connection, secured if the service uses TLS. Raises OSError if it fails."""
         if trio.current_time() - self._looked_up_s > LOOKED_UP_FOR_S:
-            # If the lookup fails, the known addresses stay in use.
+            # If the lookup fails, the known addresses stay in use. A disallowed address is an error.
             with contextlib.suppress(OSError):
                 try:
                     await self._look_up()
@@ -115,7 +118,7 @@ class Upstream:
 
 
 def _client_context(ca: Path | None) -> ssl.SSLContext:
-    """The TLS context that verifies the service, against the system's authorities or those of a file."""
+    """Return the TLS context that verifies the service, against the system's authorities or those in a file."""
     try:
         context = ssl.create_default_context(cafile=None if ca is None else str(ca))
     except (OSError, ssl.SSLError) as error:
@@ -125,7 +128,7 @@ def _client_context(ca: Path | None) -> ssl.SSLContext:
 
 
 def server_context(cert: Path, key: Path | None) -> ssl.SSLContext:
-    """The TLS context of a listener, with its certificate. InputError if a file is invalid."""
+    """Return the TLS context of a listener with its certificate. Raises InputError if a file is invalid."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         context.load_cert_chain(cert, key)

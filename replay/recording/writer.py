@@ -1,8 +1,9 @@
 """The writer of a recording: a separate process, so that neither cleaning nor the disk delays the traffic.
 
-It reads frames from its standard input: a kind, a length, and msgpack. The first frame is a `Setup`; then come lists of
-`Exchange`s and, once per second, the accounts of the serving process. It ends when its input ends, even if that process
-was killed, and then reports its results in a line of JSON. It ignores the terminal's signals.
+It reads frames from its standard input; each has a kind, a length and a msgpack payload. The first frame is a
+`Setup`. Then follow lists of `Exchange`s, and about twice per second the accounts of the serving process. The
+writer ends when its input ends, even if the serving process was killed, and then reports its results in a line of
+JSON. It ignores the terminal's signals.
 """
 
 from __future__ import annotations
@@ -40,20 +41,20 @@ BLOCK_EVERY_S = 0.25
 NICENESS = 5
 RING_EVERY_S = 0.02
 MANY = 256
-"""If fewer requests wait in the ring, the writer leaves it alone for RING_EVERY_S: taking any has a cost of its own."""
+"""If fewer requests wait in the ring, the writer waits for RING_EVERY_S, because each round has a fixed cost."""
 
 DISK, CUT_BODY = "the disk took no more", "body over the limit"
 
 
 class Began(msgspec.Struct):
-    """The writer's first line: an error if it could not start."""
+    """The first line of the writer, with an error if it could not start."""
 
     error: str = ""
     hint: str = ""
 
 
 class Given(msgspec.Struct):
-    """Counts from the process that serves, added to those of the writer."""
+    """Counts of the serving process, which the writer adds to its own."""
 
     lost: dict[str, int]
     incomplete: dict[str, int]
@@ -62,14 +63,15 @@ class Given(msgspec.Struct):
 
 
 class Ended(msgspec.Struct):
-    """The writer's last line."""
+    """The last line of the writer."""
 
     notes: Notes
 
 
 def _batches(setup: Setup, maker: RecordMaker) -> BatchReader:
-    """The reader of a native receiver's ring."""
-    # The writer of a proxy does not need the mirror's kernels, so it does not wait for their import.
+    """Return the reader of a native receiver's ring."""
+    # The import is here because the writer of a proxy does not need the mirror's kernels, and should not wait for
+    # them.
     from .batches import BatchReader
     from .ring import MirrorRing
 
@@ -78,7 +80,10 @@ def _batches(setup: Setup, maker: RecordMaker) -> BatchReader:
 
 
 class Writer:
-    """Writes its input to a journal: a block when it is large, or a quarter of a second old."""
+    """Writes its input to a journal.
+
+    A block is written when it is large enough, or when it is BLOCK_EVERY_S old.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self._maker = RecordMaker(setup)
@@ -97,11 +102,11 @@ class Writer:
 
     @property
     def has_ring(self) -> bool:
-        """Whether a native receiver's ring is a part of its input."""
+        """Return whether a native receiver's ring is part of the input."""
         return self._ring is not None
 
     def take(self, kind: bytes, payload: bytes) -> None:
-        """Process one frame."""
+        """Process one frame from the serving process: exchanges are buffered as records, accounts are noted."""
         if kind == ACCOUNTS:
             self._given = msgspec.msgpack.decode(payload, type=Given)
             return
@@ -110,22 +115,23 @@ class Writer:
 
     @property
     def has_many(self) -> bool:
-        """Whether so many requests wait in the ring that they should be taken at once."""
+        """Return whether so many requests wait in the ring that the writer should take them at once."""
         return self._ring is not None and self._ring.waiting >= MANY
 
     def take_from_ring(self) -> bool:
-        """Process some requests of the ring. Returns whether there were any."""
+        """Process some requests from the ring, and return whether there were any."""
         if self._ring is None:
             return False
         if self._ring.is_full:
             self.flush()
-        # Nothing is flushed meanwhile: accepted requests are only clean once all secrets of these requests are known.
+        # `_hold` must not flush: requests that the kernels accepted are clean only once all secrets in this portion
+        # are known.
         count = self._ring.take(self._hold)
         self._flush_block()
         return count > 0
 
     def _hold(self, exchanges: Iterable[Exchange]) -> int:
-        """Make records of exchanges, and buffer them. Returns how many there were."""
+        """Make records of exchanges, buffer them, and return how many exchanges there were."""
         count = 0
         for exchange in exchanges:
             count += 1
@@ -147,11 +153,11 @@ class Writer:
             self.flush()
 
     def is_due(self) -> float:
-        """How long the buffered records may still wait, in seconds."""
+        """Return how long the buffered records may still wait, in seconds; 0 if they are due."""
         return max(0.0, self._flushed_s + BLOCK_EVERY_S - time.monotonic())
 
     def flush(self) -> None:
-        """Write the buffered records and the notes."""
+        """Write the buffered records and the notes. Records that the disk refuses are counted as lost."""
         self._flushed_s = time.monotonic()
         held, self._held, self._held_bytes = self._held, [], 0
         try:
@@ -169,7 +175,7 @@ class Writer:
             self._journal.write_notes()
 
     def end(self) -> Notes:
-        """Write the remaining records, and close the journal."""
+        """Write the remaining records, close the journal, and return its notes."""
         self.flush()
         self._journal.close()
         return self.notes
@@ -192,13 +198,16 @@ _Exchanges = msgspec.msgpack.Decoder(list[Exchange])
 
 
 class _Frames:
-    """Frames from a pipe."""
+    """Reads frames from a pipe."""
 
     def __init__(self, file: int) -> None:
         self._file, self._held = file, bytearray()
 
     def next(self, wait_s: float | None) -> tuple[bytes, bytes] | None:
-        """The next frame; None if none arrives in time. EOFError at the end."""
+        """Return the next frame, or None if none arrives within `wait_s` seconds.
+
+        A `wait_s` of None waits without limit. Raises EOFError at the end of the input.
+        """
         while True:
             if len(self._held) >= FRAME.size:
                 kind, size = FRAME.unpack_from(self._held)
@@ -220,7 +229,7 @@ def _say(line: msgspec.Struct) -> None:
 
 
 def main() -> int:
-    """Write one recording."""
+    """Write one recording from standard input, and return the exit code."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     frames = _Frames(0)

@@ -1,4 +1,4 @@
-"""A trace with other business actions: those of a scenario."""
+"""Replaces the business actions of a trace by those of a scenario."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from .route_rules import RouteRules
 
 
 def rules_of(actions: Mapping[str, Sequence[str]]) -> RouteRules:
-    """The rules of actions that are given by name."""
+    """Return the route rules for a mapping of action names to route patterns."""
     return RouteRules(actions=tuple((name, tuple(patterns)) for name, patterns in actions.items()))
 
 
 def with_actions(trace: Trace, actions: Mapping[str, Sequence[str]]) -> Trace:
-    """The trace with these actions before its own (see `RouteRules.before`). The recording and its digest stay."""
+    """Return the trace with the actions of a scenario placed before its own.
+
+    See `RouteRules.before` for the order. The recording and its digest stay the same.
+    """
     if not actions:
         return trace
     rules, routes = rules_of(actions), trace.manifest.routes
@@ -31,5 +34,5 @@ def with_actions(trace: Trace, actions: Mapping[str, Sequence[str]]) -> Trace:
 
 
 def _kept(route: Route, actions: Mapping[str, Sequence[str]]) -> str:
-    """The recording's own action of a route; none if an action of this name has been given other routes."""
+    """Return the action that the recording gives a route, or "" if the scenario defines an action of that name."""
     return "" if route.action in actions else route.action

@@ -13,7 +13,7 @@ from .batch import Batch
 from .requests import Requests
 
 ROWS_MAX = 1 << 16
-"""Rows per record batch: a few megabytes."""
+"""Maximum rows per record batch: a few megabytes."""
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 
@@ -31,18 +31,21 @@ SCHEMA = pa.schema(
         pa.field("bytes", pa.int64()),
     ]
 )
-"""Names are dictionary-encoded: each is stored once. Null is unknown, or none."""
+"""The columns of a trace as an Arrow table. Names are dictionary-encoded. Null means unknown or none."""
 
 _UNSAFE = re.compile(rb"[^!-~]")
 
 
 def printable(target: bytes) -> bytes:
-    """A target in visible ASCII: other bytes are percent-encoded."""
+    """Return a request target in visible ASCII, with all other bytes percent-encoded."""
     return _UNSAFE.sub(lambda match: b"%%%02X" % match[0][0], target)
 
 
 class RequestColumns:
-    """The dictionary of requests as Arrow columns, indexed by id. The requests read must be loaded."""
+    """The dictionary of requests as Arrow columns, indexed by id.
+
+    The requests that a caller reads must be loaded.
+    """
 
     def __init__(self, requests: Requests) -> None:
         batches = requests.batches
@@ -57,11 +60,14 @@ class RequestColumns:
         }
 
     def indexes(self, name: str, ids: npt.NDArray[np.uint32]) -> pa.Array:
-        """The `method`, `host` or `route` of these requests, as indexes; -1 is none."""
+        """Return the index of the `method`, `host` or `route` of each of these requests; -1 is none."""
         return _taken(self._indexes[name], ids)
 
     def targets(self, ids: npt.NDArray[np.uint32]) -> pa.Array:
-        """The targets of these requests as text; if one is not UTF-8, its non-ASCII bytes are percent-encoded."""
+        """Return the targets of these requests as text.
+
+        If any target is not UTF-8, the bytes outside visible ASCII are percent-encoded in all of them.
+        """
         targets = _taken(self._targets, ids)
         try:
             return targets.cast(pa.large_string())
@@ -70,8 +76,9 @@ class RequestColumns:
 
 
 def _taken(column: list[pa.Array], ids: npt.NDArray[np.uint32]) -> pa.Array:
-    """Values of a dictionary column (stored in batches) by id. Reads only those values: other parts may not be
-    loaded.
+    """Return the values of a dictionary column, which is stored in batches, by id.
+
+    Only these values are read, because other parts of the dictionary may not be loaded.
     """
     if len(column) == 1:
         return column[0].take(pa.array(ids))
@@ -84,7 +91,7 @@ def _taken(column: list[pa.Array], ids: npt.NDArray[np.uint32]) -> pa.Array:
 
 
 def batches_of(events: Iterator[Batch], requests: Requests) -> pa.RecordBatchReader:
-    """A reader of events that refer to these requests."""
+    """Return a reader of record batches for events that refer to these requests."""
     return pa.RecordBatchReader.from_batches(SCHEMA, _batches(events, requests))
 
 
@@ -110,7 +117,10 @@ def _record_batch(
     actions: pa.Array,
     action_of: npt.NDArray[np.int32],
 ) -> pa.RecordBatch:
-    """A record batch of events whose requests are loaded. The data is copied, because the memory is reused."""
+    """Build a record batch of events whose requests are loaded.
+
+    The data is copied, because the memory of the events is reused.
+    """
     ids = batch.request
     indexes = {name: columns.indexes(name, ids).to_numpy() for name in names}
     named = {name: _named(indexes[name], names[name]) for name in names}
@@ -134,18 +144,18 @@ def _dictionary(names: Sequence[str]) -> pa.Array:
 
 
 def _actions(of_routes: Sequence[str]) -> tuple[pa.Array, npt.NDArray[np.int32]]:
-    """The actions, and the action index of each route; -1 is none."""
+    """Return the action names, and the index of each route's action; -1 is none."""
     names = sorted({action for action in of_routes if action})
     places = {name: at for at, name in enumerate(names)}
     return _dictionary(names), np.array([places.get(action, -1) for action in of_routes], np.int32)
 
 
 def _named(indexes: npt.NDArray[np.int32], names: pa.Array) -> pa.Array:
-    """A column of names by index; -1 is null."""
+    """Return a dictionary-encoded column of names from their indexes; -1 becomes null."""
     indexes = indexes.astype(np.int32)
     return pa.DictionaryArray.from_arrays(pa.array(indexes, mask=indexes < 0), names)
 
 
 def _known(column: npt.NDArray[np.signedinteger]) -> pa.Array:
-    """A column of recorded values; -1 is null."""
+    """Return a column of recorded values in which -1 becomes null."""
     return pa.array(column.copy(), mask=column < 0)

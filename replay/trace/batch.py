@@ -16,11 +16,13 @@ from .requests import Requests
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Events in time order, as columns of equal length (writable, contiguous).
+    """Events in time order, as writable, contiguous columns of equal length.
 
-    `at_ns` is ns since the Unix epoch; `request` indexes `Trace.requests`; `client` is a dense id; `status`,
-    `took_ns` and `bytes` describe the recorded response, -1 if unknown. `response` indexes `Trace.responses`, and
-    `first_byte_ns` is the time to its first byte (-1 is none); both are None if no event of the batch has either.
+    `at_ns` is in ns since the Unix epoch. `request` indexes `Trace.requests`, and `client` is a dense id. `status`,
+    `took_ns` and `bytes` describe the recorded response; -1 is unknown.
+
+    `response` indexes `Trace.responses`, and `first_byte_ns` is the time to the first byte of the response; -1 is
+    none. Both are None if no event of the batch has either.
     """
 
     at_ns: npt.NDArray[np.int64]
@@ -37,17 +39,16 @@ class Batch:
 
     @property
     def rows(self) -> TraceRows:
-        """The columns in the order that kernels take."""
+        """Return the columns in the order in which kernels take them."""
         return TraceRows(self.at_ns, self.request, self.client, self.status, self.took_ns)
 
     def __getitem__(self, rows: slice) -> Batch:
-        """A slice of the batch."""
         if rows == slice(0, len(self)):
             return self
         return self.taken(lambda column: column[rows])
 
     def taken(self, of: Callable[[Any], Any], **replaced: npt.NDArray[Any]) -> Batch:
-        """Events with the columns in `of`, or with the given ones."""
+        """Return a batch whose columns are `of(column)`, except for the columns in `replaced`."""
         columns = {
             name: of(column)
             for name in self.__slots__
@@ -59,8 +60,10 @@ class Batch:
 def with_requests(
     batches: Iterable[Batch], requests: Requests, *, columns_alone: bool = False
 ) -> Iterator[Batch]:
-    """Events in the same order; the requests of each batch stay loaded until the next one is requested. With
-    `columns_alone`, targets, headers and bodies are not loaded.
+    """Yield the events in the same order, in batches whose requests are loaded.
+
+    The requests of a batch stay loaded until the next batch is requested. With `columns_alone`, targets, headers
+    and bodies are not loaded.
     """
     for batch in batches:
         for rows in requests.loaded(batch.request, columns_alone=columns_alone):

@@ -1,4 +1,4 @@
-"""Writes the dictionaries of header sets, bodies and responses: values of any size; repeated ones share an id."""
+"""Writes the dictionaries of header sets, bodies and responses, in which repeated values share an id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from .requests import HEADERS_SCHEMA, Headers
 
 BLOBS_REMEMBERED = 1 << 16
-"""How many values of one dictionary are remembered to find repetitions."""
+"""How many values of one dictionary are remembered to find repeated ones."""
 
 HEADERS_KNOWN = 1 << 13
 """How many header sets are recognized without computing their digest."""
@@ -22,7 +22,10 @@ BLOB_BATCH_ROWS, BLOB_BATCH_BYTES = 1 << 16, 16 << 20
 
 
 class BlobWriter:
-    """Appends values to a dictionary file, which is created for the first of them."""
+    """Appends values to a dictionary file.
+
+    The file is created when the first values are written.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._path, self._schema = path, schema
@@ -32,7 +35,11 @@ class BlobWriter:
         self._file: Any = None
 
     def add(self, value: Any, key: Hashable, size: int) -> int:
-        """The id of a value; values with equal keys are equal."""
+        """Add a value and return its id.
+
+        Values with equal keys are taken as equal. `size` is the approximate number of bytes that the value
+        occupies.
+        """
         found = self._known.get(key)
         if found is not None:
             return found
@@ -69,7 +76,7 @@ class HeaderSets:
         self._known: dict[Headers, int] = {}
 
     def add(self, headers: Headers) -> int:
-        """The id of a header set."""
+        """Add a header set and return its id."""
         known = self._known.get(headers)
         if known is not None:
             return known

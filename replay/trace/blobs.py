@@ -1,4 +1,4 @@
-"""Reads the dictionaries of header sets and bodies: values of any size, by id."""
+"""Reads dictionaries of header sets, bodies and responses, whose values may have any size, by id."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .manifest import FileSums
 from .packed import PACKED_SCHEMA, PackedBodies
 
 BUDGET_BYTES_MAX = 1 << 30
-"""Memory limit of one such dictionary, which also takes at most an eighth of the machine's memory."""
+"""Memory limit of one dictionary of values; an eighth of the machine's memory, if that is less."""
 
 
 def _budget_bytes() -> int:
@@ -26,24 +26,24 @@ def _budget_bytes() -> int:
 
 
 def open_file(path: Path, sums: FileSums | None) -> PagedFile:
-    """A dictionary file, loaded within its memory limit."""
+    """Open a dictionary file that is loaded in parts, within the memory limit of a dictionary."""
     return PagedFile(path, sums, _budget_bytes())
 
 
 class Blobs:
-    """A dictionary file of one column."""
+    """A dictionary file with one column, read by id."""
 
     def __init__(self, file: PagedFile, *schemas: pa.Schema) -> None:
         self._file = file
         self._batches = list(open_paged(self._file, *schemas))
         self._portion = BATCH_ROWS
-        """How many ids `load` tries first: twice as many as it loaded the last time."""
+        """How many ids `load` tries first: twice as many as the last call loaded."""
         starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._starts: list[int] = starts.tolist()
         self._places = np.array([self._place_of(batch) for batch in self._batches], np.int64).reshape(-1, 2)
 
     def _place_of(self, batch: pa.RecordBatch) -> tuple[int, int]:
-        """Where a batch lies in the file."""
+        """Return the first byte of a batch in the file, and the byte past its last one."""
         buffers = [buffer for buffer in batch.column(0).buffers() if buffer is not None and buffer.size]
         base = self._file.raw.ctypes.data
         return (
@@ -64,18 +64,19 @@ class Blobs:
 
     @property
     def whole(self) -> bool:
-        """Whether the whole file is loaded permanently."""
+        """Return whether the whole file is loaded permanently."""
         return self._file.whole
 
     def loaded_batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the batches, each while it is loaded."""
+        """Yield the batches; each stays loaded until the next one is requested."""
         for batch, (begin, end) in zip(self._batches, self._places.tolist(), strict=True):
             self._file.load(begin, end)
             yield batch
 
     def load(self, ids: npt.NDArray[np.int32]) -> int:
-        """Load the values of the first of these ids (-1 is none), as many as the memory limit allows but at least
-        one; returns how many.
+        """Load the values of the first ids, up to the memory limit, and return how many ids were handled.
+
+        At least one value is loaded, even if it exceeds the limit. An id of -1 has no value.
         """
         count = min(len(ids), self._portion)
         batch_of = np.searchsorted(self._starts, ids[:count], side="right") - 1
@@ -93,13 +94,13 @@ BODIES_SCHEMA = pa.schema([pa.field("body", pa.large_binary(), False)])
 
 
 class PlainBodies(Blobs):
-    """Bodies in the older, unpacked format."""
+    """Bodies in the format of trace versions before packing, in which a body is one uncompressed value."""
 
     def __init__(self, file: PagedFile) -> None:
         super().__init__(file, BODIES_SCHEMA)
 
     def sizes(self) -> npt.NDArray[np.int64]:
-        """The length of each body, by id."""
+        """Return the length of each body in bytes, by id."""
         found = [np.empty(0, np.int64)]
         for batch in self.loaded_batches():
             ends = np.frombuffer(batch.column(0).buffers()[1], np.int64, batch.num_rows + 1)
@@ -107,7 +108,7 @@ class PlainBodies(Blobs):
         return np.concatenate(found)
 
     def table(self) -> tuple[npt.NDArray[np.int64], int, int]:
-        """See `Requests.body_batches`."""
+        """Return the addresses of the bodies (see `Requests.body_batches`)."""
         rows, total, largest, first = [], 0, 0, 0
         for batch in self.loaded_batches():
             _, starts, data = batch.column(0).buffers()
@@ -121,7 +122,10 @@ class PlainBodies(Blobs):
 
 
 def open_bodies(path: Path, sums: FileSums | None) -> PlainBodies | PackedBodies:
-    """A dictionary of bodies, packed or not. InputError if it is damaged."""
+    """Open a dictionary of bodies, in the packed or the older format.
+
+    Raises InputError if the file is damaged.
+    """
     file = PagedFile(path, sums, 0)
     if schema_of(file).equals(PACKED_SCHEMA):
         return PackedBodies(file)

@@ -1,7 +1,7 @@
 """Reads the files of a trace into the process's own memory and checks each block.
 
-Kernels never see a memory-mapped file. If a mapped file is truncated, the process dies of SIGBUS, which a kernel
-cannot catch. A map cannot be checked either: the bytes may change afterwards.
+Kernels never read a memory-mapped file. If another process truncates a mapped file, the process that reads it dies
+of SIGBUS, which a kernel cannot catch. Nor can a map be checked once, because the bytes may change afterwards.
 
 The manifest has the length of each file and a checksum of each of its blocks. Traces of format 1 have neither; they
 are read in the same way, unchecked.
@@ -30,13 +30,13 @@ from replay_native.trace import blocks as kernels
 from .manifest import FileSums
 
 BLOCK_BYTES = 1 << 18
-"""Bytes per checksum: a block stays in the CPU cache between being read and being checked."""
+"""Bytes per checksum. A block of this size is still in the CPU cache when it is checked after the read."""
 
 READ_BYTES = 1 << 18
-"""Bytes per read: small enough to be still in the CPU cache when checked."""
+"""Bytes per read. Data of this size is still in the CPU cache when it is checked."""
 
 _HUGE_FROM_BYTES = 8 << 20
-"""Memory of at least this size uses huge pages: fewer pages have to be cleared."""
+"""Memory of at least this size uses huge pages, so that the kernel clears fewer pages."""
 
 _HEX_OF_A_SUM = 16
 _TAIL_BYTES = 32
@@ -46,24 +46,24 @@ Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
 
 
-AGAIN = "copy the trace again from where it is whole, or import the log again"
-"""Advice for a damaged trace."""
+AGAIN = "copy the trace again from an undamaged copy, or import the log again"
+"""What a user can do about a damaged trace."""
 
 
 def corrupt(path: Path, what: str) -> InputError:
-    """The error for a file that differs from the manifest."""
+    """Return the error for a damaged file of a trace; `what` describes the damage."""
     return InputError(f"{path} is damaged: {what}", hint=AGAIN)
 
 
 def check_size(path: Path, found_bytes: int, written_bytes: int) -> None:
-    """InputError if a file does not have the length with which it was written."""
+    """Raise InputError if the size of a file differs from the size with which it was written."""
     if found_bytes != written_bytes:
         what = "was cut" if found_bytes < written_bytes else "has grown"
         raise corrupt(path, f"it {what}: it has {found_bytes:,} bytes, and {written_bytes:,} were written")
 
 
 class Hasher:
-    """Hashes blocks. Each reader needs its own: it holds scratch memory."""
+    """Computes checksums of blocks. Each reader needs its own instance, because it holds scratch memory."""
 
     def __init__(self) -> None:
         warm(["trace.blocks"])
@@ -71,20 +71,20 @@ class Hasher:
         self._tail = np.zeros(_TAIL_BYTES, np.uint8)
 
     def of_pieces(self, data: Bytes, begins: Int64s, ends: Int64s) -> npt.NDArray[np.uint64]:
-        """The checksum of each piece of `data`."""
+        """Return the checksum of each piece of `data`; piece i is data[begins[i]:ends[i]]."""
         found = np.empty(len(begins), np.uint64)
         kernels.hash_pieces(data, begins, ends, self._state, self._tail, found)
         return found
 
     def hashes(self, data: Bytes) -> npt.NDArray[np.uint64]:
-        """The checksum of each block of `data`."""
+        """Return the checksum of each block of BLOCK_BYTES in `data`; the last block may be shorter."""
         found = np.empty(-(-len(data) // BLOCK_BYTES), np.uint64)
         kernels.hash_blocks(data, BLOCK_BYTES, self._state, self._tail, found)
         return found
 
 
 def sums_of(path: Path) -> FileSums:
-    """Length and block checksums of a file that was just written."""
+    """Return the length and the block checksums of a file that was just written."""
     hasher, found, size = Hasher(), list[npt.NDArray[np.uint64]](), 0
     buffer = np.empty(READ_BYTES, np.uint8)
     with open_regular(path) as file:
@@ -96,7 +96,10 @@ def sums_of(path: Path) -> FileSums:
 
 
 class CheckedFile:
-    """A file of a trace, open for reading. InputError if it is missing, or its length differs from the manifest."""
+    """A file of a trace, opened for reading and checked against the manifest.
+
+    Raises InputError if the file is missing or empty, or if its length differs from the manifest.
+    """
 
     def __init__(self, path: Path, sums: FileSums | None) -> None:
         self.path = path
@@ -113,13 +116,14 @@ class CheckedFile:
             raise corrupt(path, "it is empty")
 
     def close(self) -> None:
-        """Close the descriptor."""
+        """Close the file. Data that was read stays valid."""
         self._file.close()
 
     def read(self, memory: Bytes, first_byte: int) -> None:
-        """Fill `memory` with the bytes from `first_byte` (the start of a block) to the end of a block or of the file.
+        """Fill `memory` with checked bytes of the file, from `first_byte` on.
 
-        InputError if they are not what was written.
+        `first_byte` must be the start of a block, and the range must end at the end of a block or of the file.
+        Raises InputError if a checksum does not match.
         """
         done = 0
         while done < len(memory):
@@ -129,7 +133,7 @@ class CheckedFile:
             done += len(piece)
 
     def read_unchecked(self, piece: Bytes, at: int) -> None:
-        """Fill `piece` with the bytes from `at` on, without a check."""
+        """Fill `piece` with the bytes of the file from `at` on, without comparing checksums."""
         done = 0
         while done < len(piece):
             try:
@@ -156,7 +160,7 @@ class CheckedFile:
 
 
 def _expected(path: Path, sums: FileSums | None) -> npt.NDArray[np.uint64] | None:
-    """The checksums in the manifest as an array; None if it has none for this file."""
+    """Return the checksums in the manifest as an array, or None if the file has none."""
     if sums is None:
         return None
     try:
@@ -169,8 +173,10 @@ def _expected(path: Path, sums: FileSums | None) -> npt.NDArray[np.uint64] | Non
 
 
 class ReusedBuffers:
-    """Reuses memory for one file after another. The kernel must clear new pages, which takes longer than reading a
-    file into them, so a buffer is reused as soon as nothing refers to it.
+    """Memory that is reused for one file after another.
+
+    The kernel must clear new pages, which takes longer than reading a file into them. A buffer is therefore reused
+    as soon as nothing else refers to it.
     """
 
     def __init__(self) -> None:
@@ -178,7 +184,7 @@ class ReusedBuffers:
         self._buffers: list[Bytes] = []
 
     def take(self, size: int) -> Bytes:
-        """Uninitialised memory, which stays valid while it or a view of it is referenced."""
+        """Return uninitialized memory of `size` bytes, which stays valid while it or a view of it is referenced."""
         with self._lock:
             for index in range(len(self._buffers)):
                 if sys.getrefcount(self._buffers[index]) == _UNUSED and len(self._buffers[index]) >= size:
@@ -194,10 +200,11 @@ _UNUSED = sys.getrefcount(_PROBE[0])
 
 
 class PagedFile(CheckedFile):
-    """A file at fixed addresses in memory, filled as its blocks are requested.
+    """A file with fixed addresses in memory, whose blocks are loaded on request.
 
-    `raw` is as long as the file; only loaded parts may be read. Beyond `budget_bytes`, blocks not needed now are
-    released and must be loaded again. Loaded data stays until the next call of `load` or `fit`.
+    `raw` is as long as the file, but only its loaded parts may be read. When more than `budget_bytes` are loaded,
+    blocks that the current request does not need are released, and must be loaded again. Loaded data stays valid
+    until the next call of `load` or `fit`.
     """
 
     def __init__(self, path: Path, sums: FileSums | None, budget_bytes: int) -> None:
@@ -217,16 +224,19 @@ class PagedFile(CheckedFile):
 
     @property
     def whole(self) -> bool:
-        """Whether the whole file is loaded permanently."""
+        """Return whether the whole file is loaded permanently."""
         return self._held == len(self._loaded) <= self._budget_blocks
 
     def settle(self) -> None:
-        """Release what exceeds the budget."""
+        """Release all blocks that are not pinned, if the loaded blocks exceed the budget."""
         if self._held > self._budget_blocks:
             self._give_back(self._loaded & ~self._pinned)
 
     def load(self, begin: int, end: int, *, pin: bool = False) -> None:
-        """Load the bytes from `begin` to before `end`, whatever the budget. `pin`: they are never released."""
+        """Load the bytes from `begin` up to, but not including, `end`, even beyond the budget.
+
+        With `pin`, they are never released.
+        """
         begin, end = max(begin, 0), min(end, self.size)
         wanted = np.zeros_like(self._loaded)
         wanted[begin // BLOCK_BYTES : -(-end // BLOCK_BYTES)] = True
@@ -234,8 +244,9 @@ class PagedFile(CheckedFile):
         self._bring(wanted)
 
     def fit(self, begins: Int64s, ends: Int64s, *, at_any_rate: bool = False) -> bool:
-        """Load all of these ranges, unless they exceed the budget (ignored with `at_any_rate`); returns whether it
-        did.
+        """Load all of these byte ranges, and return whether they were loaded.
+
+        Ranges that exceed the budget are loaded only with `at_any_rate`.
         """
         wanted = self._blocks(begins, ends)
         if wanted.sum() > self._budget_blocks and not at_any_rate:
@@ -244,7 +255,7 @@ class PagedFile(CheckedFile):
         return True
 
     def check_rest(self) -> None:
-        """Load, and so check, every block that was never loaded."""
+        """Load every block that was never loaded, and so check it."""
         for block in np.flatnonzero(~self._ever_loaded).tolist():
             self.load(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES)
 
@@ -277,24 +288,24 @@ class PagedFile(CheckedFile):
 
 
 class EditedFile(PagedFile):
-    """A paged file being written, whose parts are changed in memory and written back."""
+    """A paged file whose parts can be changed in memory and written back."""
 
     def __init__(self, path: Path, budget_bytes: int) -> None:
         super().__init__(path, None, budget_bytes)
         self._target = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def close(self) -> None:
-        """Close the descriptors."""
+        """Close the file. Changes that were not written back are lost."""
         super().close()
         os.close(self._target)
 
     def load_view(self, view: npt.NDArray[Any]) -> None:
-        """Load the bytes of a view of `raw`."""
+        """Load the bytes of the file that a view of `raw` covers."""
         begin = view.ctypes.data - self.raw.ctypes.data
         self.load(begin, begin + view.nbytes)
 
     def write_back(self, view: npt.NDArray[Any]) -> None:
-        """Write a view of `raw` to its place in the file. OSError if the system refuses."""
+        """Write a view of `raw` to its place in the file. Raises OSError if the write fails."""
         begin, data = view.ctypes.data - self.raw.ctypes.data, view.view(np.uint8)
         done = 0
         while done < len(data):
@@ -302,13 +313,13 @@ class EditedFile(PagedFile):
 
 
 def _runs(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """The runs of set values in a mask: (first, past the last)."""
+    """Yield each run of set values in a mask, as its first index and the index past its last."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
 def view_of(raw: Bytes, buffer: Any, dtype: Any, count: int) -> npt.NDArray[Any]:
-    """An Arrow buffer that lies in `raw`, as a view of `raw`."""
+    """Return an Arrow buffer that lies in `raw` as a view of `raw`, with `count` values of `dtype`."""
     if not count:
         return np.empty(0, dtype=dtype)
     begin = buffer.address - raw.ctypes.data

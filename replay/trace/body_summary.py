@@ -1,4 +1,4 @@
-"""Summarizes the bodies of a trace: of requests and of recorded responses, by media type."""
+"""Counts the bodies of requests and of recorded responses in a trace, by media type."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from .responses import media_type
 Int64s = npt.NDArray[np.int64]
 
 NO_TYPE = ""
-"""The type of bodies without a media type."""
+"""The media type under which messages without one are listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypeShare:
-    """Messages with bodies of one media type: their number, and the total size of those with a known size (`sized`)."""
+    """The messages of one media type.
+
+    `sized` is the number of messages with a known size, and `bytes` their total size.
+    """
 
     type: str
     messages: int
@@ -30,7 +33,10 @@ class TypeShare:
 
 @dataclass(frozen=True, slots=True)
 class BodySummary:
-    """Bodies of requests and of recorded responses, by type, most frequent first."""
+    """The bodies of requests and of recorded responses; their types are sorted by frequency.
+
+    `requests` is the number of requests with a body, and `distinct` the number of different bodies.
+    """
 
     requests: int
     distinct: int
@@ -43,7 +49,7 @@ class BodySummary:
 
 
 class _Counts:
-    """Counters of messages and bytes by type."""
+    """Counters of messages and bytes by media type."""
 
     def __init__(self) -> None:
         self.names: dict[str, int] = {}
@@ -53,7 +59,7 @@ class _Counts:
         return self.names.setdefault(name, len(self.names))
 
     def add(self, types: Int64s, sizes: Int64s) -> None:
-        """Add messages of these types and body sizes (-1 is unknown)."""
+        """Add messages of these types with these body sizes; -1 is an unknown size."""
         width = max(len(self.names), self._sums.shape[1])
         self._sums = np.pad(self._sums, ((0, 0), (0, width - self._sums.shape[1])))
         known = sizes >= 0
@@ -71,7 +77,7 @@ class _Counts:
 
 
 def _request_bodies(trace: Trace, counts: _Counts) -> tuple[int, int]:
-    """Count the bodies of requests by type; returns how many there are, and how many distinct ones."""
+    """Count the request bodies by media type, and return how many there are and how many are distinct."""
     requests = trace.requests
     sizes = requests.body_sizes()
     if not len(sizes):
@@ -91,7 +97,7 @@ def _request_bodies(trace: Trace, counts: _Counts) -> tuple[int, int]:
 
 
 def _responses(trace: Trace, counts: _Counts) -> None:
-    """Count the recorded responses by type."""
+    """Count the recorded responses by media type."""
     types, sizes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for names, some in trace.responses.types():
         types.append(np.array([counts.number(name) for name in names], np.int64))
@@ -108,7 +114,10 @@ def _response_ids(trace: Trace) -> Iterator[npt.NDArray[np.int32]]:
 
 
 def summarize_bodies(trace: Trace) -> BodySummary:
-    """Read the events again, if the trace has bodies or responses. InputError if it is damaged."""
+    """Read the events of a trace and summarize its bodies and responses.
+
+    The events are not read if the trace has neither. Raises InputError if the trace is damaged.
+    """
     manifest, of_requests, of_responses = trace.manifest, _Counts(), _Counts()
     found, distinct = _request_bodies(trace, of_requests)
     if manifest.responses:

@@ -24,7 +24,7 @@ from .blocks import (
 from .manifest import FileSums
 
 BATCH_ROWS = 1 << 20
-"""Rows of one events file, and of one batch of the requests dictionary."""
+"""Maximum rows of an events file, and of a batch of the requests dictionary."""
 
 EVENT_COLUMNS: dict[str, np.dtype[Any]] = {
     "at_ns": np.dtype(np.int64),
@@ -34,15 +34,17 @@ EVENT_COLUMNS: dict[str, np.dtype[Any]] = {
     "took_ns": np.dtype(np.int64),
     "bytes": np.dtype(np.int64),
 }
-"""An event: when it was recorded, its request and client, and the result (-1 is unknown)."""
+"""The columns of an event: its time, its request and client, and the recorded response (-1 is unknown)."""
 
 
 RESPONSE_COLUMNS: dict[str, np.dtype[Any]] = {
     "response": np.dtype(np.int32),
     "first_byte_ns": np.dtype(np.int64),
 }
-"""Extra columns of events files with recorded responses: the row of the responses dictionary, and the time from the
-first byte of the request to that of the response (-1 is none). Files without responses lack these columns.
+"""Extra columns of events files with recorded responses.
+
+`response` is the row in the responses dictionary. `first_byte_ns` is the time from the first byte of the request to
+the first byte of the response. -1 is none. Files without recorded responses lack these columns.
 """
 
 ALL_COLUMNS = EVENT_COLUMNS | RESPONSE_COLUMNS
@@ -70,31 +72,32 @@ Columns = Mapping[str, npt.NDArray[Any]]
 
 
 def events_file(index: int) -> str:
-    """Name of events file `index`."""
+    """Return the name of events file `index`."""
     return f"events-{index:06d}.arrow"
 
 
 def empty_events(rows: int, *, wide: bool = False) -> dict[str, npt.NDArray[Any]]:
-    """Uninitialised event columns of `rows` rows; `wide` has the columns of responses."""
+    """Return uninitialized event columns of `rows` rows; with `wide`, they include the response columns."""
     columns = ALL_COLUMNS if wide else EVENT_COLUMNS
     return {name: np.empty(rows, dtype=dtype) for name, dtype in columns.items()}
 
 
 def is_wide(columns: Mapping[str, Any]) -> bool:
-    """Whether event columns include the response columns."""
+    """Return whether event columns include the response columns."""
     return "response" in columns
 
 
 def widen(columns: dict[str, npt.NDArray[Any]]) -> None:
-    """Add empty response columns if they are missing."""
+    """Add response columns filled with -1, if they are missing."""
     rows = len(columns["at_ns"])
     for name, dtype in RESPONSE_COLUMNS.items():
         columns.setdefault(name, np.full(rows, -1, dtype))
 
 
 def array_of(column: npt.NDArray[Any]) -> pa.Array:
-    """A column of numbers as an Arrow array that shares its memory. `pa.array` would import pandas if it is
-    installed.
+    """Return a column of numbers as an Arrow array that shares its memory.
+
+    `pa.array` is not used, because it would import pandas if that is installed.
     """
     column = np.ascontiguousarray(column)
     kind = pa.from_numpy_dtype(column.dtype)
@@ -102,7 +105,10 @@ def array_of(column: npt.NDArray[Any]) -> pa.Array:
 
 
 def write_events(path: Path, columns: Columns) -> None:
-    """Write one events file (columns of equal length, sorted by at_ns)."""
+    """Write one events file from columns of equal length that are sorted by `at_ns`.
+
+    The response columns are left out if all of their values are -1.
+    """
     wide = is_wide(columns) and any((columns[name] >= 0).any() for name in RESPONSE_COLUMNS)
     schema = WIDE_EVENT_SCHEMA if wide else EVENT_SCHEMA
     arrays = [array_of(np.asarray(columns[field.name], field.type.to_pandas_dtype())) for field in schema]
@@ -114,14 +120,14 @@ _FOOTER_END = struct.Struct("<i6s")
 _MAGIC = b"ARROW1"
 _UINT32, _INT32, _UINT16, _BLOCK = (struct.Struct(code) for code in ("<I", "<i", "<H", "<qi4xq"))
 _RECORD_BATCHES = 3
-"""Number of the field of an Arrow footer that lists the record batches."""
+"""The index of the field `recordBatches` in the footer of an Arrow file (File.fbs)."""
 
 
 def _batch_places(path: Path, footer: bytes) -> list[tuple[int, int, int]]:
-    """Where the record batches of an Arrow IPC file lie: first byte, bytes of metadata, bytes of the body.
+    """Return where each record batch of an Arrow IPC file lies: its first byte, metadata length and body length.
 
-    pyarrow does not expose this, and only loaded parts may be read. The footer is a FlatBuffers table; the list is
-    its field 3, a vector of structs (Arrow's File.fbs).
+    pyarrow does not expose this, and only loaded parts of the file may be read. The footer is a FlatBuffers table;
+    the list is its field 3, a vector of structs (Arrow's File.fbs).
     """
     try:
         table = _UINT32.unpack_from(footer, 0)[0]
@@ -136,14 +142,17 @@ def _batch_places(path: Path, footer: bytes) -> list[tuple[int, int, int]]:
         vector += _UINT32.unpack_from(footer, vector)[0]
         count = _UINT32.unpack_from(footer, vector)[0]
         if count > len(footer) // _BLOCK.size:
-            raise corrupt(path, "its footer lists more batches than it has room for")
+            raise corrupt(path, "its footer lists more batches than fit into it")
         return [_BLOCK.unpack_from(footer, vector + 4 + _BLOCK.size * index) for index in range(count)]
     except struct.error:
         raise corrupt(path, "its footer cannot be read") from None
 
 
 def _load_footer(file: PagedFile) -> list[tuple[int, int, int]]:
-    """Permanently load what Arrow reads of a file before its batches; returns where those lie."""
+    """Permanently load the start and the footer of a file, and return where its record batches lie.
+
+    Arrow reads both before it reads a batch.
+    """
     file.load(0, BLOCK_BYTES, pin=True)
     if file.size < 2 * _FOOTER_END.size:
         raise corrupt(file.path, "it is too short for an Arrow file")
@@ -157,8 +166,10 @@ def _load_footer(file: PagedFile) -> list[tuple[int, int, int]]:
 
 
 def open_paged(file: PagedFile, *schemas: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The record batches of a paged file, each loaded and checked in turn (see `_check_batch`). A batch stays valid,
-    but its memory must be loaded again once another was requested. At the end every block of the file was checked.
+    """Yield the record batches of a paged file, each loaded and checked (see `_check_batch`).
+
+    A batch stays valid, but its memory must be loaded again once another batch was requested. When the last batch
+    was yielded, the blocks that belong to none of them are checked, too.
     """
     with _arrow_errors(file.path):
         places = _load_footer(file)
@@ -177,7 +188,7 @@ def open_paged(file: PagedFile, *schemas: pa.Schema) -> Iterator[pa.RecordBatch]
 
 
 def schema_of(file: PagedFile) -> pa.Schema:
-    """The schema of a paged file. InputError if it is damaged."""
+    """Return the schema of a paged file. Raises InputError if the file is damaged."""
     with _arrow_errors(file.path):
         _load_footer(file)
         return pa.ipc.open_file(pa.py_buffer(file.raw)).schema
@@ -185,7 +196,7 @@ def schema_of(file: PagedFile) -> pa.Schema:
 
 @contextlib.contextmanager
 def _arrow_errors(path: Path) -> Iterator[None]:
-    """Convert Arrow's errors about a file to InputError."""
+    """Convert the errors that Arrow raises for a damaged file to InputError."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -200,18 +211,19 @@ def _open(path: Path, source: pa.Buffer, schemas: tuple[pa.Schema, ...]) -> Any:
 
 
 def _check_batch(path: Path, source: pa.Buffer, batch: pa.RecordBatch) -> None:
-    """Check a batch for kernels, which read its buffers by address: no null column, and whole buffers inside
-    `source`.
+    """Check that kernels can read the buffers of a batch by address.
+
+    No column may have null values, and each buffer must lie completely in `source`.
     """
     batch.validate(full=True)
     if any(column.null_count or column.offset for column in batch.columns):
         raise corrupt(path, "a value is missing")
     if not all(_lies_in(source, buffer) for column in batch.columns for buffer in column.buffers()):
-        raise corrupt(path, "its columns are compressed, or not in the order of bytes of this machine")
+        raise corrupt(path, "its columns are compressed, or in another byte order than this machine's")
 
 
 def _lies_in(source: pa.Buffer, buffer: pa.Buffer | None) -> bool:
-    """Whether a buffer is part of the file, not a copy that Arrow unpacked."""
+    """Return whether a buffer is part of the file, not a copy that Arrow unpacked."""
     if buffer is None or not buffer.size:
         return True
     begin = buffer.address - source.address
@@ -221,10 +233,10 @@ def _lies_in(source: pa.Buffer, buffer: pa.Buffer | None) -> bool:
 def read_events(
     path: Path, sums: FileSums | None = None, buffers: ReusedBuffers | None = None
 ) -> list[dict[str, npt.NDArray[Any]]]:
-    """The batches of one events file as columns in memory from `buffers`. InputError if it is damaged.
+    """Return the batches of one events file as columns in memory taken from `buffers`.
 
-    The columns are writable. Their memory is reused once nothing refers to them. Response columns are present if the
-    file has them.
+    The columns are writable, and their memory is reused once nothing refers to them. Response columns are present
+    if the file has them. Raises InputError if the file is damaged.
     """
     file = CheckedFile(path, sums)
     try:
@@ -249,11 +261,14 @@ def read_events(
 
 
 _ALL = 1 << 62
-"""A budget that no file exceeds."""
+"""A memory budget in bytes that no file exceeds."""
 
 
 def event_offsets(path: Path) -> tuple[int, dict[str, int]]:
-    """The number of rows in an events file written by this process, and where each column lies in it."""
+    """Return the number of rows in an events file, and the byte offset of each column.
+
+    The file must have been written by this process, because it is not checked.
+    """
     file = PagedFile(path, None, _ALL)
     try:
         ((begin, metadata, _),) = _load_footer(file)

@@ -1,4 +1,4 @@
-"""Writes a trace that uses the requests of another one: the dictionaries are copied whole; ids and routes stay."""
+"""Writes a trace that reuses the dictionaries of another trace, so that ids stay the same."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from .writer import TraceWriter
 
 
 class DerivedTraceWriter(TraceWriter):
-    """A TraceWriter whose events refer to the requests of `base` by id; requests cannot be added. With `rewrite`,
-    their targets and routes are replaced.
+    """A TraceWriter whose events refer by id to the requests and responses of another trace, `base`.
 
-    The manifest continues that of `base`, with `change` added to its history.
+    Requests cannot be added. With `rewrite`, the targets are replaced, and the routes are assigned again. The
+    manifest continues that of `base`, with `change` added to its history.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class DerivedTraceWriter(TraceWriter):
             kernels.count_classes(request[rows], self._table, self._routes, self._counts)
 
     def _end_dictionaries(self) -> None:
-        """Nothing to close: the dictionaries are copies."""
+        """Do nothing, because the dictionaries are copies."""
 
     def _close_dictionaries(self) -> None:
         base, manifest = self._base.manifest, self.manifest
@@ -94,16 +94,19 @@ class DerivedTraceWriter(TraceWriter):
         ]
 
     def _discard_dictionaries(self) -> None:
-        """Nothing to release: the dictionaries are copies."""
+        """Do nothing, because the dictionaries are copies."""
 
 
 def _requests_of(trace: Trace) -> PagedFile:
-    """The requests dictionary of a trace, opened separately."""
+    """Open the requests dictionary of a trace, separately from the trace itself."""
     return PagedFile(trace.path / REQUESTS, trace.manifest.files.get(REQUESTS), REQUESTS_BUDGET_BYTES)
 
 
 def _copy_checked(old: Path, sums: FileSums | None, new: Path) -> None:
-    """Copy a file of a trace. InputError if it is damaged: the copy gets new checksums."""
+    """Copy a file of a trace, and check it while it is read.
+
+    Raises InputError if it is damaged: the copy gets new checksums, which would hide the damage.
+    """
     source, buffer = CheckedFile(old, sums), np.empty(READ_BYTES, np.uint8)
     try:
         with new.open("wb") as file:
@@ -116,7 +119,7 @@ def _copy_checked(old: Path, sums: FileSums | None, new: Path) -> None:
 
 
 def _rewrite_targets(old: PagedFile, new: Path, rewrite: Callable[[bytes], bytes]) -> None:
-    """A requests dictionary with other targets and the same ids."""
+    """Write a copy of a requests dictionary with rewritten targets and the same ids."""
     place = REQUEST_SCHEMA.get_field_index("target")
     with pa.OSFile(os.fspath(new), "wb") as sink, pa.ipc.new_file(sink, REQUEST_SCHEMA) as file:
         for batch in open_paged(old, REQUEST_SCHEMA):
@@ -126,7 +129,7 @@ def _rewrite_targets(old: PagedFile, new: Path, rewrite: Callable[[bytes], bytes
 
 
 def _actions_of(old: PagedFile, routes: list[Route], new: PagedFile) -> dict[int, str]:
-    """The action of each new route: that of the old route of its requests."""
+    """Return the action of each new route, taken from an old route of the same requests."""
     found: dict[int, str] = {}
     for was, now in zip(request_batches(old), request_batches(new), strict=True):
         pairs = np.unique(np.column_stack([now.route, was.route]), axis=0)
@@ -137,7 +140,11 @@ def _actions_of(old: PagedFile, routes: list[Route], new: PagedFile) -> dict[int
 
 
 def inherited_manifest(base: Manifest, change: list[dict[str, Any]]) -> Manifest:
-    """The manifest of a derived trace: sources, timestamps and lists are kept; counts start at zero."""
+    """Return the manifest for a trace derived from `base`.
+
+    Sources, options and the lists of methods, hosts and routes are kept. Counts, rejected lines, segments and files
+    start empty.
+    """
     kept = msgspec.json.decode(msgspec.json.encode(base), type=examined(Manifest))
     kept.history = [*kept.history, *change]
     if not kept.imported_lines:

@@ -1,4 +1,4 @@
-"""Python interfaces of the dictionary kernels: strings to ids, and hashes to dense ids."""
+"""Python interfaces of the dictionary kernels, which map strings to ids and hashes to dense ids."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Bytes = npt.NDArray[np.uint8]
 Ids = npt.NDArray[np.uint32]
 
 _SLOTS_MIN = 1 << 16
-"""Initial slots of a large table: few enough to stay in the CPU cache."""
+"""Initial number of slots of a large table, small enough to stay in the CPU cache."""
 
 
 def flatten(strings: list[bytes]) -> tuple[Bytes, Int64s]:
-    """Strings as (data uint8[], offsets int64[n + 1])."""
+    """Concatenate strings, and return the data (uint8[]) with the offsets of the strings (int64[n + 1])."""
     data = np.frombuffer(bytearray(b"".join(strings)), dtype=np.uint8)
     offsets = np.zeros(len(strings) + 1, dtype=np.int64)
     np.cumsum([len(string) for string in strings], out=offsets[1:])
@@ -33,8 +33,8 @@ def flatten(strings: list[bytes]) -> tuple[Bytes, Int64s]:
 class StringTable:
     """Maps byte strings, each with two extra words, to ids in order of first appearance.
 
-    Remembers at most `entries_max` strings with `bytes_max` bytes in total; later unknown strings get a new id each
-    time (`closed` is then true). Memory is touched only as it fills.
+    At most `entries_max` strings with `bytes_max` bytes in total are remembered. After that, `closed` is true, and
+    each unknown string gets a new id every time. Memory is allocated only as it fills.
     """
 
     def __init__(self, entries_max: int, bytes_max: int) -> None:
@@ -47,7 +47,7 @@ class StringTable:
         self._hashes = np.empty(kernels.HASHED_AHEAD, dtype=np.int64)
 
     def arrays(self, more: int) -> kernels.Table:
-        """The table in the form that kernels take, with space for `more` further strings."""
+        """Return the table in the form that kernels take, with slots for `more` further strings."""
         wanted = _slots_for(min(len(self) + more, len(self._entries)))
         if wanted > len(self._slots):
             slots: Int64s = _mapped((wanted,), np.int64)
@@ -57,14 +57,14 @@ class StringTable:
 
     @property
     def closed(self) -> bool:
-        """Whether a string did not fit."""
+        """Return whether a string did not fit."""
         return bool(self._state[kernels.CLOSED])
 
     def __len__(self) -> int:
         return int(self._state[kernels.ENTRIES])
 
     def strings(self) -> list[bytes]:
-        """The remembered strings, by id."""
+        """Return the remembered strings, in the order of their ids."""
         data = self._store[: self._state[kernels.STORED_BYTES]].tobytes()
         places = self._entries[: len(self), kernels.PLACE] >> kernels.LENGTH_BITS
         begins = [*places.tolist(), len(data)]
@@ -78,7 +78,10 @@ class StringTable:
         first: int = 0,
         last: int | None = None,
     ) -> tuple[Ids, Int64s]:
-        """Ids of strings `first` to `last` of (data, offsets), and the indexes of the new ones, in order."""
+        """Return the ids of strings `first` to `last` of (data, offsets), and the indexes of the new strings, in order.
+
+        `words` has two extra words for each string; without it, they are zero.
+        """
         last = len(offsets) - 1 if last is None else last
         if words is None:
             words = np.zeros((len(offsets) - 1, 2), dtype=np.int64)
@@ -91,7 +94,10 @@ class StringTable:
 
 
 def _mapped(shape: tuple[int, ...], dtype: type[np.generic]) -> npt.NDArray[Any]:
-    """Zeros in separate pages: memory is allocated only when used, and released when they are dropped."""
+    """Return zeros in separately mapped pages.
+
+    The system allocates the memory only when it is used, and frees it when the array is dropped.
+    """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     return np.frombuffer(mmap.mmap(-1, max(size, 1)), dtype, math.prod(shape)).reshape(shape)
 
@@ -101,10 +107,10 @@ def _slots_for(entries: int) -> int:
 
 
 class ClientTable:
-    """Maps keyed hashes of client addresses to ids, numbered densely by first appearance. The hashes stay in memory and
-    are never written.
+    """Maps keyed hashes of client addresses to dense ids, in order of first appearance.
 
-    Beyond `clients_max` clients, unknown ones share ids, so that memory stays bounded.
+    The hashes stay in memory and are never written. Beyond `clients_max` clients, unknown ones share ids, so that
+    memory stays bounded.
     """
 
     def __init__(self, clients_max: int = 1 << 22) -> None:
@@ -118,11 +124,11 @@ class ClientTable:
 
     @property
     def full(self) -> bool:
-        """Whether clients may share ids."""
+        """Return whether clients may share ids."""
         return bool(self._state[0] >= self._state[1])
 
     def number(self, hashes: Int64s) -> Ids:
-        """Ids of the hashes (int64[n])."""
+        """Return the client id of each hash (int64[n])."""
         needed = 2 * min(len(self) + len(hashes), int(self._state[1]))
         if needed > len(self._slots):
             slots = np.zeros(1 << needed.bit_length(), dtype=np.int64)

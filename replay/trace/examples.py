@@ -1,4 +1,4 @@
-"""A few requests of a trace in readable form, to check a new recording by."""
+"""A few requests of a trace in readable form, with which a user checks a new recording."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ EXAMPLES = 3
 
 
 class Example(msgspec.Struct, kw_only=True):
-    """One request. `at` includes its zone; `client` is the client's number; -1 is unknown."""
+    """One request in readable form.
+
+    `at` includes the time zone's offset. `client` is the client's number. A `status` or `took_ns` of -1 is unknown.
+    """
 
     at: str
     at_ns: int
@@ -28,7 +31,7 @@ class Example(msgspec.Struct, kw_only=True):
 
 
 def examples(trace: Trace, zone: dt.tzinfo = dt.UTC) -> list[Example]:
-    """The first, middle and last request of a trace; fewer if it has fewer."""
+    """Return the first, the middle and the last request of a trace, or fewer if it has fewer."""
     wanted = sorted({0, trace.rows // 2, max(trace.rows - 1, 0)})[: min(EXAMPLES, trace.rows)]
     found, begin, requests = list[Example](), 0, trace.requests
     for batch in trace.batches():
@@ -55,6 +58,6 @@ def examples(trace: Trace, zone: dt.tzinfo = dt.UTC) -> list[Example]:
 
 
 def moment_text(at_ns: int, zone: dt.tzinfo) -> str:
-    """A time with milliseconds and zone: 2026-11-29 16:28:40.123 +00:00."""
+    """Format a time with milliseconds and zone: 2026-11-29 16:28:40.123 +00:00."""
     text, _, offset = format_moment(at_ns - at_ns % SECOND_NS, zone).rpartition(" ")
     return f"{text.partition('.')[0]}.{np.int64(at_ns) % SECOND_NS // 1_000_000:03d} {offset}"

@@ -1,4 +1,4 @@
-"""Importers and exporters from installed packages, found through entry points."""
+"""Finds importers and exporters in installed packages through entry points."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from replay.shown import shown
 
 
 class Extensions:
-    """The entry points of a group, each an object of `kind`. They are found once, and loaded when requested."""
+    """The entry points of a group, each of which must be an object of `kind`.
+
+    They are searched once, and each is loaded when it is requested.
+    """
 
     def __init__(self, group: str, what: str, kind: type) -> None:
         self.group, self._what, self._kind = group, what, kind
@@ -18,12 +21,14 @@ class Extensions:
         self._loaded: dict[str, Any] = {}
 
     def names(self) -> list[str]:
-        """The names that packages provide."""
+        """Return the names of all entry points, sorted."""
         return sorted(self._found())
 
     def get(self, name: str, *, is_taken: bool = False) -> Any:
-        """The object that a package provides under this name. UsageError if it cannot be loaded, or the name is used
-        twice (`is_taken`: replay itself uses it).
+        """Return the object that a package provides under this name.
+
+        Raises UsageError if it cannot be loaded, or if two packages use the name. `is_taken` means that replay
+        itself uses the name, which raises the same error.
         """
         if name not in self._loaded:
             self._loaded[name] = self._load(name, is_taken=is_taken)
@@ -56,7 +61,7 @@ class Extensions:
         if not isinstance(found, self._kind) or getattr(found, "name", name) != name:
             raise UsageError(
                 f"the {self._what} {name!r} of {owners[0]} is not a {self._kind.__name__} of that name",
-                hint=f"its entry point in {self.group} names an instance",
+                hint=f"its entry point in {self.group} must refer to an instance",
             )
         return found
 

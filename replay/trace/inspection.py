@@ -1,4 +1,4 @@
-"""The figures of a trace, and the document that `replay inspect --json` prints."""
+"""The figures of a trace, as `replay inspect` shows them and as its `--json` document."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from .reader import Trace
 from .summary import Summary, Took, summarize
 
 SAFE_METHODS = frozenset({"GET", "HEAD"})
-"""Methods that a replay sends without being asked to."""
+"""Methods that a replay sends by default. Others are sent only if the scenario's `methods` allows them."""
 
 HTML_ROUTES = 10
-"""Routes in a notebook's table of a trace."""
+"""Maximum number of routes in the table that a notebook shows."""
 
 
 @dataclass(frozen=True, repr=False)
 class Inspection:
-    """A trace and its figures, all of them in `document` as well."""
+    """A trace and its figures; `document` contains all of them."""
 
     trace: Trace
     summary: Summary
@@ -35,17 +35,20 @@ class Inspection:
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Rows that a replay skips until `methods` says more, by method."""
+        """Return the number of requests per method that a replay skips unless the scenario's `methods` allows them."""
         return {method: rows for method, rows in self.summary.methods.items() if method not in SAFE_METHODS}
 
     def by_share(self) -> list[tuple[Route, Took | None]]:
-        """The routes and their recorded latencies, the most frequent first, whatever they were before a transform."""
+        """Return the routes and their recorded latencies, the most frequent route first.
+
+        The manifest of a transformed trace may list its routes in another order.
+        """
         pairs = zip_longest(self.trace.manifest.routes, self.summary.took_by_route)
         return sorted(pairs, key=lambda pair: -pair[0].rows)
 
     @property
     def document(self) -> dict[str, Any]:
-        """The figures for scripts; rates are requests per second."""
+        """Return the figures as a document for scripts; rates are requests per second."""
         trace, manifest, summary, bodies = self.trace, self.trace.manifest, self.summary, self.bodies
         peaks = {f"peak_{window}s": rate for window, rate in summary.peaks_per_s.items()}
         document = {
@@ -118,7 +121,7 @@ class Inspection:
         return f"<Inspection of {shown(str(self.trace.path))!r}: {words}>"
 
     def _repr_html_(self) -> str:
-        """A notebook shows this: the figures, and the biggest routes with their recorded latencies."""
+        """Return the figures and the largest routes with their recorded latencies as HTML, for notebooks."""
         routes = [
             (route.route, f"{route.rows:,}", *_times(took)) for route, took in self.by_share()[:HTML_ROUTES]
         ]
@@ -127,7 +130,7 @@ class Inspection:
 
 
 def inspect(trace: Trace) -> Inspection:
-    """Read a trace once. InputError if it is damaged."""
+    """Read a trace and return its figures. Raises InputError if it is damaged."""
     return Inspection(trace, summarize(trace), summarize_bodies(trace))
 
 
@@ -138,7 +141,7 @@ def _times(took: Took | None) -> tuple[str, str]:
 
 
 def _route(route: Route, took: Took | None) -> Mapping[str, Any]:
-    """A route, with what is known of it."""
+    """Return a route's entry in the document, without the facts that are unknown."""
     entry: dict[str, Any] = {"route": route.route, "rows": route.rows}
     if route.action:
         entry["action"] = route.action

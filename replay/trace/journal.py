@@ -1,10 +1,12 @@
-"""The journal of a recording in progress: what survives if its process is killed.
+"""The journal of a recording in progress, from which the trace can be made if the recording process is killed.
 
-    MAGIC, two slots of NOTES_BYTES with notes, then blocks of records
+ MAGIC, two slots of NOTES_BYTES with notes, then blocks of records
 
-A block is appended at least once per second while requests come. Each has a length and a checksum, so that a cut
-block is noticed and skipped. Notes (losses, removed secrets) are rewritten in place, alternating between the two
-slots: neither a full disk nor a kill can destroy the last good ones. Records are clean: secrets never reach the disk.
+While requests arrive, a block is appended at least once per second. Each block has a length and a checksum, so that
+an incomplete block is noticed.
+
+Notes (losses, removed secrets) are rewritten in place, alternating between the two slots. Neither a full disk nor a
+kill can therefore destroy the last valid notes. Records are cleaned first, so that secrets never reach the disk.
 
 The file is locked while it is written.
 """
@@ -32,17 +34,19 @@ ENDING = ".journal"
 NOTES_BYTES = 64 << 10
 FIRST_BLOCK = len(MAGIC) + 2 * NOTES_BYTES
 BLOCK_BYTES_MAX = 1 << 30
-"""Maximum length of a block: a recorder writes one when it has some MiB."""
+"""Maximum length of a block that a reader accepts. A recorder writes a block when it has some MiB."""
 
 _NOTES_HEAD = struct.Struct("<QII")
 _BLOCK_HEAD = struct.Struct("<4sIII")
 _BLOCK_MARK, _COLUMNS_MARK = b"RJBL", b"RJCO"
-"""The marks of blocks of records, and of columns (`journal_columns`)."""
+"""The first bytes of a block of records, and of a block of columns (`journal_columns`)."""
 
 
 class Notes(msgspec.Struct):
-    """The notes of a recording. `records` counts those in blocks; `lost` and `incomplete` count requests by reason;
-    `ended` is true if the recording was completed.
+    """The notes of a recording.
+
+    `records` counts the records in all blocks. `lost` and `incomplete` count requests by reason. `ended` is true if
+    the recording was completed.
     """
 
     source: str = ""
@@ -63,12 +67,15 @@ class Notes(msgspec.Struct):
 
 
 def journal_of(trace: Path) -> Path:
-    """The path of the journal for a recording to `trace`."""
+    """Return the path of the journal for a recording to the trace at `trace`."""
     return trace.parent / f"{trace.name}{ENDING}"
 
 
 class JournalWriter:
-    """Appends records to a new journal at `path`. OutputError if it exists or cannot be written."""
+    """Appends records to a new journal at `path`.
+
+    Raises OutputError if the file exists or cannot be written.
+    """
 
     def __init__(self, path: Path, notes: Notes) -> None:
         self.path, self.notes = path, notes
@@ -91,11 +98,17 @@ class JournalWriter:
             raise OutputError(f"{path} cannot be written: {reason_of(error)}") from None
 
     def append(self, records: list[JournalRecord]) -> None:
-        """Write a block. OSError if the disk refuses it; the journal is then unchanged."""
+        """Write a block of records.
+
+        Raises OSError if the disk refuses it; the journal is then unchanged.
+        """
         self._append(_BLOCK_MARK, records, len(records), max(record.at_ns for record in records))
 
     def append_columns(self, columns: JournalColumns, last_ns: int) -> None:
-        """Write a block of columns, whose latest request came at `last_ns`. OSError as `append`."""
+        """Write a block of columns whose latest request arrived at `last_ns`.
+
+        Raises OSError if the disk refuses it; the journal is then unchanged.
+        """
         self._append(_COLUMNS_MARK, columns, columns.count, last_ns)
 
     def _append(self, mark: bytes, content: object, count: int, last_ns: int) -> None:
@@ -115,7 +128,10 @@ class JournalWriter:
         self.notes.last_ns = max(self.notes.last_ns, last_ns)
 
     def write_notes(self) -> None:
-        """Write the notes to the slot that does not hold the latest ones."""
+        """Write the notes to the slot that does not hold the latest ones.
+
+        If they are too long for a slot, their lists of secrets, assumptions and changes are emptied first.
+        """
         payload = msgspec.msgpack.encode(self.notes)
         if len(payload) > NOTES_BYTES - _NOTES_HEAD.size:
             self.notes.secrets_by_name, self.notes.assumptions, self.notes.changes = {}, [], []
@@ -125,7 +141,7 @@ class JournalWriter:
         os.pwrite(self._file, data, len(MAGIC) + self._turn % 2 * NOTES_BYTES)
 
     def close(self) -> None:
-        """Write the notes a last time, and close the file."""
+        """Write the notes a last time, if the disk accepts them, and close the file."""
         with contextlib.suppress(OSError):
             self.write_notes()
         os.close(self._file)
@@ -139,18 +155,18 @@ def _remove_empty(path: Path) -> None:
 
 
 def _in_the_way(path: Path) -> OutputError:
-    """The error for a journal that already exists."""
+    """Return the error for a journal that already exists."""
     trace = str(path).removesuffix(ENDING)
     if is_being_written(path):
         return OutputError(f"{path} is being written by another recording", hint="give another -o")
     return OutputError(
-        f"{path} holds a recording to the same trace that was not ended",
-        hint=f"keep it: replay import {path} -o {trace}; or delete it",
+        f"{path} holds an unfinished recording to the same trace",
+        hint=f"to keep it: replay import {path} -o {trace}; otherwise delete it",
     )
 
 
 def is_being_written(path: Path) -> bool:
-    """Whether a recording still writes to a journal."""
+    """Return whether a running recording holds the lock on a journal."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -165,12 +181,15 @@ def is_being_written(path: Path) -> bool:
 
 
 def is_journal(head: bytes) -> bool:
-    """Whether a file begins as a journal."""
+    """Return whether the first bytes of a file are those of a journal."""
     return head.startswith(MAGIC)
 
 
 def notes_in(head: bytes) -> Notes:
-    """The latest valid notes of a journal (`head` has at least FIRST_BLOCK bytes); empty ones if there are none."""
+    """Return the latest valid notes of a journal, or empty notes if neither slot is valid.
+
+    `head` has at least the first FIRST_BLOCK bytes of the journal.
+    """
     found: list[tuple[int, Notes]] = []
     for slot in range(2):
         begin = len(MAGIC) + slot * NOTES_BYTES
@@ -186,7 +205,7 @@ def notes_in(head: bytes) -> Notes:
 
 
 def read_notes(path: Path) -> Notes:
-    """The notes of the journal at `path`. InputError if it is not a journal."""
+    """Return the notes of the journal at `path`. Raises InputError if it is not a journal."""
     try:
         with path.open("rb") as file:
             head = file.read(FIRST_BLOCK)
@@ -198,7 +217,7 @@ def read_notes(path: Path) -> Notes:
 
 
 class CutJournalError(Exception):
-    """A journal is cut off or damaged in the middle of a block."""
+    """Raised for a journal that is cut off or damaged."""
 
 
 _Records = msgspec.msgpack.Decoder(list[JournalRecord])
@@ -206,10 +225,10 @@ _Columns = msgspec.msgpack.Decoder(JournalColumns)
 
 
 def blocks_in(pieces: Iterator[memoryview]) -> Iterator[Notes | list[JournalRecord]]:
-    """The notes of a journal, then the records of its blocks. CutJournalError after the last good block, if more data
-    follows.
+    """Yield the notes of a journal, then the records of each block.
 
-    A damaged block is not skipped, because the next one cannot be found.
+    Raises CutJournalError after the last valid block if the file is not complete. A damaged block cannot be
+    skipped, because nothing marks the start of the next one.
     """
     held = bytearray()
     begun = False
@@ -229,7 +248,10 @@ def blocks_in(pieces: Iterator[memoryview]) -> Iterator[Notes | list[JournalReco
 
 
 def _whole_block(held: bytearray) -> int:
-    """The length of the first block; 0 if it is incomplete."""
+    """Return the length of the first block with its header, or 0 if it is incomplete.
+
+    Raises CutJournalError if the header is not that of a block.
+    """
     if len(held) < _BLOCK_HEAD.size:
         return 0
     mark, size, _, _ = _BLOCK_HEAD.unpack_from(held)

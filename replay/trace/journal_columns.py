@@ -1,4 +1,4 @@
-"""Blocks of a journal in columns: many requests that were cleaned together, without an object for each."""
+"""Journal blocks in columns, for many requests that were cleaned together without an object for each."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ AT_NS, METHOD, HOST, CLIENT, LINES_END, TARGET_END, END, COLUMNS = range(8)
 
 
 class JournalColumns(msgspec.Struct, array_like=True):
-    """Requests without responses. `rows` are int64[count, COLUMNS]: the time, numbers of method, host and client (-1:
-    none), and the ends of the lines, of the target and of the body.
+    """Requests without responses, as columns.
 
-    `line_numbers` (int32) are numbers of `lines`; -1 - n is line n of `new`. That has int64[:, 3]: where the line begins in
-    `text`, and the lengths of its name and its value. A target begins after the new lines of its request, and these
-    after the previous body.
+    `rows` is int64[count, COLUMNS]: the time; the indexes of method, host and client (host -1 is none); and where
+    the request's lines end in `line_numbers`, and its target and body in `text`.
+
+    `line_numbers` (int32) are indexes into `lines`; -1 - n is line n of `new`. `new` is int64[:, 3]: where the line
+    begins in `text`, and the lengths of its name and its value.
+
+    `text` has, for each request, its new lines, then its target, then its body.
     """
 
     count: int
@@ -33,7 +36,7 @@ class JournalColumns(msgspec.Struct, array_like=True):
 
 
 def records_of(columns: JournalColumns) -> list[JournalRecord]:
-    """The requests of a block. ValueError or IndexError if it is damaged."""
+    """Return the requests of a block as records. Raises ValueError or IndexError if the block is damaged."""
     rows = np.frombuffer(columns.rows, np.int64).reshape(columns.count, COLUMNS).tolist()
     numbers = np.frombuffer(columns.line_numbers, np.int32).tolist()
     text, lines = columns.text, list(columns.lines)

@@ -1,4 +1,4 @@
-"""One request of a journal."""
+"""The records of a journal: a request and its recorded response."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .requests import Headers
 
 
 class JournalResponse(msgspec.Struct, array_like=True):
-    """A recorded response (see `RecordedResponse`)."""
+    """A recorded response; the fields are those of `RecordedResponse`."""
 
     type: str
     headers: Headers
@@ -19,7 +19,10 @@ class JournalResponse(msgspec.Struct, array_like=True):
 
 
 class JournalRecord(msgspec.Struct, array_like=True):
-    """A recorded request, cleaned and normalized. `client` is a keyed hash."""
+    """A recorded request, cleaned of secrets and normalized.
+
+    `client` is a keyed hash of the client's address. In the fields from `status` to `size`, -1 is unknown.
+    """
 
     at_ns: int
     method: str

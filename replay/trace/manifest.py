@@ -1,4 +1,4 @@
-"""manifest.json: describes a trace, its sources, and what was changed or left out."""
+"""Reads and writes manifest.json, which describes a trace, its sources, and what was changed or left out."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from replay.files import read_whole
 from replay.shown import json_shown
 
 FORMAT_VERSION = 3
-"""The newest version of the trace folder that this code reads. It writes this version for traces with bodies or
-responses, and PLAIN_VERSION otherwise. Version 1 has no `files`.
+"""The newest version of the trace folder that this code reads.
+
+This code writes it for traces with bodies, recorded responses or lost requests, and PLAIN_VERSION for all others.
+Version 1 has no `files`.
 """
 
 PLAIN_VERSION = 2
 
 _FROM_VERSION_3 = ("responses", "response_bodies", "response_bodies_cut", "lost")
-"""Keys that older versions do not have."""
+"""Manifest keys that exist only since version 3."""
 
 MANIFEST = "manifest.json"
 
 MANIFEST_BYTES_MAX = 256 << 20
-"""Maximum size of a manifest: ten times that of one with every list full."""
+"""Maximum size of a manifest in bytes: ten times the size of a manifest whose lists are all full."""
 
 ROUTES_MAX = 1_000
 """Maximum number of distinct routes in a trace."""
@@ -34,22 +36,27 @@ METHODS_MAX = 256
 """Maximum number of distinct methods in a trace."""
 
 HOSTS_MAX = 1 << 16
-"""Maximum number of distinct hosts; requests to further hosts keep their target without the host."""
+"""Maximum number of distinct hosts in a trace. Requests to further hosts are kept without their host."""
 
 OUT_OF_TIME_ORDER = "out_of_time_order"
-"""Key of `options` in a recording of Kafka: by `topic/partition`, the number of records timestamped before one at a
-lower offset.
+"""Key of `options` in a recording of Kafka topics.
+
+It holds, by `topic/partition`, the number of records with an earlier timestamp than a record at a lower offset.
 """
 
 CUT_BODY_MARK = "(body-cut)"
-"""Suffix of a method: requests recorded without their whole body. A method with brackets is never sent."""
+"""Suffix of the method of a request recorded without its whole body. A method with brackets is never sent."""
 
 Stamp = Literal["start", "end", "unknown"]
-"""The meaning of the recorded timestamps. "unknown": the log does not show whether start or end; taken as they are."""
+"""Whether the recorded timestamps are the start or the end of a request. "unknown": the log does not show which."""
 
 
 class Source(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One imported file. `xxh64` hashes its bytes as stored on disk; `wrapper` is the wrapper that was removed."""
+    """One imported file.
+
+    `xxh64` is the hash of its bytes as stored on disk. `wrapper` is the format of a container or log collector that
+    was removed from around each line.
+    """
 
     name: str
     bytes: int
@@ -59,14 +66,14 @@ class Source(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class LeftOut(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A file found in a folder or by a pattern that is not a recording, and why."""
+    """A file in a folder or matching a pattern that is not a recording, and the reason."""
 
     name: str
     why: str
 
 
 class RejectedExample(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One of the first rejected lines for a reason, shortened, without addresses and secrets."""
+    """A rejected line, one of the first for its reason; the text is shortened and has no addresses or secrets."""
 
     reason: str
     file: str
@@ -75,14 +82,14 @@ class RejectedExample(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Jitter(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Whether timestamps were spread within the recorded resolution, and the seed."""
+    """Whether timestamps were spread within their recorded resolution, and the seed used."""
 
     done: bool = False
     seed: int = 0
 
 
 class Segment(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One events file: its rows, and its first and last timestamp."""
+    """One events file: its number of rows, and its first and last timestamp."""
 
     file: str
     rows: int
@@ -91,14 +98,17 @@ class Segment(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class FileSums(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Length and checksums of one file of the trace: XXH64 of each block (blocks.BLOCK_BYTES), 16 hex digits each."""
+    """Length and checksums of one file of the trace.
+
+    `xxh64` has the XXH64 of each block (blocks.BLOCK_BYTES), 16 hex digits per block.
+    """
 
     bytes: int
     xxh64: str
 
 
 class Route(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """A route's label, such as `GET /users/{id}`, its rows, and its business action."""
+    """A route's label, such as `GET /users/{id}`, its number of rows, and its business action."""
 
     route: str
     rows: int
@@ -111,23 +121,22 @@ NO_REQUEST = frozenset(
         "of another service", "span that came before", "logs or metrics",
     }
 )  # fmt: skip
-"""Reject reasons for lines without a request that a server saw: nothing is missing without them."""
+"""Reject reasons for lines that record no request to the server, so that rejecting them loses nothing."""
 
 
 class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """The whole manifest. `rows` + the sum of `rejected` = `lines`.
+    """The whole manifest of a trace. `rows` + the sum of `rejected` = `lines`.
 
-    `files` lists every file of the trace except this one.
+    `files` lists every file of the trace except the manifest itself.
 
-    `assumptions` are sentences: what the import assumed because the recording does not contain it. `unknown_values`
-    counts invalid values by field.
+    `assumptions` are sentences on what the import assumed because the recording does not contain it.
+    `unknown_values` counts invalid values by field.
 
     `lost` counts, by reason, requests that a live recording or a capture saw but lacks wholly or partly.
 
-    A trace derived from another one keeps the `lines` and `rejected` of the import in `imported_lines` and
-    `imported_rejected`.
+    A derived trace keeps the `lines` and `rejected` of the import in `imported_lines` and `imported_rejected`.
 
-    `responses` counts the events with a recorded response, `response_bodies` those whose body was kept, and
+    `responses` counts the events with a recorded response. `response_bodies` counts those whose body was kept, and
     `response_bodies_cut` those of which only the beginning was kept.
     """
 
@@ -171,18 +180,19 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def scrubbed(self) -> list[dict[str, str | int]]:
-        """How secrets were treated: `place`, `name`, `how` and `count`, most frequent first."""
+        """Return how secrets were treated, most frequent first: `place`, `name`, `how` and `count` of each."""
         found: list[dict[str, str | int]] = self.options.get("scrubbed", [])
         return found
 
     @property
     def cut_rows(self) -> int:
-        """Requests recorded without their whole body."""
+        """Return the number of requests that were recorded without their whole body."""
         return sum(route.rows for route in self.routes if CUT_BODY_MARK in route.route)
 
     def unread(self) -> tuple[int, dict[str, int]]:
-        """Lines of the imported recording, and how many could not be read, by reason; without blank lines and
-        headers.
+        """Return the number of lines of the imported recording, and how many could not be read, by reason.
+
+        Lines whose reject reason is in NO_REQUEST, such as blank lines and headers, are not counted.
         """
         lines, rejected = self.lines, self.rejected
         if self.imported_lines:
@@ -191,7 +201,7 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return lines - sum(rejected.values()) + sum(unread.values()), unread
 
     def actions(self) -> dict[str, list[Route]]:
-        """The routes of each business action, without routes that have none."""
+        """Return the routes of each business action."""
         found: dict[str, list[Route]] = {}
         for route in self.routes:
             if route.action:
@@ -204,7 +214,10 @@ class _Version(msgspec.Struct):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a trace folder. InputError if it is newer than this code, or incomplete."""
+    """Return the manifest of a trace folder.
+
+    Raises InputError if the trace is newer than this code, or if the manifest is missing or damaged.
+    """
     path = folder / MANIFEST
     try:
         data = read_whole(path, MANIFEST_BYTES_MAX)
@@ -224,7 +237,11 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write manifest.json into `folder`. Older replays refuse unknown keys, so what needs new ones is version 3."""
+    """Write manifest.json into `folder`.
+
+    Older releases of replay refuse unknown keys. Keys that exist only since version 3 are therefore left out of
+    older versions.
+    """
     if manifest.lost:
         manifest.format_version = FORMAT_VERSION
     keys = msgspec.to_builtins(manifest)

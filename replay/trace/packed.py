@@ -1,7 +1,7 @@
-"""Packed bodies: a file of blocks of about 16 KiB, each compressed separately, so that any body can be read alone.
+"""Reads packed bodies: blocks of about 16 KiB, each compressed separately, so that any body can be read alone.
 
-A row of the Arrow file is a block. An unpacked block has the boundaries of its bodies (int64, one more than there are
-bodies), then the bodies. A block that LZ4 does not make smaller is stored as it is.
+Each row of the Arrow file is a block. An unpacked block has the boundaries of its bodies (int64, one more than
+there are bodies), then the bodies. A block that LZ4 does not make smaller is stored uncompressed.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ PACKED_SCHEMA = pa.schema(
         pa.field("packed", pa.large_binary(), False),
     ]
 )
-"""By block: number of bodies, total bytes, largest body, XXH64 of the packed bytes, and the packed bytes."""
+"""For each block: number of bodies, their total and largest size, XXH64 of the packed bytes, and the packed bytes."""
 
 UNPACKED_BUDGET_BYTES_MAX = 256 << 20
-"""Memory limit for unpacked blocks, which also take at most an eighth of the machine's memory."""
+"""Memory limit for unpacked blocks; an eighth of the machine's memory, if that is less."""
 
 READ_BYTES_MAX = 1 << 20
-"""Neighbouring blocks are read together, up to this many bytes,"""
+"""Neighbouring blocks are read together until they have this many bytes."""
 
 GAP_BYTES_MAX = 32 << 10
-"""and with at most this many unneeded bytes between two of them: reading those costs less than another read."""
+"""Blocks with at most this many unneeded bytes between them are read together: that costs less than a second read."""
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -46,9 +46,10 @@ def _budget_bytes() -> int:
 
 
 class PackedBodies:
-    """The bodies of a packed file, by id. Each block has a fixed place in memory, filled when the block is loaded.
+    """The bodies of a packed file, by id.
 
-    Loaded data stays until the next call of `load`, `sizes` or `[]`.
+    Each block has a fixed place in memory, which is filled when the block is loaded. Loaded data stays valid until
+    the next call of `load`, `sizes` or `[]`.
     """
 
     def __init__(self, file: PagedFile) -> None:
@@ -68,7 +69,7 @@ class PackedBodies:
         rows, self._bytes, self._largest, self._sums = (np.concatenate(found) for found in columns.values())
         self._begins, self._ends = np.concatenate(begins), np.concatenate(ends)
         if len(rows) and (rows.min() < 1 or self._bytes.min() < 0 or self._bytes.max() > file.size << 8):
-            raise corrupt(file.path, "a block of bodies of an impossible size")
+            raise corrupt(file.path, "a block of bodies has an impossible size")
         self._rows = rows.astype(np.int64)
         self._starts = np.concatenate([[0], np.cumsum(self._rows)]).astype(np.int64)
         self._sizes = 8 * (self._rows + 1) + self._bytes
@@ -80,7 +81,7 @@ class PackedBodies:
         self._loaded, self._seen = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
         self._held_bytes, self._budget_bytes = 0, _budget_bytes()
         self._portion = 1 << 20
-        """How many ids `load` tries first: twice as many as it loaded the last time."""
+        """How many ids `load` tries first: twice as many as the last call loaded."""
         self.whole = int(self._sizes.sum()) <= self._budget_bytes
         """Whether the whole file is loaded permanently."""
         if self.whole:
@@ -102,7 +103,7 @@ class PackedBodies:
         return self._raw[data + begin : data + end].tobytes()
 
     def sizes(self) -> Int64s:
-        """The length of each body, by id."""
+        """Return the length of each body in bytes, by id."""
         found = [np.empty(0, np.int64)]
         for block in range(len(self._rows)):
             if not self._loaded[block]:
@@ -112,15 +113,16 @@ class PackedBodies:
         return np.concatenate(found)
 
     def table(self) -> tuple[Int64s, int, int]:
-        """See `Requests.body_batches`."""
+        """Return the addresses of the bodies (see `Requests.body_batches`)."""
         places = self._raw.ctypes.data + self._places[:-1]
         rows = np.column_stack([self._starts[:-1], places, places + 8 * (self._rows + 1)])
         table = np.concatenate([rows, [[len(self), 0, 0]]]).astype(np.int64)
         return table, int(self._bytes.sum()) // max(len(self), 1), int(self._largest.max(initial=0))
 
     def load(self, ids: npt.NDArray[np.int32]) -> int:
-        """Load the bodies of the first of these ids (-1 is none), as many as the memory limit allows but at least
-        one; returns how many.
+        """Load the bodies of the first ids, up to the memory limit, and return how many ids were handled.
+
+        At least one is loaded, even if it exceeds the limit. An id of -1 has no body.
         """
         count = min(len(ids), self._portion)
         block_of = np.searchsorted(self._starts, ids[:count], side="right") - 1
@@ -136,7 +138,7 @@ class PackedBodies:
         return count
 
     def _offsets(self, block: int) -> Int64s:
-        """The boundaries of the bodies in a loaded block."""
+        """Return the boundaries of the bodies in a loaded block."""
         place = int(self._places[block])
         return self._raw[place : place + 8 * (int(self._rows[block]) + 1)].view(np.int64)
 
@@ -146,7 +148,7 @@ class PackedBodies:
         self._load(missing)
 
     def _load(self, missing: Int64s) -> None:
-        """Load blocks, reading neighbours in the file together."""
+        """Load blocks; blocks that are near each other in the file are read together."""
         begins, ends = self._begins[missing], self._ends[missing]
         places = zip(begins.tolist(), ends.tolist(), strict=True)
         first, begin, before = 0, -1, -1
@@ -159,7 +161,7 @@ class PackedBodies:
             self._read(missing[first:], begins[first:], ends[first:])
 
     def _make_room(self, more_bytes: int, spare: Bools) -> None:
-        """Release blocks that are not needed, if so many more bytes would exceed the budget."""
+        """Release the blocks in `spare`, if `more_bytes` further bytes would exceed the memory limit."""
         if self._held_bytes + more_bytes <= self._budget_bytes:
             return
         edges = np.flatnonzero(np.diff(np.concatenate([[False], spare, [False]]).astype(np.int8)))
@@ -170,7 +172,7 @@ class PackedBodies:
         self._loaded &= ~spare
 
     def _read(self, blocks: Int64s, begins: Int64s, ends: Int64s) -> None:
-        """Read, check and unpack blocks with one read from the first to the last of them."""
+        """Read blocks with one read from the first to the last of them, then check and unpack them."""
         begin = int(begins[0])
         packed = np.empty(int(ends[-1]) - begin, np.uint8)
         self._file.read_unchecked(packed, begin)
@@ -190,7 +192,7 @@ class PackedBodies:
         self._held_bytes += sum(sizes)
 
     def _check(self, block: int) -> None:
-        """Check that all boundaries lie inside the block: kernels read by them."""
+        """Check that all boundaries lie inside the block, because kernels read the bodies by them."""
         offsets = self._offsets(block)
         if offsets[0] != 0 or offsets[-1] != self._bytes[block] or (offsets[1:] < offsets[:-1]).any():
             raise self._damage(block)
@@ -204,7 +206,7 @@ class PackedBodies:
 
 
 def _unpack(packed: memoryview, target: memoryview) -> bool:
-    """Unpack a block into memory; returns whether it matches its checksum."""
+    """Unpack a block into `target`, and return whether it could be unpacked to exactly that length."""
     if len(packed) == len(target):
         target[:] = packed
         return True

@@ -1,4 +1,4 @@
-"""Writes bodies packed in blocks (`packed`); equal bodies are written once while a table of digests remembers them."""
+"""Writes bodies packed in blocks (see `packed`). Equal bodies are written once, while their digest is remembered."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .blocks import Hasher
 from .packed import PACKED_SCHEMA
 
 BLOCK_BYTES = 16 << 10
-"""Bytes of a block, with its boundaries: a compromise between good compression and the cost of reading one body."""
+"""Bytes of a block with its boundaries: larger blocks compress better, but make reading a single body slower."""
 
 DIGESTS_MAX = 1 << 23
-"""Slots of the largest table of digests, 24 bytes each. When it is half full, the oldest bodies are forgotten."""
+"""Maximum slots of a table of digests, 24 bytes each. When the table is half full, the oldest bodies are forgotten."""
 
 _DIGESTS_MIN = 1 << 12
 _BATCH_BLOCKS, _BATCH_BYTES = 1 << 12, 16 << 20
@@ -31,7 +31,7 @@ _DIGEST = struct.Struct("<qq")
 
 
 class DigestTable:
-    """Bodies by digest: 128 bits, so that different bodies are never confused."""
+    """Finds equal bodies by digests of 128 bits, which different bodies practically never share."""
 
     def __init__(self, slots_max: int = DIGESTS_MAX) -> None:
         warm(["trace.digests"])
@@ -40,7 +40,7 @@ class DigestTable:
         self._count = 0
 
     def find_or_put(self, body: bytes, index: int) -> int:
-        """The id of an earlier equal body, or `index`."""
+        """Return the id of an earlier equal body, or remember the body under `index` and return that."""
         low, high = _DIGEST.unpack(hashlib.blake2b(body, digest_size=_DIGEST.size).digest())
         found = int(kernels.find_or_put(self._table, low, high, index))
         if found == index:
@@ -53,7 +53,7 @@ class DigestTable:
 
 
 class PackedWriter:
-    """Appends bodies to a packed file, which is created for the first of them."""
+    """Appends bodies to a packed file, which is created when the first blocks are written."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -66,7 +66,7 @@ class PackedWriter:
         self._blocks_bytes = 0
 
     def add(self, body: bytes) -> int:
-        """The id of a body."""
+        """Add a body and return its id."""
         found = self._known.find_or_put(body, self.rows)
         if found < self.rows:
             return found
@@ -107,7 +107,7 @@ class PackedWriter:
         self._blocks, self._blocks_bytes = [], 0
 
     def end(self) -> None:
-        """Release the memory used to find repeated bodies: no more bodies come."""
+        """Release the memory for finding repeated bodies. No body may be added after that."""
         self._known = DigestTable(1)
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Locates values in requests and responses: JSON leaves, fields of forms and queries, cookies, path segments.
 
 Each function yields `Place`s: the name of the place, the range of its raw text, and the decoded value. Texts are
-decoded as Latin-1, so that an offset in the text is an offset in the bytes.
+decoded as Latin-1, so that an offset in the text is also an offset in the bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Kind = Literal["header", "cookie", "query", "form", "json", "path"]
 KINDS: tuple[Kind, ...] = ("header", "cookie", "query", "form", "json", "path")
 
 JSON_DEPTH_MAX = 64
-"""JSON leaves below this depth are not listed."""
+"""The maximum nesting of JSON that is searched for leaves. The search stops at anything deeper."""
 
 _SPACE = r"[ \t\r\n]*"
 _JSON_TOKEN = re.compile(
@@ -34,7 +34,8 @@ _SHORT_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 class Place(NamedTuple):
     """A value: the name of its place (a JSON Pointer or field name), its raw range, and its decoded value.
 
-    `quoted`: the value lies inside the quotes of a JSON string. `first` is the start of the whole member.
+    `quoted` means that the value lies inside the quotes of a JSON string. `first` is the start of the whole member
+    or field.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Place(NamedTuple):
 
 
 def json_text(raw: str) -> str:
-    """Decode the inside of a JSON string; `raw` is UTF-8 read as Latin-1."""
+    """Decode the inside of a JSON string; `raw` is UTF-8 decoded as Latin-1."""
     text = _utf8(raw)
     if "\\" not in text:
         return text
@@ -54,7 +55,7 @@ def json_text(raw: str) -> str:
     def one(match: re.Match[str]) -> str:
         return chr(int(match[1], 16)) if match[1] else _SHORT_ESCAPES.get(match[2], match[2])
 
-    # UTF-16 joins the two surrogates of a character.
+    # JSON escapes a character beyond U+FFFF as two surrogates. Encoding them as UTF-16 joins them to one character.
     return _ESCAPE.sub(one, text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
@@ -66,7 +67,7 @@ def _utf8(latin: str) -> str:
 
 
 def percent_text(raw: str, *, plus: bool = False) -> str:
-    """Percent-decode a value; `plus` is a space in queries and forms."""
+    """Percent-decode a value; `plus` decodes `+` to a space, as in queries and forms."""
     if plus:
         raw = raw.replace("+", " ")
     return _utf8(unquote_to_bytes(raw).decode("latin-1")) if "%" in raw else _utf8(raw)
@@ -83,7 +84,10 @@ class _Level:
 
 
 def json_leaves(text: str) -> Iterator[Place]:
-    """The strings, numbers and literals of a JSON text by JSON Pointer; stops at the first syntax error."""
+    """Yield the strings, numbers and literals of a JSON text, named by JSON Pointer.
+
+    Stops at the first syntax error, and at objects nested deeper than JSON_DEPTH_MAX.
+    """
     levels: list[_Level] = []
     at = 0
     while (token := _JSON_TOKEN.match(text, at)) is not None:
@@ -122,7 +126,7 @@ def _leaf(levels: list[_Level], text: str, begin: int, end: int, quoted: bool) -
 
 
 def pointer_matches(pattern: str, pointer: str) -> bool:
-    """Whether a JSON Pointer matches a rule's pattern, in which `*` is any step."""
+    """Return whether a JSON Pointer matches a rule's pattern, in which `*` stands for any one step."""
     if "*" not in pattern:
         return pattern == pointer
     wanted, given = pattern.split("/"), pointer.split("/")
@@ -130,7 +134,7 @@ def pointer_matches(pattern: str, pointer: str) -> bool:
 
 
 def form_fields(text: str, begin: int = 0) -> Iterator[Place]:
-    """The fields of a form, or of a query that starts at `begin`."""
+    """Yield the fields of a form, or of a query that starts at `begin`."""
     for match in _FIELD.finditer(text[begin:] if begin else text):
         yield Place(
             percent_text(match[1], plus=True), begin + match.start(2), begin + match.end(2),
@@ -139,26 +143,26 @@ def form_fields(text: str, begin: int = 0) -> Iterator[Place]:
 
 
 def query_fields(target: str) -> Iterator[Place]:
-    """The parameters of a target's query."""
+    """Yield the parameters in the query of a request target."""
     at = target.find("?")
     if at >= 0:
         yield from form_fields(target, at + 1)
 
 
 def cookies(value: str) -> Iterator[Place]:
-    """The cookies of a `Cookie` header."""
+    """Yield the cookies of a `Cookie` header."""
     for match in _COOKIE.finditer(value):
         yield Place(match[1].strip(), match.start(2), match.end(2), match[2].strip(), first=match.start(1))
 
 
 def path_segments(target: str) -> Iterator[Place]:
-    """The segments of a path, numbered from 0."""
+    """Yield the segments of a path, numbered from 0."""
     for number, match in enumerate(_SEGMENT.finditer(target.partition("?")[0])):
         yield Place(str(number), match.start(1), match.end(1), percent_text(match[1]), first=match.start())
 
 
 def is_json(body: str) -> bool:
-    """Whether a body looks like a JSON object or array."""
+    """Return whether a body looks like a JSON object or array."""
     return body.lstrip(" \t\r\n")[:1] in ("{", "[")
 
 
@@ -166,5 +170,5 @@ _FORM = re.compile(r"[!-;=?-z|~]+")
 
 
 def is_form(body: str) -> bool:
-    """Whether a body looks like the fields of a form."""
+    """Return whether a body looks like the fields of a form."""
     return "=" in body and _FORM.fullmatch(body) is not None

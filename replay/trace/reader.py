@@ -1,4 +1,4 @@
-"""Opens a trace: its manifest, its events in time order in constant memory, its requests."""
+"""Opens a trace: its manifest, its requests, and its events in time order, in constant memory."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 HTML_ROUTES = 10
-"""How many routes a notebook shows in a trace's table."""
+"""Maximum number of routes in the table that a notebook shows for a trace."""
 
 PARTIAL_MARK = ".partial-"
-"""Part of the name of a trace folder that is being written: NAME.partial-PID."""
+"""Part of the name of a trace folder while it is written: NAME.partial-PID."""
 
 PARTIAL_FILE = ".replay-partial"
-"""Marks a folder in which a trace is being written."""
+"""The name of the file that marks a folder in which a trace is being written."""
 
 _PARTIAL_NAME = re.compile(r"(.*)\.partial-\d+(?:-old)?", re.DOTALL)
 _TRACE_FILE = re.compile(
@@ -57,23 +57,29 @@ _TRACE_FILE = re.compile(
 
 
 def is_trace(path: Path) -> bool:
-    """Whether `path` is a complete trace folder."""
+    """Return whether `path` is a folder with a manifest, which is written last."""
     return (path / MANIFEST).is_file()
 
 
 def is_partial_of(name: str, whole: str = "") -> bool:
-    """Whether a folder's name marks it as a partial import (of the trace `whole`)."""
+    """Return whether a folder's name is that of a partial trace.
+
+    With `whole`, it must be a partial folder of the trace of that name.
+    """
     found = _PARTIAL_NAME.fullmatch(name)
     return found is not None and found[1] == (whole or found[1])
 
 
 def is_trace_file(name: str) -> bool:
-    """Whether this is the name of a file in a complete or partial trace folder."""
+    """Return whether this is the name of a file in a complete or partial trace folder."""
     return _TRACE_FILE.fullmatch(name) is not None
 
 
 def strangers(path: Path) -> list[str] | None:
-    """Foreign files in a trace folder, complete or partial; None if it is not a trace folder."""
+    """Return the names of files in a trace folder that do not belong to a trace.
+
+    The folder may be complete or partial. Returns None if it is not a trace folder.
+    """
     if path.is_symlink() or not path.is_dir():
         return None
     names = sorted(entry.name for entry in path.iterdir())
@@ -85,7 +91,7 @@ def strangers(path: Path) -> list[str] | None:
 
 
 def _has_version(path: Path) -> bool:
-    """Whether a manifest belongs to a trace: other programs use the same file name."""
+    """Return whether the manifest in a folder is that of a trace: other programs use the same file name."""
     try:
         read_manifest(path)
     except InputError:
@@ -94,7 +100,10 @@ def _has_version(path: Path) -> bool:
 
 
 def half_trace(path: Path) -> Path | None:
-    """The folder that a killed import of `path` left: `path` itself, or one beside it. None if there is none."""
+    """Return the folder that a killed import of `path` left, or None if there is none.
+
+    It is `path` itself, or a folder beside it.
+    """
     if path.is_dir():
         unfinished = is_partial_of(path.name) or next(path.glob("*events-*.arrow"), None) is not None
         return path if unfinished and not is_trace(path) else None
@@ -106,7 +115,7 @@ def half_trace(path: Path) -> Path | None:
 
 
 def _refuse(path: Path) -> InputError:
-    """Why `path` is not a trace."""
+    """Return the error that says why `path` is not a trace."""
     journal = journal_of(path)
     if journal.is_file():
         return _killed(path, journal)
@@ -114,7 +123,7 @@ def _refuse(path: Path) -> InputError:
     if half is not None:
         return InputError(
             f"{half} is incomplete: its import did not end",
-            hint="import the recording again, if there is one; this folder can be deleted",
+            hint="import the recording again, if it still exists; this folder can be deleted",
         )
     if path.is_dir():
         return InputError(f"{path} is a folder, but not a trace: it has no {MANIFEST}")
@@ -124,7 +133,7 @@ def _refuse(path: Path) -> InputError:
 
 
 def _killed(path: Path, journal: Path) -> InputError:
-    """The error for a recording that was not completed."""
+    """Return the error for a recording that is still running or was killed."""
     notes = read_notes(journal)
     found = f"{units.counted(notes.records, 'request')}"
     if notes.records:
@@ -132,31 +141,31 @@ def _killed(path: Path, journal: Path) -> InputError:
     if is_being_written(journal):
         return InputError(
             f"{path} is being recorded; {journal} holds {found}",
-            hint=f"end the recording, or give {journal} in its place",
+            hint=f"end the recording, or give {journal} instead",
         )
     return InputError(
         f"no trace at {path}: its recording did not end; {journal} holds {found}",
-        hint=f"make the trace of it: replay import {journal} -o {path}",
+        hint=f"to make the trace: replay import {journal} -o {path}",
     )
 
 
 class Trace:
     """A recording on disk, independent of any target.
 
-    Programs that read Arrow streams accept it as a table (pandas, polars, DuckDB): see `to_arrow` for its columns.
+    Programs that read Arrow streams (pandas, polars, DuckDB) accept it as a table: see `to_arrow` for its columns.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
         self._buffers = ReusedBuffers()
         self._looked_up = (-1, np.empty(0, np.int32))
-        """The last segment that `response` read, and its responses."""
+        """The index of the segment that `response` read last, and the response id of each of its events."""
 
     @classmethod
     def open(cls, path: str | Path) -> Trace:
         """Open the trace folder at `path`.
 
-        InputError if it is missing, incomplete, damaged, or of a newer version.
+        Raises InputError if it is missing, incomplete, damaged, or of a newer version.
         """
         path = Path(path)
         try:
@@ -169,17 +178,20 @@ class Trace:
         return trace
 
     def again(self) -> Trace:
-        """The same trace with separate memory: loading requests of one does not affect the other."""
+        """Return the same trace with separate memory, so that loading requests of one does not affect the other."""
         return Trace(self.path, self.manifest)
 
     def has_file(self, name: str) -> bool:
-        """Whether a dictionary belongs to the trace. With checksums, only listed files do."""
+        """Return whether a dictionary file belongs to the trace.
+
+        If the manifest has checksums, only the files that it lists belong to the trace.
+        """
         files = self.manifest.files
         return name in files if files else (self.path / name).exists()
 
     @property
     def has_checksums(self) -> bool:
-        """Whether damage to its files is detected: traces of format 1 have no checksums."""
+        """Return whether damage to the trace's files would be detected: traces of format 1 have no checksums."""
         return bool(self.manifest.files) or not self.manifest.segments
 
     def __repr__(self) -> str:
@@ -195,7 +207,7 @@ class Trace:
         return format_duration(self.end_ns - self.start_ns)
 
     def _repr_html_(self) -> str:
-        """For notebooks: when the trace was recorded, and its largest routes."""
+        """Return when the trace was recorded and its largest routes as HTML, for notebooks."""
         manifest, zone = self.manifest, parse_zone(self.manifest.time_zone or "UTC")
         facts = [
             ("folder", str(self.path)),
@@ -210,24 +222,28 @@ class Trace:
         return html_table("Trace", (), facts) + html_table("Routes", ("route", "requests", "share"), routes)
 
     def to_arrow(self, from_ns: int | None = None, until_ns: int | None = None) -> pa.Table:
-        """The requests as an Arrow table, from `from_ns` on and before `until_ns` (ns since the epoch).
+        """Return the requests of a time range as an Arrow table.
 
-        Columns: `at` (UTC), `method`, `path`, `host`, `route`, `action`, `client`, and of the recorded response
-        `status`, `took_ns`, `bytes`; null if unknown. The whole table is in memory: `arrow_batches` reads a trace of
-        any length. InputError if a file is damaged.
+        The range is from `from_ns` up to, but not including, `until_ns`, in ns since the Unix epoch; None means no
+        limit.
+
+        Columns: `at` (UTC), `method`, `path`, `host`, `route`, `action`, `client`; and of the recorded response
+        `status`, `took_ns`, `bytes`. Null is unknown. The whole table is in memory; `arrow_batches` reads a trace
+        of any length. Raises InputError if a file is damaged.
         """
         return self.arrow_batches(from_ns, until_ns).read_all()
 
     def arrow_batches(self, from_ns: int | None = None, until_ns: int | None = None) -> pa.RecordBatchReader:
-        """The same rows as a reader of record batches, in constant memory."""
+        """Return the rows of `to_arrow` as a reader of record batches, in constant memory."""
         from .arrow import batches_of
 
         own = self.again()
         return batches_of(own.batches(from_ns, until_ns), own.requests)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        """Arrow's C stream interface (PyCapsule), through which other programs read a trace as a table in constant
-        memory.
+        """Export the trace through Arrow's C stream interface (PyCapsule).
+
+        Other programs read it as a table through this interface, in constant memory.
         """
         return self.arrow_batches().__arrow_c_stream__(requested_schema)
 
@@ -239,7 +255,7 @@ class Trace:
             ("hosts", len(manifest.hosts), HOSTS_MAX),
         ):
             if found > most:
-                raise corrupt(path, f"its manifest names {found:,} {what}, and a trace has {most:,} at most")
+                raise corrupt(path, f"its manifest lists {found:,} {what}, but a trace has at most {most:,}")
         if sum(segment.rows for segment in manifest.segments) != manifest.rows:
             raise corrupt(path, "its segments do not add up to its rows")
         for segment in manifest.segments:
@@ -250,7 +266,7 @@ class Trace:
             raise corrupt(path, "it ends before it starts")
 
     def _check_files(self) -> None:
-        """Check that each file with checksums exists in its full length. Its content is checked when read."""
+        """Check that each file with checksums exists in its full length. Its content is checked when it is read."""
         files = self.manifest.files
         for name, sums in files.items():
             path = self.path / name
@@ -262,22 +278,25 @@ class Trace:
 
     @property
     def rows(self) -> int:
-        """Events in the trace."""
+        """Return the number of events in the trace."""
         return self.manifest.rows
 
     @property
     def start_ns(self) -> int:
-        """When the first event was recorded, ns since the Unix epoch."""
+        """Return when the first event was recorded, in ns since the Unix epoch."""
         return self.manifest.start_ns
 
     @property
     def end_ns(self) -> int:
-        """When the last event was recorded, ns since the Unix epoch."""
+        """Return when the last event was recorded, in ns since the Unix epoch."""
         return self.manifest.end_ns
 
     @property
     def digest(self) -> str:
-        """Identifies the recording: equal sources, importer, options and transforms give the same digest."""
+        """Return a digest that identifies the recording.
+
+        Equal sources, importer, options and transforms give the same digest.
+        """
         manifest = self.manifest
         identity = (
             manifest.importer,
@@ -293,7 +312,7 @@ class Trace:
 
     @cached_property
     def requests(self) -> Requests:
-        """The dictionary of distinct requests. InputError if it is damaged."""
+        """Return the dictionary of distinct requests. Raises InputError if it is damaged."""
         manifest = self.manifest
         return Requests(
             self.path, manifest.requests, manifest.methods, manifest.hosts,
@@ -303,11 +322,14 @@ class Trace:
 
     @cached_property
     def responses(self) -> Responses:
-        """The dictionary of distinct recorded responses. InputError if it is damaged."""
+        """Return the dictionary of distinct recorded responses. Raises InputError if it is damaged."""
         return Responses(self.path, self.manifest.files)
 
     def response(self, event: int) -> RecordedResponse | None:
-        """The recorded response of the event in row `event` of the trace. IndexError if there is no such row."""
+        """Return the recorded response of the event in row `event` of the trace, or None if it has none.
+
+        Raises IndexError if there is no such row.
+        """
         segments = self.manifest.segments
         index = bisect_right(self._first_rows, event) - 1
         if not 0 <= event < self.rows:
@@ -319,11 +341,11 @@ class Trace:
 
     @cached_property
     def _first_rows(self) -> list[int]:
-        """The row of the first event of each segment."""
+        """Return the row of the first event of each segment."""
         return [0, *accumulate(segment.rows for segment in self.manifest.segments)][:-1]
 
     def _responses_of(self, segment: Segment) -> npt.NDArray[np.int32]:
-        """The column `response` of a segment."""
+        """Return the column `response` of a segment, -1 for events without a response."""
         none = np.full(segment.rows, -1, np.int32)
         found = [columns["response"].copy() for columns in self._read(segment) if "response" in columns]
         return np.concatenate(found) if found else none
@@ -331,16 +353,16 @@ class Trace:
     def recorded_responses(
         self, from_ns: int | None = None, until_ns: int | None = None
     ) -> Iterator[RecordedResponse | None]:
-        """The recorded response of each event (None if it has none), in the order of the events."""
+        """Yield the recorded response of each event, in the order of the events; None if it has none."""
         get = self.responses.get
         for batch in self.batches(from_ns, until_ns):
             ids = [-1] * len(batch) if batch.response is None else batch.response.tolist()
             yield from (get(index) if index >= 0 else None for index in ids)
 
     def batches(self, from_ns: int | None = None, until_ns: int | None = None) -> Iterator[Batch]:
-        """The events in time order, from `from_ns` on and before `until_ns`, at most 1,048,576 at a time.
+        """Yield the events in time order, from `from_ns` up to, but not including, `until_ns`.
 
-        InputError if a file is damaged.
+        A batch has at most 1,048,576 events. Raises InputError if a file is damaged.
         """
         before_ns = self.start_ns
         for segment in self.manifest.segments:
@@ -358,22 +380,24 @@ class Trace:
         path = self.path / segment.file
         batches = read_events(path, self.manifest.files.get(segment.file), self._buffers)
         if sum(len(columns["at_ns"]) for columns in batches) != segment.rows:
-            raise corrupt(path, f"its rows are not the {segment.rows:,} of the manifest")
+            raise corrupt(path, f"it does not have the {segment.rows:,} rows that the manifest states")
         yield from batches
 
     def _check_batch(self, segment: Segment, batch: Batch, before_ns: int) -> None:
-        """Check the order and range of these columns: kernels rely on both."""
+        """Check the order and range of the columns that kernels rely on."""
         path = self.path / segment.file
         if batch.at_ns[0] < before_ns or not np.all(batch.at_ns[1:] >= batch.at_ns[:-1]):
             raise corrupt(path, "its events are not in time order")
         if batch.at_ns[-1] > self.end_ns:
-            raise corrupt(path, "an event after the end that the manifest says")
+            raise corrupt(path, "an event is later than the end that the manifest states")
         if batch.request.max() >= self.manifest.requests:
-            raise corrupt(path, "an event of a request that is not in the dictionary")
+            raise corrupt(path, "an event refers to a request that is not in the dictionary")
         if batch.response is not None and batch.response.max() >= len(self.responses):
-            raise corrupt(path, "an event with a response that is not in the dictionary")
+            raise corrupt(path, "an event refers to a response that is not in the dictionary")
         if batch.client.max() >= self.manifest.clients:
-            raise corrupt(path, f"a client past the {self.manifest.clients:,} of the manifest")
+            raise corrupt(
+                path, f"an event refers to a client beyond the {self.manifest.clients:,} of the manifest"
+            )
 
 
 def _window(columns: Columns, from_ns: int | None, until_ns: int | None) -> Columns:

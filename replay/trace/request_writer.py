@@ -1,5 +1,6 @@
-"""Writes the dictionaries of a trace: requests, header sets, bodies. Repeated ones are found as long as the table has
-space.
+"""Writes the dictionaries of a trace: requests, header sets and bodies.
+
+Repeated requests are found as long as the table of known requests has space.
 """
 
 from __future__ import annotations
@@ -38,19 +39,19 @@ from .requests import (
 )
 
 DEDUPE_ENTRIES_MAX = 1 << 19
-"""How many distinct requests are remembered; later new ones are written each time they occur."""
+"""How many distinct requests are remembered. Further requests are written each time they occur."""
 
 DEDUPE_BYTES_MAX = 48 << 20
-"""Maximum bytes of the remembered targets."""
+"""Maximum total length of the remembered targets, in bytes."""
 
 METHOD_LENGTH_MAX = 32
 
 PENDING_ROWS = 1 << 15
-"""How many requests are buffered before they are spilled."""
+"""How many requests are buffered in memory before they are written to a temporary file."""
 
 
 class _Names:
-    """Maps names (methods, hosts) to indexes, at most `limit` of them."""
+    """Maps names of methods or hosts to indexes, up to `limit` different names."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -66,8 +67,10 @@ class _Names:
 
 
 class _PutBy:
-    """Spills columns of requests to disk until the end: a batch's length must be known before its first byte is
-    written.
+    """Columns of requests in temporary files until the end of the import.
+
+    The requests dictionary cannot be written at once, because the length of a batch must be known before its first
+    byte is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -95,14 +98,17 @@ class _PutBy:
             begin += int(ends[-1])
 
     def close(self) -> None:
-        """Close the files, even if a full disk rejects the unwritten rest, which is not needed."""
+        """Close the files.
+
+        Errors are ignored: a full disk may reject buffered data, but that data is not needed any more.
+        """
         for file in (self._data, self._ends, self._words):
             with contextlib.suppress(OSError):
                 file.close()
 
 
 def _mapped(file: IO[bytes], begin: int, length: int) -> Bytes:
-    """A memory-mapped part of a file, valid while it is referenced."""
+    """Return a part of a file as memory-mapped bytes, valid while the array is referenced."""
     if not length:
         return np.empty(0, dtype=np.uint8)
     file.flush()
@@ -112,7 +118,10 @@ def _mapped(file: IO[bytes], begin: int, length: int) -> Bytes:
 
 
 class RequestWriter:
-    """Writes requests.arrow (routes are 0 at first, filled in later), headers.arrow and bodies.arrow into `folder`."""
+    """Writes requests.arrow, headers.arrow and bodies.arrow into `folder`.
+
+    The routes of all requests are 0 until `assign_routes` sets them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._methods, self._hosts = _Names(METHODS_MAX), _Names(HOSTS_MAX)
@@ -127,30 +136,33 @@ class RequestWriter:
         self._words = np.empty((PENDING_ROWS, 2), dtype=np.int64)
         self._pending = 0
         self.repeated_rows = 0
-        """Requests below this id may stand for many events; each later one stands for one. Known only at the end."""
+        """Requests below this id may belong to many events; each later one belongs to one event. It is set by `end`."""
 
     @property
     def methods(self) -> list[str]:
-        """Method names by index."""
+        """Return the method names by index."""
         return list(self._methods.index)
 
     @property
     def hosts(self) -> list[str]:
-        """Host names by index."""
+        """Return the host names by index."""
         return list(self._hosts.index)
 
     @property
     def bodies(self) -> int:
-        """Number of distinct bodies added."""
+        """Return the number of distinct bodies added."""
         return self._bodies.rows
 
     @property
     def rows(self) -> int:
-        """Number of requests added."""
+        """Return the number of distinct requests added."""
         return self._put_by.rows + self._pending
 
     def method_id(self, name: str) -> int:
-        """Index of a method. InputError if it is not a method, or there are more than METHODS_MAX."""
+        """Return the index of a method.
+
+        Raises InputError if the name is not that of a method, or if there are more than METHODS_MAX different ones.
+        """
         if not 0 < len(name) <= METHOD_LENGTH_MAX or not name.isascii():
             raise InputError(f"{name[:40]!r} is not an HTTP method")
         found = self._methods.get(name)
@@ -161,19 +173,19 @@ class RequestWriter:
         return found
 
     def host_id(self, name: str) -> int:
-        """Index of a host, or -1 beyond HOSTS_MAX different ones."""
+        """Return the index of a host, or -1 beyond HOSTS_MAX different ones."""
         return self._hosts.get(name)
 
     def headers_id(self, headers: Headers) -> int:
-        """Index of a header set."""
+        """Add a header set and return its index."""
         return self._header_sets.add(headers)
 
     def body_id(self, body: bytes) -> int:
-        """Index of a body."""
+        """Add a body and return its index."""
         return self._bodies.add(body)
 
     def add(self, method: int, target: bytes, host: int, headers: int, body: int) -> int:
-        """The id of one request."""
+        """Add one request and return its id."""
         data, offsets = flatten([target])
         columns = [np.array([value], dtype=np.int64) for value in (method, host, headers, body)]
         return int(self.add_many(data, offsets, *columns)[0])
@@ -187,8 +199,9 @@ class RequestWriter:
         headers: Int64s | None,
         body: Int64s | None,
     ) -> Ids:
-        """Ids of n requests; targets are data[offsets[i]:offsets[i + 1]], the other columns indexes (-1
-        none).
+        """Add n requests and return their ids.
+
+        Target i is data[offsets[i]:offsets[i + 1]]. The other columns are indexes; -1 is none.
         """
         words = np.empty((len(method), 2), dtype=np.int64)
         words[:, 0] = ((host + 1) << 8) | method
@@ -239,14 +252,14 @@ class RequestWriter:
         self._file.write_batch(pa.record_batch(arrays, schema=REQUEST_SCHEMA))
 
     def end(self) -> None:
-        """Release the memory used to find repeated requests: no more requests come."""
+        """Release the memory for finding repeated requests. No request may be added after that."""
         self._flush()
         self.repeated_rows = len(self._table)
         self._table = StringTable(0, 0)
         self._bodies.end()
 
     def close(self) -> None:
-        """Write the requests and close the files."""
+        """Write the requests dictionary, and close all files."""
         self._data = np.empty(0, dtype=np.uint8)
         for batch in self._put_by.batches(BATCH_ROWS):
             self._write(*batch)
@@ -256,5 +269,5 @@ class RequestWriter:
         self._bodies.close()
 
     def discard(self) -> None:
-        """Release what is needed only while the requests are written."""
+        """Release the temporary files that are needed only while requests are written."""
         self._put_by.close()

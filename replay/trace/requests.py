@@ -1,4 +1,4 @@
-"""The dictionary of requests of an open trace. Even tens of millions of requests use no memory until they are loaded."""
+"""The dictionary of requests of an open trace. Requests use no memory until they are loaded."""
 
 from __future__ import annotations
 
@@ -24,28 +24,30 @@ def _headers_schema(*, nullable: bool) -> pa.Schema:
 
 
 HEADERS_SCHEMA = _headers_schema(nullable=True)
-"""The header of a Kafka record may have a null value."""
+"""The schema of header sets. A value may be null, because the header of a Kafka record may have a null value."""
 
 _HEADERS_SCHEMA_BEFORE = _headers_schema(nullable=False)
-"""The schema of traces without null values."""
+"""The schema of header sets in older traces, in which no value may be null."""
 
 CONTENT_TYPE_BYTES_MAX = 1_000
 
 REQUESTS_BUDGET_BYTES = 96 << 20
-"""Memory limit for the requests: a batch of the usual size."""
+"""Memory limit for requests without headers and bodies: about one batch of requests of usual length."""
 
 _CHUNK_BITS = 14
 _CHUNK_ROWS = 1 << _CHUNK_BITS
-"""How many requests are loaded together."""
+"""How many neighboring requests are loaded together."""
 
 Headers = tuple[tuple[bytes, bytes | None], ...]
-"""Pairs of name and value; None is null, which Kafka distinguishes from an empty value."""
+"""Pairs of header name and value. None is a null value, which Kafka distinguishes from an empty one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One distinct request. `target` is as written in the request line; `method`, `route` and `host` are indexes into
-    the lists of `Requests`, `headers` and `body` into its dictionaries; -1 is none.
+    """One distinct request.
+
+    `target` is as written in the request line. `method`, `route` and `host` are indexes into the lists of
+    `Requests`; `headers` and `body` are indexes into its dictionaries. -1 is none.
     """
 
     method: int
@@ -58,7 +60,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class RequestBatch:
-    """The columns of up to BATCH_ROWS requests: target i is data[offsets[i]:offsets[i + 1]]."""
+    """The columns of up to BATCH_ROWS requests. Target i is data[offsets[i]:offsets[i + 1]]."""
 
     offsets: npt.NDArray[np.int64]
     data: npt.NDArray[np.uint8]
@@ -70,7 +72,10 @@ class RequestBatch:
 
 
 def request_batches(file: PagedFile) -> Iterator[RequestBatch]:
-    """The batches of a requests dictionary as views of the file's memory; each is loaded when accessed."""
+    """Yield the batches of a requests dictionary as views of the file's memory.
+
+    A batch is loaded when it is yielded; the next batch may release it.
+    """
     for batch in open_paged(file, REQUEST_SCHEMA):
         rows, columns = batch.num_rows, batch.columns
         _, starts, data = columns[1].buffers()
@@ -85,19 +90,19 @@ def request_batches(file: PagedFile) -> Iterator[RequestBatch]:
 
 
 def _sendable(content_type: bytes) -> bool:
-    """Whether a recorded content type is valid in a header."""
+    """Return whether a recorded content type is valid as the value of a header."""
     return len(content_type) <= CONTENT_TYPE_BYTES_MAX and all(
         byte == 9 or 32 <= byte != 127 for byte in content_type
     )
 
 
 class Requests:
-    """The distinct requests of a trace by id. Id i is row `i & 0xFFFFF` of batch `i >> 20`.
+    """The distinct requests of a trace, by id. Id i is row `i & 0xFFFFF` of batch `i >> 20`.
 
-    actions[i] is the business action of routes[i], empty if it has none.
+    actions[i] is the business action of routes[i], or "" if it has none.
 
-    A dictionary may be larger than memory. Data that kernels read by address, and data read from `batches`, must be
-    loaded first: `load` and `loaded`. The other methods load what they read.
+    A dictionary may be larger than memory. Before kernels read data by address, and before a caller reads from
+    `batches`, `load` or `loaded` must load the data. The other methods load the data that they read.
     """
 
     def __init__(
@@ -128,12 +133,12 @@ class Requests:
             raise corrupt(self._path, f"it does not contain the {self.rows:,} requests of its manifest")
         self._chunks = np.concatenate(chunks)
         self._ready = np.full(len(self._chunks), self._file.whole)
-        """Chunks known to be loaded."""
+        """By chunk: whether it is known to be loaded."""
         self._portion = BATCH_ROWS
-        """How many ids `load` tries first: twice as many as it loaded the last time."""
+        """How many ids `load` tries first: twice as many as the last call loaded."""
 
     def _check(self, batch: RequestBatch) -> None:
-        """Check that every index is in range: kernels read these columns by address."""
+        """Check that every index in a batch is in range, because kernels use these columns without checks."""
         limits = {
             "method": (0, len(self.methods)),
             "route": (0, len(self.routes)),
@@ -151,10 +156,10 @@ class Requests:
                 raise corrupt(self._path, f"a {name} outside 0 to {limit - 1}")
 
     def load(self, ids: npt.NDArray[np.uint32]) -> int:
-        """Load the first of these requests with headers and bodies, as many as the memory limit allows but at least
-        one; returns how many. They stay until other requests are loaded.
+        """Load the first requests with headers and bodies, up to the memory limit, and return how many.
 
-        InputError if the files are not what was written.
+        At least one is loaded, even if it exceeds the limit. They stay loaded until other requests are loaded.
+        Raises InputError if a file is damaged.
         """
         count = self._load_requests(ids)
         for column, blobs in (("headers", self._header_sets), ("body", self._bodies)):
@@ -163,7 +168,7 @@ class Requests:
         return count
 
     def load_columns(self, ids: npt.NDArray[np.uint32]) -> int:
-        """As `load`, without the targets, headers and bodies."""
+        """Load the first requests as `load` does, but without targets, headers and bodies."""
         return self._load_requests(ids, columns=_FIXED)
 
     def _load_requests(self, ids: npt.NDArray[np.uint32], columns: slice = slice(None)) -> int:
@@ -182,8 +187,9 @@ class Requests:
         return count
 
     def loaded(self, ids: npt.NDArray[np.uint32], *, columns_alone: bool = False) -> Iterator[slice]:
-        """Yield slices of these ids, each while its requests are loaded; with `columns_alone`, targets, headers and
-        bodies are not loaded.
+        """Yield slices of these ids; the requests of a slice stay loaded until the next one is requested.
+
+        With `columns_alone`, targets, headers and bodies are not loaded.
         """
         begin, load = 0, self.load_columns if columns_alone else self.load
         while begin < len(ids):
@@ -192,7 +198,7 @@ class Requests:
             begin = end
 
     def loaded_batches(self) -> Iterator[RequestBatch]:
-        """Yield `batches`, each while it is loaded."""
+        """Yield `batches`; each stays loaded until the next one is requested."""
         for index, batch in enumerate(self.batches):
             first = index * BATCH_ROWS >> _CHUNK_BITS
             places = self._chunks[first : first + (BATCH_ROWS >> _CHUNK_BITS)].reshape(-1, 2)
@@ -201,7 +207,7 @@ class Requests:
             yield batch
 
     def column(self, name: str, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
-        """A column of loaded requests."""
+        """Return one column of these requests, which must be loaded."""
         if len(self.batches) == 1:
             only: npt.NDArray[np.int32] = getattr(self.batches[0], name)
             return only[ids]
@@ -212,7 +218,7 @@ class Requests:
         return found
 
     def get(self, index: int) -> Request:
-        """Request `index`. IndexError if there is none."""
+        """Return request `index`. Raises IndexError if there is none."""
         if not 0 <= index < self.rows:
             raise IndexError(index)
         if not self._ready[index >> _CHUNK_BITS]:
@@ -229,44 +235,51 @@ class Requests:
 
     @property
     def has_headers(self) -> bool:
-        """Whether the recording has headers; access logs do not."""
+        """Return whether the recording has headers; access logs have none."""
         return self._header_sets is not None
 
     def headers(self, index: int) -> Headers:
-        """Header set `index`, as (name, value) pairs in order. IndexError if there is none."""
+        """Return header set `index`, as (name, value) pairs in order. Raises IndexError if there is none."""
         if self._header_sets is None:
             raise IndexError(index)
         return tuple((pair["name"], pair["value"]) for pair in self._header_sets[index])
 
     def header_sets(self) -> Iterator[Headers]:
-        """All header sets, in the order of their ids."""
+        """Yield all header sets, in the order of their ids."""
         for batch in self._header_sets.loaded_batches() if self._header_sets is not None else ():
             for pairs in batch.column(0).to_pylist():
                 yield tuple((pair["name"], pair["value"]) for pair in pairs)
 
     def body(self, index: int) -> bytes:
-        """Body `index`. IndexError if there is none."""
+        """Return body `index`. Raises IndexError if there is none."""
         if self._bodies is None:
             raise IndexError(index)
         return bytes(self._bodies[index])
 
     def body_sizes(self) -> npt.NDArray[np.int64]:
-        """The length of each body, by id."""
+        """Return the length of each body in bytes, by id."""
         return self._bodies.sizes() if self._bodies is not None else np.empty(0, np.int64)
 
     def body_batches(self) -> tuple[npt.NDArray[np.int64], int, int]:
-        """The addresses of bodies, int64[batches + 1, 3]: the first id of each batch, and raw addresses of its
-        offsets (int64) and data, valid as long as this object exists; the last row is the id past the end. Then the
-        mean and the largest length. The bodies must be loaded first (`load`).
+        """Return the addresses of the bodies for kernels, and the mean and the largest length of a body.
+
+        The addresses are int64[batches + 1, 3]: the first id of each batch, and raw addresses of its offsets
+        (int64) and data. The first id in the last row is the total number of bodies.
+
+        The addresses are valid as long as this object exists. The bodies must be loaded first (`load`).
         """
         if self._bodies is None:
             return np.zeros((1, 3), np.int64), 0, 0
         return self._bodies.table()
 
     def header_batches(self) -> npt.NDArray[np.int64]:
-        """The addresses of header sets, int64[batches + 1, 7]: the first id of each batch, and raw addresses of the
-        offsets of its sets, of names and of values (int32 each), offsets before data, and of the validity bits of the
-        values (0: all valid); the last row is the id past the end. The header sets must be loaded first (`load`).
+        """Return the addresses of the header sets for kernels, int64[batches + 1, 7].
+
+        A row has the first id of a batch, the address of the offsets of its sets, the addresses of offsets and data
+        of the names, those of the values, and the address of the validity bits of the values (0: all valid).
+        Offsets are int32. The first id in the last row is the total number of header sets.
+
+        The header sets must be loaded first (`load`).
         """
         rows, first = [], 0
         for batch in self._header_sets.loaded_batches() if self._header_sets is not None else ():
@@ -283,7 +296,10 @@ class Requests:
         return np.array(rows, np.int64)
 
     def content_types(self) -> tuple[list[bytes], npt.NDArray[np.int32]]:
-        """The distinct content types, and for each header set the index of its content type, or -1."""
+        """Return the distinct content types, and for each header set the index of its content type, or -1.
+
+        Only content types that can be sent in a header are listed. If a set has several, its first one counts.
+        """
         names: dict[bytes, int] = {}
         found = [np.empty(0, np.int32)]
         for batch in self._header_sets.loaded_batches() if self._header_sets is not None else ():
@@ -305,9 +321,10 @@ class Requests:
         return list(names), np.concatenate(found)
 
     def addresses(self) -> npt.NDArray[np.int64]:
-        """Raw addresses for kernels, int64[n_batches, 4]: target offsets (int64), target data (uint8), method (uint8)
-        and route (uint32) of each batch. Valid as long as this object exists; the requests must be loaded first
-        (`load`).
+        """Return raw addresses for kernels, int64[batches, 4].
+
+        A row has the addresses of target offsets (int64), target data (uint8), method (uint8) and route (uint32) of
+        a batch. They are valid as long as this object exists. The requests must be loaded first (`load`).
         """
         columns = [(b.offsets, b.data, b.method, b.route) for b in self.batches]
         addresses = [[column.ctypes.data for column in batch] for batch in columns]
@@ -315,13 +332,16 @@ class Requests:
 
 
 _COLUMNS = len(REQUEST_SCHEMA) + 1
-"""Byte ranges of a chunk's columns: target offsets, fixed-size columns, and target data."""
+"""How many byte ranges a chunk of requests has: target offsets, five columns of fixed size, and target data."""
 
 _FIXED = slice(1, _COLUMNS - 1)
 
 
 def _chunk_places(raw: npt.NDArray[np.uint8], batch: RequestBatch) -> npt.NDArray[np.int64]:
-    """Where the chunks of a batch lie in the file, int64[chunks, _COLUMNS, 2]: first byte and end of each column."""
+    """Return where the chunks of a batch lie in the file, as int64[chunks, _COLUMNS, 2].
+
+    A range is the first byte of a column and the byte past its end.
+    """
     rows = len(batch.method)
     firsts = np.arange(0, rows, _CHUNK_ROWS)
     ends = np.minimum(firsts + _CHUNK_ROWS, rows)

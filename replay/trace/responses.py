@@ -1,4 +1,4 @@
-"""Recorded responses of a trace: a dictionary of distinct responses, their header sets and the kept bodies."""
+"""Recorded responses of a trace: a dictionary of distinct responses, of their header sets and of the kept bodies."""
 
 from __future__ import annotations
 
@@ -27,15 +27,13 @@ RESPONSES, RESPONSE_HEADERS, RESPONSE_BODIES = (
 )
 
 MEDIA_TYPE_CHARS_MAX = 127
-"""A longer media type is cut: RFC 6838 (4.2) allows 127 characters in each of its two parts, and real ones are far
-shorter.
-"""
+"""Longer media types are cut. RFC 6838 (4.2) allows 127 characters in each of the two parts; real ones are shorter."""
 
 RESPONSES_REMEMBERED, REMEMBERED_BODY_BYTES_MAX = 1 << 12, 1 << 12
-"""How many responses are cached once read, and the largest body of one: many events share a response."""
+"""How many responses are cached, and the largest body of a cached one. Many events share a response."""
 
 _ROW_BYTES = 64
-"""Approximate memory of a response until it is written."""
+"""Approximate memory in bytes that a response occupies until it is written."""
 
 _RESPONSE = pa.struct(
     [
@@ -54,9 +52,9 @@ RESPONSES_SCHEMA = pa.schema([pa.field("response", _RESPONSE, False)])
 class RecordedResponse:
     """One recorded response.
 
-    `type` is the media type in lower case without parameters ("" if there is none). `size` is the body's size on the
-    wire, without the transfer coding (-1 is unknown); `digest` is the XXH64 of those bytes (0 is unknown). `body` is
-    the body if it was kept, in the content coding given in `headers`; with `cut`, it is only the beginning.
+    `type` is the media type in lower case without parameters ("" if there is none). `size` is the body's size on
+    the wire, without the transfer coding; -1 is unknown. `digest` is the XXH64 of those bytes; 0 is unknown. `body`
+    is the body, if it was kept, in the content coding stated in `headers`; with `cut`, it is only the beginning.
     """
 
     type: str = ""
@@ -68,7 +66,7 @@ class RecordedResponse:
 
 
 def media_type(headers: Headers) -> str:
-    """The media type of the first Content-Type, in lower case and without parameters; "" if there is none."""
+    """Return the media type of the first Content-Type, in lower case and without parameters; "" if there is none."""
     for name, value in headers:
         if name.lower() == b"content-type" and value:
             text = value.partition(b";")[0].strip().lower()[:MEDIA_TYPE_CHARS_MAX].decode("latin-1")
@@ -77,7 +75,7 @@ def media_type(headers: Headers) -> str:
 
 
 class BodyDigest:
-    """XXH64 of a body that arrives in pieces."""
+    """Computes the XXH64 of a body that arrives in pieces."""
 
     def __init__(self) -> None:
         warm(["ground.xxh64"])
@@ -86,25 +84,25 @@ class BodyDigest:
         xxh64.begin(self._state)
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
-        """Add the next piece."""
+        """Add the next piece of the body to the digest."""
         if len(data):
             xxh64.update(self._state, self._tail, np.frombuffer(bytearray(data), np.uint8))
 
     @property
     def value(self) -> int:
-        """The digest of everything that was added."""
+        """Return the digest of all bytes added so far."""
         return int(xxh64.digest(self._state, self._tail))
 
 
 def body_digest(body: bytes | bytearray | memoryview) -> int:
-    """XXH64 of a whole body."""
+    """Return the XXH64 of a whole body."""
     digest = BodyDigest()
     digest.update(body)
     return digest.value
 
 
 class Responses:
-    """The dictionary of distinct responses of a trace, by id (column `response` of its events)."""
+    """The distinct recorded responses of a trace, by id (column `response` of its events)."""
 
     def __init__(self, folder: Path, files: Mapping[str, FileSums]) -> None:
         def has(name: str) -> bool:
@@ -124,7 +122,10 @@ class Responses:
         return len(self._rows or ())
 
     def get(self, index: int) -> RecordedResponse:
-        """Response `index`. IndexError if there is none; InputError if the trace is damaged."""
+        """Return response `index`.
+
+        Raises IndexError if there is none, and InputError if the trace is damaged.
+        """
         known = self._known.get(index)
         if known is not None:
             return known
@@ -147,18 +148,21 @@ class Responses:
         if index < 0:
             return ()
         if self._header_sets is None or index >= len(self._header_sets):
-            raise corrupt(self._path, "a header set that is not in its dictionary")
+            raise corrupt(self._path, "a response refers to a header set that is not in the dictionary")
         return tuple((pair["name"], pair["value"]) for pair in self._header_sets[index])
 
     def _body(self, index: int, size: int) -> bytes | None:
         if index < 0:
             return b"" if size == 0 else None
         if self._bodies is None or index >= len(self._bodies):
-            raise corrupt(self._path, "a body that is not in its dictionary")
+            raise corrupt(self._path, "a response refers to a body that is not in the dictionary")
         return bytes(self._bodies[index])
 
     def kept(self) -> npt.NDArray[np.uint8]:
-        """By response: KEPT_BODY if a body was kept, with CUT_BODY if it is only the beginning."""
+        """Return the flags of each response.
+
+        KEPT_BODY means that a body was kept, and CUT_BODY that only its beginning was kept.
+        """
         found = [np.empty(0, np.uint8)]
         for batch in self._rows.loaded_batches() if self._rows is not None else ():
             rows = batch.column(0)
@@ -168,7 +172,7 @@ class Responses:
         return np.concatenate(found)
 
     def types(self) -> Iterator[tuple[list[str], npt.NDArray[np.int64]]]:
-        """The media types and sizes of all responses, a batch at a time, in id order."""
+        """Yield the media types and the sizes of all responses, batch by batch, in the order of their ids."""
         for batch in self._rows.loaded_batches() if self._rows is not None else ():
             rows = batch.column(0)
             yield rows.field("type").to_pylist(), rows.field("size").to_numpy().copy()
@@ -178,12 +182,12 @@ KEPT_BODY, CUT_BODY = np.uint8(1), np.uint8(2)
 
 
 def kept_flags(has: npt.NDArray[np.bool_], cut: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """The flags in `Responses.kept`."""
+    """Return the flags of `Responses.kept` for responses whose bodies are kept (`has`) and cut (`cut`)."""
     return np.where(has, KEPT_BODY + np.where(cut, CUT_BODY, np.uint8(0)), np.uint8(0)).astype(np.uint8)
 
 
 class ResponseWriter:
-    """Writes the three dictionary files of responses into `folder`; none if there are no responses."""
+    """Writes the three dictionary files of responses into `folder`. Without responses, no file is written."""
 
     def __init__(self, folder: Path) -> None:
         self._rows = BlobWriter(folder / RESPONSES, RESPONSES_SCHEMA)
@@ -192,7 +196,7 @@ class ResponseWriter:
         self._kept = bytearray()
 
     def add(self, response: RecordedResponse) -> int:
-        """The id of a response."""
+        """Add a response and return its id."""
         headers = self._header_sets.add(response.headers) if response.headers else -1
         body = self._bodies.add(response.body) if response.body else -1
         row = {
@@ -208,7 +212,7 @@ class ResponseWriter:
         return len(self._kept)
 
     def kept(self) -> npt.NDArray[np.uint8]:
-        """As `Responses.kept`."""
+        """Return the flags of the responses added so far (see `Responses.kept`)."""
         return np.frombuffer(bytes(self._kept), np.uint8)
 
     def close(self) -> None:

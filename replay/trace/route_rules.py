@@ -24,14 +24,14 @@ from replay.units import nearest
 from .manifest import Route
 
 TEMPLATES_MAX = 500
-"""Maximum number of user templates: half of the routes that a trace can have."""
+"""Maximum number of user templates: half of the number of routes that a trace can have."""
 
 TEMPLATE_CHARS_MAX = 900
 
 TEMPLATE_FORMS = "write GET /shop/{category}/{product}, /files/{name}.pdf or GET /static/*"
 
 _LISTED_MAX = 3
-"""Routes that a sentence names."""
+"""Maximum number of routes that a sentence lists by name."""
 
 _METHOD = re.compile(r"[A-Za-z][A-Za-z_-]{0,31}")
 _LITERAL = r"""[!-"$-)+-.0-:<->@-z|~]*"""
@@ -40,15 +40,17 @@ _PATH = re.compile(rf"(?:/{_LITERAL}(?:\{{\w+\}}{_LITERAL})?)+(?:(?<=/)\*)?", re
 
 @dataclass(frozen=True, slots=True)
 class RouteRules:
-    """Templates, tried in order before automatic detection; and the patterns of each action, of which the first match
-    wins.
+    """Path templates and business actions, which the user defines.
+
+    The templates are tried in order, before routes are detected automatically. Each action has route patterns; a
+    route belongs to the first action with a matching pattern.
     """
 
     templates: tuple[str, ...] = ()
     actions: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The rules in the form that the manifest keeps; empty if there are none."""
+        """Return the rules in the form that the manifest keeps, or an empty dict if there are none."""
         found: dict[str, Any] = {}
         if self.templates:
             found["routes"] = list(self.templates)
@@ -57,25 +59,31 @@ class RouteRules:
         return found
 
     def split(self) -> list[tuple[bytes, bytes]]:
-        """The method (empty: any) and the path of each template."""
+        """Return the method and the path of each template; an empty method means any method."""
         parts = [template.rpartition(" ") for template in self.templates]
         return [(b"" if method == "*" else method.encode(), path.encode()) for method, _, path in parts]
 
     def before(self, others: RouteRules) -> RouteRules:
-        """These rules, followed by those of `others`. An action that both define has only the routes of this one."""
+        """Return these rules, followed by those of `others`.
+
+        An action that both define has only the patterns of these rules.
+        """
         own = {name for name, _ in self.actions}
         rest = tuple((name, patterns) for name, patterns in others.actions if name not in own)
         return RouteRules((*self.templates, *others.templates), (*self.actions, *rest))
 
     def action_of(self, route: str) -> str:
-        """The action of a route, or an empty string."""
+        """Return the action of a route, or "" if it has none."""
         for name, patterns in self.actions:
             if any(names_route(pattern, route) for pattern in patterns):
                 return name
         return ""
 
     def idle(self, routes: Sequence[Route]) -> list[str]:
-        """Rules that match no route of the recording: one sentence each, with a suggestion."""
+        """Return a sentence for each action pattern that matches no route, and for routes that an earlier action takes.
+
+        For a pattern that matches no route, the sentence suggests a similar route.
+        """
         labels = [route.route for route in routes]
         said = []
         for name, patterns in self.actions:
@@ -93,7 +101,7 @@ class RouteRules:
         return said
 
     def _taken(self, name: str, patterns: Sequence[str], labels: Sequence[str]) -> list[str]:
-        """Routes that an action names and one above it has: a sentence for each of these."""
+        """Return a sentence for each earlier action that takes some of the routes that this action's patterns match."""
         taken: dict[str, list[str]] = {}
         for label in labels:
             owner = self.action_of(label)
@@ -106,13 +114,16 @@ class RouteRules:
 
 
 def _listed(labels: Sequence[str]) -> str:
-    """`'GET /a', 'GET /b' and 3 more`."""
+    """Format a list of routes: `'GET /a', 'GET /b' and 3 more`."""
     named = ", ".join(repr(label) for label in labels[:_LISTED_MAX])
     return named if len(labels) <= _LISTED_MAX else f"{named} and {len(labels) - _LISTED_MAX} more"
 
 
 def read_route_rules(path: Path) -> RouteRules:
-    """The rules in a TOML file. InputError if it cannot be read, UsageError if it is invalid."""
+    """Read the rules in a TOML file.
+
+    Raises InputError if the file cannot be read, and UsageError if it is invalid.
+    """
     try:
         data = tomllib.loads(read_whole(path).decode("utf-8-sig"))
     except OSError as error:
@@ -140,7 +151,7 @@ def read_route_rules(path: Path) -> RouteRules:
 
 
 def is_template(text: str) -> bool:
-    """Whether `read_route_rules` would accept this template."""
+    """Return whether `read_route_rules` would accept this template."""
     try:
         _check_template(text, "")
     except UsageError:
@@ -149,7 +160,11 @@ def is_template(text: str) -> bool:
 
 
 def by_precision(templates: Sequence[str]) -> list[str]:
-    """Order templates so that specific ones are tried before general ones: fewest placeholders first."""
+    """Sort templates so that specific ones are tried before general ones.
+
+    Templates without `*` at the end precede those with it; then those with fewer placeholders precede those with
+    more.
+    """
     return sorted(templates, key=lambda text: (text.endswith("*"), text.count("{"), -len(text), text))
 
 
@@ -160,14 +175,16 @@ def _texts(value: Any, where: str, example: str) -> tuple[str, ...]:
 
 
 def _check_template(template: str, where: str) -> None:
-    """UsageError if a template is not `METHOD /path`, with `{name}` for a segment or its beginning, and `*` only at
+    """Raise UsageError if a template is not `METHOD /path`.
+
+    The method may be `*` or missing. The path may have `{name}` for a segment or for a part of it, and `*` only at
     the end.
     """
     method, _, path = template.rpartition(" ")
     if not (method in ("", "*") or _METHOD.fullmatch(method)):
         raise UsageError(f"{where}: {template!r}: {method!r} is not a method", hint=TEMPLATE_FORMS)
     if not _PATH.fullmatch(path) or len(path) > TEMPLATE_CHARS_MAX:
-        raise UsageError(f"{where}: {template!r} is not a template of paths", hint=TEMPLATE_FORMS)
+        raise UsageError(f"{where}: {template!r} is not a path template", hint=TEMPLATE_FORMS)
 
 
 def _action(path: Path, name: str, value: Any) -> tuple[str, ...]:

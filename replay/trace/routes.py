@@ -1,8 +1,8 @@
-"""Routes group requests in reports. One pass over the dictionary gives every distinct request a route.
+"""Assigns a route to every distinct request of a trace; reports group requests by route.
 
-A route is a method and a path template (`GET /users/{id}`): `replay_native.routes` decides which segments are
-variable. Two decisions need the whole recording and are made here: if a parent has very many rare children, they
-become {slug}; and beyond ROUTES_MAX routes, the rarest are grouped under their first segment.
+A route is a method and a path template (`GET /users/{id}`). The kernel `replay_native.trace.routes` decides which
+segments are variable. Two decisions need the whole recording and are made here. If a path position has very many
+rare values, they become {slug}. Beyond ROUTES_MAX routes, the rarest routes are grouped by their first segment.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from .requests import REQUESTS_BUDGET_BYTES, RequestBatch, request_batches
 from .route_rules import RouteRules
 
 SLUG_CHILDREN = 100
-"""A path position with more rare children than this becomes {slug}."""
+"""If a path position has more rare values (children) than this, they become {slug}."""
 
 RARE_SHARE = 0.01
-"""A child with a smaller share of its parent's rows than this is rare."""
+"""A child is rare if its share of its parent's rows is smaller than this."""
 
 TEMPLATES_MAX = 1 << 16
-"""Maximum number of templates in memory: beyond it, slugs are folded at once."""
+"""Maximum number of templates in memory. When it is reached, rare children are folded at once."""
 
 _UNLIMITED = 1 << 62
 _FOLDED = b"{*"
 
 
 def _split(template: bytes) -> tuple[bytes, list[bytes]]:
-    """A template's method, and its segments (none for `METHOD *`)."""
+    """Return a template's method and its path segments; there are none for `METHOD *`."""
     method, _, path = template.partition(b" ")
     return method, path.split(b"/")[1:]
 
@@ -49,7 +49,7 @@ def _text(label: bytes) -> str:
 
 
 def gathered(template: bytes) -> bytes:
-    """The label of a rare template: `METHOD /first-segment/*`, or `METHOD *` if it has no deeper segments."""
+    """Return the label of a rare template: `METHOD /first-segment/*`, or `METHOD *` if it has no deeper segments."""
     method, _, path = template.partition(b" ")
     parts = path.split(b"/", 2)
     return b"%s /%s/*" % (method, parts[1]) if len(parts) > 2 else method + b" *"
@@ -76,10 +76,10 @@ def _own_templates(rules: RouteRules, methods: dict[bytes, int]) -> _OwnTemplate
 
 
 class RouteFinder:
-    """Learns the routes of all requests in one pass over the dictionary, then labels them.
+    """Learns the routes of all requests in one pass over the dictionary, then labels the requests.
 
-    While learning, a request's `route` holds its template's id in the current table; when the table is rebuilt,
-    `_maps` records the new ids for each earlier table.
+    While it learns, a request's `route` is the id of its template in the table at that time. When the table is
+    rebuilt, `_maps` gets the new ids for the templates of each earlier table.
     """
 
     def __init__(self, methods: list[str], rules: RouteRules | None = None) -> None:
@@ -110,7 +110,10 @@ class RouteFinder:
         first: int,
         entries_max: int,
     ) -> tuple[int, npt.NDArray[np.uint32]]:
-        """Where numbering stopped, and the template ids of the requests from `first` to there."""
+        """Assign template ids to the requests from `first` on, until `entries_max` templates exist.
+
+        Returns the first request without an id, and the ids.
+        """
         ids = np.empty(len(method), dtype=np.uint32)
         rules = kernels.TemplateRules(
             self._depth, self._names, self._name_ends, self._slug_hashes, self._kept_hashes, *self._own.arrays
@@ -125,7 +128,10 @@ class RouteFinder:
         self._rows[: len(counts)] += counts
 
     def learn(self, batch: RequestBatch, weights: Int64s) -> None:
-        """Count the templates of a batch of requests; weights[i] is the number of rows of request i."""
+        """Find the templates of a batch of requests, and count their rows.
+
+        weights[i] is the number of rows of request i.
+        """
         first, rows = 0, len(batch.method)
         while first < rows:
             stop, ids = self._number(batch.offsets, batch.data, batch.method, first, TEMPLATES_MAX)
@@ -137,8 +143,10 @@ class RouteFinder:
             first = stop
 
     def _fold_to(self, limit: int) -> None:
-        """Fold slugs until at most `limit` templates are left: first ever smaller families, then ever shallower
-        paths.
+        """Fold rare children until at most `limit` templates are left.
+
+        If folding families of more than SLUG_CHILDREN is not enough, smaller and smaller families are folded, then
+        templates lose depth.
         """
         children = SLUG_CHILDREN
         while self._fold(children) or len(self._table) > limit:
@@ -150,7 +158,7 @@ class RouteFinder:
                 self._rebuild()
 
     def _families(self) -> dict[bytes, dict[bytes, int]]:
-        """Rows of every literal child, by the template prefix (with its slash) before it."""
+        """Return the number of rows of every literal child, by the template prefix (with its slash) before it."""
         families: dict[bytes, dict[bytes, int]] = defaultdict(dict)
         for template, rows in zip(self._table.strings(), self._rows.tolist(), strict=False):
             if template in self._own.labels:
@@ -165,7 +173,7 @@ class RouteFinder:
         return families
 
     def _fold(self, children: int) -> bool:
-        """Fold each position with more than `children` rare children; returns whether there was one."""
+        """Fold every position that has more than `children` rare children, and return whether there was one."""
         found = False
         for prefix, family in self._families().items():
             if len(family) <= children or prefix in self._slugs:
@@ -183,7 +191,7 @@ class RouteFinder:
         return found
 
     def _close_rules(self) -> None:
-        """Add the folded forms of prefixes that lie under folded parents, until nothing changes."""
+        """Add the forms that folded prefixes have under other folded prefixes, until nothing changes."""
         while True:
             self._slug_hashes, self._kept_hashes = self._hashed(self._slugs), self._hashed(self._kept)
             become = set(self._retemplated(sorted(self._slugs)))
@@ -201,13 +209,13 @@ class RouteFinder:
     def _requests_of(
         self, templates: list[bytes]
     ) -> tuple[Int64s, npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Templates as requests to be numbered again: offsets, data, method."""
+        """Return templates in the form of requests, so that they can be numbered again: offsets, data and methods."""
         parts = [template.partition(b" ") for template in templates]
         data, offsets = flatten([path for _, _, path in parts])
         return offsets, data, np.array([self._methods[method] for method, _, _ in parts], dtype=np.uint8)
 
     def _retemplated(self, templates: list[bytes]) -> list[bytes]:
-        """Templates under the current rules."""
+        """Return what these templates become under the current rules."""
         table, rows = self._table, self._rows
         self._new_table()
         _, ids = self._number(*self._requests_of(templates), 0, _UNLIMITED)
@@ -224,7 +232,7 @@ class RouteFinder:
         self._maps = [*(ids[became] for became in self._maps), ids]
 
     def settle(self) -> list[Route]:
-        """Finish folding and keep the ROUTES_MAX largest; returns the routes by index, with their rows."""
+        """Finish folding, keep the ROUTES_MAX largest routes, and return them by index with their rows."""
         self._fold_to(TEMPLATES_MAX)
         templates, rows = self._table.strings(), self._rows[: len(self._table)].tolist()
         labels = self._labels(templates, rows)
@@ -240,7 +248,7 @@ class RouteFinder:
         ]
 
     def _labels(self, templates: list[bytes], rows: list[int]) -> list[bytes]:
-        """The route of each template: itself, or the group that it was folded into."""
+        """Return the route of each template: the template itself, or the group that it was folded into."""
         if len(templates) <= ROUTES_MAX:
             return templates
         heaviest = sorted(range(len(templates)), key=lambda index: -rows[index])
@@ -264,7 +272,7 @@ class RouteFinder:
         return labels
 
     def label(self) -> Iterator[tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]]:
-        """Learned ranges of the `route` columns, each with the route for every template id in it."""
+        """Yield each learned range of a `route` column, with the route of every template id in it."""
         routes = [*(self._routes[became] for became in self._maps), self._routes]
         for column, table in self._learned:
             yield column, routes[table]
@@ -275,8 +283,9 @@ def assign_routes(
 ) -> tuple[list[Route], dict[str, int]]:
     """Set the route of every request of the dictionary at `path`, in place.
 
-    weights[i] is the number of rows of request i, which is 1 past its end. Returns the routes with their rows,
-    largest first, and the folded names: label -> number of different names.
+    weights[i] is the number of rows of request i; it is 1 for requests past the end of `weights`. Returns the
+    routes with their rows, largest first, and the folded labels with the number of different names that each
+    replaces.
     """
     file = EditedFile(path, REQUESTS_BUDGET_BYTES)
     try:

@@ -1,7 +1,8 @@
 """Sorts events into events files in constant memory.
 
-A window of rows is buffered and sorted, and its older part is written, which fixes small disorder in a single run. A
-row older than the last one written starts a new run; at the end the runs are merged.
+A window of rows is buffered and sorted, and the older part of it is written. If only neighboring rows are out of
+order, this gives one sorted run. A row that is older than the last one written starts a new run, and the runs are
+merged at the end.
 """
 
 from __future__ import annotations
@@ -29,21 +30,21 @@ from .columns import (
 from .manifest import Segment
 
 WINDOW_ROWS = 1 << 17
-"""Rows buffered for sorting: a row late by at most this many costs nothing."""
+"""Rows that stay buffered for sorting. A row that is late by at most this many rows does not start a new run."""
 
 WINDOWS_HELD = 9
-"""Maximum number of buffered windows: when it is reached, all but one are written, as a file of BATCH_ROWS."""
+"""Maximum number of buffered windows. When it is reached, all but one are written, as one file of BATCH_ROWS."""
 
 MERGE_ROWS = 1 << 20
-"""Total rows in memory while runs are merged."""
+"""Approximate total number of rows in memory while runs are merged."""
 
 MERGE_ROWS_OF_RUN_MIN = 1 << 12
 
 
 def order_of(stamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
-    """The indexes that sort timestamps stably; None if they are sorted.
+    """Return the indexes that sort timestamps stably, or None if they are already sorted.
 
-    Timestamp and index are combined in one word if they fit.
+    If a timestamp and its index fit into one word together, the words are sorted, which is faster.
     """
     if np.all(stamps[1:] >= stamps[:-1]):
         return None
@@ -65,7 +66,7 @@ def order_of(stamps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
 
 
 def _sorted(columns: Columns) -> Columns:
-    """Sort the columns by at_ns; equal timestamps keep their order."""
+    """Sort the columns by `at_ns`; events with equal timestamps keep their order."""
     rows = order_of(columns["at_ns"])
     return columns if rows is None else {name: column[rows] for name, column in columns.items()}
 
@@ -75,7 +76,7 @@ def _rows(columns: Columns, begin: int, end: int | None) -> dict[str, npt.NDArra
 
 
 class _EventFiles:
-    """Writes sorted rows to numbered events files of BATCH_ROWS rows each, the last one shorter."""
+    """Writes sorted rows to numbered events files of BATCH_ROWS rows each; the last one may be shorter."""
 
     def __init__(self, folder: Path, prefix: str) -> None:
         self._folder, self._prefix = folder, prefix
@@ -119,8 +120,9 @@ class _EventFiles:
 
 
 class _RunReader:
-    """Reads the files of one run in chunks of rows, and removes each file once read. `wide`: adds response columns to
-    files without them.
+    """Reads the files of one run in chunks of rows, and deletes each file when it is opened.
+
+    With `wide`, the chunks have response columns even if a file has none.
     """
 
     def __init__(self, paths: list[Path], chunk_rows: int, *, wide: bool = False) -> None:
@@ -133,11 +135,11 @@ class _RunReader:
 
     @property
     def exhausted(self) -> bool:
-        """Whether `loaded` is all that is left."""
+        """Return whether all rows of the run have been loaded."""
         return not self._paths and self._at == self._end
 
     def fill(self) -> None:
-        """Load the next chunk if nothing is loaded."""
+        """Load the next chunk if no loaded rows are left."""
         if len(self.loaded["at_ns"]) or self.exhausted:
             return
         if self._at == self._end:
@@ -172,7 +174,11 @@ class _RunReader:
 
 
 def _merge(runs: list[_RunReader], output: _EventFiles) -> None:
-    """Merge sorted runs: rows up to the earliest last loaded row of an unfinished run can be written."""
+    """Merge sorted runs into `output`.
+
+    In each step, rows can be written up to the earliest of the runs' last loaded timestamps, because no later row
+    can precede them.
+    """
     while True:
         for run in runs:
             run.fill()
@@ -185,7 +191,10 @@ def _merge(runs: list[_RunReader], output: _EventFiles) -> None:
 
 
 class EventSorter:
-    """Takes events in any order, and writes `events-*.arrow` in time order (equal timestamps by arrival)."""
+    """Accepts events in any order, and writes `events-*.arrow` in time order.
+
+    Events with equal timestamps keep the order in which they were added.
+    """
 
     def __init__(self, folder: Path) -> None:
         warm(["trace.order"])
@@ -196,7 +205,7 @@ class EventSorter:
         self._runs = [_EventFiles(folder, "run0-")]
 
     def add(self, columns: Columns) -> None:
-        """Add rows (columns of equal length)."""
+        """Add rows in any order, as columns of equal length."""
         columns = self._of_one_width(columns)
         rows, done = len(columns["at_ns"]), 0
         while done < rows:
@@ -209,7 +218,10 @@ class EventSorter:
                 self._settle(self._held - WINDOW_ROWS)
 
     def _of_one_width(self, columns: Columns) -> Columns:
-        """Add response columns to all held rows; every later row will have them too."""
+        """Return columns that have response columns if the buffered rows have them.
+
+        If the new rows are the first ones with response columns, the buffered rows get them first.
+        """
         if is_wide(columns):
             widen(self._window)
             widen(self._spare)
@@ -219,7 +231,7 @@ class EventSorter:
         return columns
 
     def add_in_order(self, columns: Columns) -> None:
-        """Add rows that are in time order and not before those already added: they are written directly."""
+        """Add rows that are in time order and not earlier than those already added; they are written directly."""
         columns = self._of_one_width(columns)
         if self._held:
             self._settle(self._held)
@@ -227,7 +239,7 @@ class EventSorter:
         self._written_until_ns = int(columns["at_ns"][-1])
 
     def _settle(self, rows: int) -> None:
-        """Write the `rows` oldest rows of the window, and keep the rest."""
+        """Write the oldest `rows` rows of the window, and keep the rest."""
         ordered = self._ordered()
         if rows and int(ordered["at_ns"][0]) < self._written_until_ns:
             self._runs[-1].close()
@@ -240,14 +252,19 @@ class EventSorter:
         self._held -= rows
 
     def _ordered(self) -> Columns:
-        """The held rows in order; reused memory is cheaper than new pages."""
+        """Return the held rows in time order.
+
+        They are sorted into the spare window, because reusing memory is cheaper than having the kernel clear new
+        pages.
+        """
         held = _rows(self._window, 0, self._held)
         rows = order_of(held["at_ns"])
         if rows is None:
             return held
         for name, column in held.items():
             if (column == column[0]).all():
-                # Without recorded responses, filling a column costs a fifth of moving it.
+                # Columns of unknown values are constant. Filling a column takes a fifth of the time of moving its
+                # rows.
                 self._spare[name][: self._held] = column[0]
             else:
                 np.take(column, rows, out=self._spare[name][: self._held], mode="clip")
@@ -255,7 +272,7 @@ class EventSorter:
         return _rows(self._window, 0, self._held)
 
     def finish(self) -> list[Segment]:
-        """Write the held rows and merge the runs if there are several; returns the final files, in time order."""
+        """Write the held rows, merge the runs if there are several, and return the final files in time order."""
         self._settle(self._held)
         self._runs[-1].close()
         wide = is_wide(self._window)

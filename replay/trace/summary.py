@@ -1,4 +1,4 @@
-"""Figures of a whole trace, in one pass and constant memory: rates, peaks, statuses, rate over time."""
+"""The figures of a whole trace, computed in one pass and constant memory: rates, peaks, statuses, rate over time."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from .batch import Batch
 from .reader import Trace
 
 PEAK_WINDOWS_S = (1, 10, 60)
-"""Windows of whole seconds for which peak rates are given."""
+"""The lengths of the windows, in seconds, for which peak rates are computed."""
 
 LATENCY_ROUTES = 100
-"""How many routes, largest first, have their own recorded latencies."""
+"""How many routes, the first ones of the manifest, have their own recorded latencies."""
 
 _QUARTER_NS = 900 * SECOND_NS
 _CELLS_A_LOG = 1 / math.log(1.01)
 _CELLS = int(64 * math.log(2) * _CELLS_A_LOG) + 1
 
 BUCKETS = 60
-"""Points of the rate curve."""
+"""The number of points on the curve of the rate over time."""
 
 Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """Recorded latencies of a route: the number of rows with one, and percentiles to within half a percent."""
+    """Recorded latencies of a route: how many rows have one, and percentiles to within half a percent."""
 
     count: int
     p50_ns: int
@@ -43,9 +43,11 @@ class Took:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Figures of a trace. Rates are requests per second; `statuses` and `methods` count rows (-1: no status known).
-    `by_hour` counts rows by weekday (Monday first) and hour of the recording's zone; `took_by_route` covers the first
-    LATENCY_ROUTES routes of the manifest.
+    """The figures of a trace. Rates are requests per second.
+
+    `statuses` and `methods` count rows; the status -1 is unknown. `by_hour` counts rows by weekday (Monday first)
+    and hour, in the time zone of the recording. `took_by_route` covers the first LATENCY_ROUTES routes of the
+    manifest.
     """
 
     rows: int
@@ -62,7 +64,10 @@ class Summary:
 
 
 class _Peaks:
-    """Most events in any window of whole seconds; keeps the seconds of the last window between batches."""
+    """Finds the most events in any window of whole seconds.
+
+    Between batches, it keeps the counts of the seconds that later windows may include.
+    """
 
     def __init__(self) -> None:
         self._seconds = self._counts = np.empty(0, dtype=np.int64)
@@ -89,7 +94,10 @@ class _Peaks:
 
 
 class _Hours:
-    """Rows by weekday and hour; the time zone is looked up per quarter of an hour, since zones change only then."""
+    """Counts rows by weekday and hour.
+
+    The offset of the time zone is looked up once per quarter of an hour, because zones change only at such times.
+    """
 
     def __init__(self, zone: dt.tzinfo) -> None:
         self._zone = zone
@@ -103,7 +111,7 @@ class _Hours:
 
 
 class _Latencies:
-    """Recorded latencies by route, in cells that are each one hundredth wider than the previous one."""
+    """Histograms of recorded latencies by route, in which each cell is one hundredth wider than the previous one."""
 
     def __init__(self, trace: Trace) -> None:
         self._requests = trace.requests
@@ -151,7 +159,7 @@ def _methods(trace: Trace) -> dict[str, int]:
 
 
 def summarize(trace: Trace) -> Summary:
-    """Read the whole trace once. InputError if it is damaged."""
+    """Read the whole trace once and return its figures. Raises InputError if it is damaged."""
     span_ns = trace.end_ns - trace.start_ns
     peaks, statuses, known = _Peaks(), np.zeros(1 << 16, dtype=np.int64), 0
     buckets = np.zeros(BUCKETS, dtype=np.int64)

@@ -1,7 +1,7 @@
-"""Writes a trace in constant memory: under a temporary name, renamed when complete.
+"""Writes a trace in constant memory, in a temporary folder that is renamed when it is complete.
 
-While it is written, the folder holds a file that marks it as incomplete and is locked as long as its writer lives.
-Only folders with this mark, or that contain a trace and nothing else, are ever deleted.
+While a trace is written, its folder holds a file that marks it as incomplete. The file is locked as long as its
+writer lives. Only folders with this mark, or that contain a trace and nothing else, are ever deleted.
 """
 
 from __future__ import annotations
@@ -47,16 +47,19 @@ from .sorting import EventSorter
 Column = npt.NDArray[np.generic]
 
 PRIVATE_FILES = (BODIES, RESPONSE_BODIES)
-"""A trace with any of these is readable only by its user."""
+"""Files with bodies. A trace with any of them is readable only by its user."""
 
 
 def is_private(manifest: Manifest) -> bool:
-    """Whether only the user may read a trace, and what is exported from it: it holds bodies, or secrets as they are."""
+    """Return whether only the user may read a trace and its exports, because it holds bodies or unchanged secrets."""
     return bool(manifest.options.get("keep_secrets")) or any(name in manifest.files for name in PRIVATE_FILES)
 
 
 def _cannot_write(path: Path, error: OSError) -> Exception:
-    """Convert a disk error to an OutputError with the trace's path; other errors are unchanged."""
+    """Return the OutputError, with the trace's path, that a disk error becomes.
+
+    An error about open files or memory is returned unchanged, because it is not about the trace.
+    """
     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         return error
     if error.errno == errno.ENOSPC:
@@ -66,7 +69,7 @@ def _cannot_write(path: Path, error: OSError) -> Exception:
 
 @contextlib.contextmanager
 def _written_to(path: Path) -> Iterator[None]:
-    """See `_cannot_write`."""
+    """Convert disk errors to OutputError (see `_cannot_write`)."""
     try:
         yield
     except OSError as error:
@@ -74,14 +77,17 @@ def _written_to(path: Path) -> Iterator[None]:
 
 
 def _give_back_memory() -> None:
-    """Return free memory to the system (glibc would keep it): the next step maps files instead."""
+    """Return freed memory to the system, which glibc would otherwise keep.
+
+    The next step maps files, which cannot use that memory.
+    """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def _mark(folder: Path) -> int:
-    """Mark a new folder as incomplete; the descriptor holds a lock as long as it is open."""
+    """Mark a new folder as incomplete, and return the descriptor of the mark, which holds a lock while it is open."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(folder / PARTIAL_FILE, flags, 0o600)
     with contextlib.suppress(OSError):
@@ -90,7 +96,7 @@ def _mark(folder: Path) -> int:
 
 
 def _is_left_over(folder: Path) -> bool:
-    """Whether a folder has our mark and no running writer."""
+    """Return whether a folder has a writer's mark, but no running writer."""
     try:
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(folder / PARTIAL_FILE, flags)
@@ -108,10 +114,12 @@ def _is_left_over(folder: Path) -> bool:
 class TraceWriter:
     """Writes the trace at `path`; use it in a `with` block.
 
-    At the end of the block the trace is renamed into place (`trace` is then open); an exception leaves nothing
-    behind. OutputError if `path` exists (unless `overwrite`, and only if it is a trace) or cannot be written. The
-    importer sets its fields in `manifest`; counts, lists and segments are added here. `rules` are the user's route
-    rules. A `private` trace, and one with bodies, is readable only by the user.
+    At the end of the block, the trace is renamed into place, and `trace` is the opened trace. If the block raises,
+    nothing is left behind. OutputError is raised if `path` exists or cannot be written. With `overwrite`, `path`
+    may be an existing trace, which is replaced.
+
+    The importer sets its own fields in `manifest`; the writer adds counts, lists and segments. `rules` are the
+    user's route rules. A `private` trace, and any trace with bodies, is readable only by the user.
     """
 
     def __init__(
@@ -148,13 +156,13 @@ class TraceWriter:
         return self
 
     def _open_dictionaries(self) -> None:
-        """Create the dictionaries in the folder."""
+        """Create the dictionary files in the folder."""
         self._requests = RequestWriter(self._folder)
         self._responses = ResponseWriter(self._folder)
         self._weights = np.zeros(DEDUPE_ENTRIES_MAX, dtype=np.int64)
 
     def _weigh(self, request: npt.NDArray[np.uint32]) -> None:
-        """Note which requests the events refer to."""
+        """Count how many events refer to each request."""
         kernels.tally(request, self._weights)
 
     def _end_dictionaries(self) -> None:
@@ -162,7 +170,7 @@ class TraceWriter:
         self._requests.end()
 
     def _close_dictionaries(self) -> None:
-        """Complete the dictionaries, and describe them in the manifest."""
+        """Write and close the dictionaries, assign the routes, and describe both in the manifest."""
         manifest, requests = self.manifest, self._requests
         requests.close()
         _give_back_memory()
@@ -177,7 +185,7 @@ class TraceWriter:
         )
 
     def _discard_dictionaries(self) -> None:
-        """Release what was needed only for writing them."""
+        """Release temporary files that are needed only while the dictionaries are written."""
         self._requests.discard()
 
     def __exit__(
@@ -194,14 +202,14 @@ class TraceWriter:
                 self._discard_folder()
 
     def _discard_folder(self) -> None:
-        """Remove the folder if it was not renamed into place, and remove the mark."""
+        """Remove the folder if it was not renamed into place, and release the lock."""
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._marked >= 0:
             os.close(self._marked)
             self._marked = -1
 
     def refuse_existing(self) -> None:
-        """OutputError if the path holds something that must not be replaced."""
+        """Raise OutputError if `path` exists and must not be replaced."""
         if not os.path.lexists(self.path):
             return
         if not self.overwrite:
@@ -211,12 +219,12 @@ class TraceWriter:
             raise OutputError(f"{self.path} exists and is not a trace: it will not be replaced")
         if other:
             raise OutputError(
-                f"{self.path} exists and holds {other[0]}, which is not of a trace: it will not be replaced",
+                f"{self.path} exists and holds {other[0]}, which is not a file of a trace: it will not be replaced",
                 hint="move it elsewhere, or give another -o",
             )
 
     def _remove_leftovers(self) -> None:
-        """Remove partial folders of killed imports to the same name: those with our mark and no running writer."""
+        """Remove the folders of killed imports to the same path: those with a mark, but no running writer."""
         with contextlib.suppress(OSError):
             for entry in [*self.path.parent.iterdir()]:
                 if is_partial_of(entry.name, self.path.name) and _is_left_over(entry):
@@ -227,29 +235,29 @@ class TraceWriter:
         self._rules = rules
 
     def method_id(self, name: str) -> int:
-        """Index of a method name, for `add_requests`. InputError beyond 256 different ones."""
+        """Return the index of a method name, for `add_requests`. Raises InputError beyond 256 different ones."""
         return self._requests.method_id(name)
 
     def host_id(self, name: str) -> int:
-        """Index of a host, for `add_requests`; -1 beyond 65,536 different ones."""
+        """Return the index of a host, for `add_requests`, or -1 beyond 65,536 different ones."""
         return self._requests.host_id(name)
 
     def add_headers(self, headers: Headers) -> int:
-        """Index of a header set, given as (name, value) pairs."""
+        """Add a header set, given as (name, value) pairs, and return its index."""
         try:
             return self._requests.headers_id(headers)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
     def add_body(self, body: bytes) -> int:
-        """Index of a body."""
+        """Add a body and return its index."""
         try:
             return self._requests.body_id(body)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
 
     def add_response(self, response: RecordedResponse) -> int:
-        """Index of a recorded response, for `add_events`."""
+        """Add a recorded response and return its index, for `add_events`."""
         try:
             return self._responses.add(response)
         except OSError as error:
@@ -263,7 +271,10 @@ class TraceWriter:
         headers: Headers | None = None,
         body: bytes | None = None,
     ) -> int:
-        """The id of one request, for `add_events`. `target` is exactly what the request line contains."""
+        """Add one request and return its id, for `add_events`.
+
+        `target` is exactly what the request line contains.
+        """
         with _written_to(self.path):
             return self._requests.add(
                 self.method_id(method),
@@ -282,7 +293,10 @@ class TraceWriter:
         headers: npt.NDArray[np.int64] | None = None,
         body: npt.NDArray[np.int64] | None = None,
     ) -> npt.NDArray[np.uint32]:
-        """Ids of n requests: target i is data[offsets[i]:offsets[i + 1]]; the rest are indexes or -1."""
+        """Add n requests and return their ids, for `add_events`.
+
+        Target i is data[offsets[i]:offsets[i + 1]]. The other columns are indexes; -1 is none.
+        """
         with _written_to(self.path):
             return self._requests.add_many(data, offsets, method, host, headers, body)
 
@@ -299,10 +313,10 @@ class TraceWriter:
         first_byte_ns: Column | None = None,
         in_order: bool = False,
     ) -> None:
-        """Add events in any order (columns of equal length; None is unknown) that refer to requests and responses
-        added before.
+        """Add events, in any order, that refer to requests and responses that were added before.
 
-        `in_order`: they are in time order, and none is earlier than those already added; this is faster.
+        The columns have equal lengths; None means that all values are unknown. With `in_order`, the events must be
+        in time order, and none may be earlier than those already added; they are then added faster.
         """
         given = (at_ns, request, client, status, took_ns, bytes, response, first_byte_ns)
         wide = response is not None or first_byte_ns is not None
@@ -325,20 +339,23 @@ class TraceWriter:
                 self._events.add(columns)
 
     def add_batch(self, batch: Batch, *, later_ns: int = 0, in_order: bool = False) -> None:
-        """Add events of another trace whose requests and responses have the same ids here."""
+        """Add events of another trace whose requests and responses have the same ids here.
+
+        `later_ns` is added to the timestamps.
+        """
         self.add_events(
             batch.at_ns + later_ns if later_ns else batch.at_ns, batch.request, batch.client, batch.status,
             batch.took_ns, batch.bytes, response=batch.response, first_byte_ns=batch.first_byte_ns, in_order=in_order,
         )  # fmt: skip
 
     def _kept_responses(self) -> npt.NDArray[np.uint8]:
-        """What is kept of each response (`Responses.kept`)."""
+        """Return the flags of each response (see `Responses.kept`)."""
         if len(self._kept) != len(self._responses):
             self._kept = self._responses.kept()
         return self._kept
 
     def _count_responses(self, columns: Columns) -> None:
-        """Count the responses of events, and their bodies."""
+        """Count the responses of events and their bodies in the manifest."""
         manifest, response = self.manifest, columns["response"]
         kept = self._kept_responses()[response[response >= 0]]
         manifest.responses += len(kept)
@@ -348,7 +365,7 @@ class TraceWriter:
             manifest.format_version = FORMAT_VERSION
 
     def _finish(self) -> None:
-        """Complete events, dictionaries and routes; write the manifest last; rename."""
+        """Complete events, dictionaries and routes, write the manifest last, and rename the folder."""
         manifest = self.manifest
         self._end_dictionaries()
         manifest.segments = self._events.finish()
@@ -370,7 +387,7 @@ class TraceWriter:
         self.trace = Trace.open(self.path)
 
     def _open_to_others(self) -> None:
-        """Give the folder its usual mode. A trace with secrets or bodies stays private."""
+        """Give the folder its usual mode, unless the trace has secrets or bodies and must stay private."""
         if self._private or is_private(self.manifest):
             for entry in self._folder.iterdir():
                 entry.chmod(0o600)

@@ -143,7 +143,7 @@ def test_a_manifest_with_more_names_than_a_trace_has_is_refused(trace, capsys, w
     manifest[what] += [{"route": name, "rows": 0} for name in names] if what == "routes" else names
     (trace / "manifest.json").write_text(json.dumps(manifest))
     assert invoke(["run", str(trace), "--target", "http://127.0.0.1:9", "--dry-run"]) == 2
-    assert "its manifest names" in capsys.readouterr().err
+    assert "its manifest lists" in capsys.readouterr().err
 
 
 def test_addresses_beyond_those_that_lanes_keep_are_counted(trace, tmp_path, monkeypatch):

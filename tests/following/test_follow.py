@@ -253,7 +253,7 @@ def test_traffic_that_repeats_itself_is_no_loop(tmp_path: Path, sink: Sink) -> N
         (("--delay", "0s"), "cannot be sent before it was recorded"),
         (("--grow", "sessions", "--scale", "0.5"), "takes one factor of at least 1"),
         (("--delay", "soon"), "soon"),
-        (("--format", "har"), "a HAR file is whole only at its end"),
+        (("--format", "har"), "a HAR file is complete only at its end"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

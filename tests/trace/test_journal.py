@@ -187,7 +187,7 @@ def test_a_journal_is_private_and_locked_while_it_is_written(tmp_path):
         Trace.open(tmp_path / "day.trace")
     writer.close()
     assert not is_being_written(path)
-    with pytest.raises(OutputError, match="was not ended"):
+    with pytest.raises(OutputError, match="unfinished recording"):
         JournalWriter(path, Notes())
     with pytest.raises(InputError, match="did not end"):
         Trace.open(tmp_path / "day.trace")

@@ -39,7 +39,7 @@ TABLE_SCHEMA = pa.schema(
         ("bytes", pa.int64()),
     ]
 )  # fmt: skip
-"""The columns of a table. They are those of an import, so that the table can be imported again; -1 is unknown."""
+"""The columns of an exported table. An import accepts the same columns. -1 is unknown."""
 
 _IN_QUOTES = re.compile(rb'["\\]')
 
@@ -61,8 +61,9 @@ class _Lookup:
         }
 
     def table(self, batch: Batch, *, safe: bool = False) -> pa.Table:
-        """A batch of events with loaded requests, as a table with names instead of ids. `safe`: a spreadsheet takes no
-        name for a formula.
+        """Return a batch of events with loaded requests as a table with names instead of ids.
+
+        With `safe`, names are escaped so that a spreadsheet takes none of them for a formula.
         """
         ids = batch.request
         named = {}
@@ -80,7 +81,11 @@ class _Lookup:
         )
 
     def _safe_text(self, ids: npt.NDArray[np.uint32]) -> pa.Array:
-        """The targets as cells of a table: those that begin with a slash are not formulas."""
+        """Return the targets of requests as cells that no spreadsheet takes for formulas.
+
+        A target that begins with a slash cannot be a formula; if there are others, all targets are escaped as
+        needed.
+        """
         texts = self._columns.targets(ids)
         odd = pc.invert(pc.starts_with(texts, "/"))
         if not pc.any(odd).as_py():
@@ -150,7 +155,10 @@ _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """One format. `name` is the file ending without the dot; `write(trace, file, progress)` writes a trace."""
+    """One export format.
+
+    `name` is the file ending without the dot. `write(trace, file, progress)` writes a trace to an open file.
+    """
 
     name: str
     title: str
@@ -170,16 +178,19 @@ _BUILT_IN = (
     Exporter("log", "combined log lines", _to_log),
 )
 ENDINGS = {f".{exporter.name}": exporter for exporter in _BUILT_IN}
-"""The built-in formats, by file ending."""
+"""The built-in export formats, by file ending."""
 
 
 def endings() -> list[str]:
-    """All supported file endings, without loading the exporters of packages."""
+    """Return all supported file endings, without loading the exporters of installed packages."""
     return [*ENDINGS, *(f".{name}" for name in _BROUGHT.names() if f".{name}" not in ENDINGS)]
 
 
 def exporter_of(out: Path) -> Exporter:
-    """The exporter for a file name. UsageError if there is none, or it cannot be used."""
+    """Return the exporter for a file name.
+
+    Raises UsageError if no format has the file's ending, or if a package's exporter cannot be used.
+    """
     name = out.suffix.removeprefix(".")
     if name in _BROUGHT.names():
         brought: Exporter = _BROUGHT.get(name, is_taken=out.suffix in ENDINGS)
@@ -194,11 +205,10 @@ def exporter_of(out: Path) -> Exporter:
 def export(
     trace: Trace, out: str | Path, *, overwrite: bool = False, progress: Progress | None = None
 ) -> Path:
-    """Write a trace to the file `out`, in the format of its ending; atomically. If the trace has bodies or secrets,
-    only this user can read the file.
+    """Write a trace to the file `out`, atomically, in the format of the file's ending.
 
-    UsageError for an unknown ending; OutputError if `out` exists (unless `overwrite`) or cannot be written; InputError
-    if the trace is damaged.
+    If the trace has bodies or secrets, only this user can read the file. Raises UsageError for an unknown ending;
+    OutputError if `out` exists (unless `overwrite`) or cannot be written; and InputError if the trace is damaged.
     """
     out = Path(out)
     exporter = exporter_of(out)

@@ -1,4 +1,4 @@
-"""GoReplay's files: each request as sent, followed by its recorded response."""
+"""Writes GoReplay's files: each request as sent, followed by its recorded response."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from .rows import Progress, Row, body_of, headers_of, host_of, rows
 
 
 def _response(method: str, row: Row) -> bytes:
-    """A response with the length of its body, or the recorded length if the body was not kept whole."""
+    """Return a recorded response as an HTTP message with a Content-Length.
+
+    The length is that of the body, or the recorded length if the body was not kept whole.
+    """
     response, status = row.response, max(row.status, 0)
     body = (response.body or b"") if response else b""
     size = row.size if row.size >= 0 or not response else response.size

@@ -1,4 +1,4 @@
-"""HAR 1.2 (HTTP Archive), with the bodies of requests and responses."""
+"""Writes HAR 1.2 (HTTP Archive), with the bodies of requests and responses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 def _text(value: bytes | None) -> str:
-    """A header as text: decoded as UTF-8, otherwise as Latin-1."""
+    """Decode a header as UTF-8, or as Latin-1 if it is not UTF-8."""
     try:
         return (value or b"").decode()
     except UnicodeDecodeError:
@@ -39,7 +39,7 @@ def _content_type(headers: Headers) -> str:
 
 
 def _body(body: bytes) -> dict[str, str]:
-    """A body as text, or base64 if it is not UTF-8."""
+    """Return a body as text, or in base64 if it is not UTF-8."""
     try:
         return {"text": body.decode()}
     except UnicodeDecodeError:
@@ -70,7 +70,7 @@ def _request(trace: Trace, row: Row) -> dict[str, Any]:
 
 
 def _content(row: Row, response: RecordedResponse) -> dict[str, Any]:
-    """The body of a response without its content coding, as HAR requires."""
+    """Return the body of a response without its content coding, as HAR requires."""
     found: dict[str, Any] = {
         "size": response.size if response.size >= 0 else row.size,
         "mimeType": _content_type(response.headers) or response.type,
@@ -105,7 +105,7 @@ def _response(row: Row) -> dict[str, Any]:
 
 
 def _timings(row: Row) -> dict[str, float]:
-    """The durations of sending, waiting and receiving; -1 if unknown."""
+    """Return the durations of sending, waiting and receiving, in ms; -1 if unknown."""
     if row.first_byte_ns < 0:
         return {"send": 0 if row.took_ns >= 0 else -1, "wait": -1, "receive": -1}
     receive_ns = max(row.took_ns - row.first_byte_ns, 0) if row.took_ns >= 0 else -_MS_NS
@@ -129,7 +129,7 @@ def _entry(trace: Trace, row: Row) -> dict[str, Any]:
 
 
 def write_har(trace: Trace, file: IO[bytes], progress: Progress) -> None:
-    """Write a trace as a HAR, one entry at a time."""
+    """Write a trace as a HAR file, one entry at a time."""
     encoder = msgspec.json.Encoder()
     creator = {"name": "replay", "version": __version__}
     file.write(b'{"log": {"version": "1.2", "creator": ' + encoder.encode(creator) + b', "entries": [')

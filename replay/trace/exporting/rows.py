@@ -1,4 +1,4 @@
-"""The events of a trace one by one, with requests and recorded responses, for exporters of whole messages."""
+"""Iterates over the events of a trace with their requests and responses, for exporters that write whole messages."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from replay.trace import Batch, RecordedResponse, Request, Trace, with_requests
 from replay.trace.manifest import CUT_BODY_MARK
 
 Progress = Callable[[int, int], None]
-"""Called with (rows done, rows in all)."""
+"""A function that reports progress; it gets the number of rows done and the total number."""
 
 NO_HOST = "localhost"
-"""The host used in the URL if the request has none."""
+"""The host that an exported URL has if the request has none."""
 
 
 class Row(NamedTuple):
-    """One event; -1 is unknown."""
+    """One event with its request and response. In the numeric fields, -1 is unknown."""
 
     at_ns: int
     request: Request
@@ -29,7 +29,7 @@ class Row(NamedTuple):
 
 
 def counted(trace: Trace, progress: Progress) -> Iterator[Batch]:
-    """The events in batches whose requests are loaded."""
+    """Yield the events in batches whose requests are loaded, and report progress after each batch."""
     done = 0
     for batch in with_requests(trace.batches(), trace.requests):
         yield batch
@@ -38,7 +38,7 @@ def counted(trace: Trace, progress: Progress) -> Iterator[Batch]:
 
 
 def rows(trace: Trace, progress: Progress) -> Iterator[Row]:
-    """All events whose requests were recorded with their whole body."""
+    """Yield all events whose requests were recorded with their whole body."""
     get, response_of = trace.requests.get, trace.responses.get
     cut = {number for number, method in enumerate(trace.requests.methods) if method.endswith(CUT_BODY_MARK)}
     for batch in counted(trace, progress):
@@ -58,16 +58,19 @@ def rows(trace: Trace, progress: Progress) -> Iterator[Row]:
 
 
 def headers_of(trace: Trace, request: Request) -> tuple[tuple[bytes, bytes], ...]:
-    """Headers with a value: a null value (possible in Kafka records) cannot be sent in a request."""
+    """Return the headers of a request that have a value.
+
+    A null value, which Kafka records may have, cannot be sent in an HTTP request.
+    """
     found = trace.requests.headers(request.headers) if request.headers >= 0 else ()
     return tuple((name, value) for name, value in found if value is not None)
 
 
 def body_of(trace: Trace, request: Request) -> bytes:
-    """The body of a request; empty if it has none."""
+    """Return the body of a request, or b"" if it has none."""
     return trace.requests.body(request.body) if request.body >= 0 else b""
 
 
 def host_of(trace: Trace, request: Request) -> str:
-    """The host of a request; empty if it has none."""
+    """Return the host of a request, or "" if it has none."""
     return trace.requests.hosts[request.host] if request.host >= 0 else ""

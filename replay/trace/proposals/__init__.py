@@ -1,4 +1,7 @@
-"""Finds session values in a recording: values that responses issue, values unique to each client, passwords."""
+"""Finds session values in a recording and proposes scenario rules for them.
+
+Session values are values that responses issue, values unique to each client, and passwords.
+"""
 
 from .find import find_proposals
 from .found import Proposals

@@ -1,4 +1,4 @@
-"""The events of a trace with the values that they sent and that their responses issued."""
+"""Reads the events of a trace with the values that requests sent and that responses issued."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from replay.trace import Batch, Trace
 from .values import Given, Sent, given_by, is_common, sent_by
 
 FAILED = 400
-"""Responses with this status or a higher one issue no values."""
+"""Responses with this status or a higher one are taken to issue no values."""
 
 
 class Event(NamedTuple):
-    """One event of the trace, with the values that it sent and that its response issued."""
+    """One event of the trace, with the values that its request sent and that its response issued."""
 
     client: int
     route: int
@@ -24,7 +24,7 @@ class Event(NamedTuple):
 
 
 def read_events(trace: Trace) -> Iterator[tuple[Batch, Iterator[Event]]]:
-    """The events of a trace, batch by batch."""
+    """Yield each batch of a trace with an iterator over its events."""
     requests = trace.requests
 
     @lru_cache(1 << 16)

@@ -1,7 +1,7 @@
 """Searches a trace for session values.
 
 The first pass finds, client by client, response values that later requests send. The second pass simulates the
-resulting captures, and counts how often each would have held the recorded value.
+captures that follow from them, and counts how often each capture would have held the recorded value.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from .uniques import uniques
 from .values import BITS_MIN, bits_of
 
 EVENTS_MAX = 200_000
-"""How many events of a trace are examined: its first ones."""
+"""How many events of a trace are examined, from its start."""
 
 MANY_CLIENTS = 3
-"""A value shared by this many clients is a constant, not a session value."""
+"""A single value that this many clients send is a constant, not a session value."""
 
 
 @dataclass(slots=True)
 class Link:
-    """How often a value from a source was sent in a place, and by which clients."""
+    """How often values from one source were sent in one place, and by which clients."""
 
     hits: int = 0
     values: set[str] = field(default_factory=set)
@@ -36,7 +36,7 @@ class Link:
 
     @property
     def is_proof(self) -> bool:
-        """Whether these matches are neither chance nor a constant."""
+        """Return whether these matches are due neither to chance nor to a constant."""
         if len(self.values) == 1 and len(self.clients) >= MANY_CLIENTS:
             return False
         return sum(map(bits_of, self.values)) >= BITS_MIN
@@ -60,7 +60,7 @@ def find_proposals(trace: Trace) -> Proposals:
 
 
 def _try_split(events: Callable[[], Iterator[Event]], found: Proposals) -> None:
-    """Split each client into sessions by credentials and new values, if more rules hold then."""
+    """Split clients into sessions by credentials and new values, if more sent values are then right."""
     sessions = [session for session in found.sessions if session.is_credential]
     places = {place for session in sessions for place in session.places}
     places |= {place for unique in found.uniques for place in unique.places}
@@ -79,7 +79,10 @@ Links = dict[tuple[Giver, SentPlace], Link]
 
 
 def _links(events: Callable[[], Iterator[Event]], found: Proposals) -> Links:
-    """Each source with each place that received its values; also records the values that clients sent themselves."""
+    """Return how often each source's values were sent in each place.
+
+    Values that clients sent without having received them are recorded in `found`.
+    """
     links: Links = defaultdict(Link)
     given: dict[int, dict[str, Giver]] = defaultdict(dict)
     own: dict[int, set[str]] = defaultdict(set)
@@ -116,8 +119,9 @@ def _links(events: Callable[[], Iterator[Event]], found: Proposals) -> Links:
 
 
 def _sessions(links: Links, routes: Sequence[str]) -> list[Session]:
-    """Group the links that are not chance: sources that feed one place are one value, and so are places fed by one
-    source.
+    """Group the links that are not due to chance into session values.
+
+    Sources that feed the same place, and places fed by the same source, belong to one session value.
     """
     proofs = _proofs(links, routes)
     groups: list[Session] = []
@@ -146,7 +150,10 @@ def _sessions(links: Links, routes: Sequence[str]) -> list[Session]:
 
 
 def _proofs(links: Links, routes: Sequence[str]) -> Links:
-    """The links that are not due to chance, alone or together with those of routes that differ only in the value."""
+    """Return the links that are not due to chance.
+
+    Links to routes that differ only in the path segment with the value are judged together.
+    """
     alike: dict[tuple[Giver, str], Link] = defaultdict(Link)
     shapes: dict[tuple[Giver, SentPlace], tuple[Giver, str]] = {}
     for (giver, place), link in links.items():
@@ -163,7 +170,10 @@ def _proofs(links: Links, routes: Sequence[str]) -> Links:
 
 
 def _fits(giver: Giver, place: SentPlace) -> bool:
-    """Whether a rule can carry a value from here to there: a link fills a whole path, and a cookie its own name."""
+    """Return whether a scenario rule can move a value from this source to this place.
+
+    A captured link fills a whole target, and a cookie only a cookie of the same name.
+    """
     if (giver.finder == "location") != (place.kind == "target"):
         return False
     if place.kind == "cookie":
@@ -172,7 +182,7 @@ def _fits(giver: Giver, place: SentPlace) -> bool:
 
 
 def _replay_on_paper(events: Iterator[Event], sessions: list[Session]) -> None:
-    """Count for each place of each session how often the last captured value was the one sent."""
+    """Simulate the captures of each session value, and count how often the captured value was the one sent."""
     of_place = {place: number for number, session in enumerate(sessions) for place in session.places}
     of_giver = {giver: number for number, session in enumerate(sessions) for giver in session.givers}
     held: dict[tuple[int, int, str], str] = {}

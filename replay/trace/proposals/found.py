@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 VALUES_MAX = 4_096
-"""How many response values are remembered per client, and how many values per place."""
+"""How many response values are remembered per client, and how many sent values per place."""
 
 HIT_RATE_MIN = 0.9
-"""Below this hit rate a rule is proposed only as a comment: the value then usually comes from elsewhere."""
+"""Below this hit rate, a rule is proposed only as a comment, because the value probably has another source."""
 
 
 class Giver(NamedTuple):
-    """A source of values: responses of a route, and how to find the value in them."""
+    """A source of values: the responses of a route, and how to find the value in them."""
 
     route: int
     finder: str
@@ -21,7 +21,10 @@ class Giver(NamedTuple):
 
 
 class SentPlace(NamedTuple):
-    """A destination of values: requests of a route, the kind and name of the place, and the scheme before the value."""
+    """A destination of values: the requests of a route, and the kind and name of the place.
+
+    `scheme` is the text before the value, such as `Bearer `.
+    """
 
     route: int
     kind: str
@@ -30,7 +33,11 @@ class SentPlace(NamedTuple):
 
 
 class Unique(NamedTuple):
-    """Values unique to each client or request: how to generate them, the place that introduces them, and all places."""
+    """Values unique to each client or request.
+
+    `generate` is how a replay generates them, `first` the place that introduces them, and `places` all places that
+    send them. `values` is their number.
+    """
 
     generate: str
     first: SentPlace
@@ -39,7 +46,7 @@ class Unique(NamedTuple):
 
 
 class Needed(NamedTuple):
-    """Values that a replay needs but the trace lacks: the variable's name, the places, and their number."""
+    """Values that a replay needs but the trace lacks: a variable's name, its places, and the number of values."""
 
     name: str
     places: list[SentPlace]
@@ -48,13 +55,13 @@ class Needed(NamedTuple):
 
 @dataclass(slots=True)
 class OwnValues:
-    """The values that clients sent in one place without having received them: the clients of each value."""
+    """The values that clients sent in one place without having received them, with the clients of each value."""
 
     count: int = 0
     values: dict[str, set[int]] = field(default_factory=dict)
 
     def add(self, value: str, client: int) -> None:
-        """Count one more."""
+        """Count one more value that a client sent."""
         self.count += 1
         if value in self.values or len(self.values) < VALUES_MAX:
             self.values.setdefault(value, set()).add(client)
@@ -62,7 +69,7 @@ class OwnValues:
 
 @dataclass(slots=True)
 class Session:
-    """A session value: its sources, its places, and how often a simulated replay had the right value."""
+    """A session value: its sources, its places, and how often the simulated value was right."""
 
     givers: list[Giver]
     places: list[SentPlace]
@@ -71,19 +78,21 @@ class Session:
 
     @property
     def good(self) -> int:
-        """The places in which the simulated value was right often enough."""
+        """Return the number of requests in places where the simulated value was right often enough."""
         return sum(sent for place, sent in self.sent.items() if self.hits[place] >= HIT_RATE_MIN * sent)
 
     @property
     def is_credential(self) -> bool:
-        """Whether the value identifies the client: it is sent in a header or a cookie."""
+        """Return whether the value identifies the client, because it is sent in a header or a cookie."""
         return any(place.kind in ("header", "cookie") for place in self.places)
 
 
 @dataclass(slots=True)
 class Proposals:
-    """The results. `counts` has the sends of each place, `first_places` where a client's own value was first sent.
-    `split` is the number of sessions if clients had to be split (0: not needed).
+    """The results of a search.
+
+    `counts` has how often each place was sent, and `first_places` where each client's own value was first sent.
+    `split` is the number of sessions if clients had to be split, otherwise 0.
     """
 
     events: int = 0

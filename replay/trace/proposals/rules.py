@@ -1,4 +1,4 @@
-"""Converts the session values found to scenario rules, each with its figures."""
+"""Converts the session values found to scenario rules, each with the figures that support it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .found import HIT_RATE_MIN, Giver, Needed, Proposals, SentPlace, Session
 from .uniques import WRITES, passwords, plain_name
 
 ROUTES_LISTED_MAX = 3
-"""If more routes than this send a header, it is set for all routes except those that do not send it."""
+"""If more routes than this send a header, one rule sets it for all routes except those that do not send it."""
 
 TAKEN = {"uuid", "email", "client", "n", "output"}
-"""Names with a predefined meaning."""
+"""Names of variables that a scenario predefines."""
 
 
 class Rule(NamedTuple):
@@ -30,8 +30,11 @@ class Rule(NamedTuple):
 
 @dataclass(slots=True)
 class Proposed:
-    """The rules, and other needs of the scenario: the cookie jar, all methods. `notes` list what could not be
-    proposed.
+    """The proposed rules, and other settings that the scenario needs.
+
+    `cookies`, if not empty, is the reason to use the cookie jar; `split` the reason to split clients. `writes`
+    means that all methods must be sent. `notes` list what could not be proposed, and `needed` the environment
+    variables to set.
     """
 
     rules: list[Rule] = field(default_factory=list)
@@ -43,8 +46,10 @@ class Proposed:
 
 
 def propose(found: Proposals, routes: Sequence[str], *, keeps_secrets: bool, scenario: str) -> Proposed:
-    """The rules for the values found. With `keeps_secrets`, the trace contains passwords and keys. `scenario`
-    prefixes the names of environment variables.
+    """Return the scenario rules for the values found.
+
+    With `keeps_secrets`, the trace contains passwords and keys. `scenario` prefixes the names of environment
+    variables.
     """
     return _Writer(found, routes, scenario).written(keeps_secrets)
 
@@ -57,7 +62,7 @@ class _Writer:
         self._paths: dict[int, tuple[dict[int, str], list[str]]] = {}
 
     def written(self, keeps_secrets: bool) -> Proposed:
-        """All rules: variables first, then captures, then the values that are set."""
+        """Return all rules: variables first, then captures, then the rules that set values."""
         taken: list[SentPlace] = []
         for session in self._found.sessions:
             taken += session.places
@@ -66,7 +71,7 @@ class _Writer:
         for unique in self._found.uniques:
             name = self._name(f"new_{plain_name(unique.first.name) or 'value'}")
             count = units.counted(unique.values, "value")
-            why = f"{count} of {self._where(unique.first)}, no two clients alike: new for each of them, in each run"
+            why = f"{count} of {self._where(unique.first)}, each sent by one client only: a new one for each, in each run"
             keys = {"name": name, "generate": unique.generate, "by": "value", "each_run": True}
             self._made.rules.append(Rule("variable", keys, why))
             self._set_all(unique.places, name)
@@ -76,7 +81,7 @@ class _Writer:
         self._set_paths()
         if self._found.split:
             sessions = units.counted(self._found.split, "session")
-            self._made.split = f"{sessions} belong to fewer clients: people share an address"
+            self._made.split = f"{sessions} belong to fewer clients: several people share an address"
         order = {"variable": 0, "capture": 1, "set": 2}
         self._made.rules.sort(key=lambda rule: order[rule.table])
         methods = {self._routes[place.route].split(" ")[0] for place in self._found.counts}
@@ -86,7 +91,7 @@ class _Writer:
         return self._made
 
     def _name(self, wanted: str) -> str:
-        """A unique name for a value."""
+        """Return a unique variable name that is similar to `wanted`."""
         name = re.sub(r"\W", "_", wanted.lower()).strip("_") or "value"
         name = name if name[0].isalpha() else f"v_{name}"
         number = 2
@@ -101,7 +106,7 @@ class _Writer:
         return f"{kind} {place.name} of {self._routes[place.route]}".replace("  ", " ")
 
     def _session(self, session: Session) -> None:
-        """Captures of a session value, and the rules that send it."""
+        """Add the captures of a session value, and the rules that send it."""
         cookies = [place for place in session.places if place.kind == "cookie"]
         if cookies:
             sent = sum(session.sent[place] for place in cookies)
@@ -112,7 +117,7 @@ class _Writer:
                 self._made.cookies = f"{self._made.cookies}; {why}" if self._made.cookies else why
             else:
                 self._made.notes.append(
-                    f"cookie {names} is not proposed: only {_rate(hits, sent)} were as set last"
+                    f"cookie {names} is not proposed: only {_rate(hits, sent)} had the value that was set last"
                 )
         places = [place for place in session.places if place.kind != "cookie"]
         if not places:
@@ -148,7 +153,7 @@ class _Writer:
         return "location"
 
     def _headers(self, session: Session, places: list[SentPlace], name: str) -> None:
-        """One rule per header: for its routes by name, or for all but those that do not send it."""
+        """Add one rule per header: for each of its routes, or for all routes but those that do not send it."""
         by_header: dict[tuple[str, str], list[SentPlace]] = {}
         for place in places:
             by_header.setdefault((place.name, place.scheme), []).append(place)
@@ -169,7 +174,7 @@ class _Writer:
                     )
 
     def _spread(self, wanted: set[int], may_gather: bool) -> Iterable[dict[str, Any]]:
-        """`route` and `without` of rules for these routes."""
+        """Return the keys `route` and `without` of the rules that cover these routes."""
         if len(wanted) <= ROUTES_LISTED_MAX or not may_gather:
             return [{"route": self._routes[route]} for route in sorted(wanted)]
         others = [name for route, name in enumerate(self._routes) if route not in wanted]
@@ -186,7 +191,7 @@ class _Writer:
         )
 
     def _set_all(self, places: list[SentPlace], name: str) -> None:
-        """Rules for a generated value."""
+        """Add the rules that set a generated value."""
         keys: dict[str, Any]
         for place in places:
             count = self._found.own[place].count
@@ -205,7 +210,7 @@ class _Writer:
                 self._made.rules.append(Rule("set", keys, f"sent {units.counted(count, 'time')}"))
 
     def _path(self, place: SentPlace, name: str, hits: int, sent: int) -> None:
-        """Note a value in a path segment; all segments of a route become one rule."""
+        """Note a value in a path segment. Later, all noted segments of a route become one rule."""
         if hits < HIT_RATE_MIN * sent:
             self._made.notes.append(
                 f"{self._where(place)} is {{{name}}} only in {_rate(hits, sent)}: not proposed"
@@ -235,7 +240,7 @@ class _Writer:
             self._made.rules.append(Rule("set", {"route": self._routes[route], "path": path}, ", ".join(why)))
 
     def _secret_headers(self, taken: list[SentPlace]) -> list[Needed]:
-        """Keys in headers that no response issues."""
+        """Return the keys in headers that no response issues."""
         from replay.trace.importing.secret_names import is_secret_header
 
         found: dict[tuple[str, str], list[SentPlace]] = {}
@@ -253,7 +258,7 @@ class _Writer:
         ]
 
     def _needed(self, needed: Needed) -> None:
-        """A user-supplied variable, and where it is sent."""
+        """Add a variable that the user supplies, and the rules that send it."""
         name = self._name(needed.name if needed.name not in TAKEN else f"user_{needed.name}")
         variable = re.sub(r"\W", "_", f"{self._scenario}_{name}".upper()).lstrip("_0123456789")
         why = f"the trace does not hold it; {units.counted(needed.values, 'value')} recorded"

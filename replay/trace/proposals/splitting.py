@@ -1,4 +1,7 @@
-"""Splits clients into sessions: separates people who share an address by the values that they send and receive."""
+"""Splits clients into sessions.
+
+People who share an address are distinguished by the values that they send and receive.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +16,20 @@ from .events import Event, read_events
 from .values import Given, Sent
 
 IsSent = Callable[[int, Sent], bool]
-"""Whether a value sent to a route identifies its session."""
+"""A function that returns whether a value sent to a route identifies its session."""
 
 IsGiven = Callable[[int, Given], bool]
-"""Whether a value issued by a route identifies its session."""
+"""A function that returns whether a value issued by a route identifies its session."""
 
 _FIRST = {"header": 0, "cookie": 0}
-"""Credentials are stronger evidence than requested ids."""
+"""The order in which kinds of values are tried: credentials are stronger evidence than requested ids."""
 
 
 class Splitter:
-    """Numbers sessions by first appearance. A request belongs to the session that first sent or received one of its
-    values; a request without such values belongs to the rest of its client.
+    """Numbers sessions by first appearance.
+
+    A request belongs to the session of its client that first sent or received one of its values. All requests of a
+    client without such values belong to one further session.
     """
 
     def __init__(self, is_sent: IsSent, is_given: IsGiven) -> None:
@@ -34,7 +39,7 @@ class Splitter:
         self.count = 0
 
     def session(self, event: Event) -> int:
-        """The session of the next event."""
+        """Return the number of the session to which the next event belongs."""
         sent = [one for one in event.sent if self._is_sent(event.route, one)]
         sent.sort(key=lambda one: _FIRST.get(one.kind, 1))
         given = [one.value for one in event.given if self._is_given(event.route, one)]
@@ -59,7 +64,7 @@ class Splitter:
 
 
 def split_trace(trace: Trace, out: Path, splitter: Splitter) -> Trace:
-    """The trace with one client per session, written to `out`."""
+    """Write a copy of the trace to `out` in which each session is a client, and return it."""
     with DerivedTraceWriter(out, trace, [{"transform": "split_clients"}]) as writer:
         for batch, events in read_events(trace):
             client = np.fromiter((splitter.session(event) for event in events), np.uint32, len(batch))
@@ -69,6 +74,6 @@ def split_trace(trace: Trace, out: Path, splitter: Splitter) -> Trace:
 
 
 def sessions_of(events: Iterator[Event], splitter: Splitter) -> Iterator[Event]:
-    """The events with their sessions as clients."""
+    """Yield the events with their sessions as clients."""
     for event in events:
         yield event._replace(client=splitter.session(event))

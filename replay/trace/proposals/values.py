@@ -1,4 +1,4 @@
-"""The values that a recorded request sends, and those that a recorded response issues."""
+"""Extracts the values that a recorded request sends, and those that a recorded response issues."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from replay.trace.requests import Headers
 from replay.trace.responses import RecordedResponse
 
 LEAVES_MAX = 256
-"""How many values of one body are examined."""
+"""How many JSON values of one body are examined."""
 
 VALUE_CHARS_MAX = 2_048
-"""Longer values are ignored: the limit of a capture's `longest`."""
+"""Longer values are ignored. This limit is the default of a capture's `longest`."""
 
 BITS_MIN = 32.0
-"""Combined information, in bits, from which matching values are not chance: one in four billion."""
+"""If matching values have at least this much information, in bits, the match is not due to chance (1 in 4 billion)."""
 
 _PLAIN_HEADERS = re.compile(
     r"host|user-agent|accept.*|content-.*|connection|keep-alive|cache-control|pragma|origin|referer|te|date|expect|via"
     r"|upgrade.*|sec-.*|if-.*|range|dnt|priority|transfer-encoding|x-forwarded-.*|x-real-ip|forwarded|traceparent|tracestate"
 )
-"""Headers of requests and responses that never carry session values."""
+"""Headers of requests and responses that never contain session values."""
 
 _RESPONSE_HEADERS = re.compile(
     r"server|etag|last-modified|vary|age|expires|allow|alt-svc|strict-transport-security|access-control-.*|x-powered-by"
@@ -44,7 +44,7 @@ _COMMON = re.compile(
     r"|-?\d+\.\d+|v?\d+(?:\.\d+){2,3}(?:[-+.][a-z]+\.?\d*)?|\s*",
     re.IGNORECASE | re.DOTALL,
 )
-"""Booleans, dates, times, amounts, versions: that two such values are equal is no evidence of a link."""
+"""Booleans, dates, times, amounts and versions. That two of them are equal is no evidence of a link."""
 
 _INPUT = re.compile(r"<(input|meta)\b([^<>]{1,1000})>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"([\w:-]+)\s*=\s*\"([^\"<>]*)\"")
@@ -52,7 +52,7 @@ _PATH = re.compile(r"/(?!/)[!-~]*")
 
 
 class Sent(NamedTuple):
-    """A value in a request: the kind and name of its place, and the scheme before it."""
+    """A value in a request: the kind and name of its place, and the scheme before it, such as `Bearer `."""
 
     kind: str
     name: str
@@ -61,7 +61,10 @@ class Sent(NamedTuple):
 
 
 class Given(NamedTuple):
-    """A value in a response: how a [[capture]] finds it (`json`, `header`, `cookie`, `regex`), and where."""
+    """A value in a response: the kind of finder with which a [[capture]] finds it, and the finder's argument.
+
+    The finder is `json`, `header`, `cookie`, `regex` or `location`.
+    """
 
     finder: str
     name: str
@@ -69,12 +72,15 @@ class Given(NamedTuple):
 
 
 def is_common(value: str) -> bool:
-    """Whether a value occurs in many places by chance, or is too long."""
+    """Return whether a value occurs in many places by chance, or is too long."""
     return len(value) > VALUE_CHARS_MAX or _COMMON.fullmatch(value) is not None
 
 
 def bits_of(value: str) -> float:
-    """The information in a value, in bits, from its letters and digits. Lower-case words count little."""
+    """Estimate the information in a value, in bits, from its letters and digits.
+
+    Words without digits in a single case or capitalized count little.
+    """
     digits = sum(char.isdigit() for char in value)
     letters = sum(char.isalpha() for char in value)
     if not digits and (value.islower() or value.isupper() or value.istitle()):
@@ -83,7 +89,7 @@ def bits_of(value: str) -> float:
 
 
 def sent_by(target: str, headers: Headers, body: bytes) -> Iterator[Sent]:
-    """The values that a request sends."""
+    """Yield the values that a request sends."""
     yield Sent("target", "", target.partition("?")[0])
     for place in path_segments(target):
         yield Sent("path", place.name, place.value)
@@ -112,7 +118,7 @@ def _of_body(body: bytes) -> Iterator[Sent]:
 
 
 def given_by(response: RecordedResponse) -> Iterator[Given]:
-    """The values that a response issues."""
+    """Yield the values that a response issues."""
     for name, value in response.headers:
         lowered, text = name.decode("latin-1").lower(), (value or b"").decode("latin-1")
         if lowered == "set-cookie":
@@ -133,7 +139,7 @@ def given_by(response: RecordedResponse) -> Iterator[Given]:
 
 
 def _of_markup(text: str) -> Iterator[Given]:
-    """The form fields and meta tags of a page, each with the pattern that finds it."""
+    """Yield the form fields and meta tags of a page, each with the pattern that finds it."""
     for tag in _INPUT.finditer(text):
         found = {match[1].lower(): match[2] for match in _ATTRIBUTE.finditer(tag[2])}
         value_key = "value" if tag[1].lower() == "input" else "content"
