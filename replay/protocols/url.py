@@ -9,9 +9,10 @@ from replay.settings.target import Target, scheme_of, sendable
 
 
 def parse_url(url: str, default_port: int | None, *, no_user: str = "") -> Target:
-    """Take a URL apart. UsageError says what is wrong with it.
+    """Parse a URL. UsageError if it is invalid.
 
-    Without a `default_port` the URL must name one. `no_user` is the hint for a URL that holds a user name.
+    Without a `default_port` the URL must contain one. `no_user` is the hint for a URL that contains a user
+    name.
     """
     example = f"write {scheme_of(url)}://HOST:PORT/PATH"
     try:

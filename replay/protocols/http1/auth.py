@@ -1,4 +1,7 @@
-"""The auth header that a command prints. It runs before the load and at intervals during it; its output is not kept."""
+"""The auth header that a command prints.
+
+The command runs before the load and at intervals during it. Its output is not saved.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ OUTPUT_BYTES_MAX = 1 << 16
 
 
 class Authoriser:
-    """Refreshes the header. `put` is called with each new header line; a failure during the run becomes a note."""
+    """Refreshes the auth header with a command. Failures during the run become a note."""
 
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
@@ -31,14 +34,16 @@ class Authoriser:
         self._why = ""
 
     async def first(self) -> bytes:
-        """The header line for the start of the run. InputError if the command fails; UsageError if its output cannot be
-        sent.
+        """Return the header line for the start of the run.
+
+        InputError if the command fails; UsageError if its output cannot be sent.
         """
         return await header_line(self._auth)
 
     async def keep_fresh(self, put: Callable[[bytes], None]) -> None:
-        """Run until cancelled. After a failure the last good header stays, and the command is tried again at its
-        next time.
+        """Run the command at each interval until cancelled, and call `put` with each new header line.
+
+        After a failure the last good header stays, and the command runs again after the next interval.
         """
         if not self._auth.refresh_ns:
             return
@@ -51,7 +56,7 @@ class Authoriser:
                 self._why = str(error)
 
     def notes(self) -> list[Note]:
-        """Notes on failures during the run."""
+        """Return a note about failed refreshes during the run, if there were any."""
         if not self._failures:
             return []
         times = f"{self._failures} times" if self._failures > 1 else "once"
@@ -66,8 +71,8 @@ class Authoriser:
 async def header_line(auth: Auth) -> bytes:
     """Run the command and return its header line: `Authorization: Bearer ...`, with its line end.
 
-    The sentence of an error may be kept in a run, so it does not contain the command or its output. The hint, which
-    is only printed, does.
+    The message of an error may be saved in a run, so it does not contain the command or its output. The hint is
+    only printed, so it does.
     """
     words = [expand("auth.command", word, os.environ) for word in _split(auth.command)]
     program = words[0]
@@ -106,8 +111,9 @@ async def header_line(auth: Auth) -> bytes:
 
 
 async def _output_of(words: list[str]) -> tuple[int, bytes, bytes]:
-    """Run a program. Returns its exit code and what it wrote to standard output and error. Above OUTPUT_BYTES_MAX it
-    is killed.
+    """Run a program, and return its exit code and what it wrote to standard output and error.
+
+    The program is killed when it writes more than OUTPUT_BYTES_MAX.
     """
     process = await trio.lowlevel.open_process(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
