@@ -1,4 +1,4 @@
-"""Notes on a run against Kafka: records that its topics will not keep or accept, losses, and lost brokers."""
+"""Notes on a run against Kafka: records that its topics will not keep or accept, missing records, and lost brokers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .outcomes import TooLarge
 
 
 def too_old(oldest_ns: int, described: Mapping[str, TopicSettings]) -> list[Note]:
-    """Notes on topics whose retention is shorter than the age of the oldest recorded stamp."""
+    """Return notes on topics whose retention is shorter than the age of the oldest recorded timestamp."""
     age_ns = time.time_ns() - oldest_ns
     return [
         Note(
@@ -29,7 +29,7 @@ def too_old(oldest_ns: int, described: Mapping[str, TopicSettings]) -> list[Note
 
 
 def too_large(found: Mapping[str, TooLarge], described: Mapping[str, TopicSettings]) -> list[Note]:
-    """Notes on topics that rejected records even alone in a batch."""
+    """Return notes on topics that rejected records even if each was the only one in its batch."""
     return [_too_large(topic, records, described.get(topic)) for topic, records in found.items()]
 
 
@@ -47,7 +47,7 @@ def _too_large(topic: str, records: TooLarge, settings: TopicSettings | None) ->
 
 
 def missing(by_partition: Mapping[TopicPartition, int]) -> list[Note]:
-    """A note on acknowledged records that the partitions' end offsets do not cover."""
+    """Return a note on acknowledged records that the partitions' end offsets do not cover."""
     if not by_partition:
         return []
     where = ", ".join(f"{part.topic}/{part.partition} ({count:,})" for part, count in by_partition.items())
@@ -61,5 +61,5 @@ def missing(by_partition: Mapping[TopicPartition, int]) -> list[Note]:
 
 
 def lost(brokers: Mapping[str, str]) -> list[Note]:
-    """Notes on brokers that were lost during the run."""
+    """Return notes on brokers that were lost during the run."""
     return [Note("BROKER_LOST", f"the broker {place}: {why}") for place, why in brokers.items()]

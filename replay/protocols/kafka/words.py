@@ -8,7 +8,11 @@ from replay.settings.scenario import Scenario
 
 
 def bounds(scenario: Scenario) -> list[Fact]:
-    """How records are sent. A producer has one connection per broker, regardless of the clients."""
+    """Describe how records are sent, and the time limits.
+
+    The plan has no line about connections, because a producer has one connection per broker, regardless of the
+    clients.
+    """
     kafka = scenario.kafka
     acks = "all" if kafka.enable_idempotence else kafka.acks
     compressed = "" if kafka.compression_type == "none" else f", {kafka.compression_type}"
