@@ -249,7 +249,10 @@ class _Running:
         self._sleep(now, took)
 
     def _sleep(self, now: int, took: int) -> None:
-        """Set the next tick to the next due time, but at least one tick from now if something was taken or is due."""
+        """Set the time of the next tick: when the next request is due, or when a heartbeat or a time-out check is.
+
+        If requests were taken or are due, the next tick is at least one tick interval away.
+        """
         until = now + (EXPIRE_NS if self._waiting or self._in_flight else HEARTBEAT_NS)
         due = -1 if self._draining else int(self._lane[produce.NEXT_DUE_NS])
         self._starved = due < 0 and shared.read_word(self._control, Control.FEED_END) == 0
