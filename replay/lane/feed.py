@@ -71,5 +71,5 @@ class FeedWriter:
         self.wake()
 
     def wake(self) -> None:
-        """Wake the lane."""
+        """Wake the lane if it sleeps."""
         os.write(self._wake_fd, _ONE)

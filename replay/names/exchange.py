@@ -168,7 +168,7 @@ class _Exchange:
     async def by_datagrams(self) -> tuple[Reply, ...]:
         """Return the answers by UDP.
 
-        None if the next server is to be queried, or if this one is to be queried by TCP (`Client.by_tcp`).
+        Empty if the next server is to be queried, or if this one is to be queried by TCP (`Client.by_tcp`).
         """
         while True:
             replies, is_complete = await self._round()
@@ -183,7 +183,7 @@ class _Exchange:
                 return replies
 
     async def by_stream(self) -> tuple[Reply, ...]:
-        """Return the answers by TCP, both on one connection; none if the next server is to be queried."""
+        """Return the answers by TCP, both on one connection; empty if the next server is to be queried."""
         self._by_tcp = True
         replies: list[Reply] = []
         try:

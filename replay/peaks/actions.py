@@ -26,8 +26,8 @@ class ActionHold:
 
     An action meets them at a load if at most `limit` of its requests failed and every objective on the action
     was met. `holds` is the highest load such that the action met them at it and at all lower loads that were
-    tried (0: not even at the lowest). `fails_at` is the lowest load at which the action did not (None: it did
-    at every load that was tried).
+    tried (0: not even at the lowest). `fails_at` is the lowest load at which it missed them (None: it never
+    did).
     """
 
     action: str

@@ -251,7 +251,7 @@ class Bench:
 
     @property
     def load_words(self) -> str:
-        """A description of load 1."""
+        """What load 1 is, in words: `last Monday`, or `the load of the scenario`."""
         at_ns = self._clock().origin_ns if self.stretch is None else self.stretch.from_ns
         return load_words(self._given, at_ns, time_zone(self._trace, self._given), time.time_ns())
 

@@ -18,7 +18,7 @@ class Job:
     `ready_ns` is when it first waited only for a connection, and `since_ns` is when it was last queued. It was
     attempted `tries` times, and `last` is the result of the last attempt. `end` is the position of its last
     byte in the stream of ring bytes. `own_ns` is the lane's own share of the time until it was first sent;
-    until then `lost_ns` must still be added.
+    until then the counter `lost_ns` must be added to it.
     """
 
     request: Request

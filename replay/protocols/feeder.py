@@ -23,7 +23,7 @@ from replay_native.ledger.lane_metrics import C
 from .adapter import Renderer
 
 PAUSE_S = 0.02
-"""Time between two polls of feeds that are full, or filled up to the horizon."""
+"""Seconds between two polls of feeds that are full, or filled up to the horizon."""
 
 
 def checked(reached: int, batch: DueBatch, writer: FeedWriter) -> int:
@@ -41,7 +41,7 @@ class Feeder:
     """Renders due rows into the lanes' feeds.
 
     Row i of the run goes to lane i % lanes. If lanes assign by client, every row of client i goes to lane i %
-    lanes. With `share` these are lanes of a larger run, and the rows of its other lanes are skipped.
+    lanes. With `share` the lanes are part of a larger run, and the rows of its other lanes are skipped.
 
     In a run with several targets, `first_seq` and `first_route` are added to this target's sequence and route
     numbers. `cut` numbers the rows if the protocol assigns them to lanes (see `ProtocolAdapter`). `fed` is set

@@ -24,7 +24,7 @@ from .protocol import Found
 
 @dataclass(frozen=True)
 class FoundName(Found):
-    """A target whose name was looked up, with the state from which the run continues to look it up."""
+    """A target whose name was looked up. The run continues with its `lookups` and its `answer`."""
 
     lookups: Lookups
     answer: Answer
@@ -44,7 +44,7 @@ def check_target(schedule: Schedule, found: Found) -> None:
 
 
 async def follow_name(schedule: Schedule, found: FoundName, *, by_tcp: bool = True) -> NameWatch:
-    """Find the addresses that accept TCP connections, and return the task that follows the name during the run.
+    """Find the addresses that accept TCP connections, and return the watch that follows the name during the run.
 
     TargetError if no address accepts a connection. Without `by_tcp` no connection is tried, and all addresses
     are used.

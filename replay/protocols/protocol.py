@@ -73,16 +73,16 @@ class Protocol(ABC):
     """A protocol, identified by the scheme of its target URLs."""
 
     kernels: tuple[str, ...] = ()
-    """Kernel modules that a run needs besides those of all runs; they are compiled with a progress bar."""
+    """Kernel modules of this protocol, besides those that every run uses; they are compiled with a progress bar."""
 
     sends_traceparent: bool = False
-    """Whether `traceparent` sends a trace context with its requests."""
+    """Whether the setting `traceparent` adds a trace context to requests of this protocol."""
 
     has_statuses: bool = False
     """Whether responses have HTTP statuses, which can be compared with the recorded ones."""
 
     has_one_lane: bool = False
-    """Whether a run has one lane onto each target, whatever `threads` says."""
+    """Whether a run has one lane for each target, whatever `threads` says."""
 
     refuses: Mapping[str, str] = MappingProxyType({})
     """Settings that a first target of this protocol cannot use, by key, each with the reason."""

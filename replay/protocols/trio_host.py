@@ -246,7 +246,7 @@ class _RowRenderer:
         return row
 
     def route(self, batch: DueBatch, row: int) -> int:
-        """Return the route of the trace."""
+        """Return the row's route in the trace."""
         return int(batch.route[row])
 
     def _row(self, batch: DueBatch, row: int) -> Row:

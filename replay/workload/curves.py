@@ -304,7 +304,10 @@ class Shape:
     longer: Callable[[int], RateCurve] | None = None
 
     def of_length(self, length_ns: int | None) -> RateCurve:
-        """Return the curve for a length; compressed if that is shorter than the natural length."""
+        """Return the curve for a length, or the natural curve for None.
+
+        The natural curve is compressed if the length is shorter, and continued if it is longer.
+        """
         curve = self.curve()
         if length_ns is None:
             return curve

@@ -29,7 +29,7 @@ Int64s = npt.NDArray[np.int64]
 
 
 class Step(Protocol):
-    """A transform."""
+    """A transform of a stream of events."""
 
     @property
     def ordered(self) -> bool:
@@ -74,7 +74,7 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Keeps a random share of the events, each independently of the others (Bernoulli thinning), or of the clients."""
+    """Keeps a random share of the events (Bernoulli thinning), or of the clients with all their events."""
 
     share: float
     by: Literal["request", "client"]

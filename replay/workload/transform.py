@@ -33,7 +33,7 @@ from .steps import (
 )
 
 FACTOR_MAX = 10_000.0
-"""Maximum growth factor: above it, nearly all events would be copies."""
+"""Maximum growth factor. A larger one is assumed to be a mistake, because nearly all events would be copies."""
 
 PEAK_WINDOW_NS = 60 * SECOND_NS
 """A target peak is the rate of the busiest minute."""

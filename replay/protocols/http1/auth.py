@@ -19,10 +19,10 @@ from replay.settings.session_rules import Auth
 from replay.units import SECOND_NS
 
 TIMEOUT_S = 30.0
-"""Time limit for the command."""
+"""Time limit for the command in seconds."""
 
 OUTPUT_BYTES_MAX = 1 << 16
-"""Limit on the command's output, which is far above the length of a header."""
+"""Limit on the command's output, far above the length of any header."""
 
 
 class Authoriser:
@@ -71,8 +71,8 @@ class Authoriser:
 async def header_line(auth: Auth) -> bytes:
     """Run the command and return its header line: `Authorization: Bearer ...`, with its line end.
 
-    The message of an error may be saved in a run, so it does not contain the command or its output. The hint is
-    only printed, so it does.
+    The message of an error may be saved in a run, so it does not contain the command or its output. The hint
+    may contain them, because it is only printed.
     """
     words = [expand("auth.command", word, os.environ) for word in _split(auth.command)]
     program = words[0]

@@ -180,7 +180,8 @@ class _Patcher:
     def _value(self, value: str, encode: Encode) -> list[Part]:
         """Return the parts of a value, encoded for its place.
 
-        If the recorded JSON value had no quotes, a captured value is written unchanged, and text in quotes.
+        In place of a JSON value without quotes, a single captured value is written as a JSON value, and any
+        other text in quotes.
         """
         if encode not in ("json", "json_value"):
             return list(parse_template(value.encode(), self._values, encode))

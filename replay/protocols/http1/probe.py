@@ -1,7 +1,7 @@
 """Makes a first TLS handshake before any request is sent.
 
-It checks whether the target speaks TLS exactly if the URL says so, and whether its certificate is valid. A
-mistake is reported before any load, with advice on how to fix it.
+It checks that an https target speaks TLS with a valid certificate, and that a plain target on a usual TLS port
+does not speak TLS. A mistake is reported before any load, with advice on how to fix it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from replay.results.document import TlsPeer
 
 TIMEOUT_S = 5.0
 AFTERWARDS_S = 0.25
-"""How long to wait for a refusal: a TLS 1.3 server refuses a client only after its handshake."""
+"""Seconds to wait for a refusal, because a TLS 1.3 server refuses a client only after its handshake."""
 
 NO_CHECK_TIME = 0x200000
 """X509_V_FLAG_NO_CHECK_TIME, which allows an expired certificate to be read."""

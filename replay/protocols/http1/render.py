@@ -33,7 +33,7 @@ CLIENT_NETWORKS: dict[str, ClientNetwork] = {
     "10.0.0.0/8": (10 << 24, 0xFFFFFF),
     "198.18.0.0/15": (198 << 24 | 18 << 16, 0x1FFFF),
 }
-"""IPv4 networks for simulated clients: the network, and the number of host bits (RFC 1918, RFC 2544)."""
+"""IPv4 networks for simulated clients: the network, and the mask of its host bits (RFC 1918, RFC 2544)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

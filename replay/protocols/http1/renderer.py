@@ -60,5 +60,5 @@ class RequestRenderer:
         return checked(reached, batch, writer)
 
     def route(self, batch: DueBatch, row: int) -> int:
-        """Return the route of the trace."""
+        """Return the row's route in the trace."""
         return int(batch.route[row])

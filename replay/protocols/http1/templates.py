@@ -61,9 +61,10 @@ _BY_CLIENT = {
 
 
 class Part(NamedTuple):
-    """A part of a template: its kind (see the kernel), the bytes of a literal, or the index of a column.
+    """A part of a template, of a kind that the kernel defines.
 
-    `salt` changes the seed of generated values; with `each_run` the run's id changes it too.
+    `text` has the bytes of a literal. `number` is the index of a column, or the slot and encoding of a captured
+    value. `salt` changes the seed of generated values; with `each_run` the run's id changes it, too.
     """
 
     kind: int

@@ -46,10 +46,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 POLL_MS = 500
 RECORDS_AT_ONCE = 5_000
 SILENT_S = 30.0
-"""A recording ends after this long without any record, even if it has not reached its end."""
+"""Seconds without any record after which a recording ends, even if some partitions were not read to their end."""
 
 REFUSED_SILENT_S = 5.0
-"""The same limit once the cluster has advertised a host that is not allowed."""
+"""Used in place of SILENT_S once the cluster has advertised a host that is not allowed."""
 
 TIMESTAMP_RESOLUTION_NS = 1_000_000
 FOREVER_S = 10 * 365 * 86_400.0

@@ -54,7 +54,10 @@ class ResponseKeeping:
         return at
 
     def end(self, request: Request, due_ns: int, outcome: Outcome) -> None:
-        """Hand over the response of a request that has ended, if it is complete, and free its slot."""
+        """Hand over the response of a request that has ended, if it is complete, and free its slot.
+
+        A complete response without a slot is counted as lost.
+        """
         slot = self._slots.pop(request.seq, None)
         is_whole = outcome.code < REFUSED
         if slot is not None:
