@@ -209,7 +209,7 @@ class _Patcher:
             [before[place.begin : place.end] for place in places],
         )
         parts: list[Part] = []
-        # A captured link is the whole path.
+        # A path without a leading slash is a captured link, which is the whole path.
         first = [] if path[0].startswith("/") else [path[0]]
         for number, segment in enumerate(first or path[0].split("/")[1:]):
             value = recorded[number] if number < len(recorded) else ""

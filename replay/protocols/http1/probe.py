@@ -78,7 +78,10 @@ class _Talk:
         self.asks_certificate |= (direction, kind, message) == ("read", HANDSHAKE, CERTIFICATE_REQUEST)
 
     async def shake_hands(self) -> None:
-        """Complete the handshake, and read the first data after it. ssl.SSLError or OSError if that fails."""
+        """Complete the handshake; in TLS 1.3, also wait shortly for a refusal.
+
+        ssl.SSLError or OSError if the handshake fails or is refused.
+        """
         await self._until_done(self.tls.do_handshake)
         if self.tls.version() == "TLSv1.3":
             with trio.move_on_after(AFTERWARDS_S):

@@ -228,7 +228,7 @@ class Exchange:
         return outcome
 
     async def _send(self) -> None:
-        # The reader decides what a broken connection means: the response may already be here.
+        # The reader decides what a broken connection means, because the response may already have arrived.
         with contextlib.suppress(trio.BrokenResourceError):
             await self._stream.send_all(self._request.data)
             self._request.bytes_sent += len(self._request.data)
