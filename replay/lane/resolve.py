@@ -105,8 +105,8 @@ async def _by_other_means(host: str) -> str:
     with trio.move_on_after(OTHER_MEANS_S), contextlib.suppress(OSError):
         found = await trio.socket.getaddrinfo(host, None)
         return (
-            f"this machine knows it as {found[0][4][0]}, by other means than /etc/hosts and DNS:"
-            f" name that address in --target, and --host {host}"
+            f"this machine finds {found[0][4][0]} for it, but not through /etc/hosts or DNS:"
+            f" use that address in --target, and --host {host}"
         )
     return ""
 
@@ -147,7 +147,7 @@ async def check_reachable(
     problem = left_out[0].partition("(")[2].rstrip(")") if left_out else "no answer"
     raise TargetError(
         f"the target {place} does not accept connections: {problem}",
-        hint="check host and port; something between may drop what comes"
+        hint="check host and port; a firewall may drop the packets"
         if problem.startswith("no answer")
         else "start it, or check host and port",
     )

@@ -59,7 +59,7 @@ def check_sockets(plan: Plan, scenario: Scenario, addresses: int) -> None:
     if plan.clients is not None and (asked == AUTO or plan.clients.at_once < asked):
         needed = plan.clients.at_once
         who = f"{needed:,} clients with a connection of their own at once"
-        lower = "shorten idle_timeout, or give -c: those idle for longest then make room"
+        lower = "shorten idle_timeout, or give -c: the connections that are idle for longest are then closed"
     room, ports = _open_files() - RESERVED_FILES, _local_ports() * addresses
     if needed > room:
         raise LimitError(

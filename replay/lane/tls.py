@@ -112,7 +112,7 @@ def _load_identity(context: ssl.SSLContext, tls: Tls) -> None:
                 hint="give the --key that --cert was made for",
             ) from None
         raise InputError(
-            f"{tls.cert}{f' and {tls.key}' if tls.key else ''}: no certificate with a key without a password",
+            f"{tls.cert}{f' and {tls.key}' if tls.key else ''}: no certificate with a key that is not encrypted",
             hint="give --cert the certificate chain and --key its private key, in PEM, not encrypted",
         ) from None
     except OSError as error:

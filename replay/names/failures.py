@@ -46,7 +46,7 @@ class NameFailure(Exception):
                 "check its spelling",
             ),
             "NODATA": (
-                f"the name is there, but has no A or AAAA record (according to {servers}, for {names})",
+                f"the name exists, but has no A or AAAA record (according to {servers}, for {names})",
                 "use the host that it refers to",
             ),
             "SERVFAIL": (

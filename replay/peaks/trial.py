@@ -181,7 +181,7 @@ class Bench:
         share = _baseline_share(run, until_ns / units.SECOND_NS)
         if share > FAILED_SHARE and not self._accepts_statuses:
             raise RefusedError(
-                f"{units.format_share(share)} of the responses are worse than recorded before the surge already",
+                f"before the surge, {units.format_share(share)} of the responses were already worse than recorded",
                 hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
             )
 

@@ -42,7 +42,7 @@ def protocol_of(url: str) -> Protocol:
         )
     if len(brought) > 1:
         packages = " and ".join(sorted(_package(one) for one in brought))
-        raise UsageError(f"{packages} both bring the protocol {scheme}", hint="uninstall one of them")
+        raise UsageError(f"{packages} both provide the protocol {scheme}", hint="uninstall one of them")
     return _loaded(brought[0])
 
 
@@ -100,7 +100,7 @@ def _brought() -> dict[str, list[EntryPoint]]:
     for scheme in _BUILT_IN:
         if scheme in found:
             raise UsageError(
-                f"{_package(found[scheme][0])} brings a protocol for {scheme}, which replay has",
+                f"{_package(found[scheme][0])} provides a protocol for {scheme}, which replay has built in",
                 hint="uninstall it, or give its protocol another scheme",
             )
     return found

@@ -23,7 +23,7 @@ def parse_url(url: str, default_port: int | None, *, no_user: str = "") -> Targe
     if not host or not sendable(url):
         raise UsageError(f"the target {url!r} is not a URL", hint=example)
     if parts.username is not None or parts.password is not None:
-        raise UsageError("the target holds a user name", hint=no_user or example)
+        raise UsageError("the target contains a user name", hint=no_user or example)
     rest = url.partition("://")[2]
     if "?" in rest or "#" in rest:
         raise UsageError(

@@ -141,7 +141,7 @@ class Narrator:
         for command in commands(files):
             self._page.say(command, "cyan", indent=2)
         if flags := surge_flags(scene):
-            self._page.say("The same surge as a search for recovery, in place of the second:")
+            self._page.say("To make the same surge with replay peak, in place of the second command:")
             line = f"replay peak {_quoted(files.base)} {_quoted(files.scenario)} {flags}"
             self._page.say(line, "cyan", indent=2)
         twin = _quoted(files.twin(SIDES[1]))
@@ -151,14 +151,14 @@ class Narrator:
         """Print the question whether the next scene is to be played."""
         self._page.say()
         self._page.say(
-            f"Enter plays scene {scene.number}: {scene.title} ({scene.length_s:.0f} s); q and Enter end.",
+            f"Enter plays scene {scene.number}: {scene.title} ({scene.length_s:.0f} s); q and Enter quit.",
             "bold",
         )
 
     def time_left(self, scenes: Sequence[Scene]) -> None:
         """Print how long the remaining scenes take."""
         left = seconds_text(sum(scene.length_s for scene in scenes))
-        self._page.say(f"{units.counted(len(scenes), 'scene')} to go: about {left}.", "dim")
+        self._page.say(f"{units.counted(len(scenes), 'scene')} left: about {left}.", "dim")
 
     def finished(self, results: Sequence[SceneResult], place: str, page: str) -> None:
         """Print the verdicts, and where the results are."""

@@ -114,7 +114,7 @@ def points(times_ns: Sequence[int], rates_per_s: Sequence[float], where: str) ->
     UsageError if times are out of order, or if a rate is negative, too large or not a number.
     """
     if len(times_ns) != len(rates_per_s) or len(times_ns) < 2:
-        raise UsageError(f"{where}: a curve needs as many times as rates, and two of them at least")
+        raise UsageError(f"{where}: a curve needs as many times as rates, and at least two of each")
     for number, (before, after) in enumerate(pairwise(times_ns), 2):
         if after <= before:
             raise UsageError(
@@ -201,7 +201,7 @@ def read_curve(path: Path) -> RecordedCurve:
     except csv.Error as error:
         raise InputError(f"{path} is not a CSV file: {error}") from None
     if len(times) < 2:
-        raise InputError(f"{path} holds no curve: it needs two rows at least")
+        raise InputError(f"{path} has no curve: a curve needs at least two rows")
     at_ns = np.array(times, np.int64)
     lengths, often = np.unique(np.diff(at_ns), return_counts=True)
     usual_ns = int(lengths[often.argmax()])

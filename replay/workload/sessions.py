@@ -59,7 +59,7 @@ class CloneSessions:
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
         """Yield the events, and those of the clones."""
         if len(self.scale) > RULES_MAX:
-            raise LimitError(f"--scale: more than {RULES_MAX} rules", hint="gather routes with *")
+            raise LimitError(f"--scale: more than {RULES_MAX} rules", hint="combine routes with *")
         for route, factor in self.scale:
             if factor < 1:
                 raise UsageError(

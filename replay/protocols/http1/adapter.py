@@ -141,11 +141,11 @@ async def failed_handshakes(
     failed = sum(int(spec.metrics.counters[C.handshakes_failed]) for spec in specs)
     if not failed or tls is None:
         return []
-    result = "another one, after the run, had no answer"
+    result = "one more after the run got no answer"
     with trio.move_on_after(ONE_MORE_S):
         try:
             peer = await shake_hands(name.addresses, tls, authority)
-            result = "another one, after the run, succeeded" if peer else result
+            result = "one more after the run succeeded" if peer else result
         except ReplayError as error:
-            result = f"another one, after the run: {error}"
+            result = f"one more after the run failed: {error}"
     return [Note("HANDSHAKES_FAILED", f"{counted(failed, 'handshake')} failed; {result}")]

@@ -82,7 +82,7 @@ async def header_line(auth: Auth) -> bytes:
     except OSError as error:
         raise InputError(
             f"auth.command: {(error.strerror or 'it cannot be run').lower()}",
-            hint=f"give a program that prints the token; this is {program}",
+            hint=f"give a program that prints the token; {program} cannot be run",
         ) from None
     except trio.TooSlowError:
         raise InputError(f"auth.command did not end within {TIMEOUT_S:g} s", hint=f"try {program}") from None
@@ -94,8 +94,8 @@ async def header_line(auth: Auth) -> bytes:
     if code:
         said = complained.decode(errors="replace").strip().partition("\n")[0][:200]
         raise InputError(
-            f"auth.command ended with {code}",
-            hint=f"{program} said: {said}" if said else f"try {program}",
+            f"auth.command ended with exit code {code}",
+            hint=f"{program} printed: {said}" if said else f"try {program}",
         )
     output = printed.decode("latin-1").strip().partition("\n")[0].strip()
     if not output:

@@ -51,8 +51,8 @@ def rules_by_route(requests: Requests, rules: tuple[BodyRule, ...]) -> list[int]
         method, space, _ = rule.route.partition(" ")
         if space and method.isalpha() and method not in BODY_METHODS:
             raise UsageError(
-                f"body[{index}].route: a {method} request carries no body",
-                hint=f"{', '.join(BODY_METHODS)} do",
+                f"body[{index}].route: a {method} request cannot have a body",
+                hint=f"{', '.join(BODY_METHODS)} requests can",
             )
     where = [f"body[{index}].route" for index in range(len(rules))]
     return first_naming(requests.routes, requests.actions, [rule.route for rule in rules], where)

@@ -199,8 +199,8 @@ def make_session_spec(requests: Requests, scenario: Scenario, clients: int) -> S
     needed = clients * spec.client_bytes
     if needed > scenario.limits.sessions_bytes and (spec.rules or spec.cookies):
         raise LimitError(
-            f"the values of {clients:,} clients may come to {units.format_bytes(needed)}"
-            f" ({units.format_bytes(spec.client_bytes)} each); limits.sessions is"
+            f"the values of {clients:,} clients may need {units.format_bytes(needed)}"
+            f" ({units.format_bytes(spec.client_bytes)} each), but limits.sessions is"
             f" {units.format_bytes(scenario.limits.sessions_bytes)}",
             hint="raise limits.sessions, or lower `longest` of the captures or limits.cookies",
         )
@@ -269,6 +269,6 @@ def _refuse_circles(requests: Requests, scenario: Scenario) -> None:
         if giving <= needing:
             route = requests.routes[min(giving)]
             raise UsageError(
-                f"{{{name}}} can never be taken: {route} answers with it, but needs it to be sent",
+                f"{{{name}}} can never be captured: {route} returns it, but its request already needs it",
                 hint=f'give the [[set]] rule without = ["{route}"]',
             )

@@ -26,7 +26,10 @@ def facts(plan: Plan, scenario: Scenario, *, is_secure: bool) -> list[Fact]:
         rows.append(("hosts", ", ".join(f"{old} as {new}" for old, new in scenario.rewrite_host) + none))
     if scenario.client_ip_header:
         rows.append(
-            ("clients", f"an address each of {scenario.client_ip_range}, in {scenario.client_ip_header}")
+            (
+                "clients",
+                f"one address per client, from {scenario.client_ip_range}, in {scenario.client_ip_header}",
+            )
         )
     return [*rows, *trace_facts(scenario)]
 

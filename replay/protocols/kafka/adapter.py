@@ -355,7 +355,7 @@ def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
     kafka = scenario.kafka
     if (kafka.consume or kafka.answers) and scenario.closed_loop:
         raise UsageError(
-            "a closed loop has no due times from which to measure to the consumer",
+            "a closed loop has no due times, so the latency to a consumer cannot be measured",
             hint="give a rate, or leave out kafka.consume and kafka.answers",
         )
     if kafka.answers in topics:

@@ -217,7 +217,7 @@ class Watch:
             self._join()
             self._give_up(time.monotonic_ns())
         except Exception as error:
-            self.problem = TargetError(f"what was consumed could not be joined: {error!r}")
+            self.problem = TargetError(f"consumed records could not be joined with produced ones: {error!r}")
         self._ready.set()
 
     def _follow(self) -> None:
@@ -235,7 +235,7 @@ class Watch:
                     held = self._frames(held + data)
                 self._join()
         if not self._ending.is_set() and self.problem is None:
-            self.problem = TargetError("the consumer ended by itself", hint="its message is above")
+            self.problem = TargetError("the consumer ended unexpectedly", hint="its message is above")
 
     def _frames(self, data: bytes) -> bytes:
         """Handle complete frames, and return the rest of the data."""

@@ -90,7 +90,7 @@ def told(error: BaseException, brokers: str) -> ReplayError:
         )
     if isinstance(error, errors.UnsupportedSaslMechanismError):
         return TargetError(
-            f"the broker {brokers} does not know this SASL mechanism: {_sentence(error)}",
+            f"the broker {brokers} does not support this SASL mechanism: {_sentence(error)}",
             hint="set kafka.sasl_mechanism to one that it supports",
         )
     if isinstance(error, errors.IllegalSaslStateError):

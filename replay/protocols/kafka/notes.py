@@ -35,7 +35,7 @@ def too_large(found: Mapping[str, TooLarge], described: Mapping[str, TopicSettin
 
 def _too_large(topic: str, records: TooLarge, settings: TopicSettings | None) -> Note:
     limit = settings.largest_bytes if settings is not None else None
-    takes = f"takes at most {limit:,} bytes" if limit else "takes no batch that large"
+    takes = f"accepts at most {limit:,} bytes" if limit else "accepts no batch that large"
     sizes = f"{records.smallest:,}"
     if records.largest > records.smallest:
         sizes += f" to {records.largest:,}"
@@ -54,8 +54,9 @@ def missing(by_partition: Mapping[TopicPartition, int]) -> list[Note]:
     return [
         Note(
             "RECORDS_MISSING",
-            f"{counted(sum(by_partition.values()), 'acknowledged record')} missing, of {where}: the partition's end does"
-            " not cover them. With acks = 1 this happens where a leader is lost before another broker has its records",
+            f"{counted(sum(by_partition.values()), 'acknowledged record')} missing in {where}: the partition's end offset"
+            " does not cover them. With acks = 1 this happens when a leader is lost before another broker has its"
+            " records",
         )
     ]
 

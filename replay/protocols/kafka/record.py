@@ -69,11 +69,11 @@ def parse_source(text: str) -> Source:
     place, _, names = text.removeprefix("kafka://").partition("/")
     if not text.startswith("kafka://"):
         raise UsageError(
-            f"{text!r} is not a Kafka cluster: nothing else is recorded",
+            f"{text!r} is not a Kafka cluster, and nothing else can be recorded here",
             hint="write kafka://HOST:PORT/TOPIC,TOPIC",
         )
     if not names:
-        raise UsageError(f"{text!r} names no topic to record", hint="write kafka://HOST:PORT/TOPIC,TOPIC")
+        raise UsageError(f"{text!r} has no topic to record", hint="write kafka://HOST:PORT/TOPIC,TOPIC")
     targets = [parse(f"kafka://{place}/{name}") for name in names.rstrip("/").split(",")]
     if any(not target.base_path for target in targets):
         raise UsageError(f"{text!r} has an empty topic name", hint="write kafka://HOST:PORT/TOPIC,TOPIC")

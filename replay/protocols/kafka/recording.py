@@ -69,4 +69,4 @@ class Recording:
     def _refused(self) -> str:
         if not self.refused:
             return ""
-        return f"not read from {', '.join(self.refused)}: the cluster names it, but --allow does not"
+        return f"not read from {', '.join(self.refused)}: the cluster advertises it, but --allow does not list it"

@@ -19,7 +19,7 @@ def bounds(scenario: Scenario) -> list[Fact]:
     idempotent = ", idempotent" if kafka.enable_idempotence else ""
     waits = (
         f"{units.format_duration(scenario.timeout_ns)} for an acknowledgement,"
-        f" {units.format_duration(scenario.max_wait_ns)} for a broker that takes more"
+        f" {units.format_duration(scenario.max_wait_ns)} until a broker accepts more"
     )
     batches = f"batches every {units.format_duration(kafka.tick_ns)}"
     return [("records", f"acks {acks}{idempotent}{compressed}; {batches}"), ("waits", waits)]
