@@ -58,10 +58,10 @@ class Promise(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     ] = ()
     recovery: Annotated[tuple[Recovery, ...], Meta(description="One of these verdicts on the surge")] = ()
     at_least: Annotated[
-        dict[str, float], Meta(description="Watched figures, and what their highest value reaches")
+        dict[str, float], Meta(description="Watched figures, and what their highest value must reach")
     ] = {}
     at_most: Annotated[
-        dict[str, float], Meta(description="Watched figures, and what their highest value stays below")
+        dict[str, float], Meta(description="Watched figures, and what their highest value must not exceed")
     ] = {}
 
 
