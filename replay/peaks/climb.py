@@ -89,7 +89,7 @@ class Climb:
 
     def _repr_html_(self) -> str:
         """Return the view for a notebook: the answer, and the trials in the order in which they ran."""
-        heads = ("stage", "times", "asked", "p50", "p99", "failed", "objectives")
+        heads = ("stage", "times", "rate", "p50", "p99", "failed", "objectives")
         rows = [
             (
                 trial.stage,

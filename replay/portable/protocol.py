@@ -116,7 +116,7 @@ class Outcome:
 
 
 OK = Outcome(status=200, reusable=True)
-"""A complete response of a protocol without statuses; the connection may carry another request."""
+"""A complete response of a protocol without statuses; the connection may be used for another request."""
 
 
 class HandshakeError(OSError):

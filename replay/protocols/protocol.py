@@ -133,7 +133,7 @@ class Protocol(ABC):
 
 
 def trace_facts(scenario: Scenario) -> list[Fact]:
-    """Return the plan's line about the trace context that every request carries; empty without one."""
+    """Return the plan's line about the trace context of the requests; empty without one."""
     if not scenario.traceparent:
         return []
     return [("traces", "a traceparent for each request; a recorded traceparent and tracestate are not sent")]

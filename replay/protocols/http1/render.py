@@ -62,7 +62,7 @@ class RenderSpec:
     """Everything in a request that does not depend on its row.
 
     `x_replay` is the run's id if requests are numbered, else None. `trace_seed` is the seed of trace ids if
-    requests carry a traceparent, else 0. `headers` are the serialized header lines, Host first. By route,
+    requests have a traceparent, else 0. `headers` are the serialized header lines, Host first. By route,
     `route_template`, `route_head` and `route_path` are the indices of its body, its headers (in place of
     `headers`) and its path; -1 means that the route has none of its own. `auth` is a header line that is known
     only when the run begins. `route_flags` are the flags of every entry of a route.
@@ -121,7 +121,7 @@ class RenderSpec:
         return sum(len(part.text) + 36 for part in template.parts)
 
     def table(self) -> kernels.RenderTable:
-        """Make the bundle that the kernel takes. Keep a reference to it while the kernel uses it."""
+        """Make the bundle for the kernel. The caller must keep a reference to it while the kernel uses it."""
         last = self.auth
         if self.x_replay is not None:
             last += b"X-Replay: " + self.x_replay + b"-"

@@ -218,7 +218,7 @@ class Values:
         return max((len(cell) for cells in self._cells for cell in cells), default=0)
 
     def arrays(self) -> Mapping[str, npt.NDArray[np.generic]]:
-        """Return the columns as the render kernel takes them."""
+        """Return the columns in the form that the render kernel needs."""
         cells = [cell for column in self._cells for cell in column]
         return {
             "column_rows": np.cumsum([0, *map(len, self._cells)]).astype(np.int64),

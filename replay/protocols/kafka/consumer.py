@@ -1,7 +1,8 @@
 """The consumer, a separate process: reports the records that arrive, their times, and its lag.
 
-It has an interpreter of its own, so reading cannot delay sending. `python -m replay.protocols.kafka.consumer` takes a
-pickled `Order` on its standard input and writes frames to its standard output until that input is closed.
+It has an interpreter of its own, so reading cannot delay sending. `python -m replay.protocols.kafka.consumer`
+reads a pickled `Order` from its standard input, and writes frames to its standard output until its input is
+closed.
 """
 
 from __future__ import annotations
