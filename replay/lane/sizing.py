@@ -25,7 +25,7 @@ RESERVED_FILES = 64
 """File descriptors reserved for the process itself: run folder, trace, epoll, eventfds."""
 
 ENTRIES_MIN = 16_384
-"""Minimum number of feed entries, even if a plan has few requests.
+"""The number of requests in a plan does not lower the number of feed entries below this.
 
 The ring is sized by the entries, and must hold large requests, too.
 """
@@ -112,9 +112,10 @@ def connections_for(plan: Plan, scenario: Scenario, lanes: int) -> list[int]:
 
 
 def feed_size(schedule: Schedule, scenario: Scenario, request_bytes: int, lanes: int) -> tuple[int, int]:
-    """Return the entries and ring bytes of a lane's feed.
+    """Return the entries and ring bytes that a lane's feed needs; `make_feed` rounds and limits them.
 
-    They hold the requests rendered ahead, and twice the requests that may wait.
+    They hold the requests rendered ahead, and twice the requests that may wait. For a short plan, twice its
+    requests is enough.
     """
     if scenario.closed_loop:
         return 65_536, 65_536 * request_bytes

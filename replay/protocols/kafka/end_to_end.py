@@ -174,7 +174,7 @@ class Watch:
     def finish(self, wait_s: float, hurry: Callable[[], bool]) -> None:
         """Wait for records that have not arrived when the lane has ended, then stop the consumer; blocks.
 
-        The wait ends after `wait_s` seconds, or when `hurry()` is true.
+        The wait ends after `wait_s` seconds, when `hurry()` is true, or when the consumer has failed.
         """
         deadline = time.monotonic() + wait_s
         while (self._acks or self._owed) and time.monotonic() < deadline:

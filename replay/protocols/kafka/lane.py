@@ -108,7 +108,7 @@ class KafkaLane:
         self.ended.result()
 
     def close(self) -> None:
-        """Close a lane that was never run. After `run` this does nothing."""
+        """Close a lane, and wait for its thread to end. A lane that has run is closed already."""
         if not self._spec.done():
             self._spec.set_result(None)
         self._thread.join(STOP_S)
