@@ -57,7 +57,7 @@ async def lookup(name: str, settings: Settings, note: Note = lambda query: None)
         # RFC 6761, 6.3. This differs from glibc, which asks DNS.
         return Answer(LOCALHOST, "hosts", bare)
     if bare == "invalid" or bare.endswith(".invalid"):
-        # RFC 6761, 6.4: no such name exists. glibc asks DNS here, too.
+        # RFC 6761, 6.4: no such name exists. This differs from glibc, too, which asks DNS.
         raise NameFailure("reserved", [], settings, 0.0)
     failure: NameFailure | None = None
     for source in settings.sources:

@@ -95,7 +95,7 @@ class Protocol(ABC):
         """Parse a target URL. UsageError if it is invalid."""
 
     def check(self, scenario: Scenario) -> None:  # noqa: B027
-        """Raise UsageError for settings that this protocol does not support, before any file is read."""
+        """Raise UsageError for settings that this protocol does not support, before any target is looked up."""
 
     def check_shares(self, scenario: Scenario) -> None:
         """Raise UsageError if the protocol does not support runs on several machines (`--cluster`).
