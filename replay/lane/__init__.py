@@ -1,4 +1,4 @@
-"""Everything around a lane: its contract, its feed, its addresses, and the native engine."""
+"""A lane's environment in the control plane: its contract, its feed, its addresses, and the native engine."""
 
 KERNEL_MODULES = (
     "ground.shared",
@@ -11,4 +11,7 @@ KERNEL_MODULES = (
     "ledger.gaps",
     "lane.loop",
 )
-"""Kernel modules of a native lane. `native` imports them, which is slow, so a plan does without."""
+"""Kernel modules of a native lane.
+
+They are listed here because a plan needs their names only; importing them (through `native`) is slow.
+"""

@@ -26,14 +26,14 @@ class AddressTable:
 
     @property
     def version(self) -> int:
-        """Grows with every change; 0 before the first."""
+        """The number of changes so far; 0 before the first."""
         return int(shared.read_word(self._metrics.control, Control.ADDRESSES))
 
     def use(self, addresses: Iterable[Address]) -> list[Address]:
-        """Set the addresses that the lane connects to, and end its connections to all others. Wake the lane
-        afterwards.
+        """Set the addresses that the lane connects to, and end its connections to all others.
 
-        Returns the addresses that did not fit into the table; they are not used.
+        The caller must wake the lane afterwards. Returns the addresses that did not fit into the table; they
+        are not used.
         """
         packed = {pack_address(address.host, address.port): address for address in addresses}
         for row, known in enumerate(self._rows()):
@@ -54,11 +54,11 @@ class AddressTable:
             self.use(addresses)
 
     def row_of(self, address: Address) -> int:
-        """The row of an address in the table."""
+        """Return the row of an address in the table. ValueError if it is not in it."""
         return self._rows().index(pack_address(address.host, address.port))
 
     def chosen(self) -> list[tuple[int, Address]]:
-        """Rows in use, with their addresses."""
+        """Return the rows in use, with their addresses."""
         return [
             (row, Address(host, port, ":" in host))
             for row, (host, port) in enumerate(map(unpack_address, self._rows()))
@@ -66,7 +66,7 @@ class AddressTable:
         ]
 
     def is_removed(self, row: int) -> bool:
-        """Whether connections to this row must end."""
+        """Return whether connections to this row must end."""
         return bool(shared.read_word(self._metrics.address_states, row) == REMOVED)
 
     def _rows(self) -> list[bytes]:

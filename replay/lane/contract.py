@@ -1,5 +1,6 @@
-"""The input and the guarantees of a lane: the interface that both engines implement, defined in
-`docs/lane-contract.md`.
+"""The input and the guarantees of a lane: the interface that both engines implement.
+
+It is defined in `docs/lane-contract.md`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LaneRange:
-    """Which lanes of a larger run a process has: `count` lanes of `of`, from number `first` on. A run of its own has all."""
+    """The lanes of a larger run that one process runs: `count` of `of` lanes, from number `first` on.
+
+    In a run with one process, that process has all lanes.
+    """
 
     first: int
     count: int
@@ -34,7 +38,7 @@ class LaneRange:
 
     @property
     def one_each(self) -> LaneRange:
-        """The same share where every process has one lane."""
+        """The same share of a run in which every process has one lane."""
         return LaneRange(self.first // self.count, 1, self.of // self.count)
 
 
@@ -51,7 +55,7 @@ class Address:
 class Retry:
     """Which requests are retried, and how: see docs/retries.md. Shares are parts per million.
 
-    `on` is uint8[RETRY_ON] (see `replay_native.lane.retry`); `budget_ppm` is -1 without a budget.
+    `on` is uint8[RETRY_ON] (see `replay_native.lane.retry`). `budget_ppm` is -1 without a budget.
     """
 
     on: npt.NDArray[np.uint8]
@@ -66,9 +70,7 @@ class Retry:
 
 
 class SessionTables(Protocol):
-    """The values that a native lane captures from responses, and its checks (docs/sessions.md), as tables for its
-    kernel.
-    """
+    """The captures and checks of a native lane (docs/sessions.md), as tables for its kernel."""
 
     def table(
         self, clients: int, lanes: int, connections: int, refused: npt.NDArray[np.int64] | None = None
@@ -79,20 +81,26 @@ class SessionTables(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneSpec(LaneSettings):
-    """Everything one lane needs: the scenario's settings for lanes, and what the run adds. Times are in ns.
+    """Everything one lane needs: the scenario's settings for lanes, and what the run adds.
 
-    Due times in the feed use CLOCK_MONOTONIC.
+    Times are in nanoseconds. Due times in the feed use CLOCK_MONOTONIC.
 
-    `wake_fd` is an eventfd that the control plane writes to after it published a word of the control block.
-    `addresses` are the initial ones (`AddressTable` changes them); the lanes start at different addresses, by
-    `number`. `tls` describes how connections are secured; None for plain ones. If `resolve_rings` has more than one
-    row and there is an eventfd `resolve_fd`, the native lane has an address looked up for each of its connections;
-    the portable lane awaits `ask` for a row of the table. `connect` is the owner of connections: everybody (`pool`),
-    each client (`per-client`, at most `client_connections`, closed when idle for `idle_timeout_ns`), or each request.
-    With `ordered` a client's requests are sent one after another. Without `retry` nothing is retried. With
-    a `trace_seed` requests carry a traceparent, whose parent id is renewed at each further attempt. The lane serves
-    every `lanes`-th client, `clients` of them. `sessions` holds the captures and checks of a native lane; they need
-    ordered clients. `keeping` defines which responses the lane keeps, and the ring that it passes them through.
+    `wake_fd` is an eventfd that the control plane writes to after it has published a word of the control block.
+    `addresses` are the initial addresses (`AddressTable` changes them). Each lane starts at a different
+    address, depending on its `number`. `tls` describes how connections are secured; None for plain ones.
+
+    If `resolve_rings` has more than one row and there is an eventfd `resolve_fd`, the native lane requests an
+    address for each of its connections. The portable lane awaits `ask` instead, which returns a row of the
+    address table.
+
+    `connect` says who owns connections: everybody (`pool`), each client (`per-client`, at most
+    `client_connections`, closed when idle for `idle_timeout_ns`), or each request. With `ordered` a client's
+    requests are sent one after another. Without `retry` nothing is retried. With a `trace_seed` requests have a
+    traceparent, whose parent id is renewed at each further attempt.
+
+    The lane serves every `lanes`-th client, `clients` of them. `sessions` holds the captures and checks of a
+    native lane; they require `ordered`. `keeping` defines which responses the lane keeps, and the ring through
+    which it hands them over.
     """
 
     metrics: LaneMetrics
@@ -117,14 +125,14 @@ class LaneSpec(LaneSettings):
 
     @property
     def by_client(self) -> bool:
-        """Whether the lane distinguishes clients: one client stays on one lane."""
+        """Whether the lane distinguishes clients: all requests of a client are then sent by one lane."""
         return self.ordered or self.connect == "per-client"
 
 
 class Engine(Protocol):
     """Runs one lane until its feed ends or it is stopped; all results are in `spec.metrics`.
 
-    Raises EngineError only if the lane itself cannot continue. A failed request is an outcome.
+    EngineError is raised only if the lane itself cannot start or continue. A failed request is an outcome.
     """
 
     async def __call__(self, spec: LaneSpec) -> None:

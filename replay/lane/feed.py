@@ -15,7 +15,7 @@ from .contract import LaneSpec
 
 _ONE = (1).to_bytes(8, "little")
 AHEAD_NS = 2 * SECOND_NS
-"""How far ahead of its due time a request is rendered."""
+"""How long before its due time a request is rendered."""
 
 
 class FeedWriter:
@@ -35,7 +35,7 @@ class FeedWriter:
     def push_nowait(
         self, due_ns: int, seq: int, request: bytes, *, client: int = 0, route: int = 0, flags: int = 0
     ) -> bool:
-        """Add one rendered request; the lane sees it only after `publish`."""
+        """Add one rendered request; the lane sees it only after `publish`. False if the rings are full."""
         entries, ring = self.feed
         tail, offset = self.tails.tolist()
         if tail - shared.read_word(self.control, Control.FEED_HEAD) >= entries.size:
@@ -52,7 +52,7 @@ class FeedWriter:
         return True
 
     def publish(self) -> None:
-        """Publish what was pushed, and wake the lane if there is any."""
+        """Publish the requests that were pushed, and wake the lane if there are any."""
         tail = int(self.tails[TAIL])
         if tail != self._published:
             self._published = tail
@@ -60,7 +60,7 @@ class FeedWriter:
             self.wake()
 
     def end(self) -> None:
-        """Mark the end of the feed."""
+        """Publish the remaining requests, and mark the end of the feed."""
         self.publish()
         shared.write_word(self.control, Control.FEED_END, 1)
         self.wake()
@@ -71,5 +71,5 @@ class FeedWriter:
         self.wake()
 
     def wake(self) -> None:
-        """Wake the lane."""
+        """Wake the lane if it sleeps."""
         os.write(self._wake_fd, _ONE)

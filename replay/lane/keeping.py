@@ -11,13 +11,13 @@ from replay_native.keeping.responses import ALL, DIGEST, NONE, NOTES_MAX, SAMPLE
 from replay_native.keeping.ring import make_ring
 
 MODES = {"none": NONE, "digest": DIGEST, "sample": SAMPLE, "all": ALL}
-"""What is kept, by the values of `answers.keep`."""
+"""The kernels' mode for each value of `answers.keep`."""
 
 ALWAYS_NOTED = ("content-type", "content-encoding")
-"""Headers kept of every response, before the chosen ones."""
+"""Headers that are kept of every response, before the chosen ones."""
 
 PACKED_BYTES_MAX = 1 << 20
-"""A body with a content coding is kept up to this size, so that it can be decoded."""
+"""The largest body with a content coding that is kept whole, so that it can be decoded."""
 
 RING_BYTES = {NONE: 64, DIGEST: 8 << 20, SAMPLE: 16 << 20, ALL: 32 << 20}
 

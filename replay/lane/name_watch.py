@@ -1,9 +1,8 @@
-"""Follows the target's name during a run: looked up again by its TTL, or for each connection, within the allowed
-addresses.
+"""Follows the target's name during a run: looks it up again after its TTL, or for each connection.
 
-A failed lookup changes nothing: the run continues with the known addresses and reports the failure. It never connects
-to addresses that are not allowed. If a name has no allowed address left, the run stops: it would load something other
-than the user asked for.
+A failed lookup changes nothing: the run continues with the known addresses and reports the failure. The run
+never connects to addresses that are not allowed. If a name has no allowed address left, the run stops, because
+it would load a target that the user did not allow.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from .contract import Address
 from .resolve import Lookups, places
 
 TTL_S_MIN = 1.0
-"""The shortest time between lookups, for shorter TTLs."""
+"""The shortest time between lookups in seconds; shorter TTLs are raised to it."""
 
 HOSTS_S = 5.0
-"""Time between lookups of a name in /etc/hosts, which has no TTL."""
+"""Seconds between lookups of a name in /etc/hosts, which has no TTL."""
 
 RETRY_S_MAX = 30.0
 LATE_S = 1.0
-"""When the run ends, a lookup that has taken this long counts as failed."""
+"""A lookup that has taken this many seconds when the run ends counts as failed."""
 
 CHANGES_KEPT = 100
 
@@ -39,13 +38,14 @@ LOOKUPS_AT_ONCE = 128
 """How many lookups run at once; further connections wait."""
 
 Use = Callable[[tuple[Address, ...]], Sequence[Address]]
-"""Make the lanes connect to these addresses only; returns those that did not fit into their tables."""
+"""Makes the lanes connect to these addresses only, and returns those that did not fit into their tables."""
 
 
 @dataclass(eq=False)
 class NameWatch:
-    """One name, starting from the answer before the run. `allow(host)` raises LimitError if an address may not be
-    used.
+    """Follows one name, starting from the answer that was received before the run.
+
+    `allow(host)` raises LimitError if an address may not be used.
     """
 
     lookups: Lookups
@@ -101,10 +101,11 @@ class NameWatch:
             await trio.sleep(self._ttl_s())
 
     async def row_for(self, metrics: LaneMetrics) -> int:
-        """Look the name up for one new connection: returns the row of one of its addresses, in rotation.
+        """Look the name up for one new connection, and return the row of one of its addresses, in rotation.
 
-        If the lookup fails or finds no allowed address, a known one is used. Addresses are added to the lanes' tables
-        and stay there: a client that holds a connection does not notice that its address was removed.
+        If the lookup fails or finds no allowed address, a known one is used. Addresses are added to the lanes'
+        tables and are not removed during the run, because a client that holds a connection does not notice that
+        its address was removed from the name.
         """
         async with self._at_once:
             try:
@@ -117,7 +118,10 @@ class NameWatch:
         return AddressTable(metrics).row_of(found[self._turn % len(found)])
 
     def _add_allowed(self) -> tuple[Address, ...]:
-        """The allowed addresses of the answer, which become the known ones. If there is none, the run is stopped."""
+        """Add the allowed addresses of the answer to the known ones, and return those that lanes can use.
+
+        If the answer has no allowed address, the run is stopped.
+        """
         allowed, refused = self._allowed(places(self.answer, self.port))
         added = [address for address in allowed if address not in self.addresses]
         if added or refused:
@@ -129,8 +133,9 @@ class NameWatch:
         return tuple(address for address in allowed if address in self.addresses)
 
     def _switch(self, addresses: tuple[Address, ...]) -> None:
-        """Publish these addresses to the lanes as far as their tables have space; if there is none, keep the present
-        ones.
+        """Publish these addresses to the lanes, as far as their tables have space.
+
+        If there is no space at all, the present addresses are kept.
         """
         full = self._use(addresses)
         self.no_room += len(full)
@@ -141,7 +146,7 @@ class NameWatch:
             self._use(self.addresses)
 
     def _allowed(self, found: tuple[Address, ...]) -> tuple[list[Address], list[str]]:
-        """The allowed addresses, and the hosts of the others."""
+        """Return the allowed addresses, and the hosts of the others."""
         allowed, refused = [], []
         for address in self._of_known_family(found):
             try:
@@ -158,7 +163,7 @@ class NameWatch:
             self.failed_at_s, self.failure = max(self._elapsed_s() - ago_s, 0.0), why
 
     def _left_unanswered(self, waited_s: float) -> None:
-        """The run ended before a lookup did; it counts as failed if it was already late."""
+        """Count a lookup that had not ended when the run ended as failed, if it was already late."""
         if waited_s >= LATE_S:
             self.lookups.failed += 1
             waited = format_duration(round(waited_s * SECOND_NS))
@@ -169,7 +174,10 @@ class NameWatch:
         return HOSTS_S if self.answer.ttl_s is None else max(float(self.answer.ttl_s), TTL_S_MIN)
 
     def _follow(self) -> bool:
-        """Make the lanes use only the allowed addresses of the answer; False if the run must stop."""
+        """Make the lanes use only the allowed addresses of the answer.
+
+        If there is none, stop the run and return False.
+        """
         allowed, refused = self._allowed(places(self.answer, self.port))
         before, now = set(self.addresses), set(allowed)
         if before == now and not refused:
@@ -186,7 +194,7 @@ class NameWatch:
         return True
 
     def _note(self, added: list[str], refused: list[str], removed: list[str] | None = None) -> None:
-        """Record a change, unless it equals the last one."""
+        """Record a change, unless it only repeats the addresses that were refused last."""
         if self.changes and not added and not removed and refused == self.changes[-1].refused:
             return
         self.changed += 1
@@ -195,12 +203,15 @@ class NameWatch:
             self.changes.append(AddressChange(at_s=at_s, added=added, removed=removed or [], refused=refused))
 
     def _of_known_family(self, found: tuple[Address, ...]) -> tuple[Address, ...]:
-        """Leave out a family that accepted no connection before the start, unless it is the only one."""
+        """Leave out addresses of a family that accepted no connection before the start.
+
+        If all addresses are of such a family, none is left out.
+        """
         families = {address.ipv6 for address in self.addresses}
         return tuple(address for address in found if address.ipv6 in families) or found
 
     def figures(self) -> NameFigures | None:
-        """The lookup statistics; None if the target is an address."""
+        """Return the lookup statistics; None if the target is an address."""
         if self.answer.source == "literal":
             return None
         lookups = self.lookups

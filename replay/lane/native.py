@@ -27,7 +27,7 @@ from .tls import Tls, native_context
 
 
 def _settings(spec: LaneSpec) -> LaneSettings:
-    """The settings passed to the kernels; the function that runs the lane adds TLS."""
+    """Return the settings for the kernels without TLS, which `secured` adds on the lane's thread."""
     retry = spec.retry
     return LaneSettings(
         wake_fd=spec.wake_fd,
@@ -63,7 +63,7 @@ def _settings(spec: LaneSpec) -> LaneSettings:
 
 
 def make_lane(spec: LaneSpec) -> Lane:
-    """All memory of one lane, allocated and touched before its first request is due."""
+    """Allocate all memory of one lane before its first request is due."""
     state = np.zeros(1, STATE)
     state["has_pwait2"] = 1
     state["next_address"] = spec.number
@@ -109,12 +109,12 @@ def make_lane(spec: LaneSpec) -> Lane:
 
 @contextlib.contextmanager
 def secured(lane: Lane, tls: Tls | None) -> Iterator[Lane]:
-    """The lane as its kernel runs it: with what secured connections need, on the thread that runs it."""
+    """Add TLS to a lane for as long as the context is open, on the thread that runs the lane."""
     if tls is None:
         yield lane
         return
     name = ctypes.create_string_buffer(tls.sni.encode())
-    # With connections per client there are many, each rarely used.
+    # With connections per client there are many connections, each rarely used, so their buffers are released.
     keeps_buffers = not lane.settings.per_client
     with native_context(tls, keeps_buffers=keeps_buffers) as context, sigpipe_held_back():
         settings = lane.settings._replace(
@@ -130,9 +130,10 @@ def _run_secured(lane: Lane, tls: Tls) -> None:
 
 
 async def run_lane(spec: LaneSpec) -> None:
-    """Run one native lane to its end. It cannot be cancelled: write STOP to its control block.
+    """Run one native lane to its end.
 
-    Raises EngineError if the lane could not start.
+    It cannot be cancelled; to stop it, write STOP to its control block. EngineError if the lane could not start
+    or continue.
     """
     lane = make_lane(spec)
     with trio.CancelScope(shield=True):
@@ -144,7 +145,7 @@ async def run_lane(spec: LaneSpec) -> None:
 
 
 def check_ended(spec: LaneSpec) -> None:
-    """EngineError if a lane could not start."""
+    """Raise EngineError if a lane could not start or continue."""
     state = int(spec.metrics.control[Control.STATE])
     if state != State.ENDED:
         raise EngineError(

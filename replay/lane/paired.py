@@ -1,4 +1,4 @@
-"""Two native lanes on one thread: the requests of two runs, each with its twin (`replay_native.lane.pair`)."""
+"""Runs two native lanes on one thread: the requests of two runs, each with its twin (`replay_native.lane.pair`)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from .native import make_lane, secured
 
 
 async def run_paired(one: LaneSpec, two: LaneSpec) -> None:
-    """Run two native lanes to their ends, on one thread. They cannot be cancelled: write STOP to their control blocks.
+    """Run two native lanes to their ends, on one thread.
 
-    Their states say whether they could start (`native.check_ended`).
+    They cannot be cancelled; to stop them, write STOP to their control blocks. The caller finds out with
+    `native.check_ended` whether they could start.
     """
     lanes = make_lane(one), make_lane(two)
     with trio.CancelScope(shield=True):

@@ -14,11 +14,14 @@ BEAT_NS = 5_000_000
 """The longest sleep while a response may arrive."""
 
 GAP_NS = 3_000_000
-"""Shorter delays are normal here: Trio sleeps in whole milliseconds, and a batch of its tasks takes as long."""
+"""Shorter delays are normal here: Trio sleeps in whole milliseconds, and running a batch of its tasks takes time."""
 
 
 def is_own(own_ns: int, waited_ns: int) -> bool:
-    """Judge lost time as `record_net_unsent` does, for engines that record many requests at once."""
+    """Return whether lost time is the generator's fault, by the rule of `record_net_unsent`.
+
+    It is for engines that record many requests at once.
+    """
     return own_ns * OWN_PART > waited_ns
 
 
@@ -31,12 +34,12 @@ class Polls(trio.abc.Instrument):
         self._found_ns = 0
 
     def before_io_wait(self, timeout: float) -> None:
-        """Before the loop polls, for at most `timeout` seconds."""
+        """Note when the loop begins to poll, and for how long (`timeout`, in seconds) at most."""
         self._asleep_ns = time.monotonic_ns()
         self._until_ns = self._asleep_ns + int(timeout * SECOND_NS)
 
     def after_io_wait(self, timeout: float) -> None:
-        """After the poll."""
+        """Note when the poll ended, and count the time lost before it."""
         woke_ns = time.monotonic_ns()
         self._found_ns = note_poll(
             self._metrics, self._awake_ns, self._asleep_ns, self._until_ns, woke_ns, GAP_NS, 0
@@ -44,6 +47,6 @@ class Polls(trio.abc.Instrument):
         self._awake_ns = woke_ns
 
     def unread_ns(self, now_ns: int) -> int:
-        """The longest time for which a response read at `now_ns` can have been waiting unread."""
+        """Return the longest time for which a response read at `now_ns` can have been in the socket."""
         batch_ns = now_ns - self._awake_ns
         return int(self._found_ns) + (batch_ns if batch_ns > GAP_NS else 0)

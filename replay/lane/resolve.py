@@ -27,13 +27,13 @@ from .contract import Address
 
 REACHABLE_S = 5.0
 TRIED_MAX = 12
-"""Addresses of one family tried before giving up: a minute if all are silent."""
+"""Addresses of one family that are tried before the target counts as unreachable: a minute if none responds."""
 
 OTHER_MEANS_S = 2.0
 
 
 class Lookups:
-    """Looks one name up repeatedly and measures it; only completed lookups count."""
+    """Looks one name up repeatedly and measures it. The times are those of completed lookups."""
 
     def __init__(self, name: str, resolver: str) -> None:
         self.name, self._resolver = name, resolver
@@ -55,7 +55,7 @@ class Lookups:
         return answer
 
     def servers(self) -> str:
-        """The name servers in use."""
+        """Return the name servers in use, for messages."""
         return " and ".join(show_server(server) for server in read_settings(self._resolver).servers)
 
     def _ended(self, begin_ns: int) -> None:
@@ -70,14 +70,14 @@ class Lookups:
 
 
 class Reachable(NamedTuple):
-    """The addresses in use, and those left out: `ADDRESS (why)`."""
+    """The addresses in use, and those left out, as texts `ADDRESS (why)`."""
 
     addresses: tuple[Address, ...]
     left_out: tuple[str, ...]
 
 
 async def resolve(target: Target, scenario: Scenario) -> tuple[Address, ...]:
-    """The target's distinct addresses in the resolver's order.
+    """Return the target's distinct addresses in the resolver's order.
 
     TargetError if the name has none; LimitError if one is not allowed.
     """
@@ -85,7 +85,7 @@ async def resolve(target: Target, scenario: Scenario) -> tuple[Address, ...]:
 
 
 async def look_up(target: Target, scenario: Scenario, lookups: Lookups) -> tuple[tuple[Address, ...], Answer]:
-    """The same, with the lookup's answer."""
+    """Resolve as `resolve` does, with these `lookups`, and also return the lookup's answer."""
     try:
         answer = await lookups.one()
     except NameFailure as error:
@@ -98,28 +98,31 @@ async def look_up(target: Target, scenario: Scenario, lookups: Lookups) -> tuple
 
 
 async def _by_other_means(host: str) -> str:
-    """Advice for a name known only to the system's own resolver (mDNS, NIS), not to hosts or DNS; or nothing."""
+    """Return advice for a name that this machine knows by other means (mDNS, NIS) than hosts and DNS.
+
+    Empty if it does not know the name.
+    """
     with trio.move_on_after(OTHER_MEANS_S), contextlib.suppress(OSError):
         found = await trio.socket.getaddrinfo(host, None)
         return (
-            f"this machine knows it as {found[0][4][0]}, by other means than /etc/hosts and DNS:"
-            f" name that address in --target, and --host {host}"
+            f"this machine finds {found[0][4][0]} for it, but not through /etc/hosts or DNS:"
+            f" use that address in --target, and --host {host}"
         )
     return ""
 
 
 def places(answer: Answer, port: int) -> tuple[Address, ...]:
-    """The addresses of an answer in the form that lanes use."""
+    """Return the addresses of an answer in the form that lanes use."""
     return tuple(Address(host, port, ":" in host) for host in answer.addresses)
 
 
 async def check_reachable(
     addresses: tuple[Address, ...], name: str = "", timeout_s: float = REACHABLE_S
 ) -> Reachable:
-    """Try one connection per family before the run starts. TargetError if no address accepts it.
+    """Try one connection per family before the run starts. TargetError if no address accepts one.
 
     A family without a working address is left out if the other works, as in any client with Happy Eyeballs (RFC
-    8305). If a family works, its failing addresses stay: they are the target's own behaviour.
+    8305). If a family works, its failing addresses stay in use: they are the target's own behaviour.
     """
     used: list[Address] = []
     left_out: list[str] = []
@@ -144,14 +147,14 @@ async def check_reachable(
     problem = left_out[0].partition("(")[2].rstrip(")") if left_out else "no answer"
     raise TargetError(
         f"the target {place} does not accept connections: {problem}",
-        hint="check host and port; something between may drop what comes"
+        hint="check host and port; a firewall may drop the packets"
         if problem.startswith("no answer")
         else "start it, or check host and port",
     )
 
 
 async def _problem(address: Address, timeout_s: float) -> str:
-    """Why an address does not accept a connection; empty if it does."""
+    """Return why an address does not accept a connection; empty if it does."""
     try:
         with trio.fail_after(timeout_s):
             stream = await trio.open_tcp_stream(address.host, address.port)
@@ -164,7 +167,7 @@ async def _problem(address: Address, timeout_s: float) -> str:
 
 
 def _why(error: OSError) -> str:
-    """The root cause of Trio's exception for one or several attempts."""
+    """Return the root cause of Trio's exception for one or several attempts."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, BaseExceptionGroup):

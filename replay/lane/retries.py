@@ -13,7 +13,7 @@ from .contract import Retry
 
 
 def retry_of(scenario: Scenario) -> Retry | None:
-    """The retry settings of a lane; None without retries."""
+    """Return the retry settings of a lane; None without retries."""
     given = scenario.retry
     if given.attempts == 1:
         return None

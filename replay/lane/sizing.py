@@ -1,4 +1,4 @@
-"""How many lanes and connections, and how large a feed, a plan needs within the machine's limits."""
+"""Determines how many lanes and connections, and how large a feed, a plan needs within the machine's limits."""
 
 from __future__ import annotations
 
@@ -16,25 +16,29 @@ from replay.units import SECOND_NS
 from .feed import AHEAD_NS
 
 LANE_RATE_PER_S = 40_000.0
-"""Requests per second for one lane before `auto` adds another."""
+"""The highest planned rate per second for one lane; above it, `auto` adds another."""
 
 CLOSED_LOOP_CONNECTIONS = 64
-"""Connections of a closed loop if the scenario does not set them."""
+"""Connections of a closed loop if the scenario does not set their number."""
 
 RESERVED_FILES = 64
 """File descriptors reserved for the process itself: run folder, trace, epoll, eventfds."""
 
 ENTRIES_MIN = 16_384
-"""Minimum number of feed entries, even if there is little to send: the ring holds large requests, too."""
+"""The number of requests in a plan does not lower the number of feed entries below this.
+
+The ring is sized by the entries, and must hold large requests, too.
+"""
 
 PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 PORTS_DEFAULT = 16_384
-"""Local ports if the system does not report them: IANA's dynamic range (RFC 6335)."""
+"""Number of local ports if the system does not report its range: IANA's dynamic range (RFC 6335)."""
 
 
 def lanes_for(schedule: Schedule, scenario: Scenario) -> int:
-    """Threads as requested, otherwise by the planned peak; one CPU is always left to the control plane and the
-    target.
+    """Return the number of lanes: `threads` as set, or else by the planned peak.
+
+    With `auto`, one CPU is always left to the control plane and the target.
     """
     if scenario.threads != AUTO:
         return int(scenario.threads)
@@ -44,8 +48,9 @@ def lanes_for(schedule: Schedule, scenario: Scenario) -> int:
 
 
 def check_sockets(plan: Plan, scenario: Scenario, addresses: int) -> None:
-    """LimitError if a plan needs more connections at once than the process may open, or than there are local ports to
-    this many addresses.
+    """Raise LimitError if a plan needs more connections at once than this process can have.
+
+    The limits are the files that the process may open, and the local ports to this many addresses.
     """
     asked = int(scenario.connections)
     needed = asked if asked != AUTO else 1
@@ -54,7 +59,7 @@ def check_sockets(plan: Plan, scenario: Scenario, addresses: int) -> None:
     if plan.clients is not None and (asked == AUTO or plan.clients.at_once < asked):
         needed = plan.clients.at_once
         who = f"{needed:,} clients with a connection of their own at once"
-        lower = "shorten idle_timeout, or give -c: those idle for longest then make room"
+        lower = "shorten idle_timeout, or give -c: the connections that are idle for longest are then closed"
     room, ports = _open_files() - RESERVED_FILES, _local_ports() * addresses
     if needed > room:
         raise LimitError(
@@ -70,7 +75,7 @@ def check_sockets(plan: Plan, scenario: Scenario, addresses: int) -> None:
 
 
 def _open_files() -> int:
-    """How many files this process may open once its limit is raised to the maximum."""
+    """Raise this process's limit on open files to the maximum, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -78,7 +83,7 @@ def _open_files() -> int:
 
 
 def _local_ports() -> int:
-    """Number of local ports for connections to one address."""
+    """Return the number of local ports for connections to one address."""
     try:
         first, last = map(int, PORT_RANGE.read_text().split())
     except (OSError, ValueError):
@@ -87,7 +92,7 @@ def _local_ports() -> int:
 
 
 def connections_for(plan: Plan, scenario: Scenario, lanes: int) -> list[int]:
-    """Connections of each lane. LimitError if the file limit does not allow the requested number."""
+    """Return the connections of each lane. LimitError if the file limit does not allow the requested number."""
     room = _open_files() - RESERVED_FILES
     asked = int(scenario.connections)
     if asked == AUTO:
@@ -107,7 +112,11 @@ def connections_for(plan: Plan, scenario: Scenario, lanes: int) -> list[int]:
 
 
 def feed_size(schedule: Schedule, scenario: Scenario, request_bytes: int, lanes: int) -> tuple[int, int]:
-    """Entries and ring bytes of a lane: the requests rendered ahead, and as much again for waiting ones."""
+    """Return the entries and ring bytes that a lane's feed needs; `make_feed` rounds and limits them.
+
+    They hold the requests rendered ahead, and twice the requests that may wait. For a short plan, twice its
+    requests is enough.
+    """
     if scenario.closed_loop:
         return 65_536, 65_536 * request_bytes
     # A client is bound to one lane, and one client may cause most of the load.

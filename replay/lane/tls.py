@@ -1,8 +1,7 @@
-"""How connections are secured: one set of settings for Python's context (portable engine, probe) and OpenSSL's
-(lanes).
+"""How connections are secured, for Python's ssl (portable engine, probe) and for OpenSSL (native lanes).
 
-Both trust the same certificates, speak TLS 1.2 and 1.3, offer only http/1.1, and accept a close without close_notify
-as the end.
+Both trust the same certificates, speak TLS 1.2 and 1.3, and offer only http/1.1. Both accept a close without
+close_notify as the end of a response.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ class Tls:
 
     @property
     def sni(self) -> str:
-        """The name sent in SNI; addresses are not sent (RFC 6066, section 3)."""
+        """The name sent in SNI; empty for an address, which must not be sent (RFC 6066, section 3)."""
         return "" if is_address(self.server_name) else self.server_name
 
 
 def tls_for(scenario: Scenario, target: Target) -> Tls:
-    """How connections to a secure target are made."""
+    """Return how connections to a secure target are made."""
     given = scenario.tls
     return Tls(
         server_name=given.server_name or target.host,
@@ -59,7 +58,7 @@ def tls_for(scenario: Scenario, target: Target) -> Tls:
 
 
 def is_address(name: str) -> bool:
-    """Whether a server's name is an IP address."""
+    """Return whether a server's name is an IP address."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -68,7 +67,7 @@ def is_address(name: str) -> bool:
 
 
 def python_context(tls: Tls) -> ssl.SSLContext:
-    """The settings as Python's context. InputError if a file is not of the expected kind."""
+    """Return the settings as Python's context. InputError if a file is not of the expected kind."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(list(ALPN))
@@ -113,7 +112,7 @@ def _load_identity(context: ssl.SSLContext, tls: Tls) -> None:
                 hint="give the --key that --cert was made for",
             ) from None
         raise InputError(
-            f"{tls.cert}{f' and {tls.key}' if tls.key else ''}: no certificate with a key without a password",
+            f"{tls.cert}{f' and {tls.key}' if tls.key else ''}: no certificate with a key that is not encrypted",
             hint="give --cert the certificate chain and --key its private key, in PEM, not encrypted",
         ) from None
     except OSError as error:
@@ -122,9 +121,9 @@ def _load_identity(context: ssl.SSLContext, tls: Tls) -> None:
 
 @contextlib.contextmanager
 def native_context(tls: Tls, *, keeps_buffers: bool = False) -> Iterator[int]:
-    """The settings as the address of an SSL_CTX, for one lane (`libssl.new_context`).
+    """Return the settings as the address of an SSL_CTX, for one lane (`libssl.new_context`).
 
-    EngineError if a file changed since the run began.
+    The SSL_CTX is freed when the context ends. EngineError if a file has changed since the run began.
     """
     context = libssl.new_context("TLS_client_method", keeps_buffers=keeps_buffers)
     try:
@@ -157,5 +156,8 @@ def _verify(context: int, tls: Tls) -> None:
 
 
 def _changed(path: str) -> EngineError:
-    """Raised only if a file changed: Python's ssl has already read everything that OpenSSL could refuse."""
+    """Return the error for a file that OpenSSL cannot use.
+
+    The file must have changed, because Python's ssl has already read everything that OpenSSL could refuse.
+    """
     return EngineError(f"{path} cannot be read any more: it has changed since the run began")

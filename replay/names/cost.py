@@ -1,4 +1,7 @@
-"""What each lookup of a name costs, and what its absolute form with a trailing dot would cost."""
+"""Measures the queries and the time of a lookup, for a name as written and for its absolute form.
+
+The absolute form ends with a dot, so that no search domain is appended to it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ ROUNDS = 5
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One form of a name: its queries of one lookup in order, and the median time of a lookup."""
+    """One form of a name: the queries of one lookup in order, and the median time of a lookup."""
 
     name: str
     answer: Answer
@@ -30,7 +33,7 @@ class Cost:
 
 
 async def cost_of(name: str, settings: Settings) -> tuple[Cost, Cost]:
-    """Measures the name as it is written, and its absolute form. NameFailure if neither has an address."""
+    """Measure the name as it is written, and its absolute form. NameFailure if the name has no address."""
     answer = await lookup(name, settings)
     absolute = f"{answer.found.rstrip('.')}." if answer.source == "dns" else name
     took: dict[str, list[int]] = {}

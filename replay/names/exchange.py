@@ -1,19 +1,22 @@
 """Queries the name servers for one name: a model of glibc's resolver (resolv/res_send.c, 2.36).
 
-Theory of operation. A and AAAA leave together, from one socket. Replies are taken as they come:
+Theory of operation. The queries for A and AAAA are sent together, from one socket. Replies may arrive in any
+order:
 
 - NOERROR, NXDOMAIN and FORMERR are answers. The exchange ends when each kind has one.
-- SERVFAIL, NOTIMP, REFUSED and the empty reply of a server that is not responsible for the name (lame) are no answers.
-  If the other kind already has an answer, that one is enough and the exchange ends. If no kind gets one, the next server
-  is asked.
-- A truncated reply makes the client ask again by TCP, both kinds on one connection. There every reply is an answer.
-- If only one of two replies comes in time, the server may be one that loses the second of two datagrams. It is asked again
-  with one query after the other, then with a socket for each. The client stays in that mode until the lookup ends.
+- SERVFAIL, NOTIMP, REFUSED and the empty reply of a server that is not responsible for the name (lame) are no
+  answers. If the other kind already has an answer, that one is enough and the exchange ends. If no kind gets an
+  answer, the next server is queried.
+- After a truncated reply the client repeats both queries by TCP, on one connection. There every reply is an answer.
+- If only one of two replies arrives in time, the server may be one that loses the second of two datagrams. The
+  client repeats the queries one after the other, and if that fails, each from its own socket. It stays in that mode
+  until the lookup ends.
 
-A server that cannot be reached, or whose reply is too short to be one, is passed over at once. One that is silent is
-passed over after its time, which grows with its place in the list. Each attempt asks every server once.
+A server that cannot be reached, or whose reply is shorter than a DNS header, is skipped at once. A server that
+does not reply is skipped after a timeout, which grows with its place in the list. Each attempt queries every
+server once.
 
-dnspython is imported where a server is asked: most targets are an address, or in the hosts file.
+dnspython is imported only when a server is queried, because most targets are an address or in the hosts file.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 NO_ANSWER = ("SERVFAIL", "NOTIMP", "REFUSED")
 HEADER_BYTES = 12
 EDNS_PAYLOAD_BYTES = 1_200
-"""What glibc says that it can receive with `options edns0`."""
+"""The size of replies that glibc announces to accept with `options edns0`."""
 
 _rotations = itertools.count()
 
@@ -45,8 +48,9 @@ _rotations = itertools.count()
 class Query:
     """One question sent to one server.
 
-    `answer` is the reply's code in capitals, or: lame, truncated, timeout, unreachable, malformed; unanswered where the
-    exchange ended without waiting for it. `ttl_s` is that of the addresses, None without any.
+    `answer` is the reply's code in capitals, or one of: lame, truncated, timeout, unreachable, malformed. It is
+    `unanswered` if the exchange ended without waiting for the reply. `ttl_s` is that of the addresses, None
+    without any.
     """
 
     name: str
@@ -78,9 +82,10 @@ class Reply:
 
 @dataclass(slots=True)
 class Client:
-    """How one lookup talks to servers; what it learns lasts until its end.
+    """How one lookup talks to servers. What it learns about them is kept until the lookup ends.
 
-    `last_code` is the code of the latest first reply for the latest name, and `failure` why that name has no answers.
+    `last_code` is the code of the first reply in the latest exchange, and `failure` says why the latest name
+    has no answers.
     """
 
     settings: Settings
@@ -96,7 +101,7 @@ class Client:
         self.one_at_a_time, self.socket_for_each = self.settings.one_at_a_time, self.settings.socket_for_each
 
     async def ask(self, name: str) -> tuple[Reply, ...]:
-        """The answers for one absolute name, of the kinds that have one. Empty if no server answers."""
+        """Return the answers for one absolute name, of the kinds that have one. Empty if no server answers."""
         import dns.exception
 
         try:
@@ -137,7 +142,7 @@ class Client:
         )
 
     def _patience_s(self, place: int) -> float:
-        """Time limit for one server, in whole seconds. Later ones of several servers get more."""
+        """Return the time limit for one server in seconds. The later of several servers get more time."""
         timeout_s, servers = self.settings.timeout_s, len(self.settings.servers)
         return (
             timeout_s if place == 0 else max(float(int(timeout_s * 2**place) // servers), min(timeout_s, 1.0))
@@ -145,7 +150,7 @@ class Client:
 
 
 class _Exchange:
-    """One server that is asked for one name."""
+    """The queries for one name to one server."""
 
     def __init__(
         self,
@@ -161,7 +166,10 @@ class _Exchange:
         self._outstanding: dict[str, int] = {}
 
     async def by_datagrams(self) -> tuple[Reply, ...]:
-        """The answers by UDP; none if the next server is to be asked, or this one by TCP (`Client.by_tcp`)."""
+        """Return the answers by UDP.
+
+        Empty if the next server is to be queried, or if this one is to be queried by TCP (`Client.by_tcp`).
+        """
         while True:
             replies, is_complete = await self._round()
             if is_complete or not replies:
@@ -175,7 +183,7 @@ class _Exchange:
                 return replies
 
     async def by_stream(self) -> tuple[Reply, ...]:
-        """The answers by TCP, both on one connection; none if the next server is to be asked."""
+        """Return the answers by TCP, both on one connection; empty if the next server is to be queried."""
         self._by_tcp = True
         replies: list[Reply] = []
         try:
@@ -203,7 +211,7 @@ class _Exchange:
         return tuple(replies)
 
     async def _round(self) -> tuple[tuple[Reply, ...], bool]:
-        """One try by UDP: the answers, and whether they are all that this server has."""
+        """Try once by UDP, and return the answers, and whether they are all that this server has."""
         waiting = list(self._questions)
         replies: list[Reply] = []
         refused = 0
@@ -284,7 +292,10 @@ class _Exchange:
         return frame
 
     def _read(self, data: bytes) -> Reply | None:
-        """Parse a reply to one of the open questions. None for anything else, which does not shorten the wait."""
+        """Parse a reply to one of the open questions.
+
+        None for anything else, which is ignored and does not shorten the wait.
+        """
         import dns.exception
         import dns.message
         import dns.rdatatype
@@ -312,7 +323,7 @@ class _Exchange:
         )
 
     def _abandon(self, answer: str) -> None:
-        """Record the queries that got no reply."""
+        """Record the queries that got no reply, with `answer` as the reason."""
         for kind in list(self._outstanding):
             self._end(kind, answer)
 

@@ -16,16 +16,16 @@ Why = Literal[
 
 
 def show_server(server: Server) -> str:
-    """`HOST:PORT` of a name server."""
+    """Return `HOST:PORT` of a name server."""
     host, port = server
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class NameFailure(Exception):
-    """A name without an address. `why` is the case, `str()` the message with the queries and servers, `hint` the
-    advice.
+    """A name has no address.
 
-    `is_unavailable`: for some name no server gave an answer, which nsswitch.conf calls UNAVAIL.
+    `why` is the case. `str()` is the message with the queries and servers, and `hint` is the advice.
+    `is_unavailable` means that for some candidate no server gave an answer, which nsswitch.conf calls UNAVAIL.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class NameFailure(Exception):
                 "check its spelling",
             ),
             "NODATA": (
-                f"the name is there, but has no A or AAAA record (according to {servers}, for {names})",
+                f"the name exists, but has no A or AAAA record (according to {servers}, for {names})",
                 "use the host that it refers to",
             ),
             "SERVFAIL": (

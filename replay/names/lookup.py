@@ -1,11 +1,12 @@
 """One lookup of a name, as `getaddrinfo` of glibc would do it: the sources of nsswitch.conf in their order.
 
-Of the sources, the hosts file and DNS are asked. In DNS the candidates are tried one after another, as `search` and `ndots`
-order them (resolv/res_query.c, 2.36):
+Of the sources, only the hosts file and DNS are queried. In DNS the candidates are tried one after another, in
+the order that `search` and `ndots` define (resolv/res_query.c, 2.36):
 
-- A candidate that does not exist, or has no address, leads to the next one. So does one that all servers fail (SERVFAIL).
-- After any other failure the search ends, and the name as it is gets its turn if it had none.
-- Where no server can be reached at all, nothing more is tried.
+- After a candidate that does not exist, or that has no address, the next one is tried. The same applies to a candidate
+  for which all servers fail (SERVFAIL).
+- After any other failure the search ends, and the name without a search domain is tried if it was not tried before.
+- If no server can be reached at all, no other candidate is tried.
 """
 
 from __future__ import annotations
@@ -23,18 +24,21 @@ LOCALHOST = ("127.0.0.1", "::1")
 
 BUFFER_BYTES = 1_024
 ADDRESS_BYTES = 40
-"""glibc reads an answer into a buffer of 1,024 bytes, 40 for each address. If it does not fit, the whole lookup is repeated
-with a buffer twice as large: a name of 100 addresses is looked up three times.
+"""Bytes that an address takes in glibc's buffer, which has BUFFER_BYTES at first.
+
+If an answer does not fit, glibc repeats the whole lookup with a buffer twice as large: a name of 100 addresses
+is looked up three times.
 """
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\.")
-"""What res_hnok(3) accepts as a host name. Nothing else is looked up."""
+"""What res_hnok(3) accepts as a host name. Other names are not looked up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A name's addresses, IPv6 after IPv4, each once. `found` is the name that had them; `ttl_s` is None if nothing
-    limits it.
+    """A name's addresses, IPv6 after IPv4, each once.
+
+    `found` is the name that had them. `ttl_s` is None if nothing limits the validity of the answer.
     """
 
     addresses: tuple[str, ...]
@@ -53,7 +57,7 @@ async def lookup(name: str, settings: Settings, note: Note = lambda query: None)
         # RFC 6761, 6.3. This differs from glibc, which asks DNS.
         return Answer(LOCALHOST, "hosts", bare)
     if bare == "invalid" or bare.endswith(".invalid"):
-        # RFC 6761, 6.4: no such name exists. glibc asks DNS here, too.
+        # RFC 6761, 6.4: no such name exists. This differs from glibc, too, which asks DNS.
         raise NameFailure("reserved", [], settings, 0.0)
     failure: NameFailure | None = None
     for source in settings.sources:
@@ -73,7 +77,7 @@ async def lookup(name: str, settings: Settings, note: Note = lambda query: None)
 
 
 async def _ask_until_it_fits(name: str, settings: Settings, note: Note) -> Answer:
-    """Ask DNS as often as glibc would until its buffer holds the answer."""
+    """Query DNS as often as glibc would until its buffer can hold the answer."""
     import dns.exception
     import dns.name
 
@@ -112,7 +116,7 @@ async def _ask_dns(name: str, settings: Settings, note: Note) -> Answer:
         whys.append(why)
         is_unavailable |= not replies and why != "not a name"
         if why == "NODATA" and any(reply.records for reply in replies):
-            # An alias without addresses: glibc treats the name as found.
+            # glibc treats a name that is an alias without addresses as found, and tries no other candidate.
             break
         if candidate.is_searched:
             if why == "unreachable":
@@ -130,7 +134,7 @@ def _by_kind(replies: tuple[Reply, ...]) -> list[Reply]:
 
 
 def _why(replies: tuple[Reply, ...], client: Client) -> Why:
-    """The result of a candidate without an address."""
+    """Return why a candidate has no address."""
     if not replies:
         return client.failure
     codes = [reply.code for reply in replies]

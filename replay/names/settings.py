@@ -26,7 +26,7 @@ STATUSES = ("SUCCESS", "NOTFOUND", "UNAVAIL", "TRYAGAIN")
 
 
 class Candidate(NamedTuple):
-    """An absolute name to ask for, and whether it comes from the search list."""
+    """An absolute name to look up, and whether it comes from the search list."""
 
     name: str
     is_searched: bool
@@ -40,7 +40,7 @@ class Source:
     ends: frozenset[str] = frozenset()
 
     def ends_at(self, status: str) -> bool:
-        """Whether the lookup ends where this source has that status."""
+        """Return whether the lookup ends after this source with that status."""
         return status in self.ends
 
 
@@ -49,8 +49,9 @@ FILES_AND_DNS: tuple[Source, ...] = (Source("files"), Source("dns"))
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Name servers in order, and how to ask them. `hosts` has addresses by name in lower case. A domain "" in
-    `search` is the root.
+    """Name servers in order, and how to query them.
+
+    `hosts` has addresses by name in lower case. An empty domain in `search` is the root.
     """
 
     servers: tuple[Server, ...] = (("127.0.0.1", PORT),)
@@ -69,7 +70,7 @@ class Settings:
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def candidates(self, name: str) -> list[Candidate]:
-        """The absolute names to ask for, in order (resolv.conf(5): ndots, search and no-tld-query)."""
+        """Return the absolute names to look up, in order (resolv.conf(5): ndots, search and no-tld-query)."""
         bare = name.rstrip(".")
         dots = bare.count(".")
         as_it_is = Candidate(f"{bare}.", is_searched=False)
@@ -86,12 +87,12 @@ class Settings:
 
     @property
     def sources_left_out(self) -> tuple[str, ...]:
-        """The sources of nsswitch.conf that are not asked: only the hosts file and DNS are."""
+        """The sources of nsswitch.conf that are not queried, because only the hosts file and DNS are supported."""
         return tuple(source.name for source in self.sources if source.name not in ("files", "dns"))
 
 
 def parse_server(text: str) -> Server:
-    """`HOST:PORT`, `HOST` or `[::1]:PORT` of a name server. UsageError if it is not an address."""
+    """Parse `HOST:PORT`, `HOST` or `[::1]:PORT` of a name server. UsageError if it is not an address."""
     text = f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text
     try:
         parts = urlsplit(f"//{text}")
@@ -114,8 +115,9 @@ def read_settings(
     nsswitch: Path = NSSWITCH,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Read the machine's settings. `resolver` replaces its name servers. A file that cannot be read counts as empty,
-    as in the C library.
+    """Read the machine's settings. `resolver` replaces its name servers.
+
+    A file that cannot be read counts as empty, as in the C library.
     """
     environ = os.environ if environ is None else environ
     servers, search, options = _read_resolv_conf(conf)
@@ -149,7 +151,10 @@ def read_settings(
 
 
 def _read_resolv_conf(path: Path) -> tuple[list[Server], list[str] | None, list[str]]:
-    """Servers, search list (None if there is none) and options. A keyword counts at the start of a line only."""
+    """Read the servers, the search list (None if there is none) and the options.
+
+    A keyword counts only at the start of a line.
+    """
     servers: list[Server] = []
     search: list[str] | None = None
     options: list[str] = []
@@ -167,7 +172,7 @@ def _read_resolv_conf(path: Path) -> tuple[list[Server], list[str] | None, list[
 
 
 def _read_sources(path: Path) -> tuple[Source, ...]:
-    """The sources of the last `hosts:` line; the hosts file and DNS if there is none."""
+    """Read the sources of the last `hosts:` line; the hosts file and DNS if there is none."""
     found = FILES_AND_DNS
     for line in _lines(path):
         database, colon, text = line.partition("#")[0].strip().partition(":")
@@ -193,14 +198,14 @@ def _ends(actions: str) -> frozenset[str]:
 
 
 def _option(options: list[str], name: str, default: int, least: int, most: int) -> int:
-    """The last `name:N` among the options that is a number, limited to its bounds."""
+    """Return the number of the last valid `name:N` among the options, limited to its bounds."""
     given = [text.partition(":")[2] for text in options if text.startswith(f"{name}:")]
     numbers = [int(text) for text in given if text.isascii() and text.isdigit()]
     return min(max(numbers[-1], least), most) if numbers else default
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a file that are not comments."""
+    """Return the lines of a file that are not comments; none if it cannot be read."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -228,8 +233,9 @@ def _is_strict_address(text: str) -> bool:
 
 
 def address_of(text: str) -> str:
-    """Parse an address and return its usual form, or "" if the text is none. `127.1` and `0x7f000001` are
-    addresses, too.
+    """Parse an address and return its usual form, or "" if the text is not an address.
+
+    `127.1` and `0x7f000001` are addresses, too.
     """
     try:
         return str(ipaddress.ip_address(text))

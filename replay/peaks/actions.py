@@ -1,4 +1,4 @@
-"""The load up to which each business action meets its objectives, from the trials of a search."""
+"""Computes the load up to which each business action meets its objectives, from the trials of a search."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ _WEEK = 7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionHold:
-    """`holds` is the highest load (0: not even the lowest) such that, at it and at all lower loads that were tried, at
-    most `limit` of the action's requests failed and every objective on the action was met. `fails_at` is the lowest
-    load at which that was not so (None: no load that was tried).
+    """The highest load at which an action met its objectives.
+
+    An action meets them at a load if at most `limit` of its requests failed and every objective on the action
+    was met. `holds` is the highest load such that the action met them at it and at all lower loads that were
+    tried (0: not even at the lowest). `fails_at` is the lowest load at which it missed them (None: it never
+    did).
     """
 
     action: str
@@ -35,7 +38,7 @@ class ActionHold:
 
 
 def limit_of(action: str, goals: Sequence[str]) -> float:
-    """The strictest objective on errors for an action or for all requests."""
+    """Return the strictest objective on errors for an action or for all requests; LIMIT if there is none."""
     limits = [
         each.limit
         for each in map(slo.parse, goals)
@@ -45,8 +48,9 @@ def limit_of(action: str, goals: Sequence[str]) -> float:
 
 
 def action_holds(trials: Sequence[Trial], goals: Sequence[str], of: str) -> list[ActionHold]:
-    """The holds of each action in the ascending trials, the first action to fail first. `of` is the load that loads are
-    multiples of, in words.
+    """Return the holds of each action in the ascending trials, the first action to fail first.
+
+    `of` describes load 1 in words, such as `last Monday`.
     """
     up = [trial for trial in trials if trial.stage == "up" and not trial.generator_limited]
     found = []
@@ -72,7 +76,7 @@ def _is_met(trial: Trial, action: str, limit: float) -> bool:
 
 
 def _words(action: str, holds: float, fails_at: float | None, highest: float, limit: float, of: str) -> str:
-    """`payments hold up to 2.6 times last Monday`."""
+    """Return a sentence for reports: `payments hold up to 2.6 times last Monday`."""
     many = plural(action)
     if fails_at is None:
         return f"{many} hold up to {highest:.3g} times {of} at least, the highest load that was tried"
@@ -83,7 +87,7 @@ def _words(action: str, holds: float, fails_at: float | None, highest: float, li
 
 
 def load_words(scenario: Scenario, at_ns: int, zone: dt.tzinfo, now_ns: int) -> str:
-    """A description of load 1: the day of the recording, or the scenario's own load if the scenario changes it."""
+    """Describe load 1: the day of the recording, or the scenario's own load if the scenario changes it."""
     changed = (scenario.rate_per_s, scenario.peak_per_s, scenario.compress_to_ns)
     if any(value is not None for value in changed) or scenario.scale:
         return "the load of the scenario"

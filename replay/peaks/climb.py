@@ -1,5 +1,6 @@
-"""Climbs to the peak, holds it, and descends through the same loads. The difference between the two directions is
-hysteresis.
+"""Climbs to the peak, holds it, and descends through the same loads.
+
+The difference between the two directions is hysteresis.
 """
 
 from __future__ import annotations
@@ -20,24 +21,28 @@ from .recovery import Verdict as RecoveryVerdict
 from .search import Search, Trial, Verdict
 
 HOLDS_MAX, HOLD_STEP = 3, 0.05
-"""If the peak could not be held, up to two lower loads are tried. Each is the highest one that passed on the way up and
-that is lower by at least this share."""
+"""Number of loads at which a hold is tried: the peak, and up to two lower loads if the peak could not be held.
+
+Each lower load is the highest one that passed on the way up and that is lower by at least the share HOLD_STEP.
+"""
 
 LOADS_DOWN_MAX = 6
-"""Number of loads of the descent: the overload, and the highest loads that passed on the way up."""
+"""Maximum number of loads of the descent below the overload: the highest that passed on the way up, and the lowest."""
 
 
 class Measure(Protocol):
     """Makes one trial at a load and returns its result."""
 
     def __call__(self, load: float, stage: str) -> Trial:
-        """`stage` is up, probe, hold or down."""
+        """Run the trial. `stage` is up, probe, hold or down."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoolDown:
-    """The recovery after a trial at `load` that missed a goal: seconds until the target behaved at the lowest load as
-    before (None: never).
+    """The recovery after a trial at `load` that missed a goal.
+
+    `took_s` is how many seconds passed until the target behaved at the lowest load as before (None: it never
+    did).
     """
 
     load: float
@@ -48,13 +53,13 @@ class CoolDown:
 class Climb:
     """The result of a climb. `peak` is the highest load that met every goal, `above` the lowest that did not.
 
-    `held` is whether the peak met them for the length of a hold as well, `held_load` the highest load that did (None:
-    not known).
-    `window` is the part of the recording that trials and holds are made of, where they are of a recording (a
-    `replay.peaks.window.Stretch`).
-    `actions` says up to which load each business action holds. `first_changes` says which watched figure changed first in
-    trials that missed an objective.
-    `hysteresis` is by how much the first load that met them on the way down is below the peak (0: it is the peak).
+    `held` says whether the peak also met every goal for the length of a hold. `held_load` is the highest load
+    that did (None: not known). `hysteresis` says by how much the first load that met every goal on the way down
+    is below the peak (0: it is the peak).
+
+    `window` is the part of the recording that trials and holds replay (a `replay.peaks.window.Stretch`).
+    `actions` has the load up to which each business action holds. `first_changes` has the watched figure that
+    changed first in trials that missed an objective.
     """
 
     verdict: Verdict
@@ -83,8 +88,8 @@ class Climb:
         return f"<Climb {self.verdict}: peak {self.peak:.3g} times the recording, {len(self.trials)} trials>"
 
     def _repr_html_(self) -> str:
-        """The view in a notebook: the answer, and the trials in the order in which they ran."""
-        heads = ("stage", "times", "asked", "p50", "p99", "failed", "objectives")
+        """Return the view for a notebook: the answer, and the trials in the order in which they ran."""
+        heads = ("stage", "times", "rate", "p50", "p99", "failed", "objectives")
         rows = [
             (
                 trial.stage,
@@ -105,11 +110,11 @@ def _time(value_ns: int | None) -> str:
 
 
 def climb(search: Search, measure: Measure, say: Callable[[Trial], None] = lambda _: None) -> Climb:
-    """Search, hold, and descend.
+    """Search for the peak, hold it, and descend.
 
-    After each trial that missed a goal the target is probed at the lowest load until it has recovered; otherwise the
-    damage of one trial would fail the next. The climb ends if the target never recovers, or if the generator limited a
-    trial.
+    After each trial that missed a goal, the target is probed at the lowest load until it has recovered, because
+    otherwise the damage of one trial would make the next one fail. The climb ends early if the target never
+    recovers, or if the generator limited a trial.
     """
 
     def tried(load: float, stage: str) -> Trial:
@@ -178,7 +183,10 @@ def _hold(
 
 
 def _cooled_down(base: Trial, after: Trial, tried: Callable[[float, str], Trial]) -> float | None:
-    """Seconds until a target behaves at the lowest load as in `base`; None after WATCH_TIMES the length of the trial."""
+    """Probe the target at the lowest load, and return the seconds until it behaves as in `base`.
+
+    None if it does not within WATCH_TIMES the length of the trial `after`.
+    """
     waited_s = 0.0
     while True:
         probe = tried(base.load, "probe")
@@ -190,7 +198,7 @@ def _cooled_down(base: Trial, after: Trial, tried: Callable[[float, str], Trial]
 
 
 def _down(found: Climb, search: Search, tried: Callable[[float, str], Trial]) -> None:
-    """Overload the target, then descend through the loads of the ascent. At the lowest, wait for recovery."""
+    """Overload the target, then descend through the loads of the ascent. At the lowest load, wait for recovery."""
     passed = sorted({trial.load for trial in search.trials if trial.load <= found.peak}, reverse=True)
     loads = passed if len(passed) <= LOADS_DOWN_MAX else [*passed[: LOADS_DOWN_MAX - 1], passed[-1]]
     overload = max(trial.load for trial in search.trials)

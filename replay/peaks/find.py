@@ -1,4 +1,4 @@
-"""A search for the peak, from its bounds to its answer and files, for `replay peak` and the library."""
+"""Runs a search for the peak, from its bounds to its result and files, for `replay peak` and the library."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .trial import Bench
 Number = TypeVar("Number", int, float)
 
 VOTES = (1, 3, 5)
-"""How many trials may decide a load."""
+"""The possible numbers of trials that decide a load."""
 
 
 def find_peak(search: Search, bench: Bench, say: Callable[[Trial], None] = lambda _: None) -> Climb:
@@ -39,7 +39,7 @@ def find_peak(search: Search, bench: Bench, say: Callable[[Trial], None] = lambd
     found = climb(search, bench, say)
     last = found.trials[-1]
     if last.status_failure and last.stage == "up" and last.load == search.lowest:
-        # A refusal by the target counts even if the generator had problems too.
+        # The target's refusal is reported even if the generator had problems, too.
         raise RefusedError(
             f"{last.status_failure} at the lowest load already, {search.lowest:g} times the recording",
             hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
@@ -57,8 +57,10 @@ def find_in_folder(
     bounds: tuple[float | str, float | str, float | str, int],
     lengths: tuple[float | str, float | str],
 ) -> Climb:
-    """A search for a program: `bounds` are lowest, highest, width and votes, `lengths` those of trial and hold. The
-    runs and peak.json go into the new folder. UsageError if an argument is invalid.
+    """Search for the peak on behalf of a program, and write the runs and peak.json into a new folder.
+
+    `bounds` are lowest, highest, width and votes; `lengths` are those of trial and hold. UsageError if an
+    argument is invalid.
     """
     lowest, highest, width, votes = bounds
     if votes not in VOTES:
@@ -86,7 +88,7 @@ def find_in_folder(
 
 
 def read(parse: Callable[[Any], Number], given: object, name: str) -> Number:
-    """Parse a value. UsageError has the name of the flag or parameter."""
+    """Parse a value. The message of a UsageError has the name of the flag or parameter."""
     try:
         return parse(given)
     except UsageError as error:
@@ -94,7 +96,7 @@ def read(parse: Callable[[Any], Number], given: object, name: str) -> Number:
 
 
 def read_length(given: object, name: str) -> int:
-    """The length of a trial in ns."""
+    """Parse the length of a trial, and return nanoseconds. UsageError if it is shorter than 0.1 s."""
     value_ns = read(units.parse_duration_ns, given, name)
     if value_ns < units.SECOND_NS // 10:
         raise UsageError(f"{name}: {given!r} is too short for a trial", hint="give 15s")
@@ -102,8 +104,9 @@ def read_length(given: object, name: str) -> int:
 
 
 def save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> bytes:
-    """Write peak.json beside the runs, and return it. `recording` describes how much of the recording could not be
-    read.
+    """Write peak.json beside the runs, and return its bytes.
+
+    `recording` says how much of the recording could not be read.
     """
 
     def finite(value: Any) -> Any:

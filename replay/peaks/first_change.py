@@ -1,4 +1,4 @@
-"""Which watched figure changed first in the trials of a search that missed an objective."""
+"""Finds the watched figure that changed first in the trials of a search that missed an objective."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from replay.results.windows import LEAST_WINDOW_NS, windows_of
 from .search import Trial
 
 RunOf = Callable[[str], Run]
-"""From the name of a trial's run folder to the run."""
+"""Returns the run of a trial, given the name of its run folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstChange:
-    """A trial that missed an objective: its run folder, and the figures that changed first in it. `words` are empty if
-    that is not known. `beside` is the load of the trial that it was compared with; None if there is none.
+    """A trial that missed an objective, and the figures that changed first in it.
+
+    `run` is its run folder. `words` are empty if it is not known what changed first. `beside` is the load of
+    the trial that it was compared with; None if there is none.
     """
 
     run: str
@@ -34,8 +36,10 @@ class FirstChange:
 
 
 def first_changes(trials: Sequence[Trial], above: float, run_of: RunOf) -> list[FirstChange]:
-    """The trials at `above`, the lowest load that missed an objective, and the holds that missed one. Each is compared with
-    the trial at the highest load up to its own that met every objective.
+    """Return the first changes of the trials at `above` and of the holds that missed an objective.
+
+    `above` is the lowest load that missed an objective. Each trial is compared with the trial at the highest
+    load up to its own that met every objective.
     """
     return [
         _first_change(trial, trials, run_of)
@@ -67,9 +71,9 @@ def _first_change(trial: Trial, trials: Sequence[Trial], run_of: RunOf) -> First
 
 
 def missed_from(run: Run, rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None:
-    """The row from which a run misses one of these objectives; None if no second over all routes does.
+    """Return the row from which a run misses one of these objectives; None if no second over all routes does.
 
-    Rows have few percentiles, so those that objectives are about are read from the log of the run.
+    Rows have few percentiles, so the percentiles of objectives are read from the log of the run.
     """
     bad = [any(misses(row, each) for each in objectives if each.percentile is None) for row in rows]
     for each in objectives:

@@ -1,6 +1,6 @@
 """Judges whether a target recovers.
 
-A system is metastable if the harm of a surge persists after the surge is over (Bronson, HotOS 2021).
+A system is metastable if the harm of a surge persists after the surge has ended (Bronson, HotOS 2021).
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from typing import Literal
 from replay.results.baseline import like_baseline
 
 Verdict = Literal["RECOVERED", "DID_NOT_RECOVER", "NOT_HARMED", "UNSTEADY", "UNKNOWN"]
-"""UNSTEADY: the baseline itself got slower during the run, so recovery cannot be judged."""
+"""UNSTEADY: the target already became slower before the surge, so recovery cannot be judged."""
 
 WATCH_TIMES = 3
 """The target is watched for this many times the length of the surge."""
 
 GOOD_LEAST, GOOD_SHARE = 3, 0.9
-"""Recovery must last: at least three good seconds, and nine of ten until the end."""
+"""Recovery must last: at least three good seconds in a row, and nine of ten good seconds until the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One row of a timeline: how many requests succeeded and failed, their median, how many are in flight."""
+    """One row of a timeline: the numbers of good and failed responses, their median, and the requests in flight."""
 
     t_s: float
     ended: int
@@ -35,11 +35,13 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """The verdict, and the seconds from the end of the surge until the target was as before (None: it never was).
+    """The verdict, and how long recovery took.
 
-    `bad_s` is the number of seconds since the start of the surge that were unlike the baseline, `suffered` the number
-    of requests that ended in them, and `failed` the number that failed since then. `from_ns` is the time in the
-    recording at which the run begins, and `window` the same in words.
+    `after_s` is the number of seconds from the end of the surge until the target behaved as before (None: it
+    never did). `bad_s` is the number of seconds since the start of the surge that were unlike the baseline, and
+    `suffered` is the number of requests that ended in them. `failed` is the number of requests that failed
+    since the start of the surge. `from_ns` is the time in the recording at which the run begins, and `window`
+    describes it in words.
     """
 
     verdict: Verdict
@@ -53,8 +55,9 @@ class Recovery:
 
 
 def judge(rows: Sequence[Moment], from_s: float, until_s: float) -> Recovery:
-    """Judge whether a target has recovered from a surge that lasted from `from_s` to `until_s`. Rows are in order, one
-    per second.
+    """Judge whether a target has recovered from a surge that lasted from `from_s` to `until_s`.
+
+    `rows` are in order, one per second.
     """
     before = [row for row in rows if row.t_s + 0.5 < from_s]
     medians = [row.p50_ns for row in before[len(before) // 4 :] if row.p50_ns is not None]

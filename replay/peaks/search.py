@@ -1,8 +1,8 @@
-"""The search for the highest load that meets its goals: which load to try next, and what follows from the trials.
+"""The search for the highest load that meets its goals: chooses the next load, and evaluates the trials.
 
-It follows multiple loss ratio search (RFC 9971): all goals are searched at once, each trial counts for every goal, and
-a load is an upper bound of a goal if more than half of its trials exceed the goal. This module does not depend on time,
-on targets or on how a trial is made.
+It follows multiple loss ratio search (RFC 9971): all goals are searched at once, each trial counts for every
+goal, and a load is an upper bound of a goal if more than half of its trials exceed the goal. This module does
+not depend on time, on targets or on how a trial is made.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from .watched import Sampled
 Verdict = Literal[
     "FOUND", "NO_LIMIT", "FAILS_AT_LOWEST", "GENERATOR_LIMITED", "OUT_OF_TRIALS", "DID_NOT_RECOVER"
 ]
-"""How a search ends. DID_NOT_RECOVER comes from the climb: further trials would be meaningless."""
+"""How a search ends. DID_NOT_RECOVER is set by the climb: further trials would be meaningless."""
 
 STEP_UP = 2.0
 """Factor by which the load grows until a goal is missed."""
 
 TRIALS_MAX = 200
-"""A search with more trials than this is stopped, because its results contradict each other."""
+"""A search that needs more trials than this is stopped, because its results contradict each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One trial at a load.
 
-    `passed` is whether each goal was met. `generator_limited`, if not empty, is why the trial says nothing about the
-    target. Latencies are in ns, None if nothing was answered. `rate_per_s` was requested, `done_per_s` was answered
-    well. `differs_share` is the share of responses with a worse status than recorded. `status_failure`, if not empty,
-    is why statuses alone fail every goal. `actions` has the requests of each business action, and how many of them failed.
-    `run` is the name of its run folder; `watched` are the watched figures by name.
+    `passed` says whether each goal was met. `generator_limited`, if not empty, is the reason why the trial does
+    not describe the target. Latencies are in nanoseconds, None if there was no response. `rate_per_s` is the
+    requested rate, and `done_per_s` is the rate of good responses. `differs_share` is the share of responses
+    with a worse status than recorded. `status_failure`, if not empty, is the reason why statuses alone fail
+    every goal. `actions` has the requests of each business action, and how many of them failed. `run` is the
+    name of the run folder. `watched` has the watched figures by name.
     """
 
     load: float
@@ -63,8 +64,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The bounds of one goal: the highest load that met it below the lowest that missed it (0: none), and the latter
-    (infinite: none).
+    """The bounds of one goal.
+
+    `upper` is the lowest load that missed the goal (infinite: none). `lower` is the highest load below it that
+    met the goal (0: none).
     """
 
     lower: float
@@ -73,11 +76,11 @@ class Bounds:
 
 @dataclass(slots=True)
 class Search:
-    """Chooses loads (`next_load`) and takes trials (`add`) until each goal's bounds are known within `width`.
+    """Chooses loads (`next_load`) and evaluates trials (`add`) until each goal's bounds are known within `width`.
 
-    `width` is relative: upper / lower - 1 at the end. `votes`, an odd number, is the number of trials whose majority
-    decides a load. With `each`, the bounds of every goal are searched; without, only as far as needed to know where the
-    first goal is missed, so that the target is not driven further.
+    `width` is relative: upper / lower - 1 at the end. `votes`, an odd number, is the number of trials whose
+    majority decides a load. With `each`, the bounds of every goal are searched. Without it, they are searched
+    only as far as needed to know where the first goal is missed, so that the target is not loaded beyond that.
     """
 
     goals: Sequence[str]
@@ -102,21 +105,21 @@ class Search:
         self.trials.append(trial)
 
     def passes(self, load: float, goal: str) -> bool | None:
-        """The majority of the trials at a load for a goal; None if more trials are needed."""
+        """Return the majority of the trials at a load for a goal; None if more trials are needed."""
         said = [trial.passed[goal] for trial in self.trials if trial.load == load]
         if 2 * sum(said) > self.votes:
             return True
         return False if 2 * (len(said) - sum(said)) > self.votes else None
 
     def bounds(self, goal: str) -> Bounds:
-        """The current bounds of a goal."""
+        """Return the current bounds of a goal."""
         loads = sorted({trial.load for trial in self.trials})
         upper = next((load for load in loads if self.passes(load, goal) is False), math.inf)
         lower = max((load for load in loads if load < upper and self.passes(load, goal)), default=0.0)
         return Bounds(lower, upper)
 
     def next_load(self) -> float | None:
-        """The load to try next; None once the search has ended (see `verdict`)."""
+        """Return the load to try next; None once the search has ended (see `verdict`)."""
         if self.verdict() is not None:
             return None
         for goal in self.goals:
@@ -125,7 +128,7 @@ class Search:
         return None
 
     def _wanted(self, goal: str) -> float | None:
-        """The load that would narrow a goal's bounds most; None if they are narrow enough."""
+        """Return the load that would narrow a goal's bounds most; None if they are narrow enough."""
         bounds = self.bounds(goal)
         if not self.each and bounds.lower >= self.peak().upper:
             return None
@@ -145,7 +148,7 @@ class Search:
         return math.sqrt(bounds.lower * bounds.upper)
 
     def verdict(self) -> Verdict | None:
-        """How the search has ended; None while it continues."""
+        """Return how the search has ended; None while it continues."""
         if self.trials and self.trials[-1].generator_limited:
             return "GENERATOR_LIMITED"
         if any(self.passes(self.lowest, goal) is False for goal in self.goals):
@@ -155,12 +158,12 @@ class Search:
         return "OUT_OF_TRIALS" if len(self.trials) >= TRIALS_MAX else None
 
     def peak(self) -> Bounds:
-        """The bounds of the goal that is missed first, which are those of all goals together."""
+        """Return the bounds of the goal that is missed first, which are those of all goals together."""
         found = [self.bounds(goal) for goal in self.goals]
         return Bounds(min(each.lower for each in found), min(each.upper for each in found))
 
     def contradictions(self) -> list[float]:
-        """Loads that met every goal although a lower load missed one."""
+        """Return the loads that met every goal although a lower load missed one."""
         upper = self.peak().upper
         loads = sorted({trial.load for trial in self.trials if trial.load > upper})
         return [load for load in loads if all(self.passes(load, goal) for goal in self.goals)]

@@ -1,6 +1,4 @@
-"""Runs trials against a real target: replays the trace at a scale for a while, and judges it by the scenario's
-objectives.
-"""
+"""Runs trials against a real target: replays the trace at a scale, and judges the run by the scenario's objectives."""
 
 from __future__ import annotations
 
@@ -50,21 +48,24 @@ from .watched import sampled_in
 from .window import Stretch, cut, find_stretch
 
 GOALS = (SloText("errors<0.1%"), SloText("errors<1%"))
-"""The objectives for a scenario that has none."""
+"""The objectives if the scenario has none."""
 
 PAUSE_S = 0.5
-"""Pause between trials on the way up, once all requests have ended."""
+"""Seconds between trials, except on the way down, once all requests of the last one have ended."""
 
 SAME_RATE, SCALINGS_MAX = 0.005, 4
-"""Tolerance on a hold's mean rate relative to that of its trial, and the number of attempts to find its scale."""
+"""How exactly a hold's scale is searched.
+
+SAME_RATE is the tolerance on a hold's mean rate relative to that of the trial at its load. SCALINGS_MAX is the
+number of attempts.
+"""
 
 PROBE_SHARE, PROBE_REQUESTS = 0.1, 30
-"""A probe lasts until this many requests are sent, but at least this share of a trial's length and at most its
-length."""
+"""A probe lasts until PROBE_REQUESTS are sent, but at least PROBE_SHARE of a trial's length and at most its length."""
 
 
 RunTrial = Callable[[Prepared, Path], RunDocument]
-"""Runs what was prepared, into a new folder."""
+"""Runs a prepared trial, into a new folder."""
 
 
 def run_here(sinks: Sequence[Sink], prepared: Prepared, folder: Path) -> RunDocument:
@@ -73,9 +74,9 @@ def run_here(sinks: Sequence[Sink], prepared: Prepared, folder: Path) -> RunDocu
 
 
 def at_load(scenario: Scenario, load: float, *, rest: bool = True) -> Scenario:
-    """A scenario whose peak, constant rate or factors are `load` times as high.
+    """Return a scenario whose peak, constant rate or factors are `load` times as high.
 
-    Routes without a factor are scaled too. With `rest` there are such routes.
+    With `rest`, some routes have no factor in the scenario; they are scaled by `load`, too.
     """
     if scenario.rate_per_s is not None:
         return msgspec.structs.replace(scenario, rate_per_s=Rate(scenario.rate_per_s * load))
@@ -96,15 +97,18 @@ def _scaled(scale: Scale, load: float, rest: bool) -> Scale:
 class Bench:
     """Runs trials: run folders `NNN-STAGE-LOAD` in `folder`, each with a different seed.
 
-    Trials run the busiest part of `stretch`; holds run all of it, scaled so that its mean rate is that of the trial at
-    the same load. Derived traces go into the folder `area`.
+    Trials replay the busiest part of `stretch`. Holds replay all of it, scaled so that its mean rate is that of
+    the trial at the same load. Derived traces are written into the folder `area`.
     """
 
     def __init__(
         self, trace: Trace, scenario: Scenario, folder: Path, area: Path, *, trial_ns: int, hold_ns: int,
         run: RunTrial | None = None,
     ) -> None:  # fmt: skip
-        """`run` runs a trial into a new folder [default: in this process]."""
+        """Use `run` to run a trial into a new folder; without it, trials run in this process.
+
+        UsageError if the scenario is a closed loop, which has no load to scale.
+        """
         if scenario.closed_loop:
             raise UsageError("a closed loop has no load to scale", hint="leave --rate max out")
         trace = with_actions(trace, scenario.actions)
@@ -151,12 +155,13 @@ class Bench:
 
     @property
     def goals(self) -> list[str]:
-        """The objectives that judge every trial."""
+        """The objectives by which every trial is judged."""
         return [str(text) for text in self._given.slo]
 
     def __call__(self, load: float, stage: str) -> Trial:
-        """Run a trial; run it a second time if the generator was at fault, because that may have been a passing
-        disturbance.
+        """Run a trial, and repeat it once if the generator limited it.
+
+        The cause may have been a passing disturbance of this machine.
         """
         if self.stretch is None:
             self.prepare()
@@ -169,16 +174,19 @@ class Bench:
         return trial
 
     def _refuse_baseline(self, run: Run, until_ns: int) -> None:
-        """RefusedError if the target refuses most of the baseline, because it would then seem to survive any surge."""
+        """Raise RefusedError if the target refuses most of the baseline.
+
+        Such a target would seem to survive any surge.
+        """
         share = _baseline_share(run, until_ns / units.SECOND_NS)
         if share > FAILED_SHARE and not self._accepts_statuses:
             raise RefusedError(
-                f"{units.format_share(share)} of the responses are worse than recorded before the surge already",
+                f"before the surge, {units.format_share(share)} of the responses were already worse than recorded",
                 hint=f"check the target, its data and credentials, or accept it: {ACCEPT}",
             )
 
     def _length_ns(self, stage: str) -> int:
-        """The length of a trial in each stage."""
+        """Return the length of a trial in this stage."""
         if stage != "probe":
             return self._hold_ns if stage == "hold" else self._trial_ns
         least_ns = PROBE_REQUESTS / max(self._lowest_per_s, 1e-3) * units.SECOND_NS
@@ -203,8 +211,9 @@ class Bench:
         return trial
 
     def _prepared(self, load: float, stage: str, area: Path) -> Prepared:
-        """The trace and scenario that a trial sends. A hold has the mean rate of the trial at its load, however busy
-        the rest of the window is.
+        """Prepare the run of a trial.
+
+        A hold is scaled to the mean rate of the trial at its load, however busy the rest of the window is.
         """
         part = self._parts["hold" if stage == "hold" else "trial"]
         factor = load
@@ -225,10 +234,10 @@ class Bench:
         return prepared
 
     def _status_failure(self, document: RunDocument, load: float) -> str:
-        """Why a trial has failed by its statuses; empty if it has not.
+        """Return why a trial has failed by its statuses; empty if it has not.
 
-        Trials at the first load are the baseline, which is judged like any run. Requests that the target refuses there
-        it refuses at any load, so later trials may have SUSPECT_SHARE more.
+        Trials at the first load are the baseline, which is judged like any run. The target refuses the same
+        requests at any load, so in later trials the share may be higher by SUSPECT_SHARE.
         """
         differs = document.status_differs
         share = differs.share if differs is not None else 0.0
@@ -242,18 +251,19 @@ class Bench:
 
     @property
     def load_words(self) -> str:
-        """A description of load 1."""
+        """What load 1 is, in words: `last Monday`, or `the load of the scenario`."""
         at_ns = self._clock().origin_ns if self.stretch is None else self.stretch.from_ns
         return load_words(self._given, at_ns, time_zone(self._trace, self._given), time.time_ns())
 
     def run_of(self, name: str) -> Run:
-        """The run of a trial, by the name of its folder."""
+        """Return the run of a trial, by the name of its folder."""
         return load_run(self._folder / name)
 
     def surge(self, factor: float, trigger_ns: int) -> Recovery:
-        """One run: the baseline, the trigger times `factor`, and the exact baseline again for three times as long.
+        """Make one run of three parts: the baseline, a surge of `factor` times the load, and the baseline again.
 
-        InputError if the trace is too short.
+        The first two last `trigger_ns`, and the last one WATCH_TIMES as long. InputError if the trace is too
+        short.
         """
         folder, area = self._folder / "surge", self._area / "surge"
         scenario = msgspec.structs.replace(
@@ -294,20 +304,26 @@ class Bench:
 
 
 def _rate(prepared: Prepared) -> float:
-    """The planned mean rate over all targets and the whole length of a trial."""
+    """Return the planned mean rate over all targets and the whole length of a trial."""
     rows = sum(plan.rows or 0 for plan in prepared.plans)
     return rows * units.SECOND_NS / max(prepared.scenario.duration_ns or 0, 1)
 
 
 def _baseline_share(run: Run, until_s: float) -> float:
-    """The share of the baseline's requests whose response is worse than recorded (or a 4xx where that is not known)."""
+    """Return the share of the baseline's requests whose response is worse than recorded.
+
+    If the recorded status is not known, a 4xx counts as worse.
+    """
     rows = [row for row in run.seconds() if row.t_s + row.length_s <= until_s]
     differs = sum(row.status_worse + row.unknown_4xx for row in rows)
     return differs / max(1, sum(row.ok + row.error + row.timeout for row in rows))
 
 
 def moments(run: Run) -> list[Moment]:
-    """The moments of a run, one for each second. A response counts as failed if it is a 5xx, or worse than recorded."""
+    """Return the moments of a run, one for each second.
+
+    A response counts as failed if it is a 5xx, or worse than recorded.
+    """
     found = []
     for row in run.seconds():
         failed = row.outcomes.get("5xx", 0) + row.status_worse + row.unknown_4xx
@@ -324,8 +340,9 @@ def moments(run: Run) -> list[Moment]:
 
 
 def _judged(document: RunDocument, load: float, stage: str, status_failure: str) -> Trial:
-    """The result of a run as a trial. A run that the circuit breaker ended, or that failed by its statuses, has met no
-    objective.
+    """Return the result of a run as a trial.
+
+    A run that the circuit breaker ended, or that failed by its statuses, has met no objective.
     """
     whole = document.ending.how == "whole"
     response, accounts = document.latency.response, document.accounts

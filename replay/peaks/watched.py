@@ -1,4 +1,4 @@
-"""Watched figures of a trial: what it was at its load."""
+"""Watched figures of a trial: their values at its load."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from replay.results.figures import WatchFigures
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
-    """A watched figure in one trial: the mean and the highest of its samples, None without any. `limit` is its last one.
-    `failed` counts samples without a value; `reason` says why the first of them has none.
+    """A watched figure in one trial: the mean and the highest of its samples, None without any.
+
+    `limit` is the last limit that was sampled, and `used` is the highest share of it that was used. `failed`
+    counts samples without a value; `reason` says why the first of them has none.
     """
 
     mean: float | None
@@ -26,7 +28,7 @@ class Sampled:
 
 
 def sampled_in(document: RunDocument) -> dict[str, Sampled]:
-    """The watched figures of a run by name, without those that stand beside another, such as limits."""
+    """Return the watched figures of a run by name, without those that belong to another figure, such as limits."""
     by_name = {figure.name: figure for figure in document.watches}
     return {usage.name: _sampled(usage, by_name.get(usage.name)) for usage in usages_in(document)}
 

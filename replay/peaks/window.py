@@ -1,6 +1,4 @@
-"""Chooses the part of a recording that the trials of a peak search replay: the busiest part, however long the recording
-is.
-"""
+"""Chooses the part of a recording that the trials of a peak search replay: the busiest part of any recording."""
 
 from __future__ import annotations
 
@@ -27,20 +25,21 @@ from replay.workload.transform import Transform, transform
 from replay_native.ground.jit import warm
 
 BINS_A_TRIAL = 50
-"""Resolution of the search for the busiest stretch, as a share of its length."""
+"""Resolution of the search for the busiest part: the number of bins in the length of a trial."""
 
 BINS_MAX = 1 << 23
-"""Maximum number of bins for a long recording. Beyond it, the bins are longer."""
+"""Maximum number of bins. In longer recordings the bins are longer."""
 
 Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stretch:
-    """A window of a recording, and its busiest part, which trials run. Times are in ns since the epoch.
+    """A window of a recording, and its busiest part, which trials replay.
 
-    Rates are those of the requests that would be sent, per second of the replay, before scaling. `window_times` and
-    `trial_times` are how often each is repeated if the recording is too short (1: once). `words` describe the whole.
+    Times are in nanoseconds since the epoch. Rates are those of the requests that would be sent, per second of
+    the replay, before scaling. `window_times` and `trial_times` are how often each is repeated if the recording
+    is too short (1: not repeated). `words` describe the whole.
     """
 
     from_ns: int
@@ -55,8 +54,9 @@ class Stretch:
 
 
 def busiest(counts: Int64s, trial: int, window: int) -> tuple[int, int]:
-    """The start of the busiest `trial` bins, and of the busiest `window` bins that contain them. Of equal stretches,
-    the first is chosen.
+    """Return the start of the busiest `trial` bins, and of the busiest `window` bins that contain them.
+
+    Of equal stretches, the first is chosen.
     """
     sums = np.concatenate([[0], np.cumsum(counts)])
     trial, window = min(trial, len(counts)), min(max(window, trial), len(counts))
@@ -69,11 +69,10 @@ def busiest(counts: Int64s, trial: int, window: int) -> tuple[int, int]:
 def find_stretch(
     trace: Trace, scenario: Scenario, area: Path, *, trial_ns: int, window_ns: int
 ) -> Stretch | None:
-    """The busiest stretch of the scenario's window; if only the start of the window is given, the stretch that begins
-    there. None if nothing in it would be sent.
+    """Find the busiest stretch of the scenario's window; None if nothing in the window would be sent.
 
-    `area` is a folder to work in. The lengths are those of the replay: at twice the speed a window of the recording is
-    twice as long.
+    If only the start of the window is given, the stretch begins there. `area` is a folder for temporary traces.
+    The lengths are those of the replay: at twice the speed a window of the recording is twice as long.
     """
     scenario = msgspec.structs.replace(scenario, rate_per_s=None, duration_ns=None)
     zone = time_zone(trace, scenario)
@@ -90,7 +89,7 @@ def find_stretch(
     recorded_bin_ns = bin_ns * clock.speed
 
     def moments(begin: int, length: int) -> tuple[int, int, float]:
-        """The first and last time of a number of bins, and their rate."""
+        """Return the first and last time of a number of bins, and their rate."""
         from_ns = clock.origin_ns + round(begin * recorded_bin_ns)
         until_ns = min(from_ns + round(length * recorded_bin_ns), clock.origin_ns + bounds)
         rows = int(counts[begin : begin + length].sum())
@@ -108,13 +107,13 @@ def find_stretch(
 
 
 def _times(wanted_ns: float, there_ns: int) -> float:
-    """How often a stretch is repeated. A difference of one bin is not a repetition."""
+    """Return how often a stretch is repeated. A difference of one bin is not a repetition."""
     times = wanted_ns / max(there_ns, 1)
     return 1.0 if times <= 1 + 1 / BINS_A_TRIAL else round(times, 3)
 
 
 def _kept(trace: Trace, scenario: Scenario, area: Path) -> Trace:
-    """The trace with only the routes that the scenario keeps."""
+    """Return the trace with only the routes that the scenario keeps."""
     if not (scenario.only or scenario.without):
         return trace
     wanted = Transform(only=scenario.only, without=scenario.without)
@@ -149,8 +148,9 @@ def cut(trace: Trace, out: Path, from_ns: int, until_ns: int, length_ns: int) ->
 
 
 def _offsets(trace: Trace, from_ns: int, until_ns: int, length_ns: int) -> Iterator[int]:
-    """The start of each repetition, as an offset. Repetitions of the whole recording follow each other by the mean
-    gap.
+    """Yield the start of each repetition, as an offset.
+
+    Between repetitions of the whole recording the gap is the mean gap between requests.
     """
     first_ns = last_ns = None
     rows = 0
@@ -166,7 +166,7 @@ def _offsets(trace: Trace, from_ns: int, until_ns: int, length_ns: int) -> Itera
 
 
 def _words(found: Stretch, zone: dt.tzinfo) -> str:
-    """A description of the window and its busiest part, for reports."""
+    """Describe the window and its busiest part, for reports."""
 
     def span(from_ns: int, until_ns: int) -> str:
         length = units.format_duration(until_ns - from_ns)

@@ -1,8 +1,8 @@
 """The portable engine: the reference model of the lane's contract, in plain Trio, for any machine and any protocol.
 
-One task keeps the schedule: it sleeps until a request is due, takes it, and queues it. One task per connection serves
-the waiting requests, oldest first; idle connections wait on a stack. Trio sleeps in whole milliseconds, so lateness
-is about that.
+One task keeps the schedule: it sleeps until a request is due, takes it, and queues it. One task per connection
+serves the waiting requests, oldest first; idle connections wait on a stack. Trio sleeps in whole milliseconds,
+so requests are up to about a millisecond late.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ _OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUF
 async def run_lane(spec: LaneSpec, transport: Transport) -> None:
     """Run one lane to its end.
 
-    Ends with the feed or by STOP; when cancelled, as by Stop.ABANDON. A failed request is an outcome.
+    The lane ends when the feed has ended and every request is settled, after Stop.DRAIN when no request is in
+    flight, at once on Stop.ABANDON, or when it is cancelled. A failed request is an outcome, not an exception.
     """
     AddressTable(spec.metrics).begin(spec.addresses)
     # Exclude existing objects from garbage collection: scanning them would delay the lane.
@@ -70,7 +71,7 @@ async def run_lane(spec: LaneSpec, transport: Transport) -> None:
 
 
 def outcome_of(error: OSError) -> int:
-    """The outcome for an error while connecting."""
+    """Return the outcome for an error while connecting or sending."""
     if error.errno in _OURS:
         return GENERATOR
     if isinstance(error, HandshakeError):
@@ -119,7 +120,7 @@ class _Lane:
             shared.write_word(self._metrics.control, Control.STATE, state)
 
     async def _loop(self) -> None:
-        """Loop until the feed ends or STOP: take due requests, serve, expire, sleep."""
+        """Take due requests, serve, expire and sleep, until the feed ends or the lane is stopped."""
         while True:
             stop = shared.read_word(self._metrics.control, Control.STOP)
             if stop != Stop.RUN and not self._draining:
@@ -168,7 +169,10 @@ class _Lane:
         return self._feed.is_ended and self._feed.tail == self._feed.taken
 
     def _take_due(self) -> None:
-        """Take due requests, a limited number at once so that connections get their turn; sets the next due time."""
+        """Take due requests, and set the next due time.
+
+        At most TAKEN_AT_ONCE are taken, so that the connections' tasks can run.
+        """
         feed = self._feed
         until, tail = feed.taken + TAKEN_AT_ONCE, feed.tail
         while feed.taken < tail and not (self._spec.closed_loop and self._started):
@@ -191,11 +195,10 @@ class _Lane:
             feed.is_starved = True
 
     def _wait(self, job: Job) -> None:
-        """Queue a request for its client's turn or a connection; if the queue is full, the oldest request is given
-        up.
+        """Queue a request for its client's turn or a connection. If the queue is full, give up the oldest request.
 
-        The queue may hold half of the rings. With client order, requests leave the rings at once; otherwise they stay
-        there.
+        The queue may hold half of the rings. With client order, requests leave the rings at once; otherwise
+        they stay there while they wait.
         """
         self._waiting.add(job)
         if self._spec.by_client:
@@ -207,7 +210,7 @@ class _Lane:
             self._give_up(self._waiting.oldest, C.unsent_limit)
 
     def _leave(self, job: Job) -> None:
-        """Remove a request from the queue."""
+        """Update the rings and counters after a request has left the queue."""
         if not self._spec.by_client and not job.tries:
             self._feed.release(job)
         self._counters[C.waiting] = len(self._waiting)
@@ -234,8 +237,10 @@ class _Lane:
             self._give_up(job, C.unsent_max_wait)
 
     def _drain(self) -> None:
-        """Handle STOP: requests due by now count as planned and unsent, as do the waiting ones. Those in flight may
-        finish.
+        """Stop taking and retrying requests, but let those in flight finish.
+
+        Requests that are due by now count as planned and unsent, as do the waiting ones. Requests in back-off
+        end with the result of their last attempt.
         """
         now = time.monotonic_ns()
         tail = self._feed.tail
@@ -252,7 +257,7 @@ class _Lane:
         self._next_due_ns = FAR_NS
 
     def _wanted(self, owner: int) -> int:
-        """How many requests are waiting for one of these connections now."""
+        """Count the requests that could be attempted now if one of these connections were free."""
         if self._draining or not self._started:
             return 0
         if self._spec.closed_loop:
@@ -261,7 +266,10 @@ class _Lane:
         return self._waiting.ready(owner)
 
     def _next_job(self, owner: int) -> Job | None:
-        """The next request to attempt, with its client's values; it is in flight from now on."""
+        """Return the next request to attempt, with its client's values filled in; it is in flight from now on.
+
+        Requests whose values are missing are counted as unsent. None if no request is left.
+        """
         while self._wanted(owner) > 0:
             if self._spec.closed_loop and not self._waiting.ready(owner):
                 self._waiting.add(self._feed.take_up())
@@ -290,7 +298,7 @@ class _Lane:
                 self._waiting.unserved.pop(owner, None)
 
     def _serve_owner(self, owner: int) -> bool:
-        """Serve the requests that wait for these connections; False if the connection limit stops that."""
+        """Serve the requests that wait for these connections; False if the connection limit prevents that."""
         owned = self._pool.of(owner)
         most = self._spec.client_connections if self._per_client else self._spec.connections
         while self._wanted(owner) > 0:
@@ -310,7 +318,7 @@ class _Lane:
         return True
 
     async def _work(self, worker: Worker) -> None:
-        """The life of one connection: connect, serve waiting requests, wait idle, until it ends."""
+        """Run one connection: connect, serve waiting requests, wait while idle, until it ends."""
         owned = self._pool.of(worker.owner)
         try:
             failure = await self._connect(worker)
@@ -337,7 +345,10 @@ class _Lane:
             self._woken.set()
 
     async def _idle(self, worker: Worker) -> Job | None:
-        """Wait on the stack of free connections; None if the connection ended meanwhile."""
+        """Wait on the stack of free connections, and return the next request.
+
+        None if the connection ended meanwhile.
+        """
         self._pool.push_idle(worker)
         with trio.move_on_after(self._idle_timeout_s) as patience:
             await worker.wake.wait()
@@ -347,7 +358,7 @@ class _Lane:
         return worker.job
 
     async def _connect(self, worker: Worker) -> int:
-        """Connect within the time limit: 0, or the outcome of the failure."""
+        """Connect within the time limit, and return 0 or the outcome of the failure."""
         self._counters[C.connects] += 1
         worker.fresh = True
         try:
@@ -369,7 +380,7 @@ class _Lane:
             self._record(job, Outcome(failure=failure))
 
     async def _carry_out(self, worker: Worker, job: Job) -> None:
-        """Send a request, once more on a new connection if a reused one was closed. Records the outcome."""
+        """Send a request and record its outcome; resend it on a new connection if a reused one was closed."""
         reused = not worker.fresh
         self._counters[C.retries] += job.tries > 1
         assert worker.connection is not None
@@ -401,7 +412,10 @@ class _Lane:
         return await self._attempt(worker, job, resent=True)
 
     async def _attempt(self, worker: Worker, job: Job, *, resent: bool = False) -> Outcome:
-        """Send once and read the response, within the time limit from now; `sent` keeps its first value."""
+        """Send once and read the response, within the time limit from now.
+
+        `sent` keeps the time of the first attempt.
+        """
         now = time.monotonic_ns()
         if job.sent_ns < 0:
             self._records.sent(job, now, is_fresh=worker.fresh)
@@ -433,7 +447,7 @@ class _Lane:
             self._end(job, outcome, self._polls.unread_ns(time.monotonic_ns()))
 
     def _may_retry(self, job: Job, outcome: Outcome) -> bool:
-        """Whether a request is retried; a retry that is due but not granted is counted."""
+        """Return whether a request is retried. A retry that the budget denies is counted."""
         if self._draining or not self._retries.asks(job, outcome):
             return False
         is_granted = self._retries.grant()
@@ -441,7 +455,7 @@ class _Lane:
         return is_granted
 
     def _try_again(self) -> None:
-        """Queue requests whose back-off is over, before others of their client."""
+        """Queue requests whose back-off has ended, ahead of other requests of their client."""
         now = time.monotonic_ns()
         while (job := self._retries.pop_due(now)) is not None:
             job.request.forget_answer()
@@ -449,8 +463,9 @@ class _Lane:
         self._serve()
 
     def _end(self, job: Job, outcome: Outcome, unread_ns: int = 0) -> None:
-        """Record how a request ended, whose response lay unread for `unread_ns`; its client's next request becomes
-        ready.
+        """Record how a request ended, and make its client's next request ready.
+
+        `unread_ns` is how long its response may have waited in the socket before the lane read it.
         """
         self._records.ended(job, outcome, unread_ns)
         self._transport.ended(job.request, job.due_ns, outcome)

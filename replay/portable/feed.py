@@ -17,8 +17,8 @@ from .waiting import Job
 class FeedReader:
     """Single consumer of one lane's feed. `answer_limit` bytes of each response are kept for rules.
 
-    `taken` counts the entries taken. `is_starved` means that the lane was ready before the next entry was. Up to
-    `entries_limit` requests of `ring_limit` bytes may wait: half of the rings.
+    `taken` counts the entries taken. `is_starved` means that the lane was ready before the next entry was
+    published. Up to `entries_limit` requests with `ring_limit` bytes may wait: half of the rings.
     """
 
     def __init__(self, spec: LaneSpec, answer_limit: int) -> None:
@@ -43,7 +43,7 @@ class FeedReader:
 
     @property
     def next_due_ns(self) -> int:
-        """When the next entry is due. There must be a published one."""
+        """When the next entry is due. Valid only if there is a published entry."""
         return int(self._entries[self.taken % self._size]["due_ns"])
 
     def take_up(self) -> Job:
@@ -60,7 +60,7 @@ class FeedReader:
         return Job(request, due_ns, taken_ns, offset + length, own_ns=own_ns)
 
     def _count(self, due_ns: int, taken_ns: int, flags: int) -> None:
-        """Count an entry as planned, with its lag."""
+        """Count an entry as planned, with its lateness."""
         if self.is_starved:
             self.is_starved = False
             if due_ns < taken_ns and not self._closed_loop:

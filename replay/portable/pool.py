@@ -17,9 +17,10 @@ from .waiting import EVERYBODY, Job
 
 @dataclass(eq=False, slots=True)
 class Worker:
-    """One connection and its task: shared, or one client's. `job` is the next thing to do, or None after a wake-up.
+    """One connection and its task. `owner` is its client, or EVERYBODY for a shared connection.
 
-    `is_counted` is false once another connection was opened in its place.
+    `job` is the next request to send, or None after a wake-up without one. `is_counted` becomes false when
+    another connection was opened in its place.
     """
 
     owner: int = EVERYBODY
@@ -40,7 +41,7 @@ class Owned:
 
 
 class Pool:
-    """All connections of a lane. The most recently idle one is used first."""
+    """All connections of a lane. The connection that became idle last is used first."""
 
     def __init__(self, spec: LaneSpec) -> None:
         self._metrics, self._counters = spec.metrics, spec.metrics.counters
@@ -50,7 +51,7 @@ class Pool:
         self.open = 0
 
     def of(self, owner: int) -> Owned:
-        """The connections of a client, or the shared ones."""
+        """Return the connections of a client, or the shared ones."""
         return self._owned.setdefault(owner, Owned())
 
     def forget(self, owner: int, owned: Owned) -> None:
@@ -59,7 +60,7 @@ class Pool:
             del self._owned[owner]
 
     def count(self, owned: Owned, change: int) -> None:
-        """Count a connection opened or closed."""
+        """Count connections that were opened (`change` 1) or closed (-1)."""
         owned.open += change
         self.open += change
         self._counters[C.open] = self.open
@@ -71,7 +72,7 @@ class Pool:
         return bool(self._idle_by_age)
 
     def is_idle(self, worker: Worker) -> bool:
-        """Whether this connection is idle."""
+        """Return whether this connection is idle."""
         return worker in self._idle_by_age
 
     def push_idle(self, worker: Worker) -> None:
@@ -88,12 +89,12 @@ class Pool:
         return worker
 
     def end_idle(self, worker: Worker) -> None:
-        """Close an idle connection; its task wakes without a job."""
+        """Close an idle connection, and wake its task without a job."""
         self.close(self.pop_idle(worker))
         worker.wake.set()
 
     def make_room(self) -> bool:
-        """At the connection limit, close the one idle for longest; False if all are busy."""
+        """At the connection limit, close the connection that has been idle for longest; False if all are busy."""
         oldest = next(iter(self._idle_by_age), None)
         if oldest is not None:
             self._counters[C.cap_bound] += 1
@@ -103,7 +104,7 @@ class Pool:
         return oldest is not None
 
     def is_open(self, worker: Worker) -> bool:
-        """Whether an idle connection still works; otherwise it is closed."""
+        """Return whether an idle connection still works; if not, close it."""
         if worker.connection is not None and worker.connection.is_open():
             return True
         self._counters[C.closed_by_target] += 1
@@ -117,8 +118,9 @@ class Pool:
             worker.connection = None
 
     def heed_addresses(self) -> None:
-        """After a change of the address table, close idle connections to removed addresses. Busy ones end after their
-        response.
+        """Close idle connections to removed addresses after a change of the address table.
+
+        Busy ones are closed after their response.
         """
         if self._addresses_seen == self._addresses.version:
             return
@@ -128,7 +130,7 @@ class Pool:
             worker.wake.set()
 
     def is_removed(self, worker: Worker) -> bool:
-        """Whether a connection goes to an address that was removed."""
+        """Return whether a connection goes to an address that was removed."""
         connection = worker.connection
         return (
             connection is not None
@@ -137,7 +139,7 @@ class Pool:
         )
 
     def close_drained(self, worker: Worker) -> None:
-        """Close a connection to a removed address."""
+        """Close a connection to a removed address, and count it as drained."""
         assert worker.connection is not None
         self._metrics.address_counts[worker.connection.address, A.drained] += 1
         self.close(worker)

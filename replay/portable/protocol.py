@@ -31,11 +31,12 @@ from replay_native.ledger.record import Evaluation
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """One rendered request, with the protocol's notes so far, so that a time-out can use them.
+    """One rendered request, and what the protocol has recorded about its current attempt.
 
-    `first_byte_ns` is the CLOCK_MONOTONIC time of the response's first bytes, -1 without any; `informational` counts
-    interim responses. If `is_evaluated`, the protocol stores up to `answer_limit` of the response's `answer_bytes`
-    and its body size, for captures and checks.
+    The protocol updates the request itself, so that the figures of an attempt that times out are known.
+    `first_byte_ns` is the CLOCK_MONOTONIC time of the response's first bytes, -1 without any. `informational`
+    counts interim responses. If `is_evaluated`, the protocol stores up to `answer_limit` of the response's
+    `answer_bytes` in `answer`, and its body size in `answer_size`, for captures and checks.
     """
 
     data: bytes
@@ -53,19 +54,19 @@ class Request:
     answer_size: int = 0
 
     def forget_answer(self) -> None:
-        """Clear the notes of an attempt before the next one."""
+        """Clear the figures of an attempt before the next one."""
         self.first_byte_ns = -1
         self.bytes_sent = self.bytes_received = self.informational = self.answer_bytes = self.answer_size = 0
         self.answer.clear()
 
     @property
     def is_evaluated(self) -> bool:
-        """Captures or checks read the response."""
+        """Whether captures or checks read the response."""
         return bool(self.flags & EVALUATED)
 
     @property
     def patches(self) -> int:
-        """How many patches follow its bytes in the feed."""
+        """How many patches follow the request's bytes in the feed."""
         return self.flags >> PATCHES_SHIFT & PATCHES_MASK
 
     @property
@@ -75,24 +76,26 @@ class Request:
 
     @property
     def is_head(self) -> bool:
-        """The response has no body, whatever its headers say."""
+        """Whether the response has no body, whatever its headers say."""
         return bool(self.flags & HEAD)
 
     @property
     def is_idempotent(self) -> bool:
-        """The request may be sent again if a reused connection was closed."""
+        """Whether the request may be sent again if a reused connection was closed."""
         return bool(self.flags & IDEMPOTENT)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one request ended: a complete response has a status from 200 to 599, otherwise `failure` is an index of
-    OUTCOMES.
+    """How one request ended.
 
-    `reusable`: the connection may carry another request. `stale`: it closed before any byte of the response; if it
-    had served before, an idempotent request is sent again on a new one. `unread`: the server also stated that it had
-    not read the request, so any request is sent again. `reason`, an index of `http1.REASONS`, is why the response was
-    malformed; `beginning` is its first bytes.
+    A complete response has a status from 200 to 599; otherwise `failure` is an index of OUTCOMES. With
+    `reusable` the connection can be used for another request.
+
+    `stale` means that the connection closed before any byte of the response. If it was a reused connection, an
+    idempotent request is sent again on a new one. `unread` means that the server also stated that it had not
+    read the request, so any request is sent again. `reason`, an index of `http1.REASONS`, says why the response
+    was malformed, and `beginning` has its first bytes.
     """
 
     status: int = 0
@@ -105,7 +108,7 @@ class Outcome:
 
     @property
     def code(self) -> int:
-        """Its index in `replay_native.ledger.lane_metrics.OUTCOMES`."""
+        """The index in `replay_native.ledger.lane_metrics.OUTCOMES`."""
         if self.failure:
             return self.failure
         whole = self.status // 100 - 2
@@ -113,7 +116,7 @@ class Outcome:
 
 
 OK = Outcome(status=200, reusable=True)
-"""A complete response of a protocol without statuses; the connection may carry another request."""
+"""A complete response of a protocol without statuses; the connection may be used for another request."""
 
 
 class HandshakeError(OSError):
@@ -121,26 +124,36 @@ class HandshakeError(OSError):
 
 
 class Connection(ABC):
-    """One connection of the pool. It carries one request at a time. `address` is its row of the lane's address table,
-    -1 without one.
+    """One connection of the pool. It sends one request at a time.
+
+    `address` is its row of the lane's address table, -1 without one.
     """
 
     address: int = -1
 
     @abstractmethod
     async def send(self, request: Request) -> Outcome:
-        """Send a request and read its response. A failure is an Outcome, or an OSError. Cancelled at the time limit."""
+        """Send a request and read its response. Cancelled at the time limit.
+
+        A failure is returned as an Outcome or raised as an OSError.
+        """
 
     def is_open(self) -> bool:
-        """Whether it still seems usable, without waiting; called before it is reused."""
+        """Return whether the connection still seems usable, without waiting.
+
+        The engine calls this before it reuses a connection.
+        """
         return True
 
     def close(self, *, abort: bool = False) -> None:  # noqa: B027
-        """Close it at once; with `abort` possibly by a reset."""
+        """Close the connection at once; with `abort` it may be reset."""
 
 
 class Evaluated(NamedTuple):
-    """The values found in a response. `is_whole` is false if the response was longer than the part kept."""
+    """The results of a response's captures and checks.
+
+    `is_whole` is false if the response was longer than the part that was kept.
+    """
 
     found: Evaluation = Evaluation(0, -1, 0)
     is_whole: bool = True
@@ -153,27 +166,31 @@ class Transport(ABC):
 
     @abstractmethod
     async def connect(self, client: int) -> Connection:
-        """Connect for a recorded client, or a shared connection (-1).
+        """Connect for a recorded client, or make a shared connection (-1).
 
-        OSError gives the reason; the waiting request gets the outcome of its errno.
+        OSError if that fails; its errno decides the outcome of the waiting request.
         """
 
     def fill_in(self, request: Request) -> bool:
-        """Fill the client's values into a request; False if one is missing, so that the request cannot be sent."""
+        """Fill the client's values into a request. False if a value is missing, so that the request cannot be sent."""
         return True
 
     def evaluate(self, request: Request, outcome: Outcome) -> Evaluated:
-        """If the request `is_evaluated`, capture values from a complete response and check it."""
+        """Capture values from a complete response and check it. Called only if the request `is_evaluated`."""
         return Evaluated()
 
     def ended(self, request: Request, due_ns: int, outcome: Outcome) -> None:  # noqa: B027
-        """A request has ended."""
+        """Handle the end of a request, after its last attempt."""
 
     def sent_again(self, request: Request, tries: int, *, resent: bool) -> None:  # noqa: B027
-        """A request that was sent before is about to be sent again: by its try number `tries`, or on a new connection."""
+        """Prepare a request that was sent before for being sent again.
+
+        `tries` is the number of its attempt. `resent` means that the same attempt is repeated on a new
+        connection.
+        """
 
     def tried_again(self, request: Request) -> None:  # noqa: B027
-        """A request will be retried: its response does not count."""
+        """Handle the end of an attempt that will be retried: its response does not count."""
 
 
 class Connectionless(Connection, Transport):
@@ -183,7 +200,7 @@ class Connectionless(Connection, Transport):
         self._send = send
 
     async def connect(self, client: int) -> Connectionless:
-        """Nothing to connect."""
+        """Return the transport itself, because there is nothing to connect."""
         return self
 
     async def send(self, request: Request) -> Outcome:

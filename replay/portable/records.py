@@ -1,4 +1,4 @@
-"""Records the requests of a portable lane: the same records, by the same kernels, as a native lane."""
+"""Records the requests of a portable lane, with the kernels that the native lane uses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .waiting import Job
 
 
 def _due_request(job: Job) -> DueRequest:
-    """The recorded fields of a request."""
+    """Return the fields of a request that are recorded."""
     request = job.request
     return DueRequest(request.flags, request.route, request.seq, request.client, job.due_ns, job.taken_ns)
 
@@ -38,7 +38,7 @@ class Records:
         self._closed_loop, self._max_wait_ns = spec.closed_loop, spec.max_wait_ns
 
     def _own_ns(self, job: Job) -> int:
-        """The lane's own share of the time until a request was first sent, or until now."""
+        """Return the lane's own share of the time until a request was first sent, or until now if it was not."""
         return job.own_ns if job.sent_ns >= 0 else job.own_ns + int(self._counters[C.lost_ns])
 
     def unsent(self, job: Job, reason: int) -> None:
@@ -57,7 +57,7 @@ class Records:
         record_unsent(self._metrics, reason, _due_request(job), self._max_wait_ns)
 
     def sent(self, job: Job, now_ns: int, *, is_fresh: bool) -> None:
-        """Record that a request is sent for the first time, on a new or a reused connection."""
+        """Record that a request is sent for the first time, on a new (`is_fresh`) or a reused connection."""
         job.own_ns = self._own_ns(job)
         job.sent_ns = now_ns
         record_sent(
@@ -66,7 +66,7 @@ class Records:
         )  # fmt: skip
 
     def evaluated(self, job: Job, outcome: Outcome, evaluated: Evaluated) -> None:
-        """Record that the rules of its route were applied to a complete response."""
+        """Record the results of a route's rules for a complete response."""
         self._counters[C.answers_cut] += not evaluated.is_whole
         first_byte_ns = job.request.first_byte_ns
         ending = Ending(outcome.code, outcome.status, 0, job.sent_ns, first_byte_ns, time.monotonic_ns())
@@ -79,7 +79,10 @@ class Records:
         self._counters[C.informational] += request.informational
 
     def ended(self, job: Job, outcome: Outcome, unread_ns: int) -> None:
-        """Record the end of a request; its response lay unread for `unread_ns`."""
+        """Record the end of a request.
+
+        `unread_ns` is how long its response may have waited in the socket before the lane read it.
+        """
         request, now = job.request, time.monotonic_ns()
         record_net(
             self._metrics, request.flags, job.due_ns, job.sent_ns, now, self._own_ns(job), unread_ns,

@@ -13,7 +13,10 @@ from .waiting import Job
 
 
 class Retries:
-    """Requests in back-off, ordered by the time of the next attempt, at most `room` of them; and the retry budget."""
+    """Requests in back-off, ordered by the time of the next attempt, and the retry budget.
+
+    At most `room` requests are in back-off at once.
+    """
 
     def __init__(self, retry: Retry | None, room: int) -> None:
         self._retry, self._room = retry, room
@@ -26,12 +29,12 @@ class Retries:
         return self._backing_off[0][0] if self._backing_off else None
 
     def earn(self) -> None:
-        """Add the share of a retry that each first attempt earns."""
+        """Add to the budget the share of a retry that each first attempt earns."""
         if self._retry is not None:
             self._tokens_ppm = min(self._tokens_ppm + self._retry.budget_ppm, self._retry.burst_ppm)
 
     def asks(self, job: Job, outcome: Outcome) -> bool:
-        """Whether an attempt with this outcome should be retried."""
+        """Return whether an attempt with this outcome should be retried, if the budget allows it."""
         retry = self._retry
         if retry is None or job.tries >= retry.attempts:
             return False
@@ -41,7 +44,7 @@ class Retries:
         return not never_filled_in and (job.request.is_idempotent or retry.all_methods)
 
     def grant(self) -> bool:
-        """Take one retry from the budget; False if the budget or the space is used up."""
+        """Take one retry from the budget; False if the budget is used up, or if too many requests are in back-off."""
         assert self._retry is not None
         if len(self._backing_off) >= self._room:
             return False
@@ -61,13 +64,13 @@ class Retries:
         heapq.heappush(self._backing_off, (now_ns + int(wait_ns), seq, job))
 
     def pop_due(self, now_ns: int) -> Job | None:
-        """The next request whose back-off has ended."""
+        """Return the next request whose back-off has ended; None if there is none."""
         if not self._backing_off or self._backing_off[0][0] > now_ns:
             return None
         return heapq.heappop(self._backing_off)[2]
 
     def give_up(self) -> list[Job]:
-        """Remove all requests: none is retried."""
+        """Remove and return all requests in back-off."""
         jobs = [job for _, _, job in self._backing_off]
         self._backing_off.clear()
         return jobs

@@ -10,7 +10,10 @@ from replay_native.ledger.lane_metrics import LaneMetrics
 
 
 class Turns:
-    """The rows in use of a lane's address table, in rotation; with `ask`, a row looked up for each connection."""
+    """Returns the addresses in use of a lane's address table in rotation.
+
+    With `ask`, the name is looked up for each connection, and the row that the lookup returns is used instead.
+    """
 
     def __init__(
         self, metrics: LaneMetrics, first: int = 0, ask: Callable[[], Awaitable[int]] | None = None
@@ -20,7 +23,7 @@ class Turns:
         self._chosen: list[tuple[int, Address]] = []
 
     async def next(self) -> tuple[int, Address]:
-        """The next row and its address; a last known one if no row of the table is in use."""
+        """Return the next row and its address; if no row of the table is in use, one of the last known ones."""
         if self._ask is not None:
             row = await self._ask()
             return row, dict(self._table.chosen())[row]

@@ -13,10 +13,12 @@ EVERYBODY = -1
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """One request taken from the feed. `ready_ns` is when it first waited only for a connection; `end` is its end in
-    the stream of ring bytes. It has waited since `since_ns` and was attempted `tries` times; `last` is the result of
-    the last attempt. `own_ns` is the lane's own share of the time until it was first sent; until then `lost_ns` must
-    still be added.
+    """One request taken from the feed.
+
+    `ready_ns` is when it first waited only for a connection, and `since_ns` is when it was last queued. It was
+    attempted `tries` times, and `last` is the result of the last attempt. `end` is the position of its last
+    byte in the stream of ring bytes. `own_ns` is the lane's own share of the time until it was first sent;
+    until then the counter `lost_ns` must be added to it.
     """
 
     request: Request
@@ -32,10 +34,11 @@ class Job:
 
 
 class Waiting:
-    """The waiting requests, oldest first. With `ordered` a client's request is ready only after the previous one
-    ended; with `per_client` it waits for a connection of its client, otherwise for a shared one.
+    """The waiting requests, oldest first.
 
-    `unserved` has the owners with waiting requests that nobody has tried to serve since.
+    With `ordered` a client's request is ready only after the previous one has ended. With `per_client` a
+    request waits for a connection of its client, otherwise for a shared one. `unserved` has the owners for
+    whose waiting requests no connection was sought yet.
     """
 
     def __init__(self, *, ordered: bool, per_client: bool) -> None:
@@ -51,7 +54,7 @@ class Waiting:
         return len(self._by_age)
 
     def ready(self, owner: int) -> int:
-        """How many requests wait only for one of these connections."""
+        """Return how many requests wait only for one of these connections."""
         return len(self._ready.get(owner, ()))
 
     @property
@@ -60,7 +63,7 @@ class Waiting:
         return next(iter(self._by_age), None)
 
     def add(self, job: Job) -> None:
-        """Add a request."""
+        """Add a request that was just taken from the feed."""
         job.since_ns = job.taken_ns
         self._by_age[job] = None
         self.held_bytes += len(job.request.data)
@@ -71,8 +74,9 @@ class Waiting:
             self._make_ready(job, job.taken_ns)
 
     def add_again(self, job: Job, now_ns: int) -> None:
-        """Add a request that was attempted before: it waits for a connection ahead of others and keeps its client's
-        turn.
+        """Add a request that was attempted before.
+
+        It waits for a connection ahead of others, and keeps its client's turn.
         """
         job.since_ns = now_ns
         self._by_age[job] = None
@@ -82,7 +86,7 @@ class Waiting:
         self.unserved[owner] = None
 
     def take(self, owner: int) -> Job:
-        """Take the first ready request to attempt it; `ended` must follow."""
+        """Remove and return the first ready request, which is attempted now. The caller must call `ended` later."""
         job = next(iter(self._ready[owner]))
         self.forget(job)
         return job
@@ -97,7 +101,7 @@ class Waiting:
             self._lines[client].remove(job)
 
     def ended(self, job: Job, now_ns: int) -> None:
-        """A request ended: the next one of its client becomes ready."""
+        """Make the next request of a client ready after its request has ended."""
         client = job.request.client
         if self._turns.pop(client, None) is not None and (line := self._lines.get(client)):
             self._make_ready(line.popleft(), now_ns)
@@ -116,7 +120,7 @@ class Waiting:
         return job.request.client if self._per_client else EVERYBODY
 
     def forget(self, job: Job) -> None:
-        """Remove a request from the queue; the caller decides whether its turn is over."""
+        """Remove a request from the queue, but keep its client's turn; the caller ends the turn with `ended`."""
         del self._by_age[job]
         owner = self._owner(job)
         if (ready := self._ready.get(owner)) is not None and ready.pop(job, self) is None and not ready:

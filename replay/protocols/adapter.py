@@ -43,37 +43,47 @@ class Renderer(Protocol):
         horizon_ns: int,
         writer: FeedWriter,
     ) -> int:
-        """Write a lane's share of the rows from `row` on, up to `horizon_ns` or until the feed is full; returns the
-        row to continue with. LimitError if a request is larger than the feed.
+        """Write a lane's share of the rows from `row` on, and return the row to continue with.
+
+        It stops at rows that are due after `horizon_ns`, or when the feed is full. LimitError if a request is
+        larger than the feed.
         """
         ...
 
     def route(self, batch: DueBatch, row: int) -> int:
-        """The route of a row that never reached a feed."""
+        """Return the route of a row that never reached a feed."""
         ...
 
 
 async def _nothing(_specs: Sequence[LaneSpec]) -> list[Note]:
-    """A hook that does nothing."""
+    """Return no notes: the default of `ProtocolAdapter.afterwards`."""
     return []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolAdapter:
-    """What a protocol supplies to a run for one target. Lane i has `connections[i]`; `feed` is its entries and ring
-    bytes.
+    """What a protocol supplies to a run for one target.
 
-    `name` follows the target's name during the run. `tls` is how connections are secured, `peer` who responded;
-    `portable_because` says why native lanes can't run. `tick_ns` is lateness by design: due requests are gathered for
-    that long. `trace_seed` names the traces of its requests, 0 if they carry no traceparent. With `keeps_responses` its
-    lanes can keep responses.
-    `rules` labels the captures and checks that are counted. `close` is called when the run is over, or
-    did not begin; `figures` and `notes` after its last lane ended; `background` runs beside the lanes until then.
-    `afterwards` says what only a look at the target can tell, after a run that was not interrupted.
-    `consumed` names the histograms that a consumer fills, `lag` is its lag by partition now.
-    `cut` is for a protocol that decides itself which lane a row goes to: it numbers the rows of a batch, and row i goes
-    to the lane of its number modulo the lanes of all processes. Such a target has one lane in each process. Without it
-    rows are cut by number, or by client.
+    `connections[i]` is the number of connections of lane i. `feed` is the number of entries and the ring bytes
+    of each lane's feed.
+
+    `name` follows the target's name during the run. `tls` says how connections are secured, and `peer`
+    describes the TLS server that responded. `portable_because` says why native lanes cannot run.
+
+    `tick_ns` is intended lateness: due requests are collected for that long before they are sent. `trace_seed`
+    is the seed of the requests' trace ids, 0 if they have no traceparent. With `keeps_responses` its lanes can
+    keep responses. `rules` has the labels of the captures and checks that are counted.
+
+    `close` is called when the run ends, also if the run could not begin. `figures` and `notes` are called after
+    the last lane has ended. `background` runs beside the lanes until then. `afterwards` examines the target
+    after a run that was not interrupted, and returns notes.
+
+    `consumed` lists the histograms that a consumer fills. `lag` returns the consumer's current lag by
+    partition.
+
+    `cut` is for a protocol that assigns rows to lanes itself. It returns a number for each row of a batch, and
+    the row goes to the lane of that number modulo the lanes of all processes. Such a target has one lane in
+    each process. Without `cut`, rows are assigned by sequence number or by client.
     """
 
     engine_name: Literal["native", "portable", "kafka"]
@@ -103,5 +113,5 @@ class ProtocolAdapter:
     afterwards: Callable[[Sequence[LaneSpec]], Awaitable[list[Note]]] = field(default=_nothing)
 
     def started_routes(self) -> list[RouteStart]:
-        """Its routes, each with whether its requests carry a traceparent."""
+        """Return the routes, each with whether its requests have a traceparent."""
         return [msgspec.structs.replace(route, traced=bool(self.trace_seed)) for route in self.routes]

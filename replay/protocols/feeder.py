@@ -23,11 +23,11 @@ from replay_native.ledger.lane_metrics import C
 from .adapter import Renderer
 
 PAUSE_S = 0.02
-"""Time between two polls of feeds that are full, or filled up to the horizon."""
+"""Seconds between two polls of feeds that are full, or filled up to the horizon."""
 
 
 def checked(reached: int, batch: DueBatch, writer: FeedWriter) -> int:
-    """The return value of a rendering kernel. LimitError if the kernel found a request larger than the ring."""
+    """Return the row that a rendering kernel reached. LimitError if it found a request larger than the ring."""
     if reached < 0:
         raise LimitError(
             f"request {batch.first_seq - 1 - reached} is larger than a lane's feed"
@@ -38,12 +38,14 @@ def checked(reached: int, batch: DueBatch, writer: FeedWriter) -> int:
 
 
 class Feeder:
-    """Renders due rows into the lanes' feeds. Row i of the run goes to lane i % lanes; if lanes know clients, every row
-    of client i does. With `share` these are lanes of a larger run, and the rows of its other lanes are skipped.
+    """Renders due rows into the lanes' feeds.
 
-    Where a run has several targets its rows are numbered from `first_seq` on, and its routes from `first_route` on.
-    `cut` numbers the rows where the protocol decides about their lanes (see `ProtocolAdapter`).
-    `fed` becomes true once the first AHEAD_NS of the run are in the rings.
+    Row i of the run goes to lane i % lanes. If lanes assign by client, every row of client i goes to lane i %
+    lanes. With `share` the lanes are part of a larger run, and the rows of its other lanes are skipped.
+
+    In a run with several targets, `first_seq` and `first_route` are added to this target's sequence and route
+    numbers. `cut` numbers the rows if the protocol assigns them to lanes (see `ProtocolAdapter`). `fed` is set
+    when the first AHEAD_NS of the run are in the rings.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Feeder:
         self.fed = trio.Event()
         self.stop_ns: int | None = None
         self.limit: Callable[[], int] = lambda: 1 << 62
-        """Rows that are due later than this instant are not fed for now."""
+        """Returns an instant; rows that are due later are not fed for now."""
 
     async def run(self, start_ns: int) -> None:
         """Feed until the schedule ends, or up to `stop_ns`; then mark the end of every feed."""
@@ -78,7 +80,7 @@ class Feeder:
             writer.end()
 
     def lanes_of(self, batch: DueBatch) -> npt.NDArray[np.int64]:
-        """The lane of each row, among the lanes of all processes."""
+        """Return the lane of each row, among the lanes of all processes."""
         if self._cut is not None:
             numbers = self._cut(batch)
         elif self._lanes[0].by_client:
@@ -88,7 +90,10 @@ class Feeder:
         return numbers % self._share.of
 
     def due_by_second(self) -> list[int]:
-        """How many requests of this process are due in each second of the run; blocks."""
+        """Count the requests of this process that are due in each second of the run.
+
+        The method reads the whole schedule, and blocks.
+        """
         first, after = self._share.first, self._share.first + self._share.count
         counts = np.zeros(0, np.int64)
         for arrived in self._schedule.batches():
@@ -105,11 +110,11 @@ class Feeder:
         self._schedule.stop()
 
     def _numbered(self, batch: DueBatch) -> DueBatch:
-        """The batch with its sequence numbers in this run."""
+        """Return the batch with its sequence numbers in this run."""
         return replace(batch, first_seq=batch.first_seq + self._first_seq) if self._first_seq else batch
 
     def _render(self, batch: DueBatch, lane: int, start_ns: int, horizon_ns: int) -> int:
-        """Render as many rows as fit, with the route numbers of this run; returns the row to continue with."""
+        """Render as many rows as fit, with the route numbers of this run, and return the row to continue with."""
         writer = self.writers[lane]
         first = int(writer.tails[TAIL])
         reached = self._renderer.render(

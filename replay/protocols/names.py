@@ -1,4 +1,4 @@
-"""Looks up the name of a target once before the plan, checks it, and follows it during the run."""
+"""Looks up the name of a target once before the plan, checks its addresses, and follows the name during the run."""
 
 from __future__ import annotations
 
@@ -24,29 +24,30 @@ from .protocol import Found
 
 @dataclass(frozen=True)
 class FoundName(Found):
-    """A target that was looked up, with the result, from which the run continues."""
+    """A target whose name was looked up. The run continues with its `lookups` and its `answer`."""
 
     lookups: Lookups
     answer: Answer
 
 
 async def find_name(target: Target, scenario: Scenario) -> FoundName:
-    """Look up a target's name. TargetError if it has no address, LimitError if one is not allowed."""
+    """Look up a target's name. TargetError if it has no address, LimitError if an address is not allowed."""
     lookups = Lookups(target.host, scenario.resolver)
     _, answer = await look_up(target, scenario, lookups)
     return FoundName(target, tuple(answer.addresses), lookups, answer)
 
 
 def check_target(schedule: Schedule, found: Found) -> None:
-    """LimitError if the plan must not be sent to the target, or is too fast or too long for it."""
+    """Raise LimitError if the plan must not be sent to the target, or is too fast or too long for it."""
     origins = schedule.trace.requests.hosts
     check_plan(schedule.plan, found.target, found.hosts, origins, schedule.scenario)
 
 
 async def follow_name(schedule: Schedule, found: FoundName, *, by_tcp: bool = True) -> NameWatch:
-    """The addresses that accept TCP connections, and the task that follows the name. TargetError if none does.
+    """Find the addresses that accept TCP connections, and return the watch that follows the name during the run.
 
-    Without `by_tcp` no connection is tried, and all addresses are used.
+    TargetError if no address accepts a connection. Without `by_tcp` no connection is tried, and all addresses
+    are used.
     """
     scenario, target = schedule.scenario, found.target
     there = places(found.answer, target.port)

@@ -46,25 +46,26 @@ class TargetPlan(ABC):
     """Why native lanes can't run although they should; the plan prints it."""
 
     share: LaneRange | None = None
-    """Its lanes of a larger run, if this process has a share of one. Set before `open`."""
+    """The target's lanes of a larger run, if this process runs a share of one. Set before `open`."""
 
     def __init__(self, schedule: Schedule, found: Found) -> None:
         self.schedule, self.found = schedule, found
 
     @property
     def target(self) -> Target:
-        """Where to send."""
+        """The target that the requests are sent to."""
         return self.found.target
 
     @abstractmethod
     def check(self) -> None:
-        """LimitError or UsageError if the plan must not be sent, or if this machine cannot send it."""
+        """Raise LimitError or UsageError if the plan must not be sent, or if this machine cannot send it."""
 
     @abstractmethod
     async def open(self, run_id: str, first_route: int) -> ProtocolAdapter:
-        """Connect, and create the adapter of the run. `first_route` is the number of its first route in the run.
+        """Connect, and create the adapter of the run.
 
-        TargetError, LimitError or UsageError if the target cannot or may not be used.
+        `first_route` is the number of this target's first route in the run. TargetError, LimitError or
+        UsageError if the target cannot or may not be used.
         """
 
 
@@ -72,16 +73,16 @@ class Protocol(ABC):
     """A protocol, identified by the scheme of its target URLs."""
 
     kernels: tuple[str, ...] = ()
-    """Kernel modules that a run needs besides those of all runs; they are compiled with a progress bar."""
+    """Kernel modules of this protocol, besides those that every run uses; they are compiled with a progress bar."""
 
     sends_traceparent: bool = False
-    """Whether `traceparent` sends a trace context with its requests."""
+    """Whether the setting `traceparent` adds a trace context to requests of this protocol."""
 
     has_statuses: bool = False
     """Whether responses have HTTP statuses, which can be compared with the recorded ones."""
 
     has_one_lane: bool = False
-    """Whether a run has one lane onto each target, whatever `threads` says."""
+    """Whether a run has one lane for each target, whatever `threads` says."""
 
     refuses: Mapping[str, str] = MappingProxyType({})
     """Settings that a first target of this protocol cannot use, by key, each with the reason."""
@@ -94,10 +95,13 @@ class Protocol(ABC):
         """Parse a target URL. UsageError if it is invalid."""
 
     def check(self, scenario: Scenario) -> None:  # noqa: B027
-        """UsageError for settings that this protocol cannot work with, before anything is read."""
+        """Raise UsageError for settings that this protocol does not support, before any target is looked up."""
 
     def check_shares(self, scenario: Scenario) -> None:
-        """Refuse a run over many machines (`--cluster`), where their shares could not be told apart. UsageError."""
+        """Raise UsageError if the protocol does not support runs on several machines (`--cluster`).
+
+        A protocol that supports them overrides this method.
+        """
         scheme = scenario.target.partition(":")[0].lower()
         raise UsageError(
             f"--cluster supports HTTP and Kafka targets, and the target is {scheme}",
@@ -113,29 +117,30 @@ class Protocol(ABC):
         """Plan a target's requests. UsageError or LimitError if they cannot be written."""
 
     def unused(self, scenario: Scenario, targets: Sequence[Target]) -> list[tuple[str, str]]:
-        """Settings of this protocol that are set but not used by any of its `targets`, each with the kind of target
-        that would use it.
+        """Return the settings of this protocol that are set but that none of its `targets` uses.
+
+        Each has the kind of target that would use it, for the message.
         """
         return []
 
     def facts(self, plan: Plan, scenario: Scenario) -> list[Fact]:
-        """The protocol's lines of the printed plan, below the target."""
+        """Return the protocol's lines of the printed plan, which follow the target."""
         return []
 
     def bounds(self, plan: Plan, scenario: Scenario) -> list[Fact]:
-        """The plan's lines about connections and time limits."""
+        """Return the plan's lines about connections and time limits."""
         return [("waits", waits(scenario))]
 
 
 def trace_facts(scenario: Scenario) -> list[Fact]:
-    """The plan's line about the trace context that every request carries; empty without one."""
+    """Return the plan's line about the trace context of the requests; empty without one."""
     if not scenario.traceparent:
         return []
     return [("traces", "a traceparent for each request; a recorded traceparent and tracestate are not sent")]
 
 
 def waits(scenario: Scenario) -> str:
-    """The time limits of a request."""
+    """Describe the time limits of a request."""
     return (
         f"{units.format_duration(scenario.timeout_ns)} for a complete response,"
         f" {units.format_duration(scenario.max_wait_ns)} for a free connection"

@@ -1,4 +1,4 @@
-"""Finds the protocol of a target URL by its scheme: those that come with replay, and those of other packages.
+"""Finds the protocol of a target URL by its scheme, among the built-in ones and those of other packages.
 
 A package adds one by an entry point of the group `replay.protocols`, whose name is the scheme:
 
@@ -23,11 +23,11 @@ from .protocol import Protocol
 GROUP = "replay.protocols"
 
 _BUILT_IN = {"http": "http1", "https": "http1", "kafka": "kafka"}
-"""The package in `replay.protocols` for each scheme, which has its protocol as `PROTOCOL`."""
+"""The package in `replay.protocols` for each scheme; its protocol is the package's `PROTOCOL`."""
 
 
 def protocol_of(url: str) -> Protocol:
-    """The protocol of a target URL. UsageError if its scheme is unknown, or the protocol cannot be loaded."""
+    """Return the protocol of a target URL. UsageError if its scheme is unknown, or the protocol cannot be loaded."""
     scheme = scheme_of(url)
     if scheme in _BUILT_IN:
         return _built_in(scheme)
@@ -42,7 +42,7 @@ def protocol_of(url: str) -> Protocol:
         )
     if len(brought) > 1:
         packages = " and ".join(sorted(_package(one) for one in brought))
-        raise UsageError(f"{packages} both bring the protocol {scheme}", hint="uninstall one of them")
+        raise UsageError(f"{packages} both provide the protocol {scheme}", hint="uninstall one of them")
     return _loaded(brought[0])
 
 
@@ -52,9 +52,10 @@ def parse_target(url: str) -> Target:
 
 
 def unused_settings(scenario: Scenario) -> list[str]:
-    """Settings that were set and that no target of the scenario uses: `tls.insecure (for https targets)`.
+    """Return the settings that were set and that no target of the scenario uses.
 
-    That is not an error, because one scenario may be used with several targets; the plan reports it.
+    An item reads `tls.insecure (for https targets)`. Unused settings are not an error, because one scenario may
+    be used with several targets; the plan reports them.
     """
     targets = [parse_target(own.target) for own in scenario.by_target()]
     unused: dict[str, list[str]] = {}
@@ -91,7 +92,7 @@ def _of_package(name: str) -> Protocol:
 
 @functools.cache
 def _brought() -> dict[str, list[EntryPoint]]:
-    """Entry points by scheme. One that is found twice with the same name and value is used once."""
+    """Return entry points by scheme. One that is found twice with the same name and value is used once."""
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
         if point.value not in [known.value for known in found.setdefault(point.name.lower(), [])]:
@@ -99,7 +100,7 @@ def _brought() -> dict[str, list[EntryPoint]]:
     for scheme in _BUILT_IN:
         if scheme in found:
             raise UsageError(
-                f"{_package(found[scheme][0])} brings a protocol for {scheme}, which replay has",
+                f"{_package(found[scheme][0])} provides a protocol for {scheme}, which replay has built in",
                 hint="uninstall it, or give its protocol another scheme",
             )
     return found

@@ -7,7 +7,7 @@ from replay.results.document import RouteStart
 
 
 def route_starts(schedule: Schedule) -> list[RouteStart]:
-    """The routes of the trace, with their recorded figures."""
+    """Return the routes of the trace, with their recorded figures."""
     recorded = {route.route: route.recorded for route in schedule.plan.by_route}
     requests = schedule.trace.requests
     named = zip(requests.routes, requests.actions, strict=True)

@@ -15,20 +15,21 @@ from .protocol import Protocol
 from .registry import parse_target, protocol_of
 
 OFF = "none"
-"""The value that switches a setting off; it is not refused then."""
+"""The value that switches a setting off; a setting with this value is not refused."""
 
 
 def load_scenario(
     path: Path | None = None, flags: Mapping[str, Any] | None = None, names: Mapping[str, str] | None = None
 ) -> Scenario:
-    """A scenario as `replay.settings.file.load` reads it. Also UsageError if a further target is invalid, or if the
-    protocol of the first one refuses a setting.
+    """Read a scenario as `replay.settings.file.load` does, and check its targets.
+
+    UsageError also if a further target is invalid, or if the protocol of the first target refuses a setting.
     """
     return load(path, flags, names, and_check=check_targets)
 
 
 def check_targets(scenario: Scenario, name_of: Callable[[str], str]) -> None:
-    """UsageError if a further target is invalid, or if the first one cannot use a setting."""
+    """Raise UsageError if a further target is invalid, or if the first one cannot use a setting."""
     for index, also in enumerate(scenario.also):
         try:
             parse_target(also.target)

@@ -59,24 +59,27 @@ RING_BYTES_MIN = 1 << 20
 
 
 class TrioConnection(Connection):
-    """One connection of the pool, made without arguments and then connected. It carries one request at a time."""
+    """One connection of the pool, made without arguments and then connected. It sends one request at a time."""
 
     async def connect(self, address: Address) -> None:
-        """Connect. OSError says why not; the request that waits for it fails by its errno."""
+        """Connect to the address. OSError if that fails; its errno decides the outcome of the waiting request."""
 
     @abstractmethod
     async def send(self, request: Request) -> Outcome:
         """Send `request.data` and await the response. Cancelled at the time limit.
 
-        Stamp `request.first_byte_ns` when the response begins (time.monotonic_ns()), count `bytes_sent` and
-        `bytes_received`. A failure is an Outcome, or an OSError. `OK` is a whole response of a protocol without statuses.
+        Set `request.first_byte_ns` to time.monotonic_ns() when the response begins, and count `bytes_sent` and
+        `bytes_received`. Return an Outcome or raise OSError for a failure. `OK` stands for a complete response
+        in a protocol without statuses.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A recorded request that is due. `status` is the recorded one, -1 if it is not known; `at_ns` is when it was
-    recorded, since the epoch. Rows have the sequence number `seq`.
+    """A recorded request that is due.
+
+    `seq` is its sequence number. `status` is the recorded status, -1 if it is not known. `at_ns` is when it was
+    recorded, in nanoseconds since the epoch.
     """
 
     seq: int
@@ -91,7 +94,7 @@ class Row:
 
     @property
     def headers(self) -> Headers:
-        """The recorded headers; none where they were not recorded."""
+        """The recorded headers; empty if they were not recorded."""
         place = self._requests.get(self._index).headers
         return self._requests.headers(place) if place >= 0 else ()
 
@@ -103,15 +106,15 @@ class Row:
 
 
 Render = Callable[[Row], bytes]
-"""What is sent for a recorded request."""
+"""Returns the bytes that are sent for a recorded request."""
 
 
 class TrioProtocol(Protocol):
     """A protocol in plain Trio, for targets `SCHEME://HOST[:PORT]`.
 
-    `connection` makes a connection that is not connected yet. With `has_statuses` its outcomes have statuses like HTTP's,
-    which are held against the recorded ones. With `is_idempotent` a request is sent once more where a connection that
-    had served before ended without a response. Without `by_tcp` no TCP connection is tried before the run.
+    `connection` makes a connection that is not connected yet. With `has_statuses`, outcomes have statuses like
+    those of HTTP, which are compared with the recorded ones. With `is_idempotent`, a request is resent once if
+    a reused connection closes without a response. Without `by_tcp` no TCP connection is tried before the run.
     """
 
     def __init__(
@@ -197,7 +200,7 @@ class _Connecting(Transport):
 
 
 class _RowRenderer:
-    """Due rows as a protocol's function writes them; one at a time, so that this is slower than a render kernel."""
+    """Writes due rows with a protocol's `render` function, one row at a time, so it is slower than a render kernel."""
 
     def __init__(self, schedule: Schedule, protocol: TrioProtocol) -> None:
         self._schedule, self._requests = schedule, schedule.trace.requests
@@ -206,7 +209,7 @@ class _RowRenderer:
         self._has_statuses = protocol.has_statuses
 
     def typical_bytes(self) -> int:
-        """About the bytes of a request: for the size of a feed."""
+        """Estimate the bytes of a request from the first rows, to size a feed."""
         rows = ((batch, number) for batch in self._schedule.batches() for number in range(len(batch)))
         sizes = [len(self._render(self._row(*place))) for place in islice(rows, SAMPLE_ROWS)]
         return max(64, 2 * sum(sizes) // max(len(sizes), 1))
@@ -243,7 +246,7 @@ class _RowRenderer:
         return row
 
     def route(self, batch: DueBatch, row: int) -> int:
-        """The route of the trace."""
+        """Return the row's route in the trace."""
         return int(batch.route[row])
 
     def _row(self, batch: DueBatch, row: int) -> Row:

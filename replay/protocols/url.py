@@ -9,9 +9,10 @@ from replay.settings.target import Target, scheme_of, sendable
 
 
 def parse_url(url: str, default_port: int | None, *, no_user: str = "") -> Target:
-    """Take a URL apart. UsageError says what is wrong with it.
+    """Parse a URL. UsageError if it is invalid.
 
-    Without a `default_port` the URL must name one. `no_user` is the hint for a URL that holds a user name.
+    Without a `default_port` the URL must contain one. `no_user` is the hint for a URL that contains a user
+    name.
     """
     example = f"write {scheme_of(url)}://HOST:PORT/PATH"
     try:
@@ -22,7 +23,7 @@ def parse_url(url: str, default_port: int | None, *, no_user: str = "") -> Targe
     if not host or not sendable(url):
         raise UsageError(f"the target {url!r} is not a URL", hint=example)
     if parts.username is not None or parts.password is not None:
-        raise UsageError("the target holds a user name", hint=no_user or example)
+        raise UsageError("the target contains a user name", hint=no_user or example)
     rest = url.partition("://")[2]
     if "?" in rest or "#" in rest:
         raise UsageError(

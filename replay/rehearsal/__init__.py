@@ -1,1 +1,1 @@
-"""The rehearsal of an evening: scenes that fail before a fix and recover after it (docs/rehearsal.md)."""
+"""The rehearsal: scenes in which an app fails before a fix and recovers after it (docs/rehearsal.md)."""

@@ -1,4 +1,4 @@
-"""`rehearsal.json`: what each scene promised, and what came out."""
+"""`rehearsal.json`: what each scene promised, and its results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = "rehearsal.json"
 
 SceneVerdict = Literal["AS_PROMISED", "NOT_AS_PROMISED", "MACHINE_TOO_BUSY"]
 SideVerdict = Literal["FAILED", "PASSED", "INVALID"]
-"""PASSED: every objective was met. INVALID: the generator was the bottleneck."""
+"""PASSED: every objective was met, and the target recovered. INVALID: the generator was the bottleneck."""
 
 EXITS = {"AS_PROMISED": Exit.PASSED, "NOT_AS_PROMISED": Exit.FAILED, "MACHINE_TOO_BUSY": Exit.INVALID}
 
@@ -31,9 +31,9 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
 class SideResult(msgspec.Struct, frozen=True, kw_only=True):
     """One side of a scene.
 
-    `run` is its run folder, relative to the rehearsal's. `highest` has the highest value of each watched figure (null:
-    no sample), `events` how often the twin logged each kind of event. `broken` says which promises were not kept,
-    `doubts` why the figures may say nothing of the twin.
+    `run` is its run folder, relative to the rehearsal's. `highest` has the highest value of each watched figure
+    (null: no sample), and `events` how often the twin logged each kind of event. `broken` lists the promises
+    that were not kept. `doubts` lists the reasons why the figures may not describe the twin.
     """
 
     run: str
@@ -58,7 +58,7 @@ class SideResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SceneResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One scene. `saved_eur` is what the good responses of the fix are worth beyond those before it."""
+    """One scene. `saved_eur` is the worth of the additional good responses after the fix."""
 
     number: int
     name: str
@@ -74,7 +74,7 @@ class SceneResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
-    """All scenes that were played, in the order in which they were."""
+    """All scenes that were played, in the order in which they were played."""
 
     format_version: int = 1
     replay: str = __version__
@@ -89,6 +89,9 @@ def save(folder: Path, rehearsal: Rehearsal) -> None:
 
 
 def exit_code(scenes: list[SceneResult]) -> Exit:
-    """The exit code of a rehearsal: a broken promise counts more than a machine that was too busy to tell."""
+    """Return the exit code of a rehearsal.
+
+    A broken promise takes precedence over a machine that was too busy to judge.
+    """
     codes = {EXITS[scene.verdict] for scene in scenes}
     return next((code for code in (Exit.FAILED, Exit.INVALID) if code in codes), Exit.PASSED)

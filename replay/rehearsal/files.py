@@ -1,4 +1,7 @@
-"""The files of a scene: a twin for each side, a scenario and its load. They are what is played, and can be run manually."""
+"""The files of a scene: a twin for each side, a scenario and its load.
+
+These files are what the rehearsal runs, and users can also run them manually.
+"""
 
 from __future__ import annotations
 
@@ -26,25 +29,25 @@ COPIED = "Copy it and change it. docs/rehearsal.md and docs/twin.md have the key
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where the twin of a scene listens: its front, and the address of its figures."""
+    """Where the twin of a scene listens: the ports of its front and of its figures."""
 
     front_port: int
     control_port: int
 
     @property
     def target(self) -> str:
-        """The target of the load."""
+        """The URL that the load is sent to."""
         return f"http://127.0.0.1:{self.front_port}"
 
     @property
     def figures(self) -> str:
-        """The document with the twin's figures."""
+        """The URL of the document with the twin's figures."""
         return f"http://127.0.0.1:{self.control_port}/figures"
 
 
 @dataclass(frozen=True, slots=True)
 class SceneFiles:
-    """The files of a scene, in a new folder."""
+    """The paths of a scene's files in its folder."""
 
     folder: Path
 
@@ -55,34 +58,34 @@ class SceneFiles:
 
     @property
     def recipe(self) -> Path:
-        """The load without the surge, for `replay generate`."""
+        """The recipe of the load without the surge, for `replay generate`."""
         return self.folder / "load.toml"
 
     @property
     def base(self) -> Path:
-        """The load without the surge."""
+        """The trace of the load without the surge."""
         return self.folder / "base.trace"
 
     @property
     def trace(self) -> Path:
-        """The load."""
+        """The trace of the load, with the surge if the scene has one."""
         return self.folder / "load.trace"
 
     def twin(self, side: str) -> Path:
-        """The twin of a side."""
+        """Return the twin's configuration for a side."""
         return self.folder / f"{side}.twin.toml"
 
     def run(self, side: str) -> Path:
-        """The run folder of a side."""
+        """Return the run folder of a side."""
         return self.folder / side
 
     def log(self, side: str) -> Path:
-        """What the twin of a side logged."""
+        """Return the log of a side's twin."""
         return self.folder / f"{side}.log"
 
 
 def folder_name(scene: Scene) -> str:
-    """The name of a scene's folder."""
+    """Return the name of a scene's folder, such as `04-retries`."""
     return f"{scene.number:02}-{scene.name}"
 
 
@@ -113,7 +116,7 @@ def _write(path: Path, document: dict[str, Any], comment: str) -> None:
 
 
 def twin_document(scene: Scene, promise: Promise, addresses: Addresses, seed: int) -> dict[str, Any]:
-    """The twin of a side, with its addresses and its seed."""
+    """Return the twin's configuration for a side, with its addresses and its seed."""
     own = {"seed": seed, "control_port": addresses.control_port, "balancer": {"port": addresses.front_port}}
     return laid_over(scene.twin_of(promise), own)
 
@@ -127,7 +130,10 @@ def _scenario(scene: Scene, files: SceneFiles, addresses: Addresses) -> dict[str
 
 
 def _margin_ns(scene: Scene) -> int:
-    """How much longer the load without the surge is: `replay peak` refuses one that ends before its last second."""
+    """Return by how much the load without the surge must be longer than the scene's load.
+
+    `replay peak` refuses a trace that ends before its last second.
+    """
     return 0 if scene.surge is None else 2 * units.SECOND_NS
 
 
@@ -150,7 +156,7 @@ def _generate(scene: Scene, files: SceneFiles, seed: int) -> Trace:
 
 
 def surge_flags(scene: Scene) -> str:
-    """The flags of `replay peak` that make the surge of a scene; empty where they cannot."""
+    """Return the flags of `replay peak` that make the surge of a scene; empty if no flags can."""
     found = scene.surge
     if found is None or len(found.scale) != 1 or found.scale[0][0] or found.until_ns != 2 * found.from_ns:
         return ""

@@ -1,4 +1,4 @@
-"""Judges a scene: did each side come out as it promised, and could this machine tell?"""
+"""Judges a scene: whether each side kept its promise, and whether this machine could measure that."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from .scene import Promise, Scene
 
 
 def side_result(scene: Scene, promise: Promise, run: Run, place: str, others: float | None) -> SideResult:
-    """The result of one side. `place` is its run folder in results, `others` the CPU share of other programs."""
+    """Return the result of one side.
+
+    `place` is its run folder in results, and `others` is the CPU share of other programs.
+    """
     document = run.document
     response = document.latency.response
     latency = response if isinstance(response, Latency) and response.count else None
@@ -58,7 +61,10 @@ def side_result(scene: Scene, promise: Promise, run: Run, place: str, others: fl
 
 
 def _recovery(scene: Scene, run: Run) -> tuple[str, float | None]:
-    """The verdict on the surge, where a side promises one: others have no time left after it."""
+    """Return the verdict on the surge, if a side promises one.
+
+    In other scenes no time is left after the surge to judge recovery.
+    """
     if scene.surge is None or not (scene.before.recovery or scene.after.recovery):
         return "", None
     from_s, until_s = scene.surge.from_ns / units.SECOND_NS, scene.surge.until_ns / units.SECOND_NS
@@ -75,7 +81,7 @@ def _highest(run: Run, names: Sequence[str]) -> dict[str, float | None]:
 
 
 def _doubts(run: Run, others: float | None) -> list[str]:
-    """Why the figures of a run may say nothing of its twin."""
+    """Return reasons why the figures of a run may not describe its twin."""
     found = [f"{reason.verdict}: {reason.message}" for reason in run.document.validity.reasons]
     if others is not None and others > OTHERS_SHARE:
         found.append(f"other programs used {units.format_share(others)} of this machine's CPUs")
@@ -83,7 +89,7 @@ def _doubts(run: Run, others: float | None) -> list[str]:
 
 
 def broken(promise: Promise, side: SideResult) -> list[str]:
-    """The promises that a side did not keep, in words."""
+    """Return the promises that a side did not keep, in words."""
     found = []
     for objective in side.objectives:
         if objective.slo in promise.either:
@@ -111,10 +117,10 @@ def _number(value: float | None) -> str:
 
 
 def scene_verdict(before: SideResult, after: SideResult) -> tuple[SceneVerdict, list[str]]:
-    """The verdict on a scene, and its reasons.
+    """Return the verdict on a scene, and its reasons.
 
-    A run that is INVALID says nothing. Where a promise was broken and there is a doubt about either run, this machine
-    was too busy to tell. Kept promises count in spite of doubts: both sides had the same machine.
+    If a run is INVALID, or if a promise was broken and there is a doubt about either run, this machine was too
+    busy to judge. Kept promises count in spite of doubts, because both sides ran on the same machine.
     """
     sides = (("before", before), ("after", after))
     doubts = [f"{name}: {doubt}" for name, side in sides for doubt in side.doubts]
@@ -129,7 +135,7 @@ def scene_verdict(before: SideResult, after: SideResult) -> tuple[SceneVerdict, 
 def scene_result(
     scene: Scene, folder: str, before: SideResult, after: SideResult, took_s: float
 ) -> SceneResult:
-    """The result of a scene that was played on both sides."""
+    """Return the result of a scene that was played on both sides."""
     verdict, reasons = scene_verdict(before, after)
     saved = saved_by_route(scene.worth_eur, before, after)
     return SceneResult(
@@ -148,5 +154,5 @@ def scene_result(
 
 
 def saved_by_route(worth: Mapping[str, float], before: SideResult, after: SideResult) -> dict[str, int]:
-    """How many more good responses there were after the fix, by route."""
+    """Return how many more good responses there were after the fix, by route."""
     return {route: after.good_by_route.get(route, 0) - before.good_by_route.get(route, 0) for route in worth}

@@ -1,4 +1,7 @@
-"""How much of this machine other programs used meanwhile: a twin that does not get its CPU time fails without reason."""
+"""Measures how much of this machine's CPU time other programs use.
+
+A twin that does not get its CPU time fails for a reason that is not its own.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OTHERS_SHARE = 0.35
-"""Other programs may use this share of all CPUs before a broken promise proves nothing."""
+"""If other programs use more than this share of all CPUs, a broken promise proves nothing."""
 
 _IDLE = (3, 4)
-"""Columns of /proc/stat that are not work: idle, and waiting for a disk."""
+"""Columns of /proc/stat in which CPUs do not work: idle, and waiting for a disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU time in ticks: of all CPUs together, of what was work, and of our own processes."""
+    """CPU time in ticks: of all CPUs together, the part of it that was not idle, and that of our own processes."""
 
     whole: int
     busy: int
@@ -25,7 +28,10 @@ class Usage:
 
     @classmethod
     def now(cls, pids: Sequence[int]) -> Usage | None:
-        """The counters now; `pids` are our processes beside this one. None where the system does not show them."""
+        """Read the counters now; None if the system does not provide them.
+
+        `pids` are our processes besides this one.
+        """
         try:
             columns = [int(word) for word in _first_line(Path("/proc/stat")).split()[1:9]]
         except (OSError, ValueError):
@@ -34,7 +40,7 @@ class Usage:
         return cls(sum(columns), sum(columns) - idle, sum(map(_ticks, {os.getpid(), *pids})))
 
     def others_share(self, later: Usage) -> float:
-        """The share of all CPU time between here and `later` that other programs used."""
+        """Return the share of all CPU time from this reading to `later` that other programs used."""
         others = (later.busy - self.busy) - (later.own - self.own)
         return max(others, 0) / max(later.whole - self.whole, 1)
 
@@ -45,7 +51,7 @@ def _first_line(path: Path) -> str:
 
 
 def _ticks(pid: int) -> int:
-    """CPU time of a process with the children that it has waited for; 0 if it is gone."""
+    """Return the CPU time of a process with the children that it has waited for; 0 if it has ended."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         fields = _first_line(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
         return sum(map(int, fields[11:15]))

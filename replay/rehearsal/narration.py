@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from replay.results.timeline import Second
 
 LINE_EVERY_S = 5
-"""How many seconds of a run share a line."""
+"""How many seconds of a run are combined in a line."""
 
 _STYLES = {"AS_PROMISED": "green", "NOT_AS_PROMISED": "red", "MACHINE_TOO_BUSY": "yellow"}
 _SIDE_STYLES = {"FAILED": "red", "PASSED": "green", "INVALID": "yellow"}
@@ -42,7 +42,7 @@ class Ticker:
         self._seconds: list[Second] = []
 
     def start(self, started: Started) -> None:
-        """See `Sink`: nothing is printed at the start."""
+        """Do nothing: no line is printed at the start."""
 
     def second(self, second: Second, deltas: Deltas) -> None:
         """Collect one second's figures; print a line when there are enough seconds."""
@@ -51,12 +51,12 @@ class Ticker:
             self._print()
 
     def end(self, document: RunDocument) -> None:
-        """Print the rest."""
+        """Print a line for the last seconds."""
         if self._seconds:
             self._print()
 
     def close(self) -> None:
-        """See `Sink`: there is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
     def _print(self) -> None:
         rows, self._seconds = self._seconds, []
@@ -77,18 +77,18 @@ class Ticker:
 
 
 def _last(rows: Sequence[Second], name: str) -> float | None:
-    """The newest sample of a figure."""
+    """Return the newest sample of a figure; None if there is none."""
     return next((value for row in reversed(rows) if (value := row.watched.get(name)) is not None), None)
 
 
 class Narrator:
-    """Prints scenes as they are played. `brief`: one line for each side and scene, without the story."""
+    """Prints scenes as they are played. With `brief` it prints one line for each side and scene, without the story."""
 
     def __init__(self, console: Console, scenes: int, *, brief: bool = False) -> None:
         self._page, self._count, self._brief = Page(console), scenes, brief
 
     def list_scenes(self, scenes: Sequence[Scene]) -> None:
-        """The scenes with their times."""
+        """Print the scenes with their lengths."""
         rows = [(str(scene.number), scene.name, f"{scene.length_s:.0f} s", scene.title) for scene in scenes]
         self._page.table((("", ""), ("scene", "name"), ("takes", "right"), ("", "text")), rows)
         whole = seconds_text(sum(scene.length_s for scene in scenes))
@@ -101,7 +101,7 @@ class Narrator:
             self._page.say(scene.happened)
 
     def side_begins(self, scene: Scene, side: str, promise: Promise) -> Sequence[Sink]:
-        """Print what is special about a side."""
+        """Print what is special about a side. Returns the sink that prints its seconds."""
         if self._brief:
             return ()
         self._page.say()
@@ -141,27 +141,27 @@ class Narrator:
         for command in commands(files):
             self._page.say(command, "cyan", indent=2)
         if flags := surge_flags(scene):
-            self._page.say("The same surge as a search for recovery, in place of the second:")
+            self._page.say("To make the same surge with replay peak, in place of the second command:")
             line = f"replay peak {_quoted(files.base)} {_quoted(files.scenario)} {flags}"
             self._page.say(line, "cyan", indent=2)
         twin = _quoted(files.twin(SIDES[1]))
         self._page.say(f"The fix is in {twin}. Copy the files and change them.", "dim")
 
     def next_scene(self, scene: Scene) -> None:
-        """Ask whether the next scene is wanted."""
+        """Print the question whether the next scene is to be played."""
         self._page.say()
         self._page.say(
-            f"Enter plays scene {scene.number}: {scene.title} ({scene.length_s:.0f} s); q and Enter end.",
+            f"Enter plays scene {scene.number}: {scene.title} ({scene.length_s:.0f} s); q and Enter quit.",
             "bold",
         )
 
     def time_left(self, scenes: Sequence[Scene]) -> None:
-        """Print how long the rest takes."""
+        """Print how long the remaining scenes take."""
         left = seconds_text(sum(scene.length_s for scene in scenes))
-        self._page.say(f"{units.counted(len(scenes), 'scene')} to go: about {left}.", "dim")
+        self._page.say(f"{units.counted(len(scenes), 'scene')} left: about {left}.", "dim")
 
     def finished(self, results: Sequence[SceneResult], place: str, page: str) -> None:
-        """Print where the results are."""
+        """Print the verdicts, and where the results are."""
         self._page.title("Results")
         rows = [(str(each.number), each.name, each.verdict) for each in results]
         self._page.table((("", ""), ("scene", "name"), ("verdict", "text")), rows)
@@ -169,7 +169,7 @@ class Narrator:
 
 
 def commands(files: SceneFiles) -> list[str]:
-    """The two commands that repeat the side before the fix."""
+    """Return the two commands that repeat the side before the fix."""
     return [
         f"replay twin run {_quoted(files.twin(SIDES[0]))}",
         f"replay run {_quoted(files.scenario)}",

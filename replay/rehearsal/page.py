@@ -1,4 +1,4 @@
-"""One page to share: each scene with its story, and both sides in the same charts."""
+"""The page of a rehearsal: each scene with its story, and both sides in the same charts."""
 
 from __future__ import annotations
 
@@ -150,8 +150,8 @@ def _watched(name: str) -> Value:
 
 
 def beside(both: Sequence[Rows], value: Value, unit: str, scene: Scene) -> Chart | None:
-    """A figure of both sides over the same seconds; None if neither has a value."""
-    # A tenth of a second is about a pixel; more digits would only make the page longer.
+    """Return the chart of a figure for both sides over the same seconds; None if neither has a value."""
+    # A tenth of a second is about a pixel, so that more digits would only make the page larger.
     lines = [[(round(row.t_s + row.length_s / 2, 1), value(row)) for row in rows] for rows in both]
     known = [each for line in lines for _, each in line if each is not None]
     ends = [rows[-1].t_s + rows[-1].length_s for rows in both if rows]

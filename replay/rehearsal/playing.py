@@ -1,4 +1,4 @@
-"""Plays a scene: the same load onto the twin before and after the fix. Each side is a run like any other."""
+"""Plays a scene: sends the same load to the twin before and after the fix. Each side is an ordinary run."""
 
 from __future__ import annotations
 
@@ -32,29 +32,30 @@ from .ports import free_ports
 from .scene import Promise, Scene
 
 LOOK_EVERY_S = 0.5
-"""How often the processes of the twin are looked at."""
+"""Seconds between two checks whether the twin's processes still run."""
 
 
 class Audience(Protocol):
     """Receives the events of a scene while it is played."""
 
     def begins(self, scene: Scene) -> None:
-        """The scene begins."""
+        """Handle the beginning of a scene."""
 
     def side_begins(self, scene: Scene, side: str, promise: Promise) -> Sequence[Sink]:
-        """A side begins; the sinks get each second of its run."""
+        """Handle the beginning of a side. The returned sinks receive each second of its run."""
 
     def side_ended(self, scene: Scene, side: str, result: SideResult) -> None:
-        """A side has ended."""
+        """Handle the end of a side."""
 
     def ended(self, scene: Scene, result: SceneResult, files: SceneFiles) -> None:
-        """Both sides have ended."""
+        """Handle the end of a scene, after both sides have ended."""
 
 
 def play(scene: Scene, folder: Path, seed: int, audience: Audience) -> SceneResult:
-    """Play a scene into a folder of its own below `folder`. If it cannot be played to its end, that folder is removed.
+    """Play a scene into a folder of its own below `folder`.
 
-    KeyboardInterrupt ends it in order. EngineError if a process of the twin dies.
+    If the scene cannot be played to its end, that folder is removed. KeyboardInterrupt stops it cleanly.
+    EngineError if a process of the twin dies.
     """
     began_s = time.monotonic()
     place = folder / folder_name(scene)
@@ -73,7 +74,7 @@ def play(scene: Scene, folder: Path, seed: int, audience: Audience) -> SceneResu
 
 @contextlib.contextmanager
 def _whole_or_not(place: Path) -> Iterator[None]:
-    """Remove a scene's folder if the scene does not come to its end."""
+    """Remove a scene's folder if the scene is not played to its end."""
     try:
         yield
     except BaseException:
@@ -102,9 +103,9 @@ def _play_side(
 
 
 def _with_limits(scenario: Scenario, figures: Mapping[str, float]) -> Scenario:
-    """A scenario whose watched figures have the limits of the twin that runs, so that a diagnosis can compare them.
+    """Give a scenario's watched figures the limits of the running twin, so that a diagnosis can compare them.
 
-    What an autoscaler changes has no fixed limit.
+    Resources that an autoscaler changes have no fixed limit.
     """
 
     def limited(watch: Watch) -> Watch:
@@ -116,7 +117,10 @@ def _with_limits(scenario: Scenario, figures: Mapping[str, float]) -> Scenario:
 
 
 def _run(prepared: Prepared, out: Path, sinks: Sequence[Sink], dead: Callable[[], str]) -> None:
-    """Make a run, which ends when a process of the twin dies. KeyboardInterrupt if it was interrupted."""
+    """Make a run, which ends early when a process of the twin dies.
+
+    EngineError if a process died; KeyboardInterrupt if the run was interrupted.
+    """
     why, ending = "", ""
     has_signals = owns_signals()
 
@@ -142,7 +146,7 @@ def _run(prepared: Prepared, out: Path, sinks: Sequence[Sink], dead: Callable[[]
 
 
 def count_events(log: Path) -> dict[str, int]:
-    """How often a twin's log has each kind of event, the most frequent first."""
+    """Count the events in a twin's log by kind, the most frequent first."""
     counts: Counter[str] = Counter()
     with contextlib.suppress(OSError), log.open("rb") as lines:
         for line in lines:
@@ -154,5 +158,5 @@ def count_events(log: Path) -> dict[str, int]:
 
 
 def run_of(folder: Path, side: SideResult) -> Run:
-    """The run of a side that was played."""
+    """Return the run of a side that was played."""
     return load_run(folder / side.run)

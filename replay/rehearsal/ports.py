@@ -1,4 +1,4 @@
-"""Ports on loopback that nothing listens on."""
+"""Finds free ports on loopback."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def free_ports(count: int) -> Iterator[list[int]]:
-    """Different free ports, held until the context ends."""
+    """Yield different free ports, which are reserved until the context ends."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -1,7 +1,7 @@
 """A scene: its story, its load, the twin before and after the fix, and what both sides promise.
 
-Scenes are TOML files in `scenes/`. The load, the scenario and the twin of a scene are laid over those of the fitness
-app, so that a scene says only what is different.
+Scenes are TOML files in `scenes/`. The load, the scenario and the twin of a scene are merged into those of the
+fitness app, so that a scene contains only the differences.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from replay.settings.kinds import Duration, Scale, SloText
 from .toml_text import laid_over
 
 SCENES = Path(__file__).with_name("scenes")
-"""The scenes, and the parts that they share."""
+"""The folder of the scenes, and of the parts that they share."""
 
 PARTS = ("load", "scenario", "twin")
-"""What is laid over the file `fitness.PART.toml`."""
+"""The keys of a scene that are merged into the file `fitness.PART.toml`."""
 
 OVERHEAD_S = 4.0
-"""How long a side takes beside its load: the twin starts, the last requests end, the run is saved."""
+"""How many seconds a side takes besides its load: the twin starts, the last requests end, and the run is saved."""
 
 LONGEST_S = 90.0
-"""A scene takes no longer than this."""
+"""The maximum length of a scene in seconds."""
 
 
 class Surge(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A part of the load in which there is more of it."""
+    """A part of the load with more requests."""
 
     from_ns: Annotated[Duration, Meta(description="From the start of the load")] = msgspec.field(name="from")
     until_ns: Duration = msgspec.field(name="until")
@@ -45,7 +45,10 @@ class Surge(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
 
 
 class Promise(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """One side of a scene: how its twin differs, and what must come out. Objectives that are not in `missed` are met."""
+    """One side of a scene: how its twin differs, and which results it promises.
+
+    Objectives that are neither in `missed` nor in `either` must be met.
+    """
 
     words: Annotated[str, Meta(min_length=1, description="What is special about this side")]
     twin: dict[str, Any] = {}
@@ -55,10 +58,10 @@ class Promise(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     ] = ()
     recovery: Annotated[tuple[Recovery, ...], Meta(description="One of these verdicts on the surge")] = ()
     at_least: Annotated[
-        dict[str, float], Meta(description="Watched figures, and what their highest value reaches")
+        dict[str, float], Meta(description="Watched figures, and what their highest value must reach")
     ] = {}
     at_most: Annotated[
-        dict[str, float], Meta(description="Watched figures, and what their highest value stays below")
+        dict[str, float], Meta(description="Watched figures, and what their highest value must not exceed")
     ] = {}
 
 
@@ -81,40 +84,43 @@ class Scene(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
 
     @property
     def load_ns(self) -> int:
-        """How long the load lasts."""
+        """The length of the load in nanoseconds."""
         return int(units.parse_duration_ns(str(self.recipe()["duration"])))
 
     @property
     def length_s(self) -> float:
-        """How long the scene takes, about."""
+        """The approximate length of the scene in seconds."""
         return 2 * (self.load_ns / units.SECOND_NS + OVERHEAD_S)
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """The objectives that both sides are judged by."""
+        """The objectives by which both sides are judged."""
         return tuple(self.settings()["slo"])
 
     def recipe(self) -> dict[str, Any]:
-        """The load without the surge, as `replay generate` takes it."""
+        """Return the recipe of the load without the surge, for `replay generate`."""
         return laid_over(shared("load"), self.load)
 
     def settings(self) -> dict[str, Any]:
-        """The scenario, without target, trace and watched figures."""
+        """Return the scenario, without target, trace and watched figures."""
         return laid_over(shared("scenario"), self.scenario)
 
     def twin_of(self, side: Promise) -> dict[str, Any]:
-        """The twin of one side."""
+        """Return the twin's configuration for one side."""
         return laid_over(laid_over(shared("twin"), self.twin), side.twin)
 
 
 @cache
 def shared(part: str) -> dict[str, Any]:
-    """What all scenes have in common: their load, their scenario or their twin."""
+    """Read the load, the scenario or the twin that all scenes share."""
     return tomllib.loads((SCENES / f"fitness.{part}.toml").read_text("utf-8"))
 
 
 def read_scene(path: Path) -> Scene:
-    """The scene of a file. InputError or UsageError names the file, the line and the key that is wrong."""
+    """Read the scene in a file.
+
+    The message of InputError or UsageError has the file, the line and the key that is wrong.
+    """
     scene = load_as(Scene, path)
     for name, side in (("before", scene.before), ("after", scene.after)):
         _check_side(scene, side, f"{path}: {name}")
@@ -147,13 +153,13 @@ def _check_side(scene: Scene, side: Promise, where: str) -> None:
 
 
 def all_scenes() -> list[Scene]:
-    """Every scene, in order."""
+    """Return every scene, ordered by number."""
     paths = sorted(SCENES.glob("[0-9]*.toml"))
     return sorted((read_scene(path) for path in paths), key=lambda scene: scene.number)
 
 
 def scene_of(text: str) -> Scene:
-    """The scene of a number or a name. UsageError if there is none."""
+    """Return the scene with this number or name. UsageError if there is none."""
     scenes = all_scenes()
     for scene in scenes:
         if text.strip().lower() in (str(scene.number), scene.name):

@@ -1,4 +1,4 @@
-"""TOML documents: one laid over another, and written as text."""
+"""Merges TOML documents, and writes them as text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`below` with the values of `above`. Tables are merged key by key; everything else is replaced."""
+    """Return `below` with the values of `above`. Tables are merged key by key; everything else is replaced."""
     made = dict(below)
     for key, value in above.items():
         old = made.get(key)
@@ -21,13 +21,16 @@ def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
 
 
 def toml_text(document: Mapping[str, Any], comment: str = "") -> str:
-    """A document as TOML that reads back as the same document. `comment` lines come first."""
+    """Write a document as TOML, with `comment` lines first. The text parses to an equal document."""
     lines = [f"# {line}".rstrip() for line in comment.splitlines()]
     return "\n".join([*lines, *_table(document, ())]).strip("\n") + "\n"
 
 
 def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
-    """Plain values first: TOML counts what follows a header to that header's table."""
+    """Yield the lines of a table.
+
+    Plain values are first, because in TOML all lines after a header belong to its table.
+    """
     below = {key: value for key, value in table.items() if _is_table(value)}
     for key, value in table.items():
         if key not in below:
@@ -41,7 +44,7 @@ def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
 
 
 def _is_table(value: Any) -> bool:
-    """Whether a value gets a header: a table, or a list of nothing but tables."""
+    """Return whether a value gets a header: a table, or a list that contains only tables."""
     if isinstance(value, list | tuple):
         return bool(value) and all(isinstance(each, Mapping) for each in value)
     return isinstance(value, Mapping)

@@ -1,4 +1,4 @@
-"""The words of terminal and page: verdicts, and both sides of a scene as rows."""
+"""Texts that the terminal and the page share: verdicts, and both sides of a scene as rows."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ VERDICTS = {
 """Verdicts on a scene in words."""
 
 ORDINARY = ("started", "stopped")
-"""Events of the twin's log that say nothing of a failure."""
+"""Events of the twin's log that do not indicate a failure."""
 
 Row = tuple[str, str, str]
 
 
 def rows_beside(scene: Scene, result: SceneResult) -> list[Row]:
-    """The results of both sides as rows: (name, before, after)."""
+    """Return the results of both sides as rows: (name, before, after)."""
     return [(name, before, after) for name, before, after in _rows(scene, result) if before or after]
 
 
@@ -53,7 +53,10 @@ def _rows(scene: Scene, result: SceneResult) -> Iterator[Row]:
 
 
 def saved_text(scene: Scene, result: SceneResult) -> str:
-    """What the fix saved: `112 x POST /v1/users, worth 1,680 EUR`. Empty if the scene does not say what things are worth."""
+    """Describe what the fix saved: `112 more POST /v1/users (at 15 EUR): 1,680.00 EUR`.
+
+    Empty if the scene does not say what responses are worth.
+    """
     if result.saved_eur is None:
         return ""
     counts = ", ".join(
@@ -63,7 +66,7 @@ def saved_text(scene: Scene, result: SceneResult) -> str:
 
 
 def seconds_text(length_s: float) -> str:
-    """`58 s`, `9 min 40 s`."""
+    """Format a length: `58 s`, `9 min 40 s`."""
     minutes, seconds = divmod(round(length_s), 60)
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 

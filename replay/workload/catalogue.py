@@ -23,14 +23,17 @@ Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 MIX_MAX = 1 << 20
-"""Only the first million distinct requests of a trace are used."""
+"""Only the first 2^20 distinct requests of a trace are used."""
 
 _PLACEHOLDER = re.compile(r"\{(id|uuid|email)\}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Catalogue:
-    """The writer's request ids by entry, their weights, and their recorded responses (-1: unknown)."""
+    """The requests of a generated trace: the writer's id, weight and recorded response of each entry.
+
+    Unknown fields of a response are -1.
+    """
 
     ids: npt.NDArray[np.uint32]
     weights: Floats
@@ -40,7 +43,7 @@ class Catalogue:
 
 
 def alias_of(weights: Floats, where: str) -> mixes.Alias:
-    """The alias table of weights. UsageError if all are 0."""
+    """Build the alias table of weights. UsageError if all weights are 0."""
     if not weights.sum() > 0:
         raise UsageError(f"{where}: every weight is 0", hint="give one of them a weight above 0")
     warm(["workload.mixes"])
@@ -50,7 +53,7 @@ def alias_of(weights: Floats, where: str) -> mixes.Alias:
 
 
 def _filled(template: str, seed: int, number: int) -> str:
-    """A template with its placeholders filled in for variant `number`."""
+    """Return a template with its placeholders filled in for variant `number`."""
 
     def value(match: re.Match[str]) -> str:
         if match[1] == "id":
@@ -64,7 +67,7 @@ def _filled(template: str, seed: int, number: int) -> str:
 
 
 def _variants(writer: TraceWriter, rule: RequestRule, seed: int) -> list[int]:
-    """The writer's ids for the requests of a rule."""
+    """Add the requests of a rule to the writer, and return their ids."""
     if not rule.path.startswith("/") or not all("!" <= character <= "~" for character in rule.path):
         raise UsageError(
             f"{rule.path!r} is not a path",
@@ -84,7 +87,10 @@ def _variants(writer: TraceWriter, rule: RequestRule, seed: int) -> list[int]:
 
 
 def of_rules(writer: TraceWriter, rules: Sequence[RequestRule], seed: int) -> tuple[Catalogue, Int64s]:
-    """The requests of all rules, and the start of each rule's requests (int64[rules + 1])."""
+    """Add the requests of all rules to the writer.
+
+    Returns their catalogue, and the start of each rule's requests in it (int64[rules + 1]).
+    """
     ids, weights, begins = list[int](), list[Floats](), [0]
     answers: list[tuple[int, int, int]] = []
     for rule in rules:
@@ -103,7 +109,7 @@ def of_rules(writer: TraceWriter, rules: Sequence[RequestRule], seed: int) -> tu
 
 
 def of_trace(writer: TraceWriter, trace: Trace) -> Catalogue:
-    """The requests of a trace, weighted by their frequency."""
+    """Add the requests of a trace to the writer, and return their catalogue, weighted by their frequency."""
     warm(["trace.dictionary"])
     counts = np.zeros(min(trace.manifest.requests, MIX_MAX), np.int64)
     for batch in trace.batches():

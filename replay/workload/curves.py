@@ -21,7 +21,7 @@ from replay.units import SECOND_NS
 HOUR_NS = 3_600 * SECOND_NS
 
 RELATIVE_NS = 100_000_000 * SECOND_NS
-"""A file whose first time is earlier than this (March 1973) counts from 0, not from the epoch."""
+"""A file whose first time is before this (March 1973) counts from 0, not from the epoch."""
 
 _MOMENT_NS_MAX = 9.2e18
 
@@ -34,14 +34,18 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RateCurve:
-    """`edges_ns` int64[n + 1] from 0 on; `rates` float64[n, 2], per second, at the start and end of each segment."""
+    """A rate over time, made of straight segments.
+
+    `edges_ns` int64[n + 1] are the borders of the segments, from 0 on. `rates` float64[n, 2] are the rates per
+    second at the start and end of each segment.
+    """
 
     edges_ns: Int64s
     rates: Floats
 
     @property
     def length_ns(self) -> int:
-        """The length of the curve."""
+        """The length of the curve in nanoseconds."""
         return int(self.edges_ns[-1])
 
     @property
@@ -51,27 +55,27 @@ class RateCurve:
 
     @property
     def mean_per_s(self) -> float:
-        """The mean rate."""
+        """The mean rate per second."""
         return self.requests * SECOND_NS / self.length_ns
 
     def times(self, factor: float) -> RateCurve:
-        """The same shape, scaled up or down."""
+        """Return the same shape, scaled up or down."""
         return RateCurve(self.edges_ns, self.rates * factor)
 
     def squeezed(self, length_ns: int) -> RateCurve:
-        """The same rates, stretched to another length."""
+        """Return the same rates, stretched or compressed to another length."""
         edges = np.rint(self.edges_ns * (length_ns / self.length_ns)).astype(np.int64)
         return RateCurve(edges, self.rates)
 
     def repeated(self, length_ns: int) -> RateCurve:
-        """The curve repeated until `length_ns`."""
+        """Return the curve repeated until `length_ns`."""
         times = -(-length_ns // self.length_ns)
         starts = np.arange(times, dtype=np.int64)[:, None] * self.length_ns
         edges = np.append((starts + self.edges_ns[:-1]).ravel(), times * self.length_ns)
         return RateCurve(edges, np.tile(self.rates, (times, 1))).part(0, length_ns)
 
     def part(self, from_ns: int, until_ns: int) -> RateCurve:
-        """The part between two times, shifted to start at 0. UsageError if it is empty."""
+        """Return the part between two times, shifted to start at 0. UsageError if it is empty."""
         from_ns, until_ns = max(from_ns, 0), min(until_ns, self.length_ns)
         if from_ns >= until_ns:
             raise UsageError(
@@ -89,25 +93,28 @@ class RateCurve:
 
 
 def constant(rate_per_s: float, length_ns: int) -> RateCurve:
-    """A constant rate."""
+    """Return a curve with a constant rate."""
     return ramp(rate_per_s, rate_per_s, length_ns)
 
 
 def ramp(begin_per_s: float, end_per_s: float, length_ns: int) -> RateCurve:
-    """A linear change from one rate to another."""
+    """Return a curve that changes linearly from one rate to another."""
     return RateCurve(np.array([0, length_ns], np.int64), np.array([[begin_per_s, end_per_s]]))
 
 
 def steps(rates_per_s: Sequence[float], length_ns: int) -> RateCurve:
-    """Several rates in turn, each for the same time."""
+    """Return a curve of several rates in turn, each for the same time."""
     edges = np.linspace(0, length_ns, len(rates_per_s) + 1).astype(np.int64)
     return RateCurve(edges, np.repeat(np.array(rates_per_s, np.float64)[:, None], 2, axis=1))
 
 
 def points(times_ns: Sequence[int], rates_per_s: Sequence[float], where: str) -> RateCurve:
-    """Straight lines between points. UsageError if times are out of order, or a rate is negative or not a number."""
+    """Return a curve of straight lines between points.
+
+    UsageError if times are out of order, or if a rate is negative, too large or not a number.
+    """
     if len(times_ns) != len(rates_per_s) or len(times_ns) < 2:
-        raise UsageError(f"{where}: a curve needs as many times as rates, and two of them at least")
+        raise UsageError(f"{where}: a curve needs as many times as rates, and at least two of each")
     for number, (before, after) in enumerate(pairwise(times_ns), 2):
         if after <= before:
             raise UsageError(
@@ -122,8 +129,9 @@ def points(times_ns: Sequence[int], rates_per_s: Sequence[float], where: str) ->
 
 @dataclass(frozen=True, slots=True)
 class RecordedCurve:
-    """A curve read from a file, and the time at which it begins, in ns since the epoch (0 if the file counts
-    seconds).
+    """A curve read from a file, and the time at which it begins.
+
+    `start_ns` is in nanoseconds since the epoch, or from 0 on if the file counts from 0.
     """
 
     curve: RateCurve
@@ -131,8 +139,9 @@ class RecordedCurve:
 
 
 def _moment_ns(text: str) -> int:
-    """Parse seconds or ISO 8601. ValueError for other texts, and for values whose ns exceed int64 (such as ms since the
-    epoch).
+    """Parse seconds or an ISO 8601 time, and return nanoseconds.
+
+    ValueError for other texts, and for values that exceed int64 (such as milliseconds since the epoch).
     """
     try:
         moment_ns = float(text) * SECOND_NS
@@ -147,7 +156,7 @@ def _moment_ns(text: str) -> int:
 
 
 def _rows(path: Path) -> tuple[bool, list[int], list[float]]:
-    """The rows of a file: whether they are counts, the times, and the values."""
+    """Read the rows of a file, and return whether they are counts, the times, and the values."""
     counts, times, values = False, list[int](), list[float]()
     with io.StringIO(read_whole(path).decode(), newline="") as file:
         for row in (reader := csv.reader(file)):
@@ -177,11 +186,11 @@ def _rows(path: Path) -> tuple[bool, list[int], list[float]]:
 
 
 def read_curve(path: Path) -> RecordedCurve:
-    """A rate curve from a CSV file; each row has a time (ISO 8601, UTC without a zone, or seconds) and a rate per
-    second.
+    """Read a rate curve from a CSV file.
 
-    If the second column is called `count`, it is the number of requests from this time until the next. Rows are
-    steps; the last one gets the most common length. InputError, with the line, if a row is invalid or out of order.
+    Each row has a time (ISO 8601, UTC without a zone, or seconds) and a rate per second. If the second column
+    is called `count`, it is the number of requests from this time until the next. Rows are steps; the last one
+    gets the most common length. InputError, with the line, if a row is invalid or out of order.
     """
     try:
         counts, times, values = _rows(path)
@@ -192,7 +201,7 @@ def read_curve(path: Path) -> RecordedCurve:
     except csv.Error as error:
         raise InputError(f"{path} is not a CSV file: {error}") from None
     if len(times) < 2:
-        raise InputError(f"{path} holds no curve: it needs two rows at least")
+        raise InputError(f"{path} has no curve: a curve needs at least two rows")
     at_ns = np.array(times, np.int64)
     lengths, often = np.unique(np.diff(at_ns), return_counts=True)
     usual_ns = int(lengths[often.argmax()])
@@ -210,7 +219,7 @@ _DAY = (
     0.32, 0.22, 0.16, 0.13, 0.14, 0.25, 0.52, 0.85, 1.0, 1.03, 1.05, 1.08, 1.12, 1.08, 1.04, 1.07, 1.22, 1.62, 2.05,
     1.98, 1.70, 1.32, 0.90, 0.55,
 )  # fmt: skip
-"""Hourly levels of a consumer service: night, two humps, the peak from 18:00 on."""
+"""Hourly levels of a consumer service: low at night, steady in the daytime, and highest from 18:00 to 20:00."""
 
 _WEEKDAYS = (1.18, 1.10, 1.05, 1.00, 0.86, 0.84, 0.97)
 """Daily levels of a fitness service, Monday to Sunday."""
@@ -222,7 +231,7 @@ _SIX_PM_NS = 18 * HOUR_NS
 
 
 def _rush() -> tuple[list[int], list[float]]:
-    """The hour from 17:30 to 18:30 by minute: irregular times, and levels."""
+    """Return the times and levels of the hour from 17:30 to 18:30, by minute."""
     middle, minutes = _RUSH_MINUTES / 2, range(_RUSH_MINUTES + 1)
     levels = [
         _RUSH_LEVEL + _RUSH_HEIGHT * float(np.exp(-((((minute - middle) / 7) ** 2) / 2)))
@@ -232,7 +241,7 @@ def _rush() -> tuple[list[int], list[float]]:
 
 
 def _rush_days(length_ns: int) -> RateCurve:
-    """One peak per day, at 18:00; a partial day is placed around it."""
+    """Return a curve with one peak per day, at 18:00; a partial day is placed around it."""
     times, levels = _rush()
     first_ns = _SIX_PM_NS - times[-1] // 2
     times = [0, *(first_ns + time for time in times), DAY_NS]
@@ -244,7 +253,7 @@ def _rush_days(length_ns: int) -> RateCurve:
 
 
 def _hours(levels: Sequence[float]) -> RateCurve:
-    """A periodic curve through hourly levels."""
+    """Return a periodic curve through hourly levels."""
     hours = [number * HOUR_NS for number in range(len(levels) + 1)]
     return points(hours, [*levels, levels[0]], "shape")
 
@@ -254,19 +263,21 @@ def _days(factors: Sequence[float], day: Sequence[float] = _DAY) -> RateCurve:
 
 
 def _monday() -> list[float]:
-    """A day whose evening is the highest of the week."""
+    """Return the hourly levels of a day whose evening is the highest of the week."""
     return [level * (1.45 if 17 <= hour <= 20 else 1.0) for hour, level in enumerate(_DAY)]
 
 
 def _monday_weeks(length_ns: int) -> RateCurve:
-    """Weeks that begin with the day of `_monday`, followed by ordinary days."""
+    """Return weeks that begin with the day of `_monday`, followed by ordinary days."""
     others = [factor / _WEEKDAYS[0] * level for factor in _WEEKDAYS[1:] for level in _DAY]
     return _hours([*_monday(), *others]).repeated(length_ns)
 
 
 def _lockdown(day: int = 0) -> list[float]:
-    """A lockdown: the announcement at 10:00 of the first day, then everyone at home, with twice the load of a Monday,
-    and four times in the evening.
+    """Return the hourly levels of a day of a lockdown, which is announced at 10:00 of the first day.
+
+    After the announcement everyone is at home, with 2.3 times the load of a Monday, and four times from 17:00
+    to 22:00.
     """
     return [
         level * (1.1 if hour < 10 and day == 0 else 4.0 if 17 <= hour <= 21 else 2.3)
@@ -275,25 +286,28 @@ def _lockdown(day: int = 0) -> list[float]:
 
 
 def _lockdown_days(length_ns: int) -> RateCurve:
-    """The announcement happens once; on the following days everyone stays at home."""
+    """Return the days of a lockdown; the announcement happens only on the first one."""
     days = length_ns // DAY_NS + 1
     return _hours([level for day in range(days) for level in _lockdown(day)]).part(0, length_ns)
 
 
 def _january_days(days: int) -> RateCurve:
-    """The effect of New Year's resolutions, which fades from day to day."""
+    """Return days with the effect of New Year's resolutions, which fades from day to day."""
     return _days([1.0 + 1.4 * 0.9**day for day in range(days)])
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A named shape: its natural curve, and how it continues if the trace is longer."""
+    """A shape of the catalog: its natural curve, and how it continues if the trace is longer."""
 
     curve: Callable[[], RateCurve]
     longer: Callable[[int], RateCurve] | None = None
 
     def of_length(self, length_ns: int | None) -> RateCurve:
-        """The curve for a length; compressed if that is shorter than the natural length."""
+        """Return the curve for a length, or the natural curve for None.
+
+        The natural curve is compressed if the length is shorter, and continued if it is longer.
+        """
         curve = self.curve()
         if length_ns is None:
             return curve
@@ -312,15 +326,18 @@ SHAPES = {
     ),
     "lockdown": Shape(lambda: _hours(_lockdown()), _lockdown_days),
 }
-"""Named shapes. Each has a natural length: an hour from 17:30 (6pm), a day, a week, or a month. In a longer trace, an
-event that happens daily, weekly or once keeps that frequency, so only a day and a week are repeated unchanged."""
+"""Shapes by name.
+
+Each has a natural length: an hour from 17:30 (6pm), a day, a week, or a month. In a longer trace, an event that
+happens daily, weekly or once keeps that frequency, so only a day and a week are repeated unchanged.
+"""
 
 
 def shape(name: str, mean_per_s: float, length_ns: int | None) -> RateCurve:
-    """A named shape with a mean rate, from midnight if it is a day or longer: continued if `length_ns` is longer than
-    its natural length, and compressed if shorter.
+    """Return the shape of this name with a mean rate. UsageError if there is none.
 
-    UsageError if there is no shape of this name.
+    A shape of a day or longer begins at midnight. The shape continues if `length_ns` is longer than its natural
+    length, and is compressed if it is shorter.
     """
     if name not in SHAPES:
         guess = units.nearest(name, SHAPES)

@@ -1,9 +1,9 @@
-"""How closely a trace resembles a recording: burstiness at each time scale, gaps, sessions, mix.
+"""How closely a trace resembles a recording: burstiness at each time scale, gaps, sessions and mix.
 
-N(w) counts arrivals in windows of w, with mean m. IDC(w) = Var / m is the index of dispersion for counts (Gusella
-1991); beta(w) = (IDC - 1) / m is the relative variance of the bursts. Scaling the intensity of a Cox process, or
-thinning it, leaves beta unchanged, and changes IDC to 1 + k (IDC - 1). Confidence intervals are 95%, by resampling 64
-equal parts of the span.
+N(w) counts arrivals in windows of w, with mean m. IDC(w) = Var / m is the index of dispersion for counts
+(Gusella 1991); beta(w) = (IDC - 1) / m is the relative variance of the bursts. Scaling the intensity of a Cox
+process, or thinning it, leaves beta unchanged, and changes IDC to 1 + k (IDC - 1). Confidence intervals are
+95%, by resampling 64 equal parts of the span.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WINDOWS_NS = {
 """Windows of the report by name, in ns."""
 
 WINDOWS_LEAST = 10
-"""Minimum number of whole windows that a span must contain to compute their figures."""
+"""A span must contain at least this many windows of a width; otherwise the figures of that width are not computed."""
 
 RESAMPLES = 400
 _HURST_BINS, _HURST_LEVELS = 4_096, 7
@@ -63,10 +63,11 @@ class Dispersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
-    """The figures of a trace. None: not available (trace too short, or timestamps too coarse).
+    """The figures of a trace.
 
-    `gap_histogram` counts gaps in units of their mean; `curve` is the share of the requests in each sixtieth of the
-    span; `routes` the share of each route.
+    A figure is None if the trace is too short for it or its timestamps are too coarse. `gap_histogram` counts
+    gaps in units of their mean. `curve` is the share of the requests in each sixtieth of the span, and `routes`
+    is the share of each route.
     """
 
     rows: int
@@ -125,7 +126,7 @@ class _Windows:
 
 
 def _moments(windows: Any, total: Any, squares: Any) -> tuple[Any, Any, Any]:
-    """Mean, IDC and beta, from the number of counts, their sum and the sum of their squares."""
+    """Return mean, IDC and beta, from the number of counts, their sum and the sum of their squares."""
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = total / windows
         variance = squares / windows - mean * mean
@@ -133,7 +134,10 @@ def _moments(windows: Any, total: Any, squares: Any) -> tuple[Any, Any, Any]:
 
 
 def dispersions(trace: Trace, windows_ns: Mapping[str, int]) -> dict[str, Dispersion]:
-    """IDC and beta in windows of these widths (ns), by name, if the span and the timestamps allow them."""
+    """Measure IDC and beta in windows of these widths (ns), by name.
+
+    A width is left out if the span is too short or the timestamps are too coarse for it.
+    """
     warm(["workload.dispersion"])
     windows = _Windows(trace, windows_ns)
     for batch in trace.batches():
@@ -155,7 +159,7 @@ class _Gaps:
         dispersion.count_gaps(at_ns, self._start_ns, self._mean_ns, self._words, self.histogram)
 
     def end(self) -> tuple[float | None, float | None]:
-        """Coefficient of variation, and autocorrelation at lag 1."""
+        """Return the coefficient of variation, and the autocorrelation at lag 1."""
         count, total, squares, lagged, first, last, _ = self._words.tolist()
         mean = total / max(count, 1.0)
         variance = squares / max(count, 1.0) - mean * mean
@@ -167,7 +171,7 @@ class _Gaps:
 
 
 class _Sessions:
-    """Sessions, and how many are open at once."""
+    """Counts sessions, and how many are open at once."""
 
     def __init__(self, trace: Trace) -> None:
         self._start_ns = trace.start_ns
@@ -182,15 +186,17 @@ class _Sessions:
         )
 
     def end(self) -> tuple[int, int]:
-        """The number of sessions, and the maximum number open at once."""
+        """Return the number of sessions, and the maximum number open at once."""
         ends = self._last_ns[self._last_ns >= 0] // self._bin_ns + 1
         np.subtract.at(self._opened, ends, 1)
         return int(self._words[0]), int(np.cumsum(self._opened).max(initial=0))
 
 
 def hurst_exponent(counts: Floats) -> tuple[float | None, float | None]:
-    """The Hurst parameter H of counts in equal bins, and R^2 of the fit: variance of aggregated counts after removing
-    a cubic trend (Taqqu, Teverovsky, Willinger 1995). None if there is too little data.
+    """Return the Hurst parameter H of counts in equal bins, and R^2 of the fit; None if there is too little data.
+
+    H is estimated from the variance of aggregated counts after removing a cubic trend (Taqqu, Teverovsky,
+    Willinger 1995).
     """
     place = np.linspace(-1.0, 1.0, len(counts))
     rest = counts - np.polynomial.Polynomial.fit(place, counts, 3)(place)
@@ -211,7 +217,7 @@ def hurst_exponent(counts: Floats) -> tuple[float | None, float | None]:
 
 
 def _popularity(weights: Int64s, rows: int) -> tuple[float | None, float]:
-    """Zipf's exponent over the most popular requests, and the share of rows that the top 1% of requests has."""
+    """Return Zipf's exponent of the most popular requests, and the top 1% of requests' share of the rows."""
     counts = np.sort(weights[weights > 0])[::-1]
     top = counts[: max(1, len(counts) // 100)]
     ranked = counts[:_ZIPF_RANKS]
@@ -266,8 +272,10 @@ def measure(trace: Trace, windows_ns: Mapping[str, int] = WINDOWS_NS) -> Fidelit
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """The distance between two traces: Kolmogorov-Smirnov for gaps in units of their mean, total variation for the
-    rate over the span and for the mix of routes.
+    """The distance between two traces.
+
+    It is the Kolmogorov-Smirnov distance for gaps in units of their mean, and the total variation distance for
+    the rate over the span and for the mix of routes.
     """
 
     gaps_ks: float
@@ -276,7 +284,7 @@ class Distance:
 
 
 def distance(one: Fidelity, other: Fidelity) -> Distance:
-    """The distances between two traces; each is 0 for equal traces and at most 1."""
+    """Measure the distances between two traces; each is 0 for equal traces and at most 1."""
     shares = [np.cumsum(each.gap_histogram) / max(each.gap_histogram.sum(), 1) for each in (one, other)]
     names = one.routes.keys() | other.routes.keys()
     return Distance(
@@ -287,7 +295,7 @@ def distance(one: Fidelity, other: Fidelity) -> Distance:
 
 
 def steps_between(other: Trace, trace: Trace) -> list[dict[str, Any]] | None:
-    """The steps that derived `trace` from `other`, by their histories; None if it was not derived from it."""
+    """Return the steps that derived `trace` from `other`, by their histories; None if it was not derived from it."""
     before, after = other.manifest, trace.manifest
     if (
         before.sources != after.sources
@@ -299,10 +307,11 @@ def steps_between(other: Trace, trace: Trace) -> list[dict[str, Any]] | None:
 
 
 def expected(other: Trace, steps: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-    """IDC and beta expected after these steps, by window; None if theory gives no answer.
+    """Return the IDC and beta expected after these steps, by window; empty if theory gives no answer.
 
-    Scaling by k, or sampling a share k: 1 + k (IDC - 1), and beta is unchanged. Repeating timestamps k times: k IDC.
-    Speed k: the values of windows that are k times as wide.
+    Scaling by k, or sampling a share k: IDC becomes 1 + k (IDC - 1), and beta is unchanged. Repeating
+    timestamps k times: IDC becomes k IDC. Speed k: a window has the values of a window that was k times as
+    wide.
     """
     factors: list[tuple[bool, float]] = []
     speed = 1.0

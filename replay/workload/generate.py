@@ -1,4 +1,4 @@
-"""Generates a trace from a recipe in constant memory: arrivals under a rate curve, their requests, whole sessions."""
+"""Generates a trace from a recipe in constant memory: arrivals under a rate curve, and their requests or sessions."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ BATCH_ROWS = 1 << 20
 """Arrivals generated at a time; they fill one events file."""
 
 REQUESTS_MAX = 20e9
-"""More requests than this are assumed to be a mistake, because they would take 700 GB."""
+"""More requests than this are assumed to be a mistake, because their trace would take 700 GB."""
 
 PROCESSES = {"even": arrivals.EVEN, "poisson": arrivals.POISSON, "gamma": arrivals.GAMMA}
 START = "2026-01-05T00:00:00+00:00"
 STAMP_NS_MAX = units.datetime_to_ns(dt.datetime(2262, 1, 1, tzinfo=dt.UTC))
-"""Traces must end before this time, because timestamps are ns in int64."""
+"""Traces must end before this time, because timestamps are nanoseconds in int64."""
 
 NO_CHAIN = np.array([1.0, 1.0, 0.0, 0.0])
 
@@ -53,7 +53,10 @@ Int64s = npt.NDArray[np.int64]
 
 
 class Arrivals:
-    """An arrival process under a rate curve; iterating yields its arrivals in order, in ns from `start_ns` on."""
+    """An arrival process under a rate curve.
+
+    Iterating yields its arrivals in order, in nanoseconds, from `start_ns` on.
+    """
 
     def __init__(
         self, curve: RateCurve, process: str, *, cv: float = 1.0, chain: npt.NDArray[np.float64] = NO_CHAIN,
@@ -66,7 +69,7 @@ class Arrivals:
 
     @property
     def end_ns(self) -> int:
-        """The end of the curve."""
+        """The time at which the curve ends."""
         return self._start_ns + self.curve.length_ns
 
     def __iter__(self) -> Iterator[Int64s]:
@@ -84,7 +87,7 @@ class Arrivals:
 
 
 def curve_of(recipe: Recipe) -> tuple[RateCurve, int | None]:
-    """The rate curve of a recipe, and the recorded time at which it begins, if it has one.
+    """Return the rate curve of a recipe, and the recorded time at which it begins, if it has one.
 
     UsageError if the recipe has no rate, or two; InputError if a file is invalid.
     """
@@ -109,7 +112,7 @@ def curve_of(recipe: Recipe) -> tuple[RateCurve, int | None]:
 
 
 def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
-    """The curve described by a [curve] table."""
+    """Return the curve that a [curve] table describes, and the recorded time at which it begins, if it has one."""
     kinds = [
         given.ramp is not None,
         bool(given.steps),
@@ -150,7 +153,7 @@ def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
 
 
 def _refuse_longer(length_ns: int, curve_ns: int) -> None:
-    """UsageError if a curve with its own length ends before the duration."""
+    """Raise UsageError if a curve with its own length ends before the duration."""
     if length_ns > curve_ns > 0:
         raise UsageError(
             f"duration: {units.format_duration(length_ns)} is longer than the curve, which ends after"
@@ -160,7 +163,7 @@ def _refuse_longer(length_ns: int, curve_ns: int) -> None:
 
 
 def _arrivals(recipe: Recipe) -> Arrivals:
-    """The arrivals for a recipe."""
+    """Return the arrival process of a recipe."""
     curve, recorded_ns = curve_of(recipe)
     chain = NO_CHAIN
     if recipe.bursts_of is not None:
@@ -213,7 +216,7 @@ def generate(recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> Tra
 
 
 def _zone_text(moment: str) -> str:
-    """The zone of an ISO 8601 time, such as `+01:00`; UTC if it has none."""
+    """Return the zone of an ISO 8601 time, such as `+01:00`; UTC if it has none."""
     try:
         offset = dt.datetime.fromisoformat(moment).strftime("%z")
     except ValueError:
@@ -224,7 +227,7 @@ def _zone_text(moment: str) -> str:
 
 
 def _write_requests(writer: TraceWriter, recipe: Recipe, made: Arrivals) -> None:
-    """Make each arrival a request that is drawn by weight, from a client that is drawn uniformly."""
+    """Turn each arrival into a request that is drawn by weight, from a client that is drawn uniformly."""
     if recipe.mix_of is not None:
         catalogue = of_trace(writer, Trace.open(recipe.mix_of))
     else:
@@ -249,7 +252,10 @@ def _write_requests(writer: TraceWriter, recipe: Recipe, made: Arrivals) -> None
 
 
 class _Answers:
-    """The recorded response of each request, by the writer's ids; no columns if no request has one."""
+    """The recorded responses of requests, by the writer's ids.
+
+    A column is None if it is unknown for every request.
+    """
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._columns: list[Int64s | None] = []
@@ -259,12 +265,12 @@ class _Answers:
             self._columns.append(by_id if (column >= 0).any() else None)
 
     def of(self, request: npt.NDArray[np.uint32]) -> list[Int64s | None]:
-        """The columns status, took_ns and bytes for these requests."""
+        """Return the columns status, took_ns and bytes for these requests."""
         return [None if column is None else column[request] for column in self._columns]
 
 
 def _write_sessions(writer: TraceWriter, recipe: Recipe, made: Arrivals) -> None:
-    """Make each arrival a session: a new client that takes the steps of a session kind, drawn by weight."""
+    """Turn each arrival into a session: a new client that makes the requests of a session kind, drawn by weight."""
     rules = [rule for kind in recipe.session for rule in kind.step]
     if any(rule.zipf for rule in rules):
         raise UsageError("session.step: all steps of a session share its id, so zipf cannot be used")

@@ -1,9 +1,9 @@
 """A two-state Markov-modulated Poisson process with the burstiness of a recording, fitted to its IDC.
 
-IDC(t) = 1 + A [1 - (1 - exp(-r t)) / (r t)], A = 2 (l1 - l2)^2 r1 r2 / [r^2 (l1 r2 + l2 r1)], r = r1 + r2 (Heffes and
-Lucantoni 1986): l1 and l2 are the rates of its states, r1 and r2 the rates of leaving them. IDC determines A and r. Of
-the processes with these values, we use the one that is in its busy state for half of the time, or for less if the rate
-of the quiet state would otherwise be negative.
+IDC(t) = 1 + A [1 - (1 - exp(-r t)) / (r t)], A = 2 (l1 - l2)^2 r1 r2 / [r^2 (l1 r2 + l2 r1)], r = r1 + r2
+(Heffes and Lucantoni 1986): l1 and l2 are the rates of its states, r1 and r2 the rates of leaving them. IDC
+determines A and r. Many processes have the same A and r. We use the one that is in its busy state for half of
+the time, or for less if the rate of the quiet state would otherwise be negative.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from replay.units import SECOND_NS
 from .fidelity import WINDOWS_LEAST, dispersions
 
 FITTED_S = (1, 2, 3, 5, 7, 10, 15, 20, 30, 40, 60)
-"""Windows whose IDC is fitted."""
+"""Widths in seconds of the windows whose IDC is fitted."""
 
 WINDOWS_FITTED_LEAST = 4
 _WORST_FIT = 0.5
@@ -30,8 +30,9 @@ _WORST_FIT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Mmpp2:
-    """The process: arrival rates of its states and rates of leaving them, per second. `error` is the largest relative
-    error of its IDC among the fitted windows.
+    """The arrival rates of the process's two states, and the rates of leaving them, per second.
+
+    `error` is the largest relative error of its IDC among the fitted windows.
     """
 
     mean_per_s: float
@@ -42,7 +43,7 @@ class Mmpp2:
     error: float = 0.0
 
     def idc(self, window_s: float) -> float:
-        """Its index of dispersion for counts in windows of this width."""
+        """Return the index of dispersion for counts in windows of this width."""
         r = self.r1 + self.r2
         a = (
             2
@@ -54,20 +55,21 @@ class Mmpp2:
         return 1 + a * _grown(r * window_s)
 
     def modulation(self) -> npt.NDArray[np.float64]:
-        """The factors on the mean rate and the mean dwell times (ns) of both states, for the kernel."""
+        """Return the factors on the mean rate, and the mean dwell times (ns), of both states, for the kernel."""
         return np.array(
             [self.l1 / self.mean_per_s, self.l2 / self.mean_per_s, SECOND_NS / self.r1, SECOND_NS / self.r2]
         )
 
 
 def _grown(rt: float) -> float:
-    """1 - (1 - exp(-rt)) / rt, exact for small rt as well."""
+    """Compute 1 - (1 - exp(-rt)) / rt, without loss of precision for small rt."""
     return rt / 2 - rt * rt / 6 if rt < 1e-4 else 1 + math.expm1(-rt) / rt
 
 
 def fit_idc(windows_s: list[float], idcs: list[float], mean_per_s: float) -> Mmpp2 | None:
-    """The process with the smallest maximum relative error of IDC; None if the measured IDC does not rise above 1, or
-    no fit has an error below one half.
+    """Return the process with the smallest maximum relative error of IDC.
+
+    None if the measured IDC does not rise above 1, or if no process has an error below one half.
     """
     if min(idcs) <= 1 or idcs[-1] < 1.02 * idcs[0]:
         return None
@@ -91,9 +93,9 @@ def fit_idc(windows_s: list[float], idcs: list[float], mean_per_s: float) -> Mmp
 
 
 def fit(trace: Trace) -> Mmpp2:
-    """The process fitted to a trace's IDC from 1 s to 60 s.
+    """Fit the process to a trace's IDC from 1 s to 60 s.
 
-    InputError with the measured values if the trace is too short, or no such process has its IDC.
+    InputError with the measured values if the trace is too short, or if no such process has its IDC.
     """
     windows = {f"{width} s": width * SECOND_NS for width in FITTED_S}
     found = dispersions(trace, windows)

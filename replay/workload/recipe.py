@@ -20,7 +20,7 @@ STEPS_MAX = 64
 
 
 class Curve(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """The rate over time. Give one of these; the first three are in requests (or sessions) per second."""
+    """The rate over time. Give one of ramp, steps, rates with times, or file; rates are per second."""
 
     ramp: Annotated[tuple[Rate, Rate] | None, Meta(description="Linear change from one rate to another")] = (
         None
@@ -40,8 +40,9 @@ class Curve(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tru
 
 
 class RequestRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """A request. {id} in its path and body is 1 to `ids`; {uuid} and {email} are drawn by the seed, and are the same
-    for the same id.
+    """A request. {id}, {uuid} and {email} in its path and body get `ids` different values.
+
+    {id} is 1 to `ids`; {uuid} and {email} depend on the seed, and are the same for the same id.
     """
 
     path: str
@@ -49,7 +50,7 @@ class RequestRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
     weight: Annotated[
         float, Meta(ge=0, description="Relative frequency; not allowed in a session's step")
     ] = 1.0
-    ids: Annotated[int, Meta(ge=1, le=IDS_MAX, description="Different ones")] = 1
+    ids: Annotated[int, Meta(ge=1, le=IDS_MAX, description="Number of different requests")] = 1
     zipf: Annotated[
         float, Meta(ge=0, description="Exponent of the popularity; 0 makes all equally popular")
     ] = 0.0
@@ -103,7 +104,7 @@ class Recipe(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
 
 
 def beside(recipe: Recipe, path: Path) -> Recipe:
-    """The recipe with relative paths resolved against the folder of its file."""
+    """Return the recipe with relative paths resolved against the folder of its file."""
     curve = recipe.curve
     if curve is not None and curve.file is not None:
         curve = msgspec.structs.replace(curve, file=str(path.parent / curve.file))

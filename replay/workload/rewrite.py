@@ -1,7 +1,7 @@
-"""Rewrites targets: `FROM -> TO`, a regular expression and the replacement of its matches.
+"""Rewrites targets with rules `FROM -> TO`: a regular expression and the replacement of its matches.
 
-Expressions use RE2, which takes linear time. With Python's `re`, a crafted target of thirty characters could take
-forever.
+Expressions use RE2, which takes linear time. With Python's `re`, a crafted target of thirty characters could
+take practically forever.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FORM = r"write '^/v1/ -> /v2/', or '^/users/(\d+) -> /people/\1'"
 
 @dataclass(slots=True)
 class Rewrite:
-    """Rules that are applied in turn to every target, and how often each has matched."""
+    """Rules that are applied in turn to every target, and the number of targets that each rule has matched."""
 
     rules: Sequence[tuple[str, Any, bytes]]
     matched: list[int] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Rewrite:
         self.matched = [0] * len(self.rules)
 
     def __call__(self, target: bytes) -> bytes:
-        """The rewritten target. UsageError if it is not a valid target."""
+        """Return the rewritten target. UsageError if it is not a valid target."""
         for number, (text, pattern, put) in enumerate(self.rules):
             made, count = pattern.subn(lambda match, put=put: match.expand(put), target)
             self.matched[number] += count > 0
@@ -44,7 +44,7 @@ class Rewrite:
         return target
 
     def check(self) -> None:
-        """UsageError if a rule has matched nothing."""
+        """Raise UsageError if a rule has matched nothing."""
         for (text, *_), count in zip(self.rules, self.matched, strict=True):
             if not count:
                 raise UsageError(
@@ -78,7 +78,7 @@ def _options() -> Any:
 
 
 def _why(error: Exception, pattern: str) -> str:
-    """RE2's error message; if an unsupported feature was used, the message names it."""
+    """Return RE2's error message; if an unsupported feature was used, the message explains that."""
     said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
     if re.search(r"\(\?<?[=!]|\\[1-9]", pattern):
         return f"{said}: look-around and references back to groups are not supported"

@@ -1,4 +1,4 @@
-"""`ROUTE=FACTOR`: factors above 0 by route, and the routes of a trace that each one applies to."""
+"""Rules `ROUTE=FACTOR`: factors above 0 by route, and the routes of a trace that each rule applies to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EVERY = ""
 
 
 def classes_of(requests: Requests, patterns: Sequence[str], flag: str) -> npt.NDArray[np.int64]:
-    """The rule of each route: the first one whose pattern matches the route or its action; -1: none.
+    """Return the rule of each route: the first one whose pattern matches the route or its action; -1 if none does.
 
     UsageError, with a suggestion, if a pattern matches no route.
     """
@@ -27,7 +27,10 @@ def classes_of(requests: Requests, patterns: Sequence[str], flag: str) -> npt.ND
 
 
 def classes_to_scale(requests: Requests, scale: Scale) -> npt.NDArray[np.int64]:
-    """The rule of each route, as in `classes_of`. UsageError if the earlier rules cover every route of a rule."""
+    """Return the rule of each route, as `classes_of` does.
+
+    UsageError if the earlier rules match every route that a rule matches.
+    """
     classes = classes_of(requests, [route for route, _ in scale], "--scale")
     for number, (route, factor) in enumerate(scale):
         if not (classes == number).any():

@@ -1,4 +1,4 @@
-"""Growth by whole sessions: new clients that repeat recorded ones, in their order and with their pauses."""
+"""Growth by whole sessions: new clients repeat recorded sessions, with the same requests, order and pauses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .steps import (
 )
 
 PAUSE_NS = 1_800 * 1_000_000_000
-"""A client that returns after half an hour starts a new session."""
+"""A client that returns after a pause of half an hour starts a new session."""
 
 RULES_MAX = 62
 """Maximum number of rules: each is one bit of a 64-bit integer."""
@@ -31,7 +31,7 @@ RULES_MAX = 62
 
 @dataclass(frozen=True, slots=True)
 class _Sessions:
-    """The results of one pass: for each session its start and the rules that match its events (bits)."""
+    """Each session's start, and the rules that match its events (as bits)."""
 
     starts_ns: Int64s
     masks: Int64s
@@ -39,11 +39,11 @@ class _Sessions:
 
 @dataclass(frozen=True, slots=True)
 class CloneSessions:
-    """Multiplies each session that has an event of a rule's route by the rule's factor (the largest one if several
-    rules match).
+    """Multiplies each session that has an event of a rule's route by the rule's factor.
 
-    A clone is a new client. It starts earlier by a fraction of the gap since the previous session of the same rule, so
-    that session starts are interpolated as `Grow` interpolates events. Memory grows by 40 bytes per session.
+    If several rules match, the largest factor is used. A clone is a new client. It starts earlier by a fraction
+    of the gap since the previous session of the same rule, so that session starts are interpolated as `Grow`
+    interpolates events. Memory grows by 40 bytes per session.
     """
 
     scale: Scale
@@ -51,15 +51,15 @@ class CloneSessions:
     ordered = False
 
     def record(self) -> dict[str, Any]:
-        """The entry for the history."""
+        """Return the entry for the history."""
         return {
             "transform": "scale", "scale": setting_text(self.scale), "grow": "sessions", "seed": self.seed,
         }  # fmt: skip
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
-        """The events, and those of the clones."""
+        """Yield the events, and those of the clones."""
         if len(self.scale) > RULES_MAX:
-            raise LimitError(f"--scale: more than {RULES_MAX} rules", hint="gather routes with *")
+            raise LimitError(f"--scale: more than {RULES_MAX} rules", hint="combine routes with *")
         for route, factor in self.scale:
             if factor < 1:
                 raise UsageError(
@@ -102,7 +102,7 @@ def _clients(count: int) -> npt.NDArray[np.int64]:
 
 
 def _grown(array: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.int64]:
-    """The array with space for `rows` rows: doubled if necessary."""
+    """Return the array with space for `rows` rows, at least doubled if it must grow."""
     if rows <= len(array):
         return array
     larger = np.full((max(rows, 2 * len(array)), *array.shape[1:]), 0, np.int64)
@@ -111,7 +111,7 @@ def _grown(array: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.int64]:
 
 
 def _find(events: Events, requests: Requests, classes: Int64s) -> tuple[_Sessions, int]:
-    """The sessions of a stream, by their first events, and the number of clients."""
+    """Find the sessions of a stream, in the order of their first events, and count its clients."""
     table, sessions, clients = requests.addresses(), 0, 0
     known = _clients(1024)
     starts_ns, masks = np.zeros(1024, np.int64), np.zeros(1024, np.int64)

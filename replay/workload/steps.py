@@ -1,7 +1,7 @@
-"""Transforms of a stream of events. Each is a step: events in, events out, in time order unless noted.
+"""Transforms of a stream of events. Each is a step: it receives and yields events, in time order unless noted.
 
-Steps do not hold a trace in memory. Random draws depend on the seed and on the number of the event in the stream (or of
-its client), so the same seed gives the same events, however they are batched.
+Steps do not hold a trace in memory. Random draws depend on the seed and on the number of the event in the
+stream (or of its client), so the same seed gives the same events, however they are batched.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ OUTPUT_ROWS = 1 << 20
 """Rows per batch of a step that adds events."""
 
 Events = Callable[[], Iterator[Batch]]
-"""A stream of events that can be read again."""
+"""Starts reading a stream of events; each call reads it again from the beginning."""
 
 Int64s = npt.NDArray[np.int64]
 
 
 class Step(Protocol):
-    """A transform."""
+    """A transform of a stream of events."""
 
     @property
     def ordered(self) -> bool:
-        """Whether the output is in the order of time."""
+        """Whether the output is in time order."""
 
     def record(self) -> dict[str, Any]:
-        """The entry for the trace's history. Steps with equal entries produce equal events."""
+        """Return the entry for the trace's history. Steps with equal entries produce equal events."""
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
         """Apply the transform to a stream of events."""
 
 
 def taken(batch: Batch, rows: Int64s, **replaced: npt.NDArray[Any]) -> Batch:
-    """Rows of a batch by their indexes, with some columns replaced."""
+    """Return rows of a batch by their indices, with some columns replaced."""
     return batch.taken(lambda column: np.take(column, rows), **replaced)
 
 
@@ -56,11 +56,11 @@ class Keep:
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """The entry for the history."""
+        """Return the entry for the history."""
         return {"transform": "without" if self.without else "only", "routes": list(self.routes)}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
-        """The events of the selected routes."""
+        """Yield the events of the selected routes."""
         classes = classes_of(requests, self.routes, "--without" if self.without else "--only")
         if self.without:
             classes = np.where(classes < 0, 0, -1).astype(np.int64)
@@ -74,7 +74,7 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Samples the events, each independently (Bernoulli thinning), or whole clients."""
+    """Keeps a random share of the events (Bernoulli thinning), or of the clients with all their events."""
 
     share: float
     by: Literal["request", "client"]
@@ -82,11 +82,11 @@ class Sample:
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """The entry for the history."""
+        """Return the entry for the history."""
         return {"transform": "sample", "share": self.share, "by": self.by, "seed": self.seed}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
-        """The sampled events."""
+        """Yield the sampled events."""
         first, seed = 0, np.uint64(self.seed)
         for batch in events():
             kept = np.empty(len(batch), np.int64)
@@ -101,11 +101,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Grow:
-    """Multiplies each route's events by its factor, exactly (the total of a rule is rounded): it adds events by gap
-    interpolation, and removes events by sampling.
+    """Multiplies each route's events by its factor: adds events by gap interpolation, removes events by sampling.
 
-    Copies of an event are spread uniformly over the gap since the previous event under the same rule; with `repeat`
-    (for comparison) all copies get the event's own timestamp.
+    The result is exact; only the total of a rule is rounded. Copies of an event are spread uniformly over the
+    gap since the previous event under the same rule. With `repeat` (for comparison) all copies get the event's
+    own timestamp.
     """
 
     scale: Scale
@@ -114,18 +114,22 @@ class Grow:
 
     @property
     def ordered(self) -> bool:
-        """The output is not in order: copies of one route's events reach back before events of other routes."""
+        """Whether the output is in time order.
+
+        With factors by route it is not, because copies of one route's events reach back before events of other
+        routes.
+        """
         return len(self.scale) == 1 and not self.scale[0][0]
 
     def record(self) -> dict[str, Any]:
-        """The entry for the history."""
+        """Return the entry for the history."""
         return {
             "transform": "scale", "scale": setting_text(self.scale), "seed": self.seed,
             "grow": "repeat" if self.repeat else "requests",
         }  # fmt: skip
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
-        """The events and their copies."""
+        """Yield the events and their copies."""
         factors = np.array([factor for _, factor in self.scale], np.float64)
         classes = classes_to_scale(requests, self.scale)
         table, routes = requests.addresses(), np.arange(len(classes), dtype=np.int64)
@@ -145,8 +149,7 @@ class Grow:
             begin = 0
             while begin < len(batch):
                 at_ns, source = np.empty(rows, np.int64), np.empty(rows, np.int64)
-                # The consumer may load other requests between two yields, so the requests are loaded again for each
-                # call.
+                # The consumer may load other requests between two yields, so they are loaded before each call.
                 end = begin + requests.load_columns(batch.request[begin:])
                 out = kernels.Copies(at_ns, source, no_clients)
                 count, begin = kernels.grow(batch[:end].rows, begin, table, growth, first, out)
@@ -156,10 +159,10 @@ class Grow:
 
 
 def once_more(counts: Int64s, classes: Int64s, factors: npt.NDArray[np.float64], seed: int) -> Int64s:
-    """How many of each route's events get one more copy than the whole part of their rule's factor.
+    """Return how many of each route's events get one copy more than the whole part of their rule's factor.
 
-    The total of a rule is exact, rounded to the nearest; each route is exact to one event: the largest remainders are
-    rounded up (Hamilton's method), with ties broken by the seed.
+    The total of a rule is exact, rounded to the nearest integer, and each route is exact to one event. The
+    largest remainders are rounded up (Hamilton's method), with ties broken by the seed.
     """
     more, ties = np.zeros(len(counts), np.int64), np.empty(len(counts))
     kernels.draw_ties(np.uint64(seed), ties)
@@ -183,11 +186,11 @@ class Speed:
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """The entry for the history."""
+        """Return the entry for the history."""
         return {"transform": "speed", "factor": self.factor}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
-        """The same events at other times."""
+        """Yield the same events at other times."""
         for batch in events():
             at_ns = np.empty(len(batch), np.int64)
             kernels.squeeze(batch.at_ns, self.origin_ns, self.factor, at_ns)

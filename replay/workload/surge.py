@@ -18,10 +18,10 @@ def surge(
     trace: Trace, out: str | Path, factor: float | Scale, *, start_ns: int, from_ns: int, until_ns: int, end_ns: int,
     seed: int = 1,
 ) -> Trace:  # fmt: skip
-    """Write the trace from `start_ns` to `end_ns`, with its requests from `from_ns` to `until_ns` multiplied by
-    `factor`, or by the factor of their route.
+    """Write the trace from `start_ns` to `end_ns`, with more requests from `from_ns` to `until_ns`.
 
-    UsageError for an invalid factor; InputError if the trace ends before `end_ns`.
+    Those requests are multiplied by `factor`, or by the factor of their route. UsageError for an invalid
+    factor; InputError if the trace ends before `end_ns`.
     """
     scale = factor if isinstance(factor, Scale) else Scale([("", factor)])
     check_scale(scale)
@@ -43,8 +43,7 @@ def surge(
             trace.batches(start_ns, from_ns), grow.apply(during, trace.requests), trace.batches(until_ns, end_ns),
         ):  # fmt: skip
             for batch in part:
-                writer.add_batch(
-                    batch, in_order=grow.ordered
-                )  # With factors by route, copies reach back before other events.
+                # With factors by route, copies reach back before other events.
+                writer.add_batch(batch, in_order=grow.ordered)
     assert writer.trace is not None
     return writer.trace

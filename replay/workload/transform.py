@@ -1,4 +1,4 @@
-"""Derives a trace from another one: a window, some routes, a sample, a multiple, another speed.
+"""Derives a trace from another one: a window, some routes, a sample, a multiple, or another speed.
 
 The steps always run in this order, whatever the order of the flags; each is recorded in the history.
 """
@@ -33,19 +33,24 @@ from .steps import (
 )
 
 FACTOR_MAX = 10_000.0
-"""Maximum growth factor: beyond it nearly all events are copies."""
+"""Maximum growth factor. A larger one is assumed to be a mistake, because nearly all events would be copies."""
 
 PEAK_WINDOW_NS = 60 * SECOND_NS
-"""A target peak refers to the busiest minute."""
+"""A target peak is the rate of the busiest minute."""
 
 _PEAK_PARTS_MAX = 1 << 24
-"""Maximum number of bins per search for the busiest minute: seconds for half a year, longer bins beyond."""
+"""Maximum number of bins in the search for the busiest minute.
+
+With bins of one second this is half a year; for longer traces the bins are longer.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transform:
-    """The requested changes. `from_ns` and `until_ns` are since the epoch; `peak_per_s` (of the busiest minute) and
-    `compress_to_ns` (of the whole) become factors once the trace is known. The peak is that of the result, at `speed`
+    """The requested changes.
+
+    `from_ns` and `until_ns` are since the epoch. `peak_per_s` (of the busiest minute) and `compress_to_ns` (the
+    length of the whole) become factors once the trace is known. The peak is measured in the result, at `speed`
     and, if it is replayed faster, at `replayed_speed`.
     """
 
@@ -66,8 +71,9 @@ class Transform:
 
     @classmethod
     def of(cls, scenario: Scenario) -> Transform:
-        """The changes in a scenario's settings, without window and speed, because the schedule's clock handles
-        those.
+        """Return the changes in a scenario's settings.
+
+        Window and speed are left out, because the schedule's clock handles them.
         """
         return cls(
             only=scenario.only,
@@ -134,7 +140,7 @@ def _pipeline(trace: Trace, wanted: Transform) -> _Pipeline:
 
 
 def check_scale(scale: Scale) -> None:
-    """UsageError if a factor is not above 0, or is too large."""
+    """Raise UsageError if a factor is not above 0, or is too large."""
     for route, factor in scale:
         if not 0 < factor <= FACTOR_MAX:
             name = f"{route}={factor:g}" if route else f"{factor:g}"
@@ -145,8 +151,9 @@ def check_scale(scale: Scale) -> None:
 
 
 def _busiest_minute_per_s(pipeline: _Pipeline, speed: float) -> float:
-    """The highest rate of any minute at a speed, per second; the mean rate if the whole is shorter. Minutes begin at
-    whole seconds, as in `replay inspect`.
+    """Return the highest rate of any minute at a speed, per second; the mean rate if the whole is shorter.
+
+    Minutes begin at whole seconds, as in `replay inspect`.
     """
     trace, window_ns = pipeline.trace, max(round(PEAK_WINDOW_NS * speed), 1)
     parts = next(
@@ -170,7 +177,7 @@ def _busiest_minute_per_s(pipeline: _Pipeline, speed: float) -> float:
 
 
 def _span_ns(pipeline: _Pipeline) -> int:
-    """The time from the first to the last event."""
+    """Return the time from the first to the last event. InputError if all events have the same time."""
     first_ns = last_ns = None
     for batch in pipeline.events():
         first_ns = int(batch.at_ns.min()) if first_ns is None else first_ns
@@ -181,7 +188,7 @@ def _span_ns(pipeline: _Pipeline) -> int:
 
 
 def rows_by_route(trace: Trace, from_ns: int | None, until_ns: int | None) -> list[int]:
-    """The number of events of each route of a trace between two times."""
+    """Count the events of each route of a trace between two times."""
     warm(["workload.scale"])
     routes, table = np.arange(len(trace.requests.routes), dtype=np.int64), trace.requests.addresses()
     counts = np.zeros(len(routes) + 1, np.int64)
@@ -191,8 +198,9 @@ def rows_by_route(trace: Trace, from_ns: int | None, until_ns: int | None) -> li
 
 
 def rows_by_request(trace: Trace, from_ns: int | None, until_ns: int | None) -> npt.NDArray[np.int64]:
-    """The number of events of each request of a trace between two times. Unlike routes, requests are not changed by a
-    rewrite.
+    """Count the events of each request of a trace between two times.
+
+    Unlike routes, requests are not changed by a rewrite.
     """
     counts = np.zeros(trace.manifest.requests, np.int64)
     for batch in trace.batches(from_ns, until_ns):
@@ -201,7 +209,7 @@ def rows_by_request(trace: Trace, from_ns: int | None, until_ns: int | None) -> 
 
 
 def rows_in_routes(trace: Trace, rows: npt.NDArray[np.int64]) -> list[int]:
-    """The number of events of each route of a trace, from the events of each request."""
+    """Count the events of each route of a trace, from the events of each request."""
     counts, first = np.zeros(len(trace.manifest.routes), np.int64), 0
     for batch in trace.requests.loaded_batches():
         np.add.at(counts, batch.route, rows[first : first + len(batch.route)])
@@ -236,7 +244,7 @@ def transform(trace: Trace, out: str | Path, wanted: Transform, *, overwrite: bo
 
 
 def _renumbered(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same events with clients renumbered by first appearance."""
+    """Yield the same events with clients renumbered by first appearance."""
     ids, known = np.full(1024, -1, np.int64), 0
     for batch in batches:
         most = int(batch.client.max()) + 1

@@ -236,7 +236,7 @@ async def test_the_first_line_that_a_command_prints_is_in_every_request(tmp_path
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("echo no luck >&2; exit 3", "ended with 3"),
+        ("echo no luck >&2; exit 3", "ended with exit code 3"),
         ("true", "printed nothing"),
         ("printf 'a\\001b'", "printed characters that a header cannot contain"),
         ("yes", "printed more than 65,536 bytes"),

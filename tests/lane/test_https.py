@@ -222,7 +222,7 @@ async def test_what_came_of_a_certificate_in_mid_run_is_said(authority: Authorit
     failed = made.accounts_detail.error["tls"]
     assert failed and made.accounts.ok + failed == 20
     (note,) = [note for note in made.notes if note.code == "HANDSHAKES_FAILED"]
-    assert note.message.startswith(f"{failed} handshakes failed; another one, after the run: ")
+    assert note.message.startswith(f"{failed} handshakes failed; one more after the run failed: ")
     assert "its certificate expired" in note.message
 
 

@@ -511,12 +511,12 @@ def test_a_value_that_needs_itself_is_refused(tmp_path: Path) -> None:
         "[[capture]]\nroute = 'GET /a'\nname = 'token'\njson = '/token'\n"
         "[[set]]\nroute = '*'\nheader = 'X'\nvalue = '{token}'\n"
     )
-    with pytest.raises(UsageError, match="can never be taken: GET /a answers with it"):
+    with pytest.raises(UsageError, match="can never be captured: GET /a returns it"):
         scenario_rules(tmp_path, text)
     scenario_rules(tmp_path, text + "without = ['GET /a']")
 
 
 def test_values_that_could_outgrow_their_limit_are_refused(tmp_path: Path) -> None:
     text = "[[capture]]\nroute = '*'\nname = 'token'\njson = '/token'\nlongest = '64KiB'\n[limits]\nsessions = '256KiB'"
-    with pytest.raises(LimitError, match="the values of 8 clients may come to 512"):
+    with pytest.raises(LimitError, match="the values of 8 clients may need 512"):
         scenario_rules(tmp_path, text)

@@ -103,7 +103,7 @@ def test_its_targets_are_planned_and_checked_as_all_others(tmp_path, env):
     [
         ("other", "replay_example.nothing:PROTOCOL", "cannot be loaded: ModuleNotFoundError"),
         ("other", "replay_example.echo:render", "is not a replay.protocols.Protocol"),
-        ("http", "replay_example.echo:PROTOCOL", "brings a protocol for http, which replay has"),
+        ("http", "replay_example.echo:PROTOCOL", "provides a protocol for http, which replay has built in"),
     ],
 )
 def test_a_package_that_is_wrong_is_named(tmp_path, env, name, value, words):

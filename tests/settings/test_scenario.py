@@ -229,7 +229,7 @@ def test_a_target_is_taken_apart() -> None:
         ("http://", "is not a URL"),
         ("http://x:99999", "Port out of range"),
         ("http://x:0", "no port 0"),
-        ("http://u:p@x", "holds a user name"),
+        ("http://u:p@x", "contains a user name"),
         ("http://x/?a=b", "has a query"),
         ("http://x/a b", "is not a URL"),
         ("http://x/\r\nEvil: 1", "is not a URL"),

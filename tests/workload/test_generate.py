@@ -329,7 +329,7 @@ def test_what_is_asked_for_wrongly_is_one_line_and_leaves_nothing(
         ("0,5\n10,7\n5,2\n", ["line 3", "not after"]),
         ("0,5\n10,-7\n", ["line 2", "not a rate"]),
         ("0,5\n10,nan\n", ["line 2", "not a rate"]),
-        ("time,rate\n0,5\n", ["two rows at least"]),
+        ("time,rate\n0,5\n", ["at least two rows"]),
         ("0,5\nten,5\n", ["line 2", "not a time and a number"]),
         ("0\n", ["line 1", "a time and a rate"]),
         ("1700000000000,5\n1700000001000,6\n", ["line 1", "not a time and a number"]),

@@ -34,17 +34,17 @@ from .session_spec import make_session_spec
 from .target import is_secure
 
 ONE_MORE_S = 5.0
-"""Time limit for one more handshake after the run."""
+"""Time limit in seconds for the handshake after the run."""
 
 
 def why_portable(name: str, *, secure: bool) -> str:
-    """Why `auto` selects the portable engine here, for a target over TLS (`secure`) or not; empty if it does not."""
+    """Return why `auto` selects the portable engine here; empty if it does not. `secure` is for a target over TLS."""
     missing = lanes_supported() or (libssl.unsupported() if secure else "")
     return missing if name == "auto" else ""
 
 
 def choose_engine(name: str, *, secure: bool = False) -> tuple[Literal["native", "portable"], Engine]:
-    """The engine of this name; `auto` is native if lanes can run. UsageError if `native` cannot run."""
+    """Return the engine of this name; `auto` is native if lanes can run here. UsageError if `native` cannot run."""
     missing = lanes_supported() or (libssl.unsupported() if secure else "")
     if name == "native" and missing:
         raise UsageError(f"--engine native: {missing}", hint="use --engine auto")
@@ -134,15 +134,18 @@ async def open_http(plan: HttpPlan, run_id: str) -> ProtocolAdapter:
 async def failed_handshakes(
     name: NameWatch, tls: Tls | None, authority: str, specs: Sequence[LaneSpec]
 ) -> list[Note]:
-    """The result of one more handshake after a run in which some failed, because lanes only count failures."""
+    """Make one more handshake after a run in which some failed, and return a note with its result.
+
+    Lanes only count failed handshakes, so that the reason must be found afterwards.
+    """
     failed = sum(int(spec.metrics.counters[C.handshakes_failed]) for spec in specs)
     if not failed or tls is None:
         return []
-    result = "another one, after the run, had no answer"
+    result = "one more after the run got no answer"
     with trio.move_on_after(ONE_MORE_S):
         try:
             peer = await shake_hands(name.addresses, tls, authority)
-            result = "another one, after the run, succeeded" if peer else result
+            result = "one more after the run succeeded" if peer else result
         except ReplayError as error:
-            result = f"another one, after the run: {error}"
+            result = f"one more after the run failed: {error}"
     return [Note("HANDSHAKES_FAILED", f"{counted(failed, 'handshake')} failed; {result}")]

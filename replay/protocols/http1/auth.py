@@ -1,4 +1,7 @@
-"""The auth header that a command prints. It runs before the load and at intervals during it; its output is not kept."""
+"""The auth header that a command prints.
+
+The command runs before the load and at intervals during it. Its output is not saved.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ from replay.settings.session_rules import Auth
 from replay.units import SECOND_NS
 
 TIMEOUT_S = 30.0
-"""Time limit for the command."""
+"""Time limit for the command in seconds."""
 
 OUTPUT_BYTES_MAX = 1 << 16
-"""Limit on the command's output, which is far above the length of a header."""
+"""Limit on the command's output, far above the length of any header."""
 
 
 class Authoriser:
-    """Refreshes the header. `put` is called with each new header line; a failure during the run becomes a note."""
+    """Refreshes the auth header with a command. Failures during the run become a note."""
 
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
@@ -31,14 +34,16 @@ class Authoriser:
         self._why = ""
 
     async def first(self) -> bytes:
-        """The header line for the start of the run. InputError if the command fails; UsageError if its output cannot be
-        sent.
+        """Return the header line for the start of the run.
+
+        InputError if the command fails; UsageError if its output cannot be sent.
         """
         return await header_line(self._auth)
 
     async def keep_fresh(self, put: Callable[[bytes], None]) -> None:
-        """Run until cancelled. After a failure the last good header stays, and the command is tried again at its
-        next time.
+        """Run the command at each interval until cancelled, and call `put` with each new header line.
+
+        After a failure the last good header stays, and the command runs again after the next interval.
         """
         if not self._auth.refresh_ns:
             return
@@ -51,7 +56,7 @@ class Authoriser:
                 self._why = str(error)
 
     def notes(self) -> list[Note]:
-        """Notes on failures during the run."""
+        """Return a note about failed refreshes during the run, if there were any."""
         if not self._failures:
             return []
         times = f"{self._failures} times" if self._failures > 1 else "once"
@@ -66,8 +71,8 @@ class Authoriser:
 async def header_line(auth: Auth) -> bytes:
     """Run the command and return its header line: `Authorization: Bearer ...`, with its line end.
 
-    The sentence of an error may be kept in a run, so it does not contain the command or its output. The hint, which
-    is only printed, does.
+    The message of an error may be saved in a run, so it does not contain the command or its output. The hint
+    may contain them, because it is only printed.
     """
     words = [expand("auth.command", word, os.environ) for word in _split(auth.command)]
     program = words[0]
@@ -77,7 +82,7 @@ async def header_line(auth: Auth) -> bytes:
     except OSError as error:
         raise InputError(
             f"auth.command: {(error.strerror or 'it cannot be run').lower()}",
-            hint=f"give a program that prints the token; this is {program}",
+            hint=f"give a program that prints the token; {program} cannot be run",
         ) from None
     except trio.TooSlowError:
         raise InputError(f"auth.command did not end within {TIMEOUT_S:g} s", hint=f"try {program}") from None
@@ -89,8 +94,8 @@ async def header_line(auth: Auth) -> bytes:
     if code:
         said = complained.decode(errors="replace").strip().partition("\n")[0][:200]
         raise InputError(
-            f"auth.command ended with {code}",
-            hint=f"{program} said: {said}" if said else f"try {program}",
+            f"auth.command ended with exit code {code}",
+            hint=f"{program} printed: {said}" if said else f"try {program}",
         )
     output = printed.decode("latin-1").strip().partition("\n")[0].strip()
     if not output:
@@ -106,8 +111,9 @@ async def header_line(auth: Auth) -> bytes:
 
 
 async def _output_of(words: list[str]) -> tuple[int, bytes, bytes]:
-    """Run a program. Returns its exit code and what it wrote to standard output and error. Above OUTPUT_BYTES_MAX it
-    is killed.
+    """Run a program, and return its exit code and what it wrote to standard output and error.
+
+    The program is killed when it writes more than OUTPUT_BYTES_MAX.
     """
     process = await trio.lowlevel.open_process(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE

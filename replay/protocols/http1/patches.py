@@ -22,13 +22,13 @@ from replay_native.templates.text import LITERAL
 from .templates import Encode, Part, Patches, Template, Values, is_generated_by_value, merged, parse_template
 
 RECORDED_SEGMENT = "{*}"
-"""A segment of a path that stays as it was recorded."""
+"""A segment of a path that stays as recorded."""
 
 PATCHED_BYTES_MAX = 1 << 30
 """Memory limit for the templates of recorded requests."""
 
 Heads = Callable[[int, frozenset[int]], Template]
-"""The templates that replace the headers of a route, numbered like the rules for recorded headers."""
+"""Returns the template of a route's headers, given the route and the rules for recorded headers that apply."""
 
 
 class RuleOfRoute(NamedTuple):
@@ -46,7 +46,7 @@ class _Templates:
         self.bytes = 0
 
     def number(self, template: Template) -> int:
-        """The number of a template, added if new. LimitError if all of them are too large."""
+        """Return the number of a template, added if new. LimitError if all templates together are too large."""
         if template not in self.numbers:
             self.bytes += sum(64 + len(part.text) for part in template.parts)
             if self.bytes > PATCHED_BYTES_MAX:
@@ -71,7 +71,7 @@ class _Patcher:
         self._content_types, self._type_of_headers = requests.content_types()
 
     def body(self, request: Request) -> int:
-        """The template of a request's body, or -1."""
+        """Return the template of a request's body, or -1."""
         rules = [
             one
             for one in self._rules[request.route]
@@ -91,7 +91,7 @@ class _Patcher:
         return self._of_body[key]
 
     def path(self, request: Request) -> int:
-        """The template of a request's target, or -1."""
+        """Return the template of a request's target, or -1."""
         queries = [one for one in self._rules[request.route] if one.rule.query is not None]
         paths = [one for one in self._rules[request.route] if one.rule.path is not None]
         target = request.target.decode("latin-1")
@@ -120,7 +120,7 @@ class _Patcher:
         )
 
     def head(self, request: Request, heads: Heads) -> int:
-        """The template that replaces the recorded headers of a request, or -1."""
+        """Return the template that replaces the recorded headers of a request, or -1."""
         rules = [one for one in self._rules[request.route] if one.rule.when_recorded]
         if not rules or request.headers < 0:
             return -1
@@ -133,7 +133,7 @@ class _Patcher:
         return self.heads.number(heads(request.route, recorded)) if recorded else -1
 
     def _in_body(self, text: str, rules: list[RuleOfRoute]) -> list[tuple[Place, SetRule, Encode]]:
-        """The places in a body that rules change."""
+        """Find the places in a body that rules change."""
         changes: list[tuple[Place, SetRule, Encode]] = []
         if any(one.rule.json is not None for one in rules):
             for place in json_leaves(text):
@@ -154,14 +154,14 @@ class _Patcher:
         return changes
 
     def _note(self, rules: list[RuleOfRoute], changes: Sequence[tuple[Place, SetRule, str]]) -> None:
-        """Record which rules change something."""
+        """Record which rules change something, because a rule that changes nothing is an error."""
         used = [rule for _, rule, _ in changes]
         self.found |= {one.number for one in rules if one.rule in used}
 
     def _patched(
         self, text: str, changes: Sequence[tuple[Place, SetRule, Encode]]
     ) -> tuple[Part, ...] | None:
-        """The parts of a text with values in these places; for one place the later rule wins."""
+        """Return the parts of a text with values in these places. If rules share a place, the later one wins."""
         if not changes:
             return None
         parts: list[Part] = []
@@ -178,8 +178,10 @@ class _Patcher:
         return merged([part for part in parts if part != Part(LITERAL)])
 
     def _value(self, value: str, encode: Encode) -> list[Part]:
-        """A value in its place. If the JSON value had no quotes, a captured value is written unchanged, and text in
-        quotes.
+        """Return the parts of a value, encoded for its place.
+
+        In place of a JSON value without quotes, a single captured value is written as a JSON value, and any
+        other text in quotes.
         """
         if encode not in ("json", "json_value"):
             return list(parse_template(value.encode(), self._values, encode))
@@ -193,8 +195,10 @@ class _Patcher:
         return list(quoted if is_text else parts)
 
     def _own_path(self, one: RuleOfRoute, before: str, has_queries: bool) -> tuple[Part, ...] | None:
-        """The path of a rule, segment by segment, if it has values that replace recorded ones, or if parameters of the
-        recorded query are also set; otherwise None.
+        """Return the path of a rule, segment by segment, if requests need different paths; otherwise None.
+
+        They do if the rule uses parts of the recorded path, or if parameters of the recorded query are also
+        set.
         """
         path = (one.rule.path or "").partition("?")
         if not (has_queries or is_by_request(one.rule.path or "", self._values)):
@@ -205,7 +209,7 @@ class _Patcher:
             [before[place.begin : place.end] for place in places],
         )
         parts: list[Part] = []
-        # A captured link is the whole path.
+        # A path without a leading slash is a captured link, which is the whole path.
         first = [] if path[0].startswith("/") else [path[0]]
         for number, segment in enumerate(first or path[0].split("/")[1:]):
             value = recorded[number] if number < len(recorded) else ""
@@ -222,7 +226,7 @@ class _Patcher:
 
 
 def _without_quotes(parts: Sequence[Part]) -> list[Part]:
-    """The content of a JSON string, without its quotes, as parts."""
+    """Return the content of a JSON string, without its quotes, as parts."""
     first, last = parts[0], parts[-1]
     if len(parts) == 1:
         return [first._replace(text=first.text[1:-1])]
@@ -234,12 +238,12 @@ def _is_number(text: bytes) -> bool:
 
 
 def is_by_request(path: str, values: Values) -> bool:
-    """Whether a path uses parts of the recorded one: a segment (`{*}`), or the recorded value."""
+    """Return whether a path uses parts of the recorded one: a segment (`{*}`), or the recorded value."""
     return RECORDED_SEGMENT in path or values.has_by_value(path)
 
 
 def needs_patches(rules: Sequence[RuleOfRoute], values: Values) -> bool:
-    """Whether requests of a route with these rules have templates of their own."""
+    """Return whether each request of a route with these rules needs a template of its own."""
     return any(
         one.rule.json is not None
         or one.rule.form is not None
@@ -253,7 +257,7 @@ def needs_patches(rules: Sequence[RuleOfRoute], values: Values) -> bool:
 def make_patches(
     requests: Requests, rules: Sequence[Sequence[RuleOfRoute]], values: Values, heads: Heads
 ) -> Patches:
-    """The templates of single requests. UsageError if a rule changes no request of its routes."""
+    """Make the templates of single requests. UsageError if a rule changes no request of its routes."""
     routes = np.array([needs_patches(of_route, values) for of_route in rules], bool)
     if not routes.any():
         return Patches()

@@ -1,7 +1,7 @@
-"""Makes a first handshake before anything is sent.
+"""Makes a first TLS handshake before any request is sent.
 
-It checks whether the target speaks TLS if it should, and whether its certificate is valid for it. A mistake is reported
-before any load, with advice on how to fix it.
+It checks that an https target speaks TLS with a valid certificate, and that a plain target on a usual TLS port
+does not speak TLS. A mistake is reported before any load, with advice on how to fix it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from replay.results.document import TlsPeer
 
 TIMEOUT_S = 5.0
 AFTERWARDS_S = 0.25
-"""A TLS 1.3 server refuses a client only after its handshake, so this is how long to wait for a refusal."""
+"""Seconds to wait for a refusal, because a TLS 1.3 server refuses a client only after its handshake."""
 
 NO_CHECK_TIME = 0x200000
-"""X509_V_FLAG_NO_CHECK_TIME, which allows reading an expired certificate."""
+"""X509_V_FLAG_NO_CHECK_TIME, which allows an expired certificate to be read."""
 
 EXPIRED, NOT_YET_VALID = 10, 9
 SELF_SIGNED, SELF_SIGNED_IN_CHAIN = 18, 19
@@ -32,16 +32,16 @@ WRONG_NAME = (62, 64)
 """OpenSSL's verification codes (x509_vfy.h)."""
 
 HANDSHAKE, CERTIFICATE_REQUEST = 22, 13
-"""A record's content type and a message's type (RFC 8446, sections 5.1 and 4)."""
+"""The content type of a record and the type of a message (RFC 8446, sections 5.1 and 4)."""
 
 INSECURE = "--insecure replays without verifying"
 
 
 async def shake_hands(addresses: Sequence[Address], tls: Tls | None, authority: str) -> TlsPeer | None:
-    """The TLS server at the first address that accepts a connection; None for a plain target.
+    """Make a TLS handshake with the first address that accepts a connection, and describe its server.
 
-    `authority` is the target's host and port, as the user wrote it. TargetError if the server is not the expected
-    one.
+    Returns None for a plain target, or if no address accepts a connection. `authority` is the target's host and
+    port, as the user wrote them. TargetError if the handshake fails, or if a plain target speaks TLS.
     """
     for address in addresses:
         try:
@@ -59,7 +59,10 @@ async def shake_hands(addresses: Sequence[Address], tls: Tls | None, authority: 
 
 
 class _Talk:
-    """A TLS handshake that also exposes the received bytes."""
+    """A TLS handshake that also keeps the first bytes it received.
+
+    `asks_certificate` is true if the server requested a client certificate.
+    """
 
     def __init__(self, stream: trio.abc.Stream, context: ssl.SSLContext, server_name: str) -> None:
         self._stream = stream
@@ -75,7 +78,10 @@ class _Talk:
         self.asks_certificate |= (direction, kind, message) == ("read", HANDSHAKE, CERTIFICATE_REQUEST)
 
     async def shake_hands(self) -> None:
-        """Complete the handshake, and read the first data after it. ssl.SSLError or OSError if that fails."""
+        """Complete the handshake; in TLS 1.3, also wait shortly for a refusal.
+
+        ssl.SSLError or OSError if the handshake fails or is refused.
+        """
         await self._until_done(self.tls.do_handshake)
         if self.tls.version() == "TLSv1.3":
             with trio.move_on_after(AFTERWARDS_S):
@@ -150,12 +156,12 @@ def _peer(talk: ssl.SSLObject, tls: Tls, asks_certificate: bool) -> TlsPeer:
 
 
 def _names(certificate: dict[str, Any]) -> list[str]:
-    """The host names in a certificate."""
+    """Return the host names in a certificate."""
     return [str(name) for _, name in certificate.get("subjectAltName", ())]
 
 
 async def _read_certificate(address: Address, tls: Tls) -> dict[str, Any]:
-    """The target's certificate, without checking names and dates; empty if it is not available."""
+    """Return the target's certificate, without checking names and dates; empty if it is not available."""
     context = python_context(tls)
     context.check_hostname = False
     context.verify_flags |= NO_CHECK_TIME
@@ -171,7 +177,7 @@ async def _read_certificate(address: Address, tls: Tls) -> dict[str, Any]:
 async def _explain_certificate(
     error: ssl.SSLCertVerificationError, address: Address, tls: Tls, authority: str
 ) -> NoReturn:
-    """The TargetError that explains what is wrong with a certificate."""
+    """Raise the TargetError that explains what is wrong with a certificate."""
     code, store = error.verify_code, tls.ca or "this machine"
     certificate = (
         await _read_certificate(address, tls) if code in (EXPIRED, NOT_YET_VALID, *WRONG_NAME) else {}
@@ -212,7 +218,7 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILU
 
 
 def _explain_handshake(error: ssl.SSLError, seen: bytes, tls: Tls, authority: str) -> NoReturn:
-    """The TargetError that explains a failed handshake."""
+    """Raise the TargetError that explains a failed handshake."""
     reason = error.reason or ""
     if seen.startswith(b"HTTP/"):
         raise _speaks_plain_http(authority) from None
@@ -231,7 +237,7 @@ def _explain_handshake(error: ssl.SSLError, seen: bytes, tls: Tls, authority: st
 
 
 async def _answers_plainly(address: Address, authority: str) -> bool:
-    """Whether a server that does not complete the handshake answers a plain request."""
+    """Return whether a server that does not complete the handshake answers a plain request."""
     with trio.move_on_after(TIMEOUT_S), contextlib.suppress(OSError, trio.BrokenResourceError):
         async with await trio.open_tcp_stream(address.host, address.port) as stream:
             await stream.send_all(f"OPTIONS * HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
@@ -253,12 +259,12 @@ def _broken_off(authority: str) -> TargetError:
 
 
 def is_port_of_tls(port: int) -> bool:
-    """Whether a port usually speaks TLS: 443, 8443 and the like."""
+    """Return whether a port usually speaks TLS: 443, 8443 and other ports that end with 443."""
     return port % 1_000 == 443
 
 
 async def _refuse_tls(address: Address, authority: str) -> None:
-    """TargetError if a port that usually speaks TLS does so, because it would refuse all plain requests."""
+    """Raise TargetError if a server speaks TLS where the URL says plain HTTP, because it would refuse all requests."""
     context = python_context(Tls("", verify=False))
     with contextlib.suppress(ssl.SSLError, OSError, trio.BrokenResourceError, trio.TooSlowError):
         with trio.fail_after(TIMEOUT_S):

@@ -24,7 +24,7 @@ OF_REQUESTS = (
     "host", "headers", "send_headers", "rewrite_host", "client_ip_header", "body", "set", "capture", "check", "cookies",
     "auth",
 )  # fmt: skip
-"""Settings on how HTTP requests are written and how their responses are used."""
+"""Settings that determine how HTTP requests are written and how their responses are used."""
 
 
 class Http1(Protocol):
@@ -39,7 +39,7 @@ class Http1(Protocol):
         return targets.parse(url)
 
     def check_shares(self, scenario: Scenario) -> None:
-        """See `Protocol`. Requests are cut by number, or by client."""
+        """Accept every scenario: requests are assigned to machines by number or by client."""
 
     async def find(self, target: Target, scenario: Scenario) -> FoundName:
         """See `Protocol`."""

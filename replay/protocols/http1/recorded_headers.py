@@ -1,6 +1,7 @@
 """Headers and hosts of the recording that are sent again: selected by a list, with hosts renamed.
 
-Before the run, a text is made for each different set of headers and each host, which the render kernel copies.
+Before the run, the header lines of each different header set and each host are written once. The render kernel
+copies them.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ NOT_OF_ALL = frozenset(
         "true-client-ip", "cf-connecting-ip",
     }
 )  # fmt: skip
-"""Recorded headers that `all` leaves out, besides framing headers and X-Forwarded-*. They describe the original client
-and proxies, so they are sent only if they are listed by name."""
+"""Recorded headers that `all` leaves out, besides framing headers and X-Forwarded-*.
+
+They describe the original client and proxies, so they are sent only if they are listed by name.
+"""
 
 NEVER_SENT = frozenset(
     {
@@ -45,7 +48,7 @@ _PLAIN = re.compile(rb"[!-~]+")
 
 
 def renamed(host: bytes, names: HostNames) -> bytes | None:
-    """The new name of a host (with or without a port) by the rules; None if no rule matches.
+    """Return the new name of a host (with or without a port) by the rules; None if no rule matches.
 
     A rule without a port matches any port and keeps it; `*.` on both sides of a rule stands for any subdomain.
     """
@@ -67,7 +70,7 @@ def renamed(host: bytes, names: HostNames) -> bytes | None:
 
 
 def rewritten(value: bytes, names: HostNames) -> bytes:
-    """A header's value in which the hosts of complete URLs are renamed (in Referer, Origin and any other header)."""
+    """Rename the hosts of complete URLs in a header's value (in Referer, Origin and any other header)."""
     if not names or b"://" not in value:
         return value
 
@@ -79,12 +82,12 @@ def rewritten(value: bytes, names: HostNames) -> bytes:
 
 
 def _undisguised(name: str) -> str:
-    """A header's name as servers may normalise it: some treat `Transfer_Encoding` as the name with a hyphen."""
+    """Normalize a header's name as servers may: some treat `Transfer_Encoding` as the name with a hyphen."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def is_chosen(name: str, chosen: Sequence[str], managed: Iterable[str]) -> bool:
-    """Whether a recorded header of this name (in lower case) is sent."""
+    """Return whether a recorded header of this name (in lower case) is sent."""
     if _undisguised(name) in NEVER_SENT or name in managed or name.startswith("sec-websocket-"):
         return False
     if name in chosen:
@@ -94,9 +97,10 @@ def is_chosen(name: str, chosen: Sequence[str], managed: Iterable[str]) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordedLines:
-    """Texts of header lines for the kernel: text t is data[ends[t]:ends[t + 1]]. `of_host` int32[hosts + 1] has the
-    text of each host's Host line, `of_headers` int32[header sets + 1] that of each header set; the first of each is for
-    requests without one.
+    """Header lines for the kernel: text t is data[ends[t]:ends[t + 1]].
+
+    `of_host` int32[hosts + 1] has the number of each host's Host line, and `of_headers` int32[header sets + 1]
+    that of each header set. The first entry of both is for requests that have no recorded host or headers.
     """
 
     of_host: npt.NDArray[np.int32]
@@ -106,19 +110,19 @@ class RecordedLines:
 
     @property
     def typical_bytes(self) -> int:
-        """The approximate number of bytes that they add to a request."""
+        """The mean number of bytes of a text."""
         return int(np.diff(self.ends).mean()) if self.ends.size > 1 else 0
 
     @property
     def longest_bytes(self) -> int:
-        """The largest number of bytes that they add to a request."""
+        """An upper limit on the bytes that the Host line and the header lines add to a request."""
         return 2 * int(np.diff(self.ends).max(initial=0))
 
 
 NOTHING = RecordedLines(
     np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.uint8)
 )
-"""The lines if nothing of the recording is sent but bodies."""
+"""The lines of a run that sends no recorded hosts or headers."""
 
 
 def recorded_lines(
@@ -130,10 +134,10 @@ def recorded_lines(
     chosen: Callable[[str], bool],
     defaults: Mapping[str, tuple[str, str]],
 ) -> RecordedLines:
-    """The lines of every host and header set of a trace.
+    """Write the header lines of every host and header set of a trace.
 
-    `host` is the Host of requests whose own is not sent; `defaults` by lower name are lines that a request has where its
-    recording lacks a header of that name.
+    `host` is the Host of requests whose recorded host is not sent. `defaults`, by name in lower case, are lines
+    that a request gets if its recording has no header of that name.
     """
     texts: dict[bytes, int] = {}
 
@@ -153,7 +157,7 @@ def recorded_lines(
 
 
 def _host_line(own: bytes, default: bytes, sends_host: bool, names: HostNames) -> bytes:
-    """The Host line of requests that were recorded for `own`."""
+    """Return the Host line of requests that were recorded for `own`."""
     value = renamed(own, names) or (own if sends_host else default)
     return b"Host: " + (value if _PLAIN.fullmatch(value) else default) + b"\r\n"
 
@@ -161,7 +165,7 @@ def _host_line(own: bytes, default: bytes, sends_host: bool, names: HostNames) -
 def _lines(
     headers: Headers, names: HostNames, chosen: Callable[[str], bool], defaults: Mapping[str, tuple[str, str]]
 ) -> bytes:
-    """The chosen headers of one set, in their order; then the defaults that it lacks."""
+    """Return the chosen headers of one set, in their order; then the defaults that it lacks."""
     found, lacking = [], dict(defaults)
     for name, value in headers:
         key = name.decode("latin-1").lower()

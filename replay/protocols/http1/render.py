@@ -21,8 +21,9 @@ from .recorded_headers import NOTHING, RecordedLines
 from .templates import NO_PATCHES, Part, Patches, Template, Values, is_link
 
 IDEMPOTENT_METHODS = ("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE")
-"""Idempotent methods (RFC 9110, section 9.2.2), which are resent once if a reused connection closes before the
-response.
+"""Idempotent methods (RFC 9110, section 9.2.2).
+
+Their requests are resent once if a reused connection closes before the response.
 """
 
 _TARGET_BYTES_TYPICAL = 64
@@ -32,12 +33,12 @@ CLIENT_NETWORKS: dict[str, ClientNetwork] = {
     "10.0.0.0/8": (10 << 24, 0xFFFFFF),
     "198.18.0.0/15": (198 << 24 | 18 << 16, 0x1FFFF),
 }
-"""IPv4 networks for simulated clients: the network, and the number of host bits (RFC 1918, RFC 2544)."""
+"""IPv4 networks for simulated clients: the network, and the mask of its host bits (RFC 1918, RFC 2544)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordedBodies:
-    """The bodies of a trace, for the kernel; `trace` keeps their memory."""
+    """The bodies of a trace, for the kernel. `trace` is referenced so that their memory stays valid."""
 
     trace: Trace
     content_types: tuple[bytes, ...]
@@ -48,7 +49,7 @@ class RecordedBodies:
 
 
 def recorded_bodies(trace: Trace) -> RecordedBodies | None:
-    """The recorded bodies of a trace; None if it has none."""
+    """Return the recorded bodies of a trace; None if it has none."""
     batches, mean_bytes, largest_bytes = trace.requests.body_batches()
     if len(batches) == 1:
         return None
@@ -60,11 +61,11 @@ def recorded_bodies(trace: Trace) -> RecordedBodies | None:
 class RenderSpec:
     """Everything in a request that does not depend on its row.
 
-    `x_replay` is the run's id if requests are numbered, else None. `trace_seed` is the seed of trace ids if requests
-    carry a traceparent, else 0. `headers` are the serialised header lines, Host first. By route, `route_template`,
-    `route_head` and `route_path` are the indices of its body, its headers (in place of `headers`) and its path; -1
-    means that the route has none of its own. `auth` is a header line that is known only when the run begins.
-    `route_flags` are the flags of every entry of a route.
+    `x_replay` is the run's id if requests are numbered, else None. `trace_seed` is the seed of trace ids if
+    requests have a traceparent, else 0. `headers` are the serialized header lines, Host first. By route,
+    `route_template`, `route_head` and `route_path` are the indices of its body, its headers (in place of
+    `headers`) and its path; -1 means that the route has none of its own. `auth` is a header line that is known
+    only when the run begins. `route_flags` are the flags of every entry of a route.
     """
 
     methods: tuple[str, ...]
@@ -89,25 +90,25 @@ class RenderSpec:
     client_network: ClientNetwork = CLIENT_NETWORKS["10.0.0.0/8"]
 
     def numbered(self, run_id: str) -> RenderSpec:
-        """A copy with `X-Replay: RUN-SEQ` on every request."""
+        """Return a copy with `X-Replay: RUN-SEQ` on every request."""
         return dataclasses.replace(self, x_replay=run_id.encode("ascii"))
 
     def traced(self, seed: int) -> RenderSpec:
-        """A copy with a traceparent on every request; without one if the seed is 0."""
+        """Return a copy with a traceparent on every request; without one if the seed is 0."""
         return dataclasses.replace(self, trace_seed=seed)
 
     def of_run(self, run_id: str) -> RenderSpec:
-        """A copy with values for this run, if a variable has other values in each run."""
+        """Return a copy with the salt of this run, which changes the values of variables that differ between runs."""
         digest = hashlib.blake2b(run_id.encode(), digest_size=8).digest()
         return dataclasses.replace(self, run_salt=int.from_bytes(digest, "big"))
 
     def authorised(self, line: bytes) -> RenderSpec:
-        """A copy with this header line on every request."""
+        """Return a copy with this header line on every request."""
         return dataclasses.replace(self, auth=line)
 
     @property
     def typical_bytes(self) -> int:
-        """The approximate size of a request in bytes, to size a feed."""
+        """An estimate of the bytes of a request, to size a feed."""
         bodies = max(map(self._typical_of, self.templates), default=0)
         if self.recorded is not None:
             bodies = max(bodies, self.recorded.mean_bytes)
@@ -120,7 +121,7 @@ class RenderSpec:
         return sum(len(part.text) + 36 for part in template.parts)
 
     def table(self) -> kernels.RenderTable:
-        """The bundle that the kernel takes. Keep a reference to it while the kernel uses it."""
+        """Make the bundle for the kernel. The caller must keep a reference to it while the kernel uses it."""
         last = self.auth
         if self.x_replay is not None:
             last += b"X-Replay: " + self.x_replay + b"-"
@@ -162,7 +163,10 @@ class RenderSpec:
         )
 
     def _template_arrays(self, last: bytes) -> dict[str, npt.NDArray[Any]]:
-        """All templates: bodies, paths and heads. A head ends with the lines that every request ends with."""
+        """Return the arrays of all templates: bodies, paths and heads.
+
+        A head ends with the lines that every request ends with.
+        """
         literals = bytearray()
         kinds, begins, ends, fixed, patches, whole, heads, first_parts = [], [], [], [], [], [], [], [0]
         salts: list[int] = []
@@ -209,13 +213,13 @@ class RenderSpec:
 
 
 def _places(of_route: Sequence[int], first: int, routes: int) -> npt.NDArray[np.int32]:
-    """The template of each route among those from `first` on, or -1."""
+    """Return the template of each route among those from `first` on, or -1."""
     places = np.array(of_route or [-1] * routes, np.int32)
     return np.where(places < 0, places, places + first).astype(np.int32)
 
 
 def _places_of_requests(of_request: npt.NDArray[np.int32], first: int) -> npt.NDArray[np.int32]:
-    """By request its template among those from `first` on, or -1; empty if no request has one."""
+    """Return the template of each request among those from `first` on, or -1; empty if no request has one."""
     return np.where(of_request < 0, of_request, of_request + first).astype(np.int32)
 
 
@@ -224,7 +228,7 @@ def _bytes(data: bytes) -> npt.NDArray[np.uint8]:
 
 
 def flags_of(method: str) -> int:
-    """The kernel's flags of a method."""
+    """Return the kernel's flags of a method."""
     return (
         (HEAD if method == "HEAD" else 0)
         | (IDEMPOTENT if method in IDEMPOTENT_METHODS else 0)

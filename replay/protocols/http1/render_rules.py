@@ -46,20 +46,20 @@ REQUEST_BYTES_MAX = 64 << 20
 
 
 def rules_by_route(requests: Requests, rules: tuple[BodyRule, ...]) -> list[int]:
-    """The index of the first rule that matches each route, or -1. UsageError if a rule matches no route."""
+    """Return the index of the first rule that matches each route, or -1. UsageError if a rule matches no route."""
     for index, rule in enumerate(rules):
         method, space, _ = rule.route.partition(" ")
         if space and method.isalpha() and method not in BODY_METHODS:
             raise UsageError(
-                f"body[{index}].route: a {method} request carries no body",
-                hint=f"{', '.join(BODY_METHODS)} do",
+                f"body[{index}].route: a {method} request cannot have a body",
+                hint=f"{', '.join(BODY_METHODS)} requests can",
             )
     where = [f"body[{index}].route" for index in range(len(rules))]
     return first_naming(requests.routes, requests.actions, [rule.route for rule in rules], where)
 
 
 def check_bodies(requests: Requests, scenario: Scenario, bodiless: npt.NDArray[np.int64]) -> None:
-    """Refuse a plan whose requests lack a body. `bodiless` counts them by route."""
+    """Raise UsageError if requests lack a body. `bodiless` counts such requests by route."""
     rules = rules_by_route(requests, scenario.body)
     by_route = zip(requests.routes, rules, bodiless.tolist(), strict=True)
     lacking = [route for route, rule, rows in by_route if rows and rule < 0]
@@ -72,7 +72,10 @@ def check_bodies(requests: Requests, scenario: Scenario, bodiless: npt.NDArray[n
 
 
 def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions: SessionSpec) -> RenderSpec:
-    """Everything in the requests that the scenario decides. UsageError for a header or body that cannot be sent."""
+    """Return everything in the requests that the scenario decides.
+
+    UsageError for a header or body that cannot be sent; LimitError for a body that is too large.
+    """
     check_given(scenario.variable)
     lines, recorded = header_lines(trace, scenario, target)
     headers = b"".join(part.text for line in lines for part in line.parts)
@@ -122,7 +125,7 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions:
 
 
 def check_given(variables: Sequence[Variable]) -> None:
-    """UsageError, with all names, if the user must give values for variables and has not done so."""
+    """Raise UsageError, with all names, if the user has not given values for variables that need them."""
     unset = [
         variable for variable in variables if variable.env is not None and variable.env not in os.environ
     ]
@@ -135,7 +138,7 @@ def check_given(variables: Sequence[Variable]) -> None:
 
 
 def _check_one_body(requests: Requests, scenario: Scenario, rules: Sequence[Sequence[RuleOfRoute]]) -> None:
-    """UsageError if a route has a [[body]] and a rule also sets fields of its recorded body."""
+    """Raise UsageError if a route has a [[body]] and a rule also sets fields of its recorded body."""
     for route, body in enumerate(rules_by_route(requests, scenario.body)):
         for one in rules[route]:
             if body >= 0 and (one.rule.json is not None or one.rule.form is not None):
@@ -153,13 +156,14 @@ class Line(NamedTuple):
 
     @property
     def is_constant(self) -> bool:
-        """Whether it is the same for every request."""
+        """Whether the line is the same for every request."""
         return all(part.kind == LITERAL for part in self.parts)
 
 
 def header_lines(trace: Trace, scenario: Scenario, target: Target) -> tuple[list[Line], RecordedLines]:
-    """The headers of every request, Host first, and which of them are recorded. UsageError for one that cannot be
-    sent.
+    """Return the headers of every request, Host first, and the recorded lines among them.
+
+    UsageError for a header that cannot be sent.
     """
     given = {name.lower() for name in scenario.headers}
     given |= {rule.header.lower() for rule in scenario.set if rule.header is not None}
@@ -197,7 +201,7 @@ def _line(name: str, value: str) -> bytes:
 
 
 def _client_line(name: str, network: str) -> Line:
-    """The header with the address of the client; Forwarded has a form of its own (RFC 7239, 4)."""
+    """Return the header with the address of the client. Forwarded has a syntax of its own (RFC 7239, section 4)."""
     ipv6 = ":" in network
     before, after = "", ""
     if name.lower() == "forwarded":
@@ -208,7 +212,7 @@ def _client_line(name: str, network: str) -> Line:
 
 
 def set_rules_by_route(requests: Requests, rules: Sequence[SetRule]) -> list[list[RuleOfRoute]]:
-    """The [[set]] rules of each route. UsageError if a rule matches no route."""
+    """Return the [[set]] rules of each route. UsageError if a rule matches no route."""
     found: list[list[RuleOfRoute]] = [[] for _ in requests.routes]
     for index, rule in enumerate(rules):
         named = set(named_by(requests.routes, requests.actions, rule.route, f"set[{index}].route"))
@@ -220,7 +224,7 @@ def set_rules_by_route(requests: Requests, rules: Sequence[SetRule]) -> list[lis
 
 
 def _numbered(wanted: Sequence[Template | None]) -> tuple[tuple[Template, ...], tuple[int, ...]]:
-    """The different templates, and by route the number of its own, or -1."""
+    """Return the different templates, and for each route the number of its template, or -1."""
     numbers: dict[Template, int] = {}
     places = tuple(
         -1 if template is None else numbers.setdefault(template, len(numbers)) for template in wanted
@@ -229,8 +233,10 @@ def _numbered(wanted: Sequence[Template | None]) -> tuple[tuple[Template, ...], 
 
 
 class _Heads:
-    """The routes whose headers differ from the common ones: those with [[set]] headers (a later rule wins), or every
-    route if headers are not the same for all requests.
+    """Makes the headers of routes that differ from the common ones.
+
+    These are the routes with [[set]] headers (a later rule wins). They are all routes if the common headers are
+    not the same for every request.
     """
 
     def __init__(
@@ -245,12 +251,12 @@ class _Heads:
         self._always = scenario.cookies or not all(line.is_constant for line in lines)
 
     def of_route(self, route: int) -> Template | None:
-        """The headers of a route; None if it has the common ones."""
+        """Return the headers of a route; None if it has the common ones."""
         own = any(one.rule.header is not None and not one.rule.when_recorded for one in self._rules[route])
         return self.template(route, frozenset()) if own or self._always else None
 
     def template(self, route: int, recorded: frozenset[int]) -> Template:
-        """The headers of a route, with the rules of these numbers among those for recorded headers."""
+        """Return the headers of a route. `recorded` has the numbers of the rules for recorded headers that apply."""
         own = {
             one.rule.header.lower(): one.rule
             for one in self._rules[route]
@@ -269,7 +275,10 @@ class _Heads:
 
 
 def _path(rules: Sequence[RuleOfRoute], values: Values) -> Template | None:
-    """The path that [[set]] gives a route; a later rule wins. None if it has none, or one for each request."""
+    """Return the path that [[set]] gives a route; a later rule wins.
+
+    None if no rule sets the path, or if each request has a path of its own.
+    """
     own = [one.rule.path for one in rules if one.rule.path is not None]
     by_request = any(one.rule.query is not None for one in rules) and "?" not in (own[-1] if own else "?")
     if not own or is_by_request(own[-1], values) or by_request:

@@ -33,7 +33,7 @@ class RequestRenderer:
         self._table, self._own = self._spec.table(), None
 
     def _table_of(self, batch: DueBatch) -> kernels.RenderTable:
-        """The render table, extended by the recorded hosts, headers and bodies of a batch that has its own."""
+        """Return the render table, extended by the recorded hosts, headers and bodies of a batch that has its own."""
         if batch.own is None:
             return self._table
         if batch.own is not self._own:
@@ -60,5 +60,5 @@ class RequestRenderer:
         return checked(reached, batch, writer)
 
     def route(self, batch: DueBatch, row: int) -> int:
-        """The route of the trace."""
+        """Return the row's route in the trace."""
         return int(batch.route[row])

@@ -1,4 +1,4 @@
-"""The captures and checks of a scenario in the form that a lane needs: rules by route, slots of values, limits."""
+"""The captures and checks of a scenario in the form that a lane needs: rules by route, slots of values and limits."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ STATUSES = 600
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One capture or check, in the form that both engines use. `source` determines the meaning of `name` and `text`
-    (see the kernels' RULE).
+    """One capture or check, in the form that both engines use.
+
+    `source` determines the meaning of `name` and `text` (see the kernels' RULE).
     """
 
     kind: int
@@ -50,7 +51,7 @@ class Rule:
 
     @property
     def packed_name(self) -> bytes:
-        """The text for the kernels: each token of a pointer is followed by a zero byte."""
+        """The name for the kernels; for a JSON pointer its tokens, each followed by a zero byte."""
         return (
             b"".join(token + b"\0" for token in self.tokens) if self.source == kernels.POINTER else self.name
         )
@@ -58,10 +59,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class SessionSpec:
-    """The sessions of a run. `slot_bytes[s]` bounds slot s of a client; slot 0 is its cookie jar (0: none is kept).
+    """The sessions of a run: rules, and limits on the values that each client holds.
 
-    `route_rules` has the numbers of each route's rules; the responses of routes without rules are not evaluated, unless
-    cookies are kept. At most `answer_bytes` of a response are evaluated.
+    `slot_bytes[s]` limits slot s of a client. Slot 0 is its cookie jar; a limit of 0 means that no cookies are
+    kept. `route_rules` has the numbers of each route's rules. Responses of routes without rules are not
+    evaluated, unless cookies are kept. At most `answer_bytes` of a response are evaluated.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -80,7 +82,7 @@ class SessionSpec:
         return sum(self.slot_bytes) + 16 * len(self.slot_bytes)
 
     def evaluates(self, route: int) -> bool:
-        """Whether responses of a route are evaluated."""
+        """Return whether responses of a route are evaluated."""
         return self.cookies or bool(self.route_rules and self.route_rules[route])
 
     @property
@@ -91,8 +93,9 @@ class SessionSpec:
     def table(
         self, clients: int, lanes: int, connections: int, refused: npt.NDArray[np.int64] | None = None
     ) -> kernels.Sessions:
-        """The bundle for a native lane with this many clients and connections. `refused` is `rule_refused` of its
-        metrics.
+        """Make the bundle for a native lane with this many clients and connections.
+
+        `refused` is the array `rule_refused` of the lane's metrics.
         """
         texts, rules = bytearray(), np.zeros(max(1, len(self.rules)), kernels.RULE)
         programs: list[npt.NDArray[np.int32]] = []
@@ -137,7 +140,7 @@ class SessionSpec:
 
 
 def _moved(pattern: Pattern, first_set: int) -> npt.NDArray[np.int32]:
-    """The program of [[set]] rules for a template, whose sets begin at their own row."""
+    """Return a pattern's program with its byte sets renumbered to begin at `first_set` in the common array."""
     program = pattern.program.copy()
     program[program[:, 0] == BYTES, 1] += first_set
     program[0, 2] += first_set
@@ -152,7 +155,7 @@ class Slots:
     sizes: list[int] = field(default_factory=lambda: [0])
 
     def of(self, name: str, longest: int) -> int:
-        """The slot of a name, with room for `longest` bytes."""
+        """Return the slot of a name, enlarged to hold `longest` bytes."""
         if name not in self.numbers:
             self.numbers[name] = len(self.sizes)
             self.sizes.append(0)
@@ -161,7 +164,7 @@ class Slots:
 
 
 def slots_of(scenario: Scenario) -> Slots:
-    """The slots that a scenario's captures and its cookie jar need."""
+    """Return the slots that a scenario's captures and its cookie jar need."""
     slots = Slots()
     slots.sizes[0] = int(scenario.limits.cookies_bytes) if scenario.cookies else 0
     for rule in scenario.capture:
@@ -170,8 +173,10 @@ def slots_of(scenario: Scenario) -> Slots:
 
 
 def make_session_spec(requests: Requests, scenario: Scenario, clients: int) -> SessionSpec:
-    """The captures and checks of a scenario. UsageError if a rule matches no route, or if a value can never be
-    captured; LimitError if the clients' values could exceed `limits.sessions`.
+    """Compile the captures and checks of a scenario.
+
+    UsageError if a rule matches no route, or if a value can never be captured. LimitError if the clients'
+    values could exceed `limits.sessions`.
     """
     slots = slots_of(scenario)
     rules = [_capture(rule, slots) for rule in scenario.capture] + [_check(rule) for rule in scenario.check]
@@ -194,8 +199,8 @@ def make_session_spec(requests: Requests, scenario: Scenario, clients: int) -> S
     needed = clients * spec.client_bytes
     if needed > scenario.limits.sessions_bytes and (spec.rules or spec.cookies):
         raise LimitError(
-            f"the values of {clients:,} clients may come to {units.format_bytes(needed)}"
-            f" ({units.format_bytes(spec.client_bytes)} each); limits.sessions is"
+            f"the values of {clients:,} clients may need {units.format_bytes(needed)}"
+            f" ({units.format_bytes(spec.client_bytes)} each), but limits.sessions is"
             f" {units.format_bytes(scenario.limits.sessions_bytes)}",
             hint="raise limits.sessions, or lower `longest` of the captures or limits.cookies",
         )
@@ -211,7 +216,7 @@ def _capture(rule: CaptureRule, slots: Slots) -> Rule:
 
 
 def _place(rule: CaptureRule | CheckRule) -> tuple[int, bytes, tuple[bytes, ...], Pattern | None, str]:
-    """The place that a rule reads: its source, name, tokens, pattern, and a description."""
+    """Return the place that a rule reads: its source, name, tokens, pattern, and a description."""
     if rule.header is not None:
         return kernels.HEADER, rule.header.lower().encode("latin-1"), (), None, f"header {rule.header}"
     if rule.cookie is not None:
@@ -248,7 +253,7 @@ def _status_map(statuses: Sequence[str]) -> bytes:
 
 
 def _refuse_circles(requests: Requests, scenario: Scenario) -> None:
-    """Refuse a value that could never be captured because only responses to requests that need it would give it."""
+    """Raise UsageError for a value that is captured only from responses to requests that need it."""
     for name in dict.fromkeys(rule.name for rule in scenario.capture):
         giving: set[int] = set()
         for rule in scenario.capture:
@@ -264,6 +269,6 @@ def _refuse_circles(requests: Requests, scenario: Scenario) -> None:
         if giving <= needing:
             route = requests.routes[min(giving)]
             raise UsageError(
-                f"{{{name}}} can never be taken: {route} answers with it, but needs it to be sent",
+                f"{{{name}}} can never be captured: {route} returns it, but its request already needs it",
                 hint=f'give the [[set]] rule without = ["{route}"]',
             )

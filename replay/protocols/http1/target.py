@@ -14,5 +14,5 @@ def parse(url: str) -> Target:
 
 
 def is_secure(target: Target) -> bool:
-    """Whether connections use TLS."""
+    """Return whether connections use TLS."""
     return target.scheme == "https"

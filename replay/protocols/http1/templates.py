@@ -61,9 +61,10 @@ _BY_CLIENT = {
 
 
 class Part(NamedTuple):
-    """A part of a template: its kind (see the kernel), the bytes of a literal, or the index of a column.
+    """A part of a template, of a kind that the kernel defines.
 
-    `salt` changes the seed of generated values; with `each_run` the run's id changes it too.
+    `text` has the bytes of a literal. `number` is the index of a column, or the slot and encoding of a captured
+    value. `salt` changes the seed of generated values; with `each_run` the run's id changes it, too.
     """
 
     kind: int
@@ -74,7 +75,7 @@ class Part(NamedTuple):
 
 
 Encode = Literal["raw", "json", "target", "form", "segment", "json_value", "cookie"]
-"""How a value is encoded: one of the encodings of `replay_native.sessions`."""
+"""How a value is encoded: one of the encodings of `replay_native.http1.sessions`."""
 
 ENCODINGS: dict[Encode, int] = {
     "raw": RAW, "json": JSON_TEXT, "target": TARGET, "form": FORM, "segment": SEGMENT, "json_value": JSON_VALUE,
@@ -86,7 +87,7 @@ _JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*("|\Z)', re.DOTALL)
 
 
 class Template(NamedTuple):
-    """A text split into parts. `content_type` is that of a body."""
+    """A text split into parts. `content_type` is set for bodies."""
 
     parts: tuple[Part, ...]
     content_type: str = ""
@@ -103,8 +104,9 @@ class Template(NamedTuple):
 
 
 class Patches(NamedTuple):
-    """Templates of single requests: recorded bodies, paths and headers with values in some places. The arrays have the
-    template of each request of the trace, or -1; they are empty if no request has one.
+    """Templates of single requests: recorded bodies, paths and headers with values in some places.
+
+    The arrays have the template of each request of the trace, or -1; they are empty if no request has one.
     """
 
     bodies: tuple[Template, ...] = ()
@@ -119,7 +121,7 @@ NO_PATCHES = Patches()
 
 
 def encoded(value: bytes, encode: Encode) -> bytes:
-    """A value as it is encoded at a place of a request. This is the Python twin of the lane's encoder."""
+    """Encode a value for its place in a request. This is the Python twin of the lane's encoder."""
     if encode == "segment" and value in (b".", b".."):
         return b"%2E" * len(value)
     if encode == "json_value":
@@ -134,7 +136,7 @@ def encoded(value: bytes, encode: Encode) -> bytes:
 
 
 def encoding_of_body(content_type: str) -> Encode:
-    """How values are encoded in a body of this type."""
+    """Return how values are encoded in a body of this type."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind.endswith("json"):
         return "json"
@@ -142,8 +144,10 @@ def encoding_of_body(content_type: str) -> Encode:
 
 
 class Values:
-    """The values of names: variables (the columns of their files are read once, and encoded for each place), and the
-    slots of captured values, of which `links` are whole paths.
+    """Resolves the names in templates: variables, and the slots of captured values.
+
+    The column of a variable's file is read once, and encoded for each kind of place. The captured values in
+    `links` are whole paths.
     """
 
     def __init__(
@@ -162,7 +166,7 @@ class Values:
         """The recorded value that the text being parsed replaces."""
 
     def part(self, name: bytes, encode: Encode) -> Part | None:
-        """The part for a name; None if the name is literal text."""
+        """Return the part for a name; None if the name is literal text."""
         if name in _BUILT_IN:
             return Part(_BUILT_IN[name])
         if name in self._slots:
@@ -181,12 +185,12 @@ class Values:
         return Part(kind, number=self._column(name, encode))
 
     def has_by_value(self, text: str) -> bool:
-        """Whether a text contains a value that depends on the recorded one."""
+        """Return whether a text contains a variable whose value depends on the recorded one."""
         names = (match[1] for match in _PLACEHOLDER.finditer(text.encode()))
         return any(name in self._variables and self._variables[name].by == "value" for name in names)
 
     def _generated(self, variable: Variable) -> Part:
-        """The part of a generated value. UsageError if it belongs to a recorded value, and there is none."""
+        """Return the part of a generated value. UsageError if it depends on a recorded value, and there is none."""
         kinds = _BY_REQUEST if variable.by == "request" else _BY_CLIENT
         kind, salt, text = kinds[variable.generate or ""], 0, b""
         if variable.by == "value":
@@ -210,11 +214,11 @@ class Values:
 
     @property
     def longest_bytes(self) -> int:
-        """Total size of all cells in bytes."""
+        """Size of the longest cell in bytes."""
         return max((len(cell) for cells in self._cells for cell in cells), default=0)
 
     def arrays(self) -> Mapping[str, npt.NDArray[np.generic]]:
-        """The columns as the render kernel takes them."""
+        """Return the columns in the form that the render kernel needs."""
         cells = [cell for column in self._cells for cell in column]
         return {
             "column_rows": np.cumsum([0, *map(len, self._cells)]).astype(np.int64),
@@ -224,12 +228,12 @@ class Values:
 
 
 def _hash_of(*texts: bytes) -> int:
-    """64 bits of a hash."""
+    """Return 64 bits of a hash of the texts."""
     return int.from_bytes(hashlib.blake2b(b"\0".join(texts), digest_size=8).digest(), "big")
 
 
 def given_value(variable: Variable) -> bytes:
-    """The value that the user gives for a variable. UsageError if it is not set, or cannot be sent."""
+    """Return the value that the user gives for a variable. UsageError if it is not set, or cannot be sent."""
     text = os.environ.get(variable.env or "")
     if text is None:
         raise UsageError(
@@ -242,7 +246,7 @@ def given_value(variable: Variable) -> bytes:
 
 
 def read_column(variable: Variable) -> list[bytes]:
-    """The cells of a variable's column. InputError, with file and line, if one is invalid."""
+    """Read the cells of a variable's column. InputError, with file and line, if one is invalid."""
     name = variable.column or variable.name
     path = Path(variable.file or "")
     try:
@@ -310,17 +314,17 @@ def parse_path(path: str, values: Values) -> tuple[Part, ...]:
 
 
 def is_generated_by_value(part: Part) -> bool:
-    """Whether a part is a generated value, which is text."""
+    """Return whether a part is a generated value, which is always text."""
     return part.kind in FIXED_BYTES or part.kind == kernels.CLIENT_LIKE
 
 
 def is_link(part: Part) -> bool:
-    """Whether a part is a captured link, which may have its own query."""
+    """Return whether a part is a captured link, which may have its own query."""
     return part.kind == kernels.CAPTURED and part.number >> 16 == TARGET
 
 
 def merged(parts: Sequence[Part]) -> tuple[Part, ...]:
-    """The parts, with adjacent literals joined."""
+    """Join adjacent literals."""
     result: list[Part] = []
     for part in parts:
         if result and part.kind == result[-1].kind == LITERAL:

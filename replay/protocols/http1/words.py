@@ -10,7 +10,7 @@ from replay.settings.scenario import Scenario
 
 
 def facts(plan: Plan, scenario: Scenario, *, is_secure: bool) -> list[Fact]:
-    """Headers added to the recorded requests, and how connections are secured."""
+    """Return the plan's lines about TLS, the host, added headers and recorded headers."""
     rows = []
     if is_secure:
         rows.append(("TLS", _tls(scenario)))
@@ -26,7 +26,10 @@ def facts(plan: Plan, scenario: Scenario, *, is_secure: bool) -> list[Fact]:
         rows.append(("hosts", ", ".join(f"{old} as {new}" for old, new in scenario.rewrite_host) + none))
     if scenario.client_ip_header:
         rows.append(
-            ("clients", f"an address each of {scenario.client_ip_range}, in {scenario.client_ip_header}")
+            (
+                "clients",
+                f"one address per client, from {scenario.client_ip_range}, in {scenario.client_ip_header}",
+            )
         )
     return [*rows, *trace_facts(scenario)]
 
@@ -45,7 +48,7 @@ def _tls(scenario: Scenario) -> str:
 
 
 def bounds(plan: Plan, scenario: Scenario) -> list[Fact]:
-    """The number and owner of connections, and how long requests wait for one."""
+    """Return the plan's lines about the number of connections and how long requests wait for one."""
     basis = "as long as recorded" if plan.connections_recorded else "100 ms (the recording has no durations)"
     if plan.length_ns is None or plan.peak_1s_per_s is None:
         needed = "each has one request in flight"

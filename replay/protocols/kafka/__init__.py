@@ -1,6 +1,7 @@
 """The Kafka protocol. No other package imports aiokafka.
 
-The registry finds `protocol`. `adapter` connects it to a run, and `lane` is a thread with its own asyncio loop.
+The registry finds `protocol`. `adapter` connects it to a run, and `lane` sends records in a thread with its own
+asyncio loop.
 """
 
 from .protocol import KafkaProtocol

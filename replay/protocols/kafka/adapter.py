@@ -1,4 +1,4 @@
-"""Connects Kafka to a run: inspects the topics, connects the lane, and reports what the offsets prove at the end."""
+"""Connects Kafka to a run: inspects the topics, connects the lane, and checks the partitions' offsets at the end."""
 
 from __future__ import annotations
 
@@ -50,15 +50,17 @@ from .lane import Acknowledged, KafkaLane, LanePlan
 from .target import KafkaTarget
 
 SWITCH_INTERVAL_S = 0.0002
-"""How long a thread may hold the interpreter, in seconds. With Python's default of 5 ms, a busy control plane delays a
-tick."""
+"""How long a thread may hold the interpreter, in seconds.
+
+With Python's default of 5 ms, a busy control plane delays a tick.
+"""
 
 
 def topics_of(schedule: Schedule, target: Target) -> tuple[list[str], dict[str, int]]:
     """Return the topics to write to and, for each recorded topic, the index of its target topic.
 
-    Records that `topic_map` does not map go to the URL's topic. Without one, records keep their topic. UsageError if a
-    record would have no topic.
+    Records of topics that `topic_map` does not contain go to the URL's topic. Without a topic in the URL,
+    records keep their topic. UsageError if a record would have no topic.
     """
     kafka = schedule.scenario.kafka
     recorded = recorded_topics(schedule.trace)
@@ -81,8 +83,9 @@ def topics_of(schedule: Schedule, target: Target) -> tuple[list[str], dict[str, 
 
 def keeps_partitions(scenario: Scenario, recorded: dict[str, int], topics: list[str], goes_to: dict[str, int],
                      partitions: dict[str, int]) -> bool:  # fmt: skip
-    """Whether records keep their recorded partition. UsageError if they must and a target topic has too few
-    partitions.
+    """Return whether records keep their recorded partition.
+
+    UsageError if they must and a target topic has too few partitions.
     """
     if scenario.kafka.partitions == "key" or not recorded:
         return False
@@ -99,7 +102,7 @@ def keeps_partitions(scenario: Scenario, recorded: dict[str, int], topics: list[
 
 
 def producer_settings(scenario: Scenario, settings: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of aiokafka's producer."""
+    """Return the keyword arguments of aiokafka's producer."""
     kafka = scenario.kafka
     if kafka.enable_idempotence and kafka.acks != "all":
         acks: int | str = "all"
@@ -116,8 +119,10 @@ def producer_settings(scenario: Scenario, settings: dict[str, Any]) -> dict[str,
 
 @dataclass(slots=True)
 class _Fitted:
-    """One run onto Kafka: its lane, and the partitions' end offsets before it. `parts` are those that this process
-    writes to: all, or those of its share.
+    """One run onto Kafka: its lane, and the partitions' end offsets before it.
+
+    `parts` are the partitions that this process writes to: all, or those of its share. `moved` says how far
+    their end offsets moved, None until that is known.
     """
 
     target: KafkaTarget
@@ -134,7 +139,7 @@ class _Fitted:
     moved: dict[TopicPartition, int] | None = None
 
     async def engine(self, spec: LaneSpec) -> None:
-        """Run the lane to its end, then ask where the partitions end."""
+        """Run the lane to its end, then ask the brokers for the partitions' end offsets."""
         self.spec = spec
         if self.watch is not None:
             self.watch.record_into(spec.metrics)
@@ -147,7 +152,7 @@ class _Fitted:
             await trio.to_thread.run_sync(self._ask_ends)
 
     def _ask_ends(self) -> None:
-        """Ask how far each partition's end offset moved; blocks."""
+        """Find out how far each partition's end offset moved; blocks."""
         acknowledged = self.lane.outcomes.acknowledged
         least = {part: self.before[part] + acknowledged[part] for part in self.parts}
         try:
@@ -157,12 +162,12 @@ class _Fitted:
         self.moved = {part: ends[part] - self.before[part] for part in self.parts if part in ends}
 
     def _hurries(self) -> bool:
-        """Whether the run has been asked to stop."""
+        """Return whether the run has been asked to stop."""
         assert self.spec is not None
         return bool(shared.read_word(self.spec.metrics.control, Control.STOP) != Stop.RUN)
 
     def figures(self) -> KafkaFigures:
-        """The figures of run.json that are specific to Kafka."""
+        """Return the figures of run.json that are specific to Kafka."""
         outcomes, moved = self.lane.outcomes, self.moved
         consumed, lag_max = self.watch.figures() if self.watch is not None else ({}, {})
         return KafkaFigures(
@@ -188,7 +193,7 @@ class _Fitted:
         )
 
     def notes(self) -> list[Note]:
-        """Notes on what was known before the run and on what went wrong during it."""
+        """Return notes on what was known before the run and on what went wrong during it."""
         outcomes = self.lane.outcomes
         return [
             *self.known,
@@ -198,11 +203,11 @@ class _Fitted:
         ]
 
     def _refused(self) -> list[str]:
-        """Hosts that the cluster advertised during the run and that are not allowed."""
+        """Return the hosts that the cluster advertised during the run and that are not allowed."""
         return sorted({*self.lane.gate.refused, *(self.watch.refused if self.watch is not None else ())})
 
     def _agree(self) -> bool | None:
-        """Whether acknowledged <= moved <= acknowledged + failed + in flight, over all partitions."""
+        """Return whether acknowledged <= moved <= acknowledged + failed + in flight, over all partitions."""
         if self.moved is None or self.spec is None:
             return None
         counters = self.spec.metrics.counters
@@ -211,13 +216,13 @@ class _Fitted:
         return not self._missing() and acknowledged <= sum(self.moved.values()) <= acknowledged + doubtful
 
     def _missing(self) -> dict[TopicPartition, int]:
-        """Acknowledged records that the partition's end offset does not cover, by partition."""
+        """Count, by partition, the acknowledged records that the partition's end offset does not cover."""
         acknowledged = self.lane.outcomes.acknowledged
         found = {part: acknowledged[part] - moved for part, moved in (self.moved or {}).items()}
         return {part: count for part, count in found.items() if count > 0}
 
     def close(self) -> None:
-        """Close the lane."""
+        """Close the lane and the consumer, and restore the interpreter's settings."""
         sys.setswitchinterval(self.interval_s)
         gc.unfreeze()
         self.lane.close()
@@ -322,29 +327,35 @@ async def open_kafka(plan: KafkaPlan, run_id: str, first_route: int) -> Protocol
 
 
 def own_parts(parts: Sequence[TopicPartition], share: LaneRange | None) -> dict[int, TopicPartition]:
-    """The partitions that this process writes to, by index: as `render_events` cuts the rows."""
+    """Return the partitions that this process writes to, by index.
+
+    The rule is the one by which `render_events` assigns rows to lanes.
+    """
     agents = LaneRange(0, 1, 1) if share is None else share.one_each
     return {index: part for index, part in enumerate(parts) if index % agents.of == agents.first}
 
 
 def _acknowledged(watch: Watch, own: Mapping[int, TopicPartition]) -> Acknowledged:
-    """Passes batches that were acknowledged to the consumer's side, which has the own partitions alone."""
+    """Return the lane's callback for acknowledged batches, which passes them to the consumer.
+
+    The consumer knows only this process's partitions, so their indices are translated.
+    """
     places = {index: place for place, index in enumerate(own)}
     return lambda index, first, batch: watch.acknowledged(places[index], first, batch)
 
 
 def _batch_bytes(scenario: Scenario, topic: TopicSettings | None) -> int:
-    """The largest batch of a topic: the limit of the scenario or of the topic, whichever is lower."""
+    """Return the largest batch of a topic: the limit of the scenario or of the topic, whichever is lower."""
     wanted = int(scenario.kafka.max_batch_size)
     return min(wanted, topic.largest_bytes) if topic is not None and topic.largest_bytes else wanted
 
 
 def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
-    """The topic on which answers are expected, if any. UsageError if nothing could be measured from it."""
+    """Return the topic on which answers are expected, if any. UsageError if nothing could be measured from it."""
     kafka = scenario.kafka
     if (kafka.consume or kafka.answers) and scenario.closed_loop:
         raise UsageError(
-            "a closed loop has no due times from which to measure to the consumer",
+            "a closed loop has no due times, so the latency to a consumer cannot be measured",
             hint="give a rate, or leave out kafka.consume and kafka.answers",
         )
     if kafka.answers in topics:
@@ -356,7 +367,7 @@ def _answers_topic(scenario: Scenario, topics: list[str]) -> list[str]:
 
 
 def _check_for(schedule: Schedule, target: KafkaTarget, scenario: Scenario) -> Check:
-    """Check an address of this run's cluster, whether the URL names it or the cluster advertises it."""
+    """Return the check of this run's brokers, both those in the URL and those that the cluster advertises."""
     permitted, origins = allowed(scenario), schedule.trace.requests.hosts
     named = {host for host, _ in target.brokers}
 
@@ -368,8 +379,9 @@ def _check_for(schedule: Schedule, target: KafkaTarget, scenario: Scenario) -> C
 
 
 async def _check_hosts(hosts: Sequence[str], target: Target, scenario: Scenario, check: Check) -> None:
-    """Resolve the brokers and check all their addresses. TargetError if one has no address, LimitError if one is
-    not allowed.
+    """Resolve the brokers and check all their addresses.
+
+    TargetError if a broker has no address, LimitError if an address is not allowed.
     """
     for host in hosts:
         found = await resolve(replace(target, host=host), scenario)

@@ -1,7 +1,7 @@
 """A record batch written by kernels, with the feed entries of its records.
 
-A batch stays open until it is sent: records that become due meanwhile are added, so a backlog grows in bytes, not in
-requests.
+A batch stays open until it is sent, and records that become due meanwhile are added. When the brokers are slow,
+batches therefore become larger, but not more numerous.
 """
 
 from __future__ import annotations
@@ -24,23 +24,27 @@ CODECS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
     "lz4": (3, codecs.lz4_encode),
     "zstd": (4, codecs.zstd_encode),
 }
-"""Compression codec by name: its number in a batch's attributes, and the function that compresses."""
+"""Compression codecs by name: the number in a batch's attributes, and the function that compresses."""
 
 RECORDS_MAX = 16_384
 """Limit on the records of a batch, whatever their size."""
 
 RECORD_BYTES_MIN = 7
-"""The shortest record: a byte each for its length, attributes, deltas, null key, null value and number of headers."""
+"""Bytes of the shortest record.
+
+One byte each is needed for its length, attributes, two deltas, null key, null value and number of headers.
+"""
 
 ROOMS_KEPT = 64
 
 
 class Batch:
-    """Records of one partition. Of two batches the one with the lower number goes first. `sent_ns` is -1 until it is
-    sent; `settled` once its accounts are closed.
+    """Records of one partition.
 
-    `producer_id`, `epoch` and `sequence` are those of an idempotent producer, -1 without. `error` is the reason for its
-    last resend. `lost_ns` is the time that the lane had lost when it took up the first record.
+    Of two batches of a partition, the one with the lower `number` is sent first. `sent_ns` is -1 until the
+    batch is sent. `settled` is true once the outcomes of its records are counted. `producer_id`, `epoch` and
+    `sequence` are those of an idempotent producer, -1 without one. `error` is the reason for its last resend.
+    `lost_ns` is the time that the lane had lost in total when the batch was made.
     """
 
     def __init__(
@@ -67,12 +71,13 @@ class Batch:
 
     @property
     def room(self) -> tuple[np.ndarray, np.ndarray]:
-        """Release its memory for reuse once the batch is no longer needed."""
+        """The batch's memory, for reuse once the batch is no longer needed."""
         return self.buffer, self._kept
 
     def add(self, rows: np.ndarray, ring: np.ndarray, first: int, limit: int, taken_ns: int) -> int:
-        """Append rows from `first` on, up to `limit` bytes, enqueued at `taken_ns`. Returns the row to continue
-        with.
+        """Append rows from `first` on, up to `limit` bytes, and return the row to continue with.
+
+        `taken_ns` is when the lane took them up.
         """
         most = min(len(rows), first + len(self._kept) - self.count)
         last = int(produce.add(self.buffer, self.state, self._kept, rows, ring, first, most, limit))
@@ -85,7 +90,7 @@ class Batch:
         return last
 
     def close(self) -> None:
-        """Close the batch: nothing more is added."""
+        """Close the batch, so that no more records are added."""
         self.is_open = False
 
     def sealed(self) -> memoryview:
@@ -111,8 +116,9 @@ class Batch:
 
 
 class Rooms:
-    """Reuses the memory of batches. The buffer that was returned last is used first, because it is still in the CPU's
-    cache.
+    """Reuses the memory of batches.
+
+    The buffer that was returned last is used first, because it is still in the CPU's cache.
     """
 
     def __init__(self) -> None:

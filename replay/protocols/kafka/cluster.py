@@ -40,8 +40,9 @@ POLL_S = 0.1
 DESCRIBE_TIMEOUT_S = 5.0
 STOP_S = 5.0
 STILL_S = 3.0
-"""End offsets that did not move for this long are final. Followers fetch at least every 0.5 s by default
-(replica.fetch.wait.max.ms).
+"""End offsets that have not moved for this many seconds are final.
+
+Followers fetch at least every 0.5 s by default (replica.fetch.wait.max.ms).
 """
 SETTLE_S_MAX = 30.0
 RETENTION, POLICY, LARGEST = "retention.ms", "cleanup.policy", "max.message.bytes"
@@ -51,14 +52,17 @@ Result = TypeVar("Result")
 
 
 class _Reasons(logging.Handler):
-    """Keeps, for each thread, the last error that aiokafka only logs: the reason of a failed connection to a broker."""
+    """Keeps, for each thread, the last error that aiokafka only logs.
+
+    It is the reason why a connection to a broker failed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.last: dict[int, BaseException] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the exception of a log record, and let the record pass."""
+        """Keep the exception in the arguments of a log record."""
         for argument in record.args if isinstance(record.args, tuple) else ():
             if isinstance(argument, BaseException):
                 self.last[threading.get_ident()] = argument
@@ -71,12 +75,15 @@ _logger.propagate = False
 
 
 def last_reason() -> BaseException | None:
-    """Why this thread's last connection failed, if aiokafka logged it. The call clears it."""
+    """Return why this thread's last connection failed, if aiokafka logged it. The call clears the reason."""
     return _REASONS.last.pop(threading.get_ident(), None)
 
 
 def client_settings(target: KafkaTarget, kafka: Kafka) -> dict[str, Any]:
-    """The settings that every client of the cluster shares. UsageError or InputError for values that cannot be used."""
+    """Return the settings that every client of the cluster shares.
+
+    UsageError or InputError for values that cannot be used.
+    """
     settings: dict[str, Any] = {
         "bootstrap_servers": [
             f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in target.brokers
@@ -107,14 +114,14 @@ def client_settings(target: KafkaTarget, kafka: Kafka) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What was found: the hosts of all brokers, and the number of partitions by topic."""
+    """The hosts of all brokers, the number of partitions by topic, and the partitions' end offsets."""
 
     hosts: tuple[str, ...]
     partitions: dict[str, int]
     ends: dict[TopicPartition, int]
 
     def parts(self, topics: Sequence[str]) -> tuple[TopicPartition, ...]:
-        """All partitions of these topics, in order."""
+        """Return all partitions of these topics, in order."""
         return tuple(
             TopicPartition(topic, number) for topic in topics for number in range(self.partitions[topic])
         )
@@ -154,10 +161,10 @@ def look(
     topics: Sequence[str],
     check: Check,
 ) -> Cluster:
-    """Connect and inspect the topics; blocks.
+    """Connect to a cluster and inspect its topics; blocks.
 
-    TargetError if the cluster, a topic or a leader is missing. LimitError if the cluster names a host that `check`
-    refuses.
+    TargetError if the cluster, a topic or a leader is missing. LimitError if the cluster advertises a host that
+    `check` refuses.
     """
     gate = Gate(check)
     try:
@@ -172,7 +179,10 @@ def look(
 
 
 async def close_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer in any state. aiokafka raises if fetching had failed, but what was read is still valid."""
+    """Stop a consumer in any state.
+
+    aiokafka raises if fetching has failed, but the records that were read are still valid.
+    """
     with contextlib.suppress(Exception, asyncio.CancelledError):
         async with asyncio.timeout(STOP_S):
             try:
@@ -219,7 +229,7 @@ async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[TopicParti
 
 
 def _leaderless(cluster: ClusterMetadata, topic: str, number: int) -> TargetError:
-    """The error for a partition without a leader; it lists the brokers that are missing."""
+    """Return the error for a partition without a leader; it lists the brokers that are missing."""
     known = {node.nodeId for node in cluster.brokers()}
     replicas = cluster._partitions[topic][number].replicas
     absent = [str(node) for node in replicas if node not in known]
@@ -230,9 +240,10 @@ def _leaderless(cluster: ClusterMetadata, topic: str, number: int) -> TargetErro
 
 @dataclass(frozen=True, slots=True)
 class TopicSettings:
-    """A topic's settings as the brokers report them: how long it keeps records, and its largest batch.
+    """A topic's settings as the brokers report them.
 
-    None if records are not removed by age, or if the brokers do not report it.
+    `retention_ms` is how long records are kept, None if they are not removed by age. `largest_bytes` limits a
+    batch. Both are None if the brokers do not report them.
     """
 
     retention_ms: int | None = None
@@ -242,8 +253,9 @@ class TopicSettings:
 def settings_of(
     target: KafkaTarget, settings: dict[str, Any], topics: Sequence[str], check: Check
 ) -> dict[str, TopicSettings]:
-    """Return the settings of topics; blocks. Topics that the brokers do not describe to this user are missing from
-    it.
+    """Return the settings of topics; blocks.
+
+    Topics that the brokers do not describe to this user are missing from the result.
     """
 
     async def ask() -> dict[str, TopicSettings]:
@@ -268,7 +280,7 @@ def settings_of(
 
 
 def _topic_settings(given: dict[str, str]) -> TopicSettings:
-    """Parse a topic's settings. A value that is not a number is unknown."""
+    """Parse a topic's settings. A value that is not a number counts as unknown."""
 
     def number(name: str) -> int:
         text = given.get(name) or ""
@@ -282,7 +294,7 @@ def _topic_settings(given: dict[str, str]) -> TopicSettings:
 def settled_ends(
     target: KafkaTarget, settings: dict[str, Any], least: dict[TopicPartition, int], check: Check
 ) -> dict[TopicPartition, int]:
-    """Return the partitions' end offsets, once each has reached `least` or all have stood still; blocks.
+    """Return the partitions' end offsets, once each has reached `least` or all have stopped moving; blocks.
 
     A partition's end is its high watermark, which moves when followers fetch: with acks=1 it may lag behind the
     acknowledged records. ReplayError if the brokers cannot be queried.

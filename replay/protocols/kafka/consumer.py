@@ -1,7 +1,8 @@
 """The consumer, a separate process: reports the records that arrive, their times, and its lag.
 
-It has an interpreter of its own, so reading cannot delay sending. `python -m replay.protocols.kafka.consumer` takes a
-pickled `Order` on its standard input and writes frames to its standard output until that input is closed.
+It has an interpreter of its own, so reading cannot delay sending. `python -m replay.protocols.kafka.consumer`
+reads a pickled `Order` from its standard input, and writes frames to its standard output until its input is
+closed.
 """
 
 from __future__ import annotations
@@ -29,13 +30,18 @@ from .gate import Gate, GatedLoop
 from .target import KafkaTarget
 
 FRAME = struct.Struct("<iiqqqqi")
-"""Header of a frame: partition, number of records, offsets from and to, the partition's end, time (ns), and the
-length of what follows. For each record follow the length of its join key (int32; -1: none) and then all keys.
+"""The header of a frame, which the bytes of its body follow.
+
+Its fields are the partition, the number of records, offsets from and to, the partition's end, the time (ns),
+and the length of the body. The body has the length of each record's join key (int32; -1: none), and then all
+keys.
 """
 
 READY, FAILED, REFUSED = -1, -2, -3
-"""Codes in place of a partition: the consumer is ready; it failed, for the reason that follows; it refused the host
-that follows, which is not allowed.
+"""Codes in place of a partition.
+
+READY: the consumer is ready. FAILED: it failed; the body is the pickled error. REFUSED: the cluster advertised
+a host that is not allowed; the body is its name.
 """
 
 POLL_MS = 200
@@ -45,7 +51,9 @@ COMMIT_MS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to consume. The partitions from index `answers` on are those of answers, which are joined by their key or by
+    """What to consume.
+
+    The partitions from index `answers` on belong to the topic of answers. Answers are joined by their key or by
     the header `answers_by`.
     """
 
@@ -59,7 +67,7 @@ class Order:
 
 
 def _known_by(records: Sequence[ConsumerRecord], by: str) -> bytes:
-    """The join keys of records, as a frame holds them."""
+    """Return the join keys of records in the form of a frame's body."""
     if by == "key":
         known: list[bytes | None] = [record.key for record in records]
     else:
@@ -121,7 +129,7 @@ def _read(count: int) -> bytes:
 
 
 def main() -> None:
-    """Read the order and execute it until standard input is closed."""
+    """Read the order, and consume until standard input is closed."""
     order: Order = pickle.loads(_read(int.from_bytes(_read(8), "little")))
     gate = Gate(order.allowed.check)
     try:

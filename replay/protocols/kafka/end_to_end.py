@@ -1,7 +1,7 @@
-"""Joins produced records with those that a consumer received, to measure from due to consumed, and from due to a
-pipeline's answer.
+"""Joins produced records with those that a consumer received, to measure latencies beyond the broker.
 
-The consumer is a process of its own (`consumer`). All joining (`joins`) happens on one thread beside the lane's.
+One is from due to consumed, the other from due to a pipeline's answer. The consumer is a process of its own
+(`consumer`). All joining (`joins`) happens on one thread beside the lane's.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ STOP_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """An acknowledged batch. Due times below 0 belong to the warm-up (as -due). `records` is set only if answers are
-    expected.
-    """
+    """An acknowledged batch. Due times of the warm-up are negated. `records` is set only if answers are expected."""
 
     index: int
     first: int
@@ -75,7 +73,10 @@ class Seen:
 
 @dataclass(slots=True)
 class _Sum:
-    """One histogram, and the records that are missing from it."""
+    """One histogram, and the records that are missing from it.
+
+    `at_least_ns` is the shortest time for which a missing record was awaited.
+    """
 
     which: int
     count: int = 0
@@ -87,7 +88,7 @@ class _Sum:
         hdr.record_all(metrics.totals[self.which], hdr.HALF_3, np.ascontiguousarray(latencies, np.int64))
 
     def lack(self, metrics: LaneMetrics, waited: np.ndarray) -> None:
-        """Count records that never arrived, with the time that they were waited for."""
+        """Count records that never arrived, with the time for which they were awaited."""
         if len(waited):
             self.missing += len(waited)
             least = int(waited.min())
@@ -96,14 +97,18 @@ class _Sum:
 
 
 class Watch:
-    """Consumes in a separate process, and joins. The lane's thread calls `acknowledged`; other threads call the rest."""
+    """Consumes in a separate process, and joins.
+
+    The lane's thread calls `acknowledged`; other threads call the other methods.
+    """
 
     def __init__(
         self, target: KafkaTarget, kafka: Kafka, group: str, own: Sequence[TopicPartition],
         answers: Sequence[TopicPartition], timeout_ns: int, allowed: Allowed,
     ) -> None:  # fmt: skip
-        """Start the consumer and wait until it has reached the end of its partitions; blocks. ReplayError if it
-        cannot.
+        """Start the consumer and wait until it has reached the end of its partitions; blocks.
+
+        ReplayError if the consumer fails or does not become ready.
         """
         self._own = own if kafka.consume else ()
         self._parts = [*self._own, *answers]
@@ -155,20 +160,21 @@ class Watch:
         self._metrics = metrics
 
     def acknowledged(self, index: int, first: int, batch: Batch) -> None:
-        """Note that the lane's partition `index` holds these records from offset `first` on."""
+        """Receive an acknowledged batch, whose records have the offsets from `first` on in partition `index`."""
         rows = batch.rows
         dues = np.where(rows["flags"] & WARM_UP, -rows["due_ns"], rows["due_ns"])
         records = batch.buffer[HEADER_BYTES : batch.size].copy() if self._answers is not None else None
         self._acks.append(Ack(index, first, dues, records))
 
     def lag(self) -> dict[str, int]:
-        """Records that the consumer has not received yet, by `topic/partition`."""
+        """Count the records that the consumer has not received yet, by `topic/partition`."""
         pairs = zip(self._parts, self._highs, self._positions, strict=True)
         return {f"{part.topic}/{part.partition}": max(high - at, 0) for part, high, at in pairs}
 
     def finish(self, wait_s: float, hurry: Callable[[], bool]) -> None:
-        """Wait for records that are still to come once the lane has ended, for at most this long; then stop the
-        consumer. Blocks.
+        """Wait for records that have not arrived when the lane has ended, then stop the consumer; blocks.
+
+        The wait ends after `wait_s` seconds, when `hurry()` is true, or when the consumer has failed.
         """
         deadline = time.monotonic() + wait_s
         while (self._acks or self._owed) and time.monotonic() < deadline:
@@ -178,7 +184,7 @@ class Watch:
         self.close()
 
     def figures(self) -> tuple[dict[str, Consumed], dict[str, int]]:
-        """Results by histogram, and the greatest lag by partition; valid after `finish`."""
+        """Return the results by histogram, and the greatest lag by partition; valid after `finish`."""
         consumed = {
             kind: Consumed(
                 count=found.count,
@@ -192,7 +198,7 @@ class Watch:
         return consumed, dict(zip(names, self._lag_max, strict=True))
 
     def close(self) -> None:
-        """Stop the consumer. Closing twice is harmless."""
+        """Stop the consumer. Closing it again has no effect."""
         self._ending.set()
         if self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
@@ -211,7 +217,7 @@ class Watch:
             self._join()
             self._give_up(time.monotonic_ns())
         except Exception as error:
-            self.problem = TargetError(f"what was consumed could not be joined: {error!r}")
+            self.problem = TargetError(f"consumed records could not be joined with produced ones: {error!r}")
         self._ready.set()
 
     def _follow(self) -> None:
@@ -229,10 +235,10 @@ class Watch:
                     held = self._frames(held + data)
                 self._join()
         if not self._ending.is_set() and self.problem is None:
-            self.problem = TargetError("the consumer ended by itself", hint="its message is above")
+            self.problem = TargetError("the consumer ended unexpectedly", hint="its message is above")
 
     def _frames(self, data: bytes) -> bytes:
-        """Handle complete frames. Returns the rest of the data."""
+        """Handle complete frames, and return the rest of the data."""
         at = 0
         while len(data) - at >= FRAME.size:
             index, count, first, end, high, seen_ns, more = FRAME.unpack_from(data, at)

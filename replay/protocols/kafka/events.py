@@ -1,4 +1,4 @@
-"""How a scenario writes records: everything that is the same for all rows, rendered once for the kernel."""
+"""Writes due rows as records. Everything that is the same for all rows is prepared once for the kernel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MARK = "X-Replay"
 """The header that identifies a record: RUN-SEQ, as in HTTP requests."""
 
 _MARK_NAME = bytes([2 * len(MARK)]) + MARK.encode()
-"""The text after its length as a varint."""
+"""The header's name, after its length as a zigzag varint."""
 
 _PLACEHOLDER = re.compile(r"\{(uuid|email|client|n|method|path|at_ms|path\[(\d{1,4})\])\}")
 _KINDS = {
@@ -37,7 +37,7 @@ _KINDS = {
 }  # fmt: skip
 
 KEY_BYTES = 4_096
-"""Space for a key whose partition is looked for. It grows for a longer one."""
+"""Initial space in bytes for the key of a record while its partition is computed. It grows for a longer key."""
 
 _NOT_READ: npt.NDArray[np.int64] = np.empty(0, np.int64)
 
@@ -63,7 +63,7 @@ def parse(template: str) -> list[Part]:
 
 
 def recorded_topics(trace: Trace) -> dict[str, int]:
-    """The topics of a Kafka recording, with their partitions; empty for any other recording."""
+    """Return the topics of a Kafka recording, with their partitions; empty for any other recording."""
     topics = trace.manifest.options.get(TOPICS, {})
     if not isinstance(topics, dict) or not all(isinstance(count, int) for count in topics.values()):
         raise UsageError(f"{trace.path}: its manifest does not say its topics", hint="record it again")
@@ -82,9 +82,10 @@ def _flat(names: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.i
 class EventRenderer(Renderer):
     """Renders due rows as records.
 
-    `destination` maps each recorded topic to the index of its target topic. `partitions` has the number of partitions
-    of each target topic; each partition is a route. With a `mark` each record gets a header X-Replay: the mark and
-    its sequence number, with a `trace_seed` a traceparent, which replaces a recorded one.
+    `destination` maps each recorded topic to the index of its target topic. `partitions` has the number of
+    partitions of each target topic; each partition is a route. With a `mark` each record gets a header
+    X-Replay, which is the mark and the sequence number. With a `trace_seed` each record gets a traceparent,
+    which replaces a recorded one.
     """
 
     def __init__(
@@ -133,13 +134,13 @@ class EventRenderer(Renderer):
 
     @property
     def typical_bytes(self) -> int:
-        """The approximate size of a record in bytes, to size a feed."""
+        """An estimate of the bytes of a record, to size a feed."""
         _, mean, _ = self._schedule.trace.requests.body_batches()
         return max(mean, int(self._table.literals.size)) + 256
 
     @property
     def largest_bytes(self) -> int:
-        """The approximate size of the largest record in bytes."""
+        """An estimate of the bytes of the largest record."""
         _, _, largest = self._schedule.trace.requests.body_batches()
         return max(largest, int(self._table.literals.size)) + 65_536
 
@@ -168,7 +169,10 @@ class EventRenderer(Renderer):
         return checked(reached, batch, writer)
 
     def routes(self, batch: DueBatch) -> npt.NDArray[np.int64]:
-        """The route of each row, from this target's first one on: its partition among those of all topics."""
+        """Return the route of each row, which is its partition among those of all topics.
+
+        Routes are counted from this target's first route.
+        """
         if self._routed is None or self._routed[0] is not batch:
             routes, row = np.empty(len(batch), np.int64), 0
             while row < len(batch):
@@ -187,7 +191,7 @@ class EventRenderer(Renderer):
         return self._routed[1]
 
     def _table_of(self, batch: DueBatch) -> kernels.EventTable:
-        """The table, with the headers and values of a batch that has its own."""
+        """Return the table, with the headers and values of a batch that has its own."""
         if batch.own is not self._own:
             self._own = batch.own
             trace = self._schedule.trace if batch.own is None else batch.own

@@ -1,4 +1,4 @@
-"""Kafka's errors: the outcome of a record, and the message for people."""
+"""Kafka's errors: the outcome of a record, and the message for the user."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from .gate import PLACE, HostRefusedError
 
 
 class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]
-    """A record that its topic rejects, such as one without a key on a compacted topic. aiokafka does not know the
-    code.
+    """A record that its topic rejects, such as one without a key on a compacted topic.
+
+    aiokafka does not define this error code.
     """
 
     errno = 87
@@ -39,17 +40,17 @@ NEVER_APPENDED = (
     *TOO_LARGE, errors.InvalidTimestampError,
     errors.TopicAuthorizationFailedError, errors.InvalidTopicError, errors.PolicyViolationError,
 )  # fmt: skip
-"""Errors of a batch that used no sequence numbers at the broker."""
+"""Errors of a batch that the broker did not append, so that its sequence numbers were not used."""
 
 
 def error_of(code: int) -> type[Exception]:
-    """The exception class of a protocol error code."""
+    """Return the exception class of a protocol error code."""
     found: type[Exception] = errors.for_code(code)
     return InvalidRecordError if code == InvalidRecordError.errno else found
 
 
 def outcome_of(error: BaseException) -> int:
-    """The outcome (an index of `OUTCOMES`) of a record that failed with this error."""
+    """Return the outcome (an index of `OUTCOMES`) of a record that failed with this error."""
     if isinstance(error, errors.KafkaTimeoutError | errors.RequestTimedOutError | asyncio.TimeoutError):
         return TIMEOUT
     if isinstance(error, errors.NodeNotReadyError):
@@ -62,18 +63,21 @@ def outcome_of(error: BaseException) -> int:
 
 
 def name_of(error: BaseException) -> str:
-    """The name of an error in Kafka's protocol (`MESSAGE_TOO_LARGE`), or else its class."""
+    """Return the name of an error in Kafka's protocol (`MESSAGE_TOO_LARGE`), or else its class."""
     name = getattr(error, "message", "") if isinstance(error, errors.BrokerResponseError) else ""
     return name if isinstance(name, str) and name.isupper() else type(error).__name__
 
 
 def status_of(error: BaseException) -> int:
-    """The code of a broker's error; 0 for an error of replay."""
+    """Return the code of a broker's error; 0 for any other error."""
     return int(error.errno) if isinstance(error, errors.BrokerResponseError) else 0
 
 
 def told(error: BaseException, brokers: str) -> ReplayError:
-    """The message on why a cluster cannot be used. `brokers` is used if the error does not identify the broker."""
+    """Return the error, with a message for the user, that explains why a cluster cannot be used.
+
+    `brokers` is used in the message if the error does not identify the broker.
+    """
     if isinstance(error, ReplayError):
         return error
     brokers = getattr(error, PLACE, brokers)
@@ -86,7 +90,7 @@ def told(error: BaseException, brokers: str) -> ReplayError:
         )
     if isinstance(error, errors.UnsupportedSaslMechanismError):
         return TargetError(
-            f"the broker {brokers} does not know this SASL mechanism: {_sentence(error)}",
+            f"the broker {brokers} does not support this SASL mechanism: {_sentence(error)}",
             hint="set kafka.sasl_mechanism to one that it supports",
         )
     if isinstance(error, errors.IllegalSaslStateError):
@@ -131,7 +135,7 @@ def _certificate(error: ssl.SSLCertVerificationError) -> str:
 
 
 def connection_problem(error: BaseException) -> str:
-    """The reason why there is no connection."""
+    """Return why a connection failed, in words for a message."""
     if isinstance(error, socket.gaierror):
         return "its name has no address"
     if isinstance(error, OSError) and error.errno:
@@ -143,6 +147,6 @@ def connection_problem(error: BaseException) -> str:
 
 
 def _sentence(error: BaseException) -> str:
-    """The first line of an error, without the class name that aiokafka adds in front."""
+    """Return the first line of an error, without the class name that aiokafka adds in front."""
     words = str(error).partition("\n")[0].strip()
     return words[_PREFIX.match(words).end() :]  # type: ignore[union-attr]

@@ -38,8 +38,8 @@ class HostRefusedError(ConnectionError):
 class Gate:
     """Checks each address before a connection is made.
 
-    `refused` has the reason by host. `on_refusal` is called at each refusal, in the thread of the loop that would
-    have connected.
+    `refused` has the reason by host. `on_refusal` is called at each refusal, in the thread that tried to
+    connect.
     """
 
     def __init__(self, check: Check) -> None:

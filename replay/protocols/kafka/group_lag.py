@@ -23,9 +23,9 @@ CLOSE_S = 1.0
 
 
 def group_lag(group: str, brokers: str, kafka: Kafka, check: Check) -> int:
-    """The records that a group has not committed yet, for the topic of the URL, or else for all topics for which it has
-    committed offsets; blocks.
+    """Return how many records a group has not committed yet; blocks.
 
+    They are counted for the topic of the URL, or else for all topics for which the group has committed offsets.
     ReplayError if the brokers cannot be queried, or if the group has committed nothing.
     """
     target = parse(brokers)

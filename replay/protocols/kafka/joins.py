@@ -10,15 +10,18 @@ import numpy as np
 
 @dataclass(slots=True)
 class Offsets:
-    """One partition's records, joined by offset; both sides arrive in order."""
+    """One partition's records, joined by offset.
+
+    Both acknowledged and received records are in the order of their offsets.
+    """
 
     acks: deque[tuple[int, np.ndarray]] = field(default_factory=deque)
     seen: deque[tuple[int, int, int]] = field(default_factory=deque)
     skipped: list[np.ndarray] = field(default_factory=list)
-    """Due times of records that the consumer passed without receiving them."""
+    """Due times of records whose offsets the consumer has passed without receiving them."""
 
     def join(self) -> list[np.ndarray]:
-        """Newly known latencies of measured records."""
+        """Join what both sides have delivered, and return the latencies of the measured records."""
         found = []
         while self.acks and self.seen:
             (first, dues), (seen_first, seen_end, seen_ns) = self.acks[0], self.seen[0]
@@ -42,7 +45,10 @@ class Offsets:
 
 @dataclass(slots=True)
 class Answers:
-    """Records that wait for an answer, by join key, and answers that arrived before their acknowledgement."""
+    """Records that wait for an answer, by join key, and answers that arrived before their acknowledgement.
+
+    `owed` counts the waiting records, and `strange` the answers that belong to no record.
+    """
 
     waiting: dict[bytes, deque[int]] = field(default_factory=dict)
     early: dict[bytes, deque[int]] = field(default_factory=dict)
@@ -52,7 +58,10 @@ class Answers:
     owed: int = 0
 
     def sent(self, known_by: bytes, due: int) -> int | None:
-        """Add an acknowledged record (due below 0: warm-up). Returns its latency if the answer has already arrived."""
+        """Add an acknowledged record, and return its latency if the answer has already arrived.
+
+        A negated due time means that the record belongs to the warm-up and is not measured.
+        """
         early = self.early.get(known_by)
         while early:
             seen_ns = early.popleft()
@@ -67,7 +76,7 @@ class Answers:
         return None
 
     def came(self, known_by: bytes, seen_ns: int) -> int | None:
-        """Add an answer. Returns the latency if its record is waiting for it."""
+        """Add an answer, and return the latency if its record is waiting for it."""
         waiting = self.waiting.get(known_by)
         if not waiting:
             self.early.setdefault(known_by, deque()).append(seen_ns)
@@ -80,7 +89,10 @@ class Answers:
         return seen_ns - due if due > 0 else None
 
     def expire(self, before_ns: int) -> list[int]:
-        """Give up records that have waited since before this time. Returns the due times of the measured ones."""
+        """Give up records that were due before this time, and return the due times of the measured ones.
+
+        Answers that arrived before this time and belong to no record are counted as strange.
+        """
         missing = []
         while self.order and (abs(self.order[0][0]) < before_ns or self.order[0][1] not in self.waiting):
             due, known_by = self.order.popleft()

@@ -53,14 +53,16 @@ EXPIRE_NS = 10_000_000
 
 TAKEN_AT_ONCE = 16_384
 WAITING_BYTES_MAX = 256 << 20
-"""Bytes of records that may wait for the sender. Above it, the oldest batch is given up (`unsent_limit`)."""
+"""Bytes of records that may wait for the sender. Above this limit, the oldest batch is given up (`unsent_limit`)."""
 
 CLOSED_LOOP_BYTES = 8 << 20
-"""In a closed loop, the bytes that may wait before more records are taken."""
+"""In a closed loop, no more records are taken while this many bytes wait."""
 
 SPANS_A_WAIT = 20
-"""A waiting batch collects records for this fraction of `max_wait`, so records that are given up together have waited
-for about the same time."""
+"""A waiting batch collects records for this fraction of `max_wait`.
+
+Records that are given up together have therefore waited for about the same time.
+"""
 
 STOP_S = 2.0
 
@@ -70,10 +72,10 @@ Acknowledged = Callable[[int, int, Batch], None]
 
 @dataclass(frozen=True, slots=True)
 class LanePlan:
-    """What a Kafka lane needs beyond its spec: the producer's settings, and where each route goes.
+    """What a Kafka lane needs besides its spec: the producer's settings, and the partition of each route.
 
-    `partitions[i]` is the destination of route `first_route` + i, in batches of at most `batch_bytes[i]`. The lane
-    connects only to hosts that `check` accepts.
+    `partitions[i]` is the destination of route `first_route` + i, in batches of at most `batch_bytes[i]`. The
+    lane connects only to hosts that `check` accepts.
     """
 
     producer: dict[str, Any]
@@ -88,7 +90,7 @@ class LanePlan:
 
 
 class KafkaLane:
-    """A lane that connects at once (`ready`), and runs when it receives its spec (`run`)."""
+    """A lane that connects when it is created (`ready` is then done), and runs when it receives its spec (`run`)."""
 
     def __init__(self, plan: LanePlan) -> None:
         self.plan = plan
@@ -101,12 +103,12 @@ class KafkaLane:
         self._thread.start()
 
     def run(self, spec: LaneSpec) -> None:
-        """Run to the end; blocks. EngineError if the lane could not continue."""
+        """Run the lane to its end; blocks. EngineError if the lane failed."""
         self._spec.set_result(spec)
         self.ended.result()
 
     def close(self) -> None:
-        """Close a lane that was never run. After `run` this does nothing."""
+        """Close a lane, and wait for its thread to end. A lane that has run is closed already."""
         if not self._spec.done():
             self._spec.set_result(None)
         self._thread.join(STOP_S)
@@ -200,7 +202,7 @@ class _Running:
             shared.write_word(control, Control.STATE, state)
 
     def _woken(self) -> None:
-        """Handle a signal of the control plane: check at once if the lane was idle, or must stop."""
+        """Handle a signal of the control plane: run a tick at once if the lane was idle or must stop."""
         os.read(self._spec.wake_fd, 8)
         if (
             self._starved
@@ -224,7 +226,7 @@ class _Running:
             self._over.set_exception(EngineError(f"the Kafka lane failed: {error!r}"))
 
     def _turn(self) -> None:
-        """Obey STOP, take up due records, give up those that waited too long, and decide when to run again."""
+        """Obey STOP, take up due records, give up those that waited too long, and set the next tick."""
         if self._over.done():
             return
         now = time.monotonic_ns()
@@ -247,7 +249,10 @@ class _Running:
         self._sleep(now, took)
 
     def _sleep(self, now: int, took: int) -> None:
-        """Time until the next due request, but at least one tick if something was taken."""
+        """Set the time of the next tick: when the next request is due, or when a heartbeat or a time-out check is.
+
+        If requests were taken or are due, the next tick is at least one tick interval away.
+        """
         until = now + (EXPIRE_NS if self._waiting or self._in_flight else HEARTBEAT_NS)
         due = -1 if self._draining else int(self._lane[produce.NEXT_DUE_NS])
         self._starved = due < 0 and shared.read_word(self._control, Control.FEED_END) == 0
@@ -274,7 +279,7 @@ class _Running:
         return total
 
     def _append(self, count: int, now: int) -> None:
-        """Put rows, in the order of their routes, into the batches of their partitions; then free the rings."""
+        """Put rows, sorted by route, into the batches of their partitions; then free their space in the rings."""
         edges, first_route = self._counts.tolist(), self._plan.first_route
         for index in range(len(self._open)):
             begin, end = edges[first_route + index : first_route + index + 2]
@@ -302,7 +307,7 @@ class _Running:
                 self._open[index] = None
 
     def _new_batch(self, index: int, least_bytes: int) -> Batch:
-        """An empty batch for a partition, which the sender takes as soon as it can."""
+        """Start a batch for a partition. The sender may send it at any time from now on."""
         self._made += 1
         room = self._rooms.take(self._limits[index], least_bytes)
         batch = Batch(index, self._made * RECORDS_MAX, room, self._plan.compression)
@@ -352,7 +357,7 @@ class _Running:
             self._loop.call_soon(self._tick)
 
     def _due_later(self) -> bool:
-        """Whether a tick will come anyway, because the feed has more rows."""
+        """Return whether a tick will follow anyway, because the feed has more rows."""
         return bool(self._lane[produce.NEXT_DUE_NS] >= 0)
 
     def _halved(self, batch: Batch, parts: tuple[Batch, Batch]) -> None:
@@ -395,8 +400,9 @@ class _Running:
         self._rooms.give_back(self._limits[batch.index], batch.room)
 
     def _count_own(self, batch: Batch) -> None:
-        """Attribute unsent records to the generator, not to the brokers, if the lane itself lost time or took them up
-        late.
+        """Attribute unsent records to the generator, not to the brokers, if the lane itself delayed them.
+
+        It did if it lost time, or if it took the records up late.
         """
         due_ns = int(batch.rows["due_ns"][0])
         own_ns = batch.taken_first_ns - due_ns + int(self._counters[C.lost_ns]) - batch.lost_ns
@@ -417,13 +423,19 @@ class _Running:
         self._sender.check()
 
     def _waited(self, batch: Batch, now: int) -> bool:
-        """Whether even the last of its records waited for max_wait. A record long after the first one gets another batch."""
+        """Return whether even the batch's last record has waited for max_wait.
+
+        The batch is closed some time after its first record, so that later records are put into another batch.
+        """
         if batch.is_open and now - batch.taken_first_ns > self._spec.max_wait_ns // SPANS_A_WAIT:
             batch.close()
         return now - batch.taken_last_ns >= self._spec.max_wait_ns
 
     def _drain(self, now: int) -> None:
-        """STOP: requests due by now count as planned and unsent, as do those waiting. Those in flight may finish."""
+        """Stop taking up records, but let those in flight finish.
+
+        Records that are due by now count as planned and unsent, as do the waiting ones.
+        """
         self._draining = True
         while not self._spec.closed_loop:
             count = produce.take_up(

@@ -1,7 +1,8 @@
 """Counts what a read_committed consumer leaves out: records of aborted transactions, and transaction markers.
 
-aiokafka skips both silently. `counting` replaces its reader of fetched batches with one that notes what it skips. The
-class that it extends is private to aiokafka, so pyproject.toml pins aiokafka's minor version.
+aiokafka skips both without notice. `counting` replaces aiokafka's reader of fetched batches with one that
+counts what it skips. The class that it extends is private to aiokafka, so pyproject.toml pins aiokafka's minor
+version.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ READ_COMMITTED = fetcher.READ_COMMITTED
 
 @dataclass(slots=True)
 class LeftOut:
-    """What was skipped. A partition's figures are added once the end of its recording is known (`settle`)."""
+    """The numbers of skipped records and markers.
+
+    A partition's figures are added once the end of its recording is known (`settle`).
+    """
 
     aborted_records: int = 0
     control_batches: int = 0
@@ -30,11 +34,11 @@ class LeftOut:
     )
 
     def add(self, part: TopicPartition, offset: int, aborted_records: int, control_batches: int) -> None:
-        """Note that the record at this offset was skipped."""
+        """Note what was skipped at this offset."""
         self._pending[part].append((offset, aborted_records, control_batches))
 
     def settle(self, part: TopicPartition, end: int | None) -> None:
-        """Count what was skipped before `end` (None: all of it), and forget the rest."""
+        """Count what was skipped before `end` (None: everything), and forget the rest."""
         for offset, aborted, control in self._pending.pop(part, ()):
             if end is None or offset < end:
                 self.aborted_records += aborted
@@ -42,7 +46,7 @@ class LeftOut:
 
 
 class _CountingRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """aiokafka's reader of fetched batches (as of 0.14) that also notes what it skips."""
+    """aiokafka's reader of fetched batches (as of 0.14), which also notes what it skips."""
 
     left_out: LeftOut
     next_fetch_offset: int
@@ -70,7 +74,7 @@ class _CountingRecords(fetcher.PartitionRecords):  # type: ignore[misc]
         return batch.is_transactional and batch.producer_id in self._aborted_producers
 
     def _skip_control(self, batch: Any) -> None:
-        """Handle a marker: its producer's transaction has ended."""
+        """Skip a transaction marker, and note that its producer's transaction has ended."""
         if self._isolation_level == READ_COMMITTED and batch.producer_id is not None:
             self._consume_aborted_up_to(batch.base_offset)
             if self._contains_abort_marker(batch):
@@ -91,7 +95,7 @@ def counting(left_out: LeftOut) -> Iterator[None]:
     """Make all consumers of this process count into `left_out` while the context is open."""
 
     class Records(_CountingRecords):
-        """Counts into this recording."""
+        """The reader that counts into `left_out`."""
 
     Records.left_out = left_out
     before, fetcher.PartitionRecords = fetcher.PartitionRecords, Records

@@ -1,4 +1,4 @@
-"""Determines what a broker's port speaks, after a cluster could not be used: TLS or plain Kafka."""
+"""Finds out whether a broker's port speaks TLS or plain Kafka, after the cluster could not be used."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from .target import KafkaTarget
 TIMEOUT_S = 2.0
 
 _API_VERSIONS = 18
-"""The one request that every Kafka listener answers without authentication (KIP-35)."""
+"""The only request that every Kafka listener answers without authentication (KIP-35)."""
 
 _CORRELATION = 0x52504C59
 
 
 def mismatch(target: KafkaTarget, protocol: str, gate: Gate) -> TargetError | None:
-    """The error in kafka.security_protocol, if the first broker that accepts a connection shows one; blocks."""
+    """Return the error that explains a wrong kafka.security_protocol; None if the setting seems right. Blocks.
+
+    Only the first broker that accepts a connection is examined.
+    """
     secured = "SSL" in protocol
     for host, port in target.brokers:
         name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -45,8 +48,9 @@ def _error(what: str, protocol: str, meant: str) -> TargetError:
 
 
 def _speaks_tls(gate: Gate, host: str, port: int) -> bool:
-    """Whether a TLS handshake succeeds, whatever the certificate, or is refused by a TLS alert. OSError if there is
-    no connection.
+    """Return whether a port speaks TLS: a handshake succeeds, whatever the certificate, or ends with a TLS alert.
+
+    OSError if there is no connection.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -61,7 +65,7 @@ def _speaks_tls(gate: Gate, host: str, port: int) -> bool:
 
 
 def _speaks_kafka(gate: Gate, host: str, port: int) -> bool:
-    """Whether a plain ApiVersions request is answered. OSError if there is no connection."""
+    """Return whether a plain ApiVersions request is answered. OSError if there is no connection."""
     body = struct.pack(">hhih", _API_VERSIONS, 0, _CORRELATION, -1)
     with gate.dial(host, port, TIMEOUT_S) as plain, contextlib.suppress(OSError):
         plain.sendall(struct.pack(">i", len(body)) + body)

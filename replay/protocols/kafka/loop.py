@@ -1,7 +1,6 @@
-"""An asyncio loop for a thread that keeps a schedule: it sleeps with microsecond precision, and measures how long it
-slept.
+"""An asyncio loop for a thread that keeps a schedule: it sleeps with microsecond precision.
 
-asyncio's own selector rounds every sleep up to a millisecond.
+asyncio's own selector rounds every sleep up to a millisecond. This loop also measures how long it sleeps.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ NEVER_NS = 1 << 62
 class PreciseSelector(selectors.EpollSelector):
     """Waits in ppoll on its epoll descriptor, which becomes readable when any of its sockets does.
 
-    At `tick_at_ns` it calls `tick()`, which sets the next tick: asyncio's own timers would be too expensive at this
-    rate. `called` is set when a tick leaves work for the loop. `polls` is notified of every sleep.
+    At `tick_at_ns` it calls `tick()`, which sets the next tick: asyncio's own timers would be too expensive at
+    this rate. `called` is set when a tick schedules callbacks on the loop. `polls` is notified of every sleep.
     """
 
     def __init__(self) -> None:
@@ -47,7 +46,7 @@ class PreciseSelector(selectors.EpollSelector):
         self._scratch = np.zeros(3, np.int64)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait for events for at most `timeout` seconds (None: no limit), and tick meanwhile."""
+        """Wait for events for at most `timeout` seconds (None: no limit), and run ticks meanwhile."""
         now = time.monotonic_ns()
         until = NEVER_NS if timeout is None else now + int(timeout * 1e9)
         self.called = False

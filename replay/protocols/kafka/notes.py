@@ -1,4 +1,4 @@
-"""Notes on a run against Kafka: records that its topics will not keep or accept, losses, and lost brokers."""
+"""Notes on a run against Kafka: records that its topics will not keep or accept, missing records, and lost brokers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .outcomes import TooLarge
 
 
 def too_old(oldest_ns: int, described: Mapping[str, TopicSettings]) -> list[Note]:
-    """Notes on topics whose retention is shorter than the age of the oldest recorded stamp."""
+    """Return notes on topics whose retention is shorter than the age of the oldest recorded timestamp."""
     age_ns = time.time_ns() - oldest_ns
     return [
         Note(
@@ -29,13 +29,13 @@ def too_old(oldest_ns: int, described: Mapping[str, TopicSettings]) -> list[Note
 
 
 def too_large(found: Mapping[str, TooLarge], described: Mapping[str, TopicSettings]) -> list[Note]:
-    """Notes on topics that rejected records even alone in a batch."""
+    """Return notes on topics that rejected records even if each was the only one in its batch."""
     return [_too_large(topic, records, described.get(topic)) for topic, records in found.items()]
 
 
 def _too_large(topic: str, records: TooLarge, settings: TopicSettings | None) -> Note:
     limit = settings.largest_bytes if settings is not None else None
-    takes = f"takes at most {limit:,} bytes" if limit else "takes no batch that large"
+    takes = f"accepts at most {limit:,} bytes" if limit else "accepts no batch that large"
     sizes = f"{records.smallest:,}"
     if records.largest > records.smallest:
         sizes += f" to {records.largest:,}"
@@ -47,19 +47,20 @@ def _too_large(topic: str, records: TooLarge, settings: TopicSettings | None) ->
 
 
 def missing(by_partition: Mapping[TopicPartition, int]) -> list[Note]:
-    """A note on acknowledged records that the partitions' end offsets do not cover."""
+    """Return a note on acknowledged records that the partitions' end offsets do not cover."""
     if not by_partition:
         return []
     where = ", ".join(f"{part.topic}/{part.partition} ({count:,})" for part, count in by_partition.items())
     return [
         Note(
             "RECORDS_MISSING",
-            f"{counted(sum(by_partition.values()), 'acknowledged record')} missing, of {where}: the partition's end does"
-            " not cover them. With acks = 1 this happens where a leader is lost before another broker has its records",
+            f"{counted(sum(by_partition.values()), 'acknowledged record')} missing in {where}: the partition's end offset"
+            " does not cover them. With acks = 1 this happens when a leader is lost before another broker has its"
+            " records",
         )
     ]
 
 
 def lost(brokers: Mapping[str, str]) -> list[Note]:
-    """Notes on brokers that were lost during the run."""
+    """Return notes on brokers that were lost during the run."""
     return [Note("BROKER_LOST", f"the broker {place}: {why}") for place, why in brokers.items()]

@@ -13,7 +13,10 @@ from .batch import Batch
 
 @dataclass(slots=True)
 class TooLarge:
-    """Records that their topic rejects even alone: how many, and the smallest and largest size in bytes as a batch."""
+    """Records that their topic rejects even in a batch of their own.
+
+    `smallest` and `largest` are the sizes of such batches in bytes.
+    """
 
     count: int = 0
     smallest: int = sys.maxsize
@@ -22,8 +25,11 @@ class TooLarge:
 
 @dataclass(slots=True)
 class Outcomes:
-    """What the lane knows beyond its metrics: errors by name, offsets of its records, oversized records by topic, and
-    the reasons of lost brokers by address.
+    """What the lane knows beyond its metrics.
+
+    `errors` counts records by the name of their error. `late` counts records that were acknowledged after their
+    time limit. `last_offset` has the last acknowledged offset of each partition. `lost` has the reasons of lost
+    brokers, by address.
     """
 
     errors: Counter[str] = field(default_factory=Counter)

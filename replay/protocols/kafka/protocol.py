@@ -74,7 +74,10 @@ class KafkaProtocol(Protocol):
             )
 
     def check_shares(self, scenario: Scenario) -> None:
-        """See `Protocol`. Records are cut by partition, so that each partition has one producer."""
+        """Accept all scenarios but those with kafka.answers, because every agent would receive all answers.
+
+        Records are assigned to machines by partition, so that each partition has one producer.
+        """
         if scenario.kafka.answers:
             raise UsageError(
                 f"--cluster with kafka.answers: every agent would read all of {scenario.kafka.answers!r}, and count the"
@@ -83,7 +86,7 @@ class KafkaProtocol(Protocol):
             )
 
     async def find(self, target: Target, scenario: Scenario) -> Found:
-        """See `Protocol`: every broker that the URL names."""
+        """Look up every broker in the URL. See `Protocol`."""
         assert isinstance(target, targets.KafkaTarget)
         hosts: list[str] = []
         for host in dict.fromkeys(host for host, _ in target.brokers):

@@ -46,10 +46,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 POLL_MS = 500
 RECORDS_AT_ONCE = 5_000
 SILENT_S = 30.0
-"""A recording ends after this long without any record, even if it has not reached its end."""
+"""Seconds without any record after which a recording ends, even if some partitions were not read to their end."""
 
 REFUSED_SILENT_S = 5.0
-"""The same, once the cluster has advertised a host that is not allowed."""
+"""Used in place of SILENT_S once the cluster has advertised a host that is not allowed."""
 
 TIMESTAMP_RESOLUTION_NS = 1_000_000
 FOREVER_S = 10 * 365 * 86_400.0
@@ -69,11 +69,11 @@ def parse_source(text: str) -> Source:
     place, _, names = text.removeprefix("kafka://").partition("/")
     if not text.startswith("kafka://"):
         raise UsageError(
-            f"{text!r} is not a Kafka cluster: nothing else is recorded",
+            f"{text!r} is not a Kafka cluster, and nothing else can be recorded here",
             hint="write kafka://HOST:PORT/TOPIC,TOPIC",
         )
     if not names:
-        raise UsageError(f"{text!r} names no topic to record", hint="write kafka://HOST:PORT/TOPIC,TOPIC")
+        raise UsageError(f"{text!r} has no topic to record", hint="write kafka://HOST:PORT/TOPIC,TOPIC")
     targets = [parse(f"kafka://{place}/{name}") for name in names.rstrip("/").split(",")]
     if any(not target.base_path for target in targets):
         raise UsageError(f"{text!r} has an empty topic name", hint="write kafka://HOST:PORT/TOPIC,TOPIC")
@@ -81,8 +81,9 @@ def parse_source(text: str) -> Source:
 
 
 def resume_offsets(trace: Trace, topics: Sequence[str]) -> dict[TopicPartition, int]:
-    """The offsets where an earlier recording ended. InputError if it is not a Kafka recording, or one of other
-    topics.
+    """Return the offsets at which an earlier recording ended.
+
+    InputError if it is not a Kafka recording, or one of other topics.
     """
     found = trace.manifest.options.get(NEXT_OFFSETS)
     if not isinstance(found, dict):
@@ -102,11 +103,12 @@ def record(
     isolation: str = COMMITTED, permitted: Allowed | None = None,
     progress: Callable[[int], None] = lambda records: None,
 ) -> Recording:  # fmt: skip
-    """Record topics into the new trace `out`, in bounded memory; blocks. SIGINT and SIGTERM stop it cleanly.
+    """Record topics into the new trace `out`, in bounded memory; blocks.
 
-    `from_ms` None starts at the earliest record, and `until_ms` None ends at the current end. Both are ms since the
-    epoch, by the records' timestamps. `resume` has first offsets that override `from_ms`. Connections are made only to
-    loopback, to `permitted` hosts, and to the hosts in the source's URL.
+    `from_ms` None starts at the earliest record, and `until_ms` None ends at the current end. Both are
+    milliseconds since the epoch, and are compared with the records' timestamps. `resume` has first offsets that
+    override `from_ms`. Connections are made only to loopback, to `permitted` hosts, and to the hosts in the
+    source's URL. SIGINT and SIGTERM stop the recording, and the trace is still complete up to that point.
     """
     settings = client_settings(source.target, kafka or Kafka())
     check = check_for(source, permitted or allowed_hosts(()))
@@ -144,8 +146,9 @@ def record(
 
 
 def check_for(source: Source, permitted: Allowed) -> Check:
-    """The check of hosts. Hosts in the source's URL need no --allow, because reading is not a load; advertised hosts
-    do.
+    """Return the check of the hosts that a recording connects to.
+
+    Hosts in the source's URL need no --allow, because reading is not a load; advertised hosts do.
     """
     named = {host for host, _ in source.target.brokers}
 
@@ -157,7 +160,7 @@ def check_for(source: Source, permitted: Allowed) -> Check:
 
 
 def _nothing(source: Source, recording: Recording, *, resumed: bool) -> InputError:
-    """The error for a recording without a record."""
+    """Return the error for a recording without a record."""
     if recording.open_offsets or recording.left_out.aborted_records:
         hint = f"all records belong to transactions that are open or were aborted: --isolation {UNCOMMITTED}"
     elif resumed:
@@ -227,8 +230,8 @@ class _Tape:
 class _Work:
     """The consuming side of a recording.
 
-    `next_offsets` is how far each partition was recorded. `stopped` are the partitions that have reached a record
-    beyond the end.
+    `next_offsets` has the offset after the last recorded one, by partition. `stopped` has the partitions in
+    which a record beyond the end was read.
     """
 
     settings: dict[str, Any]
@@ -247,7 +250,7 @@ class _Work:
         return sorted(self.highs)
 
     async def run(self, tape: _Tape) -> None:
-        """Run until every partition is read to its end, no more records arrive, or a signal arrives."""
+        """Run until every partition is read to its end, until no more records arrive, or until a signal arrives."""
         consumer = AIOKafkaConsumer(
             **self.settings, enable_auto_commit=False, auto_offset_reset="earliest",
             max_poll_records=RECORDS_AT_ONCE, isolation_level=self.recording.isolation,
@@ -282,10 +285,10 @@ class _Work:
             consumer.seek(part, self.next_offsets[part])
 
     async def _ends(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
-        """Where each partition's recording ends, as far as it is known.
+        """Return the end of each partition's recording, as far as it is known.
 
-        With `until_ms` it is the first record at that time or later. It is not requested from the broker, whose answer
-        may be a transaction marker with an unrelated timestamp.
+        With `until_ms` the end is the first record at that time or later. The broker is not asked for it,
+        because its answer may be a transaction marker with an unrelated timestamp.
         """
         if self.until_ms is not None:
             return {}
@@ -293,7 +296,7 @@ class _Work:
         return {part: min(readable[part], high) for part, high in self.highs.items()}
 
     def _count_open(self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> None:
-        """Count what a read_committed consumer did not reach because transactions were open."""
+        """Count the offsets that a read_committed consumer did not reach because transactions were open."""
         if self.recording.isolation != COMMITTED:
             return
         for part in set(ends) - self.stopped:
@@ -303,8 +306,10 @@ class _Work:
     async def _read(
         self, consumer: AIOKafkaConsumer, tape: _Tape, ends: dict[TopicPartition, int], stop: asyncio.Event
     ) -> None:
-        """Read records. Partitions that have no end yet are read until a record of `until_ms` arrives or that time has
-        passed.
+        """Read records into the tape until every partition has reached its end.
+
+        Partitions whose end is not known are read until a record of `until_ms` or later arrives, or until that
+        time has passed.
         """
         open_ = {part for part in self.parts if part not in ends or self.next_offsets[part] < ends[part]}
         heard_s = time.monotonic()
@@ -343,9 +348,7 @@ class _Work:
     async def _end_what_is_over(
         self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], open_: set[TopicPartition]
     ) -> bool:
-        """Once `until_ms` has passed, use the partitions' current ends. Returns False if the broker cannot report
-        them.
-        """
+        """Use the partitions' current ends once `until_ms` has passed; False if the broker cannot report them."""
         endless = [part for part in open_ if part not in ends]
         if endless and self.until_ms is not None and time.time() * 1_000 > self.until_ms:
             try:
@@ -355,7 +358,7 @@ class _Work:
         return True
 
     def _is_wanted(self, record: ConsumerRecord, ends: Mapping[TopicPartition, int]) -> bool:
-        """Whether a record lies before the requested end."""
+        """Return whether a record lies before the requested end."""
         end = ends.get(TopicPartition(record.topic, record.partition))
         return (end is None or record.offset < end) and (
             self.until_ms is None or record.timestamp < self.until_ms

@@ -13,11 +13,11 @@ from .left_out import LeftOut
 
 @dataclass(slots=True)
 class Recording:
-    """The result. `complete`: every partition was read to its requested end.
+    """The result of a recording. `complete` means that every partition was read to its requested end.
 
-    `open_offsets` counts offsets from the first open transaction on, which only read_uncommitted reads. `disordered`
-    has, by `topic/partition`, the number of records with an earlier timestamp than a record at a lower offset.
-    `refused` are hosts that the cluster named but that are not allowed.
+    `open_offsets` counts offsets from the first open transaction on, which only read_uncommitted reads.
+    `disordered` has, by `topic/partition`, the number of records with an earlier timestamp than a record at a
+    lower offset. `refused` are hosts that the cluster advertised but that are not allowed.
     """
 
     trace: Trace | None = None
@@ -31,7 +31,7 @@ class Recording:
     refused: tuple[str, ...] = ()
 
     def remarks(self) -> list[str]:
-        """Lines about records that are not in the trace or are out of order."""
+        """Return lines about records that are not in the trace or are out of order."""
         found = [self._left_out(), self._open(), self._disordered(), self._refused()]
         return [text for text in found if text]
 
@@ -69,4 +69,4 @@ class Recording:
     def _refused(self) -> str:
         if not self.refused:
             return ""
-        return f"not read from {', '.join(self.refused)}: the cluster names it, but --allow does not"
+        return f"not read from {', '.join(self.refused)}: the cluster advertises it, but --allow does not list it"

@@ -1,7 +1,7 @@
 """Sends batches to the leaders of their partitions: a few requests in flight per broker, resent if that may help.
 
-The batches of a partition keep their order when they are resent: one at a time, oldest first, while new ones wait.
-Idempotent batches keep their sequence numbers, unless the broker never accepted earlier ones.
+A partition's batches keep their order when they are resent: they are resent one at a time, oldest first, while
+new ones wait. Idempotent batches keep their sequence numbers, unless the broker never accepted earlier ones.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ from .splitting import halves
 from .wire import Answer, ProduceConnection
 
 IN_FLIGHT = 5
-"""Requests in flight per broker, as in Java's clients: a broker remembers the last five batches of an idempotent
-producer.
+"""Requests in flight per broker, as in Java's clients.
+
+A broker remembers the last five batches of an idempotent producer.
 """
 
 BACKOFF_S = 0.1
@@ -51,7 +52,7 @@ SEQUENCE_MASK = 0x7FFFFFFF
 
 @dataclass(slots=True)
 class _Partition:
-    """Batches to be sent to a partition. `again` is in the order of the batches' numbers."""
+    """Batches to be sent to a partition. `again` has those to be resent, in the order of their numbers."""
 
     part: TopicPartition
     leader: int | None = None
@@ -63,7 +64,7 @@ class _Partition:
     sequence: int = 0
 
     def next(self, now: float) -> Batch | None:
-        """The batch that may be sent now."""
+        """Return the batch that may be sent now; None if none may."""
         if self.again:
             return self.again[0] if not self.in_flight and now >= self.again_at else None
         return self.waiting[0] if self.waiting else None
@@ -79,7 +80,7 @@ class _Request:
 
 @dataclass(slots=True)
 class _Node:
-    """A broker. `place` is its address, or its last address once the cluster's metadata has dropped it."""
+    """A broker. `place` is its address and id; it is kept after the cluster's metadata has dropped the broker."""
 
     number: int
     place: str = ""
@@ -91,15 +92,19 @@ class _Node:
 
 
 class Sender:
-    """Sends batches. A batch that was `settled` meanwhile is resent only if its sequence numbers would otherwise be
-    missing.
+    """Sends batches.
+
+    A batch that was `settled` meanwhile is resent only if its sequence numbers would otherwise be missing.
     """
 
     def __init__(
         self, producer: AIOKafkaProducer, settings: dict[str, Any], parts: tuple[TopicPartition, ...],
         lost: dict[str, str],
     ) -> None:  # fmt: skip
-        """`settings` are the producer's. `lost` receives the reason by address when a broker is lost."""
+        """Prepare to send with the producer's `settings`.
+
+        `lost` receives the reason, by address, when a broker is lost.
+        """
         self._lost_brokers = lost
         self._client, self._ids, self._settings = producer.client, producer._txn_manager, settings
         self._acks = -1 if settings["acks"] == "all" else int(settings["acks"])
@@ -143,7 +148,7 @@ class Sender:
         self._partitions[batch.index].waiting.remove(batch)
 
     def flush(self) -> None:
-        """Send what can be sent now. Returns whether to call again later because something waits."""
+        """Send what can be sent now."""
         while self._busy and not self._closed:
             requests = self._gather()
             if not requests:
@@ -152,7 +157,7 @@ class Sender:
                 self._send(self._nodes[node], batches)
 
     def check(self) -> None:
-        """Close connections that do not answer."""
+        """Close connections whose oldest request has not been answered within the request timeout."""
         now = self._loop.time()
         for node in self._nodes.values():
             if (
@@ -173,7 +178,7 @@ class Sender:
                 node.connection.close()
 
     def _gather(self) -> dict[int, list[Batch]]:
-        """At most one batch of each partition, grouped by brokers that accept more requests."""
+        """Return at most one batch of each partition, grouped by the brokers that accept another request."""
         now = self._loop.time()
         found: dict[int, list[Batch]] = {}
         for index in list(self._busy):
@@ -218,7 +223,7 @@ class Sender:
         node.connection.send(data)
 
     def _number(self, batch: Batch, partition: _Partition) -> None:
-        """Assign an idempotent producer's sequence numbers at the first send."""
+        """Assign the sequence numbers of an idempotent producer at the first send."""
         if self._ids is not None:
             batch.producer_id, batch.epoch = self._ids.producer_id, self._ids.producer_epoch
             batch.sequence = partition.sequence
@@ -275,14 +280,17 @@ class Sender:
         self._busy[batch.index] = None
 
     def _may_help(self, batch: Batch, sequence: int, error: Exception) -> bool:
-        """Whether to resend a batch. One that is out of order because the batch before it failed is resent too."""
+        """Return whether to resend a batch.
+
+        A batch that is out of order because an earlier batch failed is resent, too.
+        """
         if isinstance(error, OutOfOrderSequenceNumber):
             again = self._partitions[batch.index].again
             return batch.sequence != sequence or bool(again and again[0].number < batch.number)
         return bool(getattr(error, "retriable", False))
 
     def _close_gap(self, batch: Batch, partition: _Partition) -> None:
-        """Renumber later batches after the broker never accepted this batch's sequence numbers."""
+        """Renumber later batches, because the broker never used this batch's sequence numbers."""
         if self._ids is None:
             return
         flying = [r.batches[partition.part][0] for node in self._nodes.values() for r in node.in_flight
@@ -361,14 +369,14 @@ class Sender:
                     partition.leader = partition.last_leader = leader
 
     def _note_leaderless(self, partition: _Partition) -> None:
-        """Note a partition without a leader: its broker is missing, and no other took over."""
+        """Note that the last leader of a partition is lost, and that no other broker has taken over."""
         node = self._nodes.get(partition.last_leader)
         if node is not None and node.connection is None:
             name = f"{partition.part.topic}/{partition.part.partition}"
             self._note_lost(node, f"it led {name}, and no broker does now")
 
     def _refresh(self) -> None:
-        """Request the leaders, unless such a request is already in flight."""
+        """Request the cluster's metadata to find the leaders, unless such a request is already in flight."""
         if self._refreshing is None and not self._closed:
             self._refreshing = self._loop.create_task(self._ask_leaders())
 

@@ -1,8 +1,8 @@
 """Splits batches that a broker finds too large, and learns limits from them.
 
-The `max.message.bytes` of a topic limits the batch, not the record. If the brokers describe their topics, it is known
-in advance. Otherwise it is learned: a batch of several records that is too large is split in two, and later batches are
-limited to half of its size.
+The `max.message.bytes` of a topic limits the batch, not the record. If the brokers describe their topics, the
+limit is known in advance. Otherwise it is learned: a batch of several records that is too large is split in
+two, and later batches are limited to half of its size.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from replay_native.kafka.recordbatch import HEADER_BYTES, OVERHEAD_MAX
 from .batch import Batch
 
 LEAST_BYTES = 1_024
-"""No learned limit is below this."""
+"""The lowest limit that is learned."""
 
 
 class Limits:
@@ -31,17 +31,17 @@ class Limits:
         return self._limits[index]
 
     def took(self, batch: Batch) -> None:
-        """Record that the broker accepted a batch, so a batch of its size is not too large."""
+        """Record that the broker accepted a batch, so that no lower limit than its size is learned."""
         self._taken[batch.index] = max(self._taken[batch.index], batch.size)
 
     def refused(self, batch: Batch) -> None:
-        """Record that a batch of several records was too large. Later ones are limited to half of its size."""
+        """Record that a batch of several records was too large, and limit later ones to half of its size."""
         least = max(self._taken[batch.index], LEAST_BYTES)
         self._limits[batch.index] = min(self._limits[batch.index], max(batch.size // 2, least))
 
 
 def halves(batch: Batch) -> tuple[Batch, Batch]:
-    """Split the records of a batch into two batches, in order. They keep their numbers and sequences."""
+    """Split the records of a batch into two batches, in order. They keep their numbers and sequence numbers."""
     middle = batch.count // 2
     rows = batch.rows.copy()
     ring = _ring(batch, rows)
@@ -65,11 +65,10 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
 
 
 def _ring(batch: Batch, rows: np.ndarray) -> np.ndarray:
-    """Return the batch's bytes as a ring from which its records can be taken again. `rows` receive their positions in
-    it.
+    """Return the batch's bytes as a ring from which its records can be taken again.
 
-    A record consists of its length, attributes, two deltas, and the tail that a row describes. Record and tail end at
-    the same position.
+    The function writes each record's position in the ring into `rows`. A record consists of its length,
+    attributes, two deltas, and the tail that a row describes. Record and tail end at the same position.
     """
     ring = np.zeros(1 << (batch.size - 1).bit_length(), np.uint8)
     ring[: batch.size] = batch.buffer[: batch.size]
@@ -83,7 +82,7 @@ def _ring(batch: Batch, rows: np.ndarray) -> np.ndarray:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """Read a record's length (zigzag varint). Returns it and where it ends."""
+    """Read a record's length (zigzag varint), and return it and the position after it."""
     word = shift = 0
     while True:
         byte = data[at]

@@ -1,6 +1,7 @@
 """Consumes topics from their current ends, in a thread with its own event loop.
 
-Hosts in the source's URL are allowed; hosts that the cluster advertises need --allow, as everywhere.
+Hosts in the source's URL are allowed; hosts that the cluster advertises need --allow, as in every other
+command.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ FETCH_MS = 50
 TOGETHER = 5_000
 PAUSE_S = 0.02
 WAITING_MAX = 200_000
-"""Maximum number of records that may wait to be read. At that number fetching pauses, and later records may be late."""
+"""Maximum number of records that may wait to be read.
+
+When more wait, fetching pauses, and later records may be late.
+"""
 
 
 class Tail:
@@ -83,11 +87,14 @@ class Tail:
             await close_consumer(consumer)
 
     def take(self) -> list[ConsumerRecord]:
-        """Records that arrived since the last call, in the order of each partition."""
+        """Return records that arrived since the last call, in the order of each partition.
+
+        At most TOGETHER records are returned; the rest is returned by the next call.
+        """
         return [self._records.popleft() for _ in range(min(len(self._records), TOGETHER))]
 
     def refused(self) -> str:
-        """Why an advertised host was not connected to; empty if there was none."""
+        """Return why an advertised host was not connected to; empty if there was none."""
         found = next(iter(self._gate.refused.values()), None)
         return "" if found is None else str(found)
 
@@ -98,7 +105,10 @@ class Tail:
 
 
 def refuse_loop(source: Source, target_url: str, topic_map: Mapping[str, str]) -> None:
-    """UsageError if records would be written to a followed topic, because they would be followed again without end."""
+    """Raise UsageError if records would be written to a followed topic.
+
+    They would be followed again without end.
+    """
     target = parse(target_url)
     if not _places(source.target) & _places(target):
         return
@@ -112,7 +122,7 @@ def refuse_loop(source: Source, target_url: str, topic_map: Mapping[str, str]) -
 
 
 def _places(target: KafkaTarget) -> set[tuple[Any, ...]]:
-    """The addresses and ports of the brokers that a URL names."""
+    """Return the addresses and ports of the brokers in a URL."""
     found: set[tuple[Any, ...]] = set()
     for host, port in target.brokers:
         try:

@@ -1,7 +1,7 @@
 """Produce requests, pipelined on one connection: their framing, and their answers.
 
-Layout: Apache Kafka's protocol guide, Produce (versions 3 to 7, which differ only in the answer). aiokafka connects
-(TLS, SASL, API versions); then the transport is this module's own.
+The layout is that of Apache Kafka's protocol guide, Produce (versions 3 to 7, which differ only in the answer).
+aiokafka connects (TLS, SASL, API versions); then this module takes over the transport.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def produce_request(
     version: int, correlation: int, client_id: bytes, acks: int, timeout_ms: int,
     batches: Sequence[tuple[TopicPartition, memoryview]],
 ) -> bytes:  # fmt: skip
-    """A complete frame: one batch per partition; those of a topic are adjacent."""
+    """Return a complete frame with one batch per partition. The batches of a topic are adjacent."""
     head = struct.pack(
         f">hhih{len(client_id)}shhi",
         PRODUCE_KEY,
@@ -59,8 +59,9 @@ def produce_request(
 
 
 def produce_answers(version: int, frame: memoryview) -> tuple[int, list[Answer]]:
-    """Parse an answer: its correlation id, and the result for each batch. struct.error or ValueError if it is not an
-    answer.
+    """Parse an answer, and return its correlation id and the result for each batch.
+
+    struct.error or ValueError if the frame is not an answer.
     """
     row = struct.Struct(">ihqqq" if version >= 5 else ">ihqq")
     correlation, topics = struct.unpack_from(">ii", frame)
@@ -78,18 +79,19 @@ def produce_answers(version: int, frame: memoryview) -> tuple[int, list[Answer]]
 
 
 class ProduceConnection(asyncio.BufferedProtocol):
-    """A connection to one broker. Answers come in the order of the requests.
+    """A connection to one broker. Answers arrive in the order of the requests.
 
-    It calls `answered(answers)` and `writable()` while it runs, and `lost(error)` once at the end. `clogged` means that
-    the socket accepts no more at present.
+    It calls `answered(answers)` and `writable()` while it runs, and `lost(error)` once at the end. `clogged`
+    means that the socket accepts no more at present.
     """
 
     def __init__(
         self, connection: AIOKafkaConnection, acks: int, timeout_ms: int,
         answered: Callable[[list[Answer]], None], writable: Callable[[], None], lost: Callable[[Exception], None],
     ) -> None:  # fmt: skip
-        """Take over the transport of a connection that aiokafka made. IncompatibleBrokerVersion if its Produce
-        version is too old.
+        """Take over the transport of a connection that aiokafka made.
+
+        IncompatibleBrokerVersion if the broker supports none of the versions from LOWEST to HIGHEST.
         """
         low, high = connection._versions[PRODUCE_KEY]
         self._version = min(high, HIGHEST)
@@ -112,7 +114,7 @@ class ProduceConnection(asyncio.BufferedProtocol):
         self._transport.resume_reading()
 
     def send(self, batches: Sequence[tuple[TopicPartition, memoryview]]) -> None:
-        """Send one request. Do not call while `clogged`."""
+        """Send one request. Must not be called while `clogged`."""
         self._correlation = (self._correlation + 1) & 0x7FFFFFFF
         self._transport.write(
             produce_request(
@@ -163,12 +165,12 @@ class ProduceConnection(asyncio.BufferedProtocol):
         self.clogged = True
 
     def resume_writing(self) -> None:
-        """Record that everything has been written to the socket."""
+        """Record that everything has been written to the socket, and notify the sender."""
         self.clogged = False
         self._writable()
 
     def eof_received(self) -> None:
-        """Handle the broker's close."""
+        """Do nothing: asyncio then closes the connection and calls `connection_lost`."""
 
     def connection_lost(self, error: Exception | None) -> None:
         """Handle the end of the connection, whichever side closed it."""

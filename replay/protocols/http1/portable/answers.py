@@ -1,4 +1,4 @@
-"""Splits a complete response for the portable engine: the plain-Python twin of `replay_native.answers`."""
+"""Splits a complete response for the portable engine: the plain-Python twin of `replay_native.http1.answers`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def parts_of(answer: bytes | bytearray) -> tuple[Headers, bytes]:
-    """The headers (names in lower case, folded values joined by a space) and the body, without chunk framing.
+    """Split a response into its headers and its body without chunk framing.
 
-    The parser has found `answer` to be complete, or it is the beginning of one.
+    Header names are in lower case, and folded values are joined by a space. `answer` is a complete response
+    according to the parser, or the beginning of one.
     """
     data, begin = bytes(answer), 0
     end = _section_ends(data, begin)

@@ -1,5 +1,6 @@
-"""HTTP/1.1 for the portable engine: Trio streams with the native lane's parser, so that both engines read responses in
-the same way.
+"""HTTP/1.1 for the portable engine: Trio streams with the parser of the native lane.
+
+Because they share the parser, both engines read responses in the same way.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ from .keeping import ResponseKeeping
 
 RECEIVE_BYTES = 65_536
 SENT_AT_ONCE_BYTES = 16_384
-"""A new socket accepts this much without blocking."""
+"""A socket with an empty send buffer accepts this much without blocking."""
 
 _ENDED = select.POLLERR | select.POLLHUP | getattr(select, "POLLRDHUP", 0)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _UNTIL_SECRETS = re.compile(rb"[^\r\n:=]*")
-"""The part of a response's first line before anything that may be a value."""
+"""The beginning of a response's first line, up to a character after which a secret may follow."""
 
 OK_STATUS, END_OF_STATUSES = 200, 600
 
@@ -56,7 +57,7 @@ OK_STATUS, END_OF_STATUSES = 200, 600
 class Http(Transport):
     """Connects to the addresses of a lane's table in turn; over TLS with `tls`.
 
-    `on_handshake(resumed, took_ns)` is called after each handshake; a failed one has -1 for its time.
+    `on_handshake(resumed, took_ns)` is called after each handshake. If the handshake failed, `took_ns` is -1.
     """
 
     def __init__(
@@ -76,12 +77,12 @@ class Http(Transport):
         self._on_handshake = on_handshake
         self._sessions: dict[int, ssl.SSLSession] = {}
         self.keeping: ResponseKeeping | None = None
-        """Keeps the responses."""
+        """Keeps responses; None if none are kept."""
 
     async def connect(self, client: int) -> HttpConnection:
         """Connect to the next address; a client resumes its own TLS sessions.
 
-        OSError if that fails, HandshakeError if it cannot be secured.
+        OSError if that fails, HandshakeError if the TLS handshake fails.
         """
         row, address = await self._turns.next()
         sock = socket.socket(socket.AF_INET6 if address.ipv6 else socket.AF_INET, socket.SOCK_STREAM)
@@ -125,8 +126,10 @@ class Http(Transport):
         return secured
 
     def _keep_session(self, client: int, secured: trio.SSLStream[trio.SocketStream]) -> None:
-        """Keep the TLS session. In TLS 1.3 it can be resumed only once its ticket has arrived, at the latest with the
-        first response.
+        """Keep the TLS session of a client for its next connection.
+
+        In TLS 1.3 a session can be resumed only once its ticket has arrived, which is with the first response
+        at the latest.
         """
         session: ssl.SSLSession | None = secured.session
         if self._tls is not None and self._tls.resume and session and (session.has_ticket or session.id):
@@ -134,7 +137,7 @@ class Http(Transport):
 
 
 class HttpConnection(Connection):
-    """One connection, one request at a time."""
+    """One connection, which sends one request at a time."""
 
     def __init__(
         self,
@@ -169,9 +172,10 @@ class HttpConnection(Connection):
         return outcome
 
     def is_open(self) -> bool:
-        """Whether there is nothing to read, neither an end nor unexpected bytes, as far as the socket knows.
+        """Return whether nothing has arrived on an idle connection, neither its end nor unexpected bytes.
 
-        Over TLS there may be tickets or a close_notify, so the end itself is checked first.
+        Over TLS, tickets or a close_notify may arrive at any time, so only the end of the TCP connection is
+        checked.
         """
         if self._stream is not self._plain:
             poller = select.poll()
@@ -186,7 +190,7 @@ class HttpConnection(Connection):
         return False
 
     def close(self, *, abort: bool = False) -> None:
-        """Close the socket. With `abort` send RST, so that its port is free at once."""
+        """Close the socket. With `abort`, send RST so that its port is free at once."""
         if abort:
             with contextlib.suppress(OSError):
                 self._plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -210,8 +214,9 @@ class Exchange:
         self.keeping: ResponseKeeping | None = None
 
     async def run(self) -> Outcome:
-        """Send the request and read its response; returns the outcome. What the socket does not accept at once is sent
-        while the response is awaited.
+        """Send the request, read its response, and return the outcome.
+
+        If the request is larger than SENT_AT_ONCE_BYTES, it is sent while the response is awaited.
         """
         if len(self._request.data) <= SENT_AT_ONCE_BYTES:
             await self._send()
@@ -223,7 +228,7 @@ class Exchange:
         return outcome
 
     async def _send(self) -> None:
-        # The reader decides what a broken connection means: the response may already be here.
+        # The reader decides what a broken connection means, because the response may already have arrived.
         with contextlib.suppress(trio.BrokenResourceError):
             await self._stream.send_all(self._request.data)
             self._request.bytes_sent += len(self._request.data)
@@ -251,7 +256,7 @@ class Exchange:
         return Outcome(failure=TRUNCATED, stale=self._request.first_byte_ns < 0)
 
     def _parse(self, data: bytearray) -> Outcome | None:
-        """Parse the received data; None while the response is incomplete."""
+        """Parse the received data, and return the outcome; None while the response is incomplete."""
         request, parser = self._request, self._parsers[0]
         if request.first_byte_ns < 0:
             request.first_byte_ns = time.monotonic_ns()
@@ -273,7 +278,7 @@ class Exchange:
         return self._answered(reusable=self._all_sent and taken == len(data))
 
     def _take(self, data: npt.NDArray[np.uint8]) -> int:
-        """Parse `data`. Returns how many bytes of it belong to the response."""
+        """Parse `data`, and return how many bytes of it belong to the response."""
         if self.keeping is not None:
             return self.keeping.parse(self._parsers, self._request, data, self._header_limit_bytes)
         return int(http1.parse_on(self._parsers, data, self._header_limit_bytes))
@@ -282,7 +287,7 @@ class Exchange:
         return Outcome(failure=MALFORMED, reason=reason, beginning=self._beginning)
 
     def _answered(self, *, reusable: bool) -> Outcome:
-        """Finish the exchange: the response is complete."""
+        """Return the outcome of a complete response, after the status was checked."""
         parser = self._parsers[0]
         status = int(parser["status"])
         if not OK_STATUS <= status < END_OF_STATUSES:
@@ -292,5 +297,5 @@ class Exchange:
 
 
 def _beginning(data: bytes | bytearray) -> bytes:
-    """The part of a malformed response that a sample may contain; see `exchange.py` of the native lane."""
+    """Return the part of a malformed response that a sample may contain; see `exchange.py` of the native lane."""
     return _UNTIL_SECRETS.match(data[:BEGINNING_BYTES])[0]  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""A client's cookie jar in plain Python, with the rules of `replay_native.cookies`."""
+"""A client's cookie jar in plain Python, with the rules of `replay_native.http1.cookies`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BLANKS = b" \t"
 
 
 def cookie_parts(value: bytes) -> tuple[bytes, bytes, list[bytes]] | None:
-    """Parse a Set-Cookie value: name, value, attributes; None if it is not a cookie."""
+    """Parse a Set-Cookie value into name, value and attributes; None if it is not a cookie."""
     pair, *attributes = value.split(b";")
     name, equals, text = pair.partition(b"=")
     name, text = name.strip(_BLANKS), text.strip(_BLANKS)
@@ -20,7 +20,7 @@ def cookie_parts(value: bytes) -> tuple[bytes, bytes, list[bytes]] | None:
 
 
 def is_ended(attributes: list[bytes]) -> bool:
-    """Whether the attributes delete the cookie; Max-Age takes precedence over Expires."""
+    """Return whether the attributes delete the cookie; Max-Age takes precedence over Expires."""
     ended = False
     for attribute in attributes:
         name, _, value = attribute.partition(b"=")
@@ -41,7 +41,10 @@ class Jar:
         self._cookies: dict[bytes, bytes] = {}
 
     def put(self, header: bytes) -> bool:
-        """Add a Set-Cookie value; False if there is no space for it."""
+        """Add a Set-Cookie value. False if the jar would become too long; it then stays as it was.
+
+        A value that is not a cookie is ignored.
+        """
         parts = cookie_parts(header)
         if parts is None:
             return True

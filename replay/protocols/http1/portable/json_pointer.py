@@ -1,4 +1,4 @@
-"""Finds a value in a JSON text by its JSON Pointer: the plain-Python twin of `replay_native.json_pointer`."""
+"""Finds a value in a JSON text by its JSON Pointer: the plain-Python twin of `replay_native.http1.json_pointer`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHORT = {
 }
 
 Found = tuple[int, bytes]
-"""The type found (see the kernel), and its bytes: for a STRING the content of its quotes, not yet decoded."""
+"""The type of the value (see the kernel), and its bytes; for a STRING the bytes between its quotes, not decoded."""
 
 NOTHING: Found = (ABSENT, b"")
 
@@ -78,7 +78,7 @@ class _Scan:
         return self.data[self.at : self.at + 1]
 
     def string(self) -> bytes:
-        """The inside of the string that begins here."""
+        """Return the content of the string that begins here, and move to its end."""
         self.at += 1
         inside = self.skip(_STRING_END)
         if self.at < len(self.data) and self.data[self.at] == 0x5C:
@@ -105,7 +105,7 @@ class _Scan:
                 return
 
     def goes_on(self) -> bool:
-        """Whether a comma leads to another member or item."""
+        """Move past a comma, and return whether there was one."""
         if self.peek() != b",":
             return False
         self.at += 1
@@ -152,7 +152,7 @@ class _Scan:
 
 
 def find(data: bytes, tokens: Sequence[bytes]) -> Found:
-    """The value at a pointer, given as its unescaped reference tokens."""
+    """Return the value at a pointer, given as its unescaped reference tokens."""
     scan = _Scan(data)
     for token in tokens:
         opening = scan.peek()
@@ -166,7 +166,7 @@ def find(data: bytes, tokens: Sequence[bytes]) -> Found:
 
 
 def value_of(data: bytes, tokens: Sequence[bytes]) -> bytes | None:
-    """The decoded string, or the text of a number or boolean; None for anything else."""
+    """Return the decoded string, or the text of a number or boolean; None for anything else."""
     kind, raw = find(data, tokens)
     if kind == STRING:
         return decoded(raw)

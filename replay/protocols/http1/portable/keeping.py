@@ -1,4 +1,4 @@
-"""Responses that the portable engine keeps, by the kernels of the native lane."""
+"""Keeps responses for the portable engine, with the kernels of the native lane."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from replay_native.ledger.lane_metrics import REFUSED
 
 
 class ResponseKeeping:
-    """The responses that a lane keeps. A request has a slot from the first byte of its response until it has ended."""
+    """The responses that a lane keeps.
+
+    A request has a slot from the first byte of its response until it has ended.
+    """
 
     def __init__(self, keeping: responses.Keeping) -> None:
         self._keeping = keeping
@@ -21,7 +24,10 @@ class ResponseKeeping:
         self._slots: dict[int, int] = {}
 
     def begin(self, request: Request) -> None:
-        """Assign a slot: the first bytes of a response have arrived."""
+        """Assign a slot when the first bytes of a response have arrived.
+
+        If no slot is free, the response is not kept.
+        """
         if request.seq not in self._slots and self._free:
             self._slots[request.seq] = self._free.pop()
         if request.seq in self._slots:
@@ -30,7 +36,7 @@ class ResponseKeeping:
     def parse(
         self, parsers: npt.NDArray[np.void], request: Request, data: npt.NDArray[np.uint8], header_limit: int
     ) -> int:
-        """Parse `data`, and keep its parts. Returns how many bytes of it belong to the response."""
+        """Parse `data`, keep its parts, and return how many bytes of it belong to the response."""
         slot = self._slots.get(request.seq)
         if slot is None:
             return int(http1.parse_on(parsers, data, header_limit))
@@ -48,7 +54,10 @@ class ResponseKeeping:
         return at
 
     def end(self, request: Request, due_ns: int, outcome: Outcome) -> None:
-        """After a request has ended: hand over a complete response."""
+        """Hand over the response of a request that has ended, if it is complete, and free its slot.
+
+        A complete response without a slot is counted as lost.
+        """
         slot = self._slots.pop(request.seq, None)
         is_whole = outcome.code < REFUSED
         if slot is not None:

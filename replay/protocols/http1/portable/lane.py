@@ -30,8 +30,9 @@ async def run_lane(spec: LaneSpec) -> None:
 
 
 class HttpTransport(Http):
-    """HTTP with the settings of a lane's spec. Handshakes are counted in the lane's metrics, and TLS sessions belong to
-    the lane.
+    """HTTP with the settings of a lane's spec.
+
+    Handshakes are counted in the lane's metrics, and TLS sessions belong to the lane.
     """
 
     def __init__(self, spec: LaneSpec) -> None:

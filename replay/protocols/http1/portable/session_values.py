@@ -1,5 +1,6 @@
-"""Captures, cookie jars, checks and patches of the portable engine: the plain-Python twin of
-`replay_native.sessions`.
+"""Captures, cookie jars, checks and patches of the portable engine.
+
+This is the plain-Python twin of `replay_native.http1.sessions`.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ _PERCENT_ENCODED = re.compile(rb"%(?:25)*([0-9A-Fa-f]{2})")
 
 
 def link_of(value: bytes) -> bytes | None:
-    """The link in a value, without its fragment; None if it could lead out of its part of this target (see the
-    kernel).
+    """Return the link in a value, without its fragment.
+
+    None if it could lead out of its part of this target (see the kernel).
     """
     link = value.partition(b"#")[0]
     plain = _PERCENT_ENCODED.sub(lambda match: bytes.fromhex(match[1].decode()), link)
@@ -49,7 +51,10 @@ class Answer:
 
 
 class Sessions:
-    """The values of every client of a lane. `counts` int64[rules, 2] and `refused` int64[rules] belong to its metrics."""
+    """The values of every client of a lane.
+
+    `counts` int64[rules, 2] and `refused` int64[rules] belong to the lane's metrics.
+    """
 
     def __init__(
         self, spec: SessionSpec, counts: object, refused: npt.NDArray[np.int64] | None = None
@@ -60,7 +65,7 @@ class Sessions:
         self._jars: dict[int, Jar] = {}
 
     def patched(self, entry: bytes, patches: int, client: int) -> bytes | None:
-        """A request of the feed with its values; None if one is absent."""
+        """Return a request of the feed with its values filled in; None if a value is absent."""
         length = len(entry) - patches * kernels.PATCH_BYTES
         out, copied, length_at = bytearray(), 0, -1
         for at, what in struct.iter_unpack("<ii", entry[length:]):
@@ -125,7 +130,7 @@ class Sessions:
         return True
 
     def _find(self, rule: Rule, answer: Answer) -> tuple[bytes | None, bool]:
-        """The value that a rule selects, and whether anything was found."""
+        """Return the value that a rule selects, and whether anything was found."""
         if rule.source == kernels.HEADER:
             value = next((value for name, value in answer.headers if name == rule.name), None)
             return value, value is not None
