@@ -47,18 +47,18 @@ REFUSED = {
         "run each build with replay run --cluster, then replay compare the runs",
     ),
 }
-"""Why verbs that make runs have no `--cluster`, and what to do instead."""
+"""Verbs without `--cluster`: the reason, and what to do instead."""
 
 
 def cluster_options(command: Command) -> Command:
-    """Give a verb the flags of `--cluster`."""
+    """Add `--cluster` and the flags that belong to it to a verb."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def check_unused(given: Mapping[str, Any]) -> None:
-    """UsageError if one of these flags is given without `--cluster`."""
+    """Raise UsageError if `--on-lost` or a `--cluster-*` flag is given without `--cluster`."""
     for name in ("on_lost", "cluster_ca", "cluster_cert", "cluster_key"):
         if given[name] is not None:
             raise UsageError(f"--{name.replace('_', '-')} needs --cluster", hint="give --cluster, too")

@@ -1,4 +1,4 @@
-"""What `replay doctor` finds: what this machine can do, what it lacks, and how to get it."""
+"""The checks of `replay doctor`: what this machine can do, what it lacks, and how to improve it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SLACK_READ = 30
 
 
 class Finding(NamedTuple):
-    """One check, its result, and how to improve it."""
+    """The result of one check, with advice if something can be improved."""
 
     name: str
     state: str
@@ -68,7 +68,7 @@ def _cores() -> Finding:
 
 
 def _cgroup_cores() -> float | None:
-    """Cores that the control group allows (cgroup v2's cpu.max); None without a limit."""
+    """Return how many cores the control group allows (cgroup v2's cpu.max); None without a limit."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         return None if quota == "max" else int(quota) / int(period)
@@ -93,7 +93,7 @@ def _clock() -> Finding:
 
 
 def _slack() -> Finding:
-    """Timer slack now, and whether a lane can set its own; measured by sleeps of 1 ms."""
+    """Read the timer slack, and measure how late sleeps of 1 ms end."""
     slack_ns = ctypes.CDLL(None).prctl(SLACK_READ, 0, 0, 0, 0) if sys.platform.startswith("linux") else -1
     late = []
     for _ in range(20):
@@ -129,7 +129,7 @@ def _calls() -> Finding:
 
 
 def _tls() -> Finding:
-    """The OpenSSL that lanes share with Python, and whether the system has certificates for verification."""
+    """Check the OpenSSL that lanes share with Python, and whether the system has certificates for verification."""
     import ssl
 
     if why := libssl.unsupported():
@@ -160,7 +160,7 @@ def _kernels() -> Finding:
 
 
 def _kernels_text(modules: Iterable[str]) -> str:
-    """Where the compiled kernels are stored."""
+    """Return where the compiled kernels are stored, in words."""
     packed = shipped.found()
     if packed is not None and jit.are_shipped(modules):
         return f"compiled kernels come with the package, for {packed.cpu[1]}"
@@ -168,7 +168,7 @@ def _kernels_text(modules: Iterable[str]) -> str:
 
 
 def warm(console: Console) -> None:
-    """Compile all missing kernels, and report where they are stored. OutputError if they cannot be stored."""
+    """Compile all missing kernels, and print where they are stored. OutputError if they cannot be stored."""
     from .progress import compile_kernels
 
     names = sources.with_entries()
@@ -191,7 +191,7 @@ def _disk() -> Finding:
 
 
 def _capacity() -> Finding:
-    """Measure the maximum rate of a lane on this machine: a closed loop against the built-in sink."""
+    """Measure how many requests per second a lane sends on this machine in a closed loop against the built-in sink."""
     from replay.engine.calibrate import closed_loop_per_s
 
     unsupported = libc.lanes_supported()
@@ -219,12 +219,12 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
 
 
 def findings() -> list[Finding]:
-    """Run all checks."""
+    """Run all checks and return their findings."""
     return [check() for check in CHECKS]
 
 
 def print_findings(found: list[Finding], console: Console) -> None:
-    """One line per finding, with its advice below."""
+    """Print one line per finding, with its advice below."""
     page = Page(console)
     page.say(f"replay {__version__}", "bold")
     for finding in found:
@@ -241,7 +241,10 @@ def print_findings(found: list[Finding], console: Console) -> None:
 
 
 def look_at_name(name: str, resolver: str, console: Console) -> None:
-    """Print the lookup cost of a name, or, if it has no address, the queries that were sent. TargetError says why."""
+    """Print what it costs to look up a name.
+
+    TargetError if the name has no address. The queries are printed first.
+    """
     import trio
 
     from replay.names import (
@@ -268,7 +271,7 @@ def look_at_name(name: str, resolver: str, console: Console) -> None:
 
 
 def host_of(text: str) -> str:
-    """The host in a name, a name with a port, or a URL. UsageError if there is none."""
+    """Return the host in a name, a name with a port, or a URL. UsageError if there is none."""
     try:
         host = urlsplit(text if "://" in text else f"//{text}").hostname
     except ValueError:
@@ -279,7 +282,10 @@ def host_of(text: str) -> str:
 
 
 def kernels_key() -> str:
-    """The key of compiled kernels, such as `znver3-py3.12.4-7f3a...`. Kernels with an equal key are loaded."""
+    """Return the cache key of compiled kernels, such as `znver3-py3.12.4-7f3a...`.
+
+    Machines with the same key can load each other's compiled kernels.
+    """
     import llvmlite.binding as llvm
 
     cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()

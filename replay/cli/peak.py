@@ -1,4 +1,4 @@
-"""`replay peak`: the highest load that a target sustains, and whether it recovers from a surge."""
+"""`replay peak`: finds the highest load that a target sustains, or tests whether it recovers from a surge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .options import out_option
 from .outputs import output_options
 
 SETTINGS = tuple(key for key in flags_of_all() if key not in SET_BY_PEAK)
-"""The settings that flags may change; the others are what a search for the peak varies."""
+"""The settings that have a flag here. A search for the peak sets the others itself."""
 
 WORDS = {
     "slo": "Objective with its unit: 'p99<250ms' [default: errors<0.1% and errors<1%].",

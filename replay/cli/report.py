@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _is_run(text: str) -> bool:
-    """Whether an argument is the folder of a run."""
+    """Return whether an argument is the folder of a run."""
     return Path(text).is_dir()
 
 
@@ -49,7 +49,7 @@ def command(run: Path | None, hgrm: Path | None, **given: Any) -> None:
 
 
 def _newest() -> Path:
-    """The newest run in runs/; prints which one it is. UsageError if there is none."""
+    """Print and return the newest run in runs/. UsageError if there is none."""
     from replay.results.listing import list_runs
 
     from .places import RUNS
@@ -62,7 +62,7 @@ def _newest() -> Path:
 
 
 def _show(loaded: Run, outputs: Outputs, hgrm: Path | None) -> None:
-    """Write the requested outputs, or print the report."""
+    """Write the requested outputs, or print the report if there are none."""
     from replay.report.outputs.of_run import RunResult
 
     if hgrm is not None:
