@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .patterns import Pattern
 
 BUILT_IN = ("uuid", "email", "client", "n")
-"""Names that every template knows: a UUID, an e-mail address, the client's number, the request's number."""
+"""Names that every template has: a UUID, an e-mail address, the client's number, the request's number."""
 
 VALUE_BYTES_MAX = 1 << 20
 
@@ -28,7 +28,7 @@ _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 
 
 class Problem(NamedTuple):
-    """What is wrong with a rule: its key, why, and what to do."""
+    """Why a rule is invalid: its key, the reason, and a hint."""
 
     key: str
     why: str
@@ -36,12 +36,12 @@ class Problem(NamedTuple):
 
 
 def placeholders(text: str) -> list[tuple[str, int]]:
-    """The names in braces of a text, with the column (from 1) of each."""
+    """Return the names in braces in a text, with the column (from 1) of each."""
     return [(match[1], match.start() + 1) for match in _PLACEHOLDER.finditer(text)]
 
 
 def pointer_tokens(text: str) -> list[bytes]:
-    """The reference tokens of a JSON Pointer (RFC 6901). UsageError if it is invalid."""
+    """Return the reference tokens of a JSON Pointer (RFC 6901). UsageError if it is invalid."""
     if text and not text.startswith("/"):
         raise UsageError(
             f"{text!r} is not a JSON Pointer", hint='write "/user/token": each step has a slash before it'
@@ -52,12 +52,12 @@ def pointer_tokens(text: str) -> list[bytes]:
 
 
 def digest_of(text: str) -> bytes:
-    """The 32 bytes of `sha256:...`."""
+    """Return the 32 bytes of `sha256:...`."""
     return bytes.fromhex(text.partition(":")[2])
 
 
 def _one_of(rule: msgspec.Struct, keys: tuple[str, ...]) -> Problem | None:
-    """Exactly one of the keys must be given."""
+    """Return a problem unless exactly one of the keys is given."""
     given = [key for key in keys if getattr(rule, key) is not None]
     if len(given) == 1:
         return None
@@ -78,7 +78,7 @@ def _name_problem(name: str) -> Problem | None:
 
 
 class _Finder(Table, kw_only=True, frozen=True):
-    """Where in a response a value is found."""
+    """The place of a value in a response."""
 
     header: Annotated[str | None, row("Value of the response's first header of this name")] = None
     cookie: Annotated[str | None, row("Value of the cookie of this name that the response sets")] = None
@@ -95,14 +95,17 @@ class _Finder(Table, kw_only=True, frozen=True):
     ] = None
 
     def pattern(self) -> "Pattern":
-        """The compiled `regex`; without a group the whole match is the value. UsageError if a part is not supported."""
+        """Compile `regex`. UsageError if a part is not supported.
+
+        Without a group, the whole match is the value.
+        """
         from .patterns import compile_pattern  # Compiled patterns need Numba, which would slow down --help.
 
         found = compile_pattern(self.regex or "")
         return found if found.has_group else compile_pattern(f"({self.regex})")
 
     def find_problem(self) -> Problem | None:
-        """What is wrong with the place, if anything is."""
+        """Return why the JSON Pointer or the pattern is invalid; None if it is not."""
         key = "json" if self.json is not None else "regex"
         try:
             if self.json is not None:
@@ -115,7 +118,7 @@ class _Finder(Table, kw_only=True, frozen=True):
 
 
 class CaptureRule(_Finder, kw_only=True, frozen=True):
-    """Values of responses, for later requests of the same client."""
+    """Values from responses, for later requests of the same client."""
 
     route: Annotated[str, row("Route or action whose responses hold the value; * matches anything")]
     name: Annotated[str, row("Name of the value: {name} in later requests of the client")]
@@ -126,7 +129,7 @@ class CaptureRule(_Finder, kw_only=True, frozen=True):
     ] = "text"
 
     def problem(self) -> Problem | None:
-        """What is wrong with the rule, if anything is."""
+        """Return why the rule is invalid; None if it is not."""
         if not 0 < self.longest <= VALUE_BYTES_MAX:
             return Problem("longest", f"it must be above 0 and at most {units.format_bytes(VALUE_BYTES_MAX)}")
         return (
@@ -137,7 +140,7 @@ class CaptureRule(_Finder, kw_only=True, frozen=True):
 
 
 class SetRule(Table, kw_only=True, frozen=True):
-    """Paths, headers and fields of requests, made of values: {name}, {uuid}, {email}, {client}, {n} (docs/sessions.md)."""
+    """Paths, headers and fields of requests, set from values such as {name}, {uuid} or {n} (docs/sessions.md)."""
 
     route: Annotated[str, row("Route or action to change; * matches anything")]
     without: Annotated[
@@ -164,7 +167,7 @@ class SetRule(Table, kw_only=True, frozen=True):
     ] = False
 
     def problem(self) -> Problem | None:
-        """What is wrong with the rule, if anything is."""
+        """Return why the rule is invalid; None if it is not."""
         found = _one_of(self, SET_PLACES) or self._value_problem()
         if found is not None:
             return found
@@ -186,7 +189,7 @@ class SetRule(Table, kw_only=True, frozen=True):
         return None
 
     def _value_problem(self) -> Problem | None:
-        """A path is its own value; everything else needs one."""
+        """Return a problem if a path has a value, or anything else has none."""
         if (self.path is None) == (self.value is not None):
             return None
         key = next(key for key in SET_PLACES if getattr(self, key) is not None)
@@ -196,12 +199,12 @@ class SetRule(Table, kw_only=True, frozen=True):
 
     @property
     def text(self) -> str:
-        """The template."""
+        """The template: the path or the value."""
         return self.path if self.path is not None else self.value or ""
 
 
 SET_PLACES = ("path", "header", "json", "form", "query")
-"""What a [[set]] rule changes: one of these."""
+"""The keys of a [[set]] rule for what it changes. A rule has exactly one of them."""
 
 
 class Variable(Table, kw_only=True, frozen=True):
@@ -229,7 +232,7 @@ class Variable(Table, kw_only=True, frozen=True):
     each_run: Annotated[bool, row("Make other values in each run")] = False
 
     def problem(self) -> Problem | None:
-        """What is wrong with the rule, if anything is."""
+        """Return why the rule is invalid; None if it is not."""
         if self.column and self.file is None:
             return Problem("column", "only a file has columns", "give file as well")
         found = _name_problem(self.name) or _one_of(self, ("file", "generate", "env"))
@@ -250,7 +253,7 @@ class Variable(Table, kw_only=True, frozen=True):
 
 
 class CheckRule(_Finder, kw_only=True, frozen=True):
-    """Conditions for responses; others count as mismatches."""
+    """Conditions for responses. A response that does not meet them counts as a mismatch."""
 
     route: Annotated[str, row("Route or action whose responses are checked; * matches anything")]
     status: Annotated[
@@ -265,7 +268,7 @@ class CheckRule(_Finder, kw_only=True, frozen=True):
     ] = None
 
     def problem(self) -> Problem | None:
-        """What is wrong with the rule, if anything is."""
+        """Return why the rule is invalid; None if it is not."""
         found = _one_of(self, ("status", "size", "contains", "digest", "header", "cookie", "json", "regex"))
         if found is not None:
             return found
@@ -281,7 +284,10 @@ class CheckRule(_Finder, kw_only=True, frozen=True):
 
 
 class Auth(Table, kw_only=True, frozen=True):
-    """A header whose value a command prints; the command runs again in time, and a run keeps nothing of it."""
+    """A header whose value a command prints.
+
+    The command runs again every `refresh`. The run folder contains neither the command nor its output.
+    """
 
     command: Annotated[
         str,
@@ -300,7 +306,7 @@ class Auth(Table, kw_only=True, frozen=True):
 
 
 def _link_problem(path: str, links: Collection[str]) -> Problem | None:
-    """What is wrong with the links in a path: each must be the end of it, and must not make a `//`."""
+    """Return why a link in a path is invalid; None if each is the end of the path and makes no `//`."""
     before = path.partition("?")[0]
     for match in _PLACEHOLDER.finditer(before):
         if match[1] not in links:
@@ -315,7 +321,10 @@ def _link_problem(path: str, links: Collection[str]) -> Problem | None:
 
 
 def captures_problem(rules: Sequence[CaptureRule]) -> tuple[str, Problem] | None:
-    """What is wrong with captures together: the table and number of the rule, and the problem."""
+    """Return the first rule that contradicts another capture, as its table and number, and the problem.
+
+    None if there is no such rule.
+    """
     kinds: dict[str, str] = {}
     for index, rule in enumerate(rules):
         if kinds.setdefault(rule.name, rule.as_) != rule.as_:
@@ -332,8 +341,9 @@ def names_problem(
     rules: Sequence[SetRule],
     links: Collection[str] = (),
 ) -> tuple[str, Problem] | None:
-    """What is wrong with the names of a scenario: the table and number of the rule, and the problem. `links` are the
-    captured names that are whole paths.
+    """Return the first rule with an unknown or repeated name, as its table and number, and the problem.
+
+    None if there is no such rule. `links` are the captured names that are whole paths.
     """
     seen = set(captured)
     for index, named in enumerate(variable):

@@ -1,4 +1,4 @@
-"""The settings that lanes need, as the part of a lane's specification that comes from the scenario."""
+"""Derives `replay/settings/lane.py`: the settings that lanes need, as a part of a lane's specification."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class LaneSettings:
 
 
 def lanes() -> list[Setting]:
-    """The settings that lanes need."""
+    """Return the settings that lanes need."""
     return [setting for setting in SETTINGS.values() if setting.row.is_lanes]
 
 
 def text() -> str:
-    """The source of `replay/settings/lane.py`."""
+    """Return the source of `replay/settings/lane.py`."""
     fields = [f"    {_name(setting)}: {_type(setting)} = {_default(setting)}\n" for setting in lanes()]
     pairs = [f'        "{_name(setting)}": {_value(setting)},\n' for setting in lanes()]
     return "".join([

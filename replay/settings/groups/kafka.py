@@ -1,4 +1,4 @@
-"""Kafka targets: how the producer connects and sends, and what becomes of a request as a record."""
+"""Settings about Kafka targets: how the producer connects and sends, and how a request becomes a record."""
 
 import re
 from typing import Annotated, ClassVar, Literal
@@ -17,7 +17,7 @@ _OF_RECORDS = re.compile(r"client|method|path|path\[\d{1,4}\]|n|at_ms|uuid|email
 
 
 class Kafka(Table, kw_only=True, frozen=True):
-    """A Kafka target: the producer's settings under aiokafka's names, and what becomes of a request as a record."""
+    """A Kafka target: the producer's settings by aiokafka's names, and how a request becomes a record."""
 
     acks: Annotated[
         Acks,
@@ -141,7 +141,7 @@ class KafkaSettings(SecuritySettings, kw_only=True, frozen=True):
 
 
 def check(settings: KafkaSettings, name_of: NameOf) -> None:
-    """Keys of records are made of what a request has."""
+    """Raise UsageError if the key of a record uses a placeholder that requests do not have."""
     keys = [(settings.kafka.key, "kafka.key")]
     keys += [(also.key, f"also[{index}].key") for index, also in enumerate(settings.also) if also.key]
     for text, key in keys:

@@ -1,4 +1,4 @@
-"""What a run is judged by, and which figures of the target are recorded beside it."""
+"""Settings about what a run is judged by, and about the target's own figures that are recorded beside it."""
 
 from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
@@ -16,16 +16,17 @@ from ..row import Table, row
 from .live import LiveSettings
 
 WATCHED_MAX = 32
-"""Figures that a run may watch: each is a request per second."""
+"""The most figures that a run may watch. Each costs one request per second."""
 
 
 SOURCES = ("prometheus", "json", "command", "group")
-"""Keys of a watched figure that say where it comes from."""
+"""The keys of a watched figure that select its source."""
 
 
 class Watch(Table, kw_only=True, frozen=True):
-    """Figures of the target's own side, sampled each second: from Prometheus, from JSON, from a command, or the lag of a
-    Kafka consumer group.
+    """Figures of the target's own side, sampled every second.
+
+    The source is Prometheus, a JSON document, a command, or the lag of a Kafka consumer group.
     """
 
     name: Annotated[str, row("Name of the figure in reports", metavar="NAME")]
@@ -109,8 +110,9 @@ class OutputSettings(LiveSettings, kw_only=True, frozen=True):
 
 
 def check(settings: OutputSettings, name_of: NameOf) -> None:
-    """UsageError for a watched figure that has no source, or more than one, or shares its name; for an action that cannot
-    be one.
+    """Raise UsageError for an invalid watched figure or business action.
+
+    A watched figure needs a name of its own and exactly one source.
     """
     if len(settings.watch) > WATCHED_MAX:
         raise UsageError(f"{name_of('watch')}: at most {WATCHED_MAX} figures can be watched")

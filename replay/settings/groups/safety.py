@@ -1,4 +1,4 @@
-"""What protects the target, and this machine: permissions, limits and the circuit breaker."""
+"""Settings that protect the target and this machine: permissions, limits and the circuit breaker."""
 
 from typing import Annotated, ClassVar
 
@@ -10,14 +10,14 @@ from ..row import Table, row
 from .clients import ClientSettings
 
 DEFAULT_MAX_RATE_PER_S = 1_000.0
-"""The highest rate of a plan beyond loopback without `--max-rate`."""
+"""The highest rate of a plan for a target beyond loopback, unless `--max-rate` is given."""
 
 DEFAULT_MAX_DURATION_NS = 3600 * SECOND_NS
-"""The longest plan beyond loopback without `--max-duration`."""
+"""The longest plan for a target beyond loopback, unless `--max-duration` is given."""
 
 
 class Breaker(Table, kw_only=True, frozen=True):
-    """The circuit breaker: ends a run that only does harm."""
+    """The circuit breaker: it ends a run when too many requests fail."""
 
     on: Annotated[bool, row("End the run when too many requests fail")] = True
     share: Annotated[Share, row("Share of the finished requests that failed (errors, timeouts, 5xx)")] = (
@@ -52,7 +52,7 @@ class Limits(Table, kw_only=True, frozen=True):
 
 
 class SafetySettings(ClientSettings, kw_only=True, frozen=True):
-    """What protects the target, and this machine."""
+    """Permissions, limits and the circuit breaker, which protect the target and this machine."""
 
     group: ClassVar[str] = "safety"
 

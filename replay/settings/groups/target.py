@@ -1,4 +1,4 @@
-"""Where requests go, and what the head of each one says."""
+"""Settings about the address that requests are sent to, and about their headers."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -15,7 +15,10 @@ from ..trace_url import url_problem
 
 
 class Also(Table, kw_only=True, frozen=True):
-    """Further targets on the same timeline, in the same run; what a table leaves out is the scenario's own."""
+    """Further targets on the same timeline, in the same run.
+
+    The scenario's settings apply to keys that are left out.
+    """
 
     target: Annotated[str, row("Further target: http://... or kafka://...", metavar="URL")]
     only: Annotated[
@@ -35,7 +38,7 @@ class Also(Table, kw_only=True, frozen=True):
 
 
 class TargetSettings(Table, kw_only=True, frozen=True):
-    """The address of requests, and settings for their headers."""
+    """The address that requests are sent to, and their headers."""
 
     group: ClassVar[str] = "target"
 
@@ -155,7 +158,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
 
 
 def check(settings: TargetSettings, name_of: NameOf) -> None:
-    """Names and headers must be sendable, and no header may be given in two ways."""
+    """Raise UsageError for a name or a header that cannot be sent, and for a header that is set in two ways."""
     for name in settings.headers:
         check_header(name, f"headers.{name}", name_of)
     if settings.trace_url and (problem := url_problem(settings.trace_url)):
@@ -175,7 +178,7 @@ def check(settings: TargetSettings, name_of: NameOf) -> None:
 
 
 def _check_own_trace(settings: TargetSettings, name_of: NameOf) -> None:
-    """UsageError where a header of the trace context is also set in another way."""
+    """Raise UsageError if a header of the trace context is also set in another way."""
     for name in settings.headers:
         if name.lower() in OF_TRACE_CONTEXT:
             raise UsageError(
@@ -209,7 +212,7 @@ def _check_client_ip_header(settings: TargetSettings, name_of: NameOf) -> None:
 
 
 def check_header(name: str, key: str, name_of: NameOf) -> None:
-    """UsageError if a header of this name cannot be set; `key` is the setting that uses it."""
+    """Raise UsageError if a header of this name cannot be set. `key` is the setting that uses it."""
     try:
         check_header_name(name)
     except UsageError as error:

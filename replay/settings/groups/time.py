@@ -1,4 +1,4 @@
-"""When requests are sent, and how long they may take."""
+"""Settings about when requests are sent, and how long they may take."""
 
 from typing import Annotated, ClassVar
 
@@ -95,7 +95,7 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
 
 
 def check(settings: TimeSettings, name_of: NameOf) -> None:
-    """A speed is set in one way, and something is left to measure."""
+    """Raise UsageError if the speed is set in two ways, or if the warm-up leaves nothing to measure."""
     if settings.compress_to_ns is not None and float(settings.speed) != 1:
         raise UsageError(
             f"{name_of('compress_to')}: it and speed both set the speed", hint="give one of them"

@@ -1,4 +1,4 @@
-"""How connections to https targets are secured."""
+"""Settings about how connections to https targets are secured."""
 
 from typing import Annotated, ClassVar
 
@@ -74,7 +74,7 @@ class SecuritySettings(SafetySettings, kw_only=True, frozen=True):
 
 
 def check(settings: SecuritySettings, name_of: NameOf) -> None:
-    """Certificates that go together, and a name that can be sent."""
+    """Raise UsageError if the certificate settings contradict each other, or if the server name cannot be sent."""
     tls = settings.tls
     if tls.key and not tls.cert:
         raise UsageError(f"{name_of('tls.key')}: a key without its certificate", hint="give --cert FILE")
