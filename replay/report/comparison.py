@@ -1,4 +1,4 @@
-"""A comparison in the terminal: the verdict, the metrics, then notes."""
+"""Prints a comparison in the terminal: the verdict, the metrics, then notes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORDS = {
     "NO_REGRESSION": "✓ no worse",
     "INCONCLUSIVE": "? inconclusive",
 }
-"""Style of each verdict of a metric."""
+"""The text of each verdict of a metric."""
 
 
 def print_comparison(found: Comparison, console: Console) -> None:

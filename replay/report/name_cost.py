@@ -1,4 +1,4 @@
-"""The cost of resolving a name, in a terminal: each query, and what a trailing dot saves."""
+"""Prints what it costs to resolve a name: each query, and what a trailing dot saves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def print_name_cost(written: Cost, full: Cost, settings: Settings, console: Cons
 
 
 def print_settings(name: str, settings: Settings, page: Page) -> None:
-    """The name, and the resolver settings used."""
+    """Print the name, and the resolver settings used."""
     servers = ", ".join(show_server(server) for server in settings.servers)
     search = f"search {' '.join(settings.search)}" if settings.search else "no search domains"
     page.parts([(name, "bold"), (f"  ndots {settings.ndots}, {search}, name server {servers}", "dim")])
@@ -79,5 +79,5 @@ def _print_saved(written: Cost, full: Cost, settings: Settings, page: Page) -> N
 
 
 def _sum(cost: Cost) -> str:
-    """`8 queries, 1.2 ms`."""
+    """Return the number of queries and their time, such as `8 queries, 1.2 ms`."""
     return f"{counted(cost.sent, 'query', 'queries')}, {format_latency(cost.took_ns)}"

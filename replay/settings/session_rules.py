@@ -1,5 +1,6 @@
-"""The tables that turn a client's requests into sessions: captures, variables, paths and headers made of values, checks of
-responses, and an auth header from a command. docs/sessions.md shows them at work.
+"""The tables of rules for sessions: captures, variables, changed requests, checks of responses, the auth header.
+
+docs/sessions.md explains them with examples.
 """
 
 import re
