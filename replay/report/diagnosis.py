@@ -17,7 +17,10 @@ HEADS = ("objective", "first breach", "missed for", "recovery", "hysteresis", "e
 
 
 def has_news(found: Diagnosis) -> bool:
-    """Whether there is something to show: harm to an objective, or evidence such as a limit that was nearly reached."""
+    """Return whether there is something to show.
+
+    That is a missed objective, or evidence such as a limit that was nearly reached.
+    """
     return found.harmed_s is not None or bool(found.evidence)
 
 

@@ -238,8 +238,10 @@ def over_time(
     *,
     zero_counts: bool = False,
 ) -> Chart | None:
-    """Lines over the seconds of a run, each (name, its value in a row, colour); None if nothing was measured. A line
-    that is always 0 is drawn only with `zero_counts`.
+    """Draw lines over the seconds of a run; None if nothing was measured.
+
+    Each line is given as (name, function of a row, color). A line that is always 0 is drawn only with
+    `zero_counts`.
     """
     rows = thinned(rows)
     drawn = [(name, [value(row) for row in rows], colour) for name, value, colour in series]

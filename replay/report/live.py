@@ -37,7 +37,7 @@ LABEL_COLUMNS, FIGURE_COLUMNS = 9, 10
 class LiveView:
     """Shows each `Second` of a run when it arrives.
 
-    It is a context manager, and a sink of the run (`replay.run.sinks`).
+    It is a context manager, and a sink of the run (`replay.engine.sinks`).
     """
 
     name = "live view"

@@ -14,7 +14,7 @@ from .business import ACTIONS_SHOWN
 
 
 def actions_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
-    """The plan's lines about business actions, including names that match nothing."""
+    """Return the plan's lines about business actions, including names that match nothing."""
     rows: dict[str, int] = {}
     for route in plan.by_route:
         if route.action:
@@ -34,7 +34,7 @@ def actions_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
 
 
 def _amiss(plan: Plan, scenario: Scenario, rows: dict[str, int]) -> Iterator[str]:
-    """Problems: actions without requests, patterns that match no route, and values of unknown actions."""
+    """Yield problems: patterns that match no route, actions without requests, and values of unknown actions."""
     rules = rules_of(scenario.actions)
     yield from rules.idle(
         [Route(route=route.route, rows=route.rows, action=route.action) for route in plan.by_route]
