@@ -216,7 +216,10 @@ def _plan(given: dict[str, Any], base: Any, new: Any) -> Any:
 
 
 def _unless_made(html: str | None) -> str | None:
-    """Return where to write another copy of the page: None for the default place, which the session writes anyway."""
+    """Return the place for a further copy of the page; None if none is needed.
+
+    The session always writes its own page, at the default place.
+    """
     return None if html == DEFAULT_PAGE else html
 
 

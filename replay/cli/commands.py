@@ -118,9 +118,9 @@ class _Verbs(click.Group):
         ]
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the verb, and return the exit code of a closed pipe.
+        """Run the verb, and exit with _SIGPIPE_EXIT after a closed pipe.
 
-        click would exit with 1 for a closed pipe, which is the code of a crash.
+        click would exit with 1, which is the code of a crash.
         """
         try:
             return super().invoke(ctx)

@@ -86,7 +86,7 @@ def _print_schema(out: Path | None) -> None:
 
 
 def _text(recording: str, path: Path, target: str, everything: bool) -> str:
-    """Return the scenario of a recording, which names the recording relative to the scenario's folder."""
+    """Return the text of a scenario for a recording. Its `trace` is relative to the scenario's folder."""
     from replay.report.console import Console
     from replay.trace.importing import open_trace
 

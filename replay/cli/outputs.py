@@ -61,7 +61,7 @@ class _FileOption(OptionalValue):
 def output_options(
     page: str, is_argument: Callable[[str], bool] | None = None, spaced: Container[str] = FORMATS
 ) -> Callable[[Command], Command]:
-    """Return a decorator that adds the options that write results for other tools.
+    """Return a decorator that adds `--json`, `--junit`, `--markdown`, `--html` and `--annotations`.
 
     `page` is the help's text for the place of the page if `--html` has no FILE. Options in `spaced` formerly took
     their FILE after a space; `is_argument` decides which arguments cannot be that FILE.
@@ -115,7 +115,7 @@ class Outputs:
 
     @property
     def takes_stdout(self) -> bool:
-        """Whether an output goes to stdout, where the report would spoil it."""
+        """Whether an output goes to stdout, so that the report must not."""
         return STDOUT in (self.json, self.junit, self.markdown)
 
     def write(self, result: Result, page: Path) -> None:

@@ -90,7 +90,8 @@ def _made(claim: Path) -> bool:
 def keeping(folder: Path) -> Iterator[None]:
     """Make an error after the first run in `folder` report that the runs are kept.
 
-    An error that would exit with 2 becomes an EngineError, because something was sent already.
+    If such an error would exit with the code for wrong usage, it becomes an EngineError, because something was sent
+    already.
     """
     try:
         yield

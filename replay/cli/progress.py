@@ -45,7 +45,7 @@ def usual_kernels() -> list[str]:
 def warm_kernels(console: Console, modules: Iterable[str] = KERNELS) -> float:
     """Compile or load kernels, and return the seconds that `jit.warm` took.
 
-    If one of the modules has to be compiled, all usual ones are.
+    If one of the modules has to be compiled, all usual modules are compiled, too.
     """
     modules = list(modules)
     if not jit.is_compiled(modules):

@@ -49,7 +49,7 @@ def command(run: Path | None, hgrm: Path | None, **given: Any) -> None:
 
 
 def _newest() -> Path:
-    """Print and return the newest run in runs/. UsageError if there is none."""
+    """Print which run in runs/ is the newest, and return its folder. UsageError if there is none."""
     from replay.results.listing import list_runs
 
     from .places import RUNS

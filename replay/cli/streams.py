@@ -20,7 +20,7 @@ _LIKENESS = str.maketrans("≥≤→×µμ·…●○✓✗–━“”▁▂▃
 
 _HANDLER = "replay.likeness"
 _RAW_BYTE = 0xDC00
-"""The first code point of those in which Python keeps file name bytes that are not UTF-8 (surrogateescape)."""
+"""The first of the code points that Python uses for file name bytes that are not UTF-8 (surrogateescape)."""
 
 
 class _Stderr(io.TextIOWrapper):

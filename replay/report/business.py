@@ -81,7 +81,7 @@ def worst_minutes(document: RunDocument) -> list[tuple[str, str, str, str]]:
 
 
 def interval_words(business: BusinessFigures) -> str:
-    """Return the heading for a column of intervals, such as `minute of the recorded clock`."""
+    """Return the name of the intervals in which failures are counted, such as `minute of the recorded clock`."""
     minutes = business.interval_s // 60
     length = "minute" if minutes == 1 else f"{minutes} minutes"
     return f"{length} of the {business.clock} clock"

@@ -87,7 +87,7 @@ def _ratios(side: Side, finding: Finding) -> list[tuple[float, str]]:
 
 
 def both_spectra(base: Side, new: Side, kind: str) -> Chart | None:
-    """Draw the percentiles of both builds: the mean of each side's runs, and the range of the runs."""
+    """Draw the percentiles of both builds: the geometric mean and the range of each side's runs."""
     lines = []
     for side, colour in ((base, BLUE), (new, ORANGE)):
         found = [run.measured.histogram(kind) for run in side.runs]

@@ -23,7 +23,7 @@ from .fit import breaks, shortened
 from .slow_routes import SlowRoutes
 
 LAST_SECONDS = 5
-"""How many seconds a shown latency covers. It is their worst percentile."""
+"""How many seconds a shown percentile covers. It is the worst of these seconds."""
 
 PLAIN_EVERY_S = 5.0
 SPARKS = "▁▂▃▄▅▆▇█"

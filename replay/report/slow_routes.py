@@ -9,7 +9,10 @@ from replay.ledger.percentiles import values_at
 from replay.results.deltas import Deltas
 
 KEPT_S = 30.0
-"""How long a route is kept without a request, or two of the longest intervals if they are longer."""
+"""How many seconds a route is kept after its last requests.
+
+If intervals are long, it is kept for two of the longest ones.
+"""
 
 
 class SlowRoutes:

@@ -59,7 +59,7 @@ _ENDINGS = {
 
 
 def print_report(run: Run, console: Console) -> None:
-    """Print the report of a run."""
+    """Print the report of a run. Sections without content are left out."""
     page, document = Page(console), run.document
     _headline(page, document)
     _accounts(page, document)

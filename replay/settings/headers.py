@@ -51,8 +51,8 @@ def check_header_name(name: str) -> None:
 def expand(what: str, value: str, environ: Mapping[str, str]) -> str:
     """Replace $NAME and ${NAME} by environment variables, and $$ by a dollar sign.
 
-    UsageError if a variable is not set, or if the result cannot be sent in a header. `what` names the value in the
-    message.
+    UsageError if a variable is not set, or if the result cannot be sent in a header. `what` describes the value in
+    the message.
     """
 
     def variable(match: re.Match[str]) -> str:

@@ -90,8 +90,8 @@ class Scenario(OutputSettings, kw_only=True, frozen=True):
     def saved(self) -> dict[str, Any]:
         """Return the settings as a run folder stores them, ready for JSON, without secrets.
 
-        Bodies, values and texts to compare are stored as digests. Header values, credentials and commands are left
-        out.
+        Body templates, values that rules set, and texts to compare are stored as digests. Header values,
+        credentials, web hooks and commands are left out.
         """
         saved: dict[str, Any] = msgspec.to_builtins(self, enc_hook=setting_text)
         saved["headers"] = sorted(self.headers)

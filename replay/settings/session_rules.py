@@ -254,7 +254,10 @@ class Variable(Table, kw_only=True, frozen=True):
 
 
 class CheckRule(_Finder, kw_only=True, frozen=True):
-    """Conditions for responses. A response that does not meet them counts as a mismatch."""
+    """Conditions that responses must meet.
+
+    A response that does not meet them counts as a mismatch.
+    """
 
     route: Annotated[str, row("Route or action whose responses are checked; * matches anything")]
     status: Annotated[
@@ -287,7 +290,7 @@ class CheckRule(_Finder, kw_only=True, frozen=True):
 class Auth(Table, kw_only=True, frozen=True):
     """A header whose value a command prints.
 
-    The command runs again every `refresh`. The run folder contains neither the command nor its output.
+    The command runs again every `refresh`. A run folder contains neither the command nor its output.
     """
 
     command: Annotated[

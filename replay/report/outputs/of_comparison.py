@@ -89,7 +89,7 @@ class ComparisonResult:
         return Case(where, name, "skipped", f"inconclusive: {why}")
 
     def _says_the_verdict(self, cases: list[Case]) -> bool:
-        """Return whether the cases already show that the verdict is not green. True if it is green."""
+        """Return whether the cases already reflect a verdict that is not green; True for a green one."""
         if self.found.exit_code:
             return any(case.status in ("failure", "error") for case in cases)
         return self.found.verdict != "INCONCLUSIVE" or any(case.status == "skipped" for case in cases)

@@ -120,7 +120,8 @@ def _objectives(found: Climb) -> list[Case]:
 def _objective(found: Climb, goal: str, met: bool) -> Case:
     """Return the case of an objective: passed if it was met up to the peak.
 
-    It is skipped if the search ended because of the generator or contradictory trials.
+    It is a failure if it was missed even at the lowest load. It is skipped if the search ended because of the
+    generator or contradictory trials.
     """
     where = slo.parse(goal).route or "all"
     if found.verdict == "FAILS_AT_LOWEST" and not met:

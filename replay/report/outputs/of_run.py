@@ -1,4 +1,4 @@
-"""A run for CI systems: a test case for each objective, and one for its ending, its validity and its statuses."""
+"""A run for CI systems: a test case for each objective, and one each for ending, validity and statuses."""
 
 from __future__ import annotations
 

@@ -110,12 +110,12 @@ class ClientSettings(TimeSettings, kw_only=True, frozen=True):
 
     @property
     def by_client(self) -> bool:
-        """Whether lanes know the recorded clients. All requests of a client are then on one lane."""
+        """Whether lanes know the recorded clients. All requests of a client then run on one lane."""
         return self.ordered or self.connect == "per-client"
 
 
 def check(settings: ClientSettings, name_of: NameOf) -> None:
-    """Raise UsageError if a closed loop needs recorded clients, or if `retry.on` lists something that cannot happen."""
+    """Raise UsageError if a closed loop would need recorded clients, or if `retry.on` has an unknown entry."""
     if settings.by_client and settings.closed_loop:
         given = {
             "order": settings.order == "client",

@@ -110,7 +110,7 @@ LABEL_MAX = 200
 
 
 def _check_label(text: str, name: str) -> None:
-    """Raise UsageError if a label has several lines, invisible characters, outer blanks, or too many characters."""
+    """Raise UsageError if a label has several lines, invisible characters, spaces at its ends, or is too long."""
     if len(text) > LABEL_MAX or (text and not text.isprintable()) or text != text.strip():
         raise UsageError(
             f"{name}: {shown(text[:40])!r} is not a label",

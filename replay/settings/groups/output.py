@@ -16,7 +16,7 @@ from ..row import Table, row
 from .live import LiveSettings
 
 WATCHED_MAX = 32
-"""The most figures that a run may watch. Each costs one request per second."""
+"""The most [[watch]] tables of a scenario. Each is sampled once per second."""
 
 
 SOURCES = ("prometheus", "json", "command", "group")

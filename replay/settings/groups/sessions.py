@@ -93,7 +93,7 @@ def _check_headers_once(settings: SessionSettings, name_of: NameOf) -> None:
 
 
 def _check_trace_context(settings: SessionSettings, name_of: NameOf) -> None:
-    """Raise UsageError if a rule or `auth` sets a header of the trace context although `traceparent` does."""
+    """Raise UsageError if `traceparent` is on and a rule or `auth` sets a header of the trace context."""
     if not settings.traceparent:
         return
     given = {f"set[{index}].header": rule.header or "" for index, rule in enumerate(settings.set)}
@@ -108,7 +108,7 @@ def _check_trace_context(settings: SessionSettings, name_of: NameOf) -> None:
 
 
 def _check_cookies(settings: SessionSettings, name_of: NameOf) -> None:
-    """Raise UsageError if anything else sets Cookie although the cookie jar does."""
+    """Raise UsageError if the cookie jar is on and something else sets Cookie."""
     if not settings.cookies:
         return
     given = [f"headers.{name}" for name in settings.headers if name.lower() == "cookie"]

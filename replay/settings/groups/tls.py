@@ -11,7 +11,7 @@ from .safety import SafetySettings
 
 
 class TlsSettings(Table, kw_only=True, frozen=True):
-    """An https target: TLS 1.2 and 1.3, verified."""
+    """TLS 1.2 or 1.3 for https targets, with verified certificates unless `insecure` is set."""
 
     ca: Annotated[
         str,

@@ -125,7 +125,7 @@ class Share(float, Kind):
         return cls(units.parse_share(value))
 
     def written(self) -> str:
-        """Return a text such as `25%`, with 12 digits so that no precision is lost as in reports."""
+        """Return a text such as `25%`, with up to 12 significant digits, so that `parse` reads the same share."""
         return f"{self * 100:.12g}%"
 
 
