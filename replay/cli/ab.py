@@ -131,7 +131,7 @@ def _is_recording(text: str) -> bool:
 @out_option("Folder for the session [default: ab/NAME-TIME].")
 @comparison_options("compare.html in the session's folder", _is_recording, FAIL_ON)
 def command(scenario: str, out: Path | None, **given: Any) -> None:
-    """Replay a scenario onto two builds, in randomised ABBA and BAAB blocks, and compare them.
+    """Replay a scenario against two builds, in randomised ABBA and BAAB blocks, and compare them.
 
     Each run starts and stops its build. The session may end with a verdict after 3, 4 and 6 blocks (alpha 0.01, 0.015,
     0.025). With --together it makes a fixed number of restarts of both builds, each 10 s long, and compares them in pairs.
@@ -274,7 +274,7 @@ def _for_both(scenario: Any, given: dict[str, Any]) -> Any:
         )
     if scenario.duration_ns is not None:
         return scenario
-    tell(f"each restart ends after {format_duration(RESTART_NS)} (--duration)", err=True)
+    tell(f"each run ends after {format_duration(RESTART_NS)} (--duration changes that)", err=True)
     return replace(scenario, duration_ns=Duration(RESTART_NS))
 
 

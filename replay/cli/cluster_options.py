@@ -38,12 +38,12 @@ _OPTIONS = (
 
 REFUSED = {
     "follow": (
-        "--cluster: replay follow runs on one machine, since the requests of a source that grows are not known beforehand"
-        " and there is no schedule to cut",
+        "--cluster: replay follow runs on one machine, because the requests of a growing source are not known in advance,"
+        " so that no schedule can be divided",
         "-t gives this machine more lanes; --keep X.trace keeps a trace for replay run --cluster",
     ),
     "ab": (
-        "--cluster: replay ab runs on one machine, since it compares runs in turns under the same conditions",
+        "--cluster: replay ab runs on one machine, because it runs the builds in turns under the same conditions",
         "run each build with replay run --cluster, then replay compare the runs",
     ),
 }

@@ -100,7 +100,7 @@ def mock_cluster() -> Iterator[str]:
 def command(out: Path | None, kafka: bool, plain: bool) -> None:
     """Replay an hour of a fitness app's evening, with its 6 PM peak, in half a minute. It needs no other software.
 
-    Its objectives are examples, and one is always missed. Unlike `replay run`, the demo exits with 0 all the same.
+    Its objectives are examples, and one is always missed. Unlike `replay run`, the demo exits with 0 even then.
     """
     from replay.settings.file import load
     from replay.staging import service

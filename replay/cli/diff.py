@@ -158,4 +158,4 @@ def _accept(found: Differences, path: Path) -> None:
     from .streams import tell
 
     write_whole(path, rules_text(found).encode())
-    tell(f"{path} written: review it before it becomes a part of the scenario", err=True)
+    tell(f"{path} written: review it before you add it to the scenario", err=True)

@@ -84,7 +84,7 @@ def _clock() -> Finding:
     read_ns = (time.perf_counter_ns() - begin) / reads
     source = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
     name = source.read_text(encoding="ascii").strip() if source.exists() else "unknown source"
-    text = f"CLOCK_MONOTONIC ({name}), {units.format_latency(read_ns)} a reading"
+    text = f"CLOCK_MONOTONIC ({name}), {units.format_latency(read_ns)} per reading"
     if read_ns > CLOCK_READ_NS_MAX:
         return Finding(
             "clock", FAIR, text, "a slow clock source lowers the maximum rate; tsc and kvm-clock are fast"
@@ -112,7 +112,7 @@ def _files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     text = f"{units.format_count(soft)} open files, {units.format_count(hard)} at most"
     if hard < FILES_ENOUGH:
-        return Finding("files", FAIR, text, "each connection takes one: raise it with ulimit -n 65536")
+        return Finding("files", FAIR, text, "each connection needs one: raise the limit with ulimit -n 65536")
     return Finding("files", GOOD, text)
 
 
@@ -176,7 +176,7 @@ def warm(console: Console) -> None:
     jit.warm(names)
     if not all(map(jit.is_kept, names)):
         raise OutputError(
-            f"compiled kernels could not be kept in {cache_folder.root()}",
+            f"compiled kernels could not be stored in {cache_folder.root()}",
             hint="set REPLAY_CACHE to a folder of your own, with 50 MB of space",
         )
     console.print(f"kernels: {_kernels_text(names)}", soft_wrap=True)
@@ -186,7 +186,7 @@ def _disk() -> Finding:
     free = shutil.disk_usage(".").free
     text = f"{units.format_bytes(free)} free here"
     return Finding(
-        "disk", GOOD if free > 1 << 30 else FAIR, text, "" if free > 1 << 30 else "runs want 1 GiB"
+        "disk", GOOD if free > 1 << 30 else FAIR, text, "" if free > 1 << 30 else "keep 1 GiB free for runs"
     )
 
 
@@ -198,7 +198,7 @@ def _capacity() -> Finding:
     if unsupported:
         return Finding("capacity", FAIR, f"not calibrated: {unsupported}")
     per_s = closed_loop_per_s(CALIBRATION_NS)
-    text = f"{units.format_rate(per_s)} of a lane in a closed loop against the built-in sink"
+    text = f"{units.format_rate(per_s)} from one lane in a closed loop against the built-in sink"
     if per_s < CAPACITY_ENOUGH_PER_S:
         return Finding("capacity", FAIR, text, "another program may be running: stop it, and try again")
     return Finding("capacity", GOOD, text)

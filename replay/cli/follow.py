@@ -179,12 +179,12 @@ def _check_target(url: str, *, is_kafka: bool) -> None:
     scheme = scheme_of(url)
     if is_kafka and scheme != "kafka":
         raise UsageError(
-            f"a topic cannot be followed onto {url}: its records are not HTTP requests",
+            f"a topic cannot be followed to {url}: its records are not HTTP requests",
             hint="--target kafka://HOST:PORT[/TOPIC]",
         )
     if not is_kafka and scheme not in ("http", "https"):
         raise UsageError(
-            f"{url}: requests that are followed are sent to HTTP targets, and records of kafka:// to kafka://",
+            f"{url} cannot be the target: a log needs an HTTP target, and a kafka:// source a kafka:// target",
             hint="--target http://127.0.0.1:8080",
         )
 
@@ -287,7 +287,7 @@ def _follow(
             print_report(result.run, console)
         outputs.write(result, folder / "report.html")
     if following.reading.failure is not None:
-        say(str(following.reading.failure), f"what was measured before that is in {folder}")
+        say(str(following.reading.failure), f"the measurements until then are in {folder}")
         return int(Exit.CRASHED)
     return int(Exit.CRASHED) if keep_problem else exit_code(document)
 
@@ -298,7 +298,7 @@ def _about_kept(following: Following, keep: Path | None, folder: Path) -> str:
     if problem:
         say(problem, f"the run is saved in {folder}")
     elif keep is not None and not os.path.lexists(keep):
-        say(f"{keep} was not made: no entry came")
+        say(f"{keep} was not written: no entry arrived")
     return problem
 
 
@@ -321,7 +321,7 @@ def _show(following: Following, console: Console, target: Any) -> None:
         ("delay", f"{format_duration(following.delay_ns)} ({following.delay_reason})"),
     ]
     if history.rows:
-        source.append(("known", f"routes taken from the last {counted(history.rows, 'request')}"))
+        source.append(("known", f"the routes of the last {counted(history.rows, 'request')}"))
     print_followed(
         target.schedule.plan, target.schedule.scenario, target.found.hosts, source, console,
         unused=unused_settings(target.schedule.scenario),

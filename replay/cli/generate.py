@@ -94,9 +94,7 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         raise UsageError(f"{flags} contradict each other", hint="give only one")
     bounds = [name for name in ("from", "until") if given[f"window__{name}"] is not None]
     if bounds and given["curve"] is None:
-        raise UsageError(
-            f"--{bounds[0]} goes with --curve", hint="--start sets the time of the first request"
-        )
+        raise UsageError(f"--{bounds[0]} needs --curve", hint="--start sets the time of the first request")
     values: dict[str, Any] = {}
     names: dict[str, str] = {}
     for key, flag in (

@@ -81,13 +81,13 @@ def span_text(trace: Trace) -> str:
 def stamps_text(manifest: Manifest) -> str:
     """Return the resolution and the meaning of the recorded timestamps, and whether they were spread."""
     meaning = {
-        "start": "of the start",
-        "end": "of the end",
-        "unknown": "of the start or the end of a request: the log does not show which",
+        "start": "at the start of a request",
+        "end": "at the end of a request",
+        "unknown": "at the start or the end of a request: the log does not show which",
     }
     text = f"every {units.format_duration(manifest.resolution_ns)}, {meaning[manifest.stamp]}"
     if manifest.jitter.done:
-        text += f"; spread inside it with seed {manifest.jitter.seed}"
+        text += f"; spread within that time with seed {manifest.jitter.seed}"
     return text
 
 
@@ -166,10 +166,10 @@ def unknown_text(manifest: Manifest) -> str:
 
 def responses_text(manifest: Manifest) -> str:
     """Return how many requests have a recorded response, and how many responses have a body."""
-    text = f"recorded of {manifest.responses:,} requests ({units.format_share(manifest.responses / manifest.rows)})"
+    text = f"recorded for {manifest.responses:,} requests ({units.format_share(manifest.responses / manifest.rows)})"
     text += f", {manifest.response_bodies:,} with their bodies"
     cut = manifest.response_bodies_cut
-    return f"{text} ({cut:,} of them only the beginning)" if cut else text
+    return f"{text} ({cut:,} of them cut)" if cut else text
 
 
 def assumed_lines(manifest: Manifest) -> list[Text]:
@@ -222,7 +222,7 @@ def _summary(trace: Trace) -> Table:
     for index, line in enumerate(assumed_lines(manifest)):
         table.add_row("assumed" if index == 0 else "", line)
     if manifest.unknown_values:
-        table.add_row("unknown", f"{unknown_text(manifest)}: not read, and taken as unknown")
+        table.add_row("unknown", f"{unknown_text(manifest)}: invalid, and treated as unknown")
     table.add_row("span", span_text(trace))
     table.add_row("stamps", stamps_text(manifest))
     table.add_row("clients", f"{manifest.clients:,} (keyed hashes; addresses are not kept)")
@@ -264,7 +264,7 @@ class ProgressBar:
             TextColumn("importing"),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[lines]} lines, {task.fields[rate]} a second"),
+            TextColumn("{task.fields[lines]} lines, {task.fields[rate]} per second"),
             TimeRemainingColumn(),
             console=console,
             transient=True,

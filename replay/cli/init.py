@@ -123,7 +123,9 @@ def _tell_proposed(proposed: Proposed) -> None:
 
     if proposed.rules or proposed.cookies:
         active = sum(rule.is_active for rule in proposed.rules) + bool(proposed.cookies)
-        tell(f"{counted(active, 'rule')} proposed from the recording; each has its figures beside it")
+        tell(
+            f"{counted(active, 'rule')} proposed from the recording; the comment of each shows how often it holds"
+        )
     if proposed.needed:
         tell(
             f"set these before a run, in the environment or with --set NAME=VALUE: {', '.join(proposed.needed)}"

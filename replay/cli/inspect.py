@@ -97,7 +97,7 @@ def _bodies(trace: Trace, bodies: BodySummary) -> list[tuple[str, Text]]:
     if bodies.requests:
         share = units.format_share(bodies.requests / trace.rows)
         rows.append(
-            ("bodies", Text(f"of {bodies.requests:,} requests ({share}), {bodies.distinct:,} distinct"))
+            ("bodies", Text(f"in {bodies.requests:,} requests ({share}), {bodies.distinct:,} distinct"))
         )
         rows.append(("", Text(_types_text(bodies.types))))
     if bodies.responses:
@@ -117,7 +117,7 @@ def _rates(trace: Trace, summary: Summary) -> list[tuple[str, str | Text]]:
         ("rate", f"{units.format_rate(summary.mean_per_s)} on average"),
         ("peaks", f"{peaks}; the busiest second is {busiest}"),
         ("over time", Text(sparkline(summary.buckets), style="green")),
-        ("", f"a column is {bucket}"),
+        ("", f"each column is {bucket} long"),
     ]
 
 
@@ -171,7 +171,7 @@ def _screen(console: Console, found: Inspection) -> None:
     table.add_row("statuses", " · ".join(statuses))
     methods = [f"{name} {units.format_share(rows / summary.rows)}" for name, rows in summary.methods.items()]
     table.add_row("methods", " · ".join(methods))
-    latency = f"of {units.format_share(summary.known_latencies / summary.rows)} of the requests"
+    latency = f"for {units.format_share(summary.known_latencies / summary.rows)} of the requests"
     table.add_row("latency", f"recorded {latency}" if summary.known_latencies else "not recorded")
     for name, line in _bodies(trace, found.bodies):
         table.add_row(name, line)
@@ -185,7 +185,8 @@ def _screen(console: Console, found: Inspection) -> None:
         table.add_row("left out" if index == 0 else "", line)
     if not trace.has_checksums:
         table.add_row(
-            "checksums", "none: an older replay wrote this trace, so damage to it would go unnoticed"
+            "checksums",
+            "none: an older version of replay wrote this trace, so damage to it cannot be detected",
         )
     from replay.trace.manifest import CUT_BODY_MARK
 
@@ -193,10 +194,10 @@ def _screen(console: Console, found: Inspection) -> None:
     cut = {method: skips.pop(method) for method in [*skips] if method.endswith(CUT_BODY_MARK)}
     if cut:
         listed = ", ".join(f"{rows:,} {method}" for method, rows in cut.items())
-        table.add_row("cut", f"{listed}: recorded without the whole of their body, and never replayed")
+        table.add_row("cut", f"{listed}: their bodies are incomplete, so they are never replayed")
     if skips:
         listed = ", ".join(f"{rows:,} {method}" for method, rows in skips.items())
-        table.add_row("skipped", f"{listed}: a replay sends only GET and HEAD until --methods says more")
+        table.add_row("skipped", f"{listed}: a replay sends only GET and HEAD unless --methods lists more")
     elif not cut:
         table.add_row("skipped", "nothing: a replay would send every request")
     console.print(table)

@@ -30,7 +30,7 @@ class OptionalValue(click.Option):
 
         def match(name: str, value: str | None, state: Any) -> None:
             if name in self.opts and value == "":
-                raise click.BadOptionUsage(name, f"{name}= names nothing: write {name}, or {name}=VALUE", ctx)
+                raise click.BadOptionUsage(name, f"{name}= has no value: write {name}, or {name}=VALUE", ctx)
             match_long(name, self.bare if value is None and name in self.opts else value, state)
 
         parser._match_long_opt = match

@@ -166,7 +166,9 @@ def outputs_of(given: dict[str, Any], *, measures: bool = True) -> Outputs:
         _check(f"--{name}", Path(value))
         twice = [f"--{other}" for other, also in named.items() if also == value]
         if len(twice) > 1:
-            raise UsageError(f"{' and '.join(twice)} both name {value}", hint="give each output its own file")
+            raise UsageError(
+                f"{' and '.join(twice)} both write to {value}", hint="give each output its own file"
+            )
     return outputs
 
 

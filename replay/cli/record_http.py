@@ -179,8 +179,8 @@ def summary_lines(recorded: Recorded, out: Path) -> list[str]:
             lines.append(f"{name} {shown}" if name != "connections" else shown)
     if abs(recorded.clock_set_ns) >= units.SECOND_NS:
         lines.append(
-            f"the clock was set by {units.format_duration(abs(recorded.clock_set_ns))} meanwhile; "
-            f"timestamps follow the clock as it was at the start"
+            f"the system clock was changed by {units.format_duration(abs(recorded.clock_set_ns))} during the recording; "
+            f"the timestamps ignore that change"
         )
     if trace is None:
         if recorded.failure is None:

@@ -39,7 +39,7 @@ _GAP = "  "
 @click.option(
     "--fail-on",
     type=click.Choice(["change", "slower"]),
-    help="Exit with 99 on a change that was not reported before, or on a change for the worse.",
+    help="change: exit with 99 on a change that was not reported before; slower: only if it is for the worse.",
 )
 @click.option("--rebuild", is_flag=True, help="Rebuild the database from the run folders.")
 @click.option(
@@ -105,7 +105,7 @@ def _rebuild(folder: Path) -> bool:
     if problem:
         say(problem)
     else:
-        tell(f"{database_of(folder).name} made anew: {count:,} runs", err=True)
+        tell(f"{database_of(folder).name} rebuilt: {count:,} runs", err=True)
     return not problem
 
 

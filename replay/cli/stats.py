@@ -126,7 +126,7 @@ class Stats:
         if self.other is not None and self.steps is None:
             rows.append(("should be", "unknown: the trace was not made from the other one"))
         elif self.other is not None and not self.expected:
-            rows.append(("should be", "not known: a window, or a factor of some routes, changes it"))
+            rows.append(("should be", "unknown: a window, or a factor for some routes, changes it"))
         elif self.other is not None:
             rows.append(("true", self._truth()))
         if figures.gap_cv is not None and figures.gap_lag_1 is not None:

@@ -20,7 +20,7 @@ from .scenario import Scenario
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneSettings:
-    """What a lane is given of a scenario. Times are in ns."""
+    """The settings of a scenario that a lane receives. Times are in ns."""
 
 '''
 
@@ -36,7 +36,7 @@ def text() -> str:
     pairs = [f'        "{_name(setting)}": {_value(setting)},\n' for setting in lanes()]
     return "".join([
         _HEAD, *fields, "\n\n", "def lane_settings(scenario: Scenario) -> dict[str, Any]:\n",
-        '    """The settings of a scenario by the names that `LaneSettings` has."""\n', "    return {\n", *pairs, "    }\n",
+        '    """Return the settings of a lane by their names in `LaneSettings`."""\n', "    return {\n", *pairs, "    }\n",
     ])  # fmt: skip
 
 

@@ -75,9 +75,9 @@ def _block(name: str, table: type[msgspec.Struct], keys: Sequence[str] = (), sum
     return "\n".join([f"class {name}(TypedDict, total=False):", f'    """{words}"""', "", *lines])
 
 
-_SUMMARY = "Every setting of a scenario but `target` and `trace`."
+_SUMMARY = "All settings of a scenario except `target` and `trace`."
 _OF_TRANSFORM = "The settings that change a trace."
-_OF_PEAK = "The settings of a search for the peak: all but those that it varies."
+_OF_PEAK = "The settings of a search for the peak: all except those that the search sets itself."
 
 
 def _type(hint: Any) -> str:
