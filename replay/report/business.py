@@ -52,7 +52,7 @@ def _left_out(actions: Sequence[ActionFigures]) -> list[str]:
     if not count:
         return []
     return [
-        f"{counted(count, 'request')} of these actions failed for another reason than the target, and cost nothing here"
+        f"{counted(count, 'request')} of these actions failed for reasons other than the target; their cost is not counted"
     ]
 
 

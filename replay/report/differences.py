@@ -123,4 +123,4 @@ def smallest_text(one: FieldFinding) -> str:
     """Return the smallest rate at which a new difference would have been detected."""
     if one.smallest is not None:
         return format_share(one.smallest)
-    return "its shape alone" if one.field.startswith("/") and one.p is not None else "nothing"
+    return "only a change of shape" if one.field.startswith("/") and one.p is not None else "nothing"

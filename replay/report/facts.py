@@ -215,7 +215,7 @@ def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
         hosts = ", ".join(kafka.hosts_refused)
         yield Fact(
             "",
-            f"nothing was sent to {hosts}: the cluster named it during the run, and it is not allowed",
+            f"nothing was sent to {hosts}: the cluster announced it during the run, and it is not allowed",
             "red",
         )
     for kind, consumed in kafka.consumed.items():

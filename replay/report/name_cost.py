@@ -18,11 +18,11 @@ def print_name_cost(written: Cost, full: Cost, settings: Settings, console: Cons
     print_settings(written.name, settings, page)
     if written.answer.source != "dns":
         where = {"hosts": "from the hosts file", "literal": "it is an address"}[written.answer.source]
-        page.say(f"{', '.join(written.answer.addresses)}: {where}; nobody is asked", indent=2)
+        page.say(f"{', '.join(written.answer.addresses)}: {where}; no name server is queried", indent=2)
         return
     print_queries(written.queries, page)
     page.say(f"{', '.join(written.answer.addresses)}, for {written.answer.ttl_s} s (TTL)", "bold", indent=2)
-    page.say(f"{_sum(written)} a lookup", indent=2)
+    page.say(f"{_sum(written)} per lookup", indent=2)
     _print_saved(written, full, settings, page)
 
 

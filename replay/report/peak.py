@@ -90,15 +90,15 @@ def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[st
     if found.verdict == "UNSTEADY":
         slower = "it became slower even before the surge (replay peak finds the load that it can sustain)"
         return [*facts, ("verdict", f"UNSTEADY: {slower}")]
-    harm = f"{found.bad_s:.0f} s unlike the baseline"
+    harm = f"{found.bad_s:.0f} s differed from the baseline"
     if found.suffered:
-        harm += f", {found.suffered:,} requests in them"
+        harm += f", with {found.suffered:,} requests"
     recovered = found.after_s is not None and found.verdict != "NOT_HARMED"
     after = f" {found.after_s:.0f} s after its end" if recovered else ""
     return [
         *facts,
         ("harm", harm),
-        ("failed", f"{found.failed:,} requests since it began"),
+        ("failed", f"{found.failed:,} requests since the surge began"),
         ("verdict", found.verdict + after),
     ]
 

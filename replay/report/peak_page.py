@@ -90,11 +90,11 @@ def write_surge_page(
     notes = _notes([*before, *facts[1:-1]])
     notes += [run.document.watched_first] if run.document.watched_first else []
     if found.verdict == "RECOVERED":
-        sentence += f"; the target was as before {found.after_s:.0f} s after its end"
+        sentence += f"; the target was back at the baseline {found.after_s:.0f} s after its end"
     elif found.verdict == "DID_NOT_RECOVER":
-        sentence += f"; {WATCH_TIMES * from_s:.0f} s after its end the target was not as before"
+        sentence += f"; {WATCH_TIMES * from_s:.0f} s after its end the target was not back at the baseline"
     elif found.verdict == "UNSTEADY":
-        sentence += "; the target could not carry the baseline either"
+        sentence += "; the target could not sustain the baseline either"
     watched = charts_of(rows, clock, list(run.document.watched), fixed_limits(run.document))
     for figure in watched:
         if figure.plot is not None:
@@ -111,4 +111,4 @@ def write_surge_page(
 def _mark_surge(plot: Chart, from_s: float, until_s: float, after_s: float | None) -> None:
     plot.shade(from_s, until_s, GREY, "the surge")
     if after_s is not None:
-        plot.rule_x(until_s + after_s, GREEN, "as before the surge from here on")
+        plot.rule_x(until_s + after_s, GREEN, "back at the baseline from here on")

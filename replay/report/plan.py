@@ -183,7 +183,9 @@ def _pace(plan: Plan) -> list[tuple[str, str]]:
         if plan.peak_at_ns:
             recorded_ns = plan.recorded_from_ns + round(plan.peak_at_ns * plan.speed)
             at = units.format_duration(plan.peak_at_ns)
-            rows.append(("busiest", f"{at} in; recorded {units.format_moment(recorded_ns, _zone(plan))}"))
+            rows.append(
+                ("busiest", f"{at} after the start; recorded {units.format_moment(recorded_ns, _zone(plan))}")
+            )
     if plan.length_ns is None:
         rows.append(("length", "until the recording has been sent once"))
     else:

@@ -40,7 +40,7 @@ def _amiss(plan: Plan, scenario: Scenario, rows: dict[str, int]) -> Iterator[str
         [Route(route=route.route, rows=route.rows, action=route.action) for route in plan.by_route]
     )
     known = dict.fromkeys([*rows, *scenario.actions])
-    yield from (f"{name}: no requests of it are sent" for name in known if not rows.get(name))
+    yield from (f"{name}: none of its requests are sent" for name in known if not rows.get(name))
     for name, value in scenario.values.items():
         if name not in known:
             guess = nearest(name, known)

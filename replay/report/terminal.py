@@ -123,7 +123,7 @@ def _accounts(page: Page, document: RunDocument) -> None:
     more = [f"skipped {accounts.skipped:,}{reasons(detail.skipped)}"] if accounts.skipped else []
     more += [f"status {shares_words(detail.status_class)}"] if accounts.ok else []
     more += [_differs(document)] if document.status_differs and document.status_differs.share else []
-    more += [f"warm-up {detail.warm_up:,} (in no latency)"] if detail.warm_up else []
+    more += [f"warm-up {detail.warm_up:,} (not in the latencies)"] if detail.warm_up else []
     more += [f"sent twice {detail.resent:,}"] if detail.resent else []
     if more:
         page.say("; ".join(more))

@@ -30,7 +30,7 @@ READING = (
 
 
 OVER_TIME = (
-    "p99 of each second. A line is the median over the runs of a build, its band what they span. Watched figures are below,"
+    "p99 of each second. A line is the median over the runs of a build, its band their range. Watched figures are below,"
     " on the same clock."
 )
 

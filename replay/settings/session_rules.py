@@ -218,7 +218,7 @@ class Variable(Table, kw_only=True, frozen=True):
     column: Annotated[str, row("Column of the file; default: the variable's name")] = ""
     generate: Annotated[
         Literal["uuid", "email", "word", "like"] | None,
-        row("Make a unique value from the seed; like: of the recorded value's form"),
+        row("Make a unique value from the seed; like: in the form of the recorded value"),
     ] = None
     env: Annotated[
         str | None,

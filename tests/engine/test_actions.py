@@ -82,7 +82,7 @@ def test_the_whole_way(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Non
         "registration: 24 requests, 9.99 EUR each",
         "payment: 4 requests, 100 USD each",
         "refund: 'DELETE /refund' is not a route of the recording",
-        "refund: no requests of it are sent",
+        "refund: none of its requests are sent",
         "the value 1 EUR is not used: there is no action regstration (did you mean registration?)",
         "1 in 12 registrations failed (2), about",
         "all 4 payments failed, about",

@@ -129,7 +129,7 @@ def _objective(outcome: SloOutcome, document: RunDocument) -> Case:
     where, name, said = slo.parse(outcome.slo).route or "all", outcome.slo, slo.words_of(outcome)
     if document.validity.verdict == "INVALID":
         return Case(
-            where, name, "skipped", f"the run is INVALID, so it says nothing about the target; {said}"
+            where, name, "skipped", f"the run is INVALID, so it shows nothing about the target; {said}"
         )
     if outcome.passed:
         return Case(where, name)

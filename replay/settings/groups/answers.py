@@ -24,7 +24,7 @@ class Answers(Table, kw_only=True, frozen=True):
     keep: Annotated[
         Literal["none", "digest", "sample", "all"] | None,
         row(
-            "Keep responses in the run folder: digests and headers, the bodies of a sample, too, or all bodies",
+            "What to keep of responses in the run folder: digests and headers, also the bodies of a sample, or all bodies",
             "--keep-answers",
             default="none; of ab: digest",
             used_by="HTTP",

@@ -22,7 +22,7 @@ class Kafka(Table, kw_only=True, frozen=True):
     acks: Annotated[
         Acks,
         row(
-            "Acknowledgements that a record waits for: 1: the leader's; all: those of all in-sync replicas",
+            "Acknowledgements that a record waits for; 1: the leader's; all: those of all in-sync replicas",
             "--acks",
             used_by="Kafka",
         ),
@@ -73,7 +73,7 @@ class Kafka(Table, kw_only=True, frozen=True):
     partitions: Annotated[
         Literal["auto", "recorded", "key"],
         row(
-            "Partition of a record; auto: the recorded one where the topic has them all, else by key (murmur2)",
+            "Partition of a record; auto: the recorded one if the topic has all of them, otherwise by key (murmur2)",
             "--partitions",
             used_by="Kafka",
         ),
@@ -91,21 +91,21 @@ class Kafka(Table, kw_only=True, frozen=True):
     key: Annotated[
         str,
         row(
-            "Key of a request as a record, made of {client} {method} {path} {path[1]} {n} {uuid}; empty: no key",
+            "Key of the record for a request, from {client} {method} {path} {path[1]} {n} {uuid}; empty: no key",
             used_by="Kafka",
         ),
     ] = "{client}"
     value: Annotated[
         str,
         row(
-            "Value of a request as a record; {path} is escaped for JSON, {at_ms} is the recorded time",
+            "Value of the record for a request; {path} is escaped for JSON, {at_ms} is the recorded time",
             used_by="Kafka",
         ),
     ] = '{"at_ms":{at_ms},"client":{client},"method":"{method}","path":"{path}","n":{n}}'
     consume: Annotated[
         bool,
         row(
-            "Consume what was produced, in a consumer group of its own; from due to consumed is end_to_end",
+            "Consume the produced records in a separate consumer group; end_to_end is the time from due to consumed",
             "--consume",
             used_by="Kafka",
         ),
@@ -113,7 +113,7 @@ class Kafka(Table, kw_only=True, frozen=True):
     answers: Annotated[
         str,
         row(
-            "Topic of a pipeline's answers; from due to answer consumed is `answer`",
+            "Topic of a pipeline's answers; `answer` is the time from due to the consumed answer",
             "--answers",
             metavar="TOPIC",
             default="none",
@@ -124,7 +124,7 @@ class Kafka(Table, kw_only=True, frozen=True):
     answers_by: Annotated[
         str,
         row(
-            "What an answer shares with its record: key, or the name of a header; X-Replay is put on each record",
+            "What an answer shares with its record: its key, or a header; each record has the header X-Replay",
             "--answers-by",
             metavar="key|HEADER",
             used_by="Kafka",

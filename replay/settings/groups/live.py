@@ -68,7 +68,7 @@ class LiveSettings(AnswersSettings, kw_only=True, frozen=True):
     notify: Annotated[
         tuple[str, ...],
         row(
-            "Web hook that gets a JSON message at the start, the first breach, the recovery and the end;"
+            "Web hook that receives a JSON message at the start, the first breach, the recovery and the end;"
             " $NAME comes from the environment",
             "--notify",
             metavar="URL",

@@ -115,7 +115,7 @@ class LoadSettings(SessionSettings, kw_only=True, frozen=True):
     empty_bodies: Annotated[
         bool,
         row(
-            "Send POST, PUT and PATCH without a body where neither recording nor rule has one",
+            "Send POST, PUT and PATCH without a body if neither the recording nor a rule has one",
             "--empty-bodies",
             used_by="HTTP",
         ),
@@ -124,7 +124,7 @@ class LoadSettings(SessionSettings, kw_only=True, frozen=True):
     seed: Annotated[
         int,
         row(
-            "Seed of all random draws; another one makes other e-mails and UUIDs",
+            "Seed of all random draws; another seed generates other e-mails and UUIDs",
             "--seed",
             metavar="N",
             ge=0,

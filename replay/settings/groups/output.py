@@ -56,14 +56,14 @@ class Watch(Table, kw_only=True, frozen=True):
     brokers: Annotated[
         str,
         row(
-            "Where that group is, and its topic; without a topic all that it has committed offsets of",
+            "Brokers of that group, and its topic; without a topic, all topics with committed offsets of the group",
             metavar="URL",
             example="kafka://127.0.0.1:9092/orders",
         ),
     ] = ""
     limit: Annotated[
         float | None,
-        row("The most that the figure can be: reports say how near it came (docs/diagnosis.md)", example=64),
+        row("Upper limit of the figure: reports show how near it came (docs/diagnosis.md)", example=64),
     ] = None
     members: Annotated[
         bool,
@@ -95,7 +95,7 @@ class OutputSettings(LiveSettings, kw_only=True, frozen=True):
     actions: Annotated[
         dict[str, tuple[str, ...]],
         row(
-            "Business actions: the routes of each, * matches anything; before those of the recording (docs/actions.md)",
+            "Business actions and their routes (* matches anything), before those of the recording (docs/actions.md)",
             metavar="ROUTES",
         ),
     ] = msgspec.field(default_factory=dict)

@@ -39,14 +39,15 @@ class Limits(Table, kw_only=True, frozen=True):
     ] = Size(65_536)
     auto_connections: Annotated[Count, row('Most connections of `connections = "auto"`')] = Count(1_024)
     answer_bytes: Annotated[
-        Size, row("Most of a response that captures and checks read, head and body", used_by="HTTP")
+        Size, row("How much of a response captures and checks read, head and body", used_by="HTTP")
     ] = Size(65_536)
-    cookies_bytes: Annotated[Size, row("Most that the cookie jar of a client holds", used_by="HTTP")] = Size(
-        4_096
-    )
+    cookies_bytes: Annotated[Size, row("Largest cookie jar of a client", used_by="HTTP")] = Size(4_096)
     sessions_bytes: Annotated[
         Size,
-        row("Refuse a plan whose clients' values could need more memory, over all lanes", used_by="HTTP"),
+        row(
+            "Refuse a plan if the session values of all clients could need more memory than this",
+            used_by="HTTP",
+        ),
     ] = Size(2 << 30)
     histograms_bytes: Annotated[Size, row("Memory of each lane for histograms by route")] = Size(256 << 20)
 
@@ -67,7 +68,7 @@ class SafetySettings(ClientSettings, kw_only=True, frozen=True):
         ),
     ] = ()
     allow_production: Annotated[
-        bool, row("Allow a target that the recording names as its origin", "--allow-production")
+        bool, row("Allow a target that is the origin of the recording", "--allow-production")
     ] = False
     max_rate_per_s: Annotated[
         Rate | None,

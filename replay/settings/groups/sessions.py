@@ -36,7 +36,8 @@ class SessionSettings(TargetSettings, kw_only=True, frozen=True):
         tuple[SetRule, ...], row("Paths and headers made of values, by route", used_by="HTTP")
     ] = ()
     check: Annotated[
-        tuple[CheckRule, ...], row("Conditions for responses; others count as mismatches", used_by="HTTP")
+        tuple[CheckRule, ...],
+        row("Conditions that responses must meet; others count as mismatches", used_by="HTTP"),
     ] = ()
     cookies: Annotated[
         bool, row("Keep the cookies that responses set, for each client, and send them", used_by="HTTP")

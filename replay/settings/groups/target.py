@@ -27,7 +27,7 @@ class Also(Table, kw_only=True, frozen=True):
     without: Annotated[tuple[str, ...], row("Routes that do not go there", metavar="ROUTE")] = ()
     methods: Annotated[
         Methods | None,
-        row("Methods that go there; to Kafka only those that write make sense", default="the scenario's"),
+        row("Methods to send there; for Kafka only those that write make sense", default="the scenario's"),
     ] = None
     key: Annotated[
         str | None, row("Key of a request as a record", used_by="Kafka", default="the scenario's")
@@ -77,7 +77,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     send_headers: Annotated[
         HeaderNames,
         row(
-            "Recorded headers to send again: user-agent,accept; or all but those that name client or host",
+            "Recorded headers to send again: user-agent,accept; or all, without those that identify client or host",
             "--send-headers",
             default="none",
             used_by="HTTP",
@@ -96,7 +96,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     client_ip_header: Annotated[
         str,
         row(
-            "Header that carries an address for each recorded client, always the same one",
+            "Header to send with an address for each recorded client, always the same for a client",
             "--client-ip-header",
             metavar="NAME",
             default="none",
@@ -111,7 +111,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     x_replay: Annotated[
         bool,
         row(
-            "Send X-Replay: RUN-SEQ, which finds each request in the target's logs",
+            "Send X-Replay: RUN-SEQ, which identifies each request in the target's logs",
             "--no-x-replay",
             used_by="HTTP",
         ),
@@ -119,7 +119,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     traceparent: Annotated[
         bool,
         row(
-            "Send a W3C trace context with every request; reports name the traces of slow and failed requests",
+            "Send a W3C trace context with every request; reports list the traces of slow and failed requests",
             "--traceparent",
             used_by="HTTP and Kafka",
         ),
@@ -127,7 +127,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     trace_url: Annotated[
         str,
         row(
-            "Page of a trace, to which reports link its id; {trace_id} stands for it",
+            "URL of a trace's page, to which reports link; {trace_id} is replaced by its id",
             "--trace-url",
             metavar="URL",
             default="none",

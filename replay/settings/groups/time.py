@@ -27,7 +27,7 @@ class Window(Table, kw_only=True, frozen=True):
     until: Annotated[
         MomentText | None,
         row(
-            "Moment to end before: 18:00, ISO 8601, or +10m after the first moment",
+            "Moment before which it ends: 18:00, ISO 8601, or +10m after the first moment",
             "--until",
             default="the recording's end",
             common=True,
@@ -77,7 +77,7 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
     ] = None
     warm_up_ns: Annotated[
         Duration,
-        row("Send the requests of the first moments without measuring them", "--warm-up", default="none"),
+        row("Send the requests of this first part without measuring them", "--warm-up", default="none"),
     ] = Duration(0)
     timeout_ns: Annotated[
         Duration,
