@@ -34,7 +34,7 @@ _OPTIONS = (
 _PLAIN = click.option("--plain", is_flag=True, help="No colours.")
 FAIL_ON = ("regression", "different", "inconclusive")
 _FAIL_ON_WORDS = {
-    "effect": "exit with 99 also for builds that ran together at URLs, a comparison of these two processes only",
+    "effect": "exit with 99 also for builds at URLs that ran together, which compares only these two processes",
     "different": "exit with 99 if responses differ, too",
     "inconclusive": "exit with 3 if nothing can be concluded",
 }
@@ -74,12 +74,12 @@ def _is_runs(text: str) -> bool:
     default="auto",
     show_default=True,
     help="What is compared: all runs, runs within blocks or pairs, pairs that ran at the same instants (together), or"
-    " sessions as wholes (nights; each PATH is one). auto finds ABBA blocks, such pairs and sessions by the start times.",
+    " whole sessions (such as nights; each PATH is one). auto recognizes ABBA blocks, pairs and sessions by start times.",
 )
 @click.option(
     "--sequential",
     is_flag=True,
-    help="Give a verdict even if all runs of one build came before those of the other, where drift "
+    help="Give a verdict even if all runs of one build were made before those of the other, so that drift "
     "can look like a difference.",
 )
 @comparison_options("compare.html", _is_runs)

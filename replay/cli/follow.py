@@ -84,7 +84,7 @@ def _flags() -> list[str]:
     "--keep",
     type=click.Path(path_type=Path),
     metavar="X.trace",
-    help="Write what was followed to this trace.",
+    help="Write the followed entries to this trace.",
 )
 @format_options
 @contents_options

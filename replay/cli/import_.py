@@ -104,7 +104,7 @@ def actions_text(manifest: Manifest) -> list[str]:
 def folded_lines(manifest: Manifest) -> list[Text]:
     """Return lines about the routes that combine the most path names."""
     folded = sorted(manifest.routes_folded.items(), key=lambda item: -item[1])
-    lines = [Text(f"{names:,} names as {label}") for label, names in folded[:FOLDED_SHOWN]]
+    lines = [Text(f"{names:,} names combined as {label}") for label, names in folded[:FOLDED_SHOWN]]
     if len(folded) > FOLDED_SHOWN:
         lines.append(Text(f"and {len(folded) - FOLDED_SHOWN:,} more (routes_folded in the manifest)", "dim"))
     return lines

@@ -85,7 +85,7 @@ def _ignored(found: Differences) -> list[str]:
         return []
     names = ", ".join(f"{one.route} {one.field}" for one in found.ignored[:5])
     more = f" and {len(found.ignored) - 5:,} more" if len(found.ignored) > 5 else ""
-    return [f"ignored by rules, though they differ: {names}{more}"]
+    return [f"ignored by rules, although they differ: {names}{more}"]
 
 
 def share_text(one: FieldFinding) -> str:

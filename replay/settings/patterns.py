@@ -94,7 +94,7 @@ class _Compiler:
     def wrong(self, column: int, why: str) -> UsageError:
         return UsageError(
             f"the pattern {self.text!r}, column {column + 1}: {why}",
-            hint="docs/sessions.md lists what a pattern may hold",
+            hint="docs/sessions.md lists what a pattern may contain",
         )
 
     def peek(self) -> str:
@@ -138,7 +138,9 @@ class _Compiler:
             most = least if counts[2] is None else int(counts[3]) if counts[3] else -1
             self.at = counts.end()
             if max(least, most) > REPEATS_MAX or 0 <= most < least:
-                raise self.wrong(quantifier, f"{counts[0]} must count up, to {REPEATS_MAX} at most")
+                raise self.wrong(
+                    quantifier, f"{counts[0]}: the numbers must be in ascending order, up to {REPEATS_MAX}"
+                )
         else:
             return piece
         lazy = self.peek() == "?"
@@ -146,10 +148,10 @@ class _Compiler:
         if self.peek() and (self.peek() in "?*+" or _COUNTS.match(self.text, self.at)):
             raise self.wrong(self.at, f"{self.peek()!r} repeats a repeat")
         if piece.nullable:
-            raise self.wrong(quantifier, "a repeat of what may be empty is not supported")
+            raise self.wrong(quantifier, "a part that can be empty cannot be repeated")
         if any(operation == SAVE for operation, _, _ in piece.code):
             raise self.wrong(
-                quantifier, "the group that is taken cannot be repeated: put the repeat inside it"
+                quantifier, "the group that captures cannot be repeated: put the repeat inside it"
             )
         if any(ord(character) > 127 for character in self.text[begin:quantifier][:1]):
             raise self.wrong(quantifier, "only ASCII characters can be repeated; put (?:...) around it")
@@ -185,7 +187,7 @@ class _Compiler:
             self.at += 2
             taken = False
         elif self.grouped:
-            raise self.wrong(column, "one group can be taken; write (?:...) for the others")
+            raise self.wrong(column, "only one group can capture; write (?:...) for the others")
         self.grouped |= taken
         inside = self.choice(depth + 1)
         if self.peek() != ")":
@@ -284,8 +286,8 @@ def compile_pattern(text: str) -> Pattern:
     code = [*compiler.choice(0).code, (MATCH, 0, 0)]
     if len(code) >= PROGRAM_MAX:
         raise UsageError(
-            f"the pattern {text!r} is too long: it comes to {len(code)} steps of at most {PROGRAM_MAX - 1}",
-            hint="a repeat {n,m} counts as often as it may repeat",
+            f"the pattern {text!r} is too long: it has {len(code)} steps, and at most {PROGRAM_MAX - 1} are allowed",
+            hint="a part with {n,m} counts m times",
         )
     sets = [*compiler.sets, _beginnings(code, compiler.sets)]
     absolute = [(JUMP, 1, len(sets) - 1)]

@@ -74,7 +74,7 @@ def _name_problem(name: str) -> Problem | None:
             "name", f"{name!r} is not a name", "letters, digits and _ alone; {name} stands for the value"
         )
     if name in BUILT_IN:
-        return Problem("name", f"{{{name}}} already has a meaning", f"not {', '.join(BUILT_IN)}")
+        return Problem("name", f"{{{name}}} is a built-in value", f"not {', '.join(BUILT_IN)}")
     return None
 
 
@@ -175,8 +175,8 @@ class SetRule(Table, kw_only=True, frozen=True):
         if self.when_recorded and self.header is None:
             return Problem(
                 "when_recorded",
-                "it goes with header",
-                "fields and parameters are set where they are recorded",
+                "it needs header",
+                "fields and parameters are set only where they are recorded",
             )
         if self.json is not None:
             try:
@@ -196,7 +196,7 @@ class SetRule(Table, kw_only=True, frozen=True):
         key = next(key for key in SET_PLACES if getattr(self, key) is not None)
         if self.value is not None:
             return Problem("value", "a path has no value", "write it into the path")
-        return Problem(key, f"a {key} has a name and a value", f"give {key} and value")
+        return Problem(key, f"a {key} needs a value", f"give {key} and value")
 
     @property
     def text(self) -> str:
@@ -242,10 +242,12 @@ class Variable(Table, kw_only=True, frozen=True):
         for key, given in (("by", self.by == "value"), ("each_run", self.each_run)):
             if given and self.generate is None:
                 return Problem(
-                    key, "only generated values have it", 'give generate = "email", or leave it out'
+                    key, "it applies to generated values only", 'give generate = "email", or leave it out'
                 )
         if self.generate == "like" and self.by != "value":
-            return Problem("generate", "like makes a value of the recorded one's form", 'give by = "value"')
+            return Problem(
+                "generate", "like makes a value in the form of the recorded one", 'give by = "value"'
+            )
         if self.env is not None and not _NAME.fullmatch(self.env):
             return Problem(
                 "env", f"{self.env!r} is not the name of an environment variable", "write SHOP_PASSWORD"
@@ -277,7 +279,7 @@ class CheckRule(_Finder, kw_only=True, frozen=True):
         if found is not None:
             return found
         if self.equals is not None and (self.status or self.size or self.contains or self.digest):
-            return Problem("equals", "it goes with header, cookie, json or regex")
+            return Problem("equals", "it needs header, cookie, json or regex")
         if self.contains == "":
             return Problem("contains", "every body contains the empty text")
         if self.digest is not None and not _DIGEST.fullmatch(self.digest):
@@ -352,14 +354,14 @@ def names_problem(
     seen = set(captured)
     for index, named in enumerate(variable):
         if named.name in seen:
-            return f"variable[{index}]", Problem("name", f"{named.name!r} is named twice")
+            return f"variable[{index}]", Problem("name", f"the name {named.name!r} is used twice")
         seen.add(named.name)
     known = [*seen, *BUILT_IN]
     for index, rule in enumerate(rules):
         for name, column in placeholders(rule.text):
             if name not in known:
                 guess = units.nearest(name, known)
-                why = f"column {column}: nothing is named {name!r}" + (
+                why = f"column {column}: there is no value {name!r}" + (
                     f" (did you mean {guess!r}?)" if guess else ""
                 )
                 hint = "declare it in a [[capture]] or a [[variable]]"

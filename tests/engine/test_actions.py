@@ -148,8 +148,8 @@ def test_the_scenario_comes_before_the_recording(tmp_path: Path) -> None:
     [
         ("[actions]\nall = ['*']", "actions.all: an action cannot have this name"),
         ("[actions]\n'two words' = ['*']", "an action cannot have this name"),
-        ("[actions]\na = []", "actions.a: it names no route"),
-        ("[actions]\na = [' ']", "actions.a: it names no route"),
+        ("[actions]\na = []", "actions.a: it has no route"),
+        ("[actions]\na = [' ']", "actions.a: it has no route"),
         ("[actions]\na = 'GET /'", "line 3: actions.a: expected a list, got a text"),
         ("[values]\na = '9.99'", "line 3: values.a: '9.99': it has no currency"),
         ("[values]\nb = '1 EUR'\na = 9.99", "line 4: values.a: '9.99': it has no currency"),

@@ -148,6 +148,6 @@ def check(settings: KafkaSettings, name_of: NameOf) -> None:
         for match in _BRACES.finditer(text):
             if not _OF_RECORDS.fullmatch(match[1]):
                 raise UsageError(
-                    f"{name_of(key)}: nothing is named {match[1]!r}",
+                    f"{name_of(key)}: there is no placeholder {match[1]!r}",
                     hint="write {client} {method} {path} {path[1]} {n} {at_ms} {uuid} {email}",
                 )

@@ -133,7 +133,7 @@ def check(settings: OutputSettings, name_of: NameOf) -> None:
     for name, patterns in settings.actions.items():
         if not patterns or not all(pattern.strip() for pattern in patterns):
             raise UsageError(
-                f"{name_of(f'actions.{name}')}: it names no route", hint='write ["POST /v1/users"]'
+                f"{name_of(f'actions.{name}')}: it has no route", hint='write ["POST /v1/users"]'
             )
 
 

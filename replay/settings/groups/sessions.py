@@ -121,7 +121,7 @@ def _check_cookies(settings: SessionSettings, name_of: NameOf) -> None:
     ]
     if given:
         raise UsageError(
-            f"{name_of(given[0])}: Cookie is given, and cookies = true sends what responses set",
+            f"{name_of(given[0])}: Cookie is given, although cookies = true sends the cookies that responses set",
             hint="remove one of them",
         )
 

@@ -98,7 +98,7 @@ def check(settings: TimeSettings, name_of: NameOf) -> None:
     """Raise UsageError if the speed is set in two ways, or if the warm-up leaves nothing to measure."""
     if settings.compress_to_ns is not None and float(settings.speed) != 1:
         raise UsageError(
-            f"{name_of('compress_to')}: it and speed both set the speed", hint="give one of them"
+            f"{name_of('compress_to')}: it cannot be combined with speed", hint="give one of them"
         )
     if settings.rate_per_s is not None and settings.compress_to_ns is not None:
         raise UsageError(
@@ -110,4 +110,4 @@ def check(settings: TimeSettings, name_of: NameOf) -> None:
             f"{name_of('speed')}: a constant rate has no speed", hint="give either rate or speed"
         )
     if settings.duration_ns is not None and settings.warm_up_ns >= settings.duration_ns:
-        raise UsageError(f"{name_of('warm_up')}: nothing is left to measure: the run is shorter")
+        raise UsageError(f"{name_of('warm_up')}: nothing is left to measure, because the run is not longer")

@@ -181,7 +181,7 @@ class HostNames(tuple[tuple[str, str], ...], Kind):
         for text in value if isinstance(value, list | tuple) else [value]:
             old, separator, new = (part.strip() for part in str(text).partition("="))
             if not (separator and _HOST.fullmatch(old) and _HOST.fullmatch(new)):
-                raise UsageError(f"{text!r} does not name two hosts", hint=f"write {cls.forms}")
+                raise UsageError(f"{text!r} is not a pair of hosts", hint=f"write {cls.forms}")
             if new.startswith("*.") and not old.startswith("*."):
                 raise UsageError(
                     f"{text!r}: NEW can begin with *. only if OLD does", hint=f"write {cls.forms}"

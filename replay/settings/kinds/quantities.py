@@ -175,7 +175,8 @@ class Count(int, Kind):
             value = int(value)
         if not isinstance(value, int) or not 0 < value <= COUNT_MAX:
             raise UsageError(
-                f"{value!r} is not a number of them", hint=f"write auto or a number from 1 to {COUNT_MAX:,}"
+                f"{value!r} is neither auto nor a valid number",
+                hint=f"write auto or a number from 1 to {COUNT_MAX:,}",
             )
         return cls(value)
 
