@@ -11,7 +11,8 @@ from replay.errors import UsageError
 class Target:
     """The target of a run.
 
-    `base_path` does not end with a slash. `authority` is host and port as the user wrote them.
+    `base_path` does not end with a slash. `authority` is the host, with the port unless it is the protocol's
+    default.
     """
 
     url: str
