@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def main() -> NoReturn:
-    """Run the command of `sys.argv`, as the console script and `python -m replay.cli` do."""
+    """Run the command line of `sys.argv` and exit with the command's code.
+
+    The console script and `python -m replay.cli` call this.
+    """
     interrupts.prepare()
     try:
         from . import streams
@@ -32,7 +35,7 @@ def main() -> NoReturn:
 
 
 def __getattr__(name: str) -> Any:
-    """Import the parts of `replay.cli.commands` that programs use at first use."""
+    """Import `VERBS`, `invoke` and `replay` from `replay.cli.commands` when a program first uses them."""
     if name not in ("VERBS", "invoke", "replay"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

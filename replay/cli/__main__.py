@@ -1,4 +1,4 @@
-"""`python -m replay.cli`: the command without its script."""
+"""Entry point of `python -m replay.cli`."""
 
 from . import main
 

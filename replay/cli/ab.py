@@ -1,4 +1,4 @@
-"""`replay ab`: two builds in turns on this machine, and a verdict."""
+"""`replay ab`: runs two builds in turns on this machine, and gives a verdict."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .run import named_after
 from .streams import tell
 
 RESTART_NS = 10_000_000_000
-"""How long both builds run before they are restarted, unless the scenario or --duration sets it."""
+"""How long a run with --together lasts, unless the scenario or --duration sets it."""
 
 FAIL_ON = ("regression", "effect", "different", "inconclusive")
 
@@ -52,7 +52,7 @@ SETTINGS = (
     "start_at",
     "build",
 )
-"""The settings that flags may change for both builds."""
+"""The settings that this verb has flags for. They apply to both builds."""
 
 WORDS = {
     "build": "Label of the new build [default: from CI's environment, or new]; runs of the old one are labelled base.",
@@ -65,7 +65,7 @@ WORDS = {
 
 
 def _is_recording(text: str) -> bool:
-    """Whether an argument is a scenario, or a trace to replay."""
+    """Return whether an argument is a scenario, or a trace to replay."""
     return text.endswith(".toml") or Path(text).is_dir()
 
 
@@ -131,7 +131,7 @@ def _is_recording(text: str) -> bool:
 @out_option("Folder for the session [default: ab/NAME-TIME].")
 @comparison_options("compare.html in the session's folder", _is_recording, FAIL_ON)
 def command(scenario: str, out: Path | None, **given: Any) -> None:
-    """Replay a scenario onto two builds, in randomised ABBA and BAAB blocks, and compare them.
+    """Replay a scenario against two builds, in randomised ABBA and BAAB blocks, and compare them.
 
     Each run starts and stops its build. The session may end with a verdict after 3, 4 and 6 blocks (alpha 0.01, 0.015,
     0.025). With --together it makes a fixed number of restarts of both builds, each 10 s long, and compares them in pairs.
@@ -197,7 +197,7 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
 
 
 def _plan(given: dict[str, Any], base: Any, new: Any) -> Any:
-    """The options of the session without its folder, which is chosen later."""
+    """Return the options of the session, with a placeholder for its folder, which is chosen later."""
     from replay.comparison.design import RESTARTS_MIN
     from replay.comparison.session import Plan
     from replay.units import parse_duration_ns
@@ -216,12 +216,18 @@ def _plan(given: dict[str, Any], base: Any, new: Any) -> Any:
 
 
 def _unless_made(html: str | None) -> str | None:
-    """Write the page to the named place too, if it is another one: the session always writes its own page."""
+    """Return the place for a further copy of the page; None if none is needed.
+
+    The session always writes its own page, at the default place.
+    """
     return None if html == DEFAULT_PAGE else html
 
 
 def _kernels_of(scenario: Any, *builds: Any) -> tuple[str, ...]:
-    """Kernel modules that runs against these builds need. UsageError if one of the builds is not a target."""
+    """Return the kernel modules that runs against these builds need.
+
+    UsageError if one of the builds is not a valid target.
+    """
     from msgspec.structs import replace
 
     from replay.comparison.session import url_of_builds
@@ -232,7 +238,10 @@ def _kernels_of(scenario: Any, *builds: Any) -> tuple[str, ...]:
 
 
 def _keeping_answers(scenario: Any, *builds: Any) -> Any:
-    """Keep digests of responses unless the scenario sets something else. Kafka sends no responses."""
+    """Return the scenario with `answers.keep = "digest"`, unless it sets `answers.keep` or a build is a Kafka target.
+
+    Kafka sends no responses that could be kept.
+    """
     from msgspec.structs import replace
 
     from replay.comparison.session import url_of_builds
@@ -245,7 +254,11 @@ def _keeping_answers(scenario: Any, *builds: Any) -> Any:
 
 
 def _for_both(scenario: Any, given: dict[str, Any]) -> Any:
-    """The scenario for runs that send to both builds at once. UsageError if writes would reach one database twice."""
+    """Return the scenario for runs that send to both builds at once.
+
+    UsageError if the scenario writes and --methods is not given, because one database could receive each write
+    twice.
+    """
     from msgspec.structs import replace
 
     from replay.settings.kinds.quantities import Duration
@@ -261,7 +274,7 @@ def _for_both(scenario: Any, given: dict[str, Any]) -> Any:
         )
     if scenario.duration_ns is not None:
         return scenario
-    tell(f"each restart ends after {format_duration(RESTART_NS)} (--duration)", err=True)
+    tell(f"each run ends after {format_duration(RESTART_NS)} (--duration changes that)", err=True)
     return replace(scenario, duration_ns=Duration(RESTART_NS))
 
 
@@ -278,7 +291,7 @@ def _builds(given: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def _scenario(name: str, given: dict[str, Any]) -> tuple[Any, str]:
-    """The scenario with flags applied, and the recording to replay."""
+    """Return the scenario with flags applied, and the recording to replay."""
     from replay.protocols.scenario import load_scenario
 
     path = Path(name) if name.endswith(".toml") else None

@@ -1,4 +1,4 @@
-"""`replay agent`: sends a share of a run that a coordinator on another machine plans (docs/cluster.md)."""
+"""`replay agent`: sends one machine's share of a run that a coordinator plans (docs/cluster.md)."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def command(
     allow: tuple[str, ...], folder: Path | None, runs: Path | None, order: str, server_name: str,
     remove_token: bool,
 ) -> None:  # fmt: skip
-    """Send one machine's share of a run that `replay run --cluster` plans. The coordinator usually starts its agents
-    itself.
+    """Send one machine's share of a run that `replay run --cluster` plans.
 
-    The agent checks the target against its own --allow and REPLAY_ALLOW. It serves one run, then exits. If the
-    coordinator dies, the agent stops cleanly and keeps its run folder.
+    The coordinator usually starts its agents itself. The agent checks the target against its own --allow and
+    REPLAY_ALLOW. It serves one run, then exits. If the coordinator dies, the agent stops cleanly and keeps its run
+    folder.
 
     Exit codes: 0 served, 1 the coordinator was lost or the run failed, 2 wrong usage or refused, 130 interrupted.
     """

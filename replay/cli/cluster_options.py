@@ -38,27 +38,27 @@ _OPTIONS = (
 
 REFUSED = {
     "follow": (
-        "--cluster: replay follow runs on one machine, since the requests of a source that grows are not known beforehand"
-        " and there is no schedule to cut",
+        "--cluster: replay follow runs on one machine, because the requests of a growing source are not known in advance,"
+        " so that no schedule can be divided",
         "-t gives this machine more lanes; --keep X.trace keeps a trace for replay run --cluster",
     ),
     "ab": (
-        "--cluster: replay ab runs on one machine, since it compares runs in turns under the same conditions",
+        "--cluster: replay ab runs on one machine, because it runs the builds in turns under the same conditions",
         "run each build with replay run --cluster, then replay compare the runs",
     ),
 }
-"""Why verbs that make runs have no `--cluster`, and what to do instead."""
+"""Verbs without `--cluster`: the reason, and what to do instead."""
 
 
 def cluster_options(command: Command) -> Command:
-    """Give a verb the flags of `--cluster`."""
+    """Add `--cluster` and the flags that belong to it to a verb."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def check_unused(given: Mapping[str, Any]) -> None:
-    """UsageError if one of these flags is given without `--cluster`."""
+    """Raise UsageError if `--on-lost` or a `--cluster-*` flag is given without `--cluster`."""
     for name in ("on_lost", "cluster_ca", "cluster_cert", "cluster_key"):
         if given[name] is not None:
             raise UsageError(f"--{name.replace('_', '-')} needs --cluster", hint="give --cluster, too")

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 
 def over_cluster(given: Mapping[str, Any], scenario: Scenario) -> Over:
-    """The transport that `--cluster` names. UsageError if it is unknown or a setting does not support it. With k8s: the
-    command prints the manifest and exits.
+    """Return the transport that `--cluster` selects.
+
+    UsageError if the transport is unknown, or if a cluster does not support one of the settings. With `k8s:`, print
+    the manifest and exit.
     """
     from replay.cluster.clusters import make_transport
     from replay.cluster.transports import Identity
@@ -48,8 +50,10 @@ def over_cluster(given: Mapping[str, Any], scenario: Scenario) -> Over:
 def trials_over_cluster(
     given: Mapping[str, Any], scenario: Scenario, name: str, sinks: Sequence[Sink]
 ) -> RunTrial:
-    """A function that runs one trial of `replay peak --cluster`, each as a run of its own with its own agents.
-    EngineError if an agent did not send all of its share, because the trial then says nothing about its load.
+    """Return a function that runs one trial of `replay peak --cluster`.
+
+    Each trial is a run of its own, with its own agents. EngineError if an agent did not send all of its share,
+    because the trial then shows nothing about its load.
     """
     if given["cluster"].partition(":")[0] == "k8s":
         raise UsageError(
@@ -69,14 +73,14 @@ def trials_over_cluster(
 
 
 def _print_manifest(text: str, scenario: Scenario) -> None:
-    """Print the manifest of an Indexed Job. Its coordinator gets the arguments of this command."""
+    """Print the manifest of an Indexed Job whose coordinator gets the arguments of this command."""
     from replay.cluster.kubernetes import manifest, parse_job
 
     click.echo(manifest(parse_job(text), words_of_run(sys.argv), scenario), nl=False)
 
 
 def words_of_run(argv: Sequence[str]) -> list[str]:
-    """The arguments of a `replay run` without those for the cluster and the result folder."""
+    """Return the arguments of a `replay run` without those for the cluster and the result folder."""
     words = list(argv[argv.index("run") + 1 :]) if "run" in argv else []
     kept: list[str] = []
     skips = False
@@ -93,8 +97,10 @@ def words_of_run(argv: Sequence[str]) -> list[str]:
 
 @dataclass
 class Over:
-    """The agents of one run after another. Each run has a transport of its own; that of the first run exists
-    already.
+    """Runs plans over agents, one run after another.
+
+    Each run has its own transport. `first` is that of the first run; `over_cluster` makes it early to check the
+    options.
     """
 
     make: Callable[[], Transport]
@@ -105,8 +111,9 @@ class Over:
         self, prepared: Prepared, name: str, folder: Path, *, quiet: bool, start_at_ns: int | None = None,
         sinks: Sequence[Sink] = (),
     ) -> RunDocument:  # fmt: skip
-        """Run the plan over the agents, and merge their runs into the new folder. `sinks` get each second of the whole
-        run.
+        """Run the plan over the agents, and merge their runs into the new folder.
+
+        `sinks` receive each second of the merged run.
         """
         import trio
 
@@ -140,7 +147,7 @@ PROGRESS_EVERY_S = 10.0
 
 
 class Progress:
-    """Prints the sum of the agents' reports every PROGRESS_EVERY_S."""
+    """Prints how many requests all agents have sent, every PROGRESS_EVERY_S."""
 
     def __init__(self, planned: int, say: Callable[[str], object]) -> None:
         self._planned, self._say = planned, say
@@ -148,7 +155,7 @@ class Progress:
         self._next_s = PROGRESS_EVERY_S
 
     def reported(self, agent: int, report: Report) -> None:
-        """Keep the newest report of an agent."""
+        """Store an agent's latest report, and print the sum if PROGRESS_EVERY_S have passed."""
         self._sent[agent] = report.totals.get("sent", 0)
         if report.at_s >= self._next_s:
             self._next_s = report.at_s + PROGRESS_EVERY_S

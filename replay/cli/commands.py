@@ -1,4 +1,7 @@
-"""The verbs of the command, one module each, imported when used. Every error ends here, as one line and an exit code."""
+"""The verbs of the command: each is a module that is imported when used. Errors are reported here.
+
+Every error is printed as one line and sets the exit code.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,7 @@ VERBS = {
     "merge": ("merge", "Merge the run folders of agents into one run."),
     "doctor": ("doctor", "Show what this machine can do, and what it lacks."),
 }
-"""Each verb with its module and its line in the help, so that the help does not import the modules."""
+"""The module and the help line of each verb, so that the help needs no import of the modules."""
 
 GROUPS = {
     "Traffic": ("import", "record", "generate", "transform", "inspect", "export"),
@@ -66,10 +69,10 @@ GROUPS = {
     "Rehearse": ("rehearse", "twin"),
     "Machines": ("agent", "merge", "doctor"),
 }
-"""The order of verbs in the help. A verb that is in no group ends the list."""
+"""The order of the verbs in the help. Verbs without a group are listed last."""
 
 DEBUG_VARIABLE = "REPLAY_DEBUG"
-"""If this variable is set to 1, errors print their traceback."""
+"""If this environment variable is 1, errors print their traceback."""
 
 _SIGPIPE_EXIT = 141
 
@@ -91,7 +94,7 @@ _FILE_ERRORS = {
 
 
 class _Verbs(click.Group):
-    """The verbs, each imported when it is used."""
+    """The command group. It imports a verb's module when the verb is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -103,7 +106,7 @@ class _Verbs(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete the verbs without importing any of them."""
+        """Complete the names of verbs without importing their modules."""
         from click.shell_completion import CompletionItem
 
         if ctx.args or incomplete.startswith("-"):
@@ -115,7 +118,10 @@ class _Verbs(click.Group):
         ]
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the verb. Handle a closed pipe here, because click would exit with 1, the code of a crash."""
+        """Run the verb, and exit with _SIGPIPE_EXIT after a closed pipe.
+
+        click would exit with 1, which is the code of a crash.
+        """
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
@@ -156,7 +162,7 @@ def replay(context: click.Context) -> None:
 
 
 def _crash(error: BaseException) -> int:
-    """Report an unexpected error, and the file with its details."""
+    """Report an unexpected error and the log file with its details, and return the exit code."""
     lines = [
         f"replay {__version__}, Python {platform.python_version()}, {platform.platform()}\n",
         f"command: {sys.argv[1] if len(sys.argv) > 1 else ''}\n\n",
@@ -176,7 +182,7 @@ def _crash(error: BaseException) -> int:
 
 
 def _leaf(error: BaseException) -> BaseException:
-    """The exception of a group to report: a ReplayError if there is one, else the first."""
+    """Return the exception of a group to report: the first ReplayError, or else the first exception."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     leaves = [_leaf(part) for part in error.exceptions]
@@ -184,7 +190,10 @@ def _leaf(error: BaseException) -> BaseException:
 
 
 def _nowhere() -> bool:
-    """Whether the working directory was deleted: the path `.` still resolves then, but nothing can be created in it."""
+    """Return whether the working directory was deleted.
+
+    The path `.` still resolves then, but nothing can be created in it.
+    """
     try:
         Path.cwd()
     except FileNotFoundError:
@@ -193,7 +202,7 @@ def _nowhere() -> bool:
 
 
 def _os_error(error: OSError) -> int:
-    """Report an OSError that no other code has turned into a ReplayError."""
+    """Report an OSError that no other code has turned into a ReplayError, and return the exit code."""
     if isinstance(error, BrokenPipeError):
         streams.forget_stdout()
         return _SIGPIPE_EXIT
@@ -212,7 +221,7 @@ def _os_error(error: OSError) -> int:
 
 
 def _unknown_flag(error: click.ClickException) -> tuple[str, str] | None:
-    """A message for an unknown flag that suggests the nearest one, and its hint; None for other errors."""
+    """Return the message and the hint for an unknown flag, with the nearest known flag; None for other errors."""
     if not isinstance(error, click.NoSuchOption):
         return None
     from replay.units import nearest
@@ -230,7 +239,7 @@ def _unknown_flag(error: click.ClickException) -> tuple[str, str] | None:
 
 
 def _help_of(error: click.ClickException) -> str:
-    """The command that prints the help of the verb."""
+    """Return the command line that prints the verb's help."""
     context = getattr(error, "ctx", None)
     return f"{context.command_path} --help" if context is not None else ""
 
@@ -259,7 +268,7 @@ def _ended(error: BaseException) -> int:
 
 
 def _show_compiling(modules: list[str]) -> None:
-    """Show progress while kernels compile that the command did not compile at its start."""
+    """Show progress while kernels compile that were not compiled when the command started."""
     from replay.report.console import Console
 
     from .progress import compile_kernels

@@ -1,4 +1,4 @@
-"""`replay compare`: is the new build slower? A verdict, and files for CI systems."""
+"""`replay compare`: gives a verdict on whether the new build is slower, and writes files for CI systems."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OPTIONS = (
 _PLAIN = click.option("--plain", is_flag=True, help="No colours.")
 FAIL_ON = ("regression", "different", "inconclusive")
 _FAIL_ON_WORDS = {
-    "effect": "exit with 99 also for builds that ran together at URLs, a comparison of these two processes only",
+    "effect": "exit with 99 also for builds at URLs that ran together, which compares only these two processes",
     "different": "exit with 99 if responses differ, too",
     "inconclusive": "exit with 3 if nothing can be concluded",
 }
@@ -43,8 +43,9 @@ _FAIL_ON_WORDS = {
 def comparison_options(
     page: str, is_argument: Callable[[str], bool], fail_on: tuple[str, ...] = FAIL_ON
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The options of verbs that end with a comparison. `page` and `is_argument` are those of `output_options`,
-    `fail_on` the values of `--fail-on`.
+    """Return a decorator that adds the options of verbs that end with a comparison.
+
+    `page` and `is_argument` are those of `output_options`; `fail_on` are the values of `--fail-on`.
     """
     text = "; ".join(f"{word}: {_FAIL_ON_WORDS[word]}" for word in fail_on if word in _FAIL_ON_WORDS)
     guard = fail_on_option(fail_on, "regression", f"{text}.")
@@ -58,7 +59,7 @@ def comparison_options(
 
 
 def _is_runs(text: str) -> bool:
-    """Whether an argument names runs to compare."""
+    """Return whether an argument is a path to runs that can be compared."""
     return "=" in text or "," in text or text.endswith(".hlog") or Path(text).is_dir()
 
 
@@ -73,12 +74,12 @@ def _is_runs(text: str) -> bool:
     default="auto",
     show_default=True,
     help="What is compared: all runs, runs within blocks or pairs, pairs that ran at the same instants (together), or"
-    " sessions as wholes (nights; each PATH is one). auto finds ABBA blocks, such pairs and sessions by the start times.",
+    " whole sessions (such as nights; each PATH is one). auto recognizes ABBA blocks, pairs and sessions by start times.",
 )
 @click.option(
     "--sequential",
     is_flag=True,
-    help="Give a verdict even if all runs of one build came before those of the other, where drift "
+    help="Give a verdict even if all runs of one build were made before those of the other, so that drift "
     "can look like a difference.",
 )
 @comparison_options("compare.html", _is_runs)
@@ -108,7 +109,7 @@ def command(sides: tuple[str, ...], **given: Any) -> None:
 
 
 def options_of(given: dict[str, Any]) -> Options:
-    """The comparison options of a command line. UsageError if a value is invalid."""
+    """Return the comparison options of a command line. UsageError if a value is invalid."""
     from replay.comparison.decision import Options
     from replay.comparison.given import parse_tolerance
     from replay.comparison.metrics import DEFAULT, parse_metric
@@ -128,7 +129,10 @@ def options_of(given: dict[str, Any]) -> Options:
 
 
 def write_outputs(found: Comparison, outputs: Outputs, page: Path, *, plain: bool) -> None:
-    """Print the report to stdout, or to stderr if an output goes to stdout; then write the outputs."""
+    """Print the report, and write the outputs.
+
+    The report is not printed if an output goes to stdout.
+    """
     from replay.report.comparison import print_comparison
     from replay.report.outputs.of_comparison import ComparisonResult
 

@@ -80,7 +80,7 @@ MOCK = "librdkafka's mock cluster in this process; it is not a real broker and w
 
 @contextlib.contextmanager
 def mock_cluster() -> Iterator[str]:
-    """Start the embedded broker; yields its address. UsageError if its package is missing."""
+    """Start the embedded broker and yield its address. UsageError if its package is missing."""
     try:
         from confluent_kafka import Producer
     except ImportError:
@@ -100,7 +100,7 @@ def mock_cluster() -> Iterator[str]:
 def command(out: Path | None, kafka: bool, plain: bool) -> None:
     """Replay an hour of a fitness app's evening, with its 6 PM peak, in half a minute. It needs no other software.
 
-    Its objectives are examples, and one is always missed. Unlike `replay run`, the demo exits with 0 all the same.
+    Its objectives are examples, and one is always missed. Unlike `replay run`, the demo exits with 0 even then.
     """
     from replay.settings.file import load
     from replay.staging import service
@@ -131,7 +131,7 @@ def command(out: Path | None, kafka: bool, plain: bool) -> None:
 
 
 def print_next(folder: Path, code: int, console: Console) -> None:
-    """Print what the verdict means here, and the next commands to try."""
+    """Print what the verdict means for the demo, and the next commands to try."""
     page = Page(console)
     page.title("Next")
     if code == Exit.INVALID:

@@ -1,4 +1,4 @@
-"""`replay diff`: are the responses of the new build the same? A verdict on runs that kept them."""
+"""`replay diff`: gives a verdict on whether the responses of two builds are the same."""
 
 from __future__ import annotations
 
@@ -78,7 +78,10 @@ def command(sides: tuple[str, ...], **given: Any) -> None:
 
 
 def write_differences(found: Differences, outputs: Outputs, *, plain: bool) -> None:
-    """Print the report to stdout, or to stderr if an output goes to stdout; then write the outputs."""
+    """Print the report, and write the outputs.
+
+    The report is not printed if an output goes to stdout.
+    """
     from replay.report.differences import print_differences
     from replay.report.outputs.of_differences import DifferencesResult
 
@@ -105,7 +108,7 @@ def _options(given: dict[str, Any]) -> Options:
 
 
 def _two_sides(sides: tuple[str, ...]) -> tuple[RunsOfSide, RunsOfSide]:
-    """Both sides, grouped by the rules of `replay compare`."""
+    """Load both sides, grouped by the rules of `replay compare`."""
     from replay.comparison.paths import two_sides
     from replay.comparison.responses import runs_of
     from replay.comparison.sides import load_sides, load_without_latencies
@@ -134,7 +137,7 @@ def _against_recording(sides: tuple[str, ...], given: dict[str, Any], options: O
 
 
 def _new_file(name: str | None) -> Path | None:
-    """The file for accepted rules. OutputError if it exists, because it may be a scenario."""
+    """Return the path of --accept, or None. OutputError if the file exists, because it may be a scenario."""
     if name is None:
         return None
     path = Path(name)
@@ -155,4 +158,4 @@ def _accept(found: Differences, path: Path) -> None:
     from .streams import tell
 
     write_whole(path, rules_text(found).encode())
-    tell(f"{path} written: review it before it becomes a part of the scenario", err=True)
+    tell(f"{path} written: review it before you add it to the scenario", err=True)

@@ -1,4 +1,4 @@
-"""`replay doctor`: what this machine can do, what it lacks, and how to get it."""
+"""`replay doctor`: shows what this machine can do, what it lacks, and how to install or set it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`replay export`: a trace as a file for other programs."""
+"""`replay export`: writes a trace as a file for other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `replay doctor` finds: what this machine can do, what it lacks, and how to get it."""
+"""The checks of `replay doctor`: what this machine can do, what it lacks, and how to improve it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SLACK_READ = 30
 
 
 class Finding(NamedTuple):
-    """One check, its result, and how to improve it."""
+    """The result of one check, with advice if something can be improved."""
 
     name: str
     state: str
@@ -68,7 +68,7 @@ def _cores() -> Finding:
 
 
 def _cgroup_cores() -> float | None:
-    """Cores that the control group allows (cgroup v2's cpu.max); None without a limit."""
+    """Return how many cores the control group allows (cgroup v2's cpu.max); None without a limit."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         return None if quota == "max" else int(quota) / int(period)
@@ -84,7 +84,7 @@ def _clock() -> Finding:
     read_ns = (time.perf_counter_ns() - begin) / reads
     source = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
     name = source.read_text(encoding="ascii").strip() if source.exists() else "unknown source"
-    text = f"CLOCK_MONOTONIC ({name}), {units.format_latency(read_ns)} a reading"
+    text = f"CLOCK_MONOTONIC ({name}), {units.format_latency(read_ns)} per reading"
     if read_ns > CLOCK_READ_NS_MAX:
         return Finding(
             "clock", FAIR, text, "a slow clock source lowers the maximum rate; tsc and kvm-clock are fast"
@@ -93,7 +93,7 @@ def _clock() -> Finding:
 
 
 def _slack() -> Finding:
-    """Timer slack now, and whether a lane can set its own; measured by sleeps of 1 ms."""
+    """Read the timer slack, and measure how late sleeps of 1 ms end."""
     slack_ns = ctypes.CDLL(None).prctl(SLACK_READ, 0, 0, 0, 0) if sys.platform.startswith("linux") else -1
     late = []
     for _ in range(20):
@@ -112,7 +112,7 @@ def _files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     text = f"{units.format_count(soft)} open files, {units.format_count(hard)} at most"
     if hard < FILES_ENOUGH:
-        return Finding("files", FAIR, text, "each connection takes one: raise it with ulimit -n 65536")
+        return Finding("files", FAIR, text, "each connection needs one: raise the limit with ulimit -n 65536")
     return Finding("files", GOOD, text)
 
 
@@ -129,7 +129,7 @@ def _calls() -> Finding:
 
 
 def _tls() -> Finding:
-    """The OpenSSL that lanes share with Python, and whether the system has certificates for verification."""
+    """Check the OpenSSL that lanes share with Python, and whether the system has certificates for verification."""
     import ssl
 
     if why := libssl.unsupported():
@@ -160,7 +160,7 @@ def _kernels() -> Finding:
 
 
 def _kernels_text(modules: Iterable[str]) -> str:
-    """Where the compiled kernels are stored."""
+    """Return where the compiled kernels are stored, in words."""
     packed = shipped.found()
     if packed is not None and jit.are_shipped(modules):
         return f"compiled kernels come with the package, for {packed.cpu[1]}"
@@ -168,7 +168,7 @@ def _kernels_text(modules: Iterable[str]) -> str:
 
 
 def warm(console: Console) -> None:
-    """Compile all missing kernels, and report where they are stored. OutputError if they cannot be stored."""
+    """Compile all missing kernels, and print where they are stored. OutputError if they cannot be stored."""
     from .progress import compile_kernels
 
     names = sources.with_entries()
@@ -176,7 +176,7 @@ def warm(console: Console) -> None:
     jit.warm(names)
     if not all(map(jit.is_kept, names)):
         raise OutputError(
-            f"compiled kernels could not be kept in {cache_folder.root()}",
+            f"compiled kernels could not be stored in {cache_folder.root()}",
             hint="set REPLAY_CACHE to a folder of your own, with 50 MB of space",
         )
     console.print(f"kernels: {_kernels_text(names)}", soft_wrap=True)
@@ -186,19 +186,19 @@ def _disk() -> Finding:
     free = shutil.disk_usage(".").free
     text = f"{units.format_bytes(free)} free here"
     return Finding(
-        "disk", GOOD if free > 1 << 30 else FAIR, text, "" if free > 1 << 30 else "runs want 1 GiB"
+        "disk", GOOD if free > 1 << 30 else FAIR, text, "" if free > 1 << 30 else "keep 1 GiB free for runs"
     )
 
 
 def _capacity() -> Finding:
-    """Measure the maximum rate of a lane on this machine: a closed loop against the built-in sink."""
+    """Measure how many requests per second a lane sends on this machine in a closed loop against the built-in sink."""
     from replay.engine.calibrate import closed_loop_per_s
 
     unsupported = libc.lanes_supported()
     if unsupported:
         return Finding("capacity", FAIR, f"not calibrated: {unsupported}")
     per_s = closed_loop_per_s(CALIBRATION_NS)
-    text = f"{units.format_rate(per_s)} of a lane in a closed loop against the built-in sink"
+    text = f"{units.format_rate(per_s)} from one lane in a closed loop against the built-in sink"
     if per_s < CAPACITY_ENOUGH_PER_S:
         return Finding("capacity", FAIR, text, "another program may be running: stop it, and try again")
     return Finding("capacity", GOOD, text)
@@ -219,12 +219,12 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
 
 
 def findings() -> list[Finding]:
-    """Run all checks."""
+    """Run all checks and return their findings."""
     return [check() for check in CHECKS]
 
 
 def print_findings(found: list[Finding], console: Console) -> None:
-    """One line per finding, with its advice below."""
+    """Print one line per finding, with its advice below."""
     page = Page(console)
     page.say(f"replay {__version__}", "bold")
     for finding in found:
@@ -241,7 +241,10 @@ def print_findings(found: list[Finding], console: Console) -> None:
 
 
 def look_at_name(name: str, resolver: str, console: Console) -> None:
-    """Print the lookup cost of a name, or, if it has no address, the queries that were sent. TargetError says why."""
+    """Print what it costs to look up a name.
+
+    TargetError if the name has no address. The queries are printed first.
+    """
     import trio
 
     from replay.names import (
@@ -268,7 +271,7 @@ def look_at_name(name: str, resolver: str, console: Console) -> None:
 
 
 def host_of(text: str) -> str:
-    """The host in a name, a name with a port, or a URL. UsageError if there is none."""
+    """Return the host in a name, a name with a port, or a URL. UsageError if there is none."""
     try:
         host = urlsplit(text if "://" in text else f"//{text}").hostname
     except ValueError:
@@ -279,7 +282,10 @@ def host_of(text: str) -> str:
 
 
 def kernels_key() -> str:
-    """The key of compiled kernels, such as `znver3-py3.12.4-7f3a...`. Kernels with an equal key are loaded."""
+    """Return the cache key of compiled kernels, such as `znver3-py3.12.4-7f3a...`.
+
+    Machines with the same key can load each other's compiled kernels.
+    """
     import llvmlite.binding as llvm
 
     cpu, features = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()

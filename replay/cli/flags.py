@@ -1,4 +1,4 @@
-"""Flags of settings: derived from the rows in `replay.settings.groups`, and shared by every verb."""
+"""The command-line flags of settings, derived from the rows in `replay.settings.groups` and shared by all verbs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class SettingFlag(click.Option):
-    """The flag of a setting. Its help, default, values and completion come from the setting's row."""
+    """A setting's flag. Its help, default, values and completion are derived from the setting's row."""
 
     def __init__(self, *args: Any, setting: Setting, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -27,18 +27,18 @@ class SettingFlag(click.Option):
         self.group = setting.group
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete the values of a setting that has few, and file names if it names a file."""
+        """Complete the values of a setting that has few, and file names if the setting is a file."""
         if self.metavar == "FILE":
             return [CompletionItem(incomplete, type="file")]
         return [CompletionItem(value) for value in _values(self.setting) if value.startswith(incomplete)]
 
 
 class OptionalSettingFlag(SettingFlag, OptionalValue):
-    """The flag of a setting whose value may be left out: `--live`, `--live=HOST:PORT`."""
+    """A setting's flag whose value is optional: `--live`, `--live=HOST:PORT`."""
 
 
 def _values(setting: Setting) -> tuple[str, ...]:
-    """The values of a setting that has few; empty if it has many."""
+    """Return the values of a setting that has few; empty if it has many."""
     if setting.choices:
         return setting.choices
     written = metavar_of(setting).split("|")
@@ -48,8 +48,9 @@ def _values(setting: Setting) -> tuple[str, ...]:
 def settings_flags(
     keys: Iterable[str], *, required: Iterable[str] = (), words: Mapping[str, str] | None = None
 ) -> Callable[[Command], Command]:
-    """Give a verb the flags of these settings. `words` are the verb's own help texts, for settings that mean something
-    special there.
+    """Return a decorator that adds the flags of these settings to a verb.
+
+    `words` are help texts for settings that mean something special in this verb.
     """
 
     def add(command: Command) -> Command:
@@ -61,7 +62,7 @@ def settings_flags(
 
 
 def flags_of_all() -> list[str]:
-    """Every setting that has a flag, in the order of the setting groups."""
+    """Return the keys of all settings that have a flag, in the order of the setting groups."""
     return [key for key, setting in SETTINGS.items() if setting.row.flags]
 
 
@@ -84,27 +85,28 @@ def _flag(setting: Setting, required: bool, words: str) -> Callable[[Command], C
 
 
 def _class_of(setting: Setting) -> dict[str, Any]:
-    """The class of a setting's flag, and the arguments that only this class takes."""
+    """Return the click arguments that select the class of a setting's flag."""
     if setting.row.bare:
         return {"cls": OptionalSettingFlag, "bare": setting.row.bare}
     return {"cls": SettingFlag}
 
 
 def parameter_of(key: str) -> str:
-    """The name of a setting's parameter: `window.from` is `window__from`."""
+    """Return the name of a setting's click parameter: `window__from` for `window.from`."""
     return key.replace(".", "__")
 
 
 def is_repeatable(setting: Setting) -> bool:
-    """Whether each use of the flag adds a value."""
+    """Return whether each use of the flag adds a value."""
     if is_kind(setting.kind):
         return setting.kind.repeats_flag
     return typing.get_origin(setting.kind) in (tuple, dict)
 
 
 def _last(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """The value of a flag that is not repeatable. The last one wins, with a note on stderr; two targets are an
-    error.
+    """Return the last value of a flag that is not repeatable, and print a note if its values differ.
+
+    UsageError for two different targets.
     """
     if len(set(values)) > 1:
         assert isinstance(parameter, SettingFlag)
@@ -119,14 +121,14 @@ def _last(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
 
 
 def _switch_help(setting: Setting) -> str:
-    """The help of a switch. For a switch that disables something, the help names what it disables."""
+    """Return the help of a switch. The help of a `--no-` switch begins with "Do not"."""
     if not setting.row.flags[0].startswith("--no-"):
         return f"{setting.help}."
     return f"Do not {setting.help[0].lower()}{setting.help[1:]}."
 
 
 def _help(setting: Setting) -> str:
-    """The help of a flag: what it sets, its values if the metavar does not list them, and its default."""
+    """Return the help of a flag: what it sets, its values if the metavar does not list them, and its default."""
     values = setting.choices if setting.row.metavar else ()
     listed = f": {', '.join(values[:-1])} or {values[-1]}" if values else ""
     default = default_text(setting)
@@ -134,7 +136,7 @@ def _help(setting: Setting) -> str:
 
 
 def default_text(setting: Setting) -> str:
-    """The default of a setting as text; empty if there is none."""
+    """Return the default of a setting as text; empty if there is none."""
     if setting.row.default:
         return setting.row.default
     value = setting.default
@@ -147,14 +149,14 @@ def default_text(setting: Setting) -> str:
 
 
 def _flag_name(setting: Setting) -> str:
-    """The name of the flag in error messages."""
+    """Return the name of the flag for error messages."""
     if setting.key == "headers":
         return "-H"
     return next(flag for flag in setting.row.flags if flag.startswith("--"))
 
 
 def given_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The settings among a verb's parameters by key, and the flag of each for error messages."""
+    """Return the settings that a verb's parameters set, by key, and the flag of each for error messages."""
     values: dict[str, Any] = {}
     flags: dict[str, str] = {}
     for key in flags_of_all():
@@ -167,7 +169,7 @@ def given_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
 
 
 def _value(setting: Setting, value: Any) -> Any:
-    """The value of a flag in scenario file syntax."""
+    """Return the value of a flag as a scenario file would have it."""
     if setting.kind is bool:
         return not setting.row.flags[0].startswith("--no-")
     if setting.kind is int:
@@ -178,14 +180,14 @@ def _value(setting: Setting, value: Any) -> Any:
 
 
 def whole_number(text: str, flag: str) -> int:
-    """A whole number from a flag. UsageError if it is invalid."""
+    """Parse a whole number of 0 or more. UsageError if it is invalid."""
     if not text.isascii() or not text.isdigit():
         raise UsageError(f"{flag}: {text!r} is not a number", hint="give a whole number, 0 or more")
     return int(text)
 
 
 def _pair(setting: Setting, text: str) -> tuple[str, str]:
-    """`NAME: VALUE` of a header, or `OLD=NEW`."""
+    """Parse `NAME: VALUE` of a header, or `OLD=NEW`. UsageError if it is neither."""
     if setting.key == "headers":
         from replay.settings.headers import parse_header
 

@@ -1,4 +1,4 @@
-"""`replay follow`: sends each entry of a growing source to a target, some seconds after it was recorded."""
+"""`replay follow`: sends each entry of a growing source to a target, a fixed delay after it was recorded."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 NOT_FOLLOWED = frozenset(
     {"window.from", "window.until", "window.tz", "speed", "compress_to", "rate", "peak", "start_at"}
 )
-"""Settings that do not apply, because they need a complete recording."""
+"""Settings that this verb does not have, because they need a complete recording."""
 
 HTTP = "http"
 
 
 def _flags() -> list[str]:
-    """Flags that apply here: targets are HTTP, and the source sets the pace."""
+    """Return the keys of the settings that have a flag here: all but NOT_FOLLOWED and those of Kafka."""
     from replay.settings.table import SETTINGS
 
     return [key for key in flags_of_all() if key not in NOT_FOLLOWED and SETTINGS[key].group != "Kafka"]
@@ -84,7 +84,7 @@ def _flags() -> list[str]:
     "--keep",
     type=click.Path(path_type=Path),
     metavar="X.trace",
-    help="Write what was followed to this trace.",
+    help="Write the followed entries to this trace.",
 )
 @format_options
 @contents_options
@@ -144,7 +144,7 @@ def command(
 
 
 def _is_mirror(name: str, mirror: bool, listen: str | None) -> bool:
-    """Whether mirrored requests are followed. UsageError if the options contradict each other."""
+    """Return whether mirrored requests are followed. UsageError if the options contradict each other."""
     if name == HTTP and mirror and listen:
         return True
     if name == HTTP and not Path(name).exists():
@@ -160,7 +160,7 @@ def _is_mirror(name: str, mirror: bool, listen: str | None) -> bool:
 
 
 def _mirror(scenario: Scenario, place: str | None) -> Stream:
-    """The mirror's receiver. UsageError if the target is the receiver itself."""
+    """Open the receiver of mirrored requests. UsageError if it is also the target, which would be a loop."""
     from replay.following.mirror import MirrorStream
     from replay.recording.listening import parse_place
 
@@ -173,25 +173,26 @@ def _mirror(scenario: Scenario, place: str | None) -> Stream:
 
 
 def _check_target(url: str, *, is_kafka: bool) -> None:
-    """UsageError if the target cannot receive the entries of this source."""
+    """Raise UsageError if the target cannot receive the entries of this source."""
     from replay.settings.target import scheme_of
 
     scheme = scheme_of(url)
     if is_kafka and scheme != "kafka":
         raise UsageError(
-            f"a topic cannot be followed onto {url}: its records are not HTTP requests",
+            f"a topic cannot be followed to {url}: its records are not HTTP requests",
             hint="--target kafka://HOST:PORT[/TOPIC]",
         )
     if not is_kafka and scheme not in ("http", "https"):
         raise UsageError(
-            f"{url}: requests that are followed are sent to HTTP targets, and records of kafka:// to kafka://",
+            f"{url} cannot be the target: a log needs an HTTP target, and a kafka:// source a kafka:// target",
             hint="--target http://127.0.0.1:8080",
         )
 
 
 def _topics(name: str, scenario: Scenario, from_: str, keep: Path | None) -> Stream:
-    """Follow Kafka topics from their current ends. UsageError if they cannot be followed, or cannot be sent to this
-    target.
+    """Open Kafka topics at their current ends.
+
+    UsageError if the topics cannot be followed, or if the target would write to a topic that is followed.
     """
     from replay.following.topics import TopicStream
     from replay.plan.safety import allowed
@@ -211,7 +212,10 @@ def _topics(name: str, scenario: Scenario, from_: str, keep: Path | None) -> Str
 
 
 def _opened(name: str, from_: str) -> Stream:
-    """Open the source, from now on or from its beginning. Entries that arrive during preparation are kept."""
+    """Open the source, either for new entries only or from its beginning.
+
+    Entries that arrive while the run is prepared are kept.
+    """
     from replay.following.log import GrowingLog
     from replay.following.pipe import StandardInput
 
@@ -244,7 +248,7 @@ def _follow(
     stream: Stream, wanted: Wanted, scenario: Scenario, folder: Path, console: Console, plain: bool,
     outputs: Outputs, sinks: list[Sink],
 ) -> int:  # fmt: skip
-    """Prepare, run, print the report, write the outputs, and return the exit code."""
+    """Prepare and run, print the report, write the outputs, and return the exit code."""
     from replay.engine.blocking import owns_signals, run_blocking
     from replay.engine.nursery import run_targets
     from replay.engine.prepare import find_targets, kernels_of, planned
@@ -283,18 +287,18 @@ def _follow(
             print_report(result.run, console)
         outputs.write(result, folder / "report.html")
     if following.reading.failure is not None:
-        say(str(following.reading.failure), f"what was measured before that is in {folder}")
+        say(str(following.reading.failure), f"the measurements until then are in {folder}")
         return int(Exit.CRASHED)
     return int(Exit.CRASHED) if keep_problem else exit_code(document)
 
 
 def _about_kept(following: Following, keep: Path | None, folder: Path) -> str:
-    """Report a problem with the kept trace, if there is one, and return it."""
+    """Report a problem with the trace of --keep and return its text, which is empty without a problem."""
     problem = following.keep_problem()
     if problem:
         say(problem, f"the run is saved in {folder}")
     elif keep is not None and not os.path.lexists(keep):
-        say(f"{keep} was not made: no entry came")
+        say(f"{keep} was not written: no entry arrived")
     return problem
 
 
@@ -317,7 +321,7 @@ def _show(following: Following, console: Console, target: Any) -> None:
         ("delay", f"{format_duration(following.delay_ns)} ({following.delay_reason})"),
     ]
     if history.rows:
-        source.append(("known", f"routes taken from the last {counted(history.rows, 'request')}"))
+        source.append(("known", f"the routes of the last {counted(history.rows, 'request')}"))
     print_followed(
         target.schedule.plan, target.schedule.scenario, target.found.hosts, source, console,
         unused=unused_settings(target.schedule.scenario),

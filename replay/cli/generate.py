@@ -1,4 +1,4 @@
-"""`replay generate`: a trace of synthetic traffic."""
+"""`replay generate`: makes a trace of synthetic traffic."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _number(text: str, flag: str) -> float:
 
 
 def _levels(text: str, flag: str) -> list[float]:
-    """Rates separated by commas, in requests per second."""
+    """Parse rates that are separated by commas; the results are requests per second."""
     try:
         return [
             units.parse_rate_per_s(part) if part.strip() not in ("0", "0/s") else 0.0
@@ -42,7 +42,7 @@ def _levels(text: str, flag: str) -> list[float]:
 
 
 def _curve(given: dict[str, Any]) -> dict[str, Any] | None:
-    """The [curve] table that the flags describe."""
+    """Return the [curve] table that the flags describe; None without such flags."""
     if given["ramp"] is not None:
         begin, colon, end = given["ramp"].partition(":")
         if not colon:
@@ -63,7 +63,7 @@ def _curve(given: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _mix(given: dict[str, Any]) -> list[dict[str, Any]]:
-    """The [[request]] tables that the flags describe."""
+    """Return the [[request]] tables that the flags describe."""
     rules = []
     for text in given["mix"]:
         route, equals, weight = text.rpartition("=")
@@ -86,7 +86,7 @@ def _mix(given: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The recipe keys that flags set, and the flag of each for error messages."""
+    """Return the recipe keys that flags set, and the flag of each for error messages."""
     rates = [name for name in ("rate", "poisson", "gamma") if given[name] is not None]
     curves = [name for name in ("ramp", "steps", "curve", "shape") if given[name] is not None]
     if len(rates) > 1 or len(curves) > 1:
@@ -94,9 +94,7 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         raise UsageError(f"{flags} contradict each other", hint="give only one")
     bounds = [name for name in ("from", "until") if given[f"window__{name}"] is not None]
     if bounds and given["curve"] is None:
-        raise UsageError(
-            f"--{bounds[0]} goes with --curve", hint="--start sets the time of the first request"
-        )
+        raise UsageError(f"--{bounds[0]} needs --curve", hint="--start sets the time of the first request")
     values: dict[str, Any] = {}
     names: dict[str, str] = {}
     for key, flag in (
@@ -195,5 +193,5 @@ def command(recipe: str | None, out: Path, force: bool, **given: Any) -> None:
 
 
 def _field(key: str) -> str:
-    """The recipe attribute for a key."""
+    """Return the attribute of `Recipe` for a key."""
     return {"duration": "duration_ns", "rate": "rate_per_s"}.get(key, key)

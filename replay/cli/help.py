@@ -1,4 +1,4 @@
-"""Help as wide as the terminal, with the options of a verb in groups."""
+"""Help texts as wide as the terminal, with the options of a verb in groups."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def context_settings() -> dict[str, Any]:
-    """The click settings that make help as wide as the terminal."""
+    """Return the click settings that make the help as wide as the terminal, but at least 80 columns."""
     return {
         "help_option_names": ["-h", "--help"],
         "max_content_width": max(shutil.get_terminal_size().columns, 80),
@@ -21,10 +21,10 @@ def context_settings() -> dict[str, Any]:
 
 
 class GroupedCommand(click.Command):
-    """A verb whose help has its options in the groups of the settings."""
+    """A verb whose help lists its options by the groups of the settings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section for each group. Options of the verb itself are in the last one."""
+        """Write a section for each group. The last section holds the options that are not settings."""
         from replay.settings.table import GROUPS
 
         groups: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
@@ -39,7 +39,10 @@ class GroupedCommand(click.Command):
 
 
 class ListingOption(click.Option):
-    """An option whose help ends with a list of names, which is made only when help or completion needs it."""
+    """An option whose help ends with a list of names.
+
+    The list is made only when the help or the completion needs it.
+    """
 
     def __init__(self, *args: Any, names: Callable[[], list[str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,7 +50,7 @@ class ListingOption(click.Option):
 
     @property
     def help(self) -> str | None:  # type: ignore[override]
-        """The help with NAMES replaced by the list."""
+        """The help text, with NAMES replaced by the list."""
         return self._help and self._help.replace("NAMES", ", ".join(self._names()))
 
     @help.setter
@@ -55,7 +58,7 @@ class ListingOption(click.Option):
         self._help = text
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Complete the names that begin with the given text; files if the option takes one."""
+        """Complete one of the names if the option's metavar is NAME; otherwise complete as click does."""
         from click.shell_completion import CompletionItem
 
         if self.metavar != "NAME":

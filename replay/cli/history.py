@@ -1,4 +1,4 @@
-"""The history of a trace in words: what each step did."""
+"""Texts for the history of a trace: what each step did."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from replay import units
 
 
 def step_words(step: dict[str, Any], zone: dt.tzinfo = dt.UTC) -> tuple[str, str]:
-    """A history entry: the name of the transform and its parameters."""
+    """Return the name of a history entry's transform, and its parameters as text."""
     rest = {key: value for key, value in step.items() if key != "transform" and value is not None}
     words = [_words(step["transform"], key, value, zone) for key, value in rest.items()]
     return step["transform"], ", ".join(words)

@@ -1,4 +1,4 @@
-"""`replay import`: recordings to a trace."""
+"""`replay import`: makes a trace from recordings, and prints a summary."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ _LOG_ENDINGS = frozenset({".gz", ".log", ".txt", ".zst", ".bz2", *(f".{number}" 
 
 
 def default_output(log: str) -> Path:
-    """The default name of a trace, in the working directory, after the first log: `/var/log/access.log.1.gz` is
-    access.trace.
+    """Return the default name of a trace: that of the first log without its endings, in the working directory.
+
+    `/var/log/access.log.1.gz` becomes access.trace.
     """
     name = "stdin" if log == "-" else Path(log).name
     while Path(name).suffix in _LOG_ENDINGS and Path(name).stem:
@@ -43,7 +44,7 @@ def default_output(log: str) -> Path:
 
 
 def rejected_lines(manifest: Manifest) -> list[Text]:
-    """Each reason with its count and its first example."""
+    """Return a line for each reason to reject entries, with its count and its first example."""
     shown = []
     for reason, count in manifest.rejected.items():
         line = Text(f"{count:,} {reason}")
@@ -55,14 +56,14 @@ def rejected_lines(manifest: Manifest) -> list[Text]:
 
 
 def left_out_lines(manifest: Manifest) -> list[Text]:
-    """The files in the given folders that are not recordings, and why."""
+    """Return lines about the files in the given folders that are not recordings."""
     lines = [Text(file.why, "yellow") for file in manifest.left_out[:LEFT_OUT_SHOWN]]
     more = len(manifest.left_out) - LEFT_OUT_SHOWN
     return [*lines, Text(f"and {units.counted(more, 'more file')}", "dim")] if more > 0 else lines
 
 
 def facts() -> Table:
-    """An empty two-column table of names and facts."""
+    """Return an empty two-column table of names and facts."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", justify="right", no_wrap=True)
     table.add_column(overflow="fold")
@@ -70,7 +71,7 @@ def facts() -> Table:
 
 
 def span_text(trace: Trace) -> str:
-    """First and last moment in the log's own zone, and the length."""
+    """Return the first and the last moment in the log's own time zone, and the length between them."""
     zone = units.parse_zone(trace.manifest.time_zone or "UTC")
     first, last = (units.format_moment(at_ns, zone) for at_ns in (trace.start_ns, trace.end_ns))
     changed = "; its time zone changes" if trace.manifest.time_zone_changed else ""
@@ -78,20 +79,20 @@ def span_text(trace: Trace) -> str:
 
 
 def stamps_text(manifest: Manifest) -> str:
-    """The resolution of the recorded timestamps, and how they were treated."""
+    """Return the resolution and the meaning of the recorded timestamps, and whether they were spread."""
     meaning = {
-        "start": "of the start",
-        "end": "of the end",
-        "unknown": "of the start or the end of a request: the log does not show which",
+        "start": "at the start of a request",
+        "end": "at the end of a request",
+        "unknown": "at the start or the end of a request: the log does not show which",
     }
     text = f"every {units.format_duration(manifest.resolution_ns)}, {meaning[manifest.stamp]}"
     if manifest.jitter.done:
-        text += f"; spread inside it with seed {manifest.jitter.seed}"
+        text += f"; spread within that time with seed {manifest.jitter.seed}"
     return text
 
 
 def actions_text(manifest: Manifest) -> list[str]:
-    """Each business action with its share and its routes."""
+    """Return a line for each business action, with its share of the requests and its routes."""
     total = max(manifest.rows, 1)
     return [
         f"{name} {units.format_share(sum(route.rows for route in routes) / total)}:"
@@ -101,16 +102,16 @@ def actions_text(manifest: Manifest) -> list[str]:
 
 
 def folded_lines(manifest: Manifest) -> list[Text]:
-    """The routes that combine the most path names, and how many they combine."""
+    """Return lines about the routes that combine the most path names."""
     folded = sorted(manifest.routes_folded.items(), key=lambda item: -item[1])
-    lines = [Text(f"{names:,} names as {label}") for label, names in folded[:FOLDED_SHOWN]]
+    lines = [Text(f"{names:,} names combined as {label}") for label, names in folded[:FOLDED_SHOWN]]
     if len(folded) > FOLDED_SHOWN:
         lines.append(Text(f"and {len(folded) - FOLDED_SHOWN:,} more (routes_folded in the manifest)", "dim"))
     return lines
 
 
 def names_text(manifest: Manifest) -> str:
-    """The names of removed secrets, most frequent first: ` (token 5, code 3)`."""
+    """Return the names of removed secrets, most frequent first: ` (token 5, code 3)`. Empty without secrets."""
     names = [f"{name} {count:,}" for name, count in manifest.secrets_by_name.items()]
     if not names:
         return ""
@@ -122,7 +123,7 @@ PLACES_SHOWN = 6
 
 
 def changed_lines(manifest: Manifest) -> list[Text]:
-    """Changed values by place and name, each with what was done to it."""
+    """Return lines about the scrubbed values, by place and name, each with how it was changed."""
     lines = [
         Text(
             f"{change['count']:,} {change['place']} {shown(str(change['name']))}: {WORDS_OF_HOW[str(change['how'])]}"
@@ -144,7 +145,7 @@ EXAMPLE_CHARS = 100
 
 
 def example_lines(trace: Trace) -> list[Text]:
-    """Three requests as they were imported."""
+    """Return a few requests as they were imported, one line each."""
     from replay.trace.examples import examples
 
     zone = units.parse_zone(trace.manifest.time_zone or "UTC")
@@ -159,25 +160,25 @@ def example_lines(trace: Trace) -> list[Text]:
 
 
 def unknown_text(manifest: Manifest) -> str:
-    """Counts of invalid values by field."""
+    """Return the counts of invalid values by field."""
     return ", ".join(f"{count:,} {name}" for name, count in manifest.unknown_values.items())
 
 
 def responses_text(manifest: Manifest) -> str:
-    """How many responses are recorded, and how many of them with their bodies."""
-    text = f"recorded of {manifest.responses:,} requests ({units.format_share(manifest.responses / manifest.rows)})"
+    """Return how many requests have a recorded response, and how many responses have a body."""
+    text = f"recorded for {manifest.responses:,} requests ({units.format_share(manifest.responses / manifest.rows)})"
     text += f", {manifest.response_bodies:,} with their bodies"
     cut = manifest.response_bodies_cut
-    return f"{text} ({cut:,} of them only the beginning)" if cut else text
+    return f"{text} ({cut:,} of them cut)" if cut else text
 
 
 def assumed_lines(manifest: Manifest) -> list[Text]:
-    """The assumptions that the import made, one sentence each."""
+    """Return the assumptions that the import made, one sentence each."""
     return [Text(shown(sentence), "yellow") for sentence in manifest.assumptions]
 
 
 def as_json(trace: Trace) -> bytes:
-    """The results of an import, for scripts."""
+    """Return the summary of an import as JSON."""
     from replay.trace.examples import examples
 
     manifest = trace.manifest
@@ -221,7 +222,7 @@ def _summary(trace: Trace) -> Table:
     for index, line in enumerate(assumed_lines(manifest)):
         table.add_row("assumed" if index == 0 else "", line)
     if manifest.unknown_values:
-        table.add_row("unknown", f"{unknown_text(manifest)}: not read, and taken as unknown")
+        table.add_row("unknown", f"{unknown_text(manifest)}: invalid, and treated as unknown")
     table.add_row("span", span_text(trace))
     table.add_row("stamps", stamps_text(manifest))
     table.add_row("clients", f"{manifest.clients:,} (keyed hashes; addresses are not kept)")
@@ -253,14 +254,17 @@ def _summary(trace: Trace) -> Table:
 
 
 class ProgressBar:
-    """A bar of bytes with lines per second. It is shown only on a terminal, from the first `update` on."""
+    """A progress bar over the bytes of a log, with lines per second.
+
+    It is shown only on a terminal, from the first `update` on.
+    """
 
     def __init__(self, console: rich.console.Console) -> None:
         self._bar = Progress(
             TextColumn("importing"),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[lines]} lines, {task.fields[rate]} a second"),
+            TextColumn("{task.fields[lines]} lines, {task.fields[rate]} per second"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -275,7 +279,7 @@ class ProgressBar:
         self._bar.stop()
 
     def update(self, done: int, total: int, lines: int) -> None:
-        """Show the progress (see `replay.trace.importing.pipeline.Progress`)."""
+        """Show the progress. The arguments are those of `replay.trace.importing.pipeline.Progress`."""
         self._bar.start()
         elapsed_s = self._bar.tasks[0].elapsed or 0.0
         rate = f"{lines / elapsed_s:,.0f}" if elapsed_s > 0.5 else "-"

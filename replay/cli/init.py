@@ -1,4 +1,4 @@
-"""`replay init`: a commented scenario for a trace and a target, or the JSON Schema of a scenario."""
+"""`replay init`: writes a commented scenario for a trace and a target, or the JSON Schema of scenarios."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def write_new(path: Path, text: str) -> None:
-    """Write a new file. OutputError if it exists, or if it cannot be written; no partial file is left."""
+    """Write a new file. OutputError if it exists or cannot be written; no partial file is left."""
     made = False
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -86,7 +86,7 @@ def _print_schema(out: Path | None) -> None:
 
 
 def _text(recording: str, path: Path, target: str, everything: bool) -> str:
-    """The scenario of a recording, with the trace's name relative to the scenario's file."""
+    """Return the text of a scenario for a recording. Its `trace` is relative to the scenario's folder."""
     from replay.report.console import Console
     from replay.trace.importing import open_trace
 
@@ -103,7 +103,7 @@ def _text(recording: str, path: Path, target: str, everything: bool) -> str:
 
 
 def _proposed(trace: Trace, path: Path) -> Proposed:
-    """The proposed session rules. Only recordings with headers or bodies give any."""
+    """Return the proposed session rules; none if the recording has neither headers nor responses, or is from Kafka."""
     from replay.trace.proposals import Proposed, find_proposals, propose
 
     has_messages = trace.requests.has_headers or trace.manifest.responses
@@ -123,7 +123,9 @@ def _tell_proposed(proposed: Proposed) -> None:
 
     if proposed.rules or proposed.cookies:
         active = sum(rule.is_active for rule in proposed.rules) + bool(proposed.cookies)
-        tell(f"{counted(active, 'rule')} proposed from the recording; each has its figures beside it")
+        tell(
+            f"{counted(active, 'rule')} proposed from the recording; the comment of each shows how often it holds"
+        )
     if proposed.needed:
         tell(
             f"set these before a run, in the environment or with --set NAME=VALUE: {', '.join(proposed.needed)}"

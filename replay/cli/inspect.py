@@ -1,4 +1,4 @@
-"""`replay inspect`: the content of a recording on one screen."""
+"""`replay inspect`: shows the content of a recording on one screen."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STATUSES_SHOWN = 8
 TYPES_SHOWN = 5
 
 HEAT_MAP_FROM_NS = 2 * 3600 * units.SECOND_NS
-"""Shorter recordings have no hourly pattern to show."""
+"""The shortest recording with a heat map. Shorter ones have no hourly pattern to show."""
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _SHADES = " ░▒▓█"
@@ -48,13 +48,13 @@ _BARS = " ▁▂▃▄▅▆▇█"
 
 
 def sparkline(counts: list[int]) -> str:
-    """Counts as bars with eight levels; a nonzero count is always visible."""
+    """Draw counts as bars with eight levels. A nonzero count is always visible."""
     most = max(counts, default=0) or 1
     return "".join(_BARS[0 if count == 0 else max(1, round(8 * count / most))] for count in counts)
 
 
 def heat_map(by_hour: list[list[int]]) -> list[str]:
-    """A line for each weekday with requests, and a cell for each hour, shaded relative to the busiest hour."""
+    """Draw a line for each weekday with requests, with a cell per hour that is shaded relative to the busiest hour."""
     most = max(max(hours) for hours in by_hour) or 1
     return [
         f"{day} " + "".join(_SHADES[0 if not count else 1 + (4 * count - 1) // most] * 2 for count in hours)
@@ -64,7 +64,7 @@ def heat_map(by_hour: list[list[int]]) -> list[str]:
 
 
 def _hours(summary: Summary) -> list[tuple[str, str | Text]]:
-    """The heat map, if the recording is long enough."""
+    """Return the rows of the heat map; none if the recording is shorter than HEAT_MAP_FROM_NS."""
     if summary.span_ns < HEAT_MAP_FROM_NS:
         return []
     rows: list[tuple[str, str | Text]] = []
@@ -76,12 +76,12 @@ def _hours(summary: Summary) -> list[tuple[str, str | Text]]:
 
 
 def as_json(found: Inspection, stats: dict[str, Any]) -> bytes:
-    """The figures for scripts, including those of `--stats`."""
+    """Return the figures as JSON, including those of `--stats`."""
     return msgspec.json.format(msgspec.json.encode({**found.document, **stats}), indent=2)
 
 
 def _types_text(types: list[TypeShare]) -> str:
-    """Media types with their shares of the messages, and the mean size of their bodies."""
+    """Return the media types with their shares of the messages and the mean size of their bodies."""
     total = sum(share.messages for share in types)
     shown = []
     for share in types[:TYPES_SHOWN]:
@@ -92,12 +92,12 @@ def _types_text(types: list[TypeShare]) -> str:
 
 
 def _bodies(trace: Trace, bodies: BodySummary) -> list[tuple[str, Text]]:
-    """Bodies of requests, and recorded responses, with their types."""
+    """Return the rows about request bodies and recorded responses, with their media types."""
     rows = []
     if bodies.requests:
         share = units.format_share(bodies.requests / trace.rows)
         rows.append(
-            ("bodies", Text(f"of {bodies.requests:,} requests ({share}), {bodies.distinct:,} distinct"))
+            ("bodies", Text(f"in {bodies.requests:,} requests ({share}), {bodies.distinct:,} distinct"))
         )
         rows.append(("", Text(_types_text(bodies.types))))
     if bodies.responses:
@@ -117,7 +117,7 @@ def _rates(trace: Trace, summary: Summary) -> list[tuple[str, str | Text]]:
         ("rate", f"{units.format_rate(summary.mean_per_s)} on average"),
         ("peaks", f"{peaks}; the busiest second is {busiest}"),
         ("over time", Text(sparkline(summary.buckets), style="green")),
-        ("", f"a column is {bucket}"),
+        ("", f"each column is {bucket} long"),
     ]
 
 
@@ -171,7 +171,7 @@ def _screen(console: Console, found: Inspection) -> None:
     table.add_row("statuses", " · ".join(statuses))
     methods = [f"{name} {units.format_share(rows / summary.rows)}" for name, rows in summary.methods.items()]
     table.add_row("methods", " · ".join(methods))
-    latency = f"of {units.format_share(summary.known_latencies / summary.rows)} of the requests"
+    latency = f"for {units.format_share(summary.known_latencies / summary.rows)} of the requests"
     table.add_row("latency", f"recorded {latency}" if summary.known_latencies else "not recorded")
     for name, line in _bodies(trace, found.bodies):
         table.add_row(name, line)
@@ -185,7 +185,8 @@ def _screen(console: Console, found: Inspection) -> None:
         table.add_row("left out" if index == 0 else "", line)
     if not trace.has_checksums:
         table.add_row(
-            "checksums", "none: an older replay wrote this trace, so damage to it would go unnoticed"
+            "checksums",
+            "none: an older version of replay wrote this trace, so damage to it cannot be detected",
         )
     from replay.trace.manifest import CUT_BODY_MARK
 
@@ -193,10 +194,10 @@ def _screen(console: Console, found: Inspection) -> None:
     cut = {method: skips.pop(method) for method in [*skips] if method.endswith(CUT_BODY_MARK)}
     if cut:
         listed = ", ".join(f"{rows:,} {method}" for method, rows in cut.items())
-        table.add_row("cut", f"{listed}: recorded without the whole of their body, and never replayed")
+        table.add_row("cut", f"{listed}: their bodies are incomplete, so they are never replayed")
     if skips:
         listed = ", ".join(f"{rows:,} {method}" for method, rows in skips.items())
-        table.add_row("skipped", f"{listed}: a replay sends only GET and HEAD until --methods says more")
+        table.add_row("skipped", f"{listed}: a replay sends only GET and HEAD unless --methods lists more")
     elif not cut:
         table.add_row("skipped", "nothing: a replay would send every request")
     console.print(table)

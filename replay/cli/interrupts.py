@@ -1,4 +1,4 @@
-"""Signals that end a command, whenever they arrive: Ctrl-C, SIGTERM and SIGHUP.
+"""Signals that end a command at any time: Ctrl-C, SIGTERM and SIGHUP.
 
 This module imports little, because `prepare` is called before anything else is imported.
 """
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from types import FrameType
 
 AGAIN_S = 0.05
-"""How long to wait before an interrupt that was swallowed is sent again."""
+"""How many seconds pass before an interrupt is sent again that Python turned into a warning."""
 
 INTERRUPTED = 130
 """Equal to `replay.errors.Exit.INTERRUPTED`, which is not imported yet."""
 
 
 def prepare() -> None:
-    """Make SIGINT, SIGTERM and SIGHUP end the command with KeyboardInterrupt. A second SIGTERM or SIGHUP kills the
-    process.
+    """Make SIGINT, SIGTERM and SIGHUP end the command with KeyboardInterrupt.
 
-    A shell without job control starts background commands with SIGINT ignored; this command handles SIGINT even then.
-    SIGHUP stays ignored if it was ignored at the start, because nohup relies on that.
+    A second SIGTERM or SIGHUP kills the process. A shell without job control starts background commands with SIGINT
+    ignored; this command handles SIGINT even then. SIGHUP stays ignored if it was ignored at the start, because
+    nohup relies on that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -36,13 +36,14 @@ def prepare() -> None:
 
 
 def hush() -> None:
-    """After an interrupt: suppress messages about objects that were destroyed while they were being created."""
+    """Suppress Python's warnings about exceptions in destructors, which an interrupt can cause."""
     sys.unraisablehook = lambda _: None
 
 
 def said() -> int:
-    """The exit code after an interrupt that arrived before the command could handle it, or while it handled another
-    one.
+    """Report an interrupt that `invoke` did not handle, and return the exit code.
+
+    Such an interrupt arrives before `invoke` begins, or while it reports an earlier one.
     """
     import contextlib
 
@@ -55,8 +56,8 @@ def said() -> int:
 def settle() -> None:
     """Restore default signal handling at the end of the command, so that a signal kills the process while it exits.
 
-    If a KeyboardInterrupt leaves an `exec` (which namedtuple and Numba use to make functions), Python remembers it, and
-    `python -m` then ends by SIGINT instead of our exit code. Evaluating another text clears that.
+    If a KeyboardInterrupt leaves an `exec` (which namedtuple and Numba use to make functions), Python remembers it,
+    and `python -m` then ends by SIGINT instead of our exit code. Evaluating another text clears that.
     """
     eval("None")
     # At exit Python would search all of Numba's objects for garbage, which takes a tenth of a short command's time.
@@ -67,7 +68,7 @@ def settle() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """End the command as Ctrl-C does: raise SIGINT, which Trio delivers at a safe point."""
+    """Raise SIGINT, so that the command ends as it does after Ctrl-C. Trio delivers SIGINT at a safe point."""
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(signal.SIGINT)
 

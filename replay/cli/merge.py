@@ -1,4 +1,4 @@
-"""`replay merge`: makes one run from the folders that the agents of a run left."""
+"""`replay merge`: makes one run from the run folders of several agents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that several verbs share, and the kind of option whose value may be left out."""
+"""Options that several verbs share, and options with an optional value."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class OptionalValue(click.Option):
-    """An option with an optional value, which is given after `=`: `--json`, `--json=FILE`.
+    """An option with an optional value, which follows `=`: `--json`, `--json=FILE`.
 
-    Click's own optional values would take the next argument, so `replay run --json day.toml` would overwrite the
-    scenario. `bare` is the value of the option without one: `@click.option("--json", cls=OptionalValue, bare="-",
-    metavar="FILE")`. Without the option the value is None.
+    click's own optional values would take the next argument, so that `replay run --json day.toml` would overwrite
+    the scenario. `bare` is the value of the option without one: `@click.option("--json", cls=OptionalValue,
+    bare="-", metavar="FILE")`. If the option is not given, the value is None.
     """
 
     def __init__(self, *args: Any, bare: str, **kwargs: Any) -> None:
@@ -30,13 +30,13 @@ class OptionalValue(click.Option):
 
         def match(name: str, value: str | None, state: Any) -> None:
             if name in self.opts and value == "":
-                raise click.BadOptionUsage(name, f"{name}= names nothing: write {name}, or {name}=VALUE", ctx)
+                raise click.BadOptionUsage(name, f"{name}= has no value: write {name}, or {name}=VALUE", ctx)
             match_long(name, self.bare if value is None and name in self.opts else value, state)
 
         parser._match_long_opt = match
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The help record, with `--json[=FILE]` as the option's form."""
+        """Return the help record, which shows the option as `--json[=FILE]`."""
         record = super().get_help_record(ctx)
         if record is None:
             return None
@@ -45,7 +45,10 @@ class OptionalValue(click.Option):
 
 
 def fail_on_option(words: tuple[str, ...], default: str, text: str) -> Callable[[Command], Command]:
-    """`--fail-on WORD[,WORD...]`, repeatable; the default word always counts. The value is a tuple of words."""
+    """Return the option `--fail-on WORD[,WORD...]`, which is repeatable.
+
+    Its value is a tuple of words that always includes the default.
+    """
 
     def split(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
         asked = [word.strip() for value in given for word in value.split(",")]
@@ -65,14 +68,14 @@ def fail_on_option(words: tuple[str, ...], default: str, text: str) -> Callable[
 
 
 class _OutOption(click.Option):
-    """`-o/--out`, whose alias `--output` is not in the help."""
+    """`-o/--out`. Its alias `--output` is not in the help."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
-        """The help record, with `-o, --out PATH` as the option's form."""
+        """Return the help record, which shows the option as `-o, --out PATH`."""
         return "-o, --out PATH", f"{self.help}{' [required]' if self.required else ''}"
 
 
 def out_option(text: str, *, required: bool = False) -> Callable[[Command], Command]:
-    """`-o/--out`, for a file or folder. `--output` is an alias."""
+    """Return the option `-o/--out` for a file or folder. `--output` is an alias."""
     names = ("-o", "--out", "--output", "out")
     return click.option(*names, cls=_OutOption, type=click.Path(path_type=Path), required=required, help=text)

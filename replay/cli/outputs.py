@@ -1,4 +1,4 @@
-"""`--json`, `--junit`, `--markdown`, `--html` and `--annotations` of every verb that has a result."""
+"""`--json`, `--junit`, `--markdown`, `--html` and `--annotations`, for every verb that has a result."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ DEFAULT_PAGE = "\0"
 
 
 class _FileOption(OptionalValue):
-    """An option such as `--json[=FILE]`. For one release, a FILE after a space is still accepted if it cannot be one of
-    the verb's arguments, as `is_argument` decides.
+    """An option such as `--json[=FILE]`.
+
+    For one release, a FILE after a space is still accepted if it cannot be one of the verb's arguments, as
+    `is_argument` decides.
     """
 
     def __init__(self, *args: Any, is_argument: Callable[[str], bool] | None = None, **kwargs: Any) -> None:
@@ -39,7 +41,7 @@ class _FileOption(OptionalValue):
         self._is_argument = is_argument
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Register a parser that also accepts a FILE after a space, for options that had that form earlier."""
+        """Register a parser that also accepts a FILE after a space, for options that formerly had that form."""
         super().add_to_parser(parser, ctx)
         is_argument = self._is_argument
         if is_argument is None:
@@ -59,8 +61,10 @@ class _FileOption(OptionalValue):
 def output_options(
     page: str, is_argument: Callable[[str], bool] | None = None, spaced: Container[str] = FORMATS
 ) -> Callable[[Command], Command]:
-    """The options that write results for other tools. `page` says where `--html` without a FILE goes. Options in
-    `spaced` formerly took their FILE after a space; `is_argument` decides which arguments cannot be that FILE.
+    """Return a decorator that adds `--json`, `--junit`, `--markdown`, `--html` and `--annotations`.
+
+    `page` is the help's text for the place of the page if `--html` has no FILE. Options in `spaced` formerly took
+    their FILE after a space; `is_argument` decides which arguments cannot be that FILE.
     """
     files = (
         ("json", STDOUT, "Write the figures for scripts [without FILE: stdout]."),
@@ -93,7 +97,10 @@ def output_options(
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """Where a result goes besides the report: one file each, `-` for stdout, None for no output."""
+    """Where to write the result besides the report.
+
+    Each place is a file, `-` for stdout, or None for no output.
+    """
 
     json: str | None = None
     junit: str | None = None
@@ -103,17 +110,18 @@ class Outputs:
 
     @property
     def any(self) -> bool:
-        """Whether at least one output was requested."""
+        """Whether at least one file was requested."""
         return any(place is not None for place in (self.json, self.junit, self.markdown, self.html))
 
     @property
     def takes_stdout(self) -> bool:
-        """Whether an output goes to stdout, so that the report goes to stderr."""
+        """Whether an output goes to stdout, so that the report must not."""
         return STDOUT in (self.json, self.junit, self.markdown)
 
     def write(self, result: Result, page: Path) -> None:
-        """Write the outputs, files first and stdout last. `page` is the default place of the page. OutputError if one
-        cannot be written.
+        """Write the outputs, files first and stdout last. OutputError if one cannot be written.
+
+        `page` is the default place of the page.
         """
         from replay.report.outputs.annotations import workflow_commands
         from replay.report.outputs.junit import junit
@@ -136,11 +144,11 @@ class Outputs:
 
 
 def outputs_of(given: dict[str, Any], *, measures: bool = True) -> Outputs:
-    """The outputs of a command line, removed from its options. UsageError if two go to stdout or a file cannot be
-    written, so that this is known before anything is sent.
+    """Remove the output options from the parameters of a command, check them, and return the outputs.
 
-    A verb that `measures` prints annotations in GitHub Actions by default; one that only shows an earlier result does
-    not.
+    UsageError if two outputs go to stdout or to the same file. OutputError if a file cannot be written, so that
+    this is known before anything is sent. A verb that `measures` prints annotations in GitHub Actions by default; a
+    verb that only shows an earlier result does not.
     """
     files = {name: given.pop(f"{name}_file") for name in FORMATS}
     in_actions = measures and os.environ.get("GITHUB_ACTIONS") == "true"
@@ -158,7 +166,9 @@ def outputs_of(given: dict[str, Any], *, measures: bool = True) -> Outputs:
         _check(f"--{name}", Path(value))
         twice = [f"--{other}" for other, also in named.items() if also == value]
         if len(twice) > 1:
-            raise UsageError(f"{' and '.join(twice)} both name {value}", hint="give each output its own file")
+            raise UsageError(
+                f"{' and '.join(twice)} both write to {value}", hint="give each output its own file"
+            )
     return outputs
 
 
@@ -174,7 +184,7 @@ def _check(flag: str, path: Path) -> None:
 
 
 def write_file(place: str, data: bytes, *, append: bool = False) -> None:
-    """Write all of the data, or raise OutputError; an existing file is replaced only by a complete one."""
+    """Write all of the data, or raise OutputError. An existing file is replaced only by a complete one."""
     if place == STDOUT:
         click.echo(data, nl=False)
         return

@@ -1,4 +1,4 @@
-"""`replay peak`: the highest load that a target sustains, and whether it recovers from a surge."""
+"""`replay peak`: finds the highest load that a target sustains, or tests whether it recovers from a surge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .options import out_option
 from .outputs import output_options
 
 SETTINGS = tuple(key for key in flags_of_all() if key not in SET_BY_PEAK)
-"""The settings that flags may change; the others are what a search for the peak varies."""
+"""The settings that have a flag here. A search for the peak sets the others itself."""
 
 WORDS = {
     "slo": "Objective with its unit: 'p99<250ms' [default: errors<0.1% and errors<1%].",
@@ -60,9 +60,9 @@ def command(
 ) -> None:  # fmt: skip
     """Find the highest scale of a trace that meets the objectives, hold that load, and then lower it again.
 
-    A trial runs the busiest part of the recording that is as long as --trial; the hold runs the busiest part around it
-    that is as long as --hold, at the same mean rate. --from starts that window elsewhere; --from and --until limit the
-    part of the recording in which it is searched. With --cluster, each trial is a run over many machines.
+    A trial replays the busiest part of the recording of length --trial. The hold replays the busiest part of length
+    --hold around it, at the same mean rate. --from alone sets where the hold's part starts; --until, with or without
+    --from, limits where both parts are searched for. With --cluster, each trial is a run over many machines.
 
     Exit codes: 0 found, 1 a later trial could not be run, 3 none (or none that could be held), 4 the generator was the
     limit, 99 did not recover, or most responses have a worse status than recorded even at the lowest load.

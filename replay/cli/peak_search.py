@@ -1,4 +1,4 @@
-"""The search behind `replay peak`: runs it, prints it, saves it."""
+"""Runs `replay peak`, prints its result, and saves it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def find(
     paths: tuple[str, ...], out: Path | None, bounds: tuple[str, str, str, int], lengths: tuple[str, str, str],
     surge: str | None, plain: bool, given: dict[str, Any],
 ) -> int:  # fmt: skip
-    """Run `replay peak`, and return the exit code.
+    """Run `replay peak` and return the exit code.
 
     `bounds` are --lowest, --highest, --width and --votes; `lengths` are --trial, --hold and --trigger.
     """
@@ -139,7 +139,7 @@ def find(
 
 
 def _trials(given: dict[str, Any], scenario: Scenario, name: str, sinks: Sequence[Sink]) -> RunTrial:
-    """The function that runs a trial: in this process, or over the agents on many machines."""
+    """Return the function that runs a trial: in this process, or over the agents on many machines."""
     if given["cluster"] is None:
         return partial(run_here, sinks)
     from .cluster_run import trials_over_cluster
@@ -152,7 +152,7 @@ def _measured(
     lengths_ns: tuple[int, int, int], console: Console, errors: Console, surge: str | None,
     bounds: tuple[str, str, str, int], outputs: Outputs,
 ) -> int:  # fmt: skip
-    """Search, print and save; the exit code."""
+    """Search for the peak or make the surge, print and save the result, and return the exit code."""
     with ProgressBar(errors) as progress:
         trace = open_trace(recordings, area / "imported.trace", progress=progress)
     begin()
@@ -196,7 +196,7 @@ def _surged(
     bench: Bench, folder: Path, console: Console, times: float, trigger_ns: int, before: list[tuple[str, str]],
     recording: dict[str, Any], outputs: Outputs,
 ) -> int:  # fmt: skip
-    """Make a surge, print and save it; returns the exit code."""
+    """Make a surge, print and save the result, and return the exit code."""
     recovery = bench.surge(times, trigger_ns)
     document = save(folder, recovery, recording)
     surge = load_run(folder / "surge")

@@ -1,4 +1,4 @@
-"""Chooses result folders, each used by one command only. Adds to errors which runs were already made."""
+"""Result folders: each is used by one command only, is recorded in the history, and is kept after an error."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from replay.errors import (
 RUNS, SESSIONS = history.RUNS, history.SESSIONS
 
 _NAME_KEPT = 100
-"""How many characters of the recording's name the result's name keeps."""
+"""How many characters of the recording's name the name of a result keeps."""
 
 
 @contextlib.contextmanager
 def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
-    """A path for a new result: `out`, or one in `parent`, named after the recording and the time.
+    """Yield a path for a new result: `out`, or one in `parent` with the recording's name and the time.
 
-    Nothing exists at that path. No other command gets the path until the context ends, even if several start within one
-    second. OutputError if `out` exists, or `parent` cannot be written to.
+    Nothing exists at that path. No other command gets the path until the context ends, even if several start within
+    one second. OutputError if `out` exists, or if `parent` cannot be written to.
     """
     if out is not None:
         if os.path.lexists(out):
@@ -55,7 +55,7 @@ def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
 
 
 def remember_run(folder: Path) -> None:
-    """Record a run, search or session in the database beside its folder. If that fails, one line reports it."""
+    """Record a run, search or session in the history database beside its folder, and report it if that fails."""
     from replay.history.remembering import remember_result
 
     from .streams import say
@@ -66,7 +66,7 @@ def remember_run(folder: Path) -> None:
 
 @contextlib.contextmanager
 def remembering(folder: Path) -> Iterator[None]:
-    """A context for several runs in `folder`: the runs that were made are recorded in the database, however it ends."""
+    """Record the runs in `folder` in the history database when the context ends, even by an error."""
     try:
         yield
     finally:
@@ -74,7 +74,7 @@ def remembering(folder: Path) -> Iterator[None]:
 
 
 def _made(claim: Path) -> bool:
-    """Claim a name for this command; False if another command has it."""
+    """Claim a name for this command and return True; return False if another command has it."""
     try:
         claim.mkdir(parents=True)
     except FileExistsError:
@@ -88,7 +88,11 @@ def _made(claim: Path) -> bool:
 
 @contextlib.contextmanager
 def keeping(folder: Path) -> Iterator[None]:
-    """For an error after the first run in `folder`: report that the runs are kept, and do not exit with 2."""
+    """Make an error after the first run in `folder` report that the runs are kept.
+
+    If such an error would exit with the code for wrong usage, it becomes an EngineError, because something was sent
+    already.
+    """
     try:
         yield
     except ReplayError as error:

@@ -21,29 +21,32 @@ OF_A_PLAN = (
     "ledger.hdr",
     "plan.survey",
 )
-"""Kernel modules that every plan needs, from the log to its rows; `kernels_of` adds those of its targets."""
+"""Kernel modules that every plan needs, from the log to its rows. `kernels_of` lists those that a target adds."""
 
 KERNELS = (*OF_A_PLAN, "ledger.record")
-"""Kernel modules that every replay needs, from the log to the accounts; `kernels_of` adds those of its targets."""
+"""Kernel modules that every replay needs, from the log to the accounts. `kernels_of` lists those of its targets."""
 
 _SELDOM = ("kafka.", "staging.")
-"""Packages of kernels that are compiled only when a command needs them."""
+"""Packages whose kernels are compiled only when a command needs them."""
 
 LINE_EVERY_S = 5.0
-"""How often a line reports the progress if there is no terminal."""
+"""How many seconds lie between two lines about the progress if there is no terminal."""
 
 _TEXT = "compiling kernels for this machine, once"
 _LEFT_FROM_SHARE = 0.03
-"""From this share on, the time left can be estimated."""
+"""The share of the work from which on the time left can be estimated."""
 
 
 def usual_kernels() -> list[str]:
-    """The modules with kernels that commands usually need."""
+    """Return the kernel modules that commands usually need."""
     return [name for name in sources.with_entries() if not name.startswith(_SELDOM)]
 
 
 def warm_kernels(console: Console, modules: Iterable[str] = KERNELS) -> float:
-    """Compile or load kernels. If one of them has to be compiled, all usual ones are. Returns the seconds spent."""
+    """Compile or load kernels, and return the seconds that `jit.warm` took.
+
+    If one of the modules has to be compiled, all usual modules are compiled, too.
+    """
     modules = list(modules)
     if not jit.is_compiled(modules):
         compile_kernels(console, modules)
@@ -97,7 +100,7 @@ def _shown(console: Console) -> Iterator[Callable[[float, list[str]], None]]:
 
 
 def left_text(share: float, elapsed_s: float) -> str:
-    """Text such as `, about 20 s left`; empty while it cannot be estimated."""
+    """Return text such as `, about 20 s left`; empty while it cannot be estimated."""
     if share < _LEFT_FROM_SHARE:
         return ""
     left_s = elapsed_s * (1 - share) / share

@@ -29,7 +29,7 @@ routes_option = click.option(
 
 
 def format_names() -> list[str]:
-    """The names that `--format` accepts, separated by commas."""
+    """Return the names that `--format` accepts."""
     return formats.with_brought("replay.importers", formats.READ)
 
 
@@ -72,22 +72,23 @@ _CONTENTS = (
 
 
 def format_options(command: Command) -> Command:
-    """Add the options `--format` to `--routes`, which describe the recording."""
+    """Add the options that describe the recording: `--format`, `--columns`, `--log-format`, `--tz` and `--routes`."""
     for option in reversed(_FORMAT):
         command = option(command)
     return command
 
 
 def contents_options(command: Command) -> Command:
-    """Add the options that select what is taken from a recording: secrets and health checks."""
+    """Add the options for secrets and health checks in a recording."""
     for option in reversed(_CONTENTS):
         command = option(command)
     return command
 
 
 def options_of(given: dict[str, Any]) -> Options:
-    """The importer's options, from the parameters that both decorators add. UsageError or InputError if one is
-    wrong.
+    """Return the importer's options, from the parameters that both decorators add.
+
+    UsageError or InputError if a value is invalid.
     """
     from replay import units
     from replay.trace import RouteRules, read_route_rules

@@ -26,7 +26,7 @@ HTTP_OPTIONS = (
 
 
 class _RecordCommand(click.Command):
-    """The verb with its options in groups: for HTTP, for Kafka, for both."""
+    """The verb, whose help lists its options in groups: for HTTP, for Kafka, for both."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group."""
@@ -44,7 +44,7 @@ class _RecordCommand(click.Command):
 
 
 def _refuse_others(context: click.Context, names: tuple[str, ...], source: str, other: str) -> None:
-    """UsageError if an option for the other kind of source was given."""
+    """Raise UsageError if an option for the other kind of source was given."""
     for parameter in context.command.params:
         given = context.get_parameter_source(parameter.name or "")
         if parameter.name in names and given is click.core.ParameterSource.COMMANDLINE:
@@ -55,9 +55,9 @@ def _refuse_others(context: click.Context, names: tuple[str, ...], source: str, 
 
 
 def _bounds_ms(from_: str, until: str) -> tuple[int | None, int | None]:
-    """`--from` and `--until` in ms since the epoch; None for earliest and latest.
+    """Parse `--from` and `--until` into ms since the epoch; None for earliest and latest.
 
-    `+10m` counts from --from, else from now. UsageError if they are invalid, or nothing can be between them.
+    `+10m` counts from --from, or from now without it. UsageError if a time is invalid, or if the range is empty.
     """
     now_ns = time.time_ns()
     from_ns = None if from_ == "earliest" else _moment_ns(from_, "--from", "earliest", now_ns)
@@ -206,7 +206,7 @@ def _record_kafka(
     source: str, out: Path, *, from_: str, until: str, resume: str | None, scenario: str | None, isolation: str,
     allow: tuple[str, ...], force: bool,
 ) -> None:  # fmt: skip
-    """Record topics of Kafka."""
+    """Record Kafka topics, and print the summary."""
     from replay.plan.safety import allowed
     from replay.protocols.kafka.record import parse_source, record, resume_offsets
     from replay.report.console import Console

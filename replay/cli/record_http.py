@@ -1,4 +1,4 @@
-"""`replay record http`: a recording proxy or a mirror receiver, from its options to its summary."""
+"""`replay record http`: runs a recording proxy or a mirror receiver, and prints the summary."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ ROUTES_SHOWN = 6
 
 
 def parse_limits(texts: Sequence[str]) -> BodyLimits:
-    """The limits of `--body-limit`: sizes, and routes with sizes (`POST /upload=0`). UsageError if a text is
-    neither.
+    """Parse the values of `--body-limit`: sizes, and routes with sizes (`POST /upload=0`).
+
+    UsageError if a text is neither.
     """
     default, rules = BodyLimits().bytes_max, list[tuple[str, int]]()
     for text in texts:
@@ -51,7 +52,7 @@ def parse_limits(texts: Sequence[str]) -> BodyLimits:
 
 @dataclass(frozen=True, slots=True)
 class HttpOptions:
-    """The options of `replay record http`."""
+    """The options of `replay record http`, by the names of their parameters."""
 
     listen: str
     upstream: str | None
@@ -68,7 +69,7 @@ class HttpOptions:
     scrub_key_file: Path | None
 
     def check(self) -> None:
-        """UsageError if options contradict each other."""
+        """Raise UsageError if options contradict each other."""
         if self.mirror == (self.upstream is not None):
             raise UsageError(
                 "both --mirror and --upstream" if self.mirror else "neither --upstream nor --mirror",
@@ -111,7 +112,7 @@ def _recording(options: HttpOptions, out: Path, allow: tuple[str, ...], force: b
 
 
 def _refuse_loop(options: HttpOptions, upstream: Upstream) -> None:
-    """UsageError if the proxy would forward requests to itself."""
+    """Raise UsageError if the proxy would forward requests to itself."""
     host, port = parse_place(options.listen)
     local = ("localhost", "127.0.0.1", "::1")
     takes = (*local, host) if host in ("0.0.0.0", "::") else local if host == "localhost" else (host,)
@@ -124,7 +125,10 @@ def _refuse_loop(options: HttpOptions, upstream: Upstream) -> None:
 
 
 def record_http(options: HttpOptions, out: Path, *, allow: tuple[str, ...], force: bool) -> None:
-    """Record until a signal, and print the summary."""
+    """Record until a signal, and print the summary.
+
+    If the trace cannot be made, the error says where the journal with the recording is.
+    """
     recording = _recording(options, out, allow, force)
 
     def listening(place: str) -> None:
@@ -146,7 +150,7 @@ def record_http(options: HttpOptions, out: Path, *, allow: tuple[str, ...], forc
 
 
 def _kept(recorded: Recorded, out: Path) -> ReplayError:
-    """The error for a recording that is safe in its journal but could not be made into a trace."""
+    """Return the error for a recording that is safe in its journal but could not be made into a trace."""
     assert recorded.failure is not None
     failure = type(recorded.failure)(
         f"{reason_of(recorded.failure)}: no trace was made; {recorded.journal} holds the recording",
@@ -157,7 +161,7 @@ def _kept(recorded: Recorded, out: Path) -> ReplayError:
 
 
 def summary_lines(recorded: Recorded, out: Path) -> list[str]:
-    """The results of a recording, in plain lines."""
+    """Return the summary of a recording as lines of text."""
     accounts, notes, trace = recorded.accounts, recorded.notes, recorded.trace
     counts = accounts.counts
     lines = [f"requests {counts['requests']:,}, recorded {notes.records:,}"]
@@ -175,8 +179,8 @@ def summary_lines(recorded: Recorded, out: Path) -> list[str]:
             lines.append(f"{name} {shown}" if name != "connections" else shown)
     if abs(recorded.clock_set_ns) >= units.SECOND_NS:
         lines.append(
-            f"the clock was set by {units.format_duration(abs(recorded.clock_set_ns))} meanwhile; "
-            f"timestamps follow the clock as it was at the start"
+            f"the system clock was changed by {units.format_duration(abs(recorded.clock_set_ns))} during the recording; "
+            f"the timestamps ignore that change"
         )
     if trace is None:
         if recorded.failure is None:

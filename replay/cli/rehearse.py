@@ -1,4 +1,4 @@
-"""`replay rehearse`: ten failures and their fixes, replayed against a twin of a fitness app."""
+"""`replay rehearse`: replays ten failures and their fixes against a twin of a fitness app."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def command(
 
 
 def _asks() -> bool:
-    """Whether a user is there to press Enter."""
+    """Return whether a user is at the terminal to press Enter."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _is_run(text: str) -> bool:
-    """Whether an argument is the folder of a run."""
+    """Return whether an argument is the folder of a run."""
     return Path(text).is_dir()
 
 
@@ -43,13 +43,13 @@ def command(run: Path | None, hgrm: Path | None, **given: Any) -> None:
     folder = run if run is not None else _newest()
     loaded = load_run(folder)
     if loaded.recovered:
-        tell(f"{folder} had been killed; its results were rebuilt from what its lanes had counted", err=True)
+        tell(f"{folder} was killed; its results were rebuilt from the counts of its lanes", err=True)
     with damage_named(str(folder)):
         _show(loaded, outputs, hgrm)
 
 
 def _newest() -> Path:
-    """The newest run in runs/; prints which one it is. UsageError if there is none."""
+    """Print which run in runs/ is the newest, and return its folder. UsageError if there is none."""
     from replay.results.listing import list_runs
 
     from .places import RUNS
@@ -62,7 +62,7 @@ def _newest() -> Path:
 
 
 def _show(loaded: Run, outputs: Outputs, hgrm: Path | None) -> None:
-    """Write the requested outputs, or print the report."""
+    """Write the requested outputs, or print the report if there are none."""
     from replay.report.outputs.of_run import RunResult
 
     if hgrm is not None:

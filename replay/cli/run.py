@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 
 
 def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Scenario, list[str]]:
-    """The scenario that a command line gives, and the recordings to replay."""
+    """Return the scenario with the flags applied, and the recordings to replay.
+
+    UsageError for more than one scenario, or if there is no recording.
+    """
     from replay.protocols.scenario import load_scenario
 
     files = [path for path in paths if path.endswith(".toml")]
@@ -59,7 +62,7 @@ def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sce
 
 
 def named_after(scenario: Scenario, path: Path | None) -> Scenario:
-    """The scenario with a name: its own, or that of its file."""
+    """Return the scenario with a name: its own, or that of its file."""
     from msgspec.structs import replace
 
     return scenario if path is None or scenario.name else replace(scenario, name=path.stem)
@@ -67,7 +70,7 @@ def named_after(scenario: Scenario, path: Path | None) -> Scenario:
 
 @contextlib.contextmanager
 def work_area(out: Path) -> Iterator[Path]:
-    """A temporary folder beside the run folder."""
+    """Make a temporary folder beside the run folder, and remove it when the context ends."""
     area = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         try:
@@ -157,7 +160,10 @@ def command(
 
 
 def _over(given: Mapping[str, Any], scenario: Scenario) -> Over | None:
-    """The transport that `--cluster` names; None without it. UsageError for options that cannot be combined with it."""
+    """Return the transport that `--cluster` selects; None without it.
+
+    UsageError for options that cannot be combined with it.
+    """
     if given["cluster"] is None:
         check_unused(given)
         return None
@@ -167,7 +173,10 @@ def _over(given: Mapping[str, Any], scenario: Scenario) -> Over | None:
 
 
 def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:
-    """Set variables of the scenario for this process (`--set NAME=VALUE`). UsageError if it has none of that name."""
+    """Set variables of the scenario for this process (`--set NAME=VALUE`).
+
+    UsageError if the scenario has no variable of that name.
+    """
     from replay import units
 
     known = {variable.name: variable.env for variable in scenario.variable if variable.env is not None}
@@ -189,7 +198,7 @@ def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:
 
 
 def made_sinks(texts: tuple[str, ...]) -> list[Sink]:
-    """The sinks of `--sink`. UsageError for an invalid one."""
+    """Make the sinks of `--sink`. UsageError for an invalid one."""
     if not texts:
         return []
     from replay.engine.sinks import make_sinks
@@ -198,8 +207,9 @@ def made_sinks(texts: tuple[str, ...]) -> list[Sink]:
 
 
 def report_console_for(plain: bool, quiet: bool, stderr: bool = False) -> Console:
-    """The console for the report: stdout, or stderr if an output goes to stdout. `plain`: no colours or cursor
-    movements.
+    """Return the console for the report: stdout, or stderr if an output goes to stdout.
+
+    `plain` disables colors and cursor movements; `quiet` discards everything.
     """
     from replay.report.console import Console
     from replay.report.page import console_width, report_console
@@ -240,7 +250,10 @@ def _prepare(
 
 
 def _import_options(recordings: list[str], wanted: Scrubbing | None) -> Options | None:
-    """The options for importing recordings. UsageError if one was given although nothing is imported."""
+    """Return the options for importing recordings; None if nothing is imported.
+
+    UsageError if an import option is given although nothing is imported.
+    """
     from replay.trace import is_trace
     from replay.trace.importing import Options
 
@@ -253,7 +266,10 @@ def _import_options(recordings: list[str], wanted: Scrubbing | None) -> Options 
 
 
 def _plan_printer(scenario: Scenario, targets: int, console: Console) -> Callable[[TargetPlan], None]:
-    """A function that prints the plan of each target and, after the last one, the settings that no target uses."""
+    """Return a function that prints the plan of each target.
+
+    After the plan of the last target it prints the settings that no target uses.
+    """
     from replay.protocols.registry import unused_settings
     from replay.report.plan import print_plan
 
@@ -276,7 +292,7 @@ def replay_recordings(
     *, outputs: Outputs | None = None, sinks: Sequence[Sink] = (), wanted: Scrubbing | None = None,
     over: Over | None = None,
 ) -> int:  # fmt: skip
-    """Run, print the report, write the outputs, and return the exit code."""
+    """Replay recordings, print the report, write the outputs, and return the exit code."""
     from replay.audience import audience
     from replay.settings.instant import instant_of
 
@@ -326,7 +342,7 @@ def _run_and_report(
 
 
 def _report(document: RunDocument, folder: Path, console: Console, outputs: Outputs | None) -> int:
-    """Print the report of a run that has ended, and write the outputs. Returns the exit code."""
+    """Print the report of a finished run, write the outputs, and return the exit code."""
     from replay.engine.sinks.threads import SINK_NOTES
     from replay.report.outputs.of_run import RunResult
     from replay.report.terminal import print_report
@@ -346,7 +362,10 @@ def _report(document: RunDocument, folder: Path, console: Console, outputs: Outp
 
 
 def _linger(sinks: Sequence[Sink]) -> None:
-    """Give sinks more time after the report if they need it. An interrupt ends the wait; the run is already saved."""
+    """Wait for sinks that need more time after the report.
+
+    An interrupt ends the wait. The run is already saved.
+    """
     from replay.engine.sinks.interface import LingeringSink
 
     waiting = [sink for sink in sinks if isinstance(sink, LingeringSink) and sink.lingering()]
@@ -359,7 +378,7 @@ def _linger(sinks: Sequence[Sink]) -> None:
 
 
 def exit_code(document: Any) -> int:
-    """The exit code of a finished run."""
+    """Return the exit code of a finished run."""
     from replay.results.failures import failures_of
 
     if document.ending.how == "interrupted":

@@ -1,4 +1,4 @@
-"""`replay runs`: the runs of a folder, newest first, or their trends."""
+"""`replay runs`: lists the runs of a folder, newest first, or shows their trends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _GAP = "  "
 @click.option(
     "--fail-on",
     type=click.Choice(["change", "slower"]),
-    help="Exit with 99 on a change that was not reported before, or on a change for the worse.",
+    help="change: exit with 99 on a change that was not reported before; slower: only if it is for the worse.",
 )
 @click.option("--rebuild", is_flag=True, help="Rebuild the database from the run folders.")
 @click.option(
@@ -75,7 +75,10 @@ def command(
 
 
 def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
-    """Split the arguments: a folder is the FOLDER, any other word the SCENARIO. UsageError if that is not possible."""
+    """Split the arguments into FOLDER and SCENARIO: an argument that is a folder is FOLDER, any other is SCENARIO.
+
+    UsageError for two of a kind. InputError if an argument looks like a folder that does not exist.
+    """
     folders = [word for word in words if Path(word).is_dir()]
     others = [word for word in words if not Path(word).is_dir()]
     if len(folders) > 1 or len(others) > 1:
@@ -90,7 +93,7 @@ def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
 
 
 def _rebuild(folder: Path) -> bool:
-    """Rebuild the database, and report how many runs it has. Returns whether that worked."""
+    """Rebuild the database, report how many runs it has, and return whether that worked."""
     from replay.history.database import database_of, opened
 
     try:
@@ -102,12 +105,12 @@ def _rebuild(folder: Path) -> bool:
     if problem:
         say(problem)
     else:
-        tell(f"{database_of(folder).name} made anew: {count:,} runs", err=True)
+        tell(f"{database_of(folder).name} rebuilt: {count:,} runs", err=True)
     return not problem
 
 
 def _only(listing: Listing, scenario: str, folder: Path) -> Listing:
-    """The runs of one scenario. InputError if there are none."""
+    """Return the runs of one scenario. InputError if there are none."""
     from dataclasses import replace
 
     name = Path(scenario).stem if scenario.endswith(".toml") else scenario
@@ -163,7 +166,7 @@ def _cells(run: ListedRun) -> tuple[str, ...]:
 
 
 def _columns() -> int | None:
-    """The width of the terminal; None if stdout is not a terminal, so that nothing is cut."""
+    """Return the width of the terminal; None if stdout is not a terminal, so that nothing is cut."""
     import shutil
     import sys
 
@@ -171,7 +174,10 @@ def _columns() -> int | None:
 
 
 def _lines(rows: Sequence[tuple[str, ...]], columns: int | None) -> list[str]:
-    """The table without padding on the right. If it is too wide, names and targets are shortened in the middle."""
+    """Return the lines of the table.
+
+    If the table is too wide, names and targets are shortened in the middle.
+    """
     cells = [[shown(cell) for cell in row] for row in rows]
     widths = [max(len(row[at]) for row in cells) for at in range(len(_HEADS))]
     if columns is not None:
@@ -186,7 +192,7 @@ def _lines(rows: Sequence[tuple[str, ...]], columns: int | None) -> list[str]:
 
 
 def _fitted(text: str, width: int) -> str:
-    """A text shortened in the middle to fit."""
+    """Shorten a text in the middle if it does not fit."""
     if len(text) <= width:
         return text
     head = (width - 1) // 2

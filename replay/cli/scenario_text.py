@@ -1,4 +1,4 @@
-"""The text of a new scenario: the settings of a trace and a target, and comments for the others."""
+"""The text of a new scenario: the settings of a trace and a target, with the other settings in comments."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TABLES: dict[str, dict[str, Any]] = {
     "actions": {"registration": ["POST /v1/users"]},
     "values": {"registration": "9.99 EUR"},
 }
-"""An example for each table with keys of the user's own."""
+"""An example for each table whose keys the user chooses."""
 
 BODY_EXAMPLE = """# template = '{"id": "{uuid}", "email": "{email}", "client": {client}, "number": {n}}'"""
 
@@ -42,8 +42,9 @@ BODY_EXAMPLE = """# template = '{"id": "{uuid}", "email": "{email}", "client": {
 def scenario_text(
     trace: Trace, trace_name: str, target: str, *, everything: bool = False, proposed: Proposed | None = None
 ) -> str:
-    """The text of a scenario: target and trace set, and as comments the settings that most people change, or all of
-    them. Proposed rules are included.
+    """Return the text of a scenario with target and trace set, and with the proposed rules.
+
+    Comments show the settings that most people change, or with `everything` all of them.
     """
     proposed = proposed or Proposed()
     methods = ", ".join(trace.manifest.methods)
@@ -86,7 +87,7 @@ def scenario_text(
 
 
 def _proposals(proposed: Proposed) -> Iterator[str]:
-    """The rules that the recording proposes, each with its figures; those that hold too rarely as comments."""
+    """Yield the proposed rules, each with its figures. Rules that hold too rarely are in comments."""
     if not proposed.rules and not proposed.notes:
         return
     yield "# ---- proposed from the recording: check the figures, and remove what is wrong ----"
@@ -102,12 +103,12 @@ def _proposals(proposed: Proposed) -> Iterator[str]:
 
 
 def _is_table(setting: Setting) -> bool:
-    """Whether a top-level setting is a TOML table; tables come after all plain keys."""
+    """Return whether a top-level setting is a TOML table. Tables come after all plain keys."""
     return setting.table is not None or isinstance(setting.default, dict)
 
 
 def _tables(trace: Trace, wanted: list[Setting], everything: bool) -> Iterator[str]:
-    """Every table with a wanted key, and [[body]] tables for a trace that needs some."""
+    """Yield every table with a wanted key, and [[body]] tables for a trace that needs some."""
     for setting in SETTINGS.values():
         inner = [one for one in wanted if one.key.startswith(f"{setting.key}.")]
         if setting.key == "body":
@@ -127,7 +128,7 @@ def _tables(trace: Trace, wanted: list[Setting], everything: bool) -> Iterator[s
 
 
 def _setting(setting: Setting, value: Any) -> list[str]:
-    """The lines of a setting: its description, and its value or, as a comment, its default."""
+    """Return the lines of a setting: its description, and its value or, as a comment, its default."""
     comment = _comment(setting.help + (f"; default: {setting.row.default}" if setting.row.default else ""))
     name = setting.name
     if value is not None:
@@ -138,7 +139,7 @@ def _setting(setting: Setting, value: Any) -> list[str]:
 
 
 def _bodies(trace: Trace, setting: Setting, everything: bool) -> Iterator[str]:
-    """A commented rule for each route that needs a body."""
+    """Yield a rule in comments for each route that needs a body."""
     routes = [route.route for route in trace.manifest.routes if route.route.split(" ")[0] in BODY_METHODS]
     if not routes and not everything:
         return
@@ -157,7 +158,7 @@ def _bodies(trace: Trace, setting: Setting, everything: bool) -> Iterator[str]:
 
 
 def _rules(setting: Setting) -> Iterator[str]:
-    """What a table of rules can contain, and an example as a comment."""
+    """Yield comments that list the keys of a table of rules, and an example."""
     assert setting.table is not None
     summary = (setting.table.__doc__ or "").strip().partition("\n")[0].rstrip(".")
     yield from _comment(f"{summary}: one [[{setting.key}]] table each.")
@@ -168,7 +169,7 @@ def _rules(setting: Setting) -> Iterator[str]:
 
 
 def _keys(setting: Setting) -> Iterator[str]:
-    """The keys of a table of rules, each as a comment."""
+    """Yield the keys of a table of rules, each as a comment."""
     assert setting.table is not None
     for one in settings_in(setting.table, group=setting.group):
         yield f"#   {one.key}: {one.help}"
@@ -179,7 +180,10 @@ def _comment(text: str) -> list[str]:
 
 
 def _toml(value: Any) -> str:
-    """A plain value as TOML; JSON's strings, numbers, lists and booleans are TOML's."""
+    """Format a plain value as TOML.
+
+    JSON's strings, numbers, lists and booleans are valid TOML.
+    """
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Options for secrets, shared by the verbs that record or import."""
+"""The options for secrets, shared by the verbs that record or import."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ KEY_BYTES_MIN, KEY_BYTES_MAX = 16, 1 << 16
 
 
 class Scrubbing(NamedTuple):
-    """The user's rules for secrets."""
+    """The user's rules for secrets, and the key of the pseudonyms."""
 
     rules: ScrubRules
     key: bytes
     keep_secrets: bool
 
     def check_used(self, why: str) -> None:
-        """UsageError if any of the options was given, although nothing is recorded."""
+        """Raise UsageError if any of the options was given although nothing is recorded."""
         if self.rules.rules or self.key or self.keep_secrets:
             raise UsageError(
                 f"{why}: its secrets were replaced when it was made", hint="give --scrub to replay import"
@@ -57,8 +57,9 @@ def scrub_options(command: Command) -> Command:
 
 
 def scrubbing(scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool) -> Scrubbing:
-    """The rules that the options give. UsageError if a rule is wrong or has no effect; InputError if there is no
-    key.
+    """Return the rules that the options give.
+
+    UsageError if a rule is invalid or has no effect. InputError if the key cannot be read or is too short.
     """
     from replay.trace.importing.scrub_rules import parse_rules
 

@@ -1,4 +1,4 @@
-"""`replay serve`: the runs of a folder in a browser."""
+"""`replay serve`: shows the runs of a folder in a browser."""
 
 from __future__ import annotations
 

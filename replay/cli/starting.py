@@ -1,4 +1,4 @@
-"""`--start-at`: the wait for the instant at which the first request is due."""
+"""`--start-at`: waits for the instant at which the first request is due."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ MINUTE_NS = 60 * SECOND_NS
 
 
 def wait_for(at_ns: int, say: Callable[[str], None], *, plain: bool, lead_ns: int = LEAD_NS) -> None:
-    """Wait until `lead_ns` before a start time, counting down by the wall clock, because that can be set meanwhile.
+    """Wait until `lead_ns` before a start time, and show a countdown.
 
-    On a terminal one line is rewritten each second; otherwise a line is printed each minute.
+    The countdown follows the wall clock, because that can be set meanwhile. On a terminal one line is rewritten
+    each second; otherwise a line is printed each minute.
     """
     say(f"the first request is due at {moment_text(at_ns)}")
     rewrites = sys.stderr.isatty() and not plain

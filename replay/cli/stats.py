@@ -23,11 +23,11 @@ from .import_ import facts
 Expected = dict[str, tuple[float, float]]
 
 TRUE_WITHIN = 0.10
-"""In a window, a trace matches another one if its IDC is within this share of the other's."""
+"""The largest relative difference of the IDC in a window at which a trace still matches another one."""
 
 
 class Stats:
-    """The figures of a trace, and those of the trace that it is compared with."""
+    """The fidelity figures of a trace, and those of the trace that it is compared with."""
 
     def __init__(self, trace: Trace, against: Trace | None) -> None:
         self.figures = measure(trace)
@@ -38,8 +38,9 @@ class Stats:
             self.expected = expected(against, self.steps)
 
     def as_json(self) -> dict[str, Any]:
-        """The figures for scripts. IDC and beta are by window; null means that the trace is too short or its timestamps
-        are too coarse.
+        """Return the figures for scripts.
+
+        IDC and beta are by window. Null means that the trace is too short or that its timestamps are too coarse.
         """
         data = _figures(self.figures)
         if self.other is not None:
@@ -57,7 +58,7 @@ class Stats:
         return data
 
     def _off(self, window: str) -> float | None:
-        """The relative error of the IDC in a window; None if either value is unknown."""
+        """Return the relative error of the IDC in a window; None if the actual or the expected value is unknown."""
         found = self.figures.dispersion[window]
         if found is None or window not in self.expected:
             return None
@@ -97,14 +98,14 @@ class Stats:
         return table
 
     def _expected_cells(self, window: str) -> tuple[str, str]:
-        """The expected values of IDC and beta."""
+        """Return the expected values of IDC and beta as text."""
         if window not in self.expected:
             return "-", "-"
         idc, beta = self.expected[window]
         return units.format_number(idc), _fixed(beta)
 
     def _truth(self) -> str:
-        """The windows in which the trace is as bursty as expected, and the other windows."""
+        """Return the windows in which the trace is as bursty as expected, and the other windows, as text."""
         judged = {window.replace("s", " s"): self._off(window) for window in WINDOWS_NS}
         known = {window: off for window, off in judged.items() if off is not None}
         bound = f"(IDC within {units.format_share(TRUE_WITHIN)} of the expected value)"
@@ -125,7 +126,7 @@ class Stats:
         if self.other is not None and self.steps is None:
             rows.append(("should be", "unknown: the trace was not made from the other one"))
         elif self.other is not None and not self.expected:
-            rows.append(("should be", "not known: a window, or a factor of some routes, changes it"))
+            rows.append(("should be", "unknown: a window, or a factor for some routes, changes it"))
         elif self.other is not None:
             rows.append(("true", self._truth()))
         if figures.gap_cv is not None and figures.gap_lag_1 is not None:
@@ -164,12 +165,12 @@ def _cells(found: Dispersion | None) -> list[str]:
 
 
 def _signed(share: float | None) -> str:
-    """A relative error in percent."""
+    """Format a relative error in percent."""
     return "-" if share is None else f"{100 * share + 0.0:+.0f}%"
 
 
 def _fixed(value: float) -> str:
-    """Two decimals; a value that rounds to 0 has no sign."""
+    """Format a value with two decimals, and without a sign if it rounds to 0."""
     return f"{round(value, 2) + 0.0:.2f}"
 
 

@@ -1,4 +1,4 @@
-"""Standard streams in any state: closed, in a limited encoding, or without a reader."""
+"""Standard streams that work even if they are closed, have a limited encoding, or have no reader."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from replay.errors import reason_of
 from replay.shown import shown
 
 _LIKENESS = str.maketrans("≥≤→×µμ·…●○✓✗–━“”▁▂▃▄▅▆▇█░▒▓²", '><>xuu-~*o+x-="".:-=+*%#.:+2')
-"""Replacements of one character each, so that columns stay aligned."""
+"""Replacements for characters that an encoding may lack, one character each, so that columns stay aligned."""
 
 _HANDLER = "replay.likeness"
 _RAW_BYTE = 0xDC00
-"""The code points in which Python keeps file name bytes that are not UTF-8 (surrogateescape)."""
+"""The first of the code points that Python uses for file name bytes that are not UTF-8 (surrogateescape)."""
 
 
 class _Stderr(io.TextIOWrapper):
-    """Standard error that may have no reader: a failure to show progress never ends the command."""
+    """Standard error that ignores write errors, so that a failure to show progress never ends the command."""
 
     def write(self, text: str, /) -> int:
         with contextlib.suppress(OSError):
@@ -50,8 +50,9 @@ def prepare() -> None:
 
 
 def _open_closed() -> None:
-    """Open closed streams on /dev/null. Otherwise the next opened file would get the descriptor of a closed stream, and
-    that stream's output.
+    """Open closed streams on /dev/null.
+
+    Otherwise the next opened file would get the descriptor of a closed stream, and that stream's output.
     """
     for number in (0, 1, 2):
         with contextlib.suppress(OSError):
@@ -70,8 +71,9 @@ def _open_closed() -> None:
 
 
 def likeness(error: UnicodeError) -> tuple[str, int]:
-    """A replacement for characters that a stream cannot encode: a similar character, the bytes of a file name, or a
-    mark.
+    """Replace characters that a stream cannot encode: by a similar character, the bytes of a file name, or `?`.
+
+    It is an error handler as `codecs.register_error` expects.
     """
     if not isinstance(error, UnicodeEncodeError):
         raise error
@@ -94,12 +96,12 @@ def say(message: str, hint: str = "") -> None:
 
 
 def tell(text: str, *, err: bool = False) -> None:
-    """Print a line that may contain untrusted text, escaped."""
+    """Print a line, with control characters escaped because the text may be untrusted."""
     click.echo(shown(text), err=err)
 
 
 def forget_stdout() -> None:
-    """Drop output that is not written yet, so that flushing it at exit cannot fail."""
+    """Redirect stdout to /dev/null, so that flushing the remaining output at exit cannot fail."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
@@ -108,8 +110,9 @@ def forget_stdout() -> None:
 
 @contextlib.contextmanager
 def shown_of(result: Path) -> Iterator[None]:
-    """Guard the printing of a result that is already on disk. If printing fails, the exit code is still that of the
-    result.
+    """Guard the printing of a result that is already on disk.
+
+    If printing fails, the exit code is still that of the result.
     """
     try:
         yield

@@ -22,7 +22,7 @@ ROUTES_SHOWN = 12
 
 
 def _growth(before: list[int], after: Trace) -> Table:
-    """The requests of each route before and after the transform; routes that changed come first."""
+    """Return a table of the requests of each route before and after the transform, with changed routes first."""
     from rich.text import Text
 
     from replay import units
@@ -83,8 +83,9 @@ def _report(console: Console, before: Trace, rows: list[int], after: Trace) -> N
 @out_option("Trace to write.", required=True)
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(recordings: tuple[str, ...], out: Path, force: bool, **given: Any) -> None:
-    """Make a trace from another one. The steps are applied in this order: window, routes, sample, scale, peak, speed,
-    rewrite.
+    """Make a trace from another one.
+
+    The steps are applied in this order: window, routes, sample, scale, peak, speed, rewrite.
     """
     from replay.plan.transforms import transform_of
     from replay.report.console import Console

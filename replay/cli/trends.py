@@ -1,4 +1,4 @@
-"""`replay runs --trend`: the builds at which runs of a scenario got slower or faster."""
+"""`replay runs --trend`: shows the builds at which runs of a scenario got slower or faster."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WORSE = {"failed": ("more failures", "fewer failures"), "peak": ("a lower peak"
 def show_trends(
     folder: Path, scenario: str, since: str, fail_on: str | None, json_file: str | None, *, rebuild: bool
 ) -> int:
-    """Print the trends, remember which changes were reported, and return the exit code."""
+    """Print the trends, store which changes were reported, and return the exit code."""
     from replay.history.database import opened
     from replay.history.finding import KINDS
     from replay.history.trends import parts_of, trends_of
@@ -77,7 +77,7 @@ def show_trends(
 
 
 def chosen(trends: list[Trend], scenario: str, folder: Path) -> list[Trend]:
-    """The trends of a scenario. InputError if it has no runs."""
+    """Return the trends of a scenario, or all without one. InputError if the scenario has no runs."""
     if not scenario:
         return trends
     name = _name_of(scenario)
@@ -92,12 +92,12 @@ def chosen(trends: list[Trend], scenario: str, folder: Path) -> list[Trend]:
 
 
 def _name_of(scenario: str) -> str:
-    """The name of the scenario that was given by name or by file."""
+    """Return the name of a scenario that was given by name or by file."""
     return Path(scenario).stem if scenario.endswith(".toml") else scenario
 
 
 def _begin(since: str, trends: list[Trend]) -> int:
-    """When a build first ran. UsageError if there is no run of it."""
+    """Return when a build first ran, in ns since the epoch; 0 without a build. UsageError if there is no run of it."""
     if not since:
         return 0
     times = [row.started_ns for trend in trends for row in trend.rows if since in (row.build, row.name)]
@@ -167,7 +167,7 @@ def _print(trend: Trend, changes: list[Change], fresh: set[str]) -> None:
 
 
 def _line_of(trend: Trend) -> list[str]:
-    """The latest p99 values or peaks as a sparkline; empty if none is known."""
+    """Return the latest p99 values or peaks as a sparkline; empty if none is known."""
     text: Callable[[float], str]
     values: Sequence[float]
     if trend.kind == "peak":
@@ -198,7 +198,7 @@ def _print_change(change: Change, state: str) -> None:
 
 
 def moved_text(moved: Moved) -> str:
-    """`p99 of GET /a +6.1% (41.2 ms to 43.7 ms)`."""
+    """Return text such as `p99 of GET /a +6.1% (41.2 ms to 43.7 ms)`."""
     what = f"{_WHAT[moved.metric]} of {shown(moved.route) or 'all requests'}"
     if moved.metric == "failed":
         points = f"{100 * moved.change:+.2f} points"

@@ -1,4 +1,4 @@
-"""`replay twin`: services with limits on loopback, to be loaded, broken and mended."""
+"""`replay twin`: runs services with limits on loopback that can be loaded and changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOOK_EVERY_S = 0.2
 
 
 def _settings(texts: tuple[str, ...]) -> dict[str, str]:
-    """Settings given as NAME=VALUE. UsageError for one without a value."""
+    """Parse settings that are given as NAME=VALUE. UsageError for one without a value."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -7,11 +7,11 @@ from replay.results.agents import AgentFigures, agent_name
 from replay.units import format_duration
 
 SHOWN = 8
-"""Agents that a report lists: lost ones and bad verdicts first."""
+"""How many agents a report lists. Lost agents and bad verdicts come first."""
 
 
 def agents_words(agents: list[AgentFigures]) -> list[tuple[str, str]]:
-    """A line for each agent, and its style."""
+    """Return a line for each agent, and its style."""
     worst_first = sorted(
         agents, key=lambda agent: (not agent.lost, -WORSE[agent.validity.verdict], agent.agent)
     )

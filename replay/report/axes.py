@@ -1,7 +1,7 @@
-"""Chart axes: positions of values, and the labelled ticks.
+"""Axes of charts: the positions of values, and the labeled ticks.
 
-An axis offers sets of ticks from many to few, each with at least two ticks. A chart takes the first set whose labels do
-not overlap.
+An axis offers several sets of ticks, from many ticks to few. A chart uses the first set whose labels do not
+overlap.
 """
 
 from __future__ import annotations
@@ -15,29 +15,30 @@ from replay.results.document import RecordedClock
 from replay.units import MS_NS, SECOND_NS, US_NS, to_datetime
 
 TICKS_MAX = 13
-"""Maximum number of ticks offered on a clock axis."""
+"""The most ticks that a clock axis offers."""
 
 Label = Callable[[float, float], tuple[str, ...]]
-"""Formats the lines of a tick's label from its value and the distance to the next tick, which decides the number of
-digits.
+"""Formats the lines of a tick's label.
+
+The arguments are the tick's value and the distance to the next tick, which decides the number of digits.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A labelled tick; it has several lines if it has two names."""
+    """A labeled tick. Its label has two lines if it shows two clocks or units."""
 
     value: float
     words: tuple[str, ...]
 
 
 def plain_label(value: float, step: float) -> tuple[str, ...]:
-    """`1,250`, `0.25`: as many decimals as the step needs."""
+    """Format a number with as many decimals as the step needs: `1,250`, `0.25`."""
     return (f"{value:,.{decimals_of(step)}f}",)
 
 
 def decimals_of(step: float) -> int:
-    """Decimals that show a step to two digits: 0 for 20, 1 for 2.5, 2 for 0.25."""
+    """Return how many decimals show a step to two digits: 0 for 20, 1 for 2.5, 2 for 0.25."""
     if step <= 0:
         return 0
     least = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -45,7 +46,7 @@ def decimals_of(step: float) -> int:
 
 
 def latency_label(value_ns: float, step_ns: float) -> tuple[str, ...]:
-    """`20 ms`, `1.5 s`: in the unit of the value."""
+    """Format a latency with the unit that fits its value: `20 ms`, `1.5 s`."""
     units = ((SECOND_NS, "s"), (MS_NS, "ms"), (US_NS, "µs"))
     unit_ns, unit = next((each for each in units if value_ns >= 0.9995 * each[0]), (1, "ns"))
     if unit == "s" and value_ns >= 120 * SECOND_NS and step_ns >= 60 * SECOND_NS:
@@ -54,12 +55,12 @@ def latency_label(value_ns: float, step_ns: float) -> tuple[str, ...]:
 
 
 def times_label(value: float, step: float) -> tuple[str, ...]:
-    """`0.25×`."""
+    """Format a factor: `0.25×`."""
     return (f"{plain_label(value, step)[0]}×",)
 
 
 def change_label(ratio: float, step: float) -> tuple[str, ...]:
-    """A ratio as a change: `-20%`, `+5%`; from a doubling or a halving on as a factor: `2×`, `0.5×`."""
+    """Format a ratio as a change: `-20%`, `+5%`. A doubling, a halving and more are factors: `2×`, `0.5×`."""
     if ratio >= 2 or ratio <= 0.5:
         return times_label(ratio, step)
     percent = 100 * (ratio - 1)
@@ -68,7 +69,7 @@ def change_label(ratio: float, step: float) -> tuple[str, ...]:
 
 
 def percentile_label(inverse: float, _: float) -> tuple[str, ...]:
-    """`p99.9` at 1/(1-p) = 1,000."""
+    """Format a percentile p given as 1/(1-p): `p99.9` for 1,000."""
     return (f"p{100 * (1 - 1 / inverse):.10g}",)
 
 
@@ -82,15 +83,15 @@ class Axis:
     is_log: bool = False
     label: Label = plain_label
     kind: str = "number"
-    """How the page's script shows a value: number, time, percentile, latency, times."""
+    """How the page's script formats a value: number, time, percentile, latency or times."""
     fixed: tuple[float, ...] = ()
-    """Fixed ticks to use instead of computed ones; empty: computed."""
+    """Ticks to use instead of computed ones; empty if they are computed."""
     clock: RecordedClock | None = None
     bare: bool = False
-    """Whether the ticks have no labels."""
+    """Whether the axis has no ticks."""
 
     def share(self, value: float) -> float:
-        """The position of a value from 0 to 1, clipped to the scale."""
+        """Return the position of a value on the axis, from 0 to 1. Values beyond the range are at an end."""
         if self.is_log:
             low, high = math.log(self.low), math.log(self.high)
             at = math.log(value) if value > 0 else low
@@ -99,7 +100,7 @@ class Axis:
         return min(max((at - low) / (high - low), 0.0), 1.0)
 
     def ticks(self) -> Iterator[list[Tick]]:
-        """Sets of ticks, from the one with the most ticks to the one with the fewest."""
+        """Yield sets of ticks, from the one with the most ticks to the one with the fewest."""
         if self.bare:
             yield []
         elif self.fixed:
@@ -151,13 +152,13 @@ class Axis:
 
 
 def nice_step(least: float) -> float:
-    """The smallest of 1, 2, 2.5, 5 and their multiples by powers of ten that is at least `least`."""
+    """Return the smallest number of at least `least` that is 1, 2, 2.5 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(least))
     return next((step * power for step in (1, 2, 2.5, 5) if step * power >= least * (1 - 1e-9)), 10 * power)
 
 
 def padded(low: float, high: float, *, is_log: bool, by: float = 0.05) -> tuple[float, float]:
-    """A range with a margin on both sides, never empty."""
+    """Return the range with a margin on both sides. The result is never empty."""
     if is_log:
         low, high = max(low, 1e-12), max(high, 1e-12)
         factor = max((high / low) ** by, 1.02 if high / low > 1.001 else 1.5)
@@ -167,13 +168,16 @@ def padded(low: float, high: float, *, is_log: bool, by: float = 0.05) -> tuple[
 
 
 def latency_axis(low_ns: float, high_ns: float, title: str = "") -> Axis:
-    """A logarithmic axis of latencies, in ns."""
+    """Return a logarithmic axis of latencies, in ns."""
     low, high = padded(max(low_ns, 1.0), max(high_ns, 1.0), is_log=True, by=0.03)
     return Axis(low, high, title, is_log=True, label=latency_label, kind="latency")
 
 
 def count_axis(high: float, title: str, low: float = 0.0) -> Axis:
-    """An axis from 0, or from a little below a negative lowest value, to a little above the highest value."""
+    """Return an axis from 0 to a little above the highest value.
+
+    If `low` is negative, the axis begins a little below it.
+    """
     if low < 0:
         return Axis(low * 1.04, max(high, 0.0) * 1.04, title)
     return Axis(0.0, high * 1.04 if high > 0 else 1.0, title)
@@ -187,15 +191,16 @@ STEPS_NS = (
     ),
     *(days * 86_400 * SECOND_NS for days in (1, 2, 7, 14, 28, 91, 364, 3_640)),
 )
-"""Distances of ticks on a clock."""
+"""The distances that ticks of a clock axis may have."""
 
 CLOCK_LEAST_NS = 1_000
-"""Below this length of the recording, only the run's own clock is labelled."""
+"""The shortest recorded time for which an axis shows the recorded clock."""
 
 
 def time_axis(length_s: float, clock: RecordedClock | None) -> Axis:
-    """An axis of seconds since the start of a run, labelled with the recorded clock if there is one, and with the run's
-    own clock below.
+    """Return an axis of seconds since the start of a run.
+
+    Its labels show the recorded clock if there is one, and below it the time since the start.
     """
     if clock is None or not CLOCK_LEAST_NS <= length_s * clock.speed * SECOND_NS < math.inf:
         return Axis(0.0, max(length_s, 1e-3), "time since the start", kind="time")
@@ -213,7 +218,7 @@ def _zone(clock: RecordedClock) -> dt.tzinfo:
 
 
 def _moments(axis: Axis) -> Iterator[list[Tick]]:
-    """Ticks at round times of the recorded clock, or of the run's own."""
+    """Yield sets of ticks at round times of the recorded clock, or of the time since the start without one."""
     clock = axis.clock
     speed = clock.speed if clock else 1.0
     span_ns = round((axis.high - axis.low) * speed * SECOND_NS)
@@ -243,7 +248,10 @@ def _moment(clock: RecordedClock | None, at_ns: int, since_s: float, step_ns: in
 
 
 def since_text(since_s: float, step_s: float) -> str:
-    """`20 s`, `3.3 s`, `1:30 min`, `2:05 h`: time since the start, to a twentieth of the distance between ticks."""
+    """Format a time since the start: `20 s`, `3.3 s`, `1:30 min`, `2:05 h`.
+
+    The text is exact to a twentieth of the distance between ticks.
+    """
     if abs(since_s) < 100 and step_s < 60:
         least = decimals_of(step_s)
         near = (

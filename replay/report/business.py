@@ -1,4 +1,4 @@
-"""Business actions in words, for both the terminal and the page: what failed, what it cost, and when it was worst."""
+"""Texts about business actions: what failed, what it cost, and when it was worst."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from replay.units import counted, format_count, format_moment
 
 ACTIONS_SHOWN = 12
 MINUTES_SHOWN = 5
-"""How many of a run's worst intervals reports list."""
+"""How many of a run's worst intervals a report lists."""
 
 
 def business_words(document: RunDocument) -> list[str]:
-    """A sentence for each action of a run that has a value or failed requests, followed by the sums by currency."""
+    """Return a sentence for each action of a run that has a value or failed requests, then the sums by currency."""
     business = document.business
     if business is None:
         return []
@@ -30,12 +30,15 @@ def business_words(document: RunDocument) -> list[str]:
 
 
 def _has_one_currency(business: BusinessFigures) -> bool:
-    """Whether all losses are in one currency, so that they can be compared."""
+    """Return whether all losses are in one currency, so that they can be compared."""
     return len(business.lost) == 1
 
 
 def _sums(business: BusinessFigures) -> list[str]:
-    """The summed losses of several actions, for each currency; currencies are never added to each other."""
+    """Return the summed loss of each currency in which several actions lost money.
+
+    Amounts of different currencies are never added.
+    """
     words = []
     for currency, amount in business.lost.items():
         of = [action.action for action in business.actions if action.currency == currency and action.lost]
@@ -49,12 +52,15 @@ def _left_out(actions: Sequence[ActionFigures]) -> list[str]:
     if not count:
         return []
     return [
-        f"{counted(count, 'request')} of these actions failed for another reason than the target, and cost nothing here"
+        f"{counted(count, 'request')} of these actions failed for reasons other than the target; their cost is not counted"
     ]
 
 
 def worst_minutes(document: RunDocument) -> list[tuple[str, str, str, str]]:
-    """The intervals with the highest losses, or with the most failures, as time, action, failed, lost."""
+    """Return the intervals with the highest losses, or with the most failures, as (time, action, failed, lost).
+
+    Losses decide if all are in one currency, otherwise failures.
+    """
     business = document.business
     if business is None:
         return []
@@ -75,7 +81,7 @@ def worst_minutes(document: RunDocument) -> list[tuple[str, str, str, str]]:
 
 
 def interval_words(business: BusinessFigures) -> str:
-    """The name of an interval: a minute, or its length."""
+    """Return the name of the intervals in which failures are counted, such as `minute of the recorded clock`."""
     minutes = business.interval_s // 60
     length = "minute" if minutes == 1 else f"{minutes} minutes"
     return f"{length} of the {business.clock} clock"

@@ -1,8 +1,8 @@
-"""One renderer for all charts: marks on two axes, drawn as SVG when a page is made.
+"""Charts of all reports: marks on two axes, drawn as SVG when a page is written.
 
-A chart collects marks in the units of its axes; `replay.report.drawing` draws it once per width: wide for screens and
-paper, narrow for phones. The page's script reads `Chart.data` to show the values under the pointer. Without a script
-only these values are missing; the tables contain the figures.
+A chart collects marks in the units of its axes. `replay.report.drawing` draws it twice: wide for screens and paper,
+narrow for phones. The page's script reads `Chart.data` to show the values under the pointer. Without the script
+only this display is missing; the tables contain the figures.
 """
 
 from __future__ import annotations
@@ -20,27 +20,32 @@ from .svg import element, escape, number, path, paths
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#3d7fcc", "#d9702c", "#2f9950", "#d14a46", "#8f5fd0", "#77808b"
 YELLOW, DARK, LIGHT = "#b08d16", "#222", "#eee"
 CYCLE = (RED, PURPLE, ORANGE, YELLOW, "#c9529a", GREY, BLUE, GREEN, "#8a5a36", "#2a9d94")
-"""Colours that work on light and dark backgrounds."""
+"""Colors that work on light and dark backgrounds."""
 
 WIDE, NARROW = 1000, 360
 """Widths in pixels of the two drawings of a chart."""
 
 Place = Callable[[float], float]
-"""Maps a value to its pixel."""
+"""Converts a value on an axis to its pixel."""
 
 Mark = Callable[[Place, Place, float, float], str]
-"""Draws part of a chart: takes the pixel positions of x and y, and the frame's width and height."""
+"""Draws a part of a chart as SVG.
+
+The arguments convert x and y to pixels, and give the frame's width and height.
+"""
 
 
 Cells = Sequence[tuple[str, Sequence[tuple[int, float, float]]]]
 CELL_WIDTH = 6
-"""Minimum width of a heat map's column, in pixels."""
+"""The smallest width of a heat map's column, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Values shown under the pointer: a name, and the values at positions on the x axis; None if nothing was measured.
-    `unit` selects how the script shows them: latency (ns), rate, count, share, change.
+    """Values that are shown under the pointer: a name, and a value for each position on the x axis.
+
+    A value is None if nothing was measured. `unit` selects how the script formats them: latency (ns), rate, count,
+    share or change.
     """
 
     name: str
@@ -61,23 +66,26 @@ class Key:
 
 @dataclass
 class Chart:
-    """Marks on two axes; see the methods. `label` describes the chart for screen readers."""
+    """Marks on two axes, which the methods add. `label` describes the chart for screen readers."""
 
     x: Axis
     y: Axis
     label: str = ""
     height: int = 220
     rows: Sequence[str] = ()
-    """Names of rows, used instead of a y axis: row 0 is the topmost, at y = -0.5 to 0.5."""
+    """Names of rows, which replace the labels of the y axis. Row n is at y = -n, so that row 0 is the topmost."""
 
     hover: list[Series] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     texts: list[tuple[str, float, float, str, str]] = field(default_factory=list)
-    """Texts inside the frame: text, x, y, colour, anchor."""
+    """Texts inside the frame: text, x, y, color, anchor."""
     keys: list[Key] = field(default_factory=list)
 
     def key(self, name: str, colour: str, shape: str = "line") -> None:
-        """Add an entry to the legend, unless it is there: line, dash, halo, halo-dash, band, dot, ring or bar."""
+        """Add an entry to the legend, unless it is there already.
+
+        The shapes are line, dash, halo, halo-dash, band, dot, ring and bar.
+        """
         found = Key(name, colour, shape)
         if name and found not in self.keys:
             self.keys.append(found)
@@ -92,7 +100,7 @@ class Chart:
         dash: str | None = None,
         fill: bool = False,
     ) -> None:
-        """Add a line through points; None breaks it. `fill` tints the area below."""
+        """Add a line through points. A value of None interrupts it. `fill` tints the area below."""
         self.key(name, colour, "dash" if dash else "line")
         runs: list[list[tuple[float, float]]] = [[]]
         for at, value in points:
@@ -114,7 +122,7 @@ class Chart:
     def halo_line(
         self, points: Sequence[tuple[float, float | None]], name: str, *, dash: str | None = None
     ) -> None:
-        """Add a light line with a dark edge, visible on any colour."""
+        """Add a light line with a dark edge, which is visible on any color."""
         self.line(points, DARK, width=3.4)
         self.line(points, LIGHT, width=1.4, dash=dash)
         self.key(name, LIGHT, "halo-dash" if dash else "halo")
@@ -133,7 +141,7 @@ class Chart:
         self.marks.append(draw)
 
     def area(self, bars: Sequence[tuple[float, float, float]], colour: str, name: str = "") -> None:
-        """Add adjacent bars on the axis, each (from x, to x, y), as one shape."""
+        """Add adjacent bars, each as (from x, to x, y), as one shape."""
         self.key(name, colour, "bar")
 
         def draw(x: Place, y: Place, wide: float, high: float) -> str:
@@ -154,7 +162,7 @@ class Chart:
         filled: bool = True,
         size: float = 9,
     ) -> None:
-        """Add a dot for each (x, y, label): filled, or a ring."""
+        """Add a dot for each (x, y, label), either filled or as a ring."""
         self.key(name, colour, "dot" if filled else "ring")
 
         def draw(x: Place, y: Place, wide: float, high: float) -> str:
@@ -171,8 +179,9 @@ class Chart:
         self.marks.append(draw)
 
     def cells(self, cells_of: Callable[[int], Cells], columns: int) -> None:
-        """Add a heat map. For each colour, `cells_of(n)` returns the cells of a map with n columns: (column, from y, to
-        y).
+        """Add a heat map.
+
+        `cells_of(n)` returns, for each color, the cells of a map with n columns, as (column, from y, to y).
         """
 
         def draw(x: Place, y: Place, wide: float, high: float) -> str:
@@ -210,7 +219,10 @@ class Chart:
     def rule_y(
         self, at: float, colour: str, name: str, until: float | None = None, *, named_left: bool = False
     ) -> None:
-        """Add a horizontal line, such as an objective; with `until` it ends there, with a vertical drop to the axis."""
+        """Add a horizontal line, such as an objective.
+
+        With `until` the line ends there, and a vertical line connects its end with the axis.
+        """
         end = self.x.high if until is None else min(max(until, self.x.low), self.x.high)
         drop = [(end, self.y.low)] if until is not None else []
         self.line([(self.x.low, at), (end, at), *drop], colour, width=1.4, dash="6 4")
@@ -223,7 +235,10 @@ class Chart:
         self.texts.append((words, at, value, colour, anchor))
 
     def data(self) -> str:
-        """The values under the pointer, for the script, as JSON that is safe in a page; empty if there are none."""
+        """Return the values under the pointer as JSON for the page's script; empty if there are none.
+
+        The text is safe inside a page.
+        """
         if not self.hover:
             return ""
         shared = self.hover[0].at
@@ -249,7 +264,7 @@ class Chart:
 
 
 def _short(value: float | None, digits: int = 3) -> float | int | None:
-    """A value as JSON, with no more digits than are shown."""
+    """Return a value for JSON with no more digits than are shown; None if it is not finite."""
     if value is None or not math.isfinite(value):
         return None
     short = float(f"{value:.{digits}g}") if abs(value) < 1e6 or digits > 3 else float(f"{value:.4g}")
@@ -257,7 +272,10 @@ def _short(value: float | None, digits: int = 3) -> float | int | None:
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Points in pixels; of several in one pixel column, only the first, highest, lowest and last are kept."""
+    """Reduce a line of many points, given in pixels.
+
+    Each pixel column keeps its first, highest, lowest and last point.
+    """
     if len(points) < 500:
         return points
     kept: list[tuple[float, float]] = []

@@ -1,4 +1,4 @@
-"""Times of a run in both clocks: the recorded one and the wall clock."""
+"""Times of a run on both clocks: the recorded one and the wall clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DAY_S = 86_400
 
 
 def recorded_span(document: RunDocument) -> str:
-    """The part of the recording that the run replayed, with its dates."""
+    """Return the part of the recording that the run replayed, with its dates, and the path of the trace."""
     clock = document.recorded_clock
     path = document.trace.path if document.trace else ""
     if clock is None:
@@ -23,7 +23,7 @@ def recorded_span(document: RunDocument) -> str:
 
 
 def wall_span(document: RunDocument) -> str:
-    """The span of the run by the wall clock."""
+    """Return the span of the run on the wall clock."""
     start_ns = document.start.wall_ns
     return f"{_moment(start_ns)} – {_clock(start_ns + round(document.duration_s * SECOND_NS))}"
 
@@ -40,7 +40,7 @@ def _clock(at_ns: int, utc_offset_s: int = 0, form: str = "%H:%M:%S.%f") -> str:
 def both_clocks(
     document: RunDocument, since_start_ns: int, recorded_ns: int | None = None
 ) -> tuple[str, str]:
-    """A time of the run as (recorded, wall); the recorded one is empty if unknown."""
+    """Return a time of the run as (recorded, wall). The recorded time is empty if it is unknown."""
     clock, offset_s = document.recorded_clock, 0
     if clock is not None:
         offset_s = clock.utc_offset_s

@@ -1,4 +1,4 @@
-"""A comparison in the terminal: the verdict, the metrics, then notes."""
+"""Prints a comparison in the terminal: the verdict, the metrics, then notes."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ WORDS = {
     "NO_REGRESSION": "✓ no worse",
     "INCONCLUSIVE": "? inconclusive",
 }
-"""Style of each verdict of a metric."""
+"""The text of each verdict of a metric."""
 
 
 def print_comparison(found: Comparison, console: Console) -> None:
-    """Print a comparison."""
+    """Print a comparison, with the verdict first and, if metrics were compared, also last."""
     page = Page(console)
     page.say(f"{found.verdict}: {found.sentence}", _STYLE[found.verdict])
     for reason in found.reasons:

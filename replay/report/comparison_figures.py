@@ -20,15 +20,16 @@ from .figures import binned, spectrum
 _FINDING_COLOURS = {"REGRESSION": RED, "INCONCLUSIVE": YELLOW}
 BINS_PER_DECADE = 20
 DOTS_NAMED = 200
-"""With more runs than this, the dots have no names, because the page would become too large."""
+"""The most runs whose dots have a label. More labels would make the page too large."""
 
 REACH_MAX = 20.0
-"""Larger ratios are drawn at the edge, because an interval may be unbounded."""
+"""The largest ratio on the axis. Larger ones are drawn at its edge, because an interval may be unbounded."""
 
 
 def changes(findings: Sequence[Finding], base: Side, new: Side, tolerance: float) -> Chart | None:
-    """The change of each latency with its interval on a ratio axis, and every run as a dot relative to the baseline's
-    mean.
+    """Draw the change of each latency with its interval on a ratio axis, with a dot for each run.
+
+    A dot shows the run's figure relative to the baseline's mean. None without latencies.
     """
     rows = [finding for finding in findings if finding.metric.is_latency]
     if not rows:
@@ -74,7 +75,7 @@ def changes(findings: Sequence[Finding], base: Side, new: Side, tolerance: float
 
 
 def _ratios(side: Side, finding: Finding) -> list[tuple[float, str]]:
-    """For each run of a side, its figure as a ratio to the baseline's mean, and its label."""
+    """Return each run's figure as a ratio to the baseline's mean, and its label."""
     metric = finding.metric
     found = []
     for run in side.runs:
@@ -86,7 +87,7 @@ def _ratios(side: Side, finding: Finding) -> list[tuple[float, str]]:
 
 
 def both_spectra(base: Side, new: Side, kind: str) -> Chart | None:
-    """The percentiles of both builds: the geometric mean of each side's runs, and the range of the runs."""
+    """Draw the percentiles of both builds: the geometric mean and the range of each side's runs."""
     lines = []
     for side, colour in ((base, BLUE), (new, ORANGE)):
         found = [run.measured.histogram(kind) for run in side.runs]
@@ -95,8 +96,9 @@ def both_spectra(base: Side, new: Side, kind: str) -> Chart | None:
 
 
 def distributions(base: Side, new: Side, kind: str, route: str) -> Chart | None:
-    """The latency distributions of both sides on a ratio axis: ticks show the latency, and its ratio to the
-    baseline's median.
+    """Draw the latency distributions of both sides. None if neither side has requests.
+
+    A tick's label shows the latency, and its ratio to the first side's median.
     """
     sides = [
         (side.label, colour, *_spread(side, kind, route)) for side, colour in ((base, BLUE), (new, ORANGE))
@@ -121,7 +123,7 @@ def distributions(base: Side, new: Side, kind: str, route: str) -> Chart | None:
 
 
 def _ratio_axis(edges: np.ndarray, kind: str, first: tuple[str, str, np.ndarray, np.ndarray, int]) -> Axis:
-    """A logarithmic latency axis with second labels: the ratio to the first side's median."""
+    """Return a logarithmic latency axis whose labels have a second line: the ratio to the first side's median."""
     label, _, bins, shares, _ = first
     middle = bins[int(np.searchsorted(np.cumsum(shares), 0.5))]
     median_ns = 10.0 ** ((middle + 0.5) / BINS_PER_DECADE)
@@ -134,8 +136,9 @@ def _ratio_axis(edges: np.ndarray, kind: str, first: tuple[str, str, np.ndarray,
 
 
 def _spread(side: Side, kind: str, route: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """For all runs of a side together: the bins with requests, the share of requests in each, and the number of
-    requests.
+    """Return the distribution over all runs of a side.
+
+    The result is the bins with requests, the share of the requests in each, and the number of requests.
     """
     total: dict[int, float] = {}
     for run in side.runs:
@@ -150,7 +153,10 @@ def _spread(side: Side, kind: str, route: str) -> tuple[np.ndarray, np.ndarray, 
 
 
 def runs_in_order(base: Side, new: Side, kind: str) -> Chart | None:
-    """p50 and p99 of every run in the order of the runs, which reveals drift and outliers."""
+    """Draw p50 and p99 of every run in the order of the runs, which shows drift and outliers.
+
+    None with fewer than three runs, or if a start time is unknown.
+    """
     runs = [(run.started_ns, side, run) for side in (base, new) for run in side.runs]
     if len(runs) < 3 or any(started is None for started, _, _ in runs):
         return None
@@ -180,5 +186,5 @@ def runs_in_order(base: Side, new: Side, kind: str) -> Chart | None:
 
 
 def _whole(value: float, step: float) -> tuple[str, ...]:
-    """The number of a run; empty for a tick between two runs."""
+    """Format the number of a run; empty for a tick between two runs."""
     return (f"{value:g}",) if value == int(value) else ("",)

@@ -1,4 +1,4 @@
-"""The page of a comparison: the verdict, each metric with its interval, the distributions of both builds, every run."""
+"""The page of a comparison: the verdict, the metrics with their intervals, the distributions, and every run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .svg import escape
 from .watched_sides import watched_sections
 
 DISTRIBUTIONS_SHOWN = 10
-"""For how many routes distributions are drawn."""
+"""The most routes whose distributions are drawn."""
 
 RUNS_SHOWN, LEFT_OUT_SHOWN = 200, 100
 
@@ -47,7 +47,7 @@ def write_comparison_page(found: Comparison, path: Path) -> None:
 
 
 def comparison_page(found: Comparison) -> tuple[bytes, str]:
-    """The page of a comparison and its Content-Security-Policy."""
+    """Return the page of a comparison and its Content-Security-Policy."""
     kind = next((f.metric.kind for f in found.findings if f.metric.is_latency), "response")
     sections: list[Section] = [
         headline(found.verdict, found.sentence, [*found.reasons, caught_text(found)]),
@@ -81,7 +81,7 @@ def _changes(found: Comparison) -> Figure:
 
 
 def _distributions(found: Comparison) -> list[Section]:
-    """The distributions of both builds for each judged route."""
+    """Return the sections with the distributions of both builds for each judged route."""
     judged = dict.fromkeys((f.metric.kind, f.metric.route) for f in found.findings if f.metric.is_latency)
     made: list[Section] = []
     for kind, route in list(judged)[:DISTRIBUTIONS_SHOWN]:

@@ -1,4 +1,4 @@
-"""The console for all output, and its tables. Both escape untrusted text with `shown`."""
+"""The console and the tables of all output. Both escape untrusted text with `shown`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ _PADDING = re.compile(r"[ ]+$", re.MULTILINE)
 
 
 class Console(rich.console.Console):
-    """A Rich console without markup or emoji codes in text (`[red]`, `:boom:`), which escapes all control
-    characters.
-    """
+    """A Rich console that escapes all control characters, and that does not interpret `[red]` or `:boom:`."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, **settings)
@@ -29,7 +27,7 @@ class Console(rich.console.Console):
     def render(
         self, renderable: rich.console.RenderableType, options: rich.console.ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Render as Rich does, with the text of every segment escaped; Rich's own control codes are kept."""
+        """Render as Rich does, with the text of every segment escaped. Rich's own control codes are kept."""
         for segment in super().render(renderable, options):
             text = segment.text if segment.control else shown(segment.text, lines=True)
             yield segment if text == segment.text else Segment(text, segment.style, segment.control)
@@ -50,11 +48,11 @@ class Console(rich.console.Console):
 
 
 class Table(rich.table.Table):
-    """A Rich table with one line of text per cell: a line break in a name does not start a new line."""
+    """A Rich table whose cells have one line of text: a line break in a name does not start a new line."""
 
     @classmethod
     def grid(cls, *headers: Any, **settings: Any) -> Table:
-        """A table without lines and headers."""
+        """Return a table without lines and headers."""
         table = super().grid(*headers, **settings)
         assert isinstance(table, cls)
         return table
@@ -65,10 +63,10 @@ class Table(rich.table.Table):
 
 
 def shown_text(text: Text) -> Text:
-    """A styled text on one line, with terminal control sequences escaped."""
+    """Return a styled text on one line, with terminal control sequences escaped."""
     return text if shown(text.plain) == text.plain else Text(shown(text.plain), style=text.style)
 
 
 def shown_cell(cell: rich.console.RenderableType | None) -> rich.console.RenderableType | None:
-    """The text of a table cell, escaped in the same way."""
+    """Return a table cell with its text escaped as `shown_text` does. Cells that are not text stay as they are."""
     return shown_text(Text(cell) if isinstance(cell, str) else cell) if isinstance(cell, str | Text) else cell

@@ -1,4 +1,4 @@
-"""A diagnosis in reports: one sentence, its evidence, and a table with the course of each objective."""
+"""A diagnosis in reports: one sentence, its evidence, and a table of when each objective was missed and met again."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ HEADS = ("objective", "first breach", "missed for", "recovery", "hysteresis", "e
 
 
 def has_news(found: Diagnosis) -> bool:
-    """Whether there is something to show: harm to an objective, or evidence such as a limit that was nearly reached."""
+    """Return whether there is something to show.
+
+    That is a missed objective, or evidence such as a limit that was nearly reached.
+    """
     return found.harmed_s is not None or bool(found.evidence)
 
 
 def rows_of(course: Sequence[ObjectiveCourse]) -> list[list[str]]:
-    """The course of each objective, as the cells of a table row."""
+    """Return the course of each objective as the cells of a table row."""
     return [[each.objective, *_cells(each)] for each in course]
 
 
@@ -43,7 +46,9 @@ def _seconds(value_s: float) -> str:
 
 
 def _exceeded(each: ObjectiveCourse) -> str:
-    """How far the objective was exceeded: as a number of requests, or as the mean excess latency while it was
+    """Return how far the objective was exceeded, in words.
+
+    For a share of requests it is the number of requests above it, for a latency the mean excess while it was
     missed.
     """
     if each.area_unit == "requests":
@@ -52,13 +57,13 @@ def _exceeded(each: ObjectiveCourse) -> str:
 
 
 def _evidence(found: Diagnosis) -> list[str]:
-    """The sentences below the answer, without those that the answer already contains."""
+    """Return the sentences below the answer, without those that the answer already contains."""
     said = [words for words in (*found.evidence, *found.shared_evidence) if words not in found.words]
     return said[:EVIDENCE_SHOWN]
 
 
 def amplification_words(found: Diagnosis) -> str:
-    """The load that the generator's retries added; empty without retries."""
+    """Return how much load the generator's retries added, in words; empty without retries."""
     if found.amplification is None:
         return ""
     return f"amplification by retries: {found.amplification:.2f} requests at the target per request of a user"
@@ -72,7 +77,7 @@ READING = (
 
 
 def diagnosis_section(found: Diagnosis) -> str:
-    """The section of a page; empty if there is nothing to show."""
+    """Return the section of a page; empty if there is nothing to show."""
     if not has_news(found):
         return ""
     sentences = _evidence(found)
@@ -89,7 +94,7 @@ def diagnosis_section(found: Diagnosis) -> str:
 
 
 def print_diagnosis(page: Page, found: Diagnosis) -> None:
-    """Print the section in the terminal's report; print nothing if there is nothing to show."""
+    """Print the section of the terminal's report, unless there is nothing to show."""
     if not has_news(found):
         return
     page.title("What gave way")

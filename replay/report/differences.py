@@ -1,4 +1,4 @@
-"""A comparison of responses in the terminal: the verdict, the differing fields with one example each, then notes."""
+"""Prints a comparison of responses in the terminal: the verdict, the differing fields with examples, then notes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ STYLE = {
 }
 
 NAMED_MAX, NOISY_MAX = 40, 12
-"""How many fields are listed: those that the verdict names, and those that differ just as often within base."""
+"""How many fields are listed: those that differ between the builds, and those that the verdict does not count."""
 
 
 def print_differences(found: Differences, console: Console, *, again: bool = True) -> None:
-    """Print a comparison of responses; `again` repeats the verdict at the end."""
+    """Print a comparison of responses. `again` repeats the verdict at the end."""
     page = Page(console)
     page.say(f"{found.verdict}: {found.sentence}", STYLE[found.verdict])
     for reason in found.reasons:
@@ -85,31 +85,33 @@ def _ignored(found: Differences) -> list[str]:
         return []
     names = ", ".join(f"{one.route} {one.field}" for one in found.ignored[:5])
     more = f" and {len(found.ignored) - 5:,} more" if len(found.ignored) > 5 else ""
-    return [f"ignored by rules, though they differ: {names}{more}"]
+    return [f"ignored by rules, although they differ: {names}{more}"]
 
 
 def share_text(one: FieldFinding) -> str:
-    """`value in 12% of 5,000 responses (0% within base)`."""
+    """Return text such as `value in 12% of 5,000 responses (0% within base)`."""
     within = "" if one.within is None else f" ({within_text(one)} within base)"
     return f"{one.kind} in {format_share(one.across)} of {one.compared:,.0f} responses{within}"
 
 
 def noisy_words(noisy: Sequence[FieldFinding]) -> str:
-    """A clause for fields that are not listed one by one because their differences may be noise: between which runs
-    they differ.
-    """
+    """Return a clause that says between which runs the fields differ that the verdict does not count."""
     if any(one.p is None for one in noisy):
         return "between any two runs: too few runs to tell builds from noise"
     return "between runs of one build as well"
 
 
 def within_text(one: FieldFinding) -> str:
-    """How often it differs within base; empty if base is a single run."""
+    """Return how often the field differs within base; empty if base is a single run."""
     return "" if one.within is None else format_share(one.within)
 
 
 def following_text(one: FieldFinding) -> str:
-    """The earlier difference that causes this one; empty if there is none."""
+    """Return what explains this difference, or how many clients have it.
+
+    An explanation is an enclosing field that differs, or an earlier difference for the same client. The text is
+    empty for a single client.
+    """
     if one.inside:
         return f"; a part of {one.inside}"
     if one.after is not None:
@@ -118,7 +120,7 @@ def following_text(one: FieldFinding) -> str:
 
 
 def smallest_text(one: FieldFinding) -> str:
-    """The smallest rate at which a new difference would have been detected."""
+    """Return the smallest rate at which a new difference would have been detected."""
     if one.smallest is not None:
         return format_share(one.smallest)
-    return "its shape alone" if one.field.startswith("/") and one.p is not None else "nothing"
+    return "only a change of shape" if one.field.startswith("/") and one.p is not None else "nothing"

@@ -26,7 +26,7 @@ from .html import (
 from .svg import escape
 
 FIELDS_SHOWN = 500
-"""How many fields get a block of their own; the JSON output has all."""
+"""How many fields the page shows. The JSON output has all."""
 
 
 def write_differences_page(found: Differences, path: Path) -> None:
@@ -38,12 +38,12 @@ def write_differences_page(found: Differences, path: Path) -> None:
 
 
 def headline_of(found: Differences, level: int = 1) -> str:
-    """The verdict as the page's heading."""
+    """Return the verdict as the page's heading."""
     return headline(found.verdict, found.sentence, found.reasons, level=level)
 
 
 def sections_of(found: Differences) -> list[Section]:
-    """The content of the page below the verdict."""
+    """Return the content of the page below the verdict."""
     different, noisy = found.different, [one for one in found.fields if not one.different]
     notes = "".join(f'<p class="soft">{escape(note)}</p>' for note in found.notes)
     return [
@@ -73,7 +73,7 @@ def _cards(found: Differences) -> str:
 
 
 def _fields(title: str, listed: list[FieldFinding], found: Differences) -> str:
-    """A block for each field; the page's script adds the search."""
+    """Return a block for each field. The page's script adds the search box."""
     if not listed:
         return ""
     blocks = "".join(_block(one, found) for one in listed[:FIELDS_SHOWN])
@@ -83,7 +83,7 @@ def _fields(title: str, listed: list[FieldFinding], found: Differences) -> str:
 
 
 def _block(one: FieldFinding, found: Differences) -> str:
-    """One field: its name, how often it differs, and its examples side by side."""
+    """Return the block of a field: its name, how often it differs, and its examples side by side."""
     tone = "bad" if one.different else "soft"
     head = f'<b>{escape(named(one.field))}</b> <span class="soft">{escape(named(one.route))}</span>'
     head += f" {toned(one.kind, tone)} {barred(format_share(one.across), one.across)}"

@@ -13,11 +13,11 @@ from .fit import shortened
 from .svg import FONT_SIZE, LINE, element, escape, number, text, text_width
 
 Fits = Callable[[Sequence[tuple[float, Tick]], float], bool]
-"""Whether the labels at these pixels fit on an axis of this length without overlapping."""
+"""Returns whether the labels at these pixels fit on an axis of this length without overlapping."""
 
 
 def draw(chart: Chart, width: int = WIDE, *, hidden: bool = False) -> str:
-    """The chart as SVG, `width` pixels wide. `hidden`: only a style sheet shows it."""
+    """Return the chart as SVG, `width` pixels wide. With `hidden`, it is invisible until a style sheet shows it."""
     return _Drawing(chart, width).svg(hidden)
 
 
@@ -41,7 +41,7 @@ class _Drawing:
         return [shortened(shown(name), most) for name in self._chart.rows]
 
     def _placed_legend(self) -> tuple[list[tuple[float, float, Key]], float]:
-        """Legend entries with their positions, in as many rows as needed, and the top of the frame."""
+        """Return the legend entries with their positions, in as many rows as needed, and the top of the frame."""
         placed, x, line = [], 0.0, 0
         title = self._chart.y.title
         if title:
@@ -56,7 +56,10 @@ class _Drawing:
         return placed, lines * (LINE + 2.0) + 8
 
     def _fitting(self, axis: Axis, length: float, fits: Fits) -> list[Tick]:
-        """The first set of ticks that fits; if none fits, as many ticks of the last set as fit."""
+        """Return the first set of ticks that fits.
+
+        If none fits, return the largest part of a set that does.
+        """
         kept: list[Tick] = []
         for ticks in axis.ticks():
             if fits([(axis.share(tick.value) * length, tick) for tick in ticks], length):
@@ -73,7 +76,7 @@ class _Drawing:
         return all(left >= right + 10 for (_, right), (left, _) in itertools.pairwise(spans))
 
     def svg(self, hidden: bool) -> str:
-        """The whole picture as an SVG element."""
+        """Return the whole picture as an SVG element."""
         chart, left, top = self._chart, self._left, self._top
         wide, high = self._right - left, self._height
         title = self._axis_title()
@@ -100,22 +103,23 @@ class _Drawing:
         )  # fmt: skip
 
     def _class(self, hidden: bool) -> str:
-        """The CSS class that tells the style sheet where to show the picture: `wide` on screens, `narrow` on phones,
-        `single` everywhere.
+        """Return the CSS class by which the style sheet shows the picture.
+
+        `wide` is shown on screens, `narrow` on phones, and `single` everywhere.
         """
         if hidden:
             return "narrow"
         return "wide" if self._width >= WIDE else "single"
 
     def _heads(self) -> str:
-        """The title of the y axis, and the legend."""
+        """Return the title of the y axis, and the legend."""
         drawn = [text(self._chart.y.title, 0, 11)] if self._chart.y.title else []
         for x, y, key in self._legend:
             drawn += [_sample(key, x, y + 7), text(key.name, x + 24, y + 11)]
         return "".join(drawn)
 
     def _grid(self, x: Place, y: Place) -> str:
-        """Faint lines at the ticks, and the labels of the y axis or of the rows."""
+        """Return faint lines at the ticks, and the labels of the y axis or of the rows."""
         left, top, wide, high = self._left, self._top, self._right - self._left, self._height
         lines = [
             f"M{left} {number(top + y(tick.value))}h{wide}" for tick in self._y_ticks if not self._chart.rows
@@ -137,7 +141,7 @@ class _Drawing:
         )
 
     def _axis_title(self) -> list[str]:
-        """The title of the x axis, wrapped to the width."""
+        """Return the title of the x axis as lines that fit the width."""
         lines: list[str] = []
         for word in self._chart.x.title.split():
             if lines and text_width(f"{lines[-1]} {word}") <= self._width - 8:
@@ -161,7 +165,10 @@ class _Drawing:
         return "".join(drawn + named)
 
     def _words(self, x: Place, y: Place) -> str:
-        """Texts inside the frame. A text that would overlap another one moves up or down to the nearest free line."""
+        """Return the texts inside the frame.
+
+        A text that would overlap another one moves up or down to the nearest free line.
+        """
         taken: list[tuple[float, float, float]] = []
         drawn = []
         wide, high = self._right - self._left, self._height
@@ -178,7 +185,7 @@ class _Drawing:
 def _free(
     wanted: float, start: float, length: float, taken: Sequence[tuple[float, float, float]], high: float
 ) -> float:
-    """A baseline inside the frame, close to the wanted one, that no other text uses."""
+    """Return a baseline inside the frame, close to the wanted one, that no other text uses."""
     wanted = min(max(wanted, 12.0), high - 4)
     for move in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6):
         place = wanted + move * LINE
@@ -192,7 +199,7 @@ def _free(
 
 
 def _span(place: float, tick: Tick, length: float) -> tuple[float, float]:
-    """The extent of a tick's label: centred on its tick, but kept near the frame."""
+    """Return the left and right end of a tick's label, which is centered on the tick but kept near the frame."""
     half = max(text_width(words) for words in tick.words) / 2
     middle = min(max(place, half - 8), max(length + 12 - half, half - 8))
     return middle - half, middle + half
@@ -204,7 +211,7 @@ def _spaced(
     length: float,
     fits: Fits,
 ) -> list[Tick]:
-    """As many ticks as fit: always the first one, and the last one if possible."""
+    """Return as many ticks as fit, from the first one on."""
     kept: list[Tick] = []
     for tick in ticks:
         tried = [*kept, tick]
@@ -214,7 +221,7 @@ def _spaced(
 
 
 def _sample(key: Key, x: float, y: float) -> str:
-    """A sample of a series' style for the legend."""
+    """Return a sample of a series' style for the legend."""
     if key.shape in ("dot", "ring"):
         fill = key.colour if key.shape == "dot" else "none"
         return element(

@@ -1,4 +1,4 @@
-"""Facts about the target of a run (Kafka, name, TLS), the same in the terminal and on the page."""
+"""Facts about the source, the targets and the agents of a run, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ CHANGES_SHOWN = 5
 
 
 class Fact(NamedTuple):
-    """A line with its label. The label is empty if the line continues the previous one; `style` is yellow or red for
-    problems.
+    """A line with its label.
+
+    The label is empty if the line continues the previous one. `style` is yellow or red for problems.
     """
 
     label: str
@@ -43,7 +44,7 @@ class Fact(NamedTuple):
 
 
 def facts_of(document: RunDocument) -> list[Fact]:
-    """The facts of all targets."""
+    """Return the facts about the source, all targets and the agents of a run."""
     several = document.targets
     facts = _source(document.source) if document.source is not None else []
     facts += [
@@ -74,11 +75,11 @@ DROPPED_WORDS = {
     "header_values": "header values that were cut",
     "late": "responses still unwritten at the end",
 }
-"""Texts for lost responses, by the reasons in run.json."""
+"""The texts for lost responses, by the reasons in run.json."""
 
 
 def _answers(answers: AnswerFigures) -> Fact:
-    """How many responses were kept and lost."""
+    """Return how many responses were kept and lost."""
     words = [f"{counted(answers.kept, 'response')} kept"]
     if answers.bodies:
         bodies = f"{counted(answers.bodies, 'body', 'bodies')}"
@@ -93,7 +94,7 @@ def _answers(answers: AnswerFigures) -> Fact:
 
 
 def target_words(document: RunDocument) -> str:
-    """The target, the rate, and the engine."""
+    """Return the target, the rate, the engine, the connections and the CPU time."""
     generator = document.generator
     rate = document.accounts.sent / document.duration_s if document.duration_s > 0 else 0.0
     parts = [
@@ -106,9 +107,10 @@ def target_words(document: RunDocument) -> str:
 
 
 def sent_words(document: RunDocument) -> str:
-    """How much of the recording was sent, counting rejected lines: `53.5% of the recording sent (1,000 of 1,868
-    lines; 868 rejected)`. If only a part was replayed, the rejected lines are assumed to be spread evenly over the
-    recording.
+    """Return how much of the recording was sent, where rejected lines count as a part of the recording.
+
+    An example is `53.5% of the recording sent (1,000 of 1,868 lines; 868 rejected)`. If only a part of the
+    recording was replayed, the rejected lines are assumed to be spread evenly over it.
     """
     accounts, trace = document.accounts, document.trace
     if document.source is not None:
@@ -132,7 +134,7 @@ def sent_words(document: RunDocument) -> str:
 
 
 def by_advice(found: Sequence[Reason]) -> dict[str, list[Reason]]:
-    """Findings grouped by their advice, so that each advice is shown once below its findings."""
+    """Group findings by their advice, so that a report shows each advice once below its findings."""
     made: dict[str, list[Reason]] = {}
     for reason in found:
         made.setdefault(reason.advice, []).append(reason)
@@ -140,8 +142,9 @@ def by_advice(found: Sequence[Reason]) -> dict[str, list[Reason]]:
 
 
 def ok_words(document: RunDocument) -> str:
-    """The ok account with its statuses: `ok 300 (of these 4xx 12, 5xx 3)`. A complete response of any status counts as
-    ok.
+    """Return the ok account with its statuses: `ok 300 (of these 4xx 12, 5xx 3)`.
+
+    A complete response of any status counts as ok.
     """
     classes = document.accounts_detail.status_class
     bad = [f"{name} {classes[name]:,}" for name in ("4xx", "5xx") if classes.get(name)]
@@ -149,12 +152,12 @@ def ok_words(document: RunDocument) -> str:
 
 
 def unknown_words(accounts: Accounts) -> str:
-    """Requests of lost agents that may or may not have been sent; empty if there are none."""
+    """Return the number of requests of lost agents that may have been sent, as text; empty if there are none."""
     return f" + unknown {accounts.unknown:,}" if accounts.unknown else ""
 
 
 def retries_words(document: RunDocument) -> str:
-    """How many more requests the target received because of retries; empty without retries."""
+    """Return how many more requests the target received because of retries; empty without retries."""
     retries = document.retries
     if retries is None:
         return ""
@@ -166,13 +169,13 @@ def retries_words(document: RunDocument) -> str:
 
 
 def reasons(counts: dict[str, int]) -> str:
-    """` (max wait 3, capture 180)`; empty if all are 0."""
+    """Return counts as text, such as ` (max wait 3, capture 180)`; empty if all are 0."""
     named = [f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if count]
     return f" ({', '.join(named)})" if named else ""
 
 
 def _source(source: SourceFigures) -> list[Fact]:
-    """The source of a followed run, and the counts of its entries by what happened to them."""
+    """Return the facts about the source of a followed run, and what happened to its entries."""
     delay = f"{format_duration(source.delay_ns)} later ({source.delay_reason})"
     found = [Fact("source", f"{source.source} ({source.format}), {delay}")]
     entries = f"{counted(source.entries, 'entry', 'entries')}: late at source {source.late_at_source:,}"
@@ -200,7 +203,7 @@ def _source(source: SourceFigures) -> list[Fact]:
 
 
 def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
-    """How many records the broker acknowledged and refused, with its errors, and whether the offsets agree."""
+    """Yield how many records the brokers acknowledged and refused, with their errors, and whether the offsets agree."""
     acknowledged = sum(part.acknowledged for part in kafka.partitions)
     moved = [part.moved for part in kafka.partitions if part.moved is not None]
     ends = f", ends moved by {sum(moved):,}" if moved else ""
@@ -212,7 +215,7 @@ def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
         hosts = ", ".join(kafka.hosts_refused)
         yield Fact(
             "",
-            f"nothing was sent to {hosts}: the cluster named it during the run, and it is not allowed",
+            f"nothing was sent to {hosts}: the cluster announced it during the run, and it is not allowed",
             "red",
         )
     for kind, consumed in kafka.consumed.items():
@@ -228,7 +231,7 @@ def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
 
 
 def _offsets(kafka: KafkaFigures) -> str:
-    """Whether the acknowledged records agree with the partitions' end offsets."""
+    """Return whether the acknowledged records agree with the partitions' end offsets."""
     if kafka.offsets_agree is None:
         return "offsets unknown"
     if kafka.offsets_agree:
@@ -240,7 +243,7 @@ def _offsets(kafka: KafkaFigures) -> str:
 
 
 def _name(name: NameFigures) -> Iterator[Fact]:
-    """The cost of looking up the target's name, and its address changes."""
+    """Yield what it cost to look up the target's name, and its address changes."""
     if name.source == "dns":
         parts = [
             counted(name.lookups, "lookup"),
@@ -256,7 +259,7 @@ def _name(name: NameFigures) -> Iterator[Fact]:
 
 
 def _tls(tls: TlsFigures) -> Fact:
-    """The protocol version and cipher of connections, and how often a session was resumed."""
+    """Return the protocol version and cipher of connections, and how many sessions were resumed."""
     peer = tls.peer
     how = f"verified by {peer.ca}" if peer.ca else "verified"
     parts = [peer.version, peer.cipher, how if peer.verified else "NOT VERIFIED (--insecure)"]

@@ -23,16 +23,16 @@ from .axes import Axis, count_axis, latency_axis, percentile_label, time_axis
 from .charts import BLUE, CYCLE, GREEN, ORANGE, RED, Chart, Series
 
 SPECTRUM_STEPS = 16
-"""Points of a percentile curve per factor of ten."""
+"""How many points a percentile curve has per factor of ten."""
 
 COLUMNS_MAX, ROWS_PER_DECADE = 90, 12
 SECONDS_MAX = 200
 ROUTES_BESIDE = 12
 GOAL_ROOM = 4.0
-"""A chart of failures is enlarged by at most this factor so that the limit of an objective is visible."""
+"""The largest factor by which a chart of failures is enlarged to show the limit of an objective."""
 
 HEAT = ("#6f97cf", "#6a72c9", "#8f5fd0", "#c2539b", "#e0583c", "#f0a53a")
-"""Colours from few requests to many; they work on light and dark backgrounds."""
+"""Colors from few requests to many, which work on light and dark backgrounds."""
 
 Goal = tuple[str, float, float | None]
 """An objective in a chart: its text, its limit, and its percentile (None for a share of requests)."""
@@ -42,12 +42,12 @@ HeatColumn = tuple[float, np.ndarray, np.ndarray]
 
 
 def goals_of(document: RunDocument, metrics: Sequence[str]) -> list[Goal]:
-    """The objectives for all requests that limit one of these metrics (`errors` for the share of errors)."""
+    """Return the objectives for all requests that limit one of these metrics (`errors` for the share of errors)."""
     return goals_among([outcome.slo for outcome in document.slo], metrics)
 
 
 def goals_among(objectives: Sequence[str], metrics: Sequence[str]) -> list[Goal]:
-    """Like `goals_of`, for objectives that are given as text."""
+    """Return goals as `goals_of` does, for objectives that are given as text."""
     found: list[Goal] = []
     for text in objectives:
         parsed = slo.parse(text)
@@ -63,8 +63,10 @@ def goals_among(objectives: Sequence[str], metrics: Sequence[str]) -> list[Goal]
 def spectrum(
     lines: Sequence[tuple[str, Sequence[Histogram], float, str]], goals: Sequence[Goal] = (), title: str = ""
 ) -> Chart | None:
-    """Latency by 1/(1-p). Each (name, histograms, scale to ns, colour) gives a line and a band: the range of several
-    runs, or the order-statistic interval of one run.
+    """Draw latency by 1/(1-p). None without requests.
+
+    Each (name, histograms, scale to ns, color) gives a line and a band. The band is the range of several runs, or
+    the order-statistic interval of one run.
     """
     lines = [(name, [run for run in runs if run.count], scale, colour) for name, runs, scale, colour in lines]
     lines = [line for line in lines if line[1]]
@@ -97,7 +99,7 @@ def spectrum(
 def _quantiles(
     runs: Sequence[Histogram], scale: float
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """1/(1-p), the geometric mean of the runs' values there in ns, and the limits of the band."""
+    """Return 1/(1-p), the geometric mean of the runs' values there in ns, and the limits of the band."""
     least = max(min(run.count for run in runs), 2)
     steps = max(round(SPECTRUM_STEPS * math.log10(least)), 2)
     inverse = np.logspace(math.log10(1.1), math.log10(least), steps)
@@ -109,7 +111,7 @@ def _quantiles(
 
 
 def heat_map(run: Run, rows: Sequence[Second]) -> Chart | None:
-    """The heat map of the response latency of a run, or of the service time in a closed loop."""
+    """Draw the heat map of a run's response latency, or of the service time in a closed loop."""
     document = run.document
     columns, length_s = _heat_columns(run)
     kind = "service" if document.closed_loop else "response"
@@ -124,8 +126,9 @@ def heat_chart(
     clock: RecordedClock | None,
     goals: Sequence[Goal],
 ) -> Chart | None:
-    """A heat map of latency over time, on a log scale. Colour shows the number of requests. Lines show p50 and p99 of
-    each second, and the objectives.
+    """Draw a heat map of latency over time, on a log scale. None with fewer than two columns.
+
+    The color shows the number of requests. Lines show p50 and p99 of each second, and the objectives.
     """
     if len(columns) < 2:
         return None
@@ -178,7 +181,7 @@ def _ended(row: Second) -> int:
 
 
 def _levels(cells: np.ndarray, edges: np.ndarray) -> list[tuple[str, list[tuple[int, float, float]]]]:
-    """The cells of each colour, on a log scale; vertical neighbours of equal colour are merged."""
+    """Return the cells of each color, on a log scale. Vertical neighbors of equal color are merged."""
     heat = np.log(np.maximum(cells, 1.0)) / math.log(max(float(cells.max()), 2.0))
     level = np.minimum((heat * len(HEAT)).astype(int), len(HEAT) - 1)
     level[cells == 0] = -1
@@ -194,8 +197,9 @@ def _levels(cells: np.ndarray, edges: np.ndarray) -> list[tuple[str, list[tuple[
 
 
 def _heat_columns(run: Run) -> tuple[list[HeatColumn], float]:
-    """The column of each interval (its start, its rows with requests, their counts), and the time that all intervals
-    cover.
+    """Return the column of each interval, and the time that all intervals cover, in seconds.
+
+    A column is its start, its rows with requests, and their counts.
     """
     if not run.folder.latency.exists():
         return [], 0.0
@@ -214,7 +218,10 @@ def _heat_columns(run: Run) -> tuple[list[HeatColumn], float]:
 def binned(
     histogram: Histogram, scale: float = 1.0, per_decade: int = ROWS_PER_DECADE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The bins of a log scale (a number per factor of ten) in which a histogram has values, and their counts."""
+    """Return the bins of a log scale in which a histogram has values, and their counts.
+
+    The scale has `per_decade` bins per factor of ten.
+    """
     at = np.flatnonzero(histogram.counts)
     values = np.maximum(histogram.values()[at] * scale, 1.0)
     bins = np.floor(np.log10(values) * per_decade).astype(np.int64)
@@ -231,8 +238,10 @@ def over_time(
     *,
     zero_counts: bool = False,
 ) -> Chart | None:
-    """Lines over the seconds of a run, each (name, its value in a row, colour); None if nothing was measured. A line
-    that is always 0 is drawn only with `zero_counts`.
+    """Draw lines over the seconds of a run; None if nothing was measured.
+
+    Each line is given as (name, function of a row, color). A line that is always 0 is drawn only with
+    `zero_counts`.
     """
     rows = thinned(rows)
     drawn = [(name, [value(row) for row in rows], colour) for name, value, colour in series]
@@ -257,7 +266,7 @@ def over_time(
 
 
 def thinned(rows: Sequence[Second]) -> list[Second]:
-    """The rows merged into at most SECONDS_MAX: counts are added, and the worst latencies are kept."""
+    """Merge the rows into at most SECONDS_MAX rows, as `merged` does."""
     at_once = math.ceil(len(rows) / SECONDS_MAX)
     if at_once <= 1:
         return list(rows)
@@ -265,7 +274,7 @@ def thinned(rows: Sequence[Second]) -> list[Second]:
 
 
 def merged(rows: Sequence[Second]) -> Second:
-    """Several seconds as one row: counts are added; for latencies the worst, for samples the largest is kept."""
+    """Merge several seconds into one row: counts are added, the worst latencies and the largest samples are kept."""
     outcomes: dict[str, int] = {}
     for row in rows:
         for name, count in row.outcomes.items():
@@ -282,7 +291,7 @@ def merged(rows: Sequence[Second]) -> Second:
 
 
 def _largest_samples(rows: Sequence[Second]) -> dict[str, float | None]:
-    """For each watched figure, the sample farthest from 0, so that a short peak stays visible."""
+    """Return the sample farthest from 0 of each watched figure, so that a short peak stays visible."""
     samples: dict[str, float | None] = {}
     for row in rows:
         for name, value in row.watched.items():
@@ -294,7 +303,7 @@ def _largest_samples(rows: Sequence[Second]) -> dict[str, float | None]:
 
 
 def rates(rows: Sequence[Second], clock: RecordedClock | None) -> Chart | None:
-    """Requests due, sent and answered per second."""
+    """Draw the requests due, sent and answered per second."""
 
     def rate(field: str) -> Callable[[Second], float]:
         return lambda row: float(getattr(row, field)) / max(row.length_s, 1e-9)
@@ -307,7 +316,7 @@ def rates(rows: Sequence[Second], clock: RecordedClock | None) -> Chart | None:
 def errors(
     rows: Sequence[Second], failed: Sequence[str], clock: RecordedClock | None, goals: Sequence[Goal] = ()
 ) -> Chart | None:
-    """Failed requests per second, stacked by outcome, with a line at the limit of an objective."""
+    """Draw the failed requests per second, stacked by outcome, with lines at the limits of objectives."""
     rows = thinned(rows)
     names = [name for name in failed if any(row.outcomes.get(name) for row in rows)]
     if not names:
@@ -341,7 +350,7 @@ def errors(
 
 
 def lag_and_wait(rows: Sequence[Second], clock: RecordedClock | None) -> Chart | None:
-    """Generator lag, and the time that requests waited for a connection: p99 of each second."""
+    """Draw p99 of each second of the generator lag, and of the time that requests waited for a connection."""
     series = [
         ("generator lag p99", latency_of("lateness_p99_ns"), BLUE),
         ("wait for a connection p99", latency_of("wait_p99_ns"), ORANGE),
@@ -350,12 +359,12 @@ def lag_and_wait(rows: Sequence[Second], clock: RecordedClock | None) -> Chart |
 
 
 def latency_of(field: str) -> Callable[[Second], float | None]:
-    """A function that returns a latency of a second, for `over_time`."""
+    """Return a function that returns a latency of a second, for `over_time`."""
     return lambda row: _positive(getattr(row, field))
 
 
 def recorded_beside(routes: Sequence[RouteFigures]) -> Chart | None:
-    """The service time of the busiest routes as recorded (rings) and as replayed (dots): p50 and p99."""
+    """Draw p50 and p99 of the service time of the busiest routes, as recorded (rings) and as replayed (dots)."""
     rows = [
         route
         for route in routes

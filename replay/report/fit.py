@@ -12,7 +12,7 @@ _PART = re.compile(r"[^/&?,;=·|_-]*[/&?,;=·|_-]*")
 
 
 def shortened(words: str, most: int, mark: str = "…") -> str:
-    """A text of at most `most` columns; a longer one is shortened in the middle."""
+    """Shorten a text in the middle if it has more than `most` columns."""
     if cell_len(words) <= most:
         return words
     room = max(most - cell_len(mark), 0)
@@ -23,8 +23,10 @@ def shortened(words: str, most: int, mark: str = "…") -> str:
 
 
 def breaks(words: str, width: int) -> list[tuple[int, int]]:
-    """The ranges of the lines of a paragraph that is wrapped to `width`. Lines break at spaces; a word that is too long
-    breaks after a separator of a path or list, or anywhere if it has none.
+    """Return the ranges of the lines of a paragraph that is wrapped to `width`.
+
+    Lines break at spaces. A word that is too long breaks after a separator of a path or list, or anywhere if it has
+    none.
     """
     lines: list[tuple[int, int]] = []
     start, end, used = 0, 0, 0
@@ -40,7 +42,7 @@ def breaks(words: str, width: int) -> list[tuple[int, int]]:
 
 
 def _pieces(words: str, width: int) -> Iterator[str]:
-    """Unbreakable parts of a text, each narrow enough for a line."""
+    """Yield the unbreakable parts of a text, each narrow enough for a line."""
     for word in _WORD.findall(words):
         if cell_len(word.rstrip()) <= width:
             yield word

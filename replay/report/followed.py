@@ -1,4 +1,4 @@
-"""The plan of a followed run in the terminal: the source, the delay, and the target."""
+"""Prints the plan of a followed run in the terminal: the source, the delay, and the target."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def print_followed(
     *,
     unused: Sequence[str] = (),
 ) -> None:
-    """Print the plan. `source` describes what is followed; `unused` are settings without effect here."""
+    """Print the plan. `source` describes what is followed, and `unused` lists settings without effect."""
     page = Page(console)
     page.say("Plan", "bold")
     ends = "on a signal, or at the end of the source"
@@ -51,7 +51,7 @@ def print_followed(
 
 
 def _share(scenario: Scenario) -> list[tuple[str, str]]:
-    """Which entries are sent, and how often; for the plan if it is not each entry once."""
+    """Return facts about which entries are sent and how often; none if each entry is sent once."""
     facts = []
     if scenario.only:
         facts.append(("only", ", ".join(scenario.only)))

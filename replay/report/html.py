@@ -30,16 +30,16 @@ TONES = {
     "RECOVERED": GOOD, "NOT_HARMED": GOOD, "SAME": GOOD, "INVALID": BAD, "REGRESSION": BAD,
     "DID_NOT_RECOVER": BAD, "DIFFERENT": BAD,
 }  # fmt: skip
-"""The colour of each verdict; OPEN for all others."""
+"""The color of each verdict. Other verdicts have the color OPEN."""
 
 NAME_CHARS = 100
-"""Maximum length of names of routes and paths; longer ones are shortened in the middle."""
+"""The most characters of a route's name or a path. Longer ones are shortened in the middle."""
 
 BAR_WIDTH = 40
 
 
 class Html(str):
-    """Text that is HTML already."""
+    """Text that is HTML, and that is not escaped again."""
 
     __slots__ = ()
 
@@ -58,22 +58,22 @@ Section = str | Figure
 
 
 def toned(text: str, tone: str) -> Html:
-    """Text in one of the page's tones."""
+    """Return text in one of the page's tones."""
     return Html(f'<span class="{tone}">{escape(text)}</span>')
 
 
 def named(text: str) -> str:
-    """An untrusted name, shortened to fit a page."""
+    """Return an untrusted name, shortened to fit a page."""
     return shortened(text, NAME_CHARS)
 
 
 def linked(text: str, url: str) -> str:
-    """Text as a link that sends no Referer; plain text if there is no URL."""
+    """Return text as a link that sends no Referer; plain text if there is no URL."""
     return Html(f'<a href="{escape(url)}" rel="noreferrer">{escape(text)}</a>') if url else text
 
 
 def barred(text: str, share: float) -> Html:
-    """Text beside a bar whose length is a share."""
+    """Return text beside a bar whose length shows a share."""
     length = BAR_WIDTH * min(max(share, 0.0), 1.0)
     bar = element("rect", width=float(length), height="8", fill=BLUE, fill_opacity=".6")
     return Html(f'<svg width="{BAR_WIDTH}" height="8">{bar}</svg> {escape(text)}')
@@ -82,8 +82,9 @@ def barred(text: str, share: float) -> Html:
 def headline(
     verdict: str, sentence: str, more: Sequence[str] = (), *, failed: str = "", level: int = 1
 ) -> str:
-    """The verdict in words, and urgent notes below it. The verdict is not green if anything `failed`. `level` is the
-    level of the heading.
+    """Return the verdict with its sentence as a heading, and urgent notes below it.
+
+    The verdict is not green if there is a text in `failed`. `level` is the level of the heading.
     """
     tone = TONES.get(verdict, OPEN)
     lines = f'<p class="bad"><b>{escape(failed)}</b></p>' if failed else ""
@@ -94,7 +95,7 @@ def headline(
 
 
 def cards(figures: Sequence[tuple[str, str, str]]) -> str:
-    """The most important figures as (name, figure, tone); empty figures are left out."""
+    """Return the most important figures, given as (name, figure, tone). Empty figures are left out."""
     made = [
         f"<div><small>{escape(name)}</small> <b>{toned(text, tone) if tone else escape(text)}</b></div>"
         for name, text, tone in figures
@@ -113,9 +114,11 @@ def html_table(
     long: Sequence[int] = (),
     left: bool = False,
 ) -> str:
-    """A section with a table; cells are text or `Html`. `groups` are header groups: (name, number of columns). Columns
-    in `long` wrap. `left`: all columns are text. On a phone each row becomes a paragraph in which each cell has its
-    column's name. Empty if there are no rows.
+    """Return a section with a table; empty if there are no rows.
+
+    Cells are text or `Html`. `groups` are header groups: (name, number of columns). Columns in `long` wrap. `left`
+    means that all columns are text. On a phone each row becomes a paragraph in which each cell has its column's
+    name.
     """
     if not rows:
         return ""
@@ -134,13 +137,13 @@ def html_table(
 
 
 def _labels(head: Sequence[str], groups: Sequence[tuple[str, int]]) -> list[str]:
-    """A label for the cells of each column, including the column's group."""
+    """Return a label for the cells of each column, which includes the column's group."""
     over = [name for name, columns in groups for _ in range(columns)] or [""] * len(head)
     return [f"{group} {name}".strip() for group, name in zip(over, head, strict=True)]
 
 
 def _row(cells: Sequence[str], left: bool) -> str:
-    """A row; figures are right-aligned, even without the style sheet."""
+    """Return a row of a table. Figures are right-aligned, even without the style sheet."""
     first = cells[0].replace(">", ' align="left">', 1)
     return f"<tr{'' if left else ' align=right'}>{''.join([first, *cells[1:]])}</tr>"
 
@@ -154,7 +157,7 @@ _LABELLED = re.compile(r'<table(?: class="\w+")? cellpadding="3" data-l="([^"]*)
 
 
 def _label_rules(body: str) -> str:
-    """Style rules that label the cells on a phone with their column's name."""
+    """Return style rules that label the cells on a phone with their column's name."""
     rules = []
     for labels in dict.fromkeys(_LABELLED.findall(body)):
         of_table = f"table[data-l={_css_text(html.unescape(labels))}] td:nth-child"
@@ -165,22 +168,22 @@ def _label_rules(body: str) -> str:
 
 
 def _css_text(text: str) -> str:
-    """A CSS string with all special characters escaped."""
+    """Return a CSS string with all special characters escaped."""
     return '"' + "".join(c if c.isalnum() or c in " .,|" else f"\\{ord(c):x} " for c in text) + '"'
 
 
 def facts_table(title: str, rows: Sequence[tuple[str, str]]) -> str:
-    """A list of names with their descriptions."""
+    """Return a list of names with their descriptions."""
     return html_table(("", ""), [list(row) for row in rows if row[1]], title, left=True)
 
 
 def folded(summary: str, inner: str) -> str:
-    """A collapsed section for details."""
+    """Return a collapsed section for details; empty if there are none."""
     return f"<details><summary>{escape(summary)}</summary>{inner}</details>" if inner else ""
 
 
 def drawn(figure: Figure) -> str:
-    """A chart as a section, drawn at two widths; the style sheet shows one of them."""
+    """Return a chart as a section, drawn at two widths. The style sheet shows one of them."""
     head = f"<h2>{escape(figure.title)}</h2>" if figure.title else ""
     if figure.plot is None:
         return f'{head}<p class="soft">{escape(figure.nothing)}</p>'
@@ -193,7 +196,7 @@ def drawn(figure: Figure) -> str:
 
 
 def small(figures: Sequence[Figure]) -> str:
-    """Small charts side by side, each drawn once at the width of a phone."""
+    """Return small charts side by side, each drawn once at the width of a phone."""
     return f'<div class="small">{"".join(map(_small, figures))}</div>' if figures else ""
 
 
@@ -208,9 +211,9 @@ def _small(figure: Figure) -> str:
 
 
 def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) -> None:
-    """Assemble a page, and write it atomically. `above` is the text above the title.
+    """Assemble a page, and write it atomically. OutputError if it cannot be written.
 
-    OutputError if it cannot be written.
+    `above` is the text above the title.
     """
     page, _ = page_and_policy(title, above, sections)
     write_whole(path, page)
@@ -219,8 +222,10 @@ def write_page(path: Path, title: str, above: str, sections: Sequence[Section]) 
 def page_and_policy(
     title: str, above: str, sections: Sequence[Section], *, script: str = "", own_server: bool = False
 ) -> tuple[bytes, str]:
-    """A page, and its Content-Security-Policy. `script` is appended to the common script. With `own_server` the page
-    may fetch only from the server that it came from.
+    """Return a page and its Content-Security-Policy.
+
+    `script` is appended to the common script. With `own_server` the page may fetch from the server that it came
+    from.
     """
     body = "".join(section if isinstance(section, str) else drawn(section) for section in sections)
     style, script = _part("page.css") + _label_rules(body), _part("page.js") + script
@@ -239,7 +244,7 @@ def page_and_policy(
 
 @functools.cache
 def _part(name: str) -> str:
-    """The style sheet or script of every page, as one text, so that the policy can allow it by its digest."""
+    """Return the style sheet or script of every page as one text, so that the policy can allow it by its digest."""
     return Path(__file__).with_name(name).read_text("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The live view of a run: one small panel in a terminal, a plain line every few seconds elsewhere."""
+"""The live view of a run: a small panel in a terminal, otherwise a line every few seconds."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ from .fit import breaks, shortened
 from .slow_routes import SlowRoutes
 
 LAST_SECONDS = 5
-"""The latencies shown are the worst percentiles of this many seconds."""
+"""How many seconds a shown percentile covers. It is the worst of these seconds."""
 
 PLAIN_EVERY_S = 5.0
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_SECONDS = 60
-"""Seconds that the chart shows: the last minute."""
+"""How many seconds the chart shows."""
 
 ROUTES_SHOWN, FAILURES_SHOWN = 3, 4
 LABEL_COLUMNS, FIGURE_COLUMNS = 9, 10
 
 
 class LiveView:
-    """Shows each `Second` of a run when it arrives. It is a context manager and a sink of the run
-    (`replay.engine.sinks`).
+    """Shows each `Second` of a run when it arrives.
+
+    It is a context manager, and a sink of the run (`replay.engine.sinks`).
     """
 
     name = "live view"
     noted = False
-    """A terminal that is too slow does not cause a note in the run."""
+    """A slow terminal causes no note in the run."""
 
     def __init__(self, console: Console, *plans: Plan) -> None:
-        """`plans` are the plans of the run's targets."""
+        """Create the view from the plans of the run's targets."""
         self._console = console
         rows = [plan.rows for plan in plans]
         self._rows = None if None in rows else sum(count or 0 for count in rows)
@@ -75,7 +76,7 @@ class LiveView:
             self._live.stop()
 
     def start(self, started: Started) -> None:
-        """Do nothing: the plans already show what is known before the first second."""
+        """Select the latency that decides which routes are slow: `service` in a closed loop, otherwise `response`."""
         self._slow = SlowRoutes("service" if started.closed_loop else "response")
 
     def second(self, second: Second, deltas: Deltas) -> None:
@@ -87,10 +88,10 @@ class LiveView:
         """Do nothing: the report shows the document."""
 
     def close(self) -> None:
-        """Release the terminal at the end of the context."""
+        """Do nothing: the context manager releases the terminal."""
 
     def update(self, second: Second) -> None:
-        """Add another second's figures."""
+        """Add the figures of another second, and draw them."""
         self._elapsed_s = second.t_s + second.length_s
         self._minute.append(second)
         for name in ("planned", "sent", "ok", "error", "timeout", "unsent"):
@@ -106,7 +107,11 @@ class LiveView:
             self._console.print(self._line(), highlight=False, soft_wrap=True)
 
     def _draw(self, live: Live) -> None:
-        """Redraw. After a resize the terminal may have rewrapped the old lines, so their positions are unknown."""
+        """Redraw the panel.
+
+        After a resize the terminal may have rewrapped the old lines, so that their positions are unknown. The
+        screen is then cleared.
+        """
         if self._console.size != self._size:
             self._size = self._console.size
             live.stop()
@@ -137,7 +142,7 @@ class LiveView:
         return f"{format_duration(left_s * 10**9)} left" if left_s > 0 else "finishing"
 
     def _consumed(self) -> list[tuple[str, str]]:
-        """What a Kafka consumer reports; empty without a consumer."""
+        """Return the figures of a Kafka consumer; empty without one."""
         last = self._minute[-1]
         rows = [row for row in HISTOGRAMS if row.only == WITH_CONSUMER]
         kinds = [(f"{row.title} p99", self._worst(f"{row.field}_p99_ns")) for row in rows]
@@ -154,7 +159,7 @@ class LiveView:
         return ", ".join(parts) or "none"
 
     def _kind(self) -> str:
-        """The latency to show: `response`, or `service` in a closed loop."""
+        """Return the latency to show: `response`, or `service` in a closed loop."""
         return "response" if any(row.response_p50_ns is not None for row in self._minute) else "service"
 
     def _line(self) -> str:
@@ -175,7 +180,7 @@ class LiveView:
         return "  ".join(part for part in parts if part)
 
     def _panel(self) -> _Panel:
-        """The panel of this instant, which fits the terminal's width when it is drawn."""
+        """Return the panel for the current second."""
         last, kind, rows = self._minute[-1], self._kind(), list(self._minute)
         curves = [
             ("sent", [row.sent / max(row.length_s, 1e-3) for row in rows], _rate(last.sent, last)),
@@ -213,7 +218,7 @@ def _rate(count: int, second: Second) -> str:
 
 @dataclass(frozen=True)
 class _Panel:
-    """The current figures, laid out when drawn: the terminal's width may have changed."""
+    """The current figures, which are laid out when they are drawn, because the terminal's width may have changed."""
 
     share: float
     left: str
@@ -251,7 +256,7 @@ class _Panel:
 
 
 def sparkline(values: Sequence[float | None], columns: int) -> str:
-    """A bar chart of the latest values, one per column, scaled to the highest; blank where there is none."""
+    """Return a bar chart of the latest values, one per column, scaled to the highest. A missing value is blank."""
     shown_values = list(values)[-columns:] if columns else []
     top = max((value for value in shown_values if value), default=0.0)
     made = "".join(

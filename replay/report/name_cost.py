@@ -1,4 +1,4 @@
-"""The cost of resolving a name, in a terminal: each query, and what a trailing dot saves."""
+"""Prints what it costs to resolve a name: each query, and what a trailing dot saves."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def print_name_cost(written: Cost, full: Cost, settings: Settings, console: Cons
     print_settings(written.name, settings, page)
     if written.answer.source != "dns":
         where = {"hosts": "from the hosts file", "literal": "it is an address"}[written.answer.source]
-        page.say(f"{', '.join(written.answer.addresses)}: {where}; nobody is asked", indent=2)
+        page.say(f"{', '.join(written.answer.addresses)}: {where}; no name server is queried", indent=2)
         return
     print_queries(written.queries, page)
     page.say(f"{', '.join(written.answer.addresses)}, for {written.answer.ttl_s} s (TTL)", "bold", indent=2)
-    page.say(f"{_sum(written)} a lookup", indent=2)
+    page.say(f"{_sum(written)} per lookup", indent=2)
     _print_saved(written, full, settings, page)
 
 
 def print_settings(name: str, settings: Settings, page: Page) -> None:
-    """The name, and the resolver settings used."""
+    """Print the name, and the resolver settings used."""
     servers = ", ".join(show_server(server) for server in settings.servers)
     search = f"search {' '.join(settings.search)}" if settings.search else "no search domains"
     page.parts([(name, "bold"), (f"  ndots {settings.ndots}, {search}, name server {servers}", "dim")])
@@ -79,5 +79,5 @@ def _print_saved(written: Cost, full: Cost, settings: Settings, page: Page) -> N
 
 
 def _sum(cost: Cost) -> str:
-    """`8 queries, 1.2 ms`."""
+    """Return the number of queries and their time, such as `8 queries, 1.2 ms`."""
     return f"{counted(cost.sent, 'query', 'queries')}, {format_latency(cost.took_ns)}"

@@ -1,5 +1,5 @@
-// What a page does with a script: values under the pointer, and a closer look at a part of the x axis.
-// Without it nothing is missing: the charts are drawn, and the tables hold the figures.
+// The script of every page: it shows values under the pointer, zooms a part of the x axis, and searches lists.
+// A page without it is complete: the charts are drawn already, and the tables contain the figures.
 'use strict';
 
 const short = (v) => (Math.abs(v) >= 1000 ? Math.round(v).toLocaleString('en') : String(+v.toPrecision(3)));
@@ -14,7 +14,7 @@ const say = {
   number: short,
 };
 
-// A scale as replay/report/axes.py has it: where a value stands from 0 to 1, back again, and in words.
+// Converts the values of an axis to positions from 0 to 1, back, and to text, as replay/report/axes.py does.
 function scaleOf(axis) {
   const bend = (v) => (axis.log ? Math.log(v) : v);
   const low = bend(axis.low), length = bend(axis.high) - low;
@@ -33,7 +33,7 @@ function scaleOf(axis) {
   };
 }
 
-// The series' values nearest to a share of the axis, as lines of text; the first line names the place.
+// Returns the values nearest to a position on the axis, as lines of text. The first line is the value on the axis.
 function readings(data, scale, at) {
   let best = null, gap = Infinity;
   for (const series of data.s)
@@ -139,7 +139,7 @@ function enliven(figure, svg, data, tip) {
   svg.addEventListener('dblclick', () => zoom(0, 1));
 }
 
-// Tables that are wider than the page can be scrolled by the keyboard; figures get their values under the pointer.
+// Makes tables that are wider than the page scrollable with the keyboard, and charts show values under the pointer.
 function prepare(root) {
   for (const box of root.querySelectorAll('.scroll')) if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
   root.querySelectorAll('figure').forEach(show);
@@ -162,7 +162,7 @@ function show(figure) {
   figure.after(hint);
 }
 
-// A search over the blocks of a list: by text, and by the kind that stands in the head of each.
+// Adds a search box to a list of blocks: by text, and by the kind that the summary of a block shows.
 for (const list of document.querySelectorAll('.fields')) {
   const blocks = [...list.querySelectorAll('.field')];
   const kindOf = (block) => block.querySelector('summary span:last-of-type').textContent;

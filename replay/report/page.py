@@ -1,7 +1,7 @@
 """Lays out a report on a console: paragraphs, facts and tables, in characters that the console can show.
 
-Figures are never cut. A table that is too wide first drops its notes, then moves texts below their rows, then shortens
-names in the middle. Columns that still do not fit go into further tables below, which repeat the names.
+Figures are never cut. A table that is too wide first drops its notes, then moves texts below their rows, then
+shortens names in the middle. Columns that still do not fit go into further tables below, which repeat the names.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .console import shown_text
 from .fit import breaks, shortened
 
 WIDTH = 100
-"""Width of a report that goes to a file or a pipe, unless COLUMNS sets another one."""
+"""The width of a report that goes to a file or a pipe, unless COLUMNS sets another one."""
 
 LEAST_WIDTH = 20
 NAME_LEAST = 18
 TEXT_LEAST = {"text": 10, "path": 24}
-"""Columns that a name keeps at least, and that a text or a path needs to stay beside the figures."""
+"""How many columns a text or a path needs to stay beside the figures."""
 
 FACT_LEAST = 24
 
@@ -53,13 +53,13 @@ Cell = str | Text
 
 
 def console_width() -> int:
-    """The width of a report that does not go to a terminal."""
+    """Return the width of a report that does not go to a terminal."""
     asked = os.environ.get("COLUMNS", "")
     return max(int(asked), LEAST_WIDTH) if asked.isascii() and asked.isdigit() and int(asked) else WIDTH
 
 
 def report_console(*, stderr: bool = False) -> ours.Console:
-    """A console for standard output or error, with the report's width if it is not a terminal."""
+    """Return a console for stdout or stderr, with the report's width if it is not a terminal."""
     console = ours.Console(stderr=stderr)
     return console if console.is_terminal else ours.Console(stderr=stderr, width=console_width())
 
@@ -74,7 +74,7 @@ class Page:
         self._mark = "..." if self._ascii else "…"
 
     def text(self, words: str, style: str = "") -> Text:
-        """`words` on one line, in characters that the console can show."""
+        """Return `words` on one line, in characters that the console can show."""
         words = shown(words)
         return Text(words.translate(_ASCII) if self._ascii else words, style=style)
 
@@ -83,7 +83,7 @@ class Page:
         self._paragraph(self.text(words, style), indent)
 
     def parts(self, parts: Iterable[tuple[str, str]], hang: int = 0) -> None:
-        """Print a paragraph of differently styled parts; `hang` indents all lines but the first."""
+        """Print a paragraph of differently styled parts. `hang` indents all lines but the first."""
         line = Text()
         for words, style in parts:
             line.append_text(self.text(words, style))
@@ -111,9 +111,10 @@ class Page:
                 self._line((first if at == 0 else Text(" " * left)) + line)
 
     def table(self, headers: Sequence[tuple[str, str]], rows: Iterable[Sequence[Cell]]) -> None:
-        """Print a table. Headers are (text, kind). Columns of kind `right` or the empty kind are figures, which are
-        never cut; `name` is shortened in the middle, `text` and `path` wrap or move below their row, `note` is dropped
-        if it does not fit. The first column names the row.
+        """Print a table. Headers are (text, kind), and the first column names the row.
+
+        Columns of kind `right` or of the empty kind are figures, which are never cut. A `name` is shortened in the
+        middle. A `text` or `path` wraps or moves below its row. A `note` is dropped if it does not fit.
         """
         lines = [[self.text(header, "dim") for header, _ in headers]]
         lines += [[self._cell(cell) for cell in row] for row in rows]
@@ -127,7 +128,9 @@ class Page:
         return self.text(cell) if isinstance(cell, str) else shown_text(cell)
 
     def _split(self, columns: list[int], kinds: Sequence[str], widths: Sequence[int]) -> Iterator[list[int]]:
-        """The columns of each table: all in one if they fit with texts below their rows, otherwise as many per table as
+        """Yield the columns of each table.
+
+        All columns are in one table if they fit with texts below their rows. Otherwise each table has as many as
         fit.
         """
         key, rest = columns[0], columns[1:]
@@ -200,7 +203,7 @@ class Page:
         return cell if words == cell.plain else Text(words, style=cell.style)
 
     def _lines(self, cell: Text, width: int) -> list[Text]:
-        """A text wrapped into lines of this width."""
+        """Wrap a text into lines of this width."""
         if cell.cell_len <= width:
             return [cell]
         return [

@@ -1,4 +1,4 @@
-"""The results of a climb or a surge in words, the same for the terminal and the page."""
+"""Texts about the results of a search for the peak or a surge, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .peak_watched import print_watched, watched_facts
 
 
 def rate_at(found: Climb, load: float) -> str:
-    """The median rate of the trials at a load; `-` if there was none."""
+    """Return the median rate of the trials at a load; `-` if there was none."""
     rates = [trial.rate_per_s for trial in found.trials if trial.load == load]
     return format_rate(median(rates)) if rates else "-"
 
 
 def climb_facts(found: Climb) -> list[tuple[str, str]]:
-    """The results of a climb, without the first sentence."""
+    """Return the results of a search, without its sentence."""
     facts = [] if found.window is None else [("window", found.window.words)]
     if not math.isinf(found.above):
         facts.append(("missed at", f"{found.above:.3g} times, {rate_at(found, found.above)}"))
@@ -80,7 +80,7 @@ def _held(found: Climb) -> str:
 
 
 def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[str, str]]:
-    """The facts of a surge."""
+    """Return the facts of a surge."""
     facts = [
         ("surge", f"{times:g} times the baseline for {format_duration(trigger_ns)}"),
         ("baseline", f"p50 {format_latency(found.baseline_p50_ns)}"),
@@ -90,21 +90,21 @@ def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[st
     if found.verdict == "UNSTEADY":
         slower = "it became slower even before the surge (replay peak finds the load that it can sustain)"
         return [*facts, ("verdict", f"UNSTEADY: {slower}")]
-    harm = f"{found.bad_s:.0f} s unlike the baseline"
+    harm = f"{found.bad_s:.0f} s differed from the baseline"
     if found.suffered:
-        harm += f", {found.suffered:,} requests in them"
+        harm += f", with {found.suffered:,} requests"
     recovered = found.after_s is not None and found.verdict != "NOT_HARMED"
     after = f" {found.after_s:.0f} s after its end" if recovered else ""
     return [
         *facts,
         ("harm", harm),
-        ("failed", f"{found.failed:,} requests since it began"),
+        ("failed", f"{found.failed:,} requests since the surge began"),
         ("verdict", found.verdict + after),
     ]
 
 
 def recording_facts(manifest: Manifest, scenario: Scenario) -> list[tuple[str, str]]:
-    """Facts about the recording: rejected lines, and times without a unit."""
+    """Return facts about the recording: rejected lines, and times without a unit."""
     lines, rejected = manifest.unread()
     unread = rejected_words(sum(rejected.values()), lines)
     return [
@@ -116,7 +116,7 @@ def recording_facts(manifest: Manifest, scenario: Scenario) -> list[tuple[str, s
 def print_climb(
     found: Climb, sentence: str, before: Sequence[tuple[str, str]], folder: Path, console: Console
 ) -> None:
-    """Print the results of a climb: a sentence, a table of trials, the facts, and the sentence again."""
+    """Print the results of a search: a sentence, a table of trials, the facts, and the sentence again."""
     page = Page(console)
     page.say(sentence, "bold")
     page.say()
@@ -144,8 +144,9 @@ def print_surge(
     folder: Path,
     console: Console,
 ) -> None:
-    """Print the surge and its effects, with the facts in `before` above and those in `after` below; the verdict comes first
-    and last.
+    """Print the surge and its effects, with the verdict first.
+
+    The facts in `before` are printed above those of the surge, the facts in `after` below them.
     """
     page = Page(console)
     facts = surge_facts(found, times, trigger_ns)

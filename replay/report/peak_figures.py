@@ -1,4 +1,4 @@
-"""The charts of a climb: a figure of each trial by its load; ascending, held and descending."""
+"""The charts of a search for the peak: a figure of each trial by its load, on ascending, held and descending load."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Shown = list[tuple[Trial, float]]
 
 
 def latency_by_load(found: Climb, percentile: float) -> Chart | None:
-    """A percentile of the response, with the objectives on that percentile."""
+    """Draw a percentile of the response by load, with the objectives for that percentile."""
     field, title = f"p{percentile:g}_ns", f"response p{percentile:g}"
 
     def ns(trial: Trial) -> float | None:
@@ -39,7 +39,7 @@ def latency_by_load(found: Climb, percentile: float) -> Chart | None:
 
 
 def failed_by_load(found: Climb) -> Chart | None:
-    """The share of failed requests; None if none failed."""
+    """Draw the share of failed requests by load; None if none failed."""
     shown = _shown(found, lambda trial: 100 * trial.failed_share)
     highest = max((at for _, at in shown), default=0.0)
     if not highest:
@@ -48,14 +48,14 @@ def failed_by_load(found: Climb) -> Chart | None:
 
 
 def good_by_load(found: Climb) -> Chart | None:
-    """Good responses per second."""
+    """Draw the good responses per second by load."""
     shown = _shown(found, lambda trial: trial.done_per_s)
     highest = max((at for _, at in shown), default=0.0)
     return _by_load(found, shown, count_axis(highest, "good responses per second")) if shown else None
 
 
 def watched_by_load(found: Climb, name: str) -> Chart | None:
-    """The mean of a watched figure in each trial, the highest sample at each load, and the limit."""
+    """Draw the mean of a watched figure in each trial, the highest sample at each load, and the limit."""
 
     def of(field: str) -> Shown:
         return _shown(found, lambda trial: getattr(trial.watched.get(name), field, None))
@@ -80,7 +80,7 @@ def _shown(found: Climb, value: Callable[[Trial], float | None]) -> Shown:
 
 
 def _by_load(found: Climb, shown: Shown, up: Axis) -> Chart:
-    """Load against a figure: each trial a dot, a line through the median of each load for each direction."""
+    """Draw a figure by load: a dot for each trial, and for each direction a line through the medians."""
     loads = [trial.load for trial, _ in shown]
     low, high = padded(min(loads), max(loads), is_log=True, by=0.04)
     plot = Chart(Axis(low, high, "load: times the recording", is_log=True, label=times_label), up)
@@ -95,7 +95,7 @@ def _by_load(found: Climb, shown: Shown, up: Axis) -> Chart:
 
 
 def _stage(plot: Chart, chosen: Sequence[tuple[Trial, float]], colour: str, words: str) -> None:
-    """The trials of one direction: filled where every objective was met."""
+    """Add the trials of one direction. A dot is filled if the trial met every objective."""
     by_load: dict[float, list[float]] = {}
     for trial, at in chosen:
         by_load.setdefault(trial.load, []).append(at)
@@ -112,7 +112,7 @@ def _stage(plot: Chart, chosen: Sequence[tuple[Trial, float]], colour: str, word
 
 
 def _goals(found: Climb) -> list[tuple[str, float, float]]:
-    """The objectives on the response that can be drawn: text, limit, percentile."""
+    """Return the objectives for the response of all requests that can be drawn: text, limit, percentile."""
     texts = list(found.trials[0].passed) if found.trials else []
     return [
         (each.text, each.limit, each.percentile)

@@ -1,4 +1,4 @@
-"""The page of a climb (load against latency and failures, ascending and descending), and that of a surge."""
+"""The page of a search for the peak, which shows figures by load, and the page of a surge."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .watched import charts_of, table_of
 
 
 def _notes(facts: Sequence[tuple[str, str]]) -> list[str]:
-    """Facts as lines; one without a name continues the one before it."""
+    """Return facts as lines. A fact without a name continues the previous one."""
     return [f"{name}: {words}" if name else words for name, words in facts]
 
 
 def _failed(found: Climb) -> str:
-    """Why the result is a failure although a peak was found; empty if it is not."""
+    """Return why the result is a failure although a peak was found; empty if it is not."""
     if found.recovery == "DID_NOT_RECOVER":
         return "FAILED: the target did not recover from the overload"
     return "The peak could not be held" if found.held is False and found.held_load is None else ""
@@ -41,8 +41,10 @@ def write_peak_page(
     before: Sequence[tuple[str, str]] = (),
     run_of: RunOf | None = None,
 ) -> None:
-    """Write the page to `path`, with the facts in `before` above the results. OutputError if that fails. `run_of` reads the
-    run of a trial; without it no trial is drawn over time.
+    """Write the page of a search to `path`. OutputError if that fails.
+
+    The facts in `before` are above the results. `run_of` reads the run of a trial; without it, no trial is drawn
+    over time.
     """
     trials = in_order(found.trials)
     notes = _notes([*before, *climb_facts(found)])
@@ -88,11 +90,11 @@ def write_surge_page(
     notes = _notes([*before, *facts[1:-1]])
     notes += [run.document.watched_first] if run.document.watched_first else []
     if found.verdict == "RECOVERED":
-        sentence += f"; the target was as before {found.after_s:.0f} s after its end"
+        sentence += f"; the target was back at the baseline {found.after_s:.0f} s after its end"
     elif found.verdict == "DID_NOT_RECOVER":
-        sentence += f"; {WATCH_TIMES * from_s:.0f} s after its end the target was not as before"
+        sentence += f"; {WATCH_TIMES * from_s:.0f} s after its end the target was not back at the baseline"
     elif found.verdict == "UNSTEADY":
-        sentence += "; the target could not carry the baseline either"
+        sentence += "; the target could not sustain the baseline either"
     watched = charts_of(rows, clock, list(run.document.watched), fixed_limits(run.document))
     for figure in watched:
         if figure.plot is not None:
@@ -109,4 +111,4 @@ def write_surge_page(
 def _mark_surge(plot: Chart, from_s: float, until_s: float, after_s: float | None) -> None:
     plot.shade(from_s, until_s, GREY, "the surge")
     if after_s is not None:
-        plot.rule_x(until_s + after_s, GREEN, "as before the surge from here on")
+        plot.rule_x(until_s + after_s, GREEN, "back at the baseline from here on")

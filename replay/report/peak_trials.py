@@ -1,4 +1,4 @@
-"""The trials of a climb in words, and their order in tables and charts."""
+"""The trials of a search for the peak as text, and their order in tables and charts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TRIAL_HEADS = ("", "load", "rate", "p50", "p99", "failed", "objectives")
 
 
 def trial_cells(trial: Trial) -> list[str]:
-    """A trial in words: stage, load, rate, p50, p99, failed, objectives."""
+    """Return the cells of a trial: stage, load, rate, p50, p99, failed, objectives."""
     said = "generator limited" if trial.generator_limited else "met" if trial.ok else "missed"
     if not trial.ok and not trial.generator_limited:
         missed = ", ".join(goal for goal, passed in trial.passed.items() if not passed)
@@ -27,12 +27,12 @@ def trial_cells(trial: Trial) -> list[str]:
 
 
 def trial_line(trial: Trial) -> str:
-    """A trial in one line, as reported when it ended."""
+    """Return a trial as the line that reports its end."""
     stage, load, rate, p50, p99, failed, said = trial_cells(trial)
     return f"{stage} {load} times, {rate}: p50 {p50}, p99 {p99}, {failed} failed: {said}"
 
 
 def in_order(trials: Sequence[Trial]) -> list[Trial]:
-    """The ascending trials by load, then the held and descending ones in order; no probes."""
+    """Return the ascending trials by load, then the held and descending ones in their order. Probes are left out."""
     up = sorted((trial for trial in trials if trial.stage == "up"), key=lambda trial: trial.load)
     return [*up, *(trial for trial in trials if trial.stage in ("hold", "down"))]

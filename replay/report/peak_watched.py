@@ -21,15 +21,16 @@ from .peak_trials import in_order
 from .watched import charts_of
 
 COLUMNS_SHOWN, CHARTS_SHOWN = 8, 24
-"""How many figures tables list, and how many are drawn by load: those first that came nearest to a limit, then those that
-differ most between trials.
+"""How many figures the tables list, and how many are drawn by load.
+
+Figures that came nearest to a limit come first, then those that differ most between trials.
 """
 
 READING = "The mean of each trial, and its highest sample in brackets."
 
 
 def watched_names(found: Climb) -> list[str]:
-    """The watched figures, those that say most first where there are more than a table shows."""
+    """Return the watched figures. If a table cannot show all, the most interesting ones come first."""
     names = list(dict.fromkeys(name for trial in found.trials for name in trial.watched))
     if len(names) <= COLUMNS_SHOWN:
         return names
@@ -37,7 +38,7 @@ def watched_names(found: Climb) -> list[str]:
 
 
 def _interest(found: Climb, name: str) -> tuple[float, float]:
-    """The largest share of its limit, and by how much its means differ."""
+    """Return the largest share of its limit that a figure reached, and how much its means differ."""
     figures = [trial.watched[name] for trial in found.trials if name in trial.watched]
     means = [figure.mean for figure in figures if figure.mean is not None]
     largest = max(map(abs, means), default=0.0)
@@ -46,7 +47,7 @@ def _interest(found: Climb, name: str) -> tuple[float, float]:
 
 
 def watched_facts(found: Climb) -> Iterator[tuple[str, str]]:
-    """What changed first in each trial that missed an objective, and samples that failed."""
+    """Yield what changed first in each trial that missed an objective, and which samples failed."""
     for number, change in enumerate(found.first_changes):
         stage = "held at " if change.stage == "hold" else "at "
         words = change.words or "no watched figure is known to have changed before an objective was missed"
@@ -59,7 +60,7 @@ def watched_facts(found: Climb) -> Iterator[tuple[str, str]]:
 
 
 def print_watched(page: Page, found: Climb) -> None:
-    """The table of a terminal; nothing if nothing was watched."""
+    """Print the table of watched figures, unless nothing was watched."""
     names = watched_names(found)
     if not names:
         return
@@ -84,7 +85,10 @@ def _cell(figure: Sampled | None) -> str:
 
 
 def watched_sections(found: Climb, run_of: RunOf | None) -> list[Section]:
-    """The sections of a page: by load, as a table, and over time in the hold and in a trial that missed an objective."""
+    """Return the sections of a page: charts by load, a table, and charts over time.
+
+    The charts over time show the last hold and a trial that missed an objective.
+    """
     names = watched_names(found)
     made: list[Section] = [
         Figure(
@@ -104,7 +108,10 @@ def watched_sections(found: Climb, run_of: RunOf | None) -> list[Section]:
 
 
 def _over_time(found: Climb) -> list[tuple[Trial, str]]:
-    """The trials that are drawn over time: the last hold, and the first trial in which something changed first."""
+    """Return the trials that are drawn over time, with their titles.
+
+    They are the last hold, and the first trial in which a watched figure changed before an objective was missed.
+    """
     watched = [trial for trial in found.trials if trial.watched and trial.run]
     holds = [trial for trial in watched if trial.stage == "hold"]
     chosen = [(trial, f"The hold at load {trial.load:.3g}") for trial in holds[-1:]]
@@ -117,7 +124,7 @@ def _over_time(found: Climb) -> list[tuple[Trial, str]]:
 
 
 def _on_its_clock(run: Run, words: str) -> list[Section]:
-    """The response of a trial over time, and its watched figures below it on the same clock."""
+    """Return the response of a trial over time, and its watched figures below it on the same clock."""
     rows, document = run.seconds(), run.document
     series = [("p99", latency_of("response_p99_ns"), ORANGE), ("p50", latency_of("response_p50_ns"), BLUE)]
     response = over_time(rows, series, "response", document.recorded_clock, "latency")

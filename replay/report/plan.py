@@ -1,4 +1,4 @@
-"""The plan of a run in the terminal: what will be sent, where, when and how fast."""
+"""Prints the plan of a run in the terminal: what will be sent, where, when and how fast."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ def print_plan(
     portable_because: str = "",
     unused: Sequence[str] = (),
 ) -> None:
-    """Print a plan. `addresses` are the target's resolved addresses; empty if they were not looked up.
-    `portable_because` explains why native lanes cannot run; `unused` lists settings that apply to no target of the run.
+    """Print a plan.
+
+    `addresses` are the target's resolved addresses; empty if they were not looked up. `portable_because` explains
+    why native lanes cannot run. `unused` lists settings that apply to no target of the run.
     """
     page = Page(console)
     page.say("Plan", "bold")
@@ -64,7 +66,7 @@ ADDRESSES_SHOWN = 8
 
 
 def _places(addresses: Sequence[str]) -> str:
-    """The first address, the number of addresses, and how many are used if not all."""
+    """Return the first addresses, how many more there are, and how many are used if not all."""
     if len(addresses) <= ADDRESSES_SHOWN:
         return ", ".join(addresses)
     shown = f"{', '.join(addresses[:ADDRESSES_SHOWN])} and {len(addresses) - ADDRESSES_SHOWN:,} more"
@@ -74,7 +76,7 @@ def _places(addresses: Sequence[str]) -> str:
 
 
 def target_facts(plan: Plan, scenario: Scenario, addresses: Sequence[str]) -> list[tuple[str, str]]:
-    """The target, and the protocol's description."""
+    """Return the target, and the protocol's facts about it."""
     where = f", {_places(addresses)}" if addresses and addresses[0] not in plan.target else ""
     rows = [("target", f"{plan.target}{where}")]
     return [*rows, *protocol_of(plan.target).facts(plan, scenario)]
@@ -95,7 +97,7 @@ def _recording(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _order(disordered: Mapping[str, int]) -> str:
-    """In which order a partition's records are replayed."""
+    """Return in which order a partition's records are replayed."""
     count = sum(disordered.values())
     if not count:
         return "by offset in each partition, which is also their order in time"
@@ -127,7 +129,7 @@ def _requests(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _unread(plan: Plan) -> list[tuple[str, str]]:
-    """The lines of the recording that could not be read."""
+    """Return facts about the lines and files of the recording that could not be read."""
     rows = []
     if plan.rejected:
         count = sum(plan.rejected.values())
@@ -142,7 +144,7 @@ def _unread(plan: Plan) -> list[tuple[str, str]]:
 
 
 def objectives_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
-    """The objectives in canonical units, and the default rule for statuses unless an objective replaces it."""
+    """Return the objectives in canonical units, and the default rule for statuses unless an objective replaces it."""
     objectives = [slo.parse(str(text)) for text in scenario.slo]
     words = [slo.canonical(objective) + _cannot_fail(objective, scenario) for objective in objectives]
     if protocol_of(plan.target).has_statuses and not any(map(slo.replaces_status_rule, objectives)):
@@ -153,7 +155,7 @@ def objectives_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
 
 
 def _cannot_fail(objective: slo.Slo, scenario: Scenario) -> str:
-    """A warning that an objective can never fail; empty if it can."""
+    """Return a warning if an objective can never or hardly fail; empty if it can."""
     if objective.percentile is None:
         accepts_all = objective.limit >= 1 and (objective.or_equal or slo.replaces_status_rule(objective))
         return " (any share is accepted: it cannot fail)" if accepts_all else ""
@@ -181,7 +183,9 @@ def _pace(plan: Plan) -> list[tuple[str, str]]:
         if plan.peak_at_ns:
             recorded_ns = plan.recorded_from_ns + round(plan.peak_at_ns * plan.speed)
             at = units.format_duration(plan.peak_at_ns)
-            rows.append(("busiest", f"{at} in; recorded {units.format_moment(recorded_ns, _zone(plan))}"))
+            rows.append(
+                ("busiest", f"{at} after the start; recorded {units.format_moment(recorded_ns, _zone(plan))}")
+            )
     if plan.length_ns is None:
         rows.append(("length", "until the recording has been sent once"))
     else:
@@ -194,7 +198,7 @@ def _pace(plan: Plan) -> list[tuple[str, str]]:
 
 
 def bounds_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
-    """Connections, time limits, retries, and when the run aborts."""
+    """Return facts about connections, time limits and retries, and when the run aborts."""
     rows = protocol_of(plan.target).bounds(plan, scenario)
     breaker = scenario.breaker
     stop = (
@@ -211,7 +215,7 @@ def bounds_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
 
 
 def _routes(plan: Plan) -> list[tuple[str, str, str]]:
-    """The share, the number of requests and the name of each route, the busiest first."""
+    """Return the share, the number of requests and the name of each route, the busiest first."""
     routes = sorted((route for route in plan.by_route if route.rows), key=lambda route: -route.rows)
     total = sum(route.rows for route in routes)
     rest = sum(route.rows for route in routes[ROUTES_SHOWN:])

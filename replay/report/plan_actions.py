@@ -14,7 +14,7 @@ from .business import ACTIONS_SHOWN
 
 
 def actions_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
-    """The plan's lines about business actions, including names that match nothing."""
+    """Return the plan's lines about business actions, including names that match nothing."""
     rows: dict[str, int] = {}
     for route in plan.by_route:
         if route.action:
@@ -34,13 +34,13 @@ def actions_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
 
 
 def _amiss(plan: Plan, scenario: Scenario, rows: dict[str, int]) -> Iterator[str]:
-    """Problems: actions without requests, patterns that match no route, and values of unknown actions."""
+    """Yield problems: patterns that match no route, actions without requests, and values of unknown actions."""
     rules = rules_of(scenario.actions)
     yield from rules.idle(
         [Route(route=route.route, rows=route.rows, action=route.action) for route in plan.by_route]
     )
     known = dict.fromkeys([*rows, *scenario.actions])
-    yield from (f"{name}: no requests of it are sent" for name in known if not rows.get(name))
+    yield from (f"{name}: none of its requests are sent" for name in known if not rows.get(name))
     for name, value in scenario.values.items():
         if name not in known:
             guess = nearest(name, known)

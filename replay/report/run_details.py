@@ -30,7 +30,10 @@ _TITLES = (
 
 
 def samples_sections(run: Run) -> list[str]:
-    """The slowest and the first failed requests, in both clocks."""
+    """Return tables of the slowest requests, the first failed requests and the first mismatches.
+
+    Times are on both clocks.
+    """
     samples = run.samples()
     sections = []
     head: tuple[str, ...]
@@ -66,7 +69,7 @@ def _sample_row(document: RunDocument, sample: Sample) -> list[str]:
 
 
 def _trace(document: RunDocument, sample: Sample) -> str:
-    """The trace of a request, with a link to its page if the run has a `trace_url`."""
+    """Return the trace id of a request, with a link to its page if the run has a `trace_url`."""
     return linked(sample.trace_id, link_of(document.scenario.get("trace_url"), sample.trace_id))
 
 
@@ -75,7 +78,7 @@ def _between(start_ns: int | None, end_ns: int | None) -> str:
 
 
 def _ended(sample: Sample) -> str:
-    """The outcome of a request; for a malformed response the reason and its first bytes."""
+    """Return the outcome of a request; for a malformed response also the reason and its first bytes."""
     words = sample.rule or str(sample.status or sample.outcome)
     words += f" ({sample.reason})" if sample.reason else ""
     if sample.problem:
@@ -89,7 +92,7 @@ def _clock(at_ns: int, utc_offset_s: int = 0) -> str:
 
 
 def machine_section(document: RunDocument) -> str:
-    """The generator's machine and versions."""
+    """Return the section about the generator's machine and versions."""
     host, generator = document.host, document.generator
     usable = f", {host.cores_usable} usable" if host.cores_usable and host.cores_usable != host.cores else ""
     versions = ", ".join(f"{name} {version}" for name, version in host.versions.items())
@@ -109,7 +112,7 @@ def machine_section(document: RunDocument) -> str:
 
 
 def settings_section(document: RunDocument) -> str:
-    """The command that repeats the run, and the settings that are not the defaults."""
+    """Return the command that repeats the run, and the settings that are not the defaults."""
     changed = list(_changed(document.scenario, _defaults()))
     recording = document.trace.path if document.trace else ""
     words = ["replay", "run", recording or "TRACE", "--target", document.target]
@@ -126,7 +129,7 @@ def _defaults() -> dict[str, Any]:
 def _changed(
     given: Mapping[str, Any], usual: Mapping[str, Any], above: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Each setting that differs from its default, in scenario file syntax."""
+    """Yield each setting that differs from its default, in scenario file syntax."""
     for name, value in given.items():
         if isinstance(value, dict) and isinstance(usual.get(name), dict):
             yield from _changed(value, usual[name], f"{above}{name}.")

@@ -57,7 +57,7 @@ from .words import FIGURES, LATENCIES
 
 ROUTES_SHOWN, CHECKED_SHOWN = 50, 20
 RATIO_NOTED = 1.1
-"""A service time is marked if it is this many times the recorded one, or this many times shorter."""
+"""The ratio from which on a service time is marked as longer or shorter than the recorded one."""
 
 
 def write_run_page(run: Run, path: Path) -> None:
@@ -67,7 +67,7 @@ def write_run_page(run: Run, path: Path) -> None:
 
 
 def run_page(run: Run, name: str) -> tuple[bytes, str]:
-    """The page of a run and its Content-Security-Policy; `name` is shown above it."""
+    """Return the page of a run and its Content-Security-Policy. `name` is shown above the page."""
     document = run.document
     own = document_sections(document)
     sections: list[Section] = [*own[:ABOVE_CHARTS], diagnosis_section(diagnose(run)), *_figures(run)]
@@ -82,7 +82,7 @@ ABOVE_CHARTS, ABOVE_SAMPLES = 3, 7
 
 
 def document_sections(document: RunDocument) -> list[str]:
-    """The sections of a run's page that need only run.json, in order."""
+    """Return the sections of a run's page that need only run.json, in order."""
     return [
         _headline(document),
         _cards(document),
@@ -163,7 +163,7 @@ def _figures(run: Run) -> list[Section]:
         ),
         Figure(
             "Due, sent and answered",
-            "Sent below due: requests waited. Answered below sent: the target fell behind.",
+            "Sent below due: requests waited. Answered below sent: the target did not keep up.",
             figures.rates(rows, clock),
         ),
         Figure(
@@ -188,7 +188,7 @@ def _figures(run: Run) -> list[Section]:
 
 
 def kinds_of(document: RunDocument) -> tuple[str, ...]:
-    """The latencies that the chart by percentile shows."""
+    """Return the latencies that the chart by percentile shows."""
     return ("service",) if document.closed_loop else ("response", "service")
 
 
@@ -204,12 +204,12 @@ def _accounts(document: RunDocument) -> str:
 
 
 def _missed(rule: RuleFigures) -> str:
-    """How often a rule matched nothing, and how many links it refused."""
+    """Return how often a rule matched nothing, and how many links it refused."""
     return f"{rule.missed:,}" + (f" ({rule.refused:,} refused)" if rule.refused else "")
 
 
 def _checked(document: RunDocument) -> str:
-    """Results of captures and checks by rule, and the routes whose responses were checked."""
+    """Return the results of captures and checks by rule, and the routes whose responses were checked."""
     sessions = document.sessions
     if sessions is None:
         return ""
@@ -262,7 +262,7 @@ def _latency_table(latency: Latencies, title: str) -> str:
 
 
 def _business(document: RunDocument) -> str:
-    """Business actions: what failed, what it cost, and the worst minutes."""
+    """Return the section about business actions: what failed, what it cost, and the worst intervals."""
     business, words = document.business, business_words(document)
     if business is None or not words:
         return ""
@@ -273,8 +273,9 @@ def _business(document: RunDocument) -> str:
 
 
 def _routes(document: RunDocument, title: str, routes: list[RouteFigures]) -> str:
-    """The busiest routes, or the actions, with their recorded figures; recorded times get a separate table if there are
-    any.
+    """Return a table of the busiest routes, or of the actions, with their recorded figures.
+
+    If the recording has durations, a second table compares them.
     """
     total = sum(route.recorded.count for route in document.routes if route.recorded)
     timed = any(route.recorded and route.recorded.p50_ns is not None for route in routes)
@@ -323,7 +324,7 @@ def _route(route: RouteFigures, total: int) -> list[str]:
 
 
 def _times(title: str, routes: list[RouteFigures]) -> str:
-    """The service time of routes, as recorded and as replayed."""
+    """Return a table of the service times of routes, as recorded and as replayed."""
     rows = []
     for route in routes:
         cells: list[str] = [named(route.route)]
@@ -337,7 +338,7 @@ def _times(title: str, routes: list[RouteFigures]) -> str:
 
 
 def _target(document: RunDocument) -> str:
-    """The target, with facts specific to its kind: Kafka, a name, TLS."""
+    """Return the target, with the facts of `facts_of`."""
     facts = [Fact("", target_words(document)), *facts_of(document)]
     lines = [
         f"{fact.label} {toned(fact.words, BAD) if fact.style else escape(fact.words)}".strip()
@@ -347,7 +348,7 @@ def _target(document: RunDocument) -> str:
 
 
 def _addresses(document: RunDocument) -> str:
-    """The number of requests to each address of the target, if it has several."""
+    """Return the number of requests to each address of the target; empty if it has only one."""
     if len(document.addresses) < 2:
         return ""
     rows = [

@@ -1,4 +1,4 @@
-"""The slowest routes of the last few seconds, from the per-second deltas, for the live view."""
+"""Finds the slowest routes of the last seconds from per-second deltas, for the live view."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from replay.ledger.percentiles import values_at
 from replay.results.deltas import Deltas
 
 KEPT_S = 30.0
-"""A route is forgotten after this time without a request, or after two of its own intervals if they are longer."""
+"""How many seconds a route is kept after its last requests.
+
+If intervals are long, it is kept for two of the longest ones.
+"""
 
 
 class SlowRoutes:
-    """The p99 of each route in its last interval. `kind` is the histogram: `response`, or `service` in a closed loop."""
+    """The p99 of each route in its last interval.
+
+    `kind` is the histogram: `response`, or `service` in a closed loop.
+    """
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._p99_ns: dict[str, tuple[int, float]] = {}
 
     def take(self, now_s: float, deltas: Deltas) -> None:
-        """Add the intervals that have ended; `now_s` counts from the start of the run."""
+        """Add the intervals that have ended. `now_s` counts from the start of the run."""
         by_route: dict[str, np.ndarray] = {}
         longest_s = 0.0
         for delta in deltas.histograms:
@@ -35,6 +41,6 @@ class SlowRoutes:
         self._p99_ns = {route: seen for route, seen in self._p99_ns.items() if now_s - seen[1] <= kept_s}
 
     def first(self, count: int) -> list[tuple[str, int]]:
-        """The slowest routes with their p99 in ns, the slowest first."""
+        """Return the slowest routes with their p99 in ns, the slowest first."""
         found = sorted(self._p99_ns.items(), key=lambda each: -each[1][0])[:count]
         return [(route, p99_ns) for route, (p99_ns, _) in found]

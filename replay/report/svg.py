@@ -1,6 +1,6 @@
 """SVG as text: compact elements, numbers and paths, and estimated text widths.
 
-Only presentation attributes are used, so a picture needs neither a style sheet nor a script.
+Only presentation attributes are used, so that a picture needs neither a style sheet nor a script.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from replay.shown import shown
 
 FONT_SIZE = 12
 LINE = 15
-"""Pixels between two lines of text."""
+"""The distance between two lines of text, in pixels."""
 
 _WIDE, _NARROW = frozenset("mwMWQ@%—…"), frozenset("iljtfrI.,:;'|!()[]/ ·-")
 
 
 def escape(text: str) -> str:
-    """Text escaped for HTML and SVG: no markup, and no character that hides or reorders its neighbours."""
+    """Escape text for HTML and SVG: no markup, and no character that hides or reorders its neighbors."""
     return html.escape(shown(text))
 
 
 def number(value: float) -> str:
-    """A coordinate, to a tenth of a pixel: `12`, `3.4`, `-.5`."""
+    """Format a coordinate to a tenth of a pixel: `12`, `3.4`, `-.5`."""
     text = f"{value:.1f}".removesuffix(".0")
     if text.startswith(("0.", "-0.")):
         text = text.replace("0.", ".", 1)
@@ -31,7 +31,10 @@ def number(value: float) -> str:
 
 
 def attributes(given: dict[str, object]) -> str:
-    """` name="value"` for each that is not None; `_` becomes `-`, and a trailing `_` is dropped."""
+    """Format attributes as ` name="value"`, without those that are None.
+
+    In a name, `_` becomes `-`, and a trailing `_` is dropped.
+    """
     parts = []
     for name, value in given.items():
         if value is None:
@@ -42,18 +45,18 @@ def attributes(given: dict[str, object]) -> str:
 
 
 def element(name: str, *inner: str, **given: object) -> str:
-    """An element with SVG content."""
+    """Return an element with SVG content."""
     body = "".join(inner)
     return f"<{name}{attributes(given)}>{body}</{name}>" if body else f"<{name}{attributes(given)}/>"
 
 
 def text(words: str, x: float, y: float, **given: object) -> str:
-    """Text with its baseline at (x, y)."""
+    """Return a text element with its baseline at (x, y)."""
     return element("text", escape(words), x=float(x), y=float(y), **given)
 
 
 def text_width(words: str, size: float = FONT_SIZE) -> float:
-    """The maximum width of a text in pixels in a common sans-serif font."""
+    """Return the maximum width of a text in pixels in a common sans-serif font."""
     return size * sum(
         0.98
         if char in _WIDE or ord(char) > 0x2E80
@@ -67,7 +70,7 @@ def text_width(words: str, size: float = FONT_SIZE) -> float:
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:
-    """A polyline through points in pixels, as relative path steps rounded to a tenth of a pixel."""
+    """Return a polyline through points in pixels, as relative path steps rounded to a tenth of a pixel."""
     parts: list[str] = []
     at_x = at_y = 0
     for x, y in points:
@@ -82,5 +85,5 @@ def path(points: Iterable[tuple[float, float]]) -> str:
 
 
 def paths(runs: Sequence[Sequence[tuple[float, float]]]) -> str:
-    """Several lines in one path; a single point is a dot as wide as the line."""
+    """Return several lines as one path. A single point is a dot as wide as the line."""
     return "".join(path(run) + ("h0" if len(run) == 1 else "") for run in runs if run)

@@ -1,8 +1,8 @@
-"""The report of a run in the terminal: validity, what was sent, the results, and at the end the verdict again with the
-next steps.
+"""Prints the report of a run in the terminal.
 
-Every time is given in both clocks, the recorded one and the wall clock. Output is plain if the console is not a
-terminal, and ASCII if it cannot show more.
+It begins with the validity and what was sent, then shows the results, and ends with the verdict again and the next
+steps. Every time is given on both clocks, the recorded one and the wall clock. Output is plain if the console is
+not a terminal, and ASCII if it cannot show more.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from .watched import facts_of_watched
 
 _VERDICT_STYLE = {"VALID": "bold green", "SUSPECT": "bold yellow", "INVALID": "bold red"}
 _NOT_GREEN = "bold"
-"""Added to a VALID verdict if there is a failure: the measurement is correct, and the target failed."""
+"""The style of a VALID verdict if something failed: the measurement is valid, but the target failed."""
 
 _ENDINGS = {
     "whole": "",
@@ -59,7 +59,7 @@ _ENDINGS = {
 
 
 def print_report(run: Run, console: Console) -> None:
-    """Print the report of a run."""
+    """Print the report of a run. Sections without content are left out."""
     page, document = Page(console), run.document
     _headline(page, document)
     _accounts(page, document)
@@ -78,7 +78,7 @@ def print_report(run: Run, console: Console) -> None:
 
 
 def _verdict(page: Page, document: RunDocument) -> None:
-    """The verdict in a line, with the failures below it."""
+    """Print the verdict on a line, with the failures below it."""
     verdict = document.validity.verdict
     ended = _ENDINGS.get(document.ending.how, document.ending.how)
     failures = failures_of(document)
@@ -123,7 +123,7 @@ def _accounts(page: Page, document: RunDocument) -> None:
     more = [f"skipped {accounts.skipped:,}{reasons(detail.skipped)}"] if accounts.skipped else []
     more += [f"status {shares_words(detail.status_class)}"] if accounts.ok else []
     more += [_differs(document)] if document.status_differs and document.status_differs.share else []
-    more += [f"warm-up {detail.warm_up:,} (in no latency)"] if detail.warm_up else []
+    more += [f"warm-up {detail.warm_up:,} (not in the latencies)"] if detail.warm_up else []
     more += [f"sent twice {detail.resent:,}"] if detail.resent else []
     if more:
         page.say("; ".join(more))
@@ -139,7 +139,7 @@ def _differs(document: RunDocument) -> str:
 
 
 def _facts(page: Page, document: RunDocument) -> None:
-    """Target and time, with facts specific to the kind of target: Kafka, a name, TLS, sessions."""
+    """Print facts about target and time, and the facts of `facts_of`, of watched figures and of sessions."""
     spans = [("recorded", recorded_span(document)), ("wall", wall_span(document))]
     facts = [Fact(name, words) for name, words in [("target", target_words(document)), *spans] if words]
     facts += [*facts_of(document), *facts_of_watched(document), *_sessions(document)]
@@ -147,7 +147,7 @@ def _facts(page: Page, document: RunDocument) -> None:
 
 
 def _sessions(document: RunDocument) -> Iterator[Fact]:
-    """Results of captures and checks by rule."""
+    """Yield the results of captures and checks by rule."""
     sessions = document.sessions
     if sessions is None:
         return

@@ -60,7 +60,7 @@ def _state_of(row: AddressFigures) -> str:
 
 
 def shares_words(counts: dict[str, int]) -> str:
-    """`2xx 99.1%, reset 0.9%`; for a single outcome just its name."""
+    """Return the share of each outcome, such as `2xx 99.1%, reset 0.9%`; for a single outcome just its name."""
     total = sum(counts.values())
     found = sorted(((name, count) for name, count in counts.items() if count), key=lambda item: -item[1])
     if len(found) == 1:
@@ -69,7 +69,7 @@ def shares_words(counts: dict[str, int]) -> str:
 
 
 def _short_share(share: float) -> str:
-    """A share to a tenth of a percent, because a row has little space."""
+    """Format a share to a tenth of a percent, because a row has little space."""
     if 0 < share < 0.0005:
         return "<0.1%"
     return ">99.9%" if 0.9995 <= share < 1 else f"{share:.1%}"
@@ -105,7 +105,7 @@ def _latency_table(page: Page, title: str, latency: Latencies) -> None:
 
 
 def print_business(page: Page, document: RunDocument) -> None:
-    """Print what failed by business action, what it cost, and the worst minutes."""
+    """Print which business actions failed, what that cost, and the worst intervals."""
     business, words = document.business, business_words(document)
     if business is None or not words:
         return
@@ -152,7 +152,10 @@ def _replayed_row(page: Page, route: RouteFigures) -> list[str | Text]:
 
 
 def _recorded_row(page: Page, route: RouteFigures, total: int) -> list[str | Text]:
-    """Print the recorded figures below the replayed ones. The request time in a log is the target's service time."""
+    """Return the row with the recorded figures, which is printed below the replayed ones.
+
+    The request time in a log is the target's service time.
+    """
     recorded = route.recorded
     assert recorded is not None
     took = [format_latency(ns) if ns is not None else "" for ns in (recorded.p50_ns, recorded.p99_ns)]
@@ -168,7 +171,7 @@ def _recorded_row(page: Page, route: RouteFigures, total: int) -> list[str | Tex
 
 
 def print_spectrum(page: Page, run: Run) -> None:
-    """Print percentiles on the 1/(1-p) axis, as far as there are enough requests, with values as dots on a log axis."""
+    """Print percentiles on the 1/(1-p) axis, as far as there are enough requests, with dots on a log axis."""
     kinds = {"service": "○"} if run.document.closed_loop else {"service": "○", "response": "●"}
     service = run.measured.histogram("service")
     count = service.count if service is not None else 0
@@ -227,7 +230,7 @@ def print_seconds(page: Page, run: Run) -> None:
 
 
 def _bounded(figure: tuple[int, bool] | None) -> str:
-    """A figure of one second."""
+    """Format a figure of one second, with `≥` if it is only a lower bound."""
     return "" if figure is None else ("≥" if figure[1] else "") + format_latency(figure[0])
 
 
@@ -288,7 +291,7 @@ def _is_bad(sample: Sample) -> bool:
 
 
 def _became(sample: Sample) -> str:
-    """The outcome of a request in one or two words."""
+    """Return the outcome of a request in one or two words."""
     why = f" ({sample.reason})" if sample.reason else ""
     return sample.rule or str(sample.status or sample.outcome) + why
 

@@ -16,10 +16,13 @@ from .figures import over_time
 from .html import Figure, html_table, named
 
 CHARTS_SHOWN, LINES_SHOWN = 24, 12
-"""How many figures are drawn, and how many a terminal lists. Figures that came near a limit or changed come first."""
+"""How many figures are drawn, and how many a terminal lists.
+
+Figures that came near a limit or changed come first.
+"""
 
 NEAR = 0.8
-"""A figure that reaches this share of its limit is listed even if it did not change."""
+"""The share of its limit from which on a figure is listed even if it did not change."""
 
 READING = "A figure from the target's side, sampled each second (long runs: the largest of several)."
 
@@ -27,7 +30,7 @@ READING = "A figure from the target's side, sampled each second (long runs: the 
 def chart_of(
     rows: Sequence[Second], name: str, clock: RecordedClock | None, fixed_limit: float | None = None
 ) -> Chart | None:
-    """A watched figure as it was sampled, with its limit and its refusals if they are known."""
+    """Draw a watched figure as it was sampled, with its limit and its refusals if they are known."""
     series = [(name, lambda row: row.watched.get(name), BLUE)]
     if any(row.watched.get(name + LIMIT) for row in rows):
         series.append((f"limit of {name}", lambda row: row.watched.get(name + LIMIT), GREY))
@@ -45,8 +48,9 @@ def charts_of(
     names: Sequence[str] = (),
     limits: Mapping[str, float] | None = None,
 ) -> list[Figure]:
-    """A chart of each watched figure, at most CHARTS_SHOWN. `names` also includes figures without a sample. `limits`
-    are those that do not change.
+    """Return a chart of each watched figure, at most CHARTS_SHOWN.
+
+    `names` adds figures without a sample. `limits` are the constant limits.
     """
     values = values_of(rows) | {name: [] for name in names if not any(name in row.watched for row in rows)}
     usages = by_interest(usages_of(values, limits))
@@ -63,8 +67,9 @@ def charts_of(
 
 
 def by_interest(usages: Sequence[Usage]) -> list[Usage]:
-    """The figures in their order if all can be drawn. Otherwise those that came nearest to a limit come first, then
-    those that moved most.
+    """Return the figures in their order if all can be drawn.
+
+    Otherwise those that came nearest to a limit come first, then those that moved most.
     """
     if len(usages) <= CHARTS_SHOWN:
         return list(usages)
@@ -77,7 +82,7 @@ def _movement(values: Samples) -> float:
 
 
 def table_of(document: RunDocument) -> str:
-    """Every watched figure: its range, its limit, and when it changed. Empty if none was watched."""
+    """Return a table of every watched figure: its range, its limit, and when it changed. Empty if none was watched."""
     by_name = {figure.name: figure for figure in document.watches}
     rows = [_row(usage, by_name.get(usage.name)) for usage in usages_in(document)]
     heads = (
@@ -114,7 +119,9 @@ def _row(usage: Usage, figure: WatchFigures | None) -> list[str]:
 
 
 def facts_of_watched(document: RunDocument) -> Iterator[Fact]:
-    """The watched figures in lines: all of a few; of many, those that failed, changed, or came near a limit, the
+    """Yield lines about the watched figures.
+
+    If there are more than LINES_SHOWN, only those are listed that failed, changed, or came near a limit, the
     nearest first.
     """
     usages = usages_in(document)

@@ -21,7 +21,7 @@ from .html import Figure, Section, html_table, named
 from .page import Page
 
 ROWS_SHOWN, CHARTS_SHOWN, LINES_SHOWN = 60, 24, 8
-"""How many figures a page lists and draws, and a terminal lists: those that differ most."""
+"""How many figures a page lists, how many it draws, and how many a terminal lists: those that differ most."""
 
 READING = (
     "Figures from the target's side, each the median over the runs of a build. Those that differ most come first. The"
@@ -30,7 +30,7 @@ READING = (
 
 
 OVER_TIME = (
-    "p99 of each second. A line is the median over the runs of a build, its band what they span. Watched figures are below,"
+    "p99 of each second. A line is the median over the runs of a build, its band their range. Watched figures are below,"
     " on the same clock."
 )
 
@@ -38,7 +38,7 @@ TOO_SHORT = "It has no sample, or the runs were too short to draw it."
 
 
 def watched_sections(found: Comparison) -> list[Section]:
-    """The sections of a page: a table, then latency and each figure over time. None if nothing was watched."""
+    """Return the sections of a page: a table, then latency and each figure over time. Empty if nothing was watched."""
     figures = watched_sides(found.base, found.new)
     if not figures:
         return []
@@ -52,7 +52,7 @@ def watched_sections(found: Comparison) -> list[Section]:
 
 
 def _over_time(found: Comparison, names: Sequence[str], of: int) -> list[Section]:
-    """The p99 of the response, and the figures below it on the same clock."""
+    """Return charts of p99, and of the figures below it on the same clock."""
     both = (found.base, found.new)
     length, kind = length_s(*both), "service" if _is_closed_loop(found.base) else "response"
     step_s = max(math.ceil(length / SECONDS_MAX), 1.0)
@@ -86,7 +86,7 @@ def _is_closed_loop(side: Side) -> bool:
 
 
 def _chart(sides: Sequence[tuple[Side, Course]], across: Axis, latency: str) -> Chart | None:
-    """A figure of both sides over time; the p99 of `latency` where this is not empty."""
+    """Draw a figure of both sides over time. If `latency` is not empty, the figure is p99 of that latency."""
     known = [spread for _, course in sides for _, spread in course if spread is not None]
     if not known or max(len(course) for _, course in sides) < 2:
         return None
@@ -98,7 +98,7 @@ def _chart(sides: Sequence[tuple[Side, Course]], across: Axis, latency: str) -> 
 
 
 def _draw(plot: Chart, course: Course, side: Side, colour: str, unit: str) -> None:
-    """A line, and a band where a side has several runs. Both have gaps where nothing was measured."""
+    """Add a line, and a band if a side has several runs. Both have gaps where nothing was measured."""
     line = [(at_s, None if spread is None else spread.middle) for at_s, spread in course]
     if all(value is None for _, value in line):
         return
@@ -114,7 +114,7 @@ def _draw(plot: Chart, course: Course, side: Side, colour: str, unit: str) -> No
 
 
 def print_watched(page: Page, found: Comparison) -> None:
-    """Print the table in the terminal; print nothing if nothing was watched."""
+    """Print the table in the terminal, unless nothing was watched."""
     figures = watched_sides(found.base, found.new)
     if not figures:
         return

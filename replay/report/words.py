@@ -8,4 +8,4 @@ FIGURES = {"p50_ns": "p50", "p90_ns": "p90", "p99_ns": "p99", "p99_9_ns": "p99.9
 """The figures of a latency that reports show."""
 
 LATENCIES = tuple((row.field, row.title, row.words) for row in HISTOGRAMS if row.title)
-"""Latencies of a run document: field, name in reports, meaning."""
+"""The latencies of a run document: field, name in reports, meaning."""

@@ -10,7 +10,10 @@ LONG_NS = 60 * SECOND_NS
 
 
 def bare_time_notes(scenario: Scenario) -> list[str]:
-    """A note for each of `timeout` and `max_wait` above 60 without a unit: `timeout 500 is read as 8 min 20 s; ...`."""
+    """Return a note for each of `timeout` and `max_wait` that is above 60 and has no unit.
+
+    A note reads `timeout 500 is read as 500 s (8 min 20 s); ...`.
+    """
     times = {"timeout": scenario.timeout_ns, "max-wait": scenario.max_wait_ns}
     return [
         f"{name} {time.bare} is read as {time.bare} s ({format_duration(time)}); write {time.bare}ms for milliseconds,"

@@ -1,4 +1,4 @@
-"""Checks of a whole scenario: what no single setting can decide."""
+"""Checks of a whole scenario, for rules that concern more than one setting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _GROUPS = (target, sessions, load, time, clients, safety, tls, kafka, answers, l
 
 
 def check(scenario: Scenario, name_of: NameOf) -> None:
-    """UsageError for the first setting that is out of its limits, or contradicts another one."""
+    """Raise UsageError for the first setting that is out of its limits or contradicts another one.
+
+    `name_of` returns the name of a setting for the message.
+    """
     for setting in SETTINGS.values():
         if setting.row.is_positive and value_of(scenario, setting) == 0:
             raise UsageError(f"{name_of(setting.key)}: it must be above 0")

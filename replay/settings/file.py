@@ -1,4 +1,7 @@
-"""Reads a scenario from a TOML file and flags. Errors name the setting, its line, and what was probably meant."""
+"""Reads a scenario from a TOML file and flags.
+
+Errors report the setting, its line, and what was probably meant.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ _OTHER_NAMES = {
     "since": "from", "to": "until", "multiply": "scale", "thin": "sample", "exclude": "without", "include": "only",
 }  # fmt: skip
 SIZE_BYTES_MAX = 100 * 1024 * 1024
-"""The largest scenario file that is accepted."""
+"""The size of the largest scenario file that is accepted."""
 
 
 _TOML_TYPES = {
@@ -49,7 +52,10 @@ def _all_keys(kind: type[msgspec.Struct], prefix: str = "") -> Iterator[str]:
 def _unknown_key(
     kind: type[msgspec.Struct], value: Any, path: str, root: type[msgspec.Struct]
 ) -> tuple[str, str, list[str]] | None:
-    """The path of the first unknown key, the setting that was probably meant, and the settings of its table."""
+    """Return the path of the first unknown key, the setting that was probably meant, and the settings of its table.
+
+    None if every key is known.
+    """
     keys = keys_of(kind)
     for name, item in value.items() if isinstance(value, dict) else ():
         here = f"{path}.{name}" if path else name
@@ -64,8 +70,9 @@ def _unknown_key(
 
 
 def _meant(name: str, keys: Mapping[str, Any], root: type[msgspec.Struct]) -> str:
-    """The setting that an unknown name probably means: that of another tool, a key of another table, a flag, or a
-    misspelling.
+    """Return the setting that an unknown name probably means; empty if there is no guess.
+
+    The name may be another tool's, a key of another table, a flag, or a misspelling.
     """
     plain = name.replace("-", "_").lower()
     plain = _OTHER_NAMES.get(plain, plain)
@@ -80,7 +87,7 @@ def _meant(name: str, keys: Mapping[str, Any], root: type[msgspec.Struct]) -> st
 
 
 def _line_of(text: str, path: str) -> int:
-    """The line that sets a key; 0 if it cannot be found (an inline table)."""
+    """Return the number of the line that sets a key; 0 if it cannot be found, as in an inline table."""
     wanted = re.sub(r"\[(\d+)\]", r".\1", path)
     table = ""
     counts: dict[str, int] = {}
@@ -102,7 +109,7 @@ def _line_of(text: str, path: str) -> int:
 
 
 class Source:
-    """The origin of settings, for error messages."""
+    """The file and the flags that settings were read from, for error messages."""
 
     def __init__(
         self, path: Path | None, text: str, flags: Mapping[str, str], kind: type[msgspec.Struct] = Scenario
@@ -110,7 +117,7 @@ class Source:
         self._path, self._text, self._flags, self._kind = path, text, flags, kind
 
     def name(self, key: str) -> str:
-        """The name of a setting for an error: its flag, or file, line and key."""
+        """Return the name of a setting for an error: its flag, or file, line and key."""
         top = re.split(r"[.\[]", key)[0]
         for candidate in (key, top):
             if candidate in self._flags:
@@ -122,14 +129,17 @@ class Source:
         return f"{where}: {key}"
 
     def error(self, error: msgspec.ValidationError) -> UsageError:
-        """An error of msgspec in plain words."""
+        """Return an error of msgspec in plain words."""
         path = match[1] if (match := _PATH.search(str(error))) else ""
         return self.error_at(path, error, lambda: _choices(path, self._kind))
 
     def error_at(
         self, path: str, error: msgspec.ValidationError, choices: Callable[[], list[str]]
     ) -> UsageError:
-        """An error of msgspec about the setting at `path` in plain words. `choices` are the words that it takes."""
+        """Return an error of msgspec about the setting at `path` in plain words.
+
+        `choices` returns the words that the setting accepts.
+        """
         message, _, hint = _PATH.sub("", str(error)).partition("\0")
         if expected := re.fullmatch(r"Expected `([^`]*)`, got `([^`]*)`", message):
             kinds = [_TOML_TYPES.get(kind.strip(), kind.strip()) for kind in expected[1].split("|")]
@@ -155,7 +165,7 @@ _RELATIONS = {">=": "at least ", ">": "above ", "<=": "at most ", "<": "below ",
 
 
 def _bound_text(kind: str, relation: str | None, bound: str) -> str:
-    """An error of msgspec about a value or a length that is too small or too large."""
+    """Return the message for a value or a length that is too small or too large."""
     what = {
         "int": "a whole number ",
         "float": "a number ",
@@ -179,7 +189,7 @@ def _choices(path: str, kind: type[msgspec.Struct]) -> list[str]:
 def read_toml(
     path: Path, hint: str = "replay init TRACE --target URL writes a scenario"
 ) -> tuple[str, dict[str, Any]]:
-    """The text of a TOML file and its values. InputError if it cannot be read."""
+    """Return the text of a TOML file and its values. InputError if it cannot be read."""
     try:
         with path.open("rb") as file:
             data = file.read(SIZE_BYTES_MAX + 1)
@@ -201,7 +211,10 @@ def read_toml(
 
 
 def _merge(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Apply flags to a file's values: tables are merged key by key, `allow` is extended, everything else is replaced."""
+    """Apply flags to the values of a file.
+
+    Tables are merged key by key, regardless of case. `allow` is extended. Everything else is replaced.
+    """
     merged = dict(values)
     for key, value in flags.items():
         table, _, name = key.partition(".")
@@ -225,11 +238,12 @@ def load(
     *,
     and_check: Callable[[Scenario, NameOf], None] = lambda scenario, name_of: None,
 ) -> Scenario:
-    """The scenario of a TOML file (None: defaults) with flags applied.
+    """Return the scenario of a TOML file (None: defaults) with flags applied.
 
-    `flags` maps a setting's key (`speed`, `window.from`) to its value; `names` maps it to the flag, for errors. Paths in
-    the file are relative to it. InputError if the file cannot be read, UsageError if a setting is wrong. `and_check`
-    is a further check; it gets the function that names a setting in an error.
+    `flags` maps a setting's key (`speed`, `window.from`) to its value. `names` maps the key to the flag's name, for
+    errors. Paths in the file are relative to it. InputError if the file cannot be read, UsageError if a setting is
+    invalid. `and_check` is a further check; it receives the scenario and the function that returns a setting's name
+    for an error.
     """
     text, values = ("", {}) if path is None else read_toml(path)
     source = Source(path, text, names or {})
@@ -248,7 +262,7 @@ def load_as(
     flags: Mapping[str, Any] | None = None,
     names: Mapping[str, str] | None = None,
 ) -> Table:
-    """Another table of settings from a TOML file and flags, with the same errors as `load`."""
+    """Read another table of settings from a TOML file and flags, with the same errors as `load`."""
     text, values = ("", {}) if path is None else read_toml(path, "")
     return _convert(kind, values, flags or {}, Source(path, text, names or {}, kind), "")
 
@@ -256,7 +270,7 @@ def load_as(
 def _convert(
     kind: type[Table], values: dict[str, Any], flags: Mapping[str, Any], source: Source, hint: str
 ) -> Table:
-    """Values as a table of settings. UsageError if one is unknown or invalid."""
+    """Convert values to a table of settings. UsageError if one is unknown or invalid."""
     merged = _merge(values, flags)
     unknown = _unknown_key(kind, merged, "", kind)
     if unknown is not None:
@@ -275,7 +289,7 @@ def _convert(
 def _with_key(
     error: msgspec.ValidationError, kind: type[msgspec.Struct], values: Mapping[str, Any]
 ) -> msgspec.ValidationError:
-    """The error with the key that it is about: msgspec calls each key of a table `[...]`."""
+    """Return the error with the key that it is about. msgspec writes `[...]` for every key of a table."""
     found = _PATH.search(str(error))
     if found is None or not (table := found[1].partition("[...]")[0]) or "[...]" not in found[1]:
         return error
@@ -295,7 +309,7 @@ def _with_key(
 
 
 def _beside(scenario: Scenario, path: Path, flags: Mapping[str, Any]) -> Scenario:
-    """Resolve paths relative to the file; those of flags are relative to the working directory."""
+    """Resolve paths relative to the scenario's file. Paths in flags stay relative to the working directory."""
     rules = tuple(
         rule if rule.file is None else msgspec.structs.replace(rule, file=str(path.parent / rule.file))
         for rule in scenario.body

@@ -1,4 +1,4 @@
-"""Headers that a scenario may set, and values that come from the environment."""
+"""Headers that a scenario may set, and values from environment variables."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ MANAGED_HEADERS = (
     "trailer",
     "x-replay",
 )
-"""Headers that frame a request on its connection: only the engine sets them."""
+"""Headers that frame a request on its connection, and X-Replay. Only the engine sets them."""
 
 OF_TRACE_CONTEXT = ("traceparent", "tracestate")
-"""Headers of W3C Trace Context. A new traceparent replaces both: the recorded tracestate belongs to the recorded trace."""
+"""The headers of W3C Trace Context.
+
+A new traceparent replaces both, because the recorded tracestate belongs to the recorded trace.
+"""
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARIABLE = re.compile(r"\$(?:(\$)|\{(\w+)\}|([A-Za-z_]\w*))")
 
 
 def parse_header(text: str) -> tuple[str, str]:
-    """`Name: value` as (name, value). UsageError if it is not one."""
+    """Parse `Name: value` into (name, value). UsageError if the text is not a valid header."""
     name, separator, value = text.partition(":")
     if not separator:
         raise UsageError(f"the header {name!r} has no value", hint="write -H 'Name: value'")
@@ -36,7 +39,7 @@ def parse_header(text: str) -> tuple[str, str]:
 
 
 def check_header_name(name: str) -> None:
-    """UsageError if a header of this name cannot be set."""
+    """Raise UsageError if a header of this name cannot be set."""
     if not HEADER_NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not a header's name", hint="write -H 'Name: value'")
     if name.lower() == "host":
@@ -46,7 +49,11 @@ def check_header_name(name: str) -> None:
 
 
 def expand(what: str, value: str, environ: Mapping[str, str]) -> str:
-    """A value with $NAME and ${NAME} replaced from the environment; $$ is a dollar sign."""
+    """Replace $NAME and ${NAME} by environment variables, and $$ by a dollar sign.
+
+    UsageError if a variable is not set, or if the result cannot be sent in a header. `what` describes the value in
+    the message.
+    """
 
     def variable(match: re.Match[str]) -> str:
         if match[1]:

@@ -1,4 +1,4 @@
-"""`[[ignore]]`: fields of responses that `replay diff` leaves out of its verdict. docs/differences.md shows them."""
+"""`[[ignore]]`: fields of responses that `replay diff` does not judge (docs/differences.md)."""
 
 from typing import Annotated
 

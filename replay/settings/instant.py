@@ -1,4 +1,4 @@
-"""The instant that `start_at` names."""
+"""The instant of `start_at`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from .scenario import Scenario
 
 
 def instant_of(scenario: Scenario, now_ns: int | None = None) -> int | None:
-    """The instant of `start_at` in ns since the epoch; None without one. UsageError if it is over.
+    """Return the instant of `start_at` in ns since the epoch; None without one. UsageError if it has passed.
 
-    A time of day is today's, by this machine's clock and zone; so is a date without a zone.
+    A time of day means today, by this machine's clock and zone. A date without a zone is in this machine's zone,
+    too.
     """
     if scenario.start_at is None:
         return None
@@ -43,7 +44,7 @@ def _resolved(moment: Moment, now_ns: int) -> int:
 
 
 def moment_text(at_ns: int) -> str:
-    """`2026-01-05 18:00:00 +01:00`, by this machine's zone."""
+    """Format an instant as `2026-01-05 18:00:00 +01:00`, in this machine's time zone."""
     moment = to_datetime(at_ns).astimezone()
     offset = moment.strftime("%z")
     return f"{moment.strftime('%Y-%m-%d %H:%M:%S')} {offset[:3]}:{offset[3:5]}"

@@ -10,7 +10,7 @@ from .scenario import Scenario
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneSettings:
-    """What a lane is given of a scenario. Times are in ns."""
+    """The settings of a scenario that a lane receives. Times are in ns."""
 
     timeout_ns: int = 30_000_000_000
     max_wait_ns: int = 10_000_000_000
@@ -21,7 +21,7 @@ class LaneSettings:
 
 
 def lane_settings(scenario: Scenario) -> dict[str, Any]:
-    """The settings of a scenario by the names that `LaneSettings` has."""
+    """Return the settings of a lane by their names in `LaneSettings`."""
     return {
         "timeout_ns": int(scenario.timeout_ns),
         "max_wait_ns": int(scenario.max_wait_ns),

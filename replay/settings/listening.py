@@ -12,8 +12,10 @@ _FORMS = "HOST:PORT, such as 127.0.0.1:8089 or [::1]:8089"
 
 
 def parse_place(text: str, purpose: Literal["listen on", "connect to"] = "listen on") -> tuple[str, int]:
-    """Host (an address or a name, in lower case, without brackets) and port. UsageError if the text has not both. Port 0,
-    which means any free one, is only an address to listen on.
+    """Parse `HOST:PORT` into host and port.
+
+    The host is an address or a name, in lower case, without brackets. UsageError if the text is invalid. Port 0,
+    which means any free port, is valid only to listen on.
     """
     host, separator, port = text.strip().rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
@@ -27,7 +29,7 @@ def parse_place(text: str, purpose: Literal["listen on", "connect to"] = "listen
 
 
 def is_loopback_host(host: str) -> bool:
-    """Whether a host is this machine's own, by its address or as `localhost`."""
+    """Return whether a host is a loopback address or `localhost`."""
     if host == "localhost":
         return True
     try:
@@ -37,10 +39,10 @@ def is_loopback_host(host: str) -> bool:
 
 
 def is_any(host: str) -> bool:
-    """Whether a host stands for every address of this machine."""
+    """Return whether a host means every address of this machine."""
     return host in ("0.0.0.0", "::")
 
 
 def place_text(host: str, port: int) -> str:
-    """`HOST:PORT` as a URL has it."""
+    """Return `HOST:PORT` as it appears in a URL."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

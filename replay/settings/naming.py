@@ -1,8 +1,8 @@
-"""How errors name a setting."""
+"""The type of functions that return a setting's name for an error."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 NameOf = Callable[[str], str]
-"""The name of a setting for an error: its flag, or file, line and key."""
+"""Returns the name of a setting for an error: its flag, or file, line and key."""

@@ -1,13 +1,13 @@
-"""The regular expressions that captures and checks are written in: a subset of Python's, compiled for a kernel.
+r"""The regular expressions of captures and checks: a subset of Python's, compiled for a kernel.
 
-    literals   any byte; \\n \\t \\r; a backslash before punctuation takes it literally
-    sets       .  [abc]  [^a-z]  \\d \\D \\w \\W \\s \\S, in brackets as well
+    literals   any byte; \n \t \r \f \v; a backslash before punctuation makes it a literal
+    sets       .  [abc]  [^a-z]  \d \D \w \W \s \S, in brackets as well
     repeats    ? * + {n} {n,} {n,m}, each greedy, or lazy with ? after it
     choice     a|b, in groups
-    groups     (?:...) and the one that is taken, (...)
+    groups     (?:...), and one (...), which is the result
 
 A match is the one that Python's `re.search` finds on the bytes. Anchors, back references, look-around and flags are
-refused, and so is a repeat of what may be empty.
+refused. So are repeats of a part that can match the empty text.
 """
 
 from __future__ import annotations
@@ -48,14 +48,15 @@ _ANCHORS = {"^": "anchors are", "$": "anchors are"}
 
 Set = frozenset[int]
 Code = list[tuple[int, int, int]]
-"""Instructions with relative jumps; BYTES has the place of its set in the compiler's list."""
+"""Instructions with relative jumps. The argument of BYTES is the index of its set in the compiler's list."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pattern:
-    """A compiled pattern: program int32[n, 3] and sets uint8[m, 256], as `replay_native.regex.search` takes them.
+    """A compiled pattern, as `replay_native.ground.regex.search` takes it.
 
-    `has_group` says that a part of the match is taken.
+    `program` is int32[n, 3] and `sets` is uint8[m, 256]. `has_group` is true if the pattern has a group, whose
+    match is the result.
     """
 
     text: str
@@ -64,8 +65,10 @@ class Pattern:
     has_group: bool
 
     def group(self, data: bytes) -> bytes | None:
-        """The group of the first match in `data`, or None: found by the kernel, in time linear in `data`. Python's own
-        expressions can take for ever on a response of thirty characters.
+        """Return what the group matches in the first match in `data`; None without a match.
+
+        The kernel searches in time linear in `data`. Python's own expressions can take exponential time on a
+        response of thirty characters.
         """
         work = np.empty((WORK_ROWS, PROGRAM_MAX + 1), np.int32)
         place = np.empty(2, np.int64)
@@ -81,7 +84,7 @@ class _Piece:
 
 
 class _Compiler:
-    """A recursive descent over the pattern; `at` is the column of the next character, from 0."""
+    """A recursive descent parser of a pattern. `at` is the column of the next character, from 0."""
 
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
@@ -91,7 +94,7 @@ class _Compiler:
     def wrong(self, column: int, why: str) -> UsageError:
         return UsageError(
             f"the pattern {self.text!r}, column {column + 1}: {why}",
-            hint="docs/sessions.md lists what a pattern may hold",
+            hint="docs/sessions.md lists what a pattern may contain",
         )
 
     def peek(self) -> str:
@@ -135,7 +138,9 @@ class _Compiler:
             most = least if counts[2] is None else int(counts[3]) if counts[3] else -1
             self.at = counts.end()
             if max(least, most) > REPEATS_MAX or 0 <= most < least:
-                raise self.wrong(quantifier, f"{counts[0]} must count up, to {REPEATS_MAX} at most")
+                raise self.wrong(
+                    quantifier, f"{counts[0]}: the numbers must be in ascending order, up to {REPEATS_MAX}"
+                )
         else:
             return piece
         lazy = self.peek() == "?"
@@ -143,10 +148,10 @@ class _Compiler:
         if self.peek() and (self.peek() in "?*+" or _COUNTS.match(self.text, self.at)):
             raise self.wrong(self.at, f"{self.peek()!r} repeats a repeat")
         if piece.nullable:
-            raise self.wrong(quantifier, "a repeat of what may be empty is not supported")
+            raise self.wrong(quantifier, "a part that can be empty cannot be repeated")
         if any(operation == SAVE for operation, _, _ in piece.code):
             raise self.wrong(
-                quantifier, "the group that is taken cannot be repeated: put the repeat inside it"
+                quantifier, "the group that captures cannot be repeated: put the repeat inside it"
             )
         if any(ord(character) > 127 for character in self.text[begin:quantifier][:1]):
             raise self.wrong(quantifier, "only ASCII characters can be repeated; put (?:...) around it")
@@ -182,7 +187,7 @@ class _Compiler:
             self.at += 2
             taken = False
         elif self.grouped:
-            raise self.wrong(column, "one group can be taken; write (?:...) for the others")
+            raise self.wrong(column, "only one group can capture; write (?:...) for the others")
         self.grouped |= taken
         inside = self.choice(depth + 1)
         if self.peek() != ")":
@@ -193,7 +198,7 @@ class _Compiler:
         return _Piece([(SAVE, 0, 0), *inside.code, (SAVE, 1, 0)], inside.nullable)
 
     def escape(self, column: int) -> Set:
-        """The set of the escape whose backslash is at `column`."""
+        """Return the set of bytes of the escape whose backslash is at `column`."""
         letter = self.peek()
         self.at += 1
         if letter in _CLASSES:
@@ -239,7 +244,7 @@ class _Compiler:
 
 
 def _repeat(code: Code, least: int, most: int, lazy: bool) -> Code:
-    """The code `least` times, then as often as it may go on."""
+    """Return code that matches `least` to `most` times; -1 for `most` means any number."""
     if most < 0:
         size = len(code)
         choice = (SPLIT, size + 2, 1) if lazy else (SPLIT, 1, size + 2)
@@ -253,7 +258,7 @@ def _repeat(code: Code, least: int, most: int, lazy: bool) -> Code:
 
 
 def _beginnings(code: Sequence[tuple[int, int, int]], sets: Sequence[Set]) -> Set:
-    """The bytes that a match can begin with; all of them where it may be empty."""
+    """Return the bytes that a match can begin with; all bytes if it can be empty."""
     found: set[int] = set()
     waiting, seen = [0], set()
     while waiting:
@@ -274,15 +279,15 @@ def _beginnings(code: Sequence[tuple[int, int, int]], sets: Sequence[Set]) -> Se
 
 
 def compile_pattern(text: str) -> Pattern:
-    """A pattern from its text. UsageError, with the column, if a part is invalid or not supported."""
+    """Compile a pattern. UsageError, with the column, if a part is invalid or not supported."""
     if not text:
         raise UsageError("the pattern is empty", hint='write one such as "token=([0-9a-f]+)"')
     compiler = _Compiler(text)
     code = [*compiler.choice(0).code, (MATCH, 0, 0)]
     if len(code) >= PROGRAM_MAX:
         raise UsageError(
-            f"the pattern {text!r} is too long: it comes to {len(code)} steps of at most {PROGRAM_MAX - 1}",
-            hint="a repeat {n,m} counts as often as it may repeat",
+            f"the pattern {text!r} is too long: it has {len(code)} steps, and at most {PROGRAM_MAX - 1} are allowed",
+            hint="a part with {n,m} counts m times",
         )
     sets = [*compiler.sets, _beginnings(code, compiler.sets)]
     absolute = [(JUMP, 1, len(sets) - 1)]

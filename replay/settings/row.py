@@ -1,11 +1,12 @@
-"""The row of a setting: what its declaration says beside its name, kind and default.
+"""The row of a setting: what its declaration contains besides its name, kind and default.
 
     timeout_ns: Annotated[
         Duration, row("Time limit for a complete response", "--timeout", lane=True)
     ] = Duration(30 * SECOND_NS)
 
-The name in a file is the attribute's without its unit: `timeout`. Flags of every verb, help, `replay init`, checks, the JSON
-Schema, the TypedDict, the lane's struct and docs/settings.md are derived from these rows (`table.py`).
+The name in a file is the attribute's without its unit: `timeout`. The flags of every verb, the help, `replay init`,
+the checks, the JSON Schema, the TypedDict, the lane's struct and docs/settings.md are derived from these rows
+(`table.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _UNITS = ("_ns", "_per_s", "_bytes", "_")
 
 
 class Row(NamedTuple):
-    """The declaration of a setting, for all uses but decoding."""
+    """The declaration of a setting, without what msgspec needs to decode it."""
 
     flags: tuple[str, ...] = ()
     metavar: str = ""
@@ -39,10 +40,10 @@ def row(
 ) -> Meta:  # fmt: skip
     """Declare a setting: its help text and flags.
 
-    `default` describes a default that depends on something else. `used_by` names the protocol that alone reads the setting.
-    `lane` passes it to the lanes. `positive` refuses 0. `common` puts it into the short form of `replay init`. `example` is
-    what `replay init` shows where the default is empty. `bare` is the value of a flag without one (`--live`). `ge` and `le`
-    are limits of a plain number.
+    `default` describes a default that depends on something else. `used_by` names the only protocol that uses the
+    setting. `lane` passes it to the lanes. `positive` refuses 0. `common` puts it into the short form of `replay
+    init`. `example` is the value that `replay init` shows if the default is empty. `bare` is the value of a flag
+    without one (`--live`). `ge` and `le` are limits of a plain number.
     """
     facts = Row(flags, metavar, default, used_by, lane, positive, common, bare)
     return Meta(
@@ -51,13 +52,13 @@ def row(
 
 
 def row_of(meta: Meta) -> Row:
-    """The row in a declaration; an empty one where it has none."""
+    """Return the row in a declaration; an empty row if it has none."""
     found = (meta.extra or {}).get(_KEY)
     return found if isinstance(found, Row) else Row()
 
 
 def key_of(attribute: str) -> str:
-    """The name in a file of an attribute: `timeout_ns` is `timeout`, `from_` is `from`."""
+    """Return the name in a file of an attribute: `timeout` for `timeout_ns`, `from` for `from_`."""
     for unit in _UNITS:
         if attribute.endswith(unit):
             return attribute.removesuffix(unit)

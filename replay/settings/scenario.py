@@ -1,7 +1,7 @@
-"""What to do with a trace: all settings of all groups, in one struct.
+"""The scenario: all settings of all groups, in one struct.
 
-Values carry their unit in a file ("30s", "500/s"); here durations are int ns, rates are requests per second, shares and
-factors are plain floats.
+Values have a unit in a file ("30s", "500/s"). Here durations are int ns, rates are requests per second, and shares
+and factors are plain floats.
 """
 
 from __future__ import annotations
@@ -46,15 +46,18 @@ __all__ = [
 
 
 class Scenario(OutputSettings, kw_only=True, frozen=True):
-    """Every setting. `replay.settings.file.load` makes one from a file and flags."""
+    """All settings of a replay. `replay.settings.file.load` makes one from a file and flags."""
 
     def by_target(self) -> list[Scenario]:
-        """The scenario of each target, the first target's first."""
+        """Return the scenario of each target, the first target's first."""
         first = msgspec.structs.replace(self, also=())
         return [first, *(first.sent_also(rule) for rule in self.also)]
 
     def sent_also(self, rule: Also) -> Scenario:
-        """This scenario for a further target. Session values and the auth header belong to the first target only."""
+        """Return this scenario for a further target.
+
+        Captures, cookies, checks, rules that set values, and the auth header belong to the first target only.
+        """
         given = {name: value for name in ("key", "value") if (value := getattr(rule, name)) is not None}
         return msgspec.structs.replace(
             self,
@@ -72,9 +75,9 @@ class Scenario(OutputSettings, kw_only=True, frozen=True):
         )
 
     def request_headers(self, environ: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-        """All headers of a request except Host and those of the body, with $NAME expanded.
+        """Return all headers of a request except Host and those of the body, with $NAME expanded.
 
-        UsageError if a variable is not set, or a header cannot be sent.
+        UsageError if a variable is not set, or if a header cannot be sent.
         """
         environ = os.environ if environ is None else environ
         expanded = [
@@ -85,7 +88,11 @@ class Scenario(OutputSettings, kw_only=True, frozen=True):
         return [pair for pair in defaults if pair[0].lower() not in given] + expanded
 
     def saved(self) -> dict[str, Any]:
-        """As a run folder keeps it, ready for JSON: every setting, without the content of headers and bodies."""
+        """Return the settings as a run folder stores them, ready for JSON, without secrets.
+
+        Body templates, values that rules set, and texts to compare are stored as digests. Header values,
+        credentials, web hooks and commands are left out.
+        """
         saved: dict[str, Any] = msgspec.to_builtins(self, enc_hook=setting_text)
         saved["headers"] = sorted(self.headers)
         for secret in ("sasl_plain_username", "sasl_plain_password"):

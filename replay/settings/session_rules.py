@@ -1,5 +1,6 @@
-"""The tables that turn a client's requests into sessions: captures, variables, paths and headers made of values, checks of
-responses, and an auth header from a command. docs/sessions.md shows them at work.
+"""The tables of rules for sessions: captures, variables, changed requests, checks of responses, the auth header.
+
+docs/sessions.md explains them with examples.
 """
 
 import re
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .patterns import Pattern
 
 BUILT_IN = ("uuid", "email", "client", "n")
-"""Names that every template knows: a UUID, an e-mail address, the client's number, the request's number."""
+"""Names that every template has: a UUID, an e-mail address, the client's number, the request's number."""
 
 VALUE_BYTES_MAX = 1 << 20
 
@@ -28,7 +29,7 @@ _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 
 
 class Problem(NamedTuple):
-    """What is wrong with a rule: its key, why, and what to do."""
+    """Why a rule is invalid: its key, the reason, and a hint."""
 
     key: str
     why: str
@@ -36,12 +37,12 @@ class Problem(NamedTuple):
 
 
 def placeholders(text: str) -> list[tuple[str, int]]:
-    """The names in braces of a text, with the column (from 1) of each."""
+    """Return the names in braces in a text, with the column (from 1) of each."""
     return [(match[1], match.start() + 1) for match in _PLACEHOLDER.finditer(text)]
 
 
 def pointer_tokens(text: str) -> list[bytes]:
-    """The reference tokens of a JSON Pointer (RFC 6901). UsageError if it is invalid."""
+    """Return the reference tokens of a JSON Pointer (RFC 6901). UsageError if it is invalid."""
     if text and not text.startswith("/"):
         raise UsageError(
             f"{text!r} is not a JSON Pointer", hint='write "/user/token": each step has a slash before it'
@@ -52,12 +53,12 @@ def pointer_tokens(text: str) -> list[bytes]:
 
 
 def digest_of(text: str) -> bytes:
-    """The 32 bytes of `sha256:...`."""
+    """Return the 32 bytes of `sha256:...`."""
     return bytes.fromhex(text.partition(":")[2])
 
 
 def _one_of(rule: msgspec.Struct, keys: tuple[str, ...]) -> Problem | None:
-    """Exactly one of the keys must be given."""
+    """Return a problem unless exactly one of the keys is given."""
     given = [key for key in keys if getattr(rule, key) is not None]
     if len(given) == 1:
         return None
@@ -73,12 +74,12 @@ def _name_problem(name: str) -> Problem | None:
             "name", f"{name!r} is not a name", "letters, digits and _ alone; {name} stands for the value"
         )
     if name in BUILT_IN:
-        return Problem("name", f"{{{name}}} already has a meaning", f"not {', '.join(BUILT_IN)}")
+        return Problem("name", f"{{{name}}} is a built-in value", f"not {', '.join(BUILT_IN)}")
     return None
 
 
 class _Finder(Table, kw_only=True, frozen=True):
-    """Where in a response a value is found."""
+    """The place of a value in a response."""
 
     header: Annotated[str | None, row("Value of the response's first header of this name")] = None
     cookie: Annotated[str | None, row("Value of the cookie of this name that the response sets")] = None
@@ -95,14 +96,17 @@ class _Finder(Table, kw_only=True, frozen=True):
     ] = None
 
     def pattern(self) -> "Pattern":
-        """The compiled `regex`; without a group the whole match is the value. UsageError if a part is not supported."""
+        """Compile `regex`. UsageError if a part is not supported.
+
+        Without a group, the whole match is the value.
+        """
         from .patterns import compile_pattern  # Compiled patterns need Numba, which would slow down --help.
 
         found = compile_pattern(self.regex or "")
         return found if found.has_group else compile_pattern(f"({self.regex})")
 
     def find_problem(self) -> Problem | None:
-        """What is wrong with the place, if anything is."""
+        """Return why the JSON Pointer or the pattern is invalid; None if it is not."""
         key = "json" if self.json is not None else "regex"
         try:
             if self.json is not None:
@@ -115,7 +119,7 @@ class _Finder(Table, kw_only=True, frozen=True):
 
 
 class CaptureRule(_Finder, kw_only=True, frozen=True):
-    """Values of responses, for later requests of the same client."""
+    """Values from responses, for later requests of the same client."""
 
     route: Annotated[str, row("Route or action whose responses hold the value; * matches anything")]
     name: Annotated[str, row("Name of the value: {name} in later requests of the client")]
@@ -126,7 +130,7 @@ class CaptureRule(_Finder, kw_only=True, frozen=True):
     ] = "text"
 
     def problem(self) -> Problem | None:
-        """What is wrong with the rule, if anything is."""
+        """Return why the rule is invalid; None if it is not."""
         if not 0 < self.longest <= VALUE_BYTES_MAX:
             return Problem("longest", f"it must be above 0 and at most {units.format_bytes(VALUE_BYTES_MAX)}")
         return (
@@ -137,7 +141,7 @@ class CaptureRule(_Finder, kw_only=True, frozen=True):
 
 
 class SetRule(Table, kw_only=True, frozen=True):
-    """Paths, headers and fields of requests, made of values: {name}, {uuid}, {email}, {client}, {n} (docs/sessions.md)."""
+    """Paths, headers and fields of requests, set from values such as {name}, {uuid} or {n} (docs/sessions.md)."""
 
     route: Annotated[str, row("Route or action to change; * matches anything")]
     without: Annotated[
@@ -164,15 +168,15 @@ class SetRule(Table, kw_only=True, frozen=True):
     ] = False
 
     def problem(self) -> Problem | None:
-        """What is wrong with the rule, if anything is."""
+        """Return why the rule is invalid; None if it is not."""
         found = _one_of(self, SET_PLACES) or self._value_problem()
         if found is not None:
             return found
         if self.when_recorded and self.header is None:
             return Problem(
                 "when_recorded",
-                "it goes with header",
-                "fields and parameters are set where they are recorded",
+                "it needs header",
+                "fields and parameters are set only where they are recorded",
             )
         if self.json is not None:
             try:
@@ -186,22 +190,22 @@ class SetRule(Table, kw_only=True, frozen=True):
         return None
 
     def _value_problem(self) -> Problem | None:
-        """A path is its own value; everything else needs one."""
+        """Return a problem if a path has a value, or anything else has none."""
         if (self.path is None) == (self.value is not None):
             return None
         key = next(key for key in SET_PLACES if getattr(self, key) is not None)
         if self.value is not None:
             return Problem("value", "a path has no value", "write it into the path")
-        return Problem(key, f"a {key} has a name and a value", f"give {key} and value")
+        return Problem(key, f"a {key} needs a value", f"give {key} and value")
 
     @property
     def text(self) -> str:
-        """The template."""
+        """The template: the path or the value."""
         return self.path if self.path is not None else self.value or ""
 
 
 SET_PLACES = ("path", "header", "json", "form", "query")
-"""What a [[set]] rule changes: one of these."""
+"""The keys of a [[set]] rule for what it changes. A rule has exactly one of them."""
 
 
 class Variable(Table, kw_only=True, frozen=True):
@@ -214,7 +218,7 @@ class Variable(Table, kw_only=True, frozen=True):
     column: Annotated[str, row("Column of the file; default: the variable's name")] = ""
     generate: Annotated[
         Literal["uuid", "email", "word", "like"] | None,
-        row("Make a unique value from the seed; like: of the recorded value's form"),
+        row("Make a unique value from the seed; like: in the form of the recorded value"),
     ] = None
     env: Annotated[
         str | None,
@@ -229,7 +233,7 @@ class Variable(Table, kw_only=True, frozen=True):
     each_run: Annotated[bool, row("Make other values in each run")] = False
 
     def problem(self) -> Problem | None:
-        """What is wrong with the rule, if anything is."""
+        """Return why the rule is invalid; None if it is not."""
         if self.column and self.file is None:
             return Problem("column", "only a file has columns", "give file as well")
         found = _name_problem(self.name) or _one_of(self, ("file", "generate", "env"))
@@ -238,10 +242,12 @@ class Variable(Table, kw_only=True, frozen=True):
         for key, given in (("by", self.by == "value"), ("each_run", self.each_run)):
             if given and self.generate is None:
                 return Problem(
-                    key, "only generated values have it", 'give generate = "email", or leave it out'
+                    key, "it applies to generated values only", 'give generate = "email", or leave it out'
                 )
         if self.generate == "like" and self.by != "value":
-            return Problem("generate", "like makes a value of the recorded one's form", 'give by = "value"')
+            return Problem(
+                "generate", "like makes a value in the form of the recorded one", 'give by = "value"'
+            )
         if self.env is not None and not _NAME.fullmatch(self.env):
             return Problem(
                 "env", f"{self.env!r} is not the name of an environment variable", "write SHOP_PASSWORD"
@@ -250,7 +256,10 @@ class Variable(Table, kw_only=True, frozen=True):
 
 
 class CheckRule(_Finder, kw_only=True, frozen=True):
-    """Conditions for responses; others count as mismatches."""
+    """Conditions that responses must meet.
+
+    A response that does not meet them counts as a mismatch.
+    """
 
     route: Annotated[str, row("Route or action whose responses are checked; * matches anything")]
     status: Annotated[
@@ -265,12 +274,12 @@ class CheckRule(_Finder, kw_only=True, frozen=True):
     ] = None
 
     def problem(self) -> Problem | None:
-        """What is wrong with the rule, if anything is."""
+        """Return why the rule is invalid; None if it is not."""
         found = _one_of(self, ("status", "size", "contains", "digest", "header", "cookie", "json", "regex"))
         if found is not None:
             return found
         if self.equals is not None and (self.status or self.size or self.contains or self.digest):
-            return Problem("equals", "it goes with header, cookie, json or regex")
+            return Problem("equals", "it needs header, cookie, json or regex")
         if self.contains == "":
             return Problem("contains", "every body contains the empty text")
         if self.digest is not None and not _DIGEST.fullmatch(self.digest):
@@ -281,7 +290,10 @@ class CheckRule(_Finder, kw_only=True, frozen=True):
 
 
 class Auth(Table, kw_only=True, frozen=True):
-    """A header whose value a command prints; the command runs again in time, and a run keeps nothing of it."""
+    """A header whose value a command prints.
+
+    The command runs again every `refresh`. A run folder contains neither the command nor its output.
+    """
 
     command: Annotated[
         str,
@@ -300,7 +312,7 @@ class Auth(Table, kw_only=True, frozen=True):
 
 
 def _link_problem(path: str, links: Collection[str]) -> Problem | None:
-    """What is wrong with the links in a path: each must be the end of it, and must not make a `//`."""
+    """Return why a link in a path is invalid; None if each is the end of the path and makes no `//`."""
     before = path.partition("?")[0]
     for match in _PLACEHOLDER.finditer(before):
         if match[1] not in links:
@@ -315,7 +327,10 @@ def _link_problem(path: str, links: Collection[str]) -> Problem | None:
 
 
 def captures_problem(rules: Sequence[CaptureRule]) -> tuple[str, Problem] | None:
-    """What is wrong with captures together: the table and number of the rule, and the problem."""
+    """Return the first rule that contradicts another capture, as its table and number, and the problem.
+
+    None if there is no such rule.
+    """
     kinds: dict[str, str] = {}
     for index, rule in enumerate(rules):
         if kinds.setdefault(rule.name, rule.as_) != rule.as_:
@@ -332,20 +347,21 @@ def names_problem(
     rules: Sequence[SetRule],
     links: Collection[str] = (),
 ) -> tuple[str, Problem] | None:
-    """What is wrong with the names of a scenario: the table and number of the rule, and the problem. `links` are the
-    captured names that are whole paths.
+    """Return the first rule with an unknown or repeated name, as its table and number, and the problem.
+
+    None if there is no such rule. `links` are the captured names that are whole paths.
     """
     seen = set(captured)
     for index, named in enumerate(variable):
         if named.name in seen:
-            return f"variable[{index}]", Problem("name", f"{named.name!r} is named twice")
+            return f"variable[{index}]", Problem("name", f"the name {named.name!r} is used twice")
         seen.add(named.name)
     known = [*seen, *BUILT_IN]
     for index, rule in enumerate(rules):
         for name, column in placeholders(rule.text):
             if name not in known:
                 guess = units.nearest(name, known)
-                why = f"column {column}: nothing is named {name!r}" + (
+                why = f"column {column}: there is no value {name!r}" + (
                     f" (did you mean {guess!r}?)" if guess else ""
                 )
                 hint = "declare it in a [[capture]] or a [[variable]]"

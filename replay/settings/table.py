@@ -28,11 +28,11 @@ GROUPS = (
     "live",
     "output",
 )
-"""The groups in the order of help, `replay init` and docs/settings.md."""
+"""The groups in the order of the help, `replay init` and docs/settings.md."""
 
 
 class Setting(NamedTuple):
-    """A setting: `key` is its name in a file (`kafka.acks`), `attributes` lead to its value in a Scenario."""
+    """A setting: `key` is its name in a file (`kafka.acks`), `attributes` the path to its value in a Scenario."""
 
     key: str
     attributes: tuple[str, ...]
@@ -53,25 +53,25 @@ class Setting(NamedTuple):
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values of a setting that is one of a few words."""
+        """The valid words of a setting that is one of a few words; empty for other settings."""
         return typing.get_args(self.kind) if typing.get_origin(self.kind) is typing.Literal else ()
 
 
 def struct_of(kind: Any) -> type[msgspec.Struct] | None:
-    """The struct behind an annotated type: a table, or the rows of an array of tables."""
+    """Return the struct in an annotated type: a table, or the rows of an array of tables; None if there is none."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return kind
     return next((found for part in typing.get_args(kind) if (found := struct_of(part)) is not None), None)
 
 
 def keys_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """Maps names in the file to types, for a table of settings."""
+    """Return the types of a table's settings by their names in the file."""
     hints = typing.get_type_hints(kind, include_extras=True)
     return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)}
 
 
 def value_of(scenario: Scenario, setting: Setting) -> Any:
-    """The value of a setting."""
+    """Return the value of a setting."""
     value: Any = scenario
     for attribute in setting.attributes:
         value = getattr(value, attribute)
@@ -81,7 +81,10 @@ def value_of(scenario: Scenario, setting: Setting) -> Any:
 def settings_in(
     struct: type[msgspec.Struct], group: str = "", prefix: str = "", above: tuple[str, ...] = ()
 ) -> Iterator[Setting]:
-    """The settings of a struct; those of a table follow it. Rules, whose keys repeat, are one setting."""
+    """Yield the settings of a struct. Each table is followed by its own settings.
+
+    An array of tables (rules) is a single setting, because its keys repeat.
+    """
     hints = typing.get_type_hints(struct, include_extras=True)
     for field in msgspec.structs.fields(struct):
         setting = _setting(field, hints[field.name], group or _group_of(struct, field.name), prefix, above)
@@ -115,7 +118,7 @@ def _default_of(field: Any) -> Any:
 
 
 def _group_of(struct: type[msgspec.Struct], attribute: str) -> str:
-    """The group whose class declares an attribute."""
+    """Return the group whose class declares an attribute."""
     for parent in struct.__mro__:
         if attribute in inspect.get_annotations(parent):
             return str(getattr(parent, "group", ""))
@@ -123,7 +126,7 @@ def _group_of(struct: type[msgspec.Struct], attribute: str) -> str:
 
 
 def _plain(hint: Any) -> Any:
-    """A type without its annotations and without None."""
+    """Return a type without its annotations and without None."""
     if typing.get_origin(hint) is typing.Annotated:
         return _plain(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
@@ -132,7 +135,7 @@ def _plain(hint: Any) -> Any:
 
 
 def metavar_of(setting: Setting) -> str:
-    """How help calls a value of the setting."""
+    """Return the placeholder for a value of the setting in help texts."""
     if setting.row.metavar:
         return setting.row.metavar
     if setting.choices:
@@ -153,4 +156,4 @@ def _all() -> dict[str, Setting]:
 
 
 SETTINGS: dict[str, Setting] = _all()
-"""Every setting by key, group by group."""
+"""All settings by key, in the order of the groups."""

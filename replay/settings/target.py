@@ -9,7 +9,11 @@ from replay.errors import UsageError
 
 @dataclass(frozen=True)
 class Target:
-    """Where to send. `base_path` has no slash at its end; `authority` names host and port as the user would."""
+    """The target of a run.
+
+    `base_path` does not end with a slash. `authority` is the host, with the port unless it is the protocol's
+    default.
+    """
 
     url: str
     host: str
@@ -24,7 +28,7 @@ class Target:
 
 
 def scheme_of(url: str) -> str:
-    """The scheme of a target URL, in lower case. UsageError if it has none."""
+    """Return the scheme of a target URL, in lower case. UsageError if it has none."""
     if not url:
         raise UsageError("no target", hint="give --target http://127.0.0.1:8080")
     scheme, separator, _ = url.partition("://")
@@ -34,5 +38,5 @@ def scheme_of(url: str) -> str:
 
 
 def sendable(text: str) -> bool:
-    """Whether a text can be sent in a request without quoting: only visible ASCII."""
+    """Return whether a text can be sent in a request without quoting: only visible ASCII."""
     return all("!" <= character <= "~" for character in text)

@@ -1,4 +1,4 @@
-"""The page of a trace (`trace_url`): what it must be, and the link that a report makes of it."""
+"""The page of a trace (`trace_url`): checks the setting, and makes the link of a report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TRACE_ID = re.compile("[0-9a-f]{32}")
 
 
 def url_problem(url: str) -> str:
-    """Why a text cannot be a `trace_url`; empty if it can."""
+    """Return why a text cannot be a `trace_url`; empty if it can."""
     try:
         parts = urlsplit(url.replace(TRACE_ID, "0"))
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
@@ -30,8 +30,9 @@ def url_problem(url: str) -> str:
 
 
 def link_of(url: object, found: str) -> str:
-    """The address of a trace, from the `trace_url` of a run; empty without one, or if either is not what it must be:
-    run folders may come from anywhere.
+    """Return the address of a trace, from the `trace_url` of a run.
+
+    Empty without a `trace_url`, or if the URL or the id is invalid: run folders may come from anywhere.
     """
     if not isinstance(url, str) or not url or url_problem(url) or not _TRACE_ID.fullmatch(found):
         return ""

@@ -1,4 +1,4 @@
-"""Which settings a command has that does not take all of them, and so has the library's function of the same name."""
+"""The settings of verbs that do not have all of them, and of the library's functions of the same names."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ OF_TRANSFORM = (
 SET_BY_PEAK = (
     "scale", "grow", "sample", "sample_by", "peak", "rate", "speed", "compress_to", "duration", "warm_up", "x_replay",
 )  # fmt: skip
-"""The settings that a search for the peak varies, so that nothing else may set them."""
+"""The settings that a search for the peak controls, so that users cannot set them."""
 
 
 def tables_of(keys: Iterable[str]) -> list[str]:
-    """The settings and tables that a program passes by name: `window` for `window.from`."""
+    """Return the names of the settings and tables that a program passes: `window` for `window.from`."""
     return list(dict.fromkeys(key.partition(".")[0] for key in keys))
 
 
 def refuse_others(verb: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """UsageError if a setting is given that `verb` does not take."""
+    """Raise UsageError if a setting is given that `verb` does not accept."""
     known = list(known)
     for key in given:
         if key not in known:

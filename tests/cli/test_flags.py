@@ -122,7 +122,7 @@ def test_a_wrong_flag_is_named(words: list[str], said: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("verb_name", "why", "instead"),
     [
-        ("follow", "there is no schedule to cut", "replay run --cluster"),
+        ("follow", "no schedule can be divided", "replay run --cluster"),
         ("ab", "in turns under the same conditions", "replay compare"),
     ],
 )
@@ -161,7 +161,7 @@ def test_an_optional_value_comes_only_after_an_equals_sign(words: list[str], rea
 
 def test_an_optional_value_is_shown_in_help_and_may_not_be_empty() -> None:
     assert "--json[=FILE]" in CliRunner().invoke(sample, ["--help"]).output
-    assert "--json= names nothing" in CliRunner().invoke(sample, ["--json="]).output
+    assert "--json= has no value" in CliRunner().invoke(sample, ["--json="]).output
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_few_runs_show_nothing(base, tmp_path, capsys):
         assert "between any two runs: too few runs to tell builds from noise" in words
         assert (
             "of one build as well" not in words
-            and "its shape alone" not in words
+            and "only a change of shape" not in words
             and "that are noise" not in words
         )
     assert diff(tmp_path, base, new, "--fail-on", "different,inconclusive")[0] == 3

@@ -252,7 +252,7 @@ def test_the_commands_say_what_is_recorded(tmp_path: Path) -> None:
     )
     words = [str(tmp_path / "a.gor"), "-o", str(tmp_path / "b.trace")]
     said = " ".join(CliRunner().invoke(import_.command, words, catch_exceptions=False).output.split())
-    assert "responses recorded of 2 requests (100%), 1 with their bodies" in said
+    assert "responses recorded for 2 requests (100%), 1 with their bodies" in said
     done = CliRunner().invoke(
         import_.command, [*words, "--force", "--json", "--responses", "all"], catch_exceptions=False
     )

@@ -272,8 +272,8 @@ def test_a_renamed_host_is_sent_and_others_keep_the_targets(tmp_path: Path) -> N
         ({"send_headers": "bad header,x:"}, "is not a header's name"),
         ({"send_headers": "Content-Length"}, "replay sets"),
         ({"send_headers": "content-type"}, "goes with its body"),
-        ({"rewrite_host": ["www.example"]}, "does not name two hosts"),
-        ({"rewrite_host": ["a b=c"]}, "does not name two hosts"),
+        ({"rewrite_host": ["www.example"]}, "is not a pair of hosts"),
+        ({"rewrite_host": ["a b=c"]}, "is not a pair of hosts"),
         ({"rewrite_host": ["a.example=*.b.example"]}, "only if OLD does"),
         ({"client_ip_header": "Host"}, "Host is not set as a header"),
         ({"client_ip_header": "X-Replay"}, "replay sets"),
@@ -281,11 +281,11 @@ def test_a_renamed_host_is_sent_and_others_keep_the_targets(tmp_path: Path) -> N
         ({"client_ip_header": "A", "client_ip_range": "8.0.0.0/8"}, "is unknown"),
         (
             {"cookies": True, "send_headers": "accept,cookie"},
-            "send_headers: Cookie is given, and cookies = true",
+            "send_headers: Cookie is given, although cookies = true",
         ),
         (
             {"cookies": True, "headers": {"cookie": "a=1"}},
-            "headers.cookie: Cookie is given, and cookies = true",
+            "headers.cookie: Cookie is given, although cookies = true",
         ),
     ],
 )

@@ -127,12 +127,12 @@ def test_a_header_is_set_where_it_was_recorded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("rules", "said"), [
     (SET.format("POST /login", "json", "/emial", "x"), "no recorded request of POST /login has '/emial'"),
     (SET.format("POST /login", "json", "email", "x"), "'email' is not a JSON Pointer"),
-    ('[[set]]\nroute = "*"\njson = "/a"\n', "a json has a name and a value"),
+    ('[[set]]\nroute = "*"\njson = "/a"\n', "a json needs a value"),
     ('[[set]]\nroute = "*"\npath = "/a"\nvalue = "b"\n', "a path has no value"),
     ('[[set]]\nroute = "*"\nquery = "a"\nform = "b"\nvalue = "c"\n', "cannot be combined"),
     (SET.format("*", "header", "X-A", "{v}") + VARIABLE + 'generate = "like"\nby = "value"\n', "no recorded value"),
     (VARIABLE + 'generate = "like"\n', 'give by = "value"'), (VARIABLE + 'env = "A-B"\n', "not the name"),
-    (VARIABLE + 'env = "A"\neach_run = true\n', "only generated values"), (VARIABLE, "give one of file, generate or env"),
+    (VARIABLE + 'env = "A"\neach_run = true\n', "generated values only"), (VARIABLE, "give one of file, generate or env"),
     (
         SET.format("POST /login", "json", "/email", "x") + '[[body]]\nroute = "POST /login"\ntemplate = "y"\n',
         "body[0] replaces the recorded body",

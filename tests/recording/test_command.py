@@ -164,7 +164,7 @@ def test_a_body_over_the_limit_passes_and_is_never_replayed(service, tmp_path):
     assert "POST(body-cut)" in done.stdout + done.stderr
     assert seen == [("POST", "/a", b"short")]
     shown = " ".join(replay("inspect", str(recorder.out)).stdout.split())
-    assert "2 POST(body-cut): recorded without the whole of their body, and never replayed" in shown
+    assert "2 POST(body-cut): their bodies are incomplete, so they are never replayed" in shown
     exported = replay("export", str(recorder.out), "-o", str(tmp_path / "day.gor"))
     assert "1 request (2 left out, because their bodies are not complete)" in " ".join(
         exported.stdout.split()

@@ -305,9 +305,9 @@ def test_run_writes_json_to_stdout_and_reads_the_scenario_that_follows(tmp_path:
             (["--json", "--junit"], "only one of --json and --junit can go to stdout"),
             (["--json=no/x.json"], "no/x.json cannot be written"),
             (["--junit=."], ". is a folder"),
-            (["--json=x", "--junit=x"], "both name x"),
+            (["--json=x", "--junit=x"], "both write to x"),
             (["--html=-"], "a page cannot go to stdout"),
-            (["--json="], "--json= names nothing"),
+            (["--json="], "--json= has no value"),
         ):
             done = subprocess.run(
                 [sys.executable, "-m", "replay.cli", "run", "day.toml", *more, "-o", "never"],

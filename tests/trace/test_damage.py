@@ -209,7 +209,7 @@ def test_a_trace_of_an_older_replay_is_read_and_inspect_alone_says_that_it_has_n
     assert "checksums" not in run(tmp_path, "inspect", copy).stdout
     without_checksums(copy)
     assert read_whole(copy) == read_whole(trace)
-    assert "would go unnoticed" in " ".join(run(tmp_path, "inspect", copy).stdout.split())
+    assert "damage to it cannot be detected" in " ".join(run(tmp_path, "inspect", copy).stdout.split())
     for words in (
         ("run", copy, "--target", "http://127.0.0.1:9", "--dry-run"),
         ("export", copy, "-o", "x.csv"),

@@ -282,7 +282,7 @@ def test_the_recipes_of_the_project_are_whole(name: str, command: Callable[..., 
         (["-d", "60s", "--gamma", "5/s", "--cv", "nan"], ["cv"]),
         (["-d", "60s", "--gamma", "5/s", "--cv", "-2"], ["--cv: expected a number above 0"]),
         (["-d", "60s", "--poisson", "5/s", "--cv", "2"], ["--cv needs gamma gaps", "--gamma RATE"]),
-        (["-d", "60s", "--poisson", "5/s", "--from", "+10s"], ["--from goes with --curve"]),
+        (["-d", "60s", "--poisson", "5/s", "--from", "+10s"], ["--from needs --curve"]),
         (["-d", "0s", "--poisson", "5/s"], ["duration", "-d 60s"]),
         (
             ["-d", "60s", "--poisson", "5/s", "--clients", "0"],

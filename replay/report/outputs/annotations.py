@@ -9,11 +9,11 @@ from replay.shown import shown
 from .result import Annotation
 
 SHOWN_MAX = 10
-"""Maximum number of annotations that GitHub shows per step."""
+"""The most annotations that GitHub shows per step."""
 
 
 def workflow_commands(annotations: Sequence[Annotation]) -> list[str]:
-    """One line per annotation, at most SHOWN_MAX."""
+    """Return one line per annotation, at most SHOWN_MAX."""
     return [_line(annotation) for annotation in annotations[:SHOWN_MAX]]
 
 

@@ -1,4 +1,4 @@
-"""JUnit XML, as Jenkins and GitLab read it."""
+"""JUnit XML in the form that Jenkins and GitLab read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .result import Case, Suite
 
 
 def junit(suite: Suite) -> bytes:
-    """The XML of one suite."""
+    """Return the XML of one suite."""
     counts = {"tests": str(len(suite.cases))}
     for plural, status in (("failures", "failure"), ("errors", "error")):
         counts[plural] = str(sum(case.status == status for case in suite.cases))

@@ -16,17 +16,20 @@ _ESCAPES = str.maketrans(
 
 
 def escaped(text: str) -> str:
-    """A text escaped for Markdown, in one line."""
+    """Escape a text for Markdown, and put it on one line."""
     return shown(text.replace("\n", " ")).translate(_ESCAPES)
 
 
 def code(text: str) -> str:
-    """A text as a code span that its own backticks cannot end."""
+    """Return a text as a code span that its own backticks cannot end."""
     return "`" + shown(text).replace("`", "'").replace("|", "\\|") + "`"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The lines of a table; columns whose head ends in `>` are right-aligned. Cells must be escaped already."""
+    """Return the lines of a table.
+
+    Columns whose head ends in `>` are right-aligned. Cells must be escaped already.
+    """
     names = [head.removesuffix(">") for head in heads]
     rules = ["--:" if head.endswith(">") else "---" for head in heads]
     return [_row(names), "|" + "|".join(rules) + "|", *map(_row, rows), ""]
@@ -37,5 +40,5 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def bullets(texts: Iterable[str]) -> list[str]:
-    """The lines of a list; escapes its texts."""
+    """Return the lines of a list, with its texts escaped."""
     return [f"- {escaped(text)}" for text in texts]

@@ -34,21 +34,21 @@ class ComparisonResult:
     found: Comparison
 
     def json(self) -> bytes:
-        """compare.json."""
+        """Return the text of compare.json."""
         return to_json(self.found)
 
     def page(self, path: Path) -> None:
-        """The page of the comparison."""
+        """Write the page of the comparison."""
         from replay.report.comparison_page import write_comparison_page
 
         write_comparison_page(self.found, path)
 
     def suite(self) -> Suite:
-        """A case for each metric, including those that only one side measured. A regression is a failure. An
-        inconclusive metric is skipped with its reason, or is a failure with `--fail-on inconclusive`.
+        """Return a case for each metric, including those that only one side measured.
 
-        If no case reflects the verdict, the verdict itself becomes a case, so that the suite is green only if the exit
-        code and the verdict are.
+        A regression is a failure. An inconclusive metric is skipped with its reason, or is a failure with
+        `--fail-on inconclusive`. If no case reflects the verdict, the verdict itself becomes a case. The suite is
+        therefore green only if the exit code and the verdict are.
         """
         found = self.found
         cases = [self._case(finding) for finding in found.findings]
@@ -74,21 +74,22 @@ class ComparisonResult:
         return self._undecided(where, name, f"{found.reasons[0]}; {said}" if found.reasons else said)
 
     def _lacking_case(self, text: str) -> Case:
-        """The case of a metric that could not be tested, from a text such as `GET /a p99: base measured nothing (only
-        in new)`.
+        """Return the case of a metric that could not be tested.
+
+        It is made from a text such as `GET /a p99: base measured nothing (only in new)`.
         """
         what, _, why = text.rpartition(": ")
         where, _, metric = what.rpartition(" ")
         return self._undecided(where or "all", metric, why)
 
     def _undecided(self, where: str, name: str, why: str) -> Case:
-        """The case of a metric without a conclusion."""
+        """Return the case of a metric without a conclusion."""
         if "inconclusive" in self.found.options.fail_on:
             return Case(where, name, "failure", why, "INCONCLUSIVE")
         return Case(where, name, "skipped", f"inconclusive: {why}")
 
     def _says_the_verdict(self, cases: list[Case]) -> bool:
-        """Whether the cases already show that the verdict is not green."""
+        """Return whether the cases already reflect a verdict that is not green; True for a green one."""
         if self.found.exit_code:
             return any(case.status in ("failure", "error") for case in cases)
         return self.found.verdict != "INCONCLUSIVE" or any(case.status == "skipped" for case in cases)
@@ -103,7 +104,7 @@ class ComparisonResult:
         return Case("all", "verdict", status, found.sentence, found.verdict)
 
     def markdown(self) -> str:
-        """The verdict, a table of the metrics, and notes."""
+        """Return the verdict, a table of the metrics, and notes."""
         found = self.found
         lines = [f"### {_MARK[found.verdict]} {found.verdict}: {escaped(found.sentence)}", ""]
         if found.findings:
@@ -122,7 +123,7 @@ class ComparisonResult:
         return text + (DifferencesResult(found.responses).markdown() if found.responses is not None else "")
 
     def annotations(self) -> list[Annotation]:
-        """The verdict, then each metric that changed."""
+        """Return an annotation for the verdict, then one for each metric that changed."""
         found = self.found
         changed = [finding for finding in found.findings if finding.verdict in ("REGRESSION", "IMPROVEMENT")]
         return [
@@ -157,7 +158,7 @@ def _row(finding: Finding) -> list[str]:
 
 
 def _length_s(run: SideRun) -> float:
-    """The length of a run; 0 if unknown, as for a log."""
+    """Return the length of a run in seconds; 0 if unknown."""
     if run.document is not None:
         return run.document.duration_s
     begin, end = run.logged_ns or (0, 0)

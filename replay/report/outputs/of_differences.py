@@ -17,7 +17,7 @@ _MARK = {"DIFFERENT": "❌", "INVALID": "❌", "SAME": "✅", "INCONCLUSIVE": "�
 _LEVEL: dict[str, Level] = {"DIFFERENT": "error", "INVALID": "error", "INCONCLUSIVE": "warning"}
 
 NOISY_MAX = 20
-"""How many fields the summary lists that the verdict does not name."""
+"""How many fields the summary lists that the verdict does not count as different."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +27,17 @@ class DifferencesResult:
     found: Differences
 
     def json(self) -> bytes:
-        """The figures for scripts."""
+        """Return the figures as JSON."""
         return to_json(self.found)
 
     def page(self, path: Path) -> None:
-        """The page of the comparison."""
+        """Write the page of the comparison."""
         from replay.report.differences_page import write_differences_page
 
         write_differences_page(self.found, path)
 
     def suite(self) -> Suite:
-        """A case for each differing field, and one for the verdict if no case reflects it."""
+        """Return a case for each differing field, and one for the verdict if no other case reflects it."""
         found = self.found
         cases = [self._case(one) for one in found.fields]
         whole = self._whole_case()
@@ -69,7 +69,7 @@ class DifferencesResult:
         return Case("all", "verdict", status, found.sentence, found.verdict)
 
     def markdown(self) -> str:
-        """The verdict, and a table of the fields."""
+        """Return the verdict, and a table of the fields."""
         found = self.found
         lines = [f"### {_MARK[found.verdict]} {found.verdict}: {escaped(found.sentence)}", ""]
         if named := found.different:
@@ -91,7 +91,7 @@ class DifferencesResult:
         return "\n".join(lines) + "\n\n"
 
     def annotations(self) -> list[Annotation]:
-        """The verdict, then each field that it names."""
+        """Return an annotation for the verdict, then one for each field that differs between the builds."""
         found = self.found
         level = _LEVEL.get(found.verdict, "notice")
         if found.verdict == "DIFFERENT" and not found.exit_code:

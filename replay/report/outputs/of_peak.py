@@ -32,7 +32,7 @@ _LEVELS: dict[Status, Level] = {
 
 @dataclass(frozen=True, slots=True)
 class PeakResult:
-    """The outputs of `replay peak`. `document` is peak.json, `write_page` writes the page."""
+    """The outputs of `replay peak`. `document` is the text of peak.json, and `write_page` writes the page."""
 
     name: str
     verdict: str
@@ -45,19 +45,19 @@ class PeakResult:
     trials: Sequence[Trial] = field(default_factory=tuple)
 
     def json(self) -> bytes:
-        """peak.json."""
+        """Return the text of peak.json."""
         return self.document
 
     def page(self, path: Path) -> None:
-        """The page with its charts."""
+        """Write the page with its charts."""
         self.write_page(path)
 
     def suite(self) -> Suite:
-        """A case for each question."""
+        """Return a case for each question."""
         return Suite("replay peak", self.name, self.cases, self.time_s, f"{self.verdict}: {self.sentence}")
 
     def markdown(self) -> str:
-        """The verdict, the trials, and other findings."""
+        """Return the verdict, the trials, and other findings."""
         lines = [f"### {MARK[self._worst()]} {self.verdict}: {escaped(self.sentence)}", ""]
         if self.trials:
             heads = ["stage", "times>", "rate>", "p50>", "p99>", "failed>", "objectives"]
@@ -69,7 +69,7 @@ class PeakResult:
         return "\n".join([*lines, *map(_line, self.facts)]) + "\n\n"
 
     def annotations(self) -> list[Annotation]:
-        """The verdict, then each case that is not green."""
+        """Return an annotation for the verdict, then one for each case that failed."""
         found = [Annotation(_LEVELS[self._worst()], self.verdict, self.sentence)]
         for case in self.cases:
             if case.status in ("failure", "error") and case.message != self.sentence:
@@ -82,7 +82,7 @@ class PeakResult:
 
 
 def _line(fact: tuple[str, str]) -> str:
-    """A fact as an item of a list; one without a name continues the one before it."""
+    """Return a fact as an item of a list. A fact without a name continues the previous one."""
     name, words = map(escaped, fact)
     return f"- {name}: {words}" if name else f"  - {words}"
 
@@ -97,7 +97,7 @@ def _title(case: Case) -> str:
 
 
 def climb_cases(found: Climb, sentence: str, *, failed: bool) -> list[Case]:
-    """Cases for the peak, whether it was held, whether the target recovered, and each objective."""
+    """Return cases for the peak, whether it was held, whether the target recovered, and each objective."""
     cases = [Case("all", "peak", _CLIMBS[found.verdict], sentence, found.verdict)]
     if found.held is not None:
         bore_none = found.held is False and found.held_load is None
@@ -118,8 +118,10 @@ def _objectives(found: Climb) -> list[Case]:
 
 
 def _objective(found: Climb, goal: str, met: bool) -> Case:
-    """The case of an objective: passed if it was met up to the peak; skipped if a limit of the generator left it
-    open.
+    """Return the case of an objective: passed if it was met up to the peak.
+
+    It is a failure if it was missed even at the lowest load. It is skipped if the search ended because of the
+    generator or contradictory trials.
     """
     where = slo.parse(goal).route or "all"
     if found.verdict == "FAILS_AT_LOWEST" and not met:
@@ -131,5 +133,5 @@ def _objective(found: Climb, goal: str, met: bool) -> Case:
 
 
 def surge_cases(recovery: Recovery, sentence: str) -> list[Case]:
-    """The case for whether the target recovered."""
+    """Return the case for whether the target recovered."""
     return [Case("all", "recovery", _SURGES[recovery.verdict], sentence, recovery.verdict)]

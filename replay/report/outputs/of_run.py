@@ -1,6 +1,4 @@
-"""A run for CI systems: a test case for each objective, and one each for how it ended, its validity and its
-statuses.
-"""
+"""A run for CI systems: a test case for each objective, and one each for ending, validity and statuses."""
 
 from __future__ import annotations
 
@@ -40,24 +38,24 @@ class RunResult:
     run: Run
 
     def json(self) -> bytes:
-        """run.json, unchanged."""
+        """Return run.json with the same values, and with characters escaped that a terminal would interpret."""
         return json_shown(self.run.folder.run.read_bytes())
 
     def page(self, path: Path) -> None:
-        """The report as a page."""
+        """Write the report as a page."""
         from replay.report.run_page import write_run_page
 
         write_run_page(self.run, path)
 
     def suite(self) -> Suite:
-        """The cases of the run. In an INVALID run the objectives are skipped."""
+        """Return the cases of the run. In an INVALID run the objectives are skipped."""
         document = self.run.document
         cases = [_ending(document), _validity(document), *_statuses(document), *_objectives(document)]
         name = f"{self.run.folder.path.name} ({document.target})"
         return Suite("replay run", name, cases, document.duration_s, _headline(document))
 
     def markdown(self) -> str:
-        """The verdict, objectives, the busiest routes, and notes."""
+        """Return the verdict, the objectives, the busiest routes, and notes."""
         document = self.run.document
         word = _verdict(document)
         mark = MARK["passed" if word == "VALID" else "skipped" if word == "SUSPECT" else "failure"]
@@ -77,7 +75,7 @@ class RunResult:
         return "\n".join(lines + bullets(said)) + "\n\n"
 
     def annotations(self) -> list[Annotation]:
-        """The verdict, then each case that is not green."""
+        """Return an annotation for the verdict, then one for each case that failed."""
         document = self.run.document
         word, cases = _verdict(document), self.suite().cases
         level: Level = "notice" if word == "VALID" else "warning" if word == "SUSPECT" else "error"
@@ -131,7 +129,7 @@ def _objective(outcome: SloOutcome, document: RunDocument) -> Case:
     where, name, said = slo.parse(outcome.slo).route or "all", outcome.slo, slo.words_of(outcome)
     if document.validity.verdict == "INVALID":
         return Case(
-            where, name, "skipped", f"the run is INVALID, so it says nothing about the target; {said}"
+            where, name, "skipped", f"the run is INVALID, so it shows nothing about the target; {said}"
         )
     if outcome.passed:
         return Case(where, name)
@@ -139,7 +137,7 @@ def _objective(outcome: SloOutcome, document: RunDocument) -> Case:
 
 
 def _title(case: Case) -> str:
-    """`p99 of GET /users/{id}` for an objective, otherwise the case's name."""
+    """Return `p99 of GET /users/{id}` for an objective, otherwise the case's name."""
     if case.name in ("ending", "validity", "statuses differ"):
         return case.name
     return f"{slo.figure_name(slo.parse(case.name))} of {case.where}"

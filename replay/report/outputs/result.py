@@ -15,8 +15,10 @@ MARK: dict[Status, str] = {"passed": "✅", "failure": "❌", "error": "❌", "s
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One check. `failure` means that the target failed, `error` that the check is not valid, `skipped` that it was not
-    decided. `where` is a route or `all`, `kind` the verdict behind a failure or an error.
+    """One check of a result.
+
+    `failure` means that the target failed, `error` that the check is not valid, and `skipped` that it was not
+    decided. `where` is a route or `all`. `kind` is the verdict that caused a failure or an error.
     """
 
     where: str
@@ -48,26 +50,26 @@ class Annotation:
 
 
 class Result(Protocol):
-    """A result as the output formats need it."""
+    """The methods that the output formats need of a result."""
 
     def json(self) -> bytes:
-        """The figures for scripts."""
+        """Return the figures for scripts."""
 
     def suite(self) -> Suite:
-        """The cases of JUnit XML."""
+        """Return the cases of JUnit XML."""
 
     def markdown(self) -> str:
-        """A section for a job summary."""
+        """Return a section for a job summary."""
 
     def annotations(self) -> Sequence[Annotation]:
-        """The verdict, then the problems."""
+        """Return an annotation for the verdict, then those of the problems."""
 
     def page(self, path: Path) -> None:
         """Write an HTML page. OutputError if it cannot be written."""
 
 
 def no_greener(cases: Sequence[Case], *, failed: bool, whole: Case) -> list[Case]:
-    """The cases, plus `whole` if no case fails although the result did."""
+    """Return the cases, plus `whole` if no case fails although the result did."""
     if failed and not any(case.status in ("failure", "error") for case in cases):
         return [*cases, whole]
     return list(cases)

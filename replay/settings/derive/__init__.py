@@ -1,1 +1,4 @@
-"""Files that are made from the settings. `python -m replay.settings.derive` writes them; a test keeps them current."""
+"""Files that are derived from the settings.
+
+`python -m replay.settings.derive` writes them. A test checks that they are up to date.
+"""

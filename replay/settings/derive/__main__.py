@@ -1,4 +1,4 @@
-"""Write every file that is made from the settings."""
+"""Write every file that is derived from the settings."""
 
 from __future__ import annotations
 

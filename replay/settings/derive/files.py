@@ -1,4 +1,4 @@
-"""Which files are made from the settings, and what they should contain."""
+"""The list of files that are derived from the settings, and their content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SCHEMA = PACKAGE / "scenario.schema.json"
 
 
 def current() -> dict[Path, str]:
-    """The text that each file should have."""
+    """Return the text that each file should have, by path."""
     return {
         PACKAGE / "typed.py": typed.text(),
         PACKAGE / "lane.py": lane.text(),

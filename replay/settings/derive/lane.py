@@ -1,4 +1,4 @@
-"""The settings that lanes need, as the part of a lane's specification that comes from the scenario."""
+"""Derives `replay/settings/lane.py`: the settings that lanes need, as a part of a lane's specification."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from .scenario import Scenario
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneSettings:
-    """What a lane is given of a scenario. Times are in ns."""
+    """The settings of a scenario that a lane receives. Times are in ns."""
 
 '''
 
 
 def lanes() -> list[Setting]:
-    """The settings that lanes need."""
+    """Return the settings that lanes need."""
     return [setting for setting in SETTINGS.values() if setting.row.is_lanes]
 
 
 def text() -> str:
-    """The source of `replay/settings/lane.py`."""
+    """Return the source of `replay/settings/lane.py`."""
     fields = [f"    {_name(setting)}: {_type(setting)} = {_default(setting)}\n" for setting in lanes()]
     pairs = [f'        "{_name(setting)}": {_value(setting)},\n' for setting in lanes()]
     return "".join([
         _HEAD, *fields, "\n\n", "def lane_settings(scenario: Scenario) -> dict[str, Any]:\n",
-        '    """The settings of a scenario by the names that `LaneSettings` has."""\n', "    return {\n", *pairs, "    }\n",
+        '    """Return the settings of a lane by their names in `LaneSettings`."""\n', "    return {\n", *pairs, "    }\n",
     ])  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The settings as a page of the documentation."""
+"""Derives docs/settings.md, the reference page of the settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ settings marked *lane*.
 
 
 def text() -> str:
-    """The source of docs/settings.md."""
+    """Return the source of docs/settings.md."""
     parts = [_HEAD]
     for group in GROUPS:
         own = [setting for setting in SETTINGS.values() if setting.group == group]
@@ -37,7 +37,7 @@ def text() -> str:
 
 
 def _summary(group: str) -> str:
-    """The description of a group, from its class."""
+    """Return the description of a group: the first line of its class's docstring."""
     parent = next(
         parent
         for parent in Scenario.__mro__
@@ -47,14 +47,14 @@ def _summary(group: str) -> str:
 
 
 def _rows(settings: list[Setting]) -> str:
-    """A table of settings. Tables of a scenario are not settings themselves: their keys are."""
+    """Return a table of settings. The tables of a scenario have no row of their own, only their keys do."""
     lines = ["| setting | flag | value | default | meaning |", "|---|---|---|---|---|"]
     lines += [_row(setting) for setting in settings if setting.table is None or setting.is_rules]
     return "\n".join(lines) + "\n"
 
 
 def _row(setting: Setting) -> str:
-    """The line of a setting."""
+    """Return the row of a setting."""
     flags = " ".join(f"`{flag}`" for flag in setting.row.flags)
     value = "tables, below" if setting.is_rules else f"`{metavar_of(setting)}`".replace("|", "\\|")
     meaning = setting.help.replace("|", "\\|")
@@ -75,7 +75,7 @@ def _default(setting: Setting) -> str:
 
 
 def _rules(setting: Setting) -> str:
-    """The keys of a table of rules."""
+    """Return the section of a table of rules, which lists its keys."""
     assert setting.table is not None
     summary = (setting.table.__doc__ or "").strip().partition("\n")[0]
     required = {field.encode_name for field in msgspec.structs.fields(setting.table) if field.required}

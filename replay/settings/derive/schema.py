@@ -1,4 +1,4 @@
-"""The settings as a JSON Schema, for editors that check and complete a scenario file."""
+"""Derives the JSON Schema of scenarios, for editors that check and complete a scenario file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "ex
 
 
 def text() -> str:
-    """The schema of a scenario file, as JSON."""
+    """Return the schema of a scenario file, as JSON."""
     schema = {
         "$schema": DRAFT,
         "title": "A replay scenario",
@@ -38,7 +38,7 @@ def text() -> str:
 
 
 def _table(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """A table with its keys; unknown ones are wrong."""
+    """Return the schema of a table with its keys, which rejects unknown keys."""
     own = [setting for setting in settings_in(struct, group="-") if len(setting.attributes) == 1]
     schema: dict[str, Any] = {
         "type": "object",
@@ -50,7 +50,7 @@ def _table(struct: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _property(setting: Setting) -> dict[str, Any]:
-    """A setting with its description, type, limits and default."""
+    """Return the schema of a setting: its description, type, limits and default."""
     described = {"description": setting.help} if setting.help else {}
     schema = {**described, **_type(setting.kind)}
     for limit, keyword in _LIMITS.items():
@@ -65,7 +65,7 @@ def _property(setting: Setting) -> dict[str, Any]:
 
 
 def _type(kind: Any) -> dict[str, Any]:
-    """The type of a value in a file."""
+    """Return the schema of a value's type in a file."""
     if is_kind(kind):
         return {**kind.schema, "examples": list(kind.examples)}
     origin = typing.get_origin(kind)
@@ -81,7 +81,7 @@ def _type(kind: Any) -> dict[str, Any]:
 
 
 def written(value: Any) -> Any:
-    """A value in the form of a scenario file; None if there is none."""
+    """Return a value in the form of a scenario file; None if there is none."""
     if isinstance(value, float) and value == units.MAX_RATE:
         return "max"
     return msgspec.to_builtins(setting_text(value) if is_kind(type(value)) else value, enc_hook=setting_text)

@@ -1,4 +1,4 @@
-"""The settings as a TypedDict, for programs: editors complete them, and type checkers know them."""
+"""Derives TypedDicts of the settings, which let editors complete them and type checkers check them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..table import keys_of, struct_of
 from ..verbs import OF_TRANSFORM, SET_BY_PEAK, tables_of
 
 OWN_PARAMETERS = ("target", "trace")
-"""Settings that the library's functions take as parameters of their own."""
+"""Settings that the library's functions have a separate parameter for."""
 
 _HEAD = '''\
 """The settings of a scenario by name, for functions that take `**settings: Unpack[Settings]`.
@@ -33,7 +33,7 @@ from typing import Literal, Required, TypedDict
 
 
 def text() -> str:
-    """The source of `replay/settings/typed.py`."""
+    """Return the source of `replay/settings/typed.py`."""
     names = [key for key in keys_of(Scenario) if key not in OWN_PARAMETERS]
     blocks = [_block(name, table) for name, table in _tables(Scenario)]
     blocks.append(_block("Settings", Scenario, names))
@@ -46,7 +46,7 @@ def text() -> str:
 
 
 def _tables(kind: type[msgspec.Struct]) -> Iterator[tuple[str, type[msgspec.Struct]]]:
-    """The name and the struct of each table within a table, the inner ones first."""
+    """Yield the name and the struct of each table within a table, the inner ones first."""
     for hint in keys_of(kind).values():
         if (table := struct_of(hint)) is not None:
             yield from _tables(table)
@@ -58,7 +58,10 @@ def _name(table: type[msgspec.Struct]) -> str:
 
 
 def _block(name: str, table: type[msgspec.Struct], keys: Sequence[str] = (), summary: str = "") -> str:
-    """A TypedDict of all keys, or of some; keys such as `from` need the form of a call."""
+    """Return the source of a TypedDict of all keys, or of some.
+
+    A table with a key such as `from` needs the call syntax, because the key is a keyword of Python.
+    """
     required = {field.encode_name for field in msgspec.structs.fields(table) if field.required}
     types_of = {key: _type(hint) for key, hint in keys_of(table).items() if not keys or key in keys}
     types_of = {key: f"Required[{of}]" if key in required else of for key, of in types_of.items()}
@@ -72,13 +75,13 @@ def _block(name: str, table: type[msgspec.Struct], keys: Sequence[str] = (), sum
     return "\n".join([f"class {name}(TypedDict, total=False):", f'    """{words}"""', "", *lines])
 
 
-_SUMMARY = "Every setting of a scenario but `target` and `trace`."
+_SUMMARY = "All settings of a scenario except `target` and `trace`."
 _OF_TRANSFORM = "The settings that change a trace."
-_OF_PEAK = "The settings of a search for the peak: all but those that it varies."
+_OF_PEAK = "The settings of a search for the peak: all except those that the search sets itself."
 
 
 def _type(hint: Any) -> str:
-    """A setting's type as source text."""
+    """Return a setting's type as source text."""
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
         return _type(typing.get_args(hint)[0])

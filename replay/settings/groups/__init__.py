@@ -1,7 +1,8 @@
-"""The settings by group. Each group declares its settings and owns the checks that a single setting cannot make.
+"""The settings by group. Each group declares its settings, and makes the checks that concern several settings.
 
-msgspec lays a struct out along one line of classes, so each group extends the one before it: its checks may compare its
-settings with those of earlier groups. `scenario.py` ends the line.
+msgspec lays a struct out along a single line of base classes. Each group therefore extends an earlier group, and
+its checks may compare its settings with those of earlier groups. `scenario.py` has the last class of the line.
 
-These modules do not postpone the evaluation of annotations: evaluating text takes longer, and help and completion wait.
+These modules do not use `from __future__ import annotations`, because evaluating annotations from text takes longer
+and would delay the help and the completion.
 """

@@ -1,4 +1,4 @@
-"""What a run keeps of the responses that it gets."""
+"""Settings about responses that are kept in the run folder."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -15,7 +15,7 @@ HEADERS_MAX = 64
 HEADERS = (
     "location", "cache-control", "vary", "content-language", "content-disposition", "allow", "retry-after",
 )  # fmt: skip
-"""The chosen headers by default: those that clients act on, without times, ids and secrets."""
+"""The headers that are kept by default: those that clients act on, without times, ids and secrets."""
 
 
 class Answers(Table, kw_only=True, frozen=True):
@@ -24,7 +24,7 @@ class Answers(Table, kw_only=True, frozen=True):
     keep: Annotated[
         Literal["none", "digest", "sample", "all"] | None,
         row(
-            "Keep responses in the run folder: digests and headers, the bodies of a sample, too, or all bodies",
+            "What to keep of responses in the run folder: digests and headers, also the bodies of a sample, or all bodies",
             "--keep-answers",
             default="none; of ab: digest",
             used_by="HTTP",
@@ -62,7 +62,7 @@ class AnswersSettings(KafkaSettings, kw_only=True, frozen=True):
 
 
 def check(settings: AnswersSettings, name_of: NameOf) -> None:
-    """UsageError for invalid header names, and for a limit that is too high."""
+    """Raise UsageError for invalid or too many header names, and for a body limit that is too high."""
     answers = settings.answers
     for index, name in enumerate(answers.headers):
         if not HEADER_NAME.fullmatch(name):

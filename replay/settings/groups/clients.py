@@ -1,4 +1,4 @@
-"""Connections, clients and lanes, and what is tried again."""
+"""Settings about connections, clients, lanes and retries."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -13,11 +13,11 @@ from ..row import Table, row
 from .time import TimeSettings
 
 FAILURES = RETRYABLE
-"""Outcomes without a complete response, as `retry.on` names them."""
+"""The outcomes without a complete response that `retry.on` may list."""
 
 
 class Retry(Table, kw_only=True, frozen=True):
-    """Requests that are tried again, as clients do: how a retry storm is rehearsed (docs/retries.md)."""
+    """Retries of failed requests, as real clients make them, to rehearse a retry storm (docs/retries.md)."""
 
     attempts: Annotated[
         int, row("Most attempts of a request; 1: no retries", ge=1, le=64, used_by="HTTP")
@@ -102,17 +102,20 @@ class ClientSettings(TimeSettings, kw_only=True, frozen=True):
 
     @property
     def ordered(self) -> bool:
-        """Whether a request waits for its client's previous one: by `order`, or since responses shape later requests."""
+        """Whether a request waits for its client's previous one.
+
+        It does if `order` requires it, or if responses change later requests.
+        """
         return self.order == "client" or bool(self.capture) or self.cookies
 
     @property
     def by_client(self) -> bool:
-        """Whether lanes know the recorded clients: each then lives on one lane."""
+        """Whether lanes know the recorded clients. All requests of a client then run on one lane."""
         return self.ordered or self.connect == "per-client"
 
 
 def check(settings: ClientSettings, name_of: NameOf) -> None:
-    """A closed loop knows no recorded clients; what is retried must be able to happen."""
+    """Raise UsageError if a closed loop would need recorded clients, or if `retry.on` has an unknown entry."""
     if settings.by_client and settings.closed_loop:
         given = {
             "order": settings.order == "client",

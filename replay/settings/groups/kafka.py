@@ -1,4 +1,4 @@
-"""Kafka targets: how the producer connects and sends, and what becomes of a request as a record."""
+"""Settings about Kafka targets: how the producer connects and sends, and how a request becomes a record."""
 
 import re
 from typing import Annotated, ClassVar, Literal
@@ -17,12 +17,12 @@ _OF_RECORDS = re.compile(r"client|method|path|path\[\d{1,4}\]|n|at_ms|uuid|email
 
 
 class Kafka(Table, kw_only=True, frozen=True):
-    """A Kafka target: the producer's settings under aiokafka's names, and what becomes of a request as a record."""
+    """A Kafka target: the producer's settings by aiokafka's names, and how a request becomes a record."""
 
     acks: Annotated[
         Acks,
         row(
-            "Acknowledgements that a record waits for: 1: the leader's; all: those of all in-sync replicas",
+            "Acknowledgements that a record waits for; 1: the leader's; all: those of all in-sync replicas",
             "--acks",
             used_by="Kafka",
         ),
@@ -73,7 +73,7 @@ class Kafka(Table, kw_only=True, frozen=True):
     partitions: Annotated[
         Literal["auto", "recorded", "key"],
         row(
-            "Partition of a record; auto: the recorded one where the topic has them all, else by key (murmur2)",
+            "Partition of a record; auto: the recorded one if the topic has all of them, otherwise by key (murmur2)",
             "--partitions",
             used_by="Kafka",
         ),
@@ -91,21 +91,21 @@ class Kafka(Table, kw_only=True, frozen=True):
     key: Annotated[
         str,
         row(
-            "Key of a request as a record, made of {client} {method} {path} {path[1]} {n} {uuid}; empty: no key",
+            "Key of the record for a request, from {client} {method} {path} {path[1]} {n} {uuid}; empty: no key",
             used_by="Kafka",
         ),
     ] = "{client}"
     value: Annotated[
         str,
         row(
-            "Value of a request as a record; {path} is escaped for JSON, {at_ms} is the recorded time",
+            "Value of the record for a request; {path} is escaped for JSON, {at_ms} is the recorded time",
             used_by="Kafka",
         ),
     ] = '{"at_ms":{at_ms},"client":{client},"method":"{method}","path":"{path}","n":{n}}'
     consume: Annotated[
         bool,
         row(
-            "Consume what was produced, in a consumer group of its own; from due to consumed is end_to_end",
+            "Consume the produced records in a separate consumer group; end_to_end is the time from due to consumed",
             "--consume",
             used_by="Kafka",
         ),
@@ -113,7 +113,7 @@ class Kafka(Table, kw_only=True, frozen=True):
     answers: Annotated[
         str,
         row(
-            "Topic of a pipeline's answers; from due to answer consumed is `answer`",
+            "Topic of a pipeline's answers; `answer` is the time from due to the consumed answer",
             "--answers",
             metavar="TOPIC",
             default="none",
@@ -124,7 +124,7 @@ class Kafka(Table, kw_only=True, frozen=True):
     answers_by: Annotated[
         str,
         row(
-            "What an answer shares with its record: key, or the name of a header; X-Replay is put on each record",
+            "What an answer shares with its record: its key, or a header; each record has the header X-Replay",
             "--answers-by",
             metavar="key|HEADER",
             used_by="Kafka",
@@ -141,13 +141,13 @@ class KafkaSettings(SecuritySettings, kw_only=True, frozen=True):
 
 
 def check(settings: KafkaSettings, name_of: NameOf) -> None:
-    """Keys of records are made of what a request has."""
+    """Raise UsageError if the key of a record uses a placeholder that requests do not have."""
     keys = [(settings.kafka.key, "kafka.key")]
     keys += [(also.key, f"also[{index}].key") for index, also in enumerate(settings.also) if also.key]
     for text, key in keys:
         for match in _BRACES.finditer(text):
             if not _OF_RECORDS.fullmatch(match[1]):
                 raise UsageError(
-                    f"{name_of(key)}: nothing is named {match[1]!r}",
+                    f"{name_of(key)}: there is no placeholder {match[1]!r}",
                     hint="write {client} {method} {path} {path[1]} {n} {at_ms} {uuid} {email}",
                 )

@@ -1,4 +1,4 @@
-"""Who watches a run: the live page and notifications."""
+"""Settings about the live page, notifications, the start time and the labels of a run."""
 
 from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
@@ -13,11 +13,11 @@ from ..row import row
 from .answers import AnswersSettings
 
 OF_THE_PAGE = ("live_allow", "live_cert", "live_key", "live_linger_ns")
-"""Settings that do nothing without `live`."""
+"""The settings that have no effect without `live`."""
 
 
 class LiveSettings(AnswersSettings, kw_only=True, frozen=True):
-    """Who watches a run, and when it starts."""
+    """The live page, notifications, the start time, and the labels of a run."""
 
     group: ClassVar[str] = "live"
 
@@ -68,7 +68,7 @@ class LiveSettings(AnswersSettings, kw_only=True, frozen=True):
     notify: Annotated[
         tuple[str, ...],
         row(
-            "Web hook that gets a JSON message at the start, the first breach, the recovery and the end;"
+            "Web hook that receives a JSON message at the start, the first breach, the recovery and the end;"
             " $NAME comes from the environment",
             "--notify",
             metavar="URL",
@@ -106,11 +106,11 @@ class LiveSettings(AnswersSettings, kw_only=True, frozen=True):
 
 
 LABEL_MAX = 200
-"""Characters of a name or a build label."""
+"""The most characters of a name or a build label."""
 
 
 def _check_label(text: str, name: str) -> None:
-    """UsageError where a label has more than one line, characters that cannot be seen, or too many."""
+    """Raise UsageError if a label has several lines, invisible characters, spaces at its ends, or is too long."""
     if len(text) > LABEL_MAX or (text and not text.isprintable()) or text != text.strip():
         raise UsageError(
             f"{name}: {shown(text[:40])!r} is not a label",
@@ -119,7 +119,10 @@ def _check_label(text: str, name: str) -> None:
 
 
 def check(settings: LiveSettings, name_of: NameOf) -> None:
-    """The page has an address that it may listen on, and web hooks are URLs. No message quotes a web hook."""
+    """Raise UsageError if the live page may not have its address, a label is invalid, or a web hook is not a URL.
+
+    No message quotes a web hook, because it is secret.
+    """
     if settings.live:
         _check_place(settings, name_of)
     else:
@@ -151,7 +154,10 @@ def _check_place(settings: LiveSettings, name_of: NameOf) -> None:
 
 
 def check_web_hook(url: str, name: str) -> None:
-    """UsageError if a text is not a URL for a web hook. A URL from the environment is checked when it is used."""
+    """Raise UsageError if a text is not a URL for a web hook.
+
+    A text with a `$` is checked only when it is used, because it needs the environment.
+    """
     hint = "write --notify https://HOST/PATH, or --notify '$NAME' for a variable of the environment"
     if "$" in url:
         return

@@ -1,4 +1,4 @@
-"""Which requests are replayed, how many, with what bodies."""
+"""Settings about which requests are replayed, how many, and with what bodies."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -13,14 +13,14 @@ from ..target import sendable
 from .sessions import SessionSettings
 
 BODY_METHODS = ("POST", "PUT", "PATCH")
-"""Methods that carry a body: without one, a request would only measure the target's refusal."""
+"""Methods whose requests need a body. Without one, a request would only measure the target's refusal."""
 
 BODY_FILE_BYTES_MAX = 64 << 20
-"""The largest file that a [[body]] rule may name."""
+"""The size of the largest file that a [[body]] rule may use."""
 
 
 class BodyRule(Table, kw_only=True, frozen=True):
-    """Bodies of routes that the recording has none for."""
+    """Bodies for routes whose requests have none in the recording."""
 
     route: Annotated[str, row("Route as `replay inspect` lists it; * matches anything", metavar="ROUTE")]
     file: Annotated[
@@ -33,7 +33,7 @@ class BodyRule(Table, kw_only=True, frozen=True):
     ] = True
 
     def read(self) -> bytes:
-        """The body before placeholders are replaced. InputError where the file cannot be read."""
+        """Return the body before placeholders are replaced. InputError if the file cannot be read."""
         if self.template is not None:
             return self.template.encode()
         try:
@@ -115,7 +115,7 @@ class LoadSettings(SessionSettings, kw_only=True, frozen=True):
     empty_bodies: Annotated[
         bool,
         row(
-            "Send POST, PUT and PATCH without a body where neither recording nor rule has one",
+            "Send POST, PUT and PATCH without a body if neither the recording nor a rule has one",
             "--empty-bodies",
             used_by="HTTP",
         ),
@@ -124,7 +124,7 @@ class LoadSettings(SessionSettings, kw_only=True, frozen=True):
     seed: Annotated[
         int,
         row(
-            "Seed of all random draws; another one makes other e-mails and UUIDs",
+            "Seed of all random draws; another seed generates other e-mails and UUIDs",
             "--seed",
             metavar="N",
             ge=0,
@@ -134,7 +134,7 @@ class LoadSettings(SessionSettings, kw_only=True, frozen=True):
 
 
 def check(settings: LoadSettings, name_of: NameOf) -> None:
-    """Rules for bodies, and rates that contradict each other."""
+    """Raise UsageError for an invalid rule for bodies, and for rates that contradict each other."""
     for index, rule in enumerate(settings.body):
         if not sendable(rule.content_type.replace(" ", "")):
             raise UsageError(

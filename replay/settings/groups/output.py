@@ -1,4 +1,4 @@
-"""What a run is judged by, and which figures of the target are recorded beside it."""
+"""Settings about what a run is judged by, and about the target's own figures that are recorded beside it."""
 
 from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
@@ -16,16 +16,17 @@ from ..row import Table, row
 from .live import LiveSettings
 
 WATCHED_MAX = 32
-"""Figures that a run may watch: each is a request per second."""
+"""The most [[watch]] tables of a scenario. Each is sampled once per second."""
 
 
 SOURCES = ("prometheus", "json", "command", "group")
-"""Keys of a watched figure that say where it comes from."""
+"""The keys of a watched figure that select its source."""
 
 
 class Watch(Table, kw_only=True, frozen=True):
-    """Figures of the target's own side, sampled each second: from Prometheus, from JSON, from a command, or the lag of a
-    Kafka consumer group.
+    """Figures of the target's own side, sampled every second.
+
+    The source is Prometheus, a JSON document, a command, or the lag of a Kafka consumer group.
     """
 
     name: Annotated[str, row("Name of the figure in reports", metavar="NAME")]
@@ -55,14 +56,14 @@ class Watch(Table, kw_only=True, frozen=True):
     brokers: Annotated[
         str,
         row(
-            "Where that group is, and its topic; without a topic all that it has committed offsets of",
+            "Brokers of that group, and its topic; without a topic, all topics with committed offsets of the group",
             metavar="URL",
             example="kafka://127.0.0.1:9092/orders",
         ),
     ] = ""
     limit: Annotated[
         float | None,
-        row("The most that the figure can be: reports say how near it came (docs/diagnosis.md)", example=64),
+        row("Upper limit of the figure: reports show how near it came (docs/diagnosis.md)", example=64),
     ] = None
     members: Annotated[
         bool,
@@ -94,7 +95,7 @@ class OutputSettings(LiveSettings, kw_only=True, frozen=True):
     actions: Annotated[
         dict[str, tuple[str, ...]],
         row(
-            "Business actions: the routes of each, * matches anything; before those of the recording (docs/actions.md)",
+            "Business actions and their routes (* matches anything), before those of the recording (docs/actions.md)",
             metavar="ROUTES",
         ),
     ] = msgspec.field(default_factory=dict)
@@ -109,8 +110,9 @@ class OutputSettings(LiveSettings, kw_only=True, frozen=True):
 
 
 def check(settings: OutputSettings, name_of: NameOf) -> None:
-    """UsageError for a watched figure that has no source, or more than one, or shares its name; for an action that cannot
-    be one.
+    """Raise UsageError for an invalid watched figure or business action.
+
+    A watched figure needs a name of its own and exactly one source.
     """
     if len(settings.watch) > WATCHED_MAX:
         raise UsageError(f"{name_of('watch')}: at most {WATCHED_MAX} figures can be watched")
@@ -131,7 +133,7 @@ def check(settings: OutputSettings, name_of: NameOf) -> None:
     for name, patterns in settings.actions.items():
         if not patterns or not all(pattern.strip() for pattern in patterns):
             raise UsageError(
-                f"{name_of(f'actions.{name}')}: it names no route", hint='write ["POST /v1/users"]'
+                f"{name_of(f'actions.{name}')}: it has no route", hint='write ["POST /v1/users"]'
             )
 
 

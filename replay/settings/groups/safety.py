@@ -1,4 +1,4 @@
-"""What protects the target, and this machine: permissions, limits and the circuit breaker."""
+"""Settings that protect the target and this machine: permissions, limits and the circuit breaker."""
 
 from typing import Annotated, ClassVar
 
@@ -10,14 +10,14 @@ from ..row import Table, row
 from .clients import ClientSettings
 
 DEFAULT_MAX_RATE_PER_S = 1_000.0
-"""The highest rate of a plan beyond loopback without `--max-rate`."""
+"""The highest rate of a plan for a target beyond loopback, unless `--max-rate` is given."""
 
 DEFAULT_MAX_DURATION_NS = 3600 * SECOND_NS
-"""The longest plan beyond loopback without `--max-duration`."""
+"""The longest plan for a target beyond loopback, unless `--max-duration` is given."""
 
 
 class Breaker(Table, kw_only=True, frozen=True):
-    """The circuit breaker: ends a run that only does harm."""
+    """The circuit breaker: it ends a run when too many requests fail."""
 
     on: Annotated[bool, row("End the run when too many requests fail")] = True
     share: Annotated[Share, row("Share of the finished requests that failed (errors, timeouts, 5xx)")] = (
@@ -39,20 +39,21 @@ class Limits(Table, kw_only=True, frozen=True):
     ] = Size(65_536)
     auto_connections: Annotated[Count, row('Most connections of `connections = "auto"`')] = Count(1_024)
     answer_bytes: Annotated[
-        Size, row("Most of a response that captures and checks read, head and body", used_by="HTTP")
+        Size, row("How much of a response captures and checks read, head and body", used_by="HTTP")
     ] = Size(65_536)
-    cookies_bytes: Annotated[Size, row("Most that the cookie jar of a client holds", used_by="HTTP")] = Size(
-        4_096
-    )
+    cookies_bytes: Annotated[Size, row("Largest cookie jar of a client", used_by="HTTP")] = Size(4_096)
     sessions_bytes: Annotated[
         Size,
-        row("Refuse a plan whose clients' values could need more memory, over all lanes", used_by="HTTP"),
+        row(
+            "Refuse a plan if the session values of all clients could need more memory than this",
+            used_by="HTTP",
+        ),
     ] = Size(2 << 30)
     histograms_bytes: Annotated[Size, row("Memory of each lane for histograms by route")] = Size(256 << 20)
 
 
 class SafetySettings(ClientSettings, kw_only=True, frozen=True):
-    """What protects the target, and this machine."""
+    """Permissions, limits and the circuit breaker, which protect the target and this machine."""
 
     group: ClassVar[str] = "safety"
 
@@ -67,7 +68,7 @@ class SafetySettings(ClientSettings, kw_only=True, frozen=True):
         ),
     ] = ()
     allow_production: Annotated[
-        bool, row("Allow a target that the recording names as its origin", "--allow-production")
+        bool, row("Allow a target that is the origin of the recording", "--allow-production")
     ] = False
     max_rate_per_s: Annotated[
         Rate | None,

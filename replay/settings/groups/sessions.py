@@ -1,4 +1,4 @@
-"""Values that travel between requests of a client: variables, captures, cookies, checks and an auth header."""
+"""Settings about values that pass between requests of a client, such as captures and cookies."""
 
 from typing import Annotated, ClassVar
 
@@ -21,7 +21,7 @@ from .target import TargetSettings, check_header
 
 
 class SessionSettings(TargetSettings, kw_only=True, frozen=True):
-    """Values that travel between requests of a client."""
+    """Values that pass between requests of a client."""
 
     group: ClassVar[str] = "sessions"
 
@@ -36,7 +36,8 @@ class SessionSettings(TargetSettings, kw_only=True, frozen=True):
         tuple[SetRule, ...], row("Paths and headers made of values, by route", used_by="HTTP")
     ] = ()
     check: Annotated[
-        tuple[CheckRule, ...], row("Conditions for responses; others count as mismatches", used_by="HTTP")
+        tuple[CheckRule, ...],
+        row("Conditions that responses must meet; others count as mismatches", used_by="HTTP"),
     ] = ()
     cookies: Annotated[
         bool, row("Keep the cookies that responses set, for each client, and send them", used_by="HTTP")
@@ -52,7 +53,7 @@ class SessionSettings(TargetSettings, kw_only=True, frozen=True):
 
 
 def check(settings: SessionSettings, name_of: NameOf) -> None:
-    """Each rule by itself, the names that rules use, and headers that something else already sets."""
+    """Raise UsageError for an invalid rule, a name that no rule defines, and a header that is set in two ways."""
     for table in ("variable", "capture", "set", "check"):
         for index, rule in enumerate(getattr(settings, table)):
             if (found := rule.problem()) is not None:
@@ -78,7 +79,7 @@ def check(settings: SessionSettings, name_of: NameOf) -> None:
 
 
 def _check_headers_once(settings: SessionSettings, name_of: NameOf) -> None:
-    """A rule may not set a header that is sent as recorded, or that carries the client's address."""
+    """Raise UsageError if a rule sets a header that is sent as recorded, or the one with the client's address."""
     for index, rule in enumerate(settings.set):
         if rule.header is None:
             continue
@@ -93,7 +94,7 @@ def _check_headers_once(settings: SessionSettings, name_of: NameOf) -> None:
 
 
 def _check_trace_context(settings: SessionSettings, name_of: NameOf) -> None:
-    """With traceparent nothing else may set the headers of the trace context."""
+    """Raise UsageError if `traceparent` is on and a rule or `auth` sets a header of the trace context."""
     if not settings.traceparent:
         return
     given = {f"set[{index}].header": rule.header or "" for index, rule in enumerate(settings.set)}
@@ -108,7 +109,7 @@ def _check_trace_context(settings: SessionSettings, name_of: NameOf) -> None:
 
 
 def _check_cookies(settings: SessionSettings, name_of: NameOf) -> None:
-    """With a cookie jar nothing else may set Cookie."""
+    """Raise UsageError if the cookie jar is on and something else sets Cookie."""
     if not settings.cookies:
         return
     given = [f"headers.{name}" for name in settings.headers if name.lower() == "cookie"]
@@ -120,7 +121,7 @@ def _check_cookies(settings: SessionSettings, name_of: NameOf) -> None:
     ]
     if given:
         raise UsageError(
-            f"{name_of(given[0])}: Cookie is given, and cookies = true sends what responses set",
+            f"{name_of(given[0])}: Cookie is given, although cookies = true sends the cookies that responses set",
             hint="remove one of them",
         )
 

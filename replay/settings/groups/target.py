@@ -1,4 +1,4 @@
-"""Where requests go, and what the head of each one says."""
+"""Settings about the address that requests are sent to, and about their headers."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -15,7 +15,10 @@ from ..trace_url import url_problem
 
 
 class Also(Table, kw_only=True, frozen=True):
-    """Further targets on the same timeline, in the same run; what a table leaves out is the scenario's own."""
+    """Further targets on the same timeline, in the same run.
+
+    The scenario's settings apply to keys that are left out.
+    """
 
     target: Annotated[str, row("Further target: http://... or kafka://...", metavar="URL")]
     only: Annotated[
@@ -24,7 +27,7 @@ class Also(Table, kw_only=True, frozen=True):
     without: Annotated[tuple[str, ...], row("Routes that do not go there", metavar="ROUTE")] = ()
     methods: Annotated[
         Methods | None,
-        row("Methods that go there; to Kafka only those that write make sense", default="the scenario's"),
+        row("Methods to send there; for Kafka only those that write make sense", default="the scenario's"),
     ] = None
     key: Annotated[
         str | None, row("Key of a request as a record", used_by="Kafka", default="the scenario's")
@@ -35,7 +38,7 @@ class Also(Table, kw_only=True, frozen=True):
 
 
 class TargetSettings(Table, kw_only=True, frozen=True):
-    """The address of requests, and settings for their headers."""
+    """The address that requests are sent to, and their headers."""
 
     group: ClassVar[str] = "target"
 
@@ -74,7 +77,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     send_headers: Annotated[
         HeaderNames,
         row(
-            "Recorded headers to send again: user-agent,accept; or all but those that name client or host",
+            "Recorded headers to send again: user-agent,accept; or all, without those that identify client or host",
             "--send-headers",
             default="none",
             used_by="HTTP",
@@ -93,7 +96,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     client_ip_header: Annotated[
         str,
         row(
-            "Header that carries an address for each recorded client, always the same one",
+            "Header to send with an address for each recorded client, always the same for a client",
             "--client-ip-header",
             metavar="NAME",
             default="none",
@@ -108,7 +111,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     x_replay: Annotated[
         bool,
         row(
-            "Send X-Replay: RUN-SEQ, which finds each request in the target's logs",
+            "Send X-Replay: RUN-SEQ, which identifies each request in the target's logs",
             "--no-x-replay",
             used_by="HTTP",
         ),
@@ -116,7 +119,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     traceparent: Annotated[
         bool,
         row(
-            "Send a W3C trace context with every request; reports name the traces of slow and failed requests",
+            "Send a W3C trace context with every request; reports list the traces of slow and failed requests",
             "--traceparent",
             used_by="HTTP and Kafka",
         ),
@@ -124,7 +127,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
     trace_url: Annotated[
         str,
         row(
-            "Page of a trace, to which reports link its id; {trace_id} stands for it",
+            "URL of a trace's page, to which reports link; {trace_id} is replaced by its id",
             "--trace-url",
             metavar="URL",
             default="none",
@@ -155,7 +158,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
 
 
 def check(settings: TargetSettings, name_of: NameOf) -> None:
-    """Names and headers must be sendable, and no header may be given in two ways."""
+    """Raise UsageError for a name or a header that cannot be sent, and for a header that is set in two ways."""
     for name in settings.headers:
         check_header(name, f"headers.{name}", name_of)
     if settings.trace_url and (problem := url_problem(settings.trace_url)):
@@ -175,7 +178,7 @@ def check(settings: TargetSettings, name_of: NameOf) -> None:
 
 
 def _check_own_trace(settings: TargetSettings, name_of: NameOf) -> None:
-    """UsageError where a header of the trace context is also set in another way."""
+    """Raise UsageError if a header of the trace context is also set in another way."""
     for name in settings.headers:
         if name.lower() in OF_TRACE_CONTEXT:
             raise UsageError(
@@ -209,7 +212,7 @@ def _check_client_ip_header(settings: TargetSettings, name_of: NameOf) -> None:
 
 
 def check_header(name: str, key: str, name_of: NameOf) -> None:
-    """UsageError if a header of this name cannot be set; `key` is the setting that uses it."""
+    """Raise UsageError if a header of this name cannot be set. `key` is the setting that uses it."""
     try:
         check_header_name(name)
     except UsageError as error:

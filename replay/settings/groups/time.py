@@ -1,4 +1,4 @@
-"""When requests are sent, and how long they may take."""
+"""Settings about when requests are sent, and how long they may take."""
 
 from typing import Annotated, ClassVar
 
@@ -27,7 +27,7 @@ class Window(Table, kw_only=True, frozen=True):
     until: Annotated[
         MomentText | None,
         row(
-            "Moment to end before: 18:00, ISO 8601, or +10m after the first moment",
+            "Moment before which it ends: 18:00, ISO 8601, or +10m after the first moment",
             "--until",
             default="the recording's end",
             common=True,
@@ -77,7 +77,7 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
     ] = None
     warm_up_ns: Annotated[
         Duration,
-        row("Send the requests of the first moments without measuring them", "--warm-up", default="none"),
+        row("Send the requests of this first part without measuring them", "--warm-up", default="none"),
     ] = Duration(0)
     timeout_ns: Annotated[
         Duration,
@@ -95,10 +95,10 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
 
 
 def check(settings: TimeSettings, name_of: NameOf) -> None:
-    """A speed is set in one way, and something is left to measure."""
+    """Raise UsageError if the speed is set in two ways, or if the warm-up leaves nothing to measure."""
     if settings.compress_to_ns is not None and float(settings.speed) != 1:
         raise UsageError(
-            f"{name_of('compress_to')}: it and speed both set the speed", hint="give one of them"
+            f"{name_of('compress_to')}: it cannot be combined with speed", hint="give one of them"
         )
     if settings.rate_per_s is not None and settings.compress_to_ns is not None:
         raise UsageError(
@@ -110,4 +110,4 @@ def check(settings: TimeSettings, name_of: NameOf) -> None:
             f"{name_of('speed')}: a constant rate has no speed", hint="give either rate or speed"
         )
     if settings.duration_ns is not None and settings.warm_up_ns >= settings.duration_ns:
-        raise UsageError(f"{name_of('warm_up')}: nothing is left to measure: the run is shorter")
+        raise UsageError(f"{name_of('warm_up')}: nothing is left to measure, because the run is not longer")

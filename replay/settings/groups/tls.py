@@ -1,4 +1,4 @@
-"""How connections to https targets are secured."""
+"""Settings about how connections to https targets are secured."""
 
 from typing import Annotated, ClassVar
 
@@ -11,7 +11,7 @@ from .safety import SafetySettings
 
 
 class TlsSettings(Table, kw_only=True, frozen=True):
-    """An https target: TLS 1.2 and 1.3, verified."""
+    """TLS 1.2 or 1.3 for https targets, with verified certificates unless `insecure` is set."""
 
     ca: Annotated[
         str,
@@ -74,7 +74,7 @@ class SecuritySettings(SafetySettings, kw_only=True, frozen=True):
 
 
 def check(settings: SecuritySettings, name_of: NameOf) -> None:
-    """Certificates that go together, and a name that can be sent."""
+    """Raise UsageError if the certificate settings contradict each other, or if the server name cannot be sent."""
     tls = settings.tls
     if tls.key and not tls.cert:
         raise UsageError(f"{name_of('tls.key')}: a key without its certificate", hint="give --cert FILE")

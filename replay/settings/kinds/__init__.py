@@ -1,4 +1,4 @@
-"""The kinds of settings. Each kind owns its parser, its printer, the forms it accepts and its JSON Schema."""
+"""The kinds of settings. Each kind has its parser, its printer, its valid forms and its JSON Schema."""
 
 from __future__ import annotations
 

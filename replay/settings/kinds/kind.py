@@ -1,4 +1,4 @@
-"""The interface of all kinds of settings: how a value is read and printed."""
+"""The interface of all kinds of settings: how a value is parsed and printed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from replay.errors import UsageError
 
 
 class Kind(ABC):
-    """A value that a scenario writes as text with a unit or a grammar of its own, and the code uses as a number or text."""
+    """A value with its own syntax in a scenario, such as a number with a unit, and its own Python type."""
 
     __slots__ = ()
 
     forms: ClassVar[str]
-    """The form of valid values, for error messages."""
+    """The valid forms of a value, for error messages."""
 
     examples: ClassVar[tuple[Any, ...]]
     """Values that the parser accepts, as a scenario writes them."""
 
     metavar: ClassVar[str]
-    """How help calls a value of this kind."""
+    """The placeholder for a value of this kind in help texts."""
 
     program_type: ClassVar[str]
     """The type of a value that a Python program passes, as source text for `replay/settings/typed.py`."""
@@ -37,27 +37,30 @@ class Kind(ABC):
     @classmethod
     @abstractmethod
     def parse(cls, value: Any) -> Self:
-        """The value of a text or number. UsageError states what is wrong."""
+        """Parse a text or number. The UsageError of an invalid one says what is wrong."""
 
     @abstractmethod
     def written(self) -> object:
-        """The value as a scenario file writes it; `parse` reads it back."""
+        """Return the value as a scenario file writes it, in a form that `parse` reads."""
 
     @classmethod
     def accepts(cls, value: Any) -> bool:
-        """Whether a value of this Python type can be parsed at all."""
+        """Return whether a value of this Python type can be parsed at all."""
         if isinstance(value, bool):
             return False
         return isinstance(value, str | int | float) or (cls.takes_lists and isinstance(value, list | tuple))
 
 
 def is_kind(kind: Any) -> TypeGuard[type[Kind]]:
-    """Whether a type is one of the kinds."""
+    """Return whether a type is one of the kinds."""
     return isinstance(kind, type) and issubclass(kind, Kind)
 
 
 def read_setting(kind: Any, value: Any) -> Any:
-    """`value` as `kind`: the decoding hook of msgspec. ValueError carries a message and, after a NUL, a hint."""
+    """Convert `value` to `kind`. This is the decoding hook of msgspec.
+
+    The text of a ValueError is the message and, after a NUL, the hint.
+    """
     if isinstance(value, kind):
         return value
     try:
@@ -69,7 +72,7 @@ def read_setting(kind: Any, value: Any) -> Any:
 
 
 def setting_text(value: object) -> object:
-    """A value as a scenario file writes it: the encoding hook of msgspec."""
+    """Return a value as a scenario file writes it. This is the encoding hook of msgspec."""
     if isinstance(value, Kind):
         return value.written()
     raise TypeError(f"{type(value).__name__} has no written form")

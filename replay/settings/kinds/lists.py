@@ -1,4 +1,4 @@
-"""Kinds that are lists: methods, scale factors, statuses, names of headers and hosts."""
+"""Kinds that are lists: methods, scale factors, statuses, header names and host names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TEXTS: dict[str, Any] = {"type": ["string", "array"], "items": {"type": "string
 
 
 class Methods(tuple[str, ...], Kind):
-    """Method names in capitals; ("ALL",) is every method."""
+    """Method names in capitals. ("ALL",) means every method."""
 
     __slots__ = ()
 
@@ -31,7 +31,7 @@ class Methods(tuple[str, ...], Kind):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """Methods of `GET,HEAD`, a list, or `all`."""
+        """Parse `GET,HEAD`, a list, or `all`."""
         names = value.replace(",", " ").split() if isinstance(value, str) else value
         if (
             not isinstance(names, list | tuple)
@@ -43,16 +43,16 @@ class Methods(tuple[str, ...], Kind):
         return cls(("ALL",)) if "ALL" in methods else methods
 
     def written(self) -> object:
-        """`all`, or a list."""
+        """Return `all`, or a list."""
         return "all" if self == ("ALL",) else list(self)
 
     def allow(self, method: str) -> bool:
-        """Whether requests of this method may be sent."""
+        """Return whether requests of this method may be sent."""
         return self == ("ALL",) or method in self
 
 
 class Scale(tuple[tuple[str, float], ...], Kind):
-    """Factors by route, written as `4` or `["POST /v1/users=5"]`; the route "" is all of them."""
+    """Factors by route, written as `4` or `["POST /v1/users=5"]`. The route "" means all routes."""
 
     __slots__ = ()
 
@@ -69,7 +69,7 @@ class Scale(tuple[tuple[str, float], ...], Kind):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """Factors of `4`, `POST /v1/users=5` or a list of such."""
+        """Parse `4`, `POST /v1/users=5` or a list of these."""
         rules = []
         for text in value if isinstance(value, list | tuple) else [value]:
             route, equals, number = str(text).rpartition("=")
@@ -85,12 +85,12 @@ class Scale(tuple[tuple[str, float], ...], Kind):
         return cls(rules)
 
     def written(self) -> list[str]:
-        """`["POST /v1/users=5"]`."""
+        """Return a list such as `["POST /v1/users=5"]`."""
         return [f"{route}={factor:g}" if route else f"{factor:g}" for route, factor in self]
 
 
 class Statuses(tuple[str, ...], Kind):
-    """Statuses that are right: `recorded`, `200`, or a list such as `["2xx", 404]`."""
+    """Statuses that a check accepts: `recorded`, `200`, or a list such as `["2xx", 404]`."""
 
     __slots__ = ()
 
@@ -106,19 +106,19 @@ class Statuses(tuple[str, ...], Kind):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """Statuses of `recorded`, `200`, `2xx` or a list."""
+        """Parse `recorded`, `200`, `2xx` or a list."""
         names = [str(name) for name in value] if isinstance(value, list | tuple) else [str(value)]
         if names != ["recorded"] and (not names or not all(_STATUS.fullmatch(name) for name in names)):
             raise UsageError(f"{value!r} is not a list of statuses", hint=f"write {cls.forms}")
         return cls(names)
 
     def written(self) -> object:
-        """`recorded`, or a list."""
+        """Return `recorded`, or a list."""
         return self[0] if self == ("recorded",) else list(self)
 
 
 def statuses_of(text: str) -> range:
-    """The statuses that `503` or `5xx` means; none where it is neither."""
+    """Return the statuses that `503` or `5xx` means; an empty range for other texts."""
     if re.fullmatch("[2-5]xx", text):
         return range(int(text[0]) * 100, int(text[0]) * 100 + 100)
     if re.fullmatch("[2-5][0-9][0-9]", text):
@@ -127,7 +127,7 @@ def statuses_of(text: str) -> range:
 
 
 class HeaderNames(tuple[str, ...], Kind):
-    """Names of headers in lower case, written as `user-agent,accept` or a list of them."""
+    """Header names in lower case, written as `user-agent,accept` or as a list."""
 
     __slots__ = ()
 
@@ -140,7 +140,7 @@ class HeaderNames(tuple[str, ...], Kind):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """Names of `user-agent,accept`, a list, or `all`."""
+        """Parse `user-agent,accept`, a list, or `all`."""
         names = value.replace(",", " ").split() if isinstance(value, str) else value
         names = (
             [name.lower() if isinstance(name, str) else "" for name in names]
@@ -157,7 +157,7 @@ class HeaderNames(tuple[str, ...], Kind):
         return cls(dict.fromkeys(names))
 
     def written(self) -> list[str]:
-        """A list of names."""
+        """Return a list of names."""
         return list(self)
 
 
@@ -176,12 +176,12 @@ class HostNames(tuple[tuple[str, str], ...], Kind):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """Pairs of `OLD=NEW`, or a list of such."""
+        """Parse `OLD=NEW`, or a list of these."""
         rules = []
         for text in value if isinstance(value, list | tuple) else [value]:
             old, separator, new = (part.strip() for part in str(text).partition("="))
             if not (separator and _HOST.fullmatch(old) and _HOST.fullmatch(new)):
-                raise UsageError(f"{text!r} does not name two hosts", hint=f"write {cls.forms}")
+                raise UsageError(f"{text!r} is not a pair of hosts", hint=f"write {cls.forms}")
             if new.startswith("*.") and not old.startswith("*."):
                 raise UsageError(
                     f"{text!r}: NEW can begin with *. only if OLD does", hint=f"write {cls.forms}"
@@ -190,5 +190,5 @@ class HostNames(tuple[tuple[str, str], ...], Kind):
         return cls(rules)
 
     def written(self) -> list[str]:
-        """A list of `OLD=NEW`."""
+        """Return a list of `OLD=NEW`."""
         return [f"{old}={new}" for old, new in self]

@@ -11,10 +11,10 @@ from replay.errors import UsageError
 from .kind import Kind
 
 SEED_MAX = (1 << 63) - 1
-"""Seeds have 63 bits."""
+"""The largest seed. Seeds have 63 bits."""
 
 AUTO = 0
-"""The number behind `auto` in connections and threads."""
+"""The number that stands for `auto` in connections and threads."""
 
 COUNT_MAX = 1 << 20
 
@@ -22,7 +22,10 @@ _TEXT_OR_NUMBER: dict[str, Any] = {"type": ["string", "number"]}
 
 
 class Duration(int, Kind):
-    """Nanoseconds, written as `30s`. `bare` keeps a number that was written without a unit."""
+    """Nanoseconds, written as `30s`.
+
+    If a number was written without a unit, `bare` is its text.
+    """
 
     forms = units.DURATION_FORMS
     examples = ("30s", "1h30m", "250ms", 5)
@@ -38,12 +41,12 @@ class Duration(int, Kind):
 
     @classmethod
     def accepts(cls, value: Any) -> bool:
-        """Texts, numbers of seconds, and Python's timedelta."""
+        """Return whether the value is a text, a number of seconds, or Python's timedelta."""
         return super().accepts(value) or isinstance(value, dt.timedelta)
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """Nanoseconds of `30s`, `1h30m`, a number of seconds, or a timedelta."""
+        """Parse `30s`, `1h30m`, a number of seconds, or a timedelta, into nanoseconds."""
         if isinstance(value, dt.timedelta):
             value = f"{value // dt.timedelta(microseconds=1)}us"
         duration = cls(units.parse_duration_ns(value))
@@ -52,12 +55,12 @@ class Duration(int, Kind):
         return duration
 
     def written(self) -> str:
-        """`30s`."""
+        """Return a text such as `30s`."""
         return units.duration_text(self)
 
 
 class Rate(float, Kind):
-    """Requests per second, written as `500/s`; `max` is units.MAX_RATE."""
+    """Requests per second, written as `500/s`. `max` is units.MAX_RATE."""
 
     forms = units.RATE_FORMS
     examples = ("500/s", "50/1m", 500, "max")
@@ -71,11 +74,11 @@ class Rate(float, Kind):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """Requests per second of `500/s`, `50/1m`, `500` or `max`."""
+        """Parse `500/s`, `50/1m`, `500` or `max` into requests per second."""
         return cls(units.parse_rate_per_s(value))
 
     def written(self) -> str:
-        """`500/s`."""
+        """Return a text such as `500/s`."""
         return units.rate_text(self)
 
 
@@ -94,11 +97,11 @@ class Factor(float, Kind):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """The factor of `2`, `2x` or `200%`."""
+        """Parse `2`, `2x` or `200%`."""
         return cls(units.parse_factor(value))
 
     def written(self) -> float:
-        """`2.0`."""
+        """Return a number such as `2.0`."""
         return float(self)
 
 
@@ -118,11 +121,11 @@ class Share(float, Kind):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """The share of `25%` or `0.25`."""
+        """Parse `25%` or `0.25`."""
         return cls(units.parse_share(value))
 
     def written(self) -> str:
-        """`25%`, exactly: what reports print is rounded."""
+        """Return a text such as `25%`, with up to 12 significant digits, so that `parse` reads the same share."""
         return f"{self * 100:.12g}%"
 
 
@@ -141,11 +144,11 @@ class Size(int, Kind):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """Bytes of `4096`, `64k`, `16MiB`."""
+        """Parse `4096`, `64k` or `16MiB` into bytes."""
         return cls(units.parse_size_bytes(value))
 
     def written(self) -> int:
-        """`65536`."""
+        """Return a number of bytes such as `65536`."""
         return int(self)
 
 
@@ -165,17 +168,18 @@ class Count(int, Kind):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """The number, or AUTO."""
+        """Parse a number, or `auto`, which becomes AUTO."""
         if value == "auto":
             return cls(AUTO)
         if isinstance(value, str) and value.isascii() and value.isdigit():
             value = int(value)
         if not isinstance(value, int) or not 0 < value <= COUNT_MAX:
             raise UsageError(
-                f"{value!r} is not a number of them", hint=f"write auto or a number from 1 to {COUNT_MAX:,}"
+                f"{value!r} is neither auto nor a valid number",
+                hint=f"write auto or a number from 1 to {COUNT_MAX:,}",
             )
         return cls(value)
 
     def written(self) -> object:
-        """`auto` or the number."""
+        """Return `auto`, or the number."""
         return "auto" if self == AUTO else int(self)

@@ -1,4 +1,4 @@
-"""Kinds that are one text with a grammar: moments, zones, objectives, acknowledgements and size ranges."""
+"""Kinds that are a text with a grammar: moments, time zones, objectives, amounts of money, size ranges."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class _Text(str, Kind):
     schema: ClassVar[dict[str, Any]] = {"type": "string", "minLength": 1}
 
     def written(self) -> str:
-        """The text."""
+        """Return the text."""
         return str(self)
 
 
 class MomentText(_Text):
-    """A moment: `18:00`, ISO 8601 or `+10m`. `replay.plan.due` resolves it against a trace."""
+    """A moment: `18:00`, ISO 8601 or `+10m`. `replay.plan.due` resolves it for a trace."""
 
     __slots__ = ()
 
@@ -38,12 +38,12 @@ class MomentText(_Text):
 
     @classmethod
     def accepts(cls, value: Any) -> bool:
-        """Texts, and TOML's dates and times."""
+        """Return whether the value is a text, or one of TOML's dates and times."""
         return super().accepts(value) or isinstance(value, dt.date | dt.time)
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """The text of a moment."""
+        """Check a moment, and keep its text. Dates and times become ISO 8601."""
         text = value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)
         units.parse_moment(text)
         return cls(text)
@@ -60,13 +60,13 @@ class ZoneText(_Text):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """The text of a time zone."""
+        """Check a time zone, and keep its text."""
         units.parse_zone(str(value))
         return cls(value)
 
 
 class SloText(_Text):
-    """An objective: `p99<250ms`. `replay.results.slo` reads it."""
+    """An objective: `p99<250ms`. `replay.results.slo` parses it."""
 
     __slots__ = ()
 
@@ -76,7 +76,7 @@ class SloText(_Text):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """The text of an objective."""
+        """Check an objective, and keep its text."""
         from replay.results.slo import parse
 
         parse(str(value))
@@ -109,7 +109,7 @@ class Acks(_Text):
 
 
 class MoneyText(_Text):
-    """An amount of money: `9.99 EUR`. `replay.money` reads it."""
+    """An amount of money: `9.99 EUR`. `replay.money` parses it."""
 
     __slots__ = ()
 
@@ -119,13 +119,13 @@ class MoneyText(_Text):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """The text of an amount."""
+        """Check an amount of money, and keep it as amount and currency."""
         money = parse_money(str(value))
         return cls(f"{money.amount} {money.currency}")
 
 
 class SizeRange(_Text):
-    """How large a body may be: `64KiB`, or with `<`, `<=`, `>` or `>=` before it."""
+    """The sizes that a body may have: `64KiB` for exactly that size, or with `<`, `<=`, `>` or `>=` before it."""
 
     __slots__ = ()
 
@@ -141,7 +141,7 @@ class SizeRange(_Text):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """The text of a range of sizes."""
+        """Check a range of sizes, and keep its text."""
         size_range(str(value))
         return cls(value)
 
@@ -151,7 +151,7 @@ _HUGE = 1 << 62
 
 
 def size_range(text: str) -> tuple[int, int]:
-    """The minimum and maximum number of bytes of a SizeRange. UsageError if the text is invalid."""
+    """Return the minimum and maximum number of bytes of a SizeRange. UsageError if the text is invalid."""
     match = _RANGE.fullmatch(text)
     size = units.parse_size_bytes(match[2] if match else text)
     sign = match[1] if match else ""
