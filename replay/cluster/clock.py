@@ -1,12 +1,14 @@
 """The offset between the clocks of two machines, and its error.
 
-A probe leaves at s by our clock, comes at c and is answered at l by the other clock, and the answer is here at r. If
-the other clock is ahead by o, then c - o lies after s and l - o before r: o is between l - r and c - s. The middle is
-the estimate, half of the width the bound. It holds whatever the network does.
+The coordinator sends a probe at s and receives the answer at r, by its own clock. The agent receives the probe at
+c and answers at l, by the agent's clock. If the agent's clock is ahead by o, the probe arrives at c - o by the
+coordinator's clock, which is after s, and the answer leaves at l - o, which is before r. So o lies between l - r
+and c - s. The middle of this range is the estimate, and half of its width is the bound of the error. The bound
+holds whatever the delays of the network are.
 
-Clocks drift, so an exchange says less the older it is. How much less follows from the exchanges themselves: two of them
-bound by how much the offset changed in between, hence the drift. Each exchange is carried to the instant in question
-with that range of drifts, and the offset is in all of the ranges that result.
+Clocks drift, so an old exchange is less exact than a new one. The range of possible drifts follows from the
+exchanges: each pair of them limits how much the offset changed in between. For an instant in question, the range
+of each exchange is widened by the possible drift until that instant. The offset lies in all of these ranges.
 """
 
 from __future__ import annotations
@@ -17,25 +19,27 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 DRIFT_MAX_PPM = 600
-"""How much faster or slower another clock may run before the difference has been measured. Crystals keep within 100 ppm,
-and the kernel's time synchronization slews CLOCK_MONOTONIC by up to 500 ppm (adjtimex(2)).
+"""The largest drift of a clock that is assumed before the drift has been measured.
+
+Crystals keep within 100 ppm, and the kernel's time synchronization slews CLOCK_MONOTONIC by up to 500 ppm
+(adjtimex(2)).
 """
 
 DRIFT_CHANGE_PPM = 20
-"""Maximum change of the drift while exchanges are remembered."""
+"""The largest change of the drift that is assumed during the time that the remembered exchanges span."""
 
 SAMPLES_MAX = 64
-"""Number of exchanges that are remembered: those of the last 16 s."""
+"""Number of exchanges that are remembered. At a probe every 125 ms (`coordinator.TICK_S`) they span 8 s."""
 
 JUMP_PPM = 2_000
-"""A faster change is not a drift: one of the clocks was set."""
+"""The offset never drifts faster than this. A faster change means that one of the clocks was set."""
 
 DRIFT_SPAN_NS = 1_000_000_000
-"""A drift is stated only if it was measured over at least this time."""
+"""A drift is reported only if it was measured over at least this time."""
 
 
 class Sample(NamedTuple):
-    """The result of one exchange: the other clock's lead, its bound, and the instant by our clock."""
+    """The result of one exchange: the other clock's lead, the bound of its error, and the instant by our clock."""
 
     offset_ns: int
     bound_ns: int
@@ -43,14 +47,14 @@ class Sample(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """The other clock is `offset_ns` ahead, plus or minus `bound_ns`."""
+    """An estimate of an offset: the other clock is `offset_ns` ahead, plus or minus `bound_ns`."""
 
     offset_ns: int
     bound_ns: int
 
 
 def sample(sent_ns: int, came_ns: int, left_ns: int, returned_ns: int) -> Sample | None:
-    """The result of one exchange; None if its timestamps contradict each other."""
+    """Return the result of one exchange, or None if its timestamps contradict each other."""
     most, least = came_ns - sent_ns, left_ns - returned_ns
     if least > most or returned_ns < sent_ns or left_ns < came_ns:
         return None
@@ -59,7 +63,10 @@ def sample(sent_ns: int, came_ns: int, left_ns: int, returned_ns: int) -> Sample
 
 
 class PeerClock:
-    """The clock of one agent, seen from the coordinator. When it is set, all earlier exchanges become invalid."""
+    """The clock of one agent, seen from the coordinator.
+
+    When the clock is set, all earlier exchanges become invalid.
+    """
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
@@ -69,7 +76,7 @@ class PeerClock:
         self._before_jump: tuple[int, int] | None = None
 
     def add(self, sent_ns: int, came_ns: int, left_ns: int, returned_ns: int) -> None:
-        """Add an exchange."""
+        """Add the four timestamps of an exchange, and detect whether the clock was set since the last one."""
         found = sample(sent_ns, came_ns, left_ns, returned_ns)
         if found is None:
             self.contradictions += 1
@@ -88,7 +95,7 @@ class PeerClock:
             self.first = found
 
     def _jumped(self, at_ns: int) -> None:
-        """Forget what was measured before, because the clock was set just before `at_ns`."""
+        """Discard all earlier exchanges, because the clock was set just before `at_ns`."""
         self._jumps_ns = self.jumped_ns
         self._before_jump = at_ns, self.estimate(at_ns).offset_ns
         self.samples.clear()
@@ -96,14 +103,14 @@ class PeerClock:
 
     @property
     def jumped_ns(self) -> int:
-        """By how much the clock was set in total."""
+        """The total by which the clock was set, in ns."""
         if self._before_jump is None:
             return self._jumps_ns
         at_ns, offset_ns = self._before_jump
         return self._jumps_ns + self.estimate(at_ns).offset_ns - offset_ns
 
     def estimate(self, at_ns: int) -> Estimate:
-        """The offset at an instant of our clock, which may be in the future."""
+        """Estimate the offset at an instant of our clock, which may be in the future."""
         slowest, fastest = drift_range(self.samples)
         least, most = _carried(self.samples, at_ns, slowest, fastest)
         if least > most:
@@ -113,13 +120,17 @@ class PeerClock:
         return Estimate(round((most + least) / 2), math.ceil((most - least) / 2) + 1)
 
     def reference(self, at_ns: int) -> Estimate:
-        """The estimate from which the drift is measured, usually that of the start."""
+        """Make the best exchange the reference from which the drift is measured, and return the estimate.
+
+        The reference is usually that of the start of the run.
+        """
         self.first = min(self.samples, key=lambda one: _bound_at(one, at_ns))
         return self.estimate(at_ns)
 
     def drift(self) -> tuple[float, int]:
-        """The drift since the reference, or since the clock was set, in ppm, and by how much the offset has changed in
-        ns. 0 if too little time has passed, or if the change is within the error.
+        """Return the drift in ppm and the change of the offset in ns since the reference, or since the clock was set.
+
+        Both are 0 if too little time has passed, or if the change is within the error.
         """
         if self.first is None or not self.samples:
             return 0.0, 0
@@ -136,7 +147,7 @@ class PeerClock:
 
 
 def drift_range(samples: Sequence[Sample]) -> tuple[float, float]:
-    """The slowest and the fastest drift (ppm) that are compatible with every pair of exchanges."""
+    """Return the slowest and the fastest drift (ppm) that are compatible with every pair of exchanges."""
     slowest, fastest = -float(DRIFT_MAX_PPM), float(DRIFT_MAX_PPM)
     for before, after in itertools.combinations(samples, 2):
         span_ns = after.at_ns - before.at_ns
@@ -149,8 +160,9 @@ def drift_range(samples: Sequence[Sample]) -> tuple[float, float]:
 
 
 def _carried(samples: Sequence[Sample], at_ns: int, slowest: float, fastest: float) -> tuple[float, float]:
-    """The minimum and maximum offset at an instant that are compatible with all exchanges. The minimum is above the
-    maximum if the exchanges contradict each other.
+    """Return the minimum and the maximum offset at an instant that are compatible with all exchanges.
+
+    The minimum is above the maximum if the exchanges contradict each other.
     """
     least, most = -math.inf, math.inf
     for one in samples:
