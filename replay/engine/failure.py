@@ -1,4 +1,4 @@
-"""A run that fails after it has begun: the true cause, what was saved, and how to recover it."""
+"""The error of a run that fails after it has begun: its true cause, what was saved, and how to recover it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ REMEDIES = {
 
 
 def failure_of(error: BaseException, folder: RunFolder, sent: int, *, saved: bool) -> BaseException:
-    """The exception for a run that failed by `error` after `sent` requests.
+    """Return the exception for a run that failed by `error` after `sent` requests.
 
-    `saved`: its run.json was written. Any error other than a ReplayError or an OSError is a crash, and is left
-    unchanged.
+    `saved` says whether its run.json was written. Any error other than a ReplayError or an OSError is a crash,
+    and is returned unchanged.
     """
     if not isinstance(error, ReplayError | OSError):
         return error
@@ -49,7 +49,7 @@ def _what_was_kept(error: BaseException, folder: RunFolder, *, saved: bool) -> s
 
 
 def _errno_of(error: BaseException) -> int:
-    """The errno of the error, if it has one."""
+    """Return the errno of an error or of its causes; 0 if there is none."""
     known: BaseException | None = error
     while known is not None and not isinstance(known, OSError):
         known = known.__cause__
