@@ -21,14 +21,14 @@ NONE = Times()
 WORKERS_MAX, QUEUE_MAX, REPLICAS_MAX, RETRIES_MAX = 10_000, 1_000_000, 64, 100
 BUS, DNS, BALANCER, TWIN = "bus", "dns", "balancer", "twin"
 RESERVED = (BUS, DNS, TWIN, "load")
-"""Names that a service cannot have, because other figures and settings begin with them."""
+"""The names that a service cannot have, because names of other figures and settings begin with them."""
 
 _Workers = Annotated[int, Meta(ge=1, le=WORKERS_MAX)]
 _Queue = Annotated[int, Meta(ge=0, le=QUEUE_MAX)]
 
 
 def text(words: str) -> Meta:
-    """The description of a setting, for docs/twin.md."""
+    """Return the description of a setting, for docs/twin.md."""
     return Meta(description=words)
 
 
