@@ -1,9 +1,7 @@
 """Replays recorded traffic at the moments it was recorded, and reports the latency that users would have seen.
 
-Traces: `import_log` makes one, `open` opens one, `inspect` shows what is in it, `transform` makes another from
-it.
-Runs: `prepare` plans one without sending, `run` sends, `load` opens the results, `peak` looks for the highest
-load,
+Traces: `import_log` makes one, `open` opens one, `inspect` shows its contents, `transform` makes another from it.
+Runs: `prepare` plans one without sending, `run` sends, `load` opens the results, `peak` searches for the highest load,
 `compare` judges runs of two builds. Under Trio: `await prepared.run_async(out)`.
 """
 

@@ -1,8 +1,7 @@
 """Opens, writes and deletes files safely in folders to which others may write.
 
 Reading: `open_regular` and `read_whole` accept only regular files, up to a limit. Writing (`replacing`): data is
-written under a random name and then renamed, so a link at the place is replaced and not followed. Changing in
-place
+written under a random name and then renamed, so a link at the place is replaced and not followed. Changing in place
 (`open_own`) and deleting (`delete_named`) accept only files of this user, and follow no links.
 `native/replay_native/ground/cache_folder.py` does the same for compiled kernels.
 """
@@ -21,13 +20,13 @@ from typing import BinaryIO
 from .errors import InputError, OutputError, reason_of
 
 TEXT_BYTES_MAX = 100 << 20
-"""The size of the largest file written by a person that is read as a whole."""
+"""The default limit of `read_whole`, which is above the size of any file that a person writes."""
 
 LINE_BYTES_MAX = 64 << 20
 """The length of the longest line that is accepted."""
 
 _NAME_KEPT = 100
-"""The number of characters of a file's name that its temporary name repeats, so that the latter is not too long."""
+"""How many characters of a file's name its temporary name contains: all of them could exceed the system's limit."""
 
 _DEVICES = Path("/dev")
 _LINKS_MAX = 40

@@ -14,7 +14,7 @@ from typing import Any
 
 _UNSAFE_CLASS = (
     "\x00-\x1f\x7f-\x9f"  # C0 controls, DEL and C1 controls
-    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # soft hyphen, joiners and fillers that take no room
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # soft hyphen, joiners and fillers without width
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f"  # zero width, line separators, directions
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff"  # fillers, variation selectors, the byte order mark, specials
     "\ud800-\udfff"  # surrogates: bytes of names that are not UTF-8

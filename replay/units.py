@@ -1,7 +1,6 @@
 """Converts text to quantities and back: every setting and every figure that a user reads goes through this module.
 
-Durations are int nanoseconds, rates are requests per second. A parser raises UsageError, with the text and the
-valid
+Durations are int nanoseconds, rates are requests per second. A parser raises UsageError, with the text and the valid
 forms.
 """
 

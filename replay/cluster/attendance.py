@@ -16,7 +16,7 @@ MISSING_NS = 3 * SECOND_NS
 """An agent that has not connected after this time is reported."""
 
 LOG_CHARS_MAX = 300
-"""Characters of the last line that an agent printed, in the message about its end."""
+"""The maximum number of characters of an agent's last printed line in the message about its end."""
 
 
 class Attendance:
@@ -33,7 +33,7 @@ class Attendance:
         self._is_missing_said = False
 
     def say_who_is_missing(self) -> None:
-        """Report once how many agents have not connected after MISSING_NS, if somebody else must start them."""
+        """Report once, after MISSING_NS, how many agents have connected, if the user must start the others."""
         self._state.how_to_join = self._transport.how_to_join
         waited_ns = time.monotonic_ns() - self._made_ns
         if self._is_missing_said or self._state.phase is not Phase.GATHERING or waited_ns < MISSING_NS:

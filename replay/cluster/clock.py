@@ -122,7 +122,7 @@ class PeerClock:
     def reference(self, at_ns: int) -> Estimate:
         """Make the best exchange the reference from which the drift is measured, and return the estimate.
 
-        The reference is usually that of the start of the run.
+        The coordinator calls it for the instant at which the run starts.
         """
         self.first = min(self.samples, key=lambda one: _bound_at(one, at_ns))
         return self.estimate(at_ns)

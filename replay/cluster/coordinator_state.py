@@ -177,7 +177,7 @@ class CoordinatorState:
         return []
 
     def _attend(self, now_ns: int) -> None:
-        """Note that this process is running, and record the pause before if there was one."""
+        """Record that this process is running, and the length of a pause that has just ended."""
         pause_ns = self._own_time.pause_until(now_ns)
         if pause_ns and self.phase is Phase.RUNNING:
             self.pauses_ns.append(pause_ns)

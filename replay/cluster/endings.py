@@ -23,8 +23,8 @@ _WORSE: tuple[EndedHow, ...] = ("over_limit", "circuit_breaker", "not_allowed", 
 class Cause(NamedTuple):
     """The reason why the coordinator ended a run early.
 
-    `interrupted`: the coordinator received a signal. `stopped`: something happened to an agent. `none`: it did
-    not end the run early. `not_known`: the coordinator died.
+    `interrupted`: the coordinator received a signal. `stopped`: an agent was lost or ended early. `none`: the
+    coordinator did not end the run early. `not_known`: the coordinator died.
     """
 
     how: Literal["none", "interrupted", "stopped", "not_known"]

@@ -26,8 +26,8 @@ FETCH_S = 600.0
 class Gathered:
     """The result of a run over agents: each agent's seat, and the path of its run folder (None if there is none).
 
-    `stopped_why` says why the run ended early. `interrupted_by` is the signal that the coordinator received. Both
-    are empty if that did not happen.
+    `stopped_why` says why the run ended early, and `interrupted_by` is the signal that the coordinator received.
+    Each is empty otherwise.
     """
 
     run_id: str

@@ -124,7 +124,7 @@ def _lines(part: Part, problems: list[str]) -> Iterator[_Line]:
 
 
 def _closed(opened: dict[tuple[str, int], _Sum], figures: Figures, before_s: float) -> Iterator[bytes]:
-    """Remove and return the lines that ended before this time."""
+    """Remove and yield the lines that ended before this time."""
     done = sorted(
         ((one.end_s, key) for key, one in opened.items() if one.end_s < before_s), key=lambda pair: pair
     )

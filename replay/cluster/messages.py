@@ -1,7 +1,6 @@
 """The messages between a coordinator and its agents.
 
-A connection transfers messages in frames: four bytes of length (big-endian), then the message in MessagePack, as
-a map
+A connection transfers messages in frames: four bytes of length (big-endian), then the message in MessagePack, as a map
 with its name in `kind`. Instants are in ns, by the clock of the side that their description mentions. A message
 that is
 unknown, or too large, ends the connection.
@@ -10,16 +9,14 @@ unknown, or too large, ends the connection.
     Challenge(nonce)          ->
                               <-         Hello(versions, machine, proof)
     Welcome(agent, proof)     ->
-    Probe                    <->         Echo            several times per second from now on: clocks, and signs
-    of life
+    Probe                    <->         Echo            from now on, several times per second: clocks, signs of life
     Plan(epoch, share, ...)   ->
                               <-         Want(file, offset)            what the agent lacks of the trace
     Piece(file, offset, data) ->
                               <-         Ready(planned)
     Start(instant)            ->
                               <-         Armed
-                              <-         Opened(started)               the facts of the run, as started.json has
-                              them
+                              <-         Opened(started)               the facts of the run, as started.json has them
                               <-         Report(second)                once per second, all counts since the start
     Stop(how)                 ->
                               <-         End(accounts)
@@ -151,7 +148,7 @@ class Want(Message, frozen=True, kw_only=True, tag="want"):
 
 
 class Piece(Message, frozen=True, kw_only=True, tag="piece"):
-    """A piece of a file."""
+    """Part of a file, from `offset`. `last` marks the end of the file."""
 
     file: str
     offset: int
@@ -194,7 +191,7 @@ class Armed(Message, frozen=True, kw_only=True, tag="armed"):
 
 
 class Opened(Message, frozen=True, kw_only=True, tag="opened"):
-    """Reports that the agent's run has been opened. `started` is the started.json of its share."""
+    """Reports that the agent is about to start. `started` is the started.json of its share."""
 
     epoch: str
     started: bytes

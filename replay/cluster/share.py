@@ -55,7 +55,7 @@ class LostAgent(msgspec.Struct, frozen=True, kw_only=True):
     """What the coordinator knows of an agent that died or went silent.
 
     `planned` are the requests of its share. `unknown` of them were due between its last report and its end, so
-    they may have been sent. They count only if its folder is missing.
+    they may have been sent. They are counted as unknown only if the agent's folder is missing.
 
     The other fields are the sums of its reports: `counters` (by the names of a lane's counters), `routes` (by
     route and outcome) and `histograms` (by tag: indices and counts).

@@ -167,7 +167,7 @@ class Local(Transport):
 
 @dataclass(frozen=True)
 class Identity:
-    """PEM files: the authorities that sign agents' and coordinators' certificates, and this side's own."""
+    """The PEM files of one side: the authorities that sign certificates, its own certificate, and its private key."""
 
     ca: str = ""
     cert: str = ""

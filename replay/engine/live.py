@@ -58,5 +58,5 @@ class LiveSource(Protocol):
         ...
 
     def notes(self) -> list[Note]:
-        """Return the notes about the source."""
+        """Return the notes on the source for run.json, such as entries that were not due."""
         ...

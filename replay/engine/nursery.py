@@ -379,7 +379,7 @@ async def _follow_name(state: RunState, target: TargetRun, name: NameWatch) -> N
 
 
 def _end(state: RunState, how: str, detail: str) -> None:
-    """Make the feeder and the lanes end normally."""
+    """Record how the run ends, and make the feeder and the lanes end normally."""
     state.ending = Ending(how=how, detail=detail, at_s=state.ended_at_s())  # type: ignore[arg-type]
     state.happened(how, detail)
     state.end_feeding()

@@ -1,10 +1,8 @@
 """The sink: an HTTP/1.1 server on one native thread, for calibration, tests and benchmarks.
 
 It answers `200` with a small body at wire speed. For every request it records the sequence number (`X-Replay:
-RUN-SEQ`), the arrival time (CLOCK_MONOTONIC right after the read) and the connection. A path that begins with
-`/sink/`
-controls the answer by options between slashes, `name` or `name=number`, as in
-`/sink/delay_ms=50/status=503?id=7`.
+RUN-SEQ`), the arrival time (CLOCK_MONOTONIC right after the read) and the connection. A path that begins with `/sink/`
+controls the answer by options between slashes, `name` or `name=number`, as in `/sink/delay_ms=50/status=503?id=7`.
 Unknown options are ignored.
 
 | option | the answer |
@@ -27,11 +25,9 @@ Unknown options are ignored.
 | `never` | is never sent; the connection stays open |
 
 With `tls` it speaks TLS. With `servers` a request waits for one of them, unless its path begins with `/sink/`.
-`Sink.stall` stalls the whole server at a given time. To run it as a process, on other CPUs than the program that
-it
-measures: `python -m replay.staging.sink --port 8080 --stamps /dev/shm/stamps`; `SinkMemory.open` reads the
-timestamps
-meanwhile.
+`Sink.stall` stalls the whole server at a given time. To run it as a process, on other CPUs than the program that it
+measures: `python -m replay.staging.sink --port 8080 --stamps /dev/shm/stamps`. `SinkMemory.open` reads the timestamps
+while the process runs, and after it has ended.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class JsonLines(_RowFile):
     """`--sink jsonl=FILE`: the rows of timeline.jsonl, as they are produced."""
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Write one row."""
+        """Write the second as one JSON line."""
         self._file.write(msgspec.json.encode(second).decode() + "\n")
 
 
@@ -93,7 +93,7 @@ class CsvRows(_RowFile):
         self._writer.writerow([*COLUMNS, *(f"watched {name}" for name in self._watched), *more])
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Write one row."""
+        """Write the second as one row of the table."""
         plain = [getattr(second, name) for name in COLUMNS if name in _FIELDS and name != "lag"]
         outcomes = [second.outcomes.get(name, 0) for name in OUTCOMES]
         lag = sum(second.lag.values()) if second.lag else None

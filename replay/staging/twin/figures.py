@@ -19,7 +19,7 @@ class Figures:
         self._gauges: dict[str, Gauge] = {}
 
     def count(self, name: str, by: int = 1) -> None:
-        """Count an event. Its figure is `NAME_per_s`, its total is NAME."""
+        """Count an event. NAME is its total, and `NAME_per_s` is its rate."""
         self._counts[name] += by
 
     def declare(self, *names: str) -> None:

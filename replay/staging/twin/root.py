@@ -47,7 +47,7 @@ CHILD_ANSWER_S = 10.0
 
 
 class _Child:
-    """Another process of the twin."""
+    """A process of the twin that the first process has started."""
 
     def __init__(self, name: str, process: trio.Process) -> None:
         self.name, self.process = name, process

@@ -305,7 +305,7 @@ class Bus(_Table):
 
 
 class Twin(_Table):
-    """A twin."""
+    """A whole twin: its services, with the load balancer, name server and message bus that they use."""
 
     FIXED: ClassVar[tuple[str, ...]] = ("name", "seed", "control_port", "entry", "processes", "load")
 

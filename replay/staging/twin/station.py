@@ -66,7 +66,7 @@ class Station(Generic[Who]):
         return None
 
     def give_up(self, who: Who, now_ns: int) -> None:
-        """Remove a waiting customer, which stops waiting."""
+        """Remove a customer that stops waiting."""
         self.observe(now_ns)
         self.waiting.remove(who)
 

@@ -18,7 +18,7 @@ BLOCK = 16_384
 
 @dataclass(frozen=True)
 class Outcome:
-    """The experience of a station's customers.
+    """The result of a simulation: the utilization of the station, waiting times, and refused customers.
 
     `waits_ns` has the waiting times of the customers that were served, in the order of service.
     """

@@ -5,9 +5,8 @@ collector that is slow or down delays nothing: the next export has everything th
 counters and histograms are cumulative. After a failure the pause doubles, up to BACKOFF_MAX_S. The end of the run
 sends the final figures at once, and the command retries for FINAL_S.
 
-Histograms are exponential ones with at most 160 buckets, as in OpenTelemetry's SDKs: their scale is the highest
-at which the recorded range fits
-(https://opentelemetry.io/docs/specs/otel/metrics/data-model/#exponentialhistogram).
+Histograms are exponential ones with at most 160 buckets, as in OpenTelemetry's SDKs: their scale is the highest at
+which the recorded range fits (https://opentelemetry.io/docs/specs/otel/metrics/data-model/#exponentialhistogram).
 """
 
 from __future__ import annotations
@@ -124,7 +123,7 @@ class OtlpSink(Sink):
         self._thread.start()
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Add a second. Never waits for the collector."""
+        """Add a second to the totals, without waiting for the collector."""
         self._totals.add(deltas)
 
     def end(self, document: RunDocument) -> None:

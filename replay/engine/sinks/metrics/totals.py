@@ -63,7 +63,7 @@ class Totals:
             self._planned = rows
 
     def add(self, deltas: Deltas) -> None:
-        """Add one second."""
+        """Add the counts of one second."""
         with self._lock:
             self._counters = dict(deltas.totals)
             for delta in deltas.histograms:
