@@ -57,7 +57,7 @@ class Audience:
             return
         self.server.end()
         self.say(
-            f"the live page stays for another {format_duration(linger_ns)}; Ctrl-C ends it: {self.server.link}"
+            f"the live page stays for another {format_duration(linger_ns)}; Ctrl-C closes it: {self.server.link}"
         )
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait(linger_ns / SECOND_NS)
@@ -112,6 +112,6 @@ def _open_page(watching: Audience, scenario: Scenario) -> None:
     watching.say(f"live page: {server.link}")
     if server.is_open_to_others:
         watching.say(
-            "live page: it is sent in clear, so that everyone on the way can read it, the link's key included; --live-cert"
-            " FILE encrypts it"
+            "live page: it is sent in clear, so that others on the network can read it, including the key in the link;"
+            " --live-cert FILE encrypts it"
         )

@@ -59,7 +59,7 @@ def read_whole(path: str | os.PathLike[str], bytes_max: int = TEXT_BYTES_MAX) ->
     with open_regular(path) as file:
         data = file.read(bytes_max + 1)
     if len(data) > bytes_max:
-        raise InputError(f"{os.fspath(path)} is larger than {_size_text(bytes_max)}, the most that is read")
+        raise InputError(f"{os.fspath(path)} is larger than {_size_text(bytes_max)}, which is the limit")
     return data
 
 
@@ -76,7 +76,7 @@ def read_lines(file: BinaryIO, name: str | os.PathLike[str]) -> Iterator[bytes]:
     while line := file.readline(LINE_BYTES_MAX + 1):
         if len(line) > LINE_BYTES_MAX:
             raise InputError(
-                f"{os.fspath(name)} holds a line longer than {_size_text(LINE_BYTES_MAX)}, the most that is read"
+                f"{os.fspath(name)} has a line longer than {_size_text(LINE_BYTES_MAX)}, which is the limit"
             )
         yield line
 

@@ -44,7 +44,7 @@ def named_by(routes: Sequence[str], actions: Sequence[str], pattern: str, where:
             f"{where}: {pattern!r} is not a route of the recording"
             + ("" if " " in pattern else ", and no action")
             + (f" (did you mean {guess!r}?)" if guess else ""),
-            hint="replay inspect TRACE lists the routes; * stands for anything",
+            hint="replay inspect TRACE lists the routes; * matches any text",
         )
     return named
 

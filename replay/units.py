@@ -25,7 +25,7 @@ MAX_RATE = math.inf
 """The value of the rate `max`: requests are not paced, but sent in a closed loop."""
 
 DURATION_FORMS = "30s, 10m, 1h30m, 250ms, 50us, or a number of seconds"
-RATE_FORMS = "500/s, 50/1m, 500 (a second), or max"
+RATE_FORMS = "500/s, 50/1m, 500 (per second), or max"
 FACTOR_FORMS = "2, 2x, 0.5 or 200%"
 SHARE_FORMS = "25% or 0.25"
 SIZE_FORMS = "4096, 64k or 16MiB"

@@ -151,7 +151,7 @@ class AgentState:
                 return []
             return [Send(Refusal(why=f"order {plan.epoch} was accepted before"))]
         if self.phase is not AgentPhase.IDLE:
-            return [Send(Refusal(why=f"the agent has an order already ({self.epoch})"))]
+            return [Send(Refusal(why=f"the agent already has an order ({self.epoch})"))]
         self.accepted.add(plan.epoch)
         self.plan, self.phase = plan, AgentPhase.PREPARING
         return [Prepare(plan)]
@@ -164,7 +164,7 @@ class AgentState:
             return []
         if start.agent_ns - now_ns < LEAST_LEAD_NS:
             left_ms = (start.agent_ns - now_ns) // MS
-            return self.failed(f"the order to start came too late: {left_ms} ms before the start", code=1)
+            return self.failed(f"the order to start arrived too late: {left_ms} ms before the start", code=1)
         self.phase, self.start = AgentPhase.STARTED, start
         return [armed, Begin(start)]
 

@@ -141,9 +141,9 @@ def _clock_reasons(document: RunDocument, parts: Sequence[Part]) -> list[Reason]
         Reason(
             code="CLOCK_UNCERTAIN",
             verdict="SUSPECT",
-            message=f"the clock of {parts[-worst].name} is known only to {format_duration(bound_ns)}"
+            message=f"the clock of {parts[-worst].name} is known only to within {format_duration(bound_ns)}"
             f"{_changes(parts[-worst])}, but the generator lag of this run is "
-            f"{format_duration(lateness.p90_ns)} (p90): agents may have sent that far apart",
+            f"{format_duration(lateness.p90_ns)} (p90): agents may have sent at times that differ by this error",
             advice=_clock_advice(parts[-worst], length_ns),
         )
     ]
@@ -166,7 +166,7 @@ def _clock_advice(part: Part, length_ns: int) -> str:
         return "find out why that machine's CLOCK_MONOTONIC jumped: it may have been suspended, or moved to another host"
     if most == drifted_ns:
         return "check that machine's time synchronization, which may be correcting its clock, or make the run shorter"
-    return "put the coordinator nearer to the agents, or keep the network between them free"
+    return "run the coordinator nearer to the agents, or reduce other traffic on the network between them"
 
 
 def _agents_reasons(whole: Validity, parts: Sequence[Part]) -> list[Reason]:

@@ -79,7 +79,7 @@ def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAge
             f"the shares have {-rest:,} more requests than the whole run ({share.planned_whole:,}): they overlap, or "
             "belong to different runs"
         )
-    why = "no folder of it was given"
+    why = "its folder was not given"
     return [Loss(agent, f"agent {agent}", why, 0, rest if not n else 0) for n, agent in enumerate(absent)]
 
 

@@ -87,7 +87,7 @@ def _merged(
     started = _started(parts, missing, start, observed.scenario)
     problems = merge_logs(parts, folder, wall_ns, observed.samples)
     _merge_answers(parts, folder)
-    notes = [Note("LOG_INCOMPLETE", f"{problem}: seconds of it are missing") for problem in problems]
+    notes = [Note("LOG_INCOMPLETE", f"{problem}: some of its seconds are missing") for problem in problems]
     facts = whole_facts(
         parts,
         ending_of(parts, [loss.agent for loss in losses], cause),

@@ -202,7 +202,7 @@ def _check_same(one: Part, other: Part) -> None:
         ("run id", lambda part: part.share.run_id),
         ("epoch", lambda part: part.share.epoch),
         ("number of agents", lambda part: part.share.agents),
-        ("number of lanes in all", lambda part: part.share.of_lanes),
+        ("total number of lanes", lambda part: part.share.of_lanes),
         ("instant", lambda part: part.share.instant_ns),
         ("trace (digest)", lambda part: part.started.trace.digest if part.started.trace else ""),
         ("targets", lambda part: [target.target for target in part.started.targets]),

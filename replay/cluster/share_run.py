@@ -197,7 +197,7 @@ def failure_words(error: BaseException) -> tuple[str, str, int]:
 def _hint_of(error: ReplayError) -> str:
     """Return the hint of an error, for a reader on the coordinator's machine: the problem may be on the agent's."""
     if isinstance(error, NotAllowedError):
-        return f"{error.hint}, given to `replay agent` or in REPLAY_ALLOW on that machine: its allowlist is its own"
+        return f"{error.hint}, given to `replay agent` or in REPLAY_ALLOW on that machine, which has its own allowlist"
     if isinstance(error, TargetError):
-        return f"{error.hint}; that machine has to reach it, too"
+        return f"{error.hint}; the agent's machine must reach it, too"
     return error.hint

@@ -96,7 +96,7 @@ def inside(folder: Path, name: str) -> Path:
     """Return the path of a file below `folder`. Raises InputError for a name that points outside of it."""
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise InputError(f"a file {name!r} was offered, which leads out of its folder")
+        raise InputError(f"a file {name!r} was offered, which is outside of its folder")
     return folder / path
 
 

@@ -25,7 +25,7 @@ SSH = "ssh -o BatchMode=yes -o ServerAliveInterval=5"
 AGENT = "replay agent --stdio"
 HOSTS_BYTES_MAX = 1 << 20
 _FORM = "give --cluster ssh:FILE, where FILE lists the hosts, one per line"
-_LINES = "write one host per line, as `ssh` takes it"
+_LINES = "write one host per line, as `ssh` accepts it"
 
 
 def read_hosts(path: Path) -> list[tuple[str, str]]:
@@ -84,7 +84,7 @@ class Ssh(Transport):
                 )
         except OSError as error:
             raise TargetError(
-                f"{words[0]}: {reason_of(error)}", hint=f"{SSH_VARIABLE} names another ssh"
+                f"{words[0]}: {reason_of(error)}", hint=f"{SSH_VARIABLE} selects another command than ssh"
             ) from None
         assert process.stdin is not None and process.stdout is not None
         async with trio.open_nursery() as nursery:

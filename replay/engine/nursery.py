@@ -157,7 +157,7 @@ def _check_keeping(scenario: Scenario, adapters: Sequence[ProtocolAdapter]) -> N
         return
     raise UsageError(
         f"--keep-answers {scenario.answers.keep}: no target sends HTTP responses, and only these can be kept",
-        hint="leave it out",
+        hint="leave out --keep-answers",
     )
 
 

@@ -289,11 +289,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--slower", action="append", default=[], metavar="ENDPOINT=FACTOR")
     parser.add_argument(
-        "--field", action="append", default=[], metavar="ENDPOINT=NAME:VALUE", help="in its responses"
+        "--field",
+        action="append",
+        default=[],
+        metavar="ENDPOINT=NAME:VALUE",
+        help="add this field to the endpoint's responses",
     )
     parser.add_argument("--sessions", action="store_true", help="refuse requests without a valid token")
     parser.add_argument(
-        "--token-lifetime", type=float, default=3600.0, metavar="S", help="of a login, in seconds"
+        "--token-lifetime", type=float, default=3600.0, metavar="S", help="validity of a token in seconds"
     )
     options = parser.parse_args(arguments)
     members = Members(options.token_lifetime) if options.sessions else None

@@ -347,7 +347,7 @@ def _server_context(tls: Identity) -> int:
     context = libssl.new_context("TLS_server_method")
     problem = ""
     if not libssl.use_identity(context, str(tls.cert), str(tls.key)):
-        problem = f"{tls.cert} and {tls.key} are no certificate and its key"
+        problem = f"{tls.cert} and {tls.key} are not a certificate and its key"
     if tls.client_ca is not None:
         if libssl.call_int("SSL_CTX_load_verify_locations", context, str(tls.client_ca).encode(), None) != 1:
             problem = f"{tls.client_ca} holds no certificates"
@@ -372,7 +372,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m replay.staging.sink", description="An HTTP server at wire speed."
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 chooses one")
+    parser.add_argument("--port", type=int, default=0, help="0 chooses a free port")
     parser.add_argument(
         "--stamps", type=Path, help="file to share the timestamps of arrivals (best in /dev/shm)"
     )
@@ -382,12 +382,14 @@ def main(arguments: list[str] | None = None) -> int:
         default=STAMPS_DEFAULT,
         help="number of timestamps that are kept",
     )
-    parser.add_argument("--connections", type=int, default=CONNECTIONS_DEFAULT, help="connections at once")
+    parser.add_argument(
+        "--connections", type=int, default=CONNECTIONS_DEFAULT, help="maximum number of connections"
+    )
     parser.add_argument(
         "--body", type=int, default=BODY_DEFAULT, help="bytes of the body of the default response"
     )
     parser.add_argument("--cert", type=Path, help="speak TLS: a certificate in PEM, with its chain")
-    parser.add_argument("--key", type=Path, help="its private key")
+    parser.add_argument("--key", type=Path, help="private key of the certificate, in PEM")
     parser.add_argument(
         "--spin", action="store_true", help="never sleep, so that timestamps include no wake-up time"
     )

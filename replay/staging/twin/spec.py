@@ -252,7 +252,7 @@ class Balancer(_Table):
     routes: Annotated[
         dict[str, str], text("Beginning of the path (or method and path), and its service")
     ] = {}
-    in_flight: Annotated[_Workers, text("Requests at once")] = 1_000
+    in_flight: Annotated[_Workers, text("Maximum number of concurrent requests")] = 1_000
     queue: Annotated[_Queue, text("Maximum number of waiting requests; more get 503")] = 1_000
     timeout_ns: Annotated[Duration, text("Time limit for a response; then 504")] = Duration(30 * SECOND_NS)
 
@@ -265,7 +265,9 @@ class Dns(_Table):
         Literal["short", "relative", "absolute"],
         text("How calls write a name: `auth`, `auth.twin.internal`, or with its final dot"),
     ] = "relative"
-    ndots: Annotated[int, Meta(ge=0, le=15, description="A name with fewer dots is searched for first")] = 5
+    ndots: Annotated[
+        int, Meta(ge=0, le=15, description="Names with fewer dots are tried with the search list first")
+    ] = 5
     search: Annotated[tuple[str, ...], text("The search list")] = (
         "default.svc.cluster.local", "svc.cluster.local", "cluster.local", "twin.internal",
     )  # fmt: skip
@@ -284,7 +286,7 @@ class Topic(Retry, kw_only=True):
 
     to: Annotated[str, text("The service that consumes it")]
     request: Annotated[str, text("The request that a consumer sends for a message")] = "POST /"
-    consumers: Annotated[_Workers, text("Messages at once")] = 4
+    consumers: Annotated[_Workers, text("Messages that are consumed concurrently")] = 4
     capacity: Annotated[_Queue, text("Maximum number of waiting messages; more are refused with 503")] = (
         100_000
     )
@@ -309,7 +311,7 @@ class Twin(_Table):
 
     FIXED: ClassVar[tuple[str, ...]] = ("name", "seed", "control_port", "entry", "processes", "load")
 
-    name: Annotated[str, text("Its name, in lists")] = "twin"
+    name: Annotated[str, text("The twin's name in lists")] = "twin"
     seed: Annotated[int, Meta(ge=0, le=SEED_MAX, description="Seed for all random draws")] = 1
     control_port: Annotated[
         int,

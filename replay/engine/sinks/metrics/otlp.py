@@ -69,7 +69,7 @@ def otlp(value: str) -> OtlpSink:
         raise UsageError("--sink otlp: the address is not a URL", hint=f"write --sink {FORM}")
     if url.username or url.password:
         raise UsageError(
-            "--sink otlp: the URL has a user or a password in it",
+            "--sink otlp: the URL contains a user or a password",
             hint=f"put credentials into the environment: {HEADERS_VARIABLE}='authorization=Bearer ...'",
         )
     if options["every"] < EVERY_S_MIN:
@@ -144,7 +144,7 @@ class OtlpSink(Sink):
         """Return what this sink still waits for after the run; empty if nothing."""
         if self._delivered.is_set() or not self._thread.is_alive():
             return ""
-        return f"{self.name}: the final figures are tried again for {FINAL_S:g} s (Ctrl-C ends it)"
+        return f"{self.name}: the final export is retried for at most {FINAL_S:g} s (Ctrl-C ends it)"
 
     def linger(self) -> str:
         """Wait for the final export, and return a sentence that says whether it was delivered."""
