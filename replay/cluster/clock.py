@@ -114,7 +114,8 @@ class PeerClock:
         slowest, fastest = drift_range(self.samples)
         least, most = _carried(self.samples, at_ns, slowest, fastest)
         if least > most:
-            # The drift changed, so each exchange is used with any possible drift since.
+            # The drift has changed, so that no offset fits all exchanges. The exchange whose bound is now the
+            # smallest is used alone, with the largest possible drift since then.
             best = min(self.samples, key=lambda one: _bound_at(one, at_ns))
             return Estimate(best.offset_ns, _bound_at(best, at_ns))
         return Estimate(round((most + least) / 2), math.ceil((most - least) / 2) + 1)

@@ -120,7 +120,7 @@ class Dask(Listening):
 
 
 def _quieten() -> None:
-    """Keep Dask's own log lines off the terminal; the error contains what is relevant in them."""
+    """Keep Dask's own log lines off the terminal, because the error that is raised contains their relevant part."""
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] == "distributed":
             logging.getLogger(name).setLevel(logging.CRITICAL)

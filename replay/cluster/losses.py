@@ -56,7 +56,7 @@ def losses_of(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostA
 def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAgent]) -> list[Loss]:
     """Return the lost agents without a folder and without reports.
 
-    All requests of their shares are unknown. They are listed at the first of these agents, because only their sum
+    All requests of their shares are unknown. The first of these agents gets all of them, because only their sum
     is known.
     """
     share = parts[0].share

@@ -126,8 +126,8 @@ class ServiceCache:
     async def through(self, path: str, compute: Callable[[], Awaitable[Response]]) -> Response:
         """Answer from the cache, or compute the response and store it.
 
-        A hit has status 0: a success of the route itself. With single flight, all waiting requests get the
-        response of the one that computes, whether it succeeds or fails.
+        A hit has status 0, for which the service sends the route's own response. With single flight, all waiting
+        requests get the response of the one that computes, whether it succeeds or fails.
         """
         given, figures, prefix = self._given, self._world.figures, f"{self._service}.cache"
         key: Hashable = self._popularity.draw(self._random) if given.keys else path

@@ -48,7 +48,7 @@ class Figures:
         self._before = dict(self._counts)
 
     def document(self) -> dict[str, Number]:
-        """Return all figures. Limits of 0 are left out."""
+        """Return all figures. A limit of 0 is left out, because it means no limit."""
         found: dict[str, Number] = {f"{name}_per_s": 0 for name in self._counts}
         found.update(self._rates)
         found.update(self._counts)

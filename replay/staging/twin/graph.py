@@ -30,7 +30,7 @@ class Edge(NamedTuple):
 
 
 def services_of(twin: Twin) -> dict[str, Service]:
-    """Return all services, with the load balancer as one of them, which keeps the names of its own settings."""
+    """Return all services, including the load balancer, whose settings are converted to those of a service."""
     services = dict(twin.services)
     if twin.balancer is not None:
         services[BALANCER] = _balancer(twin)

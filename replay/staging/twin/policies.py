@@ -42,7 +42,7 @@ class Budget:
         self.tokens = float(call.budget_burst)
 
     def called(self) -> None:
-        """Count a call."""
+        """Add the tokens of a call, up to `call.budget_burst`."""
         self.tokens = min(self.tokens + (self._call.budget or 0.0), float(self._call.budget_burst))
 
     def take(self) -> bool:
@@ -56,10 +56,10 @@ class Budget:
 
 
 class Quota:
-    """Allows a number of queries in any interval of one second, by the times of the last second's queries.
+    """Limits the number of queries in any interval of one second.
 
-    A counter that restarts each second would allow twice the quota around the restart, and so would a token
-    bucket after a pause. Refused queries do not count.
+    It keeps the times of the last second's queries. A counter that restarts each second would allow twice the
+    quota around the restart, and so would a token bucket after a pause. Refused queries do not count.
     """
 
     __slots__ = ("_answered_ns",)
@@ -81,7 +81,7 @@ class Quota:
 
 
 class State(Enum):
-    """The state of a circuit breaker. The value is that of its figure."""
+    """The state of a circuit breaker, with the value of the breaker's figure."""
 
     CLOSED = 0.0
     PROBING = 0.5

@@ -180,7 +180,10 @@ class ServiceHost:
         return response if response.status else Response(route.status, route.bytes_)
 
     async def _compute(self, route: Route, request: Request) -> Response:
-        """Do the work, database queries and calls of a route. Status 0 means a success of the route itself."""
+        """Do the work, database queries and calls of a route.
+
+        Status 0 stands for the route's own response to a success.
+        """
         await self._world.work(route.time.draw_ns(self._random), route.work)
         if route.fails and self._random.random() < route.fails:
             return Response(500, 0, "fails", b"{}")

@@ -147,7 +147,7 @@ class Database(_Table):
 
 
 class Cache(_Table):
-    """A cache in front of the routes with `cached`."""
+    """A cache in front of the routes that set `cached`."""
 
     ttl_ns: Annotated[Duration, text("How long an entry is valid. 0: until it is evicted")] = Duration(
         60 * SECOND_NS
