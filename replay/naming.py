@@ -42,7 +42,7 @@ def named_by(routes: Sequence[str], actions: Sequence[str], pattern: str, where:
         guess = units.nearest(pattern, [*dict.fromkeys(filter(None, actions)), *routes])
         raise UsageError(
             f"{where}: {pattern!r} is not a route of the recording"
-            + ("" if " " in pattern else ", and no action")
+            + ("" if " " in pattern else ", nor an action")
             + (f" (did you mean {guess!r}?)" if guess else ""),
             hint="replay inspect TRACE lists the routes; * matches any text",
         )

@@ -100,7 +100,7 @@ class Agent:
         if why:
             self._options.say(f"the agent ends: {why}")
         if self._share is not None and self._share.out.exists():
-            self._options.say(f"its run is in {self._share.out}")
+            self._options.say(f"the agent's run is in {self._share.out}")
         if self._failed_code:
             return self._failed_code
         return Exit.CRASHED if why else Exit.PASSED

@@ -42,9 +42,7 @@ def merged_kafka(parts: Sequence[Part]) -> tuple[list[KafkaFigures | None], list
 
 def _why_not_compared(parts: Sequence[Part], own: Sequence[KafkaFigures | None]) -> str:
     """Return why offsets cannot be compared over the whole run; empty if they can."""
-    what = (
-        "how far the ends of partitions moved is not compared with the acknowledged records of the whole run"
-    )
+    what = "the growth of the partitions is not compared with the acknowledged records of the whole run"
     silent = [part.name for part, kafka in zip(parts, own, strict=True) if kafka is None]
     here = {part.share.agent for part in parts}
     silent += [f"agent {agent}" for agent in range(parts[0].share.agents) if agent not in here]

@@ -9,8 +9,8 @@ from replay.errors import EngineError, ReplayError, reason_of
 from replay.results.folder import RunFolder
 
 REMEDIES = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room",
+    errno.ENOSPC: "free some disk space",
+    errno.EDQUOT: "free some disk space",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f unlimited)",
     errno.EMFILE: "raise the limit on open files (ulimit -n 65536)",
     errno.ENFILE: "close something that has files open",

@@ -138,7 +138,7 @@ def _check_start(start_at_ns: int | None) -> None:
         when = f"was {format_duration(-left_ns)} ago" if left_ns < 0 else f"is in {format_duration(left_ns)}"
         raise UsageError(
             f"the run cannot start at its instant, which {when}",
-            hint=f"give one at least {format_duration(START_DELAY_NS)} from now",
+            hint=f"give an instant at least {format_duration(START_DELAY_NS)} from now",
         )
 
 

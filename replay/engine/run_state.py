@@ -214,7 +214,7 @@ def _lane_memory(
         return lane_metrics.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes), rules)
     except OSError as error:
         raise OutputError(
-            f"{folder.lane(number)} cannot be made: {reason_of(error)}", hint="make room"
+            f"{folder.lane(number)} cannot be made: {reason_of(error)}", hint="free some disk space"
         ) from None
 
 

@@ -73,7 +73,9 @@ def otlp(value: str) -> OtlpSink:
             hint=f"put credentials into the environment: {HEADERS_VARIABLE}='authorization=Bearer ...'",
         )
     if options["every"] < EVERY_S_MIN:
-        raise UsageError(f"--sink otlp: every is at least {EVERY_S_MIN:g} s", hint=f"write --sink {FORM}")
+        raise UsageError(
+            f"--sink otlp: every must be at least {EVERY_S_MIN:g} s", hint=f"write --sink {FORM}"
+        )
     path = PATH if url.path in ("", "/") else url.path
     return OtlpSink(urllib.parse.urlunsplit(url._replace(path=path)), options["every"], _headers())
 

@@ -125,7 +125,7 @@ class PrometheusSink(Sink):
         if self._server is None or self._scraped.is_set():
             return ""
         return (
-            f"http://{self._place}/metrics stays until its next scrape, for at most {self._linger_s:g} s"
+            f"http://{self._place}/metrics stays open until its next scrape, for at most {self._linger_s:g} s"
             " (Ctrl-C ends it)"
         )
 
