@@ -169,7 +169,7 @@ def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpa
     scenario = _scenario(target, settings)
     for name in ("live", "notify", "start_at"):
         if getattr(scenario, name):
-            hint = "replay.run takes it; the run method of a prepared run takes sinks and start_at_ns"
+            hint = "give it to replay.run; the run method of a prepared run accepts sinks and start_at_ns"
             raise UsageError(f"{name}: `prepare` does not start a run", hint=hint)
     prepared = prepare(_opened(trace), scenario)
     prepared.on_end = _remembered

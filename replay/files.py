@@ -101,7 +101,7 @@ def open_own(path: Path) -> BinaryIO:
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
         os.close(descriptor)
         what = "another user's file" if found.st_uid != os.geteuid() else "a hard link"
-        what = what if stat.S_ISREG(found.st_mode) else "no regular file"
+        what = what if stat.S_ISREG(found.st_mode) else "not a regular file"
         raise InputError(f"{path} is {what}: it is not changed", hint="copy the folder (cp -r), and use that")
     return os.fdopen(descriptor, "rb+")
 

@@ -109,7 +109,7 @@ async def _reached(place: str, limit_s: float) -> trio.SocketStream:
             except OSError as error:
                 failure = reason_of(error)
                 await trio.sleep(RETRY_S)
-    raise TargetError(f"no coordinator at {place}: {failure}", hint="look at --connect")
+    raise TargetError(f"no coordinator at {place}: {failure}", hint="check --connect")
 
 
 def client_context(ca: str, cert: str, key: str) -> ssl.SSLContext:

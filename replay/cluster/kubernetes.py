@@ -45,7 +45,7 @@ def parse_job(text: str) -> Job:
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"--cluster k8s: name={name} is not a valid name in Kubernetes",
-            hint="use small letters, digits and -",
+            hint="use lowercase letters, digits and -",
         )
     return Job(int(agents), given.get("image", "replay:latest"), name)
 

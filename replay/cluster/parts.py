@@ -258,5 +258,5 @@ def _check_apart(before: Part, after: Part) -> None:
         )
     if after.share.agent == before.share.agent:
         raise InputError(
-            f"{before.folder.path} and {after.folder.path} are both of agent {after.share.agent}"
+            f"{before.folder.path} and {after.folder.path} both belong to agent {after.share.agent}"
         )

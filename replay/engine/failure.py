@@ -13,7 +13,7 @@ REMEDIES = {
     errno.EDQUOT: "free some disk space",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f unlimited)",
     errno.EMFILE: "raise the limit on open files (ulimit -n 65536)",
-    errno.ENFILE: "close something that has files open",
+    errno.ENFILE: "close programs that have many files open",
     errno.EACCES: "make the folder writable",
     errno.EROFS: "make the file system writable",
 }
@@ -43,7 +43,7 @@ def _what_was_kept(error: BaseException, folder: RunFolder, *, saved: bool) -> s
     if not folder.path.is_dir():
         return "nothing was kept: the run folder was removed during the run"
     if not folder.started.exists() or not folder.lane(0).exists():
-        return f"nothing of it can be recovered: files of {folder.path} were removed while it ran"
+        return f"no results can be recovered: files of {folder.path} were removed during the run"
     remedy = REMEDIES.get(_errno_of(error), "")
     return f"{f'{remedy}, then ' if remedy else ''}recover what was measured: {report}"
 

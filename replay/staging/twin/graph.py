@@ -190,7 +190,7 @@ def _check_service(twin: Twin, name: str, service: Service, name_of: NameOf) -> 
     if not _NAME.fullmatch(name) or name in RESERVED:
         reason = "is reserved" if name in RESERVED else "cannot be a host name"
         raise UsageError(
-            f"{name_of(key)}: the name {name!r} {reason}", hint="use small letters, digits and hyphens"
+            f"{name_of(key)}: the name {name!r} {reason}", hint="use lowercase letters, digits and hyphens"
         )
     if not service.routes:
         raise UsageError(f"{name_of(key)}: it has no routes", hint=f"[{key}.routes.NAME] begins one")

@@ -136,7 +136,7 @@ class Root:
                     state.remove(place)
                 for child in self._children:
                     await child.end()
-                self._process.log.note(TWIN, "stopped", self._died or "asked to end")
+                self._process.log.note(TWIN, "stopped", self._died or "its standard input was closed")
                 self._process.close()
                 for sock in (*self._sockets.values(), self._control):
                     sock.close()

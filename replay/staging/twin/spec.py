@@ -112,9 +112,9 @@ class Route(_Table):
     bytes_: Annotated[int, Meta(ge=0, le=1 << 20, description="Bytes of the response's body")] = 64
     fails: Annotated[Share, text("Share of requests that fail with 500 at random")] = Share(0)
     calls: Annotated[tuple[str, ...], text("The calls that it makes, by name")] = ()
-    order: Annotated[Literal["in_order", "at_once"], text("Whether calls are made one after another")] = (
-        "in_order"
-    )
+    order: Annotated[
+        Literal["in_order", "at_once"], text("Whether calls are made one after another, or all at once")
+    ] = "in_order"
     reads: Annotated[int, Meta(ge=0, le=1_000, description="Database reads, one after another")] = 0
     writes: Annotated[int, Meta(ge=0, le=1_000, description="Database writes, one after another")] = 0
     cached: Annotated[bool, text("Whether the cache answers hits, without `time`, calls or database")] = False
