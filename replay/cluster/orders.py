@@ -1,4 +1,4 @@
-"""What must be run, and the plan that each agent gets."""
+"""The whole run as the coordinator plans it, and the plan that each agent gets."""
 
 from __future__ import annotations
 

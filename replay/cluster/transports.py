@@ -83,7 +83,8 @@ def agent_command(*arguments: str) -> list[str]:
 async def wait_for(process: trio.Process, started: Started) -> None:
     """Wait until an agent's process ends.
 
-    On cancellation, which is after the run, wait for LEAVE_S, then terminate the process, and finally kill it.
+    If this task is cancelled, which happens after the run, wait for LEAVE_S, then terminate the process, and
+    finally kill it.
     """
     try:
         await process.wait()

@@ -437,7 +437,7 @@ async def _end_closed_loop(state: RunState) -> None:
 
 
 def _finish(state: RunState, recording: Recording, cpu_s: float) -> RunDocument:
-    """Write the rest of the run folder, and return run.json."""
+    """Complete the run folder, and return run.json."""
     followed = {} if state.live is None else _followed(state, state.live)
     lanes_cpu_s = (
         sum(

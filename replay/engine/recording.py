@@ -119,7 +119,7 @@ class Recording:
         return second
 
     def finish(self, now_ns: int, **facts: Any) -> RunDocument:
-        """Write the rest of the folder, and remove the lanes' memory when everything is safely on the disk.
+        """Complete the run folder, and remove the lanes' memory when everything is safely on the disk.
 
         The last tick is computed if that is not done yet. `facts` are the arguments of `_assembled`. Raises
         OutputError if there is no space; the lanes' memory then stays, so that `replay.results.recover` can still

@@ -182,7 +182,7 @@ class ServiceHost:
     async def _compute(self, route: Route, request: Request) -> Response:
         """Do the work, database queries and calls of a route.
 
-        Status 0 stands for the route's own response to a success.
+        A status of 0 means success, for which the service sends the route's own response.
         """
         await self._world.work(route.time.draw_ns(self._random), route.work)
         if route.fails and self._random.random() < route.fails:

@@ -47,7 +47,7 @@ class Station(Generic[Who]):
         self._at_ns = now_ns
 
     def arrive(self, who: Who, now_ns: int) -> Admission:
-        """Let a customer arrive: it is served, waits, or is refused."""
+        """Add a customer, and return whether it is served at once, waits, or is refused."""
         self.observe(now_ns)
         if self.busy < self.workers and not self.waiting:
             self.busy += 1

@@ -51,7 +51,7 @@ class World:
         return random.Random(f"{self.twin.seed}/{purpose}")
 
     async def work(self, time_ns: int, kind: str) -> None:
-        """Spend time, by waiting or on the processor."""
+        """Spend time by waiting, or on the processor if `kind` is `cpu`."""
         if time_ns <= 0:
             return
         if kind == "cpu":
