@@ -7,9 +7,8 @@ messages.
 
 These rules hold, whatever is lost or delayed:
 
-- **Nothing is sent twice.** Shares do not overlap, no share is given to a second agent, and an agent begins an
-  epoch at
-  most once. The share of a lost agent stays unsent.
+- **Nothing is sent twice.** Shares do not overlap, no share is given to a second agent, and an agent begins an epoch
+  at most once. The share of a lost agent stays unsent.
 - **A lost agent is reported within two seconds** of the last sign of life: at once if its connection ends, otherwise
   after LOST_NS of silence.
 - **An agent without a coordinator stops by itself.** It drains after ORPHANED_NS of silence, or at once if the
