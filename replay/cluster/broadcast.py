@@ -1,8 +1,7 @@
 """What the coordinator observes during a run: the watched figures, and each second of the whole run for the sinks.
 
-Agents take no part in either. Sinks (`--sink`, `--live`, `--notify`) receive seconds that are summed from reports
-of the
-agents. Figures from the target's side are sampled only on the coordinator's machine.
+Agents take no part in either. Sinks (`--sink`, `--live`, `--notify`) receive seconds that are summed from the
+agents' reports. Figures from the target's side are sampled only on the coordinator's machine.
 """
 
 from __future__ import annotations

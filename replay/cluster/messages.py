@@ -1,9 +1,8 @@
 """The messages between a coordinator and its agents.
 
 A connection transfers messages in frames: four bytes of length (big-endian), then the message in MessagePack, as a map
-with its name in `kind`. Instants are in ns, by the clock of the side that their description mentions. A message
-that is
-unknown, or too large, ends the connection.
+with its name in `kind`. Instants are in ns, by the clock of the side that their description mentions. A message that
+is unknown, or too large, ends the connection.
 
     coordinator                          agent
     Challenge(nonce)          ->
