@@ -1,7 +1,7 @@
 """Replays recorded traffic at the moments it was recorded, and reports the latency that users would have seen.
 
-Traces: `import_log` makes one, `open` opens one, `inspect` shows what is in it, `transform` makes another from it.
-Runs: `prepare` plans one without sending, `run` sends, `load` opens what a run left, `peak` looks for the highest load,
+Traces: `import_log` makes one, `open` opens one, `inspect` shows its contents, `transform` makes another from it.
+Runs: `prepare` plans one without sending, `run` sends, `load` opens the results, `peak` searches for the highest load,
 `compare` judges runs of two builds. Under Trio: `await prepared.run_async(out)`.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ._version import __version__
 
-TYPE_CHECKING = False  # The command must set its signal handlers before it imports typing, which takes long.
+TYPE_CHECKING = False  # The command sets its signal handlers before it imports typing, which takes long.
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
@@ -62,7 +62,10 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def open(path: str | PathLike[str]) -> Trace:
-    """The trace in the folder `path`. InputError if there is none, or if it is incomplete."""
+    """Open the trace in the folder `path`.
+
+    Raises InputError if there is none, or if it is incomplete.
+    """
     from pathlib import Path
 
     from .trace import Trace
@@ -73,7 +76,8 @@ def open(path: str | PathLike[str]) -> Trace:
 def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
     """Make a trace of access logs (rotated, gzipped, in any order) in the new folder `out`.
 
-    InputError if a log cannot be read as one; OutputError if `out` exists or cannot be written.
+    Raises InputError if a log cannot be read, or is not an access log; OutputError if `out` exists or cannot be
+    written.
     """
     from pathlib import Path
 
@@ -83,8 +87,9 @@ def import_log(*logs: str | PathLike[str], out: str | PathLike[str]) -> Trace:
 
 
 def inspect(trace: Trace | str | PathLike[str]) -> Inspection:
-    """The contents of a trace: rates, peaks, routes with their recorded latencies, statuses. `.document` is what
-    `replay inspect --json` prints. InputError if the trace is damaged.
+    """Return the contents of a trace: rates, peaks, routes with their recorded latencies, and statuses.
+
+    `.document` is what `replay inspect --json` prints. Raises InputError if the trace is damaged.
     """
     from .trace.inspection import inspect
 
@@ -98,10 +103,11 @@ def transform(
     overwrite: bool = False,
     **settings: Unpack[TransformSettings],
 ) -> Trace:
-    """Make the new trace `out` from another: a window, a share, more of it, faster.
+    """Make the new trace `out` from another: a window, a share, a multiple of it, or a faster one.
 
-    Steps come in this order: window, routes, sample, scale, peak, speed, rewrite. UsageError if a setting is wrong,
-    InputError if nothing is left, OutputError if `out` exists (unless `overwrite`) or cannot be written.
+    The steps are applied in this order: window, routes, sample, scale, peak, speed, rewrite. Raises UsageError if
+    a setting is wrong, InputError if nothing is left, OutputError if `out` exists (unless `overwrite`) or cannot
+    be written.
     """
     from pathlib import Path
 
@@ -126,12 +132,13 @@ def run(
 ) -> Run:
     """Replay a trace onto `target` into the new run folder `out`, and return the run.
 
-    `sinks` get each second as it is measured: objects (`replay.engine.sinks.Sink`), or texts such as `csv=seconds.csv`.
+    `sinks` receive each second as it is measured: objects (`replay.engine.sinks.Sink`), or texts such as
+    `csv=seconds.csv`. `settings` are those of a scenario file by name (`speed=10`, `methods="all"`,
+    `connections=64`, `rate="500/s"`).
 
-    `settings` are those of a scenario file by name (`speed=10`, `methods="all"`, `connections=64`, `rate="500/s"`).
     Blocks; in any thread, also beside an event loop. In the main thread, SIGINT and SIGTERM stop the run cleanly.
-    Raises a ReplayError (`replay.errors`), before anything is sent, if a setting is invalid, the plan exceeds a limit
-    or the target cannot be reached.
+    Raises a ReplayError (`replay.errors`), before anything is sent, if a setting is invalid, the plan exceeds a
+    limit or the target cannot be reached.
     """
     import sys
 
@@ -162,7 +169,7 @@ def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpa
     scenario = _scenario(target, settings)
     for name in ("live", "notify", "start_at"):
         if getattr(scenario, name):
-            hint = "replay.run takes it; the run method of a prepared run takes sinks and start_at_ns"
+            hint = "give it to replay.run; the run method of a prepared run accepts sinks and start_at_ns"
             raise UsageError(f"{name}: `prepare` does not start a run", hint=hint)
     prepared = prepare(_opened(trace), scenario)
     prepared.on_end = _remembered
@@ -170,7 +177,7 @@ def prepare(trace: Trace | str | PathLike[str], *, target: str, **settings: Unpa
 
 
 def _remembered(folder: Path) -> None:
-    """Leave rows in the database of runs, as the commands do; one line on standard error where that cannot be done."""
+    """Record the run in the database of runs, as the commands do; print one line on standard error if that fails."""
     import sys
 
     from .history.remembering import remember_result
@@ -187,7 +194,7 @@ def _scenario(target: str, settings: Mapping[str, object]) -> Scenario:
 
 
 def load(path: str | PathLike[str]) -> Run:
-    """The run in the folder `path`, whole or killed. InputError if there is none."""
+    """Load the run in the folder `path`, also one that was killed. Raises InputError if there is none."""
     from .results.run import load_run
 
     return load_run(path)
@@ -206,11 +213,11 @@ def peak(
     votes: int = 3,
     **settings: Unpack[PeakSettings],
 ) -> Climb:
-    """Find the highest scale of a trace that meets the objectives (`slo`), hold it, and come down again.
+    """Find the highest scale of a trace that meets the objectives (`slo`), hold it, and descend again.
 
-    The folder `out` gets the runs and peak.json. `lowest` and `highest` are scales, `trial` and `hold` times; see
-    `replay peak --help`. Blocks, as `run` does. Raises a ReplayError if a setting is wrong, and RefusedError if
-    the target refuses most of the lowest load already.
+    The folder `out` receives the runs and peak.json. `lowest` and `highest` are scales, `trial` and `hold` times;
+    see `replay peak --help`. Blocks, as `run` does. Raises a ReplayError if a setting is wrong, and RefusedError
+    if the target already refuses most of the lowest load.
     """
     from pathlib import Path
 
@@ -243,10 +250,11 @@ def compare(
     sequential: bool = False,
     labels: tuple[str, str] = ("base", "new"),
 ) -> Comparison:
-    """Is the new build slower? Each side is a run, a folder of runs or a `.hlog` file, or several of them.
+    """Judge whether the new build is slower than the base.
 
-    Tolerances are ratios (0.1) or texts ("10%"); `metrics` are p50, p99.9, service.p99, errors. InputError if a side
-    has no runs, UsageError if an option is invalid or a run is given twice.
+    Each side is a run, a folder of runs or a `.hlog` file, or several of them. Tolerances are ratios (0.1) or
+    texts ("10%"). `metrics` are names such as p50, p99.9, service.p99 and errors. Raises InputError if a side has
+    no runs, UsageError if an option is invalid or a run is given twice.
     """
     from .comparison.given import compare_given
 

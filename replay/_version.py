@@ -1,3 +1,3 @@
-"""The version. It is declared here alone: hatchling and the command read it."""
+"""The version of replay. It is declared only here: hatchling and the command read it."""
 
 __version__ = "0.1.0"

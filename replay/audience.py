@@ -49,14 +49,15 @@ class Audience:
                 self.say(lost)
 
     def linger(self, linger_ns: int) -> None:
-        """Keep serving the page for a while after the run. An interrupt ends that, and does not count as an interrupt
-        of the run.
+        """Keep serving the page for a while after the run.
+
+        An interrupt ends that, and does not count as an interrupt of the run.
         """
         if self.server is None or self.page is None or not linger_ns or self.page.is_interrupted:
             return
         self.server.end()
         self.say(
-            f"the live page stays for another {format_duration(linger_ns)}; Ctrl-C ends it: {self.server.link}"
+            f"the live page stays for another {format_duration(linger_ns)}; Ctrl-C closes it: {self.server.link}"
         )
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait(linger_ns / SECOND_NS)
@@ -64,11 +65,11 @@ class Audience:
 
 @contextlib.contextmanager
 def audience(scenario: Scenario, say: Say) -> Iterator[Audience]:
-    """Open the live page and web hooks of a scenario. `say` prints a line: the link, and messages that were not
-    delivered.
+    """Open the live page and web hooks of a scenario, and close them at the end of the block.
 
-    UsageError if a port, certificate or URL cannot be used, LimitError if a host is not allowed. At the end the last
-    message is sent, the page stays open for the time that the scenario sets, and then its port is closed.
+    `say` prints a line: the link, and messages that were not delivered. Raises UsageError if a port, certificate
+    or URL cannot be used, LimitError if a host is not allowed. At the end the last message is sent, the page
+    stays open for the time that the scenario sets, and then its port is closed.
     """
     watching = Audience(say)
     with contextlib.ExitStack() as stack:
@@ -111,6 +112,6 @@ def _open_page(watching: Audience, scenario: Scenario) -> None:
     watching.say(f"live page: {server.link}")
     if server.is_open_to_others:
         watching.say(
-            "live page: it is sent in clear, so that everyone on the way can read it, the link's key included; --live-cert"
-            " FILE encrypts it"
+            "live page: it is sent in clear, so that others on the network can read it, including the key in the link;"
+            " --live-cert FILE encrypts it"
         )

@@ -1,7 +1,7 @@
-"""The project's exception tree. The message of an error has the problem, its place, and advice; the command prints it
-as one line.
+"""The project's exception tree.
 
-The failure of a request is data (an outcome), never one of these errors.
+The message of an error has the problem, its place, and advice; the command prints it as one line. The failure of
+a request is data (an outcome), never one of these errors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Exit(IntEnum):
 
 
 def reason_of(error: Exception) -> str:
-    """Why the system refused, in its own words: `no such file or directory`."""
+    """Return the system's own words for an error, in lower case: `no such file or directory`."""
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
@@ -40,10 +40,10 @@ class ReplayError(Exception):
 
 @contextlib.contextmanager
 def damage_named(what: str, hint: str = "") -> Iterator[None]:
-    """Raise InputError, with the document's name, if processing a document from elsewhere fails because its figures
-    contradict each other.
+    """Raise InputError with the document's name if the figures of a document contradict each other.
 
-    Such a document has the right types, but may have any values. REPLAY_DEBUG=1 shows the original error.
+    A document from elsewhere may have the right types, and still any values, so that the block that processes it
+    fails. REPLAY_DEBUG=1 shows the original error.
     """
     try:
         yield
@@ -51,21 +51,21 @@ def damage_named(what: str, hint: str = "") -> Iterator[None]:
         raise
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise InputError(
-            f"{what} is damaged or made up: its figures contradict each other ({type(error).__name__}: {error})",
+            f"{what} is damaged or invalid: its figures contradict each other ({type(error).__name__}: {error})",
             hint=hint or "REPLAY_DEBUG=1 shows where",
         ) from error
 
 
 class UsageError(ReplayError):
-    """A wrong option, key, unit or combination."""
+    """A wrong option, key, unit or combination of them."""
 
 
 class InputError(ReplayError):
-    """A file that cannot be read as what it was given for."""
+    """A file that cannot be read as the kind of file that was expected."""
 
 
 class LimitError(ReplayError):
-    """A plan over a safety limit, or a target that is not allowed."""
+    """A plan that exceeds a safety limit, or a target that is not allowed."""
 
 
 class NotAllowedError(LimitError):
@@ -77,7 +77,7 @@ class TargetError(ReplayError):
 
 
 class RefusedError(ReplayError):
-    """The target refuses most of what it is sent; what was measured until then is saved."""
+    """The target refuses most requests; what was measured until then is saved."""
 
     exit_code = Exit.FAILED
 
@@ -87,7 +87,7 @@ class OutputError(ReplayError):
 
 
 class EngineError(ReplayError):
-    """A run failed after it had begun. The hint tells what was kept, and how to recover it."""
+    """A run failed after it had begun. The hint says what was kept, and how to recover it."""
 
     exit_code = Exit.CRASHED
 
@@ -99,5 +99,5 @@ class Sending:
 
 
 def exit_code_now(code: int) -> int:
-    """The exit code of an error: not 2 once something was sent, whatever the error would be before that."""
+    """Return the exit code of an error: 1 instead of 2 if this command has already sent something."""
     return Exit.CRASHED if code == Exit.USAGE and Sending.began else code

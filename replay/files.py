@@ -20,13 +20,13 @@ from typing import BinaryIO
 from .errors import InputError, OutputError, reason_of
 
 TEXT_BYTES_MAX = 100 << 20
-"""The largest file that is read whole as something a person wrote."""
+"""The default limit of `read_whole`, which is above the size of any file that a person writes."""
 
 LINE_BYTES_MAX = 64 << 20
-"""The longest line that is read whole."""
+"""The length of the longest line that is accepted."""
 
 _NAME_KEPT = 100
-"""Characters of a file's name in the name of what becomes it: the whole may be as long as names can be."""
+"""How many characters of a file's name its temporary name contains: all of them could exceed the system's limit."""
 
 _DEVICES = Path("/dev")
 _LINKS_MAX = 40
@@ -34,10 +34,10 @@ _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a so
 
 
 def open_regular(path: str | os.PathLike[str], *, or_pipe: bool = False) -> BinaryIO:
-    """A regular file, open for reading. InputError if it is something else, which might never end; OSError if the
-    system refuses.
+    """Open a regular file for reading.
 
-    `or_pipe`: a pipe that the shell made, such as that of `<(zcat totals.hlog.gz)`, will do as well.
+    Raises InputError if it is something else, which might never end, and OSError if the system refuses. With
+    `or_pipe`, a pipe that the shell made, such as that of `<(zcat totals.hlog.gz)`, is accepted, too.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
@@ -52,18 +52,19 @@ def open_regular(path: str | os.PathLike[str], *, or_pipe: bool = False) -> Bina
 
 
 def read_whole(path: str | os.PathLike[str], bytes_max: int = TEXT_BYTES_MAX) -> bytes:
-    """The bytes of a regular file. InputError if it is something else or larger than `bytes_max`; OSError if the
-    system refuses.
+    """Return the bytes of a regular file.
+
+    Raises InputError if it is something else or larger than `bytes_max`, and OSError if the system refuses.
     """
     with open_regular(path) as file:
         data = file.read(bytes_max + 1)
     if len(data) > bytes_max:
-        raise InputError(f"{os.fspath(path)} is larger than {_size_text(bytes_max)}, the most that is read")
+        raise InputError(f"{os.fspath(path)} is larger than {_size_text(bytes_max)}, which is the limit")
     return data
 
 
 def is_own_file(path: Path) -> bool:
-    """Whether there is a regular file at a path; a link to one does not count."""
+    """Return whether there is a regular file at a path; a link to one does not count."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:
@@ -71,11 +72,11 @@ def is_own_file(path: Path) -> bool:
 
 
 def read_lines(file: BinaryIO, name: str | os.PathLike[str]) -> Iterator[bytes]:
-    """The lines of a file. InputError at one that is longer than LINE_BYTES_MAX."""
+    """Yield the lines of a file. Raises InputError if one is longer than LINE_BYTES_MAX."""
     while line := file.readline(LINE_BYTES_MAX + 1):
         if len(line) > LINE_BYTES_MAX:
             raise InputError(
-                f"{os.fspath(name)} holds a line longer than {_size_text(LINE_BYTES_MAX)}, the most that is read"
+                f"{os.fspath(name)} has a line longer than {_size_text(LINE_BYTES_MAX)}, which is the limit"
             )
         yield line
 
@@ -85,8 +86,10 @@ def _size_text(size: int) -> str:
 
 
 def open_own(path: Path) -> BinaryIO:
-    """A file to be changed in place. InputError if that would change another file: it is a link, has a second name, or
-    belongs to another user. OSError if the system refuses.
+    """Open a file to change it in place.
+
+    Raises InputError if that would change another file: it is a link, has a second name, or belongs to another
+    user. Raises OSError if the system refuses.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -98,13 +101,13 @@ def open_own(path: Path) -> BinaryIO:
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.geteuid():
         os.close(descriptor)
         what = "another user's file" if found.st_uid != os.geteuid() else "a hard link"
-        what = what if stat.S_ISREG(found.st_mode) else "no regular file"
+        what = what if stat.S_ISREG(found.st_mode) else "not a regular file"
         raise InputError(f"{path} is {what}: it is not changed", hint="copy the folder (cp -r), and use that")
     return os.fdopen(descriptor, "rb+")
 
 
 def refuse_foreign(folder: Path) -> None:
-    """InputError if a folder to be changed belongs to another user."""
+    """Raise InputError if a folder to be changed belongs to another user."""
     if folder.stat().st_uid != os.geteuid():
         raise InputError(
             f"{folder} belongs to another user: it is not changed", hint="copy it (cp -r), and use the copy"
@@ -113,8 +116,10 @@ def refuse_foreign(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(place: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
-    """A file that replaces `place` when the block ends, and is removed if the block ends with an error. `durable`: it
-    is also flushed to the disk. OSError if the system refuses.
+    """Open a temporary file, which replaces `place` when the block ends.
+
+    It is removed if the block ends with an error. With `durable` it is also flushed to the disk. Raises OSError
+    if the system refuses.
     """
     folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     partial = f".{place.name[:_NAME_KEPT]}.{secrets.token_hex(8)}"
@@ -137,9 +142,9 @@ def replacing(place: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
 def write_whole(path: Path, data: bytes) -> None:
     """Replace the content of `path` by `data`.
 
-    OutputError if that fails; the old content is then unchanged. `path` is a name that the user gave. Devices and pipes
-    (`/dev/null`, `/dev/stdout`) are written to directly; a link is kept and its file replaced, unless it belongs to
-    another user.
+    Raises OutputError if that fails; the old content is then unchanged. `path` is a name that the user gave.
+    Devices and pipes (`/dev/null`, `/dev/stdout`) are written to directly. A link is kept and its file replaced,
+    unless the link belongs to another user.
     """
     try:
         if path.parent == _DEVICES or (path.exists() and not path.is_file()):
@@ -153,7 +158,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def append(path: Path, data: bytes) -> None:
-    """Append `data` to the file at `path`, a name that the user gave. OutputError if it cannot be written."""
+    """Append `data` to the file at `path`, a name that the user gave. Raises OutputError if that fails."""
     try:
         with followed(path).open("ab") as file:
             file.write(data)
@@ -162,8 +167,9 @@ def append(path: Path, data: bytes) -> None:
 
 
 def followed(path: Path) -> Path:
-    """Resolve a name that the user gave, along links of this user and of root. OutputError if a link belongs to another
-    user.
+    """Resolve a name that the user gave, along links of this user and of root.
+
+    Raises OutputError if a link belongs to another user.
     """
     for _ in range(_LINKS_MAX):
         try:
@@ -181,8 +187,9 @@ def followed(path: Path) -> Path:
 
 
 def delete_named(folder: Path, is_ours: Callable[[str], bool]) -> bool:
-    """Delete the files of a folder that `is_ours` accepts by name, and the folder if it is then empty. Returns whether
-    it is gone. A link is never followed: neither one at the folder's name nor one in it.
+    """Delete the files of a folder that `is_ours` accepts by name, and the folder if it is then empty.
+
+    Returns whether the folder is gone. A link is never followed: neither one at the folder's name nor one in it.
     """
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -1,4 +1,7 @@
-"""The names of the formats that replay reads and writes, for help and completion, which do not import the formats."""
+"""The names of the formats that replay reads and writes.
+
+Help and completion use them without importing the formats.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,20 @@ READ = (
     "django", "rails",
     "squid", "traefik-json", "traefik", "vegeta", "vegeta-text", "w3c", "cloudfront", "common", "logfmt", "ltsv",
 )  # fmt: skip
-"""Formats of recordings, as `replay import --format` has them."""
+"""The formats of recordings that `replay import --format` accepts."""
 
 WRITTEN = (".parquet", ".csv", ".tsv", ".gor", ".har", ".json", ".jsonl", ".log")
-"""Endings of the files that `replay export` writes."""
+"""The endings of the files that `replay export` writes."""
 
 KEPT_RESPONSES = ("none", "digest", "text", "all")
-"""What an import keeps of recorded responses (`replay.trace.importing.registry.KeptResponses`)."""
+"""The choices of what an import keeps of recorded responses (`replay.trace.importing.registry.KeptResponses`)."""
 
 
 def with_brought(group: str, names: tuple[str, ...], before: str = "") -> list[str]:
-    """These names, and those of installed packages, which bring them by entry points of a group."""
+    """Return these names, and those that installed packages register as entry points of a group.
+
+    `before` is put before each registered name.
+    """
     from importlib.metadata import entry_points
 
     brought = (before + point.name for point in entry_points(group=group))

@@ -15,17 +15,17 @@ _AMOUNT = re.compile(r"[0-9]{1,13}(?:\.[0-9]{1,6})?")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 _WHOLE_FROM = 1_000
-"""Amounts from here on are shown without cents."""
+"""Amounts of this size and above are shown without cents."""
 
 _DECIMALS_MAX, _LEAST = 9, Decimal("0.000001")
-"""Decimals that are shown at most, and the smallest amount that is shown: the smallest value that can be given."""
+"""The maximum number of decimals that are shown, and the smallest amount that can be given or shown."""
 
 _ZERO = (
     "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF",
 )  # fmt: skip
 _THREE = ("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND")
 _DECIMALS = dict.fromkeys(_ZERO, 0) | dict.fromkeys(_THREE, 3) | {"CLF": 4, "UYW": 4}
-"""Decimals of currencies whose smallest unit is no hundredth (ISO 4217)."""
+"""The number of decimals of currencies whose smallest unit is not a hundredth (ISO 4217)."""
 
 
 class Money(NamedTuple):
@@ -36,7 +36,7 @@ class Money(NamedTuple):
 
 
 def parse_money(text: str) -> Money:
-    """An amount and its currency, in either order. UsageError states what is wrong."""
+    """Parse an amount and its currency, in either order. Raises UsageError with the problem."""
     words = text.split()
     if len(words) == 2 and _CURRENCY.fullmatch(words[0].upper()):
         words.reverse()
@@ -54,8 +54,10 @@ def parse_money(text: str) -> Money:
 
 
 def format_money(amount: Decimal | float, currency: str) -> str:
-    """`23,017 EUR`; below 1,000 with the decimals of the currency, `99.90 EUR`, `99.900 KWD`, and with more where these
-    would lose more than a part in 2,000 of the amount: `0.001 EUR`.
+    """Format an amount of money, such as `23,017 EUR`.
+
+    Whole amounts, and amounts from 1,000 on, have no decimals. Others have the decimals of the currency (`99.90
+    EUR`, `99.900 KWD`), and more if these would lose more than a part in 2,000 of the amount (`0.001 EUR`).
     """
     exact = Decimal(str(amount))
     if 0 < exact < _LEAST:
@@ -68,7 +70,7 @@ def format_money(amount: Decimal | float, currency: str) -> str:
 
 
 def format_rough(amount: Decimal | float, currency: str) -> str:
-    """An approximate amount, with 3 significant digits: `1,430 EUR`."""
+    """Format an approximate amount, with 3 significant digits from 1,000 on: `1,430 EUR`."""
     if amount < _WHOLE_FROM:
         return format_money(amount, currency)
     digits = len(str(int(amount))) - 3

@@ -1,4 +1,7 @@
-"""Which routes a name means: a route, a pattern with `*`, or a business action, such as `registration`."""
+"""The meaning of a name in a rule.
+
+It is a route, a pattern of routes with `*`, or a business action such as `registration`.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,25 @@ from . import units
 from .errors import UsageError
 
 RESERVED_ACTIONS = frozenset({"all", "other"})
-"""Words with another meaning for routes, so they cannot be action names."""
+"""Words that cannot be names of actions, because they have another meaning for routes."""
 
 _ACTION = re.compile(r"[A-Za-z0-9_][\w.-]*")
 
 
 def names_route(pattern: str, route: str) -> bool:
-    """Whether a rule's route is this one; only `*` is special, because routes contain brackets."""
+    """Return whether a pattern matches a route; only `*` is special, because routes contain brackets."""
     return pattern == route or fnmatch.fnmatchcase(route, pattern.replace("[", "[[]").replace("?", "[?]"))
 
 
 def is_action_name(name: str) -> bool:
-    """Whether an action may have this name: one word, so that it is never taken for a route."""
+    """Return whether an action may have this name: one word, so that it is never taken for a route."""
     return _ACTION.fullmatch(name) is not None and name not in RESERVED_ACTIONS
 
 
 def named_by(routes: Sequence[str], actions: Sequence[str], pattern: str, where: str) -> list[int]:
-    """The indices of the routes that a pattern matches, directly or by their action ("" is none).
+    """Return the indices of the routes that a pattern matches, directly or by their action ("" is none).
 
-    UsageError if it matches none, with `where` and a suggestion.
+    Raises UsageError if it matches none, with `where` and a suggestion.
     """
     named = [
         index
@@ -39,9 +42,9 @@ def named_by(routes: Sequence[str], actions: Sequence[str], pattern: str, where:
         guess = units.nearest(pattern, [*dict.fromkeys(filter(None, actions)), *routes])
         raise UsageError(
             f"{where}: {pattern!r} is not a route of the recording"
-            + ("" if " " in pattern else ", and no action")
+            + ("" if " " in pattern else ", nor an action")
             + (f" (did you mean {guess!r}?)" if guess else ""),
-            hint="replay inspect TRACE lists the routes; * stands for anything",
+            hint="replay inspect TRACE lists the routes; * matches any text",
         )
     return named
 
@@ -49,9 +52,9 @@ def named_by(routes: Sequence[str], actions: Sequence[str], pattern: str, where:
 def first_naming(
     routes: Sequence[str], actions: Sequence[str], patterns: Sequence[str], where: Sequence[str]
 ) -> list[int]:
-    """For each route, the index of the first pattern that matches it or its action ("" is none); -1: none does.
+    """Return for each route the index of the first pattern that matches it or its action ("" is none).
 
-    UsageError, with where[i], if pattern i matches no route.
+    The index is -1 if no pattern does. Raises UsageError, with where[i], if pattern i matches no route.
     """
     found = [-1] * len(routes)
     for number, pattern in reversed(list(enumerate(patterns))):

@@ -1,10 +1,10 @@
-"""A pytest plug-in: the fixture `replay_run`, by which a test replays a trace and asserts what it felt like.
+"""A pytest plug-in with the fixture `replay_run`, by which a test replays a trace and checks the latencies.
 
     def test_checkout_is_fast(replay_run):
         run = replay_run("monday.trace", target="http://127.0.0.1:8080", speed=2)
         run.assert_slo("p99<250ms", 'p99 of "POST /checkout" < 500ms', "errors<1%")
 
-It is loaded with every session of pytest, so it imports nothing heavy until a test runs something.
+pytest loads the plug-in in every session, so it imports nothing heavy until a test runs something.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class ReplayRun(Protocol):
-    """The type of the fixture `replay_run`: `replay.run`, with a new folder under `tmp_path` for `out`."""
+    """The type of the fixture `replay_run`: `replay.run`, with a new folder under `tmp_path` if `out` is not given."""
 
     def __call__(
         self,
@@ -44,7 +44,10 @@ class ReplayRun(Protocol):
 
 @pytest.fixture
 def replay_run(request: pytest.FixtureRequest, tmp_path: Path) -> ReplayRun:
-    """Replays a trace, as `replay.run` does. The run's folder is kept under `tmp_path`, and a failed test names it."""
+    """Return a function that replays a trace, as `replay.run` does.
+
+    The run's folder is kept under `tmp_path`, and the report of a failed test describes the run.
+    """
     numbers = itertools.count(1)
 
     def run(

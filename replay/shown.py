@@ -1,8 +1,8 @@
-"""Text of others made fit for a terminal, a page, a spreadsheet or a script: the one place where that is done.
+"""Makes texts from outside safe for a terminal, a page, a spreadsheet or a script: the only place that does so.
 
-Hosts, routes, tags, names of files and of certificates come from whoever made the recording. An escape sequence in one
-could move the cursor or set the clipboard, a bidirectional override could turn a line around, a leading `=` could run as
-a formula.
+Hosts, routes, tags, names of files and of certificates have the values that the author of the recording chose. An
+escape sequence in one could move the cursor or set the clipboard, a bidirectional override could reverse a line,
+a leading `=` could run as a formula.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 _UNSAFE_CLASS = (
     "\x00-\x1f\x7f-\x9f"  # C0 controls, DEL and C1 controls
-    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # soft hyphen, joiners and fillers that take no room
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # soft hyphen, joiners and fillers without width
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f"  # zero width, line separators, directions
     "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff"  # fillers, variation selectors, the byte order mark, specials
     "\ud800-\udfff"  # surrogates: bytes of names that are not UTF-8
@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")
 def _written(match: re.Match[str]) -> str:
     code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:
-        # A byte of a name that is not UTF-8 (PEP 383).
+        # PEP 383 maps a byte of a name that is not UTF-8 to this range.
         code -= 0xDC00
     if code < 0x100:
         return f"\\x{code:02x}"
@@ -38,14 +38,17 @@ def _written(match: re.Match[str]) -> str:
 
 
 def shown(text: str, *, lines: bool = False) -> str:
-    """A text with every character written out that is not seen, or that a terminal would obey; `lines` keeps line breaks."""
+    """Return a text with every invisible or unsafe character written as an escape; `lines` keeps line breaks."""
     if text.isascii() and text.isprintable():
         return text
     return (_UNSAFE_LINES if lines else _UNSAFE).sub(_written, text)
 
 
 def json_shown(data: bytes) -> bytes:
-    r"""JSON with the same values, in which such characters are escaped (`\u202e`): they occur only in strings."""
+    r"""Return JSON with the same values, in which unsafe characters are escaped (`\u202e`).
+
+    Such characters occur only within the strings of a JSON text.
+    """
 
     def escaped(match: re.Match[str]) -> str:
         units = match[0].encode("utf-16-be", "surrogatepass")
@@ -58,8 +61,9 @@ def json_shown(data: bytes) -> bytes:
 
 
 def without_surrogates(value: Any) -> Any:
-    r"""A value for JSON in which bytes of names that are not UTF-8 are written out (`\xff`): JSON cannot contain
-    them.
+    r"""Return a value for JSON in which bytes that are not UTF-8 are written as escapes (`\xff`).
+
+    Names of files may have such bytes, and JSON cannot contain them.
     """
     if isinstance(value, str):
         return value if value.isascii() else _SURROGATES.sub(_written, value)
@@ -69,14 +73,14 @@ def without_surrogates(value: Any) -> Any:
 
 
 def csv_cell(text: str) -> str:
-    """A cell that a spreadsheet takes as text: an apostrophe precedes what would be a formula. A number stays one."""
+    """Return a cell that a spreadsheet treats as text: an apostrophe precedes a formula. A number stays a number."""
     if _FORMULA.match(text) and not _NUMBER.fullmatch(text):
         return "'" + text
     return text
 
 
 def html_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table for notebooks, which shows all cells as plain text, and loads nothing."""
+    """Return a table for notebooks, which shows all cells as plain text, and loads nothing."""
 
     def row(cells: Sequence[str], tag: str = "td") -> str:
         made = (f'<{tag} style="text-align:left">{html.escape(shown(cell))}</{tag}>' for cell in cells)

@@ -1,4 +1,4 @@
-"""Text to quantities and back: every setting and every figure that a user reads goes through here.
+"""Converts text to quantities and back: every setting and every figure that a user reads goes through this module.
 
 Durations are int nanoseconds, rates are requests per second. A parser raises UsageError, with the text and the valid
 forms.
@@ -22,10 +22,10 @@ MS_NS = 1_000_000
 US_NS = 1_000
 
 MAX_RATE = math.inf
-"""The rate `max`: no pacing, the closed loop."""
+"""The value of the rate `max`: requests are not paced, but sent in a closed loop."""
 
 DURATION_FORMS = "30s, 10m, 1h30m, 250ms, 50us, or a number of seconds"
-RATE_FORMS = "500/s, 50/1m, 500 (a second), or max"
+RATE_FORMS = "500/s, 50/1m, 500 (per second), or max"
 FACTOR_FORMS = "2, 2x, 0.5 or 200%"
 SHARE_FORMS = "25% or 0.25"
 SIZE_FORMS = "4096, 64k or 16MiB"
@@ -53,7 +53,7 @@ _SIZE_UNITS = {
 }  # fmt: skip
 
 DURATION_NS_MAX = 100 * 365 * 86_400 * SECOND_NS
-"""The longest duration that is accepted: a longer one is a typing error, and would overflow a timestamp."""
+"""The longest duration that is accepted. A longer one is a typing error, and would overflow a timestamp."""
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 _TERM = re.compile(rf"({_NUMBER})\s*([a-zA-Zµμ]+)\s*")
@@ -64,7 +64,7 @@ _OFFSET = re.compile(r"([+-])(\d{2}):?(\d{2})")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word most like `word`; empty if none is."""
+    """Return the known word that is most similar to `word`; empty if none is similar."""
     lowered = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.5)
     return lowered[found[0]] if found else ""
@@ -75,7 +75,7 @@ def _wrong(text: object, what: str, forms: str, more: str = "") -> UsageError:
 
 
 def parse_duration_ns(text: str | float) -> int:
-    """A duration in ns, from `30s`, `1h30m`, `250ms` or a bare number of seconds. Never negative."""
+    """Parse a duration, such as `30s`, `1h30m`, `250ms` or a bare number of seconds, to ns. It is never negative."""
     stripped = str(text).strip()
     if _PLAIN.fullmatch(stripped):
         return _whole_ns(float(stripped) * SECOND_NS, text)
@@ -98,7 +98,7 @@ def parse_duration_ns(text: str | float) -> int:
 
 
 def is_bare(text: str) -> bool:
-    """Whether `text` is a number without a unit."""
+    """Return whether `text` is a number without a unit."""
     return bool(_PLAIN.fullmatch(text.strip()))
 
 
@@ -109,7 +109,7 @@ def _whole_ns(value_ns: float, text: object) -> int:
 
 
 def parse_rate_per_s(text: str | float) -> float:
-    """A rate in requests per second, from `500/s`, `50/1m`, `500` or `max` (MAX_RATE). Above 0."""
+    """Parse a rate above 0, such as `500/s`, `50/1m`, `500` or `max` (MAX_RATE), to requests per second."""
     stripped = str(text).strip()
     if stripped == "max":
         return MAX_RATE
@@ -127,7 +127,7 @@ def parse_rate_per_s(text: str | float) -> float:
 
 
 def parse_factor(text: str | float) -> float:
-    """A factor above 0, from `2`, `2x` or `200%`."""
+    """Parse a factor above 0, such as `2`, `2x` or `200%`."""
     stripped = str(text).strip().replace("×", "x")
     number, divisor = stripped, 1.0
     if stripped.endswith("%"):
@@ -143,7 +143,7 @@ def parse_factor(text: str | float) -> float:
 
 
 def parse_share(text: str | float) -> float:
-    """A share from 0 to 1, from `25%` or `0.25`."""
+    """Parse a share from 0 to 1, such as `25%` or `0.25`."""
     stripped = str(text).strip()
     percent = stripped.endswith("%")
     number = stripped[:-1].strip() if percent else stripped
@@ -156,7 +156,7 @@ def parse_share(text: str | float) -> float:
 
 
 def parse_size_bytes(text: str | float) -> int:
-    """A size in bytes, from `4096`, `64k`, `16MiB` (powers of 1024) or `1MB` (of 1000)."""
+    """Parse a size, such as `4096`, `64k`, `16MiB` (powers of 1024) or `1MB` (of 1000), to bytes."""
     match = _SIZE.fullmatch(str(text).strip())
     unit = match.group(2).lower() if match else ""
     if match is None or unit not in _SIZE_UNITS:
@@ -165,7 +165,7 @@ def parse_size_bytes(text: str | float) -> int:
 
 
 def parse_zone(text: str) -> dt.tzinfo:
-    """A time zone, from `UTC`, `Z`, `+02:00`, `+0200` or an IANA name."""
+    """Parse a time zone: `UTC`, `Z`, `+02:00`, `+0200` or an IANA name."""
     stripped = text.strip()
     if stripped.upper() in ("UTC", "Z"):
         return dt.UTC
@@ -182,7 +182,7 @@ def parse_zone(text: str) -> dt.tzinfo:
 
 
 class Moment(NamedTuple):
-    """A time as it was written; one field is set. `clock_ns` counts from midnight."""
+    """A time as the user wrote it; exactly one field is set. `clock_ns` counts from midnight."""
 
     offset_ns: int | None = None
     clock_ns: int | None = None
@@ -190,10 +190,10 @@ class Moment(NamedTuple):
     absolute_ns: int | None = None
 
     def resolve_ns(self, origin_ns: int, end_ns: int, zone: dt.tzinfo) -> int:
-        """The moment in ns since 1970.
+        """Return the moment in ns since 1970.
 
-        An offset counts from `origin_ns`. A time of day is the first one in [origin_ns, end_ns], or that of
-        the origin's day where none falls inside. A date without a zone is of `zone`.
+        An offset counts from `origin_ns`. A time of day is its first occurrence in [origin_ns, end_ns], or the
+        one on the origin's day if there is none. A date without a zone is in `zone`.
         """
         if self.absolute_ns is not None:
             return self.absolute_ns
@@ -215,7 +215,7 @@ class Moment(NamedTuple):
 
 
 def parse_moment(text: str) -> Moment:
-    """A moment, from `18:00`, ISO 8601 with or without a zone, or `+10m`."""
+    """Parse a moment: `18:00`, ISO 8601 with or without a zone, or `+10m`."""
     stripped = text.strip()
     if stripped.startswith("+"):
         try:
@@ -239,18 +239,18 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def datetime_to_ns(moment: dt.datetime) -> int:
-    """An aware datetime in ns since 1970, exactly."""
+    """Convert an aware datetime to ns since 1970, exactly."""
     delta = moment - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * SECOND_NS + delta.microseconds * US_NS
 
 
 def to_datetime(at_ns: int, zone: dt.tzinfo = dt.UTC) -> dt.datetime:
-    """Ns since 1970 as a datetime of `zone`, cut to the microsecond."""
+    """Convert ns since 1970 to a datetime in `zone`, cut to the microsecond."""
     return (_EPOCH + dt.timedelta(microseconds=at_ns // US_NS)).astimezone(zone)
 
 
 def format_number(value: float, digits: int = 3) -> str:
-    """A number with `digits` significant digits, thousands apart: 1.24, 0.034, 30,969."""
+    """Format a number with `digits` significant digits and separated thousands: 1.24, 0.034, 30,969."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
@@ -261,22 +261,22 @@ def format_number(value: float, digits: int = 3) -> str:
 
 
 def format_count(count: float) -> str:
-    """30,969."""
+    """Format a count, rounded to a whole number, such as 30,969."""
     return f"{round(count):,}"
 
 
 def counted(count: int, one: str, many: str = "") -> str:
-    """`1 query`, `30,969 queries`; `many` is `one` with an s unless it is given."""
+    """Format a count with its noun: `1 query`, `30,969 queries`. `many` is `one` with an s unless it is given."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def name_text(name: str) -> str:
-    """A file's name as text that any file of ours can hold: a byte that is no UTF-8 is written as `\\xff`."""
+    r"""Return a file's name as text that is valid UTF-8: a byte that is not UTF-8 is written as `\xff`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def format_latency(value_ns: float) -> str:
-    """A latency at 3 significant digits: 850 ns, 41.2 µs, 1.24 ms, 3.07 s, 2 min 5 s."""
+    """Format a latency with 3 significant digits: 850 ns, 41.2 µs, 1.24 ms, 3.07 s, 2 min 5 s."""
     for unit_ns, unit in ((1, "ns"), (US_NS, "µs"), (MS_NS, "ms")):
         if abs(value_ns) < 999.5 * unit_ns:
             return f"{value_ns:.0f} ns" if unit_ns == 1 else f"{format_number(value_ns / unit_ns)} {unit}"
@@ -288,7 +288,7 @@ def format_latency(value_ns: float) -> str:
 
 
 def format_duration(value_ns: int) -> str:
-    """A length of time, two units at most: 1.5 s, 10 min, 1 h 30 min, 2 d 4 h."""
+    """Format a length of time with at most two units: 1.5 s, 10 min, 1 h 30 min, 2 d 4 h."""
     if value_ns < 60 * SECOND_NS:
         number, unit = format_latency(value_ns).split()
         return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}"
@@ -302,7 +302,7 @@ def format_duration(value_ns: int) -> str:
 
 
 def duration_text(value_ns: int) -> str:
-    """A duration as a scenario holds it, exactly: 30s, 1500ms, 250ns. `parse_duration_ns` reads it back."""
+    """Format a duration exactly, as a scenario contains it: 30s, 1500ms, 250ns. `parse_duration_ns` reads it back."""
     for unit, unit_ns in (
         ("h", 3600 * SECOND_NS),
         ("m", 60 * SECOND_NS),
@@ -316,12 +316,12 @@ def duration_text(value_ns: int) -> str:
 
 
 def rate_text(rate_per_s: float) -> str:
-    """A rate as a scenario holds it: 500/s, 0.5/s or max."""
+    """Format a rate as a scenario contains it: 500/s, 0.5/s or max."""
     return "max" if rate_per_s == MAX_RATE else f"{rate_per_s:.12g}/s"
 
 
 def format_rate(rate_per_s: float) -> str:
-    """20,000/s, 8.33/s, or max; below one a second by the minute: 50/min."""
+    """Format a rate: 20,000/s, 8.33/s or max; a rate below one per second is per minute: 50/min."""
     if rate_per_s == MAX_RATE:
         return "max"
     if 0 < rate_per_s < 1:
@@ -330,7 +330,7 @@ def format_rate(rate_per_s: float) -> str:
 
 
 def format_share(share: float) -> str:
-    """A share in percent: 100%, 99.98%, 12.5%, 0.003%. Only 1 is shown as 100%, and only 0 as 0%."""
+    """Format a share in percent: 100%, 99.98%, 12.5%, 0.003%. Only 1 is shown as 100%, and only 0 as 0%."""
     percent = share * 100
     if percent in (0, 100):
         return f"{percent:.0f}%"
@@ -343,7 +343,7 @@ def format_share(share: float) -> str:
 
 
 def format_bytes(size: float) -> str:
-    """512 B, 64 KiB, 1.2 MiB."""
+    """Format a size: 512 B, 64 KiB, 1.2 MiB."""
     for unit, step in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if abs(size) >= step:
             return f"{format_number(size / step)} {unit}"
@@ -351,7 +351,7 @@ def format_bytes(size: float) -> str:
 
 
 def format_moment(at_ns: int, zone: dt.tzinfo = dt.UTC) -> str:
-    """A moment of the wall clock: 2026-01-05 18:00:00 +01:00."""
+    """Format a moment of the wall clock: 2026-01-05 18:00:00 +01:00."""
     moment = to_datetime(at_ns, zone)
     offset = moment.strftime("%z")
     return moment.strftime("%Y-%m-%d %H:%M:%S ") + (

@@ -1,4 +1,7 @@
-"""An agent: the rules of `agent_state` over a real connection, around a share that runs in a thread."""
+"""An agent of a run over many machines.
+
+It applies the rules of `agent_state` to a real connection, and runs its share of the requests in a thread.
+"""
 
 from __future__ import annotations
 
@@ -29,24 +32,26 @@ from .share_run import ShareRun, failure_words
 
 TICK_S = 0.1
 REPORTS_MAX = 256
-"""Maximum number of messages that wait while the connection accepts none. Beyond it reports are dropped, because a
-later report replaces them."""
+"""Maximum number of messages that wait while the connection accepts none.
+
+When that many wait, new reports are dropped, because a later report replaces them.
+"""
 
 
 def default_store() -> Path:
-    """Where an agent keeps traces and run folders: `replay/agent` in the user's cache."""
+    """Return the folder of an agent's traces and run folders: `replay/agent` in the user's cache."""
     base = os.environ.get("REPLAY_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser().absolute() / "replay" / "agent"
 
 
 @dataclass
 class AgentOptions:
-    """The options that an agent's own machine decides; the coordinator cannot change them."""
+    """The options that only the agent's own machine sets; the coordinator cannot change them."""
 
     allow: tuple[str, ...] = ()
     store: Path = field(default_factory=default_store)
     runs: Path | None = None
-    """Where its run folder is created. None: in the store."""
+    """The folder in which the agent creates its run folder; None means in the store."""
     token: bytes = b""
     order: str = ""
     clock: AgentClock = field(default_factory=AgentClock)
@@ -54,7 +59,7 @@ class AgentOptions:
 
 
 class Agent:
-    """One agent on one connection. It serves one order."""
+    """An agent on one connection. It serves one order."""
 
     def __init__(self, connection: Connection, options: AgentOptions) -> None:
         self._connection, self._options = connection, options
@@ -72,7 +77,7 @@ class Agent:
         return self._options.clock.now_ns()
 
     async def run(self) -> int:
-        """Serve the order that the coordinator gives. Returns the exit code."""
+        """Serve the order that the coordinator gives, and return the exit code."""
         try:
             welcome = await introduce(
                 self._connection, self._options.token, self._options.order, self._options.clock.identity
@@ -97,7 +102,7 @@ class Agent:
         if why:
             self._options.say(f"the agent ends: {why}")
         if self._share is not None and self._share.out.exists():
-            self._options.say(f"its run is in {self._share.out}")
+            self._options.say(f"the agent's run is in {self._share.out}")
         if self._failed_code:
             return self._failed_code
         return Exit.CRASHED if why else Exit.PASSED
@@ -195,7 +200,7 @@ class Agent:
         self._nursery.start_soon(self._cancel_soon)
 
     async def _cancel_soon(self) -> None:
-        """Let the last messages be sent, then end every task."""
+        """Wait up to one second until the last messages are sent, then end every task."""
         with trio.move_on_after(1):
             while self._state.is_connected and self._to_send.statistics().current_buffer_used:
                 await trio.sleep(0.01)
@@ -203,7 +208,7 @@ class Agent:
         self._nursery.cancel_scope.cancel()
 
     async def _serve(self, plan: Plan) -> None:
-        """Get the trace, then run the share in a thread."""
+        """Obtain the trace, then run the share in a thread."""
         try:
             share = await self._prepared(plan)
             if share is None:
@@ -259,7 +264,10 @@ class Agent:
         )
 
     def _tell(self, what: str, *values: Any) -> None:
-        """Pass an event from a thread of the share to the agent's task."""
+        """Pass an event from a thread of the share to the agent's task.
+
+        `what` is the method of AgentState to call.
+        """
 
         def heard() -> None:
             self._act(getattr(self._state, what)(*values))
@@ -268,6 +276,6 @@ class Agent:
 
 
 def check_runs(runs: Path | None) -> None:
-    """UsageError if the path for run folders is a file."""
+    """Raise UsageError if the path for run folders is a file."""
     if runs is not None and runs.exists() and not runs.is_dir():
         raise UsageError(f"{runs} is not a folder")

@@ -10,8 +10,11 @@ from replay.errors import UsageError
 from replay.units import MS_NS, SECOND_NS
 
 SKEW_VARIABLE = "REPLAY_CLOCK_SKEW"
-"""For tests: `250ms` or `-3s,500ppm` makes an agent's clock differ by this much, and drift; `0s,0ppm,40ms@12s` sets it
-forward by 40 ms once the agent is 12 s old."""
+"""An environment variable for tests, which shifts an agent's clock.
+
+`250ms` adds an offset, and `-3s,500ppm` adds an offset and a drift. `0s,0ppm,40ms@12s` sets the clock forward by 40 ms
+when the agent is 12 s old.
+"""
 
 _FORM = re.compile(r"(-?\d+)(ms|s)(?:,(-?\d+)ppm)?(?:,(-?\d+)ms@(\d+)s)?")
 
@@ -44,7 +47,7 @@ class AgentClock:
 
     @classmethod
     def of(cls, text: str) -> AgentClock:
-        """The clock that REPLAY_CLOCK_SKEW describes; the machine's own if it is not set."""
+        """Return the clock that REPLAY_CLOCK_SKEW describes, or the machine's own clock if `text` is empty."""
         if not text:
             return cls()
         match = _FORM.fullmatch(text)
@@ -55,7 +58,7 @@ class AgentClock:
         return cls(int(match[1]) * unit_ns, int(match[3] or 0), jump_ns, after_ns)
 
     def now_ns(self) -> int:
-        """The present reading of the clock."""
+        """Return the present reading of the clock."""
         now_ns = time.monotonic_ns()
         jumped_ns = self._jump_ns if now_ns - self._base_ns > self._jump_after_ns else 0
         return self.shown_at(now_ns) + jumped_ns

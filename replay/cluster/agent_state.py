@@ -38,7 +38,7 @@ from .protocol import (
 
 
 class AgentPhase(Enum):
-    """The phases of an agent."""
+    """The phases of an agent, in the order in which it reaches them."""
 
     IDLE = "idle"
     PREPARING = "preparing"
@@ -50,7 +50,10 @@ class AgentPhase(Enum):
 
 
 class AgentState:
-    """One agent. `accepted` are the epochs that it, or an earlier process in its place, has accepted."""
+    """The state of one agent.
+
+    `accepted` are the epochs that this agent, or an earlier process in its place, has accepted.
+    """
 
     def __init__(self, now_ns: int = 0, accepted: Sequence[str] = ()) -> None:
         self.phase = AgentPhase.IDLE
@@ -65,11 +68,11 @@ class AgentState:
 
     @property
     def epoch(self) -> str:
-        """The epoch of the run; empty before the plan."""
+        """The epoch of the run; empty before the plan arrives."""
         return self.plan.epoch if self.plan is not None else ""
 
     def receive(self, message: AnyMessage, now_ns: int) -> list[Output]:
-        """Handle a message of the coordinator."""
+        """Handle a message from the coordinator."""
         self._own_time.pause_until(now_ns)
         self.heard_ns, self._heard_ran_ns = now_ns, self._own_time.ran_ns(now_ns)
         if isinstance(message, Probe):
@@ -89,7 +92,10 @@ class AgentState:
         return []
 
     def prepared(self, planned: int, due_by_second: list[int], routes: str = "") -> list[Output]:
-        """The share is planned, and the lanes are warm."""
+        """Report that the share is planned and the lanes are warm.
+
+        `planned` is the number of requests of the share, `due_by_second` their number in each second.
+        """
         if self.phase is not AgentPhase.PREPARING:
             return []
         self.phase = AgentPhase.READY
@@ -97,26 +103,32 @@ class AgentState:
         return [Send(ready)]
 
     def failed(self, why: str, hint: str = "", code: int = 2) -> list[Output]:
-        """The share cannot be sent, or the run failed."""
+        """Report that the share cannot be sent, or that the run failed."""
         if self.phase in (AgentPhase.ENDED, AgentPhase.GONE):
             return []
         self.phase = AgentPhase.ENDED
         return [Send(Refusal(why=why, hint=hint, code=code))]
 
     def reported(self, report: Report | Opened) -> list[Output]:
-        """The run has begun, or another second of it has been counted."""
+        """Send facts of the run to the coordinator: that it has begun, or the counts of another second.
+
+        Nothing is sent when the share is not running or the connection has ended.
+        """
         running = self.phase in (AgentPhase.STARTED, AgentPhase.ENDING)
         return [Send(report)] if running and self.is_connected else []
 
     def ended(self, end: End) -> list[Output]:
-        """The run has ended, and its folder is complete."""
+        """Report that the run has ended and its folder is complete."""
         if self.phase not in (AgentPhase.STARTED, AgentPhase.ENDING):
             return []
         self.phase, self.end = AgentPhase.ENDED, end
         return [Send(end)] if self.is_connected else self._leave("the coordinator is gone")
 
     def disconnected(self, why: str = "the connection to the coordinator ended") -> list[Output]:
-        """The connection has ended: no further message can arrive."""
+        """Handle the end of the connection, after which no message can arrive.
+
+        A running share is drained; an agent that does not run leaves at once.
+        """
         self.is_connected = False
         if self.phase in (AgentPhase.STARTED, AgentPhase.ENDING):
             return self._stopped("drain", why)
@@ -139,7 +151,7 @@ class AgentState:
                 return []
             return [Send(Refusal(why=f"order {plan.epoch} was accepted before"))]
         if self.phase is not AgentPhase.IDLE:
-            return [Send(Refusal(why=f"the agent has an order already ({self.epoch})"))]
+            return [Send(Refusal(why=f"the agent already has an order ({self.epoch})"))]
         self.accepted.add(plan.epoch)
         self.plan, self.phase = plan, AgentPhase.PREPARING
         return [Prepare(plan)]
@@ -152,7 +164,7 @@ class AgentState:
             return []
         if start.agent_ns - now_ns < LEAST_LEAD_NS:
             left_ms = (start.agent_ns - now_ns) // MS
-            return self.failed(f"the order to start came too late: {left_ms} ms before the start", code=1)
+            return self.failed(f"the order to start arrived too late: {left_ms} ms before the start", code=1)
         self.phase, self.start = AgentPhase.STARTED, start
         return [armed, Begin(start)]
 

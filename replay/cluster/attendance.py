@@ -1,4 +1,4 @@
-"""Which agents are missing: those that have not connected yet, and those whose processes have ended."""
+"""The search for missing agents: those that have not connected yet, and those whose processes have ended."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ MISSING_NS = 3 * SECOND_NS
 """An agent that has not connected after this time is reported."""
 
 LOG_CHARS_MAX = 300
-"""Characters of the last line that an agent printed, in the message about its end."""
+"""The maximum number of characters of an agent's last printed line in the message about its end."""
 
 
 class Attendance:
-    """Compares the agents that have connected with those that were started. `folder` has what agents printed."""
+    """Compares the agents that have connected with those that were started.
+
+    `folder` has the logs with the agents' output.
+    """
 
     def __init__(
         self, state: CoordinatorState, transport: Transport, folder: Path, say: Callable[[str], None]
@@ -30,7 +33,7 @@ class Attendance:
         self._is_missing_said = False
 
     def say_who_is_missing(self) -> None:
-        """Report once that agents which somebody else starts have not connected yet."""
+        """Report once, after MISSING_NS, how many agents have connected, if the user must start the others."""
         self._state.how_to_join = self._transport.how_to_join
         waited_ns = time.monotonic_ns() - self._made_ns
         if self._is_missing_said or self._state.phase is not Phase.GATHERING or waited_ns < MISSING_NS:
@@ -42,7 +45,7 @@ class Attendance:
             self._say(f"{count}; start the others by `{self._state.how_to_join}`")
 
     def never_came(self) -> list[Failed]:
-        """The failures of agents whose processes ended before they connected."""
+        """Return a failure for each agent whose process ended before the agent connected."""
         if self._state.phase is not Phase.GATHERING:
             return []
         came = {seat.hello.order for seat in self._state.seats if seat.hello is not None}
@@ -55,13 +58,13 @@ class Attendance:
         return failures
 
     def _last_line(self, order: str) -> str:
-        """The last line that an agent printed."""
+        """Return the last line that an agent printed, cut to LOG_CHARS_MAX."""
         log = self._folder / f"agent-{order}.log"
         lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
         return lines[-1][:LOG_CHARS_MAX] if lines else "it printed nothing"
 
     async def report_gone(self, act: Callable[[list[Output]], None]) -> None:
-        """Report agents whose processes have ended, each at once: they send nothing more."""
+        """Report each agent whose process has ended as lost, because it sends nothing more."""
         for seat in self._state.seats:
             if seat.hello is None or seat.gone_ns is not None or seat.end is not None:
                 continue

@@ -1,7 +1,7 @@
-"""What the coordinator observes during a run: the watched figures, and each second of the whole run for sinks.
+"""What the coordinator observes during a run: the watched figures, and each second of the whole run for the sinks.
 
-Agents are not involved in either. Sinks (`--sink`, `--live`, `--notify`) get seconds that are summed from the agents'
-reports. Figures from the target's side are sampled only on the coordinator's machine.
+Agents take no part in either. Sinks (`--sink`, `--live`, `--notify`) receive seconds that are summed from the
+agents' reports. Figures from the target's side are sampled only on the coordinator's machine.
 """
 
 from __future__ import annotations
@@ -49,30 +49,36 @@ class Broadcast:
         await self._sampler.run()
 
     def begin(self, instant_ns: int, wall_ns: int) -> None:
-        """Set when the first request will be due, by CLOCK_MONOTONIC and since the epoch."""
+        """Set the instant at which the first request is due, on CLOCK_MONOTONIC and in ns since the epoch."""
         self._start = ClockPair(instant_ns, wall_ns)
         self._seconds = WholeSeconds(wall_ns)
 
     def opened(self, started: Started, agents: int) -> None:
-        """Add an agent's facts of its start. The first ones tell the sinks what the run is."""
+        """Start the sinks with the facts that the first agent sent about its start.
+
+        Facts of later agents are ignored.
+        """
         if self._has_started:
             return
         self._has_started = True
         self._threads.start(whole_started(started, agents, self._start, self._scenario))
 
     def reported(self, agent: int, name: str, report: Report) -> None:
-        """Add a report of an agent."""
+        """Add an agent's report to the seconds of the whole run."""
         if not len(self._threads):
             return
         self._seconds.add(agent, report)
         self._events += [RunEvent(at_s, kind, f"{name}: {text}") for at_s, kind, text in report.events]
 
     def happened(self, now_ns: int, kind: str, text: str) -> None:
-        """Add an event that the coordinator noticed."""
+        """Add an event that the coordinator noticed, at the instant `now_ns`."""
         self._events.append(RunEvent(round(max(self._elapsed_s(now_ns), 0.0), 3), kind, text))
 
     def tick(self, now_ns: int, expected: Collection[int]) -> None:
-        """Pass on the seconds that are complete. `expected` are the agents that will still report."""
+        """Take a sample of the watched figures once per second, and pass complete seconds to the sinks.
+
+        `expected` are the agents that will still report.
+        """
         elapsed_s = self._elapsed_s(now_ns)
         number = int(elapsed_s)
         if self._scenario["watch"] and number > 0 and number not in self._samples:
@@ -81,7 +87,7 @@ class Broadcast:
             pass
 
     def _elapsed_s(self, now_ns: int) -> float:
-        """Seconds since the start; negative before it."""
+        """Return the seconds since the start; negative before it."""
         return (now_ns - self._start.monotonic_ns) / SECOND_NS if self._start.monotonic_ns else -1.0
 
     def _pass_on(self, elapsed_s: float, expected: Collection[int]) -> bool:
@@ -95,7 +101,10 @@ class Broadcast:
         return True
 
     async def finish(self) -> Observed:
-        """After the agents have ended: pass on the remaining seconds, and wait for the sinks."""
+        """Pass on the remaining seconds, wait for the sinks, and return what was observed.
+
+        Call it after the agents have ended.
+        """
         while self._has_started and self._seconds.has_more:
             self._pass_on(float("inf"), ())
         await self._threads.caught_up()
@@ -103,8 +112,9 @@ class Broadcast:
         return Observed(self._scenario, self._samples, figures, self._threads.notes())
 
     def end(self, document: RunDocument, folder: Path) -> RunDocument:
-        """After the run is merged and saved: end the sinks. Returns the document, which is written again if sinks have
-        failed since.
+        """End the sinks after the run is merged and saved, and return the document.
+
+        If sinks have failed since, the document gets their notes and is written again.
         """
         before = self._threads.notes()
         if self._has_started:
@@ -126,7 +136,10 @@ class Broadcast:
 
 
 def whole_started(started: Started, agents: int, start: ClockPair, saved: Mapping[str, Any]) -> Started:
-    """The facts of the start of the whole run, from those of one agent and the coordinator's own scenario."""
+    """Return the facts of the start of the whole run, from those of one agent and the coordinator's scenario.
+
+    Connections, threads and lanes are multiplied by the number of agents.
+    """
     replace = msgspec.structs.replace
     scenario = dict(saved)
     for key in ("connections", "threads"):

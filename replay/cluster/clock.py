@@ -1,18 +1,20 @@
 """The offset between the clocks of two machines, and its error.
 
-A probe leaves at s by our clock, comes at c and is answered at l by the other clock, and the answer is here at r. If
-the other clock is ahead by o, then c - o lies after s and l - o before r: o is between l - r and c - s. The middle is
-the estimate, half of the width the bound. It holds whatever the network does.
+The coordinator sends a probe at s and receives the answer at r, by its own clock. The agent receives the probe at
+c and answers at l, by the agent's clock. If the agent's clock is ahead by o, the probe arrives at c - o by the
+coordinator's clock, which is after s, and the answer leaves at l - o, which is before r. So o lies between l - r
+and c - s. The middle of this range is the estimate, and half of its width is the bound of the error. The bound
+holds whatever the delays of the network are.
 
-Agents on the coordinator's own machine read the same clock (`same_clock` in `agent_clock`). Then the offset is 0, unless
-an exchange contradicts that.
+Agents on the coordinator's own machine read the same clock (`agent_clock.same_clock`). Their offset is 0, unless an
+exchange contradicts that.
 
-Clocks drift, so an exchange says less the older it is. How much less follows from the exchanges themselves: two of them
-bound by how much the offset changed in between, hence the drift. Each exchange is carried to the instant in question
-with that range of drifts, and the offset is in all of the ranges that result.
+Clocks drift, so an old exchange is less exact than a new one. The range of possible drifts follows from the
+exchanges: each pair of them limits how much the offset changed in between. For an instant in question, the range
+of each exchange is widened by the possible drift until that instant. The offset lies in all of these ranges.
 
-The start must be given before it is due, so its offset is extrapolated. After the run the offset at that instant is
-known better, because there are exchanges on both sides of it (`PeerClock.settled`).
+The start is ordered before it is due, so its offset is extrapolated. After the run there are exchanges on both sides
+of the start, and its offset is known more exactly (`PeerClock.settled`).
 """
 
 from __future__ import annotations
@@ -23,28 +25,30 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 DRIFT_MAX_PPM = 600
-"""How much faster or slower another clock may run before the difference has been measured. Crystals keep within 100 ppm,
-and the kernel's time synchronization slews CLOCK_MONOTONIC by up to 500 ppm (adjtimex(2)).
+"""The largest drift of a clock that is assumed before the drift has been measured.
+
+Crystals keep within 100 ppm, and the kernel's time synchronization slews CLOCK_MONOTONIC by up to 500 ppm
+(adjtimex(2)).
 """
 
 DRIFT_CHANGE_PPM = 20
-"""Maximum change of the drift while exchanges are remembered."""
+"""The largest change of the drift that is assumed during the time that the remembered exchanges span."""
 
 SAMPLES_MAX = 64
-"""Number of exchanges that are remembered: those of the last 16 s."""
+"""Number of exchanges that are remembered. At a probe every 125 ms (`coordinator.TICK_S`) they span 8 s."""
 
 JUMP_PPM = 2_000
-"""A faster change is not a drift: one of the clocks was set."""
+"""The offset never drifts faster than this. A faster change means that one of the clocks was set."""
 
 NEAR_NS = 8_000_000_000
 """Exchanges within this time after the start are used to settle the offset at the start."""
 
 DRIFT_SPAN_NS = 1_000_000_000
-"""A drift is stated only if it was measured over at least this time."""
+"""A drift is reported only if it was measured over at least this time."""
 
 
 class Sample(NamedTuple):
-    """The result of one exchange: the other clock's lead, its bound, and the instant by our clock."""
+    """The result of one exchange: the other clock's lead, the bound of its error, and the instant by our clock."""
 
     offset_ns: int
     bound_ns: int
@@ -52,14 +56,14 @@ class Sample(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """The other clock is `offset_ns` ahead, plus or minus `bound_ns`."""
+    """An estimate of an offset: the other clock is `offset_ns` ahead, plus or minus `bound_ns`."""
 
     offset_ns: int
     bound_ns: int
 
 
 def sample(sent_ns: int, came_ns: int, left_ns: int, returned_ns: int) -> Sample | None:
-    """The result of one exchange; None if its timestamps contradict each other."""
+    """Return the result of one exchange, or None if its timestamps contradict each other."""
     most, least = came_ns - sent_ns, left_ns - returned_ns
     if least > most or returned_ns < sent_ns or left_ns < came_ns:
         return None
@@ -68,7 +72,9 @@ def sample(sent_ns: int, came_ns: int, left_ns: int, returned_ns: int) -> Sample
 
 
 class PeerClock:
-    """The clock of one agent, seen from the coordinator. When it is set, all earlier exchanges become invalid.
+    """The clock of one agent, seen from the coordinator.
+
+    When the clock is set, all earlier exchanges become invalid.
 
     `is_same` states that the agent reads the coordinator's own clock. One exchange that contradicts it makes it False.
     """
@@ -84,7 +90,7 @@ class PeerClock:
         self._near_start: list[Sample] = []
 
     def add(self, sent_ns: int, came_ns: int, left_ns: int, returned_ns: int) -> None:
-        """Add an exchange."""
+        """Add the four timestamps of an exchange, and detect whether the clock was set since the last one."""
         found = sample(sent_ns, came_ns, left_ns, returned_ns)
         if found is None:
             self.contradictions += 1
@@ -106,7 +112,7 @@ class PeerClock:
             self.first = found
 
     def _jumped(self, at_ns: int) -> None:
-        """Forget what was measured before, because the clock was set just before `at_ns`."""
+        """Discard all earlier exchanges, because the clock was set just before `at_ns`."""
         self._jumps_ns = self.jumped_ns
         self._before_jump = at_ns, self.estimate(at_ns).offset_ns
         self.samples.clear()
@@ -115,24 +121,27 @@ class PeerClock:
 
     @property
     def jumped_ns(self) -> int:
-        """By how much the clock was set in total."""
+        """The total by which the clock was set, in ns."""
         if self._before_jump is None:
             return self._jumps_ns
         at_ns, offset_ns = self._before_jump
         return self._jumps_ns + self.estimate(at_ns).offset_ns - offset_ns
 
     def estimate(self, at_ns: int) -> Estimate:
-        """The offset at an instant of our clock, which may be in the future."""
+        """Estimate the offset at an instant of our clock, which may be in the future."""
         return Estimate(0, 0) if self.is_same else _estimated(self.samples, at_ns)
 
     def reference(self, at_ns: int) -> Estimate:
-        """Return the estimate for the start at `at_ns`, from which the drift is measured."""
+        """Return the estimate for the start of the run at `at_ns`.
+
+        The best exchange becomes the reference from which the drift is measured.
+        """
         self.first = min(self.samples, key=lambda one: _bound_at(one, at_ns))
         self._start_ns, self._near_start = at_ns, list(self.samples)
         return self.estimate(at_ns)
 
     def settled(self, used: Estimate, at_ns: int) -> Estimate:
-        """Return `used`, the estimate with which a run was started at `at_ns`, with its bound as later exchanges have it.
+        """Return `used`, the estimate with which the run was started at `at_ns`, with a bound from later exchanges.
 
         The bound covers both the distance from `used` to the later estimate and the bound of that one. It is not wider
         than before, unless the clock was wrongly taken for the coordinator's own.
@@ -144,8 +153,9 @@ class PeerClock:
         return used._replace(bound_ns=bound_ns if self._began_same else min(bound_ns, used.bound_ns))
 
     def drift(self) -> tuple[float, int]:
-        """The drift since the reference, or since the clock was set, in ppm, and by how much the offset has changed in
-        ns. 0 if too little time has passed, or if the change is within the error.
+        """Return the drift in ppm and the change of the offset in ns since the reference, or since the clock was set.
+
+        Both are 0 if too little time has passed, or if the change is within the error.
         """
         if self.is_same or self.first is None or not self.samples:
             return 0.0, 0
@@ -162,7 +172,7 @@ class PeerClock:
 
 
 def drift_range(samples: Sequence[Sample]) -> tuple[float, float]:
-    """The slowest and the fastest drift (ppm) that are compatible with every pair of exchanges."""
+    """Return the slowest and the fastest drift (ppm) that are compatible with every pair of exchanges."""
     slowest, fastest = -float(DRIFT_MAX_PPM), float(DRIFT_MAX_PPM)
     for before, after in itertools.combinations(samples, 2):
         span_ns = after.at_ns - before.at_ns
@@ -175,19 +185,21 @@ def drift_range(samples: Sequence[Sample]) -> tuple[float, float]:
 
 
 def _estimated(samples: Sequence[Sample], at_ns: int) -> Estimate:
-    """Return the offset at an instant that is compatible with all exchanges."""
+    """Estimate the offset at an instant from all exchanges."""
     slowest, fastest = drift_range(samples)
     least, most = _carried(samples, at_ns, slowest, fastest)
     if least > most:
-        # The drift changed, so each exchange is used with any possible drift since.
+        # The drift has changed, so that no offset fits all exchanges. The exchange whose bound is now the smallest is
+        # used alone, with the largest possible drift since then.
         best = min(samples, key=lambda one: _bound_at(one, at_ns))
         return Estimate(best.offset_ns, _bound_at(best, at_ns))
     return Estimate(round((most + least) / 2), math.ceil((most - least) / 2) + 1)
 
 
 def _carried(samples: Sequence[Sample], at_ns: int, slowest: float, fastest: float) -> tuple[float, float]:
-    """The minimum and maximum offset at an instant that are compatible with all exchanges. The minimum is above the
-    maximum if the exchanges contradict each other.
+    """Return the minimum and the maximum offset at an instant that are compatible with all exchanges.
+
+    The minimum is above the maximum if the exchanges contradict each other.
     """
     least, most = -math.inf, math.inf
     for one in samples:

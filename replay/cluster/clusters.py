@@ -13,7 +13,7 @@ from .transports import LOCAL_MAX, Identity, Local, Transport
 
 
 def make_transport(text: str, identity: Identity) -> Transport:
-    """The transport that `--cluster` names. UsageError for anything else."""
+    """Return the transport that the value of `--cluster` selects; raise UsageError for any other value."""
     kind, _, rest = text.partition(":")
     if kind == "local":
         if not rest.isdigit() or not 1 <= int(rest) <= LOCAL_MAX:

@@ -1,4 +1,7 @@
-"""How an agent reaches its coordinator: TCP on loopback, mutual TLS beyond it, or standard input and output."""
+"""The connection of an agent to its coordinator.
+
+It is TCP on loopback, mutual TLS beyond loopback, or standard input and output.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +20,25 @@ from .agent import Agent, AgentOptions
 from .framing import Connection
 
 CONNECT_S = 120.0
-"""How long an agent tries to reach its coordinator, which may still be planning, or compiling kernels in a new pod."""
+"""How long an agent tries to reach its coordinator over TLS.
+
+The coordinator may still be planning, or compiling kernels in a new pod.
+"""
 
 CONNECT_HERE_S = 2.0
-"""The same with a token, whose file exists only while the coordinator listens."""
+"""How long an agent with a token tries to reach its coordinator.
+
+The token's file exists only while the coordinator listens, so that no long wait is needed.
+"""
 
 RETRY_S = 0.5
 
 ANY_NAME = "any"
-"""Accept every certificate that the authority has signed, as Dask does, whose certificates contain no host names."""
+"""The server name that accepts every certificate of the authority: Dask's certificates contain no host names."""
 
 
 def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: Sequence[str | None]) -> None:
-    """UsageError for options that contradict each other, or that would leave the connection open to others."""
+    """Raise UsageError for options that contradict each other, or that would leave the connection unsecured."""
     if stdio and connect is not None:
         raise UsageError("--stdio and --connect cannot be combined", hint="give only one")
     if stdio:
@@ -50,13 +59,16 @@ def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: S
 
 
 async def serve(options: AgentOptions, connect: str | None, tls: tuple[str, str, str], name: str) -> int:
-    """Serve one run. `name` is the name that the coordinator's certificate must have. Returns the exit code."""
+    """Serve one run, and return the exit code.
+
+    `name` is the name that the coordinator's certificate must have.
+    """
     stream = _standard_streams() if connect is None else await _connected(connect, tls, name)
     return await Agent(Connection(stream), options).run()
 
 
 def _standard_streams() -> trio.abc.Stream:
-    """Use standard input and output as a stream; printed text goes to standard error."""
+    """Return a stream over standard input and output, and redirect printed text to standard error."""
     reading, writing = os.dup(0), os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
@@ -87,7 +99,7 @@ async def _connected(place: str, tls: tuple[str, str, str], name: str) -> trio.a
 
 
 async def _reached(place: str, limit_s: float) -> trio.SocketStream:
-    """A connection to the coordinator, which may start a little later than its agents."""
+    """Connect to the coordinator, and retry for up to `limit_s`, because it may start later than its agents."""
     host, port = parse_place(place, "connect to")
     failure = f"no answer within {limit_s:g} s"
     with trio.move_on_after(limit_s):
@@ -97,19 +109,19 @@ async def _reached(place: str, limit_s: float) -> trio.SocketStream:
             except OSError as error:
                 failure = reason_of(error)
                 await trio.sleep(RETRY_S)
-    raise TargetError(f"no coordinator at {place}: {failure}", hint="look at --connect")
+    raise TargetError(f"no coordinator at {place}: {failure}", hint="check --connect")
 
 
 def client_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
-    """The TLS context of an agent, which verifies the coordinator and presents its own certificate."""
+    """Return the TLS context of an agent, which verifies the coordinator and presents its own certificate."""
     context = python_context(Tls(server_name="", ca=ca, cert=cert, key=key))
     context.set_alpn_protocols([])
     return context
 
 
 def server_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
-    """The TLS context of a coordinator, which refuses agents without a certificate of `ca`."""
-    # The exception's message contains the name of the wrong file.
+    """Return the TLS context of a coordinator, which refuses agents without a certificate of `ca`."""
+    # This call checks the files first, because its exceptions contain the name of the file that is wrong.
     python_context(Tls(server_name="", ca=ca, cert=cert, key=key))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -1,8 +1,8 @@
-"""The coordinator: the rules of `coordinator_state` over real connections to its agents.
+"""The coordinator of a run: it applies the rules of `coordinator_state` to real connections to its agents.
 
-links        the connections, and what goes over them
+links        the connections, and the messages that they transfer
 orders       the plan of each agent
-attendance   who is missing, and whose process has ended
+attendance   agents that are missing, and agents whose processes have ended
 gathering    the agents' run folders, after the run
 """
 
@@ -43,7 +43,7 @@ TICK_S = 0.125
 
 
 class Coordinator:
-    """One run over many agents. `say` prints a line; `reported` gets each report."""
+    """The coordinator of one run. `say` prints a line; `reported` receives each report."""
 
     def __init__(
         self,
@@ -79,7 +79,10 @@ class Coordinator:
         self._reports = [Reports() for _ in range(transport.agents)]
 
     async def run(self, *, signals: bool = False) -> Gathered:
-        """Make the run, and return the result even if agents were lost. ReplayError if it cannot begin."""
+        """Make the run, and return the result even if agents were lost.
+
+        Raises ReplayError if the run cannot begin.
+        """
         values.check_fits(self._order.scenario)
         values.checked_headers(self._order.scenario)
         values.environment(self._order.scenario)
@@ -135,7 +138,7 @@ class Coordinator:
         try:
             hello = await receive_hello(connection, self._transport.token)
         except Broken as error:
-            # Where the coordinator starts the agents' processes, it reports an agent that ended (`Attendance`).
+            # If the coordinator started the agents' processes, `Attendance` reports those that have ended.
             if not (isinstance(error, Ended) and self._transport.started):
                 self._say(f"a connection was refused: {error}")
             await connection.close()
@@ -169,7 +172,7 @@ class Coordinator:
         self._act(self.state.disconnected(agent, time.monotonic_ns(), why))
 
     def _with_proof(self, outputs: list[Output], nonce: bytes) -> list[Output]:
-        """The outputs with the proof in the welcome that this side knows the token."""
+        """Return the outputs, with a proof in the welcome that the coordinator knows the token."""
         shown = proof(self._transport.token, "coordinator", nonce)
         return [
             Send(Welcome(agent=output.message.agent, proof=shown), output.agent)
@@ -253,7 +256,7 @@ class Coordinator:
             self._broadcast.tick(time.monotonic_ns(), expected)
 
     def _await_instant(self) -> None:
-        """Follow the wall clock, because it may be set while the run waits for its start time."""
+        """Convert the start time to CLOCK_MONOTONIC again, because the wall clock may be set while the run waits."""
         at_ns = self._order.start_at_ns
         if at_ns is None:
             return
@@ -263,7 +266,7 @@ class Coordinator:
             self._say(f"all agents are ready; the first request is due at {moment_text(at_ns)}")
 
     async def _watch_processes(self) -> None:
-        """Follow the agents' processes, where they are known."""
+        """Watch the agents' processes, if the transport knows them, and report those that have ended."""
         while True:
             await trio.sleep(TICK_S)
             for failed in self._attendance.never_came():
@@ -281,7 +284,10 @@ class Coordinator:
 
 
 def _error_of(failed: Failed) -> ReplayError:
-    """The error of a run that could not begin."""
+    """Return the error to raise for a run that could not begin.
+
+    Raises KeyboardInterrupt if the coordinator was interrupted.
+    """
     if failed.code == 1:
         return EngineError(failed.why, hint=failed.hint)
     if failed.code == Exit.INTERRUPTED:

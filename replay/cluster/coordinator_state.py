@@ -70,7 +70,7 @@ class Seat:
     clock: PeerClock = field(default_factory=PeerClock)
     heard_ns: int = 0
     heard_ran_ns: int = 0
-    """The same, in the time during which the coordinator ran."""
+    """The instant of `heard_ns` in the coordinator's own time, which excludes its pauses (`own_time`)."""
     is_connected: bool = False
     probes: int = 0
     ready: Ready | None = None
@@ -83,11 +83,11 @@ class Seat:
     lost_ran_ns: int = 0
     lost_why: str = ""
     gone_ns: int | None = None
-    """When its process was known to have ended; None if it may have sent after it was lost."""
+    """When the agent was known to have ended; None if it may have sent after it was lost."""
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing more is expected from it."""
+        """Whether nothing more is expected from the agent."""
         return self.end is not None or self.lost_ns is not None
 
     @property
@@ -99,10 +99,10 @@ class Seat:
 
 
 class CoordinatorState:
-    """The coordinator of one run with `agents` agents.
+    """The state of the coordinator of one run with `agents` agents.
 
-    `version` and `kernels` are those of this process; an agent with other ones is refused. `clock` is the identity of
-    its clock (`same_clock`), empty if it is not known.
+    `version` and `kernels` are those of this process; agents with other values are refused. `clock` is the identity of
+    its clock (`same_clock`), which is empty if it is not known.
     """
 
     def __init__(
@@ -114,19 +114,22 @@ class CoordinatorState:
         self.seats = [Seat(number) for number in range(agents)]
         self._clock = clock
         self.pauses_ns: list[int] = []
-        """For how long the coordinator itself did not run, for each pause during the run."""
+        """The length of each pause in which the coordinator's own process did not run, during the run."""
         self.how_to_join = ""
-        """The command that starts an agent, if agents are started elsewhere."""
+        """The command with which the user starts an agent; empty if the coordinator starts the agents."""
         self._own_time = OwnTime(now_ns)
         self._since_ran_ns = now_ns
         self._confirm_ran_ns = 0
         self.instant_ns: int | None = None
         self.start_at_ns: int | None = None
-        """When the first request is to be due; None: as soon as possible. It may be moved until the run begins."""
+        """When the first request must be due; None means as soon as possible. It may change until the run begins."""
         self.stopped_why = ""
 
     def joined(self, hello: Hello, now_ns: int) -> tuple[int, list[Output]]:
-        """Add an agent that has connected. Returns its number, or -1 and the refusal to send."""
+        """Add an agent that has connected, and return its number and the messages to send.
+
+        The number is -1 if the agent is refused.
+        """
         self._attend(now_ns)
         why = self._why_refused(hello)
         if why:
@@ -147,14 +150,14 @@ class CoordinatorState:
         return ""
 
     def order(self, plans: Sequence[Plan]) -> list[Output]:
-        """Give each agent its share, after `AllHere`."""
+        """Send each agent its plan. Call it after `AllHere`."""
         if self.phase is not Phase.PLANNING:
             return []
         self.phase = Phase.PREPARING
         return [Send(plan, seat.agent) for plan, seat in zip(plans, self.seats, strict=True)]
 
     def receive(self, agent: int, message: AnyMessage, now_ns: int) -> list[Output]:
-        """Handle a message of an agent."""
+        """Handle a message from an agent."""
         seat = self.seats[agent]
         self._attend(now_ns)
         self._hear(seat, now_ns)
@@ -178,7 +181,7 @@ class CoordinatorState:
         return []
 
     def _attend(self, now_ns: int) -> None:
-        """Record that this process is running, and for how long it was not."""
+        """Record that this process is running, and the length of a pause that has just ended."""
         pause_ns = self._own_time.pause_until(now_ns)
         if pause_ns and self.phase is Phase.RUNNING:
             self.pauses_ns.append(pause_ns)
@@ -187,7 +190,7 @@ class CoordinatorState:
         seat.heard_ns, seat.heard_ran_ns = now_ns, self._own_time.ran_ns(now_ns)
 
     def _silent_ns(self, seat: Seat, now_ns: int) -> int:
-        """For how long an agent has been silent, counting only time in which the coordinator ran."""
+        """Return how long an agent has been silent, counting only time in which the coordinator ran."""
         return self._own_time.ran_ns(now_ns) - seat.heard_ran_ns
 
     def _gathered(self) -> list[Output]:
@@ -205,7 +208,7 @@ class CoordinatorState:
         return self.phase is Phase.PREPARING and all(seat.ready is not None for seat in self.seats)
 
     def _all_ready(self, now_ns: int) -> list[Output]:
-        """Give the order to start once all agents are ready, or LEAD_NS before the start time if one is given."""
+        """Order the start once all agents are ready, or LEAD_NS before the start time if one is given."""
         if not self.is_waiting:
             return []
         if why := self._why_apart():
@@ -241,8 +244,9 @@ class CoordinatorState:
         return outputs
 
     def _why_apart(self) -> str:
-        """Why the shares do not fit together; empty if they do. Shares of Kafka topics depend on their partitions, which
-        each agent looks up.
+        """Return why the shares do not fit together; empty if they do.
+
+        Shares of Kafka topics depend on the topics' partitions, which each agent looks up.
         """
         first, *others = self.seats
         for seat in others:
@@ -260,12 +264,12 @@ class CoordinatorState:
     def _refused(self, seat: Seat, refusal: Refusal, now_ns: int) -> list[Output]:
         if self.phase is Phase.RUNNING:
             return self.lost(seat.agent, refusal.why, now_ns, is_gone=True)
-        # 130 means that the coordinator was interrupted. For the run, an interrupted agent is a failure.
+        # Exit code 130 means that the coordinator was interrupted. An interrupted agent is a failure of the run.
         code = Exit.CRASHED if refusal.code == Exit.INTERRUPTED else refusal.code
         return self._fail(f"{seat.name}: {refusal.why}", refusal.hint, code)
 
     def _ended_early(self, seat: Seat, end: End) -> list[Output]:
-        """End the other shares when one ended early, unless the run goes on without lost agents."""
+        """End the other shares when one ended early, unless the run continues without lost agents."""
         if end.ending == "whole" or self.stopped_why or self.phase is not Phase.RUNNING:
             return []
         if self.on_lost == "continue" and end.ending not in ENDS_ALL:
@@ -279,7 +283,7 @@ class CoordinatorState:
         return [] if seat.end is not None else self.lost(agent, why, now_ns)
 
     def lost(self, agent: int, why: str, now_ns: int, *, is_gone: bool = False) -> list[Output]:
-        """Record an agent as lost. `is_gone`: it is known that it sends nothing more."""
+        """Record an agent as lost. `is_gone` means that the agent certainly sends nothing more."""
         seat = self.seats[agent]
         self._attend(now_ns)
         if is_gone and seat.gone_ns is None:
@@ -297,7 +301,7 @@ class CoordinatorState:
         return outputs + self._settled(now_ns)
 
     def stop(self, how: Literal["drain", "abandon"], why: str) -> list[Output]:
-        """End the run: every agent drains, or abandons what is in flight."""
+        """End the run: every agent drains its requests in flight, or abandons them."""
         if self.phase in (Phase.OVER, Phase.FAILED):
             return []
         if self.phase is not Phase.RUNNING:
@@ -317,7 +321,7 @@ class CoordinatorState:
         ]
 
     def _settled(self, now_ns: int) -> list[Output]:
-        """`Over` once each agent has ended, or has been lost for long enough to have ended by itself."""
+        """Return `Over` once each agent has ended, or has been lost for long enough to have ended by itself."""
         if self.phase is not Phase.RUNNING:
             return []
         for seat in self.seats:
@@ -327,7 +331,7 @@ class CoordinatorState:
         return [Over()]
 
     def _may_end(self, seat: Seat, now_ns: int) -> bool:
-        """Whether a lost agent may still send its last counts."""
+        """Return whether a lost agent may still send its last counts."""
         return seat.is_connected and self._own_time.ran_ns(now_ns) < seat.lost_ran_ns + LEAVE_NS
 
     def tick(self, now_ns: int) -> list[Output]:
@@ -368,11 +372,11 @@ class CoordinatorState:
         return Send(Probe(number=seat.probes, sent_ns=now_ns), seat.agent)
 
     def clock_of(self, agent: int, now_ns: int) -> Estimate:
-        """An agent's clock at this time."""
+        """Estimate the offset of an agent's clock at this instant."""
         return self.seats[agent].clock.estimate(now_ns)
 
     def clock_at_start(self, seat: Seat) -> AgentClock:
-        """Return how exactly an agent's clock was known, after the run."""
+        """Return an agent's clock at the start of the run, as exactly as it is known after the run."""
         if seat.start is None:
             return AgentClock()
         used = seat.clock.settled(Estimate(seat.start.offset_ns, seat.start.bound_ns), seat.start.instant_ns)
@@ -384,8 +388,10 @@ class CoordinatorState:
         )
 
     def last_sending_ns(self, agent: int) -> int:
-        """The latest instant at which a lost agent may have sent: when it was known to have ended, or when it must have
-        noticed the coordinator's silence.
+        """Return the latest instant at which a lost agent may have sent.
+
+        It is the instant at which the agent was known to have ended, or at which it must have noticed the
+        coordinator's silence.
         """
         seat = self.seats[agent]
         if seat.gone_ns is not None:

@@ -1,9 +1,9 @@
-"""How a schedule is divided among agents: each gets a range of the lanes of the whole run.
+"""The division of a schedule among agents: each agent gets a range of the lanes of the whole run.
 
-Lane L of n gets every n-th request, or every n-th client with sessions, order, or connections per client. One process
-with n lanes divides it in the same way. So the requests of a client stay together, and shares never overlap. A protocol
-may divide its requests itself (`ProtocolAdapter.cut`): Kafka records are divided by partition, and each agent has one
-lane for such a target.
+Lane L of n gets every n-th request. With sessions, order, or connections per client it gets every n-th client.
+One process with n lanes divides the schedule in the same way. So the requests of a client stay together, and
+shares never overlap. A protocol may divide its requests itself (`ProtocolAdapter.cut`): Kafka records are divided
+by partition, and each agent has one lane for such a target.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from .messages import Hello
 
 
 def lanes_of_each(schedules: Sequence[Schedule], scenario: Scenario, hellos: Sequence[Hello]) -> int:
-    """Lanes of each agent: `-t`, or as many as the plan's peak needs and the smallest machine has cores for. One lane
-    if an agent has to use the portable engine, or if no target can have more.
+    """Return the number of lanes of each agent.
+
+    It is `-t` if given, otherwise what the plan's peak needs, up to the cores of the smallest machine minus one.
+    It is one if an agent must use the portable engine, or if no target can have more lanes.
     """
     if scenario.engine == "portable" or any(hello.engine != "native" for hello in hellos):
         return 1
@@ -37,5 +39,5 @@ def lanes_of_each(schedules: Sequence[Schedule], scenario: Scenario, hellos: Seq
 
 
 def share_of(agent: int, agents: int, lanes: int) -> LaneRange:
-    """The lanes of one agent."""
+    """Return the lanes that one agent runs."""
     return LaneRange(agent * lanes, lanes, agents * lanes)

@@ -1,8 +1,8 @@
 """Agents beside the workers of a Dask cluster: `tls://HOST:PORT` of its scheduler, or `tcp://` on loopback.
 
-Dask finds the machines and starts a process on each (`dask_worker`); after that, agents and coordinator communicate
-directly. Once a run has begun, it does not need the scheduler. A scheduler without TLS executes code from anyone, so it
-is accepted only on loopback.
+Dask finds the machines and starts a process on each (`dask_worker`). After that, agents and coordinator
+communicate directly, and the run does not need the scheduler. A scheduler without TLS executes code from anyone,
+so it is accepted only on loopback.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ TIMEOUT_S = 20.0
 
 
 def make_dask(url: str, identity: Identity) -> Transport:
-    """The cluster of this scheduler. UsageError if it may not be used, TargetError if it cannot be reached."""
+    """Connect to the cluster of a Dask scheduler.
+
+    Raises UsageError if the cluster may not be used, TargetError if it cannot be reached.
+    """
     scheme, _, place = url.partition("://")
     host, port = parse_place(place, "connect to")
     if scheme == "tcp" and not is_loopback_host(host):
@@ -44,7 +47,7 @@ def make_dask(url: str, identity: Identity) -> Transport:
 
 
 def _of_dask() -> Identity:
-    """The client's certificates in Dask's configuration. UsageError if it has none."""
+    """Return the client's certificates in Dask's configuration; raise UsageError if it has none."""
     from distributed.security import Security
 
     config = Security().get_tls_config_for_role("client")
@@ -57,7 +60,7 @@ def _of_dask() -> Identity:
 
 
 class Dask(Listening):
-    """One agent beside each worker."""
+    """A transport with one agent beside each worker."""
 
     def __init__(self, url: str, host: str, port: int, identity: Identity) -> None:
         self._url = url
@@ -70,11 +73,11 @@ class Dask(Listening):
 
     @property
     def how_to_join(self) -> str:
-        """See `Transport`. The coordinator itself starts these agents."""
+        """Empty, because the coordinator itself starts these agents (see `Transport`)."""
         return ""
 
     async def begin(self, token_file: Path, folder: Path) -> None:
-        """Start an agent beside each worker. Dask's client works in its own thread."""
+        """Start an agent beside each worker, in a thread, because Dask's client blocks."""
         try:
             await trio.to_thread.run_sync(self._start_all, abandon_on_cancel=True)
         finally:
@@ -101,7 +104,10 @@ class Dask(Listening):
                 raise UsageError(f"{why} (pid {answer['pid']})", hint="wait until its run has ended")
 
     def _unreached(self, worker: str, error: Exception) -> TargetError:
-        """Why no agent was started beside a worker: the scheduler, or only the worker, cannot be reached."""
+        """Return the error for a worker at which no agent was started.
+
+        Either the scheduler or only the worker cannot be reached.
+        """
         if self._client.status != "running":
             return TargetError(
                 f"the Dask scheduler {self._url} was lost before all agents were started",
@@ -114,7 +120,7 @@ class Dask(Listening):
 
 
 def _quieten() -> None:
-    """Keep Dask's own log lines off the terminal; the error includes what is relevant in them."""
+    """Keep Dask's own log lines off the terminal, because the error that is raised contains their relevant part."""
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] == "distributed":
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -143,7 +149,10 @@ def _connected(url: str, identity: Identity) -> Any:
 
 
 def _own_address(host: str, port: int) -> str:
-    """The address of this machine on the network of the scheduler."""
+    """Return the address of this machine on the network of the scheduler.
+
+    Connecting a UDP socket selects the local address, and sends nothing.
+    """
     if is_loopback_host(host):
         return "127.0.0.1"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,9 +1,9 @@
-"""The code that runs in a Dask worker: it starts an agent as a separate process beside the worker, and returns at once.
+"""The code that runs in a Dask worker: it starts an agent as a separate process, and returns at once.
 
-It is called with `Client.run`, outside of Dask's scheduling, so Dask never moves, retries or recomputes it. The process
-has a session of its own, so it survives the death of the worker or its nanny, and never waits for the worker's loop. It
-holds a lock of the worker while it lives, so a second coordinator is refused. The lock and the agent's output are in
-the worker's own folder, which Dask removes with the worker.
+It is called with `Client.run`, outside of Dask's scheduling, so Dask never moves, retries or recomputes it. The
+agent's process has its own session, so that it survives the death of the worker or its nanny, and never waits for
+the worker's event loop. The process holds a lock of the worker until it ends, so that a second coordinator is
+refused. The lock and the agent's output are in the worker's own folder, which Dask removes with the worker.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from typing import Any
 
 
 def start_agent(connect: str, order: str, token: bytes, server_name: str, dask_worker: Any) -> dict[str, Any]:
-    """Start an agent that connects to the coordinator. Returns its pid, or why there is none."""
+    """Start an agent that connects to the coordinator.
+
+    Returns {"pid": ...}, or {"why": ..., "pid": ...} with the pid of the agent that occupies the worker.
+    """
     lock_path = Path(dask_worker.local_directory) / "replay-agent.lock"
     lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
@@ -57,7 +60,7 @@ def _pid_in(lock: int) -> int:
 
 
 def _certificates(dask_worker: Any) -> list[str]:
-    """The worker's own certificates, on its own machine."""
+    """Return the arguments that name the worker's own certificates, which are on its machine."""
     config = dask_worker.security.get_tls_config_for_role("worker")
     words = ["--ca", config.get("ca_file") or "", "--cert", config.get("cert") or ""]
     return words + (["--key", config["key"]] if config.get("key") else [])

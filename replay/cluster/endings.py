@@ -1,8 +1,8 @@
-"""How a merged run ended.
+"""The ending of a merged run.
 
-The ending decides the exit code, so it describes the run as a whole. It is `interrupted` (130) only if the coordinator
-was interrupted. An agent that was ended by a signal is treated as lost: the run continues without it, or the
-coordinator stops the others, and the run has failed (1).
+The ending decides the exit code, so it describes the run as a whole. It is `interrupted` (130) only if the
+coordinator was interrupted. An agent that was ended by a signal is treated as lost: the run continues without it,
+or the coordinator stops the other agents and the run has failed (1).
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from replay.results.document import EndedHow, Ending
 from .parts import Part
 
 _WORSE: tuple[EndedHow, ...] = ("over_limit", "circuit_breaker", "not_allowed", "failed")
-"""Endings of one agent that apply to the whole run, the worst last."""
+"""Endings of one agent that apply to the whole run, from the mildest to the worst."""
 
 
 class Cause(NamedTuple):
-    """Why the coordinator ended a run early: a signal to it (`interrupted`), or what had happened to an agent
-    (`stopped`). `none`: it did not end it early. `not_known`: the coordinator died.
+    """The reason why the coordinator ended a run early.
+
+    `interrupted`: the coordinator received a signal. `stopped`: an agent was lost or ended early. `none`: the
+    coordinator did not end the run early. `not_known`: the coordinator died.
     """
 
     how: Literal["none", "interrupted", "stopped", "not_known"]
@@ -33,8 +35,9 @@ NOT_KNOWN = Cause("not_known")
 
 
 def ending_of(parts: Sequence[Part], lost: Iterable[int], cause: Cause) -> Ending:
-    """The ending of the whole run, from those of the agents that were not lost. If all were lost, the run was
-    killed.
+    """Return the ending of the whole run, from those of the agents that were not lost.
+
+    If all agents were lost, the run was killed.
     """
     gone = set(lost)
     left = [part for part in parts if part.share.agent not in gone]
@@ -56,7 +59,7 @@ def ending_of(parts: Sequence[Part], lost: Iterable[int], cause: Cause) -> Endin
 
 
 def _detail(of: Sequence[Part], left: Sequence[Part]) -> str:
-    """Why some agents ended. Agents are not listed if all ended for the same reason."""
+    """Return why some agents ended; agents are not listed if all ended for the same reason."""
     details = {part.document.ending.detail for part in left}
     if len(details) == 1:
         return details.pop()

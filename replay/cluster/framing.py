@@ -14,7 +14,7 @@ _READ_BYTES = 1 << 18
 
 
 class Broken(Exception):
-    """The other side sent something that is not a message, or the connection ended in the middle of one."""
+    """The other side sent something that is not a message, or the connection failed or ended too early."""
 
 
 class Ended(Broken):
@@ -22,8 +22,9 @@ class Ended(Broken):
 
 
 class Connection:
-    """One end of a connection. One task may send while another one receives. `sent_bytes` and `received_bytes` are
-    totals.
+    """One end of a connection. One task may send while another one receives.
+
+    `sent_bytes` and `received_bytes` are totals, including the length prefixes.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
@@ -33,7 +34,7 @@ class Connection:
         self.sent_bytes = self.received_bytes = 0
 
     async def send(self, message: Message) -> None:
-        """Send a message. Broken if the connection has ended."""
+        """Send a message. Raises Broken if the connection has ended or the message is too large."""
         data = encode(message)
         if len(data) > FRAME_BYTES_MAX:
             raise Broken(f"a message of {len(data):,} bytes is too large to send")
@@ -45,7 +46,10 @@ class Connection:
         self.sent_bytes += len(data) + _LENGTH.size
 
     async def receive(self) -> AnyMessage | None:
-        """The next message; None at the end of the connection. Broken if the data is not a message."""
+        """Return the next message, or None at the end of the connection.
+
+        Raises Broken if the data is not a message.
+        """
         if not await self._filled(_LENGTH.size):
             return None
         (length,) = _LENGTH.unpack(self._buffer[: _LENGTH.size])

@@ -1,4 +1,4 @@
-"""What a coordinator has of its agents once the run is over: their run folders, fetched where they are elsewhere."""
+"""The collection of the agents' run folders after a run; folders on other machines are fetched."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ FETCH_S = 600.0
 
 @dataclass
 class Gathered:
-    """The result: each agent's seat, and the path of its run folder (None: there is none). `stopped_why` says why the run
-    was ended early, `interrupted_by` which signal the coordinator got; both are empty where nothing did.
+    """The result of a run over agents: each agent's seat, and the path of its run folder (None if there is none).
+
+    `stopped_why` says why the run ended early, and `interrupted_by` is the signal that the coordinator received.
+    Each is empty otherwise.
     """
 
     run_id: str
@@ -56,7 +58,10 @@ class Gathering:
         self._state, self._links, self._folder, self._say = state, links, folder, say
 
     async def folders(self) -> list[Path | None]:
-        """The run folder of each agent: where it is, or fetched. EngineError if that takes longer than FETCH_S."""
+        """Return the path of each agent's run folder, and fetch those that are on other machines.
+
+        Raises EngineError if that takes longer than FETCH_S.
+        """
         with trio.move_on_after(FETCH_S):
             return [await self._folder_of(seat) for seat in self._state.seats]
         raise EngineError("the agents' results did not arrive in time", hint=f"see {self._folder}")
@@ -88,8 +93,9 @@ class Gathering:
         await shipping.receive_files(folder, files, self._links.asks(agent))
 
     async def release(self, folders: list[Path | None], failed_why: str = "") -> None:
-        """Release the agents; those whose results have been fetched remove their own copies. If the run failed, they get the
-        reason first, and end with it.
+        """Release the agents; those whose results have been fetched remove their own copies.
+
+        If the run failed, the agents receive the reason first, and report it when they end.
         """
         for seat in self._state.seats:
             if failed_why:

@@ -1,7 +1,8 @@
-"""How coordinator and agent authenticate each other.
+"""The authentication of coordinator and agent.
 
-With TLS both sides show certificates. On loopback both prove that they know the same token, which is kept in a
-file that only its owner can read. Each answers the other's random nonce with a keyed hash, so the token is never sent.
+With TLS both sides show certificates. On loopback both prove that they know the same token, which is in a file
+that only its owner can read. Each side answers the other's random nonce with a keyed hash, so the token is never
+sent.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ HANDSHAKE_S = 20.0
 
 
 def make_token(path: Path) -> bytes:
-    """Write a new token into a file that only this user can read."""
+    """Write a new token into a file that only this user can read, and return it."""
     token = secrets.token_hex(32).encode()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -44,7 +45,10 @@ def make_token(path: Path) -> bytes:
 
 
 def read_token(path: Path) -> bytes:
-    """The token in a file. UsageError if other users can read it."""
+    """Return the token in a file.
+
+    Raises InputError if the file cannot be read, UsageError if other users can read it or the token is too short.
+    """
     try:
         found = path.stat()
         token = path.read_bytes().strip()
@@ -58,13 +62,19 @@ def read_token(path: Path) -> bytes:
 
 
 def proof(token: bytes, side: str, nonce: bytes) -> bytes:
-    """The answer of `side` to a nonce. It includes the name, so that one side's proof cannot serve as the other's."""
+    """Return the keyed hash with which `side` answers a nonce; empty without a token.
+
+    The hash includes the name of the side, so that one side's proof cannot serve as the other's.
+    """
     return hmac.digest(token, side.encode() + b"\0" + nonce, "sha256") if token else b""
 
 
 @functools.cache
 def kernels_digest() -> str:
-    """The digest of all kernels: agents whose kernels differ would count differently."""
+    """Return the digest of the sources of all kernels.
+
+    Agents whose kernels differ would count differently, so they are refused.
+    """
     from replay_native.ground import sources
 
     names = [sources.digest(name) for name in sources.with_entries()]
@@ -72,14 +82,14 @@ def kernels_digest() -> str:
 
 
 def engine_here() -> str:
-    """The engine that this machine can run: `native`, or the reason why not."""
+    """Return the engine that this machine can run: `native` or `portable`."""
     from replay_native.ground.libc import lanes_supported
 
     return "portable" if lanes_supported() else "native"
 
 
 def make_hello(challenge: Challenge, token: bytes, nonce: bytes, order: str, clock: str) -> Hello:
-    """An agent's description of itself and its machine."""
+    """Return an agent's description of itself and its machine, with its proof for the challenge."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Hello(
         version=__version__,
@@ -98,7 +108,10 @@ def make_hello(challenge: Challenge, token: bytes, nonce: bytes, order: str, clo
 
 
 async def introduce(connection: Connection, token: bytes, order: str, clock: str = "") -> Welcome:
-    """The agent's side. UsageError if the coordinator refuses, or does not know the token."""
+    """Introduce the agent to the coordinator, and return the coordinator's welcome.
+
+    Raises UsageError if the coordinator refuses the agent, does not know the token, or is another program.
+    """
     challenge = await _first(connection, Challenge)
     if challenge.protocol != PROTOCOL:
         raise UsageError(
@@ -114,7 +127,7 @@ async def introduce(connection: Connection, token: bytes, order: str, clock: str
 
 
 async def _first(connection: Connection, kind: type[First]) -> First:
-    """The next message, which must be of this kind."""
+    """Return the next message, which must be of this kind; raise UsageError otherwise."""
     message = None
     with trio.move_on_after(HANDSHAKE_S), contextlib.suppress(Broken):
         message = await connection.receive()
@@ -128,7 +141,10 @@ async def _first(connection: Connection, kind: type[First]) -> First:
 
 
 async def receive_hello(connection: Connection, token: bytes) -> Hello:
-    """The coordinator's side: challenge a new connection. Broken if the peer is not an agent of this run."""
+    """Challenge a new connection, and return the agent's description of itself.
+
+    Raises Broken if the peer is not an agent of this run.
+    """
     nonce = secrets.token_bytes(NONCE_BYTES)
     await connection.send(Challenge(nonce=nonce))
     message = None

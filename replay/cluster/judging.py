@@ -20,8 +20,9 @@ _OF_THE_WHOLE = ("EMPTY", "STATUS_DIFFERS")
 
 
 def judged(document: RunDocument, *, parts: Sequence[Part], losses: Sequence[Loss]) -> RunDocument:
-    """The verdict on the whole run: at best that of its worst agent, and not VALID if a share was not sent
-    completely.
+    """Return the document with the verdict on the whole run.
+
+    The verdict is at best that of the worst agent, and not VALID if a share was not sent completely.
     """
     reasons = [
         *_loss_reasons(document, losses),
@@ -36,7 +37,7 @@ def judged(document: RunDocument, *, parts: Sequence[Part], losses: Sequence[Los
 
 
 def _loss_reasons(document: RunDocument, losses: Sequence[Loss]) -> list[Reason]:
-    """Findings for agents that were lost."""
+    """Return the findings about agents that were lost."""
     if not losses:
         return []
     missing = sum(loss.unsent + loss.unknown for loss in losses)
@@ -53,7 +54,7 @@ def _loss_reasons(document: RunDocument, losses: Sequence[Loss]) -> list[Reason]
 
 
 def _loss_words(loss: Loss) -> str:
-    """What happened to the requests of a share."""
+    """Describe what happened to the requests of a lost agent's share."""
     if not loss.unsent and not loss.unknown:
         return "every request of its share is accounted for"
     unsent = f"{_counted(loss.unsent)} of its share {_were(loss.unsent)} not sent" if loss.unsent else ""
@@ -78,8 +79,9 @@ def _less(document: RunDocument, missing: int, at_most: str = "") -> str:
 
 
 def _early_reasons(document: RunDocument, parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
-    """Findings for agents that ended early while the run continued. If the whole run ended early, its ending has the
-    reason.
+    """Return the findings about agents that ended early while the run continued.
+
+    If the whole run ended early, its ending has the reason, and there are no such findings.
     """
     gone = {loss.agent for loss in losses}
     early = [part for part in parts if part.share.agent not in gone and part.document.ending.how != "whole"]
@@ -102,8 +104,9 @@ def _early_reasons(document: RunDocument, parts: Sequence[Part], losses: Sequenc
 
 
 def _unbalanced(parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
-    """Report an agent that ended normally but planned another number of requests than its share has. That is a bug in
-    replay.
+    """Report agents that ended normally, but planned another number of requests than their share has.
+
+    That is a bug in replay.
     """
     gone = {loss.agent for loss in losses}
     wrong = [
@@ -125,7 +128,7 @@ def _unbalanced(parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
 
 
 def _clock_reasons(document: RunDocument, parts: Sequence[Part]) -> list[Reason]:
-    """Findings for clocks whose error is larger than the generator lag that the run reports."""
+    """Report a clock whose error is larger than the generator lag that the run reports."""
     lateness = document.latency.lateness
     length_ns = round(document.duration_s * SECOND_NS)
     bound_ns, worst = max((part.share.clock.error_ns(length_ns), -n) for n, part in enumerate(parts))
@@ -138,16 +141,16 @@ def _clock_reasons(document: RunDocument, parts: Sequence[Part]) -> list[Reason]
         Reason(
             code="CLOCK_UNCERTAIN",
             verdict="SUSPECT",
-            message=f"the clock of {parts[-worst].name} is known only to {format_duration(bound_ns)}"
+            message=f"the clock of {parts[-worst].name} is known only to within {format_duration(bound_ns)}"
             f"{_changes(parts[-worst])}, but the generator lag of this run is "
-            f"{format_duration(lateness.p90_ns)} (p90): agents may have sent that far apart",
+            f"{format_duration(lateness.p90_ns)} (p90): agents may have sent at times that differ by this error",
             advice=_clock_advice(parts[-worst], length_ns),
         )
     ]
 
 
 def _changes(part: Part) -> str:
-    """How an agent's clock changed during the run, in words."""
+    """Describe how an agent's clock changed during the run; empty if it did not."""
     clock = part.share.clock
     drift = f"it drifted by {clock.drift_ppm:+.0f} ppm" if clock.drift_ppm else ""
     jump = f"it was set by {format_duration(abs(clock.jumped_ns))}" if clock.jumped_ns else ""
@@ -155,7 +158,7 @@ def _changes(part: Part) -> str:
 
 
 def _clock_advice(part: Part, length_ns: int) -> str:
-    """Advice on an agent's clock, by the main cause of its error."""
+    """Return advice on an agent's clock, by the main cause of its error."""
     clock = part.share.clock
     drifted_ns = clock.error_ns(length_ns) - clock.bound_ns - abs(clock.jumped_ns)
     most = max(clock.bound_ns, drifted_ns, abs(clock.jumped_ns))
@@ -163,12 +166,14 @@ def _clock_advice(part: Part, length_ns: int) -> str:
         return "find out why that machine's CLOCK_MONOTONIC jumped: it may have been suspended, or moved to another host"
     if most == drifted_ns:
         return "check that machine's time synchronization, which may be correcting its clock, or make the run shorter"
-    return "put the coordinator nearer to the agents, or keep the network between them free"
+    return "run the coordinator nearer to the agents, or reduce other traffic on the network between them"
 
 
 def _agents_reasons(whole: Validity, parts: Sequence[Part]) -> list[Reason]:
-    """Findings about the whole run and about each agent. A finding about an agent replaces the same finding about the
-    whole run, because it is more specific.
+    """Combine the findings about the whole run with those about each agent.
+
+    A finding about an agent replaces a finding about the whole run that has the same code and no worse verdict,
+    because it is more specific.
     """
     if len(parts) == 1:
         return list(whole.reasons)

@@ -1,7 +1,7 @@
-"""`--cluster k8s:`: an Indexed Job whose pod 0 is the coordinator, and whose other pods are agents.
+"""`--cluster k8s:`: an Indexed Job whose pod 0 is the coordinator and whose other pods are agents.
 
-Nothing is sent to a cluster: the manifest is printed, and applied with kubectl. A headless service gives pod 0 a name.
-Agents and coordinator identify each other by the certificates of a Secret.
+Nothing is sent to a cluster: the manifest is printed, and the user applies it with kubectl. A headless service
+gives pod 0 a name. Agents and coordinator identify each other by the certificates of a Secret.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Job:
 
 
 def parse_job(text: str) -> Job:
-    """Parse `agents=N,image=IMAGE,name=NAME`, each optional. UsageError if one is invalid."""
+    """Parse `agents=N,image=IMAGE,name=NAME`, each part optional. Raises UsageError if one is invalid."""
     given: dict[str, str] = {}
     for part in filter(None, text.split(",")):
         key, _, value = part.partition("=")
@@ -45,14 +45,15 @@ def parse_job(text: str) -> Job:
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"--cluster k8s: name={name} is not a valid name in Kubernetes",
-            hint="use small letters, digits and -",
+            hint="use lowercase letters, digits and -",
         )
     return Job(int(agents), given.get("image", "replay:latest"), name)
 
 
 def entry_point(job: Job, run: Sequence[str], allow: Sequence[str]) -> str:
-    """The shell command of every pod, which runs the coordinator or an agent, by the pod's index. `run` are the
-    arguments of the run.
+    """Return the shell command of every pod, which runs the coordinator or an agent, by the pod's index.
+
+    `run` are the arguments of the run.
     """
     tls = {name: f"{TLS}/{name}.pem" for name in ("ca", "cert", "key")}
     coordinator = [
@@ -69,7 +70,7 @@ def entry_point(job: Job, run: Sequence[str], allow: Sequence[str]) -> str:
 
 
 def manifest(job: Job, run: Sequence[str], scenario: Scenario) -> str:
-    """The service and the Job, as YAML documents (JSON is YAML)."""
+    """Return the service and the Job as YAML documents, written as JSON, which is a subset of YAML."""
     service = {
         "apiVersion": "v1",
         "kind": "Service",

@@ -1,4 +1,4 @@
-"""The coordinator's connections to its agents: the messages that go over them, and the files that it fetches."""
+"""The coordinator's connections to its agents: the messages that they transfer, and the files that it fetches."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .messages import AnyMessage, Fetch, Message, Piece
 from .shipping import AskPiece
 
 WAITING_MAX = 1_024
-"""Messages to one agent that wait until its connection takes them."""
+"""Maximum number of messages to one agent that wait until its connection accepts them."""
 
 PIECES_MAX = 64
-"""Pieces of one agent that wait until they are written."""
+"""Maximum number of pieces from one agent that wait until they are written."""
 
 FLUSH_S = 2.0
 """Time limit for the last messages to all agents."""
 
 
 class Links:
-    """The connections by the number of their agent."""
+    """The connections to agents, by the agents' numbers."""
 
     def __init__(self) -> None:
         self._connections: dict[int, Connection] = {}
@@ -31,16 +31,16 @@ class Links:
         self._pieces: dict[int, trio.MemorySendChannel[Piece]] = {}
 
     def open(self, agent: int, connection: Connection) -> None:
-        """Take an agent's connection. What is `put` from now on is sent once it is served."""
+        """Add an agent's connection. Messages that are `put` from now on are sent when the connection is served."""
         self._connections[agent] = connection
         self._outgoing[agent], self._to_send[agent] = trio.open_memory_channel[Message](WAITING_MAX)
 
     def is_open(self, agent: int) -> bool:
-        """Whether messages to this agent can be sent."""
+        """Return whether messages to this agent can be sent."""
         return agent in self._outgoing
 
     async def serve(self, agent: int, received: Callable[[AnyMessage], None]) -> str:
-        """Exchange messages with an agent until its connection ends; returns why it did."""
+        """Exchange messages with an agent until its connection ends, and return why it ended."""
         connection, why = self._connections[agent], "its connection ended"
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_send_all, connection, self._to_send[agent])
@@ -59,17 +59,20 @@ class Links:
         return why
 
     def put(self, agent: int, message: Message) -> None:
-        """Send a message, if the agent is connected."""
+        """Queue a message for an agent; drop it if the agent is not connected, or does not read its messages."""
         channel = self._outgoing.get(agent)
         if channel is None:
             return
         try:
             channel.send_nowait(message)
         except trio.WouldBlock:
-            return  # The agent does not read. Its silence will be noticed.
+            return  # The agent does not read its messages. The coordinator will notice that it is silent.
 
     def asks(self, agent: int) -> AskPiece:
-        """A function that fetches pieces of an agent's files. It raises trio.EndOfChannel once the connection ended."""
+        """Return a function that fetches pieces of an agent's files.
+
+        The function raises trio.EndOfChannel when the connection has ended.
+        """
         send, receive = trio.open_memory_channel[Piece](PIECES_MAX)
         self._pieces[agent] = send
 
@@ -80,13 +83,13 @@ class Links:
         return ask
 
     def _piece(self, agent: int, piece: Piece) -> None:
-        """Pass on a piece. One that was not requested is dropped."""
+        """Pass on a piece; a piece that was not requested is dropped."""
         with contextlib.suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             if agent in self._pieces:
                 self._pieces[agent].send_nowait(piece)
 
     async def flush(self) -> None:
-        """Wait until the last messages are out, for FLUSH_S at most."""
+        """Wait until the last messages are sent, for FLUSH_S at most."""
         with trio.move_on_after(FLUSH_S):
             while any(channel.statistics().current_buffer_used for channel in self._outgoing.values()):
                 await trio.sleep(0.01)

@@ -1,5 +1,6 @@
-"""Agents that are started elsewhere and connect to the coordinator: the pods of a Job, or agents that you start
-yourself.
+"""Agents that are started elsewhere and connect to the coordinator.
+
+They are the pods of a Job, or agents that the user starts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _FORM = "write --cluster listen:HOST:PORT,agents=N"
 
 
 class Listening(Transport):
-    """Waits for `agents` agents at HOST:PORT: by mutual TLS, or on loopback by a token."""
+    """Waits for `agents` agents at HOST:PORT, with mutual TLS, or with a token on loopback."""
 
     def __init__(self, host: str, port: int, agents: int, identity: Identity) -> None:
         super().__init__()
@@ -30,11 +31,11 @@ class Listening(Transport):
 
     @property
     def how_to_join(self) -> str:
-        """See `Transport`."""
+        """The command that starts an agent (see `Transport`)."""
         return f"replay agent --connect {place_text(self.host, self.port)} {self._ways}"
 
     async def serve(self, accept: Accept, folder: Path, allow: tuple[str, ...]) -> None:
-        """See `Transport`."""
+        """Listen for agents and serve their connections, until cancelled (see `Transport`)."""
         given = self._identity
         context = server_context(given.ca, given.cert, given.key) if given.is_given else None
         token_file = folder / "token"
@@ -56,11 +57,11 @@ class Listening(Transport):
             token_file.unlink(missing_ok=True)
 
     async def begin(self, token_file: Path, folder: Path) -> None:
-        """Called once the port is open."""
+        """Start the agents once the port is open. Subclasses override this; here the user starts them."""
 
 
 def check_secured(host: str, identity: Identity) -> None:
-    """UsageError if a coordinator would listen beyond loopback without certificates."""
+    """Raise UsageError if a coordinator would listen beyond loopback without certificates."""
     if not is_loopback_host(host) and not identity.is_given:
         raise UsageError(
             f"{host} is beyond this machine: agents and coordinators identify each other by certificates",
@@ -69,7 +70,7 @@ def check_secured(host: str, identity: Identity) -> None:
 
 
 def parse_listening(text: str, identity: Identity) -> Listening:
-    """Parse `HOST:PORT,agents=N`. UsageError for anything else."""
+    """Parse `HOST:PORT,agents=N`. Raises UsageError for any other text."""
     place, comma, rest = text.partition(",")
     name, _, count = rest.partition("=")
     if not comma or name != "agents" or not count.isdigit() or not 1 <= int(count) <= AGENTS_MAX:

@@ -1,7 +1,7 @@
-"""Requests of the plan that no lane counted: those of lost agents, and those of agents whose runs ended early.
+"""Requests of the plan that no lane counted: those of lost agents, and those of agents that ended early.
 
-A lane counts only requests that were due while it ran, and each agent ends at a different time. The accounts of the
-whole run cover the whole plan, so the rest of every share is added, with a reason.
+A lane counts only requests that were due while it ran, and each agent ends at a different time. The accounts of
+the whole run cover the whole plan, so the rest of every share is added to them, with a reason.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from .share import LostAgent, Share
 
 
 class Loss(NamedTuple):
-    """An agent that was lost. `unsent` requests of its share were not sent; it is not known whether `unknown` others
-    were sent.
+    """A lost agent, and the requests of its share that no lane counted.
+
+    `unsent` requests were not sent. It is not known whether `unknown` other requests were sent.
     """
 
     agent: int
@@ -30,7 +31,7 @@ class Loss(NamedTuple):
 
 
 def losses_of(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAgent]) -> list[Loss]:
-    """Every agent that was lost, and what happened to its share."""
+    """Return every lost agent with what happened to its share."""
     reported = {one.agent: one for one in lost}
     losses = []
     for share in idle:
@@ -53,7 +54,11 @@ def losses_of(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostA
 
 
 def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAgent]) -> list[Loss]:
-    """Lost agents without a folder. All requests of their shares are unknown."""
+    """Return the lost agents without a folder and without reports.
+
+    All requests of their shares are unknown. The first of these agents gets all of them, because only their sum
+    is known.
+    """
     share = parts[0].share
     shares = [*(part.share for part in parts), *idle]
     known = {own.agent for own in shares} | {one.agent for one in lost}
@@ -74,13 +79,15 @@ def _absent(parts: Sequence[Part], idle: Sequence[Share], lost: Sequence[LostAge
             f"the shares have {-rest:,} more requests than the whole run ({share.planned_whole:,}): they overlap, or "
             "belong to different runs"
         )
-    why = "no folder of it was given"
+    why = "its folder was not given"
     return [Loss(agent, f"agent {agent}", why, 0, rest if not n else 0) for n, agent in enumerate(absent)]
 
 
 class Rest(NamedTuple):
-    """The requests of an agent's share that no lane counted: those that were not sent, by reason, and those that may
-    have been sent.
+    """The requests of an agent's share that no lane counted.
+
+    `unsent` has the number of requests that were not sent, by reason; `unknown` is the number that may have been
+    sent.
     """
 
     unsent: dict[str, int]
@@ -88,7 +95,7 @@ class Rest(NamedTuple):
 
 
 def rests_of(parts: Sequence[Part], losses: Sequence[Loss]) -> dict[int, Rest]:
-    """The rest of each agent's share, by its number. Both reasons are always listed."""
+    """Return the rest of each agent's share, by the agent's number. Both reasons are always listed."""
     rests = {loss.agent: Rest({AGENT_LOST: loss.unsent, ENDED_EARLY: 0}, loss.unknown) for loss in losses}
     for part in parts:
         if part.share.agent not in rests:
@@ -97,13 +104,13 @@ def rests_of(parts: Sequence[Part], losses: Sequence[Loss]) -> dict[int, Rest]:
 
 
 def cut_off(part: Part) -> int:
-    """Requests of a share that were not due yet when its agent's run ended early."""
+    """Return the number of requests of a share that were not due yet when its agent's run ended early."""
     if part.document.ending.how == "whole":
         return 0
     return max(part.share.planned - part.planned, 0)
 
 
 def sum_of(rests: Sequence[Rest]) -> Rest:
-    """The requests of all shares."""
+    """Return the sum of the rests of all shares."""
     unsent = {reason: sum(rest.unsent[reason] for rest in rests) for reason in (AGENT_LOST, ENDED_EARLY)}
     return Rest(unsent, sum(rest.unknown for rest in rests))

@@ -1,4 +1,4 @@
-"""Combines what agents report besides counts: endings, machines, names, responses, notes."""
+"""Combines what agents report besides counts: endings, machines, names, responses, and notes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ CHANGES_KEPT = 100
 
 
 class Observed(NamedTuple):
-    """What the coordinator saw itself: its scenario as a run folder keeps it (empty: not known), samples of the figures to
-    watch by the number of the second (from 1), how many there were, and what sinks lost.
+    """What the coordinator observed itself.
+
+    `scenario` is its scenario as a run folder keeps it (empty: not known). `samples` are those of the watched
+    figures by the number of the second (from 1), and `watches` describe these figures. `notes` list what sinks
+    lost.
     """
 
     scenario: dict[str, Any]
@@ -42,7 +45,7 @@ NOTHING_OBSERVED = Observed({}, {}, [], [])
 
 
 def facts_of(parts: Sequence[Part]) -> dict[str, Any]:
-    """The arguments of `Facts` that are sums or maxima over the agents."""
+    """Return the arguments of `Facts` that are combined from those of the agents."""
     documents = [part.document for part in parts]
     generators = [document.generator for document in documents]
     notes = notes_of(parts)
@@ -75,12 +78,15 @@ def _sum(values: Iterable[int | None]) -> int | None:
 
 
 def _longest(delays: Iterable[RunDelay | None]) -> RunDelay | None:
-    """The delay of the agent that waited longest for a CPU."""
+    """Return the delay of the agent that waited longest for a CPU."""
     return max(_known(delays), key=lambda delay: delay.share, default=None)
 
 
 def notes_of(parts: Sequence[Part]) -> list[Note]:
-    """The agents' notes that do not follow from other figures. A note of a single agent includes its name."""
+    """Return the agents' notes that do not follow from other figures.
+
+    A note that not all agents have includes the names of those that have it.
+    """
     found: dict[Note, list[Part]] = {}
     for part in parts:
         for note in part.document.notes:
@@ -103,7 +109,7 @@ def _names(documents: Sequence[RunDocument]) -> list[NameFigures]:
 
 
 def _merged_name(own: Sequence[NameFigures]) -> NameFigures:
-    """Lookups of one name by all agents. A change that several agents saw is listed once per agent."""
+    """Add up the lookups of one name by all agents. A change that several agents saw is listed once per agent."""
     lookups = sum(name.lookups for name in own)
     answers: Counter[str] = Counter()
     for name in own:
@@ -130,7 +136,7 @@ def _merged_name(own: Sequence[NameFigures]) -> NameFigures:
 
 
 def answers_of(documents: Sequence[RunDocument]) -> AnswerFigures | None:
-    """Kept responses of all agents."""
+    """Return the figures of the kept responses of all agents; None if no agent kept any."""
     own = _known(document.answers for document in documents)
     if not own:
         return None
@@ -147,7 +153,10 @@ def answers_of(documents: Sequence[RunDocument]) -> AnswerFigures | None:
 def whole_facts(
     parts: Sequence[Part], ending: Ending, ended_ns: int, observed: Observed, **more: Any
 ) -> Facts:
-    """The facts of the whole run."""
+    """Return the facts of the whole run.
+
+    `more` are further arguments of `Facts`; its notes are added to those of the agents and of the coordinator.
+    """
     given = facts_of(parts)
     given["notes"] = [*given["notes"], *more.pop("notes", []), *observed.notes]
     if observed.watches:

@@ -1,7 +1,7 @@
-"""Kafka's figures of all agents. Each writes to partitions of its own, so that they are put side by side.
+"""Kafka's figures of all agents, combined into those of the whole run.
 
-How far the ends of the partitions moved is compared with the acknowledged records of the whole run, as one process
-compares them.
+Each agent writes to its own partitions, so that their partitions are listed together. How far the ends of the
+partitions moved is compared with the acknowledged records of the whole run, as in a run of one process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NOT_COMPARED = "OFFSETS_NOT_COMPARED"
 
 
 def merged_kafka(parts: Sequence[Part]) -> tuple[list[KafkaFigures | None], list[Note]]:
-    """Kafka's figures of each target, and what they lack."""
+    """Return Kafka's figures of each target (None for other targets), and notes on impossible comparisons."""
     of_each = [
         [target.kafka for target in part.document.targets] if part.document.targets else [part.document.kafka]
         for part in parts
@@ -41,10 +41,8 @@ def merged_kafka(parts: Sequence[Part]) -> tuple[list[KafkaFigures | None], list
 
 
 def _why_not_compared(parts: Sequence[Part], own: Sequence[KafkaFigures | None]) -> str:
-    """Why offsets cannot be compared over the whole run; empty if they can."""
-    what = (
-        "how far the ends of partitions moved is not compared with the acknowledged records of the whole run"
-    )
+    """Return why offsets cannot be compared over the whole run; empty if they can."""
+    what = "the growth of the partitions is not compared with the acknowledged records of the whole run"
     silent = [part.name for part, kafka in zip(parts, own, strict=True) if kafka is None]
     here = {part.share.agent for part in parts}
     silent += [f"agent {agent}" for agent in range(parts[0].share.agents) if agent not in here]
@@ -59,13 +57,13 @@ def _why_not_compared(parts: Sequence[Part], own: Sequence[KafkaFigures | None])
 
 
 def _doubtful(parts: Sequence[Part], target: int) -> int:
-    """Records of a target that were not acknowledged, although a broker may have them."""
+    """Return the number of a target's records that were not acknowledged, although a broker may have them."""
     lanes = [metrics for part in parts for metrics in part.lanes_of(target)]
     return sum(int(metrics.counters[code]) for metrics in lanes for code in (C.error, C.timeout, C.in_flight))
 
 
 def _merged(own: Sequence[KafkaFigures], doubtful: int | None) -> KafkaFigures:
-    """The figures of one target. Offsets are compared if `doubtful` is given."""
+    """Merge the figures of one target. Offsets are compared if `doubtful` is given."""
     partitions = _partitions(own)
     missing = sum(kafka.missing for kafka in own)
     lag: dict[str, int] = {}
@@ -89,7 +87,11 @@ def _merged(own: Sequence[KafkaFigures], doubtful: int | None) -> KafkaFigures:
 
 
 def _partitions(own: Sequence[KafkaFigures]) -> list[KafkaPartition]:
-    """The partitions of all agents. Where several wrote to one, how far its end moved is of no single agent."""
+    """Return the partitions of all agents.
+
+    If several agents wrote to a partition, the entry has no `moved`, because the movement of its end belongs to
+    none of them alone.
+    """
     found: dict[tuple[str, int], KafkaPartition] = {}
     for kafka in own:
         for one in kafka.partitions:
@@ -102,7 +104,10 @@ def _partitions(own: Sequence[KafkaFigures]) -> list[KafkaPartition]:
 
 
 def _agree(partitions: Sequence[KafkaPartition], missing: int, doubtful: int) -> bool | None:
-    """Whether acknowledged <= moved <= acknowledged + failed + in flight, over all partitions."""
+    """Return whether acknowledged <= moved <= acknowledged + failed + in flight, over all partitions.
+
+    None means that the end of a partition is not known.
+    """
     moved = [one.moved for one in partitions]
     if any(one is None for one in moved):
         return None
@@ -111,7 +116,7 @@ def _agree(partitions: Sequence[KafkaPartition], missing: int, doubtful: int) ->
 
 
 def _consumed(own: Sequence[KafkaFigures]) -> dict[str, Consumed]:
-    """What consumers received, by histogram."""
+    """Add up what consumers received, by histogram."""
     names = dict.fromkeys(name for kafka in own for name in kafka.consumed)
     found = {}
     for name in names:

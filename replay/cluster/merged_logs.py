@@ -1,7 +1,8 @@
 """Timelines and interval logs of several agents, summed by second of the common clock.
 
-Agents count their seconds from the same instant, so second k of the whole run is the sum of every agent's second k.
-Counts are added. Percentiles are computed from the sum of the histograms, because they cannot be averaged.
+Agents count their seconds from the same instant, so second k of the whole run is the sum of every agent's second
+k. Counts are added. Percentiles are computed from the sum of the histograms, because percentiles cannot be added
+or averaged.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from replay.units import SECOND_NS, counted
 from .parts import Part
 
 _SETTLED_S = 2.5
-"""A line that ended this long before the line being read will get no more counts from other agents."""
+"""A merged line is complete when it ended this long before the line that is being read."""
 
 _COUNTS = (
     "planned", "sent", "ok", "error", "timeout", "unsent", "unsent_of_target", "bytes_sent", "bytes_received",
@@ -44,8 +45,9 @@ Watched = Mapping[int, dict[str, float | None]]
 
 
 def merge_logs(parts: Sequence[Part], out: RunFolder, wall_ns: int, watched: Watched) -> list[str]:
-    """Write latency.hlog and timeline.jsonl of the whole run; returns descriptions of what could not be
-    read. `watched` are the samples of the coordinator.
+    """Write latency.hlog and timeline.jsonl of the whole run, and describe what could not be read.
+
+    `watched` are the samples of the coordinator.
     """
     log = AppendFile(out.latency)
     timeline = AppendFile(out.timeline)
@@ -74,7 +76,7 @@ class _Line(NamedTuple):
 
 @dataclass
 class _Sum:
-    """Lines of the same tag and second."""
+    """The sum of the lines with the same tag and second."""
 
     start_s: float
     end_s: float
@@ -88,10 +90,10 @@ class _Sum:
 
 
 def merged_lines(parts: Sequence[Part], figures: Figures, problems: list[str]) -> Iterator[bytes]:
-    """The lines of the merged log, and the percentiles of each second in `figures`.
+    """Yield the lines of the merged log, and add the percentiles of each second to `figures`.
 
-    Lines of one tag that begin in the same second are merged into one. Every value is in exactly one line, whatever the
-    errors of the clocks.
+    Lines of one tag that begin in the same second are merged into one. Every value is in exactly one line,
+    whatever the errors of the clocks.
     """
     opened: dict[tuple[str, int], _Sum] = {}
     checked_s = 0.0
@@ -122,7 +124,7 @@ def _lines(part: Part, problems: list[str]) -> Iterator[_Line]:
 
 
 def _closed(opened: dict[tuple[str, int], _Sum], figures: Figures, before_s: float) -> Iterator[bytes]:
-    """Remove and return the lines that ended before this time."""
+    """Remove and yield the lines that ended before this time."""
     done = sorted(
         ((one.end_s, key) for key, one in opened.items() if one.end_s < before_s), key=lambda pair: pair
     )
@@ -142,7 +144,7 @@ def _note_figures(tag: str, second: int, histogram: Histogram, figures: Figures)
 
 
 def merged_rows(parts: Sequence[Part], figures: Figures, wall_ns: int, watched: Watched) -> Iterator[Second]:
-    """The timeline of the whole run. There is no gap between rows."""
+    """Yield the rows of the whole run's timeline, without gaps between them."""
     by_second: dict[int, list[tuple[Part, list[Second]]]] = {}
     for part in parts:
         own: dict[int, list[Second]] = {}
@@ -165,9 +167,10 @@ def sum_of_rows(
     of_agents: Sequence[Sequence[Second]], start_s: float, end_s: float, figures: dict[str, int], wall_ns: int,
     watched: dict[str, float | None] | None = None,
 ) -> Second:  # fmt: skip
-    """One row of the whole run from the rows of each agent. `watched` are the coordinator's own samples.
+    """Return one row of the whole run from the rows of each agent.
 
-    Both ends are rounded before the length is taken, so that the row ends where the next one begins.
+    `watched` are the coordinator's own samples. Both ends are rounded before the length is computed, so that the
+    row ends where the next one begins.
     """
     start_s, end_s = round(start_s, 3), round(end_s, 3)
     rows = [row for own in of_agents for row in own]
@@ -198,7 +201,7 @@ def _sums(counts: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def _largest(lags: Iterable[dict[str, int]]) -> dict[str, int]:
-    """The lag of each partition. If several agents consume it, the largest one."""
+    """Return the lag of each partition: the largest one if several agents consume it."""
     found: dict[str, int] = {}
     for lag in lags:
         for name, count in lag.items():
@@ -207,7 +210,10 @@ def _largest(lags: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def _first_known(watched: Iterable[dict[str, float | None]]) -> dict[str, float | None]:
-    """Samples of the target's own figures. All agents see the same target, so the first value is used."""
+    """Combine the samples of the target's own figures.
+
+    All agents sample the same target, so the first known value of each figure is used.
+    """
     found: dict[str, float | None] = {}
     for one in watched:
         for name, value in one.items():

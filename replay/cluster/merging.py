@@ -1,8 +1,9 @@
 """Merges the run folders of several agents into one run.
 
-A merged run is a run with more lanes: it has the lanes' memory of all agents, and everything else is computed as for a
-run of one process. So merged histograms and counts are exact sums, in any order. Data that cannot be added (names,
-machines, endings) is combined in `merged_facts`, timelines in `merged_logs`.
+A merged run is a run with more lanes: it has the lanes' memory of all agents, and everything else is computed as
+for a run of one process. So merged histograms and counts are exact sums, and the order of merging does not
+matter. Data that cannot be added (names, machines, endings) is combined in `merged_facts`, and timelines in
+`merged_logs`.
 """
 
 from __future__ import annotations
@@ -47,13 +48,15 @@ def merge_runs(
     cause: Cause = NOT_KNOWN,
     observed: Observed = NOTHING_OBSERVED,
 ) -> RunDocument:
-    """Merge the run folders of agents into the new run folder `out`; returns its run.json.
+    """Merge the run folders of agents into the new run folder `out`, and return its run.json.
 
-    `lost` are agents that died or went silent, with or without folders. `wall_ns` is when the first request was due, in
-    ns since the epoch by the coordinator's clock; without it, the time of an agent is used. `cause` is the reason why
-    the coordinator ended the run early, `observed` are its own observations. A folder that was left by a killed agent
-    is completed first. InputError if the folders are not parts of one run, or overlap; OutputError if `out` exists or
-    cannot be written.
+    `lost` are agents that died or went silent, with or without folders. `wall_ns` is when the first request was
+    due, in ns since the epoch by the coordinator's clock; without it, the time of an agent is used. `cause` is
+    the reason why the coordinator ended the run early, `observed` are its own observations. A folder that was
+    left by a killed agent is completed first.
+
+    Raises InputError if the folders are not parts of one run or overlap, OutputError if `out` exists or cannot be
+    written.
     """
     found = read_parts([Path(folder) for folder in folders], {one.agent for one in lost})
     folder = RunFolder.create(out)
@@ -84,7 +87,7 @@ def _merged(
     started = _started(parts, missing, start, observed.scenario)
     problems = merge_logs(parts, folder, wall_ns, observed.samples)
     _merge_answers(parts, folder)
-    notes = [Note("LOG_INCOMPLETE", f"{problem}: seconds of it are missing") for problem in problems]
+    notes = [Note("LOG_INCOMPLETE", f"{problem}: some of its seconds are missing") for problem in problems]
     facts = whole_facts(
         parts,
         ending_of(parts, [loss.agent for loss in losses], cause),
@@ -101,7 +104,7 @@ def _merged(
 
 
 def _lanes(parts: Sequence[Part], missing: Sequence[LostAgent], start_ns: int) -> list[LaneMetrics]:
-    """The lanes of all agents, target by target."""
+    """Return the lanes of all agents, target by target."""
     lanes = []
     for target in range(max(len(parts[0].started.targets), 1)):
         for part in parts:
@@ -119,8 +122,10 @@ def _rules(parts: Sequence[Part]) -> int:
 def _started(
     parts: Sequence[Part], missing: Sequence[LostAgent], start: ClockPair, scenario: Mapping[str, Any]
 ) -> Started:
-    """The facts of the start, of all lanes. Where the coordinator's scenario is known the run has it, since agents got
-    values in place of files, variables and commands.
+    """Return the facts of the start, with the lanes of all agents.
+
+    If the coordinator's scenario is known, it is used, because the agents' scenarios have values in place of
+    files, variables and commands.
     """
     first = parts[0].started
     reported = sum(1 for one in missing if one.counters)
@@ -146,12 +151,12 @@ def _started(
 
 
 def _ended_ns(parts: Sequence[Part], start_ns: int) -> int:
-    """When the last agent ended, on the clock of the merged run."""
+    """Return when the last agent ended, on the clock of the merged run."""
     return max(start_ns + part.shift_ns + round(part.document.duration_s * SECOND_NS) for part in parts)
 
 
 def _lookup(parts: Sequence[Part]) -> Lookup:
-    """The recorded rows of samples, as the agents found them in the trace."""
+    """Return a function that looks up recorded rows of samples, as the agents found them in the trace."""
     rows = {
         sample.seq: RecordedRow(sample.recorded_ns, sample.method, sample.path)
         for part in parts
@@ -166,7 +171,7 @@ def _lookup(parts: Sequence[Part]) -> Lookup:
 
 
 def _merge_answers(parts: Sequence[Part], folder: RunFolder) -> None:
-    """Kept responses, agent by agent, with due times since the common instant."""
+    """Write the kept responses, agent by agent, with due times since the common instant."""
     kept = [(part, Answers(part.folder.path)) for part in parts]
     if not any(answers for _, answers in kept):
         return
@@ -182,7 +187,7 @@ def _merge_answers(parts: Sequence[Part], folder: RunFolder) -> None:
 
 
 def _lost_notes(found: Found, missing: Sequence[LostAgent]) -> list[Note]:
-    """Notes about data that is missing from the results because an agent's folder is missing, or cannot be read."""
+    """Return notes about data that the results lack, because an agent's folder is missing or cannot be read."""
     notes = []
     for one in missing:
         why = found.unread.get(one.agent, "it was not received")
@@ -194,7 +199,7 @@ def _lost_notes(found: Found, missing: Sequence[LostAgent]) -> list[Note]:
 def _agents(
     found: Found, missing: Sequence[LostAgent], losses: Sequence[Loss], rests: Mapping[int, Rest]
 ) -> list[AgentFigures]:
-    """One entry for each agent. Their accounts add up to those of the whole run."""
+    """Return one entry for each agent. Their accounts add up to those of the whole run."""
     parts = found.parts
     agents = {part.share.agent: _figures_of(part) for part in parts}
     agents |= {

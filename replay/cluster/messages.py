@@ -1,14 +1,14 @@
 """The messages between a coordinator and its agents.
 
-A connection carries messages in frames: four bytes of length (big-endian), then the message in MessagePack, as a map
-with its name in `kind`. Instants are in ns, by the clock of the side that their description mentions. A message that is
-unknown, or too large, ends the connection.
+A connection transfers messages in frames: four bytes of length (big-endian), then the message in MessagePack, as a map
+with its name in `kind`. Instants are in ns, by the clock of the side that their description mentions. A message that
+is unknown, or too large, ends the connection.
 
     coordinator                          agent
     Challenge(nonce)          ->
                               <-         Hello(versions, machine, proof)
     Welcome(agent, proof)     ->
-    Probe                    <->         Echo            from now on, four times per second: clocks, and signs of life
+    Probe                    <->         Echo            from now on, several times per second: clocks, signs of life
     Plan(epoch, share, ...)   ->
                               <-         Want(file, offset)            what the agent lacks of the trace
     Piece(file, offset, data) ->
@@ -31,17 +31,17 @@ from typing import Any, Literal
 import msgspec
 
 PROTOCOL = 2
-"""The version of these messages. Both sides must have the same."""
+"""The version of these messages. Both sides must have the same version."""
 
 FRAME_BYTES_MAX = 64 << 20
-"""The largest message. Files are sent in pieces."""
+"""The size of the largest message. Files are sent in pieces."""
 
 PIECE_BYTES = 1 << 20
 """The size of a piece of a file, small enough not to delay probes and reports."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
-    """Any message."""
+    """The base class of all messages."""
 
 
 class Challenge(Message, frozen=True, kw_only=True, tag="challenge"):
@@ -52,8 +52,11 @@ class Challenge(Message, frozen=True, kw_only=True, tag="challenge"):
 
 
 class Hello(Message, frozen=True, kw_only=True, tag="hello"):
-    """Describes the agent and its machine. `kernels` is the digest of its kernels' sources, `order` identifies the run
-    that it was started for, `clock` is the identity of its clock (empty: not known).
+    """Describes the agent and its machine.
+
+    `kernels` is the digest of its kernels' sources. `order` identifies the agent among those that the coordinator
+    starts; it is empty for agents that are started elsewhere.
+    `clock` is the identity of its clock (empty if it is not known).
     """
 
     protocol: int = PROTOCOL
@@ -72,14 +75,14 @@ class Hello(Message, frozen=True, kw_only=True, tag="hello"):
 
 
 class Welcome(Message, frozen=True, kw_only=True, tag="welcome"):
-    """The agent is accepted as number `agent`. `proof` shows that the coordinator knows the token."""
+    """Accepts the agent as number `agent`. `proof` shows that the coordinator knows the token."""
 
     agent: int
     proof: bytes = b""
 
 
 class Refusal(Message, frozen=True, kw_only=True, tag="refusal"):
-    """The other side is not accepted, or its request is refused."""
+    """Reports that the other side is not accepted, that its request is refused, or that an agent's run failed."""
 
     why: str
     hint: str = ""
@@ -87,14 +90,18 @@ class Refusal(Message, frozen=True, kw_only=True, tag="refusal"):
 
 
 class Probe(Message, frozen=True, kw_only=True, tag="probe"):
-    """The coordinator's clock when it sent this."""
+    """Asks for an echo. `sent_ns` is the coordinator's clock when it sent the probe."""
 
     number: int
     sent_ns: int
 
 
 class Echo(Message, frozen=True, kw_only=True, tag="echo"):
-    """The answer to a probe: the agent's clock when the probe arrived, and when this message was sent."""
+    """Answers a probe.
+
+    `sent_ns` repeats the time in the probe. `came_ns` and `left_ns` are the agent's clock when the probe arrived
+    and when the echo was sent.
+    """
 
     number: int
     sent_ns: int
@@ -111,11 +118,11 @@ class FileOffer(msgspec.Struct, frozen=True):
 
 
 class Plan(Message, frozen=True, kw_only=True, tag="plan"):
-    """An agent's share of a run. It contains only values: `environ` has the variables that the scenario uses, `files`
-    the content of its files.
+    """Describes an agent's share of a run.
 
-    `epoch` is new for each run; an agent accepts each epoch once. The agent has lanes `first_lane` up to `first_lane +
-    lanes` of the `all_lanes` of the run.
+    It contains only values: `environ` has the variables that the scenario uses, `files` the content of its files.
+    `epoch` is new for each run; an agent accepts each epoch once. The agent has `lanes` lanes, from `first_lane`,
+    of the `all_lanes` lanes of the run.
     """
 
     epoch: str
@@ -142,7 +149,7 @@ class Want(Message, frozen=True, kw_only=True, tag="want"):
 
 
 class Piece(Message, frozen=True, kw_only=True, tag="piece"):
-    """A piece of a file."""
+    """Part of a file, from `offset`. `last` marks the end of the file."""
 
     file: str
     offset: int
@@ -151,8 +158,10 @@ class Piece(Message, frozen=True, kw_only=True, tag="piece"):
 
 
 class Ready(Message, frozen=True, kw_only=True, tag="ready"):
-    """The share is planned and the lanes are warm. `due_by_second` counts the share's requests by second of the run;
-    `routes` is the digest of the names of all routes, which must be the same for all agents.
+    """Reports that the share is planned and the lanes are warm.
+
+    `due_by_second` counts the share's requests by second of the run. `routes` is the digest of the names of all
+    routes, which must be the same for all agents.
     """
 
     epoch: str
@@ -162,9 +171,10 @@ class Ready(Message, frozen=True, kw_only=True, tag="ready"):
 
 
 class Start(Message, frozen=True, kw_only=True, tag="start"):
-    """When the first request of the run is due: `instant_ns` by the coordinator's clock, `agent_ns` by the agent's.
+    """Sets the start: the first request of the run is due at this instant.
 
-    `bound_ns` is how far `agent_ns` may be from the instant. `planned_whole` is the number of requests of all agents.
+    The instant is `instant_ns` by the coordinator's clock and `agent_ns` by the agent's. `bound_ns` is how far
+    `agent_ns` may be from the instant. `planned_whole` is the number of requests of all agents.
     """
 
     epoch: str
@@ -176,20 +186,23 @@ class Start(Message, frozen=True, kw_only=True, tag="start"):
 
 
 class Armed(Message, frozen=True, kw_only=True, tag="armed"):
-    """The agent will start at the instant."""
+    """Confirms that the agent will start at the instant."""
 
     epoch: str
 
 
 class Opened(Message, frozen=True, kw_only=True, tag="opened"):
-    """The agent has its order to start. `started` is the started.json of its share."""
+    """Reports that the agent is about to start. `started` is the started.json of its share."""
 
     epoch: str
     started: bytes
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """The counters of a histogram that grew, and their increments. `since_s` is the time since the start of the run."""
+    """The counters of a histogram that grew, and their increments.
+
+    `at` are the counters' indices, `counts` the increments. `since_s` is the time since the start of the run.
+    """
 
     tag: str
     since_s: float
@@ -199,8 +212,10 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Report(Message, frozen=True, kw_only=True, tag="report"):
-    """The counts of an agent up to `at_s` of the run. `totals` are since the start, so that a report replaces every
-    earlier one; everything else covers only this second. `events` are (seconds since the start, kind, text).
+    """Reports the counts of an agent up to `at_s` of the run.
+
+    `totals` count since the start, so that a report replaces every earlier one. Everything else covers only this
+    second. `events` are (seconds since the start, kind, text).
     """
 
     epoch: str
@@ -223,7 +238,7 @@ class Stop(Message, frozen=True, kw_only=True, tag="stop"):
 
 
 class End(Message, frozen=True, kw_only=True, tag="end"):
-    """The agent's share has ended, and its run folder is complete."""
+    """Reports that the agent's share has ended, and that its run folder is complete."""
 
     epoch: str
     accounts: dict[str, int]
@@ -240,8 +255,9 @@ class Fetch(Message, frozen=True, kw_only=True, tag="fetch"):
 
 
 class Release(Message, frozen=True, kw_only=True, tag="release"):
-    """The coordinator needs nothing more, so the agent may exit. With `remove` it removes its run folder, because the
-    coordinator has a copy.
+    """Permits the agent to exit, because the coordinator needs nothing more.
+
+    With `remove` the agent removes its run folder, because the coordinator has a copy.
     """
 
     remove: bool = False
@@ -251,7 +267,7 @@ AnyMessage = (
     Challenge | Hello | Welcome | Refusal | Probe | Echo | Plan | Want | Piece | Ready | Start | Armed | Opened
     | Report | Stop | End | Fetch | Release
 )  # fmt: skip
-"""Every message."""
+"""The union of all messages, from which the decoder selects by `kind`."""
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
@@ -263,5 +279,5 @@ def encode(message: Message) -> bytes:
 
 
 def decode(data: bytes) -> AnyMessage:
-    """Decode a message. msgspec.DecodeError if the data is invalid."""
+    """Decode a message. Raises msgspec.DecodeError if the data is invalid."""
     return _DECODER.decode(data)

@@ -1,4 +1,4 @@
-"""What is to be run, and the plan that each agent gets of it."""
+"""The whole run as the coordinator plans it, and the plan that each agent gets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .messages import FileOffer, Piece, Plan, Want
 
 @dataclass
 class Order:
-    """What is to be run: the whole, planned and checked by the coordinator."""
+    """The whole run, planned and checked by the coordinator."""
 
     trace: Trace
     name: str
@@ -29,11 +29,11 @@ class Order:
     schedules: Sequence[Schedule]
     on_lost: Literal["stop", "continue"] = "stop"
     start_at_ns: int | None = None
-    """When the first request is due, in ns since the epoch; None: as soon as all agents are ready."""
+    """When the first request is due, in ns since the epoch; None means as soon as all agents are ready."""
 
 
 class Orders:
-    """Cuts an order into the plans of the agents, and ships its trace."""
+    """Divides an order into the plans of the agents, and sends them its trace."""
 
     def __init__(self, order: Order, run_id: str, say: Callable[[str], None]) -> None:
         self._order, self._run_id, self._say = order, run_id, say
@@ -41,7 +41,7 @@ class Orders:
         self._lanes = 1
 
     async def plans(self, state: CoordinatorState) -> list[Plan]:
-        """The share of each agent. UsageError if the scenario needs something that agents cannot get."""
+        """Return the plan of each agent. Raises UsageError if the scenario needs something that agents cannot get."""
         order, agents = self._order, len(state.seats)
         hellos = [seat.hello for seat in state.seats if seat.hello is not None]
         length_ns = max(schedule.plan.length_ns or 0 for schedule in order.schedules)
@@ -76,11 +76,14 @@ class Orders:
         ]
 
     def piece(self, want: Want) -> Piece:
-        """A piece of the trace; blocks. InputError if it is not a file of the trace, or cannot be read."""
+        """Read a piece of the trace; blocks.
+
+        Raises InputError if the file is not part of the trace, or cannot be read.
+        """
         offered = {file.name: file.size for file in self._trace_files}
         return shipping.read_piece(self._order.trace.path, offered, want.file, want.offset)
 
     def lanes(self, agents: int) -> list[tuple[int, int, int]]:
-        """The lanes of each agent: the first, the one after the last, and how many there are in all."""
+        """Return the lanes of each agent: the first lane, the lane after the last, and the number of all lanes."""
         shares = [share_of(agent, agents, self._lanes) for agent in range(agents)]
         return [(share.first, share.first + share.count, share.of) for share in shares]

@@ -1,7 +1,7 @@
-"""How long this process itself has been running.
+"""The time during which this process ran.
 
-A process that is stopped, or gets no CPU, receives nothing: messages from the other side wait in its sockets. So the
-silence of a peer is measured only in time during which this process ran.
+A process that is stopped, or gets no CPU, receives nothing: messages from the other side wait in its sockets. So
+the silence of a peer is measured only in time during which this process ran.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ class OwnTime:
         self._latest_ns = now_ns
 
     def pause_until(self, now_ns: int) -> int:
-        """Call it with every event. Returns the length of the pause that has just ended (ns), usually 0.
+        """Note that the process runs at `now_ns`, and return the length of the pause that has just ended.
 
-        PROBE_NS of each pause counts as time in which the process ran, so even a process that is stopped again and
-        again notices a silent peer in the end.
+        The length is in ns, and usually 0. Call this method with every event. PROBE_NS of each pause counts as
+        time in which the process ran, so that even a process that is stopped repeatedly notices a silent peer in
+        the end.
         """
         gap_ns = now_ns - self._latest_ns
         self._latest_ns = now_ns
@@ -33,5 +34,5 @@ class OwnTime:
         return gap_ns
 
     def ran_ns(self, at_ns: int) -> int:
-        """Convert an instant of the clock to this time."""
+        """Convert an instant of the clock to the process's own time."""
         return at_ns - self.paused_ns

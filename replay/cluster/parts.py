@@ -25,10 +25,10 @@ from replay_native.ledger.lane_metrics import LaneMetrics, open_metrics
 from .share import Share, read_share
 
 OF_AN_AGENT = ("connections", "threads", "allow", "allow_production", "trace", "limits")
-"""Settings in which the shares of one run may differ."""
+"""The settings in which the shares of one run may differ."""
 
 FILES = ("ca", "cert", "key", "ssl_cafile", "file")
-"""Keys of the tables of a scenario whose values are files."""
+"""The keys in tables of a scenario whose values are paths of files."""
 
 _STAMPS = ("due_ns", "taken_ns", "sent_ns", "first_byte_ns", "done_ns")
 _INSTANTS = ("first_due_ns", "last_done_ns")
@@ -36,7 +36,7 @@ _INSTANTS = ("first_due_ns", "last_done_ns")
 
 @dataclass(frozen=True)
 class Part:
-    """One agent's folder. `lanes` is its lanes' memory, with stamps as the agent's clock showed them."""
+    """One agent's run folder. `lanes` is its lanes' memory, with timestamps of the agent's own clock."""
 
     folder: RunFolder
     share: Share
@@ -59,12 +59,12 @@ class Part:
 
     @property
     def shift_s(self) -> float:
-        """The same in seconds."""
+        """The value of `shift_ns` in seconds."""
         return self.shift_ns / SECOND_NS
 
     @property
     def planned(self) -> int:
-        """Number of requests of its share that were due."""
+        """The number of requests of its share that were due while it ran."""
         return self.document.accounts.planned
 
     @property
@@ -73,25 +73,28 @@ class Part:
         return self.document.ending.how not in ("killed", "failed")
 
     def lanes_of(self, target: int) -> list[LaneMetrics]:
-        """Its lanes onto one target."""
+        """Return the part's lanes for one target."""
         counts = lanes_by_target(self.started, self.share)
         first = sum(counts[:target])
         return self.lanes[first : first + counts[target]]
 
     def lanes_at(self, start_ns: int, target: int) -> list[LaneMetrics]:
-        """Its lanes onto one target, with stamps as if the run had begun at `start_ns` of this clock."""
+        """Return the part's lanes for one target, with timestamps as if the merged run had begun at `start_ns`."""
         move_ns = start_ns + self.shift_ns - self.started.start.monotonic_ns
         killed = self.document.ending.how == "killed"
         return [_moved(metrics, move_ns, killed=killed) for metrics in self.lanes_of(target)]
 
 
 def lanes_by_target(started: Started, share: Share) -> list[int]:
-    """How many lanes a share has onto each target: those of its range, or one where the protocol cuts by itself."""
+    """Return how many lanes a share has for each target.
+
+    It has those of its range, or one if the protocol divides the requests itself.
+    """
     return [target.lanes for target in started.targets] or [share.after_lane - share.first_lane]
 
 
 def _moved(metrics: LaneMetrics, move_ns: int, *, killed: bool) -> LaneMetrics:
-    """A lane with shifted timestamps. Arrays without timestamps are shared with the file."""
+    """Return a lane with shifted timestamps. Arrays without timestamps are shared with the file."""
     counters = np.array(metrics.counters, np.int64)
     counters = settled(counters) if killed else counters
     for name in _INSTANTS:
@@ -107,8 +110,10 @@ def _moved(metrics: LaneMetrics, move_ns: int, *, killed: bool) -> LaneMetrics:
 
 
 class Found(NamedTuple):
-    """The folders of a run: those that can be merged, shares whose agents died before they began to send, and the
-    reasons why folders of other lost agents cannot be read.
+    """The folders of a run.
+
+    `parts` can be merged. `not_begun` are shares whose agents died before they began to send. `unread` has the
+    reasons why folders of other lost agents cannot be read, by the agents' numbers.
     """
 
     parts: list[Part]
@@ -117,10 +122,10 @@ class Found(NamedTuple):
 
 
 def read_parts(folders: Sequence[Path], lost: Collection[int] = ()) -> Found:
-    """The parts of one run, in the order of their lanes. A part whose agent was killed is completed first.
+    """Read the parts of one run, and return them in the order of their lanes.
 
-    InputError if a folder is not one of an agent, or is damaged (unless its agent is `lost`, and what it reported is known
-    otherwise), or if they do not belong together.
+    A part whose agent was killed is completed first. Raises InputError if a folder is not one of an agent, if it
+    is damaged and its agent is not in `lost`, or if the folders do not belong together.
     """
     found = Found([], [], {})
     for folder in folders:
@@ -142,7 +147,7 @@ def read_parts(folders: Sequence[Path], lost: Collection[int] = ()) -> Found:
 
 
 def _add(path: Path, found: Found, lost: Collection[int]) -> None:
-    """Read one folder."""
+    """Read one folder, and add it to `found`."""
     share = read_share(path)
     folder = RunFolder(path)
     if not folder.run.exists() and not folder.started.exists():
@@ -192,12 +197,12 @@ def _open(file: Path, folder: Path) -> LaneMetrics:
 
 
 def _check_same(one: Part, other: Part) -> None:
-    """InputError if two parts do not belong to one run."""
+    """Raise InputError if two parts do not belong to one run."""
     for what, of in (
         ("run id", lambda part: part.share.run_id),
         ("epoch", lambda part: part.share.epoch),
         ("number of agents", lambda part: part.share.agents),
-        ("number of lanes in all", lambda part: part.share.of_lanes),
+        ("total number of lanes", lambda part: part.share.of_lanes),
         ("instant", lambda part: part.share.instant_ns),
         ("trace (digest)", lambda part: part.started.trace.digest if part.started.trace else ""),
         ("targets", lambda part: [target.target for target in part.started.targets]),
@@ -225,7 +230,7 @@ def _check_same(one: Part, other: Part) -> None:
 
 
 def without_places(scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """A saved scenario whose files are known by their names: each agent has them in a folder of its own."""
+    """Return a saved scenario with only the names of its files, because each agent has them in its own folder."""
 
     def named(table: Mapping[str, Any]) -> dict[str, Any]:
         return {key: Path(text).name if key in FILES and text else text for key, text in table.items()}
@@ -242,7 +247,7 @@ def _short(value: Any) -> str:
 
 
 def _check_apart(before: Part, after: Part) -> None:
-    """InputError if two parts have the same lanes or the same agent."""
+    """Raise InputError if two parts have the same folder, the same lanes or the same agent."""
     if before.folder.path.samefile(after.folder.path):
         raise InputError(f"{before.folder.path} is given twice")
     if after.share.first_lane < before.share.after_lane:
@@ -253,5 +258,5 @@ def _check_apart(before: Part, after: Part) -> None:
         )
     if after.share.agent == before.share.agent:
         raise InputError(
-            f"{before.folder.path} and {after.folder.path} are both of agent {after.share.agent}"
+            f"{before.folder.path} and {after.folder.path} both belong to agent {after.share.agent}"
         )

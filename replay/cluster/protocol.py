@@ -1,14 +1,14 @@
-"""The rules of a run over many machines, as two state machines without sockets, clocks or files: `agent_state` and
-`coordinator_state`. This module has what they share: time limits and actions.
+"""What the two state machines of a run over many machines share: their rules, time limits and actions.
 
-Each state machine takes messages, events and instants (ns of its own clock, which only grows), and returns the actions
-to perform, in order. The same code runs over real connections (`coordinator`, `agent`) and in a simulation of deaths,
-delays and lost messages.
+The state machines, `agent_state` and `coordinator_state`, have no sockets, clocks or files. Each takes messages,
+events and instants (ns of its own clock, which only grows), and returns the actions to perform, in order. The
+same code runs over real connections (`coordinator`, `agent`) and in a simulation of deaths, delays and lost
+messages.
 
 These rules hold, whatever is lost or delayed:
 
-- **Nothing is sent twice.** Shares do not overlap, no share is given to a second agent, and an agent begins an epoch at
-  most once. The share of a lost agent stays unsent.
+- **Nothing is sent twice.** Shares do not overlap, no share is given to a second agent, and an agent begins an epoch
+  at most once. The share of a lost agent stays unsent.
 - **A lost agent is reported within two seconds** of the last sign of life: at once if its connection ends, otherwise
   after LOST_NS of silence.
 - **An agent without a coordinator stops by itself.** It drains after ORPHANED_NS of silence, or at once if the
@@ -26,39 +26,42 @@ from .messages import Message, Plan, Report, Start
 MS = 1_000_000
 
 PROBE_NS = 250 * MS
-"""Time between two probes to an agent."""
+"""The longest time between two probes to an agent, as long as the coordinator runs."""
 
 LOST_NS = 1_500 * MS
-"""An agent that is silent for this long during a run is lost. Including a probe interval, it is reported within 2 s."""
+"""An agent that is silent for this long during a run is lost.
+
+Including the time between two probes, it is reported within 2 s.
+"""
 
 PATIENCE_NS = 15_000 * MS
-"""The same before the start, while an agent plans and compiles and cannot have sent anything."""
+"""An agent that is silent for this long before the start is lost: it may plan and compile, and cannot have sent."""
 
 ORPHANED_NS = 2_500 * MS
 """An agent that does not hear from its coordinator for this long during a run stops cleanly."""
 
 LEAVE_NS = 5_000 * MS
-"""After this time a lost agent has ended by itself: it has noticed, drained, and saved."""
+"""The time after which a lost agent has ended by itself: it has noticed the silence, drained, and saved its results."""
 
 LEAD_NS = 1_500 * MS
-"""Time from the order to start to the first due time."""
+"""The time from the order to start until the first request is due."""
 
 LEAST_LEAD_NS = 550 * MS
 """An agent refuses a start that is closer than this, because its first requests would be late."""
 
 CLOCK_SAMPLES = 8
-"""Number of exchanges with each agent before its clock is used."""
+"""The number of exchanges with each agent that are needed before its clock is used."""
 
 ENDS_ALL = ("circuit_breaker", "not_allowed", "over_limit")
 """Endings of one share that end the whole run, in order to protect the target."""
 
 JOIN_NS = 60_000 * MS
-"""Time within which all agents must connect."""
+"""The time within which all agents must connect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a message; in the coordinator, to `agent`."""
+    """Action: send a message; in the coordinator, to `agent`."""
 
     message: Message
     agent: int = -1
@@ -66,21 +69,21 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Agent: plan the share, and warm the lanes. Then call `prepared`."""
+    """Action of the agent: plan the share, and warm the lanes. Then call `prepared`."""
 
     plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Agent: run the share; its first request is due at `agent_ns` of this machine's clock."""
+    """Action of the agent: run the share. Its first request is due at `agent_ns` of the agent's clock."""
 
     start: Start
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Agent: end the current run."""
+    """Action of the agent: end the current run."""
 
     how: Literal["drain", "abandon"]
     why: str
@@ -88,26 +91,26 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Agent: the run is over for this agent. `why` is empty if everything went as planned."""
+    """Action of the agent: exit, because the run is over for this agent. `why` is empty if it went as planned."""
 
     why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AllHere:
-    """Coordinator: every agent is connected, and its clock is known. Call `order`."""
+    """Event of the coordinator: every agent is connected, and its clock is known. Call `order`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """Coordinator: every agent is ready and knows when to start."""
+    """Event of the coordinator: every agent is ready, and the order to start is sent."""
 
     instant_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """Coordinator: a new report of an agent."""
+    """Event of the coordinator: an agent has sent a new report."""
 
     agent: int
     report: Report
@@ -115,7 +118,7 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Coordinator: an agent was lost."""
+    """Event of the coordinator: an agent was lost."""
 
     agent: int
     why: str
@@ -123,7 +126,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Coordinator: the run cannot begin; nothing was sent."""
+    """Event of the coordinator: the run cannot begin; nothing was sent."""
 
     why: str
     hint: str = ""
@@ -132,7 +135,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """Coordinator: every agent has ended or is finally lost."""
+    """Event of the coordinator: every agent has ended or is finally lost."""
 
 
 Output = Send | Prepare | Begin | Finish | Leave | AllHere | Began | Reported | Lost | Failed | Over

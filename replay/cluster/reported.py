@@ -27,11 +27,11 @@ from replay_native.ledger.lane_metrics import (
 from .share import LostAgent
 
 _NOT_OF_TARGET = ("unsent_own", *(reason.counter for reason in UNSENT_REASONS if not reason.of_target))
-"""Counters of requests that were unsent for a reason other than the target."""
+"""The counters of requests that were unsent for a reason other than the target."""
 
 
 def lane_of(lost: LostAgent, started: Started, rules: int) -> LaneMetrics:
-    """One lane with everything that a lost agent reported. Its samples are lost.
+    """Return one lane with everything that a lost agent reported, except its samples, which are lost.
 
     Reports may lack the newest values of histograms by route, which are not reported every second.
     """
@@ -48,7 +48,7 @@ def lane_of(lost: LostAgent, started: Started, rules: int) -> LaneMetrics:
             if route in rows and outcome in OUTCOMES:
                 metrics.route_counts[rows[route], OUTCOMES.index(outcome)] = count
     if any(lost.counters.get(name, 0) for name in _NOT_OF_TARGET):
-        # Reports do not say to which routes they belong, so no unsent request counts as a failure of the target.
+        # Reports count these requests without their routes, so no unsent request counts as a failure of the target.
         metrics.route_own[:] = metrics.route_counts[:, UNSENT]
     for tag, (at, counts) in lost.histograms.items():
         _add(metrics, rows, tag, np.array(at, np.int64), np.array(counts, np.uint64))
@@ -61,7 +61,7 @@ def _arena_bytes(lost: LostAgent) -> int:
 
 
 def _add(metrics: LaneMetrics, rows: dict[str, int], tag: str, at: np.ndarray, counts: np.ndarray) -> None:
-    """Add the counts of a histogram."""
+    """Add the counts of a histogram to the lane."""
     if tag in TOTALS:
         metrics.totals[TOTALS.index(tag)][at] += counts
         return

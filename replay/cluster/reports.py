@@ -1,4 +1,7 @@
-"""The sum of what agents have reported: all that is known of an agent that is lost together with its run folder."""
+"""The sum of an agent's reports.
+
+It is all that is known of an agent that is lost together with its run folder.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ class Reports:
     at_s: float = 0.0
 
     def add(self, report: Report) -> None:
-        """Add a report."""
+        """Add a report: replace the totals, and add the counts of its second."""
         self.totals, self.at_s = report.totals, report.at_s
         for route, counts in report.routes.items():
             self.routes.setdefault(route, Counter()).update(counts)
@@ -36,7 +39,7 @@ class Reports:
             self.histograms[one.tag] = _added(self.histograms.get(one.tag, _EMPTY), at, counts_)
 
     def histogram_lists(self) -> dict[str, tuple[list[int], list[int]]]:
-        """The histograms as lists of indices and counts, in order."""
+        """Return the histograms as lists of indices and counts, in ascending order of the indices."""
         return {
             tag: (np.flatnonzero(counts).tolist(), counts[counts > 0].tolist())
             for tag, counts in self.histograms.items()
@@ -44,7 +47,7 @@ class Reports:
 
 
 def _added(sums: np.ndarray, at: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Add counts to sums, and extend the sums if needed. No index is in `at` twice."""
+    """Add counts to sums, extend the sums if needed, and return them. No index is in `at` twice."""
     if not at.size:
         return sums
     if at.max() >= sums.size:
@@ -56,8 +59,9 @@ def _added(sums: np.ndarray, at: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def unknown_requests(seat: Seat, reports: Reports, instant_ns: int, last_sending_ns: int) -> int:
-    """How many requests of a lost agent's share may have been sent after its last report: those due until the latest
-    instant at which it may have sent.
+    """Return how many requests of a lost agent's share may have been sent after its last report.
+
+    They are those that were due until `last_sending_ns`, the latest instant at which it may have sent.
     """
     if seat.ready is None:
         return 0

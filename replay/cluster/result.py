@@ -1,4 +1,4 @@
-"""Makes the run from what a coordinator gathered: the agents' folders, and the reports of those that were lost."""
+"""Makes the run from what a coordinator gathered: the agents' folders, and the reports of lost agents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AGENTS = "agents"
 
 
 def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
-    """The merged run in the new folder `out`, with the agents' own folders in it."""
+    """Merge the run into the new folder `out`, and move the agents' own folders into it."""
     for number, folder in enumerate(gathered.folders):
         if folder is not None:
             _with_clock(folder, gathered.clocks[number])
@@ -49,7 +49,7 @@ def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
 
 
 def _pause_notes(gathered: Gathered) -> list[Note]:
-    """A note on the time during which the coordinator itself did not run."""
+    """Return a note on the time during which the coordinator itself did not run, if there was any."""
     pauses_ns = gathered.pauses_ns
     if not pauses_ns:
         return []
@@ -62,7 +62,7 @@ def _pause_notes(gathered: Gathered) -> list[Note]:
 
 
 def _cause(gathered: Gathered) -> Cause:
-    """Why the coordinator ended the run early, if it did."""
+    """Return why the coordinator ended the run early, if it did."""
     if gathered.interrupted_by:
         return Cause("interrupted", gathered.interrupted_by)
     return Cause("stopped", gathered.stopped_why) if gathered.stopped_why else Cause("none")
@@ -75,7 +75,7 @@ def _with_clock(folder: Path, clock: AgentClock) -> None:
 
 
 def lost_agents(gathered: Gathered) -> list[LostAgent]:
-    """What is known of the agents that were lost."""
+    """Return what is known of the agents that were lost, or whose results were not received."""
     found = []
     for seat in gathered.seats:
         has_come = gathered.folders[seat.agent] is not None
@@ -102,12 +102,15 @@ def lost_agents(gathered: Gathered) -> list[LostAgent]:
 
 
 def _since_start_s(seat: Seat, gathered: Gathered) -> float | None:
-    """When an agent was lost; None if only its results were lost."""
+    """Return when an agent was lost; None if only its results were lost."""
     return None if seat.lost_ns is None else round((seat.lost_ns - gathered.instant_ns) / 1e9, 3)
 
 
 def _unknown(seat: Seat, gathered: Gathered) -> int:
-    """Number of requests that may have been sent. An agent that ended normally reported its counts."""
+    """Return the number of requests that may have been sent after the last report.
+
+    An agent that ended normally has reported its final counts.
+    """
     reports = gathered.reports[seat.agent]
     if seat.lost_ns is None and seat.end is not None:
         return max(seat.end.accounts.get("planned", 0) - reports.totals.get("planned", 0), 0)

@@ -1,5 +1,6 @@
-"""share.json: which share of a run over many machines is in a run folder. It is written before the run, and read by the
-merge.
+"""share.json: which share of a run over many machines is in a run folder.
+
+It is written before the run, and read by the merge.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ ShareClock = AgentClock
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent's share of the run `run_id`. It has lanes [first, after) `of` all lanes of the run.
+    """One agent's share of the run `run_id`: lanes [first, after) `of` all lanes of the run.
 
     `instant_ns` is when the first request of the run is due, by the coordinator's clock (CLOCK_MONOTONIC of its
-    machine), `start_ns` the same by CLOCK_MONOTONIC of this machine. `due_by_second` counts the share's requests by
-    second. `skew_ns` is how far the clock that the agent reported was then ahead of CLOCK_MONOTONIC: 0, except in
-    tests. `planned_whole` are the requests of the whole run (null: not known).
+    machine), `start_ns` the same by CLOCK_MONOTONIC of this machine. `due_by_second` counts the share's requests
+    by second. `skew_ns` is how far the clock that the agent reported was then ahead of CLOCK_MONOTONIC: 0, except
+    in tests. `planned_whole` are the requests of the whole run (null: not known).
     """
 
     format_version: int = FORMAT_VERSION
@@ -51,12 +52,13 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LostAgent(msgspec.Struct, frozen=True, kw_only=True):
-    """What the coordinator knows of an agent that died or went silent. `planned` are the requests of its share.
-    `unknown` of them were due between its last report and its end, so they may have been sent. They count only if its
-    folder is missing.
+    """What the coordinator knows of an agent that died or went silent.
 
-    The other fields are the sums of its reports: `counters` (by the names of a lane's counters), `routes` (by route and
-    outcome) and `histograms` (by tag: indices and counts).
+    `planned` are the requests of its share. `unknown` of them were due between its last report and its end, so
+    they may have been sent. They are counted as unknown only if the agent's folder is missing.
+
+    The other fields are the sums of its reports: `counters` (by the names of a lane's counters), `routes` (by
+    route and outcome) and `histograms` (by tag: indices and counts).
     """
 
     agent: int
@@ -80,7 +82,7 @@ def write_share(folder: Path, share: Share) -> None:
 
 
 def read_share(folder: Path) -> Share:
-    """The share of a run folder. InputError if it has none, or a damaged one."""
+    """Return the share of a run folder. Raises InputError if it has none, or a damaged one."""
     path = folder / NAME
     try:
         share = msgspec.json.decode(read_whole(path, SHARE_BYTES_MAX), type=examined(Share))
@@ -100,7 +102,7 @@ def read_share(folder: Path) -> Share:
 
 
 def _check(path: Path, share: Share) -> None:
-    """InputError if the numbers of a share contradict each other."""
+    """Raise InputError if the numbers of a share contradict each other."""
     if not 0 <= share.first_lane < share.after_lane <= share.of_lanes:
         lanes = f"lanes {share.first_lane} to {share.after_lane} of {share.of_lanes}"
         raise InputError(f"{path} is damaged: there are no {lanes}")

@@ -1,7 +1,7 @@
 """Runs an agent's share in a thread beside the agent's connection.
 
-The run has a Trio loop of its own, so that nothing it does (planning, compiling, writing its results) keeps the agent
-from answering probes.
+The run has its own Trio loop, so that planning, compiling or writing results never keeps the agent from answering
+probes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .share import Share, ShareClock, write_share
 
 
 class ReportSink(Sink):
-    """Reports each second to the agent."""
+    """A sink that reports each second to the agent."""
 
     noted = False
 
@@ -46,11 +46,11 @@ class ReportSink(Sink):
         self._number = 0
 
     def start(self, started: Started) -> None:
-        """See `Sink`."""
+        """Report the facts of the start (see `Sink`)."""
         self._report(Opened(epoch=self._epoch, started=msgspec.json.encode(started)))
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """See `Sink`."""
+        """Report a second, with all counts since the start (see `Sink`)."""
         self._number += 1
         self._report(
             Report(
@@ -77,7 +77,10 @@ class ReportSink(Sink):
 
 
 class ShareRun:
-    """The run of a share. `tell` receives events, in the agent's thread: ("prepared", ...), ("reported", ...)."""
+    """The run of a share.
+
+    `tell` receives events in the thread of the run: ("prepared", ...) and ("reported", ...).
+    """
 
     def __init__(
         self, plan: Plan, scenario: Scenario, trace: Trace, out: Path, tell: Callable[..., None]
@@ -92,7 +95,10 @@ class ShareRun:
         self._called_off = threading.Event()
 
     def run(self) -> RunDocument | None:
-        """Plan, prepare, wait for the start, and run; blocks. None if it was cancelled before the start."""
+        """Plan, prepare, wait for the start, and run; blocks.
+
+        Returns None if the run was cancelled before the start.
+        """
         warm(dict.fromkeys(kernels_of(self._scenario)))
         with prepare(self._trace, self._scenario, name=self._plan.trace_name) as prepared:
             return trio.run(self._under_trio, prepared)
@@ -139,10 +145,10 @@ class ShareRun:
             trace_digest=plan.trace_digest,
         )
 
-    # Called from the agent's thread.
+    # The agent's thread calls the following methods.
 
     def begin(self, start: Start, start_ns: int) -> None:
-        """Start at this instant of CLOCK_MONOTONIC."""
+        """Set the instant of CLOCK_MONOTONIC at which the run starts."""
 
         def set_it() -> None:
             self._start = (start, start_ns)
@@ -151,7 +157,7 @@ class ShareRun:
         self._soon(set_it)
 
     def finish(self, how: str, why: str) -> None:
-        """End the run."""
+        """End the run: `how` is `drain` or `abandon`, as in `Stop`."""
         self._soon(partial(self.order.requests.ask, why, at_once=how == "abandon"))
 
     def call_off(self) -> None:
@@ -168,27 +174,30 @@ class ShareRun:
 
 
 def due_by_second(state: RunState) -> list[int]:
-    """How many requests of a share are due in each second of the run, onto all targets; blocks."""
+    """Return how many requests of a share are due in each second of the run, for all targets; blocks."""
     of_targets = [target.feeder.due_by_second() for target in state.targets]
     return [sum(counts) for counts in itertools.zip_longest(*of_targets, fillvalue=0)]
 
 
 def routes_digest(routes: Sequence[RouteStart]) -> str:
-    """What the routes of a run are known by. For Kafka they are the partitions, by which records are cut."""
+    """Return a digest of the names of a run's routes.
+
+    For Kafka these include the partitions, by which the records are divided among agents.
+    """
     return hashlib.sha256(msgspec.json.encode([route.name for route in routes])).hexdigest()
 
 
 def failure_words(error: BaseException) -> tuple[str, str, int]:
-    """What the coordinator is told about an error: the message, the hint, the exit code."""
+    """Return what the coordinator is sent about an error: the message, the hint, the exit code."""
     if isinstance(error, ReplayError):
         return str(error), _hint_of(error), int(error.exit_code)
     return f"{type(error).__name__}: {error}", "", 1
 
 
 def _hint_of(error: ReplayError) -> str:
-    """The hint of an error, read on the coordinator's machine: the problem may be on the agent's."""
+    """Return the hint of an error, for a reader on the coordinator's machine: the problem may be on the agent's."""
     if isinstance(error, NotAllowedError):
-        return f"{error.hint}, given to `replay agent` or in REPLAY_ALLOW on that machine: its allowlist is its own"
+        return f"{error.hint}, given to `replay agent` or in REPLAY_ALLOW on that machine, which has its own allowlist"
     if isinstance(error, TargetError):
-        return f"{error.hint}; that machine has to reach it, too"
+        return f"{error.hint}; the agent's machine must reach it, too"
     return error.hint

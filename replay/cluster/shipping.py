@@ -1,7 +1,7 @@
-"""Transfers traces to agents: addressed by content, in pieces, and resumed after an interruption.
+"""The transfer of traces to agents: addressed by content, in pieces, and resumed after an interruption.
 
-A trace is identified by the digest of its manifest, which has the checksums of all its files. An agent keeps it in a
-folder of that name, so each machine gets a trace only once.
+A trace is identified by the digest of its manifest, which has the checksums of all its files. An agent keeps the
+trace in a folder of that name, so that each machine gets a trace only once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PARTIAL = ".partial"
 
 
 def trace_digest(path: Path) -> str:
-    """The identity of a trace's content. InputError if it has no manifest."""
+    """Return the digest that identifies a trace's content. Raises InputError if it has no manifest."""
     try:
         return hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
     except OSError as error:
@@ -33,20 +33,23 @@ def trace_digest(path: Path) -> str:
 
 
 def trace_offers(path: Path) -> list[FileOffer]:
-    """The files of a trace with the manifest last, so a folder that has the manifest is complete."""
+    """List the files of a trace, the manifest last, so that a folder that has the manifest is complete."""
     manifest = Trace.open(path).manifest
     names = sorted(manifest.files) or sorted(file.name for file in path.iterdir() if file.name != MANIFEST)
     return [FileOffer(name, (path / name).stat().st_size) for name in [*names, MANIFEST]]
 
 
 def offers(folder: Path) -> list[FileOffer]:
-    """Every file below a folder."""
+    """List every file below a folder, except symbolic links."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     return [FileOffer(str(path.relative_to(folder)), path.stat().st_size) for path in files]
 
 
 def read_piece(folder: Path, offers_of: dict[str, int], name: str, offset: int) -> Piece:
-    """A piece of an offered file. InputError for any other file, or one that cannot be read."""
+    """Read a piece of an offered file.
+
+    Raises InputError for any other file, or for a file that cannot be read.
+    """
     if name not in offers_of:
         raise InputError(f"{name!r} is not a file that was offered")
     try:
@@ -62,12 +65,13 @@ class AskPiece(Protocol):
     """Requests a piece of a file from the other side."""
 
     async def __call__(self, name: str, offset: int) -> Piece:
-        """The piece."""
+        """Return the piece of the file that begins at `offset`."""
 
 
 async def receive_files(folder: Path, files: list[FileOffer], ask: AskPiece) -> int:
-    """Get the parts of these files that `folder` does not have yet. Returns the number of bytes received. InputError if
-    a file is not as offered.
+    """Receive the parts of these files that `folder` does not have yet, and return the number of bytes received.
+
+    Raises InputError if a file is not as offered.
     """
     came = 0
     for offer in files:
@@ -89,15 +93,15 @@ async def receive_files(folder: Path, files: list[FileOffer], ask: AskPiece) -> 
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a file below `folder`. InputError for a name that points outside of it."""
+    """Return the path of a file below `folder`. Raises InputError for a name that points outside of it."""
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise InputError(f"a file {name!r} was offered, which leads out of its folder")
+        raise InputError(f"a file {name!r} was offered, which is outside of its folder")
     return folder / path
 
 
 def _lock(path: Path) -> int:
-    """Wait for other agents on this machine that receive the same trace. Returns the descriptor that holds the lock."""
+    """Wait for other agents on this machine that receive the same trace, and return the lock's descriptor."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -107,8 +111,10 @@ def _lock(path: Path) -> int:
 async def obtain_trace(
     digest: str, shared: str, files: list[FileOffer], store: Path, ask: AskPiece
 ) -> tuple[Trace, int]:
-    """The trace with this digest: at the coordinator's path if that exists here too, else from the store, else
-    transferred. Returns it with the number of bytes transferred. InputError if it is not the announced trace.
+    """Return the trace with this digest, and the number of bytes transferred.
+
+    The trace is at the coordinator's path if that exists here too, otherwise in the store, otherwise it is
+    transferred. Raises InputError if it is not the announced trace.
     """
     if shared and (Path(shared) / MANIFEST).is_file():
         if trace_digest(Path(shared)) == digest:

@@ -19,19 +19,20 @@ from .framing import Connection
 from .transports import Accept, Started, Transport, wait_for
 
 SSH_VARIABLE = "REPLAY_SSH"
-"""The command to run instead of `ssh`, with its options."""
+"""The environment variable with the command to run instead of `ssh`, including its options."""
 
 SSH = "ssh -o BatchMode=yes -o ServerAliveInterval=5"
 AGENT = "replay agent --stdio"
 HOSTS_BYTES_MAX = 1 << 20
 _FORM = "give --cluster ssh:FILE, where FILE lists the hosts, one per line"
-_LINES = "write one host per line, as `ssh` takes it"
+_LINES = "write one host per line, as `ssh` accepts it"
 
 
 def read_hosts(path: Path) -> list[tuple[str, str]]:
-    """The hosts of a file, each with the command of its agent: `HOST [COMMAND]` per line, with `#` for comments.
+    """Read the hosts of a file, each with the command of its agent.
 
-    InputError if it cannot be read; UsageError if no file is given or a line is invalid.
+    A line is `HOST [COMMAND]`, and `#` begins a comment. Raises InputError if the file cannot be read or is not
+    text, UsageError if no file is given, it lists no host, or a line is invalid.
     """
     if path == Path():
         raise UsageError("--cluster ssh: needs a file", hint=_FORM)
@@ -58,7 +59,7 @@ def read_hosts(path: Path) -> list[tuple[str, str]]:
 
 
 class Ssh(Transport):
-    """One agent on each host of a file."""
+    """A transport with one agent on each host of a file."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -67,7 +68,7 @@ class Ssh(Transport):
         self._ssh = shlex.split(os.environ.get(SSH_VARIABLE, "") or SSH)
 
     async def serve(self, accept: Accept, folder: Path, allow: tuple[str, ...]) -> None:
-        """See `Transport`."""
+        """Start an agent on each host, and serve their connections until cancelled (see `Transport`)."""
         async with trio.open_nursery() as nursery:
             for number, (host, command) in enumerate(self._hosts):
                 words = [*self._ssh, host, f"{command} --order {number}"]
@@ -83,7 +84,7 @@ class Ssh(Transport):
                 )
         except OSError as error:
             raise TargetError(
-                f"{words[0]}: {reason_of(error)}", hint=f"{SSH_VARIABLE} names another ssh"
+                f"{words[0]}: {reason_of(error)}", hint=f"{SSH_VARIABLE} selects another command than ssh"
             ) from None
         assert process.stdin is not None and process.stdout is not None
         async with trio.open_nursery() as nursery:

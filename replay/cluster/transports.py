@@ -1,4 +1,4 @@
-"""How a coordinator gets its agents: how they are started, and how they connect."""
+"""The interface through which a coordinator starts its agents and accepts their connections."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ LOCAL_MAX = 64
 """Maximum number of agents for `local:N`, which is for tests."""
 
 LEAVE_S = 2.0
-"""How long agents may take to exit by themselves after the run, before they are terminated."""
+"""How long agents may take to exit by themselves after the run, before they are terminated (SIGTERM)."""
 
 ASKED_S = 6.0
-"""How long agents may then take to stop cleanly, before they are killed."""
+"""How long terminated agents may take to stop cleanly, before they are killed (SIGKILL)."""
 
 
 @dataclass
@@ -41,8 +41,10 @@ class Started:
 
 
 class Transport(ABC):
-    """Starts agents. `agents` is their number; `token` is what they must prove to know; `is_here`: they run on this
-    machine.
+    """Starts agents and accepts their connections.
+
+    `agents` is their number. `token` is the token that they must prove to know. `is_here` means that they run on
+    this machine.
     """
 
     agents: int
@@ -52,32 +54,38 @@ class Transport(ABC):
     def __init__(self) -> None:
         self.started: dict[str, Started] = {}
         self.refused = 0
-        """Connections whose TLS handshake failed."""
+        """The number of connections whose TLS handshake failed."""
 
     @property
     def how_to_join(self) -> str:
-        """The command that starts an agent, if agents are started elsewhere."""
+        """The command with which the user starts an agent; empty if the coordinator starts the agents."""
         return ""
 
     @abstractmethod
     async def serve(self, accept: Accept, folder: Path, allow: tuple[str, ...]) -> None:
-        """Start the agents and serve their connections, until cancelled. `folder` is for their run folders and
-        output.
+        """Start the agents and serve their connections, until cancelled.
+
+        `folder` is for their run folders and output. `allow` are the hosts that agents on this machine may send
+        to.
         """
 
     async def gone(self, order: str) -> bool:
-        """Whether the process of this order is known to have ended."""
+        """Return whether the process of this order is known to have ended."""
         started = self.started.get(order)
         return started is not None and started.ended.is_set()
 
 
 def agent_command(*arguments: str) -> list[str]:
-    """The command of an agent on this machine."""
+    """Return the command of an agent on this machine."""
     return [sys.executable, "-m", "replay.cli", "agent", *arguments]
 
 
 async def wait_for(process: trio.Process, started: Started) -> None:
-    """Wait until an agent's process ends. After the run, terminate it, and finally kill it."""
+    """Wait until an agent's process ends.
+
+    If this task is cancelled, which happens after the run, wait for LEAVE_S, then terminate the process, and
+    finally kill it.
+    """
     try:
         await process.wait()
     finally:
@@ -117,7 +125,7 @@ async def serve_listener(
 
 
 class Local(Transport):
-    """Agents as processes on this machine, for tests and for trying out: `local:N`."""
+    """A transport with agents as processes on this machine, for tests and for trying out: `local:N`."""
 
     is_here = True
 
@@ -126,7 +134,7 @@ class Local(Transport):
         self.agents = agents
 
     async def serve(self, accept: Accept, folder: Path, allow: tuple[str, ...]) -> None:
-        """See `Transport`."""
+        """Start the agents and serve their connections until cancelled (see `Transport`)."""
         token_file = folder / "token"
         self.token = make_token(token_file)
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -145,8 +153,9 @@ class Local(Transport):
             token_file.unlink(missing_ok=True)
 
     async def _run(self, command: list[str], folder: Path, order: str) -> None:
-        """Run one agent in a session of its own, so that Ctrl-C reaches only the coordinator, which ends the agent
-        cleanly.
+        """Run one agent in its own session until it ends.
+
+        Ctrl-C then reaches only the coordinator, which ends the agent cleanly.
         """
         started = self.started[order] = Started(order)
         with (folder / f"agent-{order}.log").open("wb") as log:
@@ -159,7 +168,7 @@ class Local(Transport):
 
 @dataclass(frozen=True)
 class Identity:
-    """PEM files: the authorities that sign agents' and coordinators' certificates, and this side's own."""
+    """The PEM files of one side: the authorities that sign certificates, its own certificate, and its private key."""
 
     ca: str = ""
     cert: str = ""
@@ -172,8 +181,9 @@ class Identity:
 
 
 def make_folder(folder: Path) -> None:
-    """Create the folder for the agents' runs, accessible only to this user. OutputError if it exists, or cannot be
-    created.
+    """Create the folder for the agents' runs, accessible only to this user.
+
+    Raises OutputError if it exists, or cannot be created.
     """
     try:
         folder.mkdir(parents=True, mode=0o700)
@@ -187,5 +197,5 @@ def make_folder(folder: Path) -> None:
 
 
 def in_words(agents: int) -> str:
-    """`2 agents`."""
+    """Return the number of agents in words, such as `2 agents`."""
     return counted(agents, "agent")

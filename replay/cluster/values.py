@@ -1,4 +1,7 @@
-"""Turns a scenario into plain values, so that agents need no file, variable or command of the coordinator's machine."""
+"""Turns a scenario into plain values.
+
+Agents then need no file, variable or command of the coordinator's machine.
+"""
 
 from __future__ import annotations
 
@@ -21,24 +24,26 @@ from replay.settings.target import scheme_of
 from replay.units import format_duration
 
 FILE_BYTES_MAX = 32 << 20
-"""The largest file of a scenario that is sent to agents. Traces are transferred in pieces, but these files are part of
-the plan."""
+"""The size of the largest file of a scenario that is sent to agents.
+
+Traces are transferred in pieces, but these files are part of the plan.
+"""
 
 _NAMES = re.compile(r"\$\$|\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 
 RESERVED = "REPLAY_"
-"""Variables of the agent's own machine, which a plan cannot set."""
+"""The prefix of variables that belong to the agent's own machine, so that a plan cannot set them."""
 
 
 def names_in(text: str) -> Iterator[str]:
-    """The environment variables that a text uses."""
+    """Yield the names of the environment variables that a text uses."""
     for match in _NAMES.finditer(text):
         if match[1] or match[2]:
             yield match[1] or match[2]
 
 
 def variables_of(scenario: Scenario) -> list[str]:
-    """The environment variables that the scenario's requests use."""
+    """List the environment variables that the scenario's requests use, each once."""
     texts = [
         *scenario.headers.values(),
         *(rule.value or "" for rule in scenario.set if rule.header is not None),
@@ -50,7 +55,10 @@ def variables_of(scenario: Scenario) -> list[str]:
 
 
 def environment(scenario: Scenario, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The values of these variables. UsageError if one is not set, or must not be in a plan."""
+    """Return the values of the variables that the scenario uses.
+
+    Raises UsageError if a variable is not set, or must not be in a plan.
+    """
     environ = os.environ if environ is None else environ
     values = {}
     for name in variables_of(scenario):
@@ -65,15 +73,16 @@ def environment(scenario: Scenario, environ: Mapping[str, str] | None = None) ->
 
 
 def check_environment(scenario: Scenario, environ: Mapping[str, str]) -> None:
-    """The agent's side: UsageError if a plan sets a variable that its scenario does not use."""
+    """Raise UsageError if a plan sets a variable that its scenario does not use. The agent calls it."""
     known = {name for name in variables_of(scenario) if not name.startswith(RESERVED)}
     if strange := sorted(set(environ) - known):
         raise UsageError(f"the plan sets {strange[0]}, which its scenario does not use")
 
 
 async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[Scenario, dict[str, bytes]]:
-    """The scenario for agents, in a run that ends after `length_ns`, and the content of its files by name. The auth
-    command is run here, once.
+    """Return the scenario for the agents, and the content of its files by name.
+
+    The run ends after `length_ns`. The auth command is run here, once.
     """
     files: dict[str, bytes] = {}
 
@@ -106,12 +115,15 @@ async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[S
 
 
 async def _auth_header(auth: Auth, length_ns: int) -> dict[str, str]:
-    """The auth header that the command prints. UsageError if it would have to be refreshed during the run."""
+    """Run the auth command, and return the header that it prints.
+
+    Raises UsageError if the header would have to be refreshed during the run.
+    """
     from replay.protocols.http1.auth import header_line
 
     if 0 < auth.refresh_ns < length_ns:
         raise UsageError(
-            f"auth.refresh: wait and run take {format_duration(length_ns)}, and agents get the header once, before them",
+            f"auth.refresh: wait and run take {format_duration(length_ns)}, but agents get the header once, before both",
             hint="use a token that is valid for that time, and a longer auth.refresh (0s: never)",
         )
     name, _, value = (await header_line(auth)).decode("latin-1").strip().partition(": ")
@@ -129,14 +141,15 @@ def _read(path: Path) -> bytes:
 
 
 def encoded(scenario: Scenario) -> bytes:
-    """A scenario encoded for a plan. Every value is exact, because the text of a scenario file is rounded (`1.41421x`),
-    so agents would plan another number of requests.
+    """Encode a scenario for a plan, with exact values.
+
+    The text of a scenario file is rounded (`1.41421x`), so that agents would plan another number of requests.
     """
     return msgspec.msgpack.encode(scenario, enc_hook=raw)
 
 
 def decoded(data: bytes) -> Scenario:
-    """The scenario of a plan. UsageError if it is invalid."""
+    """Decode the scenario of a plan. Raises UsageError if it is invalid."""
     try:
         values: Any = msgspec.msgpack.decode(data)
         return msgspec.convert(values, examined(Scenario), dec_hook=exact)
@@ -145,7 +158,7 @@ def decoded(data: bytes) -> Scenario:
 
 
 def raw(value: Any) -> Any:
-    """A setting as a plain value: the encoding hook of msgspec."""
+    """Convert a setting to a plain value: the encoding hook of msgspec."""
     for base in (int, float, str):
         if isinstance(value, base):
             return base(value)
@@ -153,7 +166,10 @@ def raw(value: Any) -> Any:
 
 
 def exact(kind: Any, value: Any) -> Any:
-    """A setting from its plain value: the decoding hook. The coordinator has already parsed and checked it."""
+    """Convert a plain value to a setting: the decoding hook of msgspec.
+
+    The coordinator has already parsed and checked the value.
+    """
     if isinstance(value, kind):
         return value
     if issubclass(kind, tuple) and isinstance(value, list):
@@ -167,7 +183,7 @@ def exact(kind: Any, value: Any) -> Any:
 def settled(
     scenario: Scenario, files: Mapping[str, bytes], area: Path, allow: tuple[str, ...], lanes: int
 ) -> Scenario:
-    """The agent's side: the scenario with its files in `area`, this machine's own allowed hosts, and its lanes."""
+    """Return the scenario as an agent runs it: with files in `area`, this machine's allowed hosts, and its lanes."""
     for name, data in files.items():
         if Path(name).name != name or not name.startswith("file-"):
             raise UsageError(f"the plan refers to a file {name!r}")
@@ -198,7 +214,7 @@ def settled(
 
 
 def check_fits(scenario: Scenario) -> None:
-    """UsageError for a scenario that cannot run over many machines."""
+    """Raise UsageError for a scenario that cannot run over many machines."""
     if scenario.closed_loop:
         raise UsageError("--cluster needs a schedule, and a closed loop has none", hint="give a rate")
     for own in scenario.by_target():
@@ -206,6 +222,6 @@ def check_fits(scenario: Scenario) -> None:
 
 
 def checked_headers(scenario: Scenario) -> None:
-    """UsageError for a header that cannot be sent, before anything is transferred."""
+    """Raise UsageError for a header that cannot be sent, before anything is transferred."""
     for name, value in scenario.headers.items():
         expand(f"the header {name}", value, os.environ)

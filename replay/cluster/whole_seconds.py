@@ -1,7 +1,7 @@
 """The seconds of the whole run while it is in progress, summed from the reports of its agents.
 
-The coordinator's sinks get them as in a run of one process. Agents count their seconds from the same instant, so second
-k of the whole is the sum of every agent's second k.
+The coordinator's sinks receive them as in a run of one process. Agents count their seconds from the same instant,
+so second k of the whole run is the sum of every agent's second k.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from .merged_logs import sum_of_rows
 from .messages import Report
 
 LATE_S = 1.5
-"""How long after the end of a second its row waits for reports. A later report is added to the next row, so that the
-sums over a run stay exact."""
+"""How long the row of a second waits for reports after the end of the second.
+
+A later report is added to the next row, so that the sums over a run stay exact.
+"""
 
 
 class WholeSeconds:
-    """Adds up the reports. `wall_ns` is when the first request is due, in ns since the epoch."""
+    """Adds up the agents' reports. `wall_ns` is when the first request is due, in ns since the epoch."""
 
     def __init__(self, wall_ns: int) -> None:
         self._wall_ns = wall_ns
@@ -46,7 +48,7 @@ class WholeSeconds:
         return bool(self._pending)
 
     def add(self, agent: int, report: Report) -> None:
-        """Add a report."""
+        """Add a report, to be part of the second that it covers."""
         second = msgspec.convert(report.second, Second)
         self._pending.append((agent, report, second))
         self._totals[agent] = report.totals
@@ -59,8 +61,9 @@ class WholeSeconds:
         watched: Mapping[str, float | None],
         events: Sequence[RunEvent] = (),
     ) -> tuple[Second, Deltas] | None:
-        """The next second; None if it is not complete yet. `expected` are the agents that will still report, and
-        `now_s` is the time since the start.
+        """Return the next second; None if it is not complete yet, or has no reports.
+
+        `expected` are the agents that will still report, and `now_s` is the time since the start.
         """
         is_complete = all(self._reported.get(agent, 0) >= self.next for agent in expected)
         if not self._pending or not (is_complete or now_s > self.next + LATE_S):
@@ -102,7 +105,7 @@ class WholeSeconds:
 
 
 def _number_of(second: Second) -> int:
-    """The number of a second, from 1."""
+    """Return the number of a second, from 1."""
     return max(round(second.t_s), 0) + 1
 
 
@@ -122,7 +125,7 @@ def _routes(reports: Iterable[Report]) -> dict[str, dict[str, int]]:
 
 
 def summed_histograms(reports: Iterable[Report]) -> tuple[HistogramDelta, ...]:
-    """The histograms of all reports, one for each tag."""
+    """Sum the histograms of all reports, one for each tag."""
     by_tag: dict[str, list[tuple[float, float, np.ndarray, np.ndarray]]] = {}
     for report in reports:
         for one in report.histograms:
@@ -141,7 +144,7 @@ def _summed(tag: str, own: Sequence[tuple[float, float, np.ndarray, np.ndarray]]
 
 
 def _figures(histograms: Sequence[HistogramDelta]) -> dict[str, int]:
-    """The percentiles of a row of the timeline."""
+    """Return the percentiles of a row of the timeline."""
     figures: dict[str, int] = {}
     by_tag = {one.tag: one for one in histograms if one.count}
     for name, (tag, position) in FIGURES.items():

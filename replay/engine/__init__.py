@@ -1,4 +1,6 @@
-"""Runs: `prepare` makes one of a trace and a scenario; lanes send on time, and a Trio nursery feeds and watches them.
+"""Runs, from preparation to the saved result.
+
+`prepare` makes a run of a trace and a scenario. Lanes send on time, and a Trio nursery feeds and watches them.
 
 prepare     from a trace and a scenario to a run: what commands and the library call
 nursery     one run: its tasks, and how it ends

@@ -16,23 +16,23 @@ Result = TypeVar("Result")
 
 
 def run_blocking(main: Callable[[], Awaitable[Result]]) -> Result:
-    """Run a Trio function to its end, blocking the caller.
+    """Run a Trio function to its end, and block the caller until then.
 
-    If an event loop runs in this thread (asyncio's, or Trio's own), the function gets its own thread: two loops in
-    one thread would share the mechanism by which signals wake them. KeyboardInterrupt then cancels it, and is raised
-    once it has ended.
+    If an event loop runs in this thread (asyncio's, or Trio's own), the function gets its own thread: two loops
+    in one thread would share the mechanism by which signals wake them. KeyboardInterrupt then cancels the
+    function, and is raised after the function has ended.
     """
     return _in_own_thread(main) if _has_event_loop() else trio.run(main)
 
 
 def owns_signals() -> bool:
-    """Whether a run that begins here may handle signals, which only reach the main thread."""
+    """Return whether a run that begins here may handle signals, which only reach the main thread."""
     return threading.current_thread() is threading.main_thread() and not _has_event_loop()
 
 
 def _has_event_loop() -> bool:
-    """Whether an event loop runs in this thread, or may be woken by the main thread's signals."""
-    if asyncio := sys.modules.get("asyncio"):  # if asyncio was never imported, none of its loops is running
+    """Return whether an event loop runs in this thread, or may be woken by the main thread's signals."""
+    if asyncio := sys.modules.get("asyncio"):  # If asyncio was never imported, none of its loops is running.
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop()
             return True
@@ -40,7 +40,7 @@ def _has_event_loop() -> bool:
         return True
     if threading.current_thread() is not threading.main_thread():
         return False
-    # Another library may be woken by signals through this descriptor; Trio would take it over.
+    # Another library may use this descriptor to be woken by signals, and Trio would replace it.
     wakeup_fd = signal.set_wakeup_fd(-1)
     if wakeup_fd != -1:
         signal.set_wakeup_fd(wakeup_fd)
@@ -49,8 +49,9 @@ def _has_event_loop() -> bool:
 
 @contextlib.contextmanager
 def _interrupts_raise() -> Iterator[None]:
-    """Make SIGINT raise KeyboardInterrupt in the block: asyncio's handler would only cancel a task, which cannot run
-    now.
+    """Make SIGINT raise KeyboardInterrupt in the block.
+
+    asyncio's handler would only cancel a task, which cannot run while the block waits.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -82,7 +83,7 @@ def _in_own_thread(main: Callable[[], Awaitable[Result]]) -> Result:
     thread = threading.Thread(target=run, name="replay", daemon=True)
     thread.start()
     try:
-        # Not `join`: after an interrupted `join`, Python 3.11 treats the thread as ended.
+        # An interrupted `join` would make Python 3.11 treat the thread as ended.
         with _interrupts_raise():
             has_ended.wait()
     except BaseException:

@@ -1,4 +1,7 @@
-"""Measures the maximum rate of a lane on this machine: a closed loop against the built-in sink, in this process."""
+"""Measures the maximum rate of a lane on this machine.
+
+The measurement is a closed loop against the built-in sink, in this process.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ ROWS = 10_000
 
 
 def closed_loop_per_s(duration_ns: int) -> float:
-    """Requests per second of one lane with 64 connections, with the sink on another thread."""
+    """Measure the requests per second of one lane with 64 connections, with the sink on another thread."""
     with tempfile.TemporaryDirectory(prefix="replay-calibrate-") as name, Sink() as sink:
         with TraceWriter(Path(name) / "one.trace") as writer:
             request = writer.add_request("GET", b"/")

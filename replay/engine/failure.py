@@ -1,4 +1,4 @@
-"""A run that fails after it has begun: the true cause, what was saved, and how to recover it."""
+"""The error of a run that fails after it has begun: its true cause, what was saved, and how to recover it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from replay.errors import EngineError, ReplayError, reason_of
 from replay.results.folder import RunFolder
 
 REMEDIES = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room",
+    errno.ENOSPC: "free some disk space",
+    errno.EDQUOT: "free some disk space",
     errno.EFBIG: "raise the limit on file sizes (ulimit -f unlimited)",
     errno.EMFILE: "raise the limit on open files (ulimit -n 65536)",
-    errno.ENFILE: "close something that has files open",
+    errno.ENFILE: "close programs that have many files open",
     errno.EACCES: "make the folder writable",
     errno.EROFS: "make the file system writable",
 }
 
 
 def failure_of(error: BaseException, folder: RunFolder, sent: int, *, saved: bool) -> BaseException:
-    """The exception for a run that failed by `error` after `sent` requests.
+    """Return the exception for a run that failed by `error` after `sent` requests.
 
-    `saved`: its run.json was written. Any error other than a ReplayError or an OSError is a crash, and is left
-    unchanged.
+    `saved` says whether its run.json was written. Any error other than a ReplayError or an OSError is a crash,
+    and is returned unchanged.
     """
     if not isinstance(error, ReplayError | OSError):
         return error
@@ -43,13 +43,13 @@ def _what_was_kept(error: BaseException, folder: RunFolder, *, saved: bool) -> s
     if not folder.path.is_dir():
         return "nothing was kept: the run folder was removed during the run"
     if not folder.started.exists() or not folder.lane(0).exists():
-        return f"nothing of it can be recovered: files of {folder.path} were removed while it ran"
+        return f"no results can be recovered: files of {folder.path} were removed during the run"
     remedy = REMEDIES.get(_errno_of(error), "")
     return f"{f'{remedy}, then ' if remedy else ''}recover what was measured: {report}"
 
 
 def _errno_of(error: BaseException) -> int:
-    """The errno of the error, if it has one."""
+    """Return the errno of an error or of its causes; 0 if there is none."""
     known: BaseException | None = error
     while known is not None and not isinstance(known, OSError):
         known = known.__cause__

@@ -1,4 +1,4 @@
-"""Synchronises two runs at their start, in each of their lanes, and at their end."""
+"""Synchronizes two runs at their start, in each of their lanes, and at their end."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from replay.lane.contract import LaneSpec
 from .watch import Signals
 
 OTHER_ENDED = "the run of the other build ended"
-"""How the detail of a run begins that ended because the other one did."""
+"""The first words of an ending's detail when a run ended because the other run ended."""
 
 
 class PartnerLostError(EngineError):
-    """A run cannot go on because the other one failed; the error of the other run is the cause."""
+    """A run cannot continue because the other run failed; the error of the other run is the cause."""
 
 
 @dataclass
 class _LanePair:
-    """Lane i of both runs, by side."""
+    """Lane i of both runs, by the number of the run."""
 
     specs: dict[int, LaneSpec] = field(default_factory=dict)
     over: trio.Event = field(default_factory=trio.Event)
@@ -32,7 +32,7 @@ class _LanePair:
 class Meeting:
     """The state that two runs share: the instant at which they start, a thread for each pair of lanes, and signals.
 
-    A run that fails or ends early calls `leave`, so that the other one does not wait for it.
+    A run that fails or ends early calls `leave`, so that the other run does not wait for it.
     """
 
     def __init__(self, delay_ns: int) -> None:
@@ -46,7 +46,10 @@ class Meeting:
         self._has_left = False
 
     def side(self, number: int) -> JoinedRun:
-        """One of the two runs, 0 or 1. Its lanes send request 0 before those of the other one if its number is 0."""
+        """Return one of the two runs, 0 or 1.
+
+        Lanes of run 0 send the requests of even numbers first, lanes of run 1 those of odd numbers.
+        """
         return JoinedRun(self, number)
 
     @property
@@ -55,7 +58,10 @@ class Meeting:
         return self._both_ready.is_set()
 
     async def start_ns(self) -> int:
-        """When the first request is due, by CLOCK_MONOTONIC: the same for both, once both are ready."""
+        """Wait until both runs are ready, and return when the first request is due, by CLOCK_MONOTONIC.
+
+        The instant is the same for both runs.
+        """
         self._ready += 1
         if self._ready == 2:
             self._start_ns = time.monotonic_ns() + self._delay_ns
@@ -64,7 +70,7 @@ class Meeting:
         return self._start_ns
 
     async def run_lane(self, number: int, spec: LaneSpec) -> None:
-        """Run a lane together with that of the other run."""
+        """Run a lane together with the same lane of the other run."""
         from replay.lane.native import check_ended
         from replay.lane.paired import run_paired
 
@@ -82,7 +88,10 @@ class Meeting:
         check_ended(spec)
 
     def leave(self, number: int, why: str) -> None:
-        """Report that a run has ended. The other one must not wait for it, and ends if that was early (`why`)."""
+        """Report that a run has ended, so that the other run does not wait for it.
+
+        `why` is empty if the run ended normally; otherwise the other run ends, too.
+        """
         self._has_left = True
         for pair in self._lanes.values():
             if len(pair.specs) < 2:
@@ -112,25 +121,25 @@ class Meeting:
 
 @dataclass(frozen=True, slots=True)
 class JoinedRun:
-    """One of two runs that are synchronised."""
+    """One of two runs that are synchronized."""
 
     meeting: Meeting
     number: int
 
     @property
     def received(self) -> Signals:
-        """The instruction that ends this run normally."""
+        """The requests that end this run."""
         return self.meeting.received[self.number]
 
     def ends(self, why: str) -> None:
-        """Report that this run ends early. The other one then ends as well, unless it is the cause."""
+        """Report that this run ends early, so that the other run ends as well, unless the other run is the cause."""
         if not self.received.first.is_set():
             self.meeting.leave(self.number, f"{OTHER_ENDED}: {why}")
 
     async def start_ns(self) -> int:
-        """See `Meeting`."""
+        """Wait until both runs are ready, and return when the first request is due (see `Meeting`)."""
         return await self.meeting.start_ns()
 
     async def engine(self, spec: LaneSpec) -> None:
-        """Run a lane of this run."""
+        """Run a lane of this run together with the other run's."""
         await self.meeting.run_lane(self.number, spec)

@@ -16,37 +16,41 @@ class LiveSource(Protocol):
     """How long requests in flight may take to end after a signal."""
 
     def begin(self, start: ClockPair, routes: list[RouteStart], metrics: Sequence[LaneMetrics]) -> None:
-        """The run starts at `start`. New routes take the place of unused rows of `routes`."""
+        """Begin to read: the run starts at `start`.
+
+        Routes that are found later replace unused rows of `routes`. `metrics` are those of the lanes.
+        """
         ...
 
     async def watch(self, end: Callable[[str, str], None], changed: Callable[[], None]) -> None:
-        """Watch the source until cancelled. `end(how, detail)` stops the run; `changed()` reports that routes have
-        new names.
+        """Watch the source until cancelled.
+
+        `end(how, detail)` stops the run; `changed()` reports that routes have new names.
         """
         ...
 
     def finish(self, why: str) -> None:
-        """Stop reading: the run ends once everything due by now has ended."""
+        """Stop reading: the run ends when everything that is due by now has ended."""
         ...
 
     def why_ended(self) -> str:
-        """Why the source ended, as a sentence; empty while it continues."""
+        """Return why the source ended, as a sentence; empty while it continues."""
         ...
 
     def failed(self) -> bool:
-        """Whether it ended because the source could not be read."""
+        """Return whether the source ended because it could not be read."""
         ...
 
     def so_far(self) -> SourceSoFar:
-        """The account of the entries until now, without how many were not due."""
+        """Return the account of the entries until now, without the number of entries that were not due."""
         ...
 
     def figures(self, planned: int) -> SourceFigures:
-        """Counts of the entries, of which `planned` requests were due."""
+        """Return the counts of the entries, of which `planned` requests were due."""
         ...
 
     def identity(self) -> TraceIdentity:
-        """The followed source, which replaces the trace of other runs."""
+        """Return the identity of the followed source, in place of the trace of other runs."""
         ...
 
     def recorded_routes(self) -> None:
@@ -54,5 +58,5 @@ class LiveSource(Protocol):
         ...
 
     def notes(self) -> list[Note]:
-        """Notes about the source."""
+        """Return the notes on the source for run.json, such as entries that were not due."""
         ...

@@ -1,4 +1,7 @@
-"""The Trio nursery of a run: feeds the lanes, reads their counters once per second, stops them, saves the result."""
+"""The Trio nursery of a run.
+
+It feeds the lanes, reads their counters every second, stops the lanes, and saves the result.
+"""
 
 from __future__ import annotations
 
@@ -61,13 +64,13 @@ from .watch import (
 )
 
 START_DELAY_NS = 500_000_000
-"""Before the first due time: the run is written down, the first requests are rendered, lanes start and sleep."""
+"""The time until the first request is due: the start is saved, the first requests are rendered, and lanes start."""
 
 GRACE_S = 1.0
-"""After an interrupt, requests in flight may still be answered for this long."""
+"""How long the run waits for responses to requests in flight after an interrupt."""
 
 SILENT_S = 2.0
-"""A lane that does not react to a stop for this long is given up."""
+"""How long a lane may take to react to a stop before the run no longer waits for it."""
 
 START_POLL_S = 0.005
 
@@ -87,16 +90,17 @@ async def run_targets(
     order: Order | None = None,
     joined: JoinedRun | None = None,
 ) -> RunDocument:
-    """Replay against planned targets, and save the run in the new folder `out`; returns its run.json.
+    """Replay against planned targets, save the run in the new folder `out`, and return its run.json.
 
-    All targets share one timeline: requests recorded at one time are due at one instant. See `Prepared.run` for the
-    options; with `signals` the run owns the process, and SIGINT and SIGTERM stop it cleanly. `live` feeds the schedule
-    of a followed source; a signal ends that source. `order` makes it a share of a larger run. A `joined` run starts
-    together with another one and shares its lanes' threads; its caller handles signals.
+    All targets share one timeline: requests recorded at the same time are due at the same instant. See
+    `Prepared.run` for the options. With `signals` the run owns the process, and SIGINT and SIGTERM stop it
+    cleanly. `live` feeds the schedule of a followed source; a signal ends that source. `order` makes the run a
+    share of a larger run. A `joined` run starts together with another one and shares its lanes' threads; its
+    caller handles signals.
     """
     run_id = order.run_id if order is not None else secrets.token_hex(4)
     _check_start(start_at_ns)
-    control_ns()  # The value is measured once before the load, and then reused.
+    control_ns()  # This value is measured once, before the load can disturb it, and then reused.
     others = SinkThreads(make_sinks(sinks))
     with ExitStack() as stack:
         opened: list[tuple[TargetPlan, ProtocolAdapter]] = []
@@ -126,7 +130,7 @@ async def run_targets(
 
 
 def _check_start(start_at_ns: int | None) -> None:
-    """UsageError if the start time is in the past, or so near that the first requests would be late."""
+    """Raise UsageError if the start time is in the past, or so near that the first requests would be late."""
     if start_at_ns is None:
         return
     left_ns = start_at_ns - time.time_ns()
@@ -134,12 +138,12 @@ def _check_start(start_at_ns: int | None) -> None:
         when = f"was {format_duration(-left_ns)} ago" if left_ns < 0 else f"is in {format_duration(left_ns)}"
         raise UsageError(
             f"the run cannot start at its instant, which {when}",
-            hint=f"give one at least {format_duration(START_DELAY_NS)} from now",
+            hint=f"give an instant at least {format_duration(START_DELAY_NS)} from now",
         )
 
 
 async def _await_instant(state: RunState, order: Order) -> None:
-    """Wait for the start time once everything is ready. If it never comes, remove the folder."""
+    """Wait for the start time from the coordinator, and remove the run folder if that fails or is cancelled."""
     try:
         state.begin_ns = await order.instant(state)
     except BaseException:
@@ -148,22 +152,22 @@ async def _await_instant(state: RunState, order: Order) -> None:
 
 
 def _check_keeping(scenario: Scenario, adapters: Sequence[ProtocolAdapter]) -> None:
-    """UsageError if responses are to be kept but no target sends responses that lanes can keep."""
+    """Raise UsageError if responses must be kept but no target sends responses that lanes can keep."""
     if scenario.answers.keep in (None, "none") or any(adapter.keeps_responses for adapter in adapters):
         return
     raise UsageError(
         f"--keep-answers {scenario.answers.keep}: no target sends HTTP responses, and only these can be kept",
-        hint="leave it out",
+        hint="leave out --keep-answers",
     )
 
 
 async def _common_start_ns(state: RunState) -> int:
-    """When the first request may be due: the same instant for runs that are joined."""
+    """Return when the first request may be due, which is the same instant for joined runs."""
     return _start_ns(state) if state.joined is None else await state.joined.start_ns()
 
 
 def _start_ns(state: RunState) -> int:
-    """When the first request may be due, by CLOCK_MONOTONIC."""
+    """Return when the first request may be due, by CLOCK_MONOTONIC."""
     now_ns = time.monotonic_ns()
     if state.begin_ns is not None:
         return state.begin_ns
@@ -231,7 +235,7 @@ def _start_tasks(
     signals: bool,
     last: bool,
 ) -> None:
-    """Start everything that runs beside the lanes."""
+    """Start all tasks that run beside the lanes."""
     for target in state.targets:
         nursery.start_soon(target.feeder.run, state.start_ns)
         nursery.start_soon(target.adapter.background)
@@ -260,20 +264,20 @@ def _end_keeping(state: RunState, patience_s: float = LEAVE_S) -> None:
 
 
 def _enable_faulthandler() -> None:
-    """Make a crash in a kernel print its location, if standard error is a file (in a notebook it is not)."""
+    """Make a crash in a kernel print its location, if standard error is a file, which it is not in a notebook."""
     with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):
         faulthandler.enable()
 
 
 def _failed(state: RunState, recording: Recording, error: BaseException) -> BaseException:
-    """Save what can be saved of a failed run; returns the error to raise."""
+    """Save what can be saved of a failed run, and return the error to raise."""
     state.ending = Ending(how="failed", detail=str(error), at_s=state.ended_at_s())
     saved = _save_what_can_be(state, recording)
     return failure_of(error, state.folder, state.sent(), saved=saved)
 
 
 def _first_error(error: BaseException) -> BaseException:
-    """The relevant error in a group: the first that is not a cancellation."""
+    """Return the relevant error of a group: the first that is not a cancellation."""
     while isinstance(error, BaseExceptionGroup):
         others = [e for e in error.exceptions if not isinstance(e, trio.Cancelled)]
         error = (others or list(error.exceptions))[0]
@@ -313,14 +317,15 @@ async def _run_lanes(state: RunState) -> None:
 
 
 def _may_step_aside(state: RunState) -> bool:
-    """Whether the lanes can do without this thread for a while: not if it runs the engine, or forwards entries as they
-    arrive.
+    """Return whether lanes do not need this thread all the time.
+
+    They do if it runs the portable engine, or forwards entries as they arrive.
     """
     return state.live is None and all(target.adapter.engine_name != "portable" for target in state.targets)
 
 
 async def _step_aside(state: RunState, last: bool) -> None:
-    """Lower the priority of this thread, once the lanes' threads exist: they would inherit it."""
+    """Lower the priority of this thread when the lanes' threads exist, which would otherwise inherit it."""
     while not all(running(spec) for spec in state.specs):
         await trio.sleep(START_POLL_S)
     with lowered(for_good=last):
@@ -328,7 +333,7 @@ async def _step_aside(state: RunState, last: bool) -> None:
 
 
 async def _tick(state: RunState, recording: Recording) -> None:
-    """At each full second, pass the counts to the sinks."""
+    """Pass the counts to the sinks at each full second."""
     number = 1
     while True:
         await trio.sleep(max(0.0, number - state.elapsed_s()))
@@ -341,13 +346,16 @@ async def _tick(state: RunState, recording: Recording) -> None:
 
 
 def _break_off(state: RunState, why: str) -> None:
-    """End the run because the circuit breaker opened, unless it is already ending."""
+    """End the run because the circuit breaker opened, unless the run is already ending."""
     if state.ending.how == "whole" and not state.done.is_set():
         _end(state, "circuit_breaker", why)
 
 
 async def _follow_name(state: RunState, target: TargetRun, name: NameWatch) -> None:
-    """Keep a target's addresses current and answer its lanes' lookups; the run ends if no address is allowed."""
+    """Keep a target's addresses current, and answer its lanes' lookups.
+
+    The run ends if no address is allowed any more.
+    """
 
     def use(addresses: tuple[Address, ...]) -> list[Address]:
         full: list[Address] = []
@@ -371,7 +379,7 @@ async def _follow_name(state: RunState, target: TargetRun, name: NameWatch) -> N
 
 
 def _end(state: RunState, how: str, detail: str) -> None:
-    """Make the feeder and the lanes end normally."""
+    """Record how the run ends, and make the feeder and the lanes end normally."""
     state.ending = Ending(how=how, detail=detail, at_s=state.ended_at_s())  # type: ignore[arg-type]
     state.happened(how, detail)
     state.end_feeding()
@@ -381,9 +389,9 @@ def _end(state: RunState, how: str, detail: str) -> None:
 
 
 async def _obey(state: RunState, received: EndRequests, recording: Recording) -> None:
-    """Handle signals: the first drains within the grace time, the second aborts.
+    """Handle requests to end the run: the first drains within the grace time, the second aborts.
 
-    A lane that does not leave even then cannot be cancelled: the measurements are saved, and the process ends.
+    A lane that does not stop even then cannot be cancelled: the measurements are saved, and the process ends.
     """
     await received.first.wait()
     if state.live is not None:
@@ -403,25 +411,25 @@ async def _obey(state: RunState, received: EndRequests, recording: Recording) ->
 
 
 def _begin_live(state: RunState) -> None:
-    """Tell a source that is followed when the run starts."""
+    """Start reading a followed source, with the start of the run."""
     if state.live is not None:
         state.live.begin(state.start_clock(), state.routes, [spec.metrics for spec in state.specs])
 
 
 async def _watch_live(state: RunState, recording: Recording) -> None:
-    """Watch a source that is followed."""
+    """Watch a followed source until the run ends."""
     if state.live is not None:
         await state.live.watch(partial(_end_live, state), recording.started_changed)
 
 
 def _end_live(state: RunState, how: str, detail: str) -> None:
-    """End the run because the source cannot be followed any further, unless it is already ending."""
+    """End the run because the source cannot be followed any further, unless the run is already ending."""
     if state.ending.how == "whole" and not state.done.is_set():
         _end(state, how, detail)
 
 
 async def _end_closed_loop(state: RunState) -> None:
-    """A closed loop ends only by the clock."""
+    """End a closed loop after the duration of the scenario, because its schedule has no end."""
     assert state.scenario.duration_ns is not None
     await trio.sleep(state.scenario.duration_ns / SECOND_NS - state.elapsed_s())
     state.end_feeding()
@@ -429,7 +437,7 @@ async def _end_closed_loop(state: RunState) -> None:
 
 
 def _finish(state: RunState, recording: Recording, cpu_s: float) -> RunDocument:
-    """Write the rest of the run folder."""
+    """Complete the run folder, and return run.json."""
     followed = {} if state.live is None else _followed(state, state.live)
     lanes_cpu_s = (
         sum(
@@ -462,7 +470,7 @@ def _finish(state: RunState, recording: Recording, cpu_s: float) -> RunDocument:
 
 
 def _followed(state: RunState, live: LiveSource) -> dict[str, Any]:
-    """The facts about a followed source, known only at the end of the run."""
+    """Return the facts about a followed source that are known only at the end of the run."""
     live.recorded_routes()
     if state.ending.how == "whole":
         how: EndedHow = "failed" if live.failed() else "whole"
@@ -474,7 +482,10 @@ def _followed(state: RunState, live: LiveSource) -> dict[str, Any]:
 
 
 def _save_what_can_be(state: RunState, recording: Recording) -> bool:
-    """Save the run as far as it got; returns whether that worked. If not, the lanes' memory stays for a recovery."""
+    """Save the results until now, and return whether that worked.
+
+    If it did not, the lanes' memory stays for a recovery.
+    """
     try:
         _finish(state, recording, 0.0)
     except (ReplayError, OSError):

@@ -13,14 +13,15 @@ from .watch import EndRequests
 
 @dataclass
 class Order:
-    """A share of a run that goes over several processes (docs/cluster.md).
+    """A share of a run over several processes (docs/cluster.md).
 
-    `instant` is called when everything is ready: targets are looked up, lanes have their memory, the run folder exists.
-    It gets the run, and returns when the first request is due, by CLOCK_MONOTONIC. Cancelled there, nothing is sent, and the
-    folder is removed. `requests` end the run.
+    `instant` is called when everything is ready: targets are looked up, lanes have their memory, the run folder
+    exists. It receives the state of the run, and returns when the first request is due, by CLOCK_MONOTONIC. If it
+    is cancelled, nothing is sent, and the folder is removed. `requests` end the run.
 
-    Nothing is fed to the lanes that is due after `until_ns` (CLOCK_MONOTONIC). It moves on as long as the coordinator is
-    heard: a process that was stopped for a while does not send what is already accounted for as not sent.
+    Lanes receive no requests that are due after `until_ns` (CLOCK_MONOTONIC). The agent moves this limit with
+    every message from the coordinator, so that a process that was stopped for a while does not send what is
+    already counted as unsent.
     """
 
     run_id: str

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 
 def parse_targets(scenario: Scenario) -> list[Target]:
-    """Every target of a scenario, the first one first; nothing is looked up.
+    """Parse every target of a scenario, in order, without looking up names.
 
-    UsageError if a URL has no known protocol, or the protocol does not support the scenario's settings.
+    Raises UsageError if a URL has no known protocol, or the protocol does not support the scenario's settings.
     """
     targets = []
     for number, own in enumerate(scenario.by_target()):
@@ -58,15 +58,17 @@ def parse_targets(scenario: Scenario) -> list[Target]:
 
 
 async def find_targets(scenario: Scenario) -> list[Found]:
-    """Parse and look up every target of a scenario. TargetError if one has no address, LimitError if one of its
-    addresses is not allowed; otherwise as in `parse_targets`.
+    """Parse and look up every target of a scenario.
+
+    Raises TargetError if a target has no address, LimitError if one of its addresses is not allowed, and
+    UsageError as `parse_targets` does.
     """
     targets = zip(scenario.by_target(), parse_targets(scenario), strict=True)
     return [await protocol_of(own.target).find(target, own) for own, target in targets]
 
 
 def kernels_of(scenario: Scenario) -> tuple[str, ...]:
-    """Kernel modules that a run against the scenario's targets needs besides those of every run."""
+    """Return the kernel modules that the scenario's targets need besides those of every run."""
     return tuple(
         dict.fromkeys(name for own in scenario.by_target() for name in protocol_of(own.target).kernels)
     )
@@ -94,7 +96,7 @@ class Prepared:
 
     @property
     def schedules(self) -> list[Schedule]:
-        """The schedules of the requests."""
+        """The schedule of the requests to each target."""
         return [target.schedule for target in self.targets]
 
     def run(
@@ -105,12 +107,13 @@ class Prepared:
         start_at_ns: int | None = None,
         last: bool = False,
     ) -> RunDocument:
-        """Run it into the new folder `out`, and return its run.json; blocks, in any thread.
+        """Run into the new folder `out`, and return its run.json; blocks, in any thread.
 
-        In the main thread, SIGINT and SIGTERM stop it cleanly. `sinks` get each second as it is measured
-        (`replay.engine.sinks`). `start_at_ns` is the instant, in ns since the epoch, at which the first request may be
-        due; without it that is half a second from now. `last` says that no run follows in this process. TargetError,
-        LimitError or OutputError before anything is sent; EngineError if it failed after that.
+        In the main thread, SIGINT and SIGTERM stop the run cleanly. `sinks` receive each second as it is measured
+        (`replay.engine.sinks`). `start_at_ns` is the instant, in ns since the epoch, at which the first request
+        may be due; without it that is half a second from now. `last` declares that no other run follows in this
+        process. Raises TargetError, LimitError or OutputError before anything is sent, EngineError if the run
+        failed after that.
         """
         return run_blocking(
             partial(
@@ -134,10 +137,10 @@ class Prepared:
         order: Order | None = None,
         joined: JoinedRun | None = None,
     ) -> RunDocument:
-        """The same under Trio. Cancelled, it saves what was measured. With `signals` it handles SIGINT and SIGTERM. With
-        `order` it is a share of a larger run.
+        """Run under Trio, as `run` does; a cancelled run saves what was measured.
 
-        `joined`: the run is one of two at the same instants (`replay.engine.together`).
+        With `signals` the run handles SIGINT and SIGTERM. With `order` it is a share of a larger run. With
+        `joined` it is one of two runs at the same instants (`replay.engine.together`).
         """
         targets = self.targets if self._is_fresh else await self._looked_up_again()
         self._is_fresh = False
@@ -158,12 +161,12 @@ class Prepared:
         return document
 
     async def _looked_up_again(self) -> list[TargetPlan]:
-        """The targets at their current addresses, checked again."""
+        """Look up the targets' current addresses, and check the plans again."""
         found = await find_targets(self.scenario)
         return [planned(target.schedule, one) for target, one in zip(self.targets, found, strict=True)]
 
     def close(self) -> None:
-        """Remove its temporary files."""
+        """Remove the temporary files of the run."""
         if self._area is not None:
             shutil.rmtree(self._area, ignore_errors=True)
 
@@ -190,10 +193,10 @@ def prepare(
 ) -> Prepared:
     """Look up every target, plan its requests, and check the plan; nothing is sent yet.
 
-    `name` is the recording's name in the plan and the report. A trace that is scaled or sampled is made in the folder
-    `area`, or in one of its own, which `Prepared.close` removes. `found` are targets that were looked up already.
-    `show` is called with each plan before it is checked. InputError, UsageError, LimitError or TargetError if a check
-    fails.
+    `name` is the recording's name in the plan and the report. A trace that is scaled or sampled is made in the
+    folder `area`, or in a temporary one, which `Prepared.close` removes. `found` are targets that were looked up
+    already. `show` is called with each plan before the plan is checked. Raises InputError, UsageError, LimitError
+    or TargetError if a check fails.
     """
     if found is None:
         found = run_blocking(partial(find_targets, scenario))
@@ -214,7 +217,10 @@ def prepare(
 def planned(
     schedule: Schedule, found: Found, show: Callable[[TargetPlan], None] = lambda target: None
 ) -> TargetPlan:
-    """One target's requests, planned by its protocol and checked."""
+    """Plan one target's requests with its protocol, and check the plan.
+
+    `show` is called with the plan before the check.
+    """
     target = protocol_of(schedule.plan.target).plan(schedule, found)
     show(target)
     target.check()
@@ -224,7 +230,10 @@ def planned(
 async def _run_targets(
     targets: Sequence[TargetPlan], scenario: Scenario, out: str | os.PathLike[str], **how: Any
 ) -> RunDocument:
-    """Run planned targets. Imports only needed by a run are made here, so that a dry run starts faster."""
+    """Run planned targets.
+
+    Modules that only a run needs are imported here, so that a dry run starts faster.
+    """
     from .nursery import run_targets
 
     warm({name: None for target in targets for name in protocol_of(target.schedule.plan.target).kernels})
@@ -239,10 +248,10 @@ async def run(
     sinks: Sequence[Sink | str] = (),
     also: Sequence[Schedule] = (),
 ) -> RunDocument:
-    """Replay schedules that were made already, under Trio, into the new run folder `out`; returns its run.json.
+    """Replay schedules that were made already into the new run folder `out`, and return its run.json.
 
-    `also` are further schedules on the same timeline. Their names are looked up and their plans checked before anything
-    is sent. Cancelled, it saves what was measured.
+    `also` are further schedules on the same timeline. The targets' names are looked up and the plans checked
+    before anything is sent. A cancelled run saves what was measured.
     """
     schedules = [schedule, *also]
     targets = []

@@ -1,4 +1,4 @@
-"""If the control plane and lanes share a CPU, lanes take precedence: the control plane's thread lowers its priority."""
+"""The priority of the control plane's thread, which is lowered so that lanes take precedence on a shared CPU."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import threading
 from collections.abc import Iterator
 
 CONTROL_NICE = 10
-"""Niceness of the control plane's thread beside spinning lanes: a tenth of a CPU if there is only one."""
+"""The niceness of the control plane's thread: beside a spinning lane it gets a tenth of a CPU if there is only one."""
 
 
 @functools.cache
 def may_rise() -> bool:
-    """Whether a thread of this process can raise its priority again; tested in a temporary thread."""
+    """Return whether a thread of this process can raise its priority again; tested in a temporary thread."""
     found = []
 
     def tried() -> None:
@@ -33,8 +33,10 @@ def may_rise() -> bool:
 
 @contextlib.contextmanager
 def lowered(*, for_good: bool) -> Iterator[None]:
-    """Lower this thread's priority in the block. If that cannot be undone, it happens only when allowed to be
-    `for_good`: threads made later inherit it, including the lanes of another run.
+    """Lower this thread's priority in the block.
+
+    If that cannot be undone, the priority is lowered only with `for_good`, because threads that are made later
+    inherit it, including the lanes of another run.
     """
     thread = threading.get_native_id()
     if not (for_good or may_rise()):

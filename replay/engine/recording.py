@@ -1,4 +1,4 @@
-"""A run while it is written: the recorder computes each second, and sinks write it."""
+"""The recording of a run: the recorder computes each second, and sinks write it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from .sinks.threads import SinkThreads
 
 
 class _Ended(NamedTuple):
-    """The last tick of a run: its time (CLOCK_MONOTONIC), and the machine's counters then."""
+    """The last tick of a run: its time (CLOCK_MONOTONIC), and the machine's counters at that time."""
 
     at_ns: int
     load: host.HostLoad
@@ -58,7 +58,10 @@ class Recording:
         sinks: Sequence[Sink] = (),
         others: SinkThreads | None = None,
     ) -> None:
-        """Write the facts known at the start. OutputError if the disk is full, UsageError for an invalid objective."""
+        """Write the facts known at the start.
+
+        Raises OutputError if the disk is full, UsageError for an invalid objective.
+        """
         self._folder, self._all_metrics, self._started = folder, list(all_metrics), started
         self._others = others or SinkThreads(())
         self._recorder = Recorder(all_metrics, started, every_total=len(self._others) > 0)
@@ -75,15 +78,18 @@ class Recording:
         self._ended: _Ended | None = None
 
     def started_changed(self) -> None:
-        """Write started.json again, because routes of a followed source got names. If the disk is full, the older one
-        stays.
+        """Write started.json again, because routes of a followed source got names.
+
+        If the disk is full, the older file stays.
         """
         with contextlib.suppress(OutputError):
             self._folder.write(self._folder.started, msgspec.json.encode(self._started))
 
     def source_changed(self, so_far: SourceSoFar) -> None:
-        """Save the account of a followed source, for a recovery of this run if it is killed. A kill does not lose
-        written data, so it need not be flushed to the disk. If the disk is full, the older account stays.
+        """Save the account of a followed source, so that this run can be recovered if it is killed.
+
+        A kill does not lose written data, so the data is not flushed to the disk. If the disk is full, the older
+        account stays.
         """
         with contextlib.suppress(OutputError):
             self._folder.write(self._folder.source, msgspec.json.encode(so_far), durable=False)
@@ -97,11 +103,12 @@ class Recording:
         watched: dict[str, float | None] | None = None,
         events: Sequence[RunEvent] = (),
     ) -> Second:
-        """Pass the counts since the last tick to every sink. The run ends with its `last` tick. OutputError if the
-        disk of the folder is full.
+        """Pass the counts since the last tick to every sink, and return the row of the timeline.
+
+        The run ends with its `last` tick. Raises OutputError if the disk of the folder is full.
         """
         if last:
-            # A run that is interrupted before its first request is due has taken no time.
+            # If the run is interrupted before its first request is due, its length is 0, not negative.
             ended_ns = max(now_ns, self._started.start.monotonic_ns)
             self._ended = _Ended(ended_ns, host.load(), self._run_delay())
         second, deltas = self._recorder.tick(now_ns, last=last, lag=lag, watched=watched)
@@ -112,10 +119,11 @@ class Recording:
         return second
 
     def finish(self, now_ns: int, **facts: Any) -> RunDocument:
-        """Write the rest of the folder, and remove the lanes' memory once everything is safely on the disk.
+        """Complete the run folder, and remove the lanes' memory when everything is safely on the disk.
 
-        Computes the last tick, if that is not done yet. `facts` are those of `_assembled`. OutputError if there is no
-        space; the lanes' memory then stays, so `replay.results.recover` can still complete the folder.
+        The last tick is computed if that is not done yet. `facts` are the arguments of `_assembled`. Raises
+        OutputError if there is no space; the lanes' memory then stays, so that `replay.results.recover` can still
+        complete the folder.
         """
         ending = facts.get("ending")
         try:
@@ -125,7 +133,7 @@ class Recording:
         except OutputError:
             if ending is None or ending.how != "failed":
                 raise
-            # The logs may be cut short; the totals do not depend on them.
+            # The logs of a failed run may be incomplete. The totals do not depend on them.
         assert self._ended is not None
         document = self._assembled(self._ended, **facts)
         for sink in self._sinks:
@@ -150,8 +158,9 @@ class Recording:
         source: SourceFigures | None = None,
         trace: TraceIdentity | None = None,
     ) -> RunDocument:
-        """run.json with its histograms and samples. `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` is
-        by target.
+        """Write run.json with its histograms and samples, and return it.
+
+        `lookup(seqs)` finds the recorded rows of sampled requests; `kafka` has the figures of each target.
         """
         self._sink_notes = self._others.notes()
         facts = Facts(
@@ -175,7 +184,9 @@ class Recording:
         return assemble(self._folder, self._all_metrics, self._started, facts, lookup)
 
     def _run_delay(self) -> host.RunDelay | None:
-        """The threads of the lanes: this one for the portable engine, others for the native engine. Sinks' threads do
+        """Return how long the lanes' threads waited for a CPU.
+
+        They are this thread for the portable engine, and other threads for the native engine. Threads of sinks do
         not count.
         """
         portable, own = self._started.engine == "portable", threading.get_native_id()
@@ -188,7 +199,7 @@ class Recording:
         return host.run_delay(self._threads, now, len(self._all_metrics))
 
     def with_last_notes(self, document: RunDocument) -> RunDocument:
-        """The document, written again if sinks failed after it had been written."""
+        """Return the document, written again if sinks failed after it had been written."""
         notes = self._others.notes()
         if notes == self._sink_notes:
             return document

@@ -53,7 +53,11 @@ from .target_runs import TargetRun, first_seqs
 
 @dataclass
 class RunState:
-    """One run in progress."""
+    """The state of one run in progress.
+
+    `begin_ns` (CLOCK_MONOTONIC) and `start_at_ns` (since the epoch) prescribe the start, if they are not None;
+    `start_ns` is the actual start.
+    """
 
     scenario: Scenario
     folder: RunFolder
@@ -72,7 +76,7 @@ class RunState:
     live_notes: list[Note] = field(default_factory=list)
     done: trio.Event = field(default_factory=trio.Event)
     events: list[RunEvent] = field(default_factory=list)
-    """Events since the last tick."""
+    """The events since the last tick."""
 
     @property
     def schedule(self) -> Schedule:
@@ -80,15 +84,15 @@ class RunState:
         return self.targets[0].schedule
 
     def elapsed_s(self) -> float:
-        """Since the first request could be due; negative before that."""
+        """Return the seconds since the first request could be due; negative before that."""
         return (time.monotonic_ns() - self.start_ns) / SECOND_NS
 
     def start_clock(self) -> ClockPair:
-        """The start of the run on both clocks."""
+        """Return the start of the run on both clocks."""
         return ClockPair(self.start_ns, time.time_ns() + self.start_ns - time.monotonic_ns())
 
     def ended_at_s(self) -> float:
-        """When a run that ends now has ended: at 0 if nothing was due yet."""
+        """Return the length of a run that ends now, in seconds: 0 if nothing was due yet."""
         return max(self.elapsed_s(), 0.0)
 
     def happened(self, kind: str, text: str) -> None:
@@ -96,31 +100,31 @@ class RunState:
         self.events.append(RunEvent(round(self.ended_at_s(), 3), kind, text))
 
     def take_events(self) -> list[RunEvent]:
-        """The events since the last call."""
+        """Return the events since the last call."""
         taken, self.events = self.events, []
         return taken
 
     @property
     def specs(self) -> list[LaneSpec]:
-        """The lanes of all targets, those of the first target first."""
+        """The lanes of all targets, in the order of the targets."""
         return [spec for target in self.targets for spec in target.specs]
 
     def sent(self) -> int:
-        """Requests that were sent so far."""
+        """Return the number of requests that were sent so far."""
         return sum(int(spec.metrics.counters[lane_metrics.C.sent]) for spec in self.specs)
 
     def lag(self) -> dict[str, int]:
-        """The consumers' lag by partition now."""
+        """Return the consumers' present lag by partition."""
         return {name: count for target in self.targets for name, count in target.adapter.lag().items()}
 
     def stop(self, how: int) -> None:
-        """Tell every lane (see `replay_native.ledger.lane_metrics.Stop`)."""
+        """Stop every lane in the way that `how` selects (see `replay_native.ledger.lane_metrics.Stop`)."""
         for target in self.targets:
             for writer in target.feeder.writers:
                 writer.stop(how)
 
     def end_feeding(self) -> None:
-        """Feed nothing that is due after this moment."""
+        """Stop feeding requests that are due after this moment."""
         now = time.monotonic_ns()
         for target in self.targets:
             target.feeder.stop_at(now)
@@ -131,7 +135,10 @@ def make_state(
     stack: ExitStack, scenario: Scenario, out: Path, opened: list[tuple[TargetPlan, ProtocolAdapter]],
     routes: list[RouteStart], run_id: str, share: LaneRange | None = None,
 ) -> RunState:  # fmt: skip
-    """The run folder, and the memory of every lane. An interrupt waits until the folder is the caller's to remove."""
+    """Create the run folder and the memory of every lane, and return the state of the run.
+
+    An interrupt waits until the caller can remove the folder.
+    """
     folder = RunFolder.create(out)
     try:
         targets = _target_runs(stack, scenario, folder, opened, len(routes), share)
@@ -144,7 +151,7 @@ def make_state(
 
 
 def _keeper(folder: RunFolder, scenario: Scenario, targets: list[TargetRun]) -> AnswerKeeper | None:
-    """The writer of kept responses; None if lanes keep none."""
+    """Return the writer of kept responses; None if lanes keep none."""
     sources = []
     for target in targets:
         lanes = [spec.keeping for spec in target.specs if spec.keeping.mode != NONE]
@@ -157,7 +164,7 @@ def _target_runs(
     stack: ExitStack, scenario: Scenario, folder: RunFolder, opened: list[tuple[TargetPlan, ProtocolAdapter]],
     routes: int, share: LaneRange | None,
 ) -> list[TargetRun]:  # fmt: skip
-    """The targets of the run, each with its lanes."""
+    """Return the targets of the run, each with its lanes."""
     schedules = [plan.schedule for plan, _ in opened]
     rules = max(len(adapter.rules) for _, adapter in opened)
     targets: list[TargetRun] = []
@@ -185,7 +192,10 @@ def _target_runs(
 
 
 def _lanes_of(adapter: ProtocolAdapter, share: LaneRange | None) -> LaneRange:
-    """The lanes of a target: all there are, or those of this process's share. UsageError if it has another number."""
+    """Return the lanes of a target: all its lanes, or those of this process's share.
+
+    Raises UsageError if the share has another number of lanes.
+    """
     count = len(adapter.connections)
     if share is not None and adapter.cut is not None:
         share = share.one_each
@@ -204,7 +214,7 @@ def _lane_memory(
         return lane_metrics.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes), rules)
     except OSError as error:
         raise OutputError(
-            f"{folder.lane(number)} cannot be made: {reason_of(error)}", hint="make room"
+            f"{folder.lane(number)} cannot be made: {reason_of(error)}", hint="free some disk space"
         ) from None
 
 
@@ -216,7 +226,7 @@ def _lane_spec(
     number: int,
     lanes: LaneRange,
 ) -> LaneSpec:
-    """Lane `number` of this process, of its target."""
+    """Return the description of lane `number` of a target, counted within this process."""
     scenario = schedule.scenario
     wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
     stack.callback(os.close, wake_fd)
@@ -250,7 +260,7 @@ def _lane_spec(
 
 
 def _keeping(scenario: Scenario, adapter: ProtocolAdapter, number: int) -> Keeping:
-    """Which responses lane `number` keeps."""
+    """Return which responses lane `number` keeps."""
     answers = scenario.answers
     mode = MODES[answers.keep or "none"] if adapter.keeps_responses else NONE
     if mode == NONE:
@@ -266,7 +276,7 @@ def _keeping(scenario: Scenario, adapter: ProtocolAdapter, number: int) -> Keepi
 
 
 def started(state: RunState) -> Started:
-    """The facts known when the first request is due."""
+    """Return the facts that are known when the first request is due."""
     plan, trace = state.schedule.plan, state.schedule.trace
     lines, rejected = trace.manifest.unread()
     return Started(
@@ -312,7 +322,7 @@ def _engine_name(state: RunState) -> EngineName:
 
 
 def _skipped(state: RunState) -> dict[str, int]:
-    """Rows that are not sent, by reason, over all targets."""
+    """Count the rows that are not sent, by reason, over all targets."""
     skipped: Counter[str] = Counter()
     for target in state.targets:
         skipped.update(target.schedule.plan.skipped)

@@ -1,4 +1,7 @@
-"""Makes each session of a recorded client its own client (`split_clients`), distinguished by values in the rules."""
+"""Makes each session of a recorded client its own client (`split_clients`).
+
+Sessions are distinguished by the values that the scenario's rules capture and set.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,10 @@ Rule = TypeVar("Rule", SetRule, CaptureRule)
 
 
 def with_split_clients(trace: Trace, scenario: Scenario, area: Path) -> Trace:
-    """The trace with a client for each session, made in `area`; the trace itself if the scenario does not request that.
-    UsageError if no rule distinguishes sessions.
+    """Return the trace with a client for each session, made in `area`.
+
+    It is the trace itself if the scenario does not request that. Raises UsageError if no rule distinguishes
+    sessions.
     """
     if not scenario.split_clients:
         return trace
@@ -52,7 +57,7 @@ def with_split_clients(trace: Trace, scenario: Scenario, area: Path) -> Trace:
 
 
 def _by_route(requests: Requests, rules: Sequence[Rule]) -> list[list[Rule]]:
-    """By route the rules that name it."""
+    """Return for each route the rules that apply to it."""
     found: list[list[Rule]] = [[] for _ in requests.routes]
     for rule in rules:
         named = set(named_by(requests.routes, requests.actions, rule.route, "route"))
@@ -64,7 +69,7 @@ def _by_route(requests: Requests, rules: Sequence[Rule]) -> list[list[Rule]]:
 
 
 def _names(rule: SetRule, sent: Sent, names: set[str]) -> bool:
-    """Whether a rule sets the value sent here."""
+    """Return whether a rule sets the value that was sent at this place."""
     if rule.path is not None:
         path = rule.path.partition("?")[0]
         if sent.kind == "target":
@@ -80,7 +85,7 @@ def _names(rule: SetRule, sent: Sent, names: set[str]) -> bool:
 
 
 def _finds(rule: CaptureRule, given: Given) -> bool:
-    """Whether a capture takes the value issued here."""
+    """Return whether a capture takes the value that the target issued at this place."""
     if given.finder == "location":
         return rule.as_ == "path" and (rule.header or "").lower() == "location"
     if given.finder == "header":

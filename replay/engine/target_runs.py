@@ -20,7 +20,7 @@ from replay.results.document import (
 from replay.results.samples import RecordedRow
 
 UNBOUNDED_ROWS = 1 << 40
-"""Sequence numbers reserved for a schedule whose length the target decides."""
+"""The count of sequence numbers reserved for a schedule whose length is not known before the run, as in a closed loop."""
 
 
 @dataclass
@@ -35,11 +35,11 @@ class TargetRun:
 
     @property
     def schedule(self) -> Schedule:
-        """The schedule."""
+        """The schedule of the requests to this target."""
         return self.planned.schedule
 
     def started(self) -> TargetStart:
-        """The facts known when its first request is due."""
+        """Return the facts that are known when the target's first request is due."""
         plan = self.schedule.plan
         return TargetStart(
             target=self.planned.target.url,
@@ -53,12 +53,12 @@ class TargetRun:
         )
 
     def name_figures(self) -> NameFigures | None:
-        """The lookup statistics of its name; None without a name."""
+        """Return the lookup statistics of the target's name; None if it has no name to look up."""
         return None if self.adapter.name is None else self.adapter.name.figures()
 
 
 def first_seqs(schedules: Sequence[Schedule]) -> list[int]:
-    """The first sequence number of each target, so that no two requests of a run share one."""
+    """Return the first sequence number of each target, so that no two requests of a run share one."""
     firsts = [0]
     for schedule in schedules:
         rows = schedule.plan.rows
@@ -67,7 +67,7 @@ def first_seqs(schedules: Sequence[Schedule]) -> list[int]:
 
 
 def named_apart(routes: Sequence[RouteStart], taken: Sequence[RouteStart], target: str) -> list[RouteStart]:
-    """Route names made unique across targets."""
+    """Return routes with unique names: a name that is taken gets the target's address."""
     names = {route.name for route in taken}
     return [
         msgspec.structs.replace(route, name=f"{route.name} @ {target}") if route.name in names else route
@@ -76,7 +76,7 @@ def named_apart(routes: Sequence[RouteStart], taken: Sequence[RouteStart], targe
 
 
 def lookup(targets: Sequence[TargetRun], seqs: list[int]) -> Mapping[int, RecordedRow]:
-    """The recorded rows of sequence numbers, whichever target they went to."""
+    """Return the recorded rows of sequence numbers, for all targets."""
     found: dict[int, RecordedRow] = {}
     for number, target in enumerate(targets):
         end = targets[number + 1].first_seq if number + 1 < len(targets) else 1 << 62

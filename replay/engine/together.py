@@ -1,4 +1,4 @@
-"""Two prepared runs as one: every request of the first and its twin of the second are due at one instant."""
+"""Two prepared runs as one: each request of the first run and its twin of the second are due at the same instant."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .prepare import Prepared
 from .sinks import Sink
 
 KERNELS = ("lane.pair",)
-"""Kernel modules that two runs together need beyond those of each."""
+"""The kernel modules that two runs need together, besides those of each run."""
 
 PREPARED_NS = 1_000_000_000
-"""Between the moment at which both are ready and the first due time: twice that of a single run."""
+"""The time from the moment at which both runs are ready until the first request is due: twice that of a single run."""
 
 Out = str | os.PathLike[str]
 
@@ -34,8 +34,8 @@ def run_together(
 ) -> tuple[RunDocument, RunDocument]:
     """Run both at the same instants, each into its own new folder; blocks, in any thread.
 
-    Each lane of the first run shares its thread with that of the second one. If one run ends early, the other one is
-    ended as well. Errors are those of `Prepared.run`; UsageError if their lanes cannot be paired.
+    Each lane of the first run shares its thread with that of the second one. If one run ends early, the other one
+    is ended as well. Raises UsageError if the lanes cannot be paired, and the errors of `Prepared.run`.
     """
     for one in prepared:
         check_pairable(one)
@@ -44,7 +44,7 @@ def run_together(
 
 
 def check_pairable(prepared: Prepared) -> None:
-    """UsageError if the lanes of a run cannot share a thread with those of another one."""
+    """Raise UsageError if the lanes of a run cannot share a thread with those of another run."""
     scenario = prepared.scenario
     if len(prepared.targets) > 1:
         raise UsageError("--together: the scenario has several targets", hint="leave out [[also]]")

@@ -1,4 +1,4 @@
-"""Watches a run: signals, the circuit breaker, and lanes that must end when they are asked to."""
+"""Watches a run: signals, the circuit breaker, and lanes that must end when they are stopped."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from replay_native.ground import shared
 from replay_native.ledger.lane_metrics import Control, State
 
 BREAKER_LEAST = 20
-"""Requests that must have ended before the circuit breaker judges."""
+"""The number of requests that must have ended before the circuit breaker judges."""
 
 
 class CircuitBreaker:
-    """Opens when more than a given share of the requests that ended over the last seconds failed. A request that the
-    target prevented from being sent counts as failed; one unsent for another reason does not count.
+    """Opens when too many of the requests that ended over the last seconds failed.
 
-    As a sink of the run (`replay.engine.sinks`), it calls `stop` with the reason in the second in which it opens.
+    The limits are those of the scenario's breaker. A request that the target prevented from being sent counts as
+    failed; one unsent for another reason does not count. The breaker is a sink of the run
+    (`replay.engine.sinks`), and calls `stop` with the reason in each second in which it is open.
     """
 
     def __init__(self, breaker: Breaker, stop: Callable[[str], None]) -> None:
@@ -33,7 +34,7 @@ class CircuitBreaker:
         self._seconds: deque[Second] = deque()
 
     def start(self, started: Started) -> None:
-        """Nothing is known of the target yet."""
+        """Do nothing: there are no results of the target yet."""
 
     def second(self, second: Second, deltas: Deltas) -> None:
         """Add one second, and stop the run if too many of the latest requests failed."""
@@ -41,13 +42,13 @@ class CircuitBreaker:
             self._stop(why)
 
     def end(self, document: RunDocument) -> None:
-        """The run is over."""
+        """Do nothing: the run has ended."""
 
     def close(self) -> None:
-        """It holds nothing."""
+        """Do nothing: the breaker has no resources."""
 
     def open(self, second: Second) -> str:
-        """Why the run should stop, or nothing. Called with each new second."""
+        """Add a second, and return why the run should stop; empty if it should not."""
         if not self._breaker.on:
             return ""
         self._seconds.append(second)
@@ -72,7 +73,7 @@ class CircuitBreaker:
 
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that ask a run to end."""
+"""The signals that end a run."""
 
 
 class EndRequests:
@@ -83,7 +84,7 @@ class EndRequests:
         self.name = ""
 
     def ask(self, name: str, *, at_once: bool = False) -> None:
-        """Ask the run to end. Call it in the thread of the run."""
+        """Request the end of the run. Call it in the thread of the run."""
         self.name = self.name or name
         if self.first.is_set() or at_once:
             self.second.set()
@@ -91,14 +92,14 @@ class EndRequests:
 
 
 class Signals(EndRequests):
-    """Handle SIGINT, SIGTERM, and SIGHUP except under nohup: the first signal drains, the second aborts.
+    """Handles SIGINT, SIGTERM, and SIGHUP except under nohup: the first signal drains, the second aborts.
 
-    A shell without job control makes background jobs (`&`) ignore SIGINT. Sending one to a run is deliberate, so it
-    is handled.
+    A shell without job control makes background jobs (`&`) ignore SIGINT. Sending one to a run is deliberate, so
+    it is handled.
     """
 
     async def watch(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until cancelled."""
+        """Receive signals until cancelled."""
         under_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         heard = [number for number in ENDING if number != signal.SIGHUP or not under_nohup]
         with trio.open_signal_receiver(*heard) as received:
@@ -108,11 +109,11 @@ class Signals(EndRequests):
 
 
 def ended(spec: LaneSpec) -> bool:
-    """Whether a lane has ended, or never began."""
+    """Return whether a lane has ended, normally or because it failed or could not start."""
     state = shared.read_word(spec.metrics.control, Control.STATE)
     return bool(state == State.ENDED or state < 0)
 
 
 def running(spec: LaneSpec) -> bool:
-    """Whether a lane has begun."""
+    """Return whether a lane has begun."""
     return bool(shared.read_word(spec.metrics.control, Control.STATE) != State.NEW)

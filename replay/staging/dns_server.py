@@ -5,9 +5,10 @@
         server.fail("broken.example", "SERVFAIL")
         ... server.address, server.asked ...
 
-An unknown name gives NXDOMAIN; a name without addresses of the requested type gives an empty answer (NODATA). `silent`
-stops all answers, as if the server were down; `fail(name, "silence")` does so for one name. A failure may apply to one
-record type only. `lame` is the empty answer of a server that is not responsible for the name and does not recurse.
+An unknown name gives NXDOMAIN; a name without addresses of the requested type gives an empty answer (NODATA).
+`silent` stops all answers, as if the server were down; `fail(name, "silence")` does so for one name. A failure
+may apply to one record type only. `lame` is the empty answer of a server that is not responsible for the name and
+does not recurse.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import dns.rdatatype
 import dns.rrset
 
 DATAGRAM_BYTES = 512
-"""Maximum length of a UDP answer (RFC 1035, 4.2.1)."""
+"""The maximum length of a UDP answer (RFC 1035, 4.2.1)."""
 
 TCP_S = 2.0
 
@@ -52,7 +53,10 @@ class _Zone:
 
 @dataclass
 class DnsServer:
-    """Serves on two threads of this process inside its `with` block. `asked` grows with every question."""
+    """A server on two threads of this process, which runs inside its `with` block.
+
+    `asked` has all questions until now, in order.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -85,7 +89,7 @@ class DnsServer:
 
     @property
     def address(self) -> str:
-        """`HOST:PORT`, in the form that --resolver takes."""
+        """The address as `HOST:PORT`, in the form that --resolver accepts."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def set(self, name: str, *addresses: str, ttl_s: int = 60) -> None:
@@ -97,8 +101,9 @@ class DnsServer:
         self._zones[_absolute(name)] = _Zone(alias=_absolute(of), ttl_s=ttl_s)
 
     def fail(self, name: str, how: str, kind: str = "") -> None:
-        """Make a name (or its records of one type) fail with a code such as SERVFAIL, or with `silence`, `garbage` or
-        `lame`.
+        """Make a name, or its records of one type, fail.
+
+        `how` is a code such as SERVFAIL, or `silence`, `garbage` or `lame`.
         """
         zone = self._zones.setdefault(_absolute(name), _Zone())
         zone.failures.update(dict.fromkeys([kind] if kind else ["A", "AAAA"], how))
@@ -108,7 +113,7 @@ class DnsServer:
         self._zones.pop(_absolute(name), None)
 
     def count(self, name: str = "", kind: str = "") -> int:
-        """The number of questions, optionally for one name or record type."""
+        """Return the number of questions, optionally for one name or record type."""
         wanted = _absolute(name) if name else ""
         return sum(
             (not wanted or asked.name == wanted) and (not kind or asked.kind == kind)
@@ -116,7 +121,7 @@ class DnsServer:
         )
 
     def _wait(self, sock: socket.socket) -> bool:
-        """Wait for a socket; False at the end."""
+        """Wait until a socket is readable; return False when the server stops."""
         ready, _, _ = select.select([sock, self._stop_read], [], [])
         return self._stop_read not in ready
 
@@ -167,7 +172,10 @@ class DnsServer:
         return wire
 
     def _follow(self, name: str, kind: str, reply: dns.message.Message) -> _Zone | None:
-        """Look up a name, following aliases, and add the records to the reply."""
+        """Look up a name, follow aliases, and add the records to the reply.
+
+        Returns None if the name is unknown.
+        """
         zone = self._zones.get(name)
         while zone is not None and zone.alias:
             reply.answer.append(dns.rrset.from_text(name, zone.ttl_s, "IN", "CNAME", zone.alias))

@@ -1,7 +1,7 @@
-"""The web server log of a fitness app's evening: a quiet hour, then everyone at 6 PM.
+"""A generated web server log of a fitness app's evening: a quiet start, then a peak at 6 PM.
 
-People open the app, log in, look at their plan, train, record their meals; some register, a few pay. The rate follows
-a bell curve around 18:00 over a steady base. Equal seeds give equal logs, byte for byte.
+People open the app, log in, look at their plan, train, record their meals; some register, a few pay. The rate
+follows a bell curve around 18:00 over a steady base. Equal seeds give equal logs, byte for byte.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _FOODS = ("oats", "rice", "apple", "egg", "lentils", "yoghurt", "tofu", "bread")
 
 
 def sessions_per_s(at_s: float) -> float:
-    """How many people open the app per second, `at_s` seconds after 17:30."""
+    """Return how many people open the app per second, `at_s` seconds after 17:30."""
     bell = math.exp(-(((at_s - PEAK_AT_S) / PEAK_WIDTH_S) ** 2) / 2)
     return BASE_SESSIONS_PER_S + PEAK_SESSIONS_PER_S * bell
 
@@ -84,7 +84,10 @@ def _session(random_: random.Random, starts_s: float) -> Iterator[tuple[float, S
 
 
 def log_lines(seed: int = 1) -> Iterator[str]:
-    """The log in combined format, one line at a time, in order, with one-second timestamps as web servers write them."""
+    """Yield the lines of the log in combined format, in order.
+
+    Timestamps have whole seconds, as web servers write them.
+    """
     random_ = random.Random(seed)
     requests: list[tuple[float, str]] = []
     at_s = 0.0

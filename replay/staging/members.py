@@ -1,4 +1,4 @@
-"""Access control of the staging service: people register once, log in, and hold a token for a while."""
+"""Access control of the staging service: people register once, log in, and get a token for a limited time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ class Members:
         self._tokens: dict[str, tuple[str, float]] = {}
 
     def register(self, body: bytes) -> tuple[int, dict[str, object]]:
-        """Register. Returns status and response: 201, 400 for an invalid body, 409 for an existing address."""
+        """Register a member, and return status and response.
+
+        The status is 201, 400 for an invalid body, or 409 for an existing address.
+        """
         email, password = _credentials(body)
         if not email or not password:
             return 400, {"error": "email and password are needed"}
@@ -34,7 +37,7 @@ class Members:
         return 201, {"id": f"m{member.number}", "email": email}
 
     def log_in(self, body: bytes) -> tuple[int, dict[str, object]]:
-        """Log in. Returns status and response: 200 with a new token, or 401."""
+        """Log a member in, and return status and response: 200 with a new token, or 401."""
         email, password = _credentials(body)
         member = self._members.get(email)
         if member is None or member.password != password:
@@ -45,7 +48,7 @@ class Members:
         return 200, {"token": member.token, "user": {"id": f"m{member.number}"}}
 
     def knows(self, authorization: str) -> bool:
-        """Whether `Bearer TOKEN` is a valid token now."""
+        """Return whether `Bearer TOKEN` has a token that is valid now."""
         kind, _, token = authorization.partition(" ")
         _, until = self._tokens.get(token, ("", 0.0))
         return kind == "Bearer" and time.monotonic() < until

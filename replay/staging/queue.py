@@ -1,9 +1,9 @@
 """A service of known capacity: requests wait for one of k servers, each with a fixed service time (M/D/k).
 
-With retries it shows the retry storm of a service that calls another one with a short time-out: work that takes
-longer than `--patience` is requested again, while the servers still process the abandoned request. It is a sink with
-servers, so its responses are accurate to microseconds; as a separate process (`python -m replay.staging.queue`), it
-prints its port, and ends when its standard input is closed.
+With `--retries` it shows the retry storm of a service that calls another one with a short timeout: work that
+takes longer than `--patience` is requested again, while the servers still process the abandoned request. It is a
+sink with servers, so its responses are accurate to microseconds. As a separate process (`python -m
+replay.staging.queue`), it prints its port, and ends when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .sink import Servers, Sink
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run as a process."""
+    """Run as a process until standard input is closed, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--servers", type=int, default=8)

@@ -1,11 +1,11 @@
 """The built-in staging service of the demo: a fitness app's endpoints with realistic latencies.
 
-Every request waits for one of the connections to a database, so that a crowd slows everyone down. With `--sessions`
-it has members: they register, log in, and send the token of their last login with each request. It runs in a separate
-process (`python -m replay.staging.service`), prints its port, and ends when its standard input is closed. `GET /figures`
-is answered at once with its own figures as JSON: requests in flight, the length of its queue, workers busy. `--slower
-'GET /v1/profile=1.1'` simulates a build with an endpoint 10% slower; `--field 'GET /v1/profile=plan:gold'` one with a
-different response.
+Every request waits for one of the connections to a database, so that many concurrent requests slow down all of
+them. With `--sessions` the service has members: they register, log in, and send the token of their last login
+with each request. It runs in a separate process (`python -m replay.staging.service`), prints its port, and ends
+when its standard input is closed. `GET /figures` is answered at once with its own figures as JSON: requests in
+flight, the length of its queue, workers busy. `--slower 'GET /v1/profile=1.1'` simulates a build with an endpoint
+that is 10% slower; `--field 'GET /v1/profile=plan:gold'` simulates one with a different response.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ DATABASE_PLACES = 24
 
 
 class Endpoint(NamedTuple):
-    """How an endpoint behaves: median and spread (sigma of the log) of its work in ms, the response, the failures."""
+    """The behavior of an endpoint.
+
+    Its work has the median `median_ms` and the spread `sigma` (of the logarithm). `failing` is the share of
+    requests that fail with 503.
+    """
 
     prefix: str
     median_ms: float
@@ -59,17 +63,18 @@ ENDPOINTS = (
 )
 REGISTER, LOG_IN = "POST /v1/users", "POST /v1/auth/login"
 OPEN_TO_ALL = (REGISTER, LOG_IN, "GET /register")
-"""Endpoints that need no token."""
+"""The endpoints that need no token."""
 
 UNKNOWN = Endpoint("", 1.0, 0.2, 24, 404)
 
 FIGURES_PATH = "/figures"
-"""Where the service publishes its own figures, as JSON."""
+"""The path at which the service publishes its own figures, as JSON."""
 
 
 def build_of(slower: Sequence[str]) -> tuple[Endpoint, ...]:
-    """The endpoints, with those in `slower` ("POST /v1/users=1.2", by prefix) slowed by that factor. UsageError for
-    unknown ones.
+    """Return the endpoints, with those in `slower` ("POST /v1/users=1.2", by prefix) slowed by that factor.
+
+    Raises UsageError for unknown endpoints.
     """
     factors = {}
     for text in slower:
@@ -85,7 +90,10 @@ def build_of(slower: Sequence[str]) -> tuple[Endpoint, ...]:
 
 
 def fields_of(given: Sequence[str]) -> dict[str, dict[str, object]]:
-    """Response fields by endpoint, from "GET /v1/profile=plan:gold". UsageError if an endpoint does not exist."""
+    """Return response fields by endpoint, from texts such as "GET /v1/profile=plan:gold".
+
+    Raises UsageError if a text is invalid or its endpoint does not exist.
+    """
     fields: dict[str, dict[str, object]] = {}
     known = {endpoint.prefix for endpoint in ENDPOINTS}
     for text in given:
@@ -100,8 +108,9 @@ def fields_of(given: Sequence[str]) -> dict[str, dict[str, object]]:
 
 
 class Service:
-    """Answers each request after its simulated work, at most DATABASE_PLACES at a time; with `members` only
-    authorized ones.
+    """Answers each request after its simulated work, at most DATABASE_PLACES at a time.
+
+    With `members` it accepts only authorized requests.
     """
 
     def __init__(
@@ -117,9 +126,7 @@ class Service:
         self._in_flight = 0
 
     def figures(self) -> dict[str, dict[str, int]]:
-        """The service's own figures: requests in progress, requests that wait for the database, and busy database
-        workers.
-        """
+        """Return the service's own figures: requests in progress, requests that wait, and busy database workers."""
         database = self._database.statistics()
         return {
             "requests": {"in_flight": self._in_flight},
@@ -148,7 +155,7 @@ class Service:
         return next((each for each in self._endpoints if asked.startswith(each.prefix)), UNKNOWN)
 
     async def work(self, method: str, path: str) -> tuple[int, int]:
-        """Handle a request; returns the status and the length of the body."""
+        """Simulate the work of a request, and return the status and the length of the body."""
         endpoint = self._endpoint(method, path)
         work_ms = self._random.lognormvariate(math.log(endpoint.median_ms), endpoint.sigma)
         self._in_flight += 1
@@ -178,7 +185,7 @@ class Service:
         )
 
     async def _served(self, method: str, path: str, request: h11.Request, asked: bytes) -> tuple[int, bytes]:
-        """The status and body of the response to a request."""
+        """Return the status and body of the response to a request."""
         status, length = await self.work(method, path)
         said: dict[str, object] = dict(self._fields.get(self._endpoint(method, path).prefix, {}))
         if self._members is not None:
@@ -191,7 +198,7 @@ class Service:
     def _as_member(
         members: Members, prefix: str, request: h11.Request, asked: bytes, status: int
     ) -> tuple[int, dict[str, object]]:
-        """Status and response for a service with members: an invalid or expired token is refused."""
+        """Return status and response for a service with members; an invalid or expired token is refused."""
         if prefix == REGISTER:
             return members.register(asked)
         if prefix == LOG_IN:
@@ -205,7 +212,7 @@ class Service:
 
 
 def _padded(said: dict[str, object], size: int) -> bytes:
-    """A JSON object of about this many bytes, but not fewer."""
+    """Return a JSON object, padded to `size` bytes unless it is longer."""
     empty = json.dumps(said | {"padding": ""}).encode()
     return empty[:-2] + b"." * (size - len(empty)) + b'"}'
 
@@ -213,7 +220,7 @@ def _padded(said: dict[str, object], size: int) -> bytes:
 async def _next_request(
     connection: h11.Connection, stream: trio.SocketStream
 ) -> tuple[h11.Request | None, bytes]:
-    """The next whole request and its body; None if the peer is gone."""
+    """Return the next whole request and its body; None and no body if the peer closed the connection."""
     request: h11.Request | None = None
     body = b""
     while True:
@@ -232,7 +239,10 @@ async def _next_request(
 
 @contextlib.contextmanager
 def running(seed: int, slower: Sequence[str] = (), fields: Sequence[str] = ()) -> Iterator[int]:
-    """Start the service in a separate process; yields its port. It ends with the context, or with this process."""
+    """Start the service in a separate process, and yield its port.
+
+    The process ends with the context, or with this process.
+    """
     command = [sys.executable, "-m", __name__, "--seed", str(seed)]
     command += [word for text in slower for word in ("--slower", text)]
     command += [word for text in fields for word in ("--field", text)]
@@ -256,7 +266,7 @@ class Handler(Protocol):
     """Serves one connection until it closes."""
 
     async def handle(self, stream: trio.SocketStream) -> None:
-        """Serve the connection."""
+        """Serve the connection until it closes."""
 
 
 async def serve(service: Handler, port: int) -> None:
@@ -279,11 +289,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--slower", action="append", default=[], metavar="ENDPOINT=FACTOR")
     parser.add_argument(
-        "--field", action="append", default=[], metavar="ENDPOINT=NAME:VALUE", help="in its responses"
+        "--field",
+        action="append",
+        default=[],
+        metavar="ENDPOINT=NAME:VALUE",
+        help="add this field to the endpoint's responses",
     )
     parser.add_argument("--sessions", action="store_true", help="refuse requests without a valid token")
     parser.add_argument(
-        "--token-lifetime", type=float, default=3600.0, metavar="S", help="of a login, in seconds"
+        "--token-lifetime", type=float, default=3600.0, metavar="S", help="validity of a token in seconds"
     )
     options = parser.parse_args(arguments)
     members = Members(options.token_lifetime) if options.sessions else None

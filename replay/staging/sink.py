@@ -9,25 +9,25 @@ Unknown options are ignored.
 |---|---|
 | `status=N`, `body=BYTES` | has this status, this much body (204 and 304 have none) |
 | `fails=PERCENT` | is a 503 for this share of the requests, drawn for each one independently |
-| `delay_ms=N` | comes N ms later; other connections go on |
-| `stall_ms=N` | comes after the whole server has stalled (no reads, no answers) for N ms |
-| `drip_ms=N`, `step=BYTES` | comes `step` bytes (default 1) every N ms |
+| `delay_ms=N` | is sent N ms later; other connections are not delayed |
+| `stall_ms=N` | is sent after the whole server has stalled (no reads, no answers) for N ms |
+| `drip_ms=N`, `step=BYTES` | is sent in parts of `step` bytes (default 1), one every N ms |
 | `chunked`, `chunked=BYTES`, `trailers` | is chunked, in chunks of BYTES, with two trailers |
-| `until_close` | has no length: its end is the end of the connection |
-| `informational=N` | comes after N informational ones (103) |
+| `until_close` | has no length, and ends with the connection |
+| `informational=N` | is sent after N informational responses (103) |
 | `close`, `close_silently` | is the connection's last, announced or not |
 | `idle_close_ms=N` | is whole; N ms later the connection is closed |
 | `reset`, `hang_up` | is replaced by RST, or by FIN |
-| `reset_reused`, `hang_up_reused` | the same, but not for the first request of a connection |
-| `reset_at=N`, `truncate_at=N` | breaks off by RST, or FIN, after N bytes (or at its end) |
+| `reset_reused`, `hang_up_reused` | is replaced likewise, but not for the first request of a connection |
+| `reset_at=N`, `truncate_at=N` | is cut off by RST, or FIN, after N bytes (or at its end) |
 | `garbage` | is not HTTP |
 | `endless_headers` | has headers that never end |
-| `never` | never comes; the connection stays |
+| `never` | is never sent; the connection stays open |
 
 With `tls` it speaks TLS. With `servers` a request waits for one of them, unless its path begins with `/sink/`.
-`Sink.stall` stalls the whole server at a given time. To run it as a process, on other cores than the program that it
-measures: `python -m replay.staging.sink --port 8080 --stamps /dev/shm/stamps`; `SinkMemory.open` reads the timestamps
-meanwhile.
+`Sink.stall` stalls the whole server at a given time. To run it as a process, on other CPUs than the program that it
+measures: `python -m replay.staging.sink --port 8080 --stamps /dev/shm/stamps`. `SinkMemory.open` reads the timestamps
+while the process runs, and after it has ended.
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ class SinkMemory:
 
     @classmethod
     def create(cls, capacity: int, path: Path | None = None) -> SinkMemory:
-        """Memory for `capacity` stamps, with every page resident: shared through the file at `path`, or private."""
+        """Create memory for `capacity` stamps, with every page resident.
+
+        It is shared through the file at `path`, or private. Raises UsageError if the file cannot be created.
+        """
         size = SinkWords.WORDS * 8 + capacity * STAMP.itemsize
         if path is None:
             return cls._map(mmap.mmap(-1, size))
@@ -94,7 +97,7 @@ class SinkMemory:
 
     @classmethod
     def open(cls, path: Path) -> SinkMemory:
-        """The memory of a sink in another process, running or ended."""
+        """Open the memory of a sink in another process, running or ended. Raises InputError if there is none."""
         try:
             with path.open("r+b") as file:
                 memory = mmap.mmap(file.fileno(), 0)
@@ -113,21 +116,21 @@ class SinkMemory:
         return cls(control, rows)
 
     def word(self, index: int) -> int:
-        """One word of the control block (see SinkWords)."""
+        """Return one word of the control block (see SinkWords)."""
         return int(shared.read_word(self.control, index))
 
     @property
     def port(self) -> int:
-        """The port it listens on; 0 before that."""
+        """The port that the sink listens on; 0 before it does."""
         return self.word(SinkWords.PORT)
 
     @property
     def arrivals(self) -> int:
-        """Number of requests received, stored or not."""
+        """The number of requests received, stored or not."""
         return self.word(SinkWords.ARRIVALS)
 
     def stamps(self) -> np.ndarray:
-        """A copy of the stored arrivals, in order: seq (-1: none), arrival_ns, connection."""
+        """Return a copy of the stored arrivals, in order: seq (-1: none), arrival_ns, connection."""
         return self.rows[: min(self.arrivals, self.rows.size)].copy()
 
     def stall(self, for_s: float, at_ns: int | None = None) -> None:
@@ -140,9 +143,10 @@ class SinkMemory:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The certificate of a TLS sink, as PEM files. With `client_ca` clients must present one too.
+    """The certificate of a TLS sink, as PEM files. With `client_ca`, clients must present a certificate, too.
 
-    `resume`: sessions can be resumed; `version` is the only version offered, 0x0303 or 0x0304, or 0 for both.
+    With `resume`, sessions can be resumed. `version` is the only version offered, 0x0303 or 0x0304, or 0 for
+    both.
     """
 
     cert: Path
@@ -156,8 +160,8 @@ class Identity:
 class Servers:
     """A queue in front of `count` servers, each with a service time of `service_ns`, first come first served.
 
-    With `retries`, a request not done within `patience_ns` is sent again while the server still processes the
-    abandoned one; when the last try fails, the response is a 503.
+    With `retries`, a request that is not done within `patience_ns` is sent again while the server still processes
+    the abandoned one. When the last try fails, the response is a 503.
     """
 
     count: int
@@ -177,9 +181,9 @@ class Servers:
 class Sink:
     """A sink on a thread of this process: `with Sink() as sink: ... sink.port ... sink.stamps()`.
 
-    `capacity` stamps are kept (later ones are only counted); `connections` is a limit: further ones are closed at once.
-    `spin` polls without sleeping, so that timestamps include no wake-up time; this uses a whole CPU. The sink ends with
-    `stop`, or by itself after `run_s`. UsageError if the address is not available.
+    `capacity` stamps are kept (later ones are only counted). `connections` is a limit: further ones are closed at
+    once. `spin` polls without sleeping, so that timestamps include no wake-up time; this uses a whole CPU. The
+    sink ends with `stop`, or by itself after `run_s`. Raises UsageError if the address is not available.
     """
 
     def __init__(
@@ -213,25 +217,25 @@ class Sink:
 
     @property
     def port(self) -> int:
-        """The port it listens on."""
+        """The port that the sink listens on; 0 before it does."""
         return self.memory.port
 
     @property
     def arrivals(self) -> int:
-        """Number of requests received, stored or not."""
+        """The number of requests received, stored or not."""
         return self.memory.arrivals
 
     @property
     def running(self) -> bool:
-        """Whether its thread is running."""
+        """Whether the sink's thread is running."""
         return self._thread is not None and self._thread.is_alive()
 
     def word(self, index: int) -> int:
-        """One word of the control block (see SinkWords)."""
+        """Return one word of the control block (see SinkWords)."""
         return self.memory.word(index)
 
     def stamps(self) -> np.ndarray:
-        """A copy of the stored arrivals, in order: seq (-1: none), arrival_ns, connection."""
+        """Return a copy of the stored arrivals, in order: seq (-1: none), arrival_ns, connection."""
         return self.memory.stamps()
 
     def stall(self, for_s: float, at_ns: int | None = None) -> None:
@@ -260,7 +264,7 @@ class Sink:
             kernels.run(self._kernel_memory)
 
     def stop(self) -> None:
-        """Stop; its connections are reset. Safe to call twice."""
+        """Stop the sink, and reset its connections. A second call has no effect."""
         if self._thread is None or self._wake_fd < 0:
             return
         shared.write_word(self.memory.control, SinkWords.STOP, 1)
@@ -334,13 +338,16 @@ _VERIFY_PEER_AND_FAIL = 1 | 2
 
 
 def _server_context(tls: Identity) -> int:
-    """An SSL_CTX for a sink. UsageError if a file is invalid, EngineError without OpenSSL."""
+    """Return an SSL_CTX for a sink.
+
+    Raises UsageError if a file is invalid, EngineError without OpenSSL.
+    """
     if unsupported := libssl.unsupported():
         raise EngineError(f"the sink cannot speak TLS here: {unsupported}")
     context = libssl.new_context("TLS_server_method")
     problem = ""
     if not libssl.use_identity(context, str(tls.cert), str(tls.key)):
-        problem = f"{tls.cert} and {tls.key} are no certificate and its key"
+        problem = f"{tls.cert} and {tls.key} are not a certificate and its key"
     if tls.client_ca is not None:
         if libssl.call_int("SSL_CTX_load_verify_locations", context, str(tls.client_ca).encode(), None) != 1:
             problem = f"{tls.client_ca} holds no certificates"
@@ -360,12 +367,12 @@ def _server_context(tls: Identity) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a sink until SIGINT, SIGTERM or the end of its time."""
+    """Run a sink until SIGINT, SIGTERM or the end of its time, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m replay.staging.sink", description="An HTTP server at wire speed."
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0 chooses one")
+    parser.add_argument("--port", type=int, default=0, help="0 chooses a free port")
     parser.add_argument(
         "--stamps", type=Path, help="file to share the timestamps of arrivals (best in /dev/shm)"
     )
@@ -375,12 +382,14 @@ def main(arguments: list[str] | None = None) -> int:
         default=STAMPS_DEFAULT,
         help="number of timestamps that are kept",
     )
-    parser.add_argument("--connections", type=int, default=CONNECTIONS_DEFAULT, help="connections at once")
+    parser.add_argument(
+        "--connections", type=int, default=CONNECTIONS_DEFAULT, help="maximum number of connections"
+    )
     parser.add_argument(
         "--body", type=int, default=BODY_DEFAULT, help="bytes of the body of the default response"
     )
     parser.add_argument("--cert", type=Path, help="speak TLS: a certificate in PEM, with its chain")
-    parser.add_argument("--key", type=Path, help="its private key")
+    parser.add_argument("--key", type=Path, help="private key of the certificate, in PEM")
     parser.add_argument(
         "--spin", action="store_true", help="never sleep, so that timestamps include no wake-up time"
     )

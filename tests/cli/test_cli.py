@@ -356,7 +356,7 @@ def test_an_objective_of_a_business_action_in_every_window(
     (outcome,) = json.loads((tmp_path / "r" / "run.json").read_text())["slo"]
     assert not outcome["passed"] and outcome["value"] > 0 and outcome["windows"]["count"] >= 1
     said_ = said(command(*words[:-1], "q", "--slo", 'p99 of "lookin" < 1s'))
-    assert "'lookin' is not a route of the recording, and no action (did you mean 'looking'?)" in said_
+    assert "'lookin' is not a route of the recording, nor an action (did you mean 'looking'?)" in said_
 
 
 @pytest.mark.timing

@@ -289,7 +289,10 @@ def test_a_port_that_nobody_scrapes_is_closed_after_the_linger_time(log: Path, t
             "--sink", f"prometheus=127.0.0.1:{port},linger=300ms",
         )  # fmt: skip
     assert done.returncode in (0, 4), done.stderr
-    assert "stays until its next scrape" in done.stderr and "nobody scraped the final figures" in done.stderr
+    assert (
+        "stays open until its next scrape" in done.stderr
+        and "nobody scraped the final figures" in done.stderr
+    )
     with pytest.raises(OSError, match="refused"):
         scrape(port)
 
@@ -303,7 +306,7 @@ def test_a_port_that_nobody_scrapes_is_closed_after_the_linger_time(log: Path, t
         ("prometheus=127.0.0.1:9464,linger=soon", "linger"),
         ("prometheus=127.0.0.1:9464,lingr=3s", "did you mean linger?"),
         ("otlp", "needs an address"),
-        ("otlp=http://127.0.0.1:4318,every=0s", "every is at least 0.5 s"),
+        ("otlp=http://127.0.0.1:4318,every=0s", "every must be at least 0.5 s"),
         ("otlp=collector:4318", "not a URL"),
         ("otlp=ftp://collector", "not a URL"),
         ("otlp=http://me:secret@collector:4318", "OTEL_EXPORTER_OTLP_HEADERS"),

@@ -90,7 +90,7 @@ def test_a_limit_that_is_lowered_in_mid_run(
 def test_a_folder_that_is_removed_in_mid_run(sink: Sink, tmp_path: Path) -> None:
     code, line, _ = replayed(tmp_path, sink, lambda run, _: shutil.rmtree(run))
     assert code == 1 and "was removed or replaced while it was written" in line
-    assert "nothing was kept" in line and "make room" not in line
+    assert "nothing was kept" in line and "free some disk space" not in line
 
 
 @pytest.mark.timing
@@ -151,7 +151,7 @@ print(code, arrivals, shown.returncode, line)
     assert code == "1" and int(arrivals) >= 120, done.stdout + done.stderr
     assert (
         "no space left on device" in line
-        and "make room, then recover what was measured: replay report r" in line
+        and "free some disk space, then recover what was measured: replay report r" in line
     )
     assert int(shown) in (0, 4, 99)
 

@@ -156,7 +156,7 @@ def test_an_action_is_the_first_that_names_the_route(tmp_path: Path) -> None:
 def test_an_action_stands_wherever_a_route_is_named() -> None:
     routes, actions = ["POST /v1/users", "GET /a", "GET /b"], ["registration", "browsing", "browsing"]
     assert first_naming(routes, actions, ["browsing", "*"], ["--scale", "--scale"]) == [1, 0, 0]
-    with pytest.raises(UsageError, match=r"--only: 'browsin' is not a route .* and no action .*'browsing'"):
+    with pytest.raises(UsageError, match=r"--only: 'browsin' is not a route .* nor an action .*'browsing'"):
         first_naming(routes, actions, ["browsin"], ["--only"])
 
 

@@ -1,4 +1,4 @@
-"""Rows from the lanes' rings as the columns of `replay.results.answers`."""
+"""Converts rows from the lanes' rings to the columns of `replay.results.answers`."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ HIDDEN = REDACTED.encode()
 
 @lru_cache(4_096)
 def media_type(value: bytes) -> str:
-    """The media type of a Content-Type, in lower case and without parameters."""
+    """Return the media type of a Content-Type, in lower case and without parameters."""
     return value.partition(b";")[0].strip().lower().decode("latin-1")
 
 
 @lru_cache(4_096)
 def form_of_type(name: str) -> np.uint8:
-    """The kind of a body by its media type, unless it is JSON."""
+    """Return the kind of a body by its media type, which is used if the body is not JSON."""
     if name in ("text/html", "application/xhtml+xml"):
         return HTML
     if name.startswith("text/") or name.endswith(("xml", "json")) or name in _TEXT_TYPES:
@@ -52,13 +52,13 @@ def form_of_type(name: str) -> np.uint8:
 
 
 def is_json_type(name: str) -> bool:
-    """Whether a media type is JSON."""
+    """Return whether a media type is JSON."""
     return name.endswith("json")
 
 
 @dataclass
 class Counts:
-    """Counts of kept responses. `lost` is by reason, without the rings' own counts."""
+    """Counts of kept responses. `lost` is by reason, without the losses that the rings count themselves."""
 
     kept: int = 0
     bodies: int = 0
@@ -67,7 +67,7 @@ class Counts:
     lost: dict[str, int] = field(default_factory=dict)
 
     def stored(self) -> tuple[int, int, int]:
-        """Counts that become final once the rows are stored."""
+        """Return the counts that become final when the rows are stored."""
         return self.bodies, self.cut, self.redacted
 
     def restore(self, stored: tuple[int, int, int]) -> None:
@@ -87,12 +87,12 @@ class Names(NamedTuple):
     words: list[str]
 
     def array(self) -> pa.Array:
-        """The column as an Arrow array."""
+        """Return the column as an Arrow array."""
         return pa.DictionaryArray.from_arrays(self.numbers, pa.array(self.words, pa.utf8()))
 
 
 def _words(ends: npt.NDArray[np.int32], data: npt.NDArray[np.uint8], named: Callable[[bytes], str]) -> Names:
-    """A column of texts as indices; `named` is called once for each distinct text."""
+    """Convert a column of texts to indices; `named` is called once for each distinct text."""
     texts = pa.Array.from_buffers(
         pa.binary(), len(ends) - 1, [None, pa.py_buffer(ends), pa.py_buffer(data)]
     ).dictionary_encode()
@@ -112,12 +112,12 @@ def _coding(value: bytes) -> str:
 
 
 class Columns:
-    """Makes columns of drained rows."""
+    """Converts drained rows to columns, and counts what was kept and lost."""
 
     def __init__(
         self, scratch: responses.Keeping, headers: Sequence[str], body_limit: int, *, keep_secrets: bool
     ) -> None:
-        """`scratch` digests bodies that were decoded."""
+        """Prepare the conversion. `scratch` is memory in which decoded bodies are digested."""
         self.counts = Counts()
         self._scratch, self._found = scratch, np.zeros(3, np.uint64)
         self._names = pa.array([name.lower() for name in headers], pa.utf8())
@@ -126,7 +126,10 @@ class Columns:
         self._decoder: Decoder | None = None
 
     def of(self, drained: Drained, count: int) -> dict[str, Any]:
-        """The first `count` rows, without their numbers and due times. The columns share memory with `drained`."""
+        """Return the columns of the first `count` rows, except their numbers and due times.
+
+        The columns share memory with `drained`.
+        """
         types = _words(drained.type_ends[: count + 1], drained.types, media_type)
         codings = _words(drained.encoding_ends[: count + 1], drained.encodings, _coding)
         rows = _Rows(drained, count, types, codings)
@@ -181,7 +184,7 @@ class Columns:
         return pa.ListArray.from_arrays(pa.array(ends), items, type=_HEADERS)
 
     def _redacted_values(self, values: pa.Array, names: npt.NDArray[np.int8]) -> pa.Array:
-        """The values without secrets. Each distinct value is examined once."""
+        """Return the values without secrets. Each distinct value is examined once."""
         if not len(values):
             return values
         different = values.dictionary_encode()
@@ -191,7 +194,7 @@ class Columns:
         return pc.if_else(pa.array(hidden), pa.scalar(HIDDEN), values) if hidden.any() else values
 
     def _bodies(self, rows: _Rows) -> dict[str, Any]:
-        """The columns `body` and `cut`."""
+        """Return the columns `body` and `cut`; `body` is None if no body is kept."""
         cut = np.zeros(rows.count, np.bool_)
         wanted = np.flatnonzero((rows.flags & IS_WANTED != 0) & (rows.form != NONE)).tolist()
         bodies: list[bytes | None] = [None] * rows.count
@@ -238,16 +241,16 @@ class _Rows:
         self.digest = np.where(self.form == JSON, drained.of_json[:count], drained.of_bytes[:count])
 
     def coding(self, row: int) -> str:
-        """The content coding of a row."""
+        """Return the content coding of a row."""
         return self._codings.words[int(self._codings.numbers[row])]
 
     def raw_body(self, row: int) -> bytes:
-        """The result of decoding the body."""
+        """Return the body of a row as it was received, before decoding."""
         body: bytes = self._bodies[self._body_ends[row] : self._body_ends[row + 1]].tobytes()
         return body
 
     def judge(self, row: int, flags: int, of_json: int, of_bytes: int, length: int) -> None:
-        """Record the properties of a decoded body."""
+        """Record the form and the digest of a decoded body."""
         if flags & IS_JSON and (flags & IS_CONTAINER or self._says_json[row]):
             self.form[row], self.digest[row] = JSON, of_json
         else:

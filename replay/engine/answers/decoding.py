@@ -1,4 +1,4 @@
-"""Decodes the content coding of a body, within a limit."""
+"""Decodes the content codings of a body, up to a limit."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import zlib
 import cramjam
 
 DECODED_BYTES_MAX = 16 << 20
-"""Maximum decoded size: a larger body may be a decompression bomb."""
+"""The maximum size of a decoded body in bytes: a larger one may be a decompression bomb."""
 
 CODINGS_MAX = 4
-"""Maximum number of codings per body."""
+"""The maximum number of codings per body."""
 
 _OVERFLOWS = "failed to write whole buffer"
 
@@ -28,7 +28,10 @@ class Decoder:
         self._buffer = bytearray(limit)
 
     def decode(self, body: bytes, coding: str) -> bytes:
-        """The body without its content codings. ValueError if that is not possible, TooLargeError beyond the limit."""
+        """Return the body without its content codings.
+
+        Raises ValueError if it cannot be decoded, TooLargeError if the result exceeds the limit.
+        """
         names = [name.strip().lower() for name in coding.split(",") if name.strip()]
         if len(names) > CODINGS_MAX:
             raise ValueError(f"{len(names)} content codings")
@@ -42,7 +45,7 @@ class Decoder:
         if name in ("gzip", "x-gzip"):
             return self._inflate(body, 31)
         if name == "deflate":
-            # Some servers leave the zlib header out.
+            # Some servers omit the zlib header, so that raw deflate data must be tried as well.
             with contextlib.suppress(ValueError):
                 return self._inflate(body, 15)
             return self._inflate(body, -15)

@@ -1,7 +1,7 @@
 """The thread that takes responses out of the lanes' rings and writes them to the run folder.
 
-It may fall behind or fail: the rings then drop what they cannot hold, and what could not be written is counted. The run
-never waits for it.
+It may be too slow or fail. The rings then drop what they cannot hold, and responses that could not be written are
+counted. The run never waits for the thread.
 """
 
 from __future__ import annotations
@@ -31,26 +31,30 @@ from .columns import Columns
 
 ROWS = 16_384
 BODY_BYTES = 8 << 20
-"""Limits of a batch: rows, and bytes of bodies."""
+"""The limits of a batch: `ROWS` rows, and `BODY_BYTES` bytes of bodies."""
 
 FREE_BYTES_MIN = 16 << 20
-"""If less disk space than this is free, responses are no longer written: the run's figures need it."""
+"""If less disk space than this is free, no more responses are written, because the run's figures need the space."""
 
 TARGET_SHIFT = 24
-"""In `copy`, the target's number starts at this bit; the bits below have the pass over the trace."""
+"""In the column `copy`, the target's number starts at this bit; the bits below have the pass over the trace."""
 
 PAUSE_S = 0.05
-"""Time between two polls of emptied rings: a quarter of the time in which a fast lane fills one."""
+"""The time between two polls of empty rings: a quarter of the time in which a fast lane fills a ring."""
 
 GATHER_S = 1.0
-"""How long rows are gathered before they are written, unless there are many: small batches make a large file."""
+"""How long rows are gathered before they are written, unless a batch is full: small batches make a large file."""
 
 LEAVE_S = 30.0
 """How long the end of a run waits for the remaining data in the rings."""
 
 
 class Source(NamedTuple):
-    """The lanes of one target: the first number of its requests, their rows in the trace, and what the lanes keep."""
+    """The lanes of one target.
+
+    `first_seq` is the first sequence number of its requests. `numbers` finds their rows in the trace. `lanes` has
+    the memory of what the lanes keep.
+    """
 
     first_seq: int
     numbers: RowNumbers
@@ -58,7 +62,7 @@ class Source(NamedTuple):
 
 
 class _Batch:
-    """Gathered rows of one target, to be written together."""
+    """Gathered rows of one target, which are written together."""
 
     def __init__(self, source: Source, target: int) -> None:
         self.source, self.target = source, target
@@ -67,7 +71,7 @@ class _Batch:
         self._begun_s = 0.0
 
     def drain(self) -> bool:
-        """Move rows out of the rings. Returns whether to write them now, because of their number or age."""
+        """Move rows out of the rings, and return whether to write them now, because of their number or age."""
         before = self.count
         for lane in self.source.lanes:
             self.count = int(drain(lane.ring, self.drained, self.count))
@@ -79,7 +83,7 @@ class _Batch:
 
 
 class AnswerKeeper:
-    """Writes what the lanes keep of responses."""
+    """Writes the responses that the lanes keep."""
 
     def __init__(self, run: Path, answers: Answers, sources: Sequence[Source]) -> None:
         self._run, self._answers, self._sources = run, answers, list(sources)
@@ -96,24 +100,30 @@ class AnswerKeeper:
 
     @property
     def native_id(self) -> int | None:
-        """The system's number of the thread; None before it began."""
+        """The system's thread id; None before the thread has begun."""
         return self._thread.native_id
 
     def begin(self, start_ns: int) -> None:
-        """Make the folder and start the thread; due times count from `start_ns`. OutputError if that is not possible."""
+        """Create the folder and start the thread; due times count from `start_ns`.
+
+        Raises OutputError if the folder cannot be created.
+        """
         self._start_ns = start_ns
         self._writer = AnswersWriter(self._run)
         (self._run / FOLDER).chmod(0o700)
         self._thread.start()
 
     def end(self, patience_s: float = LEAVE_S) -> None:
-        """Write the rest, after the lanes have ended. A second call does nothing."""
+        """Write the remaining rows, after the lanes have ended, and wait up to `patience_s`.
+
+        A second call has no effect.
+        """
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join(patience_s)
 
     def figures(self) -> AnswerFigures:
-        """Counts of kept and lost responses."""
+        """Return the counts of kept and lost responses."""
         counts = self._columns.counts
         dropped = dict(counts.lost)
         words = [lane.ring.words for source in self._sources for lane in source.lanes]
@@ -174,7 +184,7 @@ class AnswerKeeper:
             counts.lose("disk", count)
 
     def _store(self, columns: dict[str, Any]) -> bool:
-        """Write a batch. False if there is no space: from then on nothing more is written."""
+        """Write a batch, and return whether that worked. After a failure nothing more is written."""
         assert self._writer is not None
         try:
             self._is_full = shutil.disk_usage(self._run).free < FREE_BYTES_MIN
@@ -186,7 +196,7 @@ class AnswerKeeper:
         return not self._is_full
 
     def _make_private(self) -> None:
-        """Make the folder accessible to its owner only, because it contains bodies."""
+        """Make new files accessible only to their owner, because they contain bodies."""
         names = sorted((self._run / FOLDER).glob("*.arrow"))
         for path in names[self._private_files :]:
             path.chmod(0o600)

@@ -1,7 +1,7 @@
 """Removes secrets from bodies and headers of kept responses.
 
-In JSON a value is secret by its member's name. `code` and `key` name secrets in a URL, but usually not in a response:
-there only a value that looks like a token is secret.
+In JSON a value is secret because of its member's name. `code` and `key` name secrets in a URL, but usually not in
+a response: there only a value that looks like a token is secret.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _may_be_secret(name: bytes) -> bool:
 
 
 def redact_json(body: bytes) -> bytes:
-    """A JSON text without the values of secret members. A cut text may end within such a value."""
+    """Return a JSON text without the values of secret members. A cut text may end within such a value."""
     if (
         _JWT_BEGINS not in body
         and b'\\"' not in body
@@ -62,20 +62,20 @@ def _is_token(value: object) -> bool:
 
 
 def redact_text(body: bytes) -> bytes:
-    """Any other text without its secrets."""
+    """Return a text that is not JSON without its secrets."""
     text = body.decode("utf-8", "surrogateescape")
     return JWT.sub(REDACTED, redacted(text, Shown())).encode("utf-8", "surrogateescape")
 
 
 @lru_cache(256)
 def hides_header(name: str) -> bool:
-    """Whether the whole value of a header is a secret."""
+    """Return whether the whole value of a header is a secret."""
     return name.lower() in ("set-cookie", "www-authenticate") or is_secret_header(name)
 
 
 @lru_cache(1 << 12)
 def redact_header(value: bytes) -> bytes:
-    """A header value, such as a URL, without its secrets."""
+    """Return a header value, such as a URL, without its secrets."""
     if b"=" not in value and b"@" not in value and b"eyJ" not in value:
         return value
     text = redacted(value.decode("latin-1"), Shown(), in_url=True)

@@ -1,11 +1,11 @@
-"""Sinks: where the seconds of a run go while it goes. docs/sinks.md is the reference.
+"""Sinks, which receive each second of a run while it is in progress; docs/sinks.md is the reference.
 
-The recorder computes what happened in each second; a sink writes it somewhere: the run folder, the screen, a CSV file, a
-metrics server. A sink has four methods (`Sink`); `--sink NAME=VALUE` makes one by name (`make_sink`), and
-`replay.run(sinks=[...])` takes any object that has them.
+The recorder computes what happened in each second. A sink writes it to a place: the run folder, the screen, a CSV
+file, a metrics server. A sink has four methods (`Sink`). `--sink NAME=VALUE` makes one by name (`make_sink`), and
+`replay.run(sinks=[...])` accepts any object that has the methods.
 
-The run folder and the circuit breaker belong to the run: it ends where they fail. Every other sink runs in a thread of
-its own (`SinkThreads`), so that one that raises, is slow or hangs neither fails a run nor delays it.
+The run folder and the circuit breaker belong to the run, which ends if they fail. Every other sink runs in its
+own thread (`SinkThreads`), so that a sink that raises, is slow or hangs neither fails a run nor delays it.
 """
 
 from replay.results.deltas import Deltas, HistogramDelta

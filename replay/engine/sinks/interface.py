@@ -13,23 +13,23 @@ METHODS = ("start", "second", "end", "close")
 
 @runtime_checkable
 class Sink(Protocol):
-    """Receives the figures of a run as it goes. Subclass it and override what you need: each method does nothing by
-    default.
+    """Receives the figures of a run while it is in progress.
 
-    The calls come in this order, all from one thread: `start` once, `second` about once per second, `end` if the run
-    was saved, and `close` always, last. An exception from a method is counted and reported; the run continues.
+    Subclass it and override the methods that you need: each does nothing by default. The calls come from one
+    thread, in this order: `start` once, `second` about once per second, `end` if the run was saved, and always
+    `close` at the end. An exception from a method is counted and reported; the run continues.
     """
 
     def start(self, started: Started) -> None:
-        """Before the first request is due: target, routes, scenario, start time."""
+        """Receive the facts of the run before the first request is due: target, routes, scenario, start time."""
         return None
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """What happened in one second: the row of timeline.jsonl, and everything that was counted."""
+        """Receive the results of one second: the row of timeline.jsonl, and everything that was counted."""
         return None
 
     def end(self, document: RunDocument) -> None:
-        """The run is over and saved; `document` is its run.json."""
+        """Receive the run.json of the run, after it was saved."""
         return None
 
     def close(self) -> None:
@@ -38,24 +38,25 @@ class Sink(Protocol):
 
 
 def name_of(sink: object) -> str:
-    """A sink's name in reports: its `name`, or its class."""
+    """Return a sink's name in reports: its `name`, or the name of its class."""
     name = getattr(sink, "name", "")
     return name if isinstance(name, str) and name else type(sink).__name__
 
 
 def lacking(sink: object) -> list[str]:
-    """The methods that an object lacks to be a sink."""
+    """Return the methods that an object lacks to be a sink."""
     return [method for method in METHODS if not callable(getattr(sink, method, None))]
 
 
 @runtime_checkable
 class LingeringSink(Protocol):
-    """A sink that may need more time after the run, such as a port that has not been scraped yet. The command gives it
-    that time after printing the report; a program that calls `replay.run` may do the same.
+    """A sink that may need more time after the run, such as a port that has not been scraped yet.
+
+    The command gives it that time after printing the report; a program that calls `replay.run` may do the same.
     """
 
     def lingering(self) -> str:
-        """The reason for waiting, as a sentence; empty if there is none."""
+        """Return the reason for waiting, as a sentence; empty if there is none."""
 
     def linger(self) -> str:
-        """Wait. Returns a warning if the awaited event did not happen, else an empty string."""
+        """Wait, and return a sentence to print, such as a warning; empty if there is nothing to report."""

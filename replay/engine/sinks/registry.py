@@ -1,8 +1,7 @@
-"""Sinks by name: those that come with replay, and those that installed packages bring by the entry point group
-`replay.sinks`.
+"""Sinks by name: those of replay, and those of installed packages (entry point group `replay.sinks`).
 
 An entry point is a function from the text after `=` in `--sink NAME=VALUE` (empty if there is none) to a sink. It
-checks the value and opens nothing: what it raises refuses the run before anything is sent.
+checks the value and opens nothing: an exception refuses the run before anything is sent.
 """
 
 from __future__ import annotations
@@ -43,7 +42,10 @@ BUILT_IN: dict[str, Factory] = {
 
 
 def _registered() -> dict[str, list[EntryPoint]]:
-    """Entry points by name. One that is found twice, by way of two paths to the same package, counts once."""
+    """Return the entry points by name.
+
+    An entry point that is found twice, through two paths to the same package, counts once.
+    """
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
         of_name = found.setdefault(point.name, [])
@@ -53,12 +55,15 @@ def _registered() -> dict[str, list[EntryPoint]]:
 
 
 def names() -> list[str]:
-    """Every sink that exists, in order."""
+    """Return the names of all sinks, sorted."""
     return sorted({*BUILT_IN, *_registered()})
 
 
 def make_sink(text: str) -> Sink:
-    """The sink of `NAME=VALUE` or `NAME`. UsageError if there is none of that name, or its value is invalid."""
+    """Return the sink of `NAME=VALUE` or `NAME`.
+
+    Raises UsageError if no sink has that name, or its value is invalid.
+    """
     name, _, value = text.partition("=")
     factory = _factory(name.strip())
     try:
@@ -74,8 +79,9 @@ def make_sink(text: str) -> Sink:
 
 
 def make_sinks(given: Iterable[str | Sink]) -> list[Sink]:
-    """Sinks of texts as `make_sink` reads them, and of objects. UsageError if one is not a sink, or a text is given
-    twice.
+    """Return sinks from texts, which are parsed as in `make_sink`, and from objects.
+
+    Raises UsageError if an object is not a sink, or a text is given twice.
     """
     made: list[Sink] = []
     texts: set[str] = set()
@@ -117,7 +123,7 @@ def _owner(point: EntryPoint) -> str:
 
 
 def _words(error: Exception) -> str:
-    """The exception of a package as one line."""
+    """Return the exception of a package as one line."""
     text = " ".join(str(error).split())
     return shown(
         text if text and isinstance(error, ValueError) else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -1,4 +1,4 @@
-"""The two sinks that come with replay: each second's row in a file, as JSON lines or as CSV."""
+"""The sinks that write each second's row to a file, as JSON lines or as CSV."""
 
 from __future__ import annotations
 
@@ -23,30 +23,31 @@ COLUMNS = (
     *(f"outcome_{name}" for name in OUTCOMES),
     "lag",
 )
-"""Columns of every CSV: the fields of `Second` in their order, requests by outcome, and a consumer's lag in all. Watched
-figures follow, one column each. The figures of objects (`members`) are not known when the file begins: they are in the
-last column, as JSON.
+"""The columns of every CSV: the fields of `Second` in their order, requests by outcome, and a consumer's total lag.
+
+Watched figures follow, one column each. The figures of objects (`members`) are not known when the file begins, so that
+they are in the last column, as JSON.
 """
 
 MEMBERS_COLUMN = "watched_members"
 
 
 class _RowFile:
-    """A text file with a row for each second. It is made when the run starts, and each row is flushed at once."""
+    """A text file with a row for each second, which is created when the run starts. Each row is flushed at once."""
 
     def __init__(self, name: str, path: Path) -> None:
-        """UsageError if the file cannot be made, or exists already."""
+        """Check the path. Raises UsageError if the file cannot be created, or exists already."""
         self.name, self._path = f"{name}={path}", path
         self._file: IO[str] = io.StringIO()
         _refuse(self.name, path)
 
     def start(self, started: Started) -> None:
-        """Make the file. A device or a pipe that exists is opened."""
+        """Create the file. A device or a pipe that exists is opened."""
         mode = "w" if self._path.exists() and not self._path.is_file() else "x"
         self._file = self._path.open(mode, encoding="utf-8", newline="", buffering=1)
 
     def end(self, document: RunDocument) -> None:
-        """Every row is written already."""
+        """Do nothing: every row is written already."""
 
     def close(self) -> None:
         """Close the file."""
@@ -70,19 +71,19 @@ class JsonLines(_RowFile):
     """`--sink jsonl=FILE`: the rows of timeline.jsonl, as they are produced."""
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Write one row."""
+        """Write the second as one JSON line."""
         self._file.write(msgspec.json.encode(second).decode() + "\n")
 
 
 class CsvRows(_RowFile):
-    """`--sink csv=FILE`: the same figures as a table. Values not measured are empty cells."""
+    """`--sink csv=FILE`: the figures of timeline.jsonl as a table. Values that were not measured are empty cells."""
 
     _writer: Any = None
     _watched: tuple[str, ...] = ()
     _has_members = False
 
     def start(self, started: Started) -> None:
-        """Make the file, with a line of column names."""
+        """Create the file, with a line of column names."""
         super().start(started)
         watches = started.scenario.get("watch", ())
         self._watched = tuple(watch["name"] for watch in watches if not watch.get("members"))
@@ -92,7 +93,7 @@ class CsvRows(_RowFile):
         self._writer.writerow([*COLUMNS, *(f"watched {name}" for name in self._watched), *more])
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Write one row."""
+        """Write the second as one row of the table."""
         plain = [getattr(second, name) for name in COLUMNS if name in _FIELDS and name != "lag"]
         outcomes = [second.outcomes.get(name, 0) for name in OUTCOMES]
         lag = sum(second.lag.values()) if second.lag else None
@@ -113,10 +114,10 @@ def _path(name: str, value: str) -> Path:
 
 
 def jsonl(value: str) -> JsonLines:
-    """The sink of `--sink jsonl=FILE`."""
+    """Return the sink of `--sink jsonl=FILE`."""
     return JsonLines("jsonl", _path("jsonl", value))
 
 
 def csv_rows(value: str) -> CsvRows:
-    """The sink of `--sink csv=FILE`."""
+    """Return the sink of `--sink csv=FILE`."""
     return CsvRows("csv", _path("csv", value))

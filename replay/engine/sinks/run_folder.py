@@ -1,4 +1,4 @@
-"""The run folder as a sink: `started.json` at the start, then intervals and rows as the run goes."""
+"""The run folder as a sink: `started.json` at the start, then intervals and rows during the run."""
 
 from __future__ import annotations
 
@@ -18,18 +18,24 @@ from replay.results.timeline import Second
 
 
 class RunFolderSink:
-    """Writes `started.json`, `latency.hlog` and `timeline.jsonl`. It locks `started.json` while it is open: a folder
-    whose lock is free may be recovered (`replay.results.recover`).
+    """Writes `started.json`, `latency.hlog` and `timeline.jsonl`.
+
+    It locks `started.json` while it is open: a folder whose lock is free may be recovered
+    (`replay.results.recover`).
     """
 
     def __init__(self, folder: RunFolder, logged: Collection[str]) -> None:
-        """`logged` are the tags over all routes that latency.hlog holds; those by route it holds all."""
+        """Prepare to write.
+
+        `logged` are the tags of histograms over all routes that latency.hlog contains; it contains all histograms
+        by route.
+        """
         self._folder, self._logged = folder, logged
         self._lock_fd = -1
         self._logs: list[AppendFile] = []
 
     def start(self, started: Started) -> None:
-        """OutputError if there is no room."""
+        """Write `started.json` and open the logs. Raises OutputError if the disk is full."""
         self._folder.write(self._folder.started, msgspec.json.encode(started))
         self._lock_fd = os.open(self._folder.started, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
@@ -38,7 +44,10 @@ class RunFolderSink:
         self._logs.append(AppendFile(self._folder.timeline))
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """OutputError if there is no room; what was written before stays whole."""
+        """Append a second to both logs.
+
+        Raises OutputError if the disk is full; lines that were written before stay whole.
+        """
         latency, timeline = self._logs
         latency.append(
             b"".join(
@@ -50,17 +59,17 @@ class RunFolderSink:
         timeline.append(msgspec.json.encode(second) + b"\n")
 
     def close_logs(self) -> None:
-        """Bring both logs to the disk. OutputError if that cannot be."""
+        """Flush both logs to the disk and close them. Raises OutputError if that fails."""
         with contextlib.ExitStack() as stack:
             for log in self._logs:
                 stack.callback(log.close)
 
     def end(self, document: RunDocument) -> None:
-        """The folder is whole: release the lock."""
+        """Release the lock, because the folder is complete."""
         self._release()
 
     def close(self) -> None:
-        """Close the files, also those of a run that failed. What was written can be recovered."""
+        """Close the files, also those of a run that failed. Written data can be recovered."""
         with contextlib.suppress(OutputError):
             self.close_logs()
         self._release()

@@ -1,10 +1,10 @@
-"""Runs each sink in a thread of its own, behind a bounded queue.
+"""Runs each sink in its own thread, behind a bounded queue.
 
-A sink may be code of a third party. It may raise, take longer than a second for each second, or never return. The run
-must not wait for it and must not fail with it, so the recorder only puts each second into a queue. A full queue drops
-the second. Each loss and its reason become a note in run.json and in the report.
+A sink may be code of a third party. It may raise, take longer than a second for each second, or never return. The
+run must not wait for it and must not fail with it, so the recorder only puts each second into a queue. A full
+queue drops the second. Each loss and its reason become a note in run.json and in the report.
 
-A thread that hangs cannot be ended. It is a daemon: the process can end without it.
+A thread that hangs cannot be ended. It is a daemon thread, so that the process can end without it.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from replay.units import counted
 from .interface import Sink, name_of
 
 QUEUED_MAX = 60
-"""Seconds that wait for a slow sink. Later ones are dropped until it has caught up."""
+"""The maximum number of calls that wait for a slow sink. Further seconds are dropped until the queue is shorter."""
 
 LEAVE_S = 2.0
-"""How long the end of a run waits for its sinks, each time: to catch up, and to write the end."""
+"""How long the end of a run waits for its sinks, once until they have caught up, and once until they have ended."""
 
 SINK_NOTES = (SINK_FAILED, SINK_BEHIND) = ("SINK_FAILED", "SINK_BEHIND")
-"""Codes of the notes on sinks."""
+"""The codes of the notes on sinks."""
 
 _POLL_S = 0.005
 _ERROR_KEPT = 200
-"""Characters of an error's message in a note."""
+"""The maximum number of characters of an error's message in a note."""
 
 
 class SinkThread:
-    """One sink in a thread of its own. The run's thread queues calls; this thread makes them, in order."""
+    """One sink in its own thread. The run's thread queues calls; this thread makes them, in order."""
 
     def __init__(self, sink: Sink) -> None:
         self.name = name_of(sink)
         self.noted = getattr(sink, "noted", True)
-        """Whether its losses deserve a note in the run. Those of the screen do not."""
+        """Whether the run notes the sink's losses. It does not note those of the screen."""
         self._sink = sink
         self._calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]]] = queue.SimpleQueue()
         self._queued = self._returned = 0
@@ -71,7 +71,7 @@ class SinkThread:
 
     @property
     def native_id(self) -> int | None:
-        """The system's number of the thread; None before it began."""
+        """The system's thread id; None before the thread has begun."""
         return self._thread.native_id
 
     @property
@@ -80,7 +80,7 @@ class SinkThread:
         return self._returned >= self._queued
 
     def give_up(self) -> None:
-        """After the current call, make no further calls except `close`."""
+        """Make no further calls after the current one, except `close`."""
         self.is_given_up = True
 
     def _run(self) -> None:
@@ -99,7 +99,7 @@ class SinkThread:
     def _make(self, method: str, arguments: tuple[Any, ...]) -> None:
         try:
             getattr(self._sink, method)(*arguments)
-        except BaseException as error:  # any exception of the sink, even SystemExit, ends only this call
+        except BaseException as error:  # Any exception of the sink, even SystemExit, must end only this call.
             text = " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split())[:_ERROR_KEPT]
             self._errors.setdefault(method, text)
             self._raised += method == "second"
@@ -107,7 +107,7 @@ class SinkThread:
             self._written += method == "second"
 
     def notes(self) -> list[Note]:
-        """Its losses so far, with the reason; empty if there are none."""
+        """Return the sink's losses so far, with the reason; empty if there are none."""
         if not self.noted:
             return []
         notes = []
@@ -141,11 +141,11 @@ class SinkThreads:
         return len(self._threads)
 
     def thread_ids(self) -> set[int]:
-        """The system's numbers of the threads, which are not lanes."""
+        """Return the system's ids of the sinks' threads."""
         return {number for thread in self._threads if (number := thread.native_id) is not None}
 
     def start(self, started: Started) -> None:
-        """Start the threads. From here on `close` is due."""
+        """Start the threads. After this call `close` must be called."""
         self._begun = True
         for thread in self._threads:
             thread.begin()
@@ -160,7 +160,7 @@ class SinkThreads:
         self._call("end", document)
 
     def close(self) -> None:
-        """Queue the last call of each sink. A second call does nothing."""
+        """Queue the last call of each sink. A second call has no effect."""
         if self._begun and not self._closed:
             self._closed = True
             self._call("close")
@@ -170,9 +170,9 @@ class SinkThreads:
             thread.call(method, *arguments)
 
     async def caught_up(self) -> None:
-        """Wait until every sink has processed its queue, LEAVE_S at most; the others are given up.
+        """Wait until every sink has processed its queue, for LEAVE_S at most; the others are given up.
 
-        A cancellation waits for that too. An interrupt ends the waiting, not the run.
+        A cancellation waits for that, too. An interrupt ends the waiting, not the run.
         """
         with (
             trio.CancelScope(shield=True),
@@ -190,5 +190,5 @@ class SinkThreads:
         ]
 
     def notes(self) -> list[Note]:
-        """The losses of the sinks so far."""
+        """Return the losses of the sinks so far."""
         return [note for thread in self._threads for note in thread.notes()]

@@ -1,4 +1,7 @@
-"""The message bus: a service that answers once a message is queued, and consumers that forward messages over HTTP."""
+"""The message bus of a twin.
+
+It answers when a message is queued, and its consumers forward messages over HTTP.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from .world import World
 
 
 class BusHost:
-    """The bus of a running twin. A message of TOPIC is published by `POST /TOPIC`."""
+    """The bus of a running twin. `POST /TOPIC` publishes a message of TOPIC."""
 
     def __init__(self, world: World) -> None:
         assert world.twin.bus is not None
@@ -36,7 +39,7 @@ class BusHost:
         return JobQueue(self._world, BUS, f"{BUS}.{name}", limits, topic, perform)
 
     async def handle(self, request: Request) -> Response:
-        """Publish a message."""
+        """Publish a message, and return the response to its producer: 202, 404 for an unknown topic, or 503."""
         name = request.path.strip("/").partition("?")[0]
         if name not in self._queues:
             return Response(404, 0, "no_topic", b"{}")
@@ -46,7 +49,7 @@ class BusHost:
         return Response(202, 2, body=b"{}")
 
     def abandoned(self, request: Request) -> None:
-        """The producer disconnected before it knew that its message was queued."""
+        """Log that the producer disconnected before it got the response to its message."""
         self._world.log.note(BUS, "abandoned", request.path)
 
     def changed(self) -> None:
@@ -55,12 +58,12 @@ class BusHost:
             queue.resize()
 
     def close(self) -> None:
-        """Close connections."""
+        """Close the connections to consumers' services."""
         for client in self._client.values():
             client.close()
 
     async def _consume(self, name: str, topic: Topic, message: Request) -> str:
-        """Forward a message. Returns the reason of a failure; empty for a success."""
+        """Forward a message, and return the reason of a failure; empty for a success."""
         method, _, path = topic.request.partition(" ")
         request = Request(method, path, 0, message.retry, message.body)
         host, port = self._world.addresses[topic.to]

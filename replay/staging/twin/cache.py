@@ -1,4 +1,4 @@
-"""The cache of a service: entries that expire, a capacity, and requests that miss the same entry at once."""
+"""The cache of a service: entries that expire, a capacity, and concurrent requests that miss the same entry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .world import World
 
 
 class Entries:
-    """Entries with a time to live; the least recently used is evicted. The caller supplies the time."""
+    """Entries with a time to live; the least recently used is evicted. The caller passes the time."""
 
     def __init__(self) -> None:
         self._until_ns: OrderedDict[Hashable, int] = OrderedDict()
@@ -26,7 +26,7 @@ class Entries:
         return len(self._until_ns)
 
     def get(self, key: Hashable, now_ns: int) -> bool:
-        """Whether the cache has an entry for a key that has not expired."""
+        """Return whether the cache has an entry for a key that has not expired."""
         until_ns = self._until_ns.get(key)
         if until_ns is None:
             return False
@@ -37,7 +37,7 @@ class Entries:
         return True
 
     def put(self, key: Hashable, until_ns: int, capacity: int) -> int:
-        """Store an entry; returns how many entries were evicted for it."""
+        """Store an entry, and return how many entries were evicted for it."""
         self._until_ns[key] = until_ns
         self._until_ns.move_to_end(key)
         evicted = 0
@@ -47,7 +47,7 @@ class Entries:
         return evicted
 
     def clear(self) -> None:
-        """Forget all entries."""
+        """Remove all entries."""
         self._until_ns.clear()
 
 
@@ -59,7 +59,7 @@ class Popularity:
         self._sums = list(accumulate(1 / k**exponent for k in range(1, keys + 1)))
 
     def draw(self, random_: random.Random) -> int:
-        """A key, from 0, the most popular one."""
+        """Draw a key. Keys count from 0, which is the most popular one."""
         return min(bisect.bisect_left(self._sums, random_.random() * self._sums[-1]), self.keys - 1)
 
 
@@ -116,18 +116,18 @@ class ServiceCache:
             self._popularity = Popularity(max(given.keys, 1), given.zipf)
 
     def _fill(self) -> None:
-        """Fill the cache with the most popular keys; without `keys` the keys are not known."""
+        """Fill the cache with the most popular keys. Without `keys` it stays empty, because the keys are not known."""
         given, now_ns = self._given, self._now_ns()
         for key in reversed(range(min(given.keys, given.capacity))):
-            # The entries of a warm cache have different ages, as in a real one.
+            # The entries get different ages, as in a real cache, so that they do not all expire at once.
             until_ns = now_ns + int(self._random.random() * given.ttl_ns) if given.ttl_ns else _NEVER_NS
             self._entries.put(key, until_ns, given.capacity)
 
     async def through(self, path: str, compute: Callable[[], Awaitable[Response]]) -> Response:
-        """Answer from the cache, or compute and store. A hit has status 0: a success of the route itself.
+        """Answer from the cache, or compute the response and store it.
 
-        With single flight, all waiting requests get the response of the one that computes, whether it succeeds or
-        fails.
+        A hit has status 0, for which the service sends the route's own response. With single flight, all waiting
+        requests get the response of the one that computes, whether it succeeds or fails.
         """
         given, figures, prefix = self._given, self._world.figures, f"{self._service}.cache"
         key: Hashable = self._popularity.draw(self._random) if given.keys else path

@@ -1,4 +1,4 @@
-"""Calls to other services: name, connection, time limit, retries, budget and circuit breaker."""
+"""Calls to other services: name lookup, connection, time limit, retries, budget and circuit breaker."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ HOPS_MAX = 16
 
 
 class Outcome(NamedTuple):
-    """How a call ended. `why` is empty for a success."""
+    """The result of a call. `why` is the reason of a failure, and empty for a success."""
 
     status: int
     why: str = ""
 
 
 class Caller:
-    """Makes a call of a service, with the settings of the moment."""
+    """Makes a call of a service, with the present settings of the call."""
 
     def __init__(self, world: World, service: str, name: str, target: str, resolver: Resolver) -> None:
         self._world, self._service, self._name, self._target = world, service, name, target

@@ -1,4 +1,4 @@
-"""The clock of a twin: Trio's, so that the same code runs on a virtual clock (`trio.testing.MockClock`) in tests."""
+"""The clock of a twin: Trio's, so that tests can run the same code on a virtual clock (`trio.testing.MockClock`)."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import trio
 
 
 def clock_ns() -> int:
-    """Trio's current time in ns, from an arbitrary origin. Only inside `trio.run`."""
+    """Return Trio's current time in ns, from an arbitrary origin. Call it only inside `trio.run`."""
     return int(trio.current_time() * 1e9)

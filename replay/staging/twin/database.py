@@ -11,11 +11,11 @@ from .wire import Request
 from .world import World
 
 WRITERS_KEPT = 10_000
-"""Maximum number of clients (by path) whose last write is remembered, to know whether a replica lacks it."""
+"""The maximum number of clients (by path) whose last write is remembered, to know whether a replica lacks it."""
 
 
 class PoolError(Exception):
-    """No connection is available. `str()` is the kind of event."""
+    """No connection is available. `str()` is the kind of event in the log."""
 
 
 class StaleError(Exception):
@@ -23,7 +23,7 @@ class StaleError(Exception):
 
 
 class DatabasePool:
-    """Reads and writes of one service."""
+    """The reads and writes of one service."""
 
     def __init__(self, world: World, service: str) -> None:
         self._world, self._service = world, service
@@ -76,7 +76,10 @@ class DatabasePool:
             places.resize(given.replica_connections, given.queue)
 
     async def read(self, request: Request) -> None:
-        """One read. PoolError without a connection, StaleError if the replica lacks the client's own write."""
+        """Perform one read.
+
+        Raises PoolError without a connection, StaleError if the replica lacks the client's own write.
+        """
         given = self._given
         places = self._primary
         self._world.figures.count(f"{self._service}.database.reads")
@@ -92,7 +95,7 @@ class DatabasePool:
         await self._hold(places, given.read.draw_ns(self._random))
 
     async def write(self, request: Request) -> None:
-        """One write. PoolError without a connection."""
+        """Perform one write. Raises PoolError without a connection."""
         given = self._given
         self._world.figures.count(f"{self._service}.database.writes")
         await self._hold(self._primary, given.write.draw_ns(self._random))
@@ -104,9 +107,9 @@ class DatabasePool:
             self._written.popitem(last=False)
 
     def _is_stale(self, path: str, replica: int) -> bool:
-        """Whether a replica does not show the last write to a path yet. It applies writes in order.
+        """Return whether a replica does not show the last write to a path yet.
 
-        A replica that was added after the write started as a copy of the primary.
+        A replica applies writes in order. One that was added after the write started as a copy of the primary.
         """
         applied_ns = self._written.get(path, ())
         return replica < len(applied_ns) and clock_ns() < applied_ns[replica] + self._given.lag_ns

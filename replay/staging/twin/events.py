@@ -10,8 +10,7 @@ from pathlib import Path
 import msgspec
 
 LINES_PER_S = 20
-"""Maximum number of events per second that one service logs singly for each kind. The others are counted in one
-line."""
+"""The maximum number of events per second, service and kind that get a line each. The others are counted in one line."""
 
 WHATS = {
     "started": "a process of the twin is ready",
@@ -50,7 +49,7 @@ WHATS = {
     "job_dead": "a background job or message failed after its last retry",
     "dead_dropped": "the dead set was full: its oldest job was dropped",
 }
-"""Every event that can be logged, with its meaning."""
+"""Every kind of event that can be logged, with its meaning."""
 
 
 class EventLog:
@@ -66,7 +65,7 @@ class EventLog:
         self._encoder = msgspec.json.Encoder()
 
     def note(self, service: str, what: str, why: str, **more: object) -> None:
-        """Log an event."""
+        """Log an event of the kind `what`, with its reason and further members."""
         assert what in WHATS, what
         key = (service, what)
         count = self._counts[key] = self._counts.get(key, 0) + 1
@@ -74,8 +73,8 @@ class EventLog:
             self._write({"at_ns": self._clock_ns(), "service": service, "what": what, "why": why, **more})
 
     def tick(self) -> None:
-        """Called each second: log the counts of events that got no line of their own."""
-        # The name server adds notes from its own thread, so it gets a new dictionary before this one is read.
+        """Log the counts of events that got no line of their own. Call it each second."""
+        # The name server's thread also calls `note`, so this dictionary is replaced before it is read.
         counts, self._counts = self._counts, {}
         for (service, what), count in counts.items():
             if count > LINES_PER_S:
@@ -86,7 +85,7 @@ class EventLog:
                 )
 
     def close(self) -> None:
-        """Write the remaining counts."""
+        """Write the remaining counts, and close the file."""
         self.tick()
         if self._descriptor >= 0:
             os.close(self._descriptor)

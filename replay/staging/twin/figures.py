@@ -1,4 +1,4 @@
-"""The figures of a twin: counters with their rates, gauges, and the limit of each figure that has one."""
+"""The figures of a twin: counters with their rates, gauges, and the limits of figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Gauge = Callable[[], Number]
 
 
 class Figures:
-    """Figures of one process, by name. `NAME.limit` is the limit of NAME."""
+    """The figures of one process, by name. `NAME.limit` is the limit of NAME."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -19,7 +19,7 @@ class Figures:
         self._gauges: dict[str, Gauge] = {}
 
     def count(self, name: str, by: int = 1) -> None:
-        """Count an event. Its figure is `NAME_per_s`, its total is NAME."""
+        """Count an event. NAME is its total, and `NAME_per_s` is its rate."""
         self._counts[name] += by
 
     def declare(self, *names: str) -> None:
@@ -28,11 +28,11 @@ class Figures:
             self._counts[name] += 0
 
     def total(self, name: str) -> int:
-        """The total of a counter."""
+        """Return the total of a counter."""
         return self._counts[name]
 
     def gauge(self, name: str, value: Gauge, limit: Gauge | None = None) -> None:
-        """Add a figure that is read when it is requested. A limit of 0 means none."""
+        """Add a figure that is computed when it is requested. A limit of 0 means none."""
         self._gauges[name] = value
         if limit is not None:
             self._gauges[f"{name}.limit"] = limit
@@ -42,13 +42,13 @@ class Figures:
         self._gauges[f"{name}.limit"] = limit
 
     def tick(self, passed_s: float) -> None:
-        """Called about each second: compute the rates over the time that has passed."""
+        """Compute the rates over the time that has passed. Call it about each second."""
         for name, count in self._counts.items():
             self._rates[f"{name}_per_s"] = round((count - self._before.get(name, 0)) / passed_s, 2)
         self._before = dict(self._counts)
 
     def document(self) -> dict[str, Number]:
-        """All figures."""
+        """Return all figures. A limit of 0 is left out, because it means no limit."""
         found: dict[str, Number] = {f"{name}_per_s": 0 for name in self._counts}
         found.update(self._rates)
         found.update(self._counts)

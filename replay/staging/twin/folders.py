@@ -1,4 +1,7 @@
-"""The folder of a twin without `--log`. It is removed when the twin ends, or by the next twin if it was killed."""
+"""The folder of a twin without `--log`.
+
+It is removed when the twin ends, or by the next twin if the twin was killed.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,18 @@ from pathlib import Path
 
 PREFIX = "replay-twin-"
 MARK = "owner.lock"
-"""A file in each of these folders. The process that owns the folder holds a lock on it, which the system releases when
-the process ends."""
+"""The name of a file in each of these folders.
+
+The process that owns the folder holds a lock on the file, which the system releases when the process ends.
+"""
 
 
 @contextlib.contextmanager
 def own_folder() -> Iterator[Path]:
-    """A new folder, removed at the end. Folders that killed twins of this user left are removed first."""
+    """Create a folder, which is removed at the end of the block.
+
+    Folders that killed twins of this user left are removed first.
+    """
     sweep()
     # The name is chosen before the folder is created, so that an interrupt at any time leaves nothing.
     place = Path(tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(8)}"
@@ -29,8 +37,8 @@ def own_folder() -> Iterator[Path]:
         place.mkdir(mode=0o700)
         descriptor = os.open(place / f"{MARK}.new", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # The mark appears only once it is locked; otherwise another twin that starts now would remove the folder as a
-        # leftover.
+        # The mark gets its name when it is locked. Without the lock another twin that starts now would remove the
+        # folder as a leftover.
         (place / f"{MARK}.new").rename(place / MARK)
         yield place
     finally:
@@ -40,8 +48,9 @@ def own_folder() -> Iterator[Path]:
 
 
 def sweep() -> None:
-    """Remove the folders of this user whose owner is gone. A folder without the mark is not ours, or is just being
-    created.
+    """Remove the folders of this user whose owners have ended.
+
+    A folder without the mark belongs to another program, or is just being created.
     """
     for place in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
@@ -51,7 +60,10 @@ def sweep() -> None:
 
 
 def _remove_if_left(place: Path) -> None:
-    """OSError if the folder has no mark, or its owner holds the lock."""
+    """Remove a folder unless its mark belongs to another user.
+
+    Raises OSError if the folder has no mark, or its owner holds the lock.
+    """
     descriptor = os.open(place / MARK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         mark = os.fstat(descriptor)

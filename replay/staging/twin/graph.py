@@ -21,7 +21,7 @@ NameOf = Callable[[str], str]
 
 
 class Edge(NamedTuple):
-    """A call from one service to another. `key` is the path of the call in the file."""
+    """A call from one service to another. `key` is the path of the call's setting in the file."""
 
     source: str
     target: str
@@ -30,7 +30,7 @@ class Edge(NamedTuple):
 
 
 def services_of(twin: Twin) -> dict[str, Service]:
-    """All services, with the load balancer as one of them. Its settings keep their own names."""
+    """Return all services, including the load balancer, whose settings are converted to those of a service."""
     services = dict(twin.services)
     if twin.balancer is not None:
         services[BALANCER] = _balancer(twin)
@@ -51,19 +51,19 @@ def _balancer(twin: Twin) -> Service:
 
 
 def entry_of(twin: Twin) -> str:
-    """The service that receives the requests of users."""
+    """Return the name of the service that receives the requests of users."""
     if twin.entry:
         return twin.entry
     return BALANCER if twin.balancer is not None else next(iter(twin.services), "")
 
 
 def target_of(name: str, call: Call) -> str:
-    """The service that a call goes to; for a message, the bus."""
+    """Return the service that a call goes to; for a message, the bus."""
     return BUS if call.topic else call.to or name
 
 
 def edges_of(twin: Twin) -> Iterator[Edge]:
-    """Calls from service to service, without messages over the bus, for which no service waits."""
+    """Yield the calls from service to service, except messages over the bus, for which no service waits."""
     for name, service in services_of(twin).items():
         prefix = BALANCER if name == BALANCER else f"services.{name}"
         for key, call in service.calls.items():
@@ -72,7 +72,7 @@ def edges_of(twin: Twin) -> Iterator[Edge]:
 
 
 def cycles_of(edges: list[Edge]) -> Iterator[list[Edge]]:
-    """Cycles of calls, each once, found by depth-first search from every service."""
+    """Yield the cycles of calls, each once, found by depth-first search from every service."""
     by_source: dict[str, list[Edge]] = {}
     for edge in edges:
         by_source.setdefault(edge.source, []).append(edge)
@@ -105,7 +105,7 @@ def _index_of(target: str, way: list[Edge], start: str) -> int:
 
 
 def route_of(service: Service, method: str, path: str) -> str:
-    """The name of the route that answers a request; empty if there is none. The longest match is used."""
+    """Return the name of the route that answers a request, by the longest match; empty if there is none."""
     best, longest = "", -1
     for name, route in service.routes.items():
         wanted, _, prefix = route.match.rpartition(" ")
@@ -116,7 +116,7 @@ def route_of(service: Service, method: str, path: str) -> str:
 
 
 def check_twin(twin: Twin, name_of: NameOf) -> None:
-    """UsageError for unknown names, cycles that are not intended, and settings that contradict each other."""
+    """Raise UsageError for unknown names, unintended cycles, and settings that contradict each other."""
     if not twin.services:
         raise UsageError(f"{name_of('services')}: a twin needs a service", hint="[services.NAME] begins one")
     for name, service in twin.services.items():
@@ -147,7 +147,7 @@ def check_twin(twin: Twin, name_of: NameOf) -> None:
 
 
 def check_start(twin: Twin, name_of: NameOf) -> None:
-    """UsageError for settings with which a twin cannot start."""
+    """Raise UsageError for settings with which a twin cannot start."""
     for name, service in twin.services.items():
         scaler = service.autoscaler
         if scaler is not None and not scaler.min <= service.replicas <= scaler.max:
@@ -190,7 +190,7 @@ def _check_service(twin: Twin, name: str, service: Service, name_of: NameOf) -> 
     if not _NAME.fullmatch(name) or name in RESERVED:
         reason = "is reserved" if name in RESERVED else "cannot be a host name"
         raise UsageError(
-            f"{name_of(key)}: the name {name!r} {reason}", hint="use small letters, digits and hyphens"
+            f"{name_of(key)}: the name {name!r} {reason}", hint="use lowercase letters, digits and hyphens"
         )
     if not service.routes:
         raise UsageError(f"{name_of(key)}: it has no routes", hint=f"[{key}.routes.NAME] begins one")

@@ -1,7 +1,7 @@
 """A process of a twin, with the services that it hosts: `python -m replay.staging.twin.host`.
 
-A process reads one line of JSON from standard input, its `Orders`, prints one line when it serves, and ends when standard
-input is closed. The first process (`root.py`) starts more of them with `processes = "each"`.
+A process reads one line of JSON from standard input, its `Orders`, and prints one line when it serves. It ends
+when standard input is closed. The first process (`root.py`) starts further processes with `processes = "each"`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ TICK_S = 1.0
 
 
 class Orders(msgspec.Struct, kw_only=True):
-    """What a process hosts and how it is reached. `sockets` are the numbers of listening sockets that it inherits, by
-    service.
+    """What a process hosts, and how its services are reached.
+
+    `sockets` are the descriptors of listening sockets that it inherits, by service.
     """
 
     twin: dict[str, Any]
@@ -50,7 +51,7 @@ class Orders(msgspec.Struct, kw_only=True):
 
 
 class Ready(msgspec.Struct, kw_only=True):
-    """What a process prints: where it serves, or why it cannot."""
+    """The line that a process prints: where it serves, or why it cannot."""
 
     control: str = ""
     token: str = ""
@@ -98,13 +99,13 @@ class HostProcess:
         self.hosted: dict[str, _Hosted] = {}
 
     def build(self) -> None:
-        """Create what this process hosts."""
+        """Create the services that this process hosts."""
         for name in self.orders.hosted:
             self.hosted[name] = BusHost(self.world) if name == BUS else ServiceHost(self.world, name)
         self.world.figures.gauge(f"{TWIN}.late_ms", self.world.late_ms)
 
     def apply(self, settings: dict[str, str]) -> list[dict[str, str]]:
-        """Change settings. UsageError if one is invalid; then none is changed."""
+        """Change settings, and return the changes. Raises UsageError if one is invalid; then none is changed."""
         changes = change(self.twin, settings)
         self.world.changed()
         for hosted in self.hosted.values():
@@ -117,18 +118,18 @@ class HostProcess:
         return [{"name": c.name, "old": c.old, "new": c.new} for c in changes]
 
     def answer(self, command: Command) -> Answer:
-        """The answer to a command of the first process."""
+        """Return the answer to a command of the first process."""
         if command.set is None:
             return Answer(turn=command.turn, figures=self.world.figures.document())
         try:
             self.apply(command.set)
         except Exception as error:
-            # This process continues with the old settings. Whoever changes them must know that.
+            # This process continues with the old settings, and the user who changes them must know that.
             return Answer(turn=command.turn, error=str(error) or type(error).__name__)
         return Answer(turn=command.turn)
 
     async def serve(self, started: Callable[[], None]) -> None:
-        """Serve until cancelled."""
+        """Serve until cancelled, and call `started` when connections are accepted."""
         async with trio.open_nursery() as nursery:
             self.world.nursery = nursery
             nursery.start_soon(self._tick)
@@ -168,7 +169,7 @@ async def listen(sock: socket.socket, handle: Callable[[trio.SocketStream], Any]
 
 
 def bound(key: str, port: int) -> socket.socket:
-    """A listening socket on loopback. UsageError if the port is in use."""
+    """Return a listening socket on loopback. Raises UsageError if the port is in use."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -185,8 +186,9 @@ def bound(key: str, port: int) -> socket.socket:
 
 
 def bind_all(twin: Twin) -> dict[str, socket.socket]:
-    """A listening socket for each service, and for the bus. UsageError if a port is in use; then no socket is left
-    open.
+    """Return a listening socket for each service, and for the bus.
+
+    Raises UsageError if a port is in use; then no socket is left open.
     """
     wanted = {name: (f"services.{name}.port", service.port) for name, service in services_of(twin).items()}
     if twin.balancer is not None:
@@ -205,8 +207,9 @@ def bind_all(twin: Twin) -> dict[str, socket.socket]:
 
 
 def ignore_terminal() -> None:
-    """Ignore the terminal's signals, which go to the whole process group; this process ends when its standard input is
-    closed.
+    """Ignore the terminal's signals, which go to the whole process group.
+
+    This process ends when its standard input is closed.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -219,7 +222,7 @@ def say(ready: Ready) -> None:
 
 
 def report(error: ReplayError) -> int:
-    """Print why the process does not serve; returns its exit code."""
+    """Print why the process does not serve, and return its exit code."""
     say(Ready(error=str(error), hint=error.hint))
     return int(error.exit_code)
 
@@ -233,7 +236,7 @@ async def commands(process: HostProcess) -> None:
 
 
 async def run_child(orders: Orders) -> None:
-    """A process that hosts services for the first one."""
+    """Run a process that hosts services for the first process."""
     sockets = {name: socket.socket(fileno=number) for name, number in orders.sockets.items()}
     process = HostProcess(orders, twin_from(orders.twin), sockets)
     process.build()
@@ -247,7 +250,7 @@ async def run_child(orders: Orders) -> None:
 
 
 def main() -> int:
-    """Run as a process beside the first one."""
+    """Run as a process beside the first one, and return the exit code."""
     ignore_terminal()
     line = sys.stdin.buffer.readline()
     if not line:

@@ -1,5 +1,6 @@
-"""Background jobs: a queue, workers, retries with growing waits, and a dead set. The bus's topics are such queues
-too.
+"""Background jobs: a queue, workers, retries with growing waits, and a dead set.
+
+The bus's topics are such queues, too.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ class Perform(Protocol):
     """Performs a job once."""
 
     def __call__(self, request: Request) -> Awaitable[str]:
-        """Perform the job. Returns the reason of a failure; empty for a success."""
+        """Perform the job, and return the reason of a failure; empty for a success."""
 
 
 class JobQueue:
-    """Jobs of one service, or messages of one topic."""
+    """The jobs of one service, or the messages of one topic."""
 
     def __init__(
         self, world: World, owner: str, prefix: str, limits: Callable[[], Limits], policy: Callable[[], Retry],
@@ -58,9 +59,9 @@ class JobQueue:
         self._places.resize(self._limits().workers, QUEUE_MAX)
 
     def enqueue(self, request: Request) -> bool:
-        """Queue a job; False if the queue is full."""
+        """Queue a job; return False if the queue is full."""
         limits, station = self._limits(), self._places.station
-        # A job begins only when its task runs. Until then it is neither busy nor waiting, but it already takes up a
+        # Until its task runs, a job is neither busy nor waiting, so it is counted separately as a job that takes a
         # place.
         if station.busy + len(station.waiting) + self._arriving >= limits.workers + limits.queue:
             self._world.figures.count(f"{self._prefix}.refused")

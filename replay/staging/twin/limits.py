@@ -30,25 +30,28 @@ class Change(NamedTuple):
 
 
 def document_of(twin: Twin) -> dict[str, Any]:
-    """A twin as a document; `twin_from` reads it back."""
+    """Return a twin as a document; `twin_from` reads it back."""
     document: dict[str, Any] = msgspec.to_builtins(twin, enc_hook=setting_text)
     return document
 
 
 def twin_from(document: Mapping[str, Any]) -> Twin:
-    """The twin of a document, without checking it again."""
+    """Return the twin of a document, without checking it again."""
     return msgspec.convert(document, Twin, dec_hook=read_setting)
 
 
 def with_settings(twin: Twin, settings: Mapping[str, object]) -> Twin:
-    """A copy of a twin with some settings changed. UsageError if one is unknown or invalid."""
+    """Return a copy of a twin with some settings changed. Raises UsageError if one is unknown or invalid."""
     made = twin_from(document_of(twin))
     change(made, settings)
     return made
 
 
 def change(twin: Twin, settings: Mapping[str, object]) -> list[Change]:
-    """Change settings of a twin, either all of them or none. UsageError if one is unknown, fixed or invalid."""
+    """Change settings of a twin, either all of them or none, and return the changes.
+
+    Raises UsageError if a setting is unknown, fixed or invalid.
+    """
     trial = twin_from(document_of(twin))
     for name, value in settings.items():
         _assign(trial, name, value)
@@ -57,12 +60,12 @@ def change(twin: Twin, settings: Mapping[str, object]) -> list[Change]:
 
 
 def names_of(twin: Twin) -> Iterator[str]:
-    """The settings that can change while a twin runs."""
+    """Yield the names of the settings that can change while a twin runs."""
     yield from _names(twin, "")
 
 
 def value_text(twin: Twin, name: str) -> str:
-    """The value of a setting as in the file; `none` for a table that is missing."""
+    """Return the value of a setting as in the file; `none` for a table that is missing."""
     try:
         table, key = _table_at(twin_from(document_of(twin)), name)
     except UsageError:
@@ -96,7 +99,7 @@ def _fixed(table: msgspec.Struct | type[msgspec.Struct]) -> tuple[str, ...]:
 
 
 def _assign(twin: Twin, name: str, value: object) -> Change:
-    """Change one setting."""
+    """Change one setting, without checking the twin."""
     table, key = _table_at(twin, name)
     hints = keys_of(type(table))
     if key in _fixed(table):
@@ -129,7 +132,7 @@ def _value(hint: Any, value: object, name: str, source: Source) -> Any:
 
 
 def _shown(value: object) -> str:
-    """A value as in the file."""
+    """Return a value as in the file."""
     if value is None:
         return "none"
     if isinstance(value, msgspec.Struct):
@@ -139,7 +142,7 @@ def _shown(value: object) -> str:
 
 
 def _table_at(twin: Twin, name: str) -> tuple[msgspec.Struct, str]:
-    """The table of a setting, and its key in the table. An optional table that is missing is created."""
+    """Return the table of a setting, and its key in the table. An optional table that is missing is created."""
     first = name.partition(".")[0]
     at: Any = twin.services if first in twin.services else twin
     parts = name.split(".")

@@ -24,13 +24,16 @@ class _Ticket:
 
 
 class Places:
-    """Places of workers, which tasks take and give back."""
+    """The places of workers, which tasks take and give back."""
 
     def __init__(self, workers: int, queue_max: int, discipline: Discipline = "fifo") -> None:
         self.station: Station[_Ticket] = Station(workers, queue_max, discipline, clock_ns())
 
     async def take(self, wait_ns: int = 0) -> int:
-        """Wait for a place; returns the waiting time in ns. FullError or WaitedError if the task gets none."""
+        """Wait for a place, and return the waiting time in ns.
+
+        Raises FullError if the queue is full, WaitedError after `wait_ns` (0: no limit).
+        """
         ticket = _Ticket()
         begin_ns = clock_ns()
         admission = self.station.arrive(ticket, begin_ns)
@@ -49,13 +52,13 @@ class Places:
         return clock_ns() - begin_ns
 
     def give_back(self) -> None:
-        """A place is free again."""
+        """Give a place to the next waiting task, or make it free."""
         following = self.station.finish(clock_ns())
         if following is not None:
             following.event.set()
 
     def resize(self, workers: int, queue_max: int, discipline: Discipline = "fifo") -> None:
-        """Change the limits."""
+        """Change the limits, and start the tasks for which there are new places."""
         self.station.discipline = discipline
         for ticket in self.station.resize(workers, queue_max, clock_ns()):
             ticket.event.set()

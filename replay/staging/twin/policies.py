@@ -1,5 +1,6 @@
-"""Waits before retries, a budget for them, circuit breakers, and the quota of a name server. This module uses no clock
-and no sockets.
+"""Waits before retries, a budget for retries, circuit breakers, and the quota of a name server.
+
+This module uses no clock and no sockets.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ SIDEKIQ_BASE_S = 15
 
 
 def wait_ns(policy: Retry, attempt: int, random_: random.Random) -> int:
-    """The wait before retry `attempt` (from 1)."""
+    """Return the wait before retry `attempt` (from 1)."""
     if policy.growth == "sidekiq":
         whole_ns = policy.backoff_ns * (1 + (attempt - 1) ** 4 / SIDEKIQ_BASE_S)
     else:
@@ -27,7 +28,7 @@ def wait_ns(policy: Retry, attempt: int, random_: random.Random) -> int:
 
 
 def amplification(failing: float, retries: int) -> float:
-    """Tries per call if each try fails with probability `failing`: 1 + p + ... + p**retries."""
+    """Return the tries per call if each try fails with probability `failing`: 1 + p + ... + p**retries."""
     return float(retries + 1) if failing == 1 else (1 - failing ** (retries + 1)) / (1 - failing)
 
 
@@ -41,11 +42,11 @@ class Budget:
         self.tokens = float(call.budget_burst)
 
     def called(self) -> None:
-        """Count a call."""
+        """Add the tokens of a call, up to `call.budget_burst`."""
         self.tokens = min(self.tokens + (self._call.budget or 0.0), float(self._call.budget_burst))
 
     def take(self) -> bool:
-        """Whether a retry is allowed; if it is, take its token."""
+        """Take a token if there is one, and return whether the retry is allowed."""
         if self._call.budget is None:
             return True
         if self.tokens < 1:
@@ -55,10 +56,10 @@ class Budget:
 
 
 class Quota:
-    """Allows a number of queries in any interval of one second: the times of the last second's queries are kept.
+    """Limits the number of queries in any interval of one second.
 
-    A counter that restarts each second would allow twice the quota around the restart, and so would a token bucket
-    after a pause. Refused queries do not count.
+    It keeps the times of the last second's queries. A counter that restarts each second would allow twice the
+    quota around the restart, and so would a token bucket after a pause. Refused queries do not count.
     """
 
     __slots__ = ("_answered_ns",)
@@ -67,7 +68,7 @@ class Quota:
         self._answered_ns: deque[int] = deque()
 
     def admit(self, quota: int, now_ns: int) -> bool:
-        """Whether a query is within the quota; if it is, count it. A quota of 0 means none."""
+        """Return whether a query is within the quota, and count it if it is. A quota of 0 means none."""
         if not quota:
             self._answered_ns.clear()
             return True
@@ -80,7 +81,7 @@ class Quota:
 
 
 class State(Enum):
-    """State of a circuit breaker. The value is that of its figure."""
+    """The state of a circuit breaker, with the value of the breaker's figure."""
 
     CLOSED = 0.0
     PROBING = 0.5
@@ -104,7 +105,10 @@ class CircuitBreaker:
         self._succeeded = 0
 
     def admit(self, breaker: Breaker, now_ns: int) -> bool:
-        """Whether a call may be made. If it is, `ended` must be called for it, with the present value of `turns`."""
+        """Return whether a call may be made.
+
+        If it may, `ended` must be called for it, with the present value of `turns`.
+        """
         if self.state is State.OPEN and now_ns - self._opened_ns >= breaker.open_ns:
             self._turn(State.PROBING)
             self._is_probing, self._succeeded = False, 0

@@ -23,19 +23,19 @@ HINT = "docs/twin.md lists every setting"
 
 
 def read_twin(path: Path | str) -> Twin:
-    """The twin of a TOML file. InputError if it cannot be read, UsageError if a setting is invalid."""
+    """Read the twin of a TOML file. Raises InputError if it cannot be read, UsageError if a setting is invalid."""
     path = Path(path)
     content, values = read_toml(path, "")
     return twin_of(values, Source(path, content, {}, Twin))
 
 
 def parse_twin(values: Mapping[str, Any]) -> Twin:
-    """The twin of a document's values. UsageError if a setting is invalid."""
+    """Return the twin of a document's values. Raises UsageError if a setting is invalid."""
     return twin_of(values, Source(None, "", {}, Twin))
 
 
 def twin_of(values: Mapping[str, Any], source: Source) -> Twin:
-    """The twin of values that come from `source`, checked."""
+    """Return the checked twin of values that come from `source`."""
     twin: Twin = table_of(Twin, values, "", source)
     check_twin(twin, source.name)
     check_start(twin, source.name)
@@ -44,18 +44,18 @@ def twin_of(values: Mapping[str, Any], source: Source) -> Twin:
 
 
 def entries_of(hint: Any) -> Any:
-    """The type of the values of a table whose keys are names; None for other types."""
+    """Return the type of the values of a table whose keys are names; None for other types."""
     plain = plain_of(hint)
     return typing.get_args(plain)[1] if typing.get_origin(plain) is dict else None
 
 
 def plain_of(hint: Any) -> Any:
-    """A type without annotations."""
+    """Return a type without annotations."""
     return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
 
 
 def table_type(hint: Any) -> type[msgspec.Struct] | None:
-    """The struct behind `Struct` or `Struct | None`; None for other types."""
+    """Return the struct behind `Struct` or `Struct | None`; None for other types."""
     plain = plain_of(hint)
     kinds = [plain] if isinstance(plain, type) else [k for k in typing.get_args(plain) if k is not type(None)]
     kind = kinds[0] if len(kinds) == 1 else None
@@ -63,7 +63,7 @@ def table_type(hint: Any) -> type[msgspec.Struct] | None:
 
 
 def value_of(hint: Any, value: Any, path: str, source: Source) -> Any:
-    """A value of a setting, converted to its type. UsageError if that is not possible."""
+    """Convert a value of a setting to its type. Raises UsageError if that is not possible."""
     try:
         return msgspec.convert(value, hint, dec_hook=read_setting)
     except msgspec.ValidationError as error:
@@ -72,7 +72,7 @@ def value_of(hint: Any, value: Any, path: str, source: Source) -> Any:
 
 
 def table_of(kind: type[Any], values: Any, path: str, source: Source) -> Any:
-    """A table of settings, converted to its struct."""
+    """Convert a table of settings to its struct. Raises UsageError for unknown and missing keys."""
     if not isinstance(values, Mapping):
         raise UsageError(f"{source.name(path)}: expected a table", hint=HINT)
     keys = keys_of(kind)

@@ -34,7 +34,8 @@ class NameLookupError(Exception):
 class QuotaServer(DnsServer):
     """A DNS server that answers SERVFAIL beyond its quota of queries per second.
 
-    `on_query` is called for each query, with whether it was within the quota. Two threads call it, one query at a time.
+    `on_query` is called for each query, with whether it was within the quota. Two threads call it, one query at a
+    time.
     """
 
     def __init__(
@@ -53,14 +54,14 @@ class QuotaServer(DnsServer):
             is_within = self._quota.admit(self._settings.quota, self._monotonic_ns())
             self._on_query(is_within)
         if is_within:
-            # The list of queries is only for tests; a twin may run for hours.
+            # The list of queries is only for tests, and it would grow for hours in a twin.
             self.asked.clear()
             return super()._reply(data, by_tcp)
         return servfail(data)
 
 
 def servfail(data: bytes) -> bytes | None:
-    """The SERVFAIL answer to a query; None if the query is too short."""
+    """Return the SERVFAIL answer to a query; None if the query is too short."""
     if len(data) < 12:
         return None
     flags = bytes((0x80 | (data[2] & 0x79), 0x80 | dns.rcode.SERVFAIL))
@@ -68,7 +69,7 @@ def servfail(data: bytes) -> bytes | None:
 
 
 def _question(data: bytes) -> bytes:
-    """The first question of a query, in bytes."""
+    """Return the bytes of a query's first question."""
     at = 12
     while at < len(data) and data[at]:
         at += data[at] + 1
@@ -90,7 +91,10 @@ class Resolver:
             )
 
     async def address_of(self, service: str, name: str, otherwise: str) -> str:
-        """The address of a service. NameLookupError if its name cannot be looked up."""
+        """Return the address of a service; `otherwise` if there is no [dns].
+
+        Raises NameLookupError if its name cannot be looked up.
+        """
         given = self._world.twin.dns
         if given is None or self._world.dns is None:
             return otherwise
@@ -114,7 +118,7 @@ class Resolver:
 
 
 def name_of(given: Dns, service: str) -> str:
-    """The name of a service as calls write it."""
+    """Return the name of a service as calls write it."""
     return {
         "short": service,
         "relative": f"{service}.{given.domain}",
@@ -123,7 +127,7 @@ def name_of(given: Dns, service: str) -> str:
 
 
 def settings_of(given: Dns, server: Address) -> Settings:
-    """The resolver's settings, in terms of resolv.conf."""
+    """Return the resolver's settings, in terms of resolv.conf."""
     return Settings(
         servers=(server,), search=given.search, ndots=given.ndots, timeout_s=given.timeout_s,
         attempts=given.attempts,
@@ -131,7 +135,7 @@ def settings_of(given: Dns, server: Address) -> Settings:
 
 
 def watch_quota(world: World) -> Callable[[bool], None]:
-    """Count queries, and those that the quota refuses."""
+    """Return a function that counts queries, and those that the quota refuses."""
     assert world.twin.dns is not None
     given, figures = world.twin.dns, world.figures
     figures.declare(f"{DNS}.queries", f"{DNS}.refused")

@@ -1,7 +1,7 @@
-"""The first process of a twin: it binds all sockets, starts the other processes, and runs the control address and the
-name server.
+"""The first process of a twin.
 
-All sockets are bound before any process starts, so a port in use is reported before that. When one of its processes
+It binds all sockets, starts the other processes, and runs the control address and the name server. All sockets
+are bound before any process starts, so that a port in use is reported before that. When one of its processes
 dies, it reports which one, ends the others, and exits.
 """
 
@@ -47,7 +47,7 @@ CHILD_ANSWER_S = 10.0
 
 
 class _Child:
-    """Another process of the twin."""
+    """A process of the twin that the first process has started."""
 
     def __init__(self, name: str, process: trio.Process) -> None:
         self.name, self.process = name, process
@@ -56,7 +56,7 @@ class _Child:
         self._asked = 0
 
     async def line(self) -> bytes:
-        """The next line that it prints; empty at the end of the output."""
+        """Return the next line that the process prints; empty at the end of the output."""
         assert self.process.stdout is not None
         while (end := self._received.find(b"\n")) < 0:
             data = await self.process.stdout.receive_some()
@@ -68,7 +68,7 @@ class _Child:
         return line
 
     async def ask(self, settings: dict[str, str] | None = None) -> Answer:
-        """Its answer to a change of settings, or its figures."""
+        """Return the process's answer to a change of settings, or its figures if there are no settings."""
         assert self.process.stdin is not None
         with trio.move_on_after(CHILD_ANSWER_S):
             async with self._turn:
@@ -84,7 +84,7 @@ class _Child:
         return Answer(turn=0, error=f"it does not answer within {CHILD_ANSWER_S:g} s")
 
     async def end(self) -> None:
-        """End the process, which exits by itself once its standard input is closed."""
+        """End the process, which exits by itself when its standard input is closed."""
         with trio.CancelScope(shield=True):
             assert self.process.stdin is not None and self.process.stdout is not None
             await self.process.stdin.aclose()
@@ -97,7 +97,7 @@ class _Child:
 
 
 class Root:
-    """The first process."""
+    """The first process of a twin."""
 
     def __init__(self, orders: Orders, sockets: dict[str, socket.socket]) -> None:
         self._twin = twin_from(orders.twin)
@@ -116,7 +116,7 @@ class Root:
         self._died = ""
 
     async def run(self) -> None:
-        """Serve until standard input is closed."""
+        """Serve until standard input is closed. Raises EngineError if another process of the twin died."""
         place = None
         with self._name_server():
             self._process.build()
@@ -136,7 +136,7 @@ class Root:
                     state.remove(place)
                 for child in self._children:
                     await child.end()
-                self._process.log.note(TWIN, "stopped", self._died or "asked to end")
+                self._process.log.note(TWIN, "stopped", self._died or "its standard input was closed")
                 self._process.close()
                 for sock in (*self._sockets.values(), self._control):
                     sock.close()
@@ -208,7 +208,7 @@ class Root:
         )
 
     async def _watch(self, child: _Child, scope: trio.CancelScope) -> None:
-        """End everything if a process dies."""
+        """End the twin if a process dies."""
         code = await child.process.wait()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         self._died = f"the process of {child.name} (pid {child.process.pid}) died by {how}"
@@ -242,7 +242,11 @@ class Root:
             return _json(status, {"error": str(error), "hint": error.hint})
 
     async def _set(self, settings: dict[str, str]) -> list[dict[str, str]]:
-        """Change settings in all processes. UsageError if one is invalid; then no process changes any."""
+        """Change settings in all processes.
+
+        Raises UsageError if one is invalid (then no process changes any), EngineError if another process failed
+        to.
+        """
         changes = self._process.apply(settings)
         for change_ in changes:
             why = f"{change_['name']} = {change_['new']}, was {change_['old']}"
@@ -279,11 +283,11 @@ def _json(status: int, value: object) -> Response:
 
 
 def main() -> int:
-    """Run as a process."""
+    """Run as a process, and return the exit code."""
     ignore_terminal()
     line = sys.stdin.buffer.readline()
     if not line:
-        # Interrupted before it received its orders.
+        # The parent process was interrupted before it sent the orders.
         return 0
     try:
         orders = msgspec.json.decode(line, type=Orders)
@@ -300,7 +304,7 @@ def main() -> int:
 
 
 def _ours(error: BaseException) -> ReplayError | None:
-    """The first of our own errors in a group of errors."""
+    """Return the first ReplayError in a group of errors; None if there is none."""
     if isinstance(error, BaseExceptionGroup):
         return next((found for each in error.exceptions if (found := _ours(each))), None)
     return error if isinstance(error, ReplayError) else None

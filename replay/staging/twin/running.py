@@ -1,4 +1,4 @@
-"""A twin as a context manager: its processes run within the block, and all of them have ended after it."""
+"""A twin as a context manager: its processes run within the block, and have all ended after it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class RunningTwin:
-    """A running twin."""
+    """A running twin, as the program that started it sees it."""
 
     def __init__(self, twin: Twin, ready: Ready, process: subprocess.Popen[bytes], log_path: Path) -> None:
         self.twin, self.front, self.control, self.log_path = twin, ready.front, ready.control, log_path
@@ -38,7 +38,7 @@ class RunningTwin:
         self._died = ""
 
     def url(self, service: str) -> str:
-        """The URL of a service. UsageError if there is no service of this name."""
+        """Return the URL of a service. Raises UsageError if there is no service of this name."""
         if service not in self._urls:
             raise UsageError(f"there is no service {service!r}", hint=", ".join(self._urls))
         return self._urls[service]
@@ -49,16 +49,16 @@ class RunningTwin:
         return f"{self.control}/figures"
 
     def figures(self) -> dict[str, float]:
-        """All figures now."""
+        """Return the present values of all figures."""
         figures: dict[str, float] = ask(self.control, "/figures")
         return figures
 
     def set(self, name: str, value: object) -> None:
-        """Change a setting. UsageError if it is unknown or invalid."""
+        """Change a setting. Raises UsageError if it is unknown or invalid."""
         change_settings(self.control, self._token, {name: _text(value)})
 
     def died(self) -> str:
-        """Why the twin stopped by itself; empty while it runs."""
+        """Return why the twin stopped by itself; empty while it runs."""
         if self._process.poll() is not None and not self._died:
             line = self._process.stdout.readline() if self._process.stdout else b""
             with contextlib.suppress(msgspec.MsgspecError):
@@ -83,9 +83,10 @@ def running(
     seed: int | None = None,
     log: Path | None = None,
 ) -> Iterator[RunningTwin]:
-    """Start a twin, with some settings changed. UsageError if a setting or a port is invalid.
+    """Start a twin, with some settings changed, and end it after the block.
 
-    Without `log`, the log is in a folder that is removed at the end. EngineError if the twin stopped by itself.
+    Without `log`, the log is in a folder that is removed at the end. Raises UsageError if a setting or a port is
+    invalid, EngineError if the twin stopped by itself.
     """
     twin = with_settings(twin, set or {})
     if seed is not None:
@@ -128,7 +129,7 @@ def _start(orders: Orders) -> tuple[subprocess.Popen[bytes], Ready]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the first process, which ends the others. A second interrupt does not leave them running."""
+    """End the first process, which ends the others, even if a second interrupt arrives meanwhile."""
     assert process.stdin is not None and process.stdout is not None
     with contextlib.suppress(OSError):
         process.stdin.close()
@@ -147,18 +148,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def change_settings(control: str, token: str, settings: Mapping[str, str]) -> list[dict[str, str]]:
-    """Change settings of a running twin, either all of them or none. UsageError if one is invalid.
+    """Change settings of a running twin, either all of them or none, and return the changes.
 
-    EngineError if a process of the twin did not apply them.
+    Raises UsageError if a setting is invalid, EngineError if a process of the twin did not apply them.
     """
     changes: list[dict[str, str]] = ask(control, "/set", msgspec.json.encode(settings), token)
     return changes
 
 
 def ask(control: str, path: str, body: bytes | None = None, token: str = "") -> Any:
-    """The answer of a running twin at its control address.
+    """Return the answer of a running twin at its control address.
 
-    UsageError if it refuses the request or does not run; EngineError if one of its processes failed.
+    Raises UsageError if the twin refuses the request or does not run, EngineError if one of its processes failed.
     """
     request = urllib.request.Request(control + path, data=body, headers={"X-Twin-Token": token})
     try:

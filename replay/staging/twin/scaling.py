@@ -1,4 +1,4 @@
-"""The decisions of an autoscaler, by the rule of Kubernetes' HorizontalPodAutoscaler. The caller supplies the time."""
+"""The decisions of an autoscaler, by the rule of Kubernetes' HorizontalPodAutoscaler. The caller passes the time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Scaler:
     def decide(
         self, given: Autoscaler, now_ns: int, replicas: int, ready: int, signal: float
     ) -> tuple[int, int]:
-        """The number of replicas from now on, and the number that would be used without limits.
+        """Return the number of replicas from now on, and the number that would be used without limits.
 
         `replicas` includes those that are starting; `signal` is the mean over the `ready` ones.
         """
         ratio = signal / given.target
         unbounded = replicas if abs(ratio - 1) <= given.tolerance else math.ceil(ready * ratio - 1e-9)
         if ratio > 1 + given.tolerance:
-            # Replicas that are starting count, so that they are not requested twice.
+            # Replicas that are starting are counted, so that they are not requested twice.
             unbounded = max(unbounded, replicas)
         wanted = min(max(unbounded, given.min), given.max)
         self._wanted.append((now_ns, wanted))

@@ -1,4 +1,4 @@
-"""A service of a twin: replicas with workers and queues, its routes and their work, and the limits that routes use."""
+"""A service of a twin: its replicas with workers and queues, and its routes with their work and their limits."""
 
 from __future__ import annotations
 
@@ -103,17 +103,17 @@ class ServiceHost:
             self._cache.changed()
 
     def cache_started(self, start: str) -> None:
-        """`cache.start` was set at run time."""
+        """Empty or fill the cache, because `cache.start` was set at run time."""
         if self._cache is not None:
             self._cache.started(start)
 
     def close(self) -> None:
-        """Close connections."""
+        """Close idle connections to other services."""
         for caller in self._calls.values():
             caller.close()
 
     async def handle(self, request: Request) -> Response:
-        """Serve a request."""
+        """Serve a request, and count it."""
         figures, name = self._world.figures, self.name
         figures.count(f"{name}.requests")
         response = await self._admitted(request)
@@ -122,7 +122,7 @@ class ServiceHost:
         return response
 
     def abandoned(self, request: Request) -> None:
-        """The caller disconnected before its answer."""
+        """Count and log that the caller disconnected before its answer."""
         self._world.figures.count(f"{self.name}.abandoned")
         self._world.log.note(self.name, "abandoned", f"{request.method} {request.path}")
 
@@ -149,7 +149,7 @@ class ServiceHost:
             replica.places.give_back()
 
     def _pick(self) -> _Replica:
-        """The replica that gets the next request."""
+        """Return the replica that gets the next request."""
         ready = [replica for replica in self._replicas if replica.ready]
         if len(ready) == 1:
             return ready[0]
@@ -180,7 +180,10 @@ class ServiceHost:
         return response if response.status else Response(route.status, route.bytes_)
 
     async def _compute(self, route: Route, request: Request) -> Response:
-        """Do the work, database queries and calls of a route. Status 0 means a success of the route itself."""
+        """Do the work, database queries and calls of a route.
+
+        A status of 0 means success, for which the service sends the route's own response.
+        """
         await self._world.work(route.time.draw_ns(self._random), route.work)
         if route.fails and self._random.random() < route.fails:
             return Response(500, 0, "fails", b"{}")
@@ -214,7 +217,7 @@ class ServiceHost:
         return self._joined(route, outcomes)
 
     def _joined(self, route: Route, outcomes: Mapping[str, Outcome]) -> Response:
-        """The combined result of calls: a failure if a required call failed, otherwise the answer that is passed on."""
+        """Combine the results of calls: a failure if a required call failed, otherwise the response to pass on."""
         calls = self._given.calls
         made = [(calls[key], key, outcomes[key]) for key in route.calls if key in outcomes]
         for call, key, outcome in made:
@@ -272,7 +275,7 @@ class ServiceHost:
                 self._scale_to(wanted, given.start_delay_ns)
 
     def _signal(self, kind: str, now_ns: int, passed_ns: int) -> float:
-        """The mean of the signal over the replicas that are ready, since the last decision."""
+        """Return the mean of the signal over the replicas that are ready, since the last decision."""
         total = 0.0
         ready = [replica for replica in self._replicas if replica.ready]
         for replica in ready:

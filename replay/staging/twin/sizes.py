@@ -1,8 +1,8 @@
-"""Whether a twin's ordinary load fits this machine: compares the processor time that it burns with the CPUs of the
-machine.
+"""The check that a twin's ordinary load fits this machine.
 
-Too few workers are not an error, because a twin may be meant to show just that. Too little processor time would slow
-down everything, including the load generator, and make all figures meaningless.
+It compares the processor time that the load uses with the CPUs of the machine. Too few workers are not an error,
+because a twin may be meant to show just that. Too little processor time would slow down everything, including the
+load generator, and make all figures meaningless.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from .graph import NameOf, entry_of, route_of, services_of
 from .spec import Service, Twin
 
 REQUEST_CPU_S = 0.0003
-"""Approximate processor time of a service per request besides its work: reading, parsing, answering."""
+"""The approximate processor time of a service per request besides its work: reading, parsing, answering."""
 
 FREE_SHARE = 0.2
 """The share of the CPUs that the generator and the twin's own figures need."""
 
 
 def check_sizes(twin: Twin, name_of: NameOf) -> None:
-    """UsageError if the load needs more processor time than this machine has."""
+    """Raise UsageError if the load needs more processor time than this machine has."""
     cpus = len(os.sched_getaffinity(0))
     needed = cpus_needed(twin)
     if needed > cpus * (1 - FREE_SHARE):
@@ -35,7 +35,7 @@ def check_sizes(twin: Twin, name_of: NameOf) -> None:
 
 
 def cpus_needed(twin: Twin) -> float:
-    """Seconds of processor time per second that the ordinary load and its calls need."""
+    """Return the seconds of processor time per second that the ordinary load and its calls need."""
     services = services_of(twin)
     total_s = 0.0
     for request, rate in twin.load.items():
@@ -44,7 +44,10 @@ def cpus_needed(twin: Twin) -> float:
 
 
 def _cpu_s(services: dict[str, Service], name: str, request: str, on_the_way: frozenset[str]) -> float:
-    """Processor time of one request, at a service and at the services behind it. A cycle is followed once."""
+    """Return the processor time of one request, at a service and at the services that it calls.
+
+    A cycle is followed once.
+    """
     service = services.get(name)
     if service is None or name in on_the_way:
         return 0.0

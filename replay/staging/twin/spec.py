@@ -21,14 +21,14 @@ NONE = Times()
 WORKERS_MAX, QUEUE_MAX, REPLICAS_MAX, RETRIES_MAX = 10_000, 1_000_000, 64, 100
 BUS, DNS, BALANCER, TWIN = "bus", "dns", "balancer", "twin"
 RESERVED = (BUS, DNS, TWIN, "load")
-"""Names that a service cannot have, because other figures and settings begin with them."""
+"""The names that a service cannot have, because names of other figures and settings begin with them."""
 
 _Workers = Annotated[int, Meta(ge=1, le=WORKERS_MAX)]
 _Queue = Annotated[int, Meta(ge=0, le=QUEUE_MAX)]
 
 
 def text(words: str) -> Meta:
-    """The description of a setting, for docs/twin.md."""
+    """Return the description of a setting, for docs/twin.md."""
     return Meta(description=words)
 
 
@@ -112,9 +112,9 @@ class Route(_Table):
     bytes_: Annotated[int, Meta(ge=0, le=1 << 20, description="Bytes of the response's body")] = 64
     fails: Annotated[Share, text("Share of requests that fail with 500 at random")] = Share(0)
     calls: Annotated[tuple[str, ...], text("The calls that it makes, by name")] = ()
-    order: Annotated[Literal["in_order", "at_once"], text("Whether calls are made one after another")] = (
-        "in_order"
-    )
+    order: Annotated[
+        Literal["in_order", "at_once"], text("Whether calls are made one after another, or all at once")
+    ] = "in_order"
     reads: Annotated[int, Meta(ge=0, le=1_000, description="Database reads, one after another")] = 0
     writes: Annotated[int, Meta(ge=0, le=1_000, description="Database writes, one after another")] = 0
     cached: Annotated[bool, text("Whether the cache answers hits, without `time`, calls or database")] = False
@@ -147,7 +147,7 @@ class Database(_Table):
 
 
 class Cache(_Table):
-    """A cache in front of the routes with `cached`."""
+    """A cache in front of the routes that set `cached`."""
 
     ttl_ns: Annotated[Duration, text("How long an entry is valid. 0: until it is evicted")] = Duration(
         60 * SECOND_NS
@@ -252,7 +252,7 @@ class Balancer(_Table):
     routes: Annotated[
         dict[str, str], text("Beginning of the path (or method and path), and its service")
     ] = {}
-    in_flight: Annotated[_Workers, text("Requests at once")] = 1_000
+    in_flight: Annotated[_Workers, text("Maximum number of concurrent requests")] = 1_000
     queue: Annotated[_Queue, text("Maximum number of waiting requests; more get 503")] = 1_000
     timeout_ns: Annotated[Duration, text("Time limit for a response; then 504")] = Duration(30 * SECOND_NS)
 
@@ -265,7 +265,9 @@ class Dns(_Table):
         Literal["short", "relative", "absolute"],
         text("How calls write a name: `auth`, `auth.twin.internal`, or with its final dot"),
     ] = "relative"
-    ndots: Annotated[int, Meta(ge=0, le=15, description="A name with fewer dots is searched for first")] = 5
+    ndots: Annotated[
+        int, Meta(ge=0, le=15, description="Names with fewer dots are tried with the search list first")
+    ] = 5
     search: Annotated[tuple[str, ...], text("The search list")] = (
         "default.svc.cluster.local", "svc.cluster.local", "cluster.local", "twin.internal",
     )  # fmt: skip
@@ -284,7 +286,7 @@ class Topic(Retry, kw_only=True):
 
     to: Annotated[str, text("The service that consumes it")]
     request: Annotated[str, text("The request that a consumer sends for a message")] = "POST /"
-    consumers: Annotated[_Workers, text("Messages at once")] = 4
+    consumers: Annotated[_Workers, text("Messages that are consumed concurrently")] = 4
     capacity: Annotated[_Queue, text("Maximum number of waiting messages; more are refused with 503")] = (
         100_000
     )
@@ -305,11 +307,11 @@ class Bus(_Table):
 
 
 class Twin(_Table):
-    """A twin."""
+    """A whole twin: its services, with the load balancer, name server and message bus that they use."""
 
     FIXED: ClassVar[tuple[str, ...]] = ("name", "seed", "control_port", "entry", "processes", "load")
 
-    name: Annotated[str, text("Its name, in lists")] = "twin"
+    name: Annotated[str, text("The twin's name in lists")] = "twin"
     seed: Annotated[int, Meta(ge=0, le=SEED_MAX, description="Seed for all random draws")] = 1
     control_port: Annotated[
         int,

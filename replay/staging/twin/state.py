@@ -19,7 +19,7 @@ _ATTEMPTS = 3
 
 
 class Running(msgspec.Struct, kw_only=True):
-    """A running twin. Its token is needed to change it."""
+    """A running twin. Its token is needed to change its settings."""
 
     name: str
     control: str
@@ -29,7 +29,10 @@ class Running(msgspec.Struct, kw_only=True):
 
 
 def folder() -> Path:
-    """The folder of this user's running twins; it is created if necessary. InputError if it is not private."""
+    """Return the folder of this user's running twins, which is created if necessary.
+
+    Raises InputError if it is not private.
+    """
     given = os.environ.get(FOLDER_VARIABLE, "")
     base = os.environ.get("XDG_RUNTIME_DIR", "") or tempfile.gettempdir()
     place = Path(given) if given else Path(base) / f"replay-twins-{os.geteuid()}"
@@ -45,14 +48,14 @@ def folder() -> Path:
 
 
 def write(running: Running) -> Path:
-    """Write the file of a twin; returns the file, which its process removes at the end."""
+    """Write the file of a twin, and return its path. The twin's process removes the file at the end."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     for attempt in range(_ATTEMPTS):
         path = folder() / f"{running.pid}.json"
         try:
             descriptor = os.open(path, flags, 0o600)
         except FileNotFoundError:
-            # Another twin that ends has just removed the empty folder.
+            # A twin that ends may have removed the empty folder in the meantime.
             if attempt == _ATTEMPTS - 1:
                 raise
             continue
@@ -71,7 +74,7 @@ def remove(path: Path) -> None:
 
 
 def all_running() -> list[Running]:
-    """The running twins. Files of processes that are gone are removed."""
+    """Return the running twins, and remove files of processes that have ended."""
     found: list[Running] = []
     place = folder()
     for path in sorted(place.glob("*.json")):
@@ -89,7 +92,10 @@ def all_running() -> list[Running]:
 
 
 def choose(control: str = "") -> Running:
-    """The twin with this control address, or the only one. UsageError if there is none, or if it is ambiguous."""
+    """Return the twin with this control address, or the only running twin.
+
+    Raises UsageError if there is none, or if several run and no address is given.
+    """
     twins = all_running()
     if control:
         wanted = control.removeprefix("http://").rstrip("/")

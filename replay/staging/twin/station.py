@@ -1,8 +1,7 @@
-"""A bounded queue in front of workers, which all queues of the twin use: services, database pools and job workers are
-stations.
+"""A bounded queue in front of workers: services, database pools and job workers of the twin are such stations.
 
-A station has no clock; its caller passes the time. The twin uses Trio's clock, and the tests and benchmarks of its
-accuracy use a virtual one (`virtual.py`).
+A station has no clock; its caller passes the time. The twin uses Trio's clock, and the tests and benchmarks of
+its accuracy use a virtual one (`virtual.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ Who = TypeVar("Who")
 
 
 class Admission(Enum):
-    """What happens to an arrival."""
+    """The result of an arrival."""
 
     STARTED = auto()
     WAITS = auto()
@@ -24,7 +23,10 @@ class Admission(Enum):
 
 
 class Station(Generic[Who]):
-    """`workers` serve one customer each; at most `queue_max` wait. Sums of time give utilisation and mean queue."""
+    """A station in which `workers` serve one customer each, and at most `queue_max` customers wait.
+
+    `busy_ns` and `queue_ns` are sums over time, from which utilization and mean queue length follow.
+    """
 
     __slots__ = ("_at_ns", "busy", "busy_ns", "discipline", "queue_max", "queue_ns", "waiting", "workers")
 
@@ -38,14 +40,14 @@ class Station(Generic[Who]):
         self._at_ns = now_ns
 
     def observe(self, now_ns: int) -> None:
-        """Bring `busy_ns` (busy workers x time) and `queue_ns` (waiting customers x time) up to now."""
+        """Add the time until now to `busy_ns` (busy workers x time) and `queue_ns` (waiting customers x time)."""
         passed_ns = now_ns - self._at_ns
         self.busy_ns += self.busy * passed_ns
         self.queue_ns += len(self.waiting) * passed_ns
         self._at_ns = now_ns
 
     def arrive(self, who: Who, now_ns: int) -> Admission:
-        """A customer arrives."""
+        """Add a customer, and return whether it is served at once, waits, or is refused."""
         self.observe(now_ns)
         if self.busy < self.workers and not self.waiting:
             self.busy += 1
@@ -56,7 +58,7 @@ class Station(Generic[Who]):
         return Admission.WAITS
 
     def finish(self, now_ns: int) -> Who | None:
-        """A worker has finished. Returns the customer that it serves next, or None."""
+        """Record that a worker has finished, and return the customer that it serves next, or None."""
         self.observe(now_ns)
         if self.waiting and self.busy <= self.workers:
             return self._next()
@@ -64,14 +66,15 @@ class Station(Generic[Who]):
         return None
 
     def give_up(self, who: Who, now_ns: int) -> None:
-        """A waiting customer leaves."""
+        """Remove a customer that stops waiting."""
         self.observe(now_ns)
         self.waiting.remove(who)
 
     def resize(self, workers: int, queue_max: int, now_ns: int) -> list[Who]:
-        """Change the limits. Returns the customers that new workers serve at once.
+        """Change the limits, and return the customers that new workers serve at once.
 
-        No customer is dropped: with fewer workers, the busy ones finish first, and a queue above its limit drains.
+        No customer is dropped: with fewer workers, the busy ones finish first, and a queue above its limit
+        drains.
         """
         self.observe(now_ns)
         self.workers, self.queue_max = workers, queue_max

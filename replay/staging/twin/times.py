@@ -14,7 +14,7 @@ SIGMA_MAX = 5.0
 
 
 class Times(Kind):
-    """How long something takes. `first` and `second` are the parameters: ns, or the sigma of a lognormal."""
+    """A distribution of times. `first` and `second` are its parameters: ns, or the sigma of a lognormal."""
 
     forms: ClassVar[str] = (
         "20ms, 'constant 20ms', 'exponential 20ms' (its mean), 'lognormal 24ms 0.45' (median and sigma)"
@@ -43,7 +43,7 @@ class Times(Kind):
 
     @classmethod
     def parse(cls, value: Any) -> Self:
-        """The distribution of a text, or a constant number of seconds."""
+        """Parse a distribution, or a constant number of seconds."""
         words = str(value).split()
         if words and words[0] not in ("constant", "exponential", "lognormal", "uniform"):
             words = ["constant", *words] if len(words) == 1 else ["", *words]
@@ -68,7 +68,7 @@ class Times(Kind):
         raise UsageError(f"{value!r} is not a distribution of times", hint=f"write {cls.forms}")
 
     def written(self) -> str:
-        """The text that `parse` reads back."""
+        """Return the text that `parse` reads back."""
         first = units.duration_text(int(self.first))
         if self.shape == "constant":
             return first
@@ -88,7 +88,7 @@ class Times(Kind):
         return (self.first + self.second) / 2 if self.shape == "uniform" else self.first
 
     def draw_ns(self, random_: random.Random) -> int:
-        """One time."""
+        """Draw one time."""
         if self.shape == "constant" or not self.first + self.second:
             return int(self.first)
         if self.shape == "exponential":

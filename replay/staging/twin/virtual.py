@@ -1,4 +1,4 @@
-"""Drives a station on a virtual clock: Poisson arrivals, no real time, so that its queue can be compared with formulas."""
+"""Drives a station with Poisson arrivals on a virtual clock, so that its queue can be compared with formulas."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import numpy as np
 from .station import Admission, Station
 
 BLOCK = 16_384
-"""Number of times that are drawn at once."""
+"""The number of random times that are drawn together."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What customers of a station experienced. `waits_ns` has the waiting times of those that were served, in the order
-    of service.
+    """The result of a simulation: the utilization of the station, waiting times, and refused customers.
+
+    `waits_ns` has the waiting times of the customers that were served, in the order of service.
     """
 
     utilization: float
@@ -28,7 +29,7 @@ class Outcome:
 
     @property
     def mean_wait_ns(self) -> float:
-        """The mean time in the queue; 0 for those that found a free worker."""
+        """The mean time in the queue, to which customers that found a free worker contribute 0."""
         return float(self.waits_ns.mean())
 
     @property
@@ -65,14 +66,14 @@ def drive(
 
 
 def exponential_ns(mean_ns: float, seed: int) -> Iterator[int]:
-    """Endless exponential times."""
+    """Yield exponential times without end."""
     draw = np.random.default_rng(seed)
     while True:
         yield from np.rint(draw.exponential(mean_ns, BLOCK)).astype(np.int64).tolist()
 
 
 def erlang_c(workers: int, load: float) -> float:
-    """The probability that a customer waits in M/M/k, at `load` erlangs."""
+    """Return the probability that a customer waits in M/M/k, at `load` erlangs."""
     blocked = 1.0
     for k in range(1, workers + 1):
         blocked = load * blocked / (k + load * blocked)

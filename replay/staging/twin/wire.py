@@ -1,5 +1,6 @@
-"""HTTP/1.1 between services: a server for one connection, and connections of a client. Messages are framed by the same
-code as in the recorder's proxy.
+"""HTTP/1.1 between services: a server for one connection, and connections of a client.
+
+Messages are framed by the same code as in the recorder's proxy.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class ClosedError(Exception):
 
 
 def response_bytes(response: Response, method: str, keeps: bool) -> bytes:
-    """A response as it is sent."""
+    """Return a response as it is sent."""
     body = response.body if response.body is not None else _PADDING[: response.size]
     lines = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, 'Twin')}"]
     if response.status not in (204, 304):
@@ -99,7 +100,10 @@ async def serve_connection(
 
 
 def _has_hung_up(stream: trio.SocketStream) -> bool:
-    """Whether the peer has closed the connection. The first answer to a closed connection is sent without an error."""
+    """Return whether the peer has closed the connection.
+
+    Sending does not show that, because the first data that is sent to a closed connection causes no error.
+    """
     look = select.poll()
     look.register(stream.socket.fileno(), select.POLLRDHUP)
     return bool(look.poll(0))
@@ -134,7 +138,7 @@ def _number(value: bytes) -> int:
 
 
 async def _body(stream: trio.SocketStream, received: bytearray, length: int) -> bytes:
-    """A body of `length` bytes, or a chunked one (-1); what follows stays in `received`."""
+    """Read a body of `length` bytes, or a chunked one (-1); data after the body stays in `received`."""
     if length >= 0:
         if length > BODY_BYTES_MAX:
             raise RefusedError("too long body", 413)
@@ -176,7 +180,7 @@ class Client:
         self._idle: list[trio.SocketStream] = []
 
     async def exchange(self, host: str, port: int, request: Request, keeps: bool) -> int:
-        """Send a request; returns the status. ClosedError or OSError if there is no answer."""
+        """Send a request, and return the status. Raises ClosedError or OSError if there is no answer."""
         stream = self._idle.pop() if keeps and self._idle else await trio.open_tcp_stream(host, port)
         is_kept = False
         try:
@@ -215,7 +219,10 @@ def _request_bytes(request: Request, host: str, keeps: bool) -> bytes:
 
 
 async def _read_response(stream: trio.SocketStream, method: bytes) -> tuple[int, bool]:
-    """The status of a response, and whether the connection can be used again. Its body is read and dropped."""
+    """Return the status of a response, and whether the connection can be used again.
+
+    The body is read and dropped.
+    """
     received = bytearray()
     try:
         while (head := response_head(received, method)) is None:

@@ -15,7 +15,7 @@ from .graph import services_of
 from .spec import BALANCER, Service, Twin
 
 CPU_SLICE_NS = 1_000_000
-"""Work on the processor is done in slices; other tasks run between them, as under a scheduler."""
+"""The length of a slice of work on the processor. Other tasks run between the slices, as under a scheduler."""
 
 LATE_KEPT = 512
 
@@ -23,7 +23,7 @@ Address = tuple[str, int]
 
 
 class World:
-    """One process of a running twin."""
+    """The state of one process of a running twin."""
 
     def __init__(self, twin: Twin, addresses: dict[str, Address], log: EventLog, dns: Address | None) -> None:
         self.twin, self.addresses, self.log, self.dns = twin, addresses, log, dns
@@ -33,13 +33,13 @@ class World:
         self._balancer = services_of(twin).get(BALANCER)
 
     def service(self, name: str) -> Service:
-        """The current settings of a service."""
+        """Return the current settings of a service."""
         if name == BALANCER and self._balancer is not None:
             return self._balancer
         return self.twin.services[name]
 
     def changed(self) -> None:
-        """After a change of settings: update those of the load balancer, in place."""
+        """Update the settings of the load balancer, in place, after a change of settings."""
         if self._balancer is None or self.twin.balancer is None:
             return
         self._balancer.workers, self._balancer.queue = self.twin.balancer.in_flight, self.twin.balancer.queue
@@ -47,11 +47,11 @@ class World:
             call.timeout_ns = self.twin.balancer.timeout_ns
 
     def random(self, purpose: str) -> random.Random:
-        """A separate random generator for each purpose, derived from the twin's seed."""
+        """Return a separate random generator for a purpose, derived from the twin's seed."""
         return random.Random(f"{self.twin.seed}/{purpose}")
 
     async def work(self, time_ns: int, kind: str) -> None:
-        """Spend time, by waiting or on the processor."""
+        """Spend time by waiting, or on the processor if `kind` is `cpu`."""
         if time_ns <= 0:
             return
         if kind == "cpu":
@@ -62,7 +62,7 @@ class World:
         self.late_ns.append(clock_ns() - due_ns)
 
     def late_ms(self) -> float:
-        """The 99th percentile of the delay of recent waits, which is the time that the machine adds."""
+        """Return the 99th percentile of the delay of recent waits, which is the time that the machine adds."""
         kept = sorted(self.late_ns)
         return round(kept[int(0.99 * (len(kept) - 1))] / 1e6, 3) if kept else 0.0
 

@@ -1,5 +1,5 @@
-"""Sinks that export a run's figures to the tools that teams already watch: Prometheus scrapes them, OTLP pushes them.
+"""Sinks that export a run's figures to monitoring tools: Prometheus scrapes them, OTLP pushes them.
 
-`totals` keeps what was counted so far, under the names of `replay.ledger.metrics`; each exporter turns it into its own
-format. Both import their libraries when they are used (the extra `metrics`).
+`totals` keeps the counts until now, under the names of `replay.ledger.metrics`; each exporter converts them to
+its own format. Both import their libraries when they are used (the extra `metrics`).
 """

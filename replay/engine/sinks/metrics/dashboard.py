@@ -1,7 +1,7 @@
 """A Grafana dashboard of the exported metrics, made from the catalog.
 
-`python -m replay.engine.sinks.metrics.dashboard FILE` writes it. It expects a Prometheus data source, and shows what
-`--sink prometheus=...` or an OTLP collector with a Prometheus exporter delivers.
+`python -m replay.engine.sinks.metrics.dashboard FILE` writes it. It expects a Prometheus data source, and shows
+what `--sink prometheus=...` or an OTLP collector with a Prometheus exporter delivers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ QUANTILES = (0.5, 0.9, 0.99)
 
 
 def queries_of(metric: Metric) -> list[tuple[str, str]]:
-    """PromQL of a metric, each with its legend."""
+    """Return the PromQL queries of a metric, each with its legend."""
     if metric.kind == "gauge":
         return [(metric.name, metric.name.removeprefix("replay_"))]
     if metric.kind == "histogram":
@@ -58,7 +58,7 @@ def _panel(number: int, metric: Metric) -> dict[str, Any]:
 
 
 def dashboard() -> dict[str, Any]:
-    """The dashboard, as Grafana imports it."""
+    """Return the dashboard in the form that Grafana imports."""
     return {
         "title": "replay",
         "uid": "replay-run",
@@ -73,7 +73,7 @@ def dashboard() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The content of the dashboard file."""
+    """Return the content of the dashboard file."""
     return json.dumps(dashboard(), indent=2) + "\n"
 
 

@@ -11,7 +11,10 @@ from replay.units import SECOND_NS, nearest, parse_duration_ns
 def take_apart(
     sink: str, value: str, defaults: Mapping[str, float], form: str
 ) -> tuple[str, dict[str, float]]:
-    """The address, and the options in seconds. UsageError for an option that does not exist or has no duration."""
+    """Split the value into the address and the options in seconds.
+
+    Raises UsageError for an option that does not exist or has no duration.
+    """
     address, *texts = value.split(",")
     options = dict(defaults)
     if not address:
@@ -32,7 +35,7 @@ def take_apart(
 
 
 def missing_extra(sink: str, error: ImportError) -> UsageError:
-    """The error for a library that is not installed."""
+    """Return the error for a library that is not installed."""
     return UsageError(
         f"--sink {sink} needs the package {error.name or 'of the extra metrics'}",
         hint="install it: pip install 'replay-engine[metrics]'",

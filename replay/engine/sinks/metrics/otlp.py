@@ -1,12 +1,12 @@
-"""`--sink otlp=URL[,every=TIME]`: pushes the run's figures to an OpenTelemetry collector (OTLP over HTTP, protobuf).
+"""`--sink otlp=URL[,every=TIME]`: pushes the run's figures to an OpenTelemetry collector.
 
-Theory of operation. A thread of its own sends the newest totals every few seconds. A collector that is slow or down delays
-nothing: the next export has everything that the lost one had, because counters and histograms are cumulative. After a
-failure the pause doubles, up to BACKOFF_MAX_S. The end of the run sends the final figures at once, and the command keeps
-trying for FINAL_S.
+The protocol is OTLP over HTTP, with protobuf. A separate thread sends the newest totals every few seconds. A
+collector that is slow or down delays nothing: the next export has everything that the lost one had, because
+counters and histograms are cumulative. After a failure the pause doubles, up to BACKOFF_MAX_S. The end of the run
+sends the final figures at once, and the command retries for FINAL_S.
 
-Histograms are exponential ones with at most 160 buckets, as in OpenTelemetry's SDKs: their scale is the highest at which
-the recorded range fits (https://opentelemetry.io/docs/specs/otel/metrics/data-model/#exponentialhistogram).
+Histograms are exponential ones with at most 160 buckets, as in OpenTelemetry's SDKs: their scale is the highest at
+which the recorded range fits (https://opentelemetry.io/docs/specs/otel/metrics/data-model/#exponentialhistogram).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ATTRIBUTES_VARIABLE = "OTEL_RESOURCE_ATTRIBUTES"
 BUCKETS_MAX = 160
 SCALE_MAX = 20
 ATTEMPT_S = 2.0
-"""Time limit of one export."""
+"""The time limit of one export."""
 
 END_S = 1.5
 """How long the end of the run waits for the final export: less than the run waits for its sinks."""
@@ -58,7 +58,7 @@ _UNITS = {"seconds": "s", "ns": "ns", "bytes": "By", "": "{request}"}
 
 
 def otlp(value: str) -> OtlpSink:
-    """The sink of `--sink otlp=...`. UsageError for an invalid URL."""
+    """Return the sink of `--sink otlp=...`. Raises UsageError for an invalid URL or a missing library."""
     address, options = take_apart("otlp", value, {"every": EVERY_S}, FORM)
     try:
         import opentelemetry.proto.collector.metrics.v1.metrics_service_pb2  # noqa: F401
@@ -69,17 +69,19 @@ def otlp(value: str) -> OtlpSink:
         raise UsageError("--sink otlp: the address is not a URL", hint=f"write --sink {FORM}")
     if url.username or url.password:
         raise UsageError(
-            "--sink otlp: the URL has a user or a password in it",
+            "--sink otlp: the URL contains a user or a password",
             hint=f"put credentials into the environment: {HEADERS_VARIABLE}='authorization=Bearer ...'",
         )
     if options["every"] < EVERY_S_MIN:
-        raise UsageError(f"--sink otlp: every is at least {EVERY_S_MIN:g} s", hint=f"write --sink {FORM}")
+        raise UsageError(
+            f"--sink otlp: every must be at least {EVERY_S_MIN:g} s", hint=f"write --sink {FORM}"
+        )
     path = PATH if url.path in ("", "/") else url.path
     return OtlpSink(urllib.parse.urlunsplit(url._replace(path=path)), options["every"], _headers())
 
 
 def _headers() -> dict[str, str]:
-    """Headers of the environment: `name=value,name=value`, percent-encoded."""
+    """Return the headers in the environment variable: `name=value,name=value`, percent-encoded."""
     return _pairs(HEADERS_VARIABLE)
 
 
@@ -94,7 +96,7 @@ def _pairs(variable: str) -> dict[str, str]:
 
 
 class OtlpSink(Sink):
-    """Pushes totals to a collector."""
+    """Pushes a run's totals to an OpenTelemetry collector."""
 
     def __init__(self, url: str, every_s: float, headers: dict[str, str]) -> None:
         parts = urllib.parse.urlsplit(url)
@@ -109,7 +111,7 @@ class OtlpSink(Sink):
         self._thread = threading.Thread(target=self._run, name="otlp", daemon=True)
 
     def start(self, started: Started) -> None:
-        """Start to export."""
+        """Start the thread that exports."""
         self._totals.start(started)
         self._start_ns = started.start.wall_ns
         self._attributes = {
@@ -123,11 +125,11 @@ class OtlpSink(Sink):
         self._thread.start()
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Add a second. Never waits for the collector."""
+        """Add a second to the totals, without waiting for the collector."""
         self._totals.add(deltas)
 
     def end(self, document: RunDocument) -> None:
-        """Exports the final figures. OutputError if the collector has not taken them in END_S."""
+        """Export the final figures. Raises OutputError if the collector has not accepted them within END_S."""
         self._totals.finish(document)
         self._wake.set()
         if not self._delivered.wait(END_S):
@@ -141,13 +143,13 @@ class OtlpSink(Sink):
         self._wake.set()
 
     def lingering(self) -> str:
-        """What this sink still waits for after the run; empty if nothing."""
+        """Return what this sink still waits for after the run; empty if nothing."""
         if self._delivered.is_set() or not self._thread.is_alive():
             return ""
-        return f"{self.name}: the final figures are tried again for {FINAL_S:g} s (Ctrl-C ends it)"
+        return f"{self.name}: the final export is retried for at most {FINAL_S:g} s (Ctrl-C ends it)"
 
     def linger(self) -> str:
-        """Wait for the final export. Returns a warning if it failed, or how it ended after a failure."""
+        """Wait for the final export, and return a sentence that says whether it was delivered."""
         if self._delivered.wait(FINAL_S):
             return f"{self.name}: the final figures were delivered after all"
         return f"{self.name}: the final figures were not delivered: {self._error or 'no answer'}"
@@ -175,7 +177,7 @@ class OtlpSink(Sink):
                 return
 
     def _export(self, snapshot: Snapshot) -> str:
-        """Send one export. Returns why it failed, or an empty string."""
+        """Send one export, and return why it failed; empty if it did not."""
         body = request_of(snapshot, self._attributes, self._start_ns, time.time_ns()).SerializeToString()
         headers = {
             **self._headers,
@@ -192,14 +194,14 @@ class OtlpSink(Sink):
             reason = error.reason
             return reason_of(reason) if isinstance(reason, OSError) else str(reason)
         except ValueError:
-            # The message of http.client contains the value, which may be a secret.
+            # http.client's own message is not shown, because it contains the value, which may be a secret.
             return f"a header of {HEADERS_VARIABLE} cannot be sent"
         except (OSError, HTTPException) as error:
             return reason_of(error) if isinstance(error, OSError) else type(error).__name__
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Refuse redirects: an export must go only to the given URL."""
+    """Refuses redirects, because an export must go only to the given URL."""
 
     def redirect_request(self, *args: Any) -> None:
         return None
@@ -209,7 +211,7 @@ _OPENER = urllib.request.build_opener(_NoRedirects)
 
 
 def _rejected(body: bytes) -> str:
-    """What a collector rejected although it answered 200; empty if nothing."""
+    """Return what a collector rejected although it responded with 200; empty if nothing."""
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 
@@ -226,7 +228,7 @@ def _rejected(body: bytes) -> str:
 
 
 def request_of(snapshot: Snapshot, attributes: dict[str, str], start_ns: int, now_ns: int) -> Any:
-    """An ExportMetricsServiceRequest of cumulative totals."""
+    """Return an ExportMetricsServiceRequest of cumulative totals."""
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
     from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
@@ -270,7 +272,10 @@ def _add(metrics: Any, metric: Metric, snapshot: Snapshot, times: tuple[int, int
 
 
 def fill_exponential(point: metrics_pb2.ExponentialHistogramDataPoint, histogram: Histogram) -> None:
-    """Fill a data point, in seconds, with the counts of a histogram. No count is lost: the sum of the buckets is exact."""
+    """Fill a data point, in seconds, with the counts of a histogram.
+
+    No count is lost: the sum of the buckets is exact.
+    """
     used = np.flatnonzero(histogram.counts)
     counts = histogram.counts[used]
     mean_ns, _ = histogram.mean_and_deviation()
@@ -293,5 +298,8 @@ def fill_exponential(point: metrics_pb2.ExponentialHistogramDataPoint, histogram
 
 
 def _index(log: float, scale: int) -> int:
-    """The bucket of a value: base^index < value <= base^(index + 1), where base is 2^(2^-scale)."""
+    """Return the bucket of a value whose base-2 logarithm is `log`.
+
+    base^index < value <= base^(index + 1), where base is 2^(2^-scale).
+    """
     return int(np.ceil(log * 2.0**scale)) - 1

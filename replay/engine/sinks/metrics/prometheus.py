@@ -1,10 +1,10 @@
 """`--sink prometheus=HOST:PORT[,linger=TIME]`: serves the run's figures for Prometheus to scrape at `/metrics`.
 
-A run is often shorter than the interval at which it is scraped. So the port stays open after the end of the run until the
-final figures were scraped once, for at most the linger time.
+A run is often shorter than the interval at which it is scraped. So the port stays open after the end of the run
+until the final figures were scraped once, for at most the linger time.
 
-Histograms are classic ones. Their bounds are 10^(1/20) apart, from 100 us to 100 s: `histogram_quantile` assumes that
-values lie anywhere between two bounds, so a percentile in that range is off by 12.2% at most.
+Histograms are classic ones. Neighboring bounds differ by a factor of 10^(1/20), from 100 us to 100 s.
+`histogram_quantile` interpolates between two bounds, so a percentile in that range is wrong by 12.2% at most.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 FORM = "prometheus=HOST:PORT[,linger=TIME]"
 LINGER_S = 20.0
-"""Longer than the interval of 15 s at which Prometheus usually scrapes."""
+"""The default linger time, which is longer than the interval of 15 s at which Prometheus usually scrapes."""
 
 BOUNDS_PER_DECADE = 20
 BOUNDS_S = tuple(
     float(f"{10 ** (step / BOUNDS_PER_DECADE):.3g}")
     for step in range(-4 * BOUNDS_PER_DECADE, 2 * BOUNDS_PER_DECADE + 1)
 )
-"""Upper bounds of the buckets, in seconds."""
+"""The upper bounds of the buckets, in seconds."""
 
 _BOUNDS_NS = np.array([round(bound * SECOND_NS) for bound in BOUNDS_S], np.int64)
 _CLIENT_TIMEOUT_S = 5.0
@@ -52,7 +52,10 @@ _SHUTDOWN_S = 2.0
 
 
 def prometheus(value: str) -> PrometheusSink:
-    """The sink of `--sink prometheus=...`. UsageError if the port cannot be used, so that nothing is sent."""
+    """Return the sink of `--sink prometheus=...`.
+
+    Raises UsageError if the port cannot be used or the library is missing, before anything is sent.
+    """
     address, options = take_apart("prometheus", value, {"linger": LINGER_S}, FORM)
     try:
         import prometheus_client  # noqa: F401
@@ -68,7 +71,7 @@ def prometheus(value: str) -> PrometheusSink:
 
 
 class PrometheusSink(Sink):
-    """Serves `/metrics` while the run goes, and until a scrape has seen its end."""
+    """Serves `/metrics` during the run, and until the final figures were scraped."""
 
     def __init__(self, host: str, port: int, linger_s: float) -> None:
         self._host, self._port, self._linger_s = host, port, linger_s
@@ -79,14 +82,14 @@ class PrometheusSink(Sink):
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         self._scraped = threading.Event()
-        """Set once the final figures have been scraped."""
+        """Set when the final figures have been scraped."""
 
     def _listen(self) -> WSGIServer:
         server = _Server6 if ":" in self._host else _Server
         return make_server(self._host, self._port, _app(self), server, _Handler)
 
     def check(self) -> None:
-        """UsageError if the address cannot be listened on."""
+        """Raise UsageError if the address cannot be listened on."""
         try:
             self._listen().server_close()
         except OSError as error:
@@ -104,30 +107,30 @@ class PrometheusSink(Sink):
         self._thread.start()
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Add a second."""
+        """Add a second to the totals."""
         self._totals.add(deltas)
 
     def end(self, document: RunDocument) -> None:
-        """The figures are final."""
+        """Make the figures final."""
         self._totals.finish(document)
         self._ended.set()
 
     def close(self) -> None:
-        """Close the port, unless the final figures are still to be scraped: see `linger`."""
+        """Close the port, unless it must stay open for the final scrape: see `linger`."""
         if not self._ended.is_set() or self._linger_s <= 0 or self._scraped.is_set():
             self._shut()
 
     def lingering(self) -> str:
-        """What this sink still waits for after the run; empty if nothing."""
+        """Return what this sink still waits for after the run; empty if nothing."""
         if self._server is None or self._scraped.is_set():
             return ""
         return (
-            f"http://{self._place}/metrics stays until its next scrape, for at most {self._linger_s:g} s"
+            f"http://{self._place}/metrics stays open until its next scrape, for at most {self._linger_s:g} s"
             " (Ctrl-C ends it)"
         )
 
     def linger(self) -> str:
-        """Wait for a scrape of the final figures; then close the port. Returns a warning if none came."""
+        """Wait for a scrape of the final figures, then close the port. Returns a warning if there was none."""
         if self._server is None:
             return ""
         try:
@@ -137,7 +140,7 @@ class PrometheusSink(Sink):
         return "" if came else f"{self.name}: nobody scraped the final figures within {self._linger_s:g} s"
 
     def families(self) -> Iterator[Family]:
-        """The metrics of a scrape."""
+        """Yield the metrics of a scrape."""
         snapshot = self._totals.snapshot()
         for metric in METRICS:
             family = _family(metric, snapshot)
@@ -145,7 +148,7 @@ class PrometheusSink(Sink):
                 yield family
 
     def scraped(self, is_final: bool) -> None:
-        """Called once a response was written. `is_final`: it was made after the end of the run."""
+        """Note that a response was written. `is_final` means that it was made after the end of the run."""
         if is_final:
             self._scraped.set()
 
@@ -166,10 +169,10 @@ class _Handler(WSGIRequestHandler):
     timeout = _CLIENT_TIMEOUT_S
 
     def log_message(self, *args: Any) -> None:
-        """Logs nothing."""
+        """Log nothing: the base class would write to standard error."""
 
     def address_string(self) -> str:
-        """The peer's address, without a lookup of its name."""
+        """Return the peer's address, without a lookup of its name."""
         return str(self.client_address[0])
 
 
@@ -177,7 +180,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        """Binds without a lookup of the own name, which may take long."""
+        """Bind without a lookup of the machine's own name, which may take long."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
@@ -192,7 +195,7 @@ class _Server6(_Server):
 
 
 class _Sent:
-    """A response body that notices when it was written."""
+    """A response body that reports to the sink when it was written."""
 
     def __init__(self, chunks: Iterable[bytes], sink: PrometheusSink, is_final: bool) -> None:
         self._chunks, self._sink, self._is_final = chunks, sink, is_final
@@ -250,7 +253,11 @@ def _family(metric: Metric, snapshot: Snapshot) -> Family | None:
 
 
 def add_buckets(family: HistogramMetricFamily, histogram: Histogram) -> None:
-    """Add a histogram as classic buckets. A counter goes to the lowest bound that is at or above its highest value."""
+    """Add a histogram as classic buckets.
+
+    The count of a recorded value range goes to the lowest bound that is at or above the highest value of the
+    range.
+    """
     below = np.concatenate([[0], np.cumsum(histogram.counts)])
     counts = below[np.searchsorted(histogram.values(), _BOUNDS_NS, side="right")]
     buckets = [(f"{bound:g}", float(count)) for bound, count in zip(BOUNDS_S, counts.tolist(), strict=True)]

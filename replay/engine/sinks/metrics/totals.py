@@ -1,8 +1,8 @@
-"""What a run has counted so far, under the names that exporters use.
+"""The totals of a run until now, under the names that exporters use.
 
-Theory of operation. Exporters send totals, not differences, so that an export that was lost is made good by the next one.
-Counters come as totals already. Histograms come as differences and are added up here. The thread of the sink adds; the
-threads that serve or send take snapshots, which do not change afterwards.
+Theory of operation. Exporters send totals, not differences, so that the next export makes up for a lost one.
+Counters arrive as totals. Histograms arrive as differences and are added up here. The thread of the sink adds;
+the threads that serve or send take snapshots, which do not change afterwards.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Snapshot:
     is_final: bool = False
 
     def histogram_of(self, metric: Metric) -> Histogram | None:
-        """The histogram of a metric; None if the run records none."""
+        """Return the histogram of a metric; None if the run has not recorded any."""
         return self.histograms.get(metric.tag)
 
 
@@ -57,13 +57,13 @@ class Totals:
         self._is_final = False
 
     def start(self, started: Started) -> None:
-        """Take what is known before the first request. With several targets the sum is known only at the end."""
+        """Set the number of planned requests. With several targets the sum is known only at the end."""
         rows = started.plan.get("rows")
         if len(started.targets) <= 1 and isinstance(rows, int):
             self._planned = rows
 
     def add(self, deltas: Deltas) -> None:
-        """Add one second."""
+        """Add the counts of one second."""
         with self._lock:
             self._counters = dict(deltas.totals)
             for delta in deltas.histograms:
@@ -75,13 +75,13 @@ class Totals:
                     counts[delta.at] += delta.counts
 
     def finish(self, document: RunDocument) -> None:
-        """The run is over: later snapshots are final."""
+        """Make later snapshots final, because the run has ended."""
         with self._lock:
             self._planned = document.accounts.planned
             self._is_final = True
 
     def snapshot(self) -> Snapshot:
-        """The totals now."""
+        """Return the present totals."""
         with self._lock:
             counters, planned, is_final = self._counters, self._planned, self._is_final
             histograms = {
