@@ -33,15 +33,17 @@ _LANE_FILE = re.compile(r"\d+\.lane")
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The files of a run folder. `run.json` is written last, so a folder that has it is complete. A folder with only
-    `started.json` is that of a killed run.
+    """The files of a run folder.
+
+    `run.json` is written last, so a folder that has it is complete. A folder with only `started.json` belongs to a
+    run in progress or to a killed run.
     """
 
     path: Path
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """Create a new run folder. OutputError if the path exists, or cannot be created."""
+        """Create a new run folder. Raise OutputError if the path exists or cannot be created."""
         folder = cls(Path(path))
         try:
             folder.path.mkdir(parents=True)
@@ -57,7 +59,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """The folder of a run, complete or killed. InputError if `path` is no run folder."""
+        """Return the folder of a run, complete or killed. Raise InputError if `path` is not a run folder."""
         folder = cls(Path(path))
         if not folder.path.is_dir():
             what = "is not a folder" if folder.path.exists() else "does not exist"
@@ -81,7 +83,10 @@ class RunFolder:
 
     @property
     def source(self) -> Path:
-        """The account of a followed source, up to the last second; it exists only until the run is complete."""
+        """The account of a followed source, up to the last full second.
+
+        The file exists only until the run is complete.
+        """
         return self.path / "source.json"
 
     @property
@@ -106,24 +111,27 @@ class RunFolder:
 
     @property
     def lanes(self) -> Path:
-        """The lanes' memory; it exists only until the run is complete."""
+        """The folder of the lanes' memory; it exists only until the run is complete."""
         return self.path / LANES
 
     def lane(self, number: int) -> Path:
-        """The memory of one lane."""
+        """Return the file that holds the memory of one lane."""
         return self.lanes / f"{number}.lane"
 
     def lane_files(self) -> list[Path]:
-        """The lanes' memory files that exist, in the order of their numbers."""
+        """Return the existing files of the lanes' memory, in the order of the lanes' numbers."""
         return sorted(self.lanes.glob("*.lane"), key=lambda path: (len(path.name), path.name))
 
     @property
     def is_whole(self) -> bool:
-        """Whether the run ended normally, or was recovered."""
+        """Whether the run ended normally or was recovered."""
         return self.run.exists()
 
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
-        """Write a file of the folder atomically, and flush it to the disk if `durable`. OutputError if that fails."""
+        """Write a file of the folder atomically, and flush it to the disk if `durable`.
+
+        Raise OutputError if this fails.
+        """
         try:
             with replacing(path, durable=durable) as file:
                 file.write(data)
@@ -134,8 +142,9 @@ class RunFolder:
             ) from error
 
     def settle(self) -> None:
-        """Remove the files of a run in progress, once everything else is on the disk. An agent's files stay, because
-        merging adds up the lanes of all agents.
+        """Remove the files of a run in progress, once everything else is on the disk.
+
+        An agent's files stay, because merging adds up the lanes of all agents.
         """
         if (self.path / SHARE).exists():
             return
@@ -144,7 +153,7 @@ class RunFolder:
         self.started.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Remove the folder of a run that never began to send. A complete run is left alone."""
+        """Remove the folder of a run that never began to send. A complete run stays."""
         if not self.is_whole:
             shutil.rmtree(self.path, ignore_errors=True)
 
@@ -161,7 +170,7 @@ class AppendFile:
             raise OutputError(f"{path} cannot be created: {reason_of(error)}") from None
 
     def append(self, data: bytes) -> None:
-        """Write all of `data`, or nothing. OutputError if there is no space, or if the file was removed."""
+        """Write all of `data`, or nothing. Raise OutputError if there is no space or if the file was removed."""
         self._refuse_if_removed()
         try:
             written = os.write(self._fd, data)
@@ -187,7 +196,7 @@ class AppendFile:
             raise OutputError(f"{self.path} was removed or replaced while it was written")
 
     def close(self) -> None:
-        """Flush the file to the disk and close it. Closing twice does nothing."""
+        """Flush the file to the disk and close it. A second call has no effect."""
         if self._fd < 0:
             return
         try:
@@ -200,8 +209,9 @@ class AppendFile:
 
 
 def read_rows(path: Path, kind: type) -> list:
-    """The rows of a `.jsonl` file of the folder, without an incomplete last row; empty if the file is missing.
-    InputError if it is damaged.
+    """Return the rows of a `.jsonl` file of the folder, without an incomplete last row.
+
+    The list is empty if the file cannot be opened. Raise InputError if the file is damaged.
     """
     decoder: msgspec.json.Decoder = msgspec.json.Decoder(examined(kind))
     try:

@@ -11,7 +11,7 @@ from replay_native.ledger.hdr_layout import HIGHEST_NS
 
 
 class _Accounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The fields common to all rows: time, requests by account, connections."""
+    """The fields of a row that do not depend on the catalog: time, requests by account, connections."""
 
     t_s: float
     length_s: float
@@ -37,7 +37,7 @@ class _Accounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     actions: dict[str, tuple[int, int]] = {}
 
     def figure_ns(self, name: str) -> tuple[int, bool] | None:
-        """The percentile of this name, and whether it is a lower bound; None if nothing ended."""
+        """Return the percentile of this name, and whether it is a lower bound; None if nothing ended."""
         value: int | None = getattr(self, name)
         return None if value is None else (min(value, HIGHEST_NS), value >= HIGHEST_NS)
 
@@ -61,8 +61,9 @@ _MEANING = """One row of the timeline: the `length_s` seconds from `t_s` (since 
 if TYPE_CHECKING:
 
     class Second(_Accounts, frozen=True, kw_only=True):
-        """The other fields follow from the catalog, so a type checker knows the type of percentiles but not their
-        names.
+        """One second of a run.
+
+        The other fields follow from the catalog, so a type checker knows the type of percentiles but not their names.
         """
 
         handshakes_full: int
