@@ -1,5 +1,6 @@
-"""Compares two sides of runs: the family of metrics, the design, the test, the decision on each metric, and the
-verdict.
+"""Compares two sides of runs, from the family of metrics to the verdict.
+
+The steps are: the family of metrics, the design, the test, the decision on each metric, and the verdict.
 """
 
 from __future__ import annotations
@@ -43,15 +44,18 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FEW, UNEQUAL = 8, 1.5
-"""A side with fewer than FEW runs does not show its own spread if the other side has more than UNEQUAL times as many."""
+"""A side with fewer than FEW runs has too few to show its own spread if the other side has more than UNEQUAL times as
+many."""
 
 EXPONENT_MAX = 700.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
-    """The complete result. `reasons` explain why nothing could be concluded; `notes` are remarks. `responses` is the
-    comparison of responses, if the runs kept them; the verdict covers only speed and errors.
+    """The complete result of a comparison.
+
+    `reasons` explain why nothing could be concluded; `notes` are remarks. `responses` is the comparison of responses,
+    if the runs kept them; the verdict covers only speed and errors.
     """
 
     verdict: VerdictName
@@ -85,14 +89,15 @@ class Comparison:
 
     @property
     def caught(self) -> float:
-        """The smallest slowdown that the comparison could detect in every latency of the family; infinite if there is
-        none.
+        """The smallest slowdown that the comparison could detect in every latency of the family.
+
+        It is infinite if the comparison could detect none.
         """
         return max((f.caught for f in self.findings if f.metric.is_latency), default=math.inf)
 
     @property
     def runs_needed(self) -> int | None:
-        """Runs per side that decide every metric; None if too many are needed."""
+        """The number of runs per side that would decide every metric; None if it is too large."""
         needed = [finding.runs_needed for finding in self.findings]
         return None if None in needed or not needed else max(n for n in needed if n is not None)
 
@@ -109,7 +114,7 @@ class Comparison:
         return f"<Comparison {self.verdict}: {shown(self.sentence)}>"
 
     def _repr_html_(self) -> str:
-        """The view in a notebook: the verdict, the reasons, and each metric."""
+        """Return the view in a notebook: the verdict, the reasons, and each metric."""
         facts = [("verdict", self.verdict), ("", self.sentence)]
         facts += [("reason", reason) for reason in self.reasons] + [("note", note) for note in self.notes]
         heads = ("route", "metric", self.base.label, self.new.label, "change", "verdict")
@@ -131,7 +136,7 @@ def _shown_figure(value: float, metric: Metric) -> str:
 
 
 def compare(base: str, new: str, options: Options | None = None) -> Comparison:
-    """Compare two sides given as `[LABEL=]PATH[,PATH...]`. ReplayError if they cannot be read."""
+    """Compare two sides given as `[LABEL=]PATH[,PATH...]`. Raise ReplayError if they cannot be read."""
     options = options or Options()
     return compare_sides(*load_sides(base, new, options.unit), options)
 
@@ -213,8 +218,9 @@ def _compare_speed(
 def _units(
     made: Family, design: Design, everyone: Sequence[SideRun], bases: int
 ) -> tuple[np.ndarray, list[int]]:
-    """Values float64[units, metrics], where a session's value is the mean over its runs; and which units belong to the
-    new build.
+    """Return the values float64[units, metrics], and for each unit 1 if it belongs to the new build, otherwise 0.
+
+    A session's value is the mean over its runs.
     """
     row_of = {id(run): at for at, run in enumerate(everyone)}
     rows = [[row_of[id(run)] for run in unit] for unit in design.units]
@@ -223,7 +229,7 @@ def _units(
 
 
 def _unequal(base: Side, new: Side, counts: tuple[int, int], design: Design) -> list[str]:
-    """A warning if a side has too few runs to show its own spread while the other side has many."""
+    """Return a warning if a side has too few runs to show its own spread while the other side has many."""
     few, many = min(counts), max(counts)
     if few < 2 or few >= FEW or many <= UNEQUAL * few:
         return []
@@ -293,8 +299,9 @@ def _figure(column: Sequence[float], metric: Metric) -> float:
 
 
 def _change(value: float, metric: Metric) -> float:
-    """A change from the metric's own scale: a ratio minus 1 for latencies. A lower bound that excludes nothing is
-    -infinity.
+    """Return a change from the metric's own scale as it is reported: a ratio minus 1 for latencies.
+
+    A lower bound that excludes nothing remains -infinity.
     """
     if not metric.is_latency or math.isinf(value):
         return value

@@ -16,7 +16,7 @@ RUNS_MIN = 4
 
 
 def change_text(value: float, metric: Metric) -> str:
-    """`+12%`, or `+0.30 pt`, in points, for shares."""
+    """Return a change as text: `+12.0%` or, for shares, `+0.30 pt` (percentage points)."""
     if math.isinf(value):
         return "any" if value > 0 else "any less"
     if not metric.is_latency:
@@ -36,7 +36,7 @@ def overall(
     new: Side,
     options: Options,
 ) -> tuple[VerdictName, str]:
-    """The verdict over all metrics, and one sentence that explains it."""
+    """Return the verdict over all metrics, and one sentence that explains it."""
     by_verdict = {
         v: [f for f in findings if f.verdict == v] for v in ("REGRESSION", "IMPROVEMENT", "INCONCLUSIVE")
     }
@@ -69,7 +69,7 @@ def overall(
 
 
 def _runs_wanted(findings: Sequence[Finding], kind: str = "") -> str:
-    """How many runs per side are needed: at least RUNS_MIN, and enough for the metric that needs most."""
+    """Return how many runs per side are needed: at least RUNS_MIN, and enough for the metric that needs most."""
     needed = [finding.runs_needed for finding in findings]
     if None in needed:
         return f"even {RUNS_NEEDED_MAX} {kind}runs per side would not decide it: find out why runs differ"

@@ -159,7 +159,10 @@ class RunFolder:
 
 
 class AppendFile:
-    """A file that grows by complete records: each `append` is one write call, and a failed one leaves nothing behind."""
+    """A file that grows by complete records.
+
+    Each `append` is one write call, and a failed one leaves nothing behind.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -185,7 +188,10 @@ class AppendFile:
         self._size += written
 
     def _refuse_if_removed(self) -> None:
-        """Detect a removed file: writes to it succeed, but the data is lost."""
+        """Raise OutputError if the file was removed or replaced.
+
+        Writes to a removed file succeed, but their data is lost.
+        """
         try:
             there = os.path.samestat(self.path.stat(), os.fstat(self._fd))
         except OSError as error:

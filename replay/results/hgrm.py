@@ -1,4 +1,7 @@
-"""`.hgrm`: the percentile distribution as text, as Java's `outputPercentileDistribution` prints it (values in ms)."""
+"""The percentile distribution as text (`.hgrm`).
+
+The format is that of Java's `outputPercentileDistribution`, with values in ms.
+"""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class Measured:
         )
 
     def share_of(self, outcomes: Sequence[str], route: str = "") -> float | None:
-        """Share of requests (of one route) that ended in one of `outcomes`; None if there were none."""
+        """Return the share of requests (of one route) that ended in one of `outcomes`; None if there were none."""
         rows = self._rows(route)
         total = sum(sum(row.values()) for row in rows)
         return sum(row.get(name, 0) for row in rows for name in outcomes) / total if total else None

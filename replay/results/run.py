@@ -161,7 +161,7 @@ class Run:
             raise AssertionError(f"{failure}\n  verdict: {self.verdict}\n  run:     {self.folder.path}")
 
     def samples(self) -> list[Sample]:
-        """The slowest and the first failed requests, by route."""
+        """Return the sampled requests by route: the slowest, the first failed, the first with a failed check."""
         return read_rows(self.folder.samples, Sample)
 
     def _head(self) -> list[tuple[str, str]]:

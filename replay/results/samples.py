@@ -1,4 +1,7 @@
-"""Sampled requests: the slowest and the first failed requests of each route, with all their stamps."""
+"""Sampled requests of each route, with all their time stamps.
+
+They are the slowest requests, the first failed requests, and the first whose response failed a check.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""The watched figures of a run: their values by second, and which of them changed first before an objective was missed.
+"""The watched figures of a run: their values by second, and which of them changed first before a missed objective.
 
-A figure has changed where it leaves what it was in the beginning: more than SPREADS median absolute deviations from the
-median of the first seconds, and more than SHARE of that median, for LASTING samples in a row. A trial of a search for the
-peak is compared with a trial at a lower load, because a short trial at a constant load has no such beginning. A counter is
-judged by its growth. That one thing happened before another does not prove that it was the cause, and reports say only the
-order.
+A figure has changed when it differs, for LASTING samples in a row, from the median of its first samples by more than
+SPREADS median absolute deviations and by more than SHARE of that median. A trial of a search for the peak is compared
+with a trial at a lower load, because a short trial at a constant load has no such beginning. A counter is judged by
+its growth.
+
+That one thing happened before another does not prove that it was the cause. Reports therefore state only the order.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ def values_of(rows: Sequence[Second]) -> dict[str, list[float | None]]:
 
 
 def shifted_at(values: Values) -> int | None:
-    """The row from which a figure differs from its beginning; None if it never did, or too little is known. A figure that
-    only grows, and grew in the beginning already, is a counter: it is judged by its growth.
+    """Return the row from which a figure differs from its beginning.
+
+    Return None if it never did, or if it has too few samples. A figure that never falls, and that grew in most of its
+    first samples, is a counter: it is judged by its growth.
     """
     known = _known(values)
     known = _growth(known) if _is_counter(known) else known
@@ -139,9 +142,10 @@ def figure_of(slo: Slo) -> str | None:
 def with_shifts(
     figures: Sequence[WatchFigures], rows: Sequence[Second], objectives: Sequence[Slo]
 ) -> tuple[list[WatchFigures], str]:
-    """The figures with the second in which each changed, and a sentence about the first change, or an empty one.
+    """Return the figures with the second in which each changed, and a sentence about the first change.
 
-    An objective that is missed from the first second on shows no change, so it does not count.
+    The sentence is empty if no objective was missed or no figure changed before. An objective that is missed from the
+    first second on shows no change, so it does not count.
     """
     met_at_first = [slo for slo in objectives if breached_at(rows[:1], [slo]) is None]
     values, breach = values_of(rows), breached_at(rows, met_at_first)
