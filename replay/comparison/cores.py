@@ -30,9 +30,10 @@ def siblings_of(core: int) -> frozenset[int]:
 
 
 def two_shares(cores: Collection[int]) -> tuple[frozenset[int], frozenset[int]] | None:
-    """Two sets with equal numbers of physical cores, one for each build; None if there is only one physical core.
+    """Return two sets with equal numbers of physical cores, one for each build.
 
-    With three or more physical cores, at least one is in neither set and is left for the generator.
+    Return None if there is only one physical core. With three or more physical cores, at least one is in neither set
+    and is left for the generator.
     """
     physical: dict[frozenset[int], set[int]] = {}
     for core in sorted(cores):

@@ -152,7 +152,7 @@ def _too_few(base: Side, new: Side) -> str:
 
 
 def _interleaved(base: Side, new: Side) -> list[SideRun] | None:
-    """The runs in the order of their starts, if they form at least BLOCKS_MIN complete blocks of ABBA or BAAB."""
+    """Return the runs in the order of their starts, if they form at least BLOCKS_MIN blocks of ABBA or BAAB."""
     timed = [(run.started_ns, side is new, run) for side in (base, new) for run in side.runs]
     if any(start is None for start, _, _ in timed) or len(timed) % BLOCK or len(timed) < BLOCK * BLOCKS_MIN:
         return None

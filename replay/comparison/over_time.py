@@ -1,4 +1,4 @@
-"""Figures of both sides by the seconds of their runs: the median over the runs of a side, and the range of these."""
+"""Figures of both sides over the time of their runs: the median and the range over the runs of a side."""
 
 from __future__ import annotations
 

@@ -102,9 +102,10 @@ class Comparison:
         return None if None in needed or not needed else max(n for n in needed if n is not None)
 
     def to_arrow(self) -> pa.Table:
-        """The metrics as an Arrow table: the figures of both sides, the change with its interval, and the verdict.
+        """Return the metrics as an Arrow table: the figures of both sides, the change, its interval, and the verdict.
 
-        `base`, `new` are ns or shares (`unit`); changes are ratios minus 1, or differences of shares; null: not known.
+        `base` and `new` are in ns or shares (`unit`). Changes are ratios minus 1, or differences of shares; null
+        means not known.
         """
         from .tables import findings_table
 

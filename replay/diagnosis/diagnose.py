@@ -1,4 +1,4 @@
-"""From a run to its diagnosis."""
+"""Combines the parts of a diagnosis of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GENERATOR_FULL = "the generator was at its limit too, so the harm may be its own
 
 
 def diagnose(run: Run) -> Diagnosis:
-    """What a run shows of its cause of harm. It never raises for a run that can be read."""
+    """Diagnose the cause of the harm in a run. It never raises for a run that can be read."""
     document, rows = run.document, run.seconds()
     objectives = slo.parse_known(outcome.slo for outcome in document.slo)
     harmed = harmed_at(rows, objectives)
@@ -40,7 +40,7 @@ def diagnose(run: Run) -> Diagnosis:
 
 
 def _words(given: Given, shared: Shared, harmed_s: float | None, *, is_watched: bool) -> str:
-    """The answer in one sentence."""
+    """Return the answer in one sentence."""
     if harmed_s is None:
         return "no harm seen: nothing to explain"
     if given.first is not None:
