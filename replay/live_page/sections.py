@@ -48,7 +48,7 @@ SECTIONS = (
 
 
 def sections_of(view: View) -> dict[str, str]:
-    """All sections; of a run that has ended the report's in place of the figures so far."""
+    """Return all sections. After the end of a run, those of the report replace the figures so far."""
     made = {**figure_sections(view), **chart_sections(view), "plan": _plan(view), "report": ""}
     if view.document is None:
         return made
@@ -59,7 +59,7 @@ def sections_of(view: View) -> dict[str, str]:
 
 
 def figure_sections(view: View) -> dict[str, str]:
-    """The sections with figures and tables of a run in progress."""
+    """Return the sections with figures and tables of a run in progress."""
     return {
         "headline": _headline(view),
         "cards": _cards(view),
@@ -74,7 +74,7 @@ def figure_sections(view: View) -> dict[str, str]:
 
 
 def waiting_sections(words: str) -> dict[str, str]:
-    """The page before the first run."""
+    """Return the sections of the page before the first run."""
     return {"headline": headline("WAITING", words)}
 
 
@@ -165,7 +165,7 @@ def _objectives(view: View) -> str:
 
 
 def chart_sections(view: View) -> dict[str, str]:
-    """Every chart; empty if there is nothing to draw yet."""
+    """Return every chart as HTML; empty for a chart without data."""
     rows, clock = view.history.rows, view.started.recorded_clock
     closed, slo = view.started.closed_loop, view.started.slo
     made: dict[str, tuple[str, Chart | None]] = {
@@ -238,7 +238,7 @@ def _connections(rows: list[Second], clock: RecordedClock | None) -> Chart | Non
 def _counted(
     rows: list[Second], counts: list[int], title: str, clock: RecordedClock | None, *, per_s: bool = True
 ) -> Chart | None:
-    """A count that is not in the rows, per second or as a level."""
+    """Return a chart of a count that is not in the rows, per second or as a level."""
     of_row = {
         row.t_s: count / (max(row.length_s, 1e-9) if per_s else 1)
         for row, count in zip(rows, counts, strict=True)
@@ -263,7 +263,7 @@ def _latencies(view: View) -> str:
 
 
 def _outcomes(view: View) -> str:
-    """How requests ended so far; of those never sent, why."""
+    """Return a table of how requests ended so far, with the reasons for requests that were never sent."""
     sums, ended = view.so_far.sums, view.so_far.outcomes
     rows = []
     for name, count in ended.most_common():
@@ -325,7 +325,7 @@ def _events(view: View) -> str:
 
 
 def _runs(view: View) -> str:
-    """The finished runs of this command, if it makes several."""
+    """Return a table of the finished runs of this command, if it makes several."""
     if view.number < 2:
         return ""
     rows = [

@@ -11,7 +11,10 @@ _ALL_HEADERS = {**HEADERS, "Content-Security-Policy": STRICT}
 
 
 class Guarded:
-    """Refuses what the guard refuses, and adds its headers to every answer. `private` is the path that needs the key."""
+    """Sends the guard's refusals, and adds its headers to every answer.
+
+    `private` is the path that needs the key.
+    """
 
     def __init__(self, app: ASGIApp, guard: Guard, *, private: str = "") -> None:
         self._app, self._guard, self._private = app, guard, private
