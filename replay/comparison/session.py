@@ -169,7 +169,7 @@ class Session:
         return True
 
     def _one(self, build: Build) -> SideRun:
-        """Make one run of one build, in its own folder."""
+        """Make one run of one build in its own folder, and check that the session can continue."""
         self.number += 1
         name = f"{self.number:02}-{build.label}"
         ready = self.plan.ready, self.plan.ready_s

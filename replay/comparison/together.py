@@ -77,7 +77,7 @@ class TogetherSession:
         return self.compare()
 
     def compare(self) -> Comparison:
-        """Compare the completed restarts."""
+        """Compare the completed restarts. The notes of the result begin with the warnings of the session."""
         base, new = self.plan.base.label, self.plan.new.label
         sides = (
             Side(base, tuple(one for one, _ in self.restarts)),

@@ -75,7 +75,7 @@ class Comparison:
 
     @property
     def exit_code(self) -> Exit:
-        """The exit code for scripts."""
+        """The exit code: for a regression, for unusable runs, or for another result that `fail_on` contains."""
         is_guarded = "effect" in self.options.fail_on or not self.options.of_processes
         if self.verdict == "REGRESSION" and is_guarded:
             return Exit.FAILED

@@ -12,7 +12,7 @@ from .statistics import RUNS_NEEDED_MAX
 
 NOTHING_SHOWN = "no difference was shown in either direction"
 RUNS_MIN = 4
-"""With fewer runs per side, nothing can be excluded at an alpha of 0.05."""
+"""Minimum number of runs per side. With fewer, no change can be excluded at an alpha of 0.05."""
 
 
 def change_text(value: float, metric: Metric) -> str:

@@ -30,7 +30,8 @@ once per second, and must stay at their limits for some samples.
 """
 
 TOGETHER_ROWS = 2
-"""Figures that give way within this many rows of the first one are ranked by how near their limits they were before."""
+"""Figures that give way within this number of rows after the first one are ranked by how near to their limits they were
+before."""
 
 BEFORE_ROWS = 5
 """Number of rows before the first figure gave way over which nearness to the limits is compared."""

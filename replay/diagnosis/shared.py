@@ -55,7 +55,7 @@ class Shared:
 
     @property
     def words(self) -> str:
-        """The answer in words."""
+        """A sentence with the routes that share a cause, or with the reason why there are none."""
         if not self.routes:
             why = f" ({self.evidence[0]})" if self.evidence else ""
             return f"the latencies alone do not show it{why}"

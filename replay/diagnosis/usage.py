@@ -50,7 +50,7 @@ class Usage:
 
     @property
     def has_limit(self) -> bool:
-        """Whether any sample has a limit beside it."""
+        """Whether the limit is known for any sample."""
         return any(share is not None for share in self.used)
 
     @property

@@ -54,7 +54,7 @@ class Sightings:
         self.types = array("H")
 
     def add(self, row: int, types: int, shape: int, value: int, order: int = ABSENT) -> None:
-        """Add the field in one more row."""
+        """Record the field in one more row, with shape, value and order reduced to 32 bits."""
         self.rows.append(row)
         self.types.append(types)
         self.shapes.append(shape & MASK or 1)
@@ -126,7 +126,7 @@ class Flattener:
         self._decode = msgspec.json.Decoder().decode
 
     def add(self, row: int, body: bytes, form: int) -> None:
-        """Add the body of one response."""
+        """Parse the body of one response, and add its fields. Invalid JSON is treated as lines of text."""
         if form == FORM_JSON:
             try:
                 document = self._decode(body)

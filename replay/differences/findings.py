@@ -124,7 +124,7 @@ class Differences:
 
     @property
     def exit_code(self) -> Exit:
-        """The exit code for scripts."""
+        """The exit code: INVALID for unusable runs, otherwise a failure only for verdicts that `fail_on` contains."""
         if self.verdict == "INVALID":
             return Exit.INVALID
         if self.verdict == "DIFFERENT" and "different" in self.fail_on:

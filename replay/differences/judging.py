@@ -63,7 +63,7 @@ class RunsOfSide:
 
 @dataclass(slots=True)
 class _Family:
-    """All fields that differ anywhere."""
+    """The rates of all fields that differ anywhere, and the counters of the routes by name."""
 
     rates: list[Rates] = field(default_factory=list)
     counters: dict[str, RouteCounter] = field(default_factory=dict)

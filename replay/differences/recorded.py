@@ -140,7 +140,7 @@ class _Comparison:
         self.judged = 0
 
     def judge(self) -> None:
-        """Judge all routes."""
+        """Judge all routes, and collect findings and notes."""
         for route in self.responses.routes:
             self.counters[route.route] = RouteCounter(route)
             self._heads(route)

@@ -174,7 +174,7 @@ class History:
         self._connection = _in_memory()
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database; the history cannot be used afterwards."""
         self._connection.close()
 
 

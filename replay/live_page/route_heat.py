@@ -35,7 +35,7 @@ class RouteHeat:
         self._intervals: dict[str, list[Interval]] = {}
 
     def take(self, deltas: Deltas, biggest: Sequence[str]) -> None:
-        """Add the intervals of the busiest routes that have ended."""
+        """Add the intervals that ended in this second, for the busiest routes."""
         counts: dict[str, np.ndarray] = {}
         spans: dict[str, tuple[float, float]] = {}
         for delta in deltas.histograms:

@@ -98,7 +98,7 @@ class LiveServer:
             )
         try:
             trio.run(self._serve)
-        except BaseException as error:  # The run continues without its page, whatever happened.
+        except BaseException as error:  # No error of the page may end the run.
             self._failure = f"{type(error).__name__}: {error}"
         self._started.set()
 

@@ -89,7 +89,7 @@ class Notifications:
         """Do nothing: `finish` sends the last message."""
 
     def finish(self, *, is_cancelled: bool = False) -> None:
-        """Send the message on the end, unless no run began."""
+        """Send the message about the end of the command, unless no run began."""
         document = self._document
         if self._started is None:
             return

@@ -30,7 +30,7 @@ Counts = Mapping[str, tuple[int, int]]
 class ActionCounts:
     """Computes the deltas of each action during a run.
 
-    Routes of a followed source get their actions during the run, so `take` looks the actions up on each call.
+    `take` looks up the actions on each call, because routes of a followed source get theirs during the run.
     """
 
     def __init__(self, all_metrics: Sequence[LaneMetrics], routes: Sequence[RouteStart]) -> None:

@@ -57,12 +57,12 @@ SCHEMA = pa.schema(
 )
 """One row per response.
 
-`number` is the row of the event in the trace. `copy` distinguishes requests of the same event: clones made by scaling,
-passes, targets (0 is the event itself). `route` is the index among `answers.routes` of run.json. `type` is the media
-type in lower case without parameters, `encoding` the content coding as sent. `length` counts the bytes of the body as
-received. `digest` (0: unknown) does not depend on white space and key order for JSON, and is XXH64 of the decoded body
-otherwise. `headers` are those that were selected. `body` is decoded, and null if it was not kept. `cut`: `body` is only
-the beginning.
+`number` is the row of the event in the trace. `copy` distinguishes several requests for the same event, which scaling,
+further passes and further targets make (0 is the event itself). `route` is the index in `answers.routes` of run.json.
+`type` is the media type in lower case without parameters, and `encoding` the content coding as sent. `length` counts
+the bytes of the body as received. `digest` is 0 if it is unknown. For JSON it does not depend on white space and key
+order; for other bodies it is XXH64 of the decoded body. `headers` are those that the scenario selects. `body` is
+decoded, and null if it was not kept. `cut`: `body` is only the beginning.
 """
 
 DEFAULTS: dict[str, Any] = {"copy": 0, "type": "", "encoding": "identity", "cut": False, "digest": 0}
@@ -97,7 +97,7 @@ class AnswersWriter:
 
     @property
     def bytes_written(self) -> int:
-        """The size of all files."""
+        """The number of bytes in all files so far."""
         return self._finished_bytes + (self._sink.tell() if self._sink is not None else 0)
 
     def write(self, columns: Mapping[str, Any]) -> None:

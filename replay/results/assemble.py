@@ -71,7 +71,7 @@ def assemble(
 
 
 def _trace_seeds(started: Started) -> dict[str, int]:
-    """Return the seed of the trace ids, by route, for routes whose requests carry a traceparent."""
+    """Return the seed of the trace ids, by route, for routes whose requests have a traceparent."""
     traced = [route.name for route in started.routes if route.traced]
     if not traced:
         return {}

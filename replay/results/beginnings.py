@@ -1,4 +1,4 @@
-"""How the first bytes of a malformed response are shown: enough to recognize the server, without possible secrets.
+"""Shows the first bytes of a malformed response: enough to recognize the server, without possible secrets.
 
 Lanes keep at most 32 bytes of the first line, and stop before the first `:` or `=`, so no header, cookie or value is
 included. A response that is not HTTP can begin with anything, so words that look like secrets are removed here.

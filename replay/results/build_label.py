@@ -32,5 +32,5 @@ def build_of(environ: Mapping[str, str]) -> str:
 
 
 def name_of(recording: str) -> str:
-    """Return a name for a scenario that has none: its first recording's file name, up to the first dot."""
+    """Return a name for a scenario that has none: the file name of its first recording, up to the first dot."""
     return PurePath(recording.split(" and ", maxsplit=1)[0]).name.split(".")[0]

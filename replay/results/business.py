@@ -1,4 +1,4 @@
-"""Business actions of a run: how many of their requests failed, the cost, and the time.
+"""Business actions of a run: how many of their requests failed, when, and at what cost.
 
 An action's `value` is the cost of one failed request. Losses in different currencies are never added up.
 """
@@ -31,9 +31,9 @@ _ONE_IN = 0.2
 
 
 def values_of(scenario: Mapping[str, Any]) -> dict[str, Money]:
-    """Return the values of failed requests by action, from a saved scenario.
+    """Return the cost of one failed request by action, from a saved scenario.
 
-    Invalid values are left out, because run folders may come from anywhere.
+    Invalid values are left out, because anyone may have written the run folder.
     """
     found: dict[str, Money] = {}
     given = scenario.get("values", {})
@@ -64,8 +64,8 @@ def business_of(
 ) -> BusinessFigures | None:
     """Return the business figures of a run, computed from the figures of its `actions`.
 
-    Return None if the run has neither actions nor values. The intervals come from the timeline, so the last moments
-    of a killed run are missing from them.
+    Return None if the run has neither actions nor values. The intervals are computed from the timeline, so the last
+    moments of a killed run are missing from them.
     """
     values = values_of(started.scenario)
     asked = started.scenario.get("actions")

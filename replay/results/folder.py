@@ -26,7 +26,7 @@ SHARE = "share.json"
 """In the folder of an agent: the agent's share of a run over several machines (`replay.cluster.share`)."""
 
 DOCUMENT_BYTES_MAX = 256 << 20
-"""The largest run.json that is read: a hundred times the size for a thousand routes."""
+"""Maximum size of a run.json that is read: a hundred times the size of one with a thousand routes."""
 
 _LANE_FILE = re.compile(r"\d+\.lane")
 
@@ -73,7 +73,7 @@ class RunFolder:
 
     @property
     def run(self) -> Path:
-        """The document of the run."""
+        """The document of the run; the file exists only if the run is complete."""
         return self.path / "run.json"
 
     @property
@@ -106,7 +106,7 @@ class RunFolder:
 
     @property
     def samples(self) -> Path:
-        """The slowest and the first failed requests of each route."""
+        """The sampled requests of each route."""
         return self.path / "samples.jsonl"
 
     @property

@@ -22,7 +22,7 @@ from .verdicts import verdict_word
 T = TypeVar("T")
 
 DOCUMENT_BYTES_MAX = 256 << 20
-"""The largest run.json that is read."""
+"""Maximum size of a run.json that is read."""
 
 
 class _Start(msgspec.Struct):

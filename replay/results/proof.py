@@ -1,4 +1,4 @@
-"""Whether a run proves its objectives, as a message for assertions in tests."""
+"""Checks whether a run proves objectives, and describes a failure for assertions in tests."""
 
 from __future__ import annotations
 

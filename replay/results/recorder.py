@@ -291,7 +291,8 @@ class Recorder:
     def _statuses(self) -> list[int]:
         """Return two counts of responses since the last tick, without the warm-up.
 
-        The first counts statuses worse than recorded, the second 4xx where the recorded status is unknown.
+        The first counts responses with a status worse than recorded, the second those with a 4xx if the recorded
+        status is unknown.
         """
         now = [
             sum(int(metrics.status_counts[:, column].sum()) for metrics in self._all_metrics)

@@ -117,8 +117,8 @@ def collect(
 ) -> list[Sample]:
     """Return the samples of all lanes by route: the slowest, then the first failed, then the first mismatched.
 
-    `names` are the names of the rows, `rules` those of the captures and checks. `trace_seeds` has a seed of trace ids
-    for each route whose requests carry a traceparent.
+    `names` are the names of the rows, `rules` the names of the captures and checks. `trace_seeds` has a seed of trace
+    ids for each route whose requests have a traceparent.
     """
     found: list[tuple[SampleKind, str, _Raw]] = []
     for row, name in enumerate(names):

@@ -66,7 +66,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 class RouteStart(msgspec.Struct, frozen=True):
     """A route of the plan.
 
-    `action` is its business action, or empty. `traced`: its requests carry a traceparent.
+    `action` is its business action, or empty. `traced`: its requests have a traceparent.
     """
 
     name: str

@@ -9,8 +9,8 @@ NOT_ENDED = ("interrupted", "killed", "failed", "not_allowed", "over_limit")
 def verdict_word(how: str, validity: str, *, failed: bool) -> str:
     """Return the verdict of a run in one word.
 
-    It is the first that applies: the ending of a run that was cut off, INVALID, FAILED if its target failed,
-    otherwise VALID or SUSPECT.
+    It is the first of these that applies: the ending of a run that was cut off, INVALID, FAILED if the target failed,
+    and otherwise `validity`, which is VALID or SUSPECT.
     """
     if how in NOT_ENDED:
         return how.upper()

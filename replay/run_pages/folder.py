@@ -42,7 +42,7 @@ def runs_in(root: Path) -> list[ServedRun]:
 
 
 def peaks_in(root: Path) -> list[tuple[str, float, FoundPeak]]:
-    """Return the searches directly in a folder, the newest first: name, time of the end, and result.
+    """Return the searches directly in a folder, the newest first: name, when it ended, and its result.
 
     The time is in s since the epoch. A search that cannot be read is left out, but its runs are listed.
     """

@@ -20,7 +20,7 @@ class Guarded:
         self._app, self._guard, self._private = app, guard, private
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, by the application or with a refusal. Web sockets are closed at once."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
