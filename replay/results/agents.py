@@ -1,4 +1,4 @@
-"""`agents` of run.json: what each agent of a run over several machines counted, and how far its clock can be trusted."""
+"""The agents of a run over several machines (`agents` of run.json): their counts, and the errors of their clocks."""
 
 from __future__ import annotations
 
