@@ -134,7 +134,7 @@ def _words(log: Path) -> str:
         with log.open("rb") as file:
             file.seek(max(file.seek(0, os.SEEK_END) - 4 * LOG_SHOWN, 0))
             text = " ".join(file.read().decode("utf-8", "replace")[-LOG_SHOWN:].split())
-        return f": {text}" if text else " (it said nothing)"
+        return f": {text}" if text else " (it printed nothing)"
     return ""
 
 

@@ -40,7 +40,7 @@ def incomparable(base: Side, new: Side) -> list[str]:
         elif document.closed_loop != first.closed_loop:
             found.append(f"one of {pair} is a closed loop")
         elif changed := changed_settings(document.scenario, first.scenario):
-            found.append(f"{pair} had other scenarios ({', '.join(changed)})")
+            found.append(f"{pair} had different scenarios ({', '.join(changed)})")
         if any(getattr(document.host, key) != getattr(first.host, key) for key in _MACHINE):
             found.append(f"{pair} were made on different machines")
     names = [run.name for side in (base, new) for run in side.runs if run.document is None]

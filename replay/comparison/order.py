@@ -55,7 +55,7 @@ def order_of(base: Side, new: Side) -> Order:
     unknown = sum(time is None for side in times for time in side)
     if unknown:
         total = len(base.runs) + len(new.runs)
-        return Order(notes=(_unchecked(f"{unknown} of {total} runs do not say when they started"),))
+        return Order(notes=(_unchecked(f"{unknown} of {total} runs do not record when they started"),))
     one, two = ([time for time in side if time is not None] for side in times)
     if max(one) < min(two):
         return Order(base.label, new.label)

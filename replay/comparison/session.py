@@ -161,7 +161,7 @@ class Session:
                 if self.retries < RETRIES_MAX:
                     self.retries += 1
                     set_aside([Path(run.name) for _, run in made], BOTTLENECK)
-                    self.say(f"{BOTTLENECK} in this block: it is made anew")
+                    self.say(f"{BOTTLENECK} in this block: it is repeated")
                     continue
                 self.blocks.append(made)
                 return False

@@ -229,7 +229,7 @@ def _from_log(path: Path, unit: str) -> SideRun:
     unit = log.unit or unit
     if not unit:
         raise UsageError(
-            f"{path} does not say the unit of its values", hint="give it with --unit ns, us or ms"
+            f"{path} does not state the unit of its values", hint="give it with --unit ns, us or ms"
         )
     if unit not in UNITS:
         raise UsageError(f"--unit: {unit!r} is not a unit", hint="ns, us, ms or s")
@@ -269,7 +269,7 @@ def _clock_notes(log: hlog.Log) -> list[str]:
         before = last.get(interval.tag, -math.inf)
         jumps += interval.start_s < before - _JUMP_S or interval.length_s < 0
         last[interval.tag] = interval.start_s
-    return [f"{log.path}: time goes back at {jumps} line(s); totals are not harmed"] if jumps else []
+    return [f"{log.path}: time goes back at {jumps} line(s); the totals are still correct"] if jumps else []
 
 
 _Log = tuple[dict[str, Histogram], dict[str, dict[str, int]]]

@@ -33,7 +33,10 @@ def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
             f"{new.label} is worse than {base.label}: {shares}; latencies of refusals are not compared",
         )
     if _has_failed(base) or _has_failed(new):
-        return "INVALID", f"most responses are refusals, so these runs say nothing about the builds: {shares}"
+        return (
+            "INVALID",
+            f"most responses are refusals, so these runs allow no verdict on the builds: {shares}",
+        )
     if old > now + SUSPECT_SHARE:
         return (
             "INCONCLUSIVE",

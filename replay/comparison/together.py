@@ -130,7 +130,7 @@ class TogetherSession:
             if is_invalid and self.retries < RETRIES_MAX:
                 self.retries += 1
                 set_aside([Path(run.name) for run in made], BOTTLENECK)
-                self.say(f"{BOTTLENECK} in this restart: it is made anew")
+                self.say(f"{BOTTLENECK} in this restart: it is repeated")
                 continue
             self.restarts.append(made)
             if is_invalid:

@@ -164,7 +164,7 @@ def _compare_speed(
     refused = invalid(base, new)
     if refused:
         sentence = (
-            f"the generator was the bottleneck, so these runs say nothing about the builds: {refused[0]}"
+            f"the generator was the bottleneck, so these runs allow no verdict on the builds: {refused[0]}"
         )
         return _nothing("INVALID", sentence, refused, base, new, options)
     if by_status := judge_statuses(base, new):
@@ -236,9 +236,9 @@ def _unequal(base: Side, new: Side, counts: tuple[int, int], design: Design) -> 
         return []
     small, units = base if counts[0] == few else new, "sessions" if design.is_sessions else "runs"
     return [
-        f"{small.label} has {few} {units} and the other side {many}: so few do not show how far they scatter, and where "
-        f"{units} are skewed and scatter differently there are more false alarms than promised; give both sides as many, "
-        f"or {FEW} at least"
+        f"{small.label} has {few} {units} and the other side {many}: {few} are too few to estimate how much they vary, and "
+        f"if the values of {units} are skewed there may be more false alarms than alpha allows; give both sides equally "
+        f"many, or at least {FEW}"
     ]
 
 

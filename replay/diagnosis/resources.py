@@ -174,7 +174,9 @@ def _need(most: _Onset, causes: Sequence[_Onset]) -> str:
     """Return a sentence about the share of its limit that the load needed, and about that of the others."""
     part = _part(most)
     others = [onset.due for onset in causes if _part(onset) != part and onset.due is not None]
-    words = f"the load that was due then needed {most.due or 0:.0%} of that limit, by what it used before"
+    words = (
+        f"the load at that time needed {most.due or 0:.0%} of that limit, extrapolated from the use before"
+    )
     return words + (f" (of any other that gave way: at most {max(others):.0%})" if others else "")
 
 
@@ -235,7 +237,7 @@ def _bound_by(
             continue
         used, full = usage.mean_used(harmed, len(usage.used)), usage.full_at()
         if usage.name.endswith(REPLICAS) and used is not None and used >= FULL:
-            return usage.name, _stood(usage, f"more than {first.usage.name} could carry was due")
+            return usage.name, _stood(usage, f"more load was due than {first.usage.name} could handle")
         missed = _missed_share(values, usage.name, harmed)
         if CACHE in usage.name and full is not None and full <= harmed and (missed or 0) >= MISSED_SHARE:
             why = f"{format_share(missed or 0)} of the lookups missed it, and went to {first.usage.name}"
@@ -245,7 +247,7 @@ def _bound_by(
 
 def _stood(usage: Usage, why: str) -> str:
     limit = next((limit for limit in reversed(usage.limits) if limit is not None), None)
-    return f"{usage.name} stood at its limit of {limit or 0:g}; {why}"
+    return f"{usage.name} was at its limit of {limit or 0:g}; {why}"
 
 
 def _sentences(onsets: Sequence[_Onset], rows: Sequence[Second]) -> list[str]:
@@ -259,7 +261,7 @@ def _evidence(onset: _Onset, rows: Sequence[Second]) -> str:
     of = "" if limit is None else f" of {limit:g}"
     words = f"{usage.name} reached its limit{of} {at}"
     if onset.how == "refused":
-        words = f"{usage.name} turned work away {at}" + (f" (its limit is {limit:g})" if limit else "")
+        words = f"{usage.name} refused work {at}" + (f" (its limit is {limit:g})" if limit else "")
     if onset.before is not None:
         words += f"; it was at {format_share(onset.before)} of it in the {BEFORE_ROWS} s before"
     return words

@@ -103,12 +103,12 @@ def shared_among(routes: Sequence[RouteSeries], load: np.ndarray) -> Shared:
     least = min(pairs[a, b] for a in group for b in group if (a, b) in pairs)
     evidence = [
         f"{len(names)} routes got worse within {BEGIN_WINDOWS + 1} s of each other, and moved together from then on"
-        f" (correlation of changes at least {least:.2f}, the load taken out)"
+        f" (correlation of changes at least {least:.2f}, without the effect of the load)"
     ]
     unharmed = [route.route for route in routes if route.route not in begins]
     if unharmed:
         evidence.append(
-            "as before: "
+            "unchanged: "
             + ", ".join(unharmed[:5])
             + (f" and {len(unharmed) - 5} more" if len(unharmed) > 5 else "")
         )

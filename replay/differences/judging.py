@@ -78,7 +78,9 @@ def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Di
     refuse_unlike(runs)
     sides = base.compared, new.compared
     if refused := invalid_runs((base, new)):
-        sentence = f"the generator was the bottleneck, so these runs say nothing of the builds: {refused[0]}"
+        sentence = (
+            f"the generator was the bottleneck, so these runs allow no verdict on the builds: {refused[0]}"
+        )
         return Differences("INVALID", sentence, *sides, tuple(refused), fail_on=options.fail_on)
     responses = read_responses(runs)
     ignoring = Ignoring([*rules_of(runs), *options.ignore])
@@ -305,7 +307,7 @@ def _notes(base: RunsOfSide, new: RunsOfSide) -> list[str]:
         figures = run.document.answers
         if figures is not None and figures.dropped:
             dropped = ", ".join(f"{count:,} {reason}" for reason, count in figures.dropped.items())
-            notes.append(f"{run.path} did not keep all it should have: {dropped}")
+            notes.append(f"{run.path} did not keep everything: it lost {dropped}")
     return notes
 
 
@@ -314,7 +316,7 @@ def sentence_of(made: Differences) -> str:
     base, new = made.base.label, made.new.label
     if made.reasons:
         worst = next(iter(made.fields), None)
-        glance = f"; at a glance {_said(worst, base)}" if worst is not None and worst.p is None else ""
+        glance = f"; observed so far: {_said(worst, base)}" if worst is not None and worst.p is None else ""
         return f"nothing can be concluded: {made.reasons[0]}{glance}"
     if named := made.different:
         more = f", and {counted(len(named) - 1, 'more field')}" if len(named) > 1 else ""

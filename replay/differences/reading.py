@@ -190,8 +190,8 @@ def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) 
             continue
         last = int(head.table["due_ns"].to_numpy().max()) if len(head.keys) else -1
         notes.append(
-            f"{run.path} did not end normally ({run.document.ending.how}): what was due in its"
-            f" first {max(last, 0) / 1e9:.3g} s is compared"
+            f"{run.path} did not end normally ({run.document.ending.how}): only requests that were"
+            f" due in its first {max(last, 0) / 1e9:.3g} s are compared"
         )
         found = last if found is None else min(found, last)
     return found

@@ -44,7 +44,9 @@ def compare_with_recording(new: RunsOfSide, trace_path: str | None, options: Opt
     refuse_unlike(runs)
     base = ComparedSide(RECORDED, ())
     if refused := invalid_runs([new]):
-        sentence = f"the generator was the bottleneck, so these runs say nothing of the build: {refused[0]}"
+        sentence = (
+            f"the generator was the bottleneck, so these runs allow no verdict on the build: {refused[0]}"
+        )
         return Differences("INVALID", sentence, base, new.compared, tuple(refused), fail_on=options.fail_on)
     trace = _trace_of(runs[0], trace_path)
     with tempfile.TemporaryDirectory(prefix="replay-diff-") as area:
@@ -110,16 +112,16 @@ def _trace_of(run: KeptRun, given: str | None) -> Trace:
     identity = run.document.trace
     place = given or (identity.path if identity is not None else "")
     if not place:
-        raise UsageError(f"{run.path} names no recording", hint="name it with --trace TRACE")
+        raise UsageError(f"{run.path} does not record its trace", hint="give it with --trace TRACE")
     if not Path(place).is_dir():
         raise UsageError(
             f"the recording of {run.path} is not a trace at {place}",
-            hint="import it to a trace, and name that with --trace TRACE",
+            hint="import it to a trace, and give that with --trace TRACE",
         )
     trace = Trace.open(place)
     if identity is not None and trace.digest != identity.digest:
         raise UsageError(
-            f"{place} is not the recording that {run.path} replayed", hint="name that one with --trace TRACE"
+            f"{place} is not the recording that {run.path} replayed", hint="give that one with --trace TRACE"
         )
     if not trace.manifest.responses:
         raise UsageError(

@@ -302,5 +302,5 @@ def _why(path: Path, error: Exception) -> str:
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
         return f"{path} is locked by another program"
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-        return f"{path} is damaged ({error}): `replay runs --rebuild` makes it anew from the folders"
+        return f"{path} is damaged ({error}): `replay runs --rebuild` creates it again from the folders"
     return f"{path} cannot be used: {reason_of(error)}"

@@ -30,7 +30,7 @@ failed shares, and of peaks (the default of `--width`).
 DOUBTS = {
     "hosts": "runs of other hosts begin there, and hosts differ by as much",
     "control": "the host's control workload changed by as much",
-    "build": "runs of this build were at the earlier level before",
+    "build": "earlier runs of this build were at the previous level",
 }
 TREND_KINDS: tuple[Kind, ...] = ("run", "peak")
 Metric = Literal["p50", "p99", "failed", "peak"]

@@ -133,7 +133,7 @@ async function read() {
     if (over) break;
     const wait = RETRY_MS[Math.min(failures, RETRY_MS.length - 1)];
     failures += 1;
-    if (failures > 1) tell('no connection: trying again. The figures are the last that arrived', 'bad');
+    if (failures > 1) tell('no connection: trying again. The figures are the last ones received', 'bad');
     await new Promise((done) => setTimeout(done, wait));
   }
 })();

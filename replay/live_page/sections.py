@@ -278,7 +278,7 @@ def _routes(view: View) -> str:
     routes = view.so_far.routes
     more = f" (the {ROUTES_SHOWN} busiest of {len(routes):,})" if len(routes) > ROUTES_SHOWN else ""
     rows = [_route(view, name, outcomes, [name]) for name, outcomes in routes[:ROUTES_SHOWN]]
-    note = "Latencies of a route are renewed each second of a short run, less often later on and with many routes."
+    note = "Latencies of a route are updated each second, but less often in a long run or with many routes."
     if view.so_far.left_out:
         note += " Some routes have none here, because there are too many: the report has them."
     return _route_table(f"Routes{more}", rows, view, note)
@@ -333,7 +333,7 @@ def _runs(view: View) -> str:
         for run in reversed(view.ended)
     ]
     head = ("", "target", "sent", f"{view.usual} p99", "verdict", "failed")
-    return html_table(head, rows, "Runs before", long=(1, 5))
+    return html_table(head, rows, "Earlier runs", long=(1, 5))
 
 
 def _bad(text: str) -> str:

@@ -47,7 +47,7 @@ class Notifications:
         if self._runs > 1:
             return
         rows, length_ns = started.plan.get("rows"), started.plan.get("length_ns")
-        words = f"run {started.run_id} onto {started.target} starts"
+        words = f"run {started.run_id} against {started.target} starts"
         words += f": {counted(rows, 'request')}" if isinstance(rows, int) else ""
         words += f" in {format_duration(length_ns)}" if isinstance(length_ns, int) and length_ns else ""
         self._say("start", words, rows=rows)

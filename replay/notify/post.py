@@ -103,7 +103,7 @@ def _addresses(hook: WebHook, allowed: Allowed) -> list[str]:
         if not is_allowed:
             raise LimitError(
                 f"--notify: {hook.host} is beyond this machine, and it is not allowed",
-                hint=f"if it may get messages: --allow {hook.host}",
+                hint=f"to send messages to it: --allow {hook.host}",
             )
     return addresses
 

@@ -43,7 +43,7 @@ def notes_of(
     for target in started.targets:
         notes += _target_notes(target)
     if started.closed_loop:
-        words = "a closed loop has no due times: response, lateness and wait do not exist"
+        words = "a closed loop has no due times, so response, generator lag and wait are not measured"
         notes.append(Note("CLOSED_LOOP", words))
     notes += _counted_notes(by_name)
     return [*notes, *known, *_name_notes(names), *_tail_note(started, measured)]
@@ -70,8 +70,8 @@ def _counted_notes(by_name: dict[str, int]) -> list[Note]:
         words = f"{count:,} requests waited because the cap on connections (-c) was reached; "
         notes.append(Note("CONNECTION_LIMITED", words + "their wait is part of the response"))
     if count := by_name["unsent_capture"]:
-        words = f"{counted(count, 'request')} not sent, because the client lacked a captured value: "
-        notes.append(Note("VALUES_MISSING", words + "see which captures missed"))
+        words = f"{counted(count, 'request')} not sent, because a captured value was missing: "
+        notes.append(Note("VALUES_MISSING", words + "see which captures found nothing"))
     if count := by_name["routes_merged"]:
         words = f"{count:,} requests of rare routes are recorded together as {OTHER!r}"
         notes.append(Note("ROUTES_MERGED", words))
@@ -104,7 +104,7 @@ def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
     notes = []
     for name in names:
         if name.failed_at_s is not None:
-            words = f"{name.name} stopped resolving after {name.failed_at_s:.1f} s: {name.failure}; the run went on with "
+            words = f"{name.name} stopped resolving after {name.failed_at_s:.1f} s: {name.failure}; the run continued with "
             notes.append(
                 Note(
                     "NAME_LOST",

@@ -65,7 +65,7 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
         cut_to_whole_lines(path)
     # A lane's memory has no checksum, so any number in it may be wrong.
     hint = "latency.hlog and timeline.jsonl in it hold what was measured until it was killed"
-    with damage_named(f"{folder.path} cannot be recovered: what its lanes left", hint):
+    with damage_named(f"{folder.path} cannot be recovered: the memory of its lanes", hint):
         return _assembled(folder, all_metrics, started, lookup)
 
 
@@ -188,5 +188,6 @@ def _refuse_if_alive(folder: RunFolder) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"{folder.path} is still being written: the run goes on", hint="wait until it has ended"
+                f"{folder.path} is still being written: the run is in progress",
+                hint="wait until it has ended",
             ) from None

@@ -120,7 +120,7 @@ def two_groups(root: Path, base: Sequence[str], new: Sequence[str]) -> Page:
     """
     if not base or not new:
         raise UsageError(
-            "a comparison needs runs of both builds", hint="tick one of base and one of new at least"
+            "a comparison needs runs of both builds", hint="tick at least one run of base and one of new"
         )
     if len(base) > BUILD_RUNS_MAX or len(new) > BUILD_RUNS_MAX:
         raise UsageError(f"more than {BUILD_RUNS_MAX} runs of one build", hint="tick fewer")

@@ -167,7 +167,7 @@ def _get(url: str, permitted: Permitted) -> Any:
             body = response.read(BODY_BYTES_MAX + 1)
     except LimitError:
         raise SampleError(
-            f"{host} is beyond this machine and not allowed; if it is meant: --allow {host}"
+            f"{host} is beyond this machine and not allowed; to allow it: --allow {host}"
         ) from None
     except urllib.error.HTTPError as error:
         raise SampleError(f"{host} answered {error.code}") from None

@@ -61,13 +61,13 @@ class Guard:
             return Refusal(421, "this server has another name: open the link that replay printed")
         origins = headers.get("origin", [])
         if any(origin.lower() != f"{scheme}://{hosts[0].lower()}" for origin in origins):
-            return Refusal(403, "another page asked")
+            return Refusal(403, "the request came from another page")
         if method not in ("GET", "HEAD"):
             return Refusal(405, "this page can only be read")
         if not is_private:
             return None
         if any(site not in ("same-origin", "none") for site in headers.get("sec-fetch-site", [])):
-            return Refusal(403, "another page asked")
+            return Refusal(403, "the request came from another page")
         return (
             None
             if self._has_key(headers.get("authorization", []))

@@ -76,7 +76,7 @@ def bound(flag: str, host: str, port: int) -> socket.socket:
         made.close()
         hint = ""
         if error.errno == errno.EADDRINUSE:
-            hint = "give another one; port 0 takes any that is free"
+            hint = "give another port, or 0 for any free port"
             raise UsageError(f"{flag}: {place} is in use by another program", hint=hint) from None
         if error.errno == errno.EADDRNOTAVAIL:
             hint = "give an address of this machine, or 0.0.0.0 for all of them"
