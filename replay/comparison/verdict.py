@@ -97,7 +97,7 @@ class Comparison:
 
     @property
     def runs_needed(self) -> int | None:
-        """The number of runs per side that would decide every metric; None if it is too large."""
+        """The number of runs per side that would decide every metric; None if it is too large or nothing was tested."""
         needed = [finding.runs_needed for finding in self.findings]
         return None if None in needed or not needed else max(n for n in needed if n is not None)
 

@@ -161,7 +161,10 @@ def _head(row: dict[str, Any] | None, field: str) -> Any:
 
 
 def _voted(finding: FieldFinding, pairs: Sequence[Pair]) -> Kind:
-    """Return the kind that most of the examined requests have."""
+    """Return the kind of a field's differences: the most frequent one among the examined requests.
+
+    For the aspect `order` it is always `order`.
+    """
     if finding.aspect == "order":
         return "order"
     return Counter(pair.kind for pair in pairs).most_common(1)[0][0]

@@ -109,7 +109,10 @@ def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Di
 
 
 def refuse_unlike(runs: Sequence[KeptRun]) -> None:
-    """Raise UsageError if runs have different recordings or scenarios, because their requests cannot be paired."""
+    """Raise UsageError if runs have different recordings or scenarios, or if only some of them kept secrets.
+
+    The requests of such runs cannot be paired or compared.
+    """
     first = runs[0]
     for run in runs[1:]:
         one, two = first.document, run.document

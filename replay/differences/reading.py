@@ -46,7 +46,7 @@ _HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class KeptRun:
-    """A run with its responses."""
+    """A run whose kept responses are compared: its folder and its document."""
 
     path: Path
     document: RunDocument

@@ -50,7 +50,8 @@ class Judged:
 def labellings(base: int, new: int) -> tuple[np.ndarray, bool]:
     """Return bool[labellings, runs], true for base, and whether these are all labellings.
 
-    If they are not all, the observed labelling is the first one.
+    The observed labelling is the first one. If there are more than LABELLINGS_MAX, the others are drawn with a fixed
+    seed.
     """
     runs = base + new
     if math.comb(runs, base) <= LABELLINGS_MAX:

@@ -158,7 +158,7 @@ def _pointer(
 
 
 def _canonical(value: Any) -> str:
-    """Return a text that is equal only for equal values.
+    """Return a text by which values are compared: equal values have the same text.
 
     All objects have the same text, because their fields are judged separately.
     """

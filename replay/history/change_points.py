@@ -192,7 +192,8 @@ def _candidates(series: Series, start: int, end: int) -> npt.NDArray[np.int64]:
 def _machines(series: Series, rows: slice) -> list[Floats]:
     """Return the known effects of machines, a column each.
 
-    There is a level for each host with several runs, one for all other hosts, and the control workload.
+    Every host with several runs has a column, except for one of them if there are no other hosts. The control
+    workload is the last column, if it varies.
     """
     hosts = np.array(series.hosts[rows], object)
     names, counts = np.unique(hosts.astype(str), return_counts=True)
@@ -292,7 +293,7 @@ def _is_drift(
 ) -> bool:  # fmt: skip
     """Return whether a steady drift explains the series better than the step.
 
-    In addition, no step may be left in the series when the drift is removed.
+    The answer is False if a step remains in the series when the drift is removed.
     """
     place, _, t = found
     one = values[:, [int(np.nanargmax(np.abs(t)))]]

@@ -41,7 +41,7 @@ LEAVE_S = 8.0
 
 
 class _Refused(Exception):
-    """The web hook gave an answer after which a retry makes no sense."""
+    """The web hook refused the message for good, so it is not sent again."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -179,7 +179,7 @@ def _words(hook: WebHook, error: Exception) -> str:
 
 
 class _Failed(OSError):
-    """The web hook cannot accept the message now, so a retry makes sense."""
+    """The web hook cannot accept the message now, so it is sent again."""
 
 
 def _post(hook: WebHook, data: bytes, allowed: Allowed) -> None:

@@ -124,7 +124,7 @@ class RunFolder:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the run ended normally or was recovered."""
+        """Whether run.json exists: the run has ended and is saved, or was recovered after a kill."""
         return self.run.exists()
 
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:

@@ -33,8 +33,9 @@ LEAST = 20
 class StandingNow:
     """The state of an objective after one second. None means that a value is not known (yet).
 
-    `met` is over the run so far (every window of an objective by window), `met_now` over the last window. `left` is
-    the remaining share of the budget of requests that may be slow or fail, or of the distance to the limit.
+    `met` is whether the objective is met over the run so far, or in every window so far if it is one by window.
+    `met_now` is whether it is met in the last window. `left` is the remaining share of the budget of requests that
+    may be slow or fail, or of the distance to the limit.
     """
 
     text: str
