@@ -166,8 +166,8 @@ def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None
         for part, side in zip(counts, (base, new), strict=True)
     ]
     text = (
-        f"{metric.where} {metric.name}: runs have {' and '.join(sizes)} requests, and a percentile of few is biased "
-        "beside that of many"
+        f"{metric.where} {metric.name}: runs have {' and '.join(sizes)} requests, and with such different numbers the "
+        "percentiles are biased"
     )
     made.left_out.append(f"{text}; {found.name} is compared instead" if found else text)
     if found is None:

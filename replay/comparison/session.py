@@ -136,7 +136,7 @@ class Session:
             found = self.compare(look)
             if whole and look is not LOOKS[-1]:
                 self.say(
-                    f"look after {len(self.blocks)} blocks, alpha {look.alpha:g}: {found.verdict}: {found.sentence}"
+                    f"result after {len(self.blocks)} blocks, alpha {look.alpha:g}: {found.verdict}: {found.sentence}"
                 )
             if not whole or found.verdict in SETTLED or found.verdict == "INVALID":
                 break

@@ -168,7 +168,7 @@ def _split(text: str, default: str) -> tuple[str, list[Path]]:
     names = [paths] if paths and Path(paths).exists() else [name for name in paths.split(",") if name]
     if not names:
         raise UsageError(
-            f"{text!r} does not name runs",
+            f"{text!r} lists no runs",
             hint="give a run folder, a folder of runs, or .hlog files: base=A,B,C",
         )
     return label, [Path(name) for name in names]

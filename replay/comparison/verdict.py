@@ -177,7 +177,7 @@ def _compare_speed(
         why = made.left_out[0] if made.left_out else "no metric was requested"
         sentence = (
             f"{NOTHING_SHOWN}: no metric can be compared: {why}; {RUNS_MIN} runs per side "
-            f"that have one would decide it"
+            f"with such a metric would decide it"
         )
         return _nothing("INCONCLUSIVE", sentence, [*reasons, *made.left_out], base, new, options)
     if lone := one_run(base, new):

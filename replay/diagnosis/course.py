@@ -111,14 +111,16 @@ def _like_beginning(rows: Sequence[Second]) -> ObjectiveCourse:
 
 def _course(rows: Sequence[Second], slo: Slo) -> ObjectiveCourse:
     if slo.route:
-        return ObjectiveCourse(objective=slo.text, note="it is about a route: seconds are over all routes")
+        return ObjectiveCourse(
+            objective=slo.text, note="it limits a route, but seconds have figures over all routes only"
+        )
     bad = [misses(row, slo) for row in rows]
     if slo.percentile is None:
         above = [_requests_above(row, slo) for row in rows]
         return _made(rows, slo.text, "share of each second", bad, above, is_share=True)
     field = figure_of(slo)
     if field is None:
-        return ObjectiveCourse(objective=slo.text, note=f"seconds have no {slo.metric}")
+        return ObjectiveCourse(objective=slo.text, note=f"seconds have no figure of {slo.metric}")
     above = [_seconds_above(row, field, slo.limit) for row in rows]
     words = field.removesuffix("_ns").replace("_", " ") + " of each second"
     return _made(rows, slo.text, words, bad, above, is_share=False)

@@ -13,7 +13,7 @@ from .usage import fixed_limits
 
 CANNOT_TELL = "cannot tell"
 
-GENERATOR_FULL = "the generator was at its limit too, so the harm may be its own"
+GENERATOR_FULL = "the generator was at its limit, too, so it may have caused the harm"
 
 
 def diagnose(run: Run) -> Diagnosis:
@@ -51,4 +51,4 @@ def _words(given: Given, shared: Shared, harmed_s: float | None, *, is_watched: 
         return f"{CANNOT_TELL} what gave way; {'; '.join(more)}"
     if not is_watched:
         return f"{CANNOT_TELL}: no figure of the target was watched ([[watch]]), and {shared.words}"
-    return f"{CANNOT_TELL}: no watched figure shows it, and {shared.words}"
+    return f"{CANNOT_TELL}: no watched figure shows the cause, and {shared.words}"

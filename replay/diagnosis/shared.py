@@ -97,7 +97,7 @@ def shared_among(routes: Sequence[RouteSeries], load: np.ndarray) -> Shared:
     group = _largest_group(len(suffering), pairs)
     if not group:
         return Shared(
-            evidence=["the routes that got worse did not move together beyond what their load explains"]
+            evidence=["the latencies of the routes that got worse agree no more than their load explains"]
         )
     names = [suffering[at].route for at in group]
     least = min(pairs[a, b] for a in group for b in group if (a, b) in pairs)

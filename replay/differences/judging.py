@@ -303,14 +303,14 @@ def _notes(base: RunsOfSide, new: RunsOfSide) -> list[str]:
     starts = [[run.document.start.wall_ns for run in side.runs] for side in (base, new)]
     if min(map(len, starts)) >= 2 and (max(starts[0]) < min(starts[1]) or max(starts[1]) < min(starts[0])):
         notes.append(
-            "all runs of one side were made before all runs of the other: what changes with time or with state looks like"
-            " a difference; `replay ab` makes them in turns"
+            "all runs of one side were made before all runs of the other, so that changes over time or of state look like"
+            " differences between the builds; `replay ab` makes runs in turns"
         )
     for run in (*base.runs, *new.runs):
         figures = run.document.answers
         if figures is not None and figures.dropped:
             dropped = ", ".join(f"{count:,} {reason}" for reason, count in figures.dropped.items())
-            notes.append(f"{run.path} did not keep everything: it lost {dropped}")
+            notes.append(f"{run.path} did not keep everything; dropped: {dropped}")
     return notes
 
 

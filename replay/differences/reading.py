@@ -350,7 +350,7 @@ def _read_bodies(runs: Sequence[KeptRun], universe: _Universe, found: Responses)
     _note_missing_bodies(runs, found)
     if found.bodies and every > 1:
         found.notes.append(
-            f"there are so many responses that the bodies of every {every}th request are compared by field"
+            f"there are very many responses, so the bodies of only one request in {every} are compared by field"
         )
 
 

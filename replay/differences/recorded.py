@@ -102,8 +102,8 @@ def _same_sentence(found: _Comparison, new: RunsOfSide, options: Options) -> str
     what = "fields, types and values" if options.values else "fields and types"
     more = "" if options.values else "; values were not compared (--values)"
     return (
-        f"{new.label} answers with the {what} of the recording ({found.judged:,} fields); another type or absence in"
-        f" {format_share(SHARE_MIN)} of a route's responses would have been found{more}"
+        f"{new.label} answers with the {what} of the recording ({found.judged:,} fields); a new type, or a missing or"
+        f" added field, in {format_share(SHARE_MIN)} of a route's responses would have been found{more}"
     )
 
 

@@ -18,7 +18,7 @@ KINDS: dict[Kind, tuple[str, str]] = {
     "peak": ("search", "searches"),
     "trial": ("trial of replay peak", "trials of replay peak"),
     "ab": ("run of replay ab", "runs of replay ab"),
-    "nested": ("run in a folder of its own", "runs in folders of their own"),
+    "nested": ("run in a subfolder", "runs in subfolders"),
 }
 """The singular and the plural of each kind in messages."""
 

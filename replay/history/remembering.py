@@ -23,4 +23,4 @@ def remember_result(folder: Path) -> str:
         problem = remember(folder.parent, folder.name)
     except OSError as error:
         problem = reason_of(error)
-    return f"the results are saved, but not remembered: {problem}" if problem else ""
+    return f"the results are saved, but not added to the history of runs: {problem}" if problem else ""

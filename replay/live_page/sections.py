@@ -280,7 +280,7 @@ def _routes(view: View) -> str:
     rows = [_route(view, name, outcomes, [name]) for name, outcomes in routes[:ROUTES_SHOWN]]
     note = "Latencies of a route are updated each second, but less often in a long run or with many routes."
     if view.so_far.left_out:
-        note += " Some routes have none here, because there are too many: the report has them."
+        note += " Some routes have no latencies here, because there are too many routes. The report has them."
     return _route_table(f"Routes{more}", rows, view, note)
 
 
@@ -319,7 +319,7 @@ def _events(view: View) -> str:
          toned(event.text, BAD) if event.is_bad else event.text]
         for event in reversed(view.events)
     ]  # fmt: skip
-    note = f"{view.events_left_out:,} older ones are left out." if view.events_left_out else ""
+    note = f"{view.events_left_out:,} older events are left out." if view.events_left_out else ""
     head = ("after the start", "recorded clock", "event")
     return html_table(head, rows, "Events", reading=note, left=True)
 

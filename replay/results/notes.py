@@ -116,12 +116,12 @@ def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
             words = f"{name.name} moved to {', '.join(refused)} during the run, which is not allowed: nothing was sent there"
             notes.append(Note("ADDRESS_NOT_ALLOWED", words))
         if name.no_room:
-            words = (
-                f"{name.name} had more addresses than lanes can hold: {name.no_room:,} were not connected to"
-            )
+            words = f"{name.name} had more addresses than lanes can hold: {name.no_room:,} were not used"
             notes.append(Note("ADDRESSES_FULL", words))
         if name.left_out:
-            words = f"{', '.join(name.left_out)} accepted no connection before the start, and was left out"
+            words = (
+                f"not used, because no connection was accepted before the start: {', '.join(name.left_out)}"
+            )
             notes.append(Note("ADDRESS_LEFT_OUT", words))
     return notes
 
@@ -141,5 +141,5 @@ def _tail_note(started: Started, measured: Measured) -> list[Note]:
         return []
     if own_ns <= limits.lateness_p99_share_suspect * response[0].ns:
         return []
-    words = f"the p99 of generator lag is {format_latency(own_ns)}, more than half of the response: "
-    return [Note("TAIL_IS_OURS", words + "the tail beyond p99 comes from this machine")]
+    words = f"the p99 of generator lag is {format_latency(own_ns)}, more than half of that of the response: "
+    return [Note("TAIL_IS_OURS", words + "this machine causes much of the tail beyond p99")]

@@ -45,7 +45,7 @@ def _proves_nothing(document: RunDocument) -> str:
         return f"the generator was at its limit, so this run proves no objective: {reasons}"
     if document.status_differs is not None and document.status_differs.failed:
         share = format_share(document.status_differs.share)
-        return f"{share} of the responses are worse than recorded, so latencies mean little"
+        return f"{share} of the responses are worse than recorded, so latencies prove little"
     return ""
 
 

@@ -77,7 +77,7 @@ def _assembled(
     )
     ended_s = (ended_ns - started.start.monotonic_ns) / SECOND_NS
     ending = Ending(
-        how="killed", detail="the process was killed, or could not save its end", at_s=round(ended_s, 3)
+        how="killed", detail="the process was killed, or could not save its result", at_s=round(ended_s, 3)
     )
     so_far = _source_left(folder)
     planned = sum(int(metrics.counters[AT["planned"]]) for metrics in all_metrics)

@@ -47,7 +47,9 @@ def _runs(trend: Trend, rows: Sequence[Row]) -> list[Figure]:
     failed = _values(rows, "", _failed)
     if any(failed):
         figures.append(
-            Figure("", "", _chart(trend, rows, [("failed", failed, RED)], "failed, of all requests", "share"))
+            Figure(
+                "", "", _chart(trend, rows, [("failed", failed, RED)], "share of failed requests", "share")
+            )
         )
     routes = _largest(rows)
     for name, value in (("p50", _p50), ("p99", _p99)) if len(routes) > 1 else ():

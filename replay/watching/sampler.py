@@ -111,7 +111,7 @@ class Sampler:
                 watched.names or {watched.watch.name or watched.watch.json.partition("?")[0]: 0}
             ).items():
                 if name in found:
-                    reason = f"{name} is the name of another figure"
+                    reason = f"another figure is called {name}, too"
                     found[name] = msgspec.structs.replace(
                         found[name], failed=found[name].failed + samples, reason=reason
                     )

@@ -466,7 +466,7 @@ def test_an_invalid_run_exits_4(command, runs, tmp_path):
     ("arguments", "said"),
     [
         (("none", "none2"), "none does not exist"),
-        (("base=", "x"), "does not name runs"),
+        (("base=", "x"), "lists no runs"),
         (("{base}", "{same}", "--tolerance", "ten"), "--tolerance: 'ten' is not a percentage"),
         (("{base}", "{same}", "--tolerance", "0"), "--tolerance: '0' is not a percentage"),
         (("{base}", "{same}", "-m", "p100"), "never judge a build by the maximum"),
