@@ -31,9 +31,11 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     at_least: list[str] = []
 
 
-_MEANING = """Latencies over all routes (docs/lane-contract.md defines them). A closed loop has only `service` and
-    `first_byte`. Handshakes exist if TLS made any, `wait_order` if clients were in order, and for Kafka `end_to_end`
-    (due to consumed) and `answer` (due to the answer of a pipeline consumed) if they were consumed.
+_MEANING = """Latencies over all routes (docs/lane-contract.md defines them).
+
+    A closed loop has only `service` and `first_byte`. Handshakes are present if TLS made any, and `wait_order` if the
+    requests of a client were kept in order. With a Kafka consumer, `end_to_end` ends when a record was consumed, and
+    `answer` when the record with a pipeline's answer was consumed. Both begin at the due time.
     """
 
 
