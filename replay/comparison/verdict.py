@@ -145,7 +145,10 @@ def compare(base: str, new: str, options: Options | None = None) -> Comparison:
 def compare_sides(
     base: Side, new: Side, options: Options, blocks: Sequence[Sequence[SideRun]] | None = None
 ) -> Comparison:
-    """Compare loaded sides. `blocks` are groups of runs within which the labels were randomised."""
+    """Compare loaded sides. `blocks` are groups of runs within which the labels were randomised.
+
+    Raise UsageError if `fail_on` contains `different` but the responses cannot be compared.
+    """
     found = _compare_speed(base, new, options, blocks)
     if found.verdict == "INVALID":
         return found
