@@ -1,5 +1,6 @@
-"""The builds of an A/B session. Each is started on its own port for one run, then stopped with everything that it
-started.
+"""The builds of an A/B session.
+
+Each build is started on its own port for one run, and then stopped with all processes that it started.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ READY_S = 60.0
 GRACE_S = 5.0
 POLL_S = 0.05
 LOG_SHOWN = 300
-"""How many characters of a build's output an error repeats."""
+"""Maximum number of characters of a build's output that an error quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,12 @@ class Build:
         url: str = f"http://{HOST}:{{port}}",
         cores: Collection[int] = (),
     ) -> Iterator[str]:
-        """Start the build, wait until it is ready, and yield its URL. Afterwards every process that it started is
-        stopped.
+        """Start the build, wait until it is ready, and yield its URL; afterwards stop every process that it started.
 
-        `url` is the URL of a build that is started, with `{port}` in it. The build runs on `cores`, or on any. `ready`
-        is a path or URL that must answer with a status below 500 (`{port}` is replaced); without it, the port must
-        accept connections. TargetError if the build ends or is not ready in time, with its last output.
+        `url` is the URL of a build that is started, with `{port}` in it. The build runs on `cores`, or on any core if
+        there are none. `ready` is a path or URL that must answer with a status below 500 (`{port}` is replaced);
+        without it, the port must accept connections. Raise TargetError, with the last output of the build, if the
+        build ends or is not ready in time.
         """
         if self.is_url:
             yield self.what
@@ -105,7 +106,7 @@ class Build:
 
 
 def free_port() -> int:
-    """A loopback port on which no process listens."""
+    """Return a loopback port on which no process listens."""
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         return int(taken.getsockname()[1])
@@ -133,12 +134,12 @@ def _words(log: Path) -> str:
         with log.open("rb") as file:
             file.seek(max(file.seek(0, os.SEEK_END) - 4 * LOG_SHOWN, 0))
             text = " ".join(file.read().decode("utf-8", "replace")[-LOG_SHOWN:].split())
-        return f": {text}" if text else " (it said nothing)"
+        return f": {text}" if text else " (it printed nothing)"
     return ""
 
 
 def end_session(process: subprocess.Popen[bytes]) -> None:
-    """Send SIGTERM to every process of the session, and SIGKILL after GRACE_S, until none is left."""
+    """Send SIGTERM to every process of the session, and after GRACE_S send SIGKILL until none is left."""
     _signal_all(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_S
     while time.monotonic() < deadline:
@@ -162,8 +163,9 @@ def _signal_all(session: int, number: int) -> None:
 
 
 def _members(session: int) -> list[int]:
-    """The living processes of a session. Its id is that of its first process, and is not reused while any of them
-    lives.
+    """Return the living processes of a session.
+
+    The id of a session is that of its first process, and is not reused while any of its processes lives.
     """
     found = []
     for entry in Path("/proc").iterdir() if Path("/proc/self/stat").exists() else ():
@@ -176,7 +178,10 @@ def _members(session: int) -> list[int]:
 
 
 def run_step(name: str, command: str, log: Path, time_limit_s: float) -> None:
-    """Run a user's command before or after runs. UsageError if it fails or takes too long; it is always stopped."""
+    """Run a user's command before or after runs, and stop it in any case.
+
+    Raise UsageError if it fails or takes too long.
+    """
     if not command:
         return
     with log.open("ab") as file:

@@ -1,4 +1,4 @@
-"""Whether runs can be compared: same recording, scenario and machine, complete, and more than one per side."""
+"""Checks whether runs can be compared: same recording, scenario and machine, complete, and several per side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REASONS_MAX = 5
 
 
 def invalid(base: Side, new: Side) -> list[str]:
-    """Runs whose generator was the bottleneck, with the reason. Such runs are refused."""
+    """Return the runs whose generator was the bottleneck, with the reason. Such runs are refused."""
     found = []
     for side in (base, new):
         for run in side.runs:
@@ -22,8 +22,9 @@ def invalid(base: Side, new: Side) -> list[str]:
 
 
 def incomparable(base: Side, new: Side) -> list[str]:
-    """Why these runs do not allow a comparison of the builds: different recordings, scenarios or machines, or runs that
-    were cut off.
+    """Return the reasons why these runs do not allow a comparison of the builds.
+
+    The runs may have different recordings, scenarios or machines, or one may be a closed loop or a log.
     """
     documents = [
         (run.name, run.document) for side in (base, new) for run in side.runs if run.document is not None
@@ -39,7 +40,7 @@ def incomparable(base: Side, new: Side) -> list[str]:
         elif document.closed_loop != first.closed_loop:
             found.append(f"one of {pair} is a closed loop")
         elif changed := changed_settings(document.scenario, first.scenario):
-            found.append(f"{pair} had other scenarios ({', '.join(changed)})")
+            found.append(f"{pair} had different scenarios ({', '.join(changed)})")
         if any(getattr(document.host, key) != getattr(first.host, key) for key in _MACHINE):
             found.append(f"{pair} were made on different machines")
     names = [run.name for side in (base, new) for run in side.runs if run.document is None]
@@ -49,7 +50,7 @@ def incomparable(base: Side, new: Side) -> list[str]:
 
 
 def one_run(base: Side, new: Side) -> str:
-    """The reason if a side is a single run; otherwise an empty string."""
+    """Return the reason why a side of a single run is not enough; empty if both sides have more."""
     lone = [side.label for side in (base, new) if len(side.runs) == 1]
     what = f"one run of {' and of '.join(lone)}: the variation between runs is not known"
     return f"{what} (at least 4 per side)" if lone else ""

@@ -1,4 +1,4 @@
-"""Which cores each of two builds runs on, when both run at once."""
+"""Chooses the cores on which two builds run when both run at the same time."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 _TOPOLOGY = Path("/sys/devices/system/cpu")
 CORES_MIN = 3
-"""Physical cores for two builds and the generator; with fewer, they take time from each other."""
+"""Minimum number of physical cores for two builds and the generator. With fewer, they take time from each other."""
 
 
 def usable_cores() -> list[int]:
-    """The cores that this thread may run on; empty if the system does not report them."""
+    """Return the cores on which this thread may run; empty if the system does not report them."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def siblings_of(core: int) -> frozenset[int]:
-    """The hardware threads of a core's physical core, including the core itself."""
+    """Return the hardware threads of a core's physical core, including the core itself."""
     with contextlib.suppress(OSError, ValueError):
         text = (_TOPOLOGY / f"cpu{core}" / "topology" / "thread_siblings_list").read_text().strip()
         found: set[int] = set()
@@ -30,9 +30,10 @@ def siblings_of(core: int) -> frozenset[int]:
 
 
 def two_shares(cores: Collection[int]) -> tuple[frozenset[int], frozenset[int]] | None:
-    """Two sets with equal numbers of physical cores, one for each build; None if there is only one physical core.
+    """Return two sets with equal numbers of physical cores, one for each build.
 
-    With three or more physical cores, at least one is in neither set and is left for the generator.
+    Return None if there is only one physical core. With three or more physical cores, at least one is in neither set
+    and is left for the generator.
     """
     physical: dict[frozenset[int], set[int]] = {}
     for core in sorted(cores):
@@ -47,7 +48,7 @@ def two_shares(cores: Collection[int]) -> tuple[frozenset[int], frozenset[int]] 
 
 @contextlib.contextmanager
 def pinned(cores: Collection[int]) -> Iterator[None]:
-    """Run this thread, and the processes that it starts, on these cores only; on any if the set is empty."""
+    """Run this thread, and the processes that it starts, on these cores only; on any core if the set is empty."""
     if not cores:
         yield
         return

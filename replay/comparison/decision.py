@@ -1,8 +1,8 @@
-"""The decision rule for one metric. docs/statistics.md has its error rates.
+"""The decision rule for one metric; docs/statistics.md has its error rates.
 
-REGRESSION: the simultaneous interval of the slowdown is above 0, and its estimate above the tolerance. IMPROVEMENT: the
-same for a speed-up. NO_REGRESSION: the interval's upper bound is inside the tolerance. INCONCLUSIVE: all else. Only the
-user sets the tolerance: noise widens intervals, never the tolerance.
+REGRESSION: the simultaneous interval of the slowdown is above 0, and its estimate is above the tolerance.
+IMPROVEMENT: the same for a speed-up. NO_REGRESSION: the interval's upper bound is below the tolerance. INCONCLUSIVE:
+all other cases. Only the user sets the tolerance: noise widens intervals, never the tolerance.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .statistics import ALPHA
 
 VerdictName = Literal["REGRESSION", "IMPROVEMENT", "NO_REGRESSION", "INCONCLUSIVE", "INVALID"]
 FailOn = Sequence[str]
-"""Values of FAIL_ON that change the exit code."""
+"""A choice from FAIL_ON: the results that change the exit code."""
 
 FAIL_ON = ("regression", "effect", "different", "inconclusive")
 
@@ -28,11 +28,11 @@ ERROR_TOLERANCE = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to compare. `tolerance` is a ratio (0.1: 10% slower), `error_tolerance` a difference of shares.
+    """How to compare.
 
-    `sequential`: judge sides that ran one after the other as if they had taken turns. `of_processes`: no build was
-    restarted, so an effect may come from the two processes and not from the builds; it fails only with `effect` in
-    `fail_on`.
+    `tolerance` is a ratio (0.1: 10% slower), `error_tolerance` a difference of shares. `sequential`: judge sides that
+    ran one after the other as if they had taken turns. `of_processes`: no build was restarted, so an effect may come
+    from the two processes and not from the builds; such an effect fails only if `fail_on` contains `effect`.
     """
 
     tolerance: float = TOLERANCE
@@ -47,15 +47,17 @@ class Options:
     of_processes: bool = False
 
     def margin(self, metric: Metric) -> float:
-        """The tolerance on the metric's scale."""
+        """Return the tolerance on the metric's scale."""
         return math.log1p(self.tolerance) if metric.is_latency else self.error_tolerance
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One metric. `change`, `low`, `high`, `caught` are ratios less 1 for latencies, differences of shares for errors;
+    """The result for one metric.
+
+    `change`, `low`, `high` and `caught` are ratios minus 1 for latencies, and differences of shares for errors;
     bounds are infinite if nothing can be excluded. With one run per side they are within-run bounds, and `p_adjusted`
-    is None. `base` and `new` are the figures of the sides (geometric mean of ns; mean share).
+    is None. `base` and `new` are the figures of the sides (geometric mean in ns; mean share).
     """
 
     metric: Metric
@@ -75,8 +77,9 @@ class Finding:
 def decide(
     effect: float, low: float, high: float, margin: float, *, base_at_least: bool, new_at_least: bool
 ) -> VerdictName:
-    """Decide one metric, on its own scale. If the figure of a side is only a lower bound, a decision that the true
-    value could reverse is not made.
+    """Decide one metric, with all values on the metric's own scale.
+
+    If the figure of a side is only a lower bound, a decision that the true value could reverse is not made.
     """
     if low > 0 and effect > margin and not base_at_least:
         return "REGRESSION"

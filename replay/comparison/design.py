@@ -1,4 +1,4 @@
-"""Chooses what is compared with what: all runs, runs within interleaved blocks, pairs, or whole sessions (nights)."""
+"""Chooses the units of a comparison: all runs, runs within interleaved blocks, pairs, or whole sessions (nights)."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ SESSIONS_MIN = 4
 """Minimum number of sessions per side for a verdict."""
 
 RESTARTS_MIN = 6
-"""Minimum number of pairs of runs that were made together. With 6 pairs, 2 of 64 labellings are the most extreme; fewer
-pairs cannot reach an alpha of 0.05."""
+"""Minimum number of pairs of runs that were made together. With 6 pairs, the 2 most extreme of 64 labellings reach an
+alpha of 0.05; with fewer pairs, no labelling can."""
 
 _ABBA = ((0, 1, 1, 0), (1, 0, 0, 1))
 
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """The units of the comparison in the order of their blocks, each a run or the runs of a session; the sizes of the
-    blocks; and a description. `trend`: units are in the order of time, and a steady change over them is removed.
-    `problem` is the reason why the requested sessions do not exist. `runs_min` is the minimum number of runs per side
-    that can decide anything.
+    """The units of a comparison in the order of their blocks, the sizes of the blocks, and a description.
+
+    A unit is a run, or all runs of a session. `trend`: units are in the order of time, and a steady change over them
+    is removed. `problem` is the reason why the requested sessions do not exist. `runs_min` is the minimum number of
+    runs per side that can decide anything.
     """
 
     units: list[list[SideRun]]
@@ -50,8 +51,9 @@ def design_of(
 ) -> Design:
     """Decide how two sides are compared.
 
-    Sides that did not take turns are compared by session if there are enough sessions. UsageError if the runs do not
-    form complete blocks or pairs, or too few of them.
+    `blocks` are groups of runs within which the labels were randomised, if they are known. Sides that did not take
+    turns are compared by session if there are enough sessions. Raise UsageError if the runs do not form complete
+    blocks or pairs, or too few of them.
     """
     everyone = [*base.runs, *new.runs]
     plain = Design([[run] for run in everyone], [len(everyone)], "labels of all runs")
@@ -82,7 +84,7 @@ def design_of(
 
 
 def _together(pairs: Sequence[Sequence[SideRun]]) -> Design:
-    """A design of pairs of runs that sent at the same instants."""
+    """Return the design of pairs of runs that sent at the same instants."""
     runs = [run for pair in pairs for run in pair]
     return Design([[run] for run in runs], [2] * len(pairs), "together", runs_min=RESTARTS_MIN)
 
@@ -92,7 +94,7 @@ def _in_blocks(runs: list[SideRun], sizes: list[int], what: str) -> Design:
 
 
 def _as_given(base: Side, new: Side, asked: str) -> Design:
-    """Blocks or pairs of runs in the order of the command line."""
+    """Return the design of blocks or pairs of runs in the order of the command line."""
     size = 2 if asked == "blocks" else 1
     parts = len(base.runs) // size
     if len(base.runs) != len(new.runs) or len(base.runs) % size:
@@ -111,7 +113,10 @@ def _as_given(base: Side, new: Side, asked: str) -> Design:
 
 
 def _by_session(base: Side, new: Side, order: Order, *, as_given: bool) -> Design | None:
-    """Sessions as units, cut at the pauses between runs or as the paths were given. None if a side has too few."""
+    """Return the design with sessions as units; None if a side has too few sessions.
+
+    Sessions are separated at the pauses between runs or, with `as_given`, also by the paths of the command line.
+    """
     sides = _sessions(base, new, as_given=as_given)
     if sides is None:
         return None
@@ -137,7 +142,7 @@ def _sessions(base: Side, new: Side, *, as_given: bool) -> list[list[list[SideRu
 
 
 def _start(session: list[SideRun]) -> int:
-    """When a session started, if its runs record it."""
+    """Return when a session started, or 0 if its runs do not record it."""
     return min((run.started_ns for run in session if run.started_ns is not None), default=0)
 
 
@@ -147,7 +152,7 @@ def _too_few(base: Side, new: Side) -> str:
 
 
 def _interleaved(base: Side, new: Side) -> list[SideRun] | None:
-    """The runs in the order of their starts, if they form at least BLOCKS_MIN complete blocks of ABBA or BAAB."""
+    """Return the runs in the order of their starts, if they form at least BLOCKS_MIN blocks of ABBA or BAAB."""
     timed = [(run.started_ns, side is new, run) for side in (base, new) for run in side.runs]
     if any(start is None for start, _, _ in timed) or len(timed) % BLOCK or len(timed) < BLOCK * BLOCKS_MIN:
         return None

@@ -1,4 +1,7 @@
-"""A comparison as JSON, version 1, for scripts. Within a version names are added, but never changed or removed."""
+"""A comparison as JSON, version 1, for scripts.
+
+Within a version, names are added, but never changed or removed.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,17 @@ FORMAT_VERSION = 1
 
 
 class SideDocument(msgspec.Struct, frozen=True):
-    """A side: its label, and where its runs are."""
+    """A side: its label, and the paths of its runs."""
 
     label: str
     runs: list[str]
 
 
 class MetricDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric. `change`, `interval`, `would_catch` are relative (0.1: 10% slower) if `unit` is `ns`, and differences
-    of shares if it is `share`; null if nothing can be excluded. `route` is `all` over all routes.
+    """The result for one metric.
+
+    `change`, `interval` and `would_catch` are relative (0.1: 10% slower) if `unit` is `ns`, and differences of shares
+    if it is `share`; null if nothing can be excluded. `route` is `all` for a metric over all routes.
     """
 
     route: str
@@ -46,9 +51,11 @@ class MetricDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ComparisonDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The complete result. `reasons` explain why nothing could be concluded; `left_out` lists what was not tested.
-    `responses` is the comparison of responses, if all runs kept them. `watched` are the watched figures of both sides;
-    the verdict does not depend on them.
+    """The complete result of a comparison.
+
+    `reasons` explain why nothing could be concluded. `left_out` lists what was not tested. `responses` is the
+    comparison of responses, if all runs kept them. `watched` contains the watched figures of both sides; the verdict
+    does not depend on them.
     """
 
     format_version: int = FORMAT_VERSION
@@ -75,7 +82,7 @@ class ComparisonDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def document_of(found: Comparison) -> ComparisonDocument:
-    """The document of a comparison."""
+    """Return the document of a comparison."""
     return ComparisonDocument(
         verdict=found.verdict,
         sentence=found.sentence,
@@ -100,7 +107,7 @@ def document_of(found: Comparison) -> ComparisonDocument:
 
 
 def to_json(found: Comparison) -> bytes:
-    """The document as JSON text."""
+    """Return the document of a comparison as JSON text."""
     return json_shown(msgspec.json.format(msgspec.json.encode(document_of(found)), indent=2)) + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""Compares runs that a program gives: runs, paths, or several of them."""
+"""Compares sides that a program gives as runs, paths, or lists of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def compare_given(
     unit: str,
     sequential: bool,
 ) -> Comparison:
-    """Compare two sides. UsageError if an option is wrong, InputError if a side has no runs."""
+    """Compare two sides. Raise UsageError if an option is wrong, and InputError if a side has no runs."""
     for name in metrics:
         parse_metric(name)
     if labels[0] == labels[1]:
@@ -50,7 +50,10 @@ def compare_given(
 
 
 def parse_tolerance(name: str, given: float | str) -> float:
-    """A tolerance from a ratio (0.1) or a percentage ("10%", "10"). UsageError if it is neither, or is not above 0."""
+    """Return a tolerance as a ratio, from a ratio (0.1) or a percentage ("10%", "10").
+
+    Raise UsageError if it is neither, if it is not above 0, or if a number is above 1.
+    """
     try:
         value = float(given.strip().removesuffix("%")) / 100 if isinstance(given, str) else float(given)
     except ValueError:

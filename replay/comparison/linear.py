@@ -1,8 +1,8 @@
 """The effect of a build by least squares, with a separate variance for each side.
 
-The model: a value is the level of its block, plus a trend if one is requested, plus the effect if the run is one of the
-new build. Standard errors are HC2; degrees of freedom are those of Bell and McCaffrey (2002), with each side's own
-spread: with one block and no trend the test is Welch's, with Satterthwaite's degrees of freedom.
+In the model, a value is the sum of the level of its block, a trend if one is requested, and the effect if the run is
+one of the new build. Standard errors are HC2. Degrees of freedom are those of Bell and McCaffrey (2002), with each
+side's own spread. With one block and no trend, the test is Welch's, with Satterthwaite's degrees of freedom.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from replay_native.statistics import student
 
 DRAWS = 5_000
-"""How many random families estimate how large the greatest |t| of a family becomes; see `family_alpha`."""
+"""Number of random families from which the distribution of a family's largest |t| is estimated; see `family_alpha`."""
 
 _SEED = 20_240_301
 _NOTHING = 1e-9
@@ -26,11 +26,12 @@ _NOTHING = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """A design without values. `group` float64[runs] are the labels minus what levels and trend explain.
+    """A design without values.
 
-    `rest` float64[runs, runs] maps values to their residuals, and `shares` is its diagonal, 1 minus each run's
-    leverage. `terms` float64[runs] are the weights of the squared residuals in the squared error. `traces` float64[2]
-    and `products` float64[2, 2], for base and new, determine the mean and variance of the squared error.
+    `group` float64[runs] is the part of the labels that neither levels nor trend explain. `rest` float64[runs, runs]
+    maps values to their residuals, and `shares` is its diagonal, 1 minus each run's leverage. `terms` float64[runs]
+    are the weights of the squared residuals in the squared error. `traces` float64[2] and `products` float64[2, 2],
+    for base and new, determine the mean and variance of the squared error.
     """
 
     labels: np.ndarray
@@ -44,14 +45,18 @@ class Model:
 
     @property
     def is_estimable(self) -> bool:
-        """Whether every residual contains information about its run's variance; it does not if a side or block has a
-        single run.
+        """Whether every residual contains information about its run's variance.
+
+        It does not if a side or a block has a single run.
         """
         return self.weight > _NOTHING and bool((self.shares[abs(self.group) > _NOTHING] > _NOTHING).all())
 
 
 def model_of(labels: Sequence[int], sizes: Sequence[int], *, trend: bool = False) -> Model:
-    """The model of runs in consecutive blocks of `sizes`; `trend`: a steady change from run to run is removed."""
+    """Return the model of runs in consecutive blocks of `sizes`.
+
+    With `trend`, a steady change from run to run is removed.
+    """
     return _model(tuple(map(int, labels)), tuple(map(int, sizes)), trend)
 
 
@@ -77,8 +82,9 @@ def _model(labels: tuple[int, ...], sizes: tuple[int, ...], trend: bool) -> Mode
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """The fit of each metric, float64[metrics]: effects, their standard errors and degrees of freedom. `residuals`
-    float64[metrics, runs].
+    """The fit of each metric: effects, their standard errors and degrees of freedom, float64[metrics].
+
+    `residuals` is float64[metrics, runs].
     """
 
     effects: np.ndarray
@@ -109,14 +115,16 @@ def fit(model: Model, values: np.ndarray) -> Fit:
 
 
 def _freedom(model: Model, sides: np.ndarray) -> np.ndarray:
-    """Degrees of freedom if base and new have the variances `sides` float64[2, metrics]."""
+    """Return the degrees of freedom if base and new have the variances `sides` float64[2, metrics]."""
     means = model.traces @ sides
     return np.asarray(means**2 / np.einsum("km,kl,lm->m", sides, model.products, sides))
 
 
 def _typical(sides: np.ndarray) -> np.ndarray:
-    """The spreads of both sides, in the geometric mean of their ratios over all metrics. In a family there is nearly
-    always a metric whose few runs lie close together by chance; so it gets no extra degrees of freedom.
+    """Return variances of base and new whose ratio is the geometric mean of the ratios of all metrics.
+
+    In a large family, the few runs of some metric lie close together by chance. The shared ratio keeps such a metric
+    from getting extra degrees of freedom.
     """
     both = sides[:, (sides > 0).all(axis=0)]
     if not both.size:
@@ -126,13 +134,14 @@ def _typical(sides: np.ndarray) -> np.ndarray:
 
 
 def family_alpha(model: Model, found: Fit, alpha: float) -> float:
-    """The level at which each metric is tested so that the error rate of the family is `alpha`. It lies between alpha /
-    metrics, for independent metrics, and alpha, for metrics that move together.
+    """Return the level at which each metric is tested so that the error rate of the family is `alpha`.
+
+    It lies between alpha / metrics, for independent metrics, and alpha, for metrics that move together.
 
     The smallest p-value of a family is drawn DRAWS times from normal variables that are correlated as the metrics'
     effects are: random signs and sizes on the terms of each standard error. With few degrees of freedom, correlations
-    appear by chance, so a part of each variable is drawn independently; the fewer degrees of freedom, the larger the
-    part.
+    appear by chance. Therefore a part of each variable is drawn independently, and this part is larger if there are
+    fewer degrees of freedom.
     """
     parts = found.residuals * (model.group / np.sqrt(np.maximum(model.shares, _NOTHING)))
     lengths = np.sqrt((parts**2).sum(axis=1))
@@ -147,7 +156,7 @@ def family_alpha(model: Model, found: Fit, alpha: float) -> float:
 
 
 _SPURIOUS = 2.0
-"""Divided by the degrees of freedom, the share of each variable that is drawn independently."""
+"""The share of each variable that is drawn independently is this number divided by the degrees of freedom."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -157,9 +166,7 @@ def _normals(columns: int, stream: int = 0) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bounds:
-    """For each metric, float64[metrics]: p-values, simultaneous intervals by Student's t, and the value that |t| must
-    exceed.
-    """
+    """For each metric, float64[metrics]: p-values, simultaneous intervals, and the value that |t| must exceed."""
 
     p_adjusted: np.ndarray
     lower: np.ndarray
@@ -168,7 +175,7 @@ class Bounds:
 
 
 def by_t(model: Model, found: Fit, alpha: float) -> Bounds:
-    """The t tests of a family. If the model is not estimable, the intervals are infinite."""
+    """Return the t tests of a family. If the model is not estimable, the intervals are infinite."""
     metrics = len(found.effects)
     if not np.isfinite(found.errors).all():
         infinite = np.full(metrics, np.inf)

@@ -1,6 +1,6 @@
 """The family of metrics that a comparison tests, and their values in every run.
 
-More metrics mean less power for each, so the default is few. Metrics that cannot be measured well are left out and
+More metrics mean less power for each, so few are the default. Metrics that cannot be measured well are left out and
 listed.
 """
 
@@ -22,7 +22,7 @@ from .sides import Side, SideRun
 ROUTES_DEFAULT = 5
 DEFAULT = ("p50", "p99", "errors")
 TAIL_MIN = 10
-"""How many requests beyond a percentile a run must have: p99 needs 1,000 requests (docs/statistics.md)."""
+"""Minimum number of requests of a run beyond a percentile: p99 needs 1,000 requests (docs/statistics.md)."""
 
 BIAS_MAX = 0.1
 """Limit on the bias between sides of different length, relative to the scatter of a percentile within a run."""
@@ -44,7 +44,7 @@ class Metric:
 
     @property
     def name(self) -> str:
-        """`p99`, `service.p99` or `errors`."""
+        """The metric without its route: `p99`, `service.p99` or `errors`."""
         if self.percentile is None:
             return "errors"
         return ("" if self.kind == "response" else f"{self.kind}.") + f"p{self.percentile:g}"
@@ -56,7 +56,7 @@ class Metric:
 
     @property
     def is_latency(self) -> bool:
-        """Whether its scale is relative (log ns); otherwise it is a share."""
+        """Whether the metric is a latency, with a relative scale (log ns); otherwise it is a share."""
         return self.percentile is not None
 
     @property
@@ -70,7 +70,7 @@ class Metric:
 
 
 def parse_metric(text: str) -> Metric:
-    """A metric over all routes, from its name. UsageError if there is no metric of this name."""
+    """Return the metric over all routes that has this name. Raise UsageError if there is none."""
     if text == "errors":
         return Metric()
     found = _FORM.fullmatch(text)
@@ -89,9 +89,11 @@ def parse_metric(text: str) -> Metric:
 
 @dataclass(slots=True, eq=False)
 class Family:
-    """The metrics tested: `values` float64[runs, metrics] (base's runs first; log ns, or shares), and which of base's
-    or new's values are only lower bounds. `left_out` lists what was not tested, with reasons; `gaps` are those of them
-    that leave a question open.
+    """The metrics that are tested, and their values in every run.
+
+    A column has base's runs first, in log ns or as shares. `base_at_least` and `new_at_least` state of which metrics
+    a value of that side is only a lower bound. `left_out` lists what was not tested, with reasons; `gaps` lists the
+    entries of it that leave a question open.
     """
 
     metrics: list[Metric] = field(default_factory=list)
@@ -103,12 +105,12 @@ class Family:
 
     @property
     def values(self) -> np.ndarray:
-        """float64[runs, metrics]."""
+        """The values as float64[runs, metrics]."""
         return np.array(self.columns, np.float64).T.copy() if self.columns else np.zeros((0, 0))
 
 
 def biggest_routes(base: Side, new: Side, count: int) -> list[str]:
-    """The routes with the most requests over all runs; ties by name."""
+    """Return the `count` routes with the most requests over all runs; routes with equal numbers are sorted by name."""
     totals: dict[str, int] = {}
     for side in (base, new):
         for run in side.runs:
@@ -118,7 +120,7 @@ def biggest_routes(base: Side, new: Side, count: int) -> list[str]:
 
 
 def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str]) -> Family:
-    """Collect every wanted metric over all routes, and latencies for each of `routes`, as far as every run has them."""
+    """Collect the wanted metrics over all routes, and latencies also for each of `routes`, if every run has them."""
     made = Family()
     runs = [*base.runs, *new.runs]
     has_response = all(run.count("response") for run in runs)
@@ -147,8 +149,10 @@ def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str
 
 
 def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None:
-    """The metric. If one side is too short compared with the other, the highest percentile that both sides allow, with
-    a note; None if there is none.
+    """Return the metric, or the highest lower percentile that the numbers of requests of both sides allow.
+
+    A percentile is biased if one side has far fewer requests than the other. Return None if no percentile is allowed;
+    a note is added to the family in both cases.
     """
     counts = [[run.count(metric.kind, metric.route) for run in side.runs] for side in (base, new)]
     if metric.percentile is None or min(map(min, counts)) < metric.requests_min:
@@ -162,8 +166,8 @@ def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None
         for part, side in zip(counts, (base, new), strict=True)
     ]
     text = (
-        f"{metric.where} {metric.name}: runs have {' and '.join(sizes)} requests, and a percentile of few is biased "
-        "beside that of many"
+        f"{metric.where} {metric.name}: runs have {' and '.join(sizes)} requests, and with such different numbers the "
+        "percentiles are biased"
     )
     made.left_out.append(f"{text}; {found.name} is compared instead" if found else text)
     if found is None:
@@ -172,11 +176,11 @@ def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None
 
 
 def shift_of(percentile: float, counts: Sequence[Sequence[int]]) -> float:
-    """The difference between the sides' percentiles that follows from their numbers of requests alone, divided by the
-    scatter of the percentile within a run.
+    """Return the bias between the sides' percentiles, divided by the scatter of the percentile within a run.
 
-    The value of rank k of n stands on average for k / (n + 1) of all requests. It falls short of the percentile by a
-    share b = p / (n (1 - p)) of the tail, and the scatter of that share is the square root of b.
+    The bias follows from the numbers of requests alone. The value of rank k of n is on average at the fraction k / (n
+    + 1) of all requests. It falls short of the percentile by a share b = p / (n (1 - p)) of the tail, and the scatter
+    of that share is the square root of b.
     """
     odds = percentile / (100 - percentile)
     one, two = (odds * sum(1 / count for count in side) / len(side) for side in counts)
@@ -210,7 +214,7 @@ def _add(made: Family, metric: Metric, base: Side, new: Side) -> None:
 
 
 def _missing(metric: Metric, base: Side, new: Side) -> tuple[str, bool]:
-    """Why a metric cannot be tested (empty if it can), and whether that leaves a question open."""
+    """Return why a metric cannot be tested (empty if it can), and whether that leaves a question open."""
     runs = [*base.runs, *new.runs]
     if not metric.is_latency:
         if not all(run.counts_errors for run in runs):

@@ -1,8 +1,9 @@
 """The order in which the runs of two builds were made, and what can be concluded from it.
 
-A machine drifts: caches fill, other programs start and stop, disks get full. If all runs of one build were made before
-all runs of the other, a drift looks like a difference between the builds, and no test can tell them apart. Runs in
-turns (`replay ab`) share the drift. Nights compared with nights are judged by night (`replay.comparison.design`).
+A machine drifts: caches fill, other programs start and stop, disks get full. If all runs of one build were made
+before all runs of the other, a drift looks like a difference between the builds, and no test can distinguish them.
+Runs in turns (`replay ab`) share the drift. Nights that are compared with nights are judged by night
+(`replay.comparison.design`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ SESSION_GAP_NS = 3 * 3600 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The order of two sides. `first` and `second` are the labels of sides that ran one after the other, otherwise
-    empty. `notes` are remarks on the order.
+    """The order of two sides.
+
+    `first` and `second` are the labels of sides that ran one after the other, otherwise empty. `notes` are remarks on
+    the order.
     """
 
     first: str = ""
@@ -33,7 +36,7 @@ class Order:
 
     @property
     def reason(self) -> str:
-        """Why runs in this order do not allow a verdict on the builds."""
+        """The reason why runs in this order do not allow a verdict on the builds."""
         return (
             f"{NOT_INTERLEAVED}: all runs of {self.first} started before all runs of {self.second}, so a machine that "
             "drifts looks like a difference between the builds; run them in turns with `replay ab`, or accept the risk "
@@ -42,14 +45,17 @@ class Order:
 
 
 def order_of(base: Side, new: Side) -> Order:
-    """Determine the order of two sides' runs from their start times. A side with a single run has no order."""
+    """Determine the order of two sides' runs from their start times.
+
+    A side with a single run has no order.
+    """
     if min(len(base.runs), len(new.runs)) < 2:
         return Order()
     times = [[run.started_ns for run in side.runs] for side in (base, new)]
     unknown = sum(time is None for side in times for time in side)
     if unknown:
         total = len(base.runs) + len(new.runs)
-        return Order(notes=(_unchecked(f"{unknown} of {total} runs do not say when they started"),))
+        return Order(notes=(_unchecked(f"{unknown} of {total} runs do not record when they started"),))
     one, two = ([time for time in side if time is not None] for side in times)
     if max(one) < min(two):
         return Order(base.label, new.label)
@@ -70,8 +76,9 @@ def order_of(base: Side, new: Side) -> Order:
 
 
 def pairs_together(base: Side, new: Side) -> list[tuple[SideRun, SideRun]] | None:
-    """The runs in pairs that sent at the same instants (`replay ab --together`); None if not all runs are in such
-    pairs.
+    """Return the runs in pairs that sent at the same instants (`replay ab --together`).
+
+    Return None if not all runs are in such pairs.
     """
     one, two = (
         {
@@ -91,13 +98,16 @@ def _unchecked(why: str) -> str:
 
 
 def _mean_rank(mine: list[int], others: list[int]) -> float:
-    """The mean rank of `mine` among all runs. Equal runs of one side share a rank."""
+    """Return the mean rank of `mine` among all runs. Runs with equal start times share a rank."""
     ordered = sorted([*mine, *others])
     return sum(ordered.index(time) + (ordered.count(time) - 1) / 2 for time in mine) / len(mine)
 
 
 def sessions_by_time(side: Side) -> list[list[SideRun]] | None:
-    """The runs of a side in the order of their starts, cut into sessions at pauses; None if a start is unknown."""
+    """Return the runs of a side by session, in the order of their starts; None if a start is unknown.
+
+    A pause longer than SESSION_GAP_NS separates two sessions.
+    """
     if any(run.started_ns is None for run in side.runs):
         return None
     sessions: list[list[SideRun]] = []
@@ -112,8 +122,9 @@ def sessions_by_time(side: Side) -> list[list[SideRun]] | None:
 
 
 def sessions_as_given(side: Side) -> list[list[SideRun]]:
-    """One session for each path of the command line: a run, a log, or a folder of several. With a single path, each of
-    its runs is a session.
+    """Return one session for each path of the command line: a run, a log, or a folder of several.
+
+    With a single path, each of its runs is a session.
     """
     paths = sorted({run.given for run in side.runs})
     if len(paths) == 1:

@@ -13,18 +13,18 @@ from .words import change_text
 
 
 def figure_text(value: float, metric: Metric) -> str:
-    """The figure of a side: a latency, or a share."""
+    """Return the figure of a side as text: a latency, or a share."""
     return format_latency(round(value)) if metric.is_latency else format_share(value)
 
 
 def interval_text(finding: Finding) -> str:
-    """An interval such as `+1.2% to +4.5%`, or the only bound that is known."""
+    """Return an interval such as `+1.2% to +4.5%`, or `unknown` if neither bound is known."""
     low, high = (change_text(value, finding.metric) for value in (finding.low, finding.high))
     return "unknown" if math.isinf(finding.low) and math.isinf(finding.high) else f"{low} to {high}"
 
 
 def caught_text(found: Comparison) -> str:
-    """The smallest slowdown that this comparison can detect, as a sentence; empty if nothing was tested."""
+    """Return a sentence with the smallest slowdown that this comparison can detect; empty if nothing was tested."""
     if not found.findings:
         return ""
     if math.isinf(found.caught):
@@ -37,7 +37,7 @@ def caught_text(found: Comparison) -> str:
 
 
 def runs_text(finding: Finding) -> str:
-    """How many runs per side would decide a metric; empty if it is decided already."""
+    """Return how many runs per side would decide a metric; empty if it is decided already."""
     if finding.verdict != "INCONCLUSIVE":
         return ""
     return ">999" if finding.runs_needed is None else str(finding.runs_needed)

@@ -1,4 +1,4 @@
-"""Figures of both sides by the seconds of their runs: the median over the runs of a side, and the range of these."""
+"""Figures of both sides over the time of their runs: the median and the range over the runs of a side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from replay.results.timeline import Second
 from .sides import Side, SideRun
 
 Values = Mapping[str | None, Callable[[Second], float | None]]
-"""From the name of a watched figure to its value in a second; None is the name of the latency."""
+"""Functions that return the value of a figure in a second, by the name of a watched figure, or by None for the
+latency."""
 
 
 class Spread(NamedTuple):
@@ -24,11 +25,15 @@ class Spread(NamedTuple):
 
 
 Course = list[tuple[float, Spread | None]]
-"""A figure over time: the middle of each step in s since the start, and None where no run has a value."""
+"""A figure over time: pairs of the middle of a step (s since the start), and its spread, or None if no run has a
+value."""
 
 
 def courses_of(side: Side, values: Values, step_s: float) -> dict[str | None, Course]:
-    """Each figure in steps of `step_s`. Of several seconds of a run in one step, the value farthest from 0 counts."""
+    """Return each figure in steps of `step_s`.
+
+    If a step contains several seconds of a run, the value farthest from 0 counts.
+    """
     found: dict[str | None, dict[int, list[float]]] = {name: {} for name in values}
     for run in side.runs:
         for name, by_step in _of_run(run, values, step_s).items():
@@ -58,7 +63,7 @@ def _course(by_step: Mapping[int, Sequence[float]], step_s: float) -> Course:
 
 
 def clock_of(*sides: Side) -> RecordedClock | None:
-    """The recorded clock of the runs; None if they have none, or different ones."""
+    """Return the recorded clock of the runs; None if they have none, or different ones."""
     clocks = [
         None if run.document is None else run.document.recorded_clock for side in sides for run in side.runs
     ]
@@ -66,6 +71,6 @@ def clock_of(*sides: Side) -> RecordedClock | None:
 
 
 def length_s(*sides: Side) -> float:
-    """The length of the longest run."""
+    """Return the length of the longest run."""
     lengths = [run.document.duration_s for side in sides for run in side.runs if run.document is not None]
     return max(lengths, default=0.0)

@@ -12,9 +12,9 @@ FORM = "base=PATH[,PATH...] new=PATH[,PATH...]"
 
 
 def two_sides(given: Sequence[str], verb: str = "compare") -> tuple[str, str]:
-    """Both sides, in the form that `load_sides` reads. More than two paths are grouped by their folders.
+    """Return both sides, in the form that `load_sides` reads. More than two paths are grouped by their folders.
 
-    UsageError if they are not in exactly two folders; its hint is a command to use instead.
+    Raise UsageError if they are not in exactly two folders; its hint is a command to use instead.
     """
     if len(given) == 2:
         return given[0], given[1]
@@ -40,14 +40,14 @@ def two_sides(given: Sequence[str], verb: str = "compare") -> tuple[str, str]:
 
 
 def _bare(text: str) -> list[str]:
-    """The paths in `[LABEL=]PATH[,PATH...]`."""
+    """Return the paths in `[LABEL=]PATH[,PATH...]`."""
     if Path(text).exists():
         return [text]
     return [path for path in text.rpartition("=")[2].split(",") if path]
 
 
 def _labels(one: Path, two: Path) -> tuple[str, str]:
-    """Labels made from the folders' names; `base` and `new` if those are equal or not valid labels."""
+    """Return the names of the two folders as labels, or `base` and `new` if those are equal or not valid labels."""
     if one.name != two.name and all(_is_label(path.name) for path in (one, two)):
         return one.name, two.name
     return "base", "new"

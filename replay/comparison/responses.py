@@ -16,7 +16,7 @@ from .sides import Side
 
 
 def runs_of(side: Side) -> RunsOfSide:
-    """The runs of a side with their responses. InputError if a run is a log of another program."""
+    """Return the runs of a side with their responses. Raise InputError if a run is a log of another program."""
     runs = []
     for run in side.runs:
         if run.document is None:
@@ -28,8 +28,9 @@ def runs_of(side: Side) -> RunsOfSide:
 def responses_of(
     base: Side, new: Side, fail_on: Sequence[str], alpha: float
 ) -> tuple[Differences | None, list[str]]:
-    """The comparison of both sides' responses if all runs kept them; otherwise None, and the reason if some runs kept
-    them.
+    """Compare both sides' responses, and return the result and notes.
+
+    Without responses in all runs, the result is None; a note contains the reason if some runs kept responses.
     """
     runs = [*base.runs, *new.runs]
     kept = [run.document is not None and bool(Answers(run.name)) for run in runs]
@@ -40,7 +41,7 @@ def responses_of(
             f"responses are not compared: {runs[kept.index(False)].name} kept none, {runs[kept.index(True)].name} did"
         ]
     try:
-        # The comparison lists the runs that it left out.
+        # The comparison of speed already lists the runs that were set aside, so they are not listed twice.
         old, now = (runs_of(replace(side, set_aside=())) for side in (base, new))
         return compare_responses(old, now, Options(fail_on=fail_on, alpha=alpha)), []
     except ReplayError as error:

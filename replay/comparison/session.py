@@ -37,7 +37,7 @@ from .verdict import Comparison, compare_sides
 
 BLOCK = 4
 RETRIES_MAX = 2
-"""Maximum number of blocks that a session repeats because the generator was the bottleneck in one of their runs."""
+"""Maximum number of times that a session repeats a block because the generator was the bottleneck in one of its runs."""
 
 OBJECTIVE = 'slo = ["statuses differ<100%"]'
 BOTTLENECK = "the generator was the bottleneck"
@@ -47,8 +47,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The options of a session. Times are in seconds; `ready` is as for `Build.running`. `restarts` is how often both
-    builds are started if they run together.
+    """The options of a session.
+
+    Times are in seconds. `ready` and `ready_s` are those of `Build.running`. `restarts` is how often both builds are
+    started if they run together.
     """
 
     base: Build
@@ -67,13 +69,14 @@ class Plan:
     restarts: int = 0
 
     def log(self, name: str) -> Path:
-        """The file for the output of a build or step."""
+        """Return the file for the output of a build or step."""
         return self.out / f"{name}.log"
 
 
 def url_of_builds(scenario: Scenario) -> str:
-    """The URL of a build that the session starts, with `{port}` in it: HTTP, or the protocol and path (a topic) of the
-    scenario's own target.
+    """Return the URL of a build that the session starts, with `{port}` in it.
+
+    It is an HTTP URL, or has the protocol and path (a topic) of the scenario's own target.
     """
     place = f"{HOST}:{{port}}"
     if not scenario.target:
@@ -85,14 +88,14 @@ def url_of_builds(scenario: Scenario) -> str:
 
 
 class Interrupted(ReplayError):
-    """The user interrupted the session. The runs that were made are complete."""
+    """The user interrupted the session; the runs that were made are complete."""
 
     exit_code = 130  # type: ignore[assignment]
 
 
 @dataclass
 class Session:
-    """A session in progress: the completed blocks, each with four runs and their sides."""
+    """A session in progress: the completed blocks, each with four runs and their builds."""
 
     plan: Plan
     trace: Trace
@@ -107,12 +110,13 @@ class Session:
 
     @property
     def left_s(self) -> float:
-        """Seconds of the time limit that are left."""
+        """The remaining seconds of the time limit."""
         return self.plan.time_limit_s - (time.monotonic() - self.started_s)
 
     def run(self) -> Comparison:
-        """Run the session, and return the comparison at the look that ended it. ReplayError if a build or step
-        fails.
+        """Run the session, and return the comparison at the look that ended it.
+
+        Raise ReplayError if a build or step fails.
         """
         try:
             self.plan.out.mkdir(parents=True)
@@ -132,7 +136,7 @@ class Session:
             found = self.compare(look)
             if whole and look is not LOOKS[-1]:
                 self.say(
-                    f"look after {len(self.blocks)} blocks, alpha {look.alpha:g}: {found.verdict}: {found.sentence}"
+                    f"result after {len(self.blocks)} blocks, alpha {look.alpha:g}: {found.verdict}: {found.sentence}"
                 )
             if not whole or found.verdict in SETTLED or found.verdict == "INVALID":
                 break
@@ -140,7 +144,10 @@ class Session:
         return found
 
     def _blocks_up_to(self, look: Look, order: random.Random) -> bool:
-        """Make blocks until the look has enough; False if there is no time for another one."""
+        """Make blocks until there are enough for the look, and return whether there are.
+
+        The answer is False if the time limit allows no further block, or if the generator remained the bottleneck.
+        """
         while len(self.blocks) < look.blocks:
             if self.blocks and self.left_s < self.longest_block_s:
                 self.say(f"no time for another block of {self.longest_block_s:.0f} s within the limit")
@@ -154,7 +161,7 @@ class Session:
                 if self.retries < RETRIES_MAX:
                     self.retries += 1
                     set_aside([Path(run.name) for _, run in made], BOTTLENECK)
-                    self.say(f"{BOTTLENECK} in this block: it is made anew")
+                    self.say(f"{BOTTLENECK} in this block: it is repeated")
                     continue
                 self.blocks.append(made)
                 return False
@@ -162,7 +169,7 @@ class Session:
         return True
 
     def _one(self, build: Build) -> SideRun:
-        """Make one run of one build, in its own folder."""
+        """Make one run of one build in its own folder, and check that the session can continue."""
         self.number += 1
         name = f"{self.number:02}-{build.label}"
         ready = self.plan.ready, self.plan.ready_s
@@ -209,7 +216,7 @@ def check_run(document: RunDocument, name: str, out: Path, *, is_base: bool) -> 
 
 
 def figures_of(document: RunDocument) -> str:
-    """A short description of a run."""
+    """Return the p50, the p99 and the verdict of a run as text."""
     latency = document.latency.response
     if not isinstance(latency, Latency):
         latency = document.latency.service

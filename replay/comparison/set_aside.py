@@ -1,4 +1,4 @@
-"""Runs that `replay ab` repeated. They stay in its folder with a mark, and comparisons leave them out."""
+"""Marks runs that `replay ab` repeated. They stay in its folder, and comparisons leave them out."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from replay.decoding import examined
 from replay.files import write_whole
 
 MARK = "set_aside.json"
-"""The mark: a file in the folder of a run that comparisons leave out."""
+"""The name of the file that marks the folder of a run that comparisons leave out."""
 
 
 class SetAside(msgspec.Struct, frozen=True):
-    """Why a run was repeated."""
+    """The reason why a run was repeated."""
 
     why: str
 
 
 def set_aside(runs: Iterable[Path], why: str) -> None:
-    """Mark runs as repeated. OutputError if the disk is full."""
+    """Mark runs as repeated. Raise OutputError if the disk is full."""
     for run in runs:
         write_whole(run / MARK, msgspec.json.encode(SetAside(why)) + b"\n")
 
 
 def why_set_aside(run: Path) -> str:
-    """Why a run was repeated; empty if it was not."""
+    """Return why a run was repeated; empty if it was not."""
     try:
         return msgspec.json.decode((run / MARK).read_bytes(), type=examined(SetAside)).why
     except FileNotFoundError:

@@ -23,21 +23,23 @@ from .set_aside import why_set_aside
 
 UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 LOGGED = "logged"
-"""The outcome of values in another program's log, which does not record how requests ended."""
+"""The outcome of all values in a log of another program, because such logs do not record how requests ended."""
 
 _LABEL = re.compile(r"[^/\\=,.][^/\\=,]*")
 _NEVER = 1 << 62
 _JUMP_S = 1.0
 _EPOCH_MIN_S, _EPOCH_MAX_S = 1e8, 9e9
-"""Timestamps in this range (1973 to 2255) are seconds since the epoch. Smaller ones count from the start of a run or a
-machine."""
+"""Timestamps in this range (1973 to 2255) are seconds since the epoch. Smaller ones count from the start of a run or of
+a machine."""
 
 
 @dataclass(frozen=True)
 class SideRun:
-    """One run. `document` is None for a log, `logged_ns` its start and end; `scale` brings its values to ns; `doubts`
-    are reasons why it may be incomplete; `given` is the number of the path on the command line that it came from.
-    `seconds` reads its timeline; a log has none.
+    """One run of a side.
+
+    `document` is None for a log, and `logged_ns` its start and end. Values times `scale` are in ns. `doubts` are
+    reasons why the run may be incomplete. `given` is the number of the path on the command line that contains the
+    run. `seconds` reads its timeline; a log has none.
     """
 
     name: str
@@ -54,32 +56,35 @@ class SideRun:
 
     @functools.cached_property
     def started_ns(self) -> int | None:
-        """When it started, in ns since the epoch, if known."""
+        """When the run started, in ns since the epoch; None if unknown."""
         if self.document is not None:
             return self.document.start.wall_ns
         return None if self.logged_ns is None else self.logged_ns[0]
 
     @property
     def ended_ns(self) -> int | None:
-        """When it ended, if known."""
+        """When the run ended, in ns since the epoch; None if unknown."""
         if self.document is not None:
             return self.document.start.wall_ns + round(max(self.document.ending.at_s, 0.0) * 1e9)
         return None if self.logged_ns is None else self.logged_ns[1]
 
     def quantile(self, kind: str, percentile: float, route: str = "") -> Value | None:
-        """The value at `percentile` in ns; None if nothing was measured."""
+        """Return the value at `percentile` in ns; None if nothing was measured."""
         found = self.measured.percentiles(kind, (percentile,), route)
         return Value(found[0].ns * self.scale, found[0].at_least) if found else None
 
     def count(self, kind: str, route: str = "") -> int:
-        """The number of requests in this latency's histogram."""
+        """Return the number of requests in this latency's histogram."""
         histogram = self.measured.histogram(kind, route)
         return histogram.count if histogram is not None else 0
 
 
 @dataclass(frozen=True)
 class Side:
-    """The runs of one build. `set_aside` lists given runs that are not compared."""
+    """The runs of one build.
+
+    `set_aside` lists given runs that are not compared.
+    """
 
     label: str
     runs: tuple[SideRun, ...]
@@ -89,10 +94,10 @@ class Side:
 def load_sides(
     base: str, new: str, unit: str = "", folder: Callable[[Path], SideRun] | None = None
 ) -> tuple[Side, Side]:
-    """Both sides from `[LABEL=]PATH[,PATH...]`; the labels `base` and `new` decide which side is which. `folder` reads
-    the folder of a run [default: `load_run_folder`].
+    """Load both sides from `[LABEL=]PATH[,PATH...]`; the labels `base` and `new` decide which side is which.
 
-    UsageError for an invalid argument; InputError if a path has no runs, a log cannot be used, or its unit is unknown.
+    `folder` reads the folder of a run [default: `load_run_folder`]. Raise UsageError for an invalid argument or if
+    the unit of a log is unknown, and InputError if a path has no runs or a log cannot be used.
     """
     one, two = (_split(text, label) for text, label in ((base, "base"), (new, "new")))
     if (one[0], two[0]) == ("new", "base"):
@@ -110,7 +115,7 @@ def sides_of(
     unit: str = "",
     folder: Callable[[Path], SideRun] | None = None,
 ) -> tuple[Side, Side]:
-    """Two sides with these labels and paths. Errors as in `load_sides`."""
+    """Load two sides with these labels and paths. Raise the errors of `load_sides`."""
     sides = tuple(
         _side(name, given, unit, folder) for name, given in ((label, paths), (other_label, other_paths))
     )
@@ -127,7 +132,7 @@ def sides_of(
 
 
 def load_side(text: str, default: str, folder: Callable[[Path], SideRun] | None = None) -> Side:
-    """One side from `[LABEL=]PATH[,PATH...]`. UsageError and InputError as in `load_sides`."""
+    """Load one side from `[LABEL=]PATH[,PATH...]`. Raise the errors of `load_sides`."""
     label, paths = _split(text, default)
     return _side(label, paths, "", folder)
 
@@ -135,7 +140,10 @@ def load_side(text: str, default: str, folder: Callable[[Path], SideRun] | None 
 def _side(
     label: str, paths: Sequence[Path], unit: str, folder: Callable[[Path], SideRun] | None = None
 ) -> Side:
-    """The runs at these paths. Runs that `replay ab` repeated are left out; InputError if there are no others."""
+    """Load the runs at these paths.
+
+    Runs that `replay ab` repeated are left out. Raise InputError if there are no others.
+    """
     runs, left_out = [], []
     for at, path in enumerate(paths):
         for run in _load(path, unit, folder):
@@ -160,7 +168,7 @@ def _split(text: str, default: str) -> tuple[str, list[Path]]:
     names = [paths] if paths and Path(paths).exists() else [name for name in paths.split(",") if name]
     if not names:
         raise UsageError(
-            f"{text!r} does not name runs",
+            f"{text!r} lists no runs",
             hint="give a run folder, a folder of runs, or .hlog files: base=A,B,C",
         )
     return label, [Path(name) for name in names]
@@ -188,7 +196,7 @@ def _is_run(path: Path) -> bool:
 
 
 def load_run_folder(path: Path) -> SideRun:
-    """Load a run folder of `replay run`. InputError if it is invalid."""
+    """Load a run folder of `replay run`. Raise InputError if it is invalid."""
     run = load_run(path)
     document = run.document
     doubts = []
@@ -212,7 +220,7 @@ def load_run_folder(path: Path) -> SideRun:
 
 
 def load_without_latencies(path: Path) -> SideRun:
-    """Load a run for callers that read only its document. InputError if it is invalid."""
+    """Load a run for callers that read only its document. Raise InputError if it is invalid."""
     return SideRun(str(path), Measured(lambda tag: None, {}, _NEVER), load_run(path).document)
 
 
@@ -221,7 +229,7 @@ def _from_log(path: Path, unit: str) -> SideRun:
     unit = log.unit or unit
     if not unit:
         raise UsageError(
-            f"{path} does not say the unit of its values", hint="give it with --unit ns, us or ms"
+            f"{path} does not state the unit of its values", hint="give it with --unit ns, us or ms"
         )
     if unit not in UNITS:
         raise UsageError(f"--unit: {unit!r} is not a unit", hint="ns, us, ms or s")
@@ -244,7 +252,7 @@ def _from_log(path: Path, unit: str) -> SideRun:
 
 
 def _times(log: hlog.Log) -> tuple[int, int] | None:
-    """The start and end of a log, in ns since the epoch; None if its reference time is unknown."""
+    """Return the start and end of a log, in ns since the epoch; None if its reference time is unknown."""
     first = log.start_s if log.start_s is not None else log.intervals[0].start_s
     if not _EPOCH_MIN_S <= first < _EPOCH_MAX_S:
         return None
@@ -254,21 +262,21 @@ def _times(log: hlog.Log) -> tuple[int, int] | None:
 
 
 def _clock_notes(log: hlog.Log) -> list[str]:
-    """A note if the clock jumped back. The totals are correct then, but the log's time axis is not."""
+    """Return a note if the clock jumped back. The totals are correct then, but the log's time axis is not."""
     last: dict[str, float] = {}
     jumps = 0
     for interval in log.intervals:
         before = last.get(interval.tag, -math.inf)
         jumps += interval.start_s < before - _JUMP_S or interval.length_s < 0
         last[interval.tag] = interval.start_s
-    return [f"{log.path}: time goes back at {jumps} line(s); totals are not harmed"] if jumps else []
+    return [f"{log.path}: time goes back at {jumps} line(s); the totals are still correct"] if jumps else []
 
 
 _Log = tuple[dict[str, Histogram], dict[str, dict[str, int]]]
 
 
 def _ours(histograms: dict[str, Histogram]) -> _Log:
-    """The histograms of a log that replay wrote: tags contain outcome and route."""
+    """Return the histograms of a log that replay wrote, and the counts by route and outcome, from its tags."""
     outcomes: dict[str, dict[str, int]] = {}
     for tag, histogram in histograms.items():
         kind, outcome, route = hlog.parts_of(tag)
@@ -279,8 +287,10 @@ def _ours(histograms: dict[str, Histogram]) -> _Log:
 
 
 def _theirs(histograms: dict[str, Histogram]) -> _Log:
-    """The histograms of another program's log: a tag is a route, and untagged lines cover all routes. Without untagged
-    lines, the sum over the tags covers all routes.
+    """Return the histograms of another program's log, and the counts by route.
+
+    A tag is a route, and lines without a tag cover all routes. If there are none, the sum over the tags covers all
+    routes.
     """
     table: dict[str, Histogram] = {}
     outcomes: dict[str, dict[str, int]] = {}

@@ -1,8 +1,8 @@
 """Effects, simultaneous intervals and adjusted p-values of a family of metrics over labelled runs.
 
-Values are on the metric's own scale (log ns for latencies, share for errors). Two tests must agree: the exact
-permutation of labels (`replay_native.rank`, and `unequal` if sides or blocks differ in size) and Student's t with each
-side's own spread (`linear`). The interval is the wider of both, the p-value the larger.
+Values are on the metric's own scale (log ns for latencies, share for errors). Two tests must agree. One is the exact
+permutation of labels (`replay_native.rank`, or `unequal` if sides or blocks differ in size); the other is Student's t
+with each side's own spread (`linear`). The interval is the wider of the two, the p-value the larger.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from . import linear
 
 ALPHA = 0.05
 LABELLINGS_MAX = 200_000
-"""With more labellings than this, a sample is drawn."""
+"""Maximum number of labellings that are enumerated. If a design has more, a sample is drawn."""
 
 CELLS_MAX = 20_000_000
 """Limit on labellings times metrics, which bounds the time of a comparison."""
 
 UNEQUAL_COST = 4
-"""Roughly how much longer a labelling takes if sides or blocks differ in size."""
+"""The rough factor by which a labelling takes longer if sides or blocks differ in size."""
 
 SAMPLED_MIN = 20_000
 POWER = 0.8
@@ -37,10 +37,11 @@ _SEED = 20_240_229
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inference:
-    """The inference for each metric, float64[metrics] each: effect of the new build, its standard error, bounds of its
-    simultaneous interval (infinite if nothing can be excluded), adjusted p-value, and what |t| must exceed.
+    """The inference for each metric, float64[metrics] each.
 
-    `labellings` is 0 if labels were not permuted; `exact`: every labelling was counted.
+    The fields are the effect of the new build, its standard error, the bounds of its simultaneous interval (infinite
+    if nothing can be excluded), the adjusted p-value, and the value that |t| must exceed. `labellings` is 0 if labels
+    were not permuted; `exact`: every labelling was counted.
     """
 
     effects: np.ndarray
@@ -60,7 +61,7 @@ class Inference:
 
 
 def count_labellings(blocks: Sequence[int], labels: np.ndarray) -> int:
-    """The number of ways to choose the new runs of each block."""
+    """Return the number of ways to choose the new runs of each block."""
     ways, start = 1, 0
     for size in blocks:
         ways *= math.comb(size, int(labels[start : start + size].sum()))
@@ -69,8 +70,9 @@ def count_labellings(blocks: Sequence[int], labels: np.ndarray) -> int:
 
 
 def labellings(blocks: Sequence[int], labels: np.ndarray, limit: int) -> tuple[np.ndarray, bool]:
-    """The labellings as uint8[labellings, runs], all of them or a seeded sample of `limit`; and whether they are
-    all.
+    """Return the labellings as uint8[labellings, runs], and whether they are all.
+
+    If there are more than `limit`, they are a seeded sample of that size.
     """
     ends = np.cumsum(np.asarray(blocks, np.int64))
     ways = count_labellings(blocks, labels)
@@ -91,12 +93,12 @@ def infer(
     *,
     trend: bool = False,
 ) -> Inference:
-    """Estimate and test the effect of the labels. `values` float64[runs, metrics], finite; `labels` 1 for runs of the
-    new build.
+    """Estimate and test the effect of the labels.
 
-    `blocks` are sizes of consecutive blocks of runs within which labels were randomised; default: one block. `trend`:
-    the runs are in the order of time, and a steady change from run to run is removed; labels are then not permuted,
-    because the observed labelling is tied to time.
+    `values` is float64[runs, metrics], finite; `labels` is 1 for runs of the new build. `blocks` are the sizes of
+    consecutive blocks of runs within which labels were randomised; default: one block. `trend`: the runs are in the
+    order of time, and a steady change from run to run is removed. Labels are then not permuted, because the observed
+    labelling is tied to time.
     """
     observed = np.asarray(labels, np.uint8)
     columns = np.ascontiguousarray(values, np.float64)
@@ -119,9 +121,12 @@ def infer_from(
     exact: bool,
     alpha: float,
 ) -> Inference:
-    """Like `infer`, with the labellings given, because they depend on the design alone."""
-    # The level of a metric does not matter here. Without it, equal runs differ by exactly 0 and not by a rounding
-    # error.
+    """Infer as `infer` does, with given labellings.
+
+    The labellings depend only on the design, so that callers compute them once.
+    """
+    # The first run is subtracted, because the level of a metric does not matter here. Equal runs then differ by exactly
+    # 0, and not by a rounding error.
     columns = columns - columns[:1]
     model = linear.model_of(observed.tolist(), sizes)
     found = linear.fit(model, columns)
@@ -150,15 +155,16 @@ def _with_trend(columns: np.ndarray, observed: np.ndarray, sizes: Sequence[int],
 
 
 def _is_balanced(sizes: Sequence[int], observed: np.ndarray) -> bool:
-    """Whether all blocks have the same size and half of each is new, so that the spreads of both sides have equal
-    weight in every labelling.
+    """Return whether all blocks have the same size and half of each is new.
+
+    The spreads of both sides then have equal weight in every labelling.
     """
     news = [int(part.sum()) for part in np.split(observed, np.cumsum(sizes)[:-1])]
     return len(set(sizes)) == 1 and all(2 * new == size for new, size in zip(news, sizes, strict=True))
 
 
 _Permuted = tuple[np.ndarray, np.ndarray, np.ndarray, float]
-"""Max-T p-values, bounds of simultaneous intervals, and the critical |t| of the family."""
+"""Max-T p-values, lower and upper bounds of simultaneous intervals, and the critical |t| of the family."""
 
 
 def _permute_balanced(
@@ -205,7 +211,10 @@ def _permute_unequal(
 
 
 def _design(observed: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, float, float]:
-    """The parameters of a design for `unequal.judge`: for each run the weight of the labels, and sum(q * g^2)."""
+    """Return the parameters of a design for `unequal.judge`.
+
+    They are the weights of each run, float64[4, runs], the squared length of the centred labels, and sum(q * g^2).
+    """
     share = np.concatenate(
         [np.full(len(part), part.mean()) for part in np.split(observed, np.cumsum(sizes)[:-1])]
     )
@@ -214,7 +223,7 @@ def _design(observed: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, flo
     weight = float(group @ group)
 
     def q(g: np.ndarray) -> np.ndarray:
-        """g^2 / (1 - leverage); 0 for a block in which all runs have the same label."""
+        """Return g^2 / (1 - leverage); 0 for a block in which all runs have the same label."""
         left = 1 - 1 / size - g**2 / weight
         return np.asarray(np.divide(g**2, left, out=np.zeros_like(g), where=g != 0))
 
@@ -224,18 +233,20 @@ def _design(observed: np.ndarray, sizes: Sequence[int]) -> tuple[np.ndarray, flo
 
 
 def _outside(table: np.ndarray, alpha: float) -> int:
-    """How many labellings may be as extreme as a rejected one."""
+    """Return how many labellings may be as extreme as a rejected one."""
     return math.floor(alpha * len(table) + 1e-9)
 
 
 def t_quantile(p: float, freedom: float) -> float:
-    """Quantile of Student's t, for p of at least one half."""
+    """Return a quantile of Student's t, for p of at least one half."""
     return float(student.critical(2 * (1 - p), freedom))
 
 
 def caught(error: float, critical_t: float, margin: float) -> float:
-    """The smallest effect that is judged a regression with probability POWER: zero must lie outside its interval, and
-    its estimate above the margin. Infinite if no effect could have been detected.
+    """Return the smallest effect that is judged a regression with probability POWER.
+
+    For that, 0 must lie outside the interval of the effect, and the estimate above the margin. The value is infinite
+    if no effect could have been detected.
     """
     reserve = NormalDist().inv_cdf(POWER)
     if not math.isfinite(critical_t) or not math.isfinite(error):
@@ -244,11 +255,10 @@ def caught(error: float, critical_t: float, margin: float) -> float:
 
 
 def runs_needed(spread: float, metrics: int, margin: float, alpha: float = ALPHA) -> int | None:
-    """Runs per side for which two equal builds are judged NO_REGRESSION with probability POWER, by Bonferroni over
-    `metrics`.
+    """Return the runs per side for which two equal builds are judged NO_REGRESSION with probability POWER.
 
-    `spread` is the standard deviation from run to run, on the scale of `margin`. None if RUNS_NEEDED_MAX runs are too
-    few.
+    The estimate uses Bonferroni over `metrics`. `spread` is the standard deviation from run to run, on the scale of
+    `margin`. Return None if RUNS_NEEDED_MAX runs are too few.
     """
     reserve = NormalDist().inv_cdf(POWER)
 

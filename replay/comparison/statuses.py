@@ -1,5 +1,6 @@
-"""Compares the statuses of both sides with the recording, so that refused requests do not count as fast responses of a
-build.
+"""Compares the statuses of both sides with the recording.
+
+Without this comparison, refused requests would count as fast responses of a build.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from .words import NOTHING_SHOWN
 
 
 def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
-    """A verdict on statuses alone, and its sentence; None if they allow a comparison of latencies.
+    """Return a verdict on statuses alone, and its sentence; None if they allow a comparison of latencies.
 
-    A build whose responses are worse than recorded for more than SUSPECT_SHARE more of the requests is a REGRESSION. If
-    the runs of both sides, or only those of base, failed by their statuses, they do not allow a verdict on the builds.
+    A build whose responses are worse than recorded for more than SUSPECT_SHARE more of the requests is a REGRESSION.
+    Otherwise the verdict is INVALID if most runs of a side failed by their statuses, and INCONCLUSIVE if base is
+    worse by more than SUSPECT_SHARE.
     """
     old, now = _share(base), _share(new)
     if old is None or now is None:
@@ -31,7 +33,10 @@ def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
             f"{new.label} is worse than {base.label}: {shares}; latencies of refusals are not compared",
         )
     if _has_failed(base) or _has_failed(new):
-        return "INVALID", f"most responses are refusals, so these runs say nothing about the builds: {shares}"
+        return (
+            "INVALID",
+            f"most responses are refusals, so these runs allow no verdict on the builds: {shares}",
+        )
     if old > now + SUSPECT_SHARE:
         return (
             "INCONCLUSIVE",
@@ -41,7 +46,7 @@ def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
 
 
 def _share(side: Side) -> float | None:
-    """The mean share over a side's runs; None if it is unknown for all of them."""
+    """Return the mean share of worse statuses over a side's runs; None if it is unknown for all of them."""
     shares = _shares(side)
     return sum(shares) / len(shares) if shares else None
 
@@ -52,7 +57,7 @@ def _shares(side: Side) -> Sequence[float]:
 
 
 def _has_failed(side: Side) -> bool:
-    """Whether most runs of a side failed by their statuses."""
+    """Return whether most runs of a side failed by their statuses."""
     found = [
         run.document.status_differs.failed
         for run in side.runs

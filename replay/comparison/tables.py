@@ -19,7 +19,7 @@ SCHEMA = pa.schema(
 
 
 def findings_table(findings: Sequence[Finding]) -> pa.Table:
-    """One row per metric. A bound that excludes nothing is null."""
+    """Return a table with one row per metric. A bound that excludes nothing is null."""
     rows = [
         {
             "route": finding.metric.where,

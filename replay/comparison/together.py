@@ -1,8 +1,8 @@
 """An A/B session of two builds at once: every request goes to both at the same instant, and the unit is the restart.
 
 In a restart, both builds are started, measured together, and stopped, which gives one run of each side. A process has
-noise of its own (the layout of its memory, the core on which it runs) that longer measurement does not reduce. So the
-builds swap cores, and the comparison is judged by the variation between restarts.
+noise of its own, from the layout of its memory and the core on which it runs, that longer measurement does not
+reduce. Therefore the builds swap cores, and the comparison is judged by the variation between restarts.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class TogetherSession:
 
     @property
     def left_s(self) -> float:
-        """Seconds of the time limit that are left."""
+        """The remaining seconds of the time limit."""
         return self.plan.time_limit_s - (time.monotonic() - self.started_s)
 
     def run(self) -> Comparison:
-        """Make the restarts and compare them. ReplayError if a build or step fails."""
+        """Make the restarts and compare them. Raise ReplayError if a build or step fails."""
         try:
             self.plan.out.mkdir(parents=True)
         except OSError as error:
@@ -77,7 +77,7 @@ class TogetherSession:
         return self.compare()
 
     def compare(self) -> Comparison:
-        """Compare the completed restarts."""
+        """Compare the completed restarts. The notes of the result begin with the warnings of the session."""
         base, new = self.plan.base.label, self.plan.new.label
         sides = (
             Side(base, tuple(one for one, _ in self.restarts)),
@@ -92,13 +92,13 @@ class TogetherSession:
         return self.plan.base.is_url or self.plan.new.is_url
 
     def _warn(self, text: str) -> None:
-        """Report, once, a condition under which the two builds disturb each other."""
+        """Report, once, a condition under which the result is less reliable."""
         if text not in self.warnings:
             self.warnings.append(text)
             self.say(f"warning: {text}")
 
     def _cores(self) -> tuple[frozenset[int], frozenset[int]]:
-        """The cores of each build; empty if it may use all of them."""
+        """Return the two sets of cores for the builds; empty sets if the builds may use all cores."""
         anywhere: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
         if self._has_url:
             self._warn(PROCESSES)
@@ -130,7 +130,7 @@ class TogetherSession:
             if is_invalid and self.retries < RETRIES_MAX:
                 self.retries += 1
                 set_aside([Path(run.name) for run in made], BOTTLENECK)
-                self.say(f"{BOTTLENECK} in this restart: it is made anew")
+                self.say(f"{BOTTLENECK} in this restart: it is repeated")
                 continue
             self.restarts.append(made)
             if is_invalid:
@@ -191,7 +191,10 @@ class TogetherSession:
             self._warn(SAME_PLACE.format(place=f"{host}:{port}"))
 
     def _check(self, documents: Sequence[RunDocument], names: Sequence[str], order: Sequence[Build]) -> None:
-        """Raise the errors of `check_run` for the run that ended first by itself."""
+        """Check both runs with `check_run`, and first the run that did not end because of the other one.
+
+        The error is then about the cause.
+        """
         runs = sorted(
             zip(documents, names, order, strict=True),
             key=lambda run: run[0].ending.detail.startswith(OTHER_ENDED),
@@ -201,8 +204,9 @@ class TogetherSession:
 
 
 def swaps(restarts: int, seed: int) -> list[bool]:
-    """In which restarts new is first. It is drawn for each pair of restarts, so that each build is first equally
-    often.
+    """Draw in which restarts new is first.
+
+    One draw decides a pair of restarts, so that each build is first equally often.
     """
     draw = random.Random(seed)
     made: list[bool] = []

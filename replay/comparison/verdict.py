@@ -1,5 +1,6 @@
-"""Compares two sides of runs: the family of metrics, the design, the test, the decision on each metric, and the
-verdict.
+"""Compares two sides of runs, from the family of metrics to the verdict.
+
+The steps are: the family of metrics, the design, the test, the decision on each metric, and the verdict.
 """
 
 from __future__ import annotations
@@ -43,15 +44,18 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FEW, UNEQUAL = 8, 1.5
-"""A side with fewer than FEW runs does not show its own spread if the other side has more than UNEQUAL times as many."""
+"""A side with fewer than FEW runs has too few to show its own spread if the other side has more than UNEQUAL times as
+many."""
 
 EXPONENT_MAX = 700.0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Comparison:
-    """The complete result. `reasons` explain why nothing could be concluded; `notes` are remarks. `responses` is the
-    comparison of responses, if the runs kept them; the verdict covers only speed and errors.
+    """The complete result of a comparison.
+
+    `reasons` explain why nothing could be concluded; `notes` are remarks. `responses` is the comparison of responses,
+    if the runs kept them; the verdict covers only speed and errors.
     """
 
     verdict: VerdictName
@@ -71,7 +75,7 @@ class Comparison:
 
     @property
     def exit_code(self) -> Exit:
-        """The exit code for scripts."""
+        """The exit code: for a regression, for unusable runs, or for another result that `fail_on` contains."""
         is_guarded = "effect" in self.options.fail_on or not self.options.of_processes
         if self.verdict == "REGRESSION" and is_guarded:
             return Exit.FAILED
@@ -85,21 +89,23 @@ class Comparison:
 
     @property
     def caught(self) -> float:
-        """The smallest slowdown that the comparison could detect in every latency of the family; infinite if there is
-        none.
+        """The smallest slowdown that the comparison could detect in every latency of the family.
+
+        It is infinite if the comparison could detect none.
         """
         return max((f.caught for f in self.findings if f.metric.is_latency), default=math.inf)
 
     @property
     def runs_needed(self) -> int | None:
-        """Runs per side that decide every metric; None if too many are needed."""
+        """The number of runs per side that would decide every metric; None if it is too large or nothing was tested."""
         needed = [finding.runs_needed for finding in self.findings]
         return None if None in needed or not needed else max(n for n in needed if n is not None)
 
     def to_arrow(self) -> pa.Table:
-        """The metrics as an Arrow table: the figures of both sides, the change with its interval, and the verdict.
+        """Return the metrics as an Arrow table: the figures of both sides, the change, its interval, and the verdict.
 
-        `base`, `new` are ns or shares (`unit`); changes are ratios minus 1, or differences of shares; null: not known.
+        `base` and `new` are in ns or shares (`unit`). Changes are ratios minus 1, or differences of shares; null
+        means not known.
         """
         from .tables import findings_table
 
@@ -109,7 +115,7 @@ class Comparison:
         return f"<Comparison {self.verdict}: {shown(self.sentence)}>"
 
     def _repr_html_(self) -> str:
-        """The view in a notebook: the verdict, the reasons, and each metric."""
+        """Return the view in a notebook: the verdict, the reasons, and each metric."""
         facts = [("verdict", self.verdict), ("", self.sentence)]
         facts += [("reason", reason) for reason in self.reasons] + [("note", note) for note in self.notes]
         heads = ("route", "metric", self.base.label, self.new.label, "change", "verdict")
@@ -131,7 +137,7 @@ def _shown_figure(value: float, metric: Metric) -> str:
 
 
 def compare(base: str, new: str, options: Options | None = None) -> Comparison:
-    """Compare two sides given as `[LABEL=]PATH[,PATH...]`. ReplayError if they cannot be read."""
+    """Compare two sides given as `[LABEL=]PATH[,PATH...]`. Raise ReplayError if they cannot be read."""
     options = options or Options()
     return compare_sides(*load_sides(base, new, options.unit), options)
 
@@ -139,7 +145,10 @@ def compare(base: str, new: str, options: Options | None = None) -> Comparison:
 def compare_sides(
     base: Side, new: Side, options: Options, blocks: Sequence[Sequence[SideRun]] | None = None
 ) -> Comparison:
-    """Compare loaded sides. `blocks` are groups of runs within which the labels were randomised."""
+    """Compare loaded sides. `blocks` are groups of runs within which the labels were randomised.
+
+    Raise UsageError if `fail_on` contains `different` but the responses cannot be compared.
+    """
     found = _compare_speed(base, new, options, blocks)
     if found.verdict == "INVALID":
         return found
@@ -158,7 +167,7 @@ def _compare_speed(
     refused = invalid(base, new)
     if refused:
         sentence = (
-            f"the generator was the bottleneck, so these runs say nothing about the builds: {refused[0]}"
+            f"the generator was the bottleneck, so these runs allow no verdict on the builds: {refused[0]}"
         )
         return _nothing("INVALID", sentence, refused, base, new, options)
     if by_status := judge_statuses(base, new):
@@ -171,7 +180,7 @@ def _compare_speed(
         why = made.left_out[0] if made.left_out else "no metric was requested"
         sentence = (
             f"{NOTHING_SHOWN}: no metric can be compared: {why}; {RUNS_MIN} runs per side "
-            f"that have one would decide it"
+            f"with such a metric would decide it"
         )
         return _nothing("INCONCLUSIVE", sentence, [*reasons, *made.left_out], base, new, options)
     if lone := one_run(base, new):
@@ -213,8 +222,9 @@ def _compare_speed(
 def _units(
     made: Family, design: Design, everyone: Sequence[SideRun], bases: int
 ) -> tuple[np.ndarray, list[int]]:
-    """Values float64[units, metrics], where a session's value is the mean over its runs; and which units belong to the
-    new build.
+    """Return the values float64[units, metrics], and for each unit 1 if it belongs to the new build, otherwise 0.
+
+    A session's value is the mean over its runs.
     """
     row_of = {id(run): at for at, run in enumerate(everyone)}
     rows = [[row_of[id(run)] for run in unit] for unit in design.units]
@@ -223,15 +233,15 @@ def _units(
 
 
 def _unequal(base: Side, new: Side, counts: tuple[int, int], design: Design) -> list[str]:
-    """A warning if a side has too few runs to show its own spread while the other side has many."""
+    """Return a warning if a side has too few runs to show its own spread while the other side has many."""
     few, many = min(counts), max(counts)
     if few < 2 or few >= FEW or many <= UNEQUAL * few:
         return []
     small, units = base if counts[0] == few else new, "sessions" if design.is_sessions else "runs"
     return [
-        f"{small.label} has {few} {units} and the other side {many}: so few do not show how far they scatter, and where "
-        f"{units} are skewed and scatter differently there are more false alarms than promised; give both sides as many, "
-        f"or {FEW} at least"
+        f"{small.label} has {few} {units} and the other side {many}: {few} are too few to estimate how much they vary, and "
+        f"if the values of {units} are skewed there may be more false alarms than alpha allows; give both sides equally "
+        f"many, or at least {FEW}"
     ]
 
 
@@ -293,8 +303,9 @@ def _figure(column: Sequence[float], metric: Metric) -> float:
 
 
 def _change(value: float, metric: Metric) -> float:
-    """A change from the metric's own scale: a ratio minus 1 for latencies. A lower bound that excludes nothing is
-    -infinity.
+    """Return a change from the metric's own scale as it is reported: a ratio minus 1 for latencies.
+
+    A lower bound that excludes nothing remains -infinity.
     """
     if not metric.is_latency or math.isinf(value):
         return value

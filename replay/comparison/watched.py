@@ -13,8 +13,9 @@ from .sides import Side
 
 
 class WatchedSides(msgspec.Struct, frozen=True, kw_only=True):
-    """One watched figure: the mean over a run's samples and the highest of them, each as the median over the runs of a
-    side; null if no run of the side has a sample.
+    """One watched figure of both sides: the mean over a run's samples, and the highest of them.
+
+    Each value is the median over the runs of a side; null if no run of the side has a sample.
     """
 
     name: str
@@ -33,7 +34,7 @@ class WatchedSides(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def watched_sides(base: Side, new: Side) -> list[WatchedSides]:
-    """The watched figures of two sides, in the order of their difference, the largest first."""
+    """Return the watched figures of two sides; the figure with the largest relative difference comes first."""
     known: dict[str, Samples] = {name: () for side in (base, new) for name in _names(side)}
     found = []
     for name in (name for name in known if not is_beside_another(name, known)):
@@ -53,7 +54,7 @@ def _names(side: Side) -> Iterator[str]:
 
 
 def _of(side: Side, name: str) -> tuple[float | None, float | None]:
-    """The medians, over the runs of a side, of a figure's mean and of its highest sample."""
+    """Return the medians, over the runs of a side, of a figure's mean and of its highest sample."""
     means, highest = [], []
     for run in side.runs:
         samples = () if run.document is None else run.document.watched.get(name, ())

@@ -1,5 +1,6 @@
-"""How precisely a single run of each side determines its quantiles. Variation between runs is not included, so this is
-an effect size, not a test.
+"""How precisely a single run of each side determines its quantiles.
+
+Variation between runs is not included, so the result is an effect size, not a test.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ _Z = 1.96
 
 
 def bounds(base: SideRun, new: SideRun, metric: Metric) -> tuple[float, float]:
-    """Bounds of the effect of new on the metric's own scale, from the order statistics of each run, or from the
-    binomial spread of the shares.
+    """Return bounds of the effect of new, on the metric's own scale.
+
+    They follow from the order statistics of each run, or from the binomial spread of the shares.
     """
     if metric.percentile is None:
         return _share_bounds(base, new, metric)
@@ -32,14 +34,14 @@ def bounds(base: SideRun, new: SideRun, metric: Metric) -> tuple[float, float]:
 
 
 def quantile_bounds(histogram: Histogram, percentiles: Sequence[float]) -> tuple[list[int], list[int]]:
-    """Lower and upper bounds of each percentile of a run, by its order statistics (pointwise, 95%)."""
+    """Return lower and upper bounds of each percentile of a run, by its order statistics (pointwise, 95%)."""
     asked = [_around(p, histogram.count) for p in percentiles]
     lower, upper = (histogram.percentiles([pair[at] for pair in asked]) for at in (0, 1))
     return lower, upper
 
 
 def _around(percentile: float, count: int) -> tuple[float, float]:
-    """The percentiles whose values are the bounds: the rank plus and minus the spread of the binomial distribution."""
+    """Return the percentiles whose values are the bounds: the rank plus and minus the binomial spread."""
     half = _Z * math.sqrt(count * percentile * (100 - percentile)) / 100
     middle = rank(percentile, count)
     lower, upper = (100 * min(max(middle + sign * half, 1), count) / count for sign in (-1, 1))

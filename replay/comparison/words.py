@@ -12,11 +12,11 @@ from .statistics import RUNS_NEEDED_MAX
 
 NOTHING_SHOWN = "no difference was shown in either direction"
 RUNS_MIN = 4
-"""With fewer runs per side, nothing can be excluded at an alpha of 0.05."""
+"""Minimum number of runs per side. With fewer, no change can be excluded at an alpha of 0.05."""
 
 
 def change_text(value: float, metric: Metric) -> str:
-    """`+12%`, or `+0.30 pt`, in points, for shares."""
+    """Return a change as text: `+12.0%` or, for shares, `+0.30 pt` (percentage points)."""
     if math.isinf(value):
         return "any" if value > 0 else "any less"
     if not metric.is_latency:
@@ -36,7 +36,7 @@ def overall(
     new: Side,
     options: Options,
 ) -> tuple[VerdictName, str]:
-    """The verdict over all metrics, and one sentence that explains it."""
+    """Return the verdict over all metrics, and one sentence that explains it."""
     by_verdict = {
         v: [f for f in findings if f.verdict == v] for v in ("REGRESSION", "IMPROVEMENT", "INCONCLUSIVE")
     }
@@ -69,7 +69,7 @@ def overall(
 
 
 def _runs_wanted(findings: Sequence[Finding], kind: str = "") -> str:
-    """How many runs per side are needed: at least RUNS_MIN, and enough for the metric that needs most."""
+    """Return how many runs per side are needed: at least RUNS_MIN, and enough for the metric that needs most."""
     needed = [finding.runs_needed for finding in findings]
     if None in needed:
         return f"even {RUNS_NEEDED_MAX} {kind}runs per side would not decide it: find out why runs differ"

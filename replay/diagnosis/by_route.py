@@ -14,16 +14,17 @@ from replay.results.run import Run
 from replay.results.timeline import Second
 
 ROUTES_MAX = 24
-"""How many of the busiest routes are evaluated."""
+"""Maximum number of routes that are evaluated, the busiest first."""
 
 FAST_FAILURES = frozenset(FAILED) - {"timeout"}
-"""Failures whose latency does not show how long work takes."""
+"""Failures whose latency does not show how long the target works on a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteSeries:
-    """One route by window: the median in ns of what was answered or timed out (nan: nothing was), and how many requests
-    ended and failed.
+    """One route by window.
+
+    `p50_ns` is the median of responses and timeouts (nan: there were none). `ended` and `failed` count requests.
     """
 
     route: str
@@ -39,8 +40,10 @@ class RouteSeries:
 
 
 def series_of(run: Run, rows: Sequence[Second]) -> tuple[np.ndarray, list[RouteSeries]]:
-    """When each window begins, and the biggest routes by window. Windows are the intervals that the log has: about a
-    second in the first minute of a run, and a sixtieth of what has passed later on.
+    """Return the start of each window (s since the start of the run), and the busiest routes by window.
+
+    Windows are as long as the intervals of the log. With few routes these are about a second in the first minute of a
+    run, and later a sixtieth of the time since the start.
     """
     names = [row.route for row in sorted(run.document.routes, key=lambda row: -row.count)[:ROUTES_MAX]]
     kind = "service" if run.document.closed_loop else "response"
@@ -63,7 +66,7 @@ def series_of(run: Run, rows: Sequence[Second]) -> tuple[np.ndarray, list[RouteS
 
 
 def _edges(rows: Sequence[Second], parts: Sequence[tuple[float, float, str, Histogram]]) -> np.ndarray:
-    """The beginnings of windows, spaced so that each window holds about one interval."""
+    """Return the starts of windows, spaced so that each window contains about one interval."""
     begins = np.array([row.t_s for row in rows])
     if not parts:
         return begins

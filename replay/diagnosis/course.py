@@ -1,4 +1,4 @@
-"""Each objective by the seconds of a run: when it was first missed, when it was met again, and how much lay above it."""
+"""Each objective by the seconds of a run: when it was first missed, when it was met again, and by how much."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from replay.results.watched import BEGINNING, figure_of, misses
 from .document import ObjectiveCourse
 
 LASTING_S = 3
-"""An objective has recovered if it is met for at least this many seconds until the end."""
+"""An objective has recovered if it is met until the end of the run, for at least this many seconds."""
 
 LOAD_SECONDS = 3
-"""The load at a moment is the mean rate of this many seconds up to it."""
+"""The load at a row is the mean rate over this many rows up to it."""
 
 MUCH_LONGER = 3
-"""A stretch of bad rows is skipped if a later one is more than this many times as long."""
+"""A stretch of bad rows is skipped if the longest one is more than this many times as long."""
 
 SMALL_CHANGE = 0.05
-"""A load that differs by less than this share counts as the same."""
+"""A load that is lower by up to this share counts as the same."""
 
 AS_BEGUN = "like its beginning"
-"""The name of the course of a run that has no objective over all routes."""
+"""The name of the course of a run that has no objective which can be judged per second."""
 
 
 def courses_of(rows: Sequence[Second], objectives: Sequence[Slo]) -> list[ObjectiveCourse]:
-    """The course of each objective; if none can be judged per second, how the run compares with its beginning."""
+    """Return the course of each objective.
+
+    If no objective can be judged per second, one more course compares the run with its beginning.
+    """
     found = [_course(rows, slo) for slo in objectives]
     if not any(not each.note for each in found):
         found.append(_like_beginning(rows))
@@ -37,7 +40,11 @@ def courses_of(rows: Sequence[Second], objectives: Sequence[Slo]) -> list[Object
 
 
 def harmed_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None:
-    """The row from which users felt harm (`harm_begins`), by what misses an objective over all routes."""
+    """Return the row from which users felt harm (`harm_begins`); None if there was no harm.
+
+    Harm is a missed objective over all routes. Without such an objective, it is a difference from the beginning of
+    the run.
+    """
     judged = [slo for slo in objectives if not slo.route]
     if judged:
         return harm_begins([any(misses(row, slo) for slo in judged) for row in rows])
@@ -45,9 +52,9 @@ def harmed_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None:
 
 
 def harm_begins(bad: Sequence[bool]) -> int | None:
-    """The beginning of the first stretch of bad rows that is not much shorter than the longest one.
+    """Return the start of the first stretch of bad rows that is not much shorter than the longest one.
 
-    A single second that misses an objective may be chance; if there are only single ones, the first is used.
+    A single second that misses an objective may be chance. If all stretches are single seconds, the first is used.
     """
     stretches = _stretches(bad)
     longest = max((length for _, length in stretches), default=0)
@@ -58,7 +65,7 @@ def harm_begins(bad: Sequence[bool]) -> int | None:
 
 
 def _stretches(bad: Sequence[bool]) -> list[tuple[int, int]]:
-    """Beginning and length of each stretch of bad rows."""
+    """Return the start and the length of each stretch of bad rows."""
     found: list[tuple[int, int]] = []
     for at, is_bad in enumerate(bad):
         if is_bad and at and bad[at - 1]:
@@ -70,7 +77,10 @@ def _stretches(bad: Sequence[bool]) -> list[tuple[int, int]]:
 
 
 def unlike_beginning(rows: Sequence[Second]) -> list[bool]:
-    """By row, whether median and failures are unlike those of the first fifth of the run (at least 5 s)."""
+    """Return, by row, whether median and failures are unlike those of the beginning of the run.
+
+    The beginning is the first fifth of the rows, and at least BEGINNING of them.
+    """
     begin = rows[: max(BEGINNING, len(rows) // 5)]
     medians = [row.response_p50_ns or row.service_p50_ns for row in begin]
     known = [value for value in medians if value is not None]
@@ -101,14 +111,16 @@ def _like_beginning(rows: Sequence[Second]) -> ObjectiveCourse:
 
 def _course(rows: Sequence[Second], slo: Slo) -> ObjectiveCourse:
     if slo.route:
-        return ObjectiveCourse(objective=slo.text, note="it is about a route: seconds are over all routes")
+        return ObjectiveCourse(
+            objective=slo.text, note="it limits a route, but seconds have figures over all routes only"
+        )
     bad = [misses(row, slo) for row in rows]
     if slo.percentile is None:
         above = [_requests_above(row, slo) for row in rows]
         return _made(rows, slo.text, "share of each second", bad, above, is_share=True)
     field = figure_of(slo)
     if field is None:
-        return ObjectiveCourse(objective=slo.text, note=f"seconds have no {slo.metric}")
+        return ObjectiveCourse(objective=slo.text, note=f"seconds have no figure of {slo.metric}")
     above = [_seconds_above(row, field, slo.limit) for row in rows]
     words = field.removesuffix("_ns").replace("_", " ") + " of each second"
     return _made(rows, slo.text, words, bad, above, is_share=False)
@@ -155,7 +167,7 @@ def _made(
 
 
 def _lower_by(rows: Sequence[Second], breach: int, back: int) -> float | None:
-    """By which share the load was lower at `back` than at `breach`; None where the load was too small to compare."""
+    """Return by which share the load was lower at `back` than at `breach`; None if there was no load at `breach`."""
     at_breach, at_back = _load(rows, breach), _load(rows, back)
     if at_breach <= 0:
         return None
@@ -164,6 +176,6 @@ def _lower_by(rows: Sequence[Second], breach: int, back: int) -> float | None:
 
 
 def _load(rows: Sequence[Second], at: int) -> float:
-    """Requests due per second around a row."""
+    """Return the requests due per second in the LOAD_SECONDS rows up to `at`."""
     near = rows[max(0, at - LOAD_SECONDS + 1) : at + 1]
     return sum(row.planned for row in near) / max(sum(row.length_s for row in near), 1e-9)

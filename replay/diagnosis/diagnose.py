@@ -1,4 +1,4 @@
-"""From a run to its diagnosis."""
+"""Combines the parts of a diagnosis of a run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .usage import fixed_limits
 
 CANNOT_TELL = "cannot tell"
 
-GENERATOR_FULL = "the generator was at its limit too, so the harm may be its own"
+GENERATOR_FULL = "the generator was at its limit, too, so it may have caused the harm"
 
 
 def diagnose(run: Run) -> Diagnosis:
-    """What a run shows of its cause of harm. It never raises for a run that can be read."""
+    """Diagnose the cause of the harm in a run. It never raises for a run that can be read."""
     document, rows = run.document, run.seconds()
     objectives = slo.parse_known(outcome.slo for outcome in document.slo)
     harmed = harmed_at(rows, objectives)
@@ -40,7 +40,7 @@ def diagnose(run: Run) -> Diagnosis:
 
 
 def _words(given: Given, shared: Shared, harmed_s: float | None, *, is_watched: bool) -> str:
-    """The answer in one sentence."""
+    """Return the answer in one sentence."""
     if harmed_s is None:
         return "no harm seen: nothing to explain"
     if given.first is not None:
@@ -51,4 +51,4 @@ def _words(given: Given, shared: Shared, harmed_s: float | None, *, is_watched: 
         return f"{CANNOT_TELL} what gave way; {'; '.join(more)}"
     if not is_watched:
         return f"{CANNOT_TELL}: no figure of the target was watched ([[watch]]), and {shared.words}"
-    return f"{CANNOT_TELL}: no watched figure shows it, and {shared.words}"
+    return f"{CANNOT_TELL}: no watched figure shows the cause, and {shared.words}"

@@ -1,4 +1,7 @@
-"""A diagnosis: its result and the evidence. `rehearsal.json` and `replay report --json` contain it in this form."""
+"""A diagnosis: its result and the evidence.
+
+`rehearsal.json` and the output of `replay report --json` contain it in this form.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ from typing import Literal
 import msgspec
 
 How = Literal["limit", "refused", "changed"]
-"""A figure reached its limit, it turned work away, or it left what it was in the beginning."""
+"""What happened to a figure: it reached its limit, its resource refused work, or it changed from its beginning."""
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
-    """A watched figure that gave way or changed. `used_before` and `used_after` are shares of its limit, in the seconds
-    before `at_s` and from then on; null without a limit. `at_start`: it was so from its first samples on.
+    """A watched figure that gave way or changed.
+
+    `used_before` and `used_after` are shares of its limit, in the seconds before `at_s` and from then on; null
+    without a limit. `at_start`: this was the state from its first samples on.
     """
 
     name: str
@@ -25,13 +30,13 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ObjectiveCourse(msgspec.Struct, frozen=True, kw_only=True):
-    """One objective over time, by the seconds of the run. `judged_by` is the figure of a second that was compared.
+    """One objective over time, by the seconds of the run.
 
-    `breached_s` is the first second that missed it and `bad_s` how long it was missed; `recovered_s` is when it was met
-    again until the end (null: it never was, or was never missed). `hysteresis` is the difference of the load between
-    the breach and the recovery (0: not lower at the recovery; null: not known). `area` is the excess over the
-    objective: seconds times seconds for a latency, requests for a share. `note` is the reason why something is not
-    known.
+    `judged_by` is the figure of a second that was compared. `breached_s` is the first second that missed the
+    objective, and `bad_s` is how long it was missed. `recovered_s` is when it was met again until the end (null: it
+    never was, or it was never missed). `hysteresis` is the difference of the load between the breach and the recovery
+    (0: not lower at the recovery; null: not known). `area` is the excess over the objective: seconds times seconds
+    for a latency, requests for a share. `note` is the reason why something is not known.
     """
 
     objective: str
@@ -46,12 +51,13 @@ class ObjectiveCourse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """The diagnosis of a run. `words` is its result in one sentence; `evidence` are the sentences that support it.
+    """The diagnosis of a run.
 
-    `first_resource` is the watched figure that gave way first, null if no watched figure shows it. `shared_cause` are
-    routes whose latencies show a shared cause; empty if there are none. `resources` are all watched figures that gave
-    way or changed, in order. `amplification` is the number of requests at the target per request of a user; null
-    without retries.
+    `words` is its result in one sentence; `evidence` lists the sentences that support it. `first_resource` is the
+    watched figure that gave way first, null if no watched figure shows it. `shared_cause` lists routes whose
+    latencies show a shared cause; empty if there are none. `resources` are all watched figures that gave way or
+    changed, in order. `amplification` is the number of requests at the target per request of a user; null without
+    retries.
     """
 
     words: str

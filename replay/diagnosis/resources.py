@@ -1,11 +1,15 @@
-"""Which watched resource gave way first.
+"""Finds the watched resource that gave way first.
 
 A resource gives way when its figure stays at its limit, or when it refuses work. Resources that wait for it then fill
-up, often within the same second, so the order alone is not conclusive. As the load grows, all resources are used in
-proportion to it, and the bottleneck is the one with the least capacity left. So each figure's use per load before is
-multiplied by the load that was due when the first one gave way. A resource that this load needs in full, and much more
-than any other, is reported. A resource that only waits for it jumps from little use to full use. Otherwise the one that
-was nearest to its limit is reported; if two were equally near, the result is "cannot tell".
+up, often within the same second, so the order alone is not conclusive.
+
+As the load grows, the use of every resource grows in proportion, and the bottleneck is the resource with the least
+capacity left. Therefore each figure's use per load before is multiplied by the load that was due when the first one
+gave way. If this load needs all of one resource, and much more of it than of any other, this resource is reported. A
+resource that only waits for another one jumps from little use to full use.
+
+If no such resource exists, the one that was nearest to its limit is reported. If two were equally near, the result is
+"cannot tell".
 """
 
 from __future__ import annotations
@@ -21,45 +25,48 @@ from .document import How, Resource
 from .usage import FULL, LASTING, Samples, Usage, is_beside_another, usages_of
 
 LATER_ROWS = 2
-"""A figure that gives way up to this many rows after the harm began may still have caused it: it is sampled once per
-second, and must stay at its limit for some samples.
+"""A figure that gives way up to this many rows after the harm began may still have caused it. Figures are sampled only
+once per second, and must stay at their limits for some samples.
 """
 
 TOGETHER_ROWS = 2
-"""Figures that give way within this many rows of the first one are ranked by how near their limits they were before."""
+"""Figures that give way within this number of rows after the first one are ranked by how near to their limits they were
+before."""
 
 BEFORE_ROWS = 5
-"""Rows before the first one gave way in which that is compared."""
+"""Number of rows before the first figure gave way over which nearness to the limits is compared."""
 
 CLEARLY_NEARER = 0.1
-"""One was clearly nearer to its limit than another if its share of it was higher by this much."""
+"""A figure was clearly nearer to its limit than another if its share of the limit was higher by at least this much."""
 
 NEEDED, NEEDED_MORE = 0.9, 1.25
-"""The load explains why a resource gave way if it needed this share of its limit, and this many times more than of any
-other."""
+"""The load explains why a resource gave way if it needed at least the first share of the resource's limit, and at least
+the second number of times the share that it needed of any other resource."""
 
 LOAD_ROWS = 5
-"""The due load is the mean over this many rows, from the first one in which a resource gave way."""
+"""The due load is the mean over this many rows, beginning with the row in which the first resource gave way."""
 
 MISSED_SHARE = 0.3
-"""A full cache explains what gave way behind it if at least this share of its lookups missed."""
+"""A full cache explains why a resource behind it gave way if at least this share of the cache's lookups missed."""
 
 REPLICAS, CACHE = ".replicas", ".cache"
-"""Name endings of resources that limit others: a full pool of a service whose replicas are at their limit is full
-because of that limit, and a pool behind a cache that is too small is full because of the cache."""
+"""Parts of the names of resources that limit others. If the replicas of a service are at their limit, this limit is the
+reason why a pool of the service is full. If a cache is too small, the cache is the reason why a pool behind it is
+full."""
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The resource that gave way first (None: cannot tell), the evidence in sentences, and every figure that gave way
-    or changed.
+    """The resource that gave way first (None: cannot tell), and the evidence in sentences.
+
+    `resources` contains every figure that gave way or changed.
     """
 
     first: str | None
     evidence: list[str]
     resources: list[Resource]
     changed_first: str = ""
-    """Where no limit shows what gave way: the figure that changed first, by more than the load explains."""
+    """The figure that changed first, by more than the load explains; only set if no limit shows what gave way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +75,9 @@ class _Onset:
     row: int
     how: How
     before: float | None
-    """Mean share of its limit just before the first figure gave way."""
+    """The mean share of its limit just before the first figure gave way."""
     due: float | None
-    """Share of its limit that the load needed when the first figure gave way, by what it used per load before."""
+    """The share of its limit that the load needed when the first figure gave way, by its use per load before that."""
 
 
 def first_of(
@@ -79,7 +86,10 @@ def first_of(
     rows: Sequence[Second],
     harmed: int | None,
 ) -> Given:
-    """The resource that gave way first, by the watched figures; `harmed` is the row in which users felt it."""
+    """Find the resource that gave way first, by the watched figures.
+
+    `harmed` is the row from which users felt harm; None if there was no harm.
+    """
     usages = usages_of(values, fixed_limits)
     onsets = sorted(_onsets(usages, rows, harmed), key=lambda onset: onset.row)
     resources = [_resource(onset, rows) for onset in onsets] + _changed(values, onsets, rows)
@@ -121,8 +131,9 @@ def _onsets(usages: Sequence[Usage], rows: Sequence[Second], harmed: int | None)
 
 
 def _began(usage: Usage, harmed: int | None, since: int = 0) -> tuple[int, How] | None:
-    """When a figure gave way, and how. If it gave way long before the harm and recovered, it is evaluated again from
-    then on.
+    """Return when a figure gave way, and how; None if it did not.
+
+    If it gave way long before the harm and recovered, it is evaluated again from its recovery on.
     """
     full, refused = usage.full_at(since), usage.refused_at(since)
     found: tuple[int, How]
@@ -140,15 +151,17 @@ def _began(usage: Usage, harmed: int | None, since: int = 0) -> tuple[int, How] 
 
 
 def _may_be_cause(onset: _Onset, harmed: int) -> bool:
-    """Whether it gave way in time to cause the harm. A cache may be full without harm, so it counts only if something
-    behind it gave way.
+    """Return whether a figure gave way in time to cause the harm.
+
+    A cache may be full without harm, so it is no cause by itself; `_bound_by` reports it if something behind it gave
+    way.
     """
     is_in_time = onset.row <= harmed + LATER_ROWS and not _was_harmless(onset, harmed)
     return is_in_time and CACHE not in onset.usage.name
 
 
 def _needed_most(causes: Sequence[_Onset]) -> _Onset | None:
-    """The resource that the load needed beyond its limit, and clearly more than any other; None if there is none."""
+    """Return the resource that the load needed in full, and clearly more than any other; None if there is none."""
     known = sorted(causes, key=lambda onset: -(onset.due or 0.0))
     most = known[0].due or 0.0
     parts = {
@@ -158,20 +171,22 @@ def _needed_most(causes: Sequence[_Onset]) -> _Onset | None:
 
 
 def _need(most: _Onset, causes: Sequence[_Onset]) -> str:
-    """How much of its limit the load needed, beside the others."""
+    """Return a sentence about the share of its limit that the load needed, and about that of the others."""
     part = _part(most)
     others = [onset.due for onset in causes if _part(onset) != part and onset.due is not None]
-    words = f"the load that was due then needed {most.due or 0:.0%} of that limit, by what it used before"
+    words = (
+        f"the load at that time needed {most.due or 0:.0%} of that limit, extrapolated from the use before"
+    )
     return words + (f" (of any other that gave way: at most {max(others):.0%})" if others else "")
 
 
 def _part(onset: _Onset) -> str:
-    """The part that a figure belongs to: a pool and its queue are one resource."""
+    """Return the part of the target to which a figure belongs: a pool and its queue are one resource."""
     return onset.usage.name.rpartition(".")[0] or onset.usage.name
 
 
 def _was_harmless(onset: _Onset, harmed: int) -> bool:
-    """Whether it was at its limit from its first samples on, long before there was any harm."""
+    """Return whether a figure was at its limit from its first samples on, long before there was any harm."""
     return _is_at_start(onset) and harmed - onset.row > LASTING + LATER_ROWS
 
 
@@ -181,7 +196,7 @@ def _is_at_start(onset: _Onset) -> bool:
 
 
 def _together(causes: Sequence[_Onset]) -> list[_Onset]:
-    """Those that gave way with the first one, the nearest to its limit first."""
+    """Return the figures that gave way together with the first one; the nearest to its limit comes first."""
     first = min(onset.row for onset in causes)
     near = [onset for onset in causes if onset.row <= first + TOGETHER_ROWS]
     return sorted(near, key=lambda onset: (-(onset.before or 0.0), onset.row))
@@ -194,8 +209,9 @@ def _is_nearer(one: _Onset, other: _Onset) -> bool:
 
 
 def _missed_share(values: Mapping[str, Samples], cache: str, harmed: int) -> float | None:
-    """The share of lookups that missed, in the rows up to the harm, from the counters beside a cache's figure; None if they
-    are not watched.
+    """Return the share of a cache's lookups that missed in the rows up to the harm.
+
+    The counters `misses` and `hits` beside the cache's figure show it. Return None if they are not watched.
     """
     part = cache.rpartition(".")[0]
     grown = []
@@ -214,14 +230,14 @@ def _missed_share(values: Mapping[str, Samples], cache: str, harmed: int) -> flo
 def _bound_by(
     first: _Onset, usages: Sequence[Usage], values: Mapping[str, Samples], harmed: int
 ) -> tuple[str, str] | None:
-    """The figure that bounds the one that gave way, and why it is named instead."""
+    """Return the figure that limits the one that gave way, and why it is reported instead; None if there is none."""
     service = first.usage.name.split(".")[0]
     for usage in usages:
         if usage is first.usage or usage.name.split(".")[0] != service:
             continue
         used, full = usage.mean_used(harmed, len(usage.used)), usage.full_at()
         if usage.name.endswith(REPLICAS) and used is not None and used >= FULL:
-            return usage.name, _stood(usage, f"more than {first.usage.name} could carry was due")
+            return usage.name, _stood(usage, f"more load was due than {first.usage.name} could handle")
         missed = _missed_share(values, usage.name, harmed)
         if CACHE in usage.name and full is not None and full <= harmed and (missed or 0) >= MISSED_SHARE:
             why = f"{format_share(missed or 0)} of the lookups missed it, and went to {first.usage.name}"
@@ -231,7 +247,7 @@ def _bound_by(
 
 def _stood(usage: Usage, why: str) -> str:
     limit = next((limit for limit in reversed(usage.limits) if limit is not None), None)
-    return f"{usage.name} stood at its limit of {limit or 0:g}; {why}"
+    return f"{usage.name} was at its limit of {limit or 0:g}; {why}"
 
 
 def _sentences(onsets: Sequence[_Onset], rows: Sequence[Second]) -> list[str]:
@@ -245,9 +261,9 @@ def _evidence(onset: _Onset, rows: Sequence[Second]) -> str:
     of = "" if limit is None else f" of {limit:g}"
     words = f"{usage.name} reached its limit{of} {at}"
     if onset.how == "refused":
-        words = f"{usage.name} turned work away {at}" + (f" (its limit is {limit:g})" if limit else "")
+        words = f"{usage.name} refused work {at}" + (f" (its limit is {limit:g})" if limit else "")
     if onset.before is not None:
-        words += f"; it was at {format_share(onset.before)} of it in the {BEFORE_ROWS} s before"
+        words += f"; it was at {format_share(onset.before)} of its limit in the {BEFORE_ROWS} s before"
     return words
 
 
@@ -267,7 +283,7 @@ def _resource(onset: _Onset, rows: Sequence[Second]) -> Resource:
 def _changed(
     values: Mapping[str, Samples], onsets: Sequence[_Onset], rows: Sequence[Second]
 ) -> list[Resource]:
-    """Figures that changed without giving way, in order."""
+    """Return the figures that changed without giving way, in the order of time."""
     given = {onset.usage.name for onset in onsets}
     found = []
     for name, samples in values.items():
@@ -279,7 +295,10 @@ def _changed(
 
 
 def _changed_first(values: Mapping[str, Samples], rows: Sequence[Second], harmed: int) -> str:
-    """The figure that changed first, by the row of the harm, absolutely and relative to the load; empty if none did."""
+    """Return the figure that changed first before the harm; empty if none did.
+
+    It must have changed both by itself and relative to the load.
+    """
     load = [_load(rows, at) for at in range(len(rows))]
     found = []
     for name, samples in values.items():
@@ -296,13 +315,13 @@ def _changed_first(values: Mapping[str, Samples], rows: Sequence[Second], harmed
 
 
 def _load(rows: Sequence[Second], at: int) -> float:
-    """Requests due per second in the LASTING rows up to one."""
+    """Return the requests due per second in the LASTING rows up to `at`."""
     near = rows[max(at - LASTING + 1, 0) : at + 1]
     return sum(row.planned for row in near) / max(sum(row.length_s for row in near), 1e-9)
 
 
 def _nearest(usages: Sequence[Usage]) -> list[str]:
-    """How near the figures came to their limits, the nearest first."""
+    """Return a sentence about the figure that came nearest to its limit; an empty list if no figure has a limit."""
     known = sorted(((usage.highest or 0.0, usage.name) for usage in usages if usage.has_limit), reverse=True)
     if not known:
         return []

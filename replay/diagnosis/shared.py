@@ -1,9 +1,12 @@
 """Finds routes that share a cause, only from their latencies.
 
-Routes that get slow at the same time need not have anything in common: at 6 PM the load grows for all of them. Routes
-that wait in the same queue also move together from second to second, and in directions that the load does not explain.
-So two routes count as sharing a cause only if both got worse, began to within a few windows, and the changes of their
-latencies (or of their failures) from window to window agree beyond what the load of these windows explains.
+Routes that get slow at the same time need not have anything in common: at 6 PM the load grows for all of them. The
+latencies of routes that wait in the same queue also change together from second to second, in a way that the load
+does not explain.
+
+Therefore two routes count as sharing a cause only if three conditions are met: both got worse, both began to do so
+within a few windows, and the changes of their latencies (or of their failures) from window to window agree beyond the
+effect of the load.
 """
 
 from __future__ import annotations
@@ -20,34 +23,39 @@ from replay.results.timeline import Second
 from .by_route import RouteSeries, series_of
 
 LEAST_CHANGES = 8
-"""Changes from window to window that must be known of two routes before they are compared."""
+"""Minimum number of known changes from window to window for which two routes are compared."""
 
 LEAST_ENDED = 5
-"""Requests that a window of a route needs for its median to count."""
+"""Minimum number of requests of a route in a window for which its median counts."""
 
 BEGIN_WINDOWS = 2
-"""Two routes began to suffer together if their first bad windows are at most this far apart."""
+"""Two routes began to get worse together if their first bad windows are at most this far apart."""
 
 AGREES, AGREES_TWICE, FAILURES_AGREE = 0.75, 0.5, 0.85
-"""The least correlation of changes, and of changes of changes, that counts as agreement; and of both for failures."""
+"""Minimum correlations that count as agreement: of the changes of latencies, of the changes of these changes, and of
+both for failures."""
 
 PROPORTION_SPREAD = 0.15
-"""How far (median of the log of the ratio) what was added to two latencies may be from being in proportion."""
+"""Limit on the scatter of the ratio of the time added to two latencies: the median deviation of its logarithm."""
 
 WAITED_SHARE = 0.2
-"""If requests waited for a connection for more than this share of the response, the generator's own queue is shared."""
+"""If requests waited for a connection for more than this share of the response time, all routes share the generator's
+own queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Routes that share a cause, and the evidence. Without routes, `evidence` is the reason why there are none."""
+    """Routes that share a cause, and the evidence.
+
+    Without routes, `evidence` is the reason why there are none.
+    """
 
     routes: list[str] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
 
     @property
     def words(self) -> str:
-        """The answer in words."""
+        """A sentence with the routes that share a cause, or with the reason why there are none."""
         if not self.routes:
             why = f" ({self.evidence[0]})" if self.evidence else ""
             return f"the latencies alone do not show it{why}"
@@ -55,7 +63,7 @@ class Shared:
 
 
 def shared_cause(run: Run, rows: Sequence[Second], harmed: int | None) -> Shared:
-    """The routes of a run that share a cause."""
+    """Find the routes of a run that share a cause; `harmed` is the row from which users felt harm."""
     if harmed is None:
         return Shared()
     if run.document.validity.verdict == "INVALID":
@@ -69,7 +77,10 @@ def shared_cause(run: Run, rows: Sequence[Second], harmed: int | None) -> Shared
 
 
 def shared_among(routes: Sequence[RouteSeries], load: np.ndarray) -> Shared:
-    """The largest group of routes in which every two share a cause; `load` is what was due by window."""
+    """Find the largest group of routes in which every two share a cause.
+
+    `load` is the number of requests due per second, by window.
+    """
     begins = {route.route: begin for route in routes if (begin := worse_from(route)) is not None}
     suffering = [route for route in routes if route.route in begins]
     if len(suffering) < 2:
@@ -86,18 +97,18 @@ def shared_among(routes: Sequence[RouteSeries], load: np.ndarray) -> Shared:
     group = _largest_group(len(suffering), pairs)
     if not group:
         return Shared(
-            evidence=["the routes that got worse did not move together beyond what their load explains"]
+            evidence=["the latencies of the routes that got worse agree no more than their load explains"]
         )
     names = [suffering[at].route for at in group]
     least = min(pairs[a, b] for a in group for b in group if (a, b) in pairs)
     evidence = [
         f"{len(names)} routes got worse within {BEGIN_WINDOWS + 1} s of each other, and moved together from then on"
-        f" (correlation of changes at least {least:.2f}, the load taken out)"
+        f" (correlation of changes at least {least:.2f}, without the effect of the load)"
     ]
     unharmed = [route.route for route in routes if route.route not in begins]
     if unharmed:
         evidence.append(
-            "as before: "
+            "unchanged: "
             + ", ".join(unharmed[:5])
             + (f" and {len(unharmed) - 5} more" if len(unharmed) > 5 else "")
         )
@@ -105,7 +116,10 @@ def shared_among(routes: Sequence[RouteSeries], load: np.ndarray) -> Shared:
 
 
 def worse_from(route: RouteSeries) -> int | None:
-    """The first of two windows in a row in which a route is unlike its first fifth; None if there is none."""
+    """Return the first of two successive windows in which a route is unlike its first fifth; None if there is none.
+
+    Windows with fewer than LEAST_ENDED requests are skipped.
+    """
     known = np.flatnonzero(route.ended >= LEAST_ENDED)
     begin = known[: max(LEAST_CHANGES // 2, known.size // 5)]
     if known.size <= begin.size + 1:
@@ -129,11 +143,12 @@ def worse_from(route: RouteSeries) -> int | None:
 
 
 def agreement_of(one: RouteSeries, other: RouteSeries, load: np.ndarray, since: int) -> float | None:
-    """How well the changes of two routes agree from window `since` on; None if too few are known, or if they differ.
+    """Return how well the changes of two routes agree from window `since` on.
 
-    Their latencies agree if changes, and changes of changes, are correlated, and what was added to one stays in proportion
-    to what was added to the other: growth that only began at the same time fails the second, two queues that fill at
-    their own pace the third. Failures have no such proportion, so more is asked of their correlation.
+    Return None if too few changes are known, or if they do not agree. Three conditions hold for latencies that agree.
+    Their changes are correlated. The changes of these changes are correlated, which excludes growth that only began
+    at the same time. And the time added to one stays in proportion to the time added to the other, which excludes two
+    queues that fill at different rates. Failures have no such proportion, so their correlation must be higher.
     """
     enough = (one.ended >= LEAST_ENDED) & (other.ended >= LEAST_ENDED)
     enough[:since] = False
@@ -150,7 +165,10 @@ def agreement_of(one: RouteSeries, other: RouteSeries, load: np.ndarray, since: 
 def _correlations(
     one: np.ndarray, other: np.ndarray, load: np.ndarray, enough: np.ndarray
 ) -> tuple[float, float] | None:
-    """Of the changes from window to window, and of the changes of these, with what the load explains taken out."""
+    """Return the correlations of the changes from window to window, and of the changes of these changes.
+
+    The effect of the load is removed. Return None if too few changes are known.
+    """
     usable = enough & np.isfinite(one) & np.isfinite(other)
     once = usable[1:] & usable[:-1]
     twice = once[1:] & once[:-1]
@@ -160,7 +178,7 @@ def _correlations(
 
 
 def _partial(one: np.ndarray, other: np.ndarray, load: np.ndarray, usable: np.ndarray) -> float | None:
-    """The partial rank correlation of two series given a third one."""
+    """Return the partial rank correlation of two series given the load; None if too few values are usable."""
     count = int(usable.sum())
     if count < LEAST_CHANGES:
         return None
@@ -174,7 +192,7 @@ def _partial(one: np.ndarray, other: np.ndarray, load: np.ndarray, usable: np.nd
 
 
 def _are_in_proportion(one_ns: np.ndarray, other_ns: np.ndarray, since: int, enough: np.ndarray) -> bool:
-    """Whether what was added to the one latency stays in proportion to what was added to the other."""
+    """Return whether the time added to one latency stays in proportion to the time added to the other."""
     added = []
     for series in (one_ns, other_ns):
         before = series[: max(since, 1)]
@@ -188,7 +206,7 @@ def _are_in_proportion(one_ns: np.ndarray, other_ns: np.ndarray, since: int, eno
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0 to 1; equal values share their mean rank."""
+    """Return ranks from 0 to 1; equal values share their mean rank."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     found: np.ndarray = ((ends - (counts + 1) / 2.0) / max(values.size - 1, 1))[place]
@@ -196,7 +214,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _largest_group(size: int, pairs: dict[tuple[int, int], float]) -> list[int]:
-    """A largest group in which every two are a pair, grown from each pair in turn; empty if there is none."""
+    """Return a group in which every two are a pair, the largest that grows from any pair; empty if there is no pair."""
     best: list[int] = []
     for (one, other), _ in sorted(pairs.items(), key=lambda pair: -pair[1]):
         group = [one, other]
@@ -209,7 +227,7 @@ def _largest_group(size: int, pairs: dict[tuple[int, int], float]) -> list[int]:
 
 
 def _waited(rows: Sequence[Second]) -> bool:
-    """Whether requests spent a large part of their response waiting for a connection, most of the time."""
+    """Return whether requests waited for a connection for much of their response time, in most of the rows."""
     pairs = [
         (row.response_p50_ns, row.service_p50_ns)
         for row in rows
@@ -219,7 +237,7 @@ def _waited(rows: Sequence[Second]) -> bool:
 
 
 def _load_by_window(rows: Sequence[Second], edges: np.ndarray) -> np.ndarray:
-    """Requests due per second, by window."""
+    """Return the requests due per second, by window."""
     planned, length_s = np.zeros(edges.size), np.zeros(edges.size)
     for row in rows:
         at = max(int(np.searchsorted(edges, row.t_s + row.length_s / 2, "right")) - 1, 0)

@@ -1,12 +1,13 @@
 """Watched figures beside their limits.
 
 A figure `NAME` may have others beside it, by name:
-- `NAME.limit`: the most that it can be (or `limit` in its `[[watch]]`);
-- `NAME.refused`: how much was turned away at that limit; it only grows, or is a rate. Beside a `PART.queue` it may be named
-  `PART.rejected`, `PART.refused` or `PART.pool_failures`, beside a `PART.queries_per_s` `PART.refused`.
+- `NAME.limit`: its maximum (or `limit` in its `[[watch]]`);
+- `NAME.refused`: the work that was refused at that limit, as a counter that only grows, or as a rate. Beside a
+  `PART.queue` its name may be `PART.rejected`, `PART.refused` or `PART.pool_failures`, beside a `PART.queries_per_s`
+  `PART.refused`.
 
-A limit that is 0 or less, or not known, is no limit. `PART.queue` beside `PART.busy` shows what waits for it: a part whose
-workers are all busy while nothing waits has just enough of them.
+A limit that is 0 or less, or not known, is no limit. `PART.queue` beside `PART.busy` is the work that waits for it:
+if all workers of a part are busy while no work waits, it has just enough of them.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ Samples = Sequence[float | None]
 LIMIT, REFUSED = ".limit", ".refused"
 
 BUSY, QUEUE = "busy", "queue"
-"""Last words of the figures of a part's workers, and of what waits for them."""
+"""Last parts of the names of two figures: the busy workers of a part, and the work that waits for them."""
 
 REFUSALS = {"queue": ("rejected", "refused", "pool_failures"), "queries_per_s": ("refused",)}
-"""Names of what a part turns away, by the last word of the figure whose limit that is."""
+"""Names of the counters of refused work, by the last part of the name of the figure at whose limit it is refused."""
 
 FULL = 0.95
 """From this share of its limit on, a figure counts as at its limit."""
 
 LASTING = 3
-"""How many consecutive samples a figure must be at its limit, because a single one may be chance."""
+"""Minimum number of consecutive samples at the limit for a figure to give way, because a single one may be chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A watched figure, sample by sample: its values, its limits, its share of them, and what it turned away."""
+    """A watched figure, sample by sample: its values, its limits, its share of them, and the work that it refused."""
 
     name: str
     values: Samples
@@ -45,20 +46,20 @@ class Usage:
     used: Samples
     refused: Samples
     waiting: Samples = ()
-    """The figure of the work that waits for it; empty if it is not watched."""
+    """The samples of the work that waits for it; empty if they are not watched."""
 
     @property
     def has_limit(self) -> bool:
-        """Whether any sample has a limit beside it."""
+        """Whether the limit is known for any sample."""
         return any(share is not None for share in self.used)
 
     @property
     def highest(self) -> float | None:
-        """Its largest share of its limit."""
+        """Its largest share of its limit; None if it has no limit."""
         return max((share for share in self.used if share is not None), default=None)
 
     def full_at(self, since: int = 0) -> int | None:
-        """The first row, from `since` on, of LASTING samples in a row at the limit."""
+        """Return the first row, from `since` on, of LASTING consecutive samples at the limit; None if there is none."""
         known = [at for at in range(since, len(self.used)) if self.used[at] is not None]
         for start in range(len(known) - LASTING + 1):
             if all(self._is_full(at) for at in known[start : start + LASTING]):
@@ -66,7 +67,10 @@ class Usage:
         return None
 
     def free_at(self, since: int) -> int | None:
-        """The first row, from `since` on, of LASTING samples in a row below the limit in which nothing was turned away."""
+        """Return the first row, from `since` on, of LASTING consecutive samples below the limit.
+
+        No work may have been refused in these samples. Return None if there is no such row.
+        """
         known = [at for at in range(since, len(self.values)) if self.values[at] is not None]
         for start in range(len(known) - LASTING + 1):
             rows = known[start : start + LASTING]
@@ -82,12 +86,17 @@ class Usage:
         return (self.used[at] or 0.0) >= FULL and self._is_waited_for(at)
 
     def _is_waited_for(self, at: int) -> bool:
-        """Whether something waited for it; a queue that was always empty, or has no sample here, tells nothing."""
+        """Return whether work waited for it.
+
+        The answer is True, too, if the queue was always empty or has no sample here, because the queue shows nothing
+        then.
+        """
         return not any(self.waiting) or self.waiting[at] is None or (self.waiting[at] or 0) > 0
 
     def refused_at(self, since: int = 0) -> int | None:
-        """The first row, from `since` on, in which something was turned away: where the count grew, or was not 0 from the
-        beginning.
+        """Return the first row, from `since` on, in which work was refused; None if there is none.
+
+        This is a row in which the count grew. It is the first row if the count is above 0 there and not constant.
         """
         known = [(at, count) for at, count in enumerate(self.refused) if count is not None and at >= since]
         if not since and known and known[0][1] > 0 and not all(count == known[0][1] for _, count in known):
@@ -95,8 +104,9 @@ class Usage:
         return next((at for (_, before), (at, now) in pairwise(known) if now > before), None)
 
     def share_due(self, load: Sequence[float], before: int, later: float) -> float | None:
-        """The share of its limit that a load of `later` would need, extrapolated from its use per load in the rows
-        before `before`.
+        """Return the share of its limit that a load of `later` would need; None if too little is known.
+
+        It is extrapolated from the use per load in the rows before `before`.
         """
         rows = [at for at in range(before) if self.used[at] is not None and load[at] > 0]
         if len(rows) < LASTING:
@@ -105,13 +115,13 @@ class Usage:
         return used / sum(load[at] for at in rows) * later
 
     def mean_used(self, begin: int, end: int) -> float | None:
-        """The mean share of the limit in rows from `begin` to before `end`."""
+        """Return the mean share of the limit in the rows from `begin` up to, but not including, `end`."""
         known = [share for share in self.used[max(begin, 0) : end] if share is not None]
         return statistics.fmean(known) if known else None
 
 
 def usages_of(values: Mapping[str, Samples], fixed_limits: Mapping[str, float] | None = None) -> list[Usage]:
-    """Every watched figure but those that stand beside another."""
+    """Return every watched figure, except the limits and refusals that belong to another one."""
     fixed = fixed_limits or {}
     found = []
     for name, samples in values.items():
@@ -132,7 +142,7 @@ def usages_of(values: Mapping[str, Samples], fixed_limits: Mapping[str, float] |
 
 
 def usages_in(document: RunDocument) -> list[Usage]:
-    """Every watched figure of a run, those without a sample as well."""
+    """Return every watched figure of a run, including those without a sample."""
     values: dict[str, Samples] = dict(document.watched)
     for figure in document.watches:
         values.setdefault(figure.name, [])
@@ -140,19 +150,19 @@ def usages_in(document: RunDocument) -> list[Usage]:
 
 
 def fixed_limits(document: RunDocument) -> dict[str, float]:
-    """The limits that the scenario states."""
+    """Return the limits that the scenario states."""
     return {figure.name: figure.limit for figure in document.watches if figure.limit is not None}
 
 
 def refusals_of(name: str, names: Mapping[str, Samples]) -> str:
-    """The figure that counts what was turned away at the limit of another one; empty if none is watched."""
+    """Return the figure that counts the work refused at the limit of another one; empty if none is watched."""
     part, dot, last = name.rpartition(".")
     known = [name + REFUSED, *(part + dot + word for word in REFUSALS.get(last, ()))]
     return next((each for each in known if each in names), "")
 
 
 def is_beside_another(name: str, names: Mapping[str, Samples]) -> bool:
-    """Whether a figure is the limit or the refusals of another one that is watched."""
+    """Return whether a figure is the limit or the refusals of another watched figure."""
     if any(name.endswith(end) and name.removesuffix(end) in names for end in (LIMIT, REFUSED)):
         return True
     part, dot, last = name.rpartition(".")
@@ -160,7 +170,7 @@ def is_beside_another(name: str, names: Mapping[str, Samples]) -> bool:
 
 
 def _carried(limits: Samples) -> Samples:
-    """A limit holds until another one is sampled: a missing sample does not lift it."""
+    """Return the limits with missing samples filled in: a limit holds until another one is sampled."""
     last: float | None = None
     found = []
     for limit in limits:

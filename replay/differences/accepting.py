@@ -1,4 +1,4 @@
-"""`--accept`: writes rules for the observed differences, to be reviewed and added to a scenario."""
+"""Writes rules for the observed differences (`--accept`), to be reviewed and added to a scenario."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _HEAD = """\
 
 
 def rules_text(found: Differences) -> str:
-    """A `[[ignore]]` rule for each field in the verdict, with the observed values as a comment."""
+    """Return an `[[ignore]]` rule for each field in the verdict, with observed values as a comment.
+
+    A field that differs only as a part of another one has no rule of its own.
+    """
     parts = [_HEAD.format(base=_comment(found.base.label), new=_comment(found.new.label))]
     parts += [_rule(one) for one in found.different if not one.inside]
     if len(parts) == 1:
@@ -37,7 +40,7 @@ def _comment(text: str) -> str:
 
 
 def _toml(text: str) -> str:
-    """A TOML basic string; control characters are escaped."""
+    """Return a TOML basic string, with control characters escaped."""
     made = []
     for char in text:
         code = ord(char)

@@ -1,4 +1,4 @@
-"""Differences that follow from others: later ones of the same client, and parts of a whole that differs."""
+"""Finds differences that follow from others: later ones of the same client, and parts of a whole that differs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .fields import BODY, LINES, ROOT
 from .findings import FieldFinding
 
 _CLIENTS_MIN = 2
-"""With fewer clients, every difference follows another one by chance."""
+"""Minimum number of clients for which an order counts. With fewer, a difference comes after another one by chance."""
 
 _MOSTLY = 0.95
 
@@ -18,7 +18,7 @@ _MOSTLY = 0.95
 def add_causes(
     findings: Sequence[FieldFinding], places: Sequence[Where], counters: Mapping[str, RouteCounter]
 ) -> None:
-    """Fill in `requests`, `clients`, `inside` and `after` of the fields that the verdict names."""
+    """Fill in `requests`, `clients`, `inside` and `after` of the fields in the verdict."""
     firsts = []
     for finding, where in zip(findings, places, strict=True):
         first = _first_by_client(counters[finding.route], where)
@@ -39,7 +39,7 @@ def add_causes(
 
 
 _First = Mapping[int, tuple[int, int]]
-"""When a field first differs, by client: due time, and key of the request."""
+"""When a field first differs, by client: the due time and the key of the request."""
 
 
 def _first_by_client(counter: RouteCounter, where: Where) -> dict[int, tuple[int, int]]:
@@ -55,19 +55,19 @@ def _first_by_client(counter: RouteCounter, where: Where) -> dict[int, tuple[int
 
 
 def _is_after(later: _First, earlier: _First) -> bool:
-    """Whether the earlier difference came first for every client that has the later one."""
+    """Return whether the earlier difference came first for every client that has the later one."""
     return len(later) >= _CLIENTS_MIN and all(
         client in earlier and earlier[client] < first for client, first in later.items()
     )
 
 
 def _lead(later: _First, earlier: _First) -> int:
-    """How long the earlier difference preceded, over all clients. The cause with the longest lead comes first."""
+    """Return how long the earlier difference preceded the later one, summed over all clients, in ns."""
     return sum(first[0] - earlier[client][0] for client, first in later.items())
 
 
 def _whole_of(at: int, findings: Sequence[FieldFinding], rows: Sequence[set[int]]) -> str:
-    """The innermost field that contains this one and always differs together with it; empty if there is none."""
+    """Return the innermost field that contains this one and always differs together with it; empty if there is none."""
     finding = findings[at]
     own = [
         other
@@ -87,7 +87,10 @@ def _is_part(part: FieldFinding, whole: FieldFinding) -> bool:
 
 
 def _first_line(finding: FieldFinding, others: Sequence[FieldFinding]) -> str:
-    """The first line that moved, if the number of lines differs: an inserted line changes all that follow it."""
+    """Return the first line that differs, if the number of lines differs; otherwise empty.
+
+    An inserted line moves all lines after it, so that they differ, too.
+    """
     if not any(other.field == LINES for other in others):
         return ""
     first = min((_line_of(other.field) for other in others), default=_MANY)
@@ -98,5 +101,5 @@ _MANY = 1 << 30
 
 
 def _line_of(field: str) -> int:
-    """The number of a line; anything else counts as following from any line."""
+    """Return the number of a line. Any other field counts as a line after all others."""
     return int(field.removeprefix("line ")) if field.startswith("line ") else _MANY

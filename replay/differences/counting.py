@@ -20,8 +20,10 @@ HEADS_FIRST = ("status", "type")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """One aspect of one field in every run: `values` uint32[runs, rows] for the rows of the route that have the field in
-    any run; all others lack it in every run.
+    """One aspect of one field in every run.
+
+    `values` is uint32[runs, rows], for the `rows` of the route that have the field in any run. All other rows lack it
+    in every run.
     """
 
     aspect: Aspect
@@ -31,8 +33,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rates:
-    """One aspect of one field: the share of pairs of responses that differ, float64[pairs of runs], and the number of pairs
-    of responses that could be compared, on average.
+    """How often one aspect of one field differs.
+
+    `rates` is the share of pairs of responses that differ, float64[pairs of runs]. `compared` is the number of pairs
+    of responses that could be compared, on average over the pairs of runs.
     """
 
     route: RouteResponses
@@ -43,7 +47,7 @@ class Rates:
 
 
 def run_pairs(runs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every two runs, the first one smaller."""
+    """Return the indices of every two runs, int64[pairs] each; the first index is smaller than the second."""
     return np.triu_indices(runs, 1)
 
 
@@ -61,7 +65,7 @@ class RouteCounter:
         ]
 
     def all_rates(self) -> Iterator[Rates]:
-        """The rates of every aspect that differs between any two runs."""
+        """Yield the rates of every aspect that differs between any two runs."""
         names = [*HEADS_FIRST, *sorted(self.route.heads.keys() - set(HEADS_FIRST))]
         for name in names:
             if name in self.route.heads:
@@ -83,8 +87,10 @@ class RouteCounter:
             yield Rates(self.route, name, aspect, rates, float(np.mean(compared)))
 
     def _head(self, name: str) -> tuple[Aspect, list[int], list[int]]:
-        """A column beside the body. All but the status are compared between responses of the same status; bodies that are
-        compared by field count as equal here.
+        """Count, by pair of runs, the differing and the compared values of a column beside the body.
+
+        All columns but the status are compared between responses of the same status. Bodies that are compared by
+        field count as equal here. The aspect is always `value`.
         """
         values = self.route.heads[name]
         counts, compared = [], []
@@ -108,7 +114,7 @@ class RouteCounter:
         return "value", counts, compared
 
     def columns_of(self, index: int) -> list[Column]:
-        """The aspects of a field of the body."""
+        """Return the aspects of a field of the body that occur in any run."""
         seen = [sightings.get(index) for sightings in self.route.sightings]
         there = [np.frombuffer(one.rows, np.uint32) for one in seen if one is not None]
         if not there:
@@ -126,7 +132,7 @@ class RouteCounter:
         return made
 
     def dense(self, name: str, aspect: Aspect) -> np.ndarray:
-        """uint32[runs, requests] of a field by its name."""
+        """Return one aspect of a field, by its name, for all requests: uint32[runs, requests]."""
         if name in self.route.heads:
             return self.route.heads[name]
         found = np.zeros(self.route.parsed.shape, np.uint32)
@@ -136,7 +142,7 @@ class RouteCounter:
         return found
 
     def compared(self, name: str) -> np.ndarray:
-        """bool[runs, requests]: whether a run's value of this field can be compared."""
+        """Return whether a run's value of this field can be compared, for all requests: bool[runs, requests]."""
         if name == "status" and not self.route.is_lossy:
             return np.ones(self.route.parsed.shape, bool)
         if name not in self.route.heads:

@@ -1,5 +1,6 @@
-"""A comparison of responses as JSON, version 1: what scripts read. Names are added within a version, never changed or
-removed.
+"""A comparison of responses as JSON, version 1, for scripts.
+
+Within a version, names are added, but never changed or removed.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ FORMAT_VERSION = 1
 
 
 class SideDocument(msgspec.Struct, frozen=True):
-    """A side: its label, and where its runs are."""
+    """A side: its label, and the paths of its runs."""
 
     label: str
     runs: list[str]
 
 
 class ExampleDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """One request with both responses. `which` is `first` or `typical`; `number` is the row of the event in the trace.
-    `pointer` says where in the responses; `base` and `new` are shortened, without secrets.
+    """One request with both responses.
+
+    `which` is `first` or `typical`; `number` is the row of the event in the trace. `pointer` is the place in the
+    responses. `base` and `new` are shortened, without secrets.
     """
 
     which: str
@@ -45,11 +48,13 @@ class NameDocument(msgspec.Struct, frozen=True):
 
 
 class FieldDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A field that differs between any two runs. `within` and `across` are shares of the compared responses that differ
-    between two runs of base (null where it is one run), and between base and new. `smallest` is the share from which on a
-    new difference would have been found; null: none. `compared` is the number of pairs of responses of two runs.
-    `requests` differ, of `clients`. `after`: its difference always came after that of this field, for the same client.
-    `inside`: it differs as a part of that field.
+    """A field that differs between any two runs.
+
+    `within` and `across` are shares of the compared responses that differ between two runs of base (null if base is
+    one run), and between base and new. `smallest` is the smallest share at which a new difference would have been
+    detected (null: none). `compared` is the number of pairs of responses of two runs. `requests` and `clients` are
+    the numbers with a difference. `after` is the field whose difference always came first for the same client.
+    `inside` is the field that contains this one and differs together with it.
     """
 
     route: str
@@ -70,7 +75,7 @@ class FieldDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class IgnoredDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A field that differs and that a rule leaves out."""
+    """A field that differs but is ignored by a rule."""
 
     route: str
     field: str
@@ -79,8 +84,10 @@ class IgnoredDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DifferencesDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole answer. `reasons` are why nothing could be concluded; `fields` those that differ anywhere, those that the
-    verdict names first; `fields_equal` counts the others.
+    """The complete result of a comparison of responses.
+
+    `reasons` explain why nothing could be concluded. `fields` lists the fields that differ anywhere; those in the
+    verdict come first. `fields_equal` counts the other fields.
     """
 
     format_version: int = FORMAT_VERSION
@@ -104,7 +111,7 @@ class DifferencesDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def document_of(found: Differences) -> DifferencesDocument:
-    """The document of a comparison of responses."""
+    """Return the document of a comparison of responses."""
     return DifferencesDocument(
         verdict=found.verdict,
         sentence=found.sentence,
@@ -131,7 +138,7 @@ def document_of(found: Differences) -> DifferencesDocument:
 
 
 def to_json(found: Differences) -> bytes:
-    """The document as text."""
+    """Return the document of a comparison of responses as JSON text."""
     return json_shown(msgspec.json.format(msgspec.json.encode(document_of(found)), indent=2)) + b"\n"
 
 

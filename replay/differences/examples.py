@@ -15,14 +15,17 @@ from .reading import UNKNOWN, KeptRun, key_parts
 from .values import MISSING, Element, Kind, Pair, elements_of, first_difference, kind_of, shown_pair
 
 FIELDS_MAX = 300
-"""Fields that get examples; those that the verdict names come first."""
+"""Maximum number of fields that get examples. Fields in the verdict come first."""
 
 _VOTES = 12
-"""How many requests are used to determine the kind of a field's differences."""
+"""Number of requests that are examined to determine the kind of a field's differences."""
 
 
 class Where(NamedTuple):
-    """The requests in which a field differs: rows of its route, and by row the two runs that differ."""
+    """The requests in which a field differs.
+
+    `rows` are rows of its route; `one` and `two` are, by row, the two runs that differ.
+    """
 
     rows: np.ndarray
     one: np.ndarray
@@ -32,7 +35,7 @@ class Where(NamedTuple):
 
 
 class _Case(NamedTuple):
-    """One request that is examined: its key, and the two runs."""
+    """One request that is examined: its key, its client, and the two runs."""
 
     key: tuple[int, int]
     client: int
@@ -41,8 +44,11 @@ class _Case(NamedTuple):
 
 
 def where_different(counter: RouteCounter, finding: FieldFinding, bases: int) -> Where:
-    """The requests in which the new build differs although all runs of base agree, or all requests in which it differs
-    if there are none such. For a field that is not different: the requests in which any two runs differ.
+    """Return the requests in which a field differs, and for each of them two runs that differ.
+
+    For a field that differs between the builds, these are the requests in which new differs although all runs of base
+    agree, or, if there are none, all requests in which new differs. For another field, they are the requests in which
+    runs of base differ, if there are any.
     """
     values = counter.dense(finding.field, finding.aspect)
     usable = counter.compared(finding.field)
@@ -73,7 +79,7 @@ def add_examples(
     counters: dict[str, RouteCounter],
     runs: Sequence[KeptRun],
 ) -> None:
-    """Add kinds and examples to the findings. The data of a run is read once."""
+    """Add kinds and examples to the findings. The data of each run is read once."""
     cases: list[list[_Case]] = []
     for finding, where in zip(findings, places, strict=True):
         cases.append(_cases(counters[finding.route], where))
@@ -87,7 +93,10 @@ def add_examples(
 
 
 def _cases(counter: RouteCounter, where: Where) -> list[_Case]:
-    """The first request, one with the most frequent pair of values, and some from all over the run."""
+    """Choose the requests to examine: the first, one with the most frequent pair of values, and some others.
+
+    The others are spread over the whole run.
+    """
     if not where.rows.size:
         return []
     pairs = where.first_values.astype(np.uint64) << np.uint64(32) | where.second_values
@@ -137,7 +146,7 @@ def _elements(row: dict[str, Any] | None, field: str) -> list[Element]:
 
 
 def _head(row: dict[str, Any] | None, field: str) -> Any:
-    """A value outside the body: a status, a media type, a header, a digest."""
+    """Return a value outside the body: a status, a media type, a header, a digest."""
     if row is None:
         return MISSING
     if field.startswith("header "):
@@ -152,7 +161,10 @@ def _head(row: dict[str, Any] | None, field: str) -> Any:
 
 
 def _voted(finding: FieldFinding, pairs: Sequence[Pair]) -> Kind:
-    """The kind that most of the examined requests have."""
+    """Return the kind of a field's differences: the most frequent one among the examined requests.
+
+    For the aspect `order` it is always `order`.
+    """
     if finding.aspect == "order":
         return "order"
     return Counter(pair.kind for pair in pairs).most_common(1)[0][0]
@@ -161,7 +173,7 @@ def _voted(finding: FieldFinding, pairs: Sequence[Pair]) -> Kind:
 def _examples(
     finding: FieldFinding, seen: Sequence[tuple[_Case, Pair]], runs: Sequence[KeptRun]
 ) -> list[Example]:
-    """The first example, and a typical one of the finding's kind."""
+    """Return the first example, and a typical one of the finding's kind."""
     usual = [(case, pair) for case, pair in seen[1:] if pair.kind == finding.kind]
     chosen = [("first", *seen[0]), *[("typical", *one) for one in usual[:1]]]
     made = []

@@ -1,9 +1,9 @@
-"""The fields of response bodies, as columns: what each field is in each request, in 32 bits.
+"""The fields of response bodies, as columns: the content of each field in each request, as hashes of 32 bits.
 
 A field is a JSON pointer, or a line of a text. Elements of an array share one field (`/items/*/price`): they are
-ordered by a key such as `id` if they have one, otherwise by their index. Three aspects of each field are kept, so that
-noise in one does not hide differences in another: its shape (type, length, decimals), its value, and the order of its
-values in an array. Equal hashes are taken as equal values; by chance, one difference in 4 billion is missed.
+ordered by a key such as `id` if they have one, otherwise by their index. Three aspects of each field are kept, so
+that noise in one does not hide differences in another: its shape (type, length, decimals), its value, and the order
+of its values in an array. Equal hashes count as equal values; by chance, one difference in 4 billion is missed.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ BODY = "body"
 ROOT = "document"
 LINES = "lines"
 OTHER = "(other fields)"
-"""The field that collects all fields beyond FIELDS_MAX on a route."""
+"""The field that combines all fields of a route beyond FIELDS_MAX, and all lines beyond LINES_MAX."""
 
 FIELDS_MAX = 1_000
 LINES_MAX = 256
-"""How many fields of a route, and lines of a text, are judged separately."""
+"""Maximum number of fields of a route, and of lines of a text, that are judged separately."""
 
 ABSENT = 0
 MASK = 0xFFFFFFFF
 
 _NULL, _BOOLEAN, _NUMBER, _TEXT, _OBJECT, _ARRAY = range(1, 7)
 SOME_ABSENT, OBJECT = 1, 1 << _OBJECT
-"""Bits of `types`: some elements of an array lack the field; it is an object. The other types have a bit each; eight bits
-further are the types of an array's scalars.
+"""Two bits of `types`. SOME_ABSENT: some elements of an array lack the field. OBJECT: the field is an object. Every other
+type has a bit of its own, too. The bits of the types of an array's scalars are _ELEMENTS bits higher.
 """
 
 _ELEMENTS = 8
@@ -45,7 +45,7 @@ FORM_JSON, FORM_TEXT, FORM_HTML = 1, 2, 3
 
 
 class Sightings:
-    """One field in one run: the rows that have it, and its types, shape, value and order in each."""
+    """One field in one run: the rows that have it, and its types, shape, value and order in each row."""
 
     __slots__ = ("orders", "rows", "shapes", "types", "values")
 
@@ -54,7 +54,7 @@ class Sightings:
         self.types = array("H")
 
     def add(self, row: int, types: int, shape: int, value: int, order: int = ABSENT) -> None:
-        """Add the field in one more row."""
+        """Record the field in one more row, with shape, value and order reduced to 32 bits."""
         self.rows.append(row)
         self.types.append(types)
         self.shapes.append(shape & MASK or 1)
@@ -63,7 +63,7 @@ class Sightings:
 
 
 class Names:
-    """The distinct fields of a route, of all runs together."""
+    """The distinct fields of a route over all runs."""
 
     def __init__(self) -> None:
         self.names = [ROOT]
@@ -73,7 +73,7 @@ class Names:
         self.folded = 0
 
     def child(self, parent: int, token: str) -> int:
-        """The field below another. Beyond FIELDS_MAX it is OTHER."""
+        """Return the index of the field `token` below another field. Beyond FIELDS_MAX it is that of OTHER."""
         found = self._children.get((parent, token))
         if found is not None:
             return found
@@ -87,7 +87,10 @@ class Names:
         return self._new((parent, token), name, parent)
 
     def line(self, number: int) -> int:
-        """The field of a line; number 0 is the number of lines."""
+        """Return the index of the field of a line; number 0 is the number of lines.
+
+        Beyond LINES_MAX it is that of OTHER.
+        """
         key = (-1, str(number))
         if (found := self._children.get(key)) is not None:
             return found
@@ -110,7 +113,7 @@ class Names:
 
     @property
     def other(self) -> int:
-        """The index of OTHER; -1 if nothing was folded."""
+        """The index of OTHER; -1 if no field was folded into it."""
         return self._other
 
 
@@ -123,7 +126,7 @@ class Flattener:
         self._decode = msgspec.json.Decoder().decode
 
     def add(self, row: int, body: bytes, form: int) -> None:
-        """Add the body of one response."""
+        """Parse the body of one response, and add its fields. Invalid JSON is treated as lines of text."""
         if form == FORM_JSON:
             try:
                 document = self._decode(body)
@@ -152,7 +155,7 @@ class Flattener:
             self._see(line(LINES_MAX + 1), row, 1 << _TEXT, len(rest), hash(rest))
 
     def _add_json(self, row: int, document: Any) -> None:
-        """Walk without recursion, because a document may be nested arbitrarily deep."""
+        """Add a JSON document, without recursion, because it may be nested arbitrarily deep."""
         child, see = self._names.child, self._see
         many: dict[int, list[tuple[int, int, int]]] = {}
         pending: list[tuple[int, Any, bool]] = [(0, document, False)]
@@ -193,7 +196,10 @@ class Flattener:
 
 
 def lines_of(body: bytes, form: int) -> list[str]:
-    """The lines of a text. In HTML, adjacent tags also begin new lines, because minified pages have no line breaks."""
+    """Return the lines of a text.
+
+    In HTML, adjacent tags also begin new lines, because minified pages have no line breaks.
+    """
     text = body.decode("utf-8", "replace")
     if form == FORM_HTML:
         text = _TAG_BREAK.sub(">\n", text)
@@ -201,18 +207,18 @@ def lines_of(body: bytes, form: int) -> list[str]:
 
 
 def _shape_of_text(text: str) -> int:
-    """Length and kinds of characters, which are the same for ids of one kind."""
+    """Return a number for the length and the kinds of characters of a text, which ids of one kind have in common."""
     kinds = text.isascii() | text.isdigit() << 1 | text.isalpha() << 2 | text.isupper() << 3
     return _TEXT | min(len(text), _LENGTH_MAX) << 8 | kinds << 24
 
 
 def decimals_of(number: float) -> int:
-    """Decimals of a number, as JSON would show it."""
+    """Return the number of decimals of a number, as JSON would show it."""
     return 0 if type(number) is int else len(repr(number).partition(".")[2])
 
 
 def _scalar(node: Any) -> tuple[int, int]:
-    """Shape and value."""
+    """Return the shape and the value of a scalar."""
     kind = type(node)
     if kind is str:
         return _shape_of_text(node), hash(node)
@@ -227,8 +233,9 @@ def _scalar(node: Any) -> tuple[int, int]:
 
 
 def _array(node: list[Any]) -> tuple[int, int, int, int, list[Any]]:
-    """Types, shape, value and order of an array, and the elements that have fields of their own: those of an array of
-    scalars have none.
+    """Return types, shape, value and order of an array, and the elements that have fields of their own.
+
+    The elements of an array of scalars have no fields of their own.
     """
     types = 1 << _ARRAY
     length = _ARRAY | len(node) << 8
@@ -248,7 +255,7 @@ def _array(node: list[Any]) -> tuple[int, int, int, int, list[Any]]:
 
 
 def key_of(elements: Sequence[Any]) -> str | None:
-    """The name of the key that identifies the objects of an array; None if there is none."""
+    """Return the name of the key that identifies the objects of an array; None if there is none."""
     first = elements[0]
     if type(first) is not dict:
         return None

@@ -18,11 +18,14 @@ Verdict = Literal["SAME", "DIFFERENT", "INCONCLUSIVE", "INVALID"]
 FAIL_ON = ("different", "inconclusive")
 
 RECORDED = "recorded"
-"""The name of the side that is the recording."""
+"""The label of the side that is the recording."""
 
 
 class Example(NamedTuple):
-    """One request whose responses differ: as texts that are safe to show. `which` is `first` or `typical`."""
+    """One request whose responses differ.
+
+    `base` and `new` are texts that are safe to show. `which` is `first` or `typical`.
+    """
 
     which: str
     number: int
@@ -44,10 +47,12 @@ class FieldName(NamedTuple):
 
 @dataclass(slots=True)
 class FieldFinding:
-    """One field. `within` and `across` are shares of compared responses that differ between two runs of base (None if
-    base is a single run), and between base and new. `smallest` is the smallest share at which a new difference would
-    have been detected (None: none). `requests` and `clients` are the numbers with a difference. `after` is the field
-    whose difference always came first for the same client, `inside` the field that contains this one and differs
+    """The finding on one field.
+
+    `within` and `across` are shares of compared responses that differ between two runs of base (None if base is a
+    single run), and between base and new. `smallest` is the smallest share at which a new difference would have been
+    detected (None: none). `requests` and `clients` are the numbers with a difference. `after` is the field whose
+    difference always came first for the same client. `inside` is the field that contains this one and differs
     together with it.
     """
 
@@ -69,18 +74,18 @@ class FieldFinding:
 
     @property
     def name(self) -> FieldName:
-        """Identifies the field."""
+        """The route and the field, which identify the finding."""
         return FieldName(self.route, self.field)
 
     @property
     def is_first(self) -> bool:
-        """Whether it differs independently, as far as is known."""
+        """Whether no known difference explains this one."""
         return self.after is None and not self.inside
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedSide:
-    """A side: its label, and its runs, or the recording."""
+    """A side: its label, and the paths of its runs, which are empty for the recording."""
 
     label: str
     runs: tuple[str, ...]
@@ -88,9 +93,11 @@ class ComparedSide:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """The complete result. `reasons` explain why nothing can be concluded, `notes` are remarks. `smallest` is the
-    smallest rate at which a difference would have been detected in a field that never differs, on the routes with most
-    of the requests. `equal` counts fields that never differ, of all `routes`.
+    """The complete result of a comparison of responses.
+
+    `reasons` explain why nothing can be concluded; `notes` are remarks. `smallest` is the smallest rate at which a
+    difference would have been detected in a field that never differs, on the routes with most of the requests.
+    `routes` is the number of routes, and `equal` the number of their fields that never differ.
     """
 
     verdict: Verdict
@@ -112,12 +119,12 @@ class Differences:
 
     @property
     def different(self) -> list[FieldFinding]:
-        """The fields that the verdict names."""
+        """The fields in the verdict."""
         return [found for found in self.fields if found.different]
 
     @property
     def exit_code(self) -> Exit:
-        """The exit code for scripts."""
+        """The exit code: INVALID for unusable runs, otherwise a failure only for verdicts that `fail_on` contains."""
         if self.verdict == "INVALID":
             return Exit.INVALID
         if self.verdict == "DIFFERENT" and "different" in self.fail_on:

@@ -21,7 +21,7 @@ class IgnoredField(NamedTuple):
 
 
 class Ignoring:
-    """The rules of a comparison, and the fields that each left out."""
+    """The rules of a comparison, and the fields that each rule left out."""
 
     def __init__(self, rules: Sequence[IgnoreRule]) -> None:
         self.rules = tuple(dict.fromkeys(rules))
@@ -29,7 +29,7 @@ class Ignoring:
         self._used: set[IgnoreRule] = set()
 
     def takes(self, route: str, field: str) -> bool:
-        """Whether a rule ignores this field; records the match."""
+        """Return whether a rule ignores this field, and record the match."""
         for rule in self.rules:
             if names_route(rule.route, route) and _names_field(rule.field, field):
                 self.left_out[route, field] = IgnoredField(route, field, rule)
@@ -38,7 +38,7 @@ class Ignoring:
         return False
 
     def unused(self) -> list[str]:
-        """Notes on rules that left out nothing."""
+        """Return notes on rules that left out nothing."""
         return [
             f"[[ignore]] route = {rule.route!r}, field = {rule.field!r} matches no field that differs"
             for rule in self.rules
@@ -47,8 +47,9 @@ class Ignoring:
 
 
 def _names_field(pattern: str, field: str) -> bool:
-    """Whether a rule's field is this one or contains it. An index matches every element, because elements share a
-    field.
+    """Return whether a rule's field is this one or contains it.
+
+    An index matches every element, because elements share a field.
     """
     for text in dict.fromkeys((pattern, _INDEX.sub("/*", pattern))):
         if names_route(text, field) or (text.startswith("/") and names_route(f"{text}/*", field)):

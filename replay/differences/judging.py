@@ -1,4 +1,4 @@
-"""Compares the kept responses of two sides of runs: which fields differ more between the builds than within one."""
+"""Compares the kept responses of two sides: finds fields that differ more between the builds than within one."""
 
 from __future__ import annotations
 
@@ -25,18 +25,21 @@ from .statistics import RUNS_MIN, Judged
 from .values import Kind
 
 OPAQUE = 0.5
-"""Where digests differ in such a share of base's own responses, no difference in them can be seen."""
+"""If digests differ in at least this share of base's own responses, they cannot show a difference between builds."""
 
 STABLE = 0.01
 """A field that differs in at most this share of the responses of one build counts as stable."""
 
 MOST = 0.95
-"""The detectable rate is computed on the routes that have this share of the requests."""
+"""The detectable rate is computed on the biggest routes that together have this share of the requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to compare: rules of `--ignore`, and which verdicts exit with a failure."""
+    """How to compare: the rules of `--ignore`, and the verdicts that change the exit code.
+
+    `values`: also compare values with a recording.
+    """
 
     ignore: tuple[IgnoreRule, ...] = ()
     fail_on: Sequence[str] = ("different",)
@@ -46,7 +49,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class RunsOfSide:
-    """A side: its label, its runs, and which others were given and do not count."""
+    """A side: its label, its runs, and notes on other runs that were given and do not count."""
 
     label: str
     runs: tuple[KeptRun, ...]
@@ -54,25 +57,30 @@ class RunsOfSide:
 
     @property
     def compared(self) -> ComparedSide:
-        """The options in the form that the result has."""
+        """The side in the form in which a result contains it."""
         return ComparedSide(self.label, tuple(str(run.path) for run in self.runs))
 
 
 @dataclass(slots=True)
 class _Family:
-    """All fields that differ anywhere."""
+    """The rates of all fields that differ anywhere, and the counters of the routes by name."""
 
     rates: list[Rates] = field(default_factory=list)
     counters: dict[str, RouteCounter] = field(default_factory=dict)
 
 
 def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Differences:
-    """The whole comparison. InputError if a run kept nothing, UsageError if traces or scenarios are not the same."""
+    """Compare the responses of two sides.
+
+    Raise InputError if a run kept no responses, and UsageError if traces or scenarios are not the same.
+    """
     runs = [*base.runs, *new.runs]
     refuse_unlike(runs)
     sides = base.compared, new.compared
     if refused := invalid_runs((base, new)):
-        sentence = f"the generator was the bottleneck, so these runs say nothing of the builds: {refused[0]}"
+        sentence = (
+            f"the generator was the bottleneck, so these runs allow no verdict on the builds: {refused[0]}"
+        )
         return Differences("INVALID", sentence, *sides, tuple(refused), fail_on=options.fail_on)
     responses = read_responses(runs)
     ignoring = Ignoring([*rules_of(runs), *options.ignore])
@@ -101,7 +109,10 @@ def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Di
 
 
 def refuse_unlike(runs: Sequence[KeptRun]) -> None:
-    """UsageError if runs have different recordings or scenarios, because their requests cannot be paired."""
+    """Raise UsageError if runs have different recordings or scenarios, or if only some of them kept secrets.
+
+    The requests of such runs cannot be paired or compared.
+    """
     first = runs[0]
     for run in runs[1:]:
         one, two = first.document, run.document
@@ -133,7 +144,7 @@ def _kept_secrets(run: KeptRun) -> bool:
 
 
 def invalid_runs(sides: Sequence[RunsOfSide]) -> list[str]:
-    """Runs whose generator was the bottleneck, and why: requests did not reach the target as they should have."""
+    """Return the runs whose generator was the bottleneck, with the reason: their requests did not arrive as planned."""
     found = []
     for side in sides:
         for run in side.runs:
@@ -144,7 +155,7 @@ def invalid_runs(sides: Sequence[RunsOfSide]) -> list[str]:
 
 
 def rules_of(runs: Sequence[KeptRun]) -> list[IgnoreRule]:
-    """The `[[ignore]]` rules of the runs' scenarios."""
+    """Return the `[[ignore]]` rules of the runs' scenarios."""
     rules: list[IgnoreRule] = []
     for run in runs:
         for rule in run.document.scenario.get("ignore", []):
@@ -178,7 +189,7 @@ def _too_few(base: RunsOfSide, new: RunsOfSide) -> list[str]:
 
 
 def _findings(family: _Family, judged: Judged, alpha: float, *, settled: bool) -> list[FieldFinding]:
-    """One finding per field: for the aspect that differs most significantly, or else most often."""
+    """Return one finding per field: for the aspect with the most significant difference, or else the most frequent."""
     best: dict[tuple[str, str], int] = {}
     for at, rates in enumerate(family.rates):
         key = (rates.route.route, rates.field)
@@ -199,14 +210,14 @@ def _findings(family: _Family, judged: Judged, alpha: float, *, settled: bool) -
 
 
 def _comes_before(judged: Judged, at: int, held: int, alpha: float) -> bool:
-    """Whether one aspect of a field is more significant than another."""
+    """Return whether one aspect of a field is more significant than another."""
     if min(judged.p[at], judged.p[held]) <= alpha:
         return bool((judged.p[at], -judged.t[at]) < (judged.p[held], -judged.t[held]))
     return bool(judged.across[at] > judged.across[held])
 
 
 def _first_kind(rates: Rates) -> Kind:
-    """The kind of a field whose values were not kept."""
+    """Return the kind of a difference before examples are read, or if no values were kept."""
     return "order" if rates.aspect == "order" else "value"
 
 
@@ -215,7 +226,7 @@ def _finite(value: float) -> float | None:
 
 
 def _explain(findings: list[FieldFinding], family: _Family, runs: Sequence[KeptRun], bases: int) -> None:
-    """Kinds, examples and causes."""
+    """Add kinds, examples and causes to the findings."""
     chosen = sorted(findings, key=_rank)[:FIELDS_MAX]
     named = [found for found in chosen if found.field != OTHER]
     places = [where_different(family.counters[found.route], found, bases) for found in named]
@@ -225,8 +236,9 @@ def _explain(findings: list[FieldFinding], family: _Family, runs: Sequence[KeptR
 
 
 def _rank(found: FieldFinding) -> tuple:
-    """The order of findings: those in the verdict first, causes before their consequences, then by how much they
-    differ.
+    """Return the sort key of a finding.
+
+    Findings in the verdict come first, causes before their consequences, and then those that differ most.
     """
     return (
         not found.different,
@@ -238,7 +250,7 @@ def _rank(found: FieldFinding) -> tuple:
 
 
 def _fields(responses: Responses) -> int:
-    """The fields that were judged."""
+    """Return the number of fields that were judged."""
     return sum(
         len(route.heads) + (len(route.names.names) - 1 if route.parsed.any() else 0)
         for route in responses.routes
@@ -246,8 +258,9 @@ def _fields(responses: Responses) -> int:
 
 
 def _smallest(judged: Judged, base: RunsOfSide, new: RunsOfSide, responses: Responses) -> float | None:
-    """The rate from which on a difference would have been found in a field that never differed: on the routes that have
-    most of the requests. On smaller routes only larger rates are found.
+    """Return the smallest rate at which a difference would have been detected in a field that never differs.
+
+    It holds for the routes that have most of the requests. On smaller routes only larger rates are detected.
     """
     if min(len(base.runs), len(new.runs)) < RUNS_MIN:
         return None
@@ -264,8 +277,9 @@ def _smallest(judged: Judged, base: RunsOfSide, new: RunsOfSide, responses: Resp
 
 
 def _opaque(findings: Sequence[FieldFinding], responses: Responses) -> tuple[list[str], float]:
-    """The warning that bodies compared only by their digests show nothing, because they always differ; and the share of
-    the requests with such bodies.
+    """Return a warning about bodies whose digests show nothing, and the share of the requests with such bodies.
+
+    Bodies that are compared only by their digests show nothing if their digests always differ.
     """
     sizes = {route.route: route.requests for route in responses.routes if not route.parsed.any()}
     routes = [
@@ -284,28 +298,28 @@ def _opaque(findings: Sequence[FieldFinding], responses: Responses) -> tuple[lis
 
 
 def _notes(base: RunsOfSide, new: RunsOfSide) -> list[str]:
-    """Notes on the runs."""
+    """Return notes on the runs."""
     notes = [*base.set_aside, *new.set_aside]
     starts = [[run.document.start.wall_ns for run in side.runs] for side in (base, new)]
     if min(map(len, starts)) >= 2 and (max(starts[0]) < min(starts[1]) or max(starts[1]) < min(starts[0])):
         notes.append(
-            "all runs of one side were made before all runs of the other: what changes with time or with state looks like"
-            " a difference; `replay ab` makes them in turns"
+            "all runs of one side were made before all runs of the other, so that changes over time or of state look like"
+            " differences between the builds; `replay ab` makes runs in turns"
         )
     for run in (*base.runs, *new.runs):
         figures = run.document.answers
         if figures is not None and figures.dropped:
             dropped = ", ".join(f"{count:,} {reason}" for reason, count in figures.dropped.items())
-            notes.append(f"{run.path} did not keep all it should have: {dropped}")
+            notes.append(f"{run.path} did not keep everything; dropped: {dropped}")
     return notes
 
 
 def sentence_of(made: Differences) -> str:
-    """The result in one sentence, for readers who do not know the terms."""
+    """Return the result in one sentence, for readers who do not know the terms."""
     base, new = made.base.label, made.new.label
     if made.reasons:
         worst = next(iter(made.fields), None)
-        glance = f"; at a glance {_said(worst, base)}" if worst is not None and worst.p is None else ""
+        glance = f"; observed so far: {_said(worst, base)}" if worst is not None and worst.p is None else ""
         return f"nothing can be concluded: {made.reasons[0]}{glance}"
     if named := made.different:
         more = f", and {counted(len(named) - 1, 'more field')}" if len(named) > 1 else ""

@@ -1,4 +1,4 @@
-"""The kept responses of several runs, request by request: the response of each run to the same request of the trace."""
+"""Reads the kept responses of several runs, and aligns the responses to the same request of the trace."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from replay.units import counted
 from .fields import FORM_HTML, FORM_JSON, FORM_TEXT, Flattener, Names, Sightings
 
 UNKNOWN = np.uint32(1)
-"""The value in a column of hashes if the run has none."""
+"""The value in a column of hashes for a part that a response has, but whose hash is not known."""
 
 LOST_ROWS = ("ring", "disk", "late")
-"""Reasons why a run has no row of a response that it got."""
+"""Reasons why a run may have no row for a response that it received."""
 
 BODIES_MAX = 2_000_000
 """Maximum number of parsed bodies over all runs. If there are more, every n-th request is parsed."""
@@ -46,22 +46,24 @@ _HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class KeptRun:
-    """A run with its responses."""
+    """A run whose kept responses are compared: its folder and its document."""
 
     path: Path
     document: RunDocument
 
     @property
     def answers(self) -> Answers:
-        """Its responses, not yet read."""
+        """The responses of the run, not yet read."""
         return Answers(self.path)
 
 
 @dataclass(slots=True, eq=False)
 class RouteResponses:
-    """The responses to one route: `keys`, `clients` and `due_ns` by request, the rest by run. `heads` has uint32 hashes
-    of status, type, `header NAME` and body (its digest), by name; `forms` has the form of each body. `parsed` marks the
-    parsed bodies, whose fields are in `sightings`. `is_lossy`: a request without a row may have received a response.
+    """The responses to one route: `keys`, `clients` and `due_ns` by request, all other arrays by run and request.
+
+    `heads` holds uint32 hashes of status, type, `header NAME` and body (its digest), by name; `forms` has the form of
+    each body. `parsed` marks the parsed bodies, whose fields are in `sightings`. `is_lossy`: a request without a row
+    may have received a response.
     """
 
     route: str
@@ -78,13 +80,13 @@ class RouteResponses:
 
     @property
     def requests(self) -> int:
-        """Requests of the route that at least one run got a response to."""
+        """The number of requests of the route to which at least one run received a response."""
         return len(self.keys)
 
 
 @dataclass(slots=True, eq=False)
 class Responses:
-    """All routes, with notes from the reading."""
+    """The responses of all routes, with notes from the reading."""
 
     routes: list[RouteResponses]
     notes: list[str] = field(default_factory=list)
@@ -92,12 +94,15 @@ class Responses:
 
 
 def key_parts(key: int) -> tuple[int, int]:
-    """Number and copy of a request."""
+    """Return number and copy of a request, from its key."""
     return key >> _COPIES_BITS, key & ((1 << _COPIES_BITS) - 1)
 
 
 def read_responses(runs: Sequence[KeptRun]) -> Responses:
-    """Read the responses as far as all runs go. InputError if one kept nothing, or its files are damaged."""
+    """Read the responses up to the time that all runs cover.
+
+    Raise InputError if a run kept no responses, if its files are damaged, or if the runs have no response in common.
+    """
     notes: list[str] = []
     heads = [_read_head(run, notes) for run in runs]
     horizon = _horizon(runs, heads, notes)
@@ -124,13 +129,13 @@ def read_responses(runs: Sequence[KeptRun]) -> Responses:
 
 
 def _route_names(run: KeptRun) -> Sequence[str]:
-    """The routes as the run numbered them."""
+    """Return the names of the routes, in the order in which the run numbered them."""
     figures = run.document.answers
     return figures.routes if figures is not None else []
 
 
 def _headers_of_some(runs: Sequence[KeptRun], notes: list[str]) -> set[str]:
-    """Headers that only some runs kept because of their settings, so that their absence means nothing."""
+    """Return the headers that only some runs kept because of their settings, so that their absence means nothing."""
     asked: list[set[str]] = [
         {f"header {str(name).lower()}" for name in settings.get("headers") or ()}
         for run in runs
@@ -145,7 +150,7 @@ def _headers_of_some(runs: Sequence[KeptRun], notes: list[str]) -> set[str]:
 
 
 def _lost_rows(run: KeptRun) -> bool:
-    """Whether a response may have arrived that the run has no row of."""
+    """Return whether the run may have received a response for which it has no row."""
     figures = run.document.answers
     return figures is not None and any(reason in LOST_ROWS for reason in figures.dropped)
 
@@ -178,15 +183,15 @@ def _read_head(run: KeptRun, notes: list[str]) -> _Head:
 
 
 def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) -> int | None:
-    """The due time up to which all runs have data, if one was cut short."""
+    """Return the due time up to which all runs have data; None if no run was cut short."""
     found: int | None = None
     for run, head in zip(runs, heads, strict=True):
         if run.document.ending.how == "whole" and not run.answers.problems:
             continue
         last = int(head.table["due_ns"].to_numpy().max()) if len(head.keys) else -1
         notes.append(
-            f"{run.path} did not end normally ({run.document.ending.how}): what was due in its"
-            f" first {max(last, 0) / 1e9:.3g} s is compared"
+            f"{run.path} did not end normally ({run.document.ending.how}): only requests that were"
+            f" due in its first {max(last, 0) / 1e9:.3g} s are compared"
         )
         found = last if found is None else min(found, last)
     return found
@@ -194,7 +199,10 @@ def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) 
 
 @dataclass(slots=True, eq=False)
 class _Universe:
-    """Every request that a run got a response to: its key, client, route and due time; by route, the position in it."""
+    """Every request to which a run received a response.
+
+    `local` is the position of a request among those of its route.
+    """
 
     keys: np.ndarray
     clients: np.ndarray
@@ -232,12 +240,12 @@ def _routes(universe: _Universe, names: Sequence[str]) -> dict[int, RouteRespons
 
 
 def _hash(data: bytes) -> int:
-    """32 bits that are neither ABSENT nor UNKNOWN."""
+    """Return a hash of 32 bits that is neither ABSENT nor UNKNOWN."""
     return max(zlib.crc32(data), 2)
 
 
 def _hashes(column: pa.ChunkedArray) -> np.ndarray:
-    """uint32 of each text of a dictionary column."""
+    """Return the hash of each text of a dictionary column, as uint32."""
     parts = []
     for chunk in column.chunks:
         table = np.array([_hash(text.encode()) for text in chunk.dictionary.to_pylist()] or [2], np.uint32)
@@ -253,7 +261,7 @@ def _place_head(
     routes: dict[int, RouteResponses],
     left_out: Set[str],
 ) -> None:
-    """Place the columns of one run at its requests."""
+    """Copy the columns of one run to the places of its requests."""
     place = np.searchsorted(universe.keys, head.keys)
     place[place == len(universe.keys)] = 0
     kept = universe.keys[place] == head.keys
@@ -288,7 +296,10 @@ def _place_head(
 
 
 def _headers(column: pa.ChunkedArray, kept: np.ndarray) -> dict[str, np.ndarray]:
-    """By `header NAME`, a hash of all its values, 0 if a response lacks it. Each distinct value is hashed once."""
+    """Return, by `header NAME`, a hash of all its values in each response; 0 if a response lacks the header.
+
+    Each distinct value is hashed only once.
+    """
     found: dict[str, np.ndarray] = {}
     begin = 0
     for chunk in column.chunks:
@@ -305,7 +316,7 @@ def _headers(column: pa.ChunkedArray, kept: np.ndarray) -> dict[str, np.ndarray]
 
 
 def _note_encodings(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) -> None:
-    """Note that runs were sent different content codings: bodies are compared decoded."""
+    """Add a note if runs received different content codings: their bodies are compared decoded."""
     by_run = []
     for head in heads:
         seen = {text for chunk in head.table["encoding"].chunks for text in chunk.unique().to_pylist()}
@@ -322,7 +333,7 @@ def _note_encodings(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list
 
 
 def _read_bodies(runs: Sequence[KeptRun], universe: _Universe, found: Responses) -> None:
-    """Parse the bodies that every run kept; if there are very many, those of every n-th request."""
+    """Parse the kept bodies of all runs; if there are very many, those of every n-th request."""
     by_route = dict(zip(np.unique(universe.routes).tolist(), found.routes, strict=True))
     every = max(1, -(-len(universe.keys) * len(runs) // BODIES_MAX))
     for at, run in enumerate(runs):
@@ -339,12 +350,12 @@ def _read_bodies(runs: Sequence[KeptRun], universe: _Universe, found: Responses)
     _note_missing_bodies(runs, found)
     if found.bodies and every > 1:
         found.notes.append(
-            f"there are so many responses that the bodies of every {every}th request are compared by field"
+            f"there are very many responses, so the bodies of only one request in {every} are compared by field"
         )
 
 
 def _note_missing_bodies(runs: Sequence[KeptRun], found: Responses) -> None:
-    """Note runs that kept no bodies: fields are compared only if both runs kept the body."""
+    """Add a note on runs that kept no bodies: fields are compared only if both runs kept the body."""
     counts = [sum(int(route.parsed[at].sum()) for route in found.routes) for at in range(len(runs))]
     if found.bodies and min(counts) == 0:
         few, many = (runs[counts.index(extreme(counts))].path for extreme in (min, max))
@@ -352,7 +363,7 @@ def _note_missing_bodies(runs: Sequence[KeptRun], found: Responses) -> None:
 
 
 def _bodies(run: KeptRun, universe: _Universe) -> Iterator[tuple[int, bytes, int]]:
-    """For each complete body with fields: its position among all requests, the body, and its form."""
+    """Yield each complete body that has fields: its position among all requests, the body, and its form."""
     for batch in run.answers.batches("number", "copy", "form", "body", "cut"):
         keys = batch["number"].to_numpy() << np.uint64(_COPIES_BITS) | batch["copy"].to_numpy()
         keys = keys.astype(np.int64)

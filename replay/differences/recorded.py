@@ -1,9 +1,10 @@
 """Compares runs with the responses in their recording, although the target has other data than the recorded service.
 
-Values then differ, and so may the presence of fields. So a field is reported only for something that never occurs in
-the recording: a new type, its absence if it is always present, or its presence if it is always absent. A share of the
-new responses counts if it would not have been missed in the recording: with SEEN_ALMOST_SURELY it would have been
-there. With `values`, a field is also reported if the new runs agree on a value that differs from the recorded one.
+Values then differ, and the presence of fields may differ, too. Therefore a field is reported only for something that
+never occurs in the recording: a new type, its absence if it is always present, or its presence if it is always
+absent. A share of new responses counts only if the recording is large enough: a difference as frequent as that must
+have occurred in it, except with a probability of SEEN_ALMOST_SURELY. With `values`, a field is also reported if the
+new runs agree on a value that differs from the recorded one.
 """
 
 from __future__ import annotations
@@ -30,20 +31,22 @@ from .values import Kind
 
 SHARE_MIN = 0.10
 STATUS_SHARE_MIN = 0.50
-"""Smaller shares of new responses are not reported, because the data may cause them. Statuses depend more on data than
-types do."""
+"""Minimum shares of new responses that are reported, for fields and types, and for statuses. The data may cause smaller
+shares, and statuses depend more on data than types do."""
 
 SEEN_ALMOST_SURELY = 1e-4
 _RECORDED_MIN = 10
 
 
 def compare_with_recording(new: RunsOfSide, trace_path: str | None, options: Options) -> Differences:
-    """Compare runs with their recording. UsageError if it is not at hand, or has no responses."""
+    """Compare runs with their recording. Raise UsageError if it is not available, or has no responses."""
     runs = new.runs
     refuse_unlike(runs)
     base = ComparedSide(RECORDED, ())
     if refused := invalid_runs([new]):
-        sentence = f"the generator was the bottleneck, so these runs say nothing of the build: {refused[0]}"
+        sentence = (
+            f"the generator was the bottleneck, so these runs allow no verdict on the build: {refused[0]}"
+        )
         return Differences("INVALID", sentence, base, new.compared, tuple(refused), fail_on=options.fail_on)
     trace = _trace_of(runs[0], trace_path)
     with tempfile.TemporaryDirectory(prefix="replay-diff-") as area:
@@ -99,26 +102,26 @@ def _same_sentence(found: _Comparison, new: RunsOfSide, options: Options) -> str
     what = "fields, types and values" if options.values else "fields and types"
     more = "" if options.values else "; values were not compared (--values)"
     return (
-        f"{new.label} answers with the {what} of the recording ({found.judged:,} fields); another type or absence in"
-        f" {format_share(SHARE_MIN)} of a route's responses would have been found{more}"
+        f"{new.label} answers with the {what} of the recording ({found.judged:,} fields); a new type, or a missing or"
+        f" added field, in {format_share(SHARE_MIN)} of a route's responses would have been found{more}"
     )
 
 
 def _trace_of(run: KeptRun, given: str | None) -> Trace:
-    """The recording of a run."""
+    """Open the recording of a run."""
     identity = run.document.trace
     place = given or (identity.path if identity is not None else "")
     if not place:
-        raise UsageError(f"{run.path} names no recording", hint="name it with --trace TRACE")
+        raise UsageError(f"{run.path} does not record its trace", hint="give it with --trace TRACE")
     if not Path(place).is_dir():
         raise UsageError(
             f"the recording of {run.path} is not a trace at {place}",
-            hint="import it to a trace, and name that with --trace TRACE",
+            hint="import it to a trace, and give that with --trace TRACE",
         )
     trace = Trace.open(place)
     if identity is not None and trace.digest != identity.digest:
         raise UsageError(
-            f"{place} is not the recording that {run.path} replayed", hint="name that one with --trace TRACE"
+            f"{place} is not the recording that {run.path} replayed", hint="give that one with --trace TRACE"
         )
     if not trace.manifest.responses:
         raise UsageError(
@@ -139,7 +142,7 @@ class _Comparison:
         self.judged = 0
 
     def judge(self) -> None:
-        """Judge all routes."""
+        """Judge all routes, and collect findings and notes."""
         for route in self.responses.routes:
             self.counters[route.route] = RouteCounter(route)
             self._heads(route)
@@ -148,7 +151,7 @@ class _Comparison:
                 self._values(route)
 
     def _heads(self, route: RouteResponses) -> None:
-        """Status, then media types of responses of the same status."""
+        """Judge the status, and then media types of responses with the same status."""
         statuses = route.heads["status"]
         there = np.broadcast_to(statuses[0] != 0, statuses[1:].shape)
         differs = there & (statuses[1:] != statuses[0])
@@ -167,7 +170,7 @@ class _Comparison:
             self._name(route, "type", "value", unseen, same, int(same.any(axis=0).sum()), SHARE_MIN)
 
     def _fields(self, route: RouteResponses) -> None:
-        """Types and presence of the fields of JSON bodies, if their parent is present."""
+        """Judge types and presence of the fields of JSON bodies whose parent is present."""
         statuses = route.heads["status"]
         usable = route.parsed & route.parsed[0] & (statuses == statuses[0])
         usable[0] = usable[1:].any(axis=0)
@@ -194,7 +197,7 @@ class _Comparison:
         self._name(route, name, kind, unseen, held[1:], recorded, SHARE_MIN)
 
     def _values(self, route: RouteResponses) -> None:
-        """Values that new runs agree on, and the recording does not."""
+        """Report fields in which new runs agree on a value that differs from the recorded one."""
         counter = self.counters[route.route]
         new = len(route.parsed) - 1
         named = {(one.route, one.field) for one in self.findings}
@@ -211,7 +214,7 @@ class _Comparison:
                 continue
             values = counter.dense(rates.field, rates.aspect)
             if rates.field.startswith("header ") and not values[0].any():
-                continue  # many recordings keep no headers
+                continue  # Many recordings keep no headers, so their absence means nothing.
             usable = counter.compared(rates.field) & counter.compared(rates.field)[0]
             usable = usable & (route.heads["status"] == route.heads["status"][0])
             differs = (values[1:] != values[0]) & usable[1:]
@@ -228,7 +231,7 @@ class _Comparison:
         recorded: int,
         least: float,
     ) -> None:
-        """Name a field if enough new responses have something that no recorded one has."""
+        """Report a field if enough new responses have something that no recorded one has."""
         share = float(unseen.sum() / max(of.sum(), 1))
         if share < least or recorded * -math.log1p(-min(share, 0.99)) < -math.log(SEEN_ALMOST_SURELY):
             return
@@ -260,7 +263,7 @@ class _Comparison:
 
 
 def _types_of(route: RouteResponses, index: int) -> np.ndarray:
-    """uint16[runs, requests]: the types of a field."""
+    """Return the types of a field as uint16[runs, requests]."""
     found = np.zeros(route.parsed.shape, np.uint16)
     for at, sightings in enumerate(route.sightings):
         if (one := sightings.get(index)) is not None and len(one.rows):

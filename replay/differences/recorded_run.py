@@ -1,4 +1,4 @@
-"""Writes the responses of a recording in the form in which a run keeps them, so that the same code reads both."""
+"""Writes the responses of a recording in the format in which a run keeps them, so that the same code reads both."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ _TEXTS = (
 
 
 def write_recorded(trace: Trace, runs: Sequence[KeptRun], place: Path) -> list[str]:
-    """Write the recorded responses of all requests that the runs got a response to. Returns notes on responses that
-    could not be used.
+    """Write the recorded responses of all requests to which the runs received a response.
+
+    Return notes on requests that have no recorded response.
     """
     place.mkdir()
     requests = _requests(runs)
@@ -54,7 +55,7 @@ def write_recorded(trace: Trace, runs: Sequence[KeptRun], place: Path) -> list[s
 
 
 def _kept_headers(run: KeptRun) -> set[bytes]:
-    """The headers that a run kept, in lower case."""
+    """Return the names of the headers that a run kept, in lower case."""
     names: set[bytes] = set()
     for batch in run.answers.batches("headers"):
         found = batch["headers"].flatten().field("name").unique()
@@ -63,7 +64,7 @@ def _kept_headers(run: KeptRun) -> set[bytes]:
 
 
 def _requests(runs: Sequence[KeptRun]) -> tuple[np.ndarray, ...]:
-    """Number, copy, client, route and due time of every request, by ascending number."""
+    """Return number, copy, client, route and due time of every request, by ascending number."""
     names = ("number", "copy", "client", "route", "due_ns")
     tables = [run.answers.by_number(*names) for run in runs]
     columns = [np.concatenate([table[name].to_numpy() for table in tables]) for name in names]
@@ -73,7 +74,7 @@ def _requests(runs: Sequence[KeptRun]) -> tuple[np.ndarray, ...]:
 
 
 def _statuses(trace: Trace, requests: tuple[np.ndarray, ...]) -> dict[int, int]:
-    """The recorded status by number."""
+    """Return the recorded status by number."""
     wanted = np.unique(requests[0].astype(np.int64))
     found: dict[int, int] = {}
     begin = 0
@@ -85,7 +86,7 @@ def _statuses(trace: Trace, requests: tuple[np.ndarray, ...]) -> dict[int, int]:
 
 
 def _row(response: RecordedResponse, names: set[bytes]) -> dict:
-    """One recorded response as a run would keep it."""
+    """Return one recorded response as a run would keep it."""
     coding = coding_of(response.headers)
     form = _form_of(response)
     body = None if response.cut else response.body

@@ -1,9 +1,10 @@
-"""Which fields differ more between builds than between runs of one, with error control over all fields together.
+"""Finds the fields that differ more between builds than between runs of one build.
 
-The run is the unit. For each field t = (mean rate across - mean rate within base) / (spread within base + 1/pairs): the
-rates are those of every two runs, the spread is their standard deviation, and 1/pairs is one differing response. Every way
-to call as many of the runs "base" is tried; p is the share of these labellings in which the largest t of all fields
-reaches the field's own. With 4 runs a side there are 70, so p can be 2/70.
+Errors are controlled over all fields together, and the run is the unit. For each field t = (mean rate across - mean
+rate within base) / (spread within base + 1/pairs). The rates are those of every two runs, the spread is the standard
+deviation of the rates within base, and 1/pairs is the rate of one differing response. All labellings with the same
+number of "base" runs are tried. p is the share of these labellings in which the largest t of all fields is at least
+the field's own. With 4 runs per side there are 70 labellings, so p can be as small as 2/70.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .counting import run_pairs
 
 ALPHA = 0.05
 RUNS_MIN = 4
-"""Runs a side below which no labelling is rare enough."""
+"""Minimum number of runs per side. With fewer, no labelling is rare enough."""
 
 LABELLINGS_MAX = 20_000
 _CELLS_MAX = 20_000_000
@@ -29,8 +30,11 @@ _EPSILON = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
-    """Of each field, float64[fields]: mean rates within base and across, the statistic and its p-value over all fields, and
-    the smallest rate of a new difference that would have been found (infinite: none). `needed` is the t that it takes.
+    """The result for each field, float64[fields].
+
+    `within` and `across` are mean rates within base and across the sides, `t` is the statistic, and `p` its p-value
+    over all fields. `smallest` is the smallest rate of a new difference that would have been detected (infinite:
+    none). `needed` is the t that a field must exceed.
     """
 
     within: np.ndarray
@@ -44,7 +48,11 @@ class Judged:
 
 
 def labellings(base: int, new: int) -> tuple[np.ndarray, bool]:
-    """bool[labellings, runs], true for base; the observed one is first. Whether these are all."""
+    """Return bool[labellings, runs], true for base, and whether these are all labellings.
+
+    The observed labelling is the first one. If there are more than LABELLINGS_MAX, the others are drawn with a fixed
+    seed.
+    """
     runs = base + new
     if math.comb(runs, base) <= LABELLINGS_MAX:
         chosen = np.array(list(itertools.combinations(range(runs), base)))
@@ -58,14 +66,15 @@ def labellings(base: int, new: int) -> tuple[np.ndarray, bool]:
 
 
 def statistic(rates: np.ndarray, compared: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Of float64[fields, pairs of runs] by labelling: t, mean within base, mean across, and spread within base, each
-    float64[fields, labellings]. The mean within one run of base is NaN: there is no pair.
+    """Return t, mean within base, mean across, and spread within base, each float64[fields, labellings].
+
+    `rates` is float64[fields, pairs of runs]. The mean within base is NaN if base is a single run, which has no pair.
     """
     one, two = run_pairs(table.shape[1])
     inside = (table[:, one] & table[:, two]).astype(np.float64).T
     between = (table[:, one] != table[:, two]).astype(np.float64).T
     inside_count, between_count = inside[:, 0].sum(), between[:, 0].sum()
-    # The spread of a field with the same rate in every pair is then exactly 0, and no rounding error.
+    # The first rate is subtracted, so that the spread of a field with the same rate in every pair is exactly 0.
     shift = rates[:, :1]
     moved = rates - shift
     within = moved @ inside / max(inside_count, 1)
@@ -79,7 +88,10 @@ def statistic(rates: np.ndarray, compared: np.ndarray, table: np.ndarray) -> tup
 
 
 def judge(rates: np.ndarray, compared: np.ndarray, base: int, new: int, alpha: float = ALPHA) -> Judged:
-    """Judge the fields of `base` runs that come before `new` runs. `compared` is the number of pairs of responses."""
+    """Judge the fields of `base` runs that come before `new` runs.
+
+    `compared` is the number of pairs of responses of each field.
+    """
     table, exact = labellings(base, new)
     count = len(table)
     fields = len(rates)
@@ -97,10 +109,10 @@ def judge(rates: np.ndarray, compared: np.ndarray, base: int, new: int, alpha: f
 
 
 def _critical(largest: np.ndarray, observed: float, alpha: float) -> float:
-    """The t that a field must exceed, from the sorted maxima of all labellings.
+    """Return the t that a field must exceed, from the sorted maxima of all labellings.
 
-    The observed labelling is one of those that reach the maximum. With equal numbers of runs on both sides, so is the
-    labelling with the sides swapped, which has the same t if builds do not scatter.
+    The observed labelling is one of those that reach the maximum. With equal numbers of runs on both sides, the
+    labelling with the sides swapped reaches it, too, if builds do not scatter.
     """
     allowed = math.floor(alpha * len(largest) + 1e-9) - 2
     if allowed < 0:
@@ -113,8 +125,10 @@ def _critical(largest: np.ndarray, observed: float, alpha: float) -> float:
 def _smallest(
     needed: float, spread: np.ndarray, compared: np.ndarray, within: np.ndarray, new: int
 ) -> np.ndarray:
-    """The smallest rate that is found almost surely: its count must exceed what t needs by two of its own deviations over
-    the new runs, since a rare difference happens now more and now less often.
+    """Return the smallest rate that is detected almost surely; infinite if there is none.
+
+    The count of differences varies from run to run. Therefore the expected count must exceed the count that t needs
+    by two standard deviations over the new runs.
     """
     if math.isinf(needed):
         return np.full(len(spread), np.inf)
@@ -127,6 +141,6 @@ def _smallest(
 
 
 def smallest_of_equal(judged: Judged, new: int, compared: int) -> float:
-    """The smallest rate that would have been detected in a field that never differs, in `compared` responses."""
+    """Return the smallest rate that would have been detected in a field that never differs, in `compared` responses."""
     nothing, count = np.zeros(1), np.array([float(max(compared, 1))])
     return float(_smallest(judged.needed, nothing, count, nothing, new)[0])

@@ -1,4 +1,4 @@
-"""The value of a field in one response, how two such values differ, and how they are shown: shortened, without secrets."""
+"""The values of a field in two responses: how they differ, and how they are shown, shortened and without secrets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Kind = Literal["absent", "added", "type", "value", "order", "precision", "time-l
 
 SHOWN_CHARS = 120
 _BEFORE = 30
-"""Characters of a long value that are shown, and how many of them stand before the first difference."""
+"""Maximum number of characters of a long value that are shown, and how many of them are before the first difference."""
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?")
 _CLOCK = re.compile(r"\d\d:\d\d(:\d\d(\.\d+)?)?")
@@ -35,13 +35,13 @@ _DATE = re.compile(r"[A-Z][a-z]{2}, \d\d? [A-Z][a-z]{2} \d{4} ")
 
 
 class Shown(str):
-    """The text that is shown instead of a value."""
+    """A text that is shown instead of a value."""
 
     __slots__ = ()
 
 
 MISSING = Shown("(absent)")
-"""The field is not there."""
+"""The value of a field that a response lacks."""
 
 
 class Element(NamedTuple):
@@ -53,8 +53,9 @@ class Element(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A field in two responses to one request, at the first place where they differ. `kind` is the kind of
-    difference.
+    """A field in two responses to one request, at the first place where they differ.
+
+    `kind` is the kind of difference.
     """
 
     pointer: str
@@ -64,12 +65,12 @@ class Pair(NamedTuple):
 
 
 def tokens_of(field: str) -> list[str]:
-    """The reference tokens of a field of a JSON body."""
+    """Return the reference tokens of a field of a JSON body."""
     return [token.replace("~1", "/").replace("~0", "~") for token in field.split("/")[1:]]
 
 
 def elements_of(body: bytes, form: int, field: str) -> list[Element]:
-    """Every place of a field in a body; none where the body lacks it."""
+    """Return every occurrence of a field in a body; an empty list if the body lacks it."""
     if form == FORM_JSON:
         try:
             document = msgspec.json.decode(body)
@@ -110,7 +111,7 @@ def _below(element: Element, token: str) -> list[Element]:
 
 
 def first_difference(base: Sequence[Element], new: Sequence[Element], field: str) -> Pair | None:
-    """The first place where two responses differ in a field; None if they do not."""
+    """Return the first place where two responses differ in a field; None if they do not differ."""
     ours, theirs = ({element.identity: element for element in side} for side in (base, new))
     counts = [Counter(_canonical(element.value) for element in side) for side in (base, new)]
     differing = [
@@ -157,7 +158,10 @@ def _pointer(
 
 
 def _canonical(value: Any) -> str:
-    """A text that is equal only for equal values. Objects count as equal, because their fields are judged separately."""
+    """Return a text by which values are compared: equal values have the same text.
+
+    All objects have the same text, because their fields are judged separately.
+    """
     if value is MISSING:
         return ""
     if type(value) is dict:
@@ -168,7 +172,7 @@ def _canonical(value: Any) -> str:
 
 
 def kind_of(base: Any, new: Any, field: str = "") -> Kind:
-    """How two values of a field differ."""
+    """Return how two values of a field differ."""
     if base is MISSING or new is MISSING:
         return "added" if base is MISSING else "absent"
     if type(base) is list and type(new) is list:
@@ -236,7 +240,7 @@ def _kind_of_texts(base: str, new: str, field: str) -> Kind:
 
 
 def shown_pair(base: Any, new: Any, field: str) -> tuple[str, str]:
-    """Both values as texts that are safe to show: without secrets, and shortened around the first difference."""
+    """Return both values as texts that are safe to show: without secrets, and shortened around the first difference."""
     quoted = type(base) is not type(new) and not {type(base), type(new)} & {Shown}
     one, two = (_text_of(value, field, quoted=quoted) for value in (base, new))
     if max(len(one), len(two)) <= SHOWN_CHARS:
@@ -255,7 +259,7 @@ def _cut(text: str, begin: int) -> str:
 
 
 def _text_of(value: Any, field: str, *, quoted: bool) -> str:
-    """A value as text; `quoted` strings have quotes, which distinguish them from numbers."""
+    """Return a value as text. Strings that are `quoted` have quotes, which distinguish them from numbers."""
     if isinstance(value, Shown):
         return str(value)
     if is_secret_field(field):
@@ -267,7 +271,7 @@ def _text_of(value: Any, field: str, *, quoted: bool) -> str:
 
 
 def _without_secrets(value: Any) -> Any:
-    """Objects and arrays without the values of secret names."""
+    """Return objects and arrays without the values of secret names."""
     if type(value) is dict:
         return {
             key: REDACTED if is_secret(str(key)) else _without_secrets(inner) for key, inner in value.items()
@@ -276,7 +280,7 @@ def _without_secrets(value: Any) -> Any:
 
 
 def is_secret_field(field: str) -> bool:
-    """Whether a name on the field's path marks a secret."""
+    """Return whether a name on the field's path marks a secret."""
     if field.startswith("header "):
         return is_secret_header(field.removeprefix("header "))
     return any(is_secret(token) for token in tokens_of(field) if token != "*")

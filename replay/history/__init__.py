@@ -1,5 +1,6 @@
-"""Runs remembered: a small database beside a folder of runs, their trends, and where they changed. docs/runs.md is the
-reference.
+"""The history of runs: a small database beside a folder of runs, their trends, and the changes in them.
+
+docs/runs.md is the reference.
 """
 
 from pathlib import Path

@@ -1,19 +1,21 @@
-"""Where a series of runs changed level: a sequential test with a permutation test of the largest t.
+"""Finds changes of level in a series of runs: a sequential test with a permutation test of the largest t.
 
-After each build the runs since the last change are tested for one step, over all candidate builds and all series at once.
-The known effects of the machine (its control workload, one level per host, and the levels before earlier changes) are
-first removed from the series and from the candidate steps. An alarm needs both tests:
+After each build, the runs since the last change are tested for one step, over all candidate builds and all series at
+once. The known effects of the machine (its control workload, one level per host, and the levels before earlier
+changes) are first removed from the series and from the candidate steps. An alarm needs both tests:
 
-1. the largest |t| passes Student's t with Bonferroni's correction, loosely (SCREEN): this makes the second test rare;
-2. at most LEVEL of the permutations of the residuals have a |t| as large anywhere (Freedman and Lane 1983; the maximum over
-   series and candidates is that of Westfall and Young 1993).
+1. The largest |t| passes Student's t with Bonferroni's correction, at the lenient level SCREEN, so that the second
+test is rarely needed.
+2. At most LEVEL of the permutations of the residuals have a |t| as large anywhere (Freedman and Lane 1983; the
+maximum over series and candidates is that of Westfall and Young 1993).
 
-So each look raises a false alarm with a probability of at most LEVEL, whatever the shape of the noise, and there is one
-look per build: at most one false alarm in 1 / LEVEL builds, expected, however the looks depend on each other. After an
-alarm the series begins anew at the step, so a change is found once, and later runs do not move what was found.
+So each look raises a false alarm with a probability of at most LEVEL, for any distribution of the noise. There is one
+look per build, so that at most one false alarm in 1 / LEVEL builds is expected, even if the looks depend on each
+other. After an alarm the series begins again at the step. A change is therefore found once, and later runs do not
+move changes that were found.
 
-Where runs are on several hosts, the first test is at SCREEN_HOSTS instead, from the second host on: the promise is that
-hosts raise no alarm, and a false alarm there looks like one of a host. 999 permutations cannot show anything so rare. A
+If runs are on several hosts, the first test is at SCREEN_HOSTS instead, from the second host on. Hosts must not raise
+alarms, and a false alarm there looks like one that a host caused; 999 permutations cannot show anything so rare. A
 step may then be found some runs later.
 """
 
@@ -31,30 +33,33 @@ Floats = npt.NDArray[np.float64]
 LEVEL = 1 / 400
 SCREEN = 10 * LEVEL
 SCREEN_HOSTS = LEVEL / 25
-"""The level of the first test where runs are on one host, and on several."""
+"""The level of the second test, and those of the first test for runs on one host, and on several hosts."""
 
 PERMUTATIONS = 999
 WINDOW = 120
-"""Runs that a look uses: the newest ones."""
+"""Maximum number of runs that a look uses, the newest ones."""
 
 BEFORE_MIN, AFTER_MIN = 4, 3
 RUNS_MIN = 12
 NEAR = 24
-"""All candidates among this many of the newest runs are tried, but only every fourth of the older ones."""
+"""All candidates among this number of the newest runs are tried, but only every fourth of the older ones."""
 
 CONTROL_ERRORS, CONTROL_MOVES_MIN = 3.0, 4
-"""A move of the control workload makes a step doubtful if it is larger than this many of its standard errors, which need
-so many differences. Else a noisy control workload would hide steps.
+"""A change of the control workload makes a step doubtful if it is larger than this many of its standard errors.
+Otherwise a noisy control workload would make every step doubtful. The standard error counts as 0 if it can be estimated
+from fewer differences than the second number.
 """
 
 SHARE_MIN = 0.05
-"""A candidate of which less than this share is left once hosts and levels are taken out is confounded with them."""
+"""A candidate step is confounded with hosts and levels if at most this share of it is left when they are removed."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """Runs in order. `values` has a column per series (a logarithm, or a share), NaN where nothing was measured;
-    `floors` are the smallest changes that the histograms resolve.
+    """Runs in order, and their values.
+
+    `values` has a column per series (a logarithm, or a share), NaN for runs that measured nothing. `floors` are the
+    smallest changes that the histograms resolve.
     """
 
     values: Floats
@@ -66,8 +71,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Step:
-    """A change that begins with the run `at`, found at the look after the run `found`. `sizes` and `t` are by series.
-    `doubt` is the reason why the step may have another cause than the build.
+    """A change that begins with the run `at`, and that was found at the look after the run `found`.
+
+    `sizes` and `t` are by series. `doubt` is the reason why the step may have another cause than the build.
     """
 
     at: int
@@ -78,7 +84,7 @@ class Step:
 
 
 def find_steps(series: Series, seed: int = 0) -> list[Step]:
-    """Every change, in the order of the runs; those with a doubt as well."""
+    """Return every change, including doubtful ones, in the order of the runs."""
     steps: list[Step] = []
     doubtful: list[Step] = []
     start, runs = 0, len(series.builds)
@@ -94,7 +100,7 @@ def find_steps(series: Series, seed: int = 0) -> list[Step]:
 
 
 def _look(series: Series, start: int, end: int, known: list[int], seed: int) -> Step | None:
-    """Test the runs from `start` to `end` for a step; None if there is none."""
+    """Test the runs from `start` to `end` for a step; return None if there is none."""
     first = max(end - WINDOW, 0)
     levels = [np.arange(first, end) >= begin for begin in known if begin > first]
     nuisance = np.column_stack([np.ones(end - first), *levels, *_machines(series, slice(first, end))])
@@ -107,8 +113,9 @@ def _look(series: Series, start: int, end: int, known: list[int], seed: int) -> 
 
 
 def _confounded(series: Series, start: int, end: int, seed: int) -> list[Step]:
-    """A step between two changes that only stands out if all hosts are assumed to be equally fast, so its cause is
-    uncertain.
+    """Return a step between two changes that only stands out if all hosts are assumed to be equally fast.
+
+    Its cause is therefore uncertain. The list is empty if there is no such step.
     """
     first = max(end - 4 * WINDOW, start)
     if not _machines(series, slice(first, end)):
@@ -128,7 +135,7 @@ def _step(
     seed: int,
     screen: float = SCREEN,
 ) -> Step | None:
-    """The step that stands out most among the runs `rows`; None if chance or a steady drift explains it."""
+    """Return the most significant step among the runs `rows`; None if chance or a steady drift explains it."""
     values = series.values[rows]
     judged = np.isfinite(values).mean(axis=0) >= 0.9
     if len(values) < RUNS_MIN or not len(candidates) or not judged.any():
@@ -143,7 +150,7 @@ def _step(
 
 
 def _doubt(series: Series, first: int, end: int, step: Step) -> str:
-    """Why a step cannot be attributed to its build."""
+    """Return why a step cannot be attributed to its build; empty if it can."""
     control, begin = series.control, step.at
     before, after = control[max(begin - NEAR, first) : begin], control[begin:end]
     before, after = before[np.isfinite(before)], after[np.isfinite(after)]
@@ -158,9 +165,10 @@ def _doubt(series: Series, first: int, end: int, step: Step) -> str:
 
 
 def _error_of_medians(before: Floats, after: Floats) -> float:
-    """The standard error of the difference of two medians of the control workload, by the differences between
-    measurements that follow each other; 0 if there are too few. A measurement is kept for a day, so equal values count
-    once.
+    """Return the standard error of the difference of two medians of the control workload; 0 if it is not known.
+
+    It is estimated from the differences between successive measurements. A measurement is kept for a day, so equal
+    values count once.
     """
     moves = np.concatenate([np.diff(before), np.diff(after)])
     moves = np.abs(moves[moves != 0])
@@ -171,7 +179,7 @@ def _error_of_medians(before: Floats, after: Floats) -> float:
 
 
 def _candidates(series: Series, start: int, end: int) -> npt.NDArray[np.int64]:
-    """The first runs of builds at which a step may begin."""
+    """Return the first runs of builds at which a step may begin."""
     found = [
         at
         for at in range(start + BEFORE_MIN, end)
@@ -182,8 +190,10 @@ def _candidates(series: Series, start: int, end: int) -> npt.NDArray[np.int64]:
 
 
 def _machines(series: Series, rows: slice) -> list[Floats]:
-    """The known effects of machines: a level per host with several runs (one for all others), and the control
-    workload.
+    """Return the known effects of machines, a column each.
+
+    Every host with several runs has a column, except for one of them if there are no other hosts. The control
+    workload is the last column, if it varies.
     """
     hosts = np.array(series.hosts[rows], object)
     names, counts = np.unique(hosts.astype(str), return_counts=True)
@@ -207,8 +217,9 @@ def _test(
     seed: int,
     screen: float = SCREEN,
 ) -> tuple[int, Floats, Floats] | None:
-    """The place of a step, its sizes and t by series; None if chance explains it. `screen` is the level of the first
-    test.
+    """Return the place of a step, and its sizes and t by series; None if chance explains it.
+
+    `screen` is the level of the first test.
     """
     runs = len(values)
     basis, triangle = np.linalg.qr(nuisance)
@@ -234,7 +245,7 @@ def _test(
 
 
 def _residuals(values: Floats, basis: Floats) -> Floats:
-    """Values with the known effects removed; 0 where nothing was measured."""
+    """Return values with the known effects removed; 0 for missing values."""
     missing = ~np.isfinite(values)
     filled = np.where(missing, 0.0, values)
     if missing.any():
@@ -247,7 +258,7 @@ def _residuals(values: Floats, basis: Floats) -> Floats:
 def _t(
     steps: Floats, lengths: Floats, residuals: Floats, floors: Floats, freedom: int
 ) -> tuple[Floats, Floats]:
-    """t and the size of a step, by candidate and series. Steps below the floor have no t."""
+    """Return t and the size of a step, by candidate and series. For steps below the floor, t is 0."""
     products = steps.T @ residuals
     sizes = products / lengths[:, None]
     left = np.einsum("ij,ij->j", residuals, residuals)[None, :] - products * sizes
@@ -260,7 +271,10 @@ def _share_as_large(
     steps: Floats, lengths: Floats, residuals: Floats, floors: Floats, freedom: int, basis: Floats,
     largest: float, seed: int,
 ) -> float:  # fmt: skip
-    """The share of permutations of the residuals with a |t| at least as large; stops once it is above LEVEL for sure."""
+    """Return the share of permutations of the residuals with a |t| at least as large.
+
+    The function stops and returns 1.0 as soon as the share is certain to be above LEVEL.
+    """
     rng = np.random.default_rng(seed)
     above, limit = 1, int(LEVEL * (PERMUTATIONS + 1))
     for _ in range(PERMUTATIONS):
@@ -277,7 +291,10 @@ def _is_drift(
     values: Floats, found: tuple[int, Floats, Floats], nuisance: Floats, floors: Floats, at: npt.NDArray[np.int64],
     seed: int,
 ) -> bool:  # fmt: skip
-    """Whether a steady drift explains the series better than the step, and no step is left once it is taken out."""
+    """Return whether a steady drift explains the series better than the step.
+
+    The answer is False if a step remains in the series when the drift is removed.
+    """
     place, _, t = found
     one = values[:, [int(np.nanargmax(np.abs(t)))]]
     runs = len(values)
@@ -295,7 +312,10 @@ def _left(values: Floats, nuisance: Floats) -> float:
 
 
 def _two_sided(t: float, freedom: int) -> float:
-    """P(|T| >= t) of Student's t with a whole number of degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    """Return P(|T| >= t) of Student's t, for a whole number of degrees of freedom.
+
+    The formulas are 26.7.3 and 26.7.4 of Abramowitz and Stegun.
+    """
     angle = math.atan(t / math.sqrt(freedom))
     cosine = math.cos(angle)
     if freedom % 2:

@@ -1,7 +1,7 @@
 """The database beside a folder of runs: `runs.sqlite` beside `runs`.
 
-Apart from which changes were reported, it holds nothing that is not in the folders, so a fault in it costs no result. A
-database that cannot be used is reported, and the folders are read instead.
+Except for the record of reported changes, it only holds data that is in the folders, too. A fault in it therefore
+loses no result. A database that cannot be used is reported, and the folders are read instead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .rows import Figures, Row, read_row
 VERSION = 2
 APPLICATION = 0x5245504C
 WAIT_S = 5.0
-"""How long a command waits for another one that writes."""
+"""Maximum time for which a command waits while another one writes."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -44,7 +44,7 @@ _SINCE_1 = (
     "ALTER TABLE runs ADD COLUMN peak REAL",
     "ALTER TABLE runs ADD COLUMN peak_per_s REAL",
 )
-"""Migrates a database of version 1 to version 2, and keeps which changes were reported."""
+"""Statements that migrate a database of version 1 to version 2. They keep the record of reported changes."""
 
 _FIGURES = ("route", "requests", "failed", "p50_ns", "p99_ns")
 _RUN = (
@@ -61,22 +61,23 @@ class Unusable(Exception):
 
 
 def database_of(folder: Path) -> Path:
-    """Where the database of a folder of runs is: beside it."""
+    """Return the path of the database of a folder of runs, which is beside the folder."""
     whole = folder.absolute()
     whole = whole.resolve() if whole.name in ("", "..") else whole
     return whole.with_name(f"{whole.name}.sqlite")
 
 
 class History:
-    """The runs of a folder. `problem` is the reason why they are not stored; then they are read from the folders each
-    time.
+    """The runs of a folder, as stored in its database.
+
+    `problem` is the reason why they are not stored. In that case they are read from the folders every time.
     """
 
     def __init__(self, folder: Path, connection: sqlite3.Connection, problem: str = "") -> None:
         self.folder, self.problem, self._connection = folder, problem, connection
 
     def update(self) -> None:
-        """Bring the rows up to date with the folders. OSError if the folder cannot be read."""
+        """Update the rows to match the folders. Raise OSError if the folder cannot be read."""
         found = dict(stamps_in(self.folder))
         known = {os.fsdecode(name): stamp for name, stamp in self._all("SELECT name, stamp FROM runs")}
         fresh = [
@@ -92,7 +93,7 @@ class History:
             self.write([read_row(self.folder, name, stamp) for name, stamp in found.items()])
 
     def write(self, rows: Iterable[Row], gone: Iterable[str] = ()) -> None:
-        """Write rows in one transaction, and delete those of folders that are gone."""
+        """Write rows in one transaction, and delete the rows of `gone` folders."""
         with self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             for name in gone:
@@ -113,8 +114,9 @@ class History:
         )
 
     def rows(self) -> list[Row]:
-        """Every run, the oldest first. If a value cannot be one of a run, the database is damaged, and the folders are
-        read instead.
+        """Return every run, the oldest first.
+
+        If a value cannot be one of a run, the database is damaged, and the folders are read instead.
         """
         try:
             return self._rows()
@@ -137,12 +139,15 @@ class History:
         return sorted(found, key=lambda row: (row.started_ns, row.name))
 
     def reported(self, scenario: str, load: str) -> dict[str, str]:
-        """The changes that were reported before: the run that begins each, and the newest run of that moment."""
+        """Return the changes that were reported earlier.
+
+        The keys are the runs with which changes begin, the values the newest runs when they were reported.
+        """
         rows = self._all("SELECT run, newest FROM reported WHERE scenario = ? AND load = ?", scenario, load)
         return {os.fsdecode(run): os.fsdecode(newest) for run, newest in rows}
 
     def report(self, scenario: str, load: str, runs: Iterable[str], newest: str) -> None:
-        """Store that changes were reported. A failure to write becomes a problem."""
+        """Store that changes were reported. A failure to write is stored in `problem`."""
         rows = [(scenario, load, os.fsencode(run), os.fsencode(newest)) for run in runs]
         try:
             with self._connection:
@@ -161,7 +166,7 @@ class History:
             return self._connection.execute(query, values).fetchall()
 
     def _without_database(self, error: sqlite3.Error) -> None:
-        """Go on in memory."""
+        """Continue with a database in memory."""
         if self.problem:
             raise error
         self.problem = _why(database_of(self.folder), error)
@@ -169,14 +174,16 @@ class History:
         self._connection = _in_memory()
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database; the history cannot be used afterwards."""
         self._connection.close()
 
 
 @contextlib.contextmanager
 def opened(folder: Path, *, rebuild: bool = False) -> Iterator[History]:
-    """The history of a folder, up to date; in memory if the database cannot be used. `rebuild` creates it again.
-    OSError if the folder cannot be read.
+    """Open the history of a folder, and update it.
+
+    It is in memory if the database cannot be used. `rebuild` creates the database again. Raise OSError if the folder
+    cannot be read.
     """
     path = database_of(folder)
     try:
@@ -193,7 +200,10 @@ def opened(folder: Path, *, rebuild: bool = False) -> Iterator[History]:
 
 
 def remember(folder: Path, run: str) -> str:
-    """Write the rows of one run, search or session that has ended. Returns why that could not be done; empty if it was."""
+    """Write the rows of one run, search or session that has ended.
+
+    Return the reason if that failed; empty if it succeeded.
+    """
     path = database_of(folder)
     rows = [read_row(folder, name, stamp) for name, stamp in stamps_of(folder, run)]
     if not rows:
@@ -212,7 +222,10 @@ def remember(folder: Path, run: str) -> str:
 
 
 def _checked(kind: type[_Kind], fields: dict[str, Any]) -> _Kind:
-    """Convert values of the database to a struct. ValidationError or ValueError if no run can have such values."""
+    """Convert values of the database to a struct.
+
+    Raise ValidationError or ValueError if no run can have such values.
+    """
     for key in ("p50_ns", "p99_ns", "control_ns", "peak_per_s"):
         if fields.get(key) is not None and not fields[key] > 0:
             raise ValueError(f"{key} is not above 0")
@@ -227,7 +240,7 @@ def _in_memory() -> sqlite3.Connection:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Open or create a database. Unusable if that is not possible."""
+    """Open or create a database. Raise Unusable if that is not possible."""
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise Unusable(f"{path} is not a regular file")
     if path.exists() and path.stat().st_uid not in (os.geteuid(), 0):
@@ -236,8 +249,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
         connection.execute("PRAGMA trusted_schema = OFF")
-        # A transaction may be lost when the power fails, but none is torn, and rows are made again from the folders. A
-        # writer that waits for no disk holds the lock a shorter time.
+        # A power failure may lose a transaction, but cannot leave half of one, and lost rows are read from the folders
+        # again. A writer that does not wait for the disk holds the lock for a shorter time.
         connection.execute("PRAGMA synchronous = NORMAL")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         application = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -262,7 +275,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _make(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("BEGIN IMMEDIATE")  # another process may have made it meanwhile
+    connection.execute("BEGIN IMMEDIATE")  # Another process may have created the tables in the meantime.
     if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
         for statement in _SINCE_1:
             connection.execute(statement)
@@ -274,7 +287,7 @@ def _make(connection: sqlite3.Connection) -> None:
 
 
 def _set_aside(path: Path) -> None:
-    """Rename a database and its journals, so that a new one can be made."""
+    """Rename a database and its journals, so that a new database can be created."""
     if path.is_symlink():
         raise Unusable(f"{path} is not a regular file")
     try:
@@ -289,5 +302,5 @@ def _why(path: Path, error: Exception) -> str:
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
         return f"{path} is locked by another program"
     if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-        return f"{path} is damaged ({error}): `replay runs --rebuild` makes it anew from the folders"
+        return f"{path} is damaged ({error}): `replay runs --rebuild` creates it again from the folders"
     return f"{path} cannot be used: {reason_of(error)}"

@@ -1,4 +1,4 @@
-"""Which results leave rows as soon as they end: those in a default folder, and those in a folder that has a database."""
+"""Stores a result in the history as soon as it ends, if it is in a default folder or in one that has a database."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from .database import database_of, remember
 
 
 def remember_result(folder: Path) -> str:
-    """Write rows for a run, search or session that has ended. Returns the reason if that failed; empty if it succeeded,
-    or if the parent folder has no database and is not a default one.
+    """Write rows for a run, search or session that has ended, and return the reason if that failed.
+
+    The reason is empty if it succeeded, or if the parent folder has no database and is not a default one.
     """
     try:
         folder = folder.absolute()
@@ -22,4 +23,4 @@ def remember_result(folder: Path) -> str:
         problem = remember(folder.parent, folder.name)
     except OSError as error:
         problem = reason_of(error)
-    return f"the results are saved, but not remembered: {problem}" if problem else ""
+    return f"the results are saved, but not added to the history of runs: {problem}" if problem else ""

@@ -23,7 +23,10 @@ INTEGER_MAX = (1 << 63) - 1
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """Of one route, or of all of them (an empty route). `failed` is the share of requests that were not answered well."""
+    """The figures of one route, or of all routes (`route` is empty).
+
+    `failed` is the share of requests that ended with a 5xx or without a complete response, or were never sent.
+    """
 
     route: str
     requests: int
@@ -33,8 +36,10 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A run, or a search for the peak. `name` is its path below the folder, `load` is equal for runs of the same load, and
-    `stamp` identifies its run.json or peak.json. `peak` of a search is in times the recording.
+    """A run, or a search for the peak.
+
+    `name` is its path below the folder. `load` is equal for runs of the same load. `stamp` changes when its run.json
+    or peak.json is written again. `peak`, of a search, is in multiples of the recorded load.
     """
 
     name: str
@@ -56,8 +61,10 @@ class Row(msgspec.Struct, frozen=True):
 
     @property
     def is_comparable(self) -> bool:
-        """Whether it measured the target: a whole run whose generator was not the bottleneck, or a search that found both
-        a load that meets the objectives and one that does not.
+        """Whether the result measured the target.
+
+        This is so for a whole run whose generator was not the bottleneck, and for a search that found both a load
+        that meets the objectives and one that does not.
         """
         if self.kind == "peak":
             return not self.problem and self.verdict == "FOUND" and self.peak_per_s is not None
@@ -120,7 +127,7 @@ class _Document(msgspec.Struct):
 
 
 def read_row(root: Path, name: str, stamp: str) -> Row:
-    """The row of a run or search; one with a `problem` where its document cannot be read."""
+    """Return the row of a run or search. The row has a `problem` if its document cannot be read."""
     kind = kind_of(root, name)
     try:
         if kind == "peak":
@@ -138,7 +145,10 @@ def _document(folder: Path) -> _Document:
 
 
 def _of_search(root: Path, name: str, stamp: str) -> Row:
-    """A search: scenario, build, host and load are those of its first trial. InputError if that has ended without one."""
+    """Return the row of a search, with scenario, build, host and load from its first trial.
+
+    Raise InputError if the search has no trial.
+    """
     found, trial = read_peak(root / name / "peak.json"), first_trial(root, name)
     if not trial:
         raise InputError("it has no trial")
@@ -188,7 +198,7 @@ def _bounded(value: int | None) -> int | None:
 
 
 def _figures(document: _Document) -> list[Figures]:
-    """Over all routes first, then by route."""
+    """Return the figures over all routes, followed by those of each route."""
     total = sum(route.count for route in document.routes)
     failed = sum(_failed(route) for route in document.routes)
     everything = _of("", total, failed, document.latency.response or document.latency.service)
@@ -200,7 +210,7 @@ def _figures(document: _Document) -> list[Figures]:
 
 
 def _failed(route: _Route) -> int:
-    """Requests without an answer, and answers with a status of 5xx."""
+    """Return the number of requests that ended with a 5xx, without a complete response, or were never sent."""
     good = sum(count for outcome, count in route.outcomes.items() if outcome in ("1xx", "2xx", "3xx", "4xx"))
     return max(sum(route.outcomes.values()) - good, 0)
 

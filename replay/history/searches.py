@@ -1,4 +1,4 @@
-"""What a search of `replay peak` leaves in its folder: peak.json, with its verdict and trials."""
+"""Reads the result of a search of `replay peak` from its folder: peak.json, with its verdict and trials."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ class _Trial(msgspec.Struct):
 
 
 class FoundPeak(msgspec.Struct):
-    """The verdict of a search or a surge, the peak as times the recording, and the trials. A surge has neither."""
+    """The verdict of a search or a surge, the peak in multiples of the recorded load, and the trials.
+
+    A surge has neither peak nor trials.
+    """
 
     verdict: str
     peak: float | None = None
@@ -30,13 +33,13 @@ class FoundPeak(msgspec.Struct):
 
     @property
     def rate_per_s(self) -> float | None:
-        """The rate that was planned at the peak."""
+        """The rate that was planned at the peak; None if unknown."""
         rates = (trial.rate_per_s for trial in self.trials if trial.load == self.peak)
         return next((rate for rate in rates if rate > 0), None)
 
 
 def read_peak(path: Path) -> FoundPeak:
-    """What a peak.json says. OSError, InputError or ValueError if it cannot be read or is invalid."""
+    """Read a peak.json. Raise OSError, InputError or ValueError if it cannot be read or is invalid."""
     try:
         found = msgspec.json.decode(read_whole(path, PEAK_BYTES_MAX), type=examined(FoundPeak))
     except RecursionError:

@@ -1,6 +1,6 @@
 """The trends of scenarios: runs of the same load in order, or searches for the peak, and the changes among them.
 
-Trials of a search and runs of `replay ab` have rows, but no trend: the loads of trials differ, and the runs of a
+Trials of a search and runs of `replay ab` have rows, but no trend. The loads of trials differ, and the runs of a
 session are made within minutes of each other, so they are not independent samples of a build. `parts_of` counts them.
 """
 
@@ -20,17 +20,17 @@ from .rows import Row
 
 ROUTES_MAX = 20
 P50_REQUESTS, P99_REQUESTS = 20, 1_000
-"""Requests that a percentile needs in a run: 10 / (1 - p)."""
+"""Minimum number of requests in a run for a percentile: 10 / (1 - p)."""
 
 FLOOR_ALL, FLOOR_ROUTE, FLOOR_FAILED, FLOOR_PEAK = 0.01, 0.02, 0.001, 0.02
-"""The smallest changes: of latencies over all routes and of a route (histograms keep 3 and 2 digits), of failed shares, and
-of peaks (the default of `--width`).
+"""The smallest changes that count: of latencies over all routes and of one route (histograms keep 3 and 2 digits), of
+failed shares, and of peaks (the default of `--width`).
 """
 
 DOUBTS = {
     "hosts": "runs of other hosts begin there, and hosts differ by as much",
     "control": "the host's control workload changed by as much",
-    "build": "runs of this build were at the earlier level before",
+    "build": "earlier runs of this build were at the previous level",
 }
 TREND_KINDS: tuple[Kind, ...] = ("run", "peak")
 Metric = Literal["p50", "p99", "failed", "peak"]
@@ -39,8 +39,10 @@ _PEAK: list[tuple[str, Metric]] = [("", "peak")]
 
 @dataclass(frozen=True)
 class Moved:
-    """A series that a change moved: the means before and after (ns, a share, or requests per second), and the relative
-    change (of shares: the difference).
+    """A series that a change moved.
+
+    `before` and `after` are means (ns, a share, or requests per second). `change` is relative; for shares it is the
+    difference.
     """
 
     route: str
@@ -52,14 +54,16 @@ class Moved:
 
     @property
     def is_worse(self) -> bool:
-        """Whether it got slower, failed more often, or holds less."""
+        """Whether latencies or failures increased, or the peak decreased."""
         return self.change < 0 if self.metric == "peak" else self.change > 0
 
 
 @dataclass(frozen=True)
 class Change:
-    """A lasting change of a trend. `run` is the first run after it, `found_run` the run with which it was first found.
-    `doubt` says why it may have another cause than the build; it is empty if nothing suggests one.
+    """A lasting change of a trend.
+
+    `run` is the first run after the change, `found_run` the run with which it was first found. `doubt` is the reason
+    why it may have another cause than the build; empty if nothing suggests one.
     """
 
     run: str
@@ -71,15 +75,16 @@ class Change:
 
     @property
     def is_slower(self) -> bool:
-        """Whether what moved most got worse."""
+        """Whether the series that moved most got worse."""
         return self.moved[0].is_worse
 
 
 @dataclass(frozen=True)
 class Trend:
-    """The runs of one scenario and load, or its searches for the peak (`kind`). `left_out` counts those that measured
-    nothing to compare, by verdict; `unjudged` are routes without enough requests or runs; `judges_p99`: whether the p99 of
-    all requests is judged; `too_few` says that there are not enough runs yet.
+    """The runs of one scenario and load, or its searches for the peak (`kind`).
+
+    `left_out` counts, by verdict, the results that cannot be compared. `unjudged` lists routes without enough
+    requests or runs. `judges_p99`: whether the p99 of all requests is judged.
     """
 
     scenario: str
@@ -93,12 +98,12 @@ class Trend:
 
     @property
     def builds(self) -> int:
-        """Builds that ran; a run without a label counts as a separate build."""
+        """The number of builds. A run without a label counts as a separate build."""
         return len({row.build or row.name for row in self.rows})
 
     @property
     def hosts(self) -> int:
-        """Machines that the runs were made on."""
+        """The number of machines on which the runs were made."""
         return len({row.host for row in self.rows})
 
     @property
@@ -108,7 +113,7 @@ class Trend:
 
 
 def trends_of(rows: Sequence[Row]) -> list[Trend]:
-    """The trend of each scenario and load, the newest first. `rows` are in order of time."""
+    """Return the trend of each scenario and load, the newest first. `rows` are in the order of time."""
     groups: dict[tuple[str, str, Kind], list[Row]] = {}
     for row in rows:
         if not row.problem and row.kind in TREND_KINDS:
@@ -118,7 +123,7 @@ def trends_of(rows: Sequence[Row]) -> list[Trend]:
 
 
 def parts_of(rows: Sequence[Row], scenario: str = "") -> dict[Kind, int]:
-    """How many readable runs, of a scenario if one is given, have no trend because of their kind."""
+    """Return how many readable results (of a scenario if one is given) have no trend because of their kind."""
     kinds = Counter(row.kind for row in rows if not row.problem and scenario in ("", row.scenario))
     return {kind: kinds[kind] for kind in KINDS if kind not in TREND_KINDS and kinds[kind]}
 
@@ -136,7 +141,7 @@ def _trend(scenario: str, load: str, kind: Kind, found: list[Row]) -> Trend:
 
 
 def _with_next(series: Series) -> list[tuple[Step, tuple[int, int]]]:
-    """Each step with the first run of the level before it, and the end of the level after it."""
+    """Return each step with the first run of the level before it, and the end of the level after it."""
     steps = find_steps(series)
     begins = [0, *(step.at for step in steps)]
     ends = [*(step.at for step in steps[1:]), len(series.builds)]
@@ -144,7 +149,7 @@ def _with_next(series: Series) -> list[tuple[Step, tuple[int, int]]]:
 
 
 def _keys(rows: list[Row]) -> tuple[list[tuple[str, Metric]], list[str]]:
-    """The series that are judged: over all routes, and of the largest routes; and the routes without any."""
+    """Return the series that are judged, over all routes and of the largest routes, and the routes without any."""
     requests: dict[str, list[int]] = {}
     for row in rows:
         for figures in row.figures:
@@ -173,7 +178,7 @@ def _series(rows: list[Row], keys: Sequence[tuple[str, Metric]]) -> Series:
 
 
 def _value(row: Row, route: str, metric: Metric) -> float:
-    """The value of a run in a series: a share, or a logarithm; NaN where it has none."""
+    """Return the value of a run in a series: a share, or a logarithm; NaN if it has none."""
     if metric == "peak":
         return _log(row.peak_per_s)
     figures = next((figures for figures in row.figures if figures.route == route), None)

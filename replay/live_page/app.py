@@ -20,17 +20,20 @@ from .page import page
 STREAM = "/stream"
 VIEWERS_MAX = 200
 BATCH = 200
-"""Messages that are sent at once."""
+"""Maximum number of messages that are sent in one piece."""
 
 BEAT_S = 15.0
-"""A silent stream gets an empty line this often: whoever waits at either end sees that the other is there."""
+"""A silent stream sends an empty line at this interval, so that both ends notice if the other one is gone."""
 
 Changed = Callable[[], trio.Event]
-"""The event of the next change of the feed."""
+"""A function that returns the event of the next change of the feed."""
 
 
 def live_app(feed: Feed, changed: Changed, guard: Guard) -> ASGIApp:
-    """The application. `changed` is asked for the next event before the feed is read."""
+    """Return the application.
+
+    It calls `changed` before it reads the feed, so that no change is missed between reading and waiting.
+    """
 
     async def root(request: Request) -> Response:
         content, policy = page()
@@ -55,7 +58,7 @@ def live_app(feed: Feed, changed: Changed, guard: Guard) -> ASGIApp:
 
 
 class Lines(Response):
-    """The stream: JSON lines from a number on, for as long as there are any."""
+    """The stream: JSON lines from a number on, until the end of the feed."""
 
     media_type = "application/x-ndjson"
 
@@ -65,7 +68,7 @@ class Lines(Response):
         self._feed, self._changed, self._number = feed, changed, after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the viewer has left, or has everything."""
+        """Send lines until the viewer disconnects, or has received everything."""
         self._feed.viewers += 1
         try:
             async with trio.open_nursery() as nursery:

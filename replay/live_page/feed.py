@@ -1,7 +1,7 @@
 """The data for viewers: a log of messages, which each viewer reads at its own position, and the sections of the page.
 
-Messages (seconds of runs, starts, ends) are numbered, so a viewer that lost its connection requests those after its
-last one. Sections are states: a viewer gets the newest version of each section that it does not have.
+Messages (seconds of runs, starts, ends) are numbered, so that a viewer that lost its connection can request those
+after its last one. Sections are states: a viewer receives the newest version of each section that it does not have.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 MESSAGES_MAX = 10_000
-"""Messages that are kept: the last 2 h 46 min in full. Charts and tables cover all of a run."""
+"""Maximum number of messages that are kept: those of the last 2 h 46 min. Charts and tables cover the whole run."""
 
 
 class Feed:
-    """Messages and sections, written by the sink's thread and read by the server's."""
+    """Messages and sections, written by the sink's thread and read by the server's thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,12 +28,12 @@ class Feed:
         self._version = 0
         self._listener: Callable[[], None] = lambda: None
         self.viewers = 0
-        """Streams that are open now."""
+        """The number of streams that are open now."""
         self.is_over = False
-        """Whether nothing follows."""
+        """Whether the feed has ended, so that no message follows."""
 
     def listen(self, changed: Callable[[], None]) -> None:
-        """Have `changed` called after each change, in the thread that made it."""
+        """Register `changed` to be called after each change, in the thread that made the change."""
         self._listener = changed
 
     def append(self, kind: str, content: bytes) -> None:
@@ -44,7 +44,7 @@ class Feed:
         self._listener()
 
     def draw(self, sections: Mapping[str, str]) -> None:
-        """Replace sections of the page. Those that did not change keep their version."""
+        """Replace sections of the page. Sections that did not change keep their version."""
         with self._lock:
             for name, text in sections.items():
                 if name not in self._sections or self._sections[name][1] != text:
@@ -53,12 +53,15 @@ class Feed:
         self._listener()
 
     def end(self) -> None:
-        """Nothing follows: viewers that have read everything leave."""
+        """End the feed: viewers that have read everything are disconnected."""
         self.is_over = True
         self._listener()
 
     def messages_after(self, number: int, most: int) -> tuple[list[bytes], int, int]:
-        """The next messages, the number of the last of them, and how many in between are not kept any more."""
+        """Return the next messages after `number`, the number of the last of them, and how many were lost.
+
+        Messages between `number` and the first one returned are lost if they are no longer kept.
+        """
         with self._lock:
             if number > self._last:
                 number = 0
@@ -69,7 +72,10 @@ class Feed:
             return [message for _, message in found], found[-1][0] if found else number + lost, lost
 
     def sections_after(self, version: int) -> tuple[bytes, int]:
-        """A message with the sections that changed since a version; empty if none did. And the version now."""
+        """Return a message with the sections that changed since a version, and the current version.
+
+        The message is empty if no section changed.
+        """
         with self._lock:
             changed = {name: text for name, (at, text) in self._sections.items() if at > version}
             now = self._version
@@ -77,5 +83,5 @@ class Feed:
 
 
 def line(kind: str, content: Any) -> bytes:
-    """A message without a number."""
+    """Return a message without a number."""
     return msgspec.json.encode({kind: content}) + b"\n"

@@ -1,4 +1,4 @@
-"""The history of a run in bounded memory: when it grows too long, neighbouring entries are merged."""
+"""The history of a run in bounded memory: if it becomes too long, neighbouring entries are merged."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ HEAT_KINDS = ("response", "service", "lateness")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Requests that ended in a part of a run, by bins of a log scale."""
+    """Requests that ended in a part of a run, by bins of a logarithmic scale."""
 
     start_s: float
     bins: np.ndarray
     counts: np.ndarray
 
     def joined(self, other: Column) -> Column:
-        """Merge this column with the next one."""
+        """Return this column merged with the next one."""
         bins, place = np.unique(np.concatenate([self.bins, other.bins]), return_inverse=True)
         return Column(self.start_s, bins, np.bincount(place, np.concatenate([self.counts, other.counts])))
 
 
 @dataclass
 class History:
-    """The seconds of a run, and columns of its heat maps."""
+    """The seconds of a run, and the columns of its heat maps."""
 
     rows: list[Second] = field(default_factory=list)
     retries: list[int] = field(default_factory=list)
@@ -39,7 +39,7 @@ class History:
     end_s: float = 0.0
 
     def add(self, row: Second, retries: int) -> None:
-        """Add a second; at ROWS_MAX, merge pairs of seconds."""
+        """Add a second. If there are more than ROWS_MAX, merge pairs of seconds."""
         self.rows.append(row)
         self.retries.append(retries)
         self.lag.append(sum(row.lag.values()))
@@ -51,7 +51,7 @@ class History:
             self.lag = [max(self.lag[at : at + 2]) for at in pairs]
 
     def add_column(self, kind: str, start_s: float, histogram: Histogram) -> None:
-        """Add what a histogram counted in a second."""
+        """Add the values that a histogram counted in a second. Above COLUMNS_MAX, merge pairs of columns."""
         bins, counts = binned(histogram)
         if not bins.size:
             return
@@ -62,5 +62,5 @@ class History:
             self.columns[kind] = [pair[0].joined(pair[1]) if len(pair) > 1 else pair[0] for pair in pairs]
 
     def heat(self, kind: str) -> list[HeatColumn]:
-        """The columns of a heat map."""
+        """Return the columns of a heat map."""
         return [(column.start_s, column.bins, column.counts) for column in self.columns.get(kind, [])]

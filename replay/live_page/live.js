@@ -1,5 +1,5 @@
-// The live page: reads the server's lines, puts sections where they belong, and keeps every second's exact figures.
-// The link's fragment is the key. It goes to the server as a header, never in an address.
+// The live page: reads the server's lines, inserts the sections, and keeps the exact figures of the last seconds.
+// The link's fragment is the key. It is sent to the server in a header, never in a URL.
 const key = location.hash.slice(1);
 const state = document.getElementById('state');
 const body = document.querySelector('#seconds tbody');
@@ -13,11 +13,11 @@ const tell = (words, tone) => {
   state.className = tone;
 };
 
-// A figure that somebody points at or has zoomed is replaced later.
+// A figure under the pointer is replaced later, so that it does not change while someone reads it.
 const inUse = (section) => section.matches(':hover') && section.querySelector('figure') && matchMedia('(hover:hover)').matches;
 const opened = (section) => [...section.querySelectorAll('details')].map((each) => each.open);
 
-// On a phone each cell says which column it is of: the style sheet was made before the tables.
+// On a phone each cell shows the name of its column. The script adds it, because the style sheet does not know the tables.
 function label(table) {
   const names = table.dataset.l.split('|');
   for (const row of table.tBodies[0].rows) [...row.cells].forEach((cell, at) => at && (cell.dataset.h = names[at]));
@@ -44,7 +44,7 @@ for (const section of document.querySelectorAll('main section'))
     if (name in held) setTimeout(() => name in held && put(name, held[name]), 0);
   });
 
-// A cell that the row does not have was not measured, or is nought where it counts something.
+// A missing value was not measured, or is a count of 0; its cell stays empty.
 function add(row) {
   const line = document.createElement('tr');
   for (const name of columns) {
@@ -128,12 +128,12 @@ async function read() {
     try {
       await read();
     } catch (error) {
-      // The next turn tries again.
+      // The loop tries again.
     }
     if (over) break;
     const wait = RETRY_MS[Math.min(failures, RETRY_MS.length - 1)];
     failures += 1;
-    if (failures > 1) tell('no connection: trying again. The figures are the last that arrived', 'bad');
+    if (failures > 1) tell('no connection: trying again. The figures are the last ones received', 'bad');
     await new Promise((done) => setTimeout(done, wait));
   }
 })();

@@ -1,4 +1,4 @@
-"""The page itself: places for its sections, a table of exact figures, and a script. It holds nothing of a run."""
+"""The page itself: empty sections, a table of exact figures, and a script. It contains no data of a run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ COLUMNS = (
     "response_p50_ns", "response_p99_ns", "response_max_ns", "service_p50_ns", "service_p99_ns", "lateness_p50_ns",
     "lateness_p99_ns", "wait_p99_ns",
 )  # fmt: skip
-"""Fields of a row of timeline.jsonl that the table shows, as they are."""
+"""Fields of a row of timeline.jsonl that the table shows unchanged."""
 
 
 @functools.cache
 def page() -> tuple[bytes, str]:
-    """The page, and the policy that the server sends with it."""
+    """Return the page, and the policy that the server sends with it."""
     heads = "".join(f'<th scope="col" data-key="{name}">{name}</th>' for name in COLUMNS)
     table = f'<table id="seconds"><thead><tr>{heads}</tr></thead><tbody></tbody></table>'
     exact = (

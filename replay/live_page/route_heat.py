@@ -1,4 +1,4 @@
-"""The p99 of the busiest routes over time: a row for each route, a colour for each p99."""
+"""The p99 of the busiest routes over time, with a row for each route and a colour for each p99."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ from replay.units import format_latency
 
 ROUTES_MAX, INTERVALS_MAX = 12, 90
 HIGH = 0.84
-"""How much of a row's height its cells take."""
+"""The share of a row's height that its cells fill."""
 
 Interval = tuple[float, float, int]
-"""From, until (in s), and the p99 in ns."""
+"""Start and end (in s since the start of the run), and the p99 in ns."""
 
 
 class RouteHeat:
-    """The p99 of each route by interval. Routes come in turn, so intervals differ; the worst of two stands for both."""
+    """The p99 of each route by interval.
+
+    Routes are read in turns, so their intervals differ. If two intervals are merged, the larger p99 counts for both.
+    """
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._intervals: dict[str, list[Interval]] = {}
 
     def take(self, deltas: Deltas, biggest: Sequence[str]) -> None:
-        """Add the intervals of the busiest routes that have ended."""
+        """Add the intervals that ended in this second, for the busiest routes."""
         counts: dict[str, np.ndarray] = {}
         spans: dict[str, tuple[float, float]] = {}
         for delta in deltas.histograms:
@@ -55,7 +58,7 @@ class RouteHeat:
             ]
 
     def chart(self, biggest: Sequence[str], length_s: float, clock: RecordedClock | None) -> Chart | None:
-        """The chart; None before the second interval."""
+        """Return the chart; None while there are fewer than two intervals."""
         routes = [route for route in biggest if route in self._intervals][:ROUTES_MAX]
         values = [p99_ns for route in routes for _, _, p99_ns in self._intervals[route]]
         if len(values) < 2:

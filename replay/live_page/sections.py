@@ -48,7 +48,7 @@ SECTIONS = (
 
 
 def sections_of(view: View) -> dict[str, str]:
-    """All sections; of a run that has ended the report's in place of the figures so far."""
+    """Return all sections. After the end of a run, those of the report replace the figures so far."""
     made = {**figure_sections(view), **chart_sections(view), "plan": _plan(view), "report": ""}
     if view.document is None:
         return made
@@ -59,7 +59,7 @@ def sections_of(view: View) -> dict[str, str]:
 
 
 def figure_sections(view: View) -> dict[str, str]:
-    """The sections with figures and tables of a run in progress."""
+    """Return the sections with figures and tables of a run in progress."""
     return {
         "headline": _headline(view),
         "cards": _cards(view),
@@ -74,7 +74,7 @@ def figure_sections(view: View) -> dict[str, str]:
 
 
 def waiting_sections(words: str) -> dict[str, str]:
-    """The page before the first run."""
+    """Return the sections of the page before the first run."""
     return {"headline": headline("WAITING", words)}
 
 
@@ -165,7 +165,7 @@ def _objectives(view: View) -> str:
 
 
 def chart_sections(view: View) -> dict[str, str]:
-    """Every chart; empty if there is nothing to draw yet."""
+    """Return every chart as HTML; empty for a chart without data."""
     rows, clock = view.history.rows, view.started.recorded_clock
     closed, slo = view.started.closed_loop, view.started.slo
     made: dict[str, tuple[str, Chart | None]] = {
@@ -238,7 +238,7 @@ def _connections(rows: list[Second], clock: RecordedClock | None) -> Chart | Non
 def _counted(
     rows: list[Second], counts: list[int], title: str, clock: RecordedClock | None, *, per_s: bool = True
 ) -> Chart | None:
-    """A count that is not in the rows, per second or as a level."""
+    """Return a chart of a count that is not in the rows, per second or as a level."""
     of_row = {
         row.t_s: count / (max(row.length_s, 1e-9) if per_s else 1)
         for row, count in zip(rows, counts, strict=True)
@@ -263,7 +263,7 @@ def _latencies(view: View) -> str:
 
 
 def _outcomes(view: View) -> str:
-    """How requests ended so far; of those never sent, why."""
+    """Return a table of how requests ended so far, with the reasons for requests that were never sent."""
     sums, ended = view.so_far.sums, view.so_far.outcomes
     rows = []
     for name, count in ended.most_common():
@@ -278,9 +278,9 @@ def _routes(view: View) -> str:
     routes = view.so_far.routes
     more = f" (the {ROUTES_SHOWN} busiest of {len(routes):,})" if len(routes) > ROUTES_SHOWN else ""
     rows = [_route(view, name, outcomes, [name]) for name, outcomes in routes[:ROUTES_SHOWN]]
-    note = "Latencies of a route are renewed each second of a short run, less often later on and with many routes."
+    note = "Latencies of a route are updated each second, but less often in a long run or with many routes."
     if view.so_far.left_out:
-        note += " Some routes have none here, because there are too many: the report has them."
+        note += " Some routes have no latencies here, because there are too many routes. The report has them."
     return _route_table(f"Routes{more}", rows, view, note)
 
 
@@ -319,13 +319,13 @@ def _events(view: View) -> str:
          toned(event.text, BAD) if event.is_bad else event.text]
         for event in reversed(view.events)
     ]  # fmt: skip
-    note = f"{view.events_left_out:,} older ones are left out." if view.events_left_out else ""
+    note = f"{view.events_left_out:,} older events are left out." if view.events_left_out else ""
     head = ("after the start", "recorded clock", "event")
     return html_table(head, rows, "Events", reading=note, left=True)
 
 
 def _runs(view: View) -> str:
-    """The finished runs of this command, if it makes several."""
+    """Return a table of the finished runs of this command, if it makes several."""
     if view.number < 2:
         return ""
     rows = [
@@ -333,7 +333,7 @@ def _runs(view: View) -> str:
         for run in reversed(view.ended)
     ]
     head = ("", "target", "sent", f"{view.usual} p99", "verdict", "failed")
-    return html_table(head, rows, "Runs before", long=(1, 5))
+    return html_table(head, rows, "Earlier runs", long=(1, 5))
 
 
 def _bad(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The live page's server: its socket, bound before anything is sent, and its thread."""
+"""The live page's server: its socket, bound before the run sends anything, and its thread."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ from replay.web.listen import bound, check_installed, config_of
 from .feed import Feed
 
 STARTED_S, LAST_LINES_S, LEAVE_S = 10.0, 2.0, 2.0
-"""How long the server may take to start, viewers to get the last lines, and the server to leave."""
+"""Maximum times for the server to start, for viewers to receive the last lines, and for the server to stop."""
 
 POLL_S = 0.02
 
 
 class LiveServer:
-    """Serves a feed. `start` it, and `close` it at the end of the command."""
+    """Serves a feed. The command calls `start`, and `close` at its end."""
 
     def __init__(self, place: str, allow: Sequence[str] = (), cert: str = "", key: str = "") -> None:
-        """Bind the socket. UsageError if that is not possible, if a certificate cannot be used, or if the packages that
-        serve the page are not installed.
+        """Bind the socket.
+
+        Raise UsageError if that is not possible, if a certificate cannot be used, or if the packages that serve the
+        page are not installed.
         """
         check_installed("--live")
         host, port = parse_place(place)
@@ -63,7 +65,7 @@ class LiveServer:
         return not self._cert and not is_loopback_host(self._host)
 
     def start(self) -> None:
-        """Begin to serve. UsageError if that fails."""
+        """Begin to serve. Raise UsageError if that fails."""
         self._thread.start()
         if not self._started.wait(STARTED_S) or self._failure:
             raise UsageError(
@@ -71,11 +73,11 @@ class LiveServer:
             )
 
     def end(self) -> None:
-        """Nothing more will be in the feed: viewers get the rest of it, and their streams end."""
+        """End the feed: viewers receive the rest of it, and their streams end."""
         self.feed.end()
 
     def close(self) -> None:
-        """Give viewers the last lines, and close the port."""
+        """Wait until viewers have received the last lines, for LAST_LINES_S at most, and close the port."""
         self.end()
         until = time.monotonic() + LAST_LINES_S
         while self.feed.viewers and time.monotonic() < until and self._thread.is_alive():
@@ -96,7 +98,7 @@ class LiveServer:
             )
         try:
             trio.run(self._serve)
-        except BaseException as error:  # The run continues without its page, whatever happened.
+        except BaseException as error:  # No error of the page may end the run.
             self._failure = f"{type(error).__name__}: {error}"
         self._started.set()
 
@@ -137,7 +139,7 @@ def _check_certificate(cert: str, key: str) -> None:
         return
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key, password=_no_password)
-    except OSError as error:  # includes ssl.SSLError
+    except OSError as error:  # ssl.SSLError is an OSError, too.
         where = f"{cert} and {key}" if key != cert else cert
         hint = (
             "give a PEM file with the certificate and its chain, and its key without a password (--live-key)"

@@ -14,7 +14,7 @@ from .view import View
 
 
 class LiveSink:
-    """A sink of every run of a command (`replay.engine.sinks`)."""
+    """A sink for all runs of a command (`replay.engine.sinks`)."""
 
     name = "live page"
 
@@ -26,16 +26,16 @@ class LiveSink:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether the last run was interrupted; the page is then not kept open."""
+        """Whether the last run was interrupted. If so, the page is not kept open after it."""
         document = self._view.document if self._view is not None else None
         return document is not None and document.ending.how == "interrupted"
 
     def waiting(self, words: str) -> None:
-        """Say what the page waits for."""
+        """Show what the page waits for."""
         self._feed.draw(waiting_sections(words))
 
     def start(self, started: Started) -> None:
-        """A run begins."""
+        """Begin the page of a new run."""
         before = self._view
         self._view = (
             View(started, 1, []) if before is None else View(started, before.number + 1, before.ended)
@@ -46,7 +46,7 @@ class LiveSink:
         self._feed.draw(sections_of(self._view))
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """One more second: the row as timeline.jsonl has it, and the sections."""
+        """Add one second: the row as in timeline.jsonl, and the sections."""
         view = self._view
         assert view is not None
         self._feed.append("second", b'{"run":%d,"row":%s}' % (view.number, msgspec.json.encode(second)))
@@ -62,7 +62,7 @@ class LiveSink:
             self._feed.draw(chart_sections(view))
 
     def end(self, document: RunDocument) -> None:
-        """Show the sections of the report, because the run is over and saved."""
+        """Show the sections of the report, because the run has ended and is saved."""
         view = self._view
         assert view is not None
         view.end(document)

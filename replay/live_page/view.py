@@ -1,4 +1,4 @@
-"""The data of the live page: the current run, and the earlier ones of the same command."""
+"""The data of the live page: the current run, and the earlier runs of the same command."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from .history import HEAT_KINDS, History
 from .route_heat import ROUTES_MAX, RouteHeat
 
 LATENCIES_SHOWN = (*HEAT_KINDS, "wait", *CONSUMED)
-"""Latencies of which the page has figures."""
+"""Latencies for which the page shows figures."""
 
 SHORT_S = 0.5
 """The last row of a run may be a few milliseconds long. Rates are not shown for rows shorter than this."""
 
 EVENTS_MAX, RUNS_MAX = 200, 200
-"""Events of a run and runs of a command that are listed: the last ones."""
+"""Maximum numbers of events of a run, and of runs of a command, that are listed, the last ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened: `at_s` after the start."""
+    """An event of the run, `at_s` seconds after its start."""
 
     at_s: float
     text: str
@@ -54,7 +54,10 @@ class EndedRun:
 
 @dataclass
 class View:
-    """One run. `number` counts the runs of this command; `ended` are those before it."""
+    """The data of one run.
+
+    `number` counts the runs of this command. `ended` are the runs before this one.
+    """
 
     started: Started
     number: int
@@ -75,16 +78,16 @@ class View:
 
     @property
     def usual(self) -> str:
-        """The latency that users see: of a closed loop only the service is measured."""
+        """The latency that users see. A closed loop measures only the service time."""
         return "service" if self.started.closed_loop else "response"
 
     @property
     def biggest(self) -> list[str]:
-        """The routes whose latency over time is shown."""
+        """The busiest routes, whose latency over time is shown."""
         return [route for route, _ in self.so_far.routes[:ROUTES_MAX]]
 
     def happened(self, at_s: float, text: str, *, is_bad: bool = False) -> None:
-        """List an event."""
+        """Add an event to the list. The oldest are dropped, except for the start."""
         self.events.append(Event(at_s, text, is_bad))
         if len(self.events) > EVENTS_MAX:
             del self.events[1]
@@ -121,7 +124,7 @@ class View:
             self._in_breach[standing.text] = not standing.met_now
 
     def end(self, document: RunDocument) -> None:
-        """The run is over and saved."""
+        """Add the document of the run, which has ended and is saved."""
         self.document = msgspec.json.decode(msgspec.json.encode(document), type=examined(RunDocument))
         how = document.ending.how
         words = "end" if how == "whole" else f"end: {document.ending.detail or how}"

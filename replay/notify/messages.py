@@ -18,14 +18,15 @@ from replay.units import counted, format_duration, format_latency
 Message = dict[str, Any]
 
 ACTIONS_SHOWN = 5
-"""Business actions that a message has a sentence for."""
+"""Maximum number of business actions with a sentence in a message."""
 
 
 class Notifications:
-    """A sink that hands messages to `send`. `finish` sends the last one, once the command has its result.
+    """A sink that passes messages to `send`.
 
-    Of a command with many runs (`peak`, `ab`) there is one message of each kind: the start of the first run, the first
-    breach in any of them, its recovery, and the end of the last one.
+    For a command with many runs (`peak`, `ab`) there is one message of each kind: the start of the first run, the
+    first breach in any of them, its recovery, and the end of the last one. `finish` sends the last message, when the
+    command has its result.
     """
 
     name = "notify"
@@ -40,19 +41,19 @@ class Notifications:
         self._has_recovered = False
 
     def start(self, started: Started) -> None:
-        """A run begins."""
+        """Send the message on the start of the first run."""
         self._so_far, self._started, self._document = SoFar(started), started, None
         self._runs += 1
         if self._runs > 1:
             return
         rows, length_ns = started.plan.get("rows"), started.plan.get("length_ns")
-        words = f"run {started.run_id} onto {started.target} starts"
+        words = f"run {started.run_id} against {started.target} starts"
         words += f": {counted(rows, 'request')}" if isinstance(rows, int) else ""
         words += f" in {format_duration(length_ns)}" if isinstance(length_ns, int) and length_ns else ""
         self._say("start", words, rows=rows)
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Look for the first breach, and for the recovery from it."""
+        """Send messages on the first breach, and on the recovery from it."""
         assert self._so_far is not None
         standings = self._so_far.take(second, deltas)
         at_s = round(second.t_s + second.length_s, 3)
@@ -81,14 +82,14 @@ class Notifications:
         )
 
     def end(self, document: RunDocument) -> None:
-        """A run is over and saved."""
+        """Keep the document of a run, which has ended and is saved."""
         self._document = document
 
     def close(self) -> None:
-        """The last message follows with `finish`."""
+        """Do nothing: `finish` sends the last message."""
 
     def finish(self, *, is_cancelled: bool = False) -> None:
-        """Send the message on the end, unless no run began."""
+        """Send the message about the end of the command, unless no run began."""
         document = self._document
         if self._started is None:
             return
@@ -134,5 +135,5 @@ def _after(at_s: float) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text of others as Slack shows it: no link, no mention, no hidden character."""
+    """Return text from outside in a form that Slack shows without links, mentions and hidden characters."""
     return shown(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

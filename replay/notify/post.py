@@ -1,7 +1,7 @@
-"""Posts messages to web hooks from a thread of its own: retried, bounded, and never in the way of a run.
+"""Posts messages to web hooks from a separate thread, with a limited number of retries, without delaying a run.
 
-A web hook's URL is a secret: whoever has it can write to the channel. No message, error or file quotes more of it than
-the host.
+The URL of a web hook is a secret, because anyone who has it can write to the channel. Messages, errors and files
+therefore contain only its host.
 """
 
 from __future__ import annotations
@@ -30,28 +30,29 @@ from replay.shown import shown
 from replay.units import counted
 
 TRIES, PAUSE_S, TRY_S = 3, 1.0, 5.0
-"""How often a message is sent, the pause after the first try (twice as long after the next), and how long one try takes."""
+"""Maximum number of tries for a message, the pause after the first (twice as long after the second), and the time limit
+of one try."""
 
 QUEUED_MAX = 8
-"""Messages that wait. A command has four."""
+"""Maximum number of queued messages. A command sends up to four."""
 
 LEAVE_S = 8.0
-"""How long the end of a command waits for its last message."""
+"""Maximum time for which the end of a command waits for its last message."""
 
 
 class _Refused(Exception):
-    """The web hook's answer is final."""
+    """The web hook refused the message for good, so it is not sent again."""
 
 
 @dataclass(frozen=True, repr=False)
 class WebHook:
-    """Where to post. Its printed form has no secret."""
+    """The URL to which messages are posted. Its printed form contains no secret."""
 
     url: SplitResult
 
     @property
     def host(self) -> str:
-        """The host alone."""
+        """The host of the URL, which is safe to show."""
         return self.url.hostname or ""
 
     def __repr__(self) -> str:
@@ -61,8 +62,10 @@ class WebHook:
 def web_hooks(
     urls: Sequence[str], allowed: Allowed, environ: Mapping[str, str] | None = None
 ) -> list[WebHook]:
-    """The web hooks of a scenario. UsageError if one is no URL or its variable is not set, LimitError if its host is
-    not allowed.
+    """Return the web hooks of a scenario.
+
+    Raise UsageError if one is not a valid URL, has a user name, or uses a variable that is not set, and LimitError if
+    its host is not allowed.
     """
     found = []
     for text in urls:
@@ -80,7 +83,10 @@ def web_hooks(
 
 
 def _addresses(hook: WebHook, allowed: Allowed) -> list[str]:
-    """The addresses of a web hook that are allowed. LimitError if one is not."""
+    """Return the addresses of a web hook. Raise LimitError if one of them is not allowed.
+
+    The list is empty if an allowed host has no address at present.
+    """
     port = hook.url.port or (443 if hook.url.scheme == "https" else 80)
     try:
         found = socket.getaddrinfo(hook.host, port, type=socket.SOCK_STREAM)
@@ -97,13 +103,13 @@ def _addresses(hook: WebHook, allowed: Allowed) -> list[str]:
         if not is_allowed:
             raise LimitError(
                 f"--notify: {hook.host} is beyond this machine, and it is not allowed",
-                hint=f"if it may get messages: --allow {hook.host}",
+                hint=f"to send messages to it: --allow {hook.host}",
             )
     return addresses
 
 
 class Poster:
-    """Posts each message to every web hook. `send` returns at once."""
+    """Posts each message to every web hook, in its own thread. `send` does not wait."""
 
     def __init__(self, hooks: Sequence[WebHook], allowed: Allowed) -> None:
         self._hooks, self._allowed = list(hooks), allowed
@@ -115,7 +121,7 @@ class Poster:
         self._thread.start()
 
     def send(self, message: dict[str, Any]) -> None:
-        """Queue a message; one that finds the queue full is lost and counted."""
+        """Queue a message. If the queue is full, the message is dropped and counted."""
         self._given += len(self._hooks)
         try:
             self._queue.put_nowait(message)
@@ -123,7 +129,10 @@ class Poster:
             self._why = self._why or "the web hook is too slow"
 
     def close(self) -> str:
-        """Wait for what is queued, LEAVE_S at most; then what was not delivered, in words, empty if everything was."""
+        """Wait for queued messages, for LEAVE_S at most, and return a warning if some were not delivered.
+
+        The text is empty if all messages were delivered.
+        """
         until = time.monotonic() + LEAVE_S
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=LEAVE_S)
@@ -161,7 +170,7 @@ class Poster:
 
 
 def _words(hook: WebHook, error: Exception) -> str:
-    """Why a try failed. The error's own words are left out where they may quote the URL."""
+    """Return why a try failed. The error's own text is left out if it may quote the URL."""
     if isinstance(error, TimeoutError):
         return f"{hook.host} does not answer within {TRY_S:g} s"
     if isinstance(error, OSError) and error.strerror:
@@ -170,11 +179,14 @@ def _words(hook: WebHook, error: Exception) -> str:
 
 
 class _Failed(OSError):
-    """The web hook answered that it cannot now."""
+    """The web hook cannot accept the message now, so it is sent again."""
 
 
 def _post(hook: WebHook, data: bytes, allowed: Allowed) -> None:
-    """One try. The connection goes to an address that was checked just now; a redirect is not followed."""
+    """Try once to post a message.
+
+    The connection goes to an address that was checked immediately before. Redirects are not followed.
+    """
     until = time.monotonic() + TRY_S
     addresses = _addresses(hook, allowed)
     if not addresses:

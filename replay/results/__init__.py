@@ -1,3 +1,4 @@
-"""The results of a run: its folder, histograms, accounts and validity. Other packages read runs only through this
-one.
+"""The results of a run: its folder, histograms, accounts and validity.
+
+Other packages read runs only through this package.
 """

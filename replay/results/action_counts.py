@@ -1,7 +1,8 @@
 """How many requests of each business action ended and failed, from the lanes' counters.
 
-A request has failed as in the accounts: a 5xx, no complete response, or never sent. Failures for which the target is
-not to blame are left out: requests that the generator failed to send, or that were unsent for another reason.
+A request counts as failed as in the accounts: a 5xx, no complete response, or never sent. Failures for which the
+target is not to blame are left out: requests that the generator failed to send, and requests that were unsent for a
+reason other than the target.
 """
 
 from __future__ import annotations
@@ -27,15 +28,19 @@ Counts = Mapping[str, tuple[int, int]]
 
 
 class ActionCounts:
-    """Computes the deltas of each action. Routes of a followed source get their actions during the run."""
+    """Computes the deltas of each action during a run.
+
+    `take` looks up the actions on each call, because routes of a followed source get theirs during the run.
+    """
 
     def __init__(self, all_metrics: Sequence[LaneMetrics], routes: Sequence[RouteStart]) -> None:
         self._all_metrics, self._routes = all_metrics, routes
         self._before = np.zeros((len(routes) + 1, 2), np.int64)
 
     def take(self) -> dict[str, tuple[int, int]]:
-        """Requests that ended since the last call, and how many of them failed, by action; actions without any are left
-        out.
+        """Return, by action, how many requests ended since the last call, and how many of them failed.
+
+        Actions without such requests are left out.
         """
         if not any(route.action for route in self._routes):
             return {}
@@ -52,7 +57,7 @@ class ActionCounts:
 
 
 def added(parts: Iterable[Counts]) -> dict[str, tuple[int, int]]:
-    """The sums by action."""
+    """Add up the counts of several parts of a run, by action."""
     sums: dict[str, tuple[int, int]] = {}
     for part in parts:
         for action, (requests, failed) in part.items():

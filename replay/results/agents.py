@@ -1,4 +1,4 @@
-"""`agents` of run.json: what each agent of a run over several machines counted, and how far its clock can be trusted."""
+"""The agents of a run over several machines (`agents` of run.json): their counts, and the errors of their clocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from replay.ledger.validity import Validity
 
 
 class AgentLanes(msgspec.Struct, frozen=True, kw_only=True):
-    """The agent has the lanes from `first` to `after` (exclusive), of `of` lanes in the whole run."""
+    """The lanes of one agent: from `first` up to, but not including, `after`, out of `of` lanes in the whole run."""
 
     first: int
     after: int
@@ -18,9 +18,11 @@ class AgentLanes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentClock(msgspec.Struct, frozen=True, kw_only=True):
-    """The agent's clock was `offset_ns` ahead of the coordinator's at the start, plus or minus `bound_ns`. It ran
-    `drift_ppm` faster during the run (null: not measured; 0: less than can be measured), and was set by `jumped_ns`
-    meanwhile.
+    """The clock of an agent, compared with the coordinator's.
+
+    At the start the agent's clock was `offset_ns` ahead, plus or minus `bound_ns`. During the run it ran `drift_ppm`
+    faster (null: not measured; 0: less than can be measured), and steps of the clock moved it by `jumped_ns` in
+    total.
     """
 
     offset_ns: int = 0
@@ -29,16 +31,17 @@ class AgentClock(msgspec.Struct, frozen=True, kw_only=True):
     jumped_ns: int = 0
 
     def error_ns(self, length_ns: int) -> int:
-        """Maximum error of the agent's send times relative to the common clock, at the end of a run of this length."""
+        """Return the largest error of the agent's send times on the common clock, after `length_ns` of the run."""
         drifted_ns = abs(self.drift_ppm or 0.0) / 1e6 * length_ns
         return self.bound_ns + round(drifted_ns) + abs(self.jumped_ns)
 
 
 class AgentFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent: its own accounts and verdict. By the coordinator's clock its run began `start_error_ns` after the
-    common instant, within `clock.bound_ns`. `lost` is the reason why it was lost, or empty. `planned` is the number of
-    requests in its share. `reported_only`: its folder is missing, so its accounts are those of its last report.
-    `ending` is how its own run ended.
+    """One agent of a run over several machines: its own accounts, verdict and clock.
+
+    By the coordinator's clock its run began `start_error_ns` after the common instant, within `clock.bound_ns`.
+    `planned` is the number of requests in its share. `ending` is how its own run ended. `lost` is the reason why the
+    agent was lost, or empty. `reported_only`: its folder is missing, so its accounts are those of its last report.
     """
 
     agent: int
@@ -57,5 +60,5 @@ class AgentFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def agent_name(agent: int, host: str) -> str:
-    """The name of an agent in messages."""
+    """Return the name of an agent as messages show it."""
     return f"agent {agent} ({host})" if host else f"agent {agent}"

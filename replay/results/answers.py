@@ -1,7 +1,8 @@
 """The responses that a run kept: `answers/` in the run folder, one row per response, in Arrow files.
 
-Each file is an Arrow IPC stream of compressed batches, so the files of a killed run can be read up to their last
-complete batch, and a reader that needs only digests decompresses no bodies. docs/run-format.md describes the columns.
+Each file is an Arrow IPC stream of compressed batches. The files of a killed run can therefore be read up to their
+last complete batch, and a reader that needs only digests decompresses no bodies. docs/run-format.md describes the
+columns.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ REDACTED = "REDACTED"
 """Replaces secrets in bodies and headers (`replay.trace.importing.secrets`)."""
 
 FORMS = ("none", "json", "text", "html", "binary", "unreadable")
-"""How a body was interpreted; `form` is the index. `none`: there was no body. `unreadable`: its content coding could
-not be decoded, or it was not examined."""
+"""How a body was interpreted; the column `form` holds the index. `none`: the response had no body. `unreadable`: the
+content coding of the body could not be decoded, or the body was not examined."""
 
 BATCH_ROWS_MAX = 1 << 16
 BATCH_BODY_BYTES_MAX = 32 << 20
 FILE_BYTES_MAX = 64 << 20
-"""Limits: rows of a batch, bytes of bodies in a batch (exceeded by at most one body), and bytes of a file, after which
-the next file begins."""
+"""Limits: rows of a batch, bytes of bodies in a batch, and bytes of a file, after which the next file begins. A single
+body larger than the limit makes a batch of its own."""
 
 _NAME = pa.dictionary(pa.int32(), pa.utf8())
 _HEADER = pa.struct([pa.field("name", pa.utf8(), False), pa.field("value", pa.binary(), False)])
@@ -56,32 +57,33 @@ SCHEMA = pa.schema(
 )
 """One row per response.
 
-`number` is the row of the event in the trace. `copy` distinguishes requests of the same event: clones made by scaling,
-passes, targets (0 is the event itself). `route` is the index among `answers.routes` of run.json. `type` is the media
-type in lower case without parameters, `encoding` the content coding as sent. `length` counts the bytes of the body as
-received. `digest` (0: unknown) does not depend on white space and key order for JSON, and is XXH64 of the decoded body
-otherwise. `headers` are those that were selected. `body` is decoded, and null if it was not kept. `cut`: `body` is only
-the beginning.
+`number` is the row of the event in the trace. `copy` distinguishes several requests for the same event, which scaling,
+further passes and further targets make (0 is the event itself). `route` is the index in `answers.routes` of run.json.
+`type` is the media type in lower case without parameters, and `encoding` the content coding as sent. `length` counts
+the bytes of the body as received. `digest` is 0 if it is unknown. For JSON it does not depend on white space and key
+order; for other bodies it is XXH64 of the decoded body. `headers` are those that the scenario selects. `body` is
+decoded, and null if it was not kept. `cut`: `body` is only the beginning.
 """
 
 DEFAULTS: dict[str, Any] = {"copy": 0, "type": "", "encoding": "identity", "cut": False, "digest": 0}
-"""Values of columns that a writer may leave out: no headers, and no body kept."""
+"""Values of columns that a writer may leave out. `headers` and `body` may be left out, too: none are kept then."""
 
 _FILE = re.compile(rf"{FOLDER}-\d{{6,}}\.arrow")
 
 
 def answers_file(index: int) -> str:
-    """Name of file `index`."""
+    """Return the name of file number `index`, from 0."""
     return f"{FOLDER}-{index:06d}.arrow"
 
 
 class AnswersWriter:
-    """Writes the rows of a run in the order in which they arrive. `rows` and `bytes_written` count what is in the
-    files.
+    """Writes the kept responses of a run, in the order in which they arrive.
+
+    `rows` and `bytes_written` are the number of rows and bytes written so far.
     """
 
     def __init__(self, run: str | os.PathLike[str]) -> None:
-        """Create the folder in a run folder. OutputError if it exists, or cannot be created."""
+        """Create the folder for responses in the run folder `run`. Raise OutputError if this fails or it exists."""
         self._folder = Path(run) / FOLDER
         self._sink: pa.OSFile | None = None
         self._stream: pa.ipc.RecordBatchStreamWriter | None = None
@@ -95,13 +97,14 @@ class AnswersWriter:
 
     @property
     def bytes_written(self) -> int:
-        """The size of all files."""
+        """The number of bytes in all files so far."""
         return self._finished_bytes + (self._sink.tell() if self._sink is not None else 0)
 
     def write(self, columns: Mapping[str, Any]) -> None:
-        """Append rows, given as columns of equal length by name: NumPy arrays, Arrow arrays or lists. A header is a
-        pair (name, value). OutputError if writing fails; ValueError if a column is missing, unknown or of the wrong
-        type.
+        """Append rows, given as columns of equal length by name.
+
+        A column is a NumPy array, an Arrow array or a list. A header is a pair (name, value). Raise OutputError if
+        writing fails, and ValueError if a column is missing, unknown or of the wrong type.
         """
         batch = batch_of(columns)
         for begin, end in _parts(batch):
@@ -128,7 +131,7 @@ class AnswersWriter:
         self._files += 1
 
     def close(self) -> None:
-        """Finish the current file. Closing twice does nothing."""
+        """Finish the current file. A second call has no effect."""
         stream, sink = self._stream, self._sink
         self._stream = self._sink = None
         if stream is None or sink is None:
@@ -143,7 +146,10 @@ class AnswersWriter:
 
 
 def batch_of(columns: Mapping[str, Any]) -> pa.RecordBatch:
-    """Columns as a batch of SCHEMA, with DEFAULTS for columns that are left out. ValueError if a column is invalid."""
+    """Return columns as a batch of SCHEMA, with DEFAULTS for columns that are left out.
+
+    Raise ValueError if a column is invalid.
+    """
     if unknown := columns.keys() - set(SCHEMA.names):
         raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
     if "number" not in columns:
@@ -174,7 +180,7 @@ def _array(field: pa.Field, values: Any, rows: int) -> pa.Array:
 
 
 def _parts(batch: pa.RecordBatch) -> Iterator[tuple[int, int]]:
-    """Where to split a batch to respect the limits on rows and bytes."""
+    """Yield the ranges of rows into which a batch is split so that each respects the limits on rows and bytes."""
     lengths = pc.fill_null(pc.binary_length(batch["body"]), 0).to_numpy(zero_copy_only=False)
     ends = np.cumsum(lengths, dtype=np.int64)
     begin, written = 0, 0
@@ -186,7 +192,10 @@ def _parts(batch: pa.RecordBatch) -> Iterator[tuple[int, int]]:
 
 
 class Answers:
-    """The responses that a run kept. After reading, `problems` lists the files that are truncated."""
+    """The responses that a run kept.
+
+    After reading, `problems` lists the files that are truncated, each with the reason.
+    """
 
     def __init__(self, run: str | os.PathLike[str]) -> None:
         self.folder = Path(run) / FOLDER
@@ -200,12 +209,14 @@ class Answers:
         self._files = [self.folder / name for name in sorted(names, key=lambda name: (len(name), name))]
 
     def __bool__(self) -> bool:
-        """Whether the run kept any responses."""
+        """Return whether the run kept any responses."""
         return bool(self._files)
 
     def batches(self, *names: str) -> Iterator[pa.RecordBatch]:
-        """The rows in the order of writing, with the given columns, or all. A truncated file yields its complete rows
-        and is added to `problems`. InputError if a file is not one of responses.
+        """Yield the rows in the order of writing, with the given columns, or with all columns if none are given.
+
+        A truncated file yields its complete batches and is added to `problems`. Raise InputError if a file is not one
+        of responses.
         """
         for path in self._files:
             yield from self._batches_of(path, names)
@@ -238,14 +249,14 @@ class Answers:
                 )
 
     def by_number(self, *names: str) -> pa.Table:
-        """All rows with the named columns, sorted by `number` and `copy`, which come first."""
+        """Return all rows sorted by `number` and `copy`; these two columns come first, followed by `names`."""
         wanted = list(dict.fromkeys(["number", "copy", *names]))
         schema = pa.schema([SCHEMA.field(name) for name in wanted])
         table = pa.Table.from_batches(self.batches(*wanted), schema)
         return table.sort_by([("number", "ascending"), ("copy", "ascending")])
 
     def rows(self, wanted: Collection[tuple[int, int]], *names: str) -> dict[tuple[int, int], dict[str, Any]]:
-        """The rows of these requests, by (number, copy), as Python values; missing rows are left out."""
+        """Return the rows of these requests, by (number, copy), as Python values; missing rows are left out."""
         numbers = np.array(sorted({number for number, _ in wanted}), np.uint64)
         found: dict[tuple[int, int], dict[str, Any]] = {}
         for batch in self.batches(*dict.fromkeys(["number", "copy", *(names or SCHEMA.names)])):

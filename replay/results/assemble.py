@@ -1,5 +1,6 @@
-"""Builds the complete run folder from the lanes' memory, in the same way for runs that ended and runs that were
-killed.
+"""Builds the complete run folder from the lanes' memory.
+
+Runs that were killed go through the same steps as runs that ended.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ def assemble(
     lookup: Lookup | None = None,
     finish: Callable[[RunDocument], RunDocument] = lambda document: document,
 ) -> RunDocument:
-    """Write totals.hlog, samples.jsonl and finally run.json; then remove the lanes' memory. `finish` may change the
-    document before it is written. OutputError if there is no space.
+    """Write totals.hlog, samples.jsonl and finally run.json; then remove the lanes' memory.
+
+    `finish` may change the document before it is written. Raise OutputError if there is no space.
     """
     names = [route.name for route in started.routes]
     measured = from_metrics(all_metrics, started.routes, started.max_wait_ns)
@@ -69,7 +71,7 @@ def assemble(
 
 
 def _trace_seeds(started: Started) -> dict[str, int]:
-    """The seed of the trace ids, by route, for routes whose requests carry a traceparent."""
+    """Return the seed of the trace ids, by route, for routes whose requests have a traceparent."""
     traced = [route.name for route in started.routes if route.traced]
     if not traced:
         return {}
@@ -78,7 +80,7 @@ def _trace_seeds(started: Started) -> dict[str, int]:
 
 
 def write_document(folder: RunFolder, document: RunDocument) -> None:
-    """Write run.json. OutputError if there is no space."""
+    """Write run.json. Raise OutputError if there is no space."""
     folder.write(folder.run, json_shown(msgspec.json.format(msgspec.json.encode(document), indent=2)) + b"\n")
 
 
@@ -94,7 +96,10 @@ def _totals(measured: Measured, started: Started, length_s: float) -> bytes:
 def describe(
     folder: RunFolder, all_metrics: Sequence[LaneMetrics], started: Started, facts: Facts, measured: Measured
 ) -> RunDocument:
-    """The document of the run. If the accounts do not balance, the verdict reports it, and no data is lost."""
+    """Return the document of the run.
+
+    If the accounts do not balance, the verdict reports it, and no figure is dropped.
+    """
     counters = [metrics.counters for metrics in all_metrics]
     by_name = sum_counters(counters)
     accounts, detail, imbalance = balanced(counters, facts.skipped, facts)
@@ -154,7 +159,7 @@ def describe(
 
 
 def _with_routes(answers: AnswerFigures | None, started: Started) -> AnswerFigures | None:
-    """The figures of kept responses, with the names of the routes in the lanes' numbering."""
+    """Return the figures of kept responses with the names of the routes, in the lanes' numbering."""
     if answers is None:
         return None
     return msgspec.structs.replace(answers, routes=[*(route.name for route in started.routes), OTHER])

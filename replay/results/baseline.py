@@ -1,4 +1,7 @@
-"""When a target counts as being like its baseline: one rule for recovery from a surge, cool-downs, and diagnoses."""
+"""The rule by which a target counts as similar to its baseline.
+
+Recovery from a surge, cool-downs and diagnoses share it.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,17 @@ FAILED_MORE = 0.01
 
 
 def slow_from_ns(base_p50_ns: float) -> float:
-    """The median above which a target is slower than its baseline."""
+    """Return the median above which a target counts as slower than its baseline."""
     return max(P50_TIMES * base_p50_ns, base_p50_ns + P50_FLOOR_NS)
 
 
 def like_baseline(
     p50_ns: float | None, failed_share: float, base_p50_ns: float | None, base_failed_share: float
 ) -> bool:
-    """Whether a median and a share of failures are similar to the baseline's. An unknown median counts as similar."""
+    """Return whether a median and a share of failures are similar to the baseline's.
+
+    An unknown median counts as similar.
+    """
     if failed_share > base_failed_share + FAILED_MORE:
         return False
     if p50_ns is None or base_p50_ns is None:

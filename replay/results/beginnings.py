@@ -1,4 +1,4 @@
-"""How the first bytes of a malformed response are shown: enough to recognize the server, without possible secrets.
+"""Shows the first bytes of a malformed response: enough to recognize the server, without possible secrets.
 
 Lanes keep at most 32 bytes of the first line, and stop before the first `:` or `=`, so no header, cookie or value is
 included. A response that is not HTTP can begin with anything, so words that look like secrets are removed here.
@@ -11,14 +11,14 @@ import re
 _WORD = re.compile(rb"[!-~]+")
 _PROTOCOL = re.compile(rb"[A-Z]{2,5}[/-][0-9](?:\.[0-9])?(?![0-9A-Za-z])")
 _MIXED_LENGTH, _LENGTH = 6, 16
-"""A word of letters and digits of at least the first length may be a secret; so may any word of at least the second
-length."""
+"""Words that may be secrets: a number, or a mix of letters and digits, of at least the first length; any word of at
+least the second length."""
 
 LEFT_OUT = b"[...]"
 
 
 def shown(beginning: bytes) -> str:
-    """The bytes as printable ASCII: other bytes as `\\xNN`, words that may be secrets as `[...]`."""
+    """Return the bytes as printable ASCII: other bytes as `\\xNN`, words that may be secrets as `[...]`."""
     safe = _WORD.sub(lambda word: _without_secrets(word[0]), beginning)
     return "".join(
         chr(byte) if 32 <= byte <= 126 and byte != ord("\\") else f"\\x{byte:02x}" for byte in safe

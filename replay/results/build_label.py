@@ -23,7 +23,7 @@ LABEL_MAX = 200
 
 
 def build_of(environ: Mapping[str, str]) -> str:
-    """The build that the environment identifies, or an empty string."""
+    """Return the build that the environment identifies, or an empty string."""
     for name in VARIABLES:
         text = environ.get(name, "").strip()
         if text and text.isprintable():
@@ -32,5 +32,5 @@ def build_of(environ: Mapping[str, str]) -> str:
 
 
 def name_of(recording: str) -> str:
-    """A name for a scenario that has none: that of its recording, without folders and endings."""
+    """Return a name for a scenario that has none: the file name of its first recording, up to the first dot."""
     return PurePath(recording.split(" and ", maxsplit=1)[0]).name.split(".")[0]

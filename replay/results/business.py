@@ -1,4 +1,4 @@
-"""Business actions of a run: how many of their requests failed, the cost, and the time.
+"""Business actions of a run: how many of their requests failed, when, and at what cost.
 
 An action's `value` is the cost of one failed request. Losses in different currencies are never added up.
 """
@@ -27,11 +27,14 @@ MINUTES_MAX = 1_440
 _MINUTE_NS = 60 * SECOND_NS
 _HOUR_S = 3_600.0
 _ONE_IN = 0.2
-"""Shares above it are shown as percentages."""
+"""Shares above this one are shown as percentages, smaller ones as `1 in N`."""
 
 
 def values_of(scenario: Mapping[str, Any]) -> dict[str, Money]:
-    """The values of a saved scenario. Invalid ones are left out, because run folders may come from anywhere."""
+    """Return the cost of one failed request by action, from a saved scenario.
+
+    Invalid values are left out, because anyone may have written the run folder.
+    """
     found: dict[str, Money] = {}
     given = scenario.get("values", {})
     for action, text in given.items() if isinstance(given, dict) else ():
@@ -43,23 +46,26 @@ def values_of(scenario: Mapping[str, Any]) -> dict[str, Money]:
 
 
 def recorded_hours(elapsed_s: float, warm_up_s: float, clock: RecordedClock | None) -> float:
-    """How many hours of the recorded clock a run covers after its warm-up; hours of the run's own clock if there is no
-    recorded one.
+    """Return how many hours of the recorded clock a run covers after its warm-up.
+
+    Without a recorded clock, these are hours of the run's own clock.
     """
     speed = clock.speed if clock is not None and clock.speed > 0 else 1.0
     return max(elapsed_s - warm_up_s, 0.0) * speed / _HOUR_S
 
 
 def warm_up_s(plan: Mapping[str, Any]) -> float:
-    """The warm-up of a saved plan, in seconds."""
+    """Return the warm-up of a saved plan, in seconds."""
     return float(plan.get("warm_up_ns", 0) or 0) / SECOND_NS
 
 
 def business_of(
     started: Started, rows: Sequence[Second], actions: Sequence[RouteFigures]
 ) -> BusinessFigures | None:
-    """The business figures of a run, from those of its `actions`; None if it has neither actions nor values. The
-    timeline gives the intervals, so for a killed run the last moments are missing.
+    """Return the business figures of a run, computed from the figures of its `actions`.
+
+    Return None if the run has neither actions nor values. The intervals are computed from the timeline, so the last
+    moments of a killed run are missing from them.
     """
     values = values_of(started.scenario)
     asked = started.scenario.get("actions")
@@ -129,7 +135,11 @@ def _by_currency(actions: Sequence[ActionFigures], which: str) -> dict[str, floa
 
 
 def _width_ns(rows: Sequence[Second], clock: RecordedClock | None) -> int:
-    """The length of an interval: a minute, longer if a row covers more than that or there would be too many."""
+    """Return the length of an interval: one minute.
+
+    It is longer, in whole minutes, if one row covers more than a minute or if there would be more than MINUTES_MAX
+    intervals.
+    """
     if not rows:
         return _MINUTE_NS
     speed = 1.0 if clock is None else clock.speed
@@ -141,8 +151,9 @@ def _width_ns(rows: Sequence[Second], clock: RecordedClock | None) -> int:
 def _by_interval(
     rows: Sequence[Second], started: Started, width_ns: int, *, is_recorded: bool
 ) -> dict[str, dict[int, tuple[int, int]]]:
-    """By action and start of an interval: requests, and how many of them failed. A row counts in the interval in which
-    it begins.
+    """Return the number of requests, and how many of them failed, by action and start of an interval.
+
+    A row of the timeline counts in the interval in which the row begins.
     """
     found: dict[str, dict[int, tuple[int, int]]] = {}
     for row in rows:
@@ -159,7 +170,7 @@ def _by_interval(
 
 
 def plural(action: str) -> str:
-    """The plural of an action: `registrations`, or `browsing requests` if the name has no plural."""
+    """Return the plural of an action: `registrations`, or `browsing requests` if the name has no plural."""
     if action.endswith(("ing", "s")):
         return action if action.endswith("s") else f"{action} requests"
     if action.endswith(("ch", "sh", "x")):
@@ -170,7 +181,7 @@ def plural(action: str) -> str:
 
 
 def words_of(action: str, requests: int, failed: int, value: Money | None = None, hours: float = 0.0) -> str:
-    """`1 in 12 registrations failed (2,304), about 1,430 EUR an hour at this rate`."""
+    """Return words such as `1 in 12 registrations failed (2,304), about 1,430 EUR an hour at this rate`."""
     many = plural(action)
     if not requests:
         return f"no {many}"
@@ -193,7 +204,7 @@ def words_of(action: str, requests: int, failed: int, value: Money | None = None
 def sentences(
     counts: Counts, scenario: Mapping[str, Any], hours: float, *, only_failed: bool = False
 ) -> list[str]:
-    """A sentence for each action, in the order of failed requests, the most first."""
+    """Return a sentence for each action; the action with the most failed requests comes first."""
     values = values_of(scenario)
     order = sorted(counts, key=lambda name: (-counts[name][1], -counts[name][0], name))
     return [

@@ -13,7 +13,10 @@ COUNTED = (
 
 
 class ActionMinute(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests of an action that ended in one interval, from `at_ns` on."""
+    """Requests of an action that ended in the interval that begins at `at_ns`.
+
+    `at_ns` is in ns since the epoch, on the clock of the figures.
+    """
 
     at_ns: int
     requests: int
@@ -22,10 +25,11 @@ class ActionMinute(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ActionFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One action: its requests, how many of them failed, and the cost. `not_of_target` are failures that are not
-    counted in it: requests that the generator failed to send, or that were unsent for a reason other than the target.
-    `value` is empty and `lost` null if the scenario has no value for it. `intervals` are those in which its requests
-    ended.
+    """One business action: its requests, how many of them failed, and the cost.
+
+    `not_of_target` counts failures that are not part of `failed`: requests that the generator failed to send, or that
+    were unsent for a reason other than the target. If the scenario has no value for the action, `value` is empty and
+    `lost` is null. `intervals` lists the intervals in which requests of the action ended.
     """
 
     action: str
@@ -41,10 +45,12 @@ class ActionFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BusinessFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Business actions. `counted` defines which requests count as failed. `lost` is the sum of the losses by currency.
-    `hours` is the time in which requests were due, by `clock`: the recorded clock or, if there is none, the clock of
-    the run. An interval is `interval_s` long on that clock. `without_requests` lists actions without requests,
-    `values_unused` values of actions that the run did not have.
+    """The business actions of a run.
+
+    `counted` defines which requests count as failed. `hours` is the time in which requests were due, by `clock`: the
+    recorded clock or, if there is none, the clock of the run. An interval is `interval_s` long on that clock. `lost`
+    adds up the losses by currency. `without_requests` lists actions that had no requests. `values_unused` lists
+    values of actions that the run did not have.
     """
 
     counted: str = COUNTED

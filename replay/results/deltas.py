@@ -1,7 +1,7 @@
-"""Counts of one second of a run by counter, route and histogram, passed to sinks beside the `Second`.
+"""Counts of one second of a run by counter, route and histogram; sinks receive them with the `Second`.
 
-The sums over all seconds of a run are exact: `counters` add up to the accounts of run.json, `routes` to the outcomes of
-each route, and the histograms of a tag to the one in totals.hlog. docs/sinks.md is the reference.
+The sums over all seconds of a run are exact: `counters` add up to the accounts of run.json, `routes` to the outcomes
+of each route, and the histograms of a tag to the one in totals.hlog. docs/sinks.md is the reference.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ SUMMED = tuple(name for name in COUNTERS if name not in _OTHERS)
 
 @dataclass(frozen=True, slots=True)
 class HistogramDelta:
-    """What one histogram counted in `length_s` from `since_s` (seconds since the start). `at` are the indices of the
-    counters that grew, in order, and `counts` the increments.
+    """The values that one histogram counted in `length_s` from `since_s` (seconds since the start).
+
+    `at` are the indices of the counters that grew, in ascending order, and `counts` the increments.
     """
 
     tag: str
@@ -39,28 +40,28 @@ class HistogramDelta:
     def of(
         cls, tag: str, since_s: float, length_s: float, counts: np.ndarray, layout: Layout
     ) -> HistogramDelta:
-        """Copy the nonzero entries of `counts`, which may be reused afterwards."""
+        """Create a delta from the nonzero entries of `counts`, which the caller may reuse afterwards."""
         at = np.flatnonzero(counts)
         return cls(tag, since_s, length_s, layout, at.astype(np.int32), counts[at].astype(np.uint64))
 
     @property
     def kind(self) -> str:
-        """The kind of histogram: `response.all`, or `response` for a single route."""
+        """The kind of histogram, for example `response.all`, or `response` for a single route."""
         return hlog.parts_of(self.tag)[0]
 
     @property
     def outcome(self) -> str:
-        """How the requests ended (`2xx`, `timeout`); empty if it covers all routes."""
+        """How the requests ended (`2xx`, `timeout`); empty if the histogram covers all routes."""
         return hlog.parts_of(self.tag)[1]
 
     @property
     def route(self) -> str:
-        """The route; empty if it covers all routes."""
+        """The route; empty if the histogram covers all routes."""
         return hlog.parts_of(self.tag)[2]
 
     @property
     def count(self) -> int:
-        """How many values were recorded."""
+        """The number of recorded values."""
         return int(self.counts.sum())
 
     @property
@@ -73,9 +74,10 @@ class HistogramDelta:
 
 @dataclass(frozen=True, slots=True)
 class RunEvent:
-    """Something that happened in a run, `at_s` after its start: `kind` is `address` (the addresses of the target's name
-    changed), `agent_lost` (in a run over several machines), or the reason why the run ended early (`interrupted`,
-    `circuit_breaker`, `not_allowed`).
+    """An event in a run, `at_s` seconds after its start.
+
+    `kind` is `address` (the addresses of the target's name changed), `agent_lost` (in a run over several machines),
+    or the reason why the run ended early (`interrupted`, `circuit_breaker`, `not_allowed`).
     """
 
     at_s: float
@@ -85,10 +87,12 @@ class RunEvent:
 
 @dataclass(frozen=True, slots=True)
 class Deltas:
-    """All figures of one second. `counters` are the lanes' counters (docs/lane-contract.md) in this second, `totals`
-    the same since the start. `routes` counts requests by route and outcome, without the warm-up. `histograms` are those
-    over all routes, and those of the routes whose turn it is; each `HistogramDelta` has the start of its counts.
-    `events` are the events of this second.
+    """All figures of one second.
+
+    `counters` are the lanes' counters (docs/lane-contract.md) in this second; `totals` are the same counters since
+    the start. `routes` counts requests by route and outcome, without the warm-up. `histograms` contains those over
+    all routes and those of the routes whose turn it is; each `HistogramDelta` states when its counts begin. `events`
+    are the events of this second.
     """
 
     counters: Mapping[str, int] = field(default_factory=dict)

@@ -1,8 +1,7 @@
-"""`run.json`: the document of a run, with its format version. The schema in `docs/run-format.md` is generated from
-these structs.
+"""The document of a run, `run.json`, with its format version.
 
-Times are int64 nanoseconds (`_ns`) or seconds (`_s`); wall clock is ns since the epoch. Names do not change within a
-version.
+The schema in `docs/run-format.md` is generated from these structs. Times are int64 nanoseconds (`_ns`) or seconds
+(`_s`); wall clock times are ns since the epoch. Names do not change within a version.
 """
 
 from __future__ import annotations
@@ -96,13 +95,16 @@ __all__ = [
     "WindowsHeld",
     "actions_of",
 ]
-# The parts of the document, re-exported from the modules above.
+# The module re-exports the parts of the document, so that readers of run.json import all structs from one place.
 
 EndedHow = Literal["whole", "interrupted", "killed", "circuit_breaker", "not_allowed", "over_limit", "failed"]
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """How the run ended. `detail` is a sentence for people; `at_s` counts from the start."""
+    """How the run ended.
+
+    `detail` is a sentence for people. `at_s` counts from the start.
+    """
 
     how: EndedHow = "whole"
     detail: str = ""
@@ -117,10 +119,12 @@ class Note(msgspec.Struct, frozen=True):
 
 
 class RunDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of run.json. In a run of several targets the figures cover all of them, and `targets` has the figures
-    of each; `kafka` and `tls` are those of the first target that has them. `watched` are the samples of watched
-    figures, one per row of the timeline; `watched_first` is a sentence about the one that changed first before an
-    objective was missed. `agents` are the agents of a run over several machines.
+    """The content of run.json.
+
+    In a run of several targets the figures cover all of them, and `targets` has the figures of each; `kafka` and
+    `tls` are those of the first target that has them. `watched` holds the samples of watched figures, one per row of
+    the timeline. `watched_first` is a sentence about the watched figure that changed first before an objective was
+    missed. `agents` are the agents of a run over several machines.
     """
 
     format_version: int = FORMAT_VERSION
@@ -176,7 +180,10 @@ class _Version(msgspec.Struct):
 
 
 def refuse_newer(path: Path, data: bytes) -> None:
-    """InputError if a newer version of replay wrote `data`; msgspec.DecodeError if it has no version."""
+    """Raise InputError if a newer version of replay wrote `data`.
+
+    Raise msgspec.DecodeError if `data` has no format version.
+    """
     version = msgspec.json.decode(data, type=examined(_Version)).format_version
     if version > FORMAT_VERSION:
         raise InputError(

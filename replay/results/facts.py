@@ -20,9 +20,11 @@ from .document import (
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts known only at the end of a run. `ended_ns` is CLOCK_MONOTONIC. `source` and `trace` are set for a followed
-    run. A run over several machines has `agents`, and requests that no lane counted: those that were not sent, by
-    reason (`unsent_rest`), and those that may have been sent (`unknown`).
+    """Facts known only at the end of a run.
+
+    `ended_ns` is a time of CLOCK_MONOTONIC. `source` and `trace` are set for a followed run. A run over several
+    machines has `agents`, and requests that no lane counted: those that were not sent, by reason (`unsent_rest`), and
+    those that may have been sent (`unknown`).
     """
 
     ending: Ending

@@ -11,7 +11,10 @@ from .document import RunDocument
 
 
 def failures_of(document: RunDocument) -> list[str]:
-    """Each failure of the target in a few words; empty if it passed. The verdict on the generator is separate."""
+    """Return each failure of the target in a few words; empty if the target passed.
+
+    The verdict on the generator is separate.
+    """
     found = ["the circuit breaker opened"] if document.ending.how == "circuit_breaker" else []
     differs = document.status_differs
     if differs is not None and differs.failed:
@@ -23,12 +26,12 @@ def failures_of(document: RunDocument) -> list[str]:
 
 
 def statuses_words(differs: StatusFigures) -> str:
-    """`62% of the requests got a worse status than recorded (50% is allowed)`."""
+    """Return words such as `62% of the requests got a worse status than recorded (50% is allowed)`."""
     what = "a worse status than recorded" if differs.compared else "a 4xx (the recording has no statuses)"
     allowed = format_share(FAILED_SHARE)
     return f"{format_share(differs.share)} of the requests got {what} ({allowed} is allowed)"
 
 
 def failed_words(failures: Sequence[str]) -> str:
-    """A line such as `FAILED: 1 of 2 objectives missed`; empty if there are no failures."""
+    """Return a line such as `FAILED: 1 of 2 objectives missed`; empty if there are no failures."""
     return f"FAILED: {'; '.join(failures)}" if failures else ""

@@ -14,8 +14,9 @@ from .started import EngineName, Recorded, TlsPeer, TraceIdentity
 
 
 class RuleFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """A capture or check: how often it found its value or passed, and how often not. Among those missed, `refused`
-    counts links that could lead out of the part of the target to which they belong.
+    """A capture or check: how often it found its value or passed (`good`), and how often not (`missed`).
+
+    Among those missed, `refused` counts links that could lead out of the part of the target to which they belong.
     """
 
     rule: str
@@ -25,8 +26,10 @@ class RuleFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Results of captures and checks on responses. Of the `checked` responses, `mismatches` failed a check (without the
-    warm-up). `answers_cut` counts responses longer than the limit, `cookies_cut` cookies that did not fit into a jar.
+    """Results of captures and checks on responses.
+
+    Of the `checked` responses, `mismatches` failed a check; both are without the warm-up. `answers_cut` counts
+    responses longer than the limit, `cookies_cut` cookies that did not fit into a jar.
     """
 
     rules: list[RuleFigures]
@@ -37,11 +40,13 @@ class SessionFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """The source of a followed run. Each of its `entries` was replayed, or is counted as `late_at_source` (read after
-    it was due), `not_due` (due after the end) or `skipped`, by reason. So planned = entries - late_at_source - not_due
-    - skipped + `copies` (made by `scale`). Of the late ones, `before_start` were due before the run could send. With a
-    delay of `needed_delay_ns`, 99.9% of the entries would have been in time; with `needed_delay_max_ns`, all of them.
-    `lines` and `rejected` are those read while following. `rotations` and `truncations` count changes of the file,
+    """The source of a followed run.
+
+    Each of its `entries` was replayed, or is counted as `late_at_source` (read after it was due), `not_due` (due
+    after the end) or `skipped`, by reason. So planned = entries - late_at_source - not_due - skipped + `copies` (made
+    by `scale`). Of the late ones, `before_start` were due before the run could send. With a delay of
+    `needed_delay_ns`, 99.9% of the entries would have been in time; with `needed_delay_max_ns`, all of them. `lines`
+    and `rejected` count the lines read while following. `rotations` and `truncations` count changes of the file,
     `own_requests` entries that look like requests of this run. `silent_max_s` is the longest time without an entry.
     """
 
@@ -68,25 +73,31 @@ class SourceFigures(msgspec.Struct, frozen=True, kw_only=True):
     kept_dropped: int = 0
 
     def with_planned(self, planned: int) -> SourceFigures:
-        """A copy with the numbers that follow from `planned` requests being due before the end: the other entries were
-        not due.
+        """Return a copy in which `not_due` follows from the number of requests that were due before the end.
+
+        All entries that are not otherwise accounted for count as not due.
         """
         others = self.late_at_source + sum(self.skipped.values()) + planned - self.copies
         return msgspec.structs.replace(self, not_due=max(self.entries - others, 0))
 
 
 class SourceSoFar(msgspec.Struct, frozen=True, kw_only=True):
-    """The account of a source that is still being followed. It is saved each second in case the run is killed."""
+    """The account of a source that is still being followed.
+
+    It is saved every second, for the case that the run is killed.
+    """
 
     source: SourceFigures
     trace: TraceIdentity
 
 
 class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One route, or one business action: its requests by outcome, its share of all requests, its latencies over all
-    outcomes (null: none), and its recorded figures. For an action, `route` is the name of the action. `worse` counts
-    responses with a worse status than recorded. Of its failed requests, the generator failed to send `not_of_target`,
-    or they were unsent for a reason other than the target.
+    """One route, or one business action: its requests by outcome, its latencies, and its recorded figures.
+
+    For an action, `route` is the name of the action. `share` is the share of all requests. Latencies cover all
+    outcomes (null: none). `worse` counts responses with a worse status than recorded. `not_of_target` counts failed
+    requests for which the target is not to blame: the generator failed to send them, or they were unsent for a reason
+    other than the target.
     """
 
     route: str
@@ -104,8 +115,10 @@ class RouteFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Delays(msgspec.Struct, frozen=True, kw_only=True):
-    """Delays of the generator (docs/lane-contract.md): sums over the lanes; `gap_max_ns` is the largest of all lanes.
-    The `_net` latencies exclude these delays; `response_arrived` ends when the response arrived (null: not known).
+    """Delays of the generator (docs/lane-contract.md), summed over the lanes.
+
+    `gap_max_ns` is the largest gap of all lanes. The `_net` latencies exclude these delays. `response_arrived` ends
+    when the response arrived (null: not known).
     """
 
     sends_postponed: int = 0
@@ -125,8 +138,10 @@ class Delays(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Generator(msgspec.Struct, frozen=True, kw_only=True):
-    """The cost of sending. CPU seconds are measured by thread clocks, from the first due time to the last done. Memory
-    is that of the whole process.
+    """The cost of sending.
+
+    The CPU time of the lanes is measured by their threads' clocks, from the first due time until the last request
+    ended. Memory is that of the whole process.
     """
 
     engine: EngineName
@@ -144,7 +159,10 @@ class Generator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Connections(msgspec.Struct, frozen=True, kw_only=True):
-    """Connections of all lanes. `open_max` and `waiting_max` are sums of the maxima of each lane."""
+    """Connections of all lanes.
+
+    `open_max` and `waiting_max` are sums of the maxima of each lane.
+    """
 
     opened: int = 0
     failed: int = 0
@@ -158,8 +176,10 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retries(msgspec.Struct, frozen=True, kw_only=True):
-    """The load that retries added. `amplification` is the number of requests at the target per request of a user
-    (`sent` in the accounts). `denied` counts retries that the budget did not allow.
+    """The load that retries added.
+
+    `amplification` is the number of requests at the target per request of a user (`sent` in the accounts). `denied`
+    counts retries that the budget did not allow.
     """
 
     at_target: int
@@ -170,8 +190,10 @@ class Retries(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WindowsHeld(msgspec.Struct, frozen=True, kw_only=True):
-    """The windows of an objective `over` a length of time, without windows in which nothing ended: their number, how
-    many failed, and the start of the worst one. The `value` of the objective is that of the worst window.
+    """The windows of an objective `over` a length of time, without windows in which no request ended.
+
+    `failed` windows missed the objective. `worst_at_s` is the start of the worst window; the `value` of the objective
+    is that of this window.
     """
 
     count: int
@@ -180,8 +202,10 @@ class WindowsHeld(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """A service level objective and its outcome in this run. `value` is in ns, or a share; null if nothing was
-    measured, which counts as missed. `windows` is null for an objective over the whole run.
+    """A service level objective and its outcome in this run.
+
+    `value` is in ns, or a share; null if nothing was measured, which counts as missed. `windows` is null for an
+    objective over the whole run.
     """
 
     slo: str
@@ -194,8 +218,10 @@ class SloOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AddressFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What the lanes did with one address (docs/lane-contract.md, the address table). `drained` counts connections that
-    were closed because the target's name no longer had the address. `removed`: the name did not have it at the end.
+    """The requests and connections of the lanes at one address (docs/lane-contract.md, the address table).
+
+    `drained` counts connections that were closed because the target's name no longer had the address. `removed`: the
+    name did not have the address at the end.
     """
 
     address: str
@@ -209,7 +235,10 @@ class AddressFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AddressChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A change of the addresses of a name during the run. `at_s` counts from the start."""
+    """A change of the addresses of a name during the run.
+
+    `at_s` counts from the start.
+    """
 
     at_s: float
     added: list[str] = []
@@ -218,10 +247,12 @@ class AddressChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NameFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Lookups of the name of a target, from before the start to the end. `answers` counts queries by reply: NOERROR,
-    NXDOMAIN, SERVFAIL, timeout, unanswered (at the end). `changes` are the first 100 of the `changed` changes; their
-    `refused` are addresses that are not allowed, to which no connection was made. `left_out` are addresses that
-    accepted no connection before the start. `no_room` counts addresses beyond the number that lanes can hold.
+    """Lookups of the name of a target, from before the start to the end.
+
+    `answers` counts queries by reply: NOERROR, NXDOMAIN, SERVFAIL, timeout, unanswered (at the end). `changed` counts
+    the changes of the addresses, and `changes` lists the first 100. Their `refused` are addresses that are not
+    allowed, to which no connection was made. `left_out` lists addresses that accepted no connection before the start.
+    `no_room` counts addresses beyond the number that lanes can hold.
     """
 
     name: str
@@ -243,7 +274,10 @@ class NameFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TlsFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """TLS figures: the peer, and handshakes by kind. Handshakes that timed out count as failed."""
+    """TLS figures: the peer, and the number of handshakes by kind.
+
+    Handshakes that timed out count as failed.
+    """
 
     peer: TlsPeer
     handshakes_full: int = 0
@@ -252,7 +286,9 @@ class TlsFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KafkaPartition(msgspec.Struct, frozen=True, kw_only=True):
-    """One partition that was written to: acknowledged records, and how far its end moved during the run (null: not
+    """One partition that was written to.
+
+    `acknowledged` counts records. `moved` is how far the end of the partition moved during the run (null: not
     queried).
     """
 
@@ -263,9 +299,10 @@ class KafkaPartition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Consumed(msgspec.Struct, frozen=True, kw_only=True):
-    """Records that a consumer expected: how many arrived, and how many were missing at the end. The histogram has
-    missing ones with the time waited for them, which is at least `at_least_ns`. `strange` counts consumed records that
-    match no record of the run.
+    """Records that a consumer expected: how many arrived, and how many were missing at the end.
+
+    The histogram contains missing records with the time for which the consumer waited for them; `at_least_ns` is the
+    shortest of these times. `strange` counts consumed records that match no record of the run.
     """
 
     count: int
@@ -275,12 +312,14 @@ class Consumed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of Kafka. `errors` counts failed records by the broker's name for the error. `late` counts records that
-    were acknowledged after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight;
-    null if the offsets could not be read. `missing` counts acknowledged records beyond the ends of their partitions,
-    which were lost. `consumed` is by histogram (`end_to_end`, `answer`). `lag_max` is the greatest lag of the consumer
-    in records, by partition; `consumer` is the reason why it stopped early. `hosts_refused` are hosts that the cluster
-    named during the run but that are not allowed; nothing was sent there.
+    """Figures of Kafka.
+
+    `errors` counts failed records by the broker's name for the error. `late` counts records that were acknowledged
+    after their time-out. `offsets_agree`: acknowledged <= moved <= acknowledged + failed + in flight; null if the
+    offsets could not be read. `missing` counts acknowledged records beyond the ends of their partitions, which were
+    lost. `consumed` is by histogram (`end_to_end`, `answer`). `lag_max` is the greatest lag of the consumer in
+    records, by partition. `consumer` is the reason why the consumer stopped early. `hosts_refused` lists hosts that
+    the cluster reported during the run but that are not allowed; nothing was sent to them.
     """
 
     brokers: str
@@ -297,7 +336,7 @@ class KafkaFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TargetFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One target of a run with several."""
+    """One target of a run with several targets."""
 
     target: str
     engine: EngineName
@@ -310,8 +349,9 @@ class TargetFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 class WatchFigures(msgspec.Struct, frozen=True, kw_only=True):
     """A watched figure from the target's side: how often it was sampled, how often that failed, and the first reason.
-    `changed_at_s` is when it first differed from its beginning; null if it never did. `limit` is its maximum, as set in
-    its `[[watch]]`.
+
+    `changed_at_s` is when the figure first differed from its beginning; null if it never did. `limit` is its maximum,
+    as set in its `[[watch]]`.
     """
 
     name: str
@@ -324,12 +364,13 @@ class WatchFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnswerFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Responses that were kept (`answers/`): their number, how many have a body, how many bodies were `cut` at the
-    limit, and how many had secrets `redacted`. `dropped` counts losses by reason: `ring` (responses that found no space
-    in a lane's ring), `ring_bodies` (only their bodies), `disk` (no space, or it could not be written), `too_large` (a
-    compressed body beyond what is decoded), `undecodable` (its content coding could not be undone), `header_values`
-    (cut at 1,024 bytes), `late` (some were still unwritten when the run ended). `routes` are the names to which the
-    column `route` refers.
+    """Responses that were kept (`answers/`).
+
+    `kept` is their number; `bodies` of them have a body; `cut` bodies were cut at the limit; `redacted` bodies had
+    secrets removed. `dropped` counts losses by reason: `ring` (responses that found no space in a lane's ring),
+    `ring_bodies` (only their bodies), `disk` (no space, or it could not be written), `too_large` (a compressed body
+    beyond what is decoded), `undecodable` (its content coding could not be undone), `header_values` (cut at 1,024
+    bytes), `late` (still unwritten when the run ended). The column `route` of the responses is an index in `routes`.
     """
 
     keep: str

@@ -26,22 +26,24 @@ SHARE = "share.json"
 """In the folder of an agent: the agent's share of a run over several machines (`replay.cluster.share`)."""
 
 DOCUMENT_BYTES_MAX = 256 << 20
-"""The largest run.json that is read: a hundred times the size for a thousand routes."""
+"""Maximum size of a run.json that is read: a hundred times the size of one with a thousand routes."""
 
 _LANE_FILE = re.compile(r"\d+\.lane")
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The files of a run folder. `run.json` is written last, so a folder that has it is complete. A folder with only
-    `started.json` is that of a killed run.
+    """The files of a run folder.
+
+    `run.json` is written last, so a folder that has it is complete. A folder with only `started.json` belongs to a
+    run in progress or to a killed run.
     """
 
     path: Path
 
     @classmethod
     def create(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """Create a new run folder. OutputError if the path exists, or cannot be created."""
+        """Create a new run folder. Raise OutputError if the path exists or cannot be created."""
         folder = cls(Path(path))
         try:
             folder.path.mkdir(parents=True)
@@ -57,7 +59,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """The folder of a run, complete or killed. InputError if `path` is no run folder."""
+        """Return the folder of a run, complete or killed. Raise InputError if `path` is not a run folder."""
         folder = cls(Path(path))
         if not folder.path.is_dir():
             what = "is not a folder" if folder.path.exists() else "does not exist"
@@ -71,7 +73,7 @@ class RunFolder:
 
     @property
     def run(self) -> Path:
-        """The document of the run."""
+        """The document of the run; the file exists only if the run is complete."""
         return self.path / "run.json"
 
     @property
@@ -81,7 +83,10 @@ class RunFolder:
 
     @property
     def source(self) -> Path:
-        """The account of a followed source, up to the last second; it exists only until the run is complete."""
+        """The account of a followed source, up to the last full second.
+
+        The file exists only until the run is complete.
+        """
         return self.path / "source.json"
 
     @property
@@ -101,29 +106,32 @@ class RunFolder:
 
     @property
     def samples(self) -> Path:
-        """The slowest and the first failed requests of each route."""
+        """The sampled requests of each route."""
         return self.path / "samples.jsonl"
 
     @property
     def lanes(self) -> Path:
-        """The lanes' memory; it exists only until the run is complete."""
+        """The folder of the lanes' memory; it exists only until the run is complete."""
         return self.path / LANES
 
     def lane(self, number: int) -> Path:
-        """The memory of one lane."""
+        """Return the file that holds the memory of one lane."""
         return self.lanes / f"{number}.lane"
 
     def lane_files(self) -> list[Path]:
-        """The lanes' memory files that exist, in the order of their numbers."""
+        """Return the existing files of the lanes' memory, in the order of the lanes' numbers."""
         return sorted(self.lanes.glob("*.lane"), key=lambda path: (len(path.name), path.name))
 
     @property
     def is_whole(self) -> bool:
-        """Whether the run ended normally, or was recovered."""
+        """Whether run.json exists: the run has ended and is saved, or was recovered after a kill."""
         return self.run.exists()
 
     def write(self, path: Path, data: bytes, *, durable: bool = True) -> None:
-        """Write a file of the folder atomically, and flush it to the disk if `durable`. OutputError if that fails."""
+        """Write a file of the folder atomically, and flush it to the disk if `durable`.
+
+        Raise OutputError if this fails.
+        """
         try:
             with replacing(path, durable=durable) as file:
                 file.write(data)
@@ -134,8 +142,9 @@ class RunFolder:
             ) from error
 
     def settle(self) -> None:
-        """Remove the files of a run in progress, once everything else is on the disk. An agent's files stay, because
-        merging adds up the lanes of all agents.
+        """Remove the files of a run in progress, once everything else is on the disk.
+
+        An agent's files stay, because merging adds up the lanes of all agents.
         """
         if (self.path / SHARE).exists():
             return
@@ -144,13 +153,16 @@ class RunFolder:
         self.started.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Remove the folder of a run that never began to send. A complete run is left alone."""
+        """Remove the folder of a run that never began to send. A complete run stays."""
         if not self.is_whole:
             shutil.rmtree(self.path, ignore_errors=True)
 
 
 class AppendFile:
-    """A file that grows by complete records: each `append` is one write call, and a failed one leaves nothing behind."""
+    """A file that grows by complete records.
+
+    Each `append` is one write call, and a failed one leaves nothing behind.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -161,7 +173,7 @@ class AppendFile:
             raise OutputError(f"{path} cannot be created: {reason_of(error)}") from None
 
     def append(self, data: bytes) -> None:
-        """Write all of `data`, or nothing. OutputError if there is no space, or if the file was removed."""
+        """Write all of `data`, or nothing. Raise OutputError if there is no space or if the file was removed."""
         self._refuse_if_removed()
         try:
             written = os.write(self._fd, data)
@@ -176,7 +188,10 @@ class AppendFile:
         self._size += written
 
     def _refuse_if_removed(self) -> None:
-        """Detect a removed file: writes to it succeed, but the data is lost."""
+        """Raise OutputError if the file was removed or replaced.
+
+        Writes to a removed file succeed, but their data is lost.
+        """
         try:
             there = os.path.samestat(self.path.stat(), os.fstat(self._fd))
         except OSError as error:
@@ -187,7 +202,7 @@ class AppendFile:
             raise OutputError(f"{self.path} was removed or replaced while it was written")
 
     def close(self) -> None:
-        """Flush the file to the disk and close it. Closing twice does nothing."""
+        """Flush the file to the disk and close it. A second call has no effect."""
         if self._fd < 0:
             return
         try:
@@ -200,8 +215,9 @@ class AppendFile:
 
 
 def read_rows(path: Path, kind: type) -> list:
-    """The rows of a `.jsonl` file of the folder, without an incomplete last row; empty if the file is missing.
-    InputError if it is damaged.
+    """Return the rows of a `.jsonl` file of the folder, without an incomplete last row.
+
+    The list is empty if the file cannot be opened. Raise InputError if the file is damaged.
     """
     decoder: msgspec.json.Decoder = msgspec.json.Decoder(examined(kind))
     try:

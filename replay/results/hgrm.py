@@ -1,4 +1,7 @@
-"""`.hgrm`: the percentile distribution as text, as Java's `outputPercentileDistribution` prints it (values in ms)."""
+"""The percentile distribution as text (`.hgrm`).
+
+The format is that of Java's `outputPercentileDistribution`, with values in ms.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,10 @@ class Tick:
 
 
 def ticks(histogram: Histogram, per_half_distance: int = TICKS_PER_HALF_DISTANCE) -> Iterator[Tick]:
-    """The percentile spectrum: `per_half_distance` steps every time the distance to 100% halves.
+    """Yield the percentile spectrum: `per_half_distance` steps every time the distance to 100% halves.
 
-    As in `org.HdrHistogram.PercentileIterator`, a value may have several steps; the last value has one step, and 100%.
+    As in `org.HdrHistogram.PercentileIterator`, a value may have several steps. The last value has one step, and then
+    100%.
     """
     count, seen, level = histogram.count, 0, 0.0
     values = histogram.values()
@@ -48,7 +52,7 @@ def ticks(histogram: Histogram, per_half_distance: int = TICKS_PER_HALF_DISTANCE
 
 
 def distribution(histogram: Histogram, scale: float = NS_PER_MS) -> str:
-    """The text of a `.hgrm` file, values divided by `scale`."""
+    """Return the text of a `.hgrm` file, with values divided by `scale`."""
     digits = histogram.layout.digits
     rows = [f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}\n\n"]
     for tick in ticks(histogram):
@@ -66,7 +70,10 @@ def distribution(histogram: Histogram, scale: float = NS_PER_MS) -> str:
 
 
 def export(histograms: dict[str, Histogram], folder: str | os.PathLike[str]) -> list[Path]:
-    """Write one `.hgrm` per histogram into `folder`, which is created if missing. OutputError if that fails."""
+    """Write one `.hgrm` file per histogram into `folder`, and return the paths.
+
+    The folder is created if it is missing. Raise OutputError if writing fails.
+    """
     written = []
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -81,7 +88,8 @@ def export(histograms: dict[str, Histogram], folder: str | os.PathLike[str]) -> 
 
 
 def _file_name(tag: str) -> str:
-    """A tag as a file name, with the slash replaced by `%2F`. Tags do not contain `%2F`, so file names stay
-    distinct.
+    """Return a tag as a file name of at most 240 characters, with each slash as `%2F`.
+
+    The tags of a run do not contain `%2F`, so the replacement keeps them distinct.
     """
     return tag.replace("/", "%2F")[:240]

@@ -1,7 +1,7 @@
-"""`.hlog`: logs of HDR histograms. Version 1.3 is written, for any HdrHistogram tool; versions 1.0 to 1.3 are read.
+"""Logs of HDR histograms (`.hlog`): writes version 1.3, for any HdrHistogram tool, and reads versions 1.0 to 1.3.
 
-A line is `Tag=T,start_s,length_s,max_ms,histogram`. Times count from BaseTime; Interval_Max is in ms for
-values in ns.
+A line is `Tag=T,start_s,length_s,max_ms,histogram`. Times count from BaseTime; Interval_Max is in ms for values in
+ns.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ COUNTERS_KEPT_MAX = 1 << 27
 """Maximum number of counters in the sums of all tags of a log: 1 GiB."""
 
 COUNTERS_READ_MAX = 1 << 33
-"""Maximum number of counters in all histograms of a log, because a small compressed file can hold more than can be read
-in any reasonable time."""
+"""Maximum number of counters in all histograms of a log. Without a limit, reading a small compressed file could take
+hours."""
 
 _FEWER = "log fewer intervals or tags, or a smaller range of values"
 _RECOVER = "the run's figures are in run.json: replay report RUN --json"
 
 
 def tag_of(histogram: str, route: str = "", outcome: str = "") -> str:
-    """The tag of a histogram: `response.all`, or of a route and outcome: `response.2xx.GET_/users/{id}`.
+    """Return the tag of a histogram: `response.all`, or of a route and outcome: `response.2xx.GET_/users/{id}`.
 
-    Comma, percent, spaces, line breaks and what is not ASCII are percent-encoded; the first space becomes `_`, and an
-    underscore before it `%5F`. So no two routes share a tag, and `parts_of` can reverse it.
+    Commas, percent signs, spaces, line breaks and non-ASCII characters are percent-encoded. The first space becomes
+    `_`, and an underscore before it `%5F`. So no two routes share a tag, and `parts_of` can reverse it.
     """
     if not route:
         return histogram
@@ -55,7 +55,10 @@ def tag_of(histogram: str, route: str = "", outcome: str = "") -> str:
 
 
 def parts_of(tag: str) -> tuple[str, str, str]:
-    """The (histogram, outcome, route) of a tag made by `tag_of`; the route is empty if it covers all routes."""
+    """Split a tag made by `tag_of` into (histogram, outcome, route).
+
+    Outcome and route are empty if the tag covers all routes.
+    """
     histogram, _, rest = tag.partition(".")
     outcome, _, name = rest.partition(".")
     if not name:
@@ -69,7 +72,7 @@ def parts_of(tag: str) -> tuple[str, str, str]:
 
 
 def header(base_ns: int, comment: str = "") -> bytes:
-    """The first lines of a log whose times count from `base_ns` (ns since the epoch)."""
+    """Return the first lines of a log whose times count from `base_ns` (ns since the epoch)."""
     base_s = base_ns / 1e9
     date = datetime.fromtimestamp(base_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     lines = [
@@ -84,21 +87,23 @@ def header(base_ns: int, comment: str = "") -> bytes:
 
 
 def line(tag: str, start_s: float, length_s: float, histogram: Histogram) -> bytes:
-    """The line of one interval, for values in nanoseconds. `start_s` counts from the log's base."""
+    """Return the line of one interval, for values in nanoseconds; `start_s` counts from the log's base."""
     max_ms = histogram.max / NS_PER_MS
     return f"Tag={tag},{start_s:.3f},{length_s:.3f},{max_ms:.6f},".encode() + encode(histogram) + b"\n"
 
 
 def read_unit(text: bytes) -> str:
-    """The unit that a comment line states, or an empty string."""
+    """Return the unit that a comment line states, or an empty string."""
     found = _UNIT.search(text.decode("utf-8", "replace"))
     return found.group(1).lower() if found else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interval:
-    """One line of a log: its histogram as text, and how many `counters` that needs in memory. `start_s` counts from the
-    epoch if the log states its base; otherwise it is as written. `tag` is empty if the line has none.
+    """One line of a log, with its histogram still encoded in `text`.
+
+    `counters` is the number of counters that the decoded histogram has. `start_s` counts from the epoch if the log
+    states its base; otherwise it is as written. `tag` is empty if the line has none.
     """
 
     tag: str
@@ -109,8 +114,9 @@ class Interval:
 
     @property
     def histogram(self) -> Histogram:
-        """The counts with their layout. They are decoded at each call, because those of a complete log would take
-        gigabytes.
+        """The counts with their layout.
+
+        They are decoded on each access, because the histograms of a complete log would take gigabytes.
         """
         return decode(self.text)
 
@@ -122,7 +128,10 @@ class Interval:
 
 @dataclass(slots=True)
 class Log:
-    """A log after reading. `problems` lists the lines that were left out, with reasons."""
+    """A log after reading.
+
+    `problems` lists the first lines that were left out, with reasons; `problem_count` counts all of them.
+    """
 
     path: Path
     intervals: list[Interval] = field(default_factory=list)
@@ -138,7 +147,10 @@ class Log:
             self.problems.append(f"{self.path}, line {number}: {why}")
 
     def by_tag(self) -> dict[str, Histogram]:
-        """The sum over time of each tag. InputError if the histograms of a tag differ in range or digits."""
+        """Return the sum over time of each tag's histograms.
+
+        Raise InputError if the histograms of a tag differ in range or digits, or if the sums need too much memory.
+        """
         needed = dict[str, int]()
         for interval in self.intervals:
             needed[interval.tag] = max(needed.get(interval.tag, 0), interval.counters)
@@ -157,11 +169,11 @@ class Log:
 
 
 def read_hlog(path: str | os.PathLike[str]) -> Log:
-    """Read a log of any HdrHistogram writer (log versions 1.0 to 1.3, histograms in V0, V1 or V2, tagged or not,
-    lines in any order).
+    """Read a log of any HdrHistogram writer.
 
-    An incomplete or damaged line is left out and listed in `problems`. InputError if the file cannot be read, or
-    holds no histogram at all.
+    Accepted are log versions 1.0 to 1.3, histograms in V0, V1 or V2, with or without tags, and lines in any order. An
+    incomplete or damaged line is left out and listed in `problems`. Raise InputError if the file cannot be read,
+    holds no histogram at all, or unpacks to too much data.
     """
     log = Log(Path(path))
     counters = 0
@@ -181,8 +193,10 @@ def read_hlog(path: str | os.PathLike[str]) -> Log:
 
 
 def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterator[Interval]:
-    """The intervals of the wanted tags of a log, one at a time; others are not decoded. The other content is collected
-    in `log`. InputError if the file cannot be read.
+    """Yield the intervals of the wanted tags of a log, one at a time.
+
+    Lines of other tags are not decoded. Base time, start time, unit and problems are collected in `log`. Raise
+    InputError if the file cannot be read.
     """
     try:
         with open_regular(log.path, or_pipe=True) as file:
@@ -199,7 +213,10 @@ def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterato
 
 
 def index(path: Path) -> dict[str, bytes]:
-    """The encoded histogram of each tag, from a log with one line per tag. InputError if it cannot be read."""
+    """Return the encoded histogram of each tag, from a log with one line per tag.
+
+    Raise InputError if the log cannot be read.
+    """
     try:
         with open_regular(path) as file:
             return dict(_tagged(path, read_lines(file, path)))
@@ -220,7 +237,7 @@ def _tagged(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[str, bytes]]:
 
 
 def decode_at(path: Path, tag: str, text: bytes) -> Histogram:
-    """Like `decode`, but InputError has the place of the damaged histogram."""
+    """Decode a histogram; if it is damaged, raise InputError with its file and tag."""
     try:
         return decode(text)
     except ValueError as error:

@@ -34,7 +34,7 @@ def validity_of(
     generator: Generator,
     imbalance: str,
 ) -> Validity:
-    """Judge each target by its own latencies; the worst finding counts."""
+    """Judge each target by its own latencies, and return the worst verdict."""
     judged = []
     for share in shares:
         by_name = sum_counters([metrics.counters for metrics in share.all_metrics])
@@ -59,7 +59,7 @@ def validity_of(
 
 
 def _latencies(measured: Measured, closed_loop: bool) -> dict[str, Quantiles | None]:
-    """The latencies that validity is judged by. A closed loop has only some of them."""
+    """Return the latencies by which validity is judged. A closed loop has only some of them."""
     return {
         row.field: _quantiles(measured, row.name)
         for row in HISTOGRAMS
@@ -69,7 +69,7 @@ def _latencies(measured: Measured, closed_loop: bool) -> dict[str, Quantiles | N
 
 
 def _allowing(limits: ValidityLimits, tick_ns: int) -> ValidityLimits:
-    """The limits on lateness, increased by the lateness that is by design."""
+    """Return the limits with those on lateness increased by `tick_ns`, the lateness that is by design."""
     floors = [
         name for name in limits.__struct_fields__ if name.startswith("lateness_") and name.endswith("_ns")
     ]
@@ -87,8 +87,9 @@ def _quantiles(measured: Measured, kind: str) -> Quantiles | None:
 def status_differs(
     started: Started, measured: Measured, validity: Validity
 ) -> tuple[StatusFigures | None, Validity]:
-    """Responses compared with the recording, and the verdict including that finding. An objective on the statuses of
-    all requests replaces the rule.
+    """Compare the statuses of responses with the recording, and return the figures and the updated verdict.
+
+    An objective on the statuses of all requests replaces the rule; the verdict then stays as it is.
     """
     replaced = any(slo.replaces_status_rule(slo.parse(text)) for text in started.slo)
     figures = figures_of(measured.statuses, replaced=replaced)
@@ -105,15 +106,17 @@ def status_differs(
 
 
 def rows_of(folder: RunFolder) -> list[Second]:
-    """The rows of the timeline; none if it is damaged."""
+    """Return the rows of the timeline; an empty list if the timeline is damaged."""
     with contextlib.suppress(InputError):
         return read_rows(folder.timeline, Second)
     return []
 
 
 def objectives_of(folder: RunFolder, started: Started, measured: Measured) -> list[SloOutcome]:
-    """Evaluate the objectives. Objectives by window read the logs; if a log is damaged, there are no windows, so they
-    fail.
+    """Evaluate the objectives of a run.
+
+    Objectives by window are computed from the logs of the run folder. Such an objective fails if the logs have no
+    window for it, for example because a log cannot be read.
     """
     objectives = [slo.parse(text) for text in started.slo]
     rows = rows_of(folder) if any(objective.window_ns for objective in objectives) else []

@@ -23,7 +23,7 @@ def generator_figures(
     by_name: dict[str, int],
     measured: Measured,
 ) -> Generator:
-    """The cost of sending."""
+    """Return the cost of sending: CPU time, delays and memory of the generator."""
     lanes_s = lanes_cpu_ns([metrics.counters for metrics in all_metrics]) / SECOND_NS
     return Generator(
         engine=started.engine,
@@ -42,14 +42,14 @@ def generator_figures(
 
 
 def _delays(measured: Measured, by_name: dict[str, int]) -> Delays:
-    """Delays of the lanes. The latencies without them are null if the engine does not measure the delays."""
+    """Return the delays of the lanes. Latencies without the delays are null if the engine does not measure delays."""
     found: dict[str, Any] = {name: by_name[name] for name in Delays.__struct_fields__ if name in by_name}
     found |= {row.field: measured.latency(row.name) for row in HISTOGRAMS if row.net}
     return Delays(**found)
 
 
 def lost_share(all_metrics: Sequence[LaneMetrics]) -> float:
-    """The largest share of time that a lane lost, between the first due time and the last done."""
+    """Return the largest share of time that a lane lost, from its first due time until its last request ended."""
     shares = [0.0]
     for metrics in all_metrics:
         first_ns, last_ns, lost_ns = (
@@ -61,8 +61,9 @@ def lost_share(all_metrics: Sequence[LaneMetrics]) -> float:
 
 
 def _busy_share(metrics: LaneMetrics) -> float:
-    """The share of time in which the lane had something to do, from the first due time to the last done. Spinning until
-    a due time counts as idle.
+    """Return the share of time in which the lane was busy, from its first due time until its last request ended.
+
+    Spinning until a due time counts as idle.
     """
     first_ns, last_ns, idle_ns = (
         int(metrics.counters[AT[name]]) for name in ("first_due_ns", "last_done_ns", "idle_ns")
@@ -73,7 +74,7 @@ def _busy_share(metrics: LaneMetrics) -> float:
 
 
 def retry_figures(started: Started, by_name: dict[str, int]) -> Retries | None:
-    """The figures of retries; None if the scenario has none."""
+    """Return the figures of retries; None if the scenario allows no retries."""
     if started.scenario.get("retry", {}).get("attempts", 1) == 1:
         return None
     return Retries(
@@ -86,14 +87,15 @@ def retry_figures(started: Started, by_name: dict[str, int]) -> Retries | None:
 
 
 def connection_figures(by_name: dict[str, int]) -> Connections:
-    """Connections of all lanes."""
+    """Return the figures of the connections of all lanes."""
     same = {name: by_name[name] for name in Connections.__struct_fields__ if name in by_name}
     return Connections(opened=by_name["connects"], failed=by_name["connects_failed"], **same)
 
 
 def address_figures(all_metrics: Sequence[LaneMetrics]) -> list[AddressFigures]:
-    """The addresses that lanes connected to, in the order in which they became known. Counts are sums over the
-    lanes.
+    """Return the addresses that lanes connected to, in the order in which they became known.
+
+    Counts are sums over the lanes.
     """
     counts: dict[tuple[str, int], dict[str, int]] = {}
     removed: dict[tuple[str, int], bool] = {}

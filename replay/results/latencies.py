@@ -1,4 +1,4 @@
-"""Latencies of run.json: the figures of a histogram, and the histograms over all routes as the catalog lists them."""
+"""Latencies of run.json: the figures of a histogram, and the histograms over all routes that the catalog lists."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from replay.ledger.catalog import HISTOGRAMS, Histogram
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of one histogram. The figures listed in `at_least` are lower bounds, because they fall among requests
-    that were never sent, or on one hour, the highest value of a histogram.
+    """Figures of one histogram.
 
-    Percentiles follow Java's rule (`replay.ledger.percentiles`).
+    The figures listed in `at_least` are lower bounds, because they fall among requests that were never sent, or on
+    one hour, the highest value of a histogram. Percentiles follow Java's rule (`replay.ledger.percentiles`).
     """
 
     count: int
@@ -31,28 +31,34 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     at_least: list[str] = []
 
 
-_MEANING = """Latencies over all routes (docs/lane-contract.md defines them). A closed loop has only `service` and
-    `first_byte`. Handshakes exist if TLS made any, `wait_order` if clients were in order, and for Kafka `end_to_end`
-    (due to consumed) and `answer` (due to the answer of a pipeline consumed) if they were consumed.
+_MEANING = """Latencies over all routes (docs/lane-contract.md defines them).
+
+    A closed loop has only `service` and `first_byte`. Handshakes are present if TLS made any, and `wait_order` if the
+    requests of a client were kept in order. With a Kafka consumer, `end_to_end` ends when a record was consumed, and
+    `answer` when the record with a pipeline's answer was consumed. Both begin at the due time.
     """
 
 
 def is_listed(histogram: Histogram) -> bool:
-    """Whether `latency` in run.json has this histogram. Latencies without the generator's delays are in `delays`
-    instead.
+    """Return whether `latency` in run.json contains this histogram.
+
+    Latencies without the generator's delays are in `delays` instead.
     """
     return not histogram.net
 
 
 def is_required(histogram: Histogram) -> bool:
-    """Whether every run has this histogram."""
+    """Return whether every run has this histogram."""
     return histogram.closed_loop and not histogram.only
 
 
 if TYPE_CHECKING:
 
     class Latencies(msgspec.Struct, frozen=True, kw_only=True):
-        """The fields follow from the catalog, so a type checker knows their type but not their names."""
+        """Latencies over all routes.
+
+        The fields follow from the catalog, so a type checker knows their type but not their names.
+        """
 
         service: Latency
         first_byte: Latency

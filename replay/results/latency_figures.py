@@ -17,7 +17,10 @@ NOTHING = msgspec.convert({name: 0 for name in Latency.__struct_fields__ if name
 
 
 def latencies_of(measured: Measured, closed_loop: bool, kafka: Sequence[KafkaFigures | None]) -> Latencies:
-    """The histograms that the catalog lists. Histograms that not every run has are left out if they are empty."""
+    """Return the latencies over all routes that the catalog lists for run.json.
+
+    Histograms that not every run has are left out if they are empty.
+    """
     found = {}
     for row in HISTOGRAMS:
         if not is_listed(row) or (closed_loop and not row.closed_loop):
@@ -31,15 +34,16 @@ def latencies_of(measured: Measured, closed_loop: bool, kafka: Sequence[KafkaFig
 
 
 def _missing_from_ns(name: str, kafka: Sequence[KafkaFigures | None]) -> int | None:
-    """The latency from which a consumer's histogram contains records that were missing at the end; None if none were
-    missing.
+    """Return the latency from which a consumer's histogram contains records that were missing at the end.
+
+    Return None if none were missing.
     """
     consumed = [each.consumed[name] for each in kafka if each is not None and name in each.consumed]
     return min((each.at_least_ns for each in consumed if each.at_least_ns is not None), default=None)
 
 
 def _bounded(latency: Latency, from_ns: int | None) -> Latency:
-    """A latency whose values from `from_ns` on are lower bounds, because records were missing at the end."""
+    """Mark the values of a latency from `from_ns` on as lower bounds, because records were missing at the end."""
     if from_ns is None:
         return latency
     names = [name for name in latency.__struct_fields__ if name.startswith("p") or name == "max_ns"]

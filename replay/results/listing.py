@@ -1,6 +1,6 @@
-"""The runs of a folder, newest first, with one line each.
+"""Lists the runs of a folder, newest first, with one line each.
 
-It reads only the fields that it needs, so that a list of a thousand runs is fast.
+Only the needed fields of each run.json are decoded, so that a list of a thousand runs is fast.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .verdicts import verdict_word
 T = TypeVar("T")
 
 DOCUMENT_BYTES_MAX = 256 << 20
-"""The largest run.json that is read."""
+"""Maximum size of a run.json that is read."""
 
 
 class _Start(msgspec.Struct):
@@ -87,9 +87,11 @@ class _Begun(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class ListedRun:
-    """One run. `verdict` is one word, FAILED if a VALID run missed an objective. `p99_ns` is that of the response, or
-    of the service in a closed loop. `problem` is the reason why a folder cannot be read; the other fields are then
-    unknown.
+    """One run of a list.
+
+    `verdict` is one word, FAILED if a VALID run missed an objective or got too many worse statuses than recorded.
+    `p99_ns` is that of the response, or of the service time in a closed loop. `problem` is the reason why a folder
+    cannot be read; the other fields are then unknown.
     """
 
     path: Path
@@ -112,8 +114,10 @@ class ListedRun:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The runs of a folder, newest first; `others` are its folders that contain several runs (of `replay peak` and
-    `ab`). `links` are links to folders, and links in place of a run.json; they are not followed.
+    """The runs of a folder, newest first.
+
+    `others` are its folders that contain several runs (of `replay peak` and `ab`). `links` are links to folders, and
+    links in place of a run.json; they are not followed.
     """
 
     runs: list[ListedRun] = field(default_factory=list)
@@ -122,7 +126,10 @@ class Listing:
 
 
 def list_runs(parent: Path) -> Listing:
-    """The runs of `parent`; empty if it does not exist. InputError if it cannot be read."""
+    """List the runs of `parent`; the list is empty if `parent` does not exist.
+
+    Raise InputError if `parent` cannot be read.
+    """
     listing = Listing()
     if not parent.exists():
         return listing
@@ -145,7 +152,7 @@ def list_runs(parent: Path) -> Listing:
 
 
 def listed(path: Path) -> ListedRun:
-    """The line for a run folder."""
+    """Return the line for one run folder."""
     try:
         if is_own_file(path / "run.json"):
             return _of_document(path, _read(path / "run.json", _Document))
@@ -188,7 +195,7 @@ def _of_document(path: Path, document: _Document) -> ListedRun:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a run holds the lock on its started.json, which means that it is in progress."""
+    """Return whether a run holds the lock on its started.json, which means that it is in progress."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
 """Figures of a run, such as a percentile of a route's latency or a share of errors.
 
-The document, objectives, reports and comparisons get them from here, in the same way for a run in memory and for one on
-disk.
+The document, objectives, reports and comparisons compute them here, in the same way for a run in memory and for one
+on disk.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from replay_native.ledger.lane_metrics import LaneMetrics
 
 __all__ = ["CONSUMED", "FAILED"]
-# Re-exported from the catalog, because callers of this module need them.
+# The two are re-exported from the catalog, because callers of this module need them.
 
 OTHER = "other"
-"""The name for routes that no longer fit the lanes' arena: the last row of a lane's memory."""
+"""The name under which routes that no longer fit the lanes' arena are counted: the last row of a lane's memory."""
 
 
 def _has_values(histogram: Histogram | None) -> bool:
@@ -45,8 +45,9 @@ def _has_values(histogram: Histogram | None) -> bool:
 
 
 class Value(NamedTuple):
-    """A figure in ns. `at_least`: it is a lower bound, because it falls among requests that were never sent, or beyond
-    the histogram.
+    """A figure in ns.
+
+    `at_least`: it is a lower bound, because it falls among requests that were never sent, or beyond the histogram.
     """
 
     ns: int
@@ -55,10 +56,12 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`totals(tag)` is a histogram of totals.hlog or None. `outcomes` counts requests by route, without the warm-up.
-    `actions` are groups of routes by name; an action can be given instead of a route. By route, `checked` counts the
-    responses checked and the mismatches among them, `statuses` the responses compared with the recording, and
-    `not_of_target` failed requests for which the target is not to blame.
+    """The histograms and counts of a run, from which all its figures are computed.
+
+    `totals(tag)` returns a histogram of totals.hlog, or None. `outcomes` counts requests by route, without the
+    warm-up. `actions` are groups of routes by name; an action can be given instead of a route. By route, `checked`
+    holds the number of checked responses and of mismatches among them, `statuses` the responses compared with the
+    recording, and `not_of_target` the failed requests for which the target is not to blame.
     """
 
     totals: Callable[[str], Histogram | None]
@@ -70,8 +73,10 @@ class Measured:
     not_of_target: Mapping[str, int] = field(default_factory=dict)
 
     def histogram(self, kind: str, route: str = "") -> Histogram | None:
-        """A histogram of `kind` (`response`, `wait.queue`, ...): over all routes with 3 significant digits, or of one
-        route over all its outcomes with 2.
+        """Return a histogram of `kind` (`response`, `wait.queue`, ...), or None if there is none.
+
+        Over all routes it has 3 significant digits. For one route it is merged over the route's outcomes, with 2
+        digits.
         """
         if not route:
             return self.totals(tag_over_all(kind))
@@ -84,21 +89,21 @@ class Measured:
         return merged
 
     def members(self, route: str) -> Sequence[str]:
-        """The route itself, or the routes of the business action of this name, or the routes that match its `*`."""
+        """Return the routes that `route` covers: itself, those of a business action, or those that match its `*`."""
         if route in self.outcomes:
             return (route,)
         return self.actions.get(route) or [name for name in self.outcomes if names_route(route, name)]
 
     def _rows(self, route: str) -> list[Mapping[str, int]]:
-        """The outcomes of a route or action; those of every route if none is given."""
+        """Return the outcomes of a route or action; those of every route if none is given."""
         return [self.outcomes.get(member, {}) for member in (self.members(route) if route else self.outcomes)]
 
     def unsent(self, route: str = "") -> int:
-        """How many requests were never sent. Their response times have only a lower bound."""
+        """Return how many requests were never sent. Their response times have only a lower bound."""
         return sum(outcomes.get("unsent", 0) for outcomes in self._rows(route))
 
     def percentiles(self, kind: str, percentiles: Sequence[float], route: str = "") -> list[Value] | None:
-        """Values at percentiles (0 to 100); None if nothing was measured."""
+        """Return the values at percentiles (0 to 100); None if nothing was measured."""
         histogram = self.histogram(kind, route)
         if histogram is None or histogram.count == 0:
             return None
@@ -106,12 +111,14 @@ class Measured:
         return [self.value(ns, histogram, censored) for ns in histogram.percentiles(percentiles)]
 
     def is_censored(self, kind: str, route: str = "") -> bool:
-        """Whether a latency includes requests that were never sent, for which only a lower bound is known."""
+        """Return whether a latency includes requests that were never sent, for which only a lower bound is known."""
         return kind == "response" and self.unsent(route) > 0
 
     def value(self, ns: int, histogram: Histogram, censored: bool) -> Value:
-        """The figure for a value of a histogram. It is a lower bound from `max_wait` on if requests were unsent, and at
-        the highest value of the histogram.
+        """Return the figure for a value of a histogram, and whether it is a lower bound.
+
+        It is a lower bound if it is at least `max_wait` and requests were unsent, and at the highest value of the
+        histogram.
         """
         if ns >= HIGHEST_NS and histogram.layout in (NS_3, NS_2):
             return Value(HIGHEST_NS, True)
@@ -121,7 +128,7 @@ class Measured:
         return Value(self.max_wait_ns if ns - self.max_wait_ns < width else ns, True)
 
     def latency(self, kind: str, route: str = "") -> Latency | None:
-        """The figures of one histogram; None if nothing was measured."""
+        """Return the figures of one histogram; None if nothing was measured."""
         histogram = self.histogram(kind, route)
         values = self.percentiles(kind, (*REPORTED, 100.0), route)
         if histogram is None or values is None:
@@ -139,13 +146,13 @@ class Measured:
         )
 
     def share_of(self, outcomes: Sequence[str], route: str = "") -> float | None:
-        """Share of requests (of one route) that ended in one of `outcomes`; None if there were none."""
+        """Return the share of requests (of one route) that ended in one of `outcomes`; None if there were none."""
         rows = self._rows(route)
         total = sum(sum(row.values()) for row in rows)
         return sum(row.get(name, 0) for row in rows for name in outcomes) / total if total else None
 
     def mismatched_share(self, route: str = "") -> float | None:
-        """Share of the checked responses (of one route) that failed a check; None if none was checked."""
+        """Return the share of the checked responses (of one route) that failed a check; None if none was checked."""
         rows = [
             self.checked.get(member, (0, 0)) for member in (self.members(route) if route else self.checked)
         ]
@@ -153,14 +160,15 @@ class Measured:
         return sum(mismatches for _, mismatches in rows) / total if total else None
 
     def status_count(self, route: str = "") -> StatusCount:
-        """Responses compared with the recording (of one route)."""
+        """Return the counts of responses compared with the recording (of one route)."""
         members = self.members(route) if route else list(self.statuses)
         return total_of([StatusCount(), *(self.statuses[name] for name in members if name in self.statuses)])
 
 
 def merged_into_other(metrics: LaneMetrics) -> np.ndarray:
-    """Which (route, outcome) pairs of a lane did not fit the arena and are counted in OTHER's slots: bool[rows,
-    outcomes].
+    """Return which (route, outcome) pairs of a lane did not fit the arena: bool[rows, outcomes].
+
+    Such pairs are counted in OTHER's slots.
     """
     merged: np.ndarray = np.array(metrics.slots) == np.arange(N_OUTCOMES)
     merged[-1] = False
@@ -168,7 +176,10 @@ def merged_into_other(metrics: LaneMetrics) -> np.ndarray:
 
 
 def counts_by_route(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
-    """Requests by row and outcome, int64[rows, N_OUTCOMES]. Merged pairs are in the last row, OTHER."""
+    """Return the number of requests by row and outcome, int64[rows, N_OUTCOMES].
+
+    Pairs that did not fit the arena are counted in the last row, OTHER.
+    """
     counts = np.zeros(all_metrics[0].route_counts.shape, np.int64)
     for metrics in all_metrics:
         own = np.array(metrics.route_counts)
@@ -179,7 +190,7 @@ def counts_by_route(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
 
 
 def not_of_target(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
-    """Failed requests for which the target is not to blame, by row as in `counts_by_route`."""
+    """Return the number of failed requests for which the target is not to blame, by row as in `counts_by_route`."""
     found: np.ndarray = counts_by_route(all_metrics)[:, GENERATOR].copy()
     for metrics in all_metrics:
         own = np.array(metrics.route_own)
@@ -192,7 +203,10 @@ def not_of_target(all_metrics: Sequence[LaneMetrics]) -> np.ndarray:
 def from_metrics(
     all_metrics: Sequence[LaneMetrics], routes: Sequence[RouteStart], max_wait_ns: int
 ) -> Measured:
-    """The content of the lanes' memory, merged. `routes` are its rows; OTHER is the last one."""
+    """Merge the lanes' memory into the figures of a run.
+
+    `routes` are the rows of the lanes' memory; OTHER is the last row.
+    """
     names = [*(route.name for route in routes), OTHER]
     rows = {name: row for row, name in enumerate(names)}
     counts = counts_by_route(all_metrics)
@@ -220,7 +234,7 @@ def from_metrics(
 
 
 def _checked(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """By route: responses checked, and mismatches."""
+    """Return, by route, the number of checked responses and of mismatches among them."""
     counts = sum(
         (np.array(metrics.checked) for metrics in all_metrics), np.zeros_like(all_metrics[0].checked)
     )
@@ -228,7 +242,7 @@ def _checked(all_metrics: Sequence[LaneMetrics], names: Sequence[str]) -> dict[s
 
 
 def slot_of(metrics: LaneMetrics, row: int, code: int) -> int:
-    """The arena slot of a row and outcome; -1 if it has none of its own because it is counted in OTHER's."""
+    """Return the arena slot of a row and outcome; -1 if the pair has no slot of its own and is counted in OTHER's."""
     slot = int(metrics.slots[row, code])
     return slot if slot >= N_OUTCOMES or row == metrics.slots.shape[0] - 1 else -1
 
@@ -244,7 +258,7 @@ def _of_route(all_metrics: Sequence[LaneMetrics], row: int, code: int, kind: int
 
 
 def tags(measured: Measured, closed_loop: bool) -> list[str]:
-    """The tags that totals.hlog contains, those over all routes first."""
+    """Return the tags that totals.hlog contains; those over all routes come first."""
     over_all = [
         histogram.tag
         for histogram in HISTOGRAMS
@@ -265,7 +279,7 @@ def _tags_by_route(outcomes: Mapping[str, Mapping[str, int]], closed_loop: bool)
 
 
 def from_folder(folder: RunFolder, document: RunDocument) -> Measured:
-    """The content of totals.hlog; each histogram is decoded when it is needed."""
+    """Return the figures of a run on disk, from its totals.hlog. Each histogram is decoded when it is needed."""
     texts = hlog.index(folder.totals)
     outcomes = {route.route: route.outcomes for route in document.routes}
     actions = actions_of((route.route, route.action) for route in document.routes)

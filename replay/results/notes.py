@@ -14,10 +14,11 @@ COMPUTED = (
     "CONNECTION_LIMITED", "VALUES_MISSING", "ROUTES_MERGED", "NAME_LOST", "ADDRESS_NOT_ALLOWED", "ADDRESSES_FULL",
     "ADDRESS_LEFT_OUT", "TAIL_IS_OURS",
 )  # fmt: skip
-"""Codes of the notes that are computed from other figures of a run. A merged run computes its own."""
+"""Codes of the notes that are computed from other figures of a run. Merging does not copy them from the agents' runs,
+but computes them for the merged run."""
 
 TAIL_NOTE_FLOOR_NS = 1_000_000
-"""Generator lag with a p99 below this needs no note: any sleeping thread has it."""
+"""Generator lag with a p99 up to this needs no note: every thread that sleeps until a due time has it."""
 
 
 def notes_of(
@@ -29,8 +30,10 @@ def notes_of(
     known: Sequence[Note],
     names: Sequence[NameFigures],
 ) -> list[Note]:
-    """All notes. `by_name` are the sums of the lanes' counters, `known` the notes made before, `names` the targets'
-    names.
+    """Return all notes of a run.
+
+    `by_name` holds the sums of the lanes' counters, `known` the notes made earlier, `names` the figures of the
+    targets' names.
     """
     notes = []
     if killed:
@@ -40,14 +43,14 @@ def notes_of(
     for target in started.targets:
         notes += _target_notes(target)
     if started.closed_loop:
-        words = "a closed loop has no due times: response, lateness and wait do not exist"
+        words = "a closed loop has no due times, so response, generator lag and wait are not measured"
         notes.append(Note("CLOSED_LOOP", words))
     notes += _counted_notes(by_name)
     return [*notes, *known, *_name_notes(names), *_tail_note(started, measured)]
 
 
 def _target_notes(target: TargetStart) -> list[Note]:
-    """Facts about a target known at the start: its engine, its certificate."""
+    """Return notes on facts about a target that are known at the start: its engine, its certificate."""
     notes = []
     if target.portable_because:
         notes.append(Note("PORTABLE_ENGINE", target.portable_because))
@@ -61,14 +64,14 @@ def _target_notes(target: TargetStart) -> list[Note]:
 
 
 def _counted_notes(by_name: dict[str, int]) -> list[Note]:
-    """Notes about lane counters that need an explanation."""
+    """Return notes on counters of the lanes that need an explanation."""
     notes = []
     if count := by_name["cap_bound"]:
         words = f"{count:,} requests waited because the cap on connections (-c) was reached; "
         notes.append(Note("CONNECTION_LIMITED", words + "their wait is part of the response"))
     if count := by_name["unsent_capture"]:
-        words = f"{counted(count, 'request')} not sent, because the client lacked a captured value: "
-        notes.append(Note("VALUES_MISSING", words + "see which captures missed"))
+        words = f"{counted(count, 'request')} not sent, because a captured value was missing: "
+        notes.append(Note("VALUES_MISSING", words + "see which captures found nothing"))
     if count := by_name["routes_merged"]:
         words = f"{count:,} requests of rare routes are recorded together as {OTHER!r}"
         notes.append(Note("ROUTES_MERGED", words))
@@ -76,7 +79,7 @@ def _counted_notes(by_name: dict[str, int]) -> list[Note]:
 
 
 def rejected_words(rejected: int, lines: int) -> str:
-    """`868 of 1,868 lines of the recording were rejected`; empty if none was."""
+    """Return words such as `868 of 1,868 lines of the recording were rejected`; empty if none were."""
     if not rejected:
         return ""
     were = "was" if rejected == 1 else "were"
@@ -84,7 +87,7 @@ def rejected_words(rejected: int, lines: int) -> str:
 
 
 def _rejected_note(started: Started) -> list[Note]:
-    """Lines of the recording that could not be read, by reason."""
+    """Return a note on the lines of the recording that could not be read, by reason."""
     trace = started.trace
     if trace is None or not trace.rejected:
         return []
@@ -97,11 +100,11 @@ def _rejected_note(started: Started) -> list[Note]:
 
 
 def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
-    """Changes of the targets' names during the run."""
+    """Return notes on changes of the targets' names during the run."""
     notes = []
     for name in names:
         if name.failed_at_s is not None:
-            words = f"{name.name} stopped resolving after {name.failed_at_s:.1f} s: {name.failure}; the run went on with "
+            words = f"{name.name} stopped resolving after {name.failed_at_s:.1f} s: {name.failure}; the run continued with "
             notes.append(
                 Note(
                     "NAME_LOST",
@@ -113,19 +116,20 @@ def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
             words = f"{name.name} moved to {', '.join(refused)} during the run, which is not allowed: nothing was sent there"
             notes.append(Note("ADDRESS_NOT_ALLOWED", words))
         if name.no_room:
-            words = (
-                f"{name.name} had more addresses than lanes can hold: {name.no_room:,} were not connected to"
-            )
+            words = f"{name.name} had more addresses than lanes can hold: {name.no_room:,} were not used"
             notes.append(Note("ADDRESSES_FULL", words))
         if name.left_out:
-            words = f"{', '.join(name.left_out)} accepted no connection before the start, and was left out"
+            words = (
+                f"not used, because no connection was accepted before the start: {', '.join(name.left_out)}"
+            )
             notes.append(Note("ADDRESS_LEFT_OUT", words))
     return notes
 
 
 def _tail_note(started: Started, measured: Measured) -> list[Note]:
-    """A note if the generator's own tail makes up most of the response's. Beyond the limits of validity it is a finding
-    instead.
+    """Return a note if generator lag makes up most of the response's p99.
+
+    Lag beyond the limits of validity is a finding of the verdict instead.
     """
     late = measured.percentiles("lateness", (99.0,))
     response = measured.percentiles("response", (99.0,))
@@ -137,5 +141,5 @@ def _tail_note(started: Started, measured: Measured) -> list[Note]:
         return []
     if own_ns <= limits.lateness_p99_share_suspect * response[0].ns:
         return []
-    words = f"the p99 of generator lag is {format_latency(own_ns)}, more than half of the response: "
-    return [Note("TAIL_IS_OURS", words + "the tail beyond p99 comes from this machine")]
+    words = f"the p99 of generator lag is {format_latency(own_ns)}, more than half of that of the response: "
+    return [Note("TAIL_IS_OURS", words + "this machine causes much of the tail beyond p99")]

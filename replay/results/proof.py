@@ -1,4 +1,4 @@
-"""Whether a run proves its objectives, as a message for assertions in tests."""
+"""Checks whether a run proves objectives, and describes a failure for assertions in tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from .verdicts import NOT_ENDED
 
 
 def failed_proof(document: RunDocument, measured: Measured, objectives: Sequence[str]) -> str:
-    """The message of an assertion; empty if the run proves every objective. UsageError for an invalid objective."""
+    """Return the message of an assertion; empty if the run proves every objective.
+
+    Raise UsageError for an invalid objective.
+    """
     if not objectives:
         raise UsageError("no objective to assert", hint=f"write {slo.FORMS}")
     parsed = [slo.parse(text) for text in objectives]
@@ -32,7 +35,7 @@ def failed_proof(document: RunDocument, measured: Measured, objectives: Sequence
 
 
 def _proves_nothing(document: RunDocument) -> str:
-    """The reason why no figure of a run is evidence; empty if the figures are."""
+    """Return why the figures of a run are no evidence; empty if they are."""
     how = document.ending.how
     if how in NOT_ENDED or how == "circuit_breaker":
         detail = f": {document.ending.detail}" if document.ending.detail else ""
@@ -42,13 +45,14 @@ def _proves_nothing(document: RunDocument) -> str:
         return f"the generator was at its limit, so this run proves no objective: {reasons}"
     if document.status_differs is not None and document.status_differs.failed:
         share = format_share(document.status_differs.share)
-        return f"{share} of the responses are worse than recorded, so latencies mean little"
+        return f"{share} of the responses are worse than recorded, so latencies prove little"
     return ""
 
 
 def _outcome(document: RunDocument, measured: Measured, objective: slo.Slo) -> SloOutcome:
-    """The outcome of an objective: the run's own if it was a setting of the run, otherwise computed from the
-    histograms.
+    """Return the outcome of an objective: the run's own, or one that is computed from the histograms.
+
+    The run has an outcome for each objective that was one of its settings.
     """
     wanted = slo.canonical(objective)
     for known in document.slo:
@@ -68,7 +72,7 @@ def _outcome(document: RunDocument, measured: Measured, objective: slo.Slo) -> S
 
 
 def _missed(measured: Measured, objective: slo.Slo, outcome: SloOutcome) -> list[str]:
-    """The message for a missed objective: figure and limit, then its route and the number of requests."""
+    """Return the message for a missed objective: figure and limit, then its route and the number of requests."""
     share = objective.unit == "share"
     limit = format_share(objective.limit) if share else duration_text(round(objective.limit))
     operator = "<=" if objective.or_equal else "<"

@@ -1,7 +1,7 @@
 """Computes the figures of each second of a run from the lanes' counters and histograms. Sinks write them.
 
-The lanes' counts only grow, and each tick computes the growth since the last one, so the lanes never wait for the
-recorder. Whatever happens to this process, the lanes' files hold the totals (`replay.results.recover`).
+The lanes' counts only grow. Each tick computes the growth since the last one, so the lanes never wait for the
+recorder. If this process is killed, the lanes' files still hold the totals (`replay.results.recover`).
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ ROUTE_INTERVAL_S = 10.0
 ROUTE_INTERVAL_SHARE = 1 / 60
 ROUTES_EACH_SECOND = 24
 ROUTES_A_TICK = 100
-"""Intervals by route last a second for up to 24 routes, longer for more (10 s for 240, more than that above 1,000), or
-a sixtieth of the run so far if that is longer, so that a week has 480 and 55 days have 600. A diagnosis compares routes
-per second."""
+"""Intervals by route last a second for up to 24 routes, because a diagnosis compares routes per second. For more routes
+they are longer: 10 s for 240 routes, and more than that above 1,000. An interval is at least a sixtieth of the run so
+far. With 10 s, a week has about 480 intervals, and 55 days have about 600."""
 
 
 def _interval_s(routes: int) -> float:
-    """The minimum length of an interval by route; 0: each tick, whatever its length."""
+    """Return the minimum length of an interval by route. 0 means that each tick ends an interval."""
     if routes <= ROUTES_EACH_SECOND:
         return 0.0
     return max(min(ROUTE_INTERVAL_S, routes / ROUTES_EACH_SECOND), routes / ROUTES_A_TICK)
@@ -59,7 +59,7 @@ class _Totals:
         self._scratch = np.zeros_like(self._delta) if len(all_metrics) > 1 else self._delta
 
     def take(self) -> tuple[np.ndarray, int]:
-        """The counts since the last call (valid until the next one), and their sum."""
+        """Return the counts since the last call (valid until the next one), and their sum."""
         count = hdr.take_delta(self._now[0], self._before[0], self._delta)
         for now, before in zip(self._now[1:], self._before[1:], strict=True):
             count += hdr.take_delta(now, before, self._scratch)
@@ -68,7 +68,10 @@ class _Totals:
 
 
 class _Routes:
-    """Computes the deltas of each route and outcome. Routes take turns, so that no tick is expensive."""
+    """Computes the deltas of each route and outcome.
+
+    Routes take turns, so that no tick is expensive.
+    """
 
     def __init__(
         self,
@@ -94,7 +97,7 @@ class _Routes:
         self._scratch = np.zeros(NS_2.length, np.uint64)
 
     def take(self, now_s: float, everything: bool) -> list[tuple[str, float, np.ndarray]]:
-        """(tag, start, counts) of each outcome of the routes whose turn it is, if there are any counts."""
+        """Return (tag, start in s, counts) of each outcome with new counts, for the routes whose turn it is."""
         taken = []
         turn = self._rows if everything else self._rows[self._due_s[self._rows] <= now_s]
         for at, code in np.argwhere(self._changed(turn)).tolist():
@@ -109,7 +112,9 @@ class _Routes:
         return taken
 
     def _changed(self, turn: np.ndarray) -> np.ndarray:
-        """Which outcomes of these rows have new counts since the last time. Those counted in OTHER are attributed to
+        """Return which outcomes of these rows may have new counts since the last call: bool[rows, outcomes].
+
+        The row of OTHER always counts as changed, because the lanes count requests that are merged into it under
         their own rows.
         """
         changed = np.zeros((turn.size, len(OUTCOMES)), bool)
@@ -133,13 +138,18 @@ class _Routes:
 
 
 class Recorder:
-    """Reads the lanes' memory once per second. Only the control plane's thread calls it."""
+    """Reads the lanes' memory once per second.
+
+    Only the control plane's thread may call it.
+    """
 
     def __init__(
         self, all_metrics: Sequence[LaneMetrics], started: Started, *, every_total: bool = False
     ) -> None:
-        """With `every_total`, each histogram over all routes is computed every second, not only those that the run
-        folder keeps. UsageError for an invalid objective.
+        """Prepare to record the run described by `started`. Raise UsageError for an invalid objective.
+
+        With `every_total`, each histogram over all routes is computed every second, not only those that the run
+        folder keeps.
         """
         self._all_metrics, self._started = list(all_metrics), started
         objectives = [slo.parse(text) for text in started.slo]
@@ -168,7 +178,10 @@ class Recorder:
         self.last_s = 0.0
 
     def _routes_of(self, asked: Sequence[tuple[slo.Slo, list[int]]]) -> list[_Routes]:
-        """The routes, each by its turn, except that routes of objectives by window are read every time."""
+        """Return the readers of routes: one for the routes that take turns, and others for those read at every tick.
+
+        Routes of objectives by window are read at every tick.
+        """
         names = [route.name for route in self._started.routes]
         usual = "service" if self._started.closed_loop else "response"
         every_time: dict[str, set[int]] = {usual: set()}
@@ -193,7 +206,10 @@ class Recorder:
         lag: dict[str, int] | None = None,
         watched: dict[str, float | None] | None = None,
     ) -> tuple[Second, Deltas]:
-        """The figures since the last tick, with consumer lag and watched figures. The last tick covers every route."""
+        """Return the figures since the last tick, with consumer lag and watched figures.
+
+        The last tick covers every route.
+        """
         now_s = max((now_ns - self._started.start.monotonic_ns) / SECOND_NS, self.last_s + 0.001)
         since_s, length_s = self.last_s, now_s - self.last_s
         self.last_s = now_s
@@ -218,7 +234,7 @@ class Recorder:
         return self._second(since_s, length_s, figures, (now, came), lag or {}, watched or {}), deltas
 
     def _by_route(self) -> dict[str, dict[str, int]]:
-        """Requests since the last tick by route and outcome, without the warm-up."""
+        """Return the requests since the last tick by route and outcome, without the warm-up."""
         now = counts_by_route(self._all_metrics)
         came = now - self._by_route_before
         self._by_route_before = now
@@ -264,7 +280,7 @@ class Recorder:
         )
 
     def _outcomes_measured(self) -> dict[str, int]:
-        """Outcomes since the last tick, without the warm-up, as routes count them."""
+        """Return the outcomes since the last tick, without the warm-up, as routes count them."""
         now = np.array([metrics.route_counts.sum(axis=0) for metrics in self._all_metrics], np.int64).sum(
             axis=0
         )
@@ -273,8 +289,10 @@ class Recorder:
         return {name: int(n) for name, n in zip(OUTCOMES, came, strict=True) if n}
 
     def _statuses(self) -> list[int]:
-        """Responses since the last tick with a worse status than recorded, and responses with a 4xx if the recorded
-        status is not known.
+        """Return two counts of responses since the last tick, without the warm-up.
+
+        The first counts responses with a status worse than recorded, the second those with a 4xx if the recorded
+        status is unknown.
         """
         now = [
             sum(int(metrics.status_counts[:, column].sum()) for metrics in self._all_metrics)

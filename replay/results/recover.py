@@ -43,10 +43,10 @@ SOURCE_CUT = (
 
 
 def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
-    """Write totals.hlog, samples.jsonl and run.json of a killed run, and mark it as killed.
+    """Write totals.hlog, samples.jsonl and run.json of a killed run, and mark the run as killed.
 
-    An incomplete last line is removed from the logs. InputError if too little is left, or if the run is still in
-    progress.
+    An incomplete last line is removed from the logs. Raise InputError if too little is left, or if the run is still
+    in progress.
     """
     refuse_foreign(folder.path)
     started = _read_started(folder)
@@ -65,7 +65,7 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
         cut_to_whole_lines(path)
     # A lane's memory has no checksum, so any number in it may be wrong.
     hint = "latency.hlog and timeline.jsonl in it hold what was measured until it was killed"
-    with damage_named(f"{folder.path} cannot be recovered: what its lanes left", hint):
+    with damage_named(f"{folder.path} cannot be recovered: the memory of its lanes", hint):
         return _assembled(folder, all_metrics, started, lookup)
 
 
@@ -77,7 +77,7 @@ def _assembled(
     )
     ended_s = (ended_ns - started.start.monotonic_ns) / SECOND_NS
     ending = Ending(
-        how="killed", detail="the process was killed, or could not save its end", at_s=round(ended_s, 3)
+        how="killed", detail="the process was killed, or could not save its result", at_s=round(ended_s, 3)
     )
     so_far = _source_left(folder)
     planned = sum(int(metrics.counters[AT["planned"]]) for metrics in all_metrics)
@@ -94,7 +94,7 @@ def _assembled(
 
 
 def _source_left(folder: RunFolder) -> SourceSoFar | None:
-    """The account of a followed source, as saved in the last full second of the run; None if there is none."""
+    """Return the account of a followed source, as the run last saved it; None if there is none."""
     if not os.path.lexists(folder.source):
         return None
     try:
@@ -111,8 +111,10 @@ def _source_left(folder: RunFolder) -> SourceSoFar | None:
 def _answers_left(
     folder: RunFolder, all_metrics: list[LaneMetrics], started: Started
 ) -> AnswerFigures | None:
-    """The readable part of the responses that the run kept. It is no longer known why others were lost, so all of them
-    count as late. With several targets their number is not known either, because some targets may not keep responses.
+    """Return the figures of the kept responses that can still be read; None if the run kept none.
+
+    The reasons for which other responses were lost are not known after a kill, so all of them count as late. With
+    several targets their number is not known either, because some targets may not keep responses.
     """
     keep = started.scenario.get("answers", {}).get("keep") or "none"
     answers = Answers(folder.path)
@@ -138,9 +140,9 @@ def _answers_left(
 
 
 def cut_to_whole_lines(path: Path) -> int:
-    """Truncate a file after its last line break; returns the number of bytes removed. A missing file is not created.
+    """Truncate a file after its last line break, and return the number of bytes removed.
 
-    InputError if it is a link or belongs to another user.
+    A missing file is not created. Raise InputError if the file is a link or belongs to another user.
     """
     if not os.path.lexists(path):
         return 0
@@ -177,13 +179,15 @@ def _open(path: Path) -> LaneMetrics:
 
 
 def _refuse_if_alive(folder: RunFolder) -> None:
-    """InputError if the run is in progress: its recorder holds a lock on started.json for as long as its process
-    lives.
+    """Raise InputError if the run is in progress.
+
+    Its recorder holds a lock on started.json for as long as its process lives.
     """
     with open_regular(folder.started) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(
-                f"{folder.path} is still being written: the run goes on", hint="wait until it has ended"
+                f"{folder.path} is still being written: the run is in progress",
+                hint="wait until it has ended",
             ) from None

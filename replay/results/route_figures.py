@@ -12,7 +12,7 @@ from .measured import Measured
 
 
 def route_figures(measured: Measured, started: Started) -> list[RouteFigures]:
-    """Routes with requests, the busiest first."""
+    """Return the figures of all routes with requests; the busiest route comes first."""
     known = {route.name: route for route in started.routes}
     found = []
     for name in measured.outcomes:
@@ -22,8 +22,9 @@ def route_figures(measured: Measured, started: Started) -> list[RouteFigures]:
 
 
 def action_figures(measured: Measured, started: Started) -> list[RouteFigures]:
-    """Business actions with requests, the busiest first. Recorded percentiles are left out, because those of several
-    routes cannot be combined.
+    """Return the figures of all business actions with requests; the busiest action comes first.
+
+    For an action of several routes, recorded percentiles are left out, because they cannot be combined.
     """
     recorded = {route.name: route.recorded for route in started.routes}
     found = []
@@ -40,7 +41,6 @@ def action_figures(measured: Measured, started: Started) -> list[RouteFigures]:
 def _figures(
     measured: Measured, started: Started, name: str, recorded: Recorded | None, action: str
 ) -> RouteFigures:
-    """The figures of one route or action."""
     outcomes: Counter[str] = Counter()
     for member in measured.members(name):
         outcomes.update(measured.outcomes.get(member, {}))
@@ -65,7 +65,7 @@ def _figures(
 def session_figures(
     all_metrics: Sequence[LaneMetrics], started: Started, by_name: dict[str, int], measured: Measured
 ) -> SessionFigures | None:
-    """Figures of captures, cookies and checks; None if there were none."""
+    """Return the figures of captures, cookies and checks; None if the scenario has neither rules nor cookies."""
     scenario = started.scenario
     if not started.rules and not scenario.get("cookies"):
         return None

@@ -1,4 +1,4 @@
-"""A run for other commands and programs: its document, its histograms on demand, its seconds as a table."""
+"""A finished run as commands and programs read it: its document, its histograms on demand, its seconds as a table."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ if TYPE_CHECKING:
     from replay.ledger.hdr_package import RunHistogram
 
 HTML_ROUTES = 10
-"""How many routes a notebook shows in the table of a run."""
+"""Maximum number of routes in the table that a notebook shows for a run."""
 
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A complete run. `recovered`: it was killed, and has been completed while opening it.
+    """A complete run.
 
-    A `route` is one of the recording's, a pattern (`GET /users/*`) or a business action.
+    `recovered`: the run was killed, and opening it completed its folder. Where a method accepts a `route`, it can be
+    a route of the recording, a pattern (`GET /users/*`) or a business action.
     """
 
     folder: RunFolder
@@ -51,8 +52,9 @@ class Run:
 
     @property
     def verdict(self) -> str:
-        """The run in one word: VALID, SUSPECT, INVALID (the generator was at its limit), FAILED (the target failed), or
-        how the run was cut off.
+        """The run in one word: VALID, SUSPECT, INVALID, FAILED, or how the run was cut off.
+
+        INVALID means that the generator was at its limit, FAILED that the target failed.
         """
         document = self.document
         failed = (document.status_differs is not None and document.status_differs.failed) or not all(
@@ -61,10 +63,10 @@ class Run:
         return verdict_word(document.ending.how, document.validity.verdict, failed=failed)
 
     def latency(self, name: str = "response", *, route: str = "") -> Latency:
-        """The figures of a latency: response, service, wait, generator lag ("lateness") and so on; over all routes, or
-        of one.
+        """Return the figures of a latency: response, service, wait, generator lag ("lateness") and so on.
 
-        UsageError if the run does not have it; a closed loop has only `service` and `first_byte`.
+        They cover all routes, or one. Raise UsageError if the run does not have the latency; a closed loop has only
+        `service` and `first_byte`.
         """
         kind = self._kind(name, route)
         if route:
@@ -76,10 +78,10 @@ class Run:
         return found
 
     def histogram(self, name: str = "response", *, route: str = "") -> RunHistogram:
-        """The histogram behind `latency`, as an object of the `hdrhistogram` package, in ns: with 3 significant digits
-        over all routes, with 2 for one route. Its percentiles equal those in the run's reports.
+        """Return the histogram behind `latency`, as an object of the `hdrhistogram` package, in ns.
 
-        UsageError as for `latency`.
+        It has 3 significant digits over all routes, and 2 for one route. Its percentiles equal those in the run's
+        reports. Raise UsageError as `latency` does.
         """
         from replay.ledger.hdr_package import RunHistogram
 
@@ -91,8 +93,10 @@ class Run:
         return RunHistogram(histogram, lambda ns: self.measured.value(ns, histogram, censored).ns)
 
     def percentiles(self, *names: str, route: str = "") -> pa.Table:
-        """Percentiles of latencies as an Arrow table: `percentile`, and a column in ns for each of `names` (by default
-        response and service), over all routes or of one. UsageError as for `latency`.
+        """Return percentiles of latencies as an Arrow table, over all routes or of one.
+
+        The columns are `percentile`, and one in ns for each of `names` (by default response and service). Raise
+        UsageError as `latency` does.
         """
         from .tables import percentiles_table
 
@@ -104,8 +108,9 @@ class Run:
         return percentiles_table(self.measured, kinds, route)
 
     def _kind(self, name: str, route: str) -> str:
-        """The kind of histogram with this name. UsageError if the route is unknown, or has no histogram of this
-        name.
+        """Return the kind of histogram with this name.
+
+        Raise UsageError if the route is unknown, or has no histogram of this name.
         """
         kind = ALIASES.get(name, name)
         kind = next((row.name for row in HISTOGRAMS if kind in (row.name, row.field)), kind)
@@ -128,23 +133,26 @@ class Run:
         return UsageError(f"the run measured no {name!r}{of}", hint=f"it measured {', '.join(there)}")
 
     def timeline(self) -> pa.Table:
-        """One row per second of the run, as an Arrow table (`.to_pandas()`): `at` in UTC, counts, percentiles in ns
-        (null if nothing ended), and a column for each outcome (`outcomes.2xx`) and for each partition's consumer lag
-        (`lag.`).
+        """Return one row per second of the run, as an Arrow table (`.to_pandas()`).
+
+        The columns are `at` in UTC, counts, percentiles in ns (null if nothing ended), one for each outcome
+        (`outcomes.2xx`), one for each partition's consumer lag (`lag.`), and those of watched figures and business
+        actions.
         """
         from .tables import timeline_table
 
         return timeline_table(self.seconds())
 
     def seconds(self) -> list[Second]:
-        """The rows of timeline.jsonl, without an incomplete last row."""
+        """Return the rows of timeline.jsonl, without an incomplete last row."""
         return read_rows(self.folder.timeline, Second)
 
     def assert_slo(self, *objectives: str) -> None:
-        """AssertionError unless the run proves each objective (`p99<250ms`, `p99 service of "GET /users/*" < 100ms`,
-        `errors<1%`). The error shows the figure, the limit, the number of requests, the route, and the run folder.
+        """Raise AssertionError unless the run proves each objective.
 
-        A run that is INVALID or was cut off proves nothing, so it fails too. UsageError for an invalid objective.
+        Objectives are texts such as `p99<250ms`, `p99 service of "GET /users/*" < 100ms` or `errors<1%`. The error
+        shows the figure, the limit, the number of requests, the route, and the run folder. A run that is INVALID or
+        was cut off proves nothing, so it fails too. Raise UsageError for an invalid objective.
         """
         from .proof import failed_proof
 
@@ -153,11 +161,11 @@ class Run:
             raise AssertionError(f"{failure}\n  verdict: {self.verdict}\n  run:     {self.folder.path}")
 
     def samples(self) -> list[Sample]:
-        """The slowest and the first failed requests, by route."""
+        """Return the sampled requests by route: the slowest, the first failed, the first with a failed check."""
         return read_rows(self.folder.samples, Sample)
 
     def _head(self) -> list[tuple[str, str]]:
-        """A summary: verdict, target, requests, latency."""
+        """Return a summary as (name, value) pairs: verdict, target, requests, latency."""
         document, latency = self.document, self._shown_latency()
         sent = counted(document.accounts.sent, "request")
         rows = [("verdict", self.verdict), ("target", document.target), ("sent", sent)]
@@ -175,7 +183,7 @@ class Run:
         return f"<Run {shown(str(self.folder.path))!r}: {', '.join(words)}>"
 
     def _repr_html_(self) -> str:
-        """The view in a notebook: the head of the report, its objectives and its busiest routes."""
+        """Return the view in a notebook: the head of the report, its objectives and its busiest routes."""
         document = self.document
         rows = [*self._head(), ("folder", str(self.folder.path))]
         rows += [(reason.code, reason.message) for reason in document.validity.reasons]
@@ -198,8 +206,9 @@ def _pair(latency: Latency | None) -> tuple[str, str]:
 
 
 def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
-    """Open the folder of a run; a killed run is completed first. InputError if it is invalid, or was written by a newer
-    version.
+    """Open the folder of a run, and complete it first if the run was killed.
+
+    Raise InputError if the folder is invalid, or was written by a newer version of replay.
     """
     folder = RunFolder.open(path)
     recovered = not folder.is_whole

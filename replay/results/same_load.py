@@ -1,4 +1,4 @@
-"""Whether two runs put the same load on their targets, by the scenarios in their documents."""
+"""Compares the load of two runs, by the scenarios in their documents."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ NOT_OF_THE_LOAD = (
 
 
 def load_digest(scenario: dict[str, Any], trace_digest: str, closed_loop: bool) -> str:
-    """A digest that is equal for runs that put the same load on their targets."""
+    """Return a digest that is equal for runs that put the same load on their targets."""
     kept = {key: value for key, value in scenario.items() if key not in NOT_OF_THE_LOAD}
     data = msgspec.json.encode([kept, trace_digest, closed_loop], order="deterministic")
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def changed_settings(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
-    """The load settings in which two scenarios differ."""
+    """Return the names of the load settings in which two scenarios differ."""
     keys = sorted((one.keys() | two.keys()) - set(NOT_OF_THE_LOAD))
     return [key for key in keys if one.get(key) != two.get(key)]

@@ -1,4 +1,7 @@
-"""Sampled requests: the slowest and the first failed requests of each route, with all their stamps."""
+"""Sampled requests of each route, with all their time stamps.
+
+They are the slowest requests, the first failed requests, and the first whose response failed a check.
+"""
 
 from __future__ import annotations
 
@@ -28,17 +31,19 @@ class RecordedRow(NamedTuple):
 
 
 Lookup = Callable[[list[int]], Mapping[int, RecordedRow]]
-"""Maps sequence numbers to their recorded rows; unknown ones are left out."""
+"""Maps sequence numbers to their recorded rows; unknown numbers are left out."""
 
 
 SampleKind = Literal["slowest", "failed", "mismatched"]
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One request in full. Stamps are ns since the start of the run; a missing stamp is left out. For a request that
-    was not sent, the response is a lower bound (`at_least`), and `reason` is the account that counts it. `rule` is the
-    first check that a mismatch failed. For a malformed response `problem` says what is wrong, and `begins` is the start
-    of its first line, without possible secrets. `trace_id` is that of the traceparent that was sent with it
+    """One request in full.
+
+    Stamps are ns since the start of the run; a missing stamp is left out. For a request that was not sent, the
+    response time is a lower bound (`at_least`), and `reason` is the account that counts it. `rule` is the first check
+    that a mismatched response failed. For a malformed response `problem` is what is wrong with it, and `begins` is
+    the start of its first line, without possible secrets. `trace_id` is that of the traceparent in the request
     (`--traceparent`).
     """
 
@@ -70,7 +75,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def iso(at_ns: int, utc_offset_s: int = 0) -> str:
-    """ns since the epoch as ISO 8601 with its time zone, exact to the microsecond."""
+    """Return ns since the epoch as ISO 8601 with its time zone, exact to the microsecond."""
     zone = timezone(timedelta(seconds=utc_offset_s))
     moment = datetime.fromtimestamp(at_ns // 1_000_000_000, zone) + timedelta(
         microseconds=at_ns % 1_000_000_000 // 1000
@@ -79,7 +84,7 @@ def iso(at_ns: int, utc_offset_s: int = 0) -> str:
 
 
 Beginning = bytes
-"""The first bytes of a response. (`bytes` is a field below.)"""
+"""The first bytes of a response. The alias is needed because `_Raw` has a field `bytes`."""
 
 
 class _Raw(NamedTuple):
@@ -110,9 +115,10 @@ def collect(
     rules: Sequence[str] = (),
     trace_seeds: Mapping[str, int] | None = None,
 ) -> list[Sample]:
-    """The samples of all lanes by route: the slowest, then the first failed, then the first mismatches. `names` are the
-    names of the rows, `rules` those of the captures and checks. `trace_seeds` has a seed of trace ids for each route
-    whose requests carry a traceparent.
+    """Return the samples of all lanes by route: the slowest, then the first failed, then the first mismatched.
+
+    `names` are the names of the rows, `rules` the names of the captures and checks. `trace_seeds` has a seed of trace
+    ids for each route whose requests have a traceparent.
     """
     found: list[tuple[SampleKind, str, _Raw]] = []
     for row, name in enumerate(names):
@@ -132,7 +138,7 @@ def collect(
 
 
 def _traced(sample: Sample, seed: int) -> Sample:
-    """The sample with its trace id; a request that was never sent has none."""
+    """Add its trace id to a sample. A request that was never sent has none."""
     if not seed or sample.sent_ns is None:
         return sample
     return msgspec.structs.replace(sample, trace_id=trace_id(seed, sample.seq))

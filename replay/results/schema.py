@@ -20,7 +20,7 @@ _PARTS = (("run.json", RunDocument), ("A row of timeline.jsonl", Second), ("A ro
 
 
 def with_schemas(page: str) -> str:
-    """The page with its schemas regenerated."""
+    """Return the page with its schemas regenerated."""
     parts = [page.partition(MARK)[0], MARK]
     for name, struct in _PARTS:
         text = msgspec.json.format(msgspec.json.encode(msgspec.json.schema(struct)), indent=2).decode()

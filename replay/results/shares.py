@@ -28,7 +28,7 @@ class Share(NamedTuple):
 def shares_of(
     all_metrics: Sequence[LaneMetrics], started: Started, facts: Facts, measured: Measured
 ) -> list[Share]:
-    """The lanes of each target, in the order of the targets."""
+    """Divide the lanes of a run among its targets, in the order of the targets."""
     starts = started.targets or [TargetStart(target=started.target, lanes=len(all_metrics))]
     figures = [*facts.kafka, *[None] * len(starts)]
     shares, first = [], 0
@@ -41,8 +41,10 @@ def shares_of(
 
 
 def target_figures(shares: Sequence[Share], started: Started, facts: Facts) -> list[TargetFigures]:
-    """The figures of each target. If the accounts of a target do not balance, those of the run do not either, and its
-    verdict reports it.
+    """Return the figures of each target.
+
+    If the accounts of a target do not balance, the accounts of the run do not balance either, and its verdict reports
+    it.
     """
     return [
         TargetFigures(
@@ -63,7 +65,10 @@ def target_figures(shares: Sequence[Share], started: Started, facts: Facts) -> l
 def balanced(
     counters: Sequence[np.ndarray], skipped: dict[str, int], facts: Facts
 ) -> tuple[Accounts, AccountsDetail, str]:
-    """The accounts of these lanes. If they do not balance: the counts as they are, and a description of the error."""
+    """Return the accounts of these lanes, their details, and a description of the error if they do not balance.
+
+    If they do not balance, the accounts are the counts as they are.
+    """
     try:
         return *balance(counters, skipped=skipped, killed=facts.ending.how == "killed"), ""
     except Unbalanced as error:
@@ -73,7 +78,7 @@ def balanced(
 
 
 def tls_figures(share: Share) -> TlsFigures | None:
-    """TLS figures; None if the target has none."""
+    """Return the TLS figures of a target; None if it does not use TLS."""
     if share.start.tls is None:
         return None
     by_name = sum_counters([metrics.counters for metrics in share.all_metrics])

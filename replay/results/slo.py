@@ -4,18 +4,18 @@
     p(99) response of "POST /v1/users" < 250ms over 10s
     errors of "registration" < 0.1%
 
-What it may limit:
-- a percentile (`p99`, `p(99)`, `max`) of a latency (METRICS; without a name: response);
-- the share of `errors`, of an outcome (`5xx`, `timeout`, `unsent`, ...), of requests whose `statuses differ` (worse than
-  recorded: `replay.ledger.statuses`), or of `mismatches` among the responses that were checked.
+An objective limits one of these figures:
+- a percentile (`p99`, `p(99)`, `max`) of a latency (one of METRICS; response if none is given);
+- the share of `errors`, of an outcome (`5xx`, `timeout`, `unsent`, ...), of requests whose `statuses differ` (worse
+  than recorded: `replay.ledger.statuses`), or of `mismatches` among the responses that were checked.
 
-It is about all requests or, in quotes, about a route (`*` matches anything) or a business action. It holds over the
-whole run, or in every window of a length (`replay.results.windows`).
+It covers all requests or, in quotes, a route (`*` matches anything) or a business action. It must hold over the whole
+run, or in every window of a length (`replay.results.windows`).
 
-Times and shares need a unit: `p99<250` could be 250 ms or 250 s, and one of these might never fail.
+Times and shares need a unit: `p99<250` could be 250 ms or 250 s, and an objective of 250 s might never fail.
 
 `errors` are requests that a user would have seen fail: 5xx, no complete response, no response in time, never sent. A
-4xx is not among them.
+4xx is not one of them.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _EXPECTED = {
     "WINDOW": "the length of a window", "OVER": "'over' and a window, or the end",
     "$END": "the end",
 }  # fmt: skip
-"""The name of an expected symbol in an error: the first one of those that are possible."""
+"""Names of symbols in messages. If several symbols are possible, the message contains the first of them here."""
 
 MISMATCHES, STATUSES, DIFFER = "mismatches", "statuses", "differ"
 _SHARES = {name: (name,) for name in (*(outcome.name for outcome in OUTCOMES), MISMATCHES, STATUSES)} | {
@@ -87,8 +87,10 @@ _PERCENTILE = re.compile(r"p?(\d+(?:\.\d+)?)")
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """One objective. `percentile` is None for a share of `outcomes`. `limit` is in ns or a share. `route` may be an
-    action. `window_ns` is None for the whole run.
+    """One objective.
+
+    `percentile` is None for a share of `outcomes`. `limit` is in ns or a share. `route` may be an action. `window_ns`
+    is None for the whole run.
     """
 
     text: str
@@ -114,7 +116,7 @@ def _parser() -> Lark:
 
 
 def parse(text: str) -> Slo:
-    """An objective from its text. UsageError gives the column and what would have been correct."""
+    """Parse an objective. UsageError reports the column of the fault and what is expected there."""
     from lark.exceptions import UnexpectedInput
 
     try:
@@ -164,11 +166,14 @@ _READINGS = {
     "LIMIT": lambda number: [f"{number} ms", f"{number} s"],
     "WINDOW": lambda number: [f"{number} s", f"{number} m"],
 }
-"""What a number without a unit could mean."""
+"""Possible meanings of a number without a unit."""
 
 
 def parse_known(texts: Iterable[str]) -> list[Slo]:
-    """The objectives among texts of which some may be none, as in results of other versions or simulated ones."""
+    """Return the objectives among `texts`, and skip texts that are not valid objectives.
+
+    Results of other versions, and simulated results, may contain such texts.
+    """
     found = []
     for text in texts:
         with contextlib.suppress(UsageError):
@@ -177,7 +182,7 @@ def parse_known(texts: Iterable[str]) -> list[Slo]:
 
 
 def _refuse_bare(text: str, number: str, at: int, kind: str) -> None:
-    """UsageError if a limit or a window has no unit. The message lists what it may mean."""
+    """Raise UsageError if a limit or a window has no unit. The message lists its possible meanings."""
     if not is_bare(number):
         return
     readings = list(dict.fromkeys(_READINGS[kind](number)))
@@ -190,13 +195,14 @@ def _refuse_bare(text: str, number: str, at: int, kind: str) -> None:
 
 
 def replaces_status_rule(slo: Slo) -> bool:
-    """Whether an objective limits how many of all responses may have a worse status than recorded."""
+    """Return whether an objective limits how many of all responses may have a worse status than recorded."""
     return slo.outcomes == (STATUSES,) and not slo.route
 
 
 def canonical(slo: Slo) -> str:
-    """An objective in full, with canonical units, as the plan shows it: `p99 response < 250ms over 10s`. `parse` reads
-    it back.
+    """Return an objective in full, with canonical units, as the plan shows it: `p99 response < 250ms over 10s`.
+
+    `parse` reads it back.
     """
     of = f' of "{slo.route}"' if slo.route else ""
     if slo.percentile is None:
@@ -210,7 +216,7 @@ def canonical(slo: Slo) -> str:
 
 
 def _percentile(text: str, at: int, found: dict[str, str]) -> float | None:
-    """The percentile of an objective; None for a share."""
+    """Return the percentile of an objective; None for a share."""
     what = found["WHAT"]
     if "NUMBER" not in found and what in _SHARES:
         return None
@@ -245,8 +251,9 @@ def _guess(word: str, known: Iterable[str]) -> str:
 
 
 def rows_of(slo: Slo, routes: Sequence[RouteStart]) -> list[int]:
-    """The rows of the lanes' memory that an objective covers, by a route (`*` matches anything) or an action.
-    UsageError if the recording has none.
+    """Return the rows of the lanes' memory that an objective covers, by a route (`*` matches anything) or an action.
+
+    The list is empty for an objective on all requests. Raise UsageError if the recording has no such route or action.
     """
     if not slo.route:
         return []
@@ -259,8 +266,10 @@ def rows_of(slo: Slo, routes: Sequence[RouteStart]) -> list[int]:
 def evaluate(
     objectives: Sequence[Slo], measured: Measured, windows: Callable[[Slo], Iterable[Window]] = lambda _: ()
 ) -> list[SloOutcome]:
-    """Evaluate each objective on a run; `windows` returns the windows of an objective. An objective without a value
-    fails. So does a value that is a lower bound, because the true value may be higher.
+    """Evaluate each objective on a run; `windows` returns the windows of an objective.
+
+    An objective without a value fails. A value that is a lower bound fails, too, because the true value may be
+    higher.
     """
     return [
         _over_all(slo, measured) if slo.window_ns is None else _by_window(slo, windows(slo))
@@ -269,7 +278,7 @@ def evaluate(
 
 
 def figure_name(objective: Slo) -> str:
-    """The figure of an objective: `p99`, `max service`, `errors`."""
+    """Return the name of an objective's figure: `p99`, `max service`, `errors`."""
     if objective.percentile is None:
         return objective.text.partition("<")[0].partition(' of "')[0].strip()
     name = "max" if objective.percentile == 100 else f"p{objective.percentile:g}"
@@ -277,7 +286,7 @@ def figure_name(objective: Slo) -> str:
 
 
 def words_of(outcome: SloOutcome) -> str:
-    """The result of an objective in words: `is 312 ms in the worst window, at 40 s (3 of 51 fail)`."""
+    """Return the result of an objective in words: `is 312 ms in the worst window, at 40 s (3 of 51 fail)`."""
     if outcome.value is None:
         return "nothing was measured"
     figure = format_share(outcome.value) if outcome.unit == "share" else format_latency(outcome.value)
@@ -306,7 +315,10 @@ def _over_all(slo: Slo, measured: Measured) -> SloOutcome:
 
 
 def _by_window(slo: Slo, windows: Iterable[Window]) -> SloOutcome:
-    """The figure of the worst window. Windows in which nothing ended do not count."""
+    """Return the outcome of an objective by window, with the value of the worst window.
+
+    Windows in which nothing ended do not count.
+    """
     count, failed, worst, worst_s = 0, 0, None, 0.0
     for start_s, figure in _figures(slo, windows):
         count, failed = count + 1, failed + (not _holds(slo, *figure))
@@ -320,12 +332,12 @@ def _by_window(slo: Slo, windows: Iterable[Window]) -> SloOutcome:
 
 
 def missed_at(slo: Slo, windows: Iterable[Window]) -> list[float]:
-    """The seconds since the start at which windows begin that miss an objective over all routes."""
+    """Return the starts of the windows that miss an objective, in seconds since the start of the run."""
     return [start_s for start_s, figure in _figures(slo, windows) if not _holds(slo, *figure)]
 
 
 def _figures(slo: Slo, windows: Iterable[Window]) -> Iterator[tuple[float, tuple[float, bool]]]:
-    """The beginning and the figure of each window in which something ended."""
+    """Yield the start and the figure of each window in which something ended."""
     for window in windows:
         figure = _figure(slo, window.measured, "")
         if figure is not None:
@@ -333,7 +345,7 @@ def _figures(slo: Slo, windows: Iterable[Window]) -> Iterator[tuple[float, tuple
 
 
 def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | None:
-    """The value that the objective limits, and whether it is a lower bound; None if nothing was measured."""
+    """Return the value that the objective limits, and whether it is a lower bound; None if nothing was measured."""
     if slo.outcomes == (STATUSES,):
         count = measured.status_count(route)
         return (count.share, False) if count.is_known else None
@@ -346,8 +358,9 @@ def _figure(slo: Slo, measured: Measured, route: str) -> tuple[float, bool] | No
 
 
 def _holds(slo: Slo, value: float, at_least: bool) -> bool:
-    """Whether a value meets the objective. `statuses differ<100%` accepts any share, including 100%, so that it
-    disables the rule.
+    """Return whether a value meets the objective.
+
+    `statuses differ<100%` accepts any share, including 100%, so that it disables the rule.
     """
     if slo.outcomes == (STATUSES,) and slo.limit >= 1:
         return True

@@ -1,5 +1,6 @@
-"""The figures of a run in progress, summed from its seconds: the same figures as for a finished run (`Measured`), and
-the state of each objective.
+"""The figures of a run in progress, summed from its seconds, and the state of each objective.
+
+They are the same figures as for a finished run (`Measured`).
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ from .started import Started, actions_of
 from .timeline import Second
 
 ROUTE_TAGS_MAX = 2_000
-"""Maximum number of histograms by route and outcome (18 kB each). Routes that objectives use are kept in addition."""
+"""Maximum number of histograms (18 kB for each route and outcome). Routes that objectives use are kept in addition."""
 
 
 class SoFar:
-    """Adds up the seconds of one run. `measured` has the figures so far."""
+    """Adds up the seconds of one run; `measured` returns the figures so far."""
 
     def __init__(self, started: Started) -> None:
         self._started = started
         self._counts: dict[str, np.ndarray] = {}
         self._outcomes: dict[str, Counter[str]] = {}
         self.sums: Counter[str] = Counter()
-        """The lanes' counters that only grow (planned, sent, ok, ...), `unsent` and `status_worse`, since the start."""
+        """Sums since the start: the lanes' counters that only grow (planned, sent, ok, ...), `unsent`, `status_worse`."""
         self.outcomes: Counter[str] = Counter()
         """Requests by outcome, including the warm-up."""
         self.elapsed_s = 0.0
         self.business: dict[str, tuple[int, int]] = {}
-        """For each business action its requests, and how many failed for which the target is to blame."""
+        """For each business action the number of its requests, and how many of them failed because of the target."""
         self.left_out = 0
-        """Number of histograms by route that were not kept."""
+        """The number of deltas by route that were dropped because ROUTE_TAGS_MAX histograms were kept already."""
         self._actions = actions_of((route.name, route.action) for route in started.routes)
         objectives = [slo.parse(text) for text in started.slo]
         self._routes_asked = self._asked(objectives)
@@ -54,14 +55,14 @@ class SoFar:
         return {name for objective in objectives for name in self._members(objective) or ()}
 
     def _members(self, objective: slo.Slo) -> list[str] | None:
-        """The routes that an objective covers; None for all requests."""
+        """Return the routes that an objective covers; None for all requests."""
         if not objective.route:
             return None
         names = [*(route.name for route in self._started.routes), OTHER]
         return [names[row] for row in slo.rows_of(objective, self._started.routes)]
 
     def take(self, second: Second, deltas: Deltas) -> list[StandingNow]:
-        """Add one second. Returns the state of each objective after it, in their order."""
+        """Add one second, and return the state of each objective after it, in the order of the objectives."""
         self.elapsed_s = second.t_s + second.length_s
         self.sums.update(deltas.counters)
         self.sums.update(unsent=second.unsent, status_worse=second.status_worse)
@@ -85,7 +86,7 @@ class SoFar:
         counts[delta.at] += delta.counts.astype(counts.dtype)
 
     def histogram(self, tag: str) -> Histogram | None:
-        """The accumulated counts of a histogram; None if it is empty."""
+        """Return the accumulated counts of a histogram; None if it has none."""
         counts = self._counts.get(tag)
         if counts is None:
             return None
@@ -93,7 +94,7 @@ class SoFar:
         return Histogram(counts.astype(np.uint64), NS_2 if is_of_route else NS_3)
 
     def total(self, kind: str) -> Histogram | None:
-        """The histogram of a kind (`response`) over all requests."""
+        """Return the histogram of a kind (`response`) over all requests."""
         return self.histogram(tag_over_all(kind))
 
     @property
@@ -103,19 +104,19 @@ class SoFar:
 
     @property
     def business_sentences(self) -> list[str]:
-        """A sentence for each business action with failed requests, the worst first."""
+        """A sentence for each business action with failed requests; the action with the most failures comes first."""
         started = self._started
         hours = recorded_hours(self.elapsed_s, warm_up_s(started.plan), started.recorded_clock)
         return sentences(self.business, started.scenario, hours, only_failed=True)
 
     @property
     def routes(self) -> list[tuple[str, Counter[str]]]:
-        """Routes with their requests by outcome, the busiest first."""
+        """Routes with their requests by outcome; the busiest route comes first."""
         return sorted(self._outcomes.items(), key=lambda each: (-each[1].total(), each[0]))
 
     @property
     def actions(self) -> list[tuple[str, Counter[str]]]:
-        """Business actions with their requests by outcome, the busiest first."""
+        """Business actions with their requests by outcome; the busiest action comes first."""
         found = []
         for action, routes in self._actions.items():
             outcomes: Counter[str] = Counter()

@@ -1,7 +1,7 @@
-"""The state of an objective during a run: over the run so far, over its current window, and what is left of its budget.
+"""The state of an objective during a run: over the run so far, over its current window, and the rest of its budget.
 
-An objective that holds over the whole run is also evaluated over the last NOW_NS, so that a breach shows when it begins
-and a recovery when it happens, whatever came before.
+An objective over the whole run is also evaluated over the last NOW_NS. So a breach shows as soon as it begins, and a
+recovery as soon as it happens, whatever happened earlier in the run.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ NOW_NS = 10 * SECOND_NS
 """The window for an objective that has none of its own."""
 
 LEAST = 20
-"""The number of requests that a window needs before its objective can be in breach."""
+"""The minimum number of requests in a window for which an objective is judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class StandingNow:
-    """The state of an objective after one second. None: not known (yet).
+    """The state of an objective after one second. None means that a value is not known (yet).
 
-    `met` is over the run so far (every window of an objective by window), `met_now` over the last window. `left` is the
-    remaining share of the budget of requests that may be slow or fail, or of the distance to the limit.
+    `met` is whether the objective is met over the run so far, or in every window so far if it is one by window.
+    `met_now` is whether it is met in the last window. `left` is the remaining share of the budget of requests that
+    may be slow or fail, or of the distance to the limit.
     """
 
     text: str
@@ -47,8 +48,10 @@ class StandingNow:
 
 
 class Standing:
-    """Follows one objective. `routes` are those that it covers, None for all requests; `planned` is the number of
-    requests in the run, if known.
+    """Follows one objective during a run.
+
+    `routes` are those that the objective covers, None for all requests. `planned` is the number of requests in the
+    run, if known.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class Standing:
         self._windows = self._failed = 0
 
     def take(self, second: Second, deltas: Deltas, measured: Measured) -> StandingNow:
-        """Add one second; `measured` is the run so far, including this second."""
+        """Add one second, and return the state after it. `measured` is the run so far, including this second."""
         self._recent.add(second, deltas)
         window = self._recent.measured()
         (now,) = slo.evaluate([self._plain], window)
@@ -90,8 +93,9 @@ class Standing:
         return StandingNow(self._objective.text, so_far, _words(now), not self._failed, met_now, left, budget)
 
     def _budget(self, measured: Measured) -> tuple[float | None, str]:
-        """The remaining budget of slow or failed requests, based on the planned requests if known, otherwise on those
-        that ended.
+        """Return the remaining share of the budget of slow or failed requests, and words about it.
+
+        The budget is based on the planned requests if their number is known, otherwise on those that ended.
         """
         objective = self._objective
         spent, ended = _spent(objective, measured)
@@ -107,7 +111,10 @@ class Standing:
 
 
 def _spent(objective: slo.Slo, measured: Measured) -> tuple[int | None, int]:
-    """Requests that count against an objective, and all that ended; None if only the end of a run can tell."""
+    """Return how many requests count against an objective, and how many ended.
+
+    The first is None if it is known only at the end of a run.
+    """
     route = objective.route
     rows = [
         measured.outcomes.get(name, {}) for name in (measured.members(route) if route else measured.outcomes)
@@ -141,8 +148,9 @@ class _Interval:
 
 
 class _Recent:
-    """The sum of the last seconds over which an objective is evaluated. Each second is added once and subtracted
-    once.
+    """The sum of the last seconds over which an objective is evaluated.
+
+    Each second is added once and subtracted once.
     """
 
     def __init__(self, objective: slo.Slo, routes: Sequence[str] | None, max_wait_ns: int) -> None:
@@ -158,16 +166,16 @@ class _Recent:
 
     @property
     def is_full(self) -> bool:
-        """Whether the seconds cover a whole window."""
+        """Whether the seconds cover a complete window."""
         return self._length_s >= self._window_s - 0.5
 
     @property
     def count(self) -> int:
-        """Requests that ended in the window."""
+        """The number of requests that ended in the window."""
         return max(self._outcomes.total(), int(self._counts.sum()))
 
     def add(self, second: Second, deltas: Deltas) -> None:
-        """Add a second, and subtract those that have left the window."""
+        """Add a second, and subtract those that are no longer in the window."""
         interval = _Interval(second.length_s, self._outcomes_of(second, deltas), self._parts_of(deltas))
         self._intervals.append(interval)
         self._length_s += interval.length_s
@@ -206,6 +214,6 @@ class _Recent:
         return parts
 
     def measured(self) -> Measured:
-        """Figures of this window only."""
+        """Return the figures of this window only."""
         whole = Histogram(self._counts, self._layout) if self._counts.size else None
         return Measured(lambda _: whole, {"": self._outcomes}, self._max_wait_ns)

@@ -1,6 +1,6 @@
-"""`started.json`: the facts known when a run's first request is due.
+"""The facts known when a run's first request is due (`started.json`).
 
-Times are int64 nanoseconds (`_ns`) or seconds (`_s`); wall clock is ns since the epoch.
+Times are int64 nanoseconds (`_ns`) or seconds (`_s`); wall clock times are ns since the epoch.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from replay.ledger.validity import ValidityLimits
 FORMAT_VERSION = 1
 
 EngineName = Literal["native", "portable", "kafka", "mixed"]
-"""`mixed` if a run has targets of several kinds."""
+"""The engine of a run or a target. It is `mixed` if a run has targets of several kinds."""
 
 
 class ClockPair(msgspec.Struct, frozen=True):
-    """One instant on both clocks: CLOCK_MONOTONIC, which all stamps use, and ns since the epoch."""
+    """One instant on both clocks: CLOCK_MONOTONIC, which all stamps use, and the wall clock in ns since the epoch."""
 
     monotonic_ns: int
     wall_ns: int
 
 
 class RecordedClock(msgspec.Struct, frozen=True, kw_only=True):
-    """How the recorded clock runs: recorded = start_ns + (due - start of the run) * speed. `utc_offset_s` is the time
-    zone of the log.
+    """How the recorded clock runs: recorded = start_ns + (due - start of the run) * speed.
+
+    `utc_offset_s` is the time zone of the log.
     """
 
     start_ns: int
@@ -37,9 +38,10 @@ class RecordedClock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TraceIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Which recording was replayed. Runs with the same digest can be compared. `lines` counts the lines of the log
-    (without blank lines and headers). `rejected` counts, by reason, those that could not be read; they are in neither
-    `rows` nor the window.
+    """The recording that was replayed.
+
+    Runs with the same digest can be compared. `lines` counts the lines of the log, without blank lines and headers.
+    `rejected` counts, by reason, the lines that could not be read; they are in neither `rows` nor the window.
     """
 
     path: str
@@ -62,7 +64,10 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteStart(msgspec.Struct, frozen=True):
-    """A route of the plan. `action` is its business action, or empty. `traced`: its requests carry a traceparent."""
+    """A route of the plan.
+
+    `action` is its business action, or empty. `traced`: its requests have a traceparent.
+    """
 
     name: str
     recorded: Recorded | None = None
@@ -71,9 +76,10 @@ class RouteStart(msgspec.Struct, frozen=True):
 
 
 class TlsPeer(msgspec.Struct, frozen=True, kw_only=True):
-    """The server that answered a TLS handshake before the run, and how connections are secured. `certificate` lists the
-    names in the target's certificate (empty: not verified). `ca` and `client_certificate` are the given files.
-    `asks_certificate`: the target asked for a client certificate.
+    """The server that answered a TLS handshake before the run, and how connections are secured.
+
+    `certificate` lists the names in the target's certificate (empty: not verified). `ca` and `client_certificate` are
+    the given files. `asks_certificate`: the target asked for a client certificate.
     """
 
     server_name: str
@@ -88,8 +94,10 @@ class TlsPeer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TargetStart(msgspec.Struct, frozen=True, kw_only=True):
-    """One target of a run. Its lanes follow those of the targets before it. `tick_ns` is the lateness by design, `tls`
-    the TLS peer, `portable_because` the reason why native lanes cannot run.
+    """One target of a run.
+
+    Its lanes follow those of the targets before it. `tick_ns` is the lateness by design, `tls` the TLS peer, and
+    `portable_because` the reason why native lanes cannot run.
     """
 
     target: str
@@ -103,9 +111,11 @@ class TargetStart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
-    """The facts known when the first request is due. It is stored as `started.json`, from which a killed run is
-    recovered. `consumed` lists the histograms that a Kafka consumer fills, `rules` the captures and checks. `together`
-    is shared by two runs that sent at the same instants (`replay ab --together`).
+    """The facts known when the first request is due.
+
+    They are stored as `started.json`, from which a killed run is recovered. `consumed` lists the histograms that a
+    Kafka consumer fills, `rules` the captures and checks. Two runs that sent at the same instants have the same
+    `together` (`replay ab --together`).
     """
 
     start: ClockPair
@@ -134,7 +144,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def actions_of(named: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """The routes of each business action, from (route, action) pairs."""
+    """Return the routes of each business action, from (route, action) pairs."""
     actions: dict[str, list[str]] = {}
     for route, action in named:
         if action:

@@ -14,16 +14,16 @@ from .measured import Measured
 from .timeline import Second
 
 _NESTED = ("outcomes", "outcomes_measured", "lag", "watched", "actions")
-"""Fields that are mappings from names to figures: each name is a column."""
+"""Fields of a second that map names to figures; the table has a column for each name."""
 
 _KINDS = {int: pa.int64(), float: pa.float64()}
 
 PERCENTILES = (0.0, *range(5, 100, 5), 97.5, 99.0, 99.5, 99.9, 99.95, 99.99, 100.0)
-"""The percentiles that make the rows of a table."""
+"""The percentiles of a table, one per row."""
 
 
 def percentiles_table(measured: Measured, kinds: Mapping[str, str], route: str) -> pa.Table:
-    """A row per percentile, and a column for each latency under the name by which it was requested."""
+    """Return a table with a row per percentile, and a column for each latency under the name in `kinds`."""
     columns = {"percentile": pa.array([float(percentile) for percentile in PERCENTILES])}
     for name, kind in kinds.items():
         values = measured.percentiles(kind, PERCENTILES, route) or []
@@ -32,7 +32,10 @@ def percentiles_table(measured: Measured, kinds: Mapping[str, str], route: str) 
 
 
 def timeline_table(rows: Sequence[Second]) -> pa.Table:
-    """One row per second. `at` is its start; for figures by name there is a column for each name in the run."""
+    """Return a table with one row per second; `at` is the start of the second.
+
+    Figures by name have a column for each name that occurs in the run.
+    """
     fields = [field for field in msgspec.structs.fields(Second) if field.name not in (*_NESTED, "wall_ns")]
     columns: dict[str, Any] = {
         "at": pa.array([row.wall_ns for row in rows], pa.timestamp("ns", tz="UTC")),
@@ -57,7 +60,7 @@ def timeline_table(rows: Sequence[Second]) -> pa.Table:
 
 
 def _value(row: Second, name: str) -> Any:
-    """A percentile is capped at the highest value of histograms, as in reports."""
+    """Return the value of a field. Percentiles are capped at the highest value of histograms, as in reports."""
     if name not in FIGURES:
         return getattr(row, name)
     figure = row.figure_ns(name)

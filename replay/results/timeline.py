@@ -11,7 +11,7 @@ from replay_native.ledger.hdr_layout import HIGHEST_NS
 
 
 class _Accounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The fields common to all rows: time, requests by account, connections."""
+    """The fields of a row that do not depend on the catalog: time, requests by account, connections."""
 
     t_s: float
     length_s: float
@@ -37,7 +37,7 @@ class _Accounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     actions: dict[str, tuple[int, int]] = {}
 
     def figure_ns(self, name: str) -> tuple[int, bool] | None:
-        """The percentile of this name, and whether it is a lower bound; None if nothing ended."""
+        """Return the percentile of this name, and whether it is a lower bound; None if nothing ended."""
         value: int | None = getattr(self, name)
         return None if value is None else (min(value, HIGHEST_NS), value >= HIGHEST_NS)
 
@@ -47,22 +47,24 @@ class _Accounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.outcomes if self.outcomes_measured is None else self.outcomes_measured
 
 
-_MEANING = """One row of the timeline: the `length_s` seconds from `t_s` (since the start). Each event counts in its
-    own second: a request is planned when it is due, ok when its response is complete. Percentiles cover the
-    requests that ended in the second; null if none did. A value of an hour or more is a lower bound, because
-    histograms end there. `outcomes_measured` are the outcomes without the warm-up, if they differ. `status_worse`
-    counts responses with a worse status than recorded, `unknown_4xx` responses with a 4xx if the recording has no
-    status; both without the warm-up. `unsent_of_target` counts requests in `unsent` that were not sent because of
-    the target. `lag` is that of the Kafka consumer in records, by partition. `watched` are the newest samples of
-    watched figures; null if there is none. `actions` has the requests of each business action that ended, and how
-    many of them failed (docs/actions.md), without the warm-up.
+_MEANING = """One row of the timeline: the `length_s` seconds from `t_s` (since the start).
+
+    Each event counts in the second in which it happens: a request is planned when it is due, and ok when its response
+    is complete. Percentiles cover the requests that ended in the second; null if none did. A value of an hour or more
+    is a lower bound, because histograms end there. `outcomes_measured` are the outcomes without the warm-up, if they
+    differ. `status_worse` counts responses with a worse status than recorded, and `unknown_4xx` responses with a 4xx
+    if the recording has no status; both without the warm-up. `unsent_of_target` counts requests in `unsent` that were
+    not sent because of the target. `lag` is the lag of the Kafka consumer in records, by partition. `watched` holds
+    the newest samples of watched figures; null if there is none. `actions` holds, by business action, the number of
+    requests that ended and how many of them failed (docs/actions.md), without the warm-up.
     """
 
 if TYPE_CHECKING:
 
     class Second(_Accounts, frozen=True, kw_only=True):
-        """The other fields follow from the catalog, so a type checker knows the type of percentiles but not their
-        names.
+        """One second of a run.
+
+        The other fields follow from the catalog, so a type checker knows the type of percentiles but not their names.
         """
 
         handshakes_full: int

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 NOT_ENDED = ("interrupted", "killed", "failed", "not_allowed", "over_limit")
-"""The ways in which a run can be cut off: the values of `Ending.how`."""
+"""The values of `Ending.how` for a run that was cut off."""
 
 
 def verdict_word(how: str, validity: str, *, failed: bool) -> str:
-    """The ending of a run that was cut off, otherwise INVALID, otherwise FAILED if its target failed, otherwise VALID
-    or SUSPECT.
+    """Return the verdict of a run in one word.
+
+    It is the first of these that applies: the ending of a run that was cut off, INVALID, FAILED if the target failed,
+    and otherwise `validity`, which is VALID or SUSPECT.
     """
     if how in NOT_ENDED:
         return how.upper()

@@ -1,10 +1,11 @@
-"""The watched figures of a run: their values by second, and which of them changed first before an objective was missed.
+"""The watched figures of a run: their values by second, and which of them changed first before a missed objective.
 
-A figure has changed where it leaves what it was in the beginning: more than SPREADS median absolute deviations from the
-median of the first seconds, and more than SHARE of that median, for LASTING samples in a row. A trial of a search for the
-peak is compared with a trial at a lower load, because a short trial at a constant load has no such beginning. A counter is
-judged by its growth. That one thing happened before another does not prove that it was the cause, and reports say only the
-order.
+A figure has changed when it differs, for LASTING samples in a row, from the median of its first samples by more than
+SPREADS median absolute deviations and by more than SHARE of that median. A trial of a search for the peak is compared
+with a trial at a lower load, because a short trial at a constant load has no such beginning. A counter is judged by
+its growth.
+
+That one thing happened before another does not prove that it was the cause. Reports therefore state only the order.
 """
 
 from __future__ import annotations
@@ -20,31 +21,33 @@ from .slo import Slo
 from .timeline import Second
 
 BEGINNING = 5
-"""Minimum number of samples that define the beginning of a figure; in longer runs it is a fifth of the run."""
+"""Minimum number of samples that define the beginning of a figure. In longer runs it is a fifth of the samples."""
 
 LASTING = 3
 SPREADS = 6.0
 SHARE = 0.2
 
 NAMES_SHOWN = 3
-"""Figures that a sentence names where several changed in the same second."""
+"""Maximum number of figures that a sentence lists if several changed in the same second."""
 
 Values = Sequence[float | None]
 _Sample = tuple[int, float]
-"""A row, and the value that was sampled in it."""
+"""The number of a row, and the value that was sampled in it."""
 
 _HIGH_PERCENTILE = 90.0
 
 
 def values_of(rows: Sequence[Second]) -> dict[str, list[float | None]]:
-    """The values of each figure, one per row of the timeline; None if there is no sample."""
+    """Return the values of each figure, one per row of the timeline; None for a row without a sample."""
     names = dict.fromkeys(name for row in rows for name in row.watched)
     return {name: [row.watched.get(name) for row in rows] for name in names}
 
 
 def shifted_at(values: Values) -> int | None:
-    """The row from which a figure differs from its beginning; None if it never did, or too little is known. A figure that
-    only grows, and grew in the beginning already, is a counter: it is judged by its growth.
+    """Return the row from which a figure differs from its beginning.
+
+    Return None if it never did, or if it has too few samples. A figure that never falls, and that grew in most of its
+    first samples, is a counter: it is judged by its growth.
     """
     known = _known(values)
     known = _growth(known) if _is_counter(known) else known
@@ -55,9 +58,10 @@ def shifted_at(values: Values) -> int | None:
 
 
 def left_at(values: Values, before: Values, load: float) -> int | None:
-    """The row from which a figure differs from what it was `before`, in a trial at a lower load; None if it never did, or
-    too little is known. `load` is the ratio of the loads: a figure that grew with the load, up to this ratio, has not
-    changed.
+    """Return the row from which a figure differs from its values `before`, in a trial at a lower load.
+
+    Return None if it never did, or if there are too few samples. `load` is the ratio of the loads: a figure that grew
+    with the load, up to this ratio, has not changed.
     """
     now, then = _known(values), _known(before)
     if _is_counter(then):
@@ -68,7 +72,10 @@ def left_at(values: Values, before: Values, load: float) -> int | None:
 
 
 def _left_at(samples: list[_Sample], beginning: Sequence[float], load: float = 1.0) -> int | None:
-    """The row of the first of LASTING samples in a row that the beginning and the load do not explain."""
+    """Return the row at which a figure leaves its course.
+
+    This is the first of LASTING samples in a row that neither the beginning of the figure nor the load explains.
+    """
     middle = statistics.median(beginning)
     spread = statistics.median(abs(value - middle) for value in beginning)
     low, high = sorted((middle, middle * load))
@@ -89,25 +96,26 @@ def _known(values: Values) -> list[_Sample]:
 
 
 def _growth(known: list[_Sample]) -> list[_Sample]:
-    """The growth from sample to sample, by the rows in which it was seen."""
+    """Return the growth from sample to sample, each with the row of the later sample."""
     return [(at, now - before) for (_, before), (at, now) in pairwise(known)]
 
 
 def _is_counter(known: list[_Sample]) -> bool:
-    """Whether a figure only grows, and grew in the beginning already."""
+    """Return whether a figure never falls, and grew in most of its first samples."""
     begin = max(BEGINNING, len(known) // 5)
     growth = [each for _, each in _growth(known)]
     return all(each >= 0 for each in growth) and sum(each > 0 for each in growth[:begin]) > begin / 2
 
 
 def breached_at(rows: Sequence[Second], objectives: Sequence[Slo]) -> int | None:
-    """The first row whose own figures miss an objective over all routes; None if no row does."""
+    """Return the first row whose own figures miss an objective over all routes; None if no row does."""
     return next((at for at, row in enumerate(rows) if any(misses(row, slo) for slo in objectives)), None)
 
 
 def misses(row: Second, slo: Slo) -> bool:
-    """Whether the figures of one row miss an objective; False for an objective on a route, because rows cover all
-    routes.
+    """Return whether the figures of one row miss an objective.
+
+    The answer is False for an objective on a route, because rows cover all routes.
     """
     if slo.route:
         return False
@@ -120,8 +128,9 @@ def misses(row: Second, slo: Slo) -> bool:
 
 
 def figure_of(slo: Slo) -> str | None:
-    """The name of the row's field that stands for a latency objective: p50, p99 or the maximum, whichever is nearest,
-    because rows have no others. None for an objective on errors, or on a latency that rows do not have.
+    """Return the field of a row that is nearest to the figure of a latency objective: p50, p99 or the maximum.
+
+    Rows have no other percentiles. Return None for an objective on a share, or on a latency that rows do not have.
     """
     if slo.percentile is None:
         return None
@@ -133,9 +142,10 @@ def figure_of(slo: Slo) -> str | None:
 def with_shifts(
     figures: Sequence[WatchFigures], rows: Sequence[Second], objectives: Sequence[Slo]
 ) -> tuple[list[WatchFigures], str]:
-    """The figures with the second in which each changed, and a sentence about the first change, or an empty one.
+    """Return the figures with the second in which each changed, and a sentence about the first change.
 
-    An objective that is missed from the first second on shows no change, so it does not count.
+    The sentence is empty if no objective was missed or no figure changed before. An objective that is missed from the
+    first second on shows no change, so it does not count.
     """
     met_at_first = [slo for slo in objectives if breached_at(rows[:1], [slo]) is None]
     values, breach = values_of(rows), breached_at(rows, met_at_first)
@@ -154,8 +164,10 @@ def with_shifts(
 
 
 def first_against(rows: Sequence[Second], breach: int, before: Sequence[Second], load: float) -> str:
-    """A sentence about the figure that changed first in a trial that misses an objective from the row `breach` on, compared
-    with the rows of a trial at a load lower by the ratio `load`; empty if there is none to say.
+    """Return a sentence about the figure that changed first in a trial that misses an objective from row `breach` on.
+
+    The figures are compared with the rows `before` of a trial at a lower load; `load` is the ratio of the loads. The
+    text is empty if no figure changed up to the breach.
     """
     then = values_of(before)
     moved = [
@@ -167,7 +179,7 @@ def first_against(rows: Sequence[Second], breach: int, before: Sequence[Second],
 
 
 def _first_words(moved: Sequence[tuple[float, str]], breach_s: float) -> str:
-    """Which figures changed first, each with its second; empty if none did by `breach_s`."""
+    """Return a sentence with the figures that changed first; empty if none changed by `breach_s`."""
     at_s = min((at_s for at_s, _ in moved), default=breach_s + 1)
     if at_s > breach_s:
         return ""

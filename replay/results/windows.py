@@ -1,8 +1,8 @@
-"""The figures of every window of a run. A window spans several intervals of the logs, and advances by one interval.
+"""The figures of every window of a run; a window spans several intervals of the logs, and advances by one interval.
 
-Percentiles come from the histogram of the window, which is summed from `latency.hlog`, because percentiles cannot be
-averaged. Shares are relative to the requests that ended in the window. A window has as many intervals as come closest
-to its length; in a shorter run it is the whole run.
+Percentiles are those of the histogram of the window, which is summed from `latency.hlog`, because percentiles cannot
+be averaged. Shares are relative to the requests that ended in the window. A window has as many intervals as come
+closest to its length; in a shorter run it is the whole run.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from .measured import Measured
 from .timeline import Second
 
 LEAST_WINDOW_NS = 1_000_000_000
-"""The length of an interval of the logs."""
+"""The minimum length of a window: one interval of the logs."""
 
 
 class Window(NamedTuple):
-    """A window that begins `start_s` after the start of the run. `measured` has only the requested figures, and is
-    valid until the next window.
+    """A window that begins `start_s` after the start of the run.
+
+    `measured` has only the requested figures, and is valid until the next window.
     """
 
     start_s: float
@@ -35,7 +36,7 @@ class Window(NamedTuple):
 
 
 class _Interval(NamedTuple):
-    """One interval: requests by outcome, and histograms as (counters, increments)."""
+    """One interval: requests by outcome, and histograms as (indices of counters, increments)."""
 
     outcomes: Counter[str]
     parts: list[tuple[np.ndarray, np.ndarray]]
@@ -49,8 +50,10 @@ def windows_of(
     window_ns: int,
     max_wait_ns: int,
 ) -> Iterator[Window]:
-    """Every window of a run, by the rows of its timeline: of the latency `kind` of all requests (`routes` None), or of
-    `routes`. The log must contain every interval of these; the recorder logs all intervals of objectives by window.
+    """Yield every window of a run: the latency `kind` of all requests (`routes` is None), or of `routes`.
+
+    `rows` is the timeline of the run. The log must contain every interval of these histograms; the recorder logs all
+    intervals of objectives by window.
     """
     begins = _begins(rows, window_ns / 1e9)
     running = _Running(max_wait_ns)
@@ -62,8 +65,9 @@ def windows_of(
 
 
 def _begins(rows: Sequence[Second], window_s: float) -> list[int]:
-    """For each interval the first interval of the window that ends with it; -1 if the run is still too short, or if the
-    next window contains this one.
+    """Return, for each interval, the first interval of the window that ends with it.
+
+    The value is -1 if the run is still shorter than the window, or if the next window contains this one.
     """
     if not rows:
         return []
@@ -83,7 +87,7 @@ def _begins(rows: Sequence[Second], window_s: float) -> list[int]:
 def _intervals(
     folder: RunFolder, rows: Sequence[Second], kind: str, routes: Collection[str] | None, running: _Running
 ) -> Iterator[_Interval]:
-    """An interval for each row of the timeline; the log has the same order."""
+    """Yield an interval for each row of the timeline; the log has the same order."""
 
     def is_wanted(tag: str) -> bool:
         if routes is None:
@@ -108,7 +112,10 @@ def _intervals(
 
 
 class _Running:
-    """The sum of the last intervals. Each interval is added once and subtracted once."""
+    """The sum of the last intervals.
+
+    Each interval is added once and subtracted once.
+    """
 
     def __init__(self, max_wait_ns: int) -> None:
         self.layout: Layout = NS_3
@@ -126,7 +133,7 @@ class _Running:
             self._counts[at] += counts
 
     def keep_last(self, intervals: int) -> None:
-        """Subtract older intervals."""
+        """Subtract all but the last `intervals` intervals."""
         while len(self._intervals) > intervals:
             gone = self._intervals.popleft()
             self._outcomes.subtract(gone.outcomes)
@@ -134,6 +141,6 @@ class _Running:
                 self._counts[at] -= counts
 
     def measured(self) -> Measured:
-        """A `Measured` with the figures of this window only."""
+        """Return the figures of this window only."""
         whole = Histogram(self._counts, self.layout)
         return Measured(lambda _: whole, {"": self._outcomes}, self._max_wait_ns)

@@ -24,12 +24,14 @@ from .pages import Page, error_page, list_page, one_run, two_groups
 from .trends import Known, runs_of_builds, trends_page
 
 AT_ONCE = 2
-"""Pages that are made at the same time."""
+"""Maximum number of pages that are generated at the same time."""
 
 
 def pages_app(root: Path, guard: Guard) -> ASGIApp:
-    """`/` lists the runs below a folder, `/run?name=` shows one, `/compare?base=&new=` compares two groups;
-    `/trends` shows each scenario over time, `/builds?load=&base=&new=` compares the runs of two builds.
+    """Return the application that serves the runs below a folder.
+
+    `/` lists the runs, `/run?name=` shows one, and `/compare?base=&new=` compares two groups. `/trends` shows each
+    scenario over time, and `/builds?load=&base=&new=` compares the runs of two builds.
     """
     limit = trio.CapacityLimiter(AT_ONCE)
 
@@ -87,6 +89,6 @@ def pages_app(root: Path, guard: Guard) -> ASGIApp:
 
 
 async def serve_pages(root: Path, made: socket.socket, host: str) -> None:
-    """Serve until cancelled."""
+    """Serve the pages on the socket `made` until cancelled."""
     app: Any = pages_app(root, Guard(host))
     await serve(app, config_of(made), shutdown_trigger=trio.sleep_forever, mode="asgi")

@@ -1,4 +1,4 @@
-"""Which runs a folder holds. Links are not followed: neither those to folders, nor those to files."""
+"""Finds the runs in a folder. Links are not followed: neither those to folders nor those to files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from replay.results.answers import FOLDER as ANSWERS
 from replay.results.listing import ListedRun, listed
 
 RUNS_MAX = 5_000
-"""Runs that are listed: the newest."""
+"""Maximum number of runs that are listed, the newest ones."""
 
 DEPTH_MAX = 3
-"""`runs/peak-1/surge` is two below `runs`."""
+"""Maximum depth of a run below the folder. The depth of `runs/peak-1/surge` below `runs` is 2."""
 
 FILES_MAX = 1_000
 
@@ -32,7 +32,7 @@ class ServedRun:
 
 
 def runs_in(root: Path) -> list[ServedRun]:
-    """The runs below a folder, the newest first. InputError if it cannot be read."""
+    """Return the runs below a folder, the newest first. Raise InputError if the folder cannot be read."""
     try:
         found = [ServedRun(name, listed(path)) for name, path in _folders(root, "", DEPTH_MAX)]
     except OSError as error:
@@ -42,8 +42,9 @@ def runs_in(root: Path) -> list[ServedRun]:
 
 
 def peaks_in(root: Path) -> list[tuple[str, float, FoundPeak]]:
-    """The searches right below a folder, the newest first: name, when it ended (s since the epoch), and what it found. One
-    that cannot be read is left out, but its runs are listed.
+    """Return the searches directly in a folder, the newest first: name, when it ended, and its result.
+
+    The time is in s since the epoch. A search that cannot be read is left out, but its runs are listed.
     """
     found = []
     with os.scandir(root) as entries:
@@ -59,7 +60,7 @@ def peaks_in(root: Path) -> list[tuple[str, float, FoundPeak]]:
 
 
 def _folders(folder: Path, above: str, depth: int) -> Iterator[tuple[str, Path]]:
-    """The folders of finished and unfinished runs, with their names."""
+    """Yield the folders of finished and unfinished runs, with their names."""
     with os.scandir(folder) as entries:
         children = sorted(
             (
@@ -80,8 +81,9 @@ def _folders(folder: Path, above: str, depth: int) -> Iterator[tuple[str, Path]]
 
 
 def whole_run(root: Path, name: str) -> Path:
-    """The folder of a finished run that the list names. InputError if there is none, or if it contains anything but its
-    own files and folders.
+    """Return the folder of a finished run, from its name in the list.
+
+    Raise InputError if there is no such run, or if it contains anything but regular files and folders.
     """
     path = dict(_folders(root, "", DEPTH_MAX)).get(name)
     if path is None:
@@ -97,7 +99,7 @@ def whole_run(root: Path, name: str) -> Path:
 
 
 def _refuse_foreign(folder: Path, name: str) -> None:
-    """InputError if a folder of the run `name` contains anything but its own files and folders, or too many of them."""
+    """Raise InputError if a folder of the run `name` has too many entries, or any but regular files and folders."""
     with os.scandir(folder) as entries:
         for number, entry in enumerate(entries):
             if entry.is_symlink() or not (entry.is_file() or entry.is_dir()) or number > FILES_MAX:

@@ -1,4 +1,4 @@
-"""The pages of `replay serve`: the list of runs, a run, two groups of runs compared, and errors."""
+"""The pages of `replay serve`: the list of runs, one run, a comparison of two groups of runs, and errors."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from replay.units import counted, format_latency, format_rate
 from .folder import ServedRun, peaks_in, runs_in, whole_run
 
 Page = tuple[bytes, str]
-"""A page and its policy."""
+"""The content of a page, and its Content-Security-Policy."""
 
 BUILD_RUNS_MAX = 200
-"""Runs of a group that are compared."""
+"""Maximum number of runs in each group of a comparison."""
 
 
 def list_page(root: Path, wanted: str) -> Page:
-    """The runs whose name, target or verdict has a text."""
+    """Return the page that lists the runs with a text in their name, target, verdict, scenario or build."""
     runs = [run for run in runs_in(root) if _matches(run, wanted.strip().lower())]
     search = (
         '<form method="get" action="/"><p><label>Filter <input name="q" value="'
@@ -45,7 +45,7 @@ def list_page(root: Path, wanted: str) -> Page:
 
 
 def _peaks(root: Path) -> str:
-    """The searches of `replay peak`, newest first."""
+    """Return the table of the searches of `replay peak`, the newest first."""
     rows = [
         [
             named(name),
@@ -85,7 +85,7 @@ def _row(run: ServedRun) -> list[str]:
 
 
 def utc(at_s: float) -> str:
-    """A moment in UTC; a folder of others may name one that no calendar has."""
+    """Return a moment in UTC, or `?` for a time outside the calendar, which a file by others may contain."""
     try:
         return dt.datetime.fromtimestamp(at_s, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
@@ -93,7 +93,7 @@ def utc(at_s: float) -> str:
 
 
 def _is_utf8(name: str) -> bool:
-    """Whether a link can hold a name: one of other bytes is listed without a page."""
+    """Return whether a link can contain a name. A run whose name is not valid UTF-8 is listed without a link."""
     return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
@@ -103,21 +103,24 @@ def _box(side: str, name: str) -> Html:
 
 
 def link_to(name: str) -> str:
-    """Where the page of a run is."""
+    """Return the link to the page of a run."""
     return f"/run?name={quote(name, safe='')}"
 
 
 def one_run(root: Path, name: str) -> Page:
-    """The page of a run, newly generated. InputError if there is none, or if it is damaged."""
+    """Return the page of a run, newly generated. Raise InputError if there is no such run, or if it is damaged."""
     with damage_named(f"the run {name}"):
         return run_page(load_run(whole_run(root, name)), name)
 
 
 def two_groups(root: Path, base: Sequence[str], new: Sequence[str]) -> Page:
-    """The page of a comparison. UsageError if a group has no run, InputError if one cannot be read."""
+    """Return the page of a comparison.
+
+    Raise UsageError if a group has no run or too many, and InputError if a run cannot be read.
+    """
     if not base or not new:
         raise UsageError(
-            "a comparison needs runs of both builds", hint="tick one of base and one of new at least"
+            "a comparison needs runs of both builds", hint="tick at least one run of base and one of new"
         )
     if len(base) > BUILD_RUNS_MAX or len(new) > BUILD_RUNS_MAX:
         raise UsageError(f"more than {BUILD_RUNS_MAX} runs of one build", hint="tick fewer")
@@ -127,7 +130,7 @@ def two_groups(root: Path, base: Sequence[str], new: Sequence[str]) -> Page:
 
 
 def error_page(error: ReplayError) -> Page:
-    """Why there is no page."""
+    """Return a page that explains why the requested page is not available."""
     hint = f'<p class="soft">{escape(error.hint)}</p>' if error.hint else ""
     body = f'<main><h1>{escape(str(error))}</h1>{hint}<p><a href="/">all runs</a></p></main>'
     return page_and_policy("replay: no page", "replay", [body])

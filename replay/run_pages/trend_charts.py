@@ -1,5 +1,6 @@
-"""The charts of a trend: latency and failures of all requests and by route over runs, or peaks over searches. The runs stand
-in order of time at equal distances, since days without runs say nothing.
+"""The charts of a trend: latency and failures over runs, or peaks over searches.
+
+Runs are drawn in the order of time at equal distances, because days without runs contain no information.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from replay.report.fit import shortened
 from replay.report.html import Figure, drawn, named
 
 RUNS_MAX = 200
-"""Runs of a trend that are drawn: the newest."""
+"""Maximum number of runs of a trend that are drawn, the newest ones."""
 
 ROUTES_MAX = len(CYCLE)
 BUILD_CHARS = 12
 
 Line = tuple[str, list[float | None], str]
-"""A name, a value for each run, and a colour."""
+"""A line of a chart: its name, a value for each run, and its colour."""
 
 
 def charts_of(trend: Trend) -> str:
-    """The figures of a trend as HTML; empty for one run, which is no line."""
+    """Return the figures of a trend as HTML; empty if it has a single run, because one point makes no line."""
     rows = trend.rows[-RUNS_MAX:]
     if len(rows) < 2:
         return ""
@@ -46,7 +47,9 @@ def _runs(trend: Trend, rows: Sequence[Row]) -> list[Figure]:
     failed = _values(rows, "", _failed)
     if any(failed):
         figures.append(
-            Figure("", "", _chart(trend, rows, [("failed", failed, RED)], "failed, of all requests", "share"))
+            Figure(
+                "", "", _chart(trend, rows, [("failed", failed, RED)], "share of failed requests", "share")
+            )
         )
     routes = _largest(rows)
     for name, value in (("p50", _p50), ("p99", _p99)) if len(routes) > 1 else ():
@@ -70,13 +73,13 @@ def _failed(figures: Figures) -> float | None:
 
 
 def _values(rows: Sequence[Row], route: str, value: Callable[[Figures], float | None]) -> list[float | None]:
-    """A figure of a route in each run; None where it was not measured."""
+    """Return a figure of a route in each run; None for a run that did not measure it."""
     found = (next((each for each in row.figures if each.route == route), None) for row in rows)
     return [None if figures is None else value(figures) for figures in found]
 
 
 def _largest(rows: Sequence[Row]) -> list[str]:
-    """The routes with the most requests, the largest first."""
+    """Return the routes with the most requests, the largest first."""
     requests: Counter[str] = Counter()
     for row in rows:
         for figures in row.figures:
@@ -86,7 +89,7 @@ def _largest(rows: Sequence[Row]) -> list[str]:
 
 
 def _chart(trend: Trend, rows: Sequence[Row], lines: Sequence[Line], title: str, unit: str) -> Chart | None:
-    """Lines over runs, and a rule at each change; None where nothing was measured."""
+    """Return a chart with lines over runs and a rule at each change; None if no run measured a value."""
     values = [value for _, each, _ in lines for value in each if value is not None]
     if not values:
         return None
@@ -118,7 +121,7 @@ def _up(values: Sequence[float], title: str, unit: str) -> Axis:
 
 
 def _builds_axis(rows: Sequence[Row], at: Sequence[float]) -> Axis:
-    """The runs in order, each tick with its build, or its number where it has none."""
+    """Return the axis of the runs in order. The label of a run is its build, or its number if it has none."""
 
     def label(value: float, _: float) -> tuple[str, ...]:
         build = rows[round(value) - 1].build

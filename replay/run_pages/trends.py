@@ -1,4 +1,7 @@
-"""The page of trends: each scenario's runs, its changes, and two builds to compare. It reads folders, not the database."""
+"""The page of trends: each scenario's runs, its changes, and two builds to compare.
+
+It reads the folders of runs, not the database.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,24 @@ from .trend_charts import charts_of
 
 RUNS_MAX = 5_000
 RUNS_SHOWN = 200
-"""Runs of a scenario that the page lists: the newest."""
+"""Maximum number of runs of a scenario that the page lists, the newest ones."""
 
 
 class Known:
-    """A cache of rows by name, and of the trends for the newest state of the folder. Several threads may share it."""
+    """A cache of rows by name, and of the trends for the newest state of the folder.
+
+    Several threads may share it.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
         self._trends: tuple[list[Row], list[Trend]] = ([], [])
 
     def rows(self, root: Path) -> list[Row]:
-        """The runs and searches right in a folder, in order of time. InputError if it cannot be read."""
+        """Return the runs and searches directly in a folder, in the order of time.
+
+        Raise InputError if the folder cannot be read.
+        """
         try:
             stamps = [(name, stamp) for name, stamp in stamps_in(root) if "/" not in name]
         except OSError as error:
@@ -43,7 +52,7 @@ class Known:
         return sorted(fresh.values(), key=lambda row: (row.started_ns, row.name))
 
     def trends(self, root: Path) -> list[Trend]:
-        """The trends of the runs; found again only if a run was added, changed or deleted."""
+        """Return the trends of the runs. They are computed again only if a run was added, changed or deleted."""
         rows = self.rows(root)
         known, trends = self._trends
         if known != rows:
@@ -53,14 +62,14 @@ class Known:
 
 
 def trends_page(root: Path, known: Known) -> Page:
-    """Every scenario, the newest first."""
+    """Return the page with every scenario, the newest first."""
     parts = [_section(trend) for trend in known.trends(root)]
     body = f'<main><h1>Trends</h1><p><a href="/">all runs</a></p>{"".join(parts) or "<p>No runs.</p>"}</main>'
     return page_and_policy("replay: trends", f"the runs in {root}", [body])
 
 
 def runs_of_builds(rows: Sequence[Row], load: str, build: str) -> list[str]:
-    """The comparable runs of a build at one load. InputError if there are none."""
+    """Return the names of the comparable runs of a build at one load. Raise InputError if there are none."""
     found = [
         row.name
         for row in rows
@@ -103,7 +112,10 @@ def _section(trend: Trend) -> str:
 
 
 def _builds(trend: Trend) -> str:
-    """Two builds to choose for a comparison; the newest, and the one before it as base, unless others are chosen."""
+    """Return a form to choose two builds for a comparison; empty if there are fewer than two.
+
+    The newest build is preselected as new, and the one before it as base.
+    """
     builds = list(dict.fromkeys(row.build for row in reversed(trend.rows) if row.build))
     if len(builds) < 2:
         return ""
@@ -146,7 +158,7 @@ def _moved(moved: Moved) -> str:
 
 
 def _mark(change: Change | None) -> str:
-    """What begins at a run; empty if nothing does."""
+    """Return what changes at a run; empty if nothing does."""
     if change is None:
         return ""
     if change.doubt:

@@ -1,5 +1,5 @@
-"""Figures of the target's own side, sampled each second beside a run: `[[watch]]` in a scenario (docs/watching.md).
+"""Figures of the target's own side, sampled each second during a run: `[[watch]]` in a scenario (docs/watching.md).
 
-`sources` takes one sample; `sampler` does so each second without delaying anything; `shifts` finds when a figure changed,
-so that a report can name the one that changed first before an objective was missed.
+`sources` takes one sample, and `sampler` does so each second without delaying the run. `replay.results.watched` finds
+when a figure changed, so that a report can show which one changed first before an objective was missed.
 """

@@ -1,7 +1,7 @@
 """Samples all watched figures of a run, once per second, without delaying it.
 
-Each figure has a task of its own, whose samples are taken in a thread. A source that is slower than a second has fewer
-samples; the seconds between them are empty, never filled with an old value.
+Each figure has its own task, whose samples are taken in a thread. A source that takes longer than a second has fewer
+samples. The seconds between them are empty, and are never filled with an old value.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Watched:
     sample: Sample
     fresh: dict[str, float | None] = field(default_factory=dict)
     names: dict[str, int] = field(default_factory=dict)
-    """Figures that it had, and how many samples of each; one of an object may have several."""
+    """The number of samples by figure. A watched JSON object may have several figures."""
     failed: int = 0
     reason: str = ""
 
@@ -36,7 +36,7 @@ class _Watched:
             self.names[self.watch.name] = 0
 
     def add(self, sample: float | Members) -> None:
-        """Take one sample."""
+        """Add one sample."""
         prefix = f"{self.watch.name}." if self.watch.name else ""
         of = {prefix + name: value for name, value in sample.items()} if isinstance(sample, dict) else None
         for name, value in ({self.watch.name: sample} if of is None else of).items():
@@ -44,22 +44,25 @@ class _Watched:
             self.names[name] = self.names.get(name, 0) + 1
 
     def take(self) -> dict[str, float | None]:
-        """The newest sample of each figure since the last call."""
+        """Return the newest sample of each figure since the last call; None for a figure without one."""
         taken = dict.fromkeys(self.names) | self.fresh
         self.fresh = {}
         return taken
 
     @property
     def source(self) -> str:
-        """The key of its source."""
+        """The setting that defines its source (one of SOURCES)."""
         return next(name for name in SOURCES if getattr(self.watch, name))
 
 
 class Sampler:
-    """The watched figures of a run."""
+    """Samples the watched figures of a run."""
 
     def __init__(self, watches: Sequence[Watch], permitted: Permitted, kafka: Kafka = Kafka()) -> None:  # noqa: B008 - frozen
-        """Only loopback and what is `permitted` is asked. `kafka` are the settings of connections to Kafka."""
+        """Prepare the sources of all figures.
+
+        Only loopback and hosts that are `permitted` are queried. `kafka` holds the settings of connections to Kafka.
+        """
         self._all = [_Watched(watch, source_of(watch, permitted, kafka)) for watch in watches]
 
     async def run(self) -> None:
@@ -88,8 +91,9 @@ class Sampler:
             await trio.sleep_until(due_s)
 
     def take(self) -> dict[str, float | None]:
-        """The newest sample of each figure since the last call; None if there is none. Of two figures of one name the
-        first one counts.
+        """Return the newest sample of each figure since the last call; None for a figure without one.
+
+        If two figures have the same name, the first one counts.
         """
         taken: dict[str, float | None] = {}
         for watched in self._all:
@@ -97,14 +101,17 @@ class Sampler:
         return taken
 
     def figures(self) -> list[WatchFigures]:
-        """What was sampled and what failed, by figure. The failures of an object are those of each figure in it."""
+        """Return the number of samples and failures of each figure.
+
+        Failures of an object count for each of its figures.
+        """
         found: dict[str, WatchFigures] = {}
         for watched in self._all:
             for name, samples in (
                 watched.names or {watched.watch.name or watched.watch.json.partition("?")[0]: 0}
             ).items():
                 if name in found:
-                    reason = f"{name} is the name of another figure"
+                    reason = f"another figure is called {name}, too"
                     found[name] = msgspec.structs.replace(
                         found[name], failed=found[name].failed + samples, reason=reason
                     )

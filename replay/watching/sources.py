@@ -1,7 +1,7 @@
-"""One sample of a watched figure: from a Prometheus server, a JSON document, a command, or Kafka. Each function blocks.
+"""Takes one sample of a watched figure: from a Prometheus server, a JSON document, a command, or Kafka.
 
-A `SampleError` says why there is no number. What a source returns is bounded, redirects are not followed, and hosts must
-be loopback or allowed.
+Each function blocks. A `SampleError` has the reason why there is no number. The size of what a source returns is
+limited, redirects are not followed, and hosts must be loopback or allowed.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from replay.settings.scenario import Kafka
 
 TIMEOUT_S = 2.0
 END_S = 0.5
-"""How long a killed command is waited for."""
+"""Maximum time to wait for the end of a killed command."""
 
 BODY_BYTES_MAX = 1 << 20
 OUTPUT_BYTES_MAX = 1 << 12
 
 MEMBERS_MAX = 1_024
-"""Numbers that are taken from one object; more are a failed sample, so that none is left out silently."""
+"""Maximum number of figures in one object. An object with more makes the sample fail, so that none is dropped silently."""
 
 DEPTH_MAX = 8
-"""Objects within objects that are looked into."""
+"""Maximum depth of nested objects in which numbers are sampled."""
 
 Members = dict[str, float]
 Sample = Callable[[], float | Members]
@@ -51,15 +51,15 @@ class Permitted(Protocol):
     """Hosts beyond loopback that may be queried (`replay.plan.safety.Allowed`)."""
 
     def check(self, host: str, addresses: Sequence[str], /) -> None:
-        """LimitError if an address of a host is neither loopback nor allowed."""
+        """Raise LimitError if an address of a host is neither loopback nor allowed."""
 
 
 class SampleError(Exception):
-    """Why a sample has no number, in one sentence without secrets."""
+    """The reason why a sample has no number, in one sentence without secrets."""
 
 
 def source_of(watch: Watch, permitted: Permitted, kafka: Kafka = Kafka()) -> Sample:  # noqa: B008 - frozen
-    """The function that takes a sample of a figure. `kafka` are the settings of a connection to Kafka."""
+    """Return the function that takes a sample of a figure. `kafka` holds the settings of a connection to Kafka."""
     if watch.prometheus:
         return partial(_prometheus, watch.prometheus, watch.query, permitted)
     if watch.json:
@@ -71,8 +71,9 @@ def source_of(watch: Watch, permitted: Permitted, kafka: Kafka = Kafka()) -> Sam
 
 
 class Command:
-    """Samples the first word that a command prints. It is run without a shell, in a process group of its own: what it has
-    started is ended with it.
+    """Samples the first word that a command prints.
+
+    The command runs without a shell, in its own process group, so that processes that it started are ended with it.
     """
 
     def __init__(self, command: str) -> None:
@@ -82,7 +83,7 @@ class Command:
         self._is_stopped = False
 
     def __call__(self) -> float:
-        """Run it once."""
+        """Run the command once, and return the number."""
         deadline_s = time.monotonic() + TIMEOUT_S
         try:
             with self._lock:
@@ -109,7 +110,7 @@ class Command:
         return _number(words[0] if words else "", "the command printed no number")
 
     def stop(self) -> None:
-        """End the command if it runs now. It is not run again."""
+        """Kill the command if it is running, and do not run it again."""
         with self._lock:
             self._is_stopped = True
         self._end()
@@ -117,7 +118,8 @@ class Command:
     def _end(self) -> None:
         with self._lock:
             process = self._process
-            # The group is not polled: its number stays reserved until someone waits for it.
+            # The process is not polled here. Polling could reap it, and another process group could then get its number
+            # before the kill.
             if process is None or process.returncode is not None:
                 return
             with contextlib.suppress(ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
@@ -126,7 +128,10 @@ class Command:
 
 
 def _beginning_of_output(process: subprocess.Popen[bytes], deadline_s: float) -> bytes:
-    """The first OUTPUT_BYTES_MAX bytes; what follows is read and dropped. TimeoutExpired where it does not end in time."""
+    """Return the first OUTPUT_BYTES_MAX bytes of the output; the rest is read and dropped.
+
+    Raise TimeoutExpired if the output does not end in time.
+    """
     assert process.stdout is not None
     place, printed = process.stdout.fileno(), b""
     ready = select.poll()
@@ -142,7 +147,7 @@ def _beginning_of_output(process: subprocess.Popen[bytes], deadline_s: float) ->
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect may lead to a host that is not allowed."""
+    """Refuses redirects, because they may lead to a host that is not allowed."""
 
     def redirect_request(self, *args: Any) -> None:
         return None
@@ -162,7 +167,7 @@ def _get(url: str, permitted: Permitted) -> Any:
             body = response.read(BODY_BYTES_MAX + 1)
     except LimitError:
         raise SampleError(
-            f"{host} is beyond this machine and not allowed; if it is meant: --allow {host}"
+            f"{host} is beyond this machine and not allowed; to allow it: --allow {host}"
         ) from None
     except urllib.error.HTTPError as error:
         raise SampleError(f"{host} answered {error.code}") from None
@@ -184,7 +189,7 @@ def _json(url: str, pointer: str, permitted: Permitted) -> float:
 
 
 def _members(url: str, pointer: str, permitted: Permitted) -> Members:
-    """Every number in an object and in the objects in it, by its dotted name; what is not a number is not a figure."""
+    """Return every number in an object and in its nested objects, by dotted name. Other values are skipped."""
     value = _value_at(url, pointer, permitted)
     found: Members = {}
     if isinstance(value, dict):
@@ -237,7 +242,7 @@ def _prometheus(url: str, query: str, permitted: Permitted) -> float:
 
 
 def _group_lag(watch: Watch, permitted: Permitted, kafka: Kafka) -> float:
-    # The client for Kafka takes a moment to import, and few runs need it.
+    # The import is here because the client for Kafka is slow to import, and few runs need it.
     from replay.protocols.kafka.group_lag import group_lag
 
     try:
@@ -247,7 +252,10 @@ def _group_lag(watch: Watch, permitted: Permitted, kafka: Kafka) -> float:
 
 
 def _number(value: Any, otherwise: str) -> float:
-    """A number, also one in a text. SampleError for anything else, infinities and NaN included."""
+    """Return a value as a number; texts may contain numbers, too.
+
+    Raise SampleError for anything else, including infinities and NaN.
+    """
     try:
         number = float(value) if isinstance(value, int | float | str) else math.nan
     except (ValueError, OverflowError):

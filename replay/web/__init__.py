@@ -1,1 +1,5 @@
-"""What every server of pages shares: its socket (`listen`), who may ask for what (`guard`), and its answers (`guarded`)."""
+"""The parts that all servers of pages share.
+
+These are the socket (`listen`), the checks of requests (`guard`), and the application around every answer
+(`guarded`).
+"""

@@ -1,9 +1,9 @@
-"""Who may ask a server of pages for what: the checks before every answer, and the headers of every answer.
+"""Checks every request to a server of pages, and defines the headers of every answer.
 
-- Host must be a name or address of this server. A page of somebody else whose name was pointed here (DNS rebinding) sends
-  its own. The port is not checked: a tunnel has another one.
-- Origin, where a browser sends one, must be the server itself, and so must Sec-Fetch-Site for what is private.
-- What is private needs the key, in a header, where the server has one. The live page itself holds nothing of a run.
+- Host must be a name or address of this server. If a foreign page's name was redirected to this server (DNS
+  rebinding), the browser sends that name instead. The port is not checked, because a tunnel has another port.
+- Origin, if a browser sends it, must be the server itself. For private paths, Sec-Fetch-Site must be the server, too.
+- Private paths need the key, in a header. The live page itself is not private, because it contains no data of a run.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 STRICT = "default-src 'none'; frame-ancestors 'none'"
-"""The policy of every answer that is not the page."""
+"""The Content-Security-Policy of every answer that has none of its own."""
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 class Refusal(NamedTuple):
-    """Why a request is refused."""
+    """The reason why a request is refused."""
 
     status: int
     words: str
 
 
 class Guard:
-    """Checks requests. `host` is what the server listens on, `names` are further names in links to it. Without a `key`
-    nothing is private.
+    """Checks requests.
+
+    `host` is the address on which the server listens. `names` are further names in links to it. `key` is needed for
+    private paths.
     """
 
     def __init__(self, host: str, names: Iterable[str] = (), key: str = "") -> None:
@@ -50,19 +52,22 @@ class Guard:
     def refusal(
         self, method: str, headers: Mapping[str, list[str]], server: str, *, is_private: bool, scheme: str
     ) -> Refusal | None:
-        """Why a request is refused, or None. `server` is the address that its connection came in at."""
+        """Return why a request is refused, or None.
+
+        `server` is the local address of the connection.
+        """
         hosts = headers.get("host", [])
         if len(hosts) != 1 or not self._is_ours(hosts[0], server):
             return Refusal(421, "this server has another name: open the link that replay printed")
         origins = headers.get("origin", [])
         if any(origin.lower() != f"{scheme}://{hosts[0].lower()}" for origin in origins):
-            return Refusal(403, "another page asked")
+            return Refusal(403, "the request came from another page")
         if method not in ("GET", "HEAD"):
             return Refusal(405, "this page can only be read")
         if not is_private:
             return None
         if any(site not in ("same-origin", "none") for site in headers.get("sec-fetch-site", [])):
-            return Refusal(403, "another page asked")
+            return Refusal(403, "the request came from another page")
         return (
             None
             if self._has_key(headers.get("authorization", []))

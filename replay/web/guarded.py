@@ -11,13 +11,16 @@ _ALL_HEADERS = {**HEADERS, "Content-Security-Policy": STRICT}
 
 
 class Guarded:
-    """Refuses what the guard refuses, and adds its headers to every answer. `private` is the path that needs the key."""
+    """Sends the guard's refusals, and adds its headers to every answer.
+
+    `private` is the path that needs the key.
+    """
 
     def __init__(self, app: ASGIApp, guard: Guard, *, private: str = "") -> None:
         self._app, self._guard, self._private = app, guard, private
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request, by the application or with a refusal. Web sockets are closed at once."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return

@@ -1,4 +1,4 @@
-"""A socket to serve pages on, bound before anything else is done, and the settings of the server behind it."""
+"""A socket to serve pages on, bound before the command does anything else, and the settings of the server behind it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INSTALL = "pip install 'replay-engine[live]'"
 
 
 def quiet() -> logging.Logger:
-    """A logger that writes nothing, because the terminal belongs to the command."""
+    """Return a logger that writes nothing, because the terminal belongs to the command."""
     logger = logging.getLogger("replay.web")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
@@ -32,7 +32,7 @@ def quiet() -> logging.Logger:
 
 
 def check_installed(flag: str) -> None:
-    """UsageError if what pages are served by is not installed."""
+    """Raise UsageError if the packages that serve pages are not installed."""
     try:
         import_module("hypercorn.trio")
         import_module("starlette.applications")
@@ -41,7 +41,10 @@ def check_installed(flag: str) -> None:
 
 
 def config_of(made: socket.socket) -> Config:
-    """The server's settings, for a copy of the socket: it writes nothing to the terminal, which is the command's."""
+    """Return the settings of the server, which listens on a copy of the socket.
+
+    The server writes nothing to the terminal, because the terminal belongs to the command.
+    """
     from hypercorn.config import Config
 
     config = Config()
@@ -54,7 +57,7 @@ def config_of(made: socket.socket) -> Config:
 
 
 def bound(flag: str, host: str, port: int) -> socket.socket:
-    """A socket that listens. UsageError if the address is not this machine's, or the port is taken."""
+    """Return a socket that listens. Raise UsageError if the address is not this machine's, or the port is taken."""
     place = place_text(host, port)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -73,7 +76,7 @@ def bound(flag: str, host: str, port: int) -> socket.socket:
         made.close()
         hint = ""
         if error.errno == errno.EADDRINUSE:
-            hint = "give another one; port 0 takes any that is free"
+            hint = "give another port, or 0 for any free port"
             raise UsageError(f"{flag}: {place} is in use by another program", hint=hint) from None
         if error.errno == errno.EADDRNOTAVAIL:
             hint = "give an address of this machine, or 0.0.0.0 for all of them"

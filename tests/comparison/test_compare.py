@@ -215,7 +215,7 @@ def changed_side(tmp_path: Path, **changed: object) -> str:
             {"trace": {"path": "u", "digest": "d2", "rows": 1, "first_at_ns": 0, "last_at_ns": 1}},
             "different recordings",
         ),
-        ({"scenario": {"speed": 2.0}}, "other scenarios (speed)"),
+        ({"scenario": {"speed": 2.0}}, "different scenarios (speed)"),
         ({"host": {"name": "elsewhere"}}, "different machines"),
         ({"closed_loop": True}, "closed loop"),
     ],
@@ -329,7 +329,7 @@ def test_logs_of_other_ranges_and_digits_and_units(tmp_path):
 
 def test_a_log_without_a_unit_needs_one(tmp_path):
     base, new = (logs(tmp_path, label, 1.0, Layout(3)) for label in ("base", "new"))
-    with pytest.raises(UsageError, match="does not say the unit"):
+    with pytest.raises(UsageError, match="does not state the unit"):
         compare(base, new)
     assert compare(base, new, Options(unit="us", tolerance=0.5)).verdict == "NO_REGRESSION"
     with pytest.raises(UsageError, match="is not a unit"):
@@ -466,7 +466,7 @@ def test_an_invalid_run_exits_4(command, runs, tmp_path):
     ("arguments", "said"),
     [
         (("none", "none2"), "none does not exist"),
-        (("base=", "x"), "does not name runs"),
+        (("base=", "x"), "lists no runs"),
         (("{base}", "{same}", "--tolerance", "ten"), "--tolerance: 'ten' is not a percentage"),
         (("{base}", "{same}", "--tolerance", "0"), "--tolerance: '0' is not a percentage"),
         (("{base}", "{same}", "-m", "p100"), "never judge a build by the maximum"),

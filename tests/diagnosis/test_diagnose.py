@@ -76,7 +76,7 @@ def test_the_pool_that_the_load_needed_in_full_is_named_on_page_and_terminal(tmp
     assert (found.first_resource, found.harmed_s) == ("pool", float(RISES))
     assert found.words == f"pool gave way first; users felt it from {RISES} s on"
     assert found.evidence[1] == (
-        "the load that was due then needed 140% of that limit, by what it used before"
+        "the load at that time needed 140% of that limit, extrapolated from the use before"
         " (of any other that gave way: at most 40%)"
     )
     assert [resource.name for resource in found.resources] == ["pool", "workers"]

@@ -71,9 +71,7 @@ def test_refusals_count_as_giving_way_before_the_samples_show_a_full_queue() -> 
         "a.queue.refused": [0.0] * 12 + [float(n) for n in range(18)]
     }
     given_way = first(values, 13)
-    assert (
-        given_way.first == "a.queue" and "turned work away at 13 s (its limit is 10)" in given_way.evidence[0]
-    )
+    assert given_way.first == "a.queue" and "refused work at 13 s (its limit is 10)" in given_way.evidence[0]
 
 
 def test_one_sample_at_the_limit_is_chance() -> None:
@@ -84,7 +82,7 @@ def test_one_sample_at_the_limit_is_chance() -> None:
 def test_replicas_at_their_bound_are_named_for_the_workers_they_bound() -> None:
     values = with_limit("a.busy", jumping(14)) | with_limit("a.replicas", rising(18, limit=3.0, low=1.0), 3.0)
     given_way = first(values, 15)
-    assert given_way.first == "a.replicas" and "stood at its limit of 3" in given_way.evidence[0]
+    assert given_way.first == "a.replicas" and "was at its limit of 3" in given_way.evidence[0]
 
 
 def test_limits_that_are_none_are_no_limits() -> None:

@@ -148,7 +148,7 @@ def test_a_host_that_is_not_allowed_is_not_asked() -> None:
             raise LimitError("no")
 
     with pytest.raises(
-        SampleError, match=r"192\.0\.2\.1 is beyond this machine and not allowed; if it is meant: --allow"
+        SampleError, match=r"192\.0\.2\.1 is beyond this machine and not allowed; to allow it: --allow"
     ):
         source_of(Watch(name="x", json="http://192.0.2.1/stats"), Nobody())()
     assert asked == ["192.0.2.1"]

@@ -73,7 +73,7 @@ class Disk:
         code = "from pathlib import Path; from replay.history.remembering import remember_result;"
         words = [sys.executable, "-c", f"{code} print(remember_result(Path('runs/later')))"]
         told = subprocess.run(words, cwd=self.disk, capture_output=True, text=True, check=True).stdout
-        assert told.startswith("the results are saved, but not remembered: "), told
+        assert told.startswith("the results are saved, but not added to the history of runs: "), told
         assert "full" in told or "I/O" in told, told
         (self.disk / "fill").unlink()
         with sqlite3.connect(self.disk / "runs.sqlite") as connection:
@@ -121,7 +121,7 @@ def test_a_run_beside_a_database_that_it_cannot_use(damage: str, tmp_path: Path)
         target = f"http://127.0.0.1:{sink.port}"
         done = run("run", "a.trace", "--target", target, "--plain", cwd=tmp_path)
     holder.close()
-    lines = [line for line in done.stderr.splitlines() if "not remembered" in line]
+    lines = [line for line in done.stderr.splitlines() if "not added to the history" in line]
     assert len(lines) == 1 and "Traceback" not in done.stderr, done.stderr
     words = {"corrupt": "damaged", "newer": "newer replay", "locked": "locked"}
     assert words[damage] in lines[0]

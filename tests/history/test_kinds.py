@@ -83,7 +83,7 @@ def test_a_trend_has_runs_of_one_kind(model: Path, tmp_path: Path) -> None:
     done = command(str(folder), "--trend", "--fail-on", "change")
     assert done.exit_code == 0, done.output
     assert "14 runs of 14 builds" in done.output and "6 searches of 6 builds" in done.output
-    assert "12 trials of replay peak, 12 runs of replay ab, 6 runs in folders of their own" in done.output
+    assert "12 trials of replay peak, 12 runs of replay ab, 6 runs in subfolders" in done.output
     found = json.loads(command(str(folder), "--trend", "--json").stdout)
     assert found["in_no_trend"] == {"trial": 12, "ab": 12, "nested": 6}
 
@@ -181,7 +181,7 @@ def test_runs_and_searches_of_a_program_leave_rows(
     (tmp_path / "runs.sqlite").write_bytes(b"no database" * 1_000)
     with Sink() as sink:
         replay.run(trace, target=f"http://127.0.0.1:{sink.port}", out="runs/three")
-    assert "saved, but not remembered" in capfd.readouterr().err
+    assert "saved, but not added to the history" in capfd.readouterr().err
 
 
 @pytest.mark.whole
@@ -200,7 +200,7 @@ def test_runs_of_a_session_leave_rows_by_build(tmp_path: Path) -> None:
     ]
     words += ["--speed", "20", "--duration", "200ms", "--cool-down", "0s", "--build", "b7", "-m", "p50"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
-    assert "Traceback" not in done.stderr and "not remembered" not in done.stderr
+    assert "Traceback" not in done.stderr and "not added to the history" not in done.stderr
     with opened(tmp_path / "ab") as history:
         rows = history.rows()
     assert len(rows) >= 12 and {row.kind for row in rows} == {"ab"}

@@ -124,7 +124,7 @@ async def test_a_run_goes_on_without_its_name_and_says_so(
     assert document.accounts.ok == 300 == sinks[0].arrivals
     assert document.names[0].lookups_failed >= 1
     (note,) = [note for note in document.notes if note.code == "NAME_LOST"]
-    assert words in note.message and "went on with the addresses it had" in note.message
+    assert words in note.message and "continued with the addresses it had" in note.message
 
 
 @pytest.mark.timing

@@ -53,7 +53,7 @@ def test_logs_of_old_java_writers(version):
 
 
 def test_old_logs_do_not_say_their_unit():
-    with pytest.raises(UsageError, match="does not say the unit"):
+    with pytest.raises(UsageError, match="does not state the unit"):
         load_sides(str(LOGS / "v0.hlog"), str(LOGS / "v1.hlog"))
 
 

@@ -81,7 +81,7 @@ def test_failures_have_a_chart_and_their_absence_none(model: Path, tmp_path: Pat
         copy(model, tmp_path / "good" / f"run-{number}", number)
         failing = [routes[0] | {"outcomes": {"2xx": 900, "5xx": 100 * number}}, *routes[1:]]
         copy(model, tmp_path / "bad" / f"run-{number}", number, routes=failing)
-    assert "failed, of all requests" not in shown(tmp_path / "good")
+    assert "share of failed requests" not in shown(tmp_path / "good")
     failed = values_in(charts_in(shown(tmp_path / "bad"))[1])["failed"]
     assert failed[0] == 0 and failed[3] == pytest.approx(
         300 / sum(route["count"] for route in routes), rel=1e-3
