@@ -29,12 +29,12 @@ FACTS = (
 
 
 def run(*command: str | Path) -> str:
-    """What a command prints; its failure ends everything."""
+    """Run a command, and return what it prints. CalledProcessError if it fails."""
     return subprocess.run([*map(str, command)], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def interpreters() -> list[str]:
-    """Those of `PYTHONS` that are here and start."""
+    """Return the interpreters of `PYTHONS` that are installed and can make a venv."""
     found = []
     for name in os.environ.get("PYTHONS", " ".join(PYTHONS)).split():
         path = shutil.which(name)
@@ -45,18 +45,18 @@ def interpreters() -> list[str]:
         ):
             found.append(path)
         else:
-            print(f"{name}: not here, no wheel for it")
+            print(f"{name} is not installed: no wheel is made for it")
     return found
 
 
 def record_line(name: str, content: bytes) -> str:
-    """A file's line in RECORD."""
+    """Return the line of a file in RECORD."""
     digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
     return f"{name},sha256={digest},{len(content)}\n"
 
 
 def pinned(metadata: str, pins: dict[str, str], python: str) -> str:
-    """A wheel's METADATA, for one CPython and exactly these versions."""
+    """Return the METADATA of a wheel that requires one CPython and exactly these versions."""
     for name in pins:
         metadata = re.sub(rf"^Requires-Dist: {name}(?![\w.-]).*\n", "", metadata, flags=re.MULTILINE)
     required = "".join(f"Requires-Dist: {name}=={version}\n" for name, version in pins.items())
@@ -67,7 +67,7 @@ def pinned(metadata: str, pins: dict[str, str], python: str) -> str:
 
 
 def with_kernels(plain: Path, archives: list[Path], python: str, pins: dict[str, str], folder: Path) -> Path:
-    """The plain wheel with archives of compiled kernels, in `folder`."""
+    """Write the plain wheel with archives of compiled kernels into `folder`, and return its path."""
     tag = f"{python}-{python}-{PLATFORM}"
     out = folder / plain.name.replace("py3-none-any", tag)
     with zipfile.ZipFile(plain) as source:
@@ -88,7 +88,7 @@ def with_kernels(plain: Path, archives: list[Path], python: str, pins: dict[str,
 
 
 def make_wheel(python: str, plain: Path, folder: Path) -> Path:
-    """A wheel with kernels that were compiled by `python`, with the locked versions of what they depend on."""
+    """Make a wheel with kernels that `python` compiles with the locked versions of their dependencies."""
     with tempfile.TemporaryDirectory(prefix="replay-wheel-") as area:
         run(python, "-m", "venv", f"{area}/venv")
         inside = f"{area}/venv/bin/python"

@@ -11,7 +11,7 @@ from typing import Literal, Required, TypedDict
 
 
 class AlsoSettings(TypedDict, total=False):
-    """Further targets on the same timeline, in the same run; what a table leaves out is the scenario's own."""
+    """Further targets on the same timeline, in the same run."""
 
     target: Required[str]
     only: Sequence[str]
@@ -50,7 +50,7 @@ CaptureRuleSettings = TypedDict(
 
 
 class SetRuleSettings(TypedDict, total=False):
-    """Paths, headers and fields of requests, made of values: {name}, {uuid}, {email}, {client}, {n} (docs/sessions.md)."""
+    """Paths, headers and fields of requests, set from values such as {name}, {uuid} or {n} (docs/sessions.md)."""
 
     route: Required[str]
     without: Sequence[str]
@@ -64,7 +64,7 @@ class SetRuleSettings(TypedDict, total=False):
 
 
 class CheckRuleSettings(TypedDict, total=False):
-    """Conditions for responses; others count as mismatches."""
+    """Conditions that responses must meet."""
 
     header: str | None
     cookie: str | None
@@ -79,7 +79,7 @@ class CheckRuleSettings(TypedDict, total=False):
 
 
 class AuthSettings(TypedDict, total=False):
-    """A header whose value a command prints; the command runs again in time, and a run keeps nothing of it."""
+    """A header whose value a command prints."""
 
     command: str
     header: str
@@ -88,7 +88,7 @@ class AuthSettings(TypedDict, total=False):
 
 
 class BodyRuleSettings(TypedDict, total=False):
-    """Bodies of routes that the recording has none for."""
+    """Bodies for routes whose requests have none in the recording."""
 
     route: Required[str]
     file: str | None
@@ -109,7 +109,7 @@ WindowSettings = TypedDict(
 
 
 class RetrySettings(TypedDict, total=False):
-    """Requests that are tried again, as clients do: how a retry storm is rehearsed (docs/retries.md)."""
+    """Retries of failed requests, as real clients make them, to rehearse a retry storm (docs/retries.md)."""
 
     attempts: int
     on: Sequence[str]
@@ -122,7 +122,7 @@ class RetrySettings(TypedDict, total=False):
 
 
 class BreakerSettings(TypedDict, total=False):
-    """The circuit breaker: ends a run that only does harm."""
+    """The circuit breaker: it ends a run when too many requests fail."""
 
     on: bool
     share: str | float
@@ -141,7 +141,7 @@ class LimitsSettings(TypedDict, total=False):
 
 
 class TlsSettings(TypedDict, total=False):
-    """An https target: TLS 1.2 and 1.3, verified."""
+    """TLS 1.2 or 1.3 for https targets, with verified certificates unless `insecure` is set."""
 
     ca: str
     cert: str
@@ -152,7 +152,7 @@ class TlsSettings(TypedDict, total=False):
 
 
 class KafkaSettings(TypedDict, total=False):
-    """A Kafka target: the producer's settings under aiokafka's names, and what becomes of a request as a record."""
+    """A Kafka target: the producer's settings by aiokafka's names, and how a request becomes a record."""
 
     acks: str | int
     enable_idempotence: bool
@@ -185,7 +185,7 @@ class AnswersSettings(TypedDict, total=False):
 
 
 class ValidityLimitsSettings(TypedDict, total=False):
-    """Every threshold. Shares are of 1. Those of `lateness` and `own` delays are shares of the latency without the"""
+    """Every threshold of the verdict."""
 
     lateness_p50_share_suspect: float
     lateness_p50_share_invalid: float
@@ -227,7 +227,7 @@ class ValidityLimitsSettings(TypedDict, total=False):
 
 
 class WatchSettings(TypedDict, total=False):
-    """Figures of the target's own side, sampled each second: from Prometheus, from JSON, from a command, or the lag of a"""
+    """Figures of the target's own side, sampled every second."""
 
     name: Required[str]
     prometheus: str
@@ -249,7 +249,7 @@ class IgnoreRuleSettings(TypedDict, total=False):
 
 
 class Settings(TypedDict, total=False):
-    """Every setting of a scenario but `target` and `trace`."""
+    """All settings of a scenario except `target` and `trace`."""
 
     host: str
     headers: Mapping[str, str]
@@ -342,7 +342,7 @@ class TransformSettings(TypedDict, total=False):
 
 
 class PeakSettings(TypedDict, total=False):
-    """The settings of a search for the peak: all but those that it varies."""
+    """The settings of a search for the peak: all except those that the search sets itself."""
 
     host: str
     headers: Mapping[str, str]
