@@ -14,7 +14,7 @@ import trio
 from replay.errors import ReplayError
 from replay.recording.exchange import Accounts, Budget, Exchange
 from replay.recording.listening import Server
-from replay.recording.receiver import BUDGET_BYTES, MirrorReceiver, MirrorSettings, serve_mirror
+from replay.recording.receiver import BAD_BODY, BUDGET_BYTES, MirrorReceiver, MirrorSettings, serve_mirror
 from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
 from replay.trace.importing.registry import Importer, Probe, Rows
 from replay.trace.importing.sources import SourceFile
@@ -56,7 +56,7 @@ class MirrorStream(Stream):
 
     def _serve(self) -> None:
         async def main() -> None:
-            settings = MirrorSettings(budget=self._budget)
+            settings = MirrorSettings(budget=self._budget, holds_bodies=True)
             async with trio.open_nursery() as nursery:
                 serve = partial(serve_mirror, accounts=self.accounts, say=self._say)
                 self._receiver = await nursery.start(serve, self.place, self._exchanges.append, settings)
@@ -114,7 +114,9 @@ class MirrorStream(Stream):
 
     def lost(self) -> dict[str, int]:
         """Return how many requests arrived but were not passed on, by reason."""
-        return dict(Counter(self.accounts.lost) + Counter(self.accounts.refused))
+        lost = Counter(self.accounts.lost)
+        lost.pop(BAD_BODY, None)  # `refused` has these requests with the exact reason.
+        return dict(lost + Counter(self.accounts.refused))
 
     def finish(self) -> None:
         """Accept no more requests, except for those that are being received."""

@@ -49,7 +49,7 @@ class StandardInput(Stream):
     def _fill(self, wait_s: float) -> None:
         """Read the data that is available, at most about BLOCK_BYTES; wait up to `wait_s` for the first of it."""
         deadline_s = wait_s
-        while not self._ended and len(self._buffer) < BLOCK_BYTES:
+        while not self._ended and self._fd >= 0 and len(self._buffer) < BLOCK_BYTES:
             ready, _, _ = select.select([self._fd], [], [], deadline_s)
             if not ready:
                 return
@@ -74,5 +74,7 @@ class StandardInput(Stream):
         return [rest + b"\n"] if rest.strip() else []
 
     def close(self) -> None:
-        """Close this object's copy of the descriptor."""
-        os.close(self._fd)
+        """Close this object's copy of the descriptor, once: its number may belong to another file afterwards."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)

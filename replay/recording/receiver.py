@@ -35,12 +35,17 @@ def fixed_limit(bytes_max: int) -> BodyLimit:
 
 @dataclass(slots=True)
 class MirrorSettings:
-    """The settings of a mirror receiver. `answer` is the status of every response."""
+    """The settings of a mirror receiver. `answer` is the status of every response.
+
+    With `holds_bodies`, the memory of a body stays reserved in `budget` after its request was passed on: whoever gets
+    the request gives `len(exchange.body)` back.
+    """
 
     answer: int = 204
     limits: Limits = field(default_factory=Limits)
     body_limit: BodyLimit = field(default_factory=lambda: fixed_limit(BODY_BYTES_MAX))
     budget: Budget = field(default_factory=lambda: Budget(BUDGET_BYTES))
+    holds_bodies: bool = False
     tls: ssl.SSLContext | None = None
 
 
@@ -83,22 +88,26 @@ class MirrorReceiver:
         head = await reader.head()
         if head is None:
             return False
-        accounts, is_whole = self.accounts, False
+        accounts, why_lost, is_held = self.accounts, HALF_REQUEST, False
         accounts.counts["requests"] += 1
         kept = KeptBody(self._settings.body_limit(head), self._settings.budget)
         try:
-            is_whole = await reader.body(head, kept.add)
-            if not is_whole:
+            if not await reader.body(head, kept.add):
                 return False
+            why_lost = ""
             if kept.starved:
                 accounts.incomplete[BODY_MEMORY] += 1
-            self._on_request(
-                exchange_of(head, reader.at_ns, self._clients.of(connection.peer, head.headers), kept)
-            )
+            exchange = exchange_of(head, reader.at_ns, self._clients.of(connection.peer, head.headers), kept)
+            is_held = self._settings.holds_bodies and exchange.body is not None
+            self._on_request(exchange)
+        except framing.RefusedError:
+            why_lost = BAD_BODY
+            raise
         finally:
-            kept.give_up()
-            if not is_whole:
-                accounts.lost[HALF_REQUEST] += 1
+            if not is_held:
+                kept.give_up()
+            if why_lost:
+                accounts.lost[why_lost] += 1
         keeps = head.keeps and not self.server.draining
         with contextlib.suppress(OSError):
             await connection.stream.send(self._answers[keeps, head.minor])

@@ -94,7 +94,7 @@ class Recorder:
         if not self._is_dead and not self._is_said:
             self._is_said = True
             self._say(
-                "the disk or the processor is too slow for the recording: requests are forwarded, but not recorded"
+                "the disk or the processor is too slow for the recording: some requests are not recorded"
             )
 
     async def run(self) -> None:
@@ -146,7 +146,7 @@ class Recorder:
         self.accounts.lost[WRITER_ENDED] += len(self._queue)
         self._queue.clear()
         self._bytes = 0
-        self._say("the writer of the recording has ended: requests are forwarded, but no longer recorded")
+        self._say("the writer of the recording has ended: requests are no longer recorded")
 
     async def _send(self, kind: bytes, value: object) -> None:
         payload = msgspec.msgpack.encode(value)

@@ -11,6 +11,7 @@ import trio
 from replay.recording.exchange import Budget, Exchange
 from replay.recording.listening import Limits
 from replay.recording.receiver import (
+    BAD_BODY,
     HALF_HEADS,
     HALF_REQUEST,
     MirrorReceiver,
@@ -183,3 +184,20 @@ async def test_without_descriptors_new_connections_wait(monkeypatch):
             await first.aclose()
     assert len(got) == 1
     assert receiver.accounts.counts["waits for descriptors"] >= 1
+
+
+async def test_a_malformed_body_is_not_taken_for_a_request_that_broke_off():
+    async with mirror() as (receiver, got):
+        back = await ask(receiver, POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcX")
+    assert back.startswith(b"HTTP/1.1 400") and not got
+    assert receiver.accounts.lost == {BAD_BODY: 1} and sum(receiver.accounts.refused.values()) == 1
+
+
+@pytest.mark.parametrize("holds", [True, False])
+async def test_the_memory_of_a_body_is_reserved_until_its_owner_gives_it_back(holds):
+    budget = Budget(1_000)
+    async with mirror(MirrorSettings(budget=budget, holds_bodies=holds)) as (receiver, got):
+        await ask(receiver, POST + b"Content-Length: 5\r\n\r\nhello")
+        await ask(receiver, POST + b"Content-Length: 5\r\n\r\nhe")
+        await ask(receiver, POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcX")
+    assert len(got) == 1 and budget.used == (5 if holds else 0)
