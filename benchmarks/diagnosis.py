@@ -115,7 +115,9 @@ def main() -> None:
     said = right = independent = 0
     for number in range(given.systems):
         system = simulated(np.random.default_rng([given.seed, number]))
-        claimed = frozenset(shared_among(system.routes, system.load).routes)
+        claimed = frozenset(
+            shared_among(system.routes, system.load, np.arange(float(system.load.size))).routes
+        )
         independent += system.overloaded > 1
         if claimed:
             said += 1

@@ -29,16 +29,21 @@ def siblings_of(core: int) -> frozenset[int]:
     return frozenset({core})
 
 
+def physical_cores(cores: Collection[int]) -> list[set[int]]:
+    """Return the cores grouped by physical core, because hardware threads of one physical core share its time."""
+    physical: dict[frozenset[int], set[int]] = {}
+    for core in sorted(cores):
+        physical.setdefault(siblings_of(core), set()).add(core)
+    return list(physical.values())
+
+
 def two_shares(cores: Collection[int]) -> tuple[frozenset[int], frozenset[int]] | None:
     """Return two sets with equal numbers of physical cores, one for each build.
 
     Return None if there is only one physical core. With three or more physical cores, at least one is in neither set
     and is left for the generator.
     """
-    physical: dict[frozenset[int], set[int]] = {}
-    for core in sorted(cores):
-        physical.setdefault(siblings_of(core), set()).add(core)
-    groups = list(physical.values())
+    groups = physical_cores(cores)
     if len(groups) < 2:
         return None
     each = max(1, (len(groups) - 1) // 2)

@@ -26,7 +26,7 @@ from replay.settings.scenario import Scenario
 from replay.trace import Trace
 
 from .builds import Build, run_step
-from .cores import CORES_MIN, two_shares, usable_cores
+from .cores import CORES_MIN, physical_cores, two_shares, usable_cores
 from .session import BOTTLENECK, RETRIES_MAX, Plan, Say, check_run, figures_of, url_of_builds
 from .set_aside import set_aside
 from .sides import Side, SideRun, load_run_folder
@@ -110,9 +110,9 @@ class TogetherSession:
                 "there is only one physical core, so the builds and the generator take time from each other"
             )
             return anywhere
-        if len(usable) < CORES_MIN:
+        if (cores := len(physical_cores(usable))) < CORES_MIN:
             self._warn(
-                f"{len(usable)} cores for two builds and the generator: they take time from each other"
+                f"{cores} physical cores for two builds and the generator: they take time from each other"
             )
         one, two = (",".join(map(str, sorted(share))) for share in shares)
         self.say(f"each build runs on cores {one} or {two}, and they swap between restarts")

@@ -73,13 +73,13 @@ def shared_cause(run: Run, rows: Sequence[Second], harmed: int | None) -> Shared
     edges, routes = series_of(run, rows)
     if edges.size == 0:
         return Shared(evidence=["the run was too short to compare routes over time"])
-    return shared_among(routes, _load_by_window(rows, edges))
+    return shared_among(routes, _load_by_window(rows, edges), edges)
 
 
-def shared_among(routes: Sequence[RouteSeries], load: np.ndarray) -> Shared:
+def shared_among(routes: Sequence[RouteSeries], load: np.ndarray, starts_s: np.ndarray) -> Shared:
     """Find the largest group of routes in which every two share a cause.
 
-    `load` is the number of requests due per second, by window.
+    `load` is the number of requests due per second, by window. `starts_s` has the start of each window.
     """
     begins = {route.route: begin for route in routes if (begin := worse_from(route)) is not None}
     suffering = [route for route in routes if route.route in begins]
@@ -101,8 +101,9 @@ def shared_among(routes: Sequence[RouteSeries], load: np.ndarray) -> Shared:
         )
     names = [suffering[at].route for at in group]
     least = min(pairs[a, b] for a in group for b in group if (a, b) in pairs)
+    within_s = _span_s([begins[name] for name in names], starts_s)
     evidence = [
-        f"{len(names)} routes got worse within {BEGIN_WINDOWS + 1} s of each other, and moved together from then on"
+        f"{len(names)} routes got worse within {within_s:.0f} s of each other, and moved together from then on"
         f" (correlation of changes at least {least:.2f}, without the effect of the load)"
     ]
     unharmed = [route.route for route in routes if route.route not in begins]
@@ -113,6 +114,14 @@ def shared_among(routes: Sequence[RouteSeries], load: np.ndarray) -> Shared:
             + (f" and {len(unharmed) - 5} more" if len(unharmed) > 5 else "")
         )
     return Shared(names, evidence)
+
+
+def _span_s(windows: Sequence[int], starts_s: np.ndarray) -> float:
+    """Return the time from the start of the first of these windows to the end of the last one."""
+    ends_s = np.append(
+        starts_s[1:], 2 * starts_s[-1] - starts_s[-2] if starts_s.size > 1 else starts_s[-1] + 1
+    )
+    return max(float(ends_s[max(windows)] - starts_s[min(windows)]), 1.0)
 
 
 def worse_from(route: RouteSeries) -> int | None:

@@ -126,7 +126,7 @@ def refuse_unlike(runs: Sequence[KeptRun]) -> None:
         if _kept_secrets(run) != _kept_secrets(first):
             raise UsageError(
                 f"one of {pair} kept secrets and the other did not",
-                hint="run both with --keep-secrets, or without",
+                hint="run both with --keep-answer-secrets, or without",
             )
         if changed := changed_settings(one.scenario, two.scenario):
             said = "; ".join(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from replay.diagnosis.course import harm_begins
+from replay.errors import InputError
 from replay.results import slo
 from replay.results.run import Run
 from replay.results.slo import Slo
@@ -80,8 +81,10 @@ def missed_from(run: Run, rows: Sequence[Second], objectives: Sequence[Slo]) -> 
         if each.percentile is None or each.route:
             continue
         max_wait_ns = run.document.max_wait_ns
-        missed = slo.missed_at(
-            each, windows_of(run.folder, rows, each.metric, None, LEAST_WINDOW_NS, max_wait_ns)
-        )
+        windows = windows_of(run.folder, rows, each.metric, None, LEAST_WINDOW_NS, max_wait_ns)
+        try:
+            missed = slo.missed_at(each, windows)
+        except InputError:
+            continue
         bad = [is_bad or row.t_s in missed for is_bad, row in zip(bad, rows, strict=True)]
     return harm_begins(bad)

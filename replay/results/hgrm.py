@@ -5,6 +5,7 @@ The format is that of Java's `outputPercentileDistribution`, with values in ms.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from replay.ledger.histogram import Histogram
 
 TICKS_PER_HALF_DISTANCE = 5
 NS_PER_MS = 1e6
+NAME_BYTES_MAX = 240
+"""File systems allow 255 bytes; the suffix and a temporary name need some of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,13 @@ def export(histograms: dict[str, Histogram], folder: str | os.PathLike[str]) -> 
 
 
 def _file_name(tag: str) -> str:
-    """Return a tag as a file name of at most 240 characters, with each slash as `%2F`.
+    """Return a tag as a file name of at most NAME_BYTES_MAX bytes, with each slash as `%2F`.
 
-    The tags of a run do not contain `%2F`, so the replacement keeps them distinct.
+    The tags of a run do not contain `%2F`, so the replacement keeps them distinct. A digest of the whole tag keeps
+    those apart that are too long for a name.
     """
-    return tag.replace("/", "%2F")[:240]
+    name = tag.replace("/", "%2F").encode()
+    if len(name) > NAME_BYTES_MAX:
+        mark = b"~" + hashlib.sha256(name).hexdigest()[:12].encode()
+        name = name[: NAME_BYTES_MAX - len(mark)] + mark
+    return name.decode(errors="ignore")

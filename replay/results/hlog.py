@@ -130,19 +130,29 @@ class Interval:
 class Log:
     """A log after reading.
 
-    `problems` lists the first lines that were left out, with reasons; `problem_count` counts all of them.
+    `problems` lists the first lines that were left out, with reasons; `problem_count` counts all of them. `lines` is
+    the number of lines.
     """
 
     path: Path
     intervals: list[Interval] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     problem_count: int = 0
+    lines: int = 0
     base_s: float | None = None
     start_s: float | None = None
     unit: str = ""
 
+    _left_out_last: int = 0
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether lines before the last one were left out. A killed run can end in the middle of its last line."""
+        return self.problem_count > (self._left_out_last == self.lines)
+
     def _leave_out(self, number: int, why: str) -> None:
         self.problem_count += 1
+        self._left_out_last = number
         if len(self.problems) < PROBLEMS_KEPT:
             self.problems.append(f"{self.path}, line {number}: {why}")
 
@@ -201,6 +211,7 @@ def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterato
     try:
         with open_regular(log.path, or_pipe=True) as file:
             for number, row in enumerate(read_lines(file, log.path), 1):
+                log.lines = number
                 text = row.strip()
                 if text.startswith(b"#"):
                     _read_comment(log, text)

@@ -116,7 +116,7 @@ def objectives_of(folder: RunFolder, started: Started, measured: Measured) -> li
     """Evaluate the objectives of a run.
 
     Objectives by window are computed from the logs of the run folder. Such an objective fails if the logs have no
-    window for it, for example because a log cannot be read.
+    window for it, or if a log is damaged.
     """
     objectives = [slo.parse(text) for text in started.slo]
     rows = rows_of(folder) if any(objective.window_ns for objective in objectives) else []
@@ -125,7 +125,6 @@ def objectives_of(folder: RunFolder, started: Started, measured: Measured) -> li
     def windows(objective: slo.Slo) -> Iterator[Window]:
         kind = per_route if objective.percentile is None else objective.metric
         routes = measured.members(objective.route) if objective.route else None
-        with contextlib.suppress(InputError):
-            yield from windows_of(folder, rows, kind, routes, objective.window_ns or 0, started.max_wait_ns)
+        return windows_of(folder, rows, kind, routes, objective.window_ns or 0, started.max_wait_ns)
 
     return slo.evaluate(objectives, measured, windows)

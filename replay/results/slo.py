@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal, cast
 
-from replay.errors import UsageError
+from replay.errors import InputError, UsageError
 from replay.ledger.catalog import ALIASES, FAILED, OUTCOMES, PER_ROUTE, SLO_METRICS
 from replay.naming import first_naming
 from replay.units import (
@@ -295,6 +295,8 @@ def words_of(outcome: SloOutcome) -> str:
     if held is None:
         accepts_all = outcome.passed and outcome.unit == "share" and outcome.value >= outcome.limit == 1
         return f"{words}, and any share is accepted" if accepts_all and STATUSES in outcome.slo else words
+    if not held.failed and not outcome.passed:
+        return f"{words} in the worst window that can be read, and the log of latencies is damaged"
     fail = f"{held.failed:,} of {held.count:,} fail" if held.failed else f"all {held.count:,} meet it"
     return f"{words} in the worst window, at {format_duration(round(held.worst_at_s * 1e9))} ({fail})"
 
@@ -317,16 +319,21 @@ def _over_all(slo: Slo, measured: Measured) -> SloOutcome:
 def _by_window(slo: Slo, windows: Iterable[Window]) -> SloOutcome:
     """Return the outcome of an objective by window, with the value of the worst window.
 
-    Windows in which nothing ended do not count.
+    Windows in which nothing ended do not count. The objective fails if some windows cannot be read, because they may
+    have missed it.
     """
-    count, failed, worst, worst_s = 0, 0, None, 0.0
-    for start_s, figure in _figures(slo, windows):
-        count, failed = count + 1, failed + (not _holds(slo, *figure))
-        if worst is None or figure[::-1] > worst[::-1]:
-            worst, worst_s = figure, start_s
+    count, failed, worst, worst_s, is_whole = 0, 0, None, 0.0, True
+    try:
+        for start_s, figure in _figures(slo, windows):
+            count, failed = count + 1, failed + (not _holds(slo, *figure))
+            if worst is None or figure[::-1] > worst[::-1]:
+                worst, worst_s = figure, start_s
+    except InputError:
+        is_whole = False
     value, at_least = worst or (None, False)
     return SloOutcome(
-        slo=slo.text, passed=count > 0 and not failed, value=value, limit=slo.limit, unit=slo.unit, at_least=at_least,
+        slo=slo.text, passed=is_whole and count > 0 and not failed, value=value, limit=slo.limit, unit=slo.unit,
+        at_least=at_least,
         windows=WindowsHeld(count=count, failed=failed, worst_at_s=worst_s),
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from replay.errors import InputError
 from replay.ledger.catalog import tag_over_all
 from replay.ledger.histogram import NS_3, Histogram, Layout
 
@@ -53,7 +54,8 @@ def windows_of(
     """Yield every window of a run: the latency `kind` of all requests (`routes` is None), or of `routes`.
 
     `rows` is the timeline of the run. The log must contain every interval of these histograms; the recorder logs all
-    intervals of objectives by window.
+    intervals of objectives by window. Raise InputError if the log cannot be read, or if lines of it are damaged; some
+    windows have then been yielded already.
     """
     begins = _begins(rows, window_ns / 1e9)
     running = _Running(max_wait_ns)
@@ -109,6 +111,8 @@ def _intervals(
                 interval.outcomes[hlog.parts_of(found.tag)[1]] += histogram.count
             found = next(stream, None)
         yield interval
+    if log.is_damaged:
+        raise InputError(log.problems[0])
 
 
 class _Running:

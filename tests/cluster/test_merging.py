@@ -133,7 +133,7 @@ def test_a_later_clock_moves_an_agents_seconds(tmp_path):
         ({"agents": 4}, "number of agents"),
         ({"instant_ns": 5}, "instant"),
         ({"first_lane": 0, "after_lane": 1}, "overlap"),
-        ({"agent": 0}, "both of agent 0"),
+        ({"agent": 0}, "both belong to agent 0"),
         ({"after_lane": 9}, "damaged"),
     ],
     ids=lambda value: str(value) if isinstance(value, str) else "",

@@ -126,7 +126,7 @@ def times(base: list[int | None], new: list[int | None]) -> tuple[Side, Side]:
         ([1, 2, 3, 4], [4, 5, 6, 7], False, "report the same start time"),
         ([1, 1, 1, 1], [1, 1, 1, 1], False, "report the same start time"),
         ([1, 2, 3, None], [5, 6, 7, 8], False, "1 of 8 runs do not record when they started"),
-        ([None, None], [None, None], False, "4 of 4 runs do not say"),
+        ([None, None], [None, None], False, "4 of 4 runs do not record"),
         ([1], [2, 3, 4], False, ""),
     ],
 )

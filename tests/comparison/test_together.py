@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from replay.comparison.builds import Build
-from replay.comparison.cores import two_shares, usable_cores
+from replay.comparison.cores import physical_cores, two_shares, usable_cores
 from replay.comparison.decision import Options
 from replay.comparison.session import Plan, Session
 from replay.comparison.set_aside import set_aside
@@ -59,6 +59,7 @@ def test_cores_are_shared_out_evenly_and_apart(monkeypatch):
         "replay.comparison.cores.siblings_of", lambda core: frozenset({core % 4, core % 4 + 4})
     )
     assert two_shares([0, 4]) is None
+    assert physical_cores([0, 4, 1]) == [{0, 4}, {1}]
     assert two_shares([0, 1]) == (frozenset({0}), frozenset({1}))
     assert two_shares(range(8)) == (frozenset({0, 4}), frozenset({1, 5}))
     monkeypatch.setattr("replay.comparison.cores.siblings_of", lambda core: frozenset({core}))

@@ -38,11 +38,23 @@ def steady(name: str) -> RouteSeries:
 
 
 LOAD = np.where(np.arange(WINDOWS) < RISES, 100.0, 200.0) + np.random.default_rng(5).normal(0, 5, WINDOWS)
+STARTS_S = np.arange(WINDOWS, dtype=float)
+
+
+def among(routes: list[RouteSeries], load: np.ndarray, starts_s: np.ndarray = STARTS_S) -> Shared:
+    return shared_among(routes, load, starts_s)
+
+
+def test_the_evidence_states_how_far_apart_the_routes_began_in_seconds_not_in_windows():
+    queue = walk(1)
+    routes = [route("GET /a", queue), route("GET /bb", 1.5 * queue)]
+    assert " within 1 s " in among(routes, LOAD).evidence[0]
+    assert " within 60 s " in among(routes, LOAD, 60 * STARTS_S).evidence[0]
 
 
 def test_routes_that_wait_in_one_queue_share_a_cause_and_others_are_listed_as_before() -> None:
     queue = walk(1)
-    found = shared_among([route("GET /a", queue), route("GET /bb", 1.5 * queue, 35), steady("GET /c")], LOAD)
+    found = among([route("GET /a", queue), route("GET /bb", 1.5 * queue, 35), steady("GET /c")], LOAD)
     assert found.routes == ["GET /a", "GET /bb"]
     assert found.words == "these routes share a cause: GET /a, GET /bb"
     assert "2 routes got worse" in found.evidence[0] and found.evidence[1] == "unchanged: GET /c"
@@ -50,26 +62,26 @@ def test_routes_that_wait_in_one_queue_share_a_cause_and_others_are_listed_as_be
 
 @pytest.mark.parametrize("seed", range(10))
 def test_queues_that_fill_at_the_same_moment_are_not_shared(seed: int) -> None:
-    found = shared_among([route("GET /a", walk(2 * seed)), route("GET /bb", walk(2 * seed + 1))], LOAD)
+    found = among([route("GET /a", walk(2 * seed)), route("GET /bb", walk(2 * seed + 1))], LOAD)
     assert found.routes == []
 
 
 def test_routes_that_only_follow_the_load_are_not_shared() -> None:
     waits = walk(3)
     noise = np.random.default_rng(4).normal(0, 4, (2, WINDOWS))
-    found = shared_among([route("GET /a", waits + noise[0]), route("GET /bb", waits + noise[1])], 50 + waits)
-    assert found.routes == [] and "beyond what their load explains" in found.evidence[0]
+    found = among([route("GET /a", waits + noise[0]), route("GET /bb", waits + noise[1])], 50 + waits)
+    assert found.routes == [] and "agree no more than their load explains" in found.evidence[0]
 
 
 def test_a_route_that_got_worse_much_later_is_left_out() -> None:
     queue = walk(6)
     late = np.where(np.arange(WINDOWS) < RISES + 10, 0.0, queue)
-    found = shared_among([route("GET /a", queue), route("GET /bb", queue), route("GET /ccc", late)], LOAD)
+    found = among([route("GET /a", queue), route("GET /bb", queue), route("GET /ccc", late)], LOAD)
     assert found.routes == ["GET /a", "GET /bb"]
 
 
 def test_one_route_alone_shares_nothing() -> None:
-    found = shared_among([route("GET /a", walk(1)), steady("GET /bb")], LOAD)
+    found = among([route("GET /a", walk(1)), steady("GET /bb")], LOAD)
     assert found == Shared(evidence=["fewer than two routes got worse"])
     assert found.words == "the latencies alone do not show it (fewer than two routes got worse)"
 
@@ -78,7 +90,7 @@ def test_routes_that_fail_in_the_same_windows_share_a_cause() -> None:
     share = np.zeros(WINDOWS)
     share[RISES:] = np.random.default_rng(8).uniform(0.1, 0.9, WINDOWS - RISES)
     flat = np.zeros(WINDOWS)
-    found = shared_among(
+    found = among(
         [route("GET /a", flat, failed=50 * share), route("GET /bb", flat, failed=np.round(50 * share))], LOAD
     )
     assert found.routes == ["GET /a", "GET /bb"]
@@ -88,16 +100,14 @@ def test_routes_that_fail_in_different_windows_do_not() -> None:
     failed = np.zeros((2, WINDOWS))
     failed[:, RISES:] = np.random.default_rng(9).uniform(5, 45, (2, WINDOWS - RISES))
     flat = np.zeros(WINDOWS)
-    found = shared_among(
-        [route("GET /a", flat, failed=failed[0]), route("GET /bb", flat, failed=failed[1])], LOAD
-    )
+    found = among([route("GET /a", flat, failed=failed[0]), route("GET /bb", flat, failed=failed[1])], LOAD)
     assert found.routes == []
 
 
 @pytest.mark.parametrize("ended", [0.0, 4.0])
 def test_windows_with_few_requests_count_for_nothing(ended: float) -> None:
     queue = walk(1)
-    found = shared_among([route("GET /a", queue, ended=ended), route("GET /bb", queue, ended=ended)], LOAD)
+    found = among([route("GET /a", queue, ended=ended), route("GET /bb", queue, ended=ended)], LOAD)
     assert found.routes == []
 
 
@@ -120,4 +130,4 @@ def test_windows_without_any_response_are_bridged() -> None:
     gone = route("GET /a", queue)
     gone.p50_ns[5] = np.nan
     gone.p50_ns[RISES + 4] = np.nan
-    assert shared_among([gone, route("GET /bb", queue)], LOAD).routes == ["GET /a", "GET /bb"]
+    assert among([gone, route("GET /bb", queue)], LOAD).routes == ["GET /a", "GET /bb"]

@@ -235,6 +235,12 @@ def test_histograms_of_one_tag_but_other_layouts_cannot_be_added(tmp_path):
         hlog.read_hlog(path).by_tag()
 
 
+def test_long_tags_have_files_of_their_own(tmp_path):
+    tags = [f"response.2xx.GET_/{'ä' * 200}/{last}" for last in ("one", "two")]
+    written = hgrm.export({tag: histogram_of([1]) for tag in tags}, tmp_path)
+    assert len({path.name for path in written}) == len(list(tmp_path.iterdir())) == 2
+
+
 @given(values_ns)
 def test_the_distribution_names_the_last_value_and_the_count(values):
     histogram = histogram_of(values)

@@ -194,6 +194,26 @@ def test_a_run_that_was_killed_has_the_windows_that_were_written(tmp_path):
     assert (outcome.passed, there(outcome.windows).count, there(outcome.windows).failed) == (False, 5, 2)
 
 
+@pytest.mark.parametrize("damage", ["bytes", "fields"])
+def test_an_objective_by_window_fails_if_a_line_before_the_last_is_damaged(
+    tmp_path: Path, damage: str
+) -> None:
+    made = trial(tmp_path / "run", slo=["p99 < 1s over 2s"])
+    for second in range(6):
+        made.lanes[0].many(10)
+        made.recorder.tick(at_s(second + 1))
+    made.recorder.close()
+    lines = made.folder.latency.read_bytes().splitlines(keepends=True)
+    numbers = [number for number, text in enumerate(lines) if text.startswith(b"Tag=response.all,")]
+    text = lines[numbers[2]]
+    lines[numbers[2]] = text[:60] + b"!!!" + text[63:] if damage == "bytes" else text.replace(b",", b";")
+    lines[numbers[2]] = lines[numbers[2]].replace(b"Tag=response.all;", b"Tag=response.all,")
+    made.folder.latency.write_bytes(b"".join(lines))
+    (outcome,) = document(Told(tmp_path / "run")).slo
+    assert not outcome.passed and there(outcome.windows).failed == 0
+    assert "is damaged" in slo.words_of(outcome)
+
+
 def test_a_damaged_log_has_no_windows_and_fails_what_asks_for_them(tmp_path):
     made = trial(tmp_path / "run", slo=["p99 < 1s over 2s", "p99 < 1s"])
     made.lanes[0].many(100)
