@@ -11,7 +11,7 @@ from typing import Literal, Required, TypedDict
 
 
 class AlsoSettings(TypedDict, total=False):
-    """Further targets on the same timeline, in the same run; what a table leaves out is the scenario's own."""
+    """Further targets in the same run, on the same timeline, with the scenario's values for omitted keys."""
 
     target: Required[str]
     only: Sequence[str]
@@ -88,7 +88,7 @@ class AuthSettings(TypedDict, total=False):
 
 
 class BodyRuleSettings(TypedDict, total=False):
-    """Bodies of routes that the recording has none for."""
+    """Bodies for routes that were recorded without bodies."""
 
     route: Required[str]
     file: str | None
@@ -227,7 +227,7 @@ class ValidityLimitsSettings(TypedDict, total=False):
 
 
 class WatchSettings(TypedDict, total=False):
-    """Figures of the target's own side, sampled each second: from Prometheus, from JSON, from a command, or the lag of a"""
+    """Figures of the target, sampled each second: from Prometheus, JSON, a command, or the lag of a consumer group."""
 
     name: Required[str]
     prometheus: str

@@ -17,7 +17,7 @@ OF_THE_PAGE = ("live_allow", "live_cert", "live_key", "live_linger_ns")
 
 
 class LiveSettings(AnswersSettings, kw_only=True, frozen=True):
-    """Who watches a run, and when it starts."""
+    """The live page, notifications, and the start of a run."""
 
     group: ClassVar[str] = "live"
 

@@ -20,7 +20,7 @@ BODY_FILE_BYTES_MAX = 64 << 20
 
 
 class BodyRule(Table, kw_only=True, frozen=True):
-    """Bodies of routes that the recording has none for."""
+    """Bodies for routes that were recorded without bodies."""
 
     route: Annotated[str, row("Route as `replay inspect` lists it; * matches anything", metavar="ROUTE")]
     file: Annotated[

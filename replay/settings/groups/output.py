@@ -24,9 +24,7 @@ SOURCES = ("prometheus", "json", "command", "group")
 
 
 class Watch(Table, kw_only=True, frozen=True):
-    """Figures of the target's own side, sampled each second: from Prometheus, from JSON, from a command, or the lag of a
-    Kafka consumer group.
-    """
+    """Figures of the target, sampled each second: from Prometheus, JSON, a command, or the lag of a consumer group."""
 
     name: Annotated[str, row("Name of the figure in reports", metavar="NAME")]
     prometheus: Annotated[
@@ -74,7 +72,7 @@ class Watch(Table, kw_only=True, frozen=True):
 
 
 class OutputSettings(LiveSettings, kw_only=True, frozen=True):
-    """What a run is judged by, and which figures of the target are recorded beside it."""
+    """Objectives of a run, and figures of the target that are recorded with it."""
 
     group: ClassVar[str] = "output"
 

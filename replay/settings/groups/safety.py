@@ -52,7 +52,7 @@ class Limits(Table, kw_only=True, frozen=True):
 
 
 class SafetySettings(ClientSettings, kw_only=True, frozen=True):
-    """What protects the target, and this machine."""
+    """Limits that protect the target and this machine."""
 
     group: ClassVar[str] = "safety"
 

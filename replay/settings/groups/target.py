@@ -15,7 +15,7 @@ from ..trace_url import url_problem
 
 
 class Also(Table, kw_only=True, frozen=True):
-    """Further targets on the same timeline, in the same run; what a table leaves out is the scenario's own."""
+    """Further targets in the same run, on the same timeline, with the scenario's values for omitted keys."""
 
     target: Annotated[str, row("Further target: http://... or kafka://...", metavar="URL")]
     only: Annotated[
