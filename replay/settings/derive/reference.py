@@ -15,14 +15,14 @@ _HEAD = """\
 
 Made by `python -m replay.settings.derive`; do not edit.
 
-A setting is a key of a scenario file (TOML), a keyword of `replay.run`, and often a flag. A flag overrides the file.
-`replay init TRACE --target URL` writes a scenario with the settings that most people change, `--all` one with every
-setting, and `replay init --schema` prints a JSON Schema for editors (`replay/settings/scenario.schema.json`): a first line
-`#:schema scenario.schema.json` makes them check and complete the file.
+A setting is a key of a scenario file (TOML) and a keyword argument of `replay.run`. Many settings also have a flag,
+which overrides the file. `replay init TRACE --target URL` writes a scenario with the most common settings. `--all` writes
+every setting. `replay init --schema` prints a JSON Schema for editors (`replay/settings/scenario.schema.json`). Editors
+check and complete a scenario whose first line is `#:schema scenario.schema.json`.
 
-Values carry their unit: `250ms`, `30s`, `1h30m`; `500/s`, `50/1m`; `25%`; `64KiB`. A time without a unit is in seconds.
-Paths in a file are relative to it. "Used by" names the protocol that reads a setting; without it, all do. Lanes get the
-settings marked *lane*.
+Values have units: `250ms`, `30s`, `1h30m`; `500/s`, `50/1m`; `25%`; `64KiB`. A time without a unit is in seconds. Paths
+in a file are relative to the file. "Used by" names the protocol that uses a setting. Other settings apply to every
+protocol. Settings marked *lane* are passed to the lanes.
 """
 
 
