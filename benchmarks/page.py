@@ -11,10 +11,14 @@ STATISTICS = Path(__file__).resolve().parents[1] / "docs" / "statistics.md"
 HEAD = """\
 # Benchmarks
 
-Made by `make bench` (all of it, or `make bench ONLY="capacity punctuality"`). It needs nginx and wrk (Debian packages) and
-Go, with which it builds vegeta; what is missing is left out. Generator and server are pinned to a core each; programs take
-turns, round by round, and a figure is the median of its rounds. Compare the figures of
-one table with each other, not with another machine's.
+This page compares replay with other load generators. To measure everything, or only some parts:
+
+    make bench
+    make bench ONLY="capacity punctuality"
+
+The benchmarks need nginx and wrk (Debian packages), and Go to build vegeta. Programs that are missing are left out.
+Generator and server are each pinned to a core. Programs run in turns, round by round, and each figure is the median of its
+rounds. Compare figures only within a table, and never with those of another machine.
 """
 
 FIRST = ("replay", "wrk", "vegeta")
@@ -50,14 +54,15 @@ def _sessions(results: dict[str, Any]) -> str:
         for name, figures in results.items()
     )
     return (
-        "## Sessions\nThe same requests of the same clients, all due at once, onto one nginx worker (`python -m benchmarks"
-        " sessions`): each client registers, logs in, and asks eight times. `sessions` takes the token of the login, sends"
-        " it with the eight, keeps a cookie jar, checks every status, and keeps each client's order; nginx refuses whoever"
-        " has no token of its making. `ordered` keeps the order alone. `plain` does none of it.\n\n"
-        "| | requests/s | requests a CPU second | refused |\n|---|---|---|---|\n"
+        "## Sessions\nThe same requests of the same clients, all due at once, to one nginx worker (`python -m benchmarks"
+        " sessions`). Each client registers, logs in, and sends eight requests. `sessions` captures the token of the login,"
+        " sends it with the eight requests, keeps a cookie jar, checks every status, and keeps the order of each client."
+        " nginx refuses requests without a token that it issued. `ordered` only keeps the order. `plain` does none of"
+        " this.\n\n"
+        "| | requests/s | requests per CPU second | refused |\n|---|---|---|---|\n"
         + rows
-        + f"\nsessions : plain = {session['per_cpu_s'] / plain['per_cpu_s']:.2f} a CPU second,"
-        f" {session['per_s'] / plain['per_s']:.2f} by the clock.\n"
+        + f"\nsessions : plain = {session['per_cpu_s'] / plain['per_cpu_s']:.2f} per CPU second,"
+        f" {session['per_s'] / plain['per_s']:.2f} per second of wall-clock time.\n"
     )
 
 
@@ -70,10 +75,10 @@ def _answers(results: dict[str, Any]) -> str:
         f"{found['peak_rss_mib']:,.0f} MiB with {found['kept']:,} responses" for found in results["memory"]
     )
     return (
-        "## Kept responses\nA closed loop of 64 connections onto one nginx worker that answers with a kilobyte of JSON"
-        " (fifty leaves), by what is kept of the responses (`python -m benchmarks answers`). All threads of the"
-        " generator count, the one that writes them, too.\n\n"
-        "| kept | requests a CPU second | of none | dropped |\n|---|---|---|---|\n"
+        "## Kept responses\nA closed loop of 64 connections to one nginx worker that sends a kilobyte of JSON (fifty"
+        " leaves), by the parts of the responses that are kept (`python -m benchmarks answers`). The CPU time includes all"
+        " threads of the generator, also the one that writes responses.\n\n"
+        "| kept | requests per CPU second | relative to none | dropped |\n|---|---|---|---|\n"
         + rows
         + f"\nPeak memory of the process with `digest`: {memory}.\n"
     )
@@ -89,15 +94,15 @@ def _clients(results: list[dict[str, Any]]) -> str:
     few, many = results[0], results[-1]
     each_kib = (many["peak_rss_mib"] - few["peak_rss_mib"]) * 1024 / (many["clients"] - few["clients"])
     return (
-        "## Clients with connections of their own\nRecorded clients that come within 8 s, each on a kept connection of its"
-        " own, its requests in order, on one lane (`python -m benchmarks clients`). Each asks in quick pairs, whose first"
-        " answer takes 20 ms. What arrived once, out of its client's order, or on another client's connection is the sink's"
-        " own finding, by its stamps.\n\n"
+        "## Connections per client\nRecorded clients arrive within 8 s. Each has its own kept connection, and its requests"
+        " are sent in order, on one lane (`python -m benchmarks clients`). Clients send pairs of requests, and the first"
+        " response of a pair takes 20 ms. The sink determines from its own timestamps which requests arrived once, out of"
+        " order, or on another client's connection.\n\n"
         "| clients | requests | arrived once | unsent or failed | connected at once | out of order | on another's connection"
         " | p50 ms of wait.order | peak RSS MiB |\n|---|---|---|---|---|---|---|---|---|\n"
         + rows
-        + f"\n{each_kib:.1f} KiB of memory a client, connected, beside what the kernel has for its socket. Where a process"
-        " may not open as many files as there are clients, those idle for longest make room for others.\n"
+        + f"\nA connected client needs {each_kib:.1f} KiB of memory, without the kernel's memory for its socket. If there"
+        " are more clients than a process may open files, the connections that have been idle for longest are closed.\n"
     )
 
 
@@ -108,11 +113,11 @@ def _capacity(results: dict[str, float]) -> str:
         for name in FIRST if name in results
     )  # fmt: skip
     return (
-        "## Capacity\nRequests a CPU second of the generator, 64 connections in a closed loop, one nginx worker"
+        "## Capacity\nRequests per CPU second of the generator, with 64 connections in a closed loop and one nginx worker"
         " (`python -m benchmarks capacity`). replay numbers each request, renders it from a trace and records its"
-        " histograms;"
-        " all of its threads count, from the first request to the last answer.\n\n"
-        "| | requests a CPU second | of wrk |\n|---|---|---|\n" + rows
+        " histograms."
+        " Its CPU time is that of all its threads, from the first request to the last response.\n\n"
+        "| | requests per CPU second | relative to wrk |\n|---|---|---|\n" + rows
     )
 
 
@@ -126,10 +131,11 @@ def _punctuality(results: dict[str, Any]) -> str:
                 f" | {late['cores']:.2f} |\n"
             )
     return (
-        "## Punctuality\nHow late requests arrive at the receiver, ms after they were due, by the receiver's own stamps"
-        " (`python -m benchmarks punctuality`). The control is a loop that does nothing but spin on the clock and send: the"
-        " machine's floor. replay's live view is on; `quiet` is without. vegeta does not say when it starts, so its dues are"
-        " aligned to its most punctual request. p99 is the machine's noise: the control has it too.\n\n"
+        "## Punctuality\nTime in ms from the due time of a request to its arrival, by the receiver's timestamps"
+        " (`python -m benchmarks punctuality`). The control is a loop that only spins on the clock and sends. It shows the"
+        " lowest lateness that the machine allows. replay runs with its live view; `quiet` runs without. vegeta does not"
+        " report its start, so its due times are aligned to its most punctual request. p99 is the noise of the machine, and"
+        " the control shows it as well.\n\n"
         "| rate | | p50 ms | p90 ms | p99 ms | cores |\n|---|---|---|---|---|---|\n" + "".join(lines)
     )
 
@@ -152,22 +158,22 @@ def _https(results: dict[str, Any]) -> str:
         for name, each in transports.items()
     )
     return (
-        "## HTTPS\nTLS 1.3, an ECDSA certificate, one nginx worker (`python -m benchmarks https`). Capacity as above, by"
-        " connections that are kept.\n\n"
-        f"| | requests a CPU second | of wrk |\n|---|---|---|\n{rows}\n"
-        "Handshakes, each with one request, nginx closing after its answer: a CPU second of the generator, and a second of"
-        " the clock, in which the server's own share of the work is the limit. `openssl s_time` verifies nothing, and goes"
-        " one after another; replay has 64 connections.\n\n"
-        f"| | a CPU second | a second |\n|---|---|---|\n{made}\n"
-        "How late requests arrive at the sink, ms, as above.\n\n"
+        "## HTTPS\nTLS 1.3, an ECDSA certificate, one nginx worker (`python -m benchmarks https`). Capacity is measured as"
+        " above, with kept connections.\n\n"
+        f"| | requests per CPU second | relative to wrk |\n|---|---|---|\n{rows}\n"
+        "Handshakes, each with one request. nginx closes the connection after its response. The columns count handshakes per"
+        " CPU second of the generator, and per second of wall-clock time, where the server's work is the limit. `openssl"
+        " s_time` does not verify certificates, and makes one connection after another. replay uses 64 connections.\n\n"
+        f"| | per CPU second | per second |\n|---|---|---|\n{made}\n"
+        "Time in ms from the due time of a request to its arrival at the sink, as above.\n\n"
         f"| rate | | p50 ms | p90 ms | p99 ms | cores |\n|---|---|---|---|---|---|\n{late}"
     )
 
 
 def _recorded(day: dict[str, Any] | None) -> str:
     head = (
-        "## A recorded day\nThe 24 hours of `nasa-http-1995-08-01.log`, 600 times as fast: ms after the recorded moments, by"
-        " the receiver's stamps (`python -m benchmarks recorded`).\n\n"
+        "## A recorded day\nThe 24 hours of `nasa-http-1995-08-01.log`, replayed 600 times as fast. Lateness is in ms after"
+        " the recorded times, by the receiver's timestamps (`python -m benchmarks recorded`).\n\n"
     )
     if day is None:
         return head + "The recording was not there.\n"
@@ -187,8 +193,8 @@ def _volume(results: list[dict[str, Any]]) -> str:
         for run in results
     )
     return (
-        "## Volume\nRequests with distinct paths at 50,000/s (`python -m benchmarks volume`), ms late in the median window"
-        " of 4 s, and over the whole run; the control for as long, with one path.\n\n"
+        "## Volume\nRequests with distinct paths at 50,000/s (`python -m benchmarks volume`). Lateness is in ms, in the"
+        " median window of 4 s and over the whole run. The control runs for as long, with one path.\n\n"
         "| | requests | arrived | verdict | p50 | p90 | p90, whole run | feed underruns | peak RSS MiB |\n"
         "|---|---|---|---|---|---|---|---|---|\n" + rows
     )
@@ -197,7 +203,7 @@ def _volume(results: list[dict[str, Any]]) -> str:
 def _histograms(results: dict[str, float]) -> str:
     rows = "".join(f"| {name} | {value:,.1f} |\n" for name, value in results.items())
     return (
-        "## Histograms\nns to record one value (`python -m benchmarks histograms`).\n\n| | ns |\n|---|---|\n"
+        "## Histograms\nTime to record one value (`python -m benchmarks histograms`).\n\n| | ns |\n|---|---|\n"
         + rows
     )
 
@@ -209,9 +215,9 @@ def _workloads(results: list[dict[str, Any]]) -> str:
         for each in results
     )
     return (
-        "## Generated and transformed traces\nRequests to disk a CPU second, all of a process's threads, compiled kernels"
-        " (`python -m benchmarks workloads`): those written, or read, whichever are more.\n\n"
-        "| | read | written | a CPU second | peak RSS MiB |\n|---|---|---|---|---|\n" + rows
+        "## Generated and transformed traces\nRequests written to disk per CPU second of all threads of the process, with"
+        " compiled kernels (`python -m benchmarks workloads`). If more requests are read than written, those count.\n\n"
+        "| | read | written | per CPU second | peak RSS MiB |\n|---|---|---|---|---|\n" + rows
     )
 
 
@@ -238,18 +244,20 @@ def _peaks(results: list[dict[str, Any]]) -> str:
                 for one in found
             )
     return (
-        "## Peaks\nSearches for the capacity of a queue with 16 servers (M/D/k), by the formula, and as `replay peak`"
-        " finds it (`python -m benchmarks peaks`). Found is the highest load that met the objective, of the known one."
-        " Imagined: in time of its own, servers that take 20 ms, the load at which 5% of the requests wait for longer than"
-        " that, 400,000 requests a trial. Real: `replay.staging.queue` on loopback, first on a core of its own (`chrt`"
-        " where it may), servers that take 2 ms, the load at which 20% wait for longer than that, trials of 3.5 s of a trace"
-        " that is thinned (Poisson arrivals stay such). Its"
-        " objective is p80 below twice the service time and what the service is late by: its median at a tenth of the load,"
-        " measured first. Each search begins at another load, between a quarter and half of the known one.\n\n"
-        "| | known | width asked for | within it | found, of the known | median error | worst | trials |\n"
+        "## Peaks\nThe capacity of a queue with 16 servers (M/D/k) is known from a formula. This benchmark compares it with"
+        " the load that `replay peak` finds (`python -m benchmarks peaks`): the highest load that met the objective,"
+        " relative to the known one. Each search begins at a different load, between a quarter and half of the known"
+        " one.\n\n"
+        "- **imagined**: a simulation in virtual time. Servers take 20 ms. The capacity is the load at which 5% of the"
+        " requests wait for longer than that. A trial has 400,000 requests.\n"
+        "- **real**: `replay.staging.queue` on loopback, on a separate core, with real-time priority if `chrt` is"
+        " permitted. Servers take 2 ms. The capacity is the load at which 20% wait for longer than that. A trial takes 3.5 s"
+        " of a thinned trace, whose arrivals remain Poisson. The objective limits p80 to twice the service time plus the"
+        " delay of the service itself: its median at a tenth of the load, measured first.\n\n"
+        "| | known | requested width | within it | found / known | median error | worst | trials |\n"
         "|---|---|---|---|---|---|---|---|\n"
         + rows
-        + "\nThe real ones, each: the load that met the objective and the one that missed it, of the known one.\n\n"
+        + "\nEach real search: the load that met the objective and the load that missed it, relative to the known one.\n\n"
         "| seed | found | late, µs | trials | s |\n|---|---|---|---|---|\n" + real
     )
 
@@ -257,8 +265,8 @@ def _peaks(results: list[dict[str, Any]]) -> str:
 def _comparing(results: dict[str, float]) -> str:
     rows = "".join(f"| {name} | {value:.2f} |\n" for name, value in results.items())
     return (
-        "## Comparing builds\n`replay compare` of eight runs per side, of a recording with 200 routes, from start to exit"
-        " (`python -m benchmarks comparing`).\n\n| | |\n|---|---|\n" + rows
+        "## Comparing builds\nTime of `replay compare` with eight runs per side of a recording with 200 routes, from start"
+        " to exit (`python -m benchmarks comparing`).\n\n| | |\n|---|---|\n" + rows
     )
 
 
@@ -273,15 +281,15 @@ def _importing(results: dict[str, list[dict[str, Any]]]) -> str:
     def _rss(each: dict[str, Any]) -> str:
         return f" {each['peak_rss_mib']:,.0f} |"
 
-    head, bar = "| rows | a CPU second | MB a CPU second |", "|---|---|---|---|"
+    head, bar = "| rows | per CPU second | MB per CPU second |", "|---|---|---|---|"
     return (
-        "## Importing\nRecordings to finished traces on one core, compiled kernels, files in the page cache"
-        " (`python -m benchmarks importing`). Recordings are made up: 1,500 user agents,"
-        f" 60,000 clients, a new path in every twentieth line.\n\n| format {head}\n{bar}\n{rows('formats')}"
-        "\n200,000 combined lines, beside what a user would pick instead: a loop around `re`, a regular expression in"
-        " polars and DuckDB (to Parquet, one thread each), goaccess. Only replay tells routes, hashes clients, takes secrets"
-        f" out and spreads stamps.\n\n| {head}\n{bar}\n{rows('peers')}"
-        "\nMemory as a common log grows, and reading the trace of the long one.\n\n"
+        "## Importing\nImport of recordings to complete traces on one core, with compiled kernels and files in the page"
+        " cache (`python -m benchmarks importing`). The recordings are generated, with 1,500 user agents,"
+        f" 60,000 clients, and a new path in every twentieth line.\n\n| format {head}\n{bar}\n{rows('formats')}"
+        "\nThe import of 200,000 combined lines, compared with alternatives: a loop around `re`, a regular expression in"
+        " polars and DuckDB (to Parquet, one thread each), and goaccess. Only replay finds routes, hashes clients, removes"
+        f" secrets and spreads timestamps.\n\n| {head}\n{bar}\n{rows('peers')}"
+        "\nPeak memory for a short and a long common log, and reading the trace of the long one.\n\n"
         f"| {head} peak RSS MiB |\n{bar}---|\n{rows('memory', memory=True)}\n| {head}\n{bar}\n{rows('reading')}"
     )
 
@@ -293,7 +301,7 @@ def _kafka(results: dict[str, Any]) -> str:
         for name, value in results["capacity"].items()
     )
     encoded = ", ".join(
-        f"{value / 1e6:.0f} M a second in batches of {name}" for name, value in results["encode"].items()
+        f"{value / 1e6:.0f} M per second in batches of {name}" for name, value in results["encode"].items()
     )
     late = "".join(
         f"| {int(rate):,}/s | {of['replay']['lateness_p50_ms']:.2f} | {of['replay']['lateness_p99_ms']:.2f}"
@@ -303,17 +311,19 @@ def _kafka(results: dict[str, Any]) -> str:
         for rate, of in results["punctuality"].items()
     )
     return (
-        "## Kafka\nOnto a real Apache Kafka, one node, on a core of its own (`python -m benchmarks kafka`; needs Java and"
-        " Maven, for rdkafka_performance gcc and Debian's librdkafka-dev). Records of 100 bytes, acks 1, batches of up to"
-        " 1 MB; the peers wait 5 ms for a batch to fill, replay a tick of 1 ms (its default, for punctuality) or, where it"
-        " says so, of 5 ms. Records acknowledged a CPU second of the client; replay keeps a schedule meanwhile,"
-        " renders each record from a trace and records its histograms, and all of its threads count; the peers"
-        " go as fast as they can.\n\n| | records a CPU second | of rdkafka_performance |\n|---|---|---|\n"
+        "## Kafka\nThe target is a real Apache Kafka with one node on a separate core (`python -m benchmarks kafka`). It"
+        " needs Java and Maven, and for rdkafka_performance gcc and Debian's librdkafka-dev. Records have 100 bytes, acks is"
+        " 1, and batches have up to 1 MB. The other programs wait 5 ms for a batch to fill. replay has a tick of 1 ms (the"
+        " default, for punctuality), or of 5 ms where the table lists it. The figures are acknowledged records per CPU"
+        " second of the client, with all threads. replay keeps a schedule, renders each record from a trace and records its"
+        " histograms. The other programs send as fast as they can.\n\n"
+        "| | records per CPU second | relative to rdkafka_performance |\n|---|---|---|\n"
         + rows
         + f"\nThe kernels alone encode and seal {encoded}, on one core.\n\n"
-        "How late records leave, ms, with the live view on: lateness (of which 1 ms is the tick's design) and wait, until"
-        " they are on their way to the broker. Beside it kafka-producer-perf-test's own throttle, by the CreateTime of its"
-        " records (whole ms, against its most punctual one): once its first second is over, and at its start.\n\n"
+        "Delays of records in ms, with the live view on: lateness (up to 1 ms of it is the tick), and wait, until"
+        " the record is sent to the broker. The other columns show the throttle of kafka-producer-perf-test, by the"
+        " CreateTime of its records (in whole ms, relative to its most punctual record): after its first second, and at its"
+        " start.\n\n"
         "| rate | lateness p50 | p99 | wait p50 | p99 | cores | perf-test p50 | p99 | at its start | cores |\n"
         "|---|---|---|---|---|---|---|---|---|---|\n" + late
     )
