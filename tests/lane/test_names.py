@@ -288,7 +288,7 @@ async def test_a_name_that_the_system_knows_by_other_means_says_so(
     scenario = load(None, {"target": "http://printer.invalid:81"})
     with pytest.raises(TargetError) as caught:
         await resolve(parse_target(scenario.target), scenario)
-    assert "knows it as 10.9.8.7" in caught.value.hint and "--host printer.invalid" in caught.value.hint
+    assert "finds 10.9.8.7 for it" in caught.value.hint and "--host printer.invalid" in caught.value.hint
 
 
 async def test_one_address_outside_is_enough_to_refuse(server: DnsServer) -> None:
