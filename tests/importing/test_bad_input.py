@@ -73,7 +73,7 @@ def test_the_progress_bar_is_not_shown_of_what_is_no_import() -> None:
     assert screen.getvalue() == ""
 
 
-def test_the_progress_bar_says_lines_a_second_and_the_time_left() -> None:
+def test_the_progress_bar_says_lines_per_second_and_the_time_left() -> None:
     screen = StringIO()
     bar = ProgressBar(Console(file=screen, force_terminal=True, width=120))
     clock_s = iter(range(100))
@@ -83,6 +83,6 @@ def test_the_progress_bar_says_lines_a_second_and_the_time_left() -> None:
             update(done << 20, 10 << 20, done * 50_000)
         bar._bar.refresh()
     assert "150,000 lines" in screen.getvalue()
-    assert "a second" in screen.getvalue()
+    assert "per second" in screen.getvalue()
     assert "30%" in screen.getvalue()
     assert "0:00:" in screen.getvalue()
