@@ -272,5 +272,5 @@ async def test_a_header_is_refreshed_and_stays_where_the_command_fails(tmp_path:
             nursery.cancel_scope.cancel()
     assert lines == [b"Authorization: Bearer 1\r\n", b"Authorization: Bearer 2\r\n"]
     (note,) = authoriser.notes()
-    assert note.code == "AUTH_STALE" and "ended with 1" in note.message
+    assert note.code == "AUTH_STALE" and "ended with exit code 1" in note.message
     assert "hunter2" not in note.message and command not in note.message

@@ -218,6 +218,7 @@ class Load(threading.Thread):
                 time.sleep(0.002)
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("kind", ["proxy", "mirror"])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_kill_leaves_what_came_up_to_the_last_second(kind, seed, service, tmp_path):
