@@ -57,7 +57,7 @@ class Audience:
             return
         self.server.end()
         self.say(
-            f"the live page stays for another {format_duration(linger_ns)}; Ctrl-C closes it: {self.server.link}"
+            f"the live page stays open for another {format_duration(linger_ns)} (Ctrl-C closes it): {self.server.link}"
         )
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait(linger_ns / SECOND_NS)

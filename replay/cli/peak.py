@@ -20,8 +20,8 @@ SETTINGS = tuple(key for key in flags_of_all() if key not in SET_BY_PEAK)
 
 WORDS = {
     "slo": "Objective with its unit: 'p99<250ms' [default: errors<0.1% and errors<1%].",
-    "window.from": "Start of the part of the recording for trials and hold [default: the busiest part].",
-    "window.until": "End of that part (exclusive); +10m counts from its start.",
+    "window.from": "Start of the hold's part, or of the window of --until [default: the busiest part].",
+    "window.until": "End (exclusive) of the window in which the parts of trials and hold are searched for.",
 }
 
 

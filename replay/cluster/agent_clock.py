@@ -22,8 +22,8 @@ _FORM = re.compile(r"(-?\d+)(ms|s)(?:,(-?\d+)ppm)?(?:,(-?\d+)ms@(\d+)s)?")
 def same_clock() -> str:
     """Return an identity of this machine's CLOCK_MONOTONIC; empty if it is not known.
 
-    Two processes read the same clock if their kernel has the same boot and they share a time namespace
-    (time_namespaces(7)). Machines restored from one snapshot can have the same boot: exchanges must confirm it.
+    Two processes read the same clock if they have the same boot id and time namespace (time_namespaces(7)). Machines
+    that were restored from one snapshot can share a boot id, so the coordinator also checks it with probes (`clock`).
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -68,7 +68,9 @@ class Dask(Listening):
         self._workers = sorted(self._client.scheduler_info(n_workers=-1)["workers"])
         if not self._workers:
             self._client.close(timeout=2)
-            raise TargetError(f"no agent: the scheduler {url} has no workers", hint="start some: dask worker")
+            raise TargetError(
+                f"no agent: the scheduler {url} has no workers", hint=f"start some: dask worker {url}"
+            )
         super().__init__(_own_address(host, port), 0, len(self._workers), identity)
 
     @property

@@ -92,8 +92,9 @@ class _Sum:
 def merged_lines(parts: Sequence[Part], figures: Figures, problems: list[str]) -> Iterator[bytes]:
     """Yield the lines of the merged log, and add the percentiles of each second to `figures`.
 
-    Lines of one tag that begin in the same second are merged into one. Every value is in exactly one line,
-    whatever the errors of the clocks.
+    Lines of one tag whose starts round to the same second are merged, if their layouts are equal and the merged line
+    is not written yet. Every value is in exactly one line, whatever the errors of the clocks. `problems` gets a
+    sentence for each log with lines that cannot be read.
     """
     opened: dict[tuple[str, int], _Sum] = {}
     checked_s = 0.0

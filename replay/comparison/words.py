@@ -16,7 +16,10 @@ RUNS_MIN = 4
 
 
 def change_text(value: float, metric: Metric) -> str:
-    """Return a change as text: `+12.0%` or, for shares, `+0.30 pt` (percentage points)."""
+    """Return a change as text: `+12.0%`, `2.50x` from +100% on, or for shares `+0.30 pt` (percentage points).
+
+    An infinite bound is `any` or `any less`.
+    """
     if math.isinf(value):
         return "any" if value > 0 else "any less"
     if not metric.is_latency:

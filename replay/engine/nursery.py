@@ -100,7 +100,7 @@ async def run_targets(
     """
     run_id = order.run_id if order is not None else secrets.token_hex(4)
     _check_start(start_at_ns)
-    control_ns()  # This value is measured once, before the load can disturb it, and then reused.
+    control_ns()  # Fills its cache: the load would disturb a later measurement.
     others = SinkThreads(make_sinks(sinks))
     with ExitStack() as stack:
         opened: list[tuple[TargetPlan, ProtocolAdapter]] = []

@@ -114,8 +114,8 @@ def connections_for(plan: Plan, scenario: Scenario, lanes: int) -> list[int]:
 def feed_size(schedule: Schedule, scenario: Scenario, request_bytes: int, lanes: int) -> tuple[int, int]:
     """Return the entries and ring bytes that a lane's feed needs; `make_feed` rounds and limits them.
 
-    They hold the requests rendered ahead, and twice the requests that may wait. For a short plan, twice its
-    requests is enough.
+    An open loop needs the requests that are rendered ahead, and twice those that become due within `max_wait`, of
+    which at most 10 s count. For a short plan, twice its requests is enough. A closed loop gets a fixed size.
     """
     if scenario.closed_loop:
         return 65_536, 65_536 * request_bytes

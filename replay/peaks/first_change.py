@@ -1,4 +1,4 @@
-"""Finds the watched figure that changed first in the trials of a search that missed an objective."""
+"""Which watched figures changed first, for each trial of a peak search that missed an objective."""
 
 from __future__ import annotations
 

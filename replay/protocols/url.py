@@ -27,7 +27,8 @@ def parse_url(url: str, default_port: int | None, *, no_user: str = "") -> Targe
     rest = url.partition("://")[2]
     if "?" in rest or "#" in rest:
         raise UsageError(
-            f"the target {url!r} has a query or fragment: only a base path is put before each request"
+            f"the target {url!r} has a query or fragment, which a target cannot have",
+            hint="give at most a base path, which is put before the path of each request",
         )
     if port == 0:
         raise UsageError(f"the target {url!r}: there is no port 0", hint=example)

@@ -233,8 +233,10 @@ def _prometheus(url: str, query: str, permitted: Permitted) -> float:
     if not isinstance(data, dict) or not isinstance(result, list):
         raise SampleError("the server did not answer as Prometheus does")
     if data.get("resultType") == "vector":
+        if not result:
+            raise SampleError("the query has no result: check its metric and its labels")
         if len(result) != 1:
-            raise SampleError(f"the query has {len(result)} results: aggregate it to one, as sum(...) does")
+            raise SampleError(f"the query has {len(result)} results: aggregate them to one, as sum(...) does")
         result = result[0].get("value") if isinstance(result[0], dict) else None
     if not isinstance(result, list) or len(result) != 2:
         raise SampleError("the query has no single number")

@@ -113,7 +113,8 @@ def fit(trace: Trace) -> Mmpp2:
     if fitted is None:
         measured = ", ".join(f"{each.idc:.3g} at {name}" for name, each in found.items())
         raise InputError(
-            f"no two-state process has the bursts of {trace.path}: its IDC is {measured}",
+            f"the bursts of {trace.path} do not fit a two-state process (MMPP2): the trace's index of dispersion (IDC) is"
+            f" {measured}",
             hint="for an IDC near 1 use --poisson; for an IDC that falls, which means a periodic rate, use --curve",
         )
     return fitted

@@ -131,7 +131,7 @@ def _pipeline(trace: Trace, wanted: Transform) -> _Pipeline:
         speed = _span_ns(pipeline) / wanted.compress_to_ns
     if wanted.peak_per_s is not None:
         factor = wanted.peak_per_s / _busiest_minute_per_s(pipeline, speed * wanted.replayed_speed)
-        check_scale(Scale([("", factor)]))
+        check_scale(Scale([("", factor)]), "--peak")
         pipeline.add(Grow(Scale([("", factor)]), wanted.seed + 1))
     if speed != 1.0:
         origin_ns = trace.start_ns if wanted.from_ns is None else max(wanted.from_ns, trace.start_ns)
@@ -139,14 +139,16 @@ def _pipeline(trace: Trace, wanted: Transform) -> _Pipeline:
     return pipeline
 
 
-def check_scale(scale: Scale) -> None:
-    """Raise UsageError if a factor is not above 0, or is too large."""
+def check_scale(scale: Scale, flag: str = "--scale") -> None:
+    """Raise UsageError if a factor is not above 0, or is too large; `flag` is where it comes from."""
     for route, factor in scale:
         if not 0 < factor <= FACTOR_MAX:
             name = f"{route}={factor:g}" if route else f"{factor:g}"
             raise UsageError(
-                f"--scale: {name}: a factor must be above 0, and at most {FACTOR_MAX:,.0f}",
-                hint="--sample 25% keeps a part; --speed makes it faster",
+                f"{flag}: {name}: a factor must be above 0, and at most {FACTOR_MAX:,.0f}",
+                hint=f"give a peak of at most {FACTOR_MAX:,.0f} times the recording's"
+                if flag == "--peak"
+                else "--sample 25% keeps a part; --speed makes it faster",
             )
 
 

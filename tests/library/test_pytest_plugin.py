@@ -89,4 +89,6 @@ def test_it_is_declared_and_imports_nothing_heavy(tmp_path):
 
 def test_its_fixture_is_listed(tmp_path):
     out = pytest_of_its_own(tmp_path, "--fixtures", "-q")
-    assert re.search(r"^replay_run .*\n +Return a function that replays a trace, as `replay.run` does", out, re.MULTILINE), out
+    assert re.search(
+        r"^replay_run .*\n +Return a function that replays a trace, as `replay.run` does", out, re.MULTILINE
+    ), out

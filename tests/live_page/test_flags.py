@@ -133,7 +133,7 @@ def test_it_lingers_ends_with_ctrl_c_and_the_exit_code_is_the_runs(trace: Path, 
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         said = ""
-        while "stays for another 1 h" not in said:
+        while "stays open for another 1 h" not in said:
             line = process.stderr.readline()
             assert line, said
             said += line
@@ -168,7 +168,7 @@ def test_peak_shows_all_its_trials_under_one_link(tmp_path: Path) -> None:
         assert process.stderr is not None
         said = ""
         until = time.monotonic() + 120
-        while "stays for another 1 h" not in said and time.monotonic() < until:
+        while "stays open for another 1 h" not in said and time.monotonic() < until:
             said += process.stderr.readline()
         link = re.search(r"live page: http://[^:]+:(\d+)/#(\S+)", said)
         assert link, said

@@ -359,7 +359,10 @@ def _copy_found(sessions, data, begin, end):
 
 @kernel()
 def _find_cookie(sessions, rule, data, head, head_end):
-    """Copy the value of the last cookie of this name that the response sets to `found`. Returns its length, or -1."""
+    """Copy to `found` the value of the last cookie with the rule's name that the response sets.
+
+    Return its length; -1 if there is none, or if it is too long.
+    """
     length, at = np.int64(-1), head
     while True:
         value, value_end, at = find_header(data, at, head_end, _SET_COOKIE, 0, _SET_COOKIE.size)

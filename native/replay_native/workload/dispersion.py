@@ -1,6 +1,7 @@
 """How bursty arrivals are: moments of their counts in windows, of their gaps, and of their sessions.
 
-They are computed in one pass over time stamps in order, in memory that does not grow with the trace.
+They are computed in one pass over time stamps in order. Only the sessions need memory that grows with the trace: 8
+bytes per client.
 """
 
 from __future__ import annotations

@@ -89,7 +89,8 @@ class OutputSettings(LiveSettings, kw_only=True, frozen=True):
         ),
     ] = ()
     validity: Annotated[
-        ValidityLimits, row("Thresholds that decide whether the generator was the bottleneck (docs/troubleshooting.md)")
+        ValidityLimits,
+        row("Thresholds that decide whether the generator was the bottleneck (docs/troubleshooting.md)"),
     ] = ValidityLimits()
     watch: Annotated[tuple[Watch, ...], row("Figures of the target's own side (docs/watching.md)")] = ()
     actions: Annotated[

@@ -227,7 +227,7 @@ class ServiceHost:
         self._world.figures.count(f"{self.name}.degraded", sum(bool(outcome.why) for _, _, outcome in made))
         for call, _, outcome in made:
             if not outcome.why and not call.request and not call.topic:
-                # The response of the other service is passed on unchanged.
+                # The status of the first call that succeeded is passed on, with a body of this route's size.
                 return Response(outcome.status, route.bytes_)
         return Response(0)
 

@@ -59,7 +59,8 @@ class Maker:
     An object matches if it has all keys in `needs` (`a|b`: one of them). `stamps` maps the keys of timestamps to
     their meaning, the best first. `keys` maps other keys to roles, the best key of a role first. `whole` lists keys
     of targets that include the query. `rewrite` is a pattern and its replacement, which convert lines to JSON. Lines
-    that match `only` are not requests, and are counted as `others`. With `utc`, timestamps without a zone are in UTC.
+    that match `not_requests` are blanked, and counted under the reason `others`. With `utc`, timestamps without a zone
+    are in UTC. `took_unit_ns` is the unit of a duration without one.
     """
 
     name: str
@@ -70,7 +71,7 @@ class Maker:
     took_unit_ns: int = UNITS_NS["ms"]
     whole: frozenset[str] = frozenset()
     rewrite: tuple[re.Pattern[bytes], bytes] | None = None
-    only: re.Pattern[bytes] | None = None
+    not_requests: re.Pattern[bytes] | None = None
     others: str = ""
     utc: bool = False
 
@@ -235,7 +236,7 @@ MAKERS = (
             "data.tags.method": _METHOD, "data.tags.url": _TARGET, "data.tags.status": _STATUS, "data.value": _TOOK,
             "data.tags.vu": _CLIENT,
         },
-        only=re.compile(
+        not_requests=re.compile(
             rb'^(?![^\n]*"metric" ?: ?"http_req_duration")[^\n]+|^[^\n]*"type" ?: ?"Metric"[^\n]*', re.MULTILINE
         ),
         others=MEASUREMENT,
@@ -256,8 +257,8 @@ class MakerReader(RewritingReader):
 
     def rewrite(self, data: bytes) -> bytes:
         """Convert the lines to JSON, and blank lines that are not requests."""
-        if self._maker.only is not None:
-            data, blanked = self._maker.only.subn(b"", data)
+        if self._maker.not_requests is not None:
+            data, blanked = self._maker.not_requests.subn(b"", data)
             self.blanked += blanked
         return rewritten(self._maker, data)
 
@@ -300,8 +301,8 @@ def _register(maker: Maker) -> Importer:
         lines = sniffed_lines(head)
         if maker.rewrite is not None:
             head = rewritten(maker, head) if maker.rewrite[0].search(head) else b""
-        elif maker.only is not None:
-            lines = sniffed_lines(maker.only.sub(b"", head)) or lines
+        elif maker.not_requests is not None:
+            lines = sniffed_lines(maker.not_requests.sub(b"", head)) or lines
         fitting = sum(maker.fits(paths) for paths in _paths_by_line(head))
         return min(fitting / max(len(lines), 1), 1.0)
 

@@ -133,7 +133,7 @@ class MappedReader(FieldReader):
             )
         else:
             self._found.assume(
-                f"stamps are numbers without a unit: taken as {unit} since 1970 (--columns at_ms=...)"
+                f"stamps are numbers without a unit: taken as {unit} since 1970 (if that is wrong: --columns at_ms=NAME)"
             )
 
     def _settled(
