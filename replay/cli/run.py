@@ -373,8 +373,8 @@ def _linger(sinks: Sequence[Sink]) -> None:
         say(sink.lingering())
     with contextlib.suppress(KeyboardInterrupt):
         for sink in waiting:
-            if warning := sink.linger():
-                say(warning)
+            if sentence := sink.linger():
+                say(sentence)
 
 
 def exit_code(document: Any) -> int:

@@ -102,6 +102,9 @@ class JmeterXmlReader(RecordReader):
                 rejects.add("damaged XML", file.name, number, b"")
                 return
             record = _record(sample)
+            if not record.method:
+                self._found.assume("samples that name no method: GET")
+                record = replace(record, method="GET")
             why = "bad time" if record.at_ns < 0 else self.wrong(record)
             if why:
                 rejects.add(why, file.name, number, repr(sample.attributes).encode()[:400])
@@ -114,7 +117,7 @@ def _record(sample: _Sample) -> Record:
     at_ms, took_ms, status = _number(get("ts")), _number(get("t")), _number(get("rc"))
     return Record(
         at_ns=at_ms * _MS_NS if 0 <= at_ms < 9e12 else -1,
-        method=texts.get("method", "").strip() or "GET",
+        method=texts.get("method", "").strip(),
         target=texts.get("java.net.URL", "").strip().partition("#")[0].encode(),
         client=get("tn", "").encode(),
         status=status if 100 <= status <= 999 else -1,

@@ -201,7 +201,7 @@ MAKERS = (
         {"start_time": "start"},
         {
             "method": _METHOD, "x-envoy-origin-path": _TARGET, ":authority": _HOST, "response_code": _STATUS,
-            "bytes_sent": _SIZE, "duration": _TOOK, "x-forwarded-for": _CLIENT, "downstream_remote_address": _CLIENT,
+            "bytes_sent": _SIZE, "duration": _TOOK, "x-forwarded-for": _FORWARDED, "downstream_remote_address": _CLIENT,
             "user-agent": _AGENT,
         },
     ),

@@ -55,6 +55,9 @@ class FieldReader(LineReader):
     zone_known = False
     """Whether the format defines the zone of its timestamps."""
 
+    method_hint = ""
+    """How a user gives the method of a recording without methods, for the assumption about it."""
+
     def __init__(self, found: Found, options: Options, layout: Layout) -> None:
         warm(["trace.dictionary", "importing.times", "importing.field_log", "importing.field_targets"])
         super().__init__(
@@ -137,6 +140,8 @@ class FieldReader(LineReader):
 
     def _rows(self, block: Bytes) -> Rows:
         columns, state = self._columns, self._state
+        if self.layout.method and "method" not in dict(self._options.columns):
+            self._found.assume(f"the recording names no method: {self.layout.method}{self.method_hint}")
         count = int(state[scan.ROWS])
         named = field_targets.write_field_targets(
             block,

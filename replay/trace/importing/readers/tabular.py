@@ -116,6 +116,8 @@ def _separator(head: bytes, delimiters: str) -> tuple[str, int]:
 class MappedReader(FieldReader):
     """Reads columns with the given meanings, and reports its assumptions."""
 
+    method_hint = " (--columns method=...)"
+
     _unit_given = False
     _host_mixed = False
 
@@ -146,8 +148,6 @@ class MappedReader(FieldReader):
 
         self._unit_given = bool(layout.at_unit_ns)
         found = self._with_queries(found, names, column)
-        if layout.method and "method" not in dict(self._options.columns):
-            self._found.assume(f"the recording names no method: {layout.method} (--columns method=...)")
         if "took" in found and any(map(_UNITLESS.fullmatch, values("took"))):
             name = names[found["took"]]
             self._found.assume(
