@@ -41,6 +41,14 @@ def test_a_recording_without_methods_says_that_get_is_assumed(tmp_path, text, lo
     assert "no method: GET" in printed(tmp_path, text, log_format)
 
 
+def test_a_table_without_paths_says_that_the_root_is_assumed(tmp_path):
+    text = "at,method\n2026-11-29T18:00:00Z,GET\n"
+    for columns, says in (("at=at,method=method", True), ("at=at,method=method,path=/x", False)):
+        result = ran(tmp_path, text, f"--columns {columns}")
+        printed = " ".join(result.output.split())
+        assert result.exit_code == 0 and ("names no path: / (--columns path=...)" in printed) == says
+
+
 @pytest.mark.parametrize(
     ("text", "log_format"),
     [

@@ -55,8 +55,8 @@ class FieldReader(LineReader):
     zone_known = False
     """Whether the format defines the zone of its timestamps."""
 
-    method_hint = ""
-    """How a user gives the method of a recording without methods, for the assumption about it."""
+    takes_columns = False
+    """Whether a user can give a constant method or path by `--columns`."""
 
     def __init__(self, found: Found, options: Options, layout: Layout) -> None:
         warm(["trace.dictionary", "importing.times", "importing.field_log", "importing.field_targets"])
@@ -140,8 +140,7 @@ class FieldReader(LineReader):
 
     def _rows(self, block: Bytes) -> Rows:
         columns, state = self._columns, self._state
-        if self.layout.method and "method" not in dict(self._options.columns):
-            self._found.assume(f"the recording names no method: {self.layout.method}{self.method_hint}")
+        self._assume_constants()
         count = int(state[scan.ROWS])
         named = field_targets.write_field_targets(
             block,
@@ -165,6 +164,14 @@ class FieldReader(LineReader):
             took_ns=columns[field_spec.TOOK_NS, :count],
             bytes=columns[scan.BYTES, :count],
         )
+
+    def _assume_constants(self) -> None:
+        """Report the method and the path that all rows get because the lines have none."""
+        given = dict(self._options.columns)
+        for name, value in (("method", self.layout.method), ("path", self.layout.path)):
+            if value and name not in given:
+                hint = f" (--columns {name}=...)" if self.takes_columns else ""
+                self._found.assume(f"the recording names no {name}: {value}{hint}")
 
     def _local(self, stamps: Int64s, zoned: Int64s) -> Int64s:
         """Convert timestamps without a zone, using the zone that the user gave."""

@@ -116,7 +116,7 @@ def _separator(head: bytes, delimiters: str) -> tuple[str, int]:
 class MappedReader(FieldReader):
     """Reads columns with the given meanings, and reports its assumptions."""
 
-    method_hint = " (--columns method=...)"
+    takes_columns = True
 
     _unit_given = False
     _host_mixed = False
