@@ -26,11 +26,18 @@ def _line(agent: AgentFigures) -> str:
     parts = [
         f"{agent_name(agent.agent, agent.host)}: sent {accounts.sent:,}",
         "lost: " + agent.lost if agent.lost else agent.validity.verdict,
-        f"clock offset known within {format_duration(agent.clock.bound_ns)}",
+        _clock(agent),
     ]
     if agent.start_error_ns and abs(agent.start_error_ns) > agent.clock.bound_ns:
         parts.append(f"began {format_duration(agent.start_error_ns)} after the others")
-    return ", ".join(parts)
+    return ", ".join(filter(None, parts))
+
+
+def _clock(agent: AgentFigures) -> str:
+    if not agent.clock.bound_ns:
+        # An agent that was lost before it started has no clock, and no start.
+        return "on the coordinator's clock" if agent.start_error_ns is not None else ""
+    return f"clock offset known within {format_duration(agent.clock.bound_ns)}"
 
 
 def _style(agent: AgentFigures) -> str:
