@@ -57,8 +57,8 @@ def trials_over_cluster(
     """
     if given["cluster"].partition(":")[0] == "k8s":
         raise UsageError(
-            "--cluster k8s: prints the Job of a single run",
-            hint="give listen:HOST:PORT,agents=N to replay peak",
+            "--cluster k8s: prints the manifest of a single run, and replay peak makes several",
+            hint="give --cluster listen:HOST:PORT,agents=N",
         )
     over = over_cluster(given, scenario)
 
