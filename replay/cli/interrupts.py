@@ -24,9 +24,9 @@ INTERRUPTED = 130
 def prepare() -> None:
     """Make SIGINT, SIGTERM and SIGHUP end the command with KeyboardInterrupt.
 
-    A second SIGTERM or SIGHUP kills the process. A shell without job control starts background commands with SIGINT
-    ignored; this command handles SIGINT even then. SIGHUP stays ignored if it was ignored at the start, because
-    nohup relies on that.
+    The second SIGTERM, or the second SIGHUP, kills the process. A shell without job control starts background commands
+    with SIGINT ignored; this command handles SIGINT even then. SIGHUP stays ignored if it was ignored at the start,
+    because nohup relies on that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)

@@ -55,8 +55,8 @@ ENDINGS = {
     "NO_LIMIT": "Every objective is met up to --highest: {peak} times the recording, {rate}.",
     "GENERATOR_LIMITED": "The generator was at its limit; the target met every objective up to {peak} times the"
     " recording.",
-    "DID_NOT_RECOVER": "The target did not recover from {above} times the recording; it met every objective up to"
-    " {peak} times before.",
+    "DID_NOT_RECOVER": "The target did not recover from {above} times the recording; before that, it met every objective"
+    " up to {peak} times the recording.",
     "FAILS_AT_LOWEST": "The target misses {missed} even at the lowest load, {lowest} times the recording, {rate}: lower"
     " --lowest, or give objectives that it can meet (--slo).",
     "OUT_OF_TRIALS": "The trials contradict each other: no peak was found.",
@@ -118,7 +118,7 @@ def find(
 
         def begin() -> None:
             if instant_ns is not None:
-                watching.waiting(f"The search begins at {moment_text(instant_ns)}.")
+                watching.waiting(f"The first trial begins at {moment_text(instant_ns)}.")
                 wait_for(instant_ns, said_on_stderr, plain=plain, lead_ns=0)
 
         run = _trials(given, scenario, recordings[0], watching.sinks)

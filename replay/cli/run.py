@@ -57,7 +57,7 @@ def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sce
     if not recordings and scenario.trace and path is not None:
         recordings = [str(path.parent / scenario.trace)]
     if not recordings:
-        raise UsageError("no trace or log to replay", hint="name one: TRACE|LOG --target URL")
+        raise UsageError("no trace or log to replay", hint="give one: TRACE|LOG --target URL")
     return scenario, recordings
 
 
@@ -175,7 +175,8 @@ def _over(given: Mapping[str, Any], scenario: Scenario) -> Over | None:
 def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:
     """Set variables of the scenario for this process (`--set NAME=VALUE`).
 
-    UsageError if the scenario has no variable of that name.
+    NAME is that of the scenario's variable, or of the environment variable that it reads. UsageError if there is no such
+    variable, or no `=`.
     """
     from replay import units
 
@@ -250,7 +251,7 @@ def _prepare(
 
 
 def _import_options(recordings: list[str], wanted: Scrubbing | None) -> Options | None:
-    """Return the options for importing recordings; None if nothing is imported.
+    """Return the options for importing recordings; None for the defaults, or if nothing is imported.
 
     UsageError if an import option is given although nothing is imported.
     """
