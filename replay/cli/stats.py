@@ -139,7 +139,7 @@ class Stats:
         rows.append(
             (
                 "sessions",
-                f"{figures.sessions:,}, {figures.sessions_at_once:,} at once,"
+                f"{figures.sessions:,}, at most {figures.sessions_at_once:,} at once,"
                 f" {units.format_number(figures.requests_a_session)} requests each on average",
             )
         )
