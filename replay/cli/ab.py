@@ -166,8 +166,8 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
         raise UsageError(
             "--restarts needs --together: otherwise each run restarts its build", hint="add --together"
         )
-    if "different" in given["fail_on"] and settings.answers.keep in (None, "none"):
-        raise UsageError("--fail-on different: no responses are kept", hint="add --keep-answers all")
+    if "different" in given["fail_on"]:
+        _check_answers(settings.answers.keep)
     plan = _plan(given, base, new)
     kind = TogetherSession if given["together"] else Session
     of_pairs = OF_PAIRS if given["together"] else ()
@@ -197,6 +197,15 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
             )
             tell(f"the page of this comparison: {page}", err=outputs.takes_stdout)
         raise SystemExit(int(found.exit_code))
+
+
+def _check_answers(keep: str | None) -> None:
+    """Raise UsageError if no responses are kept. After `_keeping_answers`, None means a Kafka target."""
+    if keep is None:
+        why, hint = "a Kafka target sends no responses to compare", "leave out different"
+        raise UsageError(f"--fail-on different: {why}", hint=hint)
+    if keep == "none":
+        raise UsageError("--fail-on different: no responses are kept", hint="set --keep-answers to all")
 
 
 def _plan(given: dict[str, Any], base: Any, new: Any) -> Any:

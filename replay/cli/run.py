@@ -333,7 +333,9 @@ def _run_and_report(
     errors = Console(stderr=True, quiet=console.quiet, force_terminal=False if plain else None)
     if instant_ns is not None:
         watching.waiting(f"The first request is due at {moment_text(instant_ns)}.")
-        wait_for(instant_ns, (lambda line: None) if console.quiet else said_on_stderr, plain=plain)
+        wait_for(
+            instant_ns, (lambda line: None) if console.quiet else said_on_stderr, plain=plain or console.quiet
+        )
     with LiveView(errors, *prepared.plans) as live:
         all_sinks = [live, *sinks, *watching.sinks]
         document = prepared.run(folder, sinks=all_sinks, start_at_ns=instant_ns, last=True)
@@ -384,7 +386,8 @@ def exit_code(document: Any) -> int:
 
     if document.ending.how == "interrupted":
         return Exit.INTERRUPTED
-    if document.ending.how in ("killed", "failed"):  # All agents of the run were lost.
+    # "killed": the process or every agent was lost. "failed": the run or some of its agents could not continue.
+    if document.ending.how in ("killed", "failed"):
         return Exit.CRASHED
     if document.ending.how in ("not_allowed", "over_limit"):
         return Exit.CRASHED if document.accounts.sent else Exit.USAGE

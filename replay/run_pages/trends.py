@@ -86,8 +86,11 @@ def _section(trend: Trend) -> str:
     changes = html_table(
         ("from", "build", "what", "change"),
         [row for change in trend.changes for row in _change_rows(change)],
-        "Changes" if trend.changes else "No change",
+        "Changes",
     )
+    if not trend.changes:
+        few = f"Too few {KINDS[trend.kind][1]} to detect a change." if trend.too_few else "No change."
+        changes = f'<p class="soft">{few}</p>'
     begins = {change.run: change for change in trend.changes}
     head: tuple[str, ...] = (
         "started (UTC)",
