@@ -70,8 +70,8 @@ def audience(scenario: Scenario, say: Say) -> Iterator[Audience]:
 
     `say` prints a line: the link, and messages that were not delivered. Raises UsageError if a port, certificate
     or URL cannot be used, LimitError if a host is not allowed. At the end the last message is sent, the page
-    stays open for the time that the scenario sets, and then its port is closed. After an interrupt, or any other
-    exception but SystemExit, the port is closed at once.
+    stays open for the time that the scenario sets, and then its port is closed. The page does not stay open after
+    an interrupted run, or after an exception other than SystemExit.
     """
     watching = Audience(say)
     with contextlib.ExitStack() as stack:

@@ -138,7 +138,7 @@ def _shown(at_ns: int) -> str:
     metavar="LIST",
     default="all",
     show_default=True,
-    help="Request headers to record: all, none, or accept,x-*,!x-trace. Headers with secrets are never recorded.",
+    help="Request headers to record: all, none, or accept,x-*,!x-trace. Secrets in them are replaced.",
 )
 @click.option(
     "--body-limit",

@@ -33,8 +33,8 @@ def _is_run(text: str) -> bool:
 def command(run: Path | None, hgrm: Path | None, **given: Any) -> None:
     """Print the report of RUN, a run folder [default: the newest one in runs/].
 
-    With an output option, that output is written instead. A run that was killed is first completed from the counts of
-    its lanes.
+    With --json, --junit, --markdown, --html or --hgrm, that output is written instead. A run that was killed is first
+    completed from the counts of its lanes.
     """
     from replay.errors import damage_named
     from replay.results.run import load_run
