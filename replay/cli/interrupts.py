@@ -68,7 +68,10 @@ def settle() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise SIGINT, so that the command ends as it does after Ctrl-C. Trio delivers SIGINT at a safe point."""
+    """Raise SIGINT, so that the command ends as it does after Ctrl-C; the same signal again kills the process.
+
+    Trio delivers SIGINT at a safe point.
+    """
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(signal.SIGINT)
 

@@ -99,7 +99,7 @@ def output_options(
 class Outputs:
     """Where to write the result besides the report.
 
-    Each place is a file, `-` for stdout, or None for no output.
+    Each place is a file, `-` for stdout, DEFAULT_PAGE for the default place of the page, or None for no output.
     """
 
     json: str | None = None

@@ -22,7 +22,7 @@ from replay.errors import (
 RUNS, SESSIONS = history.RUNS, history.SESSIONS
 
 _NAME_KEPT = 100
-"""How many characters of the recording's name the name of a result keeps."""
+"""How many characters of the recording's name the name of a result keeps at most."""
 
 
 @contextlib.contextmanager

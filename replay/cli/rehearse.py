@@ -89,7 +89,7 @@ class _Played:
         self._results: list[SceneResult] = []
 
     def play(self, chosen: Sequence[Scene], *, asks: bool) -> None:
-        """Play scenes. With `asks`, wait for Enter before each one after the first."""
+        """Play scenes. With `asks`, wait for Enter before each one after the first; q stops."""
         from replay.rehearsal.playing import play
 
         _warm()
