@@ -113,7 +113,7 @@ def _is_recording(text: str) -> bool:
     default="10m",
     metavar="TIME",
     show_default=True,
-    help="Start no block that would end later than this.",
+    help="Start no block, or with --together no restart, that would end later than this.",
 )
 @click.option("--seed", "order_seed", type=int, help="Seed for the order of the blocks [default: random].")
 @click.option(
@@ -133,9 +133,9 @@ def _is_recording(text: str) -> bool:
 def command(scenario: str, out: Path | None, **given: Any) -> None:
     """Replay a scenario against two builds, in randomised ABBA and BAAB blocks, and compare them.
 
-    Each run starts and stops its build. The session may end with a verdict after 3, 4 or 6 blocks (alpha 0.01, 0.015,
-    0.025). With --together it restarts both builds a fixed number of times, runs them together for 10 s (-d) after each
-    restart, and compares these runs in pairs.
+    Each run starts and stops its build, unless that is a URL. The session may end with a verdict after 3, 4 or 6 blocks
+    (alpha 0.01, 0.015, 0.025). With --together it starts both builds --restarts times, sends to both for 10 s (-d) each
+    time, and compares these runs in pairs.
     Exit codes are those of `replay compare`; 130 interrupted.
     """
     from replay.audience import audience
