@@ -61,6 +61,13 @@ ENDINGS = {
     " --lowest, or give objectives that it can meet (--slo).",
     "OUT_OF_TRIALS": "The trials contradict each other: no peak was found.",
 }
+_ENDINGS_WITHOUT_PEAK = {
+    "GENERATOR_LIMITED": "The generator was at its limit already at {lowest} times the recording, so nothing is known about"
+    " the target.",
+    "DID_NOT_RECOVER": "The target did not recover from {above} times the recording, and met every objective at no load.",
+}
+"""The endings that differ if no load met every objective."""
+
 _NO_ANSWERS = {"UNKNOWN": Exit.INVALID, "UNSTEADY": Exit.INCONCLUSIVE}
 _EXITS = {"FOUND": Exit.PASSED, "NO_LIMIT": Exit.PASSED, "GENERATOR_LIMITED": Exit.INVALID}
 
@@ -68,7 +75,8 @@ _EXITS = {"FOUND": Exit.PASSED, "NO_LIMIT": Exit.PASSED, "GENERATOR_LIMITED": Ex
 def _sentence(found: Climb) -> str:
     last = found.trials[-1]
     load = last.load if found.verdict == "FAILS_AT_LOWEST" else found.peak
-    return ENDINGS[found.verdict].format(
+    endings = ENDINGS if found.peak else ENDINGS | _ENDINGS_WITHOUT_PEAK
+    return endings[found.verdict].format(
         peak=f"{found.peak:.3g}",
         above=f"{found.above:.3g}",
         rate=rate_at(found, load),
