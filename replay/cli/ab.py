@@ -134,8 +134,8 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     """Replay a scenario against two builds, in randomised ABBA and BAAB blocks, and compare them.
 
     Each run starts and stops its build, unless that is a URL. The session may end with a verdict after 3, 4 or 6 blocks
-    (alpha 0.01, 0.015, 0.025). With --together it starts both builds --restarts times, sends to both for 10 s (-d) each
-    time, and compares these runs in pairs.
+    (alpha 0.01, 0.015, 0.025). With --together it starts both builds up to --restarts times, sends to both for 10 s (-d)
+    each time, and compares these runs in pairs.
     Exit codes are those of `replay compare`; 130 interrupted.
     """
     from replay.audience import audience

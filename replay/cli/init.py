@@ -62,7 +62,7 @@ def command(
             "give exactly one trace or log",
             hint="import several logs to a trace first: replay import LOG..."
             if recordings
-            else "replay init TRACE|LOG",
+            else "replay init TRACE|LOG --target URL",
         )
     path = out or Path(f"{Path(recordings[0]).name.split('.')[0] or 'scenario'}.toml")
     if os.path.lexists(path):

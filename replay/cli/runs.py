@@ -82,7 +82,8 @@ def command(
 def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
     """Split the arguments into FOLDER and SCENARIO: an argument that is a folder is FOLDER, any other is SCENARIO.
 
-    UsageError for two of a kind. InputError if SCENARIO has a slash but no .toml ending, or if FOLDER does not exist.
+    UsageError for two of a kind. InputError if SCENARIO has a slash but no .toml ending, or if it is
+    given and the default folder does not exist.
     """
     folders = [word for word in words if Path(word).is_dir()]
     others = [word for word in words if not Path(word).is_dir()]

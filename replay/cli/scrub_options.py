@@ -29,7 +29,7 @@ class Scrubbing(NamedTuple):
         """Raise UsageError if any of the options was given although nothing is imported."""
         if self.rules.rules or self.key or self.keep_secrets:
             raise UsageError(
-                f"{why}: what happens to its secrets was decided when it was made",
+                f"{why}: its secrets were handled when it was made",
                 hint="give --scrub, --scrub-key-file or --keep-secrets to replay import",
             )
 
