@@ -64,7 +64,7 @@ ENDINGS = {
 _ENDINGS_WITHOUT_PEAK = {
     "GENERATOR_LIMITED": "The generator was at its limit already at {lowest} times the recording, so nothing is known about"
     " the target.",
-    "DID_NOT_RECOVER": "The target did not recover from {above} times the recording, and met every objective at no load.",
+    "DID_NOT_RECOVER": "The target did not recover from {above} times the recording; no load met every objective.",
 }
 """The endings that differ if no load met every objective."""
 

@@ -104,7 +104,7 @@ def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
 
 
 def _rebuild(folder: Path) -> bool:
-    """Rebuild the database, report how many runs it has, and return whether that worked."""
+    """Rebuild the database, report how many results (runs, searches) it has, and return whether that worked."""
     from replay.history.database import database_of, opened
 
     try:
@@ -116,7 +116,7 @@ def _rebuild(folder: Path) -> bool:
     if problem:
         say(problem)
     else:
-        tell(f"{database_of(folder).name} rebuilt: {units.counted(count, 'run')}", err=True)
+        tell(f"{database_of(folder).name} rebuilt: {units.counted(count, 'result')}", err=True)
     return not problem
 
 
