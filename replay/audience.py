@@ -49,9 +49,10 @@ class Audience:
                 self.say(lost)
 
     def linger(self, linger_ns: int) -> None:
-        """Keep serving the page for a while after the run.
+        """Keep serving the page for `linger_ns` after the run.
 
-        An interrupt ends that, and does not count as an interrupt of the run.
+        An interrupt ends that, and does not count as an interrupt of the run. Does nothing if there is no page, or if
+        the run was interrupted.
         """
         if self.server is None or self.page is None or not linger_ns or self.page.is_interrupted:
             return
@@ -69,7 +70,8 @@ def audience(scenario: Scenario, say: Say) -> Iterator[Audience]:
 
     `say` prints a line: the link, and messages that were not delivered. Raises UsageError if a port, certificate
     or URL cannot be used, LimitError if a host is not allowed. At the end the last message is sent, the page
-    stays open for the time that the scenario sets, and then its port is closed.
+    stays open for the time that the scenario sets, and then its port is closed. The page does not stay open after
+    an interrupted run, or after an exception other than SystemExit.
     """
     watching = Audience(say)
     with contextlib.ExitStack() as stack:
@@ -112,6 +114,6 @@ def _open_page(watching: Audience, scenario: Scenario) -> None:
     watching.say(f"live page: {server.link}")
     if server.is_open_to_others:
         watching.say(
-            "live page: it is sent in clear, so that others on the network can read it, including the key in the link;"
+            "live page: it is sent unencrypted, so others on the network can read it and the key in the link;"
             " --live-cert FILE encrypts it"
         )

@@ -24,7 +24,7 @@ class Exit(IntEnum):
 
 
 def reason_of(error: Exception) -> str:
-    """Return the system's own words for an error, in lower case: `no such file or directory`."""
+    """Return the system's words for an error, or else the error's text, in lower case: `no such file or directory`."""
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
@@ -40,10 +40,10 @@ class ReplayError(Exception):
 
 @contextlib.contextmanager
 def damage_named(what: str, hint: str = "") -> Iterator[None]:
-    """Raise InputError with the document's name if the figures of a document contradict each other.
+    """Raise InputError, with the name `what`, if the block fails because of the values in a document.
 
-    A document from elsewhere may have the right types, and still any values, so that the block that processes it
-    fails. REPLAY_DEBUG=1 shows the original error.
+    A document from elsewhere may have the right types, and still any values. A UnicodeError is not converted.
+    REPLAY_DEBUG=1 shows the original error.
     """
     try:
         yield
@@ -57,11 +57,11 @@ def damage_named(what: str, hint: str = "") -> Iterator[None]:
 
 
 class UsageError(ReplayError):
-    """A wrong option, key, unit or combination of them."""
+    """An option or setting that is wrong, contradicts another one, or cannot be used on this machine."""
 
 
 class InputError(ReplayError):
-    """A file that cannot be read as the kind of file that was expected."""
+    """An input that is missing, damaged, not allowed to be used, or of another kind than expected."""
 
 
 class LimitError(ReplayError):
@@ -73,7 +73,7 @@ class NotAllowedError(LimitError):
 
 
 class TargetError(ReplayError):
-    """The target cannot be reached or resolved before the run starts."""
+    """A host that cannot be resolved or reached, usually the target before the run starts."""
 
 
 class RefusedError(ReplayError):
@@ -83,11 +83,11 @@ class RefusedError(ReplayError):
 
 
 class OutputError(ReplayError):
-    """A result that cannot be written."""
+    """A result that cannot be written, for example because it exists already."""
 
 
 class EngineError(ReplayError):
-    """A run failed after it had begun. The hint says what was kept, and how to recover it."""
+    """A command failed after it had begun to send or to run. The hint, if any, says what was kept."""
 
     exit_code = Exit.CRASHED
 

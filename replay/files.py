@@ -1,8 +1,9 @@
 """Opens, writes and deletes files safely in folders to which others may write.
 
-Reading: `open_regular` and `read_whole` accept only regular files, up to a limit. Writing (`replacing`): data is
-written under a random name and then renamed, so a link at the place is replaced and not followed. Changing in place
-(`open_own`) and deleting (`delete_named`) accept only files of this user, and follow no links.
+Reading: `open_regular` and `read_whole` accept only regular files, the latter up to a limit. Writing (`replacing`):
+data is written under a random name and then renamed, so a link at the place is replaced and not followed. Changing in
+place (`open_own`) accepts only files of this user, deleting (`delete_named`) only folders of this user; neither follows
+links.
 `native/replay_native/ground/cache_folder.py` does the same for compiled kernels.
 """
 
@@ -26,7 +27,7 @@ LINE_BYTES_MAX = 64 << 20
 """The length of the longest line that is accepted."""
 
 _NAME_KEPT = 100
-"""How many characters of a file's name its temporary name contains: all of them could exceed the system's limit."""
+"""How many characters of a file's name its temporary name contains at most: all could exceed the system's limit."""
 
 _DEVICES = Path("/dev")
 _LINKS_MAX = 40
@@ -118,8 +119,8 @@ def refuse_foreign(folder: Path) -> None:
 def replacing(place: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary file, which replaces `place` when the block ends.
 
-    It is removed if the block ends with an error. With `durable` it is also flushed to the disk. Raises OSError
-    if the system refuses.
+    If the block raises, the file is removed and `place` is unchanged. With `durable` the new content is also flushed to
+    the disk. Raises OSError if the system refuses.
     """
     folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     partial = f".{place.name[:_NAME_KEPT]}.{secrets.token_hex(8)}"
@@ -142,9 +143,9 @@ def replacing(place: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
 def write_whole(path: Path, data: bytes) -> None:
     """Replace the content of `path` by `data`.
 
-    Raises OutputError if that fails; the old content is then unchanged. `path` is a name that the user gave.
-    Devices and pipes (`/dev/null`, `/dev/stdout`) are written to directly. A link is kept and its file replaced,
-    unless the link belongs to another user.
+    `path` is a name that the user gave. Raises OutputError if that fails; the old content of a file is then unchanged.
+    Devices and pipes (`/dev/null`, `/dev/stdout`) are written to directly. A link is kept and its file replaced; a
+    link of another user than root raises OutputError.
     """
     try:
         if path.parent == _DEVICES or (path.exists() and not path.is_file()):
@@ -158,7 +159,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def append(path: Path, data: bytes) -> None:
-    """Append `data` to the file at `path`, a name that the user gave. Raises OutputError if that fails."""
+    """Append `data` to the file at `path`, which the user gave; make it if needed. Raises OutputError if that fails."""
     try:
         with followed(path).open("ab") as file:
             file.write(data)
@@ -169,7 +170,7 @@ def append(path: Path, data: bytes) -> None:
 def followed(path: Path) -> Path:
     """Resolve a name that the user gave, along links of this user and of root.
 
-    Raises OutputError if a link belongs to another user.
+    Raises OutputError if a link belongs to another user, OSError if links form a loop.
     """
     for _ in range(_LINKS_MAX):
         try:
@@ -189,7 +190,8 @@ def followed(path: Path) -> Path:
 def delete_named(folder: Path, is_ours: Callable[[str], bool]) -> bool:
     """Delete the files of a folder that `is_ours` accepts by name, and the folder if it is then empty.
 
-    Returns whether the folder is gone. A link is never followed: neither one at the folder's name nor one in it.
+    Returns whether the folder is gone. No file is deleted if the folder belongs to another user. A link is never
+    followed: neither one at the folder's name nor one in it.
     """
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -14,10 +14,10 @@ READ = (
     "django", "rails",
     "squid", "traefik-json", "traefik", "vegeta", "vegeta-text", "w3c", "cloudfront", "common", "logfmt", "ltsv",
 )  # fmt: skip
-"""The formats of recordings that `replay import --format` accepts."""
+"""The built-in formats that `replay import --format` accepts. Installed packages may add others."""
 
 WRITTEN = (".parquet", ".csv", ".tsv", ".gor", ".har", ".json", ".jsonl", ".log")
-"""The endings of the files that `replay export` writes."""
+"""The endings of the files that `replay export` writes. Installed packages may add others."""
 
 KEPT_RESPONSES = ("none", "digest", "text", "all")
 """The choices of what an import keeps of recorded responses (`replay.trace.importing.registry.KeptResponses`)."""

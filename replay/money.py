@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .errors import UsageError
 
-FORMS = "9.99 EUR: an amount above 0 with a point, and the three letters of a currency"
+FORMS = "9.99 EUR or 10 EUR: an amount above 0, and the three letters of a currency"
 AMOUNT_MAX = Decimal(10) ** 12
 
 _AMOUNT = re.compile(r"[0-9]{1,13}(?:\.[0-9]{1,6})?")
@@ -56,8 +56,9 @@ def parse_money(text: str) -> Money:
 def format_money(amount: Decimal | float, currency: str) -> str:
     """Format an amount of money, such as `23,017 EUR`.
 
-    Whole amounts, and amounts from 1,000 on, have no decimals. Others have the decimals of the currency (`99.90
-    EUR`, `99.900 KWD`), and more if these would lose more than a part in 2,000 of the amount (`0.001 EUR`).
+    Whole amounts, and amounts from 1,000 on, have no decimals. Others have the decimals of the currency
+    (`99.90 EUR`, `99.900 KWD`), and more if these would lose more than a part in 2,000 of the amount (`0.001 EUR`).
+    An amount between 0 and 0.000001 is `less than 0.000001 EUR`.
     """
     exact = Decimal(str(amount))
     if 0 < exact < _LEAST:

@@ -31,7 +31,7 @@ def is_action_name(name: str) -> bool:
 def named_by(routes: Sequence[str], actions: Sequence[str], pattern: str, where: str) -> list[int]:
     """Return the indices of the routes that a pattern matches, directly or by their action ("" is none).
 
-    Raises UsageError if it matches none, with `where` and a suggestion.
+    Raises UsageError, with `where` and the most similar name if there is one, if it matches none.
     """
     named = [
         index
@@ -54,7 +54,7 @@ def first_naming(
 ) -> list[int]:
     """Return for each route the index of the first pattern that matches it or its action ("" is none).
 
-    The index is -1 if no pattern does. Raises UsageError, with where[i], if pattern i matches no route.
+    The index is -1 if no pattern does. Raises UsageError, with where[i], if pattern i matches no route and no action.
     """
     found = [-1] * len(routes)
     for number, pattern in reversed(list(enumerate(patterns))):

@@ -46,7 +46,7 @@ class ReplayRun(Protocol):
 def replay_run(request: pytest.FixtureRequest, tmp_path: Path) -> ReplayRun:
     """Return a function that replays a trace, as `replay.run` does.
 
-    The run's folder is kept under `tmp_path`, and the report of a failed test describes the run.
+    Without `out`, the run's folder is created under `tmp_path`. The report of a failed test describes its runs.
     """
     numbers = itertools.count(1)
 

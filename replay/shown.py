@@ -1,4 +1,4 @@
-"""Makes texts from outside safe for a terminal, a page, a spreadsheet or a script: the only place that does so.
+"""Makes texts from outside safe for a terminal, a page, a spreadsheet or a script.
 
 Hosts, routes, tags, names of files and of certificates have the values that the author of the recording chose. An
 escape sequence in one could move the cursor or set the clipboard, a bidirectional override could reverse a line,
@@ -47,7 +47,7 @@ def shown(text: str, *, lines: bool = False) -> str:
 def json_shown(data: bytes) -> bytes:
     r"""Return JSON with the same values, in which unsafe characters are escaped (`\u202e`).
 
-    Such characters occur only within the strings of a JSON text.
+    Line breaks and tabs are kept; other unsafe characters occur only within the strings of a JSON text.
     """
 
     def escaped(match: re.Match[str]) -> str:
@@ -73,14 +73,14 @@ def without_surrogates(value: Any) -> Any:
 
 
 def csv_cell(text: str) -> str:
-    """Return a cell that a spreadsheet treats as text: an apostrophe precedes a formula. A number stays a number."""
+    """Return a cell that a spreadsheet does not run: text like a formula gets an apostrophe. A number is unchanged."""
     if _FORMULA.match(text) and not _NUMBER.fullmatch(text):
         return "'" + text
     return text
 
 
 def html_table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table for notebooks, which shows all cells as plain text, and loads nothing."""
+    """Return a table for notebooks, which shows all cells as plain text and loads nothing; empty without rows."""
 
     def row(cells: Sequence[str], tag: str = "td") -> str:
         made = (f'<{tag} style="text-align:left">{html.escape(shown(cell))}</{tag}>' for cell in cells)

@@ -1,4 +1,4 @@
-"""Converts text to quantities and back: every setting and every figure that a user reads goes through this module.
+"""Converts text to quantities and back, for settings and for the figures that a user reads.
 
 Durations are int nanoseconds, rates are requests per second. A parser raises UsageError, with the text and the valid
 forms.
@@ -53,7 +53,7 @@ _SIZE_UNITS = {
 }  # fmt: skip
 
 DURATION_NS_MAX = 100 * 365 * 86_400 * SECOND_NS
-"""The longest duration that is accepted. A longer one is a typing error, and would overflow a timestamp."""
+"""The longest duration that is accepted. A longer one is likely a typing error, and could overflow a timestamp."""
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 _TERM = re.compile(rf"({_NUMBER})\s*([a-zA-Zµμ]+)\s*")
@@ -104,7 +104,7 @@ def is_bare(text: str) -> bool:
 
 def _whole_ns(value_ns: float, text: object) -> int:
     if not value_ns <= DURATION_NS_MAX:
-        raise _wrong(text, "a time", DURATION_FORMS, " of less than 100 years")
+        raise _wrong(text, "a time", DURATION_FORMS, " of at most 100 years")
     return round(value_ns)
 
 
@@ -193,7 +193,7 @@ class Moment(NamedTuple):
         """Return the moment in ns since 1970.
 
         An offset counts from `origin_ns`. A time of day is its first occurrence in [origin_ns, end_ns], or the
-        one on the origin's day if there is none. A date without a zone is in `zone`.
+        one on the origin's day if there is none. Times of day, and dates without a zone, are in `zone`.
         """
         if self.absolute_ns is not None:
             return self.absolute_ns
@@ -250,7 +250,10 @@ def to_datetime(at_ns: int, zone: dt.tzinfo = dt.UTC) -> dt.datetime:
 
 
 def format_number(value: float, digits: int = 3) -> str:
-    """Format a number with `digits` significant digits and separated thousands: 1.24, 0.034, 30,969."""
+    """Format a number with decimals up to `digits` significant digits, and with separated thousands.
+
+    Examples are 1.24, 0.0340 and 30,969. 0 is `0`; infinity and NaN are `inf` and `nan`.
+    """
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
@@ -276,7 +279,7 @@ def name_text(name: str) -> str:
 
 
 def format_latency(value_ns: float) -> str:
-    """Format a latency with 3 significant digits: 850 ns, 41.2 µs, 1.24 ms, 3.07 s, 2 min 5 s."""
+    """Format a latency: 3 significant digits from 1 µs to 100 s, as in 41.2 µs, 1.24 ms, 3.07 s; 850 ns; 2 min 5 s."""
     for unit_ns, unit in ((1, "ns"), (US_NS, "µs"), (MS_NS, "ms")):
         if abs(value_ns) < 999.5 * unit_ns:
             return f"{value_ns:.0f} ns" if unit_ns == 1 else f"{format_number(value_ns / unit_ns)} {unit}"
@@ -321,7 +324,7 @@ def rate_text(rate_per_s: float) -> str:
 
 
 def format_rate(rate_per_s: float) -> str:
-    """Format a rate: 20,000/s, 8.33/s or max; a rate below one per second is per minute: 50/min."""
+    """Format a rate: 20,000/s, 8.33/s, 0/s or max; a rate between 0 and 1 per second is per minute: 50/min."""
     if rate_per_s == MAX_RATE:
         return "max"
     if 0 < rate_per_s < 1:
@@ -330,7 +333,10 @@ def format_rate(rate_per_s: float) -> str:
 
 
 def format_share(share: float) -> str:
-    """Format a share in percent: 100%, 99.98%, 12.5%, 0.003%. Only 1 is shown as 100%, and only 0 as 0%."""
+    """Format a share in percent: 100%, 99.98%, 12.5%, 0.003%.
+
+    Only 1 is shown as 100%, and only 0 as 0%: a share close to 1 is `>99.99%`.
+    """
     percent = share * 100
     if percent in (0, 100):
         return f"{percent:.0f}%"
@@ -343,7 +349,7 @@ def format_share(share: float) -> str:
 
 
 def format_bytes(size: float) -> str:
-    """Format a size: 512 B, 64 KiB, 1.2 MiB."""
+    """Format a size with powers of 1024: 512 B, 64.0 KiB, 1.20 MiB."""
     for unit, step in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if abs(size) >= step:
             return f"{format_number(size / step)} {unit}"

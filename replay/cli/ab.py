@@ -52,20 +52,20 @@ SETTINGS = (
     "start_at",
     "build",
 )
-"""The settings that this verb has flags for. They apply to both builds."""
+"""The settings that this verb has flags for. All but `build` apply to both builds."""
 
 WORDS = {
     "build": "Label of the new build [default: from CI's environment, or new]; runs of the old one are labelled base.",
     "methods": 'Methods to send; "all" includes those that write [default: the scenario\'s].',
     "warm_up": "Warm-up at the start of each run, not measured [default: the scenario's].",
     "answers.keep": "Keep the responses of each run: digests, digests and the bodies of a sample, or "
-    "everything [default: digest].",
+    "everything [default: the scenario's, otherwise digest].",
     "duration": "End each run after this long [default: the scenario's; with --together 10s].",
 }
 
 
 def _is_recording(text: str) -> bool:
-    """Return whether an argument is a scenario, or a trace to replay."""
+    """Return whether an argument is a scenario, or the folder of a trace."""
     return text.endswith(".toml") or Path(text).is_dir()
 
 
@@ -79,7 +79,7 @@ def _is_recording(text: str) -> bool:
     "--ready",
     default="",
     metavar="URL|PATH",
-    help="Path that answers with a status below 500 once a build is ready [default: its port accepts connections].",
+    help="URL or path that answers with a status below 500 once a build is ready [default: its port accepts connections].",
 )
 @click.option(
     "--ready-timeout",
@@ -93,7 +93,7 @@ def _is_recording(text: str) -> bool:
     "--prepare",
     default="",
     metavar="CMD",
-    help="Command to run before each run, once the build is ready; {url} is its address.",
+    help="Command to run before each run, once the build is ready; {url} is the build's address.",
 )
 @click.option(
     "--reset",
@@ -113,7 +113,7 @@ def _is_recording(text: str) -> bool:
     default="10m",
     metavar="TIME",
     show_default=True,
-    help="Start no block that would end later than this.",
+    help="Start no block, or with --together no restart, that would end later than this.",
 )
 @click.option("--seed", "order_seed", type=int, help="Seed for the order of the blocks [default: random].")
 @click.option(
@@ -133,8 +133,9 @@ def _is_recording(text: str) -> bool:
 def command(scenario: str, out: Path | None, **given: Any) -> None:
     """Replay a scenario against two builds, in randomised ABBA and BAAB blocks, and compare them.
 
-    Each run starts and stops its build. The session may end with a verdict after 3, 4 and 6 blocks (alpha 0.01, 0.015,
-    0.025). With --together it makes a fixed number of restarts of both builds, each 10 s long, and compares them in pairs.
+    Each run starts and stops its build, unless that is a URL. The session may end with a verdict after 3, 4 or 6 blocks
+    (alpha 0.01, 0.015, 0.025). With --together it starts both builds up to --restarts times, sends to both for 10 s (-d)
+    each time, and compares these runs in pairs.
     Exit codes are those of `replay compare`; 130 interrupted.
     """
     from replay.audience import audience
@@ -162,9 +163,11 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
     if given["together"]:
         settings = _for_both(settings, given)
     elif given["restarts"] is not None:
-        raise UsageError("--restarts: builds are restarted for every run", hint="add --together")
-    if "different" in given["fail_on"] and settings.answers.keep in (None, "none"):
-        raise UsageError("--fail-on different: no responses are kept", hint="add --keep-answers all")
+        raise UsageError(
+            "--restarts needs --together: otherwise each run restarts its build", hint="add --together"
+        )
+    if "different" in given["fail_on"]:
+        _check_answers(settings.answers.keep)
     plan = _plan(given, base, new)
     kind = TogetherSession if given["together"] else Session
     of_pairs = OF_PAIRS if given["together"] else ()
@@ -194,6 +197,15 @@ def command(scenario: str, out: Path | None, **given: Any) -> None:
             )
             tell(f"the page of this comparison: {page}", err=outputs.takes_stdout)
         raise SystemExit(int(found.exit_code))
+
+
+def _check_answers(keep: str | None) -> None:
+    """Raise UsageError if no responses are kept. After `_keeping_answers`, None means a Kafka target."""
+    if keep is None:
+        why, hint = "a Kafka target sends no responses to compare", "leave out different"
+        raise UsageError(f"--fail-on different: {why}", hint=hint)
+    if keep == "none":
+        raise UsageError("--fail-on different: no responses are kept", hint="set --keep-answers to all")
 
 
 def _plan(given: dict[str, Any], base: Any, new: Any) -> Any:

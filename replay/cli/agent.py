@@ -19,7 +19,7 @@ from .streams import say
 )  # fmt: skip
 @click.option("--ca", metavar="FILE", help="Authorities that verify the coordinator's certificate.")
 @click.option("--cert", metavar="FILE", help="Certificate of this agent, with its chain.")
-@click.option("--key", metavar="FILE", help="Private key of that certificate [default: in its file].")
+@click.option("--key", metavar="FILE", help="Private key of --cert [default: in the same file].")
 @click.option(
     "--allow", multiple=True, metavar="HOST",
     help="Host beyond loopback that may be a target, as in `replay run`; the coordinator cannot add any. Repeatable.",

@@ -31,7 +31,9 @@ _OPTIONS = (
     ),
     click.option("--cluster-cert", metavar="FILE", help="With --cluster: certificate of the coordinator."),
     click.option(
-        "--cluster-key", metavar="FILE", help="With --cluster: its private key [default: in its file]."
+        "--cluster-key",
+        metavar="FILE",
+        help="With --cluster: private key of --cluster-cert [default: in the same file].",
     ),
 )
 

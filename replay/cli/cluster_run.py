@@ -57,8 +57,8 @@ def trials_over_cluster(
     """
     if given["cluster"].partition(":")[0] == "k8s":
         raise UsageError(
-            "--cluster k8s: prints the Job of a single run",
-            hint="give listen:HOST:PORT,agents=N to replay peak",
+            "--cluster k8s: prints the manifest of a single run, and replay peak makes several",
+            hint="give --cluster listen:HOST:PORT,agents=N",
         )
     over = over_cluster(given, scenario)
 
@@ -80,7 +80,7 @@ def _print_manifest(text: str, scenario: Scenario) -> None:
 
 
 def words_of_run(argv: Sequence[str]) -> list[str]:
-    """Return the arguments of a `replay run` without those for the cluster and the result folder."""
+    """Return the arguments of a `replay run` without those for the cluster (except --on-lost) and the result folder."""
     words = list(argv[argv.index("run") + 1 :]) if "run" in argv else []
     kept: list[str] = []
     skips = False
@@ -88,7 +88,15 @@ def words_of_run(argv: Sequence[str]) -> list[str]:
         flag = word.partition("=")[0]
         if skips:
             skips = False
-        elif flag in ("--cluster", "-o", "--out", "--cluster-ca", "--cluster-cert", "--cluster-key"):
+        elif flag in (
+            "--cluster",
+            "-o",
+            "--out",
+            "--output",
+            "--cluster-ca",
+            "--cluster-cert",
+            "--cluster-key",
+        ):
             skips = "=" not in word
         else:
             kept.append(word)

@@ -1,6 +1,6 @@
 """The verbs of the command: each is a module that is imported when used. Errors are reported here.
 
-Every error is printed as one line and sets the exit code.
+Every error is printed as one line and sets the exit code, unless REPLAY_DEBUG is 1.
 """
 
 from __future__ import annotations
@@ -75,15 +75,16 @@ DEBUG_VARIABLE = "REPLAY_DEBUG"
 """If this environment variable is 1, errors print their traceback."""
 
 _SIGPIPE_EXIT = 141
+_LESS_MEMORY = "stop other programs; a run needs less memory with a lower -c or -t"
 
 _OS_ERRORS = {
-    errno.ENOSPC: ("no space left on the disk", "free some space, or write elsewhere with -o"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space, or write elsewhere with -o"),
+    errno.ENOSPC: ("no space left on the disk", "free some space, or write to another disk"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, or write to another disk"),
     errno.EFBIG: ("a file would exceed the file size limit", "raise it: ulimit -f unlimited"),
     errno.EMFILE: ("too few file descriptors", "raise the limit: ulimit -n 65536"),
     errno.ENFILE: ("the system has no file descriptors left", "close other programs, or raise fs.file-max"),
     errno.EIO: ("input/output error", "check the disk, or the terminal that shows the output"),
-    errno.ENOMEM: ("not enough memory", "lower -c or -t"),
+    errno.ENOMEM: ("not enough memory", _LESS_MEMORY),
 }
 
 _FILE_ERRORS = {
@@ -202,7 +203,10 @@ def _nowhere() -> bool:
 
 
 def _os_error(error: OSError) -> int:
-    """Report an OSError that no other code has turned into a ReplayError, and return the exit code."""
+    """Report an OSError that no other code has turned into a ReplayError, and return the exit code.
+
+    A closed pipe is not reported.
+    """
     if isinstance(error, BrokenPipeError):
         streams.forget_stdout()
         return _SIGPIPE_EXIT
@@ -221,7 +225,10 @@ def _os_error(error: OSError) -> int:
 
 
 def _unknown_flag(error: click.ClickException) -> tuple[str, str] | None:
-    """Return the message and the hint for an unknown flag, with the nearest known flag; None for other errors."""
+    """Return the message and the hint for an unknown flag; None for other errors.
+
+    They suggest the nearest known flag, or explain why the verb has no `--cluster`.
+    """
     if not isinstance(error, click.NoSuchOption):
         return None
     from replay.units import nearest
@@ -239,7 +246,7 @@ def _unknown_flag(error: click.ClickException) -> tuple[str, str] | None:
 
 
 def _help_of(error: click.ClickException) -> str:
-    """Return the command line that prints the verb's help."""
+    """Return the command line that prints the verb's help; empty if the error has no verb."""
     context = getattr(error, "ctx", None)
     return f"{context.command_path} --help" if context is not None else ""
 
@@ -259,10 +266,10 @@ def _ended(error: BaseException) -> int:
     if isinstance(error, OSError):
         return _os_error(error)
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
-        say(f"cannot write a name that is not UTF-8: {error.object}", "rename it")
+        say(f"cannot write a name that is not UTF-8: {error.object}", "rename the file")
         return Exit.USAGE
     if isinstance(error, MemoryError):
-        say("not enough memory", "lower -c or -t")
+        say("not enough memory", _LESS_MEMORY)
         return Exit.USAGE
     return _crash(error)
 
@@ -277,7 +284,7 @@ def _show_compiling(modules: list[str]) -> None:
 
 
 def invoke(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
+    """Run the command and return its exit code. With REPLAY_DEBUG=1 its errors are raised instead of reported."""
     Sending.began = False
     hooks.before_compiling(_show_compiling)
     try:

@@ -25,7 +25,7 @@ _OPTIONS = (
     click.option("--error-tolerance", default="0.1%", metavar="PCT", show_default=True,
                  help="Largest increase in errors to accept, in points."),
     click.option("-m", "--metric", multiple=True, metavar="NAME",
-                 help="p50, p99.9, service.p99, errors [default: p50, p99, errors]."),
+                 help="Metric to compare, such as p99.9, service.p99 or errors [default: p50, p99, errors]; repeatable."),
     click.option("--route", multiple=True, metavar="ROUTE", help="Compare this route instead of the "
                                                                  "busiest ones; repeatable."),
     click.option("--routes", type=click.IntRange(0, 200), default=5, show_default=True,
@@ -34,7 +34,8 @@ _OPTIONS = (
 _PLAIN = click.option("--plain", is_flag=True, help="No colours.")
 FAIL_ON = ("regression", "different", "inconclusive")
 _FAIL_ON_WORDS = {
-    "effect": "exit with 99 also for builds at URLs that ran together, which compares only these two processes",
+    "effect": "exit with 99 also if the slower build was never restarted (URLs with --together), so that the process may be"
+    " the cause and not the build",
     "different": "exit with 99 if responses differ, too",
     "inconclusive": "exit with 3 if nothing can be concluded",
 }

@@ -136,7 +136,8 @@ def print_next(folder: Path, code: int, console: Console) -> None:
     page.title("Next")
     if code == Exit.INVALID:
         page.say(INVALID_HERE, "yellow")
-    page.say("The missed objective above is an example: `replay run` would end with exit code 99.")
+    else:
+        page.say("The missed objective above is an example: `replay run` would end with exit code 99.")
     for what, line in (
         ("your own log", "replay run access.log --target http://127.0.0.1:8080"),
         ("this report as a page", f"replay report {shlex.quote(str(folder))} --html=report.html"),

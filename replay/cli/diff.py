@@ -51,7 +51,7 @@ FORM = "base=RUN[,RUN...] new=RUN[,RUN...]"
 def command(sides: tuple[str, ...], **given: Any) -> None:
     """Compare the responses of two builds in runs that kept them (--keep-answers). Each build needs 4 runs or more.
 
-    base=recorded compares with the responses in the recording.
+    base=recorded compares the runs of one build with the responses in their recording.
 
     Exit codes: 0 the same, or inconclusive; 99 different; 3 inconclusive with --fail-on inconclusive; 4 a run was
     invalid; 2 wrong usage or input.
@@ -127,7 +127,7 @@ def _against_recording(sides: tuple[str, ...], given: dict[str, Any], options: O
     others = [side for side in sides if side.partition("=")[2] != "recorded"]
     if len(sides) != 2 or len(others) != 1 or "base=recorded" not in sides:
         raise UsageError(
-            "the recording can be compared with the runs of one side only",
+            "base=recorded compares the recording with the runs of one side only",
             hint="replay diff base=recorded new=RUN",
         )
     with damage_named(f"one of the runs in {others[0]}"):
@@ -137,7 +137,10 @@ def _against_recording(sides: tuple[str, ...], given: dict[str, Any], options: O
 
 
 def _new_file(name: str | None) -> Path | None:
-    """Return the path of --accept, or None. OutputError if the file exists, because it may be a scenario."""
+    """Return the path of --accept, or None.
+
+    OutputError if the file exists, because it may be a scenario, or if its folder does not exist.
+    """
     if name is None:
         return None
     path = Path(name)
@@ -158,4 +161,7 @@ def _accept(found: Differences, path: Path) -> None:
     from .streams import tell
 
     write_whole(path, rules_text(found).encode())
-    tell(f"{path} written: review it before you add it to the scenario", err=True)
+    if any(not one.inside for one in found.different):
+        tell(f"{path} written: review it before you add it to the scenario", err=True)
+    else:
+        tell(f"{path} written: it has no rule, because no field differs", err=True)

@@ -68,7 +68,7 @@ def _cores() -> Finding:
 
 
 def _cgroup_cores() -> float | None:
-    """Return how many cores the control group allows (cgroup v2's cpu.max); None without a limit."""
+    """Return how many cores the control group allows (cgroup v2's cpu.max); None without a limit, or if it is unknown."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         return None if quota == "max" else int(quota) / int(period)
@@ -112,7 +112,12 @@ def _files() -> Finding:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     text = f"{units.format_count(soft)} open files, {units.format_count(hard)} at most"
     if hard < FILES_ENOUGH:
-        return Finding("files", FAIR, text, "each connection needs one: raise the limit with ulimit -n 65536")
+        return Finding(
+            "files",
+            FAIR,
+            text,
+            "each connection needs one: raise the hard limit, as root with ulimit -n 65536",
+        )
     return Finding("files", GOOD, text)
 
 

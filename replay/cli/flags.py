@@ -113,7 +113,7 @@ def _last(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...
         flag = _flag_name(parameter.setting)
         if parameter.setting.key == "target":
             raise UsageError(
-                f"{flag} is given twice: {' and '.join(values)}",
+                f"{flag} is given {len(values)} times: {' and '.join(values)}",
                 hint="give one; further targets are [[also]] tables of a scenario",
             )
         click.echo(f"note: {flag} is given {len(values)} times; {values[-1]} is used", err=True)
@@ -182,12 +182,12 @@ def _value(setting: Setting, value: Any) -> Any:
 def whole_number(text: str, flag: str) -> int:
     """Parse a whole number of 0 or more. UsageError if it is invalid."""
     if not text.isascii() or not text.isdigit():
-        raise UsageError(f"{flag}: {text!r} is not a number", hint="give a whole number, 0 or more")
+        raise UsageError(f"{flag}: {text!r} is not a whole number", hint="give a whole number, 0 or more")
     return int(text)
 
 
 def _pair(setting: Setting, text: str) -> tuple[str, str]:
-    """Parse `NAME: VALUE` of a header, or `OLD=NEW`. UsageError if it is neither."""
+    """Parse `NAME: VALUE` of a header, or the `OLD=NEW` of another setting. UsageError if it is invalid."""
     if setting.key == "headers":
         from replay.settings.headers import parse_header
 

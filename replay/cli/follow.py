@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NOT_FOLLOWED = frozenset(
     {"window.from", "window.until", "window.tz", "speed", "compress_to", "rate", "peak", "start_at"}
 )
-"""Settings that this verb does not have, because they need a complete recording."""
+"""Settings that this verb does not have. All but `start_at` need a complete recording."""
 
 HTTP = "http"
 
@@ -123,7 +123,8 @@ def command(
     delay_ns = None if delay is None else parse_duration_ns(delay)
     if delay_ns is not None and delay_ns <= 0:
         raise UsageError(
-            f"--delay {delay}: an entry cannot be sent before it was recorded", hint="--delay 3s"
+            f"--delay {delay} is not above 0: an entry cannot be sent before it was recorded",
+            hint="--delay 3s",
         )
     outputs, writers = outputs_of(given), made_sinks(sinks)
     console = report_console_for(plain, quiet, stderr=outputs.takes_stdout)
@@ -212,9 +213,9 @@ def _topics(name: str, scenario: Scenario, from_: str, keep: Path | None) -> Str
 
 
 def _opened(name: str, from_: str) -> Stream:
-    """Open the source, either for new entries only or from its beginning.
+    """Open standard input or a log file, the latter for new entries only or from its beginning.
 
-    Entries that arrive while the run is prepared are kept.
+    Entries that arrive while the run is prepared are kept. UsageError for a URL.
     """
     from replay.following.log import GrowingLog
     from replay.following.pipe import StandardInput
@@ -293,7 +294,10 @@ def _follow(
 
 
 def _about_kept(following: Following, keep: Path | None, folder: Path) -> str:
-    """Report a problem with the trace of --keep and return its text, which is empty without a problem."""
+    """Report a problem with the trace of --keep and return its text, which is empty without a problem.
+
+    If no entry arrived, that is reported, too, but is not a problem.
+    """
     problem = following.keep_problem()
     if problem:
         say(problem, f"the run is saved in {folder}")

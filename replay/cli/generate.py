@@ -31,7 +31,7 @@ def _number(text: str, flag: str) -> float:
 
 
 def _levels(text: str, flag: str) -> list[float]:
-    """Parse rates that are separated by commas; the results are requests per second."""
+    """Parse rates that are separated by commas, to requests per second. 0 is allowed."""
     try:
         return [
             units.parse_rate_per_s(part) if part.strip() not in ("0", "0/s") else 0.0
@@ -90,7 +90,7 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     rates = [name for name in ("rate", "poisson", "gamma") if given[name] is not None]
     curves = [name for name in ("ramp", "steps", "curve", "shape") if given[name] is not None]
     if len(rates) > 1 or len(curves) > 1:
-        flags = ", ".join(f"--{name}" for name in (*rates, *curves))
+        flags = ", ".join(f"--{name}" for name in (rates if len(rates) > 1 else curves))
         raise UsageError(f"{flags} contradict each other", hint="give only one")
     bounds = [name for name in ("from", "until") if given[f"window__{name}"] is not None]
     if bounds and given["curve"] is None:
@@ -136,7 +136,7 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 @click.option(
     "--shape",
     metavar="NAME",
-    help="day, week, 6pm, monday, january or lockdown, at the mean rate of --poisson.",
+    help="day, week, 6pm, monday, january or lockdown, at the mean rate of --rate, --poisson or --gamma.",
 )
 @click.option("--curve", metavar="FILE", help="CSV of time and rate, or time and count.")
 @click.option("--from", "window__from", metavar="WHEN", help="Time at which the curve begins.")
@@ -158,7 +158,7 @@ def _settings(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 @click.option("--seed", metavar="N", help="Seed of all random draws [default: 1].")
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(recipe: str | None, out: Path, force: bool, **given: Any) -> None:
-    """Make a trace from a recipe, or from flags, which override it. The same seed gives the same trace."""
+    """Make a trace from a recipe, or from flags, which override it. The same settings and seed give the same trace."""
     import msgspec
     from rich.text import Text
 

@@ -39,7 +39,7 @@ class GroupedCommand(click.Command):
 
 
 class ListingOption(click.Option):
-    """An option whose help ends with a list of names.
+    """An option whose help contains a list of names.
 
     The list is made only when the help or the completion needs it.
     """

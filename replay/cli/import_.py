@@ -56,7 +56,7 @@ def rejected_lines(manifest: Manifest) -> list[Text]:
 
 
 def left_out_lines(manifest: Manifest) -> list[Text]:
-    """Return lines about the files in the given folders that are not recordings."""
+    """Return lines about files in the given folders that are not recordings, at most LEFT_OUT_SHOWN of them."""
     lines = [Text(file.why, "yellow") for file in manifest.left_out[:LEFT_OUT_SHOWN]]
     more = len(manifest.left_out) - LEFT_OUT_SHOWN
     return [*lines, Text(f"and {units.counted(more, 'more file')}", "dim")] if more > 0 else lines
@@ -71,7 +71,7 @@ def facts() -> Table:
 
 
 def span_text(trace: Trace) -> str:
-    """Return the first and the last moment in the log's own time zone, and the length between them."""
+    """Return the first and the last moment in the log's time zone, or else in UTC, and the time between them."""
     zone = units.parse_zone(trace.manifest.time_zone or "UTC")
     first, last = (units.format_moment(at_ns, zone) for at_ns in (trace.start_ns, trace.end_ns))
     changed = "; its time zone changes" if trace.manifest.time_zone_changed else ""
@@ -329,7 +329,8 @@ def command(
 ) -> None:
     """Make a trace from recordings: rotated files in any order, folders, gzip or zstd, or - for standard input.
 
-    Coarse timestamps are spread within their resolution. Client addresses are not kept; secrets get pseudonyms.
+    Coarse timestamps are spread within their resolution. Client addresses are not kept. Secrets get pseudonyms, except as
+    --keep-secrets and --scrub set.
     """
     from replay.trace.importing import import_files
 

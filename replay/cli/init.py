@@ -48,8 +48,8 @@ def command(
 ) -> None:
     """Write a scenario in TOML: target and trace set, other settings at their defaults in comments.
 
-    If the recording has responses, it also proposes session rules: values that requests take from earlier responses,
-    values that are new for each client, and the passwords that you must set.
+    If the recording has headers or responses, the scenario also proposes session rules: values that requests take from
+    earlier responses, values that are new for each client, and the passwords that you must set.
     """
     from .streams import tell
 
@@ -59,7 +59,10 @@ def command(
     _check_target(target or "")
     if len(recordings) != 1:
         raise UsageError(
-            "give exactly one trace or log", hint="import several logs to a trace first: replay import LOG..."
+            "give exactly one trace or log",
+            hint="import several logs to a trace first: replay import LOG..."
+            if recordings
+            else "replay init TRACE|LOG --target URL",
         )
     path = out or Path(f"{Path(recordings[0]).name.split('.')[0] or 'scenario'}.toml")
     if os.path.lexists(path):
@@ -123,8 +126,10 @@ def _tell_proposed(proposed: Proposed) -> None:
 
     if proposed.rules or proposed.cookies:
         active = sum(rule.is_active for rule in proposed.rules) + bool(proposed.cookies)
+        rare = sum(not rule.is_active for rule in proposed.rules)
+        also = f", and {rare:,} in comments because they hold too rarely" if rare else ""
         tell(
-            f"{counted(active, 'rule')} proposed from the recording; the comment of each shows how often it holds"
+            f"{counted(active, 'rule')} proposed from the recording{also}; the comment of each shows how often it holds"
         )
     if proposed.needed:
         tell(

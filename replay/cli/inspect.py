@@ -81,7 +81,7 @@ def as_json(found: Inspection, stats: dict[str, Any]) -> bytes:
 
 
 def _types_text(types: list[TypeShare]) -> str:
-    """Return the media types with their shares of the messages and the mean size of their bodies."""
+    """Return the first TYPES_SHOWN media types with their shares of the messages and the mean size of their bodies."""
     total = sum(share.messages for share in types)
     shown = []
     for share in types[:TYPES_SHOWN]:
@@ -208,9 +208,9 @@ def _screen(console: Console, found: Inspection) -> None:
 @click.command(name="inspect", short_help="Show what is in a trace or a log.")
 @click.argument("recordings", nargs=-1, required=True, metavar="TRACE|LOG...")
 @routes_option
-@click.option("--json", "json_wanted", is_flag=True, help="The figures as JSON.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print the figures as JSON.")
 @click.option("--stats", "stats_wanted", is_flag=True, help="Show burstiness, gaps, sessions and popularity.")
-@click.option("--against", metavar="TRACE", help="With --stats: trace to compare with.")
+@click.option("--against", metavar="TRACE", help="Like --stats, and compare with this trace.")
 def command(
     recordings: tuple[str, ...],
     rules_file: Path | None,

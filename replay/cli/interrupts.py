@@ -24,9 +24,9 @@ INTERRUPTED = 130
 def prepare() -> None:
     """Make SIGINT, SIGTERM and SIGHUP end the command with KeyboardInterrupt.
 
-    A second SIGTERM or SIGHUP kills the process. A shell without job control starts background commands with SIGINT
-    ignored; this command handles SIGINT even then. SIGHUP stays ignored if it was ignored at the start, because
-    nohup relies on that.
+    The second SIGTERM, or the second SIGHUP, kills the process. A shell without job control starts background commands
+    with SIGINT ignored; this command handles SIGINT even then. SIGHUP stays ignored if it was ignored at the start,
+    because nohup relies on that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
@@ -68,7 +68,10 @@ def settle() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise SIGINT, so that the command ends as it does after Ctrl-C. Trio delivers SIGINT at a safe point."""
+    """Raise SIGINT, so that the command ends as it does after Ctrl-C; the same signal again kills the process.
+
+    Trio delivers SIGINT at a safe point.
+    """
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(signal.SIGINT)
 

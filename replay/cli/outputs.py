@@ -83,7 +83,7 @@ def output_options(
         click.option(
             "--annotations",
             is_flag=True,
-            help="Print ::error and ::notice lines [default: in GitHub Actions, except for report].",
+            help="Print ::error and ::notice lines [default: in GitHub Actions, except for report and merge].",
         )
     )
 
@@ -99,7 +99,7 @@ def output_options(
 class Outputs:
     """Where to write the result besides the report.
 
-    Each place is a file, `-` for stdout, or None for no output.
+    Each place is a file, `-` for stdout, DEFAULT_PAGE for the default place of the page, or None for no output.
     """
 
     json: str | None = None
@@ -110,7 +110,7 @@ class Outputs:
 
     @property
     def any(self) -> bool:
-        """Whether at least one file was requested."""
+        """Whether at least one output besides the annotations was requested."""
         return any(place is not None for place in (self.json, self.junit, self.markdown, self.html))
 
     @property
@@ -184,7 +184,10 @@ def _check(flag: str, path: Path) -> None:
 
 
 def write_file(place: str, data: bytes, *, append: bool = False) -> None:
-    """Write all of the data, or raise OutputError. An existing file is replaced only by a complete one."""
+    """Write all of the data to a file or `-` for stdout, or raise OutputError.
+
+    An existing file is replaced only by a complete one. With `append`, the data is added to it instead.
+    """
     if place == STDOUT:
         click.echo(data, nl=False)
         return

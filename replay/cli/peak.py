@@ -33,8 +33,10 @@ WORDS = {
 @click.argument("paths", nargs=-1, metavar="SCENARIO.toml|TRACE")
 @settings_flags(SETTINGS, words=WORDS)
 @out_option("Folder for the runs [default: runs/NAME-TIME].")
-@click.option("--lowest", default="0.25", metavar="K", show_default=True, help="First scale to try.")
-@click.option("--highest", default="64", metavar="K", show_default=True, help="Last scale to try.")
+@click.option(
+    "--lowest", default="0.25", metavar="K", show_default=True, help="First and lowest scale to try."
+)
+@click.option("--highest", default="64", metavar="K", show_default=True, help="Highest scale to try.")
 @click.option("--width", default="2%", metavar="SHARE", show_default=True, help="Precision of the answer.")
 @click.option("--trial", default="15s", metavar="TIME", show_default=True, help="Duration of a trial.")
 @click.option("--hold", default="60s", metavar="TIME", show_default=True, help="How long the peak is held.")
@@ -50,7 +52,9 @@ WORDS = {
     metavar="K",
     help="Test recovery instead: run the baseline, K times the baseline, then the baseline again.",
 )
-@click.option("--trigger", default="20s", metavar="TIME", show_default=True, help="Length of --surge.")
+@click.option(
+    "--trigger", default="20s", metavar="TIME", show_default=True, help="With --surge: length of the surge."
+)
 @cluster_options
 @output_options("peak.html in the folder of the runs")
 @click.option("--plain", is_flag=True, help="No colours.")

@@ -55,12 +55,19 @@ ENDINGS = {
     "NO_LIMIT": "Every objective is met up to --highest: {peak} times the recording, {rate}.",
     "GENERATOR_LIMITED": "The generator was at its limit; the target met every objective up to {peak} times the"
     " recording.",
-    "DID_NOT_RECOVER": "The target did not recover from {above} times the recording; it met every objective up to"
-    " {peak} times before.",
+    "DID_NOT_RECOVER": "The target did not recover from {above} times the recording; before that, it met every objective"
+    " up to {peak} times the recording.",
     "FAILS_AT_LOWEST": "The target misses {missed} even at the lowest load, {lowest} times the recording, {rate}: lower"
     " --lowest, or give objectives that it can meet (--slo).",
     "OUT_OF_TRIALS": "The trials contradict each other: no peak was found.",
 }
+_ENDINGS_WITHOUT_PEAK = {
+    "GENERATOR_LIMITED": "The generator was at its limit already at {lowest} times the recording, so nothing is known about"
+    " the target.",
+    "DID_NOT_RECOVER": "The target did not recover from {above} times the recording; no load met every objective.",
+}
+"""The endings that differ if no load met every objective."""
+
 _NO_ANSWERS = {"UNKNOWN": Exit.INVALID, "UNSTEADY": Exit.INCONCLUSIVE}
 _EXITS = {"FOUND": Exit.PASSED, "NO_LIMIT": Exit.PASSED, "GENERATOR_LIMITED": Exit.INVALID}
 
@@ -68,7 +75,8 @@ _EXITS = {"FOUND": Exit.PASSED, "NO_LIMIT": Exit.PASSED, "GENERATOR_LIMITED": Ex
 def _sentence(found: Climb) -> str:
     last = found.trials[-1]
     load = last.load if found.verdict == "FAILS_AT_LOWEST" else found.peak
-    return ENDINGS[found.verdict].format(
+    endings = ENDINGS if found.peak else ENDINGS | _ENDINGS_WITHOUT_PEAK
+    return endings[found.verdict].format(
         peak=f"{found.peak:.3g}",
         above=f"{found.above:.3g}",
         rate=rate_at(found, load),
@@ -118,7 +126,7 @@ def find(
 
         def begin() -> None:
             if instant_ns is not None:
-                watching.waiting(f"The search begins at {moment_text(instant_ns)}.")
+                watching.waiting(f"The first trial begins at {moment_text(instant_ns)}.")
                 wait_for(instant_ns, said_on_stderr, plain=plain, lead_ns=0)
 
         run = _trials(given, scenario, recordings[0], watching.sinks)

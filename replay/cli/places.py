@@ -22,15 +22,15 @@ from replay.errors import (
 RUNS, SESSIONS = history.RUNS, history.SESSIONS
 
 _NAME_KEPT = 100
-"""How many characters of the recording's name the name of a result keeps."""
+"""How many characters of the recording's name the name of a result keeps at most."""
 
 
 @contextlib.contextmanager
 def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
     """Yield a path for a new result: `out`, or one in `parent` with the recording's name and the time.
 
-    Nothing exists at that path. No other command gets the path until the context ends, even if several start within
-    one second. OutputError if `out` exists, or if `parent` cannot be written to.
+    Nothing exists at that path. A path in `parent` is given to no other command until the context ends, even if several
+    start within one second. OutputError if `out` exists, or if `parent` cannot be written to.
     """
     if out is not None:
         if os.path.lexists(out):
@@ -55,7 +55,7 @@ def result_folder(out: Path | None, parent: Path, name: str) -> Iterator[Path]:
 
 
 def remember_run(folder: Path) -> None:
-    """Record a run, search or session in the history database beside its folder, and report it if that fails."""
+    """Record a run, search or session in the history database beside its folder, and print why if that fails."""
     from replay.history.remembering import remember_result
 
     from .streams import say
@@ -66,7 +66,7 @@ def remember_run(folder: Path) -> None:
 
 @contextlib.contextmanager
 def remembering(folder: Path) -> Iterator[None]:
-    """Record the runs in `folder` in the history database when the context ends, even by an error."""
+    """Record the runs in `folder` in the history database when the context ends, even after an error."""
     try:
         yield
     finally:

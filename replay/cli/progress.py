@@ -30,7 +30,7 @@ _SELDOM = ("kafka.", "staging.")
 """Packages whose kernels are compiled only when a command needs them."""
 
 LINE_EVERY_S = 5.0
-"""How many seconds lie between two lines about the progress if there is no terminal."""
+"""The least number of seconds between two lines about the progress if there is no terminal."""
 
 _TEXT = "compiling kernels for this machine, once"
 _LEFT_FROM_SHARE = 0.03
@@ -67,12 +67,15 @@ def compile_kernels(console: Console, modules: Iterable[str] = ()) -> None:
     with _shown(console) as progress:
         whole = parallel.compile_apart(todo, progress)
     if not whole:
-        console.print("compiling them in this process instead; that takes a minute or two", soft_wrap=True)
+        console.print(
+            "compiling the missing kernels in this process instead; that takes a minute or two",
+            soft_wrap=True,
+        )
 
 
 @contextlib.contextmanager
 def _shown(console: Console) -> Iterator[Callable[[float, list[str]], None]]:
-    """Show a progress bar on a terminal, otherwise a line every few seconds; then report where the cache is."""
+    """Show a progress bar on a terminal, otherwise a line every few seconds. Also print where the cache is."""
     started = time.monotonic()
     where = f"(kept in {cache_folder.root()})"
     if not console.is_terminal:

@@ -1,4 +1,4 @@
-"""Options for reading a recording, shared by `replay import` and `replay follow`."""
+"""Options for reading a recording, shared by `replay import` and `replay follow`; `--routes` also by `inspect`."""
 
 from __future__ import annotations
 

@@ -57,7 +57,8 @@ def _refuse_others(context: click.Context, names: tuple[str, ...], source: str, 
 def _bounds_ms(from_: str, until: str) -> tuple[int | None, int | None]:
     """Parse `--from` and `--until` into ms since the epoch; None for earliest and latest.
 
-    `+10m` counts from --from, or from now without it. UsageError if a time is invalid, or if the range is empty.
+    `+10m` counts from --from, or from now without it. UsageError if a time is invalid, --from is
+    in the future, or the range is empty.
     """
     now_ns = time.time_ns()
     from_ns = None if from_ == "earliest" else _moment_ns(from_, "--from", "earliest", now_ns)
@@ -130,14 +131,14 @@ def _shown(at_ns: int) -> str:
     "--key",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Private key of --cert [default: in its file].",
+    help="Private key of --cert [default: in the same file].",
 )
 @click.option(
     "--record-headers",
     metavar="LIST",
     default="all",
     show_default=True,
-    help="Request headers to record: all, none, or accept,x-*,!x-trace. Headers with secrets are never recorded.",
+    help="Request headers to record: all, none, or accept,x-*,!x-trace. Secrets in them are replaced.",
 )
 @click.option(
     "--body-limit",
@@ -186,8 +187,8 @@ def command(
     replay record http --listen 127.0.0.1:8080 --mirror -o day.trace
     replay record kafka://127.0.0.1:9092/orders -o orders.trace
 
-    http: a proxy in front of one service, or a receiver of mirrored requests. Secrets are removed. Ctrl-C or SIGTERM
-    stops it cleanly.
+    http: a proxy in front of one service, or a receiver of mirrored requests. Secrets are replaced (--scrub). Ctrl-C or
+    SIGTERM stops it cleanly.
 
     kafka: timestamps, keys, values, headers, partitions. Values are recorded unchanged. Ctrl-C stops it cleanly.
     """

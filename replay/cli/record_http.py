@@ -69,10 +69,12 @@ class HttpOptions:
     scrub_key_file: Path | None
 
     def check(self) -> None:
-        """Raise UsageError if options contradict each other."""
+        """Raise UsageError if options contradict each other, or if --record-headers is invalid."""
         if self.mirror == (self.upstream is not None):
             raise UsageError(
-                "both --mirror and --upstream" if self.mirror else "neither --upstream nor --mirror",
+                "both --mirror and --upstream are given"
+                if self.mirror
+                else "neither --upstream nor --mirror is given",
                 hint="--upstream http://127.0.0.1:9000 forwards requests; --mirror only receives them",
             )
         if self.mirror and self.keep_responses:
@@ -80,7 +82,7 @@ class HttpOptions:
         if self.mirror and self.upstream_ca is not None:
             raise UsageError("--upstream-ca does not work with --mirror, which forwards nothing")
         if self.key is not None and self.cert is None:
-            raise UsageError("--key without --cert", hint="give both")
+            raise UsageError("--key needs --cert", hint="give both")
         HeaderList.parse(self.record_headers)
 
 
@@ -154,7 +156,7 @@ def _kept(recorded: Recorded, out: Path) -> ReplayError:
     assert recorded.failure is not None
     failure = type(recorded.failure)(
         f"{reason_of(recorded.failure)}: no trace was made; {recorded.journal} holds the recording",
-        hint=f"free some space, then: replay import {recorded.journal} -o {out}",
+        hint=f"free some space if the disk is full, then: replay import {recorded.journal} -o {out}",
     )
     failure.exit_code = recorded.failure.exit_code
     return failure

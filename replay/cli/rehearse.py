@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 @click.command(name="rehearse", short_help="Rehearse ten failures and their fixes against a twin of an app.")
 @click.option("--scene", metavar="N", help="Play only this scene, by number or name.")
 @click.option("--all", "everything", is_flag=True, help="Play all scenes without asking.")
-@click.option("--headless", is_flag=True, help="Do not ask, and print a few lines per scene, as for CI.")
+@click.option(
+    "--headless",
+    is_flag=True,
+    help="For CI: do not ask, and print a few lines per scene; one scene is played unless --all is given.",
+)
 @click.option("--seed", default="1", metavar="N", show_default=True, help="Seed for the load and the twin.")
 @click.option("--list", "only_list", is_flag=True, help="List the scenes, and play none.")
 @out_option("Folder for the results [default: runs/rehearsal-TIME].")
@@ -85,7 +89,7 @@ class _Played:
         self._results: list[SceneResult] = []
 
     def play(self, chosen: Sequence[Scene], *, asks: bool) -> None:
-        """Play scenes. With `asks`, wait for Enter before each one after the first."""
+        """Play scenes. With `asks`, wait for Enter before each one after the first; q stops."""
         from replay.rehearsal.playing import play
 
         _warm()

@@ -33,8 +33,8 @@ def _is_run(text: str) -> bool:
 def command(run: Path | None, hgrm: Path | None, **given: Any) -> None:
     """Print the report of RUN, a run folder [default: the newest one in runs/].
 
-    With an output option, that output is written instead. A run that was killed is first completed from the counts of
-    its lanes.
+    With --json, --junit, --markdown, --html or --hgrm, that output is written instead. A run that was killed is first
+    completed from the counts of its lanes.
     """
     from replay.errors import damage_named
     from replay.results.run import load_run
@@ -49,14 +49,14 @@ def command(run: Path | None, hgrm: Path | None, **given: Any) -> None:
 
 
 def _newest() -> Path:
-    """Print which run in runs/ is the newest, and return its folder. UsageError if there is none."""
+    """Print which run in runs/ is the newest, and return its folder. UsageError if none can be read."""
     from replay.results.listing import list_runs
 
     from .places import RUNS
 
     listed = [run for run in list_runs(RUNS).runs if not run.problem]
     if not listed:
-        raise UsageError(f"there is no run in {RUNS}/", hint="give one: replay report RUN")
+        raise UsageError(f"there is no run in {RUNS}/ that can be read", hint="give one: replay report RUN")
     tell(f"{listed[0].path}, the newest run of {RUNS}/", err=True)
     return listed[0].path
 

@@ -57,7 +57,7 @@ def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sce
     if not recordings and scenario.trace and path is not None:
         recordings = [str(path.parent / scenario.trace)]
     if not recordings:
-        raise UsageError("no trace or log to replay", hint="name one: TRACE|LOG --target URL")
+        raise UsageError("no trace or log to replay", hint="give one: TRACE|LOG --target URL")
     return scenario, recordings
 
 
@@ -175,7 +175,8 @@ def _over(given: Mapping[str, Any], scenario: Scenario) -> Over | None:
 def set_variables(scenario: Scenario, texts: tuple[str, ...]) -> None:
     """Set variables of the scenario for this process (`--set NAME=VALUE`).
 
-    UsageError if the scenario has no variable of that name.
+    NAME is that of the scenario's variable, or of the environment variable that it reads. UsageError if there is no such
+    variable, or no `=`.
     """
     from replay import units
 
@@ -250,7 +251,7 @@ def _prepare(
 
 
 def _import_options(recordings: list[str], wanted: Scrubbing | None) -> Options | None:
-    """Return the options for importing recordings; None if nothing is imported.
+    """Return the options for importing recordings; None for the defaults, or if nothing is imported.
 
     UsageError if an import option is given although nothing is imported.
     """
@@ -332,7 +333,9 @@ def _run_and_report(
     errors = Console(stderr=True, quiet=console.quiet, force_terminal=False if plain else None)
     if instant_ns is not None:
         watching.waiting(f"The first request is due at {moment_text(instant_ns)}.")
-        wait_for(instant_ns, (lambda line: None) if console.quiet else said_on_stderr, plain=plain)
+        wait_for(
+            instant_ns, (lambda line: None) if console.quiet else said_on_stderr, plain=plain or console.quiet
+        )
     with LiveView(errors, *prepared.plans) as live:
         all_sinks = [live, *sinks, *watching.sinks]
         document = prepared.run(folder, sinks=all_sinks, start_at_ns=instant_ns, last=True)
@@ -383,7 +386,8 @@ def exit_code(document: Any) -> int:
 
     if document.ending.how == "interrupted":
         return Exit.INTERRUPTED
-    if document.ending.how in ("killed", "failed"):  # All agents of the run were lost.
+    # "killed": the process or every agent was lost. "failed": the run or some of its agents could not continue.
+    if document.ending.how in ("killed", "failed"):
         return Exit.CRASHED
     if document.ending.how in ("not_allowed", "over_limit"):
         return Exit.CRASHED if document.accounts.sent else Exit.USAGE

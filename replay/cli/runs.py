@@ -43,7 +43,12 @@ _GAP = "  "
 )
 @click.option("--rebuild", is_flag=True, help="Rebuild the database from the run folders.")
 @click.option(
-    "--json", "json_file", cls=OptionalValue, bare=STDOUT, metavar="FILE", help="Write the list for scripts."
+    "--json",
+    "json_file",
+    cls=OptionalValue,
+    bare=STDOUT,
+    metavar="FILE",
+    help="Write the list, or with --trend the trends, for scripts [without FILE: stdout].",
 )
 def command(
     words: tuple[str, ...], newest: int | None, trend: bool, since: str, fail_on: str | None, rebuild: bool,
@@ -52,7 +57,7 @@ def command(
     """List the runs in FOLDER [default: runs], newest first. SCENARIO (a name or file) limits the list to its runs.
 
     With --trend, show for each scenario the builds at which it became slower or faster (docs/runs.md). Exit codes:
-    0, or 99 with --fail-on.
+    0, 99 if --fail-on finds a change, 1 if the database could not be rebuilt.
     """
     from replay.results.listing import list_runs
 
@@ -77,7 +82,8 @@ def command(
 def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
     """Split the arguments into FOLDER and SCENARIO: an argument that is a folder is FOLDER, any other is SCENARIO.
 
-    UsageError for two of a kind. InputError if an argument looks like a folder that does not exist.
+    UsageError for two of a kind. InputError if SCENARIO has a slash but no .toml ending, or if it is
+    given and the default folder does not exist.
     """
     folders = [word for word in words if Path(word).is_dir()]
     others = [word for word in words if not Path(word).is_dir()]
@@ -87,13 +93,18 @@ def _folder_and_scenario(words: tuple[str, ...]) -> tuple[Path, str]:
         )
     scenario = others[0] if others else ""
     folder = Path(folders[0]) if folders else RUNS
-    if scenario and (("/" in scenario and not scenario.endswith(".toml")) or not folder.is_dir()):
+    if scenario and "/" in scenario and not scenario.endswith(".toml"):
         raise InputError(f"{scenario} is not a folder", hint="give a folder that contains runs")
+    if scenario and not folder.is_dir():
+        raise InputError(
+            f"{scenario} is not a folder, and there is no folder {folder}",
+            hint="give a folder that contains runs",
+        )
     return folder, scenario
 
 
 def _rebuild(folder: Path) -> bool:
-    """Rebuild the database, report how many runs it has, and return whether that worked."""
+    """Rebuild the database, report how many results (runs, searches) it has, and return whether that worked."""
     from replay.history.database import database_of, opened
 
     try:
@@ -105,7 +116,7 @@ def _rebuild(folder: Path) -> bool:
     if problem:
         say(problem)
     else:
-        tell(f"{database_of(folder).name} rebuilt: {count:,} runs", err=True)
+        tell(f"{database_of(folder).name} rebuilt: {units.counted(count, 'result')}", err=True)
     return not problem
 
 
@@ -148,7 +159,7 @@ def _print(folder: Path, listing: Listing, runs: list[ListedRun]) -> None:
     else:
         click.echo(f"no runs in {shown(str(folder))}")
     if len(runs) < len(listing.runs):
-        click.echo(f"{len(listing.runs) - len(runs):,} older ones are not listed")
+        click.echo(f"not listed: {units.counted(len(listing.runs) - len(runs), 'older run')}")
     if listing.links:
         named = ", ".join(shown(name) for name in listing.links[:3])
         click.echo(f"{units.counted(len(listing.links), 'link')} not followed: {named}")
@@ -166,7 +177,7 @@ def _cells(run: ListedRun) -> tuple[str, ...]:
 
 
 def _columns() -> int | None:
-    """Return the width of the terminal; None if stdout is not a terminal, so that nothing is cut."""
+    """Return the width of the terminal, at least _WIDTH_MIN; None if stdout is not a terminal: nothing is cut then."""
     import shutil
     import sys
 
@@ -176,7 +187,7 @@ def _columns() -> int | None:
 def _lines(rows: Sequence[tuple[str, ...]], columns: int | None) -> list[str]:
     """Return the lines of the table.
 
-    If the table is too wide, names and targets are shortened in the middle.
+    If the table is too wide, names and targets are shortened in the middle, and then lines are cut.
     """
     cells = [[shown(cell) for cell in row] for row in rows]
     widths = [max(len(row[at]) for row in cells) for at in range(len(_HEADS))]

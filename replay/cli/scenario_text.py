@@ -128,7 +128,7 @@ def _tables(trace: Trace, wanted: list[Setting], everything: bool) -> Iterator[s
 
 
 def _setting(setting: Setting, value: Any) -> list[str]:
-    """Return the lines of a setting: its description, and its value or, as a comment, its default."""
+    """Return the lines of a setting: its description, and its value or, as a comment, its default or an example."""
     comment = _comment(setting.help + (f"; default: {setting.row.default}" if setting.row.default else ""))
     name = setting.name
     if value is not None:
@@ -139,7 +139,7 @@ def _setting(setting: Setting, value: Any) -> list[str]:
 
 
 def _bodies(trace: Trace, setting: Setting, everything: bool) -> Iterator[str]:
-    """Yield a rule in comments for each route that needs a body."""
+    """Yield a rule in comments for each route whose method has a body, for BODIES_SHOWN routes at most."""
     routes = [route.route for route in trace.manifest.routes if route.route.split(" ")[0] in BODY_METHODS]
     if not routes and not everything:
         return
@@ -153,7 +153,7 @@ def _bodies(trace: Trace, setting: Setting, everything: bool) -> Iterator[str]:
             '# content_type = "application/json"',
         )
     if len(routes) > BODIES_SHOWN:
-        yield f"# ... and {len(routes) - BODIES_SHOWN} more routes need one"
+        yield f"# ... and {len(routes) - BODIES_SHOWN} more routes may need one"
     yield ""
 
 

@@ -1,4 +1,4 @@
-"""The options for secrets, shared by the verbs that record or import."""
+"""The options for secrets, shared by the verbs that record or import; `replay run` imports logs, too."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ class Scrubbing(NamedTuple):
     keep_secrets: bool
 
     def check_used(self, why: str) -> None:
-        """Raise UsageError if any of the options was given although nothing is recorded."""
+        """Raise UsageError if any of the options was given although nothing is imported."""
         if self.rules.rules or self.key or self.keep_secrets:
             raise UsageError(
-                f"{why}: its secrets were replaced when it was made", hint="give --scrub to replay import"
+                f"{why}: its secrets were handled when it was made",
+                hint="give --scrub, --scrub-key-file or --keep-secrets to replay import",
             )
 
 
@@ -57,9 +58,9 @@ def scrub_options(command: Command) -> Command:
 
 
 def scrubbing(scrub: tuple[str, ...], scrub_key_file: Path | None, keep_secrets: bool) -> Scrubbing:
-    """Return the rules that the options give.
+    """Return the rules and the key that the options give.
 
-    UsageError if a rule is invalid or has no effect. InputError if the key cannot be read or is too short.
+    UsageError if a rule is invalid or has no effect. InputError if the key cannot be read, or is too short or too long.
     """
     from replay.trace.importing.scrub_rules import parse_rules
 

@@ -19,7 +19,7 @@ def wait_for(at_ns: int, say: Callable[[str], None], *, plain: bool, lead_ns: in
     """Wait until `lead_ns` before a start time, and show a countdown.
 
     The countdown follows the wall clock, because that can be set meanwhile. On a terminal one line is rewritten
-    each second; otherwise a line is printed each minute.
+    each second; otherwise `say` receives a line each minute.
     """
     say(f"the first request is due at {moment_text(at_ns)}")
     rewrites = sys.stderr.isatty() and not plain

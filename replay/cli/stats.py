@@ -40,7 +40,8 @@ class Stats:
     def as_json(self) -> dict[str, Any]:
         """Return the figures for scripts.
 
-        IDC and beta are by window. Null means that the trace is too short or that its timestamps are too coarse.
+        IDC and beta are by window. Null means unknown: the trace is too short, its timestamps are too coarse, or no value
+        can be expected.
         """
         data = _figures(self.figures)
         if self.other is not None:
@@ -138,13 +139,13 @@ class Stats:
         rows.append(
             (
                 "sessions",
-                f"{figures.sessions:,}, {figures.sessions_at_once:,} at once,"
-                f" {units.format_number(figures.requests_a_session)} requests each",
+                f"{figures.sessions:,}, at most {figures.sessions_at_once:,} at once,"
+                f" {units.format_number(figures.requests_a_session)} requests each on average",
             )
         )
         zipf = "" if figures.zipf_exponent is None else f"Zipf exponent {figures.zipf_exponent:.2f}, "
         share = units.format_share(figures.top_percent_share)
-        rows.append(("popularity", f"{zipf}the top 1% of the requests has {share}"))
+        rows.append(("popularity", f"{zipf}the most frequent 1% of distinct requests are {share} of all"))
         if self.other is not None:
             apart = distance(figures, self.other)
             rows.append(

@@ -20,7 +20,7 @@ _LIKENESS = str.maketrans("≥≤→×µμ·…●○✓✗–━“”▁▂▃
 
 _HANDLER = "replay.likeness"
 _RAW_BYTE = 0xDC00
-"""The first of the code points that Python uses for file name bytes that are not UTF-8 (surrogateescape)."""
+"""Python represents a file name's byte that is not UTF-8 as this code point plus the byte (surrogateescape)."""
 
 
 class _Stderr(io.TextIOWrapper):
@@ -37,7 +37,11 @@ class _Stderr(io.TextIOWrapper):
 
 
 def prepare() -> None:
-    """Make the standard streams writable. Call it once, before anything else is opened."""
+    """Open closed standard streams on /dev/null, and make writing to the others safe.
+
+    Characters that they cannot encode are replaced, and errors of stderr are ignored. It must be called once, before
+    anything else is opened.
+    """
     _open_closed()
     codecs.register_error(_HANDLER, likeness)
     for stream in (sys.stdout, sys.stderr):

@@ -61,7 +61,7 @@ def _report(console: Console, before: Trace, rows: list[int], after: Trace) -> N
     from .import_ import facts, span_text
 
     table = facts()
-    table.add_row("requests", f"{after.rows:,} of {before.rows:,}, {after.manifest.clients:,} clients")
+    table.add_row("requests", f"{after.rows:,} made from {before.rows:,}, {after.manifest.clients:,} clients")
     table.add_row("span", span_text(after))
     zone = units.parse_zone(after.manifest.time_zone or "UTC")
     for step in after.manifest.history[len(before.manifest.history) :]:
@@ -83,7 +83,7 @@ def _report(console: Console, before: Trace, rows: list[int], after: Trace) -> N
 @out_option("Trace to write.", required=True)
 @click.option("--force", is_flag=True, help="Replace the trace if it exists.")
 def command(recordings: tuple[str, ...], out: Path, force: bool, **given: Any) -> None:
-    """Make a trace from another one.
+    """Make a trace from another one, or from logs.
 
     The steps are applied in this order: window, routes, sample, scale, peak, speed, rewrite.
     """

@@ -97,12 +97,17 @@ def _name_of(scenario: str) -> str:
 
 
 def _begin(since: str, trends: list[Trend]) -> int:
-    """Return when a build first ran, in ns since the epoch; 0 without a build. UsageError if there is no run of it."""
+    """Return when a build, or the run of that name, first ran, in ns since the epoch; 0 if `since` is empty.
+
+    UsageError if there is no run of it.
+    """
     if not since:
         return 0
     times = [row.started_ns for trend in trends for row in trend.rows if since in (row.build, row.name)]
     if not times:
-        raise UsageError(f"--since {since}: no run of this build", hint="replay runs --json lists builds")
+        raise UsageError(
+            f"--since {since}: there is no run of this build or name", hint="replay runs --json lists builds"
+        )
     return min(times)
 
 
@@ -163,11 +168,12 @@ def _print(trend: Trend, changes: list[Change], fresh: set[str]) -> None:
         click.echo(f"  not compared: {left}")
     if trend.unjudged:
         names = ", ".join(shown(route) for route in trend.unjudged[:3])
-        click.echo(f"  not judged (too few requests or runs, or not among the 20 largest): {names}")
+        more = f" and {len(trend.unjudged) - 3:,} more" if len(trend.unjudged) > 3 else ""
+        click.echo(f"  not judged (too few requests or runs, or not among the 20 largest): {names}{more}")
 
 
 def _line_of(trend: Trend) -> list[str]:
-    """Return the latest p99 values or peaks as a sparkline; empty if none is known."""
+    """Return the latest p99 values or peaks as a sparkline, with the range of all of them; empty if none is known."""
     text: Callable[[float], str]
     values: Sequence[float]
     if trend.kind == "peak":

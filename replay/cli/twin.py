@@ -13,12 +13,14 @@ LOOK_EVERY_S = 0.2
 
 
 def _settings(texts: tuple[str, ...]) -> dict[str, str]:
-    """Parse settings that are given as NAME=VALUE. UsageError for one without a value."""
+    """Parse settings that are given as NAME=VALUE. UsageError for one without a name or without `=`."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise UsageError(f"{text!r} has no value", hint="write NAME=VALUE, as in auth.workers=8")
+            raise UsageError(
+                f"{text!r} is not NAME=VALUE", hint="write a setting and its value, as in auth.workers=8"
+            )
         found[name.strip()] = value.strip()
     return found
 

@@ -30,7 +30,7 @@ Changed = Callable[[], trio.Event]
 
 
 def live_app(feed: Feed, changed: Changed, guard: Guard) -> ASGIApp:
-    """Return the application.
+    """Return the application that serves the page and the stream of `feed`.
 
     It calls `changed` before it reads the feed, so that no change is missed between reading and waiting.
     """
@@ -58,7 +58,7 @@ def live_app(feed: Feed, changed: Changed, guard: Guard) -> ASGIApp:
 
 
 class Lines(Response):
-    """The stream: JSON lines from a number on, until the end of the feed."""
+    """The stream: the JSON lines after a number, until the end of the feed."""
 
     media_type = "application/x-ndjson"
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 MESSAGES_MAX = 10_000
-"""Maximum number of messages that are kept: those of the last 2 h 46 min. Charts and tables cover the whole run."""
+"""Maximum number of messages that are kept: about those of the last 2 h 46 min. Charts cover the whole run."""
 
 
 class Feed:
@@ -60,7 +60,8 @@ class Feed:
     def messages_after(self, number: int, most: int) -> tuple[list[bytes], int, int]:
         """Return the next messages after `number`, the number of the last of them, and how many were lost.
 
-        Messages between `number` and the first one returned are lost if they are no longer kept.
+        At most `most` messages are returned. Those between `number` and the first one returned are lost if they are no
+        longer kept. A `number` above that of the last message counts as 0. If no message follows, `number` is returned.
         """
         with self._lock:
             if number > self._last:

@@ -325,7 +325,7 @@ def _events(view: View) -> str:
 
 
 def _runs(view: View) -> str:
-    """Return a table of the finished runs of this command, if it makes several."""
+    """Return a table of the earlier runs of this command; empty during its first run."""
     if view.number < 2:
         return ""
     rows = [

@@ -46,7 +46,7 @@ class LiveSink:
         self._feed.draw(sections_of(self._view))
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Add one second: the row as in timeline.jsonl, and the sections."""
+        """Add one second: the row as in timeline.jsonl, and, if there are viewers, the sections."""
         view = self._view
         assert view is not None
         self._feed.append("second", b'{"run":%d,"row":%s}' % (view.number, msgspec.json.encode(second)))

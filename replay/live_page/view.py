@@ -25,10 +25,11 @@ LATENCIES_SHOWN = (*HEAT_KINDS, "wait", *CONSUMED)
 """Latencies for which the page shows figures."""
 
 SHORT_S = 0.5
-"""The last row of a run may be a few milliseconds long. Rates are not shown for rows shorter than this."""
+"""The last row of a run may be a few milliseconds long. A row shorter than this does not replace
+the figures of the last second, unless it is the first."""
 
 EVENTS_MAX, RUNS_MAX = 200, 200
-"""Maximum numbers of events of a run, and of runs of a command, that are listed, the last ones."""
+"""Maximum numbers of events of a run, and of earlier runs of a command, that are listed: the latest ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@ ACTIONS_SHOWN = 5
 class Notifications:
     """A sink that passes messages to `send`.
 
-    For a command with many runs (`peak`, `ab`) there is one message of each kind: the start of the first run, the
+    For a command with many runs (`peak`, `ab`) there is at most one message of each kind: the start of the first run, the
     first breach in any of them, its recovery, and the end of the last one. `finish` sends the last message, when the
-    command has its result.
+    command ends.
     """
 
     name = "notify"

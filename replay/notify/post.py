@@ -85,7 +85,7 @@ def web_hooks(
 def _addresses(hook: WebHook, allowed: Allowed) -> list[str]:
     """Return the addresses of a web hook. Raise LimitError if one of them is not allowed.
 
-    The list is empty if an allowed host has no address at present.
+    If the host has no address at present, the list is empty if the host is allowed; otherwise LimitError is raised.
     """
     port = hook.url.port or (443 if hook.url.scheme == "https" else 80)
     try:
@@ -185,7 +185,8 @@ class _Failed(OSError):
 def _post(hook: WebHook, data: bytes, allowed: Allowed) -> None:
     """Try once to post a message.
 
-    The connection goes to an address that was checked immediately before. Redirects are not followed.
+    The connection goes to an address that was checked immediately before. Redirects are not followed. Raises _Refused or
+    LimitError if another try would be useless, and _Failed or another error if it may succeed.
     """
     until = time.monotonic() + TRY_S
     addresses = _addresses(hook, allowed)

@@ -21,6 +21,7 @@ DEPTH_MAX = 3
 """Maximum depth of a run below the folder. The depth of `runs/peak-1/surge` below `runs` is 2."""
 
 FILES_MAX = 1_000
+"""Maximum number of entries in a folder of a run that is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class ServedRun:
 
 
 def runs_in(root: Path) -> list[ServedRun]:
-    """Return the runs below a folder, the newest first. Raise InputError if the folder cannot be read."""
+    """Return the newest RUNS_MAX runs below a folder, the newest first. Raise InputError if the folder cannot be read."""
     try:
         found = [ServedRun(name, listed(path)) for name, path in _folders(root, "", DEPTH_MAX)]
     except OSError as error:
@@ -60,7 +61,7 @@ def peaks_in(root: Path) -> list[tuple[str, float, FoundPeak]]:
 
 
 def _folders(folder: Path, above: str, depth: int) -> Iterator[tuple[str, Path]]:
-    """Yield the folders of finished and unfinished runs, with their names."""
+    """Yield the names and folders of finished and unfinished runs. Folders in `folder` that cannot be read are skipped."""
     with os.scandir(folder) as entries:
         children = sorted(
             (
@@ -83,7 +84,8 @@ def _folders(folder: Path, above: str, depth: int) -> Iterator[tuple[str, Path]]
 def whole_run(root: Path, name: str) -> Path:
     """Return the folder of a finished run, from its name in the list.
 
-    Raise InputError if there is no such run, or if it contains anything but regular files and folders.
+    Raise InputError if there is no such run, if it has not ended, or if it contains anything but regular files and
+    folders.
     """
     path = dict(_folders(root, "", DEPTH_MAX)).get(name)
     if path is None:
@@ -102,5 +104,9 @@ def _refuse_foreign(folder: Path, name: str) -> None:
     """Raise InputError if a folder of the run `name` has too many entries, or any but regular files and folders."""
     with os.scandir(folder) as entries:
         for number, entry in enumerate(entries):
-            if entry.is_symlink() or not (entry.is_file() or entry.is_dir()) or number > FILES_MAX:
-                raise InputError(f"the run {name} contains an entry that is not a regular file: {entry.name}")
+            if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+                raise InputError(
+                    f"the run {name} contains {entry.name}, which is neither a regular file nor a folder"
+                )
+            if number > FILES_MAX:
+                raise InputError(f"the run {name} contains a folder with more than {FILES_MAX:,} entries")

@@ -28,7 +28,10 @@ BUILD_RUNS_MAX = 200
 
 
 def list_page(root: Path, wanted: str) -> Page:
-    """Return the page that lists the runs with a text in their name, target, verdict, scenario or build."""
+    """Return the page that lists the runs with a text in their name, target, verdict, scenario or build.
+
+    Below the runs, it lists all searches for peaks.
+    """
     runs = [run for run in runs_in(root) if _matches(run, wanted.strip().lower())]
     search = (
         '<form method="get" action="/"><p><label>Filter <input name="q" value="'
@@ -108,7 +111,7 @@ def link_to(name: str) -> str:
 
 
 def one_run(root: Path, name: str) -> Page:
-    """Return the page of a run, newly generated. Raise InputError if there is no such run, or if it is damaged."""
+    """Return the page of a finished run, newly generated. Raise InputError if there is none, or if it is damaged."""
     with damage_named(f"the run {name}"):
         return run_page(load_run(whole_run(root, name)), name)
 
@@ -116,14 +119,16 @@ def one_run(root: Path, name: str) -> Page:
 def two_groups(root: Path, base: Sequence[str], new: Sequence[str]) -> Page:
     """Return the page of a comparison.
 
-    Raise UsageError if a group has no run or too many, and InputError if a run cannot be read.
+    Raise UsageError if a group has no run or more than BUILD_RUNS_MAX, and InputError if a run cannot be shown.
     """
     if not base or not new:
         raise UsageError(
             "a comparison needs runs of both builds", hint="tick at least one run of base and one of new"
         )
     if len(base) > BUILD_RUNS_MAX or len(new) > BUILD_RUNS_MAX:
-        raise UsageError(f"more than {BUILD_RUNS_MAX} runs of one build", hint="tick fewer")
+        raise UsageError(
+            f"more than {BUILD_RUNS_MAX} runs of one build", hint="tick fewer in the list of all runs"
+        )
     old, now = ([whole_run(root, name) for name in dict.fromkeys(names)] for names in (base, new))
     with damage_named("one of the runs"):
         return comparison_page(compare_sides(*sides_of("base", old, "new", now), Options()))

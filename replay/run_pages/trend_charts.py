@@ -26,7 +26,7 @@ Line = tuple[str, list[float | None], str]
 
 
 def charts_of(trend: Trend) -> str:
-    """Return the figures of a trend as HTML; empty if it has a single run, because one point makes no line."""
+    """Return the figures of a trend as HTML; empty with fewer than two runs, because one point makes no line."""
     rows = trend.rows[-RUNS_MAX:]
     if len(rows) < 2:
         return ""
@@ -79,7 +79,7 @@ def _values(rows: Sequence[Row], route: str, value: Callable[[Figures], float | 
 
 
 def _largest(rows: Sequence[Row]) -> list[str]:
-    """Return the routes with the most requests, the largest first."""
+    """Return the ROUTES_MAX routes with the most requests, the largest first."""
     requests: Counter[str] = Counter()
     for row in rows:
         for figures in row.figures:

@@ -35,7 +35,7 @@ class Known:
         self._trends: tuple[list[Row], list[Trend]] = ([], [])
 
     def rows(self, root: Path) -> list[Row]:
-        """Return the runs and searches directly in a folder, in the order of time.
+        """Return the newest RUNS_MAX runs and searches directly in a folder, in the order of time.
 
         Raise InputError if the folder cannot be read.
         """
@@ -62,7 +62,7 @@ class Known:
 
 
 def trends_page(root: Path, known: Known) -> Page:
-    """Return the page with every scenario, the newest first."""
+    """Return the page with every scenario, those with the newest runs first."""
     parts = [_section(trend) for trend in known.trends(root)]
     body = f'<main><h1>Trends</h1><p><a href="/">all runs</a></p>{"".join(parts) or "<p>No runs.</p>"}</main>'
     return page_and_policy("replay: trends", f"the runs in {root}", [body])
@@ -86,8 +86,11 @@ def _section(trend: Trend) -> str:
     changes = html_table(
         ("from", "build", "what", "change"),
         [row for change in trend.changes for row in _change_rows(change)],
-        "Changes" if trend.changes else "No change",
+        "Changes",
     )
+    if not trend.changes:
+        few = f"Too few {KINDS[trend.kind][1]} to detect a change." if trend.too_few else "No change."
+        changes = f'<p class="soft">{few}</p>'
     begins = {change.run: change for change in trend.changes}
     head: tuple[str, ...] = (
         "started (UTC)",
@@ -163,7 +166,8 @@ def _mark(change: Change | None) -> str:
         return ""
     if change.doubt:
         return "cannot tell"
-    worse, better = ("lower", "higher") if change.moved[0].metric == "peak" else ("slower", "faster")
+    words = {"peak": ("lower", "higher"), "failed": ("more failures", "fewer failures")}
+    worse, better = words.get(change.moved[0].metric, ("slower", "faster"))
     return f"{worse if change.is_slower else better} from here"
 
 

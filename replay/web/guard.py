@@ -2,7 +2,8 @@
 
 - Host must be a name or address of this server. If a foreign page's name was redirected to this server (DNS
   rebinding), the browser sends that name instead. The port is not checked, because a tunnel has another port.
-- Origin, if a browser sends it, must be the server itself. For private paths, Sec-Fetch-Site must be the server, too.
+- Origin, if it is sent, must be the server itself. For private paths, Sec-Fetch-Site, if it is sent, must be
+  same-origin or none.
 - Private paths need the key, in a header. The live page itself is not private, because it contains no data of a run.
 """
 
@@ -52,7 +53,7 @@ class Guard:
     def refusal(
         self, method: str, headers: Mapping[str, list[str]], server: str, *, is_private: bool, scheme: str
     ) -> Refusal | None:
-        """Return why a request is refused, or None.
+        """Return why a request is refused; None if it is accepted.
 
         `server` is the local address of the connection.
         """

@@ -11,9 +11,9 @@ _ALL_HEADERS = {**HEADERS, "Content-Security-Policy": STRICT}
 
 
 class Guarded:
-    """Sends the guard's refusals, and adds its headers to every answer.
+    """Sends the guard's refusals, and adds the headers that an answer does not have.
 
-    `private` is the path that needs the key.
+    `private` is the path that needs the key; empty if none does.
     """
 
     def __init__(self, app: ASGIApp, guard: Guard, *, private: str = "") -> None:

@@ -57,7 +57,10 @@ def config_of(made: socket.socket) -> Config:
 
 
 def bound(flag: str, host: str, port: int) -> socket.socket:
-    """Return a socket that listens. Raise UsageError if the address is not this machine's, or the port is taken."""
+    """Return a socket that listens.
+
+    Raise UsageError, for example if the address is not this machine's, or if the port is taken or not permitted.
+    """
     place = place_text(host, port)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -89,7 +89,7 @@ def test_a_second_target_is_refused_with_a_sentence(tmp_path: Path) -> None:
         [*COMMAND, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    assert "--target is given twice: http://127.0.0.1:1 and http://127.0.0.1:2" in done.stderr
+    assert "--target is given 2 times: http://127.0.0.1:1 and http://127.0.0.1:2" in done.stderr
     assert "[[also]]" in done.stderr
 
 
@@ -101,7 +101,7 @@ def test_a_second_target_is_refused_with_a_sentence(tmp_path: Path) -> None:
             "note: --timeout is given 2 times; 7 parsecs is used",
         ),
         (["--timeout", "7 parsecs"], "--timeout: '7 parsecs' is not a time"),
-        (["--seed", "x"], "--seed: 'x' is not a number"),
+        (["--seed", "x"], "--seed: 'x' is not a whole number"),
         (["--seed", "99999999999999999999"], "--seed: expected a whole number of at most"),
         (["--order", "clients"], "--order: 'clients' is unknown (did you mean client?)"),
         (["--topic-map", "a"], "--topic-map: 'a' is not a pair"),

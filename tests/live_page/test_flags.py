@@ -139,7 +139,7 @@ def test_it_lingers_ends_with_ctrl_c_and_the_exit_code_is_the_runs(trace: Path, 
             said += line
         link = re.search(r"live page: http://[^:]+:(\d+)/#(\S+)", said)
         assert link
-        assert ("sent in clear" in said) == is_open
+        assert ("sent unencrypted" in said) == is_open
         connection = http.client.HTTPConnection("127.0.0.1", int(link[1]), timeout=10)
         connection.request("GET", "/stream", headers={"Authorization": f"Bearer {link[2]}"})
         lines = [json.loads(line) for line in connection.getresponse().read().splitlines() if line.strip()]

@@ -430,7 +430,7 @@ def test_a_second_recording_to_the_same_trace_is_refused(tmp_path):
         (("http", "--mirror", "--body-limit", "lots"), "--body-limit 'lots'"),
         (("http", "--mirror", "--body-limit", "upload=0"), "is not a route"),
         (("http", "--mirror", "--record-headers", "a b"), "is not a header name"),
-        (("http", "--mirror", "--key", "x.pem"), "--key without --cert"),
+        (("http", "--mirror", "--key", "x.pem"), "--key needs --cert"),
         (("http", "--mirror", "--cert", "missing.pem"), "--cert missing.pem"),
         (("http", "--upstream", "http://192.0.2.1"), "--allow 192.0.2.1"),
         (("http", "--upstream", "http://localhost:8080", "--listen", "0.0.0.0:8080"), "a port of its own"),

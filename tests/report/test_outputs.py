@@ -182,7 +182,7 @@ def test_report_writes_the_outputs_in_place_of_the_report(tmp_path: Path) -> Non
 def test_report_without_a_path_shows_the_newest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     none = command("report")
-    assert none.exception is not None and "there is no run in runs/" in str(none.exception)
+    assert none.exception is not None and "there is no run in runs/ that can be read" in str(none.exception)
     made(Path("runs/z-old"), at=0)
     made(Path("runs/a-new"), at=100)
     (tmp_path / "runs" / "zz-broken").mkdir()

@@ -374,7 +374,7 @@ def test_a_run_replays_what_its_scenario_scales(tmp_path: Path) -> None:
         (["--speed", "-1"], ["--speed", "'-1' is not a factor"]),
         (["--compress-to", "0s"], ["--compress-to"]),
         (["--grow", "everything"], ["--grow", "'everything' is unknown"]),
-        (["--seed", "one"], ["--seed", "'one' is not a number"]),
+        (["--seed", "one"], ["--seed", "'one' is not a whole number"]),
         (["--from", "2031-01-01T00:00"], ["holds nothing of the recording"]),
     ],
 )
