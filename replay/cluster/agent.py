@@ -278,4 +278,4 @@ class Agent:
 def check_runs(runs: Path | None) -> None:
     """Raise UsageError if the path for run folders is a file."""
     if runs is not None and runs.exists() and not runs.is_dir():
-        raise UsageError(f"{runs} is not a folder")
+        raise UsageError(f"--runs {runs} is not a folder", hint="give a folder, which may be new")

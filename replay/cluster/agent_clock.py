@@ -52,7 +52,9 @@ class AgentClock:
             return cls()
         match = _FORM.fullmatch(text)
         if match is None:
-            raise UsageError(f"{SKEW_VARIABLE}={text}: write 250ms, -3s,500ppm or 0s,0ppm,40ms@12s")
+            raise UsageError(
+                f"{SKEW_VARIABLE}={text} is not of the form `250ms`, `-3s,500ppm` or `0s,0ppm,40ms@12s`"
+            )
         unit_ns = MS_NS if match[2] == "ms" else SECOND_NS
         jump_ns, after_ns = int(match[4] or 0) * MS_NS, int(match[5] or 0) * SECOND_NS
         return cls(int(match[1]) * unit_ns, int(match[3] or 0), jump_ns, after_ns)

@@ -33,14 +33,14 @@ class Attendance:
         self._is_missing_said = False
 
     def say_who_is_missing(self) -> None:
-        """Report once, after MISSING_NS, how many agents have connected, if the user must start the others."""
+        """Report once, after MISSING_NS, how many agents have connected, if some are missing and the user starts them."""
         self._state.how_to_join = self._transport.how_to_join
         waited_ns = time.monotonic_ns() - self._made_ns
         if self._is_missing_said or self._state.phase is not Phase.GATHERING or waited_ns < MISSING_NS:
             return
         self._is_missing_said = True
-        if self._state.how_to_join:
-            came = sum(seat.hello is not None for seat in self._state.seats)
+        came = sum(seat.hello is not None for seat in self._state.seats)
+        if self._state.how_to_join and came < len(self._state.seats):
             count = f"{came} of {len(self._state.seats)} agents have connected"
             self._say(f"{count}; start the others by `{self._state.how_to_join}`")
 

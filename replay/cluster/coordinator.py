@@ -156,13 +156,9 @@ class Coordinator:
         await self._serve_agent(agent, connection, self._with_proof(outputs, hello.nonce))
 
     def _refused_agent(self, refusal: Refusal) -> None:
-        """End the run if an agent is refused, because it would be refused again."""
+        """End the run if an agent is refused before all have connected, because it would be refused again."""
         if self.state.phase is Phase.GATHERING:
-            self._fail(
-                f"an agent was refused: {refusal.why}",
-                "install the same version of replay on every machine",
-                2,
-            )
+            self._fail(f"an agent was refused: {refusal.why}", refusal.hint, 2)
 
     async def _serve_agent(self, agent: int, connection: Connection, outputs: list[Output]) -> None:
         """Serve an agent that was accepted, until its connection ends."""

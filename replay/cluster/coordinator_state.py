@@ -131,23 +131,26 @@ class CoordinatorState:
         The number is -1 if the agent is refused.
         """
         self._attend(now_ns)
-        why = self._why_refused(hello)
+        why, hint = self._why_refused(hello)
         if why:
-            return -1, [Send(Refusal(why=why))]
+            return -1, [Send(Refusal(why=why, hint=hint))]
         seat = next(seat for seat in self.seats if seat.hello is None)
         seat.hello, seat.is_connected = hello, True
         seat.clock = PeerClock(is_same=bool(hello.clock) and hello.clock == self._clock)
         self._hear(seat, now_ns)
         return seat.agent, [Send(Welcome(agent=seat.agent), seat.agent), self._probe(seat, now_ns)]
 
-    def _why_refused(self, hello: Hello) -> str:
+    def _why_refused(self, hello: Hello) -> tuple[str, str]:
+        """Return why an agent is refused, and a hint; both are empty if it is accepted."""
         if self.phase is not Phase.GATHERING or all(seat.hello is not None for seat in self.seats):
-            return f"all {len(self.seats)} agents of the run have connected, and no share is given twice"
+            why = f"all {len(self.seats)} agents of the run have connected, and no share is given twice"
+            return why, "start only as many agents as the run has"
+        hint = "install the same version of replay on every machine"
         if hello.version != self.version:
-            return f"its version of replay is {hello.version}, the coordinator's is {self.version}"
-        if hello.kernels != self.kernels:
-            return "its kernels differ from the coordinator's"
-        return ""
+            return f"its version of replay is {hello.version}, the coordinator's is {self.version}", hint
+        return (
+            ("its kernels differ from the coordinator's", hint) if hello.kernels != self.kernels else ("", "")
+        )
 
     def order(self, plans: Sequence[Plan]) -> list[Output]:
         """Send each agent its plan. Call it after `AllHere`."""
@@ -365,6 +368,11 @@ class CoordinatorState:
             hint = f"start each agent by `{self.how_to_join}`, and {hint}"
         if not came:
             return f"no agent connected {waited}", hint
+        if came == len(self.seats):
+            return (
+                f"the agents' clocks were not measured {waited}",
+                "start the agents sooner after the coordinator",
+            )
         return f"{came} of {len(self.seats)} agents connected {waited}", hint
 
     def _probe(self, seat: Seat, now_ns: int) -> Send:

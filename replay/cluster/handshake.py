@@ -135,7 +135,8 @@ async def _first(connection: Connection, kind: type[First]) -> First:
         raise UsageError(f"the coordinator refuses this agent: {message.why}", hint=message.hint)
     if not isinstance(message, kind):
         raise UsageError(
-            "the program at this address is not a coordinator", hint="check the address given to the agent"
+            "the other side did not answer as a coordinator does",
+            hint="check the address given to the agent, and whether the coordinator still runs",
         )
     return message
 
@@ -160,6 +161,8 @@ async def receive_hello(connection: Connection, token: bytes) -> Hello:
         await connection.send(Refusal(why=f"its protocol is version {message.protocol}, not {PROTOCOL}"))
         raise Broken(f"an agent on {message.host} uses version {message.protocol} of the protocol")
     if not hmac.compare_digest(message.proof, proof(token, "agent", nonce)):
-        await connection.send(Refusal(why="it does not know the token"))
+        await connection.send(
+            Refusal(why="it does not know the token", hint="give the --token-file of this run")
+        )
         raise Broken(f"an agent on {message.host} does not know the token")
     return message

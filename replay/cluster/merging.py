@@ -191,8 +191,10 @@ def _lost_notes(found: Found, missing: Sequence[LostAgent]) -> list[Note]:
     notes = []
     for one in missing:
         why = found.unread.get(one.agent, "it was not received")
-        words = f"the folder of {agent_name(one.agent, one.host)} is missing ({why}): its counts are those of its last "
-        notes.append(Note("REPORTS_ONLY", words + "report; it has no samples and no seconds in the timeline"))
+        words = f"the folder of {agent_name(one.agent, one.host)} is missing ({why}): its counts are those that it "
+        notes.append(
+            Note("REPORTS_ONLY", words + "reported; it has no samples and no seconds in the timeline")
+        )
     return notes
 
 

@@ -199,5 +199,5 @@ def _hint_of(error: ReplayError) -> str:
     if isinstance(error, NotAllowedError):
         return f"{error.hint}, given to `replay agent` or in REPLAY_ALLOW on that machine, which has its own allowlist"
     if isinstance(error, TargetError):
-        return f"{error.hint}; the agent's machine must reach it, too"
+        return "; ".join(filter(None, (error.hint, "the agent's machine must reach the target, too")))
     return error.hint

@@ -67,7 +67,7 @@ def environment(scenario: Scenario, environ: Mapping[str, str] | None = None) ->
                 f"${name}: variables of replay itself are not passed to agents", hint="use another name"
             )
         if name not in environ:
-            raise UsageError(f"the environment variable {name} is not set", hint=f"export {name}")
+            raise UsageError(f"the environment variable {name} is not set", hint=f"export {name}=VALUE")
         values[name] = environ[name]
     return values
 
