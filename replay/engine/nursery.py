@@ -156,8 +156,8 @@ def _check_keeping(scenario: Scenario, adapters: Sequence[ProtocolAdapter]) -> N
     if scenario.answers.keep in (None, "none") or any(adapter.keeps_responses for adapter in adapters):
         return
     raise UsageError(
-        f"--keep-answers {scenario.answers.keep}: no target sends HTTP responses, and only these can be kept",
-        hint="leave out --keep-answers",
+        f"answers.keep = {scenario.answers.keep}: no target sends HTTP responses, and only these can be kept",
+        hint="leave out --keep-answers, or answers.keep in the scenario file",
     )
 
 

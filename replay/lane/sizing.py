@@ -105,7 +105,7 @@ def connections_for(plan: Plan, scenario: Scenario, lanes: int) -> list[int]:
         raise LimitError(
             f"{max(asked, lanes):,} connections need {max(asked, lanes) + RESERVED_FILES:,} open files;"
             f" this process may open {room + RESERVED_FILES:,}",
-            hint="raise it with `ulimit -n`, or lower -c",
+            hint="raise it with `ulimit -n`, or lower -c or -t",
         )
     share, rest = divmod(max(asked, lanes), lanes)
     return [share + (lane < rest) for lane in range(lanes)]

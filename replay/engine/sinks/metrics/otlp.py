@@ -66,7 +66,7 @@ def otlp(value: str) -> OtlpSink:
         raise missing_extra("otlp", error) from None
     url = urllib.parse.urlsplit(address)
     if url.scheme not in ("http", "https") or not url.hostname:
-        raise UsageError("--sink otlp: the address is not a URL", hint=f"write --sink {FORM}")
+        raise UsageError("--sink otlp: the address is not an http or https URL", hint=f"write --sink {FORM}")
     if url.username or url.password:
         raise UsageError(
             "--sink otlp: the URL contains a user or a password",

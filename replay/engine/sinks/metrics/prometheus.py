@@ -94,7 +94,8 @@ class PrometheusSink(Sink):
             self._listen().server_close()
         except OSError as error:
             raise UsageError(
-                f"--sink {self.name}: cannot listen there: {reason_of(error)}", hint="give another port"
+                f"--sink {self.name}: cannot listen there: {reason_of(error)}",
+                hint="give another host or port",
             ) from None
 
     def start(self, started: Started) -> None:
