@@ -34,7 +34,7 @@ TICK_S = 0.1
 REPORTS_MAX = 256
 """Maximum number of messages that wait while the connection accepts none.
 
-When that many wait, new reports are dropped, because a later report replaces them.
+When that many wait, new reports are dropped, because the totals of a later report replace theirs.
 """
 
 
@@ -77,7 +77,10 @@ class Agent:
         return self._options.clock.now_ns()
 
     async def run(self) -> int:
-        """Serve the order that the coordinator gives, and return the exit code."""
+        """Serve the order that the coordinator gives, and return the exit code.
+
+        Raises UsageError if coordinator and agent do not accept each other, InputError if the connection fails before that.
+        """
         try:
             welcome = await introduce(
                 self._connection, self._options.token, self._options.order, self._options.clock.identity
@@ -276,6 +279,6 @@ class Agent:
 
 
 def check_runs(runs: Path | None) -> None:
-    """Raise UsageError if the path for run folders is a file."""
+    """Raise UsageError if the path for run folders exists, but is not a folder."""
     if runs is not None and runs.exists() and not runs.is_dir():
         raise UsageError(f"--runs {runs} is not a folder", hint="give a folder, which may be new")

@@ -66,10 +66,10 @@ class AgentClock:
         return self.shown_at(now_ns) + jumped_ns
 
     def shown_at(self, monotonic_ns: int) -> int:
-        """Convert an instant of CLOCK_MONOTONIC to a reading of this clock."""
+        """Convert an instant of CLOCK_MONOTONIC to a reading of this clock, without the injected jump."""
         return monotonic_ns + self._offset_ns + (monotonic_ns - self._base_ns) * self._ppm // 1_000_000
 
     def monotonic(self, shown_ns: int) -> int:
-        """Convert a reading of this clock to CLOCK_MONOTONIC."""
+        """Convert a reading of this clock, without the injected jump, to CLOCK_MONOTONIC."""
         since_ns = shown_ns - self._offset_ns - self._base_ns
         return self._base_ns + since_ns * 1_000_000 // (1_000_000 + self._ppm)

@@ -110,7 +110,7 @@ class AgentState:
         return [Send(Refusal(why=why, hint=hint, code=code))]
 
     def reported(self, report: Report | Opened) -> list[Output]:
-        """Send facts of the run to the coordinator: that it has begun, or the counts of another second.
+        """Send the facts of the start, or the counts of another second, to the coordinator.
 
         Nothing is sent when the share is not running or the connection has ended.
         """

@@ -64,7 +64,7 @@ class Attendance:
         return lines[-1][:LOG_CHARS_MAX] if lines else "it printed nothing"
 
     async def report_gone(self, act: Callable[[list[Output]], None]) -> None:
-        """Report each agent whose process has ended as lost, because it sends nothing more."""
+        """Record as lost each connected agent whose process has ended, unless its share has ended."""
         for seat in self._state.seats:
             if seat.hello is None or seat.gone_ns is not None or seat.end is not None:
                 continue

@@ -63,7 +63,8 @@ def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: S
 async def serve(options: AgentOptions, connect: str | None, tls: tuple[str, str, str], name: str) -> int:
     """Serve one run, and return the exit code.
 
-    `name` is the name that the coordinator's certificate must have.
+    `connect` is HOST:PORT, or None for standard input and output. `name` is the name that the coordinator's certificate
+    must have: the host if it is empty, any name for ANY_NAME.
     """
     stream = _standard_streams() if connect is None else await _connected(connect, tls, name)
     return await Agent(Connection(stream), options).run()

@@ -81,7 +81,8 @@ class Coordinator:
     async def run(self, *, signals: bool = False) -> Gathered:
         """Make the run, and return the result even if agents were lost.
 
-        Raises ReplayError if the run cannot begin.
+        Raises ReplayError if the run cannot begin or the results do not arrive in time, KeyboardInterrupt if the
+        coordinator was interrupted before the start.
         """
         values.check_fits(self._order.scenario)
         values.checked_headers(self._order.scenario)
@@ -280,9 +281,9 @@ class Coordinator:
 
 
 def _error_of(failed: Failed) -> ReplayError:
-    """Return the error to raise for a run that could not begin.
+    """Return the error to raise for a failed run, by its exit code: EngineError for 1, otherwise UsageError.
 
-    Raises KeyboardInterrupt if the coordinator was interrupted.
+    Raises KeyboardInterrupt for the exit code of an interrupt.
     """
     if failed.code == 1:
         return EngineError(failed.why, hint=failed.hint)

@@ -122,7 +122,10 @@ class CoordinatorState:
         self._confirm_ran_ns = 0
         self.instant_ns: int | None = None
         self.start_at_ns: int | None = None
-        """When the first request must be due; None means as soon as possible. It may change until the run begins."""
+        """When the first request must be due, by CLOCK_MONOTONIC; None means as soon as possible.
+
+        It may change until the run begins.
+        """
         self.stopped_why = ""
 
     def joined(self, hello: Hello, now_ns: int) -> tuple[int, list[Output]]:
@@ -272,7 +275,10 @@ class CoordinatorState:
         return self._fail(f"{seat.name}: {refusal.why}", refusal.hint, code)
 
     def _ended_early(self, seat: Seat, end: End) -> list[Output]:
-        """End the other shares when one ended early, unless the run continues without lost agents."""
+        """End the other shares when one ended early.
+
+        If the run continues without lost agents (`on_lost`), only the endings in ENDS_ALL end the other shares.
+        """
         if end.ending == "whole" or self.stopped_why or self.phase is not Phase.RUNNING:
             return []
         if self.on_lost == "continue" and end.ending not in ENDS_ALL:
@@ -286,7 +292,10 @@ class CoordinatorState:
         return [] if seat.end is not None else self.lost(agent, why, now_ns)
 
     def lost(self, agent: int, why: str, now_ns: int, *, is_gone: bool = False) -> list[Output]:
-        """Record an agent as lost. `is_gone` means that the agent certainly sends nothing more."""
+        """Record an agent as lost; before the start, the run fails.
+
+        `is_gone` means that the agent certainly sends nothing more.
+        """
         seat = self.seats[agent]
         self._attend(now_ns)
         if is_gone and seat.gone_ns is None:
@@ -304,7 +313,10 @@ class CoordinatorState:
         return outputs + self._settled(now_ns)
 
     def stop(self, how: Literal["drain", "abandon"], why: str) -> list[Output]:
-        """End the run: every agent drains its requests in flight, or abandons them."""
+        """End the run: every agent drains its requests in flight, or abandons them.
+
+        Before the start, the run fails as interrupted.
+        """
         if self.phase in (Phase.OVER, Phase.FAILED):
             return []
         if self.phase is not Phase.RUNNING:

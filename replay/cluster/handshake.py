@@ -110,7 +110,8 @@ def make_hello(challenge: Challenge, token: bytes, nonce: bytes, order: str, clo
 async def introduce(connection: Connection, token: bytes, order: str, clock: str = "") -> Welcome:
     """Introduce the agent to the coordinator, and return the coordinator's welcome.
 
-    Raises UsageError if the coordinator refuses the agent, does not know the token, or is another program.
+    Raises UsageError if the coordinator refuses the agent, does not know the token, has another version of the
+    protocol, or does not answer as a coordinator. Raises Broken if the connection fails while the agent sends.
     """
     challenge = await _first(connection, Challenge)
     if challenge.protocol != PROTOCOL:
@@ -127,7 +128,7 @@ async def introduce(connection: Connection, token: bytes, order: str, clock: str
 
 
 async def _first(connection: Connection, kind: type[First]) -> First:
-    """Return the next message, which must be of this kind; raise UsageError otherwise."""
+    """Return the next message, which must be of this kind; raise UsageError otherwise, or if none arrives in time."""
     message = None
     with trio.move_on_after(HANDSHAKE_S), contextlib.suppress(Broken):
         message = await connection.receive()
@@ -144,7 +145,7 @@ async def _first(connection: Connection, kind: type[First]) -> First:
 async def receive_hello(connection: Connection, token: bytes) -> Hello:
     """Challenge a new connection, and return the agent's description of itself.
 
-    Raises Broken if the peer is not an agent of this run.
+    Raises Broken if the peer is not an agent of this run or sends nothing within HANDSHAKE_S, Ended if it disconnects.
     """
     nonce = secrets.token_bytes(NONCE_BYTES)
     await connection.send(Challenge(nonce=nonce))

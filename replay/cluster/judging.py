@@ -131,7 +131,7 @@ def _unbalanced(parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
 
 
 def _clock_reasons(document: RunDocument, parts: Sequence[Part]) -> list[Reason]:
-    """Report a clock whose error is larger than the generator lag that the run reports."""
+    """Report the least certain clock if its error exceeds the run's p90 generator lag and the floor for that figure."""
     lateness = document.latency.lateness
     length_ns = round(document.duration_s * SECOND_NS)
     bound_ns, worst = max((part.share.clock.error_ns(length_ns), -n) for n, part in enumerate(parts))

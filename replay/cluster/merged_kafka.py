@@ -1,6 +1,6 @@
 """Kafka's figures of all agents, combined into those of the whole run.
 
-Each agent writes to its own partitions, so that their partitions are listed together. How far the ends of the
+Each agent writes to its own partitions, so the partitions of all agents are listed together. How far the ends of the
 partitions moved is compared with the acknowledged records of the whole run, as in a run of one process.
 """
 

@@ -55,8 +55,8 @@ def merge_runs(
     the reason why the coordinator ended the run early, `observed` are its own observations. A folder that was
     left by a killed agent is completed first.
 
-    Raises InputError if the folders are not parts of one run or overlap, OutputError if `out` exists or cannot be
-    written.
+    Raises InputError if the folders are not parts of one run, overlap or cannot be read, OutputError if `out` exists or
+    cannot be written.
     """
     found = read_parts([Path(folder) for folder in folders], {one.agent for one in lost})
     folder = RunFolder.create(out)

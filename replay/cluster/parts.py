@@ -51,7 +51,10 @@ class Part:
 
     @property
     def shift_ns(self) -> int:
-        """How much later than the common instant the agent's run began, by the coordinator's clock."""
+        """How much later than the common instant the agent's run began, by the coordinator's clock.
+
+        It is negative if the run began earlier, and 0 if the share has no instant.
+        """
         if not self.share.instant_ns:
             return 0
         started_ns = self.started.start.monotonic_ns + self.share.skew_ns
@@ -125,7 +128,7 @@ def read_parts(folders: Sequence[Path], lost: Collection[int] = ()) -> Found:
     """Read the parts of one run, and return them in the order of their lanes.
 
     A part whose agent was killed is completed first. Raises InputError if a folder is not one of an agent, if it
-    is damaged and its agent is not in `lost`, or if the folders do not belong together.
+    is damaged and its agent is not in `lost`, if the folders do not belong together, or if none can be merged.
     """
     found = Found([], [], {})
     for folder in folders:
@@ -230,7 +233,7 @@ def _check_same(one: Part, other: Part) -> None:
 
 
 def without_places(scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a saved scenario with only the names of its files, because each agent has them in its own folder."""
+    """Return a saved scenario with the names of files in place of their paths, which differ between agents."""
 
     def named(table: Mapping[str, Any]) -> dict[str, Any]:
         return {key: Path(text).name if key in FILES and text else text for key, text in table.items()}

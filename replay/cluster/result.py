@@ -24,7 +24,10 @@ AGENTS = "agents"
 
 
 def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
-    """Merge the run into the new folder `out`, and move the agents' own folders into it."""
+    """Merge the run into the new folder `out`, and move the agents' own folders into it.
+
+    Raises EngineError if no agent's results were received.
+    """
     for number, folder in enumerate(gathered.folders):
         if folder is not None:
             _with_clock(folder, gathered.clocks[number])

@@ -50,7 +50,7 @@ class ReportSink(Sink):
         self._report(Opened(epoch=self._epoch, started=msgspec.json.encode(started)))
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Report a second, with all counts since the start (see `Sink`)."""
+        """Report a second, with the totals since the start (see `Sink`)."""
         self._number += 1
         self._report(
             Report(
