@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def run_blocking(main: Callable[[], Awaitable[Result]]) -> Result:
-    """Run a Trio function to its end, and block the caller until then.
+    """Run a Trio function to its end, block the caller until then, and return its result.
 
     If an event loop runs in this thread (asyncio's, or Trio's own), the function gets its own thread: two loops
     in one thread would share the mechanism by which signals wake them. KeyboardInterrupt then cancels the

@@ -325,7 +325,7 @@ def _may_step_aside(state: RunState) -> bool:
 
 
 async def _step_aside(state: RunState, last: bool) -> None:
-    """Lower the priority of this thread when the lanes' threads exist, which would otherwise inherit it."""
+    """Lower the priority of this thread once all lanes' threads exist, because later threads would inherit it."""
     while not all(running(spec) for spec in state.specs):
         await trio.sleep(START_POLL_S)
     with lowered(for_good=last):
@@ -391,6 +391,7 @@ def _end(state: RunState, how: str, detail: str) -> None:
 async def _obey(state: RunState, received: EndRequests, recording: Recording) -> None:
     """Handle requests to end the run: the first drains within the grace time, the second aborts.
 
+    With a followed source the first one ends the source, and requests in flight get the source's `drain_s` before that.
     A lane that does not stop even then cannot be cancelled: the measurements are saved, and the process ends.
     """
     await received.first.wait()

@@ -38,7 +38,7 @@ PORTS_DEFAULT = 16_384
 def lanes_for(schedule: Schedule, scenario: Scenario) -> int:
     """Return the number of lanes: `threads` as set, or else by the planned peak.
 
-    With `auto`, one CPU is always left to the control plane and the target.
+    With `auto`, one CPU is left to the control plane and the target, if there are several. There is at least one lane.
     """
     if scenario.threads != AUTO:
         return int(scenario.threads)
@@ -92,7 +92,10 @@ def _local_ports() -> int:
 
 
 def connections_for(plan: Plan, scenario: Scenario, lanes: int) -> list[int]:
-    """Return the connections of each lane. LimitError if the file limit does not allow the requested number."""
+    """Return the connections of each lane, at least one.
+
+    LimitError if the file limit does not allow the requested number, or one for each lane.
+    """
     room = _open_files() - RESERVED_FILES
     asked = int(scenario.connections)
     if asked == AUTO:
@@ -115,7 +118,8 @@ def feed_size(schedule: Schedule, scenario: Scenario, request_bytes: int, lanes:
     """Return the entries and ring bytes that a lane's feed needs; `make_feed` rounds and limits them.
 
     An open loop needs the requests that are rendered ahead, and twice those that become due within `max_wait`, of
-    which at most 10 s count. For a short plan, twice its requests is enough. A closed loop gets a fixed size.
+    which at most 10 s count. For a short plan, twice its requests is enough. A closed loop gets a fixed number of
+    entries.
     """
     if scenario.closed_loop:
         return 65_536, 65_536 * request_bytes

@@ -23,10 +23,10 @@ COLUMNS = (
     *(f"outcome_{name}" for name in OUTCOMES),
     "lag",
 )
-"""The columns of every CSV: the fields of `Second` in their order, requests by outcome, and a consumer's total lag.
+"""The columns of every CSV: the plain fields of `Second` in their order, requests by outcome, and the total lag.
 
-Watched figures follow, one column each. The figures of objects (`members`) are not known when the file begins, so that
-they are in the last column, as JSON.
+Watched figures follow, one column each. The figures of objects (`members`) are not known when the file begins, so they
+are in the last column, as JSON.
 """
 
 MEMBERS_COLUMN = "watched_members"
@@ -76,7 +76,7 @@ class JsonLines(_RowFile):
 
 
 class CsvRows(_RowFile):
-    """`--sink csv=FILE`: the figures of timeline.jsonl as a table. Values that were not measured are empty cells."""
+    """`--sink csv=FILE`: the figures of timeline.jsonl as a table. A value that was not measured is an empty cell."""
 
     _writer: Any = None
     _watched: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 The protocol is OTLP over HTTP, with protobuf. A separate thread sends the newest totals every few seconds. A
 collector that is slow or down delays nothing: the next export has everything that the lost one had, because
 counters and histograms are cumulative. After a failure the pause doubles, up to BACKOFF_MAX_S. The end of the run
-sends the final figures at once, and the command retries for FINAL_S.
+sends the final figures at once. If that fails, the thread retries for FINAL_S.
 
 Histograms are exponential ones with at most 160 buckets, as in OpenTelemetry's SDKs: their scale is the highest at
 which the recorded range fits (https://opentelemetry.io/docs/specs/otel/metrics/data-model/#exponentialhistogram).
