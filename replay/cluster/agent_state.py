@@ -164,7 +164,8 @@ class AgentState:
             return []
         if start.agent_ns - now_ns < LEAST_LEAD_NS:
             left_ms = (start.agent_ns - now_ns) // MS
-            return self.failed(f"the order to start arrived too late: {left_ms} ms before the start", code=1)
+            when = f"{left_ms} ms before" if left_ms >= 0 else f"{-left_ms} ms after"
+            return self.failed(f"the order to start arrived too late: {when} the start", code=1)
         self.phase, self.start = AgentPhase.STARTED, start
         return [armed, Begin(start)]
 

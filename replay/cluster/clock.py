@@ -193,8 +193,8 @@ def _estimated(samples: Sequence[Sample], at_ns: int) -> Estimate:
     slowest, fastest = drift_range(samples)
     least, most = _carried(samples, at_ns, slowest, fastest)
     if least > most:
-        # The drift has changed, so that no offset fits all exchanges. The exchange whose bound is now the smallest is
-        # used alone, with the largest possible drift since then.
+        # The drift has changed, so no offset fits all exchanges. Only the exchange whose bound is the smallest at this
+        # instant is used, with the largest possible drift since then.
         best = min(samples, key=lambda one: _bound_at(one, at_ns))
         return Estimate(best.offset_ns, _bound_at(best, at_ns))
     return Estimate(round((most + least) / 2), math.ceil((most - least) / 2) + 1)

@@ -106,7 +106,7 @@ def _partitions(own: Sequence[KafkaFigures]) -> list[KafkaPartition]:
 def _agree(partitions: Sequence[KafkaPartition], missing: int, doubtful: int) -> bool | None:
     """Return whether acknowledged <= moved <= acknowledged + failed + in flight, over all partitions.
 
-    None means that the end of a partition is not known.
+    It is False if acknowledged records are missing, and None if the movement of a partition's end is not known.
     """
     moved = [one.moved for one in partitions]
     if any(one is None for one in moved):

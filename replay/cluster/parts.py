@@ -136,7 +136,9 @@ def read_parts(folders: Sequence[Path], lost: Collection[int] = ()) -> Found:
     parts = sorted(found.parts, key=lambda part: part.share.first_lane)
     if not parts:
         problems = "; ".join(found.unread.values()) or "no agent began to send"
-        raise InputError(f"there is nothing to merge: {problems}", hint="give the run folders of the agents")
+        raise InputError(
+            f"there is nothing to merge: {problems}", hint="give the folder of an agent that sent"
+        )
     for part in parts[1:]:
         _check_same(parts[0], part)
     for share in found.not_begun:

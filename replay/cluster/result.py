@@ -37,7 +37,7 @@ def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
             f"{seat.name}: {seat.lost_why or 'its results were not received'}" for seat in gathered.seats
         )
         raise EngineError(
-            f"every agent was lost together with its results ({why})", hint=f"their output is in {agents}"
+            f"no agent's results were received ({why})", hint=f"the output of the agents is in {agents}"
         )
     document = merge_runs(
         folders,

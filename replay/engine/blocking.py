@@ -40,7 +40,7 @@ def _has_event_loop() -> bool:
         return True
     if threading.current_thread() is not threading.main_thread():
         return False
-    # Another library may use this descriptor to be woken by signals, and Trio would replace it.
+    # Another library may have set the wakeup descriptor so that signals wake it, and Trio would replace it.
     wakeup_fd = signal.set_wakeup_fd(-1)
     if wakeup_fd != -1:
         signal.set_wakeup_fd(wakeup_fd)

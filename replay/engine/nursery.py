@@ -64,7 +64,7 @@ from .watch import (
 )
 
 START_DELAY_NS = 500_000_000
-"""The time until the first request is due: the start is saved, the first requests are rendered, and lanes start."""
+"""The time until the first request is due, in which the start is saved, requests are rendered, and lanes start."""
 
 GRACE_S = 1.0
 """How long the run waits for responses to requests in flight after an interrupt."""
@@ -100,7 +100,7 @@ async def run_targets(
     """
     run_id = order.run_id if order is not None else secrets.token_hex(4)
     _check_start(start_at_ns)
-    control_ns()  # Fills its cache: the load would disturb a later measurement.
+    control_ns()  # Measures and caches the value before the load, which would disturb a measurement.
     others = SinkThreads(make_sinks(sinks))
     with ExitStack() as stack:
         opened: list[tuple[TargetPlan, ProtocolAdapter]] = []

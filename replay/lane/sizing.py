@@ -123,7 +123,7 @@ def feed_size(schedule: Schedule, scenario: Scenario, request_bytes: int, lanes:
     """
     if scenario.closed_loop:
         return 65_536, 65_536 * request_bytes
-    # A client is bound to one lane, and one client may cause most of the load.
+    # If lanes distinguish clients, a client is bound to one lane, and one client may cause most of the load.
     rate_per_s = schedule.plan.feed_rate_per_s or schedule.plan.peak_1s_per_s or 1.0
     peak = rate_per_s / (1 if scenario.by_client else lanes)
     ahead_s = AHEAD_NS / SECOND_NS

@@ -241,7 +241,7 @@ class _Exchange:
                         refused += 1
                         if replies or refused == len(self._questions):
                             return tuple(replies), True
-                        # With one query at a time, glibc waits for a second reply although it never sends that query.
+                        # With one query at a time, glibc waits for a second reply although it sends no second query.
                         continue
                     if reply.is_truncated:
                         self._end(reply.kind, "truncated", reply)

@@ -23,7 +23,7 @@ COLUMNS = (
     *(f"outcome_{name}" for name in OUTCOMES),
     "lag",
 )
-"""The columns of every CSV: the plain fields of `Second` in their order, requests by outcome, and the total lag.
+"""The columns of every CSV: the fields of `Second` except `_NESTED`, requests by outcome, and the total lag.
 
 Watched figures follow, one column each. The figures of objects (`members`) are not known when the file begins, so they
 are in the last column, as JSON.
