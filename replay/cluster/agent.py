@@ -79,7 +79,8 @@ class Agent:
     async def run(self) -> int:
         """Serve the order that the coordinator gives, and return the exit code.
 
-        Raises UsageError if coordinator and agent do not accept each other, InputError if the connection fails before that.
+        Raises UsageError if coordinator and agent do not accept each other, InputError if the connection fails before
+        that.
         """
         try:
             welcome = await introduce(

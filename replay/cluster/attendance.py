@@ -33,7 +33,10 @@ class Attendance:
         self._is_missing_said = False
 
     def say_who_is_missing(self) -> None:
-        """Report once, after MISSING_NS, how many agents have connected, if some are missing and the user starts them."""
+        """Report once, after MISSING_NS, how many agents have connected.
+
+        Nothing is reported if none is missing, or if the coordinator itself starts the agents.
+        """
         self._state.how_to_join = self._transport.how_to_join
         waited_ns = time.monotonic_ns() - self._made_ns
         if self._is_missing_said or self._state.phase is not Phase.GATHERING or waited_ns < MISSING_NS:

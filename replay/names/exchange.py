@@ -3,7 +3,7 @@
 Theory of operation. The queries for A and AAAA are sent together, from one socket. Replies may arrive in any
 order:
 
-- NOERROR, NXDOMAIN and FORMERR are answers. The exchange ends when each kind has one.
+- A reply with a code such as NOERROR, NXDOMAIN or FORMERR is an answer. The exchange ends when each kind has one.
 - SERVFAIL, NOTIMP, REFUSED and the empty reply of a server that is not responsible for the name (lame) are no
   answers. If the other kind already has an answer, that one is enough and the exchange ends. If no kind gets an
   answer, the next server is queried.

@@ -117,7 +117,8 @@ def read_settings(
 ) -> Settings:
     """Read the machine's settings. A file that cannot be read counts as empty, as in the C library.
 
-    `resolver` replaces the name servers, and adds DNS to sources that lack it. Raises UsageError if it is not an address.
+    `resolver` replaces the name servers, and adds DNS to sources that lack it. Raises UsageError if it is not an
+    address.
     """
     environ = os.environ if environ is None else environ
     servers, search, options = _read_resolv_conf(conf)

@@ -382,7 +382,8 @@ class _Lane:
     async def _carry_out(self, worker: Worker, job: Job) -> None:
         """Send a request and record its outcome.
 
-        If a reused connection was closed before the response, a request that may be repeated is sent again on a new one.
+        If a reused connection was closed before the response, a request that may be repeated is sent again on a new
+        connection.
         """
         reused = not worker.fresh
         self._counters[C.retries] += job.tries > 1

@@ -36,7 +36,7 @@ class _RowFile:
     """A text file with a row for each second, which is created when the run starts. Each row is flushed at once."""
 
     def __init__(self, name: str, path: Path) -> None:
-        """Check the path. Raises UsageError if the file cannot be created, or exists already."""
+        """Check the path. Raises UsageError if the file cannot be created, or if a regular file exists already."""
         self.name, self._path = f"{name}={path}", path
         self._file: IO[str] = io.StringIO()
         _refuse(self.name, path)

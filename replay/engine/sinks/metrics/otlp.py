@@ -58,7 +58,10 @@ _UNITS = {"seconds": "s", "ns": "ns", "bytes": "By", "": "{request}"}
 
 
 def otlp(value: str) -> OtlpSink:
-    """Return the sink of `--sink otlp=...`. Raises UsageError for an invalid URL or a missing library."""
+    """Return the sink of `--sink otlp=...`.
+
+    Raises UsageError for an invalid value or environment variable, or a missing library.
+    """
     address, options = take_apart("otlp", value, {"every": EVERY_S}, FORM)
     try:
         import opentelemetry.proto.collector.metrics.v1.metrics_service_pb2  # noqa: F401
