@@ -39,7 +39,7 @@ When that many wait, new reports are dropped, because the totals of a later repo
 
 
 def default_store() -> Path:
-    """Return the folder of an agent's traces and run folders: `replay/agent` in the user's cache."""
+    """Return the folder of an agent's traces and run folders: `replay/agent` in REPLAY_CACHE or the user's cache."""
     base = os.environ.get("REPLAY_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser().absolute() / "replay" / "agent"
 

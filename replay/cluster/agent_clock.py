@@ -47,7 +47,10 @@ class AgentClock:
 
     @classmethod
     def of(cls, text: str) -> AgentClock:
-        """Return the clock that REPLAY_CLOCK_SKEW describes, or the machine's own clock if `text` is empty."""
+        """Return the clock that the value of REPLAY_CLOCK_SKEW describes, or the machine's own clock if it is empty.
+
+        Raises UsageError if the value is invalid.
+        """
         if not text:
             return cls()
         match = _FORM.fullmatch(text)

@@ -72,7 +72,7 @@ class Part:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its run ended by itself: it was not killed, and did not fail."""
+        """Whether its run was completed or stopped: it was not killed, and did not fail."""
         return self.document.ending.how not in ("killed", "failed")
 
     def lanes_of(self, target: int) -> list[LaneMetrics]:

@@ -131,7 +131,7 @@ class JoinedRun:
 
     @property
     def received(self) -> Signals:
-        """The requests that end this run."""
+        """The signals and other requests to end this run."""
         return self.meeting.received[self.number]
 
     def ends(self, why: str) -> None:
