@@ -34,12 +34,12 @@ TICK_S = 0.1
 REPORTS_MAX = 256
 """Maximum number of messages that wait while the connection accepts none.
 
-When that many wait, new reports are dropped, because a later report replaces them.
+When that many wait, new reports are dropped, because the totals of a later report replace theirs.
 """
 
 
 def default_store() -> Path:
-    """Return the folder of an agent's traces and run folders: `replay/agent` in the user's cache."""
+    """Return the folder of an agent's traces and run folders: `replay/agent` in REPLAY_CACHE or the user's cache."""
     base = os.environ.get("REPLAY_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser().absolute() / "replay" / "agent"
 
@@ -77,7 +77,11 @@ class Agent:
         return self._options.clock.now_ns()
 
     async def run(self) -> int:
-        """Serve the order that the coordinator gives, and return the exit code."""
+        """Serve the order that the coordinator gives, and return the exit code.
+
+        Raises UsageError if coordinator and agent do not accept each other, InputError if the connection fails before
+        that.
+        """
         try:
             welcome = await introduce(
                 self._connection, self._options.token, self._options.order, self._options.clock.identity
@@ -276,6 +280,6 @@ class Agent:
 
 
 def check_runs(runs: Path | None) -> None:
-    """Raise UsageError if the path for run folders is a file."""
+    """Raise UsageError if the path for run folders exists, but is not a folder."""
     if runs is not None and runs.exists() and not runs.is_dir():
-        raise UsageError(f"{runs} is not a folder")
+        raise UsageError(f"--runs {runs} is not a folder", hint="give a folder, which may be new")

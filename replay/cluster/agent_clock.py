@@ -47,12 +47,17 @@ class AgentClock:
 
     @classmethod
     def of(cls, text: str) -> AgentClock:
-        """Return the clock that REPLAY_CLOCK_SKEW describes, or the machine's own clock if `text` is empty."""
+        """Return the clock that the value of REPLAY_CLOCK_SKEW describes, or the machine's own clock if it is empty.
+
+        Raises UsageError if the value is invalid.
+        """
         if not text:
             return cls()
         match = _FORM.fullmatch(text)
         if match is None:
-            raise UsageError(f"{SKEW_VARIABLE}={text}: write 250ms, -3s,500ppm or 0s,0ppm,40ms@12s")
+            raise UsageError(
+                f"{SKEW_VARIABLE}={text} is not of the form `250ms`, `-3s,500ppm` or `0s,0ppm,40ms@12s`"
+            )
         unit_ns = MS_NS if match[2] == "ms" else SECOND_NS
         jump_ns, after_ns = int(match[4] or 0) * MS_NS, int(match[5] or 0) * SECOND_NS
         return cls(int(match[1]) * unit_ns, int(match[3] or 0), jump_ns, after_ns)
@@ -64,10 +69,10 @@ class AgentClock:
         return self.shown_at(now_ns) + jumped_ns
 
     def shown_at(self, monotonic_ns: int) -> int:
-        """Convert an instant of CLOCK_MONOTONIC to a reading of this clock."""
+        """Convert an instant of CLOCK_MONOTONIC to a reading of this clock, without the injected jump."""
         return monotonic_ns + self._offset_ns + (monotonic_ns - self._base_ns) * self._ppm // 1_000_000
 
     def monotonic(self, shown_ns: int) -> int:
-        """Convert a reading of this clock to CLOCK_MONOTONIC."""
+        """Convert a reading of this clock, without the injected jump, to CLOCK_MONOTONIC."""
         since_ns = shown_ns - self._offset_ns - self._base_ns
         return self._base_ns + since_ns * 1_000_000 // (1_000_000 + self._ppm)

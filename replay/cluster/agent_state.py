@@ -110,7 +110,7 @@ class AgentState:
         return [Send(Refusal(why=why, hint=hint, code=code))]
 
     def reported(self, report: Report | Opened) -> list[Output]:
-        """Send facts of the run to the coordinator: that it has begun, or the counts of another second.
+        """Send the facts of the start, or the counts of another second, to the coordinator.
 
         Nothing is sent when the share is not running or the connection has ended.
         """
@@ -164,7 +164,8 @@ class AgentState:
             return []
         if start.agent_ns - now_ns < LEAST_LEAD_NS:
             left_ms = (start.agent_ns - now_ns) // MS
-            return self.failed(f"the order to start arrived too late: {left_ms} ms before the start", code=1)
+            when = f"{left_ms} ms before" if left_ms >= 0 else f"{-left_ms} ms after"
+            return self.failed(f"the order to start arrived too late: {when} the start", code=1)
         self.phase, self.start = AgentPhase.STARTED, start
         return [armed, Begin(start)]
 

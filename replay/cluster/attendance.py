@@ -33,14 +33,17 @@ class Attendance:
         self._is_missing_said = False
 
     def say_who_is_missing(self) -> None:
-        """Report once, after MISSING_NS, how many agents have connected, if the user must start the others."""
+        """Report once, after MISSING_NS, how many agents have connected.
+
+        Nothing is reported if none is missing, or if the coordinator itself starts the agents.
+        """
         self._state.how_to_join = self._transport.how_to_join
         waited_ns = time.monotonic_ns() - self._made_ns
         if self._is_missing_said or self._state.phase is not Phase.GATHERING or waited_ns < MISSING_NS:
             return
         self._is_missing_said = True
-        if self._state.how_to_join:
-            came = sum(seat.hello is not None for seat in self._state.seats)
+        came = sum(seat.hello is not None for seat in self._state.seats)
+        if self._state.how_to_join and came < len(self._state.seats):
             count = f"{came} of {len(self._state.seats)} agents have connected"
             self._say(f"{count}; start the others by `{self._state.how_to_join}`")
 
@@ -64,7 +67,7 @@ class Attendance:
         return lines[-1][:LOG_CHARS_MAX] if lines else "it printed nothing"
 
     async def report_gone(self, act: Callable[[list[Output]], None]) -> None:
-        """Report each agent whose process has ended as lost, because it sends nothing more."""
+        """Record as lost each connected agent whose process has ended, unless its share has ended."""
         for seat in self._state.seats:
             if seat.hello is None or seat.gone_ns is not None or seat.end is not None:
                 continue

@@ -114,7 +114,7 @@ class Broadcast:
     def end(self, document: RunDocument, folder: Path) -> RunDocument:
         """End the sinks after the run is merged and saved, and return the document.
 
-        If sinks have failed since, the document gets their notes and is written again.
+        If the sinks' notes have changed since, the document gets the new ones and is written again.
         """
         before = self._threads.notes()
         if self._has_started:

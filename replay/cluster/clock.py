@@ -41,7 +41,7 @@ JUMP_PPM = 2_000
 """The offset never drifts faster than this. A faster change means that one of the clocks was set."""
 
 NEAR_NS = 8_000_000_000
-"""Exchanges within this time after the start are used to settle the offset at the start."""
+"""Exchanges until this time after the start are used to settle the offset at the start."""
 
 DRIFT_SPAN_NS = 1_000_000_000
 """A drift is reported only if it was measured over at least this time."""
@@ -155,7 +155,8 @@ class PeerClock:
     def drift(self) -> tuple[float, int]:
         """Return the drift in ppm and the change of the offset in ns since the reference, or since the clock was set.
 
-        Both are 0 if too little time has passed, or if the change is within the error.
+        Both are 0 if too little time has passed, if the change is within the error, or if the agent reads the
+        coordinator's own clock.
         """
         if self.is_same or self.first is None or not self.samples:
             return 0.0, 0
@@ -172,7 +173,10 @@ class PeerClock:
 
 
 def drift_range(samples: Sequence[Sample]) -> tuple[float, float]:
-    """Return the slowest and the fastest drift (ppm) that are compatible with every pair of exchanges."""
+    """Return the slowest and the fastest drift (ppm) that are compatible with every pair of exchanges.
+
+    If no drift is, they are -DRIFT_MAX_PPM and DRIFT_MAX_PPM.
+    """
     slowest, fastest = -float(DRIFT_MAX_PPM), float(DRIFT_MAX_PPM)
     for before, after in itertools.combinations(samples, 2):
         span_ns = after.at_ns - before.at_ns
@@ -189,8 +193,8 @@ def _estimated(samples: Sequence[Sample], at_ns: int) -> Estimate:
     slowest, fastest = drift_range(samples)
     least, most = _carried(samples, at_ns, slowest, fastest)
     if least > most:
-        # The drift has changed, so that no offset fits all exchanges. The exchange whose bound is now the smallest is
-        # used alone, with the largest possible drift since then.
+        # The drift has changed, so no offset fits all exchanges. Only the exchange whose bound is the smallest at this
+        # instant is used, with the largest possible drift since then.
         best = min(samples, key=lambda one: _bound_at(one, at_ns))
         return Estimate(best.offset_ns, _bound_at(best, at_ns))
     return Estimate(round((most + least) / 2), math.ceil((most - least) / 2) + 1)

@@ -13,7 +13,11 @@ from .transports import LOCAL_MAX, Identity, Local, Transport
 
 
 def make_transport(text: str, identity: Identity) -> Transport:
-    """Return the transport that the value of `--cluster` selects; raise UsageError for any other value."""
+    """Return the transport that the value of `--cluster` selects; raise UsageError for any other value.
+
+    `k8s:` is not a transport. A file of hosts that cannot be read raises InputError, a Dask scheduler that cannot be
+    reached TargetError.
+    """
     kind, _, rest = text.partition(":")
     if kind == "local":
         if not rest.isdigit() or not 1 <= int(rest) <= LOCAL_MAX:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import trio
 
-from replay.errors import TargetError, UsageError, reason_of
+from replay.errors import InputError, TargetError, UsageError, reason_of
 from replay.lane.tls import Tls, python_context
 from replay.settings.listening import is_loopback_host, parse_place
 
@@ -51,6 +51,8 @@ def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: S
         if token_file is None:
             raise UsageError("on loopback an agent needs a token", hint="give --token-file FILE")
         return
+    if (not ca or not cert) and is_loopback_host(host):
+        raise UsageError("--ca and --cert belong together", hint="give both, or --token-file FILE instead")
     if not ca or not cert:
         raise UsageError(
             f"{host} is beyond this machine: agents and coordinators identify each other by certificates",
@@ -61,7 +63,8 @@ def check_ways(connect: str | None, stdio: bool, token_file: Path | None, tls: S
 async def serve(options: AgentOptions, connect: str | None, tls: tuple[str, str, str], name: str) -> int:
     """Serve one run, and return the exit code.
 
-    `name` is the name that the coordinator's certificate must have.
+    `connect` is HOST:PORT, or None for standard input and output. `name` is the name that the coordinator's certificate
+    must have: the host if it is empty, any name for ANY_NAME.
     """
     stream = _standard_streams() if connect is None else await _connected(connect, tls, name)
     return await Agent(Connection(stream), options).run()
@@ -93,7 +96,7 @@ async def _connected(place: str, tls: tuple[str, str, str], name: str) -> trio.a
         why = error.__cause__ or error
         raise TargetError(
             f"the coordinator at {place} and this agent do not trust each other: {why}",
-            hint="check --ca, --cert and --key on both sides",
+            hint="check --ca, --cert and --key here, and --cluster-ca, --cluster-cert and --cluster-key there",
         ) from None
     return secured
 
@@ -121,8 +124,12 @@ def client_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
 
 def server_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
     """Return the TLS context of a coordinator, which refuses agents without a certificate of `ca`."""
-    # This call checks the files first, because its exceptions contain the name of the file that is wrong.
-    python_context(Tls(server_name="", ca=ca, cert=cert, key=key))
+    # This call checks the files first, because its exceptions contain the name of the file that is wrong. Its hints
+    # list the flags of an agent.
+    try:
+        python_context(Tls(server_name="", ca=ca, cert=cert, key=key))
+    except InputError as error:
+        raise InputError(str(error), hint=error.hint.replace("--", "--cluster-")) from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cafile=ca)

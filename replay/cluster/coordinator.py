@@ -81,7 +81,8 @@ class Coordinator:
     async def run(self, *, signals: bool = False) -> Gathered:
         """Make the run, and return the result even if agents were lost.
 
-        Raises ReplayError if the run cannot begin.
+        Raises ReplayError if the run cannot begin or the results do not arrive in time, KeyboardInterrupt if the
+        coordinator was interrupted before the start.
         """
         values.check_fits(self._order.scenario)
         values.checked_headers(self._order.scenario)
@@ -156,13 +157,9 @@ class Coordinator:
         await self._serve_agent(agent, connection, self._with_proof(outputs, hello.nonce))
 
     def _refused_agent(self, refusal: Refusal) -> None:
-        """End the run if an agent is refused, because it would be refused again."""
+        """End the run if an agent is refused before all have connected, because it would be refused again."""
         if self.state.phase is Phase.GATHERING:
-            self._fail(
-                f"an agent was refused: {refusal.why}",
-                "install the same version of replay on every machine",
-                2,
-            )
+            self._fail(f"an agent was refused: {refusal.why}", refusal.hint, 2)
 
     async def _serve_agent(self, agent: int, connection: Connection, outputs: list[Output]) -> None:
         """Serve an agent that was accepted, until its connection ends."""
@@ -284,9 +281,9 @@ class Coordinator:
 
 
 def _error_of(failed: Failed) -> ReplayError:
-    """Return the error to raise for a run that could not begin.
+    """Return the error to raise for a failed run, by its exit code: EngineError for 1, otherwise UsageError.
 
-    Raises KeyboardInterrupt if the coordinator was interrupted.
+    Raises KeyboardInterrupt for the exit code of an interrupt.
     """
     if failed.code == 1:
         return EngineError(failed.why, hint=failed.hint)

@@ -122,7 +122,10 @@ class CoordinatorState:
         self._confirm_ran_ns = 0
         self.instant_ns: int | None = None
         self.start_at_ns: int | None = None
-        """When the first request must be due; None means as soon as possible. It may change until the run begins."""
+        """When the first request must be due, by CLOCK_MONOTONIC; None means as soon as possible.
+
+        It may change until the run begins.
+        """
         self.stopped_why = ""
 
     def joined(self, hello: Hello, now_ns: int) -> tuple[int, list[Output]]:
@@ -131,23 +134,26 @@ class CoordinatorState:
         The number is -1 if the agent is refused.
         """
         self._attend(now_ns)
-        why = self._why_refused(hello)
+        why, hint = self._why_refused(hello)
         if why:
-            return -1, [Send(Refusal(why=why))]
+            return -1, [Send(Refusal(why=why, hint=hint))]
         seat = next(seat for seat in self.seats if seat.hello is None)
         seat.hello, seat.is_connected = hello, True
         seat.clock = PeerClock(is_same=bool(hello.clock) and hello.clock == self._clock)
         self._hear(seat, now_ns)
         return seat.agent, [Send(Welcome(agent=seat.agent), seat.agent), self._probe(seat, now_ns)]
 
-    def _why_refused(self, hello: Hello) -> str:
+    def _why_refused(self, hello: Hello) -> tuple[str, str]:
+        """Return why an agent is refused, and a hint; both are empty if it is accepted."""
         if self.phase is not Phase.GATHERING or all(seat.hello is not None for seat in self.seats):
-            return f"all {len(self.seats)} agents of the run have connected, and no share is given twice"
+            why = f"all {len(self.seats)} agents of the run have connected, and no share is given twice"
+            return why, "start only as many agents as the run has"
+        hint = "install the same version of replay on every machine"
         if hello.version != self.version:
-            return f"its version of replay is {hello.version}, the coordinator's is {self.version}"
-        if hello.kernels != self.kernels:
-            return "its kernels differ from the coordinator's"
-        return ""
+            return f"its version of replay is {hello.version}, the coordinator's is {self.version}", hint
+        return (
+            ("its kernels differ from the coordinator's", hint) if hello.kernels != self.kernels else ("", "")
+        )
 
     def order(self, plans: Sequence[Plan]) -> list[Output]:
         """Send each agent its plan. Call it after `AllHere`."""
@@ -269,7 +275,10 @@ class CoordinatorState:
         return self._fail(f"{seat.name}: {refusal.why}", refusal.hint, code)
 
     def _ended_early(self, seat: Seat, end: End) -> list[Output]:
-        """End the other shares when one ended early, unless the run continues without lost agents."""
+        """End the other shares when one ended early.
+
+        If the run continues without lost agents (`on_lost`), only the endings in ENDS_ALL end the other shares.
+        """
         if end.ending == "whole" or self.stopped_why or self.phase is not Phase.RUNNING:
             return []
         if self.on_lost == "continue" and end.ending not in ENDS_ALL:
@@ -283,7 +292,10 @@ class CoordinatorState:
         return [] if seat.end is not None else self.lost(agent, why, now_ns)
 
     def lost(self, agent: int, why: str, now_ns: int, *, is_gone: bool = False) -> list[Output]:
-        """Record an agent as lost. `is_gone` means that the agent certainly sends nothing more."""
+        """Record an agent as lost; before the start, the run fails.
+
+        `is_gone` means that the agent certainly sends nothing more.
+        """
         seat = self.seats[agent]
         self._attend(now_ns)
         if is_gone and seat.gone_ns is None:
@@ -301,7 +313,10 @@ class CoordinatorState:
         return outputs + self._settled(now_ns)
 
     def stop(self, how: Literal["drain", "abandon"], why: str) -> list[Output]:
-        """End the run: every agent drains its requests in flight, or abandons them."""
+        """End the run: every agent drains its requests in flight, or abandons them.
+
+        Before the start, the run fails as interrupted.
+        """
         if self.phase in (Phase.OVER, Phase.FAILED):
             return []
         if self.phase is not Phase.RUNNING:
@@ -365,6 +380,11 @@ class CoordinatorState:
             hint = f"start each agent by `{self.how_to_join}`, and {hint}"
         if not came:
             return f"no agent connected {waited}", hint
+        if came == len(self.seats):
+            return (
+                f"the agents' clocks were not measured {waited}",
+                "start the agents sooner after the coordinator",
+            )
         return f"{came} of {len(self.seats)} agents connected {waited}", hint
 
     def _probe(self, seat: Seat, now_ns: int) -> Send:

@@ -69,7 +69,8 @@ class Dask(Listening):
         if not self._workers:
             self._client.close(timeout=2)
             raise TargetError(
-                f"no agent: the scheduler {url} has no workers", hint=f"start some: dask worker {url}"
+                f"the scheduler {url} has no workers to start agents on",
+                hint=f"start some: dask worker {url}",
             )
         super().__init__(_own_address(host, port), 0, len(self._workers), identity)
 
@@ -99,11 +100,12 @@ class Dask(Listening):
             answer = answers.get(worker)
             if not isinstance(answer, dict):
                 raise TargetError(
-                    f"the worker {worker} cannot start an agent: {answer}",
-                    hint="install the same version of replay for the workers",
+                    f"the worker {worker} cannot start an agent: {answer or 'it did not answer'}",
+                    hint="check that it still runs, and that it has the same version of replay",
                 )
             if why := answer.get("why"):
-                raise UsageError(f"{why} (pid {answer['pid']})", hint="wait until its run has ended")
+                pid = f" (pid {answer['pid']})" if answer["pid"] else ""
+                raise UsageError(f"{why}{pid}", hint="wait until its run has ended")
 
     def _unreached(self, worker: str, error: Exception) -> TargetError:
         """Return the error for a worker at which no agent was started.

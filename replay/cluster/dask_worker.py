@@ -20,7 +20,8 @@ from typing import Any
 def start_agent(connect: str, order: str, token: bytes, server_name: str, dask_worker: Any) -> dict[str, Any]:
     """Start an agent that connects to the coordinator.
 
-    Returns {"pid": ...}, or {"why": ..., "pid": ...} with the pid of the agent that occupies the worker.
+    Returns {"pid": ...}, or {"why": ..., "pid": ...} with the pid of the agent that occupies the worker (0 if it is
+    just being started).
     """
     lock_path = Path(dask_worker.local_directory) / "replay-agent.lock"
     lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -14,7 +14,7 @@ _READ_BYTES = 1 << 18
 
 
 class Broken(Exception):
-    """The other side sent something that is not a message, or the connection failed or ended too early."""
+    """The connection failed or ended too early, or a message is too large or not one of the protocol."""
 
 
 class Ended(Broken):
@@ -46,9 +46,9 @@ class Connection:
         self.sent_bytes += len(data) + _LENGTH.size
 
     async def receive(self) -> AnyMessage | None:
-        """Return the next message, or None at the end of the connection.
+        """Return the next message, or None when the connection has ended or failed.
 
-        Raises Broken if the data is not a message.
+        Raises Broken if the data is not a message, or the message is too large.
         """
         if not await self._filled(_LENGTH.size):
             return None

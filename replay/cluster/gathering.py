@@ -60,11 +60,15 @@ class Gathering:
     async def folders(self) -> list[Path | None]:
         """Return the path of each agent's run folder, and fetch those that are on other machines.
 
+        The path is None if the folder was not received, or is not that of the agent's share.
         Raises EngineError if that takes longer than FETCH_S.
         """
         with trio.move_on_after(FETCH_S):
             return [await self._folder_of(seat) for seat in self._state.seats]
-        raise EngineError("the agents' results did not arrive in time", hint=f"see {self._folder}")
+        raise EngineError(
+            f"the agents' results did not arrive within {FETCH_S:g} s",
+            hint=f"those that arrived are in {self._folder}",
+        )
 
     async def _folder_of(self, seat: Seat) -> Path | None:
         own = self._folder / f"agent-{seat.agent}"

@@ -2,7 +2,7 @@
 
 With TLS both sides show certificates. On loopback both prove that they know the same token, which is in a file
 that only its owner can read. Each side answers the other's random nonce with a keyed hash, so the token is never
-sent.
+sent. Over standard input and output neither is needed, because ssh authenticates both sides.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ def make_hello(challenge: Challenge, token: bytes, nonce: bytes, order: str, clo
 async def introduce(connection: Connection, token: bytes, order: str, clock: str = "") -> Welcome:
     """Introduce the agent to the coordinator, and return the coordinator's welcome.
 
-    Raises UsageError if the coordinator refuses the agent, does not know the token, or is another program.
+    Raises UsageError if the coordinator refuses the agent, does not know the token, has another version of the
+    protocol, or does not answer as a coordinator. Raises Broken if the connection fails while the agent sends.
     """
     challenge = await _first(connection, Challenge)
     if challenge.protocol != PROTOCOL:
@@ -127,7 +128,7 @@ async def introduce(connection: Connection, token: bytes, order: str, clock: str
 
 
 async def _first(connection: Connection, kind: type[First]) -> First:
-    """Return the next message, which must be of this kind; raise UsageError otherwise."""
+    """Return the next message, which must be of this kind; raise UsageError otherwise, or if none arrives in time."""
     message = None
     with trio.move_on_after(HANDSHAKE_S), contextlib.suppress(Broken):
         message = await connection.receive()
@@ -135,7 +136,8 @@ async def _first(connection: Connection, kind: type[First]) -> First:
         raise UsageError(f"the coordinator refuses this agent: {message.why}", hint=message.hint)
     if not isinstance(message, kind):
         raise UsageError(
-            "the program at this address is not a coordinator", hint="check the address given to the agent"
+            "the other side did not answer as a coordinator does",
+            hint="check the address given to the agent, and whether the coordinator still runs",
         )
     return message
 
@@ -143,7 +145,7 @@ async def _first(connection: Connection, kind: type[First]) -> First:
 async def receive_hello(connection: Connection, token: bytes) -> Hello:
     """Challenge a new connection, and return the agent's description of itself.
 
-    Raises Broken if the peer is not an agent of this run.
+    Raises Broken if the peer is not an agent of this run or sends nothing within HANDSHAKE_S, Ended if it disconnects.
     """
     nonce = secrets.token_bytes(NONCE_BYTES)
     await connection.send(Challenge(nonce=nonce))
@@ -160,6 +162,8 @@ async def receive_hello(connection: Connection, token: bytes) -> Hello:
         await connection.send(Refusal(why=f"its protocol is version {message.protocol}, not {PROTOCOL}"))
         raise Broken(f"an agent on {message.host} uses version {message.protocol} of the protocol")
     if not hmac.compare_digest(message.proof, proof(token, "agent", nonce)):
-        await connection.send(Refusal(why="it does not know the token"))
+        await connection.send(
+            Refusal(why="it does not know the token", hint="give the --token-file of this run")
+        )
         raise Broken(f"an agent on {message.host} does not know the token")
     return message

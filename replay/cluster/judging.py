@@ -47,7 +47,7 @@ def _loss_reasons(document: RunDocument, losses: Sequence[Loss]) -> list[Reason]
         Reason(
             code="AGENT_LOST",
             verdict="SUSPECT",
-            message=f"{'; '.join(found)}. {_less(document, missing, at_most)}",
+            message=f"{'; '.join(found)}{_less(document, missing, at_most)}",
             advice="check the machine and its log; the results cover only the load that was sent",
         )
     ]
@@ -74,8 +74,11 @@ def _were(count: int) -> str:
 
 
 def _less(document: RunDocument, missing: int, at_most: str = "") -> str:
+    """Return by how much the load fell short of the plan, as a further sentence; empty if nothing is missing."""
+    if not missing:
+        return ""
     share = format_share(missing / max(document.accounts.planned, 1))
-    return f"The target got {at_most}{share} less than planned"
+    return f". The target got {at_most}{share} less than planned"
 
 
 def _early_reasons(document: RunDocument, parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
@@ -97,7 +100,7 @@ def _early_reasons(document: RunDocument, parts: Sequence[Part], losses: Sequenc
         Reason(
             code="AGENT_ENDED_EARLY",
             verdict="SUSPECT",
-            message=f"{'; '.join(found)}. {_less(document, missing)}",
+            message=f"{'; '.join(found)}{_less(document, missing)}",
             advice="find out who ended it; the results cover only the load that was sent",
         )
     ]
@@ -128,7 +131,7 @@ def _unbalanced(parts: Sequence[Part], losses: Sequence[Loss]) -> list[Reason]:
 
 
 def _clock_reasons(document: RunDocument, parts: Sequence[Part]) -> list[Reason]:
-    """Report a clock whose error is larger than the generator lag that the run reports."""
+    """Report the least certain clock if its error exceeds the run's p90 generator lag and the floor for that figure."""
     lateness = document.latency.lateness
     length_ns = round(document.duration_s * SECOND_NS)
     bound_ns, worst = max((part.share.clock.error_ns(length_ns), -n) for n, part in enumerate(parts))

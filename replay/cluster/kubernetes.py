@@ -36,7 +36,7 @@ def parse_job(text: str) -> Job:
     for part in filter(None, text.split(",")):
         key, _, value = part.partition("=")
         if key not in ("agents", "image", "name") or not value:
-            raise UsageError(f"--cluster k8s: {part!r} is unknown", hint=_FORM)
+            raise UsageError(f"--cluster k8s: {part!r} is not agents=N, image=IMAGE or name=NAME", hint=_FORM)
         given[key] = value
     agents = given.get("agents", "2")
     if not agents.isdigit() or not 1 <= int(agents) <= 1_000:
@@ -45,7 +45,7 @@ def parse_job(text: str) -> Job:
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"--cluster k8s: name={name} is not a valid name in Kubernetes",
-            hint="use lowercase letters, digits and -",
+            hint="use up to 42 lowercase letters, digits and -, with no - at the start or end",
         )
     return Job(int(agents), given.get("image", "replay:latest"), name)
 

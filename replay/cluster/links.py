@@ -83,7 +83,7 @@ class Links:
         return ask
 
     def _piece(self, agent: int, piece: Piece) -> None:
-        """Pass on a piece; a piece that was not requested is dropped."""
+        """Pass on a piece; drop it if it was not requested, or if PIECES_MAX pieces wait."""
         with contextlib.suppress(trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             if agent in self._pieces:
                 self._pieces[agent].send_nowait(piece)

@@ -74,7 +74,9 @@ def parse_listening(text: str, identity: Identity) -> Listening:
     place, comma, rest = text.partition(",")
     name, _, count = rest.partition("=")
     if not comma or name != "agents" or not count.isdigit() or not 1 <= int(count) <= AGENTS_MAX:
-        raise UsageError(f"--cluster listen:{text} does not give the number of agents", hint=_FORM)
+        raise UsageError(
+            f"--cluster listen:{text}: give the number of agents, from 1 to {AGENTS_MAX:,}", hint=_FORM
+        )
     host, port = parse_place(place)
     check_secured(host, identity)
     return Listening(host, port, int(count), identity)

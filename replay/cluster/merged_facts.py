@@ -109,7 +109,10 @@ def _names(documents: Sequence[RunDocument]) -> list[NameFigures]:
 
 
 def _merged_name(own: Sequence[NameFigures]) -> NameFigures:
-    """Add up the lookups of one name by all agents. A change that several agents saw is listed once per agent."""
+    """Add up the lookups of one name by all agents.
+
+    A change that several agents saw is listed once per agent. The first CHANGES_KEPT changes are listed.
+    """
     lookups = sum(name.lookups for name in own)
     answers: Counter[str] = Counter()
     for name in own:

@@ -1,6 +1,6 @@
 """Kafka's figures of all agents, combined into those of the whole run.
 
-Each agent writes to its own partitions, so that their partitions are listed together. How far the ends of the
+Each agent writes to its own partitions, so the partitions of all agents are listed together. How far the ends of the
 partitions moved is compared with the acknowledged records of the whole run, as in a run of one process.
 """
 
@@ -106,7 +106,7 @@ def _partitions(own: Sequence[KafkaFigures]) -> list[KafkaPartition]:
 def _agree(partitions: Sequence[KafkaPartition], missing: int, doubtful: int) -> bool | None:
     """Return whether acknowledged <= moved <= acknowledged + failed + in flight, over all partitions.
 
-    None means that the end of a partition is not known.
+    It is False if acknowledged records are missing, and None if the movement of a partition's end is not known.
     """
     moved = [one.moved for one in partitions]
     if any(one is None for one in moved):

@@ -55,8 +55,8 @@ def merge_runs(
     the reason why the coordinator ended the run early, `observed` are its own observations. A folder that was
     left by a killed agent is completed first.
 
-    Raises InputError if the folders are not parts of one run or overlap, OutputError if `out` exists or cannot be
-    written.
+    Raises InputError if the folders are not parts of one run, overlap or cannot be read, OutputError if `out` exists or
+    cannot be written.
     """
     found = read_parts([Path(folder) for folder in folders], {one.agent for one in lost})
     folder = RunFolder.create(out)
@@ -191,8 +191,10 @@ def _lost_notes(found: Found, missing: Sequence[LostAgent]) -> list[Note]:
     notes = []
     for one in missing:
         why = found.unread.get(one.agent, "it was not received")
-        words = f"the folder of {agent_name(one.agent, one.host)} is missing ({why}): its counts are those of its last "
-        notes.append(Note("REPORTS_ONLY", words + "report; it has no samples and no seconds in the timeline"))
+        words = f"the folder of {agent_name(one.agent, one.host)} is missing ({why}): its counts are those that it "
+        notes.append(
+            Note("REPORTS_ONLY", words + "reported; it has no samples and no seconds in the timeline")
+        )
     return notes
 
 

@@ -51,7 +51,10 @@ class Part:
 
     @property
     def shift_ns(self) -> int:
-        """How much later than the common instant the agent's run began, by the coordinator's clock."""
+        """How much later than the common instant the agent's run began, by the coordinator's clock.
+
+        It is negative if the run began earlier, and 0 if the share has no instant.
+        """
         if not self.share.instant_ns:
             return 0
         started_ns = self.started.start.monotonic_ns + self.share.skew_ns
@@ -69,7 +72,7 @@ class Part:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its run ended by itself: it was not killed, and did not fail."""
+        """Whether its run was completed or stopped: it was not killed, and did not fail."""
         return self.document.ending.how not in ("killed", "failed")
 
     def lanes_of(self, target: int) -> list[LaneMetrics]:
@@ -125,7 +128,7 @@ def read_parts(folders: Sequence[Path], lost: Collection[int] = ()) -> Found:
     """Read the parts of one run, and return them in the order of their lanes.
 
     A part whose agent was killed is completed first. Raises InputError if a folder is not one of an agent, if it
-    is damaged and its agent is not in `lost`, or if the folders do not belong together.
+    is damaged and its agent is not in `lost`, if the folders do not belong together, or if none can be merged.
     """
     found = Found([], [], {})
     for folder in folders:
@@ -133,7 +136,9 @@ def read_parts(folders: Sequence[Path], lost: Collection[int] = ()) -> Found:
     parts = sorted(found.parts, key=lambda part: part.share.first_lane)
     if not parts:
         problems = "; ".join(found.unread.values()) or "no agent began to send"
-        raise InputError(f"there is nothing to merge: {problems}", hint="give the run folders of the agents")
+        raise InputError(
+            f"there is nothing to merge: {problems}", hint="give the folder of an agent that sent"
+        )
     for part in parts[1:]:
         _check_same(parts[0], part)
     for share in found.not_begun:
@@ -230,7 +235,7 @@ def _check_same(one: Part, other: Part) -> None:
 
 
 def without_places(scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a saved scenario with only the names of its files, because each agent has them in its own folder."""
+    """Return a saved scenario with the names of files in place of their paths, which differ between agents."""
 
     def named(table: Mapping[str, Any]) -> dict[str, Any]:
         return {key: Path(text).name if key in FILES and text else text for key, text in table.items()}

@@ -13,7 +13,8 @@ These rules hold, whatever is lost or delayed:
   after LOST_NS of silence.
 - **An agent without a coordinator stops by itself.** It drains after ORPHANED_NS of silence, or at once if the
   connection ends. So the number of requests that it may have sent after its last report is bounded.
-- **Reports replace each other.** Each has the totals since the start, so a lost or repeated report does no harm.
+- **Reports replace each other.** Each has the totals since the start, so a lost or repeated report does not change
+  them. Its histograms, events and counts by route are missing, because they cover only one second.
 """
 
 from __future__ import annotations

@@ -24,7 +24,10 @@ AGENTS = "agents"
 
 
 def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
-    """Merge the run into the new folder `out`, and move the agents' own folders into it."""
+    """Merge the run into the new folder `out`, and move the agents' own folders into it.
+
+    Raises EngineError if no agent's results were received.
+    """
     for number, folder in enumerate(gathered.folders):
         if folder is not None:
             _with_clock(folder, gathered.clocks[number])
@@ -34,7 +37,7 @@ def merged(gathered: Gathered, agents: Path, out: Path) -> RunDocument:
             f"{seat.name}: {seat.lost_why or 'its results were not received'}" for seat in gathered.seats
         )
         raise EngineError(
-            f"every agent was lost together with its results ({why})", hint=f"their output is in {agents}"
+            f"no agent's results were received ({why})", hint=f"the output of the agents is in {agents}"
         )
     document = merge_runs(
         folders,

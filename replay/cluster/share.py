@@ -82,7 +82,7 @@ def write_share(folder: Path, share: Share) -> None:
 
 
 def read_share(folder: Path) -> Share:
-    """Return the share of a run folder. Raises InputError if it has none, or a damaged one."""
+    """Return the share of a run folder. Raises InputError if it has none, a damaged one, or one of a newer version."""
     path = folder / NAME
     try:
         share = msgspec.json.decode(read_whole(path, SHARE_BYTES_MAX), type=examined(Share))

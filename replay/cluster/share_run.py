@@ -50,7 +50,7 @@ class ReportSink(Sink):
         self._report(Opened(epoch=self._epoch, started=msgspec.json.encode(started)))
 
     def second(self, second: Second, deltas: Deltas) -> None:
-        """Report a second, with all counts since the start (see `Sink`)."""
+        """Report a second, with the totals since the start (see `Sink`)."""
         self._number += 1
         self._report(
             Report(
@@ -199,5 +199,5 @@ def _hint_of(error: ReplayError) -> str:
     if isinstance(error, NotAllowedError):
         return f"{error.hint}, given to `replay agent` or in REPLAY_ALLOW on that machine, which has its own allowlist"
     if isinstance(error, TargetError):
-        return f"{error.hint}; the agent's machine must reach it, too"
+        return "; ".join(filter(None, (error.hint, "the agent's machine must reach the target, too")))
     return error.hint

@@ -31,8 +31,8 @@ _LINES = "write one host per line, as `ssh` accepts it"
 def read_hosts(path: Path) -> list[tuple[str, str]]:
     """Read the hosts of a file, each with the command of its agent.
 
-    A line is `HOST [COMMAND]`, and `#` begins a comment. Raises InputError if the file cannot be read or is not
-    text, UsageError if no file is given, it lists no host, or a line is invalid.
+    A line is `HOST [COMMAND]`, and `#` begins a comment. Raises InputError if the file cannot be read, is not text or
+    is too large, UsageError if no file is given, it lists no host, or a line begins with an option.
     """
     if path == Path():
         raise UsageError("--cluster ssh: needs a file", hint=_FORM)

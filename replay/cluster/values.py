@@ -67,7 +67,7 @@ def environment(scenario: Scenario, environ: Mapping[str, str] | None = None) ->
                 f"${name}: variables of replay itself are not passed to agents", hint="use another name"
             )
         if name not in environ:
-            raise UsageError(f"the environment variable {name} is not set", hint=f"export {name}")
+            raise UsageError(f"the environment variable {name} is not set", hint=f"export {name}=VALUE")
         values[name] = environ[name]
     return values
 
@@ -82,7 +82,9 @@ def check_environment(scenario: Scenario, environ: Mapping[str, str]) -> None:
 async def for_agents(scenario: Scenario, agents: int, length_ns: int) -> tuple[Scenario, dict[str, bytes]]:
     """Return the scenario for the agents, and the content of its files by name.
 
-    The run ends after `length_ns`. The auth command is run here, once.
+    The connections are divided among the agents. `length_ns` is the time until the run ends, including the wait for
+    its start. The auth command is run here, once. Raises InputError or UsageError if a file cannot be part of a plan,
+    UsageError if the header of the auth command would expire.
     """
     files: dict[str, bytes] = {}
 
@@ -183,7 +185,10 @@ def exact(kind: Any, value: Any) -> Any:
 def settled(
     scenario: Scenario, files: Mapping[str, bytes], area: Path, allow: tuple[str, ...], lanes: int
 ) -> Scenario:
-    """Return the scenario as an agent runs it: with files in `area`, this machine's allowed hosts, and its lanes."""
+    """Return the scenario as an agent runs it: with files in `area`, this machine's allowed hosts, and its lanes.
+
+    Raises UsageError if the plan refers to a file that it does not have, or that has an invalid name.
+    """
     for name, data in files.items():
         if Path(name).name != name or not name.startswith("file-"):
             raise UsageError(f"the plan refers to a file {name!r}")

@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def run_blocking(main: Callable[[], Awaitable[Result]]) -> Result:
-    """Run a Trio function to its end, and block the caller until then.
+    """Run a Trio function to its end, block the caller until then, and return its result.
 
     If an event loop runs in this thread (asyncio's, or Trio's own), the function gets its own thread: two loops
     in one thread would share the mechanism by which signals wake them. KeyboardInterrupt then cancels the
@@ -40,7 +40,7 @@ def _has_event_loop() -> bool:
         return True
     if threading.current_thread() is not threading.main_thread():
         return False
-    # Another library may use this descriptor to be woken by signals, and Trio would replace it.
+    # Another library may have set the wakeup descriptor so that signals wake it, and Trio would replace it.
     wakeup_fd = signal.set_wakeup_fd(-1)
     if wakeup_fd != -1:
         signal.set_wakeup_fd(wakeup_fd)

@@ -70,7 +70,10 @@ class Meeting:
         return self._start_ns
 
     async def run_lane(self, number: int, spec: LaneSpec) -> None:
-        """Run a lane together with the same lane of the other run."""
+        """Run a lane together with the same lane of the other run.
+
+        Raises PartnerLostError if the other run ended before its lane began, EngineError if this lane could not start.
+        """
         from replay.lane.native import check_ended
         from replay.lane.paired import run_paired
 
@@ -128,7 +131,7 @@ class JoinedRun:
 
     @property
     def received(self) -> Signals:
-        """The requests that end this run."""
+        """The signals and other requests to end this run."""
         return self.meeting.received[self.number]
 
     def ends(self, why: str) -> None:

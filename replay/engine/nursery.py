@@ -64,7 +64,7 @@ from .watch import (
 )
 
 START_DELAY_NS = 500_000_000
-"""The time until the first request is due: the start is saved, the first requests are rendered, and lanes start."""
+"""The time until the first request is due, in which the start is saved, requests are rendered, and lanes start."""
 
 GRACE_S = 1.0
 """How long the run waits for responses to requests in flight after an interrupt."""
@@ -100,7 +100,7 @@ async def run_targets(
     """
     run_id = order.run_id if order is not None else secrets.token_hex(4)
     _check_start(start_at_ns)
-    control_ns()  # Fills its cache: the load would disturb a later measurement.
+    control_ns()  # Measures and caches the value before the load, which would disturb a measurement.
     others = SinkThreads(make_sinks(sinks))
     with ExitStack() as stack:
         opened: list[tuple[TargetPlan, ProtocolAdapter]] = []
@@ -156,8 +156,8 @@ def _check_keeping(scenario: Scenario, adapters: Sequence[ProtocolAdapter]) -> N
     if scenario.answers.keep in (None, "none") or any(adapter.keeps_responses for adapter in adapters):
         return
     raise UsageError(
-        f"--keep-answers {scenario.answers.keep}: no target sends HTTP responses, and only these can be kept",
-        hint="leave out --keep-answers",
+        f"answers.keep = {scenario.answers.keep}: no target sends HTTP responses, and only these can be kept",
+        hint="leave out --keep-answers, or answers.keep in the scenario file",
     )
 
 
@@ -325,7 +325,7 @@ def _may_step_aside(state: RunState) -> bool:
 
 
 async def _step_aside(state: RunState, last: bool) -> None:
-    """Lower the priority of this thread when the lanes' threads exist, which would otherwise inherit it."""
+    """Lower the priority of this thread once all lanes' threads exist, because later threads would inherit it."""
     while not all(running(spec) for spec in state.specs):
         await trio.sleep(START_POLL_S)
     with lowered(for_good=last):
@@ -391,6 +391,7 @@ def _end(state: RunState, how: str, detail: str) -> None:
 async def _obey(state: RunState, received: EndRequests, recording: Recording) -> None:
     """Handle requests to end the run: the first drains within the grace time, the second aborts.
 
+    With a followed source the first one ends the source, and requests in flight get the source's `drain_s` before that.
     A lane that does not stop even then cannot be cancelled: the measurements are saved, and the process ends.
     """
     await received.first.wait()

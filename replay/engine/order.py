@@ -17,7 +17,7 @@ class Order:
 
     `instant` is called when everything is ready: targets are looked up, lanes have their memory, the run folder
     exists. It receives the state of the run, and returns when the first request is due, by CLOCK_MONOTONIC. If it
-    is cancelled, nothing is sent, and the folder is removed. `requests` end the run.
+    is cancelled, nothing is sent, and the folder is removed. `requests` receives the requests to end the run.
 
     Lanes receive no requests that are due after `until_ns` (CLOCK_MONOTONIC). The agent moves this limit with
     every message from the coordinator, so that a process that was stopped for a while does not send what is

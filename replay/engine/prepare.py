@@ -78,7 +78,7 @@ class Prepared:
     """A run that may begin: every target was looked up, and its requests were planned and checked.
 
     `close`, or the end of a `with` block, removes its temporary files. It may be run more than once; a later run
-    looks the names up again. `on_end` is called with the folder of each run that has ended, in a thread.
+    looks the names up again. `on_end` is called with the folder of each run that ended without an error, in a thread.
     """
 
     def __init__(
@@ -112,8 +112,8 @@ class Prepared:
         In the main thread, SIGINT and SIGTERM stop the run cleanly. `sinks` receive each second as it is measured
         (`replay.engine.sinks`). `start_at_ns` is the instant, in ns since the epoch, at which the first request
         may be due; without it that is half a second from now. `last` declares that no other run follows in this
-        process. Raises TargetError, LimitError or OutputError before anything is sent, EngineError if the run
-        failed after that.
+        process. Raises TargetError, LimitError, UsageError or OutputError before anything is sent, EngineError if the
+        run failed after that.
         """
         return run_blocking(
             partial(

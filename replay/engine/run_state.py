@@ -46,6 +46,7 @@ from replay_native.keeping.responses import NONE, Keeping
 from replay_native.ledger import lane_metrics
 
 from .answers import AnswerKeeper, Source
+from .failure import REMEDIES
 from .joined import JoinedRun
 from .live import LiveSource
 from .target_runs import TargetRun, first_seqs
@@ -214,7 +215,8 @@ def _lane_memory(
         return lane_metrics.create(folder.lane(number), routes, int(scenario.limits.histograms_bytes), rules)
     except OSError as error:
         raise OutputError(
-            f"{folder.lane(number)} cannot be made: {reason_of(error)}", hint="free some disk space"
+            f"{folder.lane(number)} cannot be made: {reason_of(error)}",
+            hint=REMEDIES.get(error.errno or 0, ""),
         ) from None
 
 

@@ -67,7 +67,7 @@ def first_seqs(schedules: Sequence[Schedule]) -> list[int]:
 
 
 def named_apart(routes: Sequence[RouteStart], taken: Sequence[RouteStart], target: str) -> list[RouteStart]:
-    """Return routes with unique names: a name that is taken gets the target's address."""
+    """Return routes with unique names: ` @ ` and the target's address are appended to a name that is taken."""
     names = {route.name for route in taken}
     return [
         msgspec.structs.replace(route, name=f"{route.name} @ {target}") if route.name in names else route

@@ -58,7 +58,11 @@ def check_pairable(prepared: Prepared) -> None:
         raise UsageError(
             f"--together: {target.target.scheme}:// has no native lanes", hint="use plain `replay ab`"
         )
-    why = "--engine portable was given" if scenario.engine == "portable" else target.portable_because
+    why = (
+        "the portable engine was chosen (--engine)"
+        if scenario.engine == "portable"
+        else target.portable_because
+    )
     if why:
         raise UsageError(f"--together needs native lanes: {why}", hint="use plain `replay ab`")
 

@@ -84,7 +84,7 @@ class EndRequests:
         self.name = ""
 
     def ask(self, name: str, *, at_once: bool = False) -> None:
-        """Request the end of the run. Call it in the thread of the run."""
+        """Request the end of the run; `at_once`, or a second request, aborts it. Call it in the thread of the run."""
         self.name = self.name or name
         if self.first.is_set() or at_once:
             self.second.set()

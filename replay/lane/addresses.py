@@ -54,7 +54,7 @@ class AddressTable:
             self.use(addresses)
 
     def row_of(self, address: Address) -> int:
-        """Return the row of an address in the table. ValueError if it is not in it."""
+        """Return the row of an address. Raises ValueError if the address is not in the table."""
         return self._rows().index(pack_address(address.host, address.port))
 
     def chosen(self) -> list[tuple[int, Address]]:

@@ -86,8 +86,8 @@ class LaneSpec(LaneSettings):
     Times are in nanoseconds. Due times in the feed use CLOCK_MONOTONIC.
 
     `wake_fd` is an eventfd that the control plane writes to after it has published a word of the control block.
-    `addresses` are the initial addresses (`AddressTable` changes them). Each lane starts at a different
-    address, depending on its `number`. `tls` describes how connections are secured; None for plain ones.
+    `addresses` are the initial addresses (`AddressTable` changes them). The lane's `number` decides which address it
+    uses first. `tls` describes how connections are secured; None for plain ones.
 
     If `resolve_rings` has more than one row and there is an eventfd `resolve_fd`, the native lane requests an
     address for each of its connections. The portable lane awaits `ask` instead, which returns a row of the
@@ -98,7 +98,7 @@ class LaneSpec(LaneSettings):
     requests are sent one after another. Without `retry` nothing is retried. With a `trace_seed` requests have a
     traceparent, whose parent id is renewed at each further attempt.
 
-    The lane serves every `lanes`-th client, `clients` of them. `sessions` holds the captures and checks of a
+    The lane serves every `lanes`-th client, at most `clients` of them. `sessions` holds the captures and checks of a
     native lane; they require `ordered`. `keeping` defines which responses the lane keeps, and the ring through
     which it hands them over.
     """

@@ -78,7 +78,10 @@ class NameWatch:
         self._use, self._stop, self._elapsed_s = use, stop, elapsed_s
 
     async def run(self) -> None:
-        """Follow the name until cancelled, or until no allowed address is left."""
+        """Follow the name until cancelled, or until no allowed address is left.
+
+        Returns at once if the target is an address, or if the name is not looked up again by its TTL.
+        """
         if self.resolve != "ttl" or self.answer.source == "literal":
             return
         retry_s = TTL_S_MIN
@@ -135,7 +138,7 @@ class NameWatch:
     def _switch(self, addresses: tuple[Address, ...]) -> None:
         """Publish these addresses to the lanes, as far as their tables have space.
 
-        If there is no space at all, the present addresses are kept.
+        If none of them fits, the present addresses are kept.
         """
         full = self._use(addresses)
         self.no_room += len(full)
@@ -194,7 +197,10 @@ class NameWatch:
         return True
 
     def _note(self, added: list[str], refused: list[str], removed: list[str] | None = None) -> None:
-        """Record a change, unless it only repeats the addresses that were refused last."""
+        """Count a change, unless it only repeats the addresses that were refused last.
+
+        Only the first CHANGES_KEPT changes are listed.
+        """
         if self.changes and not added and not removed and refused == self.changes[-1].refused:
             return
         self.changed += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 from collections.abc import Iterator
 
@@ -132,8 +133,7 @@ def _run_secured(lane: Lane, tls: Tls) -> None:
 async def run_lane(spec: LaneSpec) -> None:
     """Run one native lane to its end.
 
-    It cannot be cancelled; to stop it, write STOP to its control block. EngineError if the lane could not start
-    or continue.
+    It cannot be cancelled; to stop it, write STOP to its control block. EngineError if the lane could not start.
     """
     lane = make_lane(spec)
     with trio.CancelScope(shield=True):
@@ -145,9 +145,9 @@ async def run_lane(spec: LaneSpec) -> None:
 
 
 def check_ended(spec: LaneSpec) -> None:
-    """Raise EngineError if a lane could not start or continue."""
+    """Raise EngineError if a lane could not start."""
     state = int(spec.metrics.control[Control.STATE])
     if state != State.ENDED:
-        raise EngineError(
-            f"a lane could not start: {os.strerror(-state)}", hint="raise the limit on open files (ulimit -n)"
-        )
+        lacks_files = -state in (errno.EMFILE, errno.ENFILE)
+        hint = "raise the limit on open files (ulimit -n)" if lacks_files else ""
+        raise EngineError(f"a lane could not start: {os.strerror(-state)}", hint=hint)

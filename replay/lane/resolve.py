@@ -100,7 +100,7 @@ async def look_up(target: Target, scenario: Scenario, lookups: Lookups) -> tuple
 async def _by_other_means(host: str) -> str:
     """Return advice for a name that this machine knows by other means (mDNS, NIS) than hosts and DNS.
 
-    Empty if it does not know the name.
+    Empty if it does not know the name, or finds no address within OTHER_MEANS_S.
     """
     with trio.move_on_after(OTHER_MEANS_S), contextlib.suppress(OSError):
         found = await trio.socket.getaddrinfo(host, None)
@@ -119,8 +119,9 @@ def places(answer: Answer, port: int) -> tuple[Address, ...]:
 async def check_reachable(
     addresses: tuple[Address, ...], name: str = "", timeout_s: float = REACHABLE_S
 ) -> Reachable:
-    """Try one connection per family before the run starts. TargetError if no address accepts one.
+    """Check before the run which families of addresses accept connections. TargetError if none does.
 
+    The addresses of a family are tried one after another until one accepts, at most TRIED_MAX of them.
     A family without a working address is left out if the other works, as in any client with Happy Eyeballs (RFC
     8305). If a family works, its failing addresses stay in use: they are the target's own behaviour.
     """

@@ -38,7 +38,7 @@ PORTS_DEFAULT = 16_384
 def lanes_for(schedule: Schedule, scenario: Scenario) -> int:
     """Return the number of lanes: `threads` as set, or else by the planned peak.
 
-    With `auto`, one CPU is always left to the control plane and the target.
+    With `auto`, one CPU is left to the control plane and the target, if there are several. There is at least one lane.
     """
     if scenario.threads != AUTO:
         return int(scenario.threads)
@@ -92,7 +92,10 @@ def _local_ports() -> int:
 
 
 def connections_for(plan: Plan, scenario: Scenario, lanes: int) -> list[int]:
-    """Return the connections of each lane. LimitError if the file limit does not allow the requested number."""
+    """Return the connections of each lane, at least one.
+
+    LimitError if the file limit does not allow the requested number, or one for each lane.
+    """
     room = _open_files() - RESERVED_FILES
     asked = int(scenario.connections)
     if asked == AUTO:
@@ -105,7 +108,7 @@ def connections_for(plan: Plan, scenario: Scenario, lanes: int) -> list[int]:
         raise LimitError(
             f"{max(asked, lanes):,} connections need {max(asked, lanes) + RESERVED_FILES:,} open files;"
             f" this process may open {room + RESERVED_FILES:,}",
-            hint="raise it with `ulimit -n`, or lower -c",
+            hint="raise it with `ulimit -n`, or lower -c or -t",
         )
     share, rest = divmod(max(asked, lanes), lanes)
     return [share + (lane < rest) for lane in range(lanes)]
@@ -115,11 +118,12 @@ def feed_size(schedule: Schedule, scenario: Scenario, request_bytes: int, lanes:
     """Return the entries and ring bytes that a lane's feed needs; `make_feed` rounds and limits them.
 
     An open loop needs the requests that are rendered ahead, and twice those that become due within `max_wait`, of
-    which at most 10 s count. For a short plan, twice its requests is enough. A closed loop gets a fixed size.
+    which at most 10 s count. For a short plan, twice its requests is enough. A closed loop gets a fixed number of
+    entries.
     """
     if scenario.closed_loop:
         return 65_536, 65_536 * request_bytes
-    # A client is bound to one lane, and one client may cause most of the load.
+    # If lanes distinguish clients, a client is bound to one lane, and one client may cause most of the load.
     rate_per_s = schedule.plan.feed_rate_per_s or schedule.plan.peak_1s_per_s or 1.0
     peak = rate_per_s / (1 if scenario.by_client else lanes)
     ahead_s = AHEAD_NS / SECOND_NS

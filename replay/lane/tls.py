@@ -121,9 +121,9 @@ def _load_identity(context: ssl.SSLContext, tls: Tls) -> None:
 
 @contextlib.contextmanager
 def native_context(tls: Tls, *, keeps_buffers: bool = False) -> Iterator[int]:
-    """Return the settings as the address of an SSL_CTX, for one lane (`libssl.new_context`).
+    """Yield the address of an SSL_CTX with these settings, for one lane (`libssl.new_context`).
 
-    The SSL_CTX is freed when the context ends. EngineError if a file has changed since the run began.
+    The SSL_CTX is freed at the end of the `with` block. EngineError if a file has changed since the run began.
     """
     context = libssl.new_context("TLS_client_method", keeps_buffers=keeps_buffers)
     try:

@@ -33,7 +33,10 @@ class Cost:
 
 
 async def cost_of(name: str, settings: Settings) -> tuple[Cost, Cost]:
-    """Measure the name as it is written, and its absolute form. NameFailure if the name has no address."""
+    """Measure the name as it is written, and its absolute form. NameFailure if the name has no address.
+
+    A name that was not found in DNS has no absolute form; it is measured twice as it is written.
+    """
     answer = await lookup(name, settings)
     absolute = f"{answer.found.rstrip('.')}." if answer.source == "dns" else name
     took: dict[str, list[int]] = {}

@@ -3,7 +3,7 @@
 Theory of operation. The queries for A and AAAA are sent together, from one socket. Replies may arrive in any
 order:
 
-- NOERROR, NXDOMAIN and FORMERR are answers. The exchange ends when each kind has one.
+- A reply with a code such as NOERROR, NXDOMAIN or FORMERR is an answer. The exchange ends when each kind has one.
 - SERVFAIL, NOTIMP, REFUSED and the empty reply of a server that is not responsible for the name (lame) are no
   answers. If the other kind already has an answer, that one is enough and the exchange ends. If no kind gets an
   answer, the next server is queried.
@@ -13,7 +13,7 @@ order:
   until the lookup ends.
 
 A server that cannot be reached, or whose reply is shorter than a DNS header, is skipped at once. A server that
-does not reply is skipped after a timeout, which grows with its place in the list. Each attempt queries every
+does not reply is skipped after a timeout, which depends on its place in the list. Each attempt queries every
 server once.
 
 dnspython is imported only when a server is queried, because most targets are an address or in the hosts file.
@@ -101,7 +101,10 @@ class Client:
         self.one_at_a_time, self.socket_for_each = self.settings.one_at_a_time, self.settings.socket_for_each
 
     async def ask(self, name: str) -> tuple[Reply, ...]:
-        """Return the answers for one absolute name, of the kinds that have one. Empty if no server answers."""
+        """Return the answers for one absolute name, of the kinds that have one.
+
+        Empty if no server answers, or if it is not a valid name; `failure` then has the reason.
+        """
         import dns.exception
 
         try:
@@ -142,7 +145,11 @@ class Client:
         )
 
     def _patience_s(self, place: int) -> float:
-        """Return the time limit for one server in seconds. The later of several servers get more time."""
+        """Return the time limit for one server in seconds.
+
+        The first server gets `timeout_s`. A later one gets `timeout_s`, doubled for each place in the list and divided
+        by the number of servers, but at least one second (or `timeout_s`, if that is less).
+        """
         timeout_s, servers = self.settings.timeout_s, len(self.settings.servers)
         return (
             timeout_s if place == 0 else max(float(int(timeout_s * 2**place) // servers), min(timeout_s, 1.0))
@@ -234,7 +241,7 @@ class _Exchange:
                         refused += 1
                         if replies or refused == len(self._questions):
                             return tuple(replies), True
-                        # With one query at a time, glibc waits for a second reply although it never sends that query.
+                        # With one query at a time, glibc waits for a second reply although it sends no second query.
                         continue
                     if reply.is_truncated:
                         self._end(reply.kind, "truncated", reply)
@@ -329,7 +336,10 @@ class _Exchange:
 
 
 def read_reply(message: dns.message.Message, kind: str) -> Reply:
-    """Read one kind of record from a reply: the addresses at the end of its chain of aliases, and their lowest TTL."""
+    """Read one kind of record from a reply: the addresses at the end of its chain of aliases.
+
+    The TTL is the lowest one of the aliases and the addresses.
+    """
     import dns.flags
     import dns.rcode
     import dns.rdatatype

@@ -62,7 +62,7 @@ class NameFailure(Exception):
                 "check the network and the nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
             ),
             "unreachable": (
-                f"the name server {servers} cannot be reached: nothing listens there",
+                f"the name server {servers} cannot be reached: nothing listens there, or no route leads to it",
                 "check nameserver in /etc/resolv.conf, or --resolver HOST:PORT",
             ),
             "malformed": (

@@ -6,7 +6,7 @@ the order that `search` and `ndots` define (resolv/res_query.c, 2.36):
 - After a candidate that does not exist, or that has no address, the next one is tried. The same applies to a candidate
   for which all servers fail (SERVFAIL).
 - After any other failure the search ends, and the name without a search domain is tried if it was not tried before.
-- If no server can be reached at all, no other candidate is tried.
+- If no server can be reached for a candidate with a search domain, no other candidate is tried.
 """
 
 from __future__ import annotations

@@ -115,9 +115,10 @@ def read_settings(
     nsswitch: Path = NSSWITCH,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Read the machine's settings. `resolver` replaces its name servers.
+    """Read the machine's settings. A file that cannot be read counts as empty, as in the C library.
 
-    A file that cannot be read counts as empty, as in the C library.
+    `resolver` replaces the name servers, and adds DNS to sources that lack it. Raises UsageError if it is not an
+    address.
     """
     environ = os.environ if environ is None else environ
     servers, search, options = _read_resolv_conf(conf)
@@ -205,7 +206,7 @@ def _option(options: list[str], name: str, default: int, least: int, most: int) 
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines of a file that are not comments; none if it cannot be read."""
+    """Return the lines of a file that are neither empty nor comments; none if it cannot be read."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -195,10 +195,10 @@ class _Lane:
             feed.is_starved = True
 
     def _wait(self, job: Job) -> None:
-        """Queue a request for its client's turn or a connection. If the queue is full, give up the oldest request.
+        """Queue a request for its client's turn or a connection. If the queue is too full, give up the oldest requests.
 
-        The queue may hold half of the rings. With client order, requests leave the rings at once; otherwise
-        they stay there while they wait.
+        The queue may hold half of the rings. If the lane distinguishes clients, requests leave the rings at once;
+        otherwise they stay there while they wait.
         """
         self._waiting.add(job)
         if self._spec.by_client:
@@ -298,7 +298,7 @@ class _Lane:
                 self._waiting.unserved.pop(owner, None)
 
     def _serve_owner(self, owner: int) -> bool:
-        """Serve the requests that wait for these connections; False if the connection limit prevents that."""
+        """Serve the requests that wait for these connections; False if the lane's connection limit prevents that."""
         owned = self._pool.of(owner)
         most = self._spec.client_connections if self._per_client else self._spec.connections
         while self._wanted(owner) > 0:
@@ -380,7 +380,11 @@ class _Lane:
             self._record(job, Outcome(failure=failure))
 
     async def _carry_out(self, worker: Worker, job: Job) -> None:
-        """Send a request and record its outcome; resend it on a new connection if a reused one was closed."""
+        """Send a request and record its outcome.
+
+        If a reused connection was closed before the response, a request that may be repeated is sent again on a new
+        connection.
+        """
         reused = not worker.fresh
         self._counters[C.retries] += job.tries > 1
         assert worker.connection is not None

@@ -15,7 +15,7 @@ from .waiting import Job
 
 
 class FeedReader:
-    """Single consumer of one lane's feed. `answer_limit` bytes of each response are kept for rules.
+    """Single consumer of one lane's feed. At most `answer_limit` bytes of a response are kept for rules.
 
     `taken` counts the entries taken. `is_starved` means that the lane was ready before the next entry was
     published. Up to `entries_limit` requests with `ring_limit` bytes may wait: half of the rings.

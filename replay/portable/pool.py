@@ -55,7 +55,7 @@ class Pool:
         return self._owned.setdefault(owner, Owned())
 
     def forget(self, owner: int, owned: Owned) -> None:
-        """Drop a client that has no connections left."""
+        """Drop a client if it has no connections left."""
         if not owned.open and self._owned.get(owner) is owned:
             del self._owned[owner]
 

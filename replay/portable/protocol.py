@@ -160,7 +160,10 @@ class Evaluated(NamedTuple):
 
 
 class Transport(ABC):
-    """Makes a lane's connections and handles their responses. `answer_limit` bytes of each response are kept."""
+    """Makes a lane's connections and handles their responses.
+
+    At most `answer_limit` bytes of a response are kept for captures and checks.
+    """
 
     answer_limit: int = 0
 

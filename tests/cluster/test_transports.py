@@ -360,7 +360,7 @@ def test_an_agent_that_cannot_reach_the_target_is_named(tmp_path: Path) -> None:
         code, printed = run.wait()
         assert len(sink.stamps()) == 0
     assert code == 2 and "agent 0" in printed and "does not accept connections" in printed, printed
-    assert "the agent's machine must reach it" in printed
+    assert "the agent's machine must reach the target" in printed
 
 
 @whole

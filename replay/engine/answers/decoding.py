@@ -45,7 +45,7 @@ class Decoder:
         if name in ("gzip", "x-gzip"):
             return self._inflate(body, 31)
         if name == "deflate":
-            # Some servers omit the zlib header, so that raw deflate data must be tried as well.
+            # Some servers omit the zlib header, so raw deflate data is tried as well.
             with contextlib.suppress(ValueError):
                 return self._inflate(body, 15)
             return self._inflate(body, -15)

@@ -116,7 +116,7 @@ class AnswerKeeper:
     def end(self, patience_s: float = LEAVE_S) -> None:
         """Write the remaining rows, after the lanes have ended, and wait up to `patience_s`.
 
-        A second call has no effect.
+        A second call only waits again, if the rows are not written yet.
         """
         self._ending.set()
         if self._thread.is_alive():

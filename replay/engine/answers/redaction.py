@@ -30,7 +30,10 @@ def _may_be_secret(name: bytes) -> bool:
 
 
 def redact_json(body: bytes) -> bytes:
-    """Return a JSON text without the values of secret members. A cut text may end within such a value."""
+    """Return a JSON text without the values of secret members and without JWTs.
+
+    A cut text may end within such a value.
+    """
     if (
         _JWT_BEGINS not in body
         and b'\\"' not in body
@@ -75,7 +78,7 @@ def hides_header(name: str) -> bool:
 
 @lru_cache(1 << 12)
 def redact_header(value: bytes) -> bytes:
-    """Return a header value, such as a URL, without its secrets."""
+    """Return a header value without its secrets, such as those in a URL."""
     if b"=" not in value and b"@" not in value and b"eyJ" not in value:
         return value
     text = redacted(value.decode("latin-1"), Shown(), in_url=True)

@@ -62,7 +62,7 @@ def names() -> list[str]:
 def make_sink(text: str) -> Sink:
     """Return the sink of `NAME=VALUE` or `NAME`.
 
-    Raises UsageError if no sink has that name, or its value is invalid.
+    Raises UsageError if no sink has that name, its value is invalid, or its package makes something else.
     """
     name, _, value = text.partition("=")
     factory = _factory(name.strip())
@@ -81,7 +81,7 @@ def make_sink(text: str) -> Sink:
 def make_sinks(given: Iterable[str | Sink]) -> list[Sink]:
     """Return sinks from texts, which are parsed as in `make_sink`, and from objects.
 
-    Raises UsageError if an object is not a sink, or a text is given twice.
+    Raises UsageError if an object is not a sink, or if a text is given twice or is not a sink's name and value.
     """
     made: list[Sink] = []
     texts: set[str] = set()

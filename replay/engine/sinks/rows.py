@@ -23,10 +23,10 @@ COLUMNS = (
     *(f"outcome_{name}" for name in OUTCOMES),
     "lag",
 )
-"""The columns of every CSV: the fields of `Second` in their order, requests by outcome, and a consumer's total lag.
+"""The columns of every CSV: the fields of `Second` except `_NESTED`, requests by outcome, and the total lag.
 
-Watched figures follow, one column each. The figures of objects (`members`) are not known when the file begins, so that
-they are in the last column, as JSON.
+Watched figures follow, one column each. The figures of objects (`members`) are not known when the file begins, so they
+are in the last column, as JSON.
 """
 
 MEMBERS_COLUMN = "watched_members"
@@ -36,7 +36,7 @@ class _RowFile:
     """A text file with a row for each second, which is created when the run starts. Each row is flushed at once."""
 
     def __init__(self, name: str, path: Path) -> None:
-        """Check the path. Raises UsageError if the file cannot be created, or exists already."""
+        """Check the path. Raises UsageError if the file cannot be created, or if a regular file exists already."""
         self.name, self._path = f"{name}={path}", path
         self._file: IO[str] = io.StringIO()
         _refuse(self.name, path)
@@ -76,7 +76,7 @@ class JsonLines(_RowFile):
 
 
 class CsvRows(_RowFile):
-    """`--sink csv=FILE`: the figures of timeline.jsonl as a table. Values that were not measured are empty cells."""
+    """`--sink csv=FILE`: the figures of timeline.jsonl as a table. A value that was not measured is an empty cell."""
 
     _writer: Any = None
     _watched: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ from replay.units import counted
 from .interface import Sink, name_of
 
 QUEUED_MAX = 60
-"""The maximum number of calls that wait for a slow sink. Further seconds are dropped until the queue is shorter."""
+"""When this many calls wait for a slow sink, further seconds are dropped until the queue is shorter."""
 
 LEAVE_S = 2.0
 """How long the end of a run waits for its sinks, once until they have caught up, and once until they have ended."""

@@ -3,7 +3,7 @@
 The protocol is OTLP over HTTP, with protobuf. A separate thread sends the newest totals every few seconds. A
 collector that is slow or down delays nothing: the next export has everything that the lost one had, because
 counters and histograms are cumulative. After a failure the pause doubles, up to BACKOFF_MAX_S. The end of the run
-sends the final figures at once, and the command retries for FINAL_S.
+sends the final figures at once. If that fails, the thread retries for FINAL_S.
 
 Histograms are exponential ones with at most 160 buckets, as in OpenTelemetry's SDKs: their scale is the highest at
 which the recorded range fits (https://opentelemetry.io/docs/specs/otel/metrics/data-model/#exponentialhistogram).
@@ -58,7 +58,10 @@ _UNITS = {"seconds": "s", "ns": "ns", "bytes": "By", "": "{request}"}
 
 
 def otlp(value: str) -> OtlpSink:
-    """Return the sink of `--sink otlp=...`. Raises UsageError for an invalid URL or a missing library."""
+    """Return the sink of `--sink otlp=...`.
+
+    Raises UsageError for an invalid value or environment variable, or a missing library.
+    """
     address, options = take_apart("otlp", value, {"every": EVERY_S}, FORM)
     try:
         import opentelemetry.proto.collector.metrics.v1.metrics_service_pb2  # noqa: F401
@@ -66,7 +69,7 @@ def otlp(value: str) -> OtlpSink:
         raise missing_extra("otlp", error) from None
     url = urllib.parse.urlsplit(address)
     if url.scheme not in ("http", "https") or not url.hostname:
-        raise UsageError("--sink otlp: the address is not a URL", hint=f"write --sink {FORM}")
+        raise UsageError("--sink otlp: the address is not an http or https URL", hint=f"write --sink {FORM}")
     if url.username or url.password:
         raise UsageError(
             "--sink otlp: the URL contains a user or a password",

@@ -54,7 +54,8 @@ _SHUTDOWN_S = 2.0
 def prometheus(value: str) -> PrometheusSink:
     """Return the sink of `--sink prometheus=...`.
 
-    Raises UsageError if the port cannot be used or the library is missing, before anything is sent.
+    Raises UsageError if the value is invalid, the port cannot be used or the library is missing, before anything is
+    sent.
     """
     address, options = take_apart("prometheus", value, {"linger": LINGER_S}, FORM)
     try:
@@ -94,7 +95,8 @@ class PrometheusSink(Sink):
             self._listen().server_close()
         except OSError as error:
             raise UsageError(
-                f"--sink {self.name}: cannot listen there: {reason_of(error)}", hint="give another port"
+                f"--sink {self.name}: cannot listen there: {reason_of(error)}",
+                hint="give another host or port",
             ) from None
 
     def start(self, started: Started) -> None:
@@ -130,7 +132,10 @@ class PrometheusSink(Sink):
         )
 
     def linger(self) -> str:
-        """Wait for a scrape of the final figures, then close the port. Returns a warning if there was none."""
+        """Wait for a scrape of the final figures, up to the linger time, then close the port.
+
+        Returns a warning if there was none, otherwise an empty text.
+        """
         if self._server is None:
             return ""
         try:

@@ -57,7 +57,10 @@ class Totals:
         self._is_final = False
 
     def start(self, started: Started) -> None:
-        """Set the number of planned requests. With several targets the sum is known only at the end."""
+        """Set the number of planned requests.
+
+        It is known only at the end for several targets, and for a schedule without a fixed length.
+        """
         rows = started.plan.get("rows")
         if len(started.targets) <= 1 and isinstance(rows, int):
             self._planned = rows
