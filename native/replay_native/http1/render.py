@@ -2,7 +2,8 @@
 
 A request is `METHOD SP base-path target SP HTTP/1.1 CRLF headers [X-Replay: RUN-SEQ CRLF] [traceparent CRLF] [body
 headers] CRLF body`. Whatever is the same for every row is rendered once, in a RenderTable. Targets are read from the
-trace's dictionary by raw address. Bytes that are not allowed in a request line are percent-encoded (RFC 9112, 3.2).
+trace's dictionary by raw address. Bytes of a target that are not allowed in a request line are percent-encoded
+(RFC 9112, 3.2).
 
 Each part has two kernels: `..._length` counts its bytes, and `put_...` writes them. The length of a whole request is
 known before it is written, so that it is written only if the ring has space for all of it.
@@ -237,7 +238,11 @@ def put_escaped(at, address, length):
 
 @kernel(inlined=True)
 def _ipv4_of(table, client):
-    """Return a client's IPv4 address. Its host part is the client's number plus 1, because 0 is the network itself."""
+    """Return a client's IPv4 address.
+
+    Its host part is the client's number plus 1, because 0 is the network itself. It begins again at 0 if the network
+    has too few addresses.
+    """
     return table.client_network | (np.uint32(client + 1) & table.client_hosts)
 
 
@@ -337,7 +342,10 @@ def template_length(table, template, row):
 
 @kernel()
 def put_like(at, text, begin, end, seed, client):
-    """Write a text with random letters and digits in place of its own. A digit at its beginning never becomes 0."""
+    """Write a text with random ASCII letters and digits in place of its own.
+
+    Lower case stays lower case, and upper case stays upper case. A digit at the beginning never becomes 0.
+    """
     for place in range(begin, end):
         byte = np.int64(text[place])
         bits = np.int64(random_of(seed, client, np.uint64(place - begin)) >> np.uint64(33))
@@ -429,7 +437,7 @@ def _lacks_slash(address, length):
 
 @kernel()
 def _query_of(address, length):
-    """Return the address and length of a target's query, with its question mark."""
+    """Return the address and length of a target's query, with its question mark; a length of 0 if it has none."""
     for place in range(length):
         if peek_u8(np.uint64(address + place)) == _QUESTION:
             return address + place, length - place
@@ -515,7 +523,7 @@ def _put_recorded_head(at, table, kind, length):
 def _body_head_length(table, template, filled):
     """Return how many bytes the headers of a body of `filled` bytes take, without a number that the lane inserts.
 
-    If the body has patches, only the lane knows its length.
+    If the body has patches, only the lane knows its length. Without a template (-1), the body is empty.
     """
     if template < 0:
         return np.int64(_NO_BODY.shape[0])
@@ -549,7 +557,7 @@ def _patches_of(table, path, own, template):
 
 @kernel(inlined=True)
 def _template_of(of_request, number, of_route):
-    """Return the template of a request: its own, or that of its route."""
+    """Return the template of a request: its own, or else that of its route, which may be -1."""
     if of_request.shape[0] and of_request[number] >= 0:
         return np.int64(of_request[number])
     return np.int64(of_route)

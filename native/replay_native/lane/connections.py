@@ -7,9 +7,9 @@ A connection is a row (a slot) of `connections`. `states` lists its states and t
 of `slots_by_state`, which depends on its state:
 
 - TIMED: CONNECTING and BUSY slots, by deadline. All deadlines are now + `timeout`, so appending keeps the order, and
-  the first slot is always the next to expire. `hasten` breaks that order on purpose. It moves a slot whose send
-failed   to the front, so that it is handled in this turn, but only after its socket has been read, because a response
-may have   arrived (such as an early 413).
+    the first slot is always the next to expire. `hasten` breaks that order on purpose: it moves a slot whose send
+  failed to the front, so that `_expire` ends it next. The socket is read before that, because a response may have
+  arrived (such as an early 413).
 - FREE: IDLE slots, last in, first out. The connection that was used last is used next, and the last in the list has
   been idle for longest.
 - UNUSED: CLOSED slots. This is a stack as well, so that a small pool uses few rows.
@@ -72,8 +72,9 @@ address of memory into which a request with its values is written; then the two 
 own part of the time until the request was first sent: its generator lag, and the time that the lane lost while the
 request waited. Until it is sent, the lane's `lost_ns` must still be added.
 
-The attempt: `send_error` is the errno of a failed send. `kept_bytes` counts the bytes of the response that are needed
-for captures and checks, including those that did not fit into memory. `beginning_bytes` counts those in `beginnings`.
+The attempt: `send_error` is the errno of a failed send. `kept_bytes` counts the bytes of a response that arrives in
+several reads and is needed for captures and checks, including those that did not fit into memory. It is 0 if one read
+returned the whole response. `beginning_bytes` counts those in `beginnings`.
 """
 
 
@@ -166,7 +167,7 @@ class Lane(NamedTuple):
     scratch: Annotated[Array, "int64[::1]", "memory for the arguments of system calls"]
     sessions: Annotated[Sessions, Sessions, "captures, checks and cookie jars"]
     beginnings: Annotated[
-        Array, "uint8[:, ::1]", "per slot: the first bytes of a response that arrived in several reads"
+        Array, "uint8[:, ::1]", "per slot: the first bytes of a response, in case it is malformed"
     ]
     keeping: Annotated[Keeping, Keeping, "the parts of responses that are kept"]
 
@@ -205,7 +206,7 @@ def first_timed(lane):
 
 @kernel(inlined=True)
 def hasten(lane, slot):
-    """Move a slot to the front of the timed list, so that it expires in the next pass."""
+    """Move a slot to the front of the timed list, so that it is the next to expire."""
     drop(lane.slots_by_state, slot)
     lane.connections[slot].deadline_ns = 0
     push_front(lane.slots_by_state, TIMED, slot)

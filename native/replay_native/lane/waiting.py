@@ -1,7 +1,8 @@
 """Requests that wait, and how they end without being sent.
 
 They wait in the ring (entries [head, taken)) or in the wait queue. The wait queue is used for clients and for
-retries; `clients` explains it. Without it the ring itself is the queue, and a request leaves it with `release_head`.
+retries; `clients` explains it. Without clients, the ring itself is the queue. A request leaves the ring with
+`release_head`.
 """
 
 from __future__ import annotations
@@ -68,7 +69,11 @@ def own_since_due(lane, e):
 
 @kernel(inlined=True)
 def fail_next(lane, key, outcome):
-    """Fail the next waiting request after a failed connect: with connections per client, that client's next request."""
+    """Fail the next waiting request after a failed connect, or schedule its retry.
+
+    If clients have connections of their own, this is the next request of client `key`; otherwise `key` is not used.
+    Nothing happens if no request is ready.
+    """
     if lane.settings.per_client:
         _fail_client(lane, key, outcome)
         return
