@@ -161,7 +161,7 @@ def code_bytes(module: str) -> int:
 
 
 def warm(modules: Iterable[str]) -> float:
-    """Compile the entries of `modules`, or load them from the cache, and return the seconds that this took.
+    """Load the entries of `modules` from the package or the cache, or compile them; return the seconds that this took.
 
     `"lane.loop"` stands for `replay_native/lane/loop.py`. Afterwards a call with other types raises TypeError,
     instead of compiling the entry again.

@@ -1,8 +1,8 @@
 """Several processes that fill the cache, for the first use, when all kernels have to be compiled.
 
-Each core gets a process, which compiles one module after the other. The largest modules come first. Each process
-loads Numba and the pieces that modules share only once. It reports every kernel that it has compiled. Progress is
-measured in bytes of bytecode: 10,000 bytes take 1.2 to 3.3 s to compile, whatever module they are in.
+Each core gets a process, as far as there are modules. A process compiles one module after the other, the largest ones
+first. It loads Numba and the pieces that modules share only once, and reports every kernel that it has compiled.
+Progress is measured in bytes of bytecode: 10,000 bytes take 1.2 to 3.3 s to compile, whatever module they are in.
 """
 
 from __future__ import annotations

@@ -51,6 +51,7 @@ OPTIONS = 13
 
 DECIMAL: a second decimal point besides `.`. PADDED: spaces around a field of a template do not belong to it.
 STAMP_MIN_NS: a bare number below this time is not a stamp. TOOK_UNIT_NS: 0 means that durations must have a unit.
+AT_UNIT_NS: 0 means that the size of a bare number decides its unit.
 """
 
 FINEST_NS, LARGEST, ZONELESS = STATE_WORDS, STATE_WORDS + 1, STATE_WORDS + 2

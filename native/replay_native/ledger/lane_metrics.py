@@ -196,7 +196,7 @@ def create(
 ) -> LaneMetrics:
     """Create a lane's memory at `path`, which must not exist, for `routes` routes and `rules` captures and checks.
 
-    Raises OSError if there is no space.
+    Raises OSError if the path exists or there is no space.
     """
     slots = arena_slots(routes, arena_bytes)
     with Path(path).open("xb+") as file:

@@ -247,7 +247,7 @@ def _is_number(data, place, begin, end):
 
 @kernel()
 def has_number(data, begin, end):
-    """Return whether a body may hold a phone, card or account number."""
+    """Return whether a body or a header's value may hold a phone, card or account number."""
     place = begin + NUMBER_BYTES - 1
     while place < end:
         if _in_number(data[place]):
@@ -261,7 +261,7 @@ def has_number(data, begin, end):
 
 @kernel()
 def is_clean_target(data, begin, end, checks):
-    """Return whether a target can be sent unchanged, and holds no secret."""
+    """Return whether a target can be sent unchanged, and holds no secret (or secrets are kept)."""
     for at in range(begin, end):
         if not 33 <= data[at] <= 126:
             return False
@@ -278,7 +278,7 @@ def is_clean_target(data, begin, end, checks):
 
 @kernel()
 def is_clean_body(data, begin, end, checks):
-    """Return whether a body holds no secret.
+    """Return whether a body holds no secret (or secrets are kept).
 
     The result is False for a body that is too long to be searched.
     """
@@ -298,7 +298,8 @@ def is_clean_body(data, begin, end, checks):
 def is_plain_value(data, begin, end, checks):
     """Return whether a header's value is one word that needs no search.
 
-    Such a word consists of letters, digits and `-_.~/`, with at least one letter.
+    Such a word consists of letters, digits and `-_.~/`, with at least one letter. It has neither `//` nor `eyJ`, and
+    holds no number and no known secret.
     """
     letters = 0
     for at in range(begin, end):
@@ -357,7 +358,7 @@ def _is_length_line(data, begin, end):
 def _take_lines(data, begin, end, row, checks, batch):
     """Look up the header lines data[begin:end], and add them to the batch.
 
-    The result is 1 if the body has a content coding, 0 if not, and -1 if a line is left to Python.
+    The result is 1 if the body has a content coding, 0 if not, and -1 if the request is left to Python.
     """
     facts, used, rank, coded, seen = checks.facts, batch.used, np.int64(4), np.int64(0), np.int64(0)
     base = data.ctypes.data

@@ -227,7 +227,10 @@ def _note_arrival(s, slot):
 
 @kernel()
 def _consume(s, slot):
-    """Respond to the requests in the buffer, one after another, until one must wait or is incomplete."""
+    """Respond to the requests in the buffer, one after another, until one must wait or is incomplete.
+
+    The connection is reset if an incomplete head fills the buffer.
+    """
     p, data = s.peers[slot], s.inputs[slot]
     at = np.int64(0)
     while p.state == READING and at < p.in_end:
