@@ -125,7 +125,7 @@ def compile_apart(modules: Iterable[str], progress: Progress | None = None) -> b
                     progress(tally.share(), [worker.module for worker in workers if worker.module])
         return True
     finally:
-        # Also after an interrupt, so that no compiler keeps running.
+        # This happens also after an interrupt, so that no compiler keeps running.
         for worker in workers:
             worker.end()
 

@@ -208,7 +208,8 @@ def escapes(address, length):
     found, at = np.int64(0), np.int64(0)
     while at + 8 <= length:
         word = np.uint64(peek_i64(np.uint64(address + at)))
-        # The high bit of each byte is set by a byte above 127, by the sum of DEL + 1, or by the borrow of byte - 33.
+        # A byte's high bit is set if the byte is above 126 or below 33. A borrow or carry may also set that of the next
+        # byte, so that the bytes are then checked one by one.
         odd = (word | (word + _LOW) | ((word - _LOW * np.uint64(33)) & ~word)) & _HIGH
         if odd != 0:
             for place in range(at, at + 8):

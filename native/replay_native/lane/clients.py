@@ -110,14 +110,14 @@ def free_row(lane, row):
 
 @kernel(inlined=True)
 def join_wait_order(lane, row):
-    """Append a row to the wait order."""
+    """Append a row to the wait order, and count its bytes as waiting."""
     push_back(lane.wait_order, 0, row)
     lane.state[0].waiting_bytes += lane.wait_queue[row].length
 
 
 @kernel(inlined=True)
 def leave_wait_order(lane, row):
-    """Remove a row from the wait order."""
+    """Remove a row from the wait order, and subtract its bytes from those that wait."""
     drop(lane.wait_order, row)
     lane.state[0].waiting_bytes -= lane.wait_queue[row].length
 

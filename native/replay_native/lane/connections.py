@@ -67,7 +67,8 @@ The connection: `ssl` is the address of OpenSSL's object, 0 if the connection is
 is in its handshake, which began at `connected_ns`. `fresh`: no request has been answered on it yet. `bound`: it is
 being opened for a particular request, which is sent again. `address` is its row of the address table.
 
-The request: `key` is its client's row. `tries` counts its tries. `request` is the address of its copy. `spare` is the
+The request: `key` is its client's row. `tries` counts its tries. `resent` is 1 if its try was repeated on a new
+connection (`_send_again`). `request` is the address of its copy. `spare` is the
 address of memory into which a request with its values is written; then the two are exchanged. `own_ns` is the lane's
 own part of the time until the request was first sent: its generator lag, and the time that the lane lost while the
 request waited. Until it is sent, the lane's `lost_ns` must still be added.
@@ -194,7 +195,7 @@ def push_timed(lane, slot, deadline_ns):
 
 @kernel(inlined=True)
 def drop_timed(lane, slot):
-    """Remove a slot from the timed list."""
+    """Remove a slot from the timed list, so that it cannot expire."""
     drop(lane.slots_by_state, slot)
 
 
@@ -251,7 +252,7 @@ def push_idle(lane, slot, now):
 
 @kernel(inlined=True)
 def drop_idle(lane, slot):
-    """Remove a connection from the free ones."""
+    """Remove a connection from the free ones, before it is used or closed."""
     drop(lane.slots_by_state, slot)
     if lane.settings.per_client:
         drop(lane.idle_of_client, slot)

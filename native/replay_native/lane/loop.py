@@ -277,7 +277,7 @@ def _on_event(lane, slot, generation, mask):
     elif c.state == BUSY:
         if mask & EPOLLOUT and c.sent_bytes < c.request_bytes:
             send_rest(lane, slot)
-        # TLS may have had to write before it could continue reading.
+        # With TLS, any event may mean that reading can continue, because OpenSSL may have had to write first.
         if mask & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP) or c.ssl:
             receive(lane, slot, mask & (EPOLLRDHUP | EPOLLERR | EPOLLHUP) != 0)
     elif c.state == IDLE and receive_bytes(c, lane.buffer) not in (-EAGAIN, -EINTR):

@@ -53,7 +53,7 @@ def release_head(lane):
 
 @kernel(inlined=True)
 def count_waiting(lane):
-    """Publish how many requests wait."""
+    """Publish how many requests wait. Those that back off are not counted."""
     st = lane.state[0]
     lane.metrics.counters[C.waiting] = st.taken - st.head + length_of(lane.wait_order, 0)
 
@@ -132,7 +132,10 @@ def _wanted(lane):
 
 @kernel(inlined=True)
 def queued(lane):
-    """Return how many requests in the ring need a connection now."""
+    """Return how many requests in the ring need a connection now.
+
+    In a closed loop that has started, these are all published requests.
+    """
     st = lane.state[0]
     if not lane.settings.closed_loop:
         return st.taken - st.head

@@ -49,7 +49,7 @@ __all__ = [
     "COUNTERS", "FIRST_OUTCOME", "GENERATOR", "MALFORMED", "N_OUTCOMES", "OUTCOMES", "PER_ROUTE", "REFUSED", "REJECTED",
     "RESET", "SAMPLES_KEPT", "TIMEOUT", "TLS", "TOTALS", "TRUNCATED", "UNSENT", "C", "Control", "State", "Stop", "T",
 ]  # fmt: skip
-# Re-exported for readers of a lane's memory, which also need the catalog's indices.
+# These names are re-exported for readers of a lane's memory, which also need the catalog's indices.
 
 MAGIC = 0x5245504C41593031
 

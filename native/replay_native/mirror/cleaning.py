@@ -124,7 +124,7 @@ CHECKS_TYPE, BATCH_TYPE = numba_type(Checks), numba_type(Batch)
 
 @kernel()
 def find(table, data, begin, end):
-    """Return the id of a string, or -1."""
+    """Return the id of a string, or -1 if the table does not have it. Nothing is added."""
     hashed = mix(mix(hash_bytes(data, begin, end, table.state[SEED]), np.int64(0)), np.int64(0))
     slots, entries = table.slots, table.entries
     mask = np.int64(slots.shape[0] - 1)
@@ -172,7 +172,8 @@ def _ends_name(data, at, end, state, checks):
             return True
         seen += byte_class != IGNORED_CLASS
         if checks.depths[state] <= seen:
-            return False  # The name that this state has seen begins after the boundary, so that the next place finds it.
+            # The name that this state has seen begins after the boundary, so that the next place finds it.
+            return False
         at += 1
     return False
 

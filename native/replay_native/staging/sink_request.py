@@ -102,7 +102,7 @@ def _read_options(data, at, end, options):
 
 @kernel(inlined=True)
 def _read_request_line(s, slot, data, at, end):
-    """Read method, path and version."""
+    """Read a request's method, path and version, and the options of a path that begins with `/sink/`."""
     p = s.peers[slot]
     p.to_head = _starts(data, at, end, _HEAD)
     p.keep = data[end - 1] != 48

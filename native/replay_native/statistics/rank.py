@@ -36,9 +36,9 @@ class Effects(NamedTuple):
 class Inversion(NamedTuple):
     """Scratch of `intervals`. Its rows have one value per labelling."""
 
-    top: Annotated[Array, "float64[:, ::1]", "the largest |t|, whose it is, the second largest"]
-    low: Annotated[Array, "float64[::1]", "where the effects that it keeps begin"]
-    high: Annotated[Array, "float64[::1]", "where they end"]
+    top: Annotated[Array, "float64[:, ::1]", "[3, labellings]: the largest |t|, its metric, the second largest |t|"]
+    low: Annotated[Array, "float64[::1]", "the lowest effect that a labelling does not reject"]
+    high: Annotated[Array, "float64[::1]", "the highest effect that a labelling does not reject"]
 
 
 @bundle

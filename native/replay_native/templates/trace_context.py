@@ -53,7 +53,7 @@ def _id_of(seed, seq, salt):
 
 @kernel()
 def _put_parent(at, seed, seq, attempt):
-    """Write a parent id."""
+    """Write the parent id of an attempt in hexadecimal, and return the address after it."""
     return put_hex(at, _id_of(seed, seq, _PARENT ^ np.uint64(attempt)), 16)
 
 
