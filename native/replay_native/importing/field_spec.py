@@ -77,7 +77,7 @@ class FieldSpec(NamedTuple):
     """
 
     options: Annotated[Array, "int64[::1]", "see OPTIONS"]
-    literals: Annotated[Array, "uint8[::1]", "what stands between the fields of a template"]
+    literals: Annotated[Array, "uint8[::1]", "the literals between the fields of a template"]
     literal_ends: Annotated[Array, "int64[::1]", "per literal and one more: where it begins"]
     roles: Annotated[Array, "int64[::1]", "per field or column: its role, -1 for none"]
     keys: Annotated[Array, "uint8[::1]", "the keys of JSON and pairs"]
@@ -96,7 +96,7 @@ class Scratch(NamedTuple):
     """
 
     spans: Annotated[Array, "int64[:, ::1]", "per role: where its field begins and ends, -1 for none"]
-    gaps: Annotated[Array, "int64[:, ::1]", "what stands between two values of JSON; see `json_cut`"]
+    gaps: Annotated[Array, "int64[:, ::1]", "the bytes between two values of JSON; see `json_cut`"]
     gap_text: Annotated[Array, "uint8[::1]", "the bytes of each gap"]
     number: Annotated[Array, "int64[::1]", "a decimal number that is being read: three words"]
 

@@ -157,7 +157,7 @@ def _add_value(keeping, note, at, data, begin, end):
 
 @kernel()
 def _begin_note(keeping, at, index):
-    """Begin a note, and return where its value goes; if there is no space for it, count it and return -1."""
+    """Begin a note, and return the offset of its value. If there is no space for it, count it and return -1."""
     notes = keeping.notes
     if at + NOTE_BYTES > notes.size:
         keeping.ring.words[HEADERS_CUT] += 1

@@ -156,7 +156,7 @@ def _aligned(size):
 
 @kernel(inlined=True)
 def _place(ring, size):
-    """Return the ring position at which a record of this size goes, or -1 if there is no space."""
+    """Return the ring position for a record of this size, or -1 if there is no space."""
     capacity, tail = np.int64(ring.data.shape[0]), ring.words[TAIL]
     left = capacity - (tail & (capacity - 1))
     offset = tail if size <= left else tail + left

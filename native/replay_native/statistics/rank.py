@@ -36,7 +36,9 @@ class Effects(NamedTuple):
 class Inversion(NamedTuple):
     """Scratch of `intervals`. Its rows have one value per labelling."""
 
-    top: Annotated[Array, "float64[:, ::1]", "[3, labellings]: the largest |t|, its metric, the second largest |t|"]
+    top: Annotated[
+        Array, "float64[:, ::1]", "[3, labellings]: the largest |t|, its metric, the second largest |t|"
+    ]
     low: Annotated[Array, "float64[::1]", "the lowest effect that a labelling does not reject"]
     high: Annotated[Array, "float64[::1]", "the highest effect that a labelling does not reject"]
 
