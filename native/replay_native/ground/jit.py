@@ -92,11 +92,11 @@ class Piece:
         return numba.types.Dispatcher(self.dispatcher)
 
     def get_call_template(self, args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
-        """Delegate to the dispatcher."""
+        """Return the dispatcher's template for a call. Numba asks for it when it types a caller."""
         return self.dispatcher.get_call_template(args, kws)
 
     def get_overload(self, signature: Any) -> Any:
-        """Delegate to the dispatcher."""
+        """Return the compiled version for a signature. Numba asks for it when it lowers a caller."""
         return self.dispatcher.get_overload(signature)
 
     def __getattr__(self, name: str) -> Any:

@@ -113,7 +113,7 @@ class KernelCache(_Cache):  # type: ignore[misc]
 
     @property
     def cache_path(self) -> str:
-        """The folder of this version of the sources."""
+        """The folder in which newly compiled kernels of this version of the sources are stored."""
         return os.fspath(cache_folder.root() / self._digest)
 
     def enable(self) -> None:

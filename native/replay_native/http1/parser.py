@@ -401,7 +401,7 @@ def _chunk_begins(p):
 
 @kernel(inlined=True)
 def _chunk_byte(p, byte):
-    """Process one byte between the data of two chunks, and return False if it is malformed."""
+    """Process one byte of a chunk's size line, or of the line end after its data; return False if it is malformed."""
     state = p.parse_state
     if state == CHUNK_DATA_CR:
         p.parse_state = CHUNK_DATA_LF

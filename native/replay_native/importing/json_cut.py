@@ -78,7 +78,8 @@ def _skip_blanks(data, at, end):
 def _nested_end(data, at, end, depth):
     """Return where the object or array around `at` ends, or -1 if it does not end before `end`.
 
-    `depth` is the number of brackets that are open at `at`; with 0, the opening bracket is at `at`.
+    `depth` is the number of brackets that are open at `at`; with 0, the opening bracket is at `at`. Brackets are
+    counted, but their kinds are not matched.
     """
     while at < end:
         while at < end and _NESTING[data[at]] == 0:

@@ -95,7 +95,7 @@ def _own32(data, at, swapped):
 
 @kernel()
 def _tcp(data, at, end, whole_end, packet):
-    """Read the TCP header at `at` into `packet`.
+    """Read the TCP header at `at` into `packet`. If it is cut off or invalid, only KIND is set, to CUT.
 
     `whole_end` is where the payload would end if all of it had been captured.
     """

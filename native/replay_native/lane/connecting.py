@@ -58,7 +58,8 @@ def dial_for_client(lane):
     """Open one more connection for the first client that needs one.
 
     If the lane has reached its limit of connections, the connection that has been idle for longest is closed first.
-    Nothing is opened if that client no longer needs a connection.
+    Nothing is opened if that client no longer needs a connection. If opening fails at once, the client's next request
+    fails.
     """
     st = lane.state[0]
     key = pop_dial(lane)

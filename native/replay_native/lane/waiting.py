@@ -126,7 +126,7 @@ def give_up_head(lane, reason):
 
 @kernel(inlined=True)
 def _wanted(lane):
-    """Return how many requests need a connection now."""
+    """Return how many requests in the ring and in the wait queue need a connection now."""
     return queued(lane) + lane.state[0].startable
 
 

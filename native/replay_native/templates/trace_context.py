@@ -89,7 +89,7 @@ def _begins_line(at):
 
 @kernel()
 def renew_parent(address, length, seed, seq, attempt):
-    """Replace the parent id of a rendered request with that of this attempt.
+    """Replace the parent id of a rendered request, if it has a traceparent, with that of this attempt.
 
     The head has at most one `traceparent` line. No other line can be mistaken for it, because values contain no line
     ends.
