@@ -1,7 +1,8 @@
 """Several processes that fill the cache, for the first use, when all kernels have to be compiled.
 
-Each core gets a process, as far as there are modules. A process compiles one module after the other, the largest ones
-first. It loads Numba and the pieces that modules share only once, and reports every kernel that it has compiled.
+There is a process for each core, but there are no more processes than modules. A process compiles one module after the
+other, the largest ones first. It loads Numba and the pieces that modules share only once, and reports every kernel
+that it has compiled.
 Progress is measured in bytes of bytecode: 10,000 bytes take 1.2 to 3.3 s to compile, whatever module they are in.
 """
 

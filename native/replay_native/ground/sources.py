@@ -84,9 +84,9 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def digest(name: str) -> str:
-    """Return the folder name of a module's compiled kernels. It changes with all that affects them.
+    """Return the folder name of a module's compiled kernels.
 
-    This is their sources, `versions`, and the setting of Numba's bounds checks, but not the CPU.
+    It changes with their sources, with `versions`, and with the setting of Numba's bounds checks.
     """
     hashed = hashlib.blake2b(digest_size=8)
     for module, source in sorted(sources(name).items()):

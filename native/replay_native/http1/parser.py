@@ -221,7 +221,7 @@ def _name_ends(p):
 
 @kernel(inlined=True)
 def _length_part_ends(p):
-    """Process one of the comma-separated numbers of a Content-Length. All must be equal, with as many digits.
+    """Process one of the comma-separated numbers of a Content-Length. All must be equal, including leading zeros.
 
     Returns False if the response is malformed.
     """

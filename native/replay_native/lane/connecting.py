@@ -59,7 +59,7 @@ def dial_for_client(lane):
 
     If the lane has reached its limit of connections, the connection that has been idle for longest is closed first.
     Nothing is opened if that client no longer needs a connection. If opening fails at once, the client's next request
-    fails.
+    fails or is retried.
     """
     st = lane.state[0]
     key = pop_dial(lane)

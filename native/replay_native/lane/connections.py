@@ -7,7 +7,7 @@ A connection is a row (a slot) of `connections`. `states` lists its states and t
 of `slots_by_state`, which depends on its state:
 
 - TIMED: CONNECTING and BUSY slots, by deadline. All deadlines are now + `timeout`, so appending keeps the order, and
-    the first slot is always the next to expire. `hasten` breaks that order on purpose: it moves a slot whose send
+  the first slot is always the next to expire. `hasten` breaks that order on purpose: it moves a slot whose send
   failed to the front, so that `_expire` ends it next. The socket is read before that, because a response may have
   arrived (such as an early 413).
 - FREE: IDLE slots, last in, first out. The connection that was used last is used next, and the last in the list has
@@ -68,10 +68,10 @@ is in its handshake, which began at `connected_ns`. `fresh`: no request has been
 being opened for a particular request, which is sent again. `address` is its row of the address table.
 
 The request: `key` is its client's row. `tries` counts its tries. `resent` is 1 if its try was repeated on a new
-connection (`_send_again`). `request` is the address of its copy. `spare` is the
-address of memory into which a request with its values is written; then the two are exchanged. `own_ns` is the lane's
-own part of the time until the request was first sent: its generator lag, and the time that the lane lost while the
-request waited. Until it is sent, the lane's `lost_ns` must still be added.
+connection (`_send_again`). `request` is the address of its copy. `spare` is the address of memory into which a request
+with its values is written; then the two are exchanged. `own_ns` is the lane's own part of the time until the request
+was first sent: its generator lag, and the time that the lane lost while the request waited. Until it is sent, the
+lane's `lost_ns` must still be added.
 
 The attempt: `send_error` is the errno of a failed send. `kept_bytes` counts the bytes of a response that arrives in
 several reads and is needed for captures and checks, including those that did not fit into memory. It is 0 if one read

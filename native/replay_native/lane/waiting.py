@@ -134,7 +134,7 @@ def _wanted(lane):
 def queued(lane):
     """Return how many requests in the ring need a connection now.
 
-    In a closed loop that has started, these are all published requests.
+    In a closed loop, these are the published requests that were not taken up: none before its start or after STOP.
     """
     st = lane.state[0]
     if not lane.settings.closed_loop:
