@@ -8,7 +8,8 @@ from typing import NamedTuple
 class ControlWords(NamedTuple):
     """Places of the words in `control`, a cache line apart.
 
-    The control plane writes STOP, FEED_TAIL, FEED_END and ADDRESSES. The lane writes the others.
+    The control plane writes STOP, FEED_TAIL, FEED_END and ADDRESSES. The lane writes the others. WORDS is the length of
+    `control`.
     """
 
     STOP: int = 0

@@ -1,8 +1,8 @@
 """The folder for compiled kernels: it is chosen so that no other user can write to it.
 
 Numba executes the files in this folder as code. So a folder is used only if it is not a symbolic link, belongs to
-this user, and is not writable by others. The permissions of existing folders are never changed. Only files whose
-names are those of compiled kernels are ever deleted.
+this user (or to root, if kernels are only read from it), and is not writable by others. The permissions of existing
+folders are never changed. Only files whose names are those of compiled kernels are ever deleted.
 """
 
 from __future__ import annotations
@@ -99,10 +99,11 @@ def _wanted() -> Iterator[Path]:
 
 
 def cache_root() -> Path:
-    """Return the user's own cache of compiled kernels, or a temporary folder if no place is safe.
+    """Return the folder for compiled kernels: the first that is safe and writable.
 
-    If a place is not safe or not writable, a line on standard error gives the reason and the folder that is used
-    instead. Child processes use the same folder.
+    If none is, this is a temporary folder that is removed when the process ends; PermissionError if there is no safe
+    place for that either. If a folder was refused, a line on standard error gives the reason and the folder that is
+    used instead, which child processes then use, too.
     """
     refused: list[str] = []
     for folder in _wanted():

@@ -10,12 +10,12 @@ _prepare: list[Callable[[list[str]], None]] = []
 def before_compiling(prepare: Callable[[list[str]], None]) -> None:
     """Register `prepare(modules)`, which is called once, before the first kernel is compiled.
 
-    A command uses it to show the progress.
+    It replaces a function that was registered before. A command uses it to show the progress.
     """
     _prepare[:] = [prepare]
 
 
 def compiling(modules: list[str]) -> None:
-    """Call the registered function, if there is one, with the `modules` whose kernels must be compiled."""
+    """Call the registered function, if there is one, with `modules`, of which at least one must be compiled."""
     while _prepare:
         _prepare.pop()(modules)

@@ -92,11 +92,11 @@ class Piece:
         return numba.types.Dispatcher(self.dispatcher)
 
     def get_call_template(self, args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
-        """Delegate to the dispatcher."""
+        """Return the dispatcher's template for a call. Numba asks for it when it types a caller."""
         return self.dispatcher.get_call_template(args, kws)
 
     def get_overload(self, signature: Any) -> Any:
-        """Delegate to the dispatcher."""
+        """Return the compiled version for a signature. Numba asks for it when it lowers a caller."""
         return self.dispatcher.get_overload(signature)
 
     def __getattr__(self, name: str) -> Any:
@@ -161,7 +161,7 @@ def code_bytes(module: str) -> int:
 
 
 def warm(modules: Iterable[str]) -> float:
-    """Compile the entries of `modules`, or load them from the cache, and return the seconds that this took.
+    """Load the entries of `modules` from the package or the cache, or compile them; return the seconds that this took.
 
     `"lane.loop"` stands for `replay_native/lane/loop.py`. Afterwards a call with other types raises TypeError,
     instead of compiling the entry again.

@@ -2,7 +2,7 @@
 
 The folder's name contains a digest of the sources, and a file's name a digest of the types and the CPU. So a kernel
 compiled for other sources, types or CPUs is never found. Each file begins with a digest of its content. A truncated
-or changed file is reported once, compiled again and replaced.
+or changed file is reported once, and its kernel is compiled again.
 """
 
 from __future__ import annotations
@@ -108,12 +108,12 @@ class KernelCache(_Cache):  # type: ignore[misc]
                 beside.unlink()
             cache_folder.say_once(
                 f"compiled kernels cannot be kept in {cache_folder.root()} ({error.strerror}): the next command"
-                " compiles them again (set REPLAY_CACHE to a folder with space)"
+                " compiles them again (set REPLAY_CACHE to a writable folder with free space)"
             )
 
     @property
     def cache_path(self) -> str:
-        """The folder of this version of the sources."""
+        """The folder in which newly compiled kernels of this version of the sources are stored."""
         return os.fspath(cache_folder.root() / self._digest)
 
     def enable(self) -> None:

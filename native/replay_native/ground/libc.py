@@ -52,8 +52,8 @@ def _not_there() -> int:
 def external(library: ctypes.CDLL | None, missing: list[str], name: str, signature: Any) -> Any:
     """Return a library function that kernels can call.
 
-    If the library does not have it, kernels get a stub that returns -1 with ENOSYS, and its name is added to
-    `missing`.
+    If the library does not have it, or `library` is None, kernels get a stub that returns -1 with ENOSYS, and the name
+    is added to `missing`.
     """
     try:
         address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value

@@ -1,8 +1,9 @@
 """Several processes that fill the cache, for the first use, when all kernels have to be compiled.
 
-Each core gets a process, which compiles one module after the other. The largest modules come first. Each process
-loads Numba and the pieces that modules share only once. It reports every kernel that it has compiled. Progress is
-measured in bytes of bytecode: 10,000 bytes take 1.2 to 3.3 s to compile, whatever module they are in.
+There is a process for each core, but there are no more processes than modules. A process compiles one module after the
+other, the largest ones first. It loads Numba and the pieces that modules share only once, and reports every kernel
+that it has compiled.
+Progress is measured in bytes of bytecode: 10,000 bytes take 1.2 to 3.3 s to compile, whatever module they are in.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def compile_apart(modules: Iterable[str], progress: Progress | None = None) -> b
                     progress(tally.share(), [worker.module for worker in workers if worker.module])
         return True
     finally:
-        # Also after an interrupt, so that no compiler keeps running.
+        # This happens also after an interrupt, so that no compiler keeps running.
         for worker in workers:
             worker.end()
 

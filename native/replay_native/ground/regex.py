@@ -82,7 +82,9 @@ def _follow(program, first, thread, at, work, threads, count):
 
 @kernel()
 def search(data, begin, end, program, first, sets, work):
-    """Return (begin, end) of the group of the first match in data[begin:end], or (-1, -1) if there is none.
+    """Return (begin, end) of the group of the first match in data[begin:end].
+
+    The result is (-1, -1) if there is no match, or if its group took no part in it.
 
     `program` is int32[n, 3], and the program to run begins at row `first`. `sets` is uint8[n, 256]. The first
     instruction is a JUMP whose b, program[first, 2], is the set of the bytes that a match can begin with.

@@ -9,7 +9,7 @@ from .jit import kernel
 
 BLOCK_BYTES = 64
 WORK_WORDS = 80
-"""Words of the scratch memory: the schedule of a block (64), the state (8), and the digest (8)."""
+"""Words of the scratch memory: the schedule of a block (64), the state or digest (8), and 8 that are not used."""
 
 _STATE = 64
 

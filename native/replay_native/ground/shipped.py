@@ -48,7 +48,7 @@ class Archive(NamedTuple):
         return f"{folder}/{name}" in self.kernels
 
     def read(self, folder: str, name: str) -> bytes | None:
-        """Return a kernel's content, or None if it is missing or damaged."""
+        """Return a kernel's content, or None if it is missing, damaged or unreadable."""
         place = self.kernels.get(f"{folder}/{name}")
         if place is None:
             return None
@@ -58,7 +58,9 @@ class Archive(NamedTuple):
             packed = file.read(length)
             if digest_of(packed) == digest:
                 return zlib.decompress(packed)
-        say_once(f"{self.path} is damaged: kernels are compiled for this machine (install the package again)")
+        say_once(
+            f"{self.path} is damaged or unreadable: kernels are compiled for this machine (install the package again)"
+        )
         return None
 
 
@@ -98,13 +100,13 @@ def open_archive(path: Path) -> Archive:
         if found["versions"].get(what) != version:
             raise Unfit(
                 f"the compiled kernels of this package are for {what} {found['versions'].get(what)},"
-                f" and this is {version}"
+                f" but {what} {version} is installed"
             )
     return Archive(path, tuple(found["cpu"]), found["kernels"], len(head) + length)
 
 
 def _check_owner(path: Path) -> None:
-    """Raise Unfit if a user can write to `path` who cannot write to the package's sources."""
+    """Raise Unfit if `path` is a link, or if a user can write to it who cannot write to the package's sources."""
     found, package = path.lstat(), Path(__file__).stat()
     if stat.S_ISLNK(found.st_mode):
         raise Unfit(f"{path} is a link")

@@ -84,7 +84,10 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def digest(name: str) -> str:
-    """Return the folder name of a module's compiled kernels. It changes with their sources and with `versions`."""
+    """Return the folder name of a module's compiled kernels.
+
+    It changes with their sources, with `versions`, and with the setting of Numba's bounds checks.
+    """
     hashed = hashlib.blake2b(digest_size=8)
     for module, source in sorted(sources(name).items()):
         hashed.update(module.encode() + b"\0" + source)

@@ -188,7 +188,8 @@ def find_body(data, head, head_end, end):
 def cookie_parts(data, begin, end):
     """Split a Set-Cookie value (RFC 6265, 5.2): (name begin, name end, value begin, value end, attributes begin).
 
-    The name end is -1 if the value is not a valid cookie: it has no name, or it contains a control character.
+    The name end is -1 if the value is not a valid cookie: it has no `=` or no name, or it contains a control
+    character.
     """
     stop = begin
     while stop < end and data[stop] != SEMICOLON:

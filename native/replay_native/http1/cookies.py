@@ -99,7 +99,8 @@ def put_cookie(jar, length, most, data, begin, end):
     """Apply a Set-Cookie value to the jar, and return the jar's new length.
 
     If the length would exceed `most`, the jar is not changed, and NO_ROOM is returned. A value that is not a valid
-    cookie changes nothing. A cookie that is already in the jar is replaced, and moves to the end.
+    cookie changes nothing. A cookie that is already in the jar is replaced, and moves to the end. A Set-Cookie that
+    deletes the cookie removes it from the jar.
     """
     name, name_end, value, value_end, attributes = cookie_parts(data, begin, end)
     if name_end < 0:

@@ -14,8 +14,8 @@ from replay_native.ground.jit import kernel
 ABSENT, STRING, LITERAL, COMPOUND = 0, 1, 2, 3
 """Kinds of results.
 
-ABSENT: no such value, or null. STRING: the text between the quotes. LITERAL: a number, true or false. COMPOUND: an
-object or array.
+ABSENT: no such value, null, or a value that begins like none of the others. STRING: the text between the quotes.
+LITERAL: a number, true or false; only its first character is checked. COMPOUND: an object or array.
 """
 
 _QUOTE, _BACKSLASH, _COMMA, _COLON = 34, 92, 44, 58

@@ -43,20 +43,20 @@ SEEN_LENGTH, SEEN_CHUNKED, SAID_CLOSE, SAID_KEEP_ALIVE, SPACE_PENDING, IN_TRAILE
 
 REASONS = (
     "",
-    "it does not begin with HTTP/1.",
+    "it does not begin with an HTTP/1 version",
     "its status is not three digits",
     "its status is outside 200 to 599",
     "it switches protocols (101), which no request asked for",
     "its head contains a control character",
     "it contains a carriage return without a line feed",
-    "a header's name is empty or contains a forbidden character",
+    "a header's name is empty, contains a forbidden character, or has no colon after it",
     "a continuation line does not follow a header",
     "its Content-Length is not a number below 2^63",
     "it has two different Content-Lengths",
     "its Transfer-Encoding is not chunked",
-    "a chunk's size is not a number below 2^63",
+    "a chunk's size is not a number below 2^63, or its line does not end with CR LF",
     "a chunk is longer than its size, or does not end with CR LF",
-    "its head is longer than the limit, or the lines between two chunks are",
+    "its head is longer than the limit, or the lines between two chunks or after the last one are",
 )
 """The texts of `reason`."""
 
@@ -221,7 +221,7 @@ def _name_ends(p):
 
 @kernel(inlined=True)
 def _length_part_ends(p):
-    """Process one of the comma-separated numbers of a Content-Length. All must be equal.
+    """Process one of the comma-separated numbers of a Content-Length. All must be equal, including leading zeros.
 
     Returns False if the response is malformed.
     """
@@ -401,7 +401,7 @@ def _chunk_begins(p):
 
 @kernel(inlined=True)
 def _chunk_byte(p, byte):
-    """Process one byte between the data of two chunks, and return False if it is malformed."""
+    """Process one byte of a chunk's size line, or of the line end after its data; return False if it is malformed."""
     state = p.parse_state
     if state == CHUNK_DATA_CR:
         p.parse_state = CHUNK_DATA_LF
@@ -474,7 +474,7 @@ def _value_run_ends(data, at, end):
 def _quick(p, data, at, end):
     """Process names, values that do not affect the framing, and line ends in long steps; return where it stopped.
 
-    It stops at a byte that `_head_byte` must decide.
+    It stops at `end`, or at a byte that `_head_byte` or `_chunk_byte` must decide.
     """
     if p.parse_state == NAME:
         if p.position:
@@ -501,7 +501,8 @@ def parse(p, data, at, end, header_limit, by_parts):
     It stops at `end`, after the last byte of a complete response (DONE), or where the response is malformed (BAD).
     With `by_parts` it also stops after the head, and after each piece of the body.
 
-    A response is BAD when its head, or the lines between two chunks, exceed `header_limit` bytes.
+    A response is BAD when its head (with those of informational responses before it), the lines between two chunks,
+    or the last chunk's line and the trailers exceed `header_limit` bytes.
     """
     head_ends = False
     while at < end and p.parse_state < DONE:

@@ -2,7 +2,8 @@
 
 A request is `METHOD SP base-path target SP HTTP/1.1 CRLF headers [X-Replay: RUN-SEQ CRLF] [traceparent CRLF] [body
 headers] CRLF body`. Whatever is the same for every row is rendered once, in a RenderTable. Targets are read from the
-trace's dictionary by raw address. Bytes that are not allowed in a request line are percent-encoded (RFC 9112, 3.2).
+trace's dictionary by raw address. Bytes of a target that are not allowed in a request line are percent-encoded
+(RFC 9112, 3.2).
 
 Each part has two kernels: `..._length` counts its bytes, and `put_...` writes them. The length of a whole request is
 known before it is written, so that it is written only if the ring has space for all of it.
@@ -207,7 +208,8 @@ def escapes(address, length):
     found, at = np.int64(0), np.int64(0)
     while at + 8 <= length:
         word = np.uint64(peek_i64(np.uint64(address + at)))
-        # The high bit of each byte is set by a byte above 127, by the sum of DEL + 1, or by the borrow of byte - 33.
+        # A byte's high bit is set if the byte is above 126 or below 33. A borrow or carry may also set that of the next
+        # byte, so that the bytes are then checked one by one.
         odd = (word | (word + _LOW) | ((word - _LOW * np.uint64(33)) & ~word)) & _HIGH
         if odd != 0:
             for place in range(at, at + 8):
@@ -237,7 +239,11 @@ def put_escaped(at, address, length):
 
 @kernel(inlined=True)
 def _ipv4_of(table, client):
-    """Return a client's IPv4 address. Its host part is the client's number plus 1, because 0 is the network itself."""
+    """Return a client's IPv4 address.
+
+    Its host part is the client's number plus 1, because 0 is the network itself. It begins again at 0 if the network
+    has too few addresses.
+    """
     return table.client_network | (np.uint32(client + 1) & table.client_hosts)
 
 
@@ -337,7 +343,10 @@ def template_length(table, template, row):
 
 @kernel()
 def put_like(at, text, begin, end, seed, client):
-    """Write a text with random letters and digits in place of its own. A digit at its beginning never becomes 0."""
+    """Write a text with random ASCII letters and digits in place of its own.
+
+    Lower case stays lower case, and upper case stays upper case. A digit at the beginning never becomes 0.
+    """
     for place in range(begin, end):
         byte = np.int64(text[place])
         bits = np.int64(random_of(seed, client, np.uint64(place - begin)) >> np.uint64(33))
@@ -429,7 +438,7 @@ def _lacks_slash(address, length):
 
 @kernel()
 def _query_of(address, length):
-    """Return the address and length of a target's query, with its question mark."""
+    """Return the address and length of a target's query, with its question mark; a length of 0 if it has none."""
     for place in range(length):
         if peek_u8(np.uint64(address + place)) == _QUESTION:
             return address + place, length - place
@@ -515,7 +524,7 @@ def _put_recorded_head(at, table, kind, length):
 def _body_head_length(table, template, filled):
     """Return how many bytes the headers of a body of `filled` bytes take, without a number that the lane inserts.
 
-    If the body has patches, only the lane knows its length.
+    If the body has patches, only the lane knows its length. Without a template (-1), the body is empty.
     """
     if template < 0:
         return np.int64(_NO_BODY.shape[0])
@@ -549,7 +558,7 @@ def _patches_of(table, path, own, template):
 
 @kernel(inlined=True)
 def _template_of(of_request, number, of_route):
-    """Return the template of a request: its own, or that of its route."""
+    """Return the template of a request: its own, or else that of its route, which may be -1."""
     if of_request.shape[0] and of_request[number] >= 0:
         return np.int64(of_request[number])
     return np.int64(of_route)

@@ -66,7 +66,8 @@ RULE = np.dtype([
 
 The name is that of a cookie or a header (in lower case), or the tokens of a pointer. The text is what a value must
 equal (-1: anything), the bytes that the body must contain, the digest of the body, or for STATUS a byte for each of
-600 statuses. A capture whose `is_link` is 1 accepts only a path on this target (`link_length`).
+600 statuses. For SIZE, `low` and `high` are the limits of the body's size. A capture whose `is_link` is 1 accepts only
+a path on this target (`link_length`).
 """
 
 rule_type = from_dtype(RULE)
@@ -382,8 +383,8 @@ def _find_cookie(sessions, rule, data, head, head_end):
 def _find(sessions, rule, data, head, head_end, body_end):
     """Copy the value that a rule reads to `found`, and return (its length or -1, whether it exists).
 
-    An existing value has the length -1 if it is too long or not a string, number or boolean. `body_end` is -1 if the
-    body is not complete.
+    An existing value has the length -1 if it is too long, invalid, or not a string, number or boolean. A cookie that
+    is too long does not count as existing. `body_end` is -1 if the body is not complete.
     """
     if rule.source == HEADER:
         begin, end, _ = find_header(data, head, head_end, sessions.texts, rule.name, rule.name_end)
@@ -460,7 +461,10 @@ def link_length(data, length):
 
 @kernel()
 def _capture(sessions, rule, number, row, length):
-    """Store `length` bytes of `found` as a value of the client. False if a request must not contain them."""
+    """Store `length` bytes of `found` as a value of the client.
+
+    False if they are missing (`length` is -1), too long, or must not be in a request.
+    """
     if length < 0 or length > sessions.bounds[rule.slot]:
         return False
     for i in range(length):
@@ -528,7 +532,7 @@ def take_cookies(sessions, client, data, head, head_end):
 def evaluate(sessions, client, route, data, end, answer, counts, is_measured):
     """Apply the rules of a route to data[:end], a response.
 
-    Returns how many checks were made, the first rule that failed or -1, and how many cookies did not fit. counts
+    Returns how many checks were made, the first check that failed or -1, and how many cookies did not fit. counts
     int64[rules, 2] has for each rule how often it succeeded, and how often not. Checks are made only if
     `is_measured`.
     """

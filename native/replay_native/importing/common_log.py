@@ -188,7 +188,7 @@ def _agent_place(data, at, end):
 def _forwarded(data, at, end):
     """Return the span of the first address in the quoted field after the user agent.
 
-    `at` is the start of the user agent. The span is empty when there is no such field.
+    `at` is the start of the user agent. The span is empty when there is no such field, or no address in it.
     """
     while at < end and data[at] != _QUOTE:
         at += 1 + (data[at] == _BACKSLASH)

@@ -68,7 +68,7 @@ def record_end(data, begin, first_end, end, limit, delimiter):
 
     If a quote does not close before `limit`, or if something other than a delimiter follows the closing quote, the
     result is `first_end`: a stray quote must not swallow the lines after it. The result is UNDECIDED if the record
-    goes on beyond data[:end], and `end` is before `limit`.
+    may continue beyond data[:end], and `end` is before `limit`.
     """
     within = min(end, limit)
     undecided = np.int64(UNDECIDED) if end < limit else first_end

@@ -89,8 +89,9 @@ def cut_template(data, begin, end, spec, spans):
 def cut_delimited(data, begin, end, spec, state, spans):
     """Cut a line at its delimiters into `spans`, and return ACCEPTED, OTHER_FORMAT or UNCLOSED.
 
-    A quoted field may contain delimiters and doubled quotes. With DOUBLED escapes, spaces around a field do not
-    belong to it. state[UNCUT] is set to the start of the part that was not cut.
+    With DOUBLED or QUOTED escapes, fields may be quoted, and then contain delimiters and doubled quotes. With DOUBLED
+    escapes, spaces around a field do not belong to it. Unless the result is OTHER_FORMAT, state[UNCUT] is set to the
+    start of the part that was not cut.
     """
     delimiter = spec.options[DELIMITER]
     lenient = spec.options[ESCAPES] == QUOTED

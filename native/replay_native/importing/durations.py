@@ -97,7 +97,7 @@ def _took(data, begin, end, unit_ns, point, number):
 
 @kernel(inlined=True)
 def read_took(data, spec, spans, state, rows, row, number):
-    """Write the sum of a line's durations to rows[TOOK_NS, row], or -1 if one of them is unknown.
+    """Write the sum of a line's durations to rows[TOOK_NS, row], or -1 if it has none or one is unknown.
 
     state[UNKNOWN_TOOK] counts the values that are no durations.
     """

@@ -326,7 +326,7 @@ def _record_end(data, begin, first_end, end, spec, state):
     """Return the offset of the newline that ends the record of a line that was just cut.
 
     This is the end of the line, unless the part that was not cut has a quoted field that continues on the next
-    line.
+    line. The result is UNDECIDED if the record may continue after the data.
     """
     at = state[UNCUT]
     if spec.options[ESCAPES] != DOUBLED or find_byte(data, at, first_end, np.uint8(_QUOTE)) >= first_end:

@@ -51,6 +51,7 @@ OPTIONS = 13
 
 DECIMAL: a second decimal point besides `.`. PADDED: spaces around a field of a template do not belong to it.
 STAMP_MIN_NS: a bare number below this time is not a stamp. TOOK_UNIT_NS: 0 means that durations must have a unit.
+AT_UNIT_NS: 0 means that the size of a bare number decides its unit.
 """
 
 FINEST_NS, LARGEST, ZONELESS = STATE_WORDS, STATE_WORDS + 1, STATE_WORDS + 2
@@ -76,7 +77,7 @@ class FieldSpec(NamedTuple):
     """
 
     options: Annotated[Array, "int64[::1]", "see OPTIONS"]
-    literals: Annotated[Array, "uint8[::1]", "what stands between the fields of a template"]
+    literals: Annotated[Array, "uint8[::1]", "the literals between the fields of a template"]
     literal_ends: Annotated[Array, "int64[::1]", "per literal and one more: where it begins"]
     roles: Annotated[Array, "int64[::1]", "per field or column: its role, -1 for none"]
     keys: Annotated[Array, "uint8[::1]", "the keys of JSON and pairs"]
@@ -95,7 +96,7 @@ class Scratch(NamedTuple):
     """
 
     spans: Annotated[Array, "int64[:, ::1]", "per role: where its field begins and ends, -1 for none"]
-    gaps: Annotated[Array, "int64[:, ::1]", "what stands between two values of JSON; see `json_cut`"]
+    gaps: Annotated[Array, "int64[:, ::1]", "the bytes between two values of JSON; see `json_cut`"]
     gap_text: Annotated[Array, "uint8[::1]", "the bytes of each gap"]
     number: Annotated[Array, "int64[::1]", "a decimal number that is being read: three words"]
 

@@ -137,7 +137,10 @@ def _unescape_as(escapes, data, begin, end, out):
 
 @kernel(inlined=True)
 def _append_query(escapes, data, begin, end, scratch, length):
-    """Append `?` and a query to a target in `scratch` that has no query, and return the new length."""
+    """Append `?` and a query to a target in `scratch`, unless the target has a query, and return the new length.
+
+    A query that is absent (`begin` is -1) or empty is not appended.
+    """
     if begin < 0 or begin == end:
         return length
     mark = find_byte(scratch, 0, length, np.uint8(_QUESTION))
@@ -164,11 +167,11 @@ def _append_query(escapes, data, begin, end, scratch, length):
 def write_field_targets(data, rows, count, escapes, constant, secrets, out):
     """Write targets as `targets.write_targets` does, for rows of `scan_fields`, and return the number of hosts.
 
-    `constant` is the target of rows that have none. A fragment is removed, since no request has one (RFC 9110,
-    7.1), but not with LOG or HASHED escapes, with which logs hold the request line as the server received it.
+    `constant` is the target of rows that have none. A fragment is removed, because no request has one (RFC
+    9110, 7.1). With LOG or HASHED escapes it stays, because such logs hold the request line as the server received it.
 
-    A host that several rows in succession share is written once: rows[HOST_NUMBER, i] is the number of row i's
-    host, or -1.
+    rows[HOST_NUMBER, i] is the number of row i's host, or -1. The host of an absolute target takes precedence over the
+    host field. A host field that several rows in succession share is written once.
     """
     at, named = np.int64(0), np.int64(0)
     last_begin, last_end, last = np.int64(0), np.int64(-1), np.int64(-1)

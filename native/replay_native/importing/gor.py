@@ -62,7 +62,7 @@ class Cutting(NamedTuple):
 
     key: Annotated[int, "int64", "key of the hashes of ids"]
     methods: Annotated[Array, "int64[:, ::1]", "the methods seen so far: their names, two words each"]
-    state: Annotated[Array, "int64[::1]", "the scanner's state; see `common_log`"]
+    state: Annotated[Array, "int64[::1]", "the scanner's state; see `scan_table`"]
     parts: Annotated[Array, "int64[:, ::1]", "one column per part (COLUMNS)"]
     heads: Annotated[Array, "uint8[::1]", "the header lines of messages, without Content-Length"]
     head_ends: Annotated[Array, "int64[::1]", "per part and one more: where its lines begin"]

@@ -25,7 +25,8 @@ def _sort(values, begin, end):
 def _spread_group(stamp, draws, begin, end, resolution_ns, out, ends):
     """Write the stamp plus the sorted draws of a group to out[begin:end].
 
-    The draws are distributed over buckets, one per draw but at most as many as `ends` has, and then sorted by insertion.
+    The draws are distributed over buckets, one per draw but at most as many as `ends` has, and then sorted by
+    insertion.
     """
     buckets = min(end - begin, ends.shape[0])
     share = np.float64(buckets) / np.float64(resolution_ns)

@@ -24,7 +24,7 @@ GAP_WORDS, GAP_BYTES_MAX = 4, 256
 """Words of a gap.
 
 GAP_TAG identifies its place and the node in which it begins. GAP_NODE is the node of the value after it, GAP_CHILD
-the child of that node that the value is (-1: none).
+which child of that node the value is (-1: none).
 """
 
 GAP_SETS, GAP_WAYS = 64, 4
@@ -78,7 +78,8 @@ def _skip_blanks(data, at, end):
 def _nested_end(data, at, end, depth):
     """Return where the object or array around `at` ends, or -1 if it does not end before `end`.
 
-    `depth` is the number of brackets that are open at `at`; with 0, the opening bracket is at `at`.
+    `depth` is the number of brackets that are open at `at`; with 0, the opening bracket is at `at`. Brackets are
+    counted, but their kinds are not matched.
     """
     while at < end:
         while at < end and _NESTING[data[at]] == 0:
@@ -139,7 +140,7 @@ def _value_end(data, at, end):
 
 @kernel(inlined=True)
 def child_of(data, first, last, spec, node):
-    """Return the key of `node` that equals data[first:last], or -1."""
+    """Return the index of the key of `node` that equals data[first:last], or -1."""
     for child in range(spec.child_first[node], spec.child_first[node + 1]):
         begin, length = spec.key_ends[child], spec.key_ends[child + 1] - spec.key_ends[child]
         if length == last - first and alike(spec.keys, begin, data, first, length) == length:
@@ -164,7 +165,7 @@ def _note(data, first, last, role, spans):
 
 @kernel(inlined=True)
 def _read_key(data, at, end, spec, node):
-    """Read a key and its colon, and return where its value begins and the child of `node` that the key is.
+    """Read a key and its colon, and return where its value begins and which child of `node` the key is.
 
     The child is -1 when `node` does not have the key. (-1, -1) means that there is no key with a value.
     """
@@ -239,7 +240,7 @@ def _remember(data, begin, at, tag, node, child, gap, scratch):
 
 @kernel()
 def _next_value(data, at, end, spec, node, changed):
-    """Find the next value at which a gap ends, and return where it begins, its node, and the child of that node it is.
+    """Find the next value at which a gap ends, and return its place, its node, and which child of the node it is.
 
     A gap ends at a value with a role, or at the value that contains `changed`, the place where the line differs
     from an earlier one. It also ends before a value that would make it too long. After the last value, the results

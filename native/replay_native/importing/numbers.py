@@ -101,7 +101,7 @@ def scaled(data, at, end, out):
 def scientific(data, begin, end, out):
     """Read a number with an exponent (`1.774749599123e+12`) to `out`, in the form that `number_at` writes.
 
-    The result is False when there is no such number, or when it is too large.
+    The result is False when there is no such number, or when it is too large, too small or too long.
     """
     mantissa, length, point, at = np.int64(0), np.int64(0), np.int64(-1), begin
     while at < end and (48 <= data[at] <= 57 or data[at] == _DOT):

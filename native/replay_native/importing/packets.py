@@ -40,8 +40,8 @@ packet of a fragment is data[IP_BEGIN:END]. IPv4 addresses have the form ::ffff:
 OTHER, TCP, FRAGMENT, CUT, UNKNOWN_LINK = 0, 1, 2, 3, 4
 """Values of KIND.
 
-OTHER: not TCP. TCP: a TCP segment. FRAGMENT: a fragment of an IP packet. CUT: cut off within its headers.
-UNKNOWN_LINK: the link type, which PORTS then holds, is unknown.
+OTHER: not TCP. TCP: a TCP segment. FRAGMENT: a fragment of an IP packet. CUT: cut off within its headers, or the TCP
+header is invalid. UNKNOWN_LINK: the link type, which PORTS then holds, is unknown.
 """
 
 PACKET_BYTES_MAX = 1 << 20
@@ -95,7 +95,7 @@ def _own32(data, at, swapped):
 
 @kernel()
 def _tcp(data, at, end, whole_end, packet):
-    """Read the TCP header at `at` into `packet`.
+    """Read the TCP header at `at` into `packet`. If it is cut off or invalid, only KIND is set, to CUT.
 
     `whole_end` is where the payload would end if all of it had been captured.
     """

@@ -36,7 +36,7 @@ quotes after the user agent.
 
 AT_S, METHOD, BEGIN, END, NEEDS, STATUS, BYTES, CLIENT = 0, 1, 2, 3, 4, 5, 6, 7
 ROW_COLUMNS = 8
-"""Rows of the int64 table that `scan_common` fills. The table has one column per log line."""
+"""Rows of the int64 table that `scan_common` fills. The table has one column per accepted line."""
 
 LINE, CODE, LINE_BEGIN, LINE_END = 0, 1, 2, 3
 REJECT_COLUMNS = 4
@@ -63,7 +63,7 @@ SCAN_TYPE = numba_type(Scan)
 
 @kernel(inlined=True)
 def reject_line(rejects, reject, line, code, begin, end):
-    """Write a line that is not accepted to the table of rejects."""
+    """Write a line that is not accepted, as column `reject`, to the table of rejects."""
     rejects[LINE, reject] = line
     rejects[CODE, reject] = code
     rejects[LINE_BEGIN, reject] = begin

@@ -30,7 +30,7 @@ _STRIDE = 7
 """Distance between the bytes that are examined. It is less than PHONE_DIGITS, so that no number is missed."""
 
 PHONE_DIGITS, CARD_DIGITS, IBAN_BYTES = 8, 13, 15
-"""Minimum lengths: of a phone number behind its `+`, of a card number, and of an account number."""
+"""Minimum lengths: of a phone number with a `+` or a bracket, of a card number, and of an account number."""
 
 NESTS = np.zeros(256, dtype=np.uint8)
 NESTS[[0x22, 0x25, 0x26, 0x27, 0x3A, 0x3B, 0x3D, 0x3F, 0x40, 0x5C, 0x7B]] = 1

@@ -1,8 +1,7 @@
 """Kernels that rewrite request targets so that they can be sent.
 
-They undo the escapes of logs, percent-encode bytes that may not stand in a request line, and split absolute targets
-into host and path. They mark targets that may contain a secret or identify a person, and Python then puts
-pseudonyms into these.
+They undo the escapes of logs, percent-encode bytes that are not allowed in a request line, and split absolute targets
+into host and path. They mark targets that may contain a secret or identify a person, so that Python cleans them.
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ def unescape(data, begin, end, out):
 
 @kernel()
 def split_absolute(data, length, hosts, host_at):
-    """Append the host of an absolute target to `hosts`, without user info.
+    """Append the host of an absolute target to `hosts`, in lower case, with its port and without user info.
 
     The results are the offset at which its path begins, and the end of `hosts`.
     """
@@ -120,7 +119,7 @@ def split_absolute(data, length, hosts, host_at):
 def put_unescaped(target, length, needs, out, at, host_at):
     """Write target[:length], whose escapes are undone, and the host of an absolute target.
 
-    The results are the offsets after both.
+    A path of an absolute target that does not begin with a slash gets one. The results are the offsets after both.
     """
     begin = np.int64(0)
     if needs & ABSOLUTE:

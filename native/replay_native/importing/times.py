@@ -88,7 +88,7 @@ def _clock_s(data, at, end):
 
 @kernel(inlined=True)
 def _is_utc(data, at, end):
-    """Return whether data[at:end] is `Z`, `UTC` or `GMT`."""
+    """Return whether data[at:end] is `Z`, `z`, `UTC` or `GMT`."""
     if end - at == 1:
         return data[at] in (90, 122)
     if end - at != 3:

@@ -87,23 +87,23 @@ class EventTable(NamedTuple):
     method_ends: Annotated[Array, "int64[::1]", "per method and one more: where its name begins"]
     headers: Annotated[Array, "int64[:, ::1]", "recorded header sets; see `Requests.header_batches`"]
     bodies: Annotated[Array, "int64[:, ::1]", "recorded values; see `trace/columns`"]
-    seed: Annotated[int, "uint64", "names the random parts"]
+    seed: Annotated[int, "uint64", "seed of the random parts"]
     wall_ns: Annotated[int, "int64", "wall clock less monotonic clock"]
     keep_time: Annotated[bool, "boolean", "CreateTime is the recorded one; else when the record is due"]
     mark: Annotated[
         Array,
         "uint8[::1]",
-        "a numbered header: the length of its name, its name, what comes before the number; or empty",
+        "a numbered header: the length of its name, its name, the text before the number; or empty",
     ]
     mark_name_bytes: Annotated[int, "int64", "bytes of its name with the length"]
-    trace_seed: Annotated[int, "uint64", "names the traces of records; 0: they have no traceparent"]
+    trace_seed: Annotated[int, "uint64", "seed of the trace ids of records; 0: they have no traceparent"]
 
 
 EVENT_TYPE = numba_type(EventTable)
 
 
 class Event(NamedTuple):
-    """The values for the templates of an event."""
+    """The values for the templates of an event. `address` and `length` are those of the request's target."""
 
     seq: Int
     client: Int
@@ -374,12 +374,12 @@ def _put_filled(at, table, first, last, event):
 
 @kernel(inlined=True)
 def _route_of(table, target, partition, key, key_bytes, due_ms, seq):
-    """Return the route of a record: its recorded partition, that of its key, or one that depends on the millisecond.
+    """Return the route of a record: its recorded partition, that of its key, or one that depends on when it is due.
 
     Java's clients also keep one partition for a whole batch (KIP-480): if records took turns, there would be as
-    many batches as partitions. The millisecond counts from the start of the run, so that all agents of a run choose
-    the same partition. It is mixed (by the golden ratio), so that no request rate falls into step with the
-    partitions.
+    many batches as partitions. So the partition changes with the millisecond, and after STICKY_RECORDS records. The
+    millisecond counts from the start of the run, so that all agents of a run choose the same partition. It is mixed
+    (by the golden ratio), so that no request rate falls into step with the partitions.
     """
     first = table.first_route[target]
     partitions = table.first_route[target + 1] - first

@@ -31,7 +31,8 @@ _POLLIN = 1
 def wait_readable(fd, timeout_ns, scratch):
     """Sleep until a descriptor is readable, at most `timeout_ns` (below 0: without limit).
 
-    Returns 1 if it is readable. Scratch: int64[3].
+    Returns 1 if it is readable or has failed, 0 after the time-out, and -1 if the call failed or a signal interrupted
+    it. Scratch: int64[3].
     """
     base = np.int64(scratch.ctypes.data)
     scratch[0] = 0

@@ -108,7 +108,7 @@ def begin(buffer, state):
 
 @kernel(int64(uint8[::1], int64[::1], entry_type[::1], uint8[::1], int64, int64, int64), brief=True)
 def append(buffer, state, rows, ring, first, last, limit):
-    """Append the rows [first, last), up to `limit` bytes, and return the row to continue with.
+    """Append the rows [first, last) until the batch has `limit` bytes, and return the row to continue with.
 
     The ring contains the tail of each row. A row's `state` is its CreateTime in ms. The first record of a batch is
     accepted whatever its size, if it fits the buffer. Nothing is appended after the batch is sealed.

@@ -84,7 +84,7 @@ def begin_number(j, byte):
 
 @kernel()
 def end_number(j, state):
-    """Complete the `hash` of a number that ends here, and return the state."""
+    """Complete the `hash` of a number that ends here, and return the state: FAILED if a part is missing (`1.`)."""
     if state not in (ZERO, INTEGER, FRACTION, EXPONENT_DIGIT):
         return FAILED
     exponent = j.exponent_sign * j.exponent - j.point + j.digit_count - j.significant_count

@@ -81,13 +81,13 @@ class Keeping(NamedTuple):
     names: Annotated[Array, "uint8[::1]", "names of headers in lower case, one after another; see TYPE"]
     name_ends: Annotated[Array, "int64[::1]", "per name and one more: where it begins"]
     initials: Annotated[Array, "boolean[::1]", "per byte: whether one of the names begins with it"]
-    slots: Annotated[Array, slot_type[::1], "per connection: the response that is coming"]
+    slots: Annotated[Array, slot_type[::1], "per connection: the response that is being received"]
     stacks: Annotated[Array, "uint64[:, ::1]", "per connection: the stack of its JSON text"]
     hashes: Annotated[Array, "uint64[:, ::1]", "per connection: the state of XXH64"]
-    tails: Annotated[Array, "uint8[:, ::1]", "per connection: bytes that XXH64 has yet to take"]
-    head: Annotated[Array, "uint8[::1]", "a header section that came in several pieces"]
-    notes: Annotated[Array, "uint8[::1]", "notes that are being made"]
-    ring: Annotated[AnswerRing, AnswerRing, "where all of it goes"]
+    tails: Annotated[Array, "uint8[:, ::1]", "per connection: bytes that XXH64 has not processed yet"]
+    head: Annotated[Array, "uint8[::1]", "scratch: a header section that arrived in several pieces"]
+    notes: Annotated[Array, "uint8[::1]", "scratch: the notes that are being written"]
+    ring: Annotated[AnswerRing, AnswerRing, "the ring to which all of it is written"]
 
 
 KEEPING_TYPE = numba_type(Keeping)
@@ -139,7 +139,7 @@ def _chosen(keeping, data, begin, end):
 def _add_value(keeping, note, at, data, begin, end):
     """Append data[begin:end] to the value of the note that begins at `note`, and return where the notes end.
 
-    A value that is too long is cut, and counted.
+    A value that is too long, or for which the notes have no space, is cut, and counted once.
     """
     notes = keeping.notes
     held = at - note - NOTE_BYTES
@@ -157,7 +157,7 @@ def _add_value(keeping, note, at, data, begin, end):
 
 @kernel()
 def _begin_note(keeping, at, index):
-    """Begin a note, and return where its value goes, or -1 if there is no space for it."""
+    """Begin a note, and return the offset of its value. If there is no space for it, count it and return -1."""
     notes = keeping.notes
     if at + NOTE_BYTES > notes.size:
         keeping.ring.words[HEADERS_CUT] += 1
@@ -203,7 +203,8 @@ def _note_headers(keeping, k, data, begin, end):
 def take_head(keeping, slot, data, begin, end, is_complete):
     """Receive a piece of the header section, or of the informational responses before it.
 
-    With `is_complete`, it is the last piece, and the notes are written.
+    With `is_complete`, it is the last piece, and the notes are written. A section that arrives in several pieces is
+    cut at the length of `keeping.head`.
     """
     k = keeping.slots[slot]
     if k.head or not is_complete:

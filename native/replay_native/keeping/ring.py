@@ -24,8 +24,8 @@ HEAD, TAIL, ROWS_LOST, BODIES_LOST, HEADERS_CUT = 0, 8, 16, 24, 32
 RING_WORDS = 40
 """Words of a ring, a cache line apart. The consumer writes HEAD, the lane the others.
 
-The last three count rows that were dropped, bodies that were dropped from rows that were kept, and header values
-that were cut.
+The last three count rows that were dropped, bodies that were dropped although their rows may have been kept, and
+header values that were cut or dropped.
 """
 
 RECORD_WORDS = 10
@@ -78,7 +78,7 @@ class Content(NamedTuple):
     notes: Annotated[Int, "int64", "bytes of notes"]
     body: Annotated[Int, "int64", "bytes of the body"]
     flags: Annotated[Int, "int64", "see IS_JSON"]
-    of_json: Annotated[Any, "uint64", "digest of the body as JSON"]
+    of_json: Annotated[Any, "uint64", "digest of the body as JSON; only valid with IS_JSON"]
     of_bytes: Annotated[Any, "uint64", "XXH64 of the body; 0 where that is a JSON object or array"]
 
 
@@ -93,8 +93,8 @@ class Drained(NamedTuple):
     status: Annotated[Array, "int16[::1]", "the status"]
     length: Annotated[Array, "int64[::1]", "bytes of the body, as received"]
     flags: Annotated[Array, "uint32[::1]", "see IS_JSON"]
-    of_json: Annotated[Array, "uint64[::1]", "digest of the body as JSON"]
-    of_bytes: Annotated[Array, "uint64[::1]", "XXH64 of the body"]
+    of_json: Annotated[Array, "uint64[::1]", "digest of the body as JSON; only valid with IS_JSON"]
+    of_bytes: Annotated[Array, "uint64[::1]", "XXH64 of the body; 0 where that is a JSON object or array"]
     type_ends: Annotated[Array, "int32[::1]", "per row: where its Content-Type ends"]
     types: Annotated[Array, "uint8[::1]", "values of Content-Type"]
     encoding_ends: Annotated[Array, "int32[::1]", "per row: where its Content-Encoding ends"]
@@ -156,7 +156,7 @@ def _aligned(size):
 
 @kernel(inlined=True)
 def _place(ring, size):
-    """Return the ring position at which a record of this size goes, or -1 if there is no space."""
+    """Return the ring position for a record of this size, or -1 if there is no space."""
     capacity, tail = np.int64(ring.data.shape[0]), ring.words[TAIL]
     left = capacity - (tail & (capacity - 1))
     offset = tail if size <= left else tail + left
@@ -225,7 +225,7 @@ def _take_text(address, size, texts, at):
 
 @kernel()
 def _take_notes(at, end, out, row):
-    """Copy the headers of a record into their columns. The first of several types or codings counts."""
+    """Copy the headers of a record into their columns. The first type and coding that is not empty counts."""
     type_end, encoding_end = out.type_ends[row], out.encoding_ends[row]
     header = np.int64(out.row_headers[row])
     while at < end:

@@ -20,7 +20,8 @@ A row of the wait queue is in these lists (`ground/linked`):
 A client is in these lists:
 
 - `ready_clients`: it has a row that only needs a connection. Free connections are given to the first client.
-- `dial_clients`: it needs another connection of its own. In each turn one connection is opened for the first client.
+- `dial_clients`: it needs another connection of its own. In each turn at most one connection is opened, for the first
+  client.
 
 A row is **ready** from the time at which it could be sent if there were a connection. This is at once, or with
 `order` as soon as its client has no request in flight. `startable` counts the ready rows, per client and for the
@@ -58,11 +59,13 @@ WAITING = np.dtype([
 """One row of the wait queue.
 
 `since_ns`: when it began to wait. `ready_ns`: when it could have been sent if there had been a connection (-1: not
-yet). `key`: its client's row. `request`: the address of the copy of its bytes. `own_ns`: see `CONNECTION`.
+yet). `key`: its client's row. `request`: the address of the copy of its bytes. `own_ns`: see `CONNECTION`. `tries`:
+the number of tries so far. `sent_ns`: when it was first sent (-1: not yet). `seq`, `due_ns`, `taken_ns`, `flags`,
+`client` and `route` are those of its entry in the feed.
 
-The other fields are set only for a request that was tried before. `tries`: the number of tries so far. `retry_ns`:
-when it is tried again. `first_ready_ns` and `sent_ns`: when it was first ready and first sent. `outcome` and
-`status`: how its last try ended. `reason`: why its response was malformed.
+The other fields are set only for a request that was tried before. `retry_ns`: when it is tried again.
+`first_ready_ns`: when it was first ready. `outcome`, `status` and `received_bytes`: how its last try ended. `reason`:
+why its response was malformed.
 """
 
 client_type, waiting_type = from_dtype(CLIENT), from_dtype(WAITING)
@@ -71,7 +74,7 @@ REQUEST_BYTES = 256
 """The smallest capacity of a copy of a request, in bytes."""
 
 KEPT_BYTES = 16_384
-"""A free row keeps memory up to this size for its next request. Larger memory is freed."""
+"""A free row, or a connection's `spare`, keeps memory up to this size for later use. Larger memory is freed."""
 
 
 @kernel(inlined=True)
@@ -107,14 +110,14 @@ def free_row(lane, row):
 
 @kernel(inlined=True)
 def join_wait_order(lane, row):
-    """Append a row to the wait order."""
+    """Append a row to the wait order, and count its bytes as waiting."""
     push_back(lane.wait_order, 0, row)
     lane.state[0].waiting_bytes += lane.wait_queue[row].length
 
 
 @kernel(inlined=True)
 def leave_wait_order(lane, row):
-    """Remove a row from the wait order."""
+    """Remove a row from the wait order, and subtract its bytes from those that wait."""
     drop(lane.wait_order, row)
     lane.state[0].waiting_bytes -= lane.wait_queue[row].length
 

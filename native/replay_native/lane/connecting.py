@@ -58,6 +58,8 @@ def dial_for_client(lane):
     """Open one more connection for the first client that needs one.
 
     If the lane has reached its limit of connections, the connection that has been idle for longest is closed first.
+    Nothing is opened if that client no longer needs a connection. If opening fails at once, the client's next request
+    fails or is retried.
     """
     st = lane.state[0]
     key = pop_dial(lane)
@@ -105,7 +107,7 @@ def connected(lane, slot):
 
 @kernel()
 def secure(lane, slot):
-    """Continue the TLS handshake of a connection."""
+    """Continue the TLS handshake of a connection, and use the connection when the handshake is complete."""
     c = lane.connections[slot]
     done = tls.handshake(c.ssl)
     if done == 1:
@@ -117,7 +119,7 @@ def secure(lane, slot):
 
 @kernel()
 def _connection_ready(lane, slot):
-    """Use a connection that is ready: for the request that it was opened for, or for the next one that waits."""
+    """Send the request that a connection was opened for, or mark the connection as free if there is no such request."""
     st, c = lane.state[0], lane.connections[slot]
     st.connecting -= 1
     drop_timed(lane, slot)

@@ -7,9 +7,9 @@ A connection is a row (a slot) of `connections`. `states` lists its states and t
 of `slots_by_state`, which depends on its state:
 
 - TIMED: CONNECTING and BUSY slots, by deadline. All deadlines are now + `timeout`, so appending keeps the order, and
-  the first slot is always the next to expire. `hasten` breaks that order on purpose. It moves a slot whose send
-failed   to the front, so that it is handled in this turn, but only after its socket has been read, because a response
-may have   arrived (such as an early 413).
+  the first slot is always the next to expire. `hasten` breaks that order on purpose: it moves a slot whose send
+  failed to the front, so that `_expire` ends it next. The socket is read before that, because a response may have
+  arrived (such as an early 413).
 - FREE: IDLE slots, last in, first out. The connection that was used last is used next, and the last in the list has
   been idle for longest.
 - UNUSED: CLOSED slots. This is a stack as well, so that a small pool uses few rows.
@@ -67,13 +67,15 @@ The connection: `ssl` is the address of OpenSSL's object, 0 if the connection is
 is in its handshake, which began at `connected_ns`. `fresh`: no request has been answered on it yet. `bound`: it is
 being opened for a particular request, which is sent again. `address` is its row of the address table.
 
-The request: `key` is its client's row. `tries` counts its tries. `request` is the address of its copy. `spare` is the
-address of memory into which a request with its values is written; then the two are exchanged. `own_ns` is the lane's
-own part of the time until the request was first sent: its generator lag, and the time that the lane lost while the
-request waited. Until it is sent, the lane's `lost_ns` must still be added.
+The request: `key` is its client's row. `tries` counts its tries. `resent` is 1 if its try was repeated on a new
+connection (`_send_again`). `request` is the address of its copy. `spare` is the address of memory into which a request
+with its values is written; then the two are exchanged. `own_ns` is the lane's own part of the time until the request
+was first sent: its generator lag, and the time that the lane lost while the request waited. Until it is sent, the
+lane's `lost_ns` must still be added.
 
-The attempt: `send_error` is the errno of a failed send. `kept_bytes` counts the bytes of the response that are needed
-for captures and checks, including those that did not fit into memory. `beginning_bytes` counts those in `beginnings`.
+The attempt: `send_error` is the errno of a failed send. `kept_bytes` counts the bytes of a response that arrives in
+several reads and is needed for captures and checks, including those that did not fit into memory. It is 0 if one read
+returned the whole response. `beginning_bytes` counts those in `beginnings`.
 """
 
 
@@ -166,7 +168,7 @@ class Lane(NamedTuple):
     scratch: Annotated[Array, "int64[::1]", "memory for the arguments of system calls"]
     sessions: Annotated[Sessions, Sessions, "captures, checks and cookie jars"]
     beginnings: Annotated[
-        Array, "uint8[:, ::1]", "per slot: the first bytes of a response that arrived in several reads"
+        Array, "uint8[:, ::1]", "per slot: the first bytes of a response, in case it is malformed"
     ]
     keeping: Annotated[Keeping, Keeping, "the parts of responses that are kept"]
 
@@ -193,7 +195,7 @@ def push_timed(lane, slot, deadline_ns):
 
 @kernel(inlined=True)
 def drop_timed(lane, slot):
-    """Remove a slot from the timed list."""
+    """Remove a slot from the timed list, so that it cannot expire."""
     drop(lane.slots_by_state, slot)
 
 
@@ -205,7 +207,7 @@ def first_timed(lane):
 
 @kernel(inlined=True)
 def hasten(lane, slot):
-    """Move a slot to the front of the timed list, so that it expires in the next pass."""
+    """Move a slot to the front of the timed list, so that it is the next to expire."""
     drop(lane.slots_by_state, slot)
     lane.connections[slot].deadline_ns = 0
     push_front(lane.slots_by_state, TIMED, slot)
@@ -250,7 +252,7 @@ def push_idle(lane, slot, now):
 
 @kernel(inlined=True)
 def drop_idle(lane, slot):
-    """Remove a connection from the free ones."""
+    """Remove a connection from the free ones, before it is used or closed."""
     drop(lane.slots_by_state, slot)
     if lane.settings.per_client:
         drop(lane.idle_of_client, slot)

@@ -21,7 +21,7 @@ from .states import CONNECTING
 
 @kernel(inlined=True)
 def outcome_of(error):
-    """Return the outcome of a request whose connect, send or receive failed with this errno."""
+    """Return the outcome of a request whose connect failed with this errno."""
     if error in (EMFILE, ENFILE, EADDRNOTAVAIL, ENOBUFS, ENOMEM):
         return GENERATOR
     if error in (ECONNRESET, EPIPE):

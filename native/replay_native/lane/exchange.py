@@ -186,7 +186,7 @@ def transmit(lane, slot):
 def send_rest(lane, slot):
     """Send as much of the rest of a request as the socket accepts.
 
-    If sending fails, `cut_off` ends the request in the next pass.
+    If sending fails, `cut_off` ends the request when the lane next looks for expired slots.
     """
     c = lane.connections[slot]
     while c.send_error == 0 and c.sent_bytes < c.request_bytes:
@@ -215,8 +215,9 @@ def cut_off(lane, slot):
 def receive(lane, slot, to_end):
     """Read and parse what has arrived, until the socket is empty or the response is complete.
 
-    A read that fills less than the buffer has emptied the socket. With `to_end` the peer has closed the connection,
-    and everything is read, because events are edge-triggered and no further one will arrive.
+    On a plain connection, a read that fills less than the buffer has emptied the socket. With `to_end` the peer has
+    closed the connection, or sending has failed. Then everything is read, because events are edge-triggered, and no
+    further one may arrive.
     """
     c = lane.connections[slot]
     buffer = lane.buffer
@@ -319,7 +320,10 @@ def _evaluate(lane, slot, end, now):
 
 @kernel(inlined=True)
 def _answered(lane, slot, now, reusable):
-    """Record a complete response, whose outcome is its status class, and free or close its connection."""
+    """Record a complete response, and free or close its connection.
+
+    The outcome is the status class. A response whose status is outside 200 to 599 is malformed.
+    """
     st, c = lane.state[0], lane.connections[slot]
     outcome = c.status // 100 - 2
     if c.ssl and c.fresh and lane.settings.tls_resume:
@@ -378,7 +382,7 @@ def _record(lane, slot, outcome, now):
 
 @kernel()
 def finish(lane, slot, outcome, now):
-    """Record the end of a request, and close its connection."""
+    """Record the end of a request or schedule its retry, and close its connection."""
     _record(lane, slot, outcome, now)
     drop_timed(lane, slot)
     hang_up(lane, slot, outcome >= REFUSED)

@@ -1,7 +1,7 @@
 """Opens, sends on, receives from and closes connections, plain or with TLS.
 
-The functions return a number of bytes, or minus errno. A connection is any record with the fields `fd` and `ssl`. If
-`ssl` is 0, the connection is plain; otherwise `tls` does the work.
+Functions that send or receive return a number of bytes, or minus errno. Their connection `c` is any record with the
+fields `fd` and `ssl`. If `ssl` is 0, the connection is plain; otherwise `tls` does the work.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def connect_error(fd, scratch):
 
 @kernel(inlined=True)
 def send_bytes(c, address, length):
-    """Send as much as the socket accepts; return the number of bytes or minus errno."""
+    """Send some or all of the bytes; return how many, or minus errno."""
     if c.ssl:
         return tls.send(c.ssl, address, length)
     sent = _send(c.fd, address, length, MSG_NOSIGNAL)

@@ -99,7 +99,7 @@ def unsupported() -> str:
 
 
 def call(name: str, *arguments: int | bytes | None) -> int:
-    """Call a function that returns an address, a long or nothing."""
+    """Call the OpenSSL function `name`, which returns an address, a long or nothing."""
     function = getattr(library, name)
     function.restype = ctypes.c_ssize_t
     passed = [ctypes.c_ssize_t(one) if isinstance(one, int) else ctypes.c_char_p(one) for one in arguments]
@@ -107,7 +107,7 @@ def call(name: str, *arguments: int | bytes | None) -> int:
 
 
 def call_int(name: str, *arguments: int | bytes | None) -> int:
-    """Call a function that returns an int."""
+    """Call the OpenSSL function `name`, which returns an int."""
     return ctypes.c_int(call(name, *arguments)).value
 
 

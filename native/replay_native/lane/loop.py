@@ -17,8 +17,9 @@ and ends. In each `turn` the lane:
 
 Two rules keep the generator honest. First, a request gets its time stamp `taken` when it is taken up, whatever
 happens to it afterwards, so that a slow target can never look like a late generator. Second, the lane opens no
-connections while it is behind its own schedule (it took up more than ON_TIME requests in one turn). Requests then
-wait because of the lane, and more connections would not help. That time is counted as the lane's own.
+connections while it is behind its own schedule (it took up more than ON_TIME requests in one turn), unless it has
+none (`_dial_one`). Requests then wait because of the lane, and more connections would not help. That time is counted
+as the lane's own.
 
 `exchange` handles a request on its connection, `connecting` and `dialing` a connection that is being opened,
 `waiting` and `clients` requests that wait, and `retry` those that are tried again. Only `wait` blocks, and memory is
@@ -131,7 +132,11 @@ def _serve(lane):
 
 @kernel()
 def take_due(lane, at_most):
-    """Take up and serve at most `at_most` requests that are due; return how many, and set `next_due_ns`."""
+    """Take up and serve at most `at_most` requests that are due; return how many, and set `next_due_ns`.
+
+    A closed loop starts when its first entry is due. From then on `_serve` takes up its requests, which do not count
+    here.
+    """
     st, metrics = lane.state[0], lane.metrics
     entries = lane.feed.entries
     tail = load_acquire(metrics.control, Control.FEED_TAIL)
@@ -171,7 +176,7 @@ def take_due(lane, at_most):
 
 @kernel()
 def _expire(lane, now):
-    """End what took too long: connects, responses, and waits (`max_wait`)."""
+    """End connects and requests that took too long, requests whose send failed, and waits (`max_wait`)."""
     st = lane.state[0]
     while first_timed(lane) != NONE and lane.connections[first_timed(lane)].deadline_ns <= now:
         slot = first_timed(lane)
@@ -197,7 +202,7 @@ def _expire(lane, now):
 
 @kernel()
 def _expire_idle(lane, now):
-    """Close connections of clients that were idle for too long."""
+    """Close clients' connections that have been idle for too long."""
     while last_free(lane) != NONE and lane.connections[last_free(lane)].deadline_ns <= now:
         slot = last_free(lane)
         lane.metrics.counters[C.idle_closed] += 1
@@ -210,6 +215,8 @@ def _admit(lane):
     """Put the request that was just taken up onto a free connection, or into the wait queue.
 
     It is put onto a connection only if no earlier request of its client waits and, with `order`, none is in flight.
+    If the wait queue is full, the requests that have waited longest are given up. If it still has no free row, because
+    retries use them all, this request is given up.
     """
     st = lane.state[0]
     e = lane.feed.entries[st.head & (lane.feed.entries.size - 1)]
@@ -258,7 +265,7 @@ def _serve_ready(lane):
 
 @kernel()
 def _on_event(lane, slot, generation, mask):
-    """Handle one socket event."""
+    """Handle one socket event, unless it belongs to a connection that was closed."""
     c = lane.connections[slot]
     if c.generation & 0x7FFFFFFF != generation:
         return
@@ -270,7 +277,7 @@ def _on_event(lane, slot, generation, mask):
     elif c.state == BUSY:
         if mask & EPOLLOUT and c.sent_bytes < c.request_bytes:
             send_rest(lane, slot)
-        # TLS may have had to write before it could continue reading.
+        # With TLS, any event may mean that reading can continue, because OpenSSL may have had to write first.
         if mask & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP) or c.ssl:
             receive(lane, slot, mask & (EPOLLRDHUP | EPOLLERR | EPOLLHUP) != 0)
     elif c.state == IDLE and receive_bytes(c, lane.buffer) not in (-EAGAIN, -EINTR):
@@ -303,7 +310,11 @@ def _handle(lane, n):
 
 @kernel(inlined=True)
 def _sleep_ns(lane, now):
-    """Return how long there is nothing to do: until shortly before the next due time, or until a deadline."""
+    """Return for how many ns there is nothing to do; 0 or less if there is something now.
+
+    This is the time until shortly before the next due time, or until a deadline, a retry or the next heartbeat. While
+    a response may arrive, it is at most BEAT_NS.
+    """
     st = lane.state[0]
     until = min(now + HEARTBEAT_NS, st.next_due_ns - lane.settings.spin_ns)
     if first_timed(lane) != NONE:
@@ -324,7 +335,7 @@ def _sleep_ns(lane, now):
 def wait(lane, sleep_ns):
     """Wait for events for at most `sleep_ns` (0 or less: only poll), and return how many there are.
 
-    The result is 0 if a signal interrupted the wait.
+    The result is 0 if a signal interrupted the wait. Without epoll_pwait2, the time is rounded down to milliseconds.
     """
     st, scratch = lane.state[0], lane.scratch
     events = lane.events.ctypes.data
@@ -344,7 +355,8 @@ def wait(lane, sleep_ns):
 def _drain(lane):
     """Obey STOP: give up all requests that wait. Requests in flight may finish.
 
-    Requests that are due by now count as planned and unsent.
+    In an open loop, requests that are due by now count as planned and unsent. Requests that back off end with the
+    outcome of their last try.
     """
     st, control = lane.state[0], lane.metrics.control
     entries = lane.feed.entries
@@ -370,7 +382,7 @@ def _drain(lane):
 
 @kernel(inlined=True)
 def is_finished(lane):
-    """Return whether no more requests will arrive, none waits, and none is in flight."""
+    """Return whether no more requests will be taken up, none waits, and none is in flight."""
     st, metrics = lane.state[0], lane.metrics
     if st.taken > st.head or length_of(lane.wait_order, 0) or metrics.counters[C.in_flight]:
         return False
@@ -384,7 +396,7 @@ def is_finished(lane):
 
 @kernel(inlined=True)
 def _note_unread(lane, unread_ns, polled_ns, n):
-    """Record for how long at most the responses of these n events were left unread.
+    """Record the longest time for which the responses of these n events may have been left unread.
 
     Events from before a gap come first, at most one per connection. They may fill several batches. So the delay is
     kept until as many events have been handled as there are connections.
@@ -402,8 +414,9 @@ def _note_unread(lane, unread_ns, polled_ns, n):
 def _dial_one(lane, taken):
     """Open at most one more connection, and none while the lane is behind its schedule.
 
-    If there is no connection at all, one is opened in any case. While a connection is postponed (`behind`), the wait
-    for it counts as the lane's own.
+    If there is no connection at all, one is opened in any case. If clients have connections of their own, one is
+    opened in any case when none is being opened. While a connection is postponed (`behind`), the wait for it counts
+    as the lane's own.
     """
     st = lane.state[0]
     if wants_dial(lane) and (
@@ -449,7 +462,7 @@ def note_events(lane, asleep, sleep, polled, n):
 
 @kernel(inlined=True)
 def end_turn(lane, taken, idle):
-    """End a turn: expire, retry, serve, and open a connection. `idle`: this turn had nothing to do."""
+    """End a turn: expire, retry, serve, and open at most one connection. `idle`: this turn had nothing to do."""
     st, metrics = lane.state[0], lane.metrics
     now = now_ns(lane.scratch)
     if idle:

@@ -77,7 +77,10 @@ def _is_early(lane, other):
 
 @kernel()
 def take_pair(one, two):
-    """Take up one due request of each lane, in alternating order; return 1 for `one` plus 2 for `two`."""
+    """Take up at most one due request of each lane, in alternating order.
+
+    Return 1 if `one` took up a request, plus 2 if `two` did.
+    """
     if one.state[0].taken & 1:
         second = _take_of(two)
         if not second and _is_early(two, one):

@@ -15,9 +15,9 @@ STATES = ("CLOSED", "CONNECTING", "IDLE", "BUSY")
 
 MEANINGS = {
     CLOSED: "no socket; the row is free",
-    CONNECTING: "from the request for an address, or connect(), to the end of the TLS handshake",
+    CONNECTING: "from the request for an address, or connect(), until it can be used (with TLS, after the handshake)",
     IDLE: "open, and not used by a request",
-    BUSY: "used by a request: from before its first byte is sent until its response is complete",
+    BUSY: "used by a request: from before its first byte is sent until its response is complete or the connection fails",
 }
 
 

@@ -15,8 +15,8 @@ read a record that it has not returned yet.
 OpenSSL keeps a queue of errors per thread. An error that is left in it would be taken for that of the next call on
 another connection. So every path that may fail clears the queue.
 
-TLS 1.3 servers send their session tickets after the handshake, so a session is stored when the first response arrives
-(`newer_session`). Sessions are reference counted; the owner of a reference frees it.
+TLS 1.3 servers send their session tickets after the handshake, so a session is stored when the first response is
+complete (`newer_session`). Sessions are reference counted; the owner of a reference frees it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def begin_server(context, fd):
 
 @kernel()
 def _failed(ssl, returned):
-    """Return why a call on `ssl` returned no bytes: 0 if the peer has closed, or minus errno."""
+    """Return why a call on `ssl` did not succeed: 0 if the peer has closed, or minus errno (-EAGAIN: not yet)."""
     number = np.int64(errno())
     why = _get_error(ssl, returned)
     if why in (WANT_READ, WANT_WRITE):
@@ -117,7 +117,7 @@ def is_resumed(ssl):
 
 @kernel()
 def send(ssl, address, length):
-    """Send as much as the socket accepts; return the number of bytes or minus errno.
+    """Send bytes, at most one record of them; return how many, or minus errno.
 
     After -EAGAIN the same bytes must be sent again.
     """

@@ -1,7 +1,8 @@
 """Requests that wait, and how they end without being sent.
 
 They wait in the ring (entries [head, taken)) or in the wait queue. The wait queue is used for clients and for
-retries; `clients` explains it. Without it the ring itself is the queue, and a request leaves it with `release_head`.
+retries; `clients` explains it. Without clients, the ring itself is the queue. A request leaves the ring with
+`release_head`.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def release_head(lane):
 
 @kernel(inlined=True)
 def count_waiting(lane):
-    """Publish how many requests wait."""
+    """Publish how many requests wait. Those that back off are not counted."""
     st = lane.state[0]
     lane.metrics.counters[C.waiting] = st.taken - st.head + length_of(lane.wait_order, 0)
 
@@ -68,7 +69,11 @@ def own_since_due(lane, e):
 
 @kernel(inlined=True)
 def fail_next(lane, key, outcome):
-    """Fail the next waiting request after a failed connect: with connections per client, that client's next request."""
+    """Fail the next waiting request after a failed connect, or schedule its retry.
+
+    If clients have connections of their own, this is the next request of client `key`; otherwise `key` is not used.
+    Nothing happens if no request is ready.
+    """
     if lane.settings.per_client:
         _fail_client(lane, key, outcome)
         return
@@ -121,13 +126,16 @@ def give_up_head(lane, reason):
 
 @kernel(inlined=True)
 def _wanted(lane):
-    """Return how many requests need a connection now."""
+    """Return how many requests in the ring and in the wait queue need a connection now."""
     return queued(lane) + lane.state[0].startable
 
 
 @kernel(inlined=True)
 def queued(lane):
-    """Return how many requests in the ring need a connection now."""
+    """Return how many requests in the ring need a connection now.
+
+    In a closed loop, these are the published requests that were not taken up: none before its start or after STOP.
+    """
     st = lane.state[0]
     if not lane.settings.closed_loop:
         return st.taken - st.head

@@ -165,4 +165,4 @@ ACCOUNT_COUNTERS = tuple(-1 if account == "unsent" else COUNTERS.index(account) 
 """For each outcome, the counter of its account. Unsent requests have a counter for each reason instead (-1)."""
 
 SAMPLES_KEPT = 20
-"""How many of the slowest, of the failed and of the mismatched requests of a route a lane keeps."""
+"""The largest number of the slowest, of the failed and of the mismatched requests that a lane keeps per route."""

@@ -49,7 +49,7 @@ __all__ = [
     "COUNTERS", "FIRST_OUTCOME", "GENERATOR", "MALFORMED", "N_OUTCOMES", "OUTCOMES", "PER_ROUTE", "REFUSED", "REJECTED",
     "RESET", "SAMPLES_KEPT", "TIMEOUT", "TLS", "TOTALS", "TRUNCATED", "UNSENT", "C", "Control", "State", "Stop", "T",
 ]  # fmt: skip
-# Re-exported for readers of a lane's memory, which also need the catalog's indices.
+# These names are re-exported for readers of a lane's memory, which also need the catalog's indices.
 
 MAGIC = 0x5245504C41593031
 
@@ -196,7 +196,7 @@ def create(
 ) -> LaneMetrics:
     """Create a lane's memory at `path`, which must not exist, for `routes` routes and `rules` captures and checks.
 
-    Raises OSError if there is no space.
+    Raises OSError if the path exists or there is no space.
     """
     slots = arena_slots(routes, arena_bytes)
     with Path(path).open("xb+") as file:

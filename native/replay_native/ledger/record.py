@@ -33,7 +33,7 @@ class Request(NamedTuple):
     route: Annotated[Int, "int64", "its route"]
     seq: Annotated[Int, "int64", "its number in the run"]
     client: Annotated[Int, "int64", "its recorded client"]
-    due_ns: Annotated[Int, "int64", "when the schedule wanted it"]
+    due_ns: Annotated[Int, "int64", "when it was due"]
     taken_ns: Annotated[Int, "int64", "when the lane took it up; -1: never"]
 
 
@@ -46,7 +46,7 @@ class Ending(NamedTuple):
     received_bytes: Annotated[Int, "int64", "of the response"]
     sent_ns: Annotated[Int, "int64", "just before its first send"]
     first_byte_ns: Annotated[Int, "int64", "when its first bytes had been read"]
-    done_ns: Annotated[Int, "int64", "when it was whole, or had failed"]
+    done_ns: Annotated[Int, "int64", "when its response was complete, or it failed"]
 
 
 @value
@@ -54,8 +54,8 @@ class Evaluation(NamedTuple):
     """The result of `evaluate` for a response."""
 
     checks: Annotated[Int, "int64", "checks made"]
-    failed: Annotated[Int, "int64", "the first rule that failed, or -1"]
-    cut: Annotated[Int, "int64", "cookies that found no room"]
+    failed: Annotated[Int, "int64", "the first check that failed, or -1"]
+    cut: Annotated[Int, "int64", "cookies that did not fit into the jar"]
 
 
 REQUEST_TYPE, ENDING_TYPE = numba_type(Request), numba_type(Ending)
@@ -378,7 +378,7 @@ def record_done_together(metrics, outcome, rows, sent_ns, done_ns, status, close
 def record_unsent(metrics, reason, request, max_wait_ns):
     """Record a request that will not be sent. `reason` is C.unsent_...
 
-    Its response time counts as `max_wait_ns`, because users waited at least that long.
+    Its response time counts as `max_wait_ns`, whatever the reason, because it never got a response.
     """
     metrics.counters[reason] += 1
     metrics.counters[FIRST_OUTCOME + UNSENT] += 1

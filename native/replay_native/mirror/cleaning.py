@@ -124,7 +124,7 @@ CHECKS_TYPE, BATCH_TYPE = numba_type(Checks), numba_type(Batch)
 
 @kernel()
 def find(table, data, begin, end):
-    """Return the id of a string, or -1."""
+    """Return the id of a string, or -1 if the table does not have it. Nothing is added."""
     hashed = mix(mix(hash_bytes(data, begin, end, table.state[SEED]), np.int64(0)), np.int64(0))
     slots, entries = table.slots, table.entries
     mask = np.int64(slots.shape[0] - 1)
@@ -172,7 +172,8 @@ def _ends_name(data, at, end, state, checks):
             return True
         seen += byte_class != IGNORED_CLASS
         if checks.depths[state] <= seen:
-            return False  # The name that this state has seen begins after the boundary, so that the next place finds it.
+            # The name that this state has seen begins after the boundary, so that the next place finds it.
+            return False
         at += 1
     return False
 
@@ -247,7 +248,7 @@ def _is_number(data, place, begin, end):
 
 @kernel()
 def has_number(data, begin, end):
-    """Return whether a body may hold a phone, card or account number."""
+    """Return whether a body or a header's value may hold a phone, card or account number."""
     place = begin + NUMBER_BYTES - 1
     while place < end:
         if _in_number(data[place]):
@@ -261,7 +262,7 @@ def has_number(data, begin, end):
 
 @kernel()
 def is_clean_target(data, begin, end, checks):
-    """Return whether a target can be sent unchanged, and holds no secret."""
+    """Return whether a target can be sent unchanged, and holds no secret (or secrets are kept)."""
     for at in range(begin, end):
         if not 33 <= data[at] <= 126:
             return False
@@ -278,7 +279,7 @@ def is_clean_target(data, begin, end, checks):
 
 @kernel()
 def is_clean_body(data, begin, end, checks):
-    """Return whether a body holds no secret.
+    """Return whether a body holds no secret (or secrets are kept).
 
     The result is False for a body that is too long to be searched.
     """
@@ -298,7 +299,8 @@ def is_clean_body(data, begin, end, checks):
 def is_plain_value(data, begin, end, checks):
     """Return whether a header's value is one word that needs no search.
 
-    Such a word consists of letters, digits and `-_.~/`, with at least one letter.
+    Such a word consists of letters, digits and `-_.~/`, with at least one letter. It has neither `//` nor `eyJ`, and
+    holds no number and no known secret.
     """
     letters = 0
     for at in range(begin, end):
@@ -357,7 +359,7 @@ def _is_length_line(data, begin, end):
 def _take_lines(data, begin, end, row, checks, batch):
     """Look up the header lines data[begin:end], and add them to the batch.
 
-    The result is 1 if the body has a content coding, 0 if not, and -1 if a line is left to Python.
+    The result is 1 if the body has a content coding, 0 if not, and -1 if the request is left to Python.
     """
     facts, used, rank, coded, seen = checks.facts, batch.used, np.int64(4), np.int64(0), np.int64(0)
     base = data.ctypes.data

@@ -1,8 +1,9 @@
 """The loop of the mirror receiver: it accepts, reads, answers, and copies each request into the ring.
 
-Only usual requests are handled here. A connection with anything else (a chunked body, a body larger than the
-buffer, a malformed head, a request that stays incomplete) is handed over to the control plane, together with the
-bytes read from it, and never comes back. The same happens to every connection that is open at the end.
+Only usual requests are handled here. A connection with anything else is handed over to the control plane for good,
+together with the bytes read from it. Examples are a chunked body, a body larger than the buffer, a malformed head, a
+request that stays incomplete, and a response that the socket does not accept at once. New connections for which there
+is no slot, and all connections that are open at the end, are handed over, too.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def _add(control, word, count):
 
 @kernel()
 def _hand_over(m, slot, owed, answer):
-    """Hand a connection over to the control plane, and wake that up."""
+    """Hand a connection over to the control plane, and wake up the control plane."""
     c, st, control = m.connections[slot], m.settings[0], m.control
     _epoll_ctl(st.epoll, EPOLL_CTL_DEL, c.fd, m.scratch.ctypes.data)
     row = m.given[control[MirrorWords.GIVEN] % m.given.shape[0]]
@@ -139,7 +140,7 @@ def _answer(m, slot, answer):
 
 @kernel()
 def _keep(m, ring, data, begin, end, slot):
-    """Count a complete request, and copy it into the ring."""
+    """Count a complete request, and copy it into the ring, or count it as LOST if the ring does not accept it."""
     _add(m.control, MirrorWords.REQUESTS, np.int64(1))
     if not put(ring, data, begin, end, m.head, m.connections[slot]):
         _add(m.control, MirrorWords.LOST, np.int64(1))
@@ -309,7 +310,7 @@ def _accept(m, ring):
 def _scan(m, now):
     """Close idle connections, and hand over those whose request stays incomplete.
 
-    The control plane applies time limits to these.
+    The control plane applies time limits to the connections that it gets.
     """
     st = m.settings[0]
     _free_taken(m)

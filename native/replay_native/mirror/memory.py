@@ -18,8 +18,9 @@ MirrorWords = _MirrorWords(*range(0, 96, 8))
 
 STOP ends the loop. FOREIGN is the number of connections that the control plane has, TOOK the number of handed-over
 rows that it has processed. STATE is 0 (not started), 1 (running), 2 (ended), or minus errno. LOST counts those of
-REQUESTS that are not in the ring, because it was full or closed. GIVEN counts handed-over rows. WAITS counts how
-often the receiver stopped accepting connections because of its limit. FAILED counts failed calls of accept.
+REQUESTS that are not in the ring, because it was full or closed. OPEN is the number of connections that the loop has.
+GIVEN counts handed-over rows. WAITS counts how often the receiver stopped accepting connections because of its limit.
+FAILED counts failed calls of accept.
 """
 
 _RingWords = namedtuple("_RingWords", "PUT TAKEN PUT_RECORDS TAKEN_RECORDS CLOSED WORDS")
@@ -48,7 +49,8 @@ CONNECTION = np.dtype([
 ])  # fmt: skip
 """One connection.
 
-`at_ns` is when the first byte of the request in the buffer was read, `read_ns` when the last byte was.
+`at_ns` is when the first byte of the request in the buffer was read, or 1 ns after the request before it if both were
+read at once. `read_ns` is when the last byte was read.
 """
 
 HANDED_OVER = np.dtype([
@@ -59,7 +61,7 @@ HANDED_OVER = np.dtype([
 """A connection that the control plane continues.
 
 The first `in_end` bytes of its row of `inputs` are not processed yet. The last `owed` bytes of the response
-`answer` are not sent yet. `slot` is NONE for a connection of which nothing was read.
+`answer` are not sent yet. `slot` is NONE for a new connection that got no slot.
 """
 
 SETTINGS = np.dtype([

@@ -85,7 +85,10 @@ def _passes(data, at, end, kind):
 
 @kernel()
 def _is_usual_line(data, begin, end, head):
-    """Return whether a request line (without its CR LF) has a method, a path and HTTP/1.0 or 1.1."""
+    """Return whether a request line (without its CR LF) has a method, a path and HTTP/1.0 or 1.1.
+
+    CONNECT is not usual, nor is a method or path that is too long.
+    """
     at = _passes(data, begin, end, TOKEN)
     if at == begin or at - begin > METHOD_BYTES_MAX or at + 1 >= end or data[at] != SPACE:
         return False
@@ -105,7 +108,7 @@ def _is_usual_line(data, begin, end, head):
 
 @kernel()
 def _length_of(data, begin, end):
-    """Return the value of Content-Length, or UNUSUAL unless it consists of digits."""
+    """Return the value of Content-Length, or UNUSUAL unless it consists of 1 to 15 digits."""
     if begin == end or end - begin > LENGTH_DIGITS_MAX:
         return np.int64(UNUSUAL)
     number = np.int64(0)
@@ -118,7 +121,7 @@ def _length_of(data, begin, end):
 
 @kernel()
 def _is_usual_host(data, begin, end):
-    """Return whether a value is the name of a host, with or without a port."""
+    """Return whether a value is a host name or an IPv4 address, with or without a port, or is empty."""
     at = _passes(data, begin, end, HOST)
     if at == end:
         return True

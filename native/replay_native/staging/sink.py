@@ -117,7 +117,7 @@ def _secure(s, slot):
 
 @kernel()
 def _accept(s):
-    """Accept all pending connections. If that fails, for want of a descriptor, try again a little later."""
+    """Accept all pending connections. If that fails (usually for want of a descriptor), try again a little later."""
     st = s.settings[0]
     st.accept_again = 0
     while True:

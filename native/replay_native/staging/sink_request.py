@@ -102,7 +102,7 @@ def _read_options(data, at, end, options):
 
 @kernel(inlined=True)
 def _read_request_line(s, slot, data, at, end):
-    """Read method, path and version."""
+    """Read a request's method, path and version, and the options of a path that begins with `/sink/`."""
     p = s.peers[slot]
     p.to_head = _starts(data, at, end, _HEAD)
     p.keep = data[end - 1] != 48
@@ -227,7 +227,10 @@ def _note_arrival(s, slot):
 
 @kernel()
 def _consume(s, slot):
-    """Respond to the requests in the buffer, one after another, until one must wait or is incomplete."""
+    """Respond to the requests in the buffer, one after another, until one must wait or is incomplete.
+
+    The connection is reset if an incomplete head fills the buffer.
+    """
     p, data = s.peers[slot], s.inputs[slot]
     at = np.int64(0)
     while p.state == READING and at < p.in_end:

@@ -62,9 +62,9 @@ def _set_timer(s, slot, at_ns):
 
 @kernel()
 def _ask_a_server(s, slot, at_ns):
-    """Wait until a server is done with the request, or until patience is over.
+    """Wait until a server is done with the request, but at most `patience_ns` if the queue has retries.
 
-    In the second case, the server works on the request nevertheless.
+    After `patience_ns`, the server works on the request nevertheless.
     """
     p, queue = s.peers[slot], s.queue[0]
     done_ns = take_on(queue, s.free_ns, at_ns)
@@ -75,7 +75,7 @@ def _ask_a_server(s, slot, at_ns):
 
 @kernel()
 def on_turn(s, slot, now):
-    """Respond if a server is done with the request. If patience is over, try again, or respond with 503."""
+    """Respond if a server is done with the request. After `patience_ns`, try again, or respond with 503."""
     p = s.peers[slot]
     if p.in_time:
         _answer(s, slot)
@@ -355,7 +355,7 @@ def hang_up(s, slot, abort):
 
 @kernel()
 def stall(s, now):
-    """Sleep while the whole server stalls, and return the time after it."""
+    """Sleep while the whole server stalls, but not after STOP, and return the time after it."""
     st, control, scratch = s.settings[0], s.control, s.scratch
     stall_ns = load_acquire(control, SinkWords.STALL_NS)
     if stall_ns > 0 and now >= load_acquire(control, SinkWords.STALL_AT_NS):

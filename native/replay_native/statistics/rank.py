@@ -34,11 +34,13 @@ class Effects(NamedTuple):
 
 @bundle
 class Inversion(NamedTuple):
-    """Scratch of `intervals`, one value per labelling."""
+    """Scratch of `intervals`. Its rows have one value per labelling."""
 
-    top: Annotated[Array, "float64[:, ::1]", "the largest |t|, whose it is, the second largest"]
-    low: Annotated[Array, "float64[::1]", "where the effects that it keeps begin"]
-    high: Annotated[Array, "float64[::1]", "where they end"]
+    top: Annotated[
+        Array, "float64[:, ::1]", "[3, labellings]: the largest |t|, its metric, the second largest |t|"
+    ]
+    low: Annotated[Array, "float64[::1]", "the lowest effect that a labelling does not reject"]
+    high: Annotated[Array, "float64[::1]", "the highest effect that a labelling does not reject"]
 
 
 @bundle
@@ -154,7 +156,8 @@ def fit(values, ends, observed, centred, group, effects, errors):
     """Write effects and standard errors of the observed labels, and return the degrees of freedom.
 
     `effects` and `errors` are float64[metrics]. Fills `centred` float64[metrics, runs] and `group` float64[runs]
-    with values and labels centred by block. The standard error is NaN if there are no degrees of freedom.
+    with values and labels centred by block. The standard error is NaN if there are no degrees of freedom. Effects
+    and errors are NaN if no block has runs of both builds.
     """
     n, metrics = values.shape
     for i in range(n):
@@ -209,8 +212,8 @@ def max_t(centred, sums, effects, largest, p_adjusted):
     """Write Westfall-Young p-values by single-step max-T to `p_adjusted` float64[metrics].
 
     `sums` float64[metrics + 1, labellings] are the sums of `centred`'s rows, and last of `group`, over the runs
-    that each labelling marks as new. A metric that is the same in every run has p 1. `largest` float64[labellings]
-    is scratch.
+    that each labelling marks as new. A metric that is the same in all runs of each block has p 1. `largest`
+    float64[labellings] is scratch.
     """
     metrics, count = centred.shape[0], sums.shape[1]
     weight = _weight(sums)

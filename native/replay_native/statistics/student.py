@@ -16,7 +16,7 @@ _TINY = 1e-300
 
 @kernel("float64(float64, float64)")
 def two_sided(t, freedom):
-    """Return P(|T| >= t)."""
+    """Return P(|T| >= |t|) for `freedom` degrees of freedom."""
     if math.isinf(t):
         return 0.0
     x, a, b = freedom / (freedom + t * t), freedom / 2.0, 0.5

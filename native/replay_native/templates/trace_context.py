@@ -53,7 +53,7 @@ def _id_of(seed, seq, salt):
 
 @kernel()
 def _put_parent(at, seed, seq, attempt):
-    """Write a parent id."""
+    """Write the parent id of an attempt in hexadecimal, and return the address after it."""
     return put_hex(at, _id_of(seed, seq, _PARENT ^ np.uint64(attempt)), 16)
 
 
@@ -89,7 +89,7 @@ def _begins_line(at):
 
 @kernel()
 def renew_parent(address, length, seed, seq, attempt):
-    """Replace the parent id of a rendered request with that of this attempt.
+    """Replace the parent id of a rendered request, if it has a traceparent, with that of this attempt.
 
     The head has at most one `traceparent` line. No other line can be mistaken for it, because values contain no line
     ends.

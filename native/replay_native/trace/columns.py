@@ -53,13 +53,13 @@ def target_of(requests, number):
 
 @kernel(inlined=True)
 def method_of(requests, number):
-    """Return the method of a request."""
+    """Return the number of a request's method."""
     return peek_u8(np.uint64(requests[number >> BATCH_BITS, METHOD] + (number & BATCH_MASK)))
 
 
 @kernel(inlined=True)
 def route_of(requests, number):
-    """Return the route of a request."""
+    """Return the number of a request's route."""
     return peek_u32(np.uint64(requests[number >> BATCH_BITS, ROUTE] + 4 * (number & BATCH_MASK)))
 
 

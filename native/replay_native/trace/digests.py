@@ -1,4 +1,7 @@
-"""A hash table that gives ids to digests of 128 bits. Its size is limited: when it is full, it forgets the oldest."""
+"""A hash table that gives ids to digests of 128 bits.
+
+When all slots that may contain a new digest are in use, it replaces the oldest digest in them.
+"""
 
 from __future__ import annotations
 

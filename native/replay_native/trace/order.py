@@ -35,7 +35,8 @@ def _pass(words, out, shift, counts):
 def sort_words(words, spare, low_bit, high_bit, counts):
     """Sort words by their bits from low_bit to below high_bit, stably (LSD radix sort: Knuth 5.2.5).
 
-    Bit 63 of every word must be 0. Scratch memory: `spare`, as long as `words`, and counts int64[DIGITS].
+    Bits are sorted 22 at a time, so that words may also be sorted by bits from high_bit on. Bit 63 of every word must
+    be 0. Scratch memory: `spare`, as long as `words`, and counts int64[DIGITS].
     """
     shift = low_bit
     while shift < high_bit:

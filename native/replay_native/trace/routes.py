@@ -44,7 +44,7 @@ _COUNT = np.int64(1023)
 
 
 def _counted() -> np.ndarray:
-    """Return by byte: 1 in each of the ten-bit counters (digits lowest) that count this byte."""
+    """Return a table that has, for each byte, a 1 in each ten-bit counter that counts the byte (digits lowest)."""
     table = np.zeros(256, dtype=np.int64)
     table[ord("0") : ord("9") + 1] = 1 | 1 << _HEXES
     table[ord("a") : ord("z") + 1] = 1 << _LOWERS

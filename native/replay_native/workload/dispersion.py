@@ -90,7 +90,8 @@ def count_sessions(at_ns, client, start_ns, pause_ns, bin_ns, last_ns, opened, w
     """Count sessions (words[0]), and how many of them are open.
 
     `opened` int64[bins] gets the change of the number of open sessions in each bin of time. last_ns int64[clients]
-    must be -1 for clients that were not seen yet. A session ends with its last row.
+    must be -1 for clients that were not seen yet. A session ends with its last row. `opened` does not contain the ends
+    of the clients' last sessions, which the caller subtracts.
     """
     for index in range(at_ns.shape[0]):
         who, at = np.int64(client[index]), at_ns[index] - start_ns

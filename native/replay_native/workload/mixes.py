@@ -117,10 +117,10 @@ def ask(table, ids, clients, seed, first, out_request, out_client):
 def visit(start_ns, begin, visits, first, until_ns, out):
     """Write the requests of the sessions that begin at start_ns[begin:], as many whole sessions as fit.
 
-    Each step waits for an exponentially distributed time and requests an id. All steps of a session draw the same
-    relative place in their ids, so that a session that creates a thing also requests that thing later. Session `first
-    + i` belongs to client `first + i`. Requests at `until_ns` or later are left out. Returns the rows written, and
-    the session to continue with.
+    Each step waits for an exponentially distributed time (not at all if its mean is 0) and requests an id. All steps
+    of a session draw the same relative place in their ids, so that a session that creates a thing also requests that
+    thing later. Session `first + i` belongs to client `first + i`. Requests at `until_ns` or later are left out.
+    Returns the rows written, and the session to continue with.
     """
     written, session = np.int64(0), begin
     kind_ends, pause_ns, seed = visits.kind_ends, visits.pause_ns, visits.seed

@@ -150,8 +150,8 @@ def grow(rows, begin, requests, growth, first, out):
     """Write the rows from `begin` on, each as often as its rule requires, as many as fit.
 
     `first` is the number of row 0. Copies are spread uniformly over the gap since the previous row of the same rule,
-    and the row itself is last. A row of no rule is written once. Returns how many were written, and the row to
-    continue with.
+    and the row itself is last. With `repeat`, or without such a row, copies have the time of their row. A row
+    of no rule is written once. Returns how many were written, and the row to continue with.
     """
     written, index = np.int64(0), begin
     at_ns, request, seed, before_ns = rows.at_ns, rows.request, growth.seed, growth.before_ns
@@ -225,8 +225,8 @@ def plan_clones(starts_ns, masks, factors, seed, before_ns, clones, gaps_ns):
     """Decide how many clones each session gets, and return how many there are in total.
 
     A session with several rules grows by the largest of their factors float64[rules], and counts for that rule. A
-    fraction of a clone is drawn at random. gaps_ns is the time since the previous session of the same rule, over
-    which the begins of the clones are spread.
+    fraction of a clone is drawn at random. gaps_ns is the time since the previous session of the same rule (0
+    without one), over which the begins of the clones are spread.
     """
     total = np.int64(0)
     for session in range(starts_ns.shape[0]):
