@@ -29,7 +29,8 @@ def _line(agent: AgentFigures) -> str:
         f"clock offset known within {format_duration(agent.clock.bound_ns)}",
     ]
     if agent.start_error_ns and abs(agent.start_error_ns) > agent.clock.bound_ns:
-        parts.append(f"began {format_duration(agent.start_error_ns)} after the others")
+        side = "after" if agent.start_error_ns > 0 else "before"
+        parts.append(f"began {format_duration(abs(agent.start_error_ns))} {side} the common start")
     return ", ".join(parts)
 
 

@@ -169,7 +169,7 @@ def _runs(found: Comparison, kind: str) -> str:
     design = (
         f"{found.labellings:,} labellings{exact}, {found.design}. "
         if found.labellings
-        else f"{found.design}. "
+        else f"{found.design or 'no permutation test was made'}. "
     )
     said = f'<p class="soft">{escape(design)}Errors: a tolerance of {100 * found.options.error_tolerance:g} points.</p>'
     more = f" (the first {RUNS_SHOWN} of {len(runs):,})" if len(runs) > RUNS_SHOWN else ""

@@ -87,7 +87,7 @@ def _answers(answers: AnswerFigures) -> Fact:
     if answers.bodies and answers.secrets_kept:
         words.append("with their secrets (--keep-answer-secrets)")
     elif answers.redacted:
-        words.append(f"secrets redacted in {answers.redacted:,}")
+        words.append(f"secrets redacted in {counted(answers.redacted, 'body', 'bodies')}")
     lost = [f"{count:,} {DROPPED_WORDS.get(reason, reason)}" for reason, count in answers.dropped.items()]
     words += [f"lost: {', '.join(lost)}"] if lost else []
     return Fact("responses", "; ".join(words), "yellow" if lost else "")

@@ -141,5 +141,6 @@ def _tail_note(started: Started, measured: Measured) -> list[Note]:
         return []
     if own_ns <= limits.lateness_p99_share_suspect * response[0].ns:
         return []
-    words = f"the p99 of generator lag is {format_latency(own_ns)}, more than half of that of the response: "
+    share = own_ns / max(response[0].ns, 1)
+    words = f"the p99 of generator lag is {format_latency(own_ns)}, {share:.0%} of the p99 of the response: "
     return [Note("TAIL_IS_OURS", words + "this machine causes much of the tail beyond p99")]
