@@ -45,5 +45,5 @@ def read_peak(path: Path) -> FoundPeak:
     except RecursionError:
         raise InputError("damaged: it is nested too deep") from None
     if found.peak is not None and not (found.peak >= 0 and math.isfinite(found.peak)):
-        raise ValueError(f"a peak of {found.peak} times")
+        raise ValueError(f"its peak is not a load: {found.peak}")
     return found

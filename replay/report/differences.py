@@ -60,7 +60,7 @@ def _named(page: Page, found: Differences) -> None:
                 ]
             )
     if len(named) > NAMED_MAX:
-        page.say(f"and {len(named) - NAMED_MAX:,} more fields: --json or --html lists all", "dim", indent=2)
+        page.say(f"and {len(named) - NAMED_MAX:,} more fields, which --json lists", "dim", indent=2)
 
 
 def _noisy(page: Page, found: Differences) -> None:

@@ -67,7 +67,7 @@ def _cards(found: Differences) -> str:
             ("fields that differ", str(len(found.different)), tone),
             (rest, str(len(found.fields) - len(found.different)), SOFT),
             ("fields always equal", f"{found.equal:,}", ""),
-            ("smallest rate found", "none" if found.smallest is None else format_share(found.smallest), ""),
+            ("smallest detectable rate", "none" if found.smallest is None else format_share(found.smallest), ""),
         ]
     )  # fmt: skip
 
@@ -78,7 +78,7 @@ def _fields(title: str, listed: list[FieldFinding], found: Differences) -> str:
         return ""
     blocks = "".join(_block(one, found) for one in listed[:FIELDS_SHOWN])
     more = len(listed) - FIELDS_SHOWN
-    left = f'<p class="soft">and {more:,} more fields, in the JSON</p>' if more > 0 else ""
+    left = f'<p class="soft">and {more:,} more fields, which --json lists</p>' if more > 0 else ""
     return f'<h2>{escape(title)}</h2><div class="fields">{blocks}</div>{left}'
 
 
@@ -88,7 +88,7 @@ def _block(one: FieldFinding, found: Differences) -> str:
     head = f'<b>{escape(named(one.field))}</b> <span class="soft">{escape(named(one.route))}</span>'
     head += f" {toned(one.kind, tone)} {barred(format_share(one.across), one.across)}"
     said = f"{share_text(one)}{following_text(one)}"
-    more = f"a new difference would have been detected from: {smallest_text(one)}"
+    more = f"smallest new difference that would have been detected: {smallest_text(one)}"
     if one.p is not None:
         more += f"; p {one.p:.3g} over all fields"
     rows = [_example(example) for example in one.examples]

@@ -164,7 +164,8 @@ def retries_words(document: RunDocument) -> str:
     denied = f", {retries.denied:,} denied by the budget" if retries.denied else ""
     return (
         f"amplification {retries.amplification:.2f}: {counted(retries.at_target, 'request')} at the target for"
-        f" {document.accounts.sent:,} of users; {retries.retries:,} retries of {counted(retries.retried, 'request')}{denied}"
+        f" {document.accounts.sent:,} sent by users; {retries.retries:,} retries of"
+        f" {counted(retries.retried, 'request')}{denied}"
     )
 
 
@@ -215,7 +216,7 @@ def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
         hosts = ", ".join(kafka.hosts_refused)
         yield Fact(
             "",
-            f"nothing was sent to {hosts}: the cluster announced it during the run, and it is not allowed",
+            f"nothing was sent to {hosts}: announced by the cluster during the run, but not permitted by --allow",
             "red",
         )
     for kind, consumed in kafka.consumed.items():

@@ -60,7 +60,7 @@ def print_queries(queries: tuple[Query, ...], page: Page) -> None:
 def _print_saved(written: Cost, full: Cost, settings: Settings, page: Page) -> None:
     saved = written.sent - full.sent
     if saved <= 0:
-        page.say("it is queried as written: a trailing dot saves nothing", "green", indent=2)
+        page.say("a trailing dot saves no query", "green", indent=2)
         return
     of = format_count(written.sent)
     page.say(

@@ -94,14 +94,14 @@ def write_surge_page(
     elif found.verdict == "DID_NOT_RECOVER":
         sentence += f"; {WATCH_TIMES * from_s:.0f} s after its end the target was not back at the baseline"
     elif found.verdict == "UNSTEADY":
-        sentence += "; the target could not sustain the baseline either"
+        sentence += "; the target could not sustain even the baseline"
     watched = charts_of(rows, clock, list(run.document.watched), fixed_limits(run.document))
     for figure in watched:
         if figure.plot is not None:
             _mark_surge(figure.plot, from_s, 2 * from_s, found.after_s)
     sections: list[Section] = [
         headline(found.verdict, sentence, notes),
-        *(Figure(name, "", plot, nothing="None.") for name, plot in made.items()),
+        *(Figure(name, "", plot, nothing="There is nothing to draw.") for name, plot in made.items()),
         *watched,
         table_of(run.document),
     ]

@@ -163,7 +163,7 @@ def _figures(run: Run) -> list[Section]:
         ),
         Figure(
             "Due, sent and answered",
-            "Sent below due: requests waited. Answered below sent: the target did not keep up.",
+            "Sent below due: requests waited. Answered below sent: requests failed or are late.",
             figures.rates(rows, clock),
         ),
         Figure(

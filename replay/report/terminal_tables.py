@@ -283,7 +283,7 @@ def print_samples(page: Page, run: Run) -> None:
     problems = Counter((sample.problem, sample.begins) for sample in failed if sample.problem)
     for (problem, begins), count in problems.most_common(PROBLEMS_SHOWN):
         responses = f"{count:,} malformed responses: " if count > 1 else "a malformed response: "
-        page.say(f'{responses}{problem}; the first line begins "{begins}"', "dim")
+        page.say(f'{responses}{problem}; its first line begins "{begins}"', "dim")
 
 
 def _is_bad(sample: Sample) -> bool:

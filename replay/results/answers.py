@@ -119,7 +119,8 @@ class AnswersWriter:
             self._stream.write_batch(batch)
         except OSError as error:
             raise OutputError(
-                f"{self._folder} cannot be written: {reason_of(error)}", hint="free some space, or keep less"
+                f"{self._folder} cannot be written: {reason_of(error)}",
+                hint="if the disk is full, free some space or keep less",
             ) from error
         self.rows += batch.num_rows
 
@@ -244,7 +245,7 @@ class Answers:
         for name in names or SCHEMA.names:
             if name not in schema.names or schema.field(name).type != SCHEMA.field(name).type:
                 raise InputError(
-                    f"{path} has no column {name} of type {SCHEMA.field(name).type}: replay did not write it",
+                    f"{path} has no column {name} of type {SCHEMA.field(name).type}: another program or version wrote it",
                     hint="give the folder that `replay run --keep-answers` wrote",
                 )
 

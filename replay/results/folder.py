@@ -138,7 +138,7 @@ class RunFolder:
         except OSError as error:
             raise OutputError(
                 f"{path} cannot be written: {reason_of(error)}",
-                hint="free some space, then run `replay report` on the folder",
+                hint="remove the cause, such as a full disk, then run `replay report` on the folder",
             ) from error
 
     def settle(self) -> None:
@@ -183,7 +183,8 @@ class AppendFile:
             os.ftruncate(self._fd, self._size)
             raise OutputError(
                 f"{self.path} cannot be written: {reason_of(error)}",
-                hint="free some space, then run `replay report` on the folder: it recovers what was measured before",
+                hint="remove the cause, such as a full disk, then run `replay report` on the folder: it recovers what was"
+                " measured before",
             ) from error
         self._size += written
 

@@ -113,14 +113,18 @@ def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
             )
         refused = list(dict.fromkeys(address for change in name.changes for address in change.refused))
         if refused:
-            words = f"{name.name} moved to {', '.join(refused)} during the run, which is not allowed: nothing was sent there"
+            words = (
+                f"{name.name} moved during the run to addresses that are not allowed, so nothing was sent there: "
+                f"{', '.join(refused)}"
+            )
             notes.append(Note("ADDRESS_NOT_ALLOWED", words))
         if name.no_room:
             words = f"{name.name} had more addresses than lanes can hold: {name.no_room:,} were not used"
             notes.append(Note("ADDRESSES_FULL", words))
         if name.left_out:
             words = (
-                f"not used, because no connection was accepted before the start: {', '.join(name.left_out)}"
+                f"addresses of {name.name} that accepted no connection before the start were not used: "
+                f"{', '.join(name.left_out)}"
             )
             notes.append(Note("ADDRESS_LEFT_OUT", words))
     return notes

@@ -62,10 +62,10 @@ def test_they_are_on_the_page_in_the_terminal_and_in_json(tmp_path: Path) -> Non
         and "f0&lt;b&gt;" in page
         and "<b>" not in page.partition("Watched figures")[2][:9_000]
     )
-    assert "10 more figures in --json" in page
+    assert "10 more figures, which --json lists" in page
     text = io.StringIO()
     print_comparison(found, Console(file=text, width=80))
-    assert "Watched figures" in text.getvalue() and "62 more figures in --json" in text.getvalue()
+    assert "Watched figures" in text.getvalue() and "62 more figures, which --json lists" in text.getvalue()
     assert max(map(len, text.getvalue().splitlines())) <= 80
     assert len(json.loads(to_json(found))["watched"]) == 70
 
