@@ -33,7 +33,7 @@ class FoundPeak(msgspec.Struct):
 
     @property
     def rate_per_s(self) -> float | None:
-        """The rate that was planned at the peak; None if unknown."""
+        """The planned rate of the first trial at the peak that has one; None if there is none."""
         rates = (trial.rate_per_s for trial in self.trials if trial.load == self.peak)
         return next((rate for rate in rates if rate > 0), None)
 

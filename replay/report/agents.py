@@ -11,7 +11,7 @@ SHOWN = 8
 
 
 def agents_words(agents: list[AgentFigures]) -> list[tuple[str, str]]:
-    """Return a line for each agent, and its style."""
+    """Return a line with its style for each of the first SHOWN agents, and one for the number of the others."""
     worst_first = sorted(
         agents, key=lambda agent: (not agent.lost, -WORSE[agent.validity.verdict], agent.agent)
     )

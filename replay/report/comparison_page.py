@@ -35,7 +35,7 @@ from .svg import escape
 from .watched_sides import watched_sections
 
 DISTRIBUTIONS_SHOWN = 10
-"""The most routes whose distributions are drawn."""
+"""The most distributions that are drawn, each of one latency of a route or of all requests."""
 
 RUNS_SHOWN, LEFT_OUT_SHOWN = 200, 100
 

@@ -23,7 +23,7 @@ NAMED_MAX, NOISY_MAX = 40, 12
 
 
 def print_differences(found: Differences, console: Console, *, again: bool = True) -> None:
-    """Print a comparison of responses. `again` repeats the verdict at the end."""
+    """Print a comparison of responses. `again` repeats the verdict at the end if any field differs."""
     page = Page(console)
     page.say(f"{found.verdict}: {found.sentence}", STYLE[found.verdict])
     for reason in found.reasons:
@@ -120,7 +120,10 @@ def following_text(one: FieldFinding) -> str:
 
 
 def smallest_text(one: FieldFinding) -> str:
-    """Return the smallest rate at which a new difference would have been detected."""
+    """Return the smallest rate at which a new difference would have been detected.
+
+    If no rate would have been, return `only a change of shape` or `nothing`.
+    """
     if one.smallest is not None:
         return format_share(one.smallest)
     return "only a change of shape" if one.field.startswith("/") and one.p is not None else "nothing"

@@ -26,7 +26,7 @@ from .html import (
 from .svg import escape
 
 FIELDS_SHOWN = 500
-"""How many fields the page shows. The JSON output has all."""
+"""The most fields in each section of the page. The JSON output has all."""
 
 
 def write_differences_page(found: Differences, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Facts about the source, the targets and the agents of a run, for the terminal and the page."""
+"""Facts about the source, the targets, the responses and the agents of a run, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Fact(NamedTuple):
 
 
 def facts_of(document: RunDocument) -> list[Fact]:
-    """Return the facts about the source, all targets and the agents of a run."""
+    """Return the facts about the source, all targets, the kept responses and the agents of a run."""
     several = document.targets
     facts = _source(document.source) if document.source is not None else []
     facts += [
@@ -79,7 +79,7 @@ DROPPED_WORDS = {
 
 
 def _answers(answers: AnswerFigures) -> Fact:
-    """Return how many responses were kept and lost."""
+    """Return how many responses were kept and lost, and in how many bodies secrets were redacted."""
     words = [f"{counted(answers.kept, 'response')} kept"]
     if answers.bodies:
         bodies = f"{counted(answers.bodies, 'body', 'bodies')}"
@@ -204,7 +204,7 @@ def _source(source: SourceFigures) -> list[Fact]:
 
 
 def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
-    """Yield how many records the brokers acknowledged and refused, with their errors, and whether the offsets agree."""
+    """Yield how many records were acknowledged, failed and consumed, whether offsets agree, and what went wrong."""
     acknowledged = sum(part.acknowledged for part in kafka.partitions)
     moved = [part.moved for part in kafka.partitions if part.moved is not None]
     ends = f", ends moved by {sum(moved):,}" if moved else ""
@@ -244,7 +244,7 @@ def _offsets(kafka: KafkaFigures) -> str:
 
 
 def _name(name: NameFigures) -> Iterator[Fact]:
-    """Yield what it cost to look up the target's name, and its address changes."""
+    """Yield what lookups of the target's name cost, if DNS answered them, and at most CHANGES_SHOWN address changes."""
     if name.source == "dns":
         parts = [
             counted(name.lookups, "lookup"),
@@ -260,7 +260,7 @@ def _name(name: NameFigures) -> Iterator[Fact]:
 
 
 def _tls(tls: TlsFigures) -> Fact:
-    """Return the protocol version and cipher of connections, and how many sessions were resumed."""
+    """Return the protocol version, cipher and verification of connections, and the handshakes by kind."""
     peer = tls.peer
     how = f"verified by {peer.ca}" if peer.ca else "verified"
     parts = [peer.version, peer.cipher, how if peer.verified else "NOT VERIFIED (--insecure)"]

@@ -183,7 +183,10 @@ def folded(summary: str, inner: str) -> str:
 
 
 def drawn(figure: Figure) -> str:
-    """Return a chart as a section, drawn at two widths. The style sheet shows one of them."""
+    """Return a chart as a section, drawn at two widths, of which the style sheet shows one.
+
+    Without a chart, the section has the text `nothing`.
+    """
     head = f"<h2>{escape(figure.title)}</h2>" if figure.title else ""
     if figure.plot is None:
         return f'{head}<p class="soft">{escape(figure.nothing)}</p>'

@@ -159,7 +159,7 @@ class LiveView:
         return ", ".join(parts) or "none"
 
     def _kind(self) -> str:
-        """Return the latency to show: `response`, or `service` in a closed loop."""
+        """Return the latency to show: `response` if the chart's seconds have one, otherwise `service`."""
         return "response" if any(row.response_p50_ns is not None for row in self._minute) else "service"
 
     def _line(self) -> str:

@@ -13,7 +13,10 @@ from .page import Page
 
 
 def print_name_cost(written: Cost, full: Cost, settings: Settings, console: Console) -> None:
-    """Print the queries for one lookup of a name as written, and their total."""
+    """Print the queries for one lookup of a name as written, their total, and how many a trailing dot saves.
+
+    If no name server is queried, print where the address comes from.
+    """
     page = Page(console)
     print_settings(written.name, settings, page)
     if written.answer.source != "dns":

@@ -23,7 +23,8 @@ from .watched import charts_of
 COLUMNS_SHOWN, CHARTS_SHOWN = 8, 24
 """How many figures the tables list, and how many are drawn by load.
 
-Figures that came nearest to a limit come first, then those that differ most between trials.
+If there are more than COLUMNS_SHOWN, those that came nearest to a limit come first, then those that differ most
+between trials.
 """
 
 READING = "The mean of each trial, and its highest sample in brackets."

@@ -1,8 +1,8 @@
 """Prints the report of a run in the terminal.
 
 It begins with the validity and what was sent, then shows the results, and ends with the verdict again and the next
-steps. Every time is given on both clocks, the recorded one and the wall clock. Output is plain if the console is
-not a terminal, and ASCII if it cannot show more.
+steps. The span of the run, its slowest seconds and its samples are given on both clocks, the recorded one and the wall
+clock. Output is plain if the console is not a terminal, and ASCII if it cannot show more.
 """
 
 from __future__ import annotations

@@ -83,7 +83,10 @@ class AnswersWriter:
     """
 
     def __init__(self, run: str | os.PathLike[str]) -> None:
-        """Create the folder for responses in the run folder `run`. Raise OutputError if this fails or it exists."""
+        """Create the folder for responses in the run folder `run`.
+
+        Raise OutputError if it exists already or cannot be created.
+        """
         self._folder = Path(run) / FOLDER
         self._sink: pa.OSFile | None = None
         self._stream: pa.ipc.RecordBatchStreamWriter | None = None
@@ -132,7 +135,7 @@ class AnswersWriter:
         self._files += 1
 
     def close(self) -> None:
-        """Finish the current file. A second call has no effect."""
+        """Finish the current file; OutputError if that fails. A second call has no effect."""
         stream, sink = self._stream, self._sink
         self._stream = self._sink = None
         if stream is None or sink is None:
@@ -195,7 +198,7 @@ def _parts(batch: pa.RecordBatch) -> Iterator[tuple[int, int]]:
 class Answers:
     """The responses that a run kept.
 
-    After reading, `problems` lists the files that are truncated, each with the reason.
+    After reading, `problems` lists the files that are empty or cannot be read to their end, each with the reason.
     """
 
     def __init__(self, run: str | os.PathLike[str]) -> None:
@@ -216,8 +219,8 @@ class Answers:
     def batches(self, *names: str) -> Iterator[pa.RecordBatch]:
         """Yield the rows in the order of writing, with the given columns, or with all columns if none are given.
 
-        A truncated file yields its complete batches and is added to `problems`. Raise InputError if a file is not one
-        of responses.
+        A truncated or damaged file yields the complete batches before the damage, and is added to `problems`. Raise
+        InputError if a file lacks one of the columns.
         """
         for path in self._files:
             yield from self._batches_of(path, names)

@@ -173,7 +173,7 @@ class AppendFile:
             raise OutputError(f"{path} cannot be created: {reason_of(error)}") from None
 
     def append(self, data: bytes) -> None:
-        """Write all of `data`, or nothing. Raise OutputError if there is no space or if the file was removed."""
+        """Write all of `data`, or nothing and raise OutputError: if writing fails, or if the file was removed."""
         self._refuse_if_removed()
         try:
             written = os.write(self._fd, data)
@@ -218,7 +218,7 @@ class AppendFile:
 def read_rows(path: Path, kind: type) -> list:
     """Return the rows of a `.jsonl` file of the folder, without an incomplete last row.
 
-    The list is empty if the file cannot be opened. Raise InputError if the file is damaged.
+    The list is empty if the file cannot be read. Raise InputError if the file is damaged.
     """
     decoder: msgspec.json.Decoder = msgspec.json.Decoder(examined(kind))
     try:

@@ -131,9 +131,9 @@ def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
 
 
 def _tail_note(started: Started, measured: Measured) -> list[Note]:
-    """Return a note if generator lag makes up most of the response's p99.
+    """Return a note if generator lag makes up much of the response's p99: more than `lateness_p99_share_suspect`.
 
-    Lag beyond the limits of validity is a finding of the verdict instead.
+    Lag of more than `lateness_p99_floor_suspect_ns` is left to the verdict.
     """
     late = measured.percentiles("lateness", (99.0,))
     response = measured.percentiles("response", (99.0,))

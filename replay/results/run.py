@@ -54,7 +54,8 @@ class Run:
     def verdict(self) -> str:
         """The run in one word: VALID, SUSPECT, INVALID, FAILED, or how the run was cut off.
 
-        INVALID means that the generator was at its limit, FAILED that the target failed.
+        INVALID means that the run shows nothing about the target, usually because the generator was at its limit.
+        FAILED means that the target failed.
         """
         document = self.document
         failed = (document.status_differs is not None and document.status_differs.failed) or not all(
@@ -66,7 +67,7 @@ class Run:
         """Return the figures of a latency: response, service, wait, generator lag ("lateness") and so on.
 
         They cover all routes, or one. Raise UsageError if the run does not have the latency; a closed loop has only
-        `service` and `first_byte`.
+        `service`, `first_byte` and TLS handshakes.
         """
         kind = self._kind(name, route)
         if route:
