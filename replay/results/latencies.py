@@ -35,8 +35,8 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 _MEANING = """Latencies over all routes (docs/lane-contract.md defines them).
 
     A closed loop has only `service`, `first_byte` and handshakes. Handshakes are present if TLS made any, and
-    `wait_order` if the requests of a client were kept in order. With a Kafka consumer, `end_to_end` ends when a record was consumed, and
-    `answer` when the record with a pipeline's answer was consumed. Both begin at the due time.
+    `wait_order` if the requests of a client were kept in order. With a Kafka consumer, `end_to_end` ends when a record
+    was consumed, and `answer` when the record with a pipeline's answer was consumed. Both begin at the due time.
     """
 
 
