@@ -69,7 +69,7 @@ def facts_of(document: RunDocument) -> list[Fact]:
 DROPPED_WORDS = {
     "ring": "responses that arrived faster than they could be written",
     "ring_bodies": "bodies that arrived faster than they could be written",
-    "disk": "responses that could not be written (no space)",
+    "disk": "responses that could not be written (too little disk space, or an error)",
     "too_large": "compressed bodies too large to be decoded",
     "undecodable": "bodies whose content coding could not be undone",
     "header_values": "header values that were cut",

@@ -135,7 +135,8 @@ def _accounts(page: Page, document: RunDocument) -> None:
 def _differs(document: RunDocument) -> str:
     differs = document.status_differs
     assert differs is not None
-    return f"worse than recorded {format_share(differs.share)}"
+    what = "worse than recorded" if differs.compared else "4xx without a recorded status"
+    return f"{what} {format_share(differs.share)}"
 
 
 def _facts(page: Page, document: RunDocument) -> None:
