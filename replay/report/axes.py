@@ -86,7 +86,7 @@ class Axis:
     is_log: bool = False
     label: Label = plain_label
     kind: str = "number"
-    """How the page's script formats a value: number, time, percentile, latency or times."""
+    """How the page's script formats a value: `time`, `percentile`, and any other kind as a number."""
     fixed: tuple[float, ...] = ()
     """Ticks to use instead of computed ones; empty if they are computed."""
     clock: RecordedClock | None = None

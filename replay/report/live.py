@@ -91,7 +91,7 @@ class LiveView:
         """Do nothing: the context manager releases the terminal."""
 
     def update(self, second: Second) -> None:
-        """Add the figures of another second, and draw them."""
+        """Add the figures of another second, and draw them, or print a line every PLAIN_EVERY_S."""
         self._elapsed_s = second.t_s + second.length_s
         self._minute.append(second)
         for name in ("planned", "sent", "ok", "error", "timeout", "unsent"):

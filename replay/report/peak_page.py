@@ -28,7 +28,7 @@ def _notes(facts: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _failed(found: Climb) -> str:
-    """Return why the result is a failure although a peak was found; empty if it is not."""
+    """Return a failure besides the verdict: no recovery, or a peak that could not be held; empty if there is none."""
     if found.recovery == "DID_NOT_RECOVER":
         return "FAILED: the target did not recover from the overload"
     return "The peak could not be held" if found.held is False and found.held_load is None else ""

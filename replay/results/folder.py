@@ -59,7 +59,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """Return the folder of a run, complete or killed. Raise InputError if `path` is not a run folder."""
+        """Return the folder of a run: complete, in progress or killed. Raise InputError if `path` is not one."""
         folder = cls(Path(path))
         if not folder.path.is_dir():
             what = "is not a folder" if folder.path.exists() else "does not exist"

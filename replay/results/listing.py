@@ -116,7 +116,7 @@ class ListedRun:
 class Listing:
     """The runs of a folder, newest first.
 
-    `others` are its folders that contain several runs (of `replay peak` and `ab`). `links` are links to folders, and
+    `others` are its folders that are no runs but contain some (of `replay peak` and `ab`). `links` are links to folders, and
     links in place of a run.json; they are not followed.
     """
 
