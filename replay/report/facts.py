@@ -110,8 +110,9 @@ def sent_words(document: RunDocument) -> str:
     """Return how much of the recording was sent, where rejected lines count as a part of the recording.
 
     An example is `53.5% of the recording sent (1,000 of 1,868 lines; 868 rejected)`. If only a part of the
-    recording was replayed, the rejected lines are assumed to be spread evenly over it. The text has no share in a closed
-    loop or if requests were sent more than once, and compares with the entries of the source in a followed run.
+    recording was replayed, the rejected lines are assumed to be spread evenly over it. The text has no share in a
+    closed loop or if more requests were sent than were recorded. A followed run is compared with the entries of its
+    source.
     """
     accounts, trace = document.accounts, document.trace
     if document.source is not None:

@@ -87,6 +87,9 @@ def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[st
     ]
     if found.window:
         facts.append(("window", found.window))
+    if found.verdict == "UNKNOWN":
+        why = "too few responses before the surge to know the baseline"
+        return [*(fact for fact in facts if fact[0] != "baseline"), ("verdict", f"UNKNOWN: {why}")]
     if found.verdict == "UNSTEADY":
         slower = (
             "the target became slower even before the surge (replay peak finds the load that it sustains)"

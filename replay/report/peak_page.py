@@ -93,6 +93,8 @@ def write_surge_page(
         sentence += f"; the target was back at the baseline {found.after_s:.0f} s after its end"
     elif found.verdict == "DID_NOT_RECOVER":
         sentence += f"; {WATCH_TIMES * from_s:.0f} s after its end the target was not back at the baseline"
+    elif found.verdict == "UNKNOWN":
+        sentence += "; too few responses before the surge to know the baseline"
     elif found.verdict == "UNSTEADY":
         sentence += "; the target could not sustain even the baseline"
     watched = charts_of(rows, clock, list(run.document.watched), fixed_limits(run.document))

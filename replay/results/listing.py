@@ -116,8 +116,8 @@ class ListedRun:
 class Listing:
     """The runs of a folder, newest first.
 
-    `others` are its folders that are no runs but contain some (of `replay peak` and `ab`). `links` are links to folders, and
-    links in place of a run.json; they are not followed.
+    `others` are its folders that are no runs but contain some (of `replay peak` and `ab`). `links` are links to
+    folders, and links in place of a run.json; they are not followed.
     """
 
     runs: list[ListedRun] = field(default_factory=list)

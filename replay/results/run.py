@@ -209,8 +209,8 @@ def _pair(latency: Latency | None) -> tuple[str, str]:
 def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
     """Open the folder of a run, and complete it first if the run was killed.
 
-    Raise InputError if the folder is invalid, if the run is still in progress, or if a newer version of replay wrote the
-    folder.
+    Raise InputError if the folder is invalid, if the run is still in progress, or if a newer version of replay wrote
+    the folder.
     """
     folder = RunFolder.open(path)
     recovered = not folder.is_whole
