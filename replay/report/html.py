@@ -51,7 +51,7 @@ class Figure:
     title: str
     reading: str
     plot: Chart | None
-    nothing: str = "Nothing was measured."
+    nothing: str = "Nothing was measured, or the run was too short for a chart."
 
 
 Section = str | Figure

@@ -93,7 +93,10 @@ def watched_sections(found: Climb, run_of: RunOf | None) -> list[Section]:
     names = watched_names(found)
     made: list[Section] = [
         Figure(
-            f"Watched: {named(name)}, by load", "", watched_by_load(found, name), nothing="It has no sample."
+            f"Watched: {named(name)}, by load",
+            "",
+            watched_by_load(found, name),
+            nothing="The figure has no sample.",
         )
         for name in names[:CHARTS_SHOWN]
     ]

@@ -34,7 +34,7 @@ OVER_TIME = (
     " on the same clock."
 )
 
-TOO_SHORT = "It has no sample, or the runs were too short to draw it."
+TOO_SHORT = "The figure has no sample, or the runs were too short for a chart."
 
 
 def watched_sections(found: Comparison) -> list[Section]:

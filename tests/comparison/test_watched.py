@@ -99,7 +99,7 @@ def test_both_builds_are_drawn_over_time_below_the_latency(tmp_path: Path) -> No
     assert page.index("Watched figures</h2>") < latency < queue
     drawn = page[queue:].partition("</figure>")[0]
     assert "base: 3 runs" in drawn and "new: 3 runs" in drawn and BLUE in drawn and ORANGE in drawn
-    assert "It has no sample" in page[page.index("Watched: gone</h2>") :]
+    assert "The figure has no sample" in page[page.index("Watched: gone</h2>") :]
     assert "recorded clock" in page
 
 
