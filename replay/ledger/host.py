@@ -145,7 +145,7 @@ def throttled_share(before: HostLoad, after: HostLoad) -> float | None:
     """
     if before.throttled_ns is None or after.throttled_ns is None or after.at_ns <= before.at_ns:
         return None
-    # The counter adds up the time of all cores, so that the share may exceed 1, to which `_share` limits it.
+    # The counter adds up the time of all cores, so the quotient may exceed 1. `_share` limits it.
     return _share(after.throttled_ns - before.throttled_ns, after.at_ns - before.at_ns)
 
 

@@ -23,7 +23,10 @@ DOTS_NAMED = 200
 """The most runs whose dots have a label. More labels would make the page too large."""
 
 REACH_MAX = 20.0
-"""The largest ratio on the axis. Larger ones are drawn at its edge, because an interval may be unbounded."""
+"""The largest ratio for which the axis has room, and the reciprocal of the smallest one.
+
+Other ratios are drawn at the edge, because an interval may be unbounded.
+"""
 
 
 def changes(findings: Sequence[Finding], base: Side, new: Side, tolerance: float) -> Chart | None:

@@ -73,7 +73,7 @@ def _cards(found: Differences) -> str:
 
 
 def _fields(title: str, listed: list[FieldFinding], found: Differences) -> str:
-    """Return a block for each field. The page's script adds the search box."""
+    """Return a block for each field, at most FIELDS_SHOWN. The page's script adds the search box."""
     if not listed:
         return ""
     blocks = "".join(_block(one, found) for one in listed[:FIELDS_SHOWN])

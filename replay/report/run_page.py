@@ -57,7 +57,7 @@ from .words import FIGURES, LATENCIES
 
 ROUTES_SHOWN, CHECKED_SHOWN = 50, 20
 RATIO_NOTED = 1.1
-"""The ratio from which on a service time is marked as longer or shorter than the recorded one."""
+"""The ratio above which a service time is marked as longer or shorter than the recorded one."""
 
 
 def write_run_page(run: Run, path: Path) -> None:
@@ -214,7 +214,10 @@ def _missed(rule: RuleFigures) -> str:
 
 
 def _checked(document: RunDocument) -> str:
-    """Return the results of captures and checks by rule, and the routes whose responses were checked."""
+    """Return the results of captures and checks by rule, and the checked routes with the most mismatches.
+
+    The text is empty if the run has neither captures, checks nor cookies.
+    """
     sessions = document.sessions
     if sessions is None:
         return ""

@@ -193,7 +193,7 @@ def _closing(page: Page, run: Run) -> None:
     """Print the verdict again and the next steps, because the last lines stay on the screen."""
     page.say()
     _verdict(page, run.document)
-    # Each agent gives its own advice, and several agents may have the same problem.
+    # Several agents may have the same problem, each with its own advice, so only the first advice of a code is shown.
     first = {reason.code: reason for reason in reversed(run.document.validity.reasons)}
     shown = [
         each for each in run.document.validity.reasons if not run.document.agents or first[each.code] is each
