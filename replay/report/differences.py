@@ -67,7 +67,7 @@ def _noisy(page: Page, found: Differences) -> None:
     noisy = [one for one in found.fields if not one.different]
     if not noisy:
         return
-    page.title(f"{counted(len(noisy), 'field differs', 'fields differ')} {noisy_words(noisy)}")
+    page.title(f"{counted(len(noisy), 'field differs', 'fields differ')} {noisy_words(found, noisy)}")
     headers = [("", "name"), ("field", "name"), ("kind", ""), ("within", "right"), ("across", "right")]
     page.table(
         [*headers, ("would have found", "right")],
@@ -94,8 +94,10 @@ def share_text(one: FieldFinding) -> str:
     return f"{one.kind} in {format_share(one.across)} of {one.compared:,.0f} responses{within}"
 
 
-def noisy_words(noisy: Sequence[FieldFinding]) -> str:
+def noisy_words(found: Differences, noisy: Sequence[FieldFinding]) -> str:
     """Return a clause that says between which runs the fields differ that the verdict does not count."""
+    if not found.base.runs:
+        return f"from the recording: too few runs of {found.new.label} to tell a difference from variation"
     if any(one.p is None for one in noisy):
         return "between any two runs: too few runs to tell builds from noise"
     return "between runs of one build as well"

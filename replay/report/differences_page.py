@@ -49,7 +49,7 @@ def sections_of(found: Differences) -> list[Section]:
     return [
         _cards(found),
         _fields("Fields that differ between the builds", different, found),
-        _fields(f"Fields that differ {noisy_words(noisy)}", noisy, found),
+        _fields(f"Fields that differ {noisy_words(found, noisy)}", noisy, found),
         _ignored(found),
         notes,
     ]
@@ -61,7 +61,7 @@ def _cards(found: Differences) -> str:
     rest = "fields undecided" if is_undecided else "fields that are noise"
     return cards(
         [
-            (found.base.label, counted(len(found.base.runs), "run"), ""),
+            (found.base.label, counted(len(found.base.runs), "run") if found.base.runs else "", ""),
             (found.new.label, counted(len(found.new.runs), "run"), ""),
             ("requests", f"{found.requests:,}", ""),
             ("fields that differ", str(len(found.different)), tone),
@@ -93,7 +93,7 @@ def _block(one: FieldFinding, found: Differences) -> str:
         more += f"; p {one.p:.3g} over all fields"
     rows = [_example(example) for example in one.examples]
     labels = (found.base.label, found.new.label)
-    if not one.different:
+    if not one.different and found.base.runs:
         labels = ("one run", "another run")
     table = html_table(("request", "where", *labels), rows, long=(1, 2, 3), left=True)
     is_open = " open" if one.different and one.is_first else ""

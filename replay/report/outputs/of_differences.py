@@ -83,7 +83,7 @@ class DifferencesResult:
         if noisy:
             heads = ["route", "field", "kind", "within base>", "across>", "would have found>"]
             lines += [
-                f"Fields that differ {noisy_words(noisy)}:",
+                f"Fields that differ {noisy_words(found, noisy)}:",
                 "",
                 *table(heads, map(_noisy_row, noisy)),
             ]
