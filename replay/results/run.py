@@ -152,8 +152,9 @@ class Run:
         """Raise AssertionError unless the run proves each objective.
 
         Objectives are texts such as `p99<250ms`, `p99 service of "GET /users/*" < 100ms` or `errors<1%`. The error
-        shows the figure, the limit, the number of requests, the route, and the run folder. A run that is INVALID or
-        was cut off proves nothing, so it fails too. Raise UsageError for an invalid objective.
+        shows the figure, the limit, the number of requests, the route, and the run folder. A run proves nothing, and
+        fails too, if it is INVALID, did not end normally, or failed by its statuses. Raise UsageError for an invalid
+        objective, and for one by window or on statuses that was no objective of the run.
         """
         from .proof import failed_proof
 
