@@ -135,7 +135,10 @@ def _step(
     seed: int,
     screen: float = SCREEN,
 ) -> Step | None:
-    """Return the most significant step among the runs `rows`; None if chance or a steady drift explains it."""
+    """Return the most significant step among the runs `rows`.
+
+    Return None if there are too few runs, or if chance or a steady drift explains the step.
+    """
     values = series.values[rows]
     judged = np.isfinite(values).mean(axis=0) >= 0.9
     if len(values) < RUNS_MIN or not len(candidates) or not judged.any():
@@ -150,7 +153,7 @@ def _step(
 
 
 def _doubt(series: Series, first: int, end: int, step: Step) -> str:
-    """Return why a step cannot be attributed to its build; empty if it can."""
+    """Return why a step cannot be attributed to its build, as a key of `trends.DOUBTS`; empty if it can."""
     control, begin = series.control, step.at
     before, after = control[max(begin - NEAR, first) : begin], control[begin:end]
     before, after = before[np.isfinite(before)], after[np.isfinite(after)]
@@ -217,9 +220,9 @@ def _test(
     seed: int,
     screen: float = SCREEN,
 ) -> tuple[int, Floats, Floats] | None:
-    """Return the place of a step, and its sizes and t by series; None if chance explains it.
+    """Return the place of a step, and its sizes and t by series; None if chance or the nuisance explains it.
 
-    `screen` is the level of the first test.
+    `screen` is the level of the first test. The result is also None if there are too few runs for a test.
     """
     runs = len(values)
     basis, triangle = np.linalg.qr(nuisance)

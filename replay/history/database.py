@@ -166,7 +166,7 @@ class History:
             return self._connection.execute(query, values).fetchall()
 
     def _without_database(self, error: sqlite3.Error) -> None:
-        """Continue with a database in memory."""
+        """Continue with an empty database in memory; raise `error` if there was a problem before."""
         if self.problem:
             raise error
         self.problem = _why(database_of(self.folder), error)
@@ -202,7 +202,7 @@ def opened(folder: Path, *, rebuild: bool = False) -> Iterator[History]:
 def remember(folder: Path, run: str) -> str:
     """Write the rows of one run, search or session that has ended.
 
-    Return the reason if that failed; empty if it succeeded.
+    Return the reason if that failed; empty if it succeeded, or if there is nothing to write.
     """
     path = database_of(folder)
     rows = [read_row(folder, name, stamp) for name, stamp in stamps_of(folder, run)]
@@ -287,7 +287,7 @@ def _make(connection: sqlite3.Connection) -> None:
 
 
 def _set_aside(path: Path) -> None:
-    """Rename a database and its journals, so that a new database can be created."""
+    """Rename a database and its journals, so that a new database can be created. Raise Unusable if that fails."""
     if path.is_symlink():
         raise Unusable(f"{path} is not a regular file")
     try:

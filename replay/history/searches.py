@@ -33,7 +33,7 @@ class FoundPeak(msgspec.Struct):
 
     @property
     def rate_per_s(self) -> float | None:
-        """The rate that was planned at the peak; None if unknown."""
+        """The planned rate of the first trial at the peak that has one; None if there is none."""
         rates = (trial.rate_per_s for trial in self.trials if trial.load == self.peak)
         return next((rate for rate in rates if rate > 0), None)
 
@@ -45,5 +45,5 @@ def read_peak(path: Path) -> FoundPeak:
     except RecursionError:
         raise InputError("damaged: it is nested too deep") from None
     if found.peak is not None and not (found.peak >= 0 and math.isfinite(found.peak)):
-        raise ValueError(f"a peak of {found.peak} times")
+        raise ValueError(f"its peak is not a load: {found.peak}")
     return found

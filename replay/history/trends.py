@@ -20,7 +20,7 @@ from .rows import Row
 
 ROUTES_MAX = 20
 P50_REQUESTS, P99_REQUESTS = 20, 1_000
-"""Minimum number of requests in a run for a percentile: 10 / (1 - p)."""
+"""Number of requests that nine in ten runs must have for a percentile to be judged: 10 / (1 - p)."""
 
 FLOOR_ALL, FLOOR_ROUTE, FLOOR_FAILED, FLOOR_PEAK = 0.01, 0.02, 0.001, 0.02
 """The smallest changes that count: of latencies over all routes and of one route (histograms keep 3 and 2 digits), of
@@ -83,8 +83,8 @@ class Change:
 class Trend:
     """The runs of one scenario and load, or its searches for the peak (`kind`).
 
-    `left_out` counts, by verdict, the results that cannot be compared. `unjudged` lists routes without enough
-    requests or runs. `judges_p99`: whether the p99 of all requests is judged.
+    `left_out` counts, by verdict, the results that cannot be compared. `unjudged` lists routes that are not among the
+    ROUTES_MAX largest, or have too few requests or runs. `judges_p99`: whether the p99 of all requests is judged.
     """
 
     scenario: str

@@ -21,7 +21,7 @@ _REPEATS, _BYTES, _VERSION = 15, 1 << 18, 2
 def control_ns() -> int:
     """Return the CPU time of the work in ns: the shortest of some repetitions.
 
-    The value is cached for the day in the user's cache folder.
+    The value is kept for the day, or until the machine restarts, in the folder REPLAY_CACHE or the user's cache folder.
     """
     boot = ""
     with contextlib.suppress(OSError):

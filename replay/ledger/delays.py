@@ -75,7 +75,7 @@ def unread(figures: Figures, limits: ValidityLimits) -> list[Reason]:
         Reason(
             code="READ_LATE",
             verdict=step.verdict,
-            message=f"responses were read up to {format_latency(own_ns)} late ({step.name}), "
+            message=f"responses were read {format_latency(own_ns)} late ({step.name}), "
             f"{_compared(own_ns, net_ns)} the {step.name} latency without that delay",
             advice=_why_late(figures, limits),
         )
@@ -181,4 +181,4 @@ def _why_late(figures: Figures, limits: ValidityLimits) -> str:
         )
     if figures.busy_share >= limits.busy_share_full:
         return "the lanes had no time left: add lanes (-t), lower the rate, or use a faster machine"
-    return "something else ran on the generator's cores: stop it, or pin it elsewhere (taskset)"
+    return "something else probably ran on the generator's cores: stop it, or pin it elsewhere (taskset)"

@@ -118,18 +118,18 @@ class Histogram:
 
     @property
     def min(self) -> int:
-        """The lowest value equivalent to the smallest recorded one; 0 if it is empty."""
+        """The lowest value equivalent to the smallest recorded one; 0 if the histogram is empty."""
         used = np.flatnonzero(self.counts)
         return self._lowest_at(int(used[0])) if used.size else 0
 
     @property
     def max(self) -> int:
-        """The highest value equivalent to the largest recorded one; 0 if it is empty."""
+        """The highest value equivalent to the largest recorded one; 0 if the histogram is empty."""
         used = np.flatnonzero(self.counts)
         return self._lowest_at(int(used[-1])) + self._width_at(int(used[-1])) - 1 if used.size else 0
 
     def mean_and_deviation(self) -> tuple[float, float]:
-        """Return mean and standard deviation, computed from the middle value of each counter."""
+        """Return mean and standard deviation, computed from the middle value of each counter; 0.0 if it is empty."""
         used = np.flatnonzero(self.counts)
         if not used.size:
             return 0.0, 0.0

@@ -139,10 +139,13 @@ def load() -> HostLoad:
 
 
 def throttled_share(before: HostLoad, after: HostLoad) -> float | None:
-    """Return the share of the time for which the CPU quota of the process's cgroup stopped it; None if unknown."""
+    """Return the share of the time for which the CPU quota of the process's cgroup stopped it.
+
+    It is an upper bound of at most 1; None if unknown.
+    """
     if before.throttled_ns is None or after.throttled_ns is None or after.at_ns <= before.at_ns:
         return None
-    # The counter adds up the time of all cores, so that this is an upper bound, which `_share` limits to 1.
+    # The counter adds up the time of all cores, so the quotient may exceed 1. `_share` limits it.
     return _share(after.throttled_ns - before.throttled_ns, after.at_ns - before.at_ns)
 
 

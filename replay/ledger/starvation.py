@@ -29,7 +29,7 @@ def incomplete(figures: Figures) -> list[Reason]:
                 code="LANE_LOST",
                 verdict="INVALID",
                 message=f"{counted(figures.lanes_lost, 'lane')} stopped before the end",
-                advice="see the message of the engine above; the results hold what was measured until then",
+                advice="see the engine's message in the output of the run; the results hold what was measured until then",
             )
         )
     if figures.planned == 0:
@@ -38,7 +38,7 @@ def incomplete(figures: Figures) -> list[Reason]:
                 code="EMPTY",
                 verdict="INVALID",
                 message="no request was due",
-                advice="look at --dry-run: the window or the filters leave nothing to send",
+                advice="check the source, the window and the filters: --dry-run shows what they leave to send",
             )
         )
     return found
@@ -113,7 +113,7 @@ def contended(figures: Figures, limits: ValidityLimits) -> list[Reason]:
                     code="CPU_CONTENDED",
                     verdict=verdict,
                     message=f"a lane waited {format_latency(delay.mean_ns)} for a CPU on average, "
-                    f"{share_of_latency:.0%} of the p50, and {delay.share:.0%} of the time that it had work",
+                    f"{share_of_latency:.0%} of the p50 latency, and {delay.share:.0%} of the time that it had work",
                     advice="stop what else runs on the generator's cores, or pin it elsewhere (taskset)",
                 )
             ]

@@ -143,7 +143,7 @@ def reason_of(
     if worst:
         named = [f"{name} ({format_share(count.share)})" for name, count in worst[:ROUTES_NAMED]]
         more = f" and {len(worst) - ROUTES_NAMED} more" if len(worst) > ROUTES_NAMED else ""
-        message += f"; more than half of {', '.join(named)}{more}"
+        message += f"; more than half of the requests of {', '.join(named)}{more}"
     return Reason(
         code=STATUS_DIFFERS,
         verdict="SUSPECT",

@@ -21,7 +21,7 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Validity(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict on a run, which is the worst of its reasons."""
+    """The verdict on a run, which is the worst of its reasons; VALID without any."""
 
     verdict: Verdict = "VALID"
     reasons: list[Reason] = []
@@ -30,7 +30,7 @@ class Validity(msgspec.Struct, frozen=True, kw_only=True):
 def above_share(
     code: str, share: float, suspect: float, invalid: float, message: str, advice: str
 ) -> list[Reason]:
-    """Return a finding if a share exceeds its limits; otherwise none."""
+    """Return a finding if a share is above `suspect`, with the verdict INVALID if it is above `invalid`."""
     if share <= suspect:
         return []
     verdict: Verdict = "INVALID" if share > invalid else "SUSPECT"

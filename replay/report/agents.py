@@ -11,7 +11,7 @@ SHOWN = 8
 
 
 def agents_words(agents: list[AgentFigures]) -> list[tuple[str, str]]:
-    """Return a line for each agent, and its style."""
+    """Return a line with its style for each of the first SHOWN agents, and one for the number of the others."""
     worst_first = sorted(
         agents, key=lambda agent: (not agent.lost, -WORSE[agent.validity.verdict], agent.agent)
     )
@@ -29,7 +29,8 @@ def _line(agent: AgentFigures) -> str:
         _clock(agent),
     ]
     if agent.start_error_ns and abs(agent.start_error_ns) > agent.clock.bound_ns:
-        parts.append(f"began {format_duration(agent.start_error_ns)} after the others")
+        side = "after" if agent.start_error_ns > 0 else "before"
+        parts.append(f"began {format_duration(abs(agent.start_error_ns))} {side} the common start")
     return ", ".join(filter(None, parts))
 
 

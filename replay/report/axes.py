@@ -15,7 +15,7 @@ from replay.results.document import RecordedClock
 from replay.units import MS_NS, SECOND_NS, US_NS, to_datetime
 
 TICKS_MAX = 13
-"""The most ticks that a clock axis offers."""
+"""The most steps between ticks that a time axis offers."""
 
 Label = Callable[[float, float], tuple[str, ...]]
 """Formats the lines of a tick's label.
@@ -38,7 +38,7 @@ def plain_label(value: float, step: float) -> tuple[str, ...]:
 
 
 def decimals_of(step: float) -> int:
-    """Return how many decimals show a step to two digits: 0 for 20, 1 for 2.5, 2 for 0.25."""
+    """Return how many decimals, at most 12, show a step to two digits: 0 for 20, 1 for 2.5, 2 for 0.25."""
     if step <= 0:
         return 0
     least = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -60,7 +60,10 @@ def times_label(value: float, step: float) -> tuple[str, ...]:
 
 
 def change_label(ratio: float, step: float) -> tuple[str, ...]:
-    """Format a ratio as a change: `-20%`, `+5%`. A doubling, a halving and more are factors: `2×`, `0.5×`."""
+    """Format a ratio as a change: `-20%`, `+5%`, or `same` for none.
+
+    Ratios from 2 up and from 0.5 down are shown as factors: `2×`, `0.5×`.
+    """
     if ratio >= 2 or ratio <= 0.5:
         return times_label(ratio, step)
     percent = 100 * (ratio - 1)
@@ -83,7 +86,7 @@ class Axis:
     is_log: bool = False
     label: Label = plain_label
     kind: str = "number"
-    """How the page's script formats a value: number, time, percentile, latency or times."""
+    """How the page's script formats a value: `time`, `percentile`, and any other kind as a number."""
     fixed: tuple[float, ...] = ()
     """Ticks to use instead of computed ones; empty if they are computed."""
     clock: RecordedClock | None = None
@@ -191,7 +194,7 @@ STEPS_NS = (
     ),
     *(days * 86_400 * SECOND_NS for days in (1, 2, 7, 14, 28, 91, 364, 3_640)),
 )
-"""The distances that ticks of a clock axis may have."""
+"""The distances that ticks of a time axis may have."""
 
 CLOCK_LEAST_NS = 1_000
 """The shortest recorded time for which an axis shows the recorded clock."""
@@ -200,7 +203,8 @@ CLOCK_LEAST_NS = 1_000
 def time_axis(length_s: float, clock: RecordedClock | None) -> Axis:
     """Return an axis of seconds since the start of a run.
 
-    Its labels show the recorded clock if there is one, and below it the time since the start.
+    If the recorded clock is known, and the run covers at least CLOCK_LEAST_NS of it, the labels show that clock, and
+    below it the time since the start. Otherwise they show only the time since the start.
     """
     if clock is None or not CLOCK_LEAST_NS <= length_s * clock.speed * SECOND_NS < math.inf:
         return Axis(0.0, max(length_s, 1e-3), "time since the start", kind="time")
@@ -250,7 +254,8 @@ def _moment(clock: RecordedClock | None, at_ns: int, since_s: float, step_ns: in
 def since_text(since_s: float, step_s: float) -> str:
     """Format a time since the start: `20 s`, `3.3 s`, `1:30 min`, `2:05 h`.
 
-    The text is exact to a twentieth of the distance between ticks.
+    Below 100 s the text has one decimal more if that is needed for a twentieth of the distance between ticks. Longer
+    times, and those of steps of a minute or more, are rounded to seconds, minutes or days.
     """
     if abs(since_s) < 100 and step_s < 60:
         least = decimals_of(step_s)

@@ -16,7 +16,10 @@ MINUTES_SHOWN = 5
 
 
 def business_words(document: RunDocument) -> list[str]:
-    """Return a sentence for each action of a run that has a value or failed requests, then the sums by currency."""
+    """Return a sentence for each action of a run that has a value or failed requests, at most ACTIONS_SHOWN.
+
+    The sums by currency follow, and the number of failed requests for which the target is not to blame.
+    """
     business = document.business
     if business is None:
         return []
@@ -59,7 +62,7 @@ def _left_out(actions: Sequence[ActionFigures]) -> list[str]:
 def worst_minutes(document: RunDocument) -> list[tuple[str, str, str, str]]:
     """Return the intervals with the highest losses, or with the most failures, as (time, action, failed, lost).
 
-    Losses decide if all are in one currency, otherwise failures.
+    There are at most MINUTES_SHOWN. Losses decide if all are in one currency, otherwise failures.
     """
     business = document.business
     if business is None:

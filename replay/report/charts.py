@@ -1,8 +1,8 @@
 """Charts of all reports: marks on two axes, drawn as SVG when a page is written.
 
-A chart collects marks in the units of its axes. `replay.report.drawing` draws it twice: wide for screens and paper,
-narrow for phones. The page's script reads `Chart.data` to show the values under the pointer. Without the script
-only this display is missing; the tables contain the figures.
+A chart collects marks in the units of its axes. `replay.report.drawing` draws it wide for screens and paper, and narrow
+for phones; small charts are only drawn narrow. The page's script reads `Chart.data` to show the values under the
+pointer. Without the script only this display is missing; the tables contain the figures.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ CELL_WIDTH = 6
 class Series:
     """Values that are shown under the pointer: a name, and a value for each position on the x axis.
 
-    A value is None if nothing was measured. `unit` selects how the script formats them: latency (ns), rate, count,
-    share or change.
+    A value is None if nothing was measured. `unit` selects how the script formats them: latency (ns), rate, share
+    or number.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Chart:
     keys: list[Key] = field(default_factory=list)
 
     def key(self, name: str, colour: str, shape: str = "line") -> None:
-        """Add an entry to the legend, unless it is there already.
+        """Add an entry to the legend, unless it has no name or is there already.
 
         The shapes are line, dash, halo, halo-dash, band, dot, ring and bar.
         """
@@ -264,7 +264,7 @@ class Chart:
 
 
 def _short(value: float | None, digits: int = 3) -> float | int | None:
-    """Return a value for JSON with no more digits than are shown; None if it is not finite."""
+    """Return a value for JSON with no more digits than are shown; None if it is missing or not finite."""
     if value is None or not math.isfinite(value):
         return None
     short = float(f"{value:.{digits}g}") if abs(value) < 1e6 or digits > 3 else float(f"{value:.4g}")
@@ -272,7 +272,7 @@ def _short(value: float | None, digits: int = 3) -> float | int | None:
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Reduce a line of many points, given in pixels.
+    """Reduce a line of at least 500 points, given in pixels; shorter ones are unchanged.
 
     Each pixel column keeps its first, highest, lowest and last point.
     """

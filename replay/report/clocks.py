@@ -11,7 +11,10 @@ DAY_S = 86_400
 
 
 def recorded_span(document: RunDocument) -> str:
-    """Return the part of the recording that the run replayed, with its dates, and the path of the trace."""
+    """Return the part of the recording that the run replayed, as a span of time with the speed, and the trace's path.
+
+    A part that is unknown is left out.
+    """
     clock = document.recorded_clock
     path = document.trace.path if document.trace else ""
     if clock is None:

@@ -34,7 +34,7 @@ WORDS = {
 
 
 def print_comparison(found: Comparison, console: Console) -> None:
-    """Print a comparison, with the verdict first and, if metrics were compared, also last."""
+    """Print a comparison, with the verdict first and, if metrics were compared, again at the end."""
     page = Page(console)
     page.say(f"{found.verdict}: {found.sentence}", _STYLE[found.verdict])
     for reason in found.reasons:

@@ -23,13 +23,16 @@ DOTS_NAMED = 200
 """The most runs whose dots have a label. More labels would make the page too large."""
 
 REACH_MAX = 20.0
-"""The largest ratio on the axis. Larger ones are drawn at its edge, because an interval may be unbounded."""
+"""The largest ratio for which the axis has room, and the reciprocal of the smallest one.
+
+Other ratios are drawn at the edge, because an interval may be unbounded.
+"""
 
 
 def changes(findings: Sequence[Finding], base: Side, new: Side, tolerance: float) -> Chart | None:
-    """Draw the change of each latency with its interval on a ratio axis, with a dot for each run.
+    """Draw the change of each latency with its interval on a ratio axis, with a dot for each run that measured it.
 
-    A dot shows the run's figure relative to the baseline's mean. None without latencies.
+    The dot of a run shows its figure relative to the baseline's mean. None without latencies.
     """
     rows = [finding for finding in findings if finding.metric.is_latency]
     if not rows:
@@ -75,7 +78,7 @@ def changes(findings: Sequence[Finding], base: Side, new: Side, tolerance: float
 
 
 def _ratios(side: Side, finding: Finding) -> list[tuple[float, str]]:
-    """Return each run's figure as a ratio to the baseline's mean, and its label."""
+    """Return the figure of each run that measured it as a ratio to the baseline's mean, and its label."""
     metric = finding.metric
     found = []
     for run in side.runs:
@@ -87,7 +90,10 @@ def _ratios(side: Side, finding: Finding) -> list[tuple[float, str]]:
 
 
 def both_spectra(base: Side, new: Side, kind: str) -> Chart | None:
-    """Draw the percentiles of both builds: the geometric mean and the range of each side's runs."""
+    """Draw the percentiles of both builds: for each side the geometric mean of its runs, and a band.
+
+    The band is the range of the runs, or the interval of a single run. None without requests.
+    """
     lines = []
     for side, colour in ((base, BLUE), (new, ORANGE)):
         found = [run.measured.histogram(kind) for run in side.runs]
@@ -155,7 +161,7 @@ def _spread(side: Side, kind: str, route: str) -> tuple[np.ndarray, np.ndarray, 
 def runs_in_order(base: Side, new: Side, kind: str) -> Chart | None:
     """Draw p50 and p99 of every run in the order of the runs, which shows drift and outliers.
 
-    None with fewer than three runs, or if a start time is unknown.
+    None with fewer than three runs, if a start time is unknown, or if no run measured the latency.
     """
     runs = [(run.started_ns, side, run) for side in (base, new) for run in side.runs]
     if len(runs) < 3 or any(started is None for started, _, _ in runs):

@@ -35,7 +35,7 @@ from .svg import escape
 from .watched_sides import watched_sections
 
 DISTRIBUTIONS_SHOWN = 10
-"""The most routes whose distributions are drawn."""
+"""The most distributions that are drawn, each of one latency of a route or of all requests."""
 
 RUNS_SHOWN, LEFT_OUT_SHOWN = 200, 100
 
@@ -169,7 +169,7 @@ def _runs(found: Comparison, kind: str) -> str:
     design = (
         f"{found.labellings:,} labellings{exact}, {found.design}. "
         if found.labellings
-        else f"{found.design}. "
+        else f"{found.design or 'no permutation test was made'}. "
     )
     said = f'<p class="soft">{escape(design)}Errors: a tolerance of {100 * found.options.error_tolerance:g} points.</p>'
     more = f" (the first {RUNS_SHOWN} of {len(runs):,})" if len(runs) > RUNS_SHOWN else ""

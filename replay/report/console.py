@@ -58,7 +58,7 @@ class Table(rich.table.Table):
         return table
 
     def add_row(self, *cells: rich.console.RenderableType | None, **settings: Any) -> None:
-        """Add a row of cells."""
+        """Add a row, with the text of each cell escaped and on one line."""
         super().add_row(*map(shown_cell, cells), **settings)
 
 

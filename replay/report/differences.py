@@ -23,7 +23,7 @@ NAMED_MAX, NOISY_MAX = 40, 12
 
 
 def print_differences(found: Differences, console: Console, *, again: bool = True) -> None:
-    """Print a comparison of responses. `again` repeats the verdict at the end."""
+    """Print a comparison of responses. `again` repeats the verdict at the end if any field differs."""
     page = Page(console)
     page.say(f"{found.verdict}: {found.sentence}", STYLE[found.verdict])
     for reason in found.reasons:
@@ -60,14 +60,14 @@ def _named(page: Page, found: Differences) -> None:
                 ]
             )
     if len(named) > NAMED_MAX:
-        page.say(f"and {len(named) - NAMED_MAX:,} more fields: --json or --html lists all", "dim", indent=2)
+        page.say(f"and {len(named) - NAMED_MAX:,} more fields, which --json lists", "dim", indent=2)
 
 
 def _noisy(page: Page, found: Differences) -> None:
     noisy = [one for one in found.fields if not one.different]
     if not noisy:
         return
-    page.title(f"{counted(len(noisy), 'field differs', 'fields differ')} {noisy_words(noisy)}")
+    page.title(f"{counted(len(noisy), 'field differs', 'fields differ')} {noisy_words(found, noisy)}")
     headers = [("", "name"), ("field", "name"), ("kind", ""), ("within", "right"), ("across", "right")]
     page.table(
         [*headers, ("would have found", "right")],
@@ -94,8 +94,10 @@ def share_text(one: FieldFinding) -> str:
     return f"{one.kind} in {format_share(one.across)} of {one.compared:,.0f} responses{within}"
 
 
-def noisy_words(noisy: Sequence[FieldFinding]) -> str:
+def noisy_words(found: Differences, noisy: Sequence[FieldFinding]) -> str:
     """Return a clause that says between which runs the fields differ that the verdict does not count."""
+    if not found.base.runs:
+        return f"from the recording: too few runs of {found.new.label} to tell a difference from variation"
     if any(one.p is None for one in noisy):
         return "between any two runs: too few runs to tell builds from noise"
     return "between runs of one build as well"
@@ -120,7 +122,10 @@ def following_text(one: FieldFinding) -> str:
 
 
 def smallest_text(one: FieldFinding) -> str:
-    """Return the smallest rate at which a new difference would have been detected."""
+    """Return the smallest rate at which a new difference would have been detected.
+
+    If no rate would have been, return `only a change of shape` or `nothing`.
+    """
     if one.smallest is not None:
         return format_share(one.smallest)
     return "only a change of shape" if one.field.startswith("/") and one.p is not None else "nothing"

@@ -26,7 +26,7 @@ from .html import (
 from .svg import escape
 
 FIELDS_SHOWN = 500
-"""How many fields the page shows. The JSON output has all."""
+"""The most fields in each section of the page. The JSON output has all."""
 
 
 def write_differences_page(found: Differences, path: Path) -> None:
@@ -49,7 +49,7 @@ def sections_of(found: Differences) -> list[Section]:
     return [
         _cards(found),
         _fields("Fields that differ between the builds", different, found),
-        _fields(f"Fields that differ {noisy_words(noisy)}", noisy, found),
+        _fields(f"Fields that differ {noisy_words(found, noisy)}", noisy, found),
         _ignored(found),
         notes,
     ]
@@ -61,24 +61,24 @@ def _cards(found: Differences) -> str:
     rest = "fields undecided" if is_undecided else "fields that are noise"
     return cards(
         [
-            (found.base.label, counted(len(found.base.runs), "run"), ""),
+            (found.base.label, counted(len(found.base.runs), "run") if found.base.runs else "", ""),
             (found.new.label, counted(len(found.new.runs), "run"), ""),
             ("requests", f"{found.requests:,}", ""),
             ("fields that differ", str(len(found.different)), tone),
             (rest, str(len(found.fields) - len(found.different)), SOFT),
             ("fields always equal", f"{found.equal:,}", ""),
-            ("smallest rate found", "none" if found.smallest is None else format_share(found.smallest), ""),
+            ("smallest detectable rate", "none" if found.smallest is None else format_share(found.smallest), ""),
         ]
     )  # fmt: skip
 
 
 def _fields(title: str, listed: list[FieldFinding], found: Differences) -> str:
-    """Return a block for each field. The page's script adds the search box."""
+    """Return a block for each field, at most FIELDS_SHOWN. The page's script adds the search box."""
     if not listed:
         return ""
     blocks = "".join(_block(one, found) for one in listed[:FIELDS_SHOWN])
     more = len(listed) - FIELDS_SHOWN
-    left = f'<p class="soft">and {more:,} more fields, in the JSON</p>' if more > 0 else ""
+    left = f'<p class="soft">and {more:,} more fields, which --json lists</p>' if more > 0 else ""
     return f'<h2>{escape(title)}</h2><div class="fields">{blocks}</div>{left}'
 
 
@@ -88,12 +88,12 @@ def _block(one: FieldFinding, found: Differences) -> str:
     head = f'<b>{escape(named(one.field))}</b> <span class="soft">{escape(named(one.route))}</span>'
     head += f" {toned(one.kind, tone)} {barred(format_share(one.across), one.across)}"
     said = f"{share_text(one)}{following_text(one)}"
-    more = f"a new difference would have been detected from: {smallest_text(one)}"
+    more = f"smallest new difference that would have been detected: {smallest_text(one)}"
     if one.p is not None:
         more += f"; p {one.p:.3g} over all fields"
     rows = [_example(example) for example in one.examples]
     labels = (found.base.label, found.new.label)
-    if not one.different:
+    if not one.different and found.base.runs:
         labels = ("one run", "another run")
     table = html_table(("request", "where", *labels), rows, long=(1, 2, 3), left=True)
     is_open = " open" if one.different and one.is_first else ""

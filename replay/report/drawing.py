@@ -167,7 +167,7 @@ class _Drawing:
     def _words(self, x: Place, y: Place) -> str:
         """Return the texts inside the frame.
 
-        A text that would overlap another one moves up or down to the nearest free line.
+        A text that would overlap another one moves up or down to the nearest free line, if there is one (`_free`).
         """
         taken: list[tuple[float, float, float]] = []
         drawn = []
@@ -185,7 +185,10 @@ class _Drawing:
 def _free(
     wanted: float, start: float, length: float, taken: Sequence[tuple[float, float, float]], high: float
 ) -> float:
-    """Return a baseline inside the frame, close to the wanted one, that no other text uses."""
+    """Return a baseline inside the frame that no other text uses, at most six lines from the wanted one.
+
+    If there is none, return the wanted one.
+    """
     wanted = min(max(wanted, 12.0), high - 4)
     for move in (0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6):
         place = wanted + move * LINE
@@ -211,7 +214,7 @@ def _spaced(
     length: float,
     fits: Fits,
 ) -> list[Tick]:
-    """Return as many ticks as fit, from the first one on."""
+    """Return the first tick, and each further one that fits beside those already chosen."""
     kept: list[Tick] = []
     for tick in ticks:
         tried = [*kept, tick]

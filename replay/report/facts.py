@@ -1,4 +1,4 @@
-"""Facts about the source, the targets and the agents of a run, for the terminal and the page."""
+"""Facts about the source, the targets, the responses and the agents of a run, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Fact(NamedTuple):
 
 
 def facts_of(document: RunDocument) -> list[Fact]:
-    """Return the facts about the source, all targets and the agents of a run."""
+    """Return the facts about the source, all targets, the kept responses and the agents of a run."""
     several = document.targets
     facts = _source(document.source) if document.source is not None else []
     facts += [
@@ -69,7 +69,7 @@ def facts_of(document: RunDocument) -> list[Fact]:
 DROPPED_WORDS = {
     "ring": "responses that arrived faster than they could be written",
     "ring_bodies": "bodies that arrived faster than they could be written",
-    "disk": "responses that could not be written (no space)",
+    "disk": "responses that could not be written (too little disk space, or an error)",
     "too_large": "compressed bodies too large to be decoded",
     "undecodable": "bodies whose content coding could not be undone",
     "header_values": "header values that were cut",
@@ -79,7 +79,7 @@ DROPPED_WORDS = {
 
 
 def _answers(answers: AnswerFigures) -> Fact:
-    """Return how many responses were kept and lost."""
+    """Return how many responses were kept and lost, and in how many bodies secrets were redacted."""
     words = [f"{counted(answers.kept, 'response')} kept"]
     if answers.bodies:
         bodies = f"{counted(answers.bodies, 'body', 'bodies')}"
@@ -87,7 +87,7 @@ def _answers(answers: AnswerFigures) -> Fact:
     if answers.bodies and answers.secrets_kept:
         words.append("with their secrets (--keep-answer-secrets)")
     elif answers.redacted:
-        words.append(f"secrets redacted in {answers.redacted:,}")
+        words.append(f"secrets redacted in {counted(answers.redacted, 'body', 'bodies')}")
     lost = [f"{count:,} {DROPPED_WORDS.get(reason, reason)}" for reason, count in answers.dropped.items()]
     words += [f"lost: {', '.join(lost)}"] if lost else []
     return Fact("responses", "; ".join(words), "yellow" if lost else "")
@@ -110,7 +110,9 @@ def sent_words(document: RunDocument) -> str:
     """Return how much of the recording was sent, where rejected lines count as a part of the recording.
 
     An example is `53.5% of the recording sent (1,000 of 1,868 lines; 868 rejected)`. If only a part of the
-    recording was replayed, the rejected lines are assumed to be spread evenly over it.
+    recording was replayed, the rejected lines are assumed to be spread evenly over it. The text has no share in a
+    closed loop or if more requests were sent than were recorded. A followed run is compared with the entries of its
+    source.
     """
     accounts, trace = document.accounts, document.trace
     if document.source is not None:
@@ -164,7 +166,8 @@ def retries_words(document: RunDocument) -> str:
     denied = f", {retries.denied:,} denied by the budget" if retries.denied else ""
     return (
         f"amplification {retries.amplification:.2f}: {counted(retries.at_target, 'request')} at the target for"
-        f" {document.accounts.sent:,} of users; {retries.retries:,} retries of {counted(retries.retried, 'request')}{denied}"
+        f" {document.accounts.sent:,} sent by users; {retries.retries:,} retries of"
+        f" {counted(retries.retried, 'request')}{denied}"
     )
 
 
@@ -203,7 +206,7 @@ def _source(source: SourceFigures) -> list[Fact]:
 
 
 def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
-    """Yield how many records the brokers acknowledged and refused, with their errors, and whether the offsets agree."""
+    """Yield how many records were acknowledged, failed and consumed, whether offsets agree, and what went wrong."""
     acknowledged = sum(part.acknowledged for part in kafka.partitions)
     moved = [part.moved for part in kafka.partitions if part.moved is not None]
     ends = f", ends moved by {sum(moved):,}" if moved else ""
@@ -215,7 +218,7 @@ def _kafka(kafka: KafkaFigures) -> Iterator[Fact]:
         hosts = ", ".join(kafka.hosts_refused)
         yield Fact(
             "",
-            f"nothing was sent to {hosts}: the cluster announced it during the run, and it is not allowed",
+            f"nothing was sent to {hosts}: announced by the cluster during the run, but not permitted by --allow",
             "red",
         )
     for kind, consumed in kafka.consumed.items():
@@ -243,7 +246,7 @@ def _offsets(kafka: KafkaFigures) -> str:
 
 
 def _name(name: NameFigures) -> Iterator[Fact]:
-    """Yield what it cost to look up the target's name, and its address changes."""
+    """Yield what lookups of the target's name cost, if DNS answered them, and at most CHANGES_SHOWN address changes."""
     if name.source == "dns":
         parts = [
             counted(name.lookups, "lookup"),
@@ -259,7 +262,7 @@ def _name(name: NameFigures) -> Iterator[Fact]:
 
 
 def _tls(tls: TlsFigures) -> Fact:
-    """Return the protocol version and cipher of connections, and how many sessions were resumed."""
+    """Return the protocol version, cipher and verification of connections, and the handshakes by kind."""
     peer = tls.peer
     how = f"verified by {peer.ca}" if peer.ca else "verified"
     parts = [peer.version, peer.cipher, how if peer.verified else "NOT VERIFIED (--insecure)"]

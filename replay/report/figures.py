@@ -128,7 +128,8 @@ def heat_chart(
 ) -> Chart | None:
     """Draw a heat map of latency over time, on a log scale. None with fewer than two columns.
 
-    The color shows the number of requests. Lines show p50 and p99 of each second, and the objectives.
+    The color shows the number of requests. Lines show p50 and p99 of each second (in a long run, of the worst of
+    several), and the objectives.
     """
     if len(columns) < 2:
         return None
@@ -160,7 +161,7 @@ def heat_chart(
 
 
 def _percentile_lines(plot: Chart, rows: Sequence[Second], kind: str, length_s: float) -> None:
-    """Add lines for p50 and p99 of each second."""
+    """Add lines for p50 and p99 of each row, which is a second, or in a long run the worst of several."""
     at = [min(row.t_s + row.length_s / 2, length_s) for row in rows]
     length = format_duration(round(rows[0].length_s) * SECOND_NS) if rows else ""
     which = "each second" if not rows or rows[0].length_s < 1.5 else f"the worst second in {length}"
@@ -197,9 +198,9 @@ def _levels(cells: np.ndarray, edges: np.ndarray) -> list[tuple[str, list[tuple[
 
 
 def _heat_columns(run: Run) -> tuple[list[HeatColumn], float]:
-    """Return the column of each interval, and the time that all intervals cover, in seconds.
+    """Return the column of each interval with requests, and the time that these intervals cover, in seconds.
 
-    A column is its start, its rows with requests, and their counts.
+    There are none if the run has no log of intervals.
     """
     if not run.folder.latency.exists():
         return [], 0.0
@@ -238,10 +239,10 @@ def over_time(
     *,
     zero_counts: bool = False,
 ) -> Chart | None:
-    """Draw lines over the seconds of a run; None if nothing was measured.
+    """Draw lines over the seconds of a run; None with fewer than two seconds, or if there is no line to draw.
 
-    Each line is given as (name, function of a row, color). A line that is always 0 is drawn only with
-    `zero_counts`.
+    Each line is given as (name, function of a row, color). A line without values is not drawn, and one that is always
+    0 only with `zero_counts`.
     """
     rows = thinned(rows)
     drawn = [(name, [value(row) for row in rows], colour) for name, value, colour in series]
@@ -274,7 +275,10 @@ def thinned(rows: Sequence[Second]) -> list[Second]:
 
 
 def merged(rows: Sequence[Second]) -> Second:
-    """Merge several seconds into one row: counts are added, the worst latencies and the largest samples are kept."""
+    """Merge several seconds into one row: counts are added, the worst latencies and the largest samples are kept.
+
+    All other figures, such as the requests in flight, are those of the first second.
+    """
     outcomes: dict[str, int] = {}
     for row in rows:
         for name, count in row.outcomes.items():

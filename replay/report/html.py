@@ -51,7 +51,7 @@ class Figure:
     title: str
     reading: str
     plot: Chart | None
-    nothing: str = "Nothing was measured."
+    nothing: str = "Nothing was measured, or the run was too short for a chart."
 
 
 Section = str | Figure
@@ -183,7 +183,10 @@ def folded(summary: str, inner: str) -> str:
 
 
 def drawn(figure: Figure) -> str:
-    """Return a chart as a section, drawn at two widths. The style sheet shows one of them."""
+    """Return a chart as a section, drawn at two widths, of which the style sheet shows one.
+
+    Without a chart, the section has the text `nothing`.
+    """
     head = f"<h2>{escape(figure.title)}</h2>" if figure.title else ""
     if figure.plot is None:
         return f'{head}<p class="soft">{escape(figure.nothing)}</p>'

@@ -91,7 +91,7 @@ class LiveView:
         """Do nothing: the context manager releases the terminal."""
 
     def update(self, second: Second) -> None:
-        """Add the figures of another second, and draw them."""
+        """Add the figures of another second, and draw them, or print a line every PLAIN_EVERY_S."""
         self._elapsed_s = second.t_s + second.length_s
         self._minute.append(second)
         for name in ("planned", "sent", "ok", "error", "timeout", "unsent"):
@@ -159,7 +159,7 @@ class LiveView:
         return ", ".join(parts) or "none"
 
     def _kind(self) -> str:
-        """Return the latency to show: `response`, or `service` in a closed loop."""
+        """Return the latency to show: `response` if the chart's seconds have one, otherwise `service`."""
         return "response" if any(row.response_p50_ns is not None for row in self._minute) else "service"
 
     def _line(self) -> str:

@@ -13,7 +13,10 @@ from .page import Page
 
 
 def print_name_cost(written: Cost, full: Cost, settings: Settings, console: Console) -> None:
-    """Print the queries for one lookup of a name as written, and their total."""
+    """Print the queries for one lookup of a name as written, their total, and how many a trailing dot saves.
+
+    If no name server is queried, print where the address comes from.
+    """
     page = Page(console)
     print_settings(written.name, settings, page)
     if written.answer.source != "dns":
@@ -60,7 +63,7 @@ def print_queries(queries: tuple[Query, ...], page: Page) -> None:
 def _print_saved(written: Cost, full: Cost, settings: Settings, page: Page) -> None:
     saved = written.sent - full.sent
     if saved <= 0:
-        page.say("it is queried as written: a trailing dot saves nothing", "green", indent=2)
+        page.say("a trailing dot saves no query", "green", indent=2)
         return
     of = format_count(written.sent)
     page.say(

@@ -14,7 +14,7 @@ const say = {
   number: short,
 };
 
-// Converts the values of an axis to positions from 0 to 1, back, and to text, as replay/report/axes.py does.
+// Converts the values of an axis to positions from 0 to 1 and back, as replay/report/axes.py does, and to text.
 function scaleOf(axis) {
   const bend = (v) => (axis.log ? Math.log(v) : v);
   const low = bend(axis.low), length = bend(axis.high) - low;

@@ -72,7 +72,7 @@ def climb_facts(found: Climb) -> list[tuple[str, str]]:
 def _held(found: Climb) -> str:
     if found.held:
         return "yes"
-    only = "no: it met the objectives only for the length of a trial"
+    only = "no: the peak met the objectives only for the length of a trial"
     tried = [trial.load for trial in found.trials if trial.stage == "hold"]
     if found.held_load is not None:
         return f"{only}; {found.held_load:.3g} times, {rate_at(found, found.held_load)}, was held"
@@ -87,8 +87,13 @@ def surge_facts(found: Recovery, times: float, trigger_ns: int) -> list[tuple[st
     ]
     if found.window:
         facts.append(("window", found.window))
+    if found.verdict == "UNKNOWN":
+        why = "too few responses before the surge to know the baseline"
+        return [*(fact for fact in facts if fact[0] != "baseline"), ("verdict", f"UNKNOWN: {why}")]
     if found.verdict == "UNSTEADY":
-        slower = "it became slower even before the surge (replay peak finds the load that it can sustain)"
+        slower = (
+            "the target became slower even before the surge (replay peak finds the load that it sustains)"
+        )
         return [*facts, ("verdict", f"UNSTEADY: {slower}")]
     harm = f"{found.bad_s:.0f} s differed from the baseline"
     if found.suffered:

@@ -22,7 +22,10 @@ Shown = list[tuple[Trial, float]]
 
 
 def latency_by_load(found: Climb, percentile: float) -> Chart | None:
-    """Draw a percentile of the response by load, with the objectives for that percentile."""
+    """Draw a percentile of the response, 50 or 99, by load, with the objectives for that percentile.
+
+    None if no trial has a response.
+    """
     field, title = f"p{percentile:g}_ns", f"response p{percentile:g}"
 
     def ns(trial: Trial) -> float | None:
@@ -48,14 +51,17 @@ def failed_by_load(found: Climb) -> Chart | None:
 
 
 def good_by_load(found: Climb) -> Chart | None:
-    """Draw the good responses per second by load."""
+    """Draw the good responses per second by load; None without trials."""
     shown = _shown(found, lambda trial: trial.done_per_s)
     highest = max((at for _, at in shown), default=0.0)
     return _by_load(found, shown, count_axis(highest, "good responses per second")) if shown else None
 
 
 def watched_by_load(found: Climb, name: str) -> Chart | None:
-    """Draw the mean of a watched figure in each trial, the highest sample at each load, and the limit."""
+    """Draw the mean of a watched figure in each trial, the highest sample at each load, and the limit if it is known.
+
+    None if the figure has no sample.
+    """
 
     def of(field: str) -> Shown:
         return _shown(found, lambda trial: getattr(trial.watched.get(name), field, None))
@@ -80,7 +86,7 @@ def _shown(found: Climb, value: Callable[[Trial], float | None]) -> Shown:
 
 
 def _by_load(found: Climb, shown: Shown, up: Axis) -> Chart:
-    """Draw a figure by load: a dot for each trial, and for each direction a line through the medians."""
+    """Draw a figure by load: a dot for each trial, and for each stage a line through the medians of its loads."""
     loads = [trial.load for trial, _ in shown]
     low, high = padded(min(loads), max(loads), is_log=True, by=0.04)
     plot = Chart(Axis(low, high, "load: times the recording", is_log=True, label=times_label), up)
@@ -95,7 +101,7 @@ def _by_load(found: Climb, shown: Shown, up: Axis) -> Chart:
 
 
 def _stage(plot: Chart, chosen: Sequence[tuple[Trial, float]], colour: str, words: str) -> None:
-    """Add the trials of one direction. A dot is filled if the trial met every objective."""
+    """Add the trials of one stage (up, hold or down). A dot is filled if the trial met every objective."""
     by_load: dict[float, list[float]] = {}
     for trial, at in chosen:
         by_load.setdefault(trial.load, []).append(at)

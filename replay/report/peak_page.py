@@ -28,7 +28,7 @@ def _notes(facts: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _failed(found: Climb) -> str:
-    """Return why the result is a failure although a peak was found; empty if it is not."""
+    """Return a failure besides the verdict: no recovery, or a peak that could not be held; empty if there is none."""
     if found.recovery == "DID_NOT_RECOVER":
         return "FAILED: the target did not recover from the overload"
     return "The peak could not be held" if found.held is False and found.held_load is None else ""
@@ -93,15 +93,17 @@ def write_surge_page(
         sentence += f"; the target was back at the baseline {found.after_s:.0f} s after its end"
     elif found.verdict == "DID_NOT_RECOVER":
         sentence += f"; {WATCH_TIMES * from_s:.0f} s after its end the target was not back at the baseline"
+    elif found.verdict == "UNKNOWN":
+        sentence += "; too few responses before the surge to know the baseline"
     elif found.verdict == "UNSTEADY":
-        sentence += "; the target could not sustain the baseline either"
+        sentence += "; the target could not sustain even the baseline"
     watched = charts_of(rows, clock, list(run.document.watched), fixed_limits(run.document))
     for figure in watched:
         if figure.plot is not None:
             _mark_surge(figure.plot, from_s, 2 * from_s, found.after_s)
     sections: list[Section] = [
         headline(found.verdict, sentence, notes),
-        *(Figure(name, "", plot, nothing="None.") for name, plot in made.items()),
+        *(Figure(name, "", plot, nothing="There is nothing to draw.") for name, plot in made.items()),
         *watched,
         table_of(run.document),
     ]

@@ -23,7 +23,8 @@ from .watched import charts_of
 COLUMNS_SHOWN, CHARTS_SHOWN = 8, 24
 """How many figures the tables list, and how many are drawn by load.
 
-Figures that came nearest to a limit come first, then those that differ most between trials.
+If there are more than COLUMNS_SHOWN, those that came nearest to a limit come first, then those that differ most
+between trials.
 """
 
 READING = "The mean of each trial, and its highest sample in brackets."
@@ -92,7 +93,10 @@ def watched_sections(found: Climb, run_of: RunOf | None) -> list[Section]:
     names = watched_names(found)
     made: list[Section] = [
         Figure(
-            f"Watched: {named(name)}, by load", "", watched_by_load(found, name), nothing="It has no sample."
+            f"Watched: {named(name)}, by load",
+            "",
+            watched_by_load(found, name),
+            nothing="The figure has no sample.",
         )
         for name in names[:CHARTS_SHOWN]
     ]

@@ -78,7 +78,10 @@ def _between(start_ns: int | None, end_ns: int | None) -> str:
 
 
 def _ended(sample: Sample) -> str:
-    """Return the outcome of a request; for a malformed response also the reason and its first bytes."""
+    """Return the check that a response failed, or else its status or outcome, with the reason if one is known.
+
+    A malformed response also has its fault and its first bytes. The text has at most PROBLEM_CHARS characters.
+    """
     words = sample.rule or str(sample.status or sample.outcome)
     words += f" ({sample.reason})" if sample.reason else ""
     if sample.problem:

@@ -57,7 +57,7 @@ from .words import FIGURES, LATENCIES
 
 ROUTES_SHOWN, CHECKED_SHOWN = 50, 20
 RATIO_NOTED = 1.1
-"""The ratio from which on a service time is marked as longer or shorter than the recorded one."""
+"""The ratio above which a service time is marked as longer or shorter than the recorded one."""
 
 
 def write_run_page(run: Run, path: Path) -> None:
@@ -122,6 +122,7 @@ def _cards(document: RunDocument) -> str:
     failed = sum(route.outcomes.get(name, 0) for route in document.routes for name in FAILED)
     refused = sum(route.outcomes.get("4xx", 0) for route in document.routes)
     worse = document.status_differs.share if document.status_differs else 0.0
+    has_statuses = document.status_differs is not None and document.status_differs.compared > 0
     fine = "" if failures_of(document) or worse else GOOD
     p50, _, p99, p99_9, _ = _figures_of(felt)
     rate = format_rate(accounts.sent / max(document.duration_s, 1e-9))
@@ -134,7 +135,11 @@ def _cards(document: RunDocument) -> str:
             (f"{name} p99.9", p99_9, ""),
             ("failed", format_share(failed / total) if total else "", BAD if failed else fine),
             ("4xx", format_share(refused / total) if refused else "", ""),
-            ("worse than recorded", format_share(worse) if worse else "", BAD),
+            (
+                "worse than recorded" if has_statuses else "4xx without a recorded status",
+                format_share(worse) if worse else "",
+                BAD,
+            ),
             ("generator lag p99", _figures_of(latency.lateness)[2], ""),
         ]
     )
@@ -163,7 +168,7 @@ def _figures(run: Run) -> list[Section]:
         ),
         Figure(
             "Due, sent and answered",
-            "Sent below due: requests waited. Answered below sent: the target did not keep up.",
+            "Sent below due: requests waited. Answered below sent: requests failed or are late.",
             figures.rates(rows, clock),
         ),
         Figure(
@@ -209,7 +214,10 @@ def _missed(rule: RuleFigures) -> str:
 
 
 def _checked(document: RunDocument) -> str:
-    """Return the results of captures and checks by rule, and the routes whose responses were checked."""
+    """Return the results of captures and checks by rule, and the checked routes with the most mismatches.
+
+    The text is empty if the run has neither captures, checks nor cookies.
+    """
     sessions = document.sessions
     if sessions is None:
         return ""
@@ -291,7 +299,8 @@ def _routes(document: RunDocument, title: str, routes: list[RouteFigures]) -> st
     ]
     head = ["route", "count", "share", *recorded, "p50", "p99", "p50", "p99", "replayed", *recorded]
     long = (len(head) - 1, len(head) - 2) if total else (len(head) - 1,)
-    reading = "" if timed or not total else "The recording has no durations to compare with."
+    has_durations = any(each.recorded and each.recorded.p50_ns is not None for each in document.routes)
+    reading = "" if has_durations or not total else "The recording has no durations to compare with."
     beside = ", replayed and recorded" if total else ""
     made = html_table(
         head,

@@ -1,8 +1,8 @@
 """Prints the report of a run in the terminal.
 
 It begins with the validity and what was sent, then shows the results, and ends with the verdict again and the next
-steps. Every time is given on both clocks, the recorded one and the wall clock. Output is plain if the console is
-not a terminal, and ASCII if it cannot show more.
+steps. The span of the run, its slowest seconds and its samples are given on both clocks, the recorded one and the wall
+clock. Output is plain if the console is not a terminal, and ASCII if it cannot show more.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ def _accounts(page: Page, document: RunDocument) -> None:
 def _differs(document: RunDocument) -> str:
     differs = document.status_differs
     assert differs is not None
-    return f"worse than recorded {format_share(differs.share)}"
+    what = "worse than recorded" if differs.compared else "4xx without a recorded status"
+    return f"{what} {format_share(differs.share)}"
 
 
 def _facts(page: Page, document: RunDocument) -> None:
@@ -192,7 +193,7 @@ def _closing(page: Page, run: Run) -> None:
     """Print the verdict again and the next steps, because the last lines stay on the screen."""
     page.say()
     _verdict(page, run.document)
-    # Each agent gives its own advice, and several agents may have the same problem.
+    # Several agents may have the same problem, each with its own advice, so only the first advice of a code is shown.
     first = {reason.code: reason for reason in reversed(run.document.validity.reasons)}
     shown = [
         each for each in run.document.validity.reasons if not run.document.agents or first[each.code] is each

@@ -211,7 +211,7 @@ def _dots(marks: dict[str, int], low: int, high: int, columns: int) -> str:
 
 
 def print_seconds(page: Page, run: Run) -> None:
-    """Print the seconds with the highest p99."""
+    """Print the seconds with the highest p99, if at least two seconds have one."""
     document = run.document
     tail = "service_p99_ns" if document.closed_loop else "response_p99_ns"
     rows = [row for row in run.seconds() if getattr(row, tail) is not None]
@@ -253,7 +253,7 @@ def _second_row(page: Page, document: RunDocument, row: Second) -> list[str | Te
 
 
 def print_samples(page: Page, run: Run) -> None:
-    """Print the slowest requests, the first failed ones, and the first mismatches."""
+    """Print the slowest requests, the first failed ones, the first mismatches, and how malformed responses begin."""
     samples = run.samples()
     slowest = sorted((s for s in samples if s.kind == "slowest"), key=lambda s: -(s.response_ns or 0))
     failed = sorted((s for s in samples if s.kind == "failed"), key=lambda s: s.due_ns)
@@ -291,7 +291,7 @@ def _is_bad(sample: Sample) -> bool:
 
 
 def _became(sample: Sample) -> str:
-    """Return the outcome of a request in one or two words."""
+    """Return the check that a response failed, or else its status or outcome, with the reason if one is known."""
     why = f" ({sample.reason})" if sample.reason else ""
     return sample.rule or str(sample.status or sample.outcome) + why
 

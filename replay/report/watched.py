@@ -18,7 +18,7 @@ from .html import Figure, html_table, named
 CHARTS_SHOWN, LINES_SHOWN = 24, 12
 """How many figures are drawn, and how many a terminal lists.
 
-Figures that came near a limit or changed come first.
+If there are more, those that came nearest to a limit come first.
 """
 
 NEAR = 0.8
@@ -121,8 +121,8 @@ def _row(usage: Usage, figure: WatchFigures | None) -> list[str]:
 def facts_of_watched(document: RunDocument) -> Iterator[Fact]:
     """Yield lines about the watched figures.
 
-    If there are more than LINES_SHOWN, only those are listed that failed, changed, or came near a limit, the
-    nearest first.
+    If there are more than LINES_SHOWN, only those are listed that failed, changed, or came near a limit: at most
+    LINES_SHOWN, the nearest to a limit first.
     """
     usages = usages_in(document)
     by_name = {figure.name: figure for figure in document.watches}

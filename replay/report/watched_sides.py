@@ -34,7 +34,7 @@ OVER_TIME = (
     " on the same clock."
 )
 
-TOO_SHORT = "It has no sample, or the runs were too short to draw it."
+TOO_SHORT = "The figure has no sample, or the runs were too short for a chart."
 
 
 def watched_sections(found: Comparison) -> list[Section]:
@@ -47,7 +47,7 @@ def watched_sections(found: Comparison) -> list[Section]:
     rows = [_row(each) for each in figures[:ROWS_SHOWN]]
     made: list[Section] = [html_table(heads, rows, "Watched figures", reading=READING)]
     if (more := len(figures) - ROWS_SHOWN) > 0:
-        made.append(f'<p class="soft">{counted(more, "more figure")} in --json.</p>')
+        made.append(f'<p class="soft">and {counted(more, "more figure")}, which --json lists</p>')
     return made + _over_time(found, [each.name for each in figures[:CHARTS_SHOWN]], len(figures))
 
 
@@ -126,7 +126,7 @@ def print_watched(page: Page, found: Comparison) -> None:
     ]
     page.table(heads, [[each.name, *_row(each)[1:]] for each in figures[:LINES_SHOWN]])
     if (more := len(figures) - LINES_SHOWN) > 0:
-        page.say(f"{counted(more, 'more figure')} in --json", "dim")
+        page.say(f"and {counted(more, 'more figure')}, which --json lists", "dim")
 
 
 def _row(each: WatchedSides) -> list[str]:

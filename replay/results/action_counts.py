@@ -28,7 +28,7 @@ Counts = Mapping[str, tuple[int, int]]
 
 
 class ActionCounts:
-    """Computes the deltas of each action during a run.
+    """Counts the requests of each action between two calls of `take`.
 
     `take` looks up the actions on each call, because routes of a followed source get theirs during the run.
     """

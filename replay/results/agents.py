@@ -39,7 +39,8 @@ class AgentClock(msgspec.Struct, frozen=True, kw_only=True):
 class AgentFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One agent of a run over several machines: its own accounts, verdict and clock.
 
-    By the coordinator's clock its run began `start_error_ns` after the common instant, within `clock.bound_ns`.
+    By the coordinator's clock its run began `start_error_ns` after the common instant (negative: before it), within
+    `clock.bound_ns`.
     `planned` is the number of requests in its share. `ending` is how its own run ended. `lost` is the reason why the
     agent was lost, or empty. `reported_only`: its folder is missing, so its accounts are those of its last report.
     """

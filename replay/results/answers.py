@@ -83,7 +83,10 @@ class AnswersWriter:
     """
 
     def __init__(self, run: str | os.PathLike[str]) -> None:
-        """Create the folder for responses in the run folder `run`. Raise OutputError if this fails or it exists."""
+        """Create the folder for responses in the run folder `run`.
+
+        Raise OutputError if it exists already or cannot be created.
+        """
         self._folder = Path(run) / FOLDER
         self._sink: pa.OSFile | None = None
         self._stream: pa.ipc.RecordBatchStreamWriter | None = None
@@ -119,7 +122,8 @@ class AnswersWriter:
             self._stream.write_batch(batch)
         except OSError as error:
             raise OutputError(
-                f"{self._folder} cannot be written: {reason_of(error)}", hint="free some space, or keep less"
+                f"{self._folder} cannot be written: {reason_of(error)}",
+                hint="if the disk is full, free some space or keep less",
             ) from error
         self.rows += batch.num_rows
 
@@ -131,7 +135,7 @@ class AnswersWriter:
         self._files += 1
 
     def close(self) -> None:
-        """Finish the current file. A second call has no effect."""
+        """Finish the current file; OutputError if that fails. A second call has no effect."""
         stream, sink = self._stream, self._sink
         self._stream = self._sink = None
         if stream is None or sink is None:
@@ -194,7 +198,7 @@ def _parts(batch: pa.RecordBatch) -> Iterator[tuple[int, int]]:
 class Answers:
     """The responses that a run kept.
 
-    After reading, `problems` lists the files that are truncated, each with the reason.
+    After reading, `problems` lists the files that are empty or cannot be read to their end, each with the reason.
     """
 
     def __init__(self, run: str | os.PathLike[str]) -> None:
@@ -215,8 +219,8 @@ class Answers:
     def batches(self, *names: str) -> Iterator[pa.RecordBatch]:
         """Yield the rows in the order of writing, with the given columns, or with all columns if none are given.
 
-        A truncated file yields its complete batches and is added to `problems`. Raise InputError if a file is not one
-        of responses.
+        A truncated or damaged file yields the complete batches before the damage, and is added to `problems`. Raise
+        InputError if a file lacks one of the columns.
         """
         for path in self._files:
             yield from self._batches_of(path, names)
@@ -244,7 +248,7 @@ class Answers:
         for name in names or SCHEMA.names:
             if name not in schema.names or schema.field(name).type != SCHEMA.field(name).type:
                 raise InputError(
-                    f"{path} has no column {name} of type {SCHEMA.field(name).type}: replay did not write it",
+                    f"{path} has no column {name} of type {SCHEMA.field(name).type}: another program or version wrote it",
                     hint="give the folder that `replay run --keep-answers` wrote",
                 )
 

@@ -48,7 +48,8 @@ def assemble(
 ) -> RunDocument:
     """Write totals.hlog, samples.jsonl and finally run.json; then remove the lanes' memory.
 
-    `finish` may change the document before it is written. Raise OutputError if there is no space.
+    An agent's folder keeps that memory. `finish` may change the document before it is written. Raise OutputError if a
+    file cannot be written.
     """
     names = [route.name for route in started.routes]
     measured = from_metrics(all_metrics, started.routes, started.max_wait_ns)
@@ -80,7 +81,7 @@ def _trace_seeds(started: Started) -> dict[str, int]:
 
 
 def write_document(folder: RunFolder, document: RunDocument) -> None:
-    """Write run.json. Raise OutputError if there is no space."""
+    """Write run.json. Raise OutputError if it cannot be written."""
     folder.write(folder.run, json_shown(msgspec.json.format(msgspec.json.encode(document), indent=2)) + b"\n")
 
 

@@ -12,13 +12,13 @@ _WORD = re.compile(rb"[!-~]+")
 _PROTOCOL = re.compile(rb"[A-Z]{2,5}[/-][0-9](?:\.[0-9])?(?![0-9A-Za-z])")
 _MIXED_LENGTH, _LENGTH = 6, 16
 """Words that may be secrets: a number, or a mix of letters and digits, of at least the first length; any word of at
-least the second length."""
+least the second length. A word with an `@` may be one at any length."""
 
 LEFT_OUT = b"[...]"
 
 
 def shown(beginning: bytes) -> str:
-    """Return the bytes as printable ASCII: other bytes as `\\xNN`, words that may be secrets as `[...]`."""
+    """Return the bytes as printable ASCII: other bytes and backslashes as `\\xNN`, possible secrets as `[...]`."""
     safe = _WORD.sub(lambda word: _without_secrets(word[0]), beginning)
     return "".join(
         chr(byte) if 32 <= byte <= 126 and byte != ord("\\") else f"\\x{byte:02x}" for byte in safe

@@ -17,13 +17,13 @@ VARIABLES = (
     "TRAVIS_COMMIT",
     "BUILD_NUMBER",
 )
-"""Environment variables of CI systems that identify the build. The first one that is set is used."""
+"""Environment variables of CI systems that identify the build. The first one with a printable value is used."""
 
 LABEL_MAX = 200
 
 
 def build_of(environ: Mapping[str, str]) -> str:
-    """Return the build that the environment identifies, or an empty string."""
+    """Return the build that the environment identifies, at most LABEL_MAX characters, or an empty string."""
     for name in VARIABLES:
         text = environ.get(name, "").strip()
         if text and text.isprintable():

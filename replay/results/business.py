@@ -170,7 +170,10 @@ def _by_interval(
 
 
 def plural(action: str) -> str:
-    """Return the plural of an action: `registrations`, or `browsing requests` if the name has no plural."""
+    """Return the plural of an action: `registrations`, or `browsing requests` for a name that ends in -ing.
+
+    A name that ends in -s stays as it is.
+    """
     if action.endswith(("ing", "s")):
         return action if action.endswith("s") else f"{action} requests"
     if action.endswith(("ch", "sh", "x")):
@@ -204,7 +207,10 @@ def words_of(action: str, requests: int, failed: int, value: Money | None = None
 def sentences(
     counts: Counts, scenario: Mapping[str, Any], hours: float, *, only_failed: bool = False
 ) -> list[str]:
-    """Return a sentence for each action; the action with the most failed requests comes first."""
+    """Return a sentence for each action, or with `only_failed` for each one with failed requests.
+
+    The action with the most failed requests comes first.
+    """
     values = values_of(scenario)
     order = sorted(counts, key=lambda name: (-counts[name][1], -counts[name][0], name))
     return [

@@ -77,7 +77,7 @@ class RunEvent:
     """An event in a run, `at_s` seconds after its start.
 
     `kind` is `address` (the addresses of the target's name changed), `agent_lost` (in a run over several machines),
-    or the reason why the run ended early (`interrupted`, `circuit_breaker`, `not_allowed`).
+    or how the run ended early (`Ending.how`, such as `interrupted` or `circuit_breaker`).
     """
 
     at_s: float

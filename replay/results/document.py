@@ -112,7 +112,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """A remark that is not about a fault, such as CONNECTION_LIMITED."""
+    """A remark that does not count against the run, such as CONNECTION_LIMITED."""
 
     code: str
     message: str

@@ -59,7 +59,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> RunFolder:
-        """Return the folder of a run, complete or killed. Raise InputError if `path` is not a run folder."""
+        """Return the folder of a run: complete, in progress or killed. Raise InputError if `path` is not one."""
         folder = cls(Path(path))
         if not folder.path.is_dir():
             what = "is not a folder" if folder.path.exists() else "does not exist"
@@ -138,7 +138,7 @@ class RunFolder:
         except OSError as error:
             raise OutputError(
                 f"{path} cannot be written: {reason_of(error)}",
-                hint="free some space, then run `replay report` on the folder",
+                hint="remove the cause, such as a full disk, then run `replay report` on the folder",
             ) from error
 
     def settle(self) -> None:
@@ -173,7 +173,7 @@ class AppendFile:
             raise OutputError(f"{path} cannot be created: {reason_of(error)}") from None
 
     def append(self, data: bytes) -> None:
-        """Write all of `data`, or nothing. Raise OutputError if there is no space or if the file was removed."""
+        """Write all of `data`, or nothing and raise OutputError: if writing fails, or if the file was removed."""
         self._refuse_if_removed()
         try:
             written = os.write(self._fd, data)
@@ -183,7 +183,8 @@ class AppendFile:
             os.ftruncate(self._fd, self._size)
             raise OutputError(
                 f"{self.path} cannot be written: {reason_of(error)}",
-                hint="free some space, then run `replay report` on the folder: it recovers what was measured before",
+                hint="remove the cause, such as a full disk, then run `replay report` on the folder: it recovers what was"
+                " measured before",
             ) from error
         self._size += written
 
@@ -202,7 +203,7 @@ class AppendFile:
             raise OutputError(f"{self.path} was removed or replaced while it was written")
 
     def close(self) -> None:
-        """Flush the file to the disk and close it. A second call has no effect."""
+        """Flush the file to the disk and close it; OutputError if flushing fails. A second call has no effect."""
         if self._fd < 0:
             return
         try:
@@ -217,7 +218,7 @@ class AppendFile:
 def read_rows(path: Path, kind: type) -> list:
     """Return the rows of a `.jsonl` file of the folder, without an incomplete last row.
 
-    The list is empty if the file cannot be opened. Raise InputError if the file is damaged.
+    The list is empty if the file cannot be read. Raise InputError if the file is damaged.
     """
     decoder: msgspec.json.Decoder = msgspec.json.Decoder(examined(kind))
     try:

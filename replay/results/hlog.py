@@ -226,7 +226,7 @@ def scan(log: Log, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterato
 def index(path: Path) -> dict[str, bytes]:
     """Return the encoded histogram of each tag, from a log with one line per tag.
 
-    Raise InputError if the log cannot be read.
+    Raise InputError if the log cannot be read, or if a line does not have five fields.
     """
     try:
         with open_regular(path) as file:

@@ -106,7 +106,7 @@ def status_differs(
 
 
 def rows_of(folder: RunFolder) -> list[Second]:
-    """Return the rows of the timeline; an empty list if the timeline is damaged."""
+    """Return the rows of the timeline; an empty list if the timeline is missing or damaged."""
     with contextlib.suppress(InputError):
         return read_rows(folder.timeline, Second)
     return []

@@ -13,8 +13,9 @@ from replay.ledger.catalog import HISTOGRAMS, Histogram
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
     """Figures of one histogram.
 
-    The figures listed in `at_least` are lower bounds, because they fall among requests that were never sent, or on
-    one hour, the highest value of a histogram. Percentiles follow Java's rule (`replay.ledger.percentiles`).
+    The figures listed in `at_least` are lower bounds, because they fall among requests that were never sent, among
+    records that were not consumed by the end, or on one hour, the highest value of a histogram. Percentiles follow
+    Java's rule (`replay.ledger.percentiles`).
     """
 
     count: int
@@ -33,9 +34,9 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 _MEANING = """Latencies over all routes (docs/lane-contract.md defines them).
 
-    A closed loop has only `service` and `first_byte`. Handshakes are present if TLS made any, and `wait_order` if the
-    requests of a client were kept in order. With a Kafka consumer, `end_to_end` ends when a record was consumed, and
-    `answer` when the record with a pipeline's answer was consumed. Both begin at the due time.
+    A closed loop has only `service`, `first_byte` and handshakes. Handshakes are present if TLS made any, and
+    `wait_order` if the requests of a client were kept in order. With a Kafka consumer, `end_to_end` ends when a record
+    was consumed, and `answer` when the record with a pipeline's answer was consumed. Both begin at the due time.
     """
 
 

@@ -89,7 +89,7 @@ class _Begun(msgspec.Struct):
 class ListedRun:
     """One run of a list.
 
-    `verdict` is one word, FAILED if a VALID run missed an objective or got too many worse statuses than recorded.
+    `verdict` is one word (`verdict_word`), or RUNNING for a run in progress and KILLED for one to be recovered.
     `p99_ns` is that of the response, or of the service time in a closed loop. `problem` is the reason why a folder
     cannot be read; the other fields are then unknown.
     """
@@ -116,8 +116,8 @@ class ListedRun:
 class Listing:
     """The runs of a folder, newest first.
 
-    `others` are its folders that contain several runs (of `replay peak` and `ab`). `links` are links to folders, and
-    links in place of a run.json; they are not followed.
+    `others` are its folders that are no runs but contain some (of `replay peak` and `ab`). `links` are links to
+    folders, and links in place of a run.json; they are not followed.
     """
 
     runs: list[ListedRun] = field(default_factory=list)

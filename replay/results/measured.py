@@ -117,8 +117,8 @@ class Measured:
     def value(self, ns: int, histogram: Histogram, censored: bool) -> Value:
         """Return the figure for a value of a histogram, and whether it is a lower bound.
 
-        It is a lower bound if it is at least `max_wait` and requests were unsent, and at the highest value of the
-        histogram.
+        It is a lower bound if it is at least `max_wait` and requests were unsent (`censored`), or if it is the highest
+        value of the histogram.
         """
         if ns >= HIGHEST_NS and histogram.layout in (NS_3, NS_2):
             return Value(HIGHEST_NS, True)
@@ -279,7 +279,10 @@ def _tags_by_route(outcomes: Mapping[str, Mapping[str, int]], closed_loop: bool)
 
 
 def from_folder(folder: RunFolder, document: RunDocument) -> Measured:
-    """Return the figures of a run on disk, from its totals.hlog. Each histogram is decoded when it is needed."""
+    """Return the figures of a run on disk, from its totals.hlog, without the counts of statuses.
+
+    Each histogram is decoded when it is needed. Raise InputError if the file cannot be read.
+    """
     texts = hlog.index(folder.totals)
     outcomes = {route.route: route.outcomes for route in document.routes}
     actions = actions_of((route.route, route.action) for route in document.routes)

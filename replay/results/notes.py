@@ -113,23 +113,27 @@ def _name_notes(names: Sequence[NameFigures]) -> list[Note]:
             )
         refused = list(dict.fromkeys(address for change in name.changes for address in change.refused))
         if refused:
-            words = f"{name.name} moved to {', '.join(refused)} during the run, which is not allowed: nothing was sent there"
+            words = (
+                f"{name.name} moved during the run to addresses that are not allowed, so nothing was sent there: "
+                f"{', '.join(refused)}"
+            )
             notes.append(Note("ADDRESS_NOT_ALLOWED", words))
         if name.no_room:
             words = f"{name.name} had more addresses than lanes can hold: {name.no_room:,} were not used"
             notes.append(Note("ADDRESSES_FULL", words))
         if name.left_out:
             words = (
-                f"not used, because no connection was accepted before the start: {', '.join(name.left_out)}"
+                f"addresses of {name.name} that accepted no connection before the start were not used: "
+                f"{', '.join(name.left_out)}"
             )
             notes.append(Note("ADDRESS_LEFT_OUT", words))
     return notes
 
 
 def _tail_note(started: Started, measured: Measured) -> list[Note]:
-    """Return a note if generator lag makes up most of the response's p99.
+    """Return a note if generator lag makes up much of the response's p99: more than `lateness_p99_share_suspect`.
 
-    Lag beyond the limits of validity is a finding of the verdict instead.
+    Lag of more than `lateness_p99_floor_suspect_ns` is left to the verdict.
     """
     late = measured.percentiles("lateness", (99.0,))
     response = measured.percentiles("response", (99.0,))
@@ -141,5 +145,6 @@ def _tail_note(started: Started, measured: Measured) -> list[Note]:
         return []
     if own_ns <= limits.lateness_p99_share_suspect * response[0].ns:
         return []
-    words = f"the p99 of generator lag is {format_latency(own_ns)}, more than half of that of the response: "
+    share = own_ns / max(response[0].ns, 1)
+    words = f"the p99 of generator lag is {format_latency(own_ns)}, {share:.0%} of the p99 of the response: "
     return [Note("TAIL_IS_OURS", words + "this machine causes much of the tail beyond p99")]

@@ -10,6 +10,7 @@ from replay.units import counted, duration_text, format_share
 
 from . import slo
 from .document import RunDocument, SloOutcome
+from .failures import statuses_words
 from .measured import Measured
 from .verdicts import NOT_ENDED
 
@@ -42,10 +43,9 @@ def _proves_nothing(document: RunDocument) -> str:
         return f"the run did not end normally ({how}{detail}), so it proves no objective"
     if document.validity.verdict == "INVALID":
         reasons = "; ".join(reason.message for reason in document.validity.reasons)
-        return f"the generator was at its limit, so this run proves no objective: {reasons}"
+        return f"the run is INVALID, so it proves no objective: {reasons}"
     if document.status_differs is not None and document.status_differs.failed:
-        share = format_share(document.status_differs.share)
-        return f"{share} of the responses are worse than recorded, so latencies prove little"
+        return f"{statuses_words(document.status_differs)}, so latencies prove little"
     return ""
 
 

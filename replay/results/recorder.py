@@ -97,7 +97,10 @@ class _Routes:
         self._scratch = np.zeros(NS_2.length, np.uint64)
 
     def take(self, now_s: float, everything: bool) -> list[tuple[str, float, np.ndarray]]:
-        """Return (tag, start in s, counts) of each outcome with new counts, for the routes whose turn it is."""
+        """Return (tag, start in s, counts) of each outcome with new counts, for the routes whose turn it is.
+
+        With `everything`, return those of all routes.
+        """
         taken = []
         turn = self._rows if everything else self._rows[self._due_s[self._rows] <= now_s]
         for at, code in np.argwhere(self._changed(turn)).tolist():

@@ -64,7 +64,7 @@ def recover(folder: RunFolder, lookup: Lookup | None = None) -> RunDocument:
     for path in (folder.latency, folder.timeline):
         cut_to_whole_lines(path)
     # A lane's memory has no checksum, so any number in it may be wrong.
-    hint = "latency.hlog and timeline.jsonl in it hold what was measured until it was killed"
+    hint = "latency.hlog and timeline.jsonl in the folder hold what was measured until the run was killed"
     with damage_named(f"{folder.path} cannot be recovered: the memory of its lanes", hint):
         return _assembled(folder, all_metrics, started, lookup)
 

@@ -54,7 +54,8 @@ class Run:
     def verdict(self) -> str:
         """The run in one word: VALID, SUSPECT, INVALID, FAILED, or how the run was cut off.
 
-        INVALID means that the generator was at its limit, FAILED that the target failed.
+        INVALID means that the run shows nothing about the target, usually because the generator was at its limit.
+        FAILED means that the target failed.
         """
         document = self.document
         failed = (document.status_differs is not None and document.status_differs.failed) or not all(
@@ -66,7 +67,7 @@ class Run:
         """Return the figures of a latency: response, service, wait, generator lag ("lateness") and so on.
 
         They cover all routes, or one. Raise UsageError if the run does not have the latency; a closed loop has only
-        `service` and `first_byte`.
+        `service`, `first_byte` and TLS handshakes.
         """
         kind = self._kind(name, route)
         if route:
@@ -151,8 +152,9 @@ class Run:
         """Raise AssertionError unless the run proves each objective.
 
         Objectives are texts such as `p99<250ms`, `p99 service of "GET /users/*" < 100ms` or `errors<1%`. The error
-        shows the figure, the limit, the number of requests, the route, and the run folder. A run that is INVALID or
-        was cut off proves nothing, so it fails too. Raise UsageError for an invalid objective.
+        shows the figure, the limit, the number of requests, the route, and the run folder. A run proves nothing, and
+        fails too, if it is INVALID, did not end normally, or failed by its statuses. Raise UsageError for an invalid
+        objective, and for one by window or on statuses that was no objective of the run.
         """
         from .proof import failed_proof
 
@@ -208,7 +210,8 @@ def _pair(latency: Latency | None) -> tuple[str, str]:
 def load_run(path: str | os.PathLike[str], lookup: Lookup | None = None) -> Run:
     """Open the folder of a run, and complete it first if the run was killed.
 
-    Raise InputError if the folder is invalid, or was written by a newer version of replay.
+    Raise InputError if the folder is invalid, if the run is still in progress, or if a newer version of replay wrote
+    the folder.
     """
     folder = RunFolder.open(path)
     recovered = not folder.is_whole

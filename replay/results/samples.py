@@ -138,7 +138,7 @@ def collect(
 
 
 def _traced(sample: Sample, seed: int) -> Sample:
-    """Add its trace id to a sample. A request that was never sent has none."""
+    """Add the trace id to a sample, unless the request was never sent or its route has no traceparent."""
     if not seed or sample.sent_ns is None:
         return sample
     return msgspec.structs.replace(sample, trace_id=trace_id(seed, sample.seq))

@@ -166,7 +166,7 @@ _READINGS = {
     "LIMIT": lambda number: [f"{number} ms", f"{number} s"],
     "WINDOW": lambda number: [f"{number} s", f"{number} m"],
 }
-"""Possible meanings of a number without a unit."""
+"""Possible meanings of a number without a unit, for a share, a latency and the length of a window."""
 
 
 def parse_known(texts: Iterable[str]) -> list[Slo]:

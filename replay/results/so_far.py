@@ -99,7 +99,7 @@ class SoFar:
 
     @property
     def measured(self) -> Measured:
-        """Every figure so far, without the warm-up."""
+        """The figures so far, without the warm-up, and without mismatches and the counts of statuses."""
         return Measured(self.histogram, self._outcomes, self._started.max_wait_ns, self._actions)
 
     @property

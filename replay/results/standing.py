@@ -95,7 +95,9 @@ class Standing:
     def _budget(self, measured: Measured) -> tuple[float | None, str]:
         """Return the remaining share of the budget of slow or failed requests, and words about it.
 
-        The budget is based on the planned requests if their number is known, otherwise on those that ended.
+        For an objective on all requests, the budget is based on the planned requests if their number is known.
+        Otherwise it is based on those that ended. The share is None if it is decided only at the end, or if nothing
+        ended.
         """
         objective = self._objective
         spent, ended = _spent(objective, measured)

@@ -144,8 +144,8 @@ def with_shifts(
 ) -> tuple[list[WatchFigures], str]:
     """Return the figures with the second in which each changed, and a sentence about the first change.
 
-    The sentence is empty if no objective was missed or no figure changed before. An objective that is missed from the
-    first second on shows no change, so it does not count.
+    The sentence is empty if no objective was missed, or if no figure had changed by that second. An objective that is
+    missed in the first second shows no change, so it does not count.
     """
     met_at_first = [slo for slo in objectives if breached_at(rows[:1], [slo]) is None]
     values, breach = values_of(rows), breached_at(rows, met_at_first)

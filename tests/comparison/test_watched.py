@@ -62,10 +62,10 @@ def test_they_are_on_the_page_in_the_terminal_and_in_json(tmp_path: Path) -> Non
         and "f0&lt;b&gt;" in page
         and "<b>" not in page.partition("Watched figures")[2][:9_000]
     )
-    assert "10 more figures in --json" in page
+    assert "10 more figures, which --json lists" in page
     text = io.StringIO()
     print_comparison(found, Console(file=text, width=80))
-    assert "Watched figures" in text.getvalue() and "62 more figures in --json" in text.getvalue()
+    assert "Watched figures" in text.getvalue() and "62 more figures, which --json lists" in text.getvalue()
     assert max(map(len, text.getvalue().splitlines())) <= 80
     assert len(json.loads(to_json(found))["watched"]) == 70
 
@@ -99,7 +99,7 @@ def test_both_builds_are_drawn_over_time_below_the_latency(tmp_path: Path) -> No
     assert page.index("Watched figures</h2>") < latency < queue
     drawn = page[queue:].partition("</figure>")[0]
     assert "base: 3 runs" in drawn and "new: 3 runs" in drawn and BLUE in drawn and ORANGE in drawn
-    assert "It has no sample" in page[page.index("Watched: gone</h2>") :]
+    assert "The figure has no sample" in page[page.index("Watched: gone</h2>") :]
     assert "recorded clock" in page
 
 

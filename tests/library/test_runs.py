@@ -187,7 +187,7 @@ def test_objectives_by_window_are_those_of_the_run(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"validity": {"verdict": "INVALID", "reasons": []}}, "generator was at its limit"),
+        ({"validity": {"verdict": "INVALID", "reasons": []}}, "the run is INVALID"),
         ({"ending": {"how": "interrupted", "detail": "", "at_s": 1.0}}, "did not end normally"),
         ({"ending": {"how": "circuit_breaker", "detail": "", "at_s": 1.0}}, "did not end normally"),
     ],

@@ -156,7 +156,7 @@ def test_where_the_peak_cannot_be_held_a_lower_load_is() -> None:
     assert found.held is False and found.held_load is not None and 8 <= found.held_load <= 9
     assert (
         "held",
-        f"no: it met the objectives only for the length of a trial; {found.held_load:.3g} times, 0/s, was held",
+        f"no: the peak met the objectives only for the length of a trial; {found.held_load:.3g} times, 0/s, was held",
     ) in (climb_facts(found))
 
 

@@ -212,7 +212,7 @@ def test_checks_and_retries_are_on_the_page(tmp_path):
     text = re.sub("<[^>]+>", " ", (tmp_path / "run.html").read_text().partition("<footer>")[0])
     text = " ".join(text.split())
     assert (
-        "amplification 1.50: 90 requests at the target for 60 of users; 30 retries of 20 requests, 4 denied"
+        "amplification 1.50: 90 requests at the target for 60 sent by users; 30 retries of 20 requests, 4 denied"
         in text
     )
     assert "check status 2xx 57 3 take {token} of json /t 60 0" in text

@@ -9,7 +9,7 @@ from replay.shown import shown
 from .result import Annotation
 
 SHOWN_MAX = 10
-"""The most annotations that GitHub shows per step."""
+"""The most annotations of one level that GitHub shows per step."""
 
 
 def workflow_commands(annotations: Sequence[Annotation]) -> list[str]:

@@ -123,7 +123,7 @@ class ComparisonResult:
         return text + (DifferencesResult(found.responses).markdown() if found.responses is not None else "")
 
     def annotations(self) -> list[Annotation]:
-        """Return an annotation for the verdict, then one for each metric that changed."""
+        """Return an annotation for the verdict, one for each metric that changed, and those of the responses."""
         found = self.found
         changed = [finding for finding in found.findings if finding.verdict in ("REGRESSION", "IMPROVEMENT")]
         return [

@@ -37,7 +37,11 @@ class DifferencesResult:
         write_differences_page(self.found, path)
 
     def suite(self) -> Suite:
-        """Return a case for each differing field, and one for the verdict if no other case reflects it."""
+        """Return a case for each differing field, and one for the verdict if it needs one.
+
+        That is so without differing fields, if the verdict is INVALID or INCONCLUSIVE, and if no field's case fails
+        although the command does.
+        """
         found = self.found
         cases = [self._case(one) for one in found.fields]
         whole = self._whole_case()
@@ -79,7 +83,7 @@ class DifferencesResult:
         if noisy:
             heads = ["route", "field", "kind", "within base>", "across>", "would have found>"]
             lines += [
-                f"Fields that differ {noisy_words(noisy)}:",
+                f"Fields that differ {noisy_words(found, noisy)}:",
                 "",
                 *table(heads, map(_noisy_row, noisy)),
             ]
@@ -91,7 +95,10 @@ class DifferencesResult:
         return "\n".join(lines) + "\n\n"
 
     def annotations(self) -> list[Annotation]:
-        """Return an annotation for the verdict, then one for each field that differs between the builds."""
+        """Return an annotation for the verdict, then one for each field that differs between the builds.
+
+        Fields whose difference follows from another one have none.
+        """
         found = self.found
         level = _LEVEL.get(found.verdict, "notice")
         if found.verdict == "DIFFERENT" and not found.exit_code:

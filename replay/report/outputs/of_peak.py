@@ -101,7 +101,9 @@ def climb_cases(found: Climb, sentence: str, *, failed: bool) -> list[Case]:
     cases = [Case("all", "peak", _CLIMBS[found.verdict], sentence, found.verdict)]
     if found.held is not None:
         bore_none = found.held is False and found.held_load is None
-        words = "the target could not sustain its peak for the length of a hold, nor 5% or 10% less"
+        holds = [each.load for each in found.trials if each.stage == "hold" and not each.generator_limited]
+        words = "the target could not sustain its peak for the length of a hold"
+        words += f", nor {holds[-1]:.3g} times the recording" if len(holds) > 1 else ""
         cases.append(Case("all", "hold", "failure", words, "NOT_HELD") if bore_none else Case("all", "hold"))
     if found.recovery != "UNKNOWN":
         words = f"after the overload: {found.recovery}"
@@ -120,14 +122,18 @@ def _objectives(found: Climb) -> list[Case]:
 def _objective(found: Climb, goal: str, met: bool) -> Case:
     """Return the case of an objective: passed if it was met up to the peak.
 
-    It is a failure if it was missed even at the lowest load. It is skipped if the search ended because of the
-    generator or contradictory trials.
+    If the search failed at the lowest load, the objective passes or fails by that load. It is skipped if the search
+    ended because of the generator or after too many trials, or if no load is known that meets every objective.
     """
     where = slo.parse(goal).route or "all"
     if found.verdict == "FAILS_AT_LOWEST" and not met:
         return Case(where, goal, "failure", "missed even at the lowest load", found.verdict)
     words = f"met up to {found.peak:.3g} times the recording"
-    if found.verdict in ("GENERATOR_LIMITED", "OUT_OF_TRIALS"):
+    if not found.peak:
+        words = "no load is known that meets every objective"
+    if found.verdict == "FAILS_AT_LOWEST":
+        words = "met at the lowest load"
+    elif found.verdict in ("GENERATOR_LIMITED", "OUT_OF_TRIALS") or not found.peak:
         return Case(where, goal, "skipped", words)
     return Case(where, goal, message=words)
 

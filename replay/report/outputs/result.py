@@ -69,7 +69,7 @@ class Result(Protocol):
 
 
 def no_greener(cases: Sequence[Case], *, failed: bool, whole: Case) -> list[Case]:
-    """Return the cases, plus `whole` if no case fails although the result did."""
+    """Return the cases, plus `whole` if the result failed but none of its cases did."""
     if failed and not any(case.status in ("failure", "error") for case in cases):
         return [*cases, whole]
     return list(cases)
