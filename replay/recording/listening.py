@@ -141,9 +141,11 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
+        is_taken = error.errno == errno.EADDRINUSE
         raise UsageError(
             f"--listen {host}:{port}: {reason_of(error)}",
-            hint="choose another port, or end the program that listens there",
+            hint="choose another port"
+            + (", or end the program that listens there" if is_taken else " or address"),
         ) from None
     return listener
 
@@ -282,7 +284,7 @@ class Server:
                 if error.errno not in _NO_ROOM:
                     raise
                 self.counts["accept failed"] += 1
-                self.say_once(f"connections wait: {reason_of(error)}")
+                self.say_once(f"new connections have to wait: {reason_of(error)}")
                 await trio.sleep(_AGAIN_S)
                 continue
             return sock, str(address[0])

@@ -86,7 +86,7 @@ async def header_line(auth: Auth) -> bytes:
         ) from None
     except trio.TooSlowError:
         raise InputError(f"auth.command did not end within {TIMEOUT_S:g} s", hint=f"try {program}") from None
-    if len(printed) > OUTPUT_BYTES_MAX:
+    if max(len(printed), len(complained)) > OUTPUT_BYTES_MAX:
         raise InputError(
             f"auth.command printed more than {OUTPUT_BYTES_MAX:,} bytes",
             hint=f"its first line is the token; try {program}",

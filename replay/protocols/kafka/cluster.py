@@ -233,8 +233,10 @@ def _leaderless(cluster: ClusterMetadata, topic: str, number: int) -> TargetErro
     known = {node.nodeId for node in cluster.brokers()}
     replicas = cluster._partitions[topic][number].replicas
     absent = [str(node) for node in replicas if node not in known]
-    missing = f": of its replicas, broker {' and '.join(absent)} is not in the cluster" if absent else ""
-    hint = f"start broker {' and '.join(absent)}, or wait" if absent else "try again in a moment"
+    which, are = ("broker", "is") if len(absent) == 1 else ("brokers", "are")
+    named = f"{which} {' and '.join(absent)}"
+    missing = f": of its replicas, {named} {are} not in the cluster" if absent else ""
+    hint = f"start {named}, or wait" if absent else "try again in a moment"
     return TargetError(f"partition {number} of the topic {topic!r} has no leader{missing}", hint=hint)
 
 
