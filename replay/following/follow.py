@@ -204,7 +204,7 @@ class Following:
                 end("over_limit", over)
             if self.looking.is_too_long():
                 self.finish(
-                    f"the limit of {format_duration(self.looking.length_max_ns or 0)} (--max-duration)"
+                    f"the limit of {format_duration(self.looking.length_max_ns or 0)} (--max-duration sets it)"
                 )
 
     def finish(self, why: str) -> None:
@@ -334,7 +334,7 @@ class Following:
             notes.append(Note("TRACE_NOT_WHOLE", problem))
         if self._not_due and not self.stream.is_recorded:
             what = counted(self._not_due, "request")
-            notes.append(Note("NOT_DUE", f"{what} from the mirror: due after the end, and not sent"))
+            notes.append(Note("NOT_DUE", f"{what} from the mirror were due after the end, and were not sent"))
         unused = [
             rule for rule in self.wanted.options.scrub.as_list() if rule not in self.reading.found.rules_used
         ]

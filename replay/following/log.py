@@ -123,7 +123,7 @@ class GrowingLog(Stream):
                 return False
             if not told:
                 told = True
-                waiting(self.trouble() or f"{self.name} is empty")
+                waiting(self.trouble() or f"{self.name} has no complete line yet")
             time.sleep(POLL_S)
             self._look()
         self.head = head

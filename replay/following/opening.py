@@ -22,7 +22,7 @@ NOT_FOLLOWED = {
     "jmeter": "results of JMeter can be imported once they are complete",
     "otlp": "spans can be imported once all of them are written",
     "jaeger": "spans can be imported once all of them are written",
-    "journal": "a recording is followed at its source: replay follow http --mirror",
+    "journal": "a recording can be imported once it has ended; `replay follow http --mirror` follows the traffic itself",
 }
 COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"BZh", b"\xfd7zXZ")
 
@@ -48,7 +48,8 @@ def format_of(stream: Stream, wanted: Wanted) -> Importer:
         return stream.own_format
     if stream.head.startswith(COMPRESSED):
         raise InputError(
-            f"{stream.name} is compressed: a compressed log does not grow", hint="follow the log itself"
+            f"{stream.name} is compressed or a Parquet file, which cannot be followed",
+            hint="follow the plain log",
         )
     found = tell_format(stream, wanted.options, named=wanted.format)
     if found.name in NOT_FOLLOWED:

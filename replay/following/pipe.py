@@ -40,9 +40,9 @@ class StandardInput(Stream):
                 return False
             if time.monotonic() > told_s:
                 told_s = float("inf")
-                waiting("nothing has arrived from standard input yet")
+                waiting("no complete line has arrived from standard input yet")
         if not self._buffer.strip():
-            raise InputError("standard input is empty")
+            raise InputError("standard input is empty, or begins with a blank line")
         self.head = self._buffer[: self._buffer.rfind(b"\n") + 1] or self._buffer
         return True
 

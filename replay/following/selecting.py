@@ -69,13 +69,13 @@ def refuse_unfit(scenario: Scenario) -> None:
         "--compress-to": scenario.compress_to_ns is not None,
         "--peak": scenario.peak_per_s is not None,
         "--start-at": scenario.start_at is not None,
-        "a window": scenario.window.from_ is not None or scenario.window.until is not None,
+        "a [window]": scenario.window.from_ is not None or scenario.window.until is not None,
         "[[also]]": bool(scenario.also),
     }
     for name, given in unfit.items():
         if given:
             raise UsageError(
-                f"{name} is not for a source that is followed: its entries are sent as they arrive",
+                f"{name} is not for a source that is followed: it needs a complete recording",
                 hint="record first, then use `replay run`",
             )
     if scenario.scale and scenario.grow == "sessions":

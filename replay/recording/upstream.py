@@ -51,7 +51,9 @@ class Upstream:
         self.host, self.port = parts.hostname, port or _PORTS[parts.scheme]
         self._tls = _client_context(ca) if parts.scheme == "https" else None
         if ca is not None and self._tls is None:
-            raise UsageError("--upstream-ca needs an https:// service", hint=f"{url} is not encrypted")
+            raise UsageError(
+                "--upstream-ca needs an https:// service", hint="leave it out, or give --upstream https://..."
+            )
         self._addresses: list[tuple[int, Any]] = []
         self._looked_up_s = 0.0
 

@@ -107,7 +107,7 @@ class Command:
         if status:
             raise SampleError(f"the command ended with exit code {status}")
         words = printed.decode("utf-8", "replace").split()
-        return _number(words[0] if words else "", "the command printed no number")
+        return _number(words[0] if words else "", "the command printed no number as its first word")
 
     def stop(self) -> None:
         """Kill the command if it is running, and do not run it again."""
@@ -239,8 +239,8 @@ def _prometheus(url: str, query: str, permitted: Permitted) -> float:
             raise SampleError(f"the query has {len(result)} results: aggregate them to one, as sum(...) does")
         result = result[0].get("value") if isinstance(result[0], dict) else None
     if not isinstance(result, list) or len(result) != 2:
-        raise SampleError("the query has no single number")
-    return _number(result[1], "the result is not a number")
+        raise SampleError("the result of the query is not a single number")
+    return _number(result[1], "the result of the query is not a finite number")
 
 
 def _group_lag(watch: Watch, permitted: Permitted, kafka: Kafka) -> float:

@@ -51,7 +51,7 @@ class _Templates:
             self.bytes += sum(64 + len(part.text) for part in template.parts)
             if self.bytes > PATCHED_BYTES_MAX:
                 raise LimitError(
-                    "requests with values in their recorded bodies or targets take more than"
+                    "requests with values in their recorded bodies, targets or headers take more than"
                     f" {units.format_bytes(PATCHED_BYTES_MAX)}",
                     hint="use [[set]] rules on fewer routes, or replay a shorter part: --from, --duration",
                 )

@@ -94,7 +94,7 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions:
         )
         if size > REQUEST_BYTES_MAX:
             raise LimitError(
-                f"the body of {rule.route} is {units.format_bytes(size)};"
+                f"the body of {rule.route} takes up to {units.format_bytes(size)};"
                 f" at most {units.format_bytes(REQUEST_BYTES_MAX)} can be sent"
             )
     rules = set_rules_by_route(trace.requests, scenario.set)

@@ -86,7 +86,7 @@ def told(error: BaseException, brokers: str) -> ReplayError:
     if isinstance(error, errors.AuthenticationFailedError | errors.SaslAuthenticationFailed):
         return TargetError(
             f"the broker {brokers} refused the credentials: {_sentence(error)}",
-            hint="check kafka.sasl_plain_username, sasl_plain_password and sasl_mechanism",
+            hint="check kafka.sasl_plain_username, kafka.sasl_plain_password and kafka.sasl_mechanism",
         )
     if isinstance(error, errors.UnsupportedSaslMechanismError):
         return TargetError(

@@ -69,11 +69,11 @@ def parse_source(text: str) -> Source:
     place, _, names = text.removeprefix("kafka://").partition("/")
     if not text.startswith("kafka://"):
         raise UsageError(
-            f"{text!r} is not a Kafka cluster, and nothing else can be recorded here",
-            hint="write kafka://HOST:PORT/TOPIC,TOPIC",
+            f"{text!r} is not a Kafka cluster",
+            hint="write kafka://HOST:PORT/TOPIC,TOPIC, or `http` to record HTTP",
         )
     if not names:
-        raise UsageError(f"{text!r} has no topic to record", hint="write kafka://HOST:PORT/TOPIC,TOPIC")
+        raise UsageError(f"{text!r} has no topic", hint="write kafka://HOST:PORT/TOPIC,TOPIC")
     targets = [parse(f"kafka://{place}/{name}") for name in names.rstrip("/").split(",")]
     if any(not target.base_path for target in targets):
         raise UsageError(f"{text!r} has an empty topic name", hint="write kafka://HOST:PORT/TOPIC,TOPIC")
@@ -162,11 +162,11 @@ def check_for(source: Source, permitted: Allowed) -> Check:
 def _nothing(source: Source, recording: Recording, *, resumed: bool) -> InputError:
     """Return the error for a recording without a record."""
     if recording.open_offsets or recording.left_out.aborted_records:
-        hint = f"all records belong to transactions that are open or were aborted: --isolation {UNCOMMITTED}"
+        hint = f"--isolation {UNCOMMITTED} also records open and aborted transactions"
     elif resumed:
         hint = "no record has arrived since the earlier recording"
     else:
-        hint = "see --from and --until"
+        hint = "the topics have no records, or none between --from and --until"
     return InputError(f"{', '.join(source.topics)}: there is nothing to record", hint=hint)
 
 

@@ -69,4 +69,6 @@ class Recording:
     def _refused(self) -> str:
         if not self.refused:
             return ""
-        return f"not read from {', '.join(self.refused)}: the cluster advertises it, but --allow does not list it"
+        return (
+            f"not read from {', '.join(self.refused)}: advertised by the cluster, but not listed in --allow"
+        )
