@@ -1,4 +1,4 @@
-"""Chooses how a source is followed: the format from its first lines, and the delay from the format."""
+"""Chooses how a source is followed: its format, and the delay that fits its timestamps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .pending import SPREAD_TOGETHER_NS
 from .stream import Stream
 
 SLACK_NS = 2 * SECOND_NS
-"""The default delay beyond the resolution of the stamps: the time for buffering, writing and reading a line."""
+"""The default delay: the time for buffering, writing and reading a line. The resolution of coarse stamps is added."""
 
 NOT_FOLLOWED = {
     "har": "a HAR file is complete only at its end",
@@ -40,7 +40,7 @@ class Wanted:
 
 
 def format_of(stream: Stream, wanted: Wanted) -> Importer:
-    """Return the format of a source, detected from its first lines.
+    """Return the format of a source: its own, the wanted one, or the one detected from its first lines.
 
     Raises InputError if the format cannot be followed.
     """

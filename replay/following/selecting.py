@@ -1,7 +1,7 @@
 """Decides which entries are replayed and how often (methods, routes, samples, scaling), as they arrive.
 
-It does the work of `replay transform` without knowing the future: a copy follows its entry by a fraction of the gap
-since the route's previous entry, whereas a transform places it before the entry.
+It does the work of `replay transform` without knowing the future: with `grow = "requests"`, a copy follows its entry
+by a fraction of the gap since the route's previous entry, whereas a transform places it before the entry.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Entries:
 def refuse_unfit(scenario: Scenario) -> None:
     """Raise UsageError for settings that do not fit a followed source.
 
-    They need a whole recording, or would set a pace other than that of the source.
+    They need a complete recording, or would change the pace of the source.
     """
     unfit = {
         "--rate": scenario.rate_per_s is not None,
@@ -89,7 +89,7 @@ def refuse_unfit(scenario: Scenario) -> None:
 
 
 def copies_max(scenario: Scenario) -> int:
-    """Return the maximum number of clients that one recorded client may become."""
+    """Return the maximum number of clients that one recorded client becomes by scaling; 1 unless sessions are scaled."""
     if scenario.grow != "sessions":
         return 1
     return max((math.ceil(factor) for _, factor in scenario.scale), default=1)
@@ -203,7 +203,7 @@ class Selecting:
         return entries
 
     def _gaps(self, entries: Entries) -> Int64s:
-        """Return the gap between each entry and the previous one of the same route, at most GAP_MAX_NS."""
+        """Return the gap in ns between each entry and the previous one of its route: 0 without one, at most GAP_MAX_NS."""
         gaps = np.zeros(len(entries), np.int64)
         for row in np.unique(entries.route).tolist():
             places = np.flatnonzero(entries.route == row)

@@ -93,7 +93,7 @@ class Looking:
         self._jumped_ns = jumped_ns or self._jumped_ns
 
     def _look_for_silence(self) -> None:
-        """Report that the source is silent, once for each silence."""
+        """Report once that the source has had no entry for SILENT_S, until it has an entry again."""
         if self._reading.ended.is_set():
             return
         silent_s = (time.monotonic_ns() - self._rows.last_entry_ns) / SECOND_NS
@@ -153,7 +153,7 @@ class Looking:
 
 
 def sampled(all_metrics: Sequence[LaneMetrics]) -> set[int]:
-    """Return the sequence numbers of the requests that the lanes hold as samples now."""
+    """Return the sequence numbers of the requests that are samples of the lanes now."""
     found: set[int] = set()
     for metrics in all_metrics:
         for samples, counts in (
