@@ -36,7 +36,7 @@ class NeededDelays:
         np.add.at(self._counts, np.minimum(cells, _CELLS - 1), 1)
 
     def at(self, share: float = SHARE_NAMED) -> int | None:
-        """Return a delay in ns with which at least this share of entries would have been in time; None without entries."""
+        """Return a delay in ns with which this share of the entries would have been in time; None without entries."""
         total = int(self._counts.sum())
         if not total or self.max_ns is None:
             return None

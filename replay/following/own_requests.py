@@ -20,7 +20,7 @@ from replay.units import MS_NS, SECOND_NS
 from .selecting import Entries
 
 WIDE_NS, NARROW_NS = 300 * MS_NS, 25 * MS_NS
-"""How far a matching entry may be from the due time, beyond the resolution of the stamps; at most a fifth of the delay."""
+"""How far a match may be from the due time, beyond the resolution of the stamps; at most a fifth of the delay."""
 
 KEYS_PER_S_MAX = 400
 """If more entries than this were checked in a second, only half of the keys are checked from then on."""
@@ -35,7 +35,7 @@ In a loop, half of the entries match after one delay, and more of them later.
 """
 
 NARROW_SHARE, NARROW_EXCESS = 0.6, 0.3
-"""The narrow measure: NARROW_SHARE of the entries must match at the whole delay, and NARROW_EXCESS more than at half."""
+"""The narrow measure: NARROW_SHARE of entries must match at the whole delay, and NARROW_EXCESS more than at the half."""
 
 WINDOW_S = 30
 

@@ -184,7 +184,7 @@ class Reading:
         return flatten([self._rewrite(data[ends[i] : ends[i + 1]]) for i in range(len(ends) - 1)])
 
     def _add_messages(self, rows: Rows, request: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-        """Keep recorded headers and bodies until their requests are sent, and return which have a body that is not empty."""
+        """Keep recorded headers and bodies until their requests are sent, and return which bodies are not empty."""
         has_body = np.zeros(len(request), bool)
         if rows.headers is None and rows.body is None:
             return has_body

@@ -89,7 +89,7 @@ def refuse_unfit(scenario: Scenario) -> None:
 
 
 def copies_max(scenario: Scenario) -> int:
-    """Return the maximum number of clients that one recorded client becomes by scaling; 1 unless sessions are scaled."""
+    """Return how many clients one recorded client becomes at most; 1 unless sessions are scaled."""
     if scenario.grow != "sessions":
         return 1
     return max((math.ceil(factor) for _, factor in scenario.scale), default=1)
@@ -203,7 +203,7 @@ class Selecting:
         return entries
 
     def _gaps(self, entries: Entries) -> Int64s:
-        """Return the gap in ns between each entry and the previous one of its route: 0 without one, at most GAP_MAX_NS."""
+        """Return the gap before each entry since the previous one of its route, in ns: 0 to GAP_MAX_NS."""
         gaps = np.zeros(len(entries), np.int64)
         for row in np.unique(entries.route).tolist():
             places = np.flatnonzero(entries.route == row)

@@ -23,7 +23,7 @@ class HeaderList:
 
     @classmethod
     def parse(cls, text: str) -> HeaderList:
-        """Parse `all`, `none`, or a list such as `accept,x-*,!x-trace`. Raises UsageError if it is invalid."""
+        """Parse `all`, `none`, or a list such as `accept,x-*,!x-trace`. Raises UsageError if it is invalid or empty."""
         names = [name.strip().lower() for name in text.split(",") if name.strip()]
         if names == ["all"]:
             return cls(("*",), ())

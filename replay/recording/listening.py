@@ -1,6 +1,6 @@
 """Accepts connections, as many as there are descriptors, and ends those that exceed their time limits.
 
-When the server drains, it accepts no more, and requests in flight are completed.
+When the server drains, it accepts no more. Requests in flight have a grace period to complete.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class Server:
                 self.wait_idle(connection)
 
     def abort(self) -> None:
-        """Cut off all connections that are still open during a drain."""
+        """Cut off all connections that are still open. It has an effect only during a drain."""
         if self._serving is not None:
             self.counts[CUT_OFF_CONNECTIONS] += len(self._open)
             self._serving.cancel()

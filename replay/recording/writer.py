@@ -54,7 +54,7 @@ class Began(msgspec.Struct):
 
 
 class Given(msgspec.Struct):
-    """Counts of the serving process, which the writer adds to its own."""
+    """Counts of the serving process, which the writer notes beside its own. `ended` marks the last ones."""
 
     lost: dict[str, int]
     incomplete: dict[str, int]
@@ -82,7 +82,7 @@ def _batches(setup: Setup, maker: RecordMaker) -> BatchReader:
 class Writer:
     """Writes its input to a journal.
 
-    A block is written when it is large enough, or when it is BLOCK_EVERY_S old.
+    A block is written when it is large enough, or BLOCK_EVERY_S after the one before it.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -131,7 +131,7 @@ class Writer:
         return count > 0
 
     def _hold(self, exchanges: Iterable[Exchange]) -> int:
-        """Make records of exchanges, buffer them, and return how many exchanges there were."""
+        """Make records of exchanges, buffer them, and return how many exchanges there were, recorded or not."""
         count = 0
         for exchange in exchanges:
             count += 1
