@@ -152,7 +152,7 @@ class Writer:
         if len(self._held) >= BLOCK_RECORDS or self._held_bytes >= BLOCK_BYTES:
             self.flush()
 
-    def is_due(self) -> float:
+    def due_in_s(self) -> float:
         """Return how long the buffered records may still wait, in seconds; 0 if they are due."""
         return max(0.0, self._flushed_s + BLOCK_EVERY_S - time.monotonic())
 
@@ -248,10 +248,10 @@ def main() -> int:
         while True:
             writer.take_from_ring()
             patience_s = RING_EVERY_S if writer.has_ring else BLOCK_EVERY_S
-            frame = frames.next(0 if writer.has_many else min(writer.is_due(), patience_s))
+            frame = frames.next(0 if writer.has_many else min(writer.due_in_s(), patience_s))
             if frame is not None:
                 writer.take(*frame)
-            if writer.is_due() == 0:
+            if writer.due_in_s() == 0:
                 writer.flush()
     while writer.take_from_ring():
         pass
