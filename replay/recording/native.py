@@ -49,9 +49,9 @@ class NativeAcceptor:
     """Receives ordinary requests on a native thread and puts them into `ring`; passes on other connections.
 
     `lose` is called with the number of requests that did not fit into the ring. The attribute `waits` is called when
-    the limit of connections was reached. `answers` are three responses: to a request of HTTP/1.1 and of HTTP/1.0 on a connection
-    that continues, and the last response on a connection. `clock` must be the server's clock, because the server
-    continues connections that are handed over.
+    the limit of connections was reached. `answers` are three responses: to a request of HTTP/1.1 and of HTTP/1.0 on
+    a connection that continues, and the last response on a connection. `clock` must be the server's clock, because
+    the server continues connections that are handed over.
     """
 
     def __init__(
