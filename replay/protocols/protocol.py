@@ -43,7 +43,7 @@ class TargetPlan(ABC):
     """One target of a run: its schedule and its addresses. A protocol adds what it needs to write requests."""
 
     portable_because: str = ""
-    """Why native lanes can't run although they should; the plan prints it."""
+    """Why `engine = "auto"` selects the portable engine; empty if it does not. The plan prints it."""
 
     share: LaneRange | None = None
     """The target's lanes of a larger run, if this process runs a share of one. Set before `open`."""

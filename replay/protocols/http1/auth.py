@@ -69,8 +69,9 @@ class Authoriser:
 
 
 async def header_line(auth: Auth) -> bytes:
-    """Run the command and return its header line: `Authorization: Bearer ...`, with its line end.
+    """Run the command and return its header line, with its line end: by default, `Authorization: Bearer ...`.
 
+    InputError if the command fails or prints nothing; UsageError if it cannot be parsed, or its output cannot be sent.
     The message of an error may be saved in a run, so it does not contain the command or its output. The hint
     may contain them, because it is only printed.
     """

@@ -257,7 +257,8 @@ def settings_of(
 ) -> dict[str, TopicSettings]:
     """Return the settings of topics; blocks.
 
-    Topics that the brokers do not describe to this user are missing from the result.
+    Topics that the brokers do not describe to this user are missing from the result. It is empty if the brokers cannot
+    be queried.
     """
 
     async def ask() -> dict[str, TopicSettings]:
@@ -282,7 +283,7 @@ def settings_of(
 
 
 def _topic_settings(given: dict[str, str]) -> TopicSettings:
-    """Parse a topic's settings. A value that is not a number counts as unknown."""
+    """Parse a topic's settings. A value that is not a number, or negative, gives None."""
 
     def number(name: str) -> int:
         text = given.get(name) or ""
@@ -298,6 +299,7 @@ def settled_ends(
 ) -> dict[TopicPartition, int]:
     """Return the partitions' end offsets, once each has reached `least` or all have stopped moving; blocks.
 
+    After SETTLE_S_MAX, the last ones are returned.
     A partition's end is its high watermark, which moves when followers fetch: with acks=1 it may lag behind the
     acknowledged records. ReplayError if the brokers cannot be queried.
     """

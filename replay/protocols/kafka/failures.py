@@ -74,7 +74,7 @@ def status_of(error: BaseException) -> int:
 
 
 def told(error: BaseException, brokers: str) -> ReplayError:
-    """Return the error, with a message for the user, that explains why a cluster cannot be used.
+    """Return the error that explains to the user why a cluster cannot be used.
 
     `brokers` is used in the message if the error does not identify the broker.
     """

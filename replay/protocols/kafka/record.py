@@ -46,10 +46,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 POLL_MS = 500
 RECORDS_AT_ONCE = 5_000
 SILENT_S = 30.0
-"""Seconds without any record after which a recording ends, even if some partitions were not read to their end."""
+"""Seconds without any record after which a recording ends, even if some partitions were not read to their end.
+
+It does not end while the end of one of them is unknown, because `until_ms` has not passed.
+"""
 
 REFUSED_SILENT_S = 5.0
-"""Used in place of SILENT_S once the cluster has advertised a host that is not allowed."""
+"""Used in place of SILENT_S, for all partitions, once the cluster has advertised a host that is not allowed."""
 
 TIMESTAMP_RESOLUTION_NS = 1_000_000
 FOREVER_S = 10 * 365 * 86_400.0
@@ -109,6 +112,7 @@ def record(
     milliseconds since the epoch, and are compared with the records' timestamps. `resume` has first offsets that
     override `from_ms`. Connections are made only to loopback, to `permitted` hosts, and to the hosts in the
     source's URL. SIGINT and SIGTERM stop the recording, and the trace is still complete up to that point.
+    Without any record, InputError is raised, or KeyboardInterrupt after a signal.
     """
     settings = client_settings(source.target, kafka or Kafka())
     check = check_for(source, permitted or allowed_hosts(()))

@@ -287,7 +287,7 @@ class Exchange:
         return Outcome(failure=MALFORMED, reason=reason, beginning=self._beginning)
 
     def _answered(self, *, reusable: bool) -> Outcome:
-        """Return the outcome of a complete response, after the status was checked."""
+        """Return the outcome of a complete response. It is malformed if its status is not from 200 to 599."""
         parser = self._parsers[0]
         status = int(parser["status"])
         if not OK_STATUS <= status < END_OF_STATUSES:
@@ -297,5 +297,5 @@ class Exchange:
 
 
 def _beginning(data: bytes | bytearray) -> bytes:
-    """Return the part of a malformed response that a sample may contain; see `exchange.py` of the native lane."""
+    """Return the part of a response that a sample may contain if it is malformed, without secrets."""
     return _UNTIL_SECRETS.match(data[:BEGINNING_BYTES])[0]  # type: ignore[index]

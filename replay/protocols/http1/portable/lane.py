@@ -64,7 +64,7 @@ class HttpTransport(Http):
             self.keeping.end(request, due_ns, outcome)
 
     def sent_again(self, request: Request, tries: int, *, resent: bool) -> None:
-        """See `Transport`. Each attempt gets a new parent id."""
+        """See `Transport`. If requests have a traceparent, each attempt gets a new parent id."""
         if self._trace_seed:
             data = np.frombuffer(bytearray(request.data), np.uint8)
             renew_parent_in(data, np.uint64(self._trace_seed), request.seq, tries, int(resent))
