@@ -22,7 +22,7 @@ LINE_BYTES_MAX = 1 << 20
 
 
 class Stream(SourceFile):
-    """A source of lines whose end is unknown.
+    """A source of lines, requests or records whose end is unknown.
 
     `in_history` is true while lines from before the run are delivered. `caught_up_ns` is the last instant
     (CLOCK_MONOTONIC) at which nothing was left to read; lines that are read later did not exist then. `has_header`

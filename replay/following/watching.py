@@ -20,7 +20,7 @@ from .pending import FollowedRows
 
 SILENT_S = 30.0
 RATE_TOLERANCE = 1.2
-"""The rate may exceed the limit by this factor, because a second of the run may contain more than one of the source."""
+"""The rate may exceed the limit by this factor, because a check may count a little more than a second."""
 
 STAMPS_LONG_PAST_NS = 3_600 * SECOND_NS
 
