@@ -290,5 +290,5 @@ def _check_all_used(rules: Sequence[Sequence[RuleOfRoute]], found: set[int], val
         if one.number not in found and needs_patches([one], values) and rule.path is None:
             raise UsageError(
                 f"set[{one.number}].{place}: no recorded request of {rule.route} has {getattr(rule, place)!r}",
-                hint="replay inspect TRACE lists routes; export to .gor shows their requests",
+                hint="`replay inspect TRACE` lists routes, and `replay export TRACE -o FILE.gor` shows their requests",
             )
