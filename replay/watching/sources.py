@@ -105,7 +105,8 @@ class Command:
             if process.stdout is not None:
                 process.stdout.close()
         if status:
-            raise SampleError(f"the command ended with exit code {status}")
+            how = f"exit code {status}" if status > 0 else f"signal {-status}"
+        raise SampleError(f"the command ended with {how}")
         words = printed.decode("utf-8", "replace").split()
         return _number(words[0] if words else "", "the command printed no number as its first word")
 

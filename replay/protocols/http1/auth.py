@@ -96,8 +96,9 @@ async def header_line(auth: Auth) -> bytes:
         )
     if code:
         said = complained.decode(errors="replace").strip().partition("\n")[0][:200]
+        how = f"exit code {code}" if code > 0 else f"signal {-code}"
         raise InputError(
-            f"auth.command ended with exit code {code}",
+            f"auth.command ended with {how}",
             hint=f"{program} printed: {said}" if said else f"run {program} to see why",
         )
     output = printed.decode("latin-1").strip().partition("\n")[0].strip()
