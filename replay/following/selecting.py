@@ -188,7 +188,7 @@ class Selecting:
     def _copied(self, entries: Entries, names: Int64s, gaps_ns: Int64s, copy: int) -> Entries:
         """Turn entries into copy number `copy` of them, shifted in time as `grow` requires.
 
-        With `sessions`, all copies of a client's entries are shifted equally and belong to a client of their own.
+        With `sessions`, the copied entries of a client are shifted equally and belong to a new client.
         """
         entries.is_copy = np.ones(len(entries), bool)
         if self._scenario.grow == "repeat":

@@ -265,8 +265,8 @@ class _Conversation:
                 await self._pass_back_the_rest(buffer)
                 return False
             if body.done:
-                # It is recorded before it is sent, so that a client that has its response finds it in the
-                # recording.
+                # The exchange is recorded before the end of the response is sent, so that a client that has the
+                # whole response finds it in the recording.
                 self._finish(turn)
             await self._send_back(buffer, end)
             if body.done:

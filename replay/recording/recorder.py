@@ -89,7 +89,7 @@ class Recorder:
             self._wake.set()
 
     def lose(self, count: int) -> None:
-        """Count exchanges that the writer did not receive, and report the first loss."""
+        """Count exchanges that the writer did not receive, and report the first loss while the writer runs."""
         self.accounts.lost[WRITER_ENDED if self._is_dead else QUEUE_FULL] += count
         if not self._is_dead and not self._is_said:
             self._is_said = True

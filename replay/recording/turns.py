@@ -89,7 +89,7 @@ class Turn:
         """
         exchange = exchange_of(self.head, self.at_ns, client, self.kept)
         if not self.whole:
-            # The body is incomplete: the service responded before it had all of it, or one side disconnected.
+            # The body is incomplete: the service responded before all of it had arrived, or one side disconnected.
             exchange.body = None
         if self.response is None:
             return exchange

@@ -54,7 +54,7 @@ class HttpTransport(Http):
             self._metrics.counters[C.handshakes_failed] += 1
 
     def close(self) -> None:
-        """Release the lane's resources."""
+        """Release the memory of kept responses."""
         if self.keeping is not None:
             self.keeping.give_back()
 
