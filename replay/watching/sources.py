@@ -106,7 +106,7 @@ class Command:
                 process.stdout.close()
         if status:
             how = f"exit code {status}" if status > 0 else f"signal {-status}"
-        raise SampleError(f"the command ended with {how}")
+            raise SampleError(f"the command ended with {how}")
         words = printed.decode("utf-8", "replace").split()
         return _number(words[0] if words else "", "the command printed no number as its first word")
 
