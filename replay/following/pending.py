@@ -80,8 +80,8 @@ def lead_of(delay_ns: int) -> int:
 def needed_of(lags_ns: Int64s) -> Int64s:
     """Return the least delay with which each entry would have been in time.
 
-    `lags_ns` is how long after its start an entry did not exist yet, at least LAG_MIN_NS. The delay minus its own
-    `lead_of` must not be shorter than that.
+    `lags_ns` is how long after its start an entry did not exist yet; less than LAG_MIN_NS counts as LAG_MIN_NS. The
+    delay minus its own `lead_of` must not be shorter than that.
     """
     lags_ns = np.maximum(lags_ns, LAG_MIN_NS)
     return np.minimum((lags_ns / (1 - LEAD_SHARE)).astype(np.int64), lags_ns + LEAD_MAX_NS)

@@ -229,7 +229,7 @@ def _say(line: msgspec.Struct) -> None:
 
 
 def main() -> int:
-    """Write one recording from standard input, and return the exit code."""
+    """Write one recording from standard input, and return the exit code: 2 if the recording cannot begin."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     frames = _Frames(0)

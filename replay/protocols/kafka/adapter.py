@@ -139,7 +139,7 @@ class _Fitted:
     moved: dict[TopicPartition, int] | None = None
 
     async def engine(self, spec: LaneSpec) -> None:
-        """Run the lane to its end, then ask the brokers for the partitions' end offsets."""
+        """Run the lane to its end, wait for the consumer, and ask the brokers for the partitions' end offsets."""
         self.spec = spec
         if self.watch is not None:
             self.watch.record_into(spec.metrics)

@@ -66,7 +66,7 @@ class Batch:
 
     @property
     def rows(self) -> np.ndarray:
-        """The entries of its records, ENTRY[count]."""
+        """The feed entries of the batch's records, ENTRY[count]."""
         return self._kept[: self.count]
 
     @property
