@@ -21,8 +21,8 @@ _PORT = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}):\d+|\[([^\]]+)\](?::\d+)?")
 class Response(msgspec.Struct, array_like=True):
     """A recorded response.
 
-    `size` is the length of the body without its transfer coding. `body` is None if it was not kept; with `cut`, it
-    is only the beginning. `complete` is false if the connection broke.
+    `size` is the length of the body as received, without its transfer coding, and `digest` is its XXH64. `body` is
+    None if it was not kept; with `cut`, it is only the beginning. `complete` is false if the connection broke.
     """
 
     headers: Headers
@@ -156,7 +156,7 @@ class Clients:
         self._is_proxy: dict[str, bool] = {}
 
     def of(self, peer: str, headers: Headers) -> str:
-        """Return the address of the client."""
+        """Return the client's address: the one that the peer forwards, if it may, otherwise the peer's own."""
         return (forwarded_client(headers) or peer) if self.is_proxy(peer) else peer
 
     def is_proxy(self, peer: str) -> bool:

@@ -283,7 +283,10 @@ def settings_of(
 
 
 def _topic_settings(given: dict[str, str]) -> TopicSettings:
-    """Parse a topic's settings. A value that is not a number, or negative, gives None."""
+    """Parse a topic's settings. A value that is not a number, or is negative, gives None.
+
+    The retention is also None if the clean-up policy does not delete records.
+    """
 
     def number(name: str) -> int:
         text = given.get(name) or ""

@@ -108,7 +108,7 @@ class KafkaLane:
         self.ended.result()
 
     def close(self) -> None:
-        """Close a lane, and wait for its thread to end. A lane that has run is closed already."""
+        """Close a lane, and wait up to STOP_S for its thread to end. A lane that has run is closed already."""
         if not self._spec.done():
             self._spec.set_result(None)
         self._thread.join(STOP_S)
@@ -202,7 +202,7 @@ class _Running:
             shared.write_word(control, Control.STATE, state)
 
     def _woken(self) -> None:
-        """Handle a signal of the control plane: run a tick at once if the lane was idle or must stop."""
+        """Handle a signal of the control plane: run a tick if the feed was empty, in a closed loop, or to stop."""
         os.read(self._spec.wake_fd, 8)
         if (
             self._starved

@@ -126,7 +126,7 @@ class Http(Transport):
         return secured
 
     def _keep_session(self, client: int, secured: trio.SSLStream[trio.SocketStream]) -> None:
-        """Keep the TLS session of a client for its next connection.
+        """Keep the TLS session of a client for its next connection, if sessions are to be resumed.
 
         In TLS 1.3 a session can be resumed only once its ticket has arrived, which is with the first response
         at the latest.
