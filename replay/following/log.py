@@ -27,7 +27,7 @@ DRAIN_S = 10.0
 """How long, in seconds, a rotated file is read at least."""
 
 HISTORY_HEAD_BYTES, HISTORY_TAIL_BYTES = 64 << 10, 1 << 20
-"""How much is read of what was written before the run: the head, for the names of columns, and the tail, for routes."""
+"""Bytes that are read of what was written before the run: the head, for names of columns, and the tail, for routes."""
 
 _SEEN_BYTES = 64
 

@@ -88,7 +88,7 @@ class Protocol(ABC):
     """Settings that a first target of this protocol cannot use, by key, each with the reason."""
 
     refuses_alone: Mapping[str, str] = MappingProxyType({})
-    """Settings that have no effect if no other target of the run can use them."""
+    """Settings that are refused if a target of this protocol is the only one, by key, each with the reason."""
 
     @abstractmethod
     def parse(self, url: str) -> Target:

@@ -32,7 +32,7 @@ from replay.settings.scenario import Kafka
 
 TIMEOUT_S = 2.0
 END_S = 0.5
-"""Maximum time to wait for the end of a killed command."""
+"""Maximum time in seconds to wait for the end of a killed command."""
 
 BODY_BYTES_MAX = 1 << 20
 OUTPUT_BYTES_MAX = 1 << 12

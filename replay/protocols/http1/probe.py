@@ -29,7 +29,7 @@ EXPIRED, NOT_YET_VALID = 10, 9
 SELF_SIGNED, SELF_SIGNED_IN_CHAIN = 18, 19
 ISSUER_UNKNOWN = (2, 20, 21)
 WRONG_NAME = (62, 64)
-"""OpenSSL's verification codes (x509_vfy.h)."""
+"""EXPIRED to WRONG_NAME are verification codes of OpenSSL (x509_vfy.h)."""
 
 HANDSHAKE, CERTIFICATE_REQUEST = 22, 13
 """The content type of a record and the type of a message (RFC 8446, sections 5.1 and 4)."""
