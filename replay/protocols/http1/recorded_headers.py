@@ -38,7 +38,10 @@ NEVER_SENT = frozenset(
         "alt-used", "early-data",
     }
 )  # fmt: skip
-"""Recorded headers that belong to the recorded connection. They are never sent, even if they are listed by name."""
+"""Recorded headers that are never copied, even if they are listed by name, because they belong to the connection.
+
+`host` is among them because the Host line is written separately.
+"""
 
 VALUE_BYTES_MAX = 64 << 10
 
