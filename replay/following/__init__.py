@@ -3,7 +3,8 @@
 A followed run differs from other runs only in the origin of its schedule:
 
     source --thread--> entries --> pending --> the run's feeder
-    (`log`, `pipe`)    (`reading`)  (`pending`, sorted by due time)
+        (`reading`)           (`pending`, sorted by due time)
 
-`follow` connects these parts. Users find more in `docs/following.md`.
+A source is a `log`, a `pipe`, a `mirror` or Kafka `topics`. `follow` connects these parts. Users find more in
+`docs/following.md`.
 """

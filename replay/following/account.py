@@ -20,7 +20,7 @@ SHARE_NAMED = 0.999
 class NeededDelays:
     """A histogram of the delays with which each entry would have been in time.
 
-    The cells are one percent wide, from 1 ms on.
+    The cells are one percent wide, from 1 ms on; shorter delays count as 1 ms.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class NeededDelays:
         np.add.at(self._counts, np.minimum(cells, _CELLS - 1), 1)
 
     def at(self, share: float = SHARE_NAMED) -> int | None:
-        """Return the delay in ns with which this share of the entries would have been in time; None without entries."""
+        """Return a delay in ns with which this share of the entries would have been in time; None without entries."""
         total = int(self._counts.sum())
         if not total or self.max_ns is None:
             return None
@@ -49,7 +49,7 @@ class SourceAccount:
     """Counts of a source's entries.
 
     Each of the `entries` is `released`, `late`, in `skipped`, or still waiting. `copies` counts the released
-    requests that scaling added. `before_start` counts entries that were due before the start of the run.
+    requests that scaling added. `before_start` counts the late entries that were due before the start of the run.
     """
 
     entries: int = 0

@@ -23,6 +23,6 @@ class WallClock:
         return monotonic_ns + self.offset_ns
 
     def jumped_ns(self) -> int:
-        """Return by how much the system's clock has been set since the start, or 0 if it was not set."""
+        """Return how far the system's clock is ahead of this one, in ns, or 0 if they differ by less than JUMP_NS."""
         moved = time.time_ns() - self.now_ns()
         return moved if abs(moved) >= JUMP_NS else 0

@@ -51,7 +51,7 @@ FEED_RATE_MIN_PER_S = 5_000.0
 
 DRAIN_MAX_S = 10.0
 REST_NS, REST_MAX_NS = 500 * MS_NS, 10 * SECOND_NS
-"""After a signal, mirrored requests are still sent for the delay plus REST_NS, but at most for REST_MAX_NS."""
+"""After `finish`, mirrored requests are still sent for the delay plus REST_NS, but at most for REST_MAX_NS."""
 
 Say = Callable[[str], None]
 
@@ -98,7 +98,7 @@ class Following:
         self._not_due = 0
 
     def wait_for_history(self) -> None:
-        """Wait until the lines from before the run have been read, because they show the routes.
+        """Wait until the lines from before the run have been read, which show the routes, and prepare the schedule.
 
         Raises the error with which reading failed, if it did.
         """
@@ -170,7 +170,7 @@ class Following:
         )
 
     def set_addresses(self, addresses: Sequence[str]) -> None:
-        """Set the limits of the run from the target's addresses; beyond this machine, the default limits apply."""
+        """Set the limits of the run. If an address is beyond this machine, limits that are not set have defaults."""
         self.looking.set_limits(self.scenario, is_local=all(map(is_loopback, addresses)))
 
     def begin(self, start: ClockPair, routes: list[RouteStart], metrics: Sequence[LaneMetrics]) -> None:
@@ -184,7 +184,7 @@ class Following:
 
     @property
     def _has_own_routes(self) -> bool:
-        """Return whether the run counts by the routes of the source. A Kafka target has partitions instead."""
+        """Return whether the run counts by the routes of the source; with a Kafka target, it counts by partition."""
         return scheme_of(self.scenario.target) != "kafka"
 
     def _rename(self, row: int, name: str, action: str) -> None:
@@ -204,11 +204,11 @@ class Following:
                 end("over_limit", over)
             if self.looking.is_too_long():
                 self.finish(
-                    f"the limit of {format_duration(self.looking.length_max_ns or 0)} (--max-duration)"
+                    f"the limit of {format_duration(self.looking.length_max_ns or 0)} (--max-duration sets it)"
                 )
 
     def finish(self, why: str) -> None:
-        """Stop following, because of `why` (see `LiveSource`).
+        """Stop following, because of `why` (see `LiveSource`). Only the first reason is kept.
 
         Mirrored requests exist nowhere else. They are therefore still sent, if they are due soon enough.
         """
@@ -220,7 +220,10 @@ class Following:
         self._why = self._why or why
 
     def why_ended(self) -> str:
-        """Return why the source ended, or "" while it continues (see `LiveSource`)."""
+        """Return why the source ended (see `LiveSource`).
+
+        While the source continues, this is "", or the requested duration if there is one.
+        """
         if self._why:
             return f"followed until {self._why}"
         if self.reading.failure is not None:
@@ -259,7 +262,7 @@ class Following:
         return f"{self.wanted.keep} {what}: {counted(self._kept_dropped, 'entry', 'entries')} not kept, {why}"
 
     def failed(self) -> bool:
-        """Return whether the run ended because the source could not be read."""
+        """Return whether reading the source has failed."""
         return self.reading.failure is not None
 
     def figures(self, planned: int) -> SourceFigures:
@@ -314,7 +317,7 @@ class Following:
         )
 
     def recorded_routes(self) -> None:
-        """Add the recorded status classes of each route to the run's routes."""
+        """Add the recorded status classes of each route to the run's routes; a Kafka target has none."""
         if not self._has_own_routes:
             return
         for row, counts in enumerate(self.rows.statuses.tolist()):
@@ -334,7 +337,7 @@ class Following:
             notes.append(Note("TRACE_NOT_WHOLE", problem))
         if self._not_due and not self.stream.is_recorded:
             what = counted(self._not_due, "request")
-            notes.append(Note("NOT_DUE", f"{what} from the mirror: due after the end, and not sent"))
+            notes.append(Note("NOT_DUE", f"{what} from the mirror were due after the end, and were not sent"))
         unused = [
             rule for rule in self.wanted.options.scrub.as_list() if rule not in self.reading.found.rules_used
         ]

@@ -1,6 +1,6 @@
 """Keeps a followed source as a trace, in a separate thread.
 
-If the disk is slow, the trace lacks entries, but the run's requests are not delayed.
+If the disk is too slow, the trace lacks entries, but the run's requests are not delayed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Part(NamedTuple):
 class Keeper:
     """Writes entries to the new trace at `path`.
 
-    `dropped` counts the entries that could not be written, because the queue was full or the disk failed.
+    `dropped` counts the entries that are not in the trace, because the queue was full or the disk failed.
     """
 
     def __init__(self, path: Path, reading: Reading, options: Options) -> None:
@@ -55,7 +55,7 @@ class Keeper:
         self._thread.start()
 
     def add(self, part: Columns) -> None:
-        """Queue entries for the trace without waiting. They must have a column `start_ns`."""
+        """Queue entries for the trace; if the queue is full, drop them. They must have a column `start_ns`."""
         store = self._reading.store
         numbers = part["request"].tolist()
         targets = [store.target(number) or b"" for number in numbers]
@@ -96,7 +96,7 @@ class Keeper:
     def close(self) -> Trace | None:
         """Write the rest, and return the trace.
 
-        Returns None if no entry was written, or if writing failed; `failure` is then the error.
+        Returns None if there is no entry to write, or if writing failed. In the second case, `failure` is the error.
         """
         self._parts.put(None)
         self._thread.join()

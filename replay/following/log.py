@@ -3,8 +3,8 @@
 Every poll distinguishes three cases:
 
 - The file has grown: its new whole lines are read.
-- The name refers to another file: the log was rotated. The old file is still read for DRAIN_S beside the new one,
-  because a server may still write to it.
+- The name refers to another file: the log was rotated. The old file is still read for at least DRAIN_S beside the
+  new one, because a server may still write to it.
 - The file is shorter than what was read of it, or the last bytes that were read have changed: it was truncated or
   replaced in place, and is read from its beginning.
 """
@@ -24,10 +24,10 @@ from replay.trace.importing.sources import BLOCK_BYTES, HEAD_BYTES
 from .stream import LINE_BYTES_MAX, POLL_S, Stream
 
 DRAIN_S = 10.0
-"""How long, in seconds, a rotated file is still read."""
+"""How long, in seconds, a rotated file is read at least."""
 
 HISTORY_HEAD_BYTES, HISTORY_TAIL_BYTES = 64 << 10, 1 << 20
-"""How much is read of what was written before the run: the head, for the names of columns, and the tail, for routes."""
+"""Bytes that are read of what was written before the run: the head, for names of columns, and the tail, for routes."""
 
 _SEEN_BYTES = 64
 
@@ -46,7 +46,7 @@ class _Open:
         self._seen = self._before(position)
 
     def _before(self, position: int) -> bytes:
-        """Return the bytes before a position, which show whether the file was replaced in place."""
+        """Return up to _SEEN_BYTES bytes before a position, which show whether the file was replaced in place."""
         begin = max(0, position - _SEEN_BYTES)
         return os.pread(self._file.fileno(), position - begin, begin)
 
@@ -56,7 +56,10 @@ class _Open:
         return os.fstat(self._file.fileno()).st_size
 
     def lines(self) -> bytes:
-        """Return new whole lines, at most about BLOCK_BYTES of them, or b"" if there are none."""
+        """Return new whole lines, about BLOCK_BYTES at most, or b"" if there are none.
+
+        A line longer than LINE_BYTES_MAX is returned in pieces.
+        """
         size = self.size
         if size < self.position or (size > self.position and self._before(self.position) != self._seen):
             self.truncations += 1
@@ -74,11 +77,11 @@ class _Open:
         return data[:end]
 
     def read(self, begin: int, count: int) -> bytes:
-        """Return `count` bytes from `begin` on, without moving the position."""
+        """Return up to `count` bytes from `begin` on, without moving the position."""
         return os.pread(self._file.fileno(), count, begin)
 
     def rest(self) -> bytes:
-        """Return the last line, if it has no line end, otherwise b""."""
+        """Return an unfinished last line, with a line end added; b"" if it is blank or if there is none."""
         rest, self.partial = self.partial, b""
         return rest + b"\n" if rest.strip() else b""
 
@@ -109,13 +112,13 @@ class GrowingLog(Stream):
         return self._truncations_gone + sum(file.truncations for file in self._files())
 
     def trouble(self) -> str:
-        """Return the current problem with the file, or "" if there is none."""
+        """Return that the file does not exist, as a sentence, or "" if it exists."""
         return "" if os.path.lexists(self._place) else f"{self.name} does not exist"
 
     def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
         """Wait until the log has a first line, from which the format is detected.
 
-        Returns False if `is_stopped` is true first. `waiting` is called once, with the reason for the wait.
+        Returns False if `is_stopped` is true first. If there is no line yet, `waiting` is called once with the reason.
         """
         told = False
         while not (head := self._read_head()):
@@ -123,7 +126,7 @@ class GrowingLog(Stream):
                 return False
             if not told:
                 told = True
-                waiting(self.trouble() or f"{self.name} is empty")
+                waiting(self.trouble() or f"{self.name} has no complete line yet")
             time.sleep(POLL_S)
             self._look()
         self.head = head
@@ -174,7 +177,7 @@ class GrowingLog(Stream):
         return b""
 
     def _look(self) -> None:
-        """Check whether the name refers to another file, and open that."""
+        """Open the file to which the name refers, if it is not open yet."""
         try:
             found = self._place.stat()
         except OSError:
@@ -194,7 +197,7 @@ class GrowingLog(Stream):
         self._current = file
 
     def _history(self) -> Iterator[bytes]:
-        """Yield the first and the last lines from before the run."""
+        """Yield the first and the last lines from before the run; nothing if the log is read from its beginning."""
         file = self._current
         if file is None or not self._start:
             return
@@ -229,13 +232,16 @@ class GrowingLog(Stream):
         return [rest for file in self._files() if (rest := file.rest())]
 
     def close(self) -> None:
-        """Close the log and rotated files that are still read."""
+        """Close the log, and the rotated files that are still open."""
         for file in self._files():
             file.close()
 
 
 def _line_begin(file: _Open, size: int) -> int:
-    """Return where an unfinished last line starts, or the size of the file if its last line is finished."""
+    """Return where an unfinished last line starts, or the size of the file if its last line is finished.
+
+    A last line longer than LINE_BYTES_MAX counts as finished.
+    """
     begin = max(0, size - LINE_BYTES_MAX)
     data = file.read(begin, size - begin)
     at = data.rfind(b"\n")

@@ -23,7 +23,7 @@ from .stream import POLL_S, Stream
 
 TOGETHER = 1_024
 LAST_PART_S = 1.0
-"""How long, in seconds, `close` waits for requests that have arrived only in part."""
+"""How long, in seconds, `close` waits for requests that have arrived only in part, and then for the thread."""
 
 CUT_BODY = "body over the limit"
 
@@ -31,7 +31,7 @@ CUT_BODY = "body over the limit"
 class MirrorStream(Stream):
     """Requests that a proxy mirrors to HOST:PORT.
 
-    A separate thread receives them as soon as the object is made.
+    A separate thread receives them as soon as the object is made. Raises UsageError if it cannot listen there.
     """
 
     kind = "mirror"
@@ -73,7 +73,7 @@ class MirrorStream(Stream):
             self._listens.set()
 
     def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
-        """Return at once, because requests need no detection of a format."""
+        """Return True at once, because requests need no detection of a format."""
         return True
 
     def _new(self) -> list[bytes]:
@@ -82,7 +82,8 @@ class MirrorStream(Stream):
     def requests(self) -> Iterator[list[Exchange]]:
         """Yield the requests as they arrive, until the receiver has ended.
 
-        Every request was answered with success; none is therefore left out at the end.
+        The receiver reported success for each request, so none is left out at the end. Raises the error with which
+        the receiver failed, if it did.
         """
         self.in_history = False
         self.on_live()
@@ -140,7 +141,7 @@ class MirrorStream(Stream):
 
 
 class MirrorReader(RecordReader):
-    """Converts mirrored requests to rows without secrets."""
+    """Converts mirrored requests to rows, without secrets unless these are to be kept."""
 
     def probe(self, head: bytes) -> Probe:
         """Return a resolution of 1 ns, because the timestamps are exact."""
@@ -149,7 +150,7 @@ class MirrorReader(RecordReader):
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """Yield the rows of the requests as they arrive."""
         assert isinstance(file, MirrorStream)
-        self.rows_at_once, self.follows = TOGETHER, False  # Records are passed on in lists.
+        self.rows_at_once, self.follows = TOGETHER, False  # Lists of requests are passed on whole.
         for exchanges in file.requests():
             yield from self.rows(iter(self._records(file, exchanges)))
 

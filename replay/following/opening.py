@@ -1,4 +1,4 @@
-"""Chooses how a source is followed: the format from its first lines, and the delay from the format."""
+"""Chooses how a source is followed: its format, and the delay that fits its timestamps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .pending import SPREAD_TOGETHER_NS
 from .stream import Stream
 
 SLACK_NS = 2 * SECOND_NS
-"""The default delay beyond the resolution of the stamps: the time for buffering, writing and reading a line."""
+"""The default delay: the time for buffering, writing and reading a line. The resolution of coarse stamps is added."""
 
 NOT_FOLLOWED = {
     "har": "a HAR file is complete only at its end",
@@ -22,7 +22,7 @@ NOT_FOLLOWED = {
     "jmeter": "results of JMeter can be imported once they are complete",
     "otlp": "spans can be imported once all of them are written",
     "jaeger": "spans can be imported once all of them are written",
-    "journal": "a recording is followed at its source: replay follow http --mirror",
+    "journal": "a recording can be imported once it has ended; `replay follow http --mirror` follows the traffic itself",
 }
 COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1", b"BZh", b"\xfd7zXZ")
 
@@ -40,7 +40,7 @@ class Wanted:
 
 
 def format_of(stream: Stream, wanted: Wanted) -> Importer:
-    """Return the format of a source, detected from its first lines.
+    """Return the format of a source: its own, the wanted one, or the one detected from its first lines.
 
     Raises InputError if the format cannot be followed.
     """
@@ -48,7 +48,8 @@ def format_of(stream: Stream, wanted: Wanted) -> Importer:
         return stream.own_format
     if stream.head.startswith(COMPRESSED):
         raise InputError(
-            f"{stream.name} is compressed: a compressed log does not grow", hint="follow the log itself"
+            f"{stream.name} is compressed or a Parquet file, which cannot be followed",
+            hint="follow the plain log",
         )
     found = tell_format(stream, wanted.options, named=wanted.format)
     if found.name in NOT_FOLLOWED:

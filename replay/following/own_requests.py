@@ -20,10 +20,10 @@ from replay.units import MS_NS, SECOND_NS
 from .selecting import Entries
 
 WIDE_NS, NARROW_NS = 300 * MS_NS, 25 * MS_NS
-"""By how much the recorded time of a matching entry may differ from the due time, beyond the resolution of the stamps."""
+"""How far a match may be from the due time, beyond the resolution of the stamps; at most a fifth of the delay."""
 
 KEYS_PER_S_MAX = 400
-"""How many entries are checked per second. If there are more, only a part of the keys is checked."""
+"""If more entries than this were checked in a second, only half of the keys are checked from then on."""
 
 LEAST = 8
 """The minimum number of matches."""
@@ -35,7 +35,7 @@ In a loop, half of the entries match after one delay, and more of them later.
 """
 
 NARROW_SHARE, NARROW_EXCESS = 0.6, 0.3
-"""The narrow measure: NARROW_SHARE of the entries must match at the whole delay, and NARROW_EXCESS more than at half."""
+"""The narrow measure: NARROW_SHARE of entries must match at the whole delay, and NARROW_EXCESS more than at the half."""
 
 WINDOW_S = 30
 
@@ -58,13 +58,13 @@ class OwnRequests:
         self.found = 0
 
     def released(self, entries: Entries) -> None:
-        """Note entries that were released; each is sent `delay` after it was recorded."""
+        """Note entries that were released; each is due the delay after it was recorded."""
         for key, start_ns in self._sampled(entries):
             self._sent[key].append(start_ns + self._delay_ns)
             self._newest_ns = max(self._newest_ns, start_ns + self._delay_ns)
 
     def entered(self, entries: Entries) -> None:
-        """Compare entries that arrived from the source with the requests that were sent."""
+        """Compare entries that arrived from the source with the requests that were released."""
         now, half_ns = self._now, self._delay_ns // 2
         for key, start_ns in self._sampled(entries):
             now[0] += 1
@@ -81,7 +81,7 @@ class OwnRequests:
         return list(zip(keys[rows].tolist(), entries.start_ns[rows].tolist(), strict=True))
 
     def second(self) -> int:
-        """Return how many of the latest entries are this run's own, or 0 if that is not certain.
+        """Return how many of the entries checked in the last WINDOW_S are this run's own, or 0 if that is not certain.
 
         It must be called once per second.
         """

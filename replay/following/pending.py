@@ -4,8 +4,8 @@ An entry is in time if it is read at least `lead_ns` before it is due. It then w
 time, until it is released to the feeder, at most SPARE_NS after that limit. An entry that is read later is late at
 the source.
 
-If this process itself was late to read an entry, the delay counts from the last instant at which the entry did not
-exist yet. The remaining lag is then the generator's own.
+Lateness is measured at the last instant at which an entry did not exist yet. If this process itself read the entry
+late, the entry is therefore still sent, and the lag is the generator's own.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ SPREAD_TOGETHER_NS = 100 * MS_NS
 
 SPREAD_FROM_NS = MS_NS
 AHEAD_MAX_NS = 60_000 * MS_NS
-"""An entry whose timestamp is this far in the future is skipped, because its clock must have been wrong."""
+"""An entry is skipped if its start is further than this in the future, because its clock must have been wrong."""
 
 BUCKET_NS = 50 * MS_NS
 RECENT_BATCHES = 4_096
@@ -80,8 +80,8 @@ def lead_of(delay_ns: int) -> int:
 def needed_of(lags_ns: Int64s) -> Int64s:
     """Return the least delay with which each entry would have been in time.
 
-    `lags_ns` is how long after its start an entry was read. The delay minus its own `lead_of` must not be shorter
-    than that.
+    `lags_ns` is how long after its start an entry did not exist yet; less than LAG_MIN_NS counts as LAG_MIN_NS. The
+    delay minus its own `lead_of` must not be shorter than that.
     """
     lags_ns = np.maximum(lags_ns, LAG_MIN_NS)
     return np.minimum((lags_ns / (1 - LEAD_SHARE)).astype(np.int64), lags_ns + LEAD_MAX_NS)
@@ -183,7 +183,7 @@ class FollowedRows:
             await trio.sleep(PAUSE_S)
 
     def _elapsed_ns(self) -> int:
-        """Return the time since the start of the run."""
+        """Return the time since the start of the run, in ns."""
         return self._wall.now_ns() - self._start.wall_ns
 
     def _take(self) -> None:
@@ -212,7 +212,7 @@ class FollowedRows:
             self._held.append(chunks.popleft())
 
     def _take_complete(self) -> None:
-        """Move held entries into the schedule whose timestamp's period is complete, or that can wait no longer."""
+        """Move held entries whose timestamp's period is complete, or that can wait no longer, into the schedule."""
         now_ns, resolution_ns = self._wall.now_ns(), self.reading.resolution_ns
         all_there = self.reading.ended.is_set()
         ready: list[Chunk] = []
@@ -230,7 +230,7 @@ class FollowedRows:
             self._enter(ready)
 
     def _starts(self, chunk: Chunk) -> Int64s:
-        """Return when requests began, according to their timestamps."""
+        """Return when requests began, according to their timestamps, in ns since the Unix epoch."""
         return chunk.at_ns - np.maximum(chunk.took_ns, 0) if self.reading.reader.subtracts else chunk.at_ns
 
     def _enter(self, chunks: list[Chunk]) -> None:
@@ -347,7 +347,10 @@ class FollowedRows:
         return BatchTrace(self.reading, headers, bodies)
 
     def remember(self, seqs: set[int]) -> None:
-        """Store the recorded rows of the requests that are now samples, and forget those of former samples."""
+        """Store the recorded rows of the requests that are now samples, and forget those of former samples.
+
+        Only rows of the last RECENT_BATCHES batches can be stored.
+        """
         for seq in [seq for seq in self._samples if seq not in seqs]:
             del self._samples[seq]
         wanted = sorted(seqs - self._samples.keys())

@@ -31,7 +31,7 @@ class StandardInput(Stream):
         """Wait for the first line, from which the format is detected.
 
         Returns False if `is_stopped` is true first. `waiting` is called once, if no line arrives within a second.
-        Raises InputError if the input is empty.
+        Raises InputError if the input is empty or begins with a blank line.
         """
         told_s = time.monotonic() + 1.0
         while b"\n" not in self._buffer and not self._ended:
@@ -40,9 +40,9 @@ class StandardInput(Stream):
                 return False
             if time.monotonic() > told_s:
                 told_s = float("inf")
-                waiting("nothing has arrived from standard input yet")
+                waiting("no complete line has arrived from standard input yet")
         if not self._buffer.strip():
-            raise InputError("standard input is empty")
+            raise InputError("standard input is empty, or begins with a blank line")
         self.head = self._buffer[: self._buffer.rfind(b"\n") + 1] or self._buffer
         return True
 

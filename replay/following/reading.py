@@ -31,7 +31,7 @@ METHODS = (
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "PROPPATCH", "MKCOL", "COPY",
     "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH", "PURGE", "QUERY", "PRODUCE",
 )  # fmt: skip
-"""Methods that a source may have. They are numbered in advance, because the schedule is made before any request."""
+"""Methods numbered in advance, because the schedule is made before any request. Others count as OTHER_METHOD."""
 
 OTHER_METHOD = "OTHER"
 KEY_SEED = np.int64(5_381_417)
@@ -80,8 +80,8 @@ class History:
 class Reading:
     """A thread that reads a source.
 
-    The control plane receives `chunks`. `ready` is set when the lines from before the run have been read. `ended`
-    is set when reading has ended; if an error was the reason, it is `failure`.
+    The control plane receives `chunks`. `ready` is set when the lines from before the run have been read, or when
+    reading has ended. `ended` is set when reading has ended; if an error was the reason, it is `failure`.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Reading:
 
     @property
     def clients_full(self) -> bool:
-        """Return whether clients may share numbers."""
+        """Return whether there were more clients than numbers, so that some clients share a number."""
         return self._clients.full
 
     def lines(self) -> int:
@@ -135,7 +135,7 @@ class Reading:
         )
 
     def rejected(self) -> dict[str, int]:
-        """Return how many lines could not be read while following, by reason."""
+        """Return how many lines or requests were rejected or lost while following, by reason."""
         counts = self._counts() + Counter(self.stream.lost())
         return {name: count for name, count in counts.items() if count > 0 and name not in NO_REQUEST}
 
@@ -153,7 +153,7 @@ class Reading:
                     self._take(rows)
         except ReplayError as error:
             self.failure = error
-        except Exception as error:  # any error must end the run and be reported
+        except Exception as error:  # Any error must end the run and be reported.
             self.failure = EngineError(f"reading {self.stream.name} failed: {type(error).__name__}: {error}")
         finally:
             self.ready.set()
@@ -167,7 +167,7 @@ class Reading:
         self.ready.set()
 
     def _method_ids(self, rows: Rows) -> npt.NDArray[np.uint8]:
-        """Return the index of each row's method in `methods`."""
+        """Return the index of each row's method in `methods`; that of OTHER_METHOD if it is not listed."""
         other = len(self.methods) - 1
         known = [self.methods.index(name) if name in self.methods else other for name in self.reader.methods]
         return np.array([*known, other], np.uint8)[rows.method]
@@ -184,7 +184,7 @@ class Reading:
         return flatten([self._rewrite(data[ends[i] : ends[i + 1]]) for i in range(len(ends) - 1)])
 
     def _add_messages(self, rows: Rows, request: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
-        """Keep recorded headers and bodies until their requests are sent, and return which requests have a body."""
+        """Keep recorded headers and bodies until their requests are sent, and return which bodies are not empty."""
         has_body = np.zeros(len(request), bool)
         if rows.headers is None and rows.body is None:
             return has_body

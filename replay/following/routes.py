@@ -17,7 +17,7 @@ from replay.trace.route_rules import RouteRules
 from replay.trace.routes import SLUG_CHILDREN, TEMPLATES_MAX, RouteFinder
 
 SPARE_ROUTES = 100
-"""The number of rows that are reserved for routes that appear during the run."""
+"""The number of rows that are reserved for routes that appear during the run; the last one is for OTHERS."""
 
 HISTORY_ROUTES_MAX = 400
 OTHERS = "(later routes)"
@@ -54,7 +54,7 @@ class RouteBook(RouteFinder):
         self._number_all(data, offsets, method)
 
     def open(self) -> None:
-        """Name the rows, when the lines from before the run have been read."""
+        """Name the rows. It is called once, when the lines from before the run have been read."""
         self._fold_to(TEMPLATES_MAX)
         counts = list(zip(self._labels_now(), self._rows[: len(self._table)].tolist(), strict=True))
         known = [label for label, _ in sorted(counts, key=lambda pair: -pair[1])][:HISTORY_ROUTES_MAX]

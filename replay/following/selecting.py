@@ -1,7 +1,7 @@
 """Decides which entries are replayed and how often (methods, routes, samples, scaling), as they arrive.
 
-It does the work of `replay transform` without knowing the future: a copy follows its entry by a fraction of the gap
-since the route's previous entry, whereas a transform places it before the entry.
+It does the work of `replay transform` without knowing the future: with `grow = "requests"`, a copy follows its entry
+by a fraction of the gap since the route's previous entry, whereas a transform places it before the entry.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Entries:
 def refuse_unfit(scenario: Scenario) -> None:
     """Raise UsageError for settings that do not fit a followed source.
 
-    They need a whole recording, or would set a pace other than that of the source.
+    They need a complete recording, or would change the pace of the source.
     """
     unfit = {
         "--rate": scenario.rate_per_s is not None,
@@ -69,13 +69,13 @@ def refuse_unfit(scenario: Scenario) -> None:
         "--compress-to": scenario.compress_to_ns is not None,
         "--peak": scenario.peak_per_s is not None,
         "--start-at": scenario.start_at is not None,
-        "a window": scenario.window.from_ is not None or scenario.window.until is not None,
+        "a [window]": scenario.window.from_ is not None or scenario.window.until is not None,
         "[[also]]": bool(scenario.also),
     }
     for name, given in unfit.items():
         if given:
             raise UsageError(
-                f"{name} is not for a source that is followed: its entries are sent as they arrive",
+                f"{name} is not for a source that is followed: it needs a complete recording",
                 hint="record first, then use `replay run`",
             )
     if scenario.scale and scenario.grow == "sessions":
@@ -89,7 +89,7 @@ def refuse_unfit(scenario: Scenario) -> None:
 
 
 def copies_max(scenario: Scenario) -> int:
-    """Return the maximum number of clients that one recorded client may become."""
+    """Return how many clients one recorded client becomes at most; 1 unless sessions are scaled."""
     if scenario.grow != "sessions":
         return 1
     return max((math.ceil(factor) for _, factor in scenario.scale), default=1)
@@ -188,7 +188,7 @@ class Selecting:
     def _copied(self, entries: Entries, names: Int64s, gaps_ns: Int64s, copy: int) -> Entries:
         """Turn entries into copy number `copy` of them, shifted in time as `grow` requires.
 
-        With `sessions`, all copies of a client's entries are shifted equally and belong to a client of their own.
+        With `sessions`, the copied entries of a client are shifted equally and belong to a new client.
         """
         entries.is_copy = np.ones(len(entries), bool)
         if self._scenario.grow == "repeat":
@@ -203,7 +203,7 @@ class Selecting:
         return entries
 
     def _gaps(self, entries: Entries) -> Int64s:
-        """Return the gap between each entry and the previous one of the same route, at most GAP_MAX_NS."""
+        """Return the gap before each entry since the previous one of its route, in ns: 0 to GAP_MAX_NS."""
         gaps = np.zeros(len(entries), np.int64)
         for row in np.unique(entries.route).tolist():
             places = np.flatnonzero(entries.route == row)

@@ -16,7 +16,7 @@ from replay_native.trace import columns
 
 BLOCK_ROWS = 1 << 16
 BLOCK_BYTES = 8 << 20
-"""The maximum number of requests in a block, and of bytes in their targets. Memory is used only as it fills."""
+"""The maximum number of requests in a block, and of bytes in their targets; a longer target has its own block."""
 
 BLOCKS_MAX = 1 << 12
 """The number of places in the table: an id has 32 bits, and the row takes 20 of them."""
@@ -43,7 +43,7 @@ class _Block:
 
     @property
     def is_done(self) -> bool:
-        """Return whether none of its requests is waiting."""
+        """Return whether none of the block's requests and their copies is waiting."""
         return self.released >= self.rows + self.copies
 
     def addresses(self) -> list[int]:
@@ -54,8 +54,8 @@ class _Block:
 class RequestStore:
     """Requests by id, until they are sent.
 
-    The reading thread calls `add`, and the control plane calls everything else, so that each word of a block has
-    one writer.
+    The reading thread calls `add` and `has_room`, and puts `messages`. The control plane calls everything else, so
+    that each word of a block has one writer.
     """
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class RequestStore:
             del self._blocks[self._kept.popleft()]
 
     def _release_messages(self, numbers: list[int]) -> None:
-        """Release the headers and bodies of requests of which no copy waits."""
+        """Release the headers and bodies of requests of which no copy waits; for the others, count one copy less."""
         for number in numbers:
             copies = self._copies.pop(number, 0)
             if copies > 1:
@@ -177,7 +177,7 @@ class RequestStore:
         return -1 if block is None else int(block.method[row])
 
     def host(self, number: int) -> int:
-        """Return the host index of a request, or -1 if it has none."""
+        """Return the host index of a request, or -1 if it has none or its block was freed."""
         block, row = self._at(number)
         return -1 if block is None else int(block.host[row])
 

@@ -18,11 +18,11 @@ POLL_S = 0.02
 """Time between two polls of the source, in seconds."""
 
 LINE_BYTES_MAX = 1 << 20
-"""A longer line is passed on before its end has arrived."""
+"""A line longer than this, in bytes, is passed on before its end has arrived."""
 
 
 class Stream(SourceFile):
-    """A source of lines whose end is unknown.
+    """A source of lines, requests or records whose end is unknown.
 
     `in_history` is true while lines from before the run are delivered. `caught_up_ns` is the last instant
     (CLOCK_MONOTONIC) at which nothing was left to read; lines that are read later did not exist then. `has_header`
@@ -92,7 +92,7 @@ class Stream(SourceFile):
 
     def _blocks(self) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
         for data in self._pieces():
-            buffer = np.zeros(len(data) + 64, dtype=np.uint8)  # kernels read some bytes past the end
+            buffer = np.zeros(len(data) + 64, dtype=np.uint8)  # Kernels read some bytes past the end.
             buffer[: len(data)] = np.frombuffer(data, dtype=np.uint8)
             yield buffer, len(data)
 
@@ -117,7 +117,7 @@ class Stream(SourceFile):
             yield from self._last()
 
     def finish(self) -> None:
-        """Accept no new data, and let the source end when the data that has arrived was read."""
+        """Accept no new data, if the source can refuse data; it then ends when the data that has arrived was read."""
 
     def close(self) -> None:
         """Close the files and connections of the source."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
 
 AHEAD_MAX_MS = 60_000
-"""A record's timestamp this far in the future must be wrong. Records after it do not wait for it."""
+"""A timestamp further than this in the future must be wrong. It does not delay later records of the partition."""
 
 _SAFE = "".join(chr(byte) for byte in range(33, 127) if byte != ord("%"))
 
@@ -37,7 +37,7 @@ _SAFE = "".join(chr(byte) for byte in range(33, 127) if byte != ord("%"))
 class TopicStream(Stream):
     """Records that are written to topics from now on.
 
-    They are consumed as soon as the object is made.
+    They are consumed as soon as the object is made. Raises ReplayError if the cluster cannot be used.
     """
 
     kind = "kafka"
@@ -49,14 +49,14 @@ class TopicStream(Stream):
         self.disordered = 0
 
     def wait_for_head(self, is_stopped: Callable[[], bool], waiting: Callable[[str], None]) -> bool:
-        """Return at once, because records need no detection of a format."""
+        """Return True at once, because records need no detection of a format."""
         return True
 
     def _new(self) -> list[bytes]:
         return []
 
     def records(self) -> Iterator[list[ConsumerRecord]]:
-        """Yield the records as they arrive."""
+        """Yield the records as they arrive, until `stopped` is set. Raises ReplayError if consuming failed."""
         self.in_history = False
         self.on_live()
         while not self.stopped.is_set():
@@ -98,8 +98,8 @@ class TopicStream(Stream):
 class TopicReader:
     """Converts records to rows, as `replay record` stores them, with topic, partition, key, value and headers.
 
-    The order in a partition is kept: a record whose timestamp is before that of an earlier record is due with that
-    one.
+    The order in a partition is kept: a record is due no earlier than the records at lower offsets, unless their
+    timestamps are further than AHEAD_MAX_MS in the future.
     """
 
     stamp: Stamp = "start"
@@ -154,7 +154,7 @@ class TopicReader:
         )
 
     def _at_ms(self, record: ConsumerRecord) -> int:
-        """Return when a record was written, but no earlier than the records at lower offsets of its partition."""
+        """Return when a record was written, in ms, but no earlier than records at lower offsets (see AHEAD_MAX_MS)."""
         part, at_ms = (record.topic, record.partition), int(record.timestamp)
         latest = self._latest_ms.get(part, at_ms)
         if at_ms < latest:

@@ -20,7 +20,7 @@ from .pending import FollowedRows
 
 SILENT_S = 30.0
 RATE_TOLERANCE = 1.2
-"""The rate may exceed the limit by this factor, because a second of the run may contain more than one of the source."""
+"""The rate may exceed the limit by this factor, because a check may count a little more than a second."""
 
 STAMPS_LONG_PAST_NS = 3_600 * SECOND_NS
 
@@ -70,7 +70,7 @@ class Looking:
         if limit is None or count <= RATE_TOLERANCE * limit:
             return ""
         return (
-            f"the source has {units.format_rate(count)}; the limit is {units.format_rate(limit)}"
+            f"the source needs {units.format_rate(count)}; the limit is {units.format_rate(limit)}"
             f" (--max-rate {count}/s allows it)"
         )
 
@@ -82,8 +82,8 @@ class Looking:
 
     def _own_words(self) -> str:
         return (
-            f"{self._stream.name} holds requests of this run: each request that is sent is logged there, and"
-            " sent again and again. Give the target a log of its own, or follow a log that it does not write to"
+            f"{self._stream.name} holds requests of this run: each one that is sent appears there, and is sent"
+            " again and again. Follow a source that the target's requests do not reach"
         )
 
     def _look_at_clock(self) -> None:
@@ -93,7 +93,7 @@ class Looking:
         self._jumped_ns = jumped_ns or self._jumped_ns
 
     def _look_for_silence(self) -> None:
-        """Report that the source is silent, once for each silence."""
+        """Report once that the source has had no entry for SILENT_S, until it has an entry again."""
         if self._reading.ended.is_set():
             return
         silent_s = (time.monotonic_ns() - self._rows.last_entry_ns) / SECOND_NS
@@ -104,12 +104,16 @@ class Looking:
             self._say(words + (f": {trouble}" if trouble else ""))
         self._is_silent = silent_s >= SILENT_S
 
+    @property
+    def _unit(self) -> str:
+        return "request" if self._stream.kind == "mirror" else "line"
+
     def _rejected_words(self) -> str:
         rejected = self._reading.rejected()
         if not rejected:
             return ""
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejected.items())
-        return f"{units.counted(sum(rejected.values()), 'line')} rejected ({reasons})"
+        return f"{units.counted(sum(rejected.values()), self._unit)} rejected ({reasons})"
 
     def notes(self) -> list[Note]:
         """Return the notes for the end of the run."""
@@ -118,7 +122,7 @@ class Looking:
             notes.append(Note("LATE_AT_SOURCE", self._late_words()))
         if rejected := self._rejected_words():
             notes.append(
-                Note("LINES_REJECTED", f"{rejected} of {units.counted(self._reading.lines(), 'line')}")
+                Note("LINES_REJECTED", f"{rejected} of {units.counted(self._reading.lines(), self._unit)}")
             )
         if account.own_requests:
             notes.append(Note("OWN_REQUESTS", self._own_words()))
@@ -137,11 +141,11 @@ class Looking:
     def _late_words(self) -> str:
         account = self._rows.account
         words = (
-            f"{account.late:,} of {units.counted(account.entries, 'entry', 'entries')} arrived after they were due,"
+            f"{account.late:,} of {units.counted(account.entries, 'entry', 'entries')} arrived too late to be sent on time,"
             " and were not sent"
         )
         if account.before_start:
-            words += f" ({account.before_start:,} were due before the run could send)"
+            words += f" ({account.before_start:,} were due before the start of the run)"
         needed = account.needed.at()
         if needed is None or (account.late > account.entries // 2 and needed > STAMPS_LONG_PAST_NS):
             return f"{words}; their stamps are long past: replay a recording with `replay run`, or see --tz"
@@ -149,7 +153,7 @@ class Looking:
 
 
 def sampled(all_metrics: Sequence[LaneMetrics]) -> set[int]:
-    """Return the sequence numbers of the requests that the lanes hold as samples now."""
+    """Return the sequence numbers of the requests that are samples of the lanes now."""
     found: set[int] = set()
     for metrics in all_metrics:
         for samples, counts in (

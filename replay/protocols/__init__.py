@@ -6,7 +6,7 @@
     http1/        HTTP/1.1, plain and over TLS
     kafka/        records to topics
 
-docs/adding.md shows how to write a protocol; everything that it needs can be imported from here.
+docs/adding.md shows how to write a protocol with the modules of this package.
 """
 
 from .protocol import Protocol, TargetPlan

@@ -45,8 +45,8 @@ class Renderer(Protocol):
     ) -> int:
         """Write a lane's share of the rows from `row` on, and return the row to continue with.
 
-        It stops at rows that are due after `horizon_ns`, or when the feed is full. LimitError if a request is
-        larger than the feed.
+        It stops before the first row that is due after `horizon_ns`, or when the feed is full. LimitError if a request
+        is larger than the feed.
         """
         ...
 

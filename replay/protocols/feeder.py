@@ -45,7 +45,7 @@ class Feeder:
 
     In a run with several targets, `first_seq` and `first_route` are added to this target's sequence and route
     numbers. `cut` numbers the rows if the protocol assigns them to lanes (see `ProtocolAdapter`). `fed` is set
-    when the first AHEAD_NS of the run are in the rings.
+    when the first AHEAD_NS of the run are in the rings, when the rings are full, or when the schedule has ended.
     """
 
     def __init__(
@@ -150,7 +150,10 @@ class Feeder:
             await trio.sleep(PAUSE_S)
 
     def _give_up_rest(self, batch: DueBatch, start_ns: int) -> None:
-        """Count requests that were due by the stop but never reached a feed as planned and unsent."""
+        """Count the requests of a batch that were due by the stop but reached no feed as planned and unsent.
+
+        A closed loop has no due times, so nothing is counted.
+        """
         assert self.stop_ns is not None
         if self._closed_loop:
             return

@@ -44,10 +44,10 @@ def check_target(schedule: Schedule, found: Found) -> None:
 
 
 async def follow_name(schedule: Schedule, found: FoundName, *, by_tcp: bool = True) -> NameWatch:
-    """Find the addresses that accept TCP connections, and return the watch that follows the name during the run.
+    """Return the watch that follows the name during the run, with the addresses to use at its start.
 
-    TargetError if no address accepts a connection. Without `by_tcp` no connection is tried, and all addresses
-    are used.
+    One connection is tried for each of IPv4 and IPv6; if only one family works, the addresses of the other are left
+    out. TargetError if neither works. Without `by_tcp` no connection is tried. At most ADDRESSES_MAX are used.
     """
     scenario, target = schedule.scenario, found.target
     there = places(found.answer, target.port)

@@ -43,7 +43,7 @@ class TargetPlan(ABC):
     """One target of a run: its schedule and its addresses. A protocol adds what it needs to write requests."""
 
     portable_because: str = ""
-    """Why native lanes can't run although they should; the plan prints it."""
+    """Why `engine = "auto"` selects the portable engine; empty if it does not. The plan prints it."""
 
     share: LaneRange | None = None
     """The target's lanes of a larger run, if this process runs a share of one. Set before `open`."""
@@ -88,7 +88,7 @@ class Protocol(ABC):
     """Settings that a first target of this protocol cannot use, by key, each with the reason."""
 
     refuses_alone: Mapping[str, str] = MappingProxyType({})
-    """Settings that have no effect if no other target of the run can use them."""
+    """Settings that are refused if a target of this protocol is the only one, by key, each with the reason."""
 
     @abstractmethod
     def parse(self, url: str) -> Target:

@@ -92,7 +92,10 @@ def _of_package(name: str) -> Protocol:
 
 @functools.cache
 def _brought() -> dict[str, list[EntryPoint]]:
-    """Return entry points by scheme. One that is found twice with the same name and value is used once."""
+    """Return entry points by scheme. One that is found twice with the same name and value is used once.
+
+    UsageError if one of them is for a built-in scheme.
+    """
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
         if point.value not in [known.value for known in found.setdefault(point.name.lower(), [])]:

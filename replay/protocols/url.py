@@ -21,7 +21,9 @@ def parse_url(url: str, default_port: int | None, *, no_user: str = "") -> Targe
     except ValueError as error:
         raise UsageError(f"the target {url!r}: {error}", hint=example) from None
     if not host or not sendable(url):
-        raise UsageError(f"the target {url!r} is not a URL", hint=example)
+        raise UsageError(
+            f"the target {url!r} is not a URL with a host and only visible ASCII characters", hint=example
+        )
     if parts.username is not None or parts.password is not None:
         raise UsageError("the target contains a user name", hint=no_user or example)
     rest = url.partition("://")[2]

@@ -106,7 +106,7 @@ class BatchReader:
         return self._ring.waiting
 
     def take(self, record: Record) -> int:
-        """Take requests out of the ring, and return how many were taken.
+        """Take up to REQUESTS_AT_ONCE requests out of the ring, and return how many were taken.
 
         The kernels put the requests that they accept into the batch. `record` receives all others.
         """

@@ -21,8 +21,8 @@ _PORT = re.compile(r"(\d{1,3}(?:\.\d{1,3}){3}):\d+|\[([^\]]+)\](?::\d+)?")
 class Response(msgspec.Struct, array_like=True):
     """A recorded response.
 
-    `size` is the length of the body without its transfer coding. `body` is None if it was not kept; with `cut`, it
-    is only the beginning. `complete` is false if the connection broke.
+    `size` is the length of the body as received, without its transfer coding, and `digest` is its XXH64. `body` is
+    None if it was not kept; with `cut`, it is only the beginning. `complete` is false if the connection broke.
     """
 
     headers: Headers
@@ -38,8 +38,8 @@ class Exchange(msgspec.Struct, array_like=True):
 
     `at_ns` is when the first byte of the request was read, in ns since the Unix epoch. `first_byte_ns` and
     `took_ns` are the times from then to the first and the last byte of the response. `headers` are complete and in
-    order. `client` is the address of the original client. `body` is None if it was not kept; `body_bytes` is its
-    whole size.
+    order. `client` is the address of the original client. `body` is None if it was not kept whole; `body_bytes` is
+    the size of what was received of it.
     """
 
     at_ns: int
@@ -63,7 +63,7 @@ class Accounts:
     `counts["requests"]` is the number of requests with a valid head. Each of them is either recorded or counted in
     `lost`; `incomplete` counts those that were recorded without a part.
 
-    `refused` counts requests that were answered with an error, by reason. If only its body is malformed, a refused
+    `refused` counts requests for which RefusedError was raised, by reason. If only its body is malformed, a refused
     request also counts in `requests` and `lost`.
     """
 
@@ -104,7 +104,7 @@ class KeptBody:
         self.data, self.size, self.whole, self.starved = bytearray(), 0, True, False
 
     def add(self, piece: memoryview) -> None:
-        """Add the next piece, as far as the limits allow."""
+        """Add the next piece, up to the limit. If memory is short, nothing of it is added."""
         self.size += len(piece)
         if not self.whole:
             return
@@ -156,7 +156,7 @@ class Clients:
         self._is_proxy: dict[str, bool] = {}
 
     def of(self, peer: str, headers: Headers) -> str:
-        """Return the address of the client."""
+        """Return the client's address: the one that the peer forwards, if it may, otherwise the peer's own."""
         return (forwarded_client(headers) or peer) if self.is_proxy(peer) else peer
 
     def is_proxy(self, peer: str) -> bool:
@@ -179,7 +179,7 @@ def _is_near(peer: str) -> bool:
 
 
 def forwarded_client(headers: Headers) -> str:
-    """Return the original client in a proxy's X-Forwarded-For, Forwarded or X-Real-IP, or "" if there is none."""
+    """Return the client in the first of X-Forwarded-For, Forwarded and X-Real-IP that has one, or "" if none has."""
     found = {"x-forwarded-for": "", "forwarded": "", "x-real-ip": ""}
     for name, value in headers:
         if len(name) not in (9, 15) or value is None:
@@ -195,7 +195,7 @@ def forwarded_client(headers: Headers) -> str:
 
 
 def _plain(address: str) -> str:
-    """Return an address without its port and brackets."""
+    """Return an address without brackets, and without the port of an IPv4 or a bracketed address."""
     match = _PORT.fullmatch(address)
     return (match[1] or match[2]) if match else address
 

@@ -56,7 +56,7 @@ REASONS = {
 
 
 class RefusedError(Exception):
-    """Raised for a request that is not forwarded.
+    """Raised for a request that is refused: a proxy does not forward it, and a receiver does not pass it on.
 
     `why` is the reason in the accounts, and `status` the status of the response.
     """
@@ -166,7 +166,7 @@ def _wrong_field(block: bytes) -> str:
 def _checked(line: re.Match[bytes], headers: Headers, end: int) -> RequestHead:
     """Return the head of a request whose lines are well-formed.
 
-    Raises RefusedError if it is ambiguous where the request ends, or if the method is CONNECT.
+    Raises RefusedError if it is ambiguous where the request ends, if host or target is invalid, or for CONNECT.
     """
     method, target, minor = line[1], line[2], line[3] == b"1"
     lengths, codings, hosts = list[bytes](), list[bytes](), list[bytes]()
@@ -201,7 +201,7 @@ def _checked(line: re.Match[bytes], headers: Headers, end: int) -> RequestHead:
 
 
 def _length(lengths: list[bytes], codings: list[bytes], minor: bool) -> int:
-    """Return the length of a request's body, or -1 if it is chunked."""
+    """Return the length of a request's body, or -1 if it is chunked. Raises RefusedError if it is ambiguous."""
     if codings:
         if lengths:
             raise RefusedError("both Content-Length and Transfer-Encoding")
@@ -220,9 +220,10 @@ def _length(lengths: list[bytes], codings: list[bytes], minor: bool) -> int:
 
 
 def _host(hosts: list[bytes], target: bytes, minor: bool) -> bytes:
-    """Return the host of a request.
+    """Return the host of a request, which may be empty.
 
-    If the target is a whole URL, its host must be the same as in the Host header.
+    Raises RefusedError if host or target is invalid. If the target is a whole URL, its host must be the same as in the
+    Host header.
     """
     if len(hosts) > 1:
         raise RefusedError("more than one Host")
@@ -242,7 +243,7 @@ def _host(hosts: list[bytes], target: bytes, minor: bool) -> bytes:
 def response_head(data: bytes | bytearray, method: bytes) -> ResponseHead | None:
     """Return the head of a response to a request of `method`, or None if it is not complete yet.
 
-    Raises ValueError if it is not HTTP/1, or if its length headers contradict each other.
+    Raises ValueError if it is not HTTP/1, if it is too long, or if its length is malformed or contradictory.
     """
     found = _HEAD_END.search(data, 0, RESPONSE_HEAD_BYTES_MAX)
     if found is None:

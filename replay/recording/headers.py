@@ -23,7 +23,7 @@ class HeaderList:
 
     @classmethod
     def parse(cls, text: str) -> HeaderList:
-        """Parse `all`, `none`, or a list such as `accept,x-*,!x-trace`. Raises UsageError if it is invalid."""
+        """Parse `all`, `none`, or a list such as `accept,x-*,!x-trace`. Raises UsageError if it is invalid or empty."""
         names = [name.strip().lower() for name in text.split(",") if name.strip()]
         if names == ["all"]:
             return cls(("*",), ())
@@ -32,7 +32,7 @@ class HeaderList:
         wrong = next((name for name in names if not _NAME.fullmatch(name)), None)
         if wrong is not None or not names:
             raise UsageError(
-                f"--record-headers {text!r}: {wrong or 'nothing'!r} is not a header name",
+                f"--record-headers {text!r}: {'it is empty' if wrong is None else f'{wrong!r} is not a header name'}",
                 hint="give all, none, or a list: accept,content-type,x-*,!x-trace",
             )
         wanted = tuple(name for name in names if not name.startswith("!"))

@@ -33,7 +33,7 @@ _RANKS = {b"x-forwarded-for": 0, b"forwarded": 1, b"x-real-ip": 2}
 class KnownStrings:
     """Header lines, methods and peers seen before, with the facts that kernels use (see `cleaning.Facts`).
 
-    When the table is full, everything must be forgotten. `clients`, `hosts`, `methods` and `lines` number the
+    When the table `is_full`, everything must be forgotten. `clients`, `hosts`, `methods` and `lines` number the
     values to which the facts refer.
     """
 
@@ -57,7 +57,7 @@ class KnownStrings:
 
     @property
     def is_full(self) -> bool:
-        """Return whether `forget` must be called before more can be remembered."""
+        """Return whether it is time for `forget`: half of the table is used, or it accepts no more."""
         return len(self._table) > STRINGS_MAX // 2 or self._table.closed
 
     def _add(self, text: bytes) -> int:

@@ -1,6 +1,6 @@
 """Accepts connections, as many as there are descriptors, and ends those that exceed their time limits.
 
-When the server drains, it accepts no more, and requests in flight are completed.
+When the server drains, it accepts no more. Requests in flight have a grace period to complete.
 """
 
 from __future__ import annotations
@@ -141,9 +141,11 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setblocking(False)
     except OSError as error:
         listener.close()
+        is_taken = error.errno == errno.EADDRINUSE
         raise UsageError(
             f"--listen {host}:{port}: {reason_of(error)}",
-            hint="choose another port, or end the program that listens there",
+            hint="choose another port"
+            + (", or end the program that listens there" if is_taken else " or address"),
         ) from None
     return listener
 
@@ -212,7 +214,7 @@ class Server:
                 self.wait_idle(connection)
 
     def abort(self) -> None:
-        """Cut off all connections that are still open during a drain."""
+        """Cut off all connections that are still open. It has an effect only during a drain."""
         if self._serving is not None:
             self.counts[CUT_OFF_CONNECTIONS] += len(self._open)
             self._serving.cancel()
@@ -282,7 +284,7 @@ class Server:
                 if error.errno not in _NO_ROOM:
                     raise
                 self.counts["accept failed"] += 1
-                self.say_once(f"connections wait: {reason_of(error)}")
+                self.say_once(f"new connections have to wait: {reason_of(error)}")
                 await trio.sleep(_AGAIN_S)
                 continue
             return sock, str(address[0])

@@ -48,10 +48,10 @@ def native_unsupported() -> str:
 class NativeAcceptor:
     """Receives ordinary requests on a native thread and puts them into `ring`; passes on other connections.
 
-    `lose` is called with the number of requests that did not fit into the ring, and `waits` when the limit of
-    connections was reached. `answers` are three responses: to a request of HTTP/1.1 and of HTTP/1.0 on a connection
-    that continues, and the last response on a connection. `clock` must be the server's clock, because the server
-    continues connections that are handed over.
+    `lose` is called with the number of requests that did not fit into the ring. The attribute `waits` is called when
+    the limit of connections was reached. `answers` are three responses: to a request of HTTP/1.1 and of HTTP/1.0 on
+    a connection that continues, and the last response on a connection. `clock` must be the server's clock, because
+    the server continues connections that are handed over.
     """
 
     def __init__(
@@ -106,7 +106,10 @@ class NativeAcceptor:
         raise EngineError(f"the receiver ended: {os.strerror(-self._word(MirrorWords.STATE))}")
 
     def end(self, begin: Begin) -> None:
-        """Stop receiving, and hand the remaining connections to the server."""
+        """Stop receiving, and hand the remaining connections to the server.
+
+        Raises EngineError if the thread does not end within JOIN_S.
+        """
         shared.write_word(self._memory.control, MirrorWords.STOP, 1)
         os.eventfd_write(self._wake, 1)
         self._thread.join(JOIN_S)

@@ -127,7 +127,7 @@ class _Conversation:
             await linger(self._connection)
 
     async def _requests(self, head: framing.RequestHead | None) -> None:
-        """Forward requests until the client ends its direction."""
+        """Forward requests, or the data after an upgrade, until the client ends its direction."""
         connection, server = self._connection, self._proxy.server
         while head is not None:
             turn = Turn(head, self._reader.at_ns, self._settings)
@@ -153,7 +153,10 @@ class _Conversation:
             await self._service.end()
 
     async def _pass_on(self, turn: Turn) -> None:
-        """Forward one request: its head with the available part of its body, then the rest as it arrives."""
+        """Forward one request: its head with the available part of its body, then the rest as it arrives.
+
+        Raises RefusedError if the body is malformed.
+        """
         reader = self._reader
         buffer, begin = reader.buffer, turn.head.end
         body = framing.body_of(turn.head.length, turn.kept.add)
@@ -206,7 +209,7 @@ class _Conversation:
                 return
 
     async def _until_answered(self) -> None:
-        """Wait until all complete requests have been answered."""
+        """Wait until all requests that have arrived completely are answered."""
         while any(turn.whole for turn in self._pending):
             await self._next_answer()
 
@@ -262,8 +265,8 @@ class _Conversation:
                 await self._pass_back_the_rest(buffer)
                 return False
             if body.done:
-                # It is recorded before it is sent, so that a client that has its response finds it in the
-                # recording.
+                # The exchange is recorded before the end of the response is sent, so that a client that has the
+                # whole response finds it in the recording.
                 self._finish(turn)
             await self._send_back(buffer, end)
             if body.done:
@@ -356,7 +359,7 @@ class _Conversation:
     async def _refuse(self, error: framing.RefusedError) -> None:
         """Answer a request that is not forwarded with an error.
 
-        If a response has already begun, no error is sent, because it would become part of that response.
+        If the response to it has already begun, no error is sent, because it would become part of that response.
         """
         self._accounts.refused[error.why] += 1
         self._resets_service = True
@@ -385,7 +388,7 @@ class _Conversation:
         self._connection.stream.close(reset=self._resets_client)
 
     def _end_pending(self) -> None:
-        """Record the requests whose responses are incomplete; a request that is incomplete itself counts as lost."""
+        """Record requests whose response is incomplete; an incomplete request without a response is lost."""
         for turn in self._pending:
             if not turn.whole and turn.response is None:
                 self._accounts.lost[HALF_REQUEST] += 1

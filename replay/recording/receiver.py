@@ -50,7 +50,7 @@ class MirrorSettings:
 
 
 class MirrorReceiver:
-    """Receives mirrored requests on a listening socket, and counts them."""
+    """Receives mirrored requests on a listening socket, answers them, and counts them."""
 
     def __init__(
         self, listener: socket.socket, on_request: OnRequest, settings: MirrorSettings, *,
@@ -139,7 +139,7 @@ async def serve_mirror(
 
     Each complete request is passed to `on_request`, which must not block, and then it is answered. `accounts.lost`
     counts requests that were not passed on, by reason. `nursery.start` returns the receiver once it listens. Raises
-    UsageError if the address cannot be used.
+    UsageError if the address cannot be used, or if `settings.answer` is not from 200 to 299.
     """
     host, port = parse_place(place)
     settings = settings or MirrorSettings()

@@ -54,7 +54,7 @@ class Counts:
 
 
 class RecordMaker:
-    """Converts exchanges to records without secrets."""
+    """Converts exchanges to records, without secrets unless the setup keeps them."""
 
     def __init__(self, setup: Setup) -> None:
         self.found = Found(key=secrets.token_bytes(32))
@@ -113,7 +113,7 @@ class RecordMaker:
         return hashlib.blake2b(address.encode(), key=self._client_key, digest_size=8).digest()
 
     def _headers(self, headers: Headers) -> Headers:
-        """Return the recorded headers without secrets.
+        """Return the headers of a request as they are recorded.
 
         Header sets are cached, because most requests repeat one.
         """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .ring import MirrorRing
 
 QUEUE_BYTES, QUEUE_EXCHANGES = 128 << 20, 1 << 16
-"""Maximum size of the queue to the writer. Further exchanges are lost."""
+"""Maximum bytes and number of exchanges in the queue to the writer. Further exchanges are lost."""
 
 FRAME_EXCHANGES, FRAME_BYTES = 512, 1 << 20
 GATHER_S = 0.02
@@ -57,7 +57,7 @@ class Recorder:
         self._sent_s = -math.inf
 
     async def start(self) -> None:
-        """Start the writer. Raises OutputError if it cannot write."""
+        """Start the writer. Raises OutputError if it cannot write, and EngineError if it does not start."""
         command = [sys.executable, "-m", "replay.recording.writer"]
         self._process = await trio.lowlevel.open_process(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
@@ -89,7 +89,7 @@ class Recorder:
             self._wake.set()
 
     def lose(self, count: int) -> None:
-        """Count exchanges that the writer did not receive, and report the first loss."""
+        """Count exchanges that the writer did not receive, and report the first loss while the writer runs."""
         self.accounts.lost[WRITER_ENDED if self._is_dead else QUEUE_FULL] += count
         if not self._is_dead and not self._is_said:
             self._is_said = True
@@ -98,7 +98,7 @@ class Recorder:
             )
 
     async def run(self) -> None:
-        """Pass on exchanges until `close` is called."""
+        """Pass on exchanges until `close` is called and the queue is empty, or until the writer has ended."""
         try:
             while not (self._closing and not self._queue):
                 with trio.move_on_after(ACCOUNTS_EVERY_S):
@@ -166,7 +166,7 @@ class Recorder:
     async def close(self) -> Ended | None:
         """Pass on the remaining exchanges, and end the writer.
 
-        Returns its result, or None if it cannot report one.
+        Returns its result, or None if it cannot report one within END_WITHIN_S. The rest is then counted as lost.
         """
         self._closing = True
         self._wake.set()

@@ -87,7 +87,7 @@ async def answer(connection: Connection, status: int, text: str, *, with_body: b
 
 
 async def linger(connection: Connection) -> None:
-    """Read and discard the rest of the client's data for up to a second.
+    """Read and discard the rest of the client's data, for a second at most.
 
     Without this, the system could reset the connection and destroy the response.
     """

@@ -60,7 +60,7 @@ class Recording:
 class Recorded:
     """The result of a recording.
 
-    `trace` is None if no request arrived, or if the trace could not be written; `failure` is then the reason.
+    `trace` is None if no request was recorded, or if it could not be written. In the second case, `failure` says why.
     """
 
     accounts: Accounts
@@ -77,8 +77,8 @@ def record(
 ) -> Recorded:  # fmt: skip
     """Record until SIGINT, SIGTERM or SIGHUP, then make the trace.
 
-    `say` receives messages for the user, and `listening` the address once requests are accepted. Raises UsageError,
-    LimitError or OutputError if the recording cannot begin.
+    `say` receives messages for the user, and `listening` the address once requests are accepted. Raises
+    ReplayError if the recording cannot begin.
     """
     TraceWriter(recording.out, overwrite=recording.overwrite).refuse_existing()
     recorded = trio.run(_serve, recording, say, listening)
@@ -151,7 +151,7 @@ async def _serve(
 
 
 def _ring(recording: Recording) -> MirrorRing | None:
-    """Return the ring for a native receiver, or None if Python receives the requests."""
+    """Return the ring for a native receiver, or None if Python receives all requests."""
     if recording.upstream is not None or recording.tls is not None:
         return None
     # The import is here because a proxy does not need the mirror's kernels, and should not wait for their import.

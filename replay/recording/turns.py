@@ -20,7 +20,7 @@ DOWN, UPGRADES = "502 of ours", "upgrades"
 NOT_UNDERSTOOD, SERVICE_ENDED = "response not understood", "service ended before its response"
 CLIENT_LEFT, CUT_OFF = "client left before its response", "no response until the end"
 EARLY = "answered before the whole request"
-"""The reasons why an exchange is recorded without a part."""
+"""Reasons why an exchange is recorded without a part; DOWN is another one."""
 
 _EMPTY_DIGEST = 0xEF46DB3751D8E999
 """The XXH64 of an empty body."""
@@ -44,7 +44,7 @@ class Turn:
     """A request and its response, while either of them passes through the proxy.
 
     `whole` is true once the whole request has arrived. `settled` is set when it is known whether a requested
-    upgrade was accepted.
+    upgrade was accepted; it is None if none was requested.
     """
 
     __slots__ = (
@@ -71,7 +71,7 @@ class Turn:
         self.settled: trio.Event | None = trio.Event() if head.upgrades else None
 
     def keep_response(self, piece: memoryview) -> None:
-        """Add a piece of the response's body."""
+        """Add a piece of the response's body to its digest, and to the kept body up to the limit."""
         if self.digest is None:
             self.digest = BodyDigest()
         self.digest.update(piece)
@@ -89,7 +89,7 @@ class Turn:
         """
         exchange = exchange_of(self.head, self.at_ns, client, self.kept)
         if not self.whole:
-            # The body is incomplete: the service responded before it had all of it, or one side disconnected.
+            # The body is incomplete: the service responded before all of it had arrived, or one side disconnected.
             exchange.body = None
         if self.response is None:
             return exchange

@@ -29,7 +29,7 @@ class Upstream:
     """The service to which a proxy forwards requests.
 
     `check` looks up its address and must be called before the first request. Raises UsageError if the URL is
-    invalid.
+    invalid, and InputError if the file `ca` is.
     """
 
     def __init__(self, url: str, allowed: Allowed, ca: Path | None = None) -> None:
@@ -51,7 +51,9 @@ class Upstream:
         self.host, self.port = parts.hostname, port or _PORTS[parts.scheme]
         self._tls = _client_context(ca) if parts.scheme == "https" else None
         if ca is not None and self._tls is None:
-            raise UsageError("--upstream-ca needs an https:// service", hint=f"{url} is not encrypted")
+            raise UsageError(
+                "--upstream-ca needs an https:// service", hint="leave it out, or give --upstream https://..."
+            )
         self._addresses: list[tuple[int, Any]] = []
         self._looked_up_s = 0.0
 
@@ -77,7 +79,7 @@ class Upstream:
         self._looked_up_s = trio.current_time()
 
     async def connect(self) -> Stream:
-        """Return a new connection, secured if the service uses TLS. Raises OSError if it fails."""
+        """Return a new connection, secured if the service uses TLS. Raises OSError if no address accepts one."""
         if trio.current_time() - self._looked_up_s > LOOKED_UP_FOR_S:
             # If the lookup fails, the known addresses stay in use. A disallowed address is an error.
             with contextlib.suppress(OSError):

@@ -54,7 +54,7 @@ class Began(msgspec.Struct):
 
 
 class Given(msgspec.Struct):
-    """Counts of the serving process, which the writer adds to its own."""
+    """Counts of the serving process, which the writer notes beside its own. `ended` marks the last ones."""
 
     lost: dict[str, int]
     incomplete: dict[str, int]
@@ -82,7 +82,7 @@ def _batches(setup: Setup, maker: RecordMaker) -> BatchReader:
 class Writer:
     """Writes its input to a journal.
 
-    A block is written when it is large enough, or when it is BLOCK_EVERY_S old.
+    A block is written when it is large enough, or BLOCK_EVERY_S after the one before it.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -131,7 +131,7 @@ class Writer:
         return count > 0
 
     def _hold(self, exchanges: Iterable[Exchange]) -> int:
-        """Make records of exchanges, buffer them, and return how many exchanges there were."""
+        """Make records of exchanges, buffer them, and return how many exchanges there were, recorded or not."""
         count = 0
         for exchange in exchanges:
             count += 1
@@ -152,7 +152,7 @@ class Writer:
         if len(self._held) >= BLOCK_RECORDS or self._held_bytes >= BLOCK_BYTES:
             self.flush()
 
-    def is_due(self) -> float:
+    def due_in_s(self) -> float:
         """Return how long the buffered records may still wait, in seconds; 0 if they are due."""
         return max(0.0, self._flushed_s + BLOCK_EVERY_S - time.monotonic())
 
@@ -229,7 +229,7 @@ def _say(line: msgspec.Struct) -> None:
 
 
 def main() -> int:
-    """Write one recording from standard input, and return the exit code."""
+    """Write one recording from standard input, and return the exit code: 2 if the recording cannot begin."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     frames = _Frames(0)
@@ -248,10 +248,10 @@ def main() -> int:
         while True:
             writer.take_from_ring()
             patience_s = RING_EVERY_S if writer.has_ring else BLOCK_EVERY_S
-            frame = frames.next(0 if writer.has_many else min(writer.is_due(), patience_s))
+            frame = frames.next(0 if writer.has_many else min(writer.due_in_s(), patience_s))
             if frame is not None:
                 writer.take(*frame)
-            if writer.is_due() == 0:
+            if writer.due_in_s() == 0:
                 writer.flush()
     while writer.take_from_ring():
         pass

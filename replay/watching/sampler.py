@@ -36,7 +36,7 @@ class _Watched:
             self.names[self.watch.name] = 0
 
     def add(self, sample: float | Members) -> None:
-        """Add one sample."""
+        """Store a sample as the newest one of its figure; an object has one sample for each of its figures."""
         prefix = f"{self.watch.name}." if self.watch.name else ""
         of = {prefix + name: value for name, value in sample.items()} if isinstance(sample, dict) else None
         for name, value in ({self.watch.name: sample} if of is None else of).items():
@@ -51,7 +51,7 @@ class _Watched:
 
     @property
     def source(self) -> str:
-        """The setting that defines its source (one of SOURCES)."""
+        """Return the setting that defines the source of the figure, one of SOURCES."""
         return next(name for name in SOURCES if getattr(self.watch, name))
 
 
@@ -103,7 +103,8 @@ class Sampler:
     def figures(self) -> list[WatchFigures]:
         """Return the number of samples and failures of each figure.
 
-        Failures of an object count for each of its figures.
+        Failures of an object count for each of its figures. If two figures have the same name, the samples of the second
+        one count as failures.
         """
         found: dict[str, WatchFigures] = {}
         for watched in self._all:

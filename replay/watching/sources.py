@@ -1,6 +1,6 @@
 """Takes one sample of a watched figure: from a Prometheus server, a JSON document, a command, or Kafka.
 
-Each function blocks. A `SampleError` has the reason why there is no number. The size of what a source returns is
+Each sample blocks. A `SampleError` has the reason why there is no number. The size of what a source returns is
 limited, redirects are not followed, and hosts must be loopback or allowed.
 """
 
@@ -32,7 +32,7 @@ from replay.settings.scenario import Kafka
 
 TIMEOUT_S = 2.0
 END_S = 0.5
-"""Maximum time to wait for the end of a killed command."""
+"""Maximum time in seconds to wait for the end of a killed command."""
 
 BODY_BYTES_MAX = 1 << 20
 OUTPUT_BYTES_MAX = 1 << 12
@@ -41,7 +41,7 @@ MEMBERS_MAX = 1_024
 """Maximum number of figures in one object. An object with more makes the sample fail, so that none is dropped silently."""
 
 DEPTH_MAX = 8
-"""Maximum depth of nested objects in which numbers are sampled."""
+"""Maximum depth of nested objects in which numbers are sampled; numbers in deeper objects are skipped."""
 
 Members = dict[str, float]
 Sample = Callable[[], float | Members]
@@ -73,7 +73,7 @@ def source_of(watch: Watch, permitted: Permitted, kafka: Kafka = Kafka()) -> Sam
 class Command:
     """Samples the first word that a command prints.
 
-    The command runs without a shell, in its own process group, so that processes that it started are ended with it.
+    The command runs without a shell, in its own process group, so that killing it also kills processes that it started.
     """
 
     def __init__(self, command: str) -> None:
@@ -83,7 +83,7 @@ class Command:
         self._is_stopped = False
 
     def __call__(self) -> float:
-        """Run the command once, and return the number."""
+        """Run the command once, and return the number. Raise SampleError if it fails or takes longer than TIMEOUT_S."""
         deadline_s = time.monotonic() + TIMEOUT_S
         try:
             with self._lock:
@@ -105,9 +105,10 @@ class Command:
             if process.stdout is not None:
                 process.stdout.close()
         if status:
-            raise SampleError(f"the command ended with exit code {status}")
+            how = f"exit code {status}" if status > 0 else f"signal {-status}"
+            raise SampleError(f"the command ended with {how}")
         words = printed.decode("utf-8", "replace").split()
-        return _number(words[0] if words else "", "the command printed no number")
+        return _number(words[0] if words else "", "the command printed no number as its first word")
 
     def stop(self) -> None:
         """Kill the command if it is running, and do not run it again."""
@@ -130,7 +131,7 @@ class Command:
 def _beginning_of_output(process: subprocess.Popen[bytes], deadline_s: float) -> bytes:
     """Return the first OUTPUT_BYTES_MAX bytes of the output; the rest is read and dropped.
 
-    Raise TimeoutExpired if the output does not end in time.
+    Raise TimeoutExpired if the output does not end by `deadline_s`, on the monotonic clock.
     """
     assert process.stdout is not None
     place, printed = process.stdout.fileno(), b""
@@ -189,7 +190,10 @@ def _json(url: str, pointer: str, permitted: Permitted) -> float:
 
 
 def _members(url: str, pointer: str, permitted: Permitted) -> Members:
-    """Return every number in an object and in its nested objects, by dotted name. Other values are skipped."""
+    """Return the finite numbers in an object and in its nested objects, by dotted name. Other values are skipped.
+
+    Raise SampleError if there is no number, or if there are more than MEMBERS_MAX.
+    """
     value = _value_at(url, pointer, permitted)
     found: Members = {}
     if isinstance(value, dict):
@@ -239,8 +243,8 @@ def _prometheus(url: str, query: str, permitted: Permitted) -> float:
             raise SampleError(f"the query has {len(result)} results: aggregate them to one, as sum(...) does")
         result = result[0].get("value") if isinstance(result[0], dict) else None
     if not isinstance(result, list) or len(result) != 2:
-        raise SampleError("the query has no single number")
-    return _number(result[1], "the result is not a number")
+        raise SampleError("the result of the query is not a single number")
+    return _number(result[1], "the result of the query is not a finite number")
 
 
 def _group_lag(watch: Watch, permitted: Permitted, kafka: Kafka) -> float:

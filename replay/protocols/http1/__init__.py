@@ -1,9 +1,9 @@
 """HTTP/1.1, plain and over TLS.
 
 The registry finds `protocol`; `adapter` connects it to a run. `render_rules` turns a scenario into a
-`render.RenderSpec`, which `renderer` uses to write due rows; `templates` and `recorded_headers` are parts of it.
-`session_spec` holds captures and checks. `probe` makes a first handshake, and `auth` runs the auth command. Native
-lanes send through `replay.lane.native`; `portable` does the same for the portable engine.
+`render.RenderSpec`, which `renderer` uses to write due rows; `templates` and `recorded_headers` are parts of
+`RenderSpec`. `session_spec` holds captures and checks. `probe` makes a first handshake, and `auth` runs the auth
+command. Native lanes send through `replay.lane.native`; `portable` is the same for the portable engine.
 """
 
 from .protocol import Http1

@@ -69,8 +69,9 @@ class Authoriser:
 
 
 async def header_line(auth: Auth) -> bytes:
-    """Run the command and return its header line: `Authorization: Bearer ...`, with its line end.
+    """Run the command and return its header line, with its line end: by default, `Authorization: Bearer ...`.
 
+    InputError if the command fails or prints nothing; UsageError if it cannot be parsed, or its output cannot be sent.
     The message of an error may be saved in a run, so it does not contain the command or its output. The hint
     may contain them, because it is only printed.
     """
@@ -85,17 +86,20 @@ async def header_line(auth: Auth) -> bytes:
             hint=f"give a program that prints the token; {program} cannot be run",
         ) from None
     except trio.TooSlowError:
-        raise InputError(f"auth.command did not end within {TIMEOUT_S:g} s", hint=f"try {program}") from None
-    if len(printed) > OUTPUT_BYTES_MAX:
+        raise InputError(
+            f"auth.command did not end within {TIMEOUT_S:g} s", hint=f"run {program} to see why"
+        ) from None
+    if max(len(printed), len(complained)) > OUTPUT_BYTES_MAX:
         raise InputError(
             f"auth.command printed more than {OUTPUT_BYTES_MAX:,} bytes",
-            hint=f"its first line is the token; try {program}",
+            hint=f"only its first line is used; run {program} to see what it prints",
         )
     if code:
         said = complained.decode(errors="replace").strip().partition("\n")[0][:200]
+        how = f"exit code {code}" if code > 0 else f"signal {-code}"
         raise InputError(
-            f"auth.command ended with exit code {code}",
-            hint=f"{program} printed: {said}" if said else f"try {program}",
+            f"auth.command ended with {how}",
+            hint=f"{program} printed: {said}" if said else f"run {program} to see why",
         )
     output = printed.decode("latin-1").strip().partition("\n")[0].strip()
     if not output:
@@ -105,7 +109,8 @@ async def header_line(auth: Auth) -> bytes:
     value = auth.value.replace("{output}", output)
     if not all(" " <= character <= "~" for character in value):
         raise UsageError(
-            "auth.command printed characters that a header cannot contain", hint=f"try {program}"
+            "auth.command printed characters that a header cannot contain",
+            hint=f"run {program} to see what it prints",
         )
     return f"{auth.header}: {value}\r\n".encode("latin-1")
 
@@ -145,7 +150,9 @@ def _split(command: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise UsageError(f"auth.command: {error}", hint="close the quotes") from None
+        raise UsageError(
+            f"auth.command: {error}", hint="close each quote, and let no backslash be the last character"
+        ) from None
     if not words:
         raise UsageError("auth.command: it is empty", hint="give a program that prints the token")
     return words

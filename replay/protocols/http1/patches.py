@@ -25,7 +25,7 @@ RECORDED_SEGMENT = "{*}"
 """A segment of a path that stays as recorded."""
 
 PATCHED_BYTES_MAX = 1 << 30
-"""Memory limit for the templates of recorded requests."""
+"""Memory limit for the templates of recorded bodies, and as much for those of targets and of headers."""
 
 Heads = Callable[[int, frozenset[int]], Template]
 """Returns the template of a route's headers, given the route and the rules for recorded headers that apply."""
@@ -46,12 +46,12 @@ class _Templates:
         self.bytes = 0
 
     def number(self, template: Template) -> int:
-        """Return the number of a template, added if new. LimitError if all templates together are too large."""
+        """Return the number of a template, added if new. LimitError if these templates together are too large."""
         if template not in self.numbers:
             self.bytes += sum(64 + len(part.text) for part in template.parts)
             if self.bytes > PATCHED_BYTES_MAX:
                 raise LimitError(
-                    "requests with values in their recorded bodies or targets take more than"
+                    "requests with values in their recorded bodies, targets or headers take more than"
                     f" {units.format_bytes(PATCHED_BYTES_MAX)}",
                     hint="use [[set]] rules on fewer routes, or replay a shorter part: --from, --duration",
                 )
@@ -71,7 +71,7 @@ class _Patcher:
         self._content_types, self._type_of_headers = requests.content_types()
 
     def body(self, request: Request) -> int:
-        """Return the template of a request's body, or -1."""
+        """Return the number of the template of a request's body, or -1 if no rule changes it."""
         rules = [
             one
             for one in self._rules[request.route]
@@ -91,7 +91,7 @@ class _Patcher:
         return self._of_body[key]
 
     def path(self, request: Request) -> int:
-        """Return the template of a request's target, or -1."""
+        """Return the number of the template of a request's target, or -1 if it needs none of its own."""
         queries = [one for one in self._rules[request.route] if one.rule.query is not None]
         paths = [one for one in self._rules[request.route] if one.rule.path is not None]
         target = request.target.decode("latin-1")
@@ -120,7 +120,7 @@ class _Patcher:
         )
 
     def head(self, request: Request, heads: Heads) -> int:
-        """Return the template that replaces the recorded headers of a request, or -1."""
+        """Return the number of the template of a request's headers, or -1 if no rule for recorded headers applies."""
         rules = [one for one in self._rules[request.route] if one.rule.when_recorded]
         if not rules or request.headers < 0:
             return -1
@@ -161,7 +161,7 @@ class _Patcher:
     def _patched(
         self, text: str, changes: Sequence[tuple[Place, SetRule, Encode]]
     ) -> tuple[Part, ...] | None:
-        """Return the parts of a text with values in these places. If rules share a place, the later one wins."""
+        """Return the parts of a text with values in these places; None without places. A later rule wins a place."""
         if not changes:
             return None
         parts: list[Part] = []
@@ -290,5 +290,5 @@ def _check_all_used(rules: Sequence[Sequence[RuleOfRoute]], found: set[int], val
         if one.number not in found and needs_patches([one], values) and rule.path is None:
             raise UsageError(
                 f"set[{one.number}].{place}: no recorded request of {rule.route} has {getattr(rule, place)!r}",
-                hint="replay inspect TRACE lists routes; export to .gor shows their requests",
+                hint="`replay inspect TRACE` lists routes, and `replay export TRACE -o FILE.gor` shows their requests",
             )

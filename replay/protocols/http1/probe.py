@@ -29,7 +29,7 @@ EXPIRED, NOT_YET_VALID = 10, 9
 SELF_SIGNED, SELF_SIGNED_IN_CHAIN = 18, 19
 ISSUER_UNKNOWN = (2, 20, 21)
 WRONG_NAME = (62, 64)
-"""OpenSSL's verification codes (x509_vfy.h)."""
+"""EXPIRED to WRONG_NAME are verification codes of OpenSSL (x509_vfy.h)."""
 
 HANDSHAKE, CERTIFICATE_REQUEST = 22, 13
 """The content type of a record and the type of a message (RFC 8446, sections 5.1 and 4)."""
@@ -230,7 +230,8 @@ def _explain_handshake(error: ssl.SSLError, seen: bytes, tls: Tls, authority: st
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
         raise _broken_off(authority) from None
     what = _REASONS.get(reason, reason.replace("_", " ").lower() or str(error))
-    hint = "--cert FILE and --key FILE give one" if reason.startswith(_ABOUT_CLIENT) else ""
+    another = "another one" if tls.cert else "one"
+    hint = f"--cert FILE and --key FILE give {another}" if reason.startswith(_ABOUT_CLIENT) else ""
     if reason == "TLSV1_UNRECOGNIZED_NAME":
         hint = f"it was {tls.server_name}; --server-name NAME requests another one"
     raise TargetError(f"the target {authority} refused the TLS handshake: {what}", hint=hint) from None

@@ -27,7 +27,8 @@ NOT_OF_ALL = frozenset(
 )  # fmt: skip
 """Recorded headers that `all` leaves out, besides framing headers and X-Forwarded-*.
 
-They describe the original client and proxies, so they are sent only if they are listed by name.
+Most of them describe the original client and its proxies, or contain credentials. All are sent only if they are listed
+by name; `host` then sends the recorded host.
 """
 
 NEVER_SENT = frozenset(
@@ -37,7 +38,10 @@ NEVER_SENT = frozenset(
         "alt-used", "early-data",
     }
 )  # fmt: skip
-"""Recorded headers that belong to the recorded connection. They are never sent, even if they are listed by name."""
+"""Recorded headers that are never copied, even if they are listed by name, because they belong to the connection.
+
+`host` is among them because the Host line is written separately.
+"""
 
 VALUE_BYTES_MAX = 64 << 10
 

@@ -42,11 +42,14 @@ from .templates import (
 )
 
 REQUEST_BYTES_MAX = 64 << 20
-"""The largest request, including its body, so that several fit the largest feed."""
+"""The largest body that a rule may give a request, so that several requests fit the largest feed."""
 
 
 def rules_by_route(requests: Requests, rules: tuple[BodyRule, ...]) -> list[int]:
-    """Return the index of the first rule that matches each route, or -1. UsageError if a rule matches no route."""
+    """Return the index of the first rule that matches each route, or -1.
+
+    UsageError if a rule matches no route, or if it is for a method whose requests cannot have a body.
+    """
     for index, rule in enumerate(rules):
         method, space, _ = rule.route.partition(" ")
         if space and method.isalpha() and method not in BODY_METHODS:
@@ -59,7 +62,7 @@ def rules_by_route(requests: Requests, rules: tuple[BodyRule, ...]) -> list[int]
 
 
 def check_bodies(requests: Requests, scenario: Scenario, bodiless: npt.NDArray[np.int64]) -> None:
-    """Raise UsageError if requests lack a body. `bodiless` counts such requests by route."""
+    """Raise UsageError if requests lack a body, unless `empty_bodies` is set. `bodiless` counts them by route."""
     rules = rules_by_route(requests, scenario.body)
     by_route = zip(requests.routes, rules, bodiless.tolist(), strict=True)
     lacking = [route for route, rule, rows in by_route if rows and rule < 0]
@@ -94,7 +97,7 @@ def make_render_spec(trace: Trace, scenario: Scenario, target: Target, sessions:
         )
         if size > REQUEST_BYTES_MAX:
             raise LimitError(
-                f"the body of {rule.route} is {units.format_bytes(size)};"
+                f"the body of {rule.route} takes up to {units.format_bytes(size)};"
                 f" at most {units.format_bytes(REQUEST_BYTES_MAX)} can be sent"
             )
     rules = set_rules_by_route(trace.requests, scenario.set)

@@ -27,7 +27,7 @@ from replay_native.ground.sha256 import WORK_WORDS
 from replay_native.http1 import sessions as kernels
 
 STATUSES = 600
-"""Rules can only use statuses below this one."""
+"""Rules can use statuses below this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +253,7 @@ def _status_map(statuses: Sequence[str]) -> bytes:
 
 
 def _refuse_circles(requests: Requests, scenario: Scenario) -> None:
-    """Raise UsageError for a value that is captured only from responses to requests that need it."""
+    """Raise UsageError for a value that is captured only from responses to requests that need the value."""
     for name in dict.fromkeys(rule.name for rule in scenario.capture):
         giving: set[int] = set()
         for rule in scenario.capture:

@@ -46,7 +46,7 @@ FIXED_BYTES = {
 }  # fmt: skip
 
 CSV_BYTES_MAX = 1 << 30
-"""The largest file of columns that is read."""
+"""The largest file of columns that is read, in bytes."""
 
 CSV_ROWS_MAX = 10_000_000
 
@@ -314,7 +314,7 @@ def parse_path(path: str, values: Values) -> tuple[Part, ...]:
 
 
 def is_generated_by_value(part: Part) -> bool:
-    """Return whether a part is a generated value, which is always text."""
+    """Return whether a part is a generated value that is written as text, not as a number."""
     return part.kind in FIXED_BYTES or part.kind == kernels.CLIENT_LIKE
 
 

@@ -1,4 +1,4 @@
-"""The Kafka protocol. No other package imports aiokafka.
+"""The Kafka protocol. No other package imports aiokafka, except for type checking.
 
 The registry finds `protocol`. `adapter` connects it to a run, and `lane` sends records in a thread with its own
 asyncio loop.

@@ -139,7 +139,7 @@ class _Fitted:
     moved: dict[TopicPartition, int] | None = None
 
     async def engine(self, spec: LaneSpec) -> None:
-        """Run the lane to its end, then ask the brokers for the partitions' end offsets."""
+        """Run the lane to its end, wait for the consumer, and ask the brokers for the partitions' end offsets."""
         self.spec = spec
         if self.watch is not None:
             self.watch.record_into(spec.metrics)
@@ -207,7 +207,11 @@ class _Fitted:
         return sorted({*self.lane.gate.refused, *(self.watch.refused if self.watch is not None else ())})
 
     def _agree(self) -> bool | None:
-        """Return whether acknowledged <= moved <= acknowledged + failed + in flight, over all partitions."""
+        """Return whether the end offsets moved as far as the records' outcomes allow; None if that is not known.
+
+        No acknowledged record may be missing, and over all partitions, the offsets moved by at most the acknowledged
+        records and those whose outcome is not certain (errors, time-outs, in flight).
+        """
         if self.moved is None or self.spec is None:
             return None
         counters = self.spec.metrics.counters

@@ -27,7 +27,7 @@ CODECS: dict[str, tuple[int, Callable[[bytes], bytes]]] = {
 """Compression codecs by name: the number in a batch's attributes, and the function that compresses."""
 
 RECORDS_MAX = 16_384
-"""Limit on the records of a batch, whatever their size."""
+"""Limit on the number of records in a batch, whatever their size."""
 
 RECORD_BYTES_MIN = 7
 """Bytes of the shortest record.
@@ -66,7 +66,7 @@ class Batch:
 
     @property
     def rows(self) -> np.ndarray:
-        """The entries of its records, ENTRY[count]."""
+        """The feed entries of the batch's records, ENTRY[count]."""
         return self._kept[: self.count]
 
     @property
@@ -133,7 +133,7 @@ class Rooms:
         return np.empty(size, np.uint8), np.empty(min(RECORDS_MAX, size // RECORD_BYTES_MIN), ENTRY)
 
     def give_back(self, batch_bytes: int, room: tuple[np.ndarray, np.ndarray]) -> None:
-        """Keep the memory of a batch of at most `batch_bytes` for reuse, and free any other."""
+        """Keep the memory of a batch of at most `batch_bytes` for reuse, up to ROOMS_KEPT of a size; free any other."""
         size = batch_bytes + HEADER_BYTES + OVERHEAD_MAX
         if room[0].size == size and room[1].size == min(RECORDS_MAX, size // RECORD_BYTES_MIN):
             kept = self._kept.setdefault(size, [])

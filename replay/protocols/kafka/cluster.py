@@ -233,8 +233,10 @@ def _leaderless(cluster: ClusterMetadata, topic: str, number: int) -> TargetErro
     known = {node.nodeId for node in cluster.brokers()}
     replicas = cluster._partitions[topic][number].replicas
     absent = [str(node) for node in replicas if node not in known]
-    missing = f": of its replicas, broker {' and '.join(absent)} is not in the cluster" if absent else ""
-    hint = f"start broker {' and '.join(absent)}, or wait" if absent else "try again in a moment"
+    which, are = ("broker", "is") if len(absent) == 1 else ("brokers", "are")
+    named = f"{which} {' and '.join(absent)}"
+    missing = f": of its replicas, {named} {are} not in the cluster" if absent else ""
+    hint = f"start {named}, or wait" if absent else "try again in a moment"
     return TargetError(f"partition {number} of the topic {topic!r} has no leader{missing}", hint=hint)
 
 
@@ -255,7 +257,8 @@ def settings_of(
 ) -> dict[str, TopicSettings]:
     """Return the settings of topics; blocks.
 
-    Topics that the brokers do not describe to this user are missing from the result.
+    Topics that the brokers do not describe to this user are missing from the result. It is empty if the brokers cannot
+    be queried.
     """
 
     async def ask() -> dict[str, TopicSettings]:
@@ -280,7 +283,10 @@ def settings_of(
 
 
 def _topic_settings(given: dict[str, str]) -> TopicSettings:
-    """Parse a topic's settings. A value that is not a number counts as unknown."""
+    """Parse a topic's settings. A value that is not a number, or is negative, gives None.
+
+    The retention is also None if the clean-up policy does not delete records.
+    """
 
     def number(name: str) -> int:
         text = given.get(name) or ""
@@ -296,6 +302,7 @@ def settled_ends(
 ) -> dict[TopicPartition, int]:
     """Return the partitions' end offsets, once each has reached `least` or all have stopped moving; blocks.
 
+    After SETTLE_S_MAX, the last ones are returned.
     A partition's end is its high watermark, which moves when followers fetch: with acks=1 it may lag behind the
     acknowledged records. ReplayError if the brokers cannot be queried.
     """

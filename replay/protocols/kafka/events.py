@@ -63,10 +63,13 @@ def parse(template: str) -> list[Part]:
 
 
 def recorded_topics(trace: Trace) -> dict[str, int]:
-    """Return the topics of a Kafka recording, with their partitions; empty for any other recording."""
+    """Return the topics of a Kafka recording, with their numbers of partitions; empty for any other recording.
+
+    UsageError if the manifest is damaged.
+    """
     topics = trace.manifest.options.get(TOPICS, {})
     if not isinstance(topics, dict) or not all(isinstance(count, int) for count in topics.values()):
-        raise UsageError(f"{trace.path}: its manifest does not say its topics", hint="record it again")
+        raise UsageError(f"{trace.path}: its manifest does not list its topics", hint="record it again")
     return topics
 
 

@@ -74,7 +74,7 @@ def status_of(error: BaseException) -> int:
 
 
 def told(error: BaseException, brokers: str) -> ReplayError:
-    """Return the error, with a message for the user, that explains why a cluster cannot be used.
+    """Return the error that explains to the user why a cluster cannot be used.
 
     `brokers` is used in the message if the error does not identify the broker.
     """
@@ -86,7 +86,7 @@ def told(error: BaseException, brokers: str) -> ReplayError:
     if isinstance(error, errors.AuthenticationFailedError | errors.SaslAuthenticationFailed):
         return TargetError(
             f"the broker {brokers} refused the credentials: {_sentence(error)}",
-            hint="check kafka.sasl_plain_username, sasl_plain_password and sasl_mechanism",
+            hint="check kafka.sasl_plain_username, kafka.sasl_plain_password and kafka.sasl_mechanism",
         )
     if isinstance(error, errors.UnsupportedSaslMechanismError):
         return TargetError(

@@ -58,7 +58,7 @@ class Answers:
     owed: int = 0
 
     def sent(self, known_by: bytes, due: int) -> int | None:
-        """Add an acknowledged record, and return its latency if the answer has already arrived.
+        """Add an acknowledged record, and return its latency if its answer has already arrived; otherwise None.
 
         A negated due time means that the record belongs to the warm-up and is not measured.
         """
@@ -76,7 +76,7 @@ class Answers:
         return None
 
     def came(self, known_by: bytes, seen_ns: int) -> int | None:
-        """Add an answer, and return the latency if its record is waiting for it."""
+        """Add an answer, and return the latency if its record is waiting for it and is measured; otherwise None."""
         waiting = self.waiting.get(known_by)
         if not waiting:
             self.early.setdefault(known_by, deque()).append(seen_ns)

@@ -53,7 +53,7 @@ EXPIRE_NS = 10_000_000
 
 TAKEN_AT_ONCE = 16_384
 WAITING_BYTES_MAX = 256 << 20
-"""Bytes of records that may wait for the sender. Above this limit, the oldest batch is given up (`unsent_limit`)."""
+"""Bytes of records that may wait for the sender. Above this limit, the oldest batches are given up (`unsent_limit`)."""
 
 CLOSED_LOOP_BYTES = 8 << 20
 """In a closed loop, no more records are taken while this many bytes wait."""
@@ -108,7 +108,7 @@ class KafkaLane:
         self.ended.result()
 
     def close(self) -> None:
-        """Close a lane, and wait for its thread to end. A lane that has run is closed already."""
+        """Close a lane, and wait up to STOP_S for its thread to end. A lane that has run is closed already."""
         if not self._spec.done():
             self._spec.set_result(None)
         self._thread.join(STOP_S)
@@ -177,7 +177,7 @@ class _Running:
         self._over: asyncio.Future[None] = self._loop.create_future()
 
     async def run(self) -> None:
-        """Run until the feed has ended and every record is settled, or until STOP."""
+        """Run until every record is settled after the end of the feed or a STOP, or until an abandoning STOP."""
         control = self._control
         self._sender.report(self._sending, self._ended, self._halved)
         self._loop.set_exception_handler(lambda _, context: self._fail(context.get("exception")))
@@ -202,7 +202,7 @@ class _Running:
             shared.write_word(control, Control.STATE, state)
 
     def _woken(self) -> None:
-        """Handle a signal of the control plane: run a tick at once if the lane was idle or must stop."""
+        """Handle a signal of the control plane: run a tick if the feed was empty, in a closed loop, or to stop."""
         os.read(self._spec.wake_fd, 8)
         if (
             self._starved

@@ -15,7 +15,7 @@ from .batch import Batch
 class TooLarge:
     """Records that their topic rejects even in a batch of their own.
 
-    `smallest` and `largest` are the sizes of such batches in bytes.
+    `smallest` and `largest` are the sizes of such batches in bytes, before compression.
     """
 
     count: int = 0

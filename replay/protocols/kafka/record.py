@@ -46,10 +46,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 POLL_MS = 500
 RECORDS_AT_ONCE = 5_000
 SILENT_S = 30.0
-"""Seconds without any record after which a recording ends, even if some partitions were not read to their end."""
+"""Seconds without any record after which a recording ends, even if some partitions were not read to their end.
+
+It does not end while the end of one of them is unknown, because `until_ms` has not passed.
+"""
 
 REFUSED_SILENT_S = 5.0
-"""Used in place of SILENT_S once the cluster has advertised a host that is not allowed."""
+"""Used in place of SILENT_S, for all partitions, once the cluster has advertised a host that is not allowed."""
 
 TIMESTAMP_RESOLUTION_NS = 1_000_000
 FOREVER_S = 10 * 365 * 86_400.0
@@ -69,11 +72,11 @@ def parse_source(text: str) -> Source:
     place, _, names = text.removeprefix("kafka://").partition("/")
     if not text.startswith("kafka://"):
         raise UsageError(
-            f"{text!r} is not a Kafka cluster, and nothing else can be recorded here",
-            hint="write kafka://HOST:PORT/TOPIC,TOPIC",
+            f"{text!r} is not a Kafka cluster",
+            hint="write kafka://HOST:PORT/TOPIC,TOPIC, or `http` to record HTTP",
         )
     if not names:
-        raise UsageError(f"{text!r} has no topic to record", hint="write kafka://HOST:PORT/TOPIC,TOPIC")
+        raise UsageError(f"{text!r} has no topic", hint="write kafka://HOST:PORT/TOPIC,TOPIC")
     targets = [parse(f"kafka://{place}/{name}") for name in names.rstrip("/").split(",")]
     if any(not target.base_path for target in targets):
         raise UsageError(f"{text!r} has an empty topic name", hint="write kafka://HOST:PORT/TOPIC,TOPIC")
@@ -109,6 +112,7 @@ def record(
     milliseconds since the epoch, and are compared with the records' timestamps. `resume` has first offsets that
     override `from_ms`. Connections are made only to loopback, to `permitted` hosts, and to the hosts in the
     source's URL. SIGINT and SIGTERM stop the recording, and the trace is still complete up to that point.
+    Without any record, InputError is raised, or KeyboardInterrupt after a signal.
     """
     settings = client_settings(source.target, kafka or Kafka())
     check = check_for(source, permitted or allowed_hosts(()))
@@ -162,11 +166,11 @@ def check_for(source: Source, permitted: Allowed) -> Check:
 def _nothing(source: Source, recording: Recording, *, resumed: bool) -> InputError:
     """Return the error for a recording without a record."""
     if recording.open_offsets or recording.left_out.aborted_records:
-        hint = f"all records belong to transactions that are open or were aborted: --isolation {UNCOMMITTED}"
+        hint = f"--isolation {UNCOMMITTED} also records open and aborted transactions"
     elif resumed:
         hint = "no record has arrived since the earlier recording"
     else:
-        hint = "see --from and --until"
+        hint = "the topics have no records, or none between --from and --until"
     return InputError(f"{', '.join(source.topics)}: there is nothing to record", hint=hint)
 
 

@@ -15,7 +15,7 @@ from .left_out import LeftOut
 class Recording:
     """The result of a recording. `complete` means that every partition was read to its requested end.
 
-    `open_offsets` counts offsets from the first open transaction on, which only read_uncommitted reads.
+    `open_offsets` counts offsets from the first open transaction on, which read_committed does not reach.
     `disordered` has, by `topic/partition`, the number of records with an earlier timestamp than a record at a
     lower offset. `refused` are hosts that the cluster advertised but that are not allowed.
     """
@@ -69,4 +69,6 @@ class Recording:
     def _refused(self) -> str:
         if not self.refused:
             return ""
-        return f"not read from {', '.join(self.refused)}: the cluster advertises it, but --allow does not list it"
+        return (
+            f"not read from {', '.join(self.refused)}: advertised by the cluster, but not listed in --allow"
+        )

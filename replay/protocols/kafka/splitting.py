@@ -21,7 +21,7 @@ LEAST_BYTES = 1_024
 
 
 class Limits:
-    """The largest batch by partition, in bytes."""
+    """The limit on the size of a batch by partition, in bytes."""
 
     def __init__(self, limits: Sequence[int]) -> None:
         self._limits = list(limits)
@@ -35,7 +35,10 @@ class Limits:
         self._taken[batch.index] = max(self._taken[batch.index], batch.size)
 
     def refused(self, batch: Batch) -> None:
-        """Record that a batch of several records was too large, and limit later ones to half of its size."""
+        """Record that a batch of several records was too large, and limit later ones to half of its size.
+
+        The limit is not set below LEAST_BYTES, or below the size of an accepted batch.
+        """
         least = max(self._taken[batch.index], LEAST_BYTES)
         self._limits[batch.index] = min(self._limits[batch.index], max(batch.size // 2, least))
 

@@ -94,12 +94,12 @@ class Tail:
         return [self._records.popleft() for _ in range(min(len(self._records), TOGETHER))]
 
     def refused(self) -> str:
-        """Return why an advertised host was not connected to; empty if there was none."""
+        """Return why the first refused host was not connected to; empty if no host was refused."""
         found = next(iter(self._gate.refused.values()), None)
         return "" if found is None else str(found)
 
     def close(self) -> None:
-        """Stop consuming."""
+        """Stop consuming, and wait up to 15 s for the end of the thread."""
         self._stopped.set()
         self._thread.join(timeout=15.0)
 

@@ -38,7 +38,7 @@ def parse(url: str) -> KafkaTarget:
         if parts.username is not None or parts.password is not None:
             raise UsageError(
                 "the target contains a user name",
-                hint="set kafka.sasl_plain_username and sasl_plain_password",
+                hint="set kafka.sasl_plain_username and kafka.sasl_plain_password",
             )
         if not host or port == 0 or not sendable(place):
             raise UsageError(f"the target {url!r}: {place!r} is not a broker", hint=EXAMPLE)

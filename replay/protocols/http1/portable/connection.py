@@ -126,7 +126,7 @@ class Http(Transport):
         return secured
 
     def _keep_session(self, client: int, secured: trio.SSLStream[trio.SocketStream]) -> None:
-        """Keep the TLS session of a client for its next connection.
+        """Keep the TLS session of a client for its next connection, if sessions are to be resumed.
 
         In TLS 1.3 a session can be resumed only once its ticket has arrived, which is with the first response
         at the latest.
@@ -287,7 +287,7 @@ class Exchange:
         return Outcome(failure=MALFORMED, reason=reason, beginning=self._beginning)
 
     def _answered(self, *, reusable: bool) -> Outcome:
-        """Return the outcome of a complete response, after the status was checked."""
+        """Return the outcome of a complete response. It is malformed if its status is not from 200 to 599."""
         parser = self._parsers[0]
         status = int(parser["status"])
         if not OK_STATUS <= status < END_OF_STATUSES:
@@ -297,5 +297,5 @@ class Exchange:
 
 
 def _beginning(data: bytes | bytearray) -> bytes:
-    """Return the part of a malformed response that a sample may contain; see `exchange.py` of the native lane."""
+    """Return the part of a response that a sample may contain if it is malformed, without secrets."""
     return _UNTIL_SECRETS.match(data[:BEGINNING_BYTES])[0]  # type: ignore[index]

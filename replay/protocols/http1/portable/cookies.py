@@ -20,7 +20,7 @@ def cookie_parts(value: bytes) -> tuple[bytes, bytes, list[bytes]] | None:
 
 
 def is_ended(attributes: list[bytes]) -> bool:
-    """Return whether the attributes delete the cookie; Max-Age takes precedence over Expires."""
+    """Return whether the attributes delete the cookie. Max-Age takes precedence; of Expires, only the year counts."""
     ended = False
     for attribute in attributes:
         name, _, value = attribute.partition(b"=")
@@ -59,7 +59,7 @@ class Jar:
 
     @property
     def text(self) -> bytes:
-        """The value of a Cookie header."""
+        """The value of a Cookie header; empty without cookies."""
         return _text(self._cookies)
 
 

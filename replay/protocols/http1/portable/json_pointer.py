@@ -152,7 +152,7 @@ class _Scan:
 
 
 def find(data: bytes, tokens: Sequence[bytes]) -> Found:
-    """Return the value at a pointer, given as its unescaped reference tokens."""
+    """Return the value at a pointer, given as its unescaped reference tokens; NOTHING if there is none, or for null."""
     scan = _Scan(data)
     for token in tokens:
         opening = scan.peek()
@@ -166,7 +166,7 @@ def find(data: bytes, tokens: Sequence[bytes]) -> Found:
 
 
 def value_of(data: bytes, tokens: Sequence[bytes]) -> bytes | None:
-    """Return the decoded string, or the text of a number or boolean; None for anything else."""
+    """Return the decoded string, or the text of a number or boolean; None for anything else, or an invalid escape."""
     kind, raw = find(data, tokens)
     if kind == STRING:
         return decoded(raw)

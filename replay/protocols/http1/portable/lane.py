@@ -54,7 +54,7 @@ class HttpTransport(Http):
             self._metrics.counters[C.handshakes_failed] += 1
 
     def close(self) -> None:
-        """Release the lane's resources."""
+        """Release the memory of kept responses."""
         if self.keeping is not None:
             self.keeping.give_back()
 
@@ -64,7 +64,7 @@ class HttpTransport(Http):
             self.keeping.end(request, due_ns, outcome)
 
     def sent_again(self, request: Request, tries: int, *, resent: bool) -> None:
-        """See `Transport`. Each attempt gets a new parent id."""
+        """See `Transport`. If requests have a traceparent, each attempt gets a new parent id."""
         if self._trace_seed:
             data = np.frombuffer(bytearray(request.data), np.uint8)
             renew_parent_in(data, np.uint64(self._trace_seed), request.seq, tries, int(resent))

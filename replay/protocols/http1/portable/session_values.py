@@ -130,7 +130,7 @@ class Sessions:
         return True
 
     def _find(self, rule: Rule, answer: Answer) -> tuple[bytes | None, bool]:
-        """Return the value that a rule selects, and whether anything was found."""
+        """Return the value that a rule selects, and whether anything was found. A JSON object or array has no value."""
         if rule.source == kernels.HEADER:
             value = next((value for name, value in answer.headers if name == rule.name), None)
             return value, value is not None
