@@ -141,8 +141,8 @@ class Cleaner:
                 self._found.known_secrets.add(word)
             if (place := self._found.given_out.get(word)) is not None:
                 self._found.assume(
-                    f"a secret of a request appeared earlier in a response, at {place}, where no name marks it as a secret:"
-                    f" import with --scrub '{place}=pseudonym'"
+                    f"a secret appeared earlier in a response, at {place}, where no name marks it as a secret:"
+                    f" --scrub '{place}=pseudonym' replaces it there, too"
                 )
 
     def _without_known(self, text: bytes, place: str) -> bytes:

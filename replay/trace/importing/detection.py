@@ -153,7 +153,7 @@ def raise_unknown(
     if options.log_format:
         raise InputError(
             f"{file.name} is not of this --log-format; {begins}",
-            hint="nginx's log_format, with $variables, or Apache's LogFormat, with %directives, as in its configuration",
+            hint="give nginx's log_format (with $variables) or Apache's LogFormat (with %directives) as configured",
         )
     near = ""
     if share > 0 and nearest:
@@ -163,14 +163,15 @@ def raise_unknown(
     columns = proposed_columns(file.head)
     if columns:
         raise InputError(
-            f"{file.name} is JSON Lines, but its keys are not known{near}; {begins}",
-            hint=f"check and try --columns {shlex.quote(columns)}",
+            f"{file.name} has JSON objects, but their keys are not those of a known format{near}; {begins}",
+            hint=f"check this guess, and give it to replay import: --columns {shlex.quote(columns)}",
         )
-    takes = f"--format {nearest}" if near else "--format"
+    takes = f"--format {nearest}" if near else "--format NAME"
     raise InputError(
         f"{file.name} is not a log of a known format{near}; {begins}",
-        hint="for a custom log_format give --log-format '...', for a table --columns at=COLUMN,path=COLUMN;"
-        f" {takes} imports it anyway{'' if near else ' as one of ' + ', '.join(sorted(known))}",
+        hint="replay import reads a custom log_format with --log-format '...', and a table with"
+        f" --columns at=COLUMN,path=COLUMN; {takes} reads it anyway"
+        f"{'' if near else ' as one of ' + ', '.join(sorted(known))}",
     )
 
 
@@ -195,7 +196,7 @@ def named_importer(format_name: str, options: Options) -> Importer:
     chosen = importer_named(format_name)
     if options.columns and not chosen.takes_columns:
         raise UsageError(
-            f"--columns is not for --format {chosen.name}, which defines its own columns",
+            f"--columns is not for --format {chosen.name}",
             hint=f"it is for {', '.join(importers_that(lambda known: known.takes_columns))}",
         )
     if options.log_format and not chosen.takes_log_format:

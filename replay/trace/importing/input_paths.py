@@ -27,7 +27,9 @@ def expand(paths: Sequence[str | Path]) -> list[str]:
         if path != STDIN and place.is_dir() and not is_trace(place):
             kept = sorted(_files_in(place))
             if not kept:
-                raise InputError(f"{path} is a folder without files")
+                raise InputError(
+                    f"{path} is a folder without files to import: hidden files and traces are skipped"
+                )
             found += map(str, kept)
         elif path != STDIN and glob.has_magic(path) and not place.exists():
             matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207

@@ -94,7 +94,7 @@ def _shared(opened: list[tuple[SourceFile, Importer]]) -> Importer:
         if other.name != chosen.name:
             raise InputError(
                 f"{first.name} is {chosen.title}, but {file.name} is {other.title}",
-                hint="import them one by one, or give --format",
+                hint="import them one by one, or all as one format: replay import --format NAME",
             )
     return chosen
 
@@ -220,7 +220,7 @@ class _Import:
         elif self._frequent_rows >= ONE_CLIENT_SHARE * self._rows:
             share = units.format_share(self._frequent_rows / self._rows)
             found.assume(
-                f"one client has {share} of the requests: is it a proxy, and does the log have X-Forwarded-For?"
+                f"one client has {share} of the requests: if it is a proxy, log X-Forwarded-For to tell clients apart"
             )
 
     def end(self) -> None:
@@ -295,7 +295,7 @@ def import_files(
     files, chosen = [file for file, _ in opened], _shared(opened)
     if options.service and not chosen.takes_service:
         raise UsageError(
-            f"--service does not work with {chosen.title}, which does not record the service that received a request",
+            f"--service does not work with {chosen.title}: it does not record which service received a request",
             hint=f"it is for {' and '.join(importers_that(lambda known: known.takes_service))}",
         )
     found = Found(key=b"".join(file.head for file in files))

@@ -105,6 +105,6 @@ class FileJudge:
                 f"{reason} {count:,}" for reason, count in sorted(foreign.items(), key=lambda x: -x[1])
             )
             raise InputError(
-                f"{self._file} is not {self._title}: of {lines:,} lines these were rejected: {reasons}",
-                hint="--format imports it as that format anyway",
+                f"{self._file} is not {self._title}: of {lines:,} lines, these were rejected: {reasons}",
+                hint="replay import --format NAME imports it as that format anyway",
             )

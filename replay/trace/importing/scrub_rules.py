@@ -41,12 +41,12 @@ def parse_rule(text: str) -> ScrubRule:
     """
     match = _RULE.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"--scrub {text!r} is not a rule", hint=f"write PLACE:NAME=HOW: {EXAMPLE}")
+        raise UsageError(f"--scrub {text!r} is not a rule", hint=f"write PLACE:NAME=HOW, such as {EXAMPLE}")
     place, how = match["place"].strip().lower(), match["how"].strip().lower()
     if place not in KINDS[:-1]:
         raise _unknown(text, "place", place, KINDS[:-1])
     if how not in HOWS:
-        raise _unknown(text, "kind of replacement", how, HOWS)
+        raise _unknown(text, "action", how, HOWS)
     name = match["name"].strip()
     if place == "json" and not name.startswith("/"):
         raise UsageError(

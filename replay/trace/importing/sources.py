@@ -142,7 +142,7 @@ class SourceFile:
             except zlib.error as error:
                 raise InputError(f"{self.name} is not a readable gzip file: {error}") from None
         if not head:
-            raise InputError(f"{self.name} is empty ({self.compression})")
+            raise InputError(f"{self.name} is empty, or damaged at its beginning ({self.compression})")
         return head
 
     def source(self) -> Source:
@@ -183,7 +183,9 @@ class SourceFile:
     def _rows_as_csv(self) -> Iterator[bytes]:
         """Yield a Parquet file as CSV."""
         if self._path is None or self.bytes_total < 0:
-            raise InputError(f"Parquet cannot be read from {self.name}", hint="give the name of a file")
+            raise InputError(
+                f"Parquet cannot be read from {self.name}", hint="give the name of a regular file"
+            )
         return rows_as_csv(self._path, self.name)
 
     def _reader(self, raw: Counted) -> Counted | Gunzip | Unzstd | Pieces:

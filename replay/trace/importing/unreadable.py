@@ -51,7 +51,7 @@ UNREADABLE = (
             rb'\A(?=[^\n]*"(?:httpMethod|requestId|requestTime)")(?![^\n]*"path")[^\n]*"resourcePath"\s*:'
         ),
         'add "path":"$context.path" to the stage\'s log format; or take the templates as paths:'
-        " --columns at=requestTime,method=httpMethod,path=resourcePath",
+        " replay import --columns at=requestTime,method=httpMethod,path=resourcePath",
     ),
     Unreadable("an array of JSON, and not JSON Lines", re.compile(rb'\A\s*\[\s*\{\s*"'), _jq(".[]")),
     Unreadable(

@@ -202,7 +202,7 @@ class Connections:
             notes["connection", f"to port {port} spoke {speaks}, which is not read"] = count
         notes[_GAP], notes[_GAP_BYTES] = self._holes, self._hole_bytes
         notes["", "responses not captured whole, whose status is unknown"] = self._cut_responses
-        notes["", "connections that began before the capture"] = self._headless
+        notes["", "connections whose beginning was not captured"] = self._headless
         notes["", "IP packets that lack fragments"] = self._fragments.incomplete
         return notes
 

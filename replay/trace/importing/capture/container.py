@@ -73,7 +73,7 @@ class Losses:
     def notes(self) -> list[str]:
         """Return a sentence for each kind of loss, for the import summary."""
         counts = {
-            "packets dropped while it was captured": sum(self.drops.values()),
+            "packets dropped during the capture": sum(self.drops.values()),
             "packets without a time (simple packet blocks)": self.without_time,
             "packets cut off within their headers": self.cut_in_headers,
             **{
@@ -201,7 +201,7 @@ class Capture:
             self._sections += 1
         kind, size = struct.unpack(self._order + "II", buffer[at : at + 8].tobytes())
         if size < 12 or size % 4 or size > _BLOCK_BYTES_MAX:
-            self.damaged = f"damaged capture: block of {size:,} bytes"
+            self.damaged = f"damaged capture: a block cannot have {size:,} bytes"
             return False
         if at + size > end:
             return False

@@ -20,7 +20,7 @@ TLS, HTTP_2, ANOTHER = (
     "HTTP/2",
     "another protocol",
 )
-UPGRADED = "an upgraded connection (WebSocket)"
+UPGRADED = "an upgraded protocol (WebSocket or a tunnel)"
 _TLS_RECORDS = frozenset(range(20, 25))
 _PREFACE = b"PRI * HTTP/2.0\r\n"
 _NO_BODY = frozenset({b"204", b"304"})

@@ -201,7 +201,7 @@ class SpanReader(RecordReader):
         counted = units.counted
         if self._options.service:
             assume(
-                f"only the requests of the service {self._options.service}: {sum(sent.values()):,} of its spans"
+                f"only requests of the service {self._options.service} are imported: {sum(sent.values()):,}"
             )
         elif len(self._entries.services) > 1:
             assume(
@@ -251,7 +251,7 @@ def _documents(file: SourceFile) -> Iterator[tuple[int, bytes | bytearray]]:
         held += piece
         if len(held) > DOCUMENT_BYTES_MAX:
             raise InputError(
-                f"{file.name} has a JSON document of more than 2 GiB", hint="export a shorter time"
+                f"{file.name} has a JSON document of more than 2 GiB", hint="export a shorter period"
             )
         if by_line is False or held.find(b"\n", before) < 0:
             continue

@@ -51,7 +51,7 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
         if role in dict(pairs):
             raise UsageError(f"--columns: {role} is given twice")
         if before != role:
-            raise UsageError(f"--columns: {before} and {role} mean the same", hint="give one of them")
+            raise UsageError(f"--columns: {before} and {role} exclude each other", hint="give one of them")
         pairs.append((role, column))
     return tuple(pairs)
 
@@ -145,7 +145,7 @@ def layout_of(
     if not stamps:
         raise InputError(
             f"{where} does not say which column is the time of a request",
-            hint=f"--columns at=COLUMN; its columns: {', '.join(names[:40])}",
+            hint=f"replay import --columns at=COLUMN gives it; the columns: {', '.join(names[:40])}",
         )
     ended = _split_role(stamps[0])[0] == "end"
     tooks = [role for role in found if _split_role(role)[0] == "took"]

@@ -272,7 +272,9 @@ class CommonReader:
         clients = [who[kind in (_HOST_FIRST, _FORWARDED_FIRST)] for kind, who, _ in lines]
         named = [client for client in clients if is_address(client.rstrip(",")) or "." in client]
         if clients and 2 * len(named) < len(clients):
-            self._found.assume("the first field is no address: each of its values is taken for a client")
+            self._found.assume(
+                "most clients are neither addresses nor host names: each different value is taken for a client"
+            )
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """Yield the rows of one file, block by block."""

@@ -35,9 +35,9 @@ def settled_host(
     if not are_addresses(str(value.get("host") or "") for value in values):
         return known
     if not PORT_KEYS.isdisjoint(names):
-        found.assume("`host` is an address with a port beside it: taken for the client")
+        found.assume("most values of `host` are addresses, and a port is beside them: taken for the client")
         return {**known, "host": field_spec.CLIENT_NAME}
-    found.assume("`host` is an address: neither kept as the host nor taken for the client")
+    found.assume("most values of `host` are addresses: neither kept as the host nor taken for the client")
     return {name: role for name, role in known.items() if name != "host"}
 
 

@@ -14,7 +14,7 @@ from replay.trace.responses import RecordedResponse, body_digest, media_type
 RESPONSE_BODY_BYTES_MAX = 1 << 20
 """How many bytes of a response body are kept."""
 
-NOT_TEXT, NOT_READ = "are not text", "are not in the coding that they name"
+NOT_TEXT, NOT_READ = "are not text", "cannot be decoded"
 """Reasons why response bodies are not kept."""
 
 _TEXT = frozenset(

@@ -147,11 +147,13 @@ class MappedReader(FieldReader):
         self._unit_given = bool(layout.at_unit_ns)
         found = self._with_queries(found, names, column)
         if layout.method and "method" not in dict(self._options.columns):
-            self._found.assume(f"the recording names no method: {layout.method} (--columns method=...)")
+            self._found.assume(
+                f"the recording names no method: {layout.method} (--columns method=METHOD sets another)"
+            )
         if "took" in found and any(map(_UNITLESS.fullmatch, values("took"))):
             name = names[found["took"]]
             self._found.assume(
-                f"{name!r} names no unit: only values with one are read (--columns took_ms={name} if it is ms)"
+                f"values of {name!r} that have no unit are not read (--columns took_ms={name} if they are in ms)"
             )
         self._host_mixed = "host" in found and "host" not in dict(self._options.columns)
         if self._host_mixed and are_addresses(values("host")):
@@ -180,9 +182,13 @@ class MappedReader(FieldReader):
         found = dict(found)
         place = found.pop("host")
         if PORT_KEYS.isdisjoint(each.casefold() for each in names):
-            self._found.assume(f"{name!r} is an address: neither kept as the host nor taken for the client")
+            self._found.assume(
+                f"most values of {name!r} are addresses: neither kept as the host nor taken for the client"
+            )
         else:
-            self._found.assume(f"{name!r} is an address with a port beside it: taken for the client")
+            self._found.assume(
+                f"most values of {name!r} are addresses, and a port is beside them: taken for the client"
+            )
             if "client" in found:
                 found["client_other"] = place
             else:

@@ -125,7 +125,7 @@ def register_own(
             )
             raise UsageError(
                 f"--format {name} {wrong}",
-                hint=f"the string of the server's {setting}; --format common needs none",
+                hint=f"give the string of the server's {setting}; a common log needs only --format common",
             )
         return TemplateReader(found, options, (layout_of(options.log_format),))
 
