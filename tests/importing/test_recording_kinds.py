@@ -398,8 +398,7 @@ def test_a_refusal_says_what_is_nearest_and_what_to_type(tmp_path: Path) -> None
     with pytest.raises(InputError) as refused:
         read(tmp_path, json.dumps(unknown) + "\n")
     assert (
-        refused.value.hint
-        == "check this guess, and give it to replay import: --columns"
+        refused.value.hint == "check this guess, and give it to replay import: --columns"
         " at=evt.when,method=req.verb,path=req.u,client=peer,took_ms=dur_ms"
     )
     assert "abc" not in str(refused.value)
