@@ -312,7 +312,10 @@ def import_files(
         work.end()
         if writer.manifest.rows == 0:
             why = "".join(f"; {each}" for each in found.assumptions)
-            raise InputError(f"no request in {inputs[0].file.name}{_all_rejected(found.rejects)}{why}")
+            others = f" and {units.counted(len(inputs) - 1, 'other file')}" if len(inputs) > 1 else ""
+            raise InputError(
+                f"no request in {inputs[0].file.name}{others}{_all_rejected(found.rejects)}{why}"
+            )
         manifest = writer.manifest
         manifest.importer, manifest.resolution_ns = chosen.name, resolution_ns
         manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)

@@ -16,6 +16,7 @@ import msgspec
 from replay.errors import InputError
 from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
 from replay.trace.importing.registry import (
+    Found,
     Importer,
     Options,
     Probe,
@@ -25,7 +26,7 @@ from replay.trace.importing.registry import (
 from replay.trace.importing.rejects import CACHED, NEVER_SENT
 from replay.trace.importing.sources import SourceFile
 from replay.trace.responses import RecordedResponse, media_type
-from replay.units import datetime_to_ns
+from replay.units import datetime_to_ns, parse_zone
 
 _HEAD = re.compile(rb'\s*(?:\xef\xbb\xbf)?\{\s*"log"\s*:\s*\{')
 _STARTED = re.compile(rb'"startedDateTime"\s*:\s*"([^"]{1,64})"')
@@ -115,7 +116,8 @@ def sniff(head: bytes, options: Options) -> float:
     return 1.0 if _HEAD.match(head) else 0.0
 
 
-def _instant(text: str) -> int | None:
+def _instant(text: str, zone: dt.tzinfo) -> int | None:
+    """Return the instant of a timestamp in ns, None if it is invalid; `zone` applies if it has no zone itself."""
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:
@@ -124,7 +126,7 @@ def _instant(text: str) -> int | None:
         return None
     finer = _BELOW_US.search(text)
     below_us_ns = int(finer[1].ljust(3, "0")) if finer else 0
-    return datetime_to_ns(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)) + below_us_ns
+    return datetime_to_ns(moment if moment.tzinfo else moment.replace(tzinfo=zone)) + below_us_ns
 
 
 def _took_ns(entry: _Entry) -> int:
@@ -232,6 +234,10 @@ def _first_byte_ns(entry: _Entry) -> int:
 class HarReader(RecordReader):
     """Reads HAR files, each as a whole."""
 
+    def __init__(self, found: Found, options: Options) -> None:
+        super().__init__(found, options)
+        self._zone = parse_zone(options.time_zone or "UTC")
+
     def probe(self, head: bytes) -> Probe:
         """Return the start of the first entry, and the resolution, which the digits of its fraction give."""
         found = _STARTED.search(head)
@@ -239,7 +245,7 @@ class HarReader(RecordReader):
             return Probe(None, _MS_NS)
         fraction = _FRACTION.search(found[1])
         digits = max(3, len(fraction[1])) if fraction else 3
-        return Probe(_instant(found[1].decode("latin-1")), 10 ** (9 - digits))
+        return Probe(_instant(found[1].decode("latin-1"), self._zone), 10 ** (9 - digits))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """Yield the rows of one file.
@@ -278,7 +284,7 @@ class HarReader(RecordReader):
                 yield record
 
     def _record(self, entry: _Entry, started: str) -> Record | None:
-        at_ns = _instant(started)
+        at_ns = _instant(started, self._zone)
         if at_ns is None:
             return None
         if not _ZONED.search(started):
