@@ -9,7 +9,7 @@ from .registry import Found
 
 
 def about_time(found: Found, time_zone: str) -> list[str]:
-    """Return the assumptions made about timestamps without a zone."""
+    """Return a sentence for each assumption about timestamps without a zone; `time_zone` is the value of --tz."""
     zoneless, repeated, skipped = (found.moments.get(name, 0) for name in ("zoneless", "repeated", "skipped"))
     said = []
     if zoneless:

@@ -54,7 +54,10 @@ def _once(names: Sequence[str]) -> list[str]:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder and its subfolders, except hidden files and traces."""
+    """Yield the files of a folder and its subfolders.
+
+    Hidden files and folders, traces (also unfinished ones) and links to folders are skipped.
+    """
     for entry in folder.iterdir():
         if entry.name.startswith("."):
             continue

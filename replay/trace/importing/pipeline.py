@@ -100,7 +100,10 @@ def _shared(opened: list[tuple[SourceFile, Importer]]) -> Importer:
 
 
 def _inputs(files: list[SourceFile], reader: Reader) -> tuple[int, list[_Input]]:
-    """Return the finest resolution of the files, and the files ordered by first timestamp."""
+    """Return the finest resolution of the files in ns, and the files ordered by first timestamp.
+
+    Files without a timestamp come last and do not count for the resolution, which is 1 if no file has one.
+    """
     probes = [reader.probe(file.head) for file in files]
     inputs = [_Input(file, probe.first_ns) for file, probe in zip(files, probes, strict=True)]
     resolution_ns = min((probe.resolution_ns for probe in probes if probe.first_ns is not None), default=1)
@@ -210,7 +213,7 @@ class _Import:
         return numbers
 
     def note_clients(self, found: Found, importer: Importer) -> None:
-        """Add an assumption if most requests come from one client, or have no client."""
+        """Add an assumption if at least ONE_CLIENT_SHARE of the requests come from one client, or have no client."""
         if self._rows < CLIENTS_FROM_ROWS or not importer.names_clients:
             return
         if self._unnamed_rows >= ONE_CLIENT_SHARE * self._rows:
@@ -237,7 +240,7 @@ class _Import:
 
 
 def _take_names(writer: TraceWriter, found: Found, options: Options) -> None:
-    """Add the routes and topics that the recording names.
+    """Add the routes and topics that the recording names, at most TEMPLATES_MAX routes in all.
 
     The user's routes take precedence.
     """
@@ -286,9 +289,9 @@ def import_files(
 
     `paths` are files (rotated ones in any order, compressed ones), folders, patterns, or `-` for standard input.
     Files in a folder or matching a pattern that are not recordings are skipped (`Manifest.left_out`). `jitter`
-    spreads coarse timestamps within their resolution, seeded by `seed`. Raises InputError if a file cannot be read,
-    is empty or has another format, and OutputError if `out` exists (unless `overwrite`) or cannot be written. A
-    failed import leaves nothing behind.
+    spreads coarse timestamps within their resolution, seeded by `seed`. Raises UsageError if an option does not apply
+    to the format, InputError if a file cannot be read, is empty or has another format, or if there is no request, and
+    OutputError if `out` exists (unless `overwrite`) or cannot be written. A failed import leaves nothing behind.
     """
     options = options or Options()
     opened, left_out = _opened(paths, options, None if format is None else named_importer(format, options))

@@ -67,7 +67,7 @@ def _unknown(text: str, what: str, given: str, known: tuple[str, ...]) -> UsageE
 def parse_rules(texts: Iterable[str]) -> ScrubRules:
     """Parse all rules of a command line.
 
-    If several rules match a value, the last one applies.
+    If several rules match a value, the last one applies. Raises UsageError for an invalid rule.
     """
     return ScrubRules(tuple(parse_rule(text) for text in texts))
 

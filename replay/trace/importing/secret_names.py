@@ -93,7 +93,7 @@ SECRET_NAMES = (
     "cellphone",
     "msisdn",
 )
-"""A parameter with exactly one of these names is secret."""
+"""A parameter whose whole name is one of these is secret."""
 
 SECRET_WORDS = frozenset(
     {

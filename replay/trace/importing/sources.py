@@ -220,13 +220,13 @@ class SourceFile:
         self.bytes_done += len(chunk)
 
     def take_peeked(self, room: int) -> bytes:
-        """Return up to `room` bytes of a stream that were read for its head and must be read again."""
+        """Return up to `room` bytes that were read for the head of a pipe and must be passed on once more."""
         taken, self._peeked = self._peeked[:room], self._peeked[room:]
         return taken
 
 
 def _first_bytes(file: BinaryIO) -> bytes:
-    """Read the first HEAD_BYTES of a file, or more if its first line is longer.
+    """Read the first HEAD_BYTES of a file, or up to HEAD_BYTES_MAX if its first line is longer.
 
     A pipe delivers fewer bytes at a time, so several reads may be necessary.
     """

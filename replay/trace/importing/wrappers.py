@@ -1,7 +1,7 @@
 """Removes what containers and log collectors add to a server's line.
 
 Some wrap the whole line (docker's json-file, JSON of collectors) or split it into parts (CRI); most put a prefix
-before it. A wrapper is removed only if the remaining text matches a format and the original line does not.
+before it. A wrapper is removed only if the remaining text matches a format better than the original lines.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ VAGUE = frozenset({"stern"})
 
 
 def wrappers_of(head: bytes) -> list[str]:
-    """Return the wrappers that more than half of the first lines may have, the most likely first."""
+    """Return the wrappers that more than half of the first lines may have, in the order in which they are tried."""
     lines = [line + b"\n" for line in head.split(b"\n")[:-1] or [head] if line.strip()][:_SNIFFED_LINES]
     patterns = {**{name: pattern for name, (pattern, _) in _WHOLE.items()}, **_PATTERNS}
     return [
