@@ -208,7 +208,7 @@ class Connections:
 
 
 def noted(notes: Counter[Note]) -> list[str]:
-    """Return the notes about all captures of an import, one sentence each."""
+    """Return the notes about all captures of an import, one text for each count above 0."""
     gaps, gap_bytes = notes.pop(_GAP, 0), notes.pop(_GAP_BYTES, 0)
     said = [
         f"{counted(count, noun)} {what}" if noun else f"{what}: {count:,}"

@@ -41,7 +41,10 @@ def begins_capture(head: bytes) -> bool:
 
 
 def first_stamp(head: bytes) -> int | None:
-    """Return the time of the first TCP packet or IP fragment in the head of a capture; None if there is none."""
+    """Return the time of the earliest TCP packet or IP fragment in the head of a capture; None if there is none.
+
+    Raises InputError if the head is not that of a capture.
+    """
     first = next(Capture("", [memoryview(head)]).blocks(), None)
     return int(first.columns[kernels.AT_NS, 0]) if first is not None and first.columns.size else None
 

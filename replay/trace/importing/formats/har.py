@@ -32,7 +32,7 @@ _HEAD = re.compile(rb'\s*(?:\xef\xbb\xbf)?\{\s*"log"\s*:\s*\{')
 _STARTED = re.compile(rb'"startedDateTime"\s*:\s*"([^"]{1,64})"')
 _MS_NS = 1_000_000
 _BELOW_US = re.compile(r"[.,]\d{6}(\d{1,3})")
-"""Fraction digits that `datetime` drops."""
+"""Matches the digits of a fraction that `datetime` drops."""
 
 _FRACTION = re.compile(rb"[.,](\d{1,9})")
 
@@ -41,9 +41,9 @@ NO_START = "no start time"
 _SENT_ALL_THE_SAME = re.compile(
     r"TIMED_OUT|EMPTY_RESPONSE|CONNECTION_(?:RESET|CLOSED|ABORTED)|HTTP2|QUIC|INVALID_HTTP|INCOMPLETE|MISMATCH|TOO_MANY_REDIRECTS"
 )
-"""Chrome errors that occur after a request was sent.
+"""Matches errors of Chrome that occur after a request was sent.
 
-All other errors occur before.
+All other errors are taken to occur before.
 """
 
 _BOUNDARY = re.compile(r"boundary=\"?([^\";,]+)", re.IGNORECASE)
@@ -132,8 +132,8 @@ def _instant(text: str, zone: dt.tzinfo) -> int | None:
 def _took_ns(entry: _Entry) -> int:
     """Return the duration of an entry: `time`, or the sum of the timings (`ssl` is part of `connect`); -1 if unknown.
 
-    An optional timing of -1 counts as absent. If `send`, `wait` or `receive` is -1, or there was no response, the
-    duration is unknown.
+    An optional timing of -1 counts as absent. Without `time`, the duration is unknown if `send`, `wait` or `receive` is
+    -1. It is always unknown if the response has status 0.
     """
     total = entry.time
     if total is None or not total >= 0:
@@ -179,7 +179,10 @@ def _multipart(params: list[_Param], boundary: str) -> bytes:
 
 
 def _posted(posted: _Posted) -> tuple[bytes, str]:
-    """Return a request body and its media type, from the text or the form params, which exclude each other."""
+    """Return a request body and its media type, from the text, or from the form params if there is no text.
+
+    Raises binascii.Error if the text is not the base64 that it is declared to be.
+    """
     kind = posted.mimeType
     if posted.text or not posted.params:
         text = (posted.text or "").encode("utf-8", "surrogatepass")
@@ -211,7 +214,10 @@ _CHARSET = re.compile(r"charset=\"?([\w.:-]{1,40})", re.IGNORECASE)
 
 
 def _content_bytes(content: _Content) -> bytes | None:
-    """Return a response body without its content coding, as a HAR stores it; None if it is missing."""
+    """Return a response body without its content coding, as a HAR stores it; None if it is missing.
+
+    Raises binascii.Error if it is not the base64 that it is declared to be.
+    """
     if content.text is None or (not content.text and content.size != 0):
         return None
     if (content.encoding or "").lower() == "base64":
@@ -224,7 +230,7 @@ def _content_bytes(content: _Content) -> bytes | None:
 
 
 def _first_byte_ns(entry: _Entry) -> int:
-    """Return the time from the first byte of the request to that of the response, which is sending plus waiting."""
+    """Return the time from the first byte of the request to that of the response: `send` plus `wait`; -1 if unknown."""
     parts = [(entry.timings or {}).get(name, -1) for name in ("send", "wait")]
     if not all(isinstance(part, int | float) and 0 <= part < 1e12 for part in parts):
         return -1
@@ -239,7 +245,7 @@ class HarReader(RecordReader):
         self._zone = parse_zone(options.time_zone or "UTC")
 
     def probe(self, head: bytes) -> Probe:
-        """Return the start of the first entry, and the resolution, which the digits of its fraction give."""
+        """Return the start of the first entry, and the resolution: the digits of its fraction give it, 1 ms at most."""
         found = _STARTED.search(head)
         if found is None:
             return Probe(None, _MS_NS)
@@ -312,7 +318,7 @@ class HarReader(RecordReader):
         )
 
     def _response(self, response: _Response) -> RecordedResponse | None:
-        """Build the response of an entry.
+        """Build the response of an entry; None if there is nothing to keep.
 
         A HAR stores bodies without their content coding, so that Content-Encoding is dropped.
         """

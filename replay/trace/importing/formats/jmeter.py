@@ -86,7 +86,7 @@ class JmeterXmlReader(RecordReader):
     """Reads XML results, one sample at a time."""
 
     def probe(self, head: bytes) -> Probe:
-        """Return the start of the first HTTP sample in the head, and a resolution of 1 ms."""
+        """Return the start of the first HTTP sample in the head (None if it has none), and a resolution of 1 ms."""
         found = _FIRST.search(head)
         return Probe(int(found[1]) * _MS_NS if found else None, _MS_NS)
 

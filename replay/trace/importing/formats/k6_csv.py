@@ -1,7 +1,7 @@
 """Results of k6 as CSV (`--out csv=FILE`), where the time of a point is the end of a request.
 
-The same holds for k6's JSON (`makers`). Only `http_req_duration` measurements are read. Timestamps are whole seconds,
-unless K6_CSV_TIME_FORMAT changes that.
+So is the time of a point in k6's JSON (`makers`). Only `http_req_duration` measurements are read. Timestamps are whole
+seconds, unless K6_CSV_TIME_FORMAT changes that.
 """
 
 from __future__ import annotations

@@ -45,9 +45,10 @@ class PcapReader(RecordReader):
         self._notes: Counter[Note] = Counter()
 
     def probe(self, head: bytes) -> Probe:
-        """Return the time of the first packet, which orders the files of a rotation, and a resolution of 1 ns.
+        """Return the time of the first packet that is read (None if there is none), and a resolution of 1 ns.
 
-        Timestamps are not spread, because captures usually have microseconds or better.
+        The time orders the files of a rotation. Timestamps are not spread, because captures usually have microseconds
+        or better.
         """
         return Probe(first_stamp(head), 1)
 

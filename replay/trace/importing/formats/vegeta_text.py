@@ -47,7 +47,7 @@ class VegetaTextReader(RecordReader):
         self._count = 0
 
     def probe(self, head: bytes) -> Probe:
-        """Return no timestamp, because targets have none."""
+        """Return no timestamp, because targets have none, and a resolution of 1 ns."""
         return Probe(None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:

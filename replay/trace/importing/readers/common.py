@@ -135,7 +135,7 @@ class CommonLog(LineReader):
         self._state[scan.FORWARDED_LAST] = expected
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp in the head, and a resolution of 1 s."""
+        """Return the first timestamp in the head (None if it has none), and a resolution of 1 s."""
         state = np.zeros(scan.STATE_WORDS, dtype=np.int64)
         at = 0
         while at < len(head):
@@ -268,7 +268,7 @@ class CommonReader:
         return self._reader.probe(head)
 
     def _note_clients(self, lines: list[tuple[str, list[str], bool]]) -> None:
-        """Add an assumption if most clients are neither addresses nor host names."""
+        """Add an assumption if most clients are neither addresses nor names with a dot."""
         clients = [who[kind in (_HOST_FIRST, _FORWARDED_FIRST)] for kind, who, _ in lines]
         named = [client for client in clients if is_address(client.rstrip(",")) or "." in client]
         if clients and 2 * len(named) < len(clients):

@@ -12,7 +12,7 @@ from replay_native.ground.jit import warm
 from replay_native.importing import jitter as kernels
 
 WINDOW_ROWS = 1 << 17
-"""How many rows are held back, so that rows with equal timestamps are spread together even if they lie apart."""
+"""At least this many rows are held back, so that equal timestamps are spread together even if they lie apart."""
 
 SAME_STAMP_ROWS_MAX = 1 << 20
 """If more rows than this share a timestamp, they are spread in parts, each over the whole resolution."""

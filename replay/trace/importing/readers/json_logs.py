@@ -26,7 +26,7 @@ from .templates import first_named
 def settled_host(
     found: Found, known: Mapping[str, int], names: list[str], values: list[dict[str, Any]]
 ) -> Mapping[str, int]:
-    """Return the roles of the keys, corrected if `host` holds addresses.
+    """Return the roles of the keys, corrected if most values of `host` are addresses.
 
     If there is a port key, `host` is then the client; otherwise it is ignored.
     """

@@ -145,7 +145,10 @@ def _is_request(pairs: Mapping[str, str]) -> bool:
 
 
 def sniff_logfmt(head: bytes, options: Options) -> float:
-    """Return the share of the first lines that are pairs; 0 if no line has a timestamp, a method and a path."""
+    """Return the share of the first lines that are pairs; 0 if no line is a request.
+
+    A request has a timestamp, a method and a path, or, with `--columns`, one of the keys in it.
+    """
     if options.log_format:
         return 0.0
     lines = sniffed_lines(rewrite_logfmt(head))

@@ -86,7 +86,7 @@ def _column(head: bytes, delimiter: str, place: int) -> list[str]:
 
 
 def _widths(head: bytes, delimiter: str) -> list[int]:
-    """Return the number of fields of each of the first records, except the very first one."""
+    """Return the number of fields of each of the first records that are not blank, except the very first one."""
     records = (record for record in _records(head, delimiter) if record.strip(b"\r\0 "))
     whole = list(islice(records, _SNIFFED_RECORDS))[1:]
     return [len(_fields(record, delimiter)) for record in whole or sniffed_lines(head)[1:]]

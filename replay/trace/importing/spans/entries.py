@@ -29,7 +29,7 @@ class Choice:
     """The result for each request by number: SENT, or why it is not sent.
 
     `orphans` counts sent requests whose parent is not in the recording. `circles` counts requests whose ancestors
-    form a circle.
+    form a circle, or a chain of more than _STEPS_MAX spans without a request.
     """
 
     what: npt.NDArray[np.uint8]

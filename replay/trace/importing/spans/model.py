@@ -26,7 +26,8 @@ class NotASpan(ValueError):
 class Span:
     """One span.
 
-    `id` is None and `end_ns` is -1 if it was not recorded; `parent` and `link` may belong to another trace.
+    What was not recorded is None (`id`, `parent`, `link`) or -1 (`start_ns`, `end_ns`). `parent` and `link` may belong
+    to another trace.
     """
 
     id: SpanId | None
@@ -79,7 +80,7 @@ def _normal(text: str) -> str:
 def kind_of(name: str, attributes: dict[str, Any]) -> Kind:
     """Return the span kind of this name.
 
-    If there is none, server spans are recognized by their attributes.
+    If there is none, a span with an attribute of servers is a server's, and any other is internal.
     """
     found = KINDS.get(name.removeprefix("SPAN_KIND_").lower())
     if found is not None:
