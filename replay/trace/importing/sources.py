@@ -109,7 +109,8 @@ class SourceFile:
         if stat.S_ISDIR(status.st_mode):
             if is_trace(self._path):
                 raise InputError(
-                    f"{self.name} is a trace already", hint=f"replay inspect {self.name} shows it"
+                    f"{self.name} is a trace already",
+                    hint=f"replay inspect {shlex.quote(self.name)} shows it",
                 )
             raise InputError(f"{self.name} is a folder", hint="give the log files in it")
         return status.st_size if stat.S_ISREG(status.st_mode) else -1

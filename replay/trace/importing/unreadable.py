@@ -62,6 +62,11 @@ UNREADABLE = (
 )
 
 
+def _quoted(name: str) -> str:
+    """Return the name of a file for a command; FILE for standard input, which must be saved first."""
+    return "FILE" if name == "standard input" else shlex.quote(name)
+
+
 _RETURNS_ALONE = re.compile(rb"\A(?:\xef\xbb\xbf)?[^\r\n{\[][^\r\n]*\r(?!\n)[^\r\n]+\r(?!\n)[^\n]*\Z")
 
 
@@ -70,7 +75,7 @@ def refuse_line_ends(name: str, head: bytes) -> None:
     if _RETURNS_ALONE.match(head):
         raise InputError(
             f"{name} has lines that end in a carriage return alone",
-            hint=f"tr '\\r' '\\n' < {shlex.quote(name)} | replay import -",
+            hint=f"tr '\\r' '\\n' < {_quoted(name)} | replay import -",
         )
 
 
@@ -80,5 +85,5 @@ def refuse_unreadable(name: str, head: bytes) -> None:
         if known.pattern.search(head):
             raise InputError(
                 f"{name} is {known.kind}",
-                hint=known.way.replace("{}", shlex.quote(name), 1) if "{}" in known.way else known.way,
+                hint=known.way.replace("{}", _quoted(name), 1) if "{}" in known.way else known.way,
             )
