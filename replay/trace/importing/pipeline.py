@@ -308,7 +308,11 @@ def import_files(
         spread = jitter and resolution_ns >= SPREAD_FROM_NS
         work = _Import(writer, reader, resolution_ns, seed if spread else None)
         for given in inputs:
-            judge = FileJudge(found.rejects, given.file.name, chosen.title) if format is None else None
+            judge = (
+                FileJudge(found.rejects, given.file.name, chosen.name, chosen.title)
+                if format is None
+                else None
+            )
             _import_file(given, inputs, work, reader, found, judge, progress)
         for rows in reader.rows_at_end() if isinstance(reader, EndsLate) else ():
             work.add(rows)

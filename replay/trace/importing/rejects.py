@@ -86,8 +86,8 @@ class Rejects:
 class FileJudge:
     """Aborts the import when most lines of a file do not match the chosen format."""
 
-    def __init__(self, rejects: Rejects, file: str, title: str) -> None:
-        self._rejects, self._file, self._title = rejects, file, title
+    def __init__(self, rejects: Rejects, file: str, format_name: str, title: str) -> None:
+        self._rejects, self._file, self._format_name, self._title = rejects, file, format_name, title
         self._lines_before, self._counts_before = rejects.lines, rejects.counts.copy()
 
     def judge(self, *, at_end: bool = False) -> None:
@@ -106,5 +106,5 @@ class FileJudge:
             )
             raise InputError(
                 f"{self._file} is not {self._title}: of {lines:,} lines, these were rejected: {reasons}",
-                hint="replay import --format NAME imports it as that format anyway",
+                hint=f"replay import --format {self._format_name} imports it as that format anyway",
             )
