@@ -73,7 +73,7 @@ class Cleaner:
     """Cleans the texts of one recording and counts the changes in `found`.
 
     With `learns`, it recognizes a secret again in other places, such as a path segment or under another name. Readers
-    of logs, whose lines are read by kernels, do not use this.
+    of logs turn it off, because kernels, which cannot search for such values, read their lines.
     """
 
     def __init__(self, found: Found, options: Options, *, learns: bool = True) -> None:

@@ -24,10 +24,10 @@ One fixed word replaces all others.
 """
 
 _MARK = re.compile(f"(?:{REDACTED})?([\U000f0000-\U000fffff])")
-"""The word before the mark is optional, because it may have become part of a value that was found beside it."""
+"""Matches a mark, even without the word before it, which may have become part of another value."""
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 PERSON = ("(e-mail)", "(token)", "(phone)", "(card)", "(iban)")
-"""Used instead of a name for values that were found by their form."""
+"""The names of values that were found by their form, in changes and counts."""
 
 
 class Change(NamedTuple):

@@ -85,7 +85,7 @@ def _in_unit(unit: _Unit, data: bytes) -> str:
         return unit.mark + _in_case_of(f"{data[0]:02x}", unit.text)
     try:
         plain = data.decode("utf-8")
-    except UnicodeDecodeError:  # Its bytes were replaced one by one, and no longer form a character.
+    except UnicodeDecodeError:  # The bytes were replaced one by one, and no longer form a character.
         plain = data.decode("latin-1")
     words = plain.encode("utf-16-be")
     codes = [words[at : at + 2].hex() for at in range(0, len(words), 2)]

@@ -52,7 +52,7 @@ _UNREAD = {
 class SourceFile:
     """One file of a recording; `head` is its first bytes, uncompressed.
 
-    Raises InputError if it cannot be read.
+    Raises InputError if it cannot be read, is empty, or has a form that is not read (an archive, UTF-16).
     """
 
     def __init__(self, name: str) -> None:
@@ -88,7 +88,7 @@ class SourceFile:
         self.wrapper = wrapper
 
     def whole_lines(self) -> bytes:
-        """Return the head without its last line if that may be cut off."""
+        """Return the head up to its last line end, or the whole head if it has none."""
         return self.head[: self.head.rfind(b"\n") + 1] or self.head
 
     def _refuse_packed(self, name: str, head: bytes) -> None:

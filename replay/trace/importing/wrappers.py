@@ -99,7 +99,7 @@ class _Parts(ABC):
         self._held: dict[bytes, bytes] = {}
 
     def feed(self, data: bytes) -> bytes:
-        """Return the lines that are now complete."""
+        """Return the lines that are now complete, or longer than _PART_BYTES_MAX, and hold back the other parts."""
         if not self._held and not self._has_parts(data):
             return self._plain(data)
         out = bytearray()

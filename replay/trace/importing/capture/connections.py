@@ -153,7 +153,8 @@ class Connections:
             return False, down
         if not length or up in self._closed or down in self._closed:
             return True, None
-        # Its beginning was not captured. If the payload does not show the client, it is the side with the higher port.
+        # The connection's beginning was not captured. If the payload does not show which side is the client, the side
+        # with the higher port is taken.
         if REQUEST_LINE.match(payload):
             is_up = True
         elif STATUS_LINE.match(payload):

@@ -104,7 +104,8 @@ class Packets:
 class Capture:
     """Reads one capture file.
 
-    Raises InputError if it is not a capture. Reading stops at damage, which `damaged` describes.
+    `blocks` raises InputError if it is not a capture, or if its timestamps are finer than 1 ns. Reading stops at
+    damage, which `damaged` describes.
     """
 
     def __init__(self, name: str, pieces: Iterable[memoryview]) -> None:

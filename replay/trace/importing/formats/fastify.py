@@ -61,7 +61,10 @@ def _decoded(line: bytes) -> _Line | None:
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Return the share of the first lines that pino may have written; 0 if none of them is an incoming request."""
+    """Return the share of the first lines that pino may have written.
+
+    It is 0 if none of them is an incoming request, or with `--columns`.
+    """
     if options.columns:
         return 0.0
     lines = sniffed_lines(head)

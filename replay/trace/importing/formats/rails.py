@@ -122,7 +122,8 @@ class _Group:
 def sniff(head: bytes, options: Options) -> float:
     """Return 0.9 if a line of the head starts a request, otherwise 0.
 
-    The share of such lines is no measure, because most lines of a Rails log are of other kinds.
+    The share of such lines is no measure, because most lines of a Rails log are of other kinds. With `--columns` or
+    `--log-format`, the result is 0.
     """
     if options.columns or options.log_format:
         return 0.0

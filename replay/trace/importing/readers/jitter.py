@@ -108,7 +108,7 @@ class Jitter:
         draws = self._random.integers(0, self._resolution_ns, len(stamps))
         spread = np.empty_like(stamps)
         kernels.spread(stamps, draws, self._resolution_ns, spread, self._ends)
-        # Timestamps finer than the resolution, which was found in the head, may occur later in a file.
+        # The resolution was found in the head of the file. Finer timestamps may follow, and their sums may overlap.
         if not np.all(spread[1:] >= spread[:-1]):
             spread.sort()
         return {**columns, "at_ns": spread}

@@ -145,7 +145,7 @@ def _is_request(pairs: Mapping[str, str]) -> bool:
 
 
 def sniff_logfmt(head: bytes, options: Options) -> float:
-    """Return the share of the first lines that are pairs; 0 if no line is a request.
+    """Return the share of the first lines that are pairs; 0 if no line is a request, or with `--log-format`.
 
     A request has a timestamp, a method and a path, or, with `--columns`, one of the keys in it.
     """

@@ -58,7 +58,7 @@ class ResponseKeeper:
         self, pairs: Sequence[tuple[bytes, bytes]], body: bytes | None, *, size: int = -1, is_whole: bool = True,
         kind: str = "",
     ) -> RecordedResponse | None:  # fmt: skip
-        """Build a response; None if no responses are kept.
+        """Build a response; None if there is nothing to keep.
 
         `pairs` are its headers without those of the connection. `body` is the recorded part of its body (None:
         nothing), which had `size` bytes on the wire. `kind` is the media type if it was recorded separately from the
