@@ -20,7 +20,7 @@ def expand(paths: Sequence[str | Path]) -> list[str]:
     that match it. Raises UsageError if no path is given, and InputError if a folder or a pattern has no files.
     """
     if not paths:
-        raise UsageError("no log given")
+        raise UsageError("no log given: give files, folders, patterns, or - for standard input")
     found: list[str] = []
     for path in map(str, paths):
         place = Path(path)

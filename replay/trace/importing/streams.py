@@ -54,7 +54,7 @@ class Counted:
                 count = self._file.readinto(view)  # type: ignore[attr-defined]
         except OSError as error:
             name, done = self._source.name, self._source.bytes_done
-            raise InputError(f"{name}: {reason_of(error)} after {done:,} bytes") from None
+            raise InputError(f"{name}: {reason_of(error)}, after {done:,} bytes were read") from None
         self._source.account(view[:count])
         return count
 

@@ -262,7 +262,9 @@ class HarReader(RecordReader):
         for piece in file.stream():
             data += piece
             if len(data) > HAR_BYTES_MAX:
-                raise InputError(f"{file.name} is larger than 2 GiB: too large for a HAR")
+                raise InputError(
+                    f"{file.name} is larger than 2 GiB, the maximum for a HAR: save fewer requests in it"
+                )
         try:
             entries = msgspec.json.decode(bytes(data), type=_Har).log.entries
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

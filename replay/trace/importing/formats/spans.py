@@ -208,7 +208,7 @@ class SpanReader(RecordReader):
             )
         elif len(self._entries.services) > 1:
             assume(
-                f"only requests that no other request of the recording causes, by service: {self._services_text(sent)}"
+                f"only requests that no other one causes are imported, by service: {self._services_text(sent)}"
                 " (--service NAME selects those of one service)"
             )
         if orphans:
@@ -216,7 +216,9 @@ class SpanReader(RecordReader):
                 f"{counted(orphans, 'request')} with a parent that is not in the recording: taken as entering the system"
             )
         if circles:
-            assume(f"{counted(circles, 'request')} whose parents form a circle: sent")
+            assume(
+                f"{counted(circles, 'request')} whose parents form a circle: sent like requests without a parent"
+            )
         if missing["named method"]:
             assume(
                 f"{counted(missing['named method'], 'span')} without a method: taken from the name of the span"
