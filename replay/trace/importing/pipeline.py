@@ -342,7 +342,7 @@ def import_files(
 
 
 def _all_rejected(rejects: Rejects) -> str:
-    """Return the reasons why the lines of a recording were rejected; empty if there were no lines."""
+    """Return as text how many lines were rejected for which reasons; empty if there were no lines."""
     if not rejects.lines:
         return ""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejects.counts.most_common())

@@ -43,7 +43,8 @@ class Rows:
 
     `at_ns` is the recorded instant, truncated to the format's resolution. Target i is data[offsets[i]:offsets[i +
     1]]. `method` and `host` index the reader's `methods` and `hosts`. `client_hash` is a keyed hash of the client, 0
-    if unknown. `headers`, `body` and `response` index `header_sets`, `bodies` and `responses` (-1 is none).
+    if unknown. `headers`, `body` and `response` index `header_sets`, `bodies` and `responses` (-1 is none). An
+    optional column is None if no row has it.
     """
 
     at_ns: npt.NDArray[np.int64]

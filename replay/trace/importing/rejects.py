@@ -42,7 +42,7 @@ NO_SPAN_REQUEST = frozenset(
 """Reasons why a span is not replayed as a request."""
 
 NOT_CAPTURED, REQUEST_NOT_CAPTURED = "not captured whole", "response without request"
-"""Losses caused by holes in a capture."""
+"""Losses because a capture lacks packets."""
 
 _NO_REQUEST = frozenset(
     {HEADER, DETAIL, MEASUREMENT, AMBIGUOUS, NO_START, BODY_ELSEWHERE, BANNER, CACHED, NEVER_SENT}

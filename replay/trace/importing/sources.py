@@ -216,7 +216,7 @@ class SourceFile:
                 yield buffer, held + 1
 
     def account(self, chunk: memoryview) -> None:
-        """Count and hash bytes as stored on disk."""
+        """Count and hash bytes as they are stored, before decompression."""
         checksum.update(self._checksum, self._tail, np.frombuffer(chunk, dtype=np.uint8))
         self.bytes_done += len(chunk)
 

@@ -31,7 +31,7 @@ class Stored(Protocol):
         """Return bytes that were read for the head and must be read again."""
 
     def account(self, chunk: memoryview) -> None:
-        """Count and hash bytes as stored on disk."""
+        """Count and hash bytes as they are stored, before decompression."""
 
 
 class Counted:

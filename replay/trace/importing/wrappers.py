@@ -215,7 +215,7 @@ def _stages(wrapper: str) -> list[_Stage]:
 
 
 def unwrap(wrapper: str, data: bytes) -> bytes:
-    """Remove a wrapper from whole lines."""
+    """Remove a wrapper, or nested ones (`outer+inner`), from whole lines."""
     for stage in _stages(wrapper):
         data = stage.feed(data)
         data += stage.finish()
@@ -223,7 +223,7 @@ def unwrap(wrapper: str, data: bytes) -> bytes:
 
 
 def unwrapped(wrapper: str, blocks: Iterator[tuple[Bytes, int]]) -> Iterator[tuple[Bytes, int]]:
-    """Remove a wrapper from blocks as `SourceFile.blocks` yields them."""
+    """Remove a wrapper, or nested ones (`outer+inner`), from blocks as `SourceFile.blocks` yields them."""
     stages = _stages(wrapper)
     buffer = np.empty(0, dtype=np.uint8)
 

@@ -185,7 +185,7 @@ class Connections:
             self._close(next(iter(self._open)))
 
     def _lost(self, what: str, number: int) -> None:
-        """Count a message that a hole in the capture lost.
+        """Count a message that the capture lacks wholly or partly.
 
         `what` is `request`, `response`, or `pair` for a response whose request is missing.
         """

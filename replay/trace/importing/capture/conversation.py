@@ -49,8 +49,8 @@ class Conversation:
     """A connection from its first captured packet on.
 
     `done` receives exchanges; `lost(what, number)` counts lost messages, where `what` is `request`, `response` or
-    `pair`. `client` is the client's address (16 bytes), and `port` the server's port. `begins` is true if the
-    client's SYN was captured.
+    `pair`. `client` is the client's address (16 bytes), and `port` the server's port. `begins` is true if a SYN
+    of the connection was captured.
     """
 
     def __init__(

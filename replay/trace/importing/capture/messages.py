@@ -52,9 +52,9 @@ class Message:
 class Messages:
     """Splits one direction into messages.
 
-    `done(message)` receives each message; `lost(number)` reports one lost to a hole. `without_body(message)` returns
-    whether a response has no body regardless of its headers (a response to HEAD, RFC 9110, 9.3.2). It is None for
-    requests.
+    `done(message)` receives each message. `lost(number)` reports one that is lost to a hole, to damage, or to the end of
+    the stream; `number` is its first packet. `without_body(message)` returns whether a response has no body regardless
+    of its headers (a response to HEAD, RFC 9110, 9.3.2). It is None for requests.
     """
 
     def __init__(

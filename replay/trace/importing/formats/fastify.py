@@ -79,7 +79,7 @@ def sniff(head: bytes, options: Options) -> float:
 class FastifyReader(RecordReader):
     """Reads Fastify's logs.
 
-    Each `incoming request` line gives a row.
+    Each valid `incoming request` line gives a row.
     """
 
     def __init__(self, found: Found, options: Options) -> None:

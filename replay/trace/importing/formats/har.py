@@ -245,7 +245,7 @@ class HarReader(RecordReader):
         self._zone = parse_zone(options.time_zone or "UTC")
 
     def probe(self, head: bytes) -> Probe:
-        """Return the start of the first entry, and the resolution: the digits of its fraction give it, 1 ms at most."""
+        """Return the start of the first entry, and the resolution: 1 ms, or finer if the start has more digits."""
         found = _STARTED.search(head)
         if found is None:
             return Probe(None, _MS_NS)

@@ -23,8 +23,8 @@ Columns = dict[str, npt.NDArray[Any]]
 class Jitter:
     """Spreads rows uniformly over `resolution_ns` after their `at_ns`, in their order.
 
-    Add the rows of one file, or of files that follow each other in time, then call `flush`. With the same seed, the
-    same rows get the same timestamps.
+    Add the rows of one file, or of files that follow each other in time, then call `flush`. With the same seed and
+    stream, the same rows get the same timestamps.
     """
 
     def __init__(self, seed: int, stream: int, resolution_ns: int) -> None:

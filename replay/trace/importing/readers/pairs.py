@@ -211,7 +211,10 @@ def ltsv_layout(head: bytes, options: Options) -> Layout:
 
 
 def sniff_ltsv(head: bytes, options: Options) -> float:
-    """Return the share of the first lines that have labels with values, including a timestamp and a request."""
+    """Return the share of the first lines that have labels with values, including those of a time and a request.
+
+    With `--columns`, one of the labels in it is enough.
+    """
     lines = sniffed_lines(head)
     needed = {key for _, key in options.columns} or {"time"}
     asked = {"req", "uri"} if not options.columns else needed
