@@ -18,9 +18,9 @@ from .secrets import REDACTED
 
 _FIRST = 0xF0000
 MARKS_MAX = 0xFFFD
-"""How many values of one text get their own pseudonym.
+"""How many values of one text get a mark.
 
-One fixed word replaces all others.
+One fixed word replaces all others, except those that are kept.
 """
 
 _MARK = re.compile(f"(?:{REDACTED})?([\U000f0000-\U000fffff])")

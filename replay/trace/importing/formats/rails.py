@@ -47,7 +47,7 @@ Timestamps are truncated to seconds, and the duration excludes time before the c
 """
 
 WAITING_MAX = 100
-"""How many requests with the same tags, or without tags, wait for completion.
+"""How many requests of one group wait for completion.
 
 Beyond that, the oldest gets no status.
 """

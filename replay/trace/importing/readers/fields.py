@@ -1,4 +1,4 @@
-"""Reads files of lines with the field scanner, which reads all line formats except the common log."""
+"""Reads files of lines with the field scanner, which reads all line formats except the usual form of the common log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads CSV, TSV and JSON Lines with a mapping of columns: research traces, exports, custom logs.
+"""Reads CSV, TSV, Parquet and JSON Lines with a mapping of columns: research traces, exports, custom logs.
 
 `--columns at=TIMESTAMP,method=GET,path=/v1/chat` gives a column for each role, or a constant for a method, a path or
 a status. Other columns are found by their usual names. Requests of a table with neither method nor path are `GET /`.
