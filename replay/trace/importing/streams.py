@@ -35,7 +35,7 @@ class Stored(Protocol):
 
 
 class Counted:
-    """A file that is counted and hashed while it is read."""
+    """A file whose bytes are counted and hashed while they are read."""
 
     def __init__(self, file: BinaryIO, source: Stored) -> None:
         self._file, self._source = file, source

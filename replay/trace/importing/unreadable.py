@@ -80,7 +80,7 @@ def refuse_line_ends(name: str, head: bytes) -> None:
 
 
 def refuse_unreadable(name: str, head: bytes) -> None:
-    """Raise InputError with advice on conversion if a head belongs to one of these kinds."""
+    """Raise InputError with advice on conversion if a head is of one of the kinds in UNREADABLE."""
     for known in UNREADABLE:
         if known.pattern.search(head):
             raise InputError(

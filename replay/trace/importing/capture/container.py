@@ -162,9 +162,9 @@ class Capture:
         raise InputError(f"{self._name} is not a packet capture")
 
     def _ordered(self, waiting: list[Packets], buffer: npt.NDArray[np.uint8], end: int) -> Iterator[Packets]:
-        """Yield the complete packets in the buffer and those held back, in order.
+        """Yield the packets in `waiting` and the complete ones in the buffer, in order.
 
-        The last ones are held back, because earlier packets may still follow.
+        The last ones stay in `waiting`, because earlier packets may still follow.
         """
         columns = np.empty((kernels.COLUMNS, PACKETS_AT_ONCE), dtype=np.int64)
         while True:

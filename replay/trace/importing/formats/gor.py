@@ -53,7 +53,7 @@ BROKEN, TOO_LONG, LONE, REPLAYED = (
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Return 1 if the head is a record header followed by a message, otherwise 0."""
+    """Return 1 if the head begins with a record header and a message, otherwise 0."""
     found = HEAD.match(head.lstrip(b"\n"))
     return 1.0 if found and re.match(rb"[A-Z]+ |HTTP/", head.lstrip(b"\n")[found.end() :]) else 0.0
 

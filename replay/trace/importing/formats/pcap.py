@@ -113,7 +113,7 @@ class PcapReader(RecordReader):
         )
 
     def _response(self, response: Message) -> RecordedResponse | None:
-        """Build a response, without its body if that has a hole."""
+        """Build a response, without its body if the body is not whole; None if there is nothing to keep."""
         body = None if response.damaged else response.body
         return self.responses.made(end_to_end(response.headers), body, size=response.body_bytes)
 

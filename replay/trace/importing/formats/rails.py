@@ -169,7 +169,7 @@ def _started_ns(found: re.Match[bytes]) -> tuple[int, int] | None:
 class RailsReader(RecordReader):
     """Reads Rails' logs.
 
-    Each line that starts a request gives a row.
+    Each valid line that starts a request gives a row.
     """
 
     def __init__(self, found: Found, options: Options) -> None:

@@ -78,7 +78,7 @@ def _kind(who: list[str]) -> str:
 
 
 def _lines_of(head: bytes, limit: int = SNIFFED_LINES) -> list[tuple[str, list[str], bool]]:
-    """Return the matching lines among the first.
+    """Return those of the first lines that have the form of the common log.
 
     Each is its kind, the words before its timestamp, and whether the dedicated scanner can read that timestamp.
     """
