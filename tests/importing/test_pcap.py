@@ -356,7 +356,7 @@ def test_packets_that_the_capture_dropped_are_counted(tmp_path: Path) -> None:
     statistics = pcapng([], dropped=7)[len(pcapng([])) :]
     first, *rest = blocks_of(pcapng(one_exchange().frames(), dropped=12))
     trace = imported(tmp_path, b"".join([first, rest[0], statistics, *rest[1:]]))
-    assert "packets dropped while it was captured: 12" in trace.manifest.assumptions
+    assert "packets dropped during the capture: 12" in trace.manifest.assumptions
 
 
 @pytest.mark.parametrize("cut", [5, 30, 90])
@@ -432,7 +432,7 @@ def test_captures_of_the_same_time_are_not_joined(tmp_path: Path) -> None:
     for name, part in (("a", frames[: len(frames) // 2 + 4]), ("b", frames[len(frames) // 2 :])):
         (tmp_path / f"{name}.pcap").write_bytes(pcap(part))
     trace = import_files([tmp_path / "a.pcap", tmp_path / "b.pcap"], tmp_path / "t.trace")
-    assert "connections that began before the capture: 1" in trace.manifest.assumptions
+    assert "connections whose beginning was not captured: 1" in trace.manifest.assumptions
 
 
 def test_a_response_that_was_captured_whole_is_in_the_trace(tmp_path: Path) -> None:

@@ -173,6 +173,15 @@ def test_har(tmp_path: Path) -> None:
     assert trace.requests.body(trace.requests.get(0).body) == b'{"n": 1}'
 
 
+def test_a_har_s_times_without_a_zone_are_in_that_of_tz(tmp_path: Path) -> None:
+    entry = _entry(0, startedDateTime="2023-11-14T23:13:20.123")
+    (tmp_path / "a.har").write_text(json.dumps({"log": {"entries": [entry]}}))
+    options = Options(time_zone="+01:00")
+    trace = import_files([tmp_path / "a.har"], tmp_path / "a.trace", jitter=False, options=options)
+    assert [event.at_ns for event in events(trace)] == [1_700_000_000_123 * MS]
+    assert any("taken as +01:00" in each for each in trace.manifest.assumptions)
+
+
 def test_half_a_har_is_refused_in_words(tmp_path: Path) -> None:
     whole = json.dumps({"log": {"entries": [_entry(0)]}}).encode()
     with pytest.raises(InputError, match="not a whole HAR"):

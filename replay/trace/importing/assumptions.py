@@ -9,16 +9,16 @@ from .registry import Found
 
 
 def about_time(found: Found, time_zone: str) -> list[str]:
-    """Return the assumptions made about timestamps without a zone."""
+    """Return a sentence for each assumption about timestamps without a zone; `time_zone` is the value of --tz."""
     zoneless, repeated, skipped = (found.moments.get(name, 0) for name in ("zoneless", "repeated", "skipped"))
     said = []
     if zoneless:
-        taken = f"taken as {time_zone}" if time_zone else "taken as UTC (--tz ZONE)"
+        taken = f"taken as {time_zone}" if time_zone else "taken as UTC (--tz ZONE sets another)"
         said.append(f"stamps of {units.counted(zoneless, 'request')} name no zone: {taken}")
     if repeated:
         said.append(
-            f"{units.counted(repeated, 'request')} in the repeated hour of autumn: taken as in the second hour from where"
-            " the log's time goes back"
+            f"{units.counted(repeated, 'request')} in the repeated hour of autumn: counted as the second hour from the line"
+            " at which the log's time goes back"
         )
     if skipped:
         said.append(
@@ -41,6 +41,6 @@ def about_bodies(found: Found) -> list[str]:
     """Return a sentence for each reason why response bodies were not kept."""
     return [
         f"bodies of {units.counted(count, 'response')} {why}: their sizes and digests are kept, not the bodies"
-        + (" (--responses all)" if why == NOT_TEXT else "")
+        + (" (--responses all keeps them)" if why == NOT_TEXT else "")
         for why, count in found.bodies_left.items()
     ]

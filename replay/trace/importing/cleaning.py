@@ -1,6 +1,7 @@
 """Removes secrets and personal data from recorded requests and responses.
 
-Pseudonyms replace them in targets, headers and bodies.
+Pseudonyms and fakes replace them in targets, headers and bodies. Headers with client addresses are dropped. The
+user's rules (`--scrub`) take precedence.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .secret_names import WHO_WORDS, is_secret, is_secret_header
 from .secrets import REDACTED, redacted
 
 REMEMBERED = 1 << 16
-"""How many cleaned texts are cached, and how many secret values are remembered."""
+"""Maximum number of cached texts, of remembered secrets, and of remembered texts of responses."""
 
 REMEMBERED_BYTES_MAX = 4_096
 """Texts longer than this are not cached."""
@@ -50,7 +51,7 @@ PARTS_OF_NAMES = (
     b"msisdn", b"//", b"%", b"\\", b"eyj", b"basic", b"digest", b"@",
 )  # fmt: skip
 IGNORED_IN_NAMES = b"-_.[]"
-"""Bytes that are removed from a body in lower case before it is searched for PARTS_OF_NAMES.
+"""Bytes that are removed from a lower-case copy of a body before the copy is searched for PARTS_OF_NAMES.
 
 A body without any of PARTS_OF_NAMES holds no secret that is marked by a name.
 """
@@ -72,7 +73,7 @@ class Cleaner:
     """Cleans the texts of one recording and counts the changes in `found`.
 
     With `learns`, it recognizes a secret again in other places, such as a path segment or under another name. Readers
-    of logs, whose lines are read by kernels, do not use this.
+    of logs turn it off, because kernels, which cannot search for such values, read their lines.
     """
 
     def __init__(self, found: Found, options: Options, *, learns: bool = True) -> None:
@@ -93,7 +94,7 @@ class Cleaner:
         return rule.how
 
     def _clean(self, text: bytes, place: str, clean: Callable[[str, Marks], str]) -> bytes:
-        """Clean a text, using the cache.
+        """Clean a text with `clean`, or take the result from the cache, and replace known secrets in it.
 
         Its changes are counted every time.
         """
@@ -129,7 +130,7 @@ class Cleaner:
             found.note_change(change, count)
 
     def _learn(self, secrets: list[str]) -> None:
-        """Search for these values from now on.
+        """Search for these values from now on, unless a value is too short or not a single word.
 
         If an earlier response contained one of them under another name, an assumption reports its place.
         """
@@ -141,8 +142,8 @@ class Cleaner:
                 self._found.known_secrets.add(word)
             if (place := self._found.given_out.get(word)) is not None:
                 self._found.assume(
-                    f"a secret of a request appeared earlier in a response, at {place}, where no name marks it as a secret:"
-                    f" import with --scrub '{place}=pseudonym'"
+                    f"a secret appeared earlier in a response, at {place}, where no name marks it as a secret:"
+                    f" --scrub '{place}=pseudonym' replaces it there, too"
                 )
 
     def _without_known(self, text: bytes, place: str) -> bytes:
@@ -160,7 +161,7 @@ class Cleaner:
         return cleaned.encode("latin-1") if changes else text
 
     def target(self, target: bytes) -> bytes:
-        """Replace the secrets in a request target by pseudonyms."""
+        """Replace the secrets in a request target, unless secrets are kept."""
         return target if self._keeps else self._clean(target, "query", self._clean_target)
 
     def targets(self, data: Bytes, ends: Int64s, needs: Int64s) -> tuple[Bytes, Int64s]:
@@ -188,7 +189,10 @@ class Cleaner:
         return np.concatenate(pieces), ends + np.cumsum(grown)
 
     def headers(self, pairs: Iterable[tuple[bytes, bytes | None]]) -> Headers:
-        """Replace the secrets in header values by pseudonyms, and drop headers with client addresses."""
+        """Replace the secrets in header values, and drop headers with client addresses.
+
+        Nothing changes if secrets are kept. A value of None stays None.
+        """
         given = tuple(pairs)
         if self._keeps:
             return given
@@ -212,7 +216,7 @@ class Cleaner:
         return tuple(kept)
 
     def _header(self, name: str, value: bytes, has_rule: bool) -> bytes:
-        """Clean the value of one header."""
+        """Clean a header: each cookie, the whole value if its name is secret or has a rule, otherwise secrets in it."""
         how = self._how("header", name) or "pseudonym"
 
         def clean(text: str, marks: Marks) -> str:
@@ -227,7 +231,7 @@ class Cleaner:
         return self._clean(value, f"header {name}" if has_rule or is_secret_header(name) else "header", clean)
 
     def body(self, body: bytes, side: str = "") -> bytes:
-        """Replace the secrets in a body by pseudonyms.
+        """Replace the secrets in a body, unless secrets are kept.
 
         A binary body is unchanged. `side` is `response ` for response bodies.
         """
@@ -244,7 +248,7 @@ class Cleaner:
         return self._cleaned_body(body, f"{side}text", _clean_markup)
 
     def _cleaned_body(self, body: bytes, place: str, clean: Callable[[str, Marks], str]) -> bytes:
-        """Clean a body unless it cannot hold a secret."""
+        """Clean a body; if it cannot hold any other secret, replace only known ones."""
         if place.endswith("json") and place != "json":
             self._note_given_out(body)
         if not self._rules.has("json", "form"):
@@ -254,7 +258,7 @@ class Cleaner:
         return self._clean(body, place, clean)
 
     def _note_given_out(self, body: bytes) -> None:
-        """Remember the texts of a response, to report any that later proves to be a secret."""
+        """Remember the long strings of a JSON response, to report any that later proves to be a secret."""
         for leaf in json_leaves(body.decode("latin-1")):
             named = is_secret(leaf.name.rpartition("/")[2]) or self._rules.of("json", leaf.name) is not None
             is_new = leaf.value not in self._found.known_secrets and not named
@@ -320,7 +324,7 @@ def _says_address(name: str, value: bytes) -> bool:
 
 
 def _with_separator(text: str, place: Place) -> tuple[int, int]:
-    """Return the start and end of a member or field, including its separator."""
+    """Return the start and end of a member or field, including the separator after it, or else the one before it."""
     begin, end = place.first, place.end + place.quoted
     if place.quoted and text[begin] != '"':
         begin -= 1

@@ -19,7 +19,7 @@ A larger body is not decoded.
 """
 
 _PIECE_BYTES = 1 << 18
-"""Number of bytes decoded per step, because a small body may expand to gigabytes."""
+"""Number of bytes of br and zstd decoded per step, because a small body may expand to gigabytes."""
 
 _ANY_ZLIB = 32 + zlib.MAX_WBITS
 """zlib's option to detect gzip or zlib from the header."""
@@ -30,7 +30,7 @@ class BadCoding(ValueError):
 
 
 def coding_of(headers: Headers | list[tuple[bytes, bytes]]) -> bytes:
-    """Return the content coding given in the headers, in lower case; empty for `identity`."""
+    """Return the content codings in the headers, in lower case and joined by commas; empty for none or `identity`."""
     named = [
         coding.strip().lower()
         for name, value in headers
@@ -43,7 +43,7 @@ def coding_of(headers: Headers | list[tuple[bytes, bytes]]) -> bytes:
 def decoded(body: bytes, coding: bytes) -> bytes:
     """Decode a body.
 
-    Raises BadCoding if it is incomplete, too large, or not gzip, deflate, br or zstd.
+    Raises BadCoding if it is damaged or too large, or if `coding` is not one of gzip, deflate, br and zstd.
     """
     if not coding or not body:
         return body
@@ -54,7 +54,7 @@ def decoded(body: bytes, coding: bytes) -> bytes:
 
 
 def encoded(body: bytes, coding: bytes) -> bytes:
-    """Encode a body in a coding that `decoded` supports."""
+    """Encode a body in a coding that `decoded` supports; an empty coding leaves it unchanged."""
     import cramjam
 
     if coding in (b"gzip", b"x-gzip"):

@@ -19,10 +19,10 @@ from .unreadable import refuse_line_ends, refuse_unreadable
 from .wrappers import VAGUE, unwrap, wrappers_of
 
 LIKELY = 0.5
-"""Minimum share of the first lines that must match a format for it to be chosen."""
+"""Minimum score of a format, roughly the share of the first lines that match it, for the format to be chosen."""
 
 SURE = 0.75
-"""At this share of matching lines, no other format is tried."""
+"""At this score, no other part of the head and no wrapper is tried."""
 
 NEAR_LINES = 50
 """How many lines are examined first."""
@@ -39,7 +39,7 @@ def _first_line(head: bytes) -> str:
 
 
 def _is_binary(head: bytes) -> bool:
-    """Return whether the head has a NUL, or control characters make up more than a twentieth of it."""
+    """Return whether the head has a NUL, or more than a twentieth of its first 4 KiB are control characters."""
     controls = sum(byte < 9 or 13 < byte < 27 for byte in head[:4096])
     return 0 in head or controls * 20 > min(len(head), 4096)
 
@@ -56,7 +56,7 @@ def _kind_of_table(head: bytes) -> str:
 
 
 def _looked_at(head: bytes) -> Iterator[bytes]:
-    """Yield the first lines of a head, the whole head, and its second half.
+    """Yield the parts of a head to compare with formats: its first lines, the whole, and the second half if it is long.
 
     Messages that a server writes at startup must not hide an otherwise good log.
     """
@@ -73,7 +73,10 @@ def _looked_at(head: bytes) -> Iterator[bytes]:
 
 
 def _scores(head: bytes, options: Options, known: Mapping[str, Importer]) -> dict[str, tuple[float, int]]:
-    """Return the score of a head for each format, with the rank that decides between equal scores."""
+    """Return the score of a head for each format, with the rank that decides between equal scores.
+
+    With a log format of the user, only the formats that accept one are scored.
+    """
     return {
         name: (candidate.sniff(head, options), candidate.rank)
         for name, candidate in known.items()
@@ -97,7 +100,7 @@ def _best(head: bytes, options: Options, known: Mapping[str, Importer]) -> tuple
 
 
 def _unwrap(file: SourceFile, options: Options, known: Mapping[str, Importer]) -> tuple[float, int, str]:
-    """Return the same as `_best`, after removing a wrapper if the remaining lines match a format better."""
+    """Return what `_best` returns, after removing wrappers from the file if its lines then match a format better."""
     best, chosen = _best(file.head, options, known), ""
     vague = bool(options.log_format) or len(known) == 1
     left = [("", file.whole_lines())]
@@ -125,7 +128,8 @@ def tell_format(
 ) -> Importer:
     """Return the importer that fits the head of a file best, and remove the wrappers of its lines.
 
-    If the user gave the importer (`named`), only the wrappers are determined. Raises InputError if no importer fits.
+    If the user gave the importer (`named`), only the wrappers are determined. Raises InputError if no
+    importer fits, or if lines end in a carriage return alone.
     """
     options = options or Options()
     refuse_line_ends(file.name, file.head)
@@ -153,7 +157,7 @@ def raise_unknown(
     if options.log_format:
         raise InputError(
             f"{file.name} is not of this --log-format; {begins}",
-            hint="nginx's log_format, with $variables, or Apache's LogFormat, with %directives, as in its configuration",
+            hint="give nginx's log_format (with $variables) or Apache's LogFormat (with %directives) as configured",
         )
     near = ""
     if share > 0 and nearest:
@@ -163,14 +167,15 @@ def raise_unknown(
     columns = proposed_columns(file.head)
     if columns:
         raise InputError(
-            f"{file.name} is JSON Lines, but its keys are not known{near}; {begins}",
-            hint=f"check and try --columns {shlex.quote(columns)}",
+            f"{file.name} has JSON objects, but their keys are not those of a known format{near}; {begins}",
+            hint=f"check this guess, and give it to replay import: --columns {shlex.quote(columns)}",
         )
-    takes = f"--format {nearest}" if near else "--format"
+    takes = f"--format {nearest}" if near else "--format NAME"
     raise InputError(
         f"{file.name} is not a log of a known format{near}; {begins}",
-        hint="for a custom log_format give --log-format '...', for a table --columns at=COLUMN,path=COLUMN;"
-        f" {takes} imports it anyway{'' if near else ' as one of ' + ', '.join(sorted(known))}",
+        hint="replay import reads a custom log_format with --log-format '...', and a table with"
+        f" --columns at=COLUMN,path=COLUMN; {takes} reads it anyway"
+        f"{'' if near else ' as one of ' + ', '.join(sorted(known))}",
     )
 
 
@@ -182,20 +187,20 @@ def _is_text(head: bytes) -> bool:
 def detect(path: str | Path) -> Importer:
     """Return the importer for a file.
 
-    Raises InputError if its format is unknown.
+    Raises InputError if the file cannot be read or its format is unknown.
     """
     return tell_format(SourceFile(str(path)))
 
 
 def named_importer(format_name: str, options: Options) -> Importer:
-    """Return the importer that the user gave.
+    """Return the importer of the `--format` that the user gave.
 
-    Raises UsageError if other options do not apply to it.
+    Raises UsageError if it does not exist, or if `--columns` or `--log-format` do not apply to it.
     """
     chosen = importer_named(format_name)
     if options.columns and not chosen.takes_columns:
         raise UsageError(
-            f"--columns is not for --format {chosen.name}, which defines its own columns",
+            f"--columns is not for --format {chosen.name}",
             hint=f"it is for {', '.join(importers_that(lambda known: known.takes_columns))}",
         )
     if options.log_format and not chosen.takes_log_format:

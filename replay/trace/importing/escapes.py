@@ -25,6 +25,6 @@ It does not match after a `%25` that begins a longer escape.
 def begins(characters: str) -> str:
     """Return a pattern for the position where a word of these characters begins, including after an escape.
 
-    `characters` is the inside of a character class.
+    It also matches after a `%` or backslash that begins no escape. `characters` is the inside of a character class.
     """
     return rf"(?:(?<![%\\{characters}])|{AFTER_ESCAPE}|{_IS_LITERAL})"

@@ -20,14 +20,16 @@ def expand(paths: Sequence[str | Path]) -> list[str]:
     that match it. Raises UsageError if no path is given, and InputError if a folder or a pattern has no files.
     """
     if not paths:
-        raise UsageError("no log given")
+        raise UsageError("no log given: give files, folders, patterns, or - for standard input")
     found: list[str] = []
     for path in map(str, paths):
         place = Path(path)
         if path != STDIN and place.is_dir() and not is_trace(place):
             kept = sorted(_files_in(place))
             if not kept:
-                raise InputError(f"{path} is a folder without files")
+                raise InputError(
+                    f"{path} is a folder without files to import: hidden files and traces are skipped"
+                )
             found += map(str, kept)
         elif path != STDIN and glob.has_magic(path) and not place.exists():
             matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207
@@ -52,7 +54,10 @@ def _once(names: Sequence[str]) -> list[str]:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder and its subfolders, except hidden files and traces."""
+    """Yield the files of a folder and its subfolders.
+
+    Hidden files and folders, traces (also unfinished ones) and links to folders are skipped.
+    """
     for entry in folder.iterdir():
         if entry.name.startswith("."):
             continue

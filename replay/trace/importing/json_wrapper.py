@@ -47,7 +47,7 @@ def _text_of(found: re.Match[bytes]) -> bytes:
 
 
 def unwrap(data: bytes) -> bytes:
-    """Replace JSON lines by the texts inside them.
+    """Replace each JSON line that has one of the collectors' keys by the text under that key.
 
     All other lines are unchanged.
     """

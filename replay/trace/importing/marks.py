@@ -18,16 +18,16 @@ from .secrets import REDACTED
 
 _FIRST = 0xF0000
 MARKS_MAX = 0xFFFD
-"""How many values of one text get their own pseudonym.
+"""How many values of one text get a mark.
 
-One fixed word replaces all others.
+One fixed word replaces all others, except those that are kept.
 """
 
 _MARK = re.compile(f"(?:{REDACTED})?([\U000f0000-\U000fffff])")
-"""The word before the mark is optional, because it may have become part of a value that was found beside it."""
+"""Matches a mark, even without the word before it, which may have become part of another value."""
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 PERSON = ("(e-mail)", "(token)", "(phone)", "(card)", "(iban)")
-"""Used instead of a name for values that were found by their form."""
+"""The names of values that were found by their form, in changes and counts."""
 
 
 class Change(NamedTuple):
@@ -47,7 +47,10 @@ class Marks:
         self.changes: list[Change] = []
 
     def mark(self, text: str, name: str, how: How = "pseudonym", place: Kind | str = "") -> str:
-        """Count a value and return a mark for it."""
+        """Return a mark for a value, and count the value unless it is kept.
+
+        Beyond MARKS_MAX values, a kept value is returned unchanged, and one fixed word for any other.
+        """
         if how != "keep":
             shown = name if name in PERSON or place else secret_key(name) or name.lower()
             self.changes.append(Change(place or self._place, shown, "fake" if name in PERSON else how))
@@ -61,7 +64,7 @@ class Marks:
         self.changes.append(Change(place, name, "drop"))
 
     def value(self, text: str, name: str) -> str:
-        """Mark a value."""
+        """Mark a value that is secret because of the name beside it."""
         return self.mark(text, name)
 
     def credentials(self, scheme: str, text: str) -> str:
@@ -69,7 +72,7 @@ class Marks:
         return self.mark(scheme + text, "authorization")
 
     def structure(self, text: str, name: str, quote: str) -> str:
-        """Mark each text and number inside separately if the text is plain JSON, otherwise the whole text."""
+        """Mark each string and number in a JSON text separately, or the whole text if none is found in it."""
         pieces, at = [], 0
         for leaf in json_leaves(text):
             if leaf.end > leaf.begin and (leaf.quoted or _NUMBER.fullmatch(leaf.value)):
@@ -97,7 +100,7 @@ class Marks:
 
     @property
     def secrets(self) -> list[str]:
-        """The values that are replaced."""
+        """The values that are replaced (all except the kept ones)."""
         return [text for text, how in self._found if how != "keep"]
 
     def resolved(self, text: str, pseudonyms: Pseudonyms) -> str:

@@ -41,7 +41,7 @@ _SEPARATOR = re.compile(r"%(?:25){0,4}20|[^A-Z0-9]")
 _TEST_CARDS = {"4": "400000", "5": "520082", "2": "222300", "3": "378282", "6": "601111"}
 """The prefix of payment providers' test cards, by the first digit of a card number."""
 PHONE_PREFIX_DIGITS = 5
-"""How many leading digits of a phone number are kept: country and area."""
+"""At most this many leading digits of a phone number are kept, for its country and area."""
 
 Mark = Callable[[str, str], str]
 """Called with a value and its kind.
@@ -51,7 +51,7 @@ Returns the temporary replacement.
 
 
 def fake(pseudonyms: Pseudonyms, text: str) -> str:
-    """Return the fake for a value, according to its form."""
+    """Return the fake for a value according to its form, or its pseudonym if it has no known form."""
     if "@" in text or "40" in text:
         match = EMAIL.fullmatch(text)
         if match is not None and is_mail(match):
@@ -90,7 +90,7 @@ def is_mail(match: re.Match[str]) -> bool:
 def email(pseudonyms: Pseudonyms, match: re.Match[str]) -> str:
     """Return a fake e-mail address.
 
-    Addresses that share a domain share a fake domain below example.com.
+    Addresses that share a domain share a fake domain below example.com. The domain example.com and its subdomains are kept.
     """
     domain = match["domain"].lower()
     local = match[0][: match.start("at") - match.start()]
@@ -107,7 +107,10 @@ def _digits_of(text: str) -> str:
 
 @lru_cache(1 << 12)
 def is_card(text: str) -> bool:
-    """Return whether the digits of a text form a card number, by their length and check digit (ISO/IEC 7812)."""
+    """Return whether the digits of a text form a card number, by their length and check digit (ISO/IEC 7812).
+
+    Digits that are all equal are not a card number.
+    """
     digits = _digits_of(text)
     return 13 <= len(digits) <= 19 and len(set(digits)) > 1 and _luhn(digits) == 0
 
@@ -150,7 +153,7 @@ def iban(pseudonyms: Pseudonyms, text: str) -> str:
 
 
 def phone(pseudonyms: Pseudonyms, text: str) -> str:
-    """Return another phone number with the same leading digits and gaps."""
+    """Return a fake phone number with the same leading digits and gaps."""
     digits = _digits_of(text)
     kept = min(PHONE_PREFIX_DIGITS, len(digits) - 4)
     rest = len(digits) - kept
@@ -158,7 +161,7 @@ def phone(pseudonyms: Pseudonyms, text: str) -> str:
 
 
 def _in_place(text: str, made: str, gap: re.Pattern[str]) -> str:
-    """Replace the characters of a text by others, keeping its gaps."""
+    """Replace the characters of a text by those of `made`, keeping its gaps."""
     pieces, at, taken = [], 0, 0
     for match in gap.finditer(text):
         count = match.start() - at

@@ -94,13 +94,16 @@ def _shared(opened: list[tuple[SourceFile, Importer]]) -> Importer:
         if other.name != chosen.name:
             raise InputError(
                 f"{first.name} is {chosen.title}, but {file.name} is {other.title}",
-                hint="import them one by one, or give --format",
+                hint="import them one by one, or all as one format: replay import --format NAME",
             )
     return chosen
 
 
 def _inputs(files: list[SourceFile], reader: Reader) -> tuple[int, list[_Input]]:
-    """Return the finest resolution of the files, and the files ordered by first timestamp."""
+    """Return the finest resolution of the files in ns, and the files ordered by first timestamp.
+
+    Files without a timestamp come last and do not count for the resolution, which is 1 if no file has one.
+    """
     probes = [reader.probe(file.head) for file in files]
     inputs = [_Input(file, probe.first_ns) for file, probe in zip(files, probes, strict=True)]
     resolution_ns = min((probe.resolution_ns for probe in probes if probe.first_ns is not None), default=1)
@@ -210,7 +213,7 @@ class _Import:
         return numbers
 
     def note_clients(self, found: Found, importer: Importer) -> None:
-        """Add an assumption if most requests come from one client, or have no client."""
+        """Add an assumption if at least ONE_CLIENT_SHARE of the requests come from one client, or have no client."""
         if self._rows < CLIENTS_FROM_ROWS or not importer.names_clients:
             return
         if self._unnamed_rows >= ONE_CLIENT_SHARE * self._rows:
@@ -220,7 +223,7 @@ class _Import:
         elif self._frequent_rows >= ONE_CLIENT_SHARE * self._rows:
             share = units.format_share(self._frequent_rows / self._rows)
             found.assume(
-                f"one client has {share} of the requests: is it a proxy, and does the log have X-Forwarded-For?"
+                f"one client has {share} of the requests: if it is a proxy, log X-Forwarded-For to tell clients apart"
             )
 
     def end(self) -> None:
@@ -237,7 +240,7 @@ class _Import:
 
 
 def _take_names(writer: TraceWriter, found: Found, options: Options) -> None:
-    """Add the routes and topics that the recording names.
+    """Add the routes and topics that the recording names, at most TEMPLATES_MAX routes in all.
 
     The user's routes take precedence.
     """
@@ -286,16 +289,16 @@ def import_files(
 
     `paths` are files (rotated ones in any order, compressed ones), folders, patterns, or `-` for standard input.
     Files in a folder or matching a pattern that are not recordings are skipped (`Manifest.left_out`). `jitter`
-    spreads coarse timestamps within their resolution, seeded by `seed`. Raises InputError if a file cannot be read,
-    is empty or has another format, and OutputError if `out` exists (unless `overwrite`) or cannot be written. A
-    failed import leaves nothing behind.
+    spreads coarse timestamps within their resolution, seeded by `seed`. Raises UsageError if an option does not apply
+    to the format, InputError if a file cannot be read, is empty or has another format, or if there is no request, and
+    OutputError if `out` exists (unless `overwrite`) or cannot be written. A failed import leaves nothing behind.
     """
     options = options or Options()
     opened, left_out = _opened(paths, options, None if format is None else named_importer(format, options))
     files, chosen = [file for file, _ in opened], _shared(opened)
     if options.service and not chosen.takes_service:
         raise UsageError(
-            f"--service does not work with {chosen.title}, which does not record the service that received a request",
+            f"--service does not work with {chosen.title}: it does not record which service received a request",
             hint=f"it is for {' and '.join(importers_that(lambda known: known.takes_service))}",
         )
     found = Found(key=b"".join(file.head for file in files))
@@ -305,14 +308,21 @@ def import_files(
         spread = jitter and resolution_ns >= SPREAD_FROM_NS
         work = _Import(writer, reader, resolution_ns, seed if spread else None)
         for given in inputs:
-            judge = FileJudge(found.rejects, given.file.name, chosen.title) if format is None else None
+            judge = (
+                FileJudge(found.rejects, given.file.name, chosen.name, chosen.title)
+                if format is None
+                else None
+            )
             _import_file(given, inputs, work, reader, found, judge, progress)
         for rows in reader.rows_at_end() if isinstance(reader, EndsLate) else ():
             work.add(rows)
         work.end()
         if writer.manifest.rows == 0:
             why = "".join(f"; {each}" for each in found.assumptions)
-            raise InputError(f"no request in {inputs[0].file.name}{_all_rejected(found.rejects)}{why}")
+            others = f" and {units.counted(len(inputs) - 1, 'other file')}" if len(inputs) > 1 else ""
+            raise InputError(
+                f"no request in {inputs[0].file.name}{others}{_all_rejected(found.rejects)}{why}"
+            )
         manifest = writer.manifest
         manifest.importer, manifest.resolution_ns = chosen.name, resolution_ns
         manifest.jitter = JitterRecord(done=spread, seed=seed if spread else 0)
@@ -332,7 +342,7 @@ def import_files(
 
 
 def _all_rejected(rejects: Rejects) -> str:
-    """Return the reasons why the lines of a recording were rejected; empty if there were no lines."""
+    """Return as text how many lines were rejected for which reasons; empty if there were no lines."""
     if not rejects.lines:
         return ""
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejects.counts.most_common())

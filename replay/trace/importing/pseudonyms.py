@@ -85,7 +85,7 @@ def _in_unit(unit: _Unit, data: bytes) -> str:
         return unit.mark + _in_case_of(f"{data[0]:02x}", unit.text)
     try:
         plain = data.decode("utf-8")
-    except UnicodeDecodeError:  # Its bytes were replaced one by one, and no longer form a character.
+    except UnicodeDecodeError:  # The bytes were replaced one by one, and no longer form a character.
         plain = data.decode("latin-1")
     words = plain.encode("utf-16-be")
     codes = [words[at : at + 2].hex() for at in range(0, len(words), 2)]
@@ -115,7 +115,7 @@ class _Digit(NamedTuple):
 def _digits(plain: bytes) -> Iterator[_Digit]:
     """Yield the bytes of a value that change.
 
-    The first digit of a number stays above 0, so that the value remains a number.
+    A leading digit stays above 0, so that a number remains one. A leading 0 does not change.
     """
     start = 1 if plain[:1] == b"-" else 0
     for place, byte in enumerate(plain):
@@ -183,7 +183,7 @@ class Pseudonyms:
         return known
 
     def number(self, text: str, below: int) -> int:
-        """Return a number below `below`, always the same for the same text."""
+        """Return a number below `below`, always the same for the same text, whose case is ignored."""
         return int.from_bytes(self._hash(b"number", text.lower().encode()), "big") % below
 
     def _of(self, text: str) -> str:

@@ -43,7 +43,8 @@ class Rows:
 
     `at_ns` is the recorded instant, truncated to the format's resolution. Target i is data[offsets[i]:offsets[i +
     1]]. `method` and `host` index the reader's `methods` and `hosts`. `client_hash` is a keyed hash of the client, 0
-    if unknown. `headers`, `body` and `response` index `header_sets`, `bodies` and `responses` (-1 is none).
+    if unknown. `headers`, `body` and `response` index `header_sets`, `bodies` and `responses` (-1 is none). An
+    optional column is None if no row has it.
     """
 
     at_ns: npt.NDArray[np.int64]
@@ -169,12 +170,12 @@ class Found:
         self.bodies_left[why] = self.bodies_left.get(why, 0) + 1
 
     def drop(self, what: str, count: int) -> None:
-        """Count removed secrets of a kind."""
+        """Count secrets of a kind that were replaced or removed."""
         if count:
             self.secrets_dropped[what] = self.secrets_dropped.get(what, 0) + count
 
     def note_secret(self, name: str, count: int = 1) -> None:
-        """Count secrets that were removed because of their name.
+        """Count secrets that were replaced or removed, by the name beside them.
 
         Names beyond SECRET_NAMES_MAX are counted together.
         """
@@ -186,7 +187,7 @@ class Found:
     def note_change(self, change: Change, count: int) -> None:
         """Count changed values by place and name.
 
-        Beyond CHANGES_MAX pairs, all names of a place are counted together.
+        Beyond CHANGES_MAX pairs, all new names of a place are counted together.
         """
         if change not in self.changes and len(self.changes) >= CHANGES_MAX:
             change = change._replace(name=OTHER_NAMES)
@@ -292,7 +293,7 @@ def importers_that(accepts: Callable[[Importer], bool]) -> list[str]:
 def importer_named(name: str) -> Importer:
     """Return the importer for a `--format`.
 
-    Raises UsageError if there is none.
+    Raises UsageError if there is none, or if a package's importer cannot be used.
     """
     if name in _importers and name not in _BROUGHT.names():
         return _importers[name]

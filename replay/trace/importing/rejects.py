@@ -42,7 +42,7 @@ NO_SPAN_REQUEST = frozenset(
 """Reasons why a span is not replayed as a request."""
 
 NOT_CAPTURED, REQUEST_NOT_CAPTURED = "not captured whole", "response without request"
-"""Losses caused by holes in a capture."""
+"""Losses because a capture lacks packets."""
 
 _NO_REQUEST = frozenset(
     {HEADER, DETAIL, MEASUREMENT, AMBIGUOUS, NO_START, BODY_ELSEWHERE, BANNER, CACHED, NEVER_SENT}
@@ -86,8 +86,8 @@ class Rejects:
 class FileJudge:
     """Aborts the import when most lines of a file do not match the chosen format."""
 
-    def __init__(self, rejects: Rejects, file: str, title: str) -> None:
-        self._rejects, self._file, self._title = rejects, file, title
+    def __init__(self, rejects: Rejects, file: str, format_name: str, title: str) -> None:
+        self._rejects, self._file, self._format_name, self._title = rejects, file, format_name, title
         self._lines_before, self._counts_before = rejects.lines, rejects.counts.copy()
 
     def judge(self, *, at_end: bool = False) -> None:
@@ -105,6 +105,6 @@ class FileJudge:
                 f"{reason} {count:,}" for reason, count in sorted(foreign.items(), key=lambda x: -x[1])
             )
             raise InputError(
-                f"{self._file} is not {self._title}: of {lines:,} lines these were rejected: {reasons}",
-                hint="--format imports it as that format anyway",
+                f"{self._file} is not {self._title}: of {lines:,} lines, these were rejected: {reasons}",
+                hint=f"replay import --format {self._format_name} imports it as that format anyway",
             )

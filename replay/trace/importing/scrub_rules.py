@@ -41,12 +41,12 @@ def parse_rule(text: str) -> ScrubRule:
     """
     match = _RULE.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"--scrub {text!r} is not a rule", hint=f"write PLACE:NAME=HOW: {EXAMPLE}")
+        raise UsageError(f"--scrub {text!r} is not a rule", hint=f"write PLACE:NAME=HOW, such as {EXAMPLE}")
     place, how = match["place"].strip().lower(), match["how"].strip().lower()
     if place not in KINDS[:-1]:
         raise _unknown(text, "place", place, KINDS[:-1])
     if how not in HOWS:
-        raise _unknown(text, "kind of replacement", how, HOWS)
+        raise _unknown(text, "action", how, HOWS)
     name = match["name"].strip()
     if place == "json" and not name.startswith("/"):
         raise UsageError(
@@ -67,7 +67,7 @@ def _unknown(text: str, what: str, given: str, known: tuple[str, ...]) -> UsageE
 def parse_rules(texts: Iterable[str]) -> ScrubRules:
     """Parse all rules of a command line.
 
-    If several rules match a value, the last one applies.
+    If several rules match a value, the last one applies. Raises UsageError for an invalid rule.
     """
     return ScrubRules(tuple(parse_rule(text) for text in texts))
 

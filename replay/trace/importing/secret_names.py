@@ -93,7 +93,7 @@ SECRET_NAMES = (
     "cellphone",
     "msisdn",
 )
-"""A parameter with exactly one of these names is secret."""
+"""A parameter whose whole name is one of these is secret."""
 
 SECRET_WORDS = frozenset(
     {
@@ -139,7 +139,7 @@ def is_secret(name: str) -> bool:
 
 @lru_cache(1 << 12)
 def is_secret_header(name: str) -> bool:
-    """Return whether a header identifies or authorizes its client."""
+    """Return whether a header identifies or authorizes the client, judged by its name."""
     lowered = name.strip().lower()
     if lowered in _HARMLESS_HEADERS:
         return False

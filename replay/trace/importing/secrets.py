@@ -22,7 +22,7 @@ class Instead(Protocol):
     """Supplies the replacements of secrets."""
 
     def value(self, text: str, name: str) -> str:
-        """Return the replacement of a value."""
+        """Return the replacement of a value that is secret because of the name beside it."""
         ...
 
     def credentials(self, scheme: str, text: str) -> str:

@@ -52,7 +52,7 @@ _UNREAD = {
 class SourceFile:
     """One file of a recording; `head` is its first bytes, uncompressed.
 
-    Raises InputError if it cannot be read.
+    Raises InputError if it cannot be read, is empty, or has a form that is not read (an archive, UTF-16).
     """
 
     def __init__(self, name: str) -> None:
@@ -88,7 +88,7 @@ class SourceFile:
         self.wrapper = wrapper
 
     def whole_lines(self) -> bytes:
-        """Return the head without its last line if that may be cut off."""
+        """Return the head up to its last line end, or the whole head if it has none."""
         return self.head[: self.head.rfind(b"\n") + 1] or self.head
 
     def _refuse_packed(self, name: str, head: bytes) -> None:
@@ -109,7 +109,8 @@ class SourceFile:
         if stat.S_ISDIR(status.st_mode):
             if is_trace(self._path):
                 raise InputError(
-                    f"{self.name} is a trace already", hint=f"replay inspect {self.name} shows it"
+                    f"{self.name} is a trace already",
+                    hint=f"replay inspect {shlex.quote(self.name)} shows it",
                 )
             raise InputError(f"{self.name} is a folder", hint="give the log files in it")
         return status.st_size if stat.S_ISREG(status.st_mode) else -1
@@ -142,7 +143,7 @@ class SourceFile:
             except zlib.error as error:
                 raise InputError(f"{self.name} is not a readable gzip file: {error}") from None
         if not head:
-            raise InputError(f"{self.name} is empty ({self.compression})")
+            raise InputError(f"{self.name} is empty, or damaged at its beginning ({self.compression})")
         return head
 
     def source(self) -> Source:
@@ -183,7 +184,9 @@ class SourceFile:
     def _rows_as_csv(self) -> Iterator[bytes]:
         """Yield a Parquet file as CSV."""
         if self._path is None or self.bytes_total < 0:
-            raise InputError(f"Parquet cannot be read from {self.name}", hint="give the name of a file")
+            raise InputError(
+                f"Parquet cannot be read from {self.name}", hint="give the name of a regular file"
+            )
         return rows_as_csv(self._path, self.name)
 
     def _reader(self, raw: Counted) -> Counted | Gunzip | Unzstd | Pieces:
@@ -213,18 +216,18 @@ class SourceFile:
                 yield buffer, held + 1
 
     def account(self, chunk: memoryview) -> None:
-        """Count and hash bytes as stored on disk."""
+        """Count and hash bytes as they are stored, before decompression."""
         checksum.update(self._checksum, self._tail, np.frombuffer(chunk, dtype=np.uint8))
         self.bytes_done += len(chunk)
 
     def take_peeked(self, room: int) -> bytes:
-        """Return up to `room` bytes of a stream that were read for its head and must be read again."""
+        """Return up to `room` bytes that were read for the head of a pipe and must be passed on once more."""
         taken, self._peeked = self._peeked[:room], self._peeked[room:]
         return taken
 
 
 def _first_bytes(file: BinaryIO) -> bytes:
-    """Read the first HEAD_BYTES of a file, or more if its first line is longer.
+    """Read the first HEAD_BYTES of a file, or up to HEAD_BYTES_MAX if its first line is longer.
 
     A pipe delivers fewer bytes at a time, so several reads may be necessary.
     """

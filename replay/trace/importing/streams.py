@@ -31,17 +31,20 @@ class Stored(Protocol):
         """Return bytes that were read for the head and must be read again."""
 
     def account(self, chunk: memoryview) -> None:
-        """Count and hash bytes as stored on disk."""
+        """Count and hash bytes as they are stored, before decompression."""
 
 
 class Counted:
-    """A file that is counted and hashed while it is read."""
+    """A file whose bytes are counted and hashed while they are read."""
 
     def __init__(self, file: BinaryIO, source: Stored) -> None:
         self._file, self._source = file, source
 
     def readinto(self, view: memoryview) -> int:
-        """Read the next bytes; 0 at the end."""
+        """Read the next bytes into `view`, and return how many; 0 at the end.
+
+        Raises InputError if the system reports an error.
+        """
         peeked = self._source.take_peeked(len(view))
         try:
             if peeked:
@@ -51,7 +54,7 @@ class Counted:
                 count = self._file.readinto(view)  # type: ignore[attr-defined]
         except OSError as error:
             name, done = self._source.name, self._source.bytes_done
-            raise InputError(f"{name}: {reason_of(error)} after {done:,} bytes") from None
+            raise InputError(f"{name}: {reason_of(error)}, after {done:,} bytes were read") from None
         self._source.account(view[:count])
         return count
 
@@ -64,7 +67,7 @@ class Unmarked:
         self._begun = False
 
     def readinto(self, view: memoryview) -> int:
-        """Read the next bytes; 0 at the end."""
+        """Read the next bytes into `view`, and return how many; 0 at the end."""
         count = self._reader.readinto(view)
         if self._begun:
             return count
@@ -93,7 +96,7 @@ class Gunzip:
         self._ended = False
 
     def readinto(self, view: memoryview) -> int:
-        """Read the next bytes; 0 at the end."""
+        """Read the next bytes into `view`, and return how many; 0 at the end."""
         while not self._ended:
             if not self._rest:
                 count = self._raw.readinto(self._chunk)
@@ -137,7 +140,7 @@ class Pieces:
         self._chunk = memoryview(bytearray(_CHUNK_BYTES))
 
     def readinto(self, view: memoryview) -> int:
-        """Read the next bytes; 0 at the end."""
+        """Read the next bytes into `view`, and return how many; 0 at the end."""
         while not self._rest:
             self._raw.readinto(self._chunk)
             piece = next(self._pieces, None)
@@ -152,7 +155,7 @@ class Pieces:
 
 
 def zstd_head(raw: bytes, size: int) -> bytes:
-    """Return the beginning of a zstd file, decompressed: at least `size` bytes if it has as many."""
+    """Decompress the beginning of a zstd file until there are `size` bytes, or until `raw` ends or is damaged."""
     head = b""
     stream = pa.CompressedInputStream(pa.BufferReader(raw), "zstd")
     with contextlib.suppress(OSError, pa.ArrowException):
@@ -182,7 +185,7 @@ class Unzstd:
         return bytes(chunk[: self._raw.readinto(chunk)])
 
     def readinto(self, view: memoryview) -> int:
-        """Read the next bytes; 0 at the end."""
+        """Read the next bytes into `view`, and return how many; 0 at the end."""
         done = 0
         try:
             while done < len(view) and not self._source.damaged:

@@ -11,7 +11,7 @@ from .secret_names import SECRET_NAMES, SECRET_SUFFIXES
 
 
 def packed_names() -> tuple[Bytes, Int64s]:
-    """Return the names of secret parameters as `replay_native.importing.suspects.is_secret_name` takes them."""
+    """Return `keys` and `key_ends` for `replay_native.importing.suspects.is_secret_name`."""
     keys = [(name, True) for name in SECRET_SUFFIXES] + [(name, False) for name in SECRET_NAMES]
     keys.sort(key=lambda key: (key[0][-1], -len(key[0])))
     lasts = np.frombuffer("".join(name[-1] for name, _ in keys).encode(), np.uint8)

@@ -51,7 +51,7 @@ UNREADABLE = (
             rb'\A(?=[^\n]*"(?:httpMethod|requestId|requestTime)")(?![^\n]*"path")[^\n]*"resourcePath"\s*:'
         ),
         'add "path":"$context.path" to the stage\'s log format; or take the templates as paths:'
-        " --columns at=requestTime,method=httpMethod,path=resourcePath",
+        " replay import --columns at=requestTime,method=httpMethod,path=resourcePath",
     ),
     Unreadable("an array of JSON, and not JSON Lines", re.compile(rb'\A\s*\[\s*\{\s*"'), _jq(".[]")),
     Unreadable(
@@ -62,6 +62,11 @@ UNREADABLE = (
 )
 
 
+def _quoted(name: str) -> str:
+    """Return the name of a file for a command; FILE for standard input, which must be saved first."""
+    return "FILE" if name == "standard input" else shlex.quote(name)
+
+
 _RETURNS_ALONE = re.compile(rb"\A(?:\xef\xbb\xbf)?[^\r\n{\[][^\r\n]*\r(?!\n)[^\r\n]+\r(?!\n)[^\n]*\Z")
 
 
@@ -70,15 +75,15 @@ def refuse_line_ends(name: str, head: bytes) -> None:
     if _RETURNS_ALONE.match(head):
         raise InputError(
             f"{name} has lines that end in a carriage return alone",
-            hint=f"tr '\\r' '\\n' < {shlex.quote(name)} | replay import -",
+            hint=f"tr '\\r' '\\n' < {_quoted(name)} | replay import -",
         )
 
 
 def refuse_unreadable(name: str, head: bytes) -> None:
-    """Raise InputError with advice on conversion if a head belongs to one of these kinds."""
+    """Raise InputError with advice on conversion if a head is of one of the kinds in UNREADABLE."""
     for known in UNREADABLE:
         if known.pattern.search(head):
             raise InputError(
                 f"{name} is {known.kind}",
-                hint=known.way.replace("{}", shlex.quote(name), 1) if "{}" in known.way else known.way,
+                hint=known.way.replace("{}", _quoted(name), 1) if "{}" in known.way else known.way,
             )

@@ -1,7 +1,7 @@
 """Removes what containers and log collectors add to a server's line.
 
 Some wrap the whole line (docker's json-file, JSON of collectors) or split it into parts (CRI); most put a prefix
-before it. A wrapper is removed only if the remaining text matches a format and the original line does not.
+before it. A wrapper is removed only if the remaining text matches a format better than the original lines.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class _Parts(ABC):
         self._held: dict[bytes, bytes] = {}
 
     def feed(self, data: bytes) -> bytes:
-        """Return the lines that are now complete."""
+        """Return the lines that are now complete, or longer than _PART_BYTES_MAX, and hold back the other parts."""
         if not self._held and not self._has_parts(data):
             return self._plain(data)
         out = bytearray()
@@ -196,7 +196,7 @@ VAGUE = frozenset({"stern"})
 
 
 def wrappers_of(head: bytes) -> list[str]:
-    """Return the wrappers that more than half of the first lines may have, the most likely first."""
+    """Return the wrappers that more than half of the first lines may have, in the order in which they are tried."""
     lines = [line + b"\n" for line in head.split(b"\n")[:-1] or [head] if line.strip()][:_SNIFFED_LINES]
     patterns = {**{name: pattern for name, (pattern, _) in _WHOLE.items()}, **_PATTERNS}
     return [
@@ -215,7 +215,7 @@ def _stages(wrapper: str) -> list[_Stage]:
 
 
 def unwrap(wrapper: str, data: bytes) -> bytes:
-    """Remove a wrapper from whole lines."""
+    """Remove a wrapper, or nested ones (`outer+inner`), from whole lines."""
     for stage in _stages(wrapper):
         data = stage.feed(data)
         data += stage.finish()
@@ -223,7 +223,7 @@ def unwrap(wrapper: str, data: bytes) -> bytes:
 
 
 def unwrapped(wrapper: str, blocks: Iterator[tuple[Bytes, int]]) -> Iterator[tuple[Bytes, int]]:
-    """Remove a wrapper from blocks as `SourceFile.blocks` yields them."""
+    """Remove a wrapper, or nested ones (`outer+inner`), from blocks as `SourceFile.blocks` yields them."""
     stages = _stages(wrapper)
     buffer = np.empty(0, dtype=np.uint8)
 

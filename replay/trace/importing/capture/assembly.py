@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 WAITING_BYTES_MAX = 4 << 20
 WAITING_NS_MAX = 10_000_000_000
-"""How long segments wait for missing bytes, in capture time, before the gap becomes a hole."""
+"""Segments wait at most this long for missing bytes, in capture time; then the gap becomes a hole."""
 
 _MASK, _HALF = 0xFFFFFFFF, 1 << 31
 _SEGMENT_BYTES = 200

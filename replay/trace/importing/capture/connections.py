@@ -153,7 +153,8 @@ class Connections:
             return False, down
         if not length or up in self._closed or down in self._closed:
             return True, None
-        # Its beginning was not captured. If the payload does not show the client, it is the side with the higher port.
+        # The connection's beginning was not captured. If the payload does not show which side is the client, the side
+        # with the higher port is taken.
         if REQUEST_LINE.match(payload):
             is_up = True
         elif STATUS_LINE.match(payload):
@@ -184,7 +185,7 @@ class Connections:
             self._close(next(iter(self._open)))
 
     def _lost(self, what: str, number: int) -> None:
-        """Count a message that a hole in the capture lost.
+        """Count a message that the capture lacks wholly or partly.
 
         `what` is `request`, `response`, or `pair` for a response whose request is missing.
         """
@@ -202,13 +203,13 @@ class Connections:
             notes["connection", f"to port {port} spoke {speaks}, which is not read"] = count
         notes[_GAP], notes[_GAP_BYTES] = self._holes, self._hole_bytes
         notes["", "responses not captured whole, whose status is unknown"] = self._cut_responses
-        notes["", "connections that began before the capture"] = self._headless
+        notes["", "connections whose beginning was not captured"] = self._headless
         notes["", "IP packets that lack fragments"] = self._fragments.incomplete
         return notes
 
 
 def noted(notes: Counter[Note]) -> list[str]:
-    """Return the notes about all captures of an import, one sentence each."""
+    """Return the notes about all captures of an import, one text for each count above 0."""
     gaps, gap_bytes = notes.pop(_GAP, 0), notes.pop(_GAP_BYTES, 0)
     said = [
         f"{counted(count, noun)} {what}" if noun else f"{what}: {count:,}"

@@ -41,7 +41,10 @@ def begins_capture(head: bytes) -> bool:
 
 
 def first_stamp(head: bytes) -> int | None:
-    """Return the time of the first TCP packet or IP fragment in the head of a capture; None if there is none."""
+    """Return the time of the earliest TCP packet or IP fragment in the head of a capture; None if there is none.
+
+    Raises InputError if the head is not that of a capture.
+    """
     first = next(Capture("", [memoryview(head)]).blocks(), None)
     return int(first.columns[kernels.AT_NS, 0]) if first is not None and first.columns.size else None
 
@@ -73,7 +76,7 @@ class Losses:
     def notes(self) -> list[str]:
         """Return a sentence for each kind of loss, for the import summary."""
         counts = {
-            "packets dropped while it was captured": sum(self.drops.values()),
+            "packets dropped during the capture": sum(self.drops.values()),
             "packets without a time (simple packet blocks)": self.without_time,
             "packets cut off within their headers": self.cut_in_headers,
             **{
@@ -101,7 +104,8 @@ class Packets:
 class Capture:
     """Reads one capture file.
 
-    Raises InputError if it is not a capture. Reading stops at damage, which `damaged` describes.
+    `blocks` raises InputError if it is not a capture, or if its timestamps are finer than 1 ns. Reading stops at
+    damage, which `damaged` describes.
     """
 
     def __init__(self, name: str, pieces: Iterable[memoryview]) -> None:
@@ -158,9 +162,9 @@ class Capture:
         raise InputError(f"{self._name} is not a packet capture")
 
     def _ordered(self, waiting: list[Packets], buffer: npt.NDArray[np.uint8], end: int) -> Iterator[Packets]:
-        """Yield the complete packets in the buffer and those held back, in order.
+        """Yield the packets in `waiting` and the complete ones in the buffer, in order.
 
-        The last ones are held back, because earlier packets may still follow.
+        The last ones stay in `waiting`, because earlier packets may still follow.
         """
         columns = np.empty((kernels.COLUMNS, PACKETS_AT_ONCE), dtype=np.int64)
         while True:
@@ -201,7 +205,7 @@ class Capture:
             self._sections += 1
         kind, size = struct.unpack(self._order + "II", buffer[at : at + 8].tobytes())
         if size < 12 or size % 4 or size > _BLOCK_BYTES_MAX:
-            self.damaged = f"damaged capture: block of {size:,} bytes"
+            self.damaged = f"damaged capture: a block cannot have {size:,} bytes"
             return False
         if at + size > end:
             return False

@@ -20,7 +20,7 @@ TLS, HTTP_2, ANOTHER = (
     "HTTP/2",
     "another protocol",
 )
-UPGRADED = "an upgraded connection (WebSocket)"
+UPGRADED = "an upgraded protocol (WebSocket or a tunnel)"
 _TLS_RECORDS = frozenset(range(20, 25))
 _PREFACE = b"PRI * HTTP/2.0\r\n"
 _NO_BODY = frozenset({b"204", b"304"})
@@ -49,8 +49,8 @@ class Conversation:
     """A connection from its first captured packet on.
 
     `done` receives exchanges; `lost(what, number)` counts lost messages, where `what` is `request`, `response` or
-    `pair`. `client` is the client's address (16 bytes), and `port` the server's port. `begins` is true if the
-    client's SYN was captured.
+    `pair`. `client` is the client's address (16 bytes), and `port` the server's port. `begins` is true if a SYN
+    of the connection was captured.
     """
 
     def __init__(

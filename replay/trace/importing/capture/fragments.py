@@ -89,7 +89,7 @@ class Fragments:
 
     @property
     def incomplete(self) -> int:
-        """Number of packets with missing fragments."""
+        """Number of packets that still lack fragments, also those that were dropped."""
         return self._given_up + len(self._waiting)
 
     def take(self, data: Bytes, column: list[int]) -> Whole | None:

@@ -52,9 +52,9 @@ class Message:
 class Messages:
     """Splits one direction into messages.
 
-    `done(message)` receives each message; `lost(number)` reports one lost to a hole. `without_body(message)` returns
-    whether a response has no body regardless of its headers (a response to HEAD, RFC 9110, 9.3.2). It is None for
-    requests.
+    `done(message)` receives each message. `lost(number)` reports one that is lost to a hole, to damage, or to the end of
+    the stream; `number` is its first packet. `without_body(message)` returns whether a response has no body regardless
+    of its headers (a response to HEAD, RFC 9110, 9.3.2). It is None for requests.
     """
 
     def __init__(
@@ -176,7 +176,8 @@ class Messages:
         self._head.clear()
         start = self._start_line.match(head)
         if start is None:
-            # Only a client's first bytes show another protocol. All other data that is not a message is a lost message.
+            # Data of a client that is not a message shows another protocol, unless a message came before. All other
+            # such data is a lost message.
             is_another = not self.count and self._without_body is None
             if not is_another:
                 self._lost(self._begun[2])

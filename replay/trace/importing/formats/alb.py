@@ -1,7 +1,7 @@
 r"""AWS Application Load Balancer: a request starts at request_creation_time and takes the sum of its three durations.
 
 A duration is -1 if the load balancer could not dispatch the request, or if the target did not respond before the idle
-timeout. The sum is then unknown. Bytes outside ASCII are written as `\xHH`.
+timeout. The duration of the request is then unknown. Bytes outside ASCII are written as `\xHH`.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def _unknown(directive: str) -> UsageError:
 def layout_of(text: str) -> Layout:
     """Return the layout of a LogFormat.
 
-    Raises UsageError if it has no time or no request.
+    Raises UsageError if it has no time, no request, an unknown directive, or two fields with nothing between them.
     """
     literals, roles, names = [""], list[int](), list[str]()
     stamp, unit_ns, at, text = "start", UNITS_NS["s"], 0, unquoted(text)
@@ -135,7 +135,7 @@ def _checked(literals: list[str], roles: list[int], names: list[str], stamp: str
 def _joined(
     literals: list[str], roles: list[int], names: list[str]
 ) -> tuple[list[str], list[int], list[str]]:
-    """Join an adjacent `%U%q` to one target."""
+    """Join the first `%U` that `%q` follows directly with it to one target."""
     for index in range(1, len(roles)):
         if not literals[index] and roles[index - 1 : index + 1] == [field_spec.TARGET, field_spec.QUERY]:
             return (

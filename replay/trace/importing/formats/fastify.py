@@ -61,7 +61,10 @@ def _decoded(line: bytes) -> _Line | None:
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Return the share of the first lines that are pino's; 0 if none of them is an incoming request."""
+    """Return the share of the first lines that pino may have written.
+
+    It is 0 if none of them is an incoming request, or with `--columns`.
+    """
     if options.columns:
         return 0.0
     lines = sniffed_lines(head)
@@ -76,7 +79,7 @@ def sniff(head: bytes, options: Options) -> float:
 class FastifyReader(RecordReader):
     """Reads Fastify's logs.
 
-    Each `incoming request` line gives a row.
+    Each valid `incoming request` line gives a row.
     """
 
     def __init__(self, found: Found, options: Options) -> None:

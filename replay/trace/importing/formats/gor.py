@@ -53,7 +53,7 @@ BROKEN, TOO_LONG, LONE, REPLAYED = (
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Return 1 if the head is a record header followed by a message, otherwise 0."""
+    """Return 1 if the head begins with a record header and a message, otherwise 0."""
     found = HEAD.match(head.lstrip(b"\n"))
     return 1.0 if found and re.match(rb"[A-Z]+ |HTTP/", head.lstrip(b"\n")[found.end() :]) else 0.0
 
@@ -71,7 +71,7 @@ class GorReader(MessageReader):
         self._plain = PlainRecords(self, found, options)
 
     def probe(self, head: bytes) -> Probe:
-        """Return the time of the first record, and a resolution of 1 ns."""
+        """Return the time of the first record (None if the head has none), and a resolution of 1 ns."""
         found = HEAD.match(head.lstrip(b"\n"))
         return Probe(int(found[3]) if found else None, 1)
 
@@ -91,7 +91,7 @@ class GorReader(MessageReader):
         yield from self._end_file(file)
 
     def _end_file(self, file: SourceFile) -> Iterator[Rows]:
-        """Yield the requests that still wait at the end of a file, without a response, and reject waiting responses."""
+        """Yield the requests that are still without a response, and reject the responses without a request."""
         yield from self.rows(iter(self._pending.values()))
         self._pending.clear()
         while self._early:
@@ -104,7 +104,10 @@ class GorReader(MessageReader):
         self._found.rejects.add(LONE, file.name, answer.number, answer.shown)
 
     def _records(self, file: SourceFile, parts: Iterable[tuple[int, bytes]]) -> Iterator[Record]:
-        """Yield requests from numbered parts, each when its response is found or when it stops waiting."""
+        """Yield requests from numbered parts, each when its response is found or when it stops waiting.
+
+        If the file is still growing (`follows`), no request waits.
+        """
         pending, rejects = self._pending, self._found.rejects
         for number, part in parts:
             head = HEAD.match(part)

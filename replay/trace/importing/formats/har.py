@@ -16,6 +16,7 @@ import msgspec
 from replay.errors import InputError
 from replay.trace.importing.readers.records import Record, RecordReader, end_to_end
 from replay.trace.importing.registry import (
+    Found,
     Importer,
     Options,
     Probe,
@@ -25,13 +26,13 @@ from replay.trace.importing.registry import (
 from replay.trace.importing.rejects import CACHED, NEVER_SENT
 from replay.trace.importing.sources import SourceFile
 from replay.trace.responses import RecordedResponse, media_type
-from replay.units import datetime_to_ns
+from replay.units import datetime_to_ns, parse_zone
 
 _HEAD = re.compile(rb'\s*(?:\xef\xbb\xbf)?\{\s*"log"\s*:\s*\{')
 _STARTED = re.compile(rb'"startedDateTime"\s*:\s*"([^"]{1,64})"')
 _MS_NS = 1_000_000
 _BELOW_US = re.compile(r"[.,]\d{6}(\d{1,3})")
-"""Fraction digits that `datetime` drops."""
+"""Matches the digits of a fraction that `datetime` drops."""
 
 _FRACTION = re.compile(rb"[.,](\d{1,9})")
 
@@ -40,9 +41,9 @@ NO_START = "no start time"
 _SENT_ALL_THE_SAME = re.compile(
     r"TIMED_OUT|EMPTY_RESPONSE|CONNECTION_(?:RESET|CLOSED|ABORTED)|HTTP2|QUIC|INVALID_HTTP|INCOMPLETE|MISMATCH|TOO_MANY_REDIRECTS"
 )
-"""Chrome errors that occur after a request was sent.
+"""Matches errors of Chrome that occur after a request was sent.
 
-All other errors occur before.
+All other errors are taken to occur before.
 """
 
 _BOUNDARY = re.compile(r"boundary=\"?([^\";,]+)", re.IGNORECASE)
@@ -115,7 +116,8 @@ def sniff(head: bytes, options: Options) -> float:
     return 1.0 if _HEAD.match(head) else 0.0
 
 
-def _instant(text: str) -> int | None:
+def _instant(text: str, zone: dt.tzinfo) -> int | None:
+    """Return the instant of a timestamp in ns, None if it is invalid; `zone` applies if it has no zone itself."""
     try:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:
@@ -124,14 +126,14 @@ def _instant(text: str) -> int | None:
         return None
     finer = _BELOW_US.search(text)
     below_us_ns = int(finer[1].ljust(3, "0")) if finer else 0
-    return datetime_to_ns(moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)) + below_us_ns
+    return datetime_to_ns(moment if moment.tzinfo else moment.replace(tzinfo=zone)) + below_us_ns
 
 
 def _took_ns(entry: _Entry) -> int:
     """Return the duration of an entry: `time`, or the sum of the timings (`ssl` is part of `connect`); -1 if unknown.
 
-    An optional timing of -1 counts as absent. If `send`, `wait` or `receive` is -1, or there was no response, the
-    duration is unknown.
+    An optional timing of -1 counts as absent. Without `time`, the duration is unknown if `send`, `wait` or `receive` is
+    -1. It is always unknown if the response has status 0.
     """
     total = entry.time
     if total is None or not total >= 0:
@@ -177,7 +179,10 @@ def _multipart(params: list[_Param], boundary: str) -> bytes:
 
 
 def _posted(posted: _Posted) -> tuple[bytes, str]:
-    """Return a request body and its media type, from the text or the form params, which exclude each other."""
+    """Return a request body and its media type, from the text, or from the form params if there is no text.
+
+    Raises binascii.Error if the text is not the base64 that it is declared to be.
+    """
     kind = posted.mimeType
     if posted.text or not posted.params:
         text = (posted.text or "").encode("utf-8", "surrogatepass")
@@ -209,7 +214,10 @@ _CHARSET = re.compile(r"charset=\"?([\w.:-]{1,40})", re.IGNORECASE)
 
 
 def _content_bytes(content: _Content) -> bytes | None:
-    """Return a response body without its content coding, as a HAR stores it; None if it is missing."""
+    """Return a response body without its content coding, as a HAR stores it; None if it is missing.
+
+    Raises binascii.Error if it is not the base64 that it is declared to be.
+    """
     if content.text is None or (not content.text and content.size != 0):
         return None
     if (content.encoding or "").lower() == "base64":
@@ -222,7 +230,7 @@ def _content_bytes(content: _Content) -> bytes | None:
 
 
 def _first_byte_ns(entry: _Entry) -> int:
-    """Return the time from the first byte of the request to that of the response, which is sending plus waiting."""
+    """Return the time from the first byte of the request to that of the response: `send` plus `wait`; -1 if unknown."""
     parts = [(entry.timings or {}).get(name, -1) for name in ("send", "wait")]
     if not all(isinstance(part, int | float) and 0 <= part < 1e12 for part in parts):
         return -1
@@ -232,14 +240,18 @@ def _first_byte_ns(entry: _Entry) -> int:
 class HarReader(RecordReader):
     """Reads HAR files, each as a whole."""
 
+    def __init__(self, found: Found, options: Options) -> None:
+        super().__init__(found, options)
+        self._zone = parse_zone(options.time_zone or "UTC")
+
     def probe(self, head: bytes) -> Probe:
-        """Return the start of the first entry, and the resolution, which the digits of its fraction give."""
+        """Return the start of the first entry, and the resolution: 1 ms, or finer if the start has more digits."""
         found = _STARTED.search(head)
         if found is None:
             return Probe(None, _MS_NS)
         fraction = _FRACTION.search(found[1])
         digits = max(3, len(fraction[1])) if fraction else 3
-        return Probe(_instant(found[1].decode("latin-1")), 10 ** (9 - digits))
+        return Probe(_instant(found[1].decode("latin-1"), self._zone), 10 ** (9 - digits))
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """Yield the rows of one file.
@@ -250,7 +262,9 @@ class HarReader(RecordReader):
         for piece in file.stream():
             data += piece
             if len(data) > HAR_BYTES_MAX:
-                raise InputError(f"{file.name} is larger than 2 GiB: too large for a HAR")
+                raise InputError(
+                    f"{file.name} is larger than 2 GiB, the maximum for a HAR: save fewer requests in it"
+                )
         try:
             entries = msgspec.json.decode(bytes(data), type=_Har).log.entries
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -278,7 +292,7 @@ class HarReader(RecordReader):
                 yield record
 
     def _record(self, entry: _Entry, started: str) -> Record | None:
-        at_ns = _instant(started)
+        at_ns = _instant(started, self._zone)
         if at_ns is None:
             return None
         if not _ZONED.search(started):
@@ -306,7 +320,7 @@ class HarReader(RecordReader):
         )
 
     def _response(self, response: _Response) -> RecordedResponse | None:
-        """Build the response of an entry.
+        """Build the response of an entry; None if there is nothing to keep.
 
         A HAR stores bodies without their content coding, so that Content-Encoding is dropped.
         """

@@ -41,11 +41,11 @@ class JournalReader(RecordReader):
         warm(["trace.dictionary"])
 
     def probe(self, head: bytes) -> Probe:
-        """Return the start of the recording, and a resolution of 1 ns."""
+        """Return the start of the recording (None if the head does not have it), and a resolution of 1 ns."""
         return Probe(notes_in(head).started_ns or None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
-        """Yield the rows of one journal, up to the block at which it was cut off."""
+        """Yield the rows of one journal; if it was cut off within a block, those before this block."""
         rejects, held = self._found.rejects, list[JournalRecord]()
         try:
             for block in blocks_in(file.stream()):

@@ -1,7 +1,7 @@
 """Results of k6 as CSV (`--out csv=FILE`), where the time of a point is the end of a request.
 
-The same holds for k6's JSON (`makers`). Only `http_req_duration` measurements are read. Timestamps are whole seconds,
-unless K6_CSV_TIME_FORMAT changes that.
+So is the time of a point in k6's JSON (`makers`). Only `http_req_duration` measurements are read. Timestamps are whole
+seconds, unless K6_CSV_TIME_FORMAT changes that.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _COLUMNS = (
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Return 1 if the first line has k6's columns, otherwise 0."""
+    """Return 1 if the first line has k6's columns, otherwise 0; 0 with `--columns`."""
     named = {"metric_name", *(name for _, name in _COLUMNS)} <= set(header_fields(head, ","))
     return 1.0 if named and not options.columns else 0.0
 

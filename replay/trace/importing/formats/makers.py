@@ -247,7 +247,7 @@ MAKERS = (
 class MakerReader(RewritingReader):
     """Reads a vendor's JSON.
 
-    If several keys have one role, the first one present in the file is used.
+    If several keys have one role, the first of them that the head of the file has is used.
     """
 
     def __init__(self, found: Found, options: Options, maker: Maker) -> None:
@@ -256,7 +256,7 @@ class MakerReader(RewritingReader):
         super().__init__(found, options, maker.layout([]))
 
     def rewrite(self, data: bytes) -> bytes:
-        """Convert the lines to JSON, and blank lines that are not requests."""
+        """Convert the lines to JSON if the vendor writes another form, and blank the lines that are not requests."""
         if self._maker.not_requests is not None:
             data, blanked = self._maker.not_requests.subn(b"", data)
             self.blanked += blanked
@@ -270,7 +270,7 @@ class MakerReader(RewritingReader):
 
 
 def rewritten(maker: Maker, data: bytes) -> bytes:
-    """Convert a vendor's lines to JSON objects."""
+    """Convert a vendor's lines to JSON objects, if they are not JSON already."""
     return data if maker.rewrite is None else maker.rewrite[0].sub(maker.rewrite[1], data)
 
 
@@ -283,7 +283,7 @@ def _paths_by_line(head: bytes) -> tuple[tuple[str, ...], ...]:
 def paths_of_one(value: dict[str, object]) -> Iterable[str]:
     """Yield the keys of an object.
 
-    A nested key is written `request.method`.
+    A nested key is written `request.method`. Keys of more than five parts are left out.
     """
     pending = [("", value)]
     while pending:

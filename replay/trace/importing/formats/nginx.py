@@ -44,7 +44,7 @@ VARIABLES = {
 }
 """The roles of nginx's variables.
 
-If several variables have one role, the first one here is used.
+If several variables of a log have one role, the one that is listed first here is used.
 """
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
@@ -70,7 +70,7 @@ def unquoted(text: str) -> tuple[str, str]:
 def layout_of(text: str) -> Layout:
     """Return the layout of a log_format.
 
-    Raises UsageError if it has no time or no request.
+    Raises UsageError if it has no time, no request, or two fields with nothing between them.
     """
     text, escape = unquoted(text)
     parts = _VARIABLE.split(text)

@@ -45,9 +45,10 @@ class PcapReader(RecordReader):
         self._notes: Counter[Note] = Counter()
 
     def probe(self, head: bytes) -> Probe:
-        """Return the time of the first packet, which orders the files of a rotation, and a resolution of 1 ns.
+        """Return the time of the first packet that is read (None if there is none), and a resolution of 1 ns.
 
-        Timestamps are not spread, because captures usually have microseconds or better.
+        The time orders the files of a rotation. Timestamps are not spread, because captures usually have microseconds
+        or better.
         """
         return Probe(first_stamp(head), 1)
 
@@ -112,7 +113,7 @@ class PcapReader(RecordReader):
         )
 
     def _response(self, response: Message) -> RecordedResponse | None:
-        """Build a response, without its body if that has a hole."""
+        """Build a response, without its body if the body is not whole; None if there is nothing to keep."""
         body = None if response.damaged else response.body
         return self.responses.made(end_to_end(response.headers), body, size=response.body_bytes)
 

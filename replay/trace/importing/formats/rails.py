@@ -47,7 +47,7 @@ Timestamps are truncated to seconds, and the duration excludes time before the c
 """
 
 WAITING_MAX = 100
-"""How many requests with the same tags, or without tags, wait for completion.
+"""How many requests of one group wait for completion.
 
 Beyond that, the oldest gets no status.
 """
@@ -120,9 +120,10 @@ class _Group:
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Return 0.9 if one of the first lines starts a request, otherwise 0.
+    """Return 0.9 if a line of the head starts a request, otherwise 0.
 
-    The share of such lines is no measure, because most lines of a Rails log are of other kinds.
+    The share of such lines is no measure, because most lines of a Rails log are of other kinds. With `--columns` or
+    `--log-format`, the result is 0.
     """
     if options.columns or options.log_format:
         return 0.0
@@ -156,7 +157,7 @@ def _logged_ns(text: bytes, zone_min: int) -> int:
 
 
 def _started_ns(found: re.Match[bytes]) -> tuple[int, int] | None:
-    """Return when a request started, and its zone in minutes; None if the timestamp is invalid."""
+    """Return when a request started in ns, and its zone in minutes; None if the timestamp is invalid."""
     started = _second(found["at"])
     if started is None or not found["logged"]:
         return started
@@ -168,7 +169,7 @@ def _started_ns(found: re.Match[bytes]) -> tuple[int, int] | None:
 class RailsReader(RecordReader):
     """Reads Rails' logs.
 
-    Each line that starts a request gives a row.
+    Each valid line that starts a request gives a row.
     """
 
     def __init__(self, found: Found, options: Options) -> None:
@@ -177,7 +178,7 @@ class RailsReader(RecordReader):
         self._lines_done = self._zone_min = self._latest_ns = 0
 
     def probe(self, head: bytes) -> Probe:
-        """Return the start of the first request, and the resolution.
+        """Return the start of the first request (None if the head has none), and the resolution.
 
         The resolution is 1 µs if Ruby's Logger wrote a timestamp, otherwise 1 s.
         """

@@ -65,7 +65,7 @@ class SpanReader(RecordReader):
         self._last = ""
 
     def probe(self, head: bytes) -> Probe:
-        """Return the start of the first span in the head, and the resolution.
+        """Return the start of the first span in the head (None if it has none), and the resolution.
 
         The first span is not always the earliest one, but its time is close.
         """
@@ -113,7 +113,10 @@ class SpanReader(RecordReader):
                 self._held.append((span, found, file.name, number))
 
     def rows_at_end(self) -> Iterator[Rows]:
-        """Yield the rows of requests that enter the system from outside, or of the requests of one service."""
+        """Yield the rows of requests that enter the system from outside, or of the requests of one service.
+
+        Raises UsageError if the recording does not have the service that the user gave.
+        """
         service = self._options.service or None
         if service is not None and service not in self._entries.services:
             raise UsageError(
@@ -186,7 +189,7 @@ class SpanReader(RecordReader):
             templates.append(template)
 
     def _services_text(self, sent: Counter[str] | None) -> str:
-        """Return the services as text, each with its number of requests in `sent`, if given."""
+        """Return up to SERVICES_SHOWN services as text, each with its number of requests in `sent`, if given."""
         names = sorted(self._entries.services, key=lambda name: -(sent or Counter())[name])
         shown = [
             (name or "(no name)") + (f" {sent[name]:,}" if sent is not None else "")
@@ -201,11 +204,11 @@ class SpanReader(RecordReader):
         counted = units.counted
         if self._options.service:
             assume(
-                f"only the requests of the service {self._options.service}: {sum(sent.values()):,} of its spans"
+                f"only requests of the service {self._options.service} are imported: {sum(sent.values()):,}"
             )
         elif len(self._entries.services) > 1:
             assume(
-                f"only requests that no other request of the recording causes, by service: {self._services_text(sent)}"
+                f"only requests that no other one causes are imported, by service: {self._services_text(sent)}"
                 " (--service NAME selects those of one service)"
             )
         if orphans:
@@ -213,7 +216,9 @@ class SpanReader(RecordReader):
                 f"{counted(orphans, 'request')} with a parent that is not in the recording: taken as entering the system"
             )
         if circles:
-            assume(f"{counted(circles, 'request')} whose parents form a circle: sent")
+            assume(
+                f"{counted(circles, 'request')} whose parents form a circle: sent like requests without a parent"
+            )
         if missing["named method"]:
             assume(
                 f"{counted(missing['named method'], 'span')} without a method: taken from the name of the span"
@@ -243,7 +248,7 @@ class SpanReader(RecordReader):
 def _documents(file: SourceFile) -> Iterator[tuple[int, bytes | bytearray]]:
     """Yield the JSON documents of a file, with the number of the first line of each.
 
-    A file has one document per line, or one in all.
+    A file has one document per line, or one in all. Raises InputError if a document is too large.
     """
     held, number, by_line = bytearray(), 1, None
     for piece in file.stream():
@@ -251,7 +256,7 @@ def _documents(file: SourceFile) -> Iterator[tuple[int, bytes | bytearray]]:
         held += piece
         if len(held) > DOCUMENT_BYTES_MAX:
             raise InputError(
-                f"{file.name} has a JSON document of more than 2 GiB", hint="export a shorter time"
+                f"{file.name} has a JSON document of more than 2 GiB", hint="export a shorter period"
             )
         if by_line is False or held.find(b"\n", before) < 0:
             continue

@@ -30,7 +30,10 @@ _OTHER = re.compile(rb"@\S.*|#.*")
 
 
 def sniff(head: bytes, options: Options) -> float:
-    """Return the share of the first lines that belong to targets; 0 unless the first line is a target line."""
+    """Return the share of the first lines, except comments, that belong to targets.
+
+    It is 0 if the first of them is not `METHOD URL`, or with `--columns`.
+    """
     lines = [line for line in sniffed_lines(head) if not line.startswith(b"#")]
     if options.columns or not lines or not _TARGET.fullmatch(lines[0]):
         return 0.0
@@ -47,7 +50,7 @@ class VegetaTextReader(RecordReader):
         self._count = 0
 
     def probe(self, head: bytes) -> Probe:
-        """Return no timestamp, because targets have none."""
+        """Return no timestamp, because targets have none, and a resolution of 1 ns."""
         return Probe(None, 1)
 
     def read(self, file: SourceFile) -> Iterator[Rows]:

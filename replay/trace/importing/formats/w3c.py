@@ -79,7 +79,7 @@ class DirectedReader(FieldReader):
         super().__init__(found, options, self._default)
 
     def probe(self, head: bytes) -> Probe:
-        """Use the fields that the head lists, then return its first timestamp and the resolution."""
+        """Use the fields that the head lists (if it does), then return its first timestamp and the resolution."""
         header = next((line for line in head.split(b"\n") if line.startswith(_HEADER)), b"")
         self._delimiter = _delimiter(head, self._default.delimiter)
         if _has_point(head, self._delimiter):

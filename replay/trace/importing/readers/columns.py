@@ -33,7 +33,8 @@ def roles_known() -> list[str]:
 def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
     """Parse `at=COL,method=COL` into pairs.
 
-    Raises UsageError for an unknown role, and for two roles with one meaning (`at` and `end`).
+    Raises UsageError for a part without `=`, an unknown role, a repeated role, and roles that exclude each other (`at`
+    and `end`).
     """
     pairs: list[tuple[str, str]] = []
     said: dict[str, str] = {}
@@ -51,7 +52,7 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
         if role in dict(pairs):
             raise UsageError(f"--columns: {role} is given twice")
         if before != role:
-            raise UsageError(f"--columns: {before} and {role} mean the same", hint="give one of them")
+            raise UsageError(f"--columns: {before} and {role} exclude each other", hint="give one of them")
         pairs.append((role, column))
     return tuple(pairs)
 
@@ -59,7 +60,8 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
 def _split_role(role: str) -> tuple[str, int]:
     """Split `took_ms` into the name `took` and the ns per ms.
 
-    Without a unit the second value is 0; the unit is then determined from the values.
+    Without a unit the second value is 0. The unit of a time is then determined from its values, and each duration
+    needs a unit of its own.
     """
     name, _, unit = role.rpartition("_")
     return (name, UNITS_NS[unit]) if name in ("at", "end", "took") and unit in UNITS_NS else (role, 0)
@@ -83,7 +85,7 @@ def _taken(
 ) -> tuple[dict[str, int], dict[str, str]]:
     """Return column indexes by role, and constants by role.
 
-    Raises InputError if a column does not exist.
+    Raises InputError if a column of `--columns` does not exist or has two roles.
     """
     found: dict[str, int] = {}
     constants: dict[str, str] = {}
@@ -138,14 +140,15 @@ def layout_of(
 ) -> tuple[Layout, dict[str, int]]:
     """Return the layout of a table with these columns, and the index of the column for each role.
 
-    The layout lacks the delimiter or the keys, which the caller adds. Raises InputError if no column is a timestamp.
+    The layout lacks the delimiter or the keys, which the caller adds. Raises InputError if no column is a timestamp, or
+    if a column of `--columns` does not exist or has two roles.
     """
     found, constants = _taken(options, names, where, usual_names)
     stamps = [role for role in found if _split_role(role)[0] in _STAMP_ROLES]
     if not stamps:
         raise InputError(
             f"{where} does not say which column is the time of a request",
-            hint=f"--columns at=COLUMN; its columns: {', '.join(names[:40])}",
+            hint=f"replay import --columns at=COLUMN gives it; the columns: {', '.join(names[:40])}",
         )
     ended = _split_role(stamps[0])[0] == "end"
     tooks = [role for role in found if _split_role(role)[0] == "took"]

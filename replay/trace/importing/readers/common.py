@@ -78,7 +78,7 @@ def _kind(who: list[str]) -> str:
 
 
 def _lines_of(head: bytes, limit: int = SNIFFED_LINES) -> list[tuple[str, list[str], bool]]:
-    """Return the matching lines among the first.
+    """Return those of the first lines that have the form of the common log.
 
     Each is its kind, the words before its timestamp, and whether the dedicated scanner can read that timestamp.
     """
@@ -135,7 +135,7 @@ class CommonLog(LineReader):
         self._state[scan.FORWARDED_LAST] = expected
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp in the head, and a resolution of 1 s."""
+        """Return the first timestamp in the head (None if it has none), and a resolution of 1 s."""
         state = np.zeros(scan.STATE_WORDS, dtype=np.int64)
         at = 0
         while at < len(head):
@@ -268,11 +268,13 @@ class CommonReader:
         return self._reader.probe(head)
 
     def _note_clients(self, lines: list[tuple[str, list[str], bool]]) -> None:
-        """Add an assumption if most clients are neither addresses nor host names."""
+        """Add an assumption if most clients are neither addresses nor names with a dot."""
         clients = [who[kind in (_HOST_FIRST, _FORWARDED_FIRST)] for kind, who, _ in lines]
         named = [client for client in clients if is_address(client.rstrip(",")) or "." in client]
         if clients and 2 * len(named) < len(clients):
-            self._found.assume("the first field is no address: each of its values is taken for a client")
+            self._found.assume(
+                "most clients are neither addresses nor host names: each different value is taken for a client"
+            )
 
     def read(self, file: SourceFile) -> Iterator[Rows]:
         """Yield the rows of one file, block by block."""

@@ -1,4 +1,4 @@
-"""Reads files of lines with the field scanner, which reads all line formats except the common log."""
+"""Reads files of lines with the field scanner, which reads all line formats except the usual form of the common log."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .local_times import Clock
 _LIKELY_FROM_NS, _POSSIBLE_FROM_NS = (
     round(dt.datetime(year, 1, 1, tzinfo=dt.UTC).timestamp()) * units.SECOND_NS for year in (1990, 1980)
 )
-"""If the largest number without a unit is a time after the first instant, numbers before the second are not times."""
+"""If the largest bare number is a time in 1990 or later, bare numbers before 1980 are not times."""
 
 _SMALL_METHODS = frozenset({"get", "head", "post", "put", "patch", "delete", "options"})
 
@@ -95,11 +95,11 @@ class FieldReader(LineReader):
         return self.layout.subtracts
 
     def probe(self, head: bytes) -> Probe:
-        """Return the first timestamp in the head and the resolution, and determine the unit of numbers without one."""
+        """Return the first timestamp in the head and the resolution, and determine the unit of bare numbers."""
         return self._probe(head if head.endswith(b"\n") else head + b"\n")
 
     def _probe(self, lines: bytes) -> Probe:
-        """Scan only the timestamps of lines, and determine the unit of numbers without one from the largest."""
+        """Scan lines for their timestamps, and determine the unit of bare numbers from the largest of them."""
         data = np.frombuffer(bytearray(lines) + bytearray(8), dtype=np.uint8)
         kept = self._state.copy()
         self._state[scan.POSITION], self._state[scan.ALL_THERE] = 0, 1
@@ -170,11 +170,11 @@ class FieldReader(LineReader):
         given = dict(self._options.columns)
         for name, value in (("method", self.layout.method), ("path", self.layout.path)):
             if value and name not in given:
-                hint = f" (--columns {name}=...)" if self.takes_columns else ""
+                hint = f" (--columns {name}={name.upper()} sets another)" if self.takes_columns else ""
                 self._found.assume(f"the recording names no {name}: {value}{hint}")
 
     def _local(self, stamps: Int64s, zoned: Int64s) -> Int64s:
-        """Convert timestamps without a zone, using the zone that the user gave."""
+        """Convert timestamps without a zone to instants, in the zone of the options, or in UTC."""
         zoneless = np.flatnonzero(zoned == 0)
         if not len(zoneless):
             return stamps.copy()

@@ -29,9 +29,9 @@ from .records import RecordReader, end_to_end
 
 PARTS_AT_ONCE = 1 << 14
 HEADS_MAX, HEADS_BYTES_MAX = 1 << 16, 32 << 20
-"""How many header sets are cached.
+"""Maximum number of cached header sets, and of their bytes.
 
-When the limit is reached, the cache of plain records is cleared.
+A full cache of PlainRecords is cleared. Those of MessageReader accept no more entries.
 """
 
 HOSTS_MAX, HOSTS_BYTES_MAX = 1 << 16, 4 << 20
@@ -51,7 +51,7 @@ class MessageReader(RecordReader):
     def response_of(
         self, head: tuple[Headers, str], body: bytes, size: int, *, bare: bool, digest: int | None = None
     ) -> RecordedResponse | None:
-        """Build a response from its cleaned headers, its media type and its recorded body.
+        """Build a response from its cleaned headers, its media type and its recorded body; None if nothing is kept.
 
         `size` is the length of the whole body (-1: not given, so that a recorded body counts as whole). `bare` means
         that the response has no body, whatever its length header states. `digest` is the digest of the recorded part,
@@ -157,7 +157,7 @@ class PlainRecords:
         self._buffer[: self._held] = self._buffer[done : done + self._held].copy()
 
     def end(self) -> list[tuple[int, bytes]]:
-        """Return the remainder after the last separator, with its number."""
+        """Return the remainder after the last separator with its number, in a list; an empty list if it is blank."""
         last, number = self._buffer[: self._held].tobytes(), int(self._state[scan.LINES]) + 1
         return [(number, last)] if last.strip() else []
 

@@ -71,7 +71,7 @@ def _texts(values: list[dict[str, Any]], path: str) -> list[str]:
 
 
 def _took(texts: dict[str, list[str]], found: dict[str, str]) -> dict[str, str]:
-    """Return the key of a duration, if its name implies one and a unit."""
+    """Return the role and key of the first duration whose name implies a unit; empty if there is none."""
     for path, said in texts.items():
         name = path.rpartition(".")[2].lower()
         unit = _TOOK_UNIT.search(name) if _TOOK_NAME.search(name) else None

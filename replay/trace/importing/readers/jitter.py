@@ -12,7 +12,7 @@ from replay_native.ground.jit import warm
 from replay_native.importing import jitter as kernels
 
 WINDOW_ROWS = 1 << 17
-"""How many rows are held back, so that rows with equal timestamps are spread together even if they lie apart."""
+"""At least this many rows are held back, so that equal timestamps are spread together even if they lie apart."""
 
 SAME_STAMP_ROWS_MAX = 1 << 20
 """If more rows than this share a timestamp, they are spread in parts, each over the whole resolution."""
@@ -23,8 +23,8 @@ Columns = dict[str, npt.NDArray[Any]]
 class Jitter:
     """Spreads rows uniformly over `resolution_ns` after their `at_ns`, in their order.
 
-    Add the rows of one file, or of files that follow each other in time, then call `flush`. With the same seed, the
-    same rows get the same timestamps.
+    Add the rows of one file, or of files that follow each other in time, then call `flush`. With the same seed and
+    stream, the same rows get the same timestamps.
     """
 
     def __init__(self, seed: int, stream: int, resolution_ns: int) -> None:
@@ -108,7 +108,7 @@ class Jitter:
         draws = self._random.integers(0, self._resolution_ns, len(stamps))
         spread = np.empty_like(stamps)
         kernels.spread(stamps, draws, self._resolution_ns, spread, self._ends)
-        # Timestamps finer than the resolution, which was found in the head, may occur later in a file.
+        # The resolution was found in the head of the file. Finer timestamps may follow, and their sums may overlap.
         if not np.all(spread[1:] >= spread[:-1]):
             spread.sort()
         return {**columns, "at_ns": spread}

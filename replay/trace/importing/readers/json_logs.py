@@ -26,7 +26,7 @@ from .templates import first_named
 def settled_host(
     found: Found, known: Mapping[str, int], names: list[str], values: list[dict[str, Any]]
 ) -> Mapping[str, int]:
-    """Return the roles of the keys, corrected if `host` holds addresses.
+    """Return the roles of the keys, corrected if most values of `host` are addresses.
 
     If there is a port key, `host` is then the client; otherwise it is ignored.
     """
@@ -35,9 +35,9 @@ def settled_host(
     if not are_addresses(str(value.get("host") or "") for value in values):
         return known
     if not PORT_KEYS.isdisjoint(names):
-        found.assume("`host` is an address with a port beside it: taken for the client")
+        found.assume("most values of `host` are addresses, and a port is beside them: taken for the client")
         return {**known, "host": field_spec.CLIENT_NAME}
-    found.assume("`host` is an address: neither kept as the host nor taken for the client")
+    found.assume("most values of `host` are addresses: neither kept as the host nor taken for the client")
     return {name: role for name, role in known.items() if name != "host"}
 
 

@@ -66,6 +66,6 @@ def objects(head: bytes) -> list[dict[str, Any]]:
 def paths_of(head: bytes) -> list[str]:
     """Return the keys of the first objects.
 
-    A nested key is written `request.method`.
+    A nested key is written `request.method`. Keys of more than five parts are left out.
     """
     return list(dict.fromkeys(path for value in objects(head) for path in _walk(value, "", 0)))

@@ -127,7 +127,7 @@ class Layout:
         )  # fmt: skip
 
     def looks_like(self, line: str) -> bool:
-        """Return whether a line matches the template, including its timestamps and numbers."""
+        """Return whether a line matches the template, including the forms of its time, status, size and durations."""
         begins = self.pieces[0][0]
         if not line.startswith(begins):
             return False
@@ -262,7 +262,7 @@ def template(text: str, roles: Mapping[str, int], **more: object) -> Layout:
 def of_parts(literals: Sequence[str], roles: list[int], names: Sequence[str], **more: object) -> Layout:
     """Return the layout of alternating literals and fields.
 
-    If several fields have one role, the first gets it.
+    If several fields have one role, the first gets it. Raises UsageError if two fields are adjacent.
     """
     roles = [role if role not in roles[:index] else -1 for index, role in enumerate(roles)]
     kept = max((index for index, role in enumerate(roles) if role >= 0), default=-1) + 1

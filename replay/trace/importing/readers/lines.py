@@ -69,7 +69,7 @@ _CONTROL = re.compile(rb"[\0-\x1f\x7f]")
 """Characters that no host has, because they would break the line of a request header."""
 
 _BLOCK_BYTES_MAX = 2 * BLOCK_BYTES + 1 + scan.LINE_BYTES_MAX
-"""How many bytes are scanned at once: a block, after the rest of the previous one."""
+"""Maximum number of bytes that are scanned at once: a block, after the rest of the previous one."""
 
 _ROOM = np.zeros(64, dtype=np.uint8)
 """Padding, because kernels read several bytes at a time, some of them past the end."""
@@ -207,7 +207,7 @@ class LineReader(ABC):
         return name
 
     def _host_indexes(self, named: int) -> Int64s:
-        """Return the indexes in `hosts` of the hosts in the last scan; -1 beyond HOSTS_MAX different hosts."""
+        """Return the indexes in `hosts` of the hosts in the last scan; -1 for new hosts once the table is full."""
         ids, fresh = self._hosts.intern(self._named_hosts, self._host_ends[: named + 1])
         if len(fresh) and not self._hosts.closed:
             names = self._hosts.strings()
@@ -231,7 +231,7 @@ class LineReader(ABC):
         )
 
     def _secrets(self) -> suspects.Secrets:
-        """Return which parameters are secret, for the kernels."""
+        """Return the names of secret parameters, for the kernels."""
         return suspects.Secrets(self._keys, self._key_ends, self._keeps_secrets, self._name)
 
     def _targets_out(self) -> targets.TargetsOut:
@@ -266,7 +266,10 @@ SNIFFED_LINES = 2_000
 
 
 def sniffed_lines(head: bytes, limit: int = SNIFFED_LINES) -> list[bytes]:
-    """Return the first complete lines of a file that are not blank, without line ends."""
+    """Return the first lines of a file that are not blank, without line ends.
+
+    The last line of the head is omitted, because it may be cut off, unless it is the only one.
+    """
     return list(_lines_of(head, limit))
 
 

@@ -45,7 +45,7 @@ class Clock:
         self._begins = True
 
     def first(self, stamp_ns: int) -> int:
-        """Convert a single timestamp to its instant."""
+        """Convert a single timestamp to its instant; in a repeated hour, to the first of the two."""
         return stamp_ns - _offset_ns(self._zone, stamp_ns // _QUARTER_NS, 0)
 
     def instants(self, stamps: Int64s) -> tuple[Int64s, int, int]:

@@ -145,7 +145,10 @@ def _is_request(pairs: Mapping[str, str]) -> bool:
 
 
 def sniff_logfmt(head: bytes, options: Options) -> float:
-    """Return the share of the first lines that are pairs; 0 if no line has a timestamp, a method and a path."""
+    """Return the share of the first lines that are pairs; 0 if no line is a request, or with `--log-format`.
+
+    A request has a timestamp, a method and a path, or, with `--columns`, one of the keys in it.
+    """
     if options.log_format:
         return 0.0
     lines = sniffed_lines(rewrite_logfmt(head))
@@ -208,7 +211,10 @@ def ltsv_layout(head: bytes, options: Options) -> Layout:
 
 
 def sniff_ltsv(head: bytes, options: Options) -> float:
-    """Return the share of the first lines that have labels with values, including a timestamp and a request."""
+    """Return the share of the first lines that have labels with values, including those of a time and a request.
+
+    With `--columns`, one of the labels in it is enough.
+    """
     lines = sniffed_lines(head)
     needed = {key for _, key in options.columns} or {"time"}
     asked = {"req", "uri"} if not options.columns else needed

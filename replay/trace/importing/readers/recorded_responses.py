@@ -12,9 +12,9 @@ from replay.trace.requests import Headers
 from replay.trace.responses import RecordedResponse, body_digest, media_type
 
 RESPONSE_BODY_BYTES_MAX = 1 << 20
-"""How many bytes of a response body are kept."""
+"""At most this many bytes of a response body are kept."""
 
-NOT_TEXT, NOT_READ = "are not text", "are not in the coding that they name"
+NOT_TEXT, NOT_READ = "are not text", "cannot be decoded"
 """Reasons why response bodies are not kept."""
 
 _TEXT = frozenset(
@@ -58,7 +58,7 @@ class ResponseKeeper:
         self, pairs: Sequence[tuple[bytes, bytes]], body: bytes | None, *, size: int = -1, is_whole: bool = True,
         kind: str = "",
     ) -> RecordedResponse | None:  # fmt: skip
-        """Build a response; None if no responses are kept.
+        """Build a response; None if there is nothing to keep.
 
         `pairs` are its headers without those of the connection. `body` is the recorded part of its body (None:
         nothing), which had `size` bytes on the wire. `kind` is the media type if it was recorded separately from the
@@ -91,7 +91,10 @@ class ResponseKeeper:
         return RecordedResponse(kind, headers, size, digest, kept, cut and kept is not None)
 
     def _kept(self, kind: str, headers: Headers, body: bytes) -> bytes | None:
-        """Return a body without its secrets; None if it is not kept."""
+        """Return a body without its secrets; None if it is not kept.
+
+        The reason is counted, unless the options keep only digests.
+        """
         if self._keeps == "digest":
             return None
         coding = coding_of(headers)

@@ -136,7 +136,10 @@ class RecordReader:
         return ""
 
     def clean_body(self, body: bytes, headers: Headers) -> bytes:
-        """Remove the secrets from a request body, even if it is compressed."""
+        """Remove the secrets from a request body, even if it is compressed.
+
+        A body that cannot be decoded is counted, and returned unchanged.
+        """
         coding = coding_of(headers) if body and not self._options.keep_secrets else b""
         try:
             return without_secrets(self._cleaner, body, coding)
@@ -151,7 +154,7 @@ class RecordReader:
     def rows(self, records: Iterator[Record]) -> Iterator[Rows]:
         """Yield records as rows, several at a time.
 
-        The records must be valid.
+        `wrong` must have accepted the records.
         """
         while taken := list(islice(records, 1 if self.follows else self.rows_at_once)):
             yield self._rows(taken)

@@ -1,4 +1,4 @@
-"""Reads CSV, TSV and JSON Lines with a mapping of columns: research traces, exports, custom logs.
+"""Reads CSV, TSV, Parquet and JSON Lines with a mapping of columns: research traces, exports, custom logs.
 
 `--columns at=TIMESTAMP,method=GET,path=/v1/chat` gives a column for each role, or a constant for a method, a path or
 a status. Other columns are found by their usual names. Requests of a table with neither method nor path are `GET /`.
@@ -86,7 +86,7 @@ def _column(head: bytes, delimiter: str, place: int) -> list[str]:
 
 
 def _widths(head: bytes, delimiter: str) -> list[int]:
-    """Return the number of fields of each of the first records, except the very first one."""
+    """Return the number of fields of each of the first records that are not blank, except the very first one."""
     records = (record for record in _records(head, delimiter) if record.strip(b"\r\0 "))
     whole = list(islice(records, _SNIFFED_RECORDS))[1:]
     return [len(_fields(record, delimiter)) for record in whole or sniffed_lines(head)[1:]]
@@ -151,7 +151,7 @@ class MappedReader(FieldReader):
         if "took" in found and any(map(_UNITLESS.fullmatch, values("took"))):
             name = names[found["took"]]
             self._found.assume(
-                f"{name!r} names no unit: only values with one are read (--columns took_ms={name} if it is ms)"
+                f"values of {name!r} that have no unit are not read (--columns took_ms={name} if they are in ms)"
             )
         self._host_mixed = "host" in found and "host" not in dict(self._options.columns)
         if self._host_mixed and are_addresses(values("host")):
@@ -180,9 +180,13 @@ class MappedReader(FieldReader):
         found = dict(found)
         place = found.pop("host")
         if PORT_KEYS.isdisjoint(each.casefold() for each in names):
-            self._found.assume(f"{name!r} is an address: neither kept as the host nor taken for the client")
+            self._found.assume(
+                f"most values of {name!r} are addresses: neither kept as the host nor taken for the client"
+            )
         else:
-            self._found.assume(f"{name!r} is an address with a port beside it: taken for the client")
+            self._found.assume(
+                f"most values of {name!r} are addresses, and a port is beside them: taken for the client"
+            )
             if "client" in found:
                 found["client_other"] = place
             else:

@@ -125,7 +125,7 @@ def register_own(
             )
             raise UsageError(
                 f"--format {name} {wrong}",
-                hint=f"the string of the server's {setting}; --format common needs none",
+                hint=f"give the string of the server's {setting}; a common log needs only --format common",
             )
         return TemplateReader(found, options, (layout_of(options.log_format),))
 
@@ -137,8 +137,8 @@ def register_own(
 def first_named(wanted: Mapping[str, int], names: list[str]) -> list[int]:
     """Return the role of each field.
 
-    If several fields have one role, the first of them in `wanted` gets it. A second client field is used on lines
-    that lack the first.
+    If several fields have one role, the first of them in `wanted` gets it, and the others get -1. Of two client
+    fields, the second is used on lines that lack the first.
     """
     order = {name: place for place, name in enumerate(wanted)}
     taken: dict[int, str] = {}

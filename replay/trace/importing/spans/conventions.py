@@ -119,7 +119,10 @@ def _method(span: Span) -> tuple[str, bool]:
 
 
 def _target(span: Span, route: str) -> tuple[bytes, bool]:
-    """Return path and query (or a whole URL), and whether they come from a route without parameters."""
+    """Return path and query (or a whole URL), and whether they come from a route without parameters.
+
+    The first is empty if it is unknown.
+    """
     path, query = span.text("url.path"), span.text("url.query").removeprefix("?")
     if path:
         return f"{path}?{query}".encode() if query else path.encode(), False
@@ -159,7 +162,10 @@ def _headers(span: Span, prefix: str) -> list[tuple[bytes, bytes]]:
 
 
 def template_of(route: str) -> str:
-    """Convert a framework's route (`:id`, `<int:id>`, `[id]`) to a replay template (`/users/{id}`)."""
+    """Convert a framework's route (`:id`, `<int:id>`, `[id]`) to a replay template (`/users/{id}`).
+
+    The result is empty if the route does not begin with a slash.
+    """
     if not route.startswith("/"):
         return ""
     return _ROUTE_SEGMENT.sub(lambda found: f"{{{next(filter(None, found.groups()))}}}", route)

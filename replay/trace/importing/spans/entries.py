@@ -29,7 +29,7 @@ class Choice:
     """The result for each request by number: SENT, or why it is not sent.
 
     `orphans` counts sent requests whose parent is not in the recording. `circles` counts requests whose ancestors
-    form a circle.
+    form a circle, or a chain of more than _STEPS_MAX spans without a request.
     """
 
     what: npt.NDArray[np.uint8]
@@ -129,9 +129,9 @@ def _found(keys: Int64s, preferred: Bools, wanted: Int64s) -> Int64s:
 
 
 def _causes(mine: Int64s, parent: Int64s, is_request: Bools, inside: Bools) -> tuple[Int64s, int]:
-    """Return the nearest ancestor of each span that is a request, -1 for none, and the number of spans in circles.
+    """Return for each span in `mine` its nearest ancestor that is a request (-1: none), and how many are circular.
 
-    The search stops when it leaves `inside`. Spans in a circle have no such ancestor.
+    The search stops when it leaves `inside`. A span is circular if the search does not end within _STEPS_MAX steps.
     """
     causes = np.full(len(mine), -1, np.int64)
     open_, above = np.arange(len(mine)), parent[mine]

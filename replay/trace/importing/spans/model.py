@@ -26,7 +26,8 @@ class NotASpan(ValueError):
 class Span:
     """One span.
 
-    `id` is None and `end_ns` is -1 if it was not recorded; `parent` and `link` may belong to another trace.
+    What was not recorded is None (`id`, `parent`, `link`) or -1 (`start_ns`, `end_ns`). `parent` and `link` may belong
+    to another trace.
     """
 
     id: SpanId | None
@@ -53,7 +54,7 @@ class Span:
         return "" if found is None else str(found)
 
     def number(self, *names: str) -> int:
-        """Convert the first of these attributes that is present to a number; -1 if it is absent or not a number."""
+        """Convert the first present one of these attributes to a number; -1 if it is absent, too large or no number."""
         found = self.first(*names)
         try:
             return int(found) if found is not None and abs(int(found)) < 1 << 62 else -1
@@ -77,9 +78,9 @@ def _normal(text: str) -> str:
 
 
 def kind_of(name: str, attributes: dict[str, Any]) -> Kind:
-    """Return the span kind of this name.
+    """Return the span kind of this name (`SPAN_KIND_SERVER`, `server`).
 
-    If there is none, server spans are recognized by their attributes.
+    If the name is not that of a kind, a span with an attribute of servers is a server's, and any other is internal.
     """
     found = KINDS.get(name.removeprefix("SPAN_KIND_").lower())
     if found is not None:

@@ -102,7 +102,7 @@ def _span(value: Any, service: str) -> Span:
 
 
 def is_another_signal(document: Any) -> bool:
-    """Return whether a document holds logs or metrics, because a collector may write all signals into one file."""
+    """Return whether a document holds logs, metrics or profiles, which a collector may write into the same file."""
     return isinstance(document, dict) and any(key in document for key in _OTHER_SIGNALS)
 
 
