@@ -37,6 +37,8 @@ def command(name: str | None, resolver: str, warm_wanted: bool, key: bool) -> No
             f"{name}: --warm and --kernels-key take no name",
             hint="leave out NAME, or leave out --warm and --kernels-key",
         )
+    if resolver and name is None:
+        raise UsageError("--resolver needs a NAME to look up", hint="replay doctor NAME --resolver ADDRESS")
     if warm_wanted:
         look.warm(report_console())
     if key:

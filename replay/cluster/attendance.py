@@ -31,6 +31,7 @@ class Attendance:
         self._state, self._transport, self._folder, self._say = state, transport, folder, say
         self._made_ns = time.monotonic_ns()
         self._is_missing_said = False
+        self._reported: set[str] = set()
 
     def say_who_is_missing(self) -> None:
         """Report once, after MISSING_NS, how many agents have connected.
@@ -54,7 +55,8 @@ class Attendance:
         came = {seat.hello.order for seat in self._state.seats if seat.hello is not None}
         failures = []
         for order, started in self._transport.started.items():
-            if started.ended.is_set() and order not in came:
+            if started.ended.is_set() and order not in came | self._reported:
+                self._reported.add(order)
                 self._say(f"LOST agent {order}: it ended before it connected")
                 why = f"agent {order} ended before it connected: {self._last_line(order)}"
                 failures.append(Failed(why, code=1))

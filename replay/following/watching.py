@@ -121,9 +121,9 @@ class Looking:
         if account.late:
             notes.append(Note("LATE_AT_SOURCE", self._late_words()))
         if rejected := self._rejected_words():
-            notes.append(
-                Note("LINES_REJECTED", f"{rejected} of {units.counted(self._reading.lines(), self._unit)}")
-            )
+            # Requests that a mirror loses never become lines.
+            total = self._reading.lines() + sum(stream.lost().values())
+            notes.append(Note("LINES_REJECTED", f"{rejected} of {units.counted(total, self._unit)}"))
         if account.own_requests:
             notes.append(Note("OWN_REQUESTS", self._own_words()))
         if self._jumped_ns:

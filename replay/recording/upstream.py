@@ -45,7 +45,7 @@ class Upstream:
             )
         if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise UsageError(
-                f"--upstream {url!r} must have only a host and a port, because requests are forwarded unchanged",
+                "--upstream must have only a host and a port, because requests are forwarded unchanged",
                 hint=f"give {parts.scheme}://{re.sub('^.*@', '', parts.netloc)}",
             )
         self.host, self.port = parts.hostname, port or _PORTS[parts.scheme]

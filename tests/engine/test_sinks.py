@@ -429,9 +429,12 @@ def test_figures_of_an_object_are_one_json_column_of_the_csv(tmp_path: Path, nam
         figures: dict[str, float | None] = {"depth": 4.0}
         if second:
             figures[f"{before}busy"] = float(second)
-        sink.second(made.recorder.tick(at_s(second + 1), watched=figures), Deltas())
+        row = made.recorder.tick(at_s(second + 1), watched=figures)
+        row = msgspec.structs.replace(row, actions={"sign-up": (7, 1)} if second == 1 else {})
+        sink.second(row, Deltas())
     sink.close()
     rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
+    assert [row["actions"] for row in rows] == ["", '{"sign-up":[7,1]}', ""]
     assert [row["watched depth"] for row in rows] == ["4.0"] * 3
     members = [json.loads(row["watched_members"]) for row in rows]
     assert members == [{}, {f"{before}busy": 1.0}, {f"{before}busy": 2.0}]

@@ -46,7 +46,10 @@ def test_a_table_without_paths_says_that_the_root_is_assumed(tmp_path):
     for columns, says in (("at=at,method=method", True), ("at=at,method=method,path=/x", False)):
         result = ran(tmp_path, text, f"--columns {columns}")
         printed = " ".join(result.output.split())
-        assert result.exit_code == 0 and ("names no path: / (--columns path=PATH sets another)" in printed) == says
+        assert (
+            result.exit_code == 0
+            and ("names no path: / (--columns path=PATH sets another)" in printed) == says
+        )
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ class CsvRows(_RowFile):
 
     def second(self, second: Second, deltas: Deltas) -> None:
         """Write the second as one row of the table."""
-        plain = [getattr(second, name) for name in COLUMNS if name in _FIELDS and name != "lag"]
+        plain = [_cell(getattr(second, name)) for name in COLUMNS if name in _FIELDS and name != "lag"]
         outcomes = [second.outcomes.get(name, 0) for name in OUTCOMES]
         lag = sum(second.lag.values()) if second.lag else None
         watched = [second.watched.get(name) for name in self._watched]
@@ -105,6 +105,13 @@ class CsvRows(_RowFile):
             return []
         members = {name: value for name, value in second.watched.items() if name not in self._watched}
         return [msgspec.json.encode(members).decode()]
+
+
+def _cell(value: Any) -> Any:
+    """Return the value of a cell: an object (`actions`) as JSON, or an empty cell if it has no members."""
+    if not isinstance(value, dict):
+        return value
+    return msgspec.json.encode(value).decode() if value else ""
 
 
 def _path(name: str, value: str) -> Path:
