@@ -38,19 +38,19 @@ def incomparable(base: Side, new: Side) -> list[str]:
         if (document.trace and document.trace.digest) != (first.trace and first.trace.digest):
             found.append(f"{pair} replayed different recordings")
         elif document.closed_loop != first.closed_loop:
-            found.append(f"one of {pair} is a closed loop")
+            found.append(f"only one of {pair} is a closed loop")
         elif changed := changed_settings(document.scenario, first.scenario):
             found.append(f"{pair} had different scenarios ({', '.join(changed)})")
         if any(getattr(document.host, key) != getattr(first.host, key) for key in _MACHINE):
             found.append(f"{pair} were made on different machines")
     names = [run.name for side in (base, new) for run in side.runs if run.document is None]
     if names:
-        found.append(f"{names[0]} is a log, {first_name} a run: they do not measure the same")
+        found.append(f"{names[0]} is a log and {first_name} is a run of replay: they do not measure the same")
     return found[:REASONS_MAX]
 
 
 def one_run(base: Side, new: Side) -> str:
     """Return the reason why a side of a single run is not enough; empty if both sides have more."""
     lone = [side.label for side in (base, new) if len(side.runs) == 1]
-    what = f"one run of {' and of '.join(lone)}: the variation between runs is not known"
-    return f"{what} (at least 4 per side)" if lone else ""
+    what = f"only one run of {' and of '.join(lone)}, so the variation between runs is not known"
+    return f"{what} (at least 4 runs per side are needed)" if lone else ""

@@ -100,6 +100,7 @@ def _as_given(base: Side, new: Side, asked: str) -> Design:
     if len(base.runs) != len(new.runs) or len(base.runs) % size:
         raise UsageError(
             f"--design {asked}: {len(base.runs)} and {len(new.runs)} runs do not form complete {asked}"
+            f" with {size} of each side"
         )
     if asked == "pairs" and parts < PAIRS_MIN:
         raise UsageError(

@@ -59,7 +59,9 @@ def parse_tolerance(name: str, given: float | str) -> float:
     except ValueError:
         value = -1.0
     if not 0 < value <= 100:
-        raise UsageError(f"{name}: {given!r} is not a percentage above 0", hint=f"write {name} 10%")
+        raise UsageError(
+            f"{name}: {given!r} is not a percentage above 0 and up to 10,000", hint="give 10%, for example"
+        )
     if not isinstance(given, str) and value > 1:
         raise UsageError(
             f"{name}: {given!r} is a ratio, so it allows {100 * value:g}%",

@@ -75,14 +75,17 @@ def parse_metric(text: str) -> Metric:
         return Metric()
     found = _FORM.fullmatch(text)
     if found is None:
-        raise UsageError(f"{text!r} is not a metric", hint="p50, p99.9, service.p99, errors")
+        raise UsageError(
+            f"{text!r} is not a metric", hint="give p50, p99.9, service.p99 or errors, for example"
+        )
     kind, percentile = found["kind"] or "response", float(found["percentile"])
     kind = ALIASES.get(kind, kind)
     if kind not in METRICS:
         raise UsageError(f"{text!r}: there is no latency {kind!r}", hint=f"one of {', '.join(METRICS)}")
     if not 0 < percentile < 100:
         raise UsageError(
-            f"{text!r}: a percentile is above 0 and below 100", hint="never judge a build by the maximum"
+            f"{text!r}: a percentile is above 0 and below 100",
+            hint="give p99.9, for example; the minimum and the maximum depend on a single request",
         )
     return Metric(kind, percentile)
 
@@ -162,12 +165,11 @@ def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None
     lower = [p for p in SUBSTITUTES if p < metric.percentile and shift_of(p, counts) <= BIAS_MAX]
     found = Metric(metric.kind, lower[0], metric.route) if lower else None
     sizes = [
-        f"{sum(part) / len(part):,.0f} in {side.label}"
-        for part, side in zip(counts, (base, new), strict=True)
+        f"{sum(part) / len(part):,.0f} ({side.label})" for part, side in zip(counts, (base, new), strict=True)
     ]
     text = (
-        f"{metric.where} {metric.name}: runs have {' and '.join(sizes)} requests, and with such different numbers the "
-        "percentiles are biased"
+        f"{metric.where} {metric.name}: runs have on average {' and '.join(sizes)} requests with this latency, and with "
+        "such different numbers the percentiles are biased"
     )
     made.left_out.append(f"{text}; {found.name} is compared instead" if found else text)
     if found is None:
@@ -228,7 +230,7 @@ def _missing(metric: Metric, base: Side, new: Side) -> tuple[str, bool]:
             return f"{what}: {side.label} measured nothing{lone}", bool(lone)
     least = min(min(part) for part in counts)
     if least < metric.requests_min:
-        return f"{what}: needs {metric.requests_min:,} requests per run, and one has {least:,}", False
+        return f"{what}: needs {metric.requests_min:,} requests per run, and a run has only {least:,}", False
     return "", False
 
 

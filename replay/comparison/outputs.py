@@ -31,7 +31,7 @@ def caught_text(found: Comparison) -> str:
         return "This comparison can detect no slowdown, however large."
     least = f"+{100 * found.caught:.0f}%"
     return (
-        f"The smallest slowdown that this comparison can detect in any of its latencies is "
+        f"The smallest slowdown that this comparison can detect in each of its latencies is "
         f"{least} (with a probability of 80%)."
     )
 

@@ -150,7 +150,7 @@ class Session:
         """
         while len(self.blocks) < look.blocks:
             if self.blocks and self.left_s < self.longest_block_s:
-                self.say(f"no time for another block of {self.longest_block_s:.0f} s within the limit")
+                self.say(f"no time for another block of {self.longest_block_s:.0f} s within the time limit")
                 return False
             began = time.monotonic()
             base, new = self.plan.base, self.plan.new

@@ -229,7 +229,7 @@ def _from_log(path: Path, unit: str) -> SideRun:
     unit = log.unit or unit
     if not unit:
         raise UsageError(
-            f"{path} does not state the unit of its values", hint="give it with --unit ns, us or ms"
+            f"{path} does not state the unit of its values", hint="give it with --unit ns, us, ms or s"
         )
     if unit not in UNITS:
         raise UsageError(f"--unit: {unit!r} is not a unit", hint="ns, us, ms or s")

@@ -34,7 +34,7 @@ from .verdict import Comparison, compare_sides
 
 PROCESSES = (
     "a build was given as a URL and never restarted, so the verdict is about these two "
-    "processes, not about the builds; it changes the exit code only with --fail-on effect"
+    "processes, not about the builds; a REGRESSION changes the exit code only with --fail-on effect"
 )
 SAME_PLACE = (
     "both builds are at {place}: this compares a service with itself, or two services behind one address"
@@ -115,13 +115,13 @@ class TogetherSession:
                 f"{cores} physical cores for two builds and the generator: they take time from each other"
             )
         one, two = (",".join(map(str, sorted(share))) for share in shares)
-        self.say(f"each build runs on cores {one} or {two}, and they swap between restarts")
+        self.say(f"the builds run on cores {one} and {two}, and swap them in about half of the restarts")
         return shares
 
     def _make_restarts(self, swapped: Sequence[bool], cores: tuple[frozenset[int], frozenset[int]]) -> None:
         while len(self.restarts) < len(swapped):
             if self.restarts and self.left_s < self.longest_s:
-                self.say(f"no time for another restart of {self.longest_s:.0f} s within the limit")
+                self.say(f"no time for another restart of {self.longest_s:.0f} s within the time limit")
                 return
             began = time.monotonic()
             made = self._one(swapped[len(self.restarts)], cores)

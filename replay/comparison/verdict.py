@@ -156,7 +156,7 @@ def compare_sides(
     if responses is None and "different" in options.fail_on:
         raise UsageError(
             f"--fail-on different: {notes[0] if notes else 'the runs kept no responses'}",
-            hint="run both builds with --keep-answers digest, sample or all",
+            hint="compare runs that both kept responses (--keep-answers digest, sample or all), or leave the flag out",
         )
     return replace(found, responses=responses, notes=(*found.notes, *notes))
 
@@ -166,9 +166,7 @@ def _compare_speed(
 ) -> Comparison:
     refused = invalid(base, new)
     if refused:
-        sentence = (
-            f"the generator was the bottleneck, so these runs allow no verdict on the builds: {refused[0]}"
-        )
+        sentence = f"these runs allow no verdict on the builds: {refused[0]}"
         return _nothing("INVALID", sentence, refused, base, new, options)
     if by_status := judge_statuses(base, new):
         return _nothing(*by_status, [], base, new, options)

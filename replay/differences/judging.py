@@ -78,9 +78,7 @@ def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Di
     refuse_unlike(runs)
     sides = base.compared, new.compared
     if refused := invalid_runs((base, new)):
-        sentence = (
-            f"the generator was the bottleneck, so these runs allow no verdict on the builds: {refused[0]}"
-        )
+        sentence = f"these runs allow no verdict on the builds: {refused[0]}"
         return Differences("INVALID", sentence, *sides, tuple(refused), fail_on=options.fail_on)
     responses = read_responses(runs)
     ignoring = Ignoring([*rules_of(runs), *options.ignore])
@@ -293,7 +291,7 @@ def _opaque(findings: Sequence[FieldFinding], responses: Responses) -> tuple[lis
     more = f" and {counted(len(routes) - 1, 'more route')}" if len(routes) > 1 else ""
     return [
         f"bodies of {routes[0]}{more} differ between runs of one build, and are compared only by "
-        f"their digests, so nothing is known about their content; keep bodies with --keep-answers all"
+        f"their digests, so nothing is known about their content; keep JSON and text bodies with --keep-answers all"
     ], share
 
 

@@ -108,7 +108,9 @@ def read_responses(runs: Sequence[KeptRun]) -> Responses:
     horizon = _horizon(runs, heads, notes)
     universe = _universe(heads, horizon)
     if not universe.keys.size:
-        raise InputError(f"{runs[0].path} and the other runs have no response in common")
+        raise InputError(
+            f"{runs[0].path} and the other runs have no responses in the time that all of them cover"
+        )
     routes = _routes(universe, _route_names(runs[0]))
     if any(_lost_rows(run) for run in runs):
         for route in routes.values():
