@@ -138,7 +138,8 @@ def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str
             if borne is not None and borne not in made.metrics:
                 _add(made, borne, base, new)
     if any(metric.is_latency for metric in wanted) and not any(metric.is_latency for metric in made.metrics):
-        made.gaps.append(f"no latency could be tested: {made.left_out[0]}")
+        why = next((each for each in made.left_out if not each.startswith("errors: ")), made.left_out[0])
+        made.gaps.append(f"no latency could be tested: {why}")
     if swapped:
         made.left_out.append(
             "not every run has a response time (closed loops have none): service is used instead"

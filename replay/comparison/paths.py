@@ -29,12 +29,14 @@ def two_sides(given: Sequence[str], verb: str = "compare") -> tuple[str, str]:
         (one, ones), (two, twos) = groups.items()
         one, two = _labels(Path(one), Path(two))
         return f"{one}={','.join(ones)}", f"{two}={','.join(twos)}"
-    folders = "one folder" if len(groups) == 1 else f"{len(groups)} folders"
+    why = f"they are in {'one folder' if len(groups) == 1 else f'{len(groups)} folders'}, not in two"
+    if len(groups) == 2:
+        why = "paths with a label or a comma are not grouped by their folders"
     paths = [path for text in given for path in _bare(text)]
     half = (len(paths) + 1) // 2
     sides = [f"base={','.join(paths[:half])}", f"new={','.join(paths[half:])}"]
     raise UsageError(
-        f"cannot tell which of these {len(given)} belong to which build: they are in {folders}, not in two",
+        f"cannot tell which of these {len(given)} belong to which build: {why}",
         hint=f"replay {verb} {shlex.join(sides)}",
     )
 

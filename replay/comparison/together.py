@@ -108,6 +108,9 @@ class TogetherSession:
         if shares is None:
             self._warn(
                 "there is only one physical core, so the builds and the generator take time from each other"
+                if usable
+                else "this system does not pin processes to cores, so the builds and the generator may take time from "
+                "each other"
             )
             return anywhere
         if (cores := len(physical_cores(usable))) < CORES_MIN:

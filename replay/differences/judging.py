@@ -322,10 +322,12 @@ def sentence_of(made: Differences) -> str:
     if named := made.different:
         more = f", and {counted(len(named) - 1, 'more field')}" if len(named) > 1 else ""
         return f"{new} answers differently from {base}: {_said(named[0], base)}{more}"
-    least = "no rate" if made.smallest is None else format_share(made.smallest)
+    found = "no new difference would have been found, however frequent"
+    if made.smallest is not None:
+        found = f"a new difference in {format_share(made.smallest)} of a big route's responses would have been found"
     return (
         f"{new} answers as {base} does: no field differs more between the builds than between runs of {base}"
-        f" ({made.requests:,} requests); a new difference in {least} of a big route's responses would have been found"
+        f" ({made.requests:,} requests); {found}"
     )
 
 

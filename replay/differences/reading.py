@@ -191,9 +191,10 @@ def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) 
         if run.document.ending.how == "whole" and not run.answers.problems:
             continue
         last = int(head.table["due_ns"].to_numpy().max()) if len(head.keys) else -1
+        how = run.document.ending.how
+        why = "has damaged files of responses" if how == "whole" else f"did not end normally ({how})"
         notes.append(
-            f"{run.path} did not end normally ({run.document.ending.how}): only requests that were"
-            f" due in its first {max(last, 0) / 1e9:.3g} s are compared"
+            f"{run.path} {why}: only requests that were due in its first {max(last, 0) / 1e9:.3g} s are compared"
         )
         found = last if found is None else min(found, last)
     return found
