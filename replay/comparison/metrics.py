@@ -61,7 +61,7 @@ class Metric:
 
     @property
     def requests_min(self) -> int:
-        """The minimum number of requests per run and route."""
+        """The minimum number of requests that each run needs with this latency; 1 for errors."""
         return (
             1
             if self.percentile is None
@@ -94,9 +94,9 @@ def parse_metric(text: str) -> Metric:
 class Family:
     """The metrics that are tested, and their values in every run.
 
-    A column has base's runs first, in log ns or as shares. `base_at_least` and `new_at_least` state of which metrics
-    a value of that side is only a lower bound. `left_out` lists what was not tested, with reasons; `gaps` lists the
-    entries of it that leave a question open.
+    A column has base's runs first, in log ns or as shares. `base_at_least` and `new_at_least` are true for the
+    metrics of which a value of that side is only a lower bound. `left_out` lists what was not tested, with reasons.
+    `gaps` lists the problems among these that leave a question open.
     """
 
     metrics: list[Metric] = field(default_factory=list)
@@ -113,7 +113,7 @@ class Family:
 
 
 def biggest_routes(base: Side, new: Side, count: int) -> list[str]:
-    """Return the `count` routes with the most requests over all runs; routes with equal numbers are sorted by name."""
+    """Return up to `count` routes with the most requests over all runs; routes with equal numbers are sorted by name."""
     totals: dict[str, int] = {}
     for side in (base, new):
         for run in side.runs:
@@ -123,7 +123,10 @@ def biggest_routes(base: Side, new: Side, count: int) -> list[str]:
 
 
 def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str]) -> Family:
-    """Collect the wanted metrics over all routes, and latencies also for each of `routes`, if every run has them."""
+    """Collect the wanted metrics over all routes, and response and service times also for each of `routes`.
+
+    Metrics that a run cannot provide are left out and listed. If a run has no response time, service is used instead.
+    """
     made = Family()
     runs = [*base.runs, *new.runs]
     has_response = all(run.count("response") for run in runs)
@@ -155,8 +158,9 @@ def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str
 def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None:
     """Return the metric, or the highest lower percentile that the numbers of requests of both sides allow.
 
-    A percentile is biased if one side has far fewer requests than the other. Return None if no percentile is allowed;
-    a note is added to the family in both cases.
+    A percentile is biased if one side has far fewer requests than the other. Return None if no percentile is allowed.
+    Unless the metric itself is returned, a note is added to the family. Metrics with too few requests are returned
+    unchanged, because `_missing` reports them.
     """
     counts = [[run.count(metric.kind, metric.route) for run in side.runs] for side in (base, new)]
     if metric.percentile is None or min(map(min, counts)) < metric.requests_min:

@@ -14,7 +14,8 @@ FORM = "base=PATH[,PATH...] new=PATH[,PATH...]"
 def two_sides(given: Sequence[str], verb: str = "compare") -> tuple[str, str]:
     """Return both sides, in the form that `load_sides` reads. More than two paths are grouped by their folders.
 
-    Raise UsageError if they are not in exactly two folders; its hint is a command to use instead.
+    Raise UsageError if there are fewer than two paths, if more than two are not in exactly two folders, or if one of
+    these has a label or a comma. The hint is a command to use instead.
     """
     if len(given) == 2:
         return given[0], given[1]

@@ -63,7 +63,7 @@ class TogetherSession:
         return self.plan.time_limit_s - (time.monotonic() - self.started_s)
 
     def run(self) -> Comparison:
-        """Make the restarts and compare them. Raise ReplayError if a build or step fails."""
+        """Make the restarts and compare them. Raise the errors of `Session.run`."""
         try:
             self.plan.out.mkdir(parents=True)
         except OSError as error:
@@ -209,7 +209,7 @@ class TogetherSession:
 def swaps(restarts: int, seed: int) -> list[bool]:
     """Draw in which restarts new is first.
 
-    One draw decides a pair of restarts, so that each build is first equally often.
+    One draw decides a pair of restarts, so that each build is first equally often if `restarts` is even.
     """
     draw = random.Random(seed)
     made: list[bool] = []

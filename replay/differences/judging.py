@@ -25,7 +25,7 @@ from .statistics import RUNS_MIN, Judged
 from .values import Kind
 
 OPAQUE = 0.5
-"""If digests differ in at least this share of base's own responses, they cannot show a difference between builds."""
+"""If digests differ in at least this share of the responses between runs of base, they show no difference of builds."""
 
 STABLE = 0.01
 """A field that differs in at most this share of the responses of one build counts as stable."""
@@ -72,7 +72,7 @@ class _Family:
 def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Differences:
     """Compare the responses of two sides.
 
-    Raise InputError if a run kept no responses, and UsageError if traces or scenarios are not the same.
+    Raise InputError if the responses of a run are missing or damaged, and the errors of `refuse_unlike`.
     """
     runs = [*base.runs, *new.runs]
     refuse_unlike(runs)
@@ -142,7 +142,7 @@ def _kept_secrets(run: KeptRun) -> bool:
 
 
 def invalid_runs(sides: Sequence[RunsOfSide]) -> list[str]:
-    """Return the runs whose generator was the bottleneck, with the reason: their requests did not arrive as planned."""
+    """Return the runs whose verdict is INVALID, with the reasons."""
     found = []
     for side in sides:
         for run in side.runs:
@@ -153,7 +153,7 @@ def invalid_runs(sides: Sequence[RunsOfSide]) -> list[str]:
 
 
 def rules_of(runs: Sequence[KeptRun]) -> list[IgnoreRule]:
-    """Return the `[[ignore]]` rules of the runs' scenarios."""
+    """Return the distinct `[[ignore]]` rules of the runs' scenarios. Raise InputError if a rule has no field."""
     rules: list[IgnoreRule] = []
     for run in runs:
         for rule in run.document.scenario.get("ignore", []):
@@ -224,7 +224,7 @@ def _finite(value: float) -> float | None:
 
 
 def _explain(findings: list[FieldFinding], family: _Family, runs: Sequence[KeptRun], bases: int) -> None:
-    """Add kinds, examples and causes to the findings."""
+    """Add kinds and examples to the first FIELDS_MAX findings, and causes to those of them in the verdict."""
     chosen = sorted(findings, key=_rank)[:FIELDS_MAX]
     named = [found for found in chosen if found.field != OTHER]
     places = [where_different(family.counters[found.route], found, bases) for found in named]

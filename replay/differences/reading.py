@@ -80,7 +80,7 @@ class RouteResponses:
 
     @property
     def requests(self) -> int:
-        """The number of requests of the route to which at least one run received a response."""
+        """The number of requests of the route of which at least one run kept the response."""
         return len(self.keys)
 
 
@@ -101,7 +101,7 @@ def key_parts(key: int) -> tuple[int, int]:
 def read_responses(runs: Sequence[KeptRun]) -> Responses:
     """Read the responses up to the time that all runs cover.
 
-    Raise InputError if a run kept no responses, if its files are damaged, or if the runs have no response in common.
+    Raise InputError if a run kept no responses, if its files cannot be read, or if no run has a response in that time.
     """
     notes: list[str] = []
     heads = [_read_head(run, notes) for run in runs]
@@ -185,7 +185,7 @@ def _read_head(run: KeptRun, notes: list[str]) -> _Head:
 
 
 def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) -> int | None:
-    """Return the due time up to which all runs have data; None if no run was cut short."""
+    """Return the due time up to which all runs have data; None if no run was cut short or has damaged files."""
     found: int | None = None
     for run, head in zip(runs, heads, strict=True):
         if run.document.ending.how == "whole" and not run.answers.problems:
@@ -202,7 +202,7 @@ def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) 
 
 @dataclass(slots=True, eq=False)
 class _Universe:
-    """Every request to which a run received a response.
+    """Every request, up to the horizon, of which at least one run kept the response.
 
     `local` is the position of a request among those of its route.
     """
@@ -319,7 +319,7 @@ def _headers(column: pa.ChunkedArray, kept: np.ndarray) -> dict[str, np.ndarray]
 
 
 def _note_encodings(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) -> None:
-    """Add a note if runs received different content codings: their bodies are compared decoded."""
+    """Add notes if runs received different content codings, and if bodies could not be decoded."""
     by_run = []
     for head in heads:
         seen = {text for chunk in head.table["encoding"].chunks for text in chunk.unique().to_pylist()}

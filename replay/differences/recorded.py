@@ -39,7 +39,11 @@ _RECORDED_MIN = 10
 
 
 def compare_with_recording(new: RunsOfSide, trace_path: str | None, options: Options) -> Differences:
-    """Compare runs with their recording. Raise UsageError if it is not available, or has no responses."""
+    """Compare runs with their recording.
+
+    Raise UsageError if the recording is not available or has no responses, and the errors of `refuse_unlike` and
+    `read_responses`.
+    """
     runs = new.runs
     refuse_unlike(runs)
     base = ComparedSide(RECORDED, ())
@@ -108,7 +112,7 @@ def _same_sentence(found: _Comparison, new: RunsOfSide, options: Options) -> str
 
 
 def _trace_of(run: KeptRun, given: str | None) -> Trace:
-    """Open the recording of a run."""
+    """Open the recording of a run. Raise UsageError if it is not the one that was replayed, or has no responses."""
     identity = run.document.trace
     place = given or (identity.path if identity is not None else "")
     if not place:
