@@ -159,10 +159,11 @@ def _lost_rows(run: KeptRun) -> bool:
 
 @dataclass(slots=True, eq=False)
 class _Head:
-    """The columns of one run, without bodies, by ascending key."""
+    """The columns of one run, without bodies, by ascending key. `is_damaged`: not all of its files could be read."""
 
     keys: np.ndarray
     table: pa.Table
+    is_damaged: bool
 
 
 def _read_head(run: KeptRun, notes: list[str]) -> _Head:
@@ -181,14 +182,14 @@ def _read_head(run: KeptRun, notes: list[str]) -> _Head:
     if (twice := int(keys.size - last.sum())) > 0:
         notes.append(f"{run.path} has {twice:,} requests with more than one response: the last one counts")
         table, keys = table.filter(pa.array(last)), keys[last]
-    return _Head(keys, table)
+    return _Head(keys, table, bool(answers.problems))
 
 
 def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) -> int | None:
     """Return the due time up to which all runs have data; None if no run was cut short or has damaged files."""
     found: int | None = None
     for run, head in zip(runs, heads, strict=True):
-        if run.document.ending.how == "whole" and not run.answers.problems:
+        if run.document.ending.how == "whole" and not head.is_damaged:
             continue
         last = int(head.table["due_ns"].to_numpy().max()) if len(head.keys) else -1
         how = run.document.ending.how
