@@ -120,7 +120,7 @@ def _course(rows: Sequence[Second], slo: Slo) -> ObjectiveCourse:
         return _made(rows, slo.text, "share of each second", bad, above, is_share=True)
     field = figure_of(slo)
     if field is None:
-        return ObjectiveCourse(objective=slo.text, note=f"seconds have no figure of {slo.metric}")
+        return ObjectiveCourse(objective=slo.text, note="seconds have no figure for this objective")
     above = [_seconds_above(row, field, slo.limit) for row in rows]
     words = field.removesuffix("_ns").replace("_", " ") + " of each second"
     return _made(rows, slo.text, words, bad, above, is_share=False)

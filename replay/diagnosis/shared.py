@@ -109,7 +109,7 @@ def shared_among(routes: Sequence[RouteSeries], load: np.ndarray, starts_s: np.n
     unharmed = [route.route for route in routes if route.route not in begins]
     if unharmed:
         evidence.append(
-            "unchanged: "
+            "not seen to get worse: "
             + ", ".join(unharmed[:5])
             + (f" and {len(unharmed) - 5} more" if len(unharmed) > 5 else "")
         )

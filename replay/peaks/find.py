@@ -64,7 +64,7 @@ def find_in_folder(
     """
     lowest, highest, width, votes = bounds
     if votes not in VOTES:
-        raise UsageError(f"votes: {votes!r} is not a number of trials", hint="give 1, 3 or 5")
+        raise UsageError(f"votes: {votes!r} trials cannot decide a load", hint="give 1, 3 or 5")
     trial_ns, hold_ns = (
         read_length(text, name) for text, name in zip(lengths, ("trial", "hold"), strict=True)
     )
@@ -99,7 +99,7 @@ def read_length(given: object, name: str) -> int:
     """Parse the length of a trial, and return nanoseconds. UsageError if it is shorter than 0.1 s."""
     value_ns = read(units.parse_duration_ns, given, name)
     if value_ns < units.SECOND_NS // 10:
-        raise UsageError(f"{name}: {given!r} is too short for a trial", hint="give 15s")
+        raise UsageError(f"{name}: {given!r} is shorter than 0.1 s", hint="give 15s, for example")
     return value_ns
 
 

@@ -97,7 +97,7 @@ class Search:
         ):
             raise UsageError(
                 f"a search from {self.lowest:g} to {self.highest:g} within {self.width:g} is not possible",
-                hint="give 0 < --lowest <= --highest, and a --width above 0%",
+                hint="give a lowest load above 0, a highest load that is not below it, and a width above 0%",
             )
 
     def add(self, trial: Trial) -> None:

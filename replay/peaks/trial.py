@@ -110,7 +110,9 @@ class Bench:
         UsageError if the scenario is a closed loop, which has no load to scale.
         """
         if scenario.closed_loop:
-            raise UsageError("a closed loop has no load to scale", hint="leave --rate max out")
+            raise UsageError(
+                "a closed loop has no load to scale", hint="give a trace and leave out --rate max"
+            )
         trace = with_actions(trace, scenario.actions)
         self._trace, self._folder, self._area = trace, folder, area
         self._run = run or partial(run_here, ())
@@ -132,7 +134,10 @@ class Bench:
             make_schedules(
                 self._trace, msgspec.structs.replace(self._given, duration_ns=None), area=self._area
             )
-            raise UsageError("nothing in the window would be sent", hint="give another --from")
+            raise UsageError(
+                "nothing in the window would be sent",
+                hint="give another --from, or filters that leave more requests",
+            )
         made = {
             "trial": (found.trial_from_ns, found.trial_until_ns, self._trial_ns),
             "hold": (found.from_ns, found.until_ns, window_ns),

@@ -101,7 +101,8 @@ def fields_of(given: Sequence[str]) -> dict[str, dict[str, object]]:
         name, _, value = pair.partition(":")
         if prefix not in known or not name:
             raise UsageError(
-                f"--field: {text!r} is not ENDPOINT=NAME:VALUE", hint="'GET /v1/profile=plan:gold'"
+                f"--field: {text!r} is not ENDPOINT=NAME:VALUE with an endpoint of the service",
+                hint="give 'GET /v1/profile=plan:gold', for example",
             )
         fields.setdefault(prefix, {})[name] = value
     return fields

@@ -174,7 +174,7 @@ class Servers:
             raise UsageError(
                 f"a queue is not possible with {self.count} servers, {self.service_ns} ns, {self.retries} retries,"
                 f" {self.patience_ns} ns of patience",
-                hint="give at least one server, and times above 0",
+                hint="give at least one server, times above 0, and 0 or more retries",
             )
 
 
@@ -388,12 +388,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--body", type=int, default=BODY_DEFAULT, help="bytes of the body of the default response"
     )
-    parser.add_argument("--cert", type=Path, help="speak TLS: a certificate in PEM, with its chain")
-    parser.add_argument("--key", type=Path, help="private key of the certificate, in PEM")
+    parser.add_argument("--cert", type=Path, help="speak TLS with this certificate in PEM, with its chain")
+    parser.add_argument(
+        "--key",
+        type=Path,
+        help="private key of the certificate, in PEM (default: it is in the file of --cert)",
+    )
     parser.add_argument(
         "--spin", action="store_true", help="never sleep, so that timestamps include no wake-up time"
     )
-    parser.add_argument("--seconds", type=float, default=RUN_S_MAX, help="stop after this time")
+    parser.add_argument("--seconds", type=float, default=RUN_S_MAX, help="stop after this many seconds")
     given = parser.parse_args(arguments)
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
