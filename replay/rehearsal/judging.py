@@ -98,7 +98,7 @@ def broken(promise: Promise, side: SideResult) -> list[str]:
             wanted = "missed" if objective.met else "met"
             found.append(f"{objective.slo} should be {wanted}: it {objective.words}")
     if promise.recovery and side.recovery not in promise.recovery:
-        found.append(f"the verdict should be {' or '.join(promise.recovery)}: it is {side.recovery}")
+        found.append(f"the verdict on the surge should be {' or '.join(promise.recovery)}: it is {side.recovery}")
     found += [
         f"{name} should reach {limit:g}: its highest value is {_number(side.highest.get(name))}"
         for name, limit in promise.at_least.items()

@@ -137,7 +137,7 @@ class Narrator:
 
     def _commands(self, scene: Scene, files: SceneFiles) -> None:
         self._page.say()
-        self._page.say("To repeat it yourself, in two terminals:")
+        self._page.say("To repeat the side before the fix, in two terminals:")
         for command in commands(files):
             self._page.say(command, "cyan", indent=2)
         if flags := surge_flags(scene):

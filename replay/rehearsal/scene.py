@@ -39,7 +39,7 @@ LONGEST_S = 90.0
 class Surge(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """A part of the load with more requests."""
 
-    from_ns: Annotated[Duration, Meta(description="From the start of the load")] = msgspec.field(name="from")
+    from_ns: Annotated[Duration, Meta(description="Time from the start of the load")] = msgspec.field(name="from")
     until_ns: Duration = msgspec.field(name="until")
     scale: Annotated[Scale, Meta(description="Factors by route")]
 
@@ -127,7 +127,7 @@ def read_scene(path: Path) -> Scene:
     if not any((scene.before.missed, scene.before.recovery, scene.before.at_least)):
         raise UsageError(f"{path}: before: nothing fails there", hint="give it missed, recovery or at_least")
     if scene.surge is not None and not 0 < scene.surge.from_ns < scene.surge.until_ns < scene.load_ns:
-        raise UsageError(f"{path}: surge: it must begin and end within the load")
+        raise UsageError(f"{path}: surge: it must begin after the load begins, and end before the load ends")
     if scene.length_s > LONGEST_S:
         raise UsageError(
             f"{path}: load.duration: the scene takes {scene.length_s:.0f} s, and {LONGEST_S:.0f} s are the limit"

@@ -10,9 +10,9 @@ from .document import SceneResult, SideResult
 from .scene import Scene
 
 VERDICTS = {
-    "AS_PROMISED": "it failed before, and recovered after the fix",
+    "AS_PROMISED": "it failed before the fix, and kept its promises after it",
     "NOT_AS_PROMISED": "a promise of this scene was not kept",
-    "MACHINE_TOO_BUSY": "this machine was too busy to tell",
+    "MACHINE_TOO_BUSY": "this machine was too busy to judge the scene",
 }
 """Verdicts on a scene in words."""
 
