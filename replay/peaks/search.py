@@ -158,7 +158,7 @@ class Search:
         return "OUT_OF_TRIALS" if len(self.trials) >= TRIALS_MAX else None
 
     def peak(self) -> Bounds:
-        """Return the bounds of the goal that is missed first, which are those of all goals together."""
+        """Return the bounds of all goals together: the lowest `lower` and the lowest `upper` of any goal."""
         found = [self.bounds(goal) for goal in self.goals]
         return Bounds(min(each.lower for each in found), min(each.upper for each in found))
 

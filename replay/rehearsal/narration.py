@@ -95,13 +95,16 @@ class Narrator:
         self._page.say(f"All of them take about {whole}.", "dim")
 
     def begins(self, scene: Scene) -> None:
-        """Print the story of a scene."""
+        """Print the title of a scene and, unless `brief`, its story."""
         self._page.title(f"Scene {scene.number} of {self._count}: {scene.title}")
         if not self._brief:
             self._page.say(scene.happened)
 
     def side_begins(self, scene: Scene, side: str, promise: Promise) -> Sequence[Sink]:
-        """Print what is special about a side. Returns the sink that prints its seconds."""
+        """Print what is special about a side, and return the sink that prints its seconds.
+
+        If `brief`, print nothing and return no sink.
+        """
         if self._brief:
             return ()
         self._page.say()
@@ -120,7 +123,7 @@ class Narrator:
         )
 
     def ended(self, scene: Scene, result: SceneResult, files: SceneFiles) -> None:
-        """Print both sides next to each other, the verdict, and how to repeat the scene."""
+        """Print the verdict and its reasons and, unless `brief`, both sides next to each other and how to repeat one."""
         if not self._brief:
             self._page.title("Side by side")
             rows = rows_beside(scene, result)

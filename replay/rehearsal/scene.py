@@ -39,7 +39,9 @@ LONGEST_S = 90.0
 class Surge(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """A part of the load with more requests."""
 
-    from_ns: Annotated[Duration, Meta(description="Time from the start of the load")] = msgspec.field(name="from")
+    from_ns: Annotated[Duration, Meta(description="Time from the start of the load")] = msgspec.field(
+        name="from"
+    )
     until_ns: Duration = msgspec.field(name="until")
     scale: Annotated[Scale, Meta(description="Factors by route")]
 
@@ -119,7 +121,7 @@ def shared(part: str) -> dict[str, Any]:
 def read_scene(path: Path) -> Scene:
     """Read the scene in a file.
 
-    The message of InputError or UsageError has the file, the line and the key that is wrong.
+    Raise InputError or UsageError if it is invalid; the message has the file and, in most cases, the key.
     """
     scene = load_as(Scene, path)
     for name, side in (("before", scene.before), ("after", scene.after)):
@@ -159,7 +161,7 @@ def all_scenes() -> list[Scene]:
 
 
 def scene_of(text: str) -> Scene:
-    """Return the scene with this number or name. UsageError if there is none."""
+    """Return the scene with this number or name. Raise UsageError if there is none."""
     scenes = all_scenes()
     for scene in scenes:
         if text.strip().lower() in (str(scene.number), scene.name):
