@@ -96,7 +96,7 @@ class Family:
 
     A column has base's runs first, in log ns or as shares. `base_at_least` and `new_at_least` are true for the
     metrics of which a value of that side is only a lower bound. `left_out` lists what was not tested, with reasons.
-    `gaps` lists the problems among these that leave a question open.
+    `gaps` lists the reasons that leave a question open.
     """
 
     metrics: list[Metric] = field(default_factory=list)

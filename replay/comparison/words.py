@@ -57,10 +57,10 @@ def overall(
         return "REGRESSION", f"{say} (at least {least}){more}"
     if by_verdict["INCONCLUSIVE"] or doubts:
         undecided = _undecided(by_verdict["INCONCLUSIVE"], findings, doubts, base, new, options)
-        better = len(by_verdict["IMPROVEMENT"])
+        improved = len(by_verdict["IMPROVEMENT"])
         shown = (
-            f"{better} of {len(findings)} metrics improved, but not all is decided"
-            if better
+            f"{improved} of {len(findings)} metrics improved, but a question is open"
+            if improved
             else NOTHING_SHOWN
         )
         return "INCONCLUSIVE", f"{shown}: {undecided}"
