@@ -115,7 +115,8 @@ class Narrator:
     def side_ended(self, scene: Scene, side: str, result: SideResult) -> None:
         """Print the verdict on a side."""
         missed = [f"{each.slo} {each.words}" for each in result.objectives if not each.met]
-        words = "; ".join(missed) if missed else "every objective is met"
+        is_cut = result.verdict == "FAILED" and not missed and result.recovery != "DID_NOT_RECOVER"
+        words = "the run ended early" if is_cut else "; ".join(missed) or "every objective is met"
         recovery = f"; after the surge: {result.recovery}" if result.recovery else ""
         style = _SIDE_STYLES[result.verdict]
         self._page.parts(
