@@ -81,7 +81,7 @@ def _words(action: str, holds: float, fails_at: float | None, highest: float, li
     if fails_at is None:
         return f"{many} hold up to {highest:.3g} times {of} at least, the highest load that was tried"
     if not holds:
-        why = f"more than {format_share(limit)} failed, or one of their objectives was missed"
+        why = f"more than {format_share(limit)} failed, one of their objectives was missed, or statuses failed the trial"
         return f"{many} do not hold at {fails_at:.3g} times {of}, the lowest load that was tried: {why}"
     return f"{many} hold up to {holds:.3g} times {of}"
 

@@ -253,7 +253,7 @@ class Bench:
             is_failed = differs is not None and differs.failed
         else:
             is_failed = share > self._baseline[1] + SUSPECT_SHARE and not self._accepts_statuses
-        return f"{units.format_share(share)} of the responses worse than recorded" if is_failed else ""
+        return f"{units.format_share(share)} of the responses are worse than recorded" if is_failed else ""
 
     @property
     def load_words(self) -> str:
