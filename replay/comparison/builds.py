@@ -62,6 +62,8 @@ class Build:
     ) -> Iterator[str]:
         """Start the build, wait until it is ready, and yield its URL; afterwards stop every process that it started.
 
+        If the build is a URL, nothing is started, and the URL is yielded without a check.
+
         `url` is the URL of a build that is started, with `{port}` in it. The build runs on `cores`, or on any core if
         there are none. `ready` is a path or URL that must answer with a status below 500 (`{port}` is replaced);
         without it, the port must accept connections. Raise TargetError, with the last output of the build, if the
@@ -139,7 +141,10 @@ def _words(log: Path) -> str:
 
 
 def end_session(process: subprocess.Popen[bytes]) -> None:
-    """Send SIGTERM to every process of the session, and after GRACE_S send SIGKILL until none is left."""
+    """Send SIGTERM to every process of a session, and SIGKILL to those that still live after GRACE_S.
+
+    Processes that outlive SIGKILL by GRACE_S are left.
+    """
     _signal_all(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + GRACE_S
     while time.monotonic() < deadline:
@@ -163,7 +168,7 @@ def _signal_all(session: int, number: int) -> None:
 
 
 def _members(session: int) -> list[int]:
-    """Return the living processes of a session.
+    """Return the ids of the living processes of a session; an empty list if the system has no /proc.
 
     The id of a session is that of its first process, and is not reused while any of its processes lives.
     """
@@ -178,9 +183,10 @@ def _members(session: int) -> list[int]:
 
 
 def run_step(name: str, command: str, log: Path, time_limit_s: float) -> None:
-    """Run a user's command before or after runs, and stop it in any case.
+    """Run a user's command before or after runs, and afterwards stop every process that it started.
 
-    Raise UsageError if it fails or takes too long.
+    An empty command does nothing. Raise UsageError if the command fails or takes longer than `time_limit_s`, or than
+    1 s if the limit is lower.
     """
     if not command:
         return

@@ -1,4 +1,4 @@
-"""Checks whether runs can be compared: same recording, scenario and machine, complete, and several per side."""
+"""Checks whether runs can be compared: valid, of the same recording, scenario and machine, and several per side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REASONS_MAX = 5
 
 
 def invalid(base: Side, new: Side) -> list[str]:
-    """Return the runs whose generator was the bottleneck, with the reason. Such runs are refused."""
+    """Return the runs whose verdict is INVALID, with the reasons. Such runs are refused."""
     found = []
     for side in (base, new):
         for run in side.runs:
@@ -22,9 +22,10 @@ def invalid(base: Side, new: Side) -> list[str]:
 
 
 def incomparable(base: Side, new: Side) -> list[str]:
-    """Return the reasons why these runs do not allow a comparison of the builds.
+    """Return the first reasons, at most REASONS_MAX, why these runs do not allow a comparison of the builds.
 
-    The runs may have different recordings, scenarios or machines, or one may be a closed loop or a log.
+    The runs may have different recordings, scenarios or machines, or only some may be closed loops or logs. Logs are
+    not checked against each other.
     """
     documents = [
         (run.name, run.document) for side in (base, new) for run in side.runs if run.document is not None
@@ -38,19 +39,19 @@ def incomparable(base: Side, new: Side) -> list[str]:
         if (document.trace and document.trace.digest) != (first.trace and first.trace.digest):
             found.append(f"{pair} replayed different recordings")
         elif document.closed_loop != first.closed_loop:
-            found.append(f"one of {pair} is a closed loop")
+            found.append(f"only one of {pair} is a closed loop")
         elif changed := changed_settings(document.scenario, first.scenario):
             found.append(f"{pair} had different scenarios ({', '.join(changed)})")
         if any(getattr(document.host, key) != getattr(first.host, key) for key in _MACHINE):
             found.append(f"{pair} were made on different machines")
     names = [run.name for side in (base, new) for run in side.runs if run.document is None]
     if names:
-        found.append(f"{names[0]} is a log, {first_name} a run: they do not measure the same")
+        found.append(f"{names[0]} is a log and {first_name} is a run of replay: they do not measure the same")
     return found[:REASONS_MAX]
 
 
 def one_run(base: Side, new: Side) -> str:
-    """Return the reason why a side of a single run is not enough; empty if both sides have more."""
+    """Return the reason why a side of a single run is not enough; empty if neither side is a single run."""
     lone = [side.label for side in (base, new) if len(side.runs) == 1]
-    what = f"one run of {' and of '.join(lone)}: the variation between runs is not known"
-    return f"{what} (at least 4 per side)" if lone else ""
+    what = f"only one run of {' and of '.join(lone)}, so the variation between runs is not known"
+    return f"{what} (at least 4 runs per side are needed)" if lone else ""

@@ -18,7 +18,10 @@ def usable_cores() -> list[int]:
 
 
 def siblings_of(core: int) -> frozenset[int]:
-    """Return the hardware threads of a core's physical core, including the core itself."""
+    """Return the hardware threads of a core's physical core, including the core itself.
+
+    If the system does not report them, return only the core itself.
+    """
     with contextlib.suppress(OSError, ValueError):
         text = (_TOPOLOGY / f"cpu{core}" / "topology" / "thread_siblings_list").read_text().strip()
         found: set[int] = set()
@@ -40,7 +43,7 @@ def physical_cores(cores: Collection[int]) -> list[set[int]]:
 def two_shares(cores: Collection[int]) -> tuple[frozenset[int], frozenset[int]] | None:
     """Return two sets with equal numbers of physical cores, one for each build.
 
-    Return None if there is only one physical core. With three or more physical cores, at least one is in neither set
+    Return None if there are fewer than two physical cores. With three or more physical cores, at least one is in neither set
     and is left for the generator.
     """
     groups = physical_cores(cores)

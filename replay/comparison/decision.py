@@ -18,7 +18,7 @@ from .statistics import ALPHA
 
 VerdictName = Literal["REGRESSION", "IMPROVEMENT", "NO_REGRESSION", "INCONCLUSIVE", "INVALID"]
 FailOn = Sequence[str]
-"""A choice from FAIL_ON: the results that change the exit code."""
+"""Choices from FAIL_ON: the results that change the exit code."""
 
 FAIL_ON = ("regression", "effect", "different", "inconclusive")
 
@@ -56,8 +56,10 @@ class Finding:
     """The result for one metric.
 
     `change`, `low`, `high` and `caught` are ratios minus 1 for latencies, and differences of shares for errors;
-    bounds are infinite if nothing can be excluded. With one run per side they are within-run bounds, and `p_adjusted`
-    is None. `base` and `new` are the figures of the sides (geometric mean in ns; mean share).
+    bounds and `caught` are infinite if nothing can be excluded or detected. With one run per side they are within-run
+    bounds, and `p_adjusted` is None. `base` and `new` are the figures of the sides (geometric mean in ns; mean share).
+    `runs_needed` is the number of runs per side that would decide the metric; None if RUNS_NEEDED_MAX are too few.
+    `at_least`: the figure of a side is only a lower bound.
     """
 
     metric: Metric

@@ -33,8 +33,8 @@ class Design:
     """The units of a comparison in the order of their blocks, the sizes of the blocks, and a description.
 
     A unit is a run, or all runs of a session. `trend`: units are in the order of time, and a steady change over them
-    is removed. `problem` is the reason why the requested sessions do not exist. `runs_min` is the minimum number of
-    runs per side that can decide anything.
+    is removed. `problem` is the reason why there are not enough of the requested sessions. `runs_min` is the minimum
+    number of runs per side that can decide anything in this design; 0 if the design sets none.
     """
 
     units: list[list[SideRun]]
@@ -52,8 +52,8 @@ def design_of(
     """Decide how two sides are compared.
 
     `blocks` are groups of runs within which the labels were randomised, if they are known. Sides that did not take
-    turns are compared by session if there are enough sessions. Raise UsageError if the runs do not form complete
-    blocks or pairs, or too few of them.
+    turns are compared by session if there are enough sessions. Raise UsageError if `asked` requires blocks or pairs
+    that the runs do not form completely, or more pairs than there are.
     """
     everyone = [*base.runs, *new.runs]
     plain = Design([[run] for run in everyone], [len(everyone)], "labels of all runs")
@@ -100,6 +100,7 @@ def _as_given(base: Side, new: Side, asked: str) -> Design:
     if len(base.runs) != len(new.runs) or len(base.runs) % size:
         raise UsageError(
             f"--design {asked}: {len(base.runs)} and {len(new.runs)} runs do not form complete {asked}"
+            f" with {size} of each side"
         )
     if asked == "pairs" and parts < PAIRS_MIN:
         raise UsageError(
@@ -142,7 +143,7 @@ def _sessions(base: Side, new: Side, *, as_given: bool) -> list[list[list[SideRu
 
 
 def _start(session: list[SideRun]) -> int:
-    """Return when a session started, or 0 if its runs do not record it."""
+    """Return the earliest recorded start of a session's runs, or 0 if none of them records it."""
     return min((run.started_ns for run in session if run.started_ns is not None), default=0)
 
 
@@ -152,7 +153,10 @@ def _too_few(base: Side, new: Side) -> str:
 
 
 def _interleaved(base: Side, new: Side) -> list[SideRun] | None:
-    """Return the runs in the order of their starts, if they form at least BLOCKS_MIN blocks of ABBA or BAAB."""
+    """Return the runs in the order of their starts, if they form at least BLOCKS_MIN blocks of ABBA or BAAB.
+
+    Otherwise, or if the start of a run is unknown or equals that of another run, return None.
+    """
     timed = [(run.started_ns, side is new, run) for side in (base, new) for run in side.runs]
     if any(start is None for start, _, _ in timed) or len(timed) % BLOCK or len(timed) < BLOCK * BLOCKS_MIN:
         return None

@@ -32,7 +32,9 @@ class MetricDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The result for one metric.
 
     `change`, `interval` and `would_catch` are relative (0.1: 10% slower) if `unit` is `ns`, and differences of shares
-    if it is `share`; null if nothing can be excluded. `route` is `all` for a metric over all routes.
+    if it is `share`. A bound that excludes nothing is null, as is `would_catch` if no slowdown can be detected.
+    `p_adjusted` is null with one run per side. `runs_needed` is null if 999 runs per side are too few. `route` is
+    `all` for a metric over all routes.
     """
 
     route: str
@@ -54,8 +56,8 @@ class ComparisonDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The complete result of a comparison.
 
     `reasons` explain why nothing could be concluded. `left_out` lists what was not tested. `responses` is the
-    comparison of responses, if all runs kept them. `watched` contains the watched figures of both sides; the verdict
-    does not depend on them.
+    comparison of responses, if all runs kept them and they can be compared. `watched` contains the watched figures of
+    both sides; the verdict does not depend on them.
     """
 
     format_version: int = FORMAT_VERSION

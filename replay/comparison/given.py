@@ -31,7 +31,7 @@ def compare_given(
     unit: str,
     sequential: bool,
 ) -> Comparison:
-    """Compare two sides. Raise UsageError if an option is wrong, and InputError if a side has no runs."""
+    """Compare two sides. Raise UsageError for a wrong option or an empty side, and the errors of `sides_of`."""
     for name in metrics:
         parse_metric(name)
     if labels[0] == labels[1]:
@@ -52,14 +52,16 @@ def compare_given(
 def parse_tolerance(name: str, given: float | str) -> float:
     """Return a tolerance as a ratio, from a ratio (0.1) or a percentage ("10%", "10").
 
-    Raise UsageError if it is neither, if it is not above 0, or if a number is above 1.
+    Raise UsageError if it is neither, if it is not above 0, if a number is above 1, or a percentage above 10,000.
     """
     try:
         value = float(given.strip().removesuffix("%")) / 100 if isinstance(given, str) else float(given)
     except ValueError:
         value = -1.0
     if not 0 < value <= 100:
-        raise UsageError(f"{name}: {given!r} is not a percentage above 0", hint=f"write {name} 10%")
+        raise UsageError(
+            f"{name}: {given!r} is not a percentage above 0 and up to 10,000", hint="give 10%, for example"
+        )
     if not isinstance(given, str) and value > 1:
         raise UsageError(
             f"{name}: {given!r} is a ratio, so it allows {100 * value:g}%",

@@ -45,9 +45,9 @@ class Model:
 
     @property
     def is_estimable(self) -> bool:
-        """Whether every residual contains information about its run's variance.
+        """Whether the spread of each side can be estimated, so that standard errors exist.
 
-        It does not if a side or a block has a single run.
+        It cannot, for example, if a side has a single run, or if no block contains runs of both sides.
         """
         return self.weight > _NOTHING and bool((self.shares[abs(self.group) > _NOTHING] > _NOTHING).all())
 
@@ -94,7 +94,11 @@ class Fit:
 
 
 def fit(model: Model, values: np.ndarray) -> Fit:
-    """Fit each column of `values` float64[runs, metrics]. Errors are NaN if the model is not estimable."""
+    """Fit each column of `values` float64[runs, metrics].
+
+    Errors and degrees of freedom are NaN if the model is not estimable; so are effects if no block contains runs of
+    both sides.
+    """
     if not model.weight > _NOTHING:
         nothing = np.full(values.shape[1], np.nan)
         return Fit(nothing, nothing, nothing, np.zeros(values.shape[::-1]))
@@ -138,7 +142,7 @@ def family_alpha(model: Model, found: Fit, alpha: float) -> float:
 
     It lies between alpha / metrics, for independent metrics, and alpha, for metrics that move together.
 
-    The smallest p-value of a family is drawn DRAWS times from normal variables that are correlated as the metrics'
+    The largest |t| of a family is drawn DRAWS times from normal variables that are correlated as the metrics'
     effects are: random signs and sizes on the terms of each standard error. With few degrees of freedom, correlations
     appear by chance. Therefore a part of each variable is drawn independently, and this part is larger if there are
     fewer degrees of freedom.
@@ -166,7 +170,7 @@ def _normals(columns: int, stream: int = 0) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bounds:
-    """For each metric, float64[metrics]: p-values, simultaneous intervals, and the value that |t| must exceed."""
+    """For each metric, float64[metrics]: adjusted p-value, simultaneous interval, and the value that |t| must exceed."""
 
     p_adjusted: np.ndarray
     lower: np.ndarray
@@ -175,7 +179,10 @@ class Bounds:
 
 
 def by_t(model: Model, found: Fit, alpha: float) -> Bounds:
-    """Return the t tests of a family. If the model is not estimable, the intervals are infinite."""
+    """Return the t tests of a family.
+
+    If the model is not estimable, intervals are infinite and p-values are 1.
+    """
     metrics = len(found.effects)
     if not np.isfinite(found.errors).all():
         infinite = np.full(metrics, np.inf)

@@ -61,7 +61,7 @@ class Metric:
 
     @property
     def requests_min(self) -> int:
-        """The minimum number of requests per run and route."""
+        """The minimum number of requests that each run needs with this latency; 1 for errors."""
         return (
             1
             if self.percentile is None
@@ -75,14 +75,17 @@ def parse_metric(text: str) -> Metric:
         return Metric()
     found = _FORM.fullmatch(text)
     if found is None:
-        raise UsageError(f"{text!r} is not a metric", hint="p50, p99.9, service.p99, errors")
+        raise UsageError(
+            f"{text!r} is not a metric", hint="give p50, p99.9, service.p99 or errors, for example"
+        )
     kind, percentile = found["kind"] or "response", float(found["percentile"])
     kind = ALIASES.get(kind, kind)
     if kind not in METRICS:
         raise UsageError(f"{text!r}: there is no latency {kind!r}", hint=f"one of {', '.join(METRICS)}")
     if not 0 < percentile < 100:
         raise UsageError(
-            f"{text!r}: a percentile is above 0 and below 100", hint="never judge a build by the maximum"
+            f"{text!r}: a percentile is above 0 and below 100",
+            hint="give p99.9, for example; the minimum and the maximum depend on a single request",
         )
     return Metric(kind, percentile)
 
@@ -91,9 +94,9 @@ def parse_metric(text: str) -> Metric:
 class Family:
     """The metrics that are tested, and their values in every run.
 
-    A column has base's runs first, in log ns or as shares. `base_at_least` and `new_at_least` state of which metrics
-    a value of that side is only a lower bound. `left_out` lists what was not tested, with reasons; `gaps` lists the
-    entries of it that leave a question open.
+    A column has base's runs first, in log ns or as shares. `base_at_least` and `new_at_least` are true for the
+    metrics of which a value of that side is only a lower bound. `left_out` lists what was not tested, with reasons.
+    `gaps` lists the reasons that leave a question open.
     """
 
     metrics: list[Metric] = field(default_factory=list)
@@ -110,7 +113,7 @@ class Family:
 
 
 def biggest_routes(base: Side, new: Side, count: int) -> list[str]:
-    """Return the `count` routes with the most requests over all runs; routes with equal numbers are sorted by name."""
+    """Return up to `count` routes with the most requests over all runs; routes with equal numbers are sorted by name."""
     totals: dict[str, int] = {}
     for side in (base, new):
         for run in side.runs:
@@ -120,7 +123,10 @@ def biggest_routes(base: Side, new: Side, count: int) -> list[str]:
 
 
 def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str]) -> Family:
-    """Collect the wanted metrics over all routes, and latencies also for each of `routes`, if every run has them."""
+    """Collect the wanted metrics over all routes, and response and service times also for each of `routes`.
+
+    Metrics that a run cannot provide are left out and listed. If a run has no response time, service is used instead.
+    """
     made = Family()
     runs = [*base.runs, *new.runs]
     has_response = all(run.count("response") for run in runs)
@@ -135,7 +141,8 @@ def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str
             if borne is not None and borne not in made.metrics:
                 _add(made, borne, base, new)
     if any(metric.is_latency for metric in wanted) and not any(metric.is_latency for metric in made.metrics):
-        made.gaps.append(f"no latency could be tested: {made.left_out[0]}")
+        why = next((each for each in made.left_out if not each.startswith("errors: ")), made.left_out[0])
+        made.gaps.append(f"no latency could be tested: {why}")
     if swapped:
         made.left_out.append(
             "not every run has a response time (closed loops have none): service is used instead"
@@ -151,8 +158,9 @@ def family(base: Side, new: Side, wanted: Sequence[Metric], routes: Sequence[str
 def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None:
     """Return the metric, or the highest lower percentile that the numbers of requests of both sides allow.
 
-    A percentile is biased if one side has far fewer requests than the other. Return None if no percentile is allowed;
-    a note is added to the family in both cases.
+    A percentile is biased if one side has far fewer requests than the other. Return None if no percentile is allowed.
+    Unless the metric itself is returned, a note is added to the family. Metrics with too few requests are returned
+    unchanged, because `_missing` reports them.
     """
     counts = [[run.count(metric.kind, metric.route) for run in side.runs] for side in (base, new)]
     if metric.percentile is None or min(map(min, counts)) < metric.requests_min:
@@ -162,12 +170,11 @@ def _borne(made: Family, metric: Metric, base: Side, new: Side) -> Metric | None
     lower = [p for p in SUBSTITUTES if p < metric.percentile and shift_of(p, counts) <= BIAS_MAX]
     found = Metric(metric.kind, lower[0], metric.route) if lower else None
     sizes = [
-        f"{sum(part) / len(part):,.0f} in {side.label}"
-        for part, side in zip(counts, (base, new), strict=True)
+        f"{sum(part) / len(part):,.0f} ({side.label})" for part, side in zip(counts, (base, new), strict=True)
     ]
     text = (
-        f"{metric.where} {metric.name}: runs have {' and '.join(sizes)} requests, and with such different numbers the "
-        "percentiles are biased"
+        f"{metric.where} {metric.name}: runs have on average {' and '.join(sizes)} requests with this latency, and with "
+        "such different numbers the percentiles are biased"
     )
     made.left_out.append(f"{text}; {found.name} is compared instead" if found else text)
     if found is None:
@@ -228,7 +235,7 @@ def _missing(metric: Metric, base: Side, new: Side) -> tuple[str, bool]:
             return f"{what}: {side.label} measured nothing{lone}", bool(lone)
     least = min(min(part) for part in counts)
     if least < metric.requests_min:
-        return f"{what}: needs {metric.requests_min:,} requests per run, and one has {least:,}", False
+        return f"{what}: needs {metric.requests_min:,} requests per run, and a run has only {least:,}", False
     return "", False
 
 

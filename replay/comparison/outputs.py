@@ -18,7 +18,7 @@ def figure_text(value: float, metric: Metric) -> str:
 
 
 def interval_text(finding: Finding) -> str:
-    """Return an interval such as `+1.2% to +4.5%`, or `unknown` if neither bound is known."""
+    """Return an interval such as `+1.2% to +4.5%`, or `unknown` if both bounds are infinite."""
     low, high = (change_text(value, finding.metric) for value in (finding.low, finding.high))
     return "unknown" if math.isinf(finding.low) and math.isinf(finding.high) else f"{low} to {high}"
 
@@ -31,13 +31,13 @@ def caught_text(found: Comparison) -> str:
         return "This comparison can detect no slowdown, however large."
     least = f"+{100 * found.caught:.0f}%"
     return (
-        f"The smallest slowdown that this comparison can detect in any of its latencies is "
+        f"The smallest slowdown that this comparison can detect in each of its latencies is "
         f"{least} (with a probability of 80%)."
     )
 
 
 def runs_text(finding: Finding) -> str:
-    """Return how many runs per side would decide a metric; empty if it is decided already."""
+    """Return how many runs per side would decide a metric (`>999` if 999 would not); empty if it is decided already."""
     if finding.verdict != "INCONCLUSIVE":
         return ""
     return ">999" if finding.runs_needed is None else str(finding.runs_needed)

@@ -71,6 +71,6 @@ def clock_of(*sides: Side) -> RecordedClock | None:
 
 
 def length_s(*sides: Side) -> float:
-    """Return the length of the longest run."""
+    """Return the length of the longest run in seconds; 0 if all runs are logs."""
     lengths = [run.document.duration_s for side in sides for run in side.runs if run.document is not None]
     return max(lengths, default=0.0)

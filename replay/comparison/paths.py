@@ -14,7 +14,8 @@ FORM = "base=PATH[,PATH...] new=PATH[,PATH...]"
 def two_sides(given: Sequence[str], verb: str = "compare") -> tuple[str, str]:
     """Return both sides, in the form that `load_sides` reads. More than two paths are grouped by their folders.
 
-    Raise UsageError if they are not in exactly two folders; its hint is a command to use instead.
+    Raise UsageError if there are fewer than two paths, if more than two are not in exactly two folders, or if one of
+    these has a label or a comma. The hint is a command to use instead.
     """
     if len(given) == 2:
         return given[0], given[1]
@@ -29,12 +30,14 @@ def two_sides(given: Sequence[str], verb: str = "compare") -> tuple[str, str]:
         (one, ones), (two, twos) = groups.items()
         one, two = _labels(Path(one), Path(two))
         return f"{one}={','.join(ones)}", f"{two}={','.join(twos)}"
-    folders = "one folder" if len(groups) == 1 else f"{len(groups)} folders"
+    why = f"they are in {'one folder' if len(groups) == 1 else f'{len(groups)} folders'}, not in two"
+    if len(groups) == 2:
+        why = "paths with a label or a comma are not grouped by their folders"
     paths = [path for text in given for path in _bare(text)]
     half = (len(paths) + 1) // 2
     sides = [f"base={','.join(paths[:half])}", f"new={','.join(paths[half:])}"]
     raise UsageError(
-        f"cannot tell which of these {len(given)} belong to which build: they are in {folders}, not in two",
+        f"cannot tell which of these {len(given)} belong to which build: {why}",
         hint=f"replay {verb} {shlex.join(sides)}",
     )
 

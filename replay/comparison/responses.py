@@ -30,7 +30,8 @@ def responses_of(
 ) -> tuple[Differences | None, list[str]]:
     """Compare both sides' responses, and return the result and notes.
 
-    Without responses in all runs, the result is None; a note contains the reason if some runs kept responses.
+    The result is None if not all runs kept responses, or if these cannot be compared. A note contains the reason,
+    unless no run kept responses.
     """
     runs = [*base.runs, *new.runs]
     kept = [run.document is not None and bool(Answers(run.name)) for run in runs]

@@ -37,7 +37,7 @@ from .verdict import Comparison, compare_sides
 
 BLOCK = 4
 RETRIES_MAX = 2
-"""Maximum number of times that a session repeats a block because the generator was the bottleneck in one of its runs."""
+"""Maximum number of blocks or restarts that a session repeats because the generator was the bottleneck in a run."""
 
 OBJECTIVE = 'slo = ["statuses differ<100%"]'
 BOTTLENECK = "the generator was the bottleneck"
@@ -88,7 +88,7 @@ def url_of_builds(scenario: Scenario) -> str:
 
 
 class Interrupted(ReplayError):
-    """The user interrupted the session; the runs that were made are complete."""
+    """The user interrupted the session; all runs but the last one are complete."""
 
     exit_code = 130  # type: ignore[assignment]
 
@@ -116,7 +116,7 @@ class Session:
     def run(self) -> Comparison:
         """Run the session, and return the comparison at the look that ended it.
 
-        Raise ReplayError if a build or step fails.
+        Raise ReplayError if a build or step fails, if a run ends early, or if base answers otherwise than recorded.
         """
         try:
             self.plan.out.mkdir(parents=True)
@@ -150,7 +150,7 @@ class Session:
         """
         while len(self.blocks) < look.blocks:
             if self.blocks and self.left_s < self.longest_block_s:
-                self.say(f"no time for another block of {self.longest_block_s:.0f} s within the limit")
+                self.say(f"no time for another block of {self.longest_block_s:.0f} s within the time limit")
                 return False
             began = time.monotonic()
             base, new = self.plan.base, self.plan.new
@@ -216,7 +216,7 @@ def check_run(document: RunDocument, name: str, out: Path, *, is_base: bool) -> 
 
 
 def figures_of(document: RunDocument) -> str:
-    """Return the p50, the p99 and the verdict of a run as text."""
+    """Return the p50 and p99 of response time (service time if there is none) and the verdict of a run as text."""
     latency = document.latency.response
     if not isinstance(latency, Latency):
         latency = document.latency.service

@@ -21,13 +21,13 @@ class SetAside(msgspec.Struct, frozen=True):
 
 
 def set_aside(runs: Iterable[Path], why: str) -> None:
-    """Mark runs as repeated. Raise OutputError if the disk is full."""
+    """Mark runs as repeated. Raise OutputError if a mark cannot be written."""
     for run in runs:
         write_whole(run / MARK, msgspec.json.encode(SetAside(why)) + b"\n")
 
 
 def why_set_aside(run: Path) -> str:
-    """Return why a run was repeated; empty if it was not."""
+    """Return why a run was repeated; empty if it has no mark. A mark that cannot be read counts, too."""
     try:
         return msgspec.json.decode((run / MARK).read_bytes(), type=examined(SetAside)).why
     except FileNotFoundError:

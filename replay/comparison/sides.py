@@ -96,8 +96,9 @@ def load_sides(
 ) -> tuple[Side, Side]:
     """Load both sides from `[LABEL=]PATH[,PATH...]`; the labels `base` and `new` decide which side is which.
 
-    `folder` reads the folder of a run [default: `load_run_folder`]. Raise UsageError for an invalid argument or if
-    the unit of a log is unknown, and InputError if a path has no runs or a log cannot be used.
+    `folder` reads the folder of a run [default: `load_run_folder`]. Raise UsageError for an invalid argument, if a run
+    is given twice, or if the unit of a log is unknown. Raise InputError if a path has no runs, if all runs of a side
+    were set aside, or if a run or log cannot be used.
     """
     one, two = (_split(text, label) for text, label in ((base, "base"), (new, "new")))
     if (one[0], two[0]) == ("new", "base"):
@@ -229,7 +230,7 @@ def _from_log(path: Path, unit: str) -> SideRun:
     unit = log.unit or unit
     if not unit:
         raise UsageError(
-            f"{path} does not state the unit of its values", hint="give it with --unit ns, us or ms"
+            f"{path} does not state the unit of its values", hint="give it with --unit ns, us, ms or s"
         )
     if unit not in UNITS:
         raise UsageError(f"--unit: {unit!r} is not a unit", hint="ns, us, ms or s")
@@ -289,8 +290,8 @@ def _ours(histograms: dict[str, Histogram]) -> _Log:
 def _theirs(histograms: dict[str, Histogram]) -> _Log:
     """Return the histograms of another program's log, and the counts by route.
 
-    A tag is a route, and lines without a tag cover all routes. If there are none, the sum over the tags covers all
-    routes.
+    A tag is a route, and lines without a tag cover all routes. If every line has a tag, the sum over the tags covers
+    all routes; there is no such sum if the histograms cannot be merged.
     """
     table: dict[str, Histogram] = {}
     outcomes: dict[str, dict[str, int]] = {}

@@ -24,7 +24,7 @@ LABELLINGS_MAX = 200_000
 """Maximum number of labellings that are enumerated. If a design has more, a sample is drawn."""
 
 CELLS_MAX = 20_000_000
-"""Limit on labellings times metrics, which bounds the time of a comparison."""
+"""Limit on labellings times metrics, which bounds the time of a comparison. SAMPLED_MIN labellings are always allowed."""
 
 UNEQUAL_COST = 4
 """The rough factor by which a labelling takes longer if sides or blocks differ in size."""
@@ -40,8 +40,8 @@ class Inference:
     """The inference for each metric, float64[metrics] each.
 
     The fields are the effect of the new build, its standard error, the bounds of its simultaneous interval (infinite
-    if nothing can be excluded), the adjusted p-value, and the value that |t| must exceed. `labellings` is 0 if labels
-    were not permuted; `exact`: every labelling was counted.
+    if nothing can be excluded), the adjusted p-value, and the value that |t| must exceed. `labellings` is the number
+    of labellings that were tried; 0 with a trend, because labels are not permuted then. `exact`: they were not sampled.
     """
 
     effects: np.ndarray
@@ -56,7 +56,7 @@ class Inference:
 
     @property
     def critical_t(self) -> float:
-        """The value that |t| must exceed in all metrics."""
+        """The largest of the values that |t| must exceed; 0 without metrics."""
         return float(self.critical.max(initial=0.0))
 
 
@@ -98,7 +98,7 @@ def infer(
     `values` is float64[runs, metrics], finite; `labels` is 1 for runs of the new build. `blocks` are the sizes of
     consecutive blocks of runs within which labels were randomised; default: one block. `trend`: the runs are in the
     order of time, and a steady change from run to run is removed. Labels are then not permuted, because the observed
-    labelling is tied to time.
+    labelling is tied to time. Raise ValueError if a value is not finite, or if the lengths do not agree.
     """
     observed = np.asarray(labels, np.uint8)
     columns = np.ascontiguousarray(values, np.float64)
@@ -255,7 +255,7 @@ def caught(error: float, critical_t: float, margin: float) -> float:
 
 
 def runs_needed(spread: float, metrics: int, margin: float, alpha: float = ALPHA) -> int | None:
-    """Return the runs per side for which two equal builds are judged NO_REGRESSION with probability POWER.
+    """Return the runs per side, at least 4, with which two equal builds are judged NO_REGRESSION with probability POWER.
 
     The estimate uses Bonferroni over `metrics`. `spread` is the standard deviation from run to run, on the scale of
     `margin`. Return None if RUNS_NEEDED_MAX runs are too few.

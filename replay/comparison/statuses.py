@@ -18,6 +18,8 @@ from .words import NOTHING_SHOWN
 def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
     """Return a verdict on statuses alone, and its sentence; None if they allow a comparison of latencies.
 
+    They allow it, too, if a side has no statuses to compare with the recording.
+
     A build whose responses are worse than recorded for more than SUSPECT_SHARE more of the requests is a REGRESSION.
     Otherwise the verdict is INVALID if most runs of a side failed by their statuses, and INCONCLUSIVE if base is
     worse by more than SUSPECT_SHARE.
@@ -30,17 +32,17 @@ def judge_statuses(base: Side, new: Side) -> tuple[VerdictName, str] | None:
     if now > old + SUSPECT_SHARE:
         return (
             "REGRESSION",
-            f"{new.label} is worse than {base.label}: {shares}; latencies of refusals are not compared",
+            f"{new.label} is worse than {base.label}: {shares}; latencies are not compared",
         )
     if _has_failed(base) or _has_failed(new):
         return (
             "INVALID",
-            f"most responses are refusals, so these runs allow no verdict on the builds: {shares}",
+            f"most responses of a side are worse than recorded, so these runs allow no verdict on the builds: {shares}",
         )
     if old > now + SUSPECT_SHARE:
         return (
             "INCONCLUSIVE",
-            f"{NOTHING_SHOWN}: {shares}; latencies of refusals are not compared",
+            f"{NOTHING_SHOWN}: {shares}; with such different statuses, latencies are not compared",
         )
     return None
 

@@ -34,7 +34,7 @@ from .verdict import Comparison, compare_sides
 
 PROCESSES = (
     "a build was given as a URL and never restarted, so the verdict is about these two "
-    "processes, not about the builds; it changes the exit code only with --fail-on effect"
+    "processes, not about the builds; a REGRESSION changes the exit code only with --fail-on effect"
 )
 SAME_PLACE = (
     "both builds are at {place}: this compares a service with itself, or two services behind one address"
@@ -63,7 +63,7 @@ class TogetherSession:
         return self.plan.time_limit_s - (time.monotonic() - self.started_s)
 
     def run(self) -> Comparison:
-        """Make the restarts and compare them. Raise ReplayError if a build or step fails."""
+        """Make the restarts and compare them. Raise the errors of `Session.run`."""
         try:
             self.plan.out.mkdir(parents=True)
         except OSError as error:
@@ -108,6 +108,9 @@ class TogetherSession:
         if shares is None:
             self._warn(
                 "there is only one physical core, so the builds and the generator take time from each other"
+                if usable
+                else "this system does not pin processes to cores, so the builds and the generator may take time from "
+                "each other"
             )
             return anywhere
         if (cores := len(physical_cores(usable))) < CORES_MIN:
@@ -115,13 +118,13 @@ class TogetherSession:
                 f"{cores} physical cores for two builds and the generator: they take time from each other"
             )
         one, two = (",".join(map(str, sorted(share))) for share in shares)
-        self.say(f"each build runs on cores {one} or {two}, and they swap between restarts")
+        self.say(f"the builds run on cores {one} and {two}, and swap them in about half of the restarts")
         return shares
 
     def _make_restarts(self, swapped: Sequence[bool], cores: tuple[frozenset[int], frozenset[int]]) -> None:
         while len(self.restarts) < len(swapped):
             if self.restarts and self.left_s < self.longest_s:
-                self.say(f"no time for another restart of {self.longest_s:.0f} s within the limit")
+                self.say(f"no time for another restart of {self.longest_s:.0f} s within the time limit")
                 return
             began = time.monotonic()
             made = self._one(swapped[len(self.restarts)], cores)
@@ -206,7 +209,7 @@ class TogetherSession:
 def swaps(restarts: int, seed: int) -> list[bool]:
     """Draw in which restarts new is first.
 
-    One draw decides a pair of restarts, so that each build is first equally often.
+    One draw decides a pair of restarts, so that each build is first equally often if `restarts` is even.
     """
     draw = random.Random(seed)
     made: list[bool] = []

@@ -75,7 +75,10 @@ class Comparison:
 
     @property
     def exit_code(self) -> Exit:
-        """The exit code: for a regression, for unusable runs, or for another result that `fail_on` contains."""
+        """The exit code: for a regression, for unusable runs, or for another result that `fail_on` contains.
+
+        If no build was restarted (`of_processes`), a regression counts only if `fail_on` contains `effect`.
+        """
         is_guarded = "effect" in self.options.fail_on or not self.options.of_processes
         if self.verdict == "REGRESSION" and is_guarded:
             return Exit.FAILED
@@ -137,7 +140,7 @@ def _shown_figure(value: float, metric: Metric) -> str:
 
 
 def compare(base: str, new: str, options: Options | None = None) -> Comparison:
-    """Compare two sides given as `[LABEL=]PATH[,PATH...]`. Raise ReplayError if they cannot be read."""
+    """Compare two sides given as `[LABEL=]PATH[,PATH...]`. Raise the errors of `load_sides` and `compare_sides`."""
     options = options or Options()
     return compare_sides(*load_sides(base, new, options.unit), options)
 
@@ -147,7 +150,8 @@ def compare_sides(
 ) -> Comparison:
     """Compare loaded sides. `blocks` are groups of runs within which the labels were randomised.
 
-    Raise UsageError if `fail_on` contains `different` but the responses cannot be compared.
+    Raise UsageError if the runs do not fit the requested design, or if `fail_on` contains `different` but the
+    responses cannot be compared.
     """
     found = _compare_speed(base, new, options, blocks)
     if found.verdict == "INVALID":
@@ -156,7 +160,7 @@ def compare_sides(
     if responses is None and "different" in options.fail_on:
         raise UsageError(
             f"--fail-on different: {notes[0] if notes else 'the runs kept no responses'}",
-            hint="run both builds with --keep-answers digest, sample or all",
+            hint="compare runs that both kept responses (--keep-answers digest, sample or all), or leave the flag out",
         )
     return replace(found, responses=responses, notes=(*found.notes, *notes))
 
@@ -166,9 +170,7 @@ def _compare_speed(
 ) -> Comparison:
     refused = invalid(base, new)
     if refused:
-        sentence = (
-            f"the generator was the bottleneck, so these runs allow no verdict on the builds: {refused[0]}"
-        )
+        sentence = f"these runs allow no verdict on the builds: {refused[0]}"
         return _nothing("INVALID", sentence, refused, base, new, options)
     if by_status := judge_statuses(base, new):
         return _nothing(*by_status, [], base, new, options)
@@ -303,9 +305,9 @@ def _figure(column: Sequence[float], metric: Metric) -> float:
 
 
 def _change(value: float, metric: Metric) -> float:
-    """Return a change from the metric's own scale as it is reported: a ratio minus 1 for latencies.
+    """Return a change as it is reported: a ratio minus 1 for latencies, a difference of shares for errors.
 
-    A lower bound that excludes nothing remains -infinity.
+    `value` is on the metric's own scale. Infinite bounds remain infinite.
     """
     if not metric.is_latency or math.isinf(value):
         return value

@@ -34,7 +34,10 @@ class WatchedSides(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def watched_sides(base: Side, new: Side) -> list[WatchedSides]:
-    """Return the watched figures of two sides; the figure with the largest relative difference comes first."""
+    """Return the watched figures of two sides; the figure with the largest relative difference comes first.
+
+    Limits and refusals of other figures are left out.
+    """
     known: dict[str, Samples] = {name: () for side in (base, new) for name in _names(side)}
     found = []
     for name in (name for name in known if not is_beside_another(name, known)):

@@ -57,22 +57,38 @@ def overall(
         return "REGRESSION", f"{say} (at least {least}){more}"
     if by_verdict["INCONCLUSIVE"] or doubts:
         undecided = _undecided(by_verdict["INCONCLUSIVE"], findings, doubts, base, new, options)
-        return "INCONCLUSIVE", f"{NOTHING_SHOWN}: {undecided}"
+        improved = len(by_verdict["IMPROVEMENT"])
+        shown = (
+            f"{improved} of {len(findings)} metrics improved, but a question is open"
+            if improved
+            else NOTHING_SHOWN
+        )
+        return "INCONCLUSIVE", f"{shown}: {undecided}"
     latencies = [f for f in findings if f.metric.is_latency] or list(findings)
     bound = max(latencies, key=lambda finding: finding.high)
-    fits = f"the largest slowdown compatible with these runs is {change_text(bound.high, bound.metric)} ({_named(bound)})"
+    what = "slowdown" if bound.metric.is_latency else "increase"
+    fits = f"the largest {what} compatible with these runs is {change_text(bound.high, bound.metric)} ({_named(bound)})"
     if better := by_verdict["IMPROVEMENT"]:
         best = min(better, key=lambda finding: finding.change)
         return (
             "IMPROVEMENT",
             f"{new.label} is better: {_named(best)} {change_text(best.change, best.metric)}; {fits}",
         )
-    say = f"{new.label} is not slower than {base.label} by {100 * options.tolerance:g}% or more"
-    return "NO_REGRESSION", f"{say}: {fits}"
+    return (
+        "NO_REGRESSION",
+        f"{new.label} {_worse('is not', 'does not have', base, bound, options)} or more: {fits}",
+    )
+
+
+def _worse(slower: str, more: str, base: Side, finding: Finding, options: Options) -> str:
+    """Return `SLOWER slower than BASE by N%` for a latency, and `MORE more errors than BASE by N points` for errors."""
+    if finding.metric.is_latency:
+        return f"{slower} slower than {base.label} by {100 * options.tolerance:g}%"
+    return f"{more} more errors than {base.label} by {100 * options.error_tolerance:g} points"
 
 
 def _runs_wanted(findings: Sequence[Finding], kind: str = "") -> str:
-    """Return how many runs per side are needed: at least RUNS_MIN, and enough for the metric that needs most."""
+    """Return a sentence on how many runs per side are needed: RUNS_MIN, or enough for the metric that needs most."""
     needed = [finding.runs_needed for finding in findings]
     if None in needed:
         return f"even {RUNS_NEEDED_MAX} {kind}runs per side would not decide it: find out why runs differ"
@@ -91,11 +107,12 @@ def _undecided(
 ) -> str:
     if not found:
         more = _runs_wanted(findings, "whole ")
-        return f"no change was found, but not everything could be judged: {doubts[0]}; {more}"
+        return f"no slowdown was found, but not everything could be judged: {doubts[0]}; {more}"
     widest = max(found, key=lambda finding: finding.high / options.margin(finding.metric))
-    say = f"these runs cannot tell whether {new.label} is slower than {base.label} by {100 * options.tolerance:g}%"
+    say = f"these runs cannot tell whether {new.label} {_worse('is', 'has', base, widest, options)}"
     if math.isinf(widest.high):
-        few = f"too few runs ({len(base.runs)} and {len(new.runs)}; {RUNS_MIN} per side are needed)"
+        least = f"; {RUNS_MIN} per side are needed" if min(len(base.runs), len(new.runs)) < RUNS_MIN else ""
+        few = f"too few runs ({len(base.runs)} and {len(new.runs)}{least})"
         return f"{say}: {few}; {_runs_wanted(found)}"
     say += f": {_named(widest)} may be {change_text(widest.high, widest.metric)}"
     return f"{say}; {_runs_wanted(found)}"

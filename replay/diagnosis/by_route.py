@@ -24,7 +24,8 @@ FAST_FAILURES = frozenset(FAILED) - {"timeout"}
 class RouteSeries:
     """One route by window.
 
-    `p50_ns` is the median of responses and timeouts (nan: there were none). `ended` and `failed` count requests.
+    `p50_ns` is the median of the response time (service time in a closed loop) over responses and timeouts (nan: there
+    were none). `ended` and `failed` count requests.
     """
 
     route: str
@@ -42,8 +43,9 @@ class RouteSeries:
 def series_of(run: Run, rows: Sequence[Second]) -> tuple[np.ndarray, list[RouteSeries]]:
     """Return the start of each window (s since the start of the run), and the busiest routes by window.
 
-    Windows are as long as the intervals of the log. With few routes these are about a second in the first minute of a
-    run, and later a sixtieth of the time since the start.
+    Both are empty if the run has fewer than two rows or no routes. Windows are as long as the intervals of the log.
+    With few routes these are about a second in the first minute of a run, and later a sixtieth of the time since the
+    start.
     """
     names = [row.route for row in sorted(run.document.routes, key=lambda row: -row.count)[:ROUTES_MAX]]
     kind = "service" if run.document.closed_loop else "response"

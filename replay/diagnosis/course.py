@@ -55,6 +55,7 @@ def harm_begins(bad: Sequence[bool]) -> int | None:
     """Return the start of the first stretch of bad rows that is not much shorter than the longest one.
 
     A single second that misses an objective may be chance. If all stretches are single seconds, the first is used.
+    Return None if no row is bad.
     """
     stretches = _stretches(bad)
     longest = max((length for _, length in stretches), default=0)
@@ -79,7 +80,8 @@ def _stretches(bad: Sequence[bool]) -> list[tuple[int, int]]:
 def unlike_beginning(rows: Sequence[Second]) -> list[bool]:
     """Return, by row, whether median and failures are unlike those of the beginning of the run.
 
-    The beginning is the first fifth of the rows, and at least BEGINNING of them.
+    The beginning is the first fifth of the rows, and at least BEGINNING of them. Its own rows are never unlike it, and
+    no row is if no median is known there.
     """
     begin = rows[: max(BEGINNING, len(rows) // 5)]
     medians = [row.response_p50_ns or row.service_p50_ns for row in begin]
@@ -120,7 +122,7 @@ def _course(rows: Sequence[Second], slo: Slo) -> ObjectiveCourse:
         return _made(rows, slo.text, "share of each second", bad, above, is_share=True)
     field = figure_of(slo)
     if field is None:
-        return ObjectiveCourse(objective=slo.text, note=f"seconds have no figure of {slo.metric}")
+        return ObjectiveCourse(objective=slo.text, note="seconds have no figure for this objective")
     above = [_seconds_above(row, field, slo.limit) for row in rows]
     words = field.removesuffix("_ns").replace("_", " ") + " of each second"
     return _made(rows, slo.text, words, bad, above, is_share=False)
@@ -167,7 +169,10 @@ def _made(
 
 
 def _lower_by(rows: Sequence[Second], breach: int, back: int) -> float | None:
-    """Return by which share the load was lower at `back` than at `breach`; None if there was no load at `breach`."""
+    """Return by which share the load was lower at `back` than at `breach`; None if there was no load at `breach`.
+
+    A share up to SMALL_CHANGE, or a higher load, counts as 0.
+    """
     at_breach, at_back = _load(rows, breach), _load(rows, back)
     if at_breach <= 0:
         return None

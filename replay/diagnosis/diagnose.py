@@ -51,4 +51,4 @@ def _words(given: Given, shared: Shared, harmed_s: float | None, *, is_watched: 
         return f"{CANNOT_TELL} what gave way; {'; '.join(more)}"
     if not is_watched:
         return f"{CANNOT_TELL}: no figure of the target was watched ([[watch]]), and {shared.words}"
-    return f"{CANNOT_TELL}: no watched figure shows the cause, and {shared.words}"
+    return f"{CANNOT_TELL}: the watched figures do not show the cause, and {shared.words}"

@@ -34,9 +34,10 @@ class ObjectiveCourse(msgspec.Struct, frozen=True, kw_only=True):
 
     `judged_by` is the figure of a second that was compared. `breached_s` is the first second that missed the
     objective, and `bad_s` is how long it was missed. `recovered_s` is when it was met again until the end (null: it
-    never was, or it was never missed). `hysteresis` is the difference of the load between the breach and the recovery
-    (0: not lower at the recovery; null: not known). `area` is the excess over the objective: seconds times seconds
-    for a latency, requests for a share. `note` is the reason why something is not known.
+    never was, or it was never missed). `hysteresis` is the share by which the load was lower at the recovery than at
+    the breach (0: at most 5% lower; null: it did not recover, or the load is not known). `area` is the excess over the
+    objective: seconds times seconds for a latency, requests for a share. `note` is the reason why the objective could
+    not be judged by seconds.
     """
 
     objective: str
@@ -54,7 +55,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """The diagnosis of a run.
 
     `words` is its result in one sentence; `evidence` lists the sentences that support it. `first_resource` is the
-    watched figure that gave way first, null if no watched figure shows it. `shared_cause` lists routes whose
+    watched figure that gave way first; null if the figures do not show one. `harmed_s` is the second from which users
+    felt harm; null without harm. `shared_cause` lists routes whose
     latencies show a shared cause; empty if there are none. `resources` are all watched figures that gave way or
     changed, in order. `amplification` is the number of requests at the target per request of a user; null without
     retries.

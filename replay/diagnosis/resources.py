@@ -75,9 +75,12 @@ class _Onset:
     row: int
     how: How
     before: float | None
-    """The mean share of its limit just before the first figure gave way."""
+    """The mean share of its limit in the BEFORE_ROWS rows before the first figure gave way; None if it is not known."""
     due: float | None
-    """The share of its limit that the load needed when the first figure gave way, by its use per load before that."""
+    """The share of its limit that the load needed when the first figure gave way, by its use per load before that.
+
+    None if too little is known.
+    """
 
 
 def first_of(
@@ -211,7 +214,8 @@ def _is_nearer(one: _Onset, other: _Onset) -> bool:
 def _missed_share(values: Mapping[str, Samples], cache: str, harmed: int) -> float | None:
     """Return the share of a cache's lookups that missed in the rows up to the harm.
 
-    The counters `misses` and `hits` beside the cache's figure show it. Return None if they are not watched.
+    The counters `misses` and `hits` beside the cache's figure show it. Return None if they are not watched, or if
+    there were no lookups.
     """
     part = cache.rpartition(".")[0]
     grown = []
@@ -263,7 +267,7 @@ def _evidence(onset: _Onset, rows: Sequence[Second]) -> str:
     if onset.how == "refused":
         words = f"{usage.name} refused work {at}" + (f" (its limit is {limit:g})" if limit else "")
     if onset.before is not None:
-        words += f"; it was at {format_share(onset.before)} of its limit in the {BEFORE_ROWS} s before"
+        words += f"; it was at {format_share(onset.before)} of its limit in the {BEFORE_ROWS} s before the first gave way"
     return words
 
 
@@ -297,7 +301,8 @@ def _changed(
 def _changed_first(values: Mapping[str, Samples], rows: Sequence[Second], harmed: int) -> str:
     """Return the figure that changed first before the harm; empty if none did.
 
-    It must have changed both by itself and relative to the load.
+    It must have changed both by itself and relative to the load. The second change may be found up to LATER_ROWS
+    after the harm.
     """
     load = [_load(rows, at) for at in range(len(rows))]
     found = []

@@ -47,7 +47,7 @@ own queue."""
 class Shared:
     """Routes that share a cause, and the evidence.
 
-    Without routes, `evidence` is the reason why there are none.
+    Without routes, `evidence` is the reason why there are none; it is empty if the run shows no harm.
     """
 
     routes: list[str] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Shared:
 
 
 def shared_cause(run: Run, rows: Sequence[Second], harmed: int | None) -> Shared:
-    """Find the routes of a run that share a cause; `harmed` is the row from which users felt harm."""
+    """Find the routes of a run that share a cause; `harmed` is the row from which users felt harm, None without harm."""
     if harmed is None:
         return Shared()
     if run.document.validity.verdict == "INVALID":
@@ -109,7 +109,7 @@ def shared_among(routes: Sequence[RouteSeries], load: np.ndarray, starts_s: np.n
     unharmed = [route.route for route in routes if route.route not in begins]
     if unharmed:
         evidence.append(
-            "unchanged: "
+            "not seen to get worse: "
             + ", ".join(unharmed[:5])
             + (f" and {len(unharmed) - 5} more" if len(unharmed) > 5 else "")
         )
@@ -125,8 +125,9 @@ def _span_s(windows: Sequence[int], starts_s: np.ndarray) -> float:
 
 
 def worse_from(route: RouteSeries) -> int | None:
-    """Return the first of two successive windows in which a route is unlike its first fifth; None if there is none.
+    """Return the first of two successive windows in which a route is worse than in its first fifth; None if there is none.
 
+    Worse means a higher median, or a larger share of failures, than the rule of `replay.results.baseline` allows.
     Windows with fewer than LEAST_ENDED requests are skipped.
     """
     known = np.flatnonzero(route.ended >= LEAST_ENDED)

@@ -55,7 +55,7 @@ class Usage:
 
     @property
     def highest(self) -> float | None:
-        """Its largest share of its limit; None if it has no limit."""
+        """The largest share of the limit in any sample; None without a limit."""
         return max((share for share in self.used if share is not None), default=None)
 
     def full_at(self, since: int = 0) -> int | None:
@@ -96,7 +96,8 @@ class Usage:
     def refused_at(self, since: int = 0) -> int | None:
         """Return the first row, from `since` on, in which work was refused; None if there is none.
 
-        This is a row in which the count grew. It is the first row if the count is above 0 there and not constant.
+            This is a row in which the count grew. If `since` is 0, it is the first sampled row if the count is above 0 there
+        and not constant.
         """
         known = [(at, count) for at, count in enumerate(self.refused) if count is not None and at >= since]
         if not since and known and known[0][1] > 0 and not all(count == known[0][1] for _, count in known):
@@ -115,7 +116,7 @@ class Usage:
         return used / sum(load[at] for at in rows) * later
 
     def mean_used(self, begin: int, end: int) -> float | None:
-        """Return the mean share of the limit in the rows from `begin` up to, but not including, `end`."""
+        """Return the mean share of the limit in the rows from `begin` up to, but not including, `end`; None if unknown."""
         known = [share for share in self.used[max(begin, 0) : end] if share is not None]
         return statistics.fmean(known) if known else None
 
@@ -162,7 +163,7 @@ def refusals_of(name: str, names: Mapping[str, Samples]) -> str:
 
 
 def is_beside_another(name: str, names: Mapping[str, Samples]) -> bool:
-    """Return whether a figure is the limit or the refusals of another watched figure."""
+    """Return whether a figure is the limit or the refusals of another figure in `names`."""
     if any(name.endswith(end) and name.removesuffix(end) in names for end in (LIMIT, REFUSED)):
         return True
     part, dot, last = name.rpartition(".")

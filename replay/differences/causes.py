@@ -10,7 +10,7 @@ from .fields import BODY, LINES, ROOT
 from .findings import FieldFinding
 
 _CLIENTS_MIN = 2
-"""Minimum number of clients for which an order counts. With fewer, a difference comes after another one by chance."""
+"""Minimum number of clients for which an order counts. With fewer, a difference may follow another one by chance."""
 
 _MOSTLY = 0.95
 
@@ -67,7 +67,10 @@ def _lead(later: _First, earlier: _First) -> int:
 
 
 def _whole_of(at: int, findings: Sequence[FieldFinding], rows: Sequence[set[int]]) -> str:
-    """Return the innermost field that contains this one and always differs together with it; empty if there is none."""
+    """Return the innermost field that contains this one and nearly always differs with it; empty if there is none.
+
+    For a line, return the first line that differs (`_first_line`).
+    """
     finding = findings[at]
     own = [
         other
@@ -87,7 +90,7 @@ def _is_part(part: FieldFinding, whole: FieldFinding) -> bool:
 
 
 def _first_line(finding: FieldFinding, others: Sequence[FieldFinding]) -> str:
-    """Return the first line that differs, if the number of lines differs; otherwise empty.
+    """Return the first line that differs, if the number of lines differs and `finding` is a later line; otherwise empty.
 
     An inserted line moves all lines after it, so that they differ, too.
     """

@@ -65,7 +65,10 @@ class RouteCounter:
         ]
 
     def all_rates(self) -> Iterator[Rates]:
-        """Yield the rates of every aspect that differs between any two runs."""
+        """Yield the rates of every aspect that differs between any two runs.
+
+        Fields that cannot be compared between some two runs are left out.
+        """
         names = [*HEADS_FIRST, *sorted(self.route.heads.keys() - set(HEADS_FIRST))]
         for name in names:
             if name in self.route.heads:

@@ -18,13 +18,14 @@ FIELDS_MAX = 300
 """Maximum number of fields that get examples. Fields in the verdict come first."""
 
 _VOTES = 12
-"""Number of requests that are examined to determine the kind of a field's differences."""
+"""Maximum number of requests, spread over the run, that are examined to determine the kind of a field's differences."""
 
 
 class Where(NamedTuple):
     """The requests in which a field differs.
 
-    `rows` are rows of its route; `one` and `two` are, by row, the two runs that differ.
+    `rows` are rows of its route. `one` and `two` are, by row, the two runs that differ, and `first_values` and
+    `second_values` are the hashes of their values (0: not known).
     """
 
     rows: np.ndarray
@@ -48,7 +49,7 @@ def where_different(counter: RouteCounter, finding: FieldFinding, bases: int) ->
 
     For a field that differs between the builds, these are the requests in which new differs although all runs of base
     agree, or, if there are none, all requests in which new differs. For another field, they are the requests in which
-    runs of base differ, if there are any.
+    runs of base differ, or, if there are none, those in which new differs.
     """
     values = counter.dense(finding.field, finding.aspect)
     usable = counter.compared(finding.field)
@@ -79,7 +80,7 @@ def add_examples(
     counters: dict[str, RouteCounter],
     runs: Sequence[KeptRun],
 ) -> None:
-    """Add kinds and examples to the findings. The data of each run is read once."""
+    """Add kinds and examples to the findings whose values were kept. The data of each run is read once."""
     cases: list[list[_Case]] = []
     for finding, where in zip(findings, places, strict=True):
         cases.append(_cases(counters[finding.route], where))
@@ -173,7 +174,7 @@ def _voted(finding: FieldFinding, pairs: Sequence[Pair]) -> Kind:
 def _examples(
     finding: FieldFinding, seen: Sequence[tuple[_Case, Pair]], runs: Sequence[KeptRun]
 ) -> list[Example]:
-    """Return the first example, and a typical one of the finding's kind."""
+    """Return the first example, and another one of the finding's kind if there is one."""
     usual = [(case, pair) for case, pair in seen[1:] if pair.kind == finding.kind]
     chosen = [("first", *seen[0]), *[("typical", *one) for one in usual[:1]]]
     made = []

@@ -51,9 +51,9 @@ class FieldFinding:
 
     `within` and `across` are shares of compared responses that differ between two runs of base (None if base is a
     single run), and between base and new. `smallest` is the smallest share at which a new difference would have been
-    detected (None: none). `requests` and `clients` are the numbers with a difference. `after` is the field whose
-    difference always came first for the same client. `inside` is the field that contains this one and differs
-    together with it.
+    detected (None: none). `requests` and `clients` are the numbers with a difference (0: not counted, because the
+    field is not in the verdict). `after` is the field whose difference always came first for the same client.
+    `inside` is the field that contains this one and differs together with it.
     """
 
     route: str

@@ -25,7 +25,7 @@ from .statistics import RUNS_MIN, Judged
 from .values import Kind
 
 OPAQUE = 0.5
-"""If digests differ in at least this share of base's own responses, they cannot show a difference between builds."""
+"""If digests differ in at least this share of the responses between runs of base, they show no difference of builds."""
 
 STABLE = 0.01
 """A field that differs in at most this share of the responses of one build counts as stable."""
@@ -72,15 +72,13 @@ class _Family:
 def compare_responses(base: RunsOfSide, new: RunsOfSide, options: Options) -> Differences:
     """Compare the responses of two sides.
 
-    Raise InputError if a run kept no responses, and UsageError if traces or scenarios are not the same.
+    Raise InputError if the responses of a run are missing or damaged, and the errors of `refuse_unlike`.
     """
     runs = [*base.runs, *new.runs]
     refuse_unlike(runs)
     sides = base.compared, new.compared
     if refused := invalid_runs((base, new)):
-        sentence = (
-            f"the generator was the bottleneck, so these runs allow no verdict on the builds: {refused[0]}"
-        )
+        sentence = f"these runs allow no verdict on the builds: {refused[0]}"
         return Differences("INVALID", sentence, *sides, tuple(refused), fail_on=options.fail_on)
     responses = read_responses(runs)
     ignoring = Ignoring([*rules_of(runs), *options.ignore])
@@ -144,7 +142,7 @@ def _kept_secrets(run: KeptRun) -> bool:
 
 
 def invalid_runs(sides: Sequence[RunsOfSide]) -> list[str]:
-    """Return the runs whose generator was the bottleneck, with the reason: their requests did not arrive as planned."""
+    """Return the runs whose verdict is INVALID, with the reasons."""
     found = []
     for side in sides:
         for run in side.runs:
@@ -155,7 +153,7 @@ def invalid_runs(sides: Sequence[RunsOfSide]) -> list[str]:
 
 
 def rules_of(runs: Sequence[KeptRun]) -> list[IgnoreRule]:
-    """Return the `[[ignore]]` rules of the runs' scenarios."""
+    """Return the distinct `[[ignore]]` rules of the runs' scenarios. Raise InputError if a rule has no field."""
     rules: list[IgnoreRule] = []
     for run in runs:
         for rule in run.document.scenario.get("ignore", []):
@@ -226,7 +224,7 @@ def _finite(value: float) -> float | None:
 
 
 def _explain(findings: list[FieldFinding], family: _Family, runs: Sequence[KeptRun], bases: int) -> None:
-    """Add kinds, examples and causes to the findings."""
+    """Add kinds and examples to the first FIELDS_MAX findings, and causes to those of them in the verdict."""
     chosen = sorted(findings, key=_rank)[:FIELDS_MAX]
     named = [found for found in chosen if found.field != OTHER]
     places = [where_different(family.counters[found.route], found, bases) for found in named]
@@ -293,7 +291,7 @@ def _opaque(findings: Sequence[FieldFinding], responses: Responses) -> tuple[lis
     more = f" and {counted(len(routes) - 1, 'more route')}" if len(routes) > 1 else ""
     return [
         f"bodies of {routes[0]}{more} differ between runs of one build, and are compared only by "
-        f"their digests, so nothing is known about their content; keep bodies with --keep-answers all"
+        f"their digests, so nothing is known about their content; keep JSON and text bodies with --keep-answers all"
     ], share
 
 
@@ -324,10 +322,12 @@ def sentence_of(made: Differences) -> str:
     if named := made.different:
         more = f", and {counted(len(named) - 1, 'more field')}" if len(named) > 1 else ""
         return f"{new} answers differently from {base}: {_said(named[0], base)}{more}"
-    least = "no rate" if made.smallest is None else format_share(made.smallest)
+    found = "no new difference would have been found, however frequent"
+    if made.smallest is not None:
+        found = f"a new difference in {format_share(made.smallest)} of a big route's responses would have been found"
     return (
         f"{new} answers as {base} does: no field differs more between the builds than between runs of {base}"
-        f" ({made.requests:,} requests); a new difference in {least} of a big route's responses would have been found"
+        f" ({made.requests:,} requests); {found}"
     )
 
 

@@ -80,7 +80,7 @@ class RouteResponses:
 
     @property
     def requests(self) -> int:
-        """The number of requests of the route to which at least one run received a response."""
+        """The number of requests of the route of which at least one run kept the response."""
         return len(self.keys)
 
 
@@ -101,14 +101,16 @@ def key_parts(key: int) -> tuple[int, int]:
 def read_responses(runs: Sequence[KeptRun]) -> Responses:
     """Read the responses up to the time that all runs cover.
 
-    Raise InputError if a run kept no responses, if its files are damaged, or if the runs have no response in common.
+    Raise InputError if a run kept no responses, if its files cannot be read, or if no run has a response in that time.
     """
     notes: list[str] = []
     heads = [_read_head(run, notes) for run in runs]
     horizon = _horizon(runs, heads, notes)
     universe = _universe(heads, horizon)
     if not universe.keys.size:
-        raise InputError(f"{runs[0].path} and the other runs have no response in common")
+        raise InputError(
+            f"{runs[0].path} and the other runs have no responses in the time that all of them cover"
+        )
     routes = _routes(universe, _route_names(runs[0]))
     if any(_lost_rows(run) for run in runs):
         for route in routes.values():
@@ -157,10 +159,11 @@ def _lost_rows(run: KeptRun) -> bool:
 
 @dataclass(slots=True, eq=False)
 class _Head:
-    """The columns of one run, without bodies, by ascending key."""
+    """The columns of one run, without bodies, by ascending key. `is_damaged`: not all of its files could be read."""
 
     keys: np.ndarray
     table: pa.Table
+    is_damaged: bool
 
 
 def _read_head(run: KeptRun, notes: list[str]) -> _Head:
@@ -179,19 +182,20 @@ def _read_head(run: KeptRun, notes: list[str]) -> _Head:
     if (twice := int(keys.size - last.sum())) > 0:
         notes.append(f"{run.path} has {twice:,} requests with more than one response: the last one counts")
         table, keys = table.filter(pa.array(last)), keys[last]
-    return _Head(keys, table)
+    return _Head(keys, table, bool(answers.problems))
 
 
 def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) -> int | None:
-    """Return the due time up to which all runs have data; None if no run was cut short."""
+    """Return the due time up to which all runs have data; None if no run was cut short or has damaged files."""
     found: int | None = None
     for run, head in zip(runs, heads, strict=True):
-        if run.document.ending.how == "whole" and not run.answers.problems:
+        if run.document.ending.how == "whole" and not head.is_damaged:
             continue
         last = int(head.table["due_ns"].to_numpy().max()) if len(head.keys) else -1
+        how = run.document.ending.how
+        why = "has damaged files of responses" if how == "whole" else f"did not end normally ({how})"
         notes.append(
-            f"{run.path} did not end normally ({run.document.ending.how}): only requests that were"
-            f" due in its first {max(last, 0) / 1e9:.3g} s are compared"
+            f"{run.path} {why}: only requests that were due in its first {max(last, 0) / 1e9:.3g} s are compared"
         )
         found = last if found is None else min(found, last)
     return found
@@ -199,7 +203,7 @@ def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) 
 
 @dataclass(slots=True, eq=False)
 class _Universe:
-    """Every request to which a run received a response.
+    """Every request, up to the horizon, of which at least one run kept the response.
 
     `local` is the position of a request among those of its route.
     """
@@ -316,7 +320,7 @@ def _headers(column: pa.ChunkedArray, kept: np.ndarray) -> dict[str, np.ndarray]
 
 
 def _note_encodings(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) -> None:
-    """Add a note if runs received different content codings: their bodies are compared decoded."""
+    """Add notes if runs received different content codings, and if bodies could not be decoded."""
     by_run = []
     for head in heads:
         seen = {text for chunk in head.table["encoding"].chunks for text in chunk.unique().to_pylist()}

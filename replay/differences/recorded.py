@@ -39,14 +39,16 @@ _RECORDED_MIN = 10
 
 
 def compare_with_recording(new: RunsOfSide, trace_path: str | None, options: Options) -> Differences:
-    """Compare runs with their recording. Raise UsageError if it is not available, or has no responses."""
+    """Compare runs with their recording.
+
+    Raise UsageError if the recording is not available or has no responses, and the errors of `refuse_unlike` and
+    `read_responses`.
+    """
     runs = new.runs
     refuse_unlike(runs)
     base = ComparedSide(RECORDED, ())
     if refused := invalid_runs([new]):
-        sentence = (
-            f"the generator was the bottleneck, so these runs allow no verdict on the build: {refused[0]}"
-        )
+        sentence = f"these runs allow no verdict on the build: {refused[0]}"
         return Differences("INVALID", sentence, base, new.compared, tuple(refused), fail_on=options.fail_on)
     trace = _trace_of(runs[0], trace_path)
     with tempfile.TemporaryDirectory(prefix="replay-diff-") as area:
@@ -73,7 +75,9 @@ def _made(
     if not found.judged:
         reasons.append("no route has enough recorded responses with a body to compare")
     if options.values and len(new.runs) < 2:
-        reasons.append(f"one run of {new.label}: the variation of its own responses is not known")
+        reasons.append(
+            f"only one run of {new.label}, and --values needs two or more: the variation of its own responses is not known"
+        )
     findings = sorted(found.findings, key=lambda one: (-one.across, one.route, one.field))
     if reasons:
         for finding in findings:
@@ -103,12 +107,12 @@ def _same_sentence(found: _Comparison, new: RunsOfSide, options: Options) -> str
     more = "" if options.values else "; values were not compared (--values)"
     return (
         f"{new.label} answers with the {what} of the recording ({found.judged:,} fields); a new type, or a missing or"
-        f" added field, in {format_share(SHARE_MIN)} of a route's responses would have been found{more}"
+        f" added field, in {format_share(SHARE_MIN)} of a big route's responses would have been found{more}"
     )
 
 
 def _trace_of(run: KeptRun, given: str | None) -> Trace:
-    """Open the recording of a run."""
+    """Open the recording of a run. Raise UsageError if it is not the one that was replayed, or has no responses."""
     identity = run.document.trace
     place = given or (identity.path if identity is not None else "")
     if not place:
@@ -125,7 +129,8 @@ def _trace_of(run: KeptRun, given: str | None) -> Trace:
         )
     if not trace.manifest.responses:
         raise UsageError(
-            f"{place} holds no recorded responses", hint="HAR, .gor, pcap and proxy recordings have some"
+            f"{place} holds no recorded responses",
+            hint="HAR files, .gor files, packet captures and recordings of the proxy can contain them",
         )
     return trace
 

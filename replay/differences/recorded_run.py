@@ -74,7 +74,7 @@ def _requests(runs: Sequence[KeptRun]) -> tuple[np.ndarray, ...]:
 
 
 def _statuses(trace: Trace, requests: tuple[np.ndarray, ...]) -> dict[int, int]:
-    """Return the recorded status by number."""
+    """Return the recorded statuses by the number of the request."""
     wanted = np.unique(requests[0].astype(np.int64))
     found: dict[int, int] = {}
     begin = 0

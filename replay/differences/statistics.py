@@ -112,7 +112,8 @@ def _critical(largest: np.ndarray, observed: float, alpha: float) -> float:
     """Return the t that a field must exceed, from the sorted maxima of all labellings.
 
     The observed labelling is one of those that reach the maximum. With equal numbers of runs on both sides, the
-    labelling with the sides swapped reaches it, too, if builds do not scatter.
+    labelling with the sides swapped reaches it, too, if builds do not scatter. Return infinity if so few labellings
+    cannot reach `alpha`.
     """
     allowed = math.floor(alpha * len(largest) + 1e-9) - 2
     if allowed < 0:

@@ -24,10 +24,10 @@ _WEEK = 7
 class ActionHold:
     """The highest load at which an action met its objectives.
 
-    An action meets them at a load if at most `limit` of its requests failed and every objective on the action
-    was met. `holds` is the highest load such that the action met them at it and at all lower loads that were
-    tried (0: not even at the lowest). `fails_at` is the lowest load at which it missed them (None: it never
-    did).
+    An action meets them at a load if, in most trials at it, at most `limit` of its requests failed, every
+    objective on the action was met, and statuses alone did not fail the trial. `holds` is the highest load such
+    that the action met them at it and at all lower loads that were tried (0: not even at the lowest). `fails_at`
+    is the lowest load at which it missed them (None: it never did).
     """
 
     action: str
@@ -38,7 +38,7 @@ class ActionHold:
 
 
 def limit_of(action: str, goals: Sequence[str]) -> float:
-    """Return the strictest objective on errors for an action or for all requests; LIMIT if there is none."""
+    """Return the strictest limit on the share of errors of an action or of all requests; LIMIT if no objective has one."""
     limits = [
         each.limit
         for each in map(slo.parse, goals)
@@ -81,7 +81,7 @@ def _words(action: str, holds: float, fails_at: float | None, highest: float, li
     if fails_at is None:
         return f"{many} hold up to {highest:.3g} times {of} at least, the highest load that was tried"
     if not holds:
-        why = f"more than {format_share(limit)} failed, or one of their objectives was missed"
+        why = f"more than {format_share(limit)} failed, one of their objectives was missed, or statuses failed the trial"
         return f"{many} do not hold at {fails_at:.3g} times {of}, the lowest load that was tried: {why}"
     return f"{many} hold up to {holds:.3g} times {of}"
 

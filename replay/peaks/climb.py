@@ -53,9 +53,10 @@ class CoolDown:
 class Climb:
     """The result of a climb. `peak` is the highest load that met every goal, `above` the lowest that did not.
 
-    `held` says whether the peak also met every goal for the length of a hold. `held_load` is the highest load
-    that did (None: not known). `hysteresis` says by how much the first load that met every goal on the way down
-    is below the peak (0: it is the peak).
+    `above` is infinite if no load missed a goal. `held` says whether the peak also met every goal for the length
+    of a hold (None: not known). `held_load` is the highest load that did (None: not known). `hysteresis` is the
+    share by which the first load that met every goal on the way down is below the peak (0: it is the peak; None:
+    not known). `recovered_after_s` is the time from the overload until then.
 
     `window` is the part of the recording that trials and holds replay (a `replay.peaks.window.Stretch`).
     `actions` has the load up to which each business action holds. `first_changes` has the watched figure that
@@ -185,7 +186,7 @@ def _hold(
 def _cooled_down(base: Trial, after: Trial, tried: Callable[[float, str], Trial]) -> float | None:
     """Probe the target at the lowest load, and return the seconds until it behaves as in `base`.
 
-    None if it does not within WATCH_TIMES the length of the trial `after`.
+    Return None if it does not within WATCH_TIMES the length of the trial `after`.
     """
     waited_s = 0.0
     while True:
@@ -198,7 +199,11 @@ def _cooled_down(base: Trial, after: Trial, tried: Callable[[float, str], Trial]
 
 
 def _down(found: Climb, search: Search, tried: Callable[[float, str], Trial]) -> None:
-    """Overload the target, then descend through the loads of the ascent. At the lowest load, wait for recovery."""
+    """Overload the target, then descend through the loads of the ascent.
+
+    At the lowest load, wait for recovery until WATCH_TIMES the length of the overload has passed. If the generator
+    limits a trial, the recovery remains unknown.
+    """
     passed = sorted({trial.load for trial in search.trials if trial.load <= found.peak}, reverse=True)
     loads = passed if len(passed) <= LOADS_DOWN_MAX else [*passed[: LOADS_DOWN_MAX - 1], passed[-1]]
     overload = max(trial.load for trial in search.trials)

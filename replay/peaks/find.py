@@ -34,7 +34,10 @@ VOTES = (1, 3, 5)
 
 
 def find_peak(search: Search, bench: Bench, say: Callable[[Trial], None] = lambda _: None) -> Climb:
-    """Climb, hold and descend. RefusedError if the target refuses most requests even at the lowest load."""
+    """Climb, hold and descend.
+
+    Raise RefusedError if most responses are worse than recorded even at the lowest load.
+    """
     window = bench.stretch or bench.prepare()
     found = climb(search, bench, say)
     last = found.trials[-1]
@@ -59,12 +62,12 @@ def find_in_folder(
 ) -> Climb:
     """Search for the peak on behalf of a program, and write the runs and peak.json into a new folder.
 
-    `bounds` are lowest, highest, width and votes; `lengths` are those of trial and hold. UsageError if an
-    argument is invalid.
+    `bounds` are lowest, highest, width and votes; `lengths` are those of trial and hold. Raise UsageError if an
+    argument is invalid, OutputError if the folder exists, and the errors of `find_peak`.
     """
     lowest, highest, width, votes = bounds
     if votes not in VOTES:
-        raise UsageError(f"votes: {votes!r} is not a number of trials", hint="give 1, 3 or 5")
+        raise UsageError(f"votes: {votes!r} trials cannot decide a load", hint="give 1, 3 or 5")
     trial_ns, hold_ns = (
         read_length(text, name) for text, name in zip(lengths, ("trial", "hold"), strict=True)
     )
@@ -88,7 +91,7 @@ def find_in_folder(
 
 
 def read(parse: Callable[[Any], Number], given: object, name: str) -> Number:
-    """Parse a value. The message of a UsageError has the name of the flag or parameter."""
+    """Parse a value. Raise UsageError, with the name of the flag or parameter, if it is invalid."""
     try:
         return parse(given)
     except UsageError as error:
@@ -96,17 +99,17 @@ def read(parse: Callable[[Any], Number], given: object, name: str) -> Number:
 
 
 def read_length(given: object, name: str) -> int:
-    """Parse the length of a trial, and return nanoseconds. UsageError if it is shorter than 0.1 s."""
+    """Parse the length of a trial, and return nanoseconds. Raise UsageError if it is invalid or shorter than 0.1 s."""
     value_ns = read(units.parse_duration_ns, given, name)
     if value_ns < units.SECOND_NS // 10:
-        raise UsageError(f"{name}: {given!r} is too short for a trial", hint="give 15s")
+        raise UsageError(f"{name}: {given!r} is shorter than 0.1 s", hint="give 15s, for example")
     return value_ns
 
 
 def save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> bytes:
     """Write peak.json beside the runs, and return its bytes.
 
-    `recording` says how much of the recording could not be read.
+    `recording` says how much of the recording could not be read. Infinite values are written as null.
     """
 
     def finite(value: Any) -> Any:
@@ -120,7 +123,7 @@ def save(folder: Path, what: Climb | Recovery, recording: dict[str, Any]) -> byt
 
 @contextlib.contextmanager
 def made(folder: Path, hint: str = "give another -o") -> Iterator[None]:
-    """Create the folder, and remove it at the end if it is empty. OutputError if it cannot be created."""
+    """Create the folder, and remove it at the end if it is empty. Raise OutputError if it cannot be created."""
     try:
         folder.mkdir(parents=True)
     except OSError as error:

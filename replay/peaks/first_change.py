@@ -39,7 +39,8 @@ class FirstChange:
 def first_changes(trials: Sequence[Trial], above: float, run_of: RunOf) -> list[FirstChange]:
     """Return the first changes of the trials at `above` and of the holds that missed an objective.
 
-    `above` is the lowest load that missed an objective. Each trial is compared with the trial at the highest
+    `above` is the lowest load that missed an objective. Trials without watched figures, and trials that the
+    generator limited, are left out. Each trial is compared with the trial at the highest
     load up to its own that met every objective.
     """
     return [

@@ -13,13 +13,16 @@ from typing import Literal
 from replay.results.baseline import like_baseline
 
 Verdict = Literal["RECOVERED", "DID_NOT_RECOVER", "NOT_HARMED", "UNSTEADY", "UNKNOWN"]
-"""UNSTEADY: the target already became slower before the surge, so recovery cannot be judged."""
+"""UNSTEADY: the target already became slower before the surge. UNKNOWN: it was not measured.
+
+In both cases recovery cannot be judged. NOT_HARMED: no second since the start of the surge was unlike the baseline.
+"""
 
 WATCH_TIMES = 3
 """The target is watched for this many times the length of the surge."""
 
 GOOD_LEAST, GOOD_SHARE = 3, 0.9
-"""Recovery must last: at least three good seconds in a row, and nine of ten good seconds until the end."""
+"""Recovery must last: at least three good seconds in a row, and at least nine of ten seconds good until the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,10 @@ class Recovery:
     """The verdict, and how long recovery took.
 
     `after_s` is the number of seconds from the end of the surge until the target behaved as before (None: it
-    never did). `bad_s` is the number of seconds since the start of the surge that were unlike the baseline, and
-    `suffered` is the number of requests that ended in them. `failed` is the number of requests that failed
-    since the start of the surge. `from_ns` is the time in the recording at which the run begins, and `window`
-    describes it in words.
+    never did, or that is not known). `bad_s` is the number of seconds since the start of the surge that were
+    unlike the baseline, and `suffered` is the number of requests that ended in them. `failed` is the number of
+    requests that failed since the start of the surge (UNSTEADY: in the whole run). `from_ns` is the time in the
+    recording at which the run begins, and `window` describes it in words.
     """
 
     verdict: Verdict

@@ -97,7 +97,7 @@ class Search:
         ):
             raise UsageError(
                 f"a search from {self.lowest:g} to {self.highest:g} within {self.width:g} is not possible",
-                hint="give 0 < --lowest <= --highest, and a --width above 0%",
+                hint="give a lowest load above 0, a highest load that is not below it, and a width above 0%",
             )
 
     def add(self, trial: Trial) -> None:
@@ -158,7 +158,7 @@ class Search:
         return "OUT_OF_TRIALS" if len(self.trials) >= TRIALS_MAX else None
 
     def peak(self) -> Bounds:
-        """Return the bounds of the goal that is missed first, which are those of all goals together."""
+        """Return the bounds of all goals together: the lowest `lower` and the lowest `upper` of any goal."""
         found = [self.bounds(goal) for goal in self.goals]
         return Bounds(min(each.lower for each in found), min(each.upper for each in found))
 

@@ -51,7 +51,7 @@ GOALS = (SloText("errors<0.1%"), SloText("errors<1%"))
 """The objectives if the scenario has none."""
 
 PAUSE_S = 0.5
-"""Seconds between trials, except on the way down, once all requests of the last one have ended."""
+"""Pause between the end of a trial and the start of the next one in seconds. On the way down there is none."""
 
 SAME_RATE, SCALINGS_MAX = 0.005, 4
 """How exactly a hold's scale is searched.
@@ -76,7 +76,7 @@ def run_here(sinks: Sequence[Sink], prepared: Prepared, folder: Path) -> RunDocu
 def at_load(scenario: Scenario, load: float, *, rest: bool = True) -> Scenario:
     """Return a scenario whose peak, constant rate or factors are `load` times as high.
 
-    With `rest`, some routes have no factor in the scenario; they are scaled by `load`, too.
+    With `rest`, routes without a factor in the scenario are scaled by `load`, too.
     """
     if scenario.rate_per_s is not None:
         return msgspec.structs.replace(scenario, rate_per_s=Rate(scenario.rate_per_s * load))
@@ -107,10 +107,12 @@ class Bench:
     ) -> None:  # fmt: skip
         """Use `run` to run a trial into a new folder; without it, trials run in this process.
 
-        UsageError if the scenario is a closed loop, which has no load to scale.
+        Raise UsageError if the scenario is a closed loop, which has no load to scale.
         """
         if scenario.closed_loop:
-            raise UsageError("a closed loop has no load to scale", hint="leave --rate max out")
+            raise UsageError(
+                "a closed loop has no load to scale", hint="give a trace and leave out --rate max"
+            )
         trace = with_actions(trace, scenario.actions)
         self._trace, self._folder, self._area = trace, folder, area
         self._run = run or partial(run_here, ())
@@ -122,7 +124,7 @@ class Bench:
         self.stretch: Stretch | None = None
 
     def prepare(self) -> Stretch:
-        """Find the stretch, and cut it out of the trace. UsageError if none of it would be sent."""
+        """Find the stretch, and cut it out of the trace. Raise UsageError if none of it would be sent."""
         window_ns = max(self._hold_ns, self._trial_ns)
         speed = self._clock().speed
         found = find_stretch(
@@ -132,7 +134,10 @@ class Bench:
             make_schedules(
                 self._trace, msgspec.structs.replace(self._given, duration_ns=None), area=self._area
             )
-            raise UsageError("nothing in the window would be sent", hint="give another --from")
+            raise UsageError(
+                "nothing in the window would be sent",
+                hint="give another --from, or filters that leave more requests",
+            )
         made = {
             "trial": (found.trial_from_ns, found.trial_until_ns, self._trial_ns),
             "hold": (found.from_ns, found.until_ns, window_ns),
@@ -159,9 +164,10 @@ class Bench:
         return [str(text) for text in self._given.slo]
 
     def __call__(self, load: float, stage: str) -> Trial:
-        """Run a trial, and repeat it once if the generator limited it.
+        """Run a trial, and repeat it once if the generator limited it, unless it is a probe.
 
-        The cause may have been a passing disturbance of this machine.
+        The cause may have been a passing disturbance of this machine. Raise KeyboardInterrupt if the run was
+        interrupted.
         """
         if self.stretch is None:
             self.prepare()
@@ -174,9 +180,9 @@ class Bench:
         return trial
 
     def _refuse_baseline(self, run: Run, until_ns: int) -> None:
-        """Raise RefusedError if the target refuses most of the baseline.
+        """Raise RefusedError if most responses of the baseline are worse than recorded.
 
-        Such a target would seem to survive any surge.
+        Such a target would seem to survive any surge. An objective on statuses may accept them.
         """
         share = _baseline_share(run, until_ns / units.SECOND_NS)
         if share > FAILED_SHARE and not self._accepts_statuses:
@@ -247,7 +253,7 @@ class Bench:
             is_failed = differs is not None and differs.failed
         else:
             is_failed = share > self._baseline[1] + SUSPECT_SHARE and not self._accepts_statuses
-        return f"{units.format_share(share)} of the responses worse than recorded" if is_failed else ""
+        return f"{units.format_share(share)} of the responses are worse than recorded" if is_failed else ""
 
     @property
     def load_words(self) -> str:
@@ -262,8 +268,9 @@ class Bench:
     def surge(self, factor: float, trigger_ns: int) -> Recovery:
         """Make one run of three parts: the baseline, a surge of `factor` times the load, and the baseline again.
 
-        The first two last `trigger_ns`, and the last one WATCH_TIMES as long. InputError if the trace is too
-        short.
+        The first two last `trigger_ns`, and the last one WATCH_TIMES as long. Raise InputError if the trace is too
+        short, and RefusedError if most responses of the first part are worse than recorded. The verdict is UNKNOWN
+        if the run is INVALID.
         """
         folder, area = self._folder / "surge", self._area / "surge"
         scenario = msgspec.structs.replace(
@@ -322,7 +329,8 @@ def _baseline_share(run: Run, until_s: float) -> float:
 def moments(run: Run) -> list[Moment]:
     """Return the moments of a run, one for each second.
 
-    A response counts as failed if it is a 5xx, or worse than recorded.
+    A response counts as failed if it is a 5xx, if it is worse than recorded, or if it is a 4xx and the recorded status
+    is not known.
     """
     found = []
     for row in run.seconds():
@@ -342,7 +350,7 @@ def moments(run: Run) -> list[Moment]:
 def _judged(document: RunDocument, load: float, stage: str, status_failure: str) -> Trial:
     """Return the result of a run as a trial.
 
-    A run that the circuit breaker ended, or that failed by its statuses, has met no objective.
+    A run that ended early, or that failed by its statuses, has met no objective.
     """
     whole = document.ending.how == "whole"
     response, accounts = document.latency.response, document.accounts

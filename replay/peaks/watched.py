@@ -14,7 +14,7 @@ from replay.results.figures import WatchFigures
 class Sampled:
     """A watched figure in one trial: the mean and the highest of its samples, None without any.
 
-    `limit` is the last limit that was sampled, and `used` is the highest share of it that was used. `failed`
+    `limit` is the last known limit, and `used` is the highest share of it that was used. `failed`
     counts samples without a value; `reason` says why the first of them has none.
     """
 

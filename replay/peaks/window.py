@@ -39,7 +39,7 @@ class Stretch:
 
     Times are in nanoseconds since the epoch. Rates are those of the requests that would be sent, per second of
     the replay, before scaling. `window_times` and `trial_times` are how often each is repeated if the recording
-    is too short (1: not repeated). `words` describe the whole.
+    is too short (1: not repeated). `words` describe both parts for reports.
     """
 
     from_ns: int

@@ -15,7 +15,7 @@ NAME = "rehearsal.json"
 
 SceneVerdict = Literal["AS_PROMISED", "NOT_AS_PROMISED", "MACHINE_TOO_BUSY"]
 SideVerdict = Literal["FAILED", "PASSED", "INVALID"]
-"""PASSED: every objective was met, and the target recovered. INVALID: the generator was the bottleneck."""
+"""PASSED: the run ended normally, every objective was met, and no surge left the target harmed. INVALID: the run is."""
 
 EXITS = {"AS_PROMISED": Exit.PASSED, "NOT_AS_PROMISED": Exit.FAILED, "MACHINE_TOO_BUSY": Exit.INVALID}
 
@@ -58,7 +58,11 @@ class SideResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SceneResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One scene. `saved_eur` is the worth of the additional good responses after the fix."""
+    """One scene.
+
+    `saved` has the additional good responses after the fix by route, and `saved_eur` is what they are worth; null if
+    the scene gives no worth.
+    """
 
     number: int
     name: str
@@ -83,7 +87,7 @@ class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def save(folder: Path, rehearsal: Rehearsal) -> None:
-    """Write the document. OutputError if it cannot be written."""
+    """Write the document. Raise OutputError if it cannot be written."""
     text = msgspec.json.format(msgspec.json.encode(rehearsal), indent=2)
     write_whole(folder / NAME, text + b"\n")
 

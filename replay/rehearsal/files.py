@@ -92,7 +92,7 @@ def folder_name(scene: Scene) -> str:
 def write_files(scene: Scene, folder: Path, addresses: Addresses, seed: int) -> SceneFiles:
     """Write the files of a scene into the new folder, and generate its load.
 
-    OutputError if that fails; UsageError or InputError for a load that is wrong.
+    Raise OutputError if a file cannot be written, and UsageError or InputError for a load that is wrong.
     """
     files = SceneFiles(folder)
     folder.mkdir(parents=True)

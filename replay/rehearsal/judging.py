@@ -24,7 +24,8 @@ from .scene import Promise, Scene
 def side_result(scene: Scene, promise: Promise, run: Run, place: str, others: float | None) -> SideResult:
     """Return the result of one side.
 
-    `place` is its run folder in results, and `others` is the CPU share of other programs.
+    `place` is its run folder, relative to the rehearsal's. `others` is the CPU share of other programs; None if it is
+    not known.
     """
     document = run.document
     response = document.latency.response
@@ -61,9 +62,10 @@ def side_result(scene: Scene, promise: Promise, run: Run, place: str, others: fl
 
 
 def _recovery(scene: Scene, run: Run) -> tuple[str, float | None]:
-    """Return the verdict on the surge, if a side promises one.
+    """Return the verdict on the surge, and the seconds until recovery.
 
-    In other scenes no time is left after the surge to judge recovery.
+    They are empty and None if neither side promises a verdict, because such scenes leave no time after the surge to
+    judge recovery.
     """
     if scene.surge is None or not (scene.before.recovery or scene.after.recovery):
         return "", None
@@ -98,7 +100,9 @@ def broken(promise: Promise, side: SideResult) -> list[str]:
             wanted = "missed" if objective.met else "met"
             found.append(f"{objective.slo} should be {wanted}: it {objective.words}")
     if promise.recovery and side.recovery not in promise.recovery:
-        found.append(f"the verdict should be {' or '.join(promise.recovery)}: it is {side.recovery}")
+        found.append(
+            f"the verdict on the surge should be {' or '.join(promise.recovery)}: it is {side.recovery}"
+        )
     found += [
         f"{name} should reach {limit:g}: its highest value is {_number(side.highest.get(name))}"
         for name, limit in promise.at_least.items()
@@ -154,5 +158,5 @@ def scene_result(
 
 
 def saved_by_route(worth: Mapping[str, float], before: SideResult, after: SideResult) -> dict[str, int]:
-    """Return how many more good responses there were after the fix, by route."""
+    """Return how many more good responses there were after the fix (negative: fewer), by each route that has a worth."""
     return {route: after.good_by_route.get(route, 0) - before.good_by_route.get(route, 0) for route in worth}

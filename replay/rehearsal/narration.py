@@ -95,13 +95,16 @@ class Narrator:
         self._page.say(f"All of them take about {whole}.", "dim")
 
     def begins(self, scene: Scene) -> None:
-        """Print the story of a scene."""
+        """Print the title of a scene and, unless `brief`, its story."""
         self._page.title(f"Scene {scene.number} of {self._count}: {scene.title}")
         if not self._brief:
             self._page.say(scene.happened)
 
     def side_begins(self, scene: Scene, side: str, promise: Promise) -> Sequence[Sink]:
-        """Print what is special about a side. Returns the sink that prints its seconds."""
+        """Print what is special about a side, and return the sink that prints its seconds.
+
+        If `brief`, print nothing and return no sink.
+        """
         if self._brief:
             return ()
         self._page.say()
@@ -112,7 +115,8 @@ class Narrator:
     def side_ended(self, scene: Scene, side: str, result: SideResult) -> None:
         """Print the verdict on a side."""
         missed = [f"{each.slo} {each.words}" for each in result.objectives if not each.met]
-        words = "; ".join(missed) if missed else "every objective is met"
+        is_cut = result.verdict == "FAILED" and not missed and result.recovery != "DID_NOT_RECOVER"
+        words = "the run ended early" if is_cut else "; ".join(missed) or "every objective is met"
         recovery = f"; after the surge: {result.recovery}" if result.recovery else ""
         style = _SIDE_STYLES[result.verdict]
         self._page.parts(
@@ -120,7 +124,7 @@ class Narrator:
         )
 
     def ended(self, scene: Scene, result: SceneResult, files: SceneFiles) -> None:
-        """Print both sides next to each other, the verdict, and how to repeat the scene."""
+        """Print the verdict and its reasons and, unless `brief`, both sides next to each other and how to repeat one."""
         if not self._brief:
             self._page.title("Side by side")
             rows = rows_beside(scene, result)
@@ -137,7 +141,7 @@ class Narrator:
 
     def _commands(self, scene: Scene, files: SceneFiles) -> None:
         self._page.say()
-        self._page.say("To repeat it yourself, in two terminals:")
+        self._page.say("To repeat the side before the fix, in two terminals:")
         for command in commands(files):
             self._page.say(command, "cyan", indent=2)
         if flags := surge_flags(scene):

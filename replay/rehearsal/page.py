@@ -48,7 +48,7 @@ Value = Callable[[Second], float | None]
 
 
 def write_page(folder: Path, scenes: Sequence[Scene], rehearsal: Rehearsal) -> Path:
-    """Write the page of all scenes that were played. OutputError if it cannot be written."""
+    """Write the page of all scenes that were played, and return its path. Raise OutputError if that fails."""
     by_number = {scene.number: scene for scene in scenes}
     sections: list[Section] = [_overview(rehearsal)]
     for result in rehearsal.scenes:
@@ -60,7 +60,9 @@ def write_page(folder: Path, scenes: Sequence[Scene], rehearsal: Rehearsal) -> P
 
 def _overview(rehearsal: Rehearsal) -> str:
     kept = sum(result.verdict == "AS_PROMISED" for result in rehearsal.scenes)
-    said = f"{kept} of {len(rehearsal.scenes)} scenes failed before their fix, and recovered after it"
+    said = (
+        f"{kept} of {len(rehearsal.scenes)} scenes failed before their fix, and kept their promises after it"
+    )
     rows = [
         [
             f"{result.number}. {result.title}",
@@ -90,7 +92,7 @@ def _scene(folder: Path, scene: Scene, result: SceneResult) -> Iterator[Section]
     yield _objectives(result)
     yield from _charts(folder, scene, result)
     lines = "<br>".join(f"<code>{escape(command)}</code>" for command in commands(files))
-    yield f'<p class="soft">To repeat it yourself, in two terminals:</p><p>{lines}</p>'
+    yield f'<p class="soft">To repeat the side before the fix, in two terminals:</p><p>{lines}</p>'
 
 
 def _paragraphs(text: str) -> str:

@@ -54,8 +54,8 @@ class Audience(Protocol):
 def play(scene: Scene, folder: Path, seed: int, audience: Audience) -> SceneResult:
     """Play a scene into a folder of its own below `folder`.
 
-    If the scene cannot be played to its end, that folder is removed. KeyboardInterrupt stops it cleanly.
-    EngineError if a process of the twin dies.
+    If the scene is not played to its end, that folder is removed. Raise EngineError if a process of the twin dies, and
+    KeyboardInterrupt if a run is interrupted.
     """
     began_s = time.monotonic()
     place = folder / folder_name(scene)
@@ -119,7 +119,7 @@ def _with_limits(scenario: Scenario, figures: Mapping[str, float]) -> Scenario:
 def _run(prepared: Prepared, out: Path, sinks: Sequence[Sink], dead: Callable[[], str]) -> None:
     """Make a run, which ends early when a process of the twin dies.
 
-    EngineError if a process died; KeyboardInterrupt if the run was interrupted.
+    Raise EngineError if a process died, and KeyboardInterrupt if the run was interrupted.
     """
     why, ending = "", ""
     has_signals = owns_signals()
@@ -146,7 +146,7 @@ def _run(prepared: Prepared, out: Path, sinks: Sequence[Sink], dead: Callable[[]
 
 
 def count_events(log: Path) -> dict[str, int]:
-    """Count the events in a twin's log by kind, the most frequent first."""
+    """Count the events in a twin's log by kind, the most frequent first. A log that cannot be read has none."""
     counts: Counter[str] = Counter()
     with contextlib.suppress(OSError), log.open("rb") as lines:
         for line in lines:

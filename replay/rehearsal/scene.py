@@ -39,7 +39,9 @@ LONGEST_S = 90.0
 class Surge(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """A part of the load with more requests."""
 
-    from_ns: Annotated[Duration, Meta(description="From the start of the load")] = msgspec.field(name="from")
+    from_ns: Annotated[Duration, Meta(description="Time from the start of the load")] = msgspec.field(
+        name="from"
+    )
     until_ns: Duration = msgspec.field(name="until")
     scale: Annotated[Scale, Meta(description="Factors by route")]
 
@@ -119,7 +121,7 @@ def shared(part: str) -> dict[str, Any]:
 def read_scene(path: Path) -> Scene:
     """Read the scene in a file.
 
-    The message of InputError or UsageError has the file, the line and the key that is wrong.
+    Raise InputError or UsageError if it is invalid; the message has the file and, in most cases, the key.
     """
     scene = load_as(Scene, path)
     for name, side in (("before", scene.before), ("after", scene.after)):
@@ -127,7 +129,7 @@ def read_scene(path: Path) -> Scene:
     if not any((scene.before.missed, scene.before.recovery, scene.before.at_least)):
         raise UsageError(f"{path}: before: nothing fails there", hint="give it missed, recovery or at_least")
     if scene.surge is not None and not 0 < scene.surge.from_ns < scene.surge.until_ns < scene.load_ns:
-        raise UsageError(f"{path}: surge: it must begin and end within the load")
+        raise UsageError(f"{path}: surge: it must begin after the load begins, and end before the load ends")
     if scene.length_s > LONGEST_S:
         raise UsageError(
             f"{path}: load.duration: the scene takes {scene.length_s:.0f} s, and {LONGEST_S:.0f} s are the limit"
@@ -159,7 +161,7 @@ def all_scenes() -> list[Scene]:
 
 
 def scene_of(text: str) -> Scene:
-    """Return the scene with this number or name. UsageError if there is none."""
+    """Return the scene with this number or name. Raise UsageError if there is none."""
     scenes = all_scenes()
     for scene in scenes:
         if text.strip().lower() in (str(scene.number), scene.name):

@@ -10,9 +10,9 @@ from .document import SceneResult, SideResult
 from .scene import Scene
 
 VERDICTS = {
-    "AS_PROMISED": "it failed before, and recovered after the fix",
+    "AS_PROMISED": "it failed before the fix, and kept its promises after it",
     "NOT_AS_PROMISED": "a promise of this scene was not kept",
-    "MACHINE_TOO_BUSY": "this machine was too busy to tell",
+    "MACHINE_TOO_BUSY": "this machine was too busy to judge the scene",
 }
 """Verdicts on a scene in words."""
 
@@ -23,7 +23,7 @@ Row = tuple[str, str, str]
 
 
 def rows_beside(scene: Scene, result: SceneResult) -> list[Row]:
-    """Return the results of both sides as rows: (name, before, after)."""
+    """Return the results of both sides as rows: (name, before, after). Rows that are empty on both sides are left out."""
     return [(name, before, after) for name, before, after in _rows(scene, result) if before or after]
 
 
@@ -55,7 +55,7 @@ def _rows(scene: Scene, result: SceneResult) -> Iterator[Row]:
 def saved_text(scene: Scene, result: SceneResult) -> str:
     """Describe what the fix saved: `112 more POST /v1/users (at 15 EUR): 1,680.00 EUR`.
 
-    Empty if the scene does not say what responses are worth.
+    The text is empty if the scene does not say what responses are worth.
     """
     if result.saved_eur is None:
         return ""

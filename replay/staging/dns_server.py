@@ -174,7 +174,7 @@ class DnsServer:
     def _follow(self, name: str, kind: str, reply: dns.message.Message) -> _Zone | None:
         """Look up a name, follow aliases, and add the records to the reply.
 
-        Returns None if the name is unknown.
+        Return None if the name, or the target of an alias, is unknown.
         """
         zone = self._zones.get(name)
         while zone is not None and zone.alias:

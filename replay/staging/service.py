@@ -72,9 +72,9 @@ FIGURES_PATH = "/figures"
 
 
 def build_of(slower: Sequence[str]) -> tuple[Endpoint, ...]:
-    """Return the endpoints, with those in `slower` ("POST /v1/users=1.2", by prefix) slowed by that factor.
+    """Return the endpoints, with the work of those in `slower` ("POST /v1/users=1.2", by prefix) times that factor.
 
-    Raises UsageError for unknown endpoints.
+    Raise UsageError for an unknown endpoint or an invalid factor.
     """
     factors = {}
     for text in slower:
@@ -92,7 +92,7 @@ def build_of(slower: Sequence[str]) -> tuple[Endpoint, ...]:
 def fields_of(given: Sequence[str]) -> dict[str, dict[str, object]]:
     """Return response fields by endpoint, from texts such as "GET /v1/profile=plan:gold".
 
-    Raises UsageError if a text is invalid or its endpoint does not exist.
+    Raise UsageError if a text is invalid or its endpoint does not exist.
     """
     fields: dict[str, dict[str, object]] = {}
     known = {endpoint.prefix for endpoint in ENDPOINTS}
@@ -101,7 +101,8 @@ def fields_of(given: Sequence[str]) -> dict[str, dict[str, object]]:
         name, _, value = pair.partition(":")
         if prefix not in known or not name:
             raise UsageError(
-                f"--field: {text!r} is not ENDPOINT=NAME:VALUE", hint="'GET /v1/profile=plan:gold'"
+                f"--field: {text!r} is not ENDPOINT=NAME:VALUE with an endpoint of the service",
+                hint="give 'GET /v1/profile=plan:gold', for example",
             )
         fields.setdefault(prefix, {})[name] = value
     return fields
@@ -110,7 +111,7 @@ def fields_of(given: Sequence[str]) -> dict[str, dict[str, object]]:
 class Service:
     """Answers each request after its simulated work, at most DATABASE_PLACES at a time.
 
-    With `members` it accepts only authorized requests.
+    With `members` it accepts only authorized requests, except to OPEN_TO_ALL and FIGURES_PATH.
     """
 
     def __init__(
@@ -241,7 +242,7 @@ async def _next_request(
 def running(seed: int, slower: Sequence[str] = (), fields: Sequence[str] = ()) -> Iterator[int]:
     """Start the service in a separate process, and yield its port.
 
-    The process ends with the context, or with this process.
+    The process ends with the context, or with this process. Raise EngineError if it does not start.
     """
     command = [sys.executable, "-m", __name__, "--seed", str(seed)]
     command += [word for text in slower for word in ("--slower", text)]

@@ -82,7 +82,7 @@ class SinkMemory:
     def create(cls, capacity: int, path: Path | None = None) -> SinkMemory:
         """Create memory for `capacity` stamps, with every page resident.
 
-        It is shared through the file at `path`, or private. Raises UsageError if the file cannot be created.
+        It is shared through the file at `path`, or private. Raise UsageError if the file cannot be created.
         """
         size = SinkWords.WORDS * 8 + capacity * STAMP.itemsize
         if path is None:
@@ -97,7 +97,7 @@ class SinkMemory:
 
     @classmethod
     def open(cls, path: Path) -> SinkMemory:
-        """Open the memory of a sink in another process, running or ended. Raises InputError if there is none."""
+        """Open the memory of a sink in another process, running or ended. Raise InputError if there is none."""
         try:
             with path.open("r+b") as file:
                 memory = mmap.mmap(file.fileno(), 0)
@@ -174,7 +174,7 @@ class Servers:
             raise UsageError(
                 f"a queue is not possible with {self.count} servers, {self.service_ns} ns, {self.retries} retries,"
                 f" {self.patience_ns} ns of patience",
-                hint="give at least one server, and times above 0",
+                hint="give at least one server, times above 0, and 0 or more retries",
             )
 
 
@@ -183,7 +183,7 @@ class Sink:
 
     `capacity` stamps are kept (later ones are only counted). `connections` is a limit: further ones are closed at
     once. `spin` polls without sleeping, so that timestamps include no wake-up time; this uses a whole CPU. The
-    sink ends with `stop`, or by itself after `run_s`. Raises UsageError if the address is not available.
+    sink ends with `stop`, or by itself after `run_s`. Raise UsageError if the file `stamps` cannot be created.
     """
 
     def __init__(
@@ -244,7 +244,11 @@ class Sink:
         self._wake()
 
     def start(self) -> None:
-        """Listen, and serve on a separate thread."""
+        """Listen, and serve on a separate thread.
+
+        Raise EngineError if the sink was started before or cannot run on this system, and UsageError if the address
+        or a certificate cannot be used.
+        """
         if self._thread is not None:
             raise EngineError("this sink was started before")
         if unsupported := lanes_supported():
@@ -264,7 +268,10 @@ class Sink:
             kernels.run(self._kernel_memory)
 
     def stop(self) -> None:
-        """Stop the sink, and reset its connections. A second call has no effect."""
+        """Stop the sink, and reset its connections. A second call has no effect.
+
+        Raise EngineError if the thread does not end, or if the sink failed.
+        """
         if self._thread is None or self._wake_fd < 0:
             return
         shared.write_word(self.memory.control, SinkWords.STOP, 1)
@@ -340,7 +347,7 @@ _VERIFY_PEER_AND_FAIL = 1 | 2
 def _server_context(tls: Identity) -> int:
     """Return an SSL_CTX for a sink.
 
-    Raises UsageError if a file is invalid, EngineError without OpenSSL.
+    Raise UsageError if a file is invalid, and EngineError without OpenSSL.
     """
     if unsupported := libssl.unsupported():
         raise EngineError(f"the sink cannot speak TLS here: {unsupported}")
@@ -388,12 +395,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--body", type=int, default=BODY_DEFAULT, help="bytes of the body of the default response"
     )
-    parser.add_argument("--cert", type=Path, help="speak TLS: a certificate in PEM, with its chain")
-    parser.add_argument("--key", type=Path, help="private key of the certificate, in PEM")
+    parser.add_argument("--cert", type=Path, help="speak TLS with this certificate in PEM, with its chain")
+    parser.add_argument(
+        "--key",
+        type=Path,
+        help="private key of the certificate, in PEM (default: it is in the file of --cert)",
+    )
     parser.add_argument(
         "--spin", action="store_true", help="never sleep, so that timestamps include no wake-up time"
     )
-    parser.add_argument("--seconds", type=float, default=RUN_S_MAX, help="stop after this time")
+    parser.add_argument("--seconds", type=float, default=RUN_S_MAX, help="stop after this many seconds")
     given = parser.parse_args(arguments)
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

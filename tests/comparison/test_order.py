@@ -245,8 +245,8 @@ def test_a_percentile_that_one_side_is_too_short_for_is_replaced(tmp_path):
     found = compare(sides[0], sides[1])
     assert [f.metric.name for f in found.findings] == ["p50", "p90"]
     assert (
-        "all p99: runs have 20,000 in base and 1,000 in new requests, and with such different numbers the percentiles are"
-        " biased; p90 is compared instead" in found.left_out
+        "all p99: runs have on average 20,000 (base) and 1,000 (new) requests with this latency, and with such different"
+        " numbers the percentiles are biased; p90 is compared instead" in found.left_out
     )
     assert [f.metric.name for f in compare(sides[0], sides[1], Options(metrics=("p99",))).findings] == ["p90"]
 

@@ -57,7 +57,7 @@ def test_routes_that_wait_in_one_queue_share_a_cause_and_others_are_listed_as_be
     found = among([route("GET /a", queue), route("GET /bb", 1.5 * queue, 35), steady("GET /c")], LOAD)
     assert found.routes == ["GET /a", "GET /bb"]
     assert found.words == "these routes share a cause: GET /a, GET /bb"
-    assert "2 routes got worse" in found.evidence[0] and found.evidence[1] == "unchanged: GET /c"
+    assert "2 routes got worse" in found.evidence[0] and found.evidence[1] == "not seen to get worse: GET /c"
 
 
 @pytest.mark.parametrize("seed", range(10))

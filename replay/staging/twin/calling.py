@@ -47,7 +47,7 @@ class Caller:
         return self._world.service(self._service).calls[self._name]
 
     async def make(self, served: Request) -> Outcome:
-        """Make the call for a request that is being served, with retries."""
+        """Make the call for a request that is being served, with retries. The outcome is that of the last try."""
         call = self._call
         self._count("calls")
         self._budget.called()

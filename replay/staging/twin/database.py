@@ -15,7 +15,7 @@ WRITERS_KEPT = 10_000
 
 
 class PoolError(Exception):
-    """No connection is available. `str()` is the kind of event in the log."""
+    """The pool's queue is full, or the wait was too long. `str()` is the kind of event in the log."""
 
 
 class StaleError(Exception):

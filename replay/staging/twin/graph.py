@@ -16,6 +16,7 @@ _ENTRY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _REQUEST = re.compile(r"[A-Z]+ /[\x21-\x7e]*")
 _MATCH = re.compile(r"([A-Z]+ )?/[\x21-\x7e]*")
 REQUEST_FORM = "write a method and a path, as in 'GET /plans'"
+MATCH_FORM = "write a path, or a method and a path, as in 'GET /plans'"
 
 NameOf = Callable[[str], str]
 
@@ -153,7 +154,7 @@ def check_start(twin: Twin, name_of: NameOf) -> None:
         if scaler is not None and not scaler.min <= service.replicas <= scaler.max:
             raise UsageError(
                 f"{name_of(f'services.{name}.replicas')}: {service.replicas} is not within the autoscaler's bounds",
-                hint=f"{scaler.min} to {scaler.max}",
+                hint=f"give {scaler.min} to {scaler.max}, or change min or max of the autoscaler",
             )
 
 
@@ -176,11 +177,14 @@ def _check_balancer(twin: Twin, name_of: NameOf) -> None:
             hint="give the service another one",
         )
     if not twin.balancer.routes:
-        raise UsageError(f"{name_of('balancer')}: it needs routes", hint="[balancer.routes] '/auth' = 'auth'")
+        raise UsageError(
+            f"{name_of('balancer')}: it needs routes",
+            hint="add [balancer.routes] with '/auth' = 'auth', for example",
+        )
     for match, target in twin.balancer.routes.items():
         key = f"balancer.routes.{match}"
         if not _MATCH.fullmatch(match):
-            raise UsageError(f"{name_of(key)}: {match!r} matches no request", hint=REQUEST_FORM)
+            raise UsageError(f"{name_of(key)}: {match!r} matches no request", hint=MATCH_FORM)
         if target not in twin.services:
             raise _unknown(twin, target, name_of(key))
 
@@ -190,7 +194,8 @@ def _check_service(twin: Twin, name: str, service: Service, name_of: NameOf) -> 
     if not _NAME.fullmatch(name) or name in RESERVED:
         reason = "is reserved" if name in RESERVED else "cannot be a host name"
         raise UsageError(
-            f"{name_of(key)}: the name {name!r} {reason}", hint="use lowercase letters, digits and hyphens"
+            f"{name_of(key)}: the name {name!r} {reason}",
+            hint="choose another one, of lowercase letters, digits and hyphens",
         )
     if not service.routes:
         raise UsageError(f"{name_of(key)}: it has no routes", hint=f"[{key}.routes.NAME] begins one")
@@ -213,12 +218,14 @@ def _check_service(twin: Twin, name: str, service: Service, name_of: NameOf) -> 
             hint="lower min, or raise max",
         )
     if scaler is not None and not scaler.period_ns:
-        raise UsageError(f"{name_of(f'{key}.autoscaler.period')}: it must be above 0", hint="15s")
+        raise UsageError(
+            f"{name_of(f'{key}.autoscaler.period')}: it must be above 0", hint="give 15s, for example"
+        )
 
 
 def _check_route(service: Service, route: Route, key: str, name_of: NameOf) -> None:
     if not _MATCH.fullmatch(route.match):
-        raise UsageError(f"{name_of(f'{key}.match')}: {route.match!r} matches no request", hint=REQUEST_FORM)
+        raise UsageError(f"{name_of(f'{key}.match')}: {route.match!r} matches no request", hint=MATCH_FORM)
     _check_calls(service, route.calls, name_of(f"{key}.calls"))
     needs = (
         ("reads", route.reads, service.database, "database"),
@@ -260,7 +267,7 @@ def _check_call(twin: Twin, name: str, call: Call, key: str, name_of: NameOf) ->
     if call.request:
         _check_request(call.request, name_of(f"{key}.request"))
     if not call.timeout_ns:
-        raise UsageError(f"{name_of(f'{key}.timeout')}: it must be above 0", hint="1s")
+        raise UsageError(f"{name_of(f'{key}.timeout')}: it must be above 0", hint="give 1s, for example")
 
 
 def _check_request(request: str, where: str) -> None:

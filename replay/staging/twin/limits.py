@@ -41,7 +41,7 @@ def twin_from(document: Mapping[str, Any]) -> Twin:
 
 
 def with_settings(twin: Twin, settings: Mapping[str, object]) -> Twin:
-    """Return a copy of a twin with some settings changed. Raises UsageError if one is unknown or invalid."""
+    """Return a copy of a twin with some settings changed. Raise the errors of `change`."""
     made = twin_from(document_of(twin))
     change(made, settings)
     return made
@@ -50,7 +50,7 @@ def with_settings(twin: Twin, settings: Mapping[str, object]) -> Twin:
 def change(twin: Twin, settings: Mapping[str, object]) -> list[Change]:
     """Change settings of a twin, either all of them or none, and return the changes.
 
-    Raises UsageError if a setting is unknown, fixed or invalid.
+    Raise UsageError if a setting is unknown, fixed or invalid.
     """
     trial = twin_from(document_of(twin))
     for name, value in settings.items():
@@ -65,7 +65,7 @@ def names_of(twin: Twin) -> Iterator[str]:
 
 
 def value_text(twin: Twin, name: str) -> str:
-    """Return the value of a setting as in the file; `none` for a table that is missing."""
+    """Return the value of a setting as in the file; `none` if it is unknown or its table is missing."""
     try:
         table, key = _table_at(twin_from(document_of(twin)), name)
     except UsageError:
@@ -104,7 +104,7 @@ def _assign(twin: Twin, name: str, value: object) -> Change:
     hints = keys_of(type(table))
     if key in _fixed(table):
         raise UsageError(
-            f"{name}: it cannot change while the twin runs",
+            f"{name}: it cannot change while the twin runs, or by a flag when it starts",
             hint="change it in the file, and start the twin again",
         )
     source = Source(None, "", {}, Twin)
@@ -176,5 +176,6 @@ def _unknown(twin: Twin, name: str) -> UsageError:
     guess = nearest(name, [k for k in known if k.startswith(f"{first}.")]) or nearest(name, known)
     meant = f" (did you mean {guess}?)" if guess else ""
     return UsageError(
-        f"there is no setting {name!r}{meant}", hint="replay twin set without arguments lists all settings"
+        f"there is no setting {name!r}{meant}",
+        hint="docs/twin.md lists all settings, and `replay twin set` those of a running twin",
     )

@@ -18,7 +18,7 @@ SIDEKIQ_BASE_S = 15
 
 
 def wait_ns(policy: Retry, attempt: int, random_: random.Random) -> int:
-    """Return the wait before retry `attempt` (from 1)."""
+    """Return the wait before retry `attempt` (from 1) in ns, with its jitter."""
     if policy.growth == "sidekiq":
         whole_ns = policy.backoff_ns * (1 + (attempt - 1) ** 4 / SIDEKIQ_BASE_S)
     else:
@@ -33,7 +33,7 @@ def amplification(failing: float, retries: int) -> float:
 
 
 class Budget:
-    """A token bucket: each call adds `call.budget` tokens, each retry takes one."""
+    """A token bucket: each call adds `call.budget` tokens, each retry takes one. Without a budget it has no effect."""
 
     __slots__ = ("_call", "tokens")
 

@@ -54,7 +54,7 @@ class RunningTwin:
         return figures
 
     def set(self, name: str, value: object) -> None:
-        """Change a setting. Raises UsageError if it is unknown or invalid."""
+        """Change a setting. Raise the errors of `change_settings`."""
         change_settings(self.control, self._token, {name: _text(value)})
 
     def died(self) -> str:
@@ -85,8 +85,8 @@ def running(
 ) -> Iterator[RunningTwin]:
     """Start a twin, with some settings changed, and end it after the block.
 
-    Without `log`, the log is in a folder that is removed at the end. Raises UsageError if a setting or a port is
-    invalid, EngineError if the twin stopped by itself.
+    Without `log`, the log is in a folder that is removed at the end. Raise UsageError if a setting or a port is
+    invalid, and EngineError if the twin did not start or stopped by itself.
     """
     twin = with_settings(twin, set or {})
     if seed is not None:
@@ -106,7 +106,7 @@ def running(
 
 
 def _start(orders: Orders) -> tuple[subprocess.Popen[bytes], Ready]:
-    """Start the first process, and wait until the twin serves."""
+    """Start the first process, and wait until the twin serves. Raise UsageError with its reason if it reports one."""
     process = subprocess.Popen(
         [sys.executable, "-m", "replay.staging.twin.root"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
@@ -148,9 +148,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def change_settings(control: str, token: str, settings: Mapping[str, str]) -> list[dict[str, str]]:
-    """Change settings of a running twin, either all of them or none, and return the changes.
+    """Change settings of a running twin, all of them or, if one is invalid, none, and return the changes.
 
-    Raises UsageError if a setting is invalid, EngineError if a process of the twin did not apply them.
+    Raise UsageError if a setting is unknown, fixed or invalid, and EngineError if a process of the twin did not apply
+    them. Other processes keep the new settings then.
     """
     changes: list[dict[str, str]] = ask(control, "/set", msgspec.json.encode(settings), token)
     return changes

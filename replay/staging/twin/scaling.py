@@ -17,7 +17,7 @@ class Scaler:
     def decide(
         self, given: Autoscaler, now_ns: int, replicas: int, ready: int, signal: float
     ) -> tuple[int, int]:
-        """Return the number of replicas from now on, and the number that would be used without limits.
+        """Return the number of replicas from now on, and the number without the bounds `min` and `max`.
 
         `replicas` includes those that are starting; `signal` is the mean over the `ready` ones.
         """

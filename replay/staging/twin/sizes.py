@@ -23,12 +23,12 @@ FREE_SHARE = 0.2
 
 
 def check_sizes(twin: Twin, name_of: NameOf) -> None:
-    """Raise UsageError if the load needs more processor time than this machine has."""
+    """Raise UsageError if the load needs more processor time than this process may use, less FREE_SHARE."""
     cpus = len(os.sched_getaffinity(0))
     needed = cpus_needed(twin)
     if needed > cpus * (1 - FREE_SHARE):
         raise UsageError(
-            f"{name_of('load')}: this load needs about {needed:.1f} CPUs, and this machine has {cpus}, of which the load"
+            f"{name_of('load')}: this load needs about {needed:.1f} CPUs, and this process may use {cpus}, of which the load"
             f" generator needs {FREE_SHARE:.0%}",
             hint="lower the rates, or the times of routes with work = 'cpu'",
         )

@@ -124,8 +124,11 @@ class Route(_Table):
 class Database(_Table):
     """A primary and read replicas that lag behind, each with its own pool of connections."""
 
-    connections: Annotated[_Workers, text("Connections to the primary, for each replica of the service")] = 10
-    queue: Annotated[_Queue, text("Requests that may wait for a connection")] = 1_000
+    connections: Annotated[_Workers, text("Connections to the primary, for the whole service")] = 10
+    queue: Annotated[
+        _Queue,
+        text("Maximum number of requests that wait for a connection to the primary, or to a read replica"),
+    ] = 1_000
     wait_ns: Annotated[Duration, text("How long a request waits for a connection. 0: no limit")] = Duration(
         SECOND_NS
     )

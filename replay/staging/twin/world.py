@@ -62,7 +62,7 @@ class World:
         self.late_ns.append(clock_ns() - due_ns)
 
     def late_ms(self) -> float:
-        """Return the 99th percentile of the delay of recent waits, which is the time that the machine adds."""
+        """Return the 99th percentile in ms of the delay that this machine added to recent waits; 0 without waits."""
         kept = sorted(self.late_ns)
         return round(kept[int(0.99 * (len(kept) - 1))] / 1e6, 3) if kept else 0.0
 

@@ -33,7 +33,7 @@ def test_processor_time_is_that_of_all_services_on_the_way() -> None:
 
 def test_more_load_than_the_machine_can_serve_is_refused_with_its_size() -> None:
     cpus = len(os.sched_getaffinity(0))
-    with pytest.raises(UsageError, match=rf"load.*needs about .* CPUs, and this machine has {cpus}"):
+    with pytest.raises(UsageError, match=rf"load.*needs about .* CPUs, and this process may use {cpus}"):
         parse_twin(twin_with(f"{cpus * 100}/s", time="10ms", work="cpu"))
 
 
