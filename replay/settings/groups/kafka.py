@@ -141,7 +141,7 @@ class KafkaSettings(SecuritySettings, kw_only=True, frozen=True):
 
 
 def check(settings: KafkaSettings, name_of: NameOf) -> None:
-    """Raise UsageError if the key of a record uses a placeholder that requests do not have."""
+    """Raise UsageError if the key of a record has an unknown placeholder."""
     keys = [(settings.kafka.key, "kafka.key")]
     keys += [(also.key, f"also[{index}].key") for index, also in enumerate(settings.also) if also.key]
     for text, key in keys:

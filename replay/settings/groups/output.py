@@ -111,7 +111,7 @@ class OutputSettings(LiveSettings, kw_only=True, frozen=True):
 
 
 def check(settings: OutputSettings, name_of: NameOf) -> None:
-    """Raise UsageError for an invalid watched figure or business action.
+    """Raise UsageError for an invalid watched figure or business action, or too many figures.
 
     A watched figure needs a name of its own and exactly one source.
     """
@@ -129,7 +129,7 @@ def check(settings: OutputSettings, name_of: NameOf) -> None:
             if not is_action_name(name):
                 raise UsageError(
                     f"{name_of(f'{table}.{name}')}: an action cannot have this name",
-                    hint="one word of letters, digits, _ . - (all and other are taken)",
+                    hint="write one word of letters, digits, _ . - (all and other are taken)",
                 )
     for name, patterns in settings.actions.items():
         if not patterns or not all(pattern.strip() for pattern in patterns):

@@ -27,7 +27,7 @@ class Window(Table, kw_only=True, frozen=True):
     until: Annotated[
         MomentText | None,
         row(
-            "Moment before which it ends: 18:00, ISO 8601, or +10m after the first moment",
+            "Moment before which the replayed part ends: 18:00, ISO 8601, or +10m after the first moment",
             "--until",
             default="the recording's end",
             common=True,
@@ -110,4 +110,6 @@ def check(settings: TimeSettings, name_of: NameOf) -> None:
             f"{name_of('speed')}: a constant rate has no speed", hint="give either rate or speed"
         )
     if settings.duration_ns is not None and settings.warm_up_ns >= settings.duration_ns:
-        raise UsageError(f"{name_of('warm_up')}: nothing is left to measure, because the run is not longer")
+        raise UsageError(
+            f"{name_of('warm_up')}: nothing is left to measure, because the duration of the run is not longer"
+        )
