@@ -89,7 +89,8 @@ class Arrivals:
 def curve_of(recipe: Recipe) -> tuple[RateCurve, int | None]:
     """Return the rate curve of a recipe, and the recorded time at which it begins, if it has one.
 
-    UsageError if the recipe has no rate, or two; InputError if a file is invalid.
+    UsageError if the rate or the duration is missing or invalid, or if [curve] contradicts itself; InputError if a
+    file is invalid.
     """
     length_ns = None if recipe.duration_ns is None else int(recipe.duration_ns)
     if length_ns == 0:
@@ -144,7 +145,7 @@ def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
         raise UsageError("no duration", hint="give -d 60s")
     if given.steps:
         if not all(0 <= rate < 1e9 for rate in given.steps):
-            raise UsageError("curve.steps: a rate must be 0 or above")
+            raise UsageError("curve.steps: a rate must be at least 0, and below 1e9 per second")
         return steps(given.steps, length_ns), None
     assert given.ramp is not None
     if units.MAX_RATE in given.ramp:
@@ -196,8 +197,8 @@ def _moment_ns(text: str) -> int:
 def generate(recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> Trace:
     """Write the trace of a recipe to `out`. Equal recipes give equal traces.
 
-    UsageError if the recipe contradicts itself; InputError if one of its files is invalid, or nothing arrives;
-    LimitError beyond 20e9 requests; OutputError if `out` exists or cannot be written.
+    UsageError if the recipe is incomplete or contradicts itself; InputError if one of its files is invalid, or
+    nothing arrives; LimitError beyond 20e9 requests; OutputError if `out` exists or cannot be written.
     """
     warm(["workload.arrivals", "workload.mixes"])
     made = _arrivals(recipe)
@@ -221,7 +222,7 @@ def _zone_text(moment: str) -> str:
         offset = dt.datetime.fromisoformat(moment).strftime("%z")
     except ValueError:
         raise UsageError(
-            f"start: {moment!r} is not a date and time", hint="2026-01-05T18:00:00+01:00"
+            f"start: {moment!r} is not a date and time", hint="write 2026-01-05T18:00:00+01:00"
         ) from None
     return f"{offset[:3]}:{offset[3:5]}" if offset not in ("", "+0000") else "UTC"
 

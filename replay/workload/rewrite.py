@@ -30,7 +30,7 @@ class Rewrite:
         self.matched = [0] * len(self.rules)
 
     def __call__(self, target: bytes) -> bytes:
-        """Return the rewritten target. UsageError if it is not a valid target."""
+        """Return the rewritten target. UsageError if a rule that matches makes an invalid target."""
         for number, (text, pattern, put) in enumerate(self.rules):
             made, count = pattern.subn(lambda match, put=put: match.expand(put), target)
             self.matched[number] += count > 0
@@ -38,7 +38,7 @@ class Rewrite:
                 raise UsageError(
                     f"--rewrite: {text!r} makes {made[:60].decode('latin-1')!r} of"
                     f" {target[:60].decode('latin-1')!r}, which is not a path",
-                    hint="a path must begin with a slash and contain no blanks",
+                    hint="a path must begin with a slash and have only visible ASCII characters",
                 )
             target = made
         return target
