@@ -166,7 +166,7 @@ def _in_the_way(path: Path) -> OutputError:
 
 
 def is_being_written(path: Path) -> bool:
-    """Return whether a running recording holds the lock on a journal."""
+    """Return whether a running recording holds the lock on a journal; False if the file cannot be opened."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

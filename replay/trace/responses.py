@@ -54,7 +54,7 @@ class RecordedResponse:
 
     `type` is the media type in lower case without parameters ("" if there is none). `size` is the body's size on
     the wire, without the transfer coding; -1 is unknown. `digest` is the XXH64 of those bytes; 0 is unknown. `body`
-    is the body, if it was kept, in the content coding stated in `headers`; with `cut`, it is only the beginning.
+    is None if it was not kept. It has the content coding stated in `headers`; with `cut`, it is only the beginning.
     """
 
     type: str = ""

@@ -9,7 +9,7 @@ VALUES_MAX = 4_096
 """How many response values are remembered per client, and how many sent values per place."""
 
 HIT_RATE_MIN = 0.9
-"""Below this hit rate, a rule is proposed only as a comment, because the value probably has another source."""
+"""Below this hit rate, a rule is only a comment or a note, because the value probably has another source."""
 
 
 class Giver(NamedTuple):
