@@ -119,6 +119,6 @@ class Scenario(OutputSettings, kw_only=True, frozen=True):
 
 
 def _digest(text: str) -> str:
-    import hashlib  # help and completion need no digests
+    import hashlib  # Imported here, because help and completion need no digests.
 
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -48,7 +48,9 @@ def pointer_tokens(text: str) -> list[bytes]:
             f"{text!r} is not a JSON Pointer", hint='write "/user/token": each step has a slash before it'
         )
     if "\0" in text or re.search(r"~(?![01])", text):
-        raise UsageError(f"{text!r} is not a JSON Pointer", hint="~ is written ~0, and / in a name ~1")
+        raise UsageError(
+            f"{text!r} is not a JSON Pointer", hint="write ~ as ~0, and / in a name as ~1; leave out NUL"
+        )
     return [token.replace("~1", "/").replace("~0", "~").encode() for token in text.split("/")[1:]]
 
 

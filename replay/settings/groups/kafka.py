@@ -50,7 +50,13 @@ class Kafka(Table, kw_only=True, frozen=True):
         row("Protocol of the brokers' listener", used_by="Kafka"),
     ] = "PLAINTEXT"
     ssl_cafile: Annotated[
-        str, row("Certificates to trust", default="the system's", used_by="Kafka", example="ca.pem")
+        str,
+        row(
+            "Certificates to trust, a PEM file, relative to the working directory",
+            default="the system's",
+            used_by="Kafka",
+            example="ca.pem",
+        ),
     ] = ""
     sasl_mechanism: Annotated[
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
