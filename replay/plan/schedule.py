@@ -236,9 +236,9 @@ def make_schedules(
 
 
 def _transformed(trace: Trace, scenario: Scenario, clock: Clock, area: Path | None) -> Trace:
-    """Return the replayed part of the trace, transformed as the scenario asks.
+    """Return the trace to replay: the window transformed as the scenario requires, or the whole trace unchanged.
 
-    Without a transform it is the trace itself. Raises UsageError if a transform needs a folder and `area` is None.
+    Raises UsageError if the scenario transforms the trace and `area` is None.
     """
     wanted = Transform.of(scenario)
     if not wanted.changes:
@@ -319,7 +319,7 @@ def _make_plan(
 
 
 def _length_ns(clock: Clock, scenario: Scenario, rows: int, end_ns: int) -> int | None:
-    """Return the time from the start of the run to the end of the replayed part or of a constant rate.
+    """Return how long the run takes to send its requests: all rows at a constant rate, or the replayed part.
 
     For a closed loop it is the duration, or None without one, because the target sets the pace.
     """

@@ -49,7 +49,7 @@ class Scenario(OutputSettings, kw_only=True, frozen=True):
     """All settings of a replay. `replay.settings.file.load` makes one from a file and flags."""
 
     def by_target(self) -> list[Scenario]:
-        """Return the scenario of each target, the first target's first."""
+        """Return the scenario of each target: that of `target`, then those of the [[also]] tables."""
         first = msgspec.structs.replace(self, also=())
         return [first, *(first.sent_also(rule) for rule in self.also)]
 

@@ -110,7 +110,7 @@ class _Finder(Table, kw_only=True, frozen=True):
         return found if found.has_group else compile_pattern(f"({self.regex})")
 
     def find_problem(self) -> Problem | None:
-        """Return why the JSON Pointer or the pattern is invalid; None if it is not."""
+        """Return why the JSON Pointer or the pattern is invalid; None if they are valid or not given."""
         key = "json" if self.json is not None else "regex"
         try:
             if self.json is not None:
@@ -134,7 +134,7 @@ class CaptureRule(_Finder, kw_only=True, frozen=True):
     ] = "text"
 
     def problem(self) -> Problem | None:
-        """Return why the rule is invalid; None if it is not."""
+        """Return why the rule is invalid; None if it is valid."""
         if not 0 < self.longest <= VALUE_BYTES_MAX:
             return Problem("longest", f"it must be above 0 and at most {units.format_bytes(VALUE_BYTES_MAX)}")
         return (
@@ -172,7 +172,7 @@ class SetRule(Table, kw_only=True, frozen=True):
     ] = False
 
     def problem(self) -> Problem | None:
-        """Return why the rule is invalid; None if it is not."""
+        """Return why the rule is invalid; None if it is valid."""
         found = _one_of(self, SET_PLACES) or self._value_problem()
         if found is not None:
             return found
@@ -240,7 +240,7 @@ class Variable(Table, kw_only=True, frozen=True):
     each_run: Annotated[bool, row("Make other values in each run")] = False
 
     def problem(self) -> Problem | None:
-        """Return why the rule is invalid; None if it is not."""
+        """Return why the rule is invalid; None if it is valid."""
         if self.column and self.file is None:
             return Problem("column", "only a file has columns", "give file as well")
         found = _name_problem(self.name) or _one_of(self, ("file", "generate", "env"))
@@ -283,7 +283,7 @@ class CheckRule(_Finder, kw_only=True, frozen=True):
     ] = None
 
     def problem(self) -> Problem | None:
-        """Return why the rule is invalid; None if it is not."""
+        """Return why the rule is invalid; None if it is valid."""
         found = _one_of(self, ("status", "size", "contains", "digest", "header", "cookie", "json", "regex"))
         if found is not None:
             return found

@@ -91,7 +91,10 @@ def strangers(path: Path) -> list[str] | None:
 
 
 def _has_version(path: Path) -> bool:
-    """Return whether the manifest in a folder is that of a trace: other programs use the same file name."""
+    """Return whether the manifest in a folder is that of a trace that this code reads.
+
+    Other programs use the same file name.
+    """
     try:
         read_manifest(path)
     except InputError:

@@ -194,7 +194,7 @@ def read_curve(path: Path) -> RecordedCurve:
 
     Each row has a time (ISO 8601, UTC without a zone, or seconds) and a rate per second. If the second column
     is called `count`, `counts`, `requests`, `hits` or `n`, it is the number of requests from this time on. Rows are
-    steps that last until the next row; the last one, and any row of counts, lasts at most as long as most rows do.
+    steps that last until the next row. The last one lasts as long as most rows do, and a row of counts no longer.
     InputError if a row is invalid or out of order (with the line), or if there are fewer than two.
     """
     try:

@@ -55,7 +55,7 @@ Int64s = npt.NDArray[np.int64]
 class Arrivals:
     """An arrival process under a rate curve.
 
-    Iterating yields its arrivals in order, in nanoseconds, from `start_ns` on.
+    Iterating yields its arrivals in order, in batches of up to `rows`, in nanoseconds. The curve begins at `start_ns`.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ def generate(recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> Tra
 
 
 def _zone_text(moment: str) -> str:
-    """Return the zone of an ISO 8601 time, such as `+01:00`; UTC if it has none."""
+    """Return the zone of an ISO 8601 time, such as `+01:00`; UTC if it has none. UsageError for another text."""
     try:
         offset = dt.datetime.fromisoformat(moment).strftime("%z")
     except ValueError:

@@ -86,7 +86,7 @@ def _why(error: Exception, pattern: str) -> str:
 
 
 def _check_template(put: bytes, pattern: Any) -> None:
-    """Raise re.error or IndexError, as Python does, if TO refers to a group that FROM does not have."""
+    """Raise re.error or IndexError, as Python does, if TO is invalid or refers to a group that FROM does not have."""
     names = {index: name for name, index in pattern.groupindex.items()}
     groups = [b"(?P<%s>)" % names[n] if n in names else b"()" for n in range(1, pattern.groups + 1)]
     re.compile(b"".join(groups)).sub(put, b"")

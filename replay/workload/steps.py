@@ -56,7 +56,7 @@ class Keep:
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """Return the entry for the history."""
+        """See `Step`."""
         return {"transform": "without" if self.without else "only", "routes": list(self.routes)}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
@@ -82,7 +82,7 @@ class Sample:
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """Return the entry for the history."""
+        """See `Step`."""
         return {"transform": "sample", "share": self.share, "by": self.by, "seed": self.seed}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
@@ -122,7 +122,7 @@ class Grow:
         return len(self.scale) == 1 and not self.scale[0][0]
 
     def record(self) -> dict[str, Any]:
-        """Return the entry for the history."""
+        """See `Step`."""
         return {
             "transform": "scale", "scale": setting_text(self.scale), "seed": self.seed,
             "grow": "repeat" if self.repeat else "requests",
@@ -186,7 +186,7 @@ class Speed:
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """Return the entry for the history."""
+        """See `Step`."""
         return {"transform": "speed", "factor": self.factor}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:

@@ -157,7 +157,8 @@ def check_scale(scale: Scale, flag: str = "--scale") -> None:
 def _busiest_minute_per_s(pipeline: _Pipeline, speed: float) -> float:
     """Return the highest rate of any minute at a speed, per second; the mean rate if the whole is shorter.
 
-    Minutes begin at whole seconds, as in `replay inspect`.
+    Minutes begin at whole seconds of the result, as in `replay inspect`, or at longer steps in a trace of months.
+    InputError if no event is left.
     """
     trace, window_ns = pipeline.trace, max(round(PEAK_WINDOW_NS * speed), 1)
     parts = next(

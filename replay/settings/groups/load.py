@@ -134,7 +134,7 @@ class LoadSettings(SessionSettings, kw_only=True, frozen=True):
 
 
 def check(settings: LoadSettings, name_of: NameOf) -> None:
-    """Raise UsageError for an invalid rule for bodies, and for rates that contradict each other."""
+    """Raise UsageError for an invalid rule for bodies, and for a peak that is `max` or given beside a rate."""
     for index, rule in enumerate(settings.body):
         if not sendable(rule.content_type.replace(" ", "")):
             raise UsageError(

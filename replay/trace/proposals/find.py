@@ -81,7 +81,7 @@ Links = dict[tuple[Giver, SentPlace], Link]
 def _links(events: Callable[[], Iterator[Event]], found: Proposals) -> Links:
     """Return how often each source's values were sent in each place.
 
-    Values that clients sent without having received them are recorded in `found`.
+    `found` gets the counts of events, responses and places, and the values that clients sent before they received them.
     """
     links: Links = defaultdict(Link)
     given: dict[int, dict[str, Giver]] = defaultdict(dict)
