@@ -377,10 +377,7 @@ class DueRows:
         return bool((self._rules[:methods] >= kernels.NOT_ALLOWED).any())
 
     def _sent_rows(self, row: int) -> Iterator[Int64s]:
-        """Yield the numbers of the rows that are sent, by batch.
-
-        The first batch begins with `row`.
-        """
+        """Yield the numbers of the rows that are sent, by batch. `row` is the number of the first row of the window."""
         for batch in self._trace_batches(columns_alone=True):
             marks = np.zeros(len(batch), np.bool_)
             mark_sent(batch.request, self.table, self._rules, marks)

@@ -66,7 +66,7 @@ class Source(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class LeftOut(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A file in a folder or matching a pattern that is not a recording, and the reason."""
+    """A file that the import of a folder or a pattern skipped, because it is not a recording, and the reason."""
 
     name: str
     why: str

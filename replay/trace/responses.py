@@ -66,7 +66,10 @@ class RecordedResponse:
 
 
 def media_type(headers: Headers) -> str:
-    """Return the media type of the first Content-Type, in lower case and without parameters; "" if there is none."""
+    """Return the media type of the first Content-Type, in lower case and without parameters.
+
+    It is "" if there is none, or if it is not printable ASCII.
+    """
     for name, value in headers:
         if name.lower() == b"content-type" and value:
             text = value.partition(b";")[0].strip().lower()[:MEDIA_TYPE_CHARS_MAX].decode("latin-1")

@@ -113,7 +113,10 @@ def curve_of(recipe: Recipe) -> tuple[RateCurve, int | None]:
 
 
 def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
-    """Return the curve that a [curve] table describes, and the recorded time at which it begins, if it has one."""
+    """Return the curve that a [curve] table describes, and the recorded time at which it begins, if it has one.
+
+    UsageError if the table is incomplete or contradicts itself or the duration; InputError if its file is invalid.
+    """
     kinds = [
         given.ramp is not None,
         bool(given.steps),
@@ -164,7 +167,11 @@ def _refuse_longer(length_ns: int, curve_ns: int) -> None:
 
 
 def _arrivals(recipe: Recipe) -> Arrivals:
-    """Return the arrival process of a recipe."""
+    """Return the arrival process of a recipe.
+
+    UsageError if nothing would arrive, or if the trace would not lie between 1970 and 2261; LimitError if more than
+    REQUESTS_MAX requests are expected. Errors of `curve_of` and `fit` are passed on.
+    """
     curve, recorded_ns = curve_of(recipe)
     chain = NO_CHAIN
     if recipe.bursts_of is not None:
@@ -177,7 +184,7 @@ def _arrivals(recipe: Recipe) -> Arrivals:
         raise UsageError("the rate is always 0, so nothing arrives")
     if expected > REQUESTS_MAX:
         raise LimitError(
-            f"about {expected:.3g} requests are more than {REQUESTS_MAX:.0e}",
+            f"about {expected:.3g} requests are more than the limit of {REQUESTS_MAX:.0e}",
             hint="lower the rate or the duration",
         )
     start_ns = _moment_ns(START) if recorded_ns is None else recorded_ns

@@ -57,7 +57,7 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
     compress_to_ns: Annotated[
         Duration | None,
         row(
-            "Speed up until the replay takes this long: a day in 10m",
+            "Change the speed so that the replay takes this long: a day in 10m",
             "--compress-to",
             positive=True,
             example="10m",
@@ -95,7 +95,7 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
 
 
 def check(settings: TimeSettings, name_of: NameOf) -> None:
-    """Raise UsageError if the speed is set in two ways, or if the warm-up leaves nothing to measure."""
+    """Raise UsageError if `speed`, `rate` and `compress_to` are combined, or if the warm-up leaves nothing to measure."""
     if settings.compress_to_ns is not None and float(settings.speed) != 1:
         raise UsageError(
             f"{name_of('compress_to')}: it cannot be combined with speed", hint="give one of them"

@@ -55,7 +55,10 @@ class Needed(NamedTuple):
 
 @dataclass(slots=True)
 class OwnValues:
-    """The values that clients sent in one place without having received them, with the clients of each value."""
+    """The values that clients sent in one place without having received them, with the clients of each value.
+
+    At most VALUES_MAX values are kept. `count` counts each time that a value was sent.
+    """
 
     count: int = 0
     values: dict[str, set[int]] = field(default_factory=dict)

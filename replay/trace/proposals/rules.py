@@ -109,7 +109,7 @@ class _Writer:
         return f"{kind} {place.name} of {self._routes[place.route]}".replace("  ", " ")
 
     def _session(self, session: Session) -> None:
-        """Add the captures of a session value, and the rules that send it."""
+        """Propose the cookie jar for the cookies of a session value, and captures and rules for its other places."""
         cookies = [place for place in session.places if place.kind == "cookie"]
         if cookies:
             sent = sum(session.sent[place] for place in cookies)
@@ -199,7 +199,7 @@ class _Writer:
         )
 
     def _set_all(self, places: list[SentPlace], name: str) -> None:
-        """Add the rules that set a generated value."""
+        """Add the rules that set a value that is generated or that the user supplies."""
         keys: dict[str, Any]
         for place in places:
             count = self._found.own[place].count
@@ -218,7 +218,10 @@ class _Writer:
                 self._made.rules.append(Rule("set", keys, f"sent {units.counted(count, 'time')}"))
 
     def _path(self, place: SentPlace, name: str, hits: int, sent: int) -> None:
-        """Note a value in a path segment. Later, all noted segments of a route become one rule."""
+        """Remember a value that fills a path segment or a whole path. `_set_paths` makes one rule for each route.
+
+        A value that was right too rarely becomes a note instead.
+        """
         if hits < HIT_RATE_MIN * sent:
             self._made.notes.append(
                 f"{self._where(place)} is {{{name}}} only in {_rate(hits, sent)}: not proposed"
