@@ -167,7 +167,10 @@ def _check_watch(watch: Watch, where: str) -> None:
             hint='write pointer = "/queue/length"',
         )
     if source in ("prometheus", "json"):
-        url = urlsplit(getattr(watch, source))
+        try:
+            url = urlsplit(getattr(watch, source))
+        except ValueError:
+            url = urlsplit("")
         if url.scheme not in ("http", "https") or not url.hostname or url.username or url.password:
             raise UsageError(
                 f"{where} ({watch.name}): {source} is not an http URL, or has credentials in it",
