@@ -41,7 +41,7 @@ class BodyRule(Table, kw_only=True, frozen=True):
         except OSError as error:
             raise InputError(
                 f"the body of {self.route}: {self.file}: {reason_of(error)}",
-                hint="give the file of this [[body]] rule",
+                hint="give this [[body]] rule a file that can be read",
             ) from None
 
 
