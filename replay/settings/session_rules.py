@@ -154,7 +154,7 @@ class SetRule(Table, kw_only=True, frozen=True):
     path: Annotated[
         str | None,
         row(
-            "Path that replaces the recorded one; {*} keeps a segment, and a path without a query keeps the recorded one"
+            "Path that replaces the recorded one; {*} keeps a segment; without a query in it, the recorded query is kept"
         ),
     ] = None
     header: Annotated[str | None, row("Name of the header")] = None

@@ -149,7 +149,7 @@ class Grow:
             begin = 0
             while begin < len(batch):
                 at_ns, source = np.empty(rows, np.int64), np.empty(rows, np.int64)
-                # The consumer may load other requests between two yields, so those of the batch are loaded before each call.
+                # The consumer may load other requests between two yields, so this batch's are loaded each time.
                 end = begin + requests.load_columns(batch.request[begin:])
                 out = kernels.Copies(at_ns, source, no_clients)
                 count, begin = kernels.grow(batch[:end].rows, begin, table, growth, first, out)

@@ -159,7 +159,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
 
 
 def check(settings: TargetSettings, name_of: NameOf) -> None:
-    """Raise UsageError for an invalid header, host, resolver or `trace_url`, and for a header that is set in two ways."""
+    """Raise UsageError for an invalid header, host, resolver or `trace_url`, and for a header that is set twice."""
     for name in settings.headers:
         check_header(name, f"headers.{name}", name_of)
     if settings.trace_url and (problem := url_problem(settings.trace_url)):
