@@ -28,7 +28,7 @@ from replay_native.trace import columns
 from .numbers import RowNumbers
 
 DUE_ROWS = 65_536
-"""Rows per DueBatch."""
+"""Maximum rows of a DueBatch."""
 
 DEFAULT_TOOK_NS = 100 * units.MS_NS
 """Assumed duration of a response whose recorded duration is unknown, for the estimate of connections."""

@@ -33,7 +33,7 @@ _OTHER_NAMES = {
     "since": "from", "to": "until", "multiply": "scale", "thin": "sample", "exclude": "without", "include": "only",
 }  # fmt: skip
 SIZE_BYTES_MAX = 100 * 1024 * 1024
-"""The size of the largest scenario file that is accepted."""
+"""The size of the largest TOML file that is accepted."""
 
 
 _TOML_TYPES = {

@@ -30,7 +30,7 @@ MANIFEST_BYTES_MAX = 256 << 20
 """Maximum size of a manifest in bytes: ten times the size of a manifest whose lists are all full."""
 
 ROUTES_MAX = 1_000
-"""Maximum number of distinct routes in a trace."""
+"""Beyond this number of distinct routes, rare ones are grouped. A reader accepts up to METHODS_MAX more."""
 
 METHODS_MAX = 256
 """Maximum number of distinct methods in a trace."""

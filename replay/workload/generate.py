@@ -37,7 +37,7 @@ from .mmpp2 import fit
 from .recipe import Curve, Recipe, RequestRule
 
 BATCH_ROWS = 1 << 20
-"""Arrivals generated at a time; they fill one events file."""
+"""Arrivals generated at a time; without sessions, they fill one events file."""
 
 REQUESTS_MAX = 20e9
 """More requests than this are assumed to be a mistake, because their trace would take 700 GB."""

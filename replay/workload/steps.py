@@ -20,7 +20,7 @@ from replay_native.workload import scale as kernels
 from .rules import classes_of, classes_to_scale
 
 OUTPUT_ROWS = 1 << 20
-"""Rows per batch of a step that adds events."""
+"""Maximum rows per batch of a step that adds events, unless a factor needs more."""
 
 Events = Callable[[], Iterator[Batch]]
 """Starts reading a stream of events; each call reads it again from the beginning."""

@@ -13,7 +13,7 @@ from ..row import row
 from .answers import AnswersSettings
 
 OF_THE_PAGE = ("live_allow", "live_cert", "live_key", "live_linger_ns")
-"""The settings that have no effect without `live`."""
+"""The settings that are refused without `live`."""
 
 
 class LiveSettings(AnswersSettings, kw_only=True, frozen=True):

@@ -9,7 +9,7 @@ from .found import Needed, OwnValues, Proposals, SentPlace, Unique
 from .values import bits_of
 
 UNIQUE_SHARE = 0.9
-"""Values of a place are unique if at least this share of them first occur there, and as many are of one client only."""
+"""The least share of a place's values that first occur there, and that only one client sends, if they are unique."""
 
 _EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@]+\.[^\s@]+")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
