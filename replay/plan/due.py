@@ -28,7 +28,7 @@ from replay_native.trace import columns
 from .numbers import RowNumbers
 
 DUE_ROWS = 65_536
-"""Rows per DueBatch."""
+"""Maximum rows of a DueBatch."""
 
 DEFAULT_TOOK_NS = 100 * units.MS_NS
 """Assumed duration of a response whose recorded duration is unknown, for the estimate of connections."""
@@ -107,7 +107,7 @@ def span_text(from_ns: int, until_ns: int, zone: dt.tzinfo) -> str:
 
 
 def time_zone(trace: Trace, scenario: Scenario) -> dt.tzinfo:
-    """Return the time zone of a window: the scenario's, otherwise the recording's, otherwise UTC."""
+    """Return the time zone of a window: the scenario's, otherwise the recording's if it is valid, otherwise UTC."""
     if scenario.window.tz is not None:
         return units.parse_zone(scenario.window.tz)
     try:
@@ -119,7 +119,7 @@ def time_zone(trace: Trace, scenario: Scenario) -> dt.tzinfo:
 def make_clock(trace: Trace, scenario: Scenario, zone: dt.tzinfo) -> Clock:
     """Return the clock for a trace: the scenario's window and pace.
 
-    Raises UsageError if the window lies outside the recording.
+    Raises UsageError if the window is empty, or lies outside the recording.
     """
     window, start_ns, end_ns = scenario.window, trace.start_ns, trace.end_ns
     from_ns, until_ns = start_ns, end_ns + 1
@@ -127,6 +127,11 @@ def make_clock(trace: Trace, scenario: Scenario, zone: dt.tzinfo) -> Clock:
         from_ns = units.parse_moment(window.from_).resolve_ns(start_ns, end_ns, zone)
     if window.until is not None:
         until_ns = units.parse_moment(window.until).resolve_ns(max(from_ns, start_ns), end_ns, zone)
+    if window.from_ is not None and window.until is not None and until_ns <= from_ns:
+        raise UsageError(
+            f"the window {span_text(from_ns, until_ns, zone)} is empty",
+            hint="its end must be after its beginning",
+        )
     if from_ns > end_ns or until_ns <= max(from_ns, start_ns):
         raise UsageError(
             f"the window {span_text(from_ns, until_ns, zone)} holds nothing of the recording",
@@ -174,7 +179,10 @@ def method_rules(methods: list[str], scenario: Scenario) -> npt.NDArray[np.uint8
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """The counts of one pass over a trace; `kernels.SurveyCounts` describes each."""
+    """The counts of a pass over a trace, to which `add` adds further passes; `kernels.SurveyCounts` describes each.
+
+    `selected` is the number of requests sent.
+    """
 
     sent: Int64s
     skipped: Int64s
@@ -210,11 +218,11 @@ class Tally:
 
     @property
     def seen(self) -> int:
-        """Number of rows read."""
+        """Number of rows read in one pass. It is wrong once `add` has added another pass."""
         return int(self.sent.sum() + self.skipped.sum())
 
     def add(self, other: Tally, times: int) -> None:
-        """Add the counts of another pass `times` times; peaks are unchanged."""
+        """Add the requests sent in another pass `times` times; peaks and skipped rows are unchanged."""
         for name in ("sent", "routes", "hosts", "bodiless"):
             getattr(self, name)[:] += getattr(other, name) * times
         self.tooks += other.tooks * np.uint32(times)
@@ -276,7 +284,10 @@ class DueRows:
         self._rules = method_rules(trace.requests.methods, scenario)
 
     def batches(self) -> Iterator[DueBatch]:
-        """Yield the due requests in order: for a repeated trace until `rows_max`, for a closed loop without end."""
+        """Yield the due requests in order, computed anew at each call.
+
+        A trace that repeats yields up to `rows_max` requests. It never ends for a closed loop with a duration.
+        """
         seq = 0
         while seq < self.clock.rows_max:
             before = seq
@@ -298,7 +309,7 @@ class DueRows:
             yield batch
 
     def stop(self) -> None:
-        """Do nothing: the feeder stops after the last row of the trace."""
+        """Do nothing: only a source that is followed must be stopped."""
 
     def count(self, rows_max: int) -> Tally:
         """Survey one pass over the trace, up to `rows_max` requests sent."""
@@ -336,7 +347,7 @@ class DueRows:
     def rows_in_window(self) -> int:
         """Count the rows in the window, sent or not.
 
-        Files that lie wholly in the window are counted from the manifest.
+        The manifest gives the number if the window covers every file; otherwise the window is read.
         """
         from_ns, until_ns = self.clock.from_ns, self.clock.window_until_ns
         segments = self.trace.manifest.segments
@@ -348,7 +359,7 @@ class DueRows:
     def numbers(self, rows_a_pass: int) -> RowNumbers:
         """Return which row of the trace each request is.
 
-        Reads the window once more if the trace has methods that are not sent.
+        Reads the rows before the window, to count them, and the window if the trace has methods that are not sent.
         """
         from_ns = self.clock.from_ns
         first = (
@@ -366,10 +377,7 @@ class DueRows:
         return bool((self._rules[:methods] >= kernels.NOT_ALLOWED).any())
 
     def _sent_rows(self, row: int) -> Iterator[Int64s]:
-        """Yield the numbers of the rows that are sent, by batch.
-
-        The first batch begins with `row`.
-        """
+        """Yield the numbers of the rows that are sent, by batch. `row` is the number of the first row of the window."""
         for batch in self._trace_batches(columns_alone=True):
             marks = np.zeros(len(batch), np.bool_)
             mark_sent(batch.request, self.table, self._rules, marks)

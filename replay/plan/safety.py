@@ -158,8 +158,8 @@ def check_plan(
 ) -> None:
     """Raise LimitError if a plan targets the recording's own origin, is too fast or is too long.
 
-    The error shows the flag that permits it. `origins` are the hosts in the recording. The default limits apply only
-    to targets beyond loopback.
+    The hint gives the flag that permits the plan or, for a closed loop without a duration, the one that ends it.
+    `origins` are the hosts in the recording. They and the default limits matter only for targets beyond loopback.
     """
     local = all(is_loopback(address) for address in addresses)
     origin = next((name for name in origins if _same_host(name, target.host)), "")
@@ -191,7 +191,7 @@ def _check_rate(plan: Plan, scenario: Scenario, default_per_s: float) -> None:
     if plan.peak_1s_per_s is None:
         raise LimitError(
             f"a closed loop has no maximum rate; the limit{beyond} is {units.format_rate(limit)}",
-            hint="--max-rate max",
+            hint="--max-rate max allows it",
         )
     raise LimitError(
         f"the plan's busiest second has {units.format_count(peak)} requests;"

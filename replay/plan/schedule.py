@@ -42,6 +42,7 @@ from .due import (
     RowSource,
     Tally,
     make_clock,
+    method_rules,
     span_text,
     time_zone,
 )
@@ -83,9 +84,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What the run will send.
 
     Rates are requests per second of replay time. `rows` is None if only the duration bounds a closed loop; the counts
-    are then those of one pass. Peaks, mean and `length_ns` are None if the target sets the pace. `recorded_from_ns`
-    and `recorded_until_ns` delimit the part of the recording that is replayed, since the epoch. `by_route` is in the
-    order of the trace's routes. `rejected` counts unreadable `lines` of the recording by reason. `files_left_out`
+    are then those of one pass. In a closed loop, peaks and mean are None, and `length_ns` is the duration, or None
+    without one. `recorded_from_ns` and `recorded_until_ns` are the recorded times, since the epoch, at which the
+    replayed part begins and ends. `by_route` is in the order of the trace's routes. `lines` counts the lines of the
+    recording that should hold a request, and `rejected` those that could not be read, by reason. `files_left_out`
     explains which files of a folder were skipped. `feed_rate_per_s` sizes the feeds if the requests are not known in
     advance. `out_of_time_order` counts, by partition of a whole Kafka recording, the records whose timestamp is
     before that of a record at a lower offset (None: not counted).
@@ -189,9 +191,9 @@ class Schedule:
 def make_schedule(trace: Trace, scenario: Scenario, *, name: str = "", area: Path | None = None) -> Schedule:
     """Read the trace and plan the scenario.
 
-    `name` is the plan's name for the recording. If the scenario scales or samples, a transformed trace is written to
-    the folder `area`, which must exist as long as the schedule. Raises InputError if the trace is empty or damaged,
-    and UsageError if nothing would be sent.
+    `name` is the plan's name for the recording. If the scenario transforms the trace (`Transform.changes`), the result
+    is written to the folder `area`, which must exist as long as the schedule. Raises InputError if the trace is empty
+    or damaged, and UsageError if nothing would be sent or measured, or if the scenario has further targets.
     """
     if scenario.also:
         raise UsageError(
@@ -234,21 +236,26 @@ def make_schedules(
 
 
 def _transformed(trace: Trace, scenario: Scenario, clock: Clock, area: Path | None) -> Trace:
-    """Return the replayed part of the trace, transformed as the scenario asks.
+    """Return the trace to replay: the window transformed as the scenario requires, or the whole trace unchanged.
 
-    Without a transform it is the trace itself. Raises UsageError if a transform needs a folder and `area` is None.
+    Raises UsageError if the scenario transforms the trace and `area` is None.
     """
     wanted = Transform.of(scenario)
     if not wanted.changes:
         return trace
     if area is None:
-        raise UsageError("a scenario that scales or samples needs a folder to work in", hint="give area=")
+        raise UsageError(
+            "a scenario that transforms the trace needs a folder for the result", hint="give area="
+        )
     wanted = replace(wanted, from_ns=clock.from_ns, until_ns=clock.until_ns, replayed_speed=clock.speed)
     return transform(trace, area / "transformed.trace", wanted)
 
 
 def _repeat(rows: DueRows, tally: Tally) -> float:
-    """Count the further passes of a repeated trace, and return the number of passes."""
+    """Add the further passes of a repeated trace to the tally, and return the number of passes.
+
+    It is 1 if the trace does not repeat, and for a closed loop, whose passes are unknown.
+    """
     clock, once = rows.clock, tally.selected
     if not clock.repeats or clock.rows_max == FOREVER or once >= clock.rows_max:
         return 1.0
@@ -312,9 +319,9 @@ def _make_plan(
 
 
 def _length_ns(clock: Clock, scenario: Scenario, rows: int, end_ns: int) -> int | None:
-    """Return the time from the start of the run to its last due time, or to the end of its duration.
+    """Return how long the run takes to send its requests: all rows at a constant rate, or the replayed part.
 
-    For a closed loop without a duration it is None, because the target sets the pace.
+    For a closed loop it is the duration, or None without one, because the target sets the pace.
     """
     if clock.period_ns < 0:
         return scenario.duration_ns
@@ -326,7 +333,10 @@ def _length_ns(clock: Clock, scenario: Scenario, rows: int, end_ns: int) -> int 
 def _peaks(
     clock: Clock, tally: Tally, length_ns: int | None
 ) -> tuple[float | None, float | None, int | None]:
-    """Return the highest rates over 1 s and 60 s (or the whole run, if shorter), and when the busiest second begins."""
+    """Return the highest rates over 1 s and 60 s (or the whole run, if shorter), and when the busiest second begins.
+
+    All are None for a closed loop.
+    """
     if clock.period_ns < 0:
         return None, None, None
     if clock.period_ns > 0:
@@ -338,7 +348,10 @@ def _peaks(
 
 
 def _connections(clock: Clock, scenario: Scenario, tally: Tally, peak_per_s: float | None) -> int:
-    """Estimate the requests in flight in the busiest second from the recorded response times."""
+    """Estimate the requests in flight in the busiest second from the recorded response times.
+
+    For a closed loop, return the scenario's number of connections (0: auto).
+    """
     if clock.period_ns < 0:
         return int(scenario.connections)
     in_flight = int(tally.windows[0, kernels.BUSY_PEAK]) / SECOND_NS
@@ -364,7 +377,7 @@ def _clients(rows: DueRows, scenario: Scenario) -> ClientsPlan:
 
 
 def _routes(trace: Trace, tally: Tally) -> list[RoutePlan]:
-    """Return the routes of the trace with their recorded figures, in the order of the lanes' rows."""
+    """Return all routes of the trace with their recorded figures, in the trace's order."""
     plans = []
     requests = trace.requests
     named = zip(requests.routes, requests.actions, tally.routes, tally.tooks, strict=True)
@@ -402,7 +415,7 @@ def _pace(scenario: Scenario) -> str:
         pace = f"as recorded, {scenario.speed:g} times as fast"
     if scenario.sample is not None:
         pace += f", {units.format_share(scenario.sample)} of the {scenario.sample_by}s"
-    factors = [f"{route or 'all'} times {factor:g}" for route, factor in scenario.scale]
+    factors = [f"{route or 'all routes'} times {factor:g}" for route, factor in scenario.scale]
     if scenario.peak_per_s is not None:
         factors.append(f"scaled to a busiest minute of {units.format_rate(scenario.peak_per_s)}")
     return ", ".join([pace, *factors])
@@ -426,7 +439,11 @@ def _nothing_to_send(
             hint=f"the recording is from {span_text(trace.start_ns, trace.end_ns, zone)}",
         )
     held = ", ".join(f"{name} ({units.format_count(count)})" for name, count in skipped.items())
+    rules = method_rules(list(skipped), scenario)
+    permitted = [name for name, rule in zip(skipped, rules, strict=False) if rule == kernels.NOT_ALLOWED]
+    if not permitted:
+        return UsageError(f"nothing would be sent: the recording holds {held}, which replay never sends")
     return UsageError(
         f"nothing would be sent: the recording holds {held}; only {', '.join(scenario.methods)} may be sent",
-        hint=f"allow them: --methods {','.join(skipped)}",
+        hint=f"allow them: --methods {','.join(permitted)}",
     )

@@ -14,7 +14,7 @@ from .due import make_clock, time_zone
 def transform_of(trace: Trace, scenario: Scenario) -> Transform:
     """Return the transform for a scenario's settings.
 
-    Raises UsageError if its window is not in the trace.
+    Raises UsageError if its window is empty, or lies outside the trace.
     """
     clock = make_clock(trace, scenario, time_zone(trace, scenario)) if trace.rows else None
     window = scenario.window

@@ -33,7 +33,7 @@ _OTHER_NAMES = {
     "since": "from", "to": "until", "multiply": "scale", "thin": "sample", "exclude": "without", "include": "only",
 }  # fmt: skip
 SIZE_BYTES_MAX = 100 * 1024 * 1024
-"""The size of the largest scenario file that is accepted."""
+"""The size of the largest TOML file that is accepted."""
 
 
 _TOML_TYPES = {
@@ -87,7 +87,10 @@ def _meant(name: str, keys: Mapping[str, Any], root: type[msgspec.Struct]) -> st
 
 
 def _line_of(text: str, path: str) -> int:
-    """Return the number of the line that sets a key; 0 if it cannot be found, as in an inline table."""
+    """Return the number of the line that sets a key; 0 if no line does, as for a missing key.
+
+    For a key inside an inline table or a list, it is the line on which that table or list begins.
+    """
     wanted = re.sub(r"\[(\d+)\]", r".\1", path)
     table = ""
     counts: dict[str, int] = {}
@@ -117,7 +120,10 @@ class Source:
         self._path, self._text, self._flags, self._kind = path, text, flags, kind
 
     def name(self, key: str) -> str:
-        """Return the name of a setting for an error: its flag, or file, line and key."""
+        """Return the name of a setting for an error: its flag, or file, line and key, or the key if there is no file.
+
+        An empty key stands for the whole file.
+        """
         top = re.split(r"[.\[]", key)[0]
         for candidate in (key, top):
             if candidate in self._flags:
@@ -126,7 +132,7 @@ class Source:
             return key
         line = _line_of(self._text, key)
         where = f"{self._path}" + (f", line {line}" if line else "")
-        return f"{where}: {key}"
+        return f"{where}: {key}" if key else where
 
     def error(self, error: msgspec.ValidationError) -> UsageError:
         """Return an error of msgspec in plain words."""
@@ -195,7 +201,7 @@ def read_toml(
             data = file.read(SIZE_BYTES_MAX + 1)
         if len(data) > SIZE_BYTES_MAX:
             raise InputError(
-                f"{path} is too large for a scenario",
+                f"{path} is too large",
                 hint=f"the limit is {units.format_bytes(SIZE_BYTES_MAX)}",
             )
         text = data.decode("utf-8-sig")
@@ -213,7 +219,8 @@ def read_toml(
 def _merge(values: dict[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
     """Apply flags to the values of a file.
 
-    Tables are merged key by key, regardless of case. `allow` is extended. Everything else is replaced.
+    Tables are merged key by key, regardless of the keys' case. `allow` is extended. Everything else is replaced, lists
+    of tables included.
     """
     merged = dict(values)
     for key, value in flags.items():
@@ -241,9 +248,9 @@ def load(
     """Return the scenario of a TOML file (None: defaults) with flags applied.
 
     `flags` maps a setting's key (`speed`, `window.from`) to its value. `names` maps the key to the flag's name, for
-    errors. Paths in the file are relative to it. InputError if the file cannot be read, UsageError if a setting is
-    invalid. `and_check` is a further check; it receives the scenario and the function that returns a setting's name
-    for an error.
+    errors. The files of bodies, variables, TLS and the live page are relative to the scenario's file. InputError if the
+    file cannot be read, UsageError if a setting is invalid. `and_check` is a further check; it receives the scenario
+    and the function that returns a setting's name for an error.
     """
     text, values = ("", {}) if path is None else read_toml(path)
     source = Source(path, text, names or {})
@@ -289,7 +296,10 @@ def _convert(
 def _with_key(
     error: msgspec.ValidationError, kind: type[msgspec.Struct], values: Mapping[str, Any]
 ) -> msgspec.ValidationError:
-    """Return the error with the key that it is about. msgspec writes `[...]` for every key of a table."""
+    """Return the error with the key that it is about, instead of the `[...]` that msgspec writes for it.
+
+    An error without `[...]` is returned unchanged.
+    """
     found = _PATH.search(str(error))
     if found is None or not (table := found[1].partition("[...]")[0]) or "[...]" not in found[1]:
         return error
@@ -309,7 +319,10 @@ def _with_key(
 
 
 def _beside(scenario: Scenario, path: Path, flags: Mapping[str, Any]) -> Scenario:
-    """Resolve paths relative to the scenario's file. Paths in flags stay relative to the working directory."""
+    """Resolve the files of bodies, variables, TLS and the live page relative to the scenario's file.
+
+    Files of TLS and the live page that flags set stay relative to the working directory.
+    """
     rules = tuple(
         rule if rule.file is None else msgspec.structs.replace(rule, file=str(path.parent / rule.file))
         for rule in scenario.body

@@ -6,7 +6,10 @@ import msgspec
 
 
 def given_keys(table: msgspec.Struct, name: str) -> list[str]:
-    """Return the keys of a table whose values are not the defaults, as `TABLE.KEY`."""
+    """Return the keys of a table whose values are not the defaults, as `NAME.KEY`."""
     usual = type(table)()
-    keys = table.__struct_fields__
-    return [f"{name}.{key}" for key in keys if getattr(table, key) != getattr(usual, key)]
+    return [
+        f"{name}.{field.encode_name}"
+        for field in msgspec.structs.fields(table)
+        if getattr(table, field.name) != getattr(usual, field.name)
+    ]

@@ -41,7 +41,7 @@ def parse_header(text: str) -> tuple[str, str]:
 def check_header_name(name: str) -> None:
     """Raise UsageError if a header of this name cannot be set."""
     if not HEADER_NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is not a header's name", hint="write -H 'Name: value'")
+        raise UsageError(f"{name!r} is not a header's name", hint="write a name such as X-Request-Id")
     if name.lower() == "host":
         raise UsageError("Host is not set as a header", hint="use --host NAME")
     if name.lower() in MANAGED_HEADERS:
@@ -49,7 +49,7 @@ def check_header_name(name: str) -> None:
 
 
 def expand(what: str, value: str, environ: Mapping[str, str]) -> str:
-    """Replace $NAME and ${NAME} by environment variables, and $$ by a dollar sign.
+    """Replace $NAME and ${NAME} by environment variables, and $$ by a dollar sign; strip spaces at both ends.
 
     UsageError if a variable is not set, or if the result cannot be sent in a header. `what` describes the value in
     the message.
@@ -72,6 +72,7 @@ def expand(what: str, value: str, environ: Mapping[str, str]) -> str:
         for character in expanded
     ):
         raise UsageError(
-            f"{what} contains a character that cannot be sent (a line break, or one beyond Latin-1)"
+            f"{what} contains a character that cannot be sent (a line break or another control character, or one beyond"
+            " Latin-1)"
         )
     return expanded.strip()

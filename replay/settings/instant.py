@@ -10,9 +10,11 @@ from replay.units import SECOND_NS, Moment, datetime_to_ns, format_duration, par
 
 from .scenario import Scenario
 
+_DAY_NS = 24 * 3600 * SECOND_NS
+
 
 def instant_of(scenario: Scenario, now_ns: int | None = None) -> int | None:
-    """Return the instant of `start_at` in ns since the epoch; None without one. UsageError if it has passed.
+    """Return the instant of `start_at` in ns since the epoch; None without one. UsageError if it is not in the future.
 
     A time of day means today, by this machine's clock and zone. A date without a zone is in this machine's zone,
     too.
@@ -23,10 +25,10 @@ def instant_of(scenario: Scenario, now_ns: int | None = None) -> int | None:
     now_ns = time.time_ns() if now_ns is None else now_ns
     at_ns = _resolved(parse_moment(text), now_ns)
     if at_ns <= now_ns:
-        day = to_datetime(at_ns).astimezone() + dt.timedelta(days=1)
-        ago = format_duration(now_ns - at_ns) if at_ns < now_ns else "now"
-        hint = f"give a later one, such as {day.strftime('%Y-%m-%dT%H:%M')} for tomorrow, or +10m"
-        raise UsageError(f"--start-at: {text} was {ago} ago ({moment_text(at_ns)})", hint=hint)
+        was = f"was {format_duration(now_ns - at_ns)} ago" if at_ns < now_ns else "is now"
+        later = to_datetime(at_ns).astimezone() + dt.timedelta(days=(now_ns - at_ns) // _DAY_NS + 1)
+        hint = f"give a later one, such as {later.strftime('%Y-%m-%dT%H:%M')}, or +10m"
+        raise UsageError(f"--start-at: {text} {was} ({moment_text(at_ns)})", hint=hint)
     return at_ns
 
 

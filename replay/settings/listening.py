@@ -39,7 +39,7 @@ def is_loopback_host(host: str) -> bool:
 
 
 def is_any(host: str) -> bool:
-    """Return whether a host means every address of this machine."""
+    """Return whether a host means every IPv4 or every IPv6 address of this machine."""
     return host in ("0.0.0.0", "::")
 
 

@@ -7,7 +7,7 @@ r"""The regular expressions of captures and checks: a subset of Python's, compil
     groups     (?:...), and one (...), which is the result
 
 A match is the one that Python's `re.search` finds on the bytes. Anchors, back references, look-around and flags are
-refused. So are repeats of a part that can match the empty text.
+refused. So are repeats of a part that can match the empty text, and of the group that captures.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Pattern:
     def group(self, data: bytes) -> bytes | None:
         """Return what the group matches in the first match in `data`; None without a match.
 
-        The kernel searches in time linear in `data`. Python's own expressions can take exponential time on a
-        response of thirty characters.
+        The pattern must have a group. The kernel searches in time linear in `data`. Python's own expressions can take
+        exponential time on a response of thirty characters.
         """
         work = np.empty((WORK_ROWS, PROGRAM_MAX + 1), np.int32)
         place = np.empty(2, np.int64)
@@ -279,7 +279,10 @@ def _beginnings(code: Sequence[tuple[int, int, int]], sets: Sequence[Set]) -> Se
 
 
 def compile_pattern(text: str) -> Pattern:
-    """Compile a pattern. UsageError, with the column, if a part is invalid or not supported."""
+    """Compile a pattern.
+
+    UsageError if it is empty or too long, and, with the column, if a part is invalid or not supported.
+    """
     if not text:
         raise UsageError("the pattern is empty", hint='write one such as "token=([0-9a-f]+)"')
     compiler = _Compiler(text)

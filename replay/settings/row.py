@@ -40,8 +40,8 @@ def row(
 ) -> Meta:  # fmt: skip
     """Declare a setting: its help text and flags.
 
-    `default` describes a default that depends on something else. `used_by` names the only protocol that uses the
-    setting. `lane` passes it to the lanes. `positive` refuses 0. `common` puts it into the short form of `replay
+    `default` is the text that help and docs show for the default. `used_by` names what uses the setting, if not every
+    protocol does. `lane` passes it to the lanes. `positive` refuses 0. `common` puts it into the short form of `replay
     init`. `example` is the value that `replay init` shows if the default is empty. `bare` is the value of a flag
     without one (`--live`). `ge` and `le` are limits of a plain number.
     """

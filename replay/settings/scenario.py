@@ -1,7 +1,7 @@
 """The scenario: all settings of all groups, in one struct.
 
-Values have a unit in a file ("30s", "500/s"). Here durations are int ns, rates are requests per second, and shares
-and factors are plain floats.
+Values have a unit in a file ("30s", "500/s"). Here durations are integers in ns, rates are requests per second, and
+shares and factors are floats.
 """
 
 from __future__ import annotations
@@ -49,14 +49,15 @@ class Scenario(OutputSettings, kw_only=True, frozen=True):
     """All settings of a replay. `replay.settings.file.load` makes one from a file and flags."""
 
     def by_target(self) -> list[Scenario]:
-        """Return the scenario of each target, the first target's first."""
+        """Return the scenario of each target: that of `target`, then those of the [[also]] tables."""
         first = msgspec.structs.replace(self, also=())
         return [first, *(first.sent_also(rule) for rule in self.also)]
 
     def sent_also(self, rule: Also) -> Scenario:
         """Return this scenario for a further target.
 
-        Captures, cookies, checks, rules that set values, and the auth header belong to the first target only.
+        It has the rule's routes. `host`, captures, cookies, checks, rules that set values, and the auth header belong
+        to the first target only.
         """
         given = {name: value for name in ("key", "value") if (value := getattr(rule, name)) is not None}
         return msgspec.structs.replace(
@@ -75,9 +76,9 @@ class Scenario(OutputSettings, kw_only=True, frozen=True):
         )
 
     def request_headers(self, environ: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-        """Return all headers of a request except Host and those of the body, with $NAME expanded.
+        """Return the headers that all requests share: User-Agent, Accept and `headers`, with $NAME expanded.
 
-        UsageError if a variable is not set, or if a header cannot be sent.
+        `headers` may replace the other two. UsageError if a variable is not set, or if a header cannot be sent.
         """
         environ = os.environ if environ is None else environ
         expanded = [
@@ -90,8 +91,9 @@ class Scenario(OutputSettings, kw_only=True, frozen=True):
     def saved(self) -> dict[str, Any]:
         """Return the settings as a run folder stores them, ready for JSON, without secrets.
 
-        Body templates, values that rules set, and texts to compare are stored as digests. Header values,
-        credentials, web hooks and commands are left out.
+        Body templates, values that rules set, and texts to compare are stored as digests. Of `headers`, only the names
+        are stored. Credentials, web hooks and commands become "given". Addresses of watched JSON documents lose their
+        query.
         """
         saved: dict[str, Any] = msgspec.to_builtins(self, enc_hook=setting_text)
         saved["headers"] = sorted(self.headers)
@@ -117,6 +119,6 @@ class Scenario(OutputSettings, kw_only=True, frozen=True):
 
 
 def _digest(text: str) -> str:
-    import hashlib  # help and completion need no digests
+    import hashlib  # Imported here, because help and completion need no digests.
 
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

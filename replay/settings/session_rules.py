@@ -48,7 +48,9 @@ def pointer_tokens(text: str) -> list[bytes]:
             f"{text!r} is not a JSON Pointer", hint='write "/user/token": each step has a slash before it'
         )
     if "\0" in text or re.search(r"~(?![01])", text):
-        raise UsageError(f"{text!r} is not a JSON Pointer", hint="~ is written ~0, and / in a name ~1")
+        raise UsageError(
+            f"{text!r} is not a JSON Pointer", hint="write ~ as ~0, and / in a name as ~1; leave out NUL"
+        )
     return [token.replace("~1", "/").replace("~0", "~").encode() for token in text.split("/")[1:]]
 
 
@@ -71,10 +73,12 @@ def _one_of(rule: msgspec.Struct, keys: tuple[str, ...]) -> Problem | None:
 def _name_problem(name: str) -> Problem | None:
     if not _NAME.fullmatch(name):
         return Problem(
-            "name", f"{name!r} is not a name", "letters, digits and _ alone; {name} stands for the value"
+            "name", f"{name!r} is not a name", "write letters, digits and _, beginning with a letter or _"
         )
     if name in BUILT_IN:
-        return Problem("name", f"{{{name}}} is a built-in value", f"not {', '.join(BUILT_IN)}")
+        return Problem(
+            "name", f"{{{name}}} is a built-in value", f"choose a name other than {', '.join(BUILT_IN)}"
+        )
     return None
 
 
@@ -106,7 +110,7 @@ class _Finder(Table, kw_only=True, frozen=True):
         return found if found.has_group else compile_pattern(f"({self.regex})")
 
     def find_problem(self) -> Problem | None:
-        """Return why the JSON Pointer or the pattern is invalid; None if it is not."""
+        """Return why the JSON Pointer or the pattern is invalid; None if they are valid or not given."""
         key = "json" if self.json is not None else "regex"
         try:
             if self.json is not None:
@@ -130,7 +134,7 @@ class CaptureRule(_Finder, kw_only=True, frozen=True):
     ] = "text"
 
     def problem(self) -> Problem | None:
-        """Return why the rule is invalid; None if it is not."""
+        """Return why the rule is invalid; None if it is valid."""
         if not 0 < self.longest <= VALUE_BYTES_MAX:
             return Problem("longest", f"it must be above 0 and at most {units.format_bytes(VALUE_BYTES_MAX)}")
         return (
@@ -150,7 +154,7 @@ class SetRule(Table, kw_only=True, frozen=True):
     path: Annotated[
         str | None,
         row(
-            "Path that replaces the recorded one; {*} keeps a segment, and the recorded query stays if this has none"
+            "Path that replaces the recorded one; {*} keeps a segment; without a query in it, the recorded query is kept"
         ),
     ] = None
     header: Annotated[str | None, row("Name of the header")] = None
@@ -168,7 +172,7 @@ class SetRule(Table, kw_only=True, frozen=True):
     ] = False
 
     def problem(self) -> Problem | None:
-        """Return why the rule is invalid; None if it is not."""
+        """Return why the rule is invalid; None if it is valid."""
         found = _one_of(self, SET_PLACES) or self._value_problem()
         if found is not None:
             return found
@@ -185,7 +189,9 @@ class SetRule(Table, kw_only=True, frozen=True):
                 return Problem("json", str(error), error.hint)
         if self.path is not None and not re.fullmatch(r"(?:/|\{[A-Za-z_]\w*\})[!-~]*", self.path):
             return Problem(
-                "path", f"{self.path!r} is not a path", "begin with /, and %-encode what is not ASCII"
+                "path",
+                f"{self.path!r} is not a path",
+                "begin with /, and %-encode spaces and what is not ASCII",
             )
         return None
 
@@ -227,13 +233,14 @@ class Variable(Table, kw_only=True, frozen=True):
     by: Annotated[
         Literal["client", "request", "value"],
         row(
-            "client: each client keeps its value; request: a new one for each; value: one for each recorded value"
+            "client: each client keeps its value; request: a new value for each request; value: one for each recorded "
+            "value"
         ),
     ] = "client"
     each_run: Annotated[bool, row("Make other values in each run")] = False
 
     def problem(self) -> Problem | None:
-        """Return why the rule is invalid; None if it is not."""
+        """Return why the rule is invalid; None if it is valid."""
         if self.column and self.file is None:
             return Problem("column", "only a file has columns", "give file as well")
         found = _name_problem(self.name) or _one_of(self, ("file", "generate", "env"))
@@ -264,7 +271,9 @@ class CheckRule(_Finder, kw_only=True, frozen=True):
     route: Annotated[str, row("Route or action whose responses are checked; * matches anything")]
     status: Annotated[
         Statuses | None,
-        row('"recorded", or the right ones: ["2xx", 404]', example="recorded"),
+        row(
+            'Statuses that are accepted: "recorded", 200, or a list such as ["2xx", 404]', example="recorded"
+        ),
     ] = None
     contains: Annotated[str | None, row("Text that the body must contain")] = None
     size: Annotated[SizeRange | None, row("Bytes of the body: 64KiB, >=1KiB, <2MiB", example=">=1KiB")] = None
@@ -274,7 +283,7 @@ class CheckRule(_Finder, kw_only=True, frozen=True):
     ] = None
 
     def problem(self) -> Problem | None:
-        """Return why the rule is invalid; None if it is not."""
+        """Return why the rule is invalid; None if it is valid."""
         found = _one_of(self, ("status", "size", "contains", "digest", "header", "cookie", "json", "regex"))
         if found is not None:
             return found
@@ -292,7 +301,8 @@ class CheckRule(_Finder, kw_only=True, frozen=True):
 class Auth(Table, kw_only=True, frozen=True):
     """A header whose value a command prints.
 
-    The command runs again every `refresh`. A run folder contains neither the command nor its output.
+    The command runs again every `refresh`, or only once if that is 0. A run folder contains neither the command nor
+    its output.
     """
 
     command: Annotated[
@@ -312,7 +322,10 @@ class Auth(Table, kw_only=True, frozen=True):
 
 
 def _link_problem(path: str, links: Collection[str]) -> Problem | None:
-    """Return why a link in a path is invalid; None if each is the end of the path and makes no `//`."""
+    """Return why a link in a path, or a placeholder at the path's start, is invalid; None if the path is valid.
+
+    A link must end the path and make no `//`. A placeholder that begins the path must be a link.
+    """
     before = path.partition("?")[0]
     for match in _PLACEHOLDER.finditer(before):
         if match[1] not in links:
@@ -347,9 +360,10 @@ def names_problem(
     rules: Sequence[SetRule],
     links: Collection[str] = (),
 ) -> tuple[str, Problem] | None:
-    """Return the first rule with an unknown or repeated name, as its table and number, and the problem.
+    """Return the first rule with a wrong name or link, as its table and number, and the problem.
 
-    None if there is no such rule. `links` are the captured names that are whole paths.
+    A name is wrong if it is unknown or used twice. None if there is no such rule. `links` are the captured names that
+    are whole paths.
     """
     seen = set(captured)
     for index, named in enumerate(variable):

@@ -71,7 +71,7 @@ def keys_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def value_of(scenario: Scenario, setting: Setting) -> Any:
-    """Return the value of a setting."""
+    """Return the value that a setting has in a scenario."""
     value: Any = scenario
     for attribute in setting.attributes:
         value = getattr(value, attribute)

@@ -16,7 +16,9 @@ from .requests import Requests
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Events in time order, as writable, contiguous columns of equal length.
+    """Events as writable, contiguous columns of equal length.
+
+    They are in time order, except in the output of a transform that is not `ordered`.
 
     `at_ns` is in ns since the Unix epoch. `request` indexes `Trace.requests`, and `client` is a dense id. `status`,
     `took_ns` and `bytes` describe the recorded response; -1 is unknown.
@@ -39,7 +41,7 @@ class Batch:
 
     @property
     def rows(self) -> TraceRows:
-        """Return the columns in the order in which kernels take them."""
+        """Return the columns that kernels take, in their order; `bytes` and those of responses are left out."""
         return TraceRows(self.at_ns, self.request, self.client, self.status, self.took_ns)
 
     def __getitem__(self, rows: slice) -> Batch:

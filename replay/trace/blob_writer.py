@@ -37,8 +37,8 @@ class BlobWriter:
     def add(self, value: Any, key: Hashable, size: int) -> int:
         """Add a value and return its id.
 
-        Values with equal keys are taken as equal. `size` is the approximate number of bytes that the value
-        occupies.
+        If a value with an equal key is remembered, its id is returned. `size` is the approximate number of bytes that
+        the value occupies.
         """
         found = self._known.get(key)
         if found is not None:

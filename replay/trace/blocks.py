@@ -123,7 +123,7 @@ class CheckedFile:
         """Fill `memory` with checked bytes of the file, from `first_byte` on.
 
         `first_byte` must be the start of a block, and the range must end at the end of a block or of the file.
-        Raises InputError if a checksum does not match.
+        Raises InputError if a checksum does not match, or if the file cannot be read.
         """
         done = 0
         while done < len(memory):
@@ -133,7 +133,10 @@ class CheckedFile:
             done += len(piece)
 
     def read_unchecked(self, piece: Bytes, at: int) -> None:
-        """Fill `piece` with the bytes of the file from `at` on, without comparing checksums."""
+        """Fill `piece` with the bytes of the file from `at` on, without comparing checksums.
+
+        Raises InputError if the file cannot be read, or has become shorter.
+        """
         done = 0
         while done < len(piece):
             try:
@@ -160,7 +163,10 @@ class CheckedFile:
 
 
 def _expected(path: Path, sums: FileSums | None) -> npt.NDArray[np.uint64] | None:
-    """Return the checksums in the manifest as an array, or None if the file has none."""
+    """Return the checksums in the manifest as an array, or None if the file has none.
+
+    Raises InputError if there is not one for each block.
+    """
     if sums is None:
         return None
     try:
@@ -224,7 +230,7 @@ class PagedFile(CheckedFile):
 
     @property
     def whole(self) -> bool:
-        """Return whether the whole file is loaded permanently."""
+        """Return whether the whole file is loaded, and fits into the budget, so that it stays loaded."""
         return self._held == len(self._loaded) <= self._budget_blocks
 
     def settle(self) -> None:

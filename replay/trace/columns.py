@@ -127,7 +127,7 @@ def _batch_places(path: Path, footer: bytes) -> list[tuple[int, int, int]]:
     """Return where each record batch of an Arrow IPC file lies: its first byte, metadata length and body length.
 
     pyarrow does not expose this, and only loaded parts of the file may be read. The footer is a FlatBuffers table;
-    the list is its field 3, a vector of structs (Arrow's File.fbs).
+    the list is its field 3, a vector of structs (Arrow's File.fbs). Raises InputError if the footer is damaged.
     """
     try:
         table = _UINT32.unpack_from(footer, 0)[0]
@@ -211,7 +211,7 @@ def _open(path: Path, source: pa.Buffer, schemas: tuple[pa.Schema, ...]) -> Any:
 
 
 def _check_batch(path: Path, source: pa.Buffer, batch: pa.RecordBatch) -> None:
-    """Check that kernels can read the buffers of a batch by address.
+    """Raise InputError if kernels cannot read the buffers of a batch by address.
 
     No column may have null values, and each buffer must lie completely in `source`.
     """

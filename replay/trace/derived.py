@@ -142,8 +142,8 @@ def _actions_of(old: PagedFile, routes: list[Route], new: PagedFile) -> dict[int
 def inherited_manifest(base: Manifest, change: list[dict[str, Any]]) -> Manifest:
     """Return the manifest for a trace derived from `base`.
 
-    Sources, options and the lists of methods, hosts and routes are kept. Counts, rejected lines, segments and files
-    start empty.
+    Sources, options, the number of requests, and the lists of methods, hosts and routes are kept. The counts of events,
+    lines, clients and responses start at 0; rejected lines, segments and files start empty.
     """
     kept = msgspec.json.decode(msgspec.json.encode(base), type=examined(Manifest))
     kept.history = [*kept.history, *change]

@@ -80,7 +80,7 @@ class StringTable:
     ) -> tuple[Ids, Int64s]:
         """Return the ids of strings `first` to `last` of (data, offsets), and the indexes of the new strings, in order.
 
-        `words` has two extra words for each string; without it, they are zero.
+        `last` is not included; None is the end. `words` has two extra words for each string; without it, they are zero.
         """
         last = len(offsets) - 1 if last is None else last
         if words is None:

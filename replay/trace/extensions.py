@@ -47,9 +47,8 @@ class Extensions:
         points = self._found()[name]
         owners = [*(["replay"] if is_taken else []), *map(_owner, points)]
         if len(owners) > 1:
-            raise UsageError(
-                f"{' and '.join(owners)} each have an {self._what} {name!r}", hint="uninstall one"
-            )
+            hint = f"uninstall {' and '.join(owners[1:])}" if is_taken else "uninstall all but one of them"
+            raise UsageError(f"{' and '.join(owners)} each have an {self._what} {name!r}", hint=hint)
         try:
             found = points[0].load()
         except Exception as error:

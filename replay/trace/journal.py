@@ -74,7 +74,7 @@ def journal_of(trace: Path) -> Path:
 class JournalWriter:
     """Appends records to a new journal at `path`.
 
-    Raises OutputError if the file exists or cannot be written.
+    A journal without records is replaced. Raises OutputError if another file exists, or if it cannot be written.
     """
 
     def __init__(self, path: Path, notes: Notes) -> None:
@@ -166,7 +166,7 @@ def _in_the_way(path: Path) -> OutputError:
 
 
 def is_being_written(path: Path) -> bool:
-    """Return whether a running recording holds the lock on a journal."""
+    """Return whether a running recording holds the lock on a journal; False if the file cannot be opened."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -188,7 +188,7 @@ def is_journal(head: bytes) -> bool:
 def notes_in(head: bytes) -> Notes:
     """Return the latest valid notes of a journal, or empty notes if neither slot is valid.
 
-    `head` has at least the first FIRST_BLOCK bytes of the journal.
+    `head` has the first FIRST_BLOCK bytes of the journal, or fewer if it is cut off.
     """
     found: list[tuple[int, Notes]] = []
     for slot in range(2):

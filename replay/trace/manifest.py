@@ -30,7 +30,7 @@ MANIFEST_BYTES_MAX = 256 << 20
 """Maximum size of a manifest in bytes: ten times the size of a manifest whose lists are all full."""
 
 ROUTES_MAX = 1_000
-"""Maximum number of distinct routes in a trace."""
+"""Beyond this number of distinct routes, rare ones are grouped. A reader accepts up to METHODS_MAX more."""
 
 METHODS_MAX = 256
 """Maximum number of distinct methods in a trace."""
@@ -66,7 +66,7 @@ class Source(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class LeftOut(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A file in a folder or matching a pattern that is not a recording, and the reason."""
+    """A file that the import of a folder or a pattern skipped, because it is not a recording, and the reason."""
 
     name: str
     why: str

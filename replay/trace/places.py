@@ -86,7 +86,7 @@ class _Level:
 def json_leaves(text: str) -> Iterator[Place]:
     """Yield the strings, numbers and literals of a JSON text, named by JSON Pointer.
 
-    Stops at the first syntax error, and at objects nested deeper than JSON_DEPTH_MAX.
+    Stops at the first syntax error, and at an object or array nested deeper than JSON_DEPTH_MAX.
     """
     levels: list[_Level] = []
     at = 0
@@ -156,7 +156,7 @@ def cookies(value: str) -> Iterator[Place]:
 
 
 def path_segments(target: str) -> Iterator[Place]:
-    """Yield the segments of a path, numbered from 0."""
+    """Yield the segments of a path that are not empty, numbered from 0."""
     for number, match in enumerate(_SEGMENT.finditer(target.partition("?")[0])):
         yield Place(str(number), match.start(1), match.end(1), percent_text(match[1]), first=match.start())
 

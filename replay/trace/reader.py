@@ -91,7 +91,10 @@ def strangers(path: Path) -> list[str] | None:
 
 
 def _has_version(path: Path) -> bool:
-    """Return whether the manifest in a folder is that of a trace: other programs use the same file name."""
+    """Return whether the manifest in a folder is that of a trace that this code reads.
+
+    Other programs use the same file name.
+    """
     try:
         read_manifest(path)
     except InputError:
@@ -100,9 +103,9 @@ def _has_version(path: Path) -> bool:
 
 
 def half_trace(path: Path) -> Path | None:
-    """Return the folder that a killed import of `path` left, or None if there is none.
+    """Return the folder of an import to `path` that has not ended, or None if there is none.
 
-    It is `path` itself, or a folder beside it.
+    The import may still run, or it was killed. The folder is `path` itself, or one beside it.
     """
     if path.is_dir():
         unfinished = is_partial_of(path.name) or next(path.glob("*events-*.arrow"), None) is not None
@@ -122,8 +125,8 @@ def _refuse(path: Path) -> InputError:
     half = half_trace(path)
     if half is not None:
         return InputError(
-            f"{half} is incomplete: its import did not end",
-            hint="import the recording again, if it still exists; this folder can be deleted",
+            f"{half} is incomplete: its import is still running, or it was killed",
+            hint="wait for a running import; after a killed one, delete this folder and import the recording again",
         )
     if path.is_dir():
         return InputError(f"{path} is a folder, but not a trace: it has no {MANIFEST}")

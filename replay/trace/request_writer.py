@@ -150,12 +150,12 @@ class RequestWriter:
 
     @property
     def bodies(self) -> int:
-        """Return the number of distinct bodies added."""
+        """Return the number of bodies in the dictionary."""
         return self._bodies.rows
 
     @property
     def rows(self) -> int:
-        """Return the number of distinct requests added."""
+        """Return the number of requests in the dictionary; requests that are no longer remembered count again."""
         return self._put_by.rows + self._pending
 
     def method_id(self, name: str) -> int:
@@ -185,7 +185,7 @@ class RequestWriter:
         return self._bodies.add(body)
 
     def add(self, method: int, target: bytes, host: int, headers: int, body: int) -> int:
-        """Add one request and return its id."""
+        """Add one request and return its id; -1 is no host, headers or body."""
         data, offsets = flatten([target])
         columns = [np.array([value], dtype=np.int64) for value in (method, host, headers, body)]
         return int(self.add_many(data, offsets, *columns)[0])

@@ -235,7 +235,7 @@ class Requests:
 
     @property
     def has_headers(self) -> bool:
-        """Return whether the recording has headers; access logs have none."""
+        """Return whether any request of the trace has a header set."""
         return self._header_sets is not None
 
     def headers(self, index: int) -> Headers:

@@ -54,7 +54,7 @@ class RecordedResponse:
 
     `type` is the media type in lower case without parameters ("" if there is none). `size` is the body's size on
     the wire, without the transfer coding; -1 is unknown. `digest` is the XXH64 of those bytes; 0 is unknown. `body`
-    is the body, if it was kept, in the content coding stated in `headers`; with `cut`, it is only the beginning.
+    is None if it was not kept. It has the content coding stated in `headers`; with `cut`, it is only the beginning.
     """
 
     type: str = ""
@@ -66,7 +66,10 @@ class RecordedResponse:
 
 
 def media_type(headers: Headers) -> str:
-    """Return the media type of the first Content-Type, in lower case and without parameters; "" if there is none."""
+    """Return the media type of the first Content-Type, in lower case and without parameters.
+
+    It is "" if there is none, or if it is not printable ASCII.
+    """
     for name, value in headers:
         if name.lower() == b"content-type" and value:
             text = value.partition(b";")[0].strip().lower()[:MEDIA_TYPE_CHARS_MAX].decode("latin-1")

@@ -136,7 +136,7 @@ def read_route_rules(path: Path) -> RouteRules:
         if key not in ("routes", "actions"):
             guess = nearest(key, ("routes", "actions"))
             raise UsageError(
-                f"{path}: there is no {key!r}" + (f" (did you mean {guess!r}?)" if guess else ""),
+                f"{path}: there is no key {key!r}" + (f" (did you mean {guess!r}?)" if guess else ""),
                 hint="routes is a list of templates, [actions] a table of names with lists of routes",
             )
     templates = _texts(data.get("routes", []), f"{path}: routes", "GET /shop/{category}/{product}")
@@ -163,7 +163,7 @@ def by_precision(templates: Sequence[str]) -> list[str]:
     """Sort templates so that specific ones are tried before general ones.
 
     Templates without `*` at the end precede those with it; then those with fewer placeholders precede those with
-    more.
+    more, and longer ones precede shorter ones.
     """
     return sorted(templates, key=lambda text: (text.endswith("*"), text.count("{"), -len(text), text))
 
@@ -184,14 +184,17 @@ def _check_template(template: str, where: str) -> None:
     if not (method in ("", "*") or _METHOD.fullmatch(method)):
         raise UsageError(f"{where}: {template!r}: {method!r} is not a method", hint=TEMPLATE_FORMS)
     if not _PATH.fullmatch(path) or len(path) > TEMPLATE_CHARS_MAX:
-        raise UsageError(f"{where}: {template!r} is not a path template", hint=TEMPLATE_FORMS)
+        raise UsageError(
+            f"{where}: {template!r} is not a path template of at most {TEMPLATE_CHARS_MAX} characters",
+            hint=TEMPLATE_FORMS,
+        )
 
 
 def _action(path: Path, name: str, value: Any) -> tuple[str, ...]:
     if not is_action_name(name):
         raise UsageError(
             f"{path}: actions.{name}: an action cannot have this name",
-            hint="one word of letters, digits, _ . - (all and other are taken)",
+            hint="write one word of letters, digits, _ . - (all and other are taken)",
         )
     patterns = _texts(value, f"{path}: actions.{name}", "POST /v1/users")
     if not patterns:

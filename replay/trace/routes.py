@@ -232,7 +232,10 @@ class RouteFinder:
         self._maps = [*(ids[became] for became in self._maps), ids]
 
     def settle(self) -> list[Route]:
-        """Finish folding, keep the ROUTES_MAX largest routes, and return them by index with their rows."""
+        """Finish folding, and return the routes by index with their rows, largest first.
+
+        Beyond ROUTES_MAX templates, the rare ones are grouped.
+        """
         self._fold_to(TEMPLATES_MAX)
         templates, rows = self._table.strings(), self._rows[: len(self._table)].tolist()
         labels = self._labels(templates, rows)

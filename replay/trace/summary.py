@@ -45,6 +45,9 @@ class Took:
 class Summary:
     """The figures of a trace. Rates are requests per second.
 
+    `peaks_per_s` has the highest rate by the window's length in seconds, `peak_second` is the busiest second since the
+    epoch, and `buckets` counts the rows in each sixtieth of the span.
+
     `statuses` and `methods` count rows; the status -1 is unknown. `by_hour` counts rows by weekday (Monday first)
     and hour, in the time zone of the recording. `took_by_route` covers the first LATENCY_ROUTES routes of the
     manifest.

@@ -119,7 +119,7 @@ class TraceWriter:
     may be an existing trace, which is replaced.
 
     The importer sets its own fields in `manifest`; the writer adds counts, lists and segments. `rules` are the
-    user's route rules. A `private` trace, and any trace with bodies, is readable only by the user.
+    user's route rules. A `private` trace, and any trace with bodies or unchanged secrets, is readable only by the user.
     """
 
     def __init__(
@@ -216,7 +216,9 @@ class TraceWriter:
             raise OutputError(f"{self.path} exists", hint="give another -o, or --force to replace it")
         other = strangers(self.path)
         if other is None:
-            raise OutputError(f"{self.path} exists and is not a trace: it will not be replaced")
+            raise OutputError(
+                f"{self.path} exists and is not a trace: it will not be replaced", hint="give another -o"
+            )
         if other:
             raise OutputError(
                 f"{self.path} exists and holds {other[0]}, which is not a file of a trace: it will not be replaced",
@@ -235,7 +237,10 @@ class TraceWriter:
         self._rules = rules
 
     def method_id(self, name: str) -> int:
-        """Return the index of a method name, for `add_requests`. Raises InputError beyond 256 different ones."""
+        """Return the index of a method name, for `add_requests`.
+
+        Raises InputError for an invalid name, and beyond 256 different ones.
+        """
         return self._requests.method_id(name)
 
     def host_id(self, name: str) -> int:

@@ -109,7 +109,10 @@ def of_rules(writer: TraceWriter, rules: Sequence[RequestRule], seed: int) -> tu
 
 
 def of_trace(writer: TraceWriter, trace: Trace) -> Catalogue:
-    """Add the requests of a trace to the writer, and return their catalogue, weighted by their frequency."""
+    """Add the requests of a trace to the writer, and return their catalogue, weighted by their frequency.
+
+    Requests beyond the first MIX_MAX are left out, and so are recorded responses.
+    """
     warm(["trace.dictionary"])
     counts = np.zeros(min(trace.manifest.requests, MIX_MAX), np.int64)
     for batch in trace.batches():

@@ -26,7 +26,7 @@ RELATIVE_NS = 100_000_000 * SECOND_NS
 _MOMENT_NS_MAX = 9.2e18
 
 SEGMENTS_MAX = 1 << 22
-"""Maximum number of segments of a curve: one per minute for eight years."""
+"""Maximum number of rows in the file of a curve: one per minute for eight years."""
 
 Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -80,7 +80,7 @@ class RateCurve:
         if from_ns >= until_ns:
             raise UsageError(
                 "no part of the curve is in the window",
-                hint=f"it is {units.format_duration(self.length_ns)} long",
+                hint=f"the curve is {units.format_duration(self.length_ns)} long",
             )
         first = int(np.searchsorted(self.edges_ns, from_ns, side="right")) - 1
         last = int(np.searchsorted(self.edges_ns, until_ns, side="left"))
@@ -111,7 +111,8 @@ def steps(rates_per_s: Sequence[float], length_ns: int) -> RateCurve:
 def points(times_ns: Sequence[int], rates_per_s: Sequence[float], where: str) -> RateCurve:
     """Return a curve of straight lines between points.
 
-    UsageError if times are out of order, or if a rate is negative, too large or not a number.
+    UsageError if the numbers of times and rates differ or are below two, if times are out of order, or if a rate is
+    negative, too large or not a number.
     """
     if len(times_ns) != len(rates_per_s) or len(times_ns) < 2:
         raise UsageError(f"{where}: a curve needs as many times as rates, and at least two of each")
@@ -122,7 +123,10 @@ def points(times_ns: Sequence[int], rates_per_s: Sequence[float], where: str) ->
             )
     for number, rate in enumerate(rates_per_s, 1):
         if not 0 <= rate < 1e9:
-            raise UsageError(f"{where}: rate {number} is {rate:g}", hint="a rate must be 0 or above")
+            raise UsageError(
+                f"{where}: rate {number} is {rate:g}",
+                hint="a rate must be at least 0, and below 1e9 per second",
+            )
     edges, rates = np.array(times_ns, np.int64), np.array(rates_per_s, np.float64)
     return RateCurve(edges - edges[0], np.column_stack([rates[:-1], rates[1:]]))
 
@@ -156,7 +160,7 @@ def _moment_ns(text: str) -> int:
 
 
 def _rows(path: Path) -> tuple[bool, list[int], list[float]]:
-    """Read the rows of a file, and return whether they are counts, the times, and the values."""
+    """Read the rows of a file. Return whether its values are counts, then the times in ns, then the values."""
     counts, times, values = False, list[int](), list[float]()
     with io.StringIO(read_whole(path).decode(), newline="") as file:
         for row in (reader := csv.reader(file)):
@@ -175,7 +179,7 @@ def _rows(path: Path) -> tuple[bool, list[int], list[float]]:
                 counts = row[1].strip().lower() in ("count", "counts", "requests", "hits", "n")
                 continue
             if not 0 <= value < 1e15:
-                raise InputError(f"{path}, line {reader.line_num}: {row[1]} is not a rate")
+                raise InputError(f"{path}, line {reader.line_num}: {row[1]} is not a rate or a count")
             if times and at_ns <= times[-1]:
                 raise InputError(f"{path}, line {reader.line_num}: its time is not after the one before it")
             if len(times) >= SEGMENTS_MAX:
@@ -189,8 +193,9 @@ def read_curve(path: Path) -> RecordedCurve:
     """Read a rate curve from a CSV file.
 
     Each row has a time (ISO 8601, UTC without a zone, or seconds) and a rate per second. If the second column
-    is called `count`, it is the number of requests from this time until the next. Rows are steps; the last one
-    gets the most common length. InputError, with the line, if a row is invalid or out of order.
+    is called `count`, `counts`, `requests`, `hits` or `n`, it is the number of requests from this time on. Rows are
+    steps that last until the next row. The last one lasts as long as most rows do, and a row of counts no longer.
+    InputError if a row is invalid or out of order (with the line), or if there are fewer than two.
     """
     try:
         counts, times, values = _rows(path)
@@ -241,7 +246,7 @@ def _rush() -> tuple[list[int], list[float]]:
 
 
 def _rush_days(length_ns: int) -> RateCurve:
-    """Return a curve with one peak per day, at 18:00; a partial day is placed around it."""
+    """Return a curve with one peak per day, at 18:00. A length below a day is the part of the day around the peak."""
     times, levels = _rush()
     first_ns = _SIX_PM_NS - times[-1] // 2
     times = [0, *(first_ns + time for time in times), DAY_NS]
@@ -276,8 +281,8 @@ def _monday_weeks(length_ns: int) -> RateCurve:
 def _lockdown(day: int = 0) -> list[float]:
     """Return the hourly levels of a day of a lockdown, which is announced at 10:00 of the first day.
 
-    After the announcement everyone is at home, with 2.3 times the load of a Monday, and four times from 17:00
-    to 22:00.
+    Before the announcement, the load is 1.1 times that of a Monday. After it everyone is at home, with 2.3 times that
+    load, and four times from 17:00 to 22:00.
     """
     return [
         level * (1.1 if hour < 10 and day == 0 else 4.0 if 17 <= hour <= 21 else 2.3)
@@ -334,7 +339,7 @@ happens daily, weekly or once keeps that frequency, so only a day and a week are
 
 
 def shape(name: str, mean_per_s: float, length_ns: int | None) -> RateCurve:
-    """Return the shape of this name with a mean rate. UsageError if there is none.
+    """Return the shape of this name with a mean rate. UsageError if there is no such shape.
 
     A shape of a day or longer begins at midnight. The shape continues if `length_ns` is longer than its natural
     length, and is compressed if it is shorter.

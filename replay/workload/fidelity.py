@@ -65,9 +65,9 @@ class Dispersion:
 class Fidelity:
     """The figures of a trace.
 
-    A figure is None if the trace is too short for it or its timestamps are too coarse. `gap_histogram` counts
-    gaps in units of their mean. `curve` is the share of the requests in each sixtieth of the span, and `routes`
-    is the share of each route.
+    A figure is None if the trace has too little data or too coarse timestamps for it. Those of gaps are also None if
+    all gaps are equal. `gap_histogram` counts gaps in units of their mean. `curve` is the share of the requests in each
+    sixtieth of the span, and `routes` is the share of each route.
     """
 
     rows: int
@@ -159,7 +159,10 @@ class _Gaps:
         dispersion.count_gaps(at_ns, self._start_ns, self._mean_ns, self._words, self.histogram)
 
     def end(self) -> tuple[float | None, float | None]:
-        """Return the coefficient of variation, and the autocorrelation at lag 1."""
+        """Return the coefficient of variation, and the autocorrelation at lag 1.
+
+        Both are None if there are fewer than three gaps, or if all gaps are equal.
+        """
         count, total, squares, lagged, first, last, _ = self._words.tolist()
         mean = total / max(count, 1.0)
         variance = squares / max(count, 1.0) - mean * mean
@@ -193,7 +196,7 @@ class _Sessions:
 
 
 def hurst_exponent(counts: Floats) -> tuple[float | None, float | None]:
-    """Return the Hurst parameter H of counts in equal bins, and R^2 of the fit; None if there is too little data.
+    """Return the Hurst parameter H of counts in equal bins, and R^2 of the fit; both None if there is too little data.
 
     H is estimated from the variance of aggregated counts after removing a cubic trend (Taqqu, Teverovsky,
     Willinger 1995).
@@ -217,7 +220,10 @@ def hurst_exponent(counts: Floats) -> tuple[float | None, float | None]:
 
 
 def _popularity(weights: Int64s, rows: int) -> tuple[float | None, float]:
-    """Return Zipf's exponent of the most popular requests, and the top 1% of requests' share of the rows."""
+    """Return Zipf's exponent of the most popular requests, and the share of all rows that the top 1% of requests has.
+
+    The exponent is None if fewer than ten requests occur at least five times.
+    """
     counts = np.sort(weights[weights > 0])[::-1]
     top = counts[: max(1, len(counts) // 100)]
     ranked = counts[:_ZIPF_RANKS]
@@ -229,7 +235,7 @@ def _popularity(weights: Int64s, rows: int) -> tuple[float | None, float]:
 
 
 def measure(trace: Trace, windows_ns: Mapping[str, int] = WINDOWS_NS) -> Fidelity:
-    """Read a trace once, in constant memory, and compute its figures. InputError if it is empty or damaged."""
+    """Read a trace once and compute its figures. InputError if it is empty or damaged."""
     if not trace.rows:
         raise InputError(f"{trace.path} holds no requests: there is nothing to measure")
     warm(["workload.dispersion", "trace.dictionary"])
@@ -308,6 +314,8 @@ def steps_between(other: Trace, trace: Trace) -> list[dict[str, Any]] | None:
 
 def expected(other: Trace, steps: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
     """Return the IDC and beta expected after these steps, by window; empty if theory gives no answer.
+
+    Windows for which `other` is too short or too coarse are left out.
 
     Scaling by k, or sampling a share k: IDC becomes 1 + k (IDC - 1), and beta is unchanged. Repeating
     timestamps k times: IDC becomes k IDC. Speed k: a window has the values of a window that was k times as

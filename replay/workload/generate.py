@@ -37,7 +37,7 @@ from .mmpp2 import fit
 from .recipe import Curve, Recipe, RequestRule
 
 BATCH_ROWS = 1 << 20
-"""Arrivals generated at a time; they fill one events file."""
+"""Arrivals generated at a time; without sessions, they fill one events file."""
 
 REQUESTS_MAX = 20e9
 """More requests than this are assumed to be a mistake, because their trace would take 700 GB."""
@@ -55,7 +55,7 @@ Int64s = npt.NDArray[np.int64]
 class Arrivals:
     """An arrival process under a rate curve.
 
-    Iterating yields its arrivals in order, in nanoseconds, from `start_ns` on.
+    Iterating yields its arrivals in order, in batches of up to `rows`, in nanoseconds. The curve begins at `start_ns`.
     """
 
     def __init__(
@@ -89,7 +89,8 @@ class Arrivals:
 def curve_of(recipe: Recipe) -> tuple[RateCurve, int | None]:
     """Return the rate curve of a recipe, and the recorded time at which it begins, if it has one.
 
-    UsageError if the recipe has no rate, or two; InputError if a file is invalid.
+    UsageError if the rate or the duration is missing or invalid, or if [curve] contradicts itself; InputError if a
+    file is invalid.
     """
     length_ns = None if recipe.duration_ns is None else int(recipe.duration_ns)
     if length_ns == 0:
@@ -112,7 +113,10 @@ def curve_of(recipe: Recipe) -> tuple[RateCurve, int | None]:
 
 
 def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
-    """Return the curve that a [curve] table describes, and the recorded time at which it begins, if it has one."""
+    """Return the curve that a [curve] table describes, and the recorded time at which it begins, if it has one.
+
+    UsageError if the table is incomplete or contradicts itself or the duration; InputError if its file is invalid.
+    """
     kinds = [
         given.ramp is not None,
         bool(given.steps),
@@ -144,7 +148,7 @@ def _drawn(given: Curve, length_ns: int | None) -> tuple[RateCurve, int | None]:
         raise UsageError("no duration", hint="give -d 60s")
     if given.steps:
         if not all(0 <= rate < 1e9 for rate in given.steps):
-            raise UsageError("curve.steps: a rate must be 0 or above")
+            raise UsageError("curve.steps: a rate must be at least 0, and below 1e9 per second")
         return steps(given.steps, length_ns), None
     assert given.ramp is not None
     if units.MAX_RATE in given.ramp:
@@ -163,7 +167,11 @@ def _refuse_longer(length_ns: int, curve_ns: int) -> None:
 
 
 def _arrivals(recipe: Recipe) -> Arrivals:
-    """Return the arrival process of a recipe."""
+    """Return the arrival process of a recipe.
+
+    UsageError if nothing would arrive, or if the trace would not lie between 1970 and 2261; LimitError if more than
+    REQUESTS_MAX requests are expected. Errors of `curve_of` and `fit` are passed on.
+    """
     curve, recorded_ns = curve_of(recipe)
     chain = NO_CHAIN
     if recipe.bursts_of is not None:
@@ -176,7 +184,7 @@ def _arrivals(recipe: Recipe) -> Arrivals:
         raise UsageError("the rate is always 0, so nothing arrives")
     if expected > REQUESTS_MAX:
         raise LimitError(
-            f"about {expected:.3g} requests are more than {REQUESTS_MAX:.0e}",
+            f"about {expected:.3g} requests are more than the limit of {REQUESTS_MAX:.0e}",
             hint="lower the rate or the duration",
         )
     start_ns = _moment_ns(START) if recorded_ns is None else recorded_ns
@@ -196,8 +204,8 @@ def _moment_ns(text: str) -> int:
 def generate(recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> Trace:
     """Write the trace of a recipe to `out`. Equal recipes give equal traces.
 
-    UsageError if the recipe contradicts itself; InputError if one of its files is invalid, or nothing arrives;
-    LimitError beyond 20e9 requests; OutputError if `out` exists or cannot be written.
+    UsageError if the recipe is incomplete or contradicts itself; InputError if one of its files is invalid, or
+    nothing arrives; LimitError beyond 20e9 requests; OutputError if `out` exists or cannot be written.
     """
     warm(["workload.arrivals", "workload.mixes"])
     made = _arrivals(recipe)
@@ -216,12 +224,12 @@ def generate(recipe: Recipe, out: str | Path, *, overwrite: bool = False) -> Tra
 
 
 def _zone_text(moment: str) -> str:
-    """Return the zone of an ISO 8601 time, such as `+01:00`; UTC if it has none."""
+    """Return the zone of an ISO 8601 time, such as `+01:00`; UTC if it has none. UsageError for another text."""
     try:
         offset = dt.datetime.fromisoformat(moment).strftime("%z")
     except ValueError:
         raise UsageError(
-            f"start: {moment!r} is not a date and time", hint="2026-01-05T18:00:00+01:00"
+            f"start: {moment!r} is not a date and time", hint="write 2026-01-05T18:00:00+01:00"
         ) from None
     return f"{offset[:3]}:{offset[3:5]}" if offset not in ("", "+0000") else "UTC"
 

@@ -69,7 +69,8 @@ def _grown(rt: float) -> float:
 def fit_idc(windows_s: list[float], idcs: list[float], mean_per_s: float) -> Mmpp2 | None:
     """Return the process with the smallest maximum relative error of IDC.
 
-    None if the measured IDC does not rise above 1, or if no process has an error below one half.
+    None if an IDC is at most 1, if the last one is less than 2% above the first, or if every process has an error
+    above one half.
     """
     if min(idcs) <= 1 or idcs[-1] < 1.02 * idcs[0]:
         return None
@@ -95,14 +96,16 @@ def fit_idc(windows_s: list[float], idcs: list[float], mean_per_s: float) -> Mmp
 def fit(trace: Trace) -> Mmpp2:
     """Fit the process to a trace's IDC from 1 s to 60 s.
 
-    InputError with the measured values if the trace is too short, or if no such process has its IDC.
+    InputError if the trace is too short or its timestamps are too coarse, or, with the measured values, if no such
+    process has its IDC.
     """
     windows = {f"{width} s": width * SECOND_NS for width in FITTED_S}
     found = dispersions(trace, windows)
     if len(found) < WINDOWS_FITTED_LEAST:
         raise InputError(
-            f"{trace.path} is too short to fit bursts to: {units.format_duration(trace.end_ns - trace.start_ns)}",
-            hint=f"it needs at least {WINDOWS_LEAST * FITTED_S[WINDOWS_FITTED_LEAST - 1]} s",
+            f"{trace.path} is too short to fit bursts to, or its timestamps are too coarse:"
+            f" it has {units.format_duration(trace.end_ns - trace.start_ns)}",
+            hint=f"it needs at least {WINDOWS_LEAST * FITTED_S[WINDOWS_FITTED_LEAST - 1]} s, with times in seconds",
         )
     mean_per_s = trace.rows * SECOND_NS / max(trace.end_ns - trace.start_ns, 1)
     fitted = fit_idc(

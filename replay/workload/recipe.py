@@ -47,9 +47,7 @@ class RequestRule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
 
     path: str
     method: str = "GET"
-    weight: Annotated[
-        float, Meta(ge=0, description="Relative frequency; not allowed in a session's step")
-    ] = 1.0
+    weight: Annotated[float, Meta(ge=0, description="Relative frequency; ignored in a session's step")] = 1.0
     ids: Annotated[int, Meta(ge=1, le=IDS_MAX, description="Number of different requests")] = 1
     zipf: Annotated[
         float, Meta(ge=0, description="Exponent of the popularity; 0 makes all equally popular")

@@ -30,7 +30,7 @@ class Rewrite:
         self.matched = [0] * len(self.rules)
 
     def __call__(self, target: bytes) -> bytes:
-        """Return the rewritten target. UsageError if it is not a valid target."""
+        """Return the rewritten target. UsageError if a rule that matches makes an invalid target."""
         for number, (text, pattern, put) in enumerate(self.rules):
             made, count = pattern.subn(lambda match, put=put: match.expand(put), target)
             self.matched[number] += count > 0
@@ -38,7 +38,7 @@ class Rewrite:
                 raise UsageError(
                     f"--rewrite: {text!r} makes {made[:60].decode('latin-1')!r} of"
                     f" {target[:60].decode('latin-1')!r}, which is not a path",
-                    hint="a path must begin with a slash and contain no blanks",
+                    hint="a path must begin with a slash and have only visible ASCII characters",
                 )
             target = made
         return target
@@ -86,7 +86,7 @@ def _why(error: Exception, pattern: str) -> str:
 
 
 def _check_template(put: bytes, pattern: Any) -> None:
-    """Raise re.error or IndexError, as Python does, if TO refers to a group that FROM does not have."""
+    """Raise re.error or IndexError, as Python does, if TO is invalid or refers to a group that FROM does not have."""
     names = {index: name for name, index in pattern.groupindex.items()}
     groups = [b"(?P<%s>)" % names[n] if n in names else b"()" for n in range(1, pattern.groups + 1)]
     re.compile(b"".join(groups)).sub(put, b"")

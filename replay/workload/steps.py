@@ -20,7 +20,7 @@ from replay_native.workload import scale as kernels
 from .rules import classes_of, classes_to_scale
 
 OUTPUT_ROWS = 1 << 20
-"""Rows per batch of a step that adds events."""
+"""Maximum rows per batch of a step that adds events, unless a factor needs more."""
 
 Events = Callable[[], Iterator[Batch]]
 """Starts reading a stream of events; each call reads it again from the beginning."""
@@ -56,7 +56,7 @@ class Keep:
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """Return the entry for the history."""
+        """See `Step`."""
         return {"transform": "without" if self.without else "only", "routes": list(self.routes)}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
@@ -82,7 +82,7 @@ class Sample:
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """Return the entry for the history."""
+        """See `Step`."""
         return {"transform": "sample", "share": self.share, "by": self.by, "seed": self.seed}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:
@@ -122,7 +122,7 @@ class Grow:
         return len(self.scale) == 1 and not self.scale[0][0]
 
     def record(self) -> dict[str, Any]:
-        """Return the entry for the history."""
+        """See `Step`."""
         return {
             "transform": "scale", "scale": setting_text(self.scale), "seed": self.seed,
             "grow": "repeat" if self.repeat else "requests",
@@ -149,7 +149,7 @@ class Grow:
             begin = 0
             while begin < len(batch):
                 at_ns, source = np.empty(rows, np.int64), np.empty(rows, np.int64)
-                # The consumer may load other requests between two yields, so they are loaded before each call.
+                # The consumer may load other requests between two yields, so this batch's are loaded each time.
                 end = begin + requests.load_columns(batch.request[begin:])
                 out = kernels.Copies(at_ns, source, no_clients)
                 count, begin = kernels.grow(batch[:end].rows, begin, table, growth, first, out)
@@ -186,7 +186,7 @@ class Speed:
     ordered = True
 
     def record(self) -> dict[str, Any]:
-        """Return the entry for the history."""
+        """See `Step`."""
         return {"transform": "speed", "factor": self.factor}
 
     def apply(self, events: Events, requests: Requests) -> Iterator[Batch]:

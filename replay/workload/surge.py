@@ -43,7 +43,7 @@ def surge(
             trace.batches(start_ns, from_ns), grow.apply(during, trace.requests), trace.batches(until_ns, end_ns),
         ):  # fmt: skip
             for batch in part:
-                # With factors by route, copies reach back before other events.
+                # With factors by route, a copy may be earlier than an event that was yielded before it.
                 writer.add_batch(batch, in_order=grow.ordered)
     assert writer.trace is not None
     return writer.trace

@@ -1,4 +1,4 @@
-"""Derives a trace from another one: a window, some routes, a sample, a multiple, or another speed.
+"""Derives a trace from another one: a window, some routes, a sample, a multiple, another speed, or other targets.
 
 The steps always run in this order, whatever the order of the flags; each is recorded in the history.
 """
@@ -73,7 +73,7 @@ class Transform:
     def of(cls, scenario: Scenario) -> Transform:
         """Return the changes in a scenario's settings.
 
-        Window and speed are left out, because the schedule's clock handles them.
+        Window and speed are left out. A schedule's clock handles them; other callers set them.
         """
         return cls(
             only=scenario.only,
@@ -148,6 +148,8 @@ def check_scale(scale: Scale, flag: str = "--scale") -> None:
                 f"{flag}: {name}: a factor must be above 0, and at most {FACTOR_MAX:,.0f}",
                 hint=f"give a peak of at most {FACTOR_MAX:,.0f} times the recording's"
                 if flag == "--peak"
+                else "give a smaller factor"
+                if factor > FACTOR_MAX
                 else "--sample 25% keeps a part; --speed makes it faster",
             )
 
@@ -155,7 +157,8 @@ def check_scale(scale: Scale, flag: str = "--scale") -> None:
 def _busiest_minute_per_s(pipeline: _Pipeline, speed: float) -> float:
     """Return the highest rate of any minute at a speed, per second; the mean rate if the whole is shorter.
 
-    Minutes begin at whole seconds, as in `replay inspect`.
+    Minutes begin at whole seconds of the result, as in `replay inspect`, or at longer steps in a trace of months.
+    InputError if no event is left.
     """
     trace, window_ns = pipeline.trace, max(round(PEAK_WINDOW_NS * speed), 1)
     parts = next(
@@ -179,12 +182,14 @@ def _busiest_minute_per_s(pipeline: _Pipeline, speed: float) -> float:
 
 
 def _span_ns(pipeline: _Pipeline) -> int:
-    """Return the time from the first to the last event. InputError if all events have the same time."""
+    """Return the time from the first to the last event. InputError if there is none, or if all have the same time."""
     first_ns = last_ns = None
     for batch in pipeline.events():
         first_ns = int(batch.at_ns.min()) if first_ns is None else first_ns
         last_ns = int(batch.at_ns.max())
-    if first_ns is None or last_ns is None or first_ns == last_ns:
+    if first_ns is None or last_ns is None:
+        raise InputError("no request is left to compress", hint="keep more: more routes or a larger sample")
+    if first_ns == last_ns:
         raise InputError("the trace is too short to be compressed: all its requests have the same time")
     return last_ns - first_ns
 

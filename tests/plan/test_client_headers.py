@@ -271,7 +271,7 @@ def test_a_renamed_host_is_sent_and_others_keep_the_targets(tmp_path: Path) -> N
     [
         ({"send_headers": "bad header,x:"}, "is not a header's name"),
         ({"send_headers": "Content-Length"}, "replay sets"),
-        ({"send_headers": "content-type"}, "goes with its body"),
+        ({"send_headers": "content-type"}, "is always sent with a body"),
         ({"rewrite_host": ["www.example"]}, "is not a pair of hosts"),
         ({"rewrite_host": ["a b=c"]}, "is not a pair of hosts"),
         ({"rewrite_host": ["a.example=*.b.example"]}, "only if OLD does"),

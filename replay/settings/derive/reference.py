@@ -54,7 +54,6 @@ def _rows(settings: list[Setting]) -> str:
 
 
 def _row(setting: Setting) -> str:
-    """Return the row of a setting."""
     flags = " ".join(f"`{flag}`" for flag in setting.row.flags)
     value = "tables, below" if setting.is_rules else f"`{metavar_of(setting)}`".replace("|", "\\|")
     meaning = setting.help.replace("|", "\\|")

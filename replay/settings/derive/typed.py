@@ -41,7 +41,9 @@ def text() -> str:
     blocks.append(
         _block("PeakSettings", Scenario, [name for name in names if name not in SET_BY_PEAK], _OF_PEAK)
     )
-    space = "\n\n" if blocks[0].startswith("class") else "\n"  # matches the import spacing of the linter
+    space = (
+        "\n\n" if blocks[0].startswith("class") else "\n"
+    )  # The linter wants two blank lines before a class.
     return _HEAD + space + "\n\n\n".join(blocks) + "\n"
 
 

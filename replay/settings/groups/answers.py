@@ -33,13 +33,17 @@ class Answers(Table, kw_only=True, frozen=True):
     ] = None
     sample: Annotated[
         Share,
-        row("Share of the requests whose bodies are kept by `sample`: the same in every run", used_by="HTTP"),
+        row(
+            "Share of the requests whose bodies are kept if keep is sample; the same requests in every run",
+            used_by="HTTP",
+        ),
     ] = Share(0.01)
     body_limit_bytes: Annotated[
-        Size, row("Bytes of a body that are kept; the digest covers the whole body", used_by="HTTP")
+        Size, row("Most bytes of a body that are kept; the digest covers the whole body", used_by="HTTP")
     ] = Size(65_536)
     headers: Annotated[
-        tuple[str, ...], row("Headers that are kept; secrets in them are redacted", used_by="HTTP")
+        tuple[str, ...],
+        row("Headers that are kept; secrets in them are redacted unless keep_secrets is set", used_by="HTTP"),
     ] = HEADERS
     keep_secrets: Annotated[
         bool,
@@ -71,7 +75,7 @@ def check(settings: AnswersSettings, name_of: NameOf) -> None:
                 hint='write "location"',
             )
     if len(answers.headers) > HEADERS_MAX:
-        raise UsageError(f"{name_of('answers.headers')}: there are more than {HEADERS_MAX}")
+        raise UsageError(f"{name_of('answers.headers')}: at most {HEADERS_MAX} headers can be kept")
     if answers.body_limit_bytes > BODY_BYTES_MAX:
         raise UsageError(
             f"{name_of('answers.body_limit')}: {answers.body_limit_bytes:,} bytes are more than can be kept of a body",

@@ -24,7 +24,10 @@ class Retry(Table, kw_only=True, frozen=True):
     ] = 1
     on: Annotated[
         tuple[str, ...],
-        row("What is tried again: 503, 5xx, refused, reset, truncated, timeout ...", used_by="HTTP"),
+        row(
+            "Statuses and failures that are tried again: 503, 5xx, refused, reset, truncated, timeout ...",
+            used_by="HTTP",
+        ),
     ] = ("429", "502", "503", "504", "refused", "reset", "truncated", "timeout")
     methods: Annotated[
         Literal["idempotent", "all"],
@@ -33,7 +36,7 @@ class Retry(Table, kw_only=True, frozen=True):
         ),
     ] = "idempotent"
     backoff_ns: Annotated[
-        Duration, row("Pause before the second attempt; it doubles each time", used_by="HTTP")
+        Duration, row("Pause before the second attempt; it doubles for each further one", used_by="HTTP")
     ] = Duration(100_000_000)
     backoff_max_ns: Annotated[Duration, row("Longest pause between attempts", used_by="HTTP")] = Duration(
         10 * SECOND_NS
@@ -74,7 +77,7 @@ class ClientSettings(TimeSettings, kw_only=True, frozen=True):
     idle_timeout_ns: Annotated[
         Duration,
         row(
-            "Close a client's connection when it was idle this long (per-client)",
+            "Close a client's connection when it has been idle this long (per-client)",
             lane=True,
             positive=True,
             used_by="HTTP",
@@ -115,7 +118,7 @@ class ClientSettings(TimeSettings, kw_only=True, frozen=True):
 
 
 def check(settings: ClientSettings, name_of: NameOf) -> None:
-    """Raise UsageError if a closed loop would need recorded clients, or if `retry.on` has an unknown entry."""
+    """Raise UsageError if a setting needs recorded clients in a closed loop, or if `retry.on` has an unknown entry."""
     if settings.by_client and settings.closed_loop:
         given = {
             "order": settings.order == "client",

@@ -50,7 +50,13 @@ class Kafka(Table, kw_only=True, frozen=True):
         row("Protocol of the brokers' listener", used_by="Kafka"),
     ] = "PLAINTEXT"
     ssl_cafile: Annotated[
-        str, row("Certificates to trust", default="the system's", used_by="Kafka", example="ca.pem")
+        str,
+        row(
+            "Certificates to trust, a PEM file, relative to the working directory",
+            default="the system's",
+            used_by="Kafka",
+            example="ca.pem",
+        ),
     ] = ""
     sasl_mechanism: Annotated[
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
@@ -141,7 +147,7 @@ class KafkaSettings(SecuritySettings, kw_only=True, frozen=True):
 
 
 def check(settings: KafkaSettings, name_of: NameOf) -> None:
-    """Raise UsageError if the key of a record uses a placeholder that requests do not have."""
+    """Raise UsageError if the key of a record has an unknown placeholder."""
     keys = [(settings.kafka.key, "kafka.key")]
     keys += [(also.key, f"also[{index}].key") for index, also in enumerate(settings.also) if also.key]
     for text, key in keys:

@@ -13,7 +13,7 @@ from ..row import row
 from .answers import AnswersSettings
 
 OF_THE_PAGE = ("live_allow", "live_cert", "live_key", "live_linger_ns")
-"""The settings that have no effect without `live`."""
+"""The settings that are refused without `live`."""
 
 
 class LiveSettings(AnswersSettings, kw_only=True, frozen=True):
@@ -35,7 +35,7 @@ class LiveSettings(AnswersSettings, kw_only=True, frozen=True):
     live_allow: Annotated[
         tuple[str, ...],
         row(
-            "Address beyond loopback that --live may listen on, or a name in links to it",
+            "Address beyond loopback that --live may listen on, or host name under which browsers may open the page",
             "--live-allow",
             metavar="ADDRESS",
             example=["10.1.2.3"],
@@ -119,9 +119,9 @@ def _check_label(text: str, name: str) -> None:
 
 
 def check(settings: LiveSettings, name_of: NameOf) -> None:
-    """Raise UsageError if the live page may not have its address, a label is invalid, or a web hook is not a URL.
+    """Raise UsageError for an invalid setting of the live page, an invalid label, or a web hook that is not a URL.
 
-    No message quotes a web hook, because it is secret.
+    Settings of the page are refused without `live`. No message quotes a web hook, because it is secret.
     """
     if settings.live:
         _check_place(settings, name_of)

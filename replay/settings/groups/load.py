@@ -41,7 +41,7 @@ class BodyRule(Table, kw_only=True, frozen=True):
         except OSError as error:
             raise InputError(
                 f"the body of {self.route}: {self.file}: {reason_of(error)}",
-                hint="give the file of this [[body]] rule",
+                hint="give this [[body]] rule a file that can be read",
             ) from None
 
 
@@ -134,7 +134,7 @@ class LoadSettings(SessionSettings, kw_only=True, frozen=True):
 
 
 def check(settings: LoadSettings, name_of: NameOf) -> None:
-    """Raise UsageError for an invalid rule for bodies, and for rates that contradict each other."""
+    """Raise UsageError for an invalid rule for bodies, and for a peak that is `max` or given beside a rate."""
     for index, rule in enumerate(settings.body):
         if not sendable(rule.content_type.replace(" ", "")):
             raise UsageError(

@@ -111,7 +111,7 @@ class OutputSettings(LiveSettings, kw_only=True, frozen=True):
 
 
 def check(settings: OutputSettings, name_of: NameOf) -> None:
-    """Raise UsageError for an invalid watched figure or business action.
+    """Raise UsageError for an invalid watched figure or business action, or too many figures.
 
     A watched figure needs a name of its own and exactly one source.
     """
@@ -129,7 +129,7 @@ def check(settings: OutputSettings, name_of: NameOf) -> None:
             if not is_action_name(name):
                 raise UsageError(
                     f"{name_of(f'{table}.{name}')}: an action cannot have this name",
-                    hint="one word of letters, digits, _ . - (all and other are taken)",
+                    hint="write one word of letters, digits, _ . - (all and other are taken)",
                 )
     for name, patterns in settings.actions.items():
         if not patterns or not all(pattern.strip() for pattern in patterns):
@@ -167,7 +167,10 @@ def _check_watch(watch: Watch, where: str) -> None:
             hint='write pointer = "/queue/length"',
         )
     if source in ("prometheus", "json"):
-        url = urlsplit(getattr(watch, source))
+        try:
+            url = urlsplit(getattr(watch, source))
+        except ValueError:
+            url = urlsplit("")
         if url.scheme not in ("http", "https") or not url.hostname or url.username or url.password:
             raise UsageError(
                 f"{where} ({watch.name}): {source} is not an http URL, or has credentials in it",

@@ -20,9 +20,10 @@ class Breaker(Table, kw_only=True, frozen=True):
     """The circuit breaker: it ends a run when too many requests fail."""
 
     on: Annotated[bool, row("End the run when too many requests fail")] = True
-    share: Annotated[Share, row("Share of the finished requests that failed (errors, timeouts, 5xx)")] = (
-        Share(0.5)
-    )
+    share: Annotated[
+        Share,
+        row("End the run when more than this share of the finished requests failed (errors, timeouts, 5xx)"),
+    ] = Share(0.5)
     over_ns: Annotated[Duration, row("Time span over which the share is taken")] = Duration(10 * SECOND_NS)
 
 
@@ -49,7 +50,9 @@ class Limits(Table, kw_only=True, frozen=True):
             used_by="HTTP",
         ),
     ] = Size(2 << 30)
-    histograms_bytes: Annotated[Size, row("Memory of each lane for histograms by route")] = Size(256 << 20)
+    histograms_bytes: Annotated[Size, row("Most memory of each lane for histograms by route")] = Size(
+        256 << 20
+    )
 
 
 class SafetySettings(ClientSettings, kw_only=True, frozen=True):

@@ -26,14 +26,14 @@ class SessionSettings(TargetSettings, kw_only=True, frozen=True):
     group: ClassVar[str] = "sessions"
 
     variable: Annotated[
-        tuple[Variable, ...], row("Values from a CSV file or a generator, by name", used_by="HTTP")
+        tuple[Variable, ...], row("Values from a CSV file, a generator or the environment", used_by="HTTP")
     ] = ()
     capture: Annotated[
         tuple[CaptureRule, ...],
         row("Values taken from responses, for later requests of the same client", used_by="HTTP"),
     ] = ()
     set: Annotated[
-        tuple[SetRule, ...], row("Paths and headers made of values, by route", used_by="HTTP")
+        tuple[SetRule, ...], row("Paths, headers and fields of requests, set from values", used_by="HTTP")
     ] = ()
     check: Annotated[
         tuple[CheckRule, ...],
@@ -79,7 +79,7 @@ def check(settings: SessionSettings, name_of: NameOf) -> None:
 
 
 def _check_headers_once(settings: SessionSettings, name_of: NameOf) -> None:
-    """Raise UsageError if a rule sets a header that is sent as recorded, or the one with the client's address."""
+    """Raise UsageError if a rule sets a header that `send_headers` lists, or the header with the client's address."""
     for index, rule in enumerate(settings.set):
         if rule.header is None:
             continue
@@ -109,7 +109,7 @@ def _check_trace_context(settings: SessionSettings, name_of: NameOf) -> None:
 
 
 def _check_cookies(settings: SessionSettings, name_of: NameOf) -> None:
-    """Raise UsageError if the cookie jar is on and something else sets Cookie."""
+    """Raise UsageError if `cookies` is on, and `headers`, `send_headers` or a rule sends Cookie, too."""
     if not settings.cookies:
         return
     given = [f"headers.{name}" for name in settings.headers if name.lower() == "cookie"]

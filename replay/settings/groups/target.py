@@ -17,7 +17,8 @@ from ..trace_url import url_problem
 class Also(Table, kw_only=True, frozen=True):
     """Further targets on the same timeline, in the same run.
 
-    The scenario's settings apply to keys that are left out.
+    Without `only` and `without`, all routes of the recording go there. For the other keys, the scenario's settings are
+    the defaults.
     """
 
     target: Annotated[str, row("Further target: http://... or kafka://...", metavar="URL")]
@@ -30,10 +31,10 @@ class Also(Table, kw_only=True, frozen=True):
         row("Methods to send there; for Kafka only those that write make sense", default="the scenario's"),
     ] = None
     key: Annotated[
-        str | None, row("Key of a request as a record", used_by="Kafka", default="the scenario's")
+        str | None, row("Key of the record for a request", used_by="Kafka", default="the scenario's")
     ] = None
     value: Annotated[
-        str | None, row("Value of a request as a record", used_by="Kafka", default="the scenario's")
+        str | None, row("Value of the record for a request", used_by="Kafka", default="the scenario's")
     ] = None
 
 
@@ -158,7 +159,7 @@ class TargetSettings(Table, kw_only=True, frozen=True):
 
 
 def check(settings: TargetSettings, name_of: NameOf) -> None:
-    """Raise UsageError for a name or a header that cannot be sent, and for a header that is set in two ways."""
+    """Raise UsageError for an invalid header, host, resolver or `trace_url`, and for a header that is set twice."""
     for name in settings.headers:
         check_header(name, f"headers.{name}", name_of)
     if settings.trace_url and (problem := url_problem(settings.trace_url)):
@@ -188,7 +189,7 @@ def _check_own_trace(settings: TargetSettings, name_of: NameOf) -> None:
     if settings.client_ip_header.lower() in OF_TRACE_CONTEXT:
         raise UsageError(
             f"{name_of('client_ip_header')}: traceparent sets {settings.client_ip_header} itself",
-            hint="name another header",
+            hint="choose another header, or leave out --traceparent",
         )
 
 

@@ -27,7 +27,7 @@ class Window(Table, kw_only=True, frozen=True):
     until: Annotated[
         MomentText | None,
         row(
-            "Moment before which it ends: 18:00, ISO 8601, or +10m after the first moment",
+            "Moment before which the replayed part ends: 18:00, ISO 8601, or +10m after the first moment",
             "--until",
             default="the recording's end",
             common=True,
@@ -57,7 +57,7 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
     compress_to_ns: Annotated[
         Duration | None,
         row(
-            "Speed up until the replay takes this long: a day in 10m",
+            "Change the speed so that the replay takes this long: a day in 10m",
             "--compress-to",
             positive=True,
             example="10m",
@@ -95,7 +95,7 @@ class TimeSettings(LoadSettings, kw_only=True, frozen=True):
 
 
 def check(settings: TimeSettings, name_of: NameOf) -> None:
-    """Raise UsageError if the speed is set in two ways, or if the warm-up leaves nothing to measure."""
+    """Raise UsageError if two of `speed`, `rate` and `compress_to` are set, or if the warm-up leaves nothing."""
     if settings.compress_to_ns is not None and float(settings.speed) != 1:
         raise UsageError(
             f"{name_of('compress_to')}: it cannot be combined with speed", hint="give one of them"
@@ -110,4 +110,6 @@ def check(settings: TimeSettings, name_of: NameOf) -> None:
             f"{name_of('speed')}: a constant rate has no speed", hint="give either rate or speed"
         )
     if settings.duration_ns is not None and settings.warm_up_ns >= settings.duration_ns:
-        raise UsageError(f"{name_of('warm_up')}: nothing is left to measure, because the run is not longer")
+        raise UsageError(
+            f"{name_of('warm_up')}: nothing is left to measure, because the duration of the run is not longer"
+        )

@@ -74,7 +74,7 @@ class Scale(tuple[tuple[str, float], ...], Kind):
         for text in value if isinstance(value, list | tuple) else [value]:
             route, equals, number = str(text).rpartition("=")
             if equals and not route.strip():
-                raise UsageError(f"{text!r} names no route", hint=f"write {cls.forms}")
+                raise UsageError(f"{text!r} names no route before =", hint=f"write {cls.forms}")
             rules.append((" ".join(route.split()), units.parse_factor(number)))
         if len({route for route, _ in rules}) < len(rules):
             raise UsageError(f"{value!r} gives a route two factors", hint=f"write {cls.forms}")
@@ -153,7 +153,7 @@ class HeaderNames(tuple[str, ...], Kind):
             if name in MANAGED_HEADERS:
                 raise UsageError(f"replay sets {name} itself for each request")
             if name == "content-type":
-                raise UsageError("content-type already goes with its body", hint="leave it out")
+                raise UsageError("content-type is always sent with a body that has one", hint="leave it out")
         return cls(dict.fromkeys(names))
 
     def written(self) -> list[str]:

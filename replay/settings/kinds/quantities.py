@@ -153,7 +153,7 @@ class Size(int, Kind):
 
 
 class Count(int, Kind):
-    """A number above 0, or `auto` (AUTO)."""
+    """A number from 1 to COUNT_MAX, or `auto` (AUTO)."""
 
     forms = "auto or a number"
     examples = ("auto", 64)

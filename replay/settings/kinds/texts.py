@@ -151,7 +151,10 @@ _HUGE = 1 << 62
 
 
 def size_range(text: str) -> tuple[int, int]:
-    """Return the minimum and maximum number of bytes of a SizeRange. UsageError if the text is invalid."""
+    """Return the minimum and maximum number of bytes of a SizeRange. UsageError if the text is invalid.
+
+    A range without an upper bound has the maximum 2^62.
+    """
     match = _RANGE.fullmatch(text)
     size = units.parse_size_bytes(match[2] if match else text)
     sign = match[1] if match else ""

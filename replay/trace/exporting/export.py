@@ -199,7 +199,7 @@ def exporter_of(out: Path) -> Exporter:
         return ENDINGS[out.suffix]
     titles = {ending: exporter.title for ending, exporter in ENDINGS.items()}
     known = ", ".join(f"{ending} ({titles.get(ending, 'of a package')})" for ending in endings())
-    raise UsageError(f"{out.name} does not end in the name of a format", hint=f"one of {known}")
+    raise UsageError(f"{out.name} does not end in the name of a format", hint=f"end it in one of {known}")
 
 
 def export(
@@ -208,11 +208,14 @@ def export(
     """Write a trace to the file `out`, atomically, in the format of the file's ending.
 
     If the trace has bodies or secrets, only this user can read the file. Raises UsageError for an unknown ending;
-    OutputError if `out` exists (unless `overwrite`) or cannot be written; and InputError if the trace is damaged.
+    OutputError if `out` exists (unless it is a file and `overwrite` is set) or cannot be written; and InputError if the
+    trace is damaged.
     """
     out = Path(out)
     exporter = exporter_of(out)
     if os.path.lexists(out) and (not overwrite or not out.is_file()):
+        if not out.is_file():
+            raise OutputError(f"{out} exists and is not a file", hint="give another -o")
         raise OutputError(f"{out} exists", hint="give another -o, or --force to replace it")
     try:
         with replacing(out) as file:

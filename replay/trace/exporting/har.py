@@ -70,7 +70,10 @@ def _request(trace: Trace, row: Row) -> dict[str, Any]:
 
 
 def _content(row: Row, response: RecordedResponse) -> dict[str, Any]:
-    """Return the body of a response without its content coding, as HAR requires."""
+    """Return the body of a response without its content coding, as HAR requires.
+
+    A body that cannot be decoded stays as recorded.
+    """
     found: dict[str, Any] = {
         "size": response.size if response.size >= 0 else row.size,
         "mimeType": _content_type(response.headers) or response.type,

@@ -24,7 +24,7 @@ class Event(NamedTuple):
 
 
 def read_events(trace: Trace) -> Iterator[tuple[Batch, Iterator[Event]]]:
-    """Yield each batch of a trace with an iterator over its events."""
+    """Yield each batch of a trace with an iterator over its events. Common values (`is_common`) are left out."""
     requests = trace.requests
 
     @lru_cache(1 << 16)

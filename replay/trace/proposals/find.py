@@ -23,7 +23,7 @@ EVENTS_MAX = 200_000
 """How many events of a trace are examined, from its start."""
 
 MANY_CLIENTS = 3
-"""A single value that this many clients send is a constant, not a session value."""
+"""A single value that at least this many clients send is a constant, not a session value."""
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Link:
 
 
 def find_proposals(trace: Trace) -> Proposals:
-    """Find the session values of a recording."""
+    """Find the session values in the first EVENTS_MAX events of a recording."""
     found = Proposals()
 
     def events() -> Iterator[Event]:
@@ -81,7 +81,7 @@ Links = dict[tuple[Giver, SentPlace], Link]
 def _links(events: Callable[[], Iterator[Event]], found: Proposals) -> Links:
     """Return how often each source's values were sent in each place.
 
-    Values that clients sent without having received them are recorded in `found`.
+    `found` gets the counts of events, responses and places, and the values that clients sent before they received them.
     """
     links: Links = defaultdict(Link)
     given: dict[int, dict[str, Giver]] = defaultdict(dict)
@@ -172,7 +172,8 @@ def _proofs(links: Links, routes: Sequence[str]) -> Links:
 def _fits(giver: Giver, place: SentPlace) -> bool:
     """Return whether a scenario rule can move a value from this source to this place.
 
-    A captured link fills a whole target, and a cookie only a cookie of the same name.
+    Only a captured link can fill a whole target, and it fills nothing else. Only a cookie of the same name can fill a
+    cookie.
     """
     if (giver.finder == "location") != (place.kind == "target"):
         return False

@@ -9,7 +9,7 @@ VALUES_MAX = 4_096
 """How many response values are remembered per client, and how many sent values per place."""
 
 HIT_RATE_MIN = 0.9
-"""Below this hit rate, a rule is proposed only as a comment, because the value probably has another source."""
+"""Below this hit rate, a rule is only a comment or a note, because the value probably has another source."""
 
 
 class Giver(NamedTuple):
@@ -55,7 +55,10 @@ class Needed(NamedTuple):
 
 @dataclass(slots=True)
 class OwnValues:
-    """The values that clients sent in one place without having received them, with the clients of each value."""
+    """The values that clients sent in one place without having received them, with the clients of each value.
+
+    At most VALUES_MAX values are kept. `count` counts each time that a value was sent.
+    """
 
     count: int = 0
     values: dict[str, set[int]] = field(default_factory=dict)

@@ -71,7 +71,10 @@ class _Writer:
         for unique in self._found.uniques:
             name = self._name(f"new_{plain_name(unique.first.name) or 'value'}")
             count = units.counted(unique.values, "value")
-            why = f"{count} of {self._where(unique.first)}, each sent by one client only: a new one for each, in each run"
+            why = (
+                f"{count} of {self._where(unique.first)}, nearly all sent by one client only: each gets a new value in"
+                " each run"
+            )
             keys = {"name": name, "generate": unique.generate, "by": "value", "each_run": True}
             self._made.rules.append(Rule("variable", keys, why))
             self._set_all(unique.places, name)
@@ -106,14 +109,14 @@ class _Writer:
         return f"{kind} {place.name} of {self._routes[place.route]}".replace("  ", " ")
 
     def _session(self, session: Session) -> None:
-        """Add the captures of a session value, and the rules that send it."""
+        """Propose the cookie jar for the cookies of a session value, and captures and rules for its other places."""
         cookies = [place for place in session.places if place.kind == "cookie"]
         if cookies:
             sent = sum(session.sent[place] for place in cookies)
             hits = sum(session.hits[place] for place in cookies)
             names = ", ".join(dict.fromkeys(place.name for place in cookies))
             if hits >= HIT_RATE_MIN * sent:
-                why = f"{names}: the cookie that was set last, {_rate(hits, sent)}"
+                why = f"{names}: {_rate(hits, sent)} had the value that was set last"
                 self._made.cookies = f"{self._made.cookies}; {why}" if self._made.cookies else why
             else:
                 self._made.notes.append(
@@ -134,7 +137,12 @@ class _Writer:
                 sum(session.hits[place] for place in places),
             )
             self._made.rules.append(
-                Rule("capture", keys, f"sent later by the same client, {_rate(hits, total)}", bool(good))
+                Rule(
+                    "capture",
+                    keys,
+                    f"sent later by the same client as captured, in {_rate(hits, total)}",
+                    bool(good),
+                )
             )
         self._headers(session, [place for place in places if place.kind == "header"], name)
         for place in places:
@@ -170,7 +178,7 @@ class _Writer:
                 keys = {"header": header, "value": f"{scheme}{{{name}}}", "when_recorded": True}
                 for route in self._spread({place.route for place in chosen}, is_good):
                     self._made.rules.append(
-                        Rule("set", {**route, **keys}, f"as captured last, {_rate(hits, sent)}", is_good)
+                        Rule("set", {**route, **keys}, f"as captured last, in {_rate(hits, sent)}", is_good)
                     )
 
     def _spread(self, wanted: set[int], may_gather: bool) -> Iterable[dict[str, Any]]:
@@ -187,11 +195,11 @@ class _Writer:
             "value": f"{place.scheme}{{{name}}}",
         }
         self._made.rules.append(
-            Rule("set", keys, f"as captured last, {_rate(hits, sent)}", hits >= HIT_RATE_MIN * sent)
+            Rule("set", keys, f"as captured last, in {_rate(hits, sent)}", hits >= HIT_RATE_MIN * sent)
         )
 
     def _set_all(self, places: list[SentPlace], name: str) -> None:
-        """Add the rules that set a generated value."""
+        """Add the rules that set a value that is generated or that the user supplies."""
         keys: dict[str, Any]
         for place in places:
             count = self._found.own[place].count
@@ -210,7 +218,10 @@ class _Writer:
                 self._made.rules.append(Rule("set", keys, f"sent {units.counted(count, 'time')}"))
 
     def _path(self, place: SentPlace, name: str, hits: int, sent: int) -> None:
-        """Note a value in a path segment. Later, all noted segments of a route become one rule."""
+        """Remember a value that fills a path segment or a whole path. `_set_paths` makes one rule for each route.
+
+        A value that was right too rarely becomes a note instead.
+        """
         if hits < HIT_RATE_MIN * sent:
             self._made.notes.append(
                 f"{self._where(place)} is {{{name}}} only in {_rate(hits, sent)}: not proposed"
@@ -218,14 +229,15 @@ class _Writer:
             return
         segments, why = self._paths.setdefault(place.route, ({}, []))
         segments[-1 if place.kind == "target" else int(place.name)] = name
-        why.append(f"{{{name}}} {_rate(hits, sent)}")
+        why.append(f"{{{name}}} in {_rate(hits, sent)}")
 
     def _set_paths(self) -> None:
         for route, (segments, why) in self._paths.items():
             path = self._routes[route].partition(" ")[2]
             if "*" in path:
                 self._made.notes.append(
-                    f"{self._routes[route]} stands for many routes: give it templates with --routes"
+                    f"{self._routes[route]} is not proposed, because it stands for many routes: import the recording"
+                    " with --routes FILE, which gives them templates"
                 )
                 continue
             if -1 in segments:
@@ -261,7 +273,9 @@ class _Writer:
         """Add a variable that the user supplies, and the rules that send it."""
         name = self._name(needed.name if needed.name not in TAKEN else f"user_{needed.name}")
         variable = re.sub(r"\W", "_", f"{self._scenario}_{name}".upper()).lstrip("_0123456789")
-        why = f"the trace does not hold it; {units.counted(needed.values, 'value')} recorded"
+        why = (
+            f"give a value that the target accepts; the recording had {units.counted(needed.values, 'value')}"
+        )
         if needed.values > 1:
             why += ': for a different value per client, give file = "users.csv" instead of env'
         self._made.rules.append(Rule("variable", {"name": name, "env": variable}, why))

@@ -28,8 +28,8 @@ _FIRST = {"header": 0, "cookie": 0}
 class Splitter:
     """Numbers sessions by first appearance.
 
-    A request belongs to the session of its client that first sent or received one of its values. All requests of a
-    client without such values belong to one further session.
+    A request belongs to the session of its client that first sent, or last received, one of its values. All requests of
+    a client without such values belong to one further session.
     """
 
     def __init__(self, is_sent: IsSent, is_given: IsGiven) -> None:

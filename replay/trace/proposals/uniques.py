@@ -9,7 +9,7 @@ from .found import Needed, OwnValues, Proposals, SentPlace, Unique
 from .values import bits_of
 
 UNIQUE_SHARE = 0.9
-"""Values of a place are unique if at least this share of them first occur there, and only one client sends them."""
+"""The least share of a place's values that first occur there, and that only one client sends, if they are unique."""
 
 _EMAIL = re.compile(r"[^\s@]{1,64}@[^\s@]+\.[^\s@]+")
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -31,13 +31,13 @@ WRITES = ("POST", "PUT", "PATCH")
 
 
 def plain_name(name: str) -> str:
-    """Return the last step of a place's name, in lower case, without punctuation."""
+    """Return the last step of a place's name that is not a number, in lower case, without punctuation."""
     steps = [step for step in re.split(r"[/.\[\]]", name) if step and not step.isdigit()]
     return re.sub(r"[^a-z0-9]", "", (steps[-1] if steps else name).lower())
 
 
 def is_password(place: SentPlace) -> bool:
-    """Return whether a field is a password."""
+    """Return whether a place is a JSON value, form field or query parameter with the name of a password."""
     return place.kind in ("json", "form", "query") and _PASSWORD.fullmatch(plain_name(place.name)) is not None
 
 

@@ -26,7 +26,7 @@ VALUE_CHARS_MAX = 2_048
 """Longer values are ignored. This limit is the default of a capture's `longest`."""
 
 BITS_MIN = 32.0
-"""If matching values have at least this much information, in bits, the match is not due to chance (1 in 4 billion)."""
+"""Matching values with at least this much information in all, in bits, match by chance once in 4 billion."""
 
 _PLAIN_HEADERS = re.compile(
     r"host|user-agent|accept.*|content-.*|connection|keep-alive|cache-control|pragma|origin|referer|te|date|expect|via"
@@ -44,7 +44,7 @@ _COMMON = re.compile(
     r"|-?\d+\.\d+|v?\d+(?:\.\d+){2,3}(?:[-+.][a-z]+\.?\d*)?|\s*",
     re.IGNORECASE | re.DOTALL,
 )
-"""Booleans, dates, times, amounts and versions. That two of them are equal is no evidence of a link."""
+"""Empty values, booleans, dates, times, amounts and versions. That two are equal is no evidence of a link."""
 
 _INPUT = re.compile(r"<(input|meta)\b([^<>]{1,1000})>", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"([\w:-]+)\s*=\s*\"([^\"<>]*)\"")
@@ -139,7 +139,7 @@ def given_by(response: RecordedResponse) -> Iterator[Given]:
 
 
 def _of_markup(text: str) -> Iterator[Given]:
-    """Yield the form fields and meta tags of a page, each with the pattern that finds it."""
+    """Yield the values of the input and meta tags of a page, each with the pattern that finds it."""
     for tag in _INPUT.finditer(text):
         found = {match[1].lower(): match[2] for match in _ATTRIBUTE.finditer(tag[2])}
         value_key = "value" if tag[1].lower() == "input" else "content"
