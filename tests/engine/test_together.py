@@ -134,7 +134,7 @@ def test_a_failure_of_one_before_the_start_ends_both(tmp_path):
 
 def test_what_has_no_lanes_to_pair_is_refused(tmp_path):
     trace = a_trace(tmp_path / "t.trace")
-    with pytest.raises(UsageError, match="--engine portable"):
+    with pytest.raises(UsageError, match="the portable engine was chosen"):
         both(trace, ("http://127.0.0.1:1", "http://127.0.0.1:2"), tmp_path / "a", 'engine = "portable"\n')
     with pytest.raises(UsageError, match="closed loop"):
         both(trace, ("http://127.0.0.1:1", "http://127.0.0.1:2"), tmp_path / "b", 'rate = "max"\n')

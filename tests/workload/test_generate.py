@@ -176,7 +176,7 @@ def test_bursts_of_a_recording_are_fitted_and_come_again(tmp_path: Path) -> None
 def test_bursts_that_no_such_process_has_are_said(tmp_path: Path, command: Callable[..., Any]) -> None:
     command("generate", "-o", "even.trace", "-d", "20m", "--rate", "10/s")
     code, _, said = command("generate", "-o", "x.trace", "-d", "60s", "--bursts-of", "even.trace")
-    assert code == 2 and "its IDC is" in said and "at 10 s" in said
+    assert code == 2 and "index of dispersion (IDC) is" in said and "at 10 s" in said
     command("generate", "-o", "short.trace", "-d", "20s", "--poisson", "10/s")
     code, _, said = command("generate", "-o", "x.trace", "-d", "60s", "--bursts-of", "short.trace")
     assert code == 2 and "too short" in said

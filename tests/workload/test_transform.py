@@ -399,7 +399,7 @@ def test_a_trace_is_replaced_by_what_is_made_of_it_where_that_is_forced(
 ) -> None:
     fitness(tmp_path / "in.trace", sessions=20)
     code, said, _ = command("transform", "in.trace", "-o", "in.trace", "--scale", "2", "--force")
-    assert code == 0 and "120 of 60" in said
+    assert code == 0 and "120 made from 60" in said
     assert Trace.open(tmp_path / "in.trace").rows == 120
 
 
