@@ -216,7 +216,10 @@ def _zip(path: Path) -> None:
         (_csv, r"begins with: colour,shape"),
         (lambda path: path.write_bytes(bytes(range(256)) * 40), "is a binary file"),
         (lambda path: path.write_bytes(b"\n\n\n"), "nothing but blank lines"),
-        (lambda path: path.write_bytes(gzip.compress(b"")), r"is empty, or damaged at its beginning \(gzip\)"),
+        (
+            lambda path: path.write_bytes(gzip.compress(b"")),
+            r"is empty, or damaged at its beginning \(gzip\)",
+        ),
         (_zip, "is empty|not a readable gzip"),
         (lambda path: path.write_bytes(b"\x1f\x8bgarbage"), "not a readable gzip"),
     ],
