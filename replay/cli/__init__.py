@@ -29,7 +29,7 @@ def main() -> NoReturn:
 
         code = invoke()
     except KeyboardInterrupt:
-        code = interrupts.said()
+        code = interrupts.exit_code()
     interrupts.settle()
     sys.exit(code)
 

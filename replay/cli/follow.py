@@ -19,7 +19,7 @@ from .options import out_option
 from .outputs import Outputs, output_options, outputs_of
 from .places import RUNS, remember_run, result_folder
 from .reading_options import contents_options, format_options, options_of
-from .run import exit_code, made_sinks, read_scenario, report_console_for, said_on_stderr
+from .run import exit_code, made_sinks, print_to_stderr, read_scenario, report_console_for
 from .streams import say, shown_of
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def command(
     with (
         result_folder(out, RUNS, "stdin" if sources[0] == "-" else sources[0]) as folder,
         contextlib.closing(stream),
-        audience(scenario, said_on_stderr) as watching,
+        audience(scenario, print_to_stderr) as watching,
     ):
         watching.waiting(f"Waiting for the first lines of {stream.name}.")
         sinks_of_all = [*writers, *watching.sinks]

@@ -40,7 +40,7 @@ def hush() -> None:
     sys.unraisablehook = lambda _: None
 
 
-def said() -> int:
+def exit_code() -> int:
     """Report an interrupt that `invoke` did not handle, and return the exit code.
 
     Such an interrupt arrives before `invoke` begins, or while it reports an earlier one.

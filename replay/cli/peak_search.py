@@ -42,9 +42,9 @@ from .outputs import Outputs, outputs_of
 from .places import RUNS, keeping, remembering, result_folder
 from .progress import KERNELS, warm_kernels
 from .run import (
+    print_to_stderr,
     read_scenario,
     report_console_for,
-    said_on_stderr,
     work_area,
 )
 from .starting import wait_for
@@ -120,14 +120,14 @@ def find(
     instant_ns = instant_of(scenario)
     with (
         result_folder(out, RUNS, recordings[0]) as folder, made(folder), work_area(folder) as area, keeping(folder),
-        remembering(folder), audience(scenario, said_on_stderr) as watching,
+        remembering(folder), audience(scenario, print_to_stderr) as watching,
     ):  # fmt: skip
         warm_kernels(errors, [*KERNELS, *kernels_of(scenario), "workload.scale"])
 
         def begin() -> None:
             if instant_ns is not None:
                 watching.waiting(f"The first trial begins at {moment_text(instant_ns)}.")
-                wait_for(instant_ns, said_on_stderr, plain=plain, lead_ns=0)
+                wait_for(instant_ns, print_to_stderr, plain=plain, lead_ns=0)
 
         run = _trials(given, scenario, recordings[0], watching.sinks)
         return _measured(

@@ -80,13 +80,13 @@ def _shown(console: Console) -> Iterator[Callable[[float, list[str]], None]]:
     where = f"(kept in {cache_folder.root()})"
     if not console.is_terminal:
         console.print(f"{_TEXT} {where}", soft_wrap=True)
-        said = started
+        reported_s = started
 
         def line(share: float, _modules: list[str]) -> None:
-            nonlocal said
+            nonlocal reported_s
             now = time.monotonic()
-            if now - said >= LINE_EVERY_S:
-                said = now
+            if now - reported_s >= LINE_EVERY_S:
+                reported_s = now
                 console.print(f"{_TEXT}: {share:.0%}{left_text(share, now - started)}", soft_wrap=True)
 
         yield line

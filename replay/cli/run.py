@@ -298,7 +298,7 @@ def replay_recordings(
     from replay.settings.instant import instant_of
 
     instant_ns = instant_of(scenario)
-    with audience(scenario, said_on_stderr) as watching:
+    with audience(scenario, print_to_stderr) as watching:
         watching.waiting("Planning the run.")
         prepared = _prepare(scenario, recordings, area, console, wanted=wanted)
         if over is not None:
@@ -315,7 +315,7 @@ def replay_recordings(
         )
 
 
-def said_on_stderr(line: str) -> None:
+def print_to_stderr(line: str) -> None:
     """Print a line on stderr, apart from the report."""
     tell(line, err=True)
 
@@ -334,7 +334,9 @@ def _run_and_report(
     if instant_ns is not None:
         watching.waiting(f"The first request is due at {moment_text(instant_ns)}.")
         wait_for(
-            instant_ns, (lambda line: None) if console.quiet else said_on_stderr, plain=plain or console.quiet
+            instant_ns,
+            (lambda line: None) if console.quiet else print_to_stderr,
+            plain=plain or console.quiet,
         )
     with LiveView(errors, *prepared.plans) as live:
         all_sinks = [live, *sinks, *watching.sinks]

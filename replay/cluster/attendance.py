@@ -30,7 +30,7 @@ class Attendance:
     ) -> None:
         self._state, self._transport, self._folder, self._say = state, transport, folder, say
         self._made_ns = time.monotonic_ns()
-        self._is_missing_said = False
+        self._has_reported_missing = False
         self._reported: set[str] = set()
 
     def say_who_is_missing(self) -> None:
@@ -40,9 +40,9 @@ class Attendance:
         """
         self._state.how_to_join = self._transport.how_to_join
         waited_ns = time.monotonic_ns() - self._made_ns
-        if self._is_missing_said or self._state.phase is not Phase.GATHERING or waited_ns < MISSING_NS:
+        if self._has_reported_missing or self._state.phase is not Phase.GATHERING or waited_ns < MISSING_NS:
             return
-        self._is_missing_said = True
+        self._has_reported_missing = True
         came = sum(seat.hello is not None for seat in self._state.seats)
         if self._state.how_to_join and came < len(self._state.seats):
             count = f"{came} of {len(self._state.seats)} agents have connected"

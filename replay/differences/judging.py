@@ -127,11 +127,11 @@ def refuse_unlike(runs: Sequence[KeptRun]) -> None:
                 hint="run both with --keep-answer-secrets, or without",
             )
         if changed := changed_settings(one.scenario, two.scenario):
-            said = "; ".join(
+            changes = "; ".join(
                 f"{key}: {one.scenario.get(key)!r} and {two.scenario.get(key)!r}" for key in changed[:3]
             )
             raise UsageError(
-                f"{pair} had different scenarios: {said}",
+                f"{pair} had different scenarios: {changes}",
                 hint="give runs of one scenario against both builds",
             )
 
@@ -317,11 +317,13 @@ def sentence_of(made: Differences) -> str:
     base, new = made.base.label, made.new.label
     if made.reasons:
         worst = next(iter(made.fields), None)
-        glance = f"; observed so far: {_said(worst, base)}" if worst is not None and worst.p is None else ""
+        glance = (
+            f"; observed so far: {_evidence(worst, base)}" if worst is not None and worst.p is None else ""
+        )
         return f"nothing can be concluded: {made.reasons[0]}{glance}"
     if named := made.different:
         more = f", and {counted(len(named) - 1, 'more field')}" if len(named) > 1 else ""
-        return f"{new} answers differently from {base}: {_said(named[0], base)}{more}"
+        return f"{new} answers differently from {base}: {_evidence(named[0], base)}{more}"
     found = "no new difference would have been found, however frequent"
     if made.smallest is not None:
         found = f"a new difference in {format_share(made.smallest)} of a big route's responses would have been found"
@@ -331,7 +333,7 @@ def sentence_of(made: Differences) -> str:
     )
 
 
-def _said(found: FieldFinding, base: str) -> str:
+def _evidence(found: FieldFinding, base: str) -> str:
     within = "" if found.within is None else f" ({format_share(found.within)} between runs of {base})"
     return (
         f"{found.route} {found.field} ({found.kind}) in {format_share(found.across)} of the responses{within}"

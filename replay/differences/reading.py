@@ -327,8 +327,8 @@ def _note_encodings(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list
         by_run.append(tuple(sorted(seen)))
     if len(set(by_run)) > 1:
         other = next(at for at, seen in enumerate(by_run) if seen != by_run[0])
-        said = [f"{runs[at].path} got {', '.join(by_run[at]) or 'no responses'}" for at in (0, other)]
-        notes.append(f"content codings differ ({'; '.join(said)}): bodies are compared decoded")
+        sentences = [f"{runs[at].path} got {', '.join(by_run[at]) or 'no responses'}" for at in (0, other)]
+        notes.append(f"content codings differ ({'; '.join(sentences)}): bodies are compared decoded")
     unreadable = sum(
         int((head.table["form"].to_numpy() == FORMS.index("unreadable")).sum()) for head in heads
     )

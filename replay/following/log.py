@@ -120,12 +120,12 @@ class GrowingLog(Stream):
 
         Returns False if `is_stopped` is true first. If there is no line yet, `waiting` is called once with the reason.
         """
-        told = False
+        is_reported = False
         while not (head := self._read_head()):
             if is_stopped():
                 return False
-            if not told:
-                told = True
+            if not is_reported:
+                is_reported = True
                 waiting(self.trouble() or f"{self.name} has no complete line yet")
             time.sleep(POLL_S)
             self._look()

@@ -33,13 +33,13 @@ class StandardInput(Stream):
         Returns False if `is_stopped` is true first. `waiting` is called once, if no line arrives within a second.
         Raises InputError if the input is empty or begins with a blank line.
         """
-        told_s = time.monotonic() + 1.0
+        report_at_s = time.monotonic() + 1.0
         while b"\n" not in self._buffer and not self._ended:
             self._fill(POLL_S)
             if is_stopped():
                 return False
-            if time.monotonic() > told_s:
-                told_s = float("inf")
+            if time.monotonic() > report_at_s:
+                report_at_s = float("inf")
                 waiting("no complete line has arrived from standard input yet")
         if not self._buffer.strip():
             raise InputError("standard input is empty, or begins with a blank line")

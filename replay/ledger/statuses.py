@@ -153,7 +153,7 @@ def reason_of(
     )
 
 
-def said_first(validity: Validity, reason: Reason) -> Validity:
+def with_first_reason(validity: Validity, reason: Reason) -> Validity:
     """Return the verdict with one more reason, which is listed before all others."""
     worse: Verdict = reason.verdict if validity.verdict == "VALID" else validity.verdict
     return Validity(verdict=worse, reasons=[reason, *validity.reasons])

@@ -106,10 +106,10 @@ class Search:
 
     def passes(self, load: float, goal: str) -> bool | None:
         """Return the majority of the trials at a load for a goal; None if more trials are needed."""
-        said = [trial.passed[goal] for trial in self.trials if trial.load == load]
-        if 2 * sum(said) > self.votes:
+        results = [trial.passed[goal] for trial in self.trials if trial.load == load]
+        if 2 * sum(results) > self.votes:
             return True
-        return False if 2 * (len(said) - sum(said)) > self.votes else None
+        return False if 2 * (len(results) - sum(results)) > self.votes else None
 
     def bounds(self, goal: str) -> Bounds:
         """Return the current bounds of a goal."""

@@ -180,7 +180,7 @@ class Server:
         self._open: set[Connection] = set()
         self._accepted = 0
         self.connections_max, self._freed = raise_file_limit(files_each), trio.Event()
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
         self._serving: trio.CancelScope | None = None
         self._accepting = trio.CancelScope()
         self.draining = False
@@ -240,8 +240,8 @@ class Server:
 
     def say_once(self, line: str) -> None:
         """Report a message to the user, but only the first time."""
-        if line not in self._said:
-            self._said.add(line)
+        if line not in self._reported:
+            self._reported.add(line)
             self._say(line)
 
     def say_waits(self) -> None:

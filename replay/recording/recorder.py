@@ -52,7 +52,7 @@ class Recorder:
         self._queue: deque[tuple[Exchange, int]] = deque()
         self._bytes = 0
         self._wake = trio.Event()
-        self._is_dead = self._is_said = self._closing = False
+        self._is_dead = self._is_reported = self._closing = False
         self._ended = trio.Event()
         self._sent_s = -math.inf
 
@@ -91,8 +91,8 @@ class Recorder:
     def lose(self, count: int) -> None:
         """Count exchanges that the writer did not receive, and report the first loss while the writer runs."""
         self.accounts.lost[WRITER_ENDED if self._is_dead else QUEUE_FULL] += count
-        if not self._is_dead and not self._is_said:
-            self._is_said = True
+        if not self._is_dead and not self._is_reported:
+            self._is_reported = True
             self._say(
                 "the disk or the processor is too slow for the recording: some requests are not recorded"
             )

@@ -60,7 +60,7 @@ def write_page(folder: Path, scenes: Sequence[Scene], rehearsal: Rehearsal) -> P
 
 def _overview(rehearsal: Rehearsal) -> str:
     kept = sum(result.verdict == "AS_PROMISED" for result in rehearsal.scenes)
-    said = (
+    summary = (
         f"{kept} of {len(rehearsal.scenes)} scenes failed before their fix, and kept their promises after it"
     )
     rows = [
@@ -72,7 +72,7 @@ def _overview(rehearsal: Rehearsal) -> str:
         ]
         for result in rehearsal.scenes
     ]
-    return f"<h1>{escape(TITLE)}</h1><p>{escape(said)}.</p>" + html_table(
+    return f"<h1>{escape(TITLE)}</h1><p>{escape(summary)}.</p>" + html_table(
         ("scene", "before", "after", "verdict"), rows, left=True
     )
 

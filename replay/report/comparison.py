@@ -53,8 +53,8 @@ def print_comparison(found: Comparison, console: Console) -> None:
         page.say()
         page.say(f"{found.verdict}: {found.sentence}", _STYLE[found.verdict])
         if found.responses is not None:
-            said = f"responses {found.responses.verdict}: {found.responses.sentence}"
-            page.say(said, DIFFERENCE_STYLE[found.responses.verdict])
+            responses_line = f"responses {found.responses.verdict}: {found.responses.sentence}"
+            page.say(responses_line, DIFFERENCE_STYLE[found.responses.verdict])
 
 
 def _metrics(page: Page, found: Comparison) -> None:

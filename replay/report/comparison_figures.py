@@ -69,9 +69,9 @@ def changes(findings: Sequence[Finding], base: Side, new: Side, tolerance: float
     many = sum(len(side) for row in runs for side in row) > DOTS_NAMED
     for side, colour, at, by_side in ((base, BLUE, -0.08, 0), (new, ORANGE, -0.28, 1)):
         dots = [
-            (min(max(ratio, low), high), -number + at, "" if many else said)
+            (min(max(ratio, low), high), -number + at, "" if many else hover_text)
             for number, row in enumerate(runs)
-            for ratio, said in row[by_side]
+            for ratio, hover_text in row[by_side]
         ]
         plot.dots(dots, colour, f"runs of {side.label}", size=7)
     return plot
@@ -84,8 +84,8 @@ def _ratios(side: Side, finding: Finding) -> list[tuple[float, str]]:
     for run in side.runs:
         value = run.quantile(metric.kind, metric.percentile or 50.0, metric.route)
         if value is not None and finding.base > 0:
-            said = f"{run.name}: {'≥' if value.at_least else ''}{format_latency(value.ns)}"
-            found.append((max(value.ns, 1) / finding.base, said))
+            hover_text = f"{run.name}: {'≥' if value.at_least else ''}{format_latency(value.ns)}"
+            found.append((max(value.ns, 1) / finding.base, hover_text))
     return found
 
 

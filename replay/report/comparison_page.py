@@ -171,9 +171,9 @@ def _runs(found: Comparison, kind: str) -> str:
         if found.labellings
         else f"{found.design or 'no permutation test was made'}. "
     )
-    said = f'<p class="soft">{escape(design)}Errors: a tolerance of {100 * found.options.error_tolerance:g} points.</p>'
+    note = f'<p class="soft">{escape(design)}Errors: a tolerance of {100 * found.options.error_tolerance:g} points.</p>'
     more = f" (the first {RUNS_SHOWN} of {len(runs):,})" if len(runs) > RUNS_SHOWN else ""
-    return html_table(head, rows, f"Runs{more}") + said
+    return html_table(head, rows, f"Runs{more}") + note
 
 
 def _run(run: SideRun, side: Side, kind: str) -> list[str]:

@@ -58,8 +58,10 @@ def _exceeded(each: ObjectiveCourse) -> str:
 
 def _evidence(found: Diagnosis) -> list[str]:
     """Return at most EVIDENCE_SHOWN sentences below the answer, without those that the answer already contains."""
-    said = [words for words in (*found.evidence, *found.shared_evidence) if words not in found.words]
-    return said[:EVIDENCE_SHOWN]
+    shown_evidence = [
+        words for words in (*found.evidence, *found.shared_evidence) if words not in found.words
+    ]
+    return shown_evidence[:EVIDENCE_SHOWN]
 
 
 def amplification_words(found: Diagnosis) -> str:

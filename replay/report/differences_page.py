@@ -87,7 +87,7 @@ def _block(one: FieldFinding, found: Differences) -> str:
     tone = "bad" if one.different else "soft"
     head = f'<b>{escape(named(one.field))}</b> <span class="soft">{escape(named(one.route))}</span>'
     head += f" {toned(one.kind, tone)} {barred(format_share(one.across), one.across)}"
-    said = f"{share_text(one)}{following_text(one)}"
+    summary = f"{share_text(one)}{following_text(one)}"
     more = f"smallest new difference that would have been detected: {smallest_text(one)}"
     if one.p is not None:
         more += f"; p {one.p:.3g} over all fields"
@@ -98,7 +98,7 @@ def _block(one: FieldFinding, found: Differences) -> str:
     table = html_table(("request", "where", *labels), rows, long=(1, 2, 3), left=True)
     is_open = " open" if one.different and one.is_first else ""
     return (
-        f'<details class="field"{is_open}><summary>{head}</summary><p>{escape(said)}</p>'
+        f'<details class="field"{is_open}><summary>{head}</summary><p>{escape(summary)}</p>'
         f'<p class="soft">{escape(more)}</p>{table}</details>'
     )
 

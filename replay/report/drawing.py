@@ -93,10 +93,10 @@ class _Drawing:
             y=number(top), width=wide, height=high, viewBox=f"0 0 {wide} {high}", preserveAspectRatio="none",
             overflow="hidden",
         )  # fmt: skip
-        said = element("title", escape(chart.label)) if chart.label else ""
+        title_element = element("title", escape(chart.label)) if chart.label else ""
         ticks = element("g", self._bottom(x, title), class_="ticks", text_anchor="middle")
         return element(
-            "svg", said, self._heads(), self._grid(x, y), frame, self._words(x, y), ticks,
+            "svg", title_element, self._heads(), self._grid(x, y), frame, self._words(x, y), ticks,
             xmlns="http://www.w3.org/2000/svg", class_=self._class(hidden), display="none" if hidden else None,
             role="img", width=self._width, height=total, viewBox=f"0 0 {self._width} {total}",
             font_family="system-ui,sans-serif", font_size=FONT_SIZE, fill=GREY,

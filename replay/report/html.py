@@ -126,14 +126,14 @@ def html_table(
     heads = f"<tr>{above}</tr>" if groups else ""
     heads += _row([f"<th>{escape(name)}" for name in head], left)
     body = "".join(_row([_cell(cell, at in long) for at, cell in enumerate(row)], left) for row in rows)
-    said = f"<h2>{escape(title)}</h2>" if title else ""
-    said += f'<p class="soft">{escape(reading)}</p>' if reading else ""
+    heading = f"<h2>{escape(title)}</h2>" if title else ""
+    heading += f'<p class="soft">{escape(reading)}</p>' if reading else ""
     kind = ' class="text"' if left else ""
     labels = escape("|".join(label.replace("|", " ") for label in _labels(head, groups)))
     table = (
         f'<table{kind} cellpadding="3" data-l="{labels}"><thead>{heads}</thead><tbody>{body}</tbody></table>'
     )
-    return f'{said}<div class="scroll">{table}</div>'
+    return f'{heading}<div class="scroll">{table}</div>'
 
 
 def _labels(head: Sequence[str], groups: Sequence[tuple[str, int]]) -> list[str]:

@@ -242,10 +242,10 @@ class _Panel:
             yield Text.assemble(
                 (label.ljust(LABEL_COLUMNS), "dim"), (curve, "cyan"), (figure.rjust(FIGURE_COLUMNS), "bold")
             )
-        for label, said, style in self.facts:
-            for number, (start, end) in enumerate(breaks(said, max(width - LABEL_COLUMNS, 8))):
+        for label, fact_words, style in self.facts:
+            for number, (start, end) in enumerate(breaks(fact_words, max(width - LABEL_COLUMNS, 8))):
                 name = label if number == 0 else ""
-                yield Text.assemble((name.ljust(LABEL_COLUMNS), "dim"), (said[start:end], style))
+                yield Text.assemble((name.ljust(LABEL_COLUMNS), "dim"), (fact_words[start:end], style))
         for number, (route, ns) in enumerate(self.slowest):
             figure = f"p99 {format_latency(ns)}".rjust(FIGURE_COLUMNS + 4)
             room = width - LABEL_COLUMNS - len(figure)

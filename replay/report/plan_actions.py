@@ -29,8 +29,8 @@ def actions_facts(plan: Plan, scenario: Scenario) -> list[tuple[str, str]]:
     ]
     if len(rows) > ACTIONS_SHOWN:
         words.append(f"{len(rows) - ACTIONS_SHOWN} more actions")
-    said = [*words, *_amiss(plan, scenario, rows)]
-    return [("actions" if number == 0 else "", text) for number, text in enumerate(said)]
+    sentences = [*words, *_amiss(plan, scenario, rows)]
+    return [("actions" if number == 0 else "", text) for number, text in enumerate(sentences)]
 
 
 def _amiss(plan: Plan, scenario: Scenario, rows: dict[str, int]) -> Iterator[str]:

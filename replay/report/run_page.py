@@ -275,9 +275,9 @@ def _business(document: RunDocument) -> str:
     if business is None or not words:
         return ""
     lines = "<br>".join(escape(text) for text in words)
-    said = f'<h2>Business actions</h2><p>{lines}</p><p class="soft">{escape(business.counted)}</p>'
+    section = f'<h2>Business actions</h2><p>{lines}</p><p class="soft">{escape(business.counted)}</p>'
     head = ("moment", "action", "failed", "lost")
-    return said + html_table(head, worst_minutes(document), f"Worst by {interval_words(business)}")
+    return section + html_table(head, worst_minutes(document), f"Worst by {interval_words(business)}")
 
 
 def _routes(document: RunDocument, title: str, routes: list[RouteFigures]) -> str:

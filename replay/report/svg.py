@@ -39,8 +39,8 @@ def attributes(given: dict[str, object]) -> str:
     for name, value in given.items():
         if value is None:
             continue
-        said = number(value) if isinstance(value, float) else str(value)
-        parts.append(f' {name.rstrip("_").replace("_", "-")}="{escape(said)}"')
+        value_text = number(value) if isinstance(value, float) else str(value)
+        parts.append(f' {name.rstrip("_").replace("_", "-")}="{escape(value_text)}"')
     return "".join(parts)
 
 

@@ -11,7 +11,7 @@ import msgspec
 from replay.errors import InputError
 from replay.ledger.accounts import Accounts, AccountsDetail, sum_counters
 from replay.ledger.catalog import HISTOGRAMS, OK
-from replay.ledger.statuses import StatusFigures, figures_of, reason_of, said_first
+from replay.ledger.statuses import StatusFigures, figures_of, reason_of, with_first_reason
 from replay.ledger.validity import Figures, Quantiles, Validity, ValidityLimits, judge, worst_of
 
 from . import slo
@@ -102,7 +102,7 @@ def status_differs(
     for outcomes in measured.outcomes.values():
         now.update({name: count for name, count in outcomes.items() if name in OK})
     reason = reason_of(measured.statuses, recorded, now)
-    return figures, validity if reason is None else said_first(validity, reason)
+    return figures, validity if reason is None else with_first_reason(validity, reason)
 
 
 def rows_of(folder: RunFolder) -> list[Second]:

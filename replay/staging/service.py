@@ -188,12 +188,12 @@ class Service:
     async def _served(self, method: str, path: str, request: h11.Request, asked: bytes) -> tuple[int, bytes]:
         """Return the status and body of the response to a request."""
         status, length = await self.work(method, path)
-        said: dict[str, object] = dict(self._fields.get(self._endpoint(method, path).prefix, {}))
+        reply: dict[str, object] = dict(self._fields.get(self._endpoint(method, path).prefix, {}))
         if self._members is not None:
             prefix = self._endpoint(method, path).prefix
             status, of_member = self._as_member(self._members, prefix, request, asked, status)
-            said |= of_member
-        return status, _padded(said, length)
+            reply |= of_member
+        return status, _padded(reply, length)
 
     @staticmethod
     def _as_member(
@@ -212,9 +212,9 @@ class Service:
         return 401, {"error": "the token is invalid or has expired: log in"}
 
 
-def _padded(said: dict[str, object], size: int) -> bytes:
+def _padded(reply: dict[str, object], size: int) -> bytes:
     """Return a JSON object, padded to `size` bytes unless it is longer."""
-    empty = json.dumps(said | {"padding": ""}).encode()
+    empty = json.dumps(reply | {"padding": ""}).encode()
     return empty[:-2] + b"." * (size - len(empty)) + b'"}'
 
 

@@ -85,7 +85,7 @@ class RouteRules:
         For a pattern that matches no route, the sentence suggests a similar route.
         """
         labels = [route.route for route in routes]
-        said = []
+        problems = []
         for name, patterns in self.actions:
             idle = [
                 pattern for pattern in patterns if not any(names_route(pattern, label) for label in labels)
@@ -93,12 +93,12 @@ class RouteRules:
             for pattern in idle:
                 guess = nearest(pattern, labels)
                 more = f" (did you mean {guess!r}?)" if guess else ""
-                said.append(f"{name}: {pattern!r} is not a route of the recording{more}")
+                problems.append(f"{name}: {pattern!r} is not a route of the recording{more}")
             if len(idle) < len(patterns) and not any(route.action == name for route in routes):
-                said.append(f"{name}: all its routes belong to actions above it")
+                problems.append(f"{name}: all its routes belong to actions above it")
             else:
-                said += self._taken(name, patterns, labels)
-        return said
+                problems += self._taken(name, patterns, labels)
+        return problems
 
     def _taken(self, name: str, patterns: Sequence[str], labels: Sequence[str]) -> list[str]:
         """Return a sentence for each earlier action that takes some of the routes that this action's patterns match."""

@@ -79,10 +79,10 @@ def _options() -> Any:
 
 def _why(error: Exception, pattern: str) -> str:
     """Return RE2's error message; if an unsupported feature was used, the message explains that."""
-    said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
+    message = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
     if re.search(r"\(\?<?[=!]|\\[1-9]", pattern):
-        return f"{said}: look-around and references back to groups are not supported"
-    return said
+        return f"{message}: look-around and references back to groups are not supported"
+    return message
 
 
 def _check_template(put: bytes, pattern: Any) -> None:

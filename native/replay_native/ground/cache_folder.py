@@ -30,7 +30,7 @@ _FILE = re.compile(r".+\.kernel(?:\.tmp\.\w+)?|.+\.(?:nbi|nbc)(?:\.\w+)*|.+\.tmp
 CHOSEN = "REPLAY_KERNELS"
 """Environment variable that sets the folder for child processes."""
 
-_SAID = "REPLAY_SAID"
+_REPORTED = "REPLAY_SAID"
 """Environment variable with digests of the lines already printed, so that child processes do not repeat them."""
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -39,9 +39,9 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def say_once(text: str) -> None:
     """Print a line about compiled kernels on standard error, once for this command and its child processes."""
     mark = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-    said = os.environ.get(_SAID, "").split()
-    if mark not in said:
-        os.environ[_SAID] = " ".join([*said, mark])
+    reported = os.environ.get(_REPORTED, "").split()
+    if mark not in reported:
+        os.environ[_REPORTED] = " ".join([*reported, mark])
         with contextlib.suppress(OSError, ValueError, AttributeError):
             print(f"replay: {text}", file=sys.stderr, flush=True)
 

@@ -85,7 +85,7 @@ def on_turn(s, slot, now):
     else:
         s.options[slot, :] = NO_OPTION
         s.options[slot, O.status] = 503
-        _answer_as_told(s, slot, np.int64(0))
+        _answer_as_set(s, slot, np.int64(0))
 
 
 @kernel()
@@ -120,7 +120,7 @@ def _answer(s, slot):
                 _finish_later(s, slot, max(sent, np.int64(0)))
                 return
         s.options[slot, :] = NO_OPTION
-    _answer_as_told(s, slot, max(sent, np.int64(0)))
+    _answer_as_set(s, slot, max(sent, np.int64(0)))
 
 
 @kernel()
@@ -136,7 +136,7 @@ def _finish_later(s, slot, sent):
 
 
 @kernel()
-def _answer_as_told(s, slot, sent):
+def _answer_as_set(s, slot, sent):
     """Respond by the options of the request. The first `sent` bytes of a usual response are already sent."""
     p, o = s.peers[slot], s.options[slot]
     reused = p.served > 1

@@ -95,11 +95,11 @@ async def header_line(auth: Auth) -> bytes:
             hint=f"only its first line is used; run {program} to see what it prints",
         )
     if code:
-        said = complained.decode(errors="replace").strip().partition("\n")[0][:200]
+        complaint = complained.decode(errors="replace").strip().partition("\n")[0][:200]
         how = f"exit code {code}" if code > 0 else f"signal {-code}"
         raise InputError(
             f"auth.command ended with {how}",
-            hint=f"{program} printed: {said}" if said else f"run {program} to see why",
+            hint=f"{program} printed: {complaint}" if complaint else f"run {program} to see why",
         )
     output = printed.decode("latin-1").strip().partition("\n")[0].strip()
     if not output:

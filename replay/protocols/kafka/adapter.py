@@ -44,7 +44,7 @@ from .cluster import (
 )
 from .end_to_end import Watch
 from .events import MARK, EventRenderer, recorded_topics
-from .failures import told
+from .failures import as_replay_error
 from .gate import Check
 from .lane import Acknowledged, KafkaLane, LanePlan
 from .target import KafkaTarget
@@ -413,5 +413,5 @@ async def _connected(
         await trio.to_thread.run_sync(lane.ready.result)
     except Exception as error:
         refused = next(iter(lane.gate.refused.values()), None)
-        raise refused or told(error, target.authority) from None
+        raise refused or as_replay_error(error, target.authority) from None
     return lane

@@ -28,7 +28,7 @@ from replay.errors import (
 from replay.settings.headers import expand
 from replay.settings.scenario import Kafka
 
-from .failures import told
+from .failures import as_replay_error
 from .gate import Check, Gate, GatedLoop
 from .listener import mismatch
 from .target import KafkaTarget
@@ -152,7 +152,7 @@ def in_own_loop(
             raise next(iter(gate.refused.values())) from None
         if isinstance(error, ReplayError):
             raise
-        raise told(last_reason() or error, brokers) from None
+        raise as_replay_error(last_reason() or error, brokers) from None
 
 
 def look(

@@ -25,7 +25,7 @@ from replay.plan.safety import Allowed
 from replay.settings.scenario import Kafka
 
 from .cluster import CONNECT_TIMEOUT_S, client_settings, last_reason
-from .failures import told
+from .failures import as_replay_error
 from .gate import Gate, GatedLoop
 from .target import KafkaTarget
 
@@ -139,7 +139,7 @@ def main() -> None:
         os._exit(1)
     except (Exception, asyncio.CancelledError) as error:
         refused = next(iter(gate.refused.values()), None)
-        why = refused or told(last_reason() or error, order.target.authority)
+        why = refused or as_replay_error(last_reason() or error, order.target.authority)
         _write(FAILED, 0, 0, 0, 0, 0, pickle.dumps(why))
 
 

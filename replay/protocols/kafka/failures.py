@@ -73,7 +73,7 @@ def status_of(error: BaseException) -> int:
     return int(error.errno) if isinstance(error, errors.BrokerResponseError) else 0
 
 
-def told(error: BaseException, brokers: str) -> ReplayError:
+def as_replay_error(error: BaseException, brokers: str) -> ReplayError:
     """Return the error that explains to the user why a cluster cannot be used.
 
     `brokers` is used in the message if the error does not identify the broker.

@@ -32,8 +32,8 @@ def _case(case: Case, time_s: str) -> Xml.Element:
     named = {"classname": shown(case.where), "name": shown(case.name), "time": time_s}
     element = Xml.Element("testcase", named)
     if case.status in ("failure", "error"):
-        said = {"message": shown(case.message), "type": case.kind or case.status}
-        Xml.SubElement(element, case.status, said).text = shown(case.detail, lines=True)
+        attributes = {"message": shown(case.message), "type": case.kind or case.status}
+        Xml.SubElement(element, case.status, attributes).text = shown(case.detail, lines=True)
     elif case.status == "skipped":
         Xml.SubElement(element, "skipped", {"message": shown(case.message)})
     return element

@@ -57,21 +57,21 @@ class ComparisonResult:
             cases.append(self._whole_case())
         runs = (*found.base.runs, *found.new.runs)
         name = f"{found.new.label} against {found.base.label}"
-        said = f"{found.verdict}: {found.sentence}"
+        summary = f"{found.verdict}: {found.sentence}"
         if found.responses is not None:
             cases += DifferencesResult(found.responses).suite().cases
-        return Suite("replay compare", name, cases, sum(map(_length_s, runs)), said)
+        return Suite("replay compare", name, cases, sum(map(_length_s, runs)), summary)
 
     def _case(self, finding: Finding) -> Case:
         found, where, name = self.found, finding.metric.where, finding.metric.name
-        said = _said(finding)
+        summary = _summary(finding)
         if finding.verdict == "REGRESSION":
-            return Case(where, name, "failure", said, finding.verdict, found.sentence)
+            return Case(where, name, "failure", summary, finding.verdict, found.sentence)
         if finding.verdict != "INCONCLUSIVE":
             return Case(where, name)
         runs = runs_text(finding)
-        said += f"; {runs} runs per side would decide it" if runs else ""
-        return self._undecided(where, name, f"{found.reasons[0]}; {said}" if found.reasons else said)
+        summary += f"; {runs} runs per side would decide it" if runs else ""
+        return self._undecided(where, name, f"{found.reasons[0]}; {summary}" if found.reasons else summary)
 
     def _lacking_case(self, text: str) -> Case:
         """Return the case of a metric that could not be tested.
@@ -132,7 +132,7 @@ class ComparisonResult:
                 Annotation(
                     _LEVEL.get(finding.verdict, "notice"),
                     f"{finding.metric.name} of {finding.metric.where}",
-                    _said(finding),
+                    _summary(finding),
                 )
                 for finding in changed
             ),
@@ -140,7 +140,7 @@ class ComparisonResult:
         ]
 
 
-def _said(finding: Finding) -> str:
+def _summary(finding: Finding) -> str:
     return f"{change_text(finding.change, finding.metric)} ({interval_text(finding)})"
 
 

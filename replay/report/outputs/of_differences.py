@@ -58,10 +58,10 @@ class DifferencesResult:
         detail = "\n".join(
             f"request {example.number} {example.pointer}: {example.base} -> {example.new}" for example in one.examples
         )  # fmt: skip
-        said = share_text(one) + following_text(one)
+        summary = share_text(one) + following_text(one)
         if "different" not in self.found.fail_on:
-            return Case(one.route, one.field, "skipped", f"different: {said}")
-        return Case(one.route, one.field, "failure", said, one.kind, detail)
+            return Case(one.route, one.field, "skipped", f"different: {summary}")
+        return Case(one.route, one.field, "failure", summary, one.kind, detail)
 
     def _whole_case(self) -> Case:
         found = self.found

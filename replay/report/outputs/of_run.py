@@ -70,9 +70,9 @@ class RunResult:
             )
             more = len(document.routes) - ROUTES_SHOWN
             lines += [f"- {more} more routes are in run.json"] if more > 0 else []
-        said = [f"{reason.code}: {reason.message}" for reason in document.validity.reasons]
-        said += [f"{note.code}: {note.message}" for note in document.notes]
-        return "\n".join(lines + bullets(said)) + "\n\n"
+        summary = [f"{reason.code}: {reason.message}" for reason in document.validity.reasons]
+        summary += [f"{note.code}: {note.message}" for note in document.notes]
+        return "\n".join(lines + bullets(summary)) + "\n\n"
 
     def annotations(self) -> list[Annotation]:
         """Return an annotation for the verdict, then one for each case that failed."""
@@ -126,14 +126,14 @@ def _objectives(document: RunDocument) -> list[Case]:
 
 
 def _objective(outcome: SloOutcome, document: RunDocument) -> Case:
-    where, name, said = slo.parse(outcome.slo).route or "all", outcome.slo, slo.words_of(outcome)
+    where, name, summary = slo.parse(outcome.slo).route or "all", outcome.slo, slo.words_of(outcome)
     if document.validity.verdict == "INVALID":
         return Case(
-            where, name, "skipped", f"the run is INVALID, so it shows nothing about the target; {said}"
+            where, name, "skipped", f"the run is INVALID, so it shows nothing about the target; {summary}"
         )
     if outcome.passed:
         return Case(where, name)
-    return Case(where, name, "failure", f"{outcome.slo} is missed: {said}", "FAILED")
+    return Case(where, name, "failure", f"{outcome.slo} is missed: {summary}", "FAILED")
 
 
 def _title(case: Case) -> str:

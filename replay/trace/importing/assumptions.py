@@ -11,20 +11,20 @@ from .registry import Found
 def about_time(found: Found, time_zone: str) -> list[str]:
     """Return a sentence for each assumption about timestamps without a zone; `time_zone` is the value of --tz."""
     zoneless, repeated, skipped = (found.moments.get(name, 0) for name in ("zoneless", "repeated", "skipped"))
-    said = []
+    sentences = []
     if zoneless:
         taken = f"taken as {time_zone}" if time_zone else "taken as UTC (--tz ZONE sets another)"
-        said.append(f"stamps of {units.counted(zoneless, 'request')} name no zone: {taken}")
+        sentences.append(f"stamps of {units.counted(zoneless, 'request')} name no zone: {taken}")
     if repeated:
-        said.append(
+        sentences.append(
             f"{units.counted(repeated, 'request')} in the repeated hour of autumn: counted as the second hour from the line"
             " at which the log's time goes back"
         )
     if skipped:
-        said.append(
+        sentences.append(
             f"{units.counted(skipped, 'request')} in an hour that the clocks of {time_zone} skipped: is that the log's zone?"
         )
-    return said
+    return sentences
 
 
 def about_queries(found: Found) -> list[str]:

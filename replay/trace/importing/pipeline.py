@@ -59,9 +59,9 @@ class _Input:
 
 
 def _opened(
-    paths: Sequence[str | Path], options: Options, told: Importer | None
+    paths: Sequence[str | Path], options: Options, by_name: Importer | None
 ) -> tuple[list[tuple[SourceFile, Importer]], list[LeftOut]]:
-    """Open the files and detect their formats; `told` is the format that the user gave.
+    """Open the files and detect their formats; `by_name` is the format that the user gave.
 
     Files from a folder or a pattern that cannot be imported are skipped, with the reason. Raises InputError for such
     a file that the user gave by name, and if no file can be imported.
@@ -73,7 +73,7 @@ def _opened(
     for name in expand(paths):
         try:
             file = SourceFile(name)
-            opened.append((file, tell_format(file, options, named=told)))
+            opened.append((file, tell_format(file, options, named=by_name)))
         except InputError as error:
             if name in named:
                 raise

@@ -211,11 +211,13 @@ class Connections:
 def noted(notes: Counter[Note]) -> list[str]:
     """Return the notes about all captures of an import, one text for each count above 0."""
     gaps, gap_bytes = notes.pop(_GAP, 0), notes.pop(_GAP_BYTES, 0)
-    said = [
+    sentences = [
         f"{counted(count, noun)} {what}" if noun else f"{what}: {count:,}"
         for (noun, what), count in notes.items()
         if count
     ]
     if gaps:
-        said.append(f"{gap_bytes:,} bytes in {counted(gaps, 'gap')} of the connections were not captured")
-    return said
+        sentences.append(
+            f"{gap_bytes:,} bytes in {counted(gaps, 'gap')} of the connections were not captured"
+        )
+    return sentences

@@ -26,5 +26,5 @@ def is_address(text: str) -> bool:
 
 def are_addresses(texts: Iterable[str]) -> bool:
     """Return whether more than half of the texts are addresses; empty ones and `-` do not count."""
-    said = [text for text in texts if text not in ("", "-")]
-    return 2 * sum(map(is_address, said)) > len(said)
+    present = [text for text in texts if text not in ("", "-")]
+    return 2 * sum(map(is_address, present)) > len(present)

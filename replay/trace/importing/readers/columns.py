@@ -37,7 +37,7 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
     and `end`).
     """
     pairs: list[tuple[str, str]] = []
-    said: dict[str, str] = {}
+    taken: dict[str, str] = {}
     for part in next(csv.reader([text]), []) if text else []:
         role, equals, column = part.partition("=")
         role = role.strip()
@@ -48,7 +48,7 @@ def parse_columns(text: str) -> tuple[tuple[str, str], ...]:
             meant = f" (did you mean {guess}?)" if guess else ""
             raise UsageError(f"--columns: no role {role!r}{meant}", hint=f"roles: {', '.join(roles_known())}")
         name = _split_role(role)[0]
-        before = said.setdefault("when" if name in _STAMP_ROLES else name, role)
+        before = taken.setdefault("when" if name in _STAMP_ROLES else name, role)
         if role in dict(pairs):
             raise UsageError(f"--columns: {role} is given twice")
         if before != role:
@@ -103,19 +103,19 @@ def _taken(
             raise InputError(
                 f"{where} has no column {wanted!r}{meant}", hint=f"its columns: {', '.join(names[:40])}"
             )
-    said = {_split_role(role)[0] for role in (*found, *constants)}
-    said |= {"at", "end"} if said & {"at", "end"} else set()
-    said |= {"request", "method", "path", "query"} if "request" in said else set()
-    said |= {"request"} if said & {"method", "path"} else set()
-    said |= {"client", "forwarded"} if said & {"client", "forwarded"} else set()
+    taken = {_split_role(role)[0] for role in (*found, *constants)}
+    taken |= {"at", "end"} if taken & {"at", "end"} else set()
+    taken |= {"request", "method", "path", "query"} if "request" in taken else set()
+    taken |= {"request"} if taken & {"method", "path"} else set()
+    taken |= {"client", "forwarded"} if taken & {"client", "forwarded"} else set()
     for role, usual in _names_by_role(names, usual_names):
         name = _split_role(role)[0]
         indexes = [
             i for i in (column_place(each, names) for each in usual) if i >= 0 and i not in found.values()
         ]
-        if name not in said and indexes:
+        if name not in taken and indexes:
             found[role] = indexes[0]
-            said |= {name, "at", "end"} if name in _STAMP_ROLES else {name}
+            taken |= {name, "at", "end"} if name in _STAMP_ROLES else {name}
             if name == "client" and len(indexes) > 1:
                 found["client_other"] = indexes[1]
     return found, constants

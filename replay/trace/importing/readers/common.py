@@ -109,8 +109,8 @@ def _has_forwarded(head: bytes) -> bool:
     fields = [
         found[1].decode("latin-1") for line in sniffed_lines(head, _NEAR) if (found := _BEHIND.search(line))
     ]
-    said = [field for field in fields if field not in ("", "-")]
-    return bool(said) and are_addresses(map(_first_address, said))
+    present = [field for field in fields if field not in ("", "-")]
+    return bool(present) and are_addresses(map(_first_address, present))
 
 
 def _first_address(field: str) -> str:

@@ -52,10 +52,10 @@ def proposed_columns(head: bytes) -> str:
             continue
         candidates = [
             path
-            for path, said in texts.items()
+            for path, present in texts.items()
             if path not in found.values()
-            and said
-            and sum(fits(path, text) for text in said) > _SHARE * len(said)
+            and present
+            and sum(fits(path, text) for text in present) > _SHARE * len(present)
         ]
         named = [path for path in candidates if name.search(path.rpartition(".")[2].lower())]
         if named or (candidates and role in ("at", "request", "path")):
@@ -66,15 +66,17 @@ def proposed_columns(head: bytes) -> str:
 
 
 def _texts(values: list[dict[str, Any]], path: str) -> list[str]:
-    said = [at_path(value, path) for value in values]
-    return [str(each) for each in said if isinstance(each, str | int | float) and not isinstance(each, bool)]
+    present = [at_path(value, path) for value in values]
+    return [
+        str(each) for each in present if isinstance(each, str | int | float) and not isinstance(each, bool)
+    ]
 
 
 def _took(texts: dict[str, list[str]], found: dict[str, str]) -> dict[str, str]:
     """Return the role and key of the first duration whose name implies a unit; empty if there is none."""
-    for path, said in texts.items():
+    for path, present in texts.items():
         name = path.rpartition(".")[2].lower()
         unit = _TOOK_UNIT.search(name) if _TOOK_NAME.search(name) else None
-        if unit and path not in found.values() and all(_NUMBER.fullmatch(text) for text in said):
+        if unit and path not in found.values() and all(_NUMBER.fullmatch(text) for text in present):
             return {f"took_{_UNITS.get(unit[1], 's')}": path}
     return {}
