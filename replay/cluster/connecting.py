@@ -95,8 +95,9 @@ async def _connected(place: str, tls: tuple[str, str, str], name: str) -> trio.a
     except (trio.BrokenResourceError, ssl.SSLError) as error:
         why = error.__cause__ or error
         raise TargetError(
-            f"the coordinator at {place} and this agent do not trust each other: {why}",
-            hint="check --ca, --cert and --key here, and --cluster-ca, --cluster-cert and --cluster-key there",
+            f"the TLS handshake with the coordinator at {place} failed: {why}",
+            hint="check that it still runs, --ca, --cert and --key here, and --cluster-ca, --cluster-cert and"
+            " --cluster-key there",
         ) from None
     return secured
 

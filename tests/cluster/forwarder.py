@@ -11,17 +11,18 @@ import time
 class Forwarder:
     """Forwards TCP connections to a port of this machine. `out_s` delays what the agent sends, `back_s` what it gets.
 
-    Nothing passes for `stall_s` of every second, nor while `flowing` is not set; what came in the meantime follows.
+    Nothing passes for `stall_s` of every second, nor while `flowing` is not set; what came in the meantime follows. A
+    `listener` may be in another network.
     """
 
     def __init__(
         self, port: int, *, out_s: float = 0.0, back_s: float = 0.0, jitter_s: float = 0.0, stall_s: float = 0.0,
-        seed: int = 1,
+        seed: int = 1, listener: socket.socket | None = None,
     ) -> None:  # fmt: skip
         self._target, self._delays, self._jitter_s = port, (out_s, back_s), jitter_s
         self._stall_s = stall_s
         self._random = random.Random(seed)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.flowing = threading.Event()
         self.flowing.set()

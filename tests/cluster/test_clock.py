@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 
 from replay.cluster.agent_clock import AgentClock, same_clock
 from replay.cluster.clock import PeerClock, sample
-from replay.staging.sink import Sink
+from replay.staging.sink import Identity, Sink
+from tests.support.certificates import Authority
+from tests.support.network_namespace import FAR, NetworkNamespace
 from tests.support.ports import free_port
 
 from .forwarder import Forwarder
@@ -251,6 +254,59 @@ def test_the_start_is_as_exact_as_the_run_says_and_a_wide_bound_makes_it_say_so(
         assert agent["clock"]["bound_ns"] > 20 * MS
         assert abs(agent["clock"]["offset_ns"] - share["skew_ns"]) <= agent["clock"]["bound_ns"]
     assert "CLOCK_UNCERTAIN" in {reason["code"] for reason in document["validity"]["reasons"]}
+
+
+@pytest.mark.whole
+@pytest.mark.timing
+@pytest.mark.parametrize("skew", ["", "2s,-200ppm"])
+def test_agents_in_a_network_of_their_own_start_together_within_the_bound(
+    tmp_path: Path, authority: Authority, skew: str
+) -> None:
+    """Over TLS, because the coordinator is not at a loopback address, and through delays, jitter and stalls."""
+    evening(tmp_path / "t.trace", seconds=3, per_second=100)
+    identity, port = authority.issue(FAR), free_port()
+    ours = [f"--cluster-{name}={path}" for name, path in ways_of(authority, identity).items()]
+    theirs = [f"--{name}={path}" for name, path in ways_of(authority, identity).items()]
+    slow = {"out_s": 0.02, "jitter_s": 0.01, "stall_s": 0.1}
+    with ExitStack() as stack:
+        sink, network = stack.enter_context(Sink()), stack.enter_context(NetworkNamespace())
+        ways = [
+            Forwarder(port, listener=network.listen(FAR), **delays) for delays in (slow, {"back_s": 0.03})
+        ]
+        target = stack.enter_context(Forwarder(sink.port, listener=network.listen(FAR)))
+        how = ("--target", f"http://{FAR}:{target.port}", "--allow", FAR, "-t", "1", *ours)
+        run = stack.enter_context(
+            running(tmp_path, "t.trace", *how, "--cluster", f"listen:127.0.0.1:{port},agents=2")
+        )
+        until(lambda: takes_connections(port))
+        for number, way in enumerate(ways):
+            stack.enter_context(way)
+            words = ("agent", "--connect", f"{FAR}:{way.port}", "--folder", tmp_path / f"a{number}")
+            process = network.start(
+                *words, "--allow", FAR, *theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                env={**os.environ, "REPLAY_CLOCK_SKEW": skew},
+            )  # fmt: skip
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        _, printed = run.wait()
+        assert sorted(sink.stamps()["seq"].tolist()) == list(range(300)), printed
+    for agent in run.document()["agents"]:
+        share = json.loads((run.out / "agents" / f"agent-{agent['agent']}" / "share.json").read_text())
+        bound_ns = agent["clock"]["bound_ns"]
+        # The network is another one, but the clock is that of this machine unless the test alters it.
+        assert (bound_ns > 0) == bool(skew)
+        assert abs(share["start_ns"] - share["instant_ns"]) <= bound_ns
+        assert abs(agent["clock"]["offset_ns"] - share["skew_ns"]) <= bound_ns
+
+
+def takes_connections(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+def ways_of(authority: Authority, identity: Identity) -> dict[str, Path]:
+    return {"ca": authority.path, "cert": identity.cert, "key": identity.key}
 
 
 @pytest.mark.whole

@@ -75,6 +75,11 @@ class NetworkNamespace:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return self.inside(lambda: socket.create_server((host, port), family=family))
 
+    def start(self, *arguments: object, **more: Any) -> subprocess.Popen[bytes]:
+        """Start `replay` inside it."""
+        words = ["nsenter", "--target", str(self._holder.pid), "--net", sys.executable, "-m", "replay.cli"]
+        return subprocess.Popen([*words, *map(str, arguments)], **more)
+
     def replay(self, *arguments: object, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run `replay` inside it to its end."""
         return subprocess.run(
