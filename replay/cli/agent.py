@@ -17,7 +17,9 @@ from .streams import say
     "--token-file", type=click.Path(path_type=Path), metavar="FILE",
     help="File with the token of the run, readable only by its owner; for coordinators on this machine.",
 )  # fmt: skip
-@click.option("--ca", metavar="FILE", help="Authorities that verify the coordinator's certificate.")
+@click.option(
+    "--ca", metavar="FILE", help="PEM file of the authorities to trust for the coordinator's certificate."
+)
 @click.option("--cert", metavar="FILE", help="Certificate of this agent, with its chain.")
 @click.option("--key", metavar="FILE", help="Private key of --cert [default: in the same file].")
 @click.option(

@@ -55,7 +55,7 @@ def warm_kernels(console: Console, modules: Iterable[str] = KERNELS) -> float:
 
 def compile_kernels(console: Console, modules: Iterable[str] = ()) -> None:
     """Compile `modules` and the usual ones into the cache, unless they are there already."""
-    # The hook must not be called again from here.
+    # The command's hook calls this function, so it must not run for what is compiled below.
     hooks.before_compiling(lambda _: None)
     todo = [
         name

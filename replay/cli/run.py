@@ -57,7 +57,10 @@ def read_scenario(paths: tuple[str, ...], given: Mapping[str, Any]) -> tuple[Sce
     if not recordings and scenario.trace and path is not None:
         recordings = [str(path.parent / scenario.trace)]
     if not recordings:
-        raise UsageError("no trace or log to replay", hint="give one: TRACE|LOG --target URL")
+        raise UsageError(
+            "no trace or log to replay",
+            hint="replay run TRACE --target URL, or replay run SCENARIO.toml TRACE",
+        )
     return scenario, recordings
 
 

@@ -48,7 +48,8 @@ def lane_of(lost: LostAgent, started: Started, rules: int) -> LaneMetrics:
             if route in rows and outcome in OUTCOMES:
                 metrics.route_counts[rows[route], OUTCOMES.index(outcome)] = count
     if any(lost.counters.get(name, 0) for name in _NOT_OF_TARGET):
-        # Reports count these requests without their routes, so no unsent request counts as a failure of the target.
+        # Reports do not say which routes these requests belong to. So every unsent request of every route counts as the
+        # generator's, and none as a failure of the target.
         metrics.route_own[:] = metrics.route_counts[:, UNSENT]
     for tag, (at, counts) in lost.histograms.items():
         _add(metrics, rows, tag, np.array(at, np.int64), np.array(counts, np.uint64))

@@ -41,7 +41,7 @@ class Started:
 
 
 class Transport(ABC):
-    """Starts agents and accepts their connections.
+    """Starts agents, or waits for agents that the user starts, and accepts their connections.
 
     `agents` is their number. `token` is the token that they must prove to know. `is_here` means that they run on
     this machine.

@@ -43,7 +43,7 @@ def read_peak(path: Path) -> FoundPeak:
     try:
         found = msgspec.json.decode(read_whole(path, PEAK_BYTES_MAX), type=examined(FoundPeak))
     except RecursionError:
-        raise InputError("damaged: it is nested too deep") from None
+        raise InputError("damaged: it is nested too deeply") from None
     if found.peak is not None and not (found.peak >= 0 and math.isfinite(found.peak)):
         raise ValueError(f"its peak is not a load: {found.peak}")
     return found

@@ -56,7 +56,7 @@ class UnsentReason:
 
     @property
     def counter(self) -> str:
-        """The name of the lane's counter for it."""
+        """The name of the lane's counter of the requests that were not sent for this reason."""
         return f"unsent_{self.name}"
 
     @property

@@ -106,7 +106,7 @@ def write_files(scene: Scene, folder: Path, addresses: Addresses, seed: int) -> 
         "seed": seed,
         "duration": f"{(scene.load_ns + _margin_ns(scene)) / units.SECOND_NS:g}s",
     }
-    _write(files.recipe, recipe, f"{head} The load of replay generate.")
+    _write(files.recipe, recipe, f"{head} The load, as a recipe for `replay generate`.")
     _generate(scene, files, seed)
     return files
 

@@ -14,7 +14,7 @@ from replay_native.ground.jit import kernel
 from .hdr_layout import COUNTERS_2, COUNTERS_3, HALF_2, HALF_3, HIGHEST_NS
 
 __all__ = ["COUNTERS_2", "COUNTERS_3", "HALF_2", "HALF_3", "HIGHEST_NS"]
-# These names are re-exported for kernels that record values.
+# Re-exported, so that users of this module need not import `hdr_layout`.
 
 
 @kernel(inlined=True)

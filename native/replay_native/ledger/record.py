@@ -349,7 +349,7 @@ def record_done_together(metrics, outcome, rows, sent_ns, done_ns, status, close
     metrics.counters[C.last_done_ns] = done_ns
     route, measured = np.int64(rows[0].route), np.int64(0)
     ending = Ending(outcome, status, np.int64(0), sent_ns, np.int64(-1), done_ns)
-    # One call counts all response times that fall into the same bucket of the histogram.
+    # Successive response times in the same bucket of the histogram are counted by one call.
     latency, alike = np.int64(0), np.int64(0)
     for row in range(rows.shape[0]):
         entry = rows[row]

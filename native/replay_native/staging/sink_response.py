@@ -355,7 +355,7 @@ def hang_up(s, slot, abort):
 
 @kernel()
 def stall(s, now):
-    """Sleep while the whole server stalls, but not after STOP, and return the time after it."""
+    """If the server is to stall, sleep until the stall or the server ends. Return the current time."""
     st, control, scratch = s.settings[0], s.control, s.scratch
     stall_ns = load_acquire(control, SinkWords.STALL_NS)
     if stall_ns > 0 and now >= load_acquire(control, SinkWords.STALL_AT_NS):

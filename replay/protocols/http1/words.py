@@ -10,7 +10,7 @@ from replay.settings.scenario import Scenario
 
 
 def facts(plan: Plan, scenario: Scenario, *, is_secure: bool) -> list[Fact]:
-    """Return the plan's lines about TLS, the host, added headers and recorded headers."""
+    """Return the plan's lines that only HTTP has: TLS, hosts, headers, client addresses and trace context."""
     rows = []
     if is_secure:
         rows.append(("TLS", _tls(scenario)))

@@ -47,7 +47,10 @@ def _summary(group: str) -> str:
 
 
 def _rows(settings: list[Setting]) -> str:
-    """Return a table of settings. The tables of a scenario have no row of their own, only their keys do."""
+    """Return the settings as a Markdown table.
+
+    A TOML table has no row, but its keys do. An array of rules (`[[body]]`) has a row that refers to its section.
+    """
     lines = ["| setting | flag | value | default | meaning |", "|---|---|---|---|---|"]
     lines += [_row(setting) for setting in settings if setting.table is None or setting.is_rules]
     return "\n".join(lines) + "\n"

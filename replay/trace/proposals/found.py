@@ -94,8 +94,9 @@ class Session:
 class Proposals:
     """The results of a search.
 
-    `counts` has how often each place was sent, and `first_places` where each client's own value was first sent.
-    `split` is the number of sessions if clients had to be split, otherwise 0.
+    `counts` has how many values were sent in each place. `first_places` has, for each value that clients did not
+    receive first, the place in which any client first sent it. `split` is the number of sessions if clients had to be
+    split, otherwise 0.
     """
 
     events: int = 0

@@ -83,7 +83,10 @@ def uniques(found: Proposals, routes: Sequence[str]) -> tuple[list[Unique], list
 
 
 def _generator(place: SentPlace, own: OwnValues, created: set[str]) -> str:
-    """Return how the values of a place are generated, or "" if they are not unique to each client or request."""
+    """Return the generator for the values of a place: email, uuid, like or word.
+
+    Return "" if none fits, if the values are shared or were first sent elsewhere, or for passwords.
+    """
     if not created or len(created) < UNIQUE_SHARE * len(own.values) or is_password(place):
         return ""
     values = list(own.values)

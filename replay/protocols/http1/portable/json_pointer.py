@@ -78,7 +78,7 @@ class _Scan:
         return self.data[self.at : self.at + 1]
 
     def string(self) -> bytes:
-        """Return the content of the string that begins here, and move to its end."""
+        """Return the undecoded content of the string that begins here, and move past its closing quote."""
         self.at += 1
         inside = self.skip(_STRING_END)
         if self.at < len(self.data) and self.data[self.at] == 0x5C:

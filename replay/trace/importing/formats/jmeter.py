@@ -2,7 +2,7 @@
 
 `timeStamp` (`ts`) is the start of a sample, because JMeter's jmeter.properties sets
 sampleresult.timestamp.start=true; `elapsed` (`t`) is its duration in ms. `URL` holds a sample's URL; the label is
-only a display name. The CSV has no method, so that every sample is taken as a GET. In XML a sample may contain others
+only a display name. The CSV has no method, so every sample is taken as a GET. In XML a sample may contain others
 (redirects, embedded resources): the innermost ones are the requests. A thread is a client.
 """
 

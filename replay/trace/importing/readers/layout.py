@@ -65,8 +65,8 @@ class Layout:
     """A format for the field scanner.
 
     One of these is given: `pieces` (a template), `columns` (roles of a delimited line), or `keys` (JSON paths to
-    roles; with a delimiter, keys of pairs). With `subtracts`, a request began its duration before its timestamp. With
-    a `took_unit_ns` of 0, a duration without a unit is unknown. `decimal`, `padded` and `stamp_min_ns` are options of
+    roles; with a delimiter, keys of pairs). With `subtracts`, a request's start is its timestamp minus its duration.
+    With a `took_unit_ns` of 0, a duration without a unit is unknown. `decimal`, `padded` and `stamp_min_ns` are options of
     `field_spec`.
     """
 
