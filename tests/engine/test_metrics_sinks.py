@@ -307,8 +307,8 @@ def test_a_port_that_nobody_scrapes_is_closed_after_the_linger_time(log: Path, t
         ("prometheus=127.0.0.1:9464,lingr=3s", "did you mean linger?"),
         ("otlp", "needs an address"),
         ("otlp=http://127.0.0.1:4318,every=0s", "every must be at least 0.5 s"),
-        ("otlp=collector:4318", "not a URL"),
-        ("otlp=ftp://collector", "not a URL"),
+        ("otlp=collector:4318", "not an http or https URL"),
+        ("otlp=ftp://collector", "not an http or https URL"),
         ("otlp=http://me:secret@collector:4318", "OTEL_EXPORTER_OTLP_HEADERS"),
     ],
 )

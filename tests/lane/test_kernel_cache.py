@@ -145,7 +145,7 @@ def test_each_changed_byte_of_an_archive_is_noticed(archive, monkeypatch, capsys
 def test_an_archive_of_another_version_is_not_used(archive, monkeypatch, what):
     versions = sources.versions() | {what: "another"}
     monkeypatch.setattr(sources, "versions", lambda: versions)
-    with pytest.raises(shipped.Unfit, match=f"for {what} .*, and this is another"):
+    with pytest.raises(shipped.Unfit, match=f"for {what} .*, but {what} another is installed"):
         shipped.open_archive(archive)
 
 

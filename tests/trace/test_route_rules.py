@@ -189,7 +189,7 @@ def test_routes_of_two_actions_are_said(tmp_path: Path) -> None:
 
 WRONG = {
     "routes = [": "not TOML",
-    "route = []": r"no 'route' \(did you mean 'routes'",
+    "route = []": r"no key 'route' \(did you mean 'routes'",
     'routes = "GET /a"': "routes is not a list",
     'routes = ["GET a"]': "not a path template",
     'routes = ["GET /a/{x}{y}"]': "not a path template",
