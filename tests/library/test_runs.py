@@ -237,7 +237,7 @@ def test_peak_refuses_what_it_varies_itself_and_a_folder_that_exists(tmp_path):
     given = {"target": "http://127.0.0.1:9", "out": tmp_path / "peak"}
     with pytest.raises(UsageError, match="takes no setting 'speed'"):
         replay.peak(trace, **given, speed=2)  # type: ignore[call-arg,arg-type]
-    with pytest.raises(UsageError, match="trial: '1ms' is shorter than 0.1 s"):
+    with pytest.raises(UsageError, match=r"trial: '1ms' is shorter than 0\.1 s"):
         replay.peak(trace, **given, trial="1ms")
     with pytest.raises(UsageError, match="votes"):
         replay.peak(trace, **given, votes=2)
