@@ -271,7 +271,8 @@ def test_agents_in_a_network_of_their_own_start_together_within_the_bound(
     with ExitStack() as stack:
         sink, network = stack.enter_context(Sink()), stack.enter_context(NetworkNamespace())
         ways = [
-            Forwarder(port, listener=network.listen(FAR), **delays) for delays in (slow, {"back_s": 0.03})
+            Forwarder(port, listener=network.listen(FAR), **delays)  # type: ignore[arg-type]
+            for delays in (slow, {"back_s": 0.03})
         ]
         target = stack.enter_context(Forwarder(sink.port, listener=network.listen(FAR)))
         how = ("--target", f"http://{FAR}:{target.port}", "--allow", FAR, "-t", "1", *ours)
