@@ -86,7 +86,7 @@ async def test_the_slowest_and_the_first_failed_of_each_route_are_kept(
     run_lane: RunLane, sink: Sink, tmp_path: Path
 ) -> None:
     asks = [Ask("/sink/status=500", at_ms=2.0 * i, route=1) for i in range(25)]
-    asks += [Ask("/sink/delay_ms=80", at_ms=60), *(Ask(at_ms=62.0 + i) for i in range(30))]
+    asks += [Ask("/sink/delay_ms=80", at_ms=60), *(Ask(at_ms=62.0 + 6 * i) for i in range(30))]
     driven = await drive(run_lane, tmp_path, asks, sink.port, connections=1)
     assert driven.samples("failed", 1)["seq"].tolist() == list(range(20))
     assert driven.samples("failed", 0).size == 0
