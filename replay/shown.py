@@ -27,6 +27,11 @@ _FORMULA = re.compile(r"[\s\0]*[=+\-@\t\r\n|%\uff1d\uff0b\uff0d\uff20]")
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?")
 
 
+def without_user(text: str) -> str:
+    """Return a text with a URL, or a part of one in quotes, without its user name and password."""
+    return re.sub(r"(//|')[^/?#\s']*@", r"\1", text)
+
+
 def _written(match: re.Match[str]) -> str:
     code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:

@@ -109,7 +109,8 @@ def read_responses(runs: Sequence[KeptRun]) -> Responses:
     universe = _universe(heads, horizon)
     if not universe.keys.size:
         raise InputError(
-            f"{runs[0].path} and the other runs have no responses in the time that all of them cover"
+            f"{runs[0].path} and the other runs have no responses in the time that all of them cover",
+            hint="; ".join(notes),
         )
     routes = _routes(universe, _route_names(runs[0]))
     if any(_lost_rows(run) for run in runs):
@@ -159,11 +160,11 @@ def _lost_rows(run: KeptRun) -> bool:
 
 @dataclass(slots=True, eq=False)
 class _Head:
-    """The columns of one run, without bodies, by ascending key. `is_damaged`: not all of its files could be read."""
+    """The columns of one run, without bodies, by ascending key. For `sound_until_ns` see `Answers`."""
 
     keys: np.ndarray
     table: pa.Table
-    is_damaged: bool
+    sound_until_ns: int | None
 
 
 def _read_head(run: KeptRun, notes: list[str]) -> _Head:
@@ -182,18 +183,19 @@ def _read_head(run: KeptRun, notes: list[str]) -> _Head:
     if (twice := int(keys.size - last.sum())) > 0:
         notes.append(f"{run.path} has {twice:,} requests with more than one response: the last one counts")
         table, keys = table.filter(pa.array(last)), keys[last]
-    return _Head(keys, table, bool(answers.problems))
+    return _Head(keys, table, answers.sound_until_ns() if answers.problems else None)
 
 
 def _horizon(runs: Sequence[KeptRun], heads: Sequence[_Head], notes: list[str]) -> int | None:
     """Return the due time up to which all runs have data; None if no run was cut short or has damaged files."""
     found: int | None = None
     for run, head in zip(runs, heads, strict=True):
-        if run.document.ending.how == "whole" and not head.is_damaged:
+        how, last = run.document.ending.how, head.sound_until_ns
+        if how == "whole" and last is None:
             continue
-        last = int(head.table["due_ns"].to_numpy().max()) if len(head.keys) else -1
-        how = run.document.ending.how
-        why = "has damaged files of responses" if how == "whole" else f"did not end normally ({how})"
+        why = f"did not end normally ({how})" if last is None else "has damaged files of responses"
+        if last is None:
+            last = int(head.table["due_ns"].to_numpy().max()) if len(head.keys) else -1
         notes.append(
             f"{run.path} {why}: only requests that were due in its first {max(last, 0) / 1e9:.3g} s are compared"
         )

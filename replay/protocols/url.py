@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from replay.errors import UsageError
 from replay.settings.target import Target, scheme_of, sendable
+from replay.shown import without_user
 
 
 def parse_url(url: str, default_port: int | None, *, no_user: str = "") -> Target:
@@ -19,10 +20,11 @@ def parse_url(url: str, default_port: int | None, *, no_user: str = "") -> Targe
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise UsageError(f"the target {url!r}: {error}", hint=example) from None
+        raise UsageError(without_user(f"the target {url!r}: {error}"), hint=example) from None
     if not host or not sendable(url):
         raise UsageError(
-            f"the target {url!r} is not a URL with a host and only visible ASCII characters", hint=example
+            without_user(f"the target {url!r} is not a URL with a host and only visible ASCII characters"),
+            hint=example,
         )
     if parts.username is not None or parts.password is not None:
         raise UsageError("the target contains a user name", hint=no_user or example)

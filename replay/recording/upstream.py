@@ -15,6 +15,7 @@ import trio
 
 from replay.errors import InputError, LimitError, UsageError, reason_of
 from replay.plan.safety import Allowed
+from replay.shown import without_user
 
 from .streams import PlainStream, Stream, TlsStream
 
@@ -38,10 +39,11 @@ class Upstream:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise UsageError(f"--upstream {url!r}: {error}") from None
+            raise UsageError(without_user(f"--upstream {url!r}: {error}")) from None
         if parts.scheme not in _PORTS or not parts.hostname:
             raise UsageError(
-                f"--upstream {url!r} is not the URL of a service", hint="for example http://127.0.0.1:9000"
+                without_user(f"--upstream {url!r} is not the URL of a service"),
+                hint="for example http://127.0.0.1:9000",
             )
         if parts.username is not None or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise UsageError(

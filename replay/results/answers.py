@@ -225,6 +225,20 @@ class Answers:
         for path in self._files:
             yield from self._batches_of(path, names)
 
+    def sound_until_ns(self) -> int | None:
+        """Return the due time up to which no row is lost to damage, -1 if that is none; None if no file is damaged.
+
+        Files, and the rows in them, are in the order of writing, so rows after the damage of one file are missing even
+        if a later file is whole. Call it after reading: it uses `problems`.
+        """
+        last_ns = -1
+        for path in self._files:
+            for batch in self._batches_of(path, ("due_ns",)):
+                last_ns = max(last_ns, int(batch.column(0).to_numpy().max())) if batch.num_rows else last_ns
+            if path.name in self.problems:
+                return last_ns
+        return None
+
     def _batches_of(self, path: Path, names: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
         chosen = sorted(SCHEMA.get_field_index(name) for name in names)
         options = pa.ipc.IpcReadOptions(included_fields=chosen)

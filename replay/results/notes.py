@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from replay.units import counted, format_latency
+from replay.units import counted, format_latency, format_share
 
 from .document import NameFigures, Note, Started, TargetStart
 from .measured import OTHER, Measured
@@ -146,5 +146,5 @@ def _tail_note(started: Started, measured: Measured) -> list[Note]:
     if own_ns <= limits.lateness_p99_share_suspect * response[0].ns:
         return []
     share = own_ns / max(response[0].ns, 1)
-    words = f"the p99 of generator lag is {format_latency(own_ns)}, {share:.0%} of the p99 of the response: "
+    words = f"the p99 of generator lag is {format_latency(own_ns)}, {format_share(share)} of the p99 of the response: "
     return [Note("TAIL_IS_OURS", words + "this machine causes much of the tail beyond p99")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from replay.errors import UsageError
+from replay.shown import without_user
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ def scheme_of(url: str) -> str:
         raise UsageError("no target", hint="give --target http://127.0.0.1:8080")
     scheme, separator, _ = url.partition("://")
     if not separator:
-        raise UsageError(f"the target {url!r} has no scheme", hint=f"did you mean http://{url}?")
+        raise UsageError(
+            without_user(f"the target {url!r} has no scheme"),
+            hint=without_user(f"did you mean http://{url}?"),
+        )
     return scheme.lower()
 
 

@@ -144,13 +144,13 @@ def check_scale(scale: Scale, flag: str = "--scale") -> None:
     for route, factor in scale:
         if not 0 < factor <= FACTOR_MAX:
             name = f"{route}={factor:g}" if route else f"{factor:g}"
+            hint = "--sample 25% keeps a part; --speed makes it faster"
+            if flag == "--peak":
+                hint = f"give a peak of at most {FACTOR_MAX:,.0f} times the recording's"
+            elif factor > FACTOR_MAX:
+                hint = "give a smaller factor"
             raise UsageError(
-                f"{flag}: {name}: a factor must be above 0, and at most {FACTOR_MAX:,.0f}",
-                hint=f"give a peak of at most {FACTOR_MAX:,.0f} times the recording's"
-                if flag == "--peak"
-                else "give a smaller factor"
-                if factor > FACTOR_MAX
-                else "--sample 25% keeps a part; --speed makes it faster",
+                f"{flag}: {name}: a factor must be above 0, and at most {FACTOR_MAX:,.0f}", hint=hint
             )
 
 

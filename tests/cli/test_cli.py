@@ -471,3 +471,7 @@ def test_a_manifest_that_lies_is_no_crash(invoke: Callable[..., str], tmp_path: 
     shutil.copytree(trace.path, tmp_path / "u.trace")
     (tmp_path / "u.trace" / "manifest.json").write_bytes(msgspec.json.encode(manifest))
     assert "damaged" in invoke("inspect", "u.trace")
+
+
+def test_a_name_server_without_a_name_to_look_up_is_refused(invoke: Callable[..., str]) -> None:
+    assert "--resolver needs a NAME" in invoke("doctor", "--resolver", "127.0.0.1")

@@ -9,9 +9,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from replay.cli.commands import invoke
+from replay.results.answers import Answers
 from replay.results.document import Ending, TraceIdentity
 from replay.results.figures import AnswerFigures
 from tests.support.response_data import ROUTES, make_run, make_sides, write_answers, write_document
@@ -305,12 +307,29 @@ def test_of_a_run_that_was_cut_short_the_common_part_is_compared(base, tmp_path)
     assert any("did not end normally (interrupted)" in note for note in found["notes"])
 
 
-def test_damaged_files_give_what_they_have(base, tmp_path):
+def test_rows_after_damage_are_not_compared_even_if_a_later_file_is_whole(base, tmp_path, capsys):
     new = [make_run(tmp_path / f"n{n}", seed=n, requests=600) for n in range(4)]
     path = next((new[0] / "answers").iterdir())
-    path.write_bytes(path.read_bytes()[: 3 * path.stat().st_size // 4])
-    code = invoke(["diff", *sides_text(base, new)])
-    assert code in (0, 2)
+    table = pa.ipc.open_stream(path.read_bytes()).read_all()
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=100)
+    whole = path.read_bytes()
+    later = path.with_name("answers-000099.arrow")
+    later.write_bytes(whole)
+    assert later.name > path.name
+    last_ns = int(Answers(new[0]).by_number("due_ns")["due_ns"].to_numpy().max())
+    path.write_bytes(whole[: len(whole) // 2])
+    answers = Answers(new[0])
+    answers.by_number("due_ns")
+    until_ns = answers.sound_until_ns()
+    assert until_ns is not None and 0 < until_ns < last_ns
+    later.unlink()
+    _, found = diff(tmp_path, base, new)
+    assert 0 < found["requests"] < 600 and found["verdict"] != "DIFFERENT"
+    assert any("damaged files of responses" in note for note in found["notes"])
+    path.write_bytes(whole[:100])
+    assert invoke(["diff", *sides_text(base, new)]) == 2
+    assert "damaged files of responses" in " ".join(capsys.readouterr().err.split())
 
 
 def test_dropped_responses_and_codings_are_notes(base, tmp_path):

@@ -10,6 +10,7 @@ import trio
 
 from replay.errors import LimitError, UsageError
 from replay.plan.safety import allowed_hosts
+from replay.protocols.url import parse_url
 from replay.recording.listening import Limits
 from replay.recording.receiver import HALF_REQUEST, fixed_limit
 from replay.recording.turns import CLIENT_LEFT, DOWN, EARLY, NOT_UNDERSTOOD, SERVICE_ENDED, ProxySettings
@@ -235,6 +236,18 @@ async def test_a_drain_ends_when_the_last_response_is_out():
 def test_a_url_that_is_no_service_is_refused(url):
     with pytest.raises(UsageError):
         Upstream(url, allowed_hosts([]))
+
+
+@pytest.mark.parametrize("rest", ["@x", "@x:99999", "@x/path", "@x:a", "@", "@x\uff03"])
+@pytest.mark.parametrize("scheme", ["http://", "ftp://", ""])
+def test_a_password_in_a_url_is_never_printed(scheme, rest):
+    url = f"{scheme}ann:s3cret{rest}"
+    with pytest.raises(UsageError) as upstream:
+        Upstream(url, allowed_hosts([]))
+    with pytest.raises(UsageError) as target:
+        parse_url(url, 80)
+    for refused in (upstream.value, target.value):
+        assert "s3cret" not in f"{refused} {refused.hint}"
 
 
 async def test_a_service_beyond_loopback_must_be_allowed():
