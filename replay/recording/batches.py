@@ -26,11 +26,11 @@ from .body_limits import BodyLimits
 from .exchange import Clients, Exchange
 from .framing import request_head
 from .known_strings import KnownStrings
-from .name_automaton import automaton
+from .name_tables import name_tables
 from .record_maker import RecordMaker
 from .ring import MirrorRing, peer_of
 
-REQUESTS_AT_ONCE = 1_024
+REQUESTS_AT_ONCE = 4_096
 ROWS, TEXT_BYTES, LINES, NEW_LINES = 1 << 13, 8 << 20, 1 << 17, 1 << 14
 WORDS_BYTES_MAX = 8 << 20
 
@@ -62,7 +62,7 @@ class BatchReader:
         )
         word = re.compile(f"[{WORD_CHARACTERS}]")
         self._word_bytes = np.array([word.match(chr(byte)) is not None for byte in range(256)], np.uint8)
-        self._names = automaton(PARTS_OF_NAMES, IGNORED_IN_NAMES)
+        self._names = name_tables(PARTS_OF_NAMES, IGNORED_IN_NAMES)
         keys, key_ends = packed_names()
         keeps = maker.options.keep_secrets
         self._secrets = Secrets(keys, key_ends, keeps, np.zeros(PARAMETER_BYTES_MAX, np.uint8))
@@ -70,17 +70,14 @@ class BatchReader:
 
     def checks(self) -> kernels.Checks:
         """Return the tables against which the kernels check requests."""
-        rules, names = self._maker.options.scrub, self._names
+        rules = self._maker.options.scrub
         return kernels.Checks(
             known=self._known.table(),
             facts=self._known.facts,
             uses=self._known.uses,
             words=self._words.arrays(0),
             word_bytes=self._word_bytes,
-            classes=names.classes,
-            states=names.states,
-            depths=names.depths,
-            end_state=names.end_state,
+            names=self._names,
             secrets=self._secrets,
             keeps=self._maker.options.keep_secrets,
             leaves_targets=rules.has("query"),
@@ -101,9 +98,9 @@ class BatchReader:
         )
 
     @property
-    def waiting(self) -> int:
-        """Return how many requests wait in the ring."""
-        return self._ring.waiting
+    def is_filling(self) -> bool:
+        """Return whether an eighth of the ring waits to be taken."""
+        return self._ring.waiting_bytes > self._ring.arrays.data.size // 8
 
     def take(self, record: Record) -> int:
         """Take up to REQUESTS_AT_ONCE requests out of the ring, and return how many were taken.
@@ -178,7 +175,7 @@ class BatchReader:
     def taken(self) -> tuple[JournalColumns, int] | None:
         """Return the rows of the batch and the latest time in them, and empty the batch.
 
-        Returns None if the batch is empty.
+        The rows are valid until the next call of `take`. Returns None if the batch is empty.
         """
         self._known.count_uses()
         used, batch, known = self._batch.used.copy(), self._batch, self._known
@@ -191,10 +188,10 @@ class BatchReader:
                 hosts=_used(rows[:, Columns.HOST], list(known.hosts)),
                 clients=_used(rows[:, Columns.CLIENT], list(known.clients)),
                 lines=_used(lines, list(known.lines)),
-                rows=rows.tobytes(),
-                line_numbers=lines.tobytes(),
-                new=batch.new[: used[Used.NEW]].tobytes(),
-                text=batch.text[: used[Used.TEXT]].tobytes(),
+                rows=rows.data,
+                line_numbers=lines.data,
+                new=batch.new[: used[Used.NEW]].data,
+                text=batch.text[: used[Used.TEXT]].data,
             )
         batch.used[:] = 0
         if self._is_stale:

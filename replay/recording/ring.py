@@ -52,6 +52,11 @@ class MirrorRing:
         """Return the number of requests that wait in the ring."""
         return self.word(RingWords.PUT_RECORDS) - self.word(RingWords.TAKEN_RECORDS)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Return how much of the ring is used by requests that wait, in bytes."""
+        return self.word(RingWords.PUT) - self.word(RingWords.TAKEN)
+
     def take(self, bytes_taken: int, requests: int) -> None:
         """Remove requests from the ring.
 

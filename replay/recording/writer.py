@@ -40,8 +40,7 @@ BLOCK_RECORDS, BLOCK_BYTES = 8_192, 4 << 20
 BLOCK_EVERY_S = 0.25
 NICENESS = 5
 RING_EVERY_S = 0.02
-MANY = 256
-"""If fewer requests wait in the ring, the writer waits for RING_EVERY_S, because each round has a fixed cost."""
+"""The writer reads the ring so often, unless it fills. More often would cost more, because each round has a fixed cost."""
 
 DISK, CUT_BODY = "the disk took no more", "body over the limit"
 
@@ -114,9 +113,9 @@ class Writer:
         self._flush_block()
 
     @property
-    def has_many(self) -> bool:
-        """Return whether so many requests wait in the ring that the writer should take them at once."""
-        return self._ring is not None and self._ring.waiting >= MANY
+    def is_behind(self) -> bool:
+        """Return whether so much waits in the ring that the writer should take more at once."""
+        return self._ring is not None and self._ring.is_filling
 
     def take_from_ring(self) -> bool:
         """Process some requests from the ring, and return whether there were any."""
@@ -248,7 +247,7 @@ def main() -> int:
         while True:
             writer.take_from_ring()
             patience_s = RING_EVERY_S if writer.has_ring else BLOCK_EVERY_S
-            frame = frames.next(0 if writer.has_many else min(writer.due_in_s(), patience_s))
+            frame = frames.next(0 if writer.is_behind else min(writer.due_in_s(), patience_s))
             if frame is not None:
                 writer.take(*frame)
             if writer.due_in_s() == 0:

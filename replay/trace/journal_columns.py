@@ -15,6 +15,8 @@ AT_NS, METHOD, HOST, CLIENT, LINES_END, TARGET_END, END, COLUMNS = range(8)
 class JournalColumns(msgspec.Struct, array_like=True):
     """Requests without responses, as columns.
 
+    Their memory is that of the writer's batch, or of the block that was read.
+
     `rows` is int64[count, COLUMNS]: the time; the indexes of method, host and client (host -1 is none); and where
     the request's lines end in `line_numbers`, and its target and body in `text`.
 
@@ -29,17 +31,17 @@ class JournalColumns(msgspec.Struct, array_like=True):
     hosts: list[str]
     clients: list[bytes]
     lines: list[tuple[bytes, bytes]]
-    rows: bytes
-    line_numbers: bytes
-    new: bytes
-    text: bytes
+    rows: memoryview
+    line_numbers: memoryview
+    new: memoryview
+    text: memoryview
 
 
 def records_of(columns: JournalColumns) -> list[JournalRecord]:
     """Return the requests of a block as records. Raises ValueError or IndexError if the block is damaged."""
     rows = np.frombuffer(columns.rows, np.int64).reshape(columns.count, COLUMNS).tolist()
     numbers = np.frombuffer(columns.line_numbers, np.int32).tolist()
-    text, lines = columns.text, list(columns.lines)
+    text, lines = bytes(columns.text), list(columns.lines)
     for begin, name, value in np.frombuffer(columns.new, np.int64).reshape(-1, 3).tolist():
         lines.append((text[begin : begin + name], text[begin + name : begin + name + value]))
     known = len(columns.lines)

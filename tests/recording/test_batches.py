@@ -20,7 +20,7 @@ from replay.recording.framing import request_head
 from replay.recording.record_maker import RecordMaker
 from replay.recording.ring import MirrorRing
 from replay.recording.setup import Setup
-from replay.recording.writer import MANY, Writer
+from replay.recording.writer import Writer
 from replay.trace.importing.cleaning import VALUE_CHARS_MIN
 from replay.trace.journal_columns import records_of
 from replay.trace.journal_record import JournalRecord
@@ -218,12 +218,12 @@ def test_large_bodies_fill_a_batch_and_the_writer_goes_on_with_those_that_wait(t
         msgspec.structs.replace(setup(), journal=str(tmp_path / "j"), ring=os.dup(recorded.ring.file))
     )
     recorded.put(request(), 0)
-    assert writer.take_from_ring() and not writer.has_many
-    count = 3 * MANY
+    assert writer.take_from_ring() and not writer.is_behind
+    count = 768
     for number in range(1, count + 1):
         recorded.put(request(b"/a", b"x" * 40_000), number)
-    assert writer.take_from_ring() and writer.has_many
+    assert writer.take_from_ring() and writer.is_behind
     while writer.take_from_ring():
         pass
-    assert not writer.has_many
+    assert not writer.is_behind
     assert writer.end().records == count + 1

@@ -77,8 +77,8 @@ def columns() -> JournalColumns:
     assert rows.shape[1] == COLUMNS
     return JournalColumns(
         count=2, methods=["GET"], hosts=["shop.example"], clients=[b"one", b"two"], lines=[(b"Accept", b"*/*")],
-        rows=rows.tobytes(), line_numbers=np.array([-1, 0], np.int32).tobytes(),
-        new=np.array([[0, 3, 3]], np.int64).tobytes(), text=b"X-Aabc/f/sbody",
+        rows=rows.data, line_numbers=np.array([-1, 0], np.int32).data,
+        new=np.array([[0, 3, 3]], np.int64).data, text=memoryview(b"X-Aabc/f/sbody"),
     )  # fmt: skip
 
 

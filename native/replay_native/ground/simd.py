@@ -18,20 +18,22 @@ WIDTH = 32
 """How many bytes are compared at once."""
 
 _BYTE, _INDEX, _MASK = ir.IntType(8), ir.IntType(32), ir.IntType(WIDTH)
-_VECTOR = ir.VectorType(_BYTE, WIDTH)
+VECTOR = ir.VectorType(_BYTE, WIDTH)
 
 
-def _loaded(builder, address):
-    return builder.load(builder.inttoptr(address, _VECTOR.as_pointer()), align=1)
+def loaded(builder, address):
+    """Load 32 bytes from any address, in the code of an intrinsic."""
+    return builder.load(builder.inttoptr(address, VECTOR.as_pointer()), align=1)
 
 
 def _repeated(builder, byte):
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    undefined = ir.Constant(VECTOR, ir.Undefined)
     first = builder.insert_element(undefined, byte, ir.Constant(_INDEX, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INDEX, WIDTH), [0] * WIDTH))
 
 
-def _mask_of(builder, bits):
+def mask_of(builder, bits):
+    """Convert the 32 results of a comparison to a mask of 64 bits, of which the upper half is 0."""
     return builder.zext(builder.bitcast(bits, _MASK), ir.IntType(64))
 
 
@@ -41,7 +43,7 @@ def bytes_equal(typingctx, address, byte):
 
     def codegen(context, builder, signature, args):
         wanted = _repeated(builder, args[1])
-        return _mask_of(builder, builder.icmp_unsigned("==", _loaded(builder, args[0]), wanted))
+        return mask_of(builder, builder.icmp_unsigned("==", loaded(builder, args[0]), wanted))
 
     return types.int64(types.intp, types.uint8), codegen
 
@@ -52,8 +54,8 @@ def bytes_outside(typingctx, address, least, most):
 
     def codegen(context, builder, signature, args):
         low, high = (_repeated(builder, byte) for byte in args[1:])
-        above = builder.sub(_loaded(builder, args[0]), low)
-        return _mask_of(builder, builder.icmp_unsigned(">", above, builder.sub(high, low)))
+        above = builder.sub(loaded(builder, args[0]), low)
+        return mask_of(builder, builder.icmp_unsigned(">", above, builder.sub(high, low)))
 
     return types.int64(types.intp, types.uint8, types.uint8), codegen
 
@@ -63,8 +65,8 @@ def _bytes_unequal(typingctx, left, right):
     """Return a mask of 32 bytes: bit i is set if the bytes at `left` + i and `right` + i differ."""
 
     def codegen(context, builder, signature, args):
-        left, right = (_loaded(builder, address) for address in args)
-        return _mask_of(builder, builder.icmp_unsigned("!=", left, right))
+        left, right = (loaded(builder, address) for address in args)
+        return mask_of(builder, builder.icmp_unsigned("!=", left, right))
 
     return types.int64(types.intp, types.intp), codegen
 

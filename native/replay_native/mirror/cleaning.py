@@ -30,10 +30,12 @@ from replay_native.trace.dictionary import (
 )
 
 from .memory import RING_TYPE, RecordWords
+from .name_search import Names, has_name
+from .number_search import has_number
 from .request import is_text
 from .ring import RECORD_BYTES, next_record
 
-_memchr = libc.memchr
+_memchr, _memcpy = libc.memchr, libc.memcpy
 
 LF, SPACE, COLON, TAB, SLASH = 10, 32, 58, 9, 47
 PERCENT, BACKSLASH = 37, 92
@@ -41,21 +43,11 @@ VERSION_BYTES = len(" HTTP/1.1\r\n")
 WORD_BYTES_MIN = 8
 """Minimum length of a known secret. Shorter words are not compared."""
 
-NUMBER_BYTES = 7
-CARD_DIGITS, PHONE_DIGITS, LOCAL_PHONE_DIGITS, IBAN_BYTES = 13, 8, 10, 15
 LINES_MAX = 256
 UNSURE = -2
 """KEPT_AS of a line that is left to Python."""
 
 NAME_BYTES_MAX = 200
-STREAMS, CLASS_BITS, IGNORED_CLASS = 8, 6, 1
-"""The automaton reads a long body at STREAMS places at once, because a single one waits for memory at every byte.
-
-A byte of class IGNORED_CLASS does not count as part of a name.
-"""
-
-STREAM_BYTES_MIN = 32
-
 _Facts = namedtuple("_Facts", "KEPT_AS HOST CLIENT RANK FLAG WORDS")
 Facts = _Facts(*range(6))
 """What Python has decided about a string. Each fact is -1 for none.
@@ -88,12 +80,7 @@ class Checks(NamedTuple):
     uses: Annotated[Array, "int64[::1]", "per known string: how many rows have used it"]
     words: Annotated[Table, numba_type(Table), "secrets of the recording: words wherever they stand"]
     word_bytes: Annotated[Array, "uint8[::1]", "per byte: whether it may stand in a word"]
-    classes: Annotated[Array, "uint8[::1]", "per byte: its class in the automaton of names"]
-    states: Annotated[
-        Array, "uint8[::1]", "the automaton: by state and class the next one; the last is the end"
-    ]
-    depths: Annotated[Array, "uint8[::1]", "per state: how many bytes of a name it has seen"]
-    end_state: Annotated[int, "int64", "the state after one of the names"]
+    names: Annotated[Names, numba_type(Names), "parts of names that a body with secrets has"]
     secrets: Annotated[Secrets, numba_type(Secrets), "names of secret parameters"]
     keeps: Annotated[bool, "boolean", "secrets are kept"]
     leaves_targets: Annotated[bool, "boolean", "every query is left to Python"]
@@ -162,105 +149,6 @@ def has_known_word(data, begin, end, checks):
 
 
 @kernel()
-def _ends_name(data, at, end, state, checks):
-    """Return whether a name that begins before `at` ends after it. `state` is the automaton's state at `at`."""
-    classes, states, seen = checks.classes, checks.states, np.int64(0)
-    while at < end:
-        byte_class = np.int64(classes[data[at]])
-        state = np.int64(states[state << CLASS_BITS | byte_class])
-        if state == checks.end_state:
-            return True
-        seen += byte_class != IGNORED_CLASS
-        if checks.depths[state] <= seen:
-            # The name that this state has seen begins after the boundary, so that the next place finds it.
-            return False
-        at += 1
-    return False
-
-
-@kernel()
-def _has_short(data, begin, end, checks):
-    """Return what `has_name` returns, for a short body."""
-    classes, states, state = checks.classes, checks.states, np.int64(0)
-    for at in range(begin, end):
-        state = np.int64(states[state << CLASS_BITS | np.int64(classes[data[at]])])
-    return state == checks.end_state
-
-
-@kernel()
-def has_name(data, begin, end, checks):
-    """Return whether a body contains a part of the name of a secret, or an escape that may hide one."""
-    classes, states = checks.classes, checks.states
-    step = (end - begin) // STREAMS
-    if step < STREAM_BYTES_MIN:
-        return _has_short(data, begin, end, checks)
-    a, b, c, d = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-    e, f, g, h = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-    for at in range(begin, begin + step):
-        a = np.int64(states[a << CLASS_BITS | np.int64(classes[data[at]])])
-        b = np.int64(states[b << CLASS_BITS | np.int64(classes[data[at + step]])])
-        c = np.int64(states[c << CLASS_BITS | np.int64(classes[data[at + 2 * step]])])
-        d = np.int64(states[d << CLASS_BITS | np.int64(classes[data[at + 3 * step]])])
-        e = np.int64(states[e << CLASS_BITS | np.int64(classes[data[at + 4 * step]])])
-        f = np.int64(states[f << CLASS_BITS | np.int64(classes[data[at + 5 * step]])])
-        g = np.int64(states[g << CLASS_BITS | np.int64(classes[data[at + 6 * step]])])
-        h = np.int64(states[h << CLASS_BITS | np.int64(classes[data[at + 7 * step]])])
-    for at in range(begin + STREAMS * step, end):
-        h = np.int64(states[h << CLASS_BITS | np.int64(classes[data[at]])])
-    if h == checks.end_state:
-        return True
-    for number, state in enumerate((a, b, c, d, e, f, g), 1):
-        if state == checks.end_state or _ends_name(data, begin + number * step, end, state, checks):
-            return True
-    return False
-
-
-@kernel(inlined=True)
-def _in_number(byte):
-    """Return whether a byte may stand in a phone, card or account number, or between its digits."""
-    return 48 <= byte <= 57 or 65 <= byte <= 90 or byte in (32, 40, 41, 43, 45, 46)
-
-
-@kernel()
-def _is_number(data, place, begin, end):
-    """Return where the run of bytes around `place` ends, and whether it may hold a phone, card or account number."""
-    first, last = place, place
-    while first > begin and _in_number(data[first - 1]):
-        first -= 1
-    digits, capitals, plus, bracket = 0, 0, False, False
-    for at in range(first, end):
-        byte = data[at]
-        if not _in_number(byte):
-            break
-        last = at + 1
-        digits += 48 <= byte <= 57
-        capitals += 65 <= byte <= 90
-        plus = plus or byte == 43
-        bracket = bracket or byte == 40
-    if (
-        digits >= CARD_DIGITS
-        or (plus and digits >= PHONE_DIGITS)
-        or (bracket and digits >= LOCAL_PHONE_DIGITS)
-    ):
-        return last, True
-    return last, capitals >= 2 and digits >= 2 and digits + capitals >= IBAN_BYTES
-
-
-@kernel()
-def has_number(data, begin, end):
-    """Return whether a body or a header's value may hold a phone, card or account number."""
-    place = begin + NUMBER_BYTES - 1
-    while place < end:
-        if _in_number(data[place]):
-            last, found = _is_number(data, place, begin, end)
-            if found:
-                return True
-            place = last
-        place += NUMBER_BYTES
-    return False
-
-
-@kernel()
 def is_clean_target(data, begin, end, checks):
     """Return whether a target can be sent unchanged, and holds no secret (or secrets are kept)."""
     for at in range(begin, end):
@@ -289,7 +177,7 @@ def is_clean_body(data, begin, end, checks):
         return True
     return not (
         checks.leaves_bodies
-        or has_name(data, begin, end, checks)
+        or has_name(data, begin, end, checks.names)
         or has_number(data, begin, end)
         or has_known_word(data, begin, end, checks)
     )
@@ -414,8 +302,9 @@ def _take_one(data, begin, record, checks, batch):
     row[Columns.AT_NS] = peek_i64(record + np.uint64(8 * RecordWords.AT_NS))
     at = copy_bytes(data, target + 1, target_end, batch.text, used[Used.TEXT])
     row[Columns.TARGET_END] = at
-    used[Used.TEXT] = copy_bytes(data, head_end, end, batch.text, at)
-    row[Columns.END] = used[Used.TEXT]
+    to, body = np.uint64(batch.text.ctypes.data), np.uint64(data.ctypes.data) + np.uint64(head_end)
+    _memcpy(to + np.uint64(at), body, np.uint64(end - head_end))
+    row[Columns.END] = used[Used.TEXT] = at + end - head_end
     row[Columns.LINES_END] = used[Used.LINES]
     used[Used.ROWS] += 1
     for place in range(used[Used.SEEN]):
