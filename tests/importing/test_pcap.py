@@ -314,7 +314,7 @@ def test_other_protocols_are_named_by_port(tmp_path: Path) -> None:
 def test_a_capture_of_tls_alone_is_refused_with_the_way(tmp_path: Path) -> None:
     made = Connection(service=443).open().ask(TLS_HELLO).close()
     with pytest.raises(
-        InputError, match=r"no request in .*1 connection to port 443 spoke TLS \(capture where it is"
+        InputError, match=r"no request in .*1 connection to port 443 spoke TLS \(capture it where it is"
     ):
         imported(tmp_path, pcap(made.frames()))
 

@@ -156,7 +156,7 @@ def raise_unknown(
     begins = f"it begins with: {_first_line(file.head)}"
     if options.log_format:
         raise InputError(
-            f"{file.name} is not of this --log-format; {begins}",
+            f"{file.name} does not match this --log-format; {begins}",
             hint="give nginx's log_format (with $variables) or Apache's LogFormat (with %directives) as configured",
         )
     near = ""
@@ -174,7 +174,7 @@ def raise_unknown(
     raise InputError(
         f"{file.name} is not a log of a known format{near}; {begins}",
         hint="replay import reads a custom log_format with --log-format '...', and a table with"
-        f" --columns at=COLUMN,path=COLUMN; {takes} reads it anyway"
+        f" --columns at=COLUMN,path=COLUMN; {takes} reads the file anyway"
         f"{'' if near else ' as one of ' + ', '.join(sorted(known))}",
     )
 
@@ -200,12 +200,12 @@ def named_importer(format_name: str, options: Options) -> Importer:
     chosen = importer_named(format_name)
     if options.columns and not chosen.takes_columns:
         raise UsageError(
-            f"--columns is not for --format {chosen.name}",
+            f"--columns does not work with --format {chosen.name}",
             hint=f"it is for {', '.join(importers_that(lambda known: known.takes_columns))}",
         )
     if options.log_format and not chosen.takes_log_format:
         raise UsageError(
-            f"--log-format is not for --format {chosen.name}",
+            f"--log-format does not work with --format {chosen.name}",
             hint=f"it is for {' and '.join(importers_that(lambda known: known.takes_log_format))}",
         )
     return chosen

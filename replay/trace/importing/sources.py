@@ -41,8 +41,8 @@ _UNREAD = {
     "UTF-16, and logs are read as UTF-8": (
         re.compile(codecs.BOM_UTF16_LE + b"|" + codecs.BOM_UTF16_BE), "iconv -f UTF-16 -t UTF-8 {}"
     ),
-    "compressed by bzip2, which is not read": (re.compile(rb"BZh[1-9]1AY&SY"), "bzcat {}"),
-    "compressed by xz, which is not read": (re.compile(rb"\xfd7zXZ\0"), "xzcat {}"),
+    "compressed with bzip2, which replay cannot read": (re.compile(rb"BZh[1-9]1AY&SY"), "bzcat {}"),
+    "compressed with xz, which replay cannot read": (re.compile(rb"\xfd7zXZ\0"), "xzcat {}"),
     "a zip archive": (re.compile(rb"PK\x03\x04"), "unzip -p {}"),
     "a tar archive": (re.compile(rb".{257}ustar", re.DOTALL), "tar -xOf {}"),
 }  # fmt: skip

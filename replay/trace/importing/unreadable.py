@@ -53,9 +53,9 @@ UNREADABLE = (
         'add "path":"$context.path" to the stage\'s log format; or take the templates as paths:'
         " replay import --columns at=requestTime,method=httpMethod,path=resourcePath",
     ),
-    Unreadable("an array of JSON, and not JSON Lines", re.compile(rb'\A\s*\[\s*\{\s*"'), _jq(".[]")),
+    Unreadable("a JSON array, not JSON Lines", re.compile(rb'\A\s*\[\s*\{\s*"'), _jq(".[]")),
     Unreadable(
-        "JSON over several lines, and not JSON Lines",
+        "JSON over several lines, not JSON Lines",
         re.compile(rb'\A\s*\{[ \t]*\r?\n\s*"[^"\n]*"[ \t]*:'),
         _jq("."),
     ),

@@ -181,7 +181,7 @@ class Capture:
                 waiting.append(merged)
             if why == kernels.DAMAGED:
                 at = int(self._state[kernels.PACKETS])
-                self.damaged = f"damaged capture: what follows packet {at:,} is not a packet"
+                self.damaged = f"damaged capture: the data after packet {at:,} is not a packet"
             if why == kernels.BLOCK and self._take_block(buffer, end):
                 continue
             if why != kernels.FULL:
@@ -237,7 +237,7 @@ class Capture:
         ticks = 2**power if resolution[0] & 0x80 else 10**power
         if ticks > _TICKS_MAX:
             raise InputError(
-                f"{self._name}: stamps finer than a nanosecond are not read",
+                f"{self._name}: timestamps finer than 1 ns cannot be read",
                 hint="editcap -F nsecpcap writes nanoseconds",
             )
         offset = options.get(_OPTION_OFFSET, b"")

@@ -16,7 +16,7 @@ When another one arrives, the oldest gets no response.
 """
 
 TLS, HTTP_2, ANOTHER = (
-    "TLS (capture where it is decrypted already; keys are not used)",
+    "TLS (capture it where it is already decrypted; keys are not used)",
     "HTTP/2",
     "another protocol",
 )

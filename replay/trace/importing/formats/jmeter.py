@@ -103,7 +103,7 @@ class JmeterXmlReader(RecordReader):
                 return
             record = _record(sample)
             if not record.method:
-                self._found.assume("samples that name no method: GET")
+                self._found.assume("samples that name no method: GET is taken")
                 record = replace(record, method="GET")
             why = "bad time" if record.at_ns < 0 else self.wrong(record)
             if why:

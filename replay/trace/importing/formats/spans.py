@@ -204,12 +204,12 @@ class SpanReader(RecordReader):
         counted = units.counted
         if self._options.service:
             assume(
-                f"only requests of the service {self._options.service} are imported: {sum(sent.values()):,}"
+                f"only requests that enter the service {self._options.service} are imported: {sum(sent.values()):,}"
             )
         elif len(self._entries.services) > 1:
             assume(
                 f"only requests that no other one causes are imported, by service: {self._services_text(sent)}"
-                " (--service NAME selects those of one service)"
+                " (--service NAME selects those that enter one service)"
             )
         if orphans:
             assume(
@@ -217,7 +217,8 @@ class SpanReader(RecordReader):
             )
         if circles:
             assume(
-                f"{counted(circles, 'request')} whose parents form a circle: sent like requests without a parent"
+                f"{counted(circles, 'request')} whose parents form a circle or a very long chain:"
+                " sent like requests without a parent"
             )
         if missing["named method"]:
             assume(
@@ -229,19 +230,21 @@ class SpanReader(RecordReader):
             )
         if missing["body"]:
             assume(
-                f"spans have no bodies: {counted(missing['body'], 'request')} that had or may have had one: sent without"
+                f"{counted(missing['body'], 'request')} that had or may have had a body:"
+                " sent without it, because spans have no bodies"
             )
         requests = sum(sent.values()) - missing["value"]
         if requests and not self._found.queries:
-            assume("no span has a query: the instrumentation may leave them out")
+            assume("no span has a query: the instrumentation may leave out queries")
         if missing["value"]:
             assume(
-                f"spans have no values: {counted(missing['value'], 'Kafka record')} are replayed with null for a value,"
-                " which a compacted topic takes as a deletion (kafka.value writes another)"
+                f"{counted(missing['value'], 'Kafka record')} without a value: replayed with null as the value,"
+                " which a compacted topic takes as a deletion (the setting kafka.value writes another value)"
             )
         if missing["messages"]:
             assume(
-                f"spans of batches: {counted(missing['messages'], 'Kafka record')} have no span of their own: not replayed"
+                f"{counted(missing['messages'], 'Kafka record')} without a separate span,"
+                " because a batch has one span: not replayed"
             )
 
 

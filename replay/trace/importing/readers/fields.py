@@ -171,7 +171,7 @@ class FieldReader(LineReader):
         for name, value in (("method", self.layout.method), ("path", self.layout.path)):
             if value and name not in given:
                 hint = f" (--columns {name}={name.upper()} sets another)" if self.takes_columns else ""
-                self._found.assume(f"the recording names no {name}: {value}{hint}")
+                self._found.assume(f"the recording names no {name}: {value} is taken{hint}")
 
     def _local(self, stamps: Int64s, zoned: Int64s) -> Int64s:
         """Convert timestamps without a zone to instants, in the zone of the options, or in UTC."""

@@ -131,7 +131,7 @@ class MappedReader(FieldReader):
         unit = _UNIT_NAMES[unit_ns]
         if near_1970:
             self._found.assume(
-                f"stamps are numbers too small for current dates: taken as {unit} since the start"
+                f"stamps are numbers too small for current dates: taken as {unit} since the start of the recording"
             )
         else:
             self._found.assume(
