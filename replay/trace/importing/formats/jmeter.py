@@ -63,6 +63,8 @@ def sniff(head: bytes, options: Options) -> float:
 class JmeterReader(TableReader):
     """Reads results as CSV."""
 
+    takes_columns = False
+
     def __init__(self, found: Found, options: Options) -> None:
         super().__init__(found, options, _DELIMITERS)
 

@@ -120,7 +120,8 @@ class SpanReader(RecordReader):
         service = self._options.service or None
         if service is not None and service not in self._entries.services:
             raise UsageError(
-                f"no service {service!r} in the recording", hint=f"it has {self._services_text(None)}"
+                f"no service {service!r} in the recording",
+                hint=f"it has {self._services_text(None) or 'none'}",
             )
         choice = self._entries.choose(len(self._held), service)
         sent = Counter[str]()

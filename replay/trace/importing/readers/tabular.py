@@ -134,9 +134,11 @@ class MappedReader(FieldReader):
                 f"stamps are numbers too small for current dates: taken as {unit} since the start of the recording"
             )
         else:
-            self._found.assume(
-                f"stamps are numbers without a unit: taken as {unit} since 1970 (if that is wrong: --columns at_ms=NAME)"
+            role = "end" if self.layout.stamp == "end" else "at"
+            hint = (
+                f" (--columns {role}_UNIT=NAME sets another: s, ms, us or ns)" if self.takes_columns else ""
             )
+            self._found.assume(f"stamps are numbers without a unit: taken as {unit} since 1970{hint}")
 
     def _settled(
         self, layout: Layout, found: dict[str, int], names: list[str], column: Callable[[int], list[str]]
